@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod app;
+pub mod atomic;
 pub mod cli;
 pub mod config;
 pub mod console;
@@ -14,3 +15,4 @@ pub mod runtime;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
+pub mod yaml;

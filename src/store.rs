@@ -1,1 +1,4 @@
 //! store
+
+pub mod fingerprint;
+pub mod watch;

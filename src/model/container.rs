@@ -1,0 +1,76 @@
+//! Containers as the runtime shows them, reduced to what decisions need.
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+
+/// What a container is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Runs the game; named by the server's uuid.
+    Server,
+    /// Runs the install script; named `{uuid}_installer`.
+    Installer,
+}
+
+impl Role {
+    /// The word in our label.
+    pub fn word(self) -> &'static str {
+        match self {
+            Role::Server => "server",
+            Role::Installer => "installer",
+        }
+    }
+}
+
+/// Where a container stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ContainerState {
+    /// Made, never started.
+    Created,
+    /// Running (also when paused: it comes back by itself or by its owner).
+    Running,
+    /// Ended.
+    Exited {
+        /// Exit status of its first process.
+        code: i64,
+        /// The kernel ended it for want of memory.
+        oom_killed: bool,
+    },
+}
+
+/// One container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerFacts {
+    /// The runtime's id.
+    pub id: String,
+    /// Where it stands.
+    pub state: ContainerState,
+    /// Its last start.
+    pub started_at: Option<Timestamp>,
+    /// Its last end.
+    pub finished_at: Option<Timestamp>,
+    /// The intent it was made for (our label); `None` for one that another daemon made.
+    pub token: Option<String>,
+    /// Hash of the spec it was made from (our label).
+    pub spec_hash: Option<String>,
+    /// Hash of the limits in force, comparable with the wanted ones.
+    pub limits_hash: Option<String>,
+    /// Signal that the image wants at a native stop.
+    pub stop_signal: Option<String>,
+}
+
+impl ContainerFacts {
+    /// Whether it runs.
+    pub fn running(&self) -> bool {
+        self.state == ContainerState::Running
+    }
+
+    /// Whether it was made but never started.
+    pub fn fresh(&self) -> bool {
+        self.state == ContainerState::Created
+    }
+}

@@ -1,0 +1,116 @@
+//! The name of a server: a UUID in its one canonical spelling.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+/// A server's UUID. Its text form is lower case with dashes, and no other spelling is accepted,
+/// since the text names folders, containers and URL paths.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(Uuid);
+
+/// Why a text is not a server id.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} is not a server id: expected a UUID in lower case with dashes, such as 550e8400-e29b-41d4-a716-446655440000")]
+pub struct InvalidServerId(String);
+
+impl ServerId {
+    /// Wraps a UUID.
+    pub fn new(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// Whether this is a version 4 UUID, the only kind the panel's API accepts at creation.
+    pub fn is_v4(&self) -> bool {
+        self.0.get_version_num() == 4 && self.0.get_variant() == uuid::Variant::RFC4122
+    }
+
+    /// The UUID's 32 hexadecimal digits, as a machine-id file wants them.
+    pub fn simple(&self) -> String {
+        self.0.simple().to_string()
+    }
+}
+
+impl FromStr for ServerId {
+    type Err = InvalidServerId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidServerId(text.chars().take(64).collect());
+        let uuid = Uuid::try_parse(text).map_err(|_| invalid())?;
+        let mut buffer = Uuid::encode_buffer();
+        if uuid.hyphenated().encode_lower(&mut buffer) != text {
+            return Err(invalid());
+        }
+        Ok(Self(uuid))
+    }
+}
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for ServerId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ServerId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for ServerId {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ServerId".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+            "description": "UUID in lower case with dashes; equals the name of the server's folder"
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_canonical_spelling_is_an_id() {
+        assert!("550e8400-e29b-41d4-a716-446655440000".parse::<ServerId>().is_ok());
+        for text in [
+            "",
+            "550E8400-e29b-41d4-a716-446655440000",
+            "550e8400e29b41d4a716446655440000",
+            "{550e8400-e29b-41d4-a716-446655440000}",
+            "urn:uuid:550e8400-e29b-41d4-a716-446655440000",
+            "../../etc/passwd",
+        ] {
+            assert!(text.parse::<ServerId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn version_is_known() {
+        let v4: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
+        let v1: ServerId = "550e8400-e29b-11d4-a716-446655440000".parse().unwrap();
+        assert!(v4.is_v4());
+        assert!(!v1.is_v4());
+    }
+}

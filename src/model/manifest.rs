@@ -1,0 +1,241 @@
+//! The desired state of one server: what `config.yml` says, with `override.yml` laid over it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::settings::{Process, Settings};
+use super::{ServerId, Timestamp};
+
+/// The one `apiVersion` of this release.
+pub const API_VERSION: &str = "alula/v1";
+
+/// A record of intent: one server that should exist.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(title = "alula server")]
+pub struct Manifest {
+    /// `alula/v1`.
+    pub api_version: ApiVersion,
+    /// `Server`.
+    pub kind: Kind,
+    /// Who the server is and who manages it.
+    pub metadata: Metadata,
+    /// What should be.
+    #[serde(default)]
+    pub spec: Spec,
+}
+
+/// The version of the record's shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ApiVersion {
+    /// The first and only one.
+    #[serde(rename = "alula/v1")]
+    V1,
+}
+
+/// The kind of the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Kind {
+    /// A game server.
+    Server,
+}
+
+/// Who the server is and who manages it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Metadata {
+    /// The server's UUID, the same as its folder's name.
+    pub uuid: ServerId,
+    /// Whose word counts for `settings`, `process` and `script`.
+    #[serde(default)]
+    pub managed_by: ManagedBy,
+    /// Free labels for people and tools.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Whose word counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ManagedBy {
+    /// The panel's database: each sync writes its values here.
+    Panel,
+    /// This file: no panel is ever asked.
+    #[default]
+    File,
+}
+
+/// What should be.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Spec {
+    /// The latest power wish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<PowerIntent>,
+    /// The latest wish to install.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install: Option<InstallIntent>,
+    /// A suspended server is stopped and does not start.
+    #[serde(default)]
+    pub suspended: bool,
+    /// Image, command, environment, limits, allocations.
+    #[serde(default)]
+    pub settings: Settings,
+    /// Start-up detection, stop, configuration files.
+    #[serde(default)]
+    pub process: Process,
+    /// The install script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<Script>,
+}
+
+/// A power wish. A new `id` is a new wish: `want: up` with a new id is a restart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PowerIntent {
+    /// Tells this wish from earlier ones; any text.
+    #[serde(default)]
+    pub id: String,
+    /// Up or down.
+    pub want: Want,
+    /// How a running server is brought down on the way.
+    #[serde(default)]
+    pub how: How,
+    /// When the wish was made; deadlines count from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_at: Option<Timestamp>,
+    /// A wish that could not begin by then lapses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Up or down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Want {
+    /// The server runs.
+    Up,
+    /// The server does not run.
+    Down,
+}
+
+/// How a running server is brought down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum How {
+    /// As the egg says, with a deadline.
+    #[default]
+    Graceful,
+    /// SIGKILL at once.
+    Kill,
+}
+
+/// A wish to install. A new `token` is a new wish: a reinstall is a new token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct InstallIntent {
+    /// Tells this wish from earlier ones; any text.
+    pub token: String,
+    /// Start the server when the installation has succeeded.
+    #[serde(default)]
+    pub then_start: bool,
+    /// Reported to the panel as a reinstallation.
+    #[serde(default)]
+    pub reinstall: bool,
+    /// Count the server as installed without running the script.
+    #[serde(default)]
+    pub skip_scripts: bool,
+    /// End a running installer of this wish and count it as failed.
+    #[serde(default)]
+    pub abort: bool,
+    /// Longest run of the script, such as `1h` or `30m`; the node's setting where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// When the wish was made; the panel's configuration must be newer than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_at: Option<Timestamp>,
+}
+
+/// The egg's install script.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Script {
+    /// Image that runs the script.
+    pub image: String,
+    /// Program that runs it: `sh`, `bash`, `ash`.
+    pub entrypoint: String,
+    /// The script's text; CRLF line ends become LF.
+    pub text: String,
+}
+
+/// A span of time, written as people do: `90s`, `30m`, `1h 30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Serialize for Span {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let span = jiff::SignedDuration::try_from(self.0).map_err(serde::ser::Error::custom)?;
+        serializer.collect_str(&format_args!("{span:#}"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let span: jiff::SignedDuration = text.parse().map_err(|error| {
+            serde::de::Error::custom(format!("{text:?} is not a span of time such as 90s, 30m or 1h: {error}"))
+        })?;
+        Duration::try_from(span)
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom(format!("{text:?} is negative: expected a span of time such as 1h")))
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "examples": ["90s", "30m", "1h"]})
+    }
+}
+
+impl Manifest {
+    /// A manifest with nothing in it but its name.
+    pub fn new(uuid: ServerId, managed_by: ManagedBy) -> Self {
+        Self {
+            api_version: ApiVersion::V1,
+            kind: Kind::Server,
+            metadata: Metadata { uuid, managed_by, labels: BTreeMap::new() },
+            spec: Spec::default(),
+        }
+    }
+}
+
+impl Spec {
+    /// Whether the panel's part of the other spec is the same as this one's.
+    pub fn same_panel_part(&self, other: &Spec) -> bool {
+        self.settings == other.settings && self.process == other.process && self.suspended == other.suspended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_written_as_people_do() {
+        for (text, seconds) in [("1h", 3600), ("90s", 90), ("30m", 1800), ("1h 30m", 5400), ("PT2M", 120)] {
+            let span: Span = serde_json::from_value(text.into()).unwrap();
+            assert_eq!(span.0, Duration::from_secs(seconds), "{text}");
+            let again = serde_json::to_value(span).unwrap();
+            assert_eq!(serde_json::from_value::<Span>(again).unwrap(), span);
+        }
+        assert!(serde_json::from_value::<Span>("-1h".into()).is_err());
+        assert!(serde_json::from_value::<Span>("soon".into()).is_err());
+    }
+}

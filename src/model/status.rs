@@ -1,0 +1,213 @@
+//! What is: phase, conditions and events of one server, as `status.yml` and the command line show them.
+//!
+//! Derived and expendable. Decisions never read it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ServerId, Timestamp};
+
+/// Events kept for one server.
+pub const EVENT_HISTORY: usize = 30;
+
+/// The four words that cross the wire.
+///
+/// ```text
+///            start                 done line
+/// offline ----------> starting ----------------> running
+///    ^                   |                          |
+///    |  container ended  |  stop, kill              | stop, kill
+///    +-------------------+--------> stopping <------+
+///    +------------------------------------+
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PowerState {
+    /// No container runs.
+    #[default]
+    Offline,
+    /// A start is under way.
+    Starting,
+    /// The start-up has finished.
+    Running,
+    /// A stop is under way.
+    Stopping,
+}
+
+impl PowerState {
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            PowerState::Offline => "offline",
+            PowerState::Starting => "starting",
+            PowerState::Running => "running",
+            PowerState::Stopping => "stopping",
+        }
+    }
+}
+
+/// The phase, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Known, and not installed yet.
+    #[default]
+    Created,
+    /// An installation is under way.
+    Installing,
+    /// The last installation failed and nothing runs.
+    Failed,
+    /// Installed and not running.
+    Offline,
+    /// Starting, running or stopping.
+    Online,
+    /// Being deleted.
+    Deleting,
+    /// No longer listed by its panel; left as it is.
+    Parked,
+}
+
+/// What a condition is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionKind {
+    /// The files of intent parse and validate.
+    SpecAccepted,
+    /// The installation that is wanted has succeeded.
+    Installed,
+    /// The images that are needed now are there.
+    ImageReady,
+    /// The container is as it should be.
+    ContainerReady,
+    /// The server runs as wanted.
+    Running,
+    /// The files fit into the disk limit.
+    DiskWithinLimit,
+    /// The panel's part of the intent is fresh.
+    PanelReachable,
+    /// The panel knows what it should know.
+    PanelNotified,
+    /// A deletion is under way.
+    Deleting,
+}
+
+/// Truth of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// Not known.
+    Unknown,
+}
+
+/// One observation about a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What it is about.
+    pub kind: ConditionKind,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// One word.
+    pub reason: String,
+    /// A sentence for people: what is, and what to do.
+    pub message: String,
+    /// Since when the status is what it is.
+    pub since: Timestamp,
+    /// The generation it speaks of.
+    pub observed_generation: u64,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// One word.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// Times it happened in a row.
+    pub count: u32,
+}
+
+/// Everything derived about one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The server.
+    pub uuid: ServerId,
+    /// Generation that the conditions speak of.
+    pub observed_generation: u64,
+    /// For people.
+    pub phase: Phase,
+    /// For the panel.
+    pub state: PowerState,
+    /// Whether the server is suspended.
+    pub suspended: bool,
+    /// Conditions, in the order of their kinds.
+    pub conditions: Vec<Condition>,
+    /// The server's container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// What the panel was last told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<PowerState>,
+    /// Disk usage at the last look, bytes.
+    #[serde(default)]
+    pub disk_bytes: u64,
+    /// Latest events, oldest first, at most [`EVENT_HISTORY`].
+    pub events: Vec<Event>,
+}
+
+impl Status {
+    /// The status of a server that was never looked at.
+    pub fn new(uuid: ServerId) -> Self {
+        Self {
+            uuid,
+            observed_generation: 0,
+            phase: Phase::Created,
+            state: PowerState::Offline,
+            suspended: false,
+            conditions: Vec::new(),
+            container: None,
+            told: None,
+            disk_bytes: 0,
+            events: Vec::new(),
+        }
+    }
+
+    /// The condition of a kind.
+    pub fn condition(&self, kind: ConditionKind) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+
+    /// Puts a condition in its place. `since` of the old one is kept while the status stays the same.
+    pub fn set_condition(&mut self, mut new: Condition) {
+        match self.conditions.binary_search_by_key(&new.kind, |condition| condition.kind) {
+            Ok(at) => {
+                if self.conditions[at].status == new.status {
+                    new.since = self.conditions[at].since;
+                }
+                self.conditions[at] = new;
+            }
+            Err(at) => self.conditions.insert(at, new),
+        }
+    }
+
+    /// Notes an event; one that repeats the latest is counted there.
+    pub fn push_event(&mut self, at: Timestamp, reason: &str, message: &str) {
+        if let Some(last) = self.events.last_mut()
+            && last.reason == reason
+            && last.message == message
+        {
+            last.at = at;
+            last.count = last.count.saturating_add(1);
+            return;
+        }
+        self.events.push(Event { at, reason: reason.into(), message: message.into(), count: 1 });
+        let excess = self.events.len().saturating_sub(EVENT_HISTORY);
+        self.events.drain(..excess);
+    }
+}

@@ -1,0 +1,1 @@
+//! Cheap evidence that a file is unchanged since it was last read.

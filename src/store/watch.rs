@@ -1,0 +1,1 @@
+//! Watch of the server folders for changes of intent.
