@@ -1,0 +1,110 @@
+use super::*;
+
+fn none(_: &str) -> Option<String> {
+    None
+}
+
+fn some(name: &str) -> Option<String> {
+    Some(match name {
+        "WHO" => "wings",
+        "EMPTY" => "",
+        "_x1" => "under",
+        _ => return None,
+    })
+    .map(String::from)
+}
+
+#[test]
+fn variables_are_expanded() {
+    for (text, expected) in [
+        ("", ""),
+        ("plain", "plain"),
+        ("$WHO", "wings"),
+        ("${WHO}", "wings"),
+        ("a${WHO}b$WHO.c", "awingsbwings.c"),
+        ("$_x1-$EMPTY-", "under--"),
+        ("$", "$"),
+        ("a$ b", "a$ b"),
+        ("$$WHO", "$wings"),
+        ("${WHO", "${WHO"),
+        ("${}", "${}"),
+        ("${W H}", "${W H}"),
+        ("€$WHO€", "€wings€"),
+        ("$NOT_SET", ""),
+    ] {
+        assert_eq!(expand(text, &some).0, expected, "{text}");
+    }
+    assert_eq!(expand("$A${B}$WHO", &some).1, ["A", "B"]);
+}
+
+#[test]
+fn forms_of_a_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let good = file("good", b"s3cret\r\n\n");
+    let blank = file("blank", b"\n");
+    let long = file("long", &[b'x'; 70_000]);
+    let binary = file("binary", &[0xff, 0xfe]);
+    let two = file("two", b"one two\n");
+    let missing = dir.path().join("missing").display().to_string();
+    let place = dir.path().display().to_string();
+
+    let variables = move |name: &str| match name {
+        "TOKEN_FILE" => Some(good.clone()),
+        "PLACE" => Some(place.clone()),
+        "SECRET" => Some("from-variable".to_owned()),
+        _ => None,
+    };
+    for (written, expected) in [
+        ("", Ok("")),
+        ("  ", Ok("")),
+        ("abc", Ok("abc")),
+        ("${SECRET}", Ok("from-variable")),
+        ("pre-$SECRET", Ok("pre-from-variable")),
+        ("file://${TOKEN_FILE}", Ok("s3cret")),
+        ("file://${PLACE}/good", Ok("s3cret")),
+        ("${NOT_SET}", Err("NOT_SET")),
+        (&format!("file://{missing}"), Err("No such file")),
+        (&format!("file://{blank}"), Err("it is empty")),
+        (&format!("file://{long}"), Err("longer than")),
+        (&format!("file://{binary}"), Err("UTF-8")),
+        (&format!("file://{two}"), Err("spaces")),
+        ("a b", Err("spaces")),
+    ] {
+        let got = TOKEN.resolve(&Secret::new(written), &variables);
+        match (got, expected) {
+            (Ok(token), Ok(text)) => assert_eq!(token.expose(), text, "{written}"),
+            (Err(problem), Err(part)) => {
+                assert_eq!(problem.key, "token");
+                assert!(problem.message.contains(part), "{written}: {problem}");
+            }
+            (got, expected) => panic!("{written}: {got:?}, expected {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let variables = |name: &str| match name {
+        "WINGS_TOKEN" => Some("${OTHER}".to_owned()),
+        "OTHER" => Some("deep".to_owned()),
+        "WINGS_TOKEN_ID" => Some(String::new()),
+        _ => None,
+    };
+    assert_eq!(TOKEN.resolve(&Secret::new("file://nowhere"), &variables).unwrap().expose(), "deep");
+    // An empty variable is as good as none.
+    assert_eq!(TOKEN_ID.resolve(&Secret::new("mine"), &variables).unwrap().expose(), "mine");
+    assert_eq!(TOKEN_ID.resolve(&Secret::new("mine"), &none).unwrap().expose(), "mine");
+}
+
+#[test]
+fn errors_name_the_variable_and_hide_the_token() {
+    let variables = |name: &str| (name == "WINGS_TOKEN").then(|| "hush hush".to_owned());
+    let problem = TOKEN.resolve(&Secret::default(), &variables).unwrap_err();
+    assert_eq!(problem.key, "WINGS_TOKEN");
+    assert!(!problem.to_string().contains("hush"));
+}

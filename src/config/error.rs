@@ -1,0 +1,83 @@
+//! What can be wrong with the node's file.
+
+use std::fmt::{self, Write};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::DEFAULT_PATH;
+use crate::yaml::YamlError;
+
+/// Why the node's file gives no configuration. The texts name the file and the next step, and never show a secret.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// There is no such file.
+    #[error(
+        "there is no configuration file {}: write one there, or name another one with --config (the default is {DEFAULT_PATH})",
+        path.display()
+    )]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not YAML, or a value has the wrong type.
+    #[error("{}", broken(path, source))]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<YamlError>,
+    },
+    /// A value has the right type and makes no sense.
+    #[error("{}: {problem}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with which key.
+        problem: Problem,
+    },
+}
+
+/// A key of the file whose value makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Dotted name of the key, such as `api.port`.
+    pub key: String,
+    /// What was found, and what was expected.
+    pub message: String,
+}
+
+impl Problem {
+    pub(crate) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { key: key.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
+fn broken(path: &Path, error: &YamlError) -> String {
+    let mut text = path.display().to_string();
+    if let Some(line) = error.line {
+        let _ = write!(text, ":{line}:{}", error.column.unwrap_or(1));
+    }
+    if let Some(key) = error.path.as_deref().filter(|key| !error.message.starts_with(*key)) {
+        let _ = write!(text, ": {key}");
+    }
+    let _ = write!(text, ": {}", error.message);
+    if let Some(help) = &error.help {
+        let _ = write!(text, " ({help})");
+    }
+    text
+}
