@@ -1,50 +1,256 @@
 //! Durable atomic changes of files and folders.
+//!
+//! A caller's bytes come in; on return they are on the disk under their name, and survive a power
+//! cut. On an error, or if the process dies anywhere in between, the old file is still there, whole.
+//! Everything here blocks on the disk: not for async threads.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// An attempt on a path that failed.
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+#[cfg(test)]
+mod tests;
+
+/// How many names for a temporary file are tried before giving up.
+const NAME_ATTEMPTS: usize = 16;
+
+/// An attempt to change something on disk that failed. The change did not happen.
+///
+/// It becomes an [`io::Error`] of the same [`io::ErrorKind`], so that a full disk
+/// ([`io::ErrorKind::StorageFull`]) can be told from a read-only one
+/// ([`io::ErrorKind::ReadOnlyFilesystem`]).
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}: {source}", path.display())]
+#[error("cannot {action} {}: {source}{}", path.display(), remedy(source.kind()))]
 pub struct AtomicError {
-    /// What was attempted, as a verb phrase.
+    /// What was attempted, as a verb phrase: `write`, `remove`.
     pub action: &'static str,
     /// The path it was attempted on.
     pub path: PathBuf,
     /// What the system said.
-    #[source]
     pub source: io::Error,
 }
 
-impl From<AtomicError> for io::Error {
-    fn from(e: AtomicError) -> Self {
-        Self::new(e.source.kind(), e)
+impl AtomicError {
+    /// The kind of failure.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
     }
 }
 
-/// Replaces the file at `path` by one with these bytes and this mode.
-pub fn write_file(path: &Path, bytes: &[u8], _mode: u32) -> Result<(), AtomicError> {
-    std::fs::write(path, bytes).map_err(|source| AtomicError {
+impl From<AtomicError> for io::Error {
+    fn from(error: AtomicError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+/// What a person can do about a failure, as the end of a message.
+fn remedy(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free space or inodes on that disk"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; see why that disk is read-only (`dmesg`, `mount`)",
+        io::ErrorKind::PermissionDenied => "; check who owns it and what the daemon runs as",
+        _ => "",
+    }
+}
+
+/// Replaces the file at `path`, or makes it, with these bytes and exactly this mode (no umask).
+///
+/// The bytes go to a temporary file beside it (`.name.XXXXXXXX.tmp`), which then takes its name. A
+/// symbolic link at `path` is replaced, not followed.
+///
+/// # Errors
+/// The folder is missing, full or read-only, or `path` is a folder. The old file is untouched and
+/// the temporary one removed; only if the folder's final sync fails may the new file be in place.
+pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AtomicError> {
+    let replace = || -> io::Result<()> {
+        let (folder, name) = open_parent(path)?;
+        let mut temporary = Temporary::create(folder.as_fd(), name, Mode::from_raw_mode(mode))?;
+        temporary.file.write_all(bytes)?;
+        temporary.file.sync_all()?;
+        temporary.rename(name)?;
+        Ok(rustix::fs::fsync(&folder)?)
+    };
+    replace().map_err(|source| AtomicError {
         action: "write",
         path: path.to_owned(),
         source,
     })
 }
 
-/// Removes the file at `path`.
+/// Removes the file at `path`; a symbolic link is removed itself.
+///
+/// # Errors
+/// There is none ([`io::ErrorKind::NotFound`]), it is a folder, or its folder cannot be changed.
 pub fn remove_file(path: &Path) -> Result<(), AtomicError> {
-    std::fs::remove_file(path).map_err(|source| AtomicError {
+    let remove = || -> io::Result<()> {
+        let (folder, name) = open_parent(path)?;
+        rustix::fs::unlinkat(&folder, name, AtFlags::empty())?;
+        Ok(rustix::fs::fsync(&folder)?)
+    };
+    remove().map_err(|source| AtomicError {
         action: "remove",
         path: path.to_owned(),
         source,
     })
 }
 
-/// Makes the folder at `path`.
-pub fn create_dir(path: &Path, _mode: u32) -> Result<(), AtomicError> {
-    std::fs::create_dir(path).map_err(|source| AtomicError {
-        action: "create the folder",
+/// Makes the folder at `path` with exactly this mode (no umask). Its parent has to be there.
+///
+/// # Errors
+/// It is there already ([`io::ErrorKind::AlreadyExists`]), or its parent cannot be changed.
+pub fn create_dir(path: &Path, mode: u32) -> Result<(), AtomicError> {
+    let create = || -> io::Result<()> {
+        let (parent, name) = open_parent(path)?;
+        let mode = Mode::from_raw_mode(mode);
+        rustix::fs::mkdirat(&parent, name, mode)?;
+        // Opened without following links, so that the mode lands on what was made just now.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+        rustix::fs::fchmod(&made, mode)?;
+        rustix::fs::fsync(&made)?;
+        Ok(rustix::fs::fsync(&parent)?)
+    };
+    create().map_err(|source| AtomicError {
+        action: "make the folder",
         path: path.to_owned(),
         source,
     })
+}
+
+/// Removes the temporary files that a crash left in a folder, and says how many there were. Those
+/// that some process is still writing stay.
+///
+/// # Errors
+/// The folder cannot be read or changed.
+pub fn clean_leftovers(folder: &Path) -> Result<usize, AtomicError> {
+    let clean = || -> io::Result<usize> {
+        let mut removed = 0;
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let ours = entry.file_name().to_str().is_some_and(is_temporary);
+            if ours && entry.file_type()?.is_file() {
+                removed += usize::from(remove_abandoned(&entry.path())?);
+            }
+        }
+        Ok(removed)
+    };
+    clean().map_err(|source| AtomicError {
+        action: "clean up",
+        path: folder.to_owned(),
+        source,
+    })
+}
+
+/// Whether [`write_file`] gives such names to its temporary files.
+pub fn is_temporary(name: &str) -> bool {
+    let inner = name
+        .strip_prefix('.')
+        .and_then(|rest| rest.strip_suffix(".tmp"));
+    let Some((target, random)) = inner.and_then(|inner| inner.rsplit_once('.')) else {
+        return false;
+    };
+    !target.is_empty() && random.len() == 8 && random.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Removes a temporary file unless its writer is alive, which then holds its lock.
+fn remove_abandoned(path: &Path) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e),
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => return Ok(false),
+        // A file system without locks: nobody can hold one.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK) => {}
+        Err(e) => return Err(e.into()),
+    }
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// The folder that `path` names something in, held open, and the name.
+fn open_parent(path: &Path) -> io::Result<(OwnedFd, &str)> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name =
+        name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name in UTF-8"))?;
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok((rustix::fs::open(folder, flags, Mode::empty())?, name))
+}
+
+/// A temporary file that is removed unless it gets its final name.
+struct Temporary<'f> {
+    folder: std::os::fd::BorrowedFd<'f>,
+    /// `None` once it has its final name.
+    name: Option<String>,
+    file: File,
+}
+
+impl<'f> Temporary<'f> {
+    fn create(folder: std::os::fd::BorrowedFd<'f>, target: &str, mode: Mode) -> io::Result<Self> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for _ in 0..NAME_ATTEMPTS {
+            let random = &uuid::Uuid::new_v4().simple().to_string()[..8];
+            let name = format!(".{target}.{random}.tmp");
+            let file = match rustix::fs::openat(folder, &name, flags, Mode::RUSR | Mode::WUSR) {
+                Ok(fd) => File::from(fd),
+                Err(Errno::EXIST) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            let temporary = Self {
+                folder,
+                name: Some(name),
+                file,
+            };
+            if temporary.claim()? {
+                rustix::fs::fchmod(&temporary.file, mode)?;
+                return Ok(temporary);
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "no free name for a temporary file",
+        ))
+    }
+
+    /// Takes the lock that keeps [`clean_leftovers`] away. False if it was quicker and removed the
+    /// file between its making and the lock.
+    fn claim(&self) -> io::Result<bool> {
+        match rustix::fs::flock(&self.file, FlockOperation::LockExclusive) {
+            Ok(()) => Ok(rustix::fs::fstat(&self.file)?.st_nlink > 0),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK) => Ok(true),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn rename(&mut self, target: &str) -> io::Result<()> {
+        if let Some(name) = &self.name {
+            rustix::fs::renameat(self.folder, name, self.folder, target)?;
+        }
+        self.name = None;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // It failed already, and the caller hears of that; what stays is cleaned at boot.
+            let _ = rustix::fs::unlinkat(self.folder, name, AtFlags::empty());
+        }
+    }
 }

@@ -1,1 +1,157 @@
 //! Cheap evidence that a file is unchanged since it was last read.
+//!
+//! Metadata comes in, a few numbers that can be stored go out; equal numbers mean that the file
+//! need not be read again.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// What the file system tells of a file without its being read.
+///
+/// Every change of content moves at least the change time, which, unlike the modification time, no
+/// program can set back. Within one tick of the kernel's clock (at most 10 ms) a second write may go
+/// unseen: whoever read a file that was [`recently`](Self::recently) changed should read it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FileFingerprint {
+    /// Length in bytes.
+    pub size: u64,
+    /// Time of the last change of the content, in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Time of the last change of content, name, owner or mode, in nanoseconds since 1970.
+    pub ctime_ns: i64,
+    /// Number of the file in its file system: differs after a replacement.
+    pub inode: u64,
+}
+
+impl FileFingerprint {
+    /// The fingerprint of the file at `path`, or of the one that a symbolic link leads to.
+    ///
+    /// # Errors
+    /// There is no such file ([`io::ErrorKind::NotFound`]), or the file system does not answer.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self::from(&std::fs::metadata(path)?))
+    }
+
+    /// Whether the last change is so near to `now_ns` (nanoseconds since 1970), the time when the
+    /// file was read, that a later write could have the same times.
+    pub fn recently(&self, now_ns: i64) -> bool {
+        const CLOCK_TICK_NS: i64 = 20_000_000;
+        now_ns.saturating_sub(self.ctime_ns) < CLOCK_TICK_NS
+    }
+}
+
+impl From<&Metadata> for FileFingerprint {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            size: metadata.size(),
+            mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+fn nanoseconds(seconds: i64, fraction: i64) -> i64 {
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(fraction)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    fn now_ns() -> i64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_nanos() as i64
+    }
+
+    /// Lets the kernel's clock go on, so that a next write has another time.
+    fn next_tick(path: &Path) {
+        let seen = FileFingerprint::of(path).unwrap();
+        let probe = path.with_extension("probe");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < deadline {
+            fs::write(&probe, b"").unwrap();
+            if FileFingerprint::of(&probe).unwrap().ctime_ns > seen.ctime_ns {
+                return;
+            }
+        }
+        panic!("the clock stands still");
+    }
+
+    #[test]
+    fn an_untouched_file_keeps_its_fingerprint_and_a_changed_one_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yml");
+        assert_eq!(
+            FileFingerprint::of(&path).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        fs::write(&path, b"one").unwrap();
+        let first = FileFingerprint::of(&path).unwrap();
+        fs::read(&path).unwrap();
+        assert_eq!(FileFingerprint::of(&path).unwrap(), first);
+
+        next_tick(&path);
+        fs::write(&path, b"two").unwrap();
+        let second = FileFingerprint::of(&path).unwrap();
+        assert_ne!(second, first);
+
+        // `cp -p`, `touch -d` and git may give back the old size and time; not the change time.
+        next_tick(&path);
+        fs::write(&path, b"six").unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_nanos(second.mtime_ns as u64))
+            .unwrap();
+        let third = FileFingerprint::of(&path).unwrap();
+        assert_eq!((third.size, third.mtime_ns), (second.size, second.mtime_ns));
+        assert_ne!(third, second);
+    }
+
+    #[test]
+    fn a_replaced_file_and_the_target_of_a_link_are_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("a"), folder.path().join("b"));
+        fs::write(&path, b"one").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let first = FileFingerprint::of(&link).unwrap();
+        assert_eq!(first, FileFingerprint::of(&path).unwrap());
+        crate::atomic::write_file(&path, b"one", 0o644).unwrap();
+        assert_ne!(FileFingerprint::of(&link).unwrap().inode, first.inode);
+    }
+
+    #[test]
+    fn a_fresh_file_is_recent_and_an_old_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, b"one").unwrap();
+        let print = FileFingerprint::of(&path).unwrap();
+        assert!(print.recently(print.ctime_ns));
+        assert!(!print.recently(now_ns() + 1_000_000_000));
+    }
+
+    #[test]
+    fn it_survives_being_stored() {
+        let print = FileFingerprint {
+            size: 1,
+            mtime_ns: -2,
+            ctime_ns: 3,
+            inode: u64::MAX,
+        };
+        let text = serde_json::to_string(&print).unwrap();
+        assert_eq!(
+            serde_json::from_str::<FileFingerprint>(&text).unwrap(),
+            print
+        );
+    }
+}

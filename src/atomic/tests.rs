@@ -1,0 +1,293 @@
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// A small file system of its own, for the time of a test.
+struct SmallDisk {
+    folder: TempDir,
+}
+
+impl SmallDisk {
+    /// `None`, with the reason printed, where mounting is not allowed.
+    fn mount() -> Option<Self> {
+        let folder = TempDir::new().unwrap();
+        let disk = Self { folder };
+        let output = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k,nr_inodes=64", "alula-test"])
+            .arg(disk.path())
+            .output();
+        match output {
+            Ok(output) if output.status.success() => Some(disk),
+            Ok(output) => {
+                let why = String::from_utf8_lossy(&output.stderr);
+                eprintln!("skipped, for mounting a tmpfs is not possible here: {why}");
+                None
+            }
+            Err(e) => {
+                eprintln!("skipped, for `mount` cannot be run here: {e}");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn make_read_only(&self) {
+        let status = Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(self.path())
+            .status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).output();
+    }
+}
+
+#[test]
+fn a_file_is_made_and_replaced_with_its_exact_mode() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("record.json");
+    write_file(&path, b"one", 0o666).unwrap();
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+        0o666
+    );
+    let before = fs::metadata(&path).unwrap().ino();
+
+    write_file(&path, b"two", 0o600).unwrap();
+    let after = fs::metadata(&path).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"two");
+    assert_eq!(after.permissions().mode() & 0o7777, 0o600);
+    assert_ne!(after.ino(), before, "replaced, not written over");
+    assert_eq!(names(folder.path()), ["record.json"]);
+}
+
+#[test]
+fn a_reader_sees_the_old_or_the_new_file_and_nothing_else() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("f");
+    let (old, new) = (vec![b'a'; 100_000], vec![b'b'; 50_000]);
+    write_file(&path, &old, 0o600).unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 0..100 {
+                write_file(&path, if round % 2 == 0 { &new } else { &old }, 0o600).unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            let seen = fs::read(&path).unwrap();
+            assert!(seen == old || seen == new, "{} bytes", seen.len());
+        }
+    });
+}
+
+#[test]
+fn many_writers_of_one_file_leave_one_of_their_versions() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("f");
+    std::thread::scope(|scope| {
+        for writer in 0..8_u8 {
+            let path = &path;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    write_file(path, &[writer; 5000], 0o600).unwrap();
+                    clean_leftovers(path.parent().unwrap()).unwrap();
+                }
+            });
+        }
+    });
+    let seen = fs::read(&path).unwrap();
+    assert_eq!(seen, vec![seen[0]; 5000]);
+    assert_eq!(names(folder.path()), ["f"]);
+}
+
+#[test]
+fn a_failed_replacement_leaves_no_trace() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("taken");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("inside"), b"").unwrap();
+    let error = write_file(&path, b"x", 0o600).unwrap_err();
+    assert_eq!(error.path, path);
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("cannot write {}: ", path.display())),
+        "{error}"
+    );
+    assert_eq!(names(folder.path()), ["taken"]);
+}
+
+#[test]
+fn a_missing_folder_is_not_found() {
+    let folder = TempDir::new().unwrap();
+    let error = write_file(&folder.path().join("no/f"), b"x", 0o600).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn a_full_disk_keeps_the_old_file_and_says_so() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let path = disk.path().join("config.yml");
+    write_file(&path, b"old", 0o600).unwrap();
+
+    let error = write_file(&path, &[b'x'; 1 << 20], 0o600).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+    assert!(error.to_string().contains("free space"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+    assert_eq!(names(disk.path()), ["config.yml"]);
+
+    // The temporary file gave its space back.
+    write_file(&path, &[b'y'; 20_000], 0o600).unwrap();
+    assert_eq!(fs::read(&path).unwrap().len(), 20_000);
+}
+
+#[test]
+fn a_disk_without_inodes_keeps_the_old_file() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let path = disk.path().join("config.yml");
+    write_file(&path, b"old", 0o600).unwrap();
+    let filled = (0..1000).find(|i| fs::write(disk.path().join(format!("fill{i}")), b"").is_err());
+    assert!(filled.is_some());
+
+    assert_eq!(
+        write_file(&path, b"new", 0o600).unwrap_err().kind(),
+        io::ErrorKind::StorageFull
+    );
+    assert_eq!(
+        create_dir(&disk.path().join("d"), 0o700)
+            .unwrap_err()
+            .kind(),
+        io::ErrorKind::StorageFull
+    );
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+}
+
+#[test]
+fn a_read_only_disk_is_told_from_a_full_one() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let path = disk.path().join("config.yml");
+    write_file(&path, b"old", 0o600).unwrap();
+    disk.make_read_only();
+
+    let kind = io::ErrorKind::ReadOnlyFilesystem;
+    assert_eq!(write_file(&path, b"new", 0o600).unwrap_err().kind(), kind);
+    assert_eq!(remove_file(&path).unwrap_err().kind(), kind);
+    assert_eq!(
+        create_dir(&disk.path().join("d"), 0o700)
+            .unwrap_err()
+            .kind(),
+        kind
+    );
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+}
+
+#[test]
+fn removing_and_making_report_what_is_there() {
+    let folder = TempDir::new().unwrap();
+    let (file, inner) = (folder.path().join("f"), folder.path().join("d"));
+    assert_eq!(
+        remove_file(&file).unwrap_err().kind(),
+        io::ErrorKind::NotFound
+    );
+    write_file(&file, b"", 0o600).unwrap();
+    remove_file(&file).unwrap();
+    assert!(!file.exists());
+
+    create_dir(&inner, 0o777).unwrap();
+    assert_eq!(
+        fs::metadata(&inner).unwrap().permissions().mode() & 0o7777,
+        0o777
+    );
+    assert_eq!(
+        create_dir(&inner, 0o700).unwrap_err().kind(),
+        io::ErrorKind::AlreadyExists
+    );
+    assert_eq!(
+        create_dir(&folder.path().join("a/b"), 0o700)
+            .unwrap_err()
+            .kind(),
+        io::ErrorKind::NotFound
+    );
+}
+
+#[test]
+fn leftovers_of_a_crash_go_and_nothing_else_does() {
+    let folder = TempDir::new().unwrap();
+    let keep = [
+        ".config.yml.swp",
+        ".tmp",
+        ".a.tmp",
+        ".a.0123.tmp",
+        "b.01234567.tmp",
+        ".hidden",
+        "config.yml",
+    ];
+    for name in keep
+        .iter()
+        .chain(&[".config.yml.0a1b2c3d.tmp", ".x.y.ffffffff.tmp"])
+    {
+        fs::write(folder.path().join(name), b"half").unwrap();
+    }
+    fs::create_dir(folder.path().join(".d.01234567.tmp")).unwrap();
+    symlink("config.yml", folder.path().join(".l.01234567.tmp")).unwrap();
+
+    assert_eq!(clean_leftovers(folder.path()).unwrap(), 2);
+    assert_eq!(clean_leftovers(folder.path()).unwrap(), 0);
+    let mut expected: Vec<_> = keep
+        .iter()
+        .chain(&[".d.01234567.tmp", ".l.01234567.tmp"])
+        .collect();
+    expected.sort();
+    assert_eq!(names(folder.path()).iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_temporary_file_in_use_is_no_leftover() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("f");
+    let (fd, name) = open_parent(&path).unwrap();
+    let temporary = Temporary::create(fd.as_fd(), name, Mode::RUSR).unwrap();
+    assert_eq!(clean_leftovers(folder.path()).unwrap(), 0);
+    assert_eq!(names(folder.path()).len(), 1);
+    assert!(names(folder.path()).iter().all(|name| is_temporary(name)));
+    drop(temporary);
+    assert!(names(folder.path()).is_empty());
+}
+
+#[test]
+fn a_symbolic_link_is_replaced_and_its_target_kept() {
+    let folder = TempDir::new().unwrap();
+    let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+    fs::write(&target, b"target").unwrap();
+    symlink(&target, &link).unwrap();
+    write_file(&link, b"new", 0o600).unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_file());
+    assert_eq!(fs::read(&target).unwrap(), b"target");
+}
