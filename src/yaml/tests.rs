@@ -1,0 +1,382 @@
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::tree::{MAX_ALIASES, MAX_DEPTH, MAX_NODES};
+use super::*;
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    kind: String,
+    spec: Spec,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Spec {
+    power: Option<Power>,
+    #[serde(default)]
+    mounts: Vec<Power>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    script: Option<Script>,
+    api_token: Option<u32>,
+    suspended: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Power {
+    id: u32,
+    want: Want,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+enum Want {
+    Up,
+    Down,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(tag = "from", deny_unknown_fields, rename_all = "camelCase")]
+enum Script {
+    Inline { text: String },
+}
+
+fn refusal(text: &str) -> YamlError {
+    parse::<Record>(text).expect_err("must be refused")
+}
+
+fn record(spec: &str) -> String {
+    format!("kind: Server\nspec:\n{spec}")
+}
+
+#[test]
+fn a_good_record_is_read() {
+    let text = record("  power: {id: 7, want: down}  # by hand\n  labels: {a: b}\n");
+    let read: Record = parse(&text).unwrap();
+    assert_eq!(
+        read.spec.power,
+        Some(Power {
+            id: 7,
+            want: Want::Down
+        })
+    );
+    assert_eq!(
+        parse_value(&text).unwrap()["spec"]["labels"],
+        json!({"a": "b"})
+    );
+}
+
+#[test]
+fn an_unknown_key_is_shown_with_the_nearest_known_one() {
+    let error = refusal(&record("  power:\n    id: 1\n    wnat: up\n"));
+    assert_eq!(
+        error.to_string(),
+        "line 5, column 5: spec.power.wnat: unknown field `wnat`, expected `id` or `want`; did you mean `want`?"
+    );
+    assert_eq!(error.path.as_deref(), Some("spec.power.wnat"));
+}
+
+#[test]
+fn an_unknown_key_that_resembles_nothing_gets_no_guess() {
+    let error = refusal(&record("  zzzzzz: 1\n"));
+    assert_eq!(error.path.as_deref(), Some("spec.zzzzzz"));
+    assert_eq!(error.help, None);
+}
+
+#[test]
+fn an_unknown_key_in_a_list_element_is_found() {
+    let error = refusal(&record(
+        "  mounts:\n  - id: 1\n    want: up\n  - id: 2\n    Want: up\n",
+    ));
+    assert_eq!((error.line, error.column), (Some(7), Some(5)));
+    assert_eq!(error.path.as_deref(), Some("spec.mounts[1].Want"));
+    assert_eq!(error.help.as_deref(), Some("did you mean `want`?"));
+}
+
+#[test]
+fn an_unknown_key_below_a_buffered_type_is_found() {
+    let error = refusal(&record("  script:\n    from: inline\n    txet: hello\n"));
+    assert_eq!((error.line, error.column), (Some(5), Some(5)));
+    assert_eq!(error.path.as_deref(), Some("spec.script.txet"));
+    assert_eq!(error.help.as_deref(), Some("did you mean `text`?"));
+}
+
+#[test]
+fn a_wrong_type_says_what_was_expected() {
+    for (spec, said) in [
+        (
+            "  power: {id: one, want: up}\n",
+            "line 3, column 15: spec.power.id: expected a whole number, zero or more, found the text \"one\"",
+        ),
+        (
+            "  power: 5\n",
+            "line 3, column 10: spec.power: expected a mapping of keys to values, found integer `5`",
+        ),
+        (
+            "  mounts: {a: 1}\n",
+            "line 3, column 11: spec.mounts: expected a list, found a mapping",
+        ),
+        (
+            "  suspended: yes\n",
+            "line 3, column 14: spec.suspended: expected true or false, found the text \"yes\"",
+        ),
+        (
+            "  power: {id: -1, want: up}\n",
+            "line 3, column 15: spec.power.id: expected a whole number, zero or more, found integer `-1`",
+        ),
+        (
+            "  power: {id: 1, want: upp}\n",
+            "line 3, column 24: spec.power.want: unknown variant `upp`, expected `up` or `down`; did you mean `up`?",
+        ),
+        (
+            "  power:\n    id: 1\n",
+            "line 4, column 5: spec.power: missing field `want`",
+        ),
+    ] {
+        assert_eq!(refusal(&record(spec)).to_string(), said);
+    }
+}
+
+#[test]
+fn a_wrong_value_that_may_be_a_secret_is_not_repeated() {
+    let error = refusal(&record("  apiToken: hunter2\n"));
+    assert!(error.message.contains("expected a whole number"), "{error}");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_tab_is_called_a_tab() {
+    for (text, line) in [
+        ("kind: x\nspec:\n\tpower: 1\n", 3),
+        ("kind: x\n\tspec: 1\n", 2),
+        ("kind: x\nspec:\n  power:\n  \tid: 1\n", 4),
+    ] {
+        let error = refusal(text);
+        assert_eq!(error.line, Some(line), "{error}");
+        assert!(
+            error.message.contains(&format!(
+                "a tab at line {line}: YAML is indented with spaces"
+            )),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_key_that_is_there_twice_is_an_error_everywhere() {
+    let error = refusal(&record("  labels:\n    a: 1\n    b: 2\n    \"a\": 3\n"));
+    assert_eq!((error.line, error.column), (Some(6), Some(5)));
+    assert!(
+        error
+            .message
+            .contains("the key `a` is there twice, first on line 4"),
+        "{error}"
+    );
+    // The deserializer by itself takes the last one without a word.
+    assert!(serde_yaml::from_str::<serde_json::Value>("a: 1\na: 2\n").is_ok());
+    assert!(parse_value("a: 1\na: 2\n").is_err());
+}
+
+#[test]
+fn a_second_document_is_an_error() {
+    let error = parse_value("a: 1\n---\nb: 2\n").unwrap_err();
+    assert_eq!(error.line, Some(2));
+    assert!(error.message.contains("second document"), "{error}");
+    assert_eq!(parse_value("---\na: 1\n...\n").unwrap(), json!({"a": 1}));
+}
+
+#[test]
+fn mistakes_of_syntax_are_told_with_place_and_remedy() {
+    for (text, line, says) in [
+        ("kind: x\nspec\n", 2, "found no `:`"),
+        ("kind: a: b\n", 1, "a `:` where no key can be"),
+        ("kind: @x\n", 1, "in quotes"),
+        ("kind: 'it's'\n", 1, "behind the closing quote"),
+        ("kind: \"x\nspec: 1\n", 1, "not closed"),
+        ("kind: *x\n", 1, "anchor"),
+        (
+            "kind: x\nspec:\n    a: 1\n  b: 2\n",
+            4,
+            "expected a key here",
+        ),
+        ("kind: [1, 2\n", 2, ""),
+        ("kind: \u{1}\n", 1, ""),
+    ] {
+        let error = refusal(text);
+        assert!(error.to_string().contains(says), "{text:?}: {error}");
+        assert_eq!(error.line, Some(line), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn an_empty_text_is_null_or_says_that_there_is_nothing() {
+    for text in ["", "\n\n", "# only a comment\n", "---\n"] {
+        assert_eq!(parse_value(text).unwrap(), json!(null));
+        let error = refusal(text);
+        assert!(error.message.contains("nothing in it"), "{error}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_and_crlf_are_read() {
+    let text = "\u{feff}kind: Server\r\nspec:\r\n  suspended: true\r\n";
+    assert_eq!(
+        parse_value(text).unwrap(),
+        json!({"kind": "Server", "spec": {"suspended": true}})
+    );
+}
+
+#[test]
+fn ten_mebibytes_are_refused_unread() {
+    let text = format!("a: {}", "x".repeat(10 * 1024 * 1024));
+    let error = parse_value(&text).unwrap_err();
+    assert!(
+        error
+            .message
+            .contains("10485763 bytes are too many: the limit is 1048576 bytes (1 MiB)"),
+        "{error}"
+    );
+    assert!(check_size(MAX_BYTES as u64).is_ok());
+    assert!(check_size(MAX_BYTES as u64 + 1).is_err());
+}
+
+/// Nine levels of ten: a billion values in a few hundred bytes.
+fn billion_laughs() -> String {
+    let mut text = String::from("a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
+    for level in 1..9 {
+        let below = format!("*a{}", level - 1);
+        text += &format!("a{level}: &a{level} [{}]\n", [below.as_str(); 9].join(", "));
+    }
+    text
+}
+
+#[test]
+fn an_alias_bomb_is_refused_before_it_unfolds() {
+    let error = parse_value(&billion_laughs()).unwrap_err();
+    assert!(error.message.contains("aliases"), "{error}");
+
+    // Few aliases, and still a bomb: 40 of a list of 10,000.
+    let list = "x, ".repeat(10_000);
+    let text = format!("a: &a [{list}]\nb: [{}]\n", "*a, ".repeat(40));
+    let error = parse_value(&text).unwrap_err();
+    assert!(error.message.contains(&MAX_NODES.to_string()), "{error}");
+}
+
+/// What the deserializer does by itself: it counts the jumps to anchors, at most 100 for each event
+/// of the document, and not the values that a jump unfolds. So it stops the classic bomb,
+/// late; a flat one, thousands of aliases of one long list, passes. Hence the limits of our own.
+#[test]
+fn the_deserializer_bounds_jumps_and_not_values() {
+    let error = serde_yaml::from_str::<serde_json::Value>(&billion_laughs()).unwrap_err();
+    assert!(
+        error.to_string().contains("repetition limit exceeded"),
+        "{error}"
+    );
+
+    let flat = format!(
+        "a: &a [{}]\nb: [{}]\n",
+        "x, ".repeat(500),
+        "*a, ".repeat(500)
+    );
+    let unfolded: serde_json::Value = serde_yaml::from_str(&flat).unwrap();
+    let lists = unfolded["b"].as_array().unwrap();
+    assert_eq!(
+        lists
+            .iter()
+            .map(|l| l.as_array().unwrap().len())
+            .sum::<usize>(),
+        250_000
+    );
+    assert!(parse_value(&flat).is_err());
+}
+
+#[test]
+fn a_few_aliases_are_fine() {
+    let text = format!("a: &a {{x: 1}}\nb: [{}]\n", "*a, ".repeat(MAX_ALIASES));
+    let value = parse_value(&text).unwrap();
+    assert_eq!(value["b"].as_array().unwrap().len(), MAX_ALIASES);
+    assert_eq!(value["b"][3], json!({"x": 1}));
+}
+
+#[test]
+fn an_alias_of_itself_is_refused() {
+    let error = parse_value("a: &a\n  b: *a\n").unwrap_err();
+    assert_eq!(error.line, Some(2));
+    assert!(error.message.contains("inside the very value"), "{error}");
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    assert!(parse_value(&nested(MAX_DEPTH)).is_ok());
+    for text in [
+        nested(MAX_DEPTH + 1),
+        "- ".repeat(200_000),
+        "[".repeat(MAX_BYTES),
+        "{a: ".repeat(MAX_BYTES / 4),
+    ] {
+        let error = parse_value(&text).unwrap_err();
+        assert!(error.message.contains("nesting"), "{error}");
+    }
+}
+
+/// The longest texts that the limits let through, in the shapes that cost most.
+#[test]
+fn the_worst_texts_take_bounded_time() {
+    let fill = |piece: &str| piece.repeat(MAX_BYTES / piece.len());
+    let texts = [
+        fill("a, "),
+        fill("? "),
+        fill("# x\n"),
+        format!("a: |\n{}", fill("  x\n").split_at(MAX_BYTES - 8).0),
+        format!("a: \"{}", fill("\\\"").split_at(MAX_BYTES - 8).0),
+        fill("---\n"),
+        fill("&a "),
+        fill("!"),
+        fill("'"),
+        fill("a: 1\n"),
+    ];
+    for text in texts {
+        let begun = Instant::now();
+        let _ = parse_value(&text);
+        let taken = begun.elapsed();
+        assert!(
+            taken < Duration::from_secs(5),
+            "{:?}: {taken:?}",
+            &text[..10]
+        );
+    }
+}
+
+#[test]
+fn messages_stay_short_whatever_the_file_says() {
+    let long = "x".repeat(100_000);
+    for text in [
+        record(&format!("  power: {long}\n")),
+        record(&format!("  {long}: 1\n")),
+        format!("{long}: 1\n{long}: 2\n"),
+        record(&format!("  power: {{id: 1, want: {long}}}\n")),
+    ] {
+        let error = refusal(&text);
+        assert!(
+            error.to_string().chars().count() < 4000,
+            "{}",
+            error.to_string().len()
+        );
+    }
+}
+
+#[test]
+fn places_are_found_by_path() {
+    let text = "a:\n  b: [x, {c: 1}]\n";
+    assert_eq!(locate(text, &["a", "b"]), Some((2, 3)));
+    assert_eq!(locate(text, &["a", "b", "1", "c"]), Some((2, 11)));
+    assert_eq!(locate(text, &["a", "nope"]), None);
+    assert_eq!(locate("a: [", &["a"]), None);
+}
