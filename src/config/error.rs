@@ -37,10 +37,12 @@ pub enum ConfigError {
         source: Box<YamlError>,
     },
     /// A value has the right type and makes no sense.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {problem}", place(path, *at))]
     Invalid {
         /// The file.
         path: PathBuf,
+        /// Line and column of the key, counted from one, if the file has it.
+        at: Option<(usize, usize)>,
         /// What is wrong with which key.
         problem: Problem,
     },
@@ -57,7 +59,10 @@ pub struct Problem {
 
 impl Problem {
     pub(crate) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { key: key.into(), message: message.into() }
+        Self {
+            key: key.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -67,17 +72,36 @@ impl fmt::Display for Problem {
     }
 }
 
-fn broken(path: &Path, error: &YamlError) -> String {
-    let mut text = path.display().to_string();
-    if let Some(line) = error.line {
-        let _ = write!(text, ":{line}:{}", error.column.unwrap_or(1));
+impl ConfigError {
+    /// A problem with a file's text, with the place of the key.
+    pub(crate) fn invalid(path: &Path, text: &str, problem: Problem) -> Self {
+        let keys: Vec<&str> = problem.key.split('.').collect();
+        Self::Invalid {
+            path: path.to_owned(),
+            at: crate::yaml::locate(text, &keys),
+            problem,
+        }
     }
-    if let Some(key) = error.path.as_deref().filter(|key| !error.message.starts_with(*key)) {
+}
+
+fn place(path: &Path, at: Option<(usize, usize)>) -> String {
+    match at {
+        Some((line, column)) => format!("{}:{line}:{column}", path.display()),
+        None => path.display().to_string(),
+    }
+}
+
+fn broken(path: &Path, error: &YamlError) -> String {
+    let mut text = place(
+        path,
+        error.line.map(|line| (line, error.column.unwrap_or(1))),
+    );
+    if let Some(key) = &error.path {
         let _ = write!(text, ": {key}");
     }
     let _ = write!(text, ": {}", error.message);
     if let Some(help) = &error.help {
-        let _ = write!(text, " ({help})");
+        let _ = write!(text, "; {help}");
     }
     text
 }

@@ -1,0 +1,148 @@
+//! Where on the host things are.
+
+use std::path::{Path, PathBuf};
+
+use super::file::SystemFile;
+use super::{Problem, absolute};
+use crate::model::ServerId;
+
+/// Wings' state folder. Below it, and only there, Wings' other default folders are used too.
+const WINGS_ROOT: &str = "/var/lib/pelican";
+
+/// The node's directories, all absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directories {
+    /// The state folder, `{root}`.
+    pub root: PathBuf,
+    /// `wings.log` and `install/`; the state folder unless the file names `system.log_directory`.
+    pub log: PathBuf,
+    /// Wings' folder of servers' files where the file names `system.data`, with symbolic links resolved.
+    /// `None` keeps each server's files in its own state folder; ask [`server_data`](Self::server_data).
+    pub data: Option<PathBuf>,
+    /// Archives.
+    pub archive: PathBuf,
+    /// Backups.
+    pub backup: PathBuf,
+    /// Install scripts; the Docker daemon must see it under the same path.
+    pub tmp: PathBuf,
+    /// `passwd` and `group` for containers.
+    pub passwd: PathBuf,
+    /// One machine-id file per server.
+    pub machine_id: PathBuf,
+    /// Unix socket of the local API.
+    pub socket: PathBuf,
+}
+
+impl Directories {
+    pub(super) fn resolve(
+        system: &SystemFile,
+        socket: Option<&str>,
+        source: &Path,
+    ) -> Result<Self, Problem> {
+        let named = |key: &str, text: Option<&str>| match text.filter(|text| !text.is_empty()) {
+            None => Ok(None),
+            Some(text) => {
+                let path = absolute(source, text);
+                // Whatever is below these is chowned or deleted one day.
+                if path.parent().is_none() {
+                    return Err(Problem::new(
+                        key,
+                        format!("is {text:?}: expected a directory of its own"),
+                    ));
+                }
+                Ok(Some(path))
+            }
+        };
+        let root =
+            named("system.root_directory", Some(&system.root_directory))?.ok_or_else(|| {
+                Problem::new(
+                    "system.root_directory",
+                    "is empty: expected the path of the state folder",
+                )
+            })?;
+        // A node whose state was moved elsewhere is moved as a whole: it must not share /etc/pelican or
+        // /tmp/pelican with another node of the host.
+        let default = |below_root: &str, of_wings: &str| match root == Path::new(WINGS_ROOT) {
+            true => PathBuf::from(of_wings),
+            false => root.join(below_root),
+        };
+        let or = |key: &str, text: &Option<String>, default: PathBuf| {
+            named(key, text.as_deref()).map(|path| path.unwrap_or(default))
+        };
+        let passwd = or(
+            "system.user.passwd.directory",
+            &system.user.passwd.directory,
+            default("passwd", "/etc/pelican"),
+        )?;
+        if passwd == Path::new("/etc") {
+            let message = "is /etc: the host's own passwd and group would be overwritten; name a directory of its own";
+            return Err(Problem::new("system.user.passwd.directory", message));
+        }
+        Ok(Self {
+            log: or("system.log_directory", &system.log_directory, root.clone())?,
+            data: named("system.data", system.data.as_deref())?,
+            archive: or(
+                "system.archive_directory",
+                &system.archive_directory,
+                root.join("archives"),
+            )?,
+            backup: or(
+                "system.backup_directory",
+                &system.backup_directory,
+                root.join("backups"),
+            )?,
+            tmp: or(
+                "system.tmp_directory",
+                &system.tmp_directory,
+                default("tmp", "/tmp/pelican"),
+            )?,
+            passwd,
+            machine_id: or(
+                "system.machine_id.directory",
+                &system.machine_id.directory,
+                default("machine-id", "/etc/pelican/machine-id"),
+            )?,
+            socket: or(
+                "alula.socket",
+                &socket.map(String::from),
+                root.join("alula.sock"),
+            )?,
+            root,
+        })
+    }
+
+    /// Replaces the path of Wings' data folder by what it leads to, if it is there.
+    pub(super) fn follow_data_link(&mut self) {
+        if let Some(real) = self.data.as_ref().and_then(|path| path.canonicalize().ok()) {
+            self.data = Some(real);
+        }
+    }
+
+    /// The folder of one server's state.
+    pub fn server(&self, id: &ServerId) -> PathBuf {
+        self.root.join("servers").join(id.to_string())
+    }
+
+    /// Where one server's files really are; this path is what containers mount.
+    pub fn server_data(&self, id: &ServerId) -> PathBuf {
+        match &self.data {
+            Some(data) => data.join(id.to_string()),
+            None => self.server(id).join("data"),
+        }
+    }
+
+    /// The log of a server's last installation, where Wings' users look for it.
+    pub fn install_log(&self, id: &ServerId) -> PathBuf {
+        self.log.join("install").join(format!("{id}.log"))
+    }
+
+    /// The daemon's own log.
+    pub fn daemon_log(&self) -> PathBuf {
+        self.log.join("wings.log")
+    }
+
+    /// The machine-id file of one server.
+    pub fn machine_id_file(&self, id: &ServerId) -> PathBuf {
+        self.machine_id.join(id.to_string())
+    }
+}

@@ -1,0 +1,215 @@
+//! How containers are made on this node.
+
+use std::collections::BTreeMap;
+
+use super::file::{DockerFile, LogConfigFile, NetworkFile, PullPolicy};
+use super::node::within;
+use super::{Overhead, Problem, Registries};
+
+/// The node's settings for containers and images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DockerConfig {
+    /// The network of the servers.
+    pub network: NetworkConfig,
+    /// Domain name of containers; empty is none.
+    pub domainname: String,
+    /// Credentials by registry.
+    pub registries: Registries,
+    /// MiB of `/tmp` in containers.
+    pub tmpfs_mib: u64,
+    /// Processes per container, as Docker's `PidsLimit` has it: 0 and -1 are without limit.
+    pub pids_limit: i64,
+    /// Least resources of an installer.
+    pub installer_limits: InstallerLimits,
+    /// Memory beyond the server's limit.
+    pub overhead: Overhead,
+    /// User namespace mode of containers; empty is Docker's own.
+    pub userns_mode: String,
+    /// Docker's own log of containers; `None` is Docker's default.
+    pub log_config: Option<LogConfig>,
+    /// When images are pulled.
+    pub pull_policy: PullPolicy,
+}
+
+/// The network of the servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// Name of the network that is looked up, or made where missing.
+    pub name: String,
+    /// `NetworkMode` of every container.
+    pub network_mode: String,
+    /// Driver for a network that is made.
+    pub driver: String,
+    /// Address that stands for 127.0.0.1 in allocations, until the network itself says otherwise.
+    pub interface: String,
+    /// DNS servers of containers.
+    pub dns: Vec<String>,
+    /// Whether allocations on 127.0.0.1 are left unbound.
+    pub ispn: bool,
+    /// Whether a network that is made has IPv6.
+    pub ipv6: bool,
+    /// Whether a network that is made has no way out.
+    pub is_internal: bool,
+    /// Whether containers on a network that is made reach each other.
+    pub enable_icc: bool,
+    /// Bytes.
+    pub mtu: i64,
+    /// IPv4 range for a network that is made.
+    pub v4: Subnet,
+    /// IPv6 range for a network that is made.
+    pub v6: Subnet,
+}
+
+/// An address range and the gateway in it, as Docker is told them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subnet {
+    /// Range in CIDR notation.
+    pub subnet: String,
+    /// Gateway.
+    pub gateway: String,
+}
+
+/// What an installer gets at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InstallerLimits {
+    /// MiB.
+    pub memory_mib: i64,
+    /// Percent of one core; 0 is without limit.
+    pub cpu_percent: i64,
+}
+
+/// Docker's own log of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Name of the log driver.
+    pub driver: String,
+    /// Its options.
+    pub options: BTreeMap<String, String>,
+}
+
+impl DockerConfig {
+    pub(super) fn resolve(file: &DockerFile, pull_policy: PullPolicy) -> Result<Self, Problem> {
+        let network = &file.network;
+        if network.name.is_empty() || network.network_mode.is_empty() {
+            let key = if network.name.is_empty() {
+                "name"
+            } else {
+                "network_mode"
+            };
+            return Err(Problem::new(
+                format!("docker.network.{key}"),
+                "is empty: expected the name of a Docker network",
+            ));
+        }
+        let limits = &file.installer_limits;
+        Ok(Self {
+            network: NetworkConfig::resolve(network),
+            domainname: file.domainname.clone(),
+            registries: Registries::resolve(&file.registries),
+            tmpfs_mib: within("docker.tmpfs_size", file.tmpfs_size, 0..=1 << 30, "MiB")?,
+            pids_limit: within(
+                "docker.container_pid_limit",
+                file.container_pid_limit,
+                -1..=1 << 30,
+                "processes",
+            )?,
+            installer_limits: InstallerLimits {
+                memory_mib: within(
+                    "docker.installer_limits.memory",
+                    limits.memory,
+                    0..=1 << 30,
+                    "MiB",
+                )?,
+                cpu_percent: within(
+                    "docker.installer_limits.cpu",
+                    limits.cpu,
+                    0..=1 << 20,
+                    "percent of a core",
+                )?,
+            },
+            overhead: Overhead::resolve(&file.overhead)?,
+            userns_mode: file.userns_mode.clone(),
+            log_config: LogConfig::resolve(&file.log_config),
+            pull_policy,
+        })
+    }
+}
+
+impl NetworkConfig {
+    fn resolve(file: &NetworkFile) -> Self {
+        let (v4, v6) = (&file.interfaces.v4, &file.interfaces.v6);
+        Self {
+            name: file.name.clone(),
+            network_mode: file.network_mode.clone(),
+            driver: file.driver.clone(),
+            interface: file.interface.clone(),
+            dns: file.dns.clone(),
+            ispn: file.ispn,
+            ipv6: file.ipv6,
+            is_internal: file.is_internal,
+            enable_icc: file.enable_icc,
+            mtu: file.network_mtu,
+            v4: Subnet {
+                subnet: v4.subnet.clone(),
+                gateway: v4.gateway.clone(),
+            },
+            v6: Subnet {
+                subnet: v6.subnet.clone(),
+                gateway: v6.gateway.clone(),
+            },
+        }
+    }
+}
+
+impl LogConfig {
+    /// Options of Wings' defaults, which other drivers than these two do not know.
+    const DEFAULTS: [(&str, &str); 4] = [
+        ("max-size", "5m"),
+        ("max-file", "1"),
+        ("compress", "false"),
+        ("mode", "non-blocking"),
+    ];
+
+    fn resolve(file: &LogConfigFile) -> Option<Self> {
+        if file.driver.is_empty() {
+            return None;
+        }
+        let mut options = BTreeMap::new();
+        if matches!(file.driver.as_str(), "local" | "json-file") {
+            options.extend(Self::DEFAULTS.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        }
+        options.extend(file.options.clone());
+        Some(Self {
+            driver: file.driver.clone(),
+            options,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_options() {
+        let options = |driver: &str, typed: &[(&str, &str)]| {
+            let options = typed
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect();
+            LogConfig::resolve(&LogConfigFile {
+                driver: driver.into(),
+                options,
+            })
+            .map(|log| log.options)
+        };
+        assert_eq!(options("", &[("max-size", "1m")]), None);
+        assert_eq!(options("local", &[]).unwrap()["max-size"], "5m");
+        let typed = options("local", &[("max-size", "1m")]).unwrap();
+        assert_eq!(
+            (typed["max-size"].as_str(), typed["mode"].as_str()),
+            ("1m", "non-blocking")
+        );
+        assert_eq!(options("journald", &[("tag", "game")]).unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,329 @@
+//! What the file means on this host, checked: the only configuration that other modules see.
+
+use std::fmt::{self, Display};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::environment::{TOKEN, TOKEN_ID};
+use super::file::{AlulaFile, ConfigFile, SystemFile};
+use super::{ApiConfig, Directories, DockerConfig, PanelConfig, Problem, Secret, Variables};
+
+/// The node's configuration. Shared as `Arc<NodeConfig>`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeConfig {
+    /// The file that all this comes from.
+    pub source: PathBuf,
+    /// Debug logging.
+    pub debug: bool,
+    /// Log warnings and errors only. Never together with `debug`.
+    pub quiet: bool,
+    /// Name in `[<app_name> Daemon]:` console lines.
+    pub app_name: String,
+    /// The node's UUID on the panel, as the file has it.
+    pub uuid: String,
+    /// The node's token id, which the API shows in its `User-Agent` header; empty without one.
+    pub token_id: String,
+    /// What callers of the HTTP API must present. Without it the API is not served over TCP.
+    pub api_token: Option<Secret>,
+    /// The HTTP API.
+    pub api: ApiConfig,
+    /// The panel; `None` is a node that runs from files alone.
+    pub panel: Option<PanelConfig>,
+    /// Where things are.
+    pub directories: Directories,
+    /// The system user that owns the servers' files.
+    pub owner: Owner,
+    /// Who processes in containers are, if not `owner`: the daemon and Docker run without root.
+    pub rootless: Option<ContainerUser>,
+    /// Whether `/etc/passwd` and `/etc/group` are mounted in servers.
+    pub mount_passwd: bool,
+    /// Whether `/etc/machine-id` is mounted in servers.
+    pub mount_machine_id: bool,
+    /// Name of the node's timezone in the timezone database.
+    pub timezone: String,
+    /// Containers and images.
+    pub docker: DockerConfig,
+    /// Host paths below which servers may mount.
+    pub allowed_mounts: Vec<PathBuf>,
+    /// Whether mounts at or below `/home/container` are refused.
+    pub block_base_dir_mount: bool,
+    /// Crash detection, where a server's own settings do not say.
+    pub crash_detection: CrashDetection,
+    /// Time between looks at a server's disk usage; `None` is never, and no limit is enforced.
+    pub disk_check_interval: Option<Duration>,
+    /// Whether the owner of a server's files is set before each start.
+    pub check_permissions_on_boot: bool,
+    /// Whether the panel's pushes leave the file alone.
+    pub ignore_panel_config_updates: bool,
+    /// The controller.
+    pub reconcile: ReconcileConfig,
+    /// Installations.
+    pub install: InstallConfig,
+    /// Console transcripts.
+    pub logs: LogRotation,
+}
+
+/// A system user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Id of the user's own group.
+    pub gid: u32,
+}
+
+/// A user and group in a container. Written as Docker's `User` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerUser {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+impl Display for ContainerUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.uid, self.gid)
+    }
+}
+
+/// When a server that went down by itself is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CrashDetection {
+    /// For servers whose own settings do not say.
+    pub enabled: bool,
+    /// Whether an exit with code 0 that nobody asked for is a crash.
+    pub clean_exit_is_crash: bool,
+    /// A second crash within this time is not followed by a restart. Zero: every crash is.
+    pub timeout: Duration,
+}
+
+/// Limits of the controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReconcileConfig {
+    /// Servers looked at at the same time.
+    pub workers: usize,
+    /// Installers that run at the same time.
+    pub concurrent_installs: usize,
+}
+
+/// How installations go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InstallConfig {
+    /// Longest run of an install script; `None` is without limit.
+    pub timeout: Option<Duration>,
+    /// Whether a script that ends with another code than 0 has failed.
+    pub fail_on_nonzero_exit: bool,
+}
+
+/// How a server's console transcript is rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRotation {
+    /// Bytes after which a new file is begun.
+    pub max_bytes: u64,
+    /// Files kept, the current one included.
+    pub max_files: usize,
+}
+
+impl NodeConfig {
+    /// What `file`, read from `source`, means for this owner and timezone.
+    ///
+    /// # Errors
+    /// The first value without sense, or a token that leads to nothing.
+    pub fn resolve(
+        file: &ConfigFile,
+        source: &Path,
+        variables: Variables<'_>,
+        owner: Owner,
+        timezone: String,
+    ) -> Result<Self, Problem> {
+        let token_id = TOKEN_ID.resolve(&file.token_id, variables)?;
+        let token = TOKEN.resolve(&file.token, variables)?;
+        let system = &file.system;
+        let alula = &file.alula;
+        Ok(Self {
+            source: source.to_owned(),
+            debug: file.debug,
+            quiet: file.quiet && !file.debug,
+            app_name: file.app_name.clone(),
+            uuid: file.uuid.clone(),
+            token_id: token_id.expose().to_owned(),
+            api: ApiConfig::resolve(file, source)?,
+            panel: PanelConfig::resolve(file, &token_id, &token)?,
+            api_token: Some(token).filter(|token| !token.is_empty()),
+            directories: Directories::resolve(system, alula.socket.as_deref(), source)?,
+            owner,
+            rootless: ContainerUser::resolve(system)?,
+            mount_passwd: system.user.passwd.enable,
+            mount_machine_id: system.machine_id.enable,
+            timezone,
+            docker: DockerConfig::resolve(&file.docker, alula.pull.policy)?,
+            allowed_mounts: allowed_mounts(&file.allowed_mounts)?,
+            block_base_dir_mount: file.block_base_dir_mount,
+            crash_detection: CrashDetection::resolve(system)?,
+            disk_check_interval: seconds_or_none(
+                "system.disk_check_interval",
+                system.disk_check_interval,
+            )?,
+            check_permissions_on_boot: system.check_permissions_on_boot,
+            ignore_panel_config_updates: file.ignore_panel_config_updates,
+            reconcile: ReconcileConfig::resolve(alula)?,
+            install: InstallConfig::resolve(alula)?,
+            logs: LogRotation::resolve(alula)?,
+        })
+    }
+
+    /// A node with everything below `root`, the current user as owner, no panel, and defaults otherwise.
+    ///
+    /// # Panics
+    /// `root` is not absolute.
+    pub fn for_tests(root: &Path) -> Self {
+        assert!(root.is_absolute(), "{} is not absolute", root.display());
+        let mut file = ConfigFile::default();
+        file.system.root_directory = root.display().to_string();
+        let owner = super::host::current_user();
+        Self::resolve(
+            &file,
+            &root.join("config.yml"),
+            &|_| None,
+            owner,
+            "UTC".into(),
+        )
+        .expect("defaults make sense")
+    }
+
+    /// Who the processes in containers are, as Docker's `User` has it.
+    pub fn container_user(&self) -> ContainerUser {
+        self.rootless.unwrap_or(ContainerUser {
+            uid: self.owner.uid,
+            gid: self.owner.gid,
+        })
+    }
+
+    /// Name of the timezone that a container gets: a server's own `SERVER_TIMEZONE` if it is one, else the node's.
+    pub fn timezone_for(&self, server_timezone: Option<&str>) -> String {
+        server_timezone
+            .and_then(super::canonical_timezone)
+            .unwrap_or_else(|| self.timezone.clone())
+    }
+}
+
+impl ContainerUser {
+    fn resolve(system: &SystemFile) -> Result<Option<Self>, Problem> {
+        let rootless = &system.user.rootless;
+        if !rootless.enabled {
+            return Ok(None);
+        }
+        let ids = 0..=i64::from(u32::MAX - 1);
+        let uid = within(
+            "system.user.rootless.container_uid",
+            rootless.container_uid,
+            ids.clone(),
+            "as a user id",
+        )?;
+        let gid = within(
+            "system.user.rootless.container_gid",
+            rootless.container_gid,
+            ids,
+            "as a group id",
+        )?;
+        Ok(Some(Self { uid, gid }))
+    }
+}
+
+impl CrashDetection {
+    fn resolve(system: &SystemFile) -> Result<Self, Problem> {
+        let file = &system.crash_detection;
+        let timeout = seconds_or_none("system.crash_detection.timeout", file.timeout)?;
+        Ok(Self {
+            enabled: file.enabled,
+            clean_exit_is_crash: file.detect_clean_exit_as_crash,
+            timeout: timeout.unwrap_or_default(),
+        })
+    }
+}
+
+impl ReconcileConfig {
+    fn resolve(alula: &AlulaFile) -> Result<Self, Problem> {
+        let file = &alula.reconcile;
+        let installs = file.concurrent_installs;
+        Ok(Self {
+            workers: within("alula.reconcile.workers", file.workers, 1..=1024, "workers")?,
+            concurrent_installs: within(
+                "alula.reconcile.concurrent_installs",
+                installs,
+                1..=1024,
+                "installers",
+            )?,
+        })
+    }
+}
+
+impl InstallConfig {
+    fn resolve(alula: &AlulaFile) -> Result<Self, Problem> {
+        let file = &alula.install;
+        Ok(Self {
+            timeout: seconds_or_none("alula.install.timeout_seconds", file.timeout_seconds)?,
+            fail_on_nonzero_exit: file.fail_on_nonzero_exit,
+        })
+    }
+}
+
+impl LogRotation {
+    fn resolve(alula: &AlulaFile) -> Result<Self, Problem> {
+        let file = &alula.logs;
+        let mib: u64 = within(
+            "alula.logs.max_size_mib",
+            file.max_size_mib,
+            1..=1 << 20,
+            "MiB",
+        )?;
+        Ok(Self {
+            max_bytes: mib * 1024 * 1024,
+            max_files: within("alula.logs.max_files", file.max_files, 1..=1000, "files")?,
+        })
+    }
+}
+
+fn allowed_mounts(file: &[String]) -> Result<Vec<PathBuf>, Problem> {
+    let allowed = |text: &String| match Path::new(text).is_absolute() {
+        true => Ok(Path::new(text).components().collect()),
+        false => Err(Problem::new(
+            "allowed_mounts",
+            format!("{text:?} is not an absolute path"),
+        )),
+    };
+    file.iter()
+        .filter(|text| !text.is_empty())
+        .map(allowed)
+        .collect()
+}
+
+/// A number that lies in a range, in the type that its user wants.
+pub(super) fn within<T: TryFrom<i64>>(
+    key: &str,
+    value: i64,
+    range: RangeInclusive<i64>,
+    unit: &str,
+) -> Result<T, Problem> {
+    let (least, most) = (range.start(), range.end());
+    let problem = || {
+        Problem::new(
+            key,
+            format!("is {value}: expected {least} to {most} {unit}"),
+        )
+    };
+    if !range.contains(&value) {
+        return Err(problem());
+    }
+    T::try_from(value).map_err(|_| problem())
+}
+
+/// A time in seconds, where 0 stands for none. A century is enough for anybody.
+fn seconds_or_none(key: &str, value: i64) -> Result<Option<Duration>, Problem> {
+    let seconds: u64 = within(key, value, 0..=3_155_760_000, "seconds")?;
+    Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
+}

@@ -1,0 +1,538 @@
+use std::fs;
+use std::time::Duration;
+
+use super::*;
+use crate::model::ServerId;
+
+const PANEL: &str = "token_id: abc\ntoken: def\nremote: https://panel.example.com/\n";
+
+fn owner() -> Owner {
+    Owner {
+        name: "pelican".into(),
+        uid: 988,
+        gid: 987,
+    }
+}
+
+fn resolve(text: &str) -> Result<NodeConfig, Problem> {
+    let path = Path::new("/etc/pelican/config.yml");
+    let file = ConfigFile::parse(path, text).unwrap();
+    NodeConfig::resolve(&file, path, &|_| None, owner(), "UTC".into())
+}
+
+fn meaning(text: &str) -> NodeConfig {
+    resolve(text).unwrap()
+}
+
+/// A file in a folder of its own.
+fn write(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.yml");
+    fs::write(&path, text).unwrap();
+    (dir, path)
+}
+
+fn load_text(text: &str) -> Result<Loaded, ConfigError> {
+    let (dir, path) = write(text);
+    load(
+        &path,
+        Surroundings {
+            variables: &|_| None,
+            etc: dir.path(),
+        },
+    )
+}
+
+#[test]
+fn an_empty_file_is_a_node_without_panel() {
+    let loaded = load_text("").unwrap();
+    let node = &loaded.node;
+    assert_eq!((&node.panel, &node.api_token), (&None, &None));
+    assert_eq!(node.api.address, "0.0.0.0:8080");
+    assert_eq!(node.timezone, "UTC");
+    assert_eq!(
+        node.container_user().to_string(),
+        format!("{}:{}", node.owner.uid, node.owner.gid)
+    );
+    assert_eq!(node.disk_check_interval, Some(Duration::from_secs(150)));
+    assert_eq!(node.install.timeout, Some(Duration::from_secs(3600)));
+    assert_eq!(
+        (node.reconcile.workers, node.reconcile.concurrent_installs),
+        (8, 4)
+    );
+    assert_eq!(
+        (node.logs.max_bytes, node.logs.max_files),
+        (5 * 1024 * 1024, 3)
+    );
+    assert_eq!(node.docker.pull_policy, PullPolicy::Always);
+    assert_eq!(node.docker.log_config.as_ref().unwrap().options.len(), 4);
+    assert!(loaded.notices.is_empty());
+}
+
+#[test]
+fn a_missing_file_names_itself_and_the_default() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("none.yml");
+    let error = load(&path, Surroundings::of_this_process()).unwrap_err();
+    assert!(matches!(error, ConfigError::Missing { .. }));
+    let text = error.to_string();
+    assert!(
+        text.contains("none.yml") && text.contains(DEFAULT_PATH) && text.contains("--config"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_cannot_be_read() {
+    let (dir, path) = write("");
+    let surroundings = Surroundings {
+        variables: &|_| None,
+        etc: dir.path(),
+    };
+    fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
+    assert!(
+        load(&path, surroundings)
+            .unwrap_err()
+            .to_string()
+            .contains("UTF-8")
+    );
+    fs::write(&path, "#".repeat(crate::yaml::MAX_BYTES + 1)).unwrap();
+    assert!(
+        load(&path, surroundings)
+            .unwrap_err()
+            .to_string()
+            .contains("longer than")
+    );
+    assert!(matches!(
+        load(dir.path(), surroundings).unwrap_err(),
+        ConfigError::Unreadable { .. }
+    ));
+}
+
+#[test]
+fn broken_files() {
+    for text in ["\tno: yaml", "api: [1, 2", "system: 5\n"] {
+        let error = load_text(text).unwrap_err();
+        assert!(matches!(error, ConfigError::Broken { .. }), "{error}");
+        let text = error.to_string();
+        let (_, place) = text.split_once("config.yml:").unwrap();
+        assert!(place.starts_with(|c: char| c.is_ascii_digit()), "{text}");
+    }
+}
+
+#[test]
+fn a_value_without_sense_names_file_line_and_key() {
+    let error = load_text("debug: true\napi:\n  port: 70000\n")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("config.yml:3:3: api.port: is 70000: expected 0 to 65535"),
+        "{error}"
+    );
+    let error = load_text("debug: true\nsystem: {timezone: Mars/Olympus}\n")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("config.yml:2:10: system.timezone: \"Mars/Olympus\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn values_without_sense() {
+    let panel = |rest: &str| format!("{PANEL}{rest}");
+    for (text, key) in [
+        ("api: {port: -1}".to_owned(), "api.port"),
+        (
+            "api: {trusted_proxies: [10.0.0.0/8, nonsense]}".into(),
+            "api.trusted_proxies",
+        ),
+        (
+            "api: {ssl: {enabled: true, key: /k}}".into(),
+            "api.ssl.cert",
+        ),
+        (
+            "api: {ssl: {enabled: true, cert: /c}}".into(),
+            "api.ssl.key",
+        ),
+        ("token: a b".into(), "token"),
+        (
+            "remote: https://panel.example.com\ntoken: x".into(),
+            "token_id",
+        ),
+        (
+            "remote: https://panel.example.com\ntoken_id: x".into(),
+            "token",
+        ),
+        (
+            "token: x\ntoken_id: x\nremote: panel.example.com".into(),
+            "remote",
+        ),
+        (
+            "token: x\ntoken_id: x\nremote: ftp://panel.example.com".into(),
+            "remote",
+        ),
+        (
+            "token: x\ntoken_id: x\nremote: https://panel.example.com/?a=b".into(),
+            "remote",
+        ),
+        (panel("remote_query: {timeout: 0}"), "remote_query.timeout"),
+        (
+            panel("remote_query: {boot_servers_per_page: 0}"),
+            "remote_query.boot_servers_per_page",
+        ),
+        (
+            panel("remote_query: {custom_headers: {\"a b\": c}}"),
+            "remote_query.custom_headers",
+        ),
+        (
+            panel("remote_query: {custom_headers: {a: \"b\\nc\"}}"),
+            "remote_query.custom_headers",
+        ),
+        (
+            "system: {root_directory: \"\"}".into(),
+            "system.root_directory",
+        ),
+        (
+            "system: {root_directory: /}".into(),
+            "system.root_directory",
+        ),
+        ("system: {data: //}".into(), "system.data"),
+        (
+            "system: {user: {passwd: {directory: /etc}}}".into(),
+            "system.user.passwd.directory",
+        ),
+        (
+            "system: {disk_check_interval: -1}".into(),
+            "system.disk_check_interval",
+        ),
+        (
+            "system: {crash_detection: {timeout: -5}}".into(),
+            "system.crash_detection.timeout",
+        ),
+        (
+            "system: {user: {rootless: {enabled: true, container_uid: -1}}}".into(),
+            "system.user.rootless.container_uid",
+        ),
+        ("docker: {tmpfs_size: -1}".into(), "docker.tmpfs_size"),
+        (
+            "docker: {container_pid_limit: -2}".into(),
+            "docker.container_pid_limit",
+        ),
+        (
+            "docker: {installer_limits: {memory: -1}}".into(),
+            "docker.installer_limits.memory",
+        ),
+        (
+            "docker: {network: {name: \"\"}}".into(),
+            "docker.network.name",
+        ),
+        (
+            "docker: {network: {network_mode: \"\"}}".into(),
+            "docker.network.network_mode",
+        ),
+        (
+            "docker: {overhead: {override: true, default_multiplier: .nan}}".into(),
+            "docker.overhead.default_multiplier",
+        ),
+        ("allowed_mounts: [mnt]".into(), "allowed_mounts"),
+        (
+            "alula: {reconcile: {workers: 0}}".into(),
+            "alula.reconcile.workers",
+        ),
+        (
+            "alula: {logs: {max_files: 0}}".into(),
+            "alula.logs.max_files",
+        ),
+        (
+            "alula: {install: {timeout_seconds: -1}}".into(),
+            "alula.install.timeout_seconds",
+        ),
+    ] {
+        assert_eq!(resolve(&text).unwrap_err().key, key, "{text}");
+    }
+}
+
+#[test]
+fn the_panel_of_a_node() {
+    let node = meaning(&format!(
+        "{PANEL}remote_query: {{timeout: 5, boot_servers_per_page: 2, \
+         custom_headers: {{X-Access: letmein, authorization: no, User-Agent: no, ACCEPT: no, Content-type: no}}}}"
+    ));
+    let panel = node.panel.unwrap();
+    assert_eq!(panel.remote, "https://panel.example.com/");
+    assert_eq!(panel.api_url(), "https://panel.example.com/api/remote");
+    assert_eq!(
+        (panel.token_id.as_str(), panel.token.expose()),
+        ("abc", "def")
+    );
+    assert_eq!(
+        (panel.timeout, panel.servers_per_page),
+        (Duration::from_secs(5), 2)
+    );
+    let [(name, value)] = panel.custom_headers.as_slice() else {
+        panic!("{:?}", panel.custom_headers)
+    };
+    assert_eq!(
+        (name.as_str(), value.as_bytes()),
+        ("x-access", b"letmein".as_slice())
+    );
+    assert!(node.api_token.unwrap().matches(b"def"));
+    assert_eq!(node.token_id, "abc");
+}
+
+#[test]
+fn a_token_without_panel_serves_the_api() {
+    let node = meaning("token: def\n");
+    assert_eq!(node.panel, None);
+    assert!(node.api_token.unwrap().matches(b"def"));
+}
+
+#[test]
+fn the_api() {
+    for (host, address) in [
+        ("0.0.0.0", "0.0.0.0:8080"),
+        ("", "0.0.0.0:8080"),
+        ("::", "[::]:8080"),
+        ("[::1]", "[::1]:8080"),
+        ("node.example.com", "node.example.com:8080"),
+    ] {
+        assert_eq!(
+            meaning(&format!("api: {{host: '{host}'}}")).api.address,
+            address
+        );
+    }
+    let api = meaning(
+        "api: {port: 0, ssl: {enabled: yes, cert: tls/c.pem, key: /k.pem}, trusted_proxies: [10.0.0.1, fd00::/8]}\n\
+         allowed_origins: ['*']\nallow_cors_private_network: true\n",
+    )
+    .api;
+    assert_eq!((api.address.as_str(), api.port), ("0.0.0.0:0", 0));
+    let tls = api.tls.unwrap();
+    assert_eq!(
+        (tls.cert, tls.key),
+        ("/etc/pelican/tls/c.pem".into(), "/k.pem".into())
+    );
+    assert!(api.trusted_proxies[0].contains(&"10.0.0.1".parse::<std::net::IpAddr>().unwrap()));
+    assert!(api.trusted_proxies[1].contains(&"fd12::1".parse::<std::net::IpAddr>().unwrap()));
+    assert_eq!(api.allowed_origins, ["*"]);
+    assert!(api.allow_cors_private_network);
+}
+
+#[test]
+fn directories_of_a_file_that_names_none() {
+    let directories = meaning("").directories;
+    let id: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
+    let path = |path: PathBuf| path.display().to_string();
+    assert_eq!(
+        path(directories.server_data(&id)),
+        format!("/var/lib/pelican/servers/{id}/data")
+    );
+    assert_eq!(
+        path(directories.install_log(&id)),
+        format!("/var/lib/pelican/install/{id}.log")
+    );
+    assert_eq!(path(directories.daemon_log()), "/var/lib/pelican/wings.log");
+    assert_eq!(
+        path(directories.machine_id_file(&id)),
+        format!("/etc/pelican/machine-id/{id}")
+    );
+    assert_eq!(path(directories.passwd), "/etc/pelican");
+    assert_eq!(path(directories.tmp), "/tmp/pelican");
+    assert_eq!(path(directories.backup), "/var/lib/pelican/backups");
+    assert_eq!(path(directories.archive), "/var/lib/pelican/archives");
+    assert_eq!(path(directories.socket), "/var/lib/pelican/alula.sock");
+}
+
+#[test]
+fn a_state_folder_elsewhere_takes_everything_with_it() {
+    // A relative path is taken from the file's own folder.
+    let directories = meaning("system: {root_directory: ./state}").directories;
+    assert_eq!(directories.root, Path::new("/etc/pelican/state"));
+    for path in [
+        &directories.log,
+        &directories.archive,
+        &directories.backup,
+        &directories.tmp,
+        &directories.passwd,
+        &directories.machine_id,
+        &directories.socket,
+    ] {
+        assert!(path.starts_with(&directories.root), "{}", path.display());
+    }
+}
+
+#[test]
+fn wings_directories_are_used_where_they_are_named() {
+    let directories = meaning(
+        "system: {data: /srv/volumes/, log_directory: /var/log/pelican, backup_directory: /b, archive_directory: /a, \
+         tmp_directory: /t, user: {passwd: {directory: /p}}, machine_id: {directory: /m}}\nalula: {socket: /s/s}\n",
+    )
+    .directories;
+    let id: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
+    assert_eq!(
+        directories.server_data(&id),
+        Path::new("/srv/volumes").join(id.to_string())
+    );
+    assert_eq!(
+        directories.install_log(&id),
+        Path::new("/var/log/pelican/install").join(format!("{id}.log"))
+    );
+    let Directories {
+        backup,
+        archive,
+        tmp,
+        passwd,
+        machine_id,
+        socket,
+        ..
+    } = &directories;
+    for (path, expected) in [
+        (backup, "/b"),
+        (archive, "/a"),
+        (tmp, "/t"),
+        (passwd, "/p"),
+        (machine_id, "/m"),
+        (socket, "/s/s"),
+    ] {
+        assert_eq!(path, Path::new(expected));
+    }
+}
+
+#[test]
+fn who_processes_in_containers_are() {
+    assert_eq!(meaning("").container_user().to_string(), "988:987");
+    let rootless =
+        meaning("system: {user: {rootless: {enabled: true, container_uid: 5, container_gid: 6}}}");
+    assert_eq!(rootless.container_user().to_string(), "5:6");
+}
+
+#[test]
+fn zero_is_never_or_always() {
+    let node = meaning(
+        "system: {disk_check_interval: 0, crash_detection: {enabled: no, detect_clean_exit_as_crash: no, timeout: 0}}\n\
+         alula: {install: {timeout_seconds: 0, fail_on_nonzero_exit: yes}}\n",
+    );
+    assert_eq!(node.disk_check_interval, None);
+    assert_eq!(
+        node.install,
+        InstallConfig {
+            timeout: None,
+            fail_on_nonzero_exit: true
+        }
+    );
+    let expected = CrashDetection {
+        enabled: false,
+        clean_exit_is_crash: false,
+        timeout: Duration::ZERO,
+    };
+    assert_eq!(node.crash_detection, expected);
+}
+
+#[test]
+fn a_servers_own_timezone_counts_if_it_is_one() {
+    let node = meaning("");
+    for (wish, zone) in [
+        (None, "UTC"),
+        (Some(""), "UTC"),
+        (Some("no"), "UTC"),
+        (Some("Asia/Tokyo"), "Asia/Tokyo"),
+    ] {
+        assert_eq!(node.timezone_for(wish), zone);
+    }
+}
+
+#[test]
+fn quiet_does_not_silence_debug() {
+    let node = meaning("debug: true\nquiet: true");
+    assert!(node.debug && !node.quiet);
+    assert!(meaning("quiet: true").quiet);
+}
+
+#[test]
+fn keys_without_effect_are_named_in_one_notice() {
+    let loaded = load_text("system: {sftp: {bind_port: 2023}, quotas: {enabled: true}}").unwrap();
+    let [notice] = loaded.notices.as_slice() else {
+        panic!("{:?}", loaded.notices)
+    };
+    assert!(
+        notice.ends_with("system.quotas.enabled, system.sftp.bind_port"),
+        "{notice}"
+    );
+}
+
+#[test]
+fn surroundings_are_asked() {
+    let (dir, path) = write("token: ${T}\nsystem: {username: root}\n");
+    let variables = |name: &str| match name {
+        "TZ" => Some("Asia/Tokyo".to_owned()),
+        "T" => Some("secret".to_owned()),
+        _ => None,
+    };
+    let loaded = load(
+        &path,
+        Surroundings {
+            variables: &variables,
+            etc: dir.path(),
+        },
+    )
+    .unwrap();
+    assert_eq!(loaded.node.timezone, "Asia/Tokyo");
+    assert!(loaded.node.api_token.unwrap().matches(b"secret"));
+    assert_eq!(
+        loaded.node.owner,
+        Owner {
+            name: "root".into(),
+            uid: 0,
+            gid: 0
+        }
+    );
+    assert_eq!(loaded.node.source, path);
+}
+
+#[test]
+fn a_node_for_tests_stays_below_its_root() {
+    let node = NodeConfig::for_tests(Path::new("/tmp/x"));
+    let directories = &node.directories;
+    for path in [
+        &directories.root,
+        &directories.tmp,
+        &directories.passwd,
+        &directories.machine_id,
+        &directories.socket,
+    ] {
+        assert!(path.starts_with("/tmp/x"));
+    }
+    assert_eq!(node.owner, host::current_user());
+    assert_eq!(node.panel, None);
+}
+
+/// The document that the conformance suite gives a daemon.
+#[test]
+fn a_file_with_everything_below_one_folder() {
+    let node = meaning(
+        "debug: true\napp_name: Conformance\nuuid: 00000000-0000-4000-8000-000000000000\ntoken_id: aaaa\ntoken: bbbb\n\
+         api:\n  host: 127.0.0.1\n  port: 18080\n  ssl: {enabled: false, cert: '', key: ''}\n  upload_limit: 100\n\
+         system:\n  root_directory: /d/root\n  log_directory: /d/log\n  data: /d/volumes\n  archive_directory: /d/archives\n  \
+         backup_directory: /d/backups\n  tmp_directory: /d/tmp\n  username: root\n  timezone: UTC\n  \
+         user: {passwd: {enable: true, directory: /d/passwd}}\n  machine_id: {enable: true, directory: /d/machine-id}\n  \
+         activity_send_interval: 1\n  activity_send_count: 100\n  enable_log_rotate: false\n  websocket_log_count: 150\n  \
+         sftp: {bind_address: 127.0.0.1, bind_port: 18022}\n  \
+         crash_detection: {enabled: true, detect_clean_exit_as_crash: true, timeout: 60}\n\
+         docker:\n  network: {name: wct1, network_mode: wct1, interface: 172.20.0.1}\n  tmpfs_size: 100\n  \
+         container_pid_limit: 512\n  installer_limits: {memory: 256, cpu: 100}\n\
+         throttles: {enabled: true, lines: 2000, line_reset_interval: 100}\nremote: http://127.0.0.1:9000\n\
+         remote_query: {timeout: 30, boot_servers_per_page: 50}\nallowed_mounts: []\nallowed_origins: []\n",
+    );
+    assert_eq!(node.app_name, "Conformance");
+    assert_eq!(node.directories.data, Some("/d/volumes".into()));
+    assert_eq!(node.docker.network.interface, "172.20.0.1");
+    assert_eq!(
+        node.docker.installer_limits,
+        InstallerLimits {
+            memory_mib: 256,
+            cpu_percent: 100
+        }
+    );
+    assert_eq!(node.panel.unwrap().url, "http://127.0.0.1:9000");
+}
