@@ -1,0 +1,144 @@
+//! Limits of containers, from the panel's units to the engine's.
+
+use super::BlueprintFacts;
+use crate::config::NodeConfig;
+use crate::model::settings::Build;
+use crate::runtime::{CpuLimit, Limits};
+
+const MIB: i64 = 1024 * 1024;
+/// Microseconds in which a container may use its CPU quota.
+const CPU_PERIOD: i64 = 100_000;
+const CPU_SHARES: i64 = 1024;
+
+/// The limits of a server.
+pub(super) fn of_server(build: &Build, node: &NodeConfig, facts: &BlueprintFacts) -> Limits {
+    let memory_mib = build.memory_limit.max(0);
+    let memory = node.docker.overhead.memory_limit_bytes(memory_mib);
+    Limits {
+        memory,
+        memory_reservation: memory_mib.saturating_mul(MIB).min(memory),
+        memory_swap: match build.swap {
+            ..0 => -1,
+            // Without a limit of memory there is none of memory and swap together; Docker refuses the attempt.
+            _ if memory == 0 => 0,
+            swap => swap.saturating_mul(MIB).saturating_add(memory),
+        },
+        oom_kill_disable: !build.oom_killer,
+        pids: Some(node.docker.pids_limit),
+        blkio_weight: (facts.block_io_weight && build.io_weight > 0).then_some(build.io_weight),
+        cpu: (build.cpu_limit > 0).then(|| CpuLimit {
+            quota: build.cpu_limit.saturating_mul(CPU_PERIOD / 100),
+            period: CPU_PERIOD,
+            shares: CPU_SHARES,
+        }),
+        cpuset: build.threads.trim().to_owned(),
+    }
+}
+
+/// The limits of an installer: the larger of the server's and the node's for installers.
+///
+/// What is without limit for the server is without limit here, too.
+pub(super) fn of_installer(build: &Build, node: &NodeConfig, facts: &BlueprintFacts) -> Limits {
+    let least = &node.docker.installer_limits;
+    let larger = |of_server: i64, least: i64| if of_server <= 0 { of_server } else { of_server.max(least) };
+    let build = Build {
+        memory_limit: larger(build.memory_limit, least.memory_mib),
+        cpu_limit: if least.cpu_percent == 0 { 0 } else { larger(build.cpu_limit, least.cpu_percent) },
+        ..build.clone()
+    };
+    of_server(&build, node, facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn node() -> NodeConfig {
+        NodeConfig::for_tests(Path::new("/node"))
+    }
+
+    fn facts() -> BlueprintFacts {
+        BlueprintFacts { block_io_weight: true, ..BlueprintFacts::default() }
+    }
+
+    fn server(change: impl FnOnce(&mut Build)) -> Limits {
+        let mut build = Build::default();
+        change(&mut build);
+        of_server(&build, &node(), &facts())
+    }
+
+    fn installer(memory_limit: i64, cpu_limit: i64) -> Limits {
+        of_installer(&Build { memory_limit, cpu_limit, ..Build::default() }, &node(), &facts())
+    }
+
+    #[test]
+    fn memory_has_overhead_and_a_reservation() {
+        for (limit, factor) in [(128, 1.15), (2048, 1.15), (2049, 1.10), (4096, 1.10), (4097, 1.05), (8192, 1.05)] {
+            let limits = server(|build| build.memory_limit = limit);
+            assert_eq!(limits.memory, (limit as f64 * factor * MIB as f64).round() as i64, "{limit}");
+            assert_eq!(limits.memory_reservation, limit * MIB);
+        }
+        let none = server(|build| build.memory_limit = 0);
+        assert_eq!((none.memory, none.memory_reservation, none.memory_swap), (0, 0, 0));
+    }
+
+    #[test]
+    fn swap_comes_on_top_of_memory() {
+        let swap = |memory_limit, swap| {
+            let limits = server(|build| (build.memory_limit, build.swap) = (memory_limit, swap));
+            (limits.memory, limits.memory_swap)
+        };
+        // As seen of a running node.
+        assert_eq!(swap(128, 64), (154_350_387, 221_459_251));
+        assert_eq!(swap(128, 0), (154_350_387, 154_350_387));
+        assert_eq!(swap(128, -1), (154_350_387, -1));
+        assert_eq!(swap(0, -1), (0, -1));
+        assert_eq!(swap(0, 64), (0, 0));
+    }
+
+    #[test]
+    fn cpu_cores_processes_and_the_rest() {
+        let cpu = |limit| server(|build| build.cpu_limit = limit).cpu.map(|cpu| (cpu.quota, cpu.period, cpu.shares));
+        assert_eq!(cpu(50), Some((50_000, 100_000, 1024)));
+        assert_eq!(cpu(150), Some((150_000, 100_000, 1024)));
+        assert_eq!(cpu(0), None);
+        assert_eq!(server(|build| build.threads = " 0-1,3 ".into()).cpuset, "0-1,3");
+        assert_eq!(server(|_| ()).pids, Some(512));
+        assert!(server(|build| build.oom_killer = false).oom_kill_disable);
+        assert!(!server(|build| build.oom_killer = true).oom_kill_disable);
+        assert_eq!(server(|build| build.io_weight = 300).blkio_weight, Some(300));
+        assert_eq!(server(|build| build.io_weight = 0).blkio_weight, None);
+        assert_eq!(of_server(&Build::default(), &node(), &BlueprintFacts::default()).blkio_weight, None);
+    }
+
+    #[test]
+    fn values_out_of_all_proportion_stay_in_range() {
+        let limits = server(|build| (build.memory_limit, build.swap, build.cpu_limit) = (i64::MAX, i64::MAX, i64::MAX));
+        assert_eq!((limits.memory, limits.memory_swap), (i64::MAX, i64::MAX));
+        assert_eq!(limits.cpu.unwrap().quota, i64::MAX);
+        assert_eq!(server(|build| build.memory_limit = -5).memory, 0);
+    }
+
+    #[test]
+    fn an_installer_gets_the_larger_limit() {
+        // As seen of a running node.
+        let seen =
+            of_installer(&Build { memory_limit: 128, swap: 64, cpu_limit: 150, ..Build::default() }, &node(), &facts());
+        assert_eq!(
+            (seen.memory, seen.memory_reservation, seen.memory_swap),
+            (1_234_803_098, 1_073_741_824, 1_301_911_962)
+        );
+        assert_eq!(seen.cpu.unwrap().quota, 150_000);
+        assert_eq!(installer(4096, 50).memory_reservation, 4096 * MIB);
+        assert_eq!(installer(4096, 50).cpu.unwrap().quota, 100_000);
+        assert_eq!(installer(64, 0).cpu, None);
+        assert_eq!(installer(0, 0).memory, 0, "without limit stays without limit");
+        assert_eq!(installer(64, 50).pids, Some(512), "installers are limited, too");
+        let mut node = node();
+        node.docker.installer_limits.cpu_percent = 0;
+        let unlimited = of_installer(&Build { cpu_limit: 50, ..Build::default() }, &node, &facts());
+        assert_eq!(unlimited.cpu, None);
+    }
+}

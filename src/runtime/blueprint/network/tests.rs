@@ -1,0 +1,111 @@
+use std::path::Path;
+
+use super::*;
+use crate::model::settings::Allocation;
+use crate::runtime::NetworkFacts;
+
+fn node() -> NodeConfig {
+    NodeConfig::for_tests(Path::new("/node"))
+}
+
+fn facts(driver: &str) -> BlueprintFacts {
+    let network = NetworkFacts { driver: driver.into(), gateway: Some("172.30.0.1".into()) };
+    BlueprintFacts { network, ..BlueprintFacts::default() }
+}
+
+fn allocations(ip: &str, port: i64, mappings: &[(&str, &[i64])]) -> Allocations {
+    Allocations {
+        force_outgoing_ip: false,
+        default: Allocation { ip: ip.into(), port },
+        mappings: mappings.iter().map(|(ip, ports)| (ip.to_string(), ports.to_vec())).collect(),
+    }
+}
+
+fn published(mappings: &[(&str, &[i64])], driver: &str) -> Vec<String> {
+    let ports = ports(&allocations("127.0.0.1", 0, mappings), &node(), &facts(driver), &mut Vec::new());
+    ports.iter().map(|port| format!("{} {}", port.address, port.port)).collect()
+}
+
+#[test]
+fn ports_are_published_once_and_only_if_valid() {
+    let all = published(&[("10.0.0.1", &[2, 1, 2, 0, -1, 65535, 65536, 70000]), ("0.0.0.0", &[7])], "bridge");
+    assert_eq!(all, ["0.0.0.0 7", "10.0.0.1 1", "10.0.0.1 2", "10.0.0.1 65535"]);
+    assert_eq!(published(&[], "bridge"), [""; 0]);
+    assert_eq!(published(&[("fd00::1", &[1])], "bridge"), ["fd00::1 1"]);
+}
+
+#[test]
+fn loopback_becomes_the_interface() {
+    let loopback: &[(&str, &[i64])] = &[("127.0.0.1", &[1])];
+    assert_eq!(published(loopback, "bridge"), ["172.30.0.1 1"]);
+    assert_eq!(published(loopback, "host"), ["127.0.0.1 1"]);
+    for inter_server in ["overlay", "weavemesh"] {
+        assert_eq!(published(loopback, inter_server), [""; 0]);
+        assert_eq!(published(&[("10.0.0.1", &[1])], inter_server), ["10.0.0.1 1"]);
+    }
+    let unknown = BlueprintFacts::default();
+    assert_eq!(interface(&node(), &unknown), "172.18.0.1", "the configured one until the network is known");
+    let mut node = node();
+    node.docker.network.ispn = true;
+    assert!(ports(&allocations("127.0.0.1", 1, loopback), &node, &facts("bridge"), &mut Vec::new()).is_empty());
+}
+
+#[test]
+fn an_address_that_is_none_is_not_published() {
+    for ip in ["", "localhost", "10.0.0", "10.0.0.1:80", "::1%lo"] {
+        let mut omissions = Vec::new();
+        let ports = ports(&allocations("10.0.0.1", 1, &[(ip, &[1])]), &node(), &facts("bridge"), &mut omissions);
+        assert_eq!(ports, [], "{ip}");
+        assert_eq!(omissions.len(), 1, "{ip}");
+    }
+}
+
+#[test]
+fn a_forced_outgoing_address_takes_an_allocation() {
+    for (ip, port, name) in [
+        ("10.1.2.3", 1, Some("ip-10-1-2-3")),
+        ("fd00::1", 1, Some("ip-fd00--1")),
+        ("10.1.2.3", 0, None),
+        ("127.0.0.1", 1, None),
+        ("0.0.0.0", 1, None),
+        ("nonsense", 1, None),
+    ] {
+        let mut omissions = Vec::new();
+        let allocations = Allocations { force_outgoing_ip: true, ..allocations(ip, port, &[]) };
+        let network = outgoing(&allocations, &mut omissions);
+        assert_eq!(network.as_ref().map(|network| network.name.as_str()), name, "{ip}:{port}");
+        assert_eq!(omissions.len(), usize::from(name.is_none()), "{ip}:{port}");
+        if let Some(network) = network {
+            assert_eq!(network.options["com.docker.network.host_ipv4"], ip);
+            assert!(network.v4.is_none() && !network.ipv6);
+        }
+    }
+    assert_eq!(outgoing(&allocations("10.1.2.3", 1, &[]), &mut Vec::new()), None, "not asked for");
+}
+
+#[test]
+fn macvlan_fixes_the_address() {
+    let fixed = endpoint(&allocations("10.0.0.9", 1, &[]), &node(), &facts("macvlan")).unwrap();
+    assert_eq!((fixed.network.as_str(), fixed.address.as_str()), ("pelican_nw", "10.0.0.9"));
+    assert_eq!(fixed.gateway, "172.30.0.1");
+    assert_eq!(endpoint(&allocations("10.0.0.9", 1, &[]), &node(), &facts("bridge")), None);
+    assert_eq!(endpoint(&allocations("127.0.0.1", 0, &[]), &node(), &facts("macvlan")), None);
+}
+
+#[test]
+fn the_network_of_the_servers() {
+    let mut node = node();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&described(&network(&node))).unwrap());
+    node.docker.network.ipv6 = false;
+    node.docker.network.enable_icc = false;
+    let plain = network(&node);
+    assert_eq!(plain.v6, None);
+    assert_eq!(plain.options["com.docker.network.bridge.enable_icc"], "false");
+}
+
+fn described(network: &NetworkSpec) -> serde_json::Value {
+    serde_json::json!({
+        "name": network.name, "driver": network.driver, "internal": network.internal, "ipv6": network.ipv6,
+        "v4": network.v4, "v6": network.v6, "options": network.options,
+    })
+}

@@ -1,0 +1,148 @@
+use std::path::Path;
+
+use serde_json::json;
+
+use super::*;
+use crate::model::Settings;
+
+fn id() -> ServerId {
+    "550e8400-e29b-41d4-a716-446655440000".parse().unwrap()
+}
+
+fn node() -> NodeConfig {
+    let mut node = NodeConfig::for_tests(Path::new("/node"));
+    (node.owner.uid, node.owner.gid) = (988, 989);
+    node
+}
+
+fn facts() -> BlueprintFacts {
+    BlueprintFacts {
+        network: NetworkFacts { driver: "bridge".into(), gateway: Some("172.30.0.1".into()) },
+        block_io_weight: true,
+        data: "/node/servers/550e8400-e29b-41d4-a716-446655440000/data".into(),
+        script: "/node/tmp/install_550e8400-e29b-41d4-a716-446655440000".into(),
+        mounts: MountFacts {
+            sources: [("/srv/maps".to_owned(), MountSource::There("/srv/maps".into()))].into(),
+            allowed: vec!["/srv".into()],
+        },
+    }
+}
+
+/// A server with everything that the panel can say.
+fn full() -> Spec {
+    let settings: Settings = serde_json::from_value(json!({
+        "id": 7,
+        "invocation": "java -Xmx{{SERVER_MEMORY}}M -jar {{JAR}} --port {{SERVER_PORT}}",
+        "environment": {"JAR": "server.jar", "P_SERVER_UUID": id().to_string(), "SERVER_TIMEZONE": "Europe/Berlin",
+                        "players": 20},
+        "labels": {"team": "blue", "Service": "spoofed"},
+        "allocations": {"default": {"ip": "127.0.0.1", "port": 25565},
+                        "mappings": {"127.0.0.1": [25565], "203.0.113.5": [25566, 0]}},
+        "build": {"memory_limit": 128, "swap": 64, "io_weight": 300, "cpu_limit": 150, "threads": "0-1"},
+        "mounts": [{"source": "/srv/maps", "target": "/maps", "read_only": true}],
+        "container": {"image": "~ghcr.io/pelican-eggs/yolks:java_21"}
+    }))
+    .unwrap();
+    Spec { settings, ..Spec::default() }
+}
+
+fn script() -> Script {
+    Script { image: "ghcr.io/pelican-eggs/installers:alpine".into(), entrypoint: "ash".into(), text: "true".into() }
+}
+
+#[test]
+fn a_server() {
+    let blueprint = server_container(id(), &full(), &node(), &facts());
+    assert_eq!(blueprint.omissions, []);
+    assert_eq!(blueprint.network, None);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&blueprint.spec).unwrap());
+}
+
+#[test]
+fn an_installer() {
+    let blueprint = installer_container(id(), &full(), &script(), &node(), &facts());
+    assert_eq!(blueprint.omissions, []);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&blueprint.spec).unwrap());
+}
+
+#[test]
+fn the_same_input_gives_the_same_hash() {
+    let hash = |spec: &Spec| server_container(id(), spec, &node(), &facts()).spec.hash();
+    let limits = |spec: &Spec| server_container(id(), spec, &node(), &facts()).spec.limits.hash();
+    let mut larger = full();
+    larger.settings.build.memory_limit = 256;
+    larger.settings.build.cpu_limit = 10;
+    assert_eq!(hash(&full()), hash(&full()));
+    assert_ne!(limits(&full()), limits(&larger));
+    let mut other = full();
+    other.settings.invocation.push_str(" --verbose");
+    assert_ne!(hash(&full()), hash(&other));
+    assert_eq!(limits(&full()), limits(&other));
+}
+
+#[test]
+fn addresses_differ_between_server_and_installer() {
+    let of = |environment: &[String]| {
+        environment.iter().find_map(|variable| variable.strip_prefix("SERVER_IP=").map(String::from))
+    };
+    let mut spec = full();
+    let server = |spec: &Spec| of(&server_container(id(), spec, &node(), &facts()).spec.environment);
+    let installer = |spec: &Spec| of(&installer_container(id(), spec, &script(), &node(), &facts()).spec.environment);
+    assert_eq!(server(&spec).unwrap(), "172.30.0.1");
+    assert_eq!(installer(&spec).unwrap(), "127.0.0.1");
+    spec.settings.allocations.default.port = 0;
+    assert_eq!(server(&spec).unwrap(), "127.0.0.1", "no allocation");
+    spec.settings.allocations.default.ip = "203.0.113.5".into();
+    assert_eq!(server(&spec).unwrap(), "203.0.113.5");
+}
+
+#[test]
+fn time_zones() {
+    let zone = |zone: &str| {
+        let mut spec = full();
+        spec.settings.environment.insert("SERVER_TIMEZONE".into(), zone.into());
+        server_container(id(), &spec, &node(), &facts()).spec.environment.swap_remove(0)
+    };
+    assert_eq!(zone("Europe/Berlin"), "TZ=Europe/Berlin");
+    assert_eq!(zone("America/Port-au-Prince"), "TZ=America/Port-au-Prince");
+    assert_eq!(zone("Etc/GMT+5"), "TZ=Etc/GMT+5");
+    for nonsense in ["No/Where", "", "../../etc/passwd"] {
+        assert_eq!(zone(nonsense), "TZ=UTC", "{nonsense}");
+    }
+}
+
+#[test]
+fn a_forced_outgoing_address_is_for_servers() {
+    let mut spec = full();
+    spec.settings.allocations.force_outgoing_ip = true;
+    spec.settings.allocations.default.ip = "203.0.113.5".into();
+    let server = server_container(id(), &spec, &node(), &facts());
+    assert_eq!(server.spec.network_mode, "ip-203-0-113-5");
+    assert_eq!(server.network.unwrap().name, "ip-203-0-113-5");
+    let installer = installer_container(id(), &spec, &script(), &node(), &facts());
+    assert_eq!(installer.spec.network_mode, "pelican_nw");
+    assert_eq!(installer.network, None);
+}
+
+#[test]
+fn a_rootless_node_names_its_own_user() {
+    let mut node = node();
+    node.rootless = Some(crate::config::ContainerUser { uid: 0, gid: 0 });
+    assert_eq!(server_container(id(), &full(), &node, &facts()).spec.user.unwrap(), "0:0");
+}
+
+#[test]
+fn local_images() {
+    assert_eq!(server_image("~game:1"), ("game:1", true));
+    assert_eq!(server_image("~~game:1"), ("~game:1", true));
+    assert_eq!(server_image("game:1"), ("game:1", false));
+}
+
+#[test]
+fn nul_bytes_reach_no_container() {
+    let mut spec = full();
+    spec.settings.environment.insert("BAD".into(), "a\0b".into());
+    let blueprint = server_container(id(), &spec, &node(), &facts());
+    assert!(blueprint.spec.environment.iter().all(|variable| !variable.contains('\0')));
+    assert_eq!(blueprint.omissions.len(), 1);
+}
