@@ -21,7 +21,7 @@ pub enum ConfigError {
         path: PathBuf,
     },
     /// The file cannot be read.
-    #[error("cannot read the configuration file {}: {source}", path.display())]
+    #[error("cannot read the configuration file {}: {source}{}", path.display(), remedy(source.kind()))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -81,6 +81,16 @@ impl ConfigError {
             at: crate::yaml::locate(text, &keys),
             problem,
         }
+    }
+}
+
+/// What a person can do about a file that cannot be read, as the end of a message.
+fn remedy(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::PermissionDenied => "; run this as root, or as the file's owner",
+        io::ErrorKind::InvalidData => "; save it as UTF-8 text",
+        io::ErrorKind::IsADirectory => "; name the file itself with --config",
+        _ => "",
     }
 }
 

@@ -253,4 +253,15 @@ mod tests {
             "ghcr.io/team"
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_account_leaves_its_registry(image in "~?[a-z.:/@]{0,24}", entry in "(https://)?[a-z.:/]{0,16}") {
+            let registries = registries(&[&entry]);
+            if let Some(found) = registries.credentials_for(&image) {
+                let host = found.server.split('/').next().unwrap();
+                proptest::prop_assert!(host == "docker.io" || image.to_lowercase().contains(host));
+            }
+        }
+    }
 }

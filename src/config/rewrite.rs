@@ -7,12 +7,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 
 use super::file::ConfigFile;
-use super::{ConfigError, NodeConfig, Problem, Variables, canonical_timezone};
+use super::{ConfigError, NodeConfig, Problem, Variables, canonical_timezone, read_text};
 use crate::atomic;
 use crate::yaml::{self, YamlError};
 
@@ -83,7 +84,7 @@ const GUESSED_CERTIFICATES: &str = "/etc/letsencrypt/live/";
 pub enum PanelUpdate {
     /// The file says that pushes are ignored.
     Ignored,
-    /// The file's new text and what it means. Nothing is written yet.
+    /// The file's new text and what it means.
     Applied(Box<AppliedUpdate>),
 }
 
@@ -114,9 +115,49 @@ pub enum UpdateError {
     /// The new text could not be made.
     #[error("cannot lay what was pushed over the file: {0}")]
     Edit(#[source] YamlError),
+    /// The new text could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
-/// Lays a push of the panel over the file's text.
+/// Lays a push of the panel over the file on disk, one push at a time. A push that changes nothing writes nothing.
+///
+/// Blocks on the disk: not for async threads.
+///
+/// # Errors
+/// The body, the file, or what would come of both makes no sense, or the file cannot be written: it is then as it was.
+pub fn receive_panel_update(
+    current: &NodeConfig,
+    body: &Value,
+    variables: Variables<'_>,
+) -> Result<PanelUpdate, UpdateError> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = &current.source;
+    let text = read_text(path).map_err(UpdateError::File)?;
+    let update = apply_panel_update(current, &text, body, variables)?;
+    if let PanelUpdate::Applied(update) = &update {
+        let write = || {
+            if update.changed.is_empty() {
+                Ok(())
+            } else {
+                save(path, &update.text)
+            }
+        };
+        write().map_err(|source| UpdateError::Write {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    Ok(update)
+}
+
+/// Lays a push of the panel over the file's text, and writes nothing.
 ///
 /// `current` is the configuration in force: a token that equals the one in force leaves the text's own form
 /// (`${VAR}`, `file://`) alone. Absent and null keys keep their value, and so do keys that cannot be pushed.

@@ -126,3 +126,14 @@ fn errors_name_the_variable_and_hide_the_token() {
     assert_eq!(problem.key, "WINGS_TOKEN");
     assert!(!problem.to_string().contains("hush"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_can_be_expanded(text in "[$ {}A-Z_é]{0,40}") {
+        let (expanded, unset) = expand(&text, &none);
+        // Without variables nothing is added, and what has no `$` is as it was.
+        proptest::prop_assert!(expanded.len() <= text.len());
+        proptest::prop_assert_eq!(text.contains('$') || expanded == text, true);
+        proptest::prop_assert!(unset.len() <= text.matches('$').count());
+    }
+}

@@ -320,3 +320,29 @@ fn saving_follows_a_link_and_closes_the_file() {
     assert_eq!(fs::read_to_string(&real).unwrap(), "newer");
     assert!(save(&dir.path().join("missing"), "x").is_err());
 }
+
+#[test]
+fn a_push_arrives_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = current(FILE);
+    node.source = dir.path().join("config.yml");
+    let push = |body| receive_panel_update(&node, &body, &variables);
+    assert!(matches!(push(json!({})).unwrap_err(), UpdateError::File(_)));
+
+    fs::write(&node.source, FILE).unwrap();
+    let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&node.source).unwrap());
+    let before = inode();
+    push(document()).unwrap();
+    assert_eq!(inode(), before, "nothing new, so the file is the same one");
+
+    push(json!({"api": {"upload_limit": 7}})).unwrap();
+    let text = fs::read_to_string(&node.source).unwrap();
+    assert!(
+        text.contains("upload_limit: 7") && text.contains("${MY_TOKEN}"),
+        "{text}"
+    );
+    assert_eq!(mode(&node.source), 0o600);
+
+    push(json!({"api": {"port": -1}})).unwrap_err();
+    assert_eq!(fs::read_to_string(&node.source).unwrap(), text);
+}
