@@ -1,1 +1,585 @@
-//! fake
+//! The container runtime in memory: the same promises as Docker, on tokio's clock, with everything that may go
+//! wrong under control.
+//!
+//! A [`FakeWorld`] is a machine with its engine, images and containers; it outlives daemons. A [`FakeRuntime`] is
+//! one daemon's connection to it, with the [`Faults`] of that connection. What containers do is a [`Program`],
+//! chosen per start. Everything is deterministic: the same calls at the same (paused) times give the same
+//! history. There are no threads, no real time and no randomness in here.
+
+mod faults;
+mod images;
+mod ledger;
+mod program;
+mod state;
+mod streams;
+mod tape;
+#[cfg(test)]
+mod tests;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use tokio::sync::{mpsc, oneshot};
+
+pub use faults::{Call, Delivery, Faults, NoFaults};
+pub use images::{LocalImage, Pulls, RemoteImage};
+pub use ledger::{Breach, Counts, Ended, Entry, HISTORY, Violation};
+pub use program::{
+    Act, KILLED, Launch, Program, Reaction, Script, ServerScript, Typed, usual_program,
+};
+pub use tape::TAPE;
+pub use world::{EPOCH, FakeWorld};
+
+use super::{
+    Attachment, ContainerSpec, EngineFacts, Limits, Listed, LogPart, NetworkFacts, NetworkSpec,
+    Purpose, RegistryAuth, Runtime, RuntimeError, RuntimeEvent, container_name,
+};
+use crate::model::{ContainerFacts, Role, ServerId};
+use images::{Images, canonical};
+use state::{Network, Refusal, State};
+use streams::{Keyboard, Listener};
+use world::container_state;
+
+/// Limit of the calls that only look, of signals, updates, and of opening a stream.
+const QUICK: Duration = Duration::from_secs(10);
+/// Limit of a start, and of making a network.
+const START: Duration = Duration::from_secs(30);
+/// Limit of making or removing a container.
+const HEAVY: Duration = Duration::from_secs(60);
+
+/// One daemon's connection to a [`FakeWorld`].
+#[derive(Clone)]
+pub struct FakeRuntime {
+    world: FakeWorld,
+    faults: Arc<dyn Faults>,
+}
+
+/// A call under way: what the faults see, and what errors say.
+struct Request {
+    call: Call,
+    /// The name of the container that it is about.
+    name: Option<String>,
+    attempt: String,
+    limit: Duration,
+}
+
+impl FakeRuntime {
+    /// A connection with these faults.
+    pub fn new(world: FakeWorld, faults: Arc<dyn Faults>) -> Self {
+        Self { world, faults }
+    }
+
+    /// A connection on which nothing goes wrong.
+    pub fn faultless(world: FakeWorld) -> Self {
+        Self::new(world, Arc::new(NoFaults))
+    }
+
+    /// The machine that it is connected to.
+    pub fn world(&self) -> &FakeWorld {
+        &self.world
+    }
+
+    /// A call about no container.
+    fn about(call: &'static str, what: &str, limit: Duration) -> Request {
+        let call = Call {
+            name: call,
+            server: None,
+            role: None,
+        };
+        Request {
+            attempt: format!("{} {what}", call.name),
+            call,
+            name: None,
+            limit,
+        }
+    }
+
+    /// A call about the container of a role of a server.
+    fn about_role(call: &'static str, server: ServerId, role: Role, limit: Duration) -> Request {
+        let name = container_name(server, role);
+        let call = Call {
+            name: call,
+            server: Some(server),
+            role: Some(role),
+        };
+        Request {
+            attempt: format!("{} container {name}", call.name),
+            call,
+            name: Some(name),
+            limit,
+        }
+    }
+
+    /// A call about a container by its id.
+    fn about_id(&self, call: &'static str, id: &str, limit: Duration) -> Request {
+        let known = self.world.with(|state| {
+            state
+                .find(id)
+                .map(|found| (found.name.clone(), found.owner()))
+        });
+        let (name, owner) = known.unzip();
+        let (server, role) = owner.flatten().unzip();
+        Request {
+            call: Call {
+                name: call,
+                server,
+                role,
+            },
+            name,
+            attempt: format!("{call} container {id}"),
+            limit,
+        }
+    }
+
+    /// Makes a call within its limit: faults before, the engine's part, faults after.
+    async fn ask<T, F>(&self, request: Request, effect: F) -> Result<T, RuntimeError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut State) -> Result<T, Refusal> + Send + 'static,
+    {
+        let work = async {
+            self.faults.before(request.call.clone()).await?;
+            self.reach(&request).await?;
+            let result = match self.faults.takes(&request.call) {
+                None => self
+                    .world
+                    .with(effect)
+                    .map_err(|no| no.into_error(request.attempt.clone())),
+                Some(time) => self.carry_out(&request, time, effect).await,
+            };
+            self.faults.after(request.call.clone()).await?;
+            result
+        };
+        match tokio::time::timeout(request.limit, work).await {
+            Ok(result) => result,
+            Err(_) => Err(RuntimeError::Timeout {
+                attempt: request.attempt,
+                limit: request.limit,
+            }),
+        }
+    }
+
+    /// Waits until the engine listens to the call; while its container hangs, it does not.
+    async fn reach(&self, request: &Request) -> Result<(), RuntimeError> {
+        let mut outside = self.world.outside();
+        loop {
+            let (up, hangs) = self.world.with(|state| {
+                let name = request.name.as_ref();
+                (
+                    state.up,
+                    name.is_some_and(|name| state.hanging.contains(name)),
+                )
+            });
+            if !up {
+                return Err(unreachable(&request.attempt));
+            }
+            if !hangs {
+                self.world
+                    .with(|state| *state.ledger.calls.entry(request.call.name).or_default() += 1);
+                return Ok(());
+            }
+            // The sender is part of the world that we hold.
+            let _ = outside.changed().await;
+        }
+    }
+
+    /// The engine takes its time, whether or not anybody waits for it.
+    async fn carry_out<T, F>(
+        &self,
+        request: &Request,
+        time: Duration,
+        effect: F,
+    ) -> Result<T, RuntimeError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut State) -> Result<T, Refusal> + Send + 'static,
+    {
+        let (world, attempt) = (self.world.clone(), request.attempt.clone());
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            let done = world.with(|state| state.up.then(|| effect(state)));
+            let result = match done {
+                None => Err(unreachable(&attempt)),
+                Some(result) => result.map_err(|no| no.into_error(attempt)),
+            };
+            // The caller may have gone.
+            let _ = tell.send(result);
+        });
+        told.await
+            .unwrap_or_else(|_| Err(unreachable(&request.attempt)))
+    }
+}
+
+fn unreachable(attempt: &str) -> RuntimeError {
+    RuntimeError::Unreachable {
+        attempt: attempt.into(),
+        cause: "connection refused".into(),
+    }
+}
+
+#[async_trait]
+impl Runtime for FakeRuntime {
+    async fn engine(&self) -> Result<EngineFacts, RuntimeError> {
+        self.ask(Self::about("engine", "facts", QUICK), |state| {
+            Ok(engine_facts(state))
+        })
+        .await
+    }
+
+    async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {
+        self.ask(Self::about("list", "containers", QUICK), |state| {
+            let listed = state.containers.values().filter_map(|container| {
+                let (server, role) = container.owner()?;
+                Some(Listed {
+                    server,
+                    role,
+                    id: container.id.clone(),
+                    running: container.running(),
+                })
+            });
+            Ok(listed.collect())
+        })
+        .await
+    }
+
+    async fn inspect(
+        &self,
+        server: ServerId,
+        role: Role,
+    ) -> Result<Option<ContainerFacts>, RuntimeError> {
+        let request = Self::about_role("inspect", server, role, QUICK);
+        let (name, world) = (container_name(server, role), self.world.clone());
+        self.ask(request, move |state| Ok(facts(&world, state, &name)))
+            .await
+    }
+
+    async fn create(
+        &self,
+        spec: &ContainerSpec,
+        purpose: &Purpose,
+    ) -> Result<String, RuntimeError> {
+        let mut request = Self::about_role("create", purpose.server, purpose.role, HEAVY);
+        request.attempt = format!("create container {} of image {}", spec.name, spec.image);
+        request.name = Some(spec.name.clone());
+        let (spec, purpose) = (spec.clone(), purpose.clone());
+        self.ask(request, move |state| state.create(&spec, Some(&purpose)))
+            .await
+    }
+
+    async fn start(&self, id: &str) -> Result<(), RuntimeError> {
+        let key = id.to_owned();
+        self.ask(self.about_id("start", id, START), move |state| {
+            state.start(&key)
+        })
+        .await
+    }
+
+    async fn signal(&self, id: &str, signal: &str) -> Result<(), RuntimeError> {
+        let (key, signal) = (id.to_owned(), signal.to_owned());
+        let request = self.about_id("signal", id, QUICK);
+        self.ask(request, move |state| {
+            state.signal(&key, &signal).map(|_| ())
+        })
+        .await
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
+        let key = id.to_owned();
+        let remove = move |state: &mut State| {
+            state.remove(&key);
+            Ok(())
+        };
+        self.ask(self.about_id("remove", id, HEAVY), remove).await
+    }
+
+    async fn update(&self, id: &str, limits: &Limits) -> Result<(), RuntimeError> {
+        let (key, limits) = (id.to_owned(), limits.clone());
+        let update = move |state: &mut State| {
+            state.update(&key, &limits);
+            Ok(())
+        };
+        self.ask(self.about_id("update", id, QUICK), update).await
+    }
+
+    async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError> {
+        let (key, world) = (id.to_owned(), self.world.clone());
+        let attach = move |state: &mut State| {
+            let generation = state.generation;
+            let container = state
+                .find_mut(&key)
+                .ok_or_else(|| Refusal::no_container(&key))?;
+            let run = if container.running() {
+                container.run
+            } else {
+                container.run + 1
+            };
+            let output = streams::output(None, Some(container.read(true)));
+            let keyboard = Keyboard {
+                world,
+                id: container.id.clone(),
+                run,
+                generation,
+            };
+            Ok(Attachment {
+                output,
+                input: Box::new(keyboard),
+            })
+        };
+        self.ask(self.about_id("attach", id, QUICK), attach).await
+    }
+
+    async fn logs(
+        &self,
+        id: &str,
+        part: LogPart,
+    ) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, RuntimeError> {
+        let (key, world) = (id.to_owned(), self.world.clone());
+        let read = move |state: &mut State| {
+            let container = state
+                .find_mut(&key)
+                .ok_or_else(|| Refusal::no_container(&key))?;
+            let bytes = match part {
+                LogPart::All | LogPart::Follow => container.tape.since(Duration::ZERO),
+                LogPart::Tail(lines) => container.tape.tail(lines),
+                LogPart::Since(millis) => container
+                    .tape
+                    .since(world.moment(crate::model::Timestamp::from_millis(millis))),
+            };
+            let follows = part == LogPart::Follow && container.running();
+            Ok(streams::output(
+                Some(bytes),
+                follows.then(|| container.read(false)),
+            ))
+        };
+        self.ask(self.about_id("logs", id, QUICK), read).await
+    }
+
+    async fn has_image(&self, reference: &str) -> Result<bool, RuntimeError> {
+        let name = canonical(reference);
+        let request = Self::about("has_image", reference, QUICK);
+        self.ask(request, move |state| {
+            Ok(state.images.local.contains_key(&name))
+        })
+        .await
+    }
+
+    async fn pull(
+        &self,
+        reference: &str,
+        auth: Option<RegistryAuth>,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), RuntimeError> {
+        let request = Self::about("pull", reference, Duration::MAX);
+        self.faults.before(request.call.clone()).await?;
+        self.reach(&request).await?;
+        let pull = Pull::begin(&self.world, reference);
+        let result = pull.run(&request.attempt, auth.as_ref(), progress).await;
+        self.world.with(|state| {
+            state
+                .ledger
+                .note(state.now, "pull", reference, None, result.is_ok())
+        });
+        self.faults.after(request.call).await?;
+        result
+    }
+
+    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkFacts, RuntimeError> {
+        let wanted = spec.clone();
+        let request = Self::about("ensure_network", &spec.name, START);
+        self.ask(request, move |state| Ok(ensure_network(state, &wanted)))
+            .await
+    }
+
+    async fn events(&self) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
+        let listen = |state: &mut State| {
+            let (to, from) = mpsc::unbounded_channel();
+            state.listeners.push(to);
+            Ok(from)
+        };
+        let from = self
+            .ask(Self::about("events", "of the engine", QUICK), listen)
+            .await?;
+        Ok(Listener::new(self.world.clone(), self.faults.clone(), from).into_stream())
+    }
+}
+
+/// A pull under way; counted as long as it lives.
+struct Pull<'a> {
+    world: &'a FakeWorld,
+    name: String,
+    generation: u64,
+}
+
+impl<'a> Pull<'a> {
+    fn begin(world: &'a FakeWorld, reference: &str) -> Self {
+        let name = canonical(reference);
+        let generation = world.with(|state| {
+            let pulls = state.images.pulls.entry(name.clone()).or_default();
+            pulls.begun += 1;
+            pulls.running += 1;
+            pulls.most_at_once = pulls.most_at_once.max(pulls.running);
+            state.generation
+        });
+        Self {
+            world,
+            name,
+            generation,
+        }
+    }
+
+    async fn run(
+        &self,
+        attempt: &str,
+        auth: Option<&RegistryAuth>,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), RuntimeError> {
+        let refused = |no: Refusal| no.into_error(attempt.to_owned());
+        let image = self
+            .world
+            .with(|state| find_remote(&state.images, &self.name, auth))
+            .map_err(refused)?;
+        progress(format!("Pulling from {}", self.name));
+        let mut outside = self.world.outside();
+        let end = tokio::time::sleep(image.takes);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                biased;
+                _ = outside.changed() => {
+                    if self.world.with(|state| state.generation) != self.generation {
+                        return Err(unreachable(attempt));
+                    }
+                }
+                () = &mut end => break,
+            }
+        }
+        if let Some(message) = image.fails {
+            return Err(refused(Refusal::new(500, message)));
+        }
+        self.world.with(|state| {
+            state.images.local.insert(self.name.clone(), image.image);
+            state
+                .images
+                .pulls
+                .entry(self.name.clone())
+                .or_default()
+                .succeeded += 1;
+        });
+        progress(format!("Downloaded newer image for {}", self.name));
+        Ok(())
+    }
+}
+
+impl Drop for Pull<'_> {
+    fn drop(&mut self) {
+        self.world.with(|state| {
+            let pulls = state.images.pulls.entry(self.name.clone()).or_default();
+            pulls.running = pulls.running.saturating_sub(1);
+        });
+    }
+}
+
+fn find_remote(
+    images: &Images,
+    name: &str,
+    auth: Option<&RegistryAuth>,
+) -> Result<RemoteImage, Refusal> {
+    if !images.registry_up {
+        let text = "Get \"https://registry/v2/\": dial tcp: lookup registry: no such host";
+        return Err(Refusal::new(500, text));
+    }
+    let Some(image) = images.remote.get(name) else {
+        let text = format!(
+            "pull access denied for {name}, repository does not exist or may require 'docker login'"
+        );
+        return Err(Refusal::new(404, text));
+    };
+    let given = auth.map(|auth| (auth.username.as_str(), auth.password.as_str()));
+    let wanted = image
+        .login
+        .as_ref()
+        .map(|(user, password)| (user.as_str(), password.as_str()));
+    if wanted.is_some() && given != wanted {
+        return Err(Refusal::new(
+            500,
+            format!("pulling {name}: unauthorized: authentication required"),
+        ));
+    }
+    Ok(image.clone())
+}
+
+fn engine_facts(state: &State) -> EngineFacts {
+    let count = |which: fn(&state::Container) -> bool| {
+        i64::try_from(
+            state
+                .containers
+                .values()
+                .filter(|container| which(container))
+                .count(),
+        )
+        .unwrap_or(i64::MAX)
+    };
+    EngineFacts {
+        version: "0.0.0-fake".into(),
+        cgroup_driver: "systemd".into(),
+        cgroup_version: "2".into(),
+        containers: [
+            count(|_| true),
+            count(|one| one.running()),
+            0,
+            count(|one| !one.running()),
+        ],
+        storage_driver: "overlay2".into(),
+        storage_filesystem: "extfs".into(),
+        runc: "0.0.0-fake".into(),
+    }
+}
+
+fn facts(world: &FakeWorld, state: &State, name: &str) -> Option<ContainerFacts> {
+    let container = state.find(name)?;
+    let ours = container.purpose.as_ref();
+    Some(ContainerFacts {
+        id: container.id.clone(),
+        state: container_state(container.phase),
+        started_at: container.started.map(|at| world.timestamp(at)),
+        finished_at: container.finished.map(|at| world.timestamp(at)),
+        token: ours.map(|purpose| purpose.token.clone()),
+        spec_hash: ours.map(|_| container.spec_hash.clone()),
+        limits_hash: ours.map(|_| container.limits_hash.clone()),
+        stop_signal: container.stop_signal.clone(),
+    })
+}
+
+fn ensure_network(state: &mut State, spec: &NetworkSpec) -> NetworkFacts {
+    if let Some(network) = state.networks.get(&spec.name) {
+        return network.facts.clone();
+    }
+    let free = |subnet: &str| {
+        !state
+            .networks
+            .values()
+            .any(|network| network.subnet == subnet)
+    };
+    let pool = || (18..=255).map(|part| (format!("172.{part}.0.0/16"), format!("172.{part}.0.1")));
+    let wanted = spec.v4.clone().filter(|(subnet, _)| free(subnet));
+    let (subnet, gateway) = wanted
+        .or_else(|| pool().find(|(subnet, _)| free(subnet)))
+        .unwrap_or_default();
+    let facts = NetworkFacts {
+        driver: spec.driver.clone(),
+        gateway: Some(gateway),
+    };
+    state.networks.insert(
+        spec.name.clone(),
+        Network {
+            facts: facts.clone(),
+            subnet,
+        },
+    );
+    facts
+}

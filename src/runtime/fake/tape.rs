@@ -1,0 +1,89 @@
+//! What a fake container has printed, bounded, with the time of each piece.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// Pieces that a container's log keeps; the oldest are forgotten.
+pub const TAPE: usize = 4_096;
+
+/// Something printed.
+#[derive(Debug, Clone)]
+struct Piece {
+    at: Duration,
+    bytes: Bytes,
+}
+
+/// A bounded log.
+#[derive(Debug, Default)]
+pub(super) struct Tape {
+    pieces: VecDeque<Piece>,
+}
+
+impl Tape {
+    pub(super) fn push(&mut self, at: Duration, bytes: Bytes) {
+        if self.pieces.len() == TAPE {
+            self.pieces.pop_front();
+        }
+        self.pieces.push_back(Piece { at, bytes });
+    }
+
+    /// Everything that was printed at or after this time, as one text.
+    pub(super) fn since(&self, at: Duration) -> Bytes {
+        self.pieces
+            .iter()
+            .filter(|piece| piece.at >= at)
+            .flat_map(|piece| piece.bytes.iter().copied())
+            .collect()
+    }
+
+    /// The last lines.
+    pub(super) fn tail(&self, lines: u32) -> Bytes {
+        let all = self.since(Duration::ZERO);
+        let ends = all
+            .iter()
+            .enumerate()
+            .rev()
+            .filter(|(at, byte)| **byte == b'\n' && at + 1 < all.len());
+        let from = match (lines as usize).checked_sub(1) {
+            None => all.len(),
+            Some(earlier) => ends.map(|(at, _)| at + 1).nth(earlier).unwrap_or(0),
+        };
+        all.slice(from..)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_counts_lines_and_an_unfinished_one_is_a_line() {
+        let mut tape = Tape::default();
+        for text in ["a\r\n", "b", "b\r\n", "c"] {
+            tape.push(Duration::ZERO, Bytes::from_static(text.as_bytes()));
+        }
+        assert_eq!(tape.tail(0), "");
+        assert_eq!(tape.tail(1), "c");
+        assert_eq!(tape.tail(2), "bb\r\nc");
+        assert_eq!(tape.tail(3), "a\r\nbb\r\nc");
+        assert_eq!(tape.tail(9), "a\r\nbb\r\nc");
+    }
+
+    #[test]
+    fn the_oldest_pieces_are_forgotten() {
+        let mut tape = Tape::default();
+        for number in 0..TAPE as u64 + 3 {
+            tape.push(
+                Duration::from_millis(number),
+                Bytes::from(format!("{number}\n")),
+            );
+        }
+        assert!(tape.since(Duration::ZERO).starts_with(b"3\n4\n"));
+        assert_eq!(
+            tape.since(Duration::from_millis(TAPE as u64 + 2)),
+            format!("{}\n", TAPE + 2)
+        );
+    }
+}

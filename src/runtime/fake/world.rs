@@ -1,0 +1,419 @@
+//! The machine's Docker, for tests: a handle that survives daemon restarts, knobs for what goes on outside, and
+//! the books.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::images::{LocalImage, Pulls, RemoteImage, canonical};
+use super::ledger::{Counts, Ended, Entry, Violation};
+use super::program::{Launch, Program};
+use super::state::{Phase, State};
+use crate::model::{ContainerState, Role, ServerId, Timestamp};
+use crate::runtime::{ContainerSpec, Limits};
+
+/// Milliseconds since the Unix epoch at which a world begins unless told otherwise.
+pub const EPOCH: i64 = 1_750_000_000_000;
+
+type Hook = Arc<dyn Fn(&Ended) + Send + Sync>;
+
+/// The fake machine: containers, images and networks. Cheap to clone; all clones are the same machine.
+///
+/// It lives on tokio's clock: make it inside the runtime whose (paused) clock it should follow. What falls due
+/// is done by whoever looks next, and by one task that wakes up when something is due and ends when nothing is
+/// planned; it dies with the tokio runtime.
+#[derive(Clone)]
+pub struct FakeWorld {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    began: Instant,
+    epoch: Timestamp,
+    state: Mutex<State>,
+    hook: Mutex<Option<Hook>>,
+    /// Poked when a container stops or begins to hang, and when the engine comes or goes.
+    pub(super) outside: watch::Sender<()>,
+    driver: Mutex<Option<Driver>>,
+    /// Tells the driver that something is due sooner.
+    sooner: Arc<Notify>,
+}
+
+/// The task that wakes up when something is due, and when it will.
+struct Driver {
+    task: JoinHandle<()>,
+    due: Duration,
+}
+
+/// Takes a lock; what a panicking test left behind is as good as anything.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Default for FakeWorld {
+    fn default() -> Self {
+        Self::new(Timestamp::from_millis(EPOCH))
+    }
+}
+
+impl FakeWorld {
+    /// An empty machine; it is now this time there.
+    pub fn new(epoch: Timestamp) -> Self {
+        let inner = Inner {
+            began: Instant::now(),
+            epoch,
+            state: Mutex::new(State::new()),
+            hook: Mutex::new(None),
+            outside: watch::Sender::new(()),
+            driver: Mutex::new(None),
+            sooner: Arc::new(Notify::new()),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The time there.
+    pub fn now(&self) -> Timestamp {
+        self.inner.epoch + self.inner.began.elapsed()
+    }
+
+    pub(super) fn timestamp(&self, at: Duration) -> Timestamp {
+        self.inner.epoch + at
+    }
+
+    /// The time since the world began, of a time there.
+    pub(super) fn moment(&self, at: Timestamp) -> Duration {
+        at.since(self.inner.epoch)
+    }
+
+    pub(super) fn instant(&self, at: Duration) -> Instant {
+        self.inner.began + at
+    }
+
+    pub(super) fn outside(&self) -> watch::Receiver<()> {
+        self.inner.outside.subscribe()
+    }
+
+    /// Lets what is due happen, then looks at or changes the state, then tells the hook and the driver.
+    pub(super) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
+        self.settle();
+        let result = act(&mut lock(&self.inner.state));
+        self.settle();
+        self.drive();
+        result
+    }
+
+    /// Does what is due and runs the hook for what ended, without the lock.
+    fn settle(&self) {
+        let ended = {
+            let mut state = lock(&self.inner.state);
+            state.advance(self.inner.began.elapsed());
+            std::mem::take(&mut state.ended)
+        };
+        if ended.is_empty() {
+            return;
+        }
+        let hook = lock(&self.inner.hook).clone();
+        if let Some(hook) = hook {
+            ended.iter().for_each(|ended| hook(ended));
+        }
+    }
+
+    /// Makes sure that somebody wakes up when something is due.
+    fn drive(&self) {
+        let Some(due) = lock(&self.inner.state).next_due() else {
+            return;
+        };
+        let mut driver = lock(&self.inner.driver);
+        match driver.as_ref().filter(|driver| !driver.task.is_finished()) {
+            Some(driver) if driver.due <= due => {}
+            Some(_) => self.inner.sooner.notify_one(),
+            None => {
+                let Ok(runtime) = Handle::try_current() else {
+                    return;
+                };
+                let world = Arc::downgrade(&self.inner);
+                let task = runtime.spawn(drive(world, self.inner.sooner.clone()));
+                *driver = Some(Driver { task, due });
+            }
+        }
+    }
+
+    /// Fixes what containers of an image do, whatever the chooser says.
+    pub fn set_program(&self, image: &str, program: Program) {
+        self.with(|state| state.programs.insert(canonical(image), program));
+    }
+
+    /// Chooses what containers do at each start. It is asked under the world's lock: it must not use the world.
+    pub fn choose_programs(
+        &self,
+        chooser: impl Fn(&Launch<'_>) -> Program + Send + Sync + 'static,
+    ) {
+        self.with(|state| state.chooser = Arc::new(chooser));
+    }
+
+    /// Called at the end of each container, without the lock; on a current-thread runtime nobody can see before
+    /// that it ended.
+    pub fn on_end(&self, hook: impl Fn(&Ended) + Send + Sync + 'static) {
+        *lock(&self.inner.hook) = Some(Arc::new(hook));
+    }
+
+    /// Puts an image on the machine.
+    pub fn add_image(&self, reference: &str, image: LocalImage) {
+        self.with(|state| state.images.local.insert(canonical(reference), image));
+    }
+
+    /// Takes an image from the machine.
+    pub fn remove_image(&self, reference: &str) {
+        self.with(|state| state.images.local.remove(&canonical(reference)));
+    }
+
+    /// Puts an image into the registry.
+    pub fn publish_image(&self, reference: &str, image: RemoteImage) {
+        self.with(|state| state.images.remote.insert(canonical(reference), image));
+    }
+
+    /// Whether the registry answers.
+    pub fn set_registry_up(&self, up: bool) {
+        self.with(|state| state.images.registry_up = up);
+    }
+
+    /// The pulls of an image so far.
+    pub fn pulls(&self, reference: &str) -> Pulls {
+        self.with(|state| {
+            state
+                .images
+                .pulls
+                .get(&canonical(reference))
+                .copied()
+                .unwrap_or_default()
+        })
+    }
+
+    /// Whether bind mounts need a source on the real disk; they do at first.
+    pub fn set_checks_mounts(&self, checks: bool) {
+        self.with(|state| state.checks_mounts = checks);
+    }
+
+    /// Some other program of the machine listens on a port, or lets it go.
+    pub fn set_port_taken(&self, address: &str, port: u16, taken: bool) {
+        let place = (address.to_owned(), port);
+        self.with(|state| {
+            if taken {
+                state.taken_ports.insert(place)
+            } else {
+                state.taken_ports.remove(&place)
+            }
+        });
+    }
+
+    /// Somebody removes a network.
+    pub fn remove_network_outside(&self, name: &str) -> bool {
+        self.with(|state| state.networks.remove(name).is_some())
+    }
+
+    /// Somebody kills a container by name (`docker kill`); `false` if it does not run.
+    pub fn kill_outside(&self, name: &str) -> bool {
+        self.interfere("kill outside", name, |state| {
+            state.signal(name, "SIGKILL").unwrap_or(false)
+        })
+    }
+
+    /// Somebody removes a container by name (`docker rm -f`); `false` if there is none.
+    pub fn remove_outside(&self, name: &str) -> bool {
+        self.interfere("remove outside", name, |state| state.remove(name))
+    }
+
+    /// Somebody starts a container by name (`docker start`); `false` if that fails.
+    pub fn start_outside(&self, name: &str) -> bool {
+        self.interfere("start outside", name, |state| state.start(name).is_ok())
+    }
+
+    /// Another daemon, or a person, makes a container: it has none of our labels. `None` if the name is taken.
+    pub fn create_foreign(&self, name: &str) -> Option<String> {
+        self.with(|state| {
+            let free = state.find(name).is_none();
+            state
+                .ledger
+                .note(state.now, "create outside", name, None, free);
+            free.then(|| state.add(&foreign_spec(name), None, None))
+        })
+    }
+
+    fn interfere(
+        &self,
+        call: &'static str,
+        name: &str,
+        act: impl FnOnce(&mut State) -> bool,
+    ) -> bool {
+        self.with(|state| {
+            let done = act(state);
+            state.ledger.note(state.now, call, name, None, done);
+            done
+        })
+    }
+
+    /// The engine goes away or comes back. While it is away every call is unreachable, and all streams have ended.
+    pub fn set_engine_up(&self, up: bool) {
+        self.with(|state| state.set_up(up));
+        self.inner.outside.send_replace(());
+    }
+
+    /// Whether containers outlive the engine; at first they do not.
+    pub fn set_live_restore(&self, on: bool) {
+        self.with(|state| state.live_restore = on);
+    }
+
+    /// Calls about the container of this name hang until their time limit, or until it no longer hangs.
+    pub fn hang(&self, name: &str, hangs: bool) {
+        self.with(|state| {
+            if hangs {
+                state.hanging.insert(name.into())
+            } else {
+                state.hanging.remove(name)
+            }
+        });
+        self.inner.outside.send_replace(());
+    }
+
+    /// Types a line into a container as if an attachment did; `false` if nobody reads it.
+    pub fn type_line(&self, name: &str, line: &str) -> bool {
+        self.with(|state| {
+            let Some(id) = state
+                .find(name)
+                .filter(|found| found.running())
+                .map(|found| found.id.clone())
+            else {
+                return false;
+            };
+            state.type_in(&id, format!("{line}\n").as_bytes())
+        })
+    }
+
+    /// Where a container stands, past the runtime and its faults; `None` if there is none.
+    pub fn state_of(&self, name: &str) -> Option<ContainerState> {
+        self.with(|state| state.find(name).map(|found| container_state(found.phase)))
+    }
+
+    /// Names of all containers, ours or not, in the order in which they were made.
+    pub fn container_names(&self) -> Vec<String> {
+        self.with(|state| {
+            state
+                .containers
+                .values()
+                .map(|container| container.name.clone())
+                .collect()
+        })
+    }
+
+    /// All that a container has printed (as far as it is kept).
+    pub fn printed(&self, name: &str) -> String {
+        let printed = |state: &mut State| {
+            state
+                .find(name)
+                .map(|found| found.tape.since(Duration::ZERO))
+        };
+        String::from_utf8_lossy(&self.with(printed).unwrap_or_default()).into_owned()
+    }
+
+    /// Attachments to a container that are open.
+    pub fn attachments(&self, name: &str) -> usize {
+        self.with(|state| state.find(name).map_or(0, |found| found.attachments()))
+    }
+
+    /// What happened so far, oldest first.
+    pub fn history(&self) -> Vec<Entry> {
+        self.with(|state| state.ledger.history.iter().cloned().collect())
+    }
+
+    /// Calls that reached the engine, by name.
+    pub fn calls(&self) -> BTreeMap<&'static str, u64> {
+        self.with(|state| state.ledger.calls.clone())
+    }
+
+    /// How often things were done for one role of a server.
+    pub fn counts(&self, server: ServerId, role: Role) -> Counts {
+        self.with(|state| {
+            state
+                .ledger
+                .counts
+                .get(&(server, role))
+                .copied()
+                .unwrap_or_default()
+        })
+    }
+
+    /// The counts of everybody.
+    pub fn all_counts(&self) -> BTreeMap<(ServerId, Role), Counts> {
+        self.with(|state| state.ledger.counts.clone())
+    }
+
+    /// What must never have happened and did.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.with(|state| state.ledger.violations.clone())
+    }
+}
+
+/// Wakes up when something is due, and ends when nothing is.
+async fn drive(world: Weak<Inner>, sooner: Arc<Notify>) {
+    loop {
+        let due = {
+            let Some(inner) = world.upgrade() else { return };
+            let world = FakeWorld { inner };
+            world.settle();
+            // The end is decided under the driver's lock, so that whoever plans something next sees it.
+            let mut driver = lock(&world.inner.driver);
+            let Some(due) = lock(&world.inner.state).next_due() else {
+                *driver = None;
+                return;
+            };
+            if let Some(driver) = driver.as_mut() {
+                driver.due = due;
+            }
+            world.instant(due)
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {}
+            () = sooner.notified() => {}
+        }
+    }
+}
+
+pub(super) fn container_state(phase: Phase) -> ContainerState {
+    match phase {
+        Phase::Created => ContainerState::Created,
+        Phase::Running => ContainerState::Running,
+        Phase::Exited { code, oom_killed } => ContainerState::Exited { code, oom_killed },
+    }
+}
+
+pub(super) fn foreign_spec(name: &str) -> ContainerSpec {
+    ContainerSpec {
+        name: name.into(),
+        image: "foreign:latest".into(),
+        hostname: String::new(),
+        domainname: String::new(),
+        user: None,
+        command: None,
+        environment: Vec::new(),
+        labels: BTreeMap::new(),
+        mounts: Vec::new(),
+        tmpfs: BTreeMap::new(),
+        dns: Vec::new(),
+        log: None,
+        security_opt: Vec::new(),
+        read_only_root: false,
+        cap_drop: Vec::new(),
+        network_mode: "bridge".into(),
+        endpoint: None,
+        userns_mode: String::new(),
+        ports: Vec::new(),
+        limits: Limits::default(),
+    }
+}
