@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use jiff::tz::TimeZoneDatabase;
+
 use super::{Problem, Variables};
 
 /// The node's timezone.
@@ -67,7 +69,11 @@ pub fn canonical(name: &str) -> Option<String> {
     let name = name
         .rsplit_once("/zoneinfo/")
         .map_or(name, |(_, name)| name);
-    let zone = jiff::tz::TimeZone::get(name).ok()?;
+    // The database that is built in answers at once; the host's, which may be newer, has to be walked first.
+    let zone = TimeZoneDatabase::bundled()
+        .get(name)
+        .or_else(|_| jiff::tz::db().get(name))
+        .ok()?;
     Some(zone.iana_name()?.to_owned())
 }
 
