@@ -6,18 +6,23 @@
 //! chosen per start. Everything is deterministic: the same calls at the same (paused) times give the same
 //! history. There are no threads, no real time and no randomness in here.
 
+mod container;
 mod faults;
 mod images;
 mod ledger;
 mod program;
+mod pull;
+mod refusal;
 mod state;
 mod streams;
 mod tape;
 #[cfg(test)]
 mod tests;
+mod view;
 mod world;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,21 +33,20 @@ use tokio::sync::{mpsc, oneshot};
 pub use faults::{Call, Delivery, Faults, NoFaults};
 pub use images::{LocalImage, Pulls, RemoteImage};
 pub use ledger::{Breach, Counts, Ended, Entry, HISTORY, Violation};
-pub use program::{
-    Act, KILLED, Launch, Program, Reaction, Script, ServerScript, Typed, usual_program,
-};
+pub use program::{Act, KILLED, Launch, Program, Reaction, Script, ServerScript, Typed, usual_program};
 pub use tape::TAPE;
 pub use world::{EPOCH, FakeWorld};
 
 use super::{
-    Attachment, ContainerSpec, EngineFacts, Limits, Listed, LogPart, NetworkFacts, NetworkSpec,
-    Purpose, RegistryAuth, Runtime, RuntimeError, RuntimeEvent, container_name,
+    Attachment, ContainerSpec, EngineFacts, Limits, Listed, LogPart, NetworkFacts, NetworkSpec, Purpose, RegistryAuth,
+    Runtime, RuntimeError, RuntimeEvent, container_name,
 };
 use crate::model::{ContainerFacts, Role, ServerId};
-use images::{Images, canonical};
-use state::{Network, Refusal, State};
+use images::canonical;
+use pull::Pull;
+use refusal::Refusal;
+use state::State;
 use streams::{Keyboard, Listener};
-use world::container_state;
 
 /// Limit of the calls that only look, of signals, updates, and of opening a stream.
 const QUICK: Duration = Duration::from_secs(10);
@@ -56,6 +60,9 @@ const HEAVY: Duration = Duration::from_secs(60);
 pub struct FakeRuntime {
     world: FakeWorld,
     faults: Arc<dyn Faults>,
+    /// Hash of the limits that this connection last put in force, by container id. Labels cannot be changed, so
+    /// a daemon that is new, as with Docker, knows the limits at creation alone.
+    limits: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 /// A call under way: what the faults see, and what errors say.
@@ -70,7 +77,7 @@ struct Request {
 impl FakeRuntime {
     /// A connection with these faults.
     pub fn new(world: FakeWorld, faults: Arc<dyn Faults>) -> Self {
-        Self { world, faults }
+        Self { world, faults, limits: Arc::default() }
     }
 
     /// A connection on which nothing goes wrong.
@@ -83,56 +90,29 @@ impl FakeRuntime {
         &self.world
     }
 
+    fn limits(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A call about no container.
     fn about(call: &'static str, what: &str, limit: Duration) -> Request {
-        let call = Call {
-            name: call,
-            server: None,
-            role: None,
-        };
-        Request {
-            attempt: format!("{} {what}", call.name),
-            call,
-            name: None,
-            limit,
-        }
+        let call = Call { name: call, server: None, role: None };
+        Request { attempt: format!("{} {what}", call.name), call, name: None, limit }
     }
 
     /// A call about the container of a role of a server.
     fn about_role(call: &'static str, server: ServerId, role: Role, limit: Duration) -> Request {
         let name = container_name(server, role);
-        let call = Call {
-            name: call,
-            server: Some(server),
-            role: Some(role),
-        };
-        Request {
-            attempt: format!("{} container {name}", call.name),
-            call,
-            name: Some(name),
-            limit,
-        }
+        let call = Call { name: call, server: Some(server), role: Some(role) };
+        Request { attempt: format!("{} container {name}", call.name), call, name: Some(name), limit }
     }
 
     /// A call about a container by its id.
     fn about_id(&self, call: &'static str, id: &str, limit: Duration) -> Request {
-        let known = self.world.with(|state| {
-            state
-                .find(id)
-                .map(|found| (found.name.clone(), found.owner()))
-        });
+        let known = self.world.with(|state| state.find(id).map(|found| (found.name.clone(), found.owner())));
         let (name, owner) = known.unzip();
         let (server, role) = owner.flatten().unzip();
-        Request {
-            call: Call {
-                name: call,
-                server,
-                role,
-            },
-            name,
-            attempt: format!("{call} container {id}"),
-            limit,
-        }
+        Request { call: Call { name: call, server, role }, name, attempt: format!("{call} container {id}"), limit }
     }
 
     /// Makes a call within its limit: faults before, the engine's part, faults after.
@@ -145,10 +125,7 @@ impl FakeRuntime {
             self.faults.before(request.call.clone()).await?;
             self.reach(&request).await?;
             let result = match self.faults.takes(&request.call) {
-                None => self
-                    .world
-                    .with(effect)
-                    .map_err(|no| no.into_error(request.attempt.clone())),
+                None => self.world.with(effect).map_err(|no| no.into_error(request.attempt.clone())),
                 Some(time) => self.carry_out(&request, time, effect).await,
             };
             self.faults.after(request.call.clone()).await?;
@@ -156,10 +133,7 @@ impl FakeRuntime {
         };
         match tokio::time::timeout(request.limit, work).await {
             Ok(result) => result,
-            Err(_) => Err(RuntimeError::Timeout {
-                attempt: request.attempt,
-                limit: request.limit,
-            }),
+            Err(_) => Err(RuntimeError::Timeout { attempt: request.attempt, limit: request.limit }),
         }
     }
 
@@ -169,17 +143,13 @@ impl FakeRuntime {
         loop {
             let (up, hangs) = self.world.with(|state| {
                 let name = request.name.as_ref();
-                (
-                    state.up,
-                    name.is_some_and(|name| state.hanging.contains(name)),
-                )
+                (state.up, name.is_some_and(|name| state.hanging.contains(name)))
             });
             if !up {
                 return Err(unreachable(&request.attempt));
             }
             if !hangs {
-                self.world
-                    .with(|state| *state.ledger.calls.entry(request.call.name).or_default() += 1);
+                self.world.with(|state| *state.ledger.calls.entry(request.call.name).or_default() += 1);
                 return Ok(());
             }
             // The sender is part of the world that we hold.
@@ -188,12 +158,7 @@ impl FakeRuntime {
     }
 
     /// The engine takes its time, whether or not anybody waits for it.
-    async fn carry_out<T, F>(
-        &self,
-        request: &Request,
-        time: Duration,
-        effect: F,
-    ) -> Result<T, RuntimeError>
+    async fn carry_out<T, F>(&self, request: &Request, time: Duration, effect: F) -> Result<T, RuntimeError>
     where
         T: Send + 'static,
         F: FnOnce(&mut State) -> Result<T, Refusal> + Send + 'static,
@@ -210,82 +175,61 @@ impl FakeRuntime {
             // The caller may have gone.
             let _ = tell.send(result);
         });
-        told.await
-            .unwrap_or_else(|_| Err(unreachable(&request.attempt)))
+        told.await.unwrap_or_else(|_| Err(unreachable(&request.attempt)))
     }
 }
 
 fn unreachable(attempt: &str) -> RuntimeError {
-    RuntimeError::Unreachable {
-        attempt: attempt.into(),
-        cause: "connection refused".into(),
-    }
+    RuntimeError::Unreachable { attempt: attempt.into(), cause: "connection refused".into() }
 }
 
 #[async_trait]
 impl Runtime for FakeRuntime {
     async fn engine(&self) -> Result<EngineFacts, RuntimeError> {
-        self.ask(Self::about("engine", "facts", QUICK), |state| {
-            Ok(engine_facts(state))
-        })
-        .await
+        self.ask(Self::about("engine", "facts", QUICK), |state| Ok(view::engine_facts(state))).await
     }
 
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {
         self.ask(Self::about("list", "containers", QUICK), |state| {
             let listed = state.containers.values().filter_map(|container| {
                 let (server, role) = container.owner()?;
-                Some(Listed {
-                    server,
-                    role,
-                    id: container.id.clone(),
-                    running: container.running(),
-                })
+                Some(Listed { server, role, id: container.id.clone(), running: container.running() })
             });
             Ok(listed.collect())
         })
         .await
     }
 
-    async fn inspect(
-        &self,
-        server: ServerId,
-        role: Role,
-    ) -> Result<Option<ContainerFacts>, RuntimeError> {
+    async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerFacts>, RuntimeError> {
         let request = Self::about_role("inspect", server, role, QUICK);
         let (name, world) = (container_name(server, role), self.world.clone());
-        self.ask(request, move |state| Ok(facts(&world, state, &name)))
-            .await
+        let look = move |state: &mut State| Ok(view::facts(&world, state, &name));
+        let mut facts = self.ask(request, look).await?;
+        if let Some(facts) = &mut facts
+            && let Some(in_force) = self.limits().get(&facts.id)
+        {
+            facts.limits_hash = Some(in_force.clone());
+        }
+        Ok(facts)
     }
 
-    async fn create(
-        &self,
-        spec: &ContainerSpec,
-        purpose: &Purpose,
-    ) -> Result<String, RuntimeError> {
+    async fn create(&self, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, RuntimeError> {
         let mut request = Self::about_role("create", purpose.server, purpose.role, HEAVY);
         request.attempt = format!("create container {} of image {}", spec.name, spec.image);
         request.name = Some(spec.name.clone());
         let (spec, purpose) = (spec.clone(), purpose.clone());
-        self.ask(request, move |state| state.create(&spec, Some(&purpose)))
-            .await
+        self.ask(request, move |state| state.create(&spec, Some(&purpose))).await
     }
 
     async fn start(&self, id: &str) -> Result<(), RuntimeError> {
         let key = id.to_owned();
-        self.ask(self.about_id("start", id, START), move |state| {
-            state.start(&key)
-        })
-        .await
+        self.ask(self.about_id("start", id, START), move |state| state.start(&key)).await
     }
 
     async fn signal(&self, id: &str, signal: &str) -> Result<(), RuntimeError> {
         let (key, signal) = (id.to_owned(), signal.to_owned());
         let request = self.about_id("signal", id, QUICK);
-        self.ask(request, move |state| {
-            state.signal(&key, &signal).map(|_| ())
-        })
-        .await
+        self.ask(request, move |state| state.signal(&key, &signal).map(|_| ())).await
     }
 
     async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
@@ -294,41 +238,30 @@ impl Runtime for FakeRuntime {
             state.remove(&key);
             Ok(())
         };
-        self.ask(self.about_id("remove", id, HEAVY), remove).await
+        self.ask(self.about_id("remove", id, HEAVY), remove).await?;
+        self.limits().remove(id);
+        Ok(())
     }
 
     async fn update(&self, id: &str, limits: &Limits) -> Result<(), RuntimeError> {
-        let (key, limits) = (id.to_owned(), limits.clone());
-        let update = move |state: &mut State| {
-            state.update(&key, &limits);
-            Ok(())
-        };
-        self.ask(self.about_id("update", id, QUICK), update).await
+        let (key, wanted) = (id.to_owned(), limits.clone());
+        let update = move |state: &mut State| Ok(state.update(&key, &wanted));
+        let there = self.ask(self.about_id("update", id, QUICK), update).await?;
+        if there {
+            self.limits().insert(id.to_owned(), limits.hash());
+        }
+        Ok(())
     }
 
     async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError> {
         let (key, world) = (id.to_owned(), self.world.clone());
         let attach = move |state: &mut State| {
             let generation = state.generation;
-            let container = state
-                .find_mut(&key)
-                .ok_or_else(|| Refusal::no_container(&key))?;
-            let run = if container.running() {
-                container.run
-            } else {
-                container.run + 1
-            };
+            let container = state.find_mut(&key).ok_or_else(|| Refusal::no_container(&key))?;
+            let run = if container.running() { container.run } else { container.run + 1 };
             let output = streams::output(None, Some(container.read(true)));
-            let keyboard = Keyboard {
-                world,
-                id: container.id.clone(),
-                run,
-                generation,
-            };
-            Ok(Attachment {
-                output,
-                input: Box::new(keyboard),
-            })
+            let keyboard = Keyboard { world, id: container.id.clone(), run, generation };
+            Ok(Attachment { output, input: Box::new(keyboard) })
         };
         self.ask(self.about_id("attach", id, QUICK), attach).await
     }
@@ -340,21 +273,16 @@ impl Runtime for FakeRuntime {
     ) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, RuntimeError> {
         let (key, world) = (id.to_owned(), self.world.clone());
         let read = move |state: &mut State| {
-            let container = state
-                .find_mut(&key)
-                .ok_or_else(|| Refusal::no_container(&key))?;
+            let container = state.find_mut(&key).ok_or_else(|| Refusal::no_container(&key))?;
             let bytes = match part {
                 LogPart::All | LogPart::Follow => container.tape.since(Duration::ZERO),
                 LogPart::Tail(lines) => container.tape.tail(lines),
-                LogPart::Since(millis) => container
-                    .tape
-                    .since(world.moment(crate::model::Timestamp::from_millis(millis))),
+                LogPart::Since(millis) => {
+                    container.tape.since(world.moment(crate::model::Timestamp::from_millis(millis)))
+                }
             };
             let follows = part == LogPart::Follow && container.running();
-            Ok(streams::output(
-                Some(bytes),
-                follows.then(|| container.read(false)),
-            ))
+            Ok(streams::output(Some(bytes), follows.then(|| container.read(false))))
         };
         self.ask(self.about_id("logs", id, QUICK), read).await
     }
@@ -362,10 +290,7 @@ impl Runtime for FakeRuntime {
     async fn has_image(&self, reference: &str) -> Result<bool, RuntimeError> {
         let name = canonical(reference);
         let request = Self::about("has_image", reference, QUICK);
-        self.ask(request, move |state| {
-            Ok(state.images.local.contains_key(&name))
-        })
-        .await
+        self.ask(request, move |state| Ok(state.images.local.contains_key(&name))).await
     }
 
     async fn pull(
@@ -379,11 +304,7 @@ impl Runtime for FakeRuntime {
         self.reach(&request).await?;
         let pull = Pull::begin(&self.world, reference);
         let result = pull.run(&request.attempt, auth.as_ref(), progress).await;
-        self.world.with(|state| {
-            state
-                .ledger
-                .note(state.now, "pull", reference, None, result.is_ok())
-        });
+        self.world.with(|state| state.ledger.note(state.now, "pull", reference, None, result.is_ok()));
         self.faults.after(request.call).await?;
         result
     }
@@ -391,8 +312,7 @@ impl Runtime for FakeRuntime {
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkFacts, RuntimeError> {
         let wanted = spec.clone();
         let request = Self::about("ensure_network", &spec.name, START);
-        self.ask(request, move |state| Ok(ensure_network(state, &wanted)))
-            .await
+        self.ask(request, move |state| Ok(view::ensure_network(state, &wanted))).await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
@@ -401,185 +321,7 @@ impl Runtime for FakeRuntime {
             state.listeners.push(to);
             Ok(from)
         };
-        let from = self
-            .ask(Self::about("events", "of the engine", QUICK), listen)
-            .await?;
+        let from = self.ask(Self::about("events", "of the engine", QUICK), listen).await?;
         Ok(Listener::new(self.world.clone(), self.faults.clone(), from).into_stream())
     }
-}
-
-/// A pull under way; counted as long as it lives.
-struct Pull<'a> {
-    world: &'a FakeWorld,
-    name: String,
-    generation: u64,
-}
-
-impl<'a> Pull<'a> {
-    fn begin(world: &'a FakeWorld, reference: &str) -> Self {
-        let name = canonical(reference);
-        let generation = world.with(|state| {
-            let pulls = state.images.pulls.entry(name.clone()).or_default();
-            pulls.begun += 1;
-            pulls.running += 1;
-            pulls.most_at_once = pulls.most_at_once.max(pulls.running);
-            state.generation
-        });
-        Self {
-            world,
-            name,
-            generation,
-        }
-    }
-
-    async fn run(
-        &self,
-        attempt: &str,
-        auth: Option<&RegistryAuth>,
-        progress: &(dyn Fn(String) + Send + Sync),
-    ) -> Result<(), RuntimeError> {
-        let refused = |no: Refusal| no.into_error(attempt.to_owned());
-        let image = self
-            .world
-            .with(|state| find_remote(&state.images, &self.name, auth))
-            .map_err(refused)?;
-        progress(format!("Pulling from {}", self.name));
-        let mut outside = self.world.outside();
-        let end = tokio::time::sleep(image.takes);
-        tokio::pin!(end);
-        loop {
-            tokio::select! {
-                biased;
-                _ = outside.changed() => {
-                    if self.world.with(|state| state.generation) != self.generation {
-                        return Err(unreachable(attempt));
-                    }
-                }
-                () = &mut end => break,
-            }
-        }
-        if let Some(message) = image.fails {
-            return Err(refused(Refusal::new(500, message)));
-        }
-        self.world.with(|state| {
-            state.images.local.insert(self.name.clone(), image.image);
-            state
-                .images
-                .pulls
-                .entry(self.name.clone())
-                .or_default()
-                .succeeded += 1;
-        });
-        progress(format!("Downloaded newer image for {}", self.name));
-        Ok(())
-    }
-}
-
-impl Drop for Pull<'_> {
-    fn drop(&mut self) {
-        self.world.with(|state| {
-            let pulls = state.images.pulls.entry(self.name.clone()).or_default();
-            pulls.running = pulls.running.saturating_sub(1);
-        });
-    }
-}
-
-fn find_remote(
-    images: &Images,
-    name: &str,
-    auth: Option<&RegistryAuth>,
-) -> Result<RemoteImage, Refusal> {
-    if !images.registry_up {
-        let text = "Get \"https://registry/v2/\": dial tcp: lookup registry: no such host";
-        return Err(Refusal::new(500, text));
-    }
-    let Some(image) = images.remote.get(name) else {
-        let text = format!(
-            "pull access denied for {name}, repository does not exist or may require 'docker login'"
-        );
-        return Err(Refusal::new(404, text));
-    };
-    let given = auth.map(|auth| (auth.username.as_str(), auth.password.as_str()));
-    let wanted = image
-        .login
-        .as_ref()
-        .map(|(user, password)| (user.as_str(), password.as_str()));
-    if wanted.is_some() && given != wanted {
-        return Err(Refusal::new(
-            500,
-            format!("pulling {name}: unauthorized: authentication required"),
-        ));
-    }
-    Ok(image.clone())
-}
-
-fn engine_facts(state: &State) -> EngineFacts {
-    let count = |which: fn(&state::Container) -> bool| {
-        i64::try_from(
-            state
-                .containers
-                .values()
-                .filter(|container| which(container))
-                .count(),
-        )
-        .unwrap_or(i64::MAX)
-    };
-    EngineFacts {
-        version: "0.0.0-fake".into(),
-        cgroup_driver: "systemd".into(),
-        cgroup_version: "2".into(),
-        containers: [
-            count(|_| true),
-            count(|one| one.running()),
-            0,
-            count(|one| !one.running()),
-        ],
-        storage_driver: "overlay2".into(),
-        storage_filesystem: "extfs".into(),
-        runc: "0.0.0-fake".into(),
-    }
-}
-
-fn facts(world: &FakeWorld, state: &State, name: &str) -> Option<ContainerFacts> {
-    let container = state.find(name)?;
-    let ours = container.purpose.as_ref();
-    Some(ContainerFacts {
-        id: container.id.clone(),
-        state: container_state(container.phase),
-        started_at: container.started.map(|at| world.timestamp(at)),
-        finished_at: container.finished.map(|at| world.timestamp(at)),
-        token: ours.map(|purpose| purpose.token.clone()),
-        spec_hash: ours.map(|_| container.spec_hash.clone()),
-        limits_hash: ours.map(|_| container.limits_hash.clone()),
-        stop_signal: container.stop_signal.clone(),
-    })
-}
-
-fn ensure_network(state: &mut State, spec: &NetworkSpec) -> NetworkFacts {
-    if let Some(network) = state.networks.get(&spec.name) {
-        return network.facts.clone();
-    }
-    let free = |subnet: &str| {
-        !state
-            .networks
-            .values()
-            .any(|network| network.subnet == subnet)
-    };
-    let pool = || (18..=255).map(|part| (format!("172.{part}.0.0/16"), format!("172.{part}.0.1")));
-    let wanted = spec.v4.clone().filter(|(subnet, _)| free(subnet));
-    let (subnet, gateway) = wanted
-        .or_else(|| pool().find(|(subnet, _)| free(subnet)))
-        .unwrap_or_default();
-    let facts = NetworkFacts {
-        driver: spec.driver.clone(),
-        gateway: Some(gateway),
-    };
-    state.networks.insert(
-        spec.name.clone(),
-        Network {
-            facts: facts.clone(),
-            subnet,
-        },
-    );
-    facts
 }

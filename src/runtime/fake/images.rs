@@ -47,12 +47,7 @@ pub(super) struct Images {
 
 impl Default for Images {
     fn default() -> Self {
-        Self {
-            local: BTreeMap::new(),
-            remote: BTreeMap::new(),
-            pulls: BTreeMap::new(),
-            registry_up: true,
-        }
+        Self { local: BTreeMap::new(), remote: BTreeMap::new(), pulls: BTreeMap::new(), registry_up: true }
     }
 }
 
@@ -61,11 +56,7 @@ pub(super) fn canonical(reference: &str) -> String {
     let name = reference.strip_prefix("docker.io/").unwrap_or(reference);
     let name = name.strip_prefix("library/").unwrap_or(name);
     let last = name.rsplit('/').next().unwrap_or(name);
-    if last.contains(':') || last.contains('@') {
-        name.to_owned()
-    } else {
-        format!("{name}:latest")
-    }
+    if last.contains(':') || last.contains('@') { name.to_owned() } else { format!("{name}:latest") }
 }
 
 #[cfg(test)]
@@ -74,12 +65,7 @@ mod tests {
 
     #[test]
     fn one_image_has_one_spelling() {
-        for text in [
-            "box",
-            "box:latest",
-            "docker.io/library/box",
-            "library/box:latest",
-        ] {
+        for text in ["box", "box:latest", "docker.io/library/box", "library/box:latest"] {
             assert_eq!(canonical(text), "box:latest");
         }
         assert_eq!(canonical("host:5000/box"), "host:5000/box:latest");

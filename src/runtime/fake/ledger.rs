@@ -88,24 +88,11 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn note(
-        &mut self,
-        at: Duration,
-        call: &'static str,
-        name: &str,
-        token: Option<String>,
-        ok: bool,
-    ) {
+    pub(super) fn note(&mut self, at: Duration, call: &'static str, name: &str, token: Option<String>, ok: bool) {
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
-        self.history.push_back(Entry {
-            at,
-            call,
-            name: name.into(),
-            token,
-            ok,
-        });
+        self.history.push_back(Entry { at, call, name: name.into(), token, ok });
     }
 
     pub(super) fn counts(&mut self, of: (ServerId, Role)) -> &mut Counts {

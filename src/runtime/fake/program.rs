@@ -90,10 +90,7 @@ impl Launch<'_> {
 
     /// A variable of its environment.
     pub fn env(&self, name: &str) -> Option<&str> {
-        self.spec
-            .environment
-            .iter()
-            .find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+        self.spec.environment.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
     }
 }
 
@@ -127,58 +124,29 @@ impl Default for ServerScript {
 impl Program {
     /// A program that prints lines, each so long after the start, and ends with an exit status after `lasts`.
     pub fn installer(lines: &[(Duration, &str)], lasts: Duration, code: i64) -> Self {
-        let mut script: Script = lines
-            .iter()
-            .map(|(at, line)| (*at, Act::Print((*line).into())))
-            .collect();
+        let mut script: Script = lines.iter().map(|(at, line)| (*at, Act::Print((*line).into()))).collect();
         script.push((lasts, Act::Exit(code)));
-        Self {
-            script,
-            ..Self::default()
-        }
+        Self { script, ..Self::default() }
     }
 
     /// A game server: prints `booting`, then its done line; `stop` and SIGTERM and SIGINT end it with 0,
     /// `crash N` ends it with N, `say …` is answered.
     pub fn server(plan: &ServerScript) -> Self {
         let mut script: Script = vec![(Duration::ZERO, Act::Print("booting".into()))];
-        script.extend(
-            plan.boots_in
-                .map(|after| (after, Act::Print(plan.done.clone()))),
-        );
+        script.extend(plan.boots_in.map(|after| (after, Act::Print(plan.done.clone()))));
         script.extend(plan.crash.map(|(after, code)| (after, Act::Exit(code))));
         let mut typed = vec![
-            Typed {
-                text: "say".into(),
-                by_word: true,
-                reaction: Reaction::Echo,
-            },
-            Typed {
-                text: "crash".into(),
-                by_word: true,
-                reaction: Reaction::ExitWith,
-            },
+            Typed { text: "say".into(), by_word: true, reaction: Reaction::Echo },
+            Typed { text: "crash".into(), by_word: true, reaction: Reaction::ExitWith },
         ];
         let mut signals = BTreeMap::new();
         if let Some(after) = plan.stops_in {
-            let stop = vec![
-                (Duration::ZERO, Act::Print("Stopping the server".into())),
-                (after, Act::Exit(0)),
-            ];
+            let stop = vec![(Duration::ZERO, Act::Print("Stopping the server".into())), (after, Act::Exit(0))];
             signals.insert("SIGTERM", stop.clone());
             signals.insert("SIGINT", stop.clone());
-            typed.push(Typed {
-                text: plan.stop_command.clone(),
-                by_word: false,
-                reaction: Reaction::Do(stop),
-            });
+            typed.push(Typed { text: plan.stop_command.clone(), by_word: false, reaction: Reaction::Do(stop) });
         }
-        Self {
-            script,
-            typed,
-            signals,
-            unstartable: None,
-        }
+        Self { script, typed, signals, unstartable: None }
     }
 
     /// A program that does nothing until it is killed.
@@ -192,10 +160,7 @@ impl Program {
             "failed to create shim task: OCI runtime create failed: runc create failed: unable to start \
              container process: exec: \"{command}\": executable file not found in $PATH: unknown"
         );
-        Self {
-            unstartable: Some(message),
-            ..Self::default()
-        }
+        Self { unstartable: Some(message), ..Self::default() }
     }
 
     /// Adds something that it does by itself, so long after its start.
@@ -212,11 +177,7 @@ impl Program {
 
     /// Adds the reaction to a typed line, before those that it has.
     pub fn on_line(mut self, text: &str, reaction: Script) -> Self {
-        let typed = Typed {
-            text: text.into(),
-            by_word: false,
-            reaction: Reaction::Do(reaction),
-        };
+        let typed = Typed { text: text.into(), by_word: false, reaction: Reaction::Do(reaction) };
         self.typed.insert(0, typed);
         self
     }
@@ -225,11 +186,7 @@ impl Program {
     pub(super) fn typed(&self, line: &str) -> Script {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         let fits = |typed: &&Typed| {
-            if typed.by_word {
-                typed.text == word
-            } else {
-                typed.text == line
-            }
+            if typed.by_word { typed.text == word } else { typed.text == line }
         };
         match self.typed.iter().find(fits).map(|typed| &typed.reaction) {
             None => Script::new(),
@@ -247,10 +204,7 @@ impl Program {
 pub fn usual_program(launch: &Launch<'_>) -> Program {
     match launch.role() {
         Role::Installer => Program::installer(
-            &[
-                (Duration::ZERO, "installing"),
-                (Duration::from_secs(1), "half way"),
-            ],
+            &[(Duration::ZERO, "installing"), (Duration::from_secs(1), "half way")],
             Duration::from_secs(2),
             0,
         ),

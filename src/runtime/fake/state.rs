@@ -11,135 +11,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::container::{Container, Phase};
 use super::images::{Images, canonical};
 use super::ledger::{Breach, Ended, Ledger, Violation};
 use super::program::{Act, KILLED, Launch, Program, Script, usual_program};
-use super::tape::{TAPE, Tape};
+use super::refusal::{Refusal, signal_name};
 use crate::model::{Role, ServerId};
-use crate::runtime::{
-    ContainerSpec, Limits, NetworkFacts, Purpose, RuntimeError, RuntimeEvent, parse_container_name,
-};
+use crate::runtime::{ContainerSpec, Limits, NetworkFacts, Purpose, RuntimeEvent};
 
 /// Longest line that can be typed, bytes: the terminal's own limit.
 const LINE: usize = 4_095;
 
 /// Chooses what a container does.
 pub(super) type Chooser = Arc<dyn Fn(&Launch<'_>) -> Program + Send + Sync>;
-
-/// The engine says no.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    status: u16,
-    message: String,
-}
-
-impl Refusal {
-    pub(super) fn new(status: u16, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            message: message.into(),
-        }
-    }
-
-    pub(super) fn no_container(key: &str) -> Self {
-        Self::new(404, format!("No such container: {key}"))
-    }
-
-    pub(super) fn into_error(self, attempt: String) -> RuntimeError {
-        let Self { status, message } = self;
-        match status {
-            404 => RuntimeError::NotFound { attempt, message },
-            status => RuntimeError::Refused {
-                attempt,
-                status,
-                message,
-            },
-        }
-    }
-}
-
-/// Where a container stands.
-///
-/// ```text
-///  create          start             exit, kill
-/// -------> Created ------> Running ------------> Exited
-///             |               ^                    | |
-///             |               +------- start ------+ |
-///             +------------- remove -----------------+--> (gone)
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    Created,
-    Running,
-    Exited { code: i64, oom_killed: bool },
-}
-
-/// One container.
-#[derive(Debug)]
-pub(super) struct Container {
-    pub(super) id: String,
-    number: u64,
-    pub(super) name: String,
-    pub(super) spec: ContainerSpec,
-    pub(super) purpose: Option<Purpose>,
-    /// Hashes of spec and limits in force.
-    pub(super) spec_hash: String,
-    pub(super) limits_hash: String,
-    pub(super) phase: Phase,
-    pub(super) started: Option<Duration>,
-    pub(super) finished: Option<Duration>,
-    /// Starts so far; tells what is still due of an earlier run.
-    pub(super) run: u32,
-    program: Arc<Program>,
-    /// Was sent a signal in this run.
-    signalled: bool,
-    pub(super) stop_signal: Option<String>,
-    pub(super) tape: Tape,
-    /// A line that is being typed; before the start, all that was typed ahead.
-    line: Vec<u8>,
-    /// Whoever reads what it prints; all are let go when it ends.
-    readers: Vec<Reader>,
-}
-
-/// Somebody who reads what a container prints.
-#[derive(Debug)]
-struct Reader {
-    to: mpsc::Sender<Bytes>,
-    attached: bool,
-}
-
-impl Container {
-    pub(super) fn running(&self) -> bool {
-        self.phase == Phase::Running
-    }
-
-    /// Server and role, by purpose or name; `None` for containers that are none of ours.
-    pub(super) fn owner(&self) -> Option<(ServerId, Role)> {
-        match &self.purpose {
-            Some(purpose) => Some((purpose.server, purpose.role)),
-            None => parse_container_name(&self.name),
-        }
-    }
-
-    /// What it prints from now on, until it ends. A reader that falls [`TAPE`] pieces behind is let go.
-    pub(super) fn read(&mut self, attached: bool) -> mpsc::Receiver<Bytes> {
-        let (to, from) = mpsc::channel(TAPE);
-        self.readers.push(Reader { to, attached });
-        from
-    }
-
-    /// Attachments that are open.
-    pub(super) fn attachments(&self) -> usize {
-        self.readers
-            .iter()
-            .filter(|reader| reader.attached && !reader.to.is_closed())
-            .count()
-    }
-
-    fn token(&self) -> Option<String> {
-        self.purpose.as_ref().map(|purpose| purpose.token.clone())
-    }
-}
 
 /// A network, and the subnet that it was made with.
 #[derive(Debug, Clone)]
@@ -229,9 +113,7 @@ impl State {
 
     /// A container by its id or name.
     pub(super) fn find(&self, key: &str) -> Option<&Container> {
-        self.containers
-            .values()
-            .find(|container| container.id == key || container.name == key)
+        self.containers.values().find(|container| container.id == key || container.name == key)
     }
 
     fn number(&self, key: &str) -> Option<u64> {
@@ -243,15 +125,10 @@ impl State {
     }
 
     /// Makes a container.
-    pub(super) fn create(
-        &mut self,
-        spec: &ContainerSpec,
-        purpose: Option<&Purpose>,
-    ) -> Result<String, Refusal> {
+    pub(super) fn create(&mut self, spec: &ContainerSpec, purpose: Option<&Purpose>) -> Result<String, Refusal> {
         let token = purpose.map(|purpose| purpose.token.clone());
         let refused = self.refuse_creation(spec);
-        self.ledger
-            .note(self.now, "create", &spec.name, token, refused.is_none());
+        self.ledger.note(self.now, "create", &spec.name, token, refused.is_none());
         if let Some(refusal) = refused {
             return Err(refusal);
         }
@@ -269,27 +146,9 @@ impl State {
     ) -> String {
         self.created += 1;
         let number = self.created;
-        let id = format!("{number:012x}{:052x}", 0);
-        let container = Container {
-            id: id.clone(),
-            number,
-            name: spec.name.clone(),
-            spec: spec.clone(),
-            purpose: purpose.cloned(),
-            spec_hash: spec.hash(),
-            limits_hash: spec.limits.hash(),
-            phase: Phase::Created,
-            started: None,
-            finished: None,
-            run: 0,
-            program: Arc::new(Program::idle()),
-            signalled: false,
-            stop_signal,
-            tape: Tape::default(),
-            line: Vec::new(),
-            readers: Vec::new(),
-        };
-        let owner = container.owner();
+        let mut container = Container::new(number, spec, purpose);
+        container.stop_signal = stop_signal;
+        let (id, owner) = (container.id.clone(), container.owner());
         self.containers.insert(number, container);
         if let Some(owner) = owner {
             let there = self.alive(owner, |_| true);
@@ -299,39 +158,6 @@ impl State {
         }
         self.emit(number, "create");
         id
-    }
-
-    fn refuse_creation(&self, spec: &ContainerSpec) -> Option<Refusal> {
-        if let Some(other) = self
-            .containers
-            .values()
-            .find(|other| other.name == spec.name)
-        {
-            return Some(Refusal::new(
-                409,
-                format!(
-                    "Conflict. The container name \"/{}\" is already in use by container \"{}\". You have to \
-                     remove (or rename) that container to be able to reuse that name.",
-                    spec.name, other.id
-                ),
-            ));
-        }
-        if !self.images.local.contains_key(&canonical(&spec.image)) {
-            return Some(Refusal::new(404, format!("No such image: {}", spec.image)));
-        }
-        self.refuse_mounts(spec)
-    }
-
-    fn refuse_mounts(&self, spec: &ContainerSpec) -> Option<Refusal> {
-        let missing =
-            |mount: &&crate::runtime::BindMount| !std::path::Path::new(&mount.source).exists();
-        let mount = spec
-            .mounts
-            .iter()
-            .filter(|_| self.checks_mounts)
-            .find(missing)?;
-        let text = "invalid mount config for type \"bind\": bind source path does not exist";
-        Some(Refusal::new(400, format!("{text}: {}", mount.source)))
     }
 
     /// Starts a container; one that runs stays as it is.
@@ -344,8 +170,7 @@ impl State {
         let program = self.choose(number, &name);
         let refused = self.refuse_start(number, &program);
         let token = self.containers[&number].token();
-        self.ledger
-            .note(self.now, "start", &name, token, refused.is_none());
+        self.ledger.note(self.now, "start", &name, token, refused.is_none());
         if let Some(refusal) = refused {
             return Err(refusal);
         }
@@ -383,65 +208,6 @@ impl State {
         (self.chooser)(&launch)
     }
 
-    fn refuse_start(&self, number: u64, program: &Program) -> Option<Refusal> {
-        let container = &self.containers[&number];
-        if let Some(message) = &program.unstartable {
-            return Some(Refusal::new(400, message.clone()));
-        }
-        if let Some(refusal) = self.refuse_mounts(&container.spec) {
-            return Some(refusal);
-        }
-        let endpoint = container
-            .spec
-            .endpoint
-            .as_ref()
-            .map(|endpoint| endpoint.network.as_str());
-        for network in endpoint
-            .into_iter()
-            .chain([container.spec.network_mode.as_str()])
-        {
-            let built_in = matches!(network, "" | "default" | "bridge" | "host" | "none");
-            if !built_in
-                && !network.starts_with("container:")
-                && !self.networks.contains_key(network)
-            {
-                return Some(Refusal::new(404, format!("network {network} not found")));
-            }
-        }
-        self.refuse_ports(container)
-    }
-
-    fn refuse_ports(&self, container: &Container) -> Option<Refusal> {
-        let overlap =
-            |one: &str, other: &str| one == other || one == "0.0.0.0" || other == "0.0.0.0";
-        let failed = format!(
-            "driver failed programming external connectivity on endpoint {}",
-            container.name
-        );
-        for wanted in &container.spec.ports {
-            let running = self.containers.values().filter(|other| other.running());
-            let taken =
-                |port: u16, address: &str| port == wanted.port && overlap(address, &wanted.address);
-            let place = format!("{}:{}", wanted.address, wanted.port);
-            if running
-                .flat_map(|other| &other.spec.ports)
-                .any(|other| taken(other.port, &other.address))
-            {
-                let text = format!("{failed}: Bind for {place} failed: port is already allocated");
-                return Some(Refusal::new(500, text));
-            }
-            if self
-                .taken_ports
-                .iter()
-                .any(|(address, port)| taken(*port, address))
-            {
-                let text = format!("{failed}: listen tcp4 {place}: bind: address already in use");
-                return Some(Refusal::new(500, text));
-            }
-        }
-        None
-    }
-
     /// Counts a start and notes what must never be.
     fn check_start(&mut self, number: u64) {
         let Some((server, role)) = self.containers[&number].owner() else {
@@ -457,26 +223,15 @@ impl State {
         };
         let at = self.now;
         if self.alive((server, other), Container::running) > 0 {
-            self.ledger.violations.push(Violation {
-                at,
-                server,
-                what: breach,
-            });
+            self.ledger.violations.push(Violation { at, server, what: breach });
         }
         if same > 1 {
-            self.ledger.violations.push(Violation {
-                at,
-                server,
-                what: Breach::TwoOfARole(role),
-            });
+            self.ledger.violations.push(Violation { at, server, what: Breach::TwoOfARole(role) });
         }
     }
 
     fn alive(&self, owner: (ServerId, Role), which: impl Fn(&Container) -> bool) -> u32 {
-        let theirs = self
-            .containers
-            .values()
-            .filter(|container| container.owner() == Some(owner));
+        let theirs = self.containers.values().filter(|container| container.owner() == Some(owner));
         u32::try_from(theirs.filter(|container| which(container)).count()).unwrap_or(u32::MAX)
     }
 
@@ -486,11 +241,7 @@ impl State {
         };
         for (after, act) in script {
             self.planned += 1;
-            let due = Due {
-                container: number,
-                run: container.run,
-                act,
-            };
+            let due = Due { container: number, run: container.run, act };
             self.agenda.insert((self.now + after, self.planned), due);
         }
     }
@@ -503,10 +254,7 @@ impl State {
             }
             Act::Write(bytes) => self.print(number, bytes.into()),
             Act::Exit(code) => {
-                let by_itself = self
-                    .containers
-                    .get(&number)
-                    .is_some_and(|container| !container.signalled);
+                let by_itself = self.containers.get(&number).is_some_and(|container| !container.signalled);
                 self.exit(number, code, false, by_itself);
             }
             Act::RunOutOfMemory => {
@@ -519,35 +267,22 @@ impl State {
     fn print(&mut self, number: u64, bytes: Bytes) {
         let now = self.now;
         if let Some(container) = self.containers.get_mut(&number) {
-            container
-                .readers
-                .retain(|reader| reader.to.try_send(bytes.clone()).is_ok());
-            container.tape.push(now, bytes);
+            container.print(now, bytes);
         }
     }
 
     fn exit(&mut self, number: u64, code: i64, oom_killed: bool, by_itself: bool) {
         let now = self.now;
-        let Some(container) = self
-            .containers
-            .get_mut(&number)
-            .filter(|container| container.running())
-        else {
+        let Some(container) = self.containers.get_mut(&number).filter(|container| container.running()) else {
             return;
         };
         container.phase = Phase::Exited { code, oom_killed };
         container.finished = Some(now);
         container.line.clear();
-        container.readers.clear();
+        container.let_go();
         let (spec, purpose) = (container.spec.clone(), container.purpose.clone());
-        self.ledger
-            .note(now, "die", &container.name, container.token(), true);
-        self.ended.push(Ended {
-            spec,
-            purpose,
-            code,
-            by_itself,
-        });
+        self.ledger.note(now, "die", &container.name, container.token(), true);
+        self.ended.push(Ended { spec, purpose, code, by_itself });
         if let Some(owner) = self.containers[&number].owner() {
             self.ledger.counts(owner).ends += 1;
         }
@@ -560,17 +295,12 @@ impl State {
         let Some(number) = self.number(key) else {
             return Ok(false);
         };
-        let Some(container) = self
-            .containers
-            .get_mut(&number)
-            .filter(|container| container.running())
-        else {
+        let Some(container) = self.containers.get_mut(&number).filter(|container| container.running()) else {
             return Ok(false);
         };
         container.signalled = true;
         let program = container.program.clone();
-        self.ledger
-            .note(self.now, "signal", &container.name, container.token(), true);
+        self.ledger.note(self.now, "signal", &container.name, container.token(), true);
         self.emit(number, "kill");
         if name == "SIGKILL" {
             self.exit(number, KILLED, false, false);
@@ -591,8 +321,7 @@ impl State {
         }
         self.emit(number, "destroy");
         if let Some(container) = self.containers.remove(&number) {
-            self.ledger
-                .note(self.now, "remove", &container.name, container.token(), true);
+            self.ledger.note(self.now, "remove", &container.name, container.token(), true);
             if let Some(owner) = container.owner() {
                 self.ledger.counts(owner).removes += 1;
             }
@@ -606,7 +335,7 @@ impl State {
         let Some(container) = self.find_mut(key) else {
             return false;
         };
-        container.limits_hash = limits.hash();
+        container.limits = limits.clone();
         let (name, token) = (container.name.clone(), container.token());
         self.ledger.note(now, "update", &name, token, true);
         true
@@ -625,9 +354,7 @@ impl State {
             match container.phase {
                 Phase::Exited { .. } => return false,
                 Phase::Running if matches!(byte, b'\n' | b'\r') => self.enter(number),
-                Phase::Created | Phase::Running if container.line.len() < LINE => {
-                    container.line.push(*byte)
-                }
+                Phase::Created | Phase::Running if container.line.len() < LINE => container.line.push(*byte),
                 Phase::Created | Phase::Running => {}
             }
         }
@@ -650,14 +377,9 @@ impl State {
         let Some((server, role)) = self.containers.get(&number).and_then(Container::owner) else {
             return;
         };
-        let event = RuntimeEvent {
-            server,
-            role,
-            action: action.into(),
-        };
+        let event = RuntimeEvent { server, role, action: action.into() };
         let now = self.now;
-        self.listeners
-            .retain(|listener| listener.send((now, event.clone())).is_ok());
+        self.listeners.retain(|listener| listener.send((now, event.clone())).is_ok());
     }
 
     /// The engine goes away or comes back.
@@ -672,32 +394,11 @@ impl State {
         self.generation += 1;
         self.listeners.clear();
         for container in self.containers.values_mut() {
-            container.readers.clear();
+            container.let_go();
         }
         if !self.live_restore {
             let numbers: Vec<u64> = self.containers.keys().copied().collect();
-            numbers
-                .into_iter()
-                .for_each(|number| self.exit(number, KILLED, false, false));
+            numbers.into_iter().for_each(|number| self.exit(number, KILLED, false, false));
         }
-    }
-}
-
-/// The full name of a signal, as the engine reads it: with or without `SIG`, in any case.
-fn signal_name(signal: &str) -> Result<String, Refusal> {
-    const KNOWN: [&str; 12] = [
-        "SIGHUP", "SIGINT", "SIGQUIT", "SIGABRT", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGTERM",
-        "SIGCONT", "SIGSTOP", "SIGWINCH", "SIGPIPE",
-    ];
-    let upper = signal.to_ascii_uppercase();
-    let full = if upper.starts_with("SIG") {
-        upper
-    } else {
-        format!("SIG{upper}")
-    };
-    if KNOWN.contains(&full.as_str()) {
-        Ok(full)
-    } else {
-        Err(Refusal::new(400, format!("Invalid signal: {signal}")))
     }
 }

@@ -27,11 +27,7 @@ pub(super) fn output(
     let Some(mut from) = from else {
         return before.boxed();
     };
-    before
-        .chain(stream::poll_fn(move |context| {
-            from.poll_recv(context).map(|piece| piece.map(Ok))
-        }))
-        .boxed()
+    before.chain(stream::poll_fn(move |context| from.poll_recv(context).map(|piece| piece.map(Ok)))).boxed()
 }
 
 /// The way into a container's terminal, for one run of it over one connection.
@@ -45,22 +41,12 @@ pub(super) struct Keyboard {
 }
 
 impl AsyncWrite for Keyboard {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let typed = self.world.with(|state| {
-            let current = state
-                .find(&self.id)
-                .is_some_and(|container| container.run <= self.run);
+            let current = state.find(&self.id).is_some_and(|container| container.run <= self.run);
             current && state.generation == self.generation && state.type_in(&self.id, bytes)
         });
-        Poll::Ready(if typed {
-            Ok(bytes.len())
-        } else {
-            Err(io::ErrorKind::BrokenPipe.into())
-        })
+        Poll::Ready(if typed { Ok(bytes.len()) } else { Err(io::ErrorKind::BrokenPipe.into()) })
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -88,21 +74,11 @@ impl Listener {
         faults: Arc<dyn Faults>,
         from: mpsc::UnboundedReceiver<(Duration, RuntimeEvent)>,
     ) -> Self {
-        Self {
-            world,
-            faults,
-            from,
-            ready: VecDeque::new(),
-            late: BTreeMap::new(),
-            delayed: 0,
-        }
+        Self { world, faults, from, ready: VecDeque::new(), late: BTreeMap::new(), delayed: 0 }
     }
 
     pub(super) fn into_stream(self) -> BoxStream<'static, RuntimeEvent> {
-        stream::unfold(self, |mut listener| async move {
-            Some((listener.next().await?, listener))
-        })
-        .boxed()
+        stream::unfold(self, |mut listener| async move { Some((listener.next().await?, listener)) }).boxed()
     }
 
     async fn next(&mut self) -> Option<RuntimeEvent> {
@@ -135,8 +111,7 @@ impl Listener {
             Delivery::Twice => self.ready.extend([event.clone(), event]),
             Delivery::Late(by) => {
                 self.delayed += 1;
-                self.late
-                    .insert((self.world.instant(at) + by, self.delayed), event);
+                self.late.insert((self.world.instant(at) + by, self.delayed), event);
             }
         }
     }

@@ -31,21 +31,13 @@ impl Tape {
 
     /// Everything that was printed at or after this time, as one text.
     pub(super) fn since(&self, at: Duration) -> Bytes {
-        self.pieces
-            .iter()
-            .filter(|piece| piece.at >= at)
-            .flat_map(|piece| piece.bytes.iter().copied())
-            .collect()
+        self.pieces.iter().filter(|piece| piece.at >= at).flat_map(|piece| piece.bytes.iter().copied()).collect()
     }
 
     /// The last lines.
     pub(super) fn tail(&self, lines: u32) -> Bytes {
         let all = self.since(Duration::ZERO);
-        let ends = all
-            .iter()
-            .enumerate()
-            .rev()
-            .filter(|(at, byte)| **byte == b'\n' && at + 1 < all.len());
+        let ends = all.iter().enumerate().rev().filter(|(at, byte)| **byte == b'\n' && at + 1 < all.len());
         let from = match (lines as usize).checked_sub(1) {
             None => all.len(),
             Some(earlier) => ends.map(|(at, _)| at + 1).nth(earlier).unwrap_or(0),
@@ -75,15 +67,9 @@ mod tests {
     fn the_oldest_pieces_are_forgotten() {
         let mut tape = Tape::default();
         for number in 0..TAPE as u64 + 3 {
-            tape.push(
-                Duration::from_millis(number),
-                Bytes::from(format!("{number}\n")),
-            );
+            tape.push(Duration::from_millis(number), Bytes::from(format!("{number}\n")));
         }
         assert!(tape.since(Duration::ZERO).starts_with(b"3\n4\n"));
-        assert_eq!(
-            tape.since(Duration::from_millis(TAPE as u64 + 2)),
-            format!("{}\n", TAPE + 2)
-        );
+        assert_eq!(tape.since(Duration::from_millis(TAPE as u64 + 2)), format!("{}\n", TAPE + 2));
     }
 }

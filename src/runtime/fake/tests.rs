@@ -25,11 +25,7 @@ fn spec(server: ServerId, role: Role) -> ContainerSpec {
 }
 
 fn purpose(server: ServerId, role: Role, token: &str) -> Purpose {
-    Purpose {
-        server,
-        role,
-        token: token.into(),
-    }
+    Purpose { server, role, token: token.into() }
 }
 
 /// A machine with the image `box`.
@@ -40,10 +36,7 @@ fn machine() -> FakeWorld {
 }
 
 async fn make(runtime: &FakeRuntime, server: ServerId, role: Role) -> String {
-    runtime
-        .create(&spec(server, role), &purpose(server, role, "token"))
-        .await
-        .unwrap()
+    runtime.create(&spec(server, role), &purpose(server, role, "token")).await.unwrap()
 }
 
 async fn make_running(runtime: &FakeRuntime, server: ServerId, role: Role) -> String {
@@ -77,11 +70,7 @@ impl Faults for Seeded {
     }
 
     async fn after(&self, call: Call) -> Result<(), RuntimeError> {
-        if self.roll(6) == 0 {
-            Err(unreachable(call.name))
-        } else {
-            Ok(())
-        }
+        if self.roll(6) == 0 { Err(unreachable(call.name)) } else { Ok(()) }
     }
 
     fn takes(&self, _: &Call) -> Option<Duration> {
@@ -100,11 +89,7 @@ impl Faults for Seeded {
 
 /// Several clients that do things to the same containers at once; what was seen of it.
 fn scenario(seed: u64) -> (Vec<Entry>, Vec<(Duration, RuntimeEvent)>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let began = Instant::now();
         let world = machine();
@@ -121,9 +106,7 @@ fn scenario(seed: u64) -> (Vec<Entry>, Vec<(Duration, RuntimeEvent)>) {
             })
             .await
             {
-                while let Ok(Some(event)) =
-                    tokio::time::timeout_at(began + 100 * SECOND, events.next()).await
-                {
+                while let Ok(Some(event)) = tokio::time::timeout_at(began + 100 * SECOND, events.next()).await {
                     heard.push((began.elapsed(), event));
                 }
             }
@@ -133,9 +116,7 @@ fn scenario(seed: u64) -> (Vec<Entry>, Vec<(Duration, RuntimeEvent)>) {
             let runtime = runtime.clone();
             async move {
                 for _ in 0..4 {
-                    let _ = runtime
-                        .create(&spec(of, role), &purpose(of, role, "t"))
-                        .await;
+                    let _ = runtime.create(&spec(of, role), &purpose(of, role, "t")).await;
                     if let Ok(Some(facts)) = runtime.inspect(of, role).await {
                         let _ = runtime.start(&facts.id).await;
                         tokio::time::sleep(SECOND).await;
@@ -145,9 +126,9 @@ fn scenario(seed: u64) -> (Vec<Entry>, Vec<(Duration, RuntimeEvent)>) {
                 }
             }
         };
-        let clients = futures_util::future::join_all((0..3).flat_map(|number| {
-            [Role::Server, Role::Installer].map(|role| client(server(number), role))
-        }));
+        let clients = futures_util::future::join_all(
+            (0..3).flat_map(|number| [Role::Server, Role::Installer].map(|role| client(server(number), role))),
+        );
         let (heard, _) = tokio::join!(listener, clients);
         (world.history(), heard)
     })
@@ -158,15 +139,8 @@ fn the_same_seed_gives_the_same_history() {
     let mut histories = Vec::new();
     for seed in 0..20 {
         let (history, heard) = scenario(seed);
-        assert!(
-            !history.is_empty() && !heard.is_empty(),
-            "seed {seed} does nothing"
-        );
-        assert_eq!(
-            (history.clone(), heard),
-            scenario(seed),
-            "seed {seed} gives two histories"
-        );
+        assert!(!history.is_empty() && !heard.is_empty(), "seed {seed} does nothing");
+        assert_eq!((history.clone(), heard), scenario(seed), "seed {seed} gives two histories");
         histories.push(history);
     }
     histories.dedup();
@@ -187,18 +161,8 @@ async fn an_installer_prints_in_time_and_ends_by_itself() {
     assert_eq!(world.printed(&name), "one\r\n");
     tokio::time::advance(3 * SECOND).await;
     assert_eq!(world.printed(&name), "one\r\ntwo\r\n");
-    let facts = runtime
-        .inspect(server(1), Role::Installer)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        facts.state,
-        ContainerState::Exited {
-            code: 7,
-            oom_killed: false
-        }
-    );
+    let facts = runtime.inspect(server(1), Role::Installer).await.unwrap().unwrap();
+    assert_eq!(facts.state, ContainerState::Exited { code: 7, oom_killed: false });
     let (began, ended) = (facts.started_at.unwrap(), facts.finished_at.unwrap());
     assert_eq!(ended.since(began), 5 * SECOND);
 }
@@ -206,29 +170,13 @@ async fn an_installer_prints_in_time_and_ends_by_itself() {
 #[tokio::test(start_paused = true)]
 async fn an_end_is_dated_when_it_was_due_however_late_somebody_looks() {
     let world = machine();
-    world.set_program(
-        "box",
-        Program::idle().and_then(2 * SECOND, Act::RunOutOfMemory),
-    );
+    world.set_program("box", Program::idle().and_then(2 * SECOND, Act::RunOutOfMemory));
     let runtime = FakeRuntime::faultless(world.clone());
     make_running(&runtime, server(1), Role::Server).await;
     tokio::time::advance(3_600 * SECOND).await;
-    let facts = runtime
-        .inspect(server(1), Role::Server)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        facts.state,
-        ContainerState::Exited {
-            code: KILLED,
-            oom_killed: true
-        }
-    );
-    assert_eq!(
-        facts.finished_at.unwrap().since(facts.started_at.unwrap()),
-        2 * SECOND
-    );
+    let facts = runtime.inspect(server(1), Role::Server).await.unwrap().unwrap();
+    assert_eq!(facts.state, ContainerState::Exited { code: KILLED, oom_killed: true });
+    assert_eq!(facts.finished_at.unwrap().since(facts.started_at.unwrap()), 2 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,19 +186,10 @@ async fn a_server_reacts_to_lines_and_signals() {
     let name = container_name(server(1), Role::Server);
     let id = make_running(&runtime, server(1), Role::Server).await;
     assert!(world.type_line(&name, "say hello there"));
-    assert_eq!(
-        world.printed(&name),
-        "booting\r\nsay hello there\r\nhello there\r\n"
-    );
+    assert_eq!(world.printed(&name), "booting\r\nsay hello there\r\nhello there\r\n");
     runtime.signal(&id, "SIGHUP").await.unwrap();
     assert!(world.type_line(&name, "crash 3"));
-    assert_eq!(
-        world.state_of(&name),
-        Some(ContainerState::Exited {
-            code: 3,
-            oom_killed: false
-        })
-    );
+    assert_eq!(world.state_of(&name), Some(ContainerState::Exited { code: 3, oom_killed: false }));
     for stop in ["stop", "SIGTERM", "SIGINT"] {
         runtime.start(&id).await.unwrap();
         match stop {
@@ -258,20 +197,9 @@ async fn a_server_reacts_to_lines_and_signals() {
             signal => runtime.signal(&id, signal).await.unwrap(),
         }
         tokio::time::advance(Duration::from_millis(499)).await;
-        assert_eq!(
-            world.state_of(&name),
-            Some(ContainerState::Running),
-            "{stop}"
-        );
+        assert_eq!(world.state_of(&name), Some(ContainerState::Running), "{stop}");
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(
-            world.state_of(&name),
-            Some(ContainerState::Exited {
-                code: 0,
-                oom_killed: false
-            }),
-            "{stop}"
-        );
+        assert_eq!(world.state_of(&name), Some(ContainerState::Exited { code: 0, oom_killed: false }), "{stop}");
     }
     assert!(!world.type_line(&name, "say nobody hears"));
 }
@@ -279,11 +207,7 @@ async fn a_server_reacts_to_lines_and_signals() {
 #[tokio::test(start_paused = true)]
 async fn a_deaf_server_ends_by_kill_alone() {
     let world = machine();
-    let deaf = ServerScript {
-        stops_in: None,
-        boots_in: None,
-        ..ServerScript::default()
-    };
+    let deaf = ServerScript { stops_in: None, boots_in: None, ..ServerScript::default() };
     world.set_program("box", Program::server(&deaf));
     let runtime = FakeRuntime::faultless(world.clone());
     let name = container_name(server(1), Role::Server);
@@ -293,13 +217,7 @@ async fn a_deaf_server_ends_by_kill_alone() {
     tokio::time::advance(600 * SECOND).await;
     assert_eq!(world.state_of(&name), Some(ContainerState::Running));
     runtime.signal(&id, "SIGKILL").await.unwrap();
-    assert_eq!(
-        world.state_of(&name),
-        Some(ContainerState::Exited {
-            code: KILLED,
-            oom_killed: false
-        })
-    );
+    assert_eq!(world.state_of(&name), Some(ContainerState::Exited { code: KILLED, oom_killed: false }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -322,12 +240,9 @@ async fn what_is_left_of_an_earlier_run_does_not_touch_the_next() {
 async fn the_books_show_counts_and_what_must_never_be() {
     let world = machine();
     let ended = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let (noted, visible) = (ended.clone(), world.clone());
-    world.on_end(move |end| {
-        assert!(
-            !visible.history().is_empty(),
-            "the hook may look at the world"
-        );
+    let noted = ended.clone();
+    world.on_end(move |world, end| {
+        assert!(!world.history().is_empty(), "the hook may look at the world");
         let token = end.purpose.as_ref().unwrap().token.clone();
         noted.lock().unwrap().push((token, end.code, end.by_itself));
     });
@@ -340,30 +255,14 @@ async fn the_books_show_counts_and_what_must_never_be() {
     make_running(&runtime, two, Role::Installer).await;
     make_running(&runtime, two, Role::Server).await;
     world.remove_outside(&container_name(two, Role::Installer));
-    let breaches: Vec<_> = world
-        .violations()
-        .iter()
-        .map(|one| (one.server, one.what))
-        .collect();
+    let breaches: Vec<_> = world.violations().iter().map(|one| (one.server, one.what)).collect();
     assert_eq!(breaches, [(two, Breach::StartedWhileInstalling)]);
-    assert_eq!(
-        *ended.lock().unwrap(),
-        [("token".into(), 0, true), ("token".into(), KILLED, false)]
-    );
+    assert_eq!(*ended.lock().unwrap(), [("token".into(), 0, true), ("token".into(), KILLED, false)]);
     let counts = world.counts(two, Role::Installer);
-    let wanted = Counts {
-        creates: 1,
-        starts: 1,
-        removes: 1,
-        ends: 1,
-        most: 1,
-        most_running: 1,
-    };
+    let wanted = Counts { creates: 1, starts: 1, removes: 1, ends: 1, most: 1, most_running: 1 };
     assert_eq!(counts, wanted);
     let calls: Vec<_> = world.history().iter().map(|entry| entry.call).collect();
-    let story = [
-        "create", "start", "die", "create", "start", "create", "start", "create", "start",
-    ];
+    let story = ["create", "start", "die", "create", "start", "create", "start", "create", "start"];
     assert_eq!(calls[..9], story);
     assert_eq!(calls[9..], ["die", "remove", "remove outside"]);
 }
@@ -373,7 +272,7 @@ async fn the_hook_runs_in_time_though_nobody_looks() {
     let world = machine();
     let (tell, told) = tokio::sync::oneshot::channel();
     let tell = std::sync::Mutex::new(Some(tell));
-    world.on_end(move |_| {
+    world.on_end(move |_, _| {
         if let Some(tell) = tell.lock().unwrap().take() {
             tell.send(Instant::now()).unwrap();
         }
@@ -388,26 +287,13 @@ async fn the_hook_runs_in_time_though_nobody_looks() {
 async fn ports_mounts_and_networks_are_refused_as_docker_does() {
     let world = machine();
     let runtime = FakeRuntime::faultless(world.clone());
-    let port = |address: &str| {
-        vec![crate::runtime::PublishedPort {
-            address: address.into(),
-            port: 25_565,
-        }]
-    };
+    let port = |address: &str| vec![crate::runtime::PublishedPort { address: address.into(), port: 25_565 }];
     let mut ids = Vec::new();
-    for (number, address) in ["127.0.0.1", "127.0.0.2", "0.0.0.0"]
-        .into_iter()
-        .enumerate()
-    {
+    for (number, address) in ["127.0.0.1", "127.0.0.2", "0.0.0.0"].into_iter().enumerate() {
         let id = server(number as u128);
         let mut spec = spec(id, Role::Server);
         spec.ports = port(address);
-        ids.push(
-            runtime
-                .create(&spec, &purpose(id, Role::Server, "t"))
-                .await
-                .unwrap(),
-        );
+        ids.push(runtime.create(&spec, &purpose(id, Role::Server, "t")).await.unwrap());
     }
     runtime.start(&ids[0]).await.unwrap();
     runtime.start(&ids[1]).await.unwrap();
@@ -420,41 +306,18 @@ async fn ports_mounts_and_networks_are_refused_as_docker_does() {
     runtime.remove(&ids[0]).await.unwrap();
     runtime.remove(&ids[1]).await.unwrap();
     world.set_port_taken("10.0.0.1", 25_565, true);
-    assert!(
-        runtime
-            .start(&ids[2])
-            .await
-            .unwrap_err()
-            .to_string()
-            .contains("address already in use")
-    );
+    assert!(runtime.start(&ids[2]).await.unwrap_err().to_string().contains("address already in use"));
     world.set_port_taken("10.0.0.1", 25_565, false);
     runtime.start(&ids[2]).await.unwrap();
 
     let mut mounted = spec(server(9), Role::Server);
     let source = "/nowhere/at/all".to_owned();
-    mounted.mounts.push(crate::runtime::BindMount {
-        source,
-        target: "/x".into(),
-        read_only: false,
-    });
-    let refused = runtime
-        .create(&mounted, &purpose(server(9), Role::Server, "t"))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(refused, RuntimeError::Refused { status: 400, .. }),
-        "{refused}"
-    );
+    mounted.mounts.push(crate::runtime::BindMount { source, target: "/x".into(), read_only: false });
+    let refused = runtime.create(&mounted, &purpose(server(9), Role::Server, "t")).await.unwrap_err();
+    assert!(matches!(refused, RuntimeError::Refused { status: 400, .. }), "{refused}");
     world.set_checks_mounts(false);
     mounted.network_mode = "gone".into();
-    let id = runtime
-        .create(&mounted, &purpose(server(9), Role::Server, "t"))
-        .await
-        .unwrap();
+    let id = runtime.create(&mounted, &purpose(server(9), Role::Server, "t")).await.unwrap();
     let refused = runtime.start(&id).await.unwrap_err();
-    assert!(
-        matches!(refused, RuntimeError::NotFound { .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, RuntimeError::NotFound { .. }), "{refused}");
 }

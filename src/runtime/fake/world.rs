@@ -13,14 +13,14 @@ use tokio::time::Instant;
 use super::images::{LocalImage, Pulls, RemoteImage, canonical};
 use super::ledger::{Counts, Ended, Entry, Violation};
 use super::program::{Launch, Program};
-use super::state::{Phase, State};
+use super::state::State;
 use crate::model::{ContainerState, Role, ServerId, Timestamp};
 use crate::runtime::{ContainerSpec, Limits};
 
 /// Milliseconds since the Unix epoch at which a world begins unless told otherwise.
 pub const EPOCH: i64 = 1_750_000_000_000;
 
-type Hook = Arc<dyn Fn(&Ended) + Send + Sync>;
+type Hook = Arc<dyn Fn(&FakeWorld, &Ended) + Send + Sync>;
 
 /// The fake machine: containers, images and networks. Cheap to clone; all clones are the same machine.
 ///
@@ -73,9 +73,7 @@ impl FakeWorld {
             driver: Mutex::new(None),
             sooner: Arc::new(Notify::new()),
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// The time there.
@@ -121,7 +119,7 @@ impl FakeWorld {
         }
         let hook = lock(&self.inner.hook).clone();
         if let Some(hook) = hook {
-            ended.iter().for_each(|ended| hook(ended));
+            ended.iter().for_each(|ended| hook(self, ended));
         }
     }
 
@@ -151,16 +149,13 @@ impl FakeWorld {
     }
 
     /// Chooses what containers do at each start. It is asked under the world's lock: it must not use the world.
-    pub fn choose_programs(
-        &self,
-        chooser: impl Fn(&Launch<'_>) -> Program + Send + Sync + 'static,
-    ) {
+    pub fn choose_programs(&self, chooser: impl Fn(&Launch<'_>) -> Program + Send + Sync + 'static) {
         self.with(|state| state.chooser = Arc::new(chooser));
     }
 
     /// Called at the end of each container, without the lock; on a current-thread runtime nobody can see before
-    /// that it ended.
-    pub fn on_end(&self, hook: impl Fn(&Ended) + Send + Sync + 'static) {
+    /// that it ended. The world is handed in, since a hook that owned it would keep it for ever.
+    pub fn on_end(&self, hook: impl Fn(&FakeWorld, &Ended) + Send + Sync + 'static) {
         *lock(&self.inner.hook) = Some(Arc::new(hook));
     }
 
@@ -186,14 +181,7 @@ impl FakeWorld {
 
     /// The pulls of an image so far.
     pub fn pulls(&self, reference: &str) -> Pulls {
-        self.with(|state| {
-            state
-                .images
-                .pulls
-                .get(&canonical(reference))
-                .copied()
-                .unwrap_or_default()
-        })
+        self.with(|state| state.images.pulls.get(&canonical(reference)).copied().unwrap_or_default())
     }
 
     /// Whether bind mounts need a source on the real disk; they do at first.
@@ -204,13 +192,7 @@ impl FakeWorld {
     /// Some other program of the machine listens on a port, or lets it go.
     pub fn set_port_taken(&self, address: &str, port: u16, taken: bool) {
         let place = (address.to_owned(), port);
-        self.with(|state| {
-            if taken {
-                state.taken_ports.insert(place)
-            } else {
-                state.taken_ports.remove(&place)
-            }
-        });
+        self.with(|state| if taken { state.taken_ports.insert(place) } else { state.taken_ports.remove(&place) });
     }
 
     /// Somebody removes a network.
@@ -220,9 +202,7 @@ impl FakeWorld {
 
     /// Somebody kills a container by name (`docker kill`); `false` if it does not run.
     pub fn kill_outside(&self, name: &str) -> bool {
-        self.interfere("kill outside", name, |state| {
-            state.signal(name, "SIGKILL").unwrap_or(false)
-        })
+        self.interfere("kill outside", name, |state| state.signal(name, "SIGKILL").unwrap_or(false))
     }
 
     /// Somebody removes a container by name (`docker rm -f`); `false` if there is none.
@@ -239,19 +219,12 @@ impl FakeWorld {
     pub fn create_foreign(&self, name: &str) -> Option<String> {
         self.with(|state| {
             let free = state.find(name).is_none();
-            state
-                .ledger
-                .note(state.now, "create outside", name, None, free);
+            state.ledger.note(state.now, "create outside", name, None, free);
             free.then(|| state.add(&foreign_spec(name), None, None))
         })
     }
 
-    fn interfere(
-        &self,
-        call: &'static str,
-        name: &str,
-        act: impl FnOnce(&mut State) -> bool,
-    ) -> bool {
+    fn interfere(&self, call: &'static str, name: &str, act: impl FnOnce(&mut State) -> bool) -> bool {
         self.with(|state| {
             let done = act(state);
             state.ledger.note(state.now, call, name, None, done);
@@ -272,24 +245,14 @@ impl FakeWorld {
 
     /// Calls about the container of this name hang until their time limit, or until it no longer hangs.
     pub fn hang(&self, name: &str, hangs: bool) {
-        self.with(|state| {
-            if hangs {
-                state.hanging.insert(name.into())
-            } else {
-                state.hanging.remove(name)
-            }
-        });
+        self.with(|state| if hangs { state.hanging.insert(name.into()) } else { state.hanging.remove(name) });
         self.inner.outside.send_replace(());
     }
 
     /// Types a line into a container as if an attachment did; `false` if nobody reads it.
     pub fn type_line(&self, name: &str, line: &str) -> bool {
         self.with(|state| {
-            let Some(id) = state
-                .find(name)
-                .filter(|found| found.running())
-                .map(|found| found.id.clone())
-            else {
+            let Some(id) = state.find(name).filter(|found| found.running()).map(|found| found.id.clone()) else {
                 return false;
             };
             state.type_in(&id, format!("{line}\n").as_bytes())
@@ -298,27 +261,22 @@ impl FakeWorld {
 
     /// Where a container stands, past the runtime and its faults; `None` if there is none.
     pub fn state_of(&self, name: &str) -> Option<ContainerState> {
-        self.with(|state| state.find(name).map(|found| container_state(found.phase)))
+        self.with(|state| state.find(name).map(|found| found.phase.state()))
+    }
+
+    /// The limits in force on a container.
+    pub fn limits_of(&self, name: &str) -> Option<Limits> {
+        self.with(|state| state.find(name).map(|found| found.limits.clone()))
     }
 
     /// Names of all containers, ours or not, in the order in which they were made.
     pub fn container_names(&self) -> Vec<String> {
-        self.with(|state| {
-            state
-                .containers
-                .values()
-                .map(|container| container.name.clone())
-                .collect()
-        })
+        self.with(|state| state.containers.values().map(|container| container.name.clone()).collect())
     }
 
     /// All that a container has printed (as far as it is kept).
     pub fn printed(&self, name: &str) -> String {
-        let printed = |state: &mut State| {
-            state
-                .find(name)
-                .map(|found| found.tape.since(Duration::ZERO))
-        };
+        let printed = |state: &mut State| state.find(name).map(|found| found.tape.since(Duration::ZERO));
         String::from_utf8_lossy(&self.with(printed).unwrap_or_default()).into_owned()
     }
 
@@ -339,14 +297,7 @@ impl FakeWorld {
 
     /// How often things were done for one role of a server.
     pub fn counts(&self, server: ServerId, role: Role) -> Counts {
-        self.with(|state| {
-            state
-                .ledger
-                .counts
-                .get(&(server, role))
-                .copied()
-                .unwrap_or_default()
-        })
+        self.with(|state| state.ledger.counts.get(&(server, role)).copied().unwrap_or_default())
     }
 
     /// The counts of everybody.
@@ -382,14 +333,6 @@ async fn drive(world: Weak<Inner>, sooner: Arc<Notify>) {
             () = tokio::time::sleep_until(due) => {}
             () = sooner.notified() => {}
         }
-    }
-}
-
-pub(super) fn container_state(phase: Phase) -> ContainerState {
-    match phase {
-        Phase::Created => ContainerState::Created,
-        Phase::Running => ContainerState::Running,
-        Phase::Exited { code, oom_killed } => ContainerState::Exited { code, oom_killed },
     }
 }
 

@@ -17,11 +17,7 @@ impl Faults for One {
         if call.name == self.call && self.never_answer {
             std::future::pending::<()>().await;
         }
-        if call.name == self.call && self.lose_answer {
-            Err(unreachable("lost"))
-        } else {
-            Ok(())
-        }
+        if call.name == self.call && self.lose_answer { Err(unreachable("lost")) } else { Ok(()) }
     }
 
     fn takes(&self, call: &Call) -> Option<Duration> {
@@ -53,20 +49,13 @@ async fn a_hanging_container_holds_up_its_own_calls_for_their_limits() {
     let at = now();
     took(10, is_timeout(runtime.signal(&id, "SIGKILL").await), at).await;
     let at = now();
-    took(
-        10,
-        is_timeout(runtime.update(&id, &Limits::default()).await),
-        at,
-    )
-    .await;
+    took(10, is_timeout(runtime.update(&id, &Limits::default()).await), at).await;
     let at = now();
     took(60, is_timeout(runtime.remove(&id).await), at).await;
     let at = now();
     took(10, is_timeout(runtime.attach(&id).await), at).await;
     let at = now();
-    let again = runtime
-        .create(&spec(one, Role::Server), &purpose(one, Role::Server, "t"))
-        .await;
+    let again = runtime.create(&spec(one, Role::Server), &purpose(one, Role::Server, "t")).await;
     took(60, is_timeout(again), at).await;
 
     let at = now();
@@ -87,17 +76,10 @@ async fn a_hanging_container_holds_up_its_own_calls_for_their_limits() {
 async fn the_answer_may_be_lost_although_it_was_done() {
     let world = machine();
     for (lose_answer, never_answer) in [(true, false), (false, true)] {
-        let one = One {
-            call: "create",
-            lose_answer,
-            never_answer,
-            takes: None,
-        };
+        let one = One { call: "create", lose_answer, never_answer, takes: None };
         let runtime = FakeRuntime::new(world.clone(), Arc::new(one));
         let of = server(u128::from(lose_answer));
-        let result = runtime
-            .create(&spec(of, Role::Server), &purpose(of, Role::Server, "t"))
-            .await;
+        let result = runtime.create(&spec(of, Role::Server), &purpose(of, Role::Server, "t")).await;
         assert!(result.unwrap_err().is_outage());
         assert!(runtime.inspect(of, Role::Server).await.unwrap().is_some());
     }
@@ -106,18 +88,10 @@ async fn the_answer_may_be_lost_although_it_was_done() {
 #[tokio::test(start_paused = true)]
 async fn the_engine_goes_on_when_its_caller_is_gone() {
     let world = machine();
-    let one = One {
-        call: "create",
-        takes: Some(90 * SECOND),
-        ..One::default()
-    };
+    let one = One { call: "create", takes: Some(90 * SECOND), ..One::default() };
     let runtime = FakeRuntime::new(world.clone(), Arc::new(one));
     let of = server(1);
-    assert!(is_timeout(
-        runtime
-            .create(&spec(of, Role::Server), &purpose(of, Role::Server, "t"))
-            .await
-    ));
+    assert!(is_timeout(runtime.create(&spec(of, Role::Server), &purpose(of, Role::Server, "t")).await));
     assert_eq!(runtime.inspect(of, Role::Server).await.unwrap(), None);
     tokio::time::sleep(31 * SECOND).await;
     assert!(runtime.inspect(of, Role::Server).await.unwrap().is_some());
@@ -150,11 +124,7 @@ async fn events_are_lost_doubled_and_late() {
         assert_eq!((event.server, event.role), (server(1), Role::Installer));
         heard.push((event.action, began.elapsed()));
     }
-    let wanted = [
-        ("die", 2 * SECOND),
-        ("die", 2 * SECOND),
-        ("start", 3 * SECOND),
-    ];
+    let wanted = [("die", 2 * SECOND), ("die", 2 * SECOND), ("start", 3 * SECOND)];
     assert_eq!(heard, wanted.map(|(action, at)| (action.to_owned(), at)));
 }
 
@@ -173,22 +143,10 @@ async fn an_engine_that_goes_away_ends_streams_and_containers() {
     let typed = tokio::io::AsyncWriteExt::write_all(&mut terminal.input, b"stop\n").await;
     assert_eq!(typed.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
     assert_eq!(world.attachments(&name), 0);
-    assert!(matches!(
-        runtime.list().await,
-        Err(RuntimeError::Unreachable { .. })
-    ));
-    assert!(matches!(
-        runtime.start(&id).await,
-        Err(RuntimeError::Unreachable { .. })
-    ));
+    assert!(matches!(runtime.list().await, Err(RuntimeError::Unreachable { .. })));
+    assert!(matches!(runtime.start(&id).await, Err(RuntimeError::Unreachable { .. })));
     world.set_engine_up(true);
-    assert_eq!(
-        world.state_of(&name),
-        Some(ContainerState::Exited {
-            code: KILLED,
-            oom_killed: false
-        })
-    );
+    assert_eq!(world.state_of(&name), Some(ContainerState::Exited { code: KILLED, oom_killed: false }));
     runtime.start(&id).await.unwrap();
 }
 
@@ -202,42 +160,16 @@ async fn containers_may_outlive_the_engine_and_end_unseen() {
     world.set_engine_up(false);
     tokio::time::sleep(60 * SECOND).await;
     world.set_engine_up(true);
-    let installer = runtime
-        .inspect(server(1), Role::Installer)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        installer.state,
-        ContainerState::Exited {
-            code: 0,
-            oom_killed: false
-        }
-    );
-    assert_eq!(
-        installer
-            .finished_at
-            .unwrap()
-            .since(installer.started_at.unwrap()),
-        2 * SECOND
-    );
-    assert!(
-        runtime
-            .inspect(server(2), Role::Server)
-            .await
-            .unwrap()
-            .unwrap()
-            .running()
-    );
+    let installer = runtime.inspect(server(1), Role::Installer).await.unwrap().unwrap();
+    assert_eq!(installer.state, ContainerState::Exited { code: 0, oom_killed: false });
+    assert_eq!(installer.finished_at.unwrap().since(installer.started_at.unwrap()), 2 * SECOND);
+    assert!(runtime.inspect(server(2), Role::Server).await.unwrap().unwrap().running());
 }
 
 #[tokio::test(start_paused = true)]
 async fn pulls_take_time_are_counted_and_end_with_their_caller() {
     let world = machine();
-    let remote = RemoteImage {
-        takes: 5 * SECOND,
-        ..RemoteImage::default()
-    };
+    let remote = RemoteImage { takes: 5 * SECOND, ..RemoteImage::default() };
     world.publish_image("game:1", remote.clone());
     let runtime = FakeRuntime::faultless(world.clone());
     let quiet = |_: String| {};
@@ -245,47 +177,20 @@ async fn pulls_take_time_are_counted_and_end_with_their_caller() {
     assert!(given_up.is_err());
     assert!(!runtime.has_image("game:1").await.unwrap());
     let began = Instant::now();
-    let (one, two) = tokio::join!(
-        runtime.pull("game:1", None, &quiet),
-        runtime.pull("game:1", None, &quiet)
-    );
+    let (one, two) = tokio::join!(runtime.pull("game:1", None, &quiet), runtime.pull("game:1", None, &quiet));
     assert_eq!((one, two), (Ok(()), Ok(())));
     assert_eq!(began.elapsed(), 5 * SECOND);
     assert!(runtime.has_image("docker.io/library/game:1").await.unwrap());
-    let wanted = Pulls {
-        begun: 3,
-        succeeded: 2,
-        running: 0,
-        most_at_once: 2,
-    };
+    let wanted = Pulls { begun: 3, succeeded: 2, running: 0, most_at_once: 2 };
     assert_eq!(world.pulls("game:1"), wanted);
 
-    let broken = RemoteImage {
-        fails: Some("toomanyrequests".into()),
-        ..remote.clone()
-    };
+    let broken = RemoteImage { fails: Some("toomanyrequests".into()), ..remote.clone() };
     world.publish_image("broken", broken);
-    assert!(
-        runtime
-            .pull("broken", None, &quiet)
-            .await
-            .unwrap_err()
-            .to_string()
-            .contains("toomanyrequests")
-    );
+    assert!(runtime.pull("broken", None, &quiet).await.unwrap_err().to_string().contains("toomanyrequests"));
     let login = Some(("user".to_owned(), "password".to_owned()));
-    world.publish_image(
-        "private",
-        RemoteImage {
-            login,
-            ..remote.clone()
-        },
-    );
+    world.publish_image("private", RemoteImage { login, ..remote.clone() });
     assert!(runtime.pull("private", None, &quiet).await.is_err());
-    let auth = RegistryAuth {
-        username: "user".into(),
-        password: "password".into(),
-    };
+    let auth = RegistryAuth { username: "user".into(), password: "password".into() };
     runtime.pull("private", Some(auth), &quiet).await.unwrap();
     world.set_registry_up(false);
     assert!(runtime.pull("game:1", None, &quiet).await.is_err());
@@ -307,12 +212,7 @@ async fn containers_of_others_are_listed_by_name_or_not_at_all() {
     let id = world.create_foreign(&name).unwrap();
     assert_eq!(world.create_foreign(&name), None);
     assert!(world.start_outside(&name));
-    let wanted = Listed {
-        server: server(1),
-        role: Role::Installer,
-        id,
-        running: true,
-    };
+    let wanted = Listed { server: server(1), role: Role::Installer, id, running: true };
     assert_eq!(runtime.list().await.unwrap(), [wanted]);
     assert!(world.kill_outside(&name));
     assert!(!world.kill_outside(&name));

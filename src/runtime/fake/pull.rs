@@ -1,0 +1,88 @@
+//! A pull under way.
+
+use super::images::{Images, RemoteImage, canonical};
+use super::refusal::Refusal;
+use super::unreachable;
+use super::world::FakeWorld;
+use crate::runtime::{RegistryAuth, RuntimeError};
+
+/// A pull under way; counted as long as it lives.
+pub(super) struct Pull<'a> {
+    world: &'a FakeWorld,
+    name: String,
+    generation: u64,
+}
+
+impl<'a> Pull<'a> {
+    pub(super) fn begin(world: &'a FakeWorld, reference: &str) -> Self {
+        let name = canonical(reference);
+        let generation = world.with(|state| {
+            let pulls = state.images.pulls.entry(name.clone()).or_default();
+            pulls.begun += 1;
+            pulls.running += 1;
+            pulls.most_at_once = pulls.most_at_once.max(pulls.running);
+            state.generation
+        });
+        Self { world, name, generation }
+    }
+
+    pub(super) async fn run(
+        &self,
+        attempt: &str,
+        auth: Option<&RegistryAuth>,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), RuntimeError> {
+        let refused = |no: Refusal| no.into_error(attempt.to_owned());
+        let image = self.world.with(|state| find_remote(&state.images, &self.name, auth)).map_err(refused)?;
+        progress(format!("Pulling from {}", self.name));
+        let mut outside = self.world.outside();
+        let end = tokio::time::sleep(image.takes);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                biased;
+                _ = outside.changed() => {
+                    if self.world.with(|state| state.generation) != self.generation {
+                        return Err(unreachable(attempt));
+                    }
+                }
+                () = &mut end => break,
+            }
+        }
+        if let Some(message) = image.fails {
+            return Err(refused(Refusal::new(500, message)));
+        }
+        self.world.with(|state| {
+            state.images.local.insert(self.name.clone(), image.image);
+            state.images.pulls.entry(self.name.clone()).or_default().succeeded += 1;
+        });
+        progress(format!("Downloaded newer image for {}", self.name));
+        Ok(())
+    }
+}
+
+impl Drop for Pull<'_> {
+    fn drop(&mut self) {
+        self.world.with(|state| {
+            let pulls = state.images.pulls.entry(self.name.clone()).or_default();
+            pulls.running = pulls.running.saturating_sub(1);
+        });
+    }
+}
+
+fn find_remote(images: &Images, name: &str, auth: Option<&RegistryAuth>) -> Result<RemoteImage, Refusal> {
+    if !images.registry_up {
+        let text = "Get \"https://registry/v2/\": dial tcp: lookup registry: no such host";
+        return Err(Refusal::new(500, text));
+    }
+    let Some(image) = images.remote.get(name) else {
+        let text = format!("pull access denied for {name}, repository does not exist or may require 'docker login'");
+        return Err(Refusal::new(404, text));
+    };
+    let given = auth.map(|auth| (auth.username.as_str(), auth.password.as_str()));
+    let wanted = image.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
+    if wanted.is_some() && given != wanted {
+        return Err(Refusal::new(500, format!("pulling {name}: unauthorized: authentication required")));
+    }
+    Ok(image.clone())
+}
