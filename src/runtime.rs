@@ -18,6 +18,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWrite;
 
+use crate::model::manifest::digest;
 use crate::model::{ContainerFacts, Role, ServerId};
 
 /// Label that holds the server's uuid.
@@ -179,13 +180,6 @@ impl Limits {
     pub fn hash(&self) -> String {
         digest(self)
     }
-}
-
-fn digest<T: Serialize>(value: &T) -> String {
-    use sha2::Digest;
-    let text = serde_json::to_vec(value).unwrap_or_default();
-    let hash = sha2::Sha256::digest(&text);
-    hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a container is made for; becomes our labels.

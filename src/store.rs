@@ -1,4 +1,698 @@
-//! store
+//! The state folder: the only reader and writer of `{root}/servers/`.
+//!
+//! Intent comes in from the API and the command line ([`Store::create`], [`Store::change`]) and from people who edit files
+//! (noticed by `watch`, read by [`Store::refresh`]). Facts and status come in from the reconciler
+//! ([`Store::commit`], [`Store::set_status`]). Everything goes out as an immutable [`Snapshot`] behind an `Arc`, and
+//! each change wakes whoever was given to [`Store::on_change`] with the server's name and nothing else.
+//!
+//! Each entry has one lock for writing, held for the length of a few file operations and never across an await:
+//! these functions block, and asynchronous callers go through [`Store::run`]. On disk `config.yml` and `record.json`
+//! are replaced atomically and durably; `status.yml` is expendable.
 
 pub mod fingerprint;
+pub mod intent;
+mod load;
 pub mod watch;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Manifest, Record, ServerId, Status, Timestamp};
+use fingerprint::FileFingerprint;
+
+/// Name of the file of intent.
+pub const CONFIG_FILE: &str = "config.yml";
+/// Name of the operator's own changes, laid over it.
+pub const OVERRIDE_FILE: &str = "override.yml";
+/// Name of the file of facts.
+pub const RECORD_FILE: &str = "record.json";
+/// Name of the derived status.
+pub const STATUS_FILE: &str = "status.yml";
+
+/// Version of `record.json`'s shape.
+const RECORD_VERSION: u32 = 1;
+
+/// Why the store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such server.
+    #[error("no server {0} in the state folder")]
+    Unknown(ServerId),
+    /// There is one already.
+    #[error("server {0} exists already")]
+    Exists(ServerId),
+    /// Somebody else changed it in between.
+    #[error("server {id} was changed in between (revision {found}, expected {expected}); read it again and retry")]
+    Conflict {
+        /// The server.
+        id: ServerId,
+        /// The revision the change was based on.
+        expected: u64,
+        /// The one that is there.
+        found: u64,
+    },
+    /// The files of intent are broken, so a change cannot be written into them.
+    #[error("{path}: {message}; mend the file first")]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// The disk said no.
+    #[error("cannot {action} {path}: {source}")]
+    Disk {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// What is wrong with the files of intent; the last good intent stays in force meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecProblem {
+    /// `SpecInvalid` or `SpecMissing`.
+    pub reason: &'static str,
+    /// File, line, what was expected, what to do.
+    pub message: String,
+}
+
+/// One server as the store has it. Immutable; a change makes a new one.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The server.
+    pub id: ServerId,
+    /// Counts changes of intent and facts since the daemon started.
+    pub revision: u64,
+    /// The intent in force: `config.yml` with `override.yml` over it, or the last good one. `None` where none was ever
+    /// good.
+    pub manifest: Option<Arc<Manifest>>,
+    /// Facts.
+    pub record: Arc<Record>,
+    /// What is wrong with the files of intent.
+    pub problem: Option<SpecProblem>,
+    /// The intent was read from files that the record does not know yet.
+    pub unrecorded: bool,
+}
+
+impl Snapshot {
+    /// Whether the API knows the server: it has an intent, its panel lists it, and nobody has asked to delete it.
+    pub fn is_listed(&self) -> bool {
+        self.manifest.is_some() && self.record.parked.is_none() && self.wanted()
+    }
+
+    /// Whether the server should exist (again) once everything that is under way has ended.
+    pub fn wanted(&self) -> bool {
+        self.record.deletion.as_ref().is_none_or(|deletion| deletion.recreate)
+    }
+}
+
+/// `record.json`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredRecord<M, R> {
+    version: u32,
+    files: Sources,
+    last_good: M,
+    facts: R,
+}
+
+/// What the files of intent looked like when they were last read.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+struct Sources {
+    config: Option<FileFingerprint>,
+    #[serde(rename = "override")]
+    overlay: Option<FileFingerprint>,
+}
+
+/// What happens to a file, for fault injection and for counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskOp {
+    /// `config.yml` is replaced.
+    WriteIntent,
+    /// `record.json` is replaced.
+    WriteRecord,
+    /// `status.yml` is replaced.
+    WriteStatus,
+    /// The server's folder is made.
+    CreateFolder,
+    /// The server's folder is removed.
+    RemoveFolder,
+}
+
+/// Looks on at each file operation, and may make it fail. Tests use it to fill the disk and to cut the power.
+pub trait DiskHook: Send + Sync {
+    /// Before the operation; an error takes its place.
+    fn before(&self, server: ServerId, op: DiskOp) -> io::Result<()>;
+    /// After the operation has succeeded.
+    fn after(&self, server: ServerId, op: DiskOp);
+}
+
+/// Where blocking work runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocking {
+    /// On tokio's pool of blocking threads.
+    Pool,
+    /// Where it is called: for the simulation, which owns the only thread.
+    Inline,
+}
+
+impl Blocking {
+    /// Runs blocking work off the runtime's threads and waits for its result.
+    pub async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        match self {
+            Blocking::Inline => work(),
+            Blocking::Pool => match tokio::task::spawn_blocking(work).await {
+                Ok(value) => value,
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // Blocking work is cancelled only when the whole runtime goes down.
+                    Err(_) => std::future::pending().await,
+                },
+            },
+        }
+    }
+}
+
+type OnChange = Box<dyn Fn(ServerId) + Send + Sync>;
+
+/// A handle on the state folder.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    servers: PathBuf,
+    entries: RwLock<BTreeMap<ServerId, Arc<Entry>>>,
+    on_change: OnceLock<OnChange>,
+    hook: Option<Arc<dyn DiskHook>>,
+    blocking: Blocking,
+    /// Counts visible changes of any server, so that derived lists know when they are stale.
+    version: AtomicU64,
+}
+
+struct Entry {
+    id: ServerId,
+    /// Held while files are written; guards what only writers need.
+    write: Mutex<Sources>,
+    snapshot: RwLock<Arc<Snapshot>>,
+    status: RwLock<Arc<Status>>,
+}
+
+impl Store {
+    /// Opens the state folder and reads every record in it. A record that cannot be read is that server's
+    /// condition, not a failure.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or listed.
+    pub fn open(root: &Path, blocking: Blocking, hook: Option<Arc<dyn DiskHook>>) -> Result<Self, StoreError> {
+        let servers = root.join("servers");
+        std::fs::create_dir_all(&servers)
+            .map_err(|source| StoreError::Disk { action: "create the folder", path: servers.clone(), source })?;
+        let entries = load::load_all(&servers)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                servers,
+                entries: RwLock::new(entries.into_iter().map(|entry| (entry.id, Arc::new(entry))).collect()),
+                on_change: OnceLock::new(),
+                hook,
+                blocking,
+                version: AtomicU64::new(1),
+            }),
+        })
+    }
+
+    /// Names the one that is woken at each change. Only the first call counts.
+    pub fn on_change(&self, wake: impl Fn(ServerId) + Send + Sync + 'static) {
+        let _ = self.inner.on_change.set(Box::new(wake));
+    }
+
+    /// Runs one of this store's blocking functions off the runtime's threads.
+    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Store) -> T + Send + 'static) -> T {
+        let store = self.clone();
+        self.inner.blocking.run(move || work(&store)).await
+    }
+
+    /// Has a server looked at again.
+    pub fn wake(&self, id: ServerId) {
+        self.changed(id);
+    }
+
+    /// Where this store's blocking work runs.
+    pub fn blocking(&self) -> Blocking {
+        self.inner.blocking
+    }
+
+    /// The folder of one server.
+    pub fn folder(&self, id: ServerId) -> PathBuf {
+        self.inner.servers.join(id.to_string())
+    }
+
+    /// The folder that holds the servers' folders.
+    pub fn servers_folder(&self) -> &Path {
+        &self.inner.servers
+    }
+
+    /// Every server, ordered by id.
+    pub fn list(&self) -> Vec<Arc<Snapshot>> {
+        read(&self.inner.entries).values().map(|entry| read(&entry.snapshot).clone()).collect()
+    }
+
+    /// The names of all servers.
+    pub fn ids(&self) -> Vec<ServerId> {
+        read(&self.inner.entries).keys().copied().collect()
+    }
+
+    /// One server.
+    pub fn get(&self, id: ServerId) -> Option<Arc<Snapshot>> {
+        self.entry(id).map(|entry| read(&entry.snapshot).clone())
+    }
+
+    /// One server's status.
+    pub fn status(&self, id: ServerId) -> Option<Arc<Status>> {
+        self.entry(id).map(|entry| read(&entry.status).clone())
+    }
+
+    /// Counts visible changes of any server.
+    pub fn version(&self) -> u64 {
+        self.inner.version.load(Ordering::Acquire)
+    }
+
+    /// Writes a new server. Its files are on disk when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`], or the disk's refusal, after which nothing of it is left.
+    pub fn create(&self, manifest: Manifest, record: Record) -> Result<Arc<Snapshot>, StoreError> {
+        let id = manifest.metadata.uuid;
+        let entry = Arc::new(Entry::empty(id));
+        let mut sources = lock(&entry.write);
+        {
+            let mut entries = write(&self.inner.entries);
+            if entries.contains_key(&id) {
+                return Err(StoreError::Exists(id));
+            }
+            entries.insert(id, entry.clone());
+        }
+        match self.write_new(&entry, &mut sources, manifest, record) {
+            Ok(snapshot) => {
+                drop(sources);
+                self.changed(id);
+                Ok(snapshot)
+            }
+            Err(error) => {
+                write(&self.inner.entries).remove(&id);
+                // Best effort: the error that is returned is the one that matters.
+                let _ = std::fs::remove_file(self.folder(id).join(CONFIG_FILE));
+                let _ = std::fs::remove_dir(self.folder(id));
+                Err(error)
+            }
+        }
+    }
+
+    fn write_new(
+        &self,
+        entry: &Entry,
+        sources: &mut Sources,
+        manifest: Manifest,
+        mut record: Record,
+    ) -> Result<Arc<Snapshot>, StoreError> {
+        self.ensure_folder(entry.id)?;
+        let text = intent::render(&manifest).map_err(|error| StoreError::Broken {
+            path: self.folder(entry.id).join(CONFIG_FILE),
+            message: error.to_string(),
+        })?;
+        sources.config = self.write_intent(entry.id, &text)?;
+        record.generation += 1;
+        record.accepted_hash = manifest.hash();
+        self.put_record(entry, sources, Some(Arc::new(manifest)), record, None)
+    }
+
+    /// Changes a server's intent in `config.yml`, keeping a person's comments and layout. What `edit` sees is the file
+    /// without `override.yml`. A change that changes nothing writes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when `expected` is given and no longer the revision, [`StoreError::Broken`]
+    /// while the file does not parse, or the disk's refusal, after which the old file is whole.
+    pub fn change(
+        &self,
+        id: ServerId,
+        expected: Option<u64>,
+        edit: impl FnOnce(&mut Manifest),
+    ) -> Result<Arc<Snapshot>, StoreError> {
+        self.change_with(id, expected, edit, |_| {})
+    }
+
+    /// As [`Store::change`], with facts that belong to the change.
+    ///
+    /// # Errors
+    /// As [`Store::change`].
+    pub fn change_with(
+        &self,
+        id: ServerId,
+        expected: Option<u64>,
+        edit: impl FnOnce(&mut Manifest),
+        facts: impl FnOnce(&mut Record),
+    ) -> Result<Arc<Snapshot>, StoreError> {
+        let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
+        let mut sources = lock(&entry.write);
+        let before = read(&entry.snapshot).clone();
+        if let Some(expected) = expected
+            && expected != before.revision
+        {
+            return Err(StoreError::Conflict { id, expected, found: before.revision });
+        }
+        let folder = self.folder(id);
+        let files = intent::read(&folder, id);
+        let (text, base) = files.base().map_err(|problem| StoreError::Broken {
+            path: folder.join(CONFIG_FILE),
+            message: problem.message,
+        })?;
+        let mut wanted = base.clone();
+        edit(&mut wanted);
+        // A wish that could not be written while the file was broken goes home with the next change.
+        let pending = before.record.pending_power.clone();
+        if let Some(pending) = &pending
+            && wanted.spec.power == base.spec.power
+        {
+            wanted.spec.power = Some(pending.clone());
+        }
+        let mut record = Record::clone(&before.record);
+        facts(&mut record);
+        record.pending_power = None;
+        let changed = wanted != base;
+        if !changed && record == *before.record {
+            return Ok(before);
+        }
+        let mut files = files;
+        if changed {
+            let text = intent::edit(&text, &base, &wanted)
+                .map_err(|error| StoreError::Broken { path: folder.join(CONFIG_FILE), message: error.to_string() })?;
+            sources.config = self.write_intent(id, &text)?;
+            files = intent::read(&folder, id);
+        }
+        let snapshot = self.accept(&entry, &mut sources, files, record)?;
+        drop(sources);
+        self.changed(id);
+        Ok(snapshot)
+    }
+
+    /// Looks at the files of intent again. Returns whether anything changed.
+    ///
+    /// # Errors
+    /// When an accepted change cannot be recorded.
+    pub fn refresh(&self, id: ServerId) -> Result<bool, StoreError> {
+        let folder = self.folder(id);
+        let entry = match self.entry(id) {
+            Some(entry) => entry,
+            None if folder.join(CONFIG_FILE).exists() => self.adopt_folder(id),
+            None => return Ok(false),
+        };
+        let mut sources = lock(&entry.write);
+        let before = read(&entry.snapshot).clone();
+        let files = intent::read(&folder, id);
+        if before.problem == files.problem() && *sources == files.sources() && before.manifest.is_some() {
+            return Ok(false);
+        }
+        let record = Record::clone(&before.record);
+        let after = self.accept(&entry, &mut sources, files, record)?;
+        drop(sources);
+        let changed = after.revision != before.revision;
+        if changed {
+            self.changed(id);
+        }
+        Ok(changed)
+    }
+
+    /// Puts freshly read files in force: good ones replace the last good intent, broken ones become a problem.
+    fn accept(
+        &self,
+        entry: &Entry,
+        sources: &mut Sources,
+        files: intent::Files,
+        mut record: Record,
+    ) -> Result<Arc<Snapshot>, StoreError> {
+        let before = read(&entry.snapshot).clone();
+        match files.effective() {
+            Ok(mut manifest) => {
+                *sources = files.sources();
+                if let Some(power) = &record.pending_power {
+                    manifest.spec.power = Some(power.clone());
+                }
+                let hash = manifest.hash();
+                if hash != record.accepted_hash {
+                    record.generation += 1;
+                    record.accepted_hash = hash;
+                }
+                let manifest = match &before.manifest {
+                    Some(old) if **old == manifest => old.clone(),
+                    _ => Arc::new(manifest),
+                };
+                self.put_record(entry, sources, Some(manifest), record, None)
+            }
+            Err(problem) => {
+                if before.problem.as_ref() == Some(&problem) && record == *before.record {
+                    return Ok(before);
+                }
+                if record == *before.record {
+                    // Nothing to write: the problem is read from the files again at the next boot.
+                    return Ok(entry.publish(before.manifest.clone(), before.record.clone(), Some(problem)));
+                }
+                self.put_record(entry, sources, before.manifest.clone(), record, Some(problem))
+            }
+        }
+    }
+
+    /// Changes facts. They are on disk when this returns. A change that changes nothing writes nothing. Nobody is woken:
+    /// the reconciler, who gathers facts, looks again anyway; everybody else calls [`Store::wake`] after it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`], or the disk's refusal, after which the old facts stand.
+    pub fn commit(&self, id: ServerId, edit: impl FnOnce(&mut Record)) -> Result<Arc<Snapshot>, StoreError> {
+        let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
+        let mut sources = lock(&entry.write);
+        let before = read(&entry.snapshot).clone();
+        let mut record = Record::clone(&before.record);
+        edit(&mut record);
+        if record == *before.record {
+            return Ok(before);
+        }
+        let mut manifest = before.manifest.clone();
+        if let (Some(power), Some(old)) = (&record.pending_power, &manifest)
+            && old.spec.power.as_ref() != Some(power)
+        {
+            let mut changed = Manifest::clone(old);
+            changed.spec.power = Some(power.clone());
+            record.generation += 1;
+            record.accepted_hash = changed.hash();
+            manifest = Some(Arc::new(changed));
+        }
+        let snapshot = self.put_record(&entry, &mut sources, manifest, record, before.problem.clone())?;
+        drop(sources);
+        self.inner.version.fetch_add(1, Ordering::AcqRel);
+        Ok(snapshot)
+    }
+
+    /// Forgets a server and removes its folder with everything the store keeps there.
+    ///
+    /// # Errors
+    /// The disk's refusal; calling again goes on where it stopped.
+    pub fn remove(&self, id: ServerId) -> Result<(), StoreError> {
+        let Some(entry) = self.entry(id) else { return Ok(()) };
+        let guard = lock(&entry.write);
+        let folder = self.folder(id);
+        self.observed(id, DiskOp::RemoveFolder, "remove the folder", &folder, || {
+            // The intent goes first: a folder without one is never taken for a server again.
+            match crate::atomic::remove_file(&folder.join(CONFIG_FILE)).map_err(io::Error::from) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        })?;
+        write(&self.inner.entries).remove(&id);
+        drop(guard);
+        self.changed(id);
+        Ok(())
+    }
+
+    /// Publishes a server's status. Returns whether it differs from the one before; then `status.yml` is stale and
+    /// [`Store::write_status`] is due.
+    pub fn set_status(&self, id: ServerId, status: Status) -> bool {
+        let Some(entry) = self.entry(id) else { return false };
+        let mut current = write(&entry.status);
+        if **current == status {
+            return false;
+        }
+        *current = Arc::new(status);
+        drop(current);
+        self.inner.version.fetch_add(1, Ordering::AcqRel);
+        true
+    }
+
+    /// Notes something that happened to a server.
+    pub fn event(&self, id: ServerId, at: Timestamp, reason: &str, message: &str) {
+        let Some(entry) = self.entry(id) else { return };
+        tracing::info!(server.id = %id, reason, "{message}");
+        let mut current = write(&entry.status);
+        let mut status = Status::clone(&current);
+        status.push_event(at, reason, message);
+        *current = Arc::new(status);
+    }
+
+    /// Writes `status.yml`: atomic, not durable.
+    ///
+    /// # Errors
+    /// The disk's refusal; nothing depends on the file.
+    pub fn write_status(&self, id: ServerId) -> Result<(), StoreError> {
+        let Some(entry) = self.entry(id) else { return Ok(()) };
+        let guard = lock(&entry.write);
+        let status = read(&entry.status).clone();
+        let path = self.folder(id).join(STATUS_FILE);
+        let text = crate::yaml::to_string(&*status)
+            .map_err(|error| StoreError::Broken { path: path.clone(), message: error.to_string() })?;
+        let result = self.observed(id, DiskOp::WriteStatus, "write", &path, || {
+            let temporary = path.with_file_name(".status.yml.tmp");
+            std::fs::write(&temporary, text)?;
+            std::fs::rename(&temporary, &path)
+        });
+        drop(guard);
+        result
+    }
+
+    fn adopt_folder(&self, id: ServerId) -> Arc<Entry> {
+        write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(Entry::empty(id))).clone()
+    }
+
+    fn entry(&self, id: ServerId) -> Option<Arc<Entry>> {
+        read(&self.inner.entries).get(&id).cloned()
+    }
+
+    fn changed(&self, id: ServerId) {
+        self.inner.version.fetch_add(1, Ordering::AcqRel);
+        if let Some(wake) = self.inner.on_change.get() {
+            wake(id);
+        }
+    }
+
+    fn ensure_folder(&self, id: ServerId) -> Result<(), StoreError> {
+        let folder = self.folder(id);
+        if folder.is_dir() {
+            return Ok(());
+        }
+        self.observed(id, DiskOp::CreateFolder, "create the folder", &folder, || {
+            crate::atomic::create_dir(&folder, 0o700).map_err(io::Error::from)
+        })
+    }
+
+    fn write_intent(&self, id: ServerId, text: &str) -> Result<Option<FileFingerprint>, StoreError> {
+        let path = self.folder(id).join(CONFIG_FILE);
+        self.observed(id, DiskOp::WriteIntent, "write", &path, || {
+            crate::atomic::write_file(&path, text.as_bytes(), 0o600).map_err(io::Error::from)
+        })?;
+        Ok(FileFingerprint::of(&path).ok())
+    }
+
+    fn put_record(
+        &self,
+        entry: &Entry,
+        sources: &mut Sources,
+        manifest: Option<Arc<Manifest>>,
+        record: Record,
+        problem: Option<SpecProblem>,
+    ) -> Result<Arc<Snapshot>, StoreError> {
+        self.ensure_folder(entry.id)?;
+        let path = self.folder(entry.id).join(RECORD_FILE);
+        let stored =
+            StoredRecord { version: RECORD_VERSION, files: *sources, last_good: manifest.as_deref(), facts: &record };
+        let text = serde_json::to_vec(&stored)
+            .map_err(|error| StoreError::Broken { path: path.clone(), message: error.to_string() })?;
+        self.observed(entry.id, DiskOp::WriteRecord, "write", &path, || {
+            crate::atomic::write_file(&path, &text, 0o600).map_err(io::Error::from)
+        })?;
+        Ok(entry.publish(manifest, Arc::new(record), problem))
+    }
+
+    fn observed(
+        &self,
+        id: ServerId,
+        op: DiskOp,
+        action: &'static str,
+        path: &Path,
+        work: impl FnOnce() -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let disk = |source| StoreError::Disk { action, path: path.to_owned(), source };
+        if let Some(hook) = &self.inner.hook {
+            hook.before(id, op).map_err(disk)?;
+        }
+        work().map_err(disk)?;
+        if let Some(hook) = &self.inner.hook {
+            hook.after(id, op);
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn empty(id: ServerId) -> Self {
+        Self::new(id, Sources::default(), None, Record::default(), None)
+    }
+
+    fn new(
+        id: ServerId,
+        sources: Sources,
+        manifest: Option<Arc<Manifest>>,
+        record: Record,
+        problem: Option<SpecProblem>,
+    ) -> Self {
+        let mut status = Status::new(id);
+        // What the panel was last told is the best guess until the first look at the containers.
+        status.state = record.told.unwrap_or_default();
+        status.suspended = manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
+        let unrecorded = manifest.is_some() && problem.is_none() && sources == Sources::default();
+        let snapshot = Snapshot { id, revision: 1, manifest, record: Arc::new(record), problem, unrecorded };
+        Self {
+            id,
+            write: Mutex::new(sources),
+            snapshot: RwLock::new(Arc::new(snapshot)),
+            status: RwLock::new(Arc::new(status)),
+        }
+    }
+
+    fn publish(
+        &self,
+        manifest: Option<Arc<Manifest>>,
+        record: Arc<Record>,
+        problem: Option<SpecProblem>,
+    ) -> Arc<Snapshot> {
+        let mut current = write(&self.snapshot);
+        let next =
+            Arc::new(Snapshot { id: self.id, revision: current.revision + 1, manifest, record, problem, unrecorded: false });
+        *current = next.clone();
+        next
+    }
+}
+
+// A panic while one of these locks was held leaves whole values behind: each is replaced, never edited in place.
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

@@ -216,6 +216,21 @@ impl Manifest {
     }
 }
 
+impl Manifest {
+    /// Hash of everything in it; equal manifests have equal hashes.
+    pub fn hash(&self) -> String {
+        digest(self)
+    }
+}
+
+/// Short hash of a value's JSON form.
+pub fn digest<T: Serialize>(value: &T) -> String {
+    use sha2::Digest;
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    let hash = sha2::Sha256::digest(&text);
+    hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Spec {
     /// Whether the panel's part of the other spec is the same as this one's.
     pub fn same_panel_part(&self, other: &Spec) -> bool {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{Manifest, PowerIntent};
+use super::manifest::PowerIntent;
 use super::status::PowerState;
 use super::Timestamp;
 
@@ -17,8 +17,6 @@ pub struct Record {
     pub generation: u64,
     /// Hash of the accepted intent.
     pub accepted_hash: String,
-    /// The last intent that parsed and validated; stays in force while the file is broken or gone.
-    pub last_good: Option<Manifest>,
     /// A power wish that could not be written into a broken `config.yml`; counts instead of the file's.
     pub pending_power: Option<PowerIntent>,
     /// Power wishes and what became of them.
@@ -33,6 +31,10 @@ pub struct Record {
     pub parked: Option<Timestamp>,
     /// When the panel's part of the intent was last fetched.
     pub synced_at: Option<Timestamp>,
+    /// Hash of the panel's part at that time: tells a hand edit from a change on the panel.
+    pub synced_hash: Option<String>,
+    /// The power wish for whose start the panel was last asked.
+    pub synced_for: Option<String>,
     /// The container state that the panel was last told.
     pub told: Option<PowerState>,
 }
@@ -47,6 +49,19 @@ pub struct PowerRecord {
     pub begun: Option<String>,
     /// The container in which the start-up was seen to finish.
     pub started: Option<String>,
+    /// A container that was made for something else (an installation) and then given to a power wish. Labels
+    /// cannot be changed, so the change of purpose is written here.
+    pub serving: Option<Serving>,
+}
+
+/// A container and the power wish that it serves instead of the one in its label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Serving {
+    /// The runtime's id of the container.
+    pub container: String,
+    /// The power wish's id.
+    pub power: String,
 }
 
 /// A wish that is over.

@@ -1,0 +1,185 @@
+//! What takes long, beside the passes: one task for each job, whose end is written into the server's [`Live`] memory and
+//! wakes the server. A job that is started again for something else replaces the one before.
+
+mod install_log;
+mod panel;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use super::live::{Live, LiveJob};
+use super::observed::{Job, JobKind, JobState, Usage};
+use super::world::World;
+use crate::files::FilesError;
+use crate::model::ServerId;
+use crate::panel::PanelError;
+use crate::retry::{self, Growth};
+use crate::runtime::blueprint::server_image;
+
+pub use install_log::close as close_install_log;
+pub use panel::{apply_sync, sync_with_retries};
+
+/// The time within which the panel must answer when somebody or something waits for it.
+pub const PANEL_PATIENCE: Duration = Duration::from_secs(8);
+
+/// How a job ended badly.
+#[derive(Debug)]
+pub struct JobError {
+    /// Whether trying again is pointless.
+    fatal: bool,
+    /// How the next attempts are spaced.
+    growth: Growth,
+    /// For people.
+    message: String,
+}
+
+impl JobError {
+    fn new(growth: Growth, message: impl Into<String>) -> Self {
+        Self { fatal: false, growth, message: message.into() }
+    }
+}
+
+impl From<PanelError> for JobError {
+    fn from(error: PanelError) -> Self {
+        Self { fatal: error.is_final(), growth: retry::PANEL, message: error.to_string() }
+    }
+}
+
+impl From<FilesError> for JobError {
+    fn from(error: FilesError) -> Self {
+        Self::new(retry::FILES, error.to_string())
+    }
+}
+
+/// Starts a job.
+pub fn start(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &str) {
+    let run = world.with_live(id, |live| begin(live, kind, subject));
+    let (task_world, task_subject) = (world.clone(), subject.to_owned());
+    let task = world.tasks.spawn(format!("{kind:?} {id}"), async move {
+        let work = std::panic::AssertUnwindSafe(perform(&task_world, id, kind, &task_subject)).catch_unwind();
+        let result = work.await.unwrap_or_else(|_| {
+            Err(JobError::new(retry::FILES, format!("{kind:?} failed by a bug of the daemon; please report it")))
+        });
+        end(&task_world, id, kind, run, result);
+    });
+    world.with_live(id, |live| match live.jobs.get_mut(&kind) {
+        Some(job) if job.run == run && job.job.state == JobState::Running => job.task = Some(task),
+        Some(job) if job.run == run => {}
+        // Replaced or ended by somebody else in between.
+        _ => task.abort(),
+    });
+}
+
+/// Notes a job as running. Returns the number of this run.
+fn begin(live: &mut Live, kind: JobKind, subject: &str) -> u64 {
+    let (mut attempts, mut run) = (1, 1);
+    if let Some(old) = live.jobs.remove(&kind) {
+        run = old.run + 1;
+        if old.job.subject == subject {
+            attempts = old.job.attempts + u32::from(matches!(old.job.state, JobState::Failed { .. }));
+        }
+        if let Some(task) = old.task {
+            task.abort();
+        }
+    }
+    let job = Job { subject: subject.into(), state: JobState::Running, attempts };
+    live.jobs.insert(kind, LiveJob { job, task: None, run });
+    run
+}
+
+fn end(world: &World, id: ServerId, kind: JobKind, run: u64, result: Result<(), JobError>) {
+    let now = world.clock.now();
+    let recovered = result.is_ok() && matches!(kind, JobKind::Sync | JobKind::Script | JobKind::Report);
+    world.with_live(id, |live| {
+        let Some(job) = live.jobs.get_mut(&kind).filter(|job| job.run == run) else { return };
+        job.task = None;
+        if result.is_ok() && kind == JobKind::Report {
+            // Nothing is left to say; the next thing to say is another job.
+            live.jobs.remove(&kind);
+            return;
+        }
+        job.job.state = match result {
+            Ok(()) => JobState::Done { at: now },
+            Err(error) => {
+                if job.job.attempts == 1 || error.fatal {
+                    tracing::warn!(server.id = %id, job = ?kind, "{}", error.message);
+                }
+                let retry_at = now + retry::delay(error.growth, job.job.attempts, &world.jitter);
+                JobState::Failed { fatal: error.fatal, retry_at, message: error.message }
+            }
+        };
+    });
+    if recovered {
+        world.panel_recovered();
+    }
+    (world.wake)(id);
+}
+
+async fn perform(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &str) -> Result<(), JobError> {
+    match kind {
+        JobKind::Sync => panel::sync(world, id, subject).await,
+        JobKind::Script => panel::script(world, id, subject).await,
+        JobKind::Report => panel::report(world, id).await,
+        JobKind::ServerImage => server_image_job(world, id).await,
+        JobKind::InstallerImage => installer_image_job(world, id).await,
+        JobKind::Usage => usage(world, id).await,
+        JobKind::Permissions => permissions(world, id).await,
+        JobKind::InstallLog => install_log::follow(world, id, subject).await,
+        JobKind::Removal => removal(world, id).await,
+    }
+}
+
+async fn server_image_job(world: &World, id: ServerId) -> Result<(), JobError> {
+    let Some(manifest) = world.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else { return Ok(()) };
+    let (reference, local) = server_image(&manifest.spec.settings.container.image);
+    have_image(world, reference, local).await
+}
+
+async fn installer_image_job(world: &World, id: ServerId) -> Result<(), JobError> {
+    let Some(manifest) = world.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else { return Ok(()) };
+    let Some(script) = &manifest.spec.script else { return Ok(()) };
+    have_image(world, &script.image, false).await
+}
+
+async fn have_image(world: &World, reference: &str, local: bool) -> Result<(), JobError> {
+    world.images.ensure(reference, local).await.map_err(|error| JobError {
+        fatal: error.fatal,
+        growth: retry::IMAGE,
+        message: error.message,
+    })
+}
+
+/// Sets its flag when it is dropped, so that blocking work whose caller has gone away ends soon.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+async fn usage(world: &World, id: ServerId) -> Result<(), JobError> {
+    let (guard, layout) = (CancelOnDrop(Arc::default()), world.layout.clone());
+    let cancelled = guard.0.clone();
+    let bytes = world.store.blocking().run(move || layout.usage(id, &cancelled)).await?;
+    let at = world.clock.now();
+    world.with_live(id, |live| live.usage = Some(Usage { bytes, at }));
+    Ok(())
+}
+
+async fn permissions(world: &World, id: ServerId) -> Result<(), JobError> {
+    let (guard, layout) = (CancelOnDrop(Arc::default()), world.layout.clone());
+    let cancelled = guard.0.clone();
+    world.store.blocking().run(move || layout.fix_ownership(id, &cancelled)).await?;
+    Ok(())
+}
+
+async fn removal(world: &World, id: ServerId) -> Result<(), JobError> {
+    let layout = world.layout.clone();
+    let remove_backups = world.node.remove_backups_on_server_delete;
+    world.store.blocking().run(move || layout.remove_server(id, remove_backups)).await?;
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Jobs that talk to the panel.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{JobError, PANEL_PATIENCE};
+use crate::model::manifest::digest;
+use crate::model::{Manifest, ServerId, Timestamp};
+use crate::panel::{Panel, PanelError, PanelServer};
+use crate::reconcile::reporter;
+use crate::reconcile::world::World;
+use crate::retry;
+use crate::store::{Snapshot, Store, StoreError};
+
+fn panel_of(world: &World) -> Result<Arc<dyn Panel>, JobError> {
+    let panel = world.panel.clone();
+    panel.ok_or_else(|| JobError::new(retry::PANEL, "there is no panel; set `remote` in config.yml"))
+}
+
+/// Asks the panel for a server's configuration, for as long as somebody can be kept waiting.
+///
+/// # Errors
+/// The last attempt's error.
+pub async fn sync_with_retries(world: &World, panel: &dyn Panel, id: ServerId) -> Result<PanelServer, PanelError> {
+    let asked =
+        retry::within(PANEL_PATIENCE, retry::PANEL, &world.jitter, PanelError::is_final, || panel.server(id)).await;
+    asked.map_err(|error| {
+        error.unwrap_or_else(|| PanelError::Timeout { call: format!("GET /servers/{id}"), limit: PANEL_PATIENCE })
+    })
+}
+
+/// Fetches the configuration before a start or an installation.
+pub(super) async fn sync(world: &World, id: ServerId, subject: &str) -> Result<(), JobError> {
+    let panel = panel_of(world)?;
+    let asked_at = world.clock.now();
+    let server = sync_with_retries(world, &*panel, id).await?;
+    let subject = subject.to_owned();
+    let written = world.store.run(move |store| apply_sync(store, id, server, asked_at, Some(subject))).await;
+    written.map(drop).map_err(|error| JobError::new(retry::PANEL, error.to_string()))
+}
+
+/// Fetches the install script.
+pub(super) async fn script(world: &World, id: ServerId, token: &str) -> Result<(), JobError> {
+    let panel = panel_of(world)?;
+    let script = panel.script(id).await?;
+    let token = token.to_owned();
+    let written = world
+        .store
+        .run(move |store| {
+            store.change_with(
+                id,
+                None,
+                |manifest| manifest.spec.script = Some(script),
+                |record| record.install.begun = Some(token),
+            )
+        })
+        .await;
+    written.map(drop).map_err(|error| JobError::new(retry::PANEL, error.to_string()))
+}
+
+pub(super) async fn report(world: &World, id: ServerId) -> Result<(), JobError> {
+    let panel = panel_of(world)?;
+    Ok(reporter::report(world, &*panel, id).await?)
+}
+
+/// Writes the panel's part of a server's intent, as it was asked for at `asked_at`. Says so where that undoes what a person
+/// wrote into the panel's part by hand.
+///
+/// # Errors
+/// When it cannot be written; the intent in force stays.
+pub fn apply_sync(
+    store: &Store,
+    id: ServerId,
+    server: PanelServer,
+    asked_at: Timestamp,
+    start: Option<String>,
+) -> Result<Arc<Snapshot>, StoreError> {
+    let hash = digest(&(&server.settings, &server.process, server.suspended));
+    let before = store.get(id).ok_or(StoreError::Unknown(id))?;
+    let same_word = before.record.synced_hash.as_ref() == Some(&hash);
+    let mut undone = BTreeSet::new();
+    let snapshot = store.change_with(
+        id,
+        None,
+        |manifest| {
+            let by_hand = manifest.clone();
+            put(manifest, server);
+            if same_word {
+                differences("spec", &json(&by_hand), &json(manifest), &mut undone);
+            }
+        },
+        |record| {
+            record.synced_at = Some(asked_at);
+            record.synced_hash = Some(hash);
+            if start.is_some() {
+                record.synced_for = start;
+            }
+        },
+    )?;
+    for field in undone.iter().take(10) {
+        let message = format!(
+            "{field} was changed by hand in config.yml, and the panel's value is back; write it into override.yml to keep it"
+        );
+        store.event(id, asked_at, "HandEditUndone", &message);
+    }
+    Ok(snapshot)
+}
+
+/// Lays the panel's part over a manifest.
+fn put(manifest: &mut Manifest, server: PanelServer) {
+    manifest.spec.settings = server.settings;
+    manifest.spec.process = server.process;
+    manifest.spec.suspended = server.suspended;
+}
+
+fn json(manifest: &Manifest) -> Value {
+    serde_json::to_value(&manifest.spec).unwrap_or_default()
+}
+
+/// Key paths of the values that differ.
+fn differences(path: &str, one: &Value, other: &Value, found: &mut BTreeSet<String>) {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            for key in one.keys().chain(other.keys()).collect::<BTreeSet<_>>() {
+                let null = Value::Null;
+                let (one, other) = (one.get(key).unwrap_or(&null), other.get(key).unwrap_or(&null));
+                differences(&format!("{path}.{key}"), one, other, found);
+            }
+        }
+        (one, other) if one == other => {}
+        _ => {
+            found.insert(path.into());
+        }
+    }
+}

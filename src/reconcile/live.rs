@@ -1,0 +1,126 @@
+//! What the daemon remembers of one server between passes. All of it may be lost: after a restart it is observed again,
+//! asked for again, or sent again.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::observed::{Failure, Job, JobKind, JobState, StopProgress, Usage};
+use crate::model::{ContainerFacts, PowerState, Role, Timestamp};
+use crate::tasks::TaskHandle;
+
+/// Memory of one server.
+#[derive(Default)]
+pub struct Live {
+    /// The last look at the server's container.
+    pub server: Look,
+    /// The last look at the installer's container.
+    pub installer: Look,
+    /// Jobs under way and ended.
+    pub jobs: BTreeMap<JobKind, LiveJob>,
+    /// The stop that was sent.
+    pub stop: Option<StopProgress>,
+    /// The container that was started or seen running.
+    pub seen_running: Option<String>,
+    /// The last step that failed.
+    pub failure: Option<Failure>,
+    /// Disk usage.
+    pub usage: Option<Usage>,
+    /// Token of the install script that lies in its folder.
+    pub script_ready: Option<String>,
+    /// Folders and small files were found in place.
+    pub prepared: bool,
+    /// Limits that were put in force after the container was made: container and hash.
+    pub limits: Option<(String, String)>,
+    /// State changes that the panel has not been told, oldest first.
+    pub untold: VecDeque<PowerState>,
+    /// Whether a pass has shown a state since the daemon started.
+    pub shown: bool,
+    /// `status.yml` no longer says what is so.
+    pub status_stale: bool,
+    /// Looks in a row at which the runtime did not answer.
+    pub outages: u32,
+}
+
+/// A look at one container, and whether it can still be trusted.
+#[derive(Debug, Default)]
+pub struct Look {
+    facts: Option<Option<ContainerFacts>>,
+    /// Counts reasons to look again, so that one that comes during a look is not lost.
+    serial: u64,
+}
+
+impl Look {
+    /// What was seen, if nothing has happened since.
+    pub fn fresh(&self) -> Option<&Option<ContainerFacts>> {
+        self.facts.as_ref()
+    }
+
+    /// Something has happened.
+    pub fn spoil(&mut self) {
+        self.facts = None;
+        self.serial += 1;
+    }
+
+    /// To be handed to [`Look::fill`] after the look.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Notes what was seen, unless something has happened during the look.
+    pub fn fill(&mut self, serial: u64, facts: Option<ContainerFacts>) {
+        if serial == self.serial {
+            self.facts = Some(facts);
+        }
+    }
+}
+
+/// A job and the task that runs it.
+pub struct LiveJob {
+    /// For the planner.
+    pub job: Job,
+    /// The task, while it runs.
+    pub task: Option<TaskHandle>,
+    /// Tells this run from the one before.
+    pub run: u64,
+}
+
+impl Live {
+    /// The look of a role.
+    pub fn look(&mut self, role: Role) -> &mut Look {
+        match role {
+            Role::Server => &mut self.server,
+            Role::Installer => &mut self.installer,
+        }
+    }
+
+    /// Both looks can no longer be trusted.
+    pub fn spoil(&mut self) {
+        self.server.spoil();
+        self.installer.spoil();
+    }
+
+    /// Brings retries that wait for the panel forward. Returns whether there were any.
+    pub fn retry_panel_jobs_at(&mut self, now: Timestamp) -> bool {
+        let mut any = false;
+        for (kind, live) in &mut self.jobs {
+            if matches!(kind, JobKind::Sync | JobKind::Script | JobKind::Report)
+                && let JobState::Failed { fatal: false, retry_at, .. } = &mut live.job.state
+            {
+                *retry_at = now;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Ends every job but those of a kind.
+    pub fn end_jobs_except(&mut self, kept: JobKind) {
+        self.jobs.retain(|kind, live| {
+            if *kind != kept
+                && let Some(task) = live.task.take()
+            {
+                task.abort();
+            }
+            *kind == kept
+        });
+    }
+}

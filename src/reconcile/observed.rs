@@ -1,0 +1,203 @@
+//! What one look at the world found, as plain data for the planner.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::model::{ContainerFacts, Timestamp};
+
+/// Everything the planner knows beside intent and facts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Observed {
+    /// Why the container runtime could not be asked; then nothing below about containers counts.
+    pub outage: Option<String>,
+    /// The server's container.
+    pub server: Option<ContainerFacts>,
+    /// The installer's container.
+    pub installer: Option<ContainerFacts>,
+    /// What the server's container would be made from now.
+    pub wanted: Option<WantedContainer>,
+    /// The server's folders and small files are in place.
+    pub prepared: bool,
+    /// The install script of this token lies in its folder, and its log is begun.
+    pub script_ready: Option<String>,
+    /// The container whose terminal is attached.
+    pub attached: Option<String>,
+    /// The container whose start-up was seen to finish.
+    pub done_seen: Option<String>,
+    /// The container that this daemon has started or seen running.
+    pub seen_running: Option<String>,
+    /// The stop that was sent, and to what.
+    pub stop: Option<StopProgress>,
+    /// Jobs that run beside the passes, or have ended.
+    pub jobs: BTreeMap<JobKind, Job>,
+    /// The last step that failed, until it succeeds.
+    pub failure: Option<Failure>,
+    /// Disk usage and when it was measured.
+    pub usage: Option<Usage>,
+    /// Whether one of the node's places for installations is held.
+    pub install_slot: bool,
+    /// State changes that the panel has not been told yet.
+    pub untold: usize,
+}
+
+/// Hashes of what the server's container would be made from now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedContainer {
+    /// Everything but limits.
+    pub spec_hash: String,
+    /// Limits.
+    pub limits_hash: String,
+}
+
+/// How far a stop has come. Forgotten with the daemon: then it is sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopProgress {
+    /// The container it was sent to.
+    pub container: String,
+    /// When it was sent.
+    pub sent_at: Timestamp,
+    /// When it may no longer take its time.
+    pub deadline: Timestamp,
+    /// When SIGKILL was last sent.
+    pub killed_at: Option<Timestamp>,
+}
+
+/// Bytes used by the server's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes.
+    pub bytes: u64,
+    /// When they were counted.
+    pub at: Timestamp,
+}
+
+/// What can run beside the passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum JobKind {
+    /// Fetch the server's configuration from the panel.
+    Sync,
+    /// Fetch the install script from the panel.
+    Script,
+    /// Have the server's image.
+    ServerImage,
+    /// Have the installer's image.
+    InstallerImage,
+    /// Count the bytes of the server's files.
+    Usage,
+    /// Give the server's files to their user.
+    Permissions,
+    /// Write the installer's output into its log.
+    InstallLog,
+    /// Tell the panel what it does not know.
+    Report,
+    /// Remove the server's files.
+    Removal,
+}
+
+/// A job, running or over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// What it is for (a wish's id, a token): a job for something else does not count.
+    pub subject: String,
+    /// Where it stands.
+    pub state: JobState,
+    /// Attempts so far, this one included.
+    pub attempts: u32,
+}
+
+/// Where a job stands.
+///
+/// ```text
+///            ok
+/// Running -------> Done
+///    |   error
+///    +-----------> Failed --(retry_at has come: started again)--> Running
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobState {
+    /// Under way.
+    Running,
+    /// Succeeded.
+    Done {
+        /// When.
+        at: Timestamp,
+    },
+    /// Failed.
+    Failed {
+        /// Whether trying again is pointless without a new intent.
+        fatal: bool,
+        /// When to try again.
+        retry_at: Timestamp,
+        /// For people.
+        message: String,
+    },
+}
+
+/// A step that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The step's name.
+    pub step: &'static str,
+    /// What it was for.
+    pub subject: String,
+    /// Failures in a row.
+    pub attempts: u32,
+    /// Whether the engine refused (as opposed to being away).
+    pub refused: bool,
+    /// When to try again.
+    pub retry_at: Timestamp,
+    /// For people.
+    pub message: String,
+}
+
+impl Observed {
+    /// The job of a kind, if it is for this subject.
+    pub fn job(&self, kind: JobKind, subject: &str) -> Option<&Job> {
+        self.jobs.get(&kind).filter(|job| job.subject == subject)
+    }
+
+    /// The stop that was sent to the server's present container.
+    pub fn stopping(&self) -> Option<&StopProgress> {
+        let server = self.server.as_ref().filter(|server| server.running())?;
+        self.stop.as_ref().filter(|stop| stop.container == server.id)
+    }
+}
+
+/// What decisions need of the node's configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Whether there is a panel to ask and to tell.
+    pub panel: bool,
+    /// Restart after a crash, where the server does not say.
+    pub crash_detection: bool,
+    /// Count an exit with status 0 that nobody asked for as a crash.
+    pub clean_exit_is_crash: bool,
+    /// A second crash within this time stays down; zero always restarts.
+    pub crash_timeout: Duration,
+    /// Longest run of an install script; `None` is without limit.
+    pub install_timeout: Option<Duration>,
+    /// Count a script that ends with another status than 0 as failed.
+    pub fail_on_nonzero_exit: bool,
+    /// Give the server's files to their user before each start.
+    pub fix_permissions: bool,
+    /// How old a disk usage may be; zero never measures.
+    pub disk_check_interval: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            panel: true,
+            crash_detection: true,
+            clean_exit_is_crash: true,
+            crash_timeout: Duration::from_secs(60),
+            install_timeout: None,
+            fail_on_nonzero_exit: false,
+            fix_permissions: true,
+            disk_check_interval: Duration::from_secs(150),
+        }
+    }
+}

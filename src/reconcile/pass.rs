@@ -1,0 +1,190 @@
+//! One pass over one server: look, plan, show, do; again until there is nothing to do now.
+//!
+//! The key comes from the controller, which never runs two passes over the same server at once. Nothing is decided here.
+
+mod execute;
+mod look;
+mod show;
+
+use std::sync::Arc;
+
+use super::observed::Failure;
+use super::plan::{self, Input, Plan};
+use super::step::Step;
+use super::world::World;
+use crate::model::{ServerId, Timestamp};
+use crate::retry;
+use crate::runtime::RuntimeError;
+use crate::store::StoreError;
+
+/// A pass that has not come to rest after so many rounds lets others work first.
+const MOST_ROUNDS: u32 = 24;
+
+/// When a server is to be looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// When something happens to it.
+    OnEvent,
+    /// At this time, or when something happens.
+    At(Timestamp),
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Files(#[from] crate::files::FilesError),
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Does what the planner says.
+#[derive(Clone)]
+pub struct Reconciler {
+    world: Arc<World>,
+}
+
+impl Reconciler {
+    /// A reconciler for this world.
+    pub fn new(world: Arc<World>) -> Self {
+        Self { world }
+    }
+
+    /// What it works with.
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    /// Brings one server as close to its intent as can be done now.
+    pub async fn pass(&self, id: ServerId) -> Next {
+        for _ in 0..MOST_ROUNDS {
+            if self.world.store.get(id).is_none() {
+                self.world.console.detach(id);
+                self.world.forget_live(id);
+                return Next::OnEvent;
+            }
+            let observed = self.look(id).await;
+            // Taken after the look, which may have waited: the newest intent counts.
+            let Some(snapshot) = self.world.store.get(id) else { continue };
+            let plan = plan::plan(Input {
+                intent: snapshot.manifest.as_deref(),
+                problem: snapshot.problem.as_ref().map(|problem| (problem.reason, problem.message.as_str())),
+                unrecorded: snapshot.unrecorded,
+                record: &snapshot.record,
+                shown: self.world.store.status(id).map(|status| status.state).unwrap_or_default(),
+                observed: &observed,
+                policy: &self.world.policy,
+                now: self.world.clock.now(),
+            });
+            self.show(&snapshot, &observed, &plan);
+            if let Some(next) = self.execute_all(id, &plan).await {
+                self.write_status(id).await;
+                return next;
+            }
+        }
+        self.write_status(id).await;
+        Next::At(self.world.clock.now())
+    }
+
+    /// The plan that a pass would carry out now; nothing is done or shown.
+    pub async fn preview(&self, id: ServerId) -> Option<Plan> {
+        let observed = self.look(id).await;
+        let snapshot = self.world.store.get(id)?;
+        Some(plan::plan(Input {
+            intent: snapshot.manifest.as_deref(),
+            problem: snapshot.problem.as_ref().map(|problem| (problem.reason, problem.message.as_str())),
+            unrecorded: snapshot.unrecorded,
+            record: &snapshot.record,
+            shown: self.world.store.status(id).map(|status| status.state).unwrap_or_default(),
+            observed: &observed,
+            policy: &self.world.policy,
+            now: self.world.clock.now(),
+        }))
+    }
+
+    /// Does the steps of a plan. `None`: something was done, make the next plan.
+    async fn execute_all(&self, id: ServerId, plan: &Plan) -> Option<Next> {
+        let mut requeue = plan.requeue;
+        if let Some(at) = self.after_outage(id) {
+            requeue = Some(requeue.map_or(at, |requeue| requeue.min(at)));
+        }
+        let mut done = false;
+        for step in &plan.steps {
+            if let Some(retry_at) = self.held_back(id, step) {
+                requeue = Some(requeue.map_or(retry_at, |requeue| requeue.min(retry_at)));
+                break;
+            }
+            tracing::debug!(server.id = %id, step = step.name(), subject = step.subject(), "executing");
+            match self.execute(id, step).await {
+                Ok(progress) => {
+                    self.succeeded(id, step);
+                    done |= progress;
+                }
+                Err(error) => {
+                    self.failed(id, step, &error);
+                    done = true;
+                    break;
+                }
+            }
+        }
+        if done {
+            return None;
+        }
+        Some(requeue.map_or(Next::OnEvent, Next::At))
+    }
+
+    /// When to ask a silent runtime again.
+    fn after_outage(&self, id: ServerId) -> Option<Timestamp> {
+        let outages = self.world.with_live(id, |live| live.outages);
+        (outages > 0).then(|| self.world.clock.now() + retry::delay(retry::STEP, outages, &self.world.jitter))
+    }
+
+    /// A step that has just failed waits, whether the planner thought of it or not.
+    fn held_back(&self, id: ServerId, step: &Step) -> Option<Timestamp> {
+        let now = self.world.clock.now();
+        self.world.with_live(id, |live| {
+            let failure = live.failure.as_ref()?;
+            (failure.step == step.name() && failure.subject == step.subject() && now < failure.retry_at)
+                .then_some(failure.retry_at)
+        })
+    }
+
+    fn succeeded(&self, id: ServerId, step: &Step) {
+        self.world.with_live(id, |live| {
+            if live.failure.as_ref().is_some_and(|failure| failure.step == step.name()) {
+                live.failure = None;
+            }
+        });
+    }
+
+    fn failed(&self, id: ServerId, step: &Step, error: &StepError) {
+        let now = self.world.clock.now();
+        let refused = matches!(error, StepError::Runtime(error) if !error.is_outage());
+        let message = error.to_string();
+        let attempts = self.world.with_live(id, |live| {
+            // The world is not as it was thought to be.
+            live.spoil();
+            live.prepared = false;
+            let before = live.failure.take();
+            let same = before.filter(|before| before.step == step.name() && before.subject == step.subject());
+            let attempts = same.map_or(0, |same| same.attempts) + 1;
+            live.failure = Some(Failure {
+                step: step.name(),
+                subject: step.subject().to_owned(),
+                attempts,
+                refused,
+                retry_at: now + retry::delay(retry::STEP, attempts, &self.world.jitter),
+                message: message.clone(),
+            });
+            attempts
+        });
+        if attempts == 1 {
+            tracing::warn!(server.id = %id, step = step.name(), "{message}");
+            self.world.store.event(id, now, "StepFailed", &format!("{}: {message}", step.name()));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Looking at one server.
+
+use super::Reconciler;
+use crate::model::{ContainerFacts, Role, ServerId};
+use crate::reconcile::observed::{Observed, WantedContainer};
+use crate::reconcile::plan;
+use crate::runtime::RuntimeError;
+use crate::runtime::blueprint::{self, Blueprint, BlueprintFacts};
+use crate::store::Snapshot;
+
+impl Reconciler {
+    /// Looks at everything that a plan can depend on. Containers are asked for only if something has happened to them since
+    /// the last look.
+    pub(super) async fn look(&self, id: ServerId) -> Observed {
+        let world = &self.world;
+        let (server, installer) = tokio::join!(self.container(id, Role::Server), self.container(id, Role::Installer));
+        let outage = match (&server, &installer) {
+            (Err(error), _) | (_, Err(error)) => Some(error.to_string()),
+            _ => None,
+        };
+        let (server, installer) = (server.ok().flatten(), installer.ok().flatten());
+        let snapshot = world.store.get(id);
+        let token = snapshot.as_ref().and_then(|snapshot| snapshot.manifest.as_ref()?.spec.install.as_ref());
+        if let (Some(installer), Some(install)) = (&installer, token)
+            && installer.running()
+            && installer.token.as_ref() == Some(&install.token)
+        {
+            world.slots.adopt(id);
+        }
+        let wanted = match &snapshot {
+            Some(snapshot) if outage.is_none() && needs_blueprint(snapshot, server.as_ref()) => {
+                self.blueprint(snapshot).await.map(|blueprint| WantedContainer {
+                    spec_hash: blueprint.spec.hash(),
+                    limits_hash: blueprint.spec.limits.hash(),
+                })
+            }
+            _ => None,
+        };
+        let prepared = self.is_prepared(id).await;
+        world.with_live(id, |live| {
+            live.outages = if outage.is_some() { live.outages + 1 } else { 0 };
+            let server = server.map(|mut server| {
+                if let Some((container, hash)) = &live.limits
+                    && *container == server.id
+                {
+                    server.limits_hash = Some(hash.clone());
+                }
+                server
+            });
+            if let Some(server) = server.as_ref().filter(|server| server.running()) {
+                live.seen_running = Some(server.id.clone());
+            }
+            Observed {
+                outage,
+                server,
+                installer,
+                wanted,
+                prepared,
+                script_ready: live.script_ready.clone(),
+                attached: world.console.attached(id),
+                done_seen: world.console.done_seen(id),
+                seen_running: live.seen_running.clone(),
+                stop: live.stop.clone(),
+                jobs: live.jobs.iter().map(|(kind, live)| (*kind, live.job.clone())).collect(),
+                failure: live.failure.clone(),
+                usage: live.usage,
+                install_slot: world.slots.holds(id),
+                untold: live.untold.len(),
+            }
+        })
+    }
+
+    async fn container(&self, id: ServerId, role: Role) -> Result<Option<ContainerFacts>, RuntimeError> {
+        let (fresh, serial) = self.world.with_live(id, |live| {
+            let look = live.look(role);
+            (look.fresh().cloned(), look.serial())
+        });
+        if let Some(facts) = fresh {
+            return Ok(facts);
+        }
+        let facts = self.world.runtime.inspect(id, role).await?;
+        self.world.with_live(id, |live| live.look(role).fill(serial, facts.clone()));
+        Ok(facts)
+    }
+
+    async fn is_prepared(&self, id: ServerId) -> bool {
+        if self.world.with_live(id, |live| live.prepared) {
+            return true;
+        }
+        let layout = self.world.layout.clone();
+        let prepared = self.world.store.blocking().run(move || layout.is_prepared(id)).await;
+        self.world.with_live(id, |live| live.prepared = prepared);
+        prepared
+    }
+
+    /// What the server's container should be like.
+    pub(super) async fn blueprint(&self, snapshot: &Snapshot) -> Option<Blueprint> {
+        let manifest = snapshot.manifest.clone()?;
+        let facts = self.blueprint_facts(snapshot).await;
+        Some(blueprint::server_container(snapshot.id, &manifest.spec, &self.world.node, &facts))
+    }
+
+    pub(super) async fn blueprint_facts(&self, snapshot: &Snapshot) -> BlueprintFacts {
+        let world = &self.world;
+        let wanted = snapshot.manifest.as_ref().and_then(|manifest| manifest.spec.settings.mounts.clone());
+        let mounts = match wanted {
+            Some(mounts) if !mounts.is_empty() => {
+                let allowed = world.node.allowed_mounts.clone();
+                world.store.blocking().run(move || blueprint::host::resolve_mounts(&mounts, &allowed)).await
+            }
+            _ => blueprint::MountFacts::default(),
+        };
+        BlueprintFacts {
+            network: world.network(),
+            block_io_weight: world.block_io_weight,
+            data: world.layout.data(snapshot.id),
+            script: world.layout.script_folder(snapshot.id),
+            mounts,
+        }
+    }
+}
+
+/// Whether a plan can depend on what the container should be like.
+fn needs_blueprint(snapshot: &Snapshot, server: Option<&ContainerFacts>) -> bool {
+    let Some(manifest) = &snapshot.manifest else { return false };
+    if snapshot.record.parked.is_some() || snapshot.record.deletion.is_some() {
+        return false;
+    }
+    let open = plan::wish(manifest, &snapshot.record)
+        .is_some_and(|wish| !snapshot.record.power_closed(&wish.id) && wish.want == crate::model::Want::Up);
+    open || server.is_some_and(ContainerFacts::running)
+}

@@ -1,0 +1,64 @@
+//! Showing what a plan says: status, events, and what the panel will be told.
+
+use super::Reconciler;
+use crate::model::{Condition, ManagedBy, ServerId, Status};
+use crate::reconcile::observed::Observed;
+use crate::reconcile::plan::Plan;
+use crate::reconcile::reporter;
+use crate::store::Snapshot;
+
+impl Reconciler {
+    pub(super) fn show(&self, snapshot: &Snapshot, observed: &Observed, plan: &Plan) {
+        let world = &self.world;
+        let (id, now) = (snapshot.id, world.clock.now());
+        let Some(before) = world.store.status(id) else { return };
+        let mut status = Status::clone(&before);
+        status.observed_generation = snapshot.record.generation;
+        status.phase = plan.phase;
+        status.state = plan.state;
+        status.suspended = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
+        status.container = observed.server.as_ref().map(|server| server.id.clone());
+        status.told = snapshot.record.told;
+        status.disk_bytes = observed.usage.map_or(status.disk_bytes, |usage| usage.bytes);
+        status.conditions.retain(|old| plan.conditions.iter().any(|verdict| verdict.kind == old.kind));
+        for verdict in &plan.conditions {
+            status.set_condition(Condition {
+                kind: verdict.kind,
+                status: verdict.status,
+                reason: verdict.reason.clone(),
+                message: verdict.message.clone(),
+                since: now,
+                observed_generation: snapshot.record.generation,
+            });
+        }
+        if before.state != plan.state {
+            status.push_event(now, "StateChanged", &format!("{} → {}", before.state.word(), plan.state.word()));
+        }
+        // A silent runtime shows nothing new, so it is no first look either.
+        if observed.outage.is_none() {
+            let first = world.with_live(id, |live| !std::mem::replace(&mut live.shown, true));
+            if self.is_told(snapshot) {
+                reporter::note(world, id, snapshot.record.told, before.state, plan.state, first);
+            }
+        }
+        if world.store.set_status(id, status) {
+            world.with_live(id, |live| live.status_stale = true);
+        }
+    }
+
+    /// Whether there is a panel that wants to know.
+    fn is_told(&self, snapshot: &Snapshot) -> bool {
+        let managed = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
+        managed && self.world.panel.is_some() && snapshot.is_listed()
+    }
+
+    /// Brings `status.yml` up to date. Nothing depends on it, so a disk that refuses is noted and no more.
+    pub(super) async fn write_status(&self, id: ServerId) {
+        if !self.world.with_live(id, |live| std::mem::take(&mut live.status_stale)) {
+            return;
+        }
+        if let Err(error) = self.world.store.run(move |store| store.write_status(id)).await {
+            tracing::debug!(server.id = %id, "status.yml is stale: {error}");
+        }
+    }
+}

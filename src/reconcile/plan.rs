@@ -1,0 +1,396 @@
+//! The planner: what should be done now for one server, and why. Pure.
+//!
+//! Goes in: intent, facts, one observation, the node's policy, the time. Comes out: steps (done in order, then planned
+//! again from a new look), conditions, the words for people and panel, and when to look again although nothing has
+//! happened. Every decision of the daemon about a server is made here or in the files below.
+//!
+//! ```text
+//!            deletion mark ──────────────▶ deletion
+//!            parked ─────────────────────▶ (nothing)
+//!            runtime silent ─────────────▶ (wait)
+//!            install intent not done ────▶ install ──┐ stop what runs, then
+//!            otherwise ──────────────────▶ power ◀───┘ up, down, or as it is
+//!            always ─────────────────────▶ reports
+//! ```
+
+mod deletion;
+mod install;
+mod power;
+mod start;
+mod stop;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+use super::observed::{Job, JobKind, JobState, Observed, Policy};
+use super::step::Step;
+use crate::model::manifest::InstallIntent;
+use crate::model::{
+    ConditionKind, ConditionStatus, ContainerFacts, How, InstallOutcome, ManagedBy, Manifest, Phase, PowerState,
+    Record, Timestamp, Want,
+};
+
+/// What a plan is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The intent in force; none where no file was ever good.
+    pub intent: Option<&'a Manifest>,
+    /// What is wrong with the files of intent: reason and message.
+    pub problem: Option<(&'static str, &'a str)>,
+    /// The accepted intent is not recorded yet.
+    pub unrecorded: bool,
+    /// Facts.
+    pub record: &'a Record,
+    /// The state that was last shown; kept while the runtime is silent.
+    pub shown: PowerState,
+    /// What the look found.
+    pub observed: &'a Observed,
+    /// The node's settings.
+    pub policy: &'a Policy,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What should be done, and what to say about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// To be done in order; then the next plan is made.
+    pub steps: Vec<Step>,
+    /// What is so.
+    pub conditions: Vec<Verdict>,
+    /// For people.
+    pub phase: Phase,
+    /// For the panel.
+    pub state: PowerState,
+    /// Look again at this time, whatever happens. `None`: when something happens.
+    pub requeue: Option<Timestamp>,
+}
+
+/// A condition without its history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verdict {
+    /// What it is about.
+    pub kind: ConditionKind,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// One word.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Makes a plan.
+pub fn plan(input: Input<'_>) -> Plan {
+    let mut planner = Planner::new(input);
+    planner.run();
+    planner.plan
+}
+
+/// The power wish that counts, wherever it comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wish<'a> {
+    /// Its id; `install:{token}` for the start that an installation asked for.
+    pub id: String,
+    /// Up or down.
+    pub want: Want,
+    /// How to get there.
+    pub how: How,
+    /// When it lapses if nothing has begun.
+    pub expires_at: Option<Timestamp>,
+    /// The installation it comes from.
+    pub install: Option<&'a InstallIntent>,
+}
+
+/// The power wish that counts: the latest of what `spec.power` says and what a finished installation asked for.
+pub fn wish<'a>(intent: &'a Manifest, record: &Record) -> Option<Wish<'a>> {
+    let explicit = intent.spec.power.as_ref().map(|power| Wish {
+        id: power.id.clone(),
+        want: power.want,
+        how: power.how,
+        expires_at: power.expires_at,
+        install: None,
+    });
+    let install = intent.spec.install.as_ref().filter(|install| {
+        install.then_start
+            && record.install_done(&install.token).is_some_and(|done| done.outcome == InstallOutcome::Succeeded)
+    });
+    let Some(install) = install else { return explicit };
+    if let (Some(explicit), Some(power)) = (&explicit, &intent.spec.power) {
+        // A wish without a time is a person's, and stands until that person changes it.
+        let newer = match (power.requested_at, install.requested_at) {
+            (None, _) => true,
+            (Some(power), Some(install)) => power > install,
+            (Some(_), None) => true,
+        };
+        if newer {
+            return Some(explicit.clone());
+        }
+    }
+    Some(Wish {
+        id: format!("install:{}", install.token),
+        want: Want::Up,
+        how: How::Graceful,
+        expires_at: None,
+        install: Some(install),
+    })
+}
+
+/// The installation that is wanted and not done.
+pub fn open_install<'a>(intent: &'a Manifest, record: &Record) -> Option<&'a InstallIntent> {
+    intent.spec.install.as_ref().filter(|install| record.install_done(&install.token).is_none())
+}
+
+/// How far something is that must be there before the next step.
+enum Progress {
+    Ready,
+    Waiting,
+    Failed { fatal: bool, attempts: u32, message: String },
+}
+
+struct Planner<'a> {
+    record: &'a Record,
+    observed: &'a Observed,
+    policy: &'a Policy,
+    now: Timestamp,
+    input: Input<'a>,
+    plan: Plan,
+}
+
+impl<'a> Planner<'a> {
+    fn new(input: Input<'a>) -> Self {
+        Self {
+            record: input.record,
+            observed: input.observed,
+            policy: input.policy,
+            now: input.now,
+            input,
+            plan: Plan {
+                steps: Vec::new(),
+                conditions: Vec::new(),
+                phase: Phase::Created,
+                state: PowerState::Offline,
+                requeue: None,
+            },
+        }
+    }
+
+    fn run(&mut self) {
+        self.say_spec();
+        if self.record.deletion.is_some() {
+            self.plan_deletion();
+            return;
+        }
+        let Some(intent) = self.input.intent else {
+            self.plan.state = self.input.shown;
+            return;
+        };
+        if self.record.parked.is_some() {
+            self.plan.phase = Phase::Parked;
+            self.plan.state = self.state_as_observed();
+            return;
+        }
+        if self.input.unrecorded {
+            self.step(Step::Accept);
+        }
+        if let Some(outage) = &self.observed.outage {
+            let outage = outage.clone();
+            self.say(ConditionKind::ContainerReady, ConditionStatus::Unknown, "RuntimeUnreachable", outage);
+            self.plan.state = self.input.shown;
+            self.finish(intent);
+            return;
+        }
+        match open_install(intent, self.record) {
+            Some(install) => self.plan_install(intent, install),
+            None => self.plan_installed(intent),
+        }
+        self.finish(intent);
+    }
+
+    /// No installation is wanted: see to leftovers, then to power.
+    fn plan_installed(&mut self, intent: &Manifest) {
+        self.say_installed(intent);
+        if self.observed.install_slot {
+            self.step(Step::ReleaseInstallSlot);
+        }
+        if let Some(installer) = &self.observed.installer {
+            if installer.running() && installer.token.is_none() {
+                self.say(
+                    ConditionKind::Installed,
+                    ConditionStatus::Unknown,
+                    "ForeignInstaller",
+                    "an installer that another daemon started is still running; the server does not start before it has ended"
+                        .into(),
+                );
+                self.plan.state = self.state_as_observed();
+                return;
+            }
+            if !self.held_back("RemoveInstaller", &installer.id) {
+                self.step(Step::RemoveInstaller { container: installer.id.clone() });
+            }
+        }
+        self.plan_power(intent);
+        if !self.observed.prepared && self.plan.steps.is_empty() && !self.held_back("Prepare", "") {
+            self.step(Step::Prepare);
+        }
+    }
+
+    /// Phase and reports, whatever was planned.
+    fn finish(&mut self, intent: &Manifest) {
+        self.plan.phase = if open_install(intent, self.record).is_some() {
+            match self.observed.installer {
+                Some(_) => Phase::Installing,
+                None if self.record.install.begun.is_some() => Phase::Installing,
+                None => Phase::Created,
+            }
+        } else if self.plan.state != PowerState::Offline {
+            Phase::Online
+        } else if self.record.install.done.as_ref().is_some_and(|done| done.outcome == InstallOutcome::Failed) {
+            Phase::Failed
+        } else {
+            Phase::Offline
+        };
+        self.plan_reports(intent);
+    }
+
+    /// What happened must reach the panel: first the result of an installation, then the states, in order.
+    fn plan_reports(&mut self, intent: &Manifest) {
+        if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
+            return;
+        }
+        let result = self.record.install.done.as_ref().filter(|done| !done.reported);
+        if result.is_none() && self.observed.untold == 0 {
+            self.say(ConditionKind::PanelNotified, ConditionStatus::True, "Told", "the panel knows what is so".into());
+            return;
+        }
+        let subject = report_subject(self.record);
+        if let Progress::Failed { attempts, message, .. } = self.job(JobKind::Report, &subject, true) {
+            let message = format!("{message}; {attempts} attempts so far, and it is tried again until the panel has it");
+            self.say(ConditionKind::PanelNotified, ConditionStatus::False, "PanelAway", message);
+        }
+    }
+
+    fn say_spec(&mut self) {
+        match self.input.problem {
+            Some((reason, message)) => {
+                self.say(ConditionKind::SpecAccepted, ConditionStatus::False, reason, message.into());
+            }
+            None => {
+                self.say(ConditionKind::SpecAccepted, ConditionStatus::True, "Accepted", "the files of intent are in force".into());
+            }
+        }
+    }
+
+    fn say_installed(&mut self, intent: &Manifest) {
+        match &self.record.install.done {
+            Some(done) => {
+                let status = match done.outcome {
+                    InstallOutcome::Succeeded => ConditionStatus::True,
+                    InstallOutcome::Failed => ConditionStatus::False,
+                };
+                self.say(ConditionKind::Installed, status, &done.reason, done.message.clone());
+            }
+            None if intent.spec.install.is_none() => {
+                let message = "no installation was ever asked for".to_string();
+                self.say(ConditionKind::Installed, ConditionStatus::True, "NotWanted", message);
+            }
+            None => {}
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        self.plan.steps.push(step);
+    }
+
+    fn say(&mut self, kind: ConditionKind, status: ConditionStatus, reason: &str, message: String) {
+        self.plan.conditions.retain(|verdict| verdict.kind != kind);
+        self.plan.conditions.push(Verdict { kind, status, reason: reason.into(), message });
+    }
+
+    fn look_again_at(&mut self, at: Timestamp) {
+        self.plan.requeue = Some(self.plan.requeue.map_or(at, |requeue| requeue.min(at)));
+    }
+
+    /// How far a job is; starts it where it has not been, and again when its time has come if `retry`.
+    fn job(&mut self, kind: JobKind, subject: &str, retry: bool) -> Progress {
+        let start = |planner: &mut Self| {
+            planner.step(Step::StartJob { job: kind, subject: subject.into() });
+        };
+        match self.observed.job(kind, subject) {
+            None => {
+                start(self);
+                Progress::Waiting
+            }
+            Some(Job { state: JobState::Running, .. }) => Progress::Waiting,
+            Some(Job { state: JobState::Done { .. }, .. }) => Progress::Ready,
+            Some(Job { state: JobState::Failed { fatal, retry_at, message }, attempts, .. }) => {
+                if retry && !fatal {
+                    if self.now >= *retry_at {
+                        start(self);
+                    } else {
+                        self.look_again_at(*retry_at);
+                    }
+                }
+                Progress::Failed { fatal: *fatal, attempts: *attempts, message: message.clone() }
+            }
+        }
+    }
+
+    /// Whether a step that failed must still wait; then its time is noted.
+    fn held_back(&mut self, step: &'static str, subject: &str) -> bool {
+        let Some(failure) = &self.observed.failure else { return false };
+        if failure.step != step || failure.subject != subject || self.now >= failure.retry_at {
+            return false;
+        }
+        self.look_again_at(failure.retry_at);
+        true
+    }
+
+    /// Failures in a row of a step, and the latest one's message.
+    fn failed(&self, step: &'static str, subject: &str) -> Option<(u32, bool, String)> {
+        let failure = self.observed.failure.as_ref()?;
+        (failure.step == step && failure.subject == subject)
+            .then(|| (failure.attempts, failure.refused, failure.message.clone()))
+    }
+
+    /// The wish that a container serves.
+    fn serving<'b>(&'b self, container: &'b ContainerFacts) -> Option<&'b str> {
+        match &self.record.power.serving {
+            Some(serving) if serving.container == container.id => Some(&serving.power),
+            _ => container.token.as_deref(),
+        }
+    }
+
+    /// Whether the start-up in this container has finished. One that another daemon made is taken for finished.
+    fn started(&self, container: &ContainerFacts) -> bool {
+        container.token.is_none()
+            || self.record.power.started.as_ref() == Some(&container.id)
+            || self.observed.done_seen.as_ref() == Some(&container.id)
+    }
+
+    /// The state word for what is there, leaving out starts that have no running container yet.
+    fn state_as_observed(&self) -> PowerState {
+        match &self.observed.server {
+            Some(server) if server.running() && self.observed.stopping().is_some() => PowerState::Stopping,
+            Some(server) if server.running() && self.started(server) => PowerState::Running,
+            Some(server) if server.running() => PowerState::Starting,
+            _ => PowerState::Offline,
+        }
+    }
+}
+
+/// What the report job is for: the result of an installation, or the state.
+pub fn report_subject(record: &Record) -> String {
+    match record.install.done.as_ref().filter(|done| !done.reported) {
+        Some(done) => format!("install:{}", done.token),
+        None => "state".into(),
+    }
+}
+
+/// The limit on the server's files in bytes, where there is one.
+fn disk_limit(intent: &Manifest) -> Option<u64> {
+    let mib = u64::try_from(intent.spec.settings.build.disk_space).ok().filter(|mib| *mib > 0)?;
+    Some(mib.saturating_mul(1024 * 1024))
+}

@@ -1,0 +1,52 @@
+//! Carrying out the deletion mark: installer, container, files, record, in this order.
+
+use super::{Planner, Progress};
+use crate::model::{ConditionKind, ConditionStatus, Phase, PowerState};
+use crate::reconcile::observed::JobKind;
+use crate::reconcile::step::Step;
+
+impl Planner<'_> {
+    pub(super) fn plan_deletion(&mut self) {
+        self.plan.phase = Phase::Deleting;
+        self.plan.state = PowerState::Offline;
+        let message = "the server is being removed with its files".to_string();
+        self.say(ConditionKind::Deleting, ConditionStatus::True, "Requested", message);
+        if let Some(outage) = &self.observed.outage {
+            let message = format!("its containers cannot be removed: {outage}");
+            self.say(ConditionKind::Deleting, ConditionStatus::True, "RuntimeUnreachable", message);
+            return;
+        }
+        let busy = self.observed.attached.is_some()
+            || self.observed.install_slot
+            || self.observed.jobs.keys().any(|kind| *kind != JobKind::Removal);
+        if busy {
+            self.step(Step::Quiesce);
+        }
+        if self.remove_containers() {
+            return;
+        }
+        match self.job(JobKind::Removal, "deletion", true) {
+            Progress::Ready => self.step(Step::Forget),
+            Progress::Waiting => {}
+            Progress::Failed { message, .. } => {
+                self.say(ConditionKind::Deleting, ConditionStatus::True, "FilesInTheWay", message);
+            }
+        }
+    }
+
+    /// Whether there are containers left.
+    fn remove_containers(&mut self) -> bool {
+        let (installer, server) = (&self.observed.installer, &self.observed.server);
+        if let Some(installer) = installer
+            && !self.held_back("RemoveInstaller", &installer.id)
+        {
+            self.step(Step::RemoveInstaller { container: installer.id.clone() });
+        }
+        if let Some(server) = server
+            && !self.held_back("RemoveServer", &server.id)
+        {
+            self.step(Step::RemoveServer { container: server.id.clone() });
+        }
+        installer.is_some() || server.is_some()
+    }
+}

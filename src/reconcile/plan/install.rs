@@ -1,0 +1,320 @@
+//! Installing: from a wish to a recorded result, through a labelled container that is observed and not awaited.
+//!
+//! ```text
+//! no container ──▶ fetched ──▶ images ──▶ server container ──▶ script ──▶ created ──▶ running ──▶ exited ──▶ recorded
+//!      ▲              (each is found again by the next look: jobs, containers by label, files)                 │
+//!      └────────────────────────── another token: the old container goes, and it begins anew ──────────────────┘
+//! ```
+
+use std::time::Duration;
+
+use super::start::image_subject;
+use super::stop::{Demand, KILL_AGAIN};
+use super::{Planner, wish};
+use crate::model::manifest::InstallIntent;
+use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest};
+use crate::reconcile::observed::{JobKind, JobState};
+use crate::reconcile::step::Step;
+
+/// An image that cannot be had is asked for this often before the installation counts as failed.
+const IMAGE_ATTEMPTS: u32 = 3;
+/// A follower may take this long after the script's end.
+const FOLLOWER_PATIENCE: Duration = Duration::from_secs(5);
+/// The same for a container that the engine refuses to make.
+const CONTAINER_ATTEMPTS: u32 = 3;
+
+impl Planner<'_> {
+    pub(super) fn plan_install(&mut self, intent: &Manifest, install: &InstallIntent) {
+        self.plan.state = self.state_as_observed();
+        self.say_offline("Installing", "an installation is under way");
+        self.waiting("Pending", "the installation is about to begin");
+        self.lapses(wish(intent, self.record).as_ref());
+        if let Some(server) = self.observed.server.as_ref().filter(|server| server.running()) {
+            let server = server.clone();
+            self.plan_stop(intent, &server, &Demand::installation());
+            self.waiting("Stopping", "the server is stopped before it is installed");
+            return;
+        }
+        if install.abort {
+            self.abort(install);
+            return;
+        }
+        match &self.observed.installer {
+            Some(installer) if installer.token.as_ref() == Some(&install.token) => {
+                self.follow_installer(intent, install, &installer.clone());
+            }
+            Some(other) => {
+                // Of another wish, or another daemon's leftover under our name.
+                if !self.held_back("RemoveInstaller", &other.id) {
+                    self.step(Step::RemoveInstaller { container: other.id.clone() });
+                }
+            }
+            None => self.begin_install(intent, install),
+        }
+    }
+
+    fn waiting(&mut self, reason: &str, message: &str) {
+        self.say(ConditionKind::Installed, ConditionStatus::False, reason, message.into());
+    }
+
+    fn abort(&mut self, install: &InstallIntent) {
+        if let Some(installer) = &self.observed.installer {
+            if !self.held_back("RemoveInstaller", &installer.id) {
+                self.step(Step::RemoveInstaller { container: installer.id.clone() });
+            }
+            return;
+        }
+        self.fail(install, "Aborted", "the installation was ended because somebody asked for it".into());
+    }
+
+    fn fail(&mut self, install: &InstallIntent, reason: &'static str, message: String) {
+        self.record_install(install, InstallOutcome::Failed, None, reason, message);
+    }
+
+    fn record_install(
+        &mut self,
+        install: &InstallIntent,
+        outcome: InstallOutcome,
+        exit_code: Option<i64>,
+        reason: &'static str,
+        message: String,
+    ) {
+        self.step(Step::RecordInstall { token: install.token.clone(), outcome, exit_code, reason, message });
+    }
+
+    /// There is no installer yet: everything that must be there before it.
+    fn begin_install(&mut self, intent: &Manifest, install: &InstallIntent) {
+        if !self.synced_for_install(intent, install) {
+            return;
+        }
+        if intent.spec.settings.skip_egg_scripts || install.skip_scripts {
+            if !self.prepared() {
+                return;
+            }
+            let message = "there was no script to run".to_string();
+            self.record_install(install, InstallOutcome::Succeeded, None, "Skipped", message);
+            return;
+        }
+        if !self.has_script(intent, install) {
+            return;
+        }
+        if !self.observed.install_slot {
+            self.waiting("Queued", "waiting for another installation of this node to end");
+            self.step(Step::TakeInstallSlot);
+            return;
+        }
+        if !self.prepared() || !self.has_images(intent, install) || !self.has_server_container(install) {
+            return;
+        }
+        if self.observed.script_ready.as_ref() != Some(&install.token) {
+            if !self.held_back("WriteScript", &install.token) {
+                self.step(Step::WriteScript { token: install.token.clone() });
+            }
+            return;
+        }
+        match self.failed("CreateInstaller", &install.token) {
+            Some((_, true, message)) => self.fail(install, "ContainerRefused", message),
+            _ if self.held_back("CreateInstaller", &install.token) => {}
+            _ => self.step(Step::CreateInstaller { token: install.token.clone() }),
+        }
+    }
+
+    fn prepared(&mut self) -> bool {
+        if self.observed.prepared {
+            return true;
+        }
+        if let Some((_, _, message)) = self.failed("Prepare", "") {
+            self.waiting("FoldersInTheWay", &message);
+        }
+        if !self.held_back("Prepare", "") {
+            self.step(Step::Prepare);
+        }
+        false
+    }
+
+    /// The panel's configuration must be newer than the wish.
+    fn synced_for_install(&mut self, intent: &Manifest, install: &InstallIntent) -> bool {
+        if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
+            return true;
+        }
+        let fresh = match (self.record.synced_at, install.requested_at) {
+            (Some(synced), Some(requested)) => synced >= requested,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        fresh || self.fetched(install, JobKind::Sync)
+    }
+
+    fn has_script(&mut self, intent: &Manifest, install: &InstallIntent) -> bool {
+        if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
+            if intent.spec.script.is_none() {
+                let message = "spec.install wants an installation, but there is no spec.script to run; add one";
+                self.waiting("NoScript", message);
+            }
+            return intent.spec.script.is_some();
+        }
+        let fetched = self.record.install.begun.as_ref() == Some(&install.token) && intent.spec.script.is_some();
+        fetched || self.fetched(install, JobKind::Script)
+    }
+
+    /// Waits for the panel as long as it takes; its refusal ends the installation.
+    fn fetched(&mut self, install: &InstallIntent, kind: JobKind) -> bool {
+        match self.need(kind, &install.token) {
+            Ok(()) => true,
+            Err(None) => {
+                self.waiting("Fetching", "asking the panel what to install");
+                false
+            }
+            Err(Some((true, _, message))) => {
+                self.fail(install, "PanelRefused", message);
+                false
+            }
+            Err(Some((false, attempts, message))) => {
+                let message = format!("{message}; attempt {attempts}, tried again until the panel answers");
+                self.waiting("PanelAway", &message);
+                self.say(ConditionKind::PanelReachable, ConditionStatus::False, "PanelAway", message);
+                false
+            }
+        }
+    }
+
+    /// Both images; pulled side by side.
+    fn has_images(&mut self, intent: &Manifest, install: &InstallIntent) -> bool {
+        let Some(script) = &intent.spec.script else { return false };
+        let server = image_subject(intent, &install.token);
+        let installer = format!("{} {}", install.token, script.image);
+        let mut ready = true;
+        for (kind, subject) in [(JobKind::ServerImage, &server), (JobKind::InstallerImage, &installer)] {
+            match self.need(kind, subject) {
+                Ok(()) => {}
+                Err(None) => {
+                    self.say(ConditionKind::ImageReady, ConditionStatus::False, "Pulling", "waiting for images".into());
+                    self.waiting("Pulling", "waiting for images");
+                    ready = false;
+                }
+                Err(Some((fatal, attempts, message))) if fatal || attempts >= IMAGE_ATTEMPTS => {
+                    self.plan.steps.clear();
+                    self.say(ConditionKind::ImageReady, ConditionStatus::False, "ImagePullFailed", message.clone());
+                    self.fail(install, "ImagePullFailed", message);
+                    return false;
+                }
+                Err(Some((_, attempts, message))) => {
+                    let message = format!("{message}; attempt {attempts}, tried again");
+                    self.say(ConditionKind::ImageReady, ConditionStatus::False, "ImagePullBackOff", message.clone());
+                    self.waiting("ImagePullBackOff", &message);
+                    ready = false;
+                }
+            }
+        }
+        if ready {
+            self.say(ConditionKind::ImageReady, ConditionStatus::True, "Ready", "both images are there".into());
+        }
+        ready
+    }
+
+    /// The server's container is made before its files, so that a server that cannot be made is noticed now.
+    fn has_server_container(&mut self, install: &InstallIntent) -> bool {
+        if self.observed.server.is_some() {
+            return true;
+        }
+        let token = format!("install:{}", install.token);
+        match self.failed("CreateServer", &token) {
+            Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
+                self.say(ConditionKind::ContainerReady, ConditionStatus::False, "Refused", message.clone());
+                self.fail(install, "ContainerRefused", message);
+            }
+            _ if self.held_back("CreateServer", &token) => {}
+            _ => self.step(Step::CreateServer { token }),
+        }
+        false
+    }
+
+    fn follow_installer(&mut self, intent: &Manifest, install: &InstallIntent, installer: &ContainerFacts) {
+        let limit = install.timeout.map(|span| span.0).filter(|span| !span.is_zero()).or(self.policy.install_timeout);
+        match installer.state {
+            ContainerState::Created => self.start_installer(intent, install, installer),
+            ContainerState::Running => {
+                self.waiting("Running", "the install script is running");
+                self.job(JobKind::InstallLog, &installer.id, true);
+                let Some(deadline) = limit.and_then(|limit| installer.started_at.map(|at| at + limit)) else { return };
+                let killed = self.observed.stop.as_ref().filter(|stop| stop.container == installer.id);
+                let due = killed.and_then(|stop| stop.killed_at).map_or(deadline, |killed_at| killed_at + KILL_AGAIN);
+                if self.now < due {
+                    self.look_again_at(due);
+                } else if !self.held_back("Kill", &installer.id) {
+                    self.step(Step::Kill { container: installer.id.clone() });
+                }
+            }
+            ContainerState::Exited { code, .. } => self.harvest(install, installer, code, limit),
+        }
+    }
+
+    fn start_installer(&mut self, intent: &Manifest, install: &InstallIntent, installer: &ContainerFacts) {
+        match self.failed("StartInstaller", &installer.id) {
+            Some((_, true, message)) => {
+                self.fail(install, "ContainerRefused", message);
+                return;
+            }
+            _ if self.held_back("StartInstaller", &installer.id) => return,
+            _ => {}
+        }
+        if self.observed.script_ready.as_ref() != Some(&install.token) {
+            // Made by a daemon that died before the start: the folder may hold half a script.
+            if !self.has_script(intent, install) || !self.prepared() {
+                return;
+            }
+            self.step(Step::WriteScript { token: install.token.clone() });
+        }
+        self.step(Step::StartInstaller { container: installer.id.clone() });
+    }
+
+    /// The follower of a running script reads to the end by itself. Where none did, the rest is read now; a log that cannot be
+    /// had does not hold the result up for ever.
+    fn log_is_closed(&mut self, install: &InstallIntent, installer: &ContainerFacts) -> bool {
+        match self.observed.job(JobKind::InstallLog, &installer.id).map(|job| &job.state) {
+            Some(JobState::Done { .. }) => return true,
+            Some(JobState::Running) => {
+                let patience = installer.finished_at.unwrap_or(self.now) + FOLLOWER_PATIENCE;
+                if self.now < patience {
+                    self.look_again_at(patience);
+                    return false;
+                }
+            }
+            _ => {}
+        }
+        if self.held_back("CloseInstallLog", &installer.id) {
+            return false;
+        }
+        if self.failed("CloseInstallLog", &installer.id).is_none_or(|(attempts, ..)| attempts < CONTAINER_ATTEMPTS) {
+            self.step(Step::CloseInstallLog { container: installer.id.clone(), token: install.token.clone() });
+        }
+        true
+    }
+
+    /// The script has ended: its log is brought to its end, then the result is recorded.
+    fn harvest(&mut self, install: &InstallIntent, installer: &ContainerFacts, code: i64, limit: Option<Duration>) {
+        self.waiting("Harvesting", "the install script has ended");
+        if !self.log_is_closed(install, installer) {
+            return;
+        }
+        let ran = match (installer.started_at, installer.finished_at) {
+            (Some(started), Some(finished)) => finished.since(started),
+            _ => Duration::ZERO,
+        };
+        let (outcome, reason, message) = match limit {
+            Some(limit) if ran >= limit => {
+                let message = format!("the install script was ended after {} seconds, its time limit", limit.as_secs());
+                (InstallOutcome::Failed, "TimedOut", message)
+            }
+            _ if code != 0 && self.policy.fail_on_nonzero_exit => {
+                (InstallOutcome::Failed, "ScriptFailed", format!("the install script ended with status {code}"))
+            }
+            _ if code != 0 => {
+                let message = format!("the install script ended with status {code}, which decides nothing");
+                (InstallOutcome::Succeeded, "Completed", message)
+            }
+            _ => (InstallOutcome::Succeeded, "Completed", "the install script ran to its end".into()),
+        };
+        self.record_install(install, outcome, Some(code), reason, message);
+    }
+}

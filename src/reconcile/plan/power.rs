@@ -1,0 +1,159 @@
+//! Power of an installed server: up, down, or as it is.
+
+use super::{Planner, Progress, Wish, disk_limit, wish};
+use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ManagedBy, Manifest, Want};
+use crate::reconcile::observed::{JobKind, JobState};
+use crate::reconcile::step::Step;
+
+impl Planner<'_> {
+    pub(super) fn plan_power(&mut self, intent: &Manifest) {
+        self.plan.state = self.state_as_observed();
+        let wish = wish(intent, self.record);
+        self.say_disk(intent);
+        if self.lapses(wish.as_ref()) {
+            return;
+        }
+        let open = wish.filter(|wish| !self.record.power_closed(&wish.id));
+        match &self.observed.server {
+            Some(server) if server.running() => {
+                match self.demand(intent, server, open.as_ref()) {
+                    Some(demand) => {
+                        self.plan_stop(intent, server, &demand);
+                        self.close_refused(intent, open.as_ref());
+                    }
+                    None => self.plan_running(intent, server),
+                }
+            }
+            _ => match open {
+                Some(wish) if wish.want == Want::Up => self.plan_start(intent, &wish),
+                Some(wish) => {
+                    self.say_offline("Stopped", "the server is stopped, as wanted");
+                    self.close(&wish, "Stopped", "the server is stopped");
+                }
+                None => self.say_closed(),
+            },
+        }
+    }
+
+    /// A wish with a time limit that nothing was begun for is over when its time has come.
+    pub(super) fn lapses(&mut self, wish: Option<&Wish<'_>>) -> bool {
+        let Some(wish) = wish else { return false };
+        let begun = self.record.power.begun.as_ref() == Some(&wish.id);
+        let Some(expires_at) = wish.expires_at.filter(|_| !begun && !self.record.power_closed(&wish.id)) else {
+            return false;
+        };
+        if self.now >= expires_at {
+            self.close(wish, "Expired", "the wish could not begin within the time it was wanted for");
+            return true;
+        }
+        self.look_again_at(expires_at);
+        false
+    }
+
+    fn plan_running(&mut self, intent: &Manifest, server: &ContainerFacts) {
+        let started = self.started(server);
+        let (reason, message) =
+            if started { ("Running", "the server runs") } else { ("Starting", "waiting for the start-up to finish") };
+        self.say(ConditionKind::Running, ConditionStatus::True, reason, message.into());
+        let attached = self.observed.attached.as_ref() == Some(&server.id);
+        if !attached && !self.held_back("Attach", &server.id) {
+            self.step(Step::Attach { container: server.id.clone(), replay: !started });
+        }
+        let seen = self.observed.done_seen.as_ref() == Some(&server.id);
+        if seen && self.record.power.started.as_ref() != Some(&server.id) {
+            self.step(Step::RecordStarted { container: server.id.clone() });
+        }
+        self.plan_limits(server);
+        self.watch_disk(intent);
+    }
+
+    /// Changed limits are put in force at once; everything else waits for the next start.
+    fn plan_limits(&mut self, server: &ContainerFacts) {
+        let Some(wanted) = &self.observed.wanted else { return };
+        if server.limits_hash.as_ref() == Some(&wanted.limits_hash) {
+            let message = "the container has the limits it should have".to_string();
+            self.say(ConditionKind::ContainerReady, ConditionStatus::True, "Ready", message);
+            return;
+        }
+        if let Some((_, _, message)) = self.failed("UpdateLimits", &server.id) {
+            self.say(ConditionKind::ContainerReady, ConditionStatus::False, "LimitsRefused", message);
+        }
+        if !self.held_back("UpdateLimits", &server.id) {
+            self.step(Step::UpdateLimits { container: server.id.clone() });
+        }
+    }
+
+    /// Measures a running server's files as often as the node says.
+    fn watch_disk(&mut self, intent: &Manifest) {
+        let interval = self.policy.disk_check_interval;
+        if disk_limit(intent).is_none() || interval.is_zero() {
+            return;
+        }
+        if let Some(job) = self.observed.jobs.get(&JobKind::Usage)
+            && job.state == JobState::Running
+        {
+            return;
+        }
+        match self.observed.usage {
+            Some(usage) if self.now < usage.at + interval => self.look_again_at(usage.at + interval),
+            // A count that failed is due again at the next interval; its own retry time is sooner and not needed.
+            _ => match self.observed.job(JobKind::Usage, "watch") {
+                Some(job) if matches!(job.state, JobState::Failed { .. }) => {
+                    self.job(JobKind::Usage, "watch", true);
+                }
+                _ => self.step(Step::StartJob { job: JobKind::Usage, subject: "watch".into() }),
+            },
+        }
+    }
+
+    /// A wish that cannot be had (suspended, disk full) is over; the stop that is under way goes on without it.
+    fn close_refused(&mut self, intent: &Manifest, open: Option<&Wish<'_>>) {
+        let Some(wish) = open.filter(|wish| wish.want == Want::Up) else { return };
+        if intent.spec.suspended && intent.metadata.managed_by == ManagedBy::Panel {
+            self.close(wish, "Suspended", "the server is suspended");
+        } else if self.over_disk_limit(intent) {
+            self.close(wish, "DiskLimitExceeded", "the server's files outgrew the disk limit; delete some and start it again");
+        }
+    }
+
+    pub(super) fn close(&mut self, wish: &Wish<'_>, reason: &'static str, message: &str) {
+        self.step(Step::ClosePower { power: wish.id.clone(), reason, message: message.into() });
+    }
+
+    pub(super) fn over_disk_limit(&self, intent: &Manifest) -> bool {
+        match (disk_limit(intent), self.observed.usage) {
+            (Some(limit), Some(usage)) => usage.bytes > limit && !self.policy.disk_check_interval.is_zero(),
+            _ => false,
+        }
+    }
+
+    pub(super) fn say_offline(&mut self, reason: &str, message: &str) {
+        self.say(ConditionKind::Running, ConditionStatus::False, reason, message.into());
+    }
+
+    fn say_closed(&mut self) {
+        match &self.record.power.closed {
+            Some(closed) => self.say_offline(&closed.reason, &closed.message),
+            None => self.say_offline("NotWanted", "nobody has asked for the server to run"),
+        }
+    }
+
+    fn say_disk(&mut self, intent: &Manifest) {
+        let (Some(limit), Some(usage)) = (disk_limit(intent), self.observed.usage) else { return };
+        let message = format!("{} of {} MiB used", usage.bytes.div_ceil(1024 * 1024), limit / (1024 * 1024));
+        if usage.bytes > limit {
+            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::False, "Exceeded", message);
+        } else {
+            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::True, "Within", message);
+        }
+    }
+
+    /// Waits for a job that a start or an installation needs; `Err` says that there is nothing more to do now.
+    pub(super) fn need(&mut self, kind: JobKind, subject: &str) -> Result<(), Option<(bool, u32, String)>> {
+        match self.job(kind, subject, true) {
+            Progress::Ready => Ok(()),
+            Progress::Waiting => Err(None),
+            Progress::Failed { fatal, attempts, message } => Err(Some((fatal, attempts, message))),
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Starting a server: crash handling first, then everything that must be so before the container runs.
+//!
+//! ```text
+//! (crash judged) → sync with the panel → disk limit → folders → image, permissions → container → start
+//! ```
+
+use super::{Planner, Progress, Wish, disk_limit};
+use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ContainerState, ManagedBy, Manifest, PowerState};
+use crate::reconcile::observed::{JobKind, JobState};
+use crate::reconcile::step::Step;
+
+impl Planner<'_> {
+    pub(super) fn plan_start(&mut self, intent: &Manifest, wish: &Wish<'_>) {
+        if self.judges_crash(intent, wish) {
+            return;
+        }
+        if intent.spec.suspended {
+            self.say_offline("Suspended", "the server is suspended and does not start");
+            if intent.metadata.managed_by == ManagedBy::Panel {
+                self.close(wish, "Suspended", "the server is suspended");
+            }
+            return;
+        }
+        if wish.install.is_some() && self.report_comes_first(intent) {
+            self.say_offline("Reporting", "the panel hears of the installation before the server starts");
+            return;
+        }
+        if wish.expires_at.is_some() && self.record.power.begun.as_ref() != Some(&wish.id) {
+            self.step(Step::RecordBegun { power: wish.id.clone() });
+        }
+        let key = self.start_key(wish);
+        if !self.synced(intent, wish, &key) || !self.fits_on_disk(intent, wish, &key) {
+            return;
+        }
+        if !self.observed.prepared && !self.held_back("Prepare", "") {
+            self.step(Step::Prepare);
+            self.plan.state = self.starting(intent, wish, &key);
+            return;
+        }
+        self.plan.state = self.starting(intent, wish, &key);
+        if self.has_image_and_permissions(intent, &key) {
+            self.plan_container(wish);
+        }
+    }
+
+    /// A container that served this wish has ended by itself: decide once what follows.
+    fn judges_crash(&mut self, intent: &Manifest, wish: &Wish<'_>) -> bool {
+        let Some(server) = &self.observed.server else { return false };
+        let ContainerState::Exited { code, oom_killed } = server.state else { return false };
+        let judged = self.record.crashes.iter().any(|crash| crash.container == server.id);
+        let watched = self.observed.seen_running.as_ref() == Some(&server.id);
+        let stopped = self.observed.stop.as_ref().is_some_and(|stop| stop.container == server.id);
+        // What ended while nobody watched (the host went down, the daemon was away) is started again.
+        if self.serving(server) != Some(&wish.id) || judged || !watched || stopped {
+            return false;
+        }
+        let (restart, reason, message) = self.crash_verdict(intent, code, oom_killed);
+        self.say_offline(reason, &message);
+        if reason == "Exited" {
+            self.close(wish, reason, &message);
+        } else {
+            self.step(Step::RecordCrash {
+                container: server.id.clone(),
+                exit_code: code,
+                oom_killed,
+                restart,
+                power: wish.id.clone(),
+                reason,
+                message,
+            });
+        }
+        true
+    }
+
+    /// Source: lifecycle, "Crash handling".
+    fn crash_verdict(&self, intent: &Manifest, code: i64, oom_killed: bool) -> (bool, &'static str, String) {
+        let how = if oom_killed { "was killed for want of memory".into() } else { format!("ended with exit code {code}") };
+        if !intent.spec.settings.crash_detection_enabled.unwrap_or(self.policy.crash_detection) {
+            return (false, "CrashDetectionDisabled", format!("the server {how}, and crash detection is off"));
+        }
+        if code == 0 && !oom_killed && !self.policy.clean_exit_is_crash {
+            return (false, "Exited", "the server ended by itself with exit code 0".into());
+        }
+        let timeout = self.policy.crash_timeout;
+        let last = self.record.crashes.iter().rev().find(|crash| crash.restarted);
+        if let Some(last) = last
+            && !timeout.is_zero()
+            && self.now.since(last.at) < timeout
+        {
+            let message = format!(
+                "the server {how}, less than {} seconds after the crash before; start it again by hand",
+                timeout.as_secs()
+            );
+            return (false, "CrashLoop", message);
+        }
+        (true, "Crashed", format!("the server {how}; it is started again"))
+    }
+
+    /// The panel hears how an installation ended before it hears that the server starts, if it listens.
+    fn report_comes_first(&self, intent: &Manifest) -> bool {
+        let telling = self.policy.panel && intent.metadata.managed_by == ManagedBy::Panel;
+        let Some(done) = self.record.install.done.as_ref().filter(|done| telling && !done.reported) else {
+            return false;
+        };
+        let subject = format!("install:{}", done.token);
+        match self.observed.job(JobKind::Report, &subject) {
+            Some(job) => job.state == JobState::Running && job.attempts <= 1,
+            None => true,
+        }
+    }
+
+    /// Names one attempt to start: a new wish or a crash makes a new one, which asks the panel and the registry again.
+    fn start_key(&self, wish: &Wish<'_>) -> String {
+        match self.record.crashes.last() {
+            Some(crash) => format!("{}#{}", wish.id, crash.at.as_millis()),
+            None => wish.id.clone(),
+        }
+    }
+
+    /// The panel's word before each start; its silence does not hold the start up, its refusal does.
+    fn synced(&mut self, intent: &Manifest, wish: &Wish<'_>, key: &str) -> bool {
+        if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
+            return true;
+        }
+        if self.record.synced_for.as_deref() == Some(key) {
+            return true;
+        }
+        match self.job(JobKind::Sync, key, false) {
+            Progress::Ready => true,
+            Progress::Waiting => {
+                self.say_offline("Syncing", "asking the panel for the newest configuration");
+                false
+            }
+            Progress::Failed { fatal: true, message, .. } => {
+                self.say_offline("PanelRefused", &message);
+                self.close(wish, "PanelRefused", &message);
+                false
+            }
+            Progress::Failed { message, .. } => {
+                let age = match self.record.synced_at {
+                    Some(at) => format!("the configuration of {at} is used"),
+                    None => "the configuration on disk is used".into(),
+                };
+                let message = format!("{message}; {age}");
+                self.say(ConditionKind::PanelReachable, ConditionStatus::False, "SpecStale", message);
+                true
+            }
+        }
+    }
+
+    fn fits_on_disk(&mut self, intent: &Manifest, wish: &Wish<'_>, key: &str) -> bool {
+        if disk_limit(intent).is_none() || self.policy.disk_check_interval.is_zero() {
+            return true;
+        }
+        match self.need(JobKind::Usage, key) {
+            Ok(()) if self.over_disk_limit(intent) => {
+                let message = "the server's files are larger than its disk limit; delete some and start it again";
+                self.say_offline("DiskLimitExceeded", message);
+                self.close(wish, "DiskLimitExceeded", message);
+                false
+            }
+            Ok(()) => true,
+            Err(None) => {
+                self.say_offline("CheckingDisk", "counting the bytes of the server's files");
+                false
+            }
+            Err(Some((_, _, message))) => {
+                self.say(ConditionKind::DiskWithinLimit, ConditionStatus::Unknown, "CannotCount", message);
+                true
+            }
+        }
+    }
+
+    /// The state word of a start under way. One that has failed before is tried again without telling everybody each
+    /// time: it shows when the container runs.
+    fn starting(&self, intent: &Manifest, wish: &Wish<'_>, key: &str) -> PowerState {
+        let image = self.observed.job(JobKind::ServerImage, &image_subject(intent, key));
+        let image_failed = image.is_some_and(|job| job.attempts > 1 || matches!(job.state, JobState::Failed { .. }));
+        let step_failed = self.observed.failure.as_ref().is_some_and(|failure| {
+            failure.subject == wish.id || matches!(failure.step, "Prepare" | "RemoveServer" | "StartServer")
+        });
+        if image_failed || step_failed { PowerState::Offline } else { PowerState::Starting }
+    }
+
+    fn has_image_and_permissions(&mut self, intent: &Manifest, key: &str) -> bool {
+        let image = self.has_server_image(intent, key);
+        if !self.policy.fix_permissions {
+            return image;
+        }
+        match self.need(JobKind::Permissions, key) {
+            Ok(()) => image,
+            Err(None) => {
+                self.say_offline("FixingPermissions", "giving the server's files to their user");
+                false
+            }
+            Err(Some((_, _, message))) => {
+                self.say_offline("PermissionsFailed", &message);
+                self.plan.state = PowerState::Offline;
+                false
+            }
+        }
+    }
+
+    /// Whether the server's image is there; says so where it is not.
+    pub(super) fn has_server_image(&mut self, intent: &Manifest, key: &str) -> bool {
+        let image = &intent.spec.settings.container.image;
+        match self.need(JobKind::ServerImage, &image_subject(intent, key)) {
+            Ok(()) => {
+                self.say(ConditionKind::ImageReady, ConditionStatus::True, "Ready", format!("{image} is there"));
+                true
+            }
+            Err(None) => {
+                let message = format!("{image} is being pulled");
+                self.say(ConditionKind::ImageReady, ConditionStatus::False, "Pulling", message);
+                self.say_offline("Pulling", "waiting for the image");
+                false
+            }
+            Err(Some((fatal, attempts, message))) => {
+                let (reason, message) = match fatal {
+                    true => ("InvalidImage", message),
+                    false => ("ImagePullBackOff", format!("{message}; attempt {attempts}, tried again")),
+                };
+                self.say(ConditionKind::ImageReady, ConditionStatus::False, reason, message.clone());
+                self.say_offline(reason, &message);
+                false
+            }
+        }
+    }
+
+    fn plan_container(&mut self, wish: &Wish<'_>) {
+        let Some(wanted) = &self.observed.wanted else { return };
+        let usable = |server: &&ContainerFacts| {
+            server.fresh()
+                && server.spec_hash.as_ref() == Some(&wanted.spec_hash)
+                && server.limits_hash.as_ref() == Some(&wanted.limits_hash)
+        };
+        match &self.observed.server {
+            None => {
+                self.say_container("CreateServer", &wish.id);
+                if !self.held_back("CreateServer", &wish.id) {
+                    self.step(Step::CreateServer { token: wish.id.clone() });
+                }
+            }
+            Some(server) if usable(&server) => {
+                self.say_container("StartServer", &wish.id);
+                if self.held_back("StartServer", &wish.id) {
+                    return;
+                }
+                if self.serving(server) != Some(&wish.id) {
+                    self.step(Step::Assign { container: server.id.clone(), power: wish.id.clone() });
+                }
+                self.step(Step::StartServer { container: server.id.clone(), power: wish.id.clone() });
+            }
+            Some(server) => {
+                self.say_container("RemoveServer", &server.id);
+                if !self.held_back("RemoveServer", &server.id) {
+                    self.step(Step::RemoveServer { container: server.id.clone() });
+                }
+            }
+        }
+    }
+
+    /// Says what stands in the way of the container, if this step has failed before.
+    pub(super) fn say_container(&mut self, step: &'static str, subject: &str) {
+        match self.failed(step, subject) {
+            Some((attempts, _, message)) => {
+                self.plan.state = PowerState::Offline;
+                let message = format!("{message}; attempt {attempts}, tried again");
+                self.say(ConditionKind::ContainerReady, ConditionStatus::False, "Refused", message.clone());
+                self.say_offline("ContainerRefused", &message);
+            }
+            None => self.say_offline("Starting", "the container is being made and started"),
+        }
+    }
+}
+
+/// An image job is for one attempt and one image: another image is another job.
+pub(super) fn image_subject(intent: &Manifest, key: &str) -> String {
+    format!("{key} {}", intent.spec.settings.container.image)
+}

@@ -1,0 +1,101 @@
+//! Bringing a running server down: what asks for it, how, and until when.
+
+use std::time::Duration;
+
+use super::{Planner, Wish};
+use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, How, Manifest, PowerState, Want};
+use crate::reconcile::step::{Step, StopMethod};
+
+/// A stop that has this long may use it; then SIGKILL follows.
+pub const GRACE: Duration = Duration::from_secs(600);
+/// The same for a stop by signal.
+pub const SIGNAL_GRACE: Duration = Duration::from_secs(10);
+/// The same where a suspension or the disk limit asks for it.
+pub const FORCED_GRACE: Duration = Duration::from_secs(60);
+/// The same where an installation asks for it.
+pub const INSTALL_GRACE: Duration = Duration::from_secs(10);
+/// SIGKILL is sent again after this, if the container still runs.
+pub const KILL_AGAIN: Duration = Duration::from_secs(10);
+
+/// Why and how fast a running server must come down.
+pub(super) struct Demand {
+    kill: bool,
+    cap: Duration,
+    reason: &'static str,
+}
+
+impl Demand {
+    pub(super) fn installation() -> Self {
+        Self { kill: false, cap: INSTALL_GRACE, reason: "Installing" }
+    }
+}
+
+impl Planner<'_> {
+    /// What asks for the end of a running server, if anything does.
+    pub(super) fn demand(&self, intent: &Manifest, server: &ContainerFacts, wish: Option<&Wish<'_>>) -> Option<Demand> {
+        let demand = |kill, cap, reason| Some(Demand { kill, cap, reason });
+        let open = wish.filter(|wish| !self.record.power_closed(&wish.id));
+        let killing = open.is_some_and(|wish| wish.how == How::Kill && (wish.want == Want::Down || self.serving(server) != Some(&wish.id)));
+        if intent.spec.suspended {
+            return demand(killing, FORCED_GRACE, "Suspended");
+        }
+        if self.over_disk_limit(intent) {
+            return demand(killing, FORCED_GRACE, "DiskLimitExceeded");
+        }
+        if let Some(wish) = open {
+            if wish.want == Want::Down {
+                return demand(killing, GRACE, "StopRequested");
+            }
+            if self.serving(server) != Some(&wish.id) {
+                return demand(killing, GRACE, "RestartRequested");
+            }
+        }
+        // A stop that was sent is brought to its end, also when its wish has lapsed.
+        self.observed.stopping().and_then(|_| demand(false, GRACE, "StopRequested"))
+    }
+
+    pub(super) fn plan_stop(&mut self, intent: &Manifest, server: &ContainerFacts, demand: &Demand) {
+        self.plan.state = PowerState::Stopping;
+        let message = "the server is being stopped".to_string();
+        self.say(ConditionKind::Running, ConditionStatus::False, demand.reason, message);
+        let Some(stop) = self.observed.stopping() else {
+            if !self.held_back("Stop", &server.id) {
+                let (method, grace) = method(intent, demand.kill);
+                let grace = grace.min(demand.cap);
+                self.step(Step::Stop { container: server.id.clone(), method, grace });
+            }
+            return;
+        };
+        let deadline = stop.deadline.min(stop.sent_at + demand.cap);
+        let due = match stop.killed_at {
+            Some(killed_at) => killed_at + KILL_AGAIN,
+            None if demand.kill => self.now,
+            None => deadline,
+        };
+        if self.now >= due {
+            if !self.held_back("Kill", &server.id) {
+                self.step(Step::Kill { container: server.id.clone() });
+            }
+        } else {
+            self.look_again_at(due);
+        }
+    }
+}
+
+/// How the egg wants its server stopped. Source: lifecycle, "Stop by type".
+fn method(intent: &Manifest, kill: bool) -> (StopMethod, Duration) {
+    if kill {
+        return (StopMethod::Kill, KILL_AGAIN);
+    }
+    let stop = &intent.spec.process.stop;
+    match stop.kind.as_str() {
+        "command" if !stop.value.is_empty() => (StopMethod::Command(stop.value.clone()), GRACE),
+        "signal" | "" => match stop.value.to_ascii_uppercase().as_str() {
+            "SIGABRT" => (StopMethod::Signal("SIGABRT"), SIGNAL_GRACE),
+            "SIGINT" | "C" => (StopMethod::Signal("SIGINT"), SIGNAL_GRACE),
+            "SIGTERM" => (StopMethod::Signal("SIGTERM"), SIGNAL_GRACE),
+            _ => (StopMethod::Kill, KILL_AGAIN),
+        },
+        _ => (StopMethod::Native, GRACE),
+    }
+}

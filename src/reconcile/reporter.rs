@@ -1,0 +1,116 @@
+//! Telling the panel: results of installations from the outbox, then container states in order.
+//!
+//! While the panel answers it is told every state; while it does not, only the latest one is kept. A refusal (4xx) is an
+//! answer: the fact is dropped, since saying it again would change nothing.
+
+use super::world::World;
+use crate::model::{InstallOutcome, PowerState, ServerId};
+use crate::panel::outbox::Fact;
+use crate::panel::{Panel, PanelError};
+
+/// Notes a state that people see now. `first` is the first one since the daemon started.
+pub fn note(world: &World, id: ServerId, told: Option<PowerState>, before: PowerState, now: PowerState, first: bool) {
+    world.with_live(id, |live| {
+        if before == now {
+            // What the panel was told by an earlier life of the daemon may have been lost on its way.
+            let quiet = now == PowerState::Offline && matches!(told, None | Some(PowerState::Offline));
+            if first && !quiet {
+                live.untold.push_back(now);
+            }
+            return;
+        }
+        if now == PowerState::Starting && before != PowerState::Offline {
+            live.untold.push_back(PowerState::Offline);
+        }
+        live.untold.push_back(now);
+        // A panel that is away for a day must not fill the memory.
+        while live.untold.len() > 32 {
+            live.untold.pop_front();
+        }
+    });
+}
+
+/// Tells the panel what it does not know about one server.
+///
+/// # Errors
+/// The first call that failed and is worth another try.
+pub async fn report(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), PanelError> {
+    report_install(world, panel, id).await?;
+    report_states(world, panel, id).await
+}
+
+async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), PanelError> {
+    let Some(snapshot) = world.store.get(id) else { return Ok(()) };
+    let Some(done) = snapshot.record.install.done.clone().filter(|done| !done.reported) else { return Ok(()) };
+    let fact = Fact::InstallResult {
+        server: id,
+        token: done.token.clone(),
+        successful: done.outcome == InstallOutcome::Succeeded,
+        reinstall: done.reinstall,
+        at: done.at,
+    };
+    match panel.report_install(id, done.outcome == InstallOutcome::Succeeded, done.reinstall).await {
+        Ok(()) => {}
+        Err(error) if error.is_final() => {
+            world.store.event(id, world.clock.now(), "InstallReportRefused", &error.to_string());
+        }
+        Err(error) => return Err(error),
+    }
+    let outbox = world.outbox.clone();
+    let token = done.token;
+    let written = world
+        .store
+        .run(move |store| {
+            store.commit(id, |record| {
+                if let Some(done) = record.install.done.as_mut().filter(|done| done.token == token) {
+                    done.reported = true;
+                }
+            })?;
+            // After the record: a fact without one that waits for it is swept away at the next boot.
+            if let Err(error) = outbox.remove(&fact.key()) {
+                tracing::warn!(server.id = %id, "a reported fact stays in the outbox: {error}");
+            }
+            Ok::<_, crate::store::StoreError>(())
+        })
+        .await;
+    if let Err(error) = written {
+        // It will be reported once more, which the panel does not mind.
+        tracing::error!(server.id = %id, "the panel has the install result, but that cannot be written down: {error}");
+    }
+    Ok(())
+}
+
+async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), PanelError> {
+    let Some(snapshot) = world.store.get(id) else { return Ok(()) };
+    let mut told = snapshot.record.told;
+    let result = loop {
+        let Some(next) = world.with_live(id, |live| live.untold.front().copied()) else { break Ok(()) };
+        // Said again after a restart: then from offline, as a daemon that has just come up sees it.
+        let previous = told.filter(|told| *told != next).unwrap_or(PowerState::Offline);
+        match panel.report_state(id, previous, next).await {
+            Err(error) if !error.is_final() => {
+                world.with_live(id, |live| {
+                    if let Some(latest) = live.untold.pop_back() {
+                        live.untold.clear();
+                        live.untold.push_back(latest);
+                    }
+                });
+                break Err(error);
+            }
+            answer => {
+                if let Err(error) = answer {
+                    tracing::debug!(server.id = %id, "a state was refused: {error}");
+                }
+                told = Some(next);
+                world.with_live(id, |live| live.untold.pop_front());
+            }
+        }
+    };
+    if told != snapshot.record.told {
+        let written = world.store.run(move |store| store.commit(id, |record| record.told = told)).await;
+        if let Err(error) = written {
+            tracing::warn!(server.id = %id, "what the panel was told cannot be written down: {error}");
+        }
+    }
+    result
+}

@@ -1,0 +1,195 @@
+//! What a reconciler works with: handles on the store, the runtime, the panel, the servers' files and terminals, and the
+//! things that belong to the node as a whole (places for installations, pulls under way, the network).
+
+mod images;
+mod slots;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::live::Live;
+use super::observed::Policy;
+use crate::clock::Clock;
+use crate::config::{NodeConfig, PullPolicy};
+use crate::console::Console;
+use crate::files::Layout;
+use crate::model::ServerId;
+use crate::panel::Panel;
+use crate::panel::outbox::Outbox;
+use crate::retry::Jitter;
+use crate::runtime::{NetworkFacts, Runtime};
+use crate::store::Store;
+use crate::tasks::Tasks;
+
+pub use images::{ImageError, Images};
+pub use slots::InstallSlots;
+
+/// Has a server looked at.
+pub type Wake = Arc<dyn Fn(ServerId) + Send + Sync>;
+
+/// Everything a pass and its jobs work with.
+pub struct World {
+    /// Intent, facts, status.
+    pub store: Store,
+    /// Containers.
+    pub runtime: Arc<dyn Runtime>,
+    /// The panel, where there is one.
+    pub panel: Option<Arc<dyn Panel>>,
+    /// Facts that the panel does not have yet.
+    pub outbox: Arc<Outbox>,
+    /// Terminals of running servers.
+    pub console: Console,
+    /// Where a server's files are.
+    pub layout: Layout,
+    /// The node's configuration.
+    pub node: Arc<NodeConfig>,
+    /// What decisions need of it.
+    pub policy: Policy,
+    /// The time.
+    pub clock: Clock,
+    /// Spreads retries.
+    pub jitter: Jitter,
+    /// Who runs jobs.
+    pub tasks: Tasks,
+    /// Pulls under way.
+    pub images: Images,
+    /// Places for installations.
+    pub slots: InstallSlots,
+    /// The servers' network as it really is.
+    pub network: RwLock<NetworkFacts>,
+    /// Whether the kernel weighs block I/O.
+    pub block_io_weight: bool,
+    /// The kernel's release, for install logs.
+    pub kernel: String,
+    /// Has a server looked at again.
+    pub wake: Wake,
+    /// What is remembered of each server between passes.
+    lives: Mutex<BTreeMap<ServerId, Arc<Mutex<Live>>>>,
+}
+
+/// What a [`World`] is made from.
+pub struct Parts {
+    /// Intent, facts, status.
+    pub store: Store,
+    /// Containers.
+    pub runtime: Arc<dyn Runtime>,
+    /// The panel, where there is one.
+    pub panel: Option<Arc<dyn Panel>>,
+    /// Facts that the panel does not have yet.
+    pub outbox: Arc<Outbox>,
+    /// Terminals of running servers.
+    pub console: Console,
+    /// The node's configuration.
+    pub node: Arc<NodeConfig>,
+    /// The time.
+    pub clock: Clock,
+    /// Spreads retries.
+    pub jitter: Jitter,
+    /// Who runs jobs.
+    pub tasks: Tasks,
+    /// Whether the kernel weighs block I/O.
+    pub block_io_weight: bool,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Has a server looked at again.
+    pub wake: Wake,
+}
+
+impl World {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        let policy = policy(&parts.node, parts.panel.is_some());
+        Self {
+            images: Images::new(parts.runtime.clone(), parts.node.clone(), parts.tasks.clone()),
+            slots: InstallSlots::new(parts.node.reconcile.concurrent_installs),
+            layout: Layout::new(&parts.node),
+            network: RwLock::new(NetworkFacts::default()),
+            lives: Mutex::new(BTreeMap::new()),
+            policy,
+            store: parts.store,
+            runtime: parts.runtime,
+            panel: parts.panel,
+            outbox: parts.outbox,
+            console: parts.console,
+            node: parts.node,
+            clock: parts.clock,
+            jitter: parts.jitter,
+            tasks: parts.tasks,
+            block_io_weight: parts.block_io_weight,
+            kernel: parts.kernel,
+            wake: parts.wake,
+        }
+    }
+
+    /// What is remembered of a server between passes.
+    pub fn live(&self, id: ServerId) -> Arc<Mutex<Live>> {
+        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        lives.entry(id).or_default().clone()
+    }
+
+    /// Works on what is remembered of a server.
+    pub fn with_live<T>(&self, id: ServerId, work: impl FnOnce(&mut Live) -> T) -> T {
+        let live = self.live(id);
+        let mut live = live.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut live)
+    }
+
+    /// Forgets what is remembered of a server.
+    pub fn forget_live(&self, id: ServerId) {
+        self.lives.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// Works on what is remembered of every server.
+    pub fn for_each_live(&self, mut work: impl FnMut(ServerId, &mut Live)) {
+        let lives: Vec<_> = {
+            let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+            lives.iter().map(|(id, live)| (*id, live.clone())).collect()
+        };
+        for (id, live) in lives {
+            work(id, &mut live.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// The servers' network as it was last seen.
+    pub fn network(&self) -> NetworkFacts {
+        self.network.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what the servers' network is like.
+    pub fn set_network(&self, facts: NetworkFacts) {
+        *self.network.write().unwrap_or_else(PoisonError::into_inner) = facts;
+    }
+
+    /// The panel answers again: whatever waits for it is tried at once.
+    pub fn panel_recovered(&self) {
+        let now = self.clock.now();
+        let mut woken = Vec::new();
+        self.for_each_live(|id, live| {
+            if live.retry_panel_jobs_at(now) {
+                woken.push(id);
+            }
+        });
+        for id in woken {
+            (self.wake)(id);
+        }
+    }
+}
+
+/// What the planner needs of the node's configuration.
+pub fn policy(node: &NodeConfig, panel: bool) -> Policy {
+    Policy {
+        panel,
+        crash_detection: node.crash_detection.enabled,
+        clean_exit_is_crash: node.crash_detection.clean_exit_is_crash,
+        crash_timeout: node.crash_detection.timeout,
+        install_timeout: node.install.timeout,
+        fail_on_nonzero_exit: node.install.fail_on_nonzero_exit,
+        fix_permissions: node.check_permissions_on_boot,
+        disk_check_interval: node.disk_check_interval.unwrap_or_default(),
+    }
+}
+
+/// Whether an image has to be asked for at a registry before it is used.
+fn pulls_always(node: &NodeConfig) -> bool {
+    node.docker.pull_policy == PullPolicy::Always
+}

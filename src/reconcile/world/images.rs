@@ -1,0 +1,133 @@
+//! Having images: by policy, and one pull for all who want the same one at the same time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::pulls_always;
+use crate::config::{NodeConfig, PullPolicy};
+use crate::runtime::{RegistryAuth, Runtime, RuntimeError};
+use crate::tasks::Tasks;
+
+/// The longest pull.
+const PULL_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// Why an image is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ImageError {
+    /// Whether only another image reference helps.
+    pub fatal: bool,
+    /// The engine could not be asked.
+    pub outage: bool,
+    /// For people.
+    pub message: String,
+}
+
+type Outcome = Option<Result<(), ImageError>>;
+
+/// Pulls under way, by reference.
+pub struct Images {
+    runtime: Arc<dyn Runtime>,
+    node: Arc<NodeConfig>,
+    tasks: Tasks,
+    pulls: Arc<Mutex<BTreeMap<String, watch::Receiver<Outcome>>>>,
+}
+
+impl Images {
+    /// No pulls yet.
+    pub fn new(runtime: Arc<dyn Runtime>, node: Arc<NodeConfig>, tasks: Tasks) -> Self {
+        Self { runtime, node, tasks, pulls: Arc::default() }
+    }
+
+    /// Has an image there. `local` forbids to ask a registry.
+    ///
+    /// # Errors
+    /// When it is not there afterwards.
+    pub async fn ensure(&self, reference: &str, local: bool) -> Result<(), ImageError> {
+        if reference.is_empty() {
+            let message = "no image is named; set spec.settings.container.image".to_string();
+            return Err(ImageError { fatal: true, outage: false, message });
+        }
+        if local || !pulls_always(&self.node) {
+            if self.is_there(reference).await? {
+                return Ok(());
+            }
+            if local || self.node.docker.pull_policy == PullPolicy::Never {
+                let message = format!("the image {reference} is not on this host, and it is not to be pulled; load it with `docker load`");
+                return Err(ImageError { fatal: false, outage: false, message });
+            }
+        }
+        match self.pull(reference).await {
+            Err(error) if !error.outage && self.is_there(reference).await? => {
+                tracing::warn!(image = reference, "{error}; the image on this host is used");
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    async fn is_there(&self, reference: &str) -> Result<bool, ImageError> {
+        self.runtime.has_image(reference).await.map_err(|error| classify(&error))
+    }
+
+    /// Joins the pull of this reference, or begins it. The pull goes on when a caller gives up.
+    async fn pull(&self, reference: &str) -> Result<(), ImageError> {
+        let mut outcome = {
+            let mut pulls = self.pulls.lock().unwrap_or_else(PoisonError::into_inner);
+            match pulls.get(reference) {
+                Some(outcome) => outcome.clone(),
+                None => {
+                    let outcome = self.begin_pull(reference);
+                    pulls.insert(reference.to_owned(), outcome.clone());
+                    outcome
+                }
+            }
+        };
+        let ended = outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone());
+        let ended = ended.ok().flatten();
+        ended.unwrap_or_else(|| {
+            let message = format!("the pull of {reference} was given up, since the daemon is stopping");
+            Err(ImageError { fatal: false, outage: true, message })
+        })
+    }
+
+    fn begin_pull(&self, reference: &str) -> watch::Receiver<Outcome> {
+        let (sender, receiver) = watch::channel(None);
+        let (runtime, pulls) = (self.runtime.clone(), self.pulls.clone());
+        let credentials = self.node.docker.registries.credentials_for(reference);
+        let auth = credentials.map(|credentials| RegistryAuth {
+            username: credentials.username.clone(),
+            password: credentials.password.expose().to_owned(),
+        });
+        let name = reference.to_owned();
+        self.tasks.spawn(format!("pull {reference}"), async move {
+            let progress = |line: String| tracing::debug!(image = %name, "{line}");
+            let pull = tokio::time::timeout(PULL_LIMIT, runtime.pull(&name, auth, &progress)).await;
+            let result = match pull {
+                Ok(result) => result.map_err(|error| classify(&error)),
+                Err(_) => Err(ImageError {
+                    fatal: false,
+                    outage: false,
+                    message: format!("the pull of {name} took longer than {} minutes", PULL_LIMIT.as_secs() / 60),
+                }),
+            };
+            pulls.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            // Nobody waits any more: the result is found by the next one who asks.
+            let _ = sender.send(Some(result));
+        });
+        receiver
+    }
+}
+
+/// A reference that no registry can resolve is for a person; everything else may be better later.
+fn classify(error: &RuntimeError) -> ImageError {
+    let fatal = match error {
+        RuntimeError::Refused { status: 400, .. } => true,
+        RuntimeError::Refused { message, .. } => message.contains("invalid reference format"),
+        _ => false,
+    };
+    ImageError { fatal, outage: error.is_outage(), message: error.to_string() }
+}

@@ -1,0 +1,151 @@
+//! When to try again. The only module that knows the crate `backoff`.
+//!
+//! A delay follows from a policy, the number of failures in a row and a source of jitter; nobody keeps a timer object. The
+//! jitter has a seed, so that a simulation repeats itself.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use backoff::ExponentialBackoffBuilder;
+use backoff::backoff::Backoff;
+
+/// How delays grow.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Growth {
+    /// After the first failure.
+    pub initial: Duration,
+    /// Each further failure multiplies by this.
+    pub factor: f64,
+    /// Never longer than this.
+    pub cap: Duration,
+}
+
+/// Steps that failed: the engine is away, a disk is busy.
+pub const STEP: Growth = Growth { initial: Duration::from_millis(500), factor: 2.0, cap: Duration::from_secs(60) };
+/// What the panel must be told or asked.
+pub const PANEL: Growth = Growth { initial: Duration::from_millis(500), factor: 1.5, cap: Duration::from_secs(12) };
+/// Images that cannot be had.
+pub const IMAGE: Growth = Growth { initial: Duration::from_millis(500), factor: 3.0, cap: Duration::from_secs(300) };
+/// Long blocking work that failed.
+pub const FILES: Growth = Growth { initial: Duration::from_secs(1), factor: 2.0, cap: Duration::from_secs(300) };
+
+/// Spread of the jitter: a delay is between 1-SPREAD and 1+SPREAD of what it would be.
+const SPREAD: f64 = 0.25;
+/// Beyond this the cap is long reached.
+const MOST_STEPS: u32 = 40;
+
+/// A source of jitter.
+#[derive(Debug)]
+pub struct Jitter(AtomicU64);
+
+impl Jitter {
+    /// A source whose sequence follows from its seed.
+    pub fn seeded(seed: u64) -> Self {
+        Self(AtomicU64::new(seed))
+    }
+
+    /// A source for a running daemon.
+    pub fn random() -> Self {
+        Self::seeded(uuid::Uuid::new_v4().as_u64_pair().0)
+    }
+
+    /// A number in 0..1 (SplitMix64).
+    fn unit(&self) -> f64 {
+        let state = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// The delay after `failures` failures in a row (1 is the first).
+pub fn delay(growth: Growth, failures: u32, jitter: &Jitter) -> Duration {
+    let mut exponential = ExponentialBackoffBuilder::new()
+        .with_initial_interval(growth.initial)
+        .with_multiplier(growth.factor)
+        .with_max_interval(growth.cap)
+        .with_randomization_factor(0.0)
+        .with_max_elapsed_time(None)
+        .build();
+    let mut delay = growth.initial;
+    for _ in 0..failures.clamp(1, MOST_STEPS) {
+        delay = exponential.next_backoff().unwrap_or(growth.cap);
+    }
+    delay.mul_f64(1.0 + SPREAD * (2.0 * jitter.unit() - 1.0)).min(growth.cap)
+}
+
+/// Tries until it succeeds, fails finally, or `total` is over; for callers who are waiting. An attempt that is under way
+/// when the time is over is dropped.
+///
+/// # Errors
+/// The last attempt's error, or `None` if not even one attempt ended in time.
+pub async fn within<T, E, F>(
+    total: Duration,
+    growth: Growth,
+    jitter: &Jitter,
+    is_final: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, Option<E>>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let deadline = tokio::time::Instant::now() + total;
+    let mut last = None;
+    let mut failures = 0;
+    loop {
+        match tokio::time::timeout_at(deadline, attempt()).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) if is_final(&error) => return Err(Some(error)),
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => return Err(last),
+        }
+        failures += 1;
+        let pause = delay(growth, failures, jitter);
+        if tokio::time::Instant::now() + pause >= deadline {
+            return Err(last);
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_the_cap_and_repeat_with_the_seed() {
+        let delays = |seed| {
+            let jitter = Jitter::seeded(seed);
+            (1..20).map(|failures| delay(PANEL, failures, &jitter)).collect::<Vec<_>>()
+        };
+        assert_eq!(delays(7), delays(7));
+        assert_ne!(delays(7), delays(8));
+        let all = delays(7);
+        assert!(all[0] >= PANEL.initial.mul_f64(0.75) && all[0] <= PANEL.initial.mul_f64(1.25), "{all:?}");
+        assert!(all.iter().all(|delay| *delay <= PANEL.cap));
+        assert!(all[18] >= PANEL.cap.mul_f64(0.74), "{all:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retries_end_with_the_time() {
+        let mut attempts = 0;
+        let started = tokio::time::Instant::now();
+        let result: Result<(), _> =
+            within(Duration::from_secs(8), PANEL, &Jitter::seeded(1), |_: &u8| false, || {
+                attempts += 1;
+                async { Err(1) }
+            })
+            .await;
+        assert_eq!(result, Err(Some(1)));
+        assert!(attempts > 3);
+        assert!(started.elapsed() <= Duration::from_secs(8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_final_error_ends_them_at_once() {
+        let result: Result<(), _> =
+            within(Duration::from_secs(8), PANEL, &Jitter::seeded(1), |error| *error == 4, || async { Err(4) }).await;
+        assert_eq!(result, Err(Some(4)));
+    }
+}

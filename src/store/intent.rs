@@ -1,0 +1,217 @@
+//! The files of intent of one server: read, laid over each other, validated, edited.
+//!
+//! `config.yml` is a whole manifest; `override.yml` has the same shape with everything optional and wins. Both
+//! are a person's files as much as ours.
+
+use std::io;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::fingerprint::FileFingerprint;
+use super::{CONFIG_FILE, OVERRIDE_FILE, Sources, SpecProblem};
+use crate::model::{ManagedBy, Manifest, ServerId};
+use crate::yaml::{self, YamlError};
+
+/// The largest file of intent that is read, bytes.
+pub const MAX_FILE: u64 = 1024 * 1024;
+
+/// What the two files said when they were read together.
+pub struct Files {
+    id: ServerId,
+    config: io::Result<(String, FileFingerprint)>,
+    overlay: io::Result<(String, FileFingerprint)>,
+}
+
+/// Reads both files.
+pub fn read(folder: &Path, id: ServerId) -> Files {
+    Files { id, config: read_file(&folder.join(CONFIG_FILE)), overlay: read_file(&folder.join(OVERRIDE_FILE)) }
+}
+
+fn read_file(path: &Path) -> io::Result<(String, FileFingerprint)> {
+    // Taken before the text: a change in between leaves a fingerprint that no longer fits, and so is read again.
+    let fingerprint = FileFingerprint::of(path)?;
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    if metadata.len() > MAX_FILE {
+        let text = format!("{} bytes, and at most {MAX_FILE} are read; is this the right file?", metadata.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok((std::fs::read_to_string(path)?, fingerprint))
+}
+
+impl Files {
+    pub(super) fn sources(&self) -> Sources {
+        Sources {
+            config: self.config.as_ref().ok().map(|(_, fingerprint)| *fingerprint),
+            overlay: self.overlay.as_ref().ok().map(|(_, fingerprint)| *fingerprint),
+        }
+    }
+
+    /// `config.yml` alone: its text and what it means.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn base(&self) -> Result<(String, Manifest), SpecProblem> {
+        let (text, _) = self.config.as_ref().map_err(|error| unreadable(CONFIG_FILE, error))?;
+        let manifest: Manifest = yaml::parse(text).map_err(|error| invalid(CONFIG_FILE, error))?;
+        validate(&manifest, self.id)?;
+        Ok((text.clone(), manifest))
+    }
+
+    /// Both files together: the intent that they mean.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn effective(&self) -> Result<Manifest, SpecProblem> {
+        let (text, manifest) = self.base()?;
+        let overlay = match &self.overlay {
+            Ok((overlay, _)) => overlay,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(manifest),
+            Err(error) => return Err(unreadable(OVERRIDE_FILE, error)),
+        };
+        let over = yaml::parse_value(overlay).map_err(|error| invalid(OVERRIDE_FILE, error))?;
+        if over.is_null() {
+            return Ok(manifest);
+        }
+        let mut value = yaml::parse_value(&text).map_err(|error| invalid(CONFIG_FILE, error))?;
+        lay_over(&mut value, over);
+        // Through text once more, for the same wording (and nearest-key help) as a broken `config.yml` gets.
+        let merged = yaml::to_string(&value).map_err(|error| invalid(OVERRIDE_FILE, error))?;
+        let manifest: Manifest = yaml::parse(&merged).map_err(|mut error| {
+            // Lines of the merged text mean nothing to anybody.
+            (error.line, error.column) = (None, None);
+            invalid(OVERRIDE_FILE, error)
+        })?;
+        validate(&manifest, self.id)?;
+        Ok(manifest)
+    }
+
+    /// What is wrong with the files, if anything is.
+    pub fn problem(&self) -> Option<SpecProblem> {
+        self.effective().err()
+    }
+}
+
+fn unreadable(file: &str, error: &io::Error) -> SpecProblem {
+    if error.kind() == io::ErrorKind::NotFound {
+        return SpecProblem {
+            reason: "SpecMissing",
+            message: format!(
+                "{file} has vanished; the last good intent stays in force and nothing is deleted. Put the file back, or run `alula delete` to delete the server"
+            ),
+        };
+    }
+    SpecProblem { reason: "SpecInvalid", message: format!("{file} cannot be read: {error}") }
+}
+
+fn invalid(file: &str, error: YamlError) -> SpecProblem {
+    SpecProblem { reason: "SpecInvalid", message: format!("{file}: {error}") }
+}
+
+/// Maps merge, everything else replaces.
+fn lay_over(base: &mut Value, over: Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                lay_over(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
+
+/// What the shapes cannot say.
+///
+/// # Errors
+/// The first thing that is wrong, with the key and what to write instead.
+pub fn validate(manifest: &Manifest, folder: ServerId) -> Result<(), SpecProblem> {
+    let wrong = |message: String| Err(SpecProblem { reason: "SpecInvalid", message });
+    let uuid = manifest.metadata.uuid;
+    if uuid != folder {
+        return wrong(format!(
+            "metadata.uuid is {uuid}, but the folder is named {folder}; they must be the same: correct the uuid, or move the file to servers/{uuid}/config.yml"
+        ));
+    }
+    let spec = &manifest.spec;
+    if let Some(install) = &spec.install {
+        if install.token.is_empty() {
+            return wrong("spec.install.token is empty; write any text, and another one to install again".into());
+        }
+        let no_script = spec.script.is_none() && manifest.metadata.managed_by == ManagedBy::File;
+        if no_script && !install.skip_scripts && !spec.settings.skip_egg_scripts {
+            return wrong(
+                "spec.install is there, but no spec.script to run; add the script, or set spec.install.skipScripts: true"
+                    .into(),
+            );
+        }
+    }
+    if let Some(mounts) = &spec.settings.mounts {
+        for mount in mounts {
+            if !mount.source.starts_with('/') || !mount.target.starts_with('/') {
+                return wrong(format!(
+                    "spec.settings.mounts: {} → {} is not absolute; write full paths",
+                    mount.source, mount.target
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The text of a manifest that no person has written yet.
+///
+/// # Errors
+/// Never for values that JSON can express.
+pub fn render(manifest: &Manifest) -> Result<String, YamlError> {
+    let head = match manifest.metadata.managed_by {
+        ManagedBy::Panel => {
+            "# Written by alula from what the panel says. Changes that shall outlast the panel's next\n# word belong in override.yml beside this file.\n"
+        }
+        ManagedBy::File => "",
+    };
+    Ok(format!("{head}{}", yaml::to_string(manifest)?))
+}
+
+/// The text with the difference between two manifests worked into it; everything else keeps its bytes.
+///
+/// # Errors
+/// When the text cannot be edited so that it means `after`.
+pub fn edit(text: &str, before: &Manifest, after: &Manifest) -> Result<String, YamlError> {
+    let mut value = yaml::parse_value(text)?;
+    let (before, after) = (to_json(before), to_json(after));
+    apply_difference(&mut value, &before, &after);
+    yaml::edit::merge(text, &value)
+}
+
+fn to_json(manifest: &Manifest) -> Value {
+    serde_json::to_value(manifest).unwrap_or_default()
+}
+
+/// Repeats on `raw`, which leaves out defaults, what changed between two values that have them all.
+fn apply_difference(raw: &mut Value, before: &Value, after: &Value) {
+    let (Value::Object(before), Value::Object(after)) = (before, after) else {
+        *raw = after.clone();
+        return;
+    };
+    if !raw.is_object() {
+        *raw = Value::Object(serde_json::Map::new());
+    }
+    let Value::Object(raw) = raw else { return };
+    for key in before.keys() {
+        if !after.contains_key(key) {
+            raw.shift_remove(key);
+        }
+    }
+    for (key, new) in after {
+        match before.get(key) {
+            Some(old) if old == new => {}
+            Some(old) => apply_difference(raw.entry(key.clone()).or_insert(Value::Null), old, new),
+            None => {
+                raw.insert(key.clone(), new.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,509 @@
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use notify::{RecursiveMode, Watcher};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::signals::Handler;
+use super::*;
+
+/// Longer than a busy machine pauses a test between two writes.
+const TEST_QUIET: Duration = Duration::from_millis(250);
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A state folder with the servers `a` and `fence`, and a running watch.
+struct Scene {
+    root: TempDir,
+    events: mpsc::Receiver<WatchEvent>,
+    task: JoinHandle<()>,
+    fences: usize,
+}
+
+fn timing(quiet: Duration) -> Timing {
+    Timing {
+        quiet,
+        longest: Duration::from_secs(2),
+        polling: Duration::from_millis(50),
+        safety: Duration::from_secs(3600),
+        backoff: (Duration::from_millis(10), Duration::from_millis(100)),
+    }
+}
+
+impl Scene {
+    async fn new() -> Self {
+        Self::with(Arc::new(folders::connect), timing(TEST_QUIET)).await
+    }
+
+    async fn with(connect: Arc<Connect>, timing: Timing) -> Self {
+        let root = TempDir::new().unwrap();
+        for name in ["a", "fence"] {
+            fs::create_dir_all(root.path().join("servers").join(name)).unwrap();
+        }
+        let (watch, mut events) = ServersWatch::with(&root.path().join("servers"), connect, timing);
+        let task = tokio::spawn(watch.run());
+        assert_eq!(
+            next(&mut events).await,
+            WatchEvent::Rescan,
+            "the first event"
+        );
+        Self {
+            root,
+            events,
+            task,
+            fences: 0,
+        }
+    }
+
+    fn server(&self, name: &str) -> PathBuf {
+        self.root.path().join("servers").join(name)
+    }
+
+    /// What has been told, up to a change that is made after everything else.
+    async fn told(&mut self) -> Vec<WatchEvent> {
+        self.fences += 1;
+        fs::write(
+            self.server("fence").join("config.yml"),
+            self.fences.to_string(),
+        )
+        .unwrap();
+        let mut told = Vec::new();
+        loop {
+            let event = next(&mut self.events).await;
+            if event == WatchEvent::Changed("fence".into()) {
+                return told;
+            }
+            told.push(event);
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn next(events: &mut mpsc::Receiver<WatchEvent>) -> WatchEvent {
+    let event = tokio::time::timeout(PATIENCE, events.recv()).await;
+    event.expect("an event in time").expect("a running watch")
+}
+
+fn changed(name: &str) -> WatchEvent {
+    WatchEvent::Changed(name.into())
+}
+
+#[tokio::test]
+async fn a_file_written_in_place_in_two_halves_is_one_change() {
+    let mut scene = Scene::new().await;
+    let mut file = fs::File::create(scene.server("a").join("config.yml")).unwrap();
+    file.write_all(b"kind: Ser").unwrap();
+    file.sync_all().unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    file.write_all(b"ver\n").unwrap();
+    drop(file);
+    assert_eq!(scene.told().await, [changed("a")]);
+}
+
+#[tokio::test]
+async fn a_temporary_file_renamed_is_one_change() {
+    let mut scene = Scene::new().await;
+    let path = scene.server("a").join("override.yml");
+    crate::atomic::write_file(&path, b"x: 1\n", 0o600).unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+    crate::atomic::write_file(&path, b"x: 2\n", 0o600).unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+}
+
+/// What `strace` shows of `:w` with `backup` and `writebackup` set, on a file in a folder.
+fn write_as_vim_does(folder: &Path, text: &str) {
+    let (config, backup) = (folder.join("config.yml"), folder.join("config.yml~"));
+    fs::write(folder.join(".config.yml.swp"), b"b0VIM").unwrap();
+    fs::write(folder.join("4913"), b"").unwrap();
+    fs::remove_file(folder.join("4913")).unwrap();
+    let _ = fs::remove_file(&backup);
+    fs::rename(&config, &backup).unwrap();
+    fs::write(&config, text).unwrap();
+    fs::remove_file(folder.join(".config.yml.swp")).unwrap();
+}
+
+#[tokio::test]
+async fn vims_dance_is_one_change() {
+    let mut scene = Scene::new().await;
+    fs::write(scene.server("a").join("config.yml"), "a: 1\n").unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+    write_as_vim_does(&scene.server("a"), "a: 2\n");
+    assert_eq!(scene.told().await, [changed("a")]);
+}
+
+#[tokio::test]
+async fn other_files_and_reading_are_no_change() {
+    let mut scene = Scene::new().await;
+    let folder = scene.server("a");
+    fs::write(folder.join("config.yml"), "a: 1\n").unwrap();
+    fs::create_dir_all(folder.join("data/world")).unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+
+    for name in [
+        "record.json",
+        "status.yml",
+        "install.log",
+        ".config.yml.swp",
+        "config.yml~",
+        "4913",
+        "#config.yml#",
+        "config.yml.bak",
+    ] {
+        fs::write(folder.join(name), b"x").unwrap();
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    fs::write(folder.join("data/config.yml"), b"x").unwrap();
+    fs::write(folder.join("data/world/config.yml"), b"x").unwrap();
+    fs::read(folder.join("config.yml")).unwrap();
+    fs::read_dir(&folder).unwrap().count();
+    for name in [".git", "old~"] {
+        fs::create_dir(scene.server(name)).unwrap();
+    }
+    fs::write(scene.server("stray"), b"a file among folders").unwrap();
+    let told = scene.told().await;
+    assert!(
+        told.iter().all(|event| *event == changed("stray")),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_deleted_and_made_again_is_one_change() {
+    let mut scene = Scene::new().await;
+    let path = scene.server("a").join("config.yml");
+    fs::write(&path, "a: 1\n").unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "a: 2\n").unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+}
+
+#[tokio::test]
+async fn a_new_folder_is_told_and_watched() {
+    let mut scene = Scene::new().await;
+    fs::create_dir(scene.server("b")).unwrap();
+    fs::write(scene.server("b").join("config.yml"), "a: 1\n").unwrap();
+    assert_eq!(scene.told().await, [changed("b")]);
+    fs::write(scene.server("b").join("config.yml"), "a: 2\n").unwrap();
+    assert_eq!(scene.told().await, [changed("b")]);
+}
+
+#[tokio::test]
+async fn a_folder_moved_in_renamed_and_moved_out_is_followed() {
+    let mut scene = Scene::new().await;
+    let outside = scene.root.path().join("prepared");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("config.yml"), "a: 1\n").unwrap();
+
+    fs::rename(&outside, scene.server("b")).unwrap();
+    assert_eq!(scene.told().await, [changed("b")]);
+    fs::rename(scene.server("b"), scene.server("c")).unwrap();
+    let mut told = scene.told().await;
+    told.sort_by_key(|event| format!("{event:?}"));
+    assert_eq!(told, [changed("b"), changed("c")]);
+    fs::write(scene.server("c").join("config.yml"), "a: 2\n").unwrap();
+    assert_eq!(scene.told().await, [changed("c")]);
+
+    fs::rename(scene.server("c"), &outside).unwrap();
+    assert_eq!(scene.told().await, [changed("c")]);
+    fs::write(outside.join("config.yml"), "a: 3\n").unwrap();
+    assert_eq!(scene.told().await, []);
+}
+
+#[tokio::test]
+async fn a_folder_removed_is_told_and_may_come_again() {
+    let mut scene = Scene::new().await;
+    fs::write(scene.server("a").join("config.yml"), "a: 1\n").unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+    fs::remove_dir_all(scene.server("a")).unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+
+    // At once again, so that the old folder's end and the new one's beginning come together.
+    for round in 0..3 {
+        fs::create_dir(scene.server("a")).unwrap();
+        assert_eq!(scene.told().await, [changed("a")]);
+        fs::write(scene.server("a").join("config.yml"), "a: 1\n").unwrap();
+        assert_eq!(scene.told().await, [changed("a")], "round {round}");
+        fs::remove_dir_all(scene.server("a")).unwrap();
+        if round == 1 {
+            assert_eq!(scene.told().await, [changed("a")]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_linked_file_is_followed_to_its_target() {
+    let mut scene = Scene::new().await;
+    let git = scene.root.path().join("git");
+    fs::create_dir(&git).unwrap();
+    let git = git.canonicalize().unwrap();
+    fs::write(git.join("one.yml"), "a: 1\n").unwrap();
+    fs::write(git.join("two.yml"), "a: 2\n").unwrap();
+    let link = scene.server("a").join("config.yml");
+    symlink(git.join("one.yml"), &link).unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+
+    crate::atomic::write_file(&git.join("one.yml"), b"a: 3\n", 0o644).unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+    fs::write(git.join("one.yml"), "a: 4\n").unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+    fs::write(git.join("two.yml"), "a: 5\n").unwrap();
+    assert_eq!(scene.told().await, []);
+
+    // The link is turned to another file, as deployment tools do.
+    symlink(git.join("two.yml"), scene.server("a").join(".new")).unwrap();
+    fs::rename(scene.server("a").join(".new"), &link).unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+    fs::write(git.join("two.yml"), "a: 6\n").unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+    fs::write(git.join("one.yml"), "a: 7\n").unwrap();
+    assert_eq!(scene.told().await, []);
+
+    // Neither the link nor its target are of interest any more.
+    fs::remove_file(&link).unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+    fs::write(git.join("two.yml"), "a: 8\n").unwrap();
+    assert_eq!(scene.told().await, []);
+}
+
+#[tokio::test]
+async fn a_folder_that_is_never_quiet_is_told_all_the_same() {
+    let timing = Timing {
+        longest: Duration::from_millis(300),
+        ..timing(Duration::from_secs(60))
+    };
+    let mut scene = Scene::with(Arc::new(folders::connect), timing).await;
+    let path = scene.server("a").join("config.yml");
+    let writer = tokio::spawn(async move {
+        loop {
+            fs::write(&path, "a: 1\n").unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert_eq!(next(&mut scene.events).await, changed("a"));
+    writer.abort();
+}
+
+#[tokio::test]
+async fn a_lost_watch_is_set_up_again() {
+    let mut scene = Scene::new().await;
+    let servers = scene.root.path().join("servers");
+    fs::rename(&servers, scene.root.path().join("away")).unwrap();
+    assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
+    fs::create_dir_all(servers.join("fence")).unwrap();
+    fs::create_dir_all(servers.join("b")).unwrap();
+
+    // Rescans go on until it is watched again, and from then on changes are told.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "never watched again");
+        fs::write(servers.join("b/config.yml"), "a: 1\n").unwrap();
+        if let Ok(Some(WatchEvent::Changed(name))) =
+            tokio::time::timeout(TEST_QUIET * 2, scene.events.recv()).await
+        {
+            assert_eq!(name, "b");
+            break;
+        }
+    }
+}
+
+/// The platform's watcher with a limit on watches, as inotify has one.
+struct Limited {
+    inner: Box<dyn Watcher + Send>,
+    left: Arc<AtomicUsize>,
+}
+
+impl Watcher for Limited {
+    fn new<F: notify::EventHandler>(_: F, _: notify::Config) -> notify::Result<Self> {
+        Err(notify::Error::generic("made by hand"))
+    }
+
+    fn watch(&mut self, path: &Path, mode: RecursiveMode) -> notify::Result<()> {
+        let taken = self
+            .left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        taken.map_err(|_| notify::Error::new(notify::ErrorKind::MaxFilesWatch))?;
+        self.inner.watch(path, mode)
+    }
+
+    fn unwatch(&mut self, path: &Path) -> notify::Result<()> {
+        self.left.fetch_add(1, Ordering::SeqCst);
+        self.inner.unwatch(path)
+    }
+
+    fn kind() -> notify::WatcherKind {
+        notify::WatcherKind::Inotify
+    }
+}
+
+#[tokio::test]
+async fn beyond_inotifys_limit_all_is_looked_at_until_it_is_raised() {
+    // Enough for the folder above and one of the two servers.
+    let left = Arc::new(AtomicUsize::new(2));
+    let limit = left.clone();
+    let connect = move |handler: Handler| -> notify::Result<Box<dyn Watcher + Send>> {
+        Ok(Box::new(Limited {
+            inner: folders::connect(handler)?,
+            left: limit.clone(),
+        }))
+    };
+    let mut scene = Scene::with(Arc::new(connect), timing(TEST_QUIET)).await;
+    for _ in 0..3 {
+        assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
+    }
+
+    left.store(100, Ordering::SeqCst);
+    let deadline = Instant::now() + PATIENCE;
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 2 {
+        assert!(Instant::now() < deadline, "only {seen:?} are watched");
+        for name in ["a", "fence"] {
+            fs::write(scene.server(name).join("config.yml"), "a: 1\n").unwrap();
+        }
+        if let Ok(Some(WatchEvent::Changed(name))) =
+            tokio::time::timeout(TEST_QUIET * 2, scene.events.recv()).await
+        {
+            seen.insert(name);
+        }
+    }
+    // Complete again: no more looking at everything.
+    scene.told().await;
+    assert_eq!(scene.told().await, []);
+}
+
+#[tokio::test]
+async fn a_watch_that_cannot_be_set_up_is_tried_again() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = attempts.clone();
+    let connect = move |handler: Handler| {
+        if counted.fetch_add(1, Ordering::SeqCst) < 3 {
+            return Err(notify::Error::io(std::io::Error::other(
+                "no inotify instance left",
+            )));
+        }
+        folders::connect(handler)
+    };
+    let mut scene = Scene::with(Arc::new(connect), timing(TEST_QUIET)).await;
+    for _ in 0..3 {
+        assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
+    }
+    fs::write(scene.server("a").join("config.yml"), "a: 1\n").unwrap();
+    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(attempts.load(Ordering::SeqCst), 4);
+}
+
+/// Hands out what the watch gave to `notify`, so that a test can call it.
+fn captured() -> (Arc<Connect>, Arc<Mutex<Option<Handler>>>) {
+    struct Deaf;
+    impl Watcher for Deaf {
+        fn new<F: notify::EventHandler>(_: F, _: notify::Config) -> notify::Result<Self> {
+            Ok(Self)
+        }
+        fn watch(&mut self, _: &Path, _: RecursiveMode) -> notify::Result<()> {
+            Ok(())
+        }
+        fn unwatch(&mut self, _: &Path) -> notify::Result<()> {
+            Ok(())
+        }
+        fn kind() -> notify::WatcherKind {
+            notify::WatcherKind::NullWatcher
+        }
+    }
+    let slot = Arc::new(Mutex::new(None));
+    let inner = slot.clone();
+    let connect = move |handler: Handler| -> notify::Result<Box<dyn Watcher + Send>> {
+        *inner.lock().unwrap() = Some(handler);
+        Ok(Box::new(Deaf))
+    };
+    (Arc::new(connect), slot)
+}
+
+#[tokio::test]
+async fn an_overflow_is_a_rescan_and_a_dead_watcher_is_set_up_again() {
+    use notify::EventHandler;
+    use notify::event::{Event, EventKind, Flag};
+
+    let (connect, handler) = captured();
+    let mut scene = Scene::with(connect, timing(TEST_QUIET)).await;
+    let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+    handler
+        .lock()
+        .unwrap()
+        .as_mut()
+        .unwrap()
+        .handle_event(Ok(overflow));
+    assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
+
+    let error = notify::Error::generic("broken");
+    handler
+        .lock()
+        .unwrap()
+        .as_mut()
+        .unwrap()
+        .handle_event(Err(error));
+    assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
+
+    // The thread that called it is gone.
+    drop(handler.lock().unwrap().take());
+    assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
+    assert!(handler.lock().unwrap().is_some(), "set up again");
+}
+
+#[tokio::test]
+async fn it_ends_when_nobody_listens() {
+    let mut scene = Scene::new().await;
+    scene.events.close();
+    let ended = async {
+        while !scene.task.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended)
+        .await
+        .expect("ends in time");
+}
+
+#[tokio::test]
+async fn five_hundred_folders_cost_no_thread_and_no_time() {
+    let root = TempDir::new().unwrap();
+    let servers = root.path().join("servers");
+    for index in 0..500 {
+        fs::create_dir_all(servers.join(format!("server-{index}"))).unwrap();
+    }
+    let threads = || {
+        fs::read_dir("/proc/self/task")
+            .unwrap()
+            .filter(|entry| {
+                let name = fs::read_to_string(entry.as_ref().unwrap().path().join("comm"));
+                name.is_ok_and(|name| name.starts_with("notify"))
+            })
+            .count()
+    };
+
+    let begun = Instant::now();
+    let (watch, mut events) = ServersWatch::new(&servers);
+    let task = tokio::spawn(watch.run());
+    assert_eq!(next(&mut events).await, WatchEvent::Rescan);
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    // Other tests have watches of their own: one thread each, so fewer than tests.
+    assert!(threads() < 50, "{} threads", threads());
+
+    fs::write(servers.join("server-499/config.yml"), "a: 1\n").unwrap();
+    assert_eq!(next(&mut events).await, changed("server-499"));
+    task.abort();
+}
