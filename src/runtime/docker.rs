@@ -1,1 +1,209 @@
-//! docker
+//! The runtime over the Docker API: Docker 20.10 and later, and Podman's socket that speaks the same.
+//!
+//! One client for the whole daemon. Nothing is connected before the first call, so an engine that is away at
+//! start, or restarts, is an error of the calls meanwhile and no more. The API version is negotiated at the first
+//! call, and again after the engine was away.
+//!
+//! Requests whose answer is one document go through bollard, and no type of bollard leaves this module. Streams
+//! (terminals, logs, events, pulls) are read from the same connections directly: bollard's decoders look for frame
+//! headers in a terminal's raw bytes and wait for whole lines of any length, and what a container prints is hostile.
+//!
+//! Containers come in as [`ContainerSpec`] and leave as [`ContainerFacts`]; errors leave as [`RuntimeError`].
+
+mod connection;
+mod containers;
+mod error;
+mod events;
+mod images;
+mod lines;
+mod networks;
+mod reference;
+mod streams;
+mod subnets;
+mod wire;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::Docker;
+use bollard::errors::Error;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use super::{
+    Attachment, ContainerSpec, EngineFacts, Limits, Listed, LogPart, NetworkFacts, NetworkSpec, Purpose, RegistryAuth,
+    Runtime, RuntimeError, RuntimeEvent, container_name,
+};
+use crate::model::{ContainerFacts, Role, ServerId};
+pub use connection::{Address, InvalidAddress};
+use wire::Wire;
+
+/// Looking at things, and what should be immediate.
+const QUICK: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(30);
+const CREATE: Duration = Duration::from_secs(60);
+/// The engine kills the container and removes its layers and volumes.
+const REMOVE: Duration = Duration::from_secs(60);
+
+/// The engine behind a Docker API.
+pub struct DockerRuntime {
+    wire: Arc<Wire>,
+    docker: Docker,
+    /// Hash of the limits last put in force, by container. Labels cannot be changed after creation; what is lost
+    /// here with the process is one superfluous update.
+    limits_in_force: Mutex<HashMap<String, String>>,
+}
+
+impl DockerRuntime {
+    /// A client for the engine at `address`. Does not connect.
+    pub fn connect(address: Address) -> Self {
+        let wire = Arc::new(Wire::new(address));
+        let transport = {
+            let wire = wire.clone();
+            move |request| {
+                let wire = wire.clone();
+                async move { wire.send(request).await }
+            }
+        };
+        // Our own limits are all shorter than this one, which bollard wants in seconds.
+        let backstop = 2 * REMOVE.as_secs();
+        let docker =
+            Docker::connect_with_custom_transport(transport, Some(wire::BASE), backstop, bollard::API_DEFAULT_VERSION)
+                .expect("a custom transport needs no preparation that could fail");
+        Self { wire, docker, limits_in_force: Mutex::default() }
+    }
+
+    /// A client for the engine that `DOCKER_HOST` names, or the one on the default socket. Does not connect.
+    ///
+    /// # Errors
+    /// The variable holds what is no address, or one of a kind that is not supported.
+    pub fn from_environment() -> Result<Self, InvalidAddress> {
+        Address::from_environment().map(Self::connect)
+    }
+
+    /// Awaits an answer for no longer than `limit`. The attempt's words are made only when it fails.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        attempt: impl FnOnce() -> String + Send,
+        answer: impl Future<Output = Result<T, Error>> + Send,
+    ) -> Result<T, RuntimeError> {
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(self.failed(attempt(), &error)),
+            Err(_) => Err(RuntimeError::Timeout { attempt: attempt(), limit }),
+        }
+    }
+
+    fn failed(&self, attempt: String, error: &Error) -> RuntimeError {
+        let error = error::translate(attempt, error, self.wire.address());
+        if matches!(error, RuntimeError::Unreachable { .. }) {
+            // Whoever answers next may be of another version.
+            self.wire.forget_version();
+        }
+        error
+    }
+
+    fn limits_in_force(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
+        self.limits_in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Runtime for DockerRuntime {
+    async fn engine(&self) -> Result<EngineFacts, RuntimeError> {
+        let answer = containers::engine(&self.docker);
+        self.within(QUICK, || "looking at the container engine".into(), answer).await
+    }
+
+    async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {
+        let listed = self.within(QUICK, || "listing containers".into(), containers::list(&self.docker)).await?;
+        self.limits_in_force().retain(|id, _| listed.iter().any(|container| container.id == *id));
+        Ok(listed)
+    }
+
+    async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerFacts>, RuntimeError> {
+        let name = container_name(server, role);
+        let answer = containers::inspect(&self.docker, &name);
+        let mut facts = self.within(QUICK, || format!("looking at the container {name}"), answer).await?;
+        if let Some(facts) = &mut facts
+            && let Some(in_force) = self.limits_in_force().get(&facts.id)
+        {
+            facts.limits_hash = Some(in_force.clone());
+        }
+        Ok(facts)
+    }
+
+    async fn create(&self, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, RuntimeError> {
+        let attempt = || format!("creating the container {} from the image {}", spec.name, spec.image);
+        self.within(CREATE, attempt, containers::create(&self.docker, spec, purpose)).await
+    }
+
+    async fn start(&self, id: &str) -> Result<(), RuntimeError> {
+        self.within(START, || format!("starting the container {id}"), containers::start(&self.docker, id)).await
+    }
+
+    async fn signal(&self, id: &str, signal: &str) -> Result<(), RuntimeError> {
+        let attempt = || format!("sending {signal} to the container {id}");
+        self.within(QUICK, attempt, containers::signal(&self.docker, id, signal)).await
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
+        self.within(REMOVE, || format!("removing the container {id}"), containers::remove(&self.docker, id)).await?;
+        self.limits_in_force().remove(id);
+        Ok(())
+    }
+
+    async fn update(&self, id: &str, limits: &Limits) -> Result<(), RuntimeError> {
+        let attempt = || format!("changing the limits of the container {id}");
+        let there = self.within(QUICK, attempt, containers::update(&self.docker, id, limits)).await?;
+        if there {
+            self.limits_in_force().insert(id.to_owned(), limits.hash());
+        }
+        Ok(())
+    }
+
+    async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError> {
+        let attempt = || format!("attaching to the container {id}");
+        self.within(QUICK, attempt, streams::attach(&self.wire, &self.docker, id)).await
+    }
+
+    async fn logs(
+        &self,
+        id: &str,
+        part: LogPart,
+    ) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, RuntimeError> {
+        let attempt = || format!("reading the log of the container {id}");
+        self.within(QUICK, attempt, streams::logs(&self.wire, &self.docker, id, part)).await
+    }
+
+    async fn has_image(&self, reference: &str) -> Result<bool, RuntimeError> {
+        let answer = images::is_there(&self.docker, reference);
+        self.within(QUICK, || format!("looking for the image {reference}"), answer).await
+    }
+
+    async fn pull(
+        &self,
+        reference: &str,
+        auth: Option<RegistryAuth>,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), RuntimeError> {
+        // How long a pull may take is the caller's to say.
+        let pulled = images::pull(&self.wire, reference, auth, progress).await;
+        pulled.map_err(|error| self.failed(format!("pulling the image {reference}"), &error))
+    }
+
+    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkFacts, RuntimeError> {
+        let answer = networks::ensure(&self.wire, &self.docker, spec);
+        self.within(CREATE, || format!("making the network {}", spec.name), answer).await
+    }
+
+    async fn events(&self) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
+        self.within(QUICK, || "listening to the container engine's events".into(), events::listen(&self.wire)).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,317 @@
+//! Containers: specs to create bodies, inspections to facts, and the calls that change one.
+
+use std::collections::HashMap;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerState as EngineState, ContainerStateStatusEnum as Status,
+    ContainerSummary, ContainerSummaryStateEnum, ContainerUpdateBody, EndpointIpamConfig, EndpointSettings, HostConfig,
+    HostConfigLogConfig, Mount, MountType, NetworkingConfig, PortBinding,
+};
+use bollard::query_parameters::{
+    CreateContainerOptions, InspectContainerOptions, KillContainerOptions, ListContainersOptions,
+    RemoveContainerOptions, StartContainerOptions,
+};
+
+use crate::model::{ContainerFacts, ContainerState, Role, ServerId, Timestamp};
+use crate::runtime::{
+    ContainerSpec, EngineFacts, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC, LABEL_TOKEN, Limits, Listed,
+    Purpose, parse_container_name,
+};
+
+/// Looks at the engine itself.
+pub(super) async fn engine(docker: &Docker) -> Result<EngineFacts, Error> {
+    let info = docker.info().await?;
+    let backing = info.driver_status.unwrap_or_default().into_iter().find_map(|mut pair| {
+        let backing = pair.len() == 2 && pair[0] == "Backing Filesystem";
+        backing.then(|| pair.swap_remove(1))
+    });
+    Ok(EngineFacts {
+        version: info.server_version.unwrap_or_default(),
+        cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
+        cgroup_version: info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
+        containers: [info.containers, info.containers_running, info.containers_paused, info.containers_stopped]
+            .map(Option::unwrap_or_default),
+        storage_driver: info.driver.unwrap_or_default(),
+        storage_filesystem: backing.unwrap_or_default(),
+        runc: info.runc_commit.and_then(|commit| commit.id).unwrap_or_default(),
+    })
+}
+
+/// All containers whose labels or names are a server's.
+pub(super) async fn list(docker: &Docker) -> Result<Vec<Listed>, Error> {
+    let options = ListContainersOptions { all: true, ..ListContainersOptions::default() };
+    let all = docker.list_containers(Some(options)).await?;
+    Ok(all.into_iter().filter_map(listed).collect())
+}
+
+fn listed(container: ContainerSummary) -> Option<Listed> {
+    let labels = container.labels.unwrap_or_default();
+    let names = container.names.unwrap_or_default();
+    let (server, role) = belongs_to(|label| labels.get(label).map(String::as_str), names.iter().map(String::as_str))?;
+    let running = match container.state {
+        Some(
+            ContainerSummaryStateEnum::RUNNING
+            | ContainerSummaryStateEnum::PAUSED
+            | ContainerSummaryStateEnum::RESTARTING
+            | ContainerSummaryStateEnum::STOPPING,
+        ) => true,
+        _ => false,
+    };
+    Some(Listed { server, role, id: container.id?, running })
+}
+
+/// Whose container this is: by our labels, else by one of its names.
+pub(super) fn belongs_to<'a>(
+    label: impl Fn(&str) -> Option<&'a str>,
+    mut names: impl Iterator<Item = &'a str>,
+) -> Option<(ServerId, Role)> {
+    let role = |word: &str| [Role::Server, Role::Installer].into_iter().find(|role| role.word() == word);
+    let labelled = || Some((label(LABEL_SERVER)?.parse().ok()?, role(label(LABEL_ROLE)?)?));
+    labelled().or_else(|| names.find_map(parse_container_name))
+}
+
+/// Looks at a container by its name or id.
+pub(super) async fn inspect(docker: &Docker, name: &str) -> Result<Option<ContainerFacts>, Error> {
+    Ok(inspection(docker, name).await?.and_then(facts))
+}
+
+/// Everything the engine says about a container.
+pub(super) async fn inspection(docker: &Docker, name: &str) -> Result<Option<ContainerInspectResponse>, Error> {
+    found(docker.inspect_container(name, None::<InspectContainerOptions>).await)
+}
+
+fn facts(container: ContainerInspectResponse) -> Option<ContainerFacts> {
+    let config = container.config.unwrap_or_default();
+    let mut labels = config.labels.unwrap_or_default();
+    let state = container.state.unwrap_or_default();
+    let time = |text: &Option<String>| text.as_deref().and_then(Timestamp::parse);
+    let (state, started_at, finished_at) = (state_of(&state), time(&state.started_at), time(&state.finished_at));
+    let ended = matches!(state, ContainerState::Exited { .. });
+    Some(ContainerFacts {
+        id: container.id?,
+        started_at,
+        // Two clocks of the engine: what ends at once may have ended before it was noted as started.
+        finished_at: if ended { finished_at.max(started_at.filter(|_| finished_at.is_some())) } else { finished_at },
+        state,
+        token: labels.remove(LABEL_TOKEN),
+        spec_hash: labels.remove(LABEL_SPEC),
+        limits_hash: labels.remove(LABEL_LIMITS),
+        stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
+    })
+}
+
+fn state_of(state: &EngineState) -> ContainerState {
+    match state.status {
+        // Paused and restarting ones come back by themselves or by their owner; stopping is Podman's word for one
+        // that still runs.
+        Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING) => ContainerState::Running,
+        Some(Status::CREATED) => ContainerState::Created,
+        Some(Status::EXITED | Status::DEAD | Status::REMOVING) => exited(state),
+        Some(Status::EMPTY) | None if state.running == Some(true) => ContainerState::Running,
+        Some(Status::EMPTY) | None => exited(state),
+    }
+}
+
+/// Whether a container has run and ended.
+pub(super) fn has_ended(container: &ContainerInspectResponse) -> bool {
+    container.state.as_ref().is_some_and(|state| matches!(state_of(state), ContainerState::Exited { .. }))
+}
+
+fn exited(state: &EngineState) -> ContainerState {
+    ContainerState::Exited {
+        code: state.exit_code.unwrap_or_default(),
+        oom_killed: state.oom_killed.unwrap_or_default(),
+    }
+}
+
+/// Makes a container and returns its id.
+pub(super) async fn create(docker: &Docker, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, Error> {
+    let options = CreateContainerOptions { name: Some(spec.name.clone()), ..CreateContainerOptions::default() };
+    let made = docker.create_container(Some(options), create_body(spec, purpose)).await?;
+    for warning in made.warnings {
+        tracing::debug!(container = %spec.name, %warning, "warning of the container engine");
+    }
+    Ok(made.id)
+}
+
+/// Starts a container; one that runs already is fine.
+pub(super) async fn start(docker: &Docker, id: &str) -> Result<(), Error> {
+    docker.start_container(id, None::<StartContainerOptions>).await
+}
+
+/// Sends a signal; a container that is gone or has ended is fine.
+pub(super) async fn signal(docker: &Docker, id: &str, signal: &str) -> Result<(), Error> {
+    let sent = docker.kill_container(id, Some(KillContainerOptions { signal: signal.to_owned() })).await;
+    match sent {
+        Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+        // "is not running"; Podman: "can only kill running containers".
+        Err(Error::DockerResponseServerError { status_code: 409, .. }) => Ok(()),
+        Err(Error::DockerResponseServerError { message, .. }) if message.contains("is not running") => Ok(()),
+        sent => sent,
+    }
+}
+
+/// Removes a container with its anonymous volumes, killing it first; one that is gone is fine.
+pub(super) async fn remove(docker: &Docker, id: &str) -> Result<(), Error> {
+    let options = RemoveContainerOptions { v: true, force: true, ..RemoveContainerOptions::default() };
+    match docker.remove_container(id, Some(options)).await {
+        Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+        Err(Error::DockerResponseServerError { status_code: 409, message })
+            if message.contains("already in progress") =>
+        {
+            Ok(())
+        }
+        removed => removed,
+    }
+}
+
+/// Changes limits in place. Returns whether the container is there.
+pub(super) async fn update(docker: &Docker, id: &str, limits: &Limits) -> Result<bool, Error> {
+    let updated = docker.update_container(id, update_body(limits)).await;
+    Ok(found(updated)?.is_some())
+}
+
+/// What is not there is no error.
+pub(super) fn found<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn create_body(spec: &ContainerSpec, purpose: &Purpose) -> ContainerCreateBody {
+    ContainerCreateBody {
+        hostname: Some(spec.hostname.clone()),
+        domainname: some_text(&spec.domainname),
+        user: spec.user.clone(),
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        open_stdin: Some(true),
+        // The daemon detaches when it restarts; the game's input must not end with that.
+        stdin_once: Some(false),
+        tty: Some(true),
+        env: Some(spec.environment.clone()),
+        cmd: spec.command.clone(),
+        image: Some(spec.image.clone()),
+        labels: Some(labels(spec, purpose)),
+        exposed_ports: some_list(spec.ports.iter().flat_map(|port| protocols(port.port)).collect()),
+        host_config: Some(host_config(spec)),
+        networking_config: spec.endpoint.as_ref().map(|endpoint| {
+            let settings = EndpointSettings {
+                ipam_config: Some(EndpointIpamConfig {
+                    ipv4_address: Some(endpoint.address.clone()),
+                    ..EndpointIpamConfig::default()
+                }),
+                ip_address: Some(endpoint.address.clone()),
+                gateway: Some(endpoint.gateway.clone()),
+                ..EndpointSettings::default()
+            };
+            NetworkingConfig { endpoints_config: Some(HashMap::from([(endpoint.network.clone(), settings)])) }
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn labels(spec: &ContainerSpec, purpose: &Purpose) -> HashMap<String, String> {
+    let mut labels: HashMap<String, String> = spec.labels.clone().into_iter().collect();
+    // Last, so that no label of a panel or a file passes for one of ours.
+    labels.extend([
+        (LABEL_SERVER.to_owned(), purpose.server.to_string()),
+        (LABEL_ROLE.to_owned(), purpose.role.word().to_owned()),
+        (LABEL_TOKEN.to_owned(), purpose.token.clone()),
+        (LABEL_SPEC.to_owned(), spec.hash()),
+        (LABEL_LIMITS.to_owned(), spec.limits.hash()),
+    ]);
+    labels
+}
+
+fn host_config(spec: &ContainerSpec) -> HostConfig {
+    let limits = &spec.limits;
+    HostConfig {
+        mounts: Some(spec.mounts.iter().map(mount).collect()),
+        tmpfs: Some(spec.tmpfs.clone().into_iter().collect()),
+        dns: some_list(spec.dns.clone()),
+        log_config: spec.log.as_ref().map(|log| HostConfigLogConfig {
+            typ: Some(log.driver.clone()),
+            config: Some(log.options.clone().into_iter().collect()),
+        }),
+        security_opt: some_list(spec.security_opt.clone()),
+        readonly_rootfs: spec.read_only_root.then_some(true),
+        cap_drop: some_list(spec.cap_drop.clone()),
+        network_mode: Some(spec.network_mode.clone()),
+        userns_mode: some_text(&spec.userns_mode),
+        port_bindings: (!spec.ports.is_empty()).then(|| port_bindings(spec)),
+        memory: Some(limits.memory),
+        memory_reservation: Some(limits.memory_reservation),
+        memory_swap: Some(limits.memory_swap),
+        oom_kill_disable: Some(limits.oom_kill_disable),
+        pids_limit: limits.pids,
+        blkio_weight: limits.blkio_weight,
+        cpu_quota: limits.cpu.map(|cpu| cpu.quota),
+        cpu_period: limits.cpu.map(|cpu| cpu.period),
+        cpu_shares: limits.cpu.map(|cpu| cpu.shares),
+        cpuset_cpus: some_text(&limits.cpuset),
+        ..HostConfig::default()
+    }
+}
+
+/// The limits that an engine can change in place.
+///
+/// It has no words for taking a limit of memory or cores away, nor for the OOM killer: these wait for the next
+/// container. A limit of CPU time can be taken away.
+fn update_body(limits: &Limits) -> ContainerUpdateBody {
+    let limited = limits.memory > 0;
+    ContainerUpdateBody {
+        memory: limited.then_some(limits.memory),
+        memory_reservation: limited.then_some(limits.memory_reservation),
+        memory_swap: limited.then_some(limits.memory_swap),
+        pids_limit: limits.pids,
+        blkio_weight: limits.blkio_weight,
+        cpu_quota: Some(limits.cpu.map_or(-1, |cpu| cpu.quota)),
+        cpu_period: limits.cpu.map(|cpu| cpu.period),
+        cpu_shares: limits.cpu.map(|cpu| cpu.shares),
+        cpuset_cpus: some_text(&limits.cpuset),
+        ..ContainerUpdateBody::default()
+    }
+}
+
+fn mount(mount: &crate::runtime::BindMount) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(mount.source.clone()),
+        target: Some(mount.target.clone()),
+        read_only: Some(mount.read_only),
+        ..Mount::default()
+    }
+}
+
+fn port_bindings(spec: &ContainerSpec) -> HashMap<String, Option<Vec<PortBinding>>> {
+    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+    for published in &spec.ports {
+        for protocol in protocols(published.port) {
+            let binding =
+                PortBinding { host_ip: Some(published.address.clone()), host_port: Some(published.port.to_string()) };
+            bindings.entry(protocol).or_default().get_or_insert_default().push(binding);
+        }
+    }
+    bindings
+}
+
+fn protocols(port: u16) -> [String; 2] {
+    ["tcp", "udp"].map(|protocol| format!("{port}/{protocol}"))
+}
+
+fn some_text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn some_list(list: Vec<String>) -> Option<Vec<String>> {
+    (!list.is_empty()).then_some(list)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! The engine's events, reduced to "look at this server".
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bollard::errors::Error;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use http::{HeaderMap, Method};
+use serde::Deserialize;
+
+use super::containers::belongs_to;
+use super::lines;
+use super::wire::Wire;
+use crate::runtime::RuntimeEvent;
+
+/// Asked for once more from the past: the engine answers a moment before it listens.
+const OVERLAP: Duration = Duration::from_secs(1);
+
+/// What can change what a server's controller would do. Commands run in containers and health checks cannot.
+const ACTIONS: [&str; 10] = ["create", "start", "die", "oom", "kill", "stop", "pause", "unpause", "update", "destroy"];
+
+/// One event; all else in it is passed over.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow, rename = "Action")]
+    action: Cow<'a, str>,
+    #[serde(borrow, rename = "Actor")]
+    actor: Actor<'a>,
+}
+
+#[derive(Deserialize)]
+struct Actor<'a> {
+    /// The container's labels, and `name`.
+    #[serde(borrow, rename = "Attributes", default)]
+    attributes: HashMap<Cow<'a, str>, Cow<'a, str>>,
+}
+
+/// Opens the stream of events; returns when the engine has accepted the request.
+pub(super) async fn listen(wire: &Wire) -> Result<BoxStream<'static, RuntimeEvent>, Error> {
+    let filters = serde_json::json!({"type": ["container"], "event": ACTIONS}).to_string();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let query = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("filters", &filters)
+        .append_pair("since", &now.saturating_sub(OVERLAP).as_secs().to_string())
+        .finish();
+    let response = wire.open(Method::GET, &format!("/events?{query}"), HeaderMap::new(), Bytes::new()).await?;
+    let events = lines::lines(response)
+        // A lost connection is the end; whoever listens asks again and looks at everything.
+        .take_while(|line| std::future::ready(line.is_ok()))
+        .filter_map(|line| std::future::ready(line.ok().and_then(|line| read(&line))));
+    Ok(events.boxed())
+}
+
+/// What an event says to us, if it is about one of our containers.
+fn read(line: &[u8]) -> Option<RuntimeEvent> {
+    let event: Event<'_> = serde_json::from_slice(line).ok()?;
+    let attributes = &event.actor.attributes;
+    let attribute = |key: &str| attributes.get(key).map(|value| &**value);
+    let (server, role) = belongs_to(attribute, attribute("name").into_iter())?;
+    Some(RuntimeEvent { server, role, action: event.action.into_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Role;
+
+    const SERVER: &str = "550e8400-e29b-41d4-a716-446655440000";
+
+    fn event(attributes: serde_json::Value) -> Option<RuntimeEvent> {
+        let event = serde_json::json!({
+            "status": "die", "id": "0123", "from": "game", "Type": "container", "Action": "die",
+            "Actor": {"ID": "0123", "Attributes": attributes}, "scope": "local", "time": 1, "timeNano": 2,
+        });
+        read(event.to_string().as_bytes())
+    }
+
+    #[test]
+    fn events_name_a_server_by_labels_or_name() {
+        let found = |attributes| event(attributes).map(|event| (event.server.to_string(), event.role));
+        let labels = |role| serde_json::json!({"alula.server": SERVER, "alula.role": role, "name": "other"});
+        let server = SERVER.to_owned();
+        assert_eq!(found(labels("server")), Some((server.clone(), Role::Server)));
+        assert_eq!(found(labels("installer")), Some((server.clone(), Role::Installer)));
+        assert_eq!(found(labels("nonsense")), None);
+        assert_eq!(found(serde_json::json!({"name": SERVER})), Some((server.clone(), Role::Server)));
+        let installer = format!("{SERVER}_installer");
+        assert_eq!(found(serde_json::json!({"name": installer, "exitCode": "1"})), Some((server, Role::Installer)));
+        assert_eq!(found(serde_json::json!({"name": "postgres"})), None);
+        assert_eq!(found(serde_json::json!({})), None);
+        assert_eq!(event(serde_json::json!({"name": SERVER})).unwrap().action, "die");
+    }
+
+    #[test]
+    fn what_is_no_event_is_passed_over() {
+        for line in ["", "{}", "null", "{\"Action\":\"die\"}", "{\"Action\":\"die\",\"Actor\":{}}", "nonsense"] {
+            assert_eq!(read(line.as_bytes()), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Networks: looked at by name, made where missing.
+
+use std::collections::HashMap;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
+use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+use ipnet::IpNet;
+
+use super::containers::found;
+use super::subnets;
+use super::wire::Wire;
+use crate::runtime::{NetworkFacts, NetworkSpec};
+
+/// The option that names the bridge's device on the host.
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+/// Where the kernel lists its IPv4 routes.
+const ROUTES: &str = "/proc/net/route";
+
+/// Looks at a network, after making it where it is missing.
+pub(super) async fn ensure(wire: &Wire, docker: &Docker, spec: &NetworkSpec) -> Result<NetworkFacts, Error> {
+    if let Some(facts) = look(docker, &spec.name).await? {
+        return Ok(facts);
+    }
+    let mut attempt = Attempt { spec: spec.clone(), given_up: 0 };
+    while let Err(error) = create(wire, &attempt.spec).await {
+        let Some(objection) = Objection::of(&error) else { return Err(error) };
+        if objection == Objection::AlreadyThere {
+            break;
+        }
+        let used = in_use(docker).await?;
+        if !attempt.without(objection, &used) {
+            return Err(error);
+        }
+        tracing::info!(network = spec.name, %error, v4 = ?attempt.spec.v4, v6 = ?attempt.spec.v6,
+                       "the network cannot be made as wanted; trying another way");
+    }
+    let missing = || Error::DockerResponseServerError { status_code: 404, message: "it vanished again".into() };
+    look(docker, &spec.name).await?.ok_or_else(missing)
+}
+
+/// Why an engine does not make a network, as far as there is another way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Objection {
+    /// Somebody else made it meanwhile.
+    AlreadyThere,
+    /// The bridge's device belongs to another network.
+    BridgeTaken,
+    /// An address range is in use, or none is left to choose from.
+    Overlap,
+    /// The host has no IPv6.
+    NoIpv6,
+}
+
+impl Objection {
+    /// Engines tell these apart by words alone.
+    fn of(error: &Error) -> Option<Self> {
+        let Error::DockerResponseServerError { message, .. } = error else { return None };
+        let message = message.to_lowercase();
+        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        if says(&["same bridge name", "bridge name", "bridge device"]) && says(&["conflicts", "already in use", "same"])
+        {
+            Some(Self::BridgeTaken)
+        } else if says(&[
+            "pool overlaps",
+            "invalid pool request",
+            "overlapping ipv4",
+            "overlapping ipv6",
+            "is already used on the host",
+            "already being used",
+            "could not find an available",
+            "address pools have been fully subnetted",
+        ]) {
+            Some(Self::Overlap)
+        } else if says(&["already exists", "already used"]) {
+            Some(Self::AlreadyThere)
+        } else if says(&["ipv6"]) {
+            Some(Self::NoIpv6)
+        } else {
+            None
+        }
+    }
+}
+
+/// The network as it is tried next.
+struct Attempt {
+    spec: NetworkSpec,
+    /// How many ways around overlapping ranges were tried.
+    given_up: u8,
+}
+
+impl Attempt {
+    /// Changes what the engine objects to; `false` when nothing is left to change.
+    fn without(&mut self, objection: Objection, used: &[IpNet]) -> bool {
+        match objection {
+            Objection::AlreadyThere => false,
+            Objection::BridgeTaken => self.spec.options.remove(BRIDGE_NAME).is_some(),
+            Objection::NoIpv6 => self.without_ipv6(),
+            Objection::Overlap => self.elsewhere(used),
+        }
+    }
+
+    fn without_ipv6(&mut self) -> bool {
+        self.spec.v6 = None;
+        std::mem::take(&mut self.spec.ipv6)
+    }
+
+    /// Other ranges: free ones, then the engine's choice, then without IPv6.
+    fn elsewhere(&mut self, used: &[IpNet]) -> bool {
+        self.given_up += 1;
+        let described = |range: IpNet| (range.to_string(), subnets::gateway(range).to_string());
+        match self.given_up {
+            1 => {
+                let taken = |range: &(String, String)| {
+                    range.0.parse::<IpNet>().is_ok_and(|range| subnets::overlaps(range.trunc(), used))
+                };
+                let v6_taken = self.spec.v6.as_ref().is_some_and(taken);
+                if v6_taken {
+                    self.spec.v6 = subnets::free_v6(&self.spec.name, used).map(IpNet::V6).map(described);
+                }
+                // Routes that the engine sees and we do not also make it object to a range that looks free.
+                if !v6_taken || self.spec.v4.as_ref().is_none_or(taken) {
+                    self.spec.v4 = subnets::free_v4(used).map(IpNet::V4).map(described);
+                }
+                true
+            }
+            2 => {
+                self.spec.v4 = None;
+                true
+            }
+            3 => self.without_ipv6(),
+            _ => false,
+        }
+    }
+}
+
+/// All ranges of the engine's networks and of the host's routes.
+async fn in_use(docker: &Docker) -> Result<Vec<IpNet>, Error> {
+    let networks = docker.list_networks(None::<ListNetworksOptions>).await?;
+    let configs = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
+    let mut used: Vec<IpNet> = configs.filter_map(|config| config.subnet?.parse().ok()).collect();
+    // An engine on another host has other routes; then this is only more careful than it had to be.
+    let routes = tokio::fs::read_to_string(ROUTES).await.unwrap_or_default();
+    used.extend(subnets::routes(&routes));
+    Ok(used)
+}
+
+async fn look(docker: &Docker, name: &str) -> Result<Option<NetworkFacts>, Error> {
+    Ok(found(docker.inspect_network(name, None::<InspectNetworkOptions>).await)?.map(facts))
+}
+
+fn facts(network: NetworkInspect) -> NetworkFacts {
+    let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+    let mut gateways = configs.into_iter().filter_map(|config| config.gateway);
+    NetworkFacts {
+        driver: network.driver.unwrap_or_default(),
+        // Some versions write the prefix's length behind it.
+        gateway: gateways.find_map(|gateway| {
+            let address = gateway.split('/').next()?;
+            address.parse::<std::net::Ipv4Addr>().ok().map(|address| address.to_string())
+        }),
+    }
+}
+
+async fn create(wire: &Wire, spec: &NetworkSpec) -> Result<(), Error> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let body = Bytes::from(serde_json::to_vec(&create_body(spec)?)?);
+    wire.open(Method::POST, "/networks/create", headers, body).await?;
+    Ok(())
+}
+
+fn create_body(spec: &NetworkSpec) -> Result<serde_json::Value, Error> {
+    let range = |range: &Option<(String, String)>| {
+        range.as_ref().map(|(subnet, gateway)| IpamConfig {
+            subnet: Some(subnet.clone()),
+            gateway: (!gateway.is_empty()).then(|| gateway.clone()),
+            ..IpamConfig::default()
+        })
+    };
+    let ranges: Vec<IpamConfig> = [range(&spec.v4), range(&spec.v6)].into_iter().flatten().collect();
+    let request = NetworkCreateRequest {
+        name: spec.name.clone(),
+        driver: Some(spec.driver.clone()),
+        internal: Some(spec.internal),
+        enable_ipv6: Some(spec.ipv6),
+        ipam: (!ranges.is_empty()).then(|| Ipam { config: Some(ranges), ..Ipam::default() }),
+        options: Some(spec.options.clone().into_iter().collect::<HashMap<_, _>>()),
+        ..NetworkCreateRequest::default()
+    };
+    let mut body = serde_json::to_value(request)?;
+    // Before API 1.44 an engine makes a second network of the same name unless it is told not to. bollard has no
+    // word for it, which is why this request is ours.
+    body["CheckDuplicate"] = true.into();
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests;

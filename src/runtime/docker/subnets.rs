@@ -1,0 +1,114 @@
+//! Address ranges that nobody uses yet.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use sha2::Digest;
+
+/// Private ranges (RFC 1918) to choose from, and the length of the prefix of what is chosen: first where engines
+/// put their networks, last where companies put theirs.
+const PRIVATE: [(Ipv4Addr, u8, u8); 3] = [
+    (Ipv4Addr::new(172, 16, 0, 0), 12, 16),
+    (Ipv4Addr::new(192, 168, 0, 0), 16, 20),
+    (Ipv4Addr::new(10, 0, 0, 0), 8, 16),
+];
+
+/// A private IPv4 range that overlaps none of those in use.
+pub(super) fn free_v4(used: &[IpNet]) -> Option<Ipv4Net> {
+    let mut candidates = PRIVATE.into_iter().flat_map(|(base, length, prefix)| {
+        Ipv4Net::new(base, length).ok().and_then(|range| range.subnets(prefix).ok()).into_iter().flatten()
+    });
+    candidates.find(|candidate| !overlaps(IpNet::V4(*candidate), used))
+}
+
+/// A unique local IPv6 range (RFC 4193) for a network of this name that overlaps none of those in use.
+pub(super) fn free_v6(name: &str, used: &[IpNet]) -> Option<Ipv6Net> {
+    (0..64u8).map(|attempt| unique_local(name, attempt)).find(|candidate| !overlaps(IpNet::V6(*candidate), used))
+}
+
+fn unique_local(name: &str, attempt: u8) -> Ipv6Net {
+    let mut hash = sha2::Sha256::new();
+    hash.update([attempt]);
+    hash.update(name);
+    let hash = hash.finalize();
+    let mut octets = [0; 16];
+    octets[0] = 0xfd;
+    octets[1..8].copy_from_slice(&hash[..7]);
+    Ipv6Net::new_assert(Ipv6Addr::from(octets), 64)
+}
+
+/// The first address of a range, where engines put the gateway.
+pub(super) fn gateway(range: IpNet) -> IpAddr {
+    match range {
+        IpNet::V4(range) => Ipv4Addr::from(u32::from(range.network()) | 1).into(),
+        IpNet::V6(range) => Ipv6Addr::from(u128::from(range.network()) | 1).into(),
+    }
+}
+
+/// Whether a range shares an address with one of those.
+pub(super) fn overlaps(range: IpNet, used: &[IpNet]) -> bool {
+    used.iter().any(|other| range.contains(other) || other.contains(&range))
+}
+
+/// The IPv4 ranges that the host has routes to, from the text of `/proc/net/route`. The default route is none.
+pub(super) fn routes(text: &str) -> Vec<IpNet> {
+    let route = |line: &str| {
+        let mut columns = line.split_ascii_whitespace();
+        let destination = columns.nth(1)?;
+        // Flags, RefCnt, Use and Metric are between them.
+        let mask = columns.nth(5)?;
+        // Written as the number that the address is in memory, which is little endian where this runs.
+        let address = |hex: &str| u32::from_str_radix(hex, 16).ok().map(|number| Ipv4Addr::from(number.to_ne_bytes()));
+        let net = Ipv4Net::with_netmask(address(destination)?, address(mask)?).ok()?;
+        (net.prefix_len() > 0).then_some(IpNet::V4(net))
+    };
+    text.lines().skip(1).filter_map(route).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nets(list: &[&str]) -> Vec<IpNet> {
+        list.iter().map(|net| net.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_free_range_overlaps_nothing() {
+        for (used, expected) in [
+            (&[][..], "172.16.0.0/16"),
+            (&["172.16.0.0/16", "172.17.0.0/16"], "172.18.0.0/16"),
+            (&["172.16.3.0/24", "172.17.0.1/32"], "172.18.0.0/16"),
+            (&["172.16.0.0/12"], "192.168.0.0/20"),
+            (&["172.16.0.0/12", "192.168.0.0/24", "192.168.16.0/20"], "192.168.32.0/20"),
+            (&["172.0.0.0/8", "192.168.0.0/16", "10.0.0.0/9"], "10.128.0.0/16"),
+            (&["fd00::/8"], "172.16.0.0/16"),
+        ] {
+            assert_eq!(free_v4(&nets(used)).unwrap().to_string(), expected, "{used:?}");
+        }
+        assert_eq!(free_v4(&nets(&["0.0.0.0/0"])), None);
+        let chosen = free_v6("pelican_nw", &[]).unwrap();
+        assert_eq!(chosen.addr().octets()[0], 0xfd);
+        assert_eq!(free_v6("pelican_nw", &[]).unwrap(), chosen, "the same name gets the same range");
+        assert_ne!(free_v6("pelican_nw", &[IpNet::V6(chosen)]).unwrap(), chosen);
+        assert_eq!(free_v6("pelican_nw", &nets(&["fc00::/7"])), None);
+    }
+
+    #[test]
+    fn gateways() {
+        assert_eq!(gateway("172.20.0.0/16".parse().unwrap()).to_string(), "172.20.0.1");
+        assert_eq!(gateway("fd12:3456::/64".parse().unwrap()).to_string(), "fd12:3456::1");
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn routes_of_the_host() {
+        let text = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+                    eth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                    eth0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
+                    eth1\t0001A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
+                    nonsense\n";
+        assert_eq!(routes(text), nets(&["172.17.0.0/16", "192.168.1.0/24"]));
+        assert_eq!(routes(""), []);
+    }
+}
