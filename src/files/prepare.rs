@@ -1,0 +1,168 @@
+//! Making what a server needs on disk before any container of it can be made.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::io::Errno;
+
+use super::{FilesError, Layout, links, remove};
+use crate::model::ServerId;
+
+/// Readable for whatever user looks at it in a container.
+const FOR_CONTAINERS: u32 = 0o644;
+
+impl Layout {
+    /// Makes what is missing: the server's folder, its data directory (0700, of the server's user), `logs/` (0700), the
+    /// machine-id file where containers mount one, and the links by which the state folder's names answer. A
+    /// data directory that is there keeps its mode and owner, a real file in the place of a link stays.
+    ///
+    /// # Errors
+    /// Something cannot be made, or a place is taken by something else.
+    pub fn prepare(&self, id: ServerId) -> Result<(), FilesError> {
+        make_private(&self.folder(id))?;
+        self.make_data(id)?;
+        make_private(&self.logs(id))?;
+        if self.machine_id && !self.machine_id_is_right(id) {
+            make_private(&self.directories.machine_id)?;
+            let path = self.machine_id(id);
+            replace_file(&path, id.simple().as_bytes(), FOR_CONTAINERS).map_err(FilesError::disk("write", &path))?;
+        }
+        make_private(&self.directories.root.join("install"))?;
+        self.links(id).iter().try_for_each(|(at, target)| links::ensure(&self.directories.root, at, target))
+    }
+
+    /// Whether there is nothing for [`prepare`](Self::prepare) to do. A few looks at names; nothing is written.
+    pub fn is_prepared(&self, id: ServerId) -> bool {
+        self.data_path(id).is_dir()
+            && self.logs(id).is_dir()
+            && (!self.machine_id || self.machine_id_is_right(id))
+            && self.links(id).iter().all(|(at, target)| links::is_answered(&self.directories.root, at, target))
+    }
+
+    /// Makes what the node as a whole needs: the folders of install logs, and the link to the daemon's log.
+    ///
+    /// # Errors
+    /// Something cannot be made.
+    pub fn prepare_node(&self) -> Result<(), FilesError> {
+        let root = &self.directories.root;
+        make_private(&root.join("install"))?;
+        make_private(&self.directories.log.join("install"))?;
+        links::ensure(root, &root.join("wings.log"), &self.directories.daemon_log())
+    }
+
+    /// The names that answer for a server, and for what.
+    fn links(&self, id: ServerId) -> [(PathBuf, PathBuf); 3] {
+        let install_log = self.install_log(id);
+        let by_id = self.directories.root.join("install").join(format!("{id}.log"));
+        [
+            (self.folder(id).join("data"), self.data_path(id)),
+            (self.folder(id).join("install.log"), install_log.clone()),
+            (by_id, install_log),
+        ]
+    }
+
+    /// Makes the data directory as a whole: until it has its owner and mode, it does not have its name.
+    fn make_data(&self, id: ServerId) -> Result<(), FilesError> {
+        const ACTION: &str = "make the directory";
+        let path = self.data_path(id);
+        let error = FilesError::disk::<io::Error>;
+        match fs::metadata(&path) {
+            Ok(found) if found.is_dir() => return Ok(()),
+            Ok(_) => {
+                let reason = "a file is in its place; move it away";
+                return Err(FilesError::refused(ACTION, &path, reason));
+            }
+            Err(_) if path.is_symlink() => {
+                let reason = "a link that leads nowhere is in its place; make what it should lead to, or remove it";
+                return Err(FilesError::refused(ACTION, &path, reason));
+            }
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {}
+            Err(other) => return Err(error(ACTION, &path)(other)),
+        }
+        if let Some(parent) = path.parent() {
+            make_private(parent)?;
+        }
+        let Some(unfinished) = self.unfinished_data_path(id) else {
+            return Ok(());
+        };
+        // One that a crash left; nothing was ever put into it.
+        remove::remove_tree(&unfinished)?;
+        let made = self.make_owned(&unfinished).and_then(|()| {
+            match rustix::fs::renameat_with(CWD, &unfinished, CWD, &path, RenameFlags::NOREPLACE) {
+                // A file system that cannot rename like this. Nothing is there, so nothing is replaced.
+                Err(Errno::INVAL | Errno::NOSYS) => fs::rename(&unfinished, &path),
+                other => Ok(other?),
+            }
+        });
+        made.map_err(error(ACTION, &path))
+    }
+
+    /// Makes a directory that only the server's user may enter.
+    fn make_owned(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::open(path, flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&made)?;
+        if (stat.st_uid, stat.st_gid) != (self.uid, self.gid) {
+            let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+            rustix::fs::fchown(&made, Some(uid), Some(gid))?;
+        }
+        Ok(rustix::fs::fchmod(&made, Mode::RWXU)?)
+    }
+
+    /// Containers have the file itself mounted, so one that is right is never replaced.
+    fn machine_id_is_right(&self, id: ServerId) -> bool {
+        let path = self.machine_id(id);
+        let readable = |path: &Path| {
+            let found = fs::metadata(path)?;
+            Ok::<_, io::Error>(found.is_file() && found.mode() & 0o444 == 0o444 && found.len() < 64)
+        };
+        readable(&path).is_ok_and(|readable| readable)
+            && fs::read(&path).is_ok_and(|text| text == id.simple().as_bytes())
+    }
+}
+
+/// Makes a directory and what is missing above it, for the daemon alone; one that is there stays as it is.
+pub(super) fn make_private(path: &Path) -> Result<(), FilesError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(FilesError::disk("make the directory", path))
+}
+
+/// Replaces a file whole. It may be missing after a power cut, but is never there in part.
+fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder: OwnedFd = rustix::fs::open(folder, flags, Mode::empty())?;
+    replace_file_in(folder.as_fd(), name, bytes, mode)
+}
+
+/// Replaces a file in an open folder, where hostile things may lie; see [`replace_file`].
+pub(super) fn replace_file_in(folder: BorrowedFd<'_>, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = format!(".{name}.new");
+    match rustix::fs::unlinkat(folder, &temporary, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(folder, &temporary, flags, Mode::RUSR | Mode::WUSR)?;
+    let mut file = File::from(file);
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?))
+        .and_then(|()| file.sync_data())
+        .and_then(|()| Ok(rustix::fs::renameat(folder, &temporary, folder, name)?));
+    if written.is_err() {
+        // The error goes to the caller; what stays is removed before the next attempt.
+        let _ = rustix::fs::unlinkat(folder, &temporary, AtFlags::empty());
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests;

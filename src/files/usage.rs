@@ -1,0 +1,85 @@
+//! How many bytes a server's files have.
+
+use std::collections::HashSet;
+use std::ffi::CStr;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{AtFlags, FileType, Stat};
+
+use super::walk::Visitor;
+
+/// Files with several names that are remembered, so that each counts once.
+const REMEMBERED: usize = 1 << 18;
+
+/// Adds up the sizes of regular files, as Wings does: the length that a file says it has, once however many names it
+/// has; directories, links and devices are nothing.
+#[derive(Debug, Default)]
+pub(super) struct Usage {
+    bytes: u64,
+    /// Device and inode of files with several names.
+    seen: HashSet<(u64, u64)>,
+}
+
+impl Usage {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn add(&mut self, stat: &Stat) {
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let counted = match u64::try_from(stat.st_nlink).unwrap_or(1) {
+            0 | 1 => size,
+            names => self.share_of_name(size, names, (stat.st_dev, stat.st_ino)),
+        };
+        self.bytes = self.bytes.saturating_add(counted);
+    }
+
+    /// What one of several names of a file counts.
+    fn share_of_name(&mut self, size: u64, names: u64, file: (u64, u64)) -> u64 {
+        if self.seen.contains(&file) {
+            0
+        } else if self.seen.len() < REMEMBERED {
+            self.seen.insert(file);
+            size
+        } else {
+            // Too many to remember: each name has its share. That is the same sum but for the rounding.
+            size / names
+        }
+    }
+}
+
+impl Visitor for Usage {
+    const ACTION: &'static str = "measure the size of";
+
+    fn directory(&mut self, _: BorrowedFd<'_>, _: &Stat) -> rustix::io::Result<()> {
+        Ok(())
+    }
+
+    fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Result<()> {
+        if kind == FileType::RegularFile {
+            let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                self.add(&stat);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_beyond_what_is_remembered_count_their_share() {
+        let mut usage = Usage::default();
+        for inode in 0..REMEMBERED as u64 {
+            assert_eq!(usage.share_of_name(10, 2, (1, inode)), 10);
+        }
+        assert_eq!(usage.share_of_name(10, 2, (1, 0)), 0, "its second name");
+        assert_eq!(usage.share_of_name(10, 2, (1, u64::MAX)), 5);
+        assert_eq!(usage.share_of_name(10, 2, (1, u64::MAX)), 5);
+        assert_eq!(usage.share_of_name(10, 2, (2, 0)), 5, "same number, other device");
+        assert_eq!(usage.seen.len(), REMEMBERED);
+    }
+}
