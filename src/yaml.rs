@@ -40,29 +40,16 @@ pub struct YamlError {
 impl YamlError {
     /// An error about a whole text.
     fn new(message: impl Into<String>) -> Self {
-        Self {
-            line: None,
-            column: None,
-            path: None,
-            message: message.into(),
-            help: None,
-        }
+        Self { line: None, column: None, path: None, message: message.into(), help: None }
     }
 
     /// An error at a place, both counted from one.
     fn at(line: usize, column: usize, message: impl Into<String>) -> Self {
-        Self {
-            line: Some(line),
-            column: Some(column),
-            ..Self::new(message)
-        }
+        Self { line: Some(line), column: Some(column), ..Self::new(message) }
     }
 
     fn help(self, help: impl Into<String>) -> Self {
-        Self {
-            help: Some(help.into()),
-            ..self
-        }
+        Self { help: Some(help.into()), ..self }
     }
 }
 
@@ -112,8 +99,7 @@ pub fn parse_value(text: &str) -> Result<serde_json::Value, YamlError> {
 /// # Errors
 /// The value has no form in YAML, such as a mapping whose keys are mappings.
 pub fn to_string<T: Serialize + ?Sized>(value: &T) -> Result<String, YamlError> {
-    serde_yaml::to_string(value)
-        .map_err(|e| YamlError::new(format!("cannot be written as YAML: {e}")))
+    serde_yaml::to_string(value).map_err(|e| YamlError::new(format!("cannot be written as YAML: {e}")))
 }
 
 /// Refuses a file by its length, so that it need not be read first.

@@ -46,14 +46,10 @@ pub(super) fn syntax(text: &str, message: &str, line: usize, column: usize) -> Y
 /// The first of the lines around `line` that is indented with a tab.
 fn tab_in_indentation(text: &str, line: usize) -> Option<usize> {
     let first = line.saturating_sub(1).max(1);
-    text.lines()
-        .enumerate()
-        .skip(first - 1)
-        .take(3)
-        .find_map(|(index, content)| {
-            let indentation = content.len() - content.trim_start_matches([' ', '\t']).len();
-            content[..indentation].contains('\t').then_some(index + 1)
-        })
+    text.lines().enumerate().skip(first - 1).take(3).find_map(|(index, content)| {
+        let indentation = content.len() - content.trim_start_matches([' ', '\t']).len();
+        content[..indentation].contains('\t').then_some(index + 1)
+    })
 }
 
 /// The last line before `line` that is not blank, and the column of its first character.
@@ -71,26 +67,14 @@ fn in_words(message: &str) -> (String, Option<&'static str>) {
             "a `:` where no key can be",
             Some("put a value that contains `: ` in quotes, or correct the indentation"),
         ),
-        (
-            "simple key expect",
-            "expected `key: value`, found no `:`",
-            Some("write a `:` and a space after the key"),
-        ),
+        ("simple key expect", "expected `key: value`, found no `:`", Some("write a `:` and a space after the key")),
         (
             "invalid indentation in quoted scalar",
             "a quoted text that is not closed, or whose next line is not indented",
             Some("close the quote"),
         ),
-        (
-            "unclosed quote",
-            "a quoted text that is not closed",
-            Some("close the quote"),
-        ),
-        (
-            "found unexpected end of stream",
-            "a quoted text that is not closed",
-            Some("close the quote"),
-        ),
+        ("unclosed quote", "a quoted text that is not closed", Some("close the quote")),
+        ("found unexpected end of stream", "a quoted text that is not closed", Some("close the quote")),
         (
             "invalid trailing content",
             "text behind the closing quote",
@@ -116,9 +100,8 @@ fn in_words(message: &str) -> (String, Option<&'static str>) {
     if let Some((_, says, help)) = known.iter().find(|(needle, ..)| message.contains(needle)) {
         return ((*says).to_owned(), *help);
     }
-    let help = (message.contains("unexpected character")
-        || message.contains("cannot start any token"))
-    .then_some("put the value in quotes");
+    let help = (message.contains("unexpected character") || message.contains("cannot start any token"))
+        .then_some("put the value in quotes");
     (cut(message, MAX_MESSAGE), help)
 }
 
@@ -128,11 +111,7 @@ pub(super) fn shape(text: &str, document: &Document, error: &serde_yaml::Error) 
     let mut message = error.to_string();
     if let Some((line, column)) = place {
         let suffix = format!(" at line {line} column {column}");
-        message.truncate(
-            message
-                .strip_suffix(&suffix)
-                .map_or(message.len(), str::len),
-        );
+        message.truncate(message.strip_suffix(&suffix).map_or(message.len(), str::len));
     }
     let Some(root) = &document.root else {
         let error = YamlError::at(1, 1, format!("there is nothing in it: {message}"));
@@ -159,10 +138,7 @@ pub(super) fn shape(text: &str, document: &Document, error: &serde_yaml::Error) 
         line: Some(line),
         column: Some(column),
         help: suggestion(&said),
-        message: cut(
-            &wrong_type(&said, &target.path).unwrap_or(said),
-            MAX_MESSAGE,
-        ),
+        message: cut(&wrong_type(&said, &target.path).unwrap_or(said), MAX_MESSAGE),
         path: (!target.path.is_empty()).then(|| cut(&target.path, MAX_PATH)),
     }
 }
@@ -176,11 +152,7 @@ struct Target<'a> {
 
 /// Walks along the path with which the deserializer begins its message.
 fn follow<'a>(root: &'a Node, message: &'a str) -> Target<'a> {
-    let mut target = Target {
-        node: root,
-        path: String::new(),
-        rest: message,
-    };
+    let mut target = Target { node: root, path: String::new(), rest: message };
     while let Some((node, path)) = children(target.node, &target.path)
         .filter(|(_, path)| message.starts_with(path.as_str()))
         .filter(|(_, path)| message[path.len()..].starts_with([':', '.', '[']))
@@ -194,11 +166,7 @@ fn follow<'a>(root: &'a Node, message: &'a str) -> Target<'a> {
     }
     if target.rest.len() == message.len() {
         // No node is called so: the message has no path, or one that leads through an alias.
-        target = Target {
-            node: root,
-            path: String::new(),
-            rest: message,
-        };
+        target = Target { node: root, path: String::new(), rest: message };
     }
     target
 }
@@ -207,12 +175,9 @@ fn follow<'a>(root: &'a Node, message: &'a str) -> Target<'a> {
 fn children<'a>(node: &'a Node, path: &str) -> Box<dyn Iterator<Item = (&'a Node, String)> + 'a> {
     let path = path.to_owned();
     match &node.kind {
-        Kind::Sequence { items, .. } => Box::new(
-            items
-                .iter()
-                .enumerate()
-                .map(move |(i, item)| (&item.value, format!("{path}[{i}]"))),
-        ),
+        Kind::Sequence { items, .. } => {
+            Box::new(items.iter().enumerate().map(move |(i, item)| (&item.value, format!("{path}[{i}]"))))
+        }
         Kind::Mapping { entries, .. } => Box::new(entries.iter().filter_map(move |entry| {
             let key = entry.key.as_key()?;
             Some((&entry.value, join(&path, key)))
@@ -222,11 +187,7 @@ fn children<'a>(node: &'a Node, path: &str) -> Box<dyn Iterator<Item = (&'a Node
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// The key of this name in the node or, since buffered types lose the place, nearest below it.
@@ -235,17 +196,10 @@ fn find_key<'a>(from: &Target<'a>, name: &str) -> Option<Target<'a>> {
     while !level.is_empty() {
         for (node, path) in &level {
             if let Some(entry) = node.entry(name) {
-                return Some(Target {
-                    node: &entry.key,
-                    path: join(path, name),
-                    rest: from.rest,
-                });
+                return Some(Target { node: &entry.key, path: join(path, name), rest: from.rest });
             }
         }
-        level = level
-            .iter()
-            .flat_map(|(node, path)| children(node, path))
-            .collect();
+        level = level.iter().flat_map(|(node, path)| children(node, path)).collect();
     }
     None
 }
@@ -257,8 +211,7 @@ fn quoted_after<'a>(message: &'a str, start: &str) -> Option<&'a str> {
 
 /// The known name nearest to an unknown one.
 fn suggestion(message: &str) -> Option<String> {
-    let wrong = quoted_after(message, "unknown field `")
-        .or_else(|| quoted_after(message, "unknown variant `"))?;
+    let wrong = quoted_after(message, "unknown field `").or_else(|| quoted_after(message, "unknown variant `"))?;
     let (_, expected) = message.split_once("expected ")?;
     let known = expected.split('`').skip(1).step_by(2);
     nearest(wrong, known).map(|name| format!("did you mean `{name}`?"))
@@ -267,12 +220,7 @@ fn suggestion(message: &str) -> Option<String> {
 /// The one of `known` that `wrong` was probably meant to be.
 pub(super) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let wrong = cut(wrong, MAX_QUOTE).to_lowercase();
-    let near = known.map(|name| {
-        (
-            strsim::damerau_levenshtein(&wrong, &name.to_lowercase()),
-            name,
-        )
-    });
+    let near = known.map(|name| (strsim::damerau_levenshtein(&wrong, &name.to_lowercase()), name));
     near.filter(|(distance, name)| *distance <= 1 + name.chars().count() / 4)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
@@ -281,9 +229,7 @@ pub(super) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> 
 /// `invalid type: string "x", expected u32` as a sentence that names types as people do, and that
 /// does not repeat what may be a secret.
 fn wrong_type(message: &str, path: &str) -> Option<String> {
-    let found_expected = message
-        .strip_prefix("invalid type: ")
-        .or_else(|| message.strip_prefix("invalid value: "))?;
+    let found_expected = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "))?;
     let (found, expected) = found_expected.rsplit_once(", expected ")?;
     let expected = match expected {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, zero or more",
@@ -297,9 +243,7 @@ fn wrong_type(message: &str, path: &str) -> Option<String> {
         other => other,
     };
     let key = path.rsplit('.').next().unwrap_or_default().to_lowercase();
-    let secret = ["token", "secret", "password", "key"]
-        .iter()
-        .any(|word| key.contains(word));
+    let secret = ["token", "secret", "password", "key"].iter().any(|word| key.contains(word));
     Some(if secret {
         format!("expected {expected}, found something else")
     } else {

@@ -59,17 +59,8 @@ fn record(spec: &str) -> String {
 fn a_good_record_is_read() {
     let text = record("  power: {id: 7, want: down}  # by hand\n  labels: {a: b}\n");
     let read: Record = parse(&text).unwrap();
-    assert_eq!(
-        read.spec.power,
-        Some(Power {
-            id: 7,
-            want: Want::Down
-        })
-    );
-    assert_eq!(
-        parse_value(&text).unwrap()["spec"]["labels"],
-        json!({"a": "b"})
-    );
+    assert_eq!(read.spec.power, Some(Power { id: 7, want: Want::Down }));
+    assert_eq!(parse_value(&text).unwrap()["spec"]["labels"], json!({"a": "b"}));
 }
 
 #[test]
@@ -91,9 +82,7 @@ fn an_unknown_key_that_resembles_nothing_gets_no_guess() {
 
 #[test]
 fn an_unknown_key_in_a_list_element_is_found() {
-    let error = refusal(&record(
-        "  mounts:\n  - id: 1\n    want: up\n  - id: 2\n    Want: up\n",
-    ));
+    let error = refusal(&record("  mounts:\n  - id: 1\n    want: up\n  - id: 2\n    Want: up\n"));
     assert_eq!((error.line, error.column), (Some(7), Some(5)));
     assert_eq!(error.path.as_deref(), Some("spec.mounts[1].Want"));
     assert_eq!(error.help.as_deref(), Some("did you mean `want`?"));
@@ -114,18 +103,9 @@ fn a_wrong_type_says_what_was_expected() {
             "  power: {id: one, want: up}\n",
             "line 3, column 15: spec.power.id: expected a whole number, zero or more, found the text \"one\"",
         ),
-        (
-            "  power: 5\n",
-            "line 3, column 10: spec.power: expected a mapping of keys to values, found integer `5`",
-        ),
-        (
-            "  mounts: {a: 1}\n",
-            "line 3, column 11: spec.mounts: expected a list, found a mapping",
-        ),
-        (
-            "  suspended: yes\n",
-            "line 3, column 14: spec.suspended: expected true or false, found the text \"yes\"",
-        ),
+        ("  power: 5\n", "line 3, column 10: spec.power: expected a mapping of keys to values, found integer `5`"),
+        ("  mounts: {a: 1}\n", "line 3, column 11: spec.mounts: expected a list, found a mapping"),
+        ("  suspended: yes\n", "line 3, column 14: spec.suspended: expected true or false, found the text \"yes\""),
         (
             "  power: {id: -1, want: up}\n",
             "line 3, column 15: spec.power.id: expected a whole number, zero or more, found integer `-1`",
@@ -134,10 +114,7 @@ fn a_wrong_type_says_what_was_expected() {
             "  power: {id: 1, want: upp}\n",
             "line 3, column 24: spec.power.want: unknown variant `upp`, expected `up` or `down`; did you mean `up`?",
         ),
-        (
-            "  power:\n    id: 1\n",
-            "line 4, column 5: spec.power: missing field `want`",
-        ),
+        ("  power:\n    id: 1\n", "line 4, column 5: spec.power: missing field `want`"),
     ] {
         assert_eq!(refusal(&record(spec)).to_string(), said);
     }
@@ -152,19 +129,12 @@ fn a_wrong_value_that_may_be_a_secret_is_not_repeated() {
 
 #[test]
 fn a_tab_is_called_a_tab() {
-    for (text, line) in [
-        ("kind: x\nspec:\n\tpower: 1\n", 3),
-        ("kind: x\n\tspec: 1\n", 2),
-        ("kind: x\nspec:\n  power:\n  \tid: 1\n", 4),
-    ] {
+    for (text, line) in
+        [("kind: x\nspec:\n\tpower: 1\n", 3), ("kind: x\n\tspec: 1\n", 2), ("kind: x\nspec:\n  power:\n  \tid: 1\n", 4)]
+    {
         let error = refusal(text);
         assert_eq!(error.line, Some(line), "{error}");
-        assert!(
-            error.message.contains(&format!(
-                "a tab at line {line}: YAML is indented with spaces"
-            )),
-            "{error}"
-        );
+        assert!(error.message.contains(&format!("a tab at line {line}: YAML is indented with spaces")), "{error}");
     }
 }
 
@@ -172,12 +142,7 @@ fn a_tab_is_called_a_tab() {
 fn a_key_that_is_there_twice_is_an_error_everywhere() {
     let error = refusal(&record("  labels:\n    a: 1\n    b: 2\n    \"a\": 3\n"));
     assert_eq!((error.line, error.column), (Some(6), Some(5)));
-    assert!(
-        error
-            .message
-            .contains("the key `a` is there twice, first on line 4"),
-        "{error}"
-    );
+    assert!(error.message.contains("the key `a` is there twice, first on line 4"), "{error}");
     // The deserializer by itself takes the last one without a word.
     assert!(serde_yaml::from_str::<serde_json::Value>("a: 1\na: 2\n").is_ok());
     assert!(parse_value("a: 1\na: 2\n").is_err());
@@ -200,11 +165,7 @@ fn mistakes_of_syntax_are_told_with_place_and_remedy() {
         ("kind: 'it's'\n", 1, "behind the closing quote"),
         ("kind: \"x\nspec: 1\n", 1, "not closed"),
         ("kind: *x\n", 1, "anchor"),
-        (
-            "kind: x\nspec:\n    a: 1\n  b: 2\n",
-            4,
-            "expected a key here",
-        ),
+        ("kind: x\nspec:\n    a: 1\n  b: 2\n", 4, "expected a key here"),
         ("kind: [1, 2\n", 2, ""),
         ("kind: \u{1}\n", 1, ""),
     ] {
@@ -226,22 +187,14 @@ fn an_empty_text_is_null_or_says_that_there_is_nothing() {
 #[test]
 fn a_byte_order_mark_and_crlf_are_read() {
     let text = "\u{feff}kind: Server\r\nspec:\r\n  suspended: true\r\n";
-    assert_eq!(
-        parse_value(text).unwrap(),
-        json!({"kind": "Server", "spec": {"suspended": true}})
-    );
+    assert_eq!(parse_value(text).unwrap(), json!({"kind": "Server", "spec": {"suspended": true}}));
 }
 
 #[test]
 fn ten_mebibytes_are_refused_unread() {
     let text = format!("a: {}", "x".repeat(10 * 1024 * 1024));
     let error = parse_value(&text).unwrap_err();
-    assert!(
-        error
-            .message
-            .contains("10485763 bytes are too many: the limit is 1048576 bytes (1 MiB)"),
-        "{error}"
-    );
+    assert!(error.message.contains("10485763 bytes are too many: the limit is 1048576 bytes (1 MiB)"), "{error}");
     assert!(check_size(MAX_BYTES as u64).is_ok());
     assert!(check_size(MAX_BYTES as u64 + 1).is_err());
 }
@@ -274,25 +227,12 @@ fn an_alias_bomb_is_refused_before_it_unfolds() {
 #[test]
 fn the_deserializer_bounds_jumps_and_not_values() {
     let error = serde_yaml::from_str::<serde_json::Value>(&billion_laughs()).unwrap_err();
-    assert!(
-        error.to_string().contains("repetition limit exceeded"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("repetition limit exceeded"), "{error}");
 
-    let flat = format!(
-        "a: &a [{}]\nb: [{}]\n",
-        "x, ".repeat(500),
-        "*a, ".repeat(500)
-    );
+    let flat = format!("a: &a [{}]\nb: [{}]\n", "x, ".repeat(500), "*a, ".repeat(500));
     let unfolded: serde_json::Value = serde_yaml::from_str(&flat).unwrap();
     let lists = unfolded["b"].as_array().unwrap();
-    assert_eq!(
-        lists
-            .iter()
-            .map(|l| l.as_array().unwrap().len())
-            .sum::<usize>(),
-        250_000
-    );
+    assert_eq!(lists.iter().map(|l| l.as_array().unwrap().len()).sum::<usize>(), 250_000);
     assert!(parse_value(&flat).is_err());
 }
 
@@ -315,12 +255,7 @@ fn an_alias_of_itself_is_refused() {
 fn nesting_is_bounded() {
     let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
     assert!(parse_value(&nested(MAX_DEPTH)).is_ok());
-    for text in [
-        nested(MAX_DEPTH + 1),
-        "- ".repeat(200_000),
-        "[".repeat(MAX_BYTES),
-        "{a: ".repeat(MAX_BYTES / 4),
-    ] {
+    for text in [nested(MAX_DEPTH + 1), "- ".repeat(200_000), "[".repeat(MAX_BYTES), "{a: ".repeat(MAX_BYTES / 4)] {
         let error = parse_value(&text).unwrap_err();
         assert!(error.message.contains("nesting"), "{error}");
     }
@@ -346,11 +281,7 @@ fn the_worst_texts_take_bounded_time() {
         let begun = Instant::now();
         let _ = parse_value(&text);
         let taken = begun.elapsed();
-        assert!(
-            taken < Duration::from_secs(5),
-            "{:?}: {taken:?}",
-            &text[..10]
-        );
+        assert!(taken < Duration::from_secs(5), "{:?}: {taken:?}", &text[..10]);
     }
 }
 
@@ -364,11 +295,7 @@ fn messages_stay_short_whatever_the_file_says() {
         record(&format!("  power: {{id: 1, want: {long}}}\n")),
     ] {
         let error = refusal(&text);
-        assert!(
-            error.to_string().chars().count() < 4000,
-            "{}",
-            error.to_string().len()
-        );
+        assert!(error.to_string().chars().count() < 4000, "{}", error.to_string().len());
     }
 }
 

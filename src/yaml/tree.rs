@@ -11,6 +11,8 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
 use super::{YamlError, explain};
 
+mod measure;
+
 /// How deep collections may be nested. The deserializer and the nodes' own recursion need a bound.
 pub(super) const MAX_DEPTH: usize = 64;
 /// How many nodes a document may have after its aliases are unfolded.
@@ -115,7 +117,7 @@ impl Document {
         }
         let mut root = builder.root;
         if let Some(node) = &mut root {
-            measure(node, text, builder.body);
+            measure::measure(node, text, builder.body);
         }
         Ok(Self { root })
     }
@@ -155,10 +157,7 @@ impl<'t> Builder<'t> {
     fn new(text: &'t str) -> Self {
         let bytes = (!text.is_ascii()).then(|| {
             let ends = std::iter::once(text.len() as u32);
-            text.char_indices()
-                .map(|(i, _)| i as u32)
-                .chain(ends)
-                .collect()
+            text.char_indices().map(|(i, _)| i as u32).chain(ends).collect()
         });
         Self {
             text,
@@ -178,9 +177,7 @@ impl<'t> Builder<'t> {
     fn byte(&self, at: Marker) -> usize {
         match &self.bytes {
             None => at.index().min(self.text.len()),
-            Some(table) => table
-                .get(at.index())
-                .map_or(self.text.len(), |offset| *offset as usize),
+            Some(table) => table.get(at.index()).map_or(self.text.len(), |offset| *offset as usize),
         }
     }
 
@@ -200,8 +197,12 @@ impl<'t> Builder<'t> {
             Event::DocumentStart(explicit) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(YamlError::at(span.start.line(), span.start.col() + 1, "a second document begins here")
-                        .help("a file holds one document: put the other one into a file of its own, or remove the `---`"));
+                    return Err(YamlError::at(
+                        span.start.line(),
+                        span.start.col() + 1,
+                        "a second document begins here",
+                    )
+                    .help("a file holds one document: put the other one into a file of its own, or remove the `---`"));
                 }
                 if explicit {
                     self.body = self.byte(span.end);
@@ -214,27 +215,18 @@ impl<'t> Builder<'t> {
                 self.add(node, 0, unfolded)?;
             }
             Event::Scalar(value, style, anchor, tag) => {
-                let kind = Kind::Scalar {
-                    value: value.into_owned(),
-                    style,
-                };
+                let kind = Kind::Scalar { value: value.into_owned(), style };
                 let node = self.node(span, kind, anchor != 0 || tag.is_some());
                 self.add(node, anchor, 1)?;
             }
             Event::SequenceStart(anchor, tag) => {
                 let layout = self.layout(span, '[');
-                let kind = Kind::Sequence {
-                    layout,
-                    items: Vec::new(),
-                };
+                let kind = Kind::Sequence { layout, items: Vec::new() };
                 self.begin(span, kind, anchor, tag.is_some())?;
             }
             Event::MappingStart(anchor, tag) => {
                 let layout = self.layout(span, '{');
-                let kind = Kind::Mapping {
-                    layout,
-                    entries: Vec::new(),
-                };
+                let kind = Kind::Mapping { layout, entries: Vec::new() };
                 self.begin(span, kind, anchor, tag.is_some())?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.finish(span)?,
@@ -245,9 +237,7 @@ impl<'t> Builder<'t> {
 
     fn layout(&self, span: Span, bracket: char) -> Layout {
         let inside_flow = self.open.last().is_some_and(|open| match &open.node.kind {
-            Kind::Sequence { layout, .. } | Kind::Mapping { layout, .. } => {
-                *layout != Layout::Block
-            }
+            Kind::Sequence { layout, .. } | Kind::Mapping { layout, .. } => *layout != Layout::Block,
             _ => false,
         });
         if self.text[self.byte(span.start)..self.byte(span.end)].ends_with(bracket) {
@@ -267,51 +257,28 @@ impl<'t> Builder<'t> {
             return Err(YamlError::at(line, column, message).help("write the values out"));
         }
         if self.pending.contains(&anchor) {
-            return Err(YamlError::at(
-                line,
-                column,
-                "an alias inside the very value it stands for",
-            )
-            .help("write the value out"));
+            return Err(
+                YamlError::at(line, column, "an alias inside the very value it stands for").help("write the value out")
+            );
         }
         let parent = self.open.last();
-        let is_key =
-            parent.is_some_and(|p| matches!(p.node.kind, Kind::Mapping { .. }) && p.key.is_none());
+        let is_key = parent.is_some_and(|p| matches!(p.node.kind, Kind::Mapping { .. }) && p.key.is_none());
         if is_key {
-            return Err(
-                YamlError::at(line, column, "an alias in the place of a key")
-                    .help("write the key out"),
-            );
+            return Err(YamlError::at(line, column, "an alias in the place of a key").help("write the key out"));
         }
         Ok(self.anchors.get(&anchor).copied().unwrap_or(1))
     }
 
-    fn begin(
-        &mut self,
-        span: Span,
-        kind: Kind,
-        anchor: usize,
-        tagged: bool,
-    ) -> Result<(), YamlError> {
+    fn begin(&mut self, span: Span, kind: Kind, anchor: usize, tagged: bool) -> Result<(), YamlError> {
         if self.open.len() >= MAX_DEPTH {
             let message = format!("more than {MAX_DEPTH} levels of nesting");
-            return Err(YamlError::at(
-                span.start.line(),
-                span.start.col() + 1,
-                message,
-            ));
+            return Err(YamlError::at(span.start.line(), span.start.col() + 1, message));
         }
         if anchor != 0 {
             self.pending.insert(anchor);
         }
         let node = self.node(span, kind, anchor != 0 || tagged);
-        self.open.push(Open {
-            node,
-            anchor,
-            unfolded: 1,
-            key: None,
-            keys: HashMap::new(),
-        });
+        self.open.push(Open { node, anchor, unfolded: 1, key: None, keys: HashMap::new() });
         Ok(())
     }
 
@@ -321,14 +288,9 @@ impl<'t> Builder<'t> {
         };
         // The end of a flow collection is its bracket; the span goes on over a comment behind it.
         open.node.end = match &open.node.kind {
-            Kind::Sequence {
-                layout: Layout::Flow,
-                ..
+            Kind::Sequence { layout: Layout::Flow, .. } | Kind::Mapping { layout: Layout::Flow, .. } => {
+                self.byte(span.start) + 1
             }
-            | Kind::Mapping {
-                layout: Layout::Flow,
-                ..
-            } => self.byte(span.start) + 1,
             _ => self.byte(span.start),
         };
         self.pending.remove(&open.anchor);
@@ -349,26 +311,16 @@ impl<'t> Builder<'t> {
         parent.unfolded = parent.unfolded.saturating_add(unfolded);
         let total = parent.unfolded.max(self.nodes);
         match &mut parent.node.kind {
-            Kind::Sequence { items, .. } => items.push(Item {
-                dash: None,
-                value: node,
-            }),
+            Kind::Sequence { items, .. } => items.push(Item { dash: None, value: node }),
             Kind::Mapping { entries, .. } => match parent.key.take() {
-                Some(key) => entries.push(Entry {
-                    key,
-                    colon: None,
-                    value: node,
-                }),
+                Some(key) => entries.push(Entry { key, colon: None, value: node }),
                 None => {
                     if let Some(name) = node.as_key() {
                         let first = parent.keys.insert(name.to_owned(), node.line);
                         if let Some(line) = first {
-                            let message = format!(
-                                "the key `{}` is there twice, first on line {line}",
-                                explain::short(name)
-                            );
-                            return Err(YamlError::at(place.0, place.1, message)
-                                .help("remove one of the two"));
+                            let message =
+                                format!("the key `{}` is there twice, first on line {line}", explain::short(name));
+                            return Err(YamlError::at(place.0, place.1, message).help("remove one of the two"));
                         }
                     }
                     parent.key = Some(node);
@@ -386,136 +338,5 @@ impl<'t> Builder<'t> {
 
 /// A text without content makes one empty scalar.
 fn is_blank(node: &Node) -> bool {
-    matches!(&node.kind, Kind::Scalar { value, style: ScalarStyle::Plain } if value.is_empty())
-        && !node.decorated
-}
-
-/// The first byte at or after `at` that is neither blank, line break nor comment.
-pub(super) fn skip_blank(text: &str, mut at: usize) -> usize {
-    let bytes = text.as_bytes();
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b' ' | b'\t' | b'\r' | b'\n' => at += 1,
-            b'#' if at == 0 || bytes[at - 1].is_ascii_whitespace() => {
-                at = text[at..].find('\n').map_or(text.len(), |n| at + n);
-            }
-            _ => break,
-        }
-    }
-    at
-}
-
-/// As [`skip_blank`], and over anchors and tags.
-fn skip_properties(text: &str, from: usize) -> usize {
-    let mut at = skip_blank(text, from);
-    while text[at..].starts_with(['&', '!']) {
-        let end = text[at..]
-            .find(|c: char| c.is_ascii_whitespace())
-            .map_or(text.len(), |n| at + n);
-        at = skip_blank(text, end);
-    }
-    at
-}
-
-/// Sets the exact ends of nodes and the places of dashes and colons, which events do not tell.
-/// `from` is where this node's text may begin: behind its colon or dash.
-fn measure(node: &mut Node, text: &str, from: usize) {
-    match &mut node.kind {
-        Kind::Alias => node.end = node.start + text[node.start..node.end].trim_end().len(),
-        Kind::Scalar {
-            style: ScalarStyle::Literal | ScalarStyle::Folded,
-            ..
-        } => {
-            node.start = skip_blank(text, from).min(node.start);
-            node.end = block_scalar_end(text, node.start, node.end);
-        }
-        Kind::Scalar {
-            style: ScalarStyle::Plain,
-            value,
-        } => {
-            let empty = value.is_empty() && !node.decorated;
-            let covered = text[node.start..node.end].trim_end().len();
-            node.end = node.start + if empty { 0 } else { covered };
-        }
-        Kind::Scalar { .. } => node.end = quoted_end(text, skip_properties(text, node.start)),
-        Kind::Sequence { layout, items } => {
-            let end = measure_items(items, *layout, text, skip_properties(text, from));
-            if *layout != Layout::Flow {
-                node.end = end;
-            }
-        }
-        Kind::Mapping { layout, entries } => {
-            let mut end = node.start;
-            for entry in entries.iter_mut() {
-                end = end.max(measure_entry(entry, text));
-            }
-            if *layout != Layout::Flow {
-                node.end = end;
-            }
-        }
-    }
-}
-
-/// Measures the items of a sequence whose first dash is at `at`; says where the last one ends.
-fn measure_items(items: &mut [Item], layout: Layout, text: &str, mut at: usize) -> usize {
-    for item in items {
-        let mut from = item.value.start;
-        if layout == Layout::Block {
-            at = skip_blank(text, at);
-            if text[at..].starts_with('-') {
-                item.dash = Some(at);
-                at += 1;
-                from = at;
-            }
-        }
-        measure(&mut item.value, text, from);
-        at = at.max(item.value.end);
-    }
-    at
-}
-
-/// Measures a pair; says where it ends.
-fn measure_entry(entry: &mut Entry, text: &str) -> usize {
-    let start = entry.key.start;
-    measure(&mut entry.key, text, start);
-    let gap = &text[entry.key.end..];
-    let colon = entry.key.end + gap.len() - gap.trim_start_matches([' ', '\t']).len();
-    entry.colon = text[colon..].starts_with(':').then_some(colon);
-    let from = entry.colon.map_or(entry.value.start, |colon| colon + 1);
-    measure(&mut entry.value, text, from);
-    from.max(entry.key.end).max(entry.value.end)
-}
-
-/// Where the last line of a block scalar ends. Blank lines behind it belong to it only if its
-/// header says so (`|+`).
-fn block_scalar_end(text: &str, start: usize, end: usize) -> usize {
-    let header = skip_properties(text, start);
-    let first_line = text[header..end.max(header)]
-        .lines()
-        .next()
-        .unwrap_or_default();
-    let indicators = first_line.split_whitespace().next().unwrap_or_default();
-    if indicators.contains('+') {
-        let covered = &text[start..end];
-        return start + covered.strip_suffix('\n').unwrap_or(covered).len();
-    }
-    start + text[start..end].trim_end().len()
-}
-
-/// Where the quoted scalar that begins at `start` ends, its closing quote included.
-fn quoted_end(text: &str, start: usize) -> usize {
-    let bytes = text.as_bytes();
-    let Some(&quote) = bytes.get(start) else {
-        return text.len();
-    };
-    let mut at = start + 1;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\\' if quote == b'"' => at += 2,
-            byte if byte == quote && quote == b'\'' && bytes.get(at + 1) == Some(&quote) => at += 2,
-            byte if byte == quote => return at + 1,
-            _ => at += 1,
-        }
-    }
-    text.len()
+    matches!(&node.kind, Kind::Scalar { value, style: ScalarStyle::Plain } if value.is_empty()) && !node.decorated
 }

@@ -1,0 +1,197 @@
+//! Values as YAML in the style of the file they go into.
+
+use saphyr_parser::ScalarStyle;
+use serde_json::{Map, Value};
+
+/// How a file is laid out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Style {
+    /// Columns by which a mapping inside a mapping is indented.
+    pub step: usize,
+    /// Columns by which the dashes of a list inside a mapping are indented.
+    pub dash: usize,
+}
+
+/// A value in two parts: what stands behind the colon or dash, and the lines below, each with its line break.
+#[derive(Debug, Default)]
+pub(super) struct Rendered {
+    pub inline: String,
+    pub lines: String,
+}
+
+impl Style {
+    /// A value behind a key that stands in column `indent`, counted from zero. A text keeps the
+    /// kind of quotes it `had`.
+    pub fn after_key(&self, value: &Value, indent: usize, had: Option<ScalarStyle>) -> Rendered {
+        let mut lines = String::new();
+        match value {
+            Value::Object(map) if !map.is_empty() => self.mapping(map, indent + self.step, &mut lines),
+            Value::Array(list) if !list.is_empty() => self.list(list, indent + self.dash, &mut lines),
+            other => return self.scalar(other, indent + self.step, had),
+        }
+        Rendered { inline: String::new(), lines }
+    }
+
+    /// A value behind a dash in column `indent`, one blank after it.
+    pub fn after_dash(&self, value: &Value, indent: usize, had: Option<ScalarStyle>) -> Rendered {
+        let inner = indent + 2;
+        let mut lines = String::new();
+        match value {
+            Value::Object(map) if !map.is_empty() => self.mapping(map, inner, &mut lines),
+            Value::Array(list) if !list.is_empty() => self.list(list, inner, &mut lines),
+            other => return self.scalar(other, inner, had),
+        }
+        // Its first line goes where the dash is.
+        let (first, rest) = lines.split_once('\n').unwrap_or((&lines, ""));
+        Rendered { inline: first.trim_start().to_owned(), lines: rest.to_owned() }
+    }
+
+    /// A value that stands alone.
+    pub fn alone(&self, value: &Value) -> String {
+        let mut lines = String::new();
+        match value {
+            Value::Object(map) if !map.is_empty() => self.mapping(map, 0, &mut lines),
+            Value::Array(list) if !list.is_empty() => self.list(list, 0, &mut lines),
+            other => {
+                let rendered = self.scalar(other, self.step, None);
+                lines = format!("{}\n{}", rendered.inline, rendered.lines);
+            }
+        }
+        lines
+    }
+
+    /// The lines of a pair whose key stands in column `indent`.
+    pub fn pair(&self, key: &str, value: &Value, indent: usize, out: &mut String) {
+        let rendered = self.after_key(value, indent, None);
+        let gap = if rendered.inline.is_empty() { "" } else { " " };
+        let (key, inline) = (text(key, None, false), &rendered.inline);
+        *out += &format!("{:indent$}{key}:{gap}{inline}\n{}", "", rendered.lines);
+    }
+
+    /// The lines of a list element whose dash stands in column `indent`.
+    pub fn element(&self, value: &Value, indent: usize, out: &mut String) {
+        let rendered = self.after_dash(value, indent, None);
+        *out += &format!("{:indent$}- {}\n{}", "", rendered.inline, rendered.lines);
+    }
+
+    fn mapping(&self, map: &Map<String, Value>, indent: usize, out: &mut String) {
+        for (key, value) in map {
+            self.pair(key, value, indent, out);
+        }
+    }
+
+    fn list(&self, list: &[Value], indent: usize, out: &mut String) {
+        for value in list {
+            self.element(value, indent, out);
+        }
+    }
+
+    /// A value without children; the lines of a long text go to column `indent`.
+    fn scalar(&self, value: &Value, indent: usize, had: Option<ScalarStyle>) -> Rendered {
+        let quoted = matches!(had, Some(ScalarStyle::DoubleQuoted | ScalarStyle::SingleQuoted));
+        match value {
+            Value::String(string) if !quoted && fits_literal(string) => literal(string, indent),
+            other => Rendered { inline: inline(other, had, false), lines: String::new() },
+        }
+    }
+}
+
+/// A value on one line.
+pub(super) fn inline(value: &Value, had: Option<ScalarStyle>, in_flow: bool) -> String {
+    match value {
+        Value::String(string) => text(string, had, in_flow),
+        Value::Array(list) => {
+            let list: Vec<_> = list.iter().map(|v| inline(v, None, true)).collect();
+            format!("[{}]", list.join(", "))
+        }
+        Value::Object(map) => {
+            let pairs: Vec<_> = map.iter().map(|(key, value)| flow_pair(key, value)).collect();
+            format!("{{{}}}", pairs.join(", "))
+        }
+        // Null, booleans and numbers are written alike in JSON and YAML.
+        other => other.to_string(),
+    }
+}
+
+/// A pair inside braces.
+pub(super) fn flow_pair(key: &str, value: &Value) -> String {
+    format!("{}: {}", text(key, None, true), inline(value, None, true))
+}
+
+/// A text on one line: with the quotes it had, or with none where it needs none.
+fn text(string: &str, had: Option<ScalarStyle>, in_flow: bool) -> String {
+    let printable = string.chars().all(is_printable);
+    match had {
+        Some(ScalarStyle::DoubleQuoted) => double_quoted(string),
+        _ if !printable => double_quoted(string),
+        Some(ScalarStyle::SingleQuoted) => single_quoted(string),
+        _ if is_plain(string, in_flow) => string.to_owned(),
+        _ => single_quoted(string),
+    }
+}
+
+/// Whether a text without quotes is read back as that text, by our reader and by those that still
+/// know YAML 1.1.
+fn is_plain(string: &str, in_flow: bool) -> bool {
+    const YAML_1_1_WORDS: [&str; 6] = ["y", "n", "yes", "no", "on", "off"];
+    let first = string.chars().next();
+    let begins_well = first.is_some_and(|c| c.is_alphanumeric() || c == '/' || c == '_');
+    let number_like = first.is_some_and(|c| c.is_ascii_digit()) && string.contains(['_', ':']);
+    let breaks_flow = in_flow && string.contains([',', '[', ']', '{', '}', ':', '#']);
+    begins_well
+        && !number_like
+        && !breaks_flow
+        && !YAML_1_1_WORDS.contains(&string.to_lowercase().as_str())
+        && serde_yaml::to_string(string).is_ok_and(|text| text.strip_suffix('\n') == Some(string))
+}
+
+fn single_quoted(string: &str) -> String {
+    format!("'{}'", string.replace('\'', "''"))
+}
+
+fn double_quoted(string: &str) -> String {
+    let mut out = String::from("\"");
+    for c in string.chars() {
+        match c {
+            '"' => out += "\\\"",
+            '\\' => out += "\\\\",
+            '\n' => out += "\\n",
+            '\r' => out += "\\r",
+            '\t' => out += "\\t",
+            c if is_printable(c) => out.push(c),
+            c if u32::from(c) <= 0xff => out += &format!("\\x{:02x}", u32::from(c)),
+            c if u32::from(c) <= 0xffff => out += &format!("\\u{:04x}", u32::from(c)),
+            c => out += &format!("\\U{:08x}", u32::from(c)),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Whether a character can stand in a text as it is, on one line.
+fn is_printable(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+}
+
+/// Whether a text of several lines can be written line by line, with no indentation indicator.
+fn fits_literal(string: &str) -> bool {
+    string.contains('\n')
+        && !string.starts_with([' ', '\t', '\n'])
+        && !string.ends_with("\n\n")
+        && string.chars().all(|c| c == '\n' || c == '\t' || is_printable(c))
+}
+
+fn literal(string: &str, indent: usize) -> Rendered {
+    let (header, body) = match string.strip_suffix('\n') {
+        Some(body) => ("|", body),
+        None => ("|-", string),
+    };
+    let mut lines = String::new();
+    for line in body.split('\n') {
+        if !line.is_empty() {
+            lines += &format!("{:indent$}{line}", "");
+        }
+        lines.push('\n');
+    }
+    Rendered { inline: header.to_owned(), lines }
+}
