@@ -1,0 +1,384 @@
+//! The panel's client against the project's panel simulator, and the simulator itself.
+
+#[path = "panel_client/listing.rs"]
+mod listing;
+#[path = "support/panel_sim.rs"]
+mod panel_sim;
+#[path = "panel_client/simulator.rs"]
+mod simulator;
+
+use std::time::{Duration, Instant};
+
+use alula::config::Secret;
+use alula::model::{PowerState, ServerId};
+use alula::panel::client::{HttpPanel, OptionsError, PanelOptions, WINGS_VERSION};
+use alula::panel::{Panel, PanelError};
+use http::{HeaderName, HeaderValue};
+use panel_sim::{Fault, PanelSim, SimServer};
+use serde_json::json;
+
+const LIST: &str = "^/servers$";
+
+fn options(sim: &PanelSim) -> PanelOptions {
+    PanelOptions {
+        url: sim.url().into(),
+        token_id: sim.token_id().into(),
+        token: Secret::new(sim.token()),
+        timeout: Duration::from_secs(10),
+        per_page: 50,
+        custom_headers: Vec::new(),
+        ignore_certificate_errors: false,
+    }
+}
+
+fn panel(sim: &PanelSim) -> HttpPanel {
+    HttpPanel::new(options(sim)).unwrap()
+}
+
+fn id(number: usize) -> ServerId {
+    format!("550e8400-e29b-41d4-a716-{number:012}").parse().unwrap()
+}
+
+/// Adds so many servers and returns their ids.
+fn add(sim: &PanelSim, count: usize) -> Vec<ServerId> {
+    let ids: Vec<ServerId> = (1..=count).map(id).collect();
+    for id in &ids {
+        sim.add(SimServer::new(&id.to_string(), "game:1", "installer:1"));
+    }
+    ids
+}
+
+// ------------------------------------------------------------------ what is sent
+
+#[tokio::test]
+async fn requests_look_like_those_of_wings() {
+    let sim = PanelSim::start();
+    let id = add(&sim, 1)[0];
+    let panel = HttpPanel::new(PanelOptions {
+        url: format!("{}/", sim.url()),
+        custom_headers: vec![
+            (HeaderName::from_static("x-access"), HeaderValue::from_static("letmein")),
+            (HeaderName::from_static("authorization"), HeaderValue::from_static("no")),
+            (HeaderName::from_static("user-agent"), HeaderValue::from_static("no")),
+            (HeaderName::from_static("accept"), HeaderValue::from_static("no")),
+            (HeaderName::from_static("content-type"), HeaderValue::from_static("no")),
+        ],
+        ..options(&sim)
+    })
+    .unwrap();
+
+    panel.list().await.unwrap();
+    panel.reset().await.unwrap();
+    panel.server(id).await.unwrap();
+    panel.script(id).await.unwrap();
+    panel.report_install(id, true, false).await.unwrap();
+    panel.report_state(id, PowerState::Offline, PowerState::Starting).await.unwrap();
+
+    let requests = sim.with(|ledger| ledger.requests.clone());
+    let seen: Vec<_> = requests
+        .iter()
+        .map(|request| {
+            let body = String::from_utf8(request.body.to_vec()).unwrap();
+            (format!("{} {}", request.method, request.path), body)
+        })
+        .collect();
+    let expected = [
+        ("GET /servers".to_owned(), ""),
+        ("POST /servers/reset".to_owned(), "null"),
+        (format!("GET /servers/{id}"), ""),
+        (format!("GET /servers/{id}/install"), ""),
+        (format!("POST /servers/{id}/install"), r#"{"successful":true,"reinstall":false}"#),
+        (
+            format!("POST /servers/{id}/container/status"),
+            r#"{"data":{"previous_state":"offline","new_state":"starting"}}"#,
+        ),
+    ];
+    assert_eq!(seen, expected.map(|(call, body)| (call, body.to_owned())));
+    assert_eq!(json!(requests[0].query), json!({"page": "0", "per_page": "50"}));
+
+    let agent = format!("Pelican Wings/v{WINGS_VERSION} (id:{})", sim.token_id());
+    let bearer = format!("Bearer {}.{}", sim.token_id(), sim.token());
+    for request in &requests {
+        for (name, value) in [
+            ("authorization", bearer.as_str()),
+            ("accept", "application/json"),
+            ("content-type", "application/json"),
+            ("user-agent", &agent),
+            ("x-access", "letmein"),
+        ] {
+            let found: Vec<_> = request.headers.get_all(name).iter().collect();
+            assert_eq!(found, [value], "{name} of {} {}", request.method, request.path);
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_become_the_model() {
+    let sim = PanelSim::start();
+    let id = add(&sim, 1)[0];
+    sim.edit(&id.to_string(), |server| {
+        server.settings["suspended"] = json!(true);
+        server.settings["build"]["memory_limit"] = json!(777);
+        server.process["stop"] = json!({"type": "signal", "value": "C"});
+        server.script = json!({"container_image": "i", "entrypoint": "ash", "script": "a\r\nb"});
+    });
+    let panel = panel(&sim);
+    let server = panel.server(id).await.unwrap();
+    assert!(server.suspended);
+    assert_eq!(server.settings.build.memory_limit, 777);
+    assert_eq!(server.process.stop.kind, "signal");
+    assert_eq!(panel.list().await.unwrap()[0].server.as_ref().unwrap(), &server);
+    let script = panel.script(id).await.unwrap();
+    assert_eq!((&*script.image, &*script.entrypoint, &*script.text), ("i", "ash", "a\r\nb"));
+}
+
+#[test]
+fn options_that_cannot_work_are_refused() {
+    let sim = PanelSim::start();
+    for url in ["", "panel.example.com", "ftp://panel.example.com", "http://", "https://panel.example.com/?a=b"] {
+        let refused = HttpPanel::new(PanelOptions { url: url.into(), ..options(&sim) });
+        assert!(matches!(refused, Err(OptionsError::Url { .. })), "{url}");
+    }
+    let refused = HttpPanel::new(PanelOptions { token: Secret::new("line\nbreak"), ..options(&sim) }).unwrap_err();
+    assert!(!refused.to_string().contains("break"), "{refused}");
+}
+
+#[test]
+fn the_token_is_never_shown() {
+    let sim = PanelSim::start();
+    let shown = format!("{:?} {:?}", options(&sim), panel(&sim));
+    assert!(!shown.contains(sim.token()), "{shown}");
+}
+
+// ------------------------------------------------------------------ classes of errors
+
+#[tokio::test]
+async fn a_refusal_is_final_and_says_why() {
+    let sim = PanelSim::start();
+    let panel = panel(&sim);
+    let error = panel.server(id(9)).await.unwrap_err();
+    assert!(error.is_final() && error.is_unknown(), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "GET /api/remote/servers/550e8400-e29b-41d4-a716-000000000009: the panel refused with 404 \
+         (NotFoundHttpException: The requested resource could not be found on the server.)"
+    );
+    for status in [400, 401, 403, 408, 409, 422, 429, 499] {
+        let fault = sim.fault(Fault::on("reset").status(status));
+        let error = panel.reset().await.unwrap_err();
+        assert!(matches!(error, PanelError::Refused { status: found, .. } if found == status), "{error}");
+        assert_eq!(fault.hits(), 1, "{status} was tried again");
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_panel_is_not_final_and_not_tried_again_here() {
+    let sim = PanelSim::start();
+    let panel = panel(&sim);
+    for status in [500, 502, 503, 304, 300] {
+        let fault = sim.fault(Fault::on(LIST).status(status).body("<html>\n oops"));
+        let error = panel.list().await.unwrap_err();
+        assert!(matches!(error, PanelError::Failed { status: found, .. } if found == status), "{error}");
+        // 304 has no body by definition.
+        assert!(status == 304 || error.to_string().contains("(<html> oops)"), "{error}");
+        assert!(!error.is_final());
+        assert_eq!(fault.hits(), 1, "{status} was tried again");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_not_tried_again_here() {
+    let sim = PanelSim::start();
+    let panel = panel(&sim);
+    // Also on a connection that was used before.
+    panel.list().await.unwrap();
+    let fault = sim.fault(Fault::on(LIST).dropped());
+    let error = panel.list().await.unwrap_err();
+    assert!(matches!(&error, PanelError::Unreachable { call, .. } if call.starts_with("GET /api/remote/servers?")));
+    assert_eq!(fault.hits(), 1);
+    drop(fault);
+    panel.list().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_panel_that_is_away_is_unreachable_until_it_is_back() {
+    let sim = PanelSim::start();
+    let panel = panel(&sim);
+    panel.list().await.unwrap();
+    for _ in 0..3 {
+        sim.pause();
+        // The first one may be on a connection whose end was not seen yet.
+        let error = panel.list().await.unwrap_err();
+        assert!(matches!(error, PanelError::Unreachable { .. }), "{error}");
+        let error = panel.list().await.unwrap_err();
+        assert!(matches!(&error, PanelError::Unreachable { cause, .. } if cause.contains("refused")), "{error}");
+        sim.resume();
+        panel.list().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_a_timeout() {
+    let sim = PanelSim::start();
+    let id = add(&sim, 1)[0];
+    let limit = Duration::from_millis(200);
+    let panel = HttpPanel::new(PanelOptions { timeout: limit, ..options(&sim) }).unwrap();
+    let fault = sim.fault(Fault::on(&id.to_string()).held());
+    let began = Instant::now();
+    let error = panel.server(id).await.unwrap_err();
+    assert!(matches!(error, PanelError::Timeout { limit: found, .. } if found == limit), "{error}");
+    assert!(!error.is_final());
+    assert!(began.elapsed() >= limit);
+    assert_eq!(fault.hits(), 1);
+    drop(fault);
+    panel.server(id).await.unwrap();
+}
+
+#[tokio::test]
+async fn nonsense_is_an_error_of_its_own() {
+    let sim = PanelSim::start();
+    let id = add(&sim, 1)[0];
+    let panel = panel(&sim);
+    for body in ["<html>oops</html>", "", "[]", "5", "{}", r#"{"settings": {}, "process_configuration": {}}"#] {
+        let _fault = sim.fault(Fault::on(&format!("{id}$")).status(200).body(body));
+        let error = panel.server(id).await.unwrap_err();
+        assert!(matches!(error, PanelError::Nonsense { .. }), "{body}: {error}");
+        assert!(!error.is_final(), "{body}");
+    }
+    let _fault = sim.fault(Fault::on("install$").status(200).body("<html>"));
+    assert!(matches!(panel.script(id).await.unwrap_err(), PanelError::Nonsense { .. }));
+
+    sim.edit(&id.to_string(), |server| server.settings["build"] = json!("nonsense"));
+    let error = panel.server(id).await.unwrap_err();
+    assert!(error.to_string().contains("settings.build: expected an object, found a text"), "{error}");
+}
+
+#[tokio::test]
+async fn another_servers_answer_is_nonsense() {
+    let sim = PanelSim::start();
+    let ids = add(&sim, 2);
+    sim.edit(&ids[0].to_string(), |server| server.settings["uuid"] = json!(ids[1]));
+    assert!(matches!(panel(&sim).server(ids[0]).await.unwrap_err(), PanelError::Nonsense { .. }));
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_cut_off() {
+    let sim = PanelSim::start();
+    let id = add(&sim, 1)[0];
+    let body = format!(r#"{{"script": "{}"}}"#, "x".repeat(20 << 20));
+    let _fault = sim.fault(Fault::on("install$").status(200).body(body));
+    let error = panel(&sim).script(id).await.unwrap_err();
+    assert!(error.to_string().contains("longer than 16 MiB"), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_report_is_answered_does_not_matter_but_its_status() {
+    let sim = PanelSim::start();
+    let id = add(&sim, 1)[0];
+    let panel = panel(&sim);
+    for body in ["<html>oops</html>", "null", "[]"] {
+        let _fault = sim.fault(Fault::on("install$").method("POST").status(200).body(body));
+        panel.report_install(id, false, true).await.unwrap();
+    }
+    assert_eq!(sim.with(|ledger| ledger.servers[0].installed), None, "the faults answered");
+}
+
+// ------------------------------------------------------------------ redirects
+
+#[tokio::test]
+async fn redirects_are_followed_with_the_method_and_the_token() {
+    let sim = PanelSim::start();
+    let id = add(&sim, 1)[0];
+    let panel = panel(&sim);
+    let target = format!("{}/api/remote/servers/{id}/install", sim.url());
+    for status in [301, 302, 307, 308] {
+        let _fault = sim.fault(Fault::on("reset").status(status).header("location", &target));
+        let mark = sim.mark();
+        // The answer is the target's, which wants another body.
+        let error = panel.reset().await.unwrap_err();
+        assert!(matches!(error, PanelError::Refused { status: 422, .. }), "{status}: {error}");
+        let followed = sim.matching(mark, "POST", ".*/install");
+        assert_eq!(followed.len(), 1, "{status}");
+        assert_eq!(&followed[0].body[..], b"null");
+    }
+    for status in [301, 302, 303, 307, 308] {
+        let _fault =
+            sim.fault(Fault::on(LIST).status(status).header("location", "/api/remote/servers?page=1").times(1));
+        assert_eq!(panel.list().await.unwrap().len(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn redirects_that_cannot_be_followed_say_what_to_do() {
+    let sim = PanelSim::start();
+    let panel = panel(&sim);
+    for (location, what) in [
+        ("/api/remote/servers", "more than 10 times"),
+        ("http://elsewhere.example/api/remote/servers", "http://elsewhere.example"),
+        ("ftp://127.0.0.1/", "ftp://127.0.0.1"),
+        ("http://[", "without saying where to"),
+    ] {
+        let fault = sim.fault(Fault::on(LIST).status(302).header("location", location));
+        let error = panel.list().await.unwrap_err();
+        assert!(matches!(error, PanelError::Failed { status: 302, .. }), "{error}");
+        assert!(error.to_string().contains(what) && error.to_string().contains("`remote` in config.yml"), "{error}");
+        assert_eq!(fault.hits(), if location.starts_with('/') { 11 } else { 1 });
+    }
+    let _fault = sim.fault(Fault::on("reset").status(303).header("location", "/elsewhere"));
+    assert!(matches!(panel.reset().await.unwrap_err(), PanelError::Failed { status: 303, .. }));
+}
+
+#[tokio::test]
+async fn a_panel_that_moved_to_https_is_asked_there() {
+    let sim = PanelSim::start();
+    // Nobody speaks TLS there, which is enough to see that it was tried.
+    let location = format!("https://{}/api/remote/servers", sim.address());
+    let fault = sim.fault(Fault::on(LIST).status(301).header("location", &location));
+    let error = panel(&sim).list().await.unwrap_err();
+    assert!(matches!(error, PanelError::Unreachable { .. }), "{error}");
+    assert_eq!(fault.hits(), 1);
+}
+
+// ------------------------------------------------------------------ container states
+
+#[tokio::test]
+async fn states_arrive() {
+    let sim = PanelSim::start();
+    let id = add(&sim, 1)[0];
+    let panel = panel(&sim);
+    panel.report_state(id, PowerState::Offline, PowerState::Starting).await.unwrap();
+    panel.report_state(id, PowerState::Starting, PowerState::Running).await.unwrap();
+    assert_eq!(sim.with(|ledger| ledger.servers[0].state.clone()), Some("running".into()));
+    let states = sim.states(0, &id.to_string());
+    assert_eq!(states, [("offline", "starting"), ("starting", "running")].map(|(a, b)| (a.into(), b.into())));
+}
+
+#[tokio::test]
+async fn a_panel_without_a_route_for_states_is_left_alone() {
+    let sim = PanelSim::start();
+    let ids = add(&sim, 2);
+    sim.with(|ledger| ledger.without_state_route = true);
+    let panel = panel(&sim);
+    for id in ids {
+        panel.report_state(id, PowerState::Offline, PowerState::Starting).await.unwrap();
+        panel.report_state(id, PowerState::Starting, PowerState::Running).await.unwrap();
+    }
+    assert_eq!(sim.matching(0, "POST", ".*").len(), 1, "asked once, then no more");
+}
+
+#[tokio::test]
+async fn a_server_that_the_panel_does_not_know_says_nothing_about_the_route() {
+    let sim = PanelSim::start();
+    let known = add(&sim, 1)[0];
+    let panel = panel(&sim);
+    let error = panel.report_state(id(9), PowerState::Offline, PowerState::Starting).await.unwrap_err();
+    assert!(error.is_unknown(), "{error}");
+    panel.report_state(known, PowerState::Offline, PowerState::Starting).await.unwrap();
+    assert_eq!(sim.states(0, &known.to_string()).len(), 1);
+
+    // While it cannot be told which of the two it is, the report is to be tried again.
+    sim.with(|ledger| ledger.without_state_route = true);
+    let _fault = sim.fault(Fault::on(&format!("{known}$")).status(500));
+    let error = panel.report_state(known, PowerState::Starting, PowerState::Running).await.unwrap_err();
+    assert!(matches!(error, PanelError::Failed { .. }), "{error}");
+}

@@ -1,0 +1,375 @@
+//! A simulator of the panel's remote API, for tests and benchmarks of the whole daemon.
+//!
+//! It listens on a random port of the loopback address, on a thread of its own, so that it answers however busy or
+//! blocked the test is. It keeps servers as plain JSON in the panel's words, records every request in order, answers as
+//! the panel does (route binding before authentication, paging, validation), and misbehaves on demand: see [`Fault`]
+//! and [`PanelSim::pause`]. Waiting is for states, with a deadline, in real time.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+#[path = "panel_sim/answers.rs"]
+mod answers;
+#[path = "panel_sim/connection.rs"]
+mod connection;
+#[path = "panel_sim/faults.rs"]
+mod faults;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use regex::Regex;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc as async_mpsc, watch};
+
+use self::connection::Control;
+use self::faults::Rule;
+pub use self::faults::{ActiveFault, Fault};
+
+/// How long the waiting calls wait before they give up.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What the panel thinks of a server's installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Waits for the node's report.
+    Installing,
+    /// Installed, or declared so by a reset.
+    Normal,
+    /// The first installation failed.
+    InstallFailed,
+    /// A later one failed.
+    ReinstallFailed,
+}
+
+/// One server of the panel. The three JSON values are in the wire's shape; tests change them freely.
+#[derive(Debug, Clone)]
+pub struct SimServer {
+    pub uuid: String,
+    pub settings: Value,
+    pub process: Value,
+    pub script: Value,
+    pub standing: Standing,
+    /// Result of the latest install report.
+    pub installed: Option<bool>,
+    /// The latest container state that was reported.
+    pub state: Option<String>,
+}
+
+impl SimServer {
+    /// A server that waits for its installation, with images for itself and its installer.
+    pub fn new(uuid: &str, image: &str, installer: &str) -> Self {
+        let invocation = "sh /home/container/server.sh {{SERVER_PORT}}";
+        let settings = json!({
+            "id": 1,
+            "uuid": uuid,
+            "meta": {"name": format!("server {uuid}"), "description": ""},
+            "suspended": false,
+            "environment": {"MOTD": "hello", "STARTUP": invocation, "P_SERVER_UUID": uuid},
+            "invocation": invocation,
+            "skip_egg_scripts": false,
+            "build": {"memory_limit": 128, "swap": 0, "io_weight": 500, "cpu_limit": 0, "threads": null,
+                "disk_space": 1024, "oom_killer": false},
+            "container": {"image": image, "requires_rebuild": false},
+            "allocations": {"force_outgoing_ip": false, "default": {"ip": "127.0.0.1", "port": 0}, "mappings": {"": []}},
+            "egg": {"id": "5da37ef6-58da-4169-90a6-e683e1721247", "file_denylist": [], "features": []},
+        });
+        let process = json!({
+            "startup": {"done": ["ready"], "user_interaction": [], "strip_ansi": false},
+            "stop": {"type": "command", "value": "stop"},
+            "configs": [],
+        });
+        let script = json!({"container_image": installer, "entrypoint": "sh",
+            "script": "#!/bin/sh\r\necho installed > /mnt/server/installed.txt\r\n"});
+        Self {
+            uuid: uuid.to_owned(),
+            settings,
+            process,
+            script,
+            standing: Standing::Installing,
+            installed: None,
+            state: None,
+        }
+    }
+}
+
+/// One request that came in.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// Position in the record.
+    pub index: usize,
+    pub at: Instant,
+    pub method: String,
+    /// Below `/api/remote`.
+    pub path: String,
+    pub query: BTreeMap<String, String>,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// The answer's status, once there is one. A request whose connection was dropped never has one.
+    pub status: Option<u16>,
+    /// When it was answered, or dropped by a fault.
+    pub answered: Option<Instant>,
+    /// Whether a fault was applied.
+    pub faulted: bool,
+}
+
+impl Recorded {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{self:?} has no JSON: {error}"))
+    }
+
+    /// A header's value; empty where absent.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+}
+
+/// Everything that the panel knows and has seen.
+#[derive(Default)]
+pub struct Ledger {
+    /// In the order of their creation, which is that of the list.
+    pub servers: Vec<SimServer>,
+    pub requests: Vec<Recorded>,
+    /// Accepted resets.
+    pub resets: usize,
+    /// A panel without a route for container states, such as Pterodactyl's.
+    pub without_state_route: bool,
+    faults: Vec<Arc<Rule>>,
+}
+
+impl Ledger {
+    pub fn server(&self, uuid: &str) -> Option<&SimServer> {
+        self.servers.iter().find(|server| server.uuid == uuid)
+    }
+
+    fn server_mut(&mut self, uuid: &str) -> Option<&mut SimServer> {
+        self.servers.iter_mut().find(|server| server.uuid == uuid)
+    }
+}
+
+struct Shared {
+    url: String,
+    token_id: String,
+    token: String,
+    ledger: Mutex<Ledger>,
+    changed: watch::Sender<()>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The panel. It is gone when this is dropped.
+pub struct PanelSim {
+    shared: Arc<Shared>,
+    control: Option<async_mpsc::UnboundedSender<Control>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl PanelSim {
+    /// Starts listening.
+    pub fn start() -> Self {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        listener.set_nonblocking(true).expect("a socket");
+        let address = listener.local_addr().expect("a bound socket");
+        let shared = Arc::new(Shared {
+            url: format!("http://{address}"),
+            token_id: "SimTokenId123456".to_owned(),
+            token: "sim-token-of-64-characters-".repeat(3)[..64].to_owned(),
+            ledger: Mutex::default(),
+            changed: watch::Sender::new(()),
+        });
+        let (control, orders) = async_mpsc::unbounded_channel();
+        let served = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("panel-sim".into())
+            .spawn(move || connection::run(&served, listener, address, orders))
+            .expect("a thread");
+        Self { shared, control: Some(control), thread: Some(thread) }
+    }
+
+    /// `remote` of the node's configuration.
+    pub fn url(&self) -> &str {
+        &self.shared.url
+    }
+
+    /// `token_id` of the node's configuration.
+    pub fn token_id(&self) -> &str {
+        &self.shared.token_id
+    }
+
+    /// `token` of the node's configuration.
+    pub fn token(&self) -> &str {
+        &self.shared.token
+    }
+
+    /// Where the panel listens.
+    pub fn address(&self) -> SocketAddr {
+        self.shared.url.trim_start_matches("http://").parse().expect("an address")
+    }
+
+    /// Looks at what the panel knows, or changes it.
+    pub fn with<T>(&self, look: impl FnOnce(&mut Ledger) -> T) -> T {
+        let found = look(&mut self.shared.lock());
+        self.shared.changed.send_replace(());
+        found
+    }
+
+    /// Adds a server.
+    pub fn add(&self, server: SimServer) {
+        self.with(|ledger| ledger.servers.push(server));
+    }
+
+    /// Changes a server.
+    pub fn edit(&self, uuid: &str, change: impl FnOnce(&mut SimServer)) {
+        self.with(|ledger| change(ledger.server_mut(uuid).expect("a server that was added")));
+    }
+
+    /// Removes a server.
+    pub fn remove(&self, uuid: &str) {
+        self.with(|ledger| ledger.servers.retain(|server| server.uuid != uuid));
+    }
+
+    /// Misbehaves until what this returns is dropped. Of several faults for a request the oldest counts.
+    pub fn fault(&self, fault: Fault) -> ActiveFault {
+        let rule = Rule::new(fault);
+        self.with(|ledger| ledger.faults.push(rule.clone()));
+        ActiveFault::new(rule, self.shared.clone())
+    }
+
+    /// Goes away: connections break and new ones are refused. The port stays reserved.
+    pub fn pause(&self) {
+        self.order(Control::Pause);
+    }
+
+    /// Comes back on the same port.
+    pub fn resume(&self) {
+        self.order(Control::Resume);
+    }
+
+    fn order(&self, order: fn(mpsc::Sender<()>) -> Control) {
+        let (done, wait) = mpsc::channel();
+        let sent = self.control.as_ref().is_some_and(|control| control.send(order(done)).is_ok());
+        assert!(sent && wait.recv_timeout(PATIENCE).is_ok(), "the panel's thread is gone");
+    }
+
+    /// A position in the record, for `since`.
+    pub fn mark(&self) -> usize {
+        self.shared.lock().requests.len()
+    }
+
+    /// Requests since a mark whose path matches the regular expression as a whole.
+    pub fn matching(&self, since: usize, method: &str, path: &str) -> Vec<Recorded> {
+        matching(&self.shared.lock(), since, method, path)
+    }
+
+    /// The most requests of a method that were under way at the same time.
+    pub fn most_at_once(&self, method: &str) -> usize {
+        let requests = self.matching(0, method, ".*");
+        let during = |at: Instant| {
+            let under_way = |request: &&Recorded| request.at <= at && request.answered.is_none_or(|end| end > at);
+            requests.iter().filter(under_way).count()
+        };
+        requests.iter().map(|request| during(request.at)).max().unwrap_or(0)
+    }
+
+    /// Waits until `look` finds something, and panics with the latest requests if it does not in [`PATIENCE`].
+    pub async fn wait<T>(&self, what: &str, mut look: impl FnMut(&Ledger) -> Option<T>) -> T {
+        let mut changed = self.shared.changed.subscribe();
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                changed.borrow_and_update();
+                if let Some(found) = look(&self.shared.lock()) {
+                    return found;
+                }
+                let _ = changed.changed().await;
+            }
+        });
+        match found.await {
+            Ok(found) => found,
+            Err(_) => panic!("the panel has waited {PATIENCE:?} for {what} in vain; it has seen:\n{}", self.story()),
+        }
+    }
+
+    /// Waits until so many matching requests were answered since a mark, and returns the last of them.
+    pub async fn wait_for(&self, since: usize, method: &str, path: &str, count: usize) -> Recorded {
+        assert!(count > 0, "nothing to wait for");
+        self.wait(&format!("{count} of {method} {path}"), |ledger| {
+            let mut found = matching(ledger, since, method, path);
+            found.retain(|request| request.status.is_some());
+            (found.len() >= count).then(|| found.swap_remove(count - 1))
+        })
+        .await
+    }
+
+    /// Waits until the panel was told this state of a server, and accepted it.
+    pub async fn wait_state(&self, since: usize, uuid: &str, state: &str) -> Recorded {
+        let path = state_path(uuid);
+        self.wait(&format!("state {state} of {uuid}"), |ledger| {
+            let found = matching(ledger, since, "POST", &path).into_iter();
+            let told = |request: &Recorded| request.json()["data"]["new_state"] == state;
+            found.filter(accepted).find(told)
+        })
+        .await
+    }
+
+    /// Waits until the panel has accepted a report about an installation, and returns its body.
+    pub async fn wait_install(&self, since: usize, uuid: &str) -> Value {
+        let path = format!("/servers/{uuid}/install");
+        self.wait(&format!("the install report of {uuid}"), |ledger| {
+            matching(ledger, since, "POST", &path).iter().find(|request| accepted(request)).map(Recorded::json)
+        })
+        .await
+    }
+
+    /// All (previous, new) states of a server that were accepted since a mark, in order.
+    pub fn states(&self, since: usize, uuid: &str) -> Vec<(String, String)> {
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let requests = self.matching(since, "POST", &state_path(uuid));
+        let bodies = requests.iter().filter(|request| accepted(request)).map(Recorded::json);
+        bodies.map(|body| (word(&body["data"]["previous_state"]), word(&body["data"]["new_state"]))).collect()
+    }
+
+    /// The latest requests, one a line.
+    fn story(&self) -> String {
+        let ledger = self.shared.lock();
+        let latest = ledger.requests.iter().rev().take(40).rev();
+        latest
+            .map(|request| {
+                let status = request.status.map_or("-".into(), |status| status.to_string());
+                let body = String::from_utf8_lossy(&request.body).chars().take(120).collect::<String>();
+                format!("  {} {} → {status} {body}\n", request.method, request.path)
+            })
+            .collect()
+    }
+}
+
+impl Drop for PanelSim {
+    fn drop(&mut self) {
+        self.control = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn state_path(uuid: &str) -> String {
+    format!("/servers/{uuid}/container/status")
+}
+
+fn accepted(request: &Recorded) -> bool {
+    request.status.is_some_and(|status| (200..300).contains(&status))
+}
+
+fn matching(ledger: &Ledger, since: usize, method: &str, path: &str) -> Vec<Recorded> {
+    let path = Regex::new(&format!("^(?:{path})$")).expect("a regular expression");
+    let requests = ledger.requests.iter().skip(since);
+    requests.filter(|request| request.method == method && path.is_match(&request.path)).cloned().collect()
+}

@@ -1,0 +1,166 @@
+//! What the panel answers: routes, authentication, paging, validation.
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use super::{Ledger, Recorded, Shared, SimServer, Standing};
+
+type Answer = Response<Full<Bytes>>;
+
+/// The states that the panel's enumeration knows; others become `missing`.
+const STATES: [&str; 11] = [
+    "offline",
+    "starting",
+    "running",
+    "stopping",
+    "created",
+    "restarting",
+    "exited",
+    "paused",
+    "dead",
+    "removing",
+    "missing",
+];
+
+/// The panel's error body.
+pub(super) fn error(status: u16, code: &str, detail: &str) -> Answer {
+    let body = json!({"errors": [{"code": code, "status": status.to_string(), "detail": detail}]});
+    with_json(status, &body)
+}
+
+fn with_json(status: u16, body: &Value) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = status.try_into().expect("a status");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+fn no_content() -> Answer {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = http::StatusCode::NO_CONTENT;
+    response
+}
+
+/// Answers the request at this place of the record.
+pub(super) fn answer(shared: &Shared, index: usize) -> Answer {
+    let mut ledger = shared.lock();
+    let request = ledger.requests[index].clone();
+    let path: Vec<&str> = request.path.split('/').skip(1).collect();
+    // Route binding comes before authentication: an unknown server is 404, whoever asks.
+    let unknown = || error(404, "NotFoundHttpException", "The requested resource could not be found on the server.");
+    if let ["servers", uuid, ..] = path[..]
+        && uuid != "reset"
+        && ledger.server(uuid).is_none()
+    {
+        return unknown();
+    }
+    if let Some(refusal) = refusal(shared, &request) {
+        return refusal;
+    }
+    match (request.method.as_str(), &path[..]) {
+        ("GET", ["servers"]) => list(shared, &ledger, &request),
+        ("POST", ["servers", "reset"]) => reset(&mut ledger),
+        ("GET", ["servers", uuid]) => ledger.server(uuid).map_or_else(unknown, |server| with_json(200, &whole(server))),
+        ("GET", ["servers", uuid, "install"]) => {
+            ledger.server(uuid).map_or_else(unknown, |server| with_json(200, &server.script))
+        }
+        ("POST", ["servers", uuid, "install"]) => install_report(&mut ledger, uuid, &request),
+        ("POST", ["servers", uuid, "container", "status"]) if !ledger.without_state_route => {
+            state_report(&mut ledger, uuid, &request)
+        }
+        _ => {
+            let detail = format!("The route api/remote{} could not be found.", request.path);
+            error(404, "NotFoundHttpException", &detail)
+        }
+    }
+}
+
+fn refusal(shared: &Shared, request: &Recorded) -> Option<Answer> {
+    let Some(bearer) = request.header("authorization").strip_prefix("Bearer ") else {
+        let detail = "Access to this endpoint must include an Authorization header.";
+        return Some(error(401, "HttpException", detail));
+    };
+    let parts: Vec<&str> = bearer.split('.').collect();
+    match parts[..] {
+        [id, token] if id == shared.token_id && token == shared.token => None,
+        [id, token] if id == shared.token_id && !token.is_empty() => {
+            Some(error(403, "AccessDeniedHttpException", "You are not authorized to access this resource."))
+        }
+        [id, token] if !id.is_empty() && !token.is_empty() => {
+            let detail = "The requested resource could not be found on the server.";
+            Some(error(404, "NotFoundHttpException", detail))
+        }
+        _ => {
+            let detail = "The Authorization header provided was not in a valid format.";
+            Some(error(400, "BadRequestHttpException", detail))
+        }
+    }
+}
+
+fn whole(server: &SimServer) -> Value {
+    json!({"settings": server.settings, "process_configuration": server.process})
+}
+
+fn list(shared: &Shared, ledger: &Ledger, request: &Recorded) -> Answer {
+    let number = |key: &str, default: usize| {
+        request.query.get(key).and_then(|text| text.parse().ok()).filter(|number| *number >= 1).unwrap_or(default)
+    };
+    let (page, per_page, total) = (number("page", 1), number("per_page", 50), ledger.servers.len());
+    let first = (page - 1).saturating_mul(per_page);
+    let entry = |server: &SimServer| {
+        let mut entry = whole(server);
+        entry["uuid"] = json!(server.uuid);
+        entry
+    };
+    let data: Vec<Value> = ledger.servers.iter().skip(first).take(per_page).map(entry).collect();
+    let (from, to) = match data.len() {
+        0 => (Value::Null, Value::Null),
+        count => (json!(first + 1), json!(first + count)),
+    };
+    let path = format!("{}/api/remote/servers", shared.url);
+    let body = json!({
+        "data": data,
+        "links": {"first": format!("{path}?page=1"), "last": null, "prev": null, "next": null},
+        "meta": {"current_page": page, "from": from, "last_page": total.div_ceil(per_page).max(1), "links": [],
+            "path": path, "per_page": per_page, "to": to, "total": total},
+    });
+    with_json(200, &body)
+}
+
+/// The panel takes every installation of the node for finished.
+fn reset(ledger: &mut Ledger) -> Answer {
+    ledger.resets += 1;
+    for server in &mut ledger.servers {
+        if server.standing == Standing::Installing {
+            server.standing = Standing::Normal;
+        }
+    }
+    no_content()
+}
+
+fn install_report(ledger: &mut Ledger, uuid: &str, request: &Recorded) -> Answer {
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let Some(successful) = body["successful"].as_bool() else {
+        return error(422, "ValidationException", "The successful field must be present.");
+    };
+    if let Some(server) = ledger.server_mut(uuid) {
+        server.installed = Some(successful);
+        server.standing = match (successful, body["reinstall"].as_bool()) {
+            (true, _) => Standing::Normal,
+            (false, Some(true)) => Standing::ReinstallFailed,
+            (false, _) => Standing::InstallFailed,
+        };
+    }
+    no_content()
+}
+
+fn state_report(ledger: &mut Ledger, uuid: &str, request: &Recorded) -> Answer {
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let state = body["data"]["new_state"].as_str().filter(|state| STATES.contains(state)).unwrap_or("missing");
+    if let Some(server) = ledger.server_mut(uuid) {
+        server.state = Some(state.to_owned());
+    }
+    with_json(200, &json!([]))
+}
