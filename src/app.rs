@@ -1,1 +1,176 @@
-//! app
+//! Puts a daemon together and runs it: the only module that knows all the others.
+//!
+//! The doors open first, then the state folder is read; what answers meanwhile waits in the listen queue for a few
+//! milliseconds. Nothing on the way needs the panel or the container engine: both are followed by tasks of their own.
+
+mod doors;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::api::{Api, Door};
+use crate::clock::Clock;
+use crate::config::{self, Loaded, NodeConfig, Surroundings};
+use crate::console::{Console, ConsoleOptions};
+use crate::controller::queue::Queue;
+use crate::controller::{Controller, containers, intents, listing};
+use crate::files::Layout;
+use crate::model::ServerId;
+use crate::panel::Panel;
+use crate::panel::client::{HttpPanel, PanelOptions};
+use crate::panel::outbox::Outbox;
+use crate::reconcile::pass::Reconciler;
+use crate::reconcile::world::{Parts, Wake, World};
+use crate::retry::Jitter;
+use crate::runtime::blueprint;
+use crate::runtime::docker::{Address, DockerRuntime};
+use crate::store::watch::ServersWatch;
+use crate::store::{Blocking, Store};
+use crate::tasks::Tasks;
+use crate::telemetry;
+
+/// Running work gets this long at the end; what is not done by then is taken up at the next start.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// What the command line adds to the configuration file.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunOptions {
+    /// Log what happens in detail.
+    pub debug: bool,
+    /// Believe any certificate of the panel.
+    pub ignore_certificate_errors: bool,
+}
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+/// What keeps it from starting: the configuration file, the state folder, a port that is taken.
+pub fn run(config_path: &Path, options: RunOptions) -> anyhow::Result<()> {
+    let loaded = config::load(config_path, Surroundings::of_this_process())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
+        .thread_keep_alive(Duration::from_secs(2))
+        .thread_name("alula")
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    let result = runtime.block_on(serve(loaded, options));
+    // Blocking work that is under way (a walk, a pull's last write) does not hold the end up.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve(loaded: Loaded, options: RunOptions) -> anyhow::Result<()> {
+    let Loaded { file, node, notices } = loaded;
+    let node = config::host::prepare(&file, node, Surroundings::of_this_process())?;
+    telemetry::start(&node, options.debug).context("cannot start logging")?;
+    for notice in notices {
+        tracing::warn!("{notice}");
+    }
+    if let Err(error) = config::rewrite::tighten(&node.source) {
+        tracing::warn!("{error}");
+    }
+    let doors = doors::open(&node).await?;
+    let tasks = Tasks::new();
+    let node = Arc::new(node);
+    let queue = Queue::default();
+    let world = world(&node, &tasks, &queue, options)?;
+    let reconciler = Reconciler::new(world.clone());
+    let api = Api::new(reconciler.clone());
+    doors.serve(&tasks, |door| api.router(door));
+    start(&world, reconciler, &queue);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        servers = world.store.ids().len(),
+        panel = world.panel.is_some(),
+        "alula is up"
+    );
+    wait_for_end().await;
+    tracing::info!("ending; containers keep running");
+    let left = tasks.shutdown(SHUTDOWN).await;
+    if !left.is_empty() {
+        tracing::warn!(tasks = left.join(", "), "not finished; taken up at the next start");
+    }
+    doors::close(&node);
+    Ok(())
+}
+
+fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptions) -> anyhow::Result<Arc<World>> {
+    let store = Store::open(&node.directories.root, Blocking::Pool, None)?;
+    Layout::new(node).prepare_node()?;
+    let outbox_folder = node.directories.root.join("outbox");
+    let outbox = Outbox::open(&outbox_folder).with_context(|| format!("cannot open {}", outbox_folder.display()))?;
+    let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?));
+    let panel = match &node.panel {
+        None => None,
+        Some(panel) => {
+            let mut wanted = PanelOptions::from(panel);
+            wanted.ignore_certificate_errors = options.ignore_certificate_errors;
+            let client: Arc<dyn Panel> = Arc::new(HttpPanel::new(wanted)?);
+            Some(client)
+        }
+    };
+    let wake: Wake = {
+        let queue = queue.clone();
+        Arc::new(move |id: ServerId| queue.push(id))
+    };
+    let console_options = ConsoleOptions {
+        app_name: node.app_name.clone(),
+        max_transcript_bytes: node.logs.max_bytes,
+        max_transcript_files: u32::try_from(node.logs.max_files).unwrap_or(u32::MAX),
+    };
+    let console = Console::new(docker.clone(), Blocking::Pool, console_options, tasks.clone(), wake.clone());
+    let changed = wake.clone();
+    store.on_change(move |id| changed(id));
+    Ok(Arc::new(World::new(Parts {
+        store,
+        runtime: docker,
+        panel,
+        outbox: Arc::new(outbox),
+        console,
+        node: node.clone(),
+        clock: Clock::System,
+        jitter: Jitter::random(),
+        tasks: tasks.clone(),
+        block_io_weight: blueprint::host::block_io_weight(),
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        wake,
+    })))
+}
+
+/// Starts everything that makes the world match the files.
+fn start(world: &Arc<World>, reconciler: Reconciler, queue: &Queue) {
+    let tasks = &world.tasks;
+    let (known, ready) = watch::channel(false);
+    tasks.spawn("containers", containers::follow(world.clone(), queue.clone(), known));
+    let (servers_watch, events) = ServersWatch::new(world.store.servers_folder());
+    tasks.spawn("state folder watch", servers_watch.run());
+    tasks.spawn("intents", intents::follow(world.clone(), events));
+    if let Some(panel) = &world.panel {
+        tasks.spawn("panel's list", listing::follow(world.clone(), panel.clone()));
+    }
+    let controller = Controller::new(reconciler, queue.clone(), world.node.reconcile.workers, ready);
+    tasks.spawn("controller", controller.run());
+}
+
+async fn wait_for_end() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    // Both are cancel-safe.
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// The TCP door's kind, where there is a token to ask for.
+fn tcp_door(node: &NodeConfig) -> Option<Door> {
+    node.api_token.clone().map(Door::Tcp)
+}

@@ -1,1 +1,103 @@
-//! controller
+//! The loop around the reconciler: which server is looked at when.
+//!
+//! `queue` holds names and times. Wake-ups push names into it: changed intent (`intents`), containers (`containers`), the
+//! panel's list (`listing`), jobs and terminals that have ended, and the times that passes ask for. [`Controller::run`] takes
+//! names out and runs passes, many servers at once and never one server twice. Nobody tells a pass why it runs.
+
+pub mod containers;
+pub mod intents;
+pub mod listing;
+pub mod queue;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{Semaphore, watch};
+
+use crate::model::{Condition, ConditionKind, ConditionStatus, ServerId, Status};
+use crate::reconcile::pass::{Next, Reconciler};
+use crate::retry;
+use queue::Queue;
+
+/// Runs passes.
+pub struct Controller {
+    reconciler: Reconciler,
+    queue: Queue,
+    workers: usize,
+    /// Turns true when it is known which containers there are, or that nobody can say.
+    ready: watch::Receiver<bool>,
+}
+
+impl Controller {
+    /// A controller that takes names from `queue` once `ready` says so.
+    pub fn new(reconciler: Reconciler, queue: Queue, workers: usize, ready: watch::Receiver<bool>) -> Self {
+        Self { reconciler, queue, workers: workers.max(1), ready }
+    }
+
+    /// Runs passes until it is dropped.
+    pub async fn run(mut self) {
+        // An error would mean that the other side is gone; then there is nothing to wait for.
+        let _ = self.ready.wait_for(|ready| *ready).await;
+        let places = Arc::new(Semaphore::new(self.workers));
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let id = self.queue.next().await;
+            let (reconciler, queue) = (self.reconciler.clone(), self.queue.clone());
+            self.reconciler.world().tasks.spawn(format!("pass {id}"), async move {
+                let next = guarded_pass(&reconciler, id).await;
+                drop(place);
+                let at = match next {
+                    Next::OnEvent => None,
+                    Next::At(at) => Some(reconciler.world().clock.instant(at)),
+                };
+                queue.done(id, at);
+            });
+        }
+    }
+}
+
+/// A pass whose panic is this server's condition and nobody else's trouble.
+async fn guarded_pass(reconciler: &Reconciler, id: ServerId) -> Next {
+    let pass = std::panic::AssertUnwindSafe(reconciler.pass(id)).catch_unwind().await;
+    let world = reconciler.world();
+    match pass {
+        Ok(next) => {
+            world.with_live(id, |live| live.panics = 0);
+            next
+        }
+        Err(panic) => {
+            let panics = world.with_live(id, |live| {
+                live.spoil();
+                live.panics += 1;
+                live.panics
+            });
+            let text = panic_text(&*panic);
+            tracing::error!(server.id = %id, panics, "a pass panicked: {text}");
+            show_bug(reconciler, id, &text);
+            Next::At(world.clock.now() + retry::delay(retry::FILES, panics, &world.jitter).max(Duration::from_secs(1)))
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
+
+fn show_bug(reconciler: &Reconciler, id: ServerId, text: &str) {
+    let world = reconciler.world();
+    let Some(before) = world.store.status(id) else { return };
+    let mut status = Status::clone(&before);
+    let now = world.clock.now();
+    status.set_condition(Condition {
+        kind: ConditionKind::Running,
+        status: ConditionStatus::Unknown,
+        reason: "InternalError".into(),
+        message: format!("the daemon failed to handle this server, which is a bug: {text}; it is tried again"),
+        since: now,
+        observed_generation: status.observed_generation,
+    });
+    status.push_event(now, "InternalError", text);
+    world.store.set_status(id, status);
+}

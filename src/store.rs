@@ -405,6 +405,31 @@ impl Store {
         Ok(snapshot)
     }
 
+    /// Writes a whole new intent over a server that the API no longer knows (parked, or being deleted).
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`], or the disk's refusal.
+    pub fn replace(
+        &self,
+        id: ServerId,
+        manifest: Manifest,
+        facts: impl FnOnce(&mut Record),
+    ) -> Result<(), StoreError> {
+        let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
+        let mut sources = lock(&entry.write);
+        let mut record = Record::clone(&read(&entry.snapshot).record);
+        facts(&mut record);
+        let path = self.folder(id).join(CONFIG_FILE);
+        let text = intent::render(&manifest)
+            .map_err(|error| StoreError::Broken { path, message: error.to_string() })?;
+        sources.config = self.write_intent(id, &text)?;
+        let files = intent::read(&self.folder(id), id);
+        self.accept(&entry, &mut sources, files, record)?;
+        drop(sources);
+        self.changed(id);
+        Ok(())
+    }
+
     /// Looks at the files of intent again. Returns whether anything changed.
     ///
     /// # Errors

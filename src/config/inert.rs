@@ -22,7 +22,6 @@ const INERT: &[&str] = &[
     "system.backups.write_limit",
     "system.backups.compression_level",
     "system.backups.restore_host_allowlist",
-    "system.backups.remove_backups_on_server_delete",
     "system.transfers.download_limit",
     "system.transfers.storage_pool.enabled",
     "system.transfers.storage_pool.pool_name",

@@ -54,6 +54,8 @@ pub struct NodeConfig {
     pub disk_check_interval: Option<Duration>,
     /// Whether the owner of a server's files is set before each start.
     pub check_permissions_on_boot: bool,
+    /// Whether a server's local backups go with it when it is deleted.
+    pub remove_backups_on_server_delete: bool,
     /// Whether the panel's pushes leave the file alone.
     pub ignore_panel_config_updates: bool,
     /// The controller.
@@ -169,6 +171,7 @@ impl NodeConfig {
                 system.disk_check_interval,
             )?,
             check_permissions_on_boot: system.check_permissions_on_boot,
+            remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,
             ignore_panel_config_updates: file.ignore_panel_config_updates,
             reconcile: ReconcileConfig::resolve(alula)?,
             install: InstallConfig::resolve(alula)?,

@@ -55,6 +55,11 @@ impl Fact {
     /// What the fact is about: two facts with one key are the same fact, of which the later counts.
     pub fn key(&self) -> String {
         let Fact::InstallResult { server, token, .. } = self;
+        Self::install_key(*server, token)
+    }
+
+    /// The key of an installation's result.
+    pub fn install_key(server: ServerId, token: &str) -> String {
         let digest = Sha256::digest(token.as_bytes());
         let hex: String = digest
             .iter()

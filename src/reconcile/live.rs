@@ -36,6 +36,8 @@ pub struct Live {
     pub shown: bool,
     /// `status.yml` no longer says what is so.
     pub status_stale: bool,
+    /// Passes in a row that panicked.
+    pub panics: u32,
     /// Looks in a row at which the runtime did not answer.
     pub outages: u32,
 }

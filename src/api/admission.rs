@@ -1,0 +1,170 @@
+//! Whether a power wish is accepted. Pure.
+//!
+//! What is accepted becomes intent on disk and is done, or superseded by a later wish. What will not be done is
+//! refused here, with a reason. Nothing is accepted and then forgotten.
+//!
+//! | request | installing | suspended | stopping | starting, running | offline |
+//! |---|---|---|---|---|---|
+//! | start | refused, or kept for `wait_seconds` | refused | after the stop | already so | accepted |
+//! | restart | refused, or kept for `wait_seconds` | refused | after the stop | accepted | accepted as start |
+//! | stop | cancels the start that was to follow | accepted | already so | accepted | already so |
+//! | kill | cancels the start that was to follow | accepted | escalates | accepted | already so |
+
+use std::time::Duration;
+
+use crate::model::{ConditionKind, ConditionStatus, How, Manifest, PowerIntent, PowerState, Record, Status, Timestamp, Want};
+use crate::reconcile::plan::{open_install, wish};
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Up, unless it is.
+    Start,
+    /// Down, as the egg says.
+    Stop,
+    /// Down and up.
+    Restart,
+    /// Down at once.
+    Kill,
+}
+
+impl Action {
+    /// Reads the word on the wire.
+    pub fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "start" => Action::Start,
+            "stop" => Action::Stop,
+            "restart" => Action::Restart,
+            "kill" => Action::Kill,
+            _ => return None,
+        })
+    }
+}
+
+/// Why a wish is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Suspended servers do not start.
+    #[error("Cannot start or restart a server that is suspended.")]
+    Suspended,
+    /// Nothing starts beside an installer.
+    #[error("server is currently installing")]
+    Installing,
+    /// A reinstallation does not interrupt a start or a stop.
+    #[error("Cannot execute server reinstall event while another power action is running.")]
+    PowerAction,
+}
+
+/// What becomes of an accepted wish.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Admitted {
+    /// It is so already, or under way.
+    Already,
+    /// It is to be written.
+    Write(PowerIntent),
+}
+
+/// What the decision depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The intent in force.
+    pub manifest: &'a Manifest,
+    /// Facts.
+    pub record: &'a Record,
+    /// What is shown.
+    pub status: &'a Status,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Longest time that a wish can be wanted for, seconds; other values count as [`WAIT_DEFAULT`].
+const WAIT_MOST: i64 = 300;
+/// See [`WAIT_MOST`].
+const WAIT_DEFAULT: i64 = 30;
+
+/// How long a wish is wanted, from `wait_seconds` on the wire: 0 is "as long as it takes, but not beside an installation".
+pub fn wait(wait_seconds: i64) -> Option<Duration> {
+    match wait_seconds {
+        0 => None,
+        1..=WAIT_MOST => u64::try_from(wait_seconds).ok().map(Duration::from_secs),
+        _ => Some(Duration::from_secs(WAIT_DEFAULT.unsigned_abs())),
+    }
+}
+
+/// Decides about a power wish. `id` is what a new intent will be called.
+///
+/// # Errors
+/// Why it is refused.
+pub fn admit(facts: Facts<'_>, action: Action, wait: Option<Duration>, id: String) -> Result<Admitted, Denied> {
+    let (manifest, record, state) = (facts.manifest, facts.record, facts.status.state);
+    let install = open_install(manifest, record);
+    let open = wish(manifest, record).filter(|wish| !record.power_closed(&wish.id));
+    let write = |want, how, expires_at| {
+        Ok(Admitted::Write(PowerIntent { id: id.clone(), want, how, requested_at: Some(facts.now), expires_at }))
+    };
+    let wants_up = open.as_ref().is_some_and(|wish| wish.want == Want::Up) || install.is_some_and(|install| install.then_start);
+    match action {
+        Action::Start | Action::Restart => {
+            if manifest.spec.suspended {
+                return Err(Denied::Suspended);
+            }
+            if install.is_some() && wait.is_none() {
+                return Err(Denied::Installing);
+            }
+            let up = match &open {
+                Some(wish) => wish.want == Want::Up && !failing(facts.status),
+                None => matches!(state, PowerState::Starting | PowerState::Running),
+            };
+            if action == Action::Start && install.is_none() && up && state != PowerState::Stopping {
+                return Ok(Admitted::Already);
+            }
+            write(Want::Up, How::Graceful, wait.map(|wait| facts.now + wait))
+        }
+        Action::Stop => {
+            let going_down = open.as_ref().is_some_and(|wish| wish.want == Want::Down);
+            if going_down || (state == PowerState::Offline && !wants_up) {
+                return Ok(Admitted::Already);
+            }
+            write(Want::Down, How::Graceful, None)
+        }
+        Action::Kill => {
+            let being_killed = open.as_ref().is_some_and(|wish| wish.want == Want::Down && wish.how == How::Kill);
+            if being_killed || (state == PowerState::Offline && !wants_up && open.is_none()) {
+                return Ok(Admitted::Already);
+            }
+            write(Want::Down, How::Kill, None)
+        }
+    }
+}
+
+/// Whether a start is stuck and being tried again: then a new one makes a fresh attempt.
+fn failing(status: &Status) -> bool {
+    let stuck = |kind| status.condition(kind).is_some_and(|condition| {
+        condition.status == ConditionStatus::False
+            && matches!(
+                condition.reason.as_str(),
+                "ImagePullBackOff" | "InvalidImage" | "ContainerRefused" | "Refused" | "PermissionsFailed"
+            )
+    });
+    stuck(ConditionKind::Running) || stuck(ConditionKind::ContainerReady)
+}
+
+/// Decides about a wish to install (again).
+///
+/// # Errors
+/// Why it is refused.
+pub fn admit_install(facts: Facts<'_>, reinstall: bool) -> Result<(), Denied> {
+    if open_install(facts.manifest, facts.record).is_some() {
+        return Err(if reinstall { Denied::PowerAction } else { Denied::Installing });
+    }
+    let open = wish(facts.manifest, facts.record).filter(|wish| !facts.record.power_closed(&wish.id));
+    let acting = match facts.status.state {
+        PowerState::Stopping => true,
+        PowerState::Offline => open.is_some_and(|wish| wish.want == Want::Up && !failing(facts.status)),
+        PowerState::Starting | PowerState::Running => false,
+    };
+    if reinstall && acting { Err(Denied::PowerAction) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

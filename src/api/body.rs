@@ -1,0 +1,62 @@
+//! Bodies as the panel's client sends them: any content type, keys in any case, and whatever follows the first JSON value
+//! ignored. Source: HTTP API, "Transport".
+
+use axum::body::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::ApiError;
+
+/// Reads an object.
+///
+/// # Errors
+/// An empty body, text that is no JSON, something that is no object, or a value of the wrong type.
+pub fn object<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(ApiError::NoBody);
+    }
+    let bad = |error: serde_json::Error| ApiError::BadBody(error.to_string());
+    let first = serde_json::Deserializer::from_slice(body).into_iter::<Value>().next();
+    let Value::Object(object) = first.ok_or(ApiError::NoBody)?.map_err(bad)? else {
+        return Err(ApiError::BadBody("expected an object".into()));
+    };
+    let lower: serde_json::Map<String, Value> =
+        object.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.to_lowercase(), value)).collect();
+    serde_json::from_value(Value::Object(lower)).map_err(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Example {
+        #[serde(default)]
+        uuid: String,
+        #[serde(default)]
+        start_on_completion: bool,
+    }
+
+    fn read(text: &'static str) -> Result<Example, ApiError> {
+        object(&Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn lenient_where_the_wire_is() {
+        let full = Example { uuid: "x".into(), start_on_completion: true };
+        assert_eq!(read(r#"{"uuid":"x","start_on_completion":true,"more":1}"#).unwrap(), full);
+        assert_eq!(read(r#"{"UUID":"x","Start_On_Completion":true} trailing"#).unwrap(), full);
+        assert_eq!(read("{}").unwrap(), Example { uuid: String::new(), start_on_completion: false });
+        assert_eq!(read(r#"{"uuid":null}"#).unwrap().uuid, "");
+    }
+
+    #[test]
+    fn strict_where_it_must_be() {
+        assert!(matches!(read(""), Err(ApiError::NoBody)));
+        for text in ["{", "[]", "\"text\"", "5", r#"{"uuid":5}"#, r#"{"uuid": null, "x": }"#] {
+            assert!(matches!(read(text), Err(ApiError::BadBody(_))), "{text}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What every answer needs: an id, CORS headers, and behind the TCP door the node's token.
+//!
+//! Source: HTTP API, "Headers on every response", "CORS and origins", "Authentication classes".
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::error::{json_error, with_request_id};
+use crate::config::{NodeConfig, Secret};
+use crate::panel::client::user_agent;
+
+/// Where requests come in.
+#[derive(Debug, Clone)]
+pub enum Door {
+    /// TCP: the node's token is asked for.
+    Tcp(Secret),
+    /// A unix socket: whoever may open the file may ask anything.
+    Local,
+}
+
+/// The largest body that is read. Uploads of files have routes, and limits, of their own.
+pub const MAX_BODY: usize = 4 * 1024 * 1024;
+
+struct Guard {
+    door: Door,
+    panel: HeaderValue,
+    allowed_origins: Vec<String>,
+    private_network: bool,
+    user_agent: HeaderValue,
+}
+
+/// Puts the guard around every route, known or not.
+pub fn wrap(router: Router, door: Door, node: &NodeConfig) -> Router {
+    let panel = node.panel.as_ref().map(|panel| panel.remote.as_str()).unwrap_or_default();
+    let guard = Guard {
+        door,
+        panel: HeaderValue::from_str(panel).unwrap_or(HeaderValue::from_static("")),
+        allowed_origins: node.api.allowed_origins.clone(),
+        private_network: node.api.allow_cors_private_network,
+        user_agent: HeaderValue::from_str(&user_agent(&node.token_id)).unwrap_or(HeaderValue::from_static("alula")),
+    };
+    router
+        .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(Arc::new(guard), answer))
+}
+
+/// The answer where there is no route, also for a known path with another method.
+pub async fn no_route(request: Request) -> Response {
+    let path = request.uri().path();
+    if path.len() > 1 && path.ends_with('/') {
+        let status = match *request.method() {
+            Method::GET => StatusCode::MOVED_PERMANENTLY,
+            _ => StatusCode::TEMPORARY_REDIRECT,
+        };
+        let target = path.trim_end_matches('/');
+        if let Ok(location) = HeaderValue::from_str(if target.is_empty() { "/" } else { target }) {
+            return (status, [(header::LOCATION, location)]).into_response();
+        }
+    }
+    (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/plain")], "404 page not found").into_response()
+}
+
+async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let request_id = uuid::Uuid::new_v4().to_string();
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = if request.method() == Method::OPTIONS {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        let mut response = match guard.refuse(&request) {
+            Some(refusal) => refusal,
+            // There are no HEAD routes; answering as GET does would run handlers.
+            None if request.method() == Method::HEAD => no_route(request).await,
+            None => with_request_id(next.run(request).await, &request_id),
+        };
+        response.headers_mut().insert(header::USER_AGENT, guard.user_agent.clone());
+        response
+    };
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&request_id) {
+        headers.insert("x-request-id", id);
+    }
+    guard.cors(headers, origin.as_ref());
+    response
+}
+
+impl Guard {
+    fn refuse(&self, request: &Request<Body>) -> Option<Response> {
+        let Door::Tcp(token) = &self.door else { return None };
+        let presented = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        let Some(presented) = presented.strip_prefix(b"Bearer ") else {
+            let message = "The required authorization heads were not present in the request.";
+            let mut response = json_error(StatusCode::UNAUTHORIZED, message, None);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return Some(response);
+        };
+        if token.matches(presented) {
+            return None;
+        }
+        Some(json_error(StatusCode::FORBIDDEN, "You are not authorized to access this endpoint.", None))
+    }
+
+    fn cors(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
+        let mut set = |name: &'static str, value: HeaderValue| headers.insert(HeaderName::from_static(name), value);
+        set("access-control-allow-origin", self.allowed_origin(origin));
+        set("access-control-allow-credentials", HeaderValue::from_static("true"));
+        set(
+            "access-control-allow-methods",
+            HeaderValue::from_static("GET, POST, PATCH, PUT, DELETE, OPTIONS"),
+        );
+        set(
+            "access-control-allow-headers",
+            HeaderValue::from_static(
+                "Accept, Accept-Encoding, Authorization, Cache-Control, Content-Type, Content-Length, Origin, X-Real-IP, X-CSRF-Token",
+            ),
+        );
+        set("access-control-max-age", HeaderValue::from_static("7200"));
+        if self.private_network {
+            set("access-control-request-private-network", HeaderValue::from_static("true"));
+        }
+    }
+
+    /// The panel's origin, or the first allowed one that fits.
+    fn allowed_origin(&self, origin: Option<&HeaderValue>) -> HeaderValue {
+        let Some(origin) = origin.filter(|origin| **origin != self.panel) else { return self.panel.clone() };
+        let allowed = self.allowed_origins.iter().find(|allowed| *allowed == "*" || allowed.as_bytes() == origin.as_bytes());
+        allowed.and_then(|allowed| HeaderValue::from_str(allowed).ok()).unwrap_or_else(|| self.panel.clone())
+    }
+}

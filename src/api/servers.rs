@@ -1,0 +1,44 @@
+//! `/api/servers`: handlers, one file for each kind of thing they do.
+
+mod create;
+mod install;
+mod output;
+mod power;
+mod read;
+mod remove;
+
+use std::sync::Arc;
+
+use super::{Api, ApiError};
+use crate::model::{Manifest, ServerId, Status};
+use crate::store::Snapshot;
+
+pub use create::create;
+pub use install::{install, reinstall, sync};
+pub use output::{install_logs, logs};
+pub use power::{commands, deny_tokens, power, write_power};
+pub use read::{get, list};
+pub use remove::{delete, mark_deleted};
+
+impl Api {
+    /// The server that a path names, if the API knows it.
+    ///
+    /// # Errors
+    /// 404.
+    pub(super) fn server(&self, name: &str) -> Result<Known, ApiError> {
+        let id: ServerId = name.parse().map_err(|_| ApiError::no_server())?;
+        let snapshot = self.world.store.get(id).filter(|snapshot| snapshot.is_listed());
+        let snapshot = snapshot.ok_or_else(ApiError::no_server)?;
+        let manifest = snapshot.manifest.clone().ok_or_else(ApiError::no_server)?;
+        let status = self.world.store.status(id).unwrap_or_else(|| Arc::new(Status::new(id)));
+        Ok(Known { id, snapshot, manifest, status })
+    }
+}
+
+/// A server that the API knows, at one moment.
+pub(super) struct Known {
+    pub id: ServerId,
+    pub snapshot: Arc<Snapshot>,
+    pub manifest: Arc<Manifest>,
+    pub status: Arc<Status>,
+}

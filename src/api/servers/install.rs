@@ -1,0 +1,78 @@
+//! Installing again, and fetching the panel's word.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use http::StatusCode;
+
+use crate::api::admission::{Facts, admit_install};
+use crate::api::{Api, ApiError};
+use crate::model::{How, InstallIntent, ManagedBy, PowerIntent, PowerState, Want};
+use crate::reconcile::jobs::{apply_sync, sync_with_retries};
+use crate::reconcile::plan::wish;
+
+/// `POST /api/servers/{server}/install`: as at creation, with the newest word of the panel.
+pub async fn install(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<StatusCode, ApiError> {
+    write_install(&api, &server, false).await
+}
+
+/// `POST /api/servers/{server}/reinstall`: the same, reported as a reinstallation.
+pub async fn reinstall(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<StatusCode, ApiError> {
+    write_install(&api, &server, true).await
+}
+
+async fn write_install(api: &Api, server: &str, reinstall: bool) -> Result<StatusCode, ApiError> {
+    let known = api.server(server)?;
+    let now = api.world.clock.now();
+    let record = &known.snapshot.record;
+    admit_install(Facts { manifest: &known.manifest, record, status: &known.status, now }, reinstall)?;
+    let id = known.id;
+    let install = InstallIntent {
+        token: uuid::Uuid::now_v7().to_string(),
+        then_start: false,
+        reinstall,
+        skip_scripts: false,
+        abort: false,
+        timeout: None,
+        requested_at: Some(now),
+    };
+    // The server stays down after it, unless its file is a person's and says otherwise.
+    let up = wish(&known.manifest, record).is_some_and(|wish| wish.want == Want::Up && !record.power_closed(&wish.id))
+        || known.status.state != PowerState::Offline;
+    let down = (up && known.manifest.metadata.managed_by == ManagedBy::Panel).then(|| PowerIntent {
+        id: uuid::Uuid::now_v7().to_string(),
+        want: Want::Down,
+        how: How::Graceful,
+        requested_at: Some(now),
+        expires_at: None,
+    });
+    let revision = known.snapshot.revision;
+    api.world
+        .store
+        .run(move |store| {
+            store.change(id, Some(revision), move |manifest| {
+                manifest.spec.install = Some(install);
+                if down.is_some() {
+                    manifest.spec.power = down;
+                }
+            })
+        })
+        .await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// `POST /api/servers/{server}/sync`: fetches the panel's configuration and writes it.
+pub async fn sync(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<StatusCode, ApiError> {
+    let known = api.server(&server)?;
+    let panel = api.world.panel.clone().filter(|_| known.manifest.metadata.managed_by == ManagedBy::Panel);
+    let Some(panel) = panel else {
+        // The file is the whole truth, and it is read when it changes.
+        api.world.store.wake(known.id);
+        return Ok(StatusCode::NO_CONTENT);
+    };
+    let asked_at = api.world.clock.now();
+    let fetched = sync_with_retries(&api.world, &*panel, known.id).await?;
+    let id = known.id;
+    api.world.store.run(move |store| apply_sync(store, id, fetched, asked_at, None)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,66 @@
+//! What a server and its installer printed.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, RawQuery, State};
+use axum::response::Response;
+use futures_util::StreamExt;
+use http::StatusCode;
+use serde_json::json;
+
+use crate::api::system::axum_json;
+use crate::api::{Api, ApiError};
+use crate::files::install_log;
+use crate::model::Role;
+use crate::runtime::LogPart;
+
+/// Most lines that are answered.
+const MOST_LINES: u32 = 100;
+/// Most bytes of a log that are read for an answer.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
+
+/// `GET /api/servers/{server}/logs?size=`: the last lines of the server's container.
+pub async fn logs(
+    State(api): State<Arc<Api>>,
+    Path(server): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let known = api.server(&server)?;
+    let size = query.as_deref().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("size="));
+    let size = size.and_then(|size| size.parse::<i64>().ok()).unwrap_or(0);
+    let size = u32::try_from(size).ok().filter(|size| (1..=MOST_LINES).contains(size)).unwrap_or(MOST_LINES);
+    let failed = |error: crate::runtime::RuntimeError| ApiError::Failed(error.to_string());
+    let container = api.world.runtime.inspect(known.id, Role::Server).await.map_err(failed)?;
+    let container = container.ok_or_else(|| ApiError::Failed(format!("{} has no container", known.id)))?;
+    let mut output = api.world.runtime.logs(&container.id, LogPart::Tail(size)).await.map_err(failed)?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = output.next().await {
+        bytes.extend_from_slice(&chunk.map_err(failed)?);
+        if bytes.len() > MOST_BYTES {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().map(|line| line.trim_end_matches('\r')).collect();
+    let value = if lines.is_empty() { json!({"data": null}) } else { json!({"data": lines}) };
+    Ok(axum_json(&value))
+}
+
+/// `GET /api/servers/{server}/install-logs`: what the last install script printed.
+pub async fn install_logs(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<Response, ApiError> {
+    let known = api.server(&server)?;
+    let (id, layout) = (known.id, api.world.layout.clone());
+    let read = api.world.store.blocking().run(move || install_log::read_output(&layout, id, MOST_BYTES)).await;
+    match read {
+        Ok(Some(text)) => Ok(axum_json(&json!({"data": text}))),
+        Ok(None) => Err(no_log()),
+        Err(error) => {
+            tracing::warn!(server.id = %id, "{error}");
+            Err(no_log())
+        }
+    }
+}
+
+fn no_log() -> ApiError {
+    ApiError::worded(StatusCode::INTERNAL_SERVER_ERROR, "failed to read the log for the installation process.")
+}

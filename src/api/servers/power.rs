@@ -1,0 +1,152 @@
+//! Power wishes and console commands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::Known;
+use crate::api::admission::{Action, Admitted, Denied, Facts, admit, wait};
+use crate::api::{Api, ApiError, body};
+use crate::model::{PowerIntent, PowerState, ServerId};
+use crate::store::StoreError;
+
+/// A terminal that is being attached (after a restart of the daemon, say) is waited for this long.
+const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
+/// How often an admission is decided anew because somebody else wrote in between.
+const CONFLICT_ATTEMPTS: u32 = 20;
+
+#[derive(Deserialize)]
+struct Wanted {
+    #[serde(default)]
+    action: String,
+    #[serde(default)]
+    wait_seconds: i64,
+}
+
+/// `POST /api/servers/{server}/power`: writes the wish and answers 202.
+pub async fn power(
+    State(api): State<Arc<Api>>,
+    Path(server): Path<String>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let known = api.server(&server)?;
+    let wanted: Wanted = body::object(&body)?;
+    let action = Action::parse(&wanted.action).ok_or_else(|| {
+        let message =
+            "The power action provided was not valid, should be one of \"stop\", \"start\", \"restart\", \"kill\"";
+        ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, message)
+    })?;
+    write_power(&api, known.id, action, wait(wanted.wait_seconds)).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Admits a wish and has it on disk.
+///
+/// # Errors
+/// Its refusal, or the disk's.
+pub async fn write_power(api: &Api, id: ServerId, action: Action, wait: Option<Duration>) -> Result<(), ApiError> {
+    for _ in 0..CONFLICT_ATTEMPTS {
+        let known = api.server(&id.to_string())?;
+        match decide(api, &known, action, wait)? {
+            Admitted::Already => {
+                // What is so already may have stopped being so a moment ago.
+                api.world.store.wake(id);
+                return Ok(());
+            }
+            Admitted::Write(power) => match write(api, &known, power).await {
+                Err(StoreError::Conflict { .. }) => {}
+                result => return Ok(result?),
+            },
+        }
+    }
+    Err(ApiError::worded(StatusCode::CONFLICT, "the server is being changed by others all the time; try again"))
+}
+
+fn decide(api: &Api, known: &Known, action: Action, wait: Option<Duration>) -> Result<Admitted, Denied> {
+    let facts = Facts {
+        manifest: &known.manifest,
+        record: &known.snapshot.record,
+        status: &known.status,
+        now: api.world.clock.now(),
+    };
+    admit(facts, action, wait, uuid::Uuid::now_v7().to_string())
+}
+
+async fn write(api: &Api, known: &Known, power: PowerIntent) -> Result<(), StoreError> {
+    let (id, revision) = (known.id, known.snapshot.revision);
+    api.world
+        .store
+        .run(move |store| {
+            let wish = power.clone();
+            match store.change(id, Some(revision), move |manifest| manifest.spec.power = Some(wish)) {
+                // Who broke a file must still be able to stop the server.
+                Err(StoreError::Broken { .. }) => {
+                    store.commit(id, |record| record.pending_power = Some(power))?;
+                    store.wake(id);
+                    Ok(())
+                }
+                result => result.map(drop),
+            }
+        })
+        .await
+}
+
+#[derive(Deserialize)]
+struct Commands {
+    #[serde(default)]
+    commands: Vec<String>,
+}
+
+/// `POST /api/servers/{server}/commands`: types lines into the server's terminal. The stop command is a wish to stop.
+pub async fn commands(
+    State(api): State<Arc<Api>>,
+    Path(server): Path<String>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let known = api.server(&server)?;
+    if known.status.state == PowerState::Offline {
+        let message = "Cannot send commands to a stopped server instance.";
+        return Err(ApiError::worded(StatusCode::BAD_GATEWAY, message));
+    }
+    let wanted: Commands = body::object(&body)?;
+    let stop = &known.manifest.spec.process.stop;
+    for command in &wanted.commands {
+        if stop.kind == "command" && *command == stop.value {
+            write_power(&api, known.id, Action::Stop, None).await?;
+        } else {
+            type_line(&api, known.id, command).await?;
+        }
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn type_line(api: &Api, id: ServerId, line: &str) -> Result<(), ApiError> {
+    let patience = tokio::time::Instant::now() + ATTACH_PATIENCE;
+    while api.world.console.attached(id).is_none() && tokio::time::Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    api.world.console.type_line(id, line).await.map_err(|error| {
+        ApiError::worded(StatusCode::BAD_GATEWAY, format!("The command could not be sent to the server: {error}"))
+    })
+}
+
+#[derive(Deserialize)]
+struct DenyTokens {
+    #[serde(default, rename = "jtis")]
+    _tokens: Vec<String>,
+}
+
+/// `POST /api/servers/{server}/ws/deny`: no console token is accepted by this release, so all of them are denied already.
+pub async fn deny_tokens(
+    State(api): State<Arc<Api>>,
+    Path(server): Path<String>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    api.server(&server)?;
+    body::object::<DenyTokens>(&body)?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,81 @@
+//! `GET /api/system`: what the node is.
+
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::{Api, ApiError};
+use crate::panel::client::WINGS_VERSION;
+
+/// `GET /api/system[?v=2]`. The first form says what cannot change and asks nobody; the second asks the container engine.
+pub async fn system(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    let second = query.as_deref().unwrap_or_default().split('&').any(|pair| pair == "v=2");
+    let value = if second { detailed(&api).await? } else { plain(&api) };
+    Ok(axum_json(&value))
+}
+
+/// A JSON answer.
+pub fn axum_json(value: &Value) -> Response {
+    ([(http::header::CONTENT_TYPE, "application/json; charset=utf-8")], value.to_string()).into_response()
+}
+
+fn plain(api: &Api) -> Value {
+    json!({
+        "architecture": architecture(),
+        "cpu_count": cpus(),
+        "kernel_version": api.world.kernel,
+        "os": std::env::consts::OS,
+        "version": WINGS_VERSION,
+    })
+}
+
+async fn detailed(api: &Api) -> Result<Value, ApiError> {
+    let engine = api.world.runtime.engine().await.map_err(|error| ApiError::Failed(error.to_string()))?;
+    let [total, running, paused, stopped] = engine.containers;
+    Ok(json!({
+        "version": WINGS_VERSION,
+        "docker": {
+            "version": engine.version,
+            "cgroups": {"driver": engine.cgroup_driver, "version": engine.cgroup_version},
+            "containers": {"total": total, "running": running, "paused": paused, "stopped": stopped},
+            "storage": {"driver": engine.storage_driver, "filesystem": engine.storage_filesystem},
+            "runc": {"version": engine.runc},
+        },
+        "system": {
+            "architecture": architecture(),
+            "cpu_threads": cpus(),
+            "memory_bytes": memory_bytes(),
+            "kernel_version": api.world.kernel,
+            "os": os_name(),
+            "os_type": std::env::consts::OS,
+        },
+    }))
+}
+
+/// The processor's name as Go has it, which is what the panel expects.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
+}
+
+fn os_name() -> String {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map(|name| name.trim_matches('"').to_owned()).unwrap_or_else(|| "Linux".into())
+}

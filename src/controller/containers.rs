@@ -1,0 +1,138 @@
+//! Which containers there are: one stream of events for the whole node, a listing each time it begins anew, and a listing now
+//! and then for what a stream may lose.
+//!
+//! ```text
+//!                  connected                listed
+//! (unreachable) ------------> (listing) -----------> (following) --+
+//!       ^                                                |   ^     | every RESYNC: list again
+//!       +------------------- stream ended ---------------+   +-----+
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use tokio::sync::watch;
+
+use super::queue::Queue;
+use crate::model::{Role, ServerId};
+use crate::reconcile::world::World;
+use crate::retry;
+use crate::runtime::{RuntimeError, RuntimeEvent, blueprint};
+
+/// How often everything is listed although the stream is well.
+const RESYNC: Duration = Duration::from_secs(300);
+
+/// Follows the runtime for as long as the daemon runs. `ready` turns true after the first listing, or the first failure
+/// to get one.
+pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>) {
+    let mut failures = 0;
+    loop {
+        match begin(&world, &queue).await {
+            Ok(events) => {
+                if failures > 0 {
+                    tracing::info!("the container engine answers again");
+                }
+                failures = 0;
+                ready.send_replace(true);
+                listen(&world, &queue, events).await;
+                tracing::warn!("the stream of container events has ended; looking at everything again");
+            }
+            Err(error) => {
+                failures += 1;
+                if failures == 1 {
+                    tracing::error!("{error}");
+                }
+                ready.send_replace(true);
+            }
+        }
+        world.for_each_live(|_, live| live.spoil());
+        if failures <= 1 {
+            // Once for each outage: their conditions should say so.
+            wake_all(&world, &queue);
+        }
+        tokio::time::sleep(retry::delay(retry::STEP, failures.max(1), &world.jitter)).await;
+    }
+}
+
+async fn begin(world: &World, queue: &Queue) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
+    let events = world.runtime.events().await?;
+    match world.runtime.ensure_network(&blueprint::network(&world.node)).await {
+        Ok(facts) => world.set_network(facts),
+        // Servers that need it will say so; those that run do not.
+        Err(error) => tracing::error!("the servers' network is not ready: {error}"),
+    }
+    list(world).await?;
+    wake_all(world, queue);
+    Ok(events)
+}
+
+async fn listen(world: &World, queue: &Queue, mut events: BoxStream<'static, RuntimeEvent>) {
+    let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC, RESYNC);
+    resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        // Both arms are cancel-safe: a stream's `next` and an interval's `tick`.
+        tokio::select! {
+            biased;
+            event = events.next() => {
+                let Some(event) = event else { return };
+                tracing::debug!(server.id = %event.server, role = event.role.word(), action = event.action, "container event");
+                world.with_live(event.server, |live| live.look(event.role).spoil());
+                queue.push(event.server);
+            }
+            _ = resync.tick() => match list(world).await {
+                Ok(changed) => changed.into_iter().for_each(|id| queue.push(id)),
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Lists all containers and corrects what is remembered. Returns the servers whose memory was wrong.
+async fn list(world: &World) -> Result<Vec<ServerId>, RuntimeError> {
+    let mut serials = BTreeMap::new();
+    for id in world.store.ids() {
+        world.with_live(id, |live| serials.insert(id, (live.server.serial(), live.installer.serial())));
+    }
+    let mut seen: BTreeMap<(ServerId, Role), (String, bool)> = BTreeMap::new();
+    for listed in world.runtime.list().await? {
+        seen.insert((listed.server, listed.role), (listed.id, listed.running));
+    }
+    let mut changed = Vec::new();
+    for (id, (server, installer)) in serials {
+        let wrong = world.with_live(id, |live| {
+            let mut wrong = false;
+            for (role, serial) in [(Role::Server, server), (Role::Installer, installer)] {
+                let look = live.look(role);
+                let remembered = look
+                    .fresh()
+                    .map(|facts| facts.as_ref().map(|facts| (facts.id.clone(), facts.running())));
+                match (seen.get(&(id, role)), remembered) {
+                    (None, Some(None)) => {}
+                    (None, None) => look.fill(serial, None),
+                    (Some(listed), Some(Some(remembered))) if *listed == remembered => {}
+                    _ => {
+                        look.spoil();
+                        wrong = true;
+                    }
+                }
+            }
+            wrong
+        });
+        if wrong {
+            changed.push(id);
+        }
+    }
+    Ok(changed)
+}
+
+fn wake_all(world: &World, queue: &Queue) {
+    for id in world.store.ids() {
+        queue.push(id);
+    }
+}

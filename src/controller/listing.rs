@@ -1,0 +1,159 @@
+//! The panel's list of servers: asked for at boot until it is there, laid over what is on disk, then the panel's flags are
+//! reset, but not while an installation is open.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::manifest::digest;
+use crate::model::{ManagedBy, Manifest, Record, ServerId, Timestamp};
+use crate::panel::{ListedServer, Panel, PanelServer};
+use crate::reconcile::jobs::apply_sync;
+use crate::reconcile::plan::open_install;
+use crate::reconcile::world::World;
+use crate::retry;
+use crate::store::{Snapshot, Store, StoreError};
+
+/// How often it is looked whether the last open installation has ended, while one is.
+const INSTALLS_CHECK: Duration = Duration::from_secs(2);
+
+/// Brings the panel's list in force and resets the panel's flags; returns when both are done.
+pub async fn follow(world: Arc<World>, panel: Arc<dyn Panel>) {
+    let (asked_at, listed) = list(&world, &*panel).await;
+    let count = listed.len();
+    let applied = world.store.run(move |store| apply(store, listed, asked_at)).await;
+    tracing::info!(servers = count, changed = applied, "the panel's list is in force");
+    for id in world.store.ids() {
+        (world.wake)(id);
+    }
+    reset(&world, &*panel).await;
+}
+
+async fn list(world: &World, panel: &dyn Panel) -> (Timestamp, Vec<ListedServer>) {
+    let mut failures = 0;
+    loop {
+        let asked_at = world.clock.now();
+        match panel.list().await {
+            Ok(listed) => return (asked_at, listed),
+            Err(error) => {
+                failures += 1;
+                if failures == 1 {
+                    tracing::warn!("{error}; the servers on disk are run meanwhile, and the panel is asked again");
+                }
+                tokio::time::sleep(retry::delay(retry::PANEL, failures, &world.jitter)).await;
+            }
+        }
+    }
+}
+
+/// The panel takes every server that it thinks is installing for installed: so it is asked to only when none is.
+async fn reset(world: &World, panel: &dyn Panel) {
+    let mut failures = 0;
+    loop {
+        if world.store.list().iter().any(|snapshot| installing(snapshot)) {
+            tokio::time::sleep(INSTALLS_CHECK).await;
+            continue;
+        }
+        match panel.reset().await {
+            Ok(()) => return,
+            Err(error) if error.is_final() => {
+                tracing::warn!("{error}");
+                return;
+            }
+            Err(_) => {
+                failures += 1;
+                tokio::time::sleep(retry::delay(retry::PANEL, failures, &world.jitter)).await;
+            }
+        }
+    }
+}
+
+fn installing(snapshot: &Snapshot) -> bool {
+    let record = &snapshot.record;
+    if record.parked.is_some() || !snapshot.wanted() {
+        return false;
+    }
+    let unreported = record.install.done.as_ref().is_some_and(|done| !done.reported);
+    let open = snapshot.manifest.as_ref().is_some_and(|manifest| open_install(manifest, record).is_some());
+    unreported || open
+}
+
+/// Lays the panel's list over the store. Returns how many servers were changed.
+fn apply(store: &Store, listed: Vec<ListedServer>, asked_at: Timestamp) -> usize {
+    let mut names = BTreeSet::new();
+    let mut changed = 0;
+    for entry in listed {
+        names.insert(entry.id);
+        let result = match entry.server {
+            Ok(server) => apply_one(store, entry.id, server, asked_at),
+            Err(message) => {
+                tracing::error!(server.id = %entry.id, "the panel's configuration of this server cannot be read: {message}");
+                Ok(false)
+            }
+        };
+        match result {
+            Ok(did) => changed += usize::from(did),
+            Err(error) => tracing::error!(server.id = %entry.id, "the panel's configuration cannot be written: {error}"),
+        }
+    }
+    changed + park(store, &names, asked_at)
+}
+
+fn apply_one(store: &Store, id: ServerId, server: PanelServer, asked_at: Timestamp) -> Result<bool, StoreError> {
+    let hash = digest(&(&server.settings, &server.process, server.suspended));
+    let Some(snapshot) = store.get(id) else {
+        store.create(new_manifest(id, server), Record { synced_at: Some(asked_at), synced_hash: Some(hash), ..Record::default() })?;
+        return Ok(true);
+    };
+    let managed_here = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::File);
+    if managed_here || snapshot.record.deletion.is_some() {
+        return Ok(false);
+    }
+    let mut did = false;
+    if snapshot.record.parked.is_some() {
+        store.commit(id, |record| record.parked = None)?;
+        did = true;
+    }
+    let same = snapshot.manifest.as_ref().is_some_and(|manifest| {
+        let spec = &manifest.spec;
+        spec.settings == server.settings && spec.process == server.process && spec.suspended == server.suspended
+    });
+    if !same || snapshot.record.synced_hash.as_ref() != Some(&hash) {
+        apply_sync(store, id, server, asked_at, None)?;
+        did = true;
+    }
+    Ok(did)
+}
+
+/// A new record of a server that the panel manages.
+pub fn new_manifest(id: ServerId, server: PanelServer) -> Manifest {
+    let mut manifest = Manifest::new(id, ManagedBy::Panel);
+    manifest.spec.settings = server.settings;
+    manifest.spec.process = server.process;
+    manifest.spec.suspended = server.suspended;
+    manifest
+}
+
+/// Servers that their panel no longer lists are left as they are, and shown to nobody but the command line. One that was
+/// made while the list was on its way is not among them.
+fn park(store: &Store, names: &BTreeSet<ServerId>, asked_at: Timestamp) -> usize {
+    let mut parked = 0;
+    for snapshot in store.list() {
+        let of_panel = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
+        let younger = snapshot.record.synced_at.is_some_and(|synced| synced >= asked_at);
+        let known = names.contains(&snapshot.id) || snapshot.record.parked.is_some();
+        if !of_panel || younger || known || snapshot.record.deletion.is_some() {
+            continue;
+        }
+        match store.commit(snapshot.id, |record| record.parked = Some(asked_at)) {
+            Ok(_) => {
+                let message = "the panel no longer lists this server; its files and containers are left as they are";
+                store.event(snapshot.id, asked_at, "Parked", message);
+                store.wake(snapshot.id);
+                parked += 1;
+            }
+            Err(error) => tracing::error!(server.id = %snapshot.id, "cannot be parked: {error}"),
+        }
+    }
+    parked
+}
