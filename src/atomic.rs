@@ -50,9 +50,7 @@ impl From<AtomicError> for io::Error {
 /// What a person can do about a failure, as the end of a message.
 fn remedy(kind: io::ErrorKind) -> &'static str {
     match kind {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; free space or inodes on that disk"
-        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space or inodes on that disk",
         io::ErrorKind::ReadOnlyFilesystem => "; see why that disk is read-only (`dmesg`, `mount`)",
         io::ErrorKind::PermissionDenied => "; check who owns it and what the daemon runs as",
         _ => "",
@@ -76,11 +74,7 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AtomicErro
         temporary.rename(name)?;
         Ok(rustix::fs::fsync(&folder)?)
     };
-    replace().map_err(|source| AtomicError {
-        action: "write",
-        path: path.to_owned(),
-        source,
-    })
+    replace().map_err(|source| AtomicError { action: "write", path: path.to_owned(), source })
 }
 
 /// Removes the file at `path`; a symbolic link is removed itself.
@@ -93,11 +87,7 @@ pub fn remove_file(path: &Path) -> Result<(), AtomicError> {
         rustix::fs::unlinkat(&folder, name, AtFlags::empty())?;
         Ok(rustix::fs::fsync(&folder)?)
     };
-    remove().map_err(|source| AtomicError {
-        action: "remove",
-        path: path.to_owned(),
-        source,
-    })
+    remove().map_err(|source| AtomicError { action: "remove", path: path.to_owned(), source })
 }
 
 /// Makes the folder at `path` with exactly this mode (no umask). Its parent has to be there.
@@ -116,11 +106,7 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<(), AtomicError> {
         rustix::fs::fsync(&made)?;
         Ok(rustix::fs::fsync(&parent)?)
     };
-    create().map_err(|source| AtomicError {
-        action: "make the folder",
-        path: path.to_owned(),
-        source,
-    })
+    create().map_err(|source| AtomicError { action: "make the folder", path: path.to_owned(), source })
 }
 
 /// Removes the temporary files that a crash left in a folder, and says how many there were. Those
@@ -140,18 +126,12 @@ pub fn clean_leftovers(folder: &Path) -> Result<usize, AtomicError> {
         }
         Ok(removed)
     };
-    clean().map_err(|source| AtomicError {
-        action: "clean up",
-        path: folder.to_owned(),
-        source,
-    })
+    clean().map_err(|source| AtomicError { action: "clean up", path: folder.to_owned(), source })
 }
 
 /// Whether [`write_file`] gives such names to its temporary files.
 pub fn is_temporary(name: &str) -> bool {
-    let inner = name
-        .strip_prefix('.')
-        .and_then(|rest| rest.strip_suffix(".tmp"));
+    let inner = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp"));
     let Some((target, random)) = inner.and_then(|inner| inner.rsplit_once('.')) else {
         return false;
     };
@@ -181,8 +161,7 @@ fn remove_abandoned(path: &Path) -> io::Result<bool> {
 /// The folder that `path` names something in, held open, and the name.
 fn open_parent(path: &Path) -> io::Result<(OwnedFd, &str)> {
     let name = path.file_name().and_then(|name| name.to_str());
-    let name =
-        name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name in UTF-8"))?;
+    let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name in UTF-8"))?;
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -201,8 +180,7 @@ struct Temporary<'f> {
 
 impl<'f> Temporary<'f> {
     fn create(folder: std::os::fd::BorrowedFd<'f>, target: &str, mode: Mode) -> io::Result<Self> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..NAME_ATTEMPTS {
             let random = &uuid::Uuid::new_v4().simple().to_string()[..8];
             let name = format!(".{target}.{random}.tmp");
@@ -211,20 +189,13 @@ impl<'f> Temporary<'f> {
                 Err(Errno::EXIST) => continue,
                 Err(e) => return Err(e.into()),
             };
-            let temporary = Self {
-                folder,
-                name: Some(name),
-                file,
-            };
+            let temporary = Self { folder, name: Some(name), file };
             if temporary.claim()? {
                 rustix::fs::fchmod(&temporary.file, mode)?;
                 return Ok(temporary);
             }
         }
-        Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "no free name for a temporary file",
-        ))
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, "no free name for a temporary file"))
     }
 
     /// Takes the lock that keeps [`clean_leftovers`] away. False if it was quicker and removed the

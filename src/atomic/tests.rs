@@ -8,9 +8,7 @@ use super::*;
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -48,10 +46,7 @@ impl SmallDisk {
     }
 
     fn make_read_only(&self) {
-        let status = Command::new("mount")
-            .args(["-o", "remount,ro"])
-            .arg(self.path())
-            .status();
+        let status = Command::new("mount").args(["-o", "remount,ro"]).arg(self.path()).status();
         assert!(status.unwrap().success());
     }
 }
@@ -67,10 +62,7 @@ fn a_file_is_made_and_replaced_with_its_exact_mode() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("record.json");
     write_file(&path, b"one", 0o666).unwrap();
-    assert_eq!(
-        fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
-        0o666
-    );
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o666);
     let before = fs::metadata(&path).unwrap().ino();
 
     write_file(&path, b"two", 0o600).unwrap();
@@ -128,12 +120,7 @@ fn a_failed_replacement_leaves_no_trace() {
     fs::write(path.join("inside"), b"").unwrap();
     let error = write_file(&path, b"x", 0o600).unwrap_err();
     assert_eq!(error.path, path);
-    assert!(
-        error
-            .to_string()
-            .starts_with(&format!("cannot write {}: ", path.display())),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with(&format!("cannot write {}: ", path.display())), "{error}");
     assert_eq!(names(folder.path()), ["taken"]);
 }
 
@@ -174,16 +161,8 @@ fn a_disk_without_inodes_keeps_the_old_file() {
     let filled = (0..1000).find(|i| fs::write(disk.path().join(format!("fill{i}")), b"").is_err());
     assert!(filled.is_some());
 
-    assert_eq!(
-        write_file(&path, b"new", 0o600).unwrap_err().kind(),
-        io::ErrorKind::StorageFull
-    );
-    assert_eq!(
-        create_dir(&disk.path().join("d"), 0o700)
-            .unwrap_err()
-            .kind(),
-        io::ErrorKind::StorageFull
-    );
+    assert_eq!(write_file(&path, b"new", 0o600).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    assert_eq!(create_dir(&disk.path().join("d"), 0o700).unwrap_err().kind(), io::ErrorKind::StorageFull);
     assert_eq!(fs::read(&path).unwrap(), b"old");
 }
 
@@ -199,12 +178,7 @@ fn a_read_only_disk_is_told_from_a_full_one() {
     let kind = io::ErrorKind::ReadOnlyFilesystem;
     assert_eq!(write_file(&path, b"new", 0o600).unwrap_err().kind(), kind);
     assert_eq!(remove_file(&path).unwrap_err().kind(), kind);
-    assert_eq!(
-        create_dir(&disk.path().join("d"), 0o700)
-            .unwrap_err()
-            .kind(),
-        kind
-    );
+    assert_eq!(create_dir(&disk.path().join("d"), 0o700).unwrap_err().kind(), kind);
     assert_eq!(fs::read(&path).unwrap(), b"old");
 }
 
@@ -212,47 +186,22 @@ fn a_read_only_disk_is_told_from_a_full_one() {
 fn removing_and_making_report_what_is_there() {
     let folder = TempDir::new().unwrap();
     let (file, inner) = (folder.path().join("f"), folder.path().join("d"));
-    assert_eq!(
-        remove_file(&file).unwrap_err().kind(),
-        io::ErrorKind::NotFound
-    );
+    assert_eq!(remove_file(&file).unwrap_err().kind(), io::ErrorKind::NotFound);
     write_file(&file, b"", 0o600).unwrap();
     remove_file(&file).unwrap();
     assert!(!file.exists());
 
     create_dir(&inner, 0o777).unwrap();
-    assert_eq!(
-        fs::metadata(&inner).unwrap().permissions().mode() & 0o7777,
-        0o777
-    );
-    assert_eq!(
-        create_dir(&inner, 0o700).unwrap_err().kind(),
-        io::ErrorKind::AlreadyExists
-    );
-    assert_eq!(
-        create_dir(&folder.path().join("a/b"), 0o700)
-            .unwrap_err()
-            .kind(),
-        io::ErrorKind::NotFound
-    );
+    assert_eq!(fs::metadata(&inner).unwrap().permissions().mode() & 0o7777, 0o777);
+    assert_eq!(create_dir(&inner, 0o700).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(create_dir(&folder.path().join("a/b"), 0o700).unwrap_err().kind(), io::ErrorKind::NotFound);
 }
 
 #[test]
 fn leftovers_of_a_crash_go_and_nothing_else_does() {
     let folder = TempDir::new().unwrap();
-    let keep = [
-        ".config.yml.swp",
-        ".tmp",
-        ".a.tmp",
-        ".a.0123.tmp",
-        "b.01234567.tmp",
-        ".hidden",
-        "config.yml",
-    ];
-    for name in keep
-        .iter()
-        .chain(&[".config.yml.0a1b2c3d.tmp", ".x.y.ffffffff.tmp"])
-    {
+    let keep = [".config.yml.swp", ".tmp", ".a.tmp", ".a.0123.tmp", "b.01234567.tmp", ".hidden", "config.yml"];
+    for name in keep.iter().chain(&[".config.yml.0a1b2c3d.tmp", ".x.y.ffffffff.tmp"]) {
         fs::write(folder.path().join(name), b"half").unwrap();
     }
     fs::create_dir(folder.path().join(".d.01234567.tmp")).unwrap();
@@ -260,10 +209,7 @@ fn leftovers_of_a_crash_go_and_nothing_else_does() {
 
     assert_eq!(clean_leftovers(folder.path()).unwrap(), 2);
     assert_eq!(clean_leftovers(folder.path()).unwrap(), 0);
-    let mut expected: Vec<_> = keep
-        .iter()
-        .chain(&[".d.01234567.tmp", ".l.01234567.tmp"])
-        .collect();
+    let mut expected: Vec<_> = keep.iter().chain(&[".d.01234567.tmp", ".l.01234567.tmp"]).collect();
     expected.sort();
     assert_eq!(names(folder.path()).iter().collect::<Vec<_>>(), expected);
 }

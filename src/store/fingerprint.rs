@@ -56,9 +56,7 @@ impl From<&Metadata> for FileFingerprint {
 }
 
 fn nanoseconds(seconds: i64, fraction: i64) -> i64 {
-    seconds
-        .saturating_mul(1_000_000_000)
-        .saturating_add(fraction)
+    seconds.saturating_mul(1_000_000_000).saturating_add(fraction)
 }
 
 #[cfg(test)]
@@ -69,10 +67,7 @@ mod tests {
     use super::*;
 
     fn now_ns() -> i64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_nanos() as i64
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64
     }
 
     /// Lets the kernel's clock go on, so that a next write has another time.
@@ -93,10 +88,7 @@ mod tests {
     fn an_untouched_file_keeps_its_fingerprint_and_a_changed_one_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.yml");
-        assert_eq!(
-            FileFingerprint::of(&path).unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(FileFingerprint::of(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
         fs::write(&path, b"one").unwrap();
         let first = FileFingerprint::of(&path).unwrap();
         fs::read(&path).unwrap();
@@ -111,8 +103,7 @@ mod tests {
         next_tick(&path);
         fs::write(&path, b"six").unwrap();
         let file = File::options().write(true).open(&path).unwrap();
-        file.set_modified(UNIX_EPOCH + Duration::from_nanos(second.mtime_ns as u64))
-            .unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_nanos(second.mtime_ns as u64)).unwrap();
         let third = FileFingerprint::of(&path).unwrap();
         assert_eq!((third.size, third.mtime_ns), (second.size, second.mtime_ns));
         assert_ne!(third, second);
@@ -142,16 +133,8 @@ mod tests {
 
     #[test]
     fn it_survives_being_stored() {
-        let print = FileFingerprint {
-            size: 1,
-            mtime_ns: -2,
-            ctime_ns: 3,
-            inode: u64::MAX,
-        };
+        let print = FileFingerprint { size: 1, mtime_ns: -2, ctime_ns: 3, inode: u64::MAX };
         let text = serde_json::to_string(&print).unwrap();
-        assert_eq!(
-            serde_json::from_str::<FileFingerprint>(&text).unwrap(),
-            print
-        );
+        assert_eq!(serde_json::from_str::<FileFingerprint>(&text).unwrap(), print);
     }
 }

@@ -80,33 +80,15 @@ enum Ended {
 impl ServersWatch {
     /// A watch of the folders in `servers`, and where its events come out.
     pub fn new(servers: &Path) -> (Self, mpsc::Receiver<WatchEvent>) {
-        let timing = Timing {
-            quiet: QUIET,
-            longest: LONGEST,
-            polling: POLLING,
-            safety: SAFETY,
-            backoff: BACKOFF,
-        };
+        let timing = Timing { quiet: QUIET, longest: LONGEST, polling: POLLING, safety: SAFETY, backoff: BACKOFF };
         Self::with(servers, Arc::new(folders::connect), timing)
     }
 
-    fn with(
-        servers: &Path,
-        connect: Arc<Connect>,
-        timing: Timing,
-    ) -> (Self, mpsc::Receiver<WatchEvent>) {
+    fn with(servers: &Path, connect: Arc<Connect>, timing: Timing) -> (Self, mpsc::Receiver<WatchEvent>) {
         let (out, events) = mpsc::channel(CAPACITY);
         // Events carry absolute paths, which are compared with this one.
         let servers = std::path::absolute(servers).unwrap_or_else(|_| servers.to_owned());
-        (
-            Self {
-                servers,
-                out,
-                connect,
-                timing,
-            },
-            events,
-        )
+        (Self { servers, out, connect, timing }, events)
     }
 
     /// Watches until the receiver is dropped. The first event is a [`WatchEvent::Rescan`]: what
@@ -200,11 +182,7 @@ impl ServersWatch {
     }
 
     fn rescan_interval(&self, folders: &Folders) -> Duration {
-        if folders.is_complete() {
-            self.timing.safety
-        } else {
-            self.timing.polling
-        }
+        if folders.is_complete() { self.timing.safety } else { self.timing.polling }
     }
 }
 

@@ -16,10 +16,7 @@ pub(super) type Connect = dyn Fn(Handler) -> notify::Result<Box<dyn Watcher + Se
 
 /// The platform's watcher.
 pub(super) fn connect(handler: Handler) -> notify::Result<Box<dyn Watcher + Send>> {
-    Ok(Box::new(notify::RecommendedWatcher::new(
-        handler,
-        notify::Config::default(),
-    )?))
+    Ok(Box::new(notify::RecommendedWatcher::new(handler, notify::Config::default())?))
 }
 
 /// The watches that are set. Its functions make file system calls.
@@ -40,11 +37,7 @@ impl Folders {
     /// # Errors
     /// `servers` itself cannot be watched. Folders in it that cannot are no error:
     /// see [`Self::is_complete`].
-    pub fn open(
-        servers: PathBuf,
-        connect: &Connect,
-        signals: &Arc<Signals>,
-    ) -> notify::Result<Self> {
+    pub fn open(servers: PathBuf, connect: &Connect, signals: &Arc<Signals>) -> notify::Result<Self> {
         let mut watcher = connect(Handler::new(&servers, signals))?;
         watcher.watch(&servers, RecursiveMode::NonRecursive)?;
         let mut folders = Self {
@@ -199,11 +192,7 @@ impl Folders {
     /// The folders of link targets. Not those below `servers`: servers' folders are watched anyway, and
     /// what lies in them belongs to games.
     fn outside_folders(&self) -> HashSet<PathBuf> {
-        let parents = self
-            .links
-            .values()
-            .flatten()
-            .filter_map(|target| target.parent());
+        let parents = self.links.values().flatten().filter_map(|target| target.parent());
         let outside = parents.filter(|folder| !folder.starts_with(&self.servers));
         outside.map(Path::to_owned).collect()
     }

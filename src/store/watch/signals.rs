@@ -81,21 +81,13 @@ impl Signals {
             }
         }
         let is_due = |touched: &Touched| touched.due(quiet, longest) <= now;
-        let mut due: Vec<_> = state
-            .touched
-            .extract_if(|_, touched| is_due(touched))
-            .collect();
+        let mut due: Vec<_> = state.touched.extract_if(|_, touched| is_due(touched)).collect();
         due.sort_by_key(|(_, touched)| touched.last);
         let due = due.into_iter().map(|(name, _)| name).collect();
         if state.touched.is_empty() {
             state.touched.shrink_to(0);
         }
-        Batch {
-            lost: state.lost,
-            overflow: std::mem::take(&mut state.overflow),
-            appeared,
-            due,
-        }
+        Batch { lost: state.lost, overflow: std::mem::take(&mut state.overflow), appeared, due }
     }
 
     /// Has changes of these files count as changes of that folder, instead of those named before.
@@ -106,11 +98,7 @@ impl Signals {
             !folders.is_empty()
         });
         for file in files {
-            state
-                .links
-                .entry(file.clone())
-                .or_default()
-                .push(folder.to_owned());
+            state.links.entry(file.clone()).or_default().push(folder.to_owned());
         }
     }
 
@@ -131,14 +119,7 @@ impl State {
             touched.last = now;
             touched.appeared |= appeared;
         } else if self.touched.len() < MAX_PENDING {
-            self.touched.insert(
-                name.to_owned(),
-                Touched {
-                    first: now,
-                    last: now,
-                    appeared,
-                },
-            );
+            self.touched.insert(name.to_owned(), Touched { first: now, last: now, appeared });
         } else {
             self.overflow = true;
         }
@@ -164,21 +145,12 @@ enum Subject<'e> {
 
 impl Handler {
     pub fn new(servers: &Path, signals: &Arc<Signals>) -> Self {
-        Self {
-            servers: servers.to_owned(),
-            signals: signals.clone(),
-        }
+        Self { servers: servers.to_owned(), signals: signals.clone() }
     }
 
     fn subject<'e>(&self, kind: EventKind, path: &'e Path) -> Option<Subject<'e>> {
-        let arrival = matches!(
-            kind,
-            EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To))
-        );
-        let departure = matches!(
-            kind,
-            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From))
-        );
+        let arrival = matches!(kind, EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To)));
+        let departure = matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)));
         let mut names = path.strip_prefix(&self.servers).ok()?.iter();
         let Some(folder) = names.next() else {
             return departure.then_some(Subject::Root);
@@ -186,9 +158,7 @@ impl Handler {
         let folder = folder.to_str().filter(|name| is_folder_name(name))?;
         match (names.next(), names.next()) {
             (None, _) => (arrival || departure).then_some(Subject::Folder(folder, arrival)),
-            (Some(file), None) if file == CONFIG_FILE || file == OVERRIDE_FILE => {
-                Some(Subject::Intent(folder))
-            }
+            (Some(file), None) if file == CONFIG_FILE || file == OVERRIDE_FILE => Some(Subject::Intent(folder)),
             _ => None,
         }
     }
@@ -218,18 +188,10 @@ impl notify::EventHandler for Handler {
                 Some(Subject::Folder(name, appeared)) => {
                     self.signals.update(|state| state.touch(name, appeared));
                 }
-                Some(Subject::Intent(name)) => {
-                    self.signals.update(|state| state.touch(name, false))
-                }
+                Some(Subject::Intent(name)) => self.signals.update(|state| state.touch(name, false)),
                 None => {}
             }
-            let linked = self
-                .signals
-                .lock()
-                .links
-                .get(path)
-                .cloned()
-                .unwrap_or_default();
+            let linked = self.signals.lock().links.get(path).cloned().unwrap_or_default();
             for name in linked {
                 self.signals.update(|state| state.touch(&name, false));
             }

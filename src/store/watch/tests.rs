@@ -46,17 +46,8 @@ impl Scene {
         }
         let (watch, mut events) = ServersWatch::with(&root.path().join("servers"), connect, timing);
         let task = tokio::spawn(watch.run());
-        assert_eq!(
-            next(&mut events).await,
-            WatchEvent::Rescan,
-            "the first event"
-        );
-        Self {
-            root,
-            events,
-            task,
-            fences: 0,
-        }
+        assert_eq!(next(&mut events).await, WatchEvent::Rescan, "the first event");
+        Self { root, events, task, fences: 0 }
     }
 
     fn server(&self, name: &str) -> PathBuf {
@@ -66,11 +57,7 @@ impl Scene {
     /// What has been told, up to a change that is made after everything else.
     async fn told(&mut self) -> Vec<WatchEvent> {
         self.fences += 1;
-        fs::write(
-            self.server("fence").join("config.yml"),
-            self.fences.to_string(),
-        )
-        .unwrap();
+        fs::write(self.server("fence").join("config.yml"), self.fences.to_string()).unwrap();
         let mut told = Vec::new();
         loop {
             let event = next(&mut self.events).await;
@@ -170,10 +157,7 @@ async fn other_files_and_reading_are_no_change() {
     }
     fs::write(scene.server("stray"), b"a file among folders").unwrap();
     let told = scene.told().await;
-    assert!(
-        told.iter().all(|event| *event == changed("stray")),
-        "{told:?}"
-    );
+    assert!(told.iter().all(|event| *event == changed("stray")), "{told:?}");
 }
 
 #[tokio::test]
@@ -279,10 +263,7 @@ async fn a_linked_file_is_followed_to_its_target() {
 
 #[tokio::test]
 async fn a_folder_that_is_never_quiet_is_told_all_the_same() {
-    let timing = Timing {
-        longest: Duration::from_millis(300),
-        ..timing(Duration::from_secs(60))
-    };
+    let timing = Timing { longest: Duration::from_millis(300), ..timing(Duration::from_secs(60)) };
     let mut scene = Scene::with(Arc::new(folders::connect), timing).await;
     let path = scene.server("a").join("config.yml");
     let writer = tokio::spawn(async move {
@@ -309,9 +290,7 @@ async fn a_lost_watch_is_set_up_again() {
     loop {
         assert!(Instant::now() < deadline, "never watched again");
         fs::write(servers.join("b/config.yml"), "a: 1\n").unwrap();
-        if let Ok(Some(WatchEvent::Changed(name))) =
-            tokio::time::timeout(TEST_QUIET * 2, scene.events.recv()).await
-        {
+        if let Ok(Some(WatchEvent::Changed(name))) = tokio::time::timeout(TEST_QUIET * 2, scene.events.recv()).await {
             assert_eq!(name, "b");
             break;
         }
@@ -330,9 +309,7 @@ impl Watcher for Limited {
     }
 
     fn watch(&mut self, path: &Path, mode: RecursiveMode) -> notify::Result<()> {
-        let taken = self
-            .left
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        let taken = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         taken.map_err(|_| notify::Error::new(notify::ErrorKind::MaxFilesWatch))?;
         self.inner.watch(path, mode)
     }
@@ -353,10 +330,7 @@ async fn beyond_inotifys_limit_all_is_looked_at_until_it_is_raised() {
     let left = Arc::new(AtomicUsize::new(2));
     let limit = left.clone();
     let connect = move |handler: Handler| -> notify::Result<Box<dyn Watcher + Send>> {
-        Ok(Box::new(Limited {
-            inner: folders::connect(handler)?,
-            left: limit.clone(),
-        }))
+        Ok(Box::new(Limited { inner: folders::connect(handler)?, left: limit.clone() }))
     };
     let mut scene = Scene::with(Arc::new(connect), timing(TEST_QUIET)).await;
     for _ in 0..3 {
@@ -371,9 +345,7 @@ async fn beyond_inotifys_limit_all_is_looked_at_until_it_is_raised() {
         for name in ["a", "fence"] {
             fs::write(scene.server(name).join("config.yml"), "a: 1\n").unwrap();
         }
-        if let Ok(Some(WatchEvent::Changed(name))) =
-            tokio::time::timeout(TEST_QUIET * 2, scene.events.recv()).await
-        {
+        if let Ok(Some(WatchEvent::Changed(name))) = tokio::time::timeout(TEST_QUIET * 2, scene.events.recv()).await {
             seen.insert(name);
         }
     }
@@ -388,9 +360,7 @@ async fn a_watch_that_cannot_be_set_up_is_tried_again() {
     let counted = attempts.clone();
     let connect = move |handler: Handler| {
         if counted.fetch_add(1, Ordering::SeqCst) < 3 {
-            return Err(notify::Error::io(std::io::Error::other(
-                "no inotify instance left",
-            )));
+            return Err(notify::Error::io(std::io::Error::other("no inotify instance left")));
         }
         folders::connect(handler)
     };
@@ -437,21 +407,11 @@ async fn an_overflow_is_a_rescan_and_a_dead_watcher_is_set_up_again() {
     let (connect, handler) = captured();
     let mut scene = Scene::with(connect, timing(TEST_QUIET)).await;
     let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
-    handler
-        .lock()
-        .unwrap()
-        .as_mut()
-        .unwrap()
-        .handle_event(Ok(overflow));
+    handler.lock().unwrap().as_mut().unwrap().handle_event(Ok(overflow));
     assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
 
     let error = notify::Error::generic("broken");
-    handler
-        .lock()
-        .unwrap()
-        .as_mut()
-        .unwrap()
-        .handle_event(Err(error));
+    handler.lock().unwrap().as_mut().unwrap().handle_event(Err(error));
     assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
 
     // The thread that called it is gone.
@@ -469,9 +429,7 @@ async fn it_ends_when_nobody_listens() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, ended)
-        .await
-        .expect("ends in time");
+    tokio::time::timeout(PATIENCE, ended).await.expect("ends in time");
 }
 
 #[tokio::test]
@@ -495,11 +453,7 @@ async fn five_hundred_folders_cost_no_thread_and_no_time() {
     let (watch, mut events) = ServersWatch::new(&servers);
     let task = tokio::spawn(watch.run());
     assert_eq!(next(&mut events).await, WatchEvent::Rescan);
-    assert!(
-        begun.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     // Other tests have watches of their own: one thread each, so fewer than tests.
     assert!(threads() < 50, "{} threads", threads());
 
