@@ -70,6 +70,7 @@ impl<S: Stream<Item = Result<Bytes, Error>> + Unpin> Splitter<S> {
                 }
                 None => {
                     self.ended = true;
+                    self.searched = 0;
                     let rest = self.buffer.split().freeze();
                     if !self.skipping && !rest.is_empty() {
                         return Some(Ok(rest));

@@ -1,1 +1,336 @@
+//! The runtime against an engine of a few lines, which says what real ones say only in bad moments.
+
+mod engine;
+
+use std::sync::Mutex;
+
+use engine::{Answer, ScriptedEngine};
+use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
+
 use super::*;
+
+const SERVER: &str = "550e8400-e29b-41d4-a716-446655440000";
+
+fn id() -> ServerId {
+    SERVER.parse().unwrap()
+}
+
+fn limits() -> Limits {
+    Limits { memory: 64 << 20, ..Limits::default() }
+}
+
+#[tokio::test]
+async fn an_engine_that_is_away_is_an_error_of_the_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let runtime = DockerRuntime::connect(Address::Unix(socket.clone()));
+    let error = runtime.list().await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains(socket.to_str().unwrap()), "{error}");
+
+    let engine = ScriptedEngine::start_at(&socket, "1.41", |_| Answer::json(200, "[]"));
+    assert_eq!(runtime.list().await.unwrap(), []);
+    drop(engine);
+    assert!(runtime.list().await.unwrap_err().is_outage());
+}
+
+#[tokio::test]
+async fn the_version_is_negotiated_again_after_an_outage() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let runtime = DockerRuntime::connect(Address::Unix(socket.clone()));
+
+    let old = ScriptedEngine::start_at(&socket, "1.41", |_| Answer::json(200, "[]"));
+    runtime.list().await.unwrap();
+    runtime.list().await.unwrap();
+    assert_eq!(old.paths(), ["/version", "/v1.41/containers/json", "/v1.41/containers/json"]);
+    drop(old);
+    runtime.list().await.unwrap_err();
+    let new = ScriptedEngine::start_at(&socket, "1.52", |_| Answer::json(200, "[]"));
+    runtime.list().await.unwrap();
+    assert_eq!(new.paths(), ["/version", "/v1.52/containers/json"]);
+}
+
+#[tokio::test]
+async fn an_engine_that_was_replaced_unnoticed_is_asked_again() {
+    let told = Mutex::new(0);
+    let engine = ScriptedEngine::start("1.41", move |_| {
+        let mut told = told.lock().unwrap();
+        *told += 1;
+        match *told {
+            1 => Answer::error(400, "client version 1.41 is too old. Minimum supported API version is 1.44"),
+            _ => Answer::json(200, "[]"),
+        }
+    });
+    let runtime = engine.runtime();
+    assert!(runtime.list().await.unwrap_err().is_outage());
+    runtime.list().await.unwrap();
+    assert_eq!(engine.paths().iter().filter(|path| *path == "/version").count(), 2);
+}
+
+#[tokio::test]
+async fn an_engine_that_hangs_is_left_alone_after_a_while() {
+    let engine = ScriptedEngine::start("1.41", |_| Answer::Silence);
+    let runtime = engine.runtime();
+    runtime.wire.platform().await.unwrap();
+    tokio::time::pause();
+    for (limit, error) in [
+        (QUICK, runtime.list().await.map(drop)),
+        (QUICK, runtime.inspect(id(), Role::Server).await.map(drop)),
+        (QUICK, runtime.signal("0123", "SIGTERM").await),
+        (QUICK, runtime.update("0123", &limits()).await),
+        (QUICK, runtime.attach("0123").await.map(drop)),
+        (QUICK, runtime.logs("0123", LogPart::All).await.map(drop)),
+        (QUICK, runtime.events().await.map(drop)),
+        (QUICK, runtime.has_image("a").await.map(drop)),
+        (START, runtime.start("0123").await),
+        (REMOVE, runtime.remove("0123").await),
+    ] {
+        let error = error.unwrap_err();
+        assert!(matches!(&error, RuntimeError::Timeout { limit: waited, .. } if *waited == limit), "{error:?}");
+        assert!(error.is_outage());
+    }
+}
+
+#[tokio::test]
+async fn what_is_so_already_is_no_error() {
+    type Case = (&'static str, u16, &'static str);
+    let run = async |(method, status, message): Case| {
+        let engine = ScriptedEngine::start("1.41", move |_| match status {
+            304 => Answer::empty(304),
+            _ => Answer::error(status, message),
+        });
+        let runtime = engine.runtime();
+        match method {
+            "start" => runtime.start("0123").await,
+            "signal" => runtime.signal("0123", "SIGTERM").await,
+            "remove" => runtime.remove("0123").await,
+            _ => runtime.update("0123", &limits()).await,
+        }
+    };
+    for case in [
+        ("start", 304, ""),
+        ("signal", 404, "No such container: 0123"),
+        ("signal", 409, "Cannot kill container: 0123: Container 0123 is not running"),
+        ("signal", 500, "cannot kill container 0123: container is not running"),
+        ("remove", 404, "No such container: 0123"),
+        ("remove", 409, "removal of container 0123 is already in progress"),
+        ("update", 404, "No such container: 0123"),
+    ] {
+        assert_eq!(run(case).await, Ok(()), "{case:?}");
+    }
+    for case in [
+        ("start", 404, "No such container"),
+        ("start", 500, "port is already allocated"),
+        ("signal", 500, "no such process group"),
+        ("signal", 400, "Invalid signal: X"),
+        ("remove", 409, "cannot remove a running container"),
+        ("remove", 500, "device busy"),
+        ("update", 500, "memory limit too low"),
+    ] {
+        let error = run(case).await.unwrap_err();
+        assert!(error.to_string().contains(case.2) && !error.is_outage(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn limits_in_force_are_those_last_put_in_force() {
+    let engine = ScriptedEngine::start("1.41", |request| match request.path.as_str() {
+        path if path.ends_with("/update") => Answer::json(200, r#"{"Warnings":[]}"#),
+        path if path.contains("/containers/json") => Answer::json(200, "[]"),
+        _ => Answer::json(
+            200,
+            r#"{"Id":"0123","State":{"Status":"running"},"Config":{"Labels":{"alula.limits":"made"}}}"#,
+        ),
+    });
+    let runtime = engine.runtime();
+    let hash = async || runtime.inspect(id(), Role::Server).await.unwrap().unwrap().limits_hash.unwrap();
+    assert_eq!(hash().await, "made");
+    runtime.update("0123", &limits()).await.unwrap();
+    assert_eq!(hash().await, limits().hash());
+    runtime.list().await.unwrap();
+    assert_eq!(hash().await, "made", "what is not listed is forgotten");
+}
+
+#[tokio::test]
+async fn raw_bytes_of_a_terminal_stay_as_they_are() {
+    // Reads like the header of a frame of 4 GiB.
+    const HOSTILE: &[u8] = b"\x01\0\0\0\xff\xff\xff\xffno end of a line";
+    let engine = ScriptedEngine::start("1.41", |request| match request.path.contains("/logs") {
+        true => Answer::Reply { status: 200, body: HOSTILE.into() },
+        false => Answer::json(200, r#"{"Id":"0123","State":{"Status":"running"},"Config":{"Tty":true}}"#),
+    });
+    let runtime = engine.runtime();
+    let log = runtime.logs("0123", LogPart::Since(1_700_000_000_123)).await.unwrap();
+    let pieces: Vec<Bytes> = log.map(Result::unwrap).collect().await;
+    assert_eq!(pieces.concat(), HOSTILE);
+    assert!(engine.requests().iter().any(|request| request.query.contains("since=1700000000.123000000")));
+}
+
+#[tokio::test]
+async fn a_terminal_of_a_container_that_has_ended_ends_at_once() {
+    let engine = ScriptedEngine::start("1.41", |request| match request.path.ends_with("/attach") {
+        true => Answer::Upgrade,
+        false => Answer::json(200, r#"{"Id":"0123","State":{"Status":"exited"},"Config":{"Tty":true}}"#),
+    });
+    let mut terminal = engine.runtime().attach("0123").await.unwrap();
+    assert!(terminal.output.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_terminal_carries_both_ways() {
+    let engine = ScriptedEngine::start("1.41", |request| match request.path.ends_with("/attach") {
+        true => Answer::Upgrade,
+        false => Answer::json(200, r#"{"Id":"0123","State":{"Status":"running"},"Config":{"Tty":true}}"#),
+    });
+    let mut terminal = engine.runtime().attach("0123").await.unwrap();
+    terminal.input.write_all(b"say hello\n").await.unwrap();
+    terminal.input.flush().await.unwrap();
+    // This engine echoes.
+    assert_eq!(terminal.output.next().await.unwrap().unwrap(), "say hello\n");
+    drop(engine);
+    let rest: Vec<_> = terminal.output.collect().await;
+    assert!(rest.len() <= 1 && rest.iter().all(Result::is_err), "{rest:?}");
+}
+
+#[tokio::test]
+async fn events_flow_once_the_engine_listens() {
+    let event = |action: &str, name: &str| {
+        format!(r#"{{"Type":"container","Action":"{action}","Actor":{{"ID":"1","Attributes":{{"name":"{name}"}}}}}}"#)
+            + "\n"
+    };
+    let body = event("start", "postgres")
+        + &event("die", SERVER)
+        + "nonsense\n"
+        + &event("oom", &format!("{SERVER}_installer"));
+    let engine = ScriptedEngine::start("1.41", move |_| Answer::json(200, &body));
+    let events: Vec<RuntimeEvent> = engine.runtime().events().await.unwrap().collect().await;
+    let event = |role, action: &str| RuntimeEvent { server: id(), role, action: action.into() };
+    assert_eq!(events, [event(Role::Server, "die"), event(Role::Installer, "oom")]);
+    let request = engine.requests().pop().unwrap();
+    assert!(request.query.contains("since=") && request.query.contains("filters="), "{request:?}");
+
+    let refusing = ScriptedEngine::start("1.41", |_| Answer::error(500, "no events today"));
+    assert!(matches!(refusing.runtime().events().await, Err(RuntimeError::Refused { .. })));
+}
+
+/// Pulls `a/b:c` from an engine that answers so.
+async fn pull(answer: impl Fn() -> Answer + Send + Sync + 'static) -> (Result<(), RuntimeError>, Vec<String>) {
+    let engine = ScriptedEngine::start("1.41", move |_| answer());
+    let lines = Mutex::new(Vec::new());
+    let progress = |line| lines.lock().unwrap().push(line);
+    let pulled = engine.runtime().pull("a/b:c", None, &progress).await;
+    let request = engine.requests().pop().unwrap();
+    assert_eq!(request.query, "fromImage=a%2Fb&tag=c&platform=linux%2Famd64");
+    (pulled, lines.into_inner().unwrap())
+}
+
+#[tokio::test]
+async fn errors_in_the_stream_of_a_pull_are_errors() {
+    for error in [
+        r#"{"errorDetail":{"message":"manifest unknown"},"error":"manifest unknown"}"#,
+        r#"{"error":"manifest unknown"}"#,
+    ] {
+        let body =
+            format!("{{\"status\":\"Pulling from a/b\",\"id\":\"c\"}}\r\n{error}\r\n{{\"status\":\"more\"}}\r\n");
+        let (pulled, lines) = pull(move || Answer::json(200, &body)).await;
+        let error = pulled.unwrap_err();
+        assert_eq!(error.to_string(), "pulling the image a/b:c: manifest unknown");
+        assert_eq!(lines, ["c: Pulling from a/b"]);
+    }
+    let (pulled, _) = pull(|| Answer::error(404, "pull access denied for a/b")).await;
+    assert!(matches!(pulled, Err(RuntimeError::NotFound { .. })));
+    let (pulled, lines) = pull(|| Answer::json(200, "{\"status\":\"Image is up to date\"}\n")).await;
+    assert_eq!((pulled, lines), (Ok(()), vec!["Image is up to date".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_pull_that_is_cut_off_is_an_outage() {
+    let (pulled, _) = pull(|| Answer::CutOff { body: "{\"status\":\"Pulling fs layer\"}\n".into() }).await;
+    assert!(pulled.unwrap_err().is_outage());
+}
+
+#[tokio::test]
+async fn a_dropped_pull_closes_its_connection() {
+    let engine = ScriptedEngine::start("1.41", |_| Answer::Endless { body: "{\"status\":\"Downloading\"}\n".into() });
+    let runtime = engine.runtime();
+    let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
+    let progress = move |line| drop(told.send(line));
+    {
+        let pulling = runtime.pull("a/b:c", None, &progress);
+        tokio::pin!(pulling);
+        tokio::select! {
+            done = &mut pulling => panic!("{done:?}"),
+            line = hear.recv() => assert_eq!(line.unwrap(), "Downloading"),
+        }
+        assert_eq!(engine.hung_up(), 0);
+    }
+    engine.wait_for_hang_up().await;
+}
+
+#[tokio::test]
+async fn images_are_there_under_their_reference_alone() {
+    let engine = ScriptedEngine::start("1.41", |_| {
+        Answer::json(
+            200,
+            r#"{"Id":"sha256:0f0f","RepoTags":["ghcr.io/a/b:c","busybox:latest"],"RepoDigests":["ghcr.io/a/b@sha256:aa"]}"#,
+        )
+    });
+    let runtime = engine.runtime();
+    for (reference, there) in [
+        ("ghcr.io/a/b:c", true),
+        ("busybox", true),
+        ("docker.io/library/busybox:latest", true),
+        ("ghcr.io/a/b@sha256:aa", true),
+        ("sha256:0f0f", true),
+        ("0f0f", true),
+        ("0f", false),
+        ("ghcr.io/a/b", false),
+        ("ghcr.io/a/b:d", false),
+        ("../../containers/json", false),
+        ("a?b", false),
+    ] {
+        assert_eq!(runtime.has_image(reference).await, Ok(there), "{reference}");
+    }
+    let without = ScriptedEngine::start("1.41", |_| Answer::error(404, "No such image"));
+    assert_eq!(without.runtime().has_image("a").await, Ok(false));
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_and_no_outage() {
+    let engine = ScriptedEngine::start("1.41", |_| Answer::json(200, "<html>"));
+    let error = engine.runtime().list().await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Refused { .. }), "{error:?}");
+    assert!(error.to_string().contains("not understood"), "{error}");
+}
+
+#[tokio::test]
+async fn two_networks_of_one_name_are_not_made() {
+    let asked = Mutex::new(0);
+    let engine = ScriptedEngine::start("1.41", move |request| match request.path.as_str() {
+        path if path.ends_with("/create") => Answer::error(409, "network with name pelican_nw already exists"),
+        _ => {
+            let mut asked = asked.lock().unwrap();
+            *asked += 1;
+            match *asked {
+                1 => Answer::error(404, "network pelican_nw not found"),
+                _ => Answer::json(
+                    200,
+                    r#"{"Name":"pelican_nw","Driver":"bridge","IPAM":{"Config":[{"Gateway":"10.0.0.1"}]}}"#,
+                ),
+            }
+        }
+    });
+    let spec = NetworkSpec {
+        name: "pelican_nw".into(),
+        driver: "bridge".into(),
+        internal: false,
+        ipv6: false,
+        v4: None,
+        v6: None,
+        options: Default::default(),
+    };
+    let facts = engine.runtime().ensure_network(&spec).await.unwrap();
+    assert_eq!(facts.gateway.as_deref(), Some("10.0.0.1"));
+}

@@ -1,1 +1,198 @@
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
 use super::*;
+use crate::runtime::{BindMount, CpuLimit, Endpoint, LogDriver, PublishedPort, container_name};
+
+const SERVER: &str = "550e8400-e29b-41d4-a716-446655440000";
+
+fn id() -> ServerId {
+    SERVER.parse().unwrap()
+}
+
+fn purpose() -> Purpose {
+    Purpose { server: id(), role: Role::Server, token: "01TOKEN".into() }
+}
+
+/// A spec in which everything is said.
+fn full() -> ContainerSpec {
+    let labels = [("team", "blue"), ("alula.token", "spoofed"), ("alula.server", "spoofed")];
+    ContainerSpec {
+        name: container_name(id(), Role::Server),
+        image: "game:1".into(),
+        hostname: "host".into(),
+        domainname: "games.example".into(),
+        user: Some("988:988".into()),
+        command: Some(vec!["run".into()]),
+        environment: vec!["A=1".into(), "B=2".into()],
+        labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        mounts: vec![
+            BindMount { source: "/data".into(), target: "/home/container".into(), read_only: false },
+            BindMount { source: "/maps".into(), target: "/maps".into(), read_only: true },
+        ],
+        tmpfs: BTreeMap::from([("/tmp".into(), "rw,size=1M".into())]),
+        dns: vec!["1.1.1.1".into()],
+        log: Some(LogDriver { driver: "local".into(), options: BTreeMap::from([("max-size".into(), "5m".into())]) }),
+        security_opt: vec!["no-new-privileges".into()],
+        read_only_root: true,
+        cap_drop: vec!["mknod".into()],
+        network_mode: "pelican_nw".into(),
+        endpoint: Some(Endpoint {
+            network: "pelican_nw".into(),
+            address: "10.0.0.9".into(),
+            gateway: "10.0.0.1".into(),
+        }),
+        userns_mode: "host".into(),
+        ports: vec![
+            PublishedPort { address: "10.0.0.9".into(), port: 25565 },
+            PublishedPort { address: "172.18.0.1".into(), port: 25565 },
+        ],
+        limits: limits(),
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        memory: 100,
+        memory_reservation: 90,
+        memory_swap: -1,
+        oom_kill_disable: true,
+        pids: Some(512),
+        blkio_weight: Some(300),
+        cpu: Some(CpuLimit { quota: 50_000, period: 100_000, shares: 1024 }),
+        cpuset: "0-1".into(),
+    }
+}
+
+/// A spec in which nothing is said that could be left out.
+fn bare() -> ContainerSpec {
+    ContainerSpec {
+        domainname: String::new(),
+        user: None,
+        command: None,
+        labels: BTreeMap::new(),
+        log: None,
+        security_opt: vec![],
+        read_only_root: false,
+        cap_drop: vec![],
+        dns: vec![],
+        endpoint: None,
+        userns_mode: String::new(),
+        ports: vec![],
+        limits: Limits::default(),
+        ..full()
+    }
+}
+
+fn body(spec: &ContainerSpec) -> serde_json::Value {
+    let mut body = serde_json::to_value(create_body(spec, &purpose())).unwrap();
+    body.sort_all_objects();
+    body
+}
+
+#[test]
+fn everything_that_a_spec_says_is_said() {
+    insta::assert_snapshot!(serde_json::to_string_pretty(&body(&full())).unwrap());
+}
+
+#[test]
+fn what_a_spec_does_not_say_is_left_to_the_engine() {
+    insta::assert_snapshot!(serde_json::to_string_pretty(&body(&bare())).unwrap());
+}
+
+#[test]
+fn labels_of_others_do_not_pass_for_ours() {
+    let labels = labels(&full(), &purpose());
+    assert_eq!(labels[LABEL_SERVER], SERVER);
+    assert_eq!(labels[LABEL_TOKEN], "01TOKEN");
+    assert_eq!(labels["team"], "blue");
+}
+
+#[test]
+fn updates_say_what_can_be_changed_in_place() {
+    let update = |limits: &Limits| serde_json::to_value(update_body(limits)).unwrap();
+    assert_eq!(
+        update(&limits()),
+        json!({"Memory": 100, "MemoryReservation": 90, "MemorySwap": -1, "PidsLimit": 512, "BlkioWeight": 300,
+               "CpuQuota": 50_000, "CpuPeriod": 100_000, "CpuShares": 1024, "CpusetCpus": "0-1"})
+    );
+    assert_eq!(update(&Limits::default()), json!({"CpuQuota": -1}), "a limit of CPU time is taken away");
+}
+
+#[test]
+fn states() {
+    let state = |value: serde_json::Value| state_of(&serde_json::from_value(value).unwrap());
+    let exited = |code, oom_killed| ContainerState::Exited { code, oom_killed };
+    for (value, expected) in [
+        (json!({"Status": "created", "Running": false, "ExitCode": 0}), ContainerState::Created),
+        (json!({"Status": "running", "Running": true}), ContainerState::Running),
+        (json!({"Status": "paused", "Running": true, "Paused": true}), ContainerState::Running),
+        (json!({"Status": "restarting", "Running": true}), ContainerState::Running),
+        (json!({"Status": "stopping"}), ContainerState::Running),
+        (json!({"Status": "exited", "ExitCode": 3}), exited(3, false)),
+        (json!({"Status": "exited", "ExitCode": 137, "OOMKilled": true}), exited(137, true)),
+        (json!({"Status": "dead", "ExitCode": 1}), exited(1, false)),
+        (json!({"Status": "removing", "ExitCode": 2}), exited(2, false)),
+        (json!({"Running": true}), ContainerState::Running),
+        (json!({"Running": false, "ExitCode": 4}), exited(4, false)),
+    ] {
+        assert_eq!(state(value.clone()), expected, "{value}");
+    }
+}
+
+fn inspected(state: serde_json::Value, labels: serde_json::Value) -> ContainerFacts {
+    let container = json!({"Id": "0123", "State": state, "Config": {"Labels": labels, "StopSignal": "SIGINT"}});
+    facts(serde_json::from_value(container).unwrap()).unwrap()
+}
+
+#[test]
+fn facts_are_read_back() {
+    let labels = json!({"alula.token": "t", "alula.spec": "s", "alula.limits": "l", "Service": "Pelican"});
+    let state =
+        json!({"Status": "running", "StartedAt": "2026-01-31T12:00:00.5Z", "FinishedAt": "0001-01-01T00:00:00Z"});
+    let facts = inspected(state, labels);
+    assert_eq!(facts.token.as_deref(), Some("t"));
+    assert_eq!(facts.spec_hash.as_deref(), Some("s"));
+    assert_eq!(facts.limits_hash.as_deref(), Some("l"));
+    assert_eq!(facts.stop_signal.as_deref(), Some("SIGINT"));
+    assert_eq!(facts.started_at, Timestamp::parse("2026-01-31T12:00:00.5Z"));
+    assert_eq!(facts.finished_at, None);
+    let foreign = inspected(json!({"Status": "created"}), json!(null));
+    assert_eq!((foreign.token, foreign.spec_hash, foreign.limits_hash), (None, None, None));
+}
+
+#[test]
+fn an_end_does_not_come_before_its_start() {
+    let times = |status: &str, started: &str, finished: &str| {
+        let time = |second: &str| format!("2026-01-31T12:00:{second}Z");
+        let state = json!({"Status": status, "StartedAt": time(started), "FinishedAt": time(finished)});
+        let facts = inspected(state, json!({}));
+        (
+            facts.started_at.unwrap() <= facts.finished_at.unwrap(),
+            facts.finished_at == Timestamp::parse(&time(finished)),
+        )
+    };
+    assert_eq!(times("exited", "05.002", "05.001"), (true, false));
+    assert_eq!(times("exited", "05", "06"), (true, true));
+    // Started again: the end is that of the run before.
+    assert_eq!(times("running", "05", "04"), (false, true));
+}
+
+#[test]
+fn containers_belong_to_servers_by_labels_or_names() {
+    let listed = |names: &[&str], labels: serde_json::Value, state: &str| {
+        let container = json!({"Id": "0123", "Names": names, "Labels": labels, "State": state});
+        let listed = super::listed(serde_json::from_value(container).unwrap())?;
+        Some((listed.server.to_string(), listed.role, listed.running))
+    };
+    let ours = json!({"alula.server": SERVER, "alula.role": "installer"});
+    let (by_name, installer) = (format!("/{SERVER}"), format!("/{SERVER}_installer"));
+    let server = || SERVER.to_owned();
+    assert_eq!(listed(&["/renamed"], ours.clone(), "running"), Some((server(), Role::Installer, true)));
+    assert_eq!(listed(&[&by_name], json!({}), "exited"), Some((server(), Role::Server, false)));
+    assert_eq!(listed(&[&installer], json!(null), "paused"), Some((server(), Role::Installer, true)));
+    assert_eq!(listed(&["/other/link", &by_name], json!({}), "created"), Some((server(), Role::Server, false)));
+    assert_eq!(listed(&["/postgres"], json!({"alula.server": "nonsense", "alula.role": "server"}), "running"), None);
+    assert_eq!(listed(&[], json!({}), "running"), None);
+}

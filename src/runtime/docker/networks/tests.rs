@@ -1,1 +1,122 @@
+use std::collections::BTreeMap;
+
 use super::*;
+
+fn spec() -> NetworkSpec {
+    NetworkSpec {
+        name: "pelican_nw".into(),
+        driver: "bridge".into(),
+        internal: false,
+        ipv6: true,
+        v4: Some(("172.18.0.0/16".into(), "172.18.0.1".into())),
+        v6: Some(("fdba:17c8:6c94::/64".into(), "fdba:17c8:6c94::1011".into())),
+        options: BTreeMap::from([(BRIDGE_NAME.into(), "pelican0".into()), ("encryption".into(), "false".into())]),
+    }
+}
+
+fn attempt() -> Attempt {
+    Attempt { spec: spec(), given_up: 0 }
+}
+
+fn nets(list: &[&str]) -> Vec<IpNet> {
+    list.iter().map(|net| net.parse().unwrap()).collect()
+}
+
+fn range(range: &Option<(String, String)>) -> &str {
+    range.as_ref().map_or("none", |range| &range.0)
+}
+
+#[test]
+fn objections_are_told_apart_by_their_words() {
+    let of =
+        |message: &str| Objection::of(&Error::DockerResponseServerError { status_code: 500, message: message.into() });
+    for (message, expected) in [
+        ("Pool overlaps with other one on this address space", Some(Objection::Overlap)),
+        ("invalid pool request: Pool overlaps with other one on this address space", Some(Objection::Overlap)),
+        ("could not find an available, non-overlapping IPv4 address pool among the defaults", Some(Objection::Overlap)),
+        ("all predefined address pools have been fully subnetted", Some(Objection::Overlap)),
+        ("subnet 172.18.0.0/16 is already used on the host or by another config", Some(Objection::Overlap)),
+        ("conflicts with network 12 (br-12): networks have overlapping IPv4", Some(Objection::Overlap)),
+        (
+            "cannot create network 12 (pelican0): conflicts with network 34 (pelican0): networks have same bridge name",
+            Some(Objection::BridgeTaken),
+        ),
+        ("bridge name pelican0 already in use", Some(Objection::BridgeTaken)),
+        ("network with name pelican_nw already exists", Some(Objection::AlreadyThere)),
+        ("Failed to setup IPv6: could not set IPv6 forwarding", Some(Objection::NoIpv6)),
+        ("plugin \"nonsense\" not found", None),
+        ("permission denied", None),
+    ] {
+        assert_eq!(of(message), expected, "{message}");
+    }
+    assert_eq!(Objection::of(&Error::RequestTimeoutError), None);
+}
+
+#[test]
+fn an_overlapping_range_gives_way_to_a_free_one() {
+    let mut attempt = attempt();
+    let used = nets(&["172.16.0.0/16", "172.18.0.0/24"]);
+    assert!(attempt.without(Objection::Overlap, &used));
+    assert_eq!(attempt.spec.v4, Some(("172.17.0.0/16".into(), "172.17.0.1".into())));
+    assert_eq!(attempt.spec.v6, spec().v6, "this one is free");
+    assert!(attempt.without(Objection::Overlap, &used), "then the engine chooses");
+    assert_eq!(attempt.spec.v4, None);
+    assert!(attempt.spec.ipv6);
+    assert!(attempt.without(Objection::Overlap, &used), "then without IPv6");
+    assert!(!attempt.spec.ipv6 && attempt.spec.v6.is_none());
+    assert!(!attempt.without(Objection::Overlap, &used), "and no further");
+}
+
+#[test]
+fn only_the_range_that_overlaps_is_changed() {
+    let mut attempt = attempt();
+    assert!(attempt.without(Objection::Overlap, &nets(&["fdba:17c8:6c94::/64"])));
+    assert_eq!(range(&attempt.spec.v4), "172.18.0.0/16");
+    assert!(range(&attempt.spec.v6).starts_with("fd") && range(&attempt.spec.v6) != "fdba:17c8:6c94::/64");
+
+    let mut unseen = Attempt { spec: spec(), given_up: 0 };
+    assert!(unseen.without(Objection::Overlap, &[]), "the engine sees what we do not");
+    assert_ne!(range(&unseen.spec.v4), "172.18.0.0/16");
+}
+
+#[test]
+fn a_network_without_ipv6_runs_out_of_ways() {
+    let mut attempt = Attempt { spec: NetworkSpec { ipv6: false, v4: None, v6: None, ..spec() }, given_up: 0 };
+    assert!(attempt.without(Objection::Overlap, &[]));
+    assert!(attempt.spec.v4.is_some(), "the engine has no range left, we have");
+    assert!(attempt.without(Objection::Overlap, &[]));
+    assert!(!attempt.without(Objection::Overlap, &[]));
+    assert!(!attempt.without(Objection::NoIpv6, &[]));
+}
+
+#[test]
+fn a_taken_bridge_gets_another_name() {
+    let mut attempt = attempt();
+    assert!(attempt.without(Objection::BridgeTaken, &[]));
+    assert!(!attempt.spec.options.contains_key(BRIDGE_NAME));
+    assert_eq!(attempt.spec.options.len(), 1);
+    assert!(!attempt.without(Objection::BridgeTaken, &[]), "once");
+}
+
+#[test]
+fn create_bodies() {
+    let mut body = create_body(&spec()).unwrap();
+    body.sort_all_objects();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&body).unwrap());
+    let bare = NetworkSpec { ipv6: false, v4: None, v6: None, ..spec() };
+    assert_eq!(create_body(&bare).unwrap().get("IPAM"), None);
+}
+
+#[test]
+fn the_gateway_is_the_first_of_ipv4() {
+    let gateway = |configs: serde_json::Value| {
+        let network = serde_json::json!({"Name": "n", "Driver": "bridge", "IPAM": {"Config": configs}});
+        facts(serde_json::from_value(network).unwrap()).gateway
+    };
+    use serde_json::json;
+    let v6 = json!({"Subnet": "fd00::/64", "Gateway": "fd00::1"});
+    assert_eq!(gateway(json!([v6.clone(), {"Gateway": "172.18.0.1"}])).as_deref(), Some("172.18.0.1"));
+    assert_eq!(gateway(json!([{"Gateway": "172.18.0.1/16"}])).as_deref(), Some("172.18.0.1"));
+    assert_eq!(gateway(json!([v6, {"Subnet": "10.0.0.0/8"}])), None);
+    assert_eq!(gateway(json!(null)), None);
+}
