@@ -2,7 +2,7 @@
 //!
 //! Each call is one attempt, within one time limit; a bounded number are under way at once. What came of it is one of
 //! [`PanelError`]'s classes. Nothing is retried here. The only things remembered between calls are the pages of a listing
-//! that was cut short ([`listing`]) and that the panel has no route for container states.
+//! that was cut short (`listing`) and that the panel has no route for container states.
 
 mod exchange;
 mod listing;
@@ -72,9 +72,7 @@ impl From<&PanelConfig> for PanelOptions {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
     /// Not a web address.
-    #[error(
-        "the panel's URL {url:?} cannot be used ({reason}): expected one such as https://panel.example.com"
-    )]
+    #[error("the panel's URL {url:?} cannot be used ({reason}): expected one such as https://panel.example.com")]
     Url {
         /// The text.
         url: String,
@@ -116,30 +114,18 @@ impl HttpPanel {
     }
 
     fn state_route_is_missing(&self) -> bool {
-        let until = *self
-            .no_state_route
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let until = *self.no_state_route.lock().unwrap_or_else(PoisonError::into_inner);
         until.is_some_and(|until| Instant::now() < until)
     }
 
     /// The panel does not know the server, or has no such route: the same 404 stands for both. Only where it knows the
     /// server is it the route that is missing.
-    async fn explain_missing_state_route(
-        &self,
-        id: ServerId,
-        refused: PanelError,
-    ) -> Result<(), PanelError> {
+    async fn explain_missing_state_route(&self, id: ServerId, refused: PanelError) -> Result<(), PanelError> {
         match self.get_server(id).await {
             Ok(_) => {
-                *self
-                    .no_state_route
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner) =
+                *self.no_state_route.lock().unwrap_or_else(PoisonError::into_inner) =
                     Some(Instant::now() + ROUTE_MISSING_FOR);
-                tracing::info!(
-                    "the panel takes no container states; it is not told any for an hour"
-                );
+                tracing::info!("the panel takes no container states; it is not told any for an hour");
                 Ok(())
             }
             Err(error) if error.is_final() => Err(refused),
@@ -167,56 +153,28 @@ impl Panel for HttpPanel {
         wire::script(&answer).map_err(|error| nonsense(&call.name(), &error))
     }
 
-    async fn report_install(
-        &self,
-        id: ServerId,
-        successful: bool,
-        reinstall: bool,
-    ) -> Result<(), PanelError> {
+    async fn report_install(&self, id: ServerId, successful: bool, reinstall: bool) -> Result<(), PanelError> {
         let body = json!({"successful": successful, "reinstall": reinstall});
-        self.exchange
-            .tell(&Call::post(format!("/servers/{id}/install"), &body))
-            .await
+        self.exchange.tell(&Call::post(format!("/servers/{id}/install"), &body)).await
     }
 
-    async fn report_state(
-        &self,
-        id: ServerId,
-        previous: PowerState,
-        new: PowerState,
-    ) -> Result<(), PanelError> {
+    async fn report_state(&self, id: ServerId, previous: PowerState, new: PowerState) -> Result<(), PanelError> {
         if self.state_route_is_missing() {
             return Ok(());
         }
         let body = json!({"data": {"previous_state": previous.word(), "new_state": new.word()}});
-        let told = self
-            .exchange
-            .tell(&Call::post(
-                format!("/servers/{id}/container/status"),
-                &body,
-            ))
-            .await;
+        let told = self.exchange.tell(&Call::post(format!("/servers/{id}/container/status"), &body)).await;
         match told {
-            Err(refused) if refused.is_unknown() => {
-                self.explain_missing_state_route(id, refused).await
-            }
+            Err(refused) if refused.is_unknown() => self.explain_missing_state_route(id, refused).await,
             told => told,
         }
     }
 
     async fn reset(&self) -> Result<(), PanelError> {
-        self.exchange
-            .tell(&Call::post(
-                "/servers/reset".into(),
-                &serde_json::Value::Null,
-            ))
-            .await
+        self.exchange.tell(&Call::post("/servers/reset".into(), &serde_json::Value::Null)).await
     }
 }
 
 fn nonsense(call: &str, error: &wire::WireError) -> PanelError {
-    PanelError::Nonsense {
-        call: call.to_owned(),
-        detail: error.to_string(),
-    }
+    PanelError::Nonsense { call: call.to_owned(), detail: error.to_string() }
 }

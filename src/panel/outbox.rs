@@ -30,11 +30,7 @@ const SUFFIX: &str = ".json";
 
 /// Something that happened once and that the panel must hear.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    tag = "kind",
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Fact {
     /// An installation is over (`POST /api/remote/servers/{uuid}/install`).
     InstallResult {
@@ -61,11 +57,7 @@ impl Fact {
     /// The key of an installation's result.
     pub fn install_key(server: ServerId, token: &str) -> String {
         let digest = Sha256::digest(token.as_bytes());
-        let hex: String = digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         format!("{server}-{hex}")
     }
 
@@ -113,18 +105,14 @@ impl Outbox {
     pub fn open(dir: impl Into<PathBuf>) -> io::Result<Self> {
         let dir = dir.into();
         if let Some(parent) = dir.parent() {
-            fs::create_dir_all(parent)
-                .map_err(|error| failed("create the folder", parent, &error))?;
+            fs::create_dir_all(parent).map_err(|error| failed("create the folder", parent, &error))?;
         }
         match atomic::create_dir(&dir, DIR_MODE) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             made => made?,
         }
         atomic::clean_leftovers(&dir)?;
-        let outbox = Self {
-            dir,
-            state: Mutex::default(),
-        };
+        let outbox = Self { dir, state: Mutex::default() };
         let count = outbox.keys()?.len();
         outbox.lock().count = count;
         Ok(outbox)
@@ -176,9 +164,7 @@ impl Outbox {
             }
         }
         state.count = facts.len();
-        facts.sort_by(|(at, key, _), (other_at, other_key, _)| {
-            (at, key).cmp(&(other_at, other_key))
-        });
+        facts.sort_by(|(at, key, _), (other_at, other_key, _)| (at, key).cmp(&(other_at, other_key)));
         Ok(facts.into_iter().map(|(_, _, fact)| fact).collect())
     }
 
@@ -266,15 +252,11 @@ impl Outbox {
             0 => self.dir.join(format!("{key}{SUFFIX}.broken")),
             _ => self.dir.join(format!("{key}{SUFFIX}.broken.{attempt}")),
         });
-        let free = aside
-            .into_iter()
-            .find(|aside| fs::symlink_metadata(aside).is_err());
-        let renamed = free
-            .ok_or_else(|| io::Error::from(ErrorKind::AlreadyExists))
-            .and_then(|aside| {
-                fs::rename(&path, &aside)?;
-                Ok(aside)
-            });
+        let free = aside.into_iter().find(|aside| fs::symlink_metadata(aside).is_err());
+        let renamed = free.ok_or_else(|| io::Error::from(ErrorKind::AlreadyExists)).and_then(|aside| {
+            fs::rename(&path, &aside)?;
+            Ok(aside)
+        });
         match renamed {
             Ok(aside) => tracing::error!(
                 file = %aside.display(),
@@ -315,10 +297,7 @@ fn understand(key: &str, bytes: &[u8]) -> Result<Fact, String> {
 }
 
 fn failed(action: &str, path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(
-        error.kind(),
-        format!("cannot {action} {}: {error}", path.display()),
-    )
+    io::Error::new(error.kind(), format!("cannot {action} {}: {error}", path.display()))
 }
 
 #[cfg(test)]

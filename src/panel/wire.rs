@@ -44,11 +44,7 @@ pub struct WireError {
 
 impl WireError {
     fn new(trail: &Trail<'_>, expected: impl Into<String>, found: impl fmt::Display) -> Self {
-        Self {
-            at: trail.to_string(),
-            expected: expected.into(),
-            found: found.to_string(),
-        }
+        Self { at: trail.to_string(), expected: expected.into(), found: found.to_string() }
     }
 }
 
@@ -73,25 +69,13 @@ pub fn json(bytes: &[u8]) -> Result<Value, WireError> {
 /// Reads the answer to `GET /api/remote/servers/{uuid}`, which must speak of this server.
 pub fn server(id: ServerId, answer: &Value) -> Result<PanelServer, WireError> {
     let root = Fields::of(answer, &Trail::Root)?;
-    let settings::Read {
-        uuid,
-        suspended,
-        settings,
-    } = root.required("settings", settings::read)?;
+    let settings::Read { uuid, suspended, settings } = root.required("settings", settings::read)?;
     if let Some(other) = uuid.filter(|uuid| *uuid != id) {
         let settings = Trail::Key(&Trail::Root, "settings");
-        return Err(WireError::new(
-            &Trail::Key(&settings, "uuid"),
-            id.to_string(),
-            other,
-        ));
+        return Err(WireError::new(&Trail::Key(&settings, "uuid"), id.to_string(), other));
     }
     let process = root.required("process_configuration", process::read)?;
-    Ok(PanelServer {
-        suspended,
-        settings,
-        process,
-    })
+    Ok(PanelServer { suspended, settings, process })
 }
 
 /// Reads the answer to `GET /api/remote/servers/{uuid}/install`. What is missing is empty.
@@ -123,28 +107,19 @@ pub fn page(bytes: &[u8]) -> Result<Page, WireError> {
     let data: Vec<&RawValue> = serde_json::from_str(data.get())
         .map_err(|_| WireError::new(&data_trail, "a list of servers", kind_of(data)))?;
     if data.len() > MAX_ELEMENTS {
-        return Err(WireError::new(
-            &data_trail,
-            format!("at most {MAX_ELEMENTS} servers"),
-            data.len(),
-        ));
+        return Err(WireError::new(&data_trail, format!("at most {MAX_ELEMENTS} servers"), data.len()));
     }
     let meta = meta.map_or(Ok(Value::Null), |meta| json(meta.get().as_bytes()))?;
     let meta_trail = Trail::Key(&Trail::Root, "meta");
     let meta = Fields::of(&meta, &meta_trail)?;
-    let last = meta
-        .whole("last_page", 0..=i64::from(MAX_PAGES))?
-        .unwrap_or(1)
-        .max(1);
+    let last = meta.whole("last_page", 0..=i64::from(MAX_PAGES))?.unwrap_or(1).max(1);
     let total = meta.whole("total", 0..=i64::MAX)?;
     let entries = data.iter().enumerate();
     Ok(Page {
         last: u32::try_from(last).unwrap_or(MAX_PAGES),
         total: total.and_then(|total| u64::try_from(total).ok()),
         entries: data.len(),
-        servers: entries
-            .filter_map(|(index, entry)| listed(entry, &Trail::Index(&data_trail, index)))
-            .collect(),
+        servers: entries.filter_map(|(index, entry)| listed(entry, &Trail::Index(&data_trail, index))).collect(),
     })
 }
 
@@ -152,29 +127,15 @@ pub fn page(bytes: &[u8]) -> Result<Page, WireError> {
 pub fn refusal(body: &[u8]) -> String {
     let answer: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     let first = &answer["errors"][0];
-    let words: Vec<&str> = ["code", "detail"]
-        .iter()
-        .filter_map(|key| first[*key].as_str())
-        .collect();
+    let words: Vec<&str> = ["code", "detail"].iter().filter_map(|key| first[*key].as_str()).collect();
     let words = match (words.is_empty(), answer["message"].as_str()) {
         (false, _) => words.join(": "),
         (true, Some(message)) => message.to_owned(),
         (true, None) => String::from_utf8_lossy(&body[..body.len().min(400)]).into_owned(),
     };
-    let line = words
-        .split(|c: char| c.is_whitespace() || c.is_control())
-        .filter(|word| !word.is_empty());
-    let line: String = line
-        .collect::<Vec<_>>()
-        .join(" ")
-        .chars()
-        .take(200)
-        .collect();
-    if line.is_empty() {
-        "it gave no reason".into()
-    } else {
-        line
-    }
+    let line = words.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let line: String = line.collect::<Vec<_>>().join(" ").chars().take(200).collect();
+    if line.is_empty() { "it gave no reason".into() } else { line }
 }
 
 fn listed(entry: &RawValue, trail: &Trail<'_>) -> Option<ListedServer> {
@@ -184,20 +145,13 @@ fn listed(entry: &RawValue, trail: &Trail<'_>) -> Option<ListedServer> {
         uuid: Option<String>,
     }
     let value = json(entry.get().as_bytes());
-    let inner = value
-        .as_ref()
-        .ok()
-        .and_then(|value| value.get("settings")?.get("uuid")?.as_str());
-    let name = serde_json::from_str::<Name>(entry.get())
-        .ok()
-        .and_then(|name| name.uuid);
+    let inner = value.as_ref().ok().and_then(|value| value.get("settings")?.get("uuid")?.as_str());
+    let name = serde_json::from_str::<Name>(entry.get()).ok().and_then(|name| name.uuid);
     let Some(id) = name.as_deref().or(inner).and_then(|name| name.parse().ok()) else {
         tracing::warn!(entry = %trail, "an entry of the panel's list does not say which server it is, and is left out");
         return None;
     };
-    let server = value
-        .and_then(|value| server(id, &value))
-        .map_err(|error| error.to_string());
+    let server = value.and_then(|value| server(id, &value)).map_err(|error| error.to_string());
     Some(ListedServer { id, server })
 }
 
@@ -207,11 +161,7 @@ fn kind_of(raw: &RawValue) -> &'static str {
 
 fn not_json(error: &serde_json::Error) -> WireError {
     // The library's own text may quote the value.
-    let kind = if error.is_data() {
-        "JSON of another kind"
-    } else {
-        "something else"
-    };
+    let kind = if error.is_data() { "JSON of another kind" } else { "something else" };
     let found = format!("{kind} at line {}, column {}", error.line(), error.column());
     WireError::new(&Trail::Root, "JSON as the remote API has it", found)
 }

@@ -36,19 +36,11 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) fn get(path: String) -> Self {
-        Self {
-            method: Method::GET,
-            path,
-            body: None,
-        }
+        Self { method: Method::GET, path, body: None }
     }
 
     pub(super) fn post(path: String, body: &serde_json::Value) -> Self {
-        Self {
-            method: Method::POST,
-            path,
-            body: Some(Bytes::from(body.to_string())),
-        }
+        Self { method: Method::POST, path, body: Some(Bytes::from(body.to_string())) }
     }
 
     /// The call as errors name it.
@@ -91,15 +83,13 @@ impl Exchange {
     pub(super) async fn fetch(&self, call: &Call) -> Result<Bytes, PanelError> {
         self.limited(call, &self.fetches, async {
             let response = self.send(call).await?;
-            body(response, wire::MAX_ANSWER)
-                .await
-                .map_err(|error| match error {
-                    BodyError::TooLong => PanelError::Nonsense {
-                        call: call.name(),
-                        detail: format!("it is longer than {} MiB", wire::MAX_ANSWER >> 20),
-                    },
-                    BodyError::Broken(error) => unreachable(call, &error),
-                })
+            body(response, wire::MAX_ANSWER).await.map_err(|error| match error {
+                BodyError::TooLong => PanelError::Nonsense {
+                    call: call.name(),
+                    detail: format!("it is longer than {} MiB", wire::MAX_ANSWER >> 20),
+                },
+                BodyError::Broken(error) => unreachable(call, &error),
+            })
         })
         .await
     }
@@ -122,10 +112,7 @@ impl Exchange {
         let _place = places.acquire().await;
         match tokio::time::timeout(self.timeout, attempt).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(PanelError::Timeout {
-                call: call.name(),
-                limit: self.timeout,
-            }),
+            Err(_) => Err(PanelError::Timeout { call: call.name(), limit: self.timeout }),
         }
     }
 
@@ -133,89 +120,50 @@ impl Exchange {
     async fn send(&self, call: &Call) -> Result<Response, PanelError> {
         let mut url = self.url(call)?;
         for _ in 0..=MAX_REDIRECTS {
-            let client = self
-                .client(&url)
-                .map_err(|error| unreachable(call, &error))?;
-            let mut request = client
-                .request(call.method.clone(), url.clone())
-                .headers(self.headers.clone());
+            let client = self.client(&url).map_err(|error| unreachable(call, &error))?;
+            let mut request = client.request(call.method.clone(), url.clone()).headers(self.headers.clone());
             if let Some(body) = &call.body {
                 request = request.body(body.clone());
             }
-            let response = request
-                .send()
-                .await
-                .map_err(|error| unreachable(call, &error))?;
+            let response = request.send().await.map_err(|error| unreachable(call, &error))?;
             match self.redirect(call, &url, &response)? {
                 Some(next) => url = next,
                 None => return conclude(call, response).await,
             }
         }
-        Err(misdirected(
-            call,
-            StatusCode::FOUND,
-            &format!("it redirected more than {MAX_REDIRECTS} times"),
-        ))
+        Err(misdirected(call, StatusCode::FOUND, &format!("it redirected more than {MAX_REDIRECTS} times")))
     }
 
     fn url(&self, call: &Call) -> Result<Url, PanelError> {
-        let text = format!(
-            "{}/api/remote{}",
-            self.base.as_str().trim_end_matches('/'),
-            call.path
-        );
-        Url::parse(&text).map_err(|error| PanelError::Unreachable {
-            call: call.name(),
-            cause: error.to_string(),
-        })
+        let text = format!("{}/api/remote{}", self.base.as_str().trim_end_matches('/'), call.path);
+        Url::parse(&text).map_err(|error| PanelError::Unreachable { call: call.name(), cause: error.to_string() })
     }
 
     /// Where to ask instead, if the panel says so.
     ///
     /// The method stays, other than with most HTTP clients: a report that a panel moved to https sends on as a GET would
     /// be lost without anybody noticing.
-    fn redirect(
-        &self,
-        call: &Call,
-        from: &Url,
-        response: &Response,
-    ) -> Result<Option<Url>, PanelError> {
+    fn redirect(&self, call: &Call, from: &Url, response: &Response) -> Result<Option<Url>, PanelError> {
         let status = response.status();
         if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok(None);
         }
         if status == StatusCode::SEE_OTHER && call.method != Method::GET {
-            return Err(misdirected(
-                call,
-                status,
-                "it sent a report to another page",
-            ));
+            return Err(misdirected(call, status, "it sent a report to another page"));
         }
-        let location = response
-            .headers()
-            .get(LOCATION)
-            .and_then(|location| location.to_str().ok());
+        let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         let Some(next) = location.and_then(|location| from.join(location).ok()) else {
-            return Err(misdirected(
-                call,
-                status,
-                "it redirected without saying where to",
-            ));
+            return Err(misdirected(call, status, "it redirected without saying where to"));
         };
         // The node's token goes with the request: to the panel's own host only, and never from https back to http.
         let host = |url: &Url| url.host_str().unwrap_or_default().to_owned();
         let (home, there) = (host(&self.base), host(&next));
-        let same_host = there == home
-            || there
-                .strip_suffix(&home)
-                .is_some_and(|sub| sub.ends_with('.'));
+        let same_host = there == home || there.strip_suffix(&home).is_some_and(|sub| sub.ends_with('.'));
         match next.scheme() {
             "https" if same_host => Ok(Some(next)),
             "http" if same_host && from.scheme() == "http" => Ok(Some(next)),
             scheme => {
-                let to = format!(
-                    "it redirected to {scheme}://{there}, where the node's token must not go"
-                );
+                let to = format!("it redirected to {scheme}://{there}, where the node's token must not go");
                 Err(misdirected(call, status, &to))
             }
         }
@@ -258,16 +206,8 @@ async fn conclude(call: &Call, response: Response) -> Result<Response, PanelErro
     };
     let (call, status, detail) = (call.name(), status.as_u16(), wire::refusal(&page));
     Err(match status {
-        400..=499 => PanelError::Refused {
-            call,
-            status,
-            detail,
-        },
-        _ => PanelError::Failed {
-            call,
-            status,
-            detail,
-        },
+        400..=499 => PanelError::Refused { call, status, detail },
+        _ => PanelError::Failed { call, status, detail },
     })
 }
 
@@ -293,10 +233,7 @@ fn unreachable(call: &Call, error: &reqwest::Error) -> PanelError {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    PanelError::Unreachable {
-        call: call.name(),
-        cause: cause.to_string(),
-    }
+    PanelError::Unreachable { call: call.name(), cause: cause.to_string() }
 }
 
 fn misdirected(call: &Call, status: StatusCode, what: &str) -> PanelError {
@@ -308,10 +245,7 @@ fn misdirected(call: &Call, status: StatusCode, what: &str) -> PanelError {
 }
 
 fn base(text: &str) -> Result<Url, OptionsError> {
-    let unusable = |reason: &str| OptionsError::Url {
-        url: text.to_owned(),
-        reason: reason.to_owned(),
-    };
+    let unusable = |reason: &str| OptionsError::Url { url: text.to_owned(), reason: reason.to_owned() };
     let url = Url::parse(text.trim()).map_err(|error| unusable(&error.to_string()))?;
     match url.scheme() {
         "http" | "https" if url.query().is_some() || url.fragment().is_some() => {
@@ -324,17 +258,10 @@ fn base(text: &str) -> Result<Url, OptionsError> {
 
 /// The headers of every request: the panel's remote API, "Client basics".
 fn headers(options: &PanelOptions) -> Result<HeaderMap, OptionsError> {
-    let mut headers: HeaderMap = options
-        .custom_headers
-        .iter()
-        .filter(|(name, _)| !RESERVED.contains(name))
-        .cloned()
-        .collect();
-    let PanelOptions {
-        token_id, token, ..
-    } = options;
-    let agent =
-        HeaderValue::try_from(user_agent(token_id)).map_err(|_| OptionsError::Token("token_id"))?;
+    let mut headers: HeaderMap =
+        options.custom_headers.iter().filter(|(name, _)| !RESERVED.contains(name)).cloned().collect();
+    let PanelOptions { token_id, token, .. } = options;
+    let agent = HeaderValue::try_from(user_agent(token_id)).map_err(|_| OptionsError::Token("token_id"))?;
     let bearer = format!("Bearer {token_id}.{}", token.expose());
     let mut bearer = HeaderValue::try_from(bearer).map_err(|_| OptionsError::Token("token"))?;
     bearer.set_sensitive(true);

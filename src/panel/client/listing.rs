@@ -40,30 +40,20 @@ struct Unfinished {
 
 impl Listing {
     pub(super) fn new(per_page: u32) -> Self {
-        Self {
-            per_page,
-            unfinished: Mutex::default(),
-        }
+        Self { per_page, unfinished: Mutex::default() }
     }
 
     /// Reads the list, or what is missing of it.
     pub(super) async fn read(&self, exchange: &Exchange) -> Result<Vec<ListedServer>, PanelError> {
         let mut unfinished = self.unfinished.lock().await;
-        let kept = unfinished
-            .take()
-            .filter(|kept| kept.began.elapsed() < KEPT_FOR);
+        let kept = unfinished.take().filter(|kept| kept.began.elapsed() < KEPT_FOR);
         let kept = match kept {
             Some(kept) => kept,
             None => {
                 let began = Instant::now();
                 // The panel serves page 0 as page 1; Wings asks so.
                 let first = self.page(exchange, 0).await?;
-                Unfinished {
-                    began,
-                    last: first.last,
-                    total: first.total,
-                    pages: BTreeMap::from([(1, first)]),
-                }
+                Unfinished { began, last: first.last, total: first.total, pages: BTreeMap::from([(1, first)]) }
             }
         };
         // From here on the pages stay in place, also if the caller stops waiting.
@@ -81,14 +71,8 @@ impl Listing {
         whole.map_err(|detail| self.changed(detail))
     }
 
-    async fn missing_pages(
-        &self,
-        exchange: &Exchange,
-        kept: &mut Unfinished,
-    ) -> Result<(), Trouble> {
-        let missing: Vec<u32> = (2..=kept.last)
-            .filter(|number| !kept.pages.contains_key(number))
-            .collect();
+    async fn missing_pages(&self, exchange: &Exchange, kept: &mut Unfinished) -> Result<(), Trouble> {
+        let missing: Vec<u32> = (2..=kept.last).filter(|number| !kept.pages.contains_key(number)).collect();
         // After an error no further page is begun; those under way are taken.
         let stop = AtomicBool::new(false);
         let mut pages = stream::iter(missing)
@@ -103,8 +87,9 @@ impl Listing {
                     continue;
                 }
                 Ok(page) => Trouble::Changed(format!(
-                    "page {number} speaks of {} pages, the first one of {}",
-                    page.last, kept.last
+                    "the first page counts {}, page {number} counts {}",
+                    counts(kept.last, kept.total),
+                    counts(page.last, page.total)
                 )),
                 Err(error) => Trouble::Page(error),
             };
@@ -122,10 +107,7 @@ impl Listing {
 
     fn changed(&self, detail: String) -> PanelError {
         let call = format!("GET /api/remote/servers?per_page={}", self.per_page);
-        PanelError::Nonsense {
-            call,
-            detail: format!("the list changed while it was read: {detail}"),
-        }
+        PanelError::Nonsense { call, detail: format!("the list changed while it was read: {detail}") }
     }
 }
 
@@ -136,25 +118,20 @@ enum Trouble {
     Changed(String),
 }
 
+fn counts(pages: u32, servers: Option<u64>) -> String {
+    servers.map_or_else(|| format!("{pages} pages"), |servers| format!("{servers} servers on {pages} pages"))
+}
+
 /// Puts the pages together, if they are of one list.
 fn whole(read: Unfinished) -> Result<Vec<ListedServer>, String> {
     let entries: usize = read.pages.values().map(|page| page.entries).sum();
     if entries > MAX_ELEMENTS {
-        return Err(format!(
-            "{entries} servers are more than the {MAX_ELEMENTS} that are read"
-        ));
+        return Err(format!("{entries} servers are more than the {MAX_ELEMENTS} that are read"));
     }
     if read.last > 1 && read.total.is_some_and(|total| total != entries as u64) {
-        return Err(format!(
-            "{entries} servers were listed of {}",
-            read.total.unwrap_or(0)
-        ));
+        return Err(format!("{entries} servers were listed of {}", read.total.unwrap_or(0)));
     }
-    let servers: Vec<ListedServer> = read
-        .pages
-        .into_values()
-        .flat_map(|page| page.servers)
-        .collect();
+    let servers: Vec<ListedServer> = read.pages.into_values().flat_map(|page| page.servers).collect();
     let names: BTreeSet<_> = servers.iter().map(|listed| listed.id).collect();
     if names.len() < servers.len() {
         return Err("a server was listed twice".into());

@@ -3,9 +3,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use super::*;
 
 fn server(last: u32) -> ServerId {
-    format!("550e8400-e29b-41d4-a716-{last:012x}")
-        .parse()
-        .unwrap()
+    format!("550e8400-e29b-41d4-a716-{last:012x}").parse().unwrap()
 }
 
 fn fact(last: u32, token: &str, at: i64) -> Fact {
@@ -19,10 +17,8 @@ fn fact(last: u32, token: &str, at: i64) -> Fact {
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -59,10 +55,7 @@ fn names_and_content_are_what_they_were() {
     let name = format!("550e8400-e29b-41d4-a716-000000000001-{digits}.json");
     assert_eq!(names(dir.path()), [&*name]);
     let path = dir.path().join(name);
-    assert_eq!(
-        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let content: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     assert_eq!(
         content,
@@ -86,11 +79,7 @@ fn the_same_fact_is_noted_once_and_a_later_one_takes_its_place() {
     let path = outbox.path(&first.key());
     let written = fs::metadata(&path).unwrap().modified().unwrap();
     outbox.put(&first).unwrap();
-    assert_eq!(
-        fs::metadata(&path).unwrap().modified().unwrap(),
-        written,
-        "written again"
-    );
+    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written, "written again");
 
     let mut second = first.clone();
     let Fact::InstallResult { successful, .. } = &mut second;
@@ -121,20 +110,12 @@ fn what_cannot_be_understood_is_set_aside() {
     outbox.put(&good).unwrap();
     let good_name = format!("{}.json", good.key());
     fs::write(dir.path().join("half.json"), r#"{"kind": "install"#).unwrap();
-    fs::write(
-        dir.path().join("unknown.json"),
-        r#"{"kind": "fromTheFuture"}"#,
-    )
-    .unwrap();
+    fs::write(dir.path().join("unknown.json"), r#"{"kind": "fromTheFuture"}"#).unwrap();
     fs::write(dir.path().join("long.json"), vec![b' '; 100_000]).unwrap();
     fs::create_dir(dir.path().join("folder.json")).unwrap();
     symlink("/dev/zero", dir.path().join("link.json")).unwrap();
     // A good fact under another's name would be reported for ever, since its removal would miss it.
-    fs::copy(
-        dir.path().join(&good_name),
-        dir.path().join("misnamed.json"),
-    )
-    .unwrap();
+    fs::copy(dir.path().join(&good_name), dir.path().join("misnamed.json")).unwrap();
     fs::write(dir.path().join("README"), "not ours").unwrap();
     fs::write(dir.path().join(".x.json"), "not ours").unwrap();
 
@@ -142,20 +123,14 @@ fn what_cannot_be_understood_is_set_aside() {
         assert_eq!(outbox.pending().unwrap(), std::slice::from_ref(&good));
     }
     let mut expected = vec![good_name, "README".into(), ".x.json".into()];
-    expected.extend(
-        ["folder", "half", "link", "long", "misnamed", "unknown"]
-            .map(|key| format!("{key}.json.broken")),
-    );
+    expected.extend(["folder", "half", "link", "long", "misnamed", "unknown"].map(|key| format!("{key}.json.broken")));
     expected.sort();
     assert_eq!(names(dir.path()), expected);
 
     // A second one of the same name does not replace the first.
     fs::write(dir.path().join("half.json"), "again").unwrap();
     assert_eq!(outbox.get("half").unwrap(), None);
-    assert_eq!(
-        fs::read_to_string(dir.path().join("half.json.broken.1")).unwrap(),
-        "again"
-    );
+    assert_eq!(fs::read_to_string(dir.path().join("half.json.broken.1")).unwrap(), "again");
 }
 
 #[test]

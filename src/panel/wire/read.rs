@@ -24,9 +24,7 @@ impl fmt::Display for Trail<'_> {
                     write!(f, "{parent}.")?;
                 }
                 // Keys are the panel's too: bounded, and without control characters.
-                key.chars()
-                    .take(64)
-                    .try_for_each(|c| write!(f, "{}", c.escape_debug()))
+                key.chars().take(64).try_for_each(|c| write!(f, "{}", c.escape_debug()))
             }
             Trail::Index(parent, index) => write!(f, "{parent}[{index}]"),
         }
@@ -119,13 +117,7 @@ impl<'a> Fields<'a> {
     /// A server's name, if there is one.
     pub(super) fn server_id(&self, key: &str) -> Result<Option<ServerId>, WireError> {
         let parse = |text: String| {
-            let invalid = |_| {
-                WireError::new(
-                    &Trail::Key(self.trail, key),
-                    "a server's uuid",
-                    "another text",
-                )
-            };
+            let invalid = |_| WireError::new(&Trail::Key(self.trail, key), "a server's uuid", "another text");
             text.parse().map_err(invalid)
         };
         self.optional_text(key)?.map(parse).transpose()
@@ -139,9 +131,7 @@ impl<'a> Fields<'a> {
     /// A text, or another scalar as text, if there is one.
     pub(super) fn optional_scalar_text(&self, key: &str) -> Result<Option<String>, WireError> {
         let trail = Trail::Key(self.trail, key);
-        self.get(key)
-            .map(|value| scalar_text(value, &trail))
-            .transpose()
+        self.get(key).map(|value| scalar_text(value, &trail)).transpose()
     }
 
     /// True or false; 0 and 1 are accepted, since PHP is not strict about them.
@@ -152,24 +142,14 @@ impl<'a> Fields<'a> {
         match (value, value.as_u64()) {
             (Value::Bool(flag), _) => Ok(Some(*flag)),
             (_, Some(number @ 0..=1)) => Ok(Some(number == 1)),
-            (other, _) => Err(WireError::new(
-                &Trail::Key(self.trail, key),
-                "true or false",
-                kind(other),
-            )),
+            (other, _) => Err(WireError::new(&Trail::Key(self.trail, key), "true or false", kind(other))),
         }
     }
 
     /// A whole number in a range, if there is one. `1024.0` is one too.
-    pub(super) fn whole(
-        &self,
-        key: &str,
-        range: RangeInclusive<i64>,
-    ) -> Result<Option<i64>, WireError> {
+    pub(super) fn whole(&self, key: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, WireError> {
         let trail = Trail::Key(self.trail, key);
-        self.get(key)
-            .map(|value| whole(value, &trail, range))
-            .transpose()
+        self.get(key).map(|value| whole(value, &trail, range)).transpose()
     }
 
     /// The elements of a list, each read by `read`; none where absent. An object stands for the list of its values:
@@ -180,8 +160,7 @@ impl<'a> Fields<'a> {
         read: impl FnMut(&Value, &Trail<'_>) -> Result<T, WireError>,
     ) -> Result<Vec<T>, WireError> {
         let trail = Trail::Key(self.trail, key);
-        self.get(key)
-            .map_or(Ok(Vec::new()), |value| list(value, &trail, read))
+        self.get(key).map_or(Ok(Vec::new()), |value| list(value, &trail, read))
     }
 
     /// The entries of the object at `key`, each read by `read`; none where absent.
@@ -198,11 +177,7 @@ impl<'a> Fields<'a> {
                 let expected = format!("at most {MAX_ENTRIES} entries");
                 return Err(WireError::new(fields.trail, expected, map.len()));
             }
-            map.iter()
-                .map(|(name, value)| {
-                    Ok((name.clone(), read(value, &Trail::Key(fields.trail, name))?))
-                })
-                .collect()
+            map.iter().map(|(name, value)| Ok((name.clone(), read(value, &Trail::Key(fields.trail, name))?))).collect()
         })
     }
 }
@@ -215,21 +190,13 @@ pub(super) fn list<T>(
 ) -> Result<Vec<T>, WireError> {
     let bounded = |length: usize| match length {
         0..=MAX_ELEMENTS => Ok(()),
-        _ => Err(WireError::new(
-            trail,
-            format!("at most {MAX_ELEMENTS} elements"),
-            length,
-        )),
+        _ => Err(WireError::new(trail, format!("at most {MAX_ELEMENTS} elements"), length)),
     };
     let mut read = |(index, value)| read(value, &Trail::Index(trail, index));
     match value {
         Value::Null => Ok(Vec::new()),
-        Value::Array(list) => {
-            bounded(list.len()).and_then(|()| list.iter().enumerate().map(&mut read).collect())
-        }
-        Value::Object(map) => {
-            bounded(map.len()).and_then(|()| map.values().enumerate().map(&mut read).collect())
-        }
+        Value::Array(list) => bounded(list.len()).and_then(|()| list.iter().enumerate().map(&mut read).collect()),
+        Value::Object(map) => bounded(map.len()).and_then(|()| map.values().enumerate().map(&mut read).collect()),
         other => Err(WireError::new(trail, "a list", kind(other))),
     }
 }
@@ -240,11 +207,7 @@ pub(super) fn text(value: &Value, trail: &Trail<'_>) -> Result<String, WireError
         Value::String(text) if text.len() <= MAX_TEXT => Ok(text.clone()),
         Value::String(text) => {
             let found = format!("one of {} bytes", text.len());
-            Err(WireError::new(
-                trail,
-                format!("a text of at most {MAX_TEXT} bytes"),
-                found,
-            ))
+            Err(WireError::new(trail, format!("a text of at most {MAX_TEXT} bytes"), found))
         }
         other => Err(WireError::new(trail, "a text", kind(other))),
     }
@@ -261,32 +224,20 @@ pub(super) fn scalar_text(value: &Value, trail: &Trail<'_>) -> Result<String, Wi
 }
 
 /// A whole number in a range.
-pub(super) fn whole(
-    value: &Value,
-    trail: &Trail<'_>,
-    range: RangeInclusive<i64>,
-) -> Result<i64, WireError> {
+pub(super) fn whole(value: &Value, trail: &Trail<'_>, range: RangeInclusive<i64>) -> Result<i64, WireError> {
     // Beyond 2^53 a float no longer says which whole number is meant.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let number = value.as_i64().or_else(|| {
-        let float = value
-            .as_f64()
-            .filter(|float| float.fract() == 0.0 && float.abs() <= EXACT)?;
+        let float = value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= EXACT)?;
         #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
         Some(float as i64)
     });
-    number
-        .filter(|number| range.contains(number))
-        .ok_or_else(|| {
-            let expected = match (*range.start(), *range.end()) {
-                (i64::MIN, i64::MAX) => "a whole number".to_owned(),
-                (least, most) => format!("a whole number from {least} to {most}"),
-            };
-            let found = if value.is_number() {
-                "another number"
-            } else {
-                kind(value)
-            };
-            WireError::new(trail, expected, found)
-        })
+    number.filter(|number| range.contains(number)).ok_or_else(|| {
+        let expected = match (*range.start(), *range.end()) {
+            (i64::MIN, i64::MAX) => "a whole number".to_owned(),
+            (least, most) => format!("a whole number from {least} to {most}"),
+        };
+        let found = if value.is_number() { "another number" } else { kind(value) };
+        WireError::new(trail, expected, found)
+    })
 }

@@ -5,9 +5,7 @@ use serde_json::Value;
 use super::WireError;
 use super::read::{Fields, Trail, list, scalar_text, text, whole};
 use crate::model::ServerId;
-use crate::model::settings::{
-    Allocation, Allocations, Build, Container, Egg, Meta, Mount, Settings,
-};
+use crate::model::settings::{Allocation, Allocations, Build, Container, Egg, Meta, Mount, Settings};
 
 /// Every whole number is fine; limits of meaning are the plan's affair.
 const ANY: std::ops::RangeInclusive<i64> = i64::MIN..=i64::MAX;
@@ -35,18 +33,10 @@ pub(super) fn read(fields: Fields<'_>) -> Result<Read, WireError> {
         crash_detection_enabled: fields.flag("crash_detection_enabled")?,
         mounts: some(fields.list("mounts", mount)?),
         egg: fields.nested("egg", egg)?,
-        container: fields.nested("container", |fields| {
-            Ok(Container {
-                image: fields.text("image")?,
-            })
-        })?,
+        container: fields.nested("container", |fields| Ok(Container { image: fields.text("image")? }))?,
     };
     let suspended = fields.flag("suspended")?.unwrap_or(false);
-    Ok(Read {
-        uuid: fields.server_id("uuid")?,
-        suspended,
-        settings,
-    })
+    Ok(Read { uuid: fields.server_id("uuid")?, suspended, settings })
 }
 
 /// Nothing, rather than something empty: the panel leaves out what is empty, and so does the model.
@@ -55,10 +45,7 @@ fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
 }
 
 fn meta(fields: Fields<'_>) -> Result<Meta, WireError> {
-    Ok(Meta {
-        name: fields.text("name")?,
-        description: fields.text("description")?,
-    })
+    Ok(Meta { name: fields.text("name")?, description: fields.text("description")? })
 }
 
 /// A variable's value: a scalar. What is none cannot be one in a container either, and counts as empty.
@@ -71,14 +58,9 @@ fn variable(value: &Value, trail: &Trail<'_>) -> Result<Value, WireError> {
 }
 
 fn allocations(fields: Fields<'_>) -> Result<Allocations, WireError> {
-    let ports = |value: &Value, trail: &Trail<'_>| {
-        list(value, trail, |port, trail| whole(port, trail, ANY))
-    };
+    let ports = |value: &Value, trail: &Trail<'_>| list(value, trail, |port, trail| whole(port, trail, ANY));
     // A server without an allocation has `{"": []}`.
-    let mappings = fields
-        .map("mappings", ports)?
-        .into_iter()
-        .filter(|(ip, _)| !ip.is_empty());
+    let mappings = fields.map("mappings", ports)?.into_iter().filter(|(ip, _)| !ip.is_empty());
     Ok(Allocations {
         force_outgoing_ip: fields.flag("force_outgoing_ip")?.unwrap_or(false),
         default: fields.nested("default", allocation)?,
@@ -98,21 +80,13 @@ fn build(fields: Fields<'_>) -> Result<Build, WireError> {
     let default = Build::default();
     let weight = fields.whole("io_weight", 0..=i64::from(u16::MAX))?;
     // Pterodactyl has the opposite word.
-    let oom_killer = fields
-        .flag("oom_killer")?
-        .or(fields.flag("oom_disabled")?.map(|disabled| !disabled));
+    let oom_killer = fields.flag("oom_killer")?.or(fields.flag("oom_disabled")?.map(|disabled| !disabled));
     Ok(Build {
-        memory_limit: fields
-            .whole("memory_limit", ANY)?
-            .unwrap_or(default.memory_limit),
+        memory_limit: fields.whole("memory_limit", ANY)?.unwrap_or(default.memory_limit),
         swap: fields.whole("swap", ANY)?.unwrap_or(default.swap),
-        io_weight: weight
-            .and_then(|weight| weight.try_into().ok())
-            .unwrap_or(default.io_weight),
+        io_weight: weight.and_then(|weight| weight.try_into().ok()).unwrap_or(default.io_weight),
         cpu_limit: fields.whole("cpu_limit", ANY)?.unwrap_or(default.cpu_limit),
-        disk_space: fields
-            .whole("disk_space", ANY)?
-            .unwrap_or(default.disk_space),
+        disk_space: fields.whole("disk_space", ANY)?.unwrap_or(default.disk_space),
         threads: fields.scalar_text("threads")?,
         oom_killer: oom_killer.unwrap_or(default.oom_killer),
     })
