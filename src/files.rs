@@ -122,7 +122,7 @@ impl Layout {
     /// is gone already is fine.
     ///
     /// # Errors
-    /// Something cannot be removed; call again when what is in the way is gone.
+    /// Something cannot be removed, and all else is gone; call again when what is in the way is gone, too.
     pub fn remove_server(&self, id: ServerId, remove_backups: bool) -> Result<(), FilesError> {
         let root = &self.directories.root;
         let mut paths = vec![
@@ -140,7 +140,9 @@ impl Layout {
             paths.push(self.directories.backup.join(id.to_string()));
         }
         paths.extend(self.unfinished_data_path(id));
-        paths.iter().try_for_each(|path| remove::remove_tree(path))
+        // What is in the way of one does not keep the others.
+        let errors = paths.iter().map(|path| remove::remove_tree(path));
+        errors.fold(Ok(()), Result::and)
     }
 
     fn walk_data<V: Visitor>(&self, id: ServerId, cancelled: &AtomicBool, visitor: &mut V) -> Result<(), FilesError> {

@@ -13,17 +13,19 @@ pub mod fingerprint;
 pub mod intent;
 mod load;
 pub mod watch;
+mod wishes;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Manifest, Record, ServerId, Status, Timestamp};
+use crate::model::{Event, Manifest, Record, ServerId, Status, Timestamp};
 use fingerprint::FileFingerprint;
+pub use wishes::{Applied, ApplyError};
 
 /// Name of the file of intent.
 pub const CONFIG_FILE: &str = "config.yml";
@@ -36,6 +38,8 @@ pub const STATUS_FILE: &str = "status.yml";
 
 /// Version of `record.json`'s shape.
 const RECORD_VERSION: u32 = 1;
+/// The longest `status.yml` that is looked at for earlier events, bytes.
+const MOST_STATUS: u64 = 1024 * 1024;
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -206,6 +210,10 @@ struct Entry {
     write: Mutex<Sources>,
     snapshot: RwLock<Arc<Snapshot>>,
     status: RwLock<Arc<Status>>,
+    /// The events that an earlier run left in `status.yml` are among the present ones.
+    history: AtomicBool,
+    /// There are events that `status.yml` does not have yet.
+    unwritten_events: AtomicBool,
 }
 
 impl Store {
@@ -292,6 +300,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::Exists`], or the disk's refusal, after which nothing of it is left.
     pub fn create(&self, manifest: Manifest, record: Record) -> Result<Arc<Snapshot>, StoreError> {
+        let text = self.render(&manifest)?;
+        self.create_from(&text, manifest, record)
+    }
+
+    fn render(&self, manifest: &Manifest) -> Result<String, StoreError> {
+        intent::render(manifest).map_err(|error| StoreError::Broken {
+            path: self.folder(manifest.metadata.uuid).join(CONFIG_FILE),
+            message: error.to_string(),
+        })
+    }
+
+    /// Writes a new server whose `config.yml` is this text, which means `manifest`.
+    fn create_from(&self, text: &str, manifest: Manifest, record: Record) -> Result<Arc<Snapshot>, StoreError> {
         let id = manifest.metadata.uuid;
         let entry = Arc::new(Entry::empty(id));
         let mut sources = lock(&entry.write);
@@ -302,7 +323,7 @@ impl Store {
             }
             entries.insert(id, entry.clone());
         }
-        match self.write_new(&entry, &mut sources, manifest, record) {
+        match self.write_new(&entry, &mut sources, text, manifest, record) {
             Ok(snapshot) => {
                 drop(sources);
                 self.changed(id);
@@ -322,15 +343,12 @@ impl Store {
         &self,
         entry: &Entry,
         sources: &mut Sources,
+        text: &str,
         manifest: Manifest,
         mut record: Record,
     ) -> Result<Arc<Snapshot>, StoreError> {
         self.ensure_folder(entry.id)?;
-        let text = intent::render(&manifest).map_err(|error| StoreError::Broken {
-            path: self.folder(entry.id).join(CONFIG_FILE),
-            message: error.to_string(),
-        })?;
-        sources.config = self.write_intent(entry.id, &text)?;
+        sources.config = self.write_intent(entry.id, text)?;
         record.generation += 1;
         record.accepted_hash = manifest.hash();
         self.put_record(entry, sources, Some(Arc::new(manifest)), record, None)
@@ -415,14 +433,17 @@ impl Store {
         manifest: Manifest,
         facts: impl FnOnce(&mut Record),
     ) -> Result<(), StoreError> {
+        let text = self.render(&manifest)?;
+        self.replace_text(id, &text, facts)
+    }
+
+    fn replace_text(&self, id: ServerId, text: &str, facts: impl FnOnce(&mut Record)) -> Result<(), StoreError> {
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
         let mut sources = lock(&entry.write);
         let mut record = Record::clone(&read(&entry.snapshot).record);
         facts(&mut record);
-        let path = self.folder(id).join(CONFIG_FILE);
-        let text = intent::render(&manifest)
-            .map_err(|error| StoreError::Broken { path, message: error.to_string() })?;
-        sources.config = self.write_intent(id, &text)?;
+        self.ensure_folder(id)?;
+        sources.config = self.write_intent(id, text)?;
         let files = intent::read(&self.folder(id), id);
         self.accept(&entry, &mut sources, files, record)?;
         drop(sources);
@@ -551,13 +572,13 @@ impl Store {
         Ok(())
     }
 
-    /// Publishes a server's status. Returns whether it differs from the one before; then `status.yml` is stale and
-    /// [`Store::write_status`] is due.
+    /// Publishes a server's status. Returns whether `status.yml` is stale, because this differs from the one before or
+    /// because something was noted since; then [`Store::write_status`] is due.
     pub fn set_status(&self, id: ServerId, status: Status) -> bool {
         let Some(entry) = self.entry(id) else { return false };
         let mut current = write(&entry.status);
         if **current == status {
-            return false;
+            return entry.unwritten_events.load(Ordering::Acquire);
         }
         *current = Arc::new(status);
         drop(current);
@@ -573,17 +594,28 @@ impl Store {
         let mut status = Status::clone(&current);
         status.push_event(at, reason, message);
         *current = Arc::new(status);
+        entry.unwritten_events.store(true, Ordering::Release);
     }
 
-    /// Writes `status.yml`: atomic, not durable.
+    /// Writes `status.yml`: atomic, not durable. The first time, the events that are in it already are kept: an earlier
+    /// run of the daemon has seen them.
     ///
     /// # Errors
     /// The disk's refusal; nothing depends on the file.
     pub fn write_status(&self, id: ServerId) -> Result<(), StoreError> {
         let Some(entry) = self.entry(id) else { return Ok(()) };
         let guard = lock(&entry.write);
-        let status = read(&entry.status).clone();
         let path = self.folder(id).join(STATUS_FILE);
+        if !entry.history.swap(true, Ordering::AcqRel) {
+            let earlier = earlier_events(&path);
+            let mut current = write(&entry.status);
+            let mut status = Status::clone(&current);
+            status.put_before(earlier);
+            *current = Arc::new(status);
+        }
+        // Before the status is taken: what is noted from now on is not in it.
+        entry.unwritten_events.store(false, Ordering::Release);
+        let status = read(&entry.status).clone();
         let text = crate::yaml::to_string(&*status)
             .map_err(|error| StoreError::Broken { path: path.clone(), message: error.to_string() })?;
         let result = self.observed(id, DiskOp::WriteStatus, "write", &path, || {
@@ -591,6 +623,9 @@ impl Store {
             std::fs::write(&temporary, text)?;
             std::fs::rename(&temporary, &path)
         });
+        if result.is_err() {
+            entry.unwritten_events.store(true, Ordering::Release);
+        }
         drop(guard);
         result
     }
@@ -691,6 +726,8 @@ impl Entry {
             write: Mutex::new(sources),
             snapshot: RwLock::new(Arc::new(snapshot)),
             status: RwLock::new(Arc::new(status)),
+            history: AtomicBool::new(false),
+            unwritten_events: AtomicBool::new(false),
         }
     }
 
@@ -706,6 +743,20 @@ impl Entry {
         *current = next.clone();
         next
     }
+}
+
+/// The events in a `status.yml`; none where it cannot be read, since nothing depends on it.
+fn earlier_events(path: &Path) -> Vec<Event> {
+    #[derive(Deserialize)]
+    struct Earlier {
+        #[serde(default)]
+        events: Vec<Event>,
+    }
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() || metadata.len() > MOST_STATUS) {
+        return Vec::new();
+    }
+    let Ok(text) = std::fs::read_to_string(path) else { return Vec::new() };
+    crate::yaml::parse::<Earlier>(&text).map(|earlier| earlier.events).unwrap_or_default()
 }
 
 // A panic while one of these locks was held leaves whole values behind: each is replaced, never edited in place.

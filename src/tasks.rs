@@ -79,7 +79,7 @@ impl Tasks {
     }
 
     /// Starts a task that may be dropped at any await: what it does is repeated or taken up again by whoever comes
-    /// later. Must be called inside a tokio runtime. After the shutdown began the future is dropped unpolled.
+    /// later. Must be called inside a tokio runtime. Once the shutdown has begun the future is dropped.
     pub fn spawn(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -117,19 +117,10 @@ impl Tasks {
             let mut book = self.book();
             let id = book.next;
             book.next += 1;
-            book.running.insert(
-                id,
-                Entry {
-                    name: name.clone(),
-                    abort: None,
-                },
-            );
+            book.running.insert(id, Entry { name: name.clone(), abort: None });
             (id, book.closed)
         };
-        let entry = Strike {
-            tasks: self.clone(),
-            id,
-        };
+        let entry = Strike { tasks: self.clone(), id };
         let join = tracker.spawn(async move {
             let _entry = entry;
             if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await {
@@ -147,23 +138,13 @@ impl Tasks {
 
     /// The names of all running tasks, oldest first.
     pub fn running(&self) -> Vec<String> {
-        self.book()
-            .running
-            .values()
-            .map(|entry| entry.name.to_string())
-            .collect()
+        self.book().running.values().map(|entry| entry.name.to_string()).collect()
     }
 
     /// Ends all tasks: the ordinary ones, then the graceful ones, then by force. Returns the names of those that had
     /// to be forced. No task can be started from then on.
     pub async fn shutdown(&self, deadline: Duration) -> Vec<String> {
-        let Inner {
-            ordinary,
-            graceful,
-            drop_ordinary,
-            stop_graceful,
-            ..
-        } = &*self.inner;
+        let Inner { ordinary, graceful, drop_ordinary, stop_graceful, .. } = &*self.inner;
         let orderly = async {
             drop_ordinary.cancel();
             ordinary.close();
@@ -187,22 +168,14 @@ impl Tasks {
         self.inner.drop_ordinary.cancel();
         let mut book = self.book();
         book.closed = true;
-        let handles: Vec<_> = book
-            .running
-            .values()
-            .rev()
-            .filter_map(|entry| entry.abort.clone())
-            .collect();
+        let handles: Vec<_> = book.running.values().rev().filter_map(|entry| entry.abort.clone()).collect();
         // The book is closed first: an aborted task strikes itself out, maybe right here.
         drop(book);
         handles.iter().for_each(AbortHandle::abort);
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.inner
-            .book
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -226,3 +199,6 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
 }
+
+#[cfg(test)]
+mod tests;

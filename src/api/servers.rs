@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::{Api, ApiError};
 use crate::model::{Manifest, ServerId, Status};
-use crate::store::Snapshot;
+use crate::store::{Snapshot, StoreError};
 
 pub use create::create;
 pub use install::{install, reinstall, sync};
@@ -33,6 +33,20 @@ impl Api {
         let status = self.world.store.status(id).unwrap_or_else(|| Arc::new(Status::new(id)));
         Ok(Known { id, snapshot, manifest, status })
     }
+}
+
+/// How often a decision is made anew because somebody else wrote in between.
+const CONFLICT_ATTEMPTS: u32 = 20;
+
+/// Decides and writes; and again, on what is so then, when somebody else wrote in between.
+async fn decide_again<F: Future<Output = Result<(), ApiError>>>(attempt: impl Fn() -> F) -> Result<(), ApiError> {
+    for _ in 1..CONFLICT_ATTEMPTS {
+        match attempt().await {
+            Err(ApiError::Store(StoreError::Conflict { .. })) => {}
+            result => return result,
+        }
+    }
+    attempt().await
 }
 
 /// A server that the API knows, at one moment.

@@ -45,6 +45,7 @@ pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>)
                 if failures == 1 {
                     tracing::error!("{error}");
                 }
+                world.network_settled.send_replace(true);
                 ready.send_replace(true);
             }
         }
@@ -64,6 +65,7 @@ async fn begin(world: &World, queue: &Queue) -> Result<BoxStream<'static, Runtim
         // Servers that need it will say so; those that run do not.
         Err(error) => tracing::error!("the servers' network is not ready: {error}"),
     }
+    world.network_settled.send_replace(true);
     list(world).await?;
     wake_all(world, queue);
     Ok(events)

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::files::Layout;
 use crate::model::manifest::digest;
 use crate::model::{ManagedBy, Manifest, Record, ServerId, Timestamp};
 use crate::panel::{ListedServer, Panel, PanelServer};
@@ -21,7 +22,8 @@ const INSTALLS_CHECK: Duration = Duration::from_secs(2);
 pub async fn follow(world: Arc<World>, panel: Arc<dyn Panel>) {
     let (asked_at, listed) = list(&world, &*panel).await;
     let count = listed.len();
-    let applied = world.store.run(move |store| apply(store, listed, asked_at)).await;
+    let layout = world.layout.clone();
+    let applied = world.store.run(move |store| apply(store, &layout, listed, asked_at)).await;
     tracing::info!(servers = count, changed = applied, "the panel's list is in force");
     for id in world.store.ids() {
         (world.wake)(id);
@@ -79,13 +81,13 @@ fn installing(snapshot: &Snapshot) -> bool {
 }
 
 /// Lays the panel's list over the store. Returns how many servers were changed.
-fn apply(store: &Store, listed: Vec<ListedServer>, asked_at: Timestamp) -> usize {
+fn apply(store: &Store, layout: &Layout, listed: Vec<ListedServer>, asked_at: Timestamp) -> usize {
     let mut names = BTreeSet::new();
     let mut changed = 0;
     for entry in listed {
         names.insert(entry.id);
         let result = match entry.server {
-            Ok(server) => apply_one(store, entry.id, server, asked_at),
+            Ok(server) => apply_one(store, layout, entry.id, server, asked_at),
             Err(message) => {
                 tracing::error!(server.id = %entry.id, "the panel's configuration of this server cannot be read: {message}");
                 Ok(false)
@@ -99,9 +101,19 @@ fn apply(store: &Store, listed: Vec<ListedServer>, asked_at: Timestamp) -> usize
     changed + park(store, &names, asked_at)
 }
 
-fn apply_one(store: &Store, id: ServerId, server: PanelServer, asked_at: Timestamp) -> Result<bool, StoreError> {
+fn apply_one(
+    store: &Store,
+    layout: &Layout,
+    id: ServerId,
+    server: PanelServer,
+    asked_at: Timestamp,
+) -> Result<bool, StoreError> {
     let hash = digest(&(&server.settings, &server.process, server.suspended));
     let Some(snapshot) = store.get(id) else {
+        // Whoever sees a server in the list may write files into its folder. A refusal is found again by its first pass.
+        if let Err(error) = layout.prepare(id) {
+            tracing::warn!(server.id = %id, "{error}");
+        }
         store.create(new_manifest(id, server), Record { synced_at: Some(asked_at), synced_hash: Some(hash), ..Record::default() })?;
         return Ok(true);
     };

@@ -58,11 +58,11 @@ pub(super) fn remove_tree(path: &Path) -> Result<(), FilesError> {
     let top = rustix::fs::openat(&parent, name, flags, Mode::empty());
     let mut removal = Removal::new(path, top.map_err(error)?)?;
     loop {
-        removal.empty()?;
+        removal.empty();
         match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::NOTEMPTY | Errno::EXIST) => removal.begin_again()?,
-            Err(errno) => return Err(error(errno)),
+            Err(Errno::NOTEMPTY | Errno::EXIST) if removal.begin_again() => {}
+            Err(errno) => return Err(removal.first_error.unwrap_or_else(|| error(errno))),
         }
     }
 }
@@ -74,13 +74,21 @@ struct Frame {
     name: CString,
     /// Whether anything was removed since its listing began.
     progress: bool,
+    /// Whether something in it cannot be removed.
+    blocked: bool,
     /// Whether its mode was changed so that things can be removed from it.
     opened_up: bool,
 }
 
 impl Frame {
     fn new(directory: OwnedFd, name: &CStr) -> rustix::io::Result<Self> {
-        Ok(Self { entries: Dir::new(directory)?, name: name.to_owned(), progress: false, opened_up: false })
+        Ok(Self {
+            entries: Dir::new(directory)?,
+            name: name.to_owned(),
+            progress: false,
+            blocked: false,
+            opened_up: false,
+        })
     }
 }
 
@@ -92,47 +100,54 @@ struct Removal<'a> {
     passes: u32,
     /// Directories moved to the top.
     moved: u64,
+    first_error: Option<FilesError>,
 }
 
 impl<'a> Removal<'a> {
     fn new(path: &'a Path, top: OwnedFd) -> Result<Self, FilesError> {
         let top = Frame::new(top, c"").map_err(FilesError::disk(ACTION, path))?;
-        Ok(Self { path, resolver: Resolver::available(), frames: vec![top], passes: 0, moved: 0 })
+        Ok(Self { path, resolver: Resolver::available(), frames: vec![top], passes: 0, moved: 0, first_error: None })
     }
 
-    /// Removes everything in the top directory.
-    fn empty(&mut self) -> Result<(), FilesError> {
-        loop {
-            let Some(frame) = self.frames.last_mut() else {
-                return Ok(());
+    /// Removes everything in the top directory that can be removed.
+    fn empty(&mut self) {
+        while let Some(frame) = self.frames.last_mut() {
+            let end = match frame.entries.next() {
+                Some(Ok(entry)) => {
+                    self.remove(&entry);
+                    continue;
+                }
+                end => end,
             };
-            match frame.entries.next() {
-                Some(Ok(entry)) => self.remove(&entry)?,
-                Some(Err(errno)) => return Err(self.error(c"", errno)),
-                None if self.frames.len() > 1 => self.leave()?,
-                None => return Ok(()),
+            if let Some(Err(errno)) = end {
+                self.failed(c"", errno);
             }
+            if self.frames.len() == 1 {
+                return;
+            }
+            self.leave();
         }
     }
 
     /// Has the listing of the innermost directory begun again, if that may lead anywhere.
-    fn begin_again(&mut self) -> Result<(), FilesError> {
+    fn begin_again(&mut self) -> bool {
         self.passes += 1;
-        let path = self.path_of(c"");
-        match self.frames.last_mut() {
-            Some(frame) if frame.progress && self.passes < MAX_PASSES => {
-                frame.progress = false;
-                frame.entries.rewind();
-                Ok(())
-            }
-            _ => Err(FilesError::disk(ACTION, &path)(Errno::NOTEMPTY)),
+        let Some(frame) = self.frames.last_mut() else {
+            return false;
+        };
+        let hope = frame.progress && self.passes < MAX_PASSES;
+        if hope {
+            frame.progress = false;
+            frame.blocked = false;
+            frame.entries.rewind();
         }
+        hope
     }
 
-    fn remove(&mut self, entry: &DirEntry) -> Result<(), FilesError> {
+    fn remove(&mut self, entry: &DirEntry) {
         let name = entry.file_name();
         if name == c"." || name == c".." {
-            return Ok(());
+            return;
         }
         let mut directory = entry.file_type() == FileType::Directory;
         for _ in 0..ATTEMPTS {
@@ -141,14 +156,14 @@ impl<'a> Removal<'a> {
                 false => self.unlink(name, AtFlags::empty()),
             };
             match done {
-                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                Ok(()) | Err(Errno::NOENT) => return,
                 Err(Errno::ISDIR) => directory = true,
                 Err(Errno::NOTDIR | Errno::LOOP) => directory = false,
-                Err(Errno::XDEV) => return Err(self.error(name, Errno::BUSY)),
-                Err(errno) => return Err(self.error(name, errno)),
+                // A mount.
+                Err(Errno::XDEV) => return self.failed(name, Errno::BUSY),
+                Err(errno) => return self.failed(name, errno),
             }
         }
-        Ok(())
     }
 
     fn unlink(&mut self, name: &CStr, flags: AtFlags) -> rustix::io::Result<()> {
@@ -216,28 +231,46 @@ impl<'a> Removal<'a> {
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
     }
 
-    /// Removes the innermost directory, which should be empty now.
-    fn leave(&mut self) -> Result<(), FilesError> {
+    /// Removes the innermost directory, which should be empty now, and goes on with the one above.
+    fn leave(&mut self) {
         let Some(done) = self.frames.pop() else {
-            return Ok(());
+            return;
         };
-        match self.unlink(&done.name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                self.frames.push(done);
-                self.begin_again()
+        if done.blocked {
+            if let Some(above) = self.frames.last_mut() {
+                above.blocked = true;
             }
-            // It was replaced: by a link, say. The listing of the one above has it again.
-            Err(Errno::NOTDIR) => self.unlink(&done.name, AtFlags::empty()).or_else(|errno| match errno {
-                Errno::NOENT | Errno::ISDIR => Ok(()),
-                errno => Err(self.error(&done.name, errno)),
-            }),
-            Err(errno) => Err(self.error(&done.name, errno)),
+            return;
+        }
+        let mut removed = self.unlink(&done.name, AtFlags::REMOVEDIR);
+        if removed == Err(Errno::NOTDIR) {
+            // It was replaced: by a link, say.
+            removed = self.unlink(&done.name, AtFlags::empty());
+        }
+        match removed {
+            // A directory again: the listing of the one above has it.
+            Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                let name = done.name.clone();
+                self.frames.push(done);
+                if !self.begin_again() {
+                    self.frames.pop();
+                    self.failed(&name, Errno::NOTEMPTY);
+                }
+            }
+            Err(errno) => self.failed(&done.name, errno),
         }
     }
 
-    fn error(&self, name: &CStr, errno: Errno) -> FilesError {
-        FilesError::disk(ACTION, &self.path_of(name))(errno)
+    /// Something in the innermost directory cannot be removed.
+    fn failed(&mut self, name: &CStr, errno: Errno) {
+        if self.first_error.is_none() {
+            let path = self.path_of(name);
+            self.first_error = Some(FilesError::disk(ACTION, &path)(errno));
+        }
+        if let Some(frame) = self.frames.last_mut() {
+            frame.blocked = true;
+        }
     }
 
     fn path_of(&self, name: &CStr) -> PathBuf {

@@ -81,8 +81,9 @@ impl Root {
     ///
     /// # Errors
     /// - [`io::ErrorKind::InvalidInput`]: the path as such leads out, or has a NUL;
-    /// - [`io::ErrorKind::CrossesDevices`]: a link on the way leads out;
-    /// - [`io::ErrorKind::FilesystemLoop`]: the last name is a link (or, name by name, any);
+    /// - [`io::ErrorKind::CrossesDevices`]: a link on the way leads out (name by name, any link is
+    ///   [`io::ErrorKind::NotADirectory`]);
+    /// - `ELOOP`: the last name is a link;
     /// - whatever else the system says.
     pub fn open_file(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let path = relative(path)?;

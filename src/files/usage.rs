@@ -27,7 +27,8 @@ impl Usage {
 
     fn add(&mut self, stat: &Stat) {
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let counted = match u64::try_from(stat.st_nlink).unwrap_or(1) {
+        // Its type differs between architectures.
+        let counted = match u64::try_from(u128::from(stat.st_nlink)).unwrap_or(u64::MAX) {
             0 | 1 => size,
             names => self.share_of_name(size, names, (stat.st_dev, stat.st_ino)),
         };

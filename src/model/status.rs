@@ -207,6 +207,17 @@ impl Status {
             return;
         }
         self.events.push(Event { at, reason: reason.into(), message: message.into(), count: 1 });
+        self.forget_old_events();
+    }
+
+    /// Puts events that happened earlier in front of the present ones.
+    pub fn put_before(&mut self, mut earlier: Vec<Event>) {
+        earlier.append(&mut self.events);
+        self.events = earlier;
+        self.forget_old_events();
+    }
+
+    fn forget_old_events(&mut self) {
         let excess = self.events.len().saturating_sub(EVENT_HISTORY);
         self.events.drain(..excess);
     }

@@ -7,6 +7,8 @@ mod slots;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use tokio::sync::watch;
+
 use super::live::Live;
 use super::observed::Policy;
 use crate::clock::Clock;
@@ -63,6 +65,8 @@ pub struct World {
     pub kernel: String,
     /// Has a server looked at again.
     pub wake: Wake,
+    /// Turns true when the network has been seen to, or cannot be.
+    pub network_settled: watch::Sender<bool>,
     /// What is remembered of each server between passes.
     lives: Mutex<BTreeMap<ServerId, Arc<Mutex<Live>>>>,
 }
@@ -104,6 +108,7 @@ impl World {
             slots: InstallSlots::new(parts.node.reconcile.concurrent_installs),
             layout: Layout::new(&parts.node),
             network: RwLock::new(NetworkFacts::default()),
+            network_settled: watch::Sender::new(false),
             lives: Mutex::new(BTreeMap::new()),
             policy,
             store: parts.store,

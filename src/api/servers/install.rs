@@ -6,8 +6,9 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 
 use crate::api::admission::{Facts, admit_install};
+use super::decide_again;
 use crate::api::{Api, ApiError};
-use crate::model::{How, InstallIntent, ManagedBy, PowerIntent, PowerState, Want};
+use crate::model::{How, InstallIntent, ManagedBy, Manifest, PowerIntent, PowerState, Want};
 use crate::reconcile::jobs::{apply_sync, sync_with_retries};
 use crate::reconcile::plan::wish;
 
@@ -22,11 +23,15 @@ pub async fn reinstall(State(api): State<Arc<Api>>, Path(server): Path<String>) 
 }
 
 async fn write_install(api: &Api, server: &str, reinstall: bool) -> Result<StatusCode, ApiError> {
+    decide_again(|| try_install(api, server, reinstall)).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+async fn try_install(api: &Api, server: &str, reinstall: bool) -> Result<(), ApiError> {
     let known = api.server(server)?;
     let now = api.world.clock.now();
     let record = &known.snapshot.record;
     admit_install(Facts { manifest: &known.manifest, record, status: &known.status, now }, reinstall)?;
-    let id = known.id;
     let install = InstallIntent {
         token: uuid::Uuid::now_v7().to_string(),
         then_start: false,
@@ -46,19 +51,15 @@ async fn write_install(api: &Api, server: &str, reinstall: bool) -> Result<Statu
         requested_at: Some(now),
         expires_at: None,
     });
-    let revision = known.snapshot.revision;
-    api.world
-        .store
-        .run(move |store| {
-            store.change(id, Some(revision), move |manifest| {
-                manifest.spec.install = Some(install);
-                if down.is_some() {
-                    manifest.spec.power = down;
-                }
-            })
-        })
-        .await?;
-    Ok(StatusCode::ACCEPTED)
+    let (id, revision) = (known.id, known.snapshot.revision);
+    let edit = move |manifest: &mut Manifest| {
+        manifest.spec.install = Some(install);
+        if down.is_some() {
+            manifest.spec.power = down;
+        }
+    };
+    api.world.store.run(move |store| store.change(id, Some(revision), edit)).await?;
+    Ok(())
 }
 
 /// `POST /api/servers/{server}/sync`: fetches the panel's configuration and writes it.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::Known;
+use super::{Known, decide_again};
 use crate::api::admission::{Action, Admitted, Denied, Facts, admit, wait};
 use crate::api::{Api, ApiError, body};
 use crate::model::{PowerIntent, PowerState, ServerId};
@@ -16,8 +16,6 @@ use crate::store::StoreError;
 
 /// A terminal that is being attached (after a restart of the daemon, say) is waited for this long.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
-/// How often an admission is decided anew because somebody else wrote in between.
-const CONFLICT_ATTEMPTS: u32 = 20;
 
 #[derive(Deserialize)]
 struct Wanted {
@@ -49,21 +47,16 @@ pub async fn power(
 /// # Errors
 /// Its refusal, or the disk's.
 pub async fn write_power(api: &Api, id: ServerId, action: Action, wait: Option<Duration>) -> Result<(), ApiError> {
-    for _ in 0..CONFLICT_ATTEMPTS {
+    decide_again(|| async {
         let known = api.server(&id.to_string())?;
         match decide(api, &known, action, wait)? {
-            Admitted::Already => {
-                // What is so already may have stopped being so a moment ago.
-                api.world.store.wake(id);
-                return Ok(());
-            }
-            Admitted::Write(power) => match write(api, &known, power).await {
-                Err(StoreError::Conflict { .. }) => {}
-                result => return Ok(result?),
-            },
+            // What is so already may have stopped being so a moment ago.
+            Admitted::Already => api.world.store.wake(id),
+            Admitted::Write(power) => write(api, &known, power).await?,
         }
-    }
-    Err(ApiError::worded(StatusCode::CONFLICT, "the server is being changed by others all the time; try again"))
+        Ok(())
+    })
+    .await
 }
 
 fn decide(api: &Api, known: &Known, action: Action, wait: Option<Duration>) -> Result<Admitted, Denied> {

@@ -1,6 +1,7 @@
 //! `DELETE /api/servers/{server}`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use http::StatusCode;
@@ -8,11 +9,31 @@ use http::StatusCode;
 use crate::api::{Api, ApiError};
 use crate::model::{Deletion, ServerId};
 
+/// The answer waits this long for the containers to go.
+const CONTAINER_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Writes the deletion mark; the reconciler carries it out. From now on the API does not know the server.
+///
+/// The answer waits a moment for the containers: the panel gives their ports to others as soon as it has it. What takes
+/// longer is done all the same.
 pub async fn delete(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<StatusCode, ApiError> {
     let known = api.server(&server)?;
     mark_deleted(&api, known.id).await?;
+    // Nothing is lost when the time is over: the mark is on disk.
+    let _ = tokio::time::timeout(CONTAINER_PATIENCE, containers_gone(&api, known.id)).await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn containers_gone(api: &Api, id: ServerId) {
+    loop {
+        let gone = api.world.with_live(id, |live| {
+            matches!((live.server.fresh(), live.installer.fresh()), (Some(None), Some(None)))
+        });
+        if gone || api.world.store.get(id).is_none() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Has the deletion mark on disk.

@@ -1,1 +1,170 @@
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::super::tests::{Outside, is_root, make_deep, make_dir, while_swapping};
+use super::*;
+
+fn tree() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tree");
+    make_dir(&path);
+    (folder, path)
+}
+
+#[test]
+fn whatever_is_there_goes() {
+    let outside = Outside::new();
+    let (_folder, path) = tree();
+    remove_tree(&path).unwrap();
+    assert!(!path.exists());
+    remove_tree(&path).unwrap();
+    remove_tree(&path.join("below/nothing")).unwrap();
+    fs::write(&path, "file").unwrap();
+    remove_tree(&path.join("below-a-file")).unwrap();
+    remove_tree(&path).unwrap();
+    symlink(outside.path(), &path).unwrap();
+    remove_tree(&path).unwrap();
+    assert!(path.symlink_metadata().is_err());
+    outside.assert_untouched();
+    assert!(remove_tree(Path::new("/")).is_err());
+    assert!(remove_tree(Path::new("..")).is_err());
+}
+
+#[test]
+fn any_depth_goes() {
+    let (folder, path) = tree();
+    make_deep(&path, 5000);
+    // Names that are taken already.
+    make_dir(&path.join(format!("{MOVED_PREFIX}0/full")));
+    fs::write(path.join(format!("{MOVED_PREFIX}1")), "").unwrap();
+    remove_tree(&path).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn closed_directories_are_no_obstacle_to_their_owner() {
+    let (_folder, path) = tree();
+    for mode in [0o000, 0o100, 0o400, 0o500] {
+        let dir = path.join(format!("{mode:o}"));
+        make_dir(&dir.join("sub"));
+        fs::write(dir.join("file"), "1").unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    remove_tree(&path).unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn links_swapped_in_lead_nowhere() {
+    let outside = Outside::new();
+    for _ in 0..50 {
+        let (_folder, path) = tree();
+        let (a, b) = (path.join("a"), path.join("b"));
+        for name in 0..20 {
+            make_dir(&a.join(format!("{name}/sub")));
+        }
+        symlink(outside.path(), &b).unwrap();
+        while_swapping(&a, &b, || remove_tree(&path)).unwrap();
+        assert!(!path.exists());
+    }
+    outside.assert_untouched();
+}
+
+#[test]
+fn what_comes_in_meanwhile_goes_too() {
+    let (_folder, path) = tree();
+    let written = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for name in 0..2000 {
+                let _ = fs::create_dir_all(path.join(format!("sub/{}", name % 7)));
+                let _ = fs::write(path.join(format!("sub/{}/{name}", name % 7)), "1");
+            }
+            written.store(true, Ordering::Relaxed);
+        });
+        loop {
+            let last = written.load(Ordering::Relaxed);
+            remove_tree(&path).unwrap();
+            if last {
+                break;
+            }
+        }
+    });
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_cannot_be_removed_keeps_nothing_else() {
+    let (_folder, path) = tree();
+    for name in 0..20 {
+        make_dir(&path.join(format!("{name}/deep/er")));
+    }
+    let kept = path.join("7/deep/kept");
+    fs::write(&kept, "1").unwrap();
+    let attribute = |change: &str| Command::new("chattr").arg(change).arg(&kept).status();
+    if !attribute("+i").is_ok_and(|status| status.success()) {
+        eprintln!("no immutable files in this sandbox");
+        return;
+    }
+    let result = remove_tree(&path);
+    attribute("-i").unwrap();
+    let text = result.unwrap_err().to_string();
+    assert!(text.starts_with(&format!("cannot remove {}: ", kept.display())), "{text}");
+    assert!(text.contains("lsattr"), "{text}");
+    let left = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["7"]);
+    assert_eq!(fs::read_dir(path.join("7/deep")).unwrap().count(), 1);
+    remove_tree(&path).unwrap();
+    assert!(!path.exists());
+}
+
+/// Runs this file's inner test in a mount namespace of its own, where something is mounted in the tree.
+#[test]
+fn a_mount_is_neither_entered_nor_emptied() {
+    let outside = Outside::new();
+    let (_folder, path) = tree();
+    make_dir(&path.join("before"));
+    make_dir(&path.join("mounted"));
+    let mut unshare = Command::new("unshare");
+    unshare.args(if is_root() { ["-m"].as_slice() } else { &["-r", "-m"] });
+    unshare.args([
+        "sh",
+        "-c",
+        "mount --bind \"$0\" \"$1/mounted\" && exec \"$2\" --exact --ignored --nocapture \
+                   files::remove::tests::inner_with_a_mount",
+    ]);
+    unshare.args([outside.path(), &path, &std::env::current_exe().unwrap()]);
+    let output = unshare.env("ALULA_TEST_TREE", &path).output();
+    let Some(output) = output.ok().filter(|output| {
+        // 1 and 32 are those of `unshare` and `mount`, where the sandbox lets nobody mount.
+        !matches!(output.status.code(), Some(1 | 32))
+    }) else {
+        eprintln!("no mounts in this sandbox");
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    outside.assert_untouched();
+    assert!(!path.join("before").exists());
+}
+
+#[test]
+#[ignore = "started by a_mount_is_neither_entered_nor_emptied"]
+fn inner_with_a_mount() {
+    let path = PathBuf::from(std::env::var_os("ALULA_TEST_TREE").unwrap());
+    let precious = path.join("mounted/file");
+    assert!(precious.exists());
+    let mut usage = super::super::usage::Usage::default();
+    for resolver in [Resolver::available(), Resolver::Names] {
+        let root = super::super::root::Root::open_with(&path, resolver).unwrap();
+        let never = AtomicBool::new(false);
+        super::super::walk::walk(&root, &path, &never, &mut usage).unwrap();
+        assert_eq!(usage.bytes(), 0, "{resolver:?}");
+        let errno = open_child(resolver, root.as_fd(), c"mounted").unwrap_err();
+        assert_eq!(errno, Errno::XDEV, "{resolver:?}");
+    }
+    let error = remove_tree(&path).unwrap_err();
+    assert!(error.to_string().contains("unmount it"), "{error}");
+    assert!(precious.exists());
+}

@@ -1,1 +1,154 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
 
+use super::super::remove::remove_tree;
+use super::super::tests::{NEVER, Outside, make_deep, make_dir};
+use super::*;
+
+/// Counts what it sees, and fails where it is told to.
+#[derive(Default)]
+struct Seen {
+    directories: usize,
+    entries: BTreeSet<String>,
+    fail_at: Option<&'static CStr>,
+}
+
+impl Visitor for Seen {
+    const ACTION: &'static str = "look at";
+
+    fn directory(&mut self, _: BorrowedFd<'_>, _: &Stat) -> rustix::io::Result<()> {
+        self.directories += 1;
+        Ok(())
+    }
+
+    fn entry(&mut self, _: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Result<()> {
+        if Some(name) == self.fail_at {
+            return Err(Errno::IO);
+        }
+        self.entries.insert(format!("{} {kind:?}", name.to_string_lossy()));
+        Ok(())
+    }
+}
+
+fn seen_at(path: &Path, mut seen: Seen) -> (Seen, Result<(), FilesError>) {
+    let root = Root::open(path).unwrap();
+    let result = walk(&root, path, &NEVER, &mut seen);
+    (seen, result)
+}
+
+#[test]
+fn everything_is_seen_once() {
+    let outside = Outside::new();
+    let folder = tempfile::tempdir().unwrap();
+    make_dir(&folder.path().join("a/b"));
+    fs::write(folder.path().join("a/b/one"), "").unwrap();
+    fs::write(folder.path().join("two"), "").unwrap();
+    symlink(outside.path(), folder.path().join("link")).unwrap();
+    let (seen, result) = seen_at(folder.path(), Seen::default());
+    result.unwrap();
+    assert_eq!(seen.directories, 3);
+    let expected = ["link Symlink", "one RegularFile", "two RegularFile"];
+    assert_eq!(seen.entries, expected.map(String::from).into());
+}
+
+#[test]
+fn an_error_does_not_end_the_walk() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "bad", "c"] {
+        make_dir(&folder.path().join(name));
+        fs::write(folder.path().join(name).join(name), "").unwrap();
+    }
+    let failing = Seen { fail_at: Some(c"bad"), ..Seen::default() };
+    let (seen, result) = seen_at(folder.path(), failing);
+    assert_eq!((seen.directories, seen.entries.len()), (5, 3));
+    let text = result.unwrap_err().to_string();
+    let path = folder.path().join("bad/bad");
+    assert!(text.starts_with(&format!("cannot look at {}: ", path.display())), "{text}");
+}
+
+/// A chain of directories, each with entries on both sides of the next.
+fn chain(top: &Path, depth: usize) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let mut innermost = rustix::fs::open(top, flags, Mode::empty()).unwrap();
+    for level in 0..depth {
+        for name in [format!("before-{level}"), "deep".into(), format!("later-{level}")] {
+            rustix::fs::mkdirat(&innermost, name, Mode::RWXU).unwrap();
+        }
+        innermost = rustix::fs::openat(&innermost, "deep", flags, Mode::empty()).unwrap();
+    }
+}
+
+#[test]
+fn listings_go_on_where_they_were_however_deep_it_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let depth = HELD_OPEN * 10;
+    chain(folder.path(), depth);
+    let (seen, result) = seen_at(folder.path(), Seen::default());
+    result.unwrap();
+    assert_eq!(seen.directories, depth * 3 + 1);
+    remove_tree(folder.path()).unwrap();
+}
+
+#[test]
+fn few_directories_are_open_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    make_deep(folder.path(), HELD_OPEN * 4);
+    let root = Root::open(folder.path()).unwrap();
+    let mut seen = Seen::default();
+    let mut walk = Walk {
+        path: folder.path(),
+        resolver: root.resolver(),
+        frames: Vec::new(),
+        visitor: &mut seen,
+        first_error: None,
+    };
+    walk.enter(rustix::fs::openat(&root, ".", REOPEN, Mode::empty()).unwrap(), c"");
+    let mut most = 0;
+    while !walk.frames.is_empty() {
+        walk.step();
+        let open = walk.frames.iter().filter(|frame| frame.entries.is_some());
+        most = most.max(open.count());
+    }
+    assert_eq!(most, HELD_OPEN + 1, "and the top");
+    assert_eq!(seen.directories, HELD_OPEN * 4 + 1);
+}
+
+#[test]
+fn what_is_too_deep_is_an_error_and_the_rest_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    make_deep(folder.path(), MAX_DEPTH + 10);
+    make_dir(&folder.path().join("other"));
+    let (seen, result) = seen_at(folder.path(), Seen::default());
+    assert_eq!(seen.directories, MAX_DEPTH + 1);
+    let text = result.unwrap_err().to_string();
+    assert!(text.contains("nested too deeply") && text.len() < 1000, "{text}");
+    remove_tree(folder.path()).unwrap();
+}
+
+#[test]
+fn the_way_back_is_not_found_when_directories_were_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    make_deep(path, HELD_OPEN * 2);
+    make_dir(&path.join("elsewhere"));
+    fs::write(path.join("elsewhere/file"), "").unwrap();
+    let root = Root::open(path).unwrap();
+    let mut seen = Seen::default();
+    let mut walk = Walk { path, resolver: root.resolver(), frames: Vec::new(), visitor: &mut seen, first_error: None };
+    walk.enter(rustix::fs::openat(&root, ".", REOPEN, Mode::empty()).unwrap(), c"");
+    while walk.frames.len() <= HELD_OPEN * 2 {
+        walk.step();
+    }
+    // The place where the way back has to be found by `..` is moved below another directory.
+    let half = HELD_OPEN + 1;
+    let to = path.join("elsewhere/moved");
+    let from = path.join(["deep"].repeat(half).join("/"));
+    fs::rename(from, to).unwrap();
+    while !walk.frames.is_empty() {
+        walk.step();
+    }
+    let text = walk.first_error.unwrap().to_string();
+    assert!(text.contains("moved meanwhile"), "{text}");
+    assert!(seen.entries.contains("file RegularFile"), "the rest is seen");
+}

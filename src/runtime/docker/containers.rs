@@ -98,8 +98,26 @@ fn facts(container: ContainerInspectResponse) -> Option<ContainerFacts> {
         token: labels.remove(LABEL_TOKEN),
         spec_hash: labels.remove(LABEL_SPEC),
         limits_hash: labels.remove(LABEL_LIMITS),
-        stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
+        stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()).map(signal_name),
     })
+}
+
+/// A signal by its name; Podman has numbers.
+fn signal_name(signal: String) -> String {
+    let name = match signal.as_str() {
+        "1" => "SIGHUP",
+        "2" => "SIGINT",
+        "3" => "SIGQUIT",
+        "6" => "SIGABRT",
+        "9" => "SIGKILL",
+        "10" => "SIGUSR1",
+        "12" => "SIGUSR2",
+        "15" => "SIGTERM",
+        "28" => "SIGWINCH",
+        "37" => "SIGRTMIN+3",
+        _ => return signal,
+    };
+    name.to_owned()
 }
 
 fn state_of(state: &EngineState) -> ContainerState {
@@ -146,9 +164,13 @@ pub(super) async fn signal(docker: &Docker, id: &str, signal: &str) -> Result<()
     let sent = docker.kill_container(id, Some(KillContainerOptions { signal: signal.to_owned() })).await;
     match sent {
         Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
-        // "is not running"; Podman: "can only kill running containers".
         Err(Error::DockerResponseServerError { status_code: 409, .. }) => Ok(()),
-        Err(Error::DockerResponseServerError { message, .. }) if message.contains("is not running") => Ok(()),
+        // Of old engines, and of Podman.
+        Err(Error::DockerResponseServerError { message, .. })
+            if message.contains("is not running") || message.contains("can only kill running containers") =>
+        {
+            Ok(())
+        }
         sent => sent,
     }
 }
@@ -244,7 +266,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         cap_drop: some_list(spec.cap_drop.clone()),
         network_mode: Some(spec.network_mode.clone()),
         userns_mode: some_text(&spec.userns_mode),
-        port_bindings: (!spec.ports.is_empty()).then(|| port_bindings(spec)),
+        port_bindings: Some(port_bindings(spec)),
         memory: Some(limits.memory),
         memory_reservation: Some(limits.memory_reservation),
         memory_swap: Some(limits.memory_swap),

@@ -14,12 +14,10 @@ pub(super) fn translate(attempt: String, error: &Error, address: &Address) -> Ru
         Error::DockerResponseServerError { status_code: 400, message } if of_another_version(message) => {
             RuntimeError::Unreachable { attempt, cause: format!("{address}: {}", brief(message)) }
         }
-        Error::DockerResponseServerError { status_code: 404, message } => {
-            RuntimeError::NotFound { attempt, message: brief(message) }
-        }
-        Error::DockerResponseServerError { status_code, message } => {
-            RuntimeError::Refused { attempt, status: *status_code, message: brief(message) }
-        }
+        Error::DockerResponseServerError { status_code, message } => match meant_status(*status_code, message) {
+            404 => RuntimeError::NotFound { attempt, message: brief(message) },
+            status => RuntimeError::Refused { attempt, status, message: brief(message) },
+        },
         Error::DockerStreamError { error } => RuntimeError::Refused { attempt, status: 500, message: brief(error) },
         Error::HyperLegacyError { .. }
         | Error::HyperResponseError { .. }
@@ -31,6 +29,16 @@ pub(super) fn translate(attempt: String, error: &Error, address: &Address) -> Ru
             let message = format!("the container engine's answer is not understood ({other})");
             RuntimeError::Refused { attempt, status: 500, message: brief(&message) }
         }
+    }
+}
+
+/// The status as Docker has it: Podman answers 500 to much that has a status of its own.
+fn meant_status(status: u16, message: &str) -> u16 {
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    match status {
+        500 if says(&["name is already in use", "that name is already in use"]) => 409,
+        500 if says(&["network not found", "no such container", "image not known"]) => 404,
+        status => status,
     }
 }
 
@@ -93,6 +101,20 @@ mod tests {
         }
         assert!(!refused(500, "x").is_outage());
         assert!(refused(400, "client version 1.53 is too new. Maximum supported API version is 1.41").is_outage());
+    }
+
+    #[test]
+    fn statuses_that_podman_means() {
+        let status = |message| match refused(500, message) {
+            RuntimeError::Refused { status, .. } => status,
+            RuntimeError::NotFound { .. } => 404,
+            other => panic!("{other:?}"),
+        };
+        let taken = "creating container storage: the container name \"x\" is already in use by 1. You have to remove \
+                     that container to be able to reuse that name: that name is already in use";
+        assert_eq!(status(taken), 409);
+        assert_eq!(status("container create: unable to find network with name or ID x: network not found"), 404);
+        assert_eq!(status("Bind for 0.0.0.0:80 failed: port is already allocated"), 500);
     }
 
     #[test]
