@@ -1,0 +1,124 @@
+//! What concerns the whole node: events, listings, the engine, networks.
+
+use alula::model::Role;
+use alula::runtime::{Listed, NetworkSpec, RuntimeError, container_name};
+use futures_util::StreamExt;
+
+use crate::bench::{Bench, Routine, Subject};
+
+pub async fn events_name_server_and_role(bench: &dyn Bench) {
+    let mut events = bench.runtime().events().await.unwrap();
+    let subject = Subject::new(bench, Role::Installer, Routine::EndsWithThree);
+    let id = subject.start(bench).await;
+    subject.ended(bench).await;
+    bench.runtime().remove(&id).await.unwrap();
+    let mut actions = Vec::new();
+    while actions.last().is_none_or(|last| last != "destroy") {
+        let event = events.next().await.expect("the stream goes on");
+        // Other tests may use the same engine.
+        if event.server == subject.server {
+            assert_eq!(event.role, Role::Installer);
+            actions.push(event.action);
+        }
+    }
+    let started = actions.iter().position(|action| action == "start").expect("a start");
+    let died = actions.iter().position(|action| action == "die").expect("an end");
+    assert!(started < died, "{actions:?}");
+}
+
+pub async fn the_list_shows_ours_alone(bench: &dyn Bench) {
+    let waiting = Subject::new(bench, Role::Installer, Routine::Answers);
+    let running = Subject::server(bench, Routine::Answers);
+    let waiting_id = waiting.create(bench).await;
+    let running_id = running.start(bench).await;
+    let foreign = bench.create_foreign(&format!("contract-{}", waiting.server)).await;
+    let list = bench.runtime().list().await.unwrap();
+    let line = |subject: &Subject, id: &str, running| Listed {
+        server: subject.server,
+        role: subject.role,
+        id: id.into(),
+        running,
+    };
+    assert!(list.contains(&line(&waiting, &waiting_id, false)), "{list:?}");
+    assert!(list.contains(&line(&running, &running_id, true)), "{list:?}");
+    assert!(!list.iter().any(|listed| listed.id == foreign), "{list:?}");
+}
+
+pub async fn containers_without_our_labels_are_found_by_name(bench: &dyn Bench) {
+    for role in [Role::Server, Role::Installer] {
+        let server = Subject::server(bench, Routine::Answers).server;
+        let id = bench.create_foreign(&container_name(server, role)).await;
+        let facts = bench.runtime().inspect(server, role).await.unwrap().expect("found by name");
+        assert_eq!((&facts.id, facts.token, facts.spec_hash), (&id, None, None));
+        let listed = Listed { server, role, id: id.clone(), running: false };
+        assert!(bench.runtime().list().await.unwrap().contains(&listed));
+        bench.runtime().remove(&id).await.unwrap();
+        assert_eq!(bench.runtime().inspect(server, role).await.unwrap(), None);
+    }
+}
+
+pub async fn the_engine_tells_about_itself(bench: &dyn Bench) {
+    Subject::server(bench, Routine::Answers).start(bench).await;
+    let facts = bench.runtime().engine().await.unwrap();
+    for text in [&facts.version, &facts.storage_driver, &facts.storage_filesystem, &facts.runc] {
+        assert!(!text.is_empty(), "{facts:?}");
+    }
+    assert!(["cgroupfs", "systemd"].contains(&facts.cgroup_driver.as_str()), "{facts:?}");
+    assert!(["1", "2"].contains(&facts.cgroup_version.as_str()), "{facts:?}");
+    let [all, running, paused, stopped] = facts.containers;
+    assert!(running >= 1 && all == running + paused + stopped, "{facts:?}");
+}
+
+/// A subnet that nobody else uses, and its gateway.
+fn subnet() -> (String, String) {
+    let [one, two, ..] = *uuid::Uuid::new_v4().as_bytes();
+    let one = one | 128;
+    (format!("10.{one}.{two}.0/24"), format!("10.{one}.{two}.1"))
+}
+
+fn network(name: String, v4: &(String, String)) -> NetworkSpec {
+    NetworkSpec {
+        name,
+        driver: "bridge".into(),
+        internal: false,
+        ipv6: false,
+        v4: Some(v4.clone()),
+        v6: None,
+        options: [("com.docker.network.bridge.enable_icc".into(), "true".into())].into(),
+    }
+}
+
+pub async fn a_network_is_made_once(bench: &dyn Bench) {
+    let v4 = subnet();
+    let spec = network(bench.network(1), &v4);
+    let first = bench.runtime().ensure_network(&spec).await.unwrap();
+    assert_eq!(first.driver, "bridge");
+    assert_eq!(first.gateway, Some(v4.1));
+    assert_eq!(bench.runtime().ensure_network(&spec).await.unwrap(), first);
+    let mut subject = Subject::server(bench, Routine::Answers);
+    subject.spec.network_mode = spec.name;
+    subject.start(bench).await;
+    assert!(subject.facts(bench).await.running());
+}
+
+pub async fn a_subnet_that_is_taken_gives_way(bench: &dyn Bench) {
+    let v4 = subnet();
+    let first = bench.runtime().ensure_network(&network(bench.network(2), &v4)).await.unwrap();
+    let spec = network(bench.network(3), &v4);
+    let second = bench.runtime().ensure_network(&spec).await.unwrap();
+    assert_eq!(first.gateway, Some(v4.1));
+    assert!(second.gateway.is_some());
+    assert_ne!(second.gateway, first.gateway);
+    assert_eq!(bench.runtime().ensure_network(&spec).await.unwrap(), second);
+}
+
+pub async fn a_missing_network_is_refused_at_the_start(bench: &dyn Bench) {
+    let mut subject = Subject::server(bench, Routine::Answers);
+    subject.spec.network_mode = bench.network(4);
+    let refused = match bench.runtime().create(&subject.spec, &subject.purpose).await {
+        Ok(id) => bench.runtime().start(&id).await.unwrap_err(),
+        Err(refused) => refused,
+    };
+    assert!(matches!(refused, RuntimeError::NotFound { .. }), "{refused:?}");
+    assert!(refused.to_string().contains(&subject.spec.network_mode), "{refused}");
+}
