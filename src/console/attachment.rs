@@ -1,0 +1,210 @@
+//! The task of one attachment: it owns both halves of a container's terminal until the container or the connection
+//! ends.
+//!
+//! ```text
+//!              log ended, or output
+//!  Replaying ──── cannot wait ────▶ Live ──▶ ended
+//!      │                                       ▲
+//!      └──── output ended: log to its end ─────┘
+//! ```
+//!
+//! Output is read at all times, whatever becomes of it. What is typed is written beside that, a line at a time, so that
+//! a server that does not read its input is no hindrance either.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+
+use super::done::DoneMatcher;
+use super::fanout::{ConsoleEvent, Fanout};
+use super::lines::{Lines, shown};
+use super::replay::{Replay, Rest};
+use super::transcript::Transcript;
+use crate::runtime::{Attachment, RuntimeError};
+
+/// What an attachment is asked for.
+pub(super) enum Order {
+    /// Type these bytes, and say whether that worked.
+    Type(Vec<u8>, oneshot::Sender<io::Result<()>>),
+    /// Look for other lines than before.
+    Match(DoneMatcher),
+}
+
+/// Where lines go.
+#[derive(Clone)]
+pub(super) struct Sinks {
+    pub transcript: Transcript,
+    pub fanout: Arc<Fanout>,
+}
+
+impl Sinks {
+    fn print(&self, line: &[u8]) {
+        self.transcript.print(line);
+        self.fanout.publish(|| ConsoleEvent::Line(shown(line).into()));
+    }
+}
+
+/// Everything that an attachment's task works with.
+pub(super) struct Session<F> {
+    pub terminal: Attachment,
+    pub orders: mpsc::Receiver<Order>,
+    pub sinks: Sinks,
+    /// Looks for the end of the start-up, until it is seen.
+    pub matcher: Option<DoneMatcher>,
+    /// Called when it is seen.
+    pub on_done: F,
+    pub lines: Lines,
+    pub replay: Option<Box<Replay>>,
+}
+
+/// A line that is being typed.
+struct Typing {
+    bytes: Bytes,
+    done: oneshot::Sender<io::Result<()>>,
+}
+
+impl<F: Fn()> Session<F> {
+    /// Runs until the output ends.
+    pub async fn run(mut self) {
+        let mut typing: Option<Typing> = None;
+        let mut output_ended = false;
+        while !output_ended || self.replay.is_some() {
+            tokio::select! {
+                biased;
+                Some(order) = self.orders.recv(), if typing.is_none() => typing = self.take_order(order),
+                written = write_some(&mut self.terminal.input, &mut typing) => {
+                    settle(&mut typing, written);
+                    // Whoever types without end must not keep the output from being read.
+                    if let Some(piece) = (!output_ended).then(|| self.terminal.output.next().now_or_never()).flatten() {
+                        output_ended = self.take_output(piece);
+                    }
+                }
+                piece = next_of_log(&mut self.replay) => self.take_log(piece),
+                piece = self.terminal.output.next(), if !output_ended => output_ended = self.take_output(piece),
+            }
+        }
+        let sinks = &self.sinks;
+        self.lines.finish(|piece| {
+            sinks.transcript.print_unfinished(piece);
+            sinks.fanout.publish(|| ConsoleEvent::Line(shown(piece).into()));
+        });
+        sinks.transcript.flush();
+    }
+
+    fn take_order(&mut self, order: Order) -> Option<Typing> {
+        match order {
+            // Whoever asked has given up.
+            Order::Type(_, done) if done.is_closed() => None,
+            Order::Type(bytes, done) => Some(Typing { bytes: bytes.into(), done }),
+            Order::Match(matcher) => {
+                self.matcher = Some(matcher);
+                None
+            }
+        }
+    }
+
+    /// Takes what came from the output; true when that was its end.
+    fn take_output(&mut self, piece: Option<Result<Bytes, RuntimeError>>) -> bool {
+        match piece {
+            Some(Ok(piece)) => {
+                self.hold_or_feed(&piece);
+                false
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "an attachment broke");
+                true
+            }
+            None => true,
+        }
+    }
+
+    fn hold_or_feed(&mut self, piece: &[u8]) {
+        match self.replay.as_mut().filter(|replay| replay.holds()) {
+            None => self.feed(piece),
+            Some(replay) => {
+                let rest = replay.hold(piece);
+                self.take_rest(rest);
+            }
+        }
+    }
+
+    fn take_log(&mut self, piece: Option<Bytes>) {
+        match (piece, &mut self.replay) {
+            (Some(piece), Some(replay)) => {
+                let (matcher, on_done) = (&mut self.matcher, &self.on_done);
+                replay.feed(&piece, |line| look_for_done(matcher, line, on_done));
+            }
+            (None, _) => {
+                let rest = self.replay.take().and_then(|replay| replay.finish());
+                self.take_rest(rest);
+            }
+            (Some(_), None) => {}
+        }
+    }
+
+    fn take_rest(&mut self, rest: Option<Rest>) {
+        let Some(rest) = rest else { return };
+        rest.new.iter().for_each(|line| self.sinks.print(line));
+        self.lines = rest.lines;
+        self.feed(&rest.output);
+    }
+
+    fn feed(&mut self, piece: &[u8]) {
+        let Self { lines, matcher, on_done, sinks, .. } = self;
+        lines.feed(piece, |line| {
+            look_for_done(matcher, line, on_done);
+            sinks.print(line);
+        });
+    }
+}
+
+/// Looks at one line; after the first hit no line has a meaning any more.
+fn look_for_done(matcher: &mut Option<DoneMatcher>, line: &[u8], on_done: &impl Fn()) {
+    if matcher.as_ref().is_some_and(|matcher| matcher.matches(&shown(line))) {
+        *matcher = None;
+        on_done();
+    }
+}
+
+/// The next piece of the log, if one is read. Dropping the future loses nothing.
+async fn next_of_log(replay: &mut Option<Box<Replay>>) -> Option<Bytes> {
+    match replay {
+        Some(replay) => replay.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes as much as the terminal takes, if anything is to be written. Dropping the future loses nothing.
+async fn write_some(input: &mut (dyn AsyncWrite + Send + Unpin), typing: &mut Option<Typing>) -> io::Result<usize> {
+    match typing {
+        Some(typing) if typing.bytes.is_empty() => input.flush().await.map(|()| 0),
+        Some(typing) => match input.write(&typing.bytes).await {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            written => written,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// Notes what was written, and answers whoever asked once it is all.
+fn settle(typing: &mut Option<Typing>, written: io::Result<usize>) {
+    let Some(mut line) = typing.take() else { return };
+    let result = match written {
+        Ok(0) => Ok(()),
+        Ok(count) => {
+            let _written = line.bytes.split_to(count);
+            *typing = Some(line);
+            return;
+        }
+        Err(error) => Err(error),
+    };
+    // Whoever asked may have given up.
+    let _ = line.done.send(result);
+}
+
+#[cfg(test)]
+mod tests;

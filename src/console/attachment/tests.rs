@@ -1,0 +1,281 @@
+//! A terminal by hand: what is typed and not read, broken connections, floods, and logs read late.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures_util::stream;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::sync::{Semaphore, broadcast};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::console::transcript::{Rules, TRANSCRIPT_FILE};
+use crate::model::ServerId;
+use crate::model::settings::Startup;
+use crate::runtime::LogPart;
+use crate::runtime::fake::{FakeRuntime, FakeWorld};
+use crate::store::Blocking;
+use crate::tasks::Tasks;
+
+type Piece = Result<Bytes, RuntimeError>;
+
+/// The other end of an attachment.
+struct Terminal {
+    root: TempDir,
+    output: mpsc::Sender<Piece>,
+    input: DuplexStream,
+    orders: mpsc::Sender<Order>,
+    done: Arc<Mutex<u32>>,
+    watcher: broadcast::Receiver<ConsoleEvent>,
+    task: JoinHandle<()>,
+}
+
+/// The room in a terminal that nobody reads.
+const ROOM: usize = 16;
+
+async fn terminal(done: &[&str], replay: Option<Replay>) -> Terminal {
+    let root = TempDir::new().unwrap();
+    let server = ServerId::new(uuid::Uuid::nil());
+    let rules = Arc::new(Rules { bytes: 1 << 20, files: 2, daemon: "[alula Daemon]: ".into() });
+    let transcript = Transcript::new(server, rules, Blocking::Inline, Tasks::new());
+    transcript.open(&root.path().join("logs"), "one", false).await;
+    let sinks = Sinks { transcript, fanout: Arc::default() };
+    let watcher = sinks.fanout.subscribe();
+    let (output, mut pieces) = mpsc::channel(8);
+    let (input, keyboard) = tokio::io::duplex(ROOM);
+    let (orders, from) = mpsc::channel(8);
+    let seen = Arc::new(Mutex::new(0));
+    let startup = Startup { done: done.iter().map(|text| (*text).into()).collect(), strip_ansi: false };
+    let session = Session {
+        terminal: Attachment {
+            output: stream::poll_fn(move |context| pieces.poll_recv(context)).boxed(),
+            input: Box::new(keyboard),
+        },
+        orders: from,
+        sinks,
+        matcher: Some(DoneMatcher::new(server, &startup)),
+        on_done: {
+            let seen = seen.clone();
+            move || *seen.lock().unwrap() += 1
+        },
+        lines: Lines::default(),
+        replay: replay.map(Box::new),
+    };
+    Terminal { root, output, input, orders, done: seen, watcher, task: tokio::spawn(session.run()) }
+}
+
+impl Terminal {
+    async fn print(&self, text: &str) {
+        self.output.send(Ok(Bytes::copy_from_slice(text.as_bytes()))).await.unwrap();
+    }
+
+    /// Waits until the server's printing has had all its effects.
+    async fn settled(&self) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    async fn order(&self, line: &str) -> oneshot::Receiver<io::Result<()>> {
+        let (done, answer) = oneshot::channel();
+        self.orders.send(Order::Type(line.as_bytes().to_vec(), done)).await.ok().unwrap();
+        answer
+    }
+
+    fn done(&self) -> u32 {
+        *self.done.lock().unwrap()
+    }
+
+    fn watched(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.watcher.try_recv().ok())
+            .map(|event| match event {
+                ConsoleEvent::Line(line) => line.to_string(),
+                ConsoleEvent::Daemon(line) => format!("daemon: {line}"),
+            })
+            .collect()
+    }
+
+    fn transcript(&self) -> String {
+        std::fs::read_to_string(self.root.path().join("logs").join(TRANSCRIPT_FILE)).unwrap_or_default()
+    }
+
+    /// Ends the output, and waits until everything is written.
+    async fn end(self) -> String {
+        drop(self.output);
+        self.task.await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        std::fs::read_to_string(self.root.path().join("logs").join(TRANSCRIPT_FILE)).unwrap_or_default()
+    }
+}
+
+fn log_of(pieces: Vec<Bytes>, every: Duration) -> stream::BoxStream<'static, Piece> {
+    stream::iter(pieces)
+        .then(move |piece| async move {
+            tokio::time::sleep(every).await;
+            Ok(piece)
+        })
+        .boxed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_hit_is_the_only_one() {
+    let mut terminal = terminal(&["ready"], None).await;
+    terminal.print("booting\r\nSer").await;
+    terminal.settled().await;
+    assert_eq!(terminal.done(), 0);
+    terminal.print("ver is ready\r\nready\r\n").await;
+    terminal.print("ready \ragain\r\n").await;
+    terminal.settled().await;
+    assert_eq!(terminal.done(), 1);
+    assert_eq!(terminal.watched(), ["booting", "Server is ready", "ready", "ready\r\nagain"]);
+    assert_eq!(terminal.end().await, "booting\nServer is ready\nready\nready \ragain\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_done_lines_may_come_while_none_was_seen() {
+    let terminal = terminal(&["ready"], None).await;
+    terminal.print("up and running\r\n").await;
+    terminal.settled().await;
+    let startup = Startup { done: vec!["running".into()], strip_ansi: false };
+    let matcher = DoneMatcher::new(ServerId::new(uuid::Uuid::nil()), &startup);
+    terminal.orders.send(Order::Match(matcher)).await.ok().unwrap();
+    terminal.settled().await;
+    assert_eq!(terminal.done(), 0, "what was printed before is not looked at again");
+    terminal.print("still running\r\n").await;
+    terminal.settled().await;
+    assert_eq!(terminal.done(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn output_is_read_while_nobody_reads_what_is_typed() {
+    let mut terminal = terminal(&[], None).await;
+    let mut first = terminal.order(&"x".repeat(ROOM + 1)).await;
+    let given_up = terminal.order("second\n").await;
+    drop(given_up);
+    let mut third = terminal.order("third\n").await;
+    for number in 0..1000 {
+        terminal.print(&format!("{number}\r\n")).await;
+    }
+    assert!(first.try_recv().is_err(), "not typed yet");
+
+    let mut typed = vec![0; ROOM + 1 + "third\n".len()];
+    terminal.input.read_exact(&mut typed).await.unwrap();
+    assert!(typed.ends_with(b"xthird\n"), "what nobody waits for any more is left out");
+    terminal.settled().await;
+    assert!(matches!(first.try_recv(), Ok(Ok(()))));
+    assert!(matches!(third.try_recv(), Ok(Ok(()))));
+    assert_eq!(terminal.end().await.lines().count(), 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn typing_without_end_does_not_hold_up_the_output() {
+    let mut terminal = terminal(&["ready"], None).await;
+    let orders = terminal.orders.clone();
+    let typist = tokio::spawn(async move {
+        loop {
+            let (done, _) = oneshot::channel();
+            let line = b"a\n".to_vec();
+            if orders.send(Order::Type(line, done)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let (mut input, mut unread) = (terminal.input, [0; 64]);
+    let reader = tokio::spawn(async move { while input.read(&mut unread).await.is_ok_and(|count| count > 0) {} });
+    terminal.output.send(Ok(Bytes::from_static(b"ready\r\n"))).await.unwrap();
+    while *terminal.done.lock().unwrap() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(terminal.watcher.try_recv(), Ok(ConsoleEvent::Line(_))));
+    typist.abort();
+    terminal.task.abort();
+    reader.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_input_is_an_error_of_who_types() {
+    let Terminal { output, input, orders, task, .. } = terminal(&[], None).await;
+    drop(input);
+    let (done, answer) = oneshot::channel();
+    orders.send(Order::Type(b"x\n".to_vec(), done)).await.ok().unwrap();
+    assert_eq!(answer.await.unwrap().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    assert!(!task.is_finished());
+    drop(output);
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_output_ends_it_and_leaves_the_unfinished_line() {
+    let terminal = terminal(&[], None).await;
+    terminal.print("whole\r\nhal").await;
+    let error = RuntimeError::Unreachable { attempt: "reading".into(), cause: "reset".into() };
+    terminal.output.send(Err(error)).await.unwrap();
+    assert_eq!(terminal.end().await, "whole\nhal");
+}
+
+fn replay(log: Vec<Bytes>, every: Duration, anchor: &[&str]) -> Replay {
+    let anchor = anchor.iter().map(|line| crate::console::transcript::line_hash(line.as_bytes())).collect();
+    let mut replay = Replay::new(
+        Arc::new(FakeRuntime::faultless(FakeWorld::default())),
+        "one".into(),
+        LogPart::All,
+        anchor,
+        Arc::new(Semaphore::new(1)),
+    );
+    replay.set_log(log_of(log, every));
+    replay
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_comes_first_and_nothing_twice() {
+    let log = vec!["old\r\nhad\r\nmissed\r\nrea".into(), "dy\r\nin both\r\nhalf a ".into()];
+    let replay = replay(log, Duration::from_secs(1), &["old", "had"]);
+    let mut terminal = terminal(&["ready"], Some(replay)).await;
+    terminal.print("both\r\nhalf a ").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(terminal.done(), 0);
+    assert!(terminal.watched().is_empty(), "the log is not read yet");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(terminal.done(), 1);
+    terminal.print("line\r\nready\r\n").await;
+    terminal.settled().await;
+    assert_eq!(terminal.done(), 1);
+    assert_eq!(terminal.watched(), ["missed", "ready", "in both", "half a line", "ready"]);
+    assert_eq!(terminal.end().await, "missed\nready\nin both\nhalf a line\nready\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_is_read_to_its_end_although_the_container_ended() {
+    let replay = replay(vec!["a\r\n".into(), "ready\r\n".into()], Duration::from_secs(1), &[]);
+    let terminal = terminal(&["ready"], Some(replay)).await;
+    let done = terminal.done.clone();
+    assert_eq!(terminal.end().await, "a\nready\n");
+    assert_eq!(*done.lock().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_does_not_wait_for_the_log() {
+    let replay = replay(vec!["a\r\n".into(), "ready\r\n".into()], Duration::from_secs(5), &[]);
+    let terminal = terminal(&["ready"], Some(replay)).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    for _ in 0..1000 {
+        terminal.print(&format!("{}\r\n", "x".repeat(98))).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(terminal.done(), 0);
+    let text = terminal.transcript();
+    assert!(text.starts_with("a\nxxx"), "{}", &text[..20]);
+    assert_eq!(text.lines().count(), 1001);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(terminal.done(), 1, "the log is matched nevertheless");
+    assert_eq!(terminal.end().await.lines().count(), 1001);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_without_an_end_is_given_up() {
+    let replay = replay(vec!["tick\r\n".into(); 1000], Duration::from_secs(1), &[]);
+    let mut terminal = terminal(&["ready"], Some(replay)).await;
+    terminal.print("ready\r\n").await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(terminal.done(), 1);
+    assert_eq!(terminal.watched().last().unwrap(), "ready");
+}

@@ -1,0 +1,78 @@
+//! Notices that a start-up has finished: console lines in, yes or no out.
+//!
+//! An entry of `startup.done` is a text that a line contains, or after `regex:` a regular expression in the language
+//! of Go (RE2), which is what eggs are written for. One that does not compile is warned about and taken as
+//! text, its prefix included. Source: the reference's "Attach, console, stdin".
+
+mod ansi;
+mod go;
+
+use regex::{Regex, RegexBuilder};
+
+use crate::model::ServerId;
+use crate::model::settings::Startup;
+
+/// Entries that are matched; no egg has more than a handful.
+const ENTRIES: usize = 64;
+/// Memory of one compiled expression, and of the cache of its search, in bytes.
+const EXPRESSION: usize = 1024 * 1024;
+
+/// Matches lines against the entries of `startup.done`.
+#[derive(Debug)]
+pub struct DoneMatcher {
+    entries: Vec<Entry>,
+    strip_ansi: bool,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Text(String),
+    Expression(Regex),
+}
+
+impl DoneMatcher {
+    /// Prepares the entries; problems with them are logged under the server's name.
+    pub fn new(server: ServerId, startup: &Startup) -> Self {
+        if startup.done.len() > ENTRIES {
+            tracing::warn!(%server, entries = startup.done.len(), used = ENTRIES, "too many startup.done entries; the last ones are ignored");
+        }
+        let entries = startup.done.iter().take(ENTRIES).map(|text| Entry::new(server, text)).collect();
+        Self { entries, strip_ansi: startup.strip_ansi }
+    }
+
+    /// Whether this line says that the start-up has finished.
+    pub fn matches(&self, line: &str) -> bool {
+        let stripped;
+        let line = if self.strip_ansi {
+            stripped = ansi::strip(line);
+            &*stripped
+        } else {
+            line
+        };
+        self.entries.iter().any(|entry| match entry {
+            Entry::Text(text) => line.contains(text.as_str()),
+            Entry::Expression(expression) => expression.is_match(line),
+        })
+    }
+}
+
+impl Entry {
+    fn new(server: ServerId, text: &str) -> Self {
+        let Some(expression) = text.strip_prefix("regex:").filter(|expression| !expression.is_empty()) else {
+            return Self::Text(text.to_owned());
+        };
+        let compiled =
+            RegexBuilder::new(&go::translate(expression)).size_limit(EXPRESSION).dfa_size_limit(EXPRESSION).build();
+        match compiled {
+            Ok(expression) => Self::Expression(expression),
+            Err(error) => {
+                let entry: String = text.chars().take(200).collect();
+                tracing::warn!(%server, %entry, %error, "this startup.done entry is no valid regular expression and is compared as plain text; correct it in the egg or in override.yml");
+                Self::Text(text.to_owned())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! Done lines, as the conformance suite has them and beyond.
+
+use super::*;
+
+fn matcher(done: &[&str], strip_ansi: bool) -> DoneMatcher {
+    let startup = Startup { done: done.iter().map(|text| (*text).into()).collect(), strip_ansi };
+    DoneMatcher::new(ServerId::new(uuid::Uuid::nil()), &startup)
+}
+
+#[test]
+fn lines_that_count() {
+    for (done, line) in [
+        (&["ready"][..], "Server is ready"),
+        (&["never seen", "is ready"], "Server is ready"),
+        (&[r"regex:^Done \(\d+\.\d+s\)!"], "Done (12.5s)! For help, type help"),
+        (&["regex:[Rr]eady$"], "Server is ready"),
+        (&["Done (", "regex:^x"], "Done (3.1s)!"),
+        (&["regex:([", "is ready"], "Server is ready"),
+        (&["regex:(["], "it prints regex:([ itself"),
+        (&["regex:"], "it prints regex: itself"),
+        (&[")! For help, type "], "[12:00:00] Done (3.1s)! For help, type \"help\""),
+        (&[""], "an empty text is in every line"),
+    ] {
+        assert!(matcher(done, false).matches(line), "{done:?} {line:?}");
+    }
+}
+
+#[test]
+fn lines_that_do_not() {
+    for (done, line) in [
+        (&["READY"][..], "Server is ready"),
+        (&["regex:^ready"], "Server is ready"),
+        (&["S.rver"], "Server is ready"),
+        (&[], "Server is ready"),
+        (&["regex:(["], "(["),
+        (&["regex:"], "Server is ready"),
+    ] {
+        assert!(!matcher(done, false).matches(line), "{done:?} {line:?}");
+    }
+}
+
+#[test]
+fn colours_count_unless_they_are_stripped() {
+    let line = "\u{1b}[32mServer \u{1b}[1mis\u{1b}[0m ready";
+    assert!(matcher(&["regex:^Server is ready"], true).matches(line));
+    assert!(!matcher(&["regex:^Server is ready"], false).matches(line));
+    assert!(!matcher(&["Server is ready"], false).matches(line));
+}
+
+#[test]
+fn greedy_entries_are_refused_without_effort() {
+    let greedy = r"regex:((\w{100}){100}){100}";
+    assert!(matches!(matcher(&[greedy], false).entries[..], [Entry::Text(_)]));
+    let many = vec!["x"; 10_000];
+    assert_eq!(matcher(&many, false).entries.len(), ENTRIES);
+}

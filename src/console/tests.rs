@@ -1,0 +1,297 @@
+//! Consoles over the runtime in memory: the life of attachments, and what a new daemon finds.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::model::Role;
+use crate::runtime::fake::{Act, FakeRuntime, FakeWorld, LocalImage, Program, ServerScript};
+use crate::runtime::{ContainerSpec, Limits, Purpose, container_name};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn id() -> ServerId {
+    ServerId::new(uuid::Uuid::from_u128(1))
+}
+
+/// A machine with one server's folder.
+struct House {
+    root: TempDir,
+    world: FakeWorld,
+}
+
+/// One daemon's life.
+struct Daemon {
+    console: Console,
+    tasks: Tasks,
+    wakes: Arc<AtomicU32>,
+}
+
+impl House {
+    fn new() -> Self {
+        let world = FakeWorld::default();
+        world.add_image("box", LocalImage::default());
+        Self { root: TempDir::new().unwrap(), world }
+    }
+
+    fn daemon(&self) -> Daemon {
+        let (tasks, wakes) = (Tasks::new(), Arc::new(AtomicU32::new(0)));
+        let options =
+            ConsoleOptions { app_name: "alula".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 2 };
+        let count = wakes.clone();
+        let console = Console::new(
+            Arc::new(self.runtime()),
+            Blocking::Inline,
+            options,
+            tasks.clone(),
+            Arc::new(move |woken| {
+                assert_eq!(woken, id());
+                count.fetch_add(1, Ordering::Relaxed);
+            }),
+        );
+        Daemon { console, tasks, wakes }
+    }
+
+    fn runtime(&self) -> FakeRuntime {
+        FakeRuntime::faultless(self.world.clone())
+    }
+
+    /// Makes a container that will run this program; an earlier one is removed.
+    async fn container(&self, program: Program) -> String {
+        self.world.set_program("box", program);
+        let name = container_name(id(), Role::Server);
+        self.runtime().remove(&name).await.unwrap();
+        let purpose = Purpose { server: id(), role: Role::Server, token: "token".into() };
+        self.runtime().create(&spec(name), &purpose).await.unwrap()
+    }
+
+    fn logs(&self) -> std::path::PathBuf {
+        self.root.path().join("logs")
+    }
+
+    fn transcript(&self) -> String {
+        std::fs::read_to_string(self.logs().join(TRANSCRIPT_FILE)).unwrap_or_default()
+    }
+}
+
+fn spec(name: String) -> ContainerSpec {
+    ContainerSpec {
+        name,
+        image: "box".into(),
+        hostname: String::new(),
+        domainname: String::new(),
+        user: None,
+        command: None,
+        environment: Vec::new(),
+        labels: BTreeMap::new(),
+        mounts: Vec::new(),
+        tmpfs: BTreeMap::new(),
+        dns: Vec::new(),
+        log: None,
+        security_opt: Vec::new(),
+        read_only_root: false,
+        cap_drop: Vec::new(),
+        network_mode: "bridge".into(),
+        endpoint: None,
+        userns_mode: String::new(),
+        ports: Vec::new(),
+        limits: Limits::default(),
+    }
+}
+
+fn done(text: &str) -> Startup {
+    Startup { done: vec![text.into()], strip_ansi: false }
+}
+
+fn printing(lines: &[(u64, &str)]) -> Program {
+    let print = |(at, line): &(u64, &str)| (Duration::from_secs(*at), Act::Print((*line).into()));
+    let script = lines.iter().map(print).collect();
+    Program { script, ..Program::default() }
+}
+
+impl Daemon {
+    fn wakes(&self) -> u32 {
+        self.wakes.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_starts_is_typed_into_and_ends() {
+    let (house, startup) = (House::new(), done("Done!"));
+    let daemon = house.daemon();
+    let console = &daemon.console;
+    let container = house.container(Program::server(&ServerScript::default())).await;
+    assert_eq!((console.attached(id()), console.done_seen(id())), (None, None));
+
+    console.attach(id(), &container, Some(&startup), &house.logs(), false).await.unwrap();
+    console.attach(id(), &container, Some(&startup), &house.logs(), false).await.unwrap();
+    assert_eq!(house.world.attachments(&container), 1);
+    house.runtime().start(&container).await.unwrap();
+    tokio::time::sleep(SECOND / 2).await;
+    assert_eq!((console.attached(id()), console.done_seen(id())), (Some(container.clone()), None));
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(console.done_seen(id()), Some(container.clone()));
+    assert_eq!(daemon.wakes(), 1);
+
+    console.type_line(id(), "say hello").await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    console.say(id(), "stopping\nbecause of \x1b[1mtests");
+    console.type_line(id(), "stop").await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(console.attached(id()), None);
+    assert_eq!(console.done_seen(id()), Some(container), "known beyond the end");
+    assert_eq!(daemon.wakes(), 2);
+    assert!(matches!(console.type_line(id(), "late").await, Err(ConsoleError::NotAttached(_))));
+    let text = house.transcript();
+    assert_eq!(
+        text,
+        "booting\nDone! For help, type \"help\"\nsay hello\nhello\n[alula Daemon]: stopping\n\
+         [alula Daemon]: because of  [1mtests\nstop\nStopping the server\n"
+    );
+    assert!(daemon.tasks.running().is_empty(), "nothing runs when nothing happens");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stop_command_as_output_means_nothing() {
+    let house = House::new();
+    let daemon = house.daemon();
+    let container = house.container(printing(&[(1, "stop"), (2, "ready")])).await;
+    daemon.console.attach(id(), &container, Some(&done("ready")), &house.logs(), false).await.unwrap();
+    house.runtime().start(&container).await.unwrap();
+    tokio::time::sleep(3 * SECOND / 2).await;
+    assert_eq!(daemon.wakes(), 0);
+    assert_eq!(daemon.console.attached(id()), Some(container));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_container_takes_the_place() {
+    let (house, startup) = (House::new(), done("ready"));
+    let daemon = house.daemon();
+    let console = &daemon.console;
+    let first = house.container(printing(&[(0, "ready")])).await;
+    console.attach(id(), &first, Some(&startup), &house.logs(), false).await.unwrap();
+    house.runtime().start(&first).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(console.done_seen(id()), Some(first));
+    let wakes = daemon.wakes();
+
+    let second = house.container(printing(&[(0, "again"), (5, "ready")])).await;
+    console.attach(id(), &second, Some(&startup), &house.logs(), false).await.unwrap();
+    assert_eq!((console.attached(id()), console.done_seen(id())), (Some(second.clone()), None));
+    house.runtime().start(&second).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(console.attached(id()), Some(second.clone()), "the end of the first is not the second's");
+    assert!(daemon.wakes() <= wakes + 1);
+    assert_eq!(house.transcript(), "ready\nagain\n");
+
+    console.detach(id());
+    assert_eq!((console.attached(id()), console.done_seen(id())), (None, None));
+    let wakes = daemon.wakes();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!((house.world.attachments(&second), daemon.wakes()), (0, wakes));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_up_may_be_told_otherwise_while_it_goes_on() {
+    let house = House::new();
+    let daemon = house.daemon();
+    let container = house.container(printing(&[(1, "up"), (3, "up and ready")])).await;
+    daemon.console.attach(id(), &container, Some(&done("typo")), &house.logs(), false).await.unwrap();
+    house.runtime().start(&container).await.unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    daemon.console.attach(id(), &container, Some(&done("ready")), &house.logs(), false).await.unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(daemon.console.done_seen(id()), Some(container));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_daemon_goes_on_where_the_old_one_stood() {
+    for crash in [false, true] {
+        let (house, startup) = (House::new(), done("ready"));
+        let container = house.container(printing(&[(1, "a"), (3, "ready"), (4, "b"), (6, "c"), (8, "d")])).await;
+        let old = house.daemon();
+        old.console.attach(id(), &container, Some(&startup), &house.logs(), false).await.unwrap();
+        house.runtime().start(&container).await.unwrap();
+        tokio::time::sleep(2 * SECOND).await;
+        if crash {
+            old.tasks.abort_all();
+        } else {
+            assert!(old.tasks.shutdown(SECOND).await.is_empty());
+        }
+        tokio::time::sleep(5 * SECOND / 2).await;
+        assert_eq!(house.world.attachments(&container), 0);
+
+        let new = house.daemon();
+        new.console.attach(id(), &container, Some(&startup), &house.logs(), true).await.unwrap();
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(new.console.done_seen(id()), Some(container.clone()), "seen in the log");
+        tokio::time::sleep(SECOND).await;
+        new.tasks.abort_all();
+
+        // The server has started; the log's tail is enough.
+        let newest = house.daemon();
+        tokio::time::sleep(SECOND).await;
+        newest.console.attach(id(), &container, None, &house.logs(), true).await.unwrap();
+        tokio::time::sleep(5 * SECOND).await;
+        assert_eq!(house.transcript(), "a\nready\nb\nc\nd\n", "crash: {crash}");
+        assert_eq!(newest.console.done_seen(id()), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_was_away_is_taken_up_again_too() {
+    let house = House::new();
+    house.world.set_live_restore(true);
+    let daemon = house.daemon();
+    let container = house.container(printing(&[(1, "a"), (3, "b"), (5, "c")])).await;
+    daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
+    house.runtime().start(&container).await.unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    house.world.set_engine_up(false);
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!((daemon.console.attached(id()), daemon.wakes()), (None, 1));
+    let refused = daemon.console.attach(id(), &container, None, &house.logs(), true).await.unwrap_err();
+    assert!(refused.is_outage(), "{refused}");
+    house.world.set_engine_up(true);
+    daemon.console.attach(id(), &container, None, &house.logs(), true).await.unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(house.transcript(), "a\nb\nc\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_lines_are_refused_and_unread_ones_are_given_up() {
+    let house = House::new();
+    let daemon = house.daemon();
+    let long = "x".repeat(TYPED + 1);
+    assert!(matches!(daemon.console.type_line(id(), &long).await, Err(ConsoleError::TooLong { .. })));
+
+    let container = house.container(Program::idle()).await;
+    daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
+    // A task that does not come to it stands for a server that does not read.
+    let orders = daemon.console.inner.seats().get(&id()).unwrap().live.as_ref().unwrap().orders.clone();
+    let full = orders.reserve_many(ORDERS).await.unwrap();
+    let began = tokio::time::Instant::now();
+    assert!(matches!(daemon.console.type_line(id(), "x").await, Err(ConsoleError::NotRead { .. })));
+    assert_eq!(began.elapsed(), TYPING);
+    drop(full);
+    daemon.console.type_line(id(), "x").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn watchers_get_what_happens_and_cost_nothing_when_gone() {
+    let house = House::new();
+    let daemon = house.daemon();
+    let mut watcher = daemon.console.subscribe(id());
+    let container = house.container(printing(&[(0, "a"), (1, "b")])).await;
+    daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
+    daemon.console.say(id(), "starting");
+    house.runtime().start(&container).await.unwrap();
+    assert_eq!(watcher.recv().await, Ok(ConsoleEvent::Daemon("starting".into())));
+    assert_eq!(watcher.recv().await, Ok(ConsoleEvent::Line("a".into())));
+    drop(watcher);
+    tokio::time::sleep(2 * SECOND).await;
+    let mut late = daemon.console.subscribe(id());
+    daemon.console.detach(id());
+    assert_eq!(late.recv().await, Err(broadcast::error::RecvError::Closed));
+}

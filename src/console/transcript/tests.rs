@@ -1,0 +1,272 @@
+//! Batches, rotation, a disk that says no, and the way back into a transcript.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::file::last_lines;
+use super::*;
+
+fn rules(bytes: u64, files: u32) -> Arc<Rules> {
+    Arc::new(Rules { bytes, files, daemon: "[alula Daemon]: ".into() })
+}
+
+/// A transcript in the folder `logs` of a server's folder.
+struct Desk {
+    root: TempDir,
+    tasks: Tasks,
+    transcript: Transcript,
+}
+
+impl Desk {
+    fn new(bytes: u64, files: u32) -> Self {
+        let (root, tasks) = (TempDir::new().unwrap(), Tasks::new());
+        let transcript = Self::transcript(&tasks, bytes, files);
+        Self { root, tasks, transcript }
+    }
+
+    fn transcript(tasks: &Tasks, bytes: u64, files: u32) -> Transcript {
+        let server = ServerId::new(uuid::Uuid::nil());
+        Transcript::new(server, rules(bytes, files), Blocking::Inline, tasks.clone())
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.root.path().join("logs")
+    }
+
+    async fn open(&self, container: &str, resume: bool) -> Vec<u64> {
+        self.transcript.open(&self.folder(), container, resume).await
+    }
+
+    fn print(&self, lines: &[&str]) {
+        lines.iter().for_each(|line| self.transcript.print(line.as_bytes()));
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.folder().join(name)).ok()
+    }
+
+    /// Waits until the writer has ended.
+    async fn written(&self) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(self.tasks.running().is_empty());
+    }
+}
+
+fn hashes(lines: &[&str]) -> Vec<u64> {
+    lines.iter().map(|line| line_hash(line.as_bytes())).collect()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_are_written_together_after_a_moment() {
+    let desk = Desk::new(1 << 20, 3);
+    assert!(desk.open("one", false).await.is_empty());
+    desk.print(&["first", "second"]);
+    tokio::time::sleep(QUIET / 2).await;
+    desk.transcript.note("third");
+    assert!(!desk.folder().exists(), "nothing is written line by line");
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(desk.text(TRANSCRIPT_FILE).unwrap(), "first\nsecond\n[alula Daemon]: third\n");
+    assert_eq!(desk.text(POSITION_FILE).unwrap(), "one 0\n");
+    desk.written().await;
+    assert_eq!(lock(&desk.transcript.shared.state).batch.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_and_a_full_buffer_do_not_wait() {
+    let desk = Desk::new(1 << 20, 3);
+    desk.open("one", false).await;
+    desk.print(&["first"]);
+    desk.transcript.flush();
+    let began = tokio::time::Instant::now();
+    while desk.text(TRANSCRIPT_FILE).is_none() {
+        tokio::task::yield_now().await;
+    }
+    let long = "x".repeat(FULL);
+    desk.print(&[&long]);
+    while desk.text(TRANSCRIPT_FILE).unwrap().len() < FULL {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_daemons_first_lines_wait_for_a_folder_and_are_few() {
+    let desk = Desk::new(1 << 20, 3);
+    desk.transcript.note("pulling the image");
+    for _ in 0..1000 {
+        desk.transcript.note("again and again");
+    }
+    desk.written().await;
+    desk.open("one", false).await;
+    desk.print(&["booting"]);
+    desk.written().await;
+    let text = desk.text(TRANSCRIPT_FILE).unwrap();
+    assert!(text.starts_with("[alula Daemon]: pulling the image\n[alula Daemon]: again"), "{text}");
+    assert!(text.ends_with(" lines are missing here: they could not be written to disk\nbooting\n"), "{text}");
+    assert!(text.len() < 2 * HOMELESS);
+    let begin = text.len() - "booting\n".len();
+    assert_eq!(desk.text(POSITION_FILE).unwrap(), format!("one {begin}\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_are_rotated_by_size_and_the_oldest_go() {
+    let desk = Desk::new(10, 3);
+    desk.open("one", false).await;
+    for line in ["line 1", "line 2", "line 3", "line 4"] {
+        desk.print(&[line]);
+        desk.written().await;
+    }
+    assert_eq!(names(&desk.folder()), [TRANSCRIPT_FILE, "console.log.1", "console.log.2", POSITION_FILE]);
+    assert_eq!(desk.text(TRANSCRIPT_FILE).unwrap(), "line 4\n");
+    assert_eq!(desk.text("console.log.1").unwrap(), "line 3\n");
+    assert_eq!(desk.text("console.log.2").unwrap(), "line 2\n");
+    assert_eq!(desk.text(POSITION_FILE).unwrap(), "one 0\n");
+
+    // Fewer are kept than once were.
+    let fewer = Desk::transcript(&desk.tasks, 10, 1);
+    fewer.open(&desk.folder(), "one", true).await;
+    fewer.print(b"line 5");
+    desk.written().await;
+    assert_eq!(names(&desk.folder()), [TRANSCRIPT_FILE, POSITION_FILE]);
+    assert_eq!(desk.text(TRANSCRIPT_FILE).unwrap(), "line 5\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_disk_refuses_is_counted_and_said() {
+    let desk = Desk::new(1 << 20, 3);
+    // A folder in the file's place stands for a disk that refuses.
+    fs::create_dir_all(desk.folder().join(TRANSCRIPT_FILE)).unwrap();
+    desk.open("one", false).await;
+    desk.print(&["lost", "lost too"]);
+    desk.written().await;
+    assert!(lock(&desk.transcript.shared.state).failing);
+    fs::remove_dir(desk.folder().join(TRANSCRIPT_FILE)).unwrap();
+    desk.print(&["kept"]);
+    desk.written().await;
+    let gap = "[alula Daemon]: 2 lines are missing here: they could not be written to disk\n";
+    assert_eq!(desk.text(TRANSCRIPT_FILE).unwrap(), format!("{gap}kept\n"));
+    assert_eq!(desk.text(POSITION_FILE).unwrap(), format!("one {}\n", gap.len()));
+    assert!(!lock(&desk.transcript.shared.state).failing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_disk_costs_lines_but_no_memory() {
+    let desk = Desk::new(1 << 20, 3);
+    desk.open("one", false).await;
+    let line = "x".repeat(1000);
+    for _ in 0..1000 {
+        desk.print(&[&line]);
+    }
+    assert!(lock(&desk.transcript.shared.state).batch.len() <= WAITING);
+    desk.written().await;
+    let text = desk.text(TRANSCRIPT_FILE).unwrap();
+    assert!(text.len() < WAITING + 200);
+    let kept = text.lines().filter(|kept| **kept == line).count();
+    let gap = format!("[alula Daemon]: {} lines are missing here", 1000 - kept);
+    assert!(text.lines().last().unwrap().starts_with(&gap), "{gap}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_folder_of_a_deleted_server_does_not_come_back() {
+    let desk = Desk::new(1 << 20, 3);
+    desk.open("one", false).await;
+    desk.print(&["last words"]);
+    fs::remove_dir(desk.root.path()).unwrap();
+    desk.written().await;
+    assert!(!desk.root.path().exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_writes_what_there_is() {
+    let desk = Desk::new(1 << 20, 3);
+    desk.open("one", false).await;
+    desk.print(&["last words"]);
+    assert!(desk.tasks.shutdown(Duration::from_secs(1)).await.is_empty());
+    assert_eq!(desk.text(TRANSCRIPT_FILE).unwrap(), "last words\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_daemon_finds_the_last_lines_of_the_same_container() {
+    let desk = Desk::new(1 << 20, 3);
+    desk.open("old", false).await;
+    desk.print(&["of another life"]);
+    desk.open("one", false).await;
+    assert!(desk.open("one", true).await.is_empty());
+    desk.print(&["a", "b"]);
+    desk.transcript.note("not the container's");
+    desk.print(&["c"]);
+    let known = hashes(&["a", "b", "c"]);
+    assert_eq!(desk.open("one", true).await, known, "known without the disk");
+    desk.written().await;
+
+    let later = Desk::transcript(&desk.tasks, 1 << 20, 3);
+    assert_eq!(later.open(&desk.folder(), "one", true).await, known);
+    later.print(b"d");
+    desk.written().await;
+    assert_eq!(
+        desk.text(POSITION_FILE).unwrap(),
+        format!("one {}\n", "of another life\n".len()),
+        "it goes on where it stood"
+    );
+    let other = Desk::transcript(&desk.tasks, 1 << 20, 3);
+    assert!(other.open(&desk.folder(), "two", true).await.is_empty(), "of another container nothing is known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn unfinished_lines_are_ended_and_never_recognised() {
+    let desk = Desk::new(1 << 20, 3);
+    desk.open("one", false).await;
+    desk.print(&["a"]);
+    desk.transcript.print_unfinished(b"prompt> ");
+    assert_eq!(desk.open("one", true).await, hashes(&["a"]));
+    desk.written().await;
+    assert_eq!(desk.text(TRANSCRIPT_FILE).unwrap(), "a\nprompt> ");
+    assert_eq!(last_lines(&desk.folder(), "one", &rules(1, 1)).unwrap(), hashes(&["a"]));
+    desk.print(&["b"]);
+    desk.transcript.print_unfinished(b"prompt> ");
+    desk.print(&["c"]);
+    desk.written().await;
+    assert_eq!(desk.text(TRANSCRIPT_FILE).unwrap(), "a\nprompt> \nb\nprompt> \nc\n");
+}
+
+#[test]
+fn the_way_back_takes_nothing_on_trust() {
+    let root = TempDir::new().unwrap();
+    let find = |position: &str, text: &str| {
+        fs::write(root.path().join(POSITION_FILE), position).unwrap();
+        fs::write(root.path().join(TRANSCRIPT_FILE), text).unwrap();
+        last_lines(root.path(), "one", &rules(1, 1))
+    };
+    assert_eq!(find("one 2\n", "x\na\n"), Some(hashes(&["a"])));
+    assert_eq!(find("one 99\n", "x\n"), Some(vec![]), "the note was written, the lines were not");
+    for broken in ["", "one", "one x\n", "two 0\n", "\0\0\0"] {
+        assert_eq!(find(broken, "a\n"), None, "{broken:?}");
+    }
+    let many: Vec<String> = (0..20_000).map(|number| format!("line {number}")).collect();
+    let last: Vec<&str> = many[20_000 - ANCHOR..].iter().map(String::as_str).collect();
+    assert_eq!(find("one 0\n", &(many.join("\n") + "\n")), Some(hashes(&last)));
+    assert_eq!(find("one 0\n", &"x".repeat(100_000)), Some(vec![]), "one line without an end");
+    fs::remove_file(root.path().join(TRANSCRIPT_FILE)).unwrap();
+    assert_eq!(last_lines(root.path(), "one", &rules(1, 1)), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn transcripts_are_not_for_everybody() {
+    let desk = Desk::new(1 << 20, 3);
+    desk.open("one", false).await;
+    desk.print(&["secret"]);
+    desk.written().await;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o007;
+    assert_eq!(mode(&desk.folder()), 0);
+    assert_eq!(mode(&desk.folder().join(TRANSCRIPT_FILE)), 0);
+}
