@@ -166,7 +166,8 @@ impl Console {
             return Ok(());
         }
         let terminal = self.inner.runtime.attach(container).await?;
-        let sinks = self.with_seat(id, |seat| seat.sinks.clone());
+        let (sinks, former) = self.with_seat(id, |seat| (seat.sinks.clone(), seat.live.take()));
+        drop_attachment(former);
         let anchor = sinks.transcript.open(transcript, container, replay).await;
         let replay = replay.then(|| {
             let part = Replay::part(startup.is_some());
@@ -174,7 +175,7 @@ impl Console {
             Box::new(Replay::new(runtime, container.to_owned(), part, anchor, turns))
         });
         // Somebody else may have been quicker; the latest attachment counts.
-        self.begin(id, container, startup, terminal, replay);
+        self.begin(id, container, startup, sinks, terminal, replay);
         Ok(())
     }
 
@@ -200,15 +201,16 @@ impl Console {
         id: ServerId,
         container: &str,
         startup: Option<&Startup>,
+        sinks: Sinks,
         terminal: Attachment,
         replay: Option<Box<Replay>>,
     ) {
         let (to, orders) = mpsc::channel(ORDERS);
         let matcher = startup.map(|startup| DoneMatcher::new(id, startup));
-        let sinks = self.with_seat(id, |seat| seat.sinks.clone());
         let this = Attached { inner: self.inner.clone(), id, orders: to.downgrade() };
         let mut seats = self.inner.seats();
         let seat = self.inner.seat(&mut seats, id);
+        seat.sinks = sinks.clone();
         // The task looks for itself in the seat, so it must be there before the lock is let go.
         let task = self.inner.tasks.spawn(format!("console {id}"), async move {
             let ending = Ending(this);

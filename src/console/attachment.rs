@@ -115,7 +115,7 @@ impl<F: Fn()> Session<F> {
                 false
             }
             Some(Err(error)) => {
-                tracing::debug!(%error, "an attachment broke");
+                tracing::debug!(server = %self.sinks.transcript.server(), %error, "an attachment broke");
                 true
             }
             None => true,

@@ -35,6 +35,7 @@ const OVERLAP: usize = 64 * 1024;
 
 /// A log that is being read while the attachment is held back.
 pub(super) struct Replay {
+    container: String,
     log: Option<BoxStream<'static, Result<Bytes, RuntimeError>>>,
     /// When the reading is given up, or the settling is over.
     until: Instant,
@@ -67,15 +68,17 @@ impl Replay {
         anchor: Vec<u64>,
         turns: Arc<Semaphore>,
     ) -> Self {
+        let id = container.clone();
         let opened = async move {
             // Closed by nobody; and without a turn it is only less polite.
             let turn = turns.acquire_owned().await.ok();
-            let log = runtime.logs(&container, part).await?;
+            let log = runtime.logs(&id, part).await?;
             Ok::<_, RuntimeError>(log.inspect(move |_| {
                 let _held_to_the_end = &turn;
             }))
         };
         Self {
+            container,
             log: Some(stream::once(opened).try_flatten().boxed()),
             until: Instant::now() + PATIENCE,
             lines: Lines::default(),
@@ -97,8 +100,16 @@ impl Replay {
             match tokio::time::timeout_at(self.until, log.next()).await {
                 Ok(Some(Ok(piece))) => return Some(piece),
                 Ok(None) => {}
-                Ok(Some(Err(error))) => tracing::info!(%error, "a console is taken up without its log"),
-                Err(_) => tracing::info!("a console is taken up without the rest of its log, which takes too long"),
+                Ok(Some(Err(error))) => {
+                    tracing::info!(container = self.container, %error, "a console is taken up without its log");
+                }
+                Err(_) => {
+                    let container = &self.container;
+                    tracing::info!(
+                        container,
+                        "a console is taken up without the rest of its log, which takes too long"
+                    );
+                }
             }
             self.log = None;
             self.until = Instant::now() + LAG;

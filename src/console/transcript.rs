@@ -91,6 +91,11 @@ impl Transcript {
         Self { shared: Arc::new(Shared { server, rules, blocking, tasks, state, hurry: Notify::new() }) }
     }
 
+    /// Whose transcript it is.
+    pub fn server(&self) -> ServerId {
+        self.shared.server
+    }
+
     /// Says where to write, and whose lines come from now on. `resume` looks up in the file what it has of that
     /// container. Returns the last lines of the container that the transcript has, as [`line_hash`]es.
     pub async fn open(&self, folder: &Path, container: &str, resume: bool) -> Vec<u64> {

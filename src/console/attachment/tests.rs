@@ -279,3 +279,24 @@ async fn a_log_without_an_end_is_given_up() {
     assert_eq!(terminal.done(), 1);
     assert_eq!(terminal.watched().last().unwrap(), "ready");
 }
+
+#[tokio::test]
+async fn an_attachment_is_small() {
+    let sinks = {
+        let rules = Arc::new(Rules { bytes: 1, files: 1, daemon: String::new() });
+        let server = ServerId::new(uuid::Uuid::nil());
+        let transcript = Transcript::new(server, rules, Blocking::Inline, Tasks::new());
+        Sinks { transcript, fanout: Arc::default() }
+    };
+    let session = Session {
+        terminal: Attachment { output: stream::empty().boxed(), input: Box::new(tokio::io::sink()) },
+        orders: mpsc::channel(1).1,
+        sinks,
+        matcher: None,
+        on_done: || {},
+        lines: Lines::default(),
+        replay: None,
+    };
+    let size = std::mem::size_of_val(&session.run());
+    assert!(size <= 1024, "{size} bytes");
+}

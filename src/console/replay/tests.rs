@@ -103,6 +103,7 @@ impl Replay {
     /// One without a log, to be fed by hand.
     fn idle(anchor: Vec<u64>) -> Self {
         Self {
+            container: "one".into(),
             log: None,
             until: Instant::now(),
             lines: Lines::default(),

@@ -270,3 +270,33 @@ async fn transcripts_are_not_for_everybody() {
     assert_eq!(mode(&desk.folder()), 0);
     assert_eq!(mode(&desk.folder().join(TRANSCRIPT_FILE)), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_threads_have_one_writer() {
+    let (root, tasks) = (TempDir::new().unwrap(), Tasks::new());
+    let server = ServerId::new(uuid::Uuid::nil());
+    let transcript = Transcript::new(server, rules(1 << 20, 2), Blocking::Pool, tasks.clone());
+    let folder = root.path().join("logs");
+    transcript.open(&folder, "one", false).await;
+    let printers = (0..4).map(|printer| {
+        let transcript = transcript.clone();
+        tokio::spawn(async move {
+            for number in 0..1000 {
+                transcript.print(format!("{printer} {number}").as_bytes());
+                transcript.flush();
+                tokio::task::yield_now().await;
+            }
+        })
+    });
+    for printer in printers.collect::<Vec<_>>() {
+        printer.await.unwrap();
+    }
+    assert!(tasks.running().len() <= 1);
+    assert!(tasks.shutdown(Duration::from_secs(10)).await.is_empty());
+    let text = fs::read_to_string(folder.join(TRANSCRIPT_FILE)).unwrap();
+    for printer in 0..4 {
+        let own: Vec<_> = text.lines().filter(|line| line.starts_with(&format!("{printer} "))).collect();
+        let printed: Vec<_> = (0..1000).map(|number| format!("{printer} {number}")).collect();
+        assert_eq!(own, printed);
+    }
+}
