@@ -268,19 +268,52 @@ async fn the_books_show_counts_and_what_must_never_be() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_containers_of_one_role_are_noticed() {
+    let world = machine();
+    let runtime = FakeRuntime::faultless(world.clone());
+    make_running(&runtime, server(1), Role::Server).await;
+    let mut twin = spec(server(1), Role::Server);
+    twin.name = "twin".into();
+    let id = runtime.create(&twin, &purpose(server(1), Role::Server, "t")).await.unwrap();
+    assert_eq!(world.violations(), []);
+    runtime.start(&id).await.unwrap();
+    let breaches: Vec<_> = world.violations().iter().map(|one| one.what).collect();
+    assert_eq!(breaches, [Breach::TwoOfARole(Role::Server)]);
+    assert_eq!(world.counts(server(1), Role::Server).most_running, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_hook_runs_in_time_though_nobody_looks() {
     let world = machine();
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let tell = std::sync::Mutex::new(Some(tell));
-    world.on_end(move |_, _| {
-        if let Some(tell) = tell.lock().unwrap().take() {
-            tell.send(Instant::now()).unwrap();
-        }
-    });
+    let lasts = |name: &str| if name == container_name(server(1), Role::Installer) { 100 } else { 2 };
+    world.choose_programs(move |launch| Program::installer(&[], lasts(launch.name) * SECOND, 0));
+    let (tell, mut told) = mpsc::unbounded_channel();
+    world.on_end(move |_, end| tell.send((end.spec.name.clone(), Instant::now())).unwrap());
     let runtime = FakeRuntime::faultless(world.clone());
     let began = Instant::now();
     make_running(&runtime, server(1), Role::Installer).await;
-    assert_eq!(told.await.unwrap() - began, 2 * SECOND);
+    // The world waits for the first one by now; the second is due sooner.
+    tokio::time::sleep(SECOND).await;
+    make_running(&runtime, server(2), Role::Installer).await;
+    for (number, at) in [(2, 3), (1, 100)] {
+        let (name, time) = told.recv().await.unwrap();
+        assert_eq!((name, time - began), (container_name(server(number), Role::Installer), at * SECOND));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_in_force_are_known_to_the_connection_that_set_them() {
+    let world = machine();
+    let runtime = FakeRuntime::faultless(world.clone());
+    let id = make(&runtime, server(1), Role::Server).await;
+    let (before, after) = (Limits::default(), Limits { memory: 1 << 30, ..Limits::default() });
+    runtime.update(&id, &after).await.unwrap();
+    assert_eq!(world.limits_of(&container_name(server(1), Role::Server)), Some(after.clone()));
+    let hash = async |runtime: &FakeRuntime| {
+        runtime.inspect(server(1), Role::Server).await.unwrap().unwrap().limits_hash.unwrap()
+    };
+    assert_eq!(hash(&runtime).await, after.hash());
+    assert_eq!(hash(&FakeRuntime::faultless(world)).await, before.hash());
 }
 
 #[tokio::test(start_paused = true)]

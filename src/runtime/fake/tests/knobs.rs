@@ -120,7 +120,7 @@ async fn events_are_lost_doubled_and_late() {
     make_running(&runtime, server(1), Role::Installer).await;
     let mut heard = Vec::new();
     for _ in 0..3 {
-        let event = events.next().await.unwrap();
+        let event = tokio::time::timeout(60 * SECOND, events.next()).await.unwrap().unwrap();
         assert_eq!((event.server, event.role), (server(1), Role::Installer));
         heard.push((event.action, began.elapsed()));
     }
@@ -156,10 +156,13 @@ async fn containers_may_outlive_the_engine_and_end_unseen() {
     world.set_live_restore(true);
     let runtime = FakeRuntime::faultless(world.clone());
     make_running(&runtime, server(1), Role::Installer).await;
-    make_running(&runtime, server(2), Role::Server).await;
+    let id = make_running(&runtime, server(2), Role::Server).await;
+    let mut terminal = runtime.attach(&id).await.unwrap();
     world.set_engine_up(false);
     tokio::time::sleep(60 * SECOND).await;
     world.set_engine_up(true);
+    let typed = tokio::io::AsyncWriteExt::write_all(&mut terminal.input, b"stop\n").await;
+    assert!(typed.is_err(), "the connection did not outlive the engine");
     let installer = runtime.inspect(server(1), Role::Installer).await.unwrap().unwrap();
     assert_eq!(installer.state, ContainerState::Exited { code: 0, oom_killed: false });
     assert_eq!(installer.finished_at.unwrap().since(installer.started_at.unwrap()), 2 * SECOND);
