@@ -122,7 +122,8 @@ pub fn wish<'a>(intent: &'a Manifest, record: &Record) -> Option<Wish<'a>> {
         // A wish without a time is a person's, and stands until that person changes it.
         let newer = match (power.requested_at, install.requested_at) {
             (None, _) => true,
-            (Some(power), Some(install)) => power > install,
+            // Made in the same moment as the installation it refers to.
+            (Some(power), Some(install)) => power >= install,
             (Some(_), None) => true,
         };
         if newer {
@@ -189,7 +190,10 @@ impl<'a> Planner<'a> {
         };
         if self.record.parked.is_some() {
             self.plan.phase = Phase::Parked;
-            self.plan.state = self.state_as_observed();
+            self.plan.state = match self.observed.outage {
+                Some(_) => self.input.shown,
+                None => self.state_as_observed(),
+            };
             return;
         }
         if self.input.unrecorded {
@@ -224,10 +228,7 @@ impl<'a> Planner<'a> {
                     "an installer that another daemon started is still running; the server does not start before it has ended"
                         .into(),
                 );
-                self.plan.state = self.state_as_observed();
-                return;
-            }
-            if !self.held_back("RemoveInstaller", &installer.id) {
+            } else if !self.held_back("RemoveInstaller", &installer.id) {
                 self.step(Step::RemoveInstaller { container: installer.id.clone() });
             }
         }

@@ -12,7 +12,9 @@ use super::start::image_subject;
 use super::stop::{Demand, KILL_AGAIN};
 use super::{Planner, wish};
 use crate::model::manifest::InstallIntent;
-use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest};
+use crate::model::{
+    ConditionKind, ConditionStatus, ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest,
+};
 use crate::reconcile::observed::{JobKind, JobState};
 use crate::reconcile::step::Step;
 

@@ -1,5 +1,6 @@
 //! Power of an installed server: up, down, or as it is.
 
+use super::stop::Demand;
 use super::{Planner, Progress, Wish, disk_limit, wish};
 use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ManagedBy, Manifest, Want};
 use crate::reconcile::observed::{JobKind, JobState};
@@ -15,16 +16,21 @@ impl Planner<'_> {
         }
         let open = wish.filter(|wish| !self.record.power_closed(&wish.id));
         match &self.observed.server {
-            Some(server) if server.running() => {
-                match self.demand(intent, server, open.as_ref()) {
-                    Some(demand) => {
-                        self.plan_stop(intent, server, &demand);
-                        self.close_refused(intent, open.as_ref());
-                    }
-                    None => self.plan_running(intent, server),
+            Some(server) if server.running() => match self.demand(intent, server, open.as_ref()) {
+                Some(demand) => {
+                    self.begin_restart(server, open.as_ref(), &demand);
+                    self.plan_stop(intent, server, &demand);
+                    self.close_refused(intent, open.as_ref());
                 }
-            }
+                None => self.plan_running(intent, server),
+            },
             _ => match open {
+                Some(wish) if wish.want == Want::Up && self.installer_runs() => {
+                    self.say_offline(
+                        "Installing",
+                        "an installer is still running; the server starts when it has ended",
+                    );
+                }
                 Some(wish) if wish.want == Want::Up => self.plan_start(intent, &wish),
                 Some(wish) => {
                     self.say_offline("Stopped", "the server is stopped, as wanted");
@@ -48,6 +54,20 @@ impl Planner<'_> {
         }
         self.look_again_at(expires_at);
         false
+    }
+
+    /// A leftover that goes only when the engine answers, or another daemon's that has to end by itself.
+    fn installer_runs(&self) -> bool {
+        self.observed.installer.as_ref().is_some_and(ContainerFacts::running)
+    }
+
+    /// A restart has begun when it begins to stop what runs: however long that takes, the start follows.
+    fn begin_restart(&mut self, server: &ContainerFacts, open: Option<&Wish<'_>>, demand: &Demand) {
+        let Some(wish) = open.filter(|wish| wish.expires_at.is_some() && demand.is_restart()) else { return };
+        let begun = self.record.power.begun.as_ref() == Some(&wish.id);
+        if !begun && self.observed.stopping().is_none() && !self.held_back("Stop", &server.id) {
+            self.step(Step::RecordBegun { power: wish.id.clone() });
+        }
     }
 
     fn plan_running(&mut self, intent: &Manifest, server: &ContainerFacts) {
@@ -112,7 +132,11 @@ impl Planner<'_> {
         if intent.spec.suspended && intent.metadata.managed_by == ManagedBy::Panel {
             self.close(wish, "Suspended", "the server is suspended");
         } else if self.over_disk_limit(intent) {
-            self.close(wish, "DiskLimitExceeded", "the server's files outgrew the disk limit; delete some and start it again");
+            self.close(
+                wish,
+                "DiskLimitExceeded",
+                "the server's files outgrew the disk limit; delete some and start it again",
+            );
         }
     }
 

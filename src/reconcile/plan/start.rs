@@ -32,12 +32,16 @@ impl Planner<'_> {
         if !self.synced(intent, wish, &key) || !self.fits_on_disk(intent, wish, &key) {
             return;
         }
-        if !self.observed.prepared && !self.held_back("Prepare", "") {
-            self.step(Step::Prepare);
-            self.plan.state = self.starting(intent, wish, &key);
+        self.plan.state = self.starting(intent, wish, &key);
+        if !self.observed.prepared {
+            if let Some((_, _, message)) = self.failed("Prepare", "") {
+                self.say_offline("FoldersInTheWay", &message);
+            }
+            if !self.held_back("Prepare", "") {
+                self.step(Step::Prepare);
+            }
             return;
         }
-        self.plan.state = self.starting(intent, wish, &key);
         if self.has_image_and_permissions(intent, &key) {
             self.plan_container(wish);
         }
@@ -74,7 +78,8 @@ impl Planner<'_> {
 
     /// Source: lifecycle, "Crash handling".
     fn crash_verdict(&self, intent: &Manifest, code: i64, oom_killed: bool) -> (bool, &'static str, String) {
-        let how = if oom_killed { "was killed for want of memory".into() } else { format!("ended with exit code {code}") };
+        let how =
+            if oom_killed { "was killed for want of memory".into() } else { format!("ended with exit code {code}") };
         if !intent.spec.settings.crash_detection_enabled.unwrap_or(self.policy.crash_detection) {
             return (false, "CrashDetectionDisabled", format!("the server {how}, and crash detection is off"));
         }

@@ -17,6 +17,9 @@ pub const INSTALL_GRACE: Duration = Duration::from_secs(10);
 /// SIGKILL is sent again after this, if the container still runs.
 pub const KILL_AGAIN: Duration = Duration::from_secs(10);
 
+/// Reason of a stop that a new wish to be up asks for.
+const RESTART: &str = "RestartRequested";
+
 /// Why and how fast a running server must come down.
 pub(super) struct Demand {
     kill: bool,
@@ -28,6 +31,11 @@ impl Demand {
     pub(super) fn installation() -> Self {
         Self { kill: false, cap: INSTALL_GRACE, reason: "Installing" }
     }
+
+    /// Whether a start follows for the same wish.
+    pub(super) fn is_restart(&self) -> bool {
+        self.reason == RESTART
+    }
 }
 
 impl Planner<'_> {
@@ -35,7 +43,9 @@ impl Planner<'_> {
     pub(super) fn demand(&self, intent: &Manifest, server: &ContainerFacts, wish: Option<&Wish<'_>>) -> Option<Demand> {
         let demand = |kill, cap, reason| Some(Demand { kill, cap, reason });
         let open = wish.filter(|wish| !self.record.power_closed(&wish.id));
-        let killing = open.is_some_and(|wish| wish.how == How::Kill && (wish.want == Want::Down || self.serving(server) != Some(&wish.id)));
+        let killing = open.is_some_and(|wish| {
+            wish.how == How::Kill && (wish.want == Want::Down || self.serving(server) != Some(&wish.id))
+        });
         if intent.spec.suspended {
             return demand(killing, FORCED_GRACE, "Suspended");
         }
@@ -47,7 +57,7 @@ impl Planner<'_> {
                 return demand(killing, GRACE, "StopRequested");
             }
             if self.serving(server) != Some(&wish.id) {
-                return demand(killing, GRACE, "RestartRequested");
+                return demand(killing, GRACE, RESTART);
             }
         }
         // A stop that was sent is brought to its end, also when its wish has lapsed.

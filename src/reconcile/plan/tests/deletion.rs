@@ -1,0 +1,171 @@
+//! The deletion mark, and servers that are left alone.
+
+use super::scene::{Scene, container};
+use super::words::{reason, steps, table, text};
+use crate::model::{ConditionKind, ContainerFacts, ContainerState, Phase, PowerState};
+use crate::reconcile::observed::JobKind::{Removal, Sync};
+use crate::reconcile::step::Step;
+
+fn doomed() -> Scene {
+    Scene::panel_server().installed().wants_up("p1").marked_for_deletion(false)
+}
+
+#[test]
+fn a_deletion_removes_containers_then_files_then_the_record() {
+    let both = || doomed().container_running("c1", "p1").installer_running("n1", "i1");
+    table(&[
+        ("everything is there", both(), &["Quiesce", "RemoveInstaller n1", "RemoveServer c1"]),
+        ("after a restart", both().daemon_restarted(), &["Quiesce", "RemoveInstaller n1", "RemoveServer c1"]),
+        ("the server's container is left", doomed().container_exited("c1", "p1", 0), &["RemoveServer c1"]),
+        (
+            "another daemon's containers go too",
+            doomed().container(container("c9", None)).installer(container("n9", None)),
+            &["RemoveInstaller n9", "RemoveServer c9"],
+        ),
+        (
+            "one cannot be removed",
+            doomed().container_exited("c1", "p1", 0).step_unanswered("RemoveServer", "c1", 1, 3),
+            &[],
+        ),
+        ("jobs are under way", doomed().job_running(Sync, "p1"), &["Quiesce", "StartJob Removal deletion"]),
+        ("no containers", doomed(), &["StartJob Removal deletion"]),
+        ("files are being removed", doomed().job_running(Removal, "deletion"), &[]),
+        ("files are in the way", doomed().job_failed(Removal, "deletion", 2, 4), &[]),
+        ("files are in the way, due", doomed().job_failed(Removal, "deletion", 2, 0), &["StartJob Removal deletion"]),
+        ("files are gone", doomed().job_done(Removal, "deletion"), &["Forget"]),
+        ("wanted again meanwhile", doomed().marked_for_deletion(true).job_done(Removal, "deletion"), &["Forget"]),
+        (
+            "an installation that was under way",
+            doomed().wants_install("i1").installer_made("n1", "i1"),
+            &["RemoveInstaller n1"],
+        ),
+        ("a parked server", doomed().with(|s| s.record.parked = Some(s.now)), &["StartJob Removal deletion"]),
+        ("a broken spec", doomed().with(|s| s.intent = None), &["StartJob Removal deletion"]),
+    ]);
+    let plan = both().plan();
+    assert_eq!((plan.phase, plan.state), (Phase::Deleting, PowerState::Offline));
+    let stuck = doomed().job_failed(Removal, "deletion", 2, 4).plan();
+    assert_eq!(reason(&stuck, ConditionKind::Deleting), Some("FilesInTheWay"));
+}
+
+#[test]
+fn a_deletion_waits_for_a_silent_engine() {
+    let plan = doomed().with(|s| s.observed.outage = Some("no answer".into())).plan();
+    assert!(plan.steps.is_empty(), "{:?}", steps(&plan));
+    assert_eq!(reason(&plan, ConditionKind::Deleting), Some("RuntimeUnreachable"));
+}
+
+#[test]
+fn a_parked_server_is_left_as_it_is() {
+    let parked = |scene: Scene| scene.with(|s| s.record.parked = Some(s.now));
+    let running = || Scene::panel_server().installed().wants_down("d1").container_running("c1", "p1");
+    table(&[
+        ("running", parked(running()), &[]),
+        ("crashed", parked(Scene::panel_server().installed().wants_up("p1").container_exited("c1", "p1", 1)), &[]),
+        ("to be installed", parked(Scene::panel_server().wants_install("i1")), &[]),
+        ("to be told about", parked(running().with(|s| s.observed.untold = 2)), &[]),
+    ]);
+    let plan = parked(running()).plan();
+    assert_eq!((plan.phase, plan.state), (Phase::Parked, PowerState::Running));
+    let silent = parked(running().with(|s| {
+        s.observed.outage = Some("no answer".into());
+        s.observed.server = None;
+        s.shown = PowerState::Running;
+    }));
+    assert_eq!(silent.plan().state, PowerState::Running, "while the engine is silent, the last known state is shown");
+}
+
+#[test]
+fn while_the_engine_is_silent_nothing_is_decided_about_containers() {
+    let silent = |scene: Scene| {
+        scene.with(|s| {
+            s.observed.outage = Some("connection refused".into());
+            s.observed.server = None;
+            s.shown = PowerState::Running;
+        })
+    };
+    table(&[
+        ("running", silent(Scene::panel_server().installed().wants_up("p1").container_running("c1", "p1")), &[]),
+        ("to be installed", silent(Scene::panel_server().wants_install("i1")), &[]),
+        (
+            "a changed file is read all the same",
+            silent(Scene::file_server().installed()).with(|s| s.unrecorded = true),
+            &["Accept"],
+        ),
+        (
+            "the panel is told all the same",
+            silent(Scene::panel_server().installed()).with(|s| s.observed.untold = 1),
+            &["StartJob Report state"],
+        ),
+    ]);
+    let plan = silent(Scene::panel_server().installed()).plan();
+    assert_eq!(plan.state, PowerState::Running, "what was last seen is still shown");
+    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some("RuntimeUnreachable"));
+}
+
+#[test]
+fn a_broken_spec_is_said_and_the_last_good_one_carried_out() {
+    let broken = |scene: Scene| scene.with(|s| s.problem = Some(("SpecInvalid", "config.yml: line 3".into())));
+    let plan = broken(Scene::file_server().installed().wants_up("p1")).plan();
+    assert_eq!(reason(&plan, ConditionKind::SpecAccepted), Some("SpecInvalid"));
+    assert_eq!(steps(&plan), ["StartJob ServerImage p1 game:1", "StartJob Permissions p1"]);
+
+    let never_good = broken(Scene::file_server().container_running("c1", "p1").with(|s| {
+        s.intent = None;
+        s.shown = PowerState::Running;
+    }));
+    let plan = never_good.plan();
+    assert!(plan.steps.is_empty(), "nothing is done without an intent: {:?}", steps(&plan));
+    assert_eq!(plan.state, PowerState::Running);
+}
+
+#[test]
+fn a_changed_file_is_recorded_first() {
+    let scene = Scene::file_server().installed().wants_up("p1").with(|s| s.unrecorded = true);
+    assert_eq!(steps(&scene.plan())[0], "Accept");
+    let running = Scene::file_server().installed().container_running("c1", "p1").with(|s| s.unrecorded = true);
+    assert_eq!(steps(&running.plan()), ["Accept"]);
+}
+
+#[test]
+fn a_server_that_nobody_wants_up_gets_its_folders_and_nothing_else() {
+    let idle = Scene::panel_server().installed();
+    table(&[
+        ("folders are missing", idle.clone().with(|s| s.observed.prepared = false), &["Prepare"]),
+        (
+            "folders cannot be made",
+            idle.clone().with(|s| s.observed.prepared = false).step_refused("Prepare", "", 1, 4),
+            &[],
+        ),
+        ("all is well", idle.clone(), &[]),
+        ("never installed", Scene::panel_server(), &[]),
+        (
+            "an ended leftover",
+            idle.clone().installer_exited("n1", "old", 0).with(|s| s.observed.install_slot = false),
+            &["RemoveInstaller n1"],
+        ),
+        ("a place that is no longer needed", idle.slot(), &["ReleaseInstallSlot"]),
+    ]);
+}
+
+#[test]
+fn a_running_leftover_goes_before_the_start() {
+    let runs = ContainerFacts { state: ContainerState::Running, ..container("n1", Some("old")) };
+    let plan = Scene::panel_server()
+        .installed()
+        .wants_up("p1")
+        .ready_to_start("p1")
+        .container_made("c1", "p1")
+        .installer(runs)
+        .plan();
+    assert!(plan.steps.contains(&Step::RemoveInstaller { container: "n1".into() }));
+    assert!(!plan.steps.iter().any(|step| matches!(step, Step::StartServer { .. })), "{:?}", steps(&plan));
+}
+
+#[test]
+fn whole_plans_of_a_deletion() {
+    insta::assert_snapshot!(
+        "deletion",
+        text(&doomed().container_running("c1", "p1").installer_made("n1", "i1").plan())
+    );
+}

@@ -1,0 +1,422 @@
+//! Installing, from the wish to the recorded result, and everything that can come in between.
+
+use super::scene::{Scene, at, container};
+use super::words::{reason, seconds, steps, table, text};
+use crate::model::{ConditionKind, ContainerFacts, ContainerState, InstallOutcome, Phase, PowerState};
+use crate::reconcile::observed::JobKind::{InstallLog, InstallerImage, Report, Script, ServerImage, Sync};
+
+fn first() -> Scene {
+    Scene::panel_server().wants_install("i1").then_start()
+}
+
+fn running() -> Scene {
+    first().ready_to_install("i1").installer_running("n1", "i1")
+}
+
+#[test]
+fn a_first_installation_goes_stage_by_stage() {
+    let fetched = || first().synced().script_fetched("i1");
+    let with_images = || fetched().slot().job_done(ServerImage, "i1 game:1").job_done(InstallerImage, "i1 setup:1");
+    table(&[
+        ("nothing is there", first(), &["StartJob Sync i1"]),
+        ("the panel is being asked", first().job_running(Sync, "i1"), &[]),
+        ("asked for an earlier wish", first().job_done(Sync, "i0"), &["StartJob Sync i1"]),
+        ("the configuration is there", first().synced(), &["StartJob Script i1"]),
+        ("the script is being fetched", first().synced().job_running(Script, "i1"), &[]),
+        ("the script is there", fetched(), &["TakeInstallSlot"]),
+        ("it has a place", fetched().slot().with(|s| s.observed.prepared = false), &["Prepare"]),
+        (
+            "folders are there",
+            fetched().slot(),
+            &["StartJob ServerImage i1 game:1", "StartJob InstallerImage i1 setup:1"],
+        ),
+        (
+            "one image is there",
+            fetched().slot().job_done(ServerImage, "i1 game:1").job_running(InstallerImage, "i1 setup:1"),
+            &[],
+        ),
+        ("both images are there", with_images(), &["CreateServer install:i1"]),
+        ("the server's container too", with_images().container_made("c0", "install:i1"), &["WriteScript i1"]),
+        (
+            "the script lies there",
+            with_images().container_made("c0", "install:i1").script_ready("i1"),
+            &["CreateInstaller i1"],
+        ),
+        ("the installer is made", first().ready_to_install("i1").installer_made("n1", "i1"), &["StartInstaller n1"]),
+        ("it runs", running(), &[]),
+        (
+            "it has ended",
+            first().ready_to_install("i1").installer_exited("n1", "i1", 0),
+            &["RecordInstall i1 Succeeded Completed 0"],
+        ),
+        (
+            "the result is on disk",
+            first()
+                .ready_to_install("i1")
+                .installer_exited("n1", "i1", 0)
+                .install_ended("i1", InstallOutcome::Succeeded),
+            &["ReleaseInstallSlot", "RemoveInstaller n1", "StartJob Report install:i1"],
+        ),
+        (
+            "the panel knows",
+            first().install_ended("i1", InstallOutcome::Succeeded).reported(),
+            &["StartJob Sync install:i1"],
+        ),
+    ]);
+}
+
+#[test]
+fn a_server_of_a_file_needs_no_panel() {
+    let scene = || Scene::file_server().wants_install("i1");
+    table(&[
+        ("at once to its place", scene(), &["TakeInstallSlot"]),
+        (
+            "nobody is told",
+            scene().then_start().install_ended("i1", InstallOutcome::Succeeded),
+            &["StartJob ServerImage install:i1 game:1", "StartJob Permissions install:i1"],
+        ),
+    ]);
+    let without_panel = first().with(|scene| scene.policy.panel = false).with(|scene| {
+        scene.manifest().spec.script = Some(super::scene::script());
+    });
+    assert_eq!(steps(&without_panel.plan()), ["TakeInstallSlot"], "a node without a panel asks none");
+}
+
+#[test]
+fn an_installation_waits_for_its_place() {
+    let plan = first().synced().script_fetched("i1").plan();
+    assert_eq!(reason(&plan, ConditionKind::Installed), Some("Queued"));
+    assert_eq!(plan.phase, Phase::Installing);
+    assert_eq!(plan.state, PowerState::Offline);
+}
+
+#[test]
+fn an_image_that_cannot_be_had_is_asked_for_three_times() {
+    let scene = || first().synced().script_fetched("i1").slot().job_done(ServerImage, "i1 game:1");
+    let failing = |attempts, retry_in| scene().job_failed(InstallerImage, "i1 setup:1", attempts, retry_in);
+    table(&[
+        ("once, not due", failing(1, 4), &[]),
+        ("once, due", failing(1, 0), &["StartJob InstallerImage i1 setup:1"]),
+        ("twice, due", failing(2, -1), &["StartJob InstallerImage i1 setup:1"]),
+        ("three times", failing(3, 4), &["RecordInstall i1 Failed ImagePullFailed"]),
+        ("refused", scene().job_refused(InstallerImage, "i1 setup:1"), &["RecordInstall i1 Failed ImagePullFailed"]),
+        (
+            "the server's image, with the other one not begun",
+            first().synced().script_fetched("i1").slot().job_failed(ServerImage, "i1 game:1", 3, 4),
+            &["RecordInstall i1 Failed ImagePullFailed"],
+        ),
+        (
+            "the failures of another image do not count",
+            scene().job_failed(InstallerImage, "i1 setup:0", 3, 4),
+            &["StartJob InstallerImage i1 setup:1"],
+        ),
+    ]);
+    let plan = failing(1, 4).plan();
+    assert_eq!(reason(&plan, ConditionKind::ImageReady), Some("ImagePullBackOff"));
+    assert_eq!(seconds(plan.requeue), Some(4));
+}
+
+#[test]
+fn containers_that_the_engine_refuses_end_the_installation() {
+    let without_server = || {
+        let mut scene = first().ready_to_install("i1");
+        scene.observed.server = None;
+        scene
+    };
+    let refused = |attempts, retry_in| without_server().step_refused("CreateServer", "install:i1", attempts, retry_in);
+    let ready = || first().ready_to_install("i1");
+    table(&[
+        ("server, once, not due", refused(1, 3), &[]),
+        ("server, once, due", refused(1, 0), &["CreateServer install:i1"]),
+        ("server, three times", refused(3, 3), &["RecordInstall i1 Failed ContainerRefused"]),
+        (
+            "server, an engine that is away",
+            without_server().step_unanswered("CreateServer", "install:i1", 9, 0),
+            &["CreateServer install:i1"],
+        ),
+        (
+            "installer made",
+            ready().step_refused("CreateInstaller", "i1", 1, 3),
+            &["RecordInstall i1 Failed ContainerRefused"],
+        ),
+        ("installer, an engine that is away", ready().step_unanswered("CreateInstaller", "i1", 9, 3), &[]),
+        ("installer, the same, due", ready().step_unanswered("CreateInstaller", "i1", 9, 0), &["CreateInstaller i1"]),
+        (
+            "installer started",
+            ready().installer_made("n1", "i1").step_refused("StartInstaller", "n1", 1, 3),
+            &["RecordInstall i1 Failed ContainerRefused"],
+        ),
+        ("an earlier wish's refusal", ready().step_refused("CreateInstaller", "i0", 3, 3), &["CreateInstaller i1"]),
+    ]);
+}
+
+#[test]
+fn the_panel_is_waited_for_and_its_refusal_is_final() {
+    table(&[
+        ("away", first().job_failed(Sync, "i1", 7, 5), &[]),
+        ("away, due", first().job_failed(Sync, "i1", 7, 0), &["StartJob Sync i1"]),
+        ("refuses the configuration", first().job_refused(Sync, "i1"), &["RecordInstall i1 Failed PanelRefused"]),
+        ("refuses the script", first().synced().job_refused(Script, "i1"), &["RecordInstall i1 Failed PanelRefused"]),
+        ("its old word does not count", first().with(|s| s.record.synced_at = Some(at(-11))), &["StartJob Sync i1"]),
+        ("an old script does not count", first().synced().script_fetched("i0"), &["StartJob Script i1"]),
+    ]);
+    let plan = first().job_failed(Sync, "i1", 7, 5).plan();
+    assert_eq!(reason(&plan, ConditionKind::PanelReachable), Some("PanelAway"));
+    assert_eq!(seconds(plan.requeue), Some(5));
+}
+
+#[test]
+fn folders_that_cannot_be_made_hold_it_up_visibly() {
+    let scene = |retry_in| {
+        first()
+            .synced()
+            .script_fetched("i1")
+            .slot()
+            .with(|s| s.observed.prepared = false)
+            .step_refused("Prepare", "", 2, retry_in)
+    };
+    table(&[("not due", scene(6), &[]), ("due", scene(0), &["Prepare"])]);
+    let plan = scene(6).plan();
+    assert_eq!(reason(&plan, ConditionKind::Installed), Some("FoldersInTheWay"));
+    assert_eq!(seconds(plan.requeue), Some(6));
+}
+
+#[test]
+fn a_daemon_that_comes_back_takes_the_installer_up() {
+    let made = first().ready_to_install("i1").installer_made("n1", "i1").daemon_restarted();
+    let runs = running().daemon_restarted();
+    let ended = |code| first().ready_to_install("i1").installer_exited("n1", "i1", code).daemon_restarted();
+    table(&[
+        ("before the start: the script may be half there", made, &["WriteScript i1", "StartInstaller n1"]),
+        ("while it runs", runs, &["StartJob InstallLog n1"]),
+        ("after its end", ended(0), &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 0"]),
+        ("before there was one", first().ready_to_install("i1").daemon_restarted(), &["TakeInstallSlot"]),
+    ]);
+}
+
+#[test]
+fn the_end_of_the_log_is_waited_for_but_not_for_ever() {
+    let ended = |finished: i64| {
+        let facts = ContainerFacts {
+            state: ContainerState::Exited { code: 0, oom_killed: false },
+            started_at: Some(at(-100)),
+            finished_at: Some(at(finished)),
+            ..container("n1", Some("i1"))
+        };
+        first().ready_to_install("i1").installer(facts)
+    };
+    let record = "RecordInstall i1 Succeeded Completed 0";
+    table(&[
+        ("its follower reads on", ended(-1).job_running(InstallLog, "n1"), &[]),
+        ("its follower hangs", ended(-5).job_running(InstallLog, "n1"), &["CloseInstallLog n1", record]),
+        ("its follower has failed", ended(-1).job_failed(InstallLog, "n1", 1, 9), &["CloseInstallLog n1", record]),
+        ("it was read to the end", ended(-1).job_done(InstallLog, "n1"), &[record]),
+        ("the rest was refused", ended(-1).step_refused("CloseInstallLog", "n1", 1, 3), &[]),
+        (
+            "the rest was refused twice",
+            ended(-1).step_refused("CloseInstallLog", "n1", 2, 0),
+            &["CloseInstallLog n1", record],
+        ),
+        ("the rest was refused three times", ended(-1).step_refused("CloseInstallLog", "n1", 3, 0), &[record]),
+    ]);
+    assert_eq!(seconds(ended(-1).job_running(InstallLog, "n1").plan().requeue), Some(4));
+}
+
+#[test]
+fn the_exit_code_decides_where_the_node_says_so() {
+    let ended = |code| first().ready_to_install("i1").installer_exited("n1", "i1", code);
+    let strict = |code| ended(code).with(|scene| scene.policy.fail_on_nonzero_exit = true);
+    table(&[
+        ("lenient", ended(3), &["RecordInstall i1 Succeeded Completed 3"]),
+        ("strict, bad", strict(3), &["RecordInstall i1 Failed ScriptFailed 3"]),
+        ("strict, good", strict(0), &["RecordInstall i1 Succeeded Completed 0"]),
+    ]);
+}
+
+#[test]
+fn a_script_has_its_time() {
+    let limited = |seconds| running().install_timeout(seconds);
+    table(&[
+        ("within it", limited(90), &[]),
+        ("over", limited(60), &["Kill n1"]),
+        ("SIGKILL is on its way", limited(60).stop_sent("n1", 3, 0).kill_sent(3), &[]),
+        ("SIGKILL did nothing", limited(60).stop_sent("n1", 10, 0).kill_sent(10), &["Kill n1"]),
+        ("SIGKILL was for another one", limited(60).stop_sent("c1", 3, 0).kill_sent(3), &["Kill n1"]),
+        ("refused a moment ago", limited(60).step_refused("Kill", "n1", 1, 2), &[]),
+        (
+            "ended by it",
+            first().ready_to_install("i1").installer_exited("n1", "i1", 137).install_timeout(60),
+            &["RecordInstall i1 Failed TimedOut 137"],
+        ),
+        (
+            "ended just before it",
+            first().ready_to_install("i1").installer_exited("n1", "i1", 0).install_timeout(61),
+            &["RecordInstall i1 Succeeded Completed 0"],
+        ),
+        (
+            "the node's limit",
+            running().with(|scene| scene.policy.install_timeout = Some(std::time::Duration::from_secs(60))),
+            &["Kill n1"],
+        ),
+        (
+            "the wish's own limit wins",
+            limited(90).with(|scene| scene.policy.install_timeout = Some(std::time::Duration::from_secs(60))),
+            &[],
+        ),
+    ]);
+    assert_eq!(seconds(limited(90).plan().requeue), Some(30));
+    assert_eq!(seconds(limited(60).stop_sent("n1", 3, 0).kill_sent(3).plan().requeue), Some(7));
+    assert_eq!(running().plan().requeue, None, "without a limit only its end matters");
+}
+
+#[test]
+fn an_abort_ends_it_as_failed() {
+    let aborted = |scene: Scene| scene.install(|install| install.abort = true);
+    table(&[
+        ("before it began", aborted(first()), &["RecordInstall i1 Failed Aborted"]),
+        ("while it runs", aborted(running()), &["RemoveInstaller n1"]),
+        ("an engine that is away", aborted(running()).step_unanswered("RemoveInstaller", "n1", 1, 2), &[]),
+        ("after its container went", aborted(first().ready_to_install("i1")), &["RecordInstall i1 Failed Aborted"]),
+        ("after it was done", aborted(first().install_ended("i1", InstallOutcome::Failed).reported()), &[]),
+    ]);
+}
+
+#[test]
+fn a_new_wish_replaces_the_one_that_is_under_way() {
+    let next = |scene: Scene| scene.wants_install("i2").synced().script_fetched("i2");
+    table(&[
+        ("a running installer", next(running()), &["RemoveInstaller n1"]),
+        ("an ended one", next(first().installer_exited("n1", "i1", 0)), &["RemoveInstaller n1"]),
+        ("another daemon's", next(first()).installer(container("n1", None)), &["RemoveInstaller n1"]),
+        (
+            "the script of the old wish",
+            first()
+                .ready_to_install("i1")
+                .wants_install("i2")
+                .synced()
+                .script_fetched("i2")
+                .job_done(ServerImage, "i2 game:1")
+                .job_done(InstallerImage, "i2 setup:1"),
+            &["WriteScript i2"],
+        ),
+    ]);
+}
+
+#[test]
+fn without_a_script_nothing_runs() {
+    let by_wish = || first().install(|install| install.skip_scripts = true);
+    let by_egg = || first().with(|scene| scene.manifest().spec.settings.skip_egg_scripts = true);
+    let skipped = "RecordInstall i1 Succeeded Skipped";
+    table(&[
+        ("the panel is asked all the same", by_wish(), &["StartJob Sync i1"]),
+        ("by wish", by_wish().synced(), &[skipped]),
+        ("by egg", by_egg().synced(), &[skipped]),
+        ("folders first", by_egg().synced().with(|s| s.observed.prepared = false), &["Prepare"]),
+        (
+            "a file's",
+            Scene::file_server().wants_install("i1").install(|install| install.skip_scripts = true),
+            &[skipped],
+        ),
+    ]);
+}
+
+#[test]
+fn a_running_server_comes_down_first() {
+    let scene = || Scene::panel_server().installed().container_running("c1", "p0").wants_install("i1").wants_down("d1");
+    table(&[
+        ("asked as the egg says, with ten seconds", scene(), &["Stop c1 command \"quit\" 10s"]),
+        ("still within them", scene().stop_sent("c1", 4, 10), &[]),
+        ("a longer stop is cut short", scene().stop_sent("c1", 10, 600), &["Kill c1"]),
+        ("also before an abort", scene().install(|install| install.abort = true), &["Stop c1 command \"quit\" 10s"]),
+        ("down", scene().container_exited("c1", "p0", 0), &["StartJob Sync i1"]),
+    ]);
+    let plan = scene().stop_sent("c1", 4, 10).plan();
+    assert_eq!((plan.state, seconds(plan.requeue)), (PowerState::Stopping, Some(6)));
+}
+
+#[test]
+fn a_wish_that_waits_for_an_installation_lapses_beside_it() {
+    table(&[
+        ("in time", running().wants_up("p1").until(5), &[]),
+        ("too late", running().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
+    ]);
+    assert_eq!(seconds(running().wants_up("p1").until(5).plan().requeue), Some(5));
+}
+
+#[test]
+fn a_failed_installation_leaves_the_server_down() {
+    let failed = |scene: Scene| scene.install_ended("i1", InstallOutcome::Failed);
+    table(&[
+        ("told", failed(first()), &["StartJob Report install:i1"]),
+        ("nothing follows", failed(first()).reported(), &[]),
+        ("but somebody may start it", failed(first()).reported().wants_up("p1"), &["StartJob Sync p1"]),
+    ]);
+    assert_eq!(failed(first()).reported().plan().phase, Phase::Failed);
+}
+
+#[test]
+fn the_start_that_follows_waits_for_the_first_attempt_to_tell_the_panel() {
+    let done = || first().install_ended("i1", InstallOutcome::Succeeded);
+    table(&[
+        ("not told", done(), &["StartJob Report install:i1"]),
+        ("being told", done().job_running(Report, "install:i1"), &[]),
+        ("the panel is away", done().job_failed(Report, "install:i1", 1, 9), &["StartJob Sync install:i1"]),
+    ]);
+}
+
+#[test]
+fn an_installer_of_another_daemon_keeps_the_server_from_starting() {
+    let foreign = ContainerFacts { state: ContainerState::Running, ..container("n9", None) };
+    let scene = || Scene::panel_server().installed().installer(foreign.clone());
+    table(&[
+        ("no start", scene().wants_up("p1"), &[]),
+        (
+            "a stop is carried out",
+            scene().container_running("c1", "p0").wants_down("d1"),
+            &["Stop c1 command \"quit\" 600s"],
+        ),
+        (
+            "a restart comes down",
+            scene().container_running("c1", "p0").wants_up("p1"),
+            &["Stop c1 command \"quit\" 600s"],
+        ),
+        ("a wish with a time lapses", scene().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
+        (
+            "over",
+            scene().installer(ContainerFacts {
+                state: ContainerState::Exited { code: 0, oom_killed: false },
+                ..foreign.clone()
+            }),
+            &["RemoveInstaller n9"],
+        ),
+    ]);
+    assert_eq!(reason(&scene().plan(), ConditionKind::Installed), Some("ForeignInstaller"));
+}
+
+#[test]
+fn a_leftover_that_cannot_be_removed_keeps_the_server_from_starting_while_it_runs() {
+    let held = |scene: Scene| scene.wants_up("p1").step_unanswered("RemoveInstaller", "n1", 1, 3);
+    let runs =
+        Scene::panel_server().installed().installer_running("n1", "old").with(|s| s.observed.install_slot = false);
+    let ended =
+        Scene::panel_server().installed().installer_exited("n1", "old", 0).with(|s| s.observed.install_slot = false);
+    table(&[("it runs", held(runs), &[]), ("it has ended", held(ended), &["StartJob Sync p1"])]);
+}
+
+#[test]
+fn whole_plans_of_an_installation() {
+    insta::assert_snapshot!("install_begins", text(&first().plan()));
+    insta::assert_snapshot!("install_runs", text(&running().install_timeout(3600).plan()));
+    insta::assert_snapshot!(
+        "install_backs_off",
+        text(
+            &first()
+                .synced()
+                .script_fetched("i1")
+                .slot()
+                .job_done(ServerImage, "i1 game:1")
+                .job_failed(InstallerImage, "i1 setup:1", 2, 20)
+                .plan()
+        )
+    );
+}

@@ -1,0 +1,42 @@
+//! What the panel is told, and when.
+
+use super::scene::Scene;
+use super::words::{reason, seconds, table};
+use crate::model::{ConditionKind, InstallOutcome};
+use crate::reconcile::observed::JobKind::Report;
+
+#[test]
+fn the_result_of_an_installation_comes_before_states() {
+    let done = || Scene::panel_server().wants_install("i1").install_ended("i1", InstallOutcome::Failed);
+    let untold = |scene: Scene, count| scene.with(|s| s.observed.untold = count);
+    table(&[
+        ("a result", done(), &["StartJob Report install:i1"]),
+        ("a result and states", untold(done(), 3), &["StartJob Report install:i1"]),
+        ("states", untold(done().reported(), 1), &["StartJob Report state"]),
+        ("being told", untold(done().reported(), 1).job_running(Report, "state"), &[]),
+        ("the panel is away", untold(done().reported(), 1).job_failed(Report, "state", 3, 7), &[]),
+        (
+            "the panel is away, due",
+            untold(done().reported(), 1).job_failed(Report, "state", 3, 0),
+            &["StartJob Report state"],
+        ),
+        ("nothing", done().reported(), &[]),
+        ("no panel", untold(done(), 3).with(|s| s.policy.panel = false), &[]),
+        ("a file's server", untold(Scene::file_server().installed(), 3), &[]),
+        (
+            "beside an installation that is under way",
+            untold(
+                Scene::panel_server()
+                    .wants_install("i1")
+                    .synced()
+                    .job_running(crate::reconcile::observed::JobKind::Script, "i1"),
+                1,
+            ),
+            &["StartJob Report state"],
+        ),
+    ]);
+    let away = untold(done().reported(), 1).job_failed(Report, "state", 3, 7).plan();
+    assert_eq!(reason(&away, ConditionKind::PanelNotified), Some("PanelAway"));
+    assert_eq!(seconds(away.requeue), Some(7));
+    assert_eq!(reason(&done().reported().plan(), ConditionKind::PanelNotified), Some("Told"));
+}

@@ -1,0 +1,289 @@
+//! Starting: every stage of it, what holds it up, and what ends the wish.
+
+use super::scene::{Scene, container};
+use super::words::{reason, seconds, table, text};
+use crate::model::{ConditionKind, ContainerFacts, ContainerState, PowerState};
+use crate::reconcile::observed::JobKind::{Permissions, ServerImage, Sync, Usage};
+
+fn up() -> Scene {
+    Scene::panel_server().installed().wants_up("p1")
+}
+
+fn ready() -> Scene {
+    up().ready_to_start("p1")
+}
+
+#[test]
+fn a_start_goes_stage_by_stage() {
+    let image = "StartJob ServerImage p1 game:1";
+    let permissions = "StartJob Permissions p1";
+    table(&[
+        ("the panel is asked", up(), &["StartJob Sync p1"]),
+        ("it is being asked", up().job_running(Sync, "p1"), &[]),
+        ("it was asked for another start", up().synced_for("p0").job_done(Sync, "p0"), &["StartJob Sync p1"]),
+        ("it has answered", up().synced_for("p1"), &[image, permissions]),
+        ("folders come first", up().synced_for("p1").with(|s| s.observed.prepared = false), &["Prepare"]),
+        (
+            "the image is being pulled",
+            up().synced_for("p1").job_running(ServerImage, "p1 game:1").job_done(Permissions, "p1"),
+            &[],
+        ),
+        (
+            "files are being given away",
+            up().synced_for("p1").job_done(ServerImage, "p1 game:1").job_running(Permissions, "p1"),
+            &[],
+        ),
+        ("no permissions wanted", up().synced_for("p1").with(|s| s.policy.fix_permissions = false), &[image]),
+        ("no container", ready(), &["CreateServer p1"]),
+        ("a container", ready().container_made("c1", "p1"), &["StartServer p1"]),
+        ("the installation's container", ready().container_made("c1", "install:i0"), &["Assign p1", "StartServer p1"]),
+        ("the same, assigned", ready().container_made("c1", "install:i0").serving("c1", "p1"), &["StartServer p1"]),
+        ("a used container", ready().container_exited("c1", "p0", 0), &["RemoveServer c1"]),
+        (
+            "a container of another spec",
+            ready().container(ContainerFacts { spec_hash: Some("old".into()), ..container("c1", Some("p1")) }),
+            &["RemoveServer c1"],
+        ),
+        (
+            "a container of other limits",
+            ready().container(ContainerFacts { limits_hash: Some("old".into()), ..container("c1", Some("p1")) }),
+            &["RemoveServer c1"],
+        ),
+        ("another daemon's container", ready().container(container("c1", None)), &["RemoveServer c1"]),
+        ("running", ready().container_running("c1", "p1"), &[]),
+    ]);
+}
+
+#[test]
+fn a_server_of_a_file_asks_no_panel() {
+    let scene = Scene::file_server().installed().wants_up("p1");
+    table(&[("at once", scene, &["StartJob ServerImage p1 game:1", "StartJob Permissions p1"])]);
+}
+
+#[test]
+fn a_start_with_a_time_is_noted_as_begun_before_anything_else() {
+    table(&[
+        ("in time", up().until(30), &["RecordBegun p1", "StartJob Sync p1"]),
+        ("begun", up().until(30).begun("p1"), &["StartJob Sync p1"]),
+        ("begun, and its time is over", up().until(-5).begun("p1"), &["StartJob Sync p1"]),
+        ("too late", up().until(0), &["ClosePower p1 Expired"]),
+        ("lapsed", up().until(-5).closed("p1", "Expired"), &[]),
+    ]);
+    assert_eq!(seconds(up().until(30).plan().requeue), Some(30));
+    assert_eq!(up().until(30).begun("p1").job_running(Sync, "p1").plan().requeue, None);
+}
+
+#[test]
+fn the_panel_away_does_not_hold_a_start_up_and_its_refusal_does() {
+    table(&[
+        ("away", up().job_failed(Sync, "p1", 1, 5), &["StartJob ServerImage p1 game:1", "StartJob Permissions p1"]),
+        ("refuses", up().job_refused(Sync, "p1"), &["ClosePower p1 PanelRefused"]),
+    ]);
+    let plan = up().synced().job_failed(Sync, "p1", 1, 5).plan();
+    assert_eq!(reason(&plan, ConditionKind::PanelReachable), Some("SpecStale"));
+    let message = &plan.conditions.iter().find(|verdict| verdict.reason == "SpecStale").unwrap().message;
+    assert!(message.contains("the configuration of 2027-01-15T08:00:00.000Z is used"), "{message}");
+}
+
+#[test]
+fn the_disk_limit_is_looked_at_before_a_start() {
+    let limited = || up().synced_for("p1").disk_limit(100);
+    let counted = |mib| limited().job_done(Usage, "p1").usage(mib);
+    let go_on: &[&str] = &["StartJob ServerImage p1 game:1", "StartJob Permissions p1"];
+    table(&[
+        ("counted first", limited(), &["StartJob Usage p1"]),
+        ("being counted", limited().job_running(Usage, "p1"), &[]),
+        ("an old count does not count", limited().job_done(Usage, "watch").usage(500), &["StartJob Usage p1"]),
+        ("within", counted(100), go_on),
+        ("over", counted(101), &["ClosePower p1 DiskLimitExceeded"]),
+        ("cannot be counted", limited().job_failed(Usage, "p1", 1, 5), go_on),
+        (
+            "the node never measures",
+            counted(101).with(|s| s.policy.disk_check_interval = std::time::Duration::ZERO),
+            go_on,
+        ),
+        ("no limit", up().synced_for("p1").usage(u64::MAX >> 30), go_on),
+    ]);
+}
+
+#[test]
+fn a_suspended_server_does_not_start() {
+    table(&[
+        ("the panel's", up().suspended(), &["ClosePower p1 Suspended"]),
+        ("closed", up().suspended().closed("p1", "Suspended"), &[]),
+        ("a file's", Scene::file_server().installed().wants_up("p1").suspended(), &[]),
+        (
+            "not even with everything ready",
+            ready().suspended().container_made("c1", "p1"),
+            &["ClosePower p1 Suspended"],
+        ),
+    ]);
+    let plan = Scene::file_server().installed().wants_up("p1").suspended().plan();
+    assert_eq!(reason(&plan, ConditionKind::Running), Some("Suspended"));
+}
+
+#[test]
+fn folders_that_cannot_be_made_hold_a_start_up_visibly() {
+    let scene = |retry_in| ready().with(|s| s.observed.prepared = false).step_refused("Prepare", "", 2, retry_in);
+    table(&[("not due: nothing is started without its folders", scene(6), &[]), ("due", scene(0), &["Prepare"])]);
+    let plan = scene(6).plan();
+    assert_eq!(reason(&plan, ConditionKind::Running), Some("FoldersInTheWay"));
+    assert_eq!((plan.state, seconds(plan.requeue)), (PowerState::Offline, Some(6)));
+}
+
+#[test]
+fn what_fails_is_tried_again_for_as_long_as_it_is_wanted() {
+    let image = |attempts, retry_in| {
+        up().synced_for("p1").job_done(Permissions, "p1").job_failed(ServerImage, "p1 game:1", attempts, retry_in)
+    };
+    table(&[
+        ("image, not due", image(1, 5), &[]),
+        ("image, due", image(99, 0), &["StartJob ServerImage p1 game:1"]),
+        ("image refused", up().synced_for("p1").job_done(Permissions, "p1").job_refused(ServerImage, "p1 game:1"), &[]),
+        ("permissions, not due", up().ready_to_start("p1").job_failed(Permissions, "p1", 1, 5), &[]),
+        (
+            "permissions, due",
+            up().ready_to_start("p1").job_failed(Permissions, "p1", 1, 0),
+            &["StartJob Permissions p1"],
+        ),
+        ("container, not due", ready().step_refused("CreateServer", "p1", 99, 5), &[]),
+        ("container, due", ready().step_refused("CreateServer", "p1", 99, 0), &["CreateServer p1"]),
+        ("start, not due", ready().container_made("c1", "p1").step_refused("StartServer", "p1", 1, 5), &[]),
+        ("start, due", ready().container_made("c1", "p1").step_refused("StartServer", "p1", 1, 0), &["StartServer p1"]),
+        ("removal, not due", ready().container_exited("c1", "p0", 0).step_refused("RemoveServer", "c1", 1, 5), &[]),
+        (
+            "an earlier wish's failure does not count",
+            ready().step_refused("CreateServer", "p0", 9, 5),
+            &["CreateServer p1"],
+        ),
+    ]);
+    let plan = image(1, 5).plan();
+    assert_eq!(reason(&plan, ConditionKind::Running), Some("ImagePullBackOff"));
+    assert_eq!(seconds(plan.requeue), Some(5));
+    let invalid = up().synced_for("p1").job_done(Permissions, "p1").job_refused(ServerImage, "p1 game:1").plan();
+    assert_eq!((reason(&invalid, ConditionKind::Running), invalid.requeue), (Some("InvalidImage"), None));
+}
+
+#[test]
+fn the_state_says_starting_on_the_first_attempt_only() {
+    for (name, scene, state) in [
+        ("before the panel's answer", up(), PowerState::Offline),
+        ("pulling", up().synced_for("p1"), PowerState::Starting),
+        ("making", ready(), PowerState::Starting),
+        ("a pull has failed", ready().job_failed(ServerImage, "p1 game:1", 1, 5), PowerState::Offline),
+        (
+            "a pull that has failed is tried again",
+            ready().job(ServerImage, "p1 game:1", crate::reconcile::observed::JobState::Running, 2),
+            PowerState::Offline,
+        ),
+        ("the engine has refused", ready().step_refused("CreateServer", "p1", 1, 5), PowerState::Offline),
+        (
+            "the engine refuses the start",
+            ready().container_made("c1", "p1").step_refused("StartServer", "p1", 1, 5),
+            PowerState::Offline,
+        ),
+        (
+            "the start-up goes on",
+            ready().container_running("c1", "p1").with(|s| s.record.power.started = None),
+            PowerState::Starting,
+        ),
+        ("the start-up is over", ready().container_running("c1", "p1"), PowerState::Running),
+    ] {
+        assert_eq!(scene.plan().state, state, "{name}");
+    }
+}
+
+#[test]
+fn a_running_container_is_attached_and_its_start_up_noticed() {
+    let fresh = || {
+        ready().container_running("c1", "p1").with(|scene| {
+            scene.record.power.started = None;
+            scene.observed.attached = None;
+        })
+    };
+    table(&[
+        ("not attached", fresh(), &["Attach c1 replay"]),
+        ("another one was attached", fresh().attached("c0"), &["Attach c1 replay"]),
+        ("cannot be attached", fresh().step_refused("Attach", "c1", 1, 5), &[]),
+        ("attached", fresh().attached("c1"), &[]),
+        (
+            "its start-up was seen",
+            fresh().attached("c1").with(|s| s.observed.done_seen = Some("c1".into())),
+            &["RecordStarted c1"],
+        ),
+        ("another one's was seen", fresh().attached("c1").with(|s| s.observed.done_seen = Some("c0".into())), &[]),
+    ]);
+}
+
+#[test]
+fn a_daemon_that_comes_back_adopts_what_runs() {
+    let foreign = ContainerFacts { state: ContainerState::Running, spec_hash: None, ..container("c9", None) };
+    let idle = || Scene::panel_server().installed();
+    table(&[
+        ("started", ready().container_running("c1", "p1").daemon_restarted(), &["Attach c1"]),
+        (
+            "not started",
+            ready().container_running("c1", "p1").with(|s| s.record.power.started = None).daemon_restarted(),
+            &["Attach c1 replay"],
+        ),
+        ("another daemon's, unasked", idle().container(foreign.clone()), &["Attach c9"]),
+        (
+            "another daemon's, to be stopped",
+            idle().container(foreign.clone()).wants_down("d1"),
+            &["Stop c9 command \"quit\" 600s"],
+        ),
+        (
+            "ended while nobody looked",
+            up().ready_to_start("p1").container_exited("c1", "p1", 1).daemon_restarted(),
+            &["StartJob ServerImage p1 game:1", "StartJob Permissions p1"],
+        ),
+        (
+            "a stop was under way",
+            ready().container_running("c1", "p1").wants_down("d1").daemon_restarted(),
+            &["Stop c1 command \"quit\" 600s"],
+        ),
+    ]);
+    assert_eq!(idle().container(foreign).plan().state, PowerState::Running, "its start-up is taken for finished");
+}
+
+#[test]
+fn limits_change_while_it_runs_and_everything_else_at_the_next_start() {
+    let drifted = |spec: &str, limits: &str| {
+        let scene = ready().container_running("c1", "p1");
+        let (spec, limits) = (spec.to_string(), limits.to_string());
+        scene.with(|scene| {
+            let wanted = scene.observed.wanted.as_mut().unwrap();
+            (wanted.spec_hash, wanted.limits_hash) = (spec, limits);
+        })
+    };
+    table(&[
+        ("limits", drifted("spec", "more"), &["UpdateLimits c1"]),
+        ("limits were refused", drifted("spec", "more").step_refused("UpdateLimits", "c1", 1, 5), &[]),
+        ("anything else", drifted("new", "limits"), &[]),
+    ]);
+    let plan = drifted("spec", "more").step_refused("UpdateLimits", "c1", 1, 5).plan();
+    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some("LimitsRefused"));
+}
+
+#[test]
+fn a_running_servers_files_are_counted_as_often_as_the_node_says() {
+    let running = || ready().container_running("c1", "p1").disk_limit(100);
+    table(&[
+        ("never counted", running(), &["StartJob Usage watch"]),
+        ("counted a second ago", running().usage(50), &[]),
+        ("counted long ago", running().usage(50).with(|s| s.now = super::scene::at(149)), &["StartJob Usage watch"]),
+        ("being counted", running().job_running(Usage, "watch"), &[]),
+        ("could not be counted", running().job_failed(Usage, "watch", 1, 5), &[]),
+        ("could not be counted, due", running().job_failed(Usage, "watch", 1, 0), &["StartJob Usage watch"]),
+        ("no limit", ready().container_running("c1", "p1"), &[]),
+        ("never measured", running().with(|s| s.policy.disk_check_interval = std::time::Duration::ZERO), &[]),
+    ]);
+    assert_eq!(seconds(running().usage(50).plan().requeue), Some(149));
+}
+
+#[test]
+fn whole_plans_of_a_start() {
+    insta::assert_snapshot!("start_begins", text(&up().until(30).plan()));
+    insta::assert_snapshot!("start_refused", text(&ready().step_refused("CreateServer", "p1", 3, 20).plan()));
+    insta::assert_snapshot!("runs", text(&ready().container_running("c1", "p1").disk_limit(100).usage(50).plan()));
+}

@@ -1,0 +1,183 @@
+//! Coming down: what asks for it, how, until when, and what follows.
+
+use super::scene::Scene;
+use super::words::{reason, seconds, steps, table, text};
+use crate::model::{ConditionKind, How, PowerState, Want};
+use crate::reconcile::observed::JobKind::Usage;
+
+fn running() -> Scene {
+    Scene::panel_server().installed().container_running("c1", "p1")
+}
+
+fn down() -> Scene {
+    running().wants_down("d1")
+}
+
+#[test]
+fn a_stop_is_asked_for_as_the_egg_says() {
+    let by = |kind, value| down().stops_by(kind, value);
+    table(&[
+        ("a command", by("command", "save-all; quit"), &["Stop c1 command \"save-all; quit\" 600s"]),
+        ("an empty command", by("command", ""), &["Stop c1 native 600s"]),
+        ("^C", by("signal", "C"), &["Stop c1 SIGINT 10s"]),
+        ("SIGINT", by("signal", "sigint"), &["Stop c1 SIGINT 10s"]),
+        ("SIGTERM", by("signal", "SIGTERM"), &["Stop c1 SIGTERM 10s"]),
+        ("SIGABRT", by("signal", "SigAbrt"), &["Stop c1 SIGABRT 10s"]),
+        ("no type, a signal", by("", "SIGTERM"), &["Stop c1 SIGTERM 10s"]),
+        ("another signal", by("signal", "SIGUSR1"), &["Stop c1 SIGKILL 10s"]),
+        ("nothing at all", by("", ""), &["Stop c1 SIGKILL 10s"]),
+        ("the engine's way", by("stop", ""), &["Stop c1 native 600s"]),
+        ("an unknown type", by("teleport", "x"), &["Stop c1 native 600s"]),
+    ]);
+}
+
+#[test]
+fn a_stop_has_a_deadline_and_sigkill_behind_it() {
+    table(&[
+        ("sent", down().stop_sent("c1", 1, 600), &[]),
+        ("a second to go", down().stop_sent("c1", 599, 600), &[]),
+        ("over", down().stop_sent("c1", 600, 600), &["Kill c1"]),
+        ("over, by signal", down().stop_sent("c1", 10, 10), &["Kill c1"]),
+        ("SIGKILL is on its way", down().stop_sent("c1", 605, 600).kill_sent(4), &[]),
+        ("SIGKILL did nothing", down().stop_sent("c1", 620, 600).kill_sent(10), &["Kill c1"]),
+        ("sent to a container of before", down().stop_sent("c0", 600, 600), &["Stop c1 command \"quit\" 600s"]),
+        ("could not be sent", down().step_unanswered("Stop", "c1", 1, 3), &[]),
+        ("could not be sent, due", down().step_unanswered("Stop", "c1", 1, 0), &["Stop c1 command \"quit\" 600s"]),
+        ("SIGKILL could not be sent", down().stop_sent("c1", 600, 600).step_unanswered("Kill", "c1", 1, 3), &[]),
+    ]);
+    assert_eq!(seconds(down().stop_sent("c1", 599, 600).plan().requeue), Some(1));
+    assert_eq!(seconds(down().stop_sent("c1", 605, 600).kill_sent(4).plan().requeue), Some(6));
+    assert_eq!(seconds(down().step_unanswered("Stop", "c1", 1, 3).plan().requeue), Some(3));
+    assert_eq!(down().stop_sent("c1", 1, 600).plan().state, PowerState::Stopping);
+}
+
+#[test]
+fn a_kill_is_sigkill_at_once_and_escalates_a_stop() {
+    let kill = || running().wants_it_killed("k1");
+    table(&[
+        ("running", kill(), &["Stop c1 SIGKILL 10s"]),
+        ("a stop was sent a moment ago", kill().stop_sent("c1", 1, 600), &["Kill c1"]),
+        ("SIGKILL is on its way", kill().stop_sent("c1", 1, 10).kill_sent(1), &[]),
+        ("SIGKILL did nothing", kill().stop_sent("c1", 10, 10).kill_sent(10), &["Kill c1"]),
+        ("also one that is suspended", kill().suspended(), &["Stop c1 SIGKILL 10s"]),
+        ("down", kill().container_exited("c1", "p1", 137), &["ClosePower k1 Stopped"]),
+    ]);
+}
+
+#[test]
+fn a_server_that_is_down_as_wanted_closes_the_wish() {
+    let wanted = || Scene::panel_server().installed().wants_down("d1");
+    table(&[
+        ("exited", wanted().container_exited("c1", "p1", 0), &["ClosePower d1 Stopped"]),
+        ("never made", wanted(), &["ClosePower d1 Stopped"]),
+        ("made and never started", wanted().container_made("c1", "p1"), &["ClosePower d1 Stopped"]),
+        ("closed", wanted().closed("d1", "Stopped"), &[]),
+    ]);
+    let exited_badly = wanted().container_exited("c1", "p1", 1);
+    assert_eq!(steps(&exited_badly.plan()), ["ClosePower d1 Stopped"], "what was asked for is no crash");
+    assert_eq!(exited_badly.plan().state, PowerState::Offline);
+}
+
+#[test]
+fn a_closed_wish_to_be_down_does_not_stop_what_somebody_else_started() {
+    table(&[("adopted", running().wants_down("d1").closed("d1", "Stopped"), &[])]);
+}
+
+#[test]
+fn a_restart_is_a_stop_and_a_start() {
+    let again = || running().wants_up("p2");
+    table(&[
+        ("down first", again(), &["Stop c1 command \"quit\" 600s"]),
+        ("still coming down", again().stop_sent("c1", 5, 600), &[]),
+        ("too slowly", again().stop_sent("c1", 600, 600), &["Kill c1"]),
+        ("down", again().container_exited("c1", "p1", 0).stop_sent("c1", 5, 600), &["StartJob Sync p2"]),
+        ("then its container goes", again().container_exited("c1", "p1", 1).ready_to_start("p2"), &["RemoveServer c1"]),
+        ("by force", running().wants("p2", Want::Up, How::Kill), &["Stop c1 SIGKILL 10s"]),
+        ("by force, done", running().wants("p2", Want::Up, How::Kill).container_running("c2", "p2"), &[]),
+    ]);
+}
+
+#[test]
+fn a_restart_that_has_begun_to_stop_no_longer_lapses() {
+    let again = || running().wants_up("p2").until(30);
+    table(&[
+        ("begins", again(), &["RecordBegun p2", "Stop c1 command \"quit\" 600s"]),
+        ("begun, stopping", again().begun("p2").stop_sent("c1", 5, 600), &[]),
+        ("begun, its time is over", again().begun("p2").until(-1).stop_sent("c1", 40, 600), &[]),
+        ("cannot begin", again().step_unanswered("Stop", "c1", 1, 3), &[]),
+        ("could not begin in time", again().until(0), &["ClosePower p2 Expired"]),
+    ]);
+}
+
+#[test]
+fn a_start_during_a_stop_comes_after_it() {
+    let stopping = || running().wants_up("p2").stop_sent("c1", 5, 600);
+    table(&[
+        ("still coming down", stopping(), &[]),
+        ("with a time, waiting", stopping().until(8), &[]),
+        ("with a time, too late", stopping().until(0), &["ClosePower p2 Expired"]),
+        ("lapsed: the stop goes on", stopping().until(-1).closed("p2", "Expired"), &[]),
+        (
+            "lapsed: to its end",
+            running().wants_up("p2").closed("p2", "Expired").stop_sent("c1", 600, 600),
+            &["Kill c1"],
+        ),
+        ("down, in time", stopping().until(8).container_exited("c1", "p1", 0), &["RecordBegun p2", "StartJob Sync p2"]),
+    ]);
+    assert_eq!(seconds(stopping().until(8).plan().requeue), Some(8));
+    assert_eq!(stopping().until(-1).closed("p2", "Expired").plan().state, PowerState::Stopping);
+}
+
+#[test]
+fn a_suspension_brings_a_server_down_within_a_minute() {
+    let panel = || running().wants_up("p1").suspended();
+    let file = || Scene::file_server().installed().container_running("c1", "p1").wants_up("p1").suspended();
+    table(&[
+        ("the panel's: the wish ends", panel(), &["Stop c1 command \"quit\" 60s", "ClosePower p1 Suspended"]),
+        ("unasked", running().suspended(), &["Stop c1 command \"quit\" 60s"]),
+        ("a file's: the wish stays", file(), &["Stop c1 command \"quit\" 60s"]),
+        ("a long stop is cut short", running().suspended().wants_down("d1").stop_sent("c1", 60, 600), &["Kill c1"]),
+        ("a short one is not made longer", running().suspended().stops_by("signal", "C"), &["Stop c1 SIGINT 10s"]),
+        ("a file's, down", file().container_exited("c1", "p1", 0).stop_sent("c1", 5, 60), &[]),
+        (
+            "a file's, lifted while it comes down",
+            file().with(|s| s.manifest().spec.suspended = false).stop_sent("c1", 5, 60),
+            &[],
+        ),
+        (
+            "a file's, lifted: up again, and no crash",
+            file().with(|s| s.manifest().spec.suspended = false).container_exited("c1", "p1", 1).stop_sent("c1", 5, 60),
+            &["StartJob ServerImage p1 game:1", "StartJob Permissions p1"],
+        ),
+    ]);
+}
+
+#[test]
+fn a_full_disk_brings_a_server_down_within_a_minute() {
+    let full = || running().wants_up("p1").disk_limit(100).usage(101);
+    table(&[
+        ("over", full(), &["Stop c1 command \"quit\" 60s", "ClosePower p1 DiskLimitExceeded"]),
+        ("closed, coming down", full().closed("p1", "DiskLimitExceeded").stop_sent("c1", 59, 60), &[]),
+        ("closed, too slowly", full().closed("p1", "DiskLimitExceeded").stop_sent("c1", 60, 60), &["Kill c1"]),
+        ("down", full().closed("p1", "DiskLimitExceeded").container_exited("c1", "p1", 0), &[]),
+        ("at the limit", running().wants_up("p1").disk_limit(100).usage(100), &[]),
+        (
+            "a new start counts again",
+            full().wants_up("p2").container_exited("c1", "p1", 0).synced_for("p2"),
+            &["StartJob Usage p2"],
+        ),
+        (
+            "never measured",
+            full().with(|s| s.policy.disk_check_interval = std::time::Duration::ZERO).job_done(Usage, "watch"),
+            &[],
+        ),
+    ]);
+    assert_eq!(reason(&full().plan(), ConditionKind::DiskWithinLimit), Some("Exceeded"));
+    assert_eq!(reason(&full().plan(), ConditionKind::Running), Some("DiskLimitExceeded"));
+}
+
+#[test]
+fn whole_plans_of_a_stop() {
+    insta::assert_snapshot!("stop_sent", text(&down().stop_sent("c1", 5, 600).plan()));
+    insta::assert_snapshot!("suspended", text(&running().wants_up("p1").suspended().plan()));
+}

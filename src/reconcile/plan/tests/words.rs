@@ -1,0 +1,79 @@
+//! Plans as short texts, so that a table can be read.
+
+use crate::model::{ConditionKind, Timestamp};
+use crate::reconcile::plan::Plan;
+use crate::reconcile::step::{Step, StopMethod};
+
+use super::scene::{NOW, Scene};
+
+/// A step in a few words: its name, then what tells it from others of its name.
+pub fn words(step: &Step) -> String {
+    match step {
+        Step::StartJob { job, subject } => format!("StartJob {job:?} {subject}"),
+        Step::RecordInstall { token, outcome, exit_code, reason, .. } => {
+            let code = exit_code.map_or(String::new(), |code| format!(" {code}"));
+            format!("RecordInstall {token} {outcome:?} {reason}{code}")
+        }
+        Step::Attach { container, replay } => format!("Attach {container}{}", if *replay { " replay" } else { "" }),
+        Step::Stop { container, method, grace } => {
+            let method = match method {
+                StopMethod::Command(command) => format!("command {command:?}"),
+                StopMethod::Signal(signal) => (*signal).to_string(),
+                StopMethod::Native => "native".into(),
+                StopMethod::Kill => "SIGKILL".into(),
+            };
+            format!("Stop {container} {method} {}s", grace.as_secs())
+        }
+        Step::RecordCrash { container, restart, reason, .. } => {
+            format!("RecordCrash {container} {reason} {}", if *restart { "restart" } else { "stay down" })
+        }
+        Step::ClosePower { power, reason, .. } => format!("ClosePower {power} {reason}"),
+        step => format!("{} {}", step.name(), step.subject()).trim_end().to_string(),
+    }
+}
+
+/// The steps of a plan in words.
+pub fn steps(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().map(words).collect()
+}
+
+/// When a plan is made again by itself, in seconds from the scene's present.
+pub fn seconds(at: Option<Timestamp>) -> Option<i64> {
+    at.map(|at| at.as_millis() / 1000 - NOW)
+}
+
+/// The reason of a condition.
+pub fn reason(plan: &Plan, kind: ConditionKind) -> Option<&str> {
+    plan.conditions.iter().find(|verdict| verdict.kind == kind).map(|verdict| verdict.reason.as_str())
+}
+
+/// The whole plan, for snapshots.
+pub fn text(plan: &Plan) -> String {
+    use std::fmt::Write;
+    let mut text = format!("{:?}, {}\n", plan.phase, plan.state.word());
+    for step in steps(plan) {
+        writeln!(text, "  do {step}").unwrap();
+    }
+    for verdict in &plan.conditions {
+        writeln!(text, "  {:?} {:?} {}: {}", verdict.kind, verdict.status, verdict.reason, verdict.message).unwrap();
+    }
+    match seconds(plan.requeue) {
+        Some(seconds) => writeln!(text, "  again in {seconds} s").unwrap(),
+        None => writeln!(text, "  again when something happens").unwrap(),
+    }
+    text
+}
+
+/// Checks each row of a table: what is so, and what is done about it. All rows that fail are shown.
+#[track_caller]
+pub fn table(rows: &[(&str, Scene, &[&str])]) {
+    let mut wrong = String::new();
+    for (name, scene, expected) in rows {
+        let plan = scene.plan();
+        let found = steps(&plan);
+        if found != *expected {
+            wrong += &format!("\n{name}\n  expected {expected:?}\n     found {found:?}\n  {}", text(&plan));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
