@@ -4,9 +4,10 @@
 //! start, or restarts, is an error of the calls meanwhile and no more. The API version is negotiated at the first
 //! call, and again after the engine was away.
 //!
-//! Requests whose answer is one document go through bollard, and no type of bollard leaves this module. Streams
-//! (terminals, logs, events, pulls) are read from the same connections directly: bollard's decoders look for frame
-//! headers in a terminal's raw bytes and wait for whole lines of any length, and what a container prints is hostile.
+//! Most requests go through bollard, and no type of bollard leaves this module. Streams (terminals, logs, events,
+//! pulls) are read from the same connections directly: bollard's decoders look for frame headers in a terminal's raw
+//! bytes and wait for whole lines of any length, and what a container prints is hostile. So are the listing and
+//! inspections, for whose states bollard knows Docker's words alone.
 //!
 //! Containers come in as [`ContainerSpec`] and leave as [`ContainerFacts`]; errors leave as [`RuntimeError`].
 
@@ -119,14 +120,14 @@ impl Runtime for DockerRuntime {
     }
 
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {
-        let listed = self.within(QUICK, || "listing containers".into(), containers::list(&self.docker)).await?;
+        let listed = self.within(QUICK, || "listing containers".into(), containers::list(&self.wire)).await?;
         self.limits_in_force().retain(|id, _| listed.iter().any(|container| container.id == *id));
         Ok(listed)
     }
 
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerFacts>, RuntimeError> {
         let name = container_name(server, role);
-        let answer = containers::inspect(&self.docker, &name);
+        let answer = containers::inspect(&self.wire, &name);
         let mut facts = self.within(QUICK, || format!("looking at the container {name}"), answer).await?;
         if let Some(facts) = &mut facts
             && let Some(in_force) = self.limits_in_force().get(&facts.id)
@@ -167,7 +168,7 @@ impl Runtime for DockerRuntime {
 
     async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError> {
         let attempt = || format!("attaching to the container {id}");
-        self.within(QUICK, attempt, streams::attach(&self.wire, &self.docker, id)).await
+        self.within(QUICK, attempt, streams::attach(&self.wire, id)).await
     }
 
     async fn logs(
@@ -176,7 +177,7 @@ impl Runtime for DockerRuntime {
         part: LogPart,
     ) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, RuntimeError> {
         let attempt = || format!("reading the log of the container {id}");
-        self.within(QUICK, attempt, streams::logs(&self.wire, &self.docker, id, part)).await
+        self.within(QUICK, attempt, streams::logs(&self.wire, id, part)).await
     }
 
     async fn has_image(&self, reference: &str) -> Result<bool, RuntimeError> {

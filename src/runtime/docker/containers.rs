@@ -5,15 +5,15 @@ use std::collections::HashMap;
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerState as EngineState, ContainerStateStatusEnum as Status,
-    ContainerSummary, ContainerSummaryStateEnum, ContainerUpdateBody, EndpointIpamConfig, EndpointSettings, HostConfig,
-    HostConfigLogConfig, Mount, MountType, NetworkingConfig, PortBinding,
+    ContainerCreateBody, ContainerUpdateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig,
+    Mount, MountType, NetworkingConfig, PortBinding,
 };
 use bollard::query_parameters::{
-    CreateContainerOptions, InspectContainerOptions, KillContainerOptions, ListContainersOptions,
-    RemoveContainerOptions, StartContainerOptions,
+    CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, StartContainerOptions,
 };
+use serde::Deserialize;
 
+use super::wire::Wire;
 use crate::model::{ContainerFacts, ContainerState, Role, ServerId, Timestamp};
 use crate::runtime::{
     ContainerSpec, EngineFacts, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC, LABEL_TOKEN, Limits, Listed,
@@ -27,6 +27,8 @@ pub(super) async fn engine(docker: &Docker) -> Result<EngineFacts, Error> {
         let backing = pair.len() == 2 && pair[0] == "Backing Filesystem";
         backing.then(|| pair.swap_remove(1))
     });
+    // Podman does not say the version, only which program it is.
+    let runc = info.runc_commit.and_then(|commit| commit.id).filter(|id| !id.is_empty());
     Ok(EngineFacts {
         version: info.server_version.unwrap_or_default(),
         cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
@@ -35,31 +37,68 @@ pub(super) async fn engine(docker: &Docker) -> Result<EngineFacts, Error> {
             .map(Option::unwrap_or_default),
         storage_driver: info.driver.unwrap_or_default(),
         storage_filesystem: backing.unwrap_or_default(),
-        runc: info.runc_commit.and_then(|commit| commit.id).unwrap_or_default(),
+        runc: runc.or(info.default_runtime).unwrap_or_default(),
     })
 }
 
+/// A line of a listing. Ours and not bollard's, which knows the words of Docker's states alone; so are the shapes
+/// of an inspection.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Summary {
+    id: String,
+    names: Option<Vec<String>>,
+    labels: Option<HashMap<String, String>>,
+    state: String,
+}
+
+/// What the engine says about a container, as far as we listen.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Inspection {
+    id: String,
+    state: EngineState,
+    config: EngineConfig,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct EngineState {
+    status: String,
+    running: bool,
+    exit_code: i64,
+    #[serde(rename = "OOMKilled")]
+    oom_killed: bool,
+    started_at: String,
+    finished_at: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct EngineConfig {
+    tty: bool,
+    labels: Option<HashMap<String, String>>,
+    /// Podman may write a number.
+    stop_signal: serde_json::Value,
+}
+
 /// All containers whose labels or names are a server's.
-pub(super) async fn list(docker: &Docker) -> Result<Vec<Listed>, Error> {
-    let options = ListContainersOptions { all: true, ..ListContainersOptions::default() };
-    let all = docker.list_containers(Some(options)).await?;
+pub(super) async fn list(wire: &Wire) -> Result<Vec<Listed>, Error> {
+    let all: Vec<Summary> = wire.get("/containers/json?all=true").await?;
     Ok(all.into_iter().filter_map(listed).collect())
 }
 
-fn listed(container: ContainerSummary) -> Option<Listed> {
+fn listed(container: Summary) -> Option<Listed> {
     let labels = container.labels.unwrap_or_default();
     let names = container.names.unwrap_or_default();
     let (server, role) = belongs_to(|label| labels.get(label).map(String::as_str), names.iter().map(String::as_str))?;
-    let running = match container.state {
-        Some(
-            ContainerSummaryStateEnum::RUNNING
-            | ContainerSummaryStateEnum::PAUSED
-            | ContainerSummaryStateEnum::RESTARTING
-            | ContainerSummaryStateEnum::STOPPING,
-        ) => true,
-        _ => false,
-    };
-    Some(Listed { server, role, id: container.id?, running })
+    Some(Listed { server, role, id: container.id, running: runs(&container.state) })
+}
+
+/// Whether a state's word is one of a container that runs. Paused and restarting ones come back by themselves or by
+/// their owner; stopping is Podman's word for one that still runs.
+fn runs(status: &str) -> bool {
+    matches!(status, "running" | "paused" | "restarting" | "stopping")
 }
 
 /// Whose container this is: by our labels, else by one of its names.
@@ -73,38 +112,70 @@ pub(super) fn belongs_to<'a>(
 }
 
 /// Looks at a container by its name or id.
-pub(super) async fn inspect(docker: &Docker, name: &str) -> Result<Option<ContainerFacts>, Error> {
-    Ok(inspection(docker, name).await?.and_then(facts))
+pub(super) async fn inspect(wire: &Wire, name: &str) -> Result<Option<ContainerFacts>, Error> {
+    Ok(found(inspection(wire, name).await)?.map(Inspection::facts))
 }
 
-/// Everything the engine says about a container.
-pub(super) async fn inspection(docker: &Docker, name: &str) -> Result<Option<ContainerInspectResponse>, Error> {
-    found(docker.inspect_container(name, None::<InspectContainerOptions>).await)
+/// Everything that we listen to about a container.
+pub(super) async fn inspection(wire: &Wire, name: &str) -> Result<Inspection, Error> {
+    wire.get(&format!("/containers/{name}/json")).await
 }
 
-fn facts(container: ContainerInspectResponse) -> Option<ContainerFacts> {
-    let config = container.config.unwrap_or_default();
-    let mut labels = config.labels.unwrap_or_default();
-    let state = container.state.unwrap_or_default();
-    let time = |text: &Option<String>| text.as_deref().and_then(Timestamp::parse);
-    let (state, started_at, finished_at) = (state_of(&state), time(&state.started_at), time(&state.finished_at));
-    let ended = matches!(state, ContainerState::Exited { .. });
-    Some(ContainerFacts {
-        id: container.id?,
-        started_at,
-        // Two clocks of the engine: what ends at once may have ended before it was noted as started.
-        finished_at: if ended { finished_at.max(started_at.filter(|_| finished_at.is_some())) } else { finished_at },
-        state,
-        token: labels.remove(LABEL_TOKEN),
-        spec_hash: labels.remove(LABEL_SPEC),
-        limits_hash: labels.remove(LABEL_LIMITS),
-        stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()).map(signal_name),
-    })
+impl Inspection {
+    /// Whether the container has a terminal, so that its output is raw bytes.
+    pub(super) fn has_terminal(&self) -> bool {
+        self.config.tty
+    }
+
+    /// Whether it has run and ended.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.state.state(), ContainerState::Exited { .. })
+    }
+
+    fn facts(self) -> ContainerFacts {
+        let mut labels = self.config.labels.unwrap_or_default();
+        let (started_at, finished_at) =
+            (Timestamp::parse(&self.state.started_at), Timestamp::parse(&self.state.finished_at));
+        let state = self.state.state();
+        let ended = matches!(state, ContainerState::Exited { .. });
+        ContainerFacts {
+            id: self.id,
+            started_at,
+            // Two clocks of the engine: what ends at once may have ended before it was noted as started.
+            finished_at: if ended {
+                finished_at.max(started_at.filter(|_| finished_at.is_some()))
+            } else {
+                finished_at
+            },
+            state,
+            token: labels.remove(LABEL_TOKEN),
+            spec_hash: labels.remove(LABEL_SPEC),
+            limits_hash: labels.remove(LABEL_LIMITS),
+            stop_signal: signal_name(&self.config.stop_signal),
+        }
+    }
+}
+
+impl EngineState {
+    fn state(&self) -> ContainerState {
+        match self.status.as_str() {
+            status if runs(status) => ContainerState::Running,
+            // The last two are Podman's.
+            "created" | "configured" | "initialized" => ContainerState::Created,
+            "" if self.running => ContainerState::Running,
+            _ => ContainerState::Exited { code: self.exit_code, oom_killed: self.oom_killed },
+        }
+    }
 }
 
 /// A signal by its name; Podman has numbers.
-fn signal_name(signal: String) -> String {
-    let name = match signal.as_str() {
+fn signal_name(signal: &serde_json::Value) -> Option<String> {
+    let text = match signal {
+        serde_json::Value::String(text) if !text.is_empty() => text.clone(),
+        serde_json::Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    let name = match text.as_str() {
         "1" => "SIGHUP",
         "2" => "SIGINT",
         "3" => "SIGQUIT",
@@ -115,33 +186,9 @@ fn signal_name(signal: String) -> String {
         "15" => "SIGTERM",
         "28" => "SIGWINCH",
         "37" => "SIGRTMIN+3",
-        _ => return signal,
+        _ => return Some(text),
     };
-    name.to_owned()
-}
-
-fn state_of(state: &EngineState) -> ContainerState {
-    match state.status {
-        // Paused and restarting ones come back by themselves or by their owner; stopping is Podman's word for one
-        // that still runs.
-        Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING) => ContainerState::Running,
-        Some(Status::CREATED) => ContainerState::Created,
-        Some(Status::EXITED | Status::DEAD | Status::REMOVING) => exited(state),
-        Some(Status::EMPTY) | None if state.running == Some(true) => ContainerState::Running,
-        Some(Status::EMPTY) | None => exited(state),
-    }
-}
-
-/// Whether a container has run and ended.
-pub(super) fn has_ended(container: &ContainerInspectResponse) -> bool {
-    container.state.as_ref().is_some_and(|state| matches!(state_of(state), ContainerState::Exited { .. }))
-}
-
-fn exited(state: &EngineState) -> ContainerState {
-    ContainerState::Exited {
-        code: state.exit_code.unwrap_or_default(),
-        oom_killed: state.oom_killed.unwrap_or_default(),
-    }
+    Some(name.to_owned())
 }
 
 /// Makes a container and returns its id.
@@ -191,8 +238,21 @@ pub(super) async fn remove(docker: &Docker, id: &str) -> Result<(), Error> {
 
 /// Changes limits in place. Returns whether the container is there.
 pub(super) async fn update(docker: &Docker, id: &str, limits: &Limits) -> Result<bool, Error> {
-    let updated = docker.update_container(id, update_body(limits)).await;
-    Ok(found(updated)?.is_some())
+    match docker.update_container(id, update_body(limits)).await {
+        Err(Error::DockerResponseServerError { status_code: 404 | 405, message })
+            if !is_about_a_container(&message) =>
+        {
+            // Podman before 5. To say no would make the controller try for ever.
+            tracing::warn!(container = id, "this container engine changes no limits in place; the next start does");
+            Ok(true)
+        }
+        updated => Ok(found(updated)?.is_some()),
+    }
+}
+
+/// Whether a "not found" means the container and not the request.
+fn is_about_a_container(message: &str) -> bool {
+    message.to_lowercase().contains("no such container") || message.contains("no container with name")
 }
 
 /// What is not there is no error.

@@ -19,8 +19,10 @@ use crate::runtime::RuntimeEvent;
 /// Asked for once more from the past: the engine answers a moment before it listens.
 const OVERLAP: Duration = Duration::from_secs(1);
 
-/// What can change what a server's controller would do. Commands run in containers and health checks cannot.
-const ACTIONS: [&str; 10] = ["create", "start", "die", "oom", "kill", "stop", "pause", "unpause", "update", "destroy"];
+/// What can change what a server's controller would do. Commands run in containers and health checks cannot. The last
+/// two are Podman's words for `die` and `destroy`, which it wants in filters.
+const ACTIONS: [&str; 12] =
+    ["create", "start", "die", "oom", "kill", "stop", "pause", "unpause", "update", "destroy", "died", "remove"];
 
 /// One event; all else in it is passed over.
 #[derive(Deserialize)]
@@ -60,7 +62,11 @@ fn read(line: &[u8]) -> Option<RuntimeEvent> {
     let attributes = &event.actor.attributes;
     let attribute = |key: &str| attributes.get(key).map(|value| &**value);
     let (server, role) = belongs_to(attribute, attribute("name").into_iter())?;
-    Some(RuntimeEvent { server, role, action: event.action.into_owned() })
+    let action = match &*event.action {
+        "remove" => "destroy",
+        action => action,
+    };
+    Some(RuntimeEvent { server, role, action: action.to_owned() })
 }
 
 #[cfg(test)]

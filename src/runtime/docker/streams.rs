@@ -2,7 +2,6 @@
 
 use std::io;
 
-use bollard::Docker;
 use bollard::errors::Error;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream};
@@ -25,7 +24,7 @@ const FRAME_HEADER: usize = 8;
 ///
 /// A container that has ended already has a terminal that ends at once: attaching first and looking then leaves no
 /// gap between them.
-pub(super) async fn attach(wire: &Wire, docker: &Docker, id: &str) -> Result<Attachment, Error> {
+pub(super) async fn attach(wire: &Wire, id: &str) -> Result<Attachment, Error> {
     let mut headers = HeaderMap::new();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
@@ -36,11 +35,11 @@ pub(super) async fn attach(wire: &Wire, docker: &Docker, id: &str) -> Result<Att
     }
     let connection = TokioIo::new(hyper::upgrade::on(response).await?);
     let (output, input) = tokio::io::split(connection);
-    let container = look(docker, id).await?;
-    let output = match container {
-        Looked { ended: true, .. } => stream::empty().boxed(),
-        Looked { tty: true, .. } => read(output).boxed(),
-        Looked { tty: false, .. } => payloads(read(output)).boxed(),
+    let container = containers::inspection(wire, id).await?;
+    let output = match container.has_terminal() {
+        _ if container.has_ended() => stream::empty().boxed(),
+        true => read(output),
+        false => payloads(read(output)).boxed(),
     };
     Ok(Attachment {
         output: told(output, wire, format!("reading the terminal of the container {id}")),
@@ -51,11 +50,10 @@ pub(super) async fn attach(wire: &Wire, docker: &Docker, id: &str) -> Result<Att
 /// Reads a container's log.
 pub(super) async fn logs(
     wire: &Wire,
-    docker: &Docker,
     id: &str,
     part: LogPart,
 ) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, Error> {
-    let tty = look(docker, id).await?.tty;
+    let raw = containers::inspection(wire, id).await?.has_terminal();
     let part = match part {
         LogPart::All => "follow=0".to_owned(),
         LogPart::Follow => "follow=1".to_owned(),
@@ -68,19 +66,8 @@ pub(super) async fn logs(
     let path = format!("/containers/{id}/logs?stdout=1&stderr=1&{part}");
     let response = wire.open(Method::GET, &path, HeaderMap::new(), Bytes::new()).await?;
     let output = lines::chunks(response);
-    let output = if tty { output } else { payloads(output).boxed() };
+    let output = if raw { output } else { payloads(output).boxed() };
     Ok(told(output, wire, format!("reading the log of the container {id}")))
-}
-
-struct Looked {
-    tty: bool,
-    ended: bool,
-}
-
-async fn look(docker: &Docker, id: &str) -> Result<Looked, Error> {
-    let container = docker.inspect_container(id, None::<bollard::query_parameters::InspectContainerOptions>).await?;
-    let tty = container.config.as_ref().and_then(|config| config.tty).unwrap_or_default();
-    Ok(Looked { tty, ended: containers::has_ended(&container) })
 }
 
 /// Errors of a stream in our words.

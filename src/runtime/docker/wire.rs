@@ -16,6 +16,7 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::connection::{Address, Connector};
 
@@ -26,6 +27,8 @@ pub(super) const BASE: &str = "http://engine";
 const IDLE_CONNECTIONS: usize = 4;
 /// An engine's error message is a few lines.
 const MAX_ERROR: usize = 64 * 1024;
+/// A list of thousands of containers is a few MiB.
+const MAX_DOCUMENT: usize = 256 * 1024 * 1024;
 /// What the engine says about its version.
 const MAX_VERSION: usize = 1024 * 1024;
 
@@ -113,6 +116,12 @@ impl Wire {
         }
         let message = error_message(&read_all(response, MAX_ERROR).await?);
         Err(Error::DockerResponseServerError { status_code: status.as_u16(), message })
+    }
+
+    /// Asks for one JSON document, and takes from it what the type has.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let response = self.open(Method::GET, path, HeaderMap::new(), Bytes::new()).await?;
+        Ok(serde_json::from_slice(&read_all(response, MAX_DOCUMENT).await?)?)
     }
 
     /// What the engine runs on, such as `linux/amd64`.

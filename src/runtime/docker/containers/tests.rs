@@ -122,7 +122,7 @@ fn updates_say_what_can_be_changed_in_place() {
 
 #[test]
 fn states() {
-    let state = |value: serde_json::Value| state_of(&serde_json::from_value(value).unwrap());
+    let state = |value: serde_json::Value| serde_json::from_value::<EngineState>(value).unwrap().state();
     let exited = |code, oom_killed| ContainerState::Exited { code, oom_killed };
     for (value, expected) in [
         (json!({"Status": "created", "Running": false, "ExitCode": 0}), ContainerState::Created),
@@ -134,6 +134,9 @@ fn states() {
         (json!({"Status": "exited", "ExitCode": 137, "OOMKilled": true}), exited(137, true)),
         (json!({"Status": "dead", "ExitCode": 1}), exited(1, false)),
         (json!({"Status": "removing", "ExitCode": 2}), exited(2, false)),
+        (json!({"Status": "configured"}), ContainerState::Created),
+        (json!({"Status": "initialized"}), ContainerState::Created),
+        (json!({"Status": "stopped", "ExitCode": 5}), exited(5, false)),
         (json!({"Running": true}), ContainerState::Running),
         (json!({"Running": false, "ExitCode": 4}), exited(4, false)),
     ] {
@@ -143,7 +146,7 @@ fn states() {
 
 fn inspected(state: serde_json::Value, labels: serde_json::Value) -> ContainerFacts {
     let container = json!({"Id": "0123", "State": state, "Config": {"Labels": labels, "StopSignal": "SIGINT"}});
-    facts(serde_json::from_value(container).unwrap()).unwrap()
+    serde_json::from_value::<Inspection>(container).unwrap().facts()
 }
 
 #[test]
@@ -160,6 +163,20 @@ fn facts_are_read_back() {
     assert_eq!(facts.finished_at, None);
     let foreign = inspected(json!({"Status": "created"}), json!(null));
     assert_eq!((foreign.token, foreign.spec_hash, foreign.limits_hash), (None, None, None));
+}
+
+#[test]
+fn signals_have_names() {
+    for (signal, name) in [
+        (json!("SIGINT"), Some("SIGINT")),
+        (json!("3"), Some("SIGQUIT")),
+        (json!(15), Some("SIGTERM")),
+        (json!("33"), Some("33")),
+        (json!(""), None),
+        (json!(null), None),
+    ] {
+        assert_eq!(signal_name(&signal).as_deref(), name, "{signal}");
+    }
 }
 
 #[test]
