@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::files::Layout;
 use crate::model::manifest::digest;
-use crate::model::{ManagedBy, Manifest, Record, ServerId, Timestamp};
+use crate::model::{ManagedBy, Record, ServerId, Timestamp};
 use crate::panel::{ListedServer, Panel, PanelServer};
-use crate::reconcile::jobs::apply_sync;
+use crate::reconcile::jobs::{apply_sync, new_manifest};
 use crate::reconcile::plan::open_install;
 use crate::reconcile::world::World;
 use crate::retry;
@@ -135,15 +135,6 @@ fn apply_one(
         did = true;
     }
     Ok(did)
-}
-
-/// A new record of a server that the panel manages.
-pub fn new_manifest(id: ServerId, server: PanelServer) -> Manifest {
-    let mut manifest = Manifest::new(id, ManagedBy::Panel);
-    manifest.spec.settings = server.settings;
-    manifest.spec.process = server.process;
-    manifest.spec.suspended = server.suspended;
-    manifest
 }
 
 /// Servers that their panel no longer lists are left as they are, and shown to nobody but the command line. One that was

@@ -8,11 +8,10 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use crate::api::{Api, ApiError, body};
-use crate::controller::listing::new_manifest;
 use crate::model::manifest::digest;
 use crate::model::{InstallIntent, Manifest, Record, ServerId, Timestamp};
 use crate::panel::PanelServer;
-use crate::reconcile::jobs::sync_with_retries;
+use crate::reconcile::jobs::{new_manifest, sync_with_retries};
 use crate::store::{Store, StoreError};
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{JobError, PANEL_PATIENCE};
 use crate::model::manifest::digest;
-use crate::model::{Manifest, ServerId, Timestamp};
+use crate::model::{ManagedBy, Manifest, ServerId, Timestamp};
 use crate::panel::{Panel, PanelError, PanelServer};
 use crate::reconcile::reporter;
 use crate::reconcile::world::World;
@@ -106,6 +106,13 @@ pub fn apply_sync(
         store.event(id, asked_at, "HandEditUndone", &message);
     }
     Ok(snapshot)
+}
+
+/// A new record of a server that the panel manages.
+pub fn new_manifest(id: ServerId, server: PanelServer) -> Manifest {
+    let mut manifest = Manifest::new(id, ManagedBy::Panel);
+    put(&mut manifest, server);
+    manifest
 }
 
 /// Lays the panel's part over a manifest.
