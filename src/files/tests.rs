@@ -20,9 +20,17 @@ pub(super) fn id() -> ServerId {
     "550e8400-e29b-41d4-a716-446655440000".parse().unwrap()
 }
 
+/// A folder for many small files: in memory where that is possible, since other tests keep the disk busy.
+pub(super) fn roomy_folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
 /// A node with everything in one folder.
 pub(super) fn layout() -> (TempDir, Layout) {
-    let folder = tempfile::tempdir().unwrap();
+    layout_in(tempfile::tempdir().unwrap())
+}
+
+fn layout_in(folder: TempDir) -> (TempDir, Layout) {
     let root = folder.path().canonicalize().unwrap().join("root");
     (folder, Layout::new(&NodeConfig::for_tests(&root)))
 }
@@ -220,7 +228,7 @@ fn an_owner_that_cannot_be_set_is_an_error_that_names_a_file() {
 #[test]
 fn a_hundred_thousand_files() {
     const FILES: u64 = 100_000;
-    let (_folder, layout) = layout();
+    let (_folder, layout) = layout_in(roomy_folder());
     layout.prepare(id()).unwrap();
     let data = layout.data(id());
     for folder in 0..10 {
@@ -271,7 +279,7 @@ fn a_directory_swapped_for_a_link_leads_nowhere() {
 
 #[test]
 fn files_that_come_and_go_are_no_error() {
-    let (_folder, layout) = layout();
+    let (_folder, layout) = layout_in(roomy_folder());
     layout.prepare(id()).unwrap();
     let data = layout.data(id());
     make_dir(&data.join("sub"));

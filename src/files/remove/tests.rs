@@ -2,11 +2,14 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::tests::{Outside, is_root, make_deep, make_dir, while_swapping};
+use super::super::tests::{Outside, is_root, make_deep, make_dir, roomy_folder, while_swapping};
 use super::*;
 
 fn tree() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
+    tree_in(tempfile::tempdir().unwrap())
+}
+
+fn tree_in(folder: tempfile::TempDir) -> (tempfile::TempDir, PathBuf) {
     let path = folder.path().join("tree");
     make_dir(&path);
     (folder, path)
@@ -33,7 +36,7 @@ fn whatever_is_there_goes() {
 
 #[test]
 fn any_depth_goes() {
-    let (folder, path) = tree();
+    let (folder, path) = tree_in(roomy_folder());
     make_deep(&path, 5000);
     // Names that are taken already.
     make_dir(&path.join(format!("{MOVED_PREFIX}0/full")));
@@ -58,8 +61,8 @@ fn closed_directories_are_no_obstacle_to_their_owner() {
 #[test]
 fn links_swapped_in_lead_nowhere() {
     let outside = Outside::new();
-    for _ in 0..50 {
-        let (_folder, path) = tree();
+    for _ in 0..200 {
+        let (_folder, path) = tree_in(roomy_folder());
         let (a, b) = (path.join("a"), path.join("b"));
         for name in 0..20 {
             make_dir(&a.join(format!("{name}/sub")));
@@ -73,7 +76,7 @@ fn links_swapped_in_lead_nowhere() {
 
 #[test]
 fn what_comes_in_meanwhile_goes_too() {
-    let (_folder, path) = tree();
+    let (_folder, path) = tree_in(roomy_folder());
     let written = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

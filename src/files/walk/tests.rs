@@ -3,7 +3,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::super::remove::remove_tree;
-use super::super::tests::{NEVER, Outside, make_deep, make_dir};
+use super::super::tests::{NEVER, Outside, make_deep, make_dir, roomy_folder};
 use super::*;
 
 /// Counts what it sees, and fails where it is told to.
@@ -81,7 +81,7 @@ fn chain(top: &Path, depth: usize) {
 
 #[test]
 fn listings_go_on_where_they_were_however_deep_it_went() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = roomy_folder();
     let depth = HELD_OPEN * 10;
     chain(folder.path(), depth);
     let (seen, result) = seen_at(folder.path(), Seen::default());
@@ -92,7 +92,7 @@ fn listings_go_on_where_they_were_however_deep_it_went() {
 
 #[test]
 fn few_directories_are_open_at_a_time() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = roomy_folder();
     make_deep(folder.path(), HELD_OPEN * 4);
     let root = Root::open(folder.path()).unwrap();
     let mut seen = Seen::default();
@@ -116,7 +116,7 @@ fn few_directories_are_open_at_a_time() {
 
 #[test]
 fn what_is_too_deep_is_an_error_and_the_rest_is_seen() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = roomy_folder();
     make_deep(folder.path(), MAX_DEPTH + 10);
     make_dir(&folder.path().join("other"));
     let (seen, result) = seen_at(folder.path(), Seen::default());
@@ -128,7 +128,7 @@ fn what_is_too_deep_is_an_error_and_the_rest_is_seen() {
 
 #[test]
 fn the_way_back_is_not_found_when_directories_were_moved() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = roomy_folder();
     let path = folder.path();
     make_deep(path, HELD_OPEN * 2);
     make_dir(&path.join("elsewhere"));
