@@ -136,7 +136,8 @@ pub async fn a_missing_image_is_refused(bench: &dyn Bench) {
 
 pub async fn a_missing_mount_is_refused(bench: &dyn Bench) {
     let mut subject = Subject::server(bench, Routine::Answers);
-    let source = format!("/var/empty/{}", subject.server);
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("missing").to_str().unwrap().to_owned();
     subject.spec.mounts.push(BindMount { source: source.clone(), target: "/x".into(), read_only: false });
     let refused = match bench.runtime().create(&subject.spec, &subject.purpose).await {
         Ok(id) => bench.runtime().start(&id).await.unwrap_err(),
