@@ -1,9 +1,10 @@
 //! Containers are made, started, ended, changed and removed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alula::model::{ContainerState, Role};
-use alula::runtime::{BindMount, PublishedPort, RuntimeError};
+use alula::runtime::{BindMount, NetworkSpec, PublishedPort, RuntimeError};
 
 use crate::bench::{Bench, Routine, Subject, limits};
 
@@ -160,10 +161,20 @@ pub async fn a_bad_entrypoint_is_refused_at_the_start(bench: &dyn Bench) {
 pub async fn a_taken_port_is_refused_at_the_start(bench: &dyn Bench) {
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
     let port = PublishedPort { address: "127.0.0.1".into(), port: free.port() };
+    let network = NetworkSpec {
+        name: bench.network(5),
+        driver: "bridge".into(),
+        internal: false,
+        ipv6: false,
+        v4: None,
+        v6: None,
+        options: BTreeMap::new(),
+    };
+    bench.runtime().ensure_network(&network).await.unwrap();
     let mut ids = Vec::new();
     for _ in 0..2 {
         let mut subject = Subject::server(bench, Routine::Answers);
-        subject.spec.network_mode = "bridge".into();
+        subject.spec.network_mode = network.name.clone();
         subject.spec.ports.push(port.clone());
         ids.push(subject.create(bench).await);
     }
