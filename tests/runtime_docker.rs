@@ -1,0 +1,32 @@
+//! What only a real engine can show of the Docker runtime, beyond the contract: pulls from a registry, networks that
+//! clash, and containers as blueprints want them.
+//!
+//! Without an engine these fail; `ALULA_SKIP_DOCKER=1` leaves them out, and says so.
+
+#[path = "runtime_docker/networks.rs"]
+mod networks;
+#[path = "runtime_docker/pulls.rs"]
+mod pulls;
+#[path = "runtime_docker/registry.rs"]
+mod registry;
+
+use alula::runtime::Runtime;
+use alula::runtime::docker::DockerRuntime;
+use bollard::Docker;
+
+/// The runtime, and the engine past it for cleaning up; `None` where Docker is to be left out.
+async fn engine() -> Option<(DockerRuntime, Docker)> {
+    const SKIP: &str = "ALULA_SKIP_DOCKER";
+    if std::env::var(SKIP).is_ok_and(|value| value == "1") {
+        eprintln!("skipped: {SKIP}=1, so nothing is known about Docker");
+        return None;
+    }
+    let runtime = DockerRuntime::from_environment().expect("DOCKER_HOST is an address");
+    runtime.engine().await.unwrap_or_else(|error| panic!("{error}, or leave these tests out with {SKIP}=1"));
+    Some((runtime, Docker::connect_with_defaults().expect("an engine that answers")))
+}
+
+/// A name that no other test has.
+fn unique(what: &str) -> String {
+    format!("alula-test-{what}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8])
+}

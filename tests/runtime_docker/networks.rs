@@ -1,0 +1,78 @@
+//! Networks as the node wants them, on an engine that has others.
+
+use alula::config::NodeConfig;
+use alula::runtime::{NetworkSpec, Runtime, blueprint};
+use bollard::Docker;
+use bollard::models::NetworkInspect;
+
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+
+/// The node's network under names of its own: of the network, of the bridge's device, and of the ranges.
+fn spec(bridge: &str, third: u8) -> NetworkSpec {
+    let node = NodeConfig::for_tests(std::path::Path::new("/node"));
+    let mut spec = blueprint::network(&node);
+    spec.name = crate::unique("net");
+    spec.options.insert(BRIDGE_NAME.into(), bridge.into());
+    spec.v4 = Some((format!("10.213.{third}.0/24"), format!("10.213.{third}.1")));
+    spec.v6 = Some((format!("fdba:17c8:6c94:{third}::/64"), format!("fdba:17c8:6c94:{third}::1011")));
+    spec
+}
+
+fn device() -> String {
+    format!("at{}", &uuid::Uuid::new_v4().simple().to_string()[..8])
+}
+
+async fn inspected(docker: &Docker, spec: &NetworkSpec) -> NetworkInspect {
+    let network = docker.inspect_network(&spec.name, None::<bollard::query_parameters::InspectNetworkOptions>).await;
+    docker.remove_network(&spec.name).await.unwrap();
+    network.unwrap()
+}
+
+#[tokio::test]
+async fn the_nodes_network_is_made_as_wanted() {
+    let Some((runtime, docker)) = crate::engine().await else { return };
+    let spec = spec(&device(), 80);
+    let facts = runtime.ensure_network(&spec).await.unwrap();
+    let network = inspected(&docker, &spec).await;
+    assert_eq!((facts.driver.as_str(), facts.gateway.as_deref()), ("bridge", Some("10.213.80.1")));
+    let options = network.options.unwrap();
+    for (key, value) in &spec.options {
+        assert_eq!(options.get(key), Some(value), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn two_networks_do_not_share_a_bridge() {
+    let Some((runtime, docker)) = crate::engine().await else { return };
+    let bridge = device();
+    let (first, second) = (spec(&bridge, 81), spec(&bridge, 82));
+    runtime.ensure_network(&first).await.unwrap();
+    let made = runtime.ensure_network(&second).await;
+    let (first, second) = (inspected(&docker, &first).await, inspected(&docker, &second).await);
+    assert_eq!(made.unwrap().gateway.as_deref(), Some("10.213.82.1"), "nothing else is given up");
+    assert_eq!(first.options.unwrap().get(BRIDGE_NAME), Some(&bridge));
+    assert_ne!(second.options.unwrap().get(BRIDGE_NAME), Some(&bridge));
+}
+
+#[tokio::test]
+async fn networks_made_at_the_same_time_are_one() {
+    let Some((runtime, docker)) = crate::engine().await else { return };
+    let spec = spec(&device(), 83);
+    let all = futures_util::future::join_all((0..4).map(|_| runtime.ensure_network(&spec))).await;
+    let gateways: Vec<_> = all.into_iter().map(|made| made.unwrap().gateway).collect();
+    inspected(&docker, &spec).await;
+    assert_eq!(gateways, vec![Some("10.213.83.1".to_owned()); 4]);
+    let again = docker.inspect_network(&spec.name, None::<bollard::query_parameters::InspectNetworkOptions>).await;
+    assert!(again.is_err(), "there was one, and it is removed");
+}
+
+#[tokio::test]
+async fn an_outgoing_network_is_made() {
+    let Some((runtime, docker)) = crate::engine().await else { return };
+    let mut spec = blueprint::outgoing_network("10.213.84.1");
+    spec.name = crate::unique("out");
+    let facts = runtime.ensure_network(&spec).await.unwrap();
+    let network = inspected(&docker, &spec).await;
+    assert!(facts.gateway.is_some());
+    assert_eq!(network.options.unwrap()["com.docker.network.host_ipv4"], "10.213.84.1");
+}

@@ -1,0 +1,84 @@
+//! Pulls from a registry.
+
+use std::sync::Mutex;
+
+use alula::runtime::{RegistryAuth, Runtime, RuntimeError};
+use bollard::Docker;
+use bollard::query_parameters::RemoveImageOptions;
+
+use crate::registry::{Layer, Registry};
+
+/// Encoded in base64 this has both characters in which its alphabets differ.
+const PASSWORD: &str = "~~>>??ü~~>>??";
+
+fn auth(password: &str) -> Option<RegistryAuth> {
+    Some(RegistryAuth { username: "alula".into(), password: password.into() })
+}
+
+async fn forget(docker: &Docker, reference: &str) {
+    let removed = docker.remove_image(reference, None::<RemoveImageOptions>, None).await;
+    removed.expect("the image was pulled");
+}
+
+#[tokio::test]
+async fn an_image_is_pulled() {
+    let Some((runtime, docker)) = crate::engine().await else { return };
+    let registry = Registry::start(None, Layer::Whole).await;
+    let reference = registry.reference("good");
+    assert!(!runtime.has_image(&reference).await.unwrap());
+    let lines = Mutex::new(Vec::new());
+    runtime.pull(&reference, None, &|line| lines.lock().unwrap().push(line)).await.unwrap();
+    assert!(runtime.has_image(&reference).await.unwrap());
+    assert!(!runtime.has_image(&registry.reference("other")).await.unwrap());
+    forget(&docker, &reference).await;
+    let lines = lines.into_inner().unwrap();
+    assert!(lines.iter().any(|line| line.contains("Digest: sha256:")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_tag_that_is_not_there_is_an_error() {
+    let Some((runtime, _)) = crate::engine().await else { return };
+    let registry = Registry::start(None, Layer::Whole).await;
+    let reference = registry.reference("missing");
+    let error = runtime.pull(&reference, None, &|_| ()).await.unwrap_err();
+    assert!(!error.is_outage(), "{error:?}");
+    assert!(error.to_string().contains("manifest unknown") && error.to_string().contains(&reference), "{error}");
+    assert!(!runtime.has_image(&reference).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_private_registry_wants_the_right_password() {
+    let Some((runtime, docker)) = crate::engine().await else { return };
+    let registry = Registry::start(Some(("alula", PASSWORD)), Layer::Whole).await;
+    let reference = registry.reference("good");
+    for wrong in [None, auth("wrong")] {
+        let error = runtime.pull(&reference, wrong, &|_| ()).await.unwrap_err();
+        assert!(!error.is_outage(), "{error:?}");
+    }
+    runtime.pull(&reference, auth(PASSWORD), &|_| ()).await.unwrap();
+    forget(&docker, &reference).await;
+}
+
+#[tokio::test]
+async fn an_error_late_in_the_stream_is_an_error() {
+    let Some((runtime, _)) = crate::engine().await else { return };
+    let registry = Registry::start(None, Layer::Wrong).await;
+    let reference = registry.reference("good");
+    let lines = Mutex::new(Vec::new());
+    let error = runtime.pull(&reference, None, &|line| lines.lock().unwrap().push(line)).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Refused { .. }), "{error:?}");
+    assert!(!lines.into_inner().unwrap().is_empty(), "the error came after the answer had begun");
+    assert!(!runtime.has_image(&reference).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_pull_that_is_dropped_is_stopped() {
+    let Some((runtime, _)) = crate::engine().await else { return };
+    let mut registry = Registry::start(None, Layer::Dripping).await;
+    let reference = registry.reference("good");
+    tokio::select! {
+        done = runtime.pull(&reference, None, &|_| ()) => panic!("{done:?}"),
+        () = registry.wait_serving(true) => {}
+    }
+    registry.wait_serving(false).await;
+}
