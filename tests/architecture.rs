@@ -1,0 +1,259 @@
+//! Imports run one way, and what must stay behind one door stays there.
+//!
+//! The sources are read as text: comments and literals are taken out, and what is left is looked through for paths. Code of
+//! tests (`tests.rs`, `tests/`, `mod tests`) may know whom it likes; the doors around crates count for it too.
+
+#[path = "architecture/source.rs"]
+mod source;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use source::Source;
+
+/// Who may know whom: a module knows only modules of lower ranks, and itself. Modules of one rank do not know each other.
+const RANKS: &[(u32, &[&str])] = &[
+    (0, &["model"]),
+    (1, &["atomic", "clock", "retry", "tasks", "yaml"]),
+    (2, &["config"]),
+    (3, &["telemetry"]),
+    (4, &["files", "panel", "runtime", "store"]),
+    (5, &["console"]),
+    (6, &["reconcile"]),
+    (7, &["api", "controller"]),
+    (8, &["app"]),
+    (9, &["cli"]),
+];
+
+/// Crates that stay behind one door: only these files may name them.
+const DOORS: &[(&str, &[&str])] = &[
+    ("serde_yaml", &["src/yaml.rs", "src/yaml/"]),
+    ("saphyr_parser", &["src/yaml.rs", "src/yaml/"]),
+    ("backoff", &["src/retry.rs"]),
+    ("bollard", &["src/runtime/docker.rs", "src/runtime/docker/"]),
+    ("reqwest", &["src/panel/client.rs", "src/panel/client/"]),
+    ("notify", &["src/store/watch.rs", "src/store/watch/"]),
+    ("axum", &["src/api.rs", "src/api/", "src/app/doors.rs"]),
+    ("tokio_rustls", &["src/app/doors.rs"]),
+    ("clap", &["src/cli.rs", "src/cli/"]),
+    ("tracing_subscriber", &["src/telemetry.rs"]),
+    ("nix", &["src/config/host/user.rs"]),
+];
+
+/// Decisions: no I/O, no clock, no tasks, and of the crate nothing but plain data.
+const PURE: &[(&str, &[&str])] = &[
+    ("src/model", &["model"]),
+    ("src/reconcile/plan", &["model", "reconcile::observed", "reconcile::plan", "reconcile::step"]),
+    ("src/reconcile/observed", &["model"]),
+    ("src/reconcile/step", &["model", "reconcile::observed"]),
+    ("src/api/admission", &["model", "reconcile::plan"]),
+];
+
+/// What pure code does not name.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "tracing",
+    "futures_util",
+    "rustix",
+    "std::env",
+    "std::fs",
+    "std::io",
+    "std::net",
+    "std::os",
+    "std::process",
+    "std::sync",
+    "std::thread",
+    "std::time::Instant",
+    "std::time::SystemTime",
+];
+
+fn rank(module: &str) -> Option<u32> {
+    RANKS.iter().find(|(_, modules)| modules.contains(&module)).map(|(rank, _)| *rank)
+}
+
+/// Whether `path` is `of` or lies below it.
+fn is_below(path: &str, of: &str) -> bool {
+    path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+fn sources() -> &'static [Source] {
+    static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| Source::read_all(Path::new(env!("CARGO_MANIFEST_DIR"))));
+    assert!(SOURCES.len() > 100, "only {} sources were found", SOURCES.len());
+    &SOURCES
+}
+
+fn import_violations(source: &Source) -> Vec<String> {
+    let Some(from) = source.module().first().cloned() else { return Vec::new() };
+    let Some(own) = rank(&from) else { return vec![format!("{}: `{from}` is not in the table of ranks", source.path)] };
+    let mut violations = Vec::new();
+    for import in source.imports() {
+        let to = import.path.split("::").next().unwrap_or_default().to_owned();
+        match rank(&to) {
+            _ if to == from || import.in_test => {}
+            Some(rank) if rank < own => {}
+            Some(_) => violations.push(format!(
+                "{}:{}: `{from}` must not know `{to}` (crate::{})",
+                source.path, import.line, import.path
+            )),
+            None => violations
+                .push(format!("{}:{}: `crate::{}` is of no known module", source.path, import.line, import.path)),
+        }
+    }
+    violations
+}
+
+fn door_violations(source: &Source) -> Vec<String> {
+    let mut violations = Vec::new();
+    for (krate, doors) in DOORS {
+        let open = doors
+            .iter()
+            .any(|door| if door.ends_with('/') { source.path.starts_with(door) } else { source.path == *door });
+        if open {
+            continue;
+        }
+        for named in source.external_paths().iter().filter(|named| is_below(&named.path, krate)) {
+            violations.push(format!("{}:{}: the crate `{krate}` is known to {doors:?} alone", source.path, named.line));
+        }
+    }
+    violations
+}
+
+fn purity_violations(source: &Source) -> Vec<String> {
+    let Some((_, allowed)) = PURE
+        .iter()
+        .find(|(part, _)| source.path.strip_prefix(part).is_some_and(|rest| rest.starts_with('/') || rest == ".rs"))
+    else {
+        return Vec::new();
+    };
+    let mut violations = Vec::new();
+    for import in source.imports().iter().filter(|import| !import.in_test) {
+        if !allowed.iter().any(|allowed| is_below(&import.path, allowed)) {
+            violations.push(format!("{}:{}: pure code must not know crate::{}", source.path, import.line, import.path));
+        }
+    }
+    for named in source.external_paths().iter().filter(|named| !named.in_test) {
+        if IMPURE.iter().any(|impure| is_below(&named.path, impure)) {
+            violations.push(format!("{}:{}: pure code must not use {}", source.path, named.line, named.path));
+        }
+    }
+    violations
+}
+
+fn assert_none(violations: Vec<String>) {
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+#[test]
+fn imports_run_one_way() {
+    assert_none(sources().iter().flat_map(import_violations).collect());
+}
+
+#[test]
+fn crates_stay_behind_their_doors() {
+    assert_none(sources().iter().flat_map(door_violations).collect());
+}
+
+#[test]
+fn decisions_are_pure() {
+    assert_none(sources().iter().flat_map(purity_violations).collect());
+}
+
+#[test]
+fn nothing_is_unsafe() {
+    let unsafe_lines = sources().iter().flat_map(|source| {
+        source.words("unsafe").into_iter().map(move |line| format!("{}:{line}: `unsafe`", source.path))
+    });
+    assert_none(unsafe_lines.collect());
+}
+
+#[test]
+fn every_module_says_what_it_owns() {
+    let silent = sources().iter().filter(|source| !source.is_test_file() && !source.opens_with_a_doc());
+    assert_none(silent.map(|source| format!("{}: does not open with `//!`", source.path)).collect());
+}
+
+#[test]
+fn the_map_shows_every_module() {
+    let map = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+    let modules: BTreeSet<String> = sources().iter().filter_map(|source| source.module().first().cloned()).collect();
+    let ranked: BTreeSet<String> =
+        RANKS.iter().flat_map(|(_, modules)| modules.iter().map(ToString::to_string)).collect();
+    assert_eq!(modules, ranked, "the table of ranks and src/ differ");
+    let missing = modules.iter().filter(|module| !map.contains(&format!("`{module}`")));
+    assert_none(missing.map(|module| format!("ARCHITECTURE.md does not show `{module}`")).collect());
+}
+
+/// The rules above find what they are for.
+mod rules {
+    use super::*;
+
+    fn source(path: &str, text: &str) -> Source {
+        Source::new(path.into(), text)
+    }
+
+    #[test]
+    fn an_import_upwards_or_sideways_is_found() {
+        for text in [
+            "use crate::store::Store;",
+            "use crate::{model::Record, store::Store};",
+            "fn f() { crate::controller::go() }",
+            "use super::store::Store;",
+            "mod inner { use super::super::store::Store; }",
+        ] {
+            assert_eq!(import_violations(&source("src/panel.rs", text)).len(), 1, "{text}");
+        }
+        assert_eq!(import_violations(&source("src/panel/client.rs", "use super::super::store::Store;")).len(), 1);
+        assert_eq!(import_violations(&source("src/novel.rs", "")).len(), 1, "a module without a rank");
+    }
+
+    #[test]
+    fn what_is_allowed_is_left_alone() {
+        for text in [
+            "use crate::{atomic, model::{Record, ServerId}};\nuse super::panel::wire;",
+            "// use crate::store::Store;\n/* crate::store */ const TEXT: &str = \"crate::store\";",
+            "const RAW: &str = r#\"a \" crate::store\"#; const QUOTE: char = '\"'; use crate::model::X;",
+            "#[cfg(test)]\nmod tests { use crate::store::Store; use super::*; }",
+            "fn f<'a>(a: &'a str) -> char { 'a' }",
+        ] {
+            assert_none(import_violations(&source("src/panel.rs", text)));
+        }
+        assert_none(import_violations(&source("src/panel/client/tests.rs", "use crate::store::Store;")));
+        assert_none(import_violations(&source("src/panel/client.rs", "use super::wire; use super::super::model::X;")));
+        assert_none(import_violations(&source("src/main.rs", "fn main() { alula::cli::main() }")));
+    }
+
+    #[test]
+    fn a_crate_outside_its_door_is_found() {
+        let text = "fn f() { serde_yaml::to_string(&1) }";
+        assert_eq!(door_violations(&source("src/store.rs", text)).len(), 1);
+        assert_eq!(door_violations(&source("src/yamlish.rs", text)).len(), 1);
+        assert_eq!(door_violations(&source("src/store/tests.rs", "use backoff::{Error, retry};")).len(), 2);
+        assert_none(door_violations(&source("src/yaml/edit.rs", text)));
+        assert_none(door_violations(&source("src/store.rs", "use crate::retry::backoff; let notify = 1; notify.x();")));
+    }
+
+    #[test]
+    fn an_impure_decision_is_found() {
+        for text in [
+            "use std::fs;",
+            "use tokio::time::Instant;",
+            "use crate::store::Store;",
+            "use std::time::{Duration, Instant};",
+        ] {
+            assert_eq!(purity_violations(&source("src/reconcile/plan/start.rs", text)).len(), 1, "{text}");
+        }
+        assert_eq!(purity_violations(&source("src/api/admission.rs", "use crate::clock::Clock;")).len(), 1);
+        assert_none(purity_violations(&source(
+            "src/reconcile/plan.rs",
+            "use crate::model::Record; use std::time::Duration;",
+        )));
+        assert_none(purity_violations(&source("src/reconcile/planner.rs", "use std::fs;")));
+    }
+
+    #[test]
+    fn unsafe_is_found_where_it_is_code() {
+        assert_eq!(source("src/a.rs", "// unsafe\nfn f() { unsafe { g() } }").words("unsafe"), [2]);
+        assert!(source("src/a.rs", "#![deny(unsafe_code)] const A: &str = \"unsafe\";").words("unsafe").is_empty());
+    }
+}
