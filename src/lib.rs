@@ -1,4 +1,7 @@
-//! alula: the node daemon of a game-server host, as a reconciliation controller.
+//! alula: the node daemon of a game-server host, as a reconciliation controller. The map of the crate:
+//!
+#![doc = include_str!("../ARCHITECTURE.md")]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod api;
 pub mod app;

@@ -165,6 +165,8 @@ impl FakeRuntime {
     {
         let (world, attempt) = (self.world.clone(), request.attempt.clone());
         let (tell, told) = oneshot::channel();
+        // An engine's work is no task of the daemon: it goes on when that dies.
+        #[allow(clippy::disallowed_methods)]
         tokio::spawn(async move {
             tokio::time::sleep(time).await;
             let done = world.with(|state| state.up.then(|| effect(state)));
