@@ -21,9 +21,8 @@ const RANKS: &[(u32, &[&str])] = &[
     (4, &["files", "panel", "runtime", "store"]),
     (5, &["console"]),
     (6, &["reconcile"]),
-    (7, &["api", "controller"]),
+    (7, &["api", "cli", "controller"]),
     (8, &["app"]),
-    (9, &["cli"]),
 ];
 
 /// Crates that stay behind one door: only these files may name them.
