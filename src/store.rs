@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -214,6 +214,8 @@ struct Entry {
     history: AtomicBool,
     /// There are events that `status.yml` does not have yet.
     unwritten_events: AtomicBool,
+    /// The server was removed, or never came to be. Changes under `write`: who waited there for it must not write.
+    gone: AtomicBool,
 }
 
 impl Store {
@@ -224,8 +226,11 @@ impl Store {
     /// When the folder cannot be made or listed.
     pub fn open(root: &Path, blocking: Blocking, hook: Option<Arc<dyn DiskHook>>) -> Result<Self, StoreError> {
         let servers = root.join("servers");
-        std::fs::create_dir_all(&servers)
-            .map_err(|source| StoreError::Disk { action: "create the folder", path: servers.clone(), source })?;
+        std::fs::create_dir_all(&servers).map_err(|source| StoreError::Disk {
+            action: "create the folder",
+            path: servers.clone(),
+            source,
+        })?;
         let entries = load::load_all(&servers)?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -314,6 +319,12 @@ impl Store {
     /// Writes a new server whose `config.yml` is this text, which means `manifest`.
     fn create_from(&self, text: &str, manifest: Manifest, record: Record) -> Result<Arc<Snapshot>, StoreError> {
         let id = manifest.metadata.uuid;
+        self.check(id, text)?;
+        if self.entry(id).is_none() && self.folder(id).join(CONFIG_FILE).exists() {
+            // A person was faster, and the watch has not said so yet.
+            self.refresh(id)?;
+            return Err(StoreError::Exists(id));
+        }
         let entry = Arc::new(Entry::empty(id));
         let mut sources = lock(&entry.write);
         {
@@ -330,9 +341,12 @@ impl Store {
                 Ok(snapshot)
             }
             Err(error) => {
+                entry.gone.store(true, Ordering::Release);
                 write(&self.inner.entries).remove(&id);
                 // Best effort: the error that is returned is the one that matters.
-                let _ = std::fs::remove_file(self.folder(id).join(CONFIG_FILE));
+                for file in [CONFIG_FILE, RECORD_FILE] {
+                    let _ = std::fs::remove_file(self.folder(id).join(file));
+                }
                 let _ = std::fs::remove_dir(self.folder(id));
                 Err(error)
             }
@@ -348,10 +362,29 @@ impl Store {
         mut record: Record,
     ) -> Result<Arc<Snapshot>, StoreError> {
         self.ensure_folder(entry.id)?;
-        sources.config = self.write_intent(entry.id, text)?;
-        record.generation += 1;
-        record.accepted_hash = manifest.hash();
-        self.put_record(entry, sources, Some(Arc::new(manifest)), record, None)
+        let fingerprint = self.write_intent(entry.id, text)?;
+        let files = intent::read(&self.folder(entry.id), entry.id);
+        if let Some(problem) = files.problem() {
+            // An override that waited for the server, and is broken: without it for now.
+            record.generation += 1;
+            record.accepted_hash = manifest.hash();
+            sources.config = fingerprint;
+            return self.put_record(entry, sources, Some(Arc::new(manifest)), record, Some(problem));
+        }
+        self.accept(entry, sources, files, record)
+    }
+
+    /// Whether a text can be read back once it is a server's `config.yml`: nothing that the store writes may need a
+    /// person to mend it.
+    fn check(&self, id: ServerId, text: &str) -> Result<Manifest, StoreError> {
+        let manifest: Manifest =
+            crate::yaml::parse(text).map_err(|error| self.broken(id, CONFIG_FILE, error.to_string()))?;
+        intent::validate(&manifest, id).map_err(|problem| self.broken(id, CONFIG_FILE, problem.message))?;
+        Ok(manifest)
+    }
+
+    fn broken(&self, id: ServerId, file: &str, message: String) -> StoreError {
+        StoreError::Broken { path: self.folder(id).join(file), message }
     }
 
     /// Changes a server's intent in `config.yml`, keeping a person's comments and layout. What `edit` sees is the file
@@ -381,7 +414,7 @@ impl Store {
         facts: impl FnOnce(&mut Record),
     ) -> Result<Arc<Snapshot>, StoreError> {
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
-        let mut sources = lock(&entry.write);
+        let mut sources = entry.for_writing()?;
         let before = read(&entry.snapshot).clone();
         if let Some(expected) = expected
             && expected != before.revision
@@ -389,11 +422,12 @@ impl Store {
             return Err(StoreError::Conflict { id, expected, found: before.revision });
         }
         let folder = self.folder(id);
-        let files = intent::read(&folder, id);
-        let (text, base) = files.base().map_err(|problem| StoreError::Broken {
-            path: folder.join(CONFIG_FILE),
-            message: problem.message,
-        })?;
+        let mut files = intent::read(&folder, id);
+        let (text, base) = files.base().map_err(|problem| self.broken(id, CONFIG_FILE, problem.message))?;
+        if let Some(problem) = files.problem() {
+            // A change that would not come in force must not look as if it had.
+            return Err(self.broken(id, OVERRIDE_FILE, problem.message));
+        }
         let mut wanted = base.clone();
         edit(&mut wanted);
         // A wish that could not be written while the file was broken goes home with the next change.
@@ -410,42 +444,73 @@ impl Store {
         if !changed && record == *before.record {
             return Ok(before);
         }
-        let mut files = files;
         if changed {
-            let text = intent::edit(&text, &base, &wanted)
-                .map_err(|error| StoreError::Broken { path: folder.join(CONFIG_FILE), message: error.to_string() })?;
-            sources.config = self.write_intent(id, &text)?;
+            let edited =
+                intent::edit(&text, &base, &wanted).map_err(|error| self.broken(id, CONFIG_FILE, error.to_string()))?;
+            self.check(id, &edited)?;
+            if !self.write_over(id, &edited, files.sources().config)? {
+                let after =
+                    self.accept(&entry, &mut sources, intent::read(&folder, id), Record::clone(&before.record))?;
+                drop(sources);
+                self.changed(id);
+                return Err(StoreError::Conflict { id, expected: before.revision, found: after.revision });
+            }
             files = intent::read(&folder, id);
         }
-        let snapshot = self.accept(&entry, &mut sources, files, record)?;
+        let snapshot = self.accept(&entry, &mut sources, files, record).inspect_err(|_| {
+            if changed {
+                self.take_back(id, &text);
+            }
+        })?;
         drop(sources);
         self.changed(id);
         Ok(snapshot)
     }
 
-    /// Writes a whole new intent over a server that the API no longer knows (parked, or being deleted).
+    /// What could not be recorded was refused, so it must not come in force at the next look. If even this write fails, it
+    /// does: then the file says what is wanted, and the next look records it.
+    fn take_back(&self, id: ServerId, text: &str) {
+        if let Err(error) = self.write_intent(id, text) {
+            tracing::error!(server.id = %id, "a refused change stays in the file: {error}");
+        }
+    }
+
+    /// Writes a whole new intent over a server that the API no longer knows (parked, or being deleted). One that it knows
+    /// by now is left as it is: somebody was faster with the same request.
     ///
     /// # Errors
     /// [`StoreError::Unknown`], or the disk's refusal.
-    pub fn replace(
-        &self,
-        id: ServerId,
-        manifest: Manifest,
-        facts: impl FnOnce(&mut Record),
-    ) -> Result<(), StoreError> {
+    pub fn replace(&self, id: ServerId, manifest: Manifest, facts: impl FnOnce(&mut Record)) -> Result<(), StoreError> {
         let text = self.render(&manifest)?;
-        self.replace_text(id, &text, facts)
+        self.replace_text(id, &text, |before| !before.is_listed(), facts)
     }
 
-    fn replace_text(&self, id: ServerId, text: &str, facts: impl FnOnce(&mut Record)) -> Result<(), StoreError> {
+    /// Makes a text a server's `config.yml`, if it is `due` when its turn has come.
+    fn replace_text(
+        &self,
+        id: ServerId,
+        text: &str,
+        due: impl FnOnce(&Snapshot) -> bool,
+        facts: impl FnOnce(&mut Record),
+    ) -> Result<(), StoreError> {
+        self.check(id, text)?;
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
-        let mut sources = lock(&entry.write);
-        let mut record = Record::clone(&read(&entry.snapshot).record);
+        let mut sources = entry.for_writing()?;
+        let before = read(&entry.snapshot).clone();
+        if !due(&before) {
+            return Ok(());
+        }
+        let mut record = Record::clone(&before.record);
         facts(&mut record);
         self.ensure_folder(id)?;
-        sources.config = self.write_intent(id, text)?;
+        let old = std::fs::read_to_string(self.folder(id).join(CONFIG_FILE)).ok();
+        self.write_intent(id, text)?;
         let files = intent::read(&self.folder(id), id);
-        self.accept(&entry, &mut sources, files, record)?;
+        self.accept(&entry, &mut sources, files, record).inspect_err(|_| {
+            if let Some(old) = &old {
+                self.take_back(id, old);
+            }
+        })?;
         drop(sources);
         self.changed(id);
         Ok(())
@@ -457,21 +522,28 @@ impl Store {
     /// When an accepted change cannot be recorded.
     pub fn refresh(&self, id: ServerId) -> Result<bool, StoreError> {
         let folder = self.folder(id);
-        let entry = match self.entry(id) {
-            Some(entry) => entry,
-            None if folder.join(CONFIG_FILE).exists() => self.adopt_folder(id),
+        let (entry, new) = match self.entry(id) {
+            Some(entry) => (entry, false),
+            None if folder.join(CONFIG_FILE).exists() => (self.adopt_folder(id), true),
             None => return Ok(false),
         };
-        let mut sources = lock(&entry.write);
+        let Ok(mut sources) = entry.for_writing() else { return Ok(false) };
         let before = read(&entry.snapshot).clone();
         let files = intent::read(&folder, id);
-        if before.problem == files.problem() && *sources == files.sources() && before.manifest.is_some() {
+        let same = *sources == files.sources() && before.problem == files.problem() && before.manifest.is_some();
+        if same && !new {
             return Ok(false);
         }
-        let record = Record::clone(&before.record);
+        let mut record = Record::clone(&before.record);
+        if before.manifest.is_none()
+            && load::facts_were_lost(&folder)
+            && let Ok(manifest) = files.effective()
+        {
+            load::assume_all_was_done(&mut record, &manifest);
+        }
         let after = self.accept(&entry, &mut sources, files, record)?;
         drop(sources);
-        let changed = after.revision != before.revision;
+        let changed = new || after.revision != before.revision;
         if changed {
             self.changed(id);
         }
@@ -489,7 +561,6 @@ impl Store {
         let before = read(&entry.snapshot).clone();
         match files.effective() {
             Ok(mut manifest) => {
-                *sources = files.sources();
                 if let Some(power) = &record.pending_power {
                     manifest.spec.power = Some(power.clone());
                 }
@@ -502,7 +573,10 @@ impl Store {
                     Some(old) if **old == manifest => old.clone(),
                     _ => Arc::new(manifest),
                 };
-                self.put_record(entry, sources, Some(manifest), record, None)
+                // Only what is recorded counts as read: a disk that refuses now is asked again at the next look.
+                let snapshot = self.put_record(entry, &files.sources(), Some(manifest), record, None)?;
+                *sources = files.sources();
+                Ok(snapshot)
             }
             Err(problem) => {
                 if before.problem.as_ref() == Some(&problem) && record == *before.record {
@@ -524,7 +598,7 @@ impl Store {
     /// [`StoreError::Unknown`], or the disk's refusal, after which the old facts stand.
     pub fn commit(&self, id: ServerId, edit: impl FnOnce(&mut Record)) -> Result<Arc<Snapshot>, StoreError> {
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
-        let mut sources = lock(&entry.write);
+        let sources = entry.for_writing()?;
         let before = read(&entry.snapshot).clone();
         let mut record = Record::clone(&before.record);
         edit(&mut record);
@@ -541,7 +615,7 @@ impl Store {
             record.accepted_hash = changed.hash();
             manifest = Some(Arc::new(changed));
         }
-        let snapshot = self.put_record(&entry, &mut sources, manifest, record, before.problem.clone())?;
+        let snapshot = self.put_record(&entry, &sources, manifest, record, before.problem.clone())?;
         drop(sources);
         self.inner.version.fetch_add(1, Ordering::AcqRel);
         Ok(snapshot)
@@ -553,7 +627,7 @@ impl Store {
     /// The disk's refusal; calling again goes on where it stopped.
     pub fn remove(&self, id: ServerId) -> Result<(), StoreError> {
         let Some(entry) = self.entry(id) else { return Ok(()) };
-        let guard = lock(&entry.write);
+        let Ok(guard) = entry.for_writing() else { return Ok(()) };
         let folder = self.folder(id);
         self.observed(id, DiskOp::RemoveFolder, "remove the folder", &folder, || {
             // The intent goes first: a folder without one is never taken for a server again.
@@ -566,6 +640,7 @@ impl Store {
                 _ => Ok(()),
             }
         })?;
+        entry.gone.store(true, Ordering::Release);
         write(&self.inner.entries).remove(&id);
         drop(guard);
         self.changed(id);
@@ -604,7 +679,7 @@ impl Store {
     /// The disk's refusal; nothing depends on the file.
     pub fn write_status(&self, id: ServerId) -> Result<(), StoreError> {
         let Some(entry) = self.entry(id) else { return Ok(()) };
-        let guard = lock(&entry.write);
+        let Ok(guard) = entry.for_writing() else { return Ok(()) };
         let path = self.folder(id).join(STATUS_FILE);
         if !entry.history.swap(true, Ordering::AcqRel) {
             let earlier = earlier_events(&path);
@@ -630,8 +705,11 @@ impl Store {
         result
     }
 
+    /// Takes up a folder that came while the daemon runs, with the facts that it brings: it may be a server that was moved
+    /// here.
     fn adopt_folder(&self, id: ServerId) -> Arc<Entry> {
-        write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(Entry::empty(id))).clone()
+        let found = load::load(&self.inner.servers, id).unwrap_or_else(|| Entry::empty(id));
+        write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(found)).clone()
     }
 
     fn entry(&self, id: ServerId) -> Option<Arc<Entry>> {
@@ -663,10 +741,24 @@ impl Store {
         Ok(FileFingerprint::of(&path).ok())
     }
 
+    /// Replaces the `config.yml` that a change is based on; not one that a person has saved since. Returns whether it did.
+    fn write_over(&self, id: ServerId, text: &str, basis: Option<FileFingerprint>) -> Result<bool, StoreError> {
+        let path = self.folder(id).join(CONFIG_FILE);
+        let mut stale = false;
+        let written = self.observed(id, DiskOp::WriteIntent, "write", &path, || {
+            stale = FileFingerprint::of(&path).ok() != basis;
+            match stale {
+                true => Err(io::Error::other("it was saved by somebody else")),
+                false => crate::atomic::write_file(&path, text.as_bytes(), 0o600).map_err(io::Error::from),
+            }
+        });
+        if stale { Ok(false) } else { written.map(|()| true) }
+    }
+
     fn put_record(
         &self,
         entry: &Entry,
-        sources: &mut Sources,
+        sources: &Sources,
         manifest: Option<Arc<Manifest>>,
         record: Record,
         problem: Option<SpecProblem>,
@@ -728,6 +820,16 @@ impl Entry {
             status: RwLock::new(Arc::new(status)),
             history: AtomicBool::new(false),
             unwritten_events: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes the lock for writing.
+    fn for_writing(&self) -> Result<MutexGuard<'_, Sources>, StoreError> {
+        let sources = lock(&self.write);
+        match self.gone.load(Ordering::Acquire) {
+            true => Err(StoreError::Unknown(self.id)),
+            false => Ok(sources),
         }
     }
 
@@ -738,8 +840,14 @@ impl Entry {
         problem: Option<SpecProblem>,
     ) -> Arc<Snapshot> {
         let mut current = write(&self.snapshot);
-        let next =
-            Arc::new(Snapshot { id: self.id, revision: current.revision + 1, manifest, record, problem, unrecorded: false });
+        let next = Arc::new(Snapshot {
+            id: self.id,
+            revision: current.revision + 1,
+            manifest,
+            record,
+            problem,
+            unrecorded: false,
+        });
         *current = next.clone();
         next
     }
@@ -761,7 +869,7 @@ fn earlier_events(path: &Path) -> Vec<Event> {
 
 // A panic while one of these locks was held leaves whole values behind: each is replaced, never edited in place.
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -772,3 +880,6 @@ fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
 fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

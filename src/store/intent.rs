@@ -148,7 +148,8 @@ pub fn validate(manifest: &Manifest, folder: ServerId) -> Result<(), SpecProblem
             );
         }
     }
-    if let Some(mounts) = &spec.settings.mounts {
+    // A panel's mount that cannot be is left out of the container, as every other one that is not allowed.
+    if let (Some(mounts), ManagedBy::File) = (&spec.settings.mounts, manifest.metadata.managed_by) {
         for mount in mounts {
             if !mount.source.starts_with('/') || !mount.target.starts_with('/') {
                 return wrong(format!(

@@ -4,7 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::fingerprint::FileFingerprint;
-use super::{CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, RECORD_VERSION, Sources, SpecProblem, StoreError, StoredRecord, intent};
+use super::{
+    CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, RECORD_VERSION, Sources, SpecProblem, StoreError, StoredRecord,
+    intent,
+};
 use crate::model::{Closed, InstallOutcome, InstallResult, Manifest, Record, ServerId, Timestamp};
 
 /// Reads every record below the folder, on all cores.
@@ -32,7 +35,7 @@ pub(super) fn load_all(servers: &Path) -> Result<Vec<Entry>, StoreError> {
 }
 
 /// Reads one record. A folder with neither intent nor facts is no server.
-fn load(servers: &Path, id: ServerId) -> Option<Entry> {
+pub(super) fn load(servers: &Path, id: ServerId) -> Option<Entry> {
     let folder = servers.join(id.to_string());
     let stored = read_record(&folder.join(RECORD_FILE));
     let (stored, damage) = match stored {
@@ -55,17 +58,33 @@ fn load(servers: &Path, id: ServerId) -> Option<Entry> {
     }
 }
 
+/// Extension of a damaged `record.json`.
+const BROKEN: &str = "json.broken";
+
+/// Whether a damaged record was set aside and none was written since.
+pub(super) fn facts_were_lost(folder: &Path) -> bool {
+    let record = folder.join(RECORD_FILE);
+    !record.exists() && record.with_extension(BROKEN).exists()
+}
+
 type Stored = StoredRecord<Option<Manifest>, Record>;
 
 fn read_record(path: &Path) -> Result<Option<Stored>, String> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return match path.with_extension(BROKEN).exists() {
+                true => Err(format!("was damaged when it was last read, and lies beside it as *.{BROKEN}")),
+                false => Ok(None),
+            };
+        }
+        // A file with a server's name is no server.
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
         Err(error) => return Err(format!("cannot be read ({error})")),
     };
     let set_aside = |message: String| {
         // Kept for whoever wants to know what was in it.
-        let _ = std::fs::rename(path, path.with_extension("json.broken"));
+        let _ = std::fs::rename(path, path.with_extension(BROKEN));
         message
     };
     let stored: Stored =
@@ -107,7 +126,7 @@ fn read_intent(folder: &Path, id: ServerId, stored: Option<Stored>, facts_lost: 
 
 /// Without its facts nobody knows what was done for a server. Its open wishes count as fulfilled: not starting a server
 /// can be mended by anybody, and running an install script over a player's world by nobody.
-fn assume_all_was_done(record: &mut Record, manifest: &Manifest) {
+pub(super) fn assume_all_was_done(record: &mut Record, manifest: &Manifest) {
     let at = Timestamp::default();
     let message = "record.json was damaged; this wish is taken for done. Make a new one if it is not";
     if let Some(power) = &manifest.spec.power {

@@ -86,7 +86,7 @@ impl Store {
         };
         if before.problem.as_ref().is_some_and(|problem| problem.reason == "SpecMissing") {
             if !dry_run {
-                self.replace_text(id, text, facts)?;
+                self.replace_text(id, text, |_| true, facts)?;
             }
             return Ok(Applied::Changed);
         }

@@ -1,0 +1,197 @@
+//! Facts, and what is left of them after a reboot, a damage, a move.
+
+use super::*;
+use crate::model::{Deletion, InstallOutcome};
+
+#[test]
+fn each_kind_of_write_survives_a_reboot() {
+    let scene = Scene::empty();
+    scene.store.create(manifest(id()), Record { synced_for: Some("x".into()), ..Record::default() }).unwrap();
+    scene.is_the_same_after_a_reboot();
+    scene.store.change(id(), None, |manifest| manifest.spec.settings.invocation = "./run".into()).unwrap();
+    scene.is_the_same_after_a_reboot();
+    scene.store.wish_power(id(), None, wish("first", Want::Up)).unwrap();
+    scene.is_the_same_after_a_reboot();
+    scene.store.commit(id(), |record| record.power.begun = Some("first".into())).unwrap();
+    scene.is_the_same_after_a_reboot();
+    let facts = |record: &mut Record| record.synced_at = Some(Timestamp::from_millis(5000));
+    scene.store.change_with(id(), None, |manifest| manifest.spec.suspended = true, facts).unwrap();
+    scene.is_the_same_after_a_reboot();
+    scene.saves(OVERRIDE_FILE, "spec: {settings: {invocation: ./walk}}");
+    scene.store.refresh(id()).unwrap();
+    scene.is_the_same_after_a_reboot();
+    scene.store.commit(id(), |record| record.parked = Some(Timestamp::from_millis(6000))).unwrap();
+    scene.is_the_same_after_a_reboot();
+    scene.store.replace(id(), manifest(id()), |record| record.parked = None).unwrap();
+    scene.is_the_same_after_a_reboot();
+    assert_eq!(scene.intent().spec.settings.invocation, "./walk", "the override survives even a new life");
+    scene
+        .store
+        .commit(id(), |record| record.deletion = Some(Deletion { at: Timestamp::default(), recreate: false }))
+        .unwrap();
+    scene.is_the_same_after_a_reboot();
+    scene.store.remove(id()).unwrap();
+    scene.is_the_same_after_a_reboot();
+    assert!(scene.store.list().is_empty());
+}
+
+#[test]
+fn what_was_saved_while_the_daemon_was_down_counts_and_is_recorded() {
+    let scene = Scene::with_file();
+    scene.saves(CONFIG_FILE, &FILE.replace("./run", "./walk"));
+    let again = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+    let snapshot = again.get(id()).unwrap();
+    assert!(snapshot.unrecorded);
+    assert_eq!(snapshot.manifest.as_ref().unwrap().spec.settings.invocation, "./walk");
+    assert_eq!(snapshot.record.generation, 2);
+    assert!(again.refresh(id()).unwrap());
+    let recorded = again.get(id()).unwrap();
+    assert!(!recorded.unrecorded);
+    assert_eq!(recorded.record, snapshot.record);
+    let third = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+    assert!(!third.get(id()).unwrap().unrecorded);
+}
+
+#[test]
+fn a_file_that_was_broken_while_the_daemon_was_down_changes_nothing() {
+    let scene = Scene::with_file();
+    let before = scene.get();
+    for break_it in [|path: &Path| saves(path, "spec: {"), |path: &Path| fs::remove_file(path).unwrap()] {
+        break_it(&scene.path(CONFIG_FILE));
+        let again = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+        let snapshot = again.get(id()).unwrap();
+        assert_eq!((&snapshot.manifest, &snapshot.record), (&before.manifest, &before.record));
+        assert!(snapshot.problem.is_some());
+    }
+}
+
+#[test]
+fn the_generation_counts_real_changes_alone() {
+    let scene = Scene::with_file();
+    let generation = || {
+        scene.store.refresh(id()).unwrap();
+        let generation = scene.get().record.generation;
+        scene.is_the_same_after_a_reboot();
+        generation
+    };
+    assert_eq!(generation(), 1);
+    scene.saves(CONFIG_FILE, &FILE.replace("# fast", "# rather slow"));
+    assert_eq!(generation(), 1, "a comment");
+    scene.saves(CONFIG_FILE, &FILE.replace("'example/image:1'", "\"example/image:1\""));
+    assert_eq!(generation(), 1, "quotes");
+    scene.saves(CONFIG_FILE, &format!("{FILE}  suspended: false\n"));
+    assert_eq!(generation(), 1, "a default, spelled out");
+    scene.saves(CONFIG_FILE, &FILE.replace("./run", "./walk"));
+    assert_eq!(generation(), 2, "a change");
+    scene.saves(CONFIG_FILE, FILE);
+    assert_eq!(generation(), 3, "a change back");
+    scene.saves(OVERRIDE_FILE, "spec: {settings: {invocation: ./run}}");
+    assert_eq!(generation(), 3, "an override that says the same");
+    scene.store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap();
+    assert_eq!(generation(), 3, "a fact");
+}
+
+/// The wish and the installation of a server whose facts are lost count as done.
+#[track_caller]
+fn takes_everything_for_done(snapshot: &Snapshot) {
+    let done = snapshot.record.install.done.as_ref().expect("the installation counts as done");
+    assert_eq!((done.token.as_str(), done.outcome, done.reported), ("i1", InstallOutcome::Succeeded, true));
+    assert!(snapshot.record.power_closed("first"));
+}
+
+fn installed() -> (Scene, String) {
+    let scene = Scene::with_file();
+    let text = format!("{FILE}  install: {{token: i1, skipScripts: true}}\n");
+    scene.saves(CONFIG_FILE, &text);
+    scene.store.refresh(id()).unwrap();
+    (scene, text)
+}
+
+#[test]
+fn a_damaged_record_never_installs_over_a_world() {
+    for damage in ["", "{", "\0\0\0\0", "[]", r#"{"version": 99, "files": {}, "lastGood": null, "facts": {}}"#] {
+        let (scene, _) = installed();
+        fs::write(scene.path(RECORD_FILE), damage).unwrap();
+        let second = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+        takes_everything_for_done(&second.get(id()).unwrap());
+        assert!(scene.path("record.json.broken").exists(), "{damage:?} is kept for whoever wants to know");
+
+        // Killed before it could write that down.
+        let third = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+        takes_everything_for_done(&third.get(id()).unwrap());
+        third.refresh(id()).unwrap();
+        takes_everything_for_done(&third.get(id()).unwrap());
+        let fourth = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+        takes_everything_for_done(&fourth.get(id()).unwrap());
+
+        // A new wish is a new wish.
+        fourth.wish_power(id(), None, wish("second", Want::Up)).unwrap();
+        assert!(!fourth.get(id()).unwrap().record.power_closed("second"));
+    }
+}
+
+#[test]
+fn a_damaged_record_beside_a_broken_file_installs_nothing_when_the_file_is_mended() {
+    let (scene, text) = installed();
+    fs::write(scene.path(RECORD_FILE), "{").unwrap();
+    scene.saves(CONFIG_FILE, "spec: {");
+    let again = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+    assert!(again.get(id()).unwrap().manifest.is_none());
+    scene.saves(CONFIG_FILE, &text);
+    again.refresh(id()).unwrap();
+    takes_everything_for_done(&again.get(id()).unwrap());
+}
+
+#[test]
+fn a_server_that_is_moved_here_brings_its_facts() {
+    let there = Scene::with_file();
+    there.store.commit(id(), |record| record.power.begun = Some("first".into())).unwrap();
+    let here = Scene::empty();
+    fs::create_dir(here.store.folder(id())).unwrap();
+    for file in [RECORD_FILE, CONFIG_FILE] {
+        fs::copy(there.path(file), here.path(file)).unwrap();
+    }
+    assert!(here.store.refresh(id()).unwrap());
+    assert_eq!(here.get().record, there.get().record);
+    here.is_the_same_after_a_reboot();
+
+    // Also when the very same folder comes: the news is that it is there.
+    let third = Scene::empty();
+    fs::rename(there.store.folder(id()), third.store.folder(id())).unwrap();
+    assert!(third.store.refresh(id()).unwrap());
+    assert_eq!(third.get().record, there.get().record);
+}
+
+#[test]
+fn a_thousand_records_are_read_and_listed_in_order() {
+    let scene = Scene::empty();
+    let name = |number: u32| format!("{number:08x}-e29b-41d4-a716-446655440000");
+    for number in (0..1000).rev() {
+        let folder = scene.store.servers_folder().join(name(number));
+        fs::create_dir(&folder).unwrap();
+        let text = FILE.replace("550e8400-e29b-41d4-a716-446655440000", &name(number));
+        fs::write(folder.join(CONFIG_FILE), text).unwrap();
+    }
+    let store = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+    let list = store.list();
+    assert_eq!(list.len(), 1000);
+    for (number, snapshot) in list.iter().enumerate() {
+        assert_eq!(snapshot.id.to_string(), name(number as u32));
+        assert_eq!(snapshot.problem, None);
+        assert!(snapshot.unrecorded && snapshot.is_listed());
+    }
+    assert_eq!(store.ids(), list.iter().map(|snapshot| snapshot.id).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_no_server_is_left_alone() {
+    let scene = Scene::empty();
+    let servers = scene.store.servers_folder();
+    fs::create_dir(servers.join("lost+found")).unwrap();
+    fs::create_dir(servers.join(".git")).unwrap();
+    fs::create_dir(servers.join("550E8400-E29B-41D4-A716-446655440000")).unwrap();
+    fs::create_dir_all(servers.join(id().to_string()).join("data")).unwrap();
+    fs::write(servers.join("650e8400-e29b-41d4-a716-446655440000"), "a file").unwrap();
+    let again = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+    assert!(again.list().is_empty(), "{:?}", again.ids());
+}
