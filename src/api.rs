@@ -58,6 +58,7 @@ impl Api {
         if matches!(door, Door::Local) {
             router = router
                 .route("/local/servers", get(local::list))
+                .route("/local/events", get(local::events))
                 .route("/local/servers/{server}", get(local::describe).put(local::apply).delete(local::delete))
                 .route("/local/servers/{server}/plan", get(local::plan))
                 .route("/local/servers/{server}/power", post(local::power));

@@ -1,9 +1,9 @@
-//! Routes of the unix socket, for the command line: every server with its status, also parked ones, plans, and files
-//! to apply.
+//! Routes of the unix socket, for the command line: every server with its status, also parked ones, plans, events, and
+//! files to apply.
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::admission::Action;
 use super::system::axum_json;
 use super::{Api, ApiError, body, servers};
-use crate::model::{Manifest, Record, ServerId, Status};
-use crate::store::{Snapshot, StoreError, intent};
+use crate::model::{ServerId, Status, Timestamp};
+use crate::store::{ApplyError, Snapshot};
 
 /// `GET /local/servers`.
 pub async fn list(State(api): State<Arc<Api>>) -> Response {
@@ -58,7 +58,11 @@ struct Wanted {
 }
 
 /// `POST /local/servers/{server}/power`.
-pub async fn power(State(api): State<Arc<Api>>, Path(server): Path<String>, body: Bytes) -> Result<StatusCode, ApiError> {
+pub async fn power(
+    State(api): State<Arc<Api>>,
+    Path(server): Path<String>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
     let known = api.server(&server)?;
     let wanted: Wanted = body::object(&body)?;
     let action = Action::parse(&wanted.action).ok_or_else(|| {
@@ -75,25 +79,51 @@ pub async fn delete(State(api): State<Arc<Api>>, Path(server): Path<String>) -> 
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `PUT /local/servers/{server}`: a manifest, as JSON, is what should be.
-pub async fn apply(State(api): State<Arc<Api>>, Path(server): Path<String>, body: Bytes) -> Result<Response, ApiError> {
+/// `PUT /local/servers/{server}[?dry_run=true]`: a record of intent, as the text of a file, is what should be.
+pub async fn apply(
+    State(api): State<Arc<Api>>,
+    Path(server): Path<String>,
+    RawQuery(query): RawQuery,
+    body: Bytes,
+) -> Result<Response, ApiError> {
     let id: ServerId = server.parse().map_err(|_| ApiError::no_server())?;
-    let manifest: Manifest =
-        serde_json::from_slice(&body).map_err(|error| ApiError::worded(StatusCode::BAD_REQUEST, error.to_string()))?;
-    intent::validate(&manifest, id)
-        .map_err(|problem| ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, problem.message))?;
-    let done = api
-        .world
-        .store
-        .run(move |store| match store.create(manifest.clone(), Record::default()) {
-            Ok(_) => Ok("created"),
-            Err(StoreError::Exists(_)) => {
-                let before = store.get(id).map(|snapshot| snapshot.revision);
-                let after = store.change(id, None, |current| *current = manifest)?;
-                Ok(if before == Some(after.revision) { "unchanged" } else { "changed" })
+    let text = String::from_utf8(body.into())
+        .map_err(|error| ApiError::worded(StatusCode::BAD_REQUEST, format!("the record is not UTF-8: {error}")))?;
+    let dry_run = parameter(query.as_deref(), "dry_run") == Some("true");
+    let applied =
+        api.world.store.run(move |store| store.apply(id, &text, dry_run)).await.map_err(|error| match error {
+            ApplyError::Store(error) => error.into(),
+            ApplyError::BeingDeleted(_) => ApiError::worded(StatusCode::CONFLICT, error.to_string()),
+            ApplyError::Text(_) | ApplyError::Invalid(_) | ApplyError::OtherServer { .. } => {
+                ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
             }
-            Err(error) => Err(error),
-        })
-        .await?;
-    Ok(axum_json(&json!({"uuid": id, "result": done})))
+        })?;
+    Ok(axum_json(&json!({"uuid": id, "result": applied.word()})))
+}
+
+/// `GET /local/events[?after={milliseconds}]`: what happened to any server at that time or later.
+pub async fn events(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
+    let after = parameter(query.as_deref(), "after").and_then(|after| after.parse().ok());
+    let after = Timestamp::from_millis(after.unwrap_or_default());
+    let store = &api.world.store;
+    let mut events = Vec::new();
+    for id in store.ids() {
+        let Some(status) = store.status(id) else { continue };
+        for event in status.events.iter().filter(|event| event.at >= after) {
+            events.push(json!({
+                "uuid": id,
+                "at": event.at,
+                "reason": event.reason,
+                "message": event.message,
+                "count": event.count,
+            }));
+        }
+    }
+    axum_json(&Value::Array(events))
+}
+
+/// The value of a parameter in a query. None of those here needs decoding.
+fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
+    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
 }

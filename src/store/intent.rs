@@ -57,7 +57,7 @@ impl Files {
     pub fn base(&self) -> Result<(String, Manifest), SpecProblem> {
         let (text, _) = self.config.as_ref().map_err(|error| unreadable(CONFIG_FILE, error))?;
         let manifest: Manifest = yaml::parse(text).map_err(|error| invalid(CONFIG_FILE, error))?;
-        validate(&manifest, self.id)?;
+        validate(&manifest, self.id).map_err(|problem| placed(CONFIG_FILE, text, problem))?;
         Ok((text.clone(), manifest))
     }
 
@@ -72,20 +72,8 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(manifest),
             Err(error) => return Err(unreadable(OVERRIDE_FILE, error)),
         };
-        let over = yaml::parse_value(overlay).map_err(|error| invalid(OVERRIDE_FILE, error))?;
-        if over.is_null() {
-            return Ok(manifest);
-        }
-        let mut value = yaml::parse_value(&text).map_err(|error| invalid(CONFIG_FILE, error))?;
-        lay_over(&mut value, over);
-        // Through text once more, for the same wording (and nearest-key help) as a broken `config.yml` gets.
-        let merged = yaml::to_string(&value).map_err(|error| invalid(OVERRIDE_FILE, error))?;
-        let manifest: Manifest = yaml::parse(&merged).map_err(|mut error| {
-            // Lines of the merged text mean nothing to anybody.
-            (error.line, error.column) = (None, None);
-            invalid(OVERRIDE_FILE, error)
-        })?;
-        validate(&manifest, self.id)?;
+        let manifest = merge(&text, overlay).map_err(|error| invalid(OVERRIDE_FILE, error))?;
+        validate(&manifest, self.id).map_err(|problem| placed(OVERRIDE_FILE, overlay, problem))?;
         Ok(manifest)
     }
 
@@ -109,6 +97,48 @@ fn unreadable(file: &str, error: &io::Error) -> SpecProblem {
 
 fn invalid(file: &str, error: YamlError) -> SpecProblem {
     SpecProblem { reason: "SpecInvalid", message: format!("{file}: {error}") }
+}
+
+/// What the text of a `config.yml` means with that of an `override.yml` laid over it.
+///
+/// # Errors
+/// What is wrong with the override, at its place in it.
+pub fn merge(config: &str, overlay: &str) -> Result<Manifest, YamlError> {
+    let over = yaml::parse_value(overlay)?;
+    if over.is_null() {
+        return yaml::parse(config);
+    }
+    let mut value = yaml::parse_value(config)?;
+    lay_over(&mut value, over);
+    // Through text once more, for the same wording (and nearest-key help) as a broken `config.yml` gets.
+    yaml::parse(&yaml::to_string(&value)?).map_err(|mut error| {
+        // Lines of the merged text mean nothing to anybody.
+        let place = error.path.as_deref().and_then(|path| locate(overlay, path));
+        (error.line, error.column) = (place.map(|(line, _)| line), place.map(|(_, column)| column));
+        error
+    })
+}
+
+/// Where a dotted path of keys stands in a text, or the last of its parents that is there: line and column.
+fn locate(text: &str, path: &str) -> Option<(usize, usize)> {
+    let path = path.replace('[', ".").replace(']', "");
+    let keys: Vec<&str> = path.split('.').collect();
+    (1..=keys.len()).rev().find_map(|length| yaml::locate(text, &keys[..length]))
+}
+
+/// Where in a text the key stands with which a problem's message begins: line and column.
+pub fn place_of(problem: &SpecProblem, text: &str) -> Option<(usize, usize)> {
+    let key = problem.message.split([' ', ':']).next()?;
+    (key.starts_with("metadata.") || key.starts_with("spec.")).then(|| locate(text, key))?
+}
+
+/// A problem with its file and its place in it.
+fn placed(file: &str, text: &str, problem: SpecProblem) -> SpecProblem {
+    let message = match place_of(&problem, text) {
+        Some((line, column)) => format!("{file}: line {line}, column {column}: {}", problem.message),
+        None => format!("{file}: {}", problem.message),
+    };
+    SpecProblem { message, ..problem }
 }
 
 /// Maps merge, everything else replaces.

@@ -1,0 +1,101 @@
+//! `alula delete`: servers that shall be no more, with their files.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use bytes::Bytes;
+use http::Method;
+
+use super::arguments::Delete;
+use super::client::Client;
+use super::error::CliError;
+use super::node::{Door, Node};
+use super::output::{clean, print, tell};
+use super::server::ServerView;
+use crate::model::{Deletion, ManagedBy, ServerId};
+use crate::store::Store;
+
+/// Marks servers for deletion.
+///
+/// # Errors
+/// A server that is not there, nobody to ask, a disk or a daemon that refuses.
+pub async fn run(node: &Node, arguments: &Delete) -> Result<(), CliError> {
+    let servers = node.pick(&arguments.servers).await?;
+    if !arguments.yes && !confirmed(&servers)? {
+        tell("nothing was deleted");
+        return Err(CliError::Reported);
+    }
+    for server in &servers {
+        let result = delete(node, server).await?;
+        print(&format!("{} {}: {result}\n", server.uuid, clean(server.name())).replace(" :", ":"))?;
+    }
+    if node.config.panel.is_some() && servers.iter().any(known_to_panel) {
+        tell("a server that its panel still lists comes back with its next list; delete it there too");
+    }
+    node.warn_without_daemon("the mark is written; the files are removed when it runs (`alula run`)");
+    Ok(())
+}
+
+fn known_to_panel(server: &ServerView) -> bool {
+    let of_panel = server.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
+    of_panel && server.record.parked.is_none()
+}
+
+/// Asks the person at the terminal.
+fn confirmed(servers: &[ServerView]) -> Result<bool, CliError> {
+    if !io::stdin().is_terminal() {
+        let message = "nobody can be asked here whether this is meant; say so with --yes";
+        return Err(CliError::Usage(message.into()));
+    }
+    for server in servers {
+        tell(&format!("{}  {}", server.uuid, server.name()));
+    }
+    let what = if servers.len() == 1 { "this server" } else { "these servers" };
+    let ask = write!(io::stderr(), "Delete {what} with all files and containers, for good? [y/N] ");
+    ask.and_then(|()| io::stderr().flush()).map_err(CliError::output)?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(|error| CliError::Failed(format!("no answer: {error}")))?;
+    Ok(is_yes(&answer))
+}
+
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+async fn delete(node: &Node, server: &ServerView) -> Result<&'static str, CliError> {
+    let id = server.uuid;
+    if server.record.deletion.as_ref().is_some_and(|deletion| !deletion.recreate) {
+        return Ok("is being deleted already");
+    }
+    match &node.door {
+        Door::Daemon(client) => through(client, id).await?,
+        Door::Folder(store) => {
+            mark(store, id, node)?;
+            // A daemon that has started in between read the facts before the mark was there.
+            if let Door::Daemon(client) = &node.reopen()?.door {
+                through(client, id).await?;
+            }
+        }
+    }
+    Ok("deletion accepted")
+}
+
+async fn through(client: &Client, id: ServerId) -> Result<(), CliError> {
+    client.call(Method::DELETE, &format!("/local/servers/{id}"), Bytes::new()).await.map(drop)
+}
+
+fn mark(store: &Store, id: ServerId, node: &Node) -> Result<(), CliError> {
+    let at = node.now();
+    store.commit(id, |record| record.deletion = Some(Deletion { at, recreate: false }))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_clear_yes_is_one() {
+        assert!(["y\n", "Y", " yes \n", "YES"].into_iter().all(is_yes));
+        assert!(!["", "\n", "n", "no", "ye", "yess", "j"].into_iter().any(is_yes));
+    }
+}

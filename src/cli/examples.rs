@@ -1,0 +1,156 @@
+//! Servers that the outputs are tested with.
+
+use super::server::{Problem, ServerView};
+use crate::model::{
+    Closed, Condition, ConditionKind, ConditionStatus, Crash, How, InstallIntent, InstallOutcome, InstallResult,
+    ManagedBy, Manifest, Phase, PowerIntent, PowerState, Record, ServerId, Status, Timestamp, Want,
+};
+
+/// The time at which the examples are looked at.
+pub fn now() -> Timestamp {
+    Timestamp::parse("2026-03-01T12:00:00Z").unwrap()
+}
+
+fn before(seconds: u64) -> Timestamp {
+    now() - std::time::Duration::from_secs(seconds)
+}
+
+/// One that runs, one in trouble, one that is parked, one that nobody has looked at yet.
+pub fn servers() -> Vec<ServerView> {
+    vec![running(), troubled(), parked(), new()]
+}
+
+fn view(uuid: &str, managed_by: ManagedBy, name: &str, image: &str) -> ServerView {
+    let uuid: ServerId = uuid.parse().unwrap();
+    let mut manifest = Manifest::new(uuid, managed_by);
+    manifest.spec.settings.meta.name = name.into();
+    manifest.spec.settings.container.image = image.into();
+    let record = Record { generation: 1, ..Record::default() };
+    let mut status = Status::new(uuid);
+    status.observed_generation = 1;
+    ServerView { uuid, manifest: Some(manifest), record, problem: None, status }
+}
+
+fn say(server: &mut ServerView, kind: ConditionKind, status: ConditionStatus, reason: &str, message: &str, age: u64) {
+    server.status.set_condition(Condition {
+        kind,
+        status,
+        reason: reason.into(),
+        message: message.into(),
+        since: before(age),
+        observed_generation: 1,
+    });
+}
+
+fn running() -> ServerView {
+    let mut server =
+        view("11111111-e29b-41d4-a716-446655440000", ManagedBy::Panel, "Würfelwelt", "ghcr.io/example/java:21");
+    let manifest = server.manifest.as_mut().unwrap();
+    manifest.metadata.labels.insert("team".into(), "blue".into());
+    let settings = &mut manifest.spec.settings;
+    settings.invocation = "java -jar server.jar".into();
+    settings.build.memory_limit = 2048;
+    settings.build.disk_space = 10240;
+    settings.allocations.default.port = 25565;
+    settings.allocations.default.ip = "192.0.2.1".into();
+    settings.allocations.mappings.insert("192.0.2.1".into(), vec![25565, 25566]);
+    manifest.spec.process.stop.kind = "command".into();
+    manifest.spec.process.stop.value = "stop".into();
+    manifest.spec.power = Some(PowerIntent {
+        id: "wish-2".into(),
+        want: Want::Up,
+        how: How::Graceful,
+        requested_at: Some(before(600)),
+        expires_at: None,
+    });
+    server.record.generation = 3;
+    server.record.synced_at = Some(before(600));
+    server.record.told = Some(PowerState::Running);
+    server.record.install.done =
+        Some(result("token-1", InstallOutcome::Succeeded, Some(0), "the script ran to its end"));
+    let status = &mut server.status;
+    (status.observed_generation, status.phase, status.state) = (3, Phase::Online, PowerState::Running);
+    status.container = Some("c0ffee".into());
+    status.disk_bytes = 3 << 30;
+    status.push_event(before(590), "StateChanged", "offline → starting");
+    status.push_event(before(570), "StateChanged", "starting → running");
+    say(
+        &mut server,
+        ConditionKind::SpecAccepted,
+        ConditionStatus::True,
+        "Accepted",
+        "the files of intent are in force",
+        90_000,
+    );
+    say(&mut server, ConditionKind::Running, ConditionStatus::True, "Running", "the server runs", 570);
+    server
+}
+
+fn result(token: &str, outcome: InstallOutcome, exit_code: Option<i64>, message: &str) -> InstallResult {
+    InstallResult {
+        token: token.into(),
+        outcome,
+        reinstall: false,
+        exit_code,
+        reason: "ScriptEnded".into(),
+        message: message.into(),
+        at: before(7_200),
+        reported: false,
+    }
+}
+
+fn troubled() -> ServerView {
+    let mut server =
+        view("22222222-e29b-41d4-a716-446655440000", ManagedBy::File, "bad \u{1b}[2J name", "example/does-not-exist");
+    let message = "config.yml: line 7, column 5: spec.power.wnat: unknown field `wnat`; did you mean `want`?";
+    server.problem = Some(Problem { reason: "SpecInvalid".into(), message: message.into() });
+    let manifest = server.manifest.as_mut().unwrap();
+    manifest.spec.suspended = true;
+    manifest.spec.install = Some(InstallIntent {
+        token: "token-2".into(),
+        then_start: true,
+        reinstall: false,
+        skip_scripts: false,
+        abort: false,
+        timeout: None,
+        requested_at: None,
+    });
+    manifest.spec.power = Some(PowerIntent {
+        id: "first".into(),
+        want: Want::Down,
+        how: How::Kill,
+        requested_at: None,
+        expires_at: None,
+    });
+    let record = &mut server.record;
+    record.generation = 2;
+    record.install.done = Some(result("token-1", InstallOutcome::Failed, Some(3), "the script ended with exit code 3"));
+    record.power.closed = Some(Closed {
+        id: "first".into(),
+        reason: "Stopped".into(),
+        message: "the server is stopped".into(),
+        at: before(30),
+    });
+    for (age, oom_killed, restarted) in [(300, false, true), (280, true, false)] {
+        let (container, at) = ("deadbeef".into(), before(age));
+        record.push_crash(Crash { container, at, exit_code: 137, oom_killed, restarted });
+    }
+    server.status.phase = Phase::Failed;
+    let message = "cannot pull example/does-not-exist: not found; attempt 3, tried again";
+    say(&mut server, ConditionKind::ImageReady, ConditionStatus::False, "ImagePullBackOff", message, 45);
+    server
+}
+
+fn parked() -> ServerView {
+    let mut server =
+        view("33333333-e29b-41d4-a716-446655440000", ManagedBy::Panel, "Old one", "ghcr.io/example/java:8");
+    server.record.parked = Some(before(3 * 86_400));
+    server.status.phase = Phase::Offline;
+    server
+}
+
+fn new() -> ServerView {
+    let mut server = view("44444444-e29b-41d4-a716-446655440000", ManagedBy::File, "", "");
+    server.status.observed_generation = 0;
+    server
+}

@@ -1,0 +1,84 @@
+//! `alula get`: servers, one a line.
+
+use super::arguments::Select;
+use super::error::CliError;
+use super::node::Node;
+use super::output::{Cell, Paint, Printer, Tone, span, table, tell};
+use super::server::ServerView;
+use crate::model::{Phase, Timestamp};
+
+const HEADINGS: [&str; 9] = ["UUID", "NAME", "PHASE", "STATE", "MANAGED BY", "GEN", "IMAGE", "AGE", "CONDITION"];
+
+/// Lists servers.
+///
+/// # Errors
+/// A name that names none, a daemon that does not answer.
+pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<(), CliError> {
+    node.warn_without_daemon("phases and states are those that were seen last");
+    let servers = node.pick(&arguments.servers).await?;
+    if servers.is_empty() {
+        tell("there are no servers; write the first one with `alula apply -f FILE`");
+    }
+    printer
+        .print(&servers, || if servers.is_empty() { String::new() } else { text(&servers, printer.paint, printer.now) })
+}
+
+fn text(servers: &[ServerView], paint: Paint, now: Timestamp) -> String {
+    let rows: Vec<Vec<Cell>> = servers.iter().map(|server| row(server, now)).collect();
+    table(paint, "", &HEADINGS, &rows)
+}
+
+fn row(server: &ServerView, now: Timestamp) -> Vec<Cell> {
+    let phase = server.phase();
+    let age = server.changed_at().map(|at| span(now.since(at))).unwrap_or_default();
+    let trouble = server.trouble().map(|(kind, reason)| format!("{kind:?}: {reason}"));
+    vec![
+        Cell::plain(server.uuid.to_string()),
+        Cell::plain(server.name()),
+        Cell::new(tone(phase), format!("{phase:?}")),
+        Cell::plain(server.status.state.word()),
+        Cell::plain(server.managed_by()),
+        Cell::plain(server.record.generation.to_string()),
+        Cell::plain(server.image()),
+        Cell::plain(age),
+        Cell::new(Tone::Bad, trouble.unwrap_or_default()).dim_if_empty(),
+    ]
+}
+
+/// The colour of a phase.
+pub fn tone(phase: Phase) -> Tone {
+    match phase {
+        Phase::Online => Tone::Good,
+        Phase::Created | Phase::Installing | Phase::Deleting => Tone::Notice,
+        Phase::Failed => Tone::Bad,
+        Phase::Offline => Tone::Plain,
+        Phase::Parked => Tone::Dim,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::examples;
+
+    #[test]
+    fn as_people_see_it() {
+        insta::assert_snapshot!(text(&examples::servers(), Paint::fixed(false), examples::now()));
+    }
+
+    #[test]
+    fn with_colours() {
+        let text = text(&examples::servers()[..1], Paint::fixed(true), examples::now());
+        assert!(text.contains("\u{1b}[32mOnline\u{1b}[0m"), "{text:?}");
+    }
+
+    #[test]
+    fn programs_see_everything() {
+        let server = &examples::servers()[0];
+        let json = serde_json::to_string(server).unwrap();
+        let again: ServerView = serde_json::from_str(&json).unwrap();
+        assert_eq!(serde_json::to_string(&again).unwrap(), json);
+        let yaml = crate::yaml::to_string(server).unwrap();
+        assert_eq!(crate::yaml::parse::<ServerView>(&yaml).unwrap().record, server.record);
+    }
+}

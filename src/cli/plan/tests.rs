@@ -1,0 +1,139 @@
+//! Plans as people read them.
+
+use std::time::Duration;
+
+use super::*;
+use crate::cli::examples;
+use crate::model::InstallOutcome;
+use crate::reconcile::observed::{JobKind, Observed, Policy};
+use crate::reconcile::plan;
+use crate::reconcile::step::{Step, StopMethod};
+
+/// Each kind of step once.
+fn steps() -> Vec<Step> {
+    let container = || "0123456789abcdef".to_owned();
+    let token = || "token-1".to_owned();
+    let power = || "wish-1".to_owned();
+    let message = || "so it is".to_owned();
+    let mut steps = vec![
+        Step::Accept,
+        Step::TakeInstallSlot,
+        Step::ReleaseInstallSlot,
+        Step::Prepare,
+        Step::WriteScript { token: token() },
+        Step::CreateInstaller { token: token() },
+        Step::StartInstaller { container: container() },
+        Step::Kill { container: container() },
+        Step::CloseInstallLog { container: container(), token: token() },
+        Step::RecordInstall {
+            token: token(),
+            outcome: InstallOutcome::Succeeded,
+            exit_code: Some(0),
+            reason: "Ended",
+            message: message(),
+        },
+        Step::RemoveInstaller { container: container() },
+        Step::RemoveServer { container: container() },
+        Step::CreateServer { token: token() },
+        Step::Assign { container: container(), power: power() },
+        Step::StartServer { container: container(), power: power() },
+        Step::Attach { container: container(), replay: true },
+        Step::UpdateLimits { container: container() },
+        Step::RecordBegun { power: power() },
+        Step::RecordStarted { container: container() },
+        Step::RecordCrash {
+            container: container(),
+            exit_code: 1,
+            oom_killed: false,
+            restart: true,
+            power: power(),
+            reason: "Crashed",
+            message: message(),
+        },
+        Step::ClosePower { power: power(), reason: "Stopped", message: message() },
+        Step::Quiesce,
+        Step::Forget,
+    ];
+    let jobs = [
+        JobKind::Sync,
+        JobKind::Script,
+        JobKind::ServerImage,
+        JobKind::InstallerImage,
+        JobKind::Usage,
+        JobKind::Permissions,
+        JobKind::InstallLog,
+        JobKind::Report,
+        JobKind::Removal,
+    ];
+    steps.extend(jobs.map(|job| Step::StartJob { job, subject: power() }));
+    let methods =
+        [StopMethod::Command("say \"bye\"".into()), StopMethod::Signal("SIGINT"), StopMethod::Native, StopMethod::Kill];
+    let grace = Duration::from_secs(600);
+    steps.extend(methods.map(|method| Step::Stop { container: container(), method, grace }));
+    steps
+}
+
+#[test]
+fn every_step_has_its_sentence() {
+    let sentences: Vec<String> = steps()
+        .iter()
+        .map(|step| format!("{}: {}", step.name(), sentence(&serde_json::to_value(step).unwrap())))
+        .collect();
+    for sentence in &sentences {
+        assert!(!sentence.contains('{'), "{sentence}");
+    }
+    insta::assert_snapshot!(sentences.join("\n"));
+}
+
+#[test]
+fn a_step_of_a_newer_daemon_is_shown_as_it_came() {
+    let step = serde_json::json!({"step": "dance", "partner": "x"});
+    assert_eq!(sentence(&step), r#"{"step":"dance","partner":"x"}"#);
+}
+
+#[test]
+fn plans_as_people_see_them() {
+    let servers = examples::servers();
+    let verdict = |kind, status, reason: &str, message: &str| Verdict {
+        kind,
+        status,
+        reason: reason.into(),
+        message: message.into(),
+    };
+    let step = |step: Step| serde_json::to_value(step).unwrap();
+    let to_do = PlanView {
+        steps: vec![
+            step(Step::StartJob { job: JobKind::ServerImage, subject: "wish-1".into() }),
+            step(Step::RecordBegun { power: "wish-1".into() }),
+        ],
+        conditions: vec![
+            verdict(ConditionKind::SpecAccepted, ConditionStatus::True, "Accepted", "the files of intent are in force"),
+            verdict(ConditionKind::ImageReady, ConditionStatus::False, "Pulling", "hostile \u{1b}[31m is being pulled"),
+        ],
+        phase: Phase::Offline,
+        state: PowerState::Starting,
+        requeue: Some(examples::now()),
+    };
+    let idle =
+        PlanView { steps: vec![], conditions: vec![], phase: Phase::Online, state: PowerState::Running, requeue: None };
+    let plans = [(1, to_do), (3, idle)].map(|(server, plan)| Planned { uuid: servers[server].uuid, plan });
+    insta::assert_snapshot!(text(&servers, &plans, Paint::fixed(false)));
+}
+
+#[test]
+fn the_planners_plans_are_understood() {
+    let server = &examples::servers()[0];
+    let plan = plan::plan(plan::Input {
+        intent: server.manifest.as_ref(),
+        problem: None,
+        unrecorded: true,
+        record: &server.record,
+        shown: server.status.state,
+        observed: &Observed::default(),
+        policy: &Policy::default(),
+        now: examples::now(),
+    });
+    let steps = plan.steps.len();
+    let view: PlanView = serde_json::from_value(serde_json::to_value(plan).unwrap()).unwrap();
+    assert!(view.steps.len() == steps && steps > 0 && !view.conditions.is_empty());
+}

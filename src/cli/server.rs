@@ -1,0 +1,210 @@
+//! A server as the command line knows it, from the daemon or from its files, and the names that people give it.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::CliError;
+use crate::model::{
+    Condition, ConditionKind, ConditionStatus, ManagedBy, Manifest, Phase, Record, ServerId, Status, Timestamp,
+};
+use crate::store::{STATUS_FILE, Snapshot, Store};
+
+/// Fewer characters name no server.
+const SHORTEST_NAME: usize = 4;
+/// Candidates that an error lists.
+const MOST_CANDIDATES: usize = 8;
+
+/// Everything about one server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerView {
+    /// The server.
+    pub uuid: ServerId,
+    /// The intent in force.
+    pub manifest: Option<Manifest>,
+    /// Facts.
+    pub record: Record,
+    /// What is wrong with the files of intent.
+    pub problem: Option<Problem>,
+    /// What is so, as the daemon saw it last.
+    pub status: Status,
+}
+
+/// What is wrong with the files of intent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    /// One word.
+    pub reason: String,
+    /// File, line, what was expected, what to do.
+    pub message: String,
+}
+
+/// Reads a server from its files. The status is the one that a daemon wrote last.
+pub fn read(store: &Store, snapshot: &Snapshot) -> ServerView {
+    let path = store.folder(snapshot.id).join(STATUS_FILE);
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let status = crate::yaml::parse::<Status>(&text).ok().filter(|status| status.uuid == snapshot.id);
+    let problem = snapshot.problem.as_ref();
+    ServerView {
+        uuid: snapshot.id,
+        manifest: snapshot.manifest.as_deref().cloned(),
+        record: Record::clone(&snapshot.record),
+        problem: problem.map(|problem| Problem { reason: problem.reason.into(), message: problem.message.clone() }),
+        status: status.unwrap_or_else(|| Status::new(snapshot.id)),
+    }
+}
+
+impl ServerView {
+    /// Name, for people.
+    pub fn name(&self) -> &str {
+        self.manifest.as_ref().map(|manifest| manifest.spec.settings.meta.name.as_str()).unwrap_or_default()
+    }
+
+    /// The image.
+    pub fn image(&self) -> &str {
+        self.manifest.as_ref().map(|manifest| manifest.spec.settings.container.image.as_str()).unwrap_or_default()
+    }
+
+    /// Who manages it.
+    pub fn managed_by(&self) -> &'static str {
+        match self.manifest.as_ref().map(|manifest| manifest.metadata.managed_by) {
+            Some(ManagedBy::Panel) => "panel",
+            Some(ManagedBy::File) => "file",
+            None => "",
+        }
+    }
+
+    /// The phase. The facts know of a deletion and of parking before the daemon has looked.
+    pub fn phase(&self) -> Phase {
+        if self.record.deletion.is_some() {
+            Phase::Deleting
+        } else if self.record.parked.is_some() {
+            Phase::Parked
+        } else {
+            self.status.phase
+        }
+    }
+
+    /// When something about it changed last.
+    pub fn changed_at(&self) -> Option<Timestamp> {
+        let conditions = self.status.conditions.iter().map(|condition| condition.since);
+        let events = self.status.events.iter().map(|event| event.at);
+        let facts = [self.record.deletion.as_ref().map(|deletion| deletion.at), self.record.parked];
+        conditions.chain(events).chain(facts.into_iter().flatten()).max()
+    }
+
+    /// The first thing that is not as it should be: kind and reason. A broken file comes first, even if no daemon has
+    /// seen it yet.
+    pub fn trouble(&self) -> Option<(ConditionKind, &str)> {
+        if let Some(problem) = &self.problem {
+            return Some((ConditionKind::SpecAccepted, &problem.reason));
+        }
+        let failing = self.status.conditions.iter().find(|condition| is_trouble(condition));
+        failing.map(|condition| (condition.kind, condition.reason.as_str()))
+    }
+}
+
+/// Whether a condition wants somebody's attention, or patience.
+pub fn is_trouble(condition: &Condition) -> bool {
+    // Down because it is to be down is as it should be.
+    let as_wanted = matches!(condition.reason.as_str(), "Stopped" | "NotWanted" | "Exited");
+    match condition.kind {
+        ConditionKind::Deleting => condition.status == ConditionStatus::True && condition.reason != "Requested",
+        ConditionKind::Running if as_wanted => false,
+        _ => condition.status != ConditionStatus::True,
+    }
+}
+
+/// The servers with these names, each once, in the order they were named.
+///
+/// # Errors
+/// A name is too short, unknown, or could mean several.
+pub fn pick(servers: Vec<ServerView>, names: &[String]) -> Result<Vec<ServerView>, CliError> {
+    let mut picked: Vec<ServerView> = Vec::new();
+    for name in names {
+        let server = find(&servers, name)?;
+        if !picked.iter().any(|other| other.uuid == server.uuid) {
+            picked.push(server.clone());
+        }
+    }
+    Ok(picked)
+}
+
+fn find<'a>(servers: &'a [ServerView], name: &str) -> Result<&'a ServerView, CliError> {
+    let lower = name.to_ascii_lowercase();
+    if lower.len() < SHORTEST_NAME {
+        let message =
+            format!("{name:?} is too short: name a server by at least {SHORTEST_NAME} characters of its UUID");
+        return Err(CliError::Usage(message));
+    }
+    let found: Vec<&ServerView> = servers.iter().filter(|server| server.uuid.to_string().starts_with(&lower)).collect();
+    match found.as_slice() {
+        [server] => Ok(server),
+        [] => Err(CliError::Failed(format!("no server's UUID begins with {name:?}; see `alula get`"))),
+        several => {
+            let mut message = format!("{name:?} could be any of {} servers; write more of the UUID:", several.len());
+            for server in several.iter().take(MOST_CANDIDATES) {
+                message.push_str(&format!("\n  {}  {}", server.uuid, super::output::clean(server.name())));
+            }
+            if several.len() > MOST_CANDIDATES {
+                message.push_str("\n  …");
+            }
+            Err(CliError::Failed(message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(uuid: &str) -> ServerView {
+        let uuid: ServerId = uuid.parse().unwrap();
+        ServerView { uuid, manifest: None, record: Record::default(), problem: None, status: Status::new(uuid) }
+    }
+
+    fn servers() -> Vec<ServerView> {
+        [
+            "550e8400-e29b-41d4-a716-446655440000",
+            "550e8400-e29b-41d4-a716-446655440001",
+            "7777aaaa-e29b-41d4-a716-446655440000",
+        ]
+        .map(server)
+        .into()
+    }
+
+    fn picked(names: &[&str]) -> Result<Vec<String>, String> {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let picked = pick(servers(), &names).map_err(|error| error.to_string())?;
+        Ok(picked.iter().map(|server| server.uuid.to_string()).collect())
+    }
+
+    #[test]
+    fn a_beginning_names_a_server_if_it_names_one() {
+        assert_eq!(picked(&["7777"]).unwrap(), ["7777aaaa-e29b-41d4-a716-446655440000"]);
+        assert_eq!(picked(&["7777AA", "7777aaaa-e29b"]).unwrap().len(), 1);
+        assert_eq!(picked(&["550e8400-e29b-41d4-a716-446655440001"]).unwrap().len(), 1);
+        assert!(picked(&["777"]).unwrap_err().contains("at least 4"));
+        assert!(picked(&["dead"]).unwrap_err().contains("alula get"));
+        let several = picked(&["550e"]).unwrap_err();
+        assert!(several.contains("2 servers") && several.contains("446655440001"), "{several}");
+    }
+
+    #[test]
+    fn a_stopped_server_is_no_trouble_and_a_failed_one_is() {
+        let condition = |kind, status, reason: &str| Condition {
+            kind,
+            status,
+            reason: reason.into(),
+            message: String::new(),
+            since: Timestamp::default(),
+            observed_generation: 1,
+        };
+        use ConditionKind::{Deleting, Running};
+        use ConditionStatus::{False, True, Unknown};
+        assert!(!is_trouble(&condition(Running, False, "Stopped")));
+        assert!(is_trouble(&condition(Running, False, "CrashLoop")));
+        assert!(is_trouble(&condition(Running, Unknown, "InternalError")));
+        assert!(!is_trouble(&condition(Deleting, True, "Requested")));
+        assert!(is_trouble(&condition(Deleting, True, "FilesInTheWay")));
+    }
+}
