@@ -12,8 +12,10 @@
 
 use std::time::Duration;
 
-use crate::model::{ConditionKind, ConditionStatus, How, Manifest, PowerIntent, PowerState, Record, Status, Timestamp, Want};
-use crate::reconcile::plan::{open_install, wish};
+use crate::model::{
+    ConditionKind, ConditionStatus, How, Manifest, PowerIntent, PowerState, Record, Status, Timestamp, Want,
+};
+use crate::reconcile::plan::{Wish, open_install, supersedes, wish};
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +104,12 @@ pub fn admit(facts: Facts<'_>, action: Action, wait: Option<Duration>, id: Strin
     let write = |want, how, expires_at| {
         Ok(Admitted::Write(PowerIntent { id: id.clone(), want, how, requested_at: Some(facts.now), expires_at }))
     };
-    let wants_up = open.as_ref().is_some_and(|wish| wish.want == Want::Up) || install.is_some_and(|install| install.then_start);
+    // Whether a start follows the installation that is under way.
+    let follows = install.is_some_and(|install| {
+        install.then_start && manifest.spec.power.as_ref().is_none_or(|power| !supersedes(power, install))
+    });
+    let wants_up = follows || open.as_ref().is_some_and(|wish| wish.want == Want::Up);
+    let wants_down = !follows && open.as_ref().is_some_and(|wish| wish.want == Want::Down);
     match action {
         Action::Start | Action::Restart => {
             if manifest.spec.suspended {
@@ -111,24 +118,28 @@ pub fn admit(facts: Facts<'_>, action: Action, wait: Option<Duration>, id: Strin
             if install.is_some() && wait.is_none() {
                 return Err(Denied::Installing);
             }
-            let up = match &open {
-                Some(wish) => wish.want == Want::Up && !failing(facts.status),
-                None => matches!(state, PowerState::Starting | PowerState::Running),
-            };
-            if action == Action::Start && install.is_none() && up && state != PowerState::Stopping {
+            if follows {
+                // Nothing runs, and a wish that may lapse must not take the place of the one that does not.
                 return Ok(Admitted::Already);
             }
-            write(Want::Up, How::Graceful, wait.map(|wait| facts.now + wait))
+            let expires_at = wait.map(|wait| facts.now + wait);
+            let up = match &open {
+                Some(wish) => wish.want == Want::Up && lasts(wish, record, expires_at) && !failing(facts.status),
+                None => install.is_none() && matches!(state, PowerState::Starting | PowerState::Running),
+            };
+            if action == Action::Start && up {
+                return Ok(Admitted::Already);
+            }
+            write(Want::Up, How::Graceful, expires_at)
         }
         Action::Stop => {
-            let going_down = open.as_ref().is_some_and(|wish| wish.want == Want::Down);
-            if going_down || (state == PowerState::Offline && !wants_up) {
+            if wants_down || (state == PowerState::Offline && !wants_up) {
                 return Ok(Admitted::Already);
             }
             write(Want::Down, How::Graceful, None)
         }
         Action::Kill => {
-            let being_killed = open.as_ref().is_some_and(|wish| wish.want == Want::Down && wish.how == How::Kill);
+            let being_killed = wants_down && open.as_ref().is_some_and(|wish| wish.how == How::Kill);
             if being_killed || (state == PowerState::Offline && !wants_up && open.is_none()) {
                 return Ok(Admitted::Already);
             }
@@ -137,15 +148,23 @@ pub fn admit(facts: Facts<'_>, action: Action, wait: Option<Duration>, id: Strin
     }
 }
 
+/// Whether a wish is wanted for at least as long as a new one would be.
+fn lasts(wish: &Wish<'_>, record: &Record, new: Option<Timestamp>) -> bool {
+    let begun = record.power.begun.as_ref() == Some(&wish.id);
+    begun || wish.expires_at.is_none_or(|old| new.is_some_and(|new| old >= new))
+}
+
 /// Whether a start is stuck and being tried again: then a new one makes a fresh attempt.
 fn failing(status: &Status) -> bool {
-    let stuck = |kind| status.condition(kind).is_some_and(|condition| {
-        condition.status == ConditionStatus::False
-            && matches!(
-                condition.reason.as_str(),
-                "ImagePullBackOff" | "InvalidImage" | "ContainerRefused" | "Refused" | "PermissionsFailed"
-            )
-    });
+    let stuck = |kind| {
+        status.condition(kind).is_some_and(|condition| {
+            condition.status == ConditionStatus::False
+                && matches!(
+                    condition.reason.as_str(),
+                    "ImagePullBackOff" | "InvalidImage" | "ContainerRefused" | "Refused" | "PermissionsFailed"
+                )
+        })
+    };
     stuck(ConditionKind::Running) || stuck(ConditionKind::ContainerReady)
 }
 
@@ -160,6 +179,8 @@ pub fn admit_install(facts: Facts<'_>, reinstall: bool) -> Result<(), Denied> {
     let open = wish(facts.manifest, facts.record).filter(|wish| !facts.record.power_closed(&wish.id));
     let acting = match facts.status.state {
         PowerState::Stopping => true,
+        // Of a suspended server nothing is under way, whatever it wants.
+        PowerState::Offline if facts.manifest.spec.suspended => false,
         PowerState::Offline => open.is_some_and(|wish| wish.want == Want::Up && !failing(facts.status)),
         PowerState::Starting | PowerState::Running => false,
     };

@@ -25,7 +25,7 @@ use serde::Serialize;
 
 use super::observed::{Job, JobKind, JobState, Observed, Policy};
 use super::step::Step;
-use crate::model::manifest::InstallIntent;
+use crate::model::manifest::{InstallIntent, PowerIntent};
 use crate::model::{
     ConditionKind, ConditionStatus, ContainerFacts, How, InstallOutcome, ManagedBy, Manifest, Phase, PowerState,
     Record, Timestamp, Want,
@@ -118,17 +118,10 @@ pub fn wish<'a>(intent: &'a Manifest, record: &Record) -> Option<Wish<'a>> {
             && record.install_done(&install.token).is_some_and(|done| done.outcome == InstallOutcome::Succeeded)
     });
     let Some(install) = install else { return explicit };
-    if let (Some(explicit), Some(power)) = (&explicit, &intent.spec.power) {
-        // A wish without a time is a person's, and stands until that person changes it.
-        let newer = match (power.requested_at, install.requested_at) {
-            (None, _) => true,
-            // Made in the same moment as the installation it refers to.
-            (Some(power), Some(install)) => power >= install,
-            (Some(_), None) => true,
-        };
-        if newer {
-            return Some(explicit.clone());
-        }
+    if let (Some(explicit), Some(power)) = (&explicit, &intent.spec.power)
+        && supersedes(power, install)
+    {
+        return Some(explicit.clone());
     }
     Some(Wish {
         id: format!("install:{}", install.token),
@@ -137,6 +130,16 @@ pub fn wish<'a>(intent: &'a Manifest, record: &Record) -> Option<Wish<'a>> {
         expires_at: None,
         install: Some(install),
     })
+}
+
+/// Whether a power wish is later than the start that is to follow an installation. One without a time is a person's, and
+/// stands until that person changes it.
+pub fn supersedes(power: &PowerIntent, install: &InstallIntent) -> bool {
+    match (power.requested_at, install.requested_at) {
+        // Made in the same moment, it refers to the installation.
+        (Some(power), Some(install)) => power >= install,
+        (None, _) | (Some(_), None) => true,
+    }
 }
 
 /// The installation that is wanted and not done.
@@ -268,7 +271,8 @@ impl<'a> Planner<'a> {
         }
         let subject = report_subject(self.record);
         if let Progress::Failed { attempts, message, .. } = self.job(JobKind::Report, &subject, true) {
-            let message = format!("{message}; {attempts} attempts so far, and it is tried again until the panel has it");
+            let message =
+                format!("{message}; {attempts} attempts so far, and it is tried again until the panel has it");
             self.say(ConditionKind::PanelNotified, ConditionStatus::False, "PanelAway", message);
         }
     }
@@ -279,7 +283,12 @@ impl<'a> Planner<'a> {
                 self.say(ConditionKind::SpecAccepted, ConditionStatus::False, reason, message.into());
             }
             None => {
-                self.say(ConditionKind::SpecAccepted, ConditionStatus::True, "Accepted", "the files of intent are in force".into());
+                self.say(
+                    ConditionKind::SpecAccepted,
+                    ConditionStatus::True,
+                    "Accepted",
+                    "the files of intent are in force".into(),
+                );
             }
         }
     }
