@@ -1,0 +1,496 @@
+//! The command line as a process: what it prints, where, and with which exit code; on a state folder without a daemon,
+//! and with one (whose container engine does not answer).
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const ONE: &str = "550e8400-e29b-41d4-a716-446655440000";
+const TWO: &str = "550e9999-e29b-41d4-a716-446655440000";
+/// How long a state is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A state folder of its own.
+struct Node {
+    folder: tempfile::TempDir,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alula"));
+        command.args(arguments).arg("--root").arg(self.root());
+        command.current_dir(self.folder.path());
+        // No engine that may happen to run has a part in this.
+        command
+            .env("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+            .env_remove("RUST_LOG")
+            .env_remove("RUST_BACKTRACE");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        Ended::of(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs what must succeed.
+    fn ok(&self, arguments: &[&str]) -> Ended {
+        let ended = self.run(arguments);
+        assert_eq!(ended.code, 0, "{arguments:?}: {ended:?}");
+        ended
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["-o", "json"]);
+        serde_json::from_str(&self.ok(&arguments).out).unwrap()
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn config(&self, uuid: &str) -> String {
+        fs::read_to_string(self.server(uuid).join("config.yml")).unwrap()
+    }
+
+    fn server(&self, uuid: &str) -> PathBuf {
+        self.root().join("servers").join(uuid)
+    }
+
+    /// Changes a server's file as editors do, which replace it as a whole.
+    fn edit(&self, uuid: &str, text: &str) {
+        let fresh = self.write("edited.yml", text);
+        fs::rename(fresh, self.server(uuid).join("config.yml")).unwrap();
+    }
+
+    /// Two servers, applied.
+    fn with_servers() -> Self {
+        let node = Self::new();
+        node.write("one.yml", &record(ONE, "first"));
+        node.write("two.yml", &record(TWO, "second"));
+        node.ok(&["apply", "-f", "one.yml", "-f", "two.yml"]);
+        node
+    }
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ended {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().expect("it ended by itself"),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+fn record(uuid: &str, name: &str) -> String {
+    format!(
+        "# A test's server.\napiVersion: alula/v1\nkind: Server\nmetadata:\n  uuid: {uuid}\nspec:\n  settings:\n    \
+         meta: {{name: {name}}} # its name\n    container:\n      image: example/image:1\n"
+    )
+}
+
+#[test]
+fn applied_files_become_servers_with_their_comments() {
+    let node = Node::new();
+    let text = record(ONE, "first");
+    node.write("one.yml", &text);
+    let ended = node.ok(&["apply", "-f", "one.yml"]);
+    assert!(ended.out.contains(ONE) && ended.out.contains("created"), "{ended:?}");
+    assert!(ended.err.contains("no daemon runs"), "{ended:?}");
+    assert_eq!(node.config(ONE), text);
+    assert!(node.ok(&["apply", "-f", "one.yml"]).out.contains("unchanged"));
+
+    node.write("one.yml", &text.replace("image:1", "image:2"));
+    let dry = node.ok(&["apply", "--dry-run", "-f", "one.yml"]);
+    assert!(dry.out.contains("changed (dry run)"), "{dry:?}");
+    assert_eq!(node.config(ONE), text);
+    let changed = node.json(&["apply", "-f", "one.yml"]);
+    assert_eq!(changed[0]["result"], "changed");
+    assert!(node.config(ONE).contains("image:2") && node.config(ONE).contains("# its name"));
+}
+
+#[test]
+fn a_folder_is_applied_as_a_whole_or_not_at_all() {
+    let node = Node::new();
+    node.write("git/one.yml", &record(ONE, "first"));
+    node.write(&format!("git/{TWO}/config.yml"), &record(TWO, "second").replace("image:", "imgae:"));
+    let refused = node.run(&["apply", "-f", "git"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains(&format!("git/{TWO}/config.yml:10:7: spec.settings.container.imgae")), "{refused:?}");
+    assert!(
+        refused.err.contains("did you mean `image`?") && refused.err.contains("nothing was applied"),
+        "{refused:?}"
+    );
+    assert!(!node.server(ONE).exists());
+
+    node.write(&format!("git/{TWO}/config.yml"), &record(TWO, "second"));
+    assert_eq!(node.json(&["apply", "-f", "git"]).as_array().unwrap().len(), 2);
+    node.write("git/again.yml", &record(ONE, "first"));
+    assert!(node.run(&["apply", "-f", "git"]).err.contains("the same server"));
+}
+
+#[test]
+fn a_record_is_read_from_standard_input() {
+    let node = Node::new();
+    let mut command = node.command(&["apply", "-f", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(record(ONE, "first").as_bytes()).unwrap();
+    let ended = Ended::of(child.wait_with_output().unwrap());
+    assert!(ended.code == 0 && ended.out.contains("created"), "{ended:?}");
+}
+
+#[test]
+fn servers_are_listed_and_described() {
+    let node = Node::with_servers();
+    let ended = node.ok(&["get"]);
+    let lines: Vec<&str> = ended.out.lines().collect();
+    assert_eq!(lines.len(), 3, "{ended:?}");
+    assert!(lines[0].starts_with("UUID") && lines[1].contains("first") && lines[2].contains("example/image:1"));
+    assert!(!ended.out.contains('\u{1b}'), "no colours where nobody sees them");
+    let list = node.json(&["get"]);
+    assert_eq!(list[1]["uuid"], TWO);
+    assert_eq!(list[1]["record"]["generation"], 1);
+    let yaml = node.ok(&["get", "-o", "yaml"]).out;
+    assert!(alula::yaml::parse_value(&yaml).unwrap()[0]["status"]["phase"] == "Created", "{yaml}");
+
+    let ended = node.ok(&["describe", "550e8"]);
+    assert!(ended.out.contains("first") && ended.out.contains(&format!("servers/{ONE}/config.yml")), "{ended:?}");
+    assert_eq!(node.json(&["describe", ONE])["files"][0]["there"], true);
+}
+
+#[test]
+fn beginnings_of_uuids_name_servers() {
+    let node = Node::with_servers();
+    assert!(node.ok(&["get", "550E9"]).out.contains("second"));
+    let short = node.run(&["get", "550"]);
+    assert!(short.code == 2 && short.err.contains("at least 4"), "{short:?}");
+    let several = node.run(&["describe", "550e"]);
+    assert!(several.code == 1 && several.err.contains(ONE) && several.err.contains(TWO), "{several:?}");
+    let none = node.run(&["power", "start", "dead"]);
+    assert!(none.code == 1 && none.err.contains("alula get"), "{none:?}");
+}
+
+#[test]
+fn faults_are_found_with_file_line_and_next_step() {
+    let node = Node::new();
+    node.write("good.yml", &record(ONE, "first"));
+    node.write("bad.yml", &record(TWO, "second").replace("  uuid:", "  uid:"));
+    let ended = node.run(&["validate", "good.yml", "bad.yml"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.out.contains("good.yml: ok") && !ended.out.contains("bad.yml"), "{ended:?}");
+    assert!(ended.err.contains("bad.yml:5:3: metadata.uid: unknown field `uid`, expected one of"), "{ended:?}");
+    assert!(ended.err.contains("did you mean `uuid`?"), "{ended:?}");
+    let ended = node.run(&["validate", "-o", "json", "bad.yml"]);
+    let findings: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!((&findings[0]["valid"], &findings[0]["line"]), (&Value::Bool(false), &Value::from(5)));
+    assert_eq!(node.run(&["validate", "none.yml"]).code, 1);
+    assert_eq!(node.ok(&["validate", "good.yml"]).err, "");
+}
+
+#[test]
+fn power_wishes_are_written_into_the_file() {
+    let node = Node::with_servers();
+    let ended = node.ok(&["power", "start", ONE]);
+    assert!(ended.out.contains("start written") && ended.err.contains("no daemon runs"), "{ended:?}");
+    let text = node.config(ONE);
+    assert!(text.contains("want: up") && text.contains("# its name"), "{text}");
+    let ended = node.ok(&["power", "start", ONE]);
+    assert!(ended.out.contains("already"), "{ended:?}");
+    assert_eq!(node.config(ONE), text, "a second start is no restart");
+    node.ok(&["power", "restart", ONE]);
+    assert_ne!(node.config(ONE), text);
+    node.ok(&["power", "kill", ONE, TWO]);
+    assert!(node.config(ONE).contains("how: kill") && node.config(TWO).contains("want: down"));
+
+    // Who broke the file can still stop the server.
+    node.write(&format!("root/servers/{TWO}/config.yml"), "half an ed");
+    node.ok(&["power", "stop", TWO]);
+    node.ok(&["power", "start", TWO]);
+    assert_eq!(node.config(TWO), "half an ed");
+    let server = &node.json(&["get", TWO])[0];
+    assert_eq!(server["record"]["pendingPower"]["want"], "up");
+    assert_eq!(server["problem"]["reason"], "SpecInvalid");
+}
+
+#[test]
+fn deletion_is_asked_for_and_marked() {
+    let node = Node::with_servers();
+    let ended = node.run(&["delete", ONE]);
+    assert!(ended.code == 2 && ended.err.contains("--yes"), "{ended:?}");
+    assert!(node.json(&["get", ONE])[0]["record"]["deletion"].is_null());
+    node.ok(&["delete", "--yes", ONE]);
+    assert!(node.server(ONE).join("config.yml").exists(), "files are the daemon's to remove");
+    let ended = node.ok(&["get", ONE]);
+    assert!(ended.out.contains("Deleting"), "{ended:?}");
+    assert!(node.ok(&["delete", "--yes", ONE]).out.contains("already"));
+    let refused = node.run(&["power", "start", ONE]);
+    assert!(refused.code == 1 && refused.err.contains("being deleted"), "{refused:?}");
+    let refused = node.run(&["apply", "-f", "one.yml"]);
+    assert!(refused.code == 1 && refused.err.contains("being deleted"), "{refused:?}");
+}
+
+#[test]
+fn a_plan_needs_no_daemon_and_writes_nothing() {
+    let node = Node::with_servers();
+    node.ok(&["power", "start", ONE]);
+    let before = listing(&node.root());
+    let ended = node.ok(&["plan"]);
+    assert!(ended.err.contains("no daemon runs"), "{ended:?}");
+    assert!(ended.out.contains("RuntimeUnreachable") && ended.out.contains("BECAUSE"), "{ended:?}");
+    let plans = node.json(&["plan", ONE]);
+    assert_eq!(plans[0]["uuid"], ONE);
+    assert!(plans[0]["plan"]["steps"].is_array());
+    assert_eq!(listing(&node.root()), before);
+}
+
+/// Every file below a folder, with its text.
+fn listing(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for item in fs::read_dir(folder).unwrap() {
+        let path = item.unwrap().path();
+        if path.is_dir() {
+            found.push((path.clone(), Vec::new()));
+            found.extend(listing(&path));
+        } else {
+            found.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_exit_code_2() {
+    let node = Node::new();
+    for arguments in [
+        &["--pprof"][..],
+        &["--auto-tls", "--tls-hostname", "example.com"],
+        &["run", "--pprof-port", "6060"],
+        &["--debug", "get"],
+        &["get", "--bogus"],
+        &["power", "dance", ONE],
+        &["validate"],
+        &["run"],
+    ] {
+        let ended = node.run(arguments);
+        assert_eq!(ended.code, 2, "{arguments:?}: {ended:?}");
+        assert!(ended.out.is_empty() && ended.err.starts_with("error: "), "{arguments:?}: {ended:?}");
+    }
+    assert!(node.run(&["--auto-tls"]).err.contains("api.ssl"));
+    assert!(node.run(&["run"]).err.contains("root_directory: ."));
+    assert!(!node.root().exists(), "a refusal makes no folders");
+    let nowhere = node.run(&["get"]);
+    assert!(nowhere.code == 1 && nowhere.err.contains("there is no state folder"), "{nowhere:?}");
+    assert!(!node.root().exists(), "neither does a look");
+}
+
+#[test]
+fn a_folder_and_its_configuration_must_agree() {
+    let node = Node::with_servers();
+    node.write("root/config.yml", "system: {root_directory: ../other}\n");
+    let ended = node.run(&["get"]);
+    assert!(ended.code == 2 && ended.err.contains("root_directory: ."), "{ended:?}");
+    node.write("root/config.yml", "system: {root_directory: .}\n");
+    assert_eq!(node.ok(&["get"]).out.lines().count(), 3);
+    node.write("root/config.yml", "system: {root_directroy: [.}\n");
+    let ended = node.run(&["get"]);
+    assert!(ended.code == 1 && ended.err.contains("config.yml:1:"), "{ended:?}");
+}
+
+#[test]
+fn completions_version_and_schema_are_printed() {
+    let node = Node::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = node.ok(&["completions", shell]).out;
+        assert!(script.contains("describe") && script.contains("root"), "{shell}");
+    }
+    let version = node.ok(&["version"]).out;
+    assert!(version.starts_with(concat!("alula ", env!("CARGO_PKG_VERSION"))), "{version}");
+    assert_eq!(node.json(&["version"])["version"], env!("CARGO_PKG_VERSION"));
+    let schema: Value = serde_json::from_str(&node.ok(&["schema"]).out).unwrap();
+    let shipped = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/state/server.schema.json")).unwrap();
+    assert_eq!(schema, serde_json::from_str::<Value>(&shipped).unwrap());
+    assert!(schema["properties"]["spec"].is_object());
+}
+
+#[test]
+fn nobody_is_told_when_the_reader_has_gone() {
+    let node = Node::with_servers();
+    for arguments in [&["get"][..], &["completions", "bash"], &["schema"]] {
+        let mut child = node.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Closed before anything is written to it, as by `| head -0`.
+        drop(child.stdout.take());
+        let ended = Ended::of(child.wait_with_output().unwrap());
+        assert!(!ended.err.contains("panicked") && !ended.err.contains("error"), "{arguments:?}: {ended:?}");
+        assert_eq!(ended.code, 0, "{arguments:?}: {ended:?}");
+    }
+}
+
+/// A daemon that is ended with the test.
+struct Daemon {
+    child: Child,
+}
+
+impl Daemon {
+    fn start(node: &Node) -> Self {
+        let config =
+            "system: {root_directory: ., user: {rootless: {enabled: true}}, check_permissions_on_boot: false}\n";
+        node.write("root/config.yml", config);
+        let child = node.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut daemon = Self { child };
+        wait_for("the daemon's socket", || {
+            assert!(daemon.child.try_wait().unwrap().is_none(), "the daemon has ended");
+            std::os::unix::net::UnixStream::connect(node.root().join("alula.sock")).is_ok()
+        });
+        daemon
+    }
+
+    fn end(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < deadline, "{what} does not come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_running_daemon_is_asked_through_its_socket() {
+    let node = Node::with_servers();
+    let daemon = Daemon::start(&node);
+    let ended = node.ok(&["get"]);
+    assert!(ended.out.contains("first") && ended.err.is_empty(), "{ended:?}");
+    wait_for("the first look", || {
+        let server = &node.json(&["get", ONE])[0];
+        let conditions = server["status"]["conditions"].as_array().unwrap();
+        conditions.iter().any(|condition| condition["reason"] == "RuntimeUnreachable")
+    });
+    let described = node.ok(&["describe", ONE]);
+    assert!(described.out.contains("RuntimeUnreachable"), "{described:?}");
+    assert!(node.ok(&["plan", ONE]).out.contains("RuntimeUnreachable"));
+
+    let ended = node.ok(&["power", "start", ONE]);
+    assert!(ended.out.contains("start accepted") && ended.err.is_empty(), "{ended:?}");
+    assert!(node.config(ONE).contains("want: up"));
+
+    node.write("one.yml", &record(ONE, "renamed"));
+    assert!(node.ok(&["apply", "--dry-run", "-f", "one.yml"]).out.contains("changed (dry run)"));
+    assert!(node.config(ONE).contains("first"));
+    assert!(node.ok(&["apply", "-f", "one.yml"]).out.contains("changed"));
+    assert!(node.config(ONE).contains("renamed") && node.config(ONE).contains("want: up"));
+    let three = ONE.replace("550e8400", "aaaa8400");
+    node.write("three.yml", &record(&three, "third"));
+    assert!(node.ok(&["apply", "-f", "three.yml"]).out.contains("created"));
+    assert_eq!(node.config(&three), record(&three, "third"));
+
+    node.ok(&["delete", "-y", TWO]);
+    assert!(node.ok(&["get", TWO]).out.contains("Deleting"));
+    let second = node.run(&["run"]);
+    assert!(second.code == 1 && second.err.contains("answers already"), "{second:?}");
+    daemon.end();
+    assert!(node.ok(&["get"]).err.contains("no daemon runs"));
+    assert!(!node.json(&["get", TWO])[0]["record"]["deletion"].is_null());
+}
+
+#[test]
+fn events_outlive_the_daemon_and_are_followed_across_its_restart() {
+    let node = Node::with_servers();
+    let daemon = Daemon::start(&node);
+    let reasons = |node: &Node| -> Vec<String> {
+        let events = node.json(&["events", ONE]);
+        events.as_array().unwrap().iter().map(|event| event["reason"].as_str().unwrap().to_owned()).collect()
+    };
+    let seen = || node.server(ONE).join("status.yml").exists();
+    wait_for("the first status", seen);
+    node.edit(ONE, &record(ONE, "changed by hand"));
+    wait_for("the event of a changed file", || reasons(&node).contains(&"SpecAccepted".to_owned()));
+    wait_for("the event on disk", || {
+        fs::read_to_string(node.server(ONE).join("status.yml")).unwrap().contains("generation 2 is in force")
+    });
+
+    let follow = node.command(&["events", "--follow", "-o", "json", ONE]);
+    let mut follow = Follow::start(follow);
+    assert_eq!(follow.next()["reason"], "SpecAccepted");
+    daemon.end();
+    assert_eq!(reasons(&node), ["SpecAccepted"], "without a daemon, from the file");
+
+    let daemon = Daemon::start(&node);
+    node.edit(ONE, "half an ed");
+    assert_eq!(follow.next()["reason"], "SpecInvalid", "the old event is not shown again");
+    wait_for("both events", || reasons(&node) == ["SpecAccepted", "SpecInvalid"]);
+    assert!(node.ok(&["get", ONE]).out.contains("SpecAccepted: SpecInvalid"));
+    daemon.end();
+}
+
+/// A stream of events, ended with the test.
+struct Follow {
+    child: Child,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl Follow {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in out.lines() {
+                let Ok(line) = line else { return };
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    fn next(&mut self) -> Value {
+        let line = self.lines.recv_timeout(PATIENCE).expect("another event");
+        serde_json::from_str(&line).unwrap()
+    }
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
