@@ -18,6 +18,9 @@ use crate::store::{Snapshot, Store, StoreError};
 /// How often it is looked whether the last open installation has ended, while one is.
 const INSTALLS_CHECK: Duration = Duration::from_secs(2);
 
+/// The longest reset.
+const RESET_LIMIT: Duration = Duration::from_secs(5);
+
 /// Brings the panel's list in force and resets the panel's flags; returns when both are done.
 pub async fn follow(world: Arc<World>, panel: Arc<dyn Panel>) {
     let (asked_at, listed) = list(&world, &*panel).await;
@@ -52,17 +55,22 @@ async fn list(world: &World, panel: &dyn Panel) -> (Timestamp, Vec<ListedServer>
 async fn reset(world: &World, panel: &dyn Panel) {
     let mut failures = 0;
     loop {
+        let gate = world.reset_gate.reset().await;
         if world.store.list().iter().any(|snapshot| installing(snapshot)) {
+            drop(gate);
             tokio::time::sleep(INSTALLS_CHECK).await;
             continue;
         }
-        match panel.reset().await {
-            Ok(()) => return,
-            Err(error) if error.is_final() => {
+        // Whoever wants to install meanwhile waits, so the panel does not get all the time it may have elsewhere.
+        let answer = tokio::time::timeout(RESET_LIMIT, panel.reset()).await;
+        drop(gate);
+        match answer {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) if error.is_final() => {
                 tracing::warn!("{error}");
                 return;
             }
-            Err(_) => {
+            _ => {
                 failures += 1;
                 tokio::time::sleep(retry::delay(retry::PANEL, failures, &world.jitter)).await;
             }

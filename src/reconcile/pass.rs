@@ -80,7 +80,11 @@ impl Reconciler {
                 policy: &self.world.policy,
                 now: self.world.clock.now(),
             });
-            self.show(&snapshot, &observed, &plan);
+            let news = self.show(&snapshot, &observed, &plan);
+            if news && plan.steps.is_empty() {
+                // What has just come up to be told was not known to this plan.
+                continue;
+            }
             if let Some(next) = self.execute_all(id, &plan).await {
                 self.write_status(id).await;
                 return next;

@@ -5,8 +5,9 @@
 
 use super::world::World;
 use crate::model::{InstallOutcome, PowerState, ServerId};
-use crate::panel::outbox::Fact;
+use crate::panel::outbox::{Fact, Outbox};
 use crate::panel::{Panel, PanelError};
+use crate::store::Store;
 
 /// Notes a state that people see now. `first` is the first one since the daemon started.
 pub fn note(world: &World, id: ServerId, told: Option<PowerState>, before: PowerState, now: PowerState, first: bool) {
@@ -28,6 +29,29 @@ pub fn note(world: &World, id: ServerId, told: Option<PowerState>, before: Power
             live.untold.pop_front();
         }
     });
+}
+
+/// Removes facts that no record waits for: their report was acknowledged, or their server is gone, and the daemon ended
+/// before it could remove them. Blocks; done once, at boot.
+pub fn sweep(outbox: &Outbox, store: &Store) {
+    let facts = match outbox.pending() {
+        Ok(facts) => facts,
+        Err(error) => {
+            tracing::error!("the outbox cannot be read: {error}");
+            return;
+        }
+    };
+    for fact in facts {
+        let Fact::InstallResult { server, token, .. } = &fact;
+        let waits = store.get(*server).is_some_and(|snapshot| {
+            // Not recorded yet: the result is harvested again and put under the same name.
+            snapshot.record.install_done(token).is_none_or(|done| !done.reported)
+                && snapshot.record.deletion.is_none()
+        });
+        if !waits && let Err(error) = outbox.remove(&fact.key()) {
+            tracing::warn!(server.id = %server, "a fact that nobody waits for stays in the outbox: {error}");
+        }
+    }
 }
 
 /// Tells the panel what it does not know about one server.

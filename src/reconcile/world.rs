@@ -1,6 +1,7 @@
 //! What a reconciler works with: handles on the store, the runtime, the panel, the servers' files and terminals, and the
 //! things that belong to the node as a whole (places for installations, pulls under way, the network).
 
+mod gate;
 mod images;
 mod slots;
 
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 
 use super::live::Live;
 use super::observed::Policy;
+use super::reporter;
 use crate::clock::Clock;
 use crate::config::{NodeConfig, PullPolicy};
 use crate::console::Console;
@@ -23,6 +25,7 @@ use crate::runtime::{NetworkFacts, Runtime};
 use crate::store::Store;
 use crate::tasks::Tasks;
 
+pub use gate::ResetGate;
 pub use images::{ImageError, Images};
 pub use slots::InstallSlots;
 
@@ -67,6 +70,8 @@ pub struct World {
     pub wake: Wake,
     /// Turns true when the network has been seen to, or cannot be.
     pub network_settled: watch::Sender<bool>,
+    /// Wishes to install and the panel's reset keep out of each other's way, see [`ResetGate`].
+    pub reset_gate: ResetGate,
     /// What is remembered of each server between passes.
     lives: Mutex<BTreeMap<ServerId, Arc<Mutex<Live>>>>,
 }
@@ -100,14 +105,16 @@ pub struct Parts {
 }
 
 impl World {
-    /// Puts the parts together.
+    /// Puts the parts together and clears the outbox of what nobody waits for. Blocks for a moment.
     pub fn new(parts: Parts) -> Self {
         let policy = policy(&parts.node, parts.panel.is_some());
+        reporter::sweep(&parts.outbox, &parts.store);
         Self {
             images: Images::new(parts.runtime.clone(), parts.node.clone(), parts.tasks.clone()),
             slots: InstallSlots::new(parts.node.reconcile.concurrent_installs),
             layout: Layout::new(&parts.node),
             network: RwLock::new(NetworkFacts::default()),
+            reset_gate: ResetGate::default(),
             network_settled: watch::Sender::new(false),
             lives: Mutex::new(BTreeMap::new()),
             policy,

@@ -9,10 +9,10 @@ use serde::Deserialize;
 
 use crate::api::{Api, ApiError, body};
 use crate::model::manifest::digest;
-use crate::model::{InstallIntent, Manifest, Record, ServerId, Timestamp};
+use crate::model::{InstallIntent, ManagedBy, Manifest, Record, ServerId, Timestamp};
 use crate::panel::PanelServer;
 use crate::reconcile::jobs::{new_manifest, sync_with_retries};
-use crate::store::{Store, StoreError};
+use crate::store::{Snapshot, Store, StoreError};
 
 #[derive(Deserialize)]
 struct Wanted {
@@ -30,7 +30,7 @@ pub async fn create(State(api): State<Arc<Api>>, body: Bytes) -> Result<StatusCo
         let message = "The data provided in the request could not be validated.";
         ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, message)
     })?;
-    if api.world.store.get(id).is_some_and(|snapshot| snapshot.is_listed()) {
+    if api.world.store.get(id).is_some_and(|snapshot| is_under_way(&snapshot)) {
         return Ok(StatusCode::ACCEPTED);
     }
     let Some(panel) = api.world.panel.clone() else {
@@ -41,8 +41,18 @@ pub async fn create(State(api): State<Arc<Api>>, body: Bytes) -> Result<StatusCo
     let asked_at = api.world.clock.now();
     let server = sync_with_retries(&api.world, &*panel, id).await?;
     let manifest = wanted_manifest(id, &server, wanted.start_on_completion, asked_at);
+    let _gate = api.world.reset_gate.wish().await;
     api.world.store.run(move |store| write(store, id, manifest, server, asked_at)).await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// Whether the server is known and its installation was asked for. One that is known from the panel's list alone, which may
+/// have been read between the panel's entry and this request, still has to be installed.
+fn is_under_way(snapshot: &Snapshot) -> bool {
+    let asked = snapshot.manifest.as_ref().is_some_and(|manifest| {
+        manifest.spec.install.is_some() || manifest.metadata.managed_by == ManagedBy::File
+    });
+    snapshot.is_listed() && asked
 }
 
 fn wanted_manifest(id: ServerId, server: &PanelServer, then_start: bool, now: Timestamp) -> Manifest {
@@ -59,7 +69,7 @@ fn wanted_manifest(id: ServerId, server: &PanelServer, then_start: bool, now: Ti
     manifest
 }
 
-/// Writes a server that is new, was parked, or is still being deleted.
+/// Writes a server that is new, known from the list alone, was parked, or is still being deleted.
 fn write(
     store: &Store,
     id: ServerId,
@@ -73,17 +83,21 @@ fn write(
         Err(StoreError::Exists(_)) => {}
         result => return result.map(drop),
     }
-    let listed = store.get(id).is_some_and(|snapshot| snapshot.is_listed());
-    if listed {
+    let before = store.get(id).ok_or(StoreError::Unknown(id))?;
+    if is_under_way(&before) {
         // Somebody was faster with the same request.
         return Ok(());
     }
-    store.replace(id, manifest, |record| {
+    let synced = move |record: &mut Record| {
         record.parked = None;
         record.synced_at = Some(asked_at);
         record.synced_hash = Some(hash);
         if let Some(deletion) = &mut record.deletion {
             deletion.recreate = true;
         }
-    })
+    };
+    if before.is_listed() {
+        return store.change_with(id, None, |known| known.spec = manifest.spec, synced).map(drop);
+    }
+    store.replace(id, manifest, synced)
 }

@@ -23,6 +23,7 @@ pub async fn reinstall(State(api): State<Arc<Api>>, Path(server): Path<String>) 
 }
 
 async fn write_install(api: &Api, server: &str, reinstall: bool) -> Result<StatusCode, ApiError> {
+    let _gate = api.world.reset_gate.wish().await;
     decide_again(|| try_install(api, server, reinstall)).await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -64,5 +64,10 @@ async fn copy(world: &World, id: ServerId, container: &str, part: LogPart) -> Re
             blocking.run(move || log.lock().unwrap_or_else(PoisonError::into_inner).append(&chunk)).await;
         appended.map_err(|error| error.to_string())?;
     }
-    Ok(())
+    // The container goes soon, and with it the only other copy of what it printed.
+    let finish = move || match Arc::try_unwrap(log) {
+        Ok(log) => log.into_inner().unwrap_or_else(PoisonError::into_inner).finish(),
+        Err(_) => Ok(()),
+    };
+    blocking.run(finish).await.map_err(|error| error.to_string())
 }

@@ -125,7 +125,10 @@ impl Reconciler {
 
     async fn start_installer(&self, id: ServerId, container: &str) -> Done {
         self.world.with_live(id, |live| live.installer.spoil());
-        self.world.runtime.start(container).await?;
+        if let Err(error) = self.world.runtime.start(container).await {
+            self.mend_network(&error).await;
+            return Err(error.into());
+        }
         self.world.with_live(id, |live| live.installer.spoil());
         self.world.store.event(id, self.world.clock.now(), "InstallStarted", "the install script is running");
         Ok(true)
@@ -259,10 +262,23 @@ impl Reconciler {
             if !error.is_outage() {
                 self.world.console.detach(id);
             }
+            self.mend_network(&error).await;
             return Err(error.into());
         }
         self.world.with_live(id, |live| live.server.spoil());
         Ok(true)
+    }
+
+    /// Something that a container needs is not there: if it is the servers' network (it could not be made at boot, or somebody
+    /// has removed it), the next attempt finds it.
+    async fn mend_network(&self, error: &RuntimeError) {
+        if !matches!(error, RuntimeError::NotFound { .. }) {
+            return;
+        }
+        match self.world.runtime.ensure_network(&blueprint::network(&self.world.node)).await {
+            Ok(facts) => self.world.set_network(facts),
+            Err(error) => tracing::error!("the servers' network is not ready: {error}"),
+        }
     }
 
     async fn attach(&self, id: ServerId, container: &str, replay: bool) -> Done {

@@ -8,10 +8,11 @@ use crate::reconcile::reporter;
 use crate::store::Snapshot;
 
 impl Reconciler {
-    pub(super) fn show(&self, snapshot: &Snapshot, observed: &Observed, plan: &Plan) {
+    /// Returns whether there is something new to tell the panel.
+    pub(super) fn show(&self, snapshot: &Snapshot, observed: &Observed, plan: &Plan) -> bool {
         let world = &self.world;
         let (id, now) = (snapshot.id, world.clock.now());
-        let Some(before) = world.store.status(id) else { return };
+        let Some(before) = world.store.status(id) else { return false };
         let mut status = Status::clone(&before);
         status.observed_generation = snapshot.record.generation;
         status.phase = plan.phase;
@@ -44,6 +45,7 @@ impl Reconciler {
         if world.store.set_status(id, status) {
             world.with_live(id, |live| live.status_stale = true);
         }
+        world.with_live(id, |live| live.untold.len()) > observed.untold
     }
 
     /// Whether there is a panel that wants to know.

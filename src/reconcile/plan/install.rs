@@ -115,7 +115,9 @@ impl Planner<'_> {
             return;
         }
         match self.failed("CreateInstaller", &install.token) {
-            Some((_, true, message)) => self.fail(install, "ContainerRefused", message),
+            Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
+                self.fail(install, "ContainerRefused", message);
+            }
             _ if self.held_back("CreateInstaller", &install.token) => {}
             _ => self.step(Step::CreateInstaller { token: install.token.clone() }),
         }
@@ -253,7 +255,7 @@ impl Planner<'_> {
 
     fn start_installer(&mut self, intent: &Manifest, install: &InstallIntent, installer: &ContainerFacts) {
         match self.failed("StartInstaller", &installer.id) {
-            Some((_, true, message)) => {
+            Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
                 self.fail(install, "ContainerRefused", message);
                 return;
             }

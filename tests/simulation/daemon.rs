@@ -1,0 +1,158 @@
+//! One life of the daemon: everything but sockets, Docker and real time.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alula::api::{Api, Door};
+use alula::clock::Clock;
+use alula::config::NodeConfig;
+use alula::console::{Console, ConsoleOptions};
+use alula::controller::queue::Queue;
+use alula::controller::{Controller, containers, intents, listing};
+use alula::files::Layout;
+use alula::model::{ServerId, Timestamp};
+use alula::panel::Panel;
+use alula::panel::outbox::Outbox;
+use alula::reconcile::pass::Reconciler;
+use alula::reconcile::world::{Parts, Wake, World};
+use alula::retry::Jitter;
+use alula::runtime::fake::{FakeRuntime, FakeWorld};
+use alula::store::watch::WatchEvent;
+use alula::store::{Blocking, Store};
+use alula::tasks::Tasks;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use tokio::sync::{mpsc, watch};
+use tower::ServiceExt;
+
+use crate::crash::{DiskFate, Fate, RuntimeFate};
+use crate::panel::{Connection, SimPanel};
+
+/// A daemon that runs.
+pub struct Daemon {
+    pub fate: Arc<Fate>,
+    pub world: Arc<World>,
+    pub reconciler: Reconciler,
+    tasks: Tasks,
+    router: axum::Router,
+    edits: mpsc::Sender<WatchEvent>,
+}
+
+/// What outlives the daemon.
+pub struct Machine {
+    pub root: tempfile::TempDir,
+    pub docker: FakeWorld,
+    pub panel: SimPanel,
+    pub node: Arc<NodeConfig>,
+    pub epoch: (Timestamp, tokio::time::Instant),
+}
+
+impl Machine {
+    pub fn new() -> Self {
+        let root = tempfile::Builder::new().prefix("alula-sim").tempdir_in(fast_folder()).unwrap();
+        let node = Arc::new(NodeConfig::for_tests(root.path()));
+        let docker = FakeWorld::default();
+        let epoch = (docker.now(), tokio::time::Instant::now());
+        Self { docker, panel: SimPanel::default(), node, root, epoch }
+    }
+
+    /// Boots a daemon. `None`: it died while it was booting.
+    pub fn boot(&self, fate: Arc<Fate>, seed: u64) -> Option<Daemon> {
+        let boot = std::panic::AssertUnwindSafe(|| self.assemble(fate, seed));
+        std::panic::catch_unwind(boot).ok()
+    }
+
+    fn assemble(&self, fate: Arc<Fate>, seed: u64) -> Daemon {
+        let tasks = Tasks::new();
+        let queue = Queue::default();
+        let hook = Arc::new(DiskFate(fate.clone()));
+        let store = Store::open(self.root.path(), Blocking::Inline, Some(hook)).unwrap();
+        alula::config::host::make_directories(&self.node).unwrap();
+        alula::config::host::write_passwd_files(&self.node).unwrap();
+        Layout::new(&self.node).prepare_node().unwrap();
+        let runtime = Arc::new(FakeRuntime::new(self.docker.clone(), Arc::new(RuntimeFate(fate.clone()))));
+        let panel: Arc<dyn Panel> = Arc::new(Connection { panel: self.panel.clone(), fate: fate.clone() });
+        let wake: Wake = {
+            let queue = queue.clone();
+            Arc::new(move |id: ServerId| queue.push(id))
+        };
+        let options =
+            ConsoleOptions { app_name: "sim".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
+        let console = Console::new(runtime.clone(), Blocking::Inline, options, tasks.clone(), wake.clone());
+        let changed = wake.clone();
+        store.on_change(move |id| changed(id));
+        let world = Arc::new(World::new(Parts {
+            store,
+            runtime,
+            panel: Some(panel.clone()),
+            outbox: Arc::new(Outbox::open(self.root.path().join("outbox")).unwrap()),
+            console,
+            node: self.node.clone(),
+            clock: Clock::Simulated { base: self.epoch.0, start: self.epoch.1 },
+            jitter: Jitter::seeded(seed),
+            tasks: tasks.clone(),
+            block_io_weight: false,
+            kernel: "simulated".into(),
+            wake,
+        }));
+        let reconciler = Reconciler::new(world.clone());
+        let (known, ready) = watch::channel(false);
+        tasks.spawn("containers", containers::follow(world.clone(), queue.clone(), known));
+        let (edits, events) = mpsc::channel(64);
+        tasks.spawn("intents", intents::follow(world.clone(), events));
+        tasks.spawn("panel's list", listing::follow(world.clone(), panel));
+        tasks.spawn("controller", Controller::new(reconciler.clone(), queue.clone(), 4, ready).run());
+        let router = Api::new(reconciler.clone()).router(Door::Local);
+        Daemon { fate, world, reconciler, tasks, router, edits }
+    }
+}
+
+/// A folder in memory: the same system calls, none of the waiting.
+fn fast_folder() -> &'static Path {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { memory } else { Path::new("/tmp") }
+}
+
+impl Daemon {
+    /// A request to the API. `None`: the daemon died before it answered.
+    pub async fn request(&self, method: Method, path: &str, body: serde_json::Value) -> Option<StatusCode> {
+        let request = Request::builder().method(method).uri(path).body(Body::from(body.to_string())).unwrap();
+        let answer = std::panic::AssertUnwindSafe(self.router.clone().oneshot(request));
+        let answer = futures_util::FutureExt::catch_unwind(answer);
+        tokio::select! {
+            biased;
+            () = self.fate.crashed() => None,
+            answer = answer => {
+                let status = answer.ok()?.unwrap().status();
+                (!self.fate.is_over()).then_some(status)
+            }
+        }
+    }
+
+    /// Somebody changed a file; the watch may or may not notice.
+    pub fn edited(&self, id: ServerId) {
+        let _ = self.edits.try_send(WatchEvent::Changed(id.to_string()));
+    }
+
+    /// Lets time pass; ends early when the daemon dies.
+    pub async fn wait(&self, time: Duration) {
+        tokio::select! {
+            biased;
+            () = self.fate.crashed() => {}
+            () = tokio::time::sleep(time) => {}
+        }
+    }
+
+    /// Ends the daemon at once, whatever it is doing.
+    pub async fn kill(self) {
+        self.tasks.abort_all();
+        drop(self.router);
+        for _ in 0..20 {
+            if self.tasks.running().is_empty() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
