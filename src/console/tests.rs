@@ -193,6 +193,22 @@ async fn another_container_takes_the_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_is_attached_to_two_containers() {
+    let house = House::new();
+    let daemon = house.daemon();
+    let first = house.container(Program::idle()).await;
+    let purpose = Purpose { server: id(), role: Role::Server, token: "token".into() };
+    let second = house.runtime().create(&spec("another".into()), &purpose).await.unwrap();
+    for container in [&first, &second] {
+        house.runtime().start(container).await.unwrap();
+        daemon.console.attach(id(), container, None, &house.logs(), false).await.unwrap();
+        tokio::time::sleep(SECOND).await;
+    }
+    assert_eq!((house.world.attachments(&first), house.world.attachments(&second)), (0, 1));
+    assert_eq!(daemon.wakes(), 0, "that was no news");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_start_up_may_be_told_otherwise_while_it_goes_on() {
     let house = House::new();
     let daemon = house.daemon();

@@ -75,6 +75,33 @@ async fn graceful_tasks_end_after_the_ordinary_ones() {
     assert!(tasks.running().is_empty());
 }
 
+/// Takes a while to be dropped.
+struct Slow(mpsc::Sender<&'static str>);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(50));
+        self.0.send("dropped").unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graceful_tasks_are_asked_when_the_ordinary_ones_are_gone() {
+    let tasks = Tasks::new();
+    let (to, from) = mpsc::channel();
+    let slow = Slow(to.clone());
+    tasks.spawn("slow", async move {
+        let _slow = slow;
+        std::future::pending().await
+    });
+    tasks.spawn_graceful("graceful", |stop| async move {
+        stop.cancelled().await;
+        to.send("asked").unwrap();
+    });
+    assert!(tasks.shutdown(10 * SECOND).await.is_empty());
+    assert_eq!(from.try_iter().collect::<Vec<_>>(), ["dropped", "asked"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_does_not_end_in_time_is_cut_off_and_named() {
     let tasks = Tasks::new();

@@ -34,13 +34,17 @@ struct Terminal {
 /// The room in a terminal that nobody reads.
 const ROOM: usize = 16;
 
+async fn sinks(root: &TempDir) -> Sinks {
+    let rules = Arc::new(Rules { bytes: 1 << 20, files: 2, daemon: "[alula Daemon]: ".into() });
+    let transcript = Transcript::new(ServerId::new(uuid::Uuid::nil()), rules, Blocking::Inline, Tasks::new());
+    transcript.open(&root.path().join("logs"), "one", false).await;
+    Sinks { transcript, fanout: Arc::default() }
+}
+
 async fn terminal(done: &[&str], replay: Option<Replay>) -> Terminal {
     let root = TempDir::new().unwrap();
     let server = ServerId::new(uuid::Uuid::nil());
-    let rules = Arc::new(Rules { bytes: 1 << 20, files: 2, daemon: "[alula Daemon]: ".into() });
-    let transcript = Transcript::new(server, rules, Blocking::Inline, Tasks::new());
-    transcript.open(&root.path().join("logs"), "one", false).await;
-    let sinks = Sinks { transcript, fanout: Arc::default() };
+    let sinks = sinks(&root).await;
     let watcher = sinks.fanout.subscribe();
     let (output, mut pieces) = mpsc::channel(8);
     let (input, keyboard) = tokio::io::duplex(ROOM);
@@ -166,29 +170,40 @@ async fn output_is_read_while_nobody_reads_what_is_typed() {
     assert_eq!(terminal.end().await.lines().count(), 1000);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn typing_without_end_does_not_hold_up_the_output() {
-    let mut terminal = terminal(&["ready"], None).await;
-    let orders = terminal.orders.clone();
-    let typist = tokio::spawn(async move {
-        loop {
-            let (done, _) = oneshot::channel();
-            let line = b"a\n".to_vec();
-            if orders.send(Order::Type(line, done)).await.is_err() {
-                return;
-            }
-        }
-    });
-    let (mut input, mut unread) = (terminal.input, [0; 64]);
-    let reader = tokio::spawn(async move { while input.read(&mut unread).await.is_ok_and(|count| count > 0) {} });
-    terminal.output.send(Ok(Bytes::from_static(b"ready\r\n"))).await.unwrap();
-    while *terminal.done.lock().unwrap() == 0 {
-        tokio::task::yield_now().await;
+    const TYPED: usize = 10_000;
+    let (orders, from) = mpsc::channel(TYPED);
+    // Nobody gives up, so that each line is typed.
+    let mut answers = Vec::new();
+    for _ in 0..TYPED {
+        let (done, answer) = oneshot::channel();
+        orders.try_send(Order::Type(b"a\n".to_vec(), done)).ok().unwrap();
+        answers.push(answer);
     }
-    assert!(matches!(terminal.watcher.try_recv(), Ok(ConsoleEvent::Line(_))));
-    typist.abort();
-    terminal.task.abort();
-    reader.await.unwrap();
+    let (output, mut pieces) = mpsc::channel(1);
+    output.try_send(Ok(Bytes::from_static(b"ready\r\n"))).unwrap();
+    drop(output);
+    let startup = Startup { done: vec!["ready".into()], strip_ansi: false };
+    let left = Arc::new(Mutex::new(None));
+    let session = Session {
+        terminal: Attachment {
+            output: stream::poll_fn(move |context| pieces.poll_recv(context)).boxed(),
+            input: Box::new(tokio::io::sink()),
+        },
+        orders: from,
+        sinks: sinks(&TempDir::new().unwrap()).await,
+        matcher: Some(DoneMatcher::new(ServerId::new(uuid::Uuid::nil()), &startup)),
+        on_done: {
+            let left = left.clone();
+            move || *left.lock().unwrap() = Some(orders.max_capacity() - orders.capacity())
+        },
+        lines: Lines::default(),
+        replay: None,
+    };
+    session.run().await;
+    let left = left.lock().unwrap().unwrap();
+    assert!(left > TYPED - 10, "{left} of {TYPED} lines are left to type");
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,16 +297,10 @@ async fn a_log_without_an_end_is_given_up() {
 
 #[tokio::test]
 async fn an_attachment_is_small() {
-    let sinks = {
-        let rules = Arc::new(Rules { bytes: 1, files: 1, daemon: String::new() });
-        let server = ServerId::new(uuid::Uuid::nil());
-        let transcript = Transcript::new(server, rules, Blocking::Inline, Tasks::new());
-        Sinks { transcript, fanout: Arc::default() }
-    };
     let session = Session {
         terminal: Attachment { output: stream::empty().boxed(), input: Box::new(tokio::io::sink()) },
         orders: mpsc::channel(1).1,
-        sinks,
+        sinks: sinks(&TempDir::new().unwrap()).await,
         matcher: None,
         on_done: || {},
         lines: Lines::default(),
