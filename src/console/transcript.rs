@@ -186,9 +186,9 @@ impl Transcript {
             }
             let Some((folder, container, batch)) = self.take() else { return };
             let (rules, batch) = (self.shared.rules.clone(), Arc::new(batch));
-            let writing = batch.clone();
-            let work_done = move || file::append(&folder, container.as_deref(), &writing, &rules);
-            let written = self.shared.blocking.run(work_done).await;
+            let appended = batch.clone();
+            let append = move || file::append(&folder, container.as_deref(), &appended, &rules);
+            let written = self.shared.blocking.run(append).await;
             let mut state = self.state();
             self.account(&mut state, &batch, written);
             // Decided under the lock: whoever adds the next line sees a writer, or starts one.
@@ -213,14 +213,10 @@ impl Transcript {
             }
             Err(error) => {
                 state.batch.follow_lost(batch);
-                if !std::mem::replace(&mut state.failing, true) {
-                    // Where the server's folder is gone, the server was deleted while this was under way.
-                    let gone = error.kind() == io::ErrorKind::NotFound;
-                    if gone {
-                        tracing::debug!(%server, %error, "the console transcript's folder is gone");
-                    } else {
-                        tracing::warn!(%server, %error, "the console transcript cannot be written; lines are dropped until it can");
-                    }
+                // Where the server's folder is gone, the server was deleted while this was under way.
+                let gone = error.kind() == io::ErrorKind::NotFound;
+                if !std::mem::replace(&mut state.failing, true) && !gone {
+                    tracing::warn!(%server, %error, "the console transcript cannot be written; lines are dropped until it can; make room, or mend the server's folder logs/");
                 }
             }
         }
