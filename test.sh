@@ -18,6 +18,9 @@ for argument in "$@"; do
     esac
 done
 
+# Lints differ between versions of Rust. With a newer one than this, warnings are shown and do not count.
+linted_with=1.95
+
 begun=$SECONDS
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
@@ -86,8 +89,14 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} RUST_BACKTRACE=0
 check "formatting" cargo fmt --check
 check "shell scripts parse" bash -n test.sh deploy/lib.sh deploy/quickstart.sh .ci/run
 check "dependencies: bans, licences, sources" cargo-deny --locked check --hide-inclusion-graph bans licenses sources
-check "lints" cargo clippy --locked --all-targets -- -D warnings
-check "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+strict="-D warnings"
+if ! version_at_least "$linted_with.999" "$(rust_version)"; then
+    note "Rust $(rust_version) is newer than $linted_with: its warnings do not count"
+    strict=""
+fi
+# shellcheck disable=SC2086
+check "lints" cargo clippy --locked --all-targets -- $strict
+check "documentation" env RUSTDOCFLAGS="$strict" cargo doc --locked --no-deps
 check "build" cargo build --locked
 if [ -z "$quick" ]; then
     suite "all tests" cargo test --locked --no-fail-fast

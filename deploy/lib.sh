@@ -10,6 +10,7 @@ export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 dockerd_pid=/run/alula-dockerd.pid
 dockerd_log=/var/log/alula-dockerd.log
 
+# shellcheck disable=SC2034
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
     bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' plain=$'\e[0m'
 else
@@ -174,6 +175,10 @@ install_rust() {
     curl --proto '=https' --tlsv1.2 -sSf --retry 3 -o "$folder/rustup-init" "$base/rustup-init" ||
         die "rustup cannot be downloaded; install Rust from https://rustup.rs, then run this again"
     chmod +x "$folder/rustup-init"
-    "$folder/rustup-init" --quiet -y --profile minimal --no-modify-path || die "rustup failed; what it said is above"
+    if ! "$folder/rustup-init" --quiet -y --profile minimal --no-modify-path >"$folder/log" 2>&1; then
+        cat "$folder/log" >&2
+        die "rustup failed; what it said is above"
+    fi
+    note "to use it in this shell too: . \"$HOME/.cargo/env\""
     rm -rf "$folder"
 }

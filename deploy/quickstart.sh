@@ -8,15 +8,15 @@
 # ALULA=PATH uses that program instead of building one, ALULA_ROOT=DIR another folder than /var/lib/alula-quickstart.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=lib.sh
+# shellcheck source=deploy/lib.sh
 . "$here/lib.sh"
 
 root=${ALULA_ROOT:-/var/lib/alula-quickstart}
 alula=${ALULA:-$project/target/release/alula}
 server=11111111-2222-4333-8444-555555555555
 network=alula_quickstart
-game=alula-quickstart/game:1
-installer=alula-quickstart/installer:1
+game="alula-quickstart/game:1"
+installer="alula-quickstart/installer:1"
 # So long may the server need until it runs, seconds.
 patience=180
 # Events before this time are of an earlier run.
@@ -101,8 +101,8 @@ line() { printf '    %s%-8s%s %s\n' "$dim" "$1" "$plain" "$2"; }
 
 # Events of this run: the time of day, the reason, the message.
 events() {
-    local at uuid rest
-    while read -r at uuid rest; do
+    local at rest
+    while read -r at _ rest; do
         if [[ ! $at < $since ]]; then line event "${at:11:8}  $rest"; fi
     done
 }
@@ -131,13 +131,9 @@ stop_following() {
 }
 
 watch_it_start() {
-    local state second
-    for second in $(seq "$patience"); do
-        state=$(state_of)
-        case $state in
-        running) return 0 ;;
-        esac
-        if [ -z "$(daemon_pid)" ]; then return 1; fi
+    for _ in $(seq "$patience"); do
+        if [ "$(state_of)" = running ]; then return 0; fi
+        if ! daemon_pid >/dev/null; then return 1; fi
         sleep 1
     done
     return 1
