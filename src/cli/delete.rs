@@ -9,7 +9,7 @@ use super::arguments::Delete;
 use super::client::Client;
 use super::error::CliError;
 use super::node::{Door, Node};
-use super::output::{clean, print, tell};
+use super::output::{print, tell};
 use super::server::ServerView;
 use crate::model::{Deletion, ManagedBy, ServerId};
 use crate::store::Store;
@@ -26,7 +26,7 @@ pub async fn run(node: &Node, arguments: &Delete) -> Result<(), CliError> {
     }
     for server in &servers {
         let result = delete(node, server).await?;
-        print(&format!("{} {}: {result}\n", server.uuid, clean(server.name())).replace(" :", ":"))?;
+        print(&format!("{}: {result}\n", server.title()))?;
     }
     if node.config.panel.is_some() && servers.iter().any(known_to_panel) {
         tell("a server that its panel still lists comes back with its next list; delete it there too");

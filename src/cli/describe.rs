@@ -140,19 +140,11 @@ fn intent(page: &mut Page, manifest: &Manifest) {
     page.field("Image", &settings.container.image);
     page.field("Command", &settings.invocation);
     page.field("Limits", limits(manifest));
-    let default = &settings.allocations.default;
-    let mut ports: Vec<String> = Vec::new();
-    if default.port != 0 {
-        ports.push(format!("{}:{}", default.ip, default.port));
-    }
-    for (ip, list) in &settings.allocations.mappings {
-        ports.extend(
-            list.iter()
-                .map(|port| format!("{ip}:{port}"))
-                .filter(|address| *address != ports.first().cloned().unwrap_or_default())
-                .collect::<Vec<_>>(),
-        );
-    }
+    let allocations = &settings.allocations;
+    let first = (allocations.default.port != 0).then(|| (&allocations.default.ip, allocations.default.port));
+    let others = allocations.mappings.iter().flat_map(|(ip, ports)| ports.iter().map(move |port| (ip, *port)));
+    let ports = first.into_iter().chain(others.filter(|address| Some(*address) != first));
+    let ports: Vec<String> = ports.map(|(ip, port)| format!("{ip}:{port}")).collect();
     page.field("Addresses", ports.join(", "));
     let stop = &spec.process.stop;
     page.field(

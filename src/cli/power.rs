@@ -6,7 +6,7 @@ use http::Method;
 use super::arguments::{Action, Power};
 use super::error::CliError;
 use super::node::{Door, Node};
-use super::output::{clean, print, tell};
+use super::output::{print, tell};
 use super::server::ServerView;
 use crate::model::{ContainerFacts, How, PowerIntent, Role, Timestamp, Want};
 use crate::reconcile::plan::{open_install, wish};
@@ -22,7 +22,7 @@ pub async fn run(node: &Node, arguments: &Power) -> Result<(), CliError> {
     let mut failed = false;
     for server in node.pick(&arguments.servers).await? {
         match power(node, &server, arguments.action).await {
-            Ok(text) => print(&format!("{} {}: {text}\n", server.uuid, clean(server.name())).replace(" :", ":"))?,
+            Ok(text) => print(&format!("{}: {text}\n", server.title()))?,
             Err(error @ CliError::Daemon { .. }) => return Err(error),
             Err(error) => {
                 failed = true;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::CliError;
+use super::output::clean;
 use crate::model::{
     Condition, ConditionKind, ConditionStatus, ManagedBy, Manifest, Phase, Record, ServerId, Status, Timestamp,
 };
@@ -57,6 +58,11 @@ impl ServerView {
     /// Name, for people.
     pub fn name(&self) -> &str {
         self.manifest.as_ref().map(|manifest| manifest.spec.settings.meta.name.as_str()).unwrap_or_default()
+    }
+
+    /// UUID and name on one line, for the terminal.
+    pub fn title(&self) -> String {
+        format!("{} {}", self.uuid, clean(self.name())).trim_end().to_owned()
     }
 
     /// The image.
@@ -143,7 +149,7 @@ fn find<'a>(servers: &'a [ServerView], name: &str) -> Result<&'a ServerView, Cli
         several => {
             let mut message = format!("{name:?} could be any of {} servers; write more of the UUID:", several.len());
             for server in several.iter().take(MOST_CANDIDATES) {
-                message.push_str(&format!("\n  {}  {}", server.uuid, super::output::clean(server.name())));
+                message.push_str(&format!("\n  {}", server.title()));
             }
             if several.len() > MOST_CANDIDATES {
                 message.push_str("\n  …");
