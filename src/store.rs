@@ -329,7 +329,10 @@ impl Store {
         let mut sources = lock(&entry.write);
         {
             let mut entries = write(&self.inner.entries);
-            if entries.contains_key(&id) {
+            if let Some(other) = entries.get(&id).cloned() {
+                drop(entries);
+                // It may be in the making. Whoever hears that it exists must find it whole.
+                drop(lock(&other.write));
                 return Err(StoreError::Exists(id));
             }
             entries.insert(id, entry.clone());

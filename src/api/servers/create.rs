@@ -49,9 +49,10 @@ pub async fn create(State(api): State<Arc<Api>>, body: Bytes) -> Result<StatusCo
 /// Whether the server is known and its installation was asked for. One that is known from the panel's list alone, which may
 /// have been read between the panel's entry and this request, still has to be installed.
 fn is_under_way(snapshot: &Snapshot) -> bool {
-    let asked = snapshot.manifest.as_ref().is_some_and(|manifest| {
-        manifest.spec.install.is_some() || manifest.metadata.managed_by == ManagedBy::File
-    });
+    let asked = snapshot
+        .manifest
+        .as_ref()
+        .is_some_and(|manifest| manifest.spec.install.is_some() || manifest.metadata.managed_by == ManagedBy::File);
     snapshot.is_listed() && asked
 }
 
@@ -79,25 +80,33 @@ fn write(
 ) -> Result<(), StoreError> {
     let hash = digest(&(&server.settings, &server.process, server.suspended));
     let record = Record { synced_at: Some(asked_at), synced_hash: Some(hash.clone()), ..Record::default() };
-    match store.create(manifest.clone(), record) {
-        Err(StoreError::Exists(_)) => {}
-        result => return result.map(drop),
-    }
-    let before = store.get(id).ok_or(StoreError::Unknown(id))?;
-    if is_under_way(&before) {
-        // Somebody was faster with the same request.
-        return Ok(());
-    }
-    let synced = move |record: &mut Record| {
-        record.parked = None;
-        record.synced_at = Some(asked_at);
-        record.synced_hash = Some(hash);
-        if let Some(deletion) = &mut record.deletion {
-            deletion.recreate = true;
+    loop {
+        match store.create(manifest.clone(), record.clone()) {
+            Err(StoreError::Exists(_)) => {}
+            result => return result.map(drop),
         }
-    };
-    if before.is_listed() {
-        return store.change_with(id, None, |known| known.spec = manifest.spec, synced).map(drop);
+        let before = store.get(id).ok_or(StoreError::Unknown(id))?;
+        if is_under_way(&before) {
+            // Somebody was faster with the same request.
+            return Ok(());
+        }
+        let hash = hash.clone();
+        let synced = move |record: &mut Record| {
+            record.parked = None;
+            record.synced_at = Some(asked_at);
+            record.synced_hash = Some(hash);
+            if let Some(deletion) = &mut record.deletion {
+                deletion.recreate = true;
+            }
+        };
+        if before.is_listed() {
+            return store.change_with(id, None, |known| known.spec = manifest.spec, synced).map(drop);
+        }
+        store.replace(id, manifest.clone(), synced)?;
+        // Nothing is replaced if the panel's list has brought the server back in this moment.
+        let brought_back = |after: &Snapshot| after.is_listed() && !is_under_way(after);
+        if !store.get(id).is_some_and(|after| brought_back(&after)) {
+            return Ok(());
+        }
     }
-    store.replace(id, manifest, synced)
 }
