@@ -75,16 +75,22 @@ impl Planner<'_> {
         let (reason, message) =
             if started { ("Running", "the server runs") } else { ("Starting", "waiting for the start-up to finish") };
         self.say(ConditionKind::Running, ConditionStatus::True, reason, message.into());
-        let attached = self.observed.attached.as_ref() == Some(&server.id);
-        if !attached && !self.held_back("Attach", &server.id) {
-            self.step(Step::Attach { container: server.id.clone(), replay: !started });
-        }
+        self.attach(server);
         let seen = self.observed.done_seen.as_ref() == Some(&server.id);
         if seen && self.record.power.started.as_ref() != Some(&server.id) {
             self.step(Step::RecordStarted { container: server.id.clone() });
         }
         self.plan_limits(server);
         self.watch_disk(intent);
+    }
+
+    /// Opens a running server's terminal where it is not open.
+    pub(super) fn attach(&mut self, server: &ContainerFacts) {
+        let attached = self.observed.attached.as_ref() == Some(&server.id);
+        if !attached && !self.held_back("Attach", &server.id) {
+            let replay = !self.started(server);
+            self.step(Step::Attach { container: server.id.clone(), replay });
+        }
     }
 
     /// Changed limits are put in force at once; everything else waits for the next start.

@@ -72,6 +72,10 @@ impl Planner<'_> {
             if !self.held_back("Stop", &server.id) {
                 let (method, grace) = method(intent, demand.kill);
                 let grace = grace.min(demand.cap);
+                if matches!(method, StopMethod::Command(_)) {
+                    // A daemon that has just come up has no terminal to type into yet.
+                    self.attach(server);
+                }
                 self.step(Step::Stop { container: server.id.clone(), method, grace });
             }
             return;

@@ -230,7 +230,7 @@ fn a_daemon_that_comes_back_adopts_what_runs() {
         (
             "another daemon's, to be stopped",
             idle().container(foreign.clone()).wants_down("d1"),
-            &["Stop c9 command \"quit\" 600s"],
+            &["Attach c9", "Stop c9 command \"quit\" 600s"],
         ),
         (
             "ended while nobody looked",
@@ -240,7 +240,7 @@ fn a_daemon_that_comes_back_adopts_what_runs() {
         (
             "a stop was under way",
             ready().container_running("c1", "p1").wants_down("d1").daemon_restarted(),
-            &["Stop c1 command \"quit\" 600s"],
+            &["Attach c1", "Stop c1 command \"quit\" 600s"],
         ),
     ]);
     assert_eq!(idle().container(foreign).plan().state, PowerState::Running, "its start-up is taken for finished");

@@ -32,6 +32,17 @@ fn a_stop_is_asked_for_as_the_egg_says() {
 }
 
 #[test]
+fn a_command_needs_a_terminal_and_nothing_else_does() {
+    let fresh = || down().daemon_restarted();
+    table(&[
+        ("a command", fresh(), &["Attach c1", "Stop c1 command \"quit\" 600s"]),
+        ("a signal", fresh().stops_by("signal", "SIGTERM"), &["Stop c1 SIGTERM 10s"]),
+        ("a kill", running().daemon_restarted().wants_it_killed("k1"), &["Stop c1 SIGKILL 10s"]),
+        ("no terminal to be had", fresh().step_unanswered("Attach", "c1", 1, 3), &["Stop c1 command \"quit\" 600s"]),
+    ]);
+}
+
+#[test]
 fn a_stop_has_a_deadline_and_sigkill_behind_it() {
     table(&[
         ("sent", down().stop_sent("c1", 1, 600), &[]),
