@@ -1,0 +1,63 @@
+//! The real daemon against a real container engine, killed, cut off and obstructed at every turn.
+//!
+//! Without an engine these tests fail; `ALULA_SKIP_DOCKER=1` leaves them out, and says so. They want root, as the daemon
+//! does.
+
+#[path = "support/daemon_process.rs"]
+mod daemon_process;
+#[path = "support/docker_proxy.rs"]
+mod docker_proxy;
+#[path = "support/images.rs"]
+mod images;
+#[path = "support/own_engine.rs"]
+mod own_engine;
+#[path = "support/panel_sim.rs"]
+mod panel_sim;
+
+#[path = "kills/engine.rs"]
+mod engine;
+#[path = "kills/healing.rs"]
+mod healing;
+#[path = "kills/install.rs"]
+mod install;
+#[path = "kills/power.rs"]
+mod power;
+
+use std::path::Path;
+
+use daemon_process::{Node, NodeOptions, with_node};
+use docker_proxy::DockerProxy;
+
+/// The machine's engine.
+const ENGINE: &str = "/var/run/docker.sock";
+
+/// Whether these tests are to be left out.
+fn left_out() -> bool {
+    let left_out = std::env::var("ALULA_SKIP_DOCKER").is_ok_and(|value| value == "1");
+    if left_out {
+        eprintln!("skipped: ALULA_SKIP_DOCKER=1, so nothing is known about the real daemon");
+    }
+    left_out
+}
+
+fn options() -> NodeOptions {
+    NodeOptions::new(env!("CARGO_BIN_EXE_alula"))
+}
+
+/// Runs a test on a node.
+async fn on_a_node(test: impl AsyncFnOnce(&mut Node)) {
+    if !left_out() {
+        with_node(options(), test).await;
+    }
+}
+
+/// Runs a test on a node whose way to the engine can be made to stall.
+async fn behind_a_proxy(test: impl AsyncFnOnce(&mut Node, &DockerProxy)) {
+    if left_out() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let proxy = DockerProxy::start(folder.path(), Path::new(ENGINE));
+    let options = NodeOptions { docker_host: Some(proxy.address()), ..options() };
+    with_node(options, async |node| test(node, &proxy).await).await;
+}

@@ -1,0 +1,82 @@
+//! The container engine's own troubles: it restarts, it dies, it hangs for one container.
+
+use alula::model::ConditionKind;
+
+use crate::daemon_process::{NodeOptions, until, with_node};
+use crate::docker_proxy::Side;
+use crate::own_engine::OwnEngine;
+use crate::{behind_a_proxy, left_out, options};
+
+/// Servers come back, and nobody restarts the daemon for it.
+#[tokio::test]
+async fn the_engine_restarts() {
+    if left_out() {
+        return;
+    }
+    let mut engine = OwnEngine::start().await;
+    let options = NodeOptions { engine: Some(engine.socket()), ..options() };
+    with_node(options, async |node| {
+        node.boot().await;
+        let (daemon, id) = (node.pid(), node.running_server().await);
+        let stopped = node.running_server().await;
+        node.power(&stopped, "stop").await;
+        node.wait_state(&stopped, "offline").await;
+
+        engine.stop();
+        // What is asked for meanwhile is accepted, shown as waiting, and done afterwards.
+        node.power(&stopped, "start").await;
+        node.wait_condition(&stopped, ConditionKind::ContainerReady, "RuntimeUnreachable").await;
+        engine.up().await;
+        until("the start after the engine's restart", async || {
+            (node.read(&id, "starts.txt").lines().count() == 2).then_some(())
+        })
+        .await;
+        node.wait_state(&id, "running").await;
+        node.wait_state(&stopped, "running").await;
+
+        engine.kill();
+        node.wait_condition(&id, ConditionKind::ContainerReady, "RuntimeUnreachable").await;
+        assert_eq!(node.state(&id).await.as_deref(), Some("running"), "nothing else is known");
+        engine.up().await;
+        // An engine that was killed ends its containers when it comes up.
+        until("the start after the engine's death", async || {
+            (node.read(&id, "starts.txt").lines().count() == 3).then_some(())
+        })
+        .await;
+        node.wait_state(&id, "running").await;
+        node.wait_state(&stopped, "running").await;
+        assert_eq!(node.pid(), daemon);
+    })
+    .await;
+}
+
+/// Calls about one container hang: that server says so, and the others start, stop and are seen as ever.
+#[tokio::test]
+async fn the_engine_hangs_for_one_container() {
+    behind_a_proxy(async |node, proxy| {
+        node.boot().await;
+        let (hung, neighbour) = (node.running_server().await, node.running_server().await);
+        let (container, _) = node.container(&hung).await.expect("a container");
+        let silence = proxy.hold(Side::Before, &format!("{hung}|{container}"), 0);
+        node.power(&hung, "restart").await;
+        silence.reached(crate::daemon_process::PATIENCE).await;
+
+        node.power(&neighbour, "restart").await;
+        until("the neighbour's restart", async || {
+            (node.read(&neighbour, "starts.txt").lines().count() == 2).then_some(())
+        })
+        .await;
+        node.wait_state(&neighbour, "running").await;
+        let another = node.running_server().await;
+        node.power(&another, "stop").await;
+        node.wait_state(&another, "offline").await;
+        assert_eq!(node.read(&hung, "starts.txt"), "start\n");
+
+        let message = node.wait_condition(&hung, ConditionKind::ContainerReady, "RuntimeUnreachable").await;
+        assert!(message.contains("10"), "it says how long it was waited: {message}");
+        drop(silence);
+        until("the restart", async || (node.read(&hung, "starts.txt").lines().count() == 2).then_some(())).await;
+        node.wait_state(&hung, "running").await;
+    })
+    .await;
+}

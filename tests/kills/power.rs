@@ -1,0 +1,72 @@
+//! Power wishes survive a kill right after their 202.
+
+use serde_json::json;
+
+use crate::daemon_process::until;
+use crate::docker_proxy::Side;
+use crate::{behind_a_proxy, on_a_node};
+
+#[tokio::test]
+async fn wishes_survive_the_daemon() {
+    on_a_node(async |node| {
+        node.boot().await;
+        let id = node.running_server().await;
+
+        node.power(&id, "stop").await;
+        node.kill_and_boot().await;
+        node.wait_state(&id, "offline").await;
+        assert!(node.container(&id).await.is_none_or(|(_, running)| !running));
+        assert_eq!(node.read(&id, "stops.txt"), "command\n", "stopped as its egg says, whoever did it");
+
+        node.power(&id, "start").await;
+        node.kill_and_boot().await;
+        node.wait_state(&id, "running").await;
+        assert_eq!(node.read(&id, "starts.txt").lines().count(), 2);
+
+        node.power(&id, "restart").await;
+        node.kill_and_boot().await;
+        until("the third start", async || (node.read(&id, "starts.txt").lines().count() == 3).then_some(())).await;
+        node.wait_state(&id, "running").await;
+
+        node.power(&id, "kill").await;
+        node.kill_and_boot().await;
+        node.wait_state(&id, "offline").await;
+        assert_eq!(node.read(&id, "starts.txt").lines().count(), 3, "a kill is the end");
+    })
+    .await;
+}
+
+/// As above, with the engine's ear covered: the wish had no effect at all before the daemon died.
+#[tokio::test]
+async fn wishes_survive_without_a_first_step() {
+    behind_a_proxy(async |node, proxy| {
+        node.boot().await;
+        let id = node.define("echo run >> /mnt/server/runs.txt");
+        // A command would be typed into the terminal that is open already.
+        node.panel.edit(&id, |server| server.process["stop"] = json!({"type": "signal", "value": "SIGTERM"}));
+        node.create(&id, true).await;
+        node.wait_state(&id, "running").await;
+        let (started, _) = node.container(&id).await.expect("a container");
+
+        let deaf = proxy.hold(Side::Before, "^(POST|DELETE) ", 0);
+        node.power(&id, "restart").await;
+        node.kill();
+        assert_eq!(node.container(&id).await, Some((started.clone(), true)), "nothing has happened");
+        drop(deaf);
+        node.boot().await;
+        until("the restart", async || (node.container(&id).await?.0 != started).then_some(())).await;
+        node.wait_state(&id, "running").await;
+        assert_eq!(node.read(&id, "starts.txt").lines().count(), 2);
+
+        let deaf = proxy.hold(Side::Before, "^(POST|DELETE) ", 0);
+        node.power(&id, "stop").await;
+        deaf.reached(crate::daemon_process::PATIENCE).await;
+        // A later wish is the one that counts, whoever hears of it first.
+        node.power(&id, "kill").await;
+        node.kill();
+        drop(deaf);
+        node.boot().await;
+        node.wait_state(&id, "offline").await;
+    })
+    .await;
+}

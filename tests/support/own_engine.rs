@@ -1,0 +1,121 @@
+//! A container engine of a test's own, which may be stopped, killed and started again without anybody else noticing.
+
+#![allow(dead_code, reason = "each binary uses a part of it")]
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// An engine takes its time to stop containers, and to come up on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A dockerd with everything in a folder of its own.
+pub struct OwnEngine {
+    folder: tempfile::TempDir,
+    dockerd: Option<Child>,
+}
+
+impl OwnEngine {
+    /// Starts it, and waits until it answers.
+    pub async fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("alula-engine-").tempdir().expect("a temporary folder");
+        let mut engine = Self { folder, dockerd: None };
+        engine.up().await;
+        engine
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("docker.sock")
+    }
+
+    /// Starts it again.
+    pub async fn up(&mut self) {
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let output = File::options().append(true).create(true).open(path("output")).expect("a file");
+        let dockerd = Command::new("dockerd")
+            .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
+            .args(["--host", &format!("unix://{}", path("docker.sock"))])
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--shutdown-timeout=10"])
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a file"))
+            .stderr(output)
+            .spawn()
+            .unwrap_or_else(|error| panic!("dockerd cannot be started ({error}): install a container engine"));
+        self.dockerd = Some(dockerd);
+        let begun = Instant::now();
+        while crate::daemon_process::engine(Some(&self.socket())).await.is_err() {
+            assert!(begun.elapsed() < PATIENCE, "dockerd does not come up:\n{}", self.output());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Ends it as a host that shuts down does: containers are stopped.
+    pub fn stop(&mut self) {
+        if let Some(mut dockerd) = self.dockerd.take() {
+            if let Ok(pid) = i32::try_from(dockerd.id())
+                && let Some(pid) = Pid::from_raw(pid)
+            {
+                let _ = kill_process(pid, Signal::TERM);
+            }
+            let begun = Instant::now();
+            while dockerd.try_wait().expect("a child").is_none() {
+                if begun.elapsed() > PATIENCE {
+                    let _ = dockerd.kill();
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+
+    /// `kill -9`: containers go on for the moment.
+    pub fn kill(&mut self) {
+        let containerd = self.containerd();
+        let mut dockerd = self.dockerd.take().expect("an engine that runs");
+        dockerd.kill().expect("a child");
+        dockerd.wait().expect("a child");
+        // It dies with its parent, a moment later; a new dockerd would take it for alive.
+        let begun = Instant::now();
+        while containerd.is_some() && self.containerd() == containerd {
+            assert!(begun.elapsed() < PATIENCE, "containerd outlives dockerd");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Its containerd, if that is alive.
+    fn containerd(&self) -> Option<Pid> {
+        let pid = std::fs::read_to_string(self.folder.path().join("exec/containerd/containerd.pid")).ok()?;
+        let pid = Pid::from_raw(pid.trim().parse().ok()?)?;
+        let command = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
+        String::from_utf8_lossy(&command).contains(&*self.folder.path().to_string_lossy()).then_some(pid)
+    }
+
+    fn output(&self) -> String {
+        let output = std::fs::read(self.folder.path().join("output")).unwrap_or_default();
+        String::from_utf8_lossy(&output[output.len().saturating_sub(4000)..]).into_owned()
+    }
+}
+
+impl Drop for OwnEngine {
+    fn drop(&mut self) {
+        self.stop();
+        // One that was killed has left containers behind.
+        let folder = self.folder.path().to_string_lossy().into_owned();
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let pid = process.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+            if let Some(pid) = pid.filter(|_| String::from_utf8_lossy(&command).contains(&folder)) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        for place in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)) {
+            if place.starts_with(&folder) {
+                let _ = Command::new("umount").args(["-l", place]).status();
+            }
+        }
+    }
+}
