@@ -184,7 +184,11 @@ impl Planner<'_> {
 
     /// Both images; pulled side by side.
     fn has_images(&mut self, intent: &Manifest, install: &InstallIntent) -> bool {
-        let Some(script) = &intent.spec.script else { return false };
+        let Some(script) = &intent.spec.script else {
+            let message = "the script was fetched, but spec.script is gone again; put it back, or install once more";
+            self.waiting("NoScript", message);
+            return false;
+        };
         let server = image_subject(intent, &install.token);
         let installer = format!("{} {}", install.token, script.image);
         let mut ready = true;

@@ -4,6 +4,7 @@ use super::scene::{Scene, at, container};
 use super::words::{reason, seconds, steps, table, text};
 use crate::model::{ConditionKind, ContainerFacts, ContainerState, InstallOutcome, Phase, PowerState};
 use crate::reconcile::observed::JobKind::{InstallLog, InstallerImage, Report, Script, ServerImage, Sync};
+use crate::reconcile::observed::JobState;
 
 fn first() -> Scene {
     Scene::panel_server().wants_install("i1").then_start()
@@ -106,6 +107,11 @@ fn an_image_that_cannot_be_had_is_asked_for_three_times() {
             &["RecordInstall i1 Failed ImagePullFailed"],
         ),
         (
+            "nothing more is pulled then",
+            first().synced().script_fetched("i1").slot().job_failed(InstallerImage, "i1 setup:1", 3, 4),
+            &["RecordInstall i1 Failed ImagePullFailed"],
+        ),
+        (
             "the failures of another image do not count",
             scene().job_failed(InstallerImage, "i1 setup:0", 3, 4),
             &["StartJob InstallerImage i1 setup:1"],
@@ -134,16 +140,23 @@ fn containers_that_the_engine_refuses_end_the_installation() {
             without_server().step_unanswered("CreateServer", "install:i1", 9, 0),
             &["CreateServer install:i1"],
         ),
+        ("installer made, once, not due", ready().step_refused("CreateInstaller", "i1", 1, 3), &[]),
+        ("installer made, twice, due", ready().step_refused("CreateInstaller", "i1", 2, 0), &["CreateInstaller i1"]),
         (
-            "installer made",
-            ready().step_refused("CreateInstaller", "i1", 1, 3),
+            "installer made, three times",
+            ready().step_refused("CreateInstaller", "i1", 3, 3),
             &["RecordInstall i1 Failed ContainerRefused"],
         ),
         ("installer, an engine that is away", ready().step_unanswered("CreateInstaller", "i1", 9, 3), &[]),
         ("installer, the same, due", ready().step_unanswered("CreateInstaller", "i1", 9, 0), &["CreateInstaller i1"]),
         (
-            "installer started",
-            ready().installer_made("n1", "i1").step_refused("StartInstaller", "n1", 1, 3),
+            "installer started, twice, due",
+            ready().installer_made("n1", "i1").step_refused("StartInstaller", "n1", 2, 0),
+            &["StartInstaller n1"],
+        ),
+        (
+            "installer started, three times",
+            ready().installer_made("n1", "i1").step_refused("StartInstaller", "n1", 3, 3),
             &["RecordInstall i1 Failed ContainerRefused"],
         ),
         ("an earlier wish's refusal", ready().step_refused("CreateInstaller", "i0", 3, 3), &["CreateInstaller i1"]),
@@ -158,6 +171,7 @@ fn the_panel_is_waited_for_and_its_refusal_is_final() {
         ("refuses the configuration", first().job_refused(Sync, "i1"), &["RecordInstall i1 Failed PanelRefused"]),
         ("refuses the script", first().synced().job_refused(Script, "i1"), &["RecordInstall i1 Failed PanelRefused"]),
         ("its old word does not count", first().with(|s| s.record.synced_at = Some(at(-11))), &["StartJob Sync i1"]),
+        ("a script that a person took out", first().synced().job_done(Script, "i1").slot(), &[]),
         ("an old script does not count", first().synced().script_fetched("i0"), &["StartJob Script i1"]),
     ]);
     let plan = first().job_failed(Sync, "i1", 7, 5).plan();
@@ -361,6 +375,7 @@ fn the_start_that_follows_waits_for_the_first_attempt_to_tell_the_panel() {
         ("not told", done(), &["StartJob Report install:i1"]),
         ("being told", done().job_running(Report, "install:i1"), &[]),
         ("the panel is away", done().job_failed(Report, "install:i1", 1, 9), &["StartJob Sync install:i1"]),
+        ("it is asked again", done().job(Report, "install:i1", JobState::Running, 2), &["StartJob Sync install:i1"]),
     ]);
 }
 

@@ -1,0 +1,188 @@
+//! What holds for every scene, however odd.
+
+use proptest::prelude::*;
+
+use super::scene::Scene;
+use super::tape::{Tape, manners, scene};
+use super::words::{steps, text};
+use super::world::World;
+use crate::model::{ContainerFacts, ManagedBy, Want};
+use crate::reconcile::observed::JobKind;
+use crate::reconcile::plan::{Plan, open_install, wish};
+use crate::reconcile::step::Step;
+
+/// Plans that a world may take to come to rest.
+const MOST_ROUNDS: usize = 300;
+
+/// What no plan may do.
+fn is_harmless(scene: &Scene, plan: &Plan) -> Result<(), TestCaseError> {
+    let doomed = scene.record.deletion.is_some();
+    let open = scene.intent.as_ref().and_then(|intent| open_install(intent, &scene.record));
+    let suspended = scene.intent.as_ref().is_some_and(|intent| intent.spec.suspended);
+    let installer_runs = scene.observed.installer.as_ref().is_some_and(ContainerFacts::running);
+    let mut ups_and_downs = 0;
+    for step in &plan.steps {
+        match step {
+            Step::StartJob { job: JobKind::Removal, .. } | Step::Forget | Step::Quiesce => {
+                prop_assert!(doomed, "data is removed unasked");
+            }
+            Step::StartServer { .. } => {
+                ups_and_downs += 1;
+                prop_assert!(open.is_none() && !installer_runs, "a start beside an installation");
+                prop_assert!(!suspended && !doomed, "a start of a server that must not run");
+                prop_assert!(scene.observed.prepared, "a start without folders");
+            }
+            Step::Stop { container, .. } => {
+                ups_and_downs += 1;
+                let server = scene.observed.server.as_ref().filter(|server| server.id == *container);
+                prop_assert!(server.is_some_and(ContainerFacts::running), "a stop of what does not run");
+            }
+            Step::CreateServer { token } => match open {
+                Some(install) => prop_assert_eq!(token, &format!("install:{}", install.token)),
+                None => prop_assert!(!suspended && !doomed, "a container for a start that must not be"),
+            },
+            Step::CreateInstaller { token } | Step::WriteScript { token } => {
+                let wanted = open.map(|install| &install.token);
+                prop_assert_eq!(Some(token), wanted, "an installation that nobody waits for");
+            }
+            Step::RemoveServer { container } => {
+                let runs =
+                    scene.observed.server.as_ref().is_some_and(|found| found.id == *container && found.running());
+                prop_assert!(doomed || !runs, "a running server is removed");
+            }
+            Step::RemoveInstaller { container } => {
+                let token = scene.observed.installer.as_ref().filter(|found| found.id == *container && found.running());
+                let ours = token.and_then(|found| found.token.as_ref()) == open.map(|install| &install.token);
+                let lively = token.is_some() && open.is_some_and(|install| !install.abort);
+                prop_assert!(doomed || !(lively && ours), "an installation that is wanted is ended");
+            }
+            _ => {}
+        }
+    }
+    prop_assert!(ups_and_downs <= 1, "up and down at once");
+    if scene.record.parked.is_some() && !doomed || scene.intent.is_none() && !doomed {
+        prop_assert!(plan.steps.is_empty(), "a server without intent is touched");
+    }
+    prop_assert!(plan.steps.iter().all(|step| plan.steps.iter().filter(|other| *other == step).count() == 1));
+    Ok(())
+}
+
+/// What is so when there is nothing more to do.
+fn is_as_wanted(world: &World) -> Result<(), TestCaseError> {
+    let Scene { intent, record, observed, policy, .. } = &world.scene;
+    if world.gone {
+        prop_assert!(record.deletion.is_some() && observed.server.is_none() && observed.installer.is_none());
+        return Ok(());
+    }
+    prop_assert!(record.deletion.is_none(), "a deletion that does not end");
+    let Some(intent) = intent.as_ref().filter(|_| record.parked.is_none()) else { return Ok(()) };
+    prop_assert!(world.open_install().is_none(), "an installation that does not end");
+    prop_assert!(observed.installer.is_none() && !observed.install_slot, "a leftover of an installation");
+    prop_assert!(!world.scene.unrecorded && observed.prepared);
+    let running = observed.server.as_ref().filter(|server| server.running());
+    let open = wish(intent, record).filter(|wish| !record.power_closed(&wish.id));
+    match (&open, running) {
+        _ if intent.spec.suspended => prop_assert!(running.is_none(), "a suspended server runs"),
+        (Some(wish), Some(server)) => {
+            prop_assert_eq!(wish.want, Want::Up);
+            let assigned = record.power.serving.as_ref().filter(|serving| serving.container == server.id);
+            let serves = assigned.map(|serving| &serving.power).or(server.token.as_ref());
+            prop_assert_eq!(serves, Some(&wish.id), "what runs serves another wish");
+        }
+        (Some(wish), None) => prop_assert!(false, "{:?} {} is open, and the server is down", wish.want, wish.id),
+        (None, _) => {}
+    }
+    if let Some(server) = running {
+        prop_assert_eq!(observed.attached.as_ref(), Some(&server.id));
+        prop_assert_eq!(server.limits_hash.as_ref(), observed.wanted.as_ref().map(|wanted| &wanted.limits_hash));
+    }
+    if policy.panel && intent.metadata.managed_by == ManagedBy::Panel {
+        prop_assert!(record.install.done.as_ref().is_none_or(|done| done.reported), "a result that is not told");
+        prop_assert_eq!(observed.untold, 0, "a state that is not told");
+    }
+    Ok(())
+}
+
+/// Plans and does, until there is nothing to do.
+fn comes_to_rest(mut world: World) -> Result<World, TestCaseError> {
+    let mut story = String::new();
+    for _ in 0..MOST_ROUNDS {
+        if world.gone {
+            return Ok(world);
+        }
+        let plan = world.scene.plan();
+        story += &format!("{:?} {}\n", steps(&plan), world.scene.now);
+        is_harmless(&world.scene, &plan).map_err(|error| TestCaseError::fail(format!("{error}\n{story}")))?;
+        if plan.steps.is_empty() {
+            if !world.goes_on(&plan) {
+                return is_as_wanted(&world)
+                    .map(|()| world)
+                    .map_err(|error| TestCaseError::fail(format!("{error}\n{story}{}", text(&plan))));
+            }
+        } else {
+            world.carry_out(&plan);
+        }
+    }
+    Err(TestCaseError::fail(format!("no rest after {MOST_ROUNDS} plans:\n{story}")))
+}
+
+fn tapes() -> impl Strategy<Value = Tape> {
+    prop::collection::vec(any::<u8>(), 120).prop_map(Tape::new)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_plan_does_harm(mut tape in tapes()) {
+        let scene = scene(&mut tape);
+        let plan = scene.plan();
+        is_harmless(&scene, &plan)?;
+        prop_assert_eq!(scene.plan(), plan, "the same scene, the same plan");
+    }
+
+    #[test]
+    fn every_world_comes_to_rest_as_it_is_wanted(mut tape in tapes()) {
+        let world = World::new(scene(&mut tape), manners(&mut tape));
+        let rested = comes_to_rest(world)?;
+        if !rested.gone {
+            prop_assert_eq!(rested.scene.plan().steps, vec![], "what has come to rest stays there");
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_dies_at_any_moment_comes_to_the_same_rest(mut tape in tapes(), moments in prop::collection::vec(0usize..40, 1..4)) {
+        let mut world = World::new(scene(&mut tape), manners(&mut tape));
+        for moment in moments {
+            for _ in 0..moment {
+                let plan = world.scene.plan();
+                if world.gone || (plan.steps.is_empty() && !world.goes_on(&plan)) {
+                    break;
+                }
+                // Killed between two steps, now and then.
+                let done = Plan { steps: plan.steps.iter().take(1).cloned().collect(), ..plan };
+                world.carry_out(&done);
+            }
+            world.scene = world.scene.daemon_restarted();
+        }
+        comes_to_rest(world)?;
+    }
+}
+
+#[test]
+fn plan_of_500_converged_servers() {
+    for number in 0..500 {
+        let (wish, container) = (format!("p{number}"), format!("c{number}"));
+        let scene = match number % 2 {
+            0 => Scene::panel_server().installed().wants_up(&wish).container_running(&container, &wish),
+            _ => Scene::panel_server()
+                .installed()
+                .wants_down(&wish)
+                .closed(&wish, "Stopped")
+                .container_exited(&container, "p", 0),
+        };
+        let plan = scene.plan();
+        assert!(plan.steps.is_empty(), "{number}: {:?}", steps(&plan));
+        assert_eq!(plan.requeue, None, "{number}: nothing happens, so nothing is done");
+    }
+}

@@ -1,0 +1,307 @@
+//! Scenes and worlds from a tape of bytes. A zero stands for the plainest choice, so that a shrunk tape is a plain scene.
+
+use std::time::Duration;
+
+use super::scene::{Scene, at, container, script};
+use super::world::Manners;
+use crate::model::manifest::{InstallIntent, PowerIntent, Span};
+use crate::model::{ContainerFacts, ContainerState, How, InstallOutcome, ManagedBy, PowerState, Want};
+use crate::reconcile::observed::{JobKind, JobState};
+
+/// Choices, one byte each.
+#[derive(Clone)]
+pub struct Tape {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl std::fmt::Debug for Tape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.bytes.iter().enumerate().filter(|(_, byte)| **byte != 0)).finish()
+    }
+}
+
+impl Tape {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    fn next(&mut self) -> u8 {
+        self.at += 1;
+        self.bytes.get(self.at - 1).copied().unwrap_or(0)
+    }
+
+    fn pick<T: Clone>(&mut self, choices: &[T]) -> T {
+        choices[usize::from(self.next()) % choices.len()].clone()
+    }
+
+    /// Something in one case of so many.
+    fn one_in(&mut self, many: u8) -> bool {
+        self.next() % many == many - 1
+    }
+}
+
+/// Any scene: also such as no history leads to.
+pub fn scene(tape: &mut Tape) -> Scene {
+    let mut scene = if tape.one_in(3) { Scene::file_server() } else { Scene::panel_server() };
+    scene.policy.panel = !tape.one_in(5);
+    scene.policy.fix_permissions = tape.one_in(2);
+    scene.policy.clean_exit_is_crash = tape.one_in(2);
+    scene.policy.install_timeout = tape.pick(&[None, Some(Duration::from_secs(100))]);
+    wanted(tape, &mut scene);
+    remembered(tape, &mut scene);
+    containers(tape, &mut scene);
+    under_way(tape, &mut scene);
+    scene
+}
+
+fn wanted(tape: &mut Tape, scene: &mut Scene) {
+    let power = PowerIntent {
+        id: "p1".into(),
+        want: tape.pick(&[Want::Up, Want::Down]),
+        how: tape.pick(&[How::Graceful, How::Graceful, How::Kill]),
+        requested_at: tape.pick(&[None, Some(at(-1)), Some(at(-20))]),
+        expires_at: tape.pick(&[None, None, None, Some(at(-2)), Some(at(30))]),
+    };
+    let install = InstallIntent {
+        token: "i1".into(),
+        then_start: tape.one_in(2),
+        reinstall: false,
+        skip_scripts: tape.one_in(6),
+        abort: tape.one_in(8),
+        timeout: tape.pick(&[None, Some(Span(Duration::from_secs(50)))]),
+        requested_at: tape.pick(&[None, Some(at(-10))]),
+    };
+    let (with_power, with_install) = (tape.one_in(2), tape.one_in(2));
+    let without_panel = !scene.policy.panel;
+    let manifest = scene.manifest();
+    manifest.spec.power = with_power.then_some(power);
+    manifest.spec.install = with_install.then_some(install);
+    manifest.spec.suspended = tape.one_in(6);
+    manifest.spec.settings.build.disk_space = tape.pick(&[0, 0, 100]);
+    manifest.spec.settings.skip_egg_scripts = tape.one_in(8);
+    let (kind, value) = tape.pick(&[("command", "quit"), ("signal", "C"), ("", ""), ("stop", "")]);
+    (manifest.spec.process.stop.kind, manifest.spec.process.stop.value) = (kind.into(), value.into());
+    // Files without a script that is to be run are not accepted.
+    let of_file = without_panel || manifest.metadata.managed_by == ManagedBy::File;
+    manifest.spec.script = (of_file || tape.one_in(2)).then(script);
+}
+
+fn remembered(tape: &mut Tape, scene: &mut Scene) {
+    let outcome = tape.pick(&[InstallOutcome::Succeeded, InstallOutcome::Failed]);
+    let done = tape.pick(&[None, Some("i1"), Some("i0")]);
+    let mut next = scene.clone();
+    if let Some(token) = done {
+        next = next.install_ended(token, outcome);
+        if tape.one_in(2) {
+            next = next.reported();
+        }
+    }
+    if let Some(wish) = tape.pick(&[None, None, Some("p1"), Some("install:i1"), Some("p0")]) {
+        next = next.closed(wish, "Stopped");
+    }
+    for _ in 0..tape.pick(&[0, 0, 1, 2]) {
+        let (crashed, ago, restarted) = (tape.pick(&["c0", "c1"]), tape.pick(&[5, 100]), tape.one_in(2));
+        next = next.crashed(crashed, ago, restarted);
+    }
+    let record = &mut next.record;
+    record.install.begun = tape.pick(&[None, Some("i1"), Some("i0")]).map(Into::into);
+    record.synced_at = tape.pick(&[None, Some(at(-1)), Some(at(-500))]);
+    record.synced_for = tape.pick(&[None, Some("p1"), Some("install:i1")]).map(Into::into);
+    record.power.begun = tape.pick(&[None, Some("p1"), Some("p0")]).map(Into::into);
+    record.power.started = tape.pick(&[None, Some("c1"), Some("c0")]).map(Into::into);
+    if tape.one_in(4) {
+        next = next.serving("c1", "p1");
+    }
+    if tape.one_in(8) {
+        let recreate = tape.one_in(2);
+        next = next.marked_for_deletion(recreate);
+    }
+    if tape.one_in(16) {
+        next.record.parked = Some(at(-100));
+    }
+    if tape.one_in(24) {
+        next.intent = None;
+    }
+    next.unrecorded = next.intent.is_some() && tape.one_in(4);
+    next.shown = tape.pick(&[PowerState::Offline, PowerState::Running]);
+    *scene = next;
+}
+
+fn state(tape: &mut Tape) -> Option<ContainerState> {
+    let exited = |code, oom_killed| Some(ContainerState::Exited { code, oom_killed });
+    tape.pick(&[
+        None,
+        Some(ContainerState::Created),
+        Some(ContainerState::Running),
+        Some(ContainerState::Running),
+        exited(0, false),
+        exited(1, false),
+        exited(0, true),
+    ])
+}
+
+fn containers(tape: &mut Tape, scene: &mut Scene) {
+    let times = |facts: ContainerFacts| ContainerFacts {
+        started_at: (!facts.fresh()).then_some(at(-60)),
+        finished_at: (!facts.fresh() && !facts.running()).then_some(at(-3)),
+        ..facts
+    };
+    if let Some(state) = state(tape) {
+        let token = tape.pick(&[Some("p1"), Some("p0"), Some("install:i1"), None]);
+        let mut facts = times(ContainerFacts { state, ..container("c1", token) });
+        if tape.one_in(4) {
+            facts.spec_hash = Some("old".into());
+        }
+        if tape.one_in(4) {
+            facts.limits_hash = Some("old".into());
+        }
+        scene.observed.server = Some(facts);
+        scene.observed.attached = tape.pick(&[None, Some("c1"), Some("c0")]).map(Into::into);
+        scene.observed.seen_running = tape.pick(&[None, Some("c1"), Some("c0")]).map(Into::into);
+        scene.observed.done_seen = tape.pick(&[None, Some("c1")]).map(Into::into);
+    }
+    if tape.one_in(2)
+        && let Some(state) = state(tape)
+    {
+        let token = tape.pick(&[Some("i1"), Some("i0"), None]);
+        scene.observed.installer = Some(times(ContainerFacts { state, ..container("n1", token) }));
+    }
+    if tape.one_in(3) {
+        let (container, ago) = (tape.pick(&["c1", "n1", "c0"]), tape.pick(&[1, 30, 700]));
+        let next = scene.clone().stop_sent(container, ago, tape.pick(&[10, 600]));
+        *scene = if tape.one_in(2) { next.kill_sent(1) } else { next };
+    }
+    scene.observed.install_slot = tape.one_in(2);
+    scene.observed.script_ready = tape.pick(&[None, Some("i1"), Some("i0")]).map(Into::into);
+    scene.observed.prepared = !tape.one_in(4);
+    scene.observed.untold = usize::from(tape.next() % 3);
+    if tape.one_in(16) {
+        scene.observed.outage = Some("no answer".into());
+    }
+}
+
+fn under_way(tape: &mut Tape, scene: &mut Scene) {
+    let states = [
+        JobState::Running,
+        JobState::Done { at: at(-1) },
+        JobState::Failed { fatal: false, retry_at: at(4), message: "no answer".into() },
+        JobState::Failed { fatal: true, retry_at: at(4), message: "refused".into() },
+    ];
+    let jobs: [(JobKind, &[&str]); 9] = [
+        (JobKind::Sync, &["i1", "p1", "install:i1"]),
+        (JobKind::Script, &["i1", "i0"]),
+        (JobKind::ServerImage, &["i1 game:1", "p1 game:1", "p0 game:1"]),
+        (JobKind::InstallerImage, &["i1 setup:1", "i0 setup:1"]),
+        (JobKind::Usage, &["p1", "watch"]),
+        (JobKind::Permissions, &["p1", "install:i1"]),
+        (JobKind::InstallLog, &["n1", "n0"]),
+        (JobKind::Report, &["state", "install:i1"]),
+        (JobKind::Removal, &["deletion"]),
+    ];
+    for (kind, subjects) in jobs {
+        if !tape.one_in(3) {
+            continue;
+        }
+        let (subject, mut state, attempts) = (tape.pick(subjects), tape.pick(&states), tape.pick(&[1, 2, 5]));
+        // Only the panel and registries refuse for good; a refused image of the server waits for another one.
+        if !matches!(kind, JobKind::Sync | JobKind::Script | JobKind::InstallerImage)
+            && let JobState::Failed { fatal, .. } = &mut state
+        {
+            *fatal = false;
+        }
+        // The daemon forgets reports that are told, and makes no other ones than are due.
+        let report = crate::reconcile::plan::report_subject(&scene.record);
+        if kind == JobKind::Report && (matches!(state, JobState::Done { .. }) || subject != report) {
+            continue;
+        }
+        // What was fetched is in the file.
+        if kind == JobKind::Script
+            && matches!(state, JobState::Done { .. })
+            && let Some(manifest) = &mut scene.intent
+        {
+            manifest.spec.script = Some(script());
+        }
+        // Files are removed, and a removal remembered, only under the mark.
+        if kind == JobKind::Removal && scene.record.deletion.is_none() {
+            continue;
+        }
+        *scene = scene.clone().job(kind, subject, state, attempts);
+    }
+    scene.observed.usage = None;
+    let counted = tape.pick(&[None, Some(50), Some(150)]);
+    if let Some(mib) = counted {
+        *scene = scene.clone().usage(mib);
+    }
+    if tape.one_in(3) {
+        let (step, subject) = tape.pick(&[
+            ("CreateServer", "p1"),
+            ("CreateServer", "install:i1"),
+            ("StartServer", "p1"),
+            ("CreateInstaller", "i1"),
+            ("StartInstaller", "n1"),
+            ("RemoveInstaller", "n1"),
+            ("RemoveServer", "c1"),
+            ("Stop", "c1"),
+            ("Kill", "c1"),
+            ("Kill", "n1"),
+            ("Attach", "c1"),
+            ("Prepare", ""),
+            ("WriteScript", "i1"),
+            ("UpdateLimits", "c1"),
+            ("CloseInstallLog", "n1"),
+        ]);
+        let (attempts, retry_in, refused) = (tape.pick(&[1, 2, 3]), tape.pick(&[3, -1]), tape.one_in(2));
+        let next = scene.clone();
+        *scene = match refused {
+            true => next.step_refused(step, subject, attempts, retry_in),
+            false => next.step_unanswered(step, subject, attempts, retry_in),
+        };
+    }
+}
+
+/// How the world behaves.
+pub fn manners(tape: &mut Tape) -> Manners {
+    let kinds = [
+        JobKind::Sync,
+        JobKind::Script,
+        JobKind::ServerImage,
+        JobKind::InstallerImage,
+        JobKind::Usage,
+        JobKind::Permissions,
+        JobKind::InstallLog,
+        JobKind::Report,
+        JobKind::Removal,
+    ];
+    Manners {
+        stubborn: tape.one_in(3),
+        stop_takes: tape.pick(&[0, 5, 100]),
+        script_takes: tape.pick(&[10, 1000]),
+        exit_code: tape.pick(&[0, 1]),
+        usage: tape.pick(&[50, 150]),
+        job_failures: kinds.map(|kind| (kind, tape.pick(&[0, 0, 0, 1, 2, 4]))).into(),
+        step_failures: tape.one_in(2).then(|| {
+            let steps = [
+                "Prepare",
+                "WriteScript",
+                "CreateInstaller",
+                "StartInstaller",
+                "CreateServer",
+                "StartServer",
+                "Stop",
+                "Kill",
+                "RemoveServer",
+                "RemoveInstaller",
+                "Attach",
+                "UpdateLimits",
+                "RecordInstall",
+                "ClosePower",
+                "RecordCrash",
+                "Accept",
+                "Assign",
+                "Forget",
+            ];
+            (tape.pick(&steps), tape.pick(&[1, 2, 4]), tape.one_in(2))
+        }),
+    }
+}

@@ -1,0 +1,336 @@
+//! A small model of everything that steps act on: each step does to the scene what it promises, so that the next look finds
+//! it. Time goes on only when there is nothing to do.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::scene::{Scene, container, script};
+use crate::model::manifest::InstallIntent;
+use crate::model::record::{Closed, Crash, InstallResult, Serving};
+use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Record, Timestamp};
+use crate::reconcile::observed::{Failure, Job, JobKind, JobState, StopProgress, Usage};
+use crate::reconcile::plan::{Plan, report_subject};
+use crate::reconcile::step::{Step, StopMethod};
+
+/// A failed job or step is due again after this.
+const BACK_OFF: Duration = Duration::from_secs(5);
+
+/// How the world behaves.
+#[derive(Debug, Clone)]
+pub struct Manners {
+    /// The server ignores everything but SIGKILL.
+    pub stubborn: bool,
+    /// Seconds that the server takes to stop.
+    pub stop_takes: u64,
+    /// Seconds that an install script takes.
+    pub script_takes: u64,
+    /// What an install script ends with.
+    pub exit_code: i64,
+    /// MiB of the server's files, whenever they are counted.
+    pub usage: u64,
+    /// How often jobs fail before they succeed.
+    pub job_failures: BTreeMap<JobKind, u32>,
+    /// A step that fails so often before it succeeds, and whether the engine refuses it or does not answer.
+    pub step_failures: Option<(&'static str, u32, bool)>,
+}
+
+/// A scene that lives.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub scene: Scene,
+    /// The server and everything of it was removed.
+    pub gone: bool,
+    manners: Manners,
+    made: u32,
+}
+
+impl World {
+    pub fn new(scene: Scene, manners: Manners) -> Self {
+        Self { scene, gone: false, manners, made: 0 }
+    }
+
+    /// Does the steps of a plan, as a pass does: up to the first one that fails.
+    pub fn carry_out(&mut self, plan: &Plan) {
+        for step in &plan.steps {
+            if !self.try_step(step) {
+                break;
+            }
+        }
+    }
+
+    fn try_step(&mut self, step: &Step) -> bool {
+        let now = self.scene.now;
+        let mut refused = None;
+        if let Some((name, left, by_engine)) = &mut self.manners.step_failures
+            && *name == step.name()
+            && *left > 0
+        {
+            *left -= 1;
+            refused = Some(*by_engine);
+        }
+        let failure = &mut self.scene.observed.failure;
+        if let Some(refused) = refused {
+            let same = failure.take().filter(|before| before.step == step.name() && before.subject == step.subject());
+            *failure = Some(Failure {
+                step: step.name(),
+                subject: step.subject().into(),
+                attempts: same.map_or(0, |same| same.attempts) + 1,
+                refused,
+                retry_at: now + BACK_OFF,
+                message: "it fails now and then".into(),
+            });
+            return false;
+        }
+        if failure.as_ref().is_some_and(|failure| failure.step == step.name()) {
+            *failure = None;
+        }
+        self.step(step);
+        true
+    }
+
+    fn record(&mut self) -> &mut Record {
+        &mut self.scene.record
+    }
+
+    fn step(&mut self, step: &Step) {
+        let now = self.scene.now;
+        let observed = &mut self.scene.observed;
+        match step.clone() {
+            Step::Accept => self.scene.unrecorded = false,
+            Step::TakeInstallSlot => observed.install_slot = true,
+            Step::ReleaseInstallSlot => observed.install_slot = false,
+            Step::Prepare => observed.prepared = true,
+            Step::StartJob { job, subject } => self.start_job(job, subject),
+            Step::WriteScript { token } => observed.script_ready = Some(token),
+            Step::CreateInstaller { token } => {
+                assert!(observed.installer.is_none(), "the name is taken");
+                let made = self.make("n", &token);
+                self.scene.observed.installer = Some(made);
+            }
+            Step::StartInstaller { container } => {
+                let installer = observed.installer.as_mut().filter(|found| found.id == container).expect("it is there");
+                (installer.state, installer.started_at) = (ContainerState::Running, Some(now));
+            }
+            Step::Kill { container } => self.kill(&container),
+            Step::CloseInstallLog { .. } => {}
+            Step::RecordInstall { token, outcome, exit_code, reason, message } => {
+                self.record_install(token, outcome, exit_code, reason, message);
+            }
+            Step::RemoveInstaller { .. } => {
+                (observed.installer, observed.script_ready) = (None, None);
+                observed.jobs.remove(&JobKind::InstallLog);
+            }
+            Step::RemoveServer { .. } => observed.server = None,
+            Step::CreateServer { token } => {
+                assert!(observed.server.is_none(), "the name is taken");
+                let made = self.make("c", &token);
+                self.scene.observed.server = Some(made);
+            }
+            Step::Assign { container, power } => self.record().power.serving = Some(Serving { container, power }),
+            Step::StartServer { container, .. } => {
+                let server = observed.server.as_mut().filter(|found| found.id == container).expect("it is there");
+                (server.state, server.started_at) = (ContainerState::Running, Some(now));
+                (observed.attached, observed.seen_running) = (Some(container.clone()), Some(container));
+            }
+            Step::Attach { container, .. } => observed.attached = Some(container),
+            Step::Stop { container, method, grace } => {
+                let killed_at = (method == StopMethod::Kill).then_some(now);
+                let deadline = now + grace;
+                observed.stop = Some(StopProgress { container: container.clone(), sent_at: now, deadline, killed_at });
+                if killed_at.is_some() {
+                    self.kill(&container);
+                }
+            }
+            Step::UpdateLimits { .. } => {
+                let limits = observed.wanted.as_ref().map(|wanted| wanted.limits_hash.clone());
+                observed.server.as_mut().expect("it is there").limits_hash = limits;
+            }
+            Step::RecordBegun { power } => self.record().power.begun = Some(power),
+            Step::RecordStarted { container } => self.record().power.started = Some(container),
+            Step::RecordCrash { container, exit_code, oom_killed, restart, power, reason, message } => {
+                self.record().push_crash(Crash { container, at: now, exit_code, oom_killed, restarted: restart });
+                if !restart {
+                    self.close(power, reason, message);
+                }
+            }
+            Step::ClosePower { power, reason, message } => self.close(power, reason, message),
+            Step::Quiesce => {
+                (observed.attached, observed.untold, observed.install_slot) = (None, 0, false);
+                observed.jobs.retain(|kind, _| *kind == JobKind::Removal);
+            }
+            Step::Forget => self.forget(),
+        }
+    }
+
+    fn make(&mut self, kind: &str, token: &str) -> ContainerFacts {
+        self.made += 1;
+        let mut made = container(&format!("{kind}-made-{}", self.made), Some(token));
+        if let Some(wanted) = &self.scene.observed.wanted {
+            made.spec_hash = Some(wanted.spec_hash.clone());
+            made.limits_hash = Some(wanted.limits_hash.clone());
+        }
+        made
+    }
+
+    fn close(&mut self, power: String, reason: &str, message: String) {
+        let at = self.scene.now;
+        self.record().power.closed = Some(Closed { id: power, reason: reason.into(), message, at });
+    }
+
+    fn record_install(
+        &mut self,
+        token: String,
+        outcome: InstallOutcome,
+        exit_code: Option<i64>,
+        reason: &str,
+        message: String,
+    ) {
+        let at = self.scene.now;
+        let told = self.scene.policy.panel && self.scene.manifest().metadata.managed_by == ManagedBy::Panel;
+        let (reason, reinstall, reported) = (reason.into(), false, !told);
+        self.record().install.done =
+            Some(InstallResult { token, outcome, reinstall, exit_code, reason, message, at, reported });
+        (self.scene.observed.script_ready, self.scene.observed.usage) = (None, None);
+    }
+
+    fn forget(&mut self) {
+        if !self.scene.record.deletion.as_ref().is_some_and(|deletion| deletion.recreate) {
+            self.gone = true;
+            return;
+        }
+        let generation = self.scene.record.generation;
+        self.scene.record = Record { generation, synced_at: self.scene.record.synced_at, ..Record::default() };
+        let wanted = self.scene.observed.wanted.take();
+        self.scene.observed = crate::reconcile::observed::Observed { wanted, ..Default::default() };
+    }
+
+    fn start_job(&mut self, kind: JobKind, subject: String) {
+        let old = self.scene.observed.jobs.get(&kind).filter(|job| job.subject == subject);
+        let attempts = old.map_or(1, |job| job.attempts + u32::from(matches!(job.state, JobState::Failed { .. })));
+        self.scene.observed.jobs.insert(kind, Job { subject, state: JobState::Running, attempts });
+    }
+
+    /// A job comes to its end, and what it does is done.
+    fn end_job(&mut self, kind: JobKind) {
+        let now = self.scene.now;
+        let Some(job) = self.scene.observed.jobs.get_mut(&kind) else { return };
+        if let Some(left) = self.manners.job_failures.get_mut(&kind).filter(|left| **left > 0) {
+            *left -= 1;
+            job.state = JobState::Failed { fatal: false, retry_at: now + BACK_OFF, message: "no answer".into() };
+            return;
+        }
+        job.state = JobState::Done { at: now };
+        let subject = job.subject.clone();
+        match kind {
+            JobKind::Sync => {
+                (self.record().synced_at, self.record().synced_for) = (Some(now), Some(subject));
+            }
+            JobKind::Script if self.scene.intent.is_some() => {
+                self.scene.manifest().spec.script = Some(script());
+                self.record().install.begun = Some(subject);
+            }
+            JobKind::Usage => {
+                self.scene.observed.usage = Some(Usage { bytes: self.manners.usage * 1024 * 1024, at: now });
+            }
+            JobKind::Report => {
+                assert_eq!(subject, report_subject(&self.scene.record), "somebody else's report");
+                if let Some(done) = &mut self.record().install.done {
+                    done.reported = true;
+                }
+                self.scene.observed.untold = 0;
+                self.scene.observed.jobs.remove(&kind);
+            }
+            _ => {}
+        }
+    }
+
+    fn kill(&mut self, id: &str) {
+        let (now, observed) = (self.scene.now, &mut self.scene.observed);
+        if let Some(stop) = observed.stop.as_mut().filter(|stop| stop.container == id) {
+            stop.killed_at = Some(now);
+        } else {
+            let container = id.to_string();
+            observed.stop = Some(StopProgress { container, sent_at: now, deadline: now, killed_at: Some(now) });
+        }
+        for found in [&mut observed.server, &mut observed.installer].into_iter().flatten() {
+            if found.id == id && found.running() {
+                end(found, 137, now);
+            }
+        }
+        self.detach_ended();
+    }
+
+    /// The terminal of a container that has ended is closed.
+    fn detach_ended(&mut self) {
+        let observed = &mut self.scene.observed;
+        let runs = observed.server.as_ref().is_some_and(ContainerFacts::running);
+        if !runs {
+            observed.attached = None;
+        }
+        if observed.installer.as_ref().is_some_and(|installer| !installer.running())
+            && observed.jobs.get(&JobKind::InstallLog).is_some_and(|job| job.state == JobState::Running)
+        {
+            self.end_job(JobKind::InstallLog);
+        }
+    }
+
+    /// What happens by itself next. Returns whether anything does.
+    pub fn goes_on(&mut self, plan: &Plan) -> bool {
+        if self.scene.observed.outage.take().is_some() || self.ends_jobs() || self.finishes_starting() {
+            return true;
+        }
+        let (now, script_takes, stop_takes) = (self.scene.now, self.manners.script_takes, self.manners.stop_takes);
+        let observed = &self.scene.observed;
+        let running = |found: &Option<ContainerFacts>| found.clone().filter(ContainerFacts::running);
+        let script_ends = running(&observed.installer)
+            .map(|installer| installer.started_at.unwrap_or(now) + Duration::from_secs(script_takes));
+        let stop = observed.stopping().filter(|_| !self.manners.stubborn).cloned();
+        let server_ends = stop.map(|stop| stop.sent_at + Duration::from_secs(stop_takes));
+        let watched = observed.usage.map(|usage| usage.at + self.scene.policy.disk_check_interval);
+        let again = plan.requeue.filter(|again| Some(*again) != watched || running(&observed.server).is_none());
+        let Some(next) = [script_ends, server_ends, again].into_iter().flatten().min() else { return false };
+        let next = next.max(now);
+        self.scene.now = next;
+        let observed = &mut self.scene.observed;
+        if script_ends.is_some_and(|at| at <= next) {
+            end(observed.installer.as_mut().expect("it runs"), self.manners.exit_code, next);
+        }
+        if server_ends.is_some_and(|at| at <= next) {
+            end(observed.server.as_mut().expect("it runs"), 0, next);
+        }
+        self.detach_ended();
+        true
+    }
+
+    fn ends_jobs(&mut self) -> bool {
+        let script_runs = self.scene.observed.installer.as_ref().is_some_and(ContainerFacts::running);
+        let ending: Vec<JobKind> = (self.scene.observed.jobs.iter())
+            .filter(|(kind, job)| job.state == JobState::Running && !(script_runs && **kind == JobKind::InstallLog))
+            .map(|(kind, _)| *kind)
+            .collect();
+        for kind in &ending {
+            self.end_job(*kind);
+        }
+        !ending.is_empty()
+    }
+
+    fn finishes_starting(&mut self) -> bool {
+        let observed = &mut self.scene.observed;
+        let attached = observed.server.as_ref().filter(|server| server.running()).map(|server| server.id.clone());
+        if attached.is_none() || attached != observed.attached || observed.done_seen == attached {
+            return false;
+        }
+        observed.done_seen = attached;
+        true
+    }
+
+    /// The installation that is wanted and not done.
+    pub fn open_install(&self) -> Option<&InstallIntent> {
+        crate::reconcile::plan::open_install(self.scene.intent.as_ref()?, &self.scene.record)
+    }
+}
+
+fn end(found: &mut ContainerFacts, code: i64, at: Timestamp) {
+    found.state = ContainerState::Exited { code, oom_killed: false };
+    found.finished_at = Some(at);
+}
