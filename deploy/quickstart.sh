@@ -194,14 +194,14 @@ show() {
     # One that was killed has left it behind, and it would be taken for an answer.
     rm -f "$root/alula.sock"
     since=$(date -u +%Y-%m-%dT%H:%M:%S)
+    local installed=''
+    if [ -e "$root/install/$server.log" ]; then installed=1; fi
     start_daemon
     note "pid $(daemon_pid), log $root/wings.log, no port: it listens on $root/alula.sock"
     say "what happens (event: the daemon's events, install: the install container, console: the game)"
     trap stop_following EXIT
     follow events "$alula" --root "$root" events "$server" --follow
-    if [ ! -e "$root/servers/$server/install.log" ]; then
-        follow install_log tail -n +1 -F "$root/servers/$server/install.log"
-    fi
+    if [ -z "$installed" ]; then follow install_log tail -n +1 -F "$root/install/$server.log"; fi
     follow console tail -n 3 -F "$root/servers/$server/logs/console.log"
     if ! watch_it_start; then
         stop_following
