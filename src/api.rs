@@ -63,10 +63,8 @@ impl Api {
                 .route("/local/servers/{server}/plan", get(local::plan))
                 .route("/local/servers/{server}/power", post(local::power));
         }
-        let router = router
-            .fallback(guard::no_route)
-            .method_not_allowed_fallback(guard::no_route)
-            .with_state(self.clone());
+        let router =
+            router.fallback(guard::no_route).method_not_allowed_fallback(guard::no_route).with_state(self.clone());
         guard::wrap(router, door, &self.world.node)
     }
 }

@@ -32,9 +32,7 @@ pub use environment::{Variables, process_variables};
 pub use error::{ConfigError, Problem};
 pub use file::{ConfigFile, PullPolicy};
 pub use inert::inert_keys;
-pub use node::{
-    ContainerUser, CrashDetection, InstallConfig, LogRotation, NodeConfig, Owner, ReconcileConfig,
-};
+pub use node::{ContainerUser, CrashDetection, InstallConfig, LogRotation, NodeConfig, Owner, ReconcileConfig};
 pub use overhead::Overhead;
 pub use panel::{ApiConfig, PanelConfig, TlsFiles};
 pub use registries::{Credentials, Registries};
@@ -67,10 +65,7 @@ pub struct Surroundings<'a> {
 impl Surroundings<'_> {
     /// Those of this process on this host.
     pub fn of_this_process() -> Surroundings<'static> {
-        Surroundings {
-            variables: &process_variables,
-            etc: Path::new("/etc"),
-        }
+        Surroundings { variables: &process_variables, etc: Path::new("/etc") }
     }
 }
 
@@ -82,41 +77,23 @@ impl Surroundings<'_> {
 /// The file is missing, unreadable, not YAML, or holds a value of a wrong type or without sense; the timezone is
 /// unknown; a token leads to nothing.
 pub fn load(path: &Path, surroundings: Surroundings<'_>) -> Result<Loaded, ConfigError> {
-    let path = std::path::absolute(path).map_err(|source| ConfigError::Unreadable {
-        path: path.to_owned(),
-        source,
-    })?;
+    let path = std::path::absolute(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     let text = read_text(&path)?;
     let file = ConfigFile::parse(&path, &text)?;
     let invalid = |problem| ConfigError::invalid(&path, &text, problem);
 
-    let timezone = Timezone::find(
-        &file.system.timezone,
-        surroundings.variables,
-        surroundings.etc,
-    )
-    .map_err(invalid)?;
+    let timezone = Timezone::find(&file.system.timezone, surroundings.variables, surroundings.etc).map_err(invalid)?;
     let mut notices: Vec<String> = timezone.notice.iter().cloned().collect();
-    let owner = host::find_owner(&file, surroundings)
-        .map_err(|why| invalid(Problem::new("system.username", why)))?;
+    let owner = host::find_owner(&file, surroundings).map_err(|why| invalid(Problem::new("system.username", why)))?;
     let owner = owner.unwrap_or_else(host::current_user);
-    let mut node = NodeConfig::resolve(&file, &path, surroundings.variables, owner, timezone.name)
-        .map_err(invalid)?;
+    let mut node = NodeConfig::resolve(&file, &path, surroundings.variables, owner, timezone.name).map_err(invalid)?;
     node.directories.follow_data_link();
 
     let inert = inert_keys(&file);
     if !inert.is_empty() {
-        notices.push(format!(
-            "{}: no effect in this version: {}",
-            path.display(),
-            inert.join(", ")
-        ));
+        notices.push(format!("{}: no effect in this version: {}", path.display(), inert.join(", ")));
     }
-    Ok(Loaded {
-        file,
-        node,
-        notices,
-    })
+    Ok(Loaded { file, node, notices })
 }
 
 /// Reads the file's text.
@@ -125,30 +102,16 @@ pub fn load(path: &Path, surroundings: Surroundings<'_>) -> Result<Loaded, Confi
 /// It is missing, unreadable, longer than any configuration, or not UTF-8.
 pub fn read_text(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |source: std::io::Error| match source.kind() {
-        ErrorKind::NotFound => ConfigError::Missing {
-            path: path.to_owned(),
-        },
-        _ => ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
-        },
+        ErrorKind::NotFound => ConfigError::Missing { path: path.to_owned() },
+        _ => ConfigError::Unreadable { path: path.to_owned(), source },
     };
     let mut text = String::new();
     let file = File::open(path).map_err(unreadable)?;
     let limit = crate::yaml::MAX_BYTES as u64;
-    let read = file
-        .take(limit + 1)
-        .read_to_string(&mut text)
-        .map_err(unreadable)?;
+    let read = file.take(limit + 1).read_to_string(&mut text).map_err(unreadable)?;
     if read as u64 > limit {
-        let source = std::io::Error::new(
-            ErrorKind::FileTooLarge,
-            format!("it is longer than {limit} bytes"),
-        );
-        return Err(ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
-        });
+        let source = std::io::Error::new(ErrorKind::FileTooLarge, format!("it is longer than {limit} bytes"));
+        return Err(ConfigError::Unreadable { path: path.to_owned(), source });
     }
     Ok(text)
 }

@@ -131,12 +131,17 @@ mod tests {
     async fn retries_end_with_the_time() {
         let mut attempts = 0;
         let started = tokio::time::Instant::now();
-        let result: Result<(), _> =
-            within(Duration::from_secs(8), PANEL, &Jitter::seeded(1), |_: &u8| false, || {
+        let result: Result<(), _> = within(
+            Duration::from_secs(8),
+            PANEL,
+            &Jitter::seeded(1),
+            |_: &u8| false,
+            || {
                 attempts += 1;
                 async { Err(1) }
-            })
-            .await;
+            },
+        )
+        .await;
         assert_eq!(result, Err(Some(1)));
         assert!(attempts > 3);
         assert!(started.elapsed() <= Duration::from_secs(8));

@@ -399,7 +399,11 @@ pub trait Runtime: Send + Sync + 'static {
     async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError>;
 
     /// Reads a container's log as raw bytes.
-    async fn logs(&self, id: &str, part: LogPart) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, RuntimeError>;
+    async fn logs(
+        &self,
+        id: &str,
+        part: LogPart,
+    ) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, RuntimeError>;
 
     /// Whether an image is there under exactly this reference.
     async fn has_image(&self, reference: &str) -> Result<bool, RuntimeError>;

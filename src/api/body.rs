@@ -20,8 +20,11 @@ pub fn object<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     let Value::Object(object) = first.ok_or(ApiError::NoBody)?.map_err(bad)? else {
         return Err(ApiError::BadBody("expected an object".into()));
     };
-    let lower: serde_json::Map<String, Value> =
-        object.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.to_lowercase(), value)).collect();
+    let lower: serde_json::Map<String, Value> = object
+        .into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(key, value)| (key.to_lowercase(), value))
+        .collect();
     serde_json::from_value(Value::Object(lower)).map_err(bad)
 }
 

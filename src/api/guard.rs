@@ -45,9 +45,7 @@ pub fn wrap(router: Router, door: Door, node: &NodeConfig) -> Router {
         private_network: node.api.allow_cors_private_network,
         user_agent: HeaderValue::from_str(&user_agent(&node.token_id)).unwrap_or(HeaderValue::from_static("alula")),
     };
-    router
-        .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn_with_state(Arc::new(guard), answer))
+    router.layer(axum::extract::DefaultBodyLimit::max(MAX_BODY)).layer(from_fn_with_state(Arc::new(guard), answer))
 }
 
 /// The answer where there is no route, also for a known path with another method.
@@ -109,10 +107,7 @@ impl Guard {
         let mut set = |name: &'static str, value: HeaderValue| headers.insert(HeaderName::from_static(name), value);
         set("access-control-allow-origin", self.allowed_origin(origin));
         set("access-control-allow-credentials", HeaderValue::from_static("true"));
-        set(
-            "access-control-allow-methods",
-            HeaderValue::from_static("GET, POST, PATCH, PUT, DELETE, OPTIONS"),
-        );
+        set("access-control-allow-methods", HeaderValue::from_static("GET, POST, PATCH, PUT, DELETE, OPTIONS"));
         set(
             "access-control-allow-headers",
             HeaderValue::from_static(
@@ -128,7 +123,8 @@ impl Guard {
     /// The panel's origin, or the first allowed one that fits.
     fn allowed_origin(&self, origin: Option<&HeaderValue>) -> HeaderValue {
         let Some(origin) = origin.filter(|origin| **origin != self.panel) else { return self.panel.clone() };
-        let allowed = self.allowed_origins.iter().find(|allowed| *allowed == "*" || allowed.as_bytes() == origin.as_bytes());
+        let allowed =
+            self.allowed_origins.iter().find(|allowed| *allowed == "*" || allowed.as_bytes() == origin.as_bytes());
         allowed.and_then(|allowed| HeaderValue::from_str(allowed).ok()).unwrap_or_else(|| self.panel.clone())
     }
 }

@@ -43,7 +43,10 @@ pub async fn open(node: &NodeConfig) -> anyhow::Result<Doors> {
             let tls = node.api.tls.as_ref().map(acceptor).transpose()?;
             let address = &node.api.address;
             let listener = TcpListener::bind(address).await.with_context(|| {
-                format!("cannot listen on {address}; is another daemon running? see `api.host` and `api.port` in {}", node.source.display())
+                format!(
+                    "cannot listen on {address}; is another daemon running? see `api.host` and `api.port` in {}",
+                    node.source.display()
+                )
             })?;
             Some((listener, tls, door))
         }

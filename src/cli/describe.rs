@@ -141,7 +141,7 @@ fn intent(page: &mut Page, manifest: &Manifest) {
     page.field("Command", &settings.invocation);
     page.field("Limits", limits(manifest));
     let allocations = &settings.allocations;
-    let first = (allocations.default.port != 0).then(|| (&allocations.default.ip, allocations.default.port));
+    let first = (allocations.default.port != 0).then_some((&allocations.default.ip, allocations.default.port));
     let others = allocations.mappings.iter().flat_map(|(ip, ports)| ports.iter().map(move |port| (ip, *port)));
     let ports = first.into_iter().chain(others.filter(|address| Some(*address) != first));
     let ports: Vec<String> = ports.map(|(ip, port)| format!("{ip}:{port}")).collect();

@@ -34,32 +34,20 @@ pub struct Directories {
 }
 
 impl Directories {
-    pub(super) fn resolve(
-        system: &SystemFile,
-        socket: Option<&str>,
-        source: &Path,
-    ) -> Result<Self, Problem> {
+    pub(super) fn resolve(system: &SystemFile, socket: Option<&str>, source: &Path) -> Result<Self, Problem> {
         let named = |key: &str, text: Option<&str>| match text.filter(|text| !text.is_empty()) {
             None => Ok(None),
             Some(text) => {
                 let path = absolute(source, text);
                 // Whatever is below these is chowned or deleted one day.
                 if path.parent().is_none() {
-                    return Err(Problem::new(
-                        key,
-                        format!("is {text:?}: expected a directory of its own"),
-                    ));
+                    return Err(Problem::new(key, format!("is {text:?}: expected a directory of its own")));
                 }
                 Ok(Some(path))
             }
         };
-        let root =
-            named("system.root_directory", Some(&system.root_directory))?.ok_or_else(|| {
-                Problem::new(
-                    "system.root_directory",
-                    "is empty: expected the path of the state folder",
-                )
-            })?;
+        let root = named("system.root_directory", Some(&system.root_directory))?
+            .ok_or_else(|| Problem::new("system.root_directory", "is empty: expected the path of the state folder"))?;
         // A node whose state was moved elsewhere is moved as a whole: it must not share /etc/pelican or
         // /tmp/pelican with another node of the host.
         let default = |below_root: &str, of_wings: &str| match root == Path::new(WINGS_ROOT) {
@@ -69,11 +57,8 @@ impl Directories {
         let or = |key: &str, text: &Option<String>, default: PathBuf| {
             named(key, text.as_deref()).map(|path| path.unwrap_or(default))
         };
-        let passwd = or(
-            "system.user.passwd.directory",
-            &system.user.passwd.directory,
-            default("passwd", "/etc/pelican"),
-        )?;
+        let passwd =
+            or("system.user.passwd.directory", &system.user.passwd.directory, default("passwd", "/etc/pelican"))?;
         if passwd == Path::new("/etc") {
             let message = "is /etc: the host's own passwd and group would be overwritten; name a directory of its own";
             return Err(Problem::new("system.user.passwd.directory", message));
@@ -81,32 +66,16 @@ impl Directories {
         Ok(Self {
             log: or("system.log_directory", &system.log_directory, root.clone())?,
             data: named("system.data", system.data.as_deref())?,
-            archive: or(
-                "system.archive_directory",
-                &system.archive_directory,
-                root.join("archives"),
-            )?,
-            backup: or(
-                "system.backup_directory",
-                &system.backup_directory,
-                root.join("backups"),
-            )?,
-            tmp: or(
-                "system.tmp_directory",
-                &system.tmp_directory,
-                default("tmp", "/tmp/pelican"),
-            )?,
+            archive: or("system.archive_directory", &system.archive_directory, root.join("archives"))?,
+            backup: or("system.backup_directory", &system.backup_directory, root.join("backups"))?,
+            tmp: or("system.tmp_directory", &system.tmp_directory, default("tmp", "/tmp/pelican"))?,
             passwd,
             machine_id: or(
                 "system.machine_id.directory",
                 &system.machine_id.directory,
                 default("machine-id", "/etc/pelican/machine-id"),
             )?,
-            socket: or(
-                "alula.socket",
-                &socket.map(String::from),
-                root.join("alula.sock"),
-            )?,
+            socket: or("alula.socket", &socket.map(String::from), root.join("alula.sock"))?,
             root,
         })
     }

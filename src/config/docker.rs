@@ -91,11 +91,7 @@ impl DockerConfig {
     pub(super) fn resolve(file: &DockerFile, pull_policy: PullPolicy) -> Result<Self, Problem> {
         let network = &file.network;
         if network.name.is_empty() || network.network_mode.is_empty() {
-            let key = if network.name.is_empty() {
-                "name"
-            } else {
-                "network_mode"
-            };
+            let key = if network.name.is_empty() { "name" } else { "network_mode" };
             return Err(Problem::new(
                 format!("docker.network.{key}"),
                 "is empty: expected the name of a Docker network",
@@ -107,25 +103,10 @@ impl DockerConfig {
             domainname: file.domainname.clone(),
             registries: Registries::resolve(&file.registries),
             tmpfs_mib: within("docker.tmpfs_size", file.tmpfs_size, 0..=1 << 30, "MiB")?,
-            pids_limit: within(
-                "docker.container_pid_limit",
-                file.container_pid_limit,
-                -1..=1 << 30,
-                "processes",
-            )?,
+            pids_limit: within("docker.container_pid_limit", file.container_pid_limit, -1..=1 << 30, "processes")?,
             installer_limits: InstallerLimits {
-                memory_mib: within(
-                    "docker.installer_limits.memory",
-                    limits.memory,
-                    0..=1 << 30,
-                    "MiB",
-                )?,
-                cpu_percent: within(
-                    "docker.installer_limits.cpu",
-                    limits.cpu,
-                    0..=1 << 20,
-                    "percent of a core",
-                )?,
+                memory_mib: within("docker.installer_limits.memory", limits.memory, 0..=1 << 30, "MiB")?,
+                cpu_percent: within("docker.installer_limits.cpu", limits.cpu, 0..=1 << 20, "percent of a core")?,
             },
             overhead: Overhead::resolve(&file.overhead)?,
             userns_mode: file.userns_mode.clone(),
@@ -149,26 +130,16 @@ impl NetworkConfig {
             is_internal: file.is_internal,
             enable_icc: file.enable_icc,
             mtu: file.network_mtu,
-            v4: Subnet {
-                subnet: v4.subnet.clone(),
-                gateway: v4.gateway.clone(),
-            },
-            v6: Subnet {
-                subnet: v6.subnet.clone(),
-                gateway: v6.gateway.clone(),
-            },
+            v4: Subnet { subnet: v4.subnet.clone(), gateway: v4.gateway.clone() },
+            v6: Subnet { subnet: v6.subnet.clone(), gateway: v6.gateway.clone() },
         }
     }
 }
 
 impl LogConfig {
     /// Options of Wings' defaults, which other drivers than these two do not know.
-    const DEFAULTS: [(&str, &str); 4] = [
-        ("max-size", "5m"),
-        ("max-file", "1"),
-        ("compress", "false"),
-        ("mode", "non-blocking"),
-    ];
+    const DEFAULTS: [(&str, &str); 4] =
+        [("max-size", "5m"), ("max-file", "1"), ("compress", "false"), ("mode", "non-blocking")];
 
     fn resolve(file: &LogConfigFile) -> Option<Self> {
         if file.driver.is_empty() {
@@ -179,10 +150,7 @@ impl LogConfig {
             options.extend(Self::DEFAULTS.map(|(key, value)| (key.to_owned(), value.to_owned())));
         }
         options.extend(file.options.clone());
-        Some(Self {
-            driver: file.driver.clone(),
-            options,
-        })
+        Some(Self { driver: file.driver.clone(), options })
     }
 }
 
@@ -193,23 +161,13 @@ mod tests {
     #[test]
     fn log_options() {
         let options = |driver: &str, typed: &[(&str, &str)]| {
-            let options = typed
-                .iter()
-                .map(|(key, value)| (key.to_string(), value.to_string()))
-                .collect();
-            LogConfig::resolve(&LogConfigFile {
-                driver: driver.into(),
-                options,
-            })
-            .map(|log| log.options)
+            let options = typed.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+            LogConfig::resolve(&LogConfigFile { driver: driver.into(), options }).map(|log| log.options)
         };
         assert_eq!(options("", &[("max-size", "1m")]), None);
         assert_eq!(options("local", &[]).unwrap()["max-size"], "5m");
         let typed = options("local", &[("max-size", "1m")]).unwrap();
-        assert_eq!(
-            (typed["max-size"].as_str(), typed["mode"].as_str()),
-            ("1m", "non-blocking")
-        );
+        assert_eq!((typed["max-size"].as_str(), typed["mode"].as_str()), ("1m", "non-blocking"));
         assert_eq!(options("journald", &[("tag", "game")]).unwrap().len(), 1);
     }
 }

@@ -24,24 +24,14 @@ pub(crate) struct TokenKey {
     pub variable: &'static str,
 }
 
-pub(crate) const TOKEN_ID: TokenKey = TokenKey {
-    key: "token_id",
-    variable: "WINGS_TOKEN_ID",
-};
-pub(crate) const TOKEN: TokenKey = TokenKey {
-    key: "token",
-    variable: "WINGS_TOKEN",
-};
+pub(crate) const TOKEN_ID: TokenKey = TokenKey { key: "token_id", variable: "WINGS_TOKEN_ID" };
+pub(crate) const TOKEN: TokenKey = TokenKey { key: "token", variable: "WINGS_TOKEN" };
 
 impl TokenKey {
     /// What the key means: the variable's or the file's text, `$VAR` and `${VAR}` expanded, `file://PATH` read.
     ///
     /// An empty text is `Ok` and empty; a text that *leads* to nothing is an error.
-    pub(crate) fn resolve(
-        self,
-        written: &Secret,
-        variables: Variables<'_>,
-    ) -> Result<Secret, Problem> {
+    pub(crate) fn resolve(self, written: &Secret, variables: Variables<'_>) -> Result<Secret, Problem> {
         let from_environment = variables(self.variable).filter(|value| !value.is_empty());
         let (name, text) = match from_environment {
             Some(value) => (self.variable, value),
@@ -59,18 +49,12 @@ impl TokenKey {
         if token.is_empty() {
             let message = match unset.as_slice() {
                 [] => "is empty".to_owned(),
-                unset => format!(
-                    "is empty, since the environment does not have {}",
-                    unset.join(", ")
-                ),
+                unset => format!("is empty, since the environment does not have {}", unset.join(", ")),
             };
             return Err(Problem::new(name, message));
         }
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Problem::new(
-                name,
-                "holds spaces, line breaks or characters that a token cannot have",
-            ));
+            return Err(Problem::new(name, "holds spaces, line breaks or characters that a token cannot have"));
         }
         Ok(Secret::new(token))
     }
@@ -79,17 +63,11 @@ impl TokenKey {
 fn read_token(name: &str, path: &str) -> Result<String, Problem> {
     let problem = |why: String| {
         let next = "write the token there, or correct the path";
-        Problem::new(
-            name,
-            format!("cannot take the token from the file {path}: {why}; {next}"),
-        )
+        Problem::new(name, format!("cannot take the token from the file {path}: {why}; {next}"))
     };
     let file = std::fs::File::open(path).map_err(|error| problem(error.to_string()))?;
     let mut text = String::new();
-    let read = file
-        .take(MAX_TOKEN_FILE + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| problem(error.to_string()))?;
+    let read = file.take(MAX_TOKEN_FILE + 1).read_to_string(&mut text).map_err(|error| problem(error.to_string()))?;
     if read as u64 > MAX_TOKEN_FILE {
         return Err(problem(format!("it is longer than {MAX_TOKEN_FILE} bytes")));
     }

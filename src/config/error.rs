@@ -59,10 +59,7 @@ pub struct Problem {
 
 impl Problem {
     pub(crate) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            key: key.into(),
-            message: message.into(),
-        }
+        Self { key: key.into(), message: message.into() }
     }
 }
 
@@ -76,11 +73,7 @@ impl ConfigError {
     /// A problem with a file's text, with the place of the key.
     pub(crate) fn invalid(path: &Path, text: &str, problem: Problem) -> Self {
         let keys: Vec<&str> = problem.key.split('.').collect();
-        Self::Invalid {
-            path: path.to_owned(),
-            at: crate::yaml::locate(text, &keys),
-            problem,
-        }
+        Self::Invalid { path: path.to_owned(), at: crate::yaml::locate(text, &keys), problem }
     }
 }
 
@@ -102,10 +95,7 @@ fn place(path: &Path, at: Option<(usize, usize)>) -> String {
 }
 
 fn broken(path: &Path, error: &YamlError) -> String {
-    let mut text = place(
-        path,
-        error.line.map(|line| (line, error.column.unwrap_or(1))),
-    );
+    let mut text = place(path, error.line.map(|line| (line, error.column.unwrap_or(1))));
     if let Some(key) = &error.path {
         let _ = write!(text, ": {key}");
     }

@@ -18,12 +18,12 @@ mod system;
 
 pub use alula::{AlulaFile, InstallFile, LogsFile, PullFile, PullPolicy, ReconcileFile};
 pub use docker::{
-    DockerFile, InstallerLimitsFile, InterfacesFile, LogConfigFile, NetworkFile, OverheadFile,
-    RegistryFile, SubnetV4File, SubnetV6File,
+    DockerFile, InstallerLimitsFile, InterfacesFile, LogConfigFile, NetworkFile, OverheadFile, RegistryFile,
+    SubnetV4File, SubnetV6File,
 };
 pub use system::{
-    BackupsFile, CrashDetectionFile, MachineIdFile, PasswdFile, QuotasFile, RootlessFile, SftpFile,
-    StoragePoolFile, SystemFile, TransfersFile, UserFile,
+    BackupsFile, CrashDetectionFile, MachineIdFile, PasswdFile, QuotasFile, RootlessFile, SftpFile, StoragePoolFile,
+    SystemFile, TransfersFile, UserFile,
 };
 
 section! {
@@ -155,10 +155,7 @@ impl ConfigFile {
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         crate::yaml::parse::<Option<Self>>(text)
             .map(Option::unwrap_or_default)
-            .map_err(|source| ConfigError::Broken {
-                path: path.to_owned(),
-                source: Box::new(source),
-            })
+            .map_err(|source| ConfigError::Broken { path: path.to_owned(), source: Box::new(source) })
     }
 }
 

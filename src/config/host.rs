@@ -24,9 +24,7 @@ pub(super) use user::find_owner;
 #[non_exhaustive]
 pub enum HostError {
     /// The system user could not be looked up.
-    #[error(
-        "cannot look the system user {name:?} up: {why}; correct system.username, or try again"
-    )]
+    #[error("cannot look the system user {name:?} up: {why}; correct system.username, or try again")]
     Lookup {
         /// The user.
         name: String,
@@ -68,9 +66,7 @@ pub enum HostError {
         uid: u32,
     },
     /// A file for containers could not be written.
-    #[error(
-        "{source}; the directory is named by {key}, and the mount can be switched off beside it"
-    )]
+    #[error("{source}; the directory is named by {key}, and the mount can be switched off beside it")]
     ContainerFile {
         /// The key that names its directory.
         key: &'static str,
@@ -121,30 +117,16 @@ pub fn make_directories(node: &NodeConfig) -> Result<(), HostError> {
 
 fn make(key: &'static str, path: &Path) -> Result<(), HostError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| HostError::Directory {
-        key,
-        path: path.to_owned(),
-        source,
-    })
+    made.map_err(|source| HostError::Directory { key, path: path.to_owned(), source })
 }
 
 /// `/tmp/pelican`, the default, is in a place where anybody may have been first.
 fn check_tmp(path: &Path, owner: &Owner) -> Result<(), HostError> {
-    let error = |source| HostError::Directory {
-        key: "system.tmp_directory",
-        path: path.to_owned(),
-        source,
-    };
+    let error = |source| HostError::Directory { key: "system.tmp_directory", path: path.to_owned(), source };
     // The link itself too, if it is one: its owner decides where it leads.
-    for uid in [
-        fs::symlink_metadata(path).map_err(error)?.uid(),
-        fs::metadata(path).map_err(error)?.uid(),
-    ] {
+    for uid in [fs::symlink_metadata(path).map_err(error)?.uid(), fs::metadata(path).map_err(error)?.uid()] {
         if uid != 0 && uid != owner.uid && uid != rustix::process::geteuid().as_raw() {
-            return Err(HostError::Foreign {
-                path: path.to_owned(),
-                uid,
-            });
+            return Err(HostError::Foreign { path: path.to_owned(), uid });
         }
     }
     Ok(())
@@ -153,10 +135,7 @@ fn check_tmp(path: &Path, owner: &Owner) -> Result<(), HostError> {
 /// Text of `/etc/passwd` in servers. Wings writes no line break at the end.
 pub fn passwd_text(node: &NodeConfig) -> String {
     let user = node.container_user();
-    format!(
-        "container:x:{}:{}::/home/container:/usr/sbin/nologin",
-        user.uid, user.gid
-    )
+    format!("container:x:{}:{}::/home/container:/usr/sbin/nologin", user.uid, user.gid)
 }
 
 /// Text of `/etc/group` in servers. Wings writes no line break at the end.
@@ -211,8 +190,7 @@ fn write_for_containers(key: &'static str, path: &Path, text: &str) -> Result<()
     if right {
         return Ok(());
     }
-    atomic::write_file(path, text.as_bytes(), 0o644)
-        .map_err(|source| HostError::ContainerFile { key, source })
+    atomic::write_file(path, text.as_bytes(), 0o644).map_err(|source| HostError::ContainerFile { key, source })
 }
 
 #[cfg(test)]

@@ -38,11 +38,7 @@ const INERT: &[&str] = &[
 /// The keys that the file sets to something else than the default although they do nothing in this version.
 pub fn inert_keys(file: &ConfigFile) -> Vec<&'static str> {
     let (set, default) = (as_json(file), as_json(&ConfigFile::default()));
-    INERT
-        .iter()
-        .copied()
-        .filter(|key| at(&set, key) != at(&default, key))
-        .collect()
+    INERT.iter().copied().filter(|key| at(&set, key) != at(&default, key)).collect()
 }
 
 fn as_json(file: &ConfigFile) -> Value {
@@ -50,8 +46,7 @@ fn as_json(file: &ConfigFile) -> Value {
 }
 
 fn at<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
-    key.split('.')
-        .try_fold(value, |value, part| value.get(part))
+    key.split('.').try_fold(value, |value, part| value.get(part))
 }
 
 #[cfg(test)]
@@ -62,10 +57,7 @@ mod tests {
     fn every_listed_key_exists() {
         let default = as_json(&ConfigFile::default());
         for key in INERT {
-            assert!(
-                at(&default, key).is_some_and(|value| !value.is_object()),
-                "{key}"
-            );
+            assert!(at(&default, key).is_some_and(|value| !value.is_object()), "{key}");
         }
     }
 
@@ -76,9 +68,6 @@ mod tests {
         file.system.sftp.bind_port = 2023;
         file.search.blacklisted_dirs.clear();
         file.api.port = 1;
-        assert_eq!(
-            inert_keys(&file),
-            ["system.sftp.bind_port", "Search.blacklisted_dirs"]
-        );
+        assert_eq!(inert_keys(&file), ["system.sftp.bind_port", "Search.blacklisted_dirs"]);
     }
 }

@@ -166,10 +166,7 @@ impl NodeConfig {
             allowed_mounts: allowed_mounts(&file.allowed_mounts)?,
             block_base_dir_mount: file.block_base_dir_mount,
             crash_detection: CrashDetection::resolve(system)?,
-            disk_check_interval: seconds_or_none(
-                "system.disk_check_interval",
-                system.disk_check_interval,
-            )?,
+            disk_check_interval: seconds_or_none("system.disk_check_interval", system.disk_check_interval)?,
             check_permissions_on_boot: system.check_permissions_on_boot,
             remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,
             ignore_panel_config_updates: file.ignore_panel_config_updates,
@@ -188,29 +185,17 @@ impl NodeConfig {
         let mut file = ConfigFile::default();
         file.system.root_directory = root.display().to_string();
         let owner = super::host::current_user();
-        Self::resolve(
-            &file,
-            &root.join("config.yml"),
-            &|_| None,
-            owner,
-            "UTC".into(),
-        )
-        .expect("defaults make sense")
+        Self::resolve(&file, &root.join("config.yml"), &|_| None, owner, "UTC".into()).expect("defaults make sense")
     }
 
     /// Who the processes in containers are, as Docker's `User` has it.
     pub fn container_user(&self) -> ContainerUser {
-        self.rootless.unwrap_or(ContainerUser {
-            uid: self.owner.uid,
-            gid: self.owner.gid,
-        })
+        self.rootless.unwrap_or(ContainerUser { uid: self.owner.uid, gid: self.owner.gid })
     }
 
     /// Name of the timezone that a container gets: a server's own `SERVER_TIMEZONE` if it is one, else the node's.
     pub fn timezone_for(&self, server_timezone: Option<&str>) -> String {
-        server_timezone
-            .and_then(super::canonical_timezone)
-            .unwrap_or_else(|| self.timezone.clone())
+        server_timezone.and_then(super::canonical_timezone).unwrap_or_else(|| self.timezone.clone())
     }
 }
 
@@ -221,18 +206,8 @@ impl ContainerUser {
             return Ok(None);
         }
         let ids = 0..=i64::from(u32::MAX - 1);
-        let uid = within(
-            "system.user.rootless.container_uid",
-            rootless.container_uid,
-            ids.clone(),
-            "as a user id",
-        )?;
-        let gid = within(
-            "system.user.rootless.container_gid",
-            rootless.container_gid,
-            ids,
-            "as a group id",
-        )?;
+        let uid = within("system.user.rootless.container_uid", rootless.container_uid, ids.clone(), "as a user id")?;
+        let gid = within("system.user.rootless.container_gid", rootless.container_gid, ids, "as a group id")?;
         Ok(Some(Self { uid, gid }))
     }
 }
@@ -255,12 +230,7 @@ impl ReconcileConfig {
         let installs = file.concurrent_installs;
         Ok(Self {
             workers: within("alula.reconcile.workers", file.workers, 1..=1024, "workers")?,
-            concurrent_installs: within(
-                "alula.reconcile.concurrent_installs",
-                installs,
-                1..=1024,
-                "installers",
-            )?,
+            concurrent_installs: within("alula.reconcile.concurrent_installs", installs, 1..=1024, "installers")?,
         })
     }
 }
@@ -278,12 +248,7 @@ impl InstallConfig {
 impl LogRotation {
     fn resolve(alula: &AlulaFile) -> Result<Self, Problem> {
         let file = &alula.logs;
-        let mib: u64 = within(
-            "alula.logs.max_size_mib",
-            file.max_size_mib,
-            1..=1 << 20,
-            "MiB",
-        )?;
+        let mib: u64 = within("alula.logs.max_size_mib", file.max_size_mib, 1..=1 << 20, "MiB")?;
         Ok(Self {
             max_bytes: mib * 1024 * 1024,
             max_files: within("alula.logs.max_files", file.max_files, 1..=1000, "files")?,
@@ -294,15 +259,9 @@ impl LogRotation {
 fn allowed_mounts(file: &[String]) -> Result<Vec<PathBuf>, Problem> {
     let allowed = |text: &String| match Path::new(text).is_absolute() {
         true => Ok(Path::new(text).components().collect()),
-        false => Err(Problem::new(
-            "allowed_mounts",
-            format!("{text:?} is not an absolute path"),
-        )),
+        false => Err(Problem::new("allowed_mounts", format!("{text:?} is not an absolute path"))),
     };
-    file.iter()
-        .filter(|text| !text.is_empty())
-        .map(allowed)
-        .collect()
+    file.iter().filter(|text| !text.is_empty()).map(allowed).collect()
 }
 
 /// A number that lies in a range, in the type that its user wants.
@@ -313,12 +272,7 @@ pub(super) fn within<T: TryFrom<i64>>(
     unit: &str,
 ) -> Result<T, Problem> {
     let (least, most) = (range.start(), range.end());
-    let problem = || {
-        Problem::new(
-            key,
-            format!("is {value}: expected {least} to {most} {unit}"),
-        )
-    };
+    let problem = || Problem::new(key, format!("is {value}: expected {least} to {most} {unit}"));
     if !range.contains(&value) {
         return Err(problem());
     }

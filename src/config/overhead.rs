@@ -19,10 +19,7 @@ pub struct Overhead {
 impl Default for Overhead {
     /// The built-in steps: 15 % up to 2 GiB, 10 % up to 4 GiB, 5 % above.
     fn default() -> Self {
-        Self {
-            steps: BTreeMap::from([(2048, 1.15), (4096, 1.10)]),
-            beyond: 1.05,
-        }
+        Self { steps: BTreeMap::from([(2048, 1.15), (4096, 1.10)]), beyond: 1.05 }
     }
 }
 
@@ -31,34 +28,21 @@ impl Overhead {
         if !file.enabled {
             return Ok(Self::default());
         }
-        let check = |key: String, multiplier: f64| match multiplier.is_finite() && multiplier >= 1.0
-        {
+        let check = |key: String, multiplier: f64| match multiplier.is_finite() && multiplier >= 1.0 {
             true => Ok(()),
             // Docker refuses a limit below the reservation, which is the server's own limit.
-            false => Err(Problem::new(
-                key,
-                format!("is {multiplier}: expected a number of at least 1.0"),
-            )),
+            false => Err(Problem::new(key, format!("is {multiplier}: expected a number of at least 1.0"))),
         };
-        check(
-            "docker.overhead.default_multiplier".into(),
-            file.default_multiplier,
-        )?;
+        check("docker.overhead.default_multiplier".into(), file.default_multiplier)?;
         for (limit, multiplier) in &file.multipliers {
             check(format!("docker.overhead.multipliers.{limit}"), *multiplier)?;
         }
-        Ok(Self {
-            steps: file.multipliers.clone(),
-            beyond: file.default_multiplier,
-        })
+        Ok(Self { steps: file.multipliers.clone(), beyond: file.default_multiplier })
     }
 
     /// The multiplier for a limit in MiB: that of the smallest step that is not below it.
     pub fn multiplier(&self, memory_mib: i64) -> f64 {
-        self.steps
-            .range(memory_mib..)
-            .next()
-            .map_or(self.beyond, |(_, multiplier)| *multiplier)
+        self.steps.range(memory_mib..).next().map_or(self.beyond, |(_, multiplier)| *multiplier)
     }
 
     /// The hard memory limit in bytes of a server with this limit in MiB. 0, without limit, stays 0.
@@ -76,20 +60,11 @@ mod tests {
     #[test]
     fn built_in_steps() {
         let overhead = Overhead::resolve(&OverheadFile::default()).unwrap();
-        for (limit, multiplier) in [
-            (0, 1.15),
-            (128, 1.15),
-            (2048, 1.15),
-            (2049, 1.10),
-            (4096, 1.10),
-            (4097, 1.05),
-            (8192, 1.05),
-        ] {
+        for (limit, multiplier) in
+            [(0, 1.15), (128, 1.15), (2048, 1.15), (2049, 1.10), (4096, 1.10), (4097, 1.05), (8192, 1.05)]
+        {
             assert_eq!(overhead.multiplier(limit), multiplier, "{limit}");
-            assert_eq!(
-                overhead.memory_limit_bytes(limit),
-                (limit as f64 * multiplier * MIB).round() as i64
-            );
+            assert_eq!(overhead.memory_limit_bytes(limit), (limit as f64 * multiplier * MIB).round() as i64);
         }
         assert_eq!(overhead.memory_limit_bytes(128), 154_350_387);
         assert_eq!(overhead.memory_limit_bytes(0), 0);
@@ -103,15 +78,8 @@ mod tests {
             multipliers: BTreeMap::from([(512, 1.3), (256, 1.25)]),
         };
         let overhead = Overhead::resolve(&file).unwrap();
-        for (limit, multiplier) in [
-            (1, 1.25),
-            (200, 1.25),
-            (256, 1.25),
-            (257, 1.3),
-            (300, 1.3),
-            (512, 1.3),
-            (600, 1.5),
-        ] {
+        for (limit, multiplier) in [(1, 1.25), (200, 1.25), (256, 1.25), (257, 1.3), (300, 1.3), (512, 1.3), (600, 1.5)]
+        {
             assert_eq!(overhead.multiplier(limit), multiplier, "{limit}");
         }
         assert_eq!(overhead.memory_limit_bytes(256), 320 * MI);
@@ -123,24 +91,11 @@ mod tests {
     #[test]
     fn multipliers_that_docker_would_refuse() {
         for wrong in [0.9, 0.0, -1.0, f64::NAN, f64::INFINITY] {
-            let file = OverheadFile {
-                enabled: true,
-                default_multiplier: 1.0,
-                multipliers: BTreeMap::from([(64, wrong)]),
-            };
-            assert_eq!(
-                Overhead::resolve(&file).unwrap_err().key,
-                "docker.overhead.multipliers.64"
-            );
-            let file = OverheadFile {
-                enabled: true,
-                default_multiplier: wrong,
-                multipliers: BTreeMap::new(),
-            };
-            assert_eq!(
-                Overhead::resolve(&file).unwrap_err().key,
-                "docker.overhead.default_multiplier"
-            );
+            let file =
+                OverheadFile { enabled: true, default_multiplier: 1.0, multipliers: BTreeMap::from([(64, wrong)]) };
+            assert_eq!(Overhead::resolve(&file).unwrap_err().key, "docker.overhead.multipliers.64");
+            let file = OverheadFile { enabled: true, default_multiplier: wrong, multipliers: BTreeMap::new() };
+            assert_eq!(Overhead::resolve(&file).unwrap_err().key, "docker.overhead.default_multiplier");
         }
     }
 }

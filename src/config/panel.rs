@@ -59,19 +59,11 @@ pub struct TlsFiles {
 
 impl PanelConfig {
     /// Headers of the protocol itself, which the file cannot set.
-    const RESERVED: [HeaderName; 4] = [
-        http::header::AUTHORIZATION,
-        http::header::USER_AGENT,
-        http::header::ACCEPT,
-        http::header::CONTENT_TYPE,
-    ];
+    const RESERVED: [HeaderName; 4] =
+        [http::header::AUTHORIZATION, http::header::USER_AGENT, http::header::ACCEPT, http::header::CONTENT_TYPE];
 
     /// `None` where the file names no panel.
-    pub(super) fn resolve(
-        file: &ConfigFile,
-        token_id: &Secret,
-        token: &Secret,
-    ) -> Result<Option<Self>, Problem> {
+    pub(super) fn resolve(file: &ConfigFile, token_id: &Secret, token: &Secret) -> Result<Option<Self>, Problem> {
         let remote = file.remote.trim();
         if remote.is_empty() {
             return Ok(None);
@@ -90,12 +82,8 @@ impl PanelConfig {
         }
         let query = &file.remote_query;
         let seconds: u64 = within("remote_query.timeout", query.timeout, 1..=3600, "seconds")?;
-        let per_page = within(
-            "remote_query.boot_servers_per_page",
-            query.boot_servers_per_page,
-            1..=10_000,
-            "servers",
-        )?;
+        let per_page =
+            within("remote_query.boot_servers_per_page", query.boot_servers_per_page, 1..=10_000, "servers")?;
         Ok(Some(Self {
             remote: remote.to_owned(),
             url: remote.strip_suffix('/').unwrap_or(remote).to_owned(),
@@ -117,9 +105,7 @@ fn check_url(remote: &str) -> Result<(), Problem> {
     let expected = |found: String| {
         Problem::new(
             "remote",
-            format!(
-                "is {remote:?}, {found}: expected the panel's URL, such as https://panel.example.com"
-            ),
+            format!("is {remote:?}, {found}: expected the panel's URL, such as https://panel.example.com"),
         )
     };
     let url = url::Url::parse(remote).map_err(|error| expected(error.to_string()))?;
@@ -132,15 +118,11 @@ fn check_url(remote: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-fn custom_headers(
-    file: &BTreeMap<String, Secret>,
-) -> Result<Vec<(HeaderName, HeaderValue)>, Problem> {
+fn custom_headers(file: &BTreeMap<String, Secret>) -> Result<Vec<(HeaderName, HeaderValue)>, Problem> {
     let mut headers = Vec::new();
     for (name, value) in file {
-        let problem =
-            |why: &str| Problem::new("remote_query.custom_headers", format!("{name:?}: {why}"));
-        let header =
-            HeaderName::try_from(name).map_err(|_| problem("not the name of an HTTP header"))?;
+        let problem = |why: &str| Problem::new("remote_query.custom_headers", format!("{name:?}: {why}"));
+        let header = HeaderName::try_from(name).map_err(|_| problem("not the name of an HTTP header"))?;
         if PanelConfig::RESERVED.contains(&header) {
             continue;
         }
@@ -160,11 +142,7 @@ impl ApiConfig {
             address: format!("{}:{port}", bindable(&api.host)),
             port,
             tls: TlsFiles::resolve(api, source)?,
-            trusted_proxies: api
-                .trusted_proxies
-                .iter()
-                .map(|text| proxy(text))
-                .collect::<Result<_, _>>()?,
+            trusted_proxies: api.trusted_proxies.iter().map(|text| proxy(text)).collect::<Result<_, _>>()?,
             allowed_origins: file.allowed_origins.clone(),
             allow_cors_private_network: file.allow_cors_private_network,
         })
@@ -184,7 +162,8 @@ fn proxy(text: &str) -> Result<IpNet, Problem> {
     let text = text.trim();
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {
-        let message = format!("{text:?} is not an address: expected one such as 10.0.0.1, or a range such as 10.0.0.0/8");
+        let message =
+            format!("{text:?} is not an address: expected one such as 10.0.0.1, or a range such as 10.0.0.0/8");
         Problem::new("api.trusted_proxies", message)
     })
 }
@@ -194,10 +173,7 @@ impl TlsFiles {
         if !api.ssl.enabled {
             return Ok(None);
         }
-        for (key, path) in [
-            ("api.ssl.cert", &api.ssl.cert),
-            ("api.ssl.key", &api.ssl.key),
-        ] {
+        for (key, path) in [("api.ssl.cert", &api.ssl.cert), ("api.ssl.key", &api.ssl.key)] {
             if path.is_empty() {
                 return Err(Problem::new(
                     key,
@@ -205,9 +181,6 @@ impl TlsFiles {
                 ));
             }
         }
-        Ok(Some(Self {
-            cert: absolute(source, &api.ssl.cert),
-            key: absolute(source, &api.ssl.key),
-        }))
+        Ok(Some(Self { cert: absolute(source, &api.ssl.cert), key: absolute(source, &api.ssl.key) }))
     }
 }

@@ -38,19 +38,9 @@ impl Registries {
             .filter(|(_, account)| !account.username.is_empty() || !account.password.is_empty())
             .map(|(name, account)| {
                 let place = Place::of_entry(name);
-                let server = [place.host.as_str(), &place.path]
-                    .join("/")
-                    .trim_end_matches('/')
-                    .to_owned();
+                let server = [place.host.as_str(), &place.path].join("/").trim_end_matches('/').to_owned();
                 let (username, password) = (account.username.clone(), account.password.clone());
-                (
-                    place,
-                    Credentials {
-                        server,
-                        username,
-                        password,
-                    },
-                )
+                (place, Credentials { server, username, password })
             })
             .collect();
         entries.sort_by_key(|(place, _)| std::cmp::Reverse(place.host.len() + place.path.len()));
@@ -62,10 +52,7 @@ impl Registries {
     /// `image` is a reference as the panel has it, with or without tag, digest and leading `~`.
     pub fn credentials_for(&self, image: &str) -> Option<&Credentials> {
         let image = Place::of_image(image);
-        let found = self
-            .entries
-            .iter()
-            .find(|(place, _)| place.host == image.host && place.leads_to(&image.path));
+        let found = self.entries.iter().find(|(place, _)| place.host == image.host && place.leads_to(&image.path));
         found.map(|(_, credentials)| credentials)
     }
 }
@@ -85,10 +72,7 @@ impl Place {
             "v1" | "v2" => "",
             path => path,
         };
-        Self {
-            host: canonical_host(host),
-            path: path.to_owned(),
-        }
+        Self { host: canonical_host(host), path: path.to_owned() }
     }
 
     /// The place of an image, by the rules of image references.
@@ -96,9 +80,7 @@ impl Place {
         let image = image.trim().strip_prefix('~').unwrap_or(image.trim());
         let image = image.split('@').next().unwrap_or(image);
         let (host, path) = match image.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
-                (first, rest)
-            }
+            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
             _ => ("docker.io", image),
         };
         let name = path.rsplit('/').next().unwrap_or(path);
@@ -106,14 +88,8 @@ impl Place {
         let path = &path[..path.len() - tag];
         let host = canonical_host(host);
         match host == "docker.io" && !path.contains('/') {
-            true => Self {
-                host,
-                path: format!("library/{path}"),
-            },
-            false => Self {
-                host,
-                path: path.to_owned(),
-            },
+            true => Self { host, path: format!("library/{path}") },
+            false => Self { host, path: path.to_owned() },
         }
     }
 
@@ -128,11 +104,9 @@ impl Place {
 
 fn canonical_host(host: &str) -> String {
     match host.to_ascii_lowercase().as_str() {
-        ""
-        | "index.docker.io"
-        | "registry-1.docker.io"
-        | "registry.hub.docker.com"
-        | "hub.docker.com" => "docker.io".to_owned(),
+        "" | "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" | "hub.docker.com" => {
+            "docker.io".to_owned()
+        }
         host => host.to_owned(),
     }
 }
@@ -142,15 +116,8 @@ mod tests {
     use super::*;
 
     fn registries(names: &[&str]) -> Registries {
-        let account = |name: &&str| {
-            (
-                name.to_string(),
-                RegistryFile {
-                    username: name.to_string(),
-                    ..Default::default()
-                },
-            )
-        };
+        let account =
+            |name: &&str| (name.to_string(), RegistryFile { username: name.to_string(), ..Default::default() });
         Registries::resolve(&names.iter().map(account).collect())
     }
 
@@ -165,74 +132,32 @@ mod tests {
             (&["ghcr.io"], "evil.example/ghcr.io/a", None),
             (&["ghcr.io"], "nginx", None),
             (&["https://ghcr.io"], "ghcr.io/a/b", Some("https://ghcr.io")),
-            (
-                &["https://ghcr.io:443/"],
-                "ghcr.io/a/b",
-                Some("https://ghcr.io:443/"),
-            ),
-            (
-                &["https://ghcr.io/v2/"],
-                "ghcr.io/a/b",
-                Some("https://ghcr.io/v2/"),
-            ),
+            (&["https://ghcr.io:443/"], "ghcr.io/a/b", Some("https://ghcr.io:443/")),
+            (&["https://ghcr.io/v2/"], "ghcr.io/a/b", Some("https://ghcr.io/v2/")),
             // Docker Hub under its names.
             (&["docker.io"], "nginx", Some("docker.io")),
             (&["docker.io"], "me/app:1.2", Some("docker.io")),
-            (
-                &["https://index.docker.io/v1/"],
-                "me/app",
-                Some("https://index.docker.io/v1/"),
-            ),
-            (
-                &["registry-1.docker.io"],
-                "docker.io/me/app",
-                Some("registry-1.docker.io"),
-            ),
+            (&["https://index.docker.io/v1/"], "me/app", Some("https://index.docker.io/v1/")),
+            (&["registry-1.docker.io"], "docker.io/me/app", Some("registry-1.docker.io")),
             (&["docker.io/me"], "me/app", Some("docker.io/me")),
             (&["docker.io/me"], "melanie/app", None),
             (&["docker.io/me"], "you/app", None),
-            (
-                &["docker.io/library"],
-                "nginx:latest",
-                Some("docker.io/library"),
-            ),
+            (&["docker.io/library"], "nginx:latest", Some("docker.io/library")),
             // Paths are whole segments, and the longest wins.
             (&["ghcr.io/a"], "ghcr.io/ab/c", None),
             (&["ghcr.io/a/b"], "ghcr.io/a/b:tag", Some("ghcr.io/a/b")),
-            (
-                &["ghcr.io", "ghcr.io/a", "ghcr.io/a/b"],
-                "ghcr.io/a/b/c",
-                Some("ghcr.io/a/b"),
-            ),
-            (
-                &["ghcr.io", "ghcr.io/a", "ghcr.io/a/b"],
-                "ghcr.io/a/c",
-                Some("ghcr.io/a"),
-            ),
-            (
-                &["ghcr.io", "ghcr.io/a", "ghcr.io/a/b"],
-                "ghcr.io/z",
-                Some("ghcr.io"),
-            ),
+            (&["ghcr.io", "ghcr.io/a", "ghcr.io/a/b"], "ghcr.io/a/b/c", Some("ghcr.io/a/b")),
+            (&["ghcr.io", "ghcr.io/a", "ghcr.io/a/b"], "ghcr.io/a/c", Some("ghcr.io/a")),
+            (&["ghcr.io", "ghcr.io/a", "ghcr.io/a/b"], "ghcr.io/z", Some("ghcr.io")),
             // Ports are part of the host.
-            (
-                &["localhost:5000"],
-                "localhost:5000/app:1",
-                Some("localhost:5000"),
-            ),
+            (&["localhost:5000"], "localhost:5000/app:1", Some("localhost:5000")),
             (&["localhost:5000"], "localhost:5001/app:1", None),
             (&["localhost"], "localhost/app", Some("localhost")),
-            (
-                &["10.0.0.1:5000"],
-                "10.0.0.1:5000/app",
-                Some("10.0.0.1:5000"),
-            ),
+            (&["10.0.0.1:5000"], "10.0.0.1:5000/app", Some("10.0.0.1:5000")),
         ];
         for (names, image, expected) in cases {
             let registries = registries(names);
-            let found = registries
-                .credentials_for(image)
-                .map(|credentials| credentials.username.as_str());
+            let found = registries.credentials_for(image).map(|credentials| credentials.username.as_str());
             assert_eq!(found, *expected, "{names:?} {image}");
         }
     }
@@ -248,10 +173,7 @@ mod tests {
         let found = registries(&["https://index.docker.io/v1/"]);
         assert_eq!(found.credentials_for("nginx").unwrap().server, "docker.io");
         let found = registries(&["https://ghcr.io/team/"]);
-        assert_eq!(
-            found.credentials_for("ghcr.io/team/app").unwrap().server,
-            "ghcr.io/team"
-        );
+        assert_eq!(found.credentials_for("ghcr.io/team/app").unwrap().server, "ghcr.io/team");
     }
 
     proptest::proptest! {

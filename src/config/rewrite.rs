@@ -143,16 +143,9 @@ pub fn receive_panel_update(
     let update = apply_panel_update(current, &text, body, variables)?;
     if let PanelUpdate::Applied(update) = &update {
         let write = || {
-            if update.changed.is_empty() {
-                Ok(())
-            } else {
-                save(path, &update.text)
-            }
+            if update.changed.is_empty() { Ok(()) } else { save(path, &update.text) }
         };
-        write().map_err(|source| UpdateError::Write {
-            path: path.clone(),
-            source,
-        })?;
+        write().map_err(|source| UpdateError::Write { path: path.clone(), source })?;
     }
     Ok(update)
 }
@@ -190,43 +183,26 @@ pub fn apply_panel_update(
     }
     let changed = changes.into_iter().map(|(key, _)| key).collect();
     let node = meaning(current, &text, variables).map_err(UpdateError::Refused)?;
-    Ok(PanelUpdate::Applied(Box::new(AppliedUpdate {
-        changed,
-        text,
-        node,
-    })))
+    Ok(PanelUpdate::Applied(Box::new(AppliedUpdate { changed, text, node })))
 }
 
-fn meaning(
-    current: &NodeConfig,
-    text: &str,
-    variables: Variables<'_>,
-) -> Result<NodeConfig, ConfigError> {
+fn meaning(current: &NodeConfig, text: &str, variables: Variables<'_>) -> Result<NodeConfig, ConfigError> {
     let path = &current.source;
     let file = ConfigFile::parse(path, text)?;
     let timezone = match file.system.timezone.as_str() {
         "" => Ok(current.timezone.clone()),
-        name => canonical_timezone(name).ok_or_else(|| {
-            Problem::new(
-                "system.timezone",
-                format!("{name:?} is not in the timezone database"),
-            )
-        }),
+        name => canonical_timezone(name)
+            .ok_or_else(|| Problem::new("system.timezone", format!("{name:?} is not in the timezone database"))),
     };
-    let node = timezone.and_then(|timezone| {
-        NodeConfig::resolve(&file, path, variables, current.owner.clone(), timezone)
-    });
+    let node =
+        timezone.and_then(|timezone| NodeConfig::resolve(&file, path, variables, current.owner.clone(), timezone));
     let mut node = node.map_err(|problem| ConfigError::invalid(path, text, problem))?;
     node.directories.follow_data_link();
     Ok(node)
 }
 
 /// What the body says otherwise than the file does, by key.
-fn changes(
-    current: &NodeConfig,
-    file: &ConfigFile,
-    body: &Map<String, Value>,
-) -> Vec<(&'static str, Value)> {
+fn changes(current: &NodeConfig, file: &ConfigFile, body: &Map<String, Value>) -> Vec<(&'static str, Value)> {
     let says = serde_json::to_value(file).unwrap_or_default();
     let keeps_certificate = keeps_certificate(file, body);
     let mut changes = Vec::new();
@@ -243,19 +219,12 @@ fn changes(
             "api.ssl.cert" | "api.ssl.key" => keeps_certificate,
             _ => false,
         };
-        let old = key
-            .split('.')
-            .try_fold(&says, |value, part| value.get(part))
-            .unwrap_or(&Value::Null);
+        let old = key.split('.').try_fold(&says, |value, part| value.get(part)).unwrap_or(&Value::Null);
         let new = match (old, pushed) {
             // Entries of a map that the body does not name stay.
             (Value::Object(old), Value::Object(pushed)) => {
                 let mut new = old.clone();
-                new.extend(
-                    pushed
-                        .iter()
-                        .map(|(key, value)| (key.clone(), value.clone())),
-                );
+                new.extend(pushed.iter().map(|(key, value)| (key.clone(), value.clone())));
                 Value::Object(new)
             }
             _ => pushed.clone(),
@@ -269,23 +238,16 @@ fn changes(
 
 /// Whether the pushed certificate is only the panel's guess while the file names one.
 fn keeps_certificate(file: &ConfigFile, body: &Map<String, Value>) -> bool {
-    let guessed = find(body, "api.ssl.key")
-        .and_then(Value::as_str)
-        .is_some_and(|key| key.starts_with(GUESSED_CERTIFICATES));
+    let guessed =
+        find(body, "api.ssl.key").and_then(Value::as_str).is_some_and(|key| key.starts_with(GUESSED_CERTIFICATES));
     let named = !file.api.ssl.cert.is_empty() || !file.api.ssl.key.is_empty();
     guessed && named
 }
 
 /// The body's value for a key; as in Wings, upper and lower case are the same.
 fn find<'a>(body: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
-    let (first, rest) = key
-        .split_once('.')
-        .map_or((key, None), |(first, rest)| (first, Some(rest)));
-    let like = || {
-        body.iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(first))
-            .map(|(_, value)| value)
-    };
+    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    let like = || body.iter().find(|(name, _)| name.eq_ignore_ascii_case(first)).map(|(_, value)| value);
     let value = body.get(first).or_else(like)?;
     match rest {
         None => Some(value),

@@ -86,8 +86,7 @@ impl Setting for i64 {
             }
 
             fn visit_u64<E: Error>(self, value: u64) -> Result<i64, E> {
-                i64::try_from(value)
-                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Unsigned(value), &self))
+                i64::try_from(value).map_err(|_| E::invalid_value(serde::de::Unexpected::Unsigned(value), &self))
             }
 
             fn visit_f64<E: Error>(self, value: f64) -> Result<i64, E> {
@@ -241,16 +240,11 @@ where
                 f.write_str("a map")
             }
 
-            fn visit_map<A: MapAccess<'de>>(
-                self,
-                mut entries: A,
-            ) -> Result<BTreeMap<K, T>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<BTreeMap<K, T>, A::Error> {
                 let mut map = BTreeMap::new();
                 // Keys go through their text, since JSON has numbers as keys only in quotes.
                 while let Some(Typed(name)) = entries.next_key::<Typed<String>>()? {
-                    let key = name
-                        .parse()
-                        .map_err(|why| A::Error::custom(format!("key `{name}`: {why}")))?;
+                    let key = name.parse().map_err(|why| A::Error::custom(format!("key `{name}`: {why}")))?;
                     if let Some(Typed(value)) = entries.next_value::<Option<Typed<T>>>()? {
                         map.insert(key, value);
                     }
@@ -304,10 +298,7 @@ fn unknown_key(name: &str, known: &[&str]) -> String {
         .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)))
         .copied()
         .unwrap_or_default();
-    format!(
-        "unknown key `{name}`; did you mean `{nearest}`? Known here: {}",
-        known.join(", ")
-    )
+    format!("unknown key `{name}`; did you mean `{nearest}`? Known here: {}", known.join(", "))
 }
 
 /// Declares a section of the file: a struct with the defaults and the YAML names of its keys.

@@ -7,11 +7,7 @@ use crate::model::ServerId;
 const PANEL: &str = "token_id: abc\ntoken: def\nremote: https://panel.example.com/\n";
 
 fn owner() -> Owner {
-    Owner {
-        name: "pelican".into(),
-        uid: 988,
-        gid: 987,
-    }
+    Owner { name: "pelican".into(), uid: 988, gid: 987 }
 }
 
 fn resolve(text: &str) -> Result<NodeConfig, Problem> {
@@ -34,13 +30,7 @@ fn write(text: &str) -> (tempfile::TempDir, PathBuf) {
 
 fn load_text(text: &str) -> Result<Loaded, ConfigError> {
     let (dir, path) = write(text);
-    load(
-        &path,
-        Surroundings {
-            variables: &|_| None,
-            etc: dir.path(),
-        },
-    )
+    load(&path, Surroundings { variables: &|_| None, etc: dir.path() })
 }
 
 #[test]
@@ -50,20 +40,11 @@ fn an_empty_file_is_a_node_without_panel() {
     assert_eq!((&node.panel, &node.api_token), (&None, &None));
     assert_eq!(node.api.address, "0.0.0.0:8080");
     assert_eq!(node.timezone, "UTC");
-    assert_eq!(
-        node.container_user().to_string(),
-        format!("{}:{}", node.owner.uid, node.owner.gid)
-    );
+    assert_eq!(node.container_user().to_string(), format!("{}:{}", node.owner.uid, node.owner.gid));
     assert_eq!(node.disk_check_interval, Some(Duration::from_secs(150)));
     assert_eq!(node.install.timeout, Some(Duration::from_secs(3600)));
-    assert_eq!(
-        (node.reconcile.workers, node.reconcile.concurrent_installs),
-        (8, 4)
-    );
-    assert_eq!(
-        (node.logs.max_bytes, node.logs.max_files),
-        (5 * 1024 * 1024, 3)
-    );
+    assert_eq!((node.reconcile.workers, node.reconcile.concurrent_installs), (8, 4));
+    assert_eq!((node.logs.max_bytes, node.logs.max_files), (5 * 1024 * 1024, 3));
     assert_eq!(node.docker.pull_policy, PullPolicy::Always);
     assert_eq!(node.docker.log_config.as_ref().unwrap().options.len(), 4);
     assert!(loaded.notices.is_empty());
@@ -76,37 +57,18 @@ fn a_missing_file_names_itself_and_the_default() {
     let error = load(&path, Surroundings::of_this_process()).unwrap_err();
     assert!(matches!(error, ConfigError::Missing { .. }));
     let text = error.to_string();
-    assert!(
-        text.contains("none.yml") && text.contains(DEFAULT_PATH) && text.contains("--config"),
-        "{text}"
-    );
+    assert!(text.contains("none.yml") && text.contains(DEFAULT_PATH) && text.contains("--config"), "{text}");
 }
 
 #[test]
 fn what_cannot_be_read() {
     let (dir, path) = write("");
-    let surroundings = Surroundings {
-        variables: &|_| None,
-        etc: dir.path(),
-    };
+    let surroundings = Surroundings { variables: &|_| None, etc: dir.path() };
     fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
-    assert!(
-        load(&path, surroundings)
-            .unwrap_err()
-            .to_string()
-            .contains("UTF-8")
-    );
+    assert!(load(&path, surroundings).unwrap_err().to_string().contains("UTF-8"));
     fs::write(&path, "#".repeat(crate::yaml::MAX_BYTES + 1)).unwrap();
-    assert!(
-        load(&path, surroundings)
-            .unwrap_err()
-            .to_string()
-            .contains("longer than")
-    );
-    assert!(matches!(
-        load(dir.path(), surroundings).unwrap_err(),
-        ConfigError::Unreadable { .. }
-    ));
+    assert!(load(&path, surroundings).unwrap_err().to_string().contains("longer than"));
+    assert!(matches!(load(dir.path(), surroundings).unwrap_err(), ConfigError::Unreadable { .. }));
 }
 
 #[test]
@@ -122,20 +84,10 @@ fn broken_files() {
 
 #[test]
 fn a_value_without_sense_names_file_line_and_key() {
-    let error = load_text("debug: true\napi:\n  port: 70000\n")
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("config.yml:3:3: api.port: is 70000: expected 0 to 65535"),
-        "{error}"
-    );
-    let error = load_text("debug: true\nsystem: {timezone: Mars/Olympus}\n")
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("config.yml:2:10: system.timezone: \"Mars/Olympus\""),
-        "{error}"
-    );
+    let error = load_text("debug: true\napi:\n  port: 70000\n").unwrap_err().to_string();
+    assert!(error.contains("config.yml:3:3: api.port: is 70000: expected 0 to 65535"), "{error}");
+    let error = load_text("debug: true\nsystem: {timezone: Mars/Olympus}\n").unwrap_err().to_string();
+    assert!(error.contains("config.yml:2:10: system.timezone: \"Mars/Olympus\""), "{error}");
 }
 
 #[test]
@@ -143,111 +95,36 @@ fn values_without_sense() {
     let panel = |rest: &str| format!("{PANEL}{rest}");
     for (text, key) in [
         ("api: {port: -1}".to_owned(), "api.port"),
-        (
-            "api: {trusted_proxies: [10.0.0.0/8, nonsense]}".into(),
-            "api.trusted_proxies",
-        ),
-        (
-            "api: {ssl: {enabled: true, key: /k}}".into(),
-            "api.ssl.cert",
-        ),
-        (
-            "api: {ssl: {enabled: true, cert: /c}}".into(),
-            "api.ssl.key",
-        ),
+        ("api: {trusted_proxies: [10.0.0.0/8, nonsense]}".into(), "api.trusted_proxies"),
+        ("api: {ssl: {enabled: true, key: /k}}".into(), "api.ssl.cert"),
+        ("api: {ssl: {enabled: true, cert: /c}}".into(), "api.ssl.key"),
         ("token: a b".into(), "token"),
-        (
-            "remote: https://panel.example.com\ntoken: x".into(),
-            "token_id",
-        ),
-        (
-            "remote: https://panel.example.com\ntoken_id: x".into(),
-            "token",
-        ),
-        (
-            "token: x\ntoken_id: x\nremote: panel.example.com".into(),
-            "remote",
-        ),
-        (
-            "token: x\ntoken_id: x\nremote: ftp://panel.example.com".into(),
-            "remote",
-        ),
-        (
-            "token: x\ntoken_id: x\nremote: https://panel.example.com/?a=b".into(),
-            "remote",
-        ),
+        ("remote: https://panel.example.com\ntoken: x".into(), "token_id"),
+        ("remote: https://panel.example.com\ntoken_id: x".into(), "token"),
+        ("token: x\ntoken_id: x\nremote: panel.example.com".into(), "remote"),
+        ("token: x\ntoken_id: x\nremote: ftp://panel.example.com".into(), "remote"),
+        ("token: x\ntoken_id: x\nremote: https://panel.example.com/?a=b".into(), "remote"),
         (panel("remote_query: {timeout: 0}"), "remote_query.timeout"),
-        (
-            panel("remote_query: {boot_servers_per_page: 0}"),
-            "remote_query.boot_servers_per_page",
-        ),
-        (
-            panel("remote_query: {custom_headers: {\"a b\": c}}"),
-            "remote_query.custom_headers",
-        ),
-        (
-            panel("remote_query: {custom_headers: {a: \"b\\nc\"}}"),
-            "remote_query.custom_headers",
-        ),
-        (
-            "system: {root_directory: \"\"}".into(),
-            "system.root_directory",
-        ),
-        (
-            "system: {root_directory: /}".into(),
-            "system.root_directory",
-        ),
+        (panel("remote_query: {boot_servers_per_page: 0}"), "remote_query.boot_servers_per_page"),
+        (panel("remote_query: {custom_headers: {\"a b\": c}}"), "remote_query.custom_headers"),
+        (panel("remote_query: {custom_headers: {a: \"b\\nc\"}}"), "remote_query.custom_headers"),
+        ("system: {root_directory: \"\"}".into(), "system.root_directory"),
+        ("system: {root_directory: /}".into(), "system.root_directory"),
         ("system: {data: //}".into(), "system.data"),
-        (
-            "system: {user: {passwd: {directory: /etc}}}".into(),
-            "system.user.passwd.directory",
-        ),
-        (
-            "system: {disk_check_interval: -1}".into(),
-            "system.disk_check_interval",
-        ),
-        (
-            "system: {crash_detection: {timeout: -5}}".into(),
-            "system.crash_detection.timeout",
-        ),
-        (
-            "system: {user: {rootless: {enabled: true, container_uid: -1}}}".into(),
-            "system.user.rootless.container_uid",
-        ),
+        ("system: {user: {passwd: {directory: /etc}}}".into(), "system.user.passwd.directory"),
+        ("system: {disk_check_interval: -1}".into(), "system.disk_check_interval"),
+        ("system: {crash_detection: {timeout: -5}}".into(), "system.crash_detection.timeout"),
+        ("system: {user: {rootless: {enabled: true, container_uid: -1}}}".into(), "system.user.rootless.container_uid"),
         ("docker: {tmpfs_size: -1}".into(), "docker.tmpfs_size"),
-        (
-            "docker: {container_pid_limit: -2}".into(),
-            "docker.container_pid_limit",
-        ),
-        (
-            "docker: {installer_limits: {memory: -1}}".into(),
-            "docker.installer_limits.memory",
-        ),
-        (
-            "docker: {network: {name: \"\"}}".into(),
-            "docker.network.name",
-        ),
-        (
-            "docker: {network: {network_mode: \"\"}}".into(),
-            "docker.network.network_mode",
-        ),
-        (
-            "docker: {overhead: {override: true, default_multiplier: .nan}}".into(),
-            "docker.overhead.default_multiplier",
-        ),
+        ("docker: {container_pid_limit: -2}".into(), "docker.container_pid_limit"),
+        ("docker: {installer_limits: {memory: -1}}".into(), "docker.installer_limits.memory"),
+        ("docker: {network: {name: \"\"}}".into(), "docker.network.name"),
+        ("docker: {network: {network_mode: \"\"}}".into(), "docker.network.network_mode"),
+        ("docker: {overhead: {override: true, default_multiplier: .nan}}".into(), "docker.overhead.default_multiplier"),
         ("allowed_mounts: [mnt]".into(), "allowed_mounts"),
-        (
-            "alula: {reconcile: {workers: 0}}".into(),
-            "alula.reconcile.workers",
-        ),
-        (
-            "alula: {logs: {max_files: 0}}".into(),
-            "alula.logs.max_files",
-        ),
-        (
-            "alula: {install: {timeout_seconds: -1}}".into(),
-            "alula.install.timeout_seconds",
-        ),
+        ("alula: {reconcile: {workers: 0}}".into(), "alula.reconcile.workers"),
+        ("alula: {logs: {max_files: 0}}".into(), "alula.logs.max_files"),
+        ("alula: {install: {timeout_seconds: -1}}".into(), "alula.install.timeout_seconds"),
     ] {
         assert_eq!(resolve(&text).unwrap_err().key, key, "{text}");
     }
@@ -262,21 +139,10 @@ fn the_panel_of_a_node() {
     let panel = node.panel.unwrap();
     assert_eq!(panel.remote, "https://panel.example.com/");
     assert_eq!(panel.api_url(), "https://panel.example.com/api/remote");
-    assert_eq!(
-        (panel.token_id.as_str(), panel.token.expose()),
-        ("abc", "def")
-    );
-    assert_eq!(
-        (panel.timeout, panel.servers_per_page),
-        (Duration::from_secs(5), 2)
-    );
-    let [(name, value)] = panel.custom_headers.as_slice() else {
-        panic!("{:?}", panel.custom_headers)
-    };
-    assert_eq!(
-        (name.as_str(), value.as_bytes()),
-        ("x-access", b"letmein".as_slice())
-    );
+    assert_eq!((panel.token_id.as_str(), panel.token.expose()), ("abc", "def"));
+    assert_eq!((panel.timeout, panel.servers_per_page), (Duration::from_secs(5), 2));
+    let [(name, value)] = panel.custom_headers.as_slice() else { panic!("{:?}", panel.custom_headers) };
+    assert_eq!((name.as_str(), value.as_bytes()), ("x-access", b"letmein".as_slice()));
     assert!(node.api_token.unwrap().matches(b"def"));
     assert_eq!(node.token_id, "abc");
 }
@@ -297,10 +163,7 @@ fn the_api() {
         ("[::1]", "[::1]:8080"),
         ("node.example.com", "node.example.com:8080"),
     ] {
-        assert_eq!(
-            meaning(&format!("api: {{host: '{host}'}}")).api.address,
-            address
-        );
+        assert_eq!(meaning(&format!("api: {{host: '{host}'}}")).api.address, address);
     }
     let api = meaning(
         "api: {port: 0, ssl: {enabled: yes, cert: tls/c.pem, key: /k.pem}, trusted_proxies: [10.0.0.1, fd00::/8]}\n\
@@ -309,10 +172,7 @@ fn the_api() {
     .api;
     assert_eq!((api.address.as_str(), api.port), ("0.0.0.0:0", 0));
     let tls = api.tls.unwrap();
-    assert_eq!(
-        (tls.cert, tls.key),
-        ("/etc/pelican/tls/c.pem".into(), "/k.pem".into())
-    );
+    assert_eq!((tls.cert, tls.key), ("/etc/pelican/tls/c.pem".into(), "/k.pem".into()));
     assert!(api.trusted_proxies[0].contains(&"10.0.0.1".parse::<std::net::IpAddr>().unwrap()));
     assert!(api.trusted_proxies[1].contains(&"fd12::1".parse::<std::net::IpAddr>().unwrap()));
     assert_eq!(api.allowed_origins, ["*"]);
@@ -324,19 +184,10 @@ fn directories_of_a_file_that_names_none() {
     let directories = meaning("").directories;
     let id: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
     let path = |path: PathBuf| path.display().to_string();
-    assert_eq!(
-        path(directories.server_data(&id)),
-        format!("/var/lib/pelican/servers/{id}/data")
-    );
-    assert_eq!(
-        path(directories.install_log(&id)),
-        format!("/var/lib/pelican/install/{id}.log")
-    );
+    assert_eq!(path(directories.server_data(&id)), format!("/var/lib/pelican/servers/{id}/data"));
+    assert_eq!(path(directories.install_log(&id)), format!("/var/lib/pelican/install/{id}.log"));
     assert_eq!(path(directories.daemon_log()), "/var/lib/pelican/wings.log");
-    assert_eq!(
-        path(directories.machine_id_file(&id)),
-        format!("/etc/pelican/machine-id/{id}")
-    );
+    assert_eq!(path(directories.machine_id_file(&id)), format!("/etc/pelican/machine-id/{id}"));
     assert_eq!(path(directories.passwd), "/etc/pelican");
     assert_eq!(path(directories.tmp), "/tmp/pelican");
     assert_eq!(path(directories.backup), "/var/lib/pelican/backups");
@@ -370,31 +221,12 @@ fn wings_directories_are_used_where_they_are_named() {
     )
     .directories;
     let id: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
-    assert_eq!(
-        directories.server_data(&id),
-        Path::new("/srv/volumes").join(id.to_string())
-    );
-    assert_eq!(
-        directories.install_log(&id),
-        Path::new("/var/log/pelican/install").join(format!("{id}.log"))
-    );
-    let Directories {
-        backup,
-        archive,
-        tmp,
-        passwd,
-        machine_id,
-        socket,
-        ..
-    } = &directories;
-    for (path, expected) in [
-        (backup, "/b"),
-        (archive, "/a"),
-        (tmp, "/t"),
-        (passwd, "/p"),
-        (machine_id, "/m"),
-        (socket, "/s/s"),
-    ] {
+    assert_eq!(directories.server_data(&id), Path::new("/srv/volumes").join(id.to_string()));
+    assert_eq!(directories.install_log(&id), Path::new("/var/log/pelican/install").join(format!("{id}.log")));
+    let Directories { backup, archive, tmp, passwd, machine_id, socket, .. } = &directories;
+    for (path, expected) in
+        [(backup, "/b"), (archive, "/a"), (tmp, "/t"), (passwd, "/p"), (machine_id, "/m"), (socket, "/s/s")]
+    {
         assert_eq!(path, Path::new(expected));
     }
 }
@@ -402,8 +234,7 @@ fn wings_directories_are_used_where_they_are_named() {
 #[test]
 fn who_processes_in_containers_are() {
     assert_eq!(meaning("").container_user().to_string(), "988:987");
-    let rootless =
-        meaning("system: {user: {rootless: {enabled: true, container_uid: 5, container_gid: 6}}}");
+    let rootless = meaning("system: {user: {rootless: {enabled: true, container_uid: 5, container_gid: 6}}}");
     assert_eq!(rootless.container_user().to_string(), "5:6");
 }
 
@@ -414,30 +245,15 @@ fn zero_is_never_or_always() {
          alula: {install: {timeout_seconds: 0, fail_on_nonzero_exit: yes}}\n",
     );
     assert_eq!(node.disk_check_interval, None);
-    assert_eq!(
-        node.install,
-        InstallConfig {
-            timeout: None,
-            fail_on_nonzero_exit: true
-        }
-    );
-    let expected = CrashDetection {
-        enabled: false,
-        clean_exit_is_crash: false,
-        timeout: Duration::ZERO,
-    };
+    assert_eq!(node.install, InstallConfig { timeout: None, fail_on_nonzero_exit: true });
+    let expected = CrashDetection { enabled: false, clean_exit_is_crash: false, timeout: Duration::ZERO };
     assert_eq!(node.crash_detection, expected);
 }
 
 #[test]
 fn a_servers_own_timezone_counts_if_it_is_one() {
     let node = meaning("");
-    for (wish, zone) in [
-        (None, "UTC"),
-        (Some(""), "UTC"),
-        (Some("no"), "UTC"),
-        (Some("Asia/Tokyo"), "Asia/Tokyo"),
-    ] {
+    for (wish, zone) in [(None, "UTC"), (Some(""), "UTC"), (Some("no"), "UTC"), (Some("Asia/Tokyo"), "Asia/Tokyo")] {
         assert_eq!(node.timezone_for(wish), zone);
     }
 }
@@ -452,13 +268,8 @@ fn quiet_does_not_silence_debug() {
 #[test]
 fn keys_without_effect_are_named_in_one_notice() {
     let loaded = load_text("system: {sftp: {bind_port: 2023}, quotas: {enabled: true}}").unwrap();
-    let [notice] = loaded.notices.as_slice() else {
-        panic!("{:?}", loaded.notices)
-    };
-    assert!(
-        notice.ends_with("system.quotas.enabled, system.sftp.bind_port"),
-        "{notice}"
-    );
+    let [notice] = loaded.notices.as_slice() else { panic!("{:?}", loaded.notices) };
+    assert!(notice.ends_with("system.quotas.enabled, system.sftp.bind_port"), "{notice}");
 }
 
 #[test]
@@ -469,24 +280,10 @@ fn surroundings_are_asked() {
         "T" => Some("secret".to_owned()),
         _ => None,
     };
-    let loaded = load(
-        &path,
-        Surroundings {
-            variables: &variables,
-            etc: dir.path(),
-        },
-    )
-    .unwrap();
+    let loaded = load(&path, Surroundings { variables: &variables, etc: dir.path() }).unwrap();
     assert_eq!(loaded.node.timezone, "Asia/Tokyo");
     assert!(loaded.node.api_token.unwrap().matches(b"secret"));
-    assert_eq!(
-        loaded.node.owner,
-        Owner {
-            name: "root".into(),
-            uid: 0,
-            gid: 0
-        }
-    );
+    assert_eq!(loaded.node.owner, Owner { name: "root".into(), uid: 0, gid: 0 });
     assert_eq!(loaded.node.source, path);
 }
 
@@ -494,13 +291,8 @@ fn surroundings_are_asked() {
 fn a_node_for_tests_stays_below_its_root() {
     let node = NodeConfig::for_tests(Path::new("/tmp/x"));
     let directories = &node.directories;
-    for path in [
-        &directories.root,
-        &directories.tmp,
-        &directories.passwd,
-        &directories.machine_id,
-        &directories.socket,
-    ] {
+    for path in [&directories.root, &directories.tmp, &directories.passwd, &directories.machine_id, &directories.socket]
+    {
         assert!(path.starts_with("/tmp/x"));
     }
     assert_eq!(node.owner, host::current_user());
@@ -527,12 +319,6 @@ fn a_file_with_everything_below_one_folder() {
     assert_eq!(node.app_name, "Conformance");
     assert_eq!(node.directories.data, Some("/d/volumes".into()));
     assert_eq!(node.docker.network.interface, "172.20.0.1");
-    assert_eq!(
-        node.docker.installer_limits,
-        InstallerLimits {
-            memory_mib: 256,
-            cpu_percent: 100
-        }
-    );
+    assert_eq!(node.docker.installer_limits, InstallerLimits { memory_mib: 256, cpu_percent: 100 });
     assert_eq!(node.panel.unwrap().url, "http://127.0.0.1:9000");
 }

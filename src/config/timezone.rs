@@ -19,10 +19,7 @@ pub struct Timezone {
 impl Timezone {
     /// Coordinated universal time, where nothing says otherwise.
     pub fn utc() -> Self {
-        Self {
-            name: "UTC".into(),
-            notice: None,
-        }
+        Self { name: "UTC".into(), notice: None }
     }
 
     /// `configured` if it is not empty, else `$TZ`, else `{etc}/timezone`, else what `{etc}/localtime` points to,
@@ -33,17 +30,13 @@ impl Timezone {
     /// passed over, with a notice.
     pub fn find(configured: &str, variables: Variables<'_>, etc: &Path) -> Result<Self, Problem> {
         if !configured.trim().is_empty() {
-            let name = canonical(configured)
-                .ok_or_else(|| Problem::new("system.timezone", unknown(configured)))?;
+            let name = canonical(configured).ok_or_else(|| Problem::new("system.timezone", unknown(configured)))?;
             return Ok(Self { name, notice: None });
         }
         let mut notice = None;
         for (place, found) in [
             ("the variable TZ", variables("TZ")),
-            (
-                "/etc/timezone",
-                fs::read_to_string(etc.join("timezone")).ok(),
-            ),
+            ("/etc/timezone", fs::read_to_string(etc.join("timezone")).ok()),
             ("the link /etc/localtime", localtime(&etc.join("localtime"))),
         ] {
             let Some(found) = found.filter(|text| !text.trim().is_empty()) else {
@@ -54,10 +47,7 @@ impl Timezone {
                 None => notice = Some(format!("{place} is passed over: {}", unknown(found.trim()))),
             }
         }
-        Ok(Self {
-            notice,
-            ..Self::utc()
-        })
+        Ok(Self { notice, ..Self::utc() })
     }
 }
 
@@ -66,14 +56,9 @@ impl Timezone {
 /// A path below a `zoneinfo` folder and a leading `:`, which are also ways to write `TZ`, are understood.
 pub fn canonical(name: &str) -> Option<String> {
     let name = name.trim().trim_start_matches(':');
-    let name = name
-        .rsplit_once("/zoneinfo/")
-        .map_or(name, |(_, name)| name);
+    let name = name.rsplit_once("/zoneinfo/").map_or(name, |(_, name)| name);
     // The database that is built in answers at once; the host's, which may be newer, has to be walked first.
-    let zone = TimeZoneDatabase::bundled()
-        .get(name)
-        .or_else(|_| jiff::tz::db().get(name))
-        .ok()?;
+    let zone = TimeZoneDatabase::bundled().get(name).or_else(|_| jiff::tz::db().get(name)).ok()?;
     Some(zone.iana_name()?.to_owned())
 }
 
@@ -88,12 +73,7 @@ fn unknown(name: &str) -> String {
     let database = jiff::tz::db();
     let nearest = database
         .available()
-        .map(|known| {
-            (
-                strsim::jaro_winkler(&name.to_lowercase(), &known.as_str().to_lowercase()),
-                known.to_string(),
-            )
-        })
+        .map(|known| (strsim::jaro_winkler(&name.to_lowercase(), &known.as_str().to_lowercase()), known.to_string()))
         .max_by(|a, b| a.0.total_cmp(&b.0));
     let hint = match nearest {
         Some((likeness, known)) if likeness > 0.8 => format!("; did you mean {known}?"),

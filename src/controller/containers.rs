@@ -111,9 +111,8 @@ async fn list(world: &World) -> Result<Vec<ServerId>, RuntimeError> {
             let mut wrong = false;
             for (role, serial) in [(Role::Server, server), (Role::Installer, installer)] {
                 let look = live.look(role);
-                let remembered = look
-                    .fresh()
-                    .map(|facts| facts.as_ref().map(|facts| (facts.id.clone(), facts.running())));
+                let remembered =
+                    look.fresh().map(|facts| facts.as_ref().map(|facts| (facts.id.clone(), facts.running())));
                 match (seen.get(&(id, role)), remembered) {
                     (None, Some(None)) => {}
                     (None, None) => look.fill(serial, None),

@@ -103,7 +103,9 @@ fn apply(store: &Store, layout: &Layout, listed: Vec<ListedServer>, asked_at: Ti
         };
         match result {
             Ok(did) => changed += usize::from(did),
-            Err(error) => tracing::error!(server.id = %entry.id, "the panel's configuration cannot be written: {error}"),
+            Err(error) => {
+                tracing::error!(server.id = %entry.id, "the panel's configuration cannot be written: {error}")
+            }
         }
     }
     changed + park(store, &names, asked_at)
@@ -122,10 +124,14 @@ fn apply_one(
         if let Err(error) = layout.prepare(id) {
             tracing::warn!(server.id = %id, "{error}");
         }
-        store.create(new_manifest(id, server), Record { synced_at: Some(asked_at), synced_hash: Some(hash), ..Record::default() })?;
+        store.create(
+            new_manifest(id, server),
+            Record { synced_at: Some(asked_at), synced_hash: Some(hash), ..Record::default() },
+        )?;
         return Ok(true);
     };
-    let managed_here = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::File);
+    let managed_here =
+        snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::File);
     if managed_here || snapshot.record.deletion.is_some() {
         return Ok(false);
     }
@@ -150,7 +156,8 @@ fn apply_one(
 fn park(store: &Store, names: &BTreeSet<ServerId>, asked_at: Timestamp) -> usize {
     let mut parked = 0;
     for snapshot in store.list() {
-        let of_panel = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
+        let of_panel =
+            snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
         let younger = snapshot.record.synced_at.is_some_and(|synced| synced >= asked_at);
         let known = names.contains(&snapshot.id) || snapshot.record.parked.is_some();
         if !of_panel || younger || known || snapshot.record.deletion.is_some() {

@@ -14,7 +14,9 @@ pub struct ServerId(Uuid);
 
 /// Why a text is not a server id.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is not a server id: expected a UUID in lower case with dashes, such as 550e8400-e29b-41d4-a716-446655440000")]
+#[error(
+    "{0:?} is not a server id: expected a UUID in lower case with dashes, such as 550e8400-e29b-41d4-a716-446655440000"
+)]
 pub struct InvalidServerId(String);
 
 impl ServerId {

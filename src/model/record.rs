@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Timestamp;
 use super::manifest::PowerIntent;
 use super::status::PowerState;
-use super::Timestamp;
 
 /// Crashes kept in the history.
 pub const CRASH_HISTORY: usize = 20;

@@ -45,8 +45,7 @@ pub fn sweep(outbox: &Outbox, store: &Store) {
         let Fact::InstallResult { server, token, .. } = &fact;
         let waits = store.get(*server).is_some_and(|snapshot| {
             // Not recorded yet: the result is harvested again and put under the same name.
-            snapshot.record.install_done(token).is_none_or(|done| !done.reported)
-                && snapshot.record.deletion.is_none()
+            snapshot.record.install_done(token).is_none_or(|done| !done.reported) && snapshot.record.deletion.is_none()
         });
         if !waits && let Err(error) = outbox.remove(&fact.key()) {
             tracing::warn!(server.id = %server, "a fact that nobody waits for stays in the outbox: {error}");

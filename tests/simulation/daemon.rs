@@ -77,8 +77,7 @@ impl Machine {
             let queue = queue.clone();
             Arc::new(move |id: ServerId| queue.push(id))
         };
-        let options =
-            ConsoleOptions { app_name: "sim".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
+        let options = ConsoleOptions { app_name: "sim".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
         let console = Console::new(runtime.clone(), Blocking::Inline, options, tasks.clone(), wake.clone());
         let changed = wake.clone();
         store.on_change(move |id| changed(id));

@@ -97,7 +97,9 @@ pub fn play(seed: u64, loud: bool) -> Tally {
     match played {
         Ok(tally) => tally,
         Err(panic) => {
-            eprintln!("seed {seed} failed; again: ALULA_SIM_SEED={seed} cargo test --test simulation -- --nocapture seeds");
+            eprintln!(
+                "seed {seed} failed; again: ALULA_SIM_SEED={seed} cargo test --test simulation -- --nocapture seeds"
+            );
             std::panic::resume_unwind(panic)
         }
     }
@@ -148,7 +150,8 @@ pub fn panel_side(id: ServerId, name: &str) -> PanelSide {
 
 /// What containers do, and what is counted of it.
 pub fn furnish(machine: &Machine, seed: u64, runs: &Runs, calm: bool) {
-    let pull = RemoteImage { takes: Duration::from_millis(1500), image: LocalImage::default(), ..RemoteImage::default() };
+    let pull =
+        RemoteImage { takes: Duration::from_millis(1500), image: LocalImage::default(), ..RemoteImage::default() };
     machine.docker.publish_image(GAME, pull.clone());
     machine.docker.publish_image(INSTALLER, pull);
     machine.docker.choose_programs(move |launch: &Launch<'_>| {
@@ -332,7 +335,8 @@ impl Play {
             side.installing |= side.reports.is_empty();
         }
         self.tally.wishes += 1;
-        let answer = daemon.request(Method::POST, "/api/servers", json!({"uuid": id, "start_on_completion": start})).await;
+        let answer =
+            daemon.request(Method::POST, "/api/servers", json!({"uuid": id, "start_on_completion": start})).await;
         self.say(|| format!("create {at} start={start}: {answer:?}"));
         let server = &mut self.servers[at];
         match answer {
@@ -403,7 +407,13 @@ impl Play {
                 self.servers[at].installs += 1;
                 self.promise(id);
             }
-            Some(_) => self.tally.refused += 1,
+            Some(_) => {
+                self.tally.refused += 1;
+                // The panel takes its own change back, unless an earlier installation is still under way.
+                if let Some(side) = self.machine.panel.lock().servers.get_mut(&id) {
+                    side.installing = side.promised;
+                }
+            }
             None => self.servers[at].expect = Expect::Either,
         }
     }
@@ -630,7 +640,10 @@ impl Play {
         let data = daemon.world.layout.data(id);
         if server.deleted && !server.created {
             assert!(daemon.world.store.get(id).is_none(), "seed {seed}: {at} is deleted, but its record is there");
-            assert!(self.machine.docker.state_of(&name).is_none(), "seed {seed}: {at} is deleted, but its container is there");
+            assert!(
+                self.machine.docker.state_of(&name).is_none(),
+                "seed {seed}: {at} is deleted, but its container is there"
+            );
             assert!(!data.exists(), "seed {seed}: {at} is deleted, but its files are there");
             return;
         }
@@ -649,7 +662,11 @@ impl Play {
             || snapshot.record.install.done.as_ref().is_some_and(|done| done.outcome == InstallOutcome::Failed);
         match server.expect {
             Expect::Up if !running => {
-                assert!(crashed || refused || suspended, "seed {seed}: {at} was to be up, and is not: {:#?}", snapshot.record);
+                assert!(
+                    crashed || refused || suspended,
+                    "seed {seed}: {at} was to be up, and is not: {:#?}",
+                    snapshot.record
+                );
             }
             Expect::Down => assert!(!running, "seed {seed}: {at} was to be down, and runs: {:#?}", snapshot.record),
             _ => {}

@@ -77,17 +77,23 @@ impl OwnEngine {
         let mut dockerd = self.dockerd.take().expect("an engine that runs");
         dockerd.kill().expect("a child");
         dockerd.wait().expect("a child");
-        // It dies with its parent, a moment later; a new dockerd would take it for alive.
+        // It dies with its parent, a moment later.
         let begun = Instant::now();
         while containerd.is_some() && self.containerd() == containerd {
             assert!(begun.elapsed() < PATIENCE, "containerd outlives dockerd");
             std::thread::sleep(Duration::from_millis(20));
         }
+        // Where nobody buries orphans, a new dockerd would take it for alive.
+        let _ = std::fs::remove_file(self.containerd_pid());
+    }
+
+    fn containerd_pid(&self) -> PathBuf {
+        self.folder.path().join("exec/containerd/containerd.pid")
     }
 
     /// Its containerd, if that is alive.
     fn containerd(&self) -> Option<Pid> {
-        let pid = std::fs::read_to_string(self.folder.path().join("exec/containerd/containerd.pid")).ok()?;
+        let pid = std::fs::read_to_string(self.containerd_pid()).ok()?;
         let pid = Pid::from_raw(pid.trim().parse().ok()?)?;
         let command = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
         String::from_utf8_lossy(&command).contains(&*self.folder.path().to_string_lossy()).then_some(pid)

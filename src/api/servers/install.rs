@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use http::StatusCode;
 
-use crate::api::admission::{Facts, admit_install};
 use super::decide_again;
+use crate::api::admission::{Facts, admit_install};
 use crate::api::{Api, ApiError};
 use crate::model::{How, InstallIntent, ManagedBy, Manifest, PowerIntent, PowerState, Want};
 use crate::reconcile::jobs::{apply_sync, sync_with_retries};

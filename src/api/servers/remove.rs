@@ -26,9 +26,9 @@ pub async fn delete(State(api): State<Arc<Api>>, Path(server): Path<String>) -> 
 
 async fn containers_gone(api: &Api, id: ServerId) {
     loop {
-        let gone = api.world.with_live(id, |live| {
-            matches!((live.server.fresh(), live.installer.fresh()), (Some(None), Some(None)))
-        });
+        let gone = api
+            .world
+            .with_live(id, |live| matches!((live.server.fresh(), live.installer.fresh()), (Some(None), Some(None))));
         if gone || api.world.store.get(id).is_none() {
             return;
         }

@@ -95,28 +95,10 @@ fn the_environment_wins_over_the_file() {
         "WINGS_TOKEN_ID" => Some(String::new()),
         _ => None,
     };
-    assert_eq!(
-        TOKEN
-            .resolve(&Secret::new("file://nowhere"), &variables)
-            .unwrap()
-            .expose(),
-        "deep"
-    );
+    assert_eq!(TOKEN.resolve(&Secret::new("file://nowhere"), &variables).unwrap().expose(), "deep");
     // An empty variable is as good as none.
-    assert_eq!(
-        TOKEN_ID
-            .resolve(&Secret::new("mine"), &variables)
-            .unwrap()
-            .expose(),
-        "mine"
-    );
-    assert_eq!(
-        TOKEN_ID
-            .resolve(&Secret::new("mine"), &none)
-            .unwrap()
-            .expose(),
-        "mine"
-    );
+    assert_eq!(TOKEN_ID.resolve(&Secret::new("mine"), &variables).unwrap().expose(), "mine");
+    assert_eq!(TOKEN_ID.resolve(&Secret::new("mine"), &none).unwrap().expose(), "mine");
 }
 
 #[test]

@@ -74,11 +74,8 @@ pub enum PullPolicy {
 }
 
 impl PullPolicy {
-    const WORDS: [(&'static str, Self); 3] = [
-        ("always", Self::Always),
-        ("if_not_present", Self::IfNotPresent),
-        ("never", Self::Never),
-    ];
+    const WORDS: [(&'static str, Self); 3] =
+        [("always", Self::Always), ("if_not_present", Self::IfNotPresent), ("never", Self::Never)];
 }
 
 impl Setting for PullPolicy {
@@ -93,9 +90,7 @@ impl Setting for PullPolicy {
 
             fn visit_str<E: Error>(self, text: &str) -> Result<PullPolicy, E> {
                 let found = PullPolicy::WORDS.iter().find(|(word, _)| *word == text);
-                found
-                    .map(|(_, policy)| *policy)
-                    .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+                found.map(|(_, policy)| *policy).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
             }
         }
         from.deserialize_str(Word)

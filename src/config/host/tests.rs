@@ -5,11 +5,7 @@ fn node() -> (tempfile::TempDir, NodeConfig) {
     let dir = tempfile::tempdir().unwrap();
     let mut node = NodeConfig::for_tests(&dir.path().join("root"));
     node.directories.data = Some(dir.path().join("volumes"));
-    node.owner = Owner {
-        name: "pelican".into(),
-        uid: 988,
-        gid: 987,
-    };
+    node.owner = Owner { name: "pelican".into(), uid: 988, gid: 987 };
     (dir, node)
 }
 
@@ -46,11 +42,7 @@ fn what_is_switched_off_is_not_made() {
     node.mount_machine_id = false;
     make_directories(&node).unwrap();
     write_passwd_files(&node).unwrap();
-    write_machine_id(
-        &node,
-        &"550e8400-e29b-41d4-a716-446655440000".parse().unwrap(),
-    )
-    .unwrap();
+    write_machine_id(&node, &"550e8400-e29b-41d4-a716-446655440000".parse().unwrap()).unwrap();
     assert!(!node.directories.passwd.exists() && !node.directories.machine_id.exists());
 }
 
@@ -60,10 +52,7 @@ fn a_file_in_the_way_is_named_with_its_key() {
     node.directories.backup = dir.path().join("file/backups");
     fs::write(dir.path().join("file"), "").unwrap();
     let error = make_directories(&node).unwrap_err().to_string();
-    assert!(
-        error.contains("file/backups") && error.contains("system.backup_directory"),
-        "{error}"
-    );
+    assert!(error.contains("file/backups") && error.contains("system.backup_directory"), "{error}");
 }
 
 #[test]
@@ -75,10 +64,7 @@ fn somebody_elses_tmp_is_refused() {
     node.directories.tmp = dir.path().join("theirs");
     fs::create_dir(&node.directories.tmp).unwrap();
     std::os::unix::fs::chown(&node.directories.tmp, Some(12_345), None).unwrap();
-    assert!(matches!(
-        make_directories(&node).unwrap_err(),
-        HostError::Foreign { uid: 12_345, .. }
-    ));
+    assert!(matches!(make_directories(&node).unwrap_err(), HostError::Foreign { uid: 12_345, .. }));
     // The owner of the servers' files is trusted with them anyway.
     node.owner.uid = 12_345;
     make_directories(&node).unwrap();
@@ -92,10 +78,7 @@ fn files_for_containers() {
     let passwd = node.directories.passwd.join("passwd");
     let group = node.directories.passwd.join("group");
     let text = |path: &Path| fs::read_to_string(path).unwrap();
-    assert_eq!(
-        text(&passwd),
-        "container:x:988:987::/home/container:/usr/sbin/nologin"
-    );
+    assert_eq!(text(&passwd), "container:x:988:987::/home/container:/usr/sbin/nologin");
     assert_eq!(text(&group), "container:x:987:container");
     assert_eq!((mode(&passwd), mode(&group)), (0o644, 0o644));
 
@@ -106,10 +89,7 @@ fn files_for_containers() {
 
     node.rootless = Some(ContainerUser { uid: 0, gid: 0 });
     write_passwd_files(&node).unwrap();
-    assert_eq!(
-        text(&passwd),
-        "container:x:0:0::/home/container:/usr/sbin/nologin"
-    );
+    assert_eq!(text(&passwd), "container:x:0:0::/home/container:/usr/sbin/nologin");
     assert_eq!(node.container_user().to_string(), "0:0");
 }
 
@@ -118,14 +98,8 @@ fn machine_ids() {
     let (_dir, node) = node();
     let id: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
     write_machine_id(&node, &id).unwrap();
-    let path = node
-        .directories
-        .machine_id
-        .join("550e8400-e29b-41d4-a716-446655440000");
-    assert_eq!(
-        fs::read_to_string(&path).unwrap(),
-        "550e8400e29b41d4a716446655440000"
-    );
+    let path = node.directories.machine_id.join("550e8400-e29b-41d4-a716-446655440000");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "550e8400e29b41d4a716446655440000");
     assert_eq!(mode(&path), 0o644);
     remove_machine_id(&node, &id).unwrap();
     assert!(!path.exists());
@@ -142,15 +116,7 @@ fn a_data_directory_that_is_a_link_is_followed() {
     file.system.username = current_user().name;
     let mut node = NodeConfig::for_tests(&dir.path().join("root"));
     node.directories.data = Some(dir.path().join("volumes"));
-    let node = prepare(
-        &file,
-        node,
-        Surroundings {
-            variables: &|_| None,
-            etc: Path::new("/etc"),
-        },
-    )
-    .unwrap();
+    let node = prepare(&file, node, Surroundings { variables: &|_| None, etc: Path::new("/etc") }).unwrap();
     assert_eq!(node.directories.data, Some(real.clone()));
     let id: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
     assert_eq!(node.directories.server_data(&id), real.join(id.to_string()));

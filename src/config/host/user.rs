@@ -14,15 +14,8 @@ use crate::config::{Owner, Surroundings};
 pub fn current_user() -> Owner {
     let uid = rustix::process::geteuid().as_raw();
     let gid = rustix::process::getegid().as_raw();
-    let name = User::from_uid(Uid::from_raw(uid))
-        .ok()
-        .flatten()
-        .map(|user| user.name);
-    Owner {
-        name: name.unwrap_or_else(|| uid.to_string()),
-        uid,
-        gid,
-    }
+    let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
+    Owner { name: name.unwrap_or_else(|| uid.to_string()), uid, gid }
 }
 
 /// The user that the file asks for, if it exists: the environment's in a distroless image, the current one without
@@ -42,25 +35,13 @@ pub(in crate::config) fn find_owner(
         return Err(format!("is {name:?}: expected the name of a system user"));
     }
     let found = User::from_name(name).map_err(|error| error.to_string())?;
-    Ok(found.map(|user| Owner {
-        name: user.name,
-        uid: user.uid.as_raw(),
-        gid: user.gid.as_raw(),
-    }))
+    Ok(found.map(|user| Owner { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
 }
 
 /// As [`find_owner`], and makes the user if it is missing.
-pub(super) fn ensure_owner(
-    file: &ConfigFile,
-    surroundings: Surroundings<'_>,
-) -> Result<Owner, HostError> {
+pub(super) fn ensure_owner(file: &ConfigFile, surroundings: Surroundings<'_>) -> Result<Owner, HostError> {
     let name = &file.system.username;
-    let find = || {
-        find_owner(file, surroundings).map_err(|why| HostError::Lookup {
-            name: name.clone(),
-            why,
-        })
-    };
+    let find = || find_owner(file, surroundings).map_err(|why| HostError::Lookup { name: name.clone(), why });
     if let Some(owner) = find()? {
         return Ok(owner);
     }
@@ -69,16 +50,9 @@ pub(super) fn ensure_owner(
     for command in &commands {
         run(name, command)?;
     }
-    let command = commands
-        .last()
-        .map(|command| command.join(" "))
-        .unwrap_or_default();
+    let command = commands.last().map(|command| command.join(" ")).unwrap_or_default();
     let why = "it said nothing, and there is still no such user".to_owned();
-    find()?.ok_or(HostError::CreateUser {
-        name: name.clone(),
-        command,
-        why,
-    })
+    find()?.ok_or(HostError::CreateUser { name: name.clone(), command, why })
 }
 
 /// A distroless image has no user database: the environment says who owns the files.
@@ -87,9 +61,7 @@ fn distroless_owner(surroundings: Surroundings<'_>) -> Result<Owner, String> {
     let variable = |name: &str| (surroundings.variables)(name).filter(|value| !value.is_empty());
     let id = |name: &str| match variable(name) {
         None => Ok(DEFAULT_ID),
-        Some(text) => text
-            .parse()
-            .map_err(|_| format!("{name} is {text:?}: expected the number of a user or group")),
+        Some(text) => text.parse().map_err(|_| format!("{name} is {text:?}: expected the number of a user or group")),
     };
     Ok(Owner {
         name: variable("WINGS_USERNAME").unwrap_or_else(|| "pelican".into()),
@@ -102,45 +74,25 @@ fn distroless_owner(surroundings: Surroundings<'_>) -> Result<Owner, String> {
 fn os_id(etc: &Path) -> String {
     let text = fs::read_to_string(etc.join("os-release")).unwrap_or_default();
     let id = text.lines().find_map(|line| line.strip_prefix("ID="));
-    id.unwrap_or_default()
-        .trim()
-        .trim_matches(['"', '\''])
-        .to_owned()
+    id.unwrap_or_default().trim().trim_matches(['"', '\'']).to_owned()
 }
 
 /// The commands that make a system user.
 fn creation(name: &str, os_id: &str, group_exists: bool) -> Vec<Vec<String>> {
-    let words = |text: &str| {
-        text.split(' ')
-            .map(|word| word.replace("NAME", name))
-            .collect()
-    };
+    let words = |text: &str| text.split(' ').map(|word| word.replace("NAME", name)).collect();
     if !os_id.starts_with("alpine") {
         let group = if group_exists { "--gid NAME " } else { "" };
-        return vec![words(&format!(
-            "useradd --system --no-create-home --shell /usr/sbin/nologin {group}NAME"
-        ))];
+        return vec![words(&format!("useradd --system --no-create-home --shell /usr/sbin/nologin {group}NAME"))];
     }
     let user = words("adduser -S -D -H -G NAME -s /sbin/nologin NAME");
-    if group_exists {
-        vec![user]
-    } else {
-        vec![words("addgroup -S NAME"), user]
-    }
+    if group_exists { vec![user] } else { vec![words("addgroup -S NAME"), user] }
 }
 
 fn run(name: &str, command: &[String]) -> Result<(), HostError> {
-    let error = |why: String| HostError::CreateUser {
-        name: name.to_owned(),
-        command: command.join(" "),
-        why,
-    };
+    let error = |why: String| HostError::CreateUser { name: name.to_owned(), command: command.join(" "), why };
     // A name that is no plain word could be taken for an option.
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    if name.len() > 32
-        || !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        || !name.chars().all(plain)
-    {
+    if name.len() > 32 || !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(plain) {
         return Err(error("this is not a name for a system user".into()));
     }
     let output = Command::new(&command[0])
@@ -153,11 +105,7 @@ fn run(name: &str, command: &[String]) -> Result<(), HostError> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said: String = said.trim().chars().take(500).collect();
-    Err(error(format!(
-        "{} ({})",
-        if said.is_empty() { "no message" } else { &said },
-        output.status
-    )))
+    Err(error(format!("{} ({})", if said.is_empty() { "no message" } else { &said }, output.status)))
 }
 
 #[cfg(test)]
@@ -173,18 +121,12 @@ mod tests {
     #[test]
     fn the_commands_that_make_a_user() {
         let said = |os, group| -> Vec<String> {
-            creation("pelican", os, group)
-                .iter()
-                .map(|command| command.join(" "))
-                .collect()
+            creation("pelican", os, group).iter().map(|command| command.join(" ")).collect()
         };
         let useradd = "useradd --system --no-create-home --shell /usr/sbin/nologin";
         assert_eq!(said("debian", false), [format!("{useradd} pelican")]);
         assert_eq!(said("", false), [format!("{useradd} pelican")]);
-        assert_eq!(
-            said("debian", true),
-            [format!("{useradd} --gid pelican pelican")]
-        );
+        assert_eq!(said("debian", true), [format!("{useradd} --gid pelican pelican")]);
         let adduser = "adduser -S -D -H -G pelican -s /sbin/nologin pelican";
         assert_eq!(said("alpine", false), ["addgroup -S pelican", adduser]);
         assert_eq!(said("alpine", true), [adduser]);
@@ -207,17 +149,10 @@ mod tests {
     #[test]
     fn who_owns_the_files() {
         let debian = etc("ID=debian");
-        let surroundings = Surroundings {
-            variables: &|_| None,
-            etc: debian.path(),
-        };
+        let surroundings = Surroundings { variables: &|_| None, etc: debian.path() };
         let mut file = ConfigFile::default();
         file.system.username = "root".into();
-        let root = Owner {
-            name: "root".into(),
-            uid: 0,
-            gid: 0,
-        };
+        let root = Owner { name: "root".into(), uid: 0, gid: 0 };
         assert_eq!(find_owner(&file, surroundings), Ok(Some(root)));
 
         file.system.username = "no-such-user-here".into();
@@ -235,35 +170,12 @@ mod tests {
     fn the_environment_says_it_in_a_distroless_image() {
         let distroless = etc("ID=distroless");
         let owner = |variables: &dyn Fn(&str) -> Option<String>| {
-            find_owner(
-                &ConfigFile::default(),
-                Surroundings {
-                    variables,
-                    etc: distroless.path(),
-                },
-            )
+            find_owner(&ConfigFile::default(), Surroundings { variables, etc: distroless.path() })
         };
-        let default = Owner {
-            name: "pelican".into(),
-            uid: 988,
-            gid: 988,
-        };
+        let default = Owner { name: "pelican".into(), uid: 988, gid: 988 };
         assert_eq!(owner(&|_| None), Ok(Some(default)));
-        let set = |name: &str| {
-            Some(if name == "WINGS_USERNAME" {
-                "me".into()
-            } else {
-                "77".to_owned()
-            })
-        };
-        assert_eq!(
-            owner(&set),
-            Ok(Some(Owner {
-                name: "me".into(),
-                uid: 77,
-                gid: 77
-            }))
-        );
+        let set = |name: &str| Some(if name == "WINGS_USERNAME" { "me".into() } else { "77".to_owned() });
+        assert_eq!(owner(&set), Ok(Some(Owner { name: "me".into(), uid: 77, gid: 77 })));
         let why = owner(&|name| (name == "WINGS_UID").then(|| "x".into())).unwrap_err();
         assert!(why.contains("WINGS_UID"), "{why}");
     }
@@ -271,18 +183,12 @@ mod tests {
     #[test]
     fn a_name_that_looks_like_an_option_is_never_run() {
         let debian = etc("ID=debian");
-        let surroundings = Surroundings {
-            variables: &|_| None,
-            etc: debian.path(),
-        };
+        let surroundings = Surroundings { variables: &|_| None, etc: debian.path() };
         for name in ["-o", "a b", "a:b", "1up", &"x".repeat(33)] {
             let mut file = ConfigFile::default();
             file.system.username = name.into();
             let error = ensure_owner(&file, surroundings).unwrap_err();
-            assert!(
-                error.to_string().contains("not a name for a system user"),
-                "{error}"
-            );
+            assert!(error.to_string().contains("not a name for a system user"), "{error}");
         }
     }
 
@@ -290,13 +196,8 @@ mod tests {
     fn what_a_failing_command_said_is_passed_on() {
         let command = ["ls", "/no/such/place"].map(String::from);
         let error = run("pelican", &command).unwrap_err().to_string();
-        assert!(
-            error.contains("/no/such/place") && error.contains("system.username"),
-            "{error}"
-        );
-        let error = run("pelican", &["no-such-program-here".into()])
-            .unwrap_err()
-            .to_string();
+        assert!(error.contains("/no/such/place") && error.contains("system.username"), "{error}");
+        let error = run("pelican", &["no-such-program-here".into()]).unwrap_err().to_string();
         assert!(error.contains("no-such-program-here"), "{error}");
     }
 }

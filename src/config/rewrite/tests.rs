@@ -42,11 +42,7 @@ fn variables(name: &str) -> Option<String> {
 fn current(text: &str) -> NodeConfig {
     let path = Path::new("/etc/pelican/config.yml");
     let file = ConfigFile::parse(path, text).unwrap();
-    let owner = Owner {
-        name: "pelican".into(),
-        uid: 988,
-        gid: 988,
-    };
+    let owner = Owner { name: "pelican".into(), uid: 988, gid: 988 };
     NodeConfig::resolve(&file, path, &variables, owner, "UTC".into()).unwrap()
 }
 
@@ -75,11 +71,7 @@ fn document() -> Value {
 
 #[test]
 fn a_push_that_says_nothing_new_leaves_the_text_alone() {
-    for body in [
-        document(),
-        json!({}),
-        json!({"debug": null, "api": null, "unknown": 1}),
-    ] {
+    for body in [document(), json!({}), json!({"debug": null, "api": null, "unknown": 1})] {
         let update = applied(FILE, body);
         assert!(update.changed.is_empty(), "{:?}", update.changed);
         assert_eq!(update.text, FILE);
@@ -94,35 +86,19 @@ fn only_what_changed_is_changed() {
     body["debug"] = json!(true);
     let update = applied(FILE, body);
     assert_eq!(update.changed, ["debug", "api.upload_limit"]);
-    let expected = FILE
-        .replace("debug: false ", "debug: true ")
-        .replace("upload_limit: 100", "upload_limit: 7");
+    let expected = FILE.replace("debug: false ", "debug: true ").replace("upload_limit: 100", "upload_limit: 7");
     assert_eq!(update.text, expected);
     assert!(update.node.debug);
 }
 
 #[test]
 fn a_key_that_the_file_lacks_is_added() {
-    let update = applied(
-        "uuid: a\n",
-        json!({"api": {"port": 9090}, "system": {"sftp": {"bind_port": 2023}}}),
-    );
+    let update = applied("uuid: a\n", json!({"api": {"port": 9090}, "system": {"sftp": {"bind_port": 2023}}}));
     assert_eq!(update.changed, ["api.port", "system.sftp.bind_port"]);
     let file = ConfigFile::parse(Path::new("x"), &update.text).unwrap();
-    assert_eq!(
-        (
-            file.api.port,
-            file.system.sftp.bind_port,
-            file.uuid.as_str()
-        ),
-        (9090, 2023, "a")
-    );
+    assert_eq!((file.api.port, file.system.sftp.bind_port, file.uuid.as_str()), (9090, 2023, "a"));
     let update = applied("", json!({"debug": true}));
-    assert!(
-        ConfigFile::parse(Path::new("x"), &update.text)
-            .unwrap()
-            .debug
-    );
+    assert!(ConfigFile::parse(Path::new("x"), &update.text).unwrap().debug);
 }
 
 #[test]
@@ -147,9 +123,7 @@ fn what_cannot_be_pushed() {
 fn every_pushable_key_is_a_key() {
     let default = serde_json::to_value(ConfigFile::default()).unwrap();
     for key in PUSHABLE {
-        let found = key
-            .split('.')
-            .try_fold(&default, |value, part| value.get(part));
+        let found = key.split('.').try_fold(&default, |value, part| value.get(part));
         assert!(found.is_some(), "{key}");
     }
 }
@@ -160,11 +134,7 @@ fn tokens_keep_their_form_until_they_change() {
     assert!(update.text.contains("token: ${MY_TOKEN}"));
     let update = applied(FILE, json!({"token_id": "id-2", "token": "token-2"}));
     assert_eq!(update.changed, ["token_id", "token"]);
-    assert!(
-        update.text.contains("token: token-2\n") && update.text.contains("token_id: id-2\n"),
-        "{}",
-        update.text
-    );
+    assert!(update.text.contains("token: token-2\n") && update.text.contains("token_id: id-2\n"), "{}", update.text);
     assert!(update.node.api_token.as_ref().unwrap().matches(b"token-2"));
     assert_eq!(update.node.panel.unwrap().token_id, "id-2");
 }
@@ -177,21 +147,12 @@ fn the_panels_guess_of_a_certificate() {
     };
     let update = applied(FILE, guess(true));
     assert_eq!(update.changed, ["api.ssl.enabled"]);
-    assert_eq!(
-        update.node.api.tls.unwrap().cert,
-        Path::new("/etc/my/cert.pem")
-    );
+    assert_eq!(update.node.api.tls.unwrap().cert, Path::new("/etc/my/cert.pem"));
     // A file that names none takes it.
     let update = applied("uuid: a\n", guess(true));
-    assert_eq!(
-        update.node.api.tls.unwrap().key,
-        Path::new("/etc/letsencrypt/live/x/privkey.pem")
-    );
+    assert_eq!(update.node.api.tls.unwrap().key, Path::new("/etc/letsencrypt/live/x/privkey.pem"));
     // A certificate from elsewhere is no guess.
-    let update = applied(
-        FILE,
-        json!({"api": {"ssl": {"cert": "/new/c.pem", "key": "/new/k.pem"}}}),
-    );
+    let update = applied(FILE, json!({"api": {"ssl": {"cert": "/new/c.pem", "key": "/new/k.pem"}}}));
     assert_eq!(update.changed, ["api.ssl.cert", "api.ssl.key"]);
 }
 
@@ -215,19 +176,12 @@ fn maps_are_laid_over_and_lists_replaced() {
     assert_eq!(file.docker.log_config.options["max-file"], "3");
     assert_eq!(file.docker.network.dns, ["9.9.9.9"]);
     assert_eq!(file.allowed_origins, ["https://shop.example.com"]);
-    assert!(
-        update.text.contains("      256: 1.25\n"),
-        "a number stays a number:\n{}",
-        update.text
-    );
+    assert!(update.text.contains("      256: 1.25\n"), "a number stays a number:\n{}", update.text);
 }
 
 #[test]
 fn names_in_another_case_are_the_same() {
-    let update = applied(
-        FILE,
-        json!({"API": {"Upload_Limit": 9}, "docker": {"network": {"ipv6": false}}}),
-    );
+    let update = applied(FILE, json!({"API": {"Upload_Limit": 9}, "docker": {"network": {"ipv6": false}}}));
     assert_eq!(update.changed, ["api.upload_limit", "docker.network.IPv6"]);
 }
 
@@ -239,27 +193,15 @@ fn a_push_that_would_break_the_file_is_refused() {
         (json!({"api": {"port": {"a": 1}}}), "api.port"),
         (json!({"token": ""}), "token"),
         (json!({"token": "two words"}), "token"),
-        (
-            json!({"system": {"timezone": "Mars/Olympus"}}),
-            "system.timezone",
-        ),
+        (json!({"system": {"timezone": "Mars/Olympus"}}), "system.timezone"),
         (json!({"docker": {"tmpfs_size": -4}}), "docker.tmpfs_size"),
-        (
-            json!({"docker": {"registries": {"ghcr.io": "x"}}}),
-            "ghcr.io",
-        ),
+        (json!({"docker": {"registries": {"ghcr.io": "x"}}}), "ghcr.io"),
     ] {
         let error = push(FILE, body.clone()).unwrap_err();
-        assert!(
-            matches!(error, UpdateError::Refused(_)),
-            "{body}: {error:?}"
-        );
+        assert!(matches!(error, UpdateError::Refused(_)), "{body}: {error:?}");
         assert!(error.to_string().contains(part), "{body}: {error}");
     }
-    assert!(matches!(
-        push(FILE, json!([1])).unwrap_err(),
-        UpdateError::NotAnObject
-    ));
+    assert!(matches!(push(FILE, json!([1])).unwrap_err(), UpdateError::NotAnObject));
     let node = current(FILE);
     let error = apply_panel_update(&node, "api: [", &json!({}), &variables).unwrap_err();
     assert!(matches!(error, UpdateError::File(_)));
@@ -268,11 +210,7 @@ fn a_push_that_would_break_the_file_is_refused() {
 #[test]
 fn pushes_are_ignored_where_the_file_says_so() {
     let text = format!("{FILE}ignore_panel_config_updates: true\n");
-    for body in [
-        document(),
-        json!([1]),
-        json!({"ignore_panel_config_updates": false}),
-    ] {
+    for body in [document(), json!([1]), json!({"ignore_panel_config_updates": false})] {
         assert!(matches!(push(&text, body).unwrap(), PanelUpdate::Ignored));
     }
 }
@@ -286,11 +224,7 @@ fn a_file_that_others_can_read_is_closed_to_them() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.yml");
     fs::write(&path, FILE).unwrap();
-    for (before, tightened, after) in [
-        (0o644, true, 0o600),
-        (0o600, false, 0o600),
-        (0o400, false, 0o400),
-    ] {
+    for (before, tightened, after) in [(0o644, true, 0o600), (0o600, false, 0o600), (0o400, false, 0o400)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
         assert_eq!(tighten(&path).unwrap(), tightened);
         assert_eq!(mode(&path), after);
@@ -330,10 +264,7 @@ fn a_push_arrives_on_disk() {
 
     push(json!({"api": {"upload_limit": 7}})).unwrap();
     let text = fs::read_to_string(&node.source).unwrap();
-    assert!(
-        text.contains("upload_limit: 7") && text.contains("${MY_TOKEN}"),
-        "{text}"
-    );
+    assert!(text.contains("upload_limit: 7") && text.contains("${MY_TOKEN}"), "{text}");
     assert_eq!(mode(&node.source), 0o600);
 
     push(json!({"api": {"port": -1}})).unwrap_err();

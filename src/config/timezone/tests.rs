@@ -13,23 +13,13 @@ fn configured_names() {
         ("europe/berlin", "Europe/Berlin"),
         (" Europe/Berlin\n", "Europe/Berlin"),
         ("America/Port-au-Prince", "America/Port-au-Prince"),
-        (
-            "America/Argentina/Buenos_Aires",
-            "America/Argentina/Buenos_Aires",
-        ),
+        ("America/Argentina/Buenos_Aires", "America/Argentina/Buenos_Aires"),
         ("Etc/GMT+5", "Etc/GMT+5"),
         ("Etc/GMT-14", "Etc/GMT-14"),
         ("EST5EDT", "EST5EDT"),
     ] {
         let found = Timezone::find(configured, &|_| Some("Asia/Tokyo".into()), etc.path()).unwrap();
-        assert_eq!(
-            found,
-            Timezone {
-                name: expected.into(),
-                notice: None
-            },
-            "{configured}"
-        );
+        assert_eq!(found, Timezone { name: expected.into(), notice: None }, "{configured}");
     }
 }
 
@@ -38,17 +28,9 @@ fn a_wrong_configured_name_is_an_error_with_the_nearest_one() {
     let etc = tempfile::tempdir().unwrap();
     let problem = Timezone::find("America/PortauPrince", &none, etc.path()).unwrap_err();
     assert_eq!(problem.key, "system.timezone");
-    assert!(
-        problem
-            .message
-            .contains("did you mean America/Port-au-Prince?"),
-        "{problem}"
-    );
+    assert!(problem.message.contains("did you mean America/Port-au-Prince?"), "{problem}");
     let problem = Timezone::find("???", &none, etc.path()).unwrap_err();
-    assert!(
-        problem.message.contains("expected a name such as"),
-        "{problem}"
-    );
+    assert!(problem.message.contains("expected a name such as"), "{problem}");
     assert!(Timezone::find("../../etc/passwd", &none, etc.path()).is_err());
 }
 
@@ -57,20 +39,11 @@ fn where_it_is_looked_for() {
     let etc = tempfile::tempdir().unwrap();
     let find = |tz: Option<&str>| {
         let tz = tz.map(String::from);
-        Timezone::find(
-            "",
-            &move |name: &str| tz.clone().filter(|_| name == "TZ"),
-            etc.path(),
-        )
-        .unwrap()
+        Timezone::find("", &move |name: &str| tz.clone().filter(|_| name == "TZ"), etc.path()).unwrap()
     };
     assert_eq!(find(None), Timezone::utc());
 
-    std::os::unix::fs::symlink(
-        "../usr/share/zoneinfo/America/New_York",
-        etc.path().join("localtime"),
-    )
-    .unwrap();
+    std::os::unix::fs::symlink("../usr/share/zoneinfo/America/New_York", etc.path().join("localtime")).unwrap();
     assert_eq!(find(None).name, "America/New_York");
 
     std::fs::write(etc.path().join("timezone"), "Etc/GMT+5\n").unwrap();
@@ -78,10 +51,7 @@ fn where_it_is_looked_for() {
 
     assert_eq!(find(Some("Asia/Tokyo")).name, "Asia/Tokyo");
     assert_eq!(find(Some(":Asia/Tokyo")).name, "Asia/Tokyo");
-    assert_eq!(
-        find(Some("/usr/share/zoneinfo/Asia/Tokyo")).name,
-        "Asia/Tokyo"
-    );
+    assert_eq!(find(Some("/usr/share/zoneinfo/Asia/Tokyo")).name, "Asia/Tokyo");
     assert_eq!(find(Some("")).name, "Etc/GMT+5");
 
     let found = find(Some("Mars/Olympus"));

@@ -36,7 +36,9 @@ pub async fn close(world: &World, id: ServerId, container: &str) -> Result<(), S
     });
     match tokio::time::timeout(CLOSE_LIMIT, copy(world, id, container, LogPart::All)).await {
         Ok(result) => result,
-        Err(_) => Err(format!("reading the rest of the install log took longer than {} seconds", CLOSE_LIMIT.as_secs())),
+        Err(_) => {
+            Err(format!("reading the rest of the install log took longer than {} seconds", CLOSE_LIMIT.as_secs()))
+        }
     }
 }
 

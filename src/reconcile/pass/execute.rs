@@ -190,7 +190,9 @@ impl Reconciler {
             // First the fact under the token's name, then the record that makes it count: a crash in between writes the
             // same fact once more.
             if let Some(fact) = fact {
-                outbox.put(&fact).map_err(|error| StepError::Other(format!("cannot keep the install result: {error}")))?;
+                outbox
+                    .put(&fact)
+                    .map_err(|error| StepError::Other(format!("cannot keep the install result: {error}")))?;
             }
             store.commit(id, |record| {
                 record.install.ever_succeeded |= outcome == InstallOutcome::Succeeded;
@@ -331,7 +333,8 @@ impl Reconciler {
     }
 
     async fn record_crash(&self, id: ServerId, step: &Step) -> Done {
-        let Step::RecordCrash { container, exit_code, oom_killed, restart, power, reason, message } = step.clone() else {
+        let Step::RecordCrash { container, exit_code, oom_killed, restart, power, reason, message } = step.clone()
+        else {
             return Ok(false);
         };
         let at = self.world.clock.now();

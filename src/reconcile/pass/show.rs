@@ -50,7 +50,8 @@ impl Reconciler {
 
     /// Whether there is a panel that wants to know.
     fn is_told(&self, snapshot: &Snapshot) -> bool {
-        let managed = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
+        let managed =
+            snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
         managed && self.world.panel.is_some() && snapshot.is_listed()
     }
 

@@ -56,7 +56,9 @@ impl Images {
                 return Ok(());
             }
             if local || self.node.docker.pull_policy == PullPolicy::Never {
-                let message = format!("the image {reference} is not on this host, and it is not to be pulled; load it with `docker load`");
+                let message = format!(
+                    "the image {reference} is not on this host, and it is not to be pulled; load it with `docker load`"
+                );
                 return Err(ImageError { fatal: false, outage: false, message });
             }
         }

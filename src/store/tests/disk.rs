@@ -156,3 +156,83 @@ fn nothing_is_written_where_nothing_changes() {
     scene.store.refresh(id()).unwrap();
     assert_eq!(scene.disk.done(), [], "what the store wrote itself is no news");
 }
+
+/// Takes a picture of the folder before and after each operation: what a power cut would leave there.
+struct Camera {
+    servers: std::path::PathBuf,
+    pictures: Mutex<Vec<(DiskOp, &'static str, TempDir)>>,
+}
+
+impl Camera {
+    fn take(&self, op: DiskOp, moment: &'static str) {
+        let picture = tempfile::tempdir().unwrap();
+        let servers = picture.path().join("servers");
+        fs::create_dir(&servers).unwrap();
+        for folder in fs::read_dir(&self.servers).unwrap() {
+            let folder = folder.unwrap();
+            let copy = servers.join(folder.file_name());
+            fs::create_dir(&copy).unwrap();
+            for file in fs::read_dir(folder.path()).unwrap() {
+                let file = file.unwrap();
+                fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+            }
+        }
+        self.pictures.lock().unwrap().push((op, moment, picture));
+    }
+}
+
+impl DiskHook for Camera {
+    fn before(&self, _: ServerId, op: DiskOp) -> io::Result<()> {
+        self.take(op, "before");
+        Ok(())
+    }
+
+    fn after(&self, _: ServerId, op: DiskOp) {
+        self.take(op, "after");
+    }
+}
+
+#[test]
+fn a_power_cut_leaves_the_old_or_the_new() {
+    type Write = fn(&Store);
+    let writes: [(&str, Write); 6] = [
+        ("create", |store| drop(store.create(manifest(id()), Record::default()).unwrap())),
+        ("wish", |store| store.wish_power(id(), None, wish("first", Want::Up)).unwrap()),
+        ("change", |store| {
+            drop(store.change(id(), None, |manifest| manifest.spec.settings.invocation = "./run".into()).unwrap());
+        }),
+        ("facts", |store| drop(store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap())),
+        ("park", |store| drop(store.commit(id(), |record| record.parked = Some(Timestamp::default())).unwrap())),
+        ("replace", |store| store.replace(id(), manifest(id()), |record| record.parked = None).unwrap()),
+    ];
+    let root = tempfile::tempdir().unwrap();
+    let camera = Arc::new(Camera { servers: root.path().join("servers"), pictures: Mutex::default() });
+    let store = Store::open(root.path(), Blocking::Inline, Some(camera.clone())).unwrap();
+    for (name, write) in writes {
+        let old = store.get(id());
+        write(&store);
+        let new = store.get(id()).unwrap();
+        let pictures = std::mem::take(&mut *camera.pictures.lock().unwrap());
+        assert!(!pictures.is_empty(), "{name} writes something");
+        for (op, moment, picture) in pictures {
+            let place = format!("{name}, {moment} {op:?}");
+            let booted = Store::open(picture.path(), Blocking::Inline, None).unwrap();
+            let Some(found) = booted.get(id()) else {
+                assert!(old.is_none(), "{place}: the server is gone");
+                continue;
+            };
+            assert_eq!(found.problem, None, "{place}");
+            let is = |known: &Snapshot| {
+                found.manifest == known.manifest && found.record.generation == known.record.generation
+            };
+            assert!(is(&new) || old.as_ref().is_some_and(|old| is(old)), "{place}: neither the old nor the new");
+            // Facts never run ahead of the intent that they belong to.
+            let facts_are_new =
+                found.record.synced_for == new.record.synced_for && found.record.parked == new.record.parked;
+            let facts_are_old = old.as_ref().is_none_or(|old| {
+                found.record.synced_for == old.record.synced_for && found.record.parked == old.record.parked
+            });
+            assert!((facts_are_new && is(&new)) || facts_are_old, "{place}");
+        }
+    }
+}
