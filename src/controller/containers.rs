@@ -49,7 +49,12 @@ pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>)
                 ready.send_replace(true);
             }
         }
-        world.for_each_live(|_, live| live.spoil());
+        world.for_each_live(|_, live| {
+            live.spoil();
+            // What ends from now on ends unwatched: an engine that goes down takes its containers along, and none of
+            // them has crashed.
+            live.seen_running = None;
+        });
         if failures <= 1 {
             // Once for each outage: their conditions should say so.
             wake_all(&world, &queue);
