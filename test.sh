@@ -94,7 +94,8 @@ if [ -z "$quick" ]; then
 fi
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} RUST_BACKTRACE=0
 
-check "formatting" cargo fmt --check
+# The names of files that `cargo fmt` would change.
+check "formatting" cargo fmt --check -- -l
 check "shell scripts parse" bash -n test.sh deploy/lib.sh deploy/quickstart.sh .ci/run
 check "dependencies: bans, licences, sources" cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 strict="-D warnings"
