@@ -231,7 +231,6 @@ fn the_store_never_writes_what_it_could_not_read() {
                 manifest.spec.install = Some(serde_json::from_value(serde_json::json!({"token": ""})).unwrap());
             }) as fn(&mut Manifest),
         ),
-        ("more than is read", |manifest| manifest.spec.settings.invocation = "x".repeat(2 * 1024 * 1024)),
         ("another server's uuid", |manifest| {
             manifest.metadata.uuid = "650e8400-e29b-41d4-a716-446655440000".parse().unwrap();
         }),
