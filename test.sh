@@ -46,7 +46,7 @@ check() {
 # suite [--again] NAME COMMAND...: cargo test, whose results are counted. With --again one that fails is run once more before
 # it counts: those that share an engine and a clock with the rest of the machine.
 suite() {
-    local again= name at=$SECONDS log=$logs/suite status
+    local again='' name at=$SECONDS log=$logs/suite status
     if [ "$1" = --again ]; then again=1 && shift; fi
     name=$1
     shift
@@ -107,10 +107,13 @@ fi
 check "lints" cargo clippy --locked --all-targets -- $strict
 check "documentation" env RUSTDOCFLAGS="$strict" cargo doc --locked --no-deps
 check "build" cargo build --locked
-suite "tests without a container engine" cargo test --locked --no-fail-fast --lib --bins \
-    --test architecture --test panel_client --test simulation
+# Every file of tests/ that is not named here needs an engine.
+without_engine=(architecture panel_client simulation)
+suite "tests without a container engine" cargo test --locked --no-fail-fast --lib --bins "${without_engine[@]/#/--test=}"
 if [ -z "$quick" ]; then
-    for name in cli runtime_contract runtime_docker kills; do
+    for file in tests/*.rs; do
+        name=$(basename "$file" .rs)
+        if [[ " ${without_engine[*]} " == *" $name "* ]]; then continue; fi
         suite --again "tests with a container engine: $name" cargo test --locked --no-fail-fast --test "$name"
     done
 fi
