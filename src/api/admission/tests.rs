@@ -297,6 +297,7 @@ fn kill() {
         ("running", Scene::running().up(), Kill, 0, "down kill"),
         ("running, adopted", Scene::running(), Kill, 0, "down kill"),
         ("offline", Scene::offline(), Kill, 0, "already"),
+        ("offline, about to be seen stopped", Scene::offline().down(), Kill, 0, "down kill"),
         ("offline, killed", Scene::offline().killed().closed(), Kill, 0, "already"),
         ("offline, about to start", Scene::offline().up(), Kill, 0, "down kill"),
     ]);

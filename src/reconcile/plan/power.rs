@@ -20,7 +20,7 @@ impl Planner<'_> {
                 Some(demand) => {
                     self.begin_restart(server, open.as_ref(), &demand);
                     self.plan_stop(intent, server, &demand);
-                    self.close_refused(intent, open.as_ref());
+                    self.close_refused(intent, server, open.as_ref());
                 }
                 None => self.plan_running(intent, server),
             },
@@ -132,12 +132,13 @@ impl Planner<'_> {
         }
     }
 
-    /// A wish that cannot be had (suspended, disk full) is over; the stop that is under way goes on without it.
-    fn close_refused(&mut self, intent: &Manifest, open: Option<&Wish<'_>>) {
+    /// A wish that cannot be had (suspended, disk full) is over; the stop that is under way goes on without it. A new wish
+    /// to be up waits for the stop: until then somebody may have made room, and the start counts again.
+    fn close_refused(&mut self, intent: &Manifest, server: &ContainerFacts, open: Option<&Wish<'_>>) {
         let Some(wish) = open.filter(|wish| wish.want == Want::Up) else { return };
         if intent.spec.suspended && intent.metadata.managed_by == ManagedBy::Panel {
             self.close(wish, "Suspended", "the server is suspended");
-        } else if self.over_disk_limit(intent) {
+        } else if self.over_disk_limit(intent) && self.serving(server) == Some(&wish.id) {
             self.close(
                 wish,
                 "DiskLimitExceeded",

@@ -170,6 +170,8 @@ fn a_full_disk_brings_a_server_down_within_a_minute() {
         ("over", full(), &["Stop c1 command \"quit\" 60s", "ClosePower p1 DiskLimitExceeded"]),
         ("closed, coming down", full().closed("p1", "DiskLimitExceeded").stop_sent("c1", 59, 60), &[]),
         ("closed, too slowly", full().closed("p1", "DiskLimitExceeded").stop_sent("c1", 60, 60), &["Kill c1"]),
+        ("closed, and wanted again meanwhile", full().wants_up("p2").stop_sent("c1", 5, 60), &[]),
+        ("a restart may make room first", full().wants_up("p2"), &["Stop c1 command \"quit\" 60s"]),
         ("down", full().closed("p1", "DiskLimitExceeded").container_exited("c1", "p1", 0), &[]),
         ("at the limit", running().wants_up("p1").disk_limit(100).usage(100), &[]),
         (
