@@ -66,6 +66,20 @@ fn a_file_that_was_broken_while_the_daemon_was_down_changes_nothing() {
 }
 
 #[test]
+fn a_file_that_was_mended_while_the_daemon_was_down_does_not_undo_a_power_wish() {
+    let scene = Scene::with_file();
+    scene.saves(CONFIG_FILE, "spec: {");
+    scene.store.refresh(id()).unwrap();
+    scene.store.wish_power(id(), None, wish("second", Want::Up)).unwrap();
+    scene.saves(CONFIG_FILE, FILE);
+    let again = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+    let snapshot = again.get(id()).unwrap();
+    assert_eq!(snapshot.problem, None);
+    assert_eq!(snapshot.manifest.as_ref().unwrap().spec.power, Some(wish("second", Want::Up)));
+    assert_eq!(snapshot.record.generation, 2);
+}
+
+#[test]
 fn the_generation_counts_real_changes_alone() {
     let scene = Scene::with_file();
     let generation = || {
