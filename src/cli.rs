@@ -30,6 +30,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::clock::Clock;
+use crate::telemetry;
 use arguments::{Arguments, Command, NodeArguments, RunOptions};
 use error::CliError;
 use node::Node;
@@ -73,7 +74,7 @@ fn execute(arguments: Arguments, daemon: impl FnOnce(DaemonRequest) -> anyhow::R
     if run.debug || run.ignore_certificate_errors {
         return Err(CliError::Usage("--debug and --ignore-certificate-errors are options of `alula run`".into()));
     }
-    start_warnings();
+    telemetry::warnings_to_stderr();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -95,13 +96,6 @@ fn run_daemon(
         ignore_certificate_errors: options.iter().any(|options| options.ignore_certificate_errors),
     };
     daemon(request).map_err(|error| CliError::Failed(format!("{error:#}")))
-}
-
-/// What the modules below have to say about damage in the state folder is said, and nothing else.
-fn start_warnings() {
-    let layer = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr);
-    // Logging is started once for each process; a second time would be a test's.
-    let _ = layer.without_time().with_target(false).with_ansi(false).try_init();
 }
 
 async fn perform(node: &NodeArguments, command: &Command) -> Result<(), CliError> {

@@ -43,6 +43,13 @@ pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// For the command line: what the modules below have to say about damage in the state folder is said, and nothing else.
+pub fn warnings_to_stderr() {
+    let layer = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(io::stderr);
+    // Logging is started once for each process; a second time would be a test's.
+    let _ = layer.without_time().with_target(false).with_ansi(false).try_init();
+}
+
 fn reopen_on_hangup(file: LogFile) {
     let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
     // Lives as long as the process, like the log itself.

@@ -125,7 +125,13 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
                     tracing::debug!(server.id = %id, "a state was refused: {error}");
                 }
                 told = Some(next);
-                world.with_live(id, |live| live.untold.pop_front());
+                // A report that replaces one which ends in this moment says the same once more; only one of them may
+                // take it out, or the next state would go unsaid with it. Two equal ones never follow each other.
+                world.with_live(id, |live| {
+                    if live.untold.front() == Some(&next) {
+                        live.untold.pop_front();
+                    }
+                });
             }
         }
     };

@@ -219,10 +219,13 @@ async fn while_the_panel_refuses_to_take_the_report() {
 async fn between_report_and_start() {
     on_a_node(async |node| {
         let id = node.define(SCRIPT);
-        // The configuration is asked for at the creation, and again before the start.
-        let slow = node.panel.fault(Fault::on(&format!("^/servers/{id}$")).method("GET").skip(1).held());
+        let report = node.panel.fault(Fault::on(&format!("^/servers/{id}/install$")).method("POST").held());
         node.boot().await;
         node.create(&id, true).await;
+        node.panel.wait("the report", |_| (report.hits() > 0).then_some(())).await;
+        // The configuration is asked for once more before the start.
+        let slow = node.panel.fault(Fault::on(&format!("^/servers/{id}$")).method("GET").held());
+        drop(report);
         node.panel.wait("the question before the start", |_| (slow.hits() > 0).then_some(())).await;
         assert_eq!(node.panel.wait_install(0, &id).await["successful"], true);
         assert_eq!(node.read(&id, "starts.txt"), "");

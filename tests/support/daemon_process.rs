@@ -34,12 +34,14 @@ pub struct NodeOptions {
     pub docker_host: Option<String>,
     /// Laid over the configuration.
     pub config: Value,
+    /// Whether the daemon logs in detail.
+    pub debug: bool,
 }
 
 impl NodeOptions {
     /// A node on the machine's engine.
     pub fn new(program: &str) -> Self {
-        Self { program: program.into(), engine: None, docker_host: None, config: json!({}) }
+        Self { program: program.into(), engine: None, docker_host: None, config: json!({}), debug: true }
     }
 }
 
@@ -52,6 +54,7 @@ pub struct Node {
     /// `DOCKER_HOST` of the daemon from its next start on.
     pub docker_host: Option<String>,
     program: PathBuf,
+    debug: bool,
     daemon: Option<Child>,
     client: reqwest::Client,
     port: u16,
@@ -121,6 +124,7 @@ impl Node {
             folder,
             docker_host: options.docker_host.or(engine_host),
             program: options.program,
+            debug: options.debug,
             daemon: None,
             client: reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client"),
             port: free_port(),
@@ -183,7 +187,8 @@ impl Node {
         assert!(self.daemon.is_none(), "it runs");
         let output = File::options().append(true).create(true).open(self.output_path()).expect("a file");
         let mut command = Command::new(&self.program);
-        command.arg("--config").arg(self.config_path()).arg("--debug").current_dir(self.folder.path());
+        command.arg("--config").arg(self.config_path()).current_dir(self.folder.path());
+        command.args(self.debug.then_some("--debug"));
         command.env_remove("WINGS_TOKEN").env_remove("WINGS_TOKEN_ID").env_remove("http_proxy").env("NO_PROXY", "*");
         if let Some(host) = &self.docker_host {
             command.env("DOCKER_HOST", host);
@@ -261,6 +266,20 @@ impl Node {
             return None;
         }
         answer.json().await.ok()
+    }
+
+    /// The body of the answer, which must be a success, unread.
+    pub async fn get_bytes(&self, path: &str) -> bytes::Bytes {
+        let answer = self.request(reqwest::Method::GET, path).send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+        answer.bytes().await.expect("a body")
+    }
+
+    /// Has the daemon delete a server, and waits until nothing of it is left in the engine.
+    pub async fn delete(&self, id: &str) {
+        let answer = self.request(reqwest::Method::DELETE, &format!("/api/servers/{id}")).send().await;
+        assert_eq!(answer.expect("an answer").status().as_u16(), 204, "deleting {id}");
+        until("the container's removal", async || self.container(id).await.is_none().then_some(())).await;
     }
 
     // --------------------------------------------------------------- servers

@@ -1,0 +1,55 @@
+//! What a node costs: `cargo bench --bench node`, or `cargo bench --bench node -- start idle` for a part of it.
+//!
+//! The real daemon, as released, against the machine's container engine and the project's panel simulator. What it is
+//! compared with is measured in the same run, in turns, so that a busy machine slows both; the table says how busy it
+//! was. It wants root and an engine, as the daemon does.
+
+#[path = "../tests/support/daemon_process.rs"]
+mod daemon_process;
+#[path = "../tests/support/images.rs"]
+mod images;
+#[path = "../tests/support/panel_sim.rs"]
+mod panel_sim;
+
+#[path = "node/bare.rs"]
+mod bare;
+#[path = "node/crowd.rs"]
+mod crowd;
+#[path = "node/planning.rs"]
+mod planning;
+#[path = "node/process.rs"]
+mod process;
+#[path = "node/start.rs"]
+mod start;
+#[path = "node/table.rs"]
+mod table;
+
+use daemon_process::NodeOptions;
+use table::Table;
+
+/// Each figure is the median of so many.
+const REPEATS: usize = 5;
+
+fn options() -> NodeOptions {
+    NodeOptions { debug: false, ..NodeOptions::new(env!("CARGO_BIN_EXE_alula")) }
+}
+
+fn main() {
+    let sections: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |section: &str| sections.is_empty() || sections.iter().any(|name| name == section);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut table = Table::default();
+    if wanted("plan") {
+        planning::measure(&mut table);
+    }
+    runtime.block_on(async {
+        if wanted("start") {
+            start::measure(&mut table).await;
+        }
+        let parts = ["boot", "idle", "list"].map(|part| (part, wanted(part)));
+        if parts.iter().any(|(_, wanted)| *wanted) {
+            crowd::measure(&mut table, parts.map(|(_, wanted)| wanted)).await;
+        }
+    });
+    table.print();
+}

@@ -1,0 +1,124 @@
+//! Planning servers that are as they should be.
+
+use std::time::Instant;
+
+use alula::model::{
+    ContainerFacts, ContainerState, InstallOutcome, InstallResult, Manifest, PowerState, Record, ServerId, Timestamp,
+};
+use alula::reconcile::observed::{Observed, Policy, Usage, WantedContainer};
+use alula::reconcile::plan::{Input, plan};
+use serde_json::json;
+
+use crate::REPEATS;
+use crate::panel_sim::SimServer;
+use crate::table::{Table, median, millis};
+
+const SERVERS: usize = 500;
+
+struct Server {
+    manifest: Manifest,
+    record: Record,
+    observed: Observed,
+}
+
+/// Plans 500 servers that run as wanted.
+pub fn measure(table: &mut Table) {
+    let now = Timestamp::from_millis(1_800_000_000_000);
+    let servers: Vec<Server> = (0..SERVERS).map(|number| running(number, now)).collect();
+    let policy = Policy { panel: true, crash_detection: true, ..policy() };
+    let mut spans = Vec::new();
+    for _ in 0..REPEATS * 4 {
+        let begun = Instant::now();
+        for server in &servers {
+            let plan = plan(Input {
+                intent: Some(&server.manifest),
+                problem: None,
+                unrecorded: false,
+                record: &server.record,
+                shown: PowerState::Running,
+                observed: &server.observed,
+                policy: &policy,
+                now,
+            });
+            assert!(plan.steps.is_empty() && plan.state == PowerState::Running, "{plan:?}");
+        }
+        spans.push(millis(begun.elapsed()));
+    }
+    let ours = median(spans);
+    let what = "500 converged servers planned";
+    table.row(what, format!("{ours:.2} ms"), String::new(), "20 ms".into(), ours <= 20.0);
+}
+
+fn policy() -> Policy {
+    let minute = std::time::Duration::from_secs(60);
+    Policy {
+        panel: true,
+        crash_detection: true,
+        clean_exit_is_crash: true,
+        crash_timeout: minute,
+        install_timeout: None,
+        fail_on_nonzero_exit: false,
+        fix_permissions: true,
+        disk_check_interval: 2 * minute,
+    }
+}
+
+fn running(number: usize, now: Timestamp) -> Server {
+    let id: ServerId = uuid::Uuid::from_u128(number as u128 | 4 << 76 | 8 << 60).to_string().parse().expect("an id");
+    let sim = SimServer::new(&id.to_string(), "example.com/games/game:1", "example.com/installers/debian:1");
+    let mut settings = sim.settings.clone();
+    // What a panel says and a record does not.
+    for key in ["uuid", "suspended"] {
+        settings.as_object_mut().expect("an object").remove(key);
+    }
+    settings["build"]["threads"] = json!("");
+    settings["egg"]["features"] = json!({});
+    settings["allocations"]["mappings"] = json!({"0.0.0.0": [25565 + number]});
+    settings["container"].as_object_mut().expect("an object").remove("requires_rebuild");
+    let manifest: Manifest = serde_json::from_value(json!({
+        "apiVersion": "alula/v1",
+        "kind": "Server",
+        "metadata": {"uuid": id, "managedBy": "panel"},
+        "spec": {
+            "power": {"id": "p1", "want": "up", "how": "graceful"},
+            "install": {"token": "i1", "thenStart": true},
+            "suspended": false,
+            "settings": settings,
+            "process": {"startup": {"done": ["ready"]}, "stop": {"type": "command", "value": "stop"}},
+        },
+    }))
+    .expect("a manifest");
+    let container = format!("{number:064x}");
+    let mut record = Record::default();
+    record.install.done = Some(InstallResult {
+        token: "i1".into(),
+        outcome: InstallOutcome::Succeeded,
+        reinstall: false,
+        exit_code: Some(0),
+        reason: "Completed".into(),
+        message: "the install script ran to its end".into(),
+        at: now,
+        reported: true,
+    });
+    record.power.started = Some(container.clone());
+    let observed = Observed {
+        server: Some(ContainerFacts {
+            id: container.clone(),
+            state: ContainerState::Running,
+            started_at: Some(now),
+            finished_at: None,
+            token: Some("p1".into()),
+            spec_hash: Some("spec".into()),
+            limits_hash: Some("limits".into()),
+            stop_signal: None,
+        }),
+        wanted: Some(WantedContainer { spec_hash: "spec".into(), limits_hash: "limits".into() }),
+        prepared: true,
+        attached: Some(container.clone()),
+        done_seen: Some(container.clone()),
+        seen_running: Some(container),
+        usage: Some(Usage { bytes: 1 << 20, at: now }),
+        ..Observed::default()
+    };
+    Server { manifest, record, observed }
+}

@@ -1,0 +1,48 @@
+//! What the kernel says about a process.
+
+use std::time::Duration;
+
+/// Memory of a process, KiB.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// Resident.
+    pub resident: u64,
+    /// Its own: heap and stacks, no files.
+    pub anonymous: u64,
+}
+
+/// Looks at a process's memory.
+pub fn memory(pid: u32) -> Memory {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("a process");
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).expect("a field");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    };
+    Memory { resident: field("Rss:"), anonymous: field("Anonymous:") }
+}
+
+/// CPU time that the threads of a process have used so far, to the nanosecond. Threads that ended are not in it, which
+/// is why nothing may end between two looks.
+pub fn cpu(pid: u32) -> (Duration, usize) {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    let (mut nanos, mut threads) = (0, 0);
+    for task in tasks.flatten() {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        nanos += text.split(' ').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+        threads += 1;
+    }
+    (Duration::from_nanos(nanos), threads)
+}
+
+/// Waits until a process has used next to no CPU time for a second.
+pub async fn quiet(pid: u32) {
+    for _ in 0..60 {
+        let (before, _) = cpu(pid);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (after, _) = cpu(pid);
+        if after.saturating_sub(before) < Duration::from_micros(500) {
+            return;
+        }
+    }
+    eprintln!("the daemon did not come to rest within a minute");
+}
