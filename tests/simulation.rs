@@ -13,12 +13,17 @@ mod daemon;
 mod exhaustive;
 #[path = "simulation/panel.rs"]
 mod panel;
+#[path = "simulation/rest.rs"]
+mod rest;
 #[path = "simulation/rng.rs"]
 mod rng;
 #[path = "simulation/scenario.rs"]
 mod scenario;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
@@ -33,8 +38,9 @@ fn seeds() {
     let first = number("ALULA_SIM_FIRST").unwrap_or(0);
     let count = number("ALULA_SIM_SEEDS").unwrap_or(2000);
     let next = AtomicU64::new(first);
-    let began = std::time::Instant::now();
-    let totals = std::sync::Mutex::new(scenario::Tally::default());
+    let began = Instant::now();
+    let watchdog = Watchdog::start();
+    let totals = Mutex::new(scenario::Tally::default());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
@@ -43,13 +49,52 @@ fn seeds() {
                     if seed >= first + count {
                         return;
                     }
-                    let tally = scenario::play(seed, false);
+                    let tally = watchdog.watch(seed, || scenario::play(seed, false));
                     totals.lock().unwrap().add(&tally);
                 }
             });
         }
     });
     println!("{count} seeds in {:.1} s: {}", began.elapsed().as_secs_f64(), totals.lock().unwrap());
+}
+
+/// Ends the whole run, with the seed's name, when one does not come to an end: time stands still in a daemon that looks at the
+/// same server again and again without waiting.
+#[derive(Clone, Default)]
+struct Watchdog {
+    running: Arc<Mutex<BTreeMap<u64, Instant>>>,
+}
+
+impl Watchdog {
+    /// A seed takes a tenth of a second where nothing else runs.
+    const LIMIT: Duration = Duration::from_secs(120);
+
+    fn start() -> Self {
+        let watchdog = Self::default();
+        let running = Arc::downgrade(&watchdog.running);
+        std::thread::spawn(move || {
+            while let Some(running) = running.upgrade() {
+                for (seed, since) in running.lock().unwrap().iter() {
+                    if since.elapsed() > Self::LIMIT {
+                        eprintln!(
+                            "seed {seed} does not come to an end; again: ALULA_SIM_SEED={seed} cargo test --test simulation -- --nocapture seeds"
+                        );
+                        std::process::exit(101);
+                    }
+                }
+                drop(running);
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        });
+        watchdog
+    }
+
+    fn watch<T>(&self, seed: u64, play: impl FnOnce() -> T) -> T {
+        self.running.lock().unwrap().insert(seed, Instant::now());
+        let played = play();
+        self.running.lock().unwrap().remove(&seed);
+        played
+    }
 }
 
 #[test]
@@ -67,4 +112,9 @@ fn a_crash_after_each_write_and_each_call() {
 #[test]
 fn a_crash_after_each_pair_of_them() {
     exhaustive::every_pair();
+}
+
+#[test]
+fn a_deletion_that_is_held_back_waits() {
+    rest::a_deletion_that_is_held_back();
 }

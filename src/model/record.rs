@@ -35,7 +35,8 @@ pub struct Record {
     pub synced_hash: Option<String>,
     /// The power wish for whose start the panel was last asked.
     pub synced_for: Option<String>,
-    /// The container state that the panel was last told.
+    /// The container state that the panel was last told, or may have been told: whoever leaves `offline` is noted before the
+    /// panel hears of it.
     pub told: Option<PowerState>,
 }
 

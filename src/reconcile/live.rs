@@ -20,8 +20,8 @@ pub struct Live {
     pub stop: Option<StopProgress>,
     /// The container that was started or seen running.
     pub seen_running: Option<String>,
-    /// The last step that failed.
-    pub failure: Option<Failure>,
+    /// Steps that failed, by name.
+    pub failures: BTreeMap<&'static str, Failure>,
     /// Disk usage.
     pub usage: Option<Usage>,
     /// Token of the install script that lies in its folder.
@@ -36,6 +36,8 @@ pub struct Live {
     pub shown: bool,
     /// `status.yml` no longer says what is so.
     pub status_stale: bool,
+    /// Passes in a row that did not come to rest.
+    pub restless: u32,
     /// Passes in a row that panicked.
     pub panics: u32,
     /// Looks in a row at which the runtime did not answer.

@@ -32,8 +32,8 @@ pub struct Observed {
     pub stop: Option<StopProgress>,
     /// Jobs that run beside the passes, or have ended.
     pub jobs: BTreeMap<JobKind, Job>,
-    /// The last step that failed, until it succeeds.
-    pub failure: Option<Failure>,
+    /// Steps that failed, by name, until they succeed or fail for something else.
+    pub failures: BTreeMap<&'static str, Failure>,
     /// Disk usage and when it was measured.
     pub usage: Option<Usage>,
     /// Whether one of the node's places for installations is held.
@@ -139,8 +139,6 @@ pub enum JobState {
 /// A step that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The step's name.
-    pub step: &'static str,
     /// What it was for.
     pub subject: String,
     /// Failures in a row.

@@ -86,12 +86,30 @@ impl Reconciler {
                 continue;
             }
             if let Some(next) = self.execute_all(id, &plan).await {
+                self.world.with_live(id, |live| live.restless = 0);
                 self.write_status(id).await;
                 return next;
             }
         }
         self.write_status(id).await;
-        Next::At(self.world.clock.now())
+        self.after_no_rest(id)
+    }
+
+    /// One pass that found no rest may have had much to do. More of them in a row are steps that undo each other, which is
+    /// a bug: it must not cost the node a core.
+    fn after_no_rest(&self, id: ServerId) -> Next {
+        let restless = self.world.with_live(id, |live| {
+            live.restless += 1;
+            live.restless
+        });
+        let now = self.world.clock.now();
+        if restless < 2 {
+            return Next::At(now);
+        }
+        if restless == 2 {
+            tracing::error!(server.id = %id, "the plans for this server do not come to rest, which is a bug: please report it");
+        }
+        Next::At(now + retry::delay(retry::STEP, restless - 1, &self.world.jitter))
     }
 
     /// The plan that a pass would carry out now; nothing is done or shown.
@@ -151,17 +169,14 @@ impl Reconciler {
     fn held_back(&self, id: ServerId, step: &Step) -> Option<Timestamp> {
         let now = self.world.clock.now();
         self.world.with_live(id, |live| {
-            let failure = live.failure.as_ref()?;
-            (failure.step == step.name() && failure.subject == step.subject() && now < failure.retry_at)
-                .then_some(failure.retry_at)
+            let failure = live.failures.get(step.name())?;
+            (failure.subject == step.subject() && now < failure.retry_at).then_some(failure.retry_at)
         })
     }
 
     fn succeeded(&self, id: ServerId, step: &Step) {
         self.world.with_live(id, |live| {
-            if live.failure.as_ref().is_some_and(|failure| failure.step == step.name()) {
-                live.failure = None;
-            }
+            live.failures.remove(step.name());
         });
     }
 
@@ -173,17 +188,16 @@ impl Reconciler {
             // The world is not as it was thought to be.
             live.spoil();
             live.prepared = false;
-            let before = live.failure.take();
-            let same = before.filter(|before| before.step == step.name() && before.subject == step.subject());
+            let same = live.failures.remove(step.name()).filter(|before| before.subject == step.subject());
             let attempts = same.map_or(0, |same| same.attempts) + 1;
-            live.failure = Some(Failure {
-                step: step.name(),
+            let failure = Failure {
                 subject: step.subject().to_owned(),
                 attempts,
                 refused,
                 retry_at: now + retry::delay(retry::STEP, attempts, &self.world.jitter),
                 message: message.clone(),
-            });
+            };
+            live.failures.insert(step.name(), failure);
             attempts
         });
         if attempts == 1 {

@@ -350,8 +350,8 @@ impl<'a> Planner<'a> {
 
     /// Whether a step that failed must still wait; then its time is noted.
     fn held_back(&mut self, step: &'static str, subject: &str) -> bool {
-        let Some(failure) = &self.observed.failure else { return false };
-        if failure.step != step || failure.subject != subject || self.now >= failure.retry_at {
+        let Some(failure) = self.observed.failures.get(step) else { return false };
+        if failure.subject != subject || self.now >= failure.retry_at {
             return false;
         }
         self.look_again_at(failure.retry_at);
@@ -360,9 +360,8 @@ impl<'a> Planner<'a> {
 
     /// Failures in a row of a step, and the latest one's message.
     fn failed(&self, step: &'static str, subject: &str) -> Option<(u32, bool, String)> {
-        let failure = self.observed.failure.as_ref()?;
-        (failure.step == step && failure.subject == subject)
-            .then(|| (failure.attempts, failure.refused, failure.message.clone()))
+        let failure = self.observed.failures.get(step)?;
+        (failure.subject == subject).then(|| (failure.attempts, failure.refused, failure.message.clone()))
     }
 
     /// The wish that a container serves.

@@ -14,8 +14,7 @@ pub fn note(world: &World, id: ServerId, told: Option<PowerState>, before: Power
     world.with_live(id, |live| {
         if before == now {
             // What the panel was told by an earlier life of the daemon may have been lost on its way.
-            let quiet = now == PowerState::Offline && matches!(told, None | Some(PowerState::Offline));
-            if first && !quiet {
+            if first && !(now == PowerState::Offline && is_quiet(told)) {
                 live.untold.push_back(now);
             }
             return;
@@ -106,8 +105,15 @@ async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Resul
 async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), PanelError> {
     let Some(snapshot) = world.store.get(id) else { return Ok(()) };
     let mut told = snapshot.record.told;
+    let (mut recorded, mut heard) = (told, false);
     let result = loop {
         let Some(next) = world.with_live(id, |live| live.untold.front().copied()) else { break Ok(()) };
+        if next != PowerState::Offline && is_quiet(recorded) {
+            // From here on the panel may have heard of it, whatever becomes of the answer and of this daemon: the next one must
+            // not take silence about a server that is offline for what the panel believes.
+            recorded = Some(next);
+            record_told(world, id, recorded).await;
+        }
         // Said again after a restart: then from offline, as a daemon that has just come up sees it.
         let previous = told.filter(|told| *told != next).unwrap_or(PowerState::Offline);
         match panel.report_state(id, previous, next).await {
@@ -124,7 +130,7 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
                 if let Err(error) = answer {
                     tracing::debug!(server.id = %id, "a state was refused: {error}");
                 }
-                told = Some(next);
+                (told, heard) = (Some(next), true);
                 // A report that replaces one which ends in this moment says the same once more; only one of them may
                 // take it out, or the next state would go unsaid with it. Two equal ones never follow each other.
                 world.with_live(id, |live| {
@@ -135,11 +141,20 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
             }
         }
     };
-    if told != snapshot.record.told {
-        let written = world.store.run(move |store| store.commit(id, |record| record.told = told)).await;
-        if let Err(error) = written {
-            tracing::warn!(server.id = %id, "what the panel was told cannot be written down: {error}");
-        }
+    if heard && told != recorded {
+        record_told(world, id, told).await;
     }
     result
+}
+
+async fn record_told(world: &World, id: ServerId, told: Option<PowerState>) {
+    let written = world.store.run(move |store| store.commit(id, |record| record.told = told)).await;
+    if let Err(error) = written {
+        tracing::warn!(server.id = %id, "what the panel was told cannot be written down: {error}");
+    }
+}
+
+/// Whether the panel takes the server for offline without being told again.
+fn is_quiet(told: Option<PowerState>) -> bool {
+    matches!(told, None | Some(PowerState::Offline))
 }

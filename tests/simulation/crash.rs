@@ -45,6 +45,8 @@ struct State {
     /// The point at which it ends.
     crash_at: Option<u64>,
     over: bool,
+    /// The runtime call that the engine refuses, whenever it comes.
+    refused: &'static str,
 }
 
 /// What a file operation unwinds with when the daemon is dead.
@@ -52,12 +54,17 @@ struct Crashed;
 
 impl Fate {
     pub fn new(seed: u64, rates: Rates, crash_at: Option<u64>) -> Arc<Self> {
-        let state = State { rng: Rng::new(seed), rates, passed: 0, crash_at, over: false };
+        let state = State { rng: Rng::new(seed), rates, passed: 0, crash_at, over: false, refused: "" };
         Arc::new(Self { state: Mutex::new(state), crashed: Notify::new() })
     }
 
     pub fn set_rates(&self, rates: Rates) {
         self.state.lock().unwrap().rates = rates;
+    }
+
+    /// From now on the engine refuses this call; none when it is empty.
+    pub fn refuse(&self, call: &'static str) {
+        self.state.lock().unwrap().refused = call;
     }
 
     pub fn passed(&self) -> u64 {
@@ -144,8 +151,11 @@ impl Faults for RuntimeFate {
         if self.0.chance(|rates| rates.runtime_slow) {
             tokio::time::sleep(self.0.pause(1, 15_000)).await;
         }
+        let attempt = call.name.to_string();
+        if self.0.state.lock().unwrap().refused == call.name {
+            return Err(RuntimeError::Refused { attempt, status: 500, message: "refused".into() });
+        }
         if self.0.chance(|rates| rates.runtime_fails) {
-            let attempt = call.name.to_string();
             return Err(match self.0.chance(|_| 500) {
                 true => RuntimeError::Unreachable { attempt, cause: "simulated".into() },
                 false => RuntimeError::Refused { attempt, status: 500, message: "simulated".into() },

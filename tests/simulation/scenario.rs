@@ -350,7 +350,11 @@ impl Play {
                 server.installs += 1;
                 self.promise(id);
             }
-            Some(_) => self.tally.refused += 1,
+            Some(_) => {
+                // The panel has its row all the same, so the next boot finds it in the list.
+                self.tally.refused += 1;
+                server.deleted = false;
+            }
             None => {
                 // It may be on disk or not; then it is wanted again, which must be harmless.
                 server.expect = Expect::Either;
@@ -367,6 +371,13 @@ impl Play {
             && side.installing
         {
             side.promised = true;
+        }
+    }
+
+    /// A request to install that was not answered with 2xx leaves the panel as it was: there it is one transaction.
+    fn take_back(&self, id: ServerId) {
+        if let Some(side) = self.machine.panel.lock().servers.get_mut(&id) {
+            side.installing = side.promised;
         }
     }
 
@@ -407,14 +418,15 @@ impl Play {
                 self.servers[at].installs += 1;
                 self.promise(id);
             }
+            // The panel takes its own change back, unless an earlier installation is still under way.
             Some(_) => {
                 self.tally.refused += 1;
-                // The panel takes its own change back, unless an earlier installation is still under way.
-                if let Some(side) = self.machine.panel.lock().servers.get_mut(&id) {
-                    side.installing = side.promised;
-                }
+                self.take_back(id);
             }
-            None => self.servers[at].expect = Expect::Either,
+            None => {
+                self.servers[at].expect = Expect::Either;
+                self.take_back(id);
+            }
         }
     }
 

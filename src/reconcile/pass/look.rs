@@ -1,6 +1,7 @@
 //! Looking at one server.
 
 use super::Reconciler;
+use crate::model::manifest::InstallIntent;
 use crate::model::{ContainerFacts, Role, ServerId};
 use crate::reconcile::observed::{Observed, WantedContainer};
 use crate::reconcile::plan;
@@ -20,8 +21,7 @@ impl Reconciler {
         };
         let (server, installer) = (server.ok().flatten(), installer.ok().flatten());
         let snapshot = world.store.get(id);
-        let token = snapshot.as_ref().and_then(|snapshot| snapshot.manifest.as_ref()?.spec.install.as_ref());
-        if let (Some(installer), Some(install)) = (&installer, token)
+        if let (Some(installer), Some(install)) = (&installer, snapshot.as_deref().and_then(resumable_install))
             && installer.running()
             && installer.token.as_ref() == Some(&install.token)
         {
@@ -62,7 +62,7 @@ impl Reconciler {
                 seen_running: live.seen_running.clone(),
                 stop: live.stop.clone(),
                 jobs: live.jobs.iter().map(|(kind, live)| (*kind, live.job.clone())).collect(),
-                failure: live.failure.clone(),
+                failures: live.failures.clone(),
                 usage: live.usage,
                 install_slot: world.slots.holds(id),
                 untold: live.untold.len(),
@@ -118,6 +118,15 @@ impl Reconciler {
             mounts,
         }
     }
+}
+
+/// The installation whose running installer holds one of the node's places. One that nobody wants any more holds none: what
+/// remains of it is an installer to be removed.
+fn resumable_install(snapshot: &Snapshot) -> Option<&InstallIntent> {
+    if snapshot.record.parked.is_some() || snapshot.record.deletion.is_some() {
+        return None;
+    }
+    plan::open_install(snapshot.manifest.as_ref()?, &snapshot.record)
 }
 
 /// Whether a plan can depend on what the container should be like.

@@ -181,8 +181,11 @@ impl Planner<'_> {
     fn starting(&self, intent: &Manifest, wish: &Wish<'_>, key: &str) -> PowerState {
         let image = self.observed.job(JobKind::ServerImage, &image_subject(intent, key));
         let image_failed = image.is_some_and(|job| job.attempts > 1 || matches!(job.state, JobState::Failed { .. }));
-        let step_failed = self.observed.failure.as_ref().is_some_and(|failure| {
-            failure.subject == wish.id || matches!(failure.step, "Prepare" | "RemoveServer" | "StartServer")
+        let old = self.observed.server.as_ref().map(|server| &server.id);
+        let step_failed = self.observed.failures.iter().any(|(step, failure)| match *step {
+            "Prepare" => true,
+            "RemoveServer" => Some(&failure.subject) == old,
+            _ => failure.subject == wish.id,
         });
         if image_failed || step_failed { PowerState::Offline } else { PowerState::Starting }
     }

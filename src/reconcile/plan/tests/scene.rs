@@ -407,21 +407,21 @@ impl Scene {
     /// A step that the engine has refused so often, and is due again in so many seconds.
     pub fn step_refused(self, step: &'static str, subject: &str, attempts: u32, retry_in: i64) -> Self {
         self.with(|scene| {
-            scene.observed.failure = Some(Failure {
-                step,
+            let failure = Failure {
                 subject: subject.into(),
                 attempts,
                 refused: true,
                 retry_at: at(retry_in),
                 message: "the engine said no".into(),
-            });
+            };
+            scene.observed.failures.insert(step, failure);
         })
     }
 
     /// The same, but because the engine did not answer.
     pub fn step_unanswered(self, step: &'static str, subject: &str, attempts: u32, retry_in: i64) -> Self {
         self.step_refused(step, subject, attempts, retry_in)
-            .with(|scene| scene.observed.failure.as_mut().unwrap().refused = false)
+            .with(|scene| scene.observed.failures.get_mut(step).unwrap().refused = false)
     }
 
     /// Everything that a start needs is there but a container.

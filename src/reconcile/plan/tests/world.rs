@@ -68,22 +68,20 @@ impl World {
             *left -= 1;
             refused = Some(*by_engine);
         }
-        let failure = &mut self.scene.observed.failure;
+        let failures = &mut self.scene.observed.failures;
         if let Some(refused) = refused {
-            let same = failure.take().filter(|before| before.step == step.name() && before.subject == step.subject());
-            *failure = Some(Failure {
-                step: step.name(),
+            let same = failures.remove(step.name()).filter(|before| before.subject == step.subject());
+            let failure = Failure {
                 subject: step.subject().into(),
                 attempts: same.map_or(0, |same| same.attempts) + 1,
                 refused,
                 retry_at: now + BACK_OFF,
                 message: "it fails now and then".into(),
-            });
+            };
+            failures.insert(step.name(), failure);
             return false;
         }
-        if failure.as_ref().is_some_and(|failure| failure.step == step.name()) {
-            *failure = None;
-        }
+        failures.remove(step.name());
         self.step(step);
         true
     }
