@@ -288,9 +288,10 @@ async fn a_server_that_is_listed_is_still_to_be_installed() {
 #[tokio::test]
 async fn nothing_is_left_of_a_creation_without_a_panel() {
     on_a_node(async |node| {
-        let id = node.define(SCRIPT);
         node.boot().await;
         node.panel.pause();
+        // Only now: the daemon makes a record of whatever the panel's list has when it boots.
+        let id = node.define(SCRIPT);
         let status = node.post("/api/servers", json!({"uuid": id, "start_on_completion": true})).await;
         assert!(status >= 500, "{status}");
         node.kill();
