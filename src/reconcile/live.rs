@@ -36,6 +36,8 @@ pub struct Live {
     pub shown: bool,
     /// `status.yml` no longer says what is so.
     pub status_stale: bool,
+    /// Revision of the record over which a pass last came to rest.
+    pub rested: u64,
     /// Passes in a row that did not come to rest.
     pub restless: u32,
     /// Passes in a row that panicked.

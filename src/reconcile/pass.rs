@@ -86,8 +86,8 @@ impl Reconciler {
                 continue;
             }
             if let Some(next) = self.execute_all(id, &plan).await {
-                self.world.with_live(id, |live| live.restless = 0);
                 self.write_status(id).await;
+                self.world.note_rest(id, snapshot.revision);
                 return next;
             }
         }

@@ -7,8 +7,9 @@ mod slots;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::live::Live;
 use super::observed::Policy;
@@ -72,6 +73,8 @@ pub struct World {
     pub network_settled: watch::Sender<bool>,
     /// Wishes to install and the panel's reset keep out of each other's way, see [`ResetGate`].
     pub reset_gate: ResetGate,
+    /// A pass has come to rest, see [`World::rest_until`].
+    rested: Notify,
     /// What is remembered of each server between passes.
     lives: Mutex<BTreeMap<ServerId, Arc<Mutex<Live>>>>,
 }
@@ -116,6 +119,7 @@ impl World {
             network: RwLock::new(NetworkFacts::default()),
             reset_gate: ResetGate::default(),
             network_settled: watch::Sender::new(false),
+            rested: Notify::new(),
             lives: Mutex::new(BTreeMap::new()),
             policy,
             store: parts.store,
@@ -149,6 +153,7 @@ impl World {
     /// Forgets what is remembered of a server.
     pub fn forget_live(&self, id: ServerId) {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.rested.notify_waiters();
     }
 
     /// Works on what is remembered of every server.
@@ -160,6 +165,31 @@ impl World {
         for (id, live) in lives {
             work(id, &mut live.lock().unwrap_or_else(PoisonError::into_inner));
         }
+    }
+
+    /// A pass over this revision of a server's record has nothing left to do now.
+    pub fn note_rest(&self, id: ServerId, revision: u64) {
+        self.with_live(id, |live| {
+            live.restless = 0;
+            live.rested = revision;
+        });
+        self.rested.notify_waiters();
+    }
+
+    /// Waits until `holds`, which is asked again after each pass over any server; `limit` at most. Returns whether it does.
+    pub async fn rest_until(&self, limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+        let wait = async {
+            loop {
+                let mut rest = std::pin::pin!(self.rested.notified());
+                // From now on: what comes to rest during the look is not missed.
+                rest.as_mut().enable();
+                if holds() {
+                    return;
+                }
+                rest.await;
+            }
+        };
+        tokio::time::timeout(limit, wait).await.is_ok()
     }
 
     /// The servers' network as it was last seen.

@@ -1,6 +1,7 @@
 //! Installing again, and fetching the panel's word.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use http::StatusCode;
@@ -63,7 +64,13 @@ async fn try_install(api: &Api, server: &str, reinstall: bool) -> Result<(), Api
     Ok(())
 }
 
+/// New limits of a running server are waited for this long.
+const LIMITS_PATIENCE: Duration = Duration::from_secs(2);
+
 /// `POST /api/servers/{server}/sync`: fetches the panel's configuration and writes it.
+///
+/// A running server's limits are in force when the panel has its answer, as it is used to; where the engine needs longer they
+/// follow all the same.
 pub async fn sync(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<StatusCode, ApiError> {
     let known = api.server(&server)?;
     let panel = api.world.panel.clone().filter(|_| known.manifest.metadata.managed_by == ManagedBy::Panel);
@@ -75,6 +82,10 @@ pub async fn sync(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Re
     let asked_at = api.world.clock.now();
     let fetched = sync_with_retries(&api.world, &*panel, known.id).await?;
     let id = known.id;
-    api.world.store.run(move |store| apply_sync(store, id, fetched, asked_at, None)).await?;
+    let written = api.world.store.run(move |store| apply_sync(store, id, fetched, asked_at, None)).await?;
+    if known.status.state != PowerState::Offline {
+        let revision = written.revision;
+        api.world.rest_until(LIMITS_PATIENCE, || api.world.with_live(id, |live| live.rested >= revision)).await;
+    }
     Ok(StatusCode::NO_CONTENT)
 }

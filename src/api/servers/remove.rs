@@ -20,20 +20,15 @@ pub async fn delete(State(api): State<Arc<Api>>, Path(server): Path<String>) -> 
     let known = api.server(&server)?;
     mark_deleted(&api, known.id).await?;
     // Nothing is lost when the time is over: the mark is on disk.
-    let _ = tokio::time::timeout(CONTAINER_PATIENCE, containers_gone(&api, known.id)).await;
+    api.world.rest_until(CONTAINER_PATIENCE, || containers_gone(&api, known.id)).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn containers_gone(api: &Api, id: ServerId) {
-    loop {
-        let gone = api
+fn containers_gone(api: &Api, id: ServerId) -> bool {
+    api.world.store.get(id).is_none()
+        || api
             .world
-            .with_live(id, |live| matches!((live.server.fresh(), live.installer.fresh()), (Some(None), Some(None))));
-        if gone || api.world.store.get(id).is_none() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+            .with_live(id, |live| matches!((live.server.fresh(), live.installer.fresh()), (Some(None), Some(None))))
 }
 
 /// Has the deletion mark on disk.
