@@ -13,6 +13,7 @@ mod body;
 mod error;
 mod guard;
 mod local;
+pub mod opening;
 mod servers;
 mod system;
 mod view;
@@ -41,8 +42,13 @@ impl Api {
         Arc::new(Self { world: reconciler.world().clone(), reconciler, view: view::ServerViews::default() })
     }
 
-    /// The routes behind a door.
+    /// What a door of its own leads to, guard included.
     pub fn router(self: &Arc<Self>, door: Door) -> Router {
+        guard::wrap(self.routes(matches!(door, Door::Local)), door, &self.world.node)
+    }
+
+    /// The routes, behind no guard; `local` are those of the unix socket too.
+    fn routes(self: &Arc<Self>, local: bool) -> Router {
         let mut router = Router::new()
             .route("/api/system", get(system::system))
             .route("/api/servers", get(servers::list).post(servers::create))
@@ -55,7 +61,7 @@ impl Api {
             .route("/api/servers/{server}/logs", get(servers::logs))
             .route("/api/servers/{server}/install-logs", get(servers::install_logs))
             .route("/api/servers/{server}/ws/deny", post(servers::deny_tokens));
-        if matches!(door, Door::Local) {
+        if local {
             router = router
                 .route("/local/servers", get(local::list))
                 .route("/local/events", get(local::events))
@@ -63,8 +69,6 @@ impl Api {
                 .route("/local/servers/{server}/plan", get(local::plan))
                 .route("/local/servers/{server}/power", post(local::power));
         }
-        let router =
-            router.fallback(guard::no_route).method_not_allowed_fallback(guard::no_route).with_state(self.clone());
-        guard::wrap(router, door, &self.world.node)
+        router.fallback(guard::no_route).method_not_allowed_fallback(guard::no_route).with_state(self.clone())
     }
 }

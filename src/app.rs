@@ -1,7 +1,7 @@
 //! Puts a daemon together and runs it: the only module that knows all the others.
 //!
-//! The doors open first, then the state folder is read; what answers meanwhile waits in the listen queue for a few
-//! milliseconds. Nothing on the way needs the panel or the container engine: both are followed by tasks of their own.
+//! The doors open first, then the state folder is read; who asks for servers meanwhile waits a few milliseconds. Nothing on
+//! the way needs the panel or the container engine: both are followed by tasks of their own.
 
 mod doors;
 
@@ -13,6 +13,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::api::opening::Opening;
 use crate::api::{Api, Door};
 use crate::clock::Clock;
 use crate::config::{self, Loaded, NodeConfig, Surroundings};
@@ -79,10 +80,12 @@ async fn serve(loaded: Loaded, options: RunOptions) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     let node = Arc::new(node);
     let queue = Queue::default();
+    let opening = Opening::new(kernel());
+    doors.serve(&tasks, |door| opening.router(door, &node));
+    // Blocks this thread, which is none of those that serve.
     let world = world(&node, &tasks, &queue, options)?;
     let reconciler = Reconciler::new(world.clone());
-    let api = Api::new(reconciler.clone());
-    doors.serve(&tasks, |door| api.router(door));
+    opening.open(&Api::new(reconciler.clone()));
     start(&world, reconciler, &queue);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -138,9 +141,14 @@ fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptio
         jitter: Jitter::random(),
         tasks: tasks.clone(),
         block_io_weight: blueprint::host::block_io_weight(),
-        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        kernel: kernel(),
         wake,
     })))
+}
+
+/// The kernel's release.
+fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// Starts everything that makes the world match the files.

@@ -68,13 +68,12 @@ async fn boots_with(node: &mut Node, table: &mut Table, panel: &str) {
         node.spawn();
         let mut first = None;
         loop {
-            if let Some(count) = listed(node).await {
-                let now = millis(begun.elapsed());
-                first.get_or_insert(now);
-                if count == SERVERS {
-                    all.push(now);
-                    break;
-                }
+            if first.is_none() && node.get("/api/system").await.is_some() {
+                first = Some(millis(begun.elapsed()));
+            }
+            if first.is_some() && listed(node).await == Some(SERVERS) {
+                all.push(millis(begun.elapsed()));
+                break;
             }
             assert!(begun.elapsed() < Duration::from_secs(60), "{}", node.latest_output());
             // Refused: nobody listens yet.

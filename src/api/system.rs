@@ -11,9 +11,13 @@ use crate::panel::client::WINGS_VERSION;
 
 /// `GET /api/system[?v=2]`. The first form says what cannot change and asks nobody; the second asks the container engine.
 pub async fn system(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
-    let second = query.as_deref().unwrap_or_default().split('&').any(|pair| pair == "v=2");
-    let value = if second { detailed(&api).await? } else { plain(&api) };
+    let value = if is_detailed(query.as_deref()) { detailed(&api).await? } else { plain(&api.world.kernel) };
     Ok(axum_json(&value))
+}
+
+/// Whether the second form is asked for.
+pub(super) fn is_detailed(query: Option<&str>) -> bool {
+    query.unwrap_or_default().split('&').any(|pair| pair == "v=2")
 }
 
 /// A JSON answer.
@@ -21,11 +25,12 @@ pub fn axum_json(value: &Value) -> Response {
     ([(http::header::CONTENT_TYPE, "application/json; charset=utf-8")], value.to_string()).into_response()
 }
 
-fn plain(api: &Api) -> Value {
+/// The first form.
+pub(super) fn plain(kernel: &str) -> Value {
     json!({
         "architecture": architecture(),
         "cpu_count": cpus(),
-        "kernel_version": api.world.kernel,
+        "kernel_version": kernel,
         "os": std::env::consts::OS,
         "version": WINGS_VERSION,
     })
