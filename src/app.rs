@@ -140,7 +140,7 @@ fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptio
         clock: Clock::System,
         jitter: Jitter::random(),
         tasks: tasks.clone(),
-        block_io_weight: blueprint::host::block_io_weight(),
+        kernel_limits: blueprint::host::kernel_limits(),
         kernel: kernel(),
         wake,
     })))

@@ -36,7 +36,7 @@ use std::sync::atomic::AtomicBool;
 use crate::config::{Directories, NodeConfig};
 use crate::model::ServerId;
 
-pub use error::FilesError;
+pub use error::{FilesError, Uncounted};
 pub use ownership::Fixed;
 use root::Root;
 use walk::{Visitor, walk};
@@ -99,11 +99,12 @@ impl Layout {
     /// followed, mounts not entered. Zero where there is no directory.
     ///
     /// # Errors
-    /// Part of it cannot be looked at, or `cancelled` was set.
-    pub fn usage(&self, id: ServerId, cancelled: &AtomicBool) -> Result<u64, FilesError> {
+    /// Part of it cannot be looked at, or `cancelled` was set. The error says how much there is at least.
+    pub fn usage(&self, id: ServerId, cancelled: &AtomicBool) -> Result<u64, Uncounted> {
         let mut usage = usage::Usage::default();
-        self.walk_data(id, cancelled, &mut usage)?;
-        Ok(usage.bytes())
+        let walked = self.walk_data(id, cancelled, &mut usage);
+        let bytes = usage.bytes();
+        walked.map(|()| bytes).map_err(|source| Uncounted { bytes, source })
     }
 
     /// Gives all of a server's files to the server's user, where they are not yet; what a link leads to and what is

@@ -117,7 +117,7 @@ fn running(number: usize, now: Timestamp) -> Server {
         attached: Some(container.clone()),
         done_seen: Some(container.clone()),
         seen_running: Some(container),
-        usage: Some(Usage { bytes: 1 << 20, at: now }),
+        usage: Some(Usage { bytes: 1 << 20, hidden: false, at: now }),
         ..Observed::default()
     };
     Server { manifest, record, observed }

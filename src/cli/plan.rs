@@ -136,7 +136,7 @@ impl Local {
             clock: Clock::System,
             jitter: Jitter::random(),
             tasks,
-            block_io_weight: blueprint::host::block_io_weight(),
+            kernel_limits: blueprint::host::kernel_limits(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             wake: Arc::new(|_| {}),
         });

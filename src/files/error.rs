@@ -73,6 +73,28 @@ impl FilesError {
     }
 }
 
+/// Files could not all be counted.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub struct Uncounted {
+    /// Bytes of those that were: there are at least so many.
+    pub bytes: u64,
+    /// What stood in the way.
+    pub source: FilesError,
+}
+
+impl Uncounted {
+    /// Whether there is room where nobody can look: anything may hide there.
+    pub fn hides_something(&self) -> bool {
+        matches!(self.source, FilesError::Refused { .. })
+    }
+
+    /// Whether it only ended because it was told to.
+    pub fn is_cancelled(&self) -> bool {
+        self.source.is_cancelled()
+    }
+}
+
 /// What a person can do about a failure, as the end of a message.
 fn remedy(kind: io::ErrorKind) -> &'static str {
     match kind {

@@ -172,6 +172,20 @@ impl InstallLog {
         self.written
     }
 
+    /// The first bytes of output that are in the file, and the last ones, `most` each.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn ends(&self, most: usize) -> Result<(Vec<u8>, Vec<u8>), FilesError> {
+        let length = most.min(usize::try_from(self.written).unwrap_or(most));
+        let read = |offset| {
+            let mut bytes = vec![0; length];
+            self.file.read_exact_at(&mut bytes, offset).map_err(FilesError::disk(ACTION_READ, &self.path))?;
+            Ok::<_, FilesError>(bytes)
+        };
+        Ok((read(self.start)?, read(self.start + self.written - length as u64)?))
+    }
+
     /// Adds output. What is more than [`MAX_OUTPUT`] in all is left out, and a line says so.
     ///
     /// # Errors

@@ -157,6 +157,18 @@ fn a_hostile_tree_is_measured_and_removed_and_nothing_outside_of_it() {
 }
 
 #[test]
+fn what_cannot_be_counted_does_not_hide_the_rest() {
+    let (_folder, layout) = layout();
+    layout.prepare(id()).unwrap();
+    let data = layout.data(id());
+    fs::write(data.join("world"), "12345678").unwrap();
+    make_deep(&data, crate::files::walk::MAX_DEPTH + 10);
+    let error = layout.usage(id(), &NEVER).unwrap_err();
+    assert_eq!((error.bytes, error.hides_something()), (8, true), "{error}");
+    layout.remove_server(id(), true).unwrap();
+}
+
+#[test]
 fn a_hostile_tree_changes_hands_and_nothing_outside_of_it() {
     if !is_root() {
         eprintln!("only root may give files away");
@@ -296,8 +308,9 @@ fn files_that_come_and_go_are_no_error() {
                 }
             }
         });
-        let results: Vec<_> =
-            (0..300).map(|_| layout.usage(id(), &NEVER).and(layout.fix_ownership(id(), &NEVER))).collect();
+        let results: Vec<_> = (0..300)
+            .map(|_| layout.usage(id(), &NEVER).map_err(|error| error.source).and(layout.fix_ownership(id(), &NEVER)))
+            .collect();
         done.store(true, Ordering::Relaxed);
         results.into_iter().for_each(|result| {
             result.unwrap();

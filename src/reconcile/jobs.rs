@@ -3,6 +3,7 @@
 
 mod install_log;
 mod panel;
+mod read_on;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -92,7 +93,8 @@ fn begin(live: &mut Live, kind: JobKind, subject: &str) -> u64 {
 
 fn end(world: &World, id: ServerId, kind: JobKind, run: u64, result: Result<(), JobError>) {
     let now = world.clock.now();
-    let recovered = result.is_ok() && matches!(kind, JobKind::Sync | JobKind::Script | JobKind::Report);
+    let asks_panel = matches!(kind, JobKind::Sync | JobKind::Script | JobKind::Report);
+    let answered = result.as_ref().map_or_else(|error| error.fatal, |()| true);
     world.with_live(id, |live| {
         let Some(job) = live.jobs.get_mut(&kind).filter(|job| job.run == run) else { return };
         job.task = None;
@@ -112,8 +114,8 @@ fn end(world: &World, id: ServerId, kind: JobKind, run: u64, result: Result<(), 
             }
         };
     });
-    if recovered {
-        world.panel_recovered();
+    if asks_panel {
+        world.note_panel(answered);
     }
     (world.wake)(id);
 }
@@ -164,21 +166,35 @@ impl Drop for CancelOnDrop {
 async fn usage(world: &World, id: ServerId) -> Result<(), JobError> {
     let (guard, layout) = (CancelOnDrop(Arc::default()), world.layout.clone());
     let cancelled = guard.0.clone();
-    let bytes = world.store.blocking().run(move || layout.usage(id, &cancelled)).await?;
+    let _turn = world.walks.acquire().await;
+    let counted = world.store.blocking().run(move || layout.usage(id, &cancelled)).await;
     let at = world.clock.now();
-    world.with_live(id, |live| live.usage = Some(Usage { bytes, at }));
-    Ok(())
+    let Err(error) = counted.as_ref() else {
+        let bytes = counted.unwrap_or_default();
+        world.with_live(id, |live| live.usage = Some(Usage { bytes, hidden: false, at }));
+        return Ok(());
+    };
+    if !error.is_cancelled() {
+        // A server must not get rid of its limit by making itself hard to count.
+        world.with_live(id, |live| {
+            let before = live.usage.map_or(0, |usage| usage.bytes);
+            live.usage = Some(Usage { bytes: before.max(error.bytes), hidden: error.hides_something(), at });
+        });
+    }
+    Err(JobError::new(retry::FILES, error.to_string()))
 }
 
 async fn permissions(world: &World, id: ServerId) -> Result<(), JobError> {
     let (guard, layout) = (CancelOnDrop(Arc::default()), world.layout.clone());
     let cancelled = guard.0.clone();
+    let _turn = world.walks.acquire().await;
     world.store.blocking().run(move || layout.fix_ownership(id, &cancelled)).await?;
     Ok(())
 }
 
 async fn removal(world: &World, id: ServerId) -> Result<(), JobError> {
     let layout = world.layout.clone();
+    let _turn = world.walks.acquire().await;
     let remove_backups = world.node.remove_backups_on_server_delete;
     world.store.blocking().run(move || layout.remove_server(id, remove_backups)).await?;
     Ok(())

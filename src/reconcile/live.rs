@@ -16,8 +16,10 @@ pub struct Live {
     pub installer: Look,
     /// Jobs under way and ended.
     pub jobs: BTreeMap<JobKind, LiveJob>,
-    /// The stop that was sent.
+    /// The stop that was sent to the server.
     pub stop: Option<StopProgress>,
+    /// The same for the installer.
+    pub installer_stop: Option<StopProgress>,
     /// The container that was started or seen running.
     pub seen_running: Option<String>,
     /// Steps that failed, by name.
@@ -40,6 +42,8 @@ pub struct Live {
     pub rested: u64,
     /// Passes in a row that did not come to rest.
     pub restless: u32,
+    /// The container whose terminal was last opened again, and when.
+    pub reopened: Option<(String, Timestamp)>,
     /// Passes in a row that panicked.
     pub panics: u32,
     /// Looks in a row at which the runtime did not answer.
@@ -110,6 +114,7 @@ impl Live {
         for (kind, live) in &mut self.jobs {
             if matches!(kind, JobKind::Sync | JobKind::Script | JobKind::Report)
                 && let JobState::Failed { fatal: false, retry_at, .. } = &mut live.job.state
+                && *retry_at > now
             {
                 *retry_at = now;
                 any = true;

@@ -28,8 +28,10 @@ pub struct Observed {
     pub done_seen: Option<String>,
     /// The container that this daemon has started or seen running.
     pub seen_running: Option<String>,
-    /// The stop that was sent, and to what.
+    /// The stop that was sent to a server's container, and to which.
     pub stop: Option<StopProgress>,
+    /// The same for the installer.
+    pub installer_stop: Option<StopProgress>,
     /// Jobs that run beside the passes, or have ended.
     pub jobs: BTreeMap<JobKind, Job>,
     /// Steps that failed, by name, until they succeed or fail for something else.
@@ -38,8 +40,17 @@ pub struct Observed {
     pub usage: Option<Usage>,
     /// Whether one of the node's places for installations is held.
     pub install_slot: bool,
+    /// Whether it waits in line for one.
+    pub install_queued: bool,
     /// State changes that the panel has not been told yet.
     pub untold: usize,
+}
+
+impl Usage {
+    /// Whether this is more than a limit in bytes. Where something is hidden it is taken to be.
+    pub fn exceeds(&self, limit: u64) -> bool {
+        self.hidden || self.bytes > limit
+    }
 }
 
 /// Hashes of what the server's container would be made from now.
@@ -67,8 +78,10 @@ pub struct StopProgress {
 /// Bytes used by the server's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes.
+    /// Bytes; at least, where not all could be counted.
     pub bytes: u64,
+    /// There are directories that nobody can look into.
+    pub hidden: bool,
     /// When they were counted.
     pub at: Timestamp,
 }
@@ -155,6 +168,11 @@ impl Observed {
     /// The job of a kind, if it is for this subject.
     pub fn job(&self, kind: JobKind, subject: &str) -> Option<&Job> {
         self.jobs.get(&kind).filter(|job| job.subject == subject)
+    }
+
+    /// Whether the server takes part in the distribution of places for installations.
+    pub fn in_install_line(&self) -> bool {
+        self.install_slot || self.install_queued
     }
 
     /// The stop that was sent to the server's present container.

@@ -193,6 +193,7 @@ impl<'a> Planner<'a> {
         };
         if self.record.parked.is_some() {
             self.plan.phase = Phase::Parked;
+            self.leave_install_line();
             self.plan.state = match self.observed.outage {
                 Some(_) => self.input.shown,
                 None => self.state_as_observed(),
@@ -219,9 +220,7 @@ impl<'a> Planner<'a> {
     /// No installation is wanted: see to leftovers, then to power.
     fn plan_installed(&mut self, intent: &Manifest) {
         self.say_installed(intent);
-        if self.observed.install_slot {
-            self.step(Step::ReleaseInstallSlot);
-        }
+        self.leave_install_line();
         if let Some(installer) = &self.observed.installer {
             if installer.running() && installer.token.is_none() {
                 self.say(
@@ -238,6 +237,15 @@ impl<'a> Planner<'a> {
         self.plan_power(intent);
         if !self.observed.prepared && self.plan.steps.is_empty() && !self.held_back("Prepare", "") {
             self.step(Step::Prepare);
+        }
+    }
+
+    /// Whoever does not install (any more) takes nobody's place. An installer that still runs keeps its own.
+    fn leave_install_line(&mut self) {
+        let runs = self.observed.installer.as_ref().is_some_and(ContainerFacts::running);
+        let keeps = self.record.parked.is_some() && (runs || self.observed.outage.is_some());
+        if self.observed.in_install_line() && !keeps {
+            self.step(Step::ReleaseInstallSlot);
         }
     }
 

@@ -7,7 +7,7 @@ use super::world::World;
 use crate::model::{InstallOutcome, PowerState, ServerId};
 use crate::panel::outbox::{Fact, Outbox};
 use crate::panel::{Panel, PanelError};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Notes a state that people see now. `first` is the first one since the daemon started.
 pub fn note(world: &World, id: ServerId, told: Option<PowerState>, before: PowerState, now: PowerState, first: bool) {
@@ -52,16 +52,27 @@ pub fn sweep(outbox: &Outbox, store: &Store) {
     }
 }
 
+/// Why a report has to be made again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The panel did not answer.
+    #[error(transparent)]
+    Panel(#[from] PanelError),
+    /// The panel has it, but that cannot be written down.
+    #[error("the panel has the install result, but that cannot be written down ({0}); it is told once more")]
+    Record(#[from] StoreError),
+}
+
 /// Tells the panel what it does not know about one server.
 ///
 /// # Errors
 /// The first call that failed and is worth another try.
-pub async fn report(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), PanelError> {
+pub async fn report(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
     report_install(world, panel, id).await?;
-    report_states(world, panel, id).await
+    Ok(report_states(world, panel, id).await?)
 }
 
-async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), PanelError> {
+async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
     let Some(snapshot) = world.store.get(id) else { return Ok(()) };
     let Some(done) = snapshot.record.install.done.clone().filter(|done| !done.reported) else { return Ok(()) };
     let fact = Fact::InstallResult {
@@ -76,11 +87,11 @@ async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Resul
         Err(error) if error.is_final() => {
             world.store.event(id, world.clock.now(), "InstallReportRefused", &error.to_string());
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     }
     let outbox = world.outbox.clone();
     let token = done.token;
-    let written = world
+    world
         .store
         .run(move |store| {
             store.commit(id, |record| {
@@ -92,14 +103,10 @@ async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Resul
             if let Err(error) = outbox.remove(&fact.key()) {
                 tracing::warn!(server.id = %id, "a reported fact stays in the outbox: {error}");
             }
-            Ok::<_, crate::store::StoreError>(())
+            // An error is that of the job, which is started again after a while: the panel does not mind hearing it twice.
+            Ok::<_, ReportError>(())
         })
-        .await;
-    if let Err(error) = written {
-        // It will be reported once more, which the panel does not mind.
-        tracing::error!(server.id = %id, "the panel has the install result, but that cannot be written down: {error}");
-    }
-    Ok(())
+        .await
 }
 
 async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), PanelError> {

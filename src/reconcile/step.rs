@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::observed::JobKind;
-use crate::model::InstallOutcome;
+use crate::model::{InstallOutcome, Role};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,6 +48,8 @@ pub enum Step {
     Kill {
         /// The container.
         container: String,
+        /// Whose it is.
+        role: Role,
     },
     /// Bring the log to its end.
     CloseInstallLog {
@@ -124,7 +126,8 @@ pub enum Step {
         /// The power wish.
         power: String,
     },
-    /// Record that the start-up has finished.
+    /// Record that the start-up has finished. What was fetched and pulled for it counts for no later start, whatever may end
+    /// this container.
     RecordStarted {
         /// The container.
         container: String,
@@ -189,7 +192,7 @@ impl Step {
             | Step::ClosePower { power, .. }
             | Step::Assign { power, .. } => power,
             Step::StartInstaller { container }
-            | Step::Kill { container }
+            | Step::Kill { container, .. }
             | Step::CloseInstallLog { container, .. }
             | Step::RemoveInstaller { container }
             | Step::RemoveServer { container }

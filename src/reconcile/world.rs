@@ -6,10 +6,11 @@ mod images;
 mod slots;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::live::Live;
 use super::observed::Policy;
@@ -22,6 +23,7 @@ use crate::model::ServerId;
 use crate::panel::Panel;
 use crate::panel::outbox::Outbox;
 use crate::retry::Jitter;
+use crate::runtime::blueprint::KernelLimits;
 use crate::runtime::{NetworkFacts, Runtime};
 use crate::store::Store;
 use crate::tasks::Tasks;
@@ -29,6 +31,9 @@ use crate::tasks::Tasks;
 pub use gate::ResetGate;
 pub use images::{ImageError, Images};
 pub use slots::InstallSlots;
+
+/// See [`World::walks`].
+const WALKS: usize = 8;
 
 /// Has a server looked at.
 pub type Wake = Arc<dyn Fn(ServerId) + Send + Sync>;
@@ -61,10 +66,13 @@ pub struct World {
     pub images: Images,
     /// Places for installations.
     pub slots: InstallSlots,
+    /// Walks over servers' files that may run at once: each keeps a disk and one of the threads busy that every write of the
+    /// store needs.
+    pub walks: Semaphore,
     /// The servers' network as it really is.
     pub network: RwLock<NetworkFacts>,
-    /// Whether the kernel weighs block I/O.
-    pub block_io_weight: bool,
+    /// What the kernel can limit.
+    pub kernel_limits: KernelLimits,
     /// The kernel's release, for install logs.
     pub kernel: String,
     /// Has a server looked at again.
@@ -73,6 +81,8 @@ pub struct World {
     pub network_settled: watch::Sender<bool>,
     /// Wishes to install and the panel's reset keep out of each other's way, see [`ResetGate`].
     pub reset_gate: ResetGate,
+    /// Some call to the panel has failed since the last one that was answered.
+    panel_silent: AtomicBool,
     /// A pass has come to rest, see [`World::rest_until`].
     rested: Notify,
     /// What is remembered of each server between passes.
@@ -99,8 +109,8 @@ pub struct Parts {
     pub jitter: Jitter,
     /// Who runs jobs.
     pub tasks: Tasks,
-    /// Whether the kernel weighs block I/O.
-    pub block_io_weight: bool,
+    /// What the kernel can limit.
+    pub kernel_limits: KernelLimits,
     /// The kernel's release.
     pub kernel: String,
     /// Has a server looked at again.
@@ -116,9 +126,11 @@ impl World {
             images: Images::new(parts.runtime.clone(), parts.node.clone(), parts.tasks.clone()),
             slots: InstallSlots::new(parts.node.reconcile.concurrent_installs),
             layout: Layout::new(&parts.node),
+            walks: Semaphore::new(WALKS),
             network: RwLock::new(NetworkFacts::default()),
             reset_gate: ResetGate::default(),
             network_settled: watch::Sender::new(false),
+            panel_silent: AtomicBool::new(false),
             rested: Notify::new(),
             lives: Mutex::new(BTreeMap::new()),
             policy,
@@ -131,7 +143,7 @@ impl World {
             clock: parts.clock,
             jitter: parts.jitter,
             tasks: parts.tasks,
-            block_io_weight: parts.block_io_weight,
+            kernel_limits: parts.kernel_limits,
             kernel: parts.kernel,
             wake: parts.wake,
         }
@@ -153,7 +165,15 @@ impl World {
     /// Forgets what is remembered of a server.
     pub fn forget_live(&self, id: ServerId) {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.release_slot(id);
         self.rested.notify_waiters();
+    }
+
+    /// Gives a server's place for installations back, or takes it out of the line, and wakes those whose turn it may be.
+    pub fn release_slot(&self, id: ServerId) {
+        for next in self.slots.release(id) {
+            (self.wake)(next);
+        }
     }
 
     /// Works on what is remembered of every server.
@@ -202,8 +222,16 @@ impl World {
         *self.network.write().unwrap_or_else(PoisonError::into_inner) = facts;
     }
 
-    /// The panel answers again: whatever waits for it is tried at once.
-    pub fn panel_recovered(&self) {
+    /// The panel has answered a job, or has not. When it answers again, whatever waits for it is tried at once.
+    pub fn note_panel(&self, answered: bool) {
+        if !answered {
+            self.panel_silent.store(true, Ordering::Relaxed);
+        } else if self.panel_silent.swap(false, Ordering::Relaxed) {
+            self.panel_recovered();
+        }
+    }
+
+    fn panel_recovered(&self) {
         let now = self.clock.now();
         let mut woken = Vec::new();
         self.for_each_live(|id, live| {

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use host::{MountFacts, MountSource};
+pub use host::{KernelLimits, MountFacts, MountSource};
 pub use network::{network, outgoing_network};
 
 use super::{BindMount, ContainerSpec, LogDriver, NetworkFacts, NetworkSpec, container_name};
@@ -54,8 +54,8 @@ const DROPPED_CAPABILITIES: [&str; 11] = [
 pub struct BlueprintFacts {
     /// The network of the servers as it really is.
     pub network: NetworkFacts,
-    /// Whether the kernel weighs block I/O, see [`host::block_io_weight`].
-    pub block_io_weight: bool,
+    /// What the kernel can limit, see [`host::kernel_limits`].
+    pub kernel: KernelLimits,
     /// The server's files, symbolic links resolved.
     pub data: PathBuf,
     /// The folder of the install script, symbolic links resolved; unused for servers.

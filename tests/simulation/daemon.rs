@@ -91,7 +91,7 @@ impl Machine {
             clock: Clock::Simulated { base: self.epoch.0, start: self.epoch.1 },
             jitter: Jitter::seeded(seed),
             tasks: tasks.clone(),
-            block_io_weight: false,
+            kernel_limits: Default::default(),
             kernel: "simulated".into(),
             wake,
         }));

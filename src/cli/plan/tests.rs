@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::cli::examples;
-use crate::model::InstallOutcome;
+use crate::model::{InstallOutcome, Role};
 use crate::reconcile::observed::{JobKind, Observed, Policy};
 use crate::reconcile::plan;
 use crate::reconcile::step::{Step, StopMethod};
@@ -23,7 +23,7 @@ fn steps() -> Vec<Step> {
         Step::WriteScript { token: token() },
         Step::CreateInstaller { token: token() },
         Step::StartInstaller { container: container() },
-        Step::Kill { container: container() },
+        Step::Kill { container: container(), role: Role::Server },
         Step::CloseInstallLog { container: container(), token: token() },
         Step::RecordInstall {
             token: token(),

@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 
 use super::JobError;
+use super::read_on::{COMPARED, ReadOn};
 use crate::files::FilesError;
 use crate::files::install_log::InstallLog;
 use crate::model::ServerId;
@@ -15,6 +17,9 @@ use crate::runtime::{LogPart, RuntimeError};
 
 /// Reading what is left of a finished installer's output takes no longer than this.
 const CLOSE_LIMIT: Duration = Duration::from_secs(20);
+
+/// Output that is held back until it is known what of it is new is held back no longer than this.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Follows a running installer.
 pub(super) async fn follow(world: &World, id: ServerId, container: &str) -> Result<(), JobError> {
@@ -42,29 +47,54 @@ pub async fn close(world: &World, id: ServerId, container: &str) -> Result<(), S
     }
 }
 
+enum Piece {
+    Output(Result<Bytes, RuntimeError>),
+    /// Nothing came for a while.
+    Pause,
+    End,
+}
+
+/// The next piece of output; with `impatient` a pause is noticed too.
+async fn next(output: &mut (impl Stream<Item = Result<Bytes, RuntimeError>> + Unpin), impatient: bool) -> Piece {
+    let limit = if impatient { PAUSE } else { Duration::MAX };
+    match tokio::time::timeout(limit, output.next()).await {
+        Ok(Some(piece)) => Piece::Output(piece),
+        Ok(None) => Piece::End,
+        Err(_) => Piece::Pause,
+    }
+}
+
 async fn copy(world: &World, id: ServerId, container: &str, part: LogPart) -> Result<(), String> {
     let layout = world.layout.clone();
     let blocking = world.store.blocking();
-    let log = blocking.run(move || InstallLog::open(&layout, id)).await.map_err(|error| error.to_string())?;
-    let mut skip = log.written();
+    let opened = blocking.run(move || {
+        let log = InstallLog::open(&layout, id)?;
+        let ends = log.ends(COMPARED)?;
+        Ok::<_, FilesError>((log, ends))
+    });
+    let (log, (head, tail)) = opened.await.map_err(|error| error.to_string())?;
+    let mut read_on = ReadOn::new(log.written(), head, tail);
     let log = Arc::new(Mutex::new(log));
     let mut output = match world.runtime.logs(container, part).await {
         Ok(output) => output,
         Err(RuntimeError::NotFound { .. }) => return Ok(()),
         Err(error) => return Err(error.to_string()),
     };
-    while let Some(chunk) = output.next().await {
-        let mut chunk = chunk.map_err(|error| error.to_string())?;
-        let skipped = skip.min(chunk.len() as u64);
-        skip -= skipped;
-        bytes::Buf::advance(&mut chunk, usize::try_from(skipped).unwrap_or(usize::MAX));
-        if chunk.is_empty() {
-            continue;
+    loop {
+        let (new, more) = match next(&mut output, read_on.is_seeking()).await {
+            Piece::Output(piece) => (read_on.take(piece.map_err(|error| error.to_string())?), true),
+            Piece::Pause => (read_on.give_up(), true),
+            Piece::End => (read_on.give_up(), false),
+        };
+        if !new.is_empty() {
+            let log = log.clone();
+            let appended: Result<(), FilesError> =
+                blocking.run(move || log.lock().unwrap_or_else(PoisonError::into_inner).append(&new)).await;
+            appended.map_err(|error| error.to_string())?;
         }
-        let log = log.clone();
-        let appended: Result<(), FilesError> =
-            blocking.run(move || log.lock().unwrap_or_else(PoisonError::into_inner).append(&chunk)).await;
-        appended.map_err(|error| error.to_string())?;
+        if !more {
+            break;
+        }
     }
     // The container goes soon, and with it the only other copy of what it printed.
     let finish = move || match Arc::try_unwrap(log) {

@@ -9,7 +9,7 @@ use super::{JobError, PANEL_PATIENCE};
 use crate::model::manifest::digest;
 use crate::model::{ManagedBy, Manifest, ServerId, Timestamp};
 use crate::panel::{Panel, PanelError, PanelServer};
-use crate::reconcile::reporter;
+use crate::reconcile::reporter::{self, ReportError};
 use crate::reconcile::world::World;
 use crate::retry;
 use crate::store::{Snapshot, Store, StoreError};
@@ -62,7 +62,10 @@ pub(super) async fn script(world: &World, id: ServerId, token: &str) -> Result<(
 
 pub(super) async fn report(world: &World, id: ServerId) -> Result<(), JobError> {
     let panel = panel_of(world)?;
-    Ok(reporter::report(world, &*panel, id).await?)
+    reporter::report(world, &*panel, id).await.map_err(|error| match error {
+        ReportError::Panel(error) => error.into(),
+        ReportError::Record(_) => JobError::new(retry::PANEL, error.to_string()),
+    })
 }
 
 /// Writes the panel's part of a server's intent, as it was asked for at `asked_at`. Says so where that undoes what a person

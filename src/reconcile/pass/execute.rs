@@ -5,15 +5,20 @@ use std::time::Duration;
 use super::{Reconciler, StepError};
 use crate::files::install_log;
 use crate::model::record::Serving;
-use crate::model::{Closed, Crash, InstallOutcome, InstallResult, ManagedBy, Record, Role, ServerId};
+use crate::model::{Closed, Crash, InstallOutcome, InstallResult, ManagedBy, Record, Role, ServerId, Timestamp};
 use crate::panel::outbox::Fact;
 use crate::reconcile::jobs;
-use crate::reconcile::observed::{JobKind, StopProgress};
+use crate::reconcile::observed::{JobKind, JobState, StopProgress};
 use crate::reconcile::step::{Step, StopMethod};
 use crate::runtime::blueprint;
 use crate::runtime::{Purpose, RuntimeError, Signal};
 
 type Done = Result<bool, StepError>;
+
+/// A terminal that was opened so short ago is not opened again at once.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+/// A server whose stop signal the engine refuses is killed after this.
+const REFUSED_GRACE: Duration = Duration::from_secs(1);
 
 impl Reconciler {
     /// Does one step. `false` says that it changed nothing, so that a new plan would be the same.
@@ -21,7 +26,10 @@ impl Reconciler {
         match step {
             Step::Accept => self.accept(id).await,
             Step::TakeInstallSlot => Ok(self.world.slots.take(id)),
-            Step::ReleaseInstallSlot => Ok(self.release_slot(id)),
+            Step::ReleaseInstallSlot => {
+                self.world.release_slot(id);
+                Ok(true)
+            }
             Step::Prepare => self.prepare(id).await,
             Step::StartJob { job, subject } => {
                 jobs::start(&self.world, id, *job, subject);
@@ -30,7 +38,7 @@ impl Reconciler {
             Step::WriteScript { token } => self.write_script(id, token).await,
             Step::CreateInstaller { token } => self.create_installer(id, token).await,
             Step::StartInstaller { container } => self.start_installer(id, container).await,
-            Step::Kill { container } => self.kill(id, container).await,
+            Step::Kill { container, role } => self.kill(id, container, *role).await,
             Step::CloseInstallLog { container, .. } => {
                 jobs::close_install_log(&self.world, id, container).await.map_err(StepError::Other)?;
                 Ok(true)
@@ -43,17 +51,14 @@ impl Reconciler {
             Step::CreateServer { token } => self.create_server(id, token).await,
             Step::Assign { container, power } => self.assign(id, container, power).await,
             Step::StartServer { container, power } => self.start_server(id, container, power).await,
-            Step::Attach { container, replay } => self.attach(id, container, *replay).await,
+            Step::Attach { container, replay } => self.reattach(id, container, *replay).await,
             Step::Stop { container, method, grace } => self.stop(id, container, method, *grace).await,
             Step::UpdateLimits { container } => self.update_limits(id, container).await,
             Step::RecordBegun { power } => {
                 let power = power.clone();
                 self.commit(id, move |record| record.power.begun = Some(power)).await
             }
-            Step::RecordStarted { container } => {
-                let container = container.clone();
-                self.commit(id, move |record| record.power.started = Some(container)).await
-            }
+            Step::RecordStarted { container } => self.record_started(id, container).await,
             Step::RecordCrash { .. } => self.record_crash(id, step).await,
             Step::ClosePower { power, reason, message } => self.close_power(id, power, reason, message).await,
             Step::Quiesce => Ok(self.quiesce(id)),
@@ -69,13 +74,6 @@ impl Reconciler {
     async fn accept(&self, id: ServerId) -> Done {
         self.world.store.run(move |store| store.refresh(id)).await?;
         Ok(true)
-    }
-
-    fn release_slot(&self, id: ServerId) -> bool {
-        for next in self.world.slots.release(id) {
-            (self.world.wake)(next);
-        }
-        true
     }
 
     async fn prepare(&self, id: ServerId) -> Done {
@@ -119,7 +117,9 @@ impl Reconciler {
         let built = blueprint::installer_container(id, &manifest.spec, script, &self.world.node, &facts);
         let purpose = Purpose { server: id, role: Role::Installer, token: token.to_owned() };
         self.world.with_live(id, |live| live.installer.spoil());
-        self.world.runtime.create(&built.spec, &purpose).await?;
+        let created = self.world.runtime.create(&built.spec, &purpose).await;
+        self.forget_image(id, JobKind::InstallerImage, &created);
+        created?;
         Ok(true)
     }
 
@@ -134,19 +134,24 @@ impl Reconciler {
         Ok(true)
     }
 
-    async fn kill(&self, id: ServerId, container: &str) -> Done {
+    async fn kill(&self, id: ServerId, container: &str, role: Role) -> Done {
         let now = self.world.clock.now();
         self.world.with_live(id, |live| {
             live.spoil();
-            let begun = live.stop.take().filter(|stop| stop.container == container);
-            let mut stop = begun.unwrap_or_else(|| StopProgress {
+            // Its own memory: that the server was stopped for the installation is still to be known after it.
+            let stop = match role {
+                Role::Server => &mut live.stop,
+                Role::Installer => &mut live.installer_stop,
+            };
+            let begun = stop.take().filter(|stop| stop.container == container);
+            let mut progress = begun.unwrap_or_else(|| StopProgress {
                 container: container.to_owned(),
                 sent_at: now,
                 deadline: now,
                 killed_at: None,
             });
-            stop.killed_at = Some(now);
-            live.stop = Some(stop);
+            progress.killed_at = Some(now);
+            *stop = Some(progress);
         });
         self.world.runtime.signal(container, Signal::Kill.name()).await?;
         Ok(true)
@@ -243,9 +248,19 @@ impl Reconciler {
         }
         let purpose = Purpose { server: id, role: Role::Server, token: token.to_owned() };
         self.world.with_live(id, |live| live.server.spoil());
-        self.world.runtime.create(&built.spec, &purpose).await?;
+        let created = self.world.runtime.create(&built.spec, &purpose).await;
+        self.forget_image(id, JobKind::ServerImage, &created);
+        created?;
         self.world.with_live(id, |live| live.server.spoil());
         Ok(true)
+    }
+
+    /// Something was not there of which a container is made: if somebody has removed the image since it was had, the next
+    /// attempt pulls it again.
+    fn forget_image<T>(&self, id: ServerId, image: JobKind, created: &Result<T, RuntimeError>) {
+        if matches!(created, Err(RuntimeError::NotFound { .. })) {
+            self.world.with_live(id, |live| live.jobs.remove(&image));
+        }
     }
 
     async fn assign(&self, id: ServerId, container: &str, power: &str) -> Done {
@@ -283,6 +298,25 @@ impl Reconciler {
         }
     }
 
+    /// Opens the terminal of a container that is taken for running. That it was closed may be the first sign that the container
+    /// has ended, so it is looked at afterwards; one that is closed again at once is left alone for a moment.
+    async fn reattach(&self, id: ServerId, container: &str, replay: bool) -> Done {
+        let now = self.world.clock.now();
+        let again = self.world.with_live(id, |live| {
+            let before = live.reopened.replace((container.to_owned(), now));
+            before.is_some_and(|(before, at)| before == container && now.since(at) < REOPEN_AFTER)
+        });
+        if again {
+            self.world.with_live(id, |live| live.server.spoil());
+            return Err(StepError::Other(
+                "the terminal of the running container was closed as soon as it was opened".into(),
+            ));
+        }
+        let attached = self.attach(id, container, replay).await;
+        self.world.with_live(id, |live| live.server.spoil());
+        attached
+    }
+
     async fn attach(&self, id: ServerId, container: &str, replay: bool) -> Done {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
         let Some(manifest) = &snapshot.manifest else { return Ok(false) };
@@ -306,20 +340,40 @@ impl Reconciler {
             StopMethod::Native => self.signal_native(id, container).await,
             StopMethod::Kill => self.world.runtime.signal(container, Signal::Kill.name()).await,
         };
-        sent?;
+        match sent {
+            // Nothing was sent that could have been heard; what the engine refuses it will refuse again, and the deadline
+            // brings SIGKILL.
+            Err(error @ RuntimeError::Refused { .. }) => {
+                tracing::warn!(server.id = %id, "the engine refuses the server's stop ({error}); it is killed in a moment");
+                self.note_stop(id, container, now, REFUSED_GRACE, None);
+                return Ok(true);
+            }
+            sent => sent?,
+        }
         let killed_at = (*method == StopMethod::Kill).then_some(now);
+        self.note_stop(id, container, now, grace, killed_at);
+        Ok(true)
+    }
+
+    fn note_stop(&self, id: ServerId, container: &str, now: Timestamp, grace: Duration, killed_at: Option<Timestamp>) {
+        let stop = StopProgress { container: container.to_owned(), sent_at: now, deadline: now + grace, killed_at };
         self.world.with_live(id, |live| {
             live.server.spoil();
-            live.stop =
-                Some(StopProgress { container: container.to_owned(), sent_at: now, deadline: now + grace, killed_at });
+            live.stop = Some(stop);
         });
-        Ok(true)
     }
 
     async fn signal_native(&self, id: ServerId, container: &str) -> Result<(), RuntimeError> {
         let facts = self.world.with_live(id, |live| live.server.fresh().cloned().flatten());
-        let signal = facts.and_then(|facts| facts.stop_signal);
-        self.world.runtime.signal(container, signal.as_deref().unwrap_or(Signal::Terminate.name())).await
+        let asked = match facts.and_then(|facts| facts.stop_signal) {
+            None => return self.world.runtime.signal(container, Signal::Terminate.name()).await,
+            Some(signal) => self.world.runtime.signal(container, &signal).await,
+        };
+        match asked {
+            // An image may name a signal that there is not; Docker's own stop then sends this one.
+            Err(RuntimeError::Refused { .. }) => self.world.runtime.signal(container, Signal::Terminate.name()).await,
+            sent => sent,
+        }
     }
 
     async fn update_limits(&self, id: ServerId, container: &str) -> Done {
@@ -329,6 +383,22 @@ impl Reconciler {
         let hash = built.spec.limits.hash();
         self.world.with_live(id, |live| live.limits = Some((container.to_owned(), hash)));
         self.world.store.event(id, self.world.clock.now(), "LimitsUpdated", "the running server has its new limits");
+        Ok(true)
+    }
+
+    async fn record_started(&self, id: ServerId, container: &str) -> Done {
+        let container = container.to_owned();
+        self.commit(id, move |record| {
+            record.power.started = Some(container);
+            record.synced_for = None;
+        })
+        .await?;
+        self.world.with_live(id, |live| {
+            live.jobs.retain(|kind, live| {
+                let for_start = matches!(kind, JobKind::Sync | JobKind::ServerImage | JobKind::Permissions);
+                !for_start || live.job.state == JobState::Running
+            });
+        });
         Ok(true)
     }
 
@@ -369,7 +439,8 @@ impl Reconciler {
             live.end_jobs_except(JobKind::Removal);
             live.untold.clear();
         });
-        self.release_slot(id)
+        self.world.release_slot(id);
+        true
     }
 
     async fn forget(&self, id: ServerId) -> Done {

@@ -61,10 +61,12 @@ impl Reconciler {
                 done_seen: world.console.done_seen(id),
                 seen_running: live.seen_running.clone(),
                 stop: live.stop.clone(),
+                installer_stop: live.installer_stop.clone(),
                 jobs: live.jobs.iter().map(|(kind, live)| (*kind, live.job.clone())).collect(),
                 failures: live.failures.clone(),
                 usage: live.usage,
                 install_slot: world.slots.holds(id),
+                install_queued: world.slots.waits(id),
                 untold: live.untold.len(),
             }
         })
@@ -103,18 +105,26 @@ impl Reconciler {
     pub(super) async fn blueprint_facts(&self, snapshot: &Snapshot) -> BlueprintFacts {
         let world = &self.world;
         let wanted = snapshot.manifest.as_ref().and_then(|manifest| manifest.spec.settings.mounts.clone());
-        let mounts = match wanted {
-            Some(mounts) if !mounts.is_empty() => {
-                let allowed = world.node.allowed_mounts.clone();
-                world.store.blocking().run(move || blueprint::host::resolve_mounts(&mounts, &allowed)).await
-            }
-            _ => blueprint::MountFacts::default(),
-        };
+        let (id, node, layout) = (snapshot.id, world.node.clone(), world.layout.clone());
+        // A file system that hangs hangs here, not on the threads that serve everybody.
+        let (data, mounts) = world
+            .store
+            .blocking()
+            .run(move || {
+                let mounts = match wanted {
+                    Some(mounts) if !mounts.is_empty() => {
+                        blueprint::host::resolve_mounts(&mounts, &node.allowed_mounts)
+                    }
+                    _ => blueprint::MountFacts::default(),
+                };
+                (layout.data(id), mounts)
+            })
+            .await;
         BlueprintFacts {
             network: world.network(),
-            block_io_weight: world.block_io_weight,
-            data: world.layout.data(snapshot.id),
-            script: world.layout.script_folder(snapshot.id),
+            kernel: world.kernel_limits,
+            data,
+            script: world.layout.script_folder(id),
             mounts,
         }
     }

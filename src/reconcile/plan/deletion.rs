@@ -17,7 +17,7 @@ impl Planner<'_> {
             return;
         }
         let busy = self.observed.attached.is_some()
-            || self.observed.install_slot
+            || self.observed.in_install_line()
             || self.observed.jobs.keys().any(|kind| *kind != JobKind::Removal);
         if busy {
             self.step(Step::Quiesce);

@@ -13,7 +13,7 @@ use super::stop::{Demand, KILL_AGAIN};
 use super::{Planner, wish};
 use crate::model::manifest::InstallIntent;
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest,
+    ConditionKind, ConditionStatus, ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest, Role,
 };
 use crate::reconcile::observed::{JobKind, JobState};
 use crate::reconcile::step::Step;
@@ -22,7 +22,9 @@ use crate::reconcile::step::Step;
 const IMAGE_ATTEMPTS: u32 = 3;
 /// A follower may take this long after the script's end.
 const FOLLOWER_PATIENCE: Duration = Duration::from_secs(5);
-/// The same for a container that the engine refuses to make.
+/// The engine may note a container's end this long after the end of its output.
+const STREAM_LAG: Duration = Duration::from_secs(1);
+/// See [`IMAGE_ATTEMPTS`]: the same for a container that the engine refuses to make.
 const CONTAINER_ATTEMPTS: u32 = 3;
 
 impl Planner<'_> {
@@ -245,12 +247,12 @@ impl Planner<'_> {
                 self.waiting("Running", "the install script is running");
                 self.job(JobKind::InstallLog, &installer.id, true);
                 let Some(deadline) = limit.and_then(|limit| installer.started_at.map(|at| at + limit)) else { return };
-                let killed = self.observed.stop.as_ref().filter(|stop| stop.container == installer.id);
+                let killed = self.observed.installer_stop.as_ref().filter(|stop| stop.container == installer.id);
                 let due = killed.and_then(|stop| stop.killed_at).map_or(deadline, |killed_at| killed_at + KILL_AGAIN);
                 if self.now < due {
                     self.look_again_at(due);
                 } else if !self.held_back("Kill", &installer.id) {
-                    self.step(Step::Kill { container: installer.id.clone() });
+                    self.step(Step::Kill { container: installer.id.clone(), role: Role::Installer });
                 }
             }
             ContainerState::Exited { code, .. } => self.harvest(install, installer, code, limit),
@@ -280,7 +282,10 @@ impl Planner<'_> {
     /// had does not hold the result up for ever.
     fn log_is_closed(&mut self, install: &InstallIntent, installer: &ContainerFacts) -> bool {
         match self.observed.job(JobKind::InstallLog, &installer.id).map(|job| &job.state) {
-            Some(JobState::Done { .. }) => return true,
+            // A stream that broke off before the script's end has missed something.
+            Some(JobState::Done { at }) if installer.finished_at.is_none_or(|end| *at + STREAM_LAG >= end) => {
+                return true;
+            }
             Some(JobState::Running) => {
                 let patience = installer.finished_at.unwrap_or(self.now) + FOLLOWER_PATIENCE;
                 if self.now < patience {

@@ -153,7 +153,7 @@ impl Planner<'_> {
 
     pub(super) fn over_disk_limit(&self, intent: &Manifest) -> bool {
         match (disk_limit(intent), self.observed.usage) {
-            (Some(limit), Some(usage)) => usage.bytes > limit && !self.policy.disk_check_interval.is_zero(),
+            (Some(limit), Some(usage)) => usage.exceeds(limit) && !self.policy.disk_check_interval.is_zero(),
             _ => false,
         }
     }
@@ -171,8 +171,13 @@ impl Planner<'_> {
 
     fn say_disk(&mut self, intent: &Manifest) {
         let (Some(limit), Some(usage)) = (disk_limit(intent), self.observed.usage) else { return };
-        let message = format!("{} of {} MiB used", usage.bytes.div_ceil(1024 * 1024), limit / (1024 * 1024));
-        if usage.bytes > limit {
+        let mut message = format!("{} of {} MiB used", usage.bytes.div_ceil(1024 * 1024), limit / (1024 * 1024));
+        if usage.hidden {
+            message.push_str(
+                "; some directories are nested too deeply to be counted, which is as good as full: remove them",
+            );
+        }
+        if usage.exceeds(limit) {
             self.say(ConditionKind::DiskWithinLimit, ConditionStatus::False, "Exceeded", message);
         } else {
             self.say(ConditionKind::DiskWithinLimit, ConditionStatus::True, "Within", message);

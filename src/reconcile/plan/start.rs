@@ -114,7 +114,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Names one attempt to start: a new wish or a crash makes a new one, which asks the panel and the registry again.
+    /// Names one attempt to start: a new wish or a crash makes a new one, which asks the panel and the registry again. So does a
+    /// start after one that came up, see [`Step::RecordStarted`].
     fn start_key(&self, wish: &Wish<'_>) -> String {
         match self.record.crashes.last() {
             Some(crash) => format!("{}#{}", wish.id, crash.at.as_millis()),
@@ -158,17 +159,13 @@ impl Planner<'_> {
             return true;
         }
         match self.need(JobKind::Usage, key) {
-            Ok(()) if self.over_disk_limit(intent) => {
-                let message = "the server's files are larger than its disk limit; delete some and start it again";
-                self.say_offline("DiskLimitExceeded", message);
-                self.close(wish, "DiskLimitExceeded", message);
-                false
-            }
+            Ok(()) if self.over_disk_limit(intent) => self.refuse_full_disk(wish),
             Ok(()) => true,
             Err(None) => {
                 self.say_offline("CheckingDisk", "counting the bytes of the server's files");
                 false
             }
+            Err(Some(_)) if self.over_disk_limit(intent) => self.refuse_full_disk(wish),
             Err(Some((_, _, message))) => {
                 self.say(ConditionKind::DiskWithinLimit, ConditionStatus::Unknown, "CannotCount", message);
                 true
@@ -176,18 +173,26 @@ impl Planner<'_> {
         }
     }
 
+    fn refuse_full_disk(&mut self, wish: &Wish<'_>) -> bool {
+        let message = "the server's files are larger than its disk limit; delete some and start it again";
+        self.say_offline("DiskLimitExceeded", message);
+        self.close(wish, "DiskLimitExceeded", message);
+        false
+    }
+
     /// The state word of a start under way. One that has failed before is tried again without telling everybody each
     /// time: it shows when the container runs.
     fn starting(&self, intent: &Manifest, wish: &Wish<'_>, key: &str) -> PowerState {
-        let image = self.observed.job(JobKind::ServerImage, &image_subject(intent, key));
-        let image_failed = image.is_some_and(|job| job.attempts > 1 || matches!(job.state, JobState::Failed { .. }));
+        let jobs = [(JobKind::ServerImage, image_subject(intent, key)), (JobKind::Permissions, key.to_owned())];
+        let job_failed = jobs.iter().filter_map(|(kind, subject)| self.observed.job(*kind, subject));
+        let mut job_failed = job_failed.map(|job| job.attempts > 1 || matches!(job.state, JobState::Failed { .. }));
         let old = self.observed.server.as_ref().map(|server| &server.id);
         let step_failed = self.observed.failures.iter().any(|(step, failure)| match *step {
             "Prepare" => true,
             "RemoveServer" => Some(&failure.subject) == old,
             _ => failure.subject == wish.id,
         });
-        if image_failed || step_failed { PowerState::Offline } else { PowerState::Starting }
+        if job_failed.any(|failed| failed) || step_failed { PowerState::Offline } else { PowerState::Starting }
     }
 
     fn has_image_and_permissions(&mut self, intent: &Manifest, key: &str) -> bool {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Planner, Wish};
-use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, How, Manifest, PowerState, Want};
+use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, How, Manifest, PowerState, Role, Want};
 use crate::reconcile::step::{Step, StopMethod};
 
 /// A stop that has this long may use it; then SIGKILL follows.
@@ -88,7 +88,7 @@ impl Planner<'_> {
         };
         if self.now >= due {
             if !self.held_back("Kill", &server.id) {
-                self.step(Step::Kill { container: server.id.clone() });
+                self.step(Step::Kill { container: server.id.clone(), role: Role::Server });
             }
         } else {
             self.look_again_at(due);

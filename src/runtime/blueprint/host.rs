@@ -57,16 +57,25 @@ fn resolve(source: &str) -> MountSource {
     }
 }
 
-/// Whether the kernel weighs block I/O by container.
-///
-/// With cgroup v1 the engine finds out by itself; with v2 the `io.weight` file says so.
-pub fn block_io_weight() -> bool {
-    block_io_weight_in(Path::new(CGROUPS))
+/// What this host's kernel can limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KernelLimits {
+    /// It weighs block I/O by container. With cgroup v1 the engine finds out by itself; with v2 the `io.weight` file says so.
+    pub block_io_weight: bool,
+    /// The OOM killer can be switched off for a container: cgroup v1 only. With v2 Docker drops the wish, and Podman refuses to
+    /// start the container.
+    pub oom_kill_disable: bool,
 }
 
-fn block_io_weight_in(cgroups: &Path) -> bool {
-    let v2 = cgroups.join("cgroup.controllers").exists();
-    !v2 || ["system.slice/io.weight", "io.weight"].iter().any(|file| cgroups.join(file).exists())
+/// Asks the kernel.
+pub fn kernel_limits() -> KernelLimits {
+    kernel_limits_in(Path::new(CGROUPS))
+}
+
+fn kernel_limits_in(cgroups: &Path) -> KernelLimits {
+    let v1 = !cgroups.join("cgroup.controllers").exists();
+    let weighs = ["system.slice/io.weight", "io.weight"].iter().any(|file| cgroups.join(file).exists());
+    KernelLimits { block_io_weight: v1 || weighs, oom_kill_disable: v1 }
 }
 
 #[cfg(test)]
@@ -110,13 +119,17 @@ mod tests {
     }
 
     #[test]
-    fn block_io_weight_by_cgroup_version() {
+    fn limits_by_cgroup_version() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(block_io_weight_in(folder.path()), "version 1");
+        let limits = || {
+            let KernelLimits { block_io_weight, oom_kill_disable } = kernel_limits_in(folder.path());
+            (block_io_weight, oom_kill_disable)
+        };
+        assert_eq!(limits(), (true, true), "version 1");
         fs::write(folder.path().join("cgroup.controllers"), "cpu io memory").unwrap();
-        assert!(!block_io_weight_in(folder.path()));
+        assert_eq!(limits(), (false, false));
         fs::create_dir(folder.path().join("system.slice")).unwrap();
         fs::write(folder.path().join("system.slice/io.weight"), "").unwrap();
-        assert!(block_io_weight_in(folder.path()));
+        assert_eq!(limits(), (true, false));
     }
 }

@@ -23,9 +23,9 @@ pub(super) fn of_server(build: &Build, node: &NodeConfig, facts: &BlueprintFacts
             _ if memory == 0 => 0,
             swap => swap.saturating_mul(MIB).saturating_add(memory),
         },
-        oom_kill_disable: !build.oom_killer,
+        oom_kill_disable: facts.kernel.oom_kill_disable && !build.oom_killer,
         pids: Some(node.docker.pids_limit),
-        blkio_weight: (facts.block_io_weight && build.io_weight > 0).then_some(build.io_weight),
+        blkio_weight: (facts.kernel.block_io_weight && build.io_weight > 0).then_some(build.io_weight),
         cpu: (build.cpu_limit > 0).then(|| CpuLimit {
             quota: build.cpu_limit.saturating_mul(CPU_PERIOD / 100),
             period: CPU_PERIOD,
@@ -54,13 +54,17 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::runtime::blueprint::KernelLimits;
 
     fn node() -> NodeConfig {
         NodeConfig::for_tests(Path::new("/node"))
     }
 
     fn facts() -> BlueprintFacts {
-        BlueprintFacts { block_io_weight: true, ..BlueprintFacts::default() }
+        BlueprintFacts {
+            kernel: KernelLimits { block_io_weight: true, oom_kill_disable: true },
+            ..BlueprintFacts::default()
+        }
     }
 
     fn server(change: impl FnOnce(&mut Build)) -> Limits {
@@ -110,7 +114,9 @@ mod tests {
         assert!(!server(|build| build.oom_killer = true).oom_kill_disable);
         assert_eq!(server(|build| build.io_weight = 300).blkio_weight, Some(300));
         assert_eq!(server(|build| build.io_weight = 0).blkio_weight, None);
-        assert_eq!(of_server(&Build::default(), &node(), &BlueprintFacts::default()).blkio_weight, None);
+        // What the kernel does not know is not asked for.
+        let bare = of_server(&Build { oom_killer: false, ..Build::default() }, &node(), &BlueprintFacts::default());
+        assert_eq!((bare.blkio_weight, bare.oom_kill_disable), (None, false));
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn node() -> NodeConfig {
 fn facts() -> BlueprintFacts {
     BlueprintFacts {
         network: NetworkFacts { driver: "bridge".into(), gateway: Some("172.30.0.1".into()) },
-        block_io_weight: true,
+        kernel: KernelLimits { block_io_weight: true, oom_kill_disable: true },
         data: "/node/servers/550e8400-e29b-41d4-a716-446655440000/data".into(),
         script: "/node/tmp/install_550e8400-e29b-41d4-a716-446655440000".into(),
         mounts: MountFacts {

@@ -28,6 +28,11 @@ fn a_deletion_removes_containers_then_files_then_the_record() {
             &[],
         ),
         ("jobs are under way", doomed().job_running(Sync, "p1"), &["Quiesce", "StartJob Removal deletion"]),
+        (
+            "it waits for a place",
+            doomed().with(|s| s.observed.install_queued = true),
+            &["Quiesce", "StartJob Removal deletion"],
+        ),
         ("no containers", doomed(), &["StartJob Removal deletion"]),
         ("files are being removed", doomed().job_running(Removal, "deletion"), &[]),
         ("files are in the way", doomed().job_failed(Removal, "deletion", 2, 4), &[]),
@@ -63,6 +68,21 @@ fn a_parked_server_is_left_as_it_is() {
         ("running", parked(running()), &[]),
         ("crashed", parked(Scene::panel_server().installed().wants_up("p1").container_exited("c1", "p1", 1)), &[]),
         ("to be installed", parked(Scene::panel_server().wants_install("i1")), &[]),
+        (
+            "it waited for a place",
+            parked(Scene::panel_server().wants_install("i1")).with(|s| s.observed.install_queued = true),
+            &["ReleaseInstallSlot"],
+        ),
+        (
+            "it held a place",
+            parked(Scene::panel_server().wants_install("i1")).with(|s| s.observed.install_slot = true),
+            &["ReleaseInstallSlot"],
+        ),
+        (
+            "its installer runs on in its place",
+            parked(Scene::panel_server().wants_install("i1").installer_running("n1", "i1")),
+            &[],
+        ),
         ("to be told about", parked(running().with(|s| s.observed.untold = 2)), &[]),
     ]);
     let plan = parked(running()).plan();

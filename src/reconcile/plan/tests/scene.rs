@@ -358,22 +358,32 @@ impl Scene {
     /// A stop was sent so many seconds ago, with so many seconds to go from then.
     pub fn stop_sent(self, container: &str, seconds_ago: i64, grace: i64) -> Self {
         self.with(|scene| {
-            scene.observed.stop = Some(StopProgress {
+            let stop = StopProgress {
                 container: container.into(),
                 sent_at: at(-seconds_ago),
                 deadline: at(grace - seconds_ago),
                 killed_at: None,
-            });
+            };
+            // Installers are called n1, n2, …
+            match container.starts_with('n') {
+                true => scene.observed.installer_stop = Some(stop),
+                false => scene.observed.stop = Some(stop),
+            }
         })
     }
 
     /// SIGKILL followed so many seconds ago.
     pub fn kill_sent(self, seconds_ago: i64) -> Self {
-        self.with(|scene| scene.observed.stop.as_mut().unwrap().killed_at = Some(at(-seconds_ago)))
+        self.with(|scene| {
+            let observed = &mut scene.observed;
+            for stop in [&mut observed.stop, &mut observed.installer_stop].into_iter().flatten() {
+                stop.killed_at = Some(at(-seconds_ago));
+            }
+        })
     }
 
     pub fn usage(self, mib: u64) -> Self {
-        self.with(|scene| scene.observed.usage = Some(Usage { bytes: mib * 1024 * 1024, at: at(-1) }))
+        self.with(|scene| scene.observed.usage = Some(Usage { bytes: mib * 1024 * 1024, hidden: false, at: at(-1) }))
     }
 
     // What runs beside the passes, and what went wrong.

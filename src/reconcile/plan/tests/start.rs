@@ -89,6 +89,7 @@ fn the_panel_away_does_not_hold_a_start_up_and_its_refusal_does() {
 fn the_disk_limit_is_looked_at_before_a_start() {
     let limited = || up().synced_for("p1").disk_limit(100);
     let counted = |mib| limited().job_done(Usage, "p1").usage(mib);
+    let uncounted = |mib| limited().job_failed(Usage, "p1", 1, 5).usage(mib);
     let go_on: &[&str] = &["StartJob ServerImage p1 game:1", "StartJob Permissions p1"];
     table(&[
         ("counted first", limited(), &["StartJob Usage p1"]),
@@ -97,6 +98,12 @@ fn the_disk_limit_is_looked_at_before_a_start() {
         ("within", counted(100), go_on),
         ("over", counted(101), &["ClosePower p1 DiskLimitExceeded"]),
         ("cannot be counted", limited().job_failed(Usage, "p1", 1, 5), go_on),
+        ("not all can be counted, and it is too much", uncounted(101), &["ClosePower p1 DiskLimitExceeded"]),
+        (
+            "something is hidden",
+            uncounted(1).with(|s| s.observed.usage.as_mut().unwrap().hidden = true),
+            &["ClosePower p1 DiskLimitExceeded"],
+        ),
         (
             "the node never measures",
             counted(101).with(|s| s.policy.disk_check_interval = std::time::Duration::ZERO),

@@ -173,6 +173,7 @@ fn containers(tape: &mut Tape, scene: &mut Scene) {
         *scene = if tape.one_in(2) { next.kill_sent(1) } else { next };
     }
     scene.observed.install_slot = tape.one_in(2);
+    scene.observed.install_queued = !scene.observed.install_slot && tape.one_in(4);
     scene.observed.script_ready = tape.pick(&[None, Some("i1"), Some("i0")]).map(Into::into);
     scene.observed.prepared = !tape.one_in(4);
     scene.observed.untold = usize::from(tape.next() % 3);

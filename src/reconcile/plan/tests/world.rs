@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::scene::{Scene, container, script};
 use crate::model::manifest::InstallIntent;
 use crate::model::record::{Closed, Crash, InstallResult, Serving};
-use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Record, Timestamp};
+use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Record, Role, Timestamp};
 use crate::reconcile::observed::{Failure, Job, JobKind, JobState, StopProgress, Usage};
 use crate::reconcile::plan::{Plan, report_subject};
 use crate::reconcile::step::{Step, StopMethod};
@@ -95,8 +95,8 @@ impl World {
         let observed = &mut self.scene.observed;
         match step.clone() {
             Step::Accept => self.scene.unrecorded = false,
-            Step::TakeInstallSlot => observed.install_slot = true,
-            Step::ReleaseInstallSlot => observed.install_slot = false,
+            Step::TakeInstallSlot => (observed.install_slot, observed.install_queued) = (true, false),
+            Step::ReleaseInstallSlot => (observed.install_slot, observed.install_queued) = (false, false),
             Step::Prepare => observed.prepared = true,
             Step::StartJob { job, subject } => self.start_job(job, subject),
             Step::WriteScript { token } => observed.script_ready = Some(token),
@@ -109,7 +109,7 @@ impl World {
                 let installer = observed.installer.as_mut().filter(|found| found.id == container).expect("it is there");
                 (installer.state, installer.started_at) = (ContainerState::Running, Some(now));
             }
-            Step::Kill { container } => self.kill(&container),
+            Step::Kill { container, role } => self.kill(&container, role),
             Step::CloseInstallLog { .. } => {}
             Step::RecordInstall { token, outcome, exit_code, reason, message } => {
                 self.record_install(token, outcome, exit_code, reason, message);
@@ -136,7 +136,7 @@ impl World {
                 let deadline = now + grace;
                 observed.stop = Some(StopProgress { container: container.clone(), sent_at: now, deadline, killed_at });
                 if killed_at.is_some() {
-                    self.kill(&container);
+                    self.kill(&container, Role::Server);
                 }
             }
             Step::UpdateLimits { .. } => {
@@ -144,7 +144,13 @@ impl World {
                 observed.server.as_mut().expect("it is there").limits_hash = limits;
             }
             Step::RecordBegun { power } => self.record().power.begun = Some(power),
-            Step::RecordStarted { container } => self.record().power.started = Some(container),
+            Step::RecordStarted { container } => {
+                for kind in [JobKind::Sync, JobKind::ServerImage, JobKind::Permissions] {
+                    observed.jobs.remove(&kind);
+                }
+                self.record().power.started = Some(container);
+                self.record().synced_for = None;
+            }
             Step::RecordCrash { container, exit_code, oom_killed, restart, power, reason, message } => {
                 self.record().push_crash(Crash { container, at: now, exit_code, oom_killed, restarted: restart });
                 if !restart {
@@ -153,7 +159,8 @@ impl World {
             }
             Step::ClosePower { power, reason, message } => self.close(power, reason, message),
             Step::Quiesce => {
-                (observed.attached, observed.untold, observed.install_slot) = (None, 0, false);
+                (observed.attached, observed.untold) = (None, 0);
+                (observed.install_slot, observed.install_queued) = (false, false);
                 observed.jobs.retain(|kind, _| *kind == JobKind::Removal);
             }
             Step::Forget => self.forget(),
@@ -228,7 +235,8 @@ impl World {
                 self.record().install.begun = Some(subject);
             }
             JobKind::Usage => {
-                self.scene.observed.usage = Some(Usage { bytes: self.manners.usage * 1024 * 1024, at: now });
+                self.scene.observed.usage =
+                    Some(Usage { bytes: self.manners.usage * 1024 * 1024, hidden: false, at: now });
             }
             JobKind::Report => {
                 assert_eq!(subject, report_subject(&self.scene.record), "somebody else's report");
@@ -242,13 +250,17 @@ impl World {
         }
     }
 
-    fn kill(&mut self, id: &str) {
+    fn kill(&mut self, id: &str, role: Role) {
         let (now, observed) = (self.scene.now, &mut self.scene.observed);
-        if let Some(stop) = observed.stop.as_mut().filter(|stop| stop.container == id) {
+        let known = match role {
+            Role::Server => &mut observed.stop,
+            Role::Installer => &mut observed.installer_stop,
+        };
+        if let Some(stop) = known.as_mut().filter(|stop| stop.container == id) {
             stop.killed_at = Some(now);
         } else {
             let container = id.to_string();
-            observed.stop = Some(StopProgress { container, sent_at: now, deadline: now, killed_at: Some(now) });
+            *known = Some(StopProgress { container, sent_at: now, deadline: now, killed_at: Some(now) });
         }
         for found in [&mut observed.server, &mut observed.installer].into_iter().flatten() {
             if found.id == id && found.running() {
