@@ -107,6 +107,20 @@ impl Layout {
         walked.map(|()| bytes).map_err(|source| Uncounted { bytes, source })
     }
 
+    /// Has everything that was written to the file system with a server's files on its disk. What a container wrote is there
+    /// only after that, whatever the container's end may say.
+    ///
+    /// # Errors
+    /// The system says no.
+    pub fn flush(&self, id: ServerId) -> Result<(), FilesError> {
+        let path = self.data(id);
+        let flushed = Root::open(&path).and_then(|root| Ok(rustix::fs::syncfs(root)?));
+        match flushed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            flushed => flushed.map_err(FilesError::disk("bring to disk", &path)),
+        }
+    }
+
     /// Gives all of a server's files to the server's user, where they are not yet; what a link leads to and what is
     /// mounted keep their owners, and so do devices. Files that change hands lose set-user-id bits and capabilities.
     ///

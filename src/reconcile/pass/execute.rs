@@ -17,6 +17,8 @@ type Done = Result<bool, StepError>;
 
 /// A terminal that was opened so short ago is not opened again at once.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
+/// An installation waits so long for its files to be on disk.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 /// A server whose stop signal the engine refuses is killed after this.
 const REFUSED_GRACE: Duration = Duration::from_secs(1);
 
@@ -189,6 +191,7 @@ impl Reconciler {
             reinstall: install.reinstall,
             at: result.at,
         });
+        self.flush(id).await;
         self.world.store.event(id, result.at, &format!("Install{reason}"), message);
         let outbox = self.world.outbox.clone();
         let recorded = self.world.store.run(move |store| {
@@ -211,6 +214,20 @@ impl Reconciler {
             live.usage = None;
         });
         Ok(true)
+    }
+
+    /// What the script wrote is on disk before the record says that it ran: after a power cut nobody would run it again. A disk
+    /// that is busy does not hold the installation up for longer than [`FLUSH_LIMIT`].
+    async fn flush(&self, id: ServerId) {
+        let layout = self.world.layout.clone();
+        let flushed = self.world.store.blocking().run(move || layout.flush(id));
+        match tokio::time::timeout(FLUSH_LIMIT, flushed).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(server.id = %id, "{error}"),
+            Err(_) => {
+                tracing::warn!(server.id = %id, "the disk is busy: the installation's files may not be on it yet")
+            }
+        }
     }
 
     async fn remove_installer(&self, id: ServerId, container: &str) -> Done {

@@ -194,11 +194,32 @@ fn signal_name(signal: &serde_json::Value) -> Option<String> {
 /// Makes a container and returns its id.
 pub(super) async fn create(docker: &Docker, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, Error> {
     let options = CreateContainerOptions { name: Some(spec.name.clone()), ..CreateContainerOptions::default() };
-    let made = docker.create_container(Some(options), create_body(spec, purpose)).await?;
+    let body = create_body(spec, purpose);
+    let made = match docker.create_container(Some(options.clone()), body.clone()).await {
+        Err(Error::DockerResponseServerError { message, .. })
+            if spec.log.is_some() && is_about_log_driver(&message) =>
+        {
+            // Podman has no driver `local`, which is the default of Wings' configuration. Its own keeps logs, too.
+            tracing::debug!(container = %spec.name, message, "the engine's own log driver is used");
+            docker.create_container(Some(options), with_default_log(body)).await?
+        }
+        made => made?,
+    };
     for warning in made.warnings {
         tracing::debug!(container = %spec.name, %warning, "warning of the container engine");
     }
     Ok(made.id)
+}
+
+fn is_about_log_driver(message: &str) -> bool {
+    message.contains("invalid log driver")
+}
+
+fn with_default_log(mut body: ContainerCreateBody) -> ContainerCreateBody {
+    if let Some(host) = &mut body.host_config {
+        host.log_config = None;
+    }
+    body
 }
 
 /// Starts a container; one that runs already is fine.

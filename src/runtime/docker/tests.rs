@@ -1,6 +1,6 @@
 //! The runtime against an engine of a few lines, which says what real ones say only in bad moments.
 
-mod engine;
+pub(super) mod engine;
 
 use std::sync::Mutex;
 

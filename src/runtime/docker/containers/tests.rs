@@ -213,3 +213,15 @@ fn containers_belong_to_servers_by_labels_or_names() {
     assert_eq!(listed(&["/postgres"], json!({"alula.server": "nonsense", "alula.role": "server"}), "running"), None);
     assert_eq!(listed(&[], json!({}), "running"), None);
 }
+
+#[tokio::test]
+async fn an_engine_without_the_wanted_log_driver_uses_its_own() {
+    use crate::runtime::Runtime;
+    use crate::runtime::docker::tests::engine::{Answer, ScriptedEngine};
+
+    let engine = ScriptedEngine::start("1.41", |request| match request.body.contains(r#""Type":"local""#) {
+        true => Answer::error(500, "invalid log driver: invalid argument"),
+        false => Answer::json(201, r#"{"Id":"0123","Warnings":[]}"#),
+    });
+    assert_eq!(engine.runtime().create(&full(), &purpose()).await.unwrap(), "0123");
+}

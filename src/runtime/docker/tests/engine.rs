@@ -11,11 +11,12 @@ use tokio::task::JoinSet;
 
 use crate::runtime::docker::{Address, DockerRuntime};
 
-/// A request without its body.
+/// A request.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub path: String,
     pub query: String,
+    pub body: String,
 }
 
 /// What the engine answers.
@@ -172,7 +173,8 @@ async fn read_request(connection: &mut BufReader<UnixStream>) -> Option<Request>
     let mut body = vec![0; length];
     connection.read_exact(&mut body).await.ok()?;
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    Some(Request { path: path.into(), query: query.into() })
+    let body = String::from_utf8_lossy(&body).into_owned();
+    Some(Request { path: path.into(), query: query.into(), body })
 }
 
 /// Answers; returns whether the connection goes on.
