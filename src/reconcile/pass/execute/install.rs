@@ -1,0 +1,163 @@
+//! Steps of an installation: script, installer, result.
+
+use std::time::Duration;
+
+use super::{Done, Reconciler, StepError};
+use crate::files::install_log;
+use crate::model::{InstallOutcome, InstallResult, ManagedBy, Role, ServerId};
+use crate::panel::outbox::Fact;
+use crate::reconcile::observed::JobKind;
+use crate::runtime::blueprint;
+use crate::runtime::{Purpose, RuntimeError};
+
+/// An installation waits so long for its files to be on disk.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+
+impl Reconciler {
+    pub(super) async fn write_script(&self, id: ServerId, token: &str) -> Done {
+        let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
+        let Some(manifest) = snapshot.manifest.clone() else { return Ok(false) };
+        let Some(script) = manifest.spec.script.clone() else { return Ok(false) };
+        let facts = self.blueprint_facts(&snapshot).await;
+        let built = blueprint::installer_container(id, &manifest.spec, &script, &self.world.node, &facts);
+        let (layout, kernel) = (self.world.layout.clone(), self.world.kernel.clone());
+        let fresh = !matches!(self.world.with_live(id, |live| live.installer.fresh().cloned()), Some(Some(_)));
+        let written = self.world.store.blocking().run(move || {
+            layout.write_script(id, &script.text)?;
+            if !fresh {
+                return Ok(());
+            }
+            let header = install_log::LogHeader {
+                image: &script.image,
+                entrypoint: &script.entrypoint,
+                kernel: &kernel,
+                environment: &built.spec.environment,
+            };
+            install_log::begin(&layout, id, &header)
+        });
+        written.await.map_err(StepError::Files)?;
+        self.world.with_live(id, |live| live.script_ready = Some(token.to_owned()));
+        Ok(true)
+    }
+
+    pub(super) async fn create_installer(&self, id: ServerId, token: &str) -> Done {
+        let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
+        let Some(manifest) = snapshot.manifest.clone() else { return Ok(false) };
+        let Some(script) = &manifest.spec.script else { return Ok(false) };
+        let facts = self.blueprint_facts(&snapshot).await;
+        let built = blueprint::installer_container(id, &manifest.spec, script, &self.world.node, &facts);
+        let purpose = Purpose { server: id, role: Role::Installer, token: token.to_owned() };
+        self.world.with_live(id, |live| live.installer.spoil());
+        let created = self.world.runtime.create(&built.spec, &purpose).await;
+        self.forget_image(id, JobKind::InstallerImage, &created);
+        created?;
+        Ok(true)
+    }
+
+    pub(super) async fn start_installer(&self, id: ServerId, container: &str) -> Done {
+        self.world.with_live(id, |live| live.installer.spoil());
+        if let Err(error) = self.world.runtime.start(container).await {
+            self.mend_network(&error).await;
+            return Err(error.into());
+        }
+        self.world.with_live(id, |live| live.installer.spoil());
+        self.world.store.event(id, self.world.clock.now(), "InstallStarted", "the install script is running");
+        Ok(true)
+    }
+
+    pub(super) async fn record_install(
+        &self,
+        id: ServerId,
+        token: &str,
+        outcome: InstallOutcome,
+        exit_code: Option<i64>,
+        reason: &str,
+        message: &str,
+    ) -> Done {
+        let Some(manifest) = self.world.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else {
+            return Ok(false);
+        };
+        let install = manifest.spec.install.as_ref().filter(|install| install.token == token);
+        let Some(install) = install else { return Ok(false) };
+        let told = self.world.panel.is_some() && manifest.metadata.managed_by == ManagedBy::Panel;
+        let result = InstallResult {
+            token: token.to_owned(),
+            outcome,
+            reinstall: install.reinstall,
+            exit_code,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            at: self.world.clock.now(),
+            reported: !told,
+        };
+        let fact = told.then(|| Fact::InstallResult {
+            server: id,
+            token: token.to_owned(),
+            successful: outcome == InstallOutcome::Succeeded,
+            reinstall: install.reinstall,
+            at: result.at,
+        });
+        self.flush(id).await;
+        self.world.store.event(id, result.at, &format!("Install{reason}"), message);
+        let outbox = self.world.outbox.clone();
+        let recorded = self.world.store.run(move |store| {
+            // First the fact under the token's name, then the record that makes it count: a crash in between writes the
+            // same fact once more.
+            if let Some(fact) = fact {
+                outbox
+                    .put(&fact)
+                    .map_err(|error| StepError::Other(format!("cannot keep the install result: {error}")))?;
+            }
+            store.commit(id, |record| {
+                record.install.ever_succeeded |= outcome == InstallOutcome::Succeeded;
+                record.install.done = Some(result);
+            })?;
+            Ok::<_, StepError>(())
+        });
+        recorded.await?;
+        self.world.with_live(id, |live| {
+            live.script_ready = None;
+            live.usage = None;
+        });
+        Ok(true)
+    }
+
+    /// What the script wrote is on disk before the record says that it ran: after a power cut nobody would run it again. A disk
+    /// that is busy does not hold the installation up for longer than [`FLUSH_LIMIT`].
+    pub(super) async fn flush(&self, id: ServerId) {
+        let layout = self.world.layout.clone();
+        let flushed = self.world.store.blocking().run(move || layout.flush(id));
+        match tokio::time::timeout(FLUSH_LIMIT, flushed).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(server.id = %id, "{error}"),
+            Err(_) => {
+                tracing::warn!(server.id = %id, "the disk is busy: the installation's files may not be on it yet")
+            }
+        }
+    }
+
+    pub(super) async fn remove_installer(&self, id: ServerId, container: &str) -> Done {
+        self.world.with_live(id, |live| live.installer.spoil());
+        self.world.runtime.remove(container).await?;
+        self.world.with_live(id, |live| {
+            live.installer.spoil();
+            live.script_ready = None;
+            if let Some(job) = live.jobs.remove(&JobKind::InstallLog)
+                && let Some(task) = job.task
+            {
+                task.abort();
+            }
+        });
+        let layout = self.world.layout.clone();
+        self.world.store.blocking().run(move || layout.remove_script(id)).await?;
+        Ok(true)
+    }
+
+    /// Something was not there of which a container is made: if somebody has removed the image since it was had, the next
+    /// attempt pulls it again.
+    pub(super) fn forget_image<T>(&self, id: ServerId, image: JobKind, created: &Result<T, RuntimeError>) {
+        if matches!(created, Err(RuntimeError::NotFound { .. })) {
+            self.world.with_live(id, |live| live.jobs.remove(&image));
+        }
+    }
+}

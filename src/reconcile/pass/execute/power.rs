@@ -1,0 +1,243 @@
+//! Steps of a server's container: made, started, stopped, attached, judged.
+
+use std::time::Duration;
+
+use super::{Done, Reconciler, StepError};
+use crate::model::record::Serving;
+use crate::model::{Closed, Crash, Role, ServerId, Timestamp};
+use crate::reconcile::observed::{JobKind, JobState, StopProgress};
+use crate::reconcile::step::{Step, StopMethod};
+use crate::runtime::blueprint;
+use crate::runtime::{Purpose, RuntimeError, Signal};
+
+/// A terminal that was opened so short ago is not opened again at once.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+/// A server whose stop signal the engine refuses is killed after this.
+const REFUSED_GRACE: Duration = Duration::from_secs(1);
+
+impl Reconciler {
+    pub(super) async fn kill(&self, id: ServerId, container: &str, role: Role) -> Done {
+        let now = self.world.clock.now();
+        self.world.with_live(id, |live| {
+            live.spoil();
+            // Its own memory: that the server was stopped for the installation is still to be known after it.
+            let stop = match role {
+                Role::Server => &mut live.stop,
+                Role::Installer => &mut live.installer_stop,
+            };
+            let begun = stop.take().filter(|stop| stop.container == container);
+            let mut progress = begun.unwrap_or_else(|| StopProgress {
+                container: container.to_owned(),
+                sent_at: now,
+                deadline: now,
+                killed_at: None,
+            });
+            progress.killed_at = Some(now);
+            *stop = Some(progress);
+        });
+        self.world.runtime.signal(container, Signal::Kill.name()).await?;
+        Ok(true)
+    }
+
+    pub(super) async fn remove_server(&self, id: ServerId, container: &str) -> Done {
+        self.world.with_live(id, |live| live.server.spoil());
+        self.world.runtime.remove(container).await?;
+        self.world.with_live(id, |live| live.server.spoil());
+        Ok(true)
+    }
+
+    pub(super) async fn create_server(&self, id: ServerId, token: &str) -> Done {
+        let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
+        let Some(built) = self.blueprint(&snapshot).await else { return Ok(false) };
+        if let Some(network) = &built.network {
+            self.world.runtime.ensure_network(network).await?;
+        }
+        for omission in &built.omissions {
+            self.world.store.event(id, self.world.clock.now(), "LeftOut", &omission.to_string());
+        }
+        let purpose = Purpose { server: id, role: Role::Server, token: token.to_owned() };
+        self.world.with_live(id, |live| live.server.spoil());
+        let created = self.world.runtime.create(&built.spec, &purpose).await;
+        self.forget_image(id, JobKind::ServerImage, &created);
+        created?;
+        self.world.with_live(id, |live| live.server.spoil());
+        Ok(true)
+    }
+
+    pub(super) async fn assign(&self, id: ServerId, container: &str, power: &str) -> Done {
+        let serving = Serving { container: container.to_owned(), power: power.to_owned() };
+        self.commit(id, move |record| record.power.serving = Some(serving)).await
+    }
+
+    pub(super) async fn start_server(&self, id: ServerId, container: &str, _power: &str) -> Done {
+        // Attached first, so that not a line is missed.
+        self.attach(id, container, false).await?;
+        self.world.with_live(id, |live| {
+            live.server.spoil();
+            live.seen_running = Some(container.to_owned());
+        });
+        if let Err(error) = self.world.runtime.start(container).await {
+            if !error.is_outage() {
+                self.world.console.detach(id);
+            }
+            self.mend_network(&error).await;
+            return Err(error.into());
+        }
+        self.world.with_live(id, |live| live.server.spoil());
+        Ok(true)
+    }
+
+    /// Something that a container needs is not there: if it is the servers' network (it could not be made at boot, or somebody
+    /// has removed it), the next attempt finds it.
+    pub(super) async fn mend_network(&self, error: &RuntimeError) {
+        if !matches!(error, RuntimeError::NotFound { .. }) {
+            return;
+        }
+        match self.world.runtime.ensure_network(&blueprint::network(&self.world.node)).await {
+            Ok(facts) => self.world.set_network(facts),
+            Err(error) => tracing::error!("the servers' network is not ready: {error}"),
+        }
+    }
+
+    /// Opens the terminal of a container that is taken for running. That it was closed may be the first sign that the container
+    /// has ended, so it is looked at afterwards; one that is closed again at once is left alone for a moment.
+    pub(super) async fn reattach(&self, id: ServerId, container: &str, replay: bool) -> Done {
+        let now = self.world.clock.now();
+        let again = self.world.with_live(id, |live| {
+            let before = live.reopened.replace((container.to_owned(), now));
+            before.is_some_and(|(before, at)| before == container && now.since(at) < REOPEN_AFTER)
+        });
+        if again {
+            self.world.with_live(id, |live| live.server.spoil());
+            return Err(StepError::Other(
+                "the terminal of the running container was closed as soon as it was opened".into(),
+            ));
+        }
+        let attached = self.attach(id, container, replay).await;
+        self.world.with_live(id, |live| live.server.spoil());
+        attached
+    }
+
+    pub(super) async fn attach(&self, id: ServerId, container: &str, replay: bool) -> Done {
+        let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
+        let Some(manifest) = &snapshot.manifest else { return Ok(false) };
+        let started = snapshot.record.power.started.as_deref() == Some(container);
+        let startup = (!started).then_some(&manifest.spec.process.startup);
+        self.world.console.attach(id, container, startup, &self.world.layout.logs(id), replay).await?;
+        Ok(true)
+    }
+
+    pub(super) async fn stop(&self, id: ServerId, container: &str, method: &StopMethod, grace: Duration) -> Done {
+        let now = self.world.clock.now();
+        let sent = match method {
+            StopMethod::Command(command) => match self.world.console.type_line(id, command).await {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    tracing::warn!(server.id = %id, "the stop command cannot be typed ({error}); the image's stop signal is sent");
+                    self.signal_native(id, container).await
+                }
+            },
+            StopMethod::Signal(signal) => self.world.runtime.signal(container, signal).await,
+            StopMethod::Native => self.signal_native(id, container).await,
+            StopMethod::Kill => self.world.runtime.signal(container, Signal::Kill.name()).await,
+        };
+        match sent {
+            // Nothing was sent that could have been heard; what the engine refuses it will refuse again, and the deadline
+            // brings SIGKILL.
+            Err(error @ RuntimeError::Refused { .. }) => {
+                tracing::warn!(server.id = %id, "the engine refuses the server's stop ({error}); it is killed in a moment");
+                self.note_stop(id, container, now, REFUSED_GRACE, None);
+                return Ok(true);
+            }
+            sent => sent?,
+        }
+        let killed_at = (*method == StopMethod::Kill).then_some(now);
+        self.note_stop(id, container, now, grace, killed_at);
+        Ok(true)
+    }
+
+    pub(super) fn note_stop(
+        &self,
+        id: ServerId,
+        container: &str,
+        now: Timestamp,
+        grace: Duration,
+        killed_at: Option<Timestamp>,
+    ) {
+        let stop = StopProgress { container: container.to_owned(), sent_at: now, deadline: now + grace, killed_at };
+        self.world.with_live(id, |live| {
+            live.server.spoil();
+            live.stop = Some(stop);
+        });
+    }
+
+    pub(super) async fn signal_native(&self, id: ServerId, container: &str) -> Result<(), RuntimeError> {
+        let facts = self.world.with_live(id, |live| live.server.fresh().cloned().flatten());
+        let asked = match facts.and_then(|facts| facts.stop_signal) {
+            None => return self.world.runtime.signal(container, Signal::Terminate.name()).await,
+            Some(signal) => self.world.runtime.signal(container, &signal).await,
+        };
+        match asked {
+            // An image may name a signal that there is not; Docker's own stop then sends this one.
+            Err(RuntimeError::Refused { .. }) => self.world.runtime.signal(container, Signal::Terminate.name()).await,
+            sent => sent,
+        }
+    }
+
+    pub(super) async fn update_limits(&self, id: ServerId, container: &str) -> Done {
+        let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
+        let Some(built) = self.blueprint(&snapshot).await else { return Ok(false) };
+        self.world.runtime.update(container, &built.spec.limits).await?;
+        let hash = built.spec.limits.hash();
+        self.world.with_live(id, |live| live.limits = Some((container.to_owned(), hash)));
+        self.world.store.event(id, self.world.clock.now(), "LimitsUpdated", "the running server has its new limits");
+        Ok(true)
+    }
+
+    pub(super) async fn record_started(&self, id: ServerId, container: &str) -> Done {
+        let container = container.to_owned();
+        self.commit(id, move |record| {
+            record.power.started = Some(container);
+            record.synced_for = None;
+        })
+        .await?;
+        self.world.with_live(id, |live| {
+            live.jobs.retain(|kind, live| {
+                let for_start = matches!(kind, JobKind::Sync | JobKind::ServerImage | JobKind::Permissions);
+                !for_start || live.job.state == JobState::Running
+            });
+        });
+        Ok(true)
+    }
+
+    pub(super) async fn record_crash(&self, id: ServerId, step: &Step) -> Done {
+        let Step::RecordCrash { container, exit_code, oom_killed, restart, power, reason, message } = step.clone()
+        else {
+            return Ok(false);
+        };
+        let at = self.world.clock.now();
+        self.world.console.say(id, "---------- Detected server process in a crashed state! ----------");
+        self.world.console.say(id, &format!("Exit code: {exit_code}"));
+        self.world.console.say(id, &format!("Out of memory: {oom_killed}"));
+        if !restart {
+            self.world.console.say(id, &format!("Aborting automatic restart: {message}"));
+        }
+        self.world.store.event(id, at, reason, &message);
+        self.commit(id, move |record| {
+            record.push_crash(Crash { container, at, exit_code, oom_killed, restarted: restart });
+            if !restart {
+                record.power.closed = Some(Closed { id: power, reason: reason.into(), message, at });
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn close_power(&self, id: ServerId, power: &str, reason: &str, message: &str) -> Done {
+        let at = self.world.clock.now();
+        if reason != "Stopped" {
+            self.world.store.event(id, at, reason, message);
+        }
+        let closed = Closed { id: power.to_owned(), reason: reason.to_owned(), message: message.to_owned(), at };
+        self.commit(id, move |record| record.power.closed = Some(closed)).await
+    }
+}
