@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
-use super::manifest::PowerIntent;
+use super::manifest::{PowerIntent, Want};
 use super::status::PowerState;
 
 /// Crashes kept in the history.
@@ -71,6 +71,9 @@ pub struct Serving {
 pub struct Closed {
     /// The wish's id.
     pub id: String,
+    /// What it wanted: under the same id, the opposite is another wish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub want: Option<Want>,
     /// One word: why it is over.
     pub reason: String,
     /// A sentence for people.
@@ -149,6 +152,13 @@ pub struct Deletion {
     pub recreate: bool,
 }
 
+impl Closed {
+    /// Whether this is the end of that wish.
+    pub fn is(&self, id: &str, want: Want) -> bool {
+        self.id == id && self.want.is_none_or(|wanted| wanted == want)
+    }
+}
+
 impl Record {
     /// Notes a crash, forgetting the oldest ones.
     pub fn push_crash(&mut self, crash: Crash) {
@@ -157,9 +167,9 @@ impl Record {
         self.crashes.drain(..excess);
     }
 
-    /// Whether the wish with this id is over.
-    pub fn power_closed(&self, id: &str) -> bool {
-        self.power.closed.as_ref().is_some_and(|closed| closed.id == id)
+    /// Whether this wish is over.
+    pub fn power_closed(&self, id: &str, want: Want) -> bool {
+        self.power.closed.as_ref().is_some_and(|closed| closed.is(id, want))
     }
 
     /// The result of the installation with this token.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::observed::JobKind;
-use crate::model::InstallOutcome;
+use crate::model::{InstallOutcome, Want};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -150,6 +150,8 @@ pub enum Step {
     ClosePower {
         /// The wish.
         power: String,
+        /// What it wanted: a person may ask for the opposite under the same name meanwhile.
+        want: Want,
         /// One word.
         reason: &'static str,
         /// A sentence.

@@ -166,12 +166,15 @@ pub fn validate(manifest: &Manifest, folder: ServerId) -> Result<(), SpecProblem
         ));
     }
     let spec = &manifest.spec;
+    let of_file = manifest.metadata.managed_by == ManagedBy::File;
+    if of_file && spec.power.as_ref().is_some_and(|power| power.id.is_empty()) {
+        return wrong("spec.power.id is missing or empty; write any text, and another one for each new wish".into());
+    }
     if let Some(install) = &spec.install {
         if install.token.is_empty() {
             return wrong("spec.install.token is empty; write any text, and another one to install again".into());
         }
-        let no_script = spec.script.is_none() && manifest.metadata.managed_by == ManagedBy::File;
-        if no_script && !install.skip_scripts && !spec.settings.skip_egg_scripts {
+        if of_file && spec.script.is_none() && !install.skip_scripts && !spec.settings.skip_egg_scripts {
             return wrong(
                 "spec.install is there, but no spec.script to run; add the script, or set spec.install.skipScripts: true"
                     .into(),

@@ -130,8 +130,13 @@ pub(super) fn assume_all_was_done(record: &mut Record, manifest: &Manifest) {
     let at = Timestamp::default();
     let message = "record.json was damaged; this wish is taken for done. Make a new one if it is not";
     if let Some(power) = &manifest.spec.power {
-        record.power.closed =
-            Some(Closed { id: power.id.clone(), reason: "RecordLost".into(), message: message.into(), at });
+        record.power.closed = Some(Closed {
+            id: power.id.clone(),
+            want: Some(power.want),
+            reason: "RecordLost".into(),
+            message: message.into(),
+            at,
+        });
     }
     if let Some(install) = &manifest.spec.install {
         record.install.done = Some(InstallResult {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Reconciler, StepError};
 use crate::files::install_log;
 use crate::model::record::Serving;
-use crate::model::{Closed, Crash, InstallOutcome, InstallResult, ManagedBy, Record, Role, ServerId};
+use crate::model::{Closed, Crash, InstallOutcome, InstallResult, ManagedBy, Record, Role, ServerId, Want};
 use crate::panel::outbox::Fact;
 use crate::reconcile::jobs;
 use crate::reconcile::observed::{JobKind, StopProgress};
@@ -55,7 +55,9 @@ impl Reconciler {
                 self.commit(id, move |record| record.power.started = Some(container)).await
             }
             Step::RecordCrash { .. } => self.record_crash(id, step).await,
-            Step::ClosePower { power, reason, message } => self.close_power(id, power, reason, message).await,
+            Step::ClosePower { power, want, reason, message } => {
+                self.close_power(id, power, *want, reason, message).await
+            }
             Step::Quiesce => Ok(self.quiesce(id)),
             Step::Forget => self.forget(id).await,
         }
@@ -348,18 +350,20 @@ impl Reconciler {
         self.commit(id, move |record| {
             record.push_crash(Crash { container, at, exit_code, oom_killed, restarted: restart });
             if !restart {
-                record.power.closed = Some(Closed { id: power, reason: reason.into(), message, at });
+                record.power.closed =
+                    Some(Closed { id: power, want: Some(Want::Up), reason: reason.into(), message, at });
             }
         })
         .await
     }
 
-    async fn close_power(&self, id: ServerId, power: &str, reason: &str, message: &str) -> Done {
+    async fn close_power(&self, id: ServerId, power: &str, want: Want, reason: &str, message: &str) -> Done {
         let at = self.world.clock.now();
         if reason != "Stopped" {
             self.world.store.event(id, at, reason, message);
         }
-        let closed = Closed { id: power.to_owned(), reason: reason.to_owned(), message: message.to_owned(), at };
+        let (power, reason, message) = (power.to_owned(), reason.to_owned(), message.to_owned());
+        let closed = Closed { id: power, want: Some(want), reason, message, at };
         self.commit(id, move |record| record.power.closed = Some(closed)).await
     }
 

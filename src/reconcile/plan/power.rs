@@ -14,7 +14,7 @@ impl Planner<'_> {
         if self.lapses(wish.as_ref()) {
             return;
         }
-        let open = wish.filter(|wish| !self.record.power_closed(&wish.id));
+        let open = wish.filter(|wish| !self.record.power_closed(&wish.id, wish.want));
         match &self.observed.server {
             Some(server) if server.running() => match self.demand(intent, server, open.as_ref()) {
                 Some(demand) => {
@@ -45,7 +45,8 @@ impl Planner<'_> {
     pub(super) fn lapses(&mut self, wish: Option<&Wish<'_>>) -> bool {
         let Some(wish) = wish else { return false };
         let begun = self.record.power.begun.as_ref() == Some(&wish.id);
-        let Some(expires_at) = wish.expires_at.filter(|_| !begun && !self.record.power_closed(&wish.id)) else {
+        let Some(expires_at) = wish.expires_at.filter(|_| !begun && !self.record.power_closed(&wish.id, wish.want))
+        else {
             return false;
         };
         if self.now >= expires_at {
@@ -148,7 +149,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn close(&mut self, wish: &Wish<'_>, reason: &'static str, message: &str) {
-        self.step(Step::ClosePower { power: wish.id.clone(), reason, message: message.into() });
+        self.step(Step::ClosePower { power: wish.id.clone(), want: wish.want, reason, message: message.into() });
     }
 
     pub(super) fn over_disk_limit(&self, intent: &Manifest) -> bool {

@@ -64,6 +64,14 @@ fn a_wrong_word_is_found() {
 }
 
 #[test]
+fn a_wish_without_a_name_is_found() {
+    let message = refused(CONFIG_FILE, &FILE.replace("{id: first, want: down}", "{want: down}"));
+    names(&message, &["config.yml", "line 8", "spec.power.id", "write any text"]);
+    let message = refused(CONFIG_FILE, &FILE.replace("id: first", "id: ''"));
+    names(&message, &["config.yml", "line 8", "spec.power.id", "write any text"]);
+}
+
+#[test]
 fn a_uuid_that_is_not_the_folders_is_found() {
     let message = refused(CONFIG_FILE, &FILE.replace("550e8400", "650e8400"));
     names(&message, &["metadata.uuid", "650e8400", "550e8400", "move the file"]);

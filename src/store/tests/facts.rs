@@ -110,7 +110,7 @@ fn the_generation_counts_real_changes_alone() {
 fn takes_everything_for_done(snapshot: &Snapshot) {
     let done = snapshot.record.install.done.as_ref().expect("the installation counts as done");
     assert_eq!((done.token.as_str(), done.outcome, done.reported), ("i1", InstallOutcome::Succeeded, true));
-    assert!(snapshot.record.power_closed("first"));
+    assert!(snapshot.record.power_closed("first", Want::Down));
 }
 
 fn installed() -> (Scene, String) {
@@ -140,7 +140,7 @@ fn a_damaged_record_never_installs_over_a_world() {
 
         // A new wish is a new wish.
         fourth.wish_power(id(), None, wish("second", Want::Up)).unwrap();
-        assert!(!fourth.get(id()).unwrap().record.power_closed("second"));
+        assert!(!fourth.get(id()).unwrap().record.power_closed("second", Want::Up));
     }
 }
 

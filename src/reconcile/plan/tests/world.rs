@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::scene::{Scene, container, script};
 use crate::model::manifest::InstallIntent;
 use crate::model::record::{Closed, Crash, InstallResult, Serving};
-use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Record, Timestamp};
+use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Record, Timestamp, Want};
 use crate::reconcile::observed::{Failure, Job, JobKind, JobState, StopProgress, Usage};
 use crate::reconcile::plan::{Plan, report_subject};
 use crate::reconcile::step::{Step, StopMethod};
@@ -148,10 +148,10 @@ impl World {
             Step::RecordCrash { container, exit_code, oom_killed, restart, power, reason, message } => {
                 self.record().push_crash(Crash { container, at: now, exit_code, oom_killed, restarted: restart });
                 if !restart {
-                    self.close(power, reason, message);
+                    self.close(power, Want::Up, reason, message);
                 }
             }
-            Step::ClosePower { power, reason, message } => self.close(power, reason, message),
+            Step::ClosePower { power, want, reason, message } => self.close(power, want, reason, message),
             Step::Quiesce => {
                 (observed.attached, observed.untold, observed.install_slot) = (None, 0, false);
                 observed.jobs.retain(|kind, _| *kind == JobKind::Removal);
@@ -170,9 +170,9 @@ impl World {
         made
     }
 
-    fn close(&mut self, power: String, reason: &str, message: String) {
+    fn close(&mut self, power: String, want: Want, reason: &str, message: String) {
         let at = self.scene.now;
-        self.record().power.closed = Some(Closed { id: power, reason: reason.into(), message, at });
+        self.record().power.closed = Some(Closed { id: power, want: Some(want), reason: reason.into(), message, at });
     }
 
     fn record_install(
