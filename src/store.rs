@@ -416,6 +416,17 @@ impl Store {
         edit: impl FnOnce(&mut Manifest),
         facts: impl FnOnce(&mut Record),
     ) -> Result<Arc<Snapshot>, StoreError> {
+        self.change_by(id, expected, |manifest, _| edit(manifest), facts)
+    }
+
+    /// As [`Store::change_with`], by an edit that depends on facts.
+    fn change_by(
+        &self,
+        id: ServerId,
+        expected: Option<u64>,
+        edit: impl FnOnce(&mut Manifest, &Record),
+        facts: impl FnOnce(&mut Record),
+    ) -> Result<Arc<Snapshot>, StoreError> {
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
         let mut sources = entry.for_writing()?;
         let before = read(&entry.snapshot).clone();
@@ -432,7 +443,7 @@ impl Store {
             return Err(self.broken(id, OVERRIDE_FILE, problem.message));
         }
         let mut wanted = base.clone();
-        edit(&mut wanted);
+        edit(&mut wanted, &before.record);
         // A wish that could not be written while the file was broken goes home with the next change.
         let pending = before.record.pending_power.clone();
         if let Some(pending) = &pending
@@ -567,6 +578,8 @@ impl Store {
                 if let Some(power) = &record.pending_power {
                     manifest.spec.power = Some(power.clone());
                 }
+                let old = before.manifest.as_ref().and_then(|old| old.spec.power.as_ref());
+                record.supersede_power(old, manifest.spec.power.as_ref());
                 let hash = manifest.hash();
                 if hash != record.accepted_hash {
                     record.generation += 1;
@@ -613,7 +626,9 @@ impl Store {
             && old.spec.power.as_ref() != Some(power)
         {
             let mut changed = Manifest::clone(old);
-            changed.spec.power = Some(power.clone());
+            let power = power.clone();
+            record.supersede_power(changed.spec.power.as_ref(), Some(&power));
+            changed.spec.power = Some(power);
             record.generation += 1;
             record.accepted_hash = changed.hash();
             manifest = Some(Arc::new(changed));

@@ -199,6 +199,7 @@ fn wishes(page: &mut Page, manifest: &Manifest, record: &Record, now: Timestamp)
                     closed.message
                 );
             }
+            None if record.power_closed(&wish.id, wish.want) => text.push_str("; over, as an earlier wish"),
             None => text.push_str("; open"),
         }
         page.field("Power", text);

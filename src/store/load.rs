@@ -108,6 +108,8 @@ fn read_intent(folder: &Path, id: ServerId, stored: Option<Stored>, facts_lost: 
             if let Some(power) = &record.pending_power {
                 manifest.spec.power = Some(power.clone());
             }
+            let before = last_good.as_ref().and_then(|last: &Manifest| last.spec.power.as_ref());
+            record.supersede_power(before, manifest.spec.power.as_ref());
             let hash = manifest.hash();
             if hash != record.accepted_hash {
                 record.generation += 1;

@@ -198,7 +198,7 @@ impl Reconciler {
             }
             store.commit(id, |record| {
                 record.install.ever_succeeded |= outcome == InstallOutcome::Succeeded;
-                record.install.done = Some(result);
+                record.finish_install(result);
             })?;
             Ok::<_, StepError>(())
         });
@@ -350,8 +350,7 @@ impl Reconciler {
         self.commit(id, move |record| {
             record.push_crash(Crash { container, at, exit_code, oom_killed, restarted: restart });
             if !restart {
-                record.power.closed =
-                    Some(Closed { id: power, want: Some(Want::Up), reason: reason.into(), message, at });
+                record.close_power(Closed { id: power, want: Some(Want::Up), reason: reason.into(), message, at });
             }
         })
         .await
@@ -364,7 +363,7 @@ impl Reconciler {
         }
         let (power, reason, message) = (power.to_owned(), reason.to_owned(), message.to_owned());
         let closed = Closed { id: power, want: Some(want), reason, message, at };
-        self.commit(id, move |record| record.power.closed = Some(closed)).await
+        self.commit(id, move |record| record.close_power(closed)).await
     }
 
     fn quiesce(&self, id: ServerId) -> bool {

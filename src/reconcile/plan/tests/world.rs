@@ -172,7 +172,7 @@ impl World {
 
     fn close(&mut self, power: String, want: Want, reason: &str, message: String) {
         let at = self.scene.now;
-        self.record().power.closed = Some(Closed { id: power, want: Some(want), reason: reason.into(), message, at });
+        self.record().close_power(Closed { id: power, want: Some(want), reason: reason.into(), message, at });
     }
 
     fn record_install(
@@ -186,8 +186,8 @@ impl World {
         let at = self.scene.now;
         let told = self.scene.policy.panel && self.scene.manifest().metadata.managed_by == ManagedBy::Panel;
         let (reason, reinstall, reported) = (reason.into(), false, !told);
-        self.record().install.done =
-            Some(InstallResult { token, outcome, reinstall, exit_code, reason, message, at, reported });
+        let result = InstallResult { token, outcome, reinstall, exit_code, reason, message, at, reported };
+        self.record().finish_install(result);
         (self.scene.observed.script_ready, self.scene.observed.usage) = (None, None);
     }
 
