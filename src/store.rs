@@ -12,6 +12,7 @@
 pub mod fingerprint;
 pub mod intent;
 mod load;
+mod rules;
 pub mod watch;
 mod wishes;
 
@@ -186,6 +187,15 @@ impl Blocking {
     }
 }
 
+/// Who has opened the state folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opener {
+    /// The node's daemon, which keeps the folder in order.
+    Daemon,
+    /// A command that is typed while no daemon runs. It moves nothing out of the way.
+    Command,
+}
+
 type OnChange = Box<dyn Fn(ServerId) + Send + Sync>;
 
 /// A handle on the state folder.
@@ -196,6 +206,7 @@ pub struct Store {
 
 struct Inner {
     servers: PathBuf,
+    opener: Opener,
     entries: RwLock<BTreeMap<ServerId, Arc<Entry>>>,
     on_change: OnceLock<OnChange>,
     hook: Option<Arc<dyn DiskHook>>,
@@ -208,6 +219,8 @@ struct Entry {
     id: ServerId,
     /// Held while files are written; guards what only writers need.
     write: Mutex<Sources>,
+    /// Why no record may be written: the one on disk holds facts that could not be read.
+    sealed: RwLock<Option<String>>,
     snapshot: RwLock<Arc<Snapshot>>,
     status: RwLock<Arc<Status>>,
     /// The events that an earlier run left in `status.yml` are among the present ones.
@@ -225,16 +238,35 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made or listed.
     pub fn open(root: &Path, blocking: Blocking, hook: Option<Arc<dyn DiskHook>>) -> Result<Self, StoreError> {
+        Self::open_as(Opener::Daemon, root, blocking, hook)
+    }
+
+    /// Opens the state folder for a command while no daemon runs. Records that are damaged stay where they are and are not
+    /// written over.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or listed, or a record in it cannot be read.
+    pub fn open_for_command(root: &Path) -> Result<Self, StoreError> {
+        Self::open_as(Opener::Command, root, Blocking::Inline, None)
+    }
+
+    fn open_as(
+        opener: Opener,
+        root: &Path,
+        blocking: Blocking,
+        hook: Option<Arc<dyn DiskHook>>,
+    ) -> Result<Self, StoreError> {
         let servers = root.join("servers");
         std::fs::create_dir_all(&servers).map_err(|source| StoreError::Disk {
             action: "create the folder",
             path: servers.clone(),
             source,
         })?;
-        let entries = load::load_all(&servers)?;
+        let entries = load::load_all(&servers, opener)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 servers,
+                opener,
                 entries: RwLock::new(entries.into_iter().map(|entry| (entry.id, Arc::new(entry))).collect()),
                 on_change: OnceLock::new(),
                 hook,
@@ -416,9 +448,21 @@ impl Store {
         edit: impl FnOnce(&mut Manifest),
         facts: impl FnOnce(&mut Record),
     ) -> Result<Arc<Snapshot>, StoreError> {
+        self.change_by(id, expected, |manifest, _| edit(manifest), facts)
+    }
+
+    /// As [`Store::change_with`], by an edit that depends on facts.
+    fn change_by(
+        &self,
+        id: ServerId,
+        expected: Option<u64>,
+        edit: impl FnOnce(&mut Manifest, &Record),
+        facts: impl FnOnce(&mut Record),
+    ) -> Result<Arc<Snapshot>, StoreError> {
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
         let mut sources = entry.for_writing()?;
         let before = read(&entry.snapshot).clone();
+        entry.whole(|| self.folder(id).join(RECORD_FILE))?;
         if let Some(expected) = expected
             && expected != before.revision
         {
@@ -432,13 +476,10 @@ impl Store {
             return Err(self.broken(id, OVERRIDE_FILE, problem.message));
         }
         let mut wanted = base.clone();
-        edit(&mut wanted);
-        // A wish that could not be written while the file was broken goes home with the next change.
-        let pending = before.record.pending_power.clone();
-        if let Some(pending) = &pending
-            && wanted.spec.power == base.spec.power
-        {
-            wanted.spec.power = Some(pending.clone());
+        edit(&mut wanted, &before.record);
+        // A wish that could not be written while the file was broken goes home, if the file is whole by now.
+        if before.record.pending_counts(base.spec.power.as_ref()) && wanted.spec.power == base.spec.power {
+            wanted.spec.power = before.record.pending_power.clone();
         }
         let mut record = Record::clone(&before.record);
         facts(&mut record);
@@ -503,8 +544,10 @@ impl Store {
         if !due(&before) {
             return Ok(());
         }
+        entry.whole(|| self.folder(id).join(RECORD_FILE))?;
         let mut record = Record::clone(&before.record);
         facts(&mut record);
+        record.pending_power = None;
         self.ensure_folder(id)?;
         let old = std::fs::read_to_string(self.folder(id).join(CONFIG_FILE)).ok();
         self.write_intent(id, text)?;
@@ -527,14 +570,20 @@ impl Store {
         let folder = self.folder(id);
         let (entry, new) = match self.entry(id) {
             Some(entry) => (entry, false),
-            None if folder.join(CONFIG_FILE).exists() => (self.adopt_folder(id), true),
+            None if folder.join(CONFIG_FILE).exists() => (self.adopt_folder(id)?, true),
             None => return Ok(false),
         };
         let Ok(mut sources) = entry.for_writing() else { return Ok(false) };
         let before = read(&entry.snapshot).clone();
+        if entry.is_sealed() && !self.unseal(&entry, &mut sources)? {
+            return Ok(new);
+        }
+        let new = new || before.revision != read(&entry.snapshot).revision;
+        let before = read(&entry.snapshot).clone();
         let files = intent::read(&folder, id);
+        let waits = before.record.pending_power.is_some() && files.problem().is_none();
         let same = *sources == files.sources() && before.problem == files.problem() && before.manifest.is_some();
-        if same && !new {
+        if same && !new && !waits {
             return Ok(false);
         }
         let mut record = Record::clone(&before.record);
@@ -544,6 +593,7 @@ impl Store {
         {
             load::assume_all_was_done(&mut record, &manifest);
         }
+        let files = if waits { self.take_home(id, files, &mut record) } else { files };
         let after = self.accept(&entry, &mut sources, files, record)?;
         drop(sources);
         let changed = new || after.revision != before.revision;
@@ -551,6 +601,34 @@ impl Store {
             self.changed(id);
         }
         Ok(changed)
+    }
+
+    /// Writes a power wish into the file that was broken when it was made. Until that has succeeded the record keeps it.
+    fn take_home(&self, id: ServerId, files: intent::Files, record: &mut Record) -> intent::Files {
+        let Ok((text, base)) = files.base() else { return files };
+        if !record.pending_counts(base.spec.power.as_ref()) {
+            return files;
+        }
+        let mut wanted = base.clone();
+        wanted.spec.power = record.pending_power.clone();
+        let edited =
+            intent::edit(&text, &base, &wanted).map_err(|error| self.broken(id, CONFIG_FILE, error.to_string()));
+        let written = edited.and_then(|edited| {
+            self.check(id, &edited)?;
+            self.write_over(id, &edited, files.sources().config)
+        });
+        match written {
+            Ok(true) => {
+                record.pending_power = None;
+                intent::read(&self.folder(id), id)
+            }
+            // Saved in this moment: that is news, and looked at next.
+            Ok(false) => files,
+            Err(error) => {
+                tracing::warn!(server.id = %id, "a power wish stays in the record for now: {error}");
+                files
+            }
+        }
     }
 
     /// Puts freshly read files in force: good ones replace the last good intent, broken ones become a problem.
@@ -564,9 +642,13 @@ impl Store {
         let before = read(&entry.snapshot).clone();
         match files.effective() {
             Ok(mut manifest) => {
-                if let Some(power) = &record.pending_power {
-                    manifest.spec.power = Some(power.clone());
+                if record.pending_counts(manifest.spec.power.as_ref()) {
+                    manifest.spec.power = record.pending_power.clone();
+                } else {
+                    record.pending_power = None;
                 }
+                let old = before.manifest.as_ref().and_then(|old| old.spec.power.as_ref());
+                record.supersede_power(old, manifest.spec.power.as_ref());
                 let hash = manifest.hash();
                 if hash != record.accepted_hash {
                     record.generation += 1;
@@ -613,7 +695,12 @@ impl Store {
             && old.spec.power.as_ref() != Some(power)
         {
             let mut changed = Manifest::clone(old);
-            changed.spec.power = Some(power.clone());
+            let power = power.clone();
+            if before.record.pending_power.is_none() {
+                // One that waited was in no file that could bring it back.
+                record.supersede_power(changed.spec.power.as_ref(), Some(&power));
+            }
+            changed.spec.power = Some(power);
             record.generation += 1;
             record.accepted_hash = changed.hash();
             manifest = Some(Arc::new(changed));
@@ -629,8 +716,21 @@ impl Store {
     /// # Errors
     /// The disk's refusal; calling again goes on where it stopped.
     pub fn remove(&self, id: ServerId) -> Result<(), StoreError> {
-        let Some(entry) = self.entry(id) else { return Ok(()) };
-        let Ok(guard) = entry.for_writing() else { return Ok(()) };
+        self.remove_if(id, |_| true).map(drop)
+    }
+
+    /// As [`Store::remove`], if the server is still `due` when its turn has come: nobody can change it in between. Returns
+    /// whether it is gone.
+    ///
+    /// # Errors
+    /// As [`Store::remove`].
+    pub fn remove_if(&self, id: ServerId, due: impl FnOnce(&Snapshot) -> bool) -> Result<bool, StoreError> {
+        let Some(entry) = self.entry(id) else { return Ok(true) };
+        let Ok(guard) = entry.for_writing() else { return Ok(true) };
+        let before = read(&entry.snapshot).clone();
+        if !due(&before) {
+            return Ok(false);
+        }
         let folder = self.folder(id);
         self.observed(id, DiskOp::RemoveFolder, "remove the folder", &folder, || {
             // The intent goes first: a folder without one is never taken for a server again.
@@ -647,7 +747,7 @@ impl Store {
         write(&self.inner.entries).remove(&id);
         drop(guard);
         self.changed(id);
-        Ok(())
+        Ok(true)
     }
 
     /// Publishes a server's status. Returns whether `status.yml` is stale, because this differs from the one before or
@@ -710,9 +810,23 @@ impl Store {
 
     /// Takes up a folder that came while the daemon runs, with the facts that it brings: it may be a server that was moved
     /// here.
-    fn adopt_folder(&self, id: ServerId) -> Arc<Entry> {
-        let found = load::load(&self.inner.servers, id).unwrap_or_else(|| Entry::empty(id));
-        write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(found)).clone()
+    fn adopt_folder(&self, id: ServerId) -> Result<Arc<Entry>, StoreError> {
+        let found = load::load(&self.inner.servers, id, self.inner.opener)?.unwrap_or_else(|| Entry::empty(id));
+        Ok(write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(found)).clone())
+    }
+
+    /// Reads a record again that could not be read. Returns whether it can be now, or is out of the way.
+    fn unseal(&self, entry: &Entry, sources: &mut Sources) -> Result<bool, StoreError> {
+        let found = load::load(&self.inner.servers, entry.id, self.inner.opener)?;
+        let found = found.unwrap_or_else(|| Entry::empty(entry.id));
+        if found.is_sealed() {
+            return Ok(false);
+        }
+        *sources = *lock(&found.write);
+        let known = read(&found.snapshot).clone();
+        *write(&entry.sealed) = None;
+        entry.publish(known.manifest.clone(), known.record.clone(), known.problem.clone());
+        Ok(true)
     }
 
     fn entry(&self, id: ServerId) -> Option<Arc<Entry>> {
@@ -739,7 +853,7 @@ impl Store {
     fn write_intent(&self, id: ServerId, text: &str) -> Result<Option<FileFingerprint>, StoreError> {
         let path = self.folder(id).join(CONFIG_FILE);
         self.observed(id, DiskOp::WriteIntent, "write", &path, || {
-            crate::atomic::write_file(&path, text.as_bytes(), 0o600).map_err(io::Error::from)
+            crate::atomic::write_through(&path, text.as_bytes(), 0o600, || Ok(())).map_err(io::Error::from)
         })?;
         Ok(FileFingerprint::of(&path).ok())
     }
@@ -749,11 +863,12 @@ impl Store {
         let path = self.folder(id).join(CONFIG_FILE);
         let mut stale = false;
         let written = self.observed(id, DiskOp::WriteIntent, "write", &path, || {
-            stale = FileFingerprint::of(&path).ok() != basis;
-            match stale {
-                true => Err(io::Error::other("it was saved by somebody else")),
-                false => crate::atomic::write_file(&path, text.as_bytes(), 0o600).map_err(io::Error::from),
-            }
+            // Asked when the new text is on the disk: writing it takes longer than an editor needs to save.
+            let still = || {
+                stale = FileFingerprint::of(&path).ok() != basis;
+                if stale { Err(io::Error::other("it was saved by somebody else")) } else { Ok(()) }
+            };
+            crate::atomic::write_through(&path, text.as_bytes(), 0o600, still).map_err(io::Error::from)
         });
         if stale { Ok(false) } else { written.map(|()| true) }
     }
@@ -766,6 +881,7 @@ impl Store {
         record: Record,
         problem: Option<SpecProblem>,
     ) -> Result<Arc<Snapshot>, StoreError> {
+        entry.whole(|| self.folder(entry.id).join(RECORD_FILE))?;
         self.ensure_folder(entry.id)?;
         let path = self.folder(entry.id).join(RECORD_FILE);
         let stored =
@@ -819,6 +935,7 @@ impl Entry {
         Self {
             id,
             write: Mutex::new(sources),
+            sealed: RwLock::new(None),
             snapshot: RwLock::new(Arc::new(snapshot)),
             status: RwLock::new(Arc::new(status)),
             history: AtomicBool::new(false),
@@ -833,6 +950,18 @@ impl Entry {
         match self.gone.load(Ordering::Acquire) {
             true => Err(StoreError::Unknown(self.id)),
             false => Ok(sources),
+        }
+    }
+
+    fn is_sealed(&self) -> bool {
+        read(&self.sealed).is_some()
+    }
+
+    /// Refuses what would write over facts that could not be read.
+    fn whole(&self, record: impl FnOnce() -> PathBuf) -> Result<(), StoreError> {
+        match &*read(&self.sealed) {
+            Some(message) => Err(StoreError::Broken { path: record(), message: message.clone() }),
+            None => Ok(()),
         }
     }
 

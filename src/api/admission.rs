@@ -100,7 +100,7 @@ pub fn wait(wait_seconds: i64) -> Option<Duration> {
 pub fn admit(facts: Facts<'_>, action: Action, wait: Option<Duration>, id: String) -> Result<Admitted, Denied> {
     let (manifest, record, state) = (facts.manifest, facts.record, facts.status.state);
     let install = open_install(manifest, record);
-    let open = wish(manifest, record).filter(|wish| !record.power_closed(&wish.id));
+    let open = wish(manifest, record).filter(|wish| !record.power_closed(&wish.id, wish.want));
     let write = |want, how, expires_at| {
         Ok(Admitted::Write(PowerIntent { id: id.clone(), want, how, requested_at: Some(facts.now), expires_at }))
     };
@@ -176,7 +176,7 @@ pub fn admit_install(facts: Facts<'_>, reinstall: bool) -> Result<(), Denied> {
     if open_install(facts.manifest, facts.record).is_some() {
         return Err(if reinstall { Denied::PowerAction } else { Denied::Installing });
     }
-    let open = wish(facts.manifest, facts.record).filter(|wish| !facts.record.power_closed(&wish.id));
+    let open = wish(facts.manifest, facts.record).filter(|wish| !facts.record.power_closed(&wish.id, wish.want));
     let acting = match facts.status.state {
         PowerState::Stopping => true,
         // Of a suspended server nothing is under way, whatever it wants.

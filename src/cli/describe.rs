@@ -189,7 +189,7 @@ fn wishes(page: &mut Page, manifest: &Manifest, record: &Record, now: Timestamp)
         {
             let _ = write!(text, ", made {} ago", span(now.since(at)));
         }
-        match record.power.closed.as_ref().filter(|closed| closed.id == wish.id) {
+        match record.power.closed.as_ref().filter(|closed| closed.is(&wish.id, wish.want)) {
             Some(closed) => {
                 let _ = write!(
                     text,
@@ -199,6 +199,7 @@ fn wishes(page: &mut Page, manifest: &Manifest, record: &Record, now: Timestamp)
                     closed.message
                 );
             }
+            None if record.power_closed(&wish.id, wish.want) => text.push_str("; over, as an earlier wish"),
             None => text.push_str("; open"),
         }
         page.field("Power", text);

@@ -127,6 +127,7 @@ fn troubled() -> ServerView {
     record.install.done = Some(result("token-1", InstallOutcome::Failed, Some(3), "the script ended with exit code 3"));
     record.power.closed = Some(Closed {
         id: "first".into(),
+        want: None,
         reason: "Stopped".into(),
         message: "the server is stopped".into(),
         at: before(30),

@@ -83,7 +83,7 @@ enum Decision {
 /// since a new wish to be up is a restart.
 fn decide(server: &ServerView, action: Action, now: Timestamp) -> Decision {
     let Some(manifest) = &server.manifest else { return Decision::Refused("nobody has said what it should be") };
-    let open = wish(manifest, &server.record).filter(|wish| !server.record.power_closed(&wish.id));
+    let open = wish(manifest, &server.record).filter(|wish| !server.record.power_closed(&wish.id, wish.want));
     let starts_after_install = open_install(manifest, &server.record).is_some_and(|install| install.then_start);
     let write = |want, how| {
         let id = uuid::Uuid::now_v7().to_string();
@@ -109,7 +109,7 @@ fn decide(server: &ServerView, action: Action, now: Timestamp) -> Decision {
 /// engine does not answer, nothing runs as far as anybody knows.
 async fn unasked_but_running(server: &ServerView) -> bool {
     let open = server.manifest.as_ref().and_then(|manifest| wish(manifest, &server.record));
-    if open.is_some_and(|wish| !server.record.power_closed(&wish.id)) {
+    if open.is_some_and(|wish| !server.record.power_closed(&wish.id, wish.want)) {
         return false;
     }
     let Ok(address) = Address::from_environment() else { return false };
@@ -134,7 +134,8 @@ mod tests {
         });
         if closed {
             let (reason, message) = ("Stopped".to_owned(), String::new());
-            server.record.power.closed = Some(Closed { id: "before".into(), reason, message, at: examples::now() });
+            server.record.power.closed =
+                Some(Closed { id: "before".into(), want: None, reason, message, at: examples::now() });
         }
         server.manifest.as_mut().unwrap().spec.power = power;
         server

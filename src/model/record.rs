@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
-use super::manifest::PowerIntent;
+use super::manifest::{PowerIntent, Want};
 use super::status::PowerState;
 
 /// Crashes kept in the history.
 pub const CRASH_HISTORY: usize = 20;
+/// Earlier wishes, and earlier installations, that are remembered.
+pub const WISH_HISTORY: usize = 32;
 
 /// The facts of one server.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -46,6 +48,9 @@ pub struct Record {
 pub struct PowerRecord {
     /// The latest wish that is over.
     pub closed: Option<Closed>,
+    /// Earlier wishes that are over or gave way to later ones, oldest first, at most [`WISH_HISTORY`]: a file that still
+    /// holds one, or is put back, asks for nothing new.
+    pub past: Vec<PastWish>,
     /// The wish for which a start has begun; it no longer lapses.
     pub begun: Option<String>,
     /// The container in which the start-up was seen to finish.
@@ -71,6 +76,9 @@ pub struct Serving {
 pub struct Closed {
     /// The wish's id.
     pub id: String,
+    /// What it wanted: under the same id, the opposite is another wish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub want: Option<Want>,
     /// One word: why it is over.
     pub reason: String,
     /// A sentence for people.
@@ -79,12 +87,25 @@ pub struct Closed {
     pub at: Timestamp,
 }
 
+/// A power wish that no longer counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PastWish {
+    /// Its id.
+    pub id: String,
+    /// What it wanted; unknown where an earlier release closed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub want: Option<Want>,
+}
+
 /// Installations and what became of them.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct InstallRecord {
     /// The latest installation that is over.
     pub done: Option<InstallResult>,
+    /// Tokens of earlier installations that are over, oldest first, at most [`WISH_HISTORY`].
+    pub past: Vec<String>,
     /// Token of an installation whose panel data was fetched and whose log was begun.
     pub begun: Option<String>,
     /// Whether any installation has ever succeeded.
@@ -149,6 +170,19 @@ pub struct Deletion {
     pub recreate: bool,
 }
 
+impl Closed {
+    /// Whether this is the end of that wish.
+    pub fn is(&self, id: &str, want: Want) -> bool {
+        self.id == id && self.want.is_none_or(|wanted| wanted == want)
+    }
+}
+
+impl PastWish {
+    fn is(&self, id: &str, want: Want) -> bool {
+        self.id == id && self.want.is_none_or(|wanted| wanted == want)
+    }
+}
+
 impl Record {
     /// Notes a crash, forgetting the oldest ones.
     pub fn push_crash(&mut self, crash: Crash) {
@@ -157,13 +191,123 @@ impl Record {
         self.crashes.drain(..excess);
     }
 
-    /// Whether the wish with this id is over.
-    pub fn power_closed(&self, id: &str) -> bool {
-        self.power.closed.as_ref().is_some_and(|closed| closed.id == id)
+    /// Whether this wish is over.
+    pub fn power_closed(&self, id: &str, want: Want) -> bool {
+        self.power.closed.as_ref().is_some_and(|closed| closed.is(id, want))
+            || self.power.past.iter().any(|past| past.is(id, want))
     }
 
-    /// The result of the installation with this token.
+    /// Notes that a power wish is over.
+    pub fn close_power(&mut self, closed: Closed) {
+        let (id, want) = (closed.id.clone(), closed.want);
+        if let Some(before) =
+            self.power.closed.replace(closed).filter(|before| (&before.id, before.want) != (&id, want))
+        {
+            self.push_past_wish(PastWish { id: before.id, want: before.want });
+        }
+    }
+
+    /// Whether the wish that waits for a whole file comes before the one in the file. A wish in the file that was not there
+    /// when this one was made is a person's, and later.
+    pub fn pending_counts(&self, in_file: Option<&PowerIntent>) -> bool {
+        self.pending_power.as_ref().is_some_and(|pending| {
+            in_file.is_none_or(|power| power.id != pending.id && self.power_closed(&power.id, power.want))
+        })
+    }
+
+    /// Notes that the intent asks for another power than before.
+    pub fn supersede_power(&mut self, before: Option<&PowerIntent>, after: Option<&PowerIntent>) {
+        let (Some(before), Some(after)) = (before, after) else { return };
+        if before.id == after.id && before.want != after.want {
+            // Only a person changes a wish under its name, and means it, however often.
+            self.power.past.retain(|past| !past.is(&after.id, after.want));
+            self.power.closed.take_if(|closed| closed.is(&after.id, after.want));
+        } else if before.id == after.id || self.power_closed(&after.id, after.want) {
+            // What is over takes nobody's place.
+            return;
+        }
+        self.push_past_wish(PastWish { id: before.id.clone(), want: Some(before.want) });
+    }
+
+    fn push_past_wish(&mut self, wish: PastWish) {
+        self.power.past.retain(|past| *past != wish);
+        self.power.past.push(wish);
+        let excess = self.power.past.len().saturating_sub(WISH_HISTORY);
+        self.power.past.drain(..excess);
+    }
+
+    /// Notes that an installation is over.
+    pub fn finish_install(&mut self, result: InstallResult) {
+        let token = result.token.clone();
+        if let Some(before) = self.install.done.replace(result).filter(|before| before.token != token) {
+            self.install.past.retain(|past| *past != before.token);
+            self.install.past.push(before.token);
+            let excess = self.install.past.len().saturating_sub(WISH_HISTORY);
+            self.install.past.drain(..excess);
+        }
+    }
+
+    /// Whether the installation with this token is over, be it the latest or an earlier one.
+    pub fn install_over(&self, token: &str) -> bool {
+        self.install_done(token).is_some() || self.install.past.iter().any(|past| past == token)
+    }
+
+    /// The result of the installation with this token, if it is the latest.
     pub fn install_done(&self, token: &str) -> Option<&InstallResult> {
         self.install.done.as_ref().filter(|done| done.token == token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::How;
+
+    fn power(id: &str, want: Want) -> PowerIntent {
+        PowerIntent { id: id.into(), want, how: How::Graceful, requested_at: None, expires_at: None }
+    }
+
+    fn closed(id: &str, want: Want) -> Closed {
+        let (reason, message) = ("Stopped".into(), String::new());
+        Closed { id: id.into(), want: Some(want), reason, message, at: Timestamp::default() }
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_release_is_read() {
+        let text =
+            r#"{"power": {"closed": {"id": "a", "reason": "Stopped", "message": "", "at": "2026-01-01T00:00:00Z"}}}"#;
+        let mut record: Record = serde_json::from_str(text).unwrap();
+        assert!(record.power_closed("a", Want::Up) && record.power_closed("a", Want::Down));
+        record.close_power(closed("b", Want::Down));
+        assert!(record.power_closed("a", Want::Up) && !record.power_closed("b", Want::Up));
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    }
+
+    #[test]
+    fn wishes_that_gave_way_are_over_and_the_latest_of_them_remembered() {
+        let mut record = Record::default();
+        let wish = |number: usize| power(&format!("w{number}"), Want::Up);
+        for number in 0..100 {
+            record.supersede_power(Some(&wish(number)), Some(&wish(number + 1)));
+        }
+        let over = (0..=100).filter(|number| record.power_closed(&wish(*number).id, Want::Up)).count();
+        assert_eq!(over, WISH_HISTORY);
+        assert!(record.power_closed("w99", Want::Up) && !record.power_closed("w100", Want::Up));
+        assert!(!record.power_closed("w99", Want::Down), "the opposite is another wish");
+        // An old one that comes back, and goes again, leaves the present one open.
+        record.supersede_power(Some(&wish(100)), Some(&wish(99)));
+        record.supersede_power(Some(&wish(99)), Some(&wish(100)));
+        assert!(!record.power_closed("w100", Want::Up));
+    }
+
+    #[test]
+    fn a_wish_that_is_turned_round_under_its_name_counts_each_time() {
+        let mut record = Record::default();
+        for (old, new) in [(Want::Up, Want::Down), (Want::Down, Want::Up), (Want::Up, Want::Down)] {
+            record.close_power(closed("a", old));
+            record.supersede_power(Some(&power("a", old)), Some(&power("a", new)));
+            assert!(!record.power_closed("a", new) && record.power_closed("a", old), "{new:?}");
+        }
     }
 }

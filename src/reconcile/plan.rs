@@ -144,7 +144,7 @@ pub fn supersedes(power: &PowerIntent, install: &InstallIntent) -> bool {
 
 /// The installation that is wanted and not done.
 pub fn open_install<'a>(intent: &'a Manifest, record: &Record) -> Option<&'a InstallIntent> {
-    intent.spec.install.as_ref().filter(|install| record.install_done(&install.token).is_none())
+    intent.spec.install.as_ref().filter(|install| !record.install_over(&install.token))
 }
 
 /// How far something is that must be there before the next step.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::observed::JobKind;
-use crate::model::{InstallOutcome, Role};
+use crate::model::{InstallOutcome, Role, Want};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -153,6 +153,8 @@ pub enum Step {
     ClosePower {
         /// The wish.
         power: String,
+        /// What it wanted: a person may ask for the opposite under the same name meanwhile.
+        want: Want,
         /// One word.
         reason: &'static str,
         /// A sentence.

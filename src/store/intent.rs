@@ -1,7 +1,7 @@
 //! The files of intent of one server: read, laid over each other, validated, edited.
 //!
-//! `config.yml` is a whole manifest; `override.yml` has the same shape with everything optional and wins. Both
-//! are a person's files as much as ours.
+//! `config.yml` is a whole manifest; `override.yml` has the same shape with everything optional and wins, except that
+//! wishes (`power`, `install`) cannot stand in it. Both are a person's files as much as ours.
 
 use std::io;
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::fingerprint::FileFingerprint;
+pub use super::rules::validate;
 use super::{CONFIG_FILE, OVERRIDE_FILE, Sources, SpecProblem};
 use crate::model::{ManagedBy, Manifest, ServerId};
 use crate::yaml::{self, YamlError};
@@ -108,6 +109,7 @@ pub fn merge(config: &str, overlay: &str) -> Result<Manifest, YamlError> {
     if over.is_null() {
         return yaml::parse(config);
     }
+    refuse_verbs(overlay, &over)?;
     let mut value = yaml::parse_value(config)?;
     lay_over(&mut value, over);
     // Through text once more, for the same wording (and nearest-key help) as a broken `config.yml` gets.
@@ -117,6 +119,23 @@ pub fn merge(config: &str, overlay: &str) -> Result<Manifest, YamlError> {
         (error.line, error.column) = (place.map(|(line, _)| line), place.map(|(_, column)| column));
         error
     })
+}
+
+/// A wish in an override would outlast every later one, and nobody else's would be heard.
+fn refuse_verbs(overlay: &str, over: &Value) -> Result<(), YamlError> {
+    for verb in ["power", "install"] {
+        if over.get("spec").and_then(|spec| spec.get(verb)).is_some() {
+            let place = yaml::locate(overlay, &["spec", verb]);
+            return Err(YamlError {
+                line: place.map(|(line, _)| line),
+                column: place.map(|(_, column)| column),
+                path: Some(format!("spec.{verb}")),
+                message: "a wish cannot stand in an override, where it would outlast every later one".into(),
+                help: Some("write it into config.yml".into()),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Where a dotted path of keys stands in a text, or the last of its parents that is there: line and column.
@@ -151,45 +170,6 @@ fn lay_over(base: &mut Value, over: Value) {
         }
         (base, over) => *base = over,
     }
-}
-
-/// What the shapes cannot say.
-///
-/// # Errors
-/// The first thing that is wrong, with the key and what to write instead.
-pub fn validate(manifest: &Manifest, folder: ServerId) -> Result<(), SpecProblem> {
-    let wrong = |message: String| Err(SpecProblem { reason: "SpecInvalid", message });
-    let uuid = manifest.metadata.uuid;
-    if uuid != folder {
-        return wrong(format!(
-            "metadata.uuid is {uuid}, but the folder is named {folder}; they must be the same: correct the uuid, or move the file to servers/{uuid}/config.yml"
-        ));
-    }
-    let spec = &manifest.spec;
-    if let Some(install) = &spec.install {
-        if install.token.is_empty() {
-            return wrong("spec.install.token is empty; write any text, and another one to install again".into());
-        }
-        let no_script = spec.script.is_none() && manifest.metadata.managed_by == ManagedBy::File;
-        if no_script && !install.skip_scripts && !spec.settings.skip_egg_scripts {
-            return wrong(
-                "spec.install is there, but no spec.script to run; add the script, or set spec.install.skipScripts: true"
-                    .into(),
-            );
-        }
-    }
-    // A panel's mount that cannot be is left out of the container, as every other one that is not allowed.
-    if let (Some(mounts), ManagedBy::File) = (&spec.settings.mounts, manifest.metadata.managed_by) {
-        for mount in mounts {
-            if !mount.source.starts_with('/') || !mount.target.starts_with('/') {
-                return wrong(format!(
-                    "spec.settings.mounts: {} → {} is not absolute; write full paths",
-                    mount.source, mount.target
-                ));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The text of a manifest that no person has written yet.

@@ -4,7 +4,7 @@
 //! runs, the daemon's local socket where one does.
 
 use super::{Snapshot, SpecProblem, Store, StoreError, intent};
-use crate::model::{ManagedBy, Manifest, PowerIntent, Record, ServerId};
+use crate::model::{InstallIntent, ManagedBy, Manifest, PowerIntent, Record, ServerId};
 use crate::yaml::{self, YamlError};
 
 /// What an applied file has changed, or would.
@@ -57,7 +57,8 @@ pub enum ApplyError {
 impl Store {
     /// Makes a text the intent of a server. A new server gets the text as it is, comments included; in the `config.yml`
     /// of one that exists only what differs is changed. What the text does not say about power, installation and the
-    /// panel's script stays as it is. With `dry_run` nothing is written.
+    /// panel's script stays as it is, and a wish in it that is over already does not take the place of a later one: applied
+    /// again, an unchanged file asks for nothing. With `dry_run` nothing is written.
     ///
     /// # Errors
     /// The text's faults, or the disk's refusal.
@@ -91,14 +92,15 @@ impl Store {
         };
         if before.problem.as_ref().is_some_and(|problem| problem.reason == "SpecMissing") {
             if !dry_run {
-                self.replace_text(id, text, |_| true, facts)?;
+                let text = restored(&before, text, manifest)?;
+                self.replace_text(id, &text, |_| true, facts)?;
             }
             return Ok(Applied::Changed);
         }
         if dry_run {
             return self.would_change(&before, manifest);
         }
-        let after = self.change_with(id, None, |current| put(current, manifest), facts)?;
+        let after = self.change_by(id, None, |current, record| put(current, manifest, record), facts)?;
         Ok(if after.revision == before.revision { Applied::Unchanged } else { Applied::Changed })
     }
 
@@ -110,7 +112,7 @@ impl Store {
         })?;
         let mut wanted = current.clone();
         let unparks = before.record.parked.is_some() && manifest.metadata.managed_by == ManagedBy::File;
-        put(&mut wanted, manifest);
+        put(&mut wanted, manifest, &before.record);
         Ok(if wanted == current && !unparks { Applied::Unchanged } else { Applied::Changed })
     }
 
@@ -132,10 +134,26 @@ impl Store {
     }
 }
 
-/// Lays a file over what is there.
-fn put(current: &mut Manifest, mut wanted: Manifest) {
-    wanted.spec.power = wanted.spec.power.or_else(|| current.spec.power.take());
-    wanted.spec.install = wanted.spec.install.or_else(|| current.spec.install.take());
+/// The text for a server whose file has vanished, with the wishes that are later than the text's.
+fn restored(before: &Snapshot, text: &str, manifest: Manifest) -> Result<String, ApplyError> {
+    let Some(mut wanted) = before.manifest.as_deref().cloned() else { return Ok(text.to_owned()) };
+    put(&mut wanted, manifest.clone(), &before.record);
+    if wanted == manifest { Ok(text.to_owned()) } else { Ok(intent::edit(text, &manifest, &wanted)?) }
+}
+
+/// Lays a file over what is there. Wishes that the file repeats give way to those that came after them.
+fn put(current: &mut Manifest, mut wanted: Manifest, record: &Record) {
+    let now = &current.spec;
+    // Under the id of the present wish, another word is a person's new word.
+    let repeated = |power: &PowerIntent| {
+        now.power.as_ref().is_none_or(|now| now.id != power.id) && record.power_closed(&power.id, power.want)
+    };
+    wanted.spec.power = wanted.spec.power.take().filter(|power| !repeated(power)).or_else(|| now.power.clone());
+    let repeated = |install: &InstallIntent| {
+        now.install.as_ref().is_none_or(|now| now.token != install.token) && record.install_over(&install.token)
+    };
+    wanted.spec.install =
+        wanted.spec.install.take().filter(|install| !repeated(install)).or_else(|| now.install.clone());
     if wanted.metadata.managed_by == ManagedBy::Panel {
         wanted.spec.script = wanted.spec.script.or_else(|| current.spec.script.take());
     }

@@ -75,7 +75,7 @@ impl Scene {
 
     fn closed(mut self) -> Self {
         let (reason, message) = ("Stopped".into(), String::new());
-        self.record.power.closed = Some(Closed { id: "old".into(), reason, message, at: at(-1) });
+        self.record.power.closed = Some(Closed { id: "old".into(), want: None, reason, message, at: at(-1) });
         self
     }
 
@@ -364,7 +364,9 @@ fn in_the_end(scene: &Scene) -> Option<(String, Want)> {
     if open_install(&scene.manifest, &record).is_some() {
         record.install.done = scene.clone().installed(InstallOutcome::Succeeded).record.install.done;
     }
-    wish(&scene.manifest, &record).filter(|wish| !record.power_closed(&wish.id)).map(|wish| (wish.id, wish.want))
+    wish(&scene.manifest, &record)
+        .filter(|wish| !record.power_closed(&wish.id, wish.want))
+        .map(|wish| (wish.id, wish.want))
 }
 
 proptest! {

@@ -44,7 +44,8 @@ async fn try_install(api: &Api, server: &str, reinstall: bool) -> Result<(), Api
         requested_at: Some(now),
     };
     // The server stays down after it, unless its file is a person's and says otherwise.
-    let up = wish(&known.manifest, record).is_some_and(|wish| wish.want == Want::Up && !record.power_closed(&wish.id))
+    let up = wish(&known.manifest, record)
+        .is_some_and(|wish| wish.want == Want::Up && !record.power_closed(&wish.id, wish.want))
         || known.status.state != PowerState::Offline;
     let down = (up && known.manifest.metadata.managed_by == ManagedBy::Panel).then(|| PowerIntent {
         id: uuid::Uuid::now_v7().to_string(),

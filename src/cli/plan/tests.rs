@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::cli::examples;
-use crate::model::{InstallOutcome, Role};
+use crate::model::{InstallOutcome, Role, Want};
 use crate::reconcile::observed::{JobKind, Observed, Policy};
 use crate::reconcile::plan;
 use crate::reconcile::step::{Step, StopMethod};
@@ -50,7 +50,7 @@ fn steps() -> Vec<Step> {
             reason: "Crashed",
             message: message(),
         },
-        Step::ClosePower { power: power(), reason: "Stopped", message: message() },
+        Step::ClosePower { power: power(), want: Want::Up, reason: "Stopped", message: message() },
         Step::Quiesce,
         Step::Forget,
     ];

@@ -146,6 +146,6 @@ fn needs_blueprint(snapshot: &Snapshot, server: Option<&ContainerFacts>) -> bool
         return false;
     }
     let open = plan::wish(manifest, &snapshot.record)
-        .is_some_and(|wish| !snapshot.record.power_closed(&wish.id) && wish.want == crate::model::Want::Up);
+        .is_some_and(|wish| !snapshot.record.power_closed(&wish.id, wish.want) && wish.want == crate::model::Want::Up);
     open || server.is_some_and(ContainerFacts::running)
 }

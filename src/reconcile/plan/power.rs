@@ -14,7 +14,7 @@ impl Planner<'_> {
         if self.lapses(wish.as_ref()) {
             return;
         }
-        let open = wish.filter(|wish| !self.record.power_closed(&wish.id));
+        let open = wish.clone().filter(|wish| !self.record.power_closed(&wish.id, wish.want));
         match &self.observed.server {
             Some(server) if server.running() => match self.demand(intent, server, open.as_ref()) {
                 Some(demand) => {
@@ -36,7 +36,7 @@ impl Planner<'_> {
                     self.say_offline("Stopped", "the server is stopped, as wanted");
                     self.close(&wish, "Stopped", "the server is stopped");
                 }
-                None => self.say_closed(),
+                None => self.say_closed(wish.as_ref()),
             },
         }
     }
@@ -45,7 +45,8 @@ impl Planner<'_> {
     pub(super) fn lapses(&mut self, wish: Option<&Wish<'_>>) -> bool {
         let Some(wish) = wish else { return false };
         let begun = self.record.power.begun.as_ref() == Some(&wish.id);
-        let Some(expires_at) = wish.expires_at.filter(|_| !begun && !self.record.power_closed(&wish.id)) else {
+        let Some(expires_at) = wish.expires_at.filter(|_| !begun && !self.record.power_closed(&wish.id, wish.want))
+        else {
             return false;
         };
         if self.now >= expires_at {
@@ -148,7 +149,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn close(&mut self, wish: &Wish<'_>, reason: &'static str, message: &str) {
-        self.step(Step::ClosePower { power: wish.id.clone(), reason, message: message.into() });
+        self.step(Step::ClosePower { power: wish.id.clone(), want: wish.want, reason, message: message.into() });
     }
 
     pub(super) fn over_disk_limit(&self, intent: &Manifest) -> bool {
@@ -162,8 +163,15 @@ impl Planner<'_> {
         self.say(ConditionKind::Running, ConditionStatus::False, reason, message.into());
     }
 
-    fn say_closed(&mut self) {
-        match &self.record.power.closed {
+    fn say_closed(&mut self, wish: Option<&Wish<'_>>) {
+        let closed = self.record.power.closed.as_ref();
+        let repeated = wish.filter(|wish| closed.is_none_or(|closed| !closed.is(&wish.id, wish.want)));
+        if let Some(wish) = repeated {
+            let message =
+                format!("the power wish {} is an earlier one and over; write another id to be heard", wish.id);
+            return self.say_offline("Superseded", &message);
+        }
+        match closed {
             Some(closed) => self.say_offline(&closed.reason, &closed.message),
             None => self.say_offline("NotWanted", "nobody has asked for the server to run"),
         }

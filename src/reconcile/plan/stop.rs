@@ -42,7 +42,7 @@ impl Planner<'_> {
     /// What asks for the end of a running server, if anything does.
     pub(super) fn demand(&self, intent: &Manifest, server: &ContainerFacts, wish: Option<&Wish<'_>>) -> Option<Demand> {
         let demand = |kill, cap, reason| Some(Demand { kill, cap, reason });
-        let open = wish.filter(|wish| !self.record.power_closed(&wish.id));
+        let open = wish.filter(|wish| !self.record.power_closed(&wish.id, wish.want));
         let killing = open.is_some_and(|wish| {
             wish.how == How::Kill && (wish.want == Want::Down || self.serving(server) != Some(&wish.id))
         });

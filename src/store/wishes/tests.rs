@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::model::{Deletion, How, Status, Timestamp, Want};
+use crate::model::{Closed, Deletion, How, InstallOutcome, InstallResult, Status, Timestamp, Want};
 use crate::store::{Blocking, CONFIG_FILE, STATUS_FILE};
 
 const FILE: &str = "\
@@ -63,6 +63,103 @@ fn a_change_keeps_comments_and_the_power_wish() {
     assert!(text.contains("image:2") && text.contains("# fast") && text.contains("# mine"), "{text}");
     let manifest = store.get(id()).unwrap().manifest.clone().unwrap();
     assert_eq!(manifest.spec.power, Some(up("one")));
+}
+
+const WISHES: &str = "  power: {id: A, want: up}\n  install: {token: I, skipScripts: true}\n";
+
+fn installed(token: &str) -> InstallResult {
+    InstallResult {
+        token: token.into(),
+        outcome: InstallOutcome::Succeeded,
+        reinstall: false,
+        exit_code: Some(0),
+        reason: "Completed".into(),
+        message: String::new(),
+        at: Timestamp::default(),
+        reported: true,
+    }
+}
+
+/// A server that did what [`WISHES`] ask for, and then what came after them.
+fn with_later_wishes(store: &Store, file: &str) {
+    store.apply(id(), file, false).unwrap();
+    store.commit(id(), |record| record.finish_install(installed("I"))).unwrap();
+    let again = |manifest: &mut Manifest| {
+        manifest.spec.power = Some(PowerIntent { want: Want::Down, ..up("B") });
+        manifest.spec.install.as_mut().unwrap().token = "J".into();
+    };
+    store.change(id(), None, again).unwrap();
+    store.commit(id(), |record| record.finish_install(installed("J"))).unwrap();
+    let (reason, message, at) = ("Stopped".into(), String::new(), Timestamp::default());
+    let closed = Closed { id: "B".into(), want: Some(Want::Down), reason, message, at };
+    store.commit(id(), |record| record.close_power(closed)).unwrap();
+}
+
+fn wishes(store: &Store) -> (String, String) {
+    let manifest = store.get(id()).unwrap().manifest.clone().unwrap();
+    (manifest.spec.power.as_ref().unwrap().id.clone(), manifest.spec.install.as_ref().unwrap().token.clone())
+}
+
+#[test]
+fn a_file_that_is_applied_again_asks_for_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let first = store(root.path());
+    let file = FILE.replace("spec:\n", &format!("spec:\n{WISHES}"));
+    with_later_wishes(&first, &file);
+    let text = config(&first);
+    for store in [&first, &store(root.path())] {
+        assert_eq!(store.apply(id(), &file, true).unwrap(), Applied::Unchanged);
+        assert_eq!(store.apply(id(), &file, false).unwrap(), Applied::Unchanged);
+        assert_eq!(config(store), text);
+        assert_eq!(store.apply(id(), &file.replace("image:1", "image:2"), false).unwrap(), Applied::Changed);
+        assert_eq!(wishes(store), ("B".into(), "J".into()), "the rest of the file counts");
+        assert_eq!(store.apply(id(), &file, false).unwrap(), Applied::Changed);
+    }
+    let path = first.folder(id()).join(CONFIG_FILE);
+    fs::remove_file(&path).unwrap();
+    first.refresh(id()).unwrap();
+    first.apply(id(), &file, false).unwrap();
+    assert_eq!(wishes(&first), ("B".into(), "J".into()), "also where the file had vanished");
+    assert!(config(&first).contains("# mine"));
+
+    let newer = file.replace("id: A", "id: C").replace("token: I", "token: K");
+    first.apply(id(), &newer, false).unwrap();
+    assert_eq!(wishes(&first), ("C".into(), "K".into()));
+    // The present wish under its own name with another word is no repetition.
+    for want in ["down", "up", "down"] {
+        first.apply(id(), &newer.replace("want: up", &format!("want: {want}")), false).unwrap();
+        let after = first.get(id()).unwrap();
+        let power = after.manifest.as_ref().unwrap().spec.power.clone().unwrap();
+        assert_eq!((power.id.as_str(), power.want == Want::Down), ("C", want == "down"));
+        assert!(!after.record.power_closed("C", power.want));
+    }
+}
+
+#[test]
+fn wishes_that_an_editor_puts_back_are_over() {
+    let root = tempfile::tempdir().unwrap();
+    let first = store(root.path());
+    let file = FILE.replace("spec:\n", &format!("spec:\n{WISHES}"));
+    with_later_wishes(&first, &file);
+    let later = config(&first);
+    let path = first.folder(id()).join(CONFIG_FILE);
+    for reboots in [false, true] {
+        fs::write(&path, &file).unwrap();
+        let booted = if reboots { store(root.path()) } else { first.clone() };
+        booted.refresh(id()).unwrap();
+        let snapshot = booted.get(id()).unwrap();
+        assert_eq!(wishes(&booted), ("A".into(), "I".into()));
+        assert!(
+            snapshot.record.power_closed("A", Want::Up) && snapshot.record.install_over("I"),
+            "a script over a world"
+        );
+        // Nor has what is over taken the place of anything.
+        fs::write(&path, later.replace("id: B", "id: D")).unwrap();
+        booted.refresh(id()).unwrap();
+        assert!(!booted.get(id()).unwrap().record.power_closed("D", Want::Down));
+        fs::write(&path, &later).unwrap();
+        first.refresh(id()).unwrap();
+    }
 }
 
 #[test]

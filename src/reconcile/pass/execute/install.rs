@@ -110,7 +110,7 @@ impl Reconciler {
             }
             store.commit(id, |record| {
                 record.install.ever_succeeded |= outcome == InstallOutcome::Succeeded;
-                record.install.done = Some(result);
+                record.finish_install(result);
             })?;
             Ok::<_, StepError>(())
         });

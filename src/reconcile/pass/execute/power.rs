@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Done, Reconciler, StepError};
 use crate::model::record::Serving;
-use crate::model::{Closed, Crash, Role, ServerId, Timestamp};
+use crate::model::{Closed, Crash, Role, ServerId, Timestamp, Want};
 use crate::reconcile::observed::{JobKind, JobState, StopProgress};
 use crate::reconcile::step::{Step, StopMethod};
 use crate::runtime::blueprint;
@@ -226,18 +226,19 @@ impl Reconciler {
         self.commit(id, move |record| {
             record.push_crash(Crash { container, at, exit_code, oom_killed, restarted: restart });
             if !restart {
-                record.power.closed = Some(Closed { id: power, reason: reason.into(), message, at });
+                record.close_power(Closed { id: power, want: Some(Want::Up), reason: reason.into(), message, at });
             }
         })
         .await
     }
 
-    pub(super) async fn close_power(&self, id: ServerId, power: &str, reason: &str, message: &str) -> Done {
+    pub(super) async fn close_power(&self, id: ServerId, power: &str, want: Want, reason: &str, message: &str) -> Done {
         let at = self.world.clock.now();
         if reason != "Stopped" {
             self.world.store.event(id, at, reason, message);
         }
-        let closed = Closed { id: power.to_owned(), reason: reason.to_owned(), message: message.to_owned(), at };
-        self.commit(id, move |record| record.power.closed = Some(closed)).await
+        let (power, reason, message) = (power.to_owned(), reason.to_owned(), message.to_owned());
+        let closed = Closed { id: power, want: Some(want), reason, message, at };
+        self.commit(id, move |record| record.close_power(closed)).await
     }
 }

@@ -1,7 +1,7 @@
 //! Which power wish counts.
 
 use super::scene::{Scene, at};
-use crate::model::{InstallOutcome, Want};
+use crate::model::{Closed, InstallOutcome, Want};
 use crate::reconcile::plan::{open_install, wish};
 
 /// The id of the wish that counts.
@@ -56,4 +56,23 @@ fn an_installation_is_open_until_its_own_token_is_done() {
     assert!(open(&Scene::panel_server().wants_install("i1")));
     assert!(open(&Scene::panel_server().wants_install("i1").install_ended("i0", InstallOutcome::Succeeded)));
     assert!(!open(&Scene::panel_server().wants_install("i1").install_ended("i1", InstallOutcome::Failed)));
+}
+
+#[test]
+fn the_opposite_under_the_same_id_is_another_wish() {
+    let stopped = |scene: Scene| {
+        scene.installed().container_exited("c1", "a", 0).with(|scene| {
+            let (reason, message) = ("Stopped".into(), "the server is stopped".into());
+            let closed = Closed { id: "a".into(), want: Some(Want::Down), reason, message, at: at(-1) };
+            scene.record.power.closed = Some(closed);
+        })
+    };
+    let down = stopped(Scene::panel_server().wants_down("a"));
+    assert!(down.plan().steps.is_empty(), "{:?}", down.plan().steps);
+    let up = stopped(Scene::panel_server().wants_up("a"));
+    assert!(!up.plan().steps.is_empty(), "a person has written `up` where `down` was done");
+
+    // A record of an earlier release does not say what the wish wanted.
+    let older = up.with(|scene| scene.record.power.closed.as_mut().unwrap().want = None);
+    assert!(older.plan().steps.is_empty(), "{:?}", older.plan().steps);
 }

@@ -82,7 +82,7 @@ fn is_as_wanted(world: &World) -> Result<(), TestCaseError> {
     prop_assert!(observed.installer.is_none() && !observed.in_install_line(), "a leftover of an installation");
     prop_assert!(!world.scene.unrecorded && observed.prepared);
     let running = observed.server.as_ref().filter(|server| server.running());
-    let open = wish(intent, record).filter(|wish| !record.power_closed(&wish.id));
+    let open = wish(intent, record).filter(|wish| !record.power_closed(&wish.id, wish.want));
     match (&open, running) {
         _ if intent.spec.suspended => prop_assert!(running.is_none(), "a suspended server runs"),
         (Some(wish), Some(server)) => {

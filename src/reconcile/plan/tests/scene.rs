@@ -233,7 +233,8 @@ impl Scene {
     pub fn closed(self, wish: &str, reason: &str) -> Self {
         self.with(|scene| {
             let message = format!("closed: {reason}");
-            scene.record.power.closed = Some(Closed { id: wish.into(), reason: reason.into(), message, at: at(-1) });
+            scene.record.power.closed =
+                Some(Closed { id: wish.into(), want: None, reason: reason.into(), message, at: at(-1) });
         })
     }
 

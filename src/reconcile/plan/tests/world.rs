@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::scene::{Scene, container, script};
 use crate::model::manifest::InstallIntent;
 use crate::model::record::{Closed, Crash, InstallResult, Serving};
-use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Record, Role, Timestamp};
+use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Record, Role, Timestamp, Want};
 use crate::reconcile::observed::{Failure, Job, JobKind, JobState, StopProgress, Usage};
 use crate::reconcile::plan::{Plan, report_subject};
 use crate::reconcile::step::{Step, StopMethod};
@@ -154,10 +154,10 @@ impl World {
             Step::RecordCrash { container, exit_code, oom_killed, restart, power, reason, message } => {
                 self.record().push_crash(Crash { container, at: now, exit_code, oom_killed, restarted: restart });
                 if !restart {
-                    self.close(power, reason, message);
+                    self.close(power, Want::Up, reason, message);
                 }
             }
-            Step::ClosePower { power, reason, message } => self.close(power, reason, message),
+            Step::ClosePower { power, want, reason, message } => self.close(power, want, reason, message),
             Step::Quiesce => {
                 (observed.attached, observed.untold) = (None, 0);
                 (observed.install_slot, observed.install_queued) = (false, false);
@@ -177,9 +177,9 @@ impl World {
         made
     }
 
-    fn close(&mut self, power: String, reason: &str, message: String) {
+    fn close(&mut self, power: String, want: Want, reason: &str, message: String) {
         let at = self.scene.now;
-        self.record().power.closed = Some(Closed { id: power, reason: reason.into(), message, at });
+        self.record().close_power(Closed { id: power, want: Some(want), reason: reason.into(), message, at });
     }
 
     fn record_install(
@@ -193,8 +193,8 @@ impl World {
         let at = self.scene.now;
         let told = self.scene.policy.panel && self.scene.manifest().metadata.managed_by == ManagedBy::Panel;
         let (reason, reinstall, reported) = (reason.into(), false, !told);
-        self.record().install.done =
-            Some(InstallResult { token, outcome, reinstall, exit_code, reason, message, at, reported });
+        let result = InstallResult { token, outcome, reinstall, exit_code, reason, message, at, reported };
+        self.record().finish_install(result);
         (self.scene.observed.script_ready, self.scene.observed.usage) = (None, None);
     }
 
