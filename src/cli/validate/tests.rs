@@ -37,6 +37,21 @@ fn a_value_without_sense_has_its_place_too() {
 }
 
 #[test]
+fn a_text_that_is_no_span_or_time_is_shown_at_its_own_place() {
+    let timeout =
+        |value: &str| fault_of("a.yml", &record(&format!("  install:\n    token: x\n    timeout: {value}\n")));
+    for value in ["300", "soon", "-1h"] {
+        let fault = timeout(value);
+        assert_eq!((fault.line, fault.column, fault.key.as_deref()), (Some(8), Some(14), Some("spec.install.timeout")));
+        let says = format!("expected a span of time with its unit, such as 90s, 5m or 1h, found the text \"{value}\"");
+        assert_eq!(fault.message, says);
+    }
+    let fault = fault_of("a.yml", &record("  power:\n    want: up\n    requestedAt: yesterday\n"));
+    assert_eq!((fault.line, fault.key.as_deref()), (Some(8), Some("spec.power.requestedAt")));
+    assert!(fault.message.starts_with("expected a time as in RFC 3339"), "{fault:?}");
+}
+
+#[test]
 fn a_folder_named_by_a_uuid_holds_that_server() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("650e8400-e29b-41d4-a716-446655440000");
