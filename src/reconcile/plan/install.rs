@@ -101,7 +101,7 @@ impl Planner<'_> {
             return;
         }
         if !self.observed.install_slot {
-            self.waiting("Queued", "waiting for another installation of this node to end");
+            self.waiting("Queued", "waiting for one of the node's places for installations: alula.reconcile.concurrent_installs of them run at once");
             self.step(Step::TakeInstallSlot);
             return;
         }
