@@ -113,8 +113,8 @@ async fn perform(node: &NodeArguments, command: &Command) -> Result<(), CliError
             let node = if files.dry_run { open()? } else { Node::open_or_create(node)? };
             apply::run(&node, files, printer(files.output.output)).await
         }
-        Command::Power(power) => power::run(&open()?, power).await,
-        Command::Delete(delete) => delete::run(&open()?, delete).await,
+        Command::Power(power) => power::run(&open()?, power, printer(power.output.output)).await,
+        Command::Delete(delete) => delete::run(&open()?, delete, printer(delete.output.output)).await,
         Command::Events(events) => events::run(open()?, events, printer(events.output.output)).await,
         Command::Version(output) => about::version(output, printer(output.output)),
         Command::Completions { shell } => about::completions(*shell),

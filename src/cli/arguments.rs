@@ -176,6 +176,9 @@ pub struct Power {
     /// Servers, by UUID or its beginning (at least 4 characters)
     #[arg(value_name = "UUID", required = true)]
     pub servers: Vec<String>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// A power action.
@@ -212,6 +215,9 @@ pub struct Delete {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `events`.
