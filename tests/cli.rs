@@ -118,6 +118,20 @@ fn record(uuid: &str, name: &str) -> String {
 }
 
 #[test]
+fn what_is_no_server_among_the_servers_is_named_with_what_to_do() {
+    let node = Node::with_servers();
+    let upper = TWO.to_uppercase();
+    for name in ["notes", &upper] {
+        fs::create_dir(node.root().join("servers").join(name)).unwrap();
+    }
+    let ended = node.ok(&["get"]);
+    assert!(ended.err.contains("servers/notes is no server: its name is no UUID"), "{ended:?}");
+    assert!(ended.err.contains(&format!("servers/{upper}")) && ended.err.contains(&format!("rename it to {TWO}")));
+    assert!(!ended.err.contains("WARN"), "{ended:?}");
+    assert!(!node.ok(&["describe", ONE]).err.contains("notes"));
+}
+
+#[test]
 fn servers_are_listed_and_described() {
     let node = Node::with_servers();
     let ended = node.ok(&["get"]);
@@ -205,6 +219,9 @@ fn a_plan_needs_no_daemon_and_writes_nothing() {
     let ended = node.ok(&["plan"]);
     assert!(ended.err.contains("no daemon runs"), "{ended:?}");
     assert!(ended.out.contains("RuntimeUnreachable") && ended.out.contains("BECAUSE"), "{ended:?}");
+    let wish = node.json(&["get", ONE])[0]["manifest"]["spec"]["power"]["id"].as_str().unwrap().to_owned();
+    assert!(ended.out.contains(&format!("wanted: up, by the wish {wish} (spec.power)")), "{ended:?}");
+    assert!(ended.out.contains("wanted: nothing, since nobody has made a power wish"), "{ended:?}");
     let plans = node.json(&["plan", ONE]);
     assert_eq!(plans[0]["uuid"], ONE);
     assert!(plans[0]["plan"]["steps"].is_array());
@@ -399,7 +416,8 @@ fn events_outlive_the_daemon_and_are_followed_across_its_restart() {
     node.edit(ONE, "half an ed");
     assert_eq!(follow.next()["reason"], "SpecInvalid", "the old event is not shown again");
     wait_for("both events", || reasons(&node) == ["SpecAccepted", "SpecInvalid"]);
-    assert!(node.ok(&["get", ONE]).out.contains("SpecAccepted: SpecInvalid"));
+    let ended = node.ok(&["get", ONE]);
+    assert!(ended.out.contains("SpecAccepted: SpecInvalid") && ended.out.contains("config.yml: line 1, "), "{ended:?}");
     daemon.end();
 }
 

@@ -152,14 +152,13 @@ impl ServerView {
         conditions.chain(events).chain(facts.into_iter().flatten()).max()
     }
 
-    /// The first thing that is not as it should be: kind and reason. A broken file comes first, even if no daemon has
-    /// seen it yet.
-    pub fn trouble(&self) -> Option<(ConditionKind, &str)> {
-        if let Some(problem) = &self.problem {
-            return Some((ConditionKind::SpecAccepted, &problem.reason));
+    /// The first thing that is not as it should be. A broken file comes first, even if no daemon has seen it yet.
+    pub fn trouble(&self) -> Option<Trouble<'_>> {
+        if let Some(Problem { reason, message }) = &self.problem {
+            return Some(Trouble { kind: ConditionKind::SpecAccepted, reason, message });
         }
-        let failing = self.status.conditions.iter().find(|condition| is_trouble(condition));
-        failing.map(|condition| (condition.kind, condition.reason.as_str()))
+        let failing = self.status.conditions.iter().find(|condition| is_trouble(condition))?;
+        Some(Trouble { kind: failing.kind, reason: &failing.reason, message: &failing.message })
     }
 }
 

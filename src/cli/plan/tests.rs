@@ -116,7 +116,11 @@ fn plans_as_people_see_them() {
     };
     let idle =
         PlanView { steps: vec![], conditions: vec![], phase: Phase::Online, state: PowerState::Running, requeue: None };
-    let plans = [(1, to_do), (3, idle)].map(|(server, plan)| Planned { uuid: servers[server].uuid, plan });
+    let plans = [(1, to_do), (3, idle)].map(|(server, plan)| Planned {
+        uuid: servers[server].uuid,
+        wanted: wanted(&servers[server]),
+        plan,
+    });
     insta::assert_snapshot!(text(&servers, &plans, Paint::fixed(false)));
 }
 
