@@ -104,7 +104,7 @@ pub struct PowerIntent {
     /// How a running server is brought down on the way.
     #[serde(default)]
     pub how: How,
-    /// When the wish was made; deadlines count from here.
+    /// When the wish was made. It decides whether this wish or the start that an installation asks for is the later one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_at: Option<Timestamp>,
     /// A wish that could not begin by then lapses.
