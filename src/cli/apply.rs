@@ -158,10 +158,10 @@ fn read(path: &Path, of_folder: bool) -> Result<Option<Document>, Fault> {
         }
     };
     if of_folder {
-        tell(&format!("left out: {}: {what}, and no record of one", shown(path)));
+        tell(&format!("left out: {}: it is {what}, not a record of a server", shown(path)));
         return Ok(None);
     }
-    let message = format!("this is {what}, and no record of one");
+    let message = format!("it is {what}, not a record of a server");
     Err(Fault { help: Some(next.into()), ..Fault::new(message) })
 }
 

@@ -125,6 +125,34 @@ fn plans_as_people_see_them() {
 }
 
 #[test]
+fn a_plan_names_the_wish_that_it_serves() {
+    let mut server = examples::servers().remove(0);
+    assert_eq!(wanted(&server), "up, by the wish wish-2 (spec.power)");
+    server.record.power.closed = Some(crate::model::Closed {
+        id: "wish-2".into(),
+        reason: "CrashLoop".into(),
+        message: String::new(),
+        at: examples::now(),
+    });
+    assert_eq!(wanted(&server), "up, by the wish wish-2 (spec.power), which is over: CrashLoop");
+    server.record.power.closed = None;
+    server.manifest.as_mut().unwrap().spec.suspended = true;
+    assert_eq!(wanted(&server), "up, by the wish wish-2 (spec.power), and held back: spec.suspended");
+    server.manifest.as_mut().unwrap().spec.install = Some(crate::model::InstallIntent {
+        token: "again".into(),
+        then_start: false,
+        reinstall: true,
+        skip_scripts: false,
+        abort: false,
+        timeout: None,
+        requested_at: None,
+    });
+    let installed = "installed, by the token again (spec.install), then up, by the wish wish-2 (spec.power)";
+    assert_eq!(wanted(&server), installed);
+    assert!(wanted(&examples::servers()[2]).contains("no longer lists it"));
+}
+
+#[test]
 fn the_planners_plans_are_understood() {
     let server = &examples::servers()[0];
     let plan = plan::plan(plan::Input {

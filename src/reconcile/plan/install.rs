@@ -101,7 +101,10 @@ impl Planner<'_> {
             return;
         }
         if !self.observed.install_slot {
-            self.waiting("Queued", "waiting for one of the node's places for installations: alula.reconcile.concurrent_installs of them run at once");
+            self.waiting(
+                "Queued",
+                "waiting for a place: at most alula.reconcile.concurrent_installs installations run at once",
+            );
             self.step(Step::TakeInstallSlot);
             return;
         }
