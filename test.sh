@@ -24,7 +24,7 @@ linted_with=1.95
 begun=$SECONDS
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
-passed=() failed=() tests=0 broken=0 ignored=0
+passed=() failed=() again=() tests=0 broken=0 ignored=0
 
 minutes() { printf '%d min %02d s' $(($1 / 60)) $(($1 % 60)); }
 
@@ -43,18 +43,34 @@ check() {
     fi
 }
 
+# Every script of the project; each is read by the shell that runs it. A copy without git has no other files than these.
+shell_scripts() { git ls-files '*.sh' .ci/run 2>/dev/null || find . -path ./target -prune -o -name '*.sh' -print -o -path ./.ci/run -print; }
+
+scripts_parse() {
+    local script shell status=0
+    while IFS= read -r script; do
+        case $(head -n 1 "$script") in
+        '#!/bin/sh'*) shell=sh ;;
+        *) shell=bash ;;
+        esac
+        "$shell" -n "$script" || status=1
+    done < <(shell_scripts)
+    return $status
+}
+
 # suite [--again] NAME COMMAND...: cargo test, whose results are counted. With --again one that fails is run once more before
 # it counts: those that share an engine and a clock with the rest of the machine.
 suite() {
-    local again='' name at=$SECONDS log=$logs/suite status
-    if [ "$1" = --again ]; then again=1 && shift; fi
+    local twice='' name at=$SECONDS log=$logs/suite status
+    if [ "$1" = --again ]; then twice=1 && shift; fi
     name=$1
     shift
     say "$name"
     "$@" 2>&1 </dev/null | tee "$log" | grep --line-buffered -vE '^test .* \.\.\. ok$|^$|^running [0-9]+ tests?$'
     status=${PIPESTATUS[0]}
-    if [ "$status" != 0 ] && [ -n "$again" ]; then
+    if [ "$status" != 0 ] && [ -n "$twice" ]; then
         note "failed; once more"
+        again+=("${name##*: }")
         suite "$name" "$@"
         return
     fi
@@ -96,8 +112,14 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} RUST_BACKTRACE=0
 
 # The names of files that `cargo fmt` would change.
 check "formatting" cargo fmt --check -- -l
-check "shell scripts parse" bash -n test.sh deploy/lib.sh deploy/quickstart.sh .ci/run
+check "shell scripts parse" scripts_parse
 check "dependencies: bans, licences, sources" cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+# Known faults of what is depended upon: asked where their database can be reached, and soon.
+if timeout -k 5 60 cargo-deny --locked fetch db >"$logs/fetch" 2>&1 </dev/null; then
+    check "dependencies: advisories" cargo-deny --locked --offline check --hide-inclusion-graph advisories
+else
+    note "the database of advisories cannot be fetched: dependencies are not looked up in it"
+fi
 strict="-D warnings"
 if ! version_at_least "$linted_with.999" "$(rust_version)"; then
     note "Rust $(rust_version) is newer than $linted_with: its warnings do not count"
@@ -120,6 +142,8 @@ fi
 
 echo
 took=$(minutes $((SECONDS - begun)))
+# Passed or not, a suite that needed a second run is not as quiet as it should be.
+if [ ${#again[@]} -gt 0 ]; then took="$took; run twice: ${again[*]}"; fi
 if [ ${#failed[@]} = 0 ] && [ "$broken" = 0 ] && [ "$tests" -gt 0 ]; then
     printf '%sPASS: %d tests and %d checks passed, 0 failed, %d ignored (%s)%s\n' "$green" "$tests" ${#passed[@]} "$ignored" "$took" "$plain"
 else

@@ -9,6 +9,8 @@ export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 # Where it is noted that the container engine is one that we have started.
 dockerd_pid=/run/alula-dockerd.pid
 dockerd_log=/var/log/alula-dockerd.log
+# Whether it was this run that has started it.
+dockerd_started=''
 
 # shellcheck disable=SC2034
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
@@ -100,6 +102,7 @@ start_dockerd() {
     if [ -e /run/docker.pid ] && ! kill -0 "$(cat /run/docker.pid)" 2>/dev/null; then rm -f /run/docker.pid; fi
     setsid nohup dockerd >"$dockerd_log" 2>&1 </dev/null &
     echo $! >"$dockerd_pid"
+    dockerd_started=1
     disown
 }
 

@@ -34,7 +34,7 @@ use crate::telemetry;
 use arguments::{Arguments, Command, NodeArguments, RunOptions};
 use error::CliError;
 use node::Node;
-use output::{Paint, Printer};
+use output::Printer;
 
 /// How the daemon is to run.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ fn run_daemon(
 }
 
 async fn perform(node: &NodeArguments, command: &Command) -> Result<(), CliError> {
-    let printer = |format| Printer { format, paint: Paint::for_stdout(), now: Clock::System.now() };
+    let printer = |format| Printer::new(format, Clock::System.now());
     let open = || Node::open(node);
     match command {
         // Taken care of before.
@@ -110,11 +110,11 @@ async fn perform(node: &NodeArguments, command: &Command) -> Result<(), CliError
         Command::Validate(files) => validate::run(files, printer(files.output.output)),
         Command::Apply(files) => {
             // A dry run makes nothing, not even the state folder.
-            let node = if files.dry_run { open()? } else { Node::open_or_create(node)? };
-            apply::run(&node, files, printer(files.output.output)).await
+            let node = if files.dry_run { Node::find(node)? } else { Node::open_or_create(node)? };
+            apply::run(node.as_ref(), files, printer(files.output.output)).await
         }
-        Command::Power(power) => power::run(&open()?, power).await,
-        Command::Delete(delete) => delete::run(&open()?, delete).await,
+        Command::Power(power) => power::run(&open()?, power, printer(power.output.output)).await,
+        Command::Delete(delete) => delete::run(&open()?, delete, printer(delete.output.output)).await,
         Command::Events(events) => events::run(open()?, events, printer(events.output.output)).await,
         Command::Version(output) => about::version(output, printer(output.output)),
         Command::Completions { shell } => about::completions(*shell),

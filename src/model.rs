@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod record;
 pub mod settings;
 pub mod status;
+mod text;
 pub mod time;
 
 pub use container::{ContainerFacts, ContainerState, Role};

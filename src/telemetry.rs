@@ -45,7 +45,9 @@ pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<()> {
 
 /// For the command line: what the modules below have to say about damage in the state folder is said, and nothing else.
 pub fn warnings_to_stderr() {
-    let layer = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(io::stderr);
+    // What lies among the servers' folders and is none is no damage; `alula get` names it, with what to do.
+    let filter = EnvFilter::new("warn,alula::store::load=error");
+    let layer = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // Logging is started once for each process; a second time would be a test's.
     let _ = layer.without_time().with_target(false).with_ansi(false).try_init();
 }

@@ -1,8 +1,11 @@
 //! The command line as a process: what it prints, where, and with which exit code; on a state folder without a daemon,
 //! and with one (whose container engine does not answer).
 
+#[path = "cli/files.rs"]
+mod files;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -115,53 +118,17 @@ fn record(uuid: &str, name: &str) -> String {
 }
 
 #[test]
-fn applied_files_become_servers_with_their_comments() {
-    let node = Node::new();
-    let text = record(ONE, "first");
-    node.write("one.yml", &text);
-    let ended = node.ok(&["apply", "-f", "one.yml"]);
-    assert!(ended.out.contains(ONE) && ended.out.contains("created"), "{ended:?}");
-    assert!(ended.err.contains("no daemon runs"), "{ended:?}");
-    assert_eq!(node.config(ONE), text);
-    assert!(node.ok(&["apply", "-f", "one.yml"]).out.contains("unchanged"));
-
-    node.write("one.yml", &text.replace("image:1", "image:2"));
-    let dry = node.ok(&["apply", "--dry-run", "-f", "one.yml"]);
-    assert!(dry.out.contains("changed (dry run)"), "{dry:?}");
-    assert_eq!(node.config(ONE), text);
-    let changed = node.json(&["apply", "-f", "one.yml"]);
-    assert_eq!(changed[0]["result"], "changed");
-    assert!(node.config(ONE).contains("image:2") && node.config(ONE).contains("# its name"));
-}
-
-#[test]
-fn a_folder_is_applied_as_a_whole_or_not_at_all() {
-    let node = Node::new();
-    node.write("git/one.yml", &record(ONE, "first"));
-    node.write(&format!("git/{TWO}/config.yml"), &record(TWO, "second").replace("image:", "imgae:"));
-    let refused = node.run(&["apply", "-f", "git"]);
-    assert_eq!(refused.code, 1);
-    assert!(refused.err.contains(&format!("git/{TWO}/config.yml:10:7: spec.settings.container.imgae")), "{refused:?}");
-    assert!(
-        refused.err.contains("did you mean `image`?") && refused.err.contains("nothing was applied"),
-        "{refused:?}"
-    );
-    assert!(!node.server(ONE).exists());
-
-    node.write(&format!("git/{TWO}/config.yml"), &record(TWO, "second"));
-    assert_eq!(node.json(&["apply", "-f", "git"]).as_array().unwrap().len(), 2);
-    node.write("git/again.yml", &record(ONE, "first"));
-    assert!(node.run(&["apply", "-f", "git"]).err.contains("the same server"));
-}
-
-#[test]
-fn a_record_is_read_from_standard_input() {
-    let node = Node::new();
-    let mut command = node.command(&["apply", "-f", "-"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(record(ONE, "first").as_bytes()).unwrap();
-    let ended = Ended::of(child.wait_with_output().unwrap());
-    assert!(ended.code == 0 && ended.out.contains("created"), "{ended:?}");
+fn what_is_no_server_among_the_servers_is_named_with_what_to_do() {
+    let node = Node::with_servers();
+    let upper = TWO.to_uppercase();
+    for name in ["notes", &upper] {
+        fs::create_dir(node.root().join("servers").join(name)).unwrap();
+    }
+    let ended = node.ok(&["get"]);
+    assert!(ended.err.contains("servers/notes is no server: its name is no UUID"), "{ended:?}");
+    assert!(ended.err.contains(&format!("servers/{upper}")) && ended.err.contains(&format!("rename it to {TWO}")));
+    assert!(!ended.err.contains("WARN"), "{ended:?}");
+    assert!(!node.ok(&["describe", ONE]).err.contains("notes"));
 }
 
 #[test]
@@ -196,23 +163,6 @@ fn beginnings_of_uuids_name_servers() {
 }
 
 #[test]
-fn faults_are_found_with_file_line_and_next_step() {
-    let node = Node::new();
-    node.write("good.yml", &record(ONE, "first"));
-    node.write("bad.yml", &record(TWO, "second").replace("  uuid:", "  uid:"));
-    let ended = node.run(&["validate", "good.yml", "bad.yml"]);
-    assert_eq!(ended.code, 1);
-    assert!(ended.out.contains("good.yml: ok") && !ended.out.contains("bad.yml"), "{ended:?}");
-    assert!(ended.err.contains("bad.yml:5:3: metadata.uid: unknown field `uid`, expected one of"), "{ended:?}");
-    assert!(ended.err.contains("did you mean `uuid`?"), "{ended:?}");
-    let ended = node.run(&["validate", "-o", "json", "bad.yml"]);
-    let findings: Value = serde_json::from_str(&ended.out).unwrap();
-    assert_eq!((&findings[0]["valid"], &findings[0]["line"]), (&Value::Bool(false), &Value::from(5)));
-    assert_eq!(node.run(&["validate", "none.yml"]).code, 1);
-    assert_eq!(node.ok(&["validate", "good.yml"]).err, "");
-}
-
-#[test]
 fn power_wishes_are_written_into_the_file() {
     let node = Node::with_servers();
     let ended = node.ok(&["power", "start", ONE]);
@@ -226,6 +176,8 @@ fn power_wishes_are_written_into_the_file() {
     assert_ne!(node.config(ONE), text);
     node.ok(&["power", "kill", ONE, TWO]);
     assert!(node.config(ONE).contains("how: kill") && node.config(TWO).contains("want: down"));
+
+    assert_eq!(node.json(&["power", "kill", ONE])[0]["result"], "it is wanted down already");
 
     // Who broke the file can still stop the server.
     node.write(&format!("root/servers/{TWO}/config.yml"), "half an ed");
@@ -248,10 +200,15 @@ fn deletion_is_asked_for_and_marked() {
     let ended = node.ok(&["get", ONE]);
     assert!(ended.out.contains("Deleting"), "{ended:?}");
     assert!(node.ok(&["delete", "--yes", ONE]).out.contains("already"));
+    let done = node.json(&["delete", "--yes", ONE, TWO]);
+    assert_eq!((&done[0]["uuid"], &done[1]["result"]), (&Value::from(ONE), &Value::from("deletion accepted")));
     let refused = node.run(&["power", "start", ONE]);
     assert!(refused.code == 1 && refused.err.contains("being deleted"), "{refused:?}");
     let refused = node.run(&["apply", "-f", "one.yml"]);
     assert!(refused.code == 1 && refused.err.contains("being deleted"), "{refused:?}");
+    let refused = node.run(&["power", "start", ONE, "-o", "json"]);
+    let done: Value = serde_json::from_str(&refused.out).unwrap();
+    assert!(refused.code == 1 && done[0]["error"] == "it is being deleted", "{refused:?}");
 }
 
 #[test]
@@ -262,6 +219,9 @@ fn a_plan_needs_no_daemon_and_writes_nothing() {
     let ended = node.ok(&["plan"]);
     assert!(ended.err.contains("no daemon runs"), "{ended:?}");
     assert!(ended.out.contains("RuntimeUnreachable") && ended.out.contains("BECAUSE"), "{ended:?}");
+    let wish = node.json(&["get", ONE])[0]["manifest"]["spec"]["power"]["id"].as_str().unwrap().to_owned();
+    assert!(ended.out.contains(&format!("wanted: up, by the wish {wish} (spec.power)")), "{ended:?}");
+    assert!(ended.out.contains("wanted: nothing, since nobody has made a power wish"), "{ended:?}");
     let plans = node.json(&["plan", ONE]);
     assert_eq!(plans[0]["uuid"], ONE);
     assert!(plans[0]["plan"]["steps"].is_array());
@@ -456,7 +416,8 @@ fn events_outlive_the_daemon_and_are_followed_across_its_restart() {
     node.edit(ONE, "half an ed");
     assert_eq!(follow.next()["reason"], "SpecInvalid", "the old event is not shown again");
     wait_for("both events", || reasons(&node) == ["SpecAccepted", "SpecInvalid"]);
-    assert!(node.ok(&["get", ONE]).out.contains("SpecAccepted: SpecInvalid"));
+    let ended = node.ok(&["get", ONE]);
+    assert!(ended.out.contains("SpecAccepted: SpecInvalid") && ended.out.contains("config.yml: line 1, "), "{ended:?}");
     daemon.end();
 }
 

@@ -51,8 +51,12 @@ async fn decide_again<F: Future<Output = Result<(), ApiError>>>(attempt: impl Fn
 
 /// A server that the API knows, at one moment.
 pub(super) struct Known {
+    /// Its name.
     pub id: ServerId,
+    /// Intent and facts; what a change is based on.
     pub snapshot: Arc<Snapshot>,
+    /// The intent in force.
     pub manifest: Arc<Manifest>,
+    /// What was seen last.
     pub status: Arc<Status>,
 }

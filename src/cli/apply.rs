@@ -3,7 +3,7 @@
 //! All files are read and checked first; one that is wrong keeps all of them from being applied.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::Method;
@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::arguments::Apply;
 use super::error::CliError;
 use super::node::{Door, Node};
-use super::output::{Cell, Paint, Printer, Progress, Tone, table, tell};
-use super::validate;
+use super::output::{Cell, Format, Paint, Printer, Progress, Tone, table, tell};
+use super::validate::{self, Fault, Kind, shown};
 use crate::model::{ManagedBy, Manifest, ServerId};
+use crate::store::{Applied, CONFIG_FILE};
 
 struct Document {
     path: PathBuf,
@@ -26,11 +27,27 @@ struct Document {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Outcome {
-    uuid: ServerId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uuid: Option<ServerId>,
     name: String,
     result: String,
     dry_run: bool,
     file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Outcome {
+    fn of(document: &Document, result: &str, dry_run: bool) -> Self {
+        Self {
+            uuid: Some(document.manifest.metadata.uuid),
+            name: document.manifest.spec.settings.meta.name.clone(),
+            result: result.into(),
+            dry_run,
+            file: shown(&document.path),
+            error: None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -38,98 +55,152 @@ struct Answer {
     result: String,
 }
 
-/// Applies files.
+/// Applies files. Without a node this is a dry run on a state folder that is not there yet.
 ///
 /// # Errors
 /// A file that is wrong, a disk or a daemon that refuses.
-pub async fn run(node: &Node, arguments: &Apply, printer: Printer) -> Result<(), CliError> {
-    let documents = read_all(&arguments.files)?;
+pub async fn run(node: Option<&Node>, arguments: &Apply, printer: Printer) -> Result<(), CliError> {
+    let documents = match read_all(&arguments.files) {
+        Ok(documents) => documents,
+        Err(faults) => return refuse(&faults, arguments.dry_run, printer),
+    };
     let mut outcomes = Vec::new();
     let mut failed = false;
     let mut progress = Progress::new("applying", documents.len());
     for document in &documents {
         match apply(node, document, arguments.dry_run).await {
-            Ok(outcome) => outcomes.push(outcome),
+            Ok(result) => outcomes.push(Outcome::of(document, &result, arguments.dry_run)),
             Err(error @ CliError::Daemon { .. }) => return Err(error),
             Err(error) => {
                 failed = true;
-                tell(&format!("error: {}: {error}", document.path.display()));
+                let error = said(&error);
+                tell(&format!("error: {}: {error}", shown(&document.path)));
+                let outcome = Outcome::of(document, "failed", arguments.dry_run);
+                outcomes.push(Outcome { error: Some(error), ..outcome });
             }
         }
         progress.step();
     }
     drop(progress);
-    printer.print(&outcomes, || if outcomes.is_empty() { String::new() } else { text(&outcomes, printer.paint) })?;
-    say_more(node, arguments, &documents, &outcomes);
+    printer.print(&outcomes, || text(&outcomes, printer.paint))?;
+    if let Some(node) = node {
+        say_more(node, arguments, &documents, &outcomes);
+    }
     if failed { Err(CliError::Reported) } else { Ok(()) }
 }
 
-fn read_all(paths: &[PathBuf]) -> Result<Vec<Document>, CliError> {
-    let mut documents = Vec::new();
-    let mut owners: BTreeMap<ServerId, PathBuf> = BTreeMap::new();
-    let mut wrong = 0;
-    for path in paths {
-        for path in validate::files_in(path)? {
-            let text = validate::read(&path)?;
-            match validate::check_server(&path, &text) {
-                Ok(manifest) => {
-                    if let Some(other) = owners.insert(manifest.metadata.uuid, path.clone()) {
-                        wrong += 1;
-                        tell(&format!(
-                            "error: {} and {} are about the same server {}; keep one of them",
-                            other.display(),
-                            path.display(),
-                            manifest.metadata.uuid
-                        ));
-                    }
-                    documents.push(Document { path, text, manifest });
-                }
-                Err(fault) => {
-                    wrong += 1;
-                    tell(&format!("error: {}", validate::line(&path.display().to_string(), &fault)));
-                }
-            }
-        }
-    }
-    if wrong > 0 {
-        tell("nothing was applied");
-        return Err(CliError::Reported);
-    }
-    Ok(documents)
+/// A message that names a server's file by its path, and once more by its name, names it once.
+fn said(error: &CliError) -> String {
+    let again = format!("/{CONFIG_FILE}: {CONFIG_FILE}: ");
+    error.to_string().replace(&again, &format!("/{CONFIG_FILE}: "))
 }
 
-async fn apply(node: &Node, document: &Document, dry_run: bool) -> Result<Outcome, CliError> {
+/// Nothing is applied, since some files are wrong.
+fn refuse(faults: &[(PathBuf, Fault)], dry_run: bool, printer: Printer) -> Result<(), CliError> {
+    let outcome = |(path, fault): &(PathBuf, Fault)| {
+        let error = validate::line(&shown(path), fault);
+        tell(&format!("error: {error}"));
+        let (file, result) = (shown(path), "invalid".into());
+        Outcome { uuid: None, name: String::new(), result, dry_run, file, error: Some(error) }
+    };
+    let outcomes: Vec<Outcome> = faults.iter().map(outcome).collect();
+    tell("nothing was applied");
+    if printer.format != Format::Table {
+        printer.print(&outcomes, String::new)?;
+    }
+    Err(CliError::Reported)
+}
+
+/// Every record that the paths stand for, or what is wrong with some of them.
+fn read_all(paths: &[PathBuf]) -> Result<Vec<Document>, Vec<(PathBuf, Fault)>> {
+    let mut documents: Vec<Document> = Vec::new();
+    let mut owners: BTreeMap<ServerId, PathBuf> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for path in paths {
+        let files = validate::files_in(path).unwrap_or_else(|error| {
+            faults.push((path.clone(), Fault::of_reading(&error)));
+            Vec::new()
+        });
+        let mut records = 0;
+        for file in files {
+            match read(&file, path.is_dir()) {
+                Ok(None) => continue,
+                Ok(Some(document)) => {
+                    let uuid = document.manifest.metadata.uuid;
+                    if let Some(other) = owners.insert(uuid, file.clone()) {
+                        let message = format!("it is about the server {uuid}, and so is {}", shown(&other));
+                        faults.push((file, Fault { help: Some("keep one of them".into()), ..Fault::new(message) }));
+                    }
+                    documents.push(document);
+                }
+                Err(fault) => faults.push((file, fault)),
+            }
+            records += 1;
+        }
+        if records == 0 && faults.is_empty() {
+            faults.push((path.clone(), Fault::new("there is no record of a server in this folder".into())));
+        }
+    }
+    if faults.is_empty() { Ok(documents) } else { Err(faults) }
+}
+
+/// A file's record; nothing for one that came with its folder and is no record.
+fn read(path: &Path, of_folder: bool) -> Result<Option<Document>, Fault> {
+    let text = validate::read(path).map_err(|error| Fault::of_reading(&error))?;
+    let (what, next) = match validate::kind_of(path, &text) {
+        Kind::Override => {
+            ("an operator's changes to a server", "put it into the server's own folder, beside its config.yml")
+        }
+        Kind::Node => ("the configuration of a node", "run that node with `alula run --config FILE`"),
+        Kind::Server | Kind::Folder => {
+            let manifest = validate::check_server(path, &text)?;
+            return Ok(Some(Document { path: path.to_owned(), text, manifest }));
+        }
+    };
+    if of_folder {
+        tell(&format!("left out: {}: it is {what}, not a record of a server", shown(path)));
+        return Ok(None);
+    }
+    let message = format!("it is {what}, not a record of a server");
+    Err(Fault { help: Some(next.into()), ..Fault::new(message) })
+}
+
+/// Applies one file and gives the word for what that changed.
+async fn apply(node: Option<&Node>, document: &Document, dry_run: bool) -> Result<String, CliError> {
     let uuid = document.manifest.metadata.uuid;
-    let result = match &node.door {
-        Door::Folder(store) => store.apply(uuid, &document.text, dry_run)?.word().to_owned(),
+    let Some(node) = node else { return Ok(Applied::Created.word().to_owned()) };
+    match &node.door {
+        Door::Folder(store) => Ok(store.apply(uuid, &document.text, dry_run)?.word().to_owned()),
         Door::Daemon(client) => {
             let path = format!("/local/servers/{uuid}?dry_run={dry_run}");
             let answer = client.call(Method::PUT, &path, Bytes::from(document.text.clone())).await?;
-            client.read::<Answer>(&answer)?.result
+            Ok(client.read::<Answer>(&answer)?.result)
         }
-    };
-    let name = document.manifest.spec.settings.meta.name.clone();
-    Ok(Outcome { uuid, name, result, dry_run, file: document.path.display().to_string() })
+    }
 }
 
 fn text(outcomes: &[Outcome], paint: Paint) -> String {
+    let done = outcomes.iter().filter(|outcome| outcome.error.is_none());
     let row = |outcome: &Outcome| {
         let tone = if outcome.result == "unchanged" { Tone::Dim } else { Tone::Good };
         let result = if outcome.dry_run { format!("{} (dry run)", outcome.result) } else { outcome.result.clone() };
         vec![
-            Cell::plain(outcome.uuid.to_string()),
+            Cell::plain(outcome.uuid.map(|uuid| uuid.to_string()).unwrap_or_default()),
             Cell::plain(&outcome.name),
             Cell::new(tone, result),
             Cell::plain(&outcome.file),
         ]
     };
-    let rows: Vec<Vec<Cell>> = outcomes.iter().map(row).collect();
+    let rows: Vec<Vec<Cell>> = done.map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
     table(paint, "", &["UUID", "NAME", "RESULT", "FILE"], &rows)
 }
 
 /// What a person should know beside the result.
 fn say_more(node: &Node, arguments: &Apply, documents: &[Document], outcomes: &[Outcome]) {
-    let changed = outcomes.iter().any(|outcome| outcome.result != "unchanged");
+    let changed = outcomes.iter().any(|outcome| outcome.error.is_none() && outcome.result != "unchanged");
     if arguments.dry_run || !changed {
         return;
     }

@@ -145,8 +145,8 @@ pub struct One {
 /// `validate`.
 #[derive(Debug, Args)]
 pub struct Validate {
-    /// Files to check; `-` is standard input
-    #[arg(value_name = "FILE", required = true)]
+    /// Files to check, or folders of them; `-` is standard input
+    #[arg(value_name = "FILE|DIR", required = true)]
     pub files: Vec<PathBuf>,
     /// How to print.
     #[command(flatten)]
@@ -156,7 +156,7 @@ pub struct Validate {
 /// `apply`.
 #[derive(Debug, Args)]
 pub struct Apply {
-    /// A file with one record, or a folder of them (*.yml, and */config.yml); `-` is standard input
+    /// A file with one record, or a folder of them (*.yml, */config.yml, servers/*/config.yml); `-` is standard input
     #[arg(short, long = "filename", value_name = "FILE|DIR", required = true)]
     pub files: Vec<PathBuf>,
     /// Say what would change, and change nothing
@@ -176,6 +176,9 @@ pub struct Power {
     /// Servers, by UUID or its beginning (at least 4 characters)
     #[arg(value_name = "UUID", required = true)]
     pub servers: Vec<String>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// A power action.
@@ -212,6 +215,9 @@ pub struct Delete {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `events`.

@@ -9,8 +9,8 @@ use super::arguments::Delete;
 use super::client::Client;
 use super::error::CliError;
 use super::node::{Door, Node};
-use super::output::{print, tell};
-use super::server::ServerView;
+use super::output::{Printer, tell};
+use super::server::{Done, ServerView};
 use crate::model::{Deletion, ManagedBy, ServerId};
 use crate::store::Store;
 
@@ -18,21 +18,25 @@ use crate::store::Store;
 ///
 /// # Errors
 /// A server that is not there, nobody to ask, a disk or a daemon that refuses.
-pub async fn run(node: &Node, arguments: &Delete) -> Result<(), CliError> {
+pub async fn run(node: &Node, arguments: &Delete, printer: Printer) -> Result<(), CliError> {
     let servers = node.pick(&arguments.servers).await?;
     if !arguments.yes && !confirmed(&servers)? {
         tell("nothing was deleted");
         return Err(CliError::Reported);
     }
+    let mut done = Vec::new();
     for server in &servers {
-        let result = delete(node, server).await?;
-        print(&format!("{}: {result}\n", server.title()))?;
+        done.push(match delete(node, server).await {
+            Ok(result) => Done::say(server, result, printer)?,
+            Err(error @ CliError::Daemon { .. }) => return Err(error),
+            Err(error) => Done::fail(server, &error),
+        });
     }
     if node.config.panel.is_some() && servers.iter().any(known_to_panel) {
         tell("a server that its panel still lists comes back with its next list; delete it there too");
     }
     node.warn_without_daemon("the mark is written; the files are removed when it runs (`alula run`)");
-    Ok(())
+    Done::all(&done, printer)
 }
 
 fn known_to_panel(server: &ServerView) -> bool {

@@ -130,7 +130,8 @@ fn identity(page: &mut Page, server: &ServerView) {
         "Generation",
         match server.status.observed_generation {
             observed if observed == generation => generation.to_string(),
-            observed => format!("{generation}, the status speaks of {observed}"),
+            0 => format!("{generation}, not looked at yet"),
+            observed => format!("{generation}; the status below is of {observed}"),
         },
     );
 }
@@ -345,6 +346,11 @@ mod tests {
     #[test]
     fn a_server_in_trouble() {
         insta::assert_snapshot!(described(1));
+    }
+
+    #[test]
+    fn a_server_that_nobody_has_looked_at() {
+        assert!(described(3).contains("Generation:   1, not looked at yet\n"));
     }
 
     #[test]

@@ -88,6 +88,14 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// What a person can do about a file, as the end of a message; empty where nobody knows.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            CliError::File { source, .. } => remedy(source.kind()),
+            _ => "",
+        }
+    }
+
     /// An error of writing to standard output.
     pub fn output(error: io::Error) -> Self {
         match error.kind() {

@@ -3,11 +3,12 @@
 use super::arguments::Select;
 use super::error::CliError;
 use super::node::Node;
-use super::output::{Cell, Paint, Printer, Tone, span, table, tell};
+use super::output::{Cell, Paint, Printer, Tone, span, table_within, tell};
 use super::server::ServerView;
 use crate::model::{Phase, Timestamp};
 
-const HEADINGS: [&str; 9] = ["UUID", "NAME", "PHASE", "STATE", "MANAGED BY", "GEN", "IMAGE", "AGE", "CONDITION"];
+const HEADINGS: [&str; 10] =
+    ["UUID", "NAME", "PHASE", "STATE", "MANAGED BY", "GEN", "IMAGE", "AGE", "CONDITION", "MESSAGE"];
 
 /// Lists servers.
 ///
@@ -19,19 +20,26 @@ pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<()
     if servers.is_empty() {
         tell("there are no servers; write the first one with `alula apply -f FILE`");
     }
-    printer
-        .print(&servers, || if servers.is_empty() { String::new() } else { text(&servers, printer.paint, printer.now) })
+    if arguments.servers.is_empty() {
+        for stranger in node.strangers() {
+            tell(&format!("left alone: {stranger}"));
+        }
+    }
+    let table = || text(&servers, printer.width, printer.paint, printer.now);
+    printer.print(&servers, || if servers.is_empty() { String::new() } else { table() })
 }
 
-fn text(servers: &[ServerView], paint: Paint, now: Timestamp) -> String {
+fn text(servers: &[ServerView], width: Option<usize>, paint: Paint, now: Timestamp) -> String {
     let rows: Vec<Vec<Cell>> = servers.iter().map(|server| row(server, now)).collect();
-    table(paint, "", &HEADINGS, &rows)
+    table_within(width, paint, &HEADINGS, rows)
 }
 
 fn row(server: &ServerView, now: Timestamp) -> Vec<Cell> {
     let phase = server.phase();
     let age = server.changed_at().map(|at| span(now.since(at))).unwrap_or_default();
-    let trouble = server.trouble().map(|(kind, reason)| format!("{kind:?}: {reason}"));
+    let trouble = server.trouble();
+    let condition = trouble.map(|trouble| format!("{:?}: {}", trouble.kind, trouble.reason));
+    let message = trouble.map(|trouble| trouble.message);
     vec![
         Cell::plain(server.uuid.to_string()),
         Cell::plain(server.name()),
@@ -41,7 +49,8 @@ fn row(server: &ServerView, now: Timestamp) -> Vec<Cell> {
         Cell::plain(server.record.generation.to_string()),
         Cell::plain(server.image()),
         Cell::plain(age),
-        Cell::new(Tone::Bad, trouble.unwrap_or_default()).dim_if_empty(),
+        Cell::new(Tone::Bad, condition.unwrap_or_default()).dim_if_empty(),
+        Cell::new(Tone::Plain, message.unwrap_or_default()).dim_if_empty(),
     ]
 }
 
@@ -63,12 +72,12 @@ mod tests {
 
     #[test]
     fn as_people_see_it() {
-        insta::assert_snapshot!(text(&examples::servers(), Paint::fixed(false), examples::now()));
+        insta::assert_snapshot!(text(&examples::servers(), None, Paint::fixed(false), examples::now()));
     }
 
     #[test]
     fn with_colours() {
-        let text = text(&examples::servers()[..1], Paint::fixed(true), examples::now());
+        let text = text(&examples::servers()[..1], Some(80), Paint::fixed(true), examples::now());
         assert!(text.contains("\u{1b}[32mOnline\u{1b}[0m"), "{text:?}");
     }
 

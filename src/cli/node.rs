@@ -10,10 +10,14 @@ use super::output;
 use super::server::{self, ServerView};
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, ConfigFile, DEFAULT_PATH, NodeConfig, Surroundings};
+use crate::model::ServerId;
 use crate::store::Store;
 
 /// The name of the node's configuration file in its state folder.
 pub const CONFIG_FILE: &str = "config.yml";
+
+/// The folder of the servers in it.
+const SERVERS: &str = "servers";
 
 /// How a node is reached.
 pub enum Door {
@@ -95,12 +99,35 @@ fn of_root(root: &Path) -> Result<NodeConfig, CliError> {
     Ok(node)
 }
 
+/// Why something in `servers/` is no server, and what to do.
+fn stranger(folder: &Path, name: &str) -> String {
+    let path = folder.join(name);
+    match uuid::Uuid::try_parse(name) {
+        Ok(uuid) => {
+            let id = ServerId::new(uuid);
+            format!("{} is no server: its UUID is not in lower case with dashes; rename it to {id}", path.display())
+        }
+        Err(_) => format!(
+            "{} is no server: its name is no UUID; rename it to the server's UUID, or move it out of {SERVERS}/",
+            path.display()
+        ),
+    }
+}
+
 impl Node {
     /// Finds the node and looks whether its daemon runs.
     ///
     /// # Errors
     /// There is no such node, or no permission to ask it.
     pub fn open(arguments: &NodeArguments) -> Result<Self, CliError> {
+        Self::there(Arc::new(config_of(arguments)?))
+    }
+
+    /// The same for a command that looks only: nothing where there is no state folder yet.
+    ///
+    /// # Errors
+    /// As [`Node::open`].
+    pub fn find(arguments: &NodeArguments) -> Result<Option<Self>, CliError> {
         Self::of(Arc::new(config_of(arguments)?), false)
     }
 
@@ -108,7 +135,7 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::open`].
-    pub fn open_or_create(arguments: &NodeArguments) -> Result<Self, CliError> {
+    pub fn open_or_create(arguments: &NodeArguments) -> Result<Option<Self>, CliError> {
         Self::of(Arc::new(config_of(arguments)?), true)
     }
 
@@ -117,23 +144,45 @@ impl Node {
     /// # Errors
     /// As [`Node::open`].
     pub fn reopen(&self) -> Result<Self, CliError> {
-        Self::of(self.config.clone(), false)
+        Self::there(self.config.clone())
     }
 
-    fn of(config: Arc<NodeConfig>, create: bool) -> Result<Self, CliError> {
-        let directories = &config.directories;
-        if let Some(client) = Client::find(&directories.socket)? {
-            return Ok(Self { config, door: Door::Daemon(client) });
-        }
-        if !create && !directories.root.join("servers").is_dir() {
-            return Err(CliError::Failed(format!(
+    fn there(config: Arc<NodeConfig>) -> Result<Self, CliError> {
+        let root = config.directories.root.clone();
+        Self::of(config, false)?.ok_or_else(|| {
+            CliError::Failed(format!(
                 "there is no state folder {} (it would have a folder `servers`); name the right one with --config or \
                  --root, or write the first server into it with `alula apply -f FILE`",
-                directories.root.display()
-            )));
+                root.display()
+            ))
+        })
+    }
+
+    fn of(config: Arc<NodeConfig>, create: bool) -> Result<Option<Self>, CliError> {
+        let directories = &config.directories;
+        if let Some(client) = Client::find(&directories.socket)? {
+            return Ok(Some(Self { config, door: Door::Daemon(client) }));
+        }
+        if !create && !directories.root.join(SERVERS).is_dir() {
+            return Ok(None);
         }
         let store = Store::open_for_command(&directories.root)?;
-        Ok(Self { config, door: Door::Folder(store) })
+        Ok(Some(Self { config, door: Door::Folder(store) }))
+    }
+
+    /// What lies among the servers' folders and is none of them, each with what to do about it.
+    pub fn strangers(&self) -> Vec<String> {
+        let folder = self.config.directories.root.join(SERVERS);
+        let mut strangers: Vec<String> = std::fs::read_dir(&folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|item| item.file_name().to_string_lossy().into_owned())
+            .filter(|name| !name.starts_with('.') && name.parse::<ServerId>().is_err())
+            .map(|name| stranger(&folder, &name))
+            .collect();
+        strangers.sort();
+        strangers
     }
 
     /// Says on standard error that no daemon runs, and what follows from it.

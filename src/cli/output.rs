@@ -85,11 +85,20 @@ pub struct Printer {
     pub format: Format,
     /// Colours.
     pub paint: Paint,
+    /// Columns of the terminal; none where standard output is not one.
+    pub width: Option<usize>,
     /// The time that ages are counted to.
     pub now: Timestamp,
 }
 
 impl Printer {
+    /// Standard output as it is.
+    pub fn new(format: Format, now: Timestamp) -> Self {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+        let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
+        Self { format, paint: Paint::for_stdout(), width, now }
+    }
+
     /// Prints a value as JSON or YAML, or what `table` makes of it for people.
     ///
     /// # Errors
@@ -165,10 +174,47 @@ impl Cell {
         if self.text == "-" { Self { tone: Tone::Dim, ..self } } else { self }
     }
 
+    /// The cell with no more than so many columns.
+    fn cut(self, width: usize) -> Self {
+        if self.text.width() <= width {
+            return self;
+        }
+        let mut text = String::new();
+        for c in self.text.chars() {
+            text.push(c);
+            if text.width() >= width {
+                text.pop();
+                break;
+            }
+        }
+        Self { text: format!("{}…", text.trim_end()), ..self }
+    }
+
     /// A cell.
     pub fn plain(text: impl AsRef<str>) -> Self {
         Self::new(Tone::Plain, text)
     }
+}
+
+/// The least that is left of the last column, however narrow the terminal is.
+const LEAST: usize = 30;
+
+/// A table whose last column ends where the terminal does.
+pub fn table_within(width: Option<usize>, paint: Paint, headings: &[&str], mut rows: Vec<Vec<Cell>>) -> String {
+    if let (Some(width), Some(last)) = (width, headings.len().checked_sub(1)) {
+        let widest = |column: usize| {
+            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.width());
+            cells.chain([headings[column].width()]).max().unwrap_or_default()
+        };
+        let before: usize = (0..last).map(|column| widest(column) + 2).sum();
+        let rest = width.saturating_sub(before).max(LEAST);
+        for row in &mut rows {
+            if let Some(cell) = row.pop() {
+                row.push(cell.cut(rest));
+            }
+        }
+    }
+    table(paint, "", headings, &rows)
 }
 
 /// Columns in line, headings first. The last column may be of any width.
@@ -278,6 +324,21 @@ mod tests {
         assert_eq!(text, " ONE  TWO       THREE\n a    日本      x\n -    long one  -\n");
         let painted = table(Paint::fixed(true), "", &["ONE", "TWO", "THREE"], &rows);
         assert!(painted.contains("\u{1b}[31m日本\u{1b}[0m      x"), "{painted:?}");
+    }
+
+    #[test]
+    fn the_last_column_ends_with_the_terminal() {
+        let shown = |width| {
+            let long = "日本 ".repeat(20);
+            let rows = vec![vec![Cell::plain("a"), Cell::plain(long)], vec![Cell::plain("b"), Cell::plain("short")]];
+            table_within(width, Paint::fixed(false), &["ONE", "TWO"], rows)
+        };
+        let widths = |text: String| text.lines().map(UnicodeWidthStr::width).collect::<Vec<_>>();
+        assert_eq!(widths(shown(None)), [8, 105, 10]);
+        let cut = shown(Some(40));
+        assert!(cut.lines().nth(1).unwrap().ends_with('…') && cut.ends_with("b    short\n"), "{cut}");
+        assert!(widths(cut).into_iter().max().unwrap() <= 40);
+        assert!(widths(shown(Some(5))).into_iter().max().unwrap() <= 5 + LEAST);
     }
 
     #[test]

@@ -15,11 +15,14 @@ use super::server::ServerView;
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::{Console, ConsoleOptions};
-use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, Phase, PowerState, Role, ServerId, Timestamp};
+use crate::model::{
+    ConditionKind, ConditionStatus, ContainerFacts, Phase, PowerState, Role, ServerId, Timestamp, Want,
+};
 use crate::panel::Panel;
 use crate::panel::client::{HttpPanel, PanelOptions};
 use crate::panel::outbox::Outbox;
 use crate::reconcile::pass::Reconciler;
+use crate::reconcile::plan::{Wish, open_install, wish};
 use crate::reconcile::world::{Parts, World};
 use crate::retry::Jitter;
 use crate::runtime::blueprint;
@@ -34,6 +37,9 @@ const AT_ONCE: usize = 8;
 #[derive(Debug, Serialize, Deserialize)]
 struct Planned {
     uuid: ServerId,
+    /// What the server is wanted to be, and by whose word.
+    #[serde(default)]
+    wanted: String,
     plan: PlanView,
 }
 
@@ -65,7 +71,10 @@ pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<()
     let source = Source::of(node)?;
     let mut progress = Progress::new("planning", servers.len());
     let plans: Vec<Planned> = stream::iter(&servers)
-        .map(|server| source.plan(server.uuid))
+        .map(async |server| {
+            let planned = source.plan(server.uuid).await?;
+            Ok::<_, CliError>(planned.map(|planned| Planned { wanted: wanted(server), ..planned }))
+        })
         .buffered(AT_ONCE)
         .inspect_ok(|_| progress.step())
         .try_filter_map(async |plan| Ok(plan))
@@ -110,11 +119,7 @@ struct Local {
 impl Local {
     fn new(node: &Arc<NodeConfig>, store: Store) -> Result<Self, CliError> {
         let scratch = Scratch::new()?;
-        let outbox = Outbox::open(scratch.0.join("outbox")).map_err(|source| CliError::File {
-            action: "make the folder",
-            path: scratch.0.clone(),
-            source,
-        })?;
+        let outbox = Outbox::open(scratch.0.join("outbox")).map_err(|error| CliError::Failed(error.to_string()))?;
         let runtime = Arc::new(DockerRuntime::connect(Address::from_environment()?));
         let panel = match &node.panel {
             Some(panel) => Some(Arc::new(HttpPanel::new(PanelOptions::from(panel))?) as Arc<dyn Panel>),
@@ -147,7 +152,7 @@ impl Local {
         self.know_the_network(id).await;
         let Some(plan) = self.reconciler.preview(id).await else { return Ok(None) };
         let plan = serde_json::from_value(serde_json::to_value(plan)?)?;
-        Ok(Some(Planned { uuid: id, plan }))
+        Ok(Some(Planned { uuid: id, wanted: String::new(), plan }))
     }
 
     /// Whether a container that was made and not started is still the right one depends on the servers' network, which is
@@ -172,7 +177,8 @@ impl Scratch {
         let path = std::env::temp_dir().join(format!("alula-plan-{}", uuid::Uuid::new_v4()));
         match crate::atomic::create_dir(&path, 0o700) {
             Ok(()) => Ok(Self(path)),
-            Err(error) => Err(CliError::File { action: "make the folder", path, source: error.into() }),
+            // It names the folder itself.
+            Err(error) => Err(CliError::Failed(format!("{error}; a plan needs a folder in $TMPDIR"))),
         }
     }
 }
@@ -200,6 +206,9 @@ fn one(planned: &Planned, name: &str, paint: Paint) -> String {
         paint.text(super::get::tone(plan.phase), &phase),
         plan.state.word()
     );
+    if !planned.wanted.is_empty() {
+        text.push_str(&format!("  wanted: {}\n", clean(&planned.wanted)));
+    }
     for (number, step) in plan.steps.iter().enumerate() {
         text.push_str(&format!("  {}. {}\n", number + 1, clean(&sentence(step))));
     }
@@ -212,6 +221,43 @@ fn one(planned: &Planned, name: &str, paint: Paint) -> String {
     let rows: Vec<Vec<Cell>> = plan.conditions.iter().map(because).collect();
     if !rows.is_empty() {
         text.push_str(&table(paint, "  ", &["BECAUSE", "STATUS", "REASON", "MESSAGE"], &rows));
+    }
+    text
+}
+
+/// What a server is wanted to be, and by whose word: the wish that the steps serve.
+fn wanted(server: &ServerView) -> String {
+    let Some(manifest) = &server.manifest else { return String::new() };
+    let (spec, record) = (&manifest.spec, &server.record);
+    if record.deletion.is_some() {
+        return "gone, by a deletion".into();
+    }
+    if record.parked.is_some() {
+        return "left as it is, since its panel no longer lists it".into();
+    }
+    if let Some(install) = open_install(manifest, record) {
+        let then = match wish(manifest, record).filter(|wish| !record.power_closed(&wish.id, wish.want)) {
+            _ if install.then_start => ", then up".into(),
+            Some(Wish { id, want: Want::Up, .. }) => format!(", then up, by the wish {id} (spec.power)"),
+            _ => String::new(),
+        };
+        return format!("installed, by the token {} (spec.install){then}", install.token);
+    }
+    let Some(wish) = wish(manifest, record) else { return "nothing, since nobody has made a power wish".into() };
+    let want = match wish.want {
+        Want::Up => "up",
+        Want::Down => "down",
+    };
+    let (id, source) = match &wish.install {
+        Some(install) => (&install.token, "spec.install.thenStart"),
+        None => (&wish.id, "spec.power"),
+    };
+    let id = if id.is_empty() { "without an id" } else { id };
+    let mut text = format!("{want}, by the wish {id} ({source})");
+    if let Some(closed) = record.power.closed.as_ref().filter(|closed| closed.id == wish.id) {
+        text.push_str(&format!(", which is over: {}", closed.reason));
+    } else if spec.suspended && wish.want == Want::Up {
+        text.push_str(", and held back: spec.suspended");
     }
     text
 }

@@ -6,8 +6,8 @@ use http::Method;
 use super::arguments::{Action, Power};
 use super::error::CliError;
 use super::node::{Door, Node};
-use super::output::{print, tell};
-use super::server::ServerView;
+use super::output::Printer;
+use super::server::{Done, ServerView};
 use crate::model::{ContainerFacts, How, PowerIntent, Role, Timestamp, Want};
 use crate::reconcile::plan::{open_install, wish};
 use crate::runtime::Runtime;
@@ -18,20 +18,17 @@ use crate::store::Store;
 ///
 /// # Errors
 /// A server that is not there or cannot be asked for this, a disk or a daemon that refuses.
-pub async fn run(node: &Node, arguments: &Power) -> Result<(), CliError> {
-    let mut failed = false;
+pub async fn run(node: &Node, arguments: &Power, printer: Printer) -> Result<(), CliError> {
+    let mut done = Vec::new();
     for server in node.pick(&arguments.servers).await? {
-        match power(node, &server, arguments.action).await {
-            Ok(text) => print(&format!("{}: {text}\n", server.title()))?,
+        done.push(match power(node, &server, arguments.action).await {
+            Ok(text) => Done::say(&server, &text, printer)?,
             Err(error @ CliError::Daemon { .. }) => return Err(error),
-            Err(error) => {
-                failed = true;
-                tell(&format!("error: {}: {error}", server.uuid));
-            }
-        }
+            Err(error) => Done::fail(&server, &error),
+        });
     }
     node.warn_without_daemon("wishes are written down, and are carried out when it runs (`alula run`)");
-    if failed { Err(CliError::Reported) } else { Ok(()) }
+    Done::all(&done, printer)
 }
 
 async fn power(node: &Node, server: &ServerView, action: Action) -> Result<String, CliError> {

@@ -8,10 +8,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::arguments::Validate;
 use super::error::CliError;
-use super::output::{Printer, Tone, clean, print, tell};
+use super::output::{Format, Printer, Tone, clean, print, tell};
 use crate::config::{self, ConfigError, Surroundings};
 use crate::model::{Manifest, ServerId};
 use crate::store::{CONFIG_FILE, OVERRIDE_FILE, SpecProblem, intent};
@@ -27,6 +28,8 @@ pub enum Kind {
     Override,
     /// The node's configuration.
     Node,
+    /// A folder of files.
+    Folder,
 }
 
 /// What was found in a file.
@@ -39,6 +42,21 @@ pub struct Finding {
     uuid: Option<ServerId>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     fault: Option<Fault>,
+}
+
+impl Finding {
+    fn good(path: &Path, kind: Kind, uuid: Option<ServerId>) -> Self {
+        Self { file: shown(path), kind, valid: true, uuid, fault: None }
+    }
+
+    fn bad(path: &Path, kind: Kind, fault: Fault) -> Self {
+        Self { file: shown(path), kind, valid: false, uuid: None, fault: Some(fault) }
+    }
+}
+
+/// A path as people named it.
+pub fn shown(path: &Path) -> String {
+    if path == Path::new("-") { "<stdin>".into() } else { path.display().to_string() }
 }
 
 /// What is wrong with a file, and where.
@@ -56,23 +74,26 @@ pub struct Fault {
     pub help: Option<String>,
 }
 
-/// Checks files.
+/// Checks files; a folder stands for every file in it that a node would read.
 ///
 /// # Errors
 /// One of them is not as it should be.
 pub fn run(arguments: &Validate, printer: Printer) -> Result<(), CliError> {
     let mut findings = Vec::new();
     for path in &arguments.files {
-        let finding = check(path)?;
-        if printer.format == super::output::Format::Table {
+        match files_in(path) {
+            Ok(files) => findings.extend(files.iter().map(|file| check(file))),
+            Err(error) => findings.push(Finding::bad(path, Kind::Folder, Fault::of_reading(&error))),
+        }
+    }
+    if printer.format == Format::Table {
+        for finding in &findings {
             match &finding.fault {
-                None => print(&ok_line(&finding, printer))?,
+                None => print(&ok_line(finding, printer))?,
                 Some(fault) => tell(&format!("error: {}", line(&finding.file, fault))),
             }
         }
-        findings.push(finding);
-    }
-    if printer.format != super::output::Format::Table {
+    } else {
         printer.print(&findings, String::new)?;
     }
     if findings.iter().all(|finding| finding.valid) { Ok(()) } else { Err(CliError::Reported) }
@@ -82,7 +103,7 @@ fn ok_line(finding: &Finding, printer: Printer) -> String {
     let what = match (finding.kind, finding.uuid) {
         (Kind::Server, Some(uuid)) => format!("server {uuid}"),
         (Kind::Override, Some(uuid)) => format!("override of server {uuid}"),
-        (Kind::Node, _) => "configuration of a node".into(),
+        (Kind::Node | Kind::Folder, _) => "configuration of a node".into(),
         (Kind::Server | Kind::Override, None) => "server".into(),
     };
     format!("{}: {} ({what})\n", clean(&finding.file), printer.paint.text(Tone::Good, "ok"))
@@ -124,33 +145,48 @@ pub fn read(path: &Path) -> Result<String, CliError> {
     String::from_utf8(bytes).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error())))
 }
 
-fn check(path: &Path) -> Result<Finding, CliError> {
-    let text = read(path)?;
+fn check(path: &Path) -> Finding {
+    let text = match read(path) {
+        Ok(text) => text,
+        Err(error) => return Finding::bad(path, kind_of(path, ""), Fault::of_reading(&error)),
+    };
     let kind = kind_of(path, &text);
     let checked = match kind {
         Kind::Server => check_server(path, &text).map(|manifest| Some(manifest.metadata.uuid)),
-        Kind::Override => check_override(path, &text)?.map(Some),
-        Kind::Node => check_node(path).map(|()| None),
+        Kind::Override => check_override(path, &text).map(Some),
+        Kind::Node | Kind::Folder => check_node(path, &text).map(|()| None),
     };
-    let file = if path == Path::new("-") { "<stdin>".into() } else { path.display().to_string() };
-    Ok(match checked {
-        Ok(uuid) => Finding { file, kind, valid: true, uuid, fault: None },
-        Err(fault) => Finding { file, kind, valid: false, uuid: None, fault: Some(fault) },
-    })
+    match checked {
+        Ok(uuid) => Finding::good(path, kind, uuid),
+        Err(fault) => Finding::bad(path, kind, fault),
+    }
 }
 
-fn kind_of(path: &Path, text: &str) -> Kind {
-    if path.file_name().is_some_and(|name| name == OVERRIDE_FILE) {
+/// Keys that only a record of a server has.
+const OF_RECORD: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
+/// Keys that only a node's file has.
+const OF_NODE: [&str; 9] =
+    ["remote", "token", "token_id", "api", "system", "docker", "alula", "allowed_mounts", "debug"];
+
+/// What a file is: by its name and place, or else by its keys.
+pub fn kind_of(path: &Path, text: &str) -> Kind {
+    let named = |name: &str| path.file_name().is_some_and(|found| found == name);
+    if named(OVERRIDE_FILE) {
         return Kind::Override;
     }
-    let value = yaml::parse_value(text).unwrap_or_default();
-    let has = |keys: &[&str]| keys.iter().any(|key| value.get(key).is_some());
-    if has(&["apiVersion", "kind", "metadata", "spec"]) {
+    let has = |keys: &[&str]| match yaml::parse_value(text) {
+        Ok(value) => keys.iter().any(|key| value.get(key).is_some()),
+        // What cannot be parsed is known by how its lines begin.
+        Err(_) => {
+            let begins = |line: &str, key: &str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
+            text.lines().any(|line| keys.iter().any(|key| begins(line, key)))
+        }
+    };
+    if folder_id(path).is_some() || has(&OF_RECORD) {
         return Kind::Server;
     }
-    // Keys that only a node's file has.
-    let of_node = has(&["remote", "token", "token_id", "api", "system", "docker", "alula", "allowed_mounts", "debug"]);
-    if of_node && path != Path::new("-") { Kind::Node } else { Kind::Server }
+    // In a server's folder a config.yml is that server's; anywhere else it is a node's, whatever is in it.
+    if named(CONFIG_FILE) || (has(&OF_NODE) && path != Path::new("-")) { Kind::Node } else { Kind::Server }
 }
 
 /// Checks a record of a server. In a folder that is named by a UUID it must be that server's.
@@ -171,39 +207,31 @@ fn folder_id(path: &Path) -> Option<ServerId> {
     path.parent()?.file_name()?.to_str()?.parse().ok()
 }
 
-fn check_override(path: &Path, text: &str) -> Result<Result<ServerId, Fault>, CliError> {
+fn check_override(path: &Path, text: &str) -> Result<ServerId, Fault> {
     let config = path.with_file_name(CONFIG_FILE);
+    let alone = |why: String, help: &str| Fault { help: Some(help.into()), ..Fault::new(why) };
     let base = read(&config).map_err(|error| {
-        CliError::Failed(format!(
-            "{} is read together with the file that it changes, and that is not there: {error}",
-            path.display()
-        ))
+        let why = format!("it is read together with the {CONFIG_FILE} beside it, and that cannot be had: {error}");
+        alone(why, "put both into one folder")
     })?;
-    let base_manifest = match check_server(&config, &base) {
-        Ok(manifest) => manifest,
-        Err(fault) => {
-            let why = format!(
-                "{}: its file is not valid itself: {}",
-                path.display(),
-                line(&config.display().to_string(), &fault)
-            );
-            return Err(CliError::Failed(why));
-        }
-    };
+    let base_manifest = check_server(&config, &base).map_err(|fault| {
+        let why = format!("the file that it changes is wrong itself: {}", line(&config.display().to_string(), &fault));
+        alone(why, "mend that one first")
+    })?;
     let uuid = base_manifest.metadata.uuid;
-    let merged = || -> Result<ServerId, Fault> {
-        let manifest = intent::merge(&base, text)?;
-        intent::validate(&manifest, uuid).map_err(|problem| senseless(&problem, text))?;
-        Ok(uuid)
-    };
-    Ok(merged())
+    let manifest = intent::merge(&base, text)?;
+    intent::validate(&manifest, uuid).map_err(|problem| senseless(&problem, text))?;
+    Ok(uuid)
 }
 
-fn check_node(path: &Path) -> Result<(), Fault> {
+fn check_node(path: &Path, text: &str) -> Result<(), Fault> {
     match config::load(path, Surroundings::of_this_process()) {
         Ok(loaded) => {
             for notice in loaded.notices {
                 tell(&format!("warning: {notice}"));
+            }
+            for fault in unread_keys(text) {
+                tell(&format!("warning: {}", line(&shown(path), &fault)));
             }
             Ok(())
         }
@@ -215,8 +243,36 @@ fn check_node(path: &Path) -> Result<(), Fault> {
             message: problem.message,
             help: None,
         }),
-        Err(other) => Err(Fault { line: None, column: None, key: None, message: other.to_string(), help: None }),
+        Err(other) => Err(Fault::new(other.to_string())),
     }
+}
+
+/// Keys of a node's file that nobody reads: a node passes them over as Wings does, and most of them are misspelt.
+fn unread_keys(text: &str) -> Vec<Fault> {
+    let known = serde_json::to_value(config::ConfigFile::default()).unwrap_or_default();
+    let file = yaml::parse_value(text).unwrap_or_default();
+    let mut unread = Vec::new();
+    let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    for section in keys(&file) {
+        let Some(known) = known.get(&section) else {
+            unread.push(vec![section]);
+            continue;
+        };
+        // Deeper down there are maps whose keys are anybody's.
+        let strangers = keys(&file[&section]).into_iter().filter(|key| known.is_object() && known.get(key).is_none());
+        unread.extend(strangers.map(|key| vec![section.clone(), key]));
+    }
+    let fault = |path: &Vec<String>| {
+        let place = yaml::locate(text, &path.iter().map(String::as_str).collect::<Vec<_>>());
+        Fault {
+            line: place.map(|(line, _)| line),
+            column: place.map(|(_, column)| column),
+            key: Some(path.join(".")),
+            message: "there is no such key; it does nothing".into(),
+            help: Some("check its spelling".into()),
+        }
+    };
+    unread.iter().map(fault).collect()
 }
 
 fn senseless(problem: &SpecProblem, text: &str) -> Fault {
@@ -230,13 +286,29 @@ fn senseless(problem: &SpecProblem, text: &str) -> Fault {
     }
 }
 
+impl Fault {
+    /// What is wrong with a file as a whole.
+    pub fn new(message: String) -> Self {
+        Self { line: None, column: None, key: None, message, help: None }
+    }
+
+    /// A file that cannot be read. The line that tells it begins with the path.
+    pub fn of_reading(error: &CliError) -> Self {
+        Self::new(match error {
+            CliError::File { action, source, .. } => format!("cannot {action} it: {source}{}", error.remedy()),
+            other => other.to_string(),
+        })
+    }
+}
+
 impl From<YamlError> for Fault {
     fn from(error: YamlError) -> Self {
         Self { line: error.line, column: error.column, key: error.path, message: error.message, help: error.help }
     }
 }
 
-/// The files that a path stands for: itself, or in a folder each `*.yml`, `*.yaml` and `*/config.yml`, hidden ones left out.
+/// The files that a path stands for: itself; in a server's folder its files of intent; in any other folder each `*.yml`,
+/// `*.yaml`, `*/config.yml` and `*/override.yml`, and those of `servers/` as well, hidden ones left out.
 ///
 /// # Errors
 /// The folder cannot be read, or holds none.
@@ -244,28 +316,50 @@ pub fn files_in(path: &Path) -> Result<Vec<PathBuf>, CliError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let failed = |source| CliError::File { action: "list the folder", path: path.to_owned(), source };
-    let mut files = Vec::new();
-    for item in std::fs::read_dir(path).map_err(failed)? {
-        let item = item.map_err(failed)?.path();
-        let name = item.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let own = item.join(CONFIG_FILE);
-        if name.starts_with('.') {
-            continue;
-        }
-        if item.is_dir() && own.is_file() {
-            files.push(own);
-        } else if item.is_file() && (name.ends_with(".yml") || name.ends_with(".yaml")) && name != OVERRIDE_FILE {
-            files.push(item);
+    let mut files = intent_of(path);
+    if folder_id(&path.join(CONFIG_FILE)).is_none() {
+        files.clear();
+        for item in items(path)? {
+            let name = item.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if item.is_file() && (name.ends_with(".yml") || name.ends_with(".yaml")) {
+                files.push(item);
+            } else if item.is_dir() {
+                files.extend(intent_of(&item));
+                if name == "servers" {
+                    files.extend(items(&item)?.iter().flat_map(|server| intent_of(server)));
+                }
+            }
         }
     }
     files.sort();
     if files.is_empty() {
-        let message =
-            format!("{}: no records in this folder; they would be named *.yml, *.yaml or */config.yml", path.display());
+        let message = format!(
+            "{}: no files in this folder that a node would read; they would be named *.yml, *.yaml, */config.yml or \
+             servers/*/config.yml",
+            path.display()
+        );
         return Err(CliError::Failed(message));
     }
     Ok(files)
+}
+
+/// What lies in a folder and is not hidden.
+fn items(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let failed = |source| CliError::File { action: "list", path: folder.to_owned(), source };
+    let mut items = Vec::new();
+    for item in std::fs::read_dir(folder).map_err(failed)? {
+        let item = item.map_err(failed)?;
+        if !item.file_name().as_encoded_bytes().starts_with(b".") {
+            items.push(item.path());
+        }
+    }
+    Ok(items)
+}
+
+/// The files of intent in a server's folder.
+fn intent_of(folder: &Path) -> Vec<PathBuf> {
+    let named = [CONFIG_FILE, OVERRIDE_FILE].map(|name| folder.join(name));
+    named.into_iter().filter(|file| file.is_file()).collect()
 }
 
 #[cfg(test)]

@@ -37,7 +37,9 @@ pub(super) enum Order {
 /// Where lines go.
 #[derive(Clone)]
 pub(super) struct Sinks {
+    /// The file.
     pub transcript: Transcript,
+    /// Whoever listens, as people may see them.
     pub fanout: Arc<Fanout>,
 }
 
@@ -50,14 +52,19 @@ impl Sinks {
 
 /// Everything that an attachment's task works with.
 pub(super) struct Session<F> {
+    /// The container's terminal.
     pub terminal: Attachment,
+    /// What others want of it.
     pub orders: mpsc::Receiver<Order>,
+    /// Where its lines go.
     pub sinks: Sinks,
     /// Looks for the end of the start-up, until it is seen.
     pub matcher: Option<DoneMatcher>,
     /// Called when it is seen.
     pub on_done: F,
+    /// Makes lines of bytes.
     pub lines: Lines,
+    /// The log of what was said before, where the start-up was not seen; none once it is read.
     pub replay: Option<Box<Replay>>,
 }
 

@@ -86,6 +86,7 @@ struct State {
 }
 
 impl Transcript {
+    /// A transcript that has no folder yet: lines wait until it does.
     pub fn new(server: ServerId, rules: Arc<Rules>, blocking: Blocking, tasks: Tasks) -> Self {
         let state = Mutex::default();
         Self { shared: Arc::new(Shared { server, rules, blocking, tasks, state, hurry: Notify::new() }) }

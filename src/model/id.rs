@@ -70,8 +70,8 @@ impl Serialize for ServerId {
 
 impl<'de> Deserialize<'de> for ServerId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        let expected = "a UUID in lower case with dashes, such as 550e8400-e29b-41d4-a716-446655440000";
+        super::text::deserialize(deserializer, expected, |text| text.parse().ok())
     }
 }
 

@@ -104,7 +104,7 @@ pub struct PowerIntent {
     /// How a running server is brought down on the way.
     #[serde(default)]
     pub how: How,
-    /// When the wish was made; deadlines count from here.
+    /// When the wish was made. It decides whether this wish or the start that an installation asks for is the later one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_at: Option<Timestamp>,
     /// A wish that could not begin by then lapses.
@@ -184,13 +184,10 @@ impl Serialize for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        let span: jiff::SignedDuration = text.parse().map_err(|error| {
-            serde::de::Error::custom(format!("{text:?} is not a span of time such as 90s, 30m or 1h: {error}"))
-        })?;
-        Duration::try_from(span)
-            .map(Self)
-            .map_err(|_| serde::de::Error::custom(format!("{text:?} is negative: expected a span of time such as 1h")))
+        super::text::deserialize(deserializer, "a span of time with its unit, such as 90s, 5m or 1h", |text| {
+            let span: jiff::SignedDuration = text.parse().ok()?;
+            Duration::try_from(span).ok().map(Self)
+        })
     }
 }
 

@@ -71,13 +71,10 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        let time: jiff::Timestamp = text.parse().map_err(|error| {
-            serde::de::Error::custom(format!(
-                "{text:?} is not a time: expected RFC 3339 such as 2026-01-31T12:00:00Z ({error})"
-            ))
-        })?;
-        Ok(Self(time.as_millisecond()))
+        super::text::deserialize(deserializer, "a time as in RFC 3339, such as 2026-01-31T12:00:00Z", |text| {
+            let time: jiff::Timestamp = text.parse().ok()?;
+            Some(Self(time.as_millisecond()))
+        })
     }
 }
 

@@ -4,6 +4,11 @@
 use super::YamlError;
 use super::tree::{Document, Kind, Node};
 
+mod brackets;
+
+/// What the scanner says where brackets do not match.
+const FLOW: [&str; 4] =
+    ["did not find expected node content", "illegal placement of ':'", "a flow mapping", "a flow sequence"];
 /// The longest piece of a file that a message repeats, in characters.
 const MAX_QUOTE: usize = 60;
 /// The longest path of keys, in characters.
@@ -28,6 +33,13 @@ pub(super) fn syntax(text: &str, message: &str, line: usize, column: usize) -> Y
     if let Some(tab) = tab_in_indentation(text, line) {
         let message = format!("a tab at line {tab}: YAML is indented with spaces");
         return YamlError::at(tab, 1, message).help("replace the tab by spaces");
+    }
+    if FLOW.iter().any(|words| message.contains(words))
+        && let Some((bracket, line, column)) = brackets::unclosed(text)
+    {
+        let (opening, closing) = bracket;
+        let error = YamlError::at(line, column, format!("a `{opening}` is not closed"));
+        return error.help(format!("write the `{closing}` that belongs to it, or put the value in quotes"));
     }
     let (says, help) = in_words(message);
     let (line, column) = if message.contains("simple key expect") {
@@ -61,7 +73,14 @@ fn last_content_line(text: &str, line: usize) -> Option<(usize, usize)> {
 
 /// The scanner's words in those of people who write files.
 fn in_words(message: &str) -> (String, Option<&'static str>) {
-    let known: [(&str, &str, Option<&'static str>); 10] = [
+    let known: [(&str, &str, Option<&'static str>); 13] = [
+        (
+            "illegal placement of ':'",
+            "a `:` where no key can be",
+            Some("put a value that contains `: ` in quotes, or correct the indentation"),
+        ),
+        ("misplaced bracket", "a bracket that closes nothing", Some("put the value in quotes")),
+        ("did not find expected node content", "expected a value here", Some("put the value in quotes")),
         (
             "mapping values are not allowed",
             "a `:` where no key can be",
@@ -221,7 +240,9 @@ fn suggestion(message: &str) -> Option<String> {
 pub(super) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let wrong = cut(wrong, MAX_QUOTE).to_lowercase();
     let near = known.map(|name| (strsim::damerau_levenshtein(&wrong, &name.to_lowercase()), name));
-    near.filter(|(distance, name)| *distance <= 1 + name.chars().count() / 4)
+    let long = |name: &str| name.chars().count().max(wrong.chars().count());
+    // Near is also: more than half of it is right. `on` resembles `down` no more than `up`.
+    near.filter(|(distance, name)| *distance <= 1 + name.chars().count() / 4 && 2 * *distance < long(name))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }

@@ -149,6 +149,18 @@ fn a_key_that_is_there_twice_is_an_error_everywhere() {
 }
 
 #[test]
+fn only_near_words_are_suggested() {
+    for word in ["on", "off", "no", "yes", "x", "true"] {
+        let error = refusal(&record(&format!("  power: {{id: 1, want: {word}}}\n")));
+        assert!(error.help.is_none() && error.message.ends_with("expected `up` or `down`"), "{error}");
+    }
+    for (word, near) in [("dwon", "down"), ("Up", "up"), ("don", "down")] {
+        let error = refusal(&record(&format!("  power: {{id: 1, want: {word}}}\n")));
+        assert_eq!(error.help, Some(format!("did you mean `{near}`?")), "{word}");
+    }
+}
+
+#[test]
 fn a_second_document_is_an_error() {
     let error = parse_value("a: 1\n---\nb: 2\n").unwrap_err();
     assert_eq!(error.line, Some(2));
@@ -166,7 +178,11 @@ fn mistakes_of_syntax_are_told_with_place_and_remedy() {
         ("kind: \"x\nspec: 1\n", 1, "not closed"),
         ("kind: *x\n", 1, "anchor"),
         ("kind: x\nspec:\n    a: 1\n  b: 2\n", 4, "expected a key here"),
-        ("kind: [1, 2\n", 2, ""),
+        ("kind: [1, 2\n", 1, "a `[` is not closed"),
+        ("kind: [", 1, "a `[` is not closed"),
+        ("kind: x\nspec: {a: 1\nb: 2\n", 2, "a `{` is not closed; write the `}`"),
+        ("kind: [a}\n", 1, "a `[` is not closed"),
+        ("kind: ]\n", 1, "a bracket that closes nothing"),
         ("kind: \u{1}\n", 1, ""),
     ] {
         let error = refusal(text);

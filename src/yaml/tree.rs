@@ -34,17 +34,24 @@ pub(super) enum Layout {
 /// What a node holds.
 #[derive(Debug)]
 pub(super) enum Kind {
+    /// A text, and how it is quoted.
     Scalar { value: String, style: ScalarStyle },
+    /// A name for what an anchor marks.
     Alias,
+    /// A list.
     Sequence { layout: Layout, items: Vec<Item> },
+    /// Keys with their values, in order.
     Mapping { layout: Layout, entries: Vec<Entry> },
 }
 
 /// A node and the bytes it covers, its anchor and tag included, comments around it excluded.
 #[derive(Debug)]
 pub(super) struct Node {
+    /// What it is, with what is in it.
     pub kind: Kind,
+    /// Its first byte.
     pub start: usize,
+    /// The byte behind its last.
     pub end: usize,
     /// Counted from one.
     pub line: usize,
@@ -59,15 +66,18 @@ pub(super) struct Node {
 pub(super) struct Item {
     /// Where its dash is, in block layout.
     pub dash: Option<usize>,
+    /// What it is.
     pub value: Node,
 }
 
 /// A pair of a mapping.
 #[derive(Debug)]
 pub(super) struct Entry {
+    /// Its name, mostly a text.
     pub key: Node,
     /// Where its colon is, if it follows the key on the same line.
     pub colon: Option<usize>,
+    /// What is called so.
     pub value: Node,
 }
 

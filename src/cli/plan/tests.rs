@@ -116,8 +116,41 @@ fn plans_as_people_see_them() {
     };
     let idle =
         PlanView { steps: vec![], conditions: vec![], phase: Phase::Online, state: PowerState::Running, requeue: None };
-    let plans = [(1, to_do), (3, idle)].map(|(server, plan)| Planned { uuid: servers[server].uuid, plan });
+    let plans = [(1, to_do), (3, idle)].map(|(server, plan)| Planned {
+        uuid: servers[server].uuid,
+        wanted: wanted(&servers[server]),
+        plan,
+    });
     insta::assert_snapshot!(text(&servers, &plans, Paint::fixed(false)));
+}
+
+#[test]
+fn a_plan_names_the_wish_that_it_serves() {
+    let mut server = examples::servers().remove(0);
+    assert_eq!(wanted(&server), "up, by the wish wish-2 (spec.power)");
+    server.record.power.closed = Some(crate::model::Closed {
+        id: "wish-2".into(),
+        want: None,
+        reason: "CrashLoop".into(),
+        message: String::new(),
+        at: examples::now(),
+    });
+    assert_eq!(wanted(&server), "up, by the wish wish-2 (spec.power), which is over: CrashLoop");
+    server.record.power.closed = None;
+    server.manifest.as_mut().unwrap().spec.suspended = true;
+    assert_eq!(wanted(&server), "up, by the wish wish-2 (spec.power), and held back: spec.suspended");
+    server.manifest.as_mut().unwrap().spec.install = Some(crate::model::InstallIntent {
+        token: "again".into(),
+        then_start: false,
+        reinstall: true,
+        skip_scripts: false,
+        abort: false,
+        timeout: None,
+        requested_at: None,
+    });
+    let installed = "installed, by the token again (spec.install), then up, by the wish wish-2 (spec.power)";
+    assert_eq!(wanted(&server), installed);
+    assert!(wanted(&examples::servers()[2]).contains("no longer lists it"));
 }
 
 #[test]

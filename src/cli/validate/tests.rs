@@ -14,7 +14,7 @@ fn fault_of(name: &str, text: &str) -> Fault {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, text).unwrap();
-    let finding = check(&path).unwrap();
+    let finding = check(&path);
     assert!(!finding.valid);
     finding.fault.unwrap()
 }
@@ -37,15 +37,30 @@ fn a_value_without_sense_has_its_place_too() {
 }
 
 #[test]
+fn a_text_that_is_no_span_or_time_is_shown_at_its_own_place() {
+    let timeout =
+        |value: &str| fault_of("a.yml", &record(&format!("  install:\n    token: x\n    timeout: {value}\n")));
+    for value in ["300", "soon", "-1h"] {
+        let fault = timeout(value);
+        assert_eq!((fault.line, fault.column, fault.key.as_deref()), (Some(8), Some(14), Some("spec.install.timeout")));
+        let says = format!("expected a span of time with its unit, such as 90s, 5m or 1h, found the text \"{value}\"");
+        assert_eq!(fault.message, says);
+    }
+    let fault = fault_of("a.yml", &record("  power:\n    want: up\n    requestedAt: yesterday\n"));
+    assert_eq!((fault.line, fault.key.as_deref()), (Some(8), Some("spec.power.requestedAt")));
+    assert!(fault.message.starts_with("expected a time as in RFC 3339"), "{fault:?}");
+}
+
+#[test]
 fn a_folder_named_by_a_uuid_holds_that_server() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("650e8400-e29b-41d4-a716-446655440000");
     fs::create_dir(&folder).unwrap();
     for (name, valid) in [("config.yml", false), ("other.yml", true)] {
         fs::write(folder.join(name), record("  settings: {container: {image: example/game}}\n")).unwrap();
-        assert_eq!(check(&folder.join(name)).unwrap().valid, valid, "{name}");
+        assert_eq!(check(&folder.join(name)).valid, valid, "{name}");
     }
-    let fault = check(&folder.join("config.yml")).unwrap().fault.unwrap();
+    let fault = check(&folder.join("config.yml")).fault.unwrap();
     assert_eq!(fault.line, Some(4));
 }
 
@@ -54,23 +69,23 @@ fn an_override_is_read_with_the_file_it_changes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("override.yml");
     fs::write(&path, "# mine\nspec:\n  settings:\n    build: {memory_limti: 5}\n").unwrap();
-    let alone = check(&path).unwrap_err().to_string();
-    assert!(alone.contains("config.yml"), "{alone}");
+    let alone = check(&path).fault.unwrap().message;
+    assert!(alone.contains("config.yml") && alone.contains("beside it"), "{alone}");
 
     fs::write(folder.path().join("config.yml"), record("  settings: {container: {image: example/game}}\n")).unwrap();
-    let fault = check(&path).unwrap().fault.unwrap();
+    let fault = check(&path).fault.unwrap();
     assert_eq!((fault.line, fault.column), (Some(4), Some(13)));
     assert_eq!(fault.help.as_deref(), Some("did you mean `memory_limit`?"));
 
     fs::write(&path, "spec:\n  settings:\n    mounts: [{source: a, target: /b}]\n").unwrap();
-    assert_eq!(check(&path).unwrap().fault.unwrap().line, Some(3));
+    assert_eq!(check(&path).fault.unwrap().line, Some(3));
     fs::write(&path, "spec:\n  suspended: true\n  install: {token: one}\n").unwrap();
-    let fault = check(&path).unwrap().fault.unwrap();
+    let fault = check(&path).fault.unwrap();
     assert_eq!((fault.line, fault.help.as_deref()), (Some(3), Some("write it into config.yml")));
 
     for text in ["", "# nothing yet\n", "spec: {settings: {build: {memory_limit: 5}}}\n"] {
         fs::write(&path, text).unwrap();
-        let finding = check(&path).unwrap();
+        let finding = check(&path);
         assert!(finding.valid && finding.kind == Kind::Override && finding.uuid.is_some(), "{text}");
     }
 }
@@ -83,8 +98,21 @@ fn a_nodes_file_is_known_by_its_keys() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.yml");
     fs::write(&path, "system: {root_directory: .}\n").unwrap();
-    let finding = check(&path).unwrap();
+    let finding = check(&path);
     assert!(finding.valid && finding.kind == Kind::Node, "{finding:?}");
+}
+
+#[test]
+fn keys_that_a_node_passes_over_are_named() {
+    let keys = |text: &str| -> Vec<String> {
+        unread_keys(text).iter().map(|fault| line("c", fault).split(": there").next().unwrap().into()).collect()
+    };
+    assert_eq!(keys("sytem: {a: 1}\nsystem:\n  usrname: x\n"), ["c:1:1: sytem", "c:3:3: system.usrname"]);
+    let all = serde_json::to_value(config::ConfigFile::default()).unwrap();
+    assert!(keys(&yaml::to_string(&all).unwrap()).is_empty());
+    let maps =
+        "docker: {registries: {x: {}}, log_config: {config: {max-file: 3}}}\nremote_query: {custom_headers: {a: b}}\n";
+    assert!(keys(maps).is_empty() && keys("").is_empty() && keys("5: x\n").len() == 1);
 }
 
 #[test]
@@ -99,20 +127,46 @@ fn hostile_files_are_faults_and_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.yml");
     fs::write(&path, b"a: \xff\n").unwrap();
-    assert!(check(&path).unwrap_err().to_string().contains("UTF-8"));
-    assert!(check(&folder.path().join("none.yml")).is_err());
+    assert!(check(&path).fault.unwrap().message.contains("UTF-8"));
+    assert!(!check(&folder.path().join("none.yml")).valid);
 }
 
 #[test]
-fn a_folder_stands_for_the_records_in_it() {
+fn a_folder_stands_for_what_a_node_would_read_in_it() {
     let root = tempfile::tempdir().unwrap();
     let at = |name: &str| root.path().join(name);
-    assert!(files_in(root.path()).unwrap_err().to_string().contains("no records"));
-    fs::create_dir(at("one")).unwrap();
-    fs::create_dir(at("two")).unwrap();
-    for name in ["b.yml", "a.yaml", ".hidden.yml", "override.yml", "notes.txt", "one/config.yml", "two/other.yml"] {
+    assert!(files_in(root.path()).unwrap_err().to_string().contains("no files"));
+    let server = format!("servers/{UUID}");
+    for folder in ["one", "two", &server] {
+        fs::create_dir_all(at(folder)).unwrap();
+    }
+    let (config, changes) = (format!("{server}/config.yml"), format!("{server}/override.yml"));
+    for name in ["b.yml", "a.yaml", ".hidden.yml", "notes.txt", "one/config.yml", "two/other.yml", &config, &changes] {
         fs::write(at(name), "").unwrap();
     }
-    assert_eq!(files_in(root.path()).unwrap(), [at("a.yaml"), at("b.yml"), at("one/config.yml")]);
+    fs::write(at(&format!("{server}/status.yml")), "").unwrap();
+    let expected = [at("a.yaml"), at("b.yml"), at("one/config.yml"), at(&config), at(&changes)];
+    assert_eq!(files_in(root.path()).unwrap(), expected);
+    assert_eq!(files_in(&at("servers")).unwrap(), [at(&config), at(&changes)]);
+    assert_eq!(files_in(&at(&server)).unwrap(), [at(&config), at(&changes)], "the status is nobody's intent");
     assert_eq!(files_in(&at("notes.txt")).unwrap(), [at("notes.txt")]);
+}
+
+#[test]
+fn where_a_config_yml_lies_says_whose_it_is() {
+    let of_server = format!("/x/servers/{UUID}/config.yml");
+    for (path, text, kind) in [
+        ("/x/config.yml", "", Kind::Node),
+        ("/x/config.yml", "sytem: {}\n", Kind::Node),
+        ("/x/config.yml", "kind: Server\n", Kind::Server),
+        ("/x/config.yml", "kind: Server\nspec: [\n", Kind::Server),
+        (&of_server, "", Kind::Server),
+        (&of_server, "system: {}\n", Kind::Server),
+        ("/x/node.yml", "system: {}\n", Kind::Node),
+        ("/x/other.yml", "", Kind::Server),
+        ("-", "system: {}\n", Kind::Server),
+        ("/x/override.yml", "", Kind::Override),
+    ] {
+        assert_eq!(kind_of(Path::new(path), text), kind, "{path}: {text:?}");
+    }
 }

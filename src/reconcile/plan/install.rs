@@ -103,7 +103,10 @@ impl Planner<'_> {
             return;
         }
         if !self.observed.install_slot {
-            self.waiting("Queued", "waiting for another installation of this node to end");
+            self.waiting(
+                "Queued",
+                "waiting for a place: at most alula.reconcile.concurrent_installs installations run at once",
+            );
             self.step(Step::TakeInstallSlot);
             return;
         }

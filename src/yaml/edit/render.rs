@@ -15,7 +15,9 @@ pub(super) struct Style {
 /// A value in two parts: what stands behind the colon or dash, and the lines below, each with its line break.
 #[derive(Debug, Default)]
 pub(super) struct Rendered {
+    /// Behind the colon or dash; empty where everything is below.
     pub inline: String,
+    /// The lines below.
     pub lines: String,
 }
 

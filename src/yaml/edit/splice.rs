@@ -22,6 +22,7 @@ pub(super) enum Site {
 }
 
 impl Site {
+    /// What the value of a pair hangs on. A pair whose colon stands elsewhere cannot be edited in place.
     pub fn of_entry(layout: Layout, entry: &Entry) -> Result<Self, Unable> {
         match layout {
             Layout::Block => {
@@ -33,6 +34,7 @@ impl Site {
         }
     }
 
+    /// What an element of a list hangs on.
     pub fn of_item(layout: Layout, item: &Item, text: &str) -> Result<Self, Unable> {
         match layout {
             Layout::Block => {
@@ -65,6 +67,7 @@ pub(super) struct Editor<'t> {
 }
 
 impl<'t> Editor<'t> {
+    /// An editor that indents as the text does.
     pub fn new(text: &'t str, document: &Document) -> Self {
         let mut style = Seen::default();
         if let Some(root) = &document.root {
