@@ -127,7 +127,7 @@ async fn answers_become_the_model() {
     assert!(server.suspended);
     assert_eq!(server.settings.build.memory_limit, 777);
     assert_eq!(server.process.stop.kind, "signal");
-    assert_eq!(panel.list().await.unwrap()[0].server.as_ref().unwrap(), &server);
+    assert_eq!(panel.list().await.unwrap().servers[0].server.as_ref().unwrap(), &server);
     let script = panel.script(id).await.unwrap();
     assert_eq!((&*script.image, &*script.entrypoint, &*script.text), ("i", "ash", "a\r\nb"));
 }
@@ -304,7 +304,7 @@ async fn redirects_are_followed_with_the_method_and_the_token() {
     for status in [301, 302, 303, 307, 308] {
         let _fault =
             sim.fault(Fault::on(LIST).status(status).header("location", "/api/remote/servers?page=1").times(1));
-        assert_eq!(panel.list().await.unwrap().len(), 1, "{status}");
+        assert_eq!(panel.list().await.unwrap().servers.len(), 1, "{status}");
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use self::exchange::{Call, Exchange};
 use self::listing::Listing;
-use super::{ListedServer, Panel, PanelError, PanelServer, wire};
+use super::{Listed, Panel, PanelError, PanelServer, wire};
 use crate::config::{PanelConfig, Secret};
 use crate::model::{PowerState, Script, ServerId};
 
@@ -136,7 +136,7 @@ impl HttpPanel {
 
 #[async_trait]
 impl Panel for HttpPanel {
-    async fn list(&self) -> Result<Vec<ListedServer>, PanelError> {
+    async fn list(&self) -> Result<Listed, PanelError> {
         self.listing.read(&self.exchange).await
     }
 

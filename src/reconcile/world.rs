@@ -1,6 +1,7 @@
 //! What a reconciler works with: handles on the store, the runtime, the panel, the servers' files and terminals, and the
 //! things that belong to the node as a whole (places for installations, pulls under way, the network).
 
+mod forgotten;
 mod gate;
 mod images;
 mod slots;
@@ -26,6 +27,7 @@ use crate::runtime::{NetworkFacts, Runtime};
 use crate::store::Store;
 use crate::tasks::Tasks;
 
+pub use forgotten::Forgotten;
 pub use gate::ResetGate;
 pub use images::{ImageError, Images};
 pub use slots::InstallSlots;
@@ -73,6 +75,8 @@ pub struct World {
     pub network_settled: watch::Sender<bool>,
     /// Wishes to install and the panel's reset keep out of each other's way, see [`ResetGate`].
     pub reset_gate: ResetGate,
+    /// Servers that are gone since the daemon started, until the panel's list is in force.
+    pub forgotten: Forgotten,
     /// A pass has come to rest, see [`World::rest_until`].
     rested: Notify,
     /// What is remembered of each server between passes.
@@ -119,6 +123,7 @@ impl World {
             network: RwLock::new(NetworkFacts::default()),
             reset_gate: ResetGate::default(),
             network_settled: watch::Sender::new(false),
+            forgotten: Forgotten::default(),
             rested: Notify::new(),
             lives: Mutex::new(BTreeMap::new()),
             policy,

@@ -10,7 +10,7 @@ use super::decide_again;
 use crate::api::admission::{Facts, admit_install};
 use crate::api::{Api, ApiError};
 use crate::model::{How, InstallIntent, ManagedBy, Manifest, PowerIntent, PowerState, Want};
-use crate::reconcile::jobs::{apply_sync, sync_with_retries};
+use crate::reconcile::jobs::{PanelWord, apply_sync, sync_with_retries};
 use crate::reconcile::plan::wish;
 
 /// `POST /api/servers/{server}/install`: as at creation, with the newest word of the panel.
@@ -82,7 +82,8 @@ pub async fn sync(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Re
     let asked_at = api.world.clock.now();
     let fetched = sync_with_retries(&api.world, &*panel, known.id).await?;
     let id = known.id;
-    let written = api.world.store.run(move |store| apply_sync(store, id, fetched, asked_at, None)).await?;
+    let word = PanelWord { server: fetched, asked_at, read_at: api.world.clock.now() };
+    let written = api.world.store.run(move |store| apply_sync(store, id, &word, None)).await?;
     if known.status.state != PowerState::Offline {
         let revision = written.revision;
         api.world.rest_until(LIMITS_PATIENCE, || api.world.with_live(id, |live| live.rested >= revision)).await;

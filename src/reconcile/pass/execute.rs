@@ -373,7 +373,7 @@ impl Reconciler {
     }
 
     async fn forget(&self, id: ServerId) -> Done {
-        let outbox = self.world.outbox.clone();
+        let (outbox, world) = (self.world.outbox.clone(), self.world.clone());
         self.world
             .store
             .run(move |store| {
@@ -388,6 +388,7 @@ impl Reconciler {
                 }
                 let recreate = snapshot.record.deletion.as_ref().is_some_and(|deletion| deletion.recreate);
                 if !recreate {
+                    world.forgotten.add(id);
                     return store.remove(id);
                 }
                 store
