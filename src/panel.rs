@@ -102,6 +102,11 @@ impl PanelError {
         matches!(self, PanelError::Refused { .. })
     }
 
+    /// Whether somebody who waits should stop waiting: the answer will hardly be another one in a moment.
+    pub fn ends_waiting(&self) -> bool {
+        self.is_final() || matches!(self, PanelError::Nonsense { .. })
+    }
+
     /// Whether the panel said that it does not know the thing.
     pub fn is_unknown(&self) -> bool {
         matches!(self, PanelError::Refused { status: 404, .. })

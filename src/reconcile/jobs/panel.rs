@@ -45,7 +45,7 @@ impl PanelWord {
 /// The last attempt's error.
 pub async fn sync_with_retries(world: &World, panel: &dyn Panel, id: ServerId) -> Result<PanelServer, PanelError> {
     let asked =
-        retry::within(PANEL_PATIENCE, retry::PANEL, &world.jitter, PanelError::is_final, || panel.server(id)).await;
+        retry::within(PANEL_PATIENCE, retry::PANEL, &world.jitter, PanelError::ends_waiting, || panel.server(id)).await;
     asked.map_err(|error| {
         error.unwrap_or_else(|| PanelError::Timeout { call: format!("GET /servers/{id}"), limit: PANEL_PATIENCE })
     })
