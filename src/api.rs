@@ -2,7 +2,7 @@
 //!
 //! Requests that change what a server should be write intent and answer: a 2xx means that it is on disk. Nothing here talks
 //! to containers but `commands` (a line into a terminal), `logs` and `GET /api/system?v=2`, which are streams and facts, not
-//! state. `admission` decides about power wishes and is pure; `body` and `error` speak the wire's dialect; `guard` does
+//! state. `admission` decides about power wishes and is pure; `request`, `body` and `error` speak the wire's dialect; `guard` does
 //! what every answer needs (request id, CORS, bearer token); `view` renders servers once per change.
 //!
 //! The same routes are served on two doors: TCP with the node's token, and a unix socket that needs permission on the
@@ -13,6 +13,7 @@ mod body;
 mod error;
 mod guard;
 mod local;
+mod request;
 mod servers;
 mod system;
 mod view;

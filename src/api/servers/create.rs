@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 
+use crate::api::request::Sent;
 use crate::api::{Api, ApiError, body};
 use crate::model::manifest::digest;
 use crate::model::{InstallIntent, ManagedBy, Manifest, Record, ServerId};
@@ -22,7 +22,7 @@ struct Wanted {
 }
 
 /// Fetches the configuration, writes the record, answers 202. Asked again, it answers the same and does nothing.
-pub async fn create(State(api): State<Arc<Api>>, body: Bytes) -> Result<StatusCode, ApiError> {
+pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCode, ApiError> {
     let wanted: Wanted = body::object(&body)?;
     let id: Option<ServerId> = wanted.uuid.parse().ok().filter(ServerId::is_v4);
     let id = id.ok_or_else(|| {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
-use bytes::Bytes;
+use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 
 use super::{Known, decide_again};
 use crate::api::admission::{Action, Admitted, Denied, Facts, admit, wait};
+use crate::api::request::{Sent, ServerName};
 use crate::api::{Api, ApiError, body};
 use crate::model::{PowerIntent, PowerState, ServerId};
 use crate::store::StoreError;
@@ -28,8 +28,8 @@ struct Wanted {
 /// `POST /api/servers/{server}/power`: writes the wish and answers 202.
 pub async fn power(
     State(api): State<Arc<Api>>,
-    Path(server): Path<String>,
-    body: Bytes,
+    ServerName(server): ServerName,
+    body: Sent,
 ) -> Result<StatusCode, ApiError> {
     let known = api.server(&server)?;
     let wanted: Wanted = body::object(&body)?;
@@ -97,8 +97,8 @@ struct Commands {
 /// `POST /api/servers/{server}/commands`: types lines into the server's terminal. The stop command is a wish to stop.
 pub async fn commands(
     State(api): State<Arc<Api>>,
-    Path(server): Path<String>,
-    body: Bytes,
+    ServerName(server): ServerName,
+    body: Sent,
 ) -> Result<StatusCode, ApiError> {
     let known = api.server(&server)?;
     if known.status.state == PowerState::Offline {
@@ -136,8 +136,8 @@ struct DenyTokens {
 /// `POST /api/servers/{server}/ws/deny`: no console token is accepted by this release, so all of them are denied already.
 pub async fn deny_tokens(
     State(api): State<Arc<Api>>,
-    Path(server): Path<String>,
-    body: Bytes,
+    ServerName(server): ServerName,
+    body: Sent,
 ) -> Result<StatusCode, ApiError> {
     api.server(&server)?;
     body::object::<DenyTokens>(&body)?;
