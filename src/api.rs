@@ -21,7 +21,8 @@ mod view;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::extract::Request;
+use axum::routing::{MethodRouter, get, post};
 
 use crate::reconcile::pass::Reconciler;
 use crate::reconcile::world::World;
@@ -44,28 +45,40 @@ impl Api {
 
     /// The routes behind a door.
     pub fn router(self: &Arc<Self>, door: Door) -> Router {
-        let mut router = Router::new()
-            .route("/api/system", get(system::system))
-            .route("/api/servers", get(servers::list).post(servers::create))
-            .route("/api/servers/{server}", get(servers::get).delete(servers::delete))
-            .route("/api/servers/{server}/power", post(servers::power))
-            .route("/api/servers/{server}/commands", post(servers::commands))
-            .route("/api/servers/{server}/install", post(servers::install))
-            .route("/api/servers/{server}/reinstall", post(servers::reinstall))
-            .route("/api/servers/{server}/sync", post(servers::sync))
-            .route("/api/servers/{server}/logs", get(servers::logs))
-            .route("/api/servers/{server}/install-logs", get(servers::install_logs))
-            .route("/api/servers/{server}/ws/deny", post(servers::deny_tokens));
-        if matches!(door, Door::Local) {
-            router = router
-                .route("/local/servers", get(local::list))
-                .route("/local/events", get(local::events))
-                .route("/local/servers/{server}", get(local::describe).put(local::apply).delete(local::delete))
-                .route("/local/servers/{server}/plan", get(local::plan))
-                .route("/local/servers/{server}/power", post(local::power));
-        }
+        let known = guard::KnownRoutes::new(&routes(&door), self);
         let router =
-            router.fallback(guard::no_route).method_not_allowed_fallback(guard::no_route).with_state(self.clone());
+            routes(&door).into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+        let no_route = move |request: Request| known.no_route(request);
+        let router = router.fallback(no_route.clone()).method_not_allowed_fallback(no_route).with_state(self.clone());
         guard::wrap(router, door, &self.world.node)
     }
+}
+
+/// Paths with what their methods do.
+type Routes = Vec<(&'static str, MethodRouter<Arc<Api>>)>;
+
+fn routes(door: &Door) -> Routes {
+    let mut routes: Routes = vec![
+        ("/api/system", get(system::system)),
+        ("/api/servers", get(servers::list).post(servers::create)),
+        ("/api/servers/{server}", get(servers::get).delete(servers::delete)),
+        ("/api/servers/{server}/power", post(servers::power)),
+        ("/api/servers/{server}/commands", post(servers::commands)),
+        ("/api/servers/{server}/install", post(servers::install)),
+        ("/api/servers/{server}/reinstall", post(servers::reinstall)),
+        ("/api/servers/{server}/sync", post(servers::sync)),
+        ("/api/servers/{server}/logs", get(servers::logs)),
+        ("/api/servers/{server}/install-logs", get(servers::install_logs)),
+        ("/api/servers/{server}/ws/deny", post(servers::deny_tokens)),
+    ];
+    if matches!(door, Door::Local) {
+        routes.extend([
+            ("/local/servers", get(local::list)),
+            ("/local/events", get(local::events)),
+            ("/local/servers/{server}", get(local::describe).put(local::apply).delete(local::delete)),
+            ("/local/servers/{server}/plan", get(local::plan)),
+            ("/local/servers/{server}/power", post(local::power)),
+        ]);
+    }
+    routes
 }

@@ -5,3 +5,5 @@
 mod bench;
 #[path = "api/errors.rs"]
 mod errors;
+#[path = "api/guard.rs"]
+mod guard;
