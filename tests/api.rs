@@ -7,3 +7,5 @@ mod bench;
 mod errors;
 #[path = "api/guard.rs"]
 mod guard;
+#[path = "api/power.rs"]
+mod power;
