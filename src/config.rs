@@ -17,6 +17,7 @@ mod error;
 pub mod file;
 pub mod host;
 mod inert;
+mod lenient;
 mod node;
 mod overhead;
 mod panel;
@@ -25,6 +26,7 @@ pub mod rewrite;
 mod secret;
 mod setting;
 mod timezone;
+mod unknown;
 
 pub use directories::Directories;
 pub use docker::{DockerConfig, InstallerLimits, LogConfig, NetworkConfig, Subnet};
@@ -89,6 +91,11 @@ pub fn load(path: &Path, surroundings: Surroundings<'_>) -> Result<Loaded, Confi
     let mut node = NodeConfig::resolve(&file, &path, surroundings.variables, owner, timezone.name).map_err(invalid)?;
     node.directories.follow_data_link();
 
+    notices.extend(unknown::unknown_keys(&text).into_iter().map(|key| {
+        let keys: Vec<&str> = key.path.iter().map(String::as_str).collect();
+        format!("{}: {}", error::place(&path, crate::yaml::locate(&text, &keys)), key.message())
+    }));
+    notices.extend(node.adjusted.iter().map(|problem| ConfigError::invalid(&path, &text, problem.clone()).to_string()));
     let inert = inert_keys(&file);
     if !inert.is_empty() {
         notices.push(format!("{}: no effect in this version: {}", path.display(), inert.join(", ")));
