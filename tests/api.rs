@@ -7,5 +7,7 @@ mod bench;
 mod errors;
 #[path = "api/guard.rs"]
 mod guard;
+#[path = "api/install.rs"]
+mod install;
 #[path = "api/power.rs"]
 mod power;

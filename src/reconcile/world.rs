@@ -123,7 +123,7 @@ impl World {
             network: RwLock::new(NetworkFacts::default()),
             reset_gate: ResetGate::default(),
             network_settled: watch::Sender::new(false),
-            forgotten: Forgotten::default(),
+            forgotten: Forgotten::until_listed(parts.panel.is_some()),
             rested: Notify::new(),
             lives: Mutex::new(BTreeMap::new()),
             policy,

@@ -221,6 +221,12 @@ pub struct MemoryPanel {
     pub servers: Mutex<BTreeMap<ServerId, PanelServer>>,
     /// What it answers instead.
     pub error: Mutex<Option<PanelError>>,
+    /// What it answers instead of a script.
+    pub script_error: Mutex<Option<PanelError>>,
+    /// Results of installations that it was told: successful, and of a reinstallation.
+    pub installed: Mutex<Vec<(ServerId, bool, bool)>>,
+    /// What happens once, while it is asked for a server.
+    pub meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl MemoryPanel {
@@ -237,14 +243,22 @@ impl Panel for MemoryPanel {
     async fn server(&self, id: ServerId) -> Result<PanelServer, PanelError> {
         let unknown = PanelError::Refused { call: format!("GET /servers/{id}"), status: 404, detail: "unknown".into() };
         let server = self.servers.lock().unwrap().get(&id).cloned();
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(act) = meanwhile {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            act();
+        }
         self.answer(())?;
         server.ok_or(unknown)
     }
     async fn script(&self, _: ServerId) -> Result<Script, PanelError> {
+        self.script_error.lock().unwrap().clone().map_or(Ok(()), Err)?;
         self.answer(Script { image: IMAGE.into(), entrypoint: "sh".into(), text: "true".into() })
     }
-    async fn report_install(&self, _: ServerId, _: bool, _: bool) -> Result<(), PanelError> {
-        self.answer(())
+    async fn report_install(&self, id: ServerId, successful: bool, reinstall: bool) -> Result<(), PanelError> {
+        self.answer(())?;
+        self.installed.lock().unwrap().push((id, successful, reinstall));
+        Ok(())
     }
     async fn report_state(&self, _: ServerId, _: PowerState, _: PowerState) -> Result<(), PanelError> {
         self.answer(())

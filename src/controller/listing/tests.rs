@@ -76,7 +76,7 @@ async fn a_list_does_not_undo_what_the_panel_said_after_it_was_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_was_deleted_meanwhile_does_not_come_back() {
-    let (_root, world) = world(None);
+    let (_root, world) = world(Some(Arc::new(Lists(Mutex::default()))));
     let before = Instant::now();
     tokio::time::advance(Duration::from_secs(1)).await;
     world.forgotten.add(id(1));
@@ -124,4 +124,11 @@ async fn the_list_is_as_old_as_the_question_for_its_oldest_page() {
     let (_, when) = list(&world, &panel).await;
     assert_eq!(when.asked_at, asked_at);
     assert!(when.read_at > asked_at + Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_remembered_where_no_list_is_awaited() {
+    let (_root, world) = world(None);
+    world.forgotten.add(id(1));
+    assert!(!world.forgotten.since(id(1), Instant::now()));
 }

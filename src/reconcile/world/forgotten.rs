@@ -12,13 +12,12 @@ use crate::model::ServerId;
 #[derive(Debug)]
 pub struct Forgotten(Mutex<Option<BTreeMap<ServerId, Instant>>>);
 
-impl Default for Forgotten {
-    fn default() -> Self {
-        Self(Mutex::new(Some(BTreeMap::new())))
-    }
-}
-
 impl Forgotten {
+    /// Nothing yet; and nothing ever where no list is `awaited`.
+    pub fn until_listed(awaited: bool) -> Self {
+        Self(Mutex::new(awaited.then(BTreeMap::new)))
+    }
+
     /// A server is about to be forgotten. To be said before it is, so that whoever no longer finds it finds it here.
     pub fn add(&self, id: ServerId) {
         if let Some(gone) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
