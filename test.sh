@@ -130,7 +130,7 @@ check "lints" cargo clippy --locked --all-targets -- $strict
 check "documentation" env RUSTDOCFLAGS="$strict" cargo doc --locked --no-deps
 check "build" cargo build --locked
 # Every file of tests/ that is not named here needs an engine.
-without_engine=(architecture cli panel_client simulation)
+without_engine=(api architecture cli panel_client simulation)
 suite "tests without a container engine" cargo test --locked --no-fail-fast --lib --bins "${without_engine[@]/#/--test=}"
 if [ -z "$quick" ]; then
     for file in tests/*.rs; do

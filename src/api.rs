@@ -2,7 +2,7 @@
 //!
 //! Requests that change what a server should be write intent and answer: a 2xx means that it is on disk. Nothing here talks
 //! to containers but `commands` (a line into a terminal), `logs` and `GET /api/system?v=2`, which are streams and facts, not
-//! state. `admission` decides about power wishes and is pure; `body` and `error` speak the wire's dialect; `guard` does
+//! state. `admission` decides about power wishes and is pure; `request`, `body` and `error` speak the wire's dialect; `guard` does
 //! what every answer needs (request id, CORS, bearer token); `view` renders servers once per change.
 //!
 //! The same routes are served on two doors: TCP with the node's token, and a unix socket that needs permission on the
@@ -14,6 +14,7 @@ mod error;
 mod guard;
 mod local;
 pub mod opening;
+mod request;
 mod servers;
 mod system;
 mod view;
@@ -21,7 +22,8 @@ mod view;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::extract::Request;
+use axum::routing::{MethodRouter, get, post};
 
 use crate::reconcile::pass::Reconciler;
 use crate::reconcile::world::World;
@@ -49,26 +51,39 @@ impl Api {
 
     /// The routes, behind no guard; `local` are those of the unix socket too.
     fn routes(self: &Arc<Self>, local: bool) -> Router {
-        let mut router = Router::new()
-            .route("/api/system", get(system::system))
-            .route("/api/servers", get(servers::list).post(servers::create))
-            .route("/api/servers/{server}", get(servers::get).delete(servers::delete))
-            .route("/api/servers/{server}/power", post(servers::power))
-            .route("/api/servers/{server}/commands", post(servers::commands))
-            .route("/api/servers/{server}/install", post(servers::install))
-            .route("/api/servers/{server}/reinstall", post(servers::reinstall))
-            .route("/api/servers/{server}/sync", post(servers::sync))
-            .route("/api/servers/{server}/logs", get(servers::logs))
-            .route("/api/servers/{server}/install-logs", get(servers::install_logs))
-            .route("/api/servers/{server}/ws/deny", post(servers::deny_tokens));
-        if local {
-            router = router
-                .route("/local/servers", get(local::list))
-                .route("/local/events", get(local::events))
-                .route("/local/servers/{server}", get(local::describe).put(local::apply).delete(local::delete))
-                .route("/local/servers/{server}/plan", get(local::plan))
-                .route("/local/servers/{server}/power", post(local::power));
-        }
-        router.fallback(guard::no_route).method_not_allowed_fallback(guard::no_route).with_state(self.clone())
+        let known = guard::KnownRoutes::new(&routes(local), self);
+        let router =
+            routes(local).into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+        let no_route = move |request: Request| known.no_route(request);
+        router.fallback(no_route.clone()).method_not_allowed_fallback(no_route).with_state(self.clone())
     }
+}
+
+/// Paths with what their methods do.
+type Routes = Vec<(&'static str, MethodRouter<Arc<Api>>)>;
+
+fn routes(local: bool) -> Routes {
+    let mut routes: Routes = vec![
+        ("/api/system", get(system::system)),
+        ("/api/servers", get(servers::list).post(servers::create)),
+        ("/api/servers/{server}", get(servers::get).delete(servers::delete)),
+        ("/api/servers/{server}/power", post(servers::power)),
+        ("/api/servers/{server}/commands", post(servers::commands)),
+        ("/api/servers/{server}/install", post(servers::install)),
+        ("/api/servers/{server}/reinstall", post(servers::reinstall)),
+        ("/api/servers/{server}/sync", post(servers::sync)),
+        ("/api/servers/{server}/logs", get(servers::logs)),
+        ("/api/servers/{server}/install-logs", get(servers::install_logs)),
+        ("/api/servers/{server}/ws/deny", post(servers::deny_tokens)),
+    ];
+    if local {
+        routes.extend([
+            ("/local/servers", get(local::list)),
+            ("/local/events", get(local::events)),
+            ("/local/servers/{server}", get(local::describe).put(local::apply).delete(local::delete)),
+            ("/local/servers/{server}/plan", get(local::plan)),
+            ("/local/servers/{server}/power", post(local::power)),
+        ]);
+    }
+    routes
 }

@@ -73,6 +73,9 @@ async fn serve(loaded: Loaded, options: RunOptions) -> anyhow::Result<()> {
     for notice in notices {
         tracing::warn!("{notice}");
     }
+    if let Some(notice) = config::rotate_daemon_log(&node, Surroundings::of_this_process().etc) {
+        tracing::warn!("{notice}");
+    }
     if let Err(error) = config::rewrite::tighten(&node.source) {
         tracing::warn!("{error}");
     }

@@ -17,6 +17,8 @@ mod error;
 pub mod file;
 pub mod host;
 mod inert;
+mod lenient;
+mod logrotate;
 mod node;
 mod overhead;
 mod panel;
@@ -25,6 +27,7 @@ pub mod rewrite;
 mod secret;
 mod setting;
 mod timezone;
+mod unknown;
 
 pub use directories::Directories;
 pub use docker::{DockerConfig, InstallerLimits, LogConfig, NetworkConfig, Subnet};
@@ -32,6 +35,7 @@ pub use environment::{Variables, process_variables};
 pub use error::{ConfigError, Problem};
 pub use file::{ConfigFile, PullPolicy};
 pub use inert::inert_keys;
+pub use logrotate::rotate_daemon_log;
 pub use node::{ContainerUser, CrashDetection, InstallConfig, LogRotation, NodeConfig, Owner, ReconcileConfig};
 pub use overhead::Overhead;
 pub use panel::{ApiConfig, PanelConfig, TlsFiles};
@@ -89,6 +93,11 @@ pub fn load(path: &Path, surroundings: Surroundings<'_>) -> Result<Loaded, Confi
     let mut node = NodeConfig::resolve(&file, &path, surroundings.variables, owner, timezone.name).map_err(invalid)?;
     node.directories.follow_data_link();
 
+    notices.extend(unknown::unknown_keys(&text).into_iter().map(|key| {
+        let keys: Vec<&str> = key.path.iter().map(String::as_str).collect();
+        format!("{}: {}", error::place(&path, crate::yaml::locate(&text, &keys)), key.message())
+    }));
+    notices.extend(node.adjusted.iter().map(|problem| ConfigError::invalid(&path, &text, problem.clone()).to_string()));
     let inert = inert_keys(&file);
     if !inert.is_empty() {
         notices.push(format!("{}: no effect in this version: {}", path.display(), inert.join(", ")));

@@ -11,6 +11,7 @@ pub mod wire;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::model::settings::{Process, Settings};
 use crate::model::{PowerState, Script, ServerId};
@@ -33,6 +34,17 @@ pub struct ListedServer {
     pub id: ServerId,
     /// Its configuration, or why it cannot be read; a broken entry does not hurt the others.
     pub server: Result<PanelServer, String>,
+}
+
+/// The panel's list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// The servers of this node.
+    pub servers: Vec<ListedServer>,
+    /// When the oldest part of it was asked for: what the panel has said since is newer.
+    pub asked: Instant,
+    /// Why servers may be missing from it, if so: then its silence about one means nothing.
+    pub incomplete: Option<String>,
 }
 
 /// Why a call to the panel failed.
@@ -90,6 +102,11 @@ impl PanelError {
         matches!(self, PanelError::Refused { .. })
     }
 
+    /// Whether somebody who waits should stop waiting: the answer will hardly be another one in a moment.
+    pub fn ends_waiting(&self) -> bool {
+        self.is_final() || matches!(self, PanelError::Nonsense { .. })
+    }
+
     /// Whether the panel said that it does not know the thing.
     pub fn is_unknown(&self) -> bool {
         matches!(self, PanelError::Refused { status: 404, .. })
@@ -99,9 +116,9 @@ impl PanelError {
 /// The panel's remote API, as far as the controller uses it. One attempt per call.
 #[async_trait]
 pub trait Panel: Send + Sync + 'static {
-    /// All servers of this node, every page. The listing fails as a whole or is whole; an implementation keeps the pages
-    /// that it has read, so that the next attempt asks only for those that are missing.
-    async fn list(&self) -> Result<Vec<ListedServer>, PanelError>;
+    /// All servers of this node, every page. The listing fails as a whole, or is whole, or says that it may not be; an
+    /// implementation keeps the pages that it has read, so that the next attempt asks only for those that are missing.
+    async fn list(&self) -> Result<Listed, PanelError>;
 
     /// One server's configuration.
     async fn server(&self, id: ServerId) -> Result<PanelServer, PanelError>;

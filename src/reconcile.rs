@@ -6,6 +6,8 @@
 //! `pass` drives them: it is the only place that does things, and it decides nothing. `jobs` runs what takes long
 //! beside the passes. The controller calls [`pass::Reconciler::pass`] and learns when to call again.
 
+#[cfg(test)]
+pub(crate) mod bench;
 pub mod jobs;
 pub mod live;
 pub mod observed;

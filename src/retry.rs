@@ -25,6 +25,8 @@ pub struct Growth {
 pub const STEP: Growth = Growth { initial: Duration::from_millis(500), factor: 2.0, cap: Duration::from_secs(60) };
 /// What the panel must be told or asked.
 pub const PANEL: Growth = Growth { initial: Duration::from_millis(500), factor: 1.5, cap: Duration::from_secs(12) };
+/// What the panel answers with something else than the protocol says: a page for people, say, while it is being updated.
+pub const NONSENSE: Growth = Growth { initial: Duration::from_secs(2), factor: 2.0, cap: Duration::from_secs(60) };
 /// Images that cannot be had.
 pub const IMAGE: Growth = Growth { initial: Duration::from_millis(500), factor: 3.0, cap: Duration::from_secs(300) };
 /// Long blocking work that failed.

@@ -37,9 +37,7 @@ pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<()> {
     if let Some(error) = refused {
         tracing::warn!("{}: {error}; logging to stderr only", path.display());
     }
-    if let Some(file) = file {
-        reopen_on_hangup(file);
-    }
+    reopen_on_hangup(file);
     Ok(())
 }
 
@@ -52,13 +50,14 @@ pub fn warnings_to_stderr() {
     let _ = layer.without_time().with_target(false).with_ansi(false).try_init();
 }
 
-fn reopen_on_hangup(file: LogFile) {
+/// Also without a file: SIGHUP would end the daemon otherwise.
+fn reopen_on_hangup(file: Option<LogFile>) {
     let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
     // Lives as long as the process, like the log itself.
     #[allow(clippy::disallowed_methods)]
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            if let Err(error) = file.reopen() {
+            if let Some(Err(error)) = file.as_ref().map(LogFile::reopen) {
                 tracing::error!("the log file cannot be opened anew: {error}");
             }
         }
@@ -104,5 +103,24 @@ impl<'a> MakeWriter<'a> for LogFile {
 
     fn make_writer(&'a self) -> Self::Writer {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_was_moved_away_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("wings.log"), folder.path().join("wings.log-1"));
+        let log = LogFile::open(&path).unwrap();
+        (&log).write_all(b"one\n").unwrap();
+        std::fs::rename(&path, &moved).unwrap();
+        (&log).write_all(b"two\n").unwrap();
+        log.reopen().unwrap();
+        (&log).write_all(b"three\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&moved).unwrap(), "one\ntwo\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\n");
     }
 }

@@ -318,8 +318,7 @@ struct Daemon {
 
 impl Daemon {
     fn start(node: &Node) -> Self {
-        let config =
-            "system: {root_directory: ., user: {rootless: {enabled: true}}, check_permissions_on_boot: false}\n";
+        let config = "system: {root_directory: ., enable_log_rotate: false, user: {rootless: {enabled: true}}, check_permissions_on_boot: false}\n";
         node.write("root/config.yml", config);
         let child = node.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut daemon = Self { child };

@@ -6,6 +6,8 @@ mod listing;
 mod panel_sim;
 #[path = "panel_client/simulator.rs"]
 mod simulator;
+#[path = "panel_client/states.rs"]
+mod states;
 
 use std::time::{Duration, Instant};
 
@@ -127,7 +129,7 @@ async fn answers_become_the_model() {
     assert!(server.suspended);
     assert_eq!(server.settings.build.memory_limit, 777);
     assert_eq!(server.process.stop.kind, "signal");
-    assert_eq!(panel.list().await.unwrap()[0].server.as_ref().unwrap(), &server);
+    assert_eq!(panel.list().await.unwrap().servers[0].server.as_ref().unwrap(), &server);
     let script = panel.script(id).await.unwrap();
     assert_eq!((&*script.image, &*script.entrypoint, &*script.text), ("i", "ash", "a\r\nb"));
 }
@@ -304,7 +306,7 @@ async fn redirects_are_followed_with_the_method_and_the_token() {
     for status in [301, 302, 303, 307, 308] {
         let _fault =
             sim.fault(Fault::on(LIST).status(status).header("location", "/api/remote/servers?page=1").times(1));
-        assert_eq!(panel.list().await.unwrap().len(), 1, "{status}");
+        assert_eq!(panel.list().await.unwrap().servers.len(), 1, "{status}");
     }
 }
 
@@ -337,48 +339,4 @@ async fn a_panel_that_moved_to_https_is_asked_there() {
     let error = panel(&sim).list().await.unwrap_err();
     assert!(matches!(error, PanelError::Unreachable { .. }), "{error}");
     assert_eq!(fault.hits(), 1);
-}
-
-// ------------------------------------------------------------------ container states
-
-#[tokio::test]
-async fn states_arrive() {
-    let sim = PanelSim::start();
-    let id = add(&sim, 1)[0];
-    let panel = panel(&sim);
-    panel.report_state(id, PowerState::Offline, PowerState::Starting).await.unwrap();
-    panel.report_state(id, PowerState::Starting, PowerState::Running).await.unwrap();
-    assert_eq!(sim.with(|ledger| ledger.servers[0].state.clone()), Some("running".into()));
-    let states = sim.states(0, &id.to_string());
-    assert_eq!(states, [("offline", "starting"), ("starting", "running")].map(|(a, b)| (a.into(), b.into())));
-}
-
-#[tokio::test]
-async fn a_panel_without_a_route_for_states_is_left_alone() {
-    let sim = PanelSim::start();
-    let ids = add(&sim, 2);
-    sim.with(|ledger| ledger.without_state_route = true);
-    let panel = panel(&sim);
-    for id in ids {
-        panel.report_state(id, PowerState::Offline, PowerState::Starting).await.unwrap();
-        panel.report_state(id, PowerState::Starting, PowerState::Running).await.unwrap();
-    }
-    assert_eq!(sim.matching(0, "POST", ".*").len(), 1, "asked once, then no more");
-}
-
-#[tokio::test]
-async fn a_server_that_the_panel_does_not_know_says_nothing_about_the_route() {
-    let sim = PanelSim::start();
-    let known = add(&sim, 1)[0];
-    let panel = panel(&sim);
-    let error = panel.report_state(id(9), PowerState::Offline, PowerState::Starting).await.unwrap_err();
-    assert!(error.is_unknown(), "{error}");
-    panel.report_state(known, PowerState::Offline, PowerState::Starting).await.unwrap();
-    assert_eq!(sim.states(0, &known.to_string()).len(), 1);
-
-    // While it cannot be told which of the two it is, the report is to be tried again.
-    sim.with(|ledger| ledger.without_state_route = true);
-    let _fault = sim.fault(Fault::on(&format!("{known}$")).status(500));
-    let error = panel.report_state(known, PowerState::Starting, PowerState::Running).await.unwrap_err();
-    assert!(matches!(error, PanelError::Failed { .. }), "{error}");
 }

@@ -5,7 +5,7 @@
 //!
 //! | request | installing | suspended | stopping | starting, running | offline |
 //! |---|---|---|---|---|---|
-//! | start | refused, or kept for `wait_seconds` | refused | after the stop | already so | accepted |
+//! | start | refused, or kept for `wait_seconds` | refused | after the stop | already so; without a wish: written down | accepted |
 //! | restart | refused, or kept for `wait_seconds` | refused | after the stop | accepted | accepted as start |
 //! | stop | cancels the start that was to follow | accepted | already so | accepted | already so |
 //! | kill | cancels the start that was to follow | accepted | escalates | accepted | already so |
@@ -64,6 +64,14 @@ pub enum Admitted {
     Already,
     /// It is to be written.
     Write(PowerIntent),
+    /// The server runs, but by nobody's wish (another daemon started it): it is to be written as what this container serves,
+    /// so that it comes back after a crash.
+    Adopt {
+        /// The wish.
+        power: PowerIntent,
+        /// The running container.
+        container: String,
+    },
 }
 
 /// What the decision depends on.
@@ -101,9 +109,9 @@ pub fn admit(facts: Facts<'_>, action: Action, wait: Option<Duration>, id: Strin
     let (manifest, record, state) = (facts.manifest, facts.record, facts.status.state);
     let install = open_install(manifest, record);
     let open = wish(manifest, record).filter(|wish| !record.power_closed(&wish.id, wish.want));
-    let write = |want, how, expires_at| {
-        Ok(Admitted::Write(PowerIntent { id: id.clone(), want, how, requested_at: Some(facts.now), expires_at }))
-    };
+    let intent =
+        |want, how, expires_at| PowerIntent { id: id.clone(), want, how, requested_at: Some(facts.now), expires_at };
+    let write = |want, how, expires_at| Ok(Admitted::Write(intent(want, how, expires_at)));
     // Whether a start follows the installation that is under way.
     let follows = install.is_some_and(|install| {
         install.then_start && manifest.spec.power.as_ref().is_none_or(|power| !supersedes(power, install))
@@ -128,7 +136,14 @@ pub fn admit(facts: Facts<'_>, action: Action, wait: Option<Duration>, id: Strin
                 None => install.is_none() && matches!(state, PowerState::Starting | PowerState::Running),
             };
             if action == Action::Start && up {
-                return Ok(Admitted::Already);
+                return Ok(match (&open, &facts.status.container) {
+                    // What is begun does not lapse.
+                    (None, Some(container)) => {
+                        let power = intent(Want::Up, How::Graceful, None);
+                        Admitted::Adopt { power, container: container.clone() }
+                    }
+                    _ => Admitted::Already,
+                });
             }
             write(Want::Up, How::Graceful, expires_at)
         }

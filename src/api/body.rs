@@ -1,17 +1,19 @@
 //! Bodies as the panel's client sends them: any content type, keys in any case, and whatever follows the first JSON value
 //! ignored. Source: HTTP API, "Transport".
 
-use axum::body::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::ApiError;
+use super::request::Sent;
 
 /// Reads an object.
 ///
 /// # Errors
-/// An empty body, text that is no JSON, something that is no object, or a value of the wrong type.
-pub fn object<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
+/// A body that could not be had, an empty one, text that is no JSON, something that is no object, or a value of the wrong
+/// type.
+pub fn object<T: DeserializeOwned>(body: &Sent) -> Result<T, ApiError> {
+    let body = body.bytes()?;
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(ApiError::NoBody);
     }
@@ -43,7 +45,7 @@ mod tests {
     }
 
     fn read(text: &'static str) -> Result<Example, ApiError> {
-        object(&Bytes::from_static(text.as_bytes()))
+        object(&Sent::from(text))
     }
 
     #[test]

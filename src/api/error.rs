@@ -1,5 +1,7 @@
 //! Errors in the wire's own words. Source: HTTP API, "Error bodies".
 
+use std::io::ErrorKind;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -65,28 +67,44 @@ impl From<Denied> for ApiError {
 
 /// Marks a response whose body is an unexpected error: the guard puts the request's id into it.
 #[derive(Clone)]
-pub(super) struct Unexpected(pub String);
+struct Unexpected {
+    /// For the log.
+    cause: String,
+    /// For whoever asked.
+    message: &'static str,
+}
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, message) = match &self {
             ApiError::Worded { status, message } => return json_error(*status, message, None),
             ApiError::NoBody => return json_error(StatusCode::BAD_REQUEST, NO_BODY, None),
-            ApiError::BadBody(_) => (StatusCode::BAD_REQUEST, UNEXPECTED.to_string()),
+            ApiError::BadBody(_) => (StatusCode::BAD_REQUEST, UNEXPECTED),
             ApiError::Store(StoreError::Unknown(_)) => return ApiError::no_server().into_response(),
             ApiError::Store(StoreError::Broken { .. } | StoreError::Conflict { .. }) => {
                 return json_error(StatusCode::CONFLICT, &self.to_string(), None);
             }
-            ApiError::Store(StoreError::Disk { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
-                (StatusCode::INSUFFICIENT_STORAGE, "The node's disk is full; free some space and try again.".into())
-            }
+            ApiError::Store(StoreError::Disk { source, .. }) => refused_by_disk(source.kind()),
             ApiError::Store(_) | ApiError::Panel(_) | ApiError::Failed(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, UNEXPECTED.to_string())
+                (StatusCode::INTERNAL_SERVER_ERROR, UNEXPECTED)
             }
         };
-        let mut response = json_error(status, &message, None);
-        response.extensions_mut().insert(Unexpected(self.to_string()));
+        let mut response = json_error(status, message, None);
+        response.extensions_mut().insert(Unexpected { cause: self.to_string(), message });
         response
+    }
+}
+
+fn refused_by_disk(kind: ErrorKind) -> (StatusCode, &'static str) {
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            (StatusCode::INSUFFICIENT_STORAGE, "The node's disk is full; free some space and try again.")
+        }
+        ErrorKind::ReadOnlyFilesystem => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "The node's state folder is on a read-only file system; mount it writable and try again.",
+        ),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, UNEXPECTED),
     }
 }
 
@@ -104,11 +122,9 @@ pub(super) fn json_error(status: StatusCode, message: &str, request_id: Option<&
 
 /// Writes the request's id into an unexpected error, and says once in the log what it was.
 pub(super) fn with_request_id(response: Response, request_id: &str) -> Response {
-    let Some(Unexpected(cause)) = response.extensions().get::<Unexpected>().cloned() else { return response };
-    tracing::error!(request_id, "a request failed: {cause}");
-    let message = match response.status() {
-        StatusCode::INSUFFICIENT_STORAGE => "The node's disk is full; free some space and try again.",
-        _ => UNEXPECTED,
+    let Some(Unexpected { cause, message }) = response.extensions().get::<Unexpected>().cloned() else {
+        return response;
     };
+    tracing::error!(request_id, "a request failed: {cause}");
     json_error(response.status(), message, Some(request_id))
 }

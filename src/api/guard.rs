@@ -7,9 +7,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use tower::ServiceExt;
 
 use super::error::{json_error, with_request_id};
 use crate::config::{NodeConfig, Secret};
@@ -48,19 +50,47 @@ pub fn wrap(router: Router, door: Door, node: &NodeConfig) -> Router {
     router.layer(axum::extract::DefaultBodyLimit::max(MAX_BODY)).layer(from_fn_with_state(Arc::new(guard), answer))
 }
 
-/// The answer where there is no route, also for a known path with another method.
-pub async fn no_route(request: Request) -> Response {
-    let path = request.uri().path();
-    if path.len() > 1 && path.ends_with('/') {
-        let status = match *request.method() {
+/// Tells which paths and methods have a route, without running what stands behind it.
+#[derive(Clone)]
+pub struct KnownRoutes(Router);
+
+impl KnownRoutes {
+    /// Of these routes.
+    pub fn new<S: Clone + Send + Sync + 'static>(routes: &[(&'static str, MethodRouter<S>)], state: &S) -> Self {
+        let known = from_fn(|_: Request, _: Next| async { StatusCode::OK });
+        let router = routes.iter().fold(Router::new(), |router, (path, methods)| {
+            router.route(path, methods.clone().route_layer(known.clone()))
+        });
+        Self(router.with_state(state.clone()))
+    }
+
+    async fn has(&self, method: &Method, path: &str) -> bool {
+        let Ok(request) = Request::builder().method(method).uri(path).body(Body::empty()) else { return false };
+        let Ok(response) = self.0.clone().oneshot(request).await;
+        response.status() == StatusCode::OK
+    }
+
+    /// The answer where there is no route, also for a known path with another method. A slash too many at the end of a known
+    /// path leads there.
+    pub async fn no_route(self, request: Request) -> Response {
+        let (method, uri) = (request.method(), request.uri());
+        let Some(path) = uri.path().strip_suffix('/') else { return not_found() };
+        if !self.has(method, path).await {
+            return not_found();
+        }
+        let status = match *method {
             Method::GET => StatusCode::MOVED_PERMANENTLY,
             _ => StatusCode::TEMPORARY_REDIRECT,
         };
-        let target = path.trim_end_matches('/');
-        if let Ok(location) = HeaderValue::from_str(if target.is_empty() { "/" } else { target }) {
-            return (status, [(header::LOCATION, location)]).into_response();
+        let target = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        match HeaderValue::from_str(&target) {
+            Ok(location) => (status, [(header::LOCATION, location)]).into_response(),
+            Err(_) => not_found(),
         }
     }
+}
+
+fn not_found() -> Response {
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/plain")], "404 page not found").into_response()
 }
 
@@ -73,7 +103,7 @@ async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -
         let mut response = match guard.refuse(&request) {
             Some(refusal) => refusal,
             // There are no HEAD routes; answering as GET does would run handlers.
-            None if request.method() == Method::HEAD => no_route(request).await,
+            None if request.method() == Method::HEAD => not_found(),
             None => with_request_id(next.run(request).await, &request_id),
         };
         response.headers_mut().insert(header::USER_AGENT, guard.user_agent.clone());

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::admission::Action;
+use super::request::{Sent, ServerName};
 use super::system::axum_json;
 use super::{Api, ApiError, body, servers};
 use crate::model::{ServerId, Status, Timestamp};
@@ -23,7 +23,7 @@ pub async fn list(State(api): State<Arc<Api>>) -> Response {
 }
 
 /// `GET /local/servers/{server}`.
-pub async fn describe(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<Response, ApiError> {
+pub async fn describe(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<Response, ApiError> {
     let snapshot = any(&api, &server)?;
     Ok(axum_json(&summary(&api, &snapshot)))
 }
@@ -46,7 +46,7 @@ fn any(api: &Api, server: &str) -> Result<Arc<Snapshot>, ApiError> {
 }
 
 /// `GET /local/servers/{server}/plan`: what a pass would do now.
-pub async fn plan(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<Response, ApiError> {
+pub async fn plan(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<Response, ApiError> {
     let snapshot = any(&api, &server)?;
     let plan = api.reconciler.preview(snapshot.id).await.ok_or_else(ApiError::no_server)?;
     Ok(axum_json(&json!({"uuid": snapshot.id, "plan": plan})))
@@ -60,8 +60,8 @@ struct Wanted {
 /// `POST /local/servers/{server}/power`.
 pub async fn power(
     State(api): State<Arc<Api>>,
-    Path(server): Path<String>,
-    body: Bytes,
+    ServerName(server): ServerName,
+    body: Sent,
 ) -> Result<StatusCode, ApiError> {
     let known = api.server(&server)?;
     let wanted: Wanted = body::object(&body)?;
@@ -73,7 +73,7 @@ pub async fn power(
 }
 
 /// `DELETE /local/servers/{server}`: also for servers that the panel does not list, or whose files are broken.
-pub async fn delete(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<StatusCode, ApiError> {
+pub async fn delete(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
     let snapshot = any(&api, &server)?;
     servers::mark_deleted(&api, snapshot.id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -82,12 +82,12 @@ pub async fn delete(State(api): State<Arc<Api>>, Path(server): Path<String>) -> 
 /// `PUT /local/servers/{server}[?dry_run=true]`: a record of intent, as the text of a file, is what should be.
 pub async fn apply(
     State(api): State<Arc<Api>>,
-    Path(server): Path<String>,
+    ServerName(server): ServerName,
     RawQuery(query): RawQuery,
-    body: Bytes,
+    body: Sent,
 ) -> Result<Response, ApiError> {
     let id: ServerId = server.parse().map_err(|_| ApiError::no_server())?;
-    let text = String::from_utf8(body.into())
+    let text = String::from_utf8(body.bytes()?.to_vec())
         .map_err(|error| ApiError::worded(StatusCode::BAD_REQUEST, format!("the record is not UTF-8: {error}")))?;
     let dry_run = parameter(query.as_deref(), "dry_run") == Some("true");
     let applied =

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::file::{DockerFile, LogConfigFile, NetworkFile, PullPolicy};
-use super::node::within;
-use super::{Overhead, Problem, Registries};
+use super::lenient::Lenient;
+use super::{Overhead, Registries};
 
 /// The node's settings for containers and images.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,40 +88,52 @@ pub struct LogConfig {
 }
 
 impl DockerConfig {
-    pub(super) fn resolve(file: &DockerFile, pull_policy: PullPolicy) -> Result<Self, Problem> {
-        let network = &file.network;
-        if network.name.is_empty() || network.network_mode.is_empty() {
-            let key = if network.name.is_empty() { "name" } else { "network_mode" };
-            return Err(Problem::new(
-                format!("docker.network.{key}"),
-                "is empty: expected the name of a Docker network",
-            ));
-        }
+    pub(super) fn resolve(file: &DockerFile, pull_policy: PullPolicy, lenient: &mut Lenient) -> Self {
         let limits = &file.installer_limits;
-        Ok(Self {
-            network: NetworkConfig::resolve(network),
+        Self {
+            network: NetworkConfig::resolve(&file.network, lenient),
             domainname: file.domainname.clone(),
             registries: Registries::resolve(&file.registries),
-            tmpfs_mib: within("docker.tmpfs_size", file.tmpfs_size, 0..=1 << 30, "MiB")?,
-            pids_limit: within("docker.container_pid_limit", file.container_pid_limit, -1..=1 << 30, "processes")?,
+            tmpfs_mib: lenient.within("docker.tmpfs_size", file.tmpfs_size, 0..=1 << 30, "MiB", 100),
+            pids_limit: lenient.within(
+                "docker.container_pid_limit",
+                file.container_pid_limit,
+                -1..=1 << 30,
+                "processes",
+                -1,
+            ),
             installer_limits: InstallerLimits {
-                memory_mib: within("docker.installer_limits.memory", limits.memory, 0..=1 << 30, "MiB")?,
-                cpu_percent: within("docker.installer_limits.cpu", limits.cpu, 0..=1 << 20, "percent of a core")?,
+                memory_mib: lenient.within("docker.installer_limits.memory", limits.memory, 0..=1 << 30, "MiB", 1024),
+                cpu_percent: lenient.within(
+                    "docker.installer_limits.cpu",
+                    limits.cpu,
+                    0..=1 << 20,
+                    "percent of a core",
+                    100,
+                ),
             },
-            overhead: Overhead::resolve(&file.overhead)?,
+            overhead: Overhead::resolve(&file.overhead, lenient),
             userns_mode: file.userns_mode.clone(),
             log_config: LogConfig::resolve(&file.log_config),
             pull_policy,
-        })
+        }
     }
 }
 
 impl NetworkConfig {
-    fn resolve(file: &NetworkFile) -> Self {
+    fn resolve(file: &NetworkFile, lenient: &mut Lenient) -> Self {
         let (v4, v6) = (&file.interfaces.v4, &file.interfaces.v6);
+        let default = NetworkFile::default();
+        let mut named = |key: &str, name: &str, default: String| match name {
+            "" => {
+                lenient.note(key, format!("is empty: expected the name of a Docker network; {default} is used"));
+                default
+            }
+            name => name.to_owned(),
+        };
         Self {
-            name: file.name.clone(),
-            network_mode: file.network_mode.clone(),
+            name: named("docker.network.name", &file.name, default.name),
+            network_mode: named("docker.network.network_mode", &file.network_mode, default.network_mode),
             driver: file.driver.clone(),
             interface: file.interface.clone(),
             dns: file.dns.clone(),

@@ -87,7 +87,8 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-fn place(path: &Path, at: Option<(usize, usize)>) -> String {
+/// The file, and the place in it.
+pub(super) fn place(path: &Path, at: Option<(usize, usize)>) -> String {
     match at {
         Some((line, column)) => format!("{}:{line}:{column}", path.display()),
         None => path.display().to_string(),

@@ -12,7 +12,6 @@ const INERT: &[&str] = &[
     "system.quotas.enabled",
     "system.activity_send_interval",
     "system.activity_send_count",
-    "system.enable_log_rotate",
     "system.websocket_log_count",
     "system.sftp.bind_address",
     "system.sftp.bind_port",

@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use super::environment::{TOKEN, TOKEN_ID};
 use super::file::{AlulaFile, ConfigFile, SystemFile};
+use super::lenient::Lenient;
 use super::{ApiConfig, Directories, DockerConfig, PanelConfig, Problem, Secret, Variables};
+
+/// Seconds.
+const CENTURY: i64 = 3_155_760_000;
 
 /// The node's configuration. Shared as `Arc<NodeConfig>`.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +68,10 @@ pub struct NodeConfig {
     pub install: InstallConfig,
     /// Console transcripts.
     pub logs: LogRotation,
+    /// Whether the host's logrotate is asked to rotate the daemon's log.
+    pub rotate_daemon_log: bool,
+    /// Values without sense, each with what counts instead.
+    pub adjusted: Vec<Problem>,
 }
 
 /// A system user.
@@ -134,7 +142,8 @@ impl NodeConfig {
     /// What `file`, read from `source`, means for this owner and timezone.
     ///
     /// # Errors
-    /// The first value without sense, or a token that leads to nothing.
+    /// The first value without which nothing works, or a token that leads to nothing. Other values without sense are replaced,
+    /// and told in `adjusted`.
     pub fn resolve(
         file: &ConfigFile,
         source: &Path,
@@ -146,34 +155,40 @@ impl NodeConfig {
         let token = TOKEN.resolve(&file.token, variables)?;
         let system = &file.system;
         let alula = &file.alula;
-        Ok(Self {
+        let lenient = &mut Lenient::default();
+        let interval = system.disk_check_interval;
+        let mut node = Self {
             source: source.to_owned(),
             debug: file.debug,
             quiet: file.quiet && !file.debug,
             app_name: file.app_name.clone(),
             uuid: file.uuid.clone(),
             token_id: token_id.expose().to_owned(),
-            api: ApiConfig::resolve(file, source)?,
-            panel: PanelConfig::resolve(file, &token_id, &token)?,
+            api: ApiConfig::resolve(file, source, lenient)?,
+            panel: PanelConfig::resolve(file, &token_id, &token, lenient)?,
             api_token: Some(token).filter(|token| !token.is_empty()),
             directories: Directories::resolve(system, alula.socket.as_deref(), source)?,
             owner,
-            rootless: ContainerUser::resolve(system)?,
+            rootless: ContainerUser::resolve(system, lenient),
             mount_passwd: system.user.passwd.enable,
             mount_machine_id: system.machine_id.enable,
             timezone,
-            docker: DockerConfig::resolve(&file.docker, alula.pull.policy)?,
-            allowed_mounts: allowed_mounts(&file.allowed_mounts)?,
+            docker: DockerConfig::resolve(&file.docker, alula.pull.policy, lenient),
+            allowed_mounts: allowed_mounts(&file.allowed_mounts, lenient),
             block_base_dir_mount: file.block_base_dir_mount,
-            crash_detection: CrashDetection::resolve(system)?,
-            disk_check_interval: seconds_or_none("system.disk_check_interval", system.disk_check_interval)?,
+            crash_detection: CrashDetection::resolve(system, lenient),
+            disk_check_interval: lenient_seconds("system.disk_check_interval", interval, 150, lenient),
             check_permissions_on_boot: system.check_permissions_on_boot,
             remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,
             ignore_panel_config_updates: file.ignore_panel_config_updates,
             reconcile: ReconcileConfig::resolve(alula)?,
             install: InstallConfig::resolve(alula)?,
             logs: LogRotation::resolve(alula)?,
-        })
+            rotate_daemon_log: system.enable_log_rotate,
+            adjusted: Vec::new(),
+        };
+        node.adjusted = std::mem::take(lenient).said();
+        Ok(node)
     }
 
     /// A node with everything below `root`, the current user as owner, no panel, and defaults otherwise.
@@ -183,6 +198,7 @@ impl NodeConfig {
     pub fn for_tests(root: &Path) -> Self {
         assert!(root.is_absolute(), "{} is not absolute", root.display());
         let mut file = ConfigFile::default();
+        file.system.enable_log_rotate = false;
         file.system.root_directory = root.display().to_string();
         let owner = super::host::current_user();
         Self::resolve(&file, &root.join("config.yml"), &|_| None, owner, "UTC".into()).expect("defaults make sense")
@@ -200,27 +216,26 @@ impl NodeConfig {
 }
 
 impl ContainerUser {
-    fn resolve(system: &SystemFile) -> Result<Option<Self>, Problem> {
+    fn resolve(system: &SystemFile, lenient: &mut Lenient) -> Option<Self> {
         let rootless = &system.user.rootless;
-        if !rootless.enabled {
-            return Ok(None);
-        }
-        let ids = 0..=i64::from(u32::MAX - 1);
-        let uid = within("system.user.rootless.container_uid", rootless.container_uid, ids.clone(), "as a user id")?;
-        let gid = within("system.user.rootless.container_gid", rootless.container_gid, ids, "as a group id")?;
-        Ok(Some(Self { uid, gid }))
+        let mut id = |key: &str, value, unit| lenient.within(key, value, 0..=i64::from(u32::MAX - 1), unit, 0);
+        rootless.enabled.then(|| Self {
+            uid: id("system.user.rootless.container_uid", rootless.container_uid, "as a user id"),
+            gid: id("system.user.rootless.container_gid", rootless.container_gid, "as a group id"),
+        })
     }
 }
 
 impl CrashDetection {
-    fn resolve(system: &SystemFile) -> Result<Self, Problem> {
+    fn resolve(system: &SystemFile, lenient: &mut Lenient) -> Self {
         let file = &system.crash_detection;
-        let timeout = seconds_or_none("system.crash_detection.timeout", file.timeout)?;
-        Ok(Self {
+        // Wings compares with it: below 0 is as 0.
+        let timeout = lenient_seconds("system.crash_detection.timeout", file.timeout, 0, lenient);
+        Self {
             enabled: file.enabled,
             clean_exit_is_crash: file.detect_clean_exit_as_crash,
             timeout: timeout.unwrap_or_default(),
-        })
+        }
     }
 }
 
@@ -256,12 +271,15 @@ impl LogRotation {
     }
 }
 
-fn allowed_mounts(file: &[String]) -> Result<Vec<PathBuf>, Problem> {
-    let allowed = |text: &String| match Path::new(text).is_absolute() {
-        true => Ok(Path::new(text).components().collect()),
-        false => Err(Problem::new("allowed_mounts", format!("{text:?} is not an absolute path"))),
-    };
-    file.iter().filter(|text| !text.is_empty()).map(allowed).collect()
+fn allowed_mounts(file: &[String], lenient: &mut Lenient) -> Vec<PathBuf> {
+    let mut allowed = Vec::new();
+    for text in file.iter().filter(|text| !text.is_empty()) {
+        match Path::new(text).is_absolute() {
+            true => allowed.push(Path::new(text).components().collect()),
+            false => lenient.skip(Problem::new("allowed_mounts", format!("{text:?} is not an absolute path"))),
+        }
+    }
+    allowed
 }
 
 /// A number that lies in a range, in the type that its user wants.
@@ -281,6 +299,12 @@ pub(super) fn within<T: TryFrom<i64>>(
 
 /// A time in seconds, where 0 stands for none. A century is enough for anybody.
 fn seconds_or_none(key: &str, value: i64) -> Result<Option<Duration>, Problem> {
-    let seconds: u64 = within(key, value, 0..=3_155_760_000, "seconds")?;
+    let seconds: u64 = within(key, value, 0..=CENTURY, "seconds")?;
     Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
+}
+
+/// The same where a value without sense is replaced.
+fn lenient_seconds(key: &str, value: i64, otherwise: i64, lenient: &mut Lenient) -> Option<Duration> {
+    let seconds: u64 = lenient.within(key, value, 0..=CENTURY, "seconds", otherwise);
+    (seconds > 0).then(|| Duration::from_secs(seconds))
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Problem;
 use super::file::OverheadFile;
+use super::lenient::Lenient;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -24,20 +24,22 @@ impl Default for Overhead {
 }
 
 impl Overhead {
-    pub(super) fn resolve(file: &OverheadFile) -> Result<Self, Problem> {
+    pub(super) fn resolve(file: &OverheadFile, lenient: &mut Lenient) -> Self {
         if !file.enabled {
-            return Ok(Self::default());
+            return Self::default();
         }
-        let check = |key: String, multiplier: f64| match multiplier.is_finite() && multiplier >= 1.0 {
-            true => Ok(()),
+        let mut check = |key: String, multiplier: f64| match multiplier.is_finite() && multiplier >= 1.0 {
+            true => multiplier,
             // Docker refuses a limit below the reservation, which is the server's own limit.
-            false => Err(Problem::new(key, format!("is {multiplier}: expected a number of at least 1.0"))),
+            false => {
+                lenient.note(key, format!("is {multiplier}: expected a number of at least 1.0; 1.0 is used"));
+                1.0
+            }
         };
-        check("docker.overhead.default_multiplier".into(), file.default_multiplier)?;
-        for (limit, multiplier) in &file.multipliers {
-            check(format!("docker.overhead.multipliers.{limit}"), *multiplier)?;
-        }
-        Ok(Self { steps: file.multipliers.clone(), beyond: file.default_multiplier })
+        let beyond = check("docker.overhead.default_multiplier".into(), file.default_multiplier);
+        let steps = file.multipliers.iter();
+        let steps = steps.map(|(limit, step)| (*limit, check(format!("docker.overhead.multipliers.{limit}"), *step)));
+        Self { steps: steps.collect(), beyond }
     }
 
     /// The multiplier for a limit in MiB: that of the smallest step that is not below it.
@@ -59,7 +61,7 @@ mod tests {
 
     #[test]
     fn built_in_steps() {
-        let overhead = Overhead::resolve(&OverheadFile::default()).unwrap();
+        let overhead = Overhead::resolve(&OverheadFile::default(), &mut Lenient::default());
         for (limit, multiplier) in
             [(0, 1.15), (128, 1.15), (2048, 1.15), (2049, 1.10), (4096, 1.10), (4097, 1.05), (8192, 1.05)]
         {
@@ -77,7 +79,7 @@ mod tests {
             default_multiplier: 1.5,
             multipliers: BTreeMap::from([(512, 1.3), (256, 1.25)]),
         };
-        let overhead = Overhead::resolve(&file).unwrap();
+        let overhead = Overhead::resolve(&file, &mut Lenient::default());
         for (limit, multiplier) in [(1, 1.25), (200, 1.25), (256, 1.25), (257, 1.3), (300, 1.3), (512, 1.3), (600, 1.5)]
         {
             assert_eq!(overhead.multiplier(limit), multiplier, "{limit}");
@@ -85,17 +87,23 @@ mod tests {
         assert_eq!(overhead.memory_limit_bytes(256), 320 * MI);
         // Without `override` the other keys mean nothing.
         file.enabled = false;
-        assert_eq!(Overhead::resolve(&file).unwrap(), Overhead::default());
+        assert_eq!(Overhead::resolve(&file, &mut Lenient::default()), Overhead::default());
     }
 
     #[test]
     fn multipliers_that_docker_would_refuse() {
+        let resolve = |default_multiplier, step| {
+            let (mut lenient, multipliers) = (Lenient::default(), BTreeMap::from([(64, step)]));
+            let file = OverheadFile { enabled: true, default_multiplier, multipliers };
+            let overhead = Overhead::resolve(&file, &mut lenient);
+            let keys: Vec<String> = lenient.said().into_iter().map(|problem| problem.key).collect();
+            ((overhead.multiplier(64), overhead.multiplier(65)), keys)
+        };
         for wrong in [0.9, 0.0, -1.0, f64::NAN, f64::INFINITY] {
-            let file =
-                OverheadFile { enabled: true, default_multiplier: 1.0, multipliers: BTreeMap::from([(64, wrong)]) };
-            assert_eq!(Overhead::resolve(&file).unwrap_err().key, "docker.overhead.multipliers.64");
-            let file = OverheadFile { enabled: true, default_multiplier: wrong, multipliers: BTreeMap::new() };
-            assert_eq!(Overhead::resolve(&file).unwrap_err().key, "docker.overhead.default_multiplier");
+            let said = vec!["docker.overhead.multipliers.64".to_owned()];
+            assert_eq!(resolve(1.2, wrong), ((1.0, 1.2), said), "{wrong}");
+            let said = vec!["docker.overhead.default_multiplier".to_owned()];
+            assert_eq!(resolve(wrong, 1.2), ((1.2, 1.0), said), "{wrong}");
         }
     }
 }

@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use super::file::{ApiFile, ConfigFile};
+use super::lenient::Lenient;
 use super::node::within;
 use super::{Problem, Secret, absolute};
 
@@ -63,7 +64,12 @@ impl PanelConfig {
         [http::header::AUTHORIZATION, http::header::USER_AGENT, http::header::ACCEPT, http::header::CONTENT_TYPE];
 
     /// `None` where the file names no panel.
-    pub(super) fn resolve(file: &ConfigFile, token_id: &Secret, token: &Secret) -> Result<Option<Self>, Problem> {
+    pub(super) fn resolve(
+        file: &ConfigFile,
+        token_id: &Secret,
+        token: &Secret,
+        lenient: &mut Lenient,
+    ) -> Result<Option<Self>, Problem> {
         let remote = file.remote.trim();
         if remote.is_empty() {
             return Ok(None);
@@ -81,17 +87,16 @@ impl PanelConfig {
             }
         }
         let query = &file.remote_query;
-        let seconds: u64 = within("remote_query.timeout", query.timeout, 1..=3600, "seconds")?;
-        let per_page =
-            within("remote_query.boot_servers_per_page", query.boot_servers_per_page, 1..=10_000, "servers")?;
+        let seconds: u64 = lenient.within("remote_query.timeout", query.timeout, 1..=3600, "seconds", 30);
+        let (key, per_page) = ("remote_query.boot_servers_per_page", query.boot_servers_per_page);
         Ok(Some(Self {
             remote: remote.to_owned(),
             url: remote.strip_suffix('/').unwrap_or(remote).to_owned(),
             token_id: token_id.expose().to_owned(),
             token: token.clone(),
             timeout: Duration::from_secs(seconds),
-            servers_per_page: per_page,
-            custom_headers: custom_headers(&query.custom_headers)?,
+            servers_per_page: lenient.within(key, per_page, 1..=10_000, "servers", 50),
+            custom_headers: custom_headers(&query.custom_headers, lenient),
         }))
     }
 
@@ -118,31 +123,35 @@ fn check_url(remote: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-fn custom_headers(file: &BTreeMap<String, Secret>) -> Result<Vec<(HeaderName, HeaderValue)>, Problem> {
+fn custom_headers(file: &BTreeMap<String, Secret>, lenient: &mut Lenient) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = Vec::new();
     for (name, value) in file {
-        let problem = |why: &str| Problem::new("remote_query.custom_headers", format!("{name:?}: {why}"));
-        let header = HeaderName::try_from(name).map_err(|_| problem("not the name of an HTTP header"))?;
-        if PanelConfig::RESERVED.contains(&header) {
-            continue;
+        match custom_header(name, value) {
+            Ok((name, _)) if PanelConfig::RESERVED.contains(&name) => {}
+            Ok(header) => headers.push(header),
+            Err(why) => lenient.skip(Problem::new("remote_query.custom_headers", format!("{name:?}: {why}"))),
         }
-        let mut value = HeaderValue::try_from(value.expose())
-            .map_err(|_| problem("its value has characters that an HTTP header cannot have"))?;
-        value.set_sensitive(true);
-        headers.push((header, value));
     }
-    Ok(headers)
+    headers
+}
+
+fn custom_header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), &'static str> {
+    let name = HeaderName::try_from(name).map_err(|_| "not the name of an HTTP header")?;
+    let mut value = HeaderValue::try_from(value.expose())
+        .map_err(|_| "its value has characters that an HTTP header cannot have")?;
+    value.set_sensitive(true);
+    Ok((name, value))
 }
 
 impl ApiConfig {
-    pub(super) fn resolve(file: &ConfigFile, source: &Path) -> Result<Self, Problem> {
+    pub(super) fn resolve(file: &ConfigFile, source: &Path, lenient: &mut Lenient) -> Result<Self, Problem> {
         let api = &file.api;
         let port: u16 = within("api.port", api.port, 0..=65535, "as a port number")?;
         Ok(Self {
             address: format!("{}:{port}", bindable(&api.host)),
             port,
             tls: TlsFiles::resolve(api, source)?,
-            trusted_proxies: api.trusted_proxies.iter().map(|text| proxy(text)).collect::<Result<_, _>>()?,
+            trusted_proxies: trusted_proxies(&api.trusted_proxies, lenient),
             allowed_origins: file.allowed_origins.clone(),
             allow_cors_private_network: file.allow_cors_private_network,
         })
@@ -156,6 +165,17 @@ fn bindable(host: &str) -> String {
         host if host.parse::<Ipv6Addr>().is_ok() => format!("[{host}]"),
         host => host.to_owned(),
     }
+}
+
+fn trusted_proxies(file: &[String], lenient: &mut Lenient) -> Vec<IpNet> {
+    let mut trusted = Vec::new();
+    for text in file {
+        match proxy(text) {
+            Ok(proxy) => trusted.push(proxy),
+            Err(problem) => lenient.skip(problem),
+        }
+    }
+    trusted
 }
 
 fn proxy(text: &str) -> Result<IpNet, Problem> {

@@ -197,6 +197,10 @@ fn meaning(current: &NodeConfig, text: &str, variables: Variables<'_>) -> Result
     let node =
         timezone.and_then(|timezone| NodeConfig::resolve(&file, path, variables, current.owner.clone(), timezone));
     let mut node = node.map_err(|problem| ConfigError::invalid(path, text, problem))?;
+    // What a person wrote is made the best of; what the panel sends must make sense.
+    if let Some(problem) = node.adjusted.iter().find(|problem| !current.adjusted.contains(problem)) {
+        return Err(ConfigError::invalid(path, text, problem.clone()));
+    }
     node.directories.follow_data_link();
     Ok(node)
 }

@@ -92,10 +92,8 @@ fn a_value_without_sense_names_file_line_and_key() {
 
 #[test]
 fn values_without_sense() {
-    let panel = |rest: &str| format!("{PANEL}{rest}");
     for (text, key) in [
         ("api: {port: -1}".to_owned(), "api.port"),
-        ("api: {trusted_proxies: [10.0.0.0/8, nonsense]}".into(), "api.trusted_proxies"),
         ("api: {ssl: {enabled: true, key: /k}}".into(), "api.ssl.cert"),
         ("api: {ssl: {enabled: true, cert: /c}}".into(), "api.ssl.key"),
         ("token: a b".into(), "token"),
@@ -104,30 +102,70 @@ fn values_without_sense() {
         ("token: x\ntoken_id: x\nremote: panel.example.com".into(), "remote"),
         ("token: x\ntoken_id: x\nremote: ftp://panel.example.com".into(), "remote"),
         ("token: x\ntoken_id: x\nremote: https://panel.example.com/?a=b".into(), "remote"),
-        (panel("remote_query: {timeout: 0}"), "remote_query.timeout"),
-        (panel("remote_query: {boot_servers_per_page: 0}"), "remote_query.boot_servers_per_page"),
-        (panel("remote_query: {custom_headers: {\"a b\": c}}"), "remote_query.custom_headers"),
-        (panel("remote_query: {custom_headers: {a: \"b\\nc\"}}"), "remote_query.custom_headers"),
         ("system: {root_directory: \"\"}".into(), "system.root_directory"),
         ("system: {root_directory: /}".into(), "system.root_directory"),
         ("system: {data: //}".into(), "system.data"),
         ("system: {user: {passwd: {directory: /etc}}}".into(), "system.user.passwd.directory"),
-        ("system: {disk_check_interval: -1}".into(), "system.disk_check_interval"),
-        ("system: {crash_detection: {timeout: -5}}".into(), "system.crash_detection.timeout"),
-        ("system: {user: {rootless: {enabled: true, container_uid: -1}}}".into(), "system.user.rootless.container_uid"),
-        ("docker: {tmpfs_size: -1}".into(), "docker.tmpfs_size"),
-        ("docker: {container_pid_limit: -2}".into(), "docker.container_pid_limit"),
-        ("docker: {installer_limits: {memory: -1}}".into(), "docker.installer_limits.memory"),
-        ("docker: {network: {name: \"\"}}".into(), "docker.network.name"),
-        ("docker: {network: {network_mode: \"\"}}".into(), "docker.network.network_mode"),
-        ("docker: {overhead: {override: true, default_multiplier: .nan}}".into(), "docker.overhead.default_multiplier"),
-        ("allowed_mounts: [mnt]".into(), "allowed_mounts"),
         ("alula: {reconcile: {workers: 0}}".into(), "alula.reconcile.workers"),
         ("alula: {logs: {max_files: 0}}".into(), "alula.logs.max_files"),
         ("alula: {install: {timeout_seconds: -1}}".into(), "alula.install.timeout_seconds"),
     ] {
         assert_eq!(resolve(&text).unwrap_err().key, key, "{text}");
     }
+}
+
+#[test]
+fn values_without_sense_that_wings_starts_with() {
+    let plain = meaning(PANEL);
+    assert_eq!(plain.adjusted, []);
+    for (text, key, used) in [
+        ("api: {trusted_proxies: [10.0.0.0/8, nonsense]}", "api.trusted_proxies", "it is left out"),
+        ("remote_query: {timeout: 0}", "remote_query.timeout", "30 is used"),
+        ("remote_query: {timeout: -5}", "remote_query.timeout", "30 is used"),
+        ("remote_query: {timeout: 100000}", "remote_query.timeout", "3600 is used"),
+        ("remote_query: {boot_servers_per_page: 0}", "remote_query.boot_servers_per_page", "50 is used"),
+        ("remote_query: {custom_headers: {\"a b\": c}}", "remote_query.custom_headers", "it is left out"),
+        ("remote_query: {custom_headers: {a: \"b\\nc\"}}", "remote_query.custom_headers", "it is left out"),
+        ("system: {disk_check_interval: -1}", "system.disk_check_interval", "150 is used"),
+        ("system: {crash_detection: {timeout: -5}}", "system.crash_detection.timeout", "0 is used"),
+        (
+            "system: {user: {rootless: {enabled: true, container_uid: -1}}}",
+            "system.user.rootless.container_uid",
+            "0 is used",
+        ),
+        ("docker: {tmpfs_size: -1}", "docker.tmpfs_size", "100 is used"),
+        ("docker: {container_pid_limit: -2}", "docker.container_pid_limit", "-1 is used"),
+        ("docker: {installer_limits: {memory: -1}}", "docker.installer_limits.memory", "1024 is used"),
+        ("docker: {installer_limits: {cpu: -1}}", "docker.installer_limits.cpu", "100 is used"),
+        ("docker: {network: {name: \"\"}}", "docker.network.name", "pelican_nw is used"),
+        ("docker: {network: {network_mode: \"\"}}", "docker.network.network_mode", "pelican_nw is used"),
+        (
+            "docker: {overhead: {override: true, default_multiplier: .nan}}",
+            "docker.overhead.default_multiplier",
+            "1.0 is used",
+        ),
+        ("allowed_mounts: [mnt, /mnt]", "allowed_mounts", "it is left out"),
+    ] {
+        let node = meaning(&format!("{PANEL}{text}"));
+        let [problem] = node.adjusted.as_slice() else { panic!("{text}: {:?}", node.adjusted) };
+        assert_eq!(problem.key, key, "{text}");
+        assert!(problem.message.ends_with(used), "{text}: {problem}");
+    }
+    let node = meaning(&format!("{PANEL}remote_query: {{timeout: 0}}\nallowed_mounts: [mnt, /mnt]"));
+    assert_eq!(node.panel.unwrap().timeout, Duration::from_secs(30));
+    assert_eq!(node.allowed_mounts, [Path::new("/mnt")]);
+}
+
+#[test]
+fn what_was_replaced_and_what_nobody_knows_is_named_with_its_place() {
+    let loaded =
+        load_text("debug: true\nremot: https://panel.example.com\nsystem:\n  disk_check_interval: -1\n").unwrap();
+    let [unknown, replaced] = loaded.notices.as_slice() else { panic!("{:?}", loaded.notices) };
+    assert!(
+        unknown.ends_with("config.yml:2:1: `remot` is no key of this file, and is ignored; did you mean `remote`?")
+    );
+    let said = "config.yml:4:3: system.disk_check_interval: is -1: expected 0 to 3155760000 seconds; 150 is used";
+    assert!(replaced.ends_with(said), "{replaced}");
 }
 
 #[test]

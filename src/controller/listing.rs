@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::files::Layout;
 use crate::model::manifest::digest;
 use crate::model::{ManagedBy, Record, ServerId, Timestamp};
-use crate::panel::{ListedServer, Panel, PanelServer};
-use crate::reconcile::jobs::{apply_sync, new_manifest};
+use crate::panel::{Listed, Panel};
+use crate::reconcile::jobs::{PanelWord, apply_sync, new_manifest};
 use crate::reconcile::plan::open_install;
 use crate::reconcile::world::World;
 use crate::retry;
@@ -23,10 +25,11 @@ const RESET_LIMIT: Duration = Duration::from_secs(5);
 
 /// Brings the panel's list in force and resets the panel's flags; returns when both are done.
 pub async fn follow(world: Arc<World>, panel: Arc<dyn Panel>) {
-    let (asked_at, listed) = list(&world, &*panel).await;
-    let count = listed.len();
-    let layout = world.layout.clone();
-    let applied = world.store.run(move |store| apply(store, &layout, listed, asked_at)).await;
+    let (listed, when) = list(&world, &*panel).await;
+    let count = listed.servers.len();
+    let task_world = world.clone();
+    let applied = world.store.run(move |_| apply(&task_world, listed, when)).await;
+    world.forgotten.close();
     tracing::info!(servers = count, changed = applied, "the panel's list is in force");
     for id in world.store.ids() {
         (world.wake)(id);
@@ -34,16 +37,30 @@ pub async fn follow(world: Arc<World>, panel: Arc<dyn Panel>) {
     reset(&world, &*panel).await;
 }
 
-async fn list(world: &World, panel: &dyn Panel) -> (Timestamp, Vec<ListedServer>) {
+/// When the panel's word was asked for and read.
+#[derive(Clone, Copy)]
+struct When {
+    asked_at: Timestamp,
+    read_at: Timestamp,
+}
+
+async fn list(world: &World, panel: &dyn Panel) -> (Listed, When) {
     let mut failures = 0;
+    let mut said = String::new();
     loop {
-        let asked_at = world.clock.now();
+        let (began_at, began) = (world.clock.now(), Instant::now());
         match panel.list().await {
-            Ok(listed) => return (asked_at, listed),
+            Ok(listed) => {
+                // Its oldest page may be from an attempt before this one.
+                let asked_at = began_at - began.saturating_duration_since(listed.asked);
+                return (listed, When { asked_at, read_at: world.clock.now() });
+            }
             Err(error) => {
                 failures += 1;
-                if failures == 1 {
+                let error = error.to_string();
+                if error != said {
                     tracing::warn!("{error}; the servers on disk are run meanwhile, and the panel is asked again");
+                    said = error;
                 }
                 tokio::time::sleep(retry::delay(retry::PANEL, failures, &world.jitter)).await;
             }
@@ -89,13 +106,18 @@ fn installing(snapshot: &Snapshot) -> bool {
 }
 
 /// Lays the panel's list over the store. Returns how many servers were changed.
-fn apply(store: &Store, layout: &Layout, listed: Vec<ListedServer>, asked_at: Timestamp) -> usize {
+fn apply(world: &World, listed: Listed, when: When) -> usize {
+    let Listed { servers, asked, incomplete } = listed;
     let mut names = BTreeSet::new();
     let mut changed = 0;
-    for entry in listed {
+    for entry in servers {
         names.insert(entry.id);
         let result = match entry.server {
-            Ok(server) => apply_one(store, layout, entry.id, server, asked_at),
+            Ok(_) if world.store.get(entry.id).is_none() && world.forgotten.since(entry.id, asked) => Ok(false),
+            Ok(server) => {
+                let word = PanelWord { server, asked_at: when.asked_at, read_at: when.read_at };
+                apply_one(&world.store, &world.layout, entry.id, word)
+            }
             Err(message) => {
                 tracing::error!(server.id = %entry.id, "the panel's configuration of this server cannot be read: {message}");
                 Ok(false)
@@ -108,25 +130,25 @@ fn apply(store: &Store, layout: &Layout, listed: Vec<ListedServer>, asked_at: Ti
             }
         }
     }
-    changed + park(store, &names, asked_at)
+    match incomplete {
+        None => changed + park(&world.store, &names, when.asked_at),
+        Some(reason) => {
+            tracing::warn!("the panel's list may lack servers: {reason}; no server is parked because it is not in it");
+            changed
+        }
+    }
 }
 
-fn apply_one(
-    store: &Store,
-    layout: &Layout,
-    id: ServerId,
-    server: PanelServer,
-    asked_at: Timestamp,
-) -> Result<bool, StoreError> {
-    let hash = digest(&(&server.settings, &server.process, server.suspended));
+fn apply_one(store: &Store, layout: &Layout, id: ServerId, word: PanelWord) -> Result<bool, StoreError> {
+    let hash = digest(&(&word.server.settings, &word.server.process, word.server.suspended));
     let Some(snapshot) = store.get(id) else {
         // Whoever sees a server in the list may write files into its folder. A refusal is found again by its first pass.
         if let Err(error) = layout.prepare(id) {
             tracing::warn!(server.id = %id, "{error}");
         }
         store.create(
-            new_manifest(id, server),
-            Record { synced_at: Some(asked_at), synced_hash: Some(hash), ..Record::default() },
+            new_manifest(id, word.server),
+            Record { synced_at: Some(word.asked_at), synced_hash: Some(hash), ..Record::default() },
         )?;
         return Ok(true);
     };
@@ -141,12 +163,12 @@ fn apply_one(
         did = true;
     }
     let same = snapshot.manifest.as_ref().is_some_and(|manifest| {
-        let spec = &manifest.spec;
+        let (spec, server) = (&manifest.spec, &word.server);
         spec.settings == server.settings && spec.process == server.process && spec.suspended == server.suspended
     });
     if !same || snapshot.record.synced_hash.as_ref() != Some(&hash) {
-        apply_sync(store, id, server, asked_at, None)?;
-        did = true;
+        let before = store.get(id).map(|snapshot| snapshot.revision);
+        did |= Some(apply_sync(store, id, &word, None)?.revision) != before;
     }
     Ok(did)
 }
@@ -175,3 +197,6 @@ fn park(store: &Store, names: &BTreeSet<ServerId>, asked_at: Timestamp) -> usize
     }
     parked
 }
+
+#[cfg(test)]
+mod tests;

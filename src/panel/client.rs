@@ -2,11 +2,12 @@
 //!
 //! Each call is one attempt, within one time limit; a bounded number are under way at once. What came of it is one of
 //! [`PanelError`]'s classes. Nothing is retried here. The only things remembered between calls are the pages of a listing
-//! that was cut short (`listing`) and that the panel has no route for container states.
+//! that was cut short (`listing`) and whether the panel has a route for container states.
 
 mod exchange;
 mod listing;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 
 use self::exchange::{Call, Exchange};
 use self::listing::Listing;
-use super::{ListedServer, Panel, PanelError, PanelServer, wire};
+use super::{Listed, Panel, PanelError, PanelServer, wire};
 use crate::config::{PanelConfig, Secret};
 use crate::model::{PowerState, Script, ServerId};
 
@@ -93,6 +94,8 @@ pub struct HttpPanel {
     listing: Listing,
     /// Until when the panel counts as one without a route for container states.
     no_state_route: Mutex<Option<Instant>>,
+    /// The panel has accepted a container state: it has the route, whatever it answers for one server.
+    has_state_route: AtomicBool,
 }
 
 impl HttpPanel {
@@ -105,6 +108,7 @@ impl HttpPanel {
             listing: Listing::new(options.per_page.max(1)),
             exchange: Exchange::new(options)?,
             no_state_route: Mutex::default(),
+            has_state_route: AtomicBool::new(false),
         })
     }
 
@@ -114,6 +118,9 @@ impl HttpPanel {
     }
 
     fn state_route_is_missing(&self) -> bool {
+        if self.has_state_route.load(Ordering::Relaxed) {
+            return false;
+        }
         let until = *self.no_state_route.lock().unwrap_or_else(PoisonError::into_inner);
         until.is_some_and(|until| Instant::now() < until)
     }
@@ -136,7 +143,7 @@ impl HttpPanel {
 
 #[async_trait]
 impl Panel for HttpPanel {
-    async fn list(&self) -> Result<Vec<ListedServer>, PanelError> {
+    async fn list(&self) -> Result<Listed, PanelError> {
         self.listing.read(&self.exchange).await
     }
 
@@ -165,7 +172,13 @@ impl Panel for HttpPanel {
         let body = json!({"data": {"previous_state": previous.word(), "new_state": new.word()}});
         let told = self.exchange.tell(&Call::post(format!("/servers/{id}/container/status"), &body)).await;
         match told {
-            Err(refused) if refused.is_unknown() => self.explain_missing_state_route(id, refused).await,
+            Ok(()) => {
+                self.has_state_route.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(refused) if refused.is_unknown() && !self.has_state_route.load(Ordering::Relaxed) => {
+                self.explain_missing_state_route(id, refused).await
+            }
             told => told,
         }
     }

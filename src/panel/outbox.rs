@@ -292,7 +292,7 @@ fn understand(key: &str, bytes: &[u8]) -> Result<Fact, String> {
     let fact: Fact = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     match fact.key() {
         expected if expected == key => Ok(fact),
-        expected => Err(format!("its content belongs into {expected}{SUFFIX}")),
+        expected => Err(format!("its content belongs in {expected}{SUFFIX}")),
     }
 }
 

@@ -21,10 +21,13 @@ use crate::retry::{self, Growth};
 use crate::runtime::blueprint::server_image;
 
 pub use install_log::close as close_install_log;
-pub use panel::{apply_sync, new_manifest, sync_with_retries};
+pub use panel::{PanelWord, apply_sync, new_manifest, sync_with_retries};
 
 /// The time within which the panel must answer when somebody or something waits for it.
 pub const PANEL_PATIENCE: Duration = Duration::from_secs(8);
+
+/// The panel is asked this often in a row for what it answers with nonsense; then that counts as its refusal.
+const MOST_NONSENSE: u32 = 5;
 
 /// How a job ended badly.
 #[derive(Debug)]
@@ -33,19 +36,23 @@ pub struct JobError {
     fatal: bool,
     /// How the next attempts are spaced.
     growth: Growth,
+    /// The panel answered, but not what the protocol says.
+    nonsense: bool,
     /// For people.
     message: String,
 }
 
 impl JobError {
     fn new(growth: Growth, message: impl Into<String>) -> Self {
-        Self { fatal: false, growth, message: message.into() }
+        Self { fatal: false, growth, nonsense: false, message: message.into() }
     }
 }
 
 impl From<PanelError> for JobError {
     fn from(error: PanelError) -> Self {
-        Self { fatal: error.is_final(), growth: retry::PANEL, message: error.to_string() }
+        let nonsense = matches!(error, PanelError::Nonsense { .. });
+        let growth = if nonsense { retry::NONSENSE } else { retry::PANEL };
+        Self { fatal: error.is_final(), growth, nonsense, message: error.to_string() }
     }
 }
 
@@ -76,18 +83,19 @@ pub fn start(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &str) {
 
 /// Notes a job as running. Returns the number of this run.
 fn begin(live: &mut Live, kind: JobKind, subject: &str) -> u64 {
-    let (mut attempts, mut run) = (1, 1);
+    let (mut attempts, mut run, mut nonsense) = (1, 1, 0);
     if let Some(old) = live.jobs.remove(&kind) {
         run = old.run + 1;
         if old.job.subject == subject {
             attempts = old.job.attempts + u32::from(matches!(old.job.state, JobState::Failed { .. }));
+            nonsense = old.nonsense;
         }
         if let Some(task) = old.task {
             task.abort();
         }
     }
     let job = Job { subject: subject.into(), state: JobState::Running, attempts };
-    live.jobs.insert(kind, LiveJob { job, task: None, run });
+    live.jobs.insert(kind, LiveJob { job, task: None, run, nonsense });
     run
 }
 
@@ -105,7 +113,9 @@ fn end(world: &World, id: ServerId, kind: JobKind, run: u64, result: Result<(), 
         }
         job.job.state = match result {
             Ok(()) => JobState::Done { at: now },
-            Err(error) => {
+            Err(mut error) => {
+                job.nonsense = if error.nonsense { job.nonsense + 1 } else { 0 };
+                error.fatal |= job.nonsense >= MOST_NONSENSE;
                 if job.job.attempts == 1 || error.fatal {
                     tracing::warn!(server.id = %id, job = ?kind, "{}", error.message);
                 }
@@ -150,6 +160,7 @@ async fn have_image(world: &World, reference: &str, local: bool) -> Result<(), J
     world.images.ensure(reference, local).await.map_err(|error| JobError {
         fatal: error.fatal,
         growth: retry::IMAGE,
+        nonsense: false,
         message: error.message,
     })
 }
@@ -199,3 +210,6 @@ async fn removal(world: &World, id: ServerId) -> Result<(), JobError> {
     world.store.blocking().run(move || layout.remove_server(id, remove_backups)).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

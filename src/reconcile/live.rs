@@ -91,6 +91,8 @@ pub struct LiveJob {
     pub task: Option<TaskHandle>,
     /// Tells this run from the one before.
     pub run: u64,
+    /// Answers in a row that could not be read.
+    pub nonsense: u32,
 }
 
 impl Live {

@@ -1,6 +1,7 @@
 //! What a reconciler works with: handles on the store, the runtime, the panel, the servers' files and terminals, and the
 //! things that belong to the node as a whole (places for installations, pulls under way, the network).
 
+mod forgotten;
 mod gate;
 mod images;
 mod slots;
@@ -28,6 +29,7 @@ use crate::runtime::{NetworkFacts, Runtime};
 use crate::store::Store;
 use crate::tasks::Tasks;
 
+pub use forgotten::Forgotten;
 pub use gate::ResetGate;
 pub use images::{ImageError, Images};
 pub use slots::InstallSlots;
@@ -83,6 +85,8 @@ pub struct World {
     pub reset_gate: ResetGate,
     /// Some call to the panel has failed since the last one that was answered.
     panel_silent: AtomicBool,
+    /// Servers that are gone since the daemon started, until the panel's list is in force.
+    pub forgotten: Forgotten,
     /// A pass has come to rest, see [`World::rest_until`].
     rested: Notify,
     /// What is remembered of each server between passes.
@@ -131,6 +135,7 @@ impl World {
             reset_gate: ResetGate::default(),
             network_settled: watch::Sender::new(false),
             panel_silent: AtomicBool::new(false),
+            forgotten: Forgotten::until_listed(parts.panel.is_some()),
             rested: Notify::new(),
             lives: Mutex::new(BTreeMap::new()),
             policy,

@@ -31,7 +31,7 @@ async fn each_page_is_asked_for_once() {
         let sim = PanelSim::start();
         let ids = add(&sim, count);
         let panel = HttpPanel::new(PanelOptions { per_page, ..options(&sim) }).unwrap();
-        let listed: Vec<ServerId> = panel.list().await.unwrap().iter().map(|listed| listed.id).collect();
+        let listed: Vec<ServerId> = panel.list().await.unwrap().servers.iter().map(|listed| listed.id).collect();
         assert_eq!(listed, ids);
         assert_eq!(pages_asked(&sim, 0), pages);
         let requests = sim.matching(0, "GET", "/servers");
@@ -50,7 +50,7 @@ async fn pages_are_read_side_by_side_within_a_bound() {
     add(&sim, 13);
     let panel = HttpPanel::new(PanelOptions { per_page: 1, ..options(&sim) }).unwrap();
     let _fault = sim.fault(Fault::on(LIST).delay(Duration::from_millis(50)));
-    assert_eq!(panel.list().await.unwrap().len(), 13);
+    assert_eq!(panel.list().await.unwrap().servers.len(), 13);
     assert_eq!(sim.most_at_once("GET"), 4);
 }
 
@@ -66,7 +66,7 @@ async fn pages_that_were_read_are_kept_when_another_fails() {
     drop(fault);
 
     let mark = sim.mark();
-    let listed: Vec<ServerId> = panel.list().await.unwrap().iter().map(|listed| listed.id).collect();
+    let listed: Vec<ServerId> = panel.list().await.unwrap().servers.iter().map(|listed| listed.id).collect();
     assert_eq!(listed, ids);
     let again = pages_asked(&sim, mark);
     assert!(again == [2] || again == [3], "{again:?}");
@@ -85,7 +85,7 @@ async fn pages_are_kept_when_the_caller_stops_waiting() {
     }
     drop(fault);
     let mark = sim.mark();
-    assert_eq!(panel.list().await.unwrap().len(), ids.len());
+    assert_eq!(panel.list().await.unwrap().servers.len(), ids.len());
     assert_eq!(pages_asked(&sim, mark), [2, 3], "the first page was kept");
 }
 
@@ -106,7 +106,7 @@ async fn a_list_that_changes_while_it_is_read_is_not_taken_for_whole() {
     assert!(!error.is_final());
 
     let mark = sim.mark();
-    let listed: Vec<ServerId> = panel.list().await.unwrap().iter().map(|listed| listed.id).collect();
+    let listed: Vec<ServerId> = panel.list().await.unwrap().servers.iter().map(|listed| listed.id).collect();
     assert_eq!(listed, ids[1..]);
     assert_eq!(pages_asked(&sim, mark), [0, 2, 3], "nothing of the old list was kept");
 }
@@ -116,9 +116,82 @@ async fn a_broken_server_is_listed_with_its_error() {
     let sim = PanelSim::start();
     let ids = add(&sim, 3);
     sim.edit(&ids[1].to_string(), |server| server.process["startup"] = json!("nonsense"));
-    let listed = panel(&sim).list().await.unwrap();
+    let listed = panel(&sim).list().await.unwrap().servers;
     assert_eq!(listed.iter().map(|listed| listed.id).collect::<Vec<_>>(), ids);
     assert_eq!(listed.iter().map(|listed| listed.server.is_ok()).collect::<Vec<_>>(), [true, false, true]);
+}
+
+#[tokio::test]
+async fn entries_without_a_name_make_a_list_incomplete() {
+    let sim = PanelSim::start();
+    let ids = add(&sim, 3);
+    assert_eq!(panel(&sim).list().await.unwrap().incomplete, None);
+    let _fault = sim.fault(
+        Fault::on(LIST).status(200).body(
+            json!({
+                "data": [{"uuid": "?", "settings": {"uuid": 5}}, {"uuid": ids[1]}, "nothing at all"],
+                "meta": {"last_page": 1, "total": 3},
+            })
+            .to_string(),
+        ),
+    );
+    let listed = panel(&sim).list().await.unwrap();
+    assert_eq!(listed.servers.iter().map(|listed| listed.id).collect::<Vec<_>>(), [ids[1]]);
+    assert!(listed.incomplete.unwrap().starts_with("2 of its entries"));
+}
+
+#[tokio::test]
+async fn a_list_that_never_fits_together_is_taken_as_incomplete_in_the_end() {
+    let sim = PanelSim::start();
+    let ids = add(&sim, 4);
+    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
+    // Whatever page is asked for, it is the first one.
+    let first = json!({
+        "data": [{"uuid": ids[0]}, {"uuid": ids[1]}],
+        "meta": {"last_page": 2, "total": 4},
+    });
+    let fault = sim.fault(Fault::on(LIST).status(200).body(first.to_string()));
+    for _ in 0..2 {
+        let error = panel.list().await.unwrap_err();
+        assert!(error.to_string().contains("a server was listed twice"), "{error}");
+    }
+    let listed = panel.list().await.unwrap();
+    assert_eq!(listed.servers.iter().map(|listed| listed.id).collect::<Vec<_>>(), ids[..2]);
+    assert!(listed.incomplete.unwrap().contains("a server was listed twice"));
+    drop(fault);
+    let listed = panel.list().await.unwrap();
+    assert_eq!((listed.servers.len(), listed.incomplete), (4, None), "it is whole again");
+}
+
+#[tokio::test]
+async fn pages_that_count_differently_are_put_together_in_the_end() {
+    let sim = PanelSim::start();
+    let ids = add(&sim, 4);
+    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
+    let other = json!({"data": [{"uuid": ids[3]}], "meta": {"last_page": 2, "total": 3}});
+    let second_page = || sim.fault(Fault::on(LIST).skip(1).status(200).body(other.to_string()));
+    for _ in 0..2 {
+        let _fault = second_page();
+        panel.list().await.unwrap_err();
+    }
+    let _fault = second_page();
+    let listed = panel.list().await.unwrap();
+    assert_eq!(listed.servers.iter().map(|listed| listed.id).collect::<Vec<_>>(), [ids[0], ids[1], ids[3]]);
+    assert!(listed.incomplete.is_some());
+}
+
+#[tokio::test]
+async fn a_list_is_as_old_as_its_oldest_page() {
+    let sim = PanelSim::start();
+    add(&sim, 5);
+    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
+    let fault = sim.fault(Fault::on(LIST).status(503).skip(1));
+    let before = tokio::time::Instant::now();
+    panel.list().await.unwrap_err();
+    let after = tokio::time::Instant::now();
+    drop(fault);
+    let asked = panel.list().await.unwrap().asked;
+    assert!(before <= asked && asked <= after, "the first page is from the first attempt");
 }
 
 #[tokio::test]

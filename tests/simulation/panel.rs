@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use alula::model::{PowerState, Script, ServerId};
-use alula::panel::{ListedServer, Panel, PanelError, PanelServer};
+use alula::panel::{Listed, ListedServer, Panel, PanelError, PanelServer};
 use async_trait::async_trait;
 
 use crate::crash::Fate;
@@ -72,10 +72,12 @@ fn known<'a>(state: &'a mut Believed, id: &ServerId) -> Result<&'a mut PanelSide
 
 #[async_trait]
 impl Panel for Connection {
-    async fn list(&self) -> Result<Vec<ListedServer>, PanelError> {
+    async fn list(&self) -> Result<Listed, PanelError> {
+        let asked = tokio::time::Instant::now();
         self.ask("GET /servers".into(), |state| {
             let listed = state.servers.iter();
-            Ok(listed.map(|(id, side)| ListedServer { id: *id, server: Ok(side.wanted.clone()) }).collect())
+            let servers = listed.map(|(id, side)| ListedServer { id: *id, server: Ok(side.wanted.clone()) }).collect();
+            Ok(Listed { servers, asked, incomplete: None })
         })
         .await
     }

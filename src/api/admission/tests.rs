@@ -25,6 +25,7 @@ impl Scene {
         let id = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
         let mut status = Status::new(id);
         status.state = state;
+        status.container = (state != PowerState::Offline).then(|| "c1".into());
         Self { manifest: Manifest::new(id, ManagedBy::Panel), record: Record::default(), status }
     }
 
@@ -91,6 +92,12 @@ impl Scene {
         self
     }
 
+    /// Its container has not been seen yet.
+    fn unseen(mut self) -> Self {
+        self.status.container = None;
+        self
+    }
+
     /// An installation that was asked for so many seconds ago is under way.
     fn installing(mut self, asked: i64, then_start: bool) -> Self {
         let install = json!({"token": "i1", "thenStart": then_start, "requestedAt": at(-asked)});
@@ -126,6 +133,11 @@ impl Scene {
         match self.asks(action, wait_seconds) {
             Err(denied) => format!("refused: {denied:?}"),
             Ok(Admitted::Already) => "already".into(),
+            Ok(Admitted::Adopt { power, container }) => {
+                let wished = (power.id.as_str(), power.requested_at, power.want, power.expires_at);
+                assert_eq!(wished, ("new", Some(at(0)), Want::Up, None));
+                format!("adopts {container}")
+            }
             Ok(Admitted::Write(power)) => {
                 assert_eq!((power.id.as_str(), power.requested_at), ("new", Some(at(0))));
                 let until =
@@ -200,8 +212,10 @@ fn start() {
         ("a start waits, for less than ever", Scene::stopping().up_until(10), Start, 0, "up graceful"),
         ("running, as wanted", Scene::running().up(), Start, 0, "already"),
         ("running, begun long ago", Scene::running().up_until(-100).begun(), Start, 0, "already"),
-        ("running, adopted", Scene::running(), Start, 0, "already"),
-        ("running, its wish over", Scene::running().up().closed(), Start, 0, "already"),
+        ("running, adopted", Scene::running(), Start, 0, "adopts c1"),
+        ("running, adopted, may wait", Scene::running(), Start, 60, "adopts c1"),
+        ("running, nobody knows where", Scene::running().unseen(), Start, 0, "already"),
+        ("running, its wish over", Scene::running().up().closed(), Start, 0, "adopts c1"),
         ("running, about to stop", Scene::running().down(), Start, 0, "up graceful"),
         ("starting", Scene::new(PowerState::Starting).up(), Start, 0, "already"),
         ("offline", Scene::offline(), Start, 0, "up graceful"),

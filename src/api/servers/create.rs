@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 
+use crate::api::request::Sent;
 use crate::api::{Api, ApiError, body};
 use crate::model::manifest::digest;
-use crate::model::{InstallIntent, ManagedBy, Manifest, Record, ServerId, Timestamp};
-use crate::panel::PanelServer;
-use crate::reconcile::jobs::{new_manifest, sync_with_retries};
+use crate::model::{InstallIntent, ManagedBy, Manifest, Record, ServerId};
+use crate::reconcile::jobs::{PanelWord, new_manifest, sync_with_retries};
 use crate::store::{Snapshot, Store, StoreError};
 
 #[derive(Deserialize)]
@@ -23,7 +22,7 @@ struct Wanted {
 }
 
 /// Fetches the configuration, writes the record, answers 202. Asked again, it answers the same and does nothing.
-pub async fn create(State(api): State<Arc<Api>>, body: Bytes) -> Result<StatusCode, ApiError> {
+pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCode, ApiError> {
     let wanted: Wanted = body::object(&body)?;
     let id: Option<ServerId> = wanted.uuid.parse().ok().filter(ServerId::is_v4);
     let id = id.ok_or_else(|| {
@@ -40,9 +39,10 @@ pub async fn create(State(api): State<Arc<Api>>, body: Bytes) -> Result<StatusCo
     };
     let asked_at = api.world.clock.now();
     let server = sync_with_retries(&api.world, &*panel, id).await?;
-    let manifest = wanted_manifest(id, &server, wanted.start_on_completion, asked_at);
+    let word = PanelWord { server, asked_at, read_at: api.world.clock.now() };
+    let manifest = wanted_manifest(id, &word, wanted.start_on_completion);
     let _gate = api.world.reset_gate.wish().await;
-    api.world.store.run(move |store| write(store, id, manifest, server, asked_at)).await?;
+    api.world.store.run(move |store| write(store, id, &manifest, &word)).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -56,8 +56,8 @@ fn is_under_way(snapshot: &Snapshot) -> bool {
     snapshot.is_listed() && asked
 }
 
-fn wanted_manifest(id: ServerId, server: &PanelServer, then_start: bool, now: Timestamp) -> Manifest {
-    let mut manifest = new_manifest(id, server.clone());
+fn wanted_manifest(id: ServerId, word: &PanelWord, then_start: bool) -> Manifest {
+    let mut manifest = new_manifest(id, word.server.clone());
     manifest.spec.install = Some(InstallIntent {
         token: uuid::Uuid::now_v7().to_string(),
         then_start,
@@ -65,20 +65,15 @@ fn wanted_manifest(id: ServerId, server: &PanelServer, then_start: bool, now: Ti
         skip_scripts: false,
         abort: false,
         timeout: None,
-        requested_at: Some(now),
+        requested_at: Some(word.asked_at),
     });
     manifest
 }
 
 /// Writes a server that is new, known from the list alone, was parked, or is still being deleted.
-fn write(
-    store: &Store,
-    id: ServerId,
-    manifest: Manifest,
-    server: PanelServer,
-    asked_at: Timestamp,
-) -> Result<(), StoreError> {
-    let hash = digest(&(&server.settings, &server.process, server.suspended));
+fn write(store: &Store, id: ServerId, manifest: &Manifest, word: &PanelWord) -> Result<(), StoreError> {
+    let hash = digest(&(&word.server.settings, &word.server.process, word.server.suspended));
+    let (asked_at, install) = (word.asked_at, &manifest.spec.install);
     let record = Record { synced_at: Some(asked_at), synced_hash: Some(hash.clone()), ..Record::default() };
     loop {
         match store.create(manifest.clone(), record.clone()) {
@@ -90,6 +85,14 @@ fn write(
             // Somebody was faster with the same request.
             return Ok(());
         }
+        if before.is_listed() && word.is_older_than(&before.record) {
+            // The panel's list, asked for later, was faster.
+            let wanted = |known: &mut Manifest| known.spec.install.clone_from(install);
+            match store.change(id, Some(before.revision), wanted) {
+                Err(StoreError::Conflict { .. }) => continue,
+                result => return result.map(drop),
+            }
+        }
         let hash = hash.clone();
         let synced = move |record: &mut Record| {
             record.parked = None;
@@ -100,7 +103,11 @@ fn write(
             }
         };
         if before.is_listed() {
-            return store.change_with(id, None, |known| known.spec = manifest.spec, synced).map(drop);
+            let wanted = |known: &mut Manifest| known.spec = manifest.spec.clone();
+            match store.change_with(id, Some(before.revision), wanted, synced) {
+                Err(StoreError::Conflict { .. }) => continue,
+                result => return result.map(drop),
+            }
         }
         store.replace(id, manifest.clone(), synced)?;
         // Nothing is replaced if the panel's list has brought the server back in this moment.

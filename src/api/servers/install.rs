@@ -3,23 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 
 use super::decide_again;
 use crate::api::admission::{Facts, admit_install};
+use crate::api::request::ServerName;
 use crate::api::{Api, ApiError};
 use crate::model::{How, InstallIntent, ManagedBy, Manifest, PowerIntent, PowerState, Want};
-use crate::reconcile::jobs::{apply_sync, sync_with_retries};
+use crate::reconcile::jobs::{PanelWord, apply_sync, sync_with_retries};
 use crate::reconcile::plan::wish;
 
 /// `POST /api/servers/{server}/install`: as at creation, with the newest word of the panel.
-pub async fn install(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<StatusCode, ApiError> {
+pub async fn install(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
     write_install(&api, &server, false).await
 }
 
 /// `POST /api/servers/{server}/reinstall`: the same, reported as a reinstallation.
-pub async fn reinstall(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<StatusCode, ApiError> {
+pub async fn reinstall(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
     write_install(&api, &server, true).await
 }
 
@@ -72,7 +73,7 @@ const LIMITS_PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// A running server's limits are in force when the panel has its answer, as it is used to; where the engine needs longer they
 /// follow all the same.
-pub async fn sync(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<StatusCode, ApiError> {
+pub async fn sync(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
     let known = api.server(&server)?;
     let panel = api.world.panel.clone().filter(|_| known.manifest.metadata.managed_by == ManagedBy::Panel);
     let Some(panel) = panel else {
@@ -83,7 +84,8 @@ pub async fn sync(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Re
     let asked_at = api.world.clock.now();
     let fetched = sync_with_retries(&api.world, &*panel, known.id).await?;
     let id = known.id;
-    let written = api.world.store.run(move |store| apply_sync(store, id, fetched, asked_at, None)).await?;
+    let word = PanelWord { server: fetched, asked_at, read_at: api.world.clock.now() };
+    let written = api.world.store.run(move |store| apply_sync(store, id, &word, None)).await?;
     if known.status.state != PowerState::Offline {
         let revision = written.revision;
         api.world.rest_until(LIMITS_PATIENCE, || api.world.with_live(id, |live| live.rested >= revision)).await;

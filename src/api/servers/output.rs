@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use futures_util::StreamExt;
 use http::StatusCode;
 use serde_json::json;
 
+use crate::api::request::ServerName;
 use crate::api::system::axum_json;
 use crate::api::{Api, ApiError};
 use crate::files::install_log;
@@ -22,7 +23,7 @@ const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// `GET /api/servers/{server}/logs?size=`: the last lines of the server's container.
 pub async fn logs(
     State(api): State<Arc<Api>>,
-    Path(server): Path<String>,
+    ServerName(server): ServerName,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let known = api.server(&server)?;
@@ -47,7 +48,7 @@ pub async fn logs(
 }
 
 /// `GET /api/servers/{server}/install-logs`: what the last install script printed.
-pub async fn install_logs(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<Response, ApiError> {
+pub async fn install_logs(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<Response, ApiError> {
     let known = api.server(&server)?;
     let (id, layout) = (known.id, api.world.layout.clone());
     let read = api.world.store.blocking().run(move || install_log::read_output(&layout, id, MOST_BYTES)).await;

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
-use bytes::Bytes;
+use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 
 use super::{Known, decide_again};
 use crate::api::admission::{Action, Admitted, Denied, Facts, admit, wait};
+use crate::api::request::{Sent, ServerName};
 use crate::api::{Api, ApiError, body};
-use crate::model::{PowerIntent, PowerState, ServerId};
+use crate::model::record::Serving;
+use crate::model::{PowerIntent, PowerState, Record, ServerId, Want};
+use crate::reconcile::plan::wish;
 use crate::store::StoreError;
 
 /// A terminal that is being attached (after a restart of the daemon, say) is waited for this long.
@@ -28,8 +30,8 @@ struct Wanted {
 /// `POST /api/servers/{server}/power`: writes the wish and answers 202.
 pub async fn power(
     State(api): State<Arc<Api>>,
-    Path(server): Path<String>,
-    body: Bytes,
+    ServerName(server): ServerName,
+    body: Sent,
 ) -> Result<StatusCode, ApiError> {
     let known = api.server(&server)?;
     let wanted: Wanted = body::object(&body)?;
@@ -52,7 +54,11 @@ pub async fn write_power(api: &Api, id: ServerId, action: Action, wait: Option<D
         match decide(api, &known, action, wait)? {
             // What is so already may have stopped being so a moment ago.
             Admitted::Already => api.world.store.wake(id),
-            Admitted::Write(power) => write(api, &known, power).await?,
+            Admitted::Write(power) => write(api, &known, power, None).await?,
+            Admitted::Adopt { power, container } => {
+                let serving = Serving { container, power: power.id.clone() };
+                write(api, &known, power, Some(serving)).await?;
+            }
         }
         Ok(())
     })
@@ -69,16 +75,25 @@ fn decide(api: &Api, known: &Known, action: Action, wait: Option<Duration>) -> R
     admit(facts, action, wait, uuid::Uuid::now_v7().to_string())
 }
 
-async fn write(api: &Api, known: &Known, power: PowerIntent) -> Result<(), StoreError> {
+/// Writes a wish, and which running container serves it, if one does.
+async fn write(api: &Api, known: &Known, power: PowerIntent, serving: Option<Serving>) -> Result<(), StoreError> {
     let (id, revision) = (known.id, known.snapshot.revision);
     api.world
         .store
         .run(move |store| {
             let wish = power.clone();
-            match store.change(id, Some(revision), move |manifest| manifest.spec.power = Some(wish)) {
+            let serves = |record: &mut Record| {
+                if serving.is_some() {
+                    record.power.serving.clone_from(&serving);
+                }
+            };
+            match store.change_with(id, Some(revision), move |manifest| manifest.spec.power = Some(wish), serves) {
                 // Who broke a file must still be able to stop the server.
                 Err(StoreError::Broken { .. }) => {
-                    store.commit(id, |record| record.pending_power = Some(power))?;
+                    store.commit(id, |record| {
+                        serves(record);
+                        record.pending_power = Some(power);
+                    })?;
                     store.wake(id);
                     Ok(())
                 }
@@ -94,11 +109,12 @@ struct Commands {
     commands: Vec<String>,
 }
 
-/// `POST /api/servers/{server}/commands`: types lines into the server's terminal. The stop command is a wish to stop.
+/// `POST /api/servers/{server}/commands`: types lines into the server's terminal. The stop command is a wish to stop, or a line
+/// as any other where the server is being stopped already: some ask for it twice.
 pub async fn commands(
     State(api): State<Arc<Api>>,
-    Path(server): Path<String>,
-    body: Bytes,
+    ServerName(server): ServerName,
+    body: Sent,
 ) -> Result<StatusCode, ApiError> {
     let known = api.server(&server)?;
     if known.status.state == PowerState::Offline {
@@ -108,13 +124,29 @@ pub async fn commands(
     let wanted: Commands = body::object(&body)?;
     let stop = &known.manifest.spec.process.stop;
     for command in &wanted.commands {
-        if stop.kind == "command" && *command == stop.value {
+        let is_stop = stop.kind == "command" && *command == stop.value;
+        if is_stopping(&api.server(&server)?) {
+            // The line that stops it comes first.
+            api.world.rest_until(ATTACH_PATIENCE, || stop_was_sent(&api, known.id)).await;
+        } else if is_stop {
             write_power(&api, known.id, Action::Stop, None).await?;
-        } else {
-            type_line(&api, known.id, command).await?;
+            continue;
         }
+        type_line(&api, known.id, command).await?;
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether the server is being stopped, or about to be.
+fn is_stopping(known: &Known) -> bool {
+    let record = &known.snapshot.record;
+    let open = wish(&known.manifest, record).filter(|wish| !record.power_closed(&wish.id, wish.want));
+    known.status.state == PowerState::Stopping || open.is_some_and(|wish| wish.want == Want::Down)
+}
+
+fn stop_was_sent(api: &Api, id: ServerId) -> bool {
+    let offline = api.world.store.status(id).is_none_or(|status| status.state == PowerState::Offline);
+    offline || api.world.with_live(id, |live| live.stop.is_some())
 }
 
 async fn type_line(api: &Api, id: ServerId, line: &str) -> Result<(), ApiError> {
@@ -136,8 +168,8 @@ struct DenyTokens {
 /// `POST /api/servers/{server}/ws/deny`: no console token is accepted by this release, so all of them are denied already.
 pub async fn deny_tokens(
     State(api): State<Arc<Api>>,
-    Path(server): Path<String>,
-    body: Bytes,
+    ServerName(server): ServerName,
+    body: Sent,
 ) -> Result<StatusCode, ApiError> {
     api.server(&server)?;
     body::object::<DenyTokens>(&body)?;

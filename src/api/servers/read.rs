@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header;
 
+use crate::api::request::ServerName;
 use crate::api::{Api, ApiError};
 
 /// At boot the list is held back until the servers' network is there, but no longer than this. Whoever has read the list
@@ -28,7 +29,7 @@ pub async fn list(State(api): State<Arc<Api>>) -> Response {
 }
 
 /// `GET /api/servers/{server}`.
-pub async fn get(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<Response, ApiError> {
+pub async fn get(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<Response, ApiError> {
     let known = api.server(&server)?;
     Ok(json(api.view.one(&api.world, &known.snapshot)))
 }

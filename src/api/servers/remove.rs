@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 
+use crate::api::request::ServerName;
 use crate::api::{Api, ApiError};
 use crate::model::{Deletion, ServerId};
 
@@ -16,7 +17,7 @@ const CONTAINER_PATIENCE: Duration = Duration::from_secs(3);
 ///
 /// The answer waits a moment for the containers: the panel gives their ports to others as soon as it has it. What takes
 /// longer is done all the same.
-pub async fn delete(State(api): State<Arc<Api>>, Path(server): Path<String>) -> Result<StatusCode, ApiError> {
+pub async fn delete(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
     let known = api.server(&server)?;
     mark_deleted(&api, known.id).await?;
     // Nothing is lost when the time is over: the mark is on disk.

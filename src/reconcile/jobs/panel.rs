@@ -7,16 +7,36 @@ use serde_json::Value;
 
 use super::{JobError, PANEL_PATIENCE};
 use crate::model::manifest::digest;
-use crate::model::{ManagedBy, Manifest, ServerId, Timestamp};
+use crate::model::{ManagedBy, Manifest, Record, ServerId, Timestamp};
 use crate::panel::{Panel, PanelError, PanelServer};
 use crate::reconcile::reporter::{self, ReportError};
 use crate::reconcile::world::World;
 use crate::retry;
 use crate::store::{Snapshot, Store, StoreError};
 
+/// How often a word is written anew because somebody else wrote in between.
+const WRITE_ATTEMPTS: u32 = 20;
+
 fn panel_of(world: &World) -> Result<Arc<dyn Panel>, JobError> {
     let panel = world.panel.clone();
     panel.ok_or_else(|| JobError::new(retry::PANEL, "there is no panel; set `remote` in config.yml"))
+}
+
+/// What the panel says about a server.
+pub struct PanelWord {
+    /// The server as the panel has it.
+    pub server: PanelServer,
+    /// When it was asked.
+    pub asked_at: Timestamp,
+    /// When its answer was read.
+    pub read_at: Timestamp,
+}
+
+impl PanelWord {
+    /// Whether the record has a newer word of the panel. One from the future is none: the clock was set back.
+    pub fn is_older_than(&self, record: &Record) -> bool {
+        record.synced_at.is_some_and(|synced| synced > self.asked_at && synced <= self.read_at)
+    }
 }
 
 /// Asks the panel for a server's configuration, for as long as somebody can be kept waiting.
@@ -25,7 +45,7 @@ fn panel_of(world: &World) -> Result<Arc<dyn Panel>, JobError> {
 /// The last attempt's error.
 pub async fn sync_with_retries(world: &World, panel: &dyn Panel, id: ServerId) -> Result<PanelServer, PanelError> {
     let asked =
-        retry::within(PANEL_PATIENCE, retry::PANEL, &world.jitter, PanelError::is_final, || panel.server(id)).await;
+        retry::within(PANEL_PATIENCE, retry::PANEL, &world.jitter, PanelError::ends_waiting, || panel.server(id)).await;
     asked.map_err(|error| {
         error.unwrap_or_else(|| PanelError::Timeout { call: format!("GET /servers/{id}"), limit: PANEL_PATIENCE })
     })
@@ -36,8 +56,9 @@ pub(super) async fn sync(world: &World, id: ServerId, subject: &str) -> Result<(
     let panel = panel_of(world)?;
     let asked_at = world.clock.now();
     let server = sync_with_retries(world, &*panel, id).await?;
+    let word = PanelWord { server, asked_at, read_at: world.clock.now() };
     let subject = subject.to_owned();
-    let written = world.store.run(move |store| apply_sync(store, id, server, asked_at, Some(subject))).await;
+    let written = world.store.run(move |store| apply_sync(store, id, &word, Some(subject))).await;
     written.map(drop).map_err(|error| JobError::new(retry::PANEL, error.to_string()))
 }
 
@@ -68,35 +89,56 @@ pub(super) async fn report(world: &World, id: ServerId) -> Result<(), JobError> 
     })
 }
 
-/// Writes the panel's part of a server's intent, as it was asked for at `asked_at`. Says so where that undoes what a person
-/// wrote into the panel's part by hand.
+/// Writes the panel's part of a server's intent, unless a newer one is there. Says so where that undoes what a person wrote
+/// into the panel's part by hand.
 ///
 /// # Errors
 /// When it cannot be written; the intent in force stays.
 pub fn apply_sync(
     store: &Store,
     id: ServerId,
-    server: PanelServer,
-    asked_at: Timestamp,
+    word: &PanelWord,
     start: Option<String>,
 ) -> Result<Arc<Snapshot>, StoreError> {
-    let hash = digest(&(&server.settings, &server.process, server.suspended));
+    for _ in 1..WRITE_ATTEMPTS {
+        match try_apply(store, id, word, start.clone()) {
+            // Somebody else wrote in between, and may have had a newer word.
+            Err(StoreError::Conflict { .. }) => {}
+            result => return result,
+        }
+    }
+    try_apply(store, id, word, start)
+}
+
+fn try_apply(
+    store: &Store,
+    id: ServerId,
+    word: &PanelWord,
+    start: Option<String>,
+) -> Result<Arc<Snapshot>, StoreError> {
     let before = store.get(id).ok_or(StoreError::Unknown(id))?;
+    let outdated = word.is_older_than(&before.record);
+    let hash = digest(&(&word.server.settings, &word.server.process, word.server.suspended));
     let same_word = before.record.synced_hash.as_ref() == Some(&hash);
     let mut undone = BTreeSet::new();
     let snapshot = store.change_with(
         id,
-        None,
+        Some(before.revision),
         |manifest| {
+            if outdated {
+                return;
+            }
             let by_hand = manifest.clone();
-            put(manifest, server);
+            put(manifest, word.server.clone());
             if same_word {
                 differences("spec", &json(&by_hand), &json(manifest), &mut undone);
             }
         },
         |record| {
-            record.synced_at = Some(asked_at);
-            record.synced_hash = Some(hash);
+            if !outdated {
+                record.synced_at = Some(word.asked_at);
+                record.synced_hash = Some(hash);
+            }
             if start.is_some() {
                 record.synced_for = start;
             }
@@ -106,7 +148,7 @@ pub fn apply_sync(
         let message = format!(
             "{field} was changed by hand in config.yml, and the panel's value is back; write it into override.yml to keep it"
         );
-        store.event(id, asked_at, "HandEditUndone", &message);
+        store.event(id, word.asked_at, "HandEditUndone", &message);
     }
     Ok(snapshot)
 }
@@ -145,3 +187,6 @@ fn differences(path: &str, one: &Value, other: &Value, found: &mut BTreeSet<Stri
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

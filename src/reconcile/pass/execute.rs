@@ -9,7 +9,7 @@ use crate::panel::outbox::Fact;
 use crate::reconcile::jobs;
 use crate::reconcile::observed::JobKind;
 use crate::reconcile::step::Step;
-use crate::store::StoreError;
+use crate::store::{Snapshot, StoreError};
 
 type Done = Result<bool, StepError>;
 
@@ -89,7 +89,7 @@ impl Reconciler {
     }
 
     async fn forget(&self, id: ServerId) -> Done {
-        let outbox = self.world.outbox.clone();
+        let (outbox, world) = (self.world.outbox.clone(), self.world.clone());
         let forgotten = self.world.store.run(move |store| {
             let Some(snapshot) = store.get(id) else { return Ok(true) };
             let done = snapshot.record.install.done.as_ref();
@@ -101,7 +101,15 @@ impl Reconciler {
                 }
             }
             // Both decide on what is so in that moment: somebody may have asked for the server since the plan was made.
-            if store.remove_if(id, |now| !now.wanted())? {
+            let unwanted = |now: &Snapshot| {
+                let unwanted = !now.wanted();
+                if unwanted {
+                    // Before it is gone: the panel's list may just be about to be applied.
+                    world.forgotten.add(id);
+                }
+                unwanted
+            };
+            if store.remove_if(id, unwanted)? {
                 return Ok(true);
             }
             let mut anew = false;

@@ -166,7 +166,7 @@ impl Planner<'_> {
         fetched || self.fetched(install, JobKind::Script)
     }
 
-    /// Waits for the panel as long as it takes; its refusal ends the installation.
+    /// Waits for the panel as long as it takes; its refusal ends the installation, and so do answers that cannot be read.
     fn fetched(&mut self, install: &InstallIntent, kind: JobKind) -> bool {
         match self.need(kind, &install.token) {
             Ok(()) => true,

@@ -1,0 +1,116 @@
+//! The host's logrotate is told of the daemon's log, as Wings does.
+//!
+//! One small file in `logrotate.d`, written where the node's file wants it (`system.enable_log_rotate`), the host has
+//! logrotate, and nobody has written one yet. logrotate moves the log away and sends SIGHUP, at which the daemon opens
+//! it anew.
+
+use std::fs;
+use std::path::Path;
+
+use super::NodeConfig;
+
+/// Name of the file, which is that of the service too.
+const NAME: &str = "alula";
+
+/// Writes the file. Returns what should be said about it, as a warning: nothing depends on it.
+pub fn rotate_daemon_log(node: &NodeConfig, etc: &Path) -> Option<String> {
+    let folder = etc.join("logrotate.d");
+    let path = folder.join(NAME);
+    if !node.rotate_daemon_log || !folder.is_dir() || path.exists() {
+        return None;
+    }
+    let log = node.directories.daemon_log();
+    if let Some(other) = rotated_by(&folder, &log) {
+        // logrotate refuses a log that two files name.
+        return Some(format!(
+            "{} is rotated by {} already: have its postrotate run `systemctl kill -s HUP {NAME}.service`, or remove it, \
+             and alula writes its own",
+            log.display(),
+            other.display()
+        ));
+    }
+    let written = crate::atomic::write_file(&path, text(&log).as_bytes(), 0o644);
+    written.err().map(|error| format!("{error}; {} is not rotated", log.display()))
+}
+
+/// Another file of the folder that names the log. Wings leaves one behind on a node that was taken over.
+fn rotated_by(folder: &Path, log: &Path) -> Option<std::path::PathBuf> {
+    let log = log.display().to_string();
+    let files = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    files.into_iter().find(|file| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.split_whitespace().any(|word| word.trim_matches('"') == log)
+    })
+}
+
+fn text(log: &Path) -> String {
+    format!(
+        "# Written by alula once; it is yours to change. `system.enable_log_rotate: false` keeps it from being written.
+\"{}\" {{
+    size 10M
+    compress
+    delaycompress
+    dateext
+    maxage 7
+    missingok
+    notifempty
+    postrotate
+        systemctl kill --kill-who=main -s HUP {NAME}.service >/dev/null 2>&1 || true
+    endscript
+}}
+",
+        log.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A node that wants its log rotated, and an `/etc` with logrotate.
+    fn scene() -> (tempfile::TempDir, NodeConfig, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let mut node = NodeConfig::for_tests(root.path());
+        node.rotate_daemon_log = true;
+        let folder = root.path().join("etc/logrotate.d");
+        fs::create_dir_all(&folder).unwrap();
+        (root, node, folder)
+    }
+
+    #[test]
+    fn it_is_written_once() {
+        let (root, node, folder) = scene();
+        let etc = root.path().join("etc");
+        assert_eq!(rotate_daemon_log(&node, &etc), None);
+        let text = fs::read_to_string(folder.join("alula")).unwrap();
+        assert!(text.contains(&format!("\"{}/wings.log\" {{", root.path().display())), "{text}");
+        assert!(text.contains("-s HUP alula.service"), "{text}");
+        fs::write(folder.join("alula"), "a person's").unwrap();
+        assert_eq!(rotate_daemon_log(&node, &etc), None);
+        assert_eq!(fs::read_to_string(folder.join("alula")).unwrap(), "a person's");
+    }
+
+    #[test]
+    fn it_is_not_written_where_nobody_wants_it() {
+        let (root, mut node, folder) = scene();
+        node.rotate_daemon_log = false;
+        assert_eq!(rotate_daemon_log(&node, &root.path().join("etc")), None);
+        assert!(!folder.join("alula").exists());
+        node.rotate_daemon_log = true;
+        assert_eq!(rotate_daemon_log(&node, &root.path().join("nowhere")), None);
+        assert!(!root.path().join("nowhere").exists());
+        assert!(!NodeConfig::for_tests(root.path()).rotate_daemon_log, "tests leave the host alone");
+    }
+
+    #[test]
+    fn a_file_that_names_the_log_already_stays_the_only_one() {
+        let (root, node, folder) = scene();
+        let wings = format!("{}/wings.log {{\n    size 10M\n}}\n", root.path().display());
+        fs::write(folder.join("wings"), wings).unwrap();
+        let said = rotate_daemon_log(&node, &root.path().join("etc")).unwrap();
+        assert!(said.contains("logrotate.d/wings") && said.contains("alula.service"), "{said}");
+        assert!(!folder.join("alula").exists());
+    }
+}

@@ -1,0 +1,95 @@
+//! Keys that nobody knows: they are accepted, as Wings does, and named, since most of them are slips.
+
+use serde_json::Value;
+
+use super::file::ConfigFile;
+
+/// A key is taken for a slip of the nearest known one from this likeness on (1 is the same).
+const LIKE: f64 = 0.7;
+/// At most so many are named.
+const MOST: usize = 30;
+
+/// A key that the file has and nobody reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownKey {
+    /// The sections that lead to it, and the key itself.
+    pub path: Vec<String>,
+    /// The known key of the same section that is most like it, if one is like it at all.
+    pub nearest: Option<String>,
+}
+
+impl UnknownKey {
+    /// What to say about it.
+    pub fn message(&self) -> String {
+        let nearest = self.nearest.as_ref().map_or(String::new(), |nearest| format!("; did you mean `{nearest}`?"));
+        format!("`{}` is no key of this file, and is ignored{nearest}", self.path.join("."))
+    }
+}
+
+/// The unknown keys of a file's text. None where the text is no YAML: that is somebody else's to say.
+pub fn unknown_keys(text: &str) -> Vec<UnknownKey> {
+    let Ok(set) = crate::yaml::parse_value(text) else { return Vec::new() };
+    let known = serde_json::to_value(ConfigFile::default()).unwrap_or_default();
+    let mut found = Vec::new();
+    compare(&set, &known, &mut Vec::new(), &mut found);
+    found.truncate(MOST);
+    found
+}
+
+fn compare(set: &Value, known: &Value, path: &mut Vec<String>, found: &mut Vec<UnknownKey>) {
+    let (Value::Object(set), Value::Object(known)) = (set, known) else { return };
+    // An empty one is a map whose keys are anybody's.
+    if known.is_empty() {
+        return;
+    }
+    for (key, value) in set {
+        path.push(key.clone());
+        match known.get(key) {
+            Some(known) => compare(value, known, path, found),
+            None => found.push(UnknownKey { path: path.clone(), nearest: nearest(key, known.keys()) }),
+        }
+        path.pop();
+    }
+}
+
+fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<String> {
+    let key = key.to_lowercase();
+    let alike = |known: &str| strsim::jaro_winkler(&key, &known.to_lowercase());
+    let most = known.map(|known| (alike(known), known)).max_by(|(one, _), (other, _)| one.total_cmp(other));
+    most.filter(|(likeness, _)| *likeness >= LIKE).map(|(_, known)| known.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(text: &str) -> Vec<String> {
+        unknown_keys(text).iter().map(UnknownKey::message).collect()
+    }
+
+    #[test]
+    fn slips_are_named_with_what_was_meant() {
+        let text = "remot: https://panel.example.com\nsystem:\n  sftp: {bind_prot: 1}\n  xyzzy: {a: 1}\nsearch: {}\n";
+        assert_eq!(
+            messages(text),
+            [
+                "`remot` is no key of this file, and is ignored; did you mean `remote`?",
+                "`system.sftp.bind_prot` is no key of this file, and is ignored; did you mean `bind_port`?",
+                "`system.xyzzy` is no key of this file, and is ignored",
+                "`search` is no key of this file, and is ignored; did you mean `Search`?",
+            ]
+        );
+    }
+
+    #[test]
+    fn known_keys_and_maps_of_anybodys_keys_are_not() {
+        let default = crate::yaml::to_string(&ConfigFile::default()).unwrap();
+        assert_eq!(messages(&default), [""; 0]);
+        let maps = "docker:\n  registries: {ghcr.io: {username: a, password: b}}\n  log_config: {config: {tag: x}}\n  \
+                    overhead: {multipliers: {512: 1.3}}\nremote_query: {custom_headers: {X-A: b}}\n";
+        assert_eq!(messages(maps), [""; 0]);
+        for text in ["", "5", "a: [", "system: 5"] {
+            assert_eq!(messages(text), [""; 0], "{text:?}");
+        }
+    }
+}

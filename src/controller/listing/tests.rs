@@ -1,0 +1,135 @@
+//! The panel's list meets what is on disk.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::model::{PowerState, Script};
+use crate::panel::{ListedServer, PanelError, PanelServer};
+use crate::reconcile::bench::{id, server, world};
+
+fn listed(servers: &[(u32, &str)], asked: Instant) -> Listed {
+    let entry = |(number, invocation): &(u32, &str)| ListedServer { id: id(*number), server: Ok(server(invocation)) };
+    Listed { servers: servers.iter().map(entry).collect(), asked, incomplete: None }
+}
+
+/// The panel's list, asked for so many seconds ago.
+fn when(world: &World, ago: u64) -> When {
+    let read_at = world.clock.now();
+    When { asked_at: read_at - Duration::from_secs(ago), read_at }
+}
+
+/// A server that was synced so many seconds ago.
+fn add(world: &World, number: u32, invocation: &str, ago: u64) {
+    let synced_at = Some(world.clock.now() - Duration::from_secs(ago));
+    let record = Record { synced_at, ..Record::default() };
+    world.store.create(new_manifest(id(number), server(invocation)), record).unwrap();
+}
+
+fn parked(world: &World) -> Vec<ServerId> {
+    let servers = world.store.list().into_iter();
+    servers.filter(|snapshot| snapshot.record.parked.is_some()).map(|snapshot| snapshot.id).collect()
+}
+
+fn invocation(world: &World, number: u32) -> String {
+    world.store.get(id(number)).unwrap().manifest.as_ref().unwrap().spec.settings.invocation.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_are_not_listed_are_parked_and_come_back() {
+    let (_root, world) = world(None);
+    add(&world, 1, "a", 100);
+    add(&world, 2, "b", 100);
+    // Made while the list was on its way.
+    add(&world, 3, "c", 3);
+    let mut by_file = crate::model::Manifest::new(id(4), ManagedBy::File);
+    by_file.spec.settings.container.image = "game:1".into();
+    world.store.create(by_file, Record::default()).unwrap();
+    apply(&world, listed(&[(1, "a")], Instant::now()), when(&world, 5));
+    assert_eq!(parked(&world), [id(2)]);
+    assert!(!world.store.get(id(2)).unwrap().is_listed());
+    assert_eq!(world.store.status(id(2)).unwrap().events[0].reason, "Parked");
+
+    apply(&world, listed(&[(1, "a"), (2, "b2"), (3, "c")], Instant::now()), when(&world, 0));
+    assert_eq!(parked(&world), []);
+    assert_eq!(invocation(&world, 2), "b2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_incomplete_list_parks_nobody() {
+    let (_root, world) = world(None);
+    add(&world, 1, "a", 100);
+    let list = Listed { incomplete: Some("for a test".into()), ..listed(&[(2, "b")], Instant::now()) };
+    apply(&world, list, when(&world, 5));
+    assert_eq!(parked(&world), []);
+    assert_eq!(invocation(&world, 2), "b", "what it has is in force");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_does_not_undo_what_the_panel_said_after_it_was_asked_for() {
+    let (_root, world) = world(None);
+    add(&world, 1, "newer", 3);
+    add(&world, 2, "older", 8);
+    apply(&world, listed(&[(1, "listed"), (2, "listed")], Instant::now()), when(&world, 5));
+    assert_eq!((invocation(&world, 1).as_str(), invocation(&world, 2).as_str()), ("newer", "listed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_deleted_meanwhile_does_not_come_back() {
+    let (_root, world) = world(Some(Arc::new(Lists(Mutex::default()))));
+    let before = Instant::now();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    world.forgotten.add(id(1));
+    apply(&world, listed(&[(1, "a"), (2, "b")], before), when(&world, 1));
+    assert_eq!(world.store.ids(), [id(2)]);
+    // A panel that lists it still, asked later, wants it.
+    tokio::time::advance(Duration::from_secs(1)).await;
+    apply(&world, listed(&[(1, "a"), (2, "b")], Instant::now()), when(&world, 0));
+    assert_eq!(world.store.ids(), [id(1), id(2)]);
+}
+
+/// Answers lists in turn; the last one again and again.
+struct Lists(Mutex<Vec<Result<Listed, PanelError>>>);
+
+#[async_trait]
+impl Panel for Lists {
+    async fn list(&self) -> Result<Listed, PanelError> {
+        let mut answers = self.0.lock().unwrap();
+        if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() }
+    }
+    async fn server(&self, _: ServerId) -> Result<PanelServer, PanelError> {
+        unreachable!()
+    }
+    async fn script(&self, _: ServerId) -> Result<Script, PanelError> {
+        unreachable!()
+    }
+    async fn report_install(&self, _: ServerId, _: bool, _: bool) -> Result<(), PanelError> {
+        unreachable!()
+    }
+    async fn report_state(&self, _: ServerId, _: PowerState, _: PowerState) -> Result<(), PanelError> {
+        unreachable!()
+    }
+    async fn reset(&self) -> Result<(), PanelError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_list_is_as_old_as_the_question_for_its_oldest_page() {
+    let (_root, world) = world(None);
+    let (asked_at, asked) = (world.clock.now(), Instant::now());
+    tokio::time::advance(Duration::from_secs(20)).await;
+    let away = PanelError::Unreachable { call: "GET /servers".into(), cause: "refused".into() };
+    let panel = Lists(Mutex::new(vec![Err(away), Ok(listed(&[], asked))]));
+    let (_, when) = list(&world, &panel).await;
+    assert_eq!(when.asked_at, asked_at);
+    assert!(when.read_at > asked_at + Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_remembered_where_no_list_is_awaited() {
+    let (_root, world) = world(None);
+    world.forgotten.add(id(1));
+    assert!(!world.forgotten.since(id(1), Instant::now()));
+}

@@ -1,0 +1,106 @@
+//! A world in memory for tests that stand beside the code: a state folder of its own, an engine without faults, and a panel
+//! that says what it is told to.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+
+use super::world::{Parts, World};
+use crate::clock::Clock;
+use crate::config::NodeConfig;
+use crate::console::{Console, ConsoleOptions};
+use crate::model::settings::{Process, Settings};
+use crate::model::{PowerState, Script, ServerId, Timestamp};
+use crate::panel::outbox::Outbox;
+use crate::panel::{Listed, Panel, PanelError, PanelServer};
+use crate::retry::Jitter;
+use crate::runtime::fake::{FakeRuntime, FakeWorld, NoFaults};
+use crate::store::{Blocking, Store};
+use crate::tasks::Tasks;
+
+/// One of some servers.
+pub fn id(number: u32) -> ServerId {
+    format!("550e8400-e29b-41d4-a716-{number:012}").parse().unwrap()
+}
+
+/// A server as a panel has it.
+pub fn server(invocation: &str) -> PanelServer {
+    let settings = Settings { invocation: invocation.into(), ..Settings::default() };
+    PanelServer { suspended: false, settings, process: Process::default() }
+}
+
+/// A world, and the folder that it lives in.
+pub fn world(panel: Option<Arc<dyn Panel>>) -> (TempDir, Arc<World>) {
+    let root = tempfile::tempdir().unwrap();
+    let node = Arc::new(NodeConfig::for_tests(root.path()));
+    crate::config::host::make_directories(&node).unwrap();
+    let runtime = Arc::new(FakeRuntime::new(FakeWorld::default(), Arc::new(NoFaults)));
+    let tasks = Tasks::new();
+    let options = ConsoleOptions { app_name: "test".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
+    let console = Console::new(runtime.clone(), Blocking::Inline, options, tasks.clone(), Arc::new(|_| {}));
+    let start = tokio::time::Instant::now();
+    let world = World::new(Parts {
+        store: Store::open(root.path(), Blocking::Inline, None).unwrap(),
+        runtime,
+        panel,
+        outbox: Arc::new(Outbox::open(root.path().join("outbox")).unwrap()),
+        console,
+        node,
+        clock: Clock::Simulated { base: Timestamp::from_millis(1_700_000_000_000), start },
+        jitter: Jitter::seeded(1),
+        tasks,
+        kernel_limits: Default::default(),
+        kernel: "test".into(),
+        wake: Arc::new(|_| {}),
+    });
+    (root, Arc::new(world))
+}
+
+/// A panel that answers every question the same.
+#[derive(Default)]
+pub struct ScriptedPanel {
+    answer: Mutex<Option<PanelError>>,
+    asked: AtomicU32,
+}
+
+impl ScriptedPanel {
+    /// What it answers from now on.
+    pub fn answers(&self, error: PanelError) {
+        *self.answer.lock().unwrap() = Some(error);
+        self.asked.store(0, Ordering::Relaxed);
+    }
+
+    /// How often it was asked since.
+    pub fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn answer<T>(&self, otherwise: T) -> Result<T, PanelError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.answer.lock().unwrap().clone().map_or(Ok(otherwise), Err)
+    }
+}
+
+#[async_trait]
+impl Panel for ScriptedPanel {
+    async fn list(&self) -> Result<Listed, PanelError> {
+        self.answer(Listed { servers: Vec::new(), asked: tokio::time::Instant::now(), incomplete: None })
+    }
+    async fn server(&self, _: ServerId) -> Result<PanelServer, PanelError> {
+        self.answer(server("run"))
+    }
+    async fn script(&self, _: ServerId) -> Result<Script, PanelError> {
+        self.answer(Script { image: "installer:1".into(), entrypoint: "sh".into(), text: "true".into() })
+    }
+    async fn report_install(&self, _: ServerId, _: bool, _: bool) -> Result<(), PanelError> {
+        self.answer(())
+    }
+    async fn report_state(&self, _: ServerId, _: PowerState, _: PowerState) -> Result<(), PanelError> {
+        self.answer(())
+    }
+    async fn reset(&self) -> Result<(), PanelError> {
+        self.answer(())
+    }
+}

@@ -1,0 +1,78 @@
+//! The panel's word meets what is there: a newer word, a person's edit.
+
+use super::*;
+use crate::reconcile::bench::{id, server, world};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_millis(second * 1000)
+}
+
+/// What a panel said that was asked at one second and answered at the other.
+fn word(invocation: &str, asked_at: i64, read_at: i64) -> PanelWord {
+    PanelWord { server: server(invocation), asked_at: at(asked_at), read_at: at(read_at) }
+}
+
+/// A store in which the panel's word of second 10 is in force.
+fn store() -> (tempfile::TempDir, Store) {
+    let (root, world) = world(None);
+    let hash = digest(&(&server("old").settings, &server("old").process, false));
+    let record = Record { synced_at: Some(at(10)), synced_hash: Some(hash), ..Record::default() };
+    world.store.create(new_manifest(id(1), server("old")), record).unwrap();
+    (root, world.store.clone())
+}
+
+fn invocation(store: &Store) -> String {
+    store.get(id(1)).unwrap().manifest.as_ref().unwrap().spec.settings.invocation.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_word_changes_nothing() {
+    let (_root, store) = store();
+    apply_sync(&store, id(1), &word("newest", 12, 13), None).unwrap();
+    apply_sync(&store, id(1), &word("late", 11, 14), None).unwrap();
+    let after = store.get(id(1)).unwrap();
+    assert_eq!((invocation(&store).as_str(), after.record.synced_at), ("newest", Some(at(12))));
+
+    // It was asked for a start all the same: that start has its answer.
+    apply_sync(&store, id(1), &word("late", 11, 14), Some("wish".into())).unwrap();
+    let after = store.get(id(1)).unwrap();
+    assert_eq!(after.record.synced_for.as_deref(), Some("wish"));
+    assert_eq!((invocation(&store).as_str(), after.record.synced_at), ("newest", Some(at(12))));
+    apply_sync(&store, id(1), &word("newer still", 15, 15), None).unwrap();
+    assert_eq!(invocation(&store), "newer still");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_from_the_future_is_from_before_the_clock_was_set_back() {
+    let (_root, store) = store();
+    apply_sync(&store, id(1), &word("future", 5_000, 5_000), None).unwrap();
+    apply_sync(&store, id(1), &word("now", 20, 21), None).unwrap();
+    assert_eq!(invocation(&store), "now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hand_edit_that_is_undone_is_named() {
+    let (_root, store) = store();
+    store
+        .change(id(1), None, |manifest| {
+            manifest.spec.settings.invocation = "by hand".into();
+            manifest.spec.settings.build.memory_limit = 7;
+        })
+        .unwrap();
+    apply_sync(&store, id(1), &word("old", 12, 12), None).unwrap();
+    assert_eq!(invocation(&store), "old");
+    let events: Vec<(String, String)> =
+        store.status(id(1)).unwrap().events.iter().map(|e| (e.reason.clone(), e.message.clone())).collect();
+    for field in ["spec.settings.invocation", "spec.settings.build.memory_limit"] {
+        let named = |(reason, message): &(String, String)| {
+            reason == "HandEditUndone" && message.starts_with(&format!("{field} ")) && message.contains("override.yml")
+        };
+        assert!(events.iter().any(named), "{field}: {events:?}");
+    }
+    assert_eq!(events.len(), 2);
+
+    // Where the panel has changed its mind, nobody's edit is undone.
+    store.change(id(1), None, |manifest| manifest.spec.settings.invocation = "by hand".into()).unwrap();
+    apply_sync(&store, id(1), &word("new", 14, 14), None).unwrap();
+    assert_eq!(store.status(id(1)).unwrap().events.len(), 2);
+}

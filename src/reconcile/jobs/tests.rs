@@ -1,0 +1,47 @@
+//! How jobs end.
+
+use super::*;
+use crate::reconcile::bench;
+
+fn nonsense() -> PanelError {
+    PanelError::Nonsense { call: "GET /servers/x/install".into(), detail: "the answer: expected JSON".into() }
+}
+
+fn away() -> PanelError {
+    PanelError::Unreachable { call: "GET /servers/x/install".into(), cause: "refused".into() }
+}
+
+/// Runs a job through these failures. Whether the last one was final.
+fn fails_for_good(failures: Vec<PanelError>) -> bool {
+    let (_root, world) = bench::world(None);
+    let id = bench::id(1);
+    for failure in failures {
+        let run = world.with_live(id, |live| begin(live, JobKind::Script, "token"));
+        end(&world, id, JobKind::Script, run, Err(failure.into()));
+    }
+    world.with_live(id, |live| matches!(live.jobs[&JobKind::Script].job.state, JobState::Failed { fatal: true, .. }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_cannot_be_read_count_as_a_refusal_in_the_end() {
+    assert!(!fails_for_good(vec![nonsense(); 4]));
+    assert!(fails_for_good(vec![nonsense(); 5]));
+    let mut interrupted = vec![nonsense(); 4];
+    interrupted.extend([away(), nonsense()]);
+    assert!(!fails_for_good(interrupted), "only in a row");
+    assert!(!fails_for_good(vec![away(); 30]), "silence is waited out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_an_answer_that_cannot_be_read() {
+    let panel = bench::ScriptedPanel::default();
+    panel.answers(nonsense());
+    let (_root, world) = bench::world(None);
+    let began = tokio::time::Instant::now();
+    let error = sync_with_retries(&world, &panel, bench::id(1)).await.unwrap_err();
+    assert_eq!((error, panel.asked(), began.elapsed()), (nonsense(), 1, Duration::ZERO));
+    panel.answers(away());
+    let error = sync_with_retries(&world, &panel, bench::id(1)).await.unwrap_err();
+    assert_eq!(error, away());
+    assert!(panel.asked() > 3, "silence is asked again");
+}

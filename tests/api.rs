@@ -1,0 +1,13 @@
+//! The API behind its guard, over a world in memory: what every answer has, the wire's own errors, and what becomes of
+//! requests that change something.
+
+#[path = "api/bench.rs"]
+mod bench;
+#[path = "api/errors.rs"]
+mod errors;
+#[path = "api/guard.rs"]
+mod guard;
+#[path = "api/install.rs"]
+mod install;
+#[path = "api/power.rs"]
+mod power;

@@ -1,0 +1,111 @@
+//! Errors in the wire's own words.
+
+use std::io::ErrorKind;
+
+use alula::panel::PanelError;
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::bench::{Bench, id};
+
+const UNEXPECTED: &str = "An unexpected error was encountered while processing this request";
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_server_is_a_404_whatever_its_name() {
+    let bench = Bench::new();
+    let unknown = json!({"error": "The requested resource does not exist on this instance."});
+    for name in [&id(9).to_string(), "x", "%FF", "550E8400-E29B-41D4-A716-000000000001", "%2e%2e", "a%2Fb"] {
+        for (method, path) in [
+            (Method::GET, format!("/api/servers/{name}")),
+            (Method::DELETE, format!("/api/servers/{name}")),
+            (Method::POST, format!("/api/servers/{name}/power")),
+            (Method::POST, format!("/api/servers/{name}/commands")),
+            (Method::POST, format!("/api/servers/{name}/sync")),
+            (Method::POST, format!("/api/servers/{name}/reinstall")),
+            (Method::POST, format!("/api/servers/{name}/ws/deny")),
+            (Method::GET, format!("/api/servers/{name}/logs")),
+            (Method::GET, format!("/api/servers/{name}/install-logs")),
+        ] {
+            let answer = bench.ask(method, &path, vec![b' '; 5 << 20]).await;
+            assert_eq!((answer.status, answer.json()), (StatusCode::NOT_FOUND, unknown.clone()), "{path}");
+            assert_eq!(answer.header("content-type"), "application/json; charset=utf-8");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_that_cannot_be_used() {
+    let bench = Bench::new();
+    let power = format!("/api/servers/{}/power", bench.add(1));
+    let no_body = "The data passed in the request was not in a parsable format. Please try again.";
+    for (path, body, status, words) in [
+        (power.as_str(), "", 400, no_body),
+        ("/api/servers", " \n", 400, no_body),
+        (&power, "{", 400, UNEXPECTED),
+        (&power, "[]", 400, UNEXPECTED),
+        (&power, r#"{"action": 5}"#, 400, UNEXPECTED),
+        (
+            &power,
+            r#"{"action": "terminate"}"#,
+            422,
+            r#"The power action provided was not valid, should be one of "stop", "start", "restart", "kill""#,
+        ),
+        ("/api/servers", r#"{"uuid": "x"}"#, 422, "The data provided in the request could not be validated."),
+    ] {
+        let answer = bench.ask(Method::POST, path, body).await;
+        assert_eq!((answer.status.as_u16(), answer.json()["error"].as_str()), (status, Some(words)), "{path} {body:?}");
+        let request_id = answer.json()["request_id"].as_str().unwrap_or_default().to_owned();
+        let expected = if words == UNEXPECTED { answer.header("x-request-id") } else { "" };
+        assert_eq!(request_id, expected, "{path} {body:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_too_long_is_refused_in_words() {
+    let bench = Bench::new();
+    let power = format!("/api/servers/{}/power", bench.add(1));
+    for path in [power.as_str(), "/api/servers"] {
+        let answer = bench.ask(Method::POST, path, vec![b' '; (4 << 20) + 1]).await;
+        assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(answer.json(), json!({"error": "The request body is larger than 4 MiB."}));
+        assert_eq!(answer.header("content-type"), "application/json; charset=utf-8");
+    }
+    let mut body = br#"{"action": "kill"}"#.to_vec();
+    body.resize(4 << 20, b' ');
+    assert_eq!(bench.ask(Method::POST, &power, body).await.status, StatusCode::ACCEPTED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_refuses_is_named() {
+    let bench = Bench::new();
+    let power = format!("/api/servers/{}/power", bench.add(1));
+    for (kind, status, words) in [
+        (ErrorKind::StorageFull, 507, "The node's disk is full; free some space and try again."),
+        (ErrorKind::QuotaExceeded, 507, "The node's disk is full; free some space and try again."),
+        (
+            ErrorKind::ReadOnlyFilesystem,
+            500,
+            "The node's state folder is on a read-only file system; mount it writable and try again.",
+        ),
+        (ErrorKind::PermissionDenied, 500, UNEXPECTED),
+    ] {
+        bench.disk.refuses(Some(kind));
+        let answer = bench.ask(Method::POST, &power, r#"{"action": "start"}"#).await;
+        bench.disk.refuses(None);
+        assert_eq!(answer.status.as_u16(), status, "{kind:?}");
+        assert_eq!(answer.json(), json!({"error": words, "request_id": answer.header("x-request-id")}), "{kind:?}");
+    }
+    assert!(bench.world.store.get(id(1)).unwrap().manifest.as_ref().unwrap().spec.power.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panel_that_talks_nonsense_does_not_hold_a_create_up() {
+    let bench = Bench::new();
+    let nonsense = PanelError::Nonsense { call: "GET /servers".into(), detail: "the answer: expected JSON".into() };
+    *bench.panel.error.lock().unwrap() = Some(nonsense);
+    let began = tokio::time::Instant::now();
+    let answer = bench.ask(Method::POST, "/api/servers", json!({"uuid": id(2)}).to_string()).await;
+    assert_eq!((answer.status, began.elapsed().as_millis()), (StatusCode::INTERNAL_SERVER_ERROR, 0));
+    assert_eq!(answer.json()["error"], UNEXPECTED);
+    assert!(bench.world.store.get(id(2)).is_none());
+}

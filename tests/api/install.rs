@@ -1,0 +1,64 @@
+//! Servers that the panel makes, and how their installations go on.
+
+use std::time::Duration;
+
+use alula::model::{InstallOutcome, ManagedBy, Manifest, Record};
+use alula::panel::PanelError;
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::bench::{Bench, id, server};
+
+async fn create(bench: &Bench, number: u32) {
+    bench.panel.servers.lock().unwrap().insert(id(number), server());
+    let body = json!({"uuid": id(number), "start_on_completion": false}).to_string();
+    let answer = bench.ask(Method::POST, "/api/servers", body).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_script_that_cannot_be_read_fails_the_installation_in_the_end() {
+    let bench = Bench::new();
+    let nonsense = PanelError::Nonsense { call: "GET /install".into(), detail: "the answer: expected JSON".into() };
+    *bench.panel.script_error.lock().unwrap() = Some(nonsense);
+    create(&bench, 1).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(bench.world.store.get(id(1)).unwrap().record.install.done, None, "it may be a moment's");
+    tokio::time::sleep(Duration::from_secs(115)).await;
+    let done = bench.world.store.get(id(1)).unwrap().record.install.done.clone().expect("it is over");
+    assert_eq!((done.outcome, done.reported), (InstallOutcome::Failed, true));
+    assert!(done.message.contains("cannot be read"), "{done:?}");
+    assert_eq!(*bench.panel.installed.lock().unwrap(), [(id(1), false, false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panel_that_is_silent_is_waited_for() {
+    let bench = Bench::new();
+    let away = PanelError::Unreachable { call: "GET /install".into(), cause: "refused".into() };
+    *bench.panel.script_error.lock().unwrap() = Some(away);
+    create(&bench, 1).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(bench.world.store.get(id(1)).unwrap().record.install.done, None);
+    *bench.panel.script_error.lock().unwrap() = None;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(*bench.panel.installed.lock().unwrap(), [(id(1), true, false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_does_not_undo_a_newer_word_of_the_panel() {
+    let bench = Bench::new();
+    let world = bench.world.clone();
+    *bench.panel.meanwhile.lock().unwrap() = Some(Box::new(move || {
+        // The panel's list, asked for a moment later, is there first.
+        let mut manifest = Manifest::new(id(1), ManagedBy::Panel);
+        manifest.spec.settings = server().settings;
+        manifest.spec.settings.invocation = "newer".into();
+        let record = Record { synced_at: Some(world.clock.now()), ..Record::default() };
+        world.store.create(manifest, record).unwrap();
+    }));
+    create(&bench, 1).await;
+    let snapshot = bench.world.store.get(id(1)).unwrap();
+    let spec = &snapshot.manifest.as_ref().unwrap().spec;
+    assert_eq!(spec.settings.invocation, "newer");
+    assert!(spec.install.is_some(), "it is installed all the same");
+}

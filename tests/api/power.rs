@@ -1,0 +1,103 @@
+//! Power wishes and console lines, down to the container.
+
+use std::time::Duration;
+
+use alula::model::{PowerState, ServerId};
+use alula::runtime::fake::{Act, Program, ServerScript};
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::bench::{Bench, IMAGE};
+
+async fn act(bench: &Bench, id: ServerId, action: &str) {
+    let body = json!({"action": action}).to_string();
+    let answer = bench.ask(Method::POST, &format!("/api/servers/{id}/power"), body).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+}
+
+async fn type_lines(bench: &Bench, id: ServerId, lines: &[&str]) -> StatusCode {
+    let body = json!({"commands": lines}).to_string();
+    bench.ask(Method::POST, &format!("/api/servers/{id}/commands"), body).await.status
+}
+
+/// A server that says so when it is asked to stop, and ends when it is asked again.
+fn stubborn() -> Program {
+    Program::server(&ServerScript { stops_in: None, done: "ready".into(), ..ServerScript::default() })
+        .on_line("stop", vec![(Duration::ZERO, Act::Print("asked to stop".into()))])
+        .on_line("end", vec![(Duration::ZERO, Act::Exit(0))])
+}
+
+async fn running(bench: &Bench) -> ServerId {
+    bench.docker.set_program(IMAGE, stubborn());
+    let id = bench.add(1);
+    act(bench, id, "start").await;
+    bench.becomes(id, PowerState::Starting).await;
+    // Its egg names no line that ends the start-up.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    id
+}
+
+/// The lines that the container printed and that are about input.
+fn heard(bench: &Bench, id: ServerId) -> Vec<String> {
+    let printed = bench.docker.printed(&id.to_string());
+    let lines = printed.lines().map(|line| line.trim_end().to_owned());
+    lines.filter(|line| line == "asked to stop" || line.starts_with("line ")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_stop_command_is_typed() {
+    let bench = Bench::new();
+    let id = running(&bench).await;
+    assert_eq!(type_lines(&bench, id, &["stop"]).await, StatusCode::NO_CONTENT);
+    bench.becomes(id, PowerState::Stopping).await;
+    assert_eq!(type_lines(&bench, id, &["stop"]).await, StatusCode::NO_CONTENT);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(heard(&bench, id), ["asked to stop", "asked to stop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_keep_their_order_around_a_stop_command() {
+    let bench = Bench::new();
+    let id = running(&bench).await;
+    assert_eq!(
+        type_lines(&bench, id, &["say line 1", "stop", "say line 2", "stop", "say line 3"]).await,
+        StatusCode::NO_CONTENT
+    );
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(heard(&bench, id), ["line 1", "asked to stop", "line 2", "asked to stop", "line 3"]);
+    // It was a wish, so what follows is no crash.
+    assert_eq!(type_lines(&bench, id, &["end"]).await, StatusCode::NO_CONTENT);
+    bench.becomes(id, PowerState::Offline).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    bench.becomes(id, PowerState::Offline).await;
+    assert_eq!(bench.world.store.get(id).unwrap().record.crashes, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_of_what_runs_already_is_remembered() {
+    let bench = Bench::new();
+    let id = bench.add(1);
+    let container = bench.docker.create_foreign(&id.to_string()).unwrap();
+    assert!(bench.docker.start_outside(&id.to_string()));
+    bench.becomes(id, PowerState::Running).await;
+
+    act(&bench, id, "start").await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let status = bench.world.store.status(id).unwrap();
+    assert_eq!((status.state, status.container.as_deref()), (PowerState::Running, Some(container.as_str())));
+    act(&bench, id, "start").await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(
+        bench.world.store.status(id).unwrap().container.as_deref(),
+        Some(container.as_str()),
+        "nothing restarts"
+    );
+
+    // It crashes, and comes back.
+    assert!(bench.docker.kill_outside(&id.to_string()));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let status = bench.world.store.status(id).unwrap();
+    assert!(matches!(status.state, PowerState::Starting | PowerState::Running), "{status:?}");
+    assert_ne!(status.container.as_deref(), Some(container.as_str()));
+    assert_eq!(bench.world.store.get(id).unwrap().record.crashes.len(), 1);
+}
