@@ -29,6 +29,11 @@ impl InstallSlots {
         self.lock().held.contains(&id)
     }
 
+    /// Whether a server waits in line.
+    pub fn waits(&self, id: ServerId) -> bool {
+        self.lock().waiting.contains(&id)
+    }
+
     /// Takes a place if one is free and nobody has waited longer; otherwise the server waits in line.
     pub fn take(&self, id: ServerId) -> bool {
         let mut state = self.lock();
