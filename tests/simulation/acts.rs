@@ -33,8 +33,13 @@ impl Play {
         let server = &mut self.servers[at];
         match answer {
             Some(status) if status.is_success() => {
-                if !repeated && server.expect != Expect::Either && server.unseen.is_none() {
-                    server.expect = if start { Expect::Up } else { Expect::Down };
+                if !repeated && server.expect != Expect::Either {
+                    server.expect = match start {
+                        // Written over, or over what was written.
+                        _ if server.unseen.is_some() => Expect::Either,
+                        true => Expect::Up,
+                        false => Expect::Down,
+                    };
                 }
                 server.created = true;
                 server.deleted = false;

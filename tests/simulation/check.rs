@@ -148,7 +148,7 @@ impl Play {
 
     /// Nobody waits in line, or holds a place, without an installation.
     fn check_place(&self, daemon: &Daemon, at: usize, server: &Server, snapshot: Option<&Snapshot>) {
-        let open = snapshot.is_some_and(|snapshot| {
+        let open = snapshot.filter(|snapshot| snapshot.record.parked.is_none()).is_some_and(|snapshot| {
             let manifest = snapshot.manifest.as_ref();
             manifest.is_some_and(|manifest| open_install(manifest, &snapshot.record).is_some())
         });

@@ -81,7 +81,7 @@ impl Play {
         if text.contains("\tbroken") {
             return;
         }
-        let kind = self.rng.below(12);
+        let kind = self.rng.below(14);
         let before = self.servers[at].expect;
         self.say(|| format!("edit {at} kind {kind}"));
         match kind {
@@ -118,6 +118,19 @@ impl Play {
                 let memory = i64::try_from(64 + self.rng.below(4096)).unwrap();
                 edit_manifest(&path, &text, |manifest| manifest.spec.settings.build.memory_limit = memory);
             }
+            11 => {
+                // Somebody wants no installation any more, or wants it to end. Who promised one is not asked.
+                let abort = self.rng.permille(500);
+                edit_manifest(&path, &text, |manifest| match &mut manifest.spec.install {
+                    Some(install) if abort => install.abort = true,
+                    install => *install = None,
+                });
+                if let Some(side) = self.machine.panel.lock().servers.get_mut(&id) {
+                    side.promised = false;
+                    side.installing = false;
+                }
+                self.servers[at].expect = Expect::Either;
+            }
             _ => edit_manifest(&path, &text, |manifest| {
                 let image = &mut manifest.spec.settings.container.image;
                 *image = if image == GAME { OTHER_GAME.into() } else { GAME.into() };
@@ -127,6 +140,7 @@ impl Play {
         let deletion = daemon.world.store.get(id).and_then(|snapshot| snapshot.record.deletion.clone());
         if let Some(deletion) = deletion {
             // What is written into a folder on its way out stays only where it is wanted again.
+            self.servers[at].overridden = false;
             self.servers[at].expect = if deletion.recreate { Expect::Either } else { before };
         }
     }

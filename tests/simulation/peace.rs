@@ -82,7 +82,11 @@ impl Play {
             let broken = match std::fs::read_to_string(folder.join("config.yml")) {
                 Ok(text) => text.contains("\tbroken"),
                 // Gone with a record left behind: not deleted, then.
-                Err(_) => folder.join("record.json").exists(),
+                Err(_) => {
+                    let snapshot = daemon.world.store.get(server.id);
+                    let known = snapshot.is_some_and(|snapshot| snapshot.record.deletion.is_none());
+                    folder.join("record.json").exists() || known
+                }
             };
             if broken && saved.exists() {
                 std::fs::rename(&saved, folder.join("config.yml")).unwrap();

@@ -141,7 +141,7 @@ pub struct Play {
 impl Play {
     fn new(seed: u64, loud: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let places = if rng.permille(300) { 1 } else { 4 };
+        let places = if rng.permille(500) { 1 } else { 4 };
         let machine = Machine::with_places(places);
         let runs = Runs::default();
         furnish(&machine, seed, &runs, false);
