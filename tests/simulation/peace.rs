@@ -70,6 +70,7 @@ impl Play {
         self.end_of_a_life(&daemon);
         daemon.kill().await;
         self.tally.lives += 1;
+        self.booted = self.machine.epoch.1.elapsed();
         let fate = Fate::new(self.rng.next(), Rates::default(), None);
         let seed = self.rng.next();
         self.machine.boot(fate, seed).unwrap()
@@ -129,10 +130,17 @@ impl Play {
 
     /// Where nothing is left to do, nothing is done.
     async fn rest(&mut self, daemon: &Daemon) -> bool {
-        let before = daemon.fate.passed();
-        daemon.wait(REST).await;
-        if daemon.fate.is_over() {
-            return false;
+        let (mut before, mut history) = (0, usize::MAX);
+        // A server that crashes meanwhile is something that happens, if not for ever.
+        for _ in 0..5 {
+            if history == self.machine.docker.history().len() {
+                break;
+            }
+            (before, history) = (daemon.fate.passed(), self.machine.docker.history().len());
+            daemon.wait(REST).await;
+            if daemon.fate.is_over() {
+                return false;
+            }
         }
         let each = (daemon.fate.passed() - before) / self.servers.len() as u64;
         assert!(each <= MOST_AT_REST, "seed {}: {each} points for each server, and nothing to do", self.seed);

@@ -132,6 +132,8 @@ pub struct Play {
     pub late: VecDeque<ServerId>,
     /// Until when the outbox's folder cannot be written.
     pub outbox_back: Option<Instant>,
+    /// When the present daemon was booted.
+    pub booted: Duration,
     /// Whether the engine was ever away.
     pub engine_was_away: bool,
     /// Names what is written by hand.
@@ -202,6 +204,7 @@ impl Play {
             watched,
             late: VecDeque::new(),
             outbox_back: None,
+            booted: Duration::ZERO,
             engine_was_away: false,
             notes: 0,
         }
@@ -293,6 +296,7 @@ impl Play {
             self.tally.lives += 1;
             // Nobody boots a daemon over a folder that is none.
             self.mend_outbox(true);
+            self.booted = self.machine.epoch.1.elapsed();
             let crash_at = self.rng.permille(450).then(|| self.rng.below(400));
             let fate = Fate::new(self.rng.next(), self.rates, crash_at);
             let seed = self.rng.next();

@@ -10,6 +10,10 @@ pub const LOGS_ROTATE: bool = false;
 /// The install log of a script that runs on while the engine is away has its last line.
 pub const LOGS_OUTLIVE_THE_ENGINE: bool = false;
 
+/// A container of an earlier life of the daemon has the limits that files and panel give it, also where that life had put others
+/// in force.
+pub const LIMITS_OUTLIVE_THE_DAEMON: bool = false;
+
 /// Nobody waits for a place for installations, or holds one, without an installation.
 pub const PLACES_ARE_GIVEN_BACK: bool = true;
 
