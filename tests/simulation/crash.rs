@@ -3,6 +3,7 @@
 //! A crash at a point means that nothing behind it happens any more: asynchronous callers wait for ever, file
 //! operations unwind. The harness then drops the whole daemon and boots another one over the same folder.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,7 +38,9 @@ pub struct Rates {
 }
 
 /// Points that no minute of a life has: in a daemon that passes more it goes round in circles.
-pub const MOST_IN_A_MINUTE: u64 = 3000;
+pub const MOST_IN_A_MINUTE: u64 = 600;
+/// The same for calls to the engine that are alike.
+pub const MOST_ALIKE_IN_A_MINUTE: u64 = 30;
 
 /// One life's faults.
 pub struct Fate {
@@ -58,6 +61,9 @@ struct State {
     /// The minute that it is, and points passed in it.
     minute: (Instant, u64),
     busiest: u64,
+    /// Calls to the engine in the present minute, by name and server.
+    calls: BTreeMap<(&'static str, Option<ServerId>), u64>,
+    busiest_call: (u64, &'static str),
 }
 
 /// What a file operation unwinds with when the daemon is dead.
@@ -74,6 +80,8 @@ impl Fate {
             refused: "",
             minute: (Instant::now(), 0),
             busiest: 0,
+            calls: BTreeMap::new(),
+            busiest_call: (0, ""),
         };
         Arc::new(Self { state: Mutex::new(state), crashed: Notify::new() })
     }
@@ -89,6 +97,25 @@ impl Fate {
 
     pub fn passed(&self) -> u64 {
         self.state.lock().unwrap().passed
+    }
+
+    /// Counts a call to the engine that does something. Looks come with whatever else happens.
+    fn count(&self, call: &Call) {
+        if call.name == "inspect" {
+            return;
+        }
+        let mut state = self.state.lock().unwrap();
+        let count = state.calls.entry((call.name, call.server)).or_default();
+        *count += 1;
+        let count = *count;
+        if count > state.busiest_call.0 {
+            state.busiest_call = (count, call.name);
+        }
+    }
+
+    /// The most calls of one kind about one server in one minute.
+    pub fn busiest_call(&self) -> (u64, &'static str) {
+        self.state.lock().unwrap().busiest_call
     }
 
     /// The most points in one minute.
@@ -127,10 +154,11 @@ impl Fate {
         state.passed += 1;
         if state.minute.0.elapsed() >= Duration::from_secs(60) {
             state.minute = (Instant::now(), 0);
+            state.calls.clear();
         }
         state.minute.1 += 1;
         state.busiest = state.busiest.max(state.minute.1);
-        if state.busiest > MOST_IN_A_MINUTE {
+        if state.busiest > MOST_IN_A_MINUTE || state.busiest_call.0 > MOST_ALIKE_IN_A_MINUTE {
             // Ended here, or time would stand still for ever.
             state.over = true;
             drop(state);
@@ -191,6 +219,7 @@ pub struct RuntimeFate(pub Arc<Fate>);
 impl Faults for RuntimeFate {
     async fn before(&self, call: Call) -> Result<(), RuntimeError> {
         tracing::debug!(call = call.name, server.id = ?call.server, "the engine is asked");
+        self.0.count(&call);
         self.0.point().await;
         if self.0.chance(|rates| rates.runtime_slow) {
             tokio::time::sleep(self.0.pause(1, 15_000)).await;

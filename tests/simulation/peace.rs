@@ -5,7 +5,7 @@ use std::time::Duration;
 use alula::model::PowerState;
 use alula::reconcile::plan::open_install;
 
-use crate::crash::{Fate, MOST_IN_A_MINUTE, Rates};
+use crate::crash::{Fate, MOST_ALIKE_IN_A_MINUTE, MOST_IN_A_MINUTE, Rates};
 use crate::daemon::Daemon;
 use crate::scenario::{Play, Tally};
 
@@ -64,6 +64,9 @@ impl Play {
         self.tally.busiest = self.tally.busiest.max(daemon.fate.busiest());
         let busiest = daemon.fate.busiest();
         assert!(busiest <= MOST_IN_A_MINUTE, "seed {}: {busiest} points in one minute", self.seed);
+        let (calls, name) = daemon.fate.busiest_call();
+        self.tally.alike = self.tally.alike.max(calls);
+        assert!(calls <= MOST_ALIKE_IN_A_MINUTE, "seed {}: {calls} times {name} in one minute", self.seed);
     }
 
     async fn boot_in_peace(&mut self, daemon: Daemon) -> Daemon {

@@ -25,6 +25,8 @@ pub struct Tally {
     pub history: u64,
     /// The most points in one minute of one life.
     pub busiest: u64,
+    /// The most calls of one kind about one server in one minute.
+    pub alike: u64,
     /// The most points of one server while nothing happened.
     pub resting: u64,
 }
@@ -39,6 +41,7 @@ impl Tally {
         self.virtual_seconds += other.virtual_seconds;
         self.history += other.history;
         self.busiest = self.busiest.max(other.busiest);
+        self.alike = self.alike.max(other.alike);
         self.resting = self.resting.max(other.resting);
     }
 }
@@ -47,10 +50,11 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} lives of the daemon, {} fault points (at most {} in a minute, {} at rest), {} wishes ({} refused), {} scripts run, {} container operations, {:.1} days",
+            "{} lives of the daemon, {} fault points (at most {} in a minute, {} alike, {} at rest), {} wishes ({} refused), {} scripts run, {} container operations, {:.1} days",
             self.lives,
             self.points,
             self.busiest,
+            self.alike,
             self.resting,
             self.wishes,
             self.refused,
