@@ -5,20 +5,34 @@
 //! `ALULA_SIM_SEEDS=1000000 cargo test --release --test simulation -- --nocapture seeds`. One again:
 //! `ALULA_SIM_SEED=123 cargo test --test simulation -- --nocapture seeds`. A failing seed prints itself.
 
+#[path = "simulation/acts.rs"]
+mod acts;
+#[path = "simulation/check.rs"]
+mod check;
 #[path = "simulation/crash.rs"]
 mod crash;
 #[path = "simulation/daemon.rs"]
 mod daemon;
 #[path = "simulation/exhaustive.rs"]
 mod exhaustive;
+#[path = "simulation/furnish.rs"]
+mod furnish;
+#[path = "simulation/hands.rs"]
+mod hands;
+#[path = "simulation/outages.rs"]
+mod outages;
 #[path = "simulation/panel.rs"]
 mod panel;
+#[path = "simulation/peace.rs"]
+mod peace;
 #[path = "simulation/rest.rs"]
 mod rest;
 #[path = "simulation/rng.rs"]
 mod rng;
 #[path = "simulation/scenario.rs"]
 mod scenario;
+#[path = "simulation/strict.rs"]
+mod strict;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,6 +3,7 @@
 //! A crash at a point means that nothing behind it happens any more: asynchronous callers wait for ever, file
 //! operations unwind. The harness then drops the whole daemon and boots another one over the same folder.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use alula::runtime::fake::{Call, Delivery, Faults};
 use alula::runtime::{RuntimeError, RuntimeEvent};
 use alula::store::{DiskHook, DiskOp};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::rng::Rng;
 
@@ -29,7 +31,16 @@ pub struct Rates {
     pub panel_fails: u64,
     pub panel_answer_lost: u64,
     pub panel_slow: u64,
+    /// The panel says no.
+    pub panel_refuses: u64,
+    /// The news of a container's end is lost, beside what else is.
+    pub end_lost: u64,
 }
+
+/// Points that no minute of a life has: in a daemon that passes more it goes round in circles.
+pub const MOST_IN_A_MINUTE: u64 = 600;
+/// The same for calls to the engine that are alike.
+pub const MOST_ALIKE_IN_A_MINUTE: u64 = 30;
 
 /// One life's faults.
 pub struct Fate {
@@ -47,6 +58,12 @@ struct State {
     over: bool,
     /// The runtime call that the engine refuses, whenever it comes.
     refused: &'static str,
+    /// The minute that it is, and points passed in it.
+    minute: (Instant, u64),
+    busiest: u64,
+    /// Calls to the engine in the present minute, by name and server.
+    calls: BTreeMap<(&'static str, Option<ServerId>), u64>,
+    busiest_call: (u64, &'static str),
 }
 
 /// What a file operation unwinds with when the daemon is dead.
@@ -54,7 +71,18 @@ struct Crashed;
 
 impl Fate {
     pub fn new(seed: u64, rates: Rates, crash_at: Option<u64>) -> Arc<Self> {
-        let state = State { rng: Rng::new(seed), rates, passed: 0, crash_at, over: false, refused: "" };
+        let state = State {
+            rng: Rng::new(seed),
+            rates,
+            passed: 0,
+            crash_at,
+            over: false,
+            refused: "",
+            minute: (Instant::now(), 0),
+            busiest: 0,
+            calls: BTreeMap::new(),
+            busiest_call: (0, ""),
+        };
         Arc::new(Self { state: Mutex::new(state), crashed: Notify::new() })
     }
 
@@ -69,6 +97,30 @@ impl Fate {
 
     pub fn passed(&self) -> u64 {
         self.state.lock().unwrap().passed
+    }
+
+    /// Counts a call to the engine that does something. Looks come with whatever else happens.
+    fn count(&self, call: &Call) {
+        if call.name == "inspect" {
+            return;
+        }
+        let mut state = self.state.lock().unwrap();
+        let count = state.calls.entry((call.name, call.server)).or_default();
+        *count += 1;
+        let count = *count;
+        if count > state.busiest_call.0 {
+            state.busiest_call = (count, call.name);
+        }
+    }
+
+    /// The most calls of one kind about one server in one minute.
+    pub fn busiest_call(&self) -> (u64, &'static str) {
+        self.state.lock().unwrap().busiest_call
+    }
+
+    /// The most points in one minute.
+    pub fn busiest(&self) -> u64 {
+        self.state.lock().unwrap().busiest
     }
 
     pub fn is_over(&self) -> bool {
@@ -100,6 +152,19 @@ impl Fate {
             return true;
         }
         state.passed += 1;
+        if state.minute.0.elapsed() >= Duration::from_secs(60) {
+            state.minute = (Instant::now(), 0);
+            state.calls.clear();
+        }
+        state.minute.1 += 1;
+        state.busiest = state.busiest.max(state.minute.1);
+        if state.busiest > MOST_IN_A_MINUTE || state.busiest_call.0 > MOST_ALIKE_IN_A_MINUTE {
+            // Ended here, or time would stand still for ever.
+            state.over = true;
+            drop(state);
+            self.crashed.notify_one();
+            return true;
+        }
         false
     }
 
@@ -117,6 +182,12 @@ impl Fate {
 
     fn pause(&self, from: u64, to: u64) -> Duration {
         self.state.lock().unwrap().rng.millis(from, to)
+    }
+
+    /// The status with which the panel says no to a call, if it does.
+    pub fn refusal(&self) -> Option<u16> {
+        let refuses = self.chance(|rates| rates.panel_refuses);
+        refuses.then(|| *self.state.lock().unwrap().rng.pick(&[403, 404, 409, 422]))
     }
 
     /// Before a call to the panel.
@@ -147,6 +218,8 @@ pub struct RuntimeFate(pub Arc<Fate>);
 #[async_trait::async_trait]
 impl Faults for RuntimeFate {
     async fn before(&self, call: Call) -> Result<(), RuntimeError> {
+        tracing::debug!(call = call.name, server.id = ?call.server, "the engine is asked");
+        self.0.count(&call);
         self.0.point().await;
         if self.0.chance(|rates| rates.runtime_slow) {
             tokio::time::sleep(self.0.pause(1, 15_000)).await;
@@ -172,8 +245,9 @@ impl Faults for RuntimeFate {
         Ok(())
     }
 
-    fn deliver(&self, _event: &RuntimeEvent) -> Delivery {
-        if self.0.chance(|rates| rates.event_lost) {
+    fn deliver(&self, event: &RuntimeEvent) -> Delivery {
+        let end_lost = event.action == "die" && self.0.chance(|rates| rates.end_lost);
+        if end_lost || self.0.chance(|rates| rates.event_lost) {
             Delivery::Lost
         } else if self.0.chance(|rates| rates.event_twice) {
             Delivery::Twice
@@ -197,10 +271,11 @@ impl DiskFate {
 }
 
 impl DiskHook for DiskFate {
-    fn before(&self, _server: ServerId, op: DiskOp) -> io::Result<()> {
+    fn before(&self, server: ServerId, op: DiskOp) -> io::Result<()> {
         if op == DiskOp::WriteStatus {
             return if self.0.is_over() { Err(io::ErrorKind::Other.into()) } else { Ok(()) };
         }
+        tracing::debug!(?op, server.id = %server, "the disk is asked");
         self.point();
         if self.0.chance(|rates| rates.disk_full) {
             return Err(io::ErrorKind::StorageFull.into());

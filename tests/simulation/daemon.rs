@@ -50,8 +50,15 @@ pub struct Machine {
 
 impl Machine {
     pub fn new() -> Self {
+        Self::with_places(4)
+    }
+
+    /// A machine on which so many installations run at once.
+    pub fn with_places(places: usize) -> Self {
         let root = tempfile::Builder::new().prefix("alula-sim").tempdir_in(fast_folder()).unwrap();
-        let node = Arc::new(NodeConfig::for_tests(root.path()));
+        let mut node = NodeConfig::for_tests(root.path());
+        node.reconcile.concurrent_installs = places;
+        let node = Arc::new(node);
         let docker = FakeWorld::default();
         let epoch = (docker.now(), tokio::time::Instant::now());
         Self { docker, panel: SimPanel::default(), node, root, epoch }

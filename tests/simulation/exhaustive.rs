@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::crash::{Fate, Rates};
 use crate::daemon::Machine;
-use crate::scenario::{furnish, panel_side};
+use crate::furnish::{furnish, panel_side};
 
 /// Where in one life the daemon dies: after so many points.
 type Deaths = Vec<Option<u64>>;

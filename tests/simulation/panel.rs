@@ -1,11 +1,12 @@
 //! A panel in memory: what it wants, what it was told, and what it believes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use alula::model::{PowerState, Script, ServerId};
 use alula::panel::{Listed, ListedServer, Panel, PanelError, PanelServer};
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::crash::Fate;
 
@@ -17,8 +18,13 @@ pub struct SimPanel {
 
 #[derive(Default)]
 pub struct Believed {
-    pub away: bool,
+    /// It does not answer before this time.
+    pub away_until: Option<Instant>,
     pub servers: BTreeMap<ServerId, PanelSide>,
+    /// Servers that it has on this node no longer, until it has them again.
+    pub elsewhere: BTreeMap<ServerId, PanelSide>,
+    /// Servers of files, which are none of its business.
+    pub of_files: BTreeSet<ServerId>,
     pub violations: Vec<String>,
 }
 
@@ -34,6 +40,12 @@ pub struct PanelSide {
     pub states: Vec<(PowerState, PowerState)>,
 }
 
+impl Believed {
+    pub fn is_away(&self) -> bool {
+        self.away_until.is_some_and(|until| Instant::now() < until)
+    }
+}
+
 impl SimPanel {
     pub fn lock(&self) -> MutexGuard<'_, Believed> {
         self.state.lock().unwrap()
@@ -47,6 +59,7 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Asks what the panel never refuses.
     async fn ask<T>(
         &self,
         call: String,
@@ -55,7 +68,7 @@ impl Connection {
         self.fate.before_panel(&call).await?;
         let result = {
             let mut state = self.panel.lock();
-            if state.away {
+            if state.is_away() {
                 return Err(PanelError::Unreachable { call, cause: "connection refused".into() });
             }
             tracing::debug!(call, "the panel answers");
@@ -64,10 +77,33 @@ impl Connection {
         self.fate.after_panel(&call).await?;
         result.map_err(|(status, detail)| PanelError::Refused { call, status, detail: detail.into() })
     }
-}
 
-fn known<'a>(state: &'a mut Believed, id: &ServerId) -> Result<&'a mut PanelSide, (u16, &'static str)> {
-    state.servers.get_mut(id).ok_or((404, "no such server"))
+    /// Asks about one server. Now and then the panel says no: `heard` is what becomes of a fact that it was told all the same.
+    async fn ask_about<T>(
+        &self,
+        id: ServerId,
+        call: String,
+        heard: impl Fn(&mut PanelSide),
+        act: impl FnOnce(&mut PanelSide) -> T,
+    ) -> Result<T, PanelError> {
+        let refusal = self.fate.refusal();
+        let name = call.clone();
+        self.ask(call, |state| {
+            if state.of_files.contains(&id) {
+                state.violations.push(format!("{name}: a server of a file"));
+            }
+            if let Some(side) = state.elsewhere.get_mut(&id) {
+                heard(side);
+            }
+            let side = state.servers.get_mut(&id).ok_or((404, "no such server"))?;
+            heard(side);
+            match refusal {
+                Some(status) => Err((status, "simulated")),
+                None => Ok(act(side)),
+            }
+        })
+        .await
+    }
 }
 
 #[async_trait]
@@ -83,30 +119,26 @@ impl Panel for Connection {
     }
 
     async fn server(&self, id: ServerId) -> Result<PanelServer, PanelError> {
-        self.ask(format!("GET /servers/{id}"), |state| Ok(known(state, &id)?.wanted.clone())).await
+        self.ask_about(id, format!("GET /servers/{id}"), |_| {}, |side| side.wanted.clone()).await
     }
 
     async fn script(&self, id: ServerId) -> Result<Script, PanelError> {
-        self.ask(format!("GET /servers/{id}/install"), |state| Ok(known(state, &id)?.script.clone())).await
+        self.ask_about(id, format!("GET /servers/{id}/install"), |_| {}, |side| side.script.clone()).await
     }
 
     async fn report_install(&self, id: ServerId, successful: bool, reinstall: bool) -> Result<(), PanelError> {
-        self.ask(format!("POST /servers/{id}/install"), |state| {
-            let side = known(state, &id)?;
+        // Refused or not, it is not said again.
+        let heard = |side: &mut PanelSide| {
             side.installing = false;
             side.promised = false;
             side.reports.push((successful, reinstall));
-            Ok(())
-        })
-        .await
+        };
+        self.ask_about(id, format!("POST /servers/{id}/install"), heard, |_| ()).await
     }
 
     async fn report_state(&self, id: ServerId, previous: PowerState, new: PowerState) -> Result<(), PanelError> {
-        self.ask(format!("POST /servers/{id}/container/status"), |state| {
-            known(state, &id)?.states.push((previous, new));
-            Ok(())
-        })
-        .await
+        let heard = |side: &mut PanelSide| side.states.push((previous, new));
+        self.ask_about(id, format!("POST /servers/{id}/container/status"), heard, |_| ()).await
     }
 
     async fn reset(&self) -> Result<(), PanelError> {

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::crash::{Fate, Rates};
 use crate::daemon::Machine;
-use crate::scenario::{furnish, panel_side};
+use crate::furnish::{furnish, panel_side};
 
 /// A deletion whose running installer the engine does not want to remove: seed 175 found passes that gave the installer's
 /// place back and took it again, without end.

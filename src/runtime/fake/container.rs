@@ -98,10 +98,13 @@ impl Container {
         }
     }
 
-    /// Prints something, for the log and all readers.
-    pub(super) fn print(&mut self, at: Duration, bytes: Bytes) {
+    /// Prints something, for all readers and for the log, of which the last `kept` bytes stay.
+    pub(super) fn print(&mut self, at: Duration, bytes: Bytes, kept: Option<usize>) {
         self.readers.retain(|reader| reader.to.try_send(bytes.clone()).is_ok());
         self.tape.push(at, bytes);
+        if let Some(kept) = kept {
+            self.tape.rotate(kept);
+        }
     }
 
     /// Lets all readers go: it ended, or the connections broke.
@@ -121,10 +124,13 @@ impl Container {
         }
     }
 
-    /// What it prints from now on, until it ends. A reader that falls [`TAPE`] pieces behind is let go.
-    pub(super) fn read(&mut self, attached: bool) -> mpsc::Receiver<Bytes> {
+    /// What it prints from now on, until it ends: nothing at all where it has ended. A reader that falls [`TAPE`] pieces behind
+    /// is let go.
+    pub(super) fn read(&mut self, attached: bool, lingers: bool) -> mpsc::Receiver<Bytes> {
         let (to, from) = mpsc::channel(TAPE);
-        self.readers.push(Reader { to, attached });
+        if lingers || !matches!(self.phase, Phase::Exited { .. }) {
+            self.readers.push(Reader { to, attached });
+        }
         from
     }
 

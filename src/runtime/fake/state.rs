@@ -58,6 +58,10 @@ pub(super) struct State {
     pub(super) hanging: BTreeSet<String>,
     pub(super) up: bool,
     pub(super) live_restore: bool,
+    /// Bytes that a container's log keeps.
+    pub(super) kept_log: Option<usize>,
+    /// An attachment to a container that has ended stays open, which Docker's does not.
+    pub(super) ended_linger: bool,
     /// Counts the times the engine went away: connections of an earlier one are broken.
     pub(super) generation: u64,
     pub(super) listeners: Vec<mpsc::UnboundedSender<(Duration, RuntimeEvent)>>,
@@ -84,6 +88,8 @@ impl State {
             hanging: BTreeSet::new(),
             up: true,
             live_restore: false,
+            kept_log: None,
+            ended_linger: false,
             generation: 0,
             listeners: Vec::new(),
             ledger: Ledger::default(),
@@ -265,9 +271,9 @@ impl State {
     }
 
     fn print(&mut self, number: u64, bytes: Bytes) {
-        let now = self.now;
+        let (now, kept) = (self.now, self.kept_log);
         if let Some(container) = self.containers.get_mut(&number) {
-            container.print(now, bytes);
+            container.print(now, bytes, kept);
         }
     }
 

@@ -29,6 +29,16 @@ impl Tape {
         self.pieces.push_back(Piece { at, bytes });
     }
 
+    /// Forgets the oldest pieces until no more than so many bytes are left, as a log driver with a largest size does.
+    pub(super) fn rotate(&mut self, kept: usize) {
+        let mut bytes: usize = self.pieces.iter().map(|piece| piece.bytes.len()).sum();
+        while bytes > kept
+            && let Some(piece) = self.pieces.pop_front()
+        {
+            bytes -= piece.bytes.len();
+        }
+    }
+
     /// Everything that was printed at or after this time, as one text.
     pub(super) fn since(&self, at: Duration) -> Bytes {
         self.pieces.iter().filter(|piece| piece.at >= at).flat_map(|piece| piece.bytes.iter().copied()).collect()
@@ -61,6 +71,16 @@ mod tests {
         assert_eq!(tape.tail(2), "bb\r\nc");
         assert_eq!(tape.tail(3), "a\r\nbb\r\nc");
         assert_eq!(tape.tail(9), "a\r\nbb\r\nc");
+    }
+
+    #[test]
+    fn a_rotated_log_keeps_its_end() {
+        let mut tape = Tape::default();
+        for text in ["one\n", "two\n", "three\n"] {
+            tape.push(Duration::ZERO, Bytes::from_static(text.as_bytes()));
+        }
+        tape.rotate(12);
+        assert_eq!(tape.since(Duration::ZERO), "two\nthree\n");
     }
 
     #[test]

@@ -1,0 +1,208 @@
+//! What people do behind the daemon's back: edit files, write whole servers, work on Docker, take servers off the panel.
+
+use std::path::Path;
+
+use alula::model::{Manifest, PowerIntent, Role, Want};
+use alula::runtime::container_name;
+use alula::store::intent;
+use alula::yaml;
+
+use crate::daemon::Daemon;
+use crate::furnish::{GAME, OTHER_GAME, by_hand, install_by_hand};
+use crate::scenario::{Expect, Play};
+
+/// Percent of a core that an override allows.
+pub const OVERRIDDEN_CPU: i64 = 150;
+
+/// Replaces a file as editors do: under another name first.
+fn put(path: &Path, text: &str) {
+    let aside = path.with_file_name(".edited");
+    std::fs::write(&aside, text).unwrap();
+    std::fs::rename(aside, path).unwrap();
+}
+
+impl Play {
+    fn note(&mut self) -> String {
+        self.notes += 1;
+        format!("hand-{}", self.notes)
+    }
+
+    /// A server of a file: a folder is written, or a file is applied.
+    pub async fn create_by_hand(&mut self, daemon: &Daemon, at: usize) {
+        let id = self.servers[at].id;
+        let folder = daemon.world.store.folder(id);
+        if daemon.world.store.get(id).is_some() || folder.join("config.yml").exists() {
+            return;
+        }
+        let start = self.rng.permille(500);
+        let token = self.note();
+        let text = intent::render(&by_hand(id, token.clone(), start)).unwrap();
+        let applied = self.rng.permille(500);
+        self.say(|| format!("create {at} by hand, applied={applied} start={start}"));
+        self.tally.wishes += 1;
+        if applied {
+            let apply = std::panic::AssertUnwindSafe(|| daemon.world.store.apply(id, &text, false));
+            match std::panic::catch_unwind(apply) {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    self.servers[at].expect = Expect::Either;
+                    return;
+                }
+            }
+        } else {
+            std::fs::create_dir_all(&folder).unwrap();
+            put(&folder.join("config.yml"), &text);
+            self.noticed(daemon, at);
+            self.servers[at].unseen = Some(token);
+        }
+        let server = &mut self.servers[at];
+        server.expect = if start { Expect::Up } else { Expect::Down };
+        server.created = true;
+        server.deleted = false;
+        server.installs = 1;
+    }
+
+    /// The watch notices a change at once, later, or never; then a rescan finds it.
+    fn noticed(&mut self, daemon: &Daemon, at: usize) {
+        let id = self.servers[at].id;
+        match self.rng.below(10) {
+            0..=6 if self.watched => daemon.edited(id),
+            7..=8 if self.watched => self.late.push_back(id),
+            _ => {}
+        }
+    }
+
+    /// Somebody edits files by hand, well or badly.
+    pub fn edit(&mut self, daemon: &Daemon, at: usize) {
+        let id = self.servers[at].id;
+        let path = daemon.world.store.folder(id).join("config.yml");
+        let Ok(text) = std::fs::read_to_string(&path) else { return };
+        if text.contains("\tbroken") {
+            return;
+        }
+        let kind = self.rng.below(14);
+        let before = self.servers[at].expect;
+        self.say(|| format!("edit {at} kind {kind}"));
+        match kind {
+            0 => put(&path, &format!("# a note by hand\n{text}")),
+            1 | 2 => {
+                if kind == 1 {
+                    put(&path, &format!("{text}\n\tbroken: ["));
+                } else {
+                    std::fs::remove_file(&path).unwrap();
+                }
+                // Put right again at the end, as a person would.
+                std::fs::write(path.with_file_name(".saved.yml"), text).unwrap();
+                self.servers[at].expect = Expect::Either;
+            }
+            3 | 4 => {
+                let over = format!("spec:\n  settings:\n    build:\n      cpu_limit: {OVERRIDDEN_CPU}\n");
+                put(&path.with_file_name("override.yml"), &over);
+                self.servers[at].overridden = true;
+            }
+            5..=7 => self.edit_power(daemon, at, &path, &text),
+            8 => {
+                let token = self.note();
+                let then_start = self.rng.permille(500);
+                let install = install_by_hand(token.clone(), then_start);
+                edit_manifest(&path, &text, |manifest| manifest.spec.install = Some(install));
+                let server = &mut self.servers[at];
+                // What the latest power wish was is up to the file.
+                server.expect = Expect::Either;
+                server.installs += 1;
+                server.unseen = Some(token);
+            }
+            9 => edit_manifest(&path, &text, |manifest| manifest.spec.suspended = !manifest.spec.suspended),
+            10 => {
+                let memory = i64::try_from(64 + self.rng.below(4096)).unwrap();
+                edit_manifest(&path, &text, |manifest| manifest.spec.settings.build.memory_limit = memory);
+            }
+            11 => {
+                // Somebody wants no installation any more, or wants it to end. Who promised one is not asked.
+                let abort = self.rng.permille(500);
+                edit_manifest(&path, &text, |manifest| match &mut manifest.spec.install {
+                    Some(install) if abort => install.abort = true,
+                    install => *install = None,
+                });
+                if let Some(side) = self.machine.panel.lock().servers.get_mut(&id) {
+                    side.promised = false;
+                    side.installing = false;
+                }
+                self.servers[at].expect = Expect::Either;
+            }
+            _ => edit_manifest(&path, &text, |manifest| {
+                let image = &mut manifest.spec.settings.container.image;
+                *image = if image == GAME { OTHER_GAME.into() } else { GAME.into() };
+            }),
+        }
+        self.noticed(daemon, at);
+        let deletion = daemon.world.store.get(id).and_then(|snapshot| snapshot.record.deletion.clone());
+        if let Some(deletion) = deletion {
+            // What is written into a folder on its way out stays only where it is wanted again.
+            self.servers[at].overridden = false;
+            self.servers[at].expect = if deletion.recreate { Expect::Either } else { before };
+        }
+    }
+
+    fn edit_power(&mut self, daemon: &Daemon, at: usize, path: &Path, text: &str) {
+        let wish = self.note();
+        let up = self.rng.permille(600);
+        let want = if up { Want::Up } else { Want::Down };
+        let power =
+            PowerIntent { id: wish.clone(), want, how: Default::default(), requested_at: None, expires_at: None };
+        edit_manifest(path, text, |manifest| manifest.spec.power = Some(power));
+        let snapshot = daemon.world.store.get(self.servers[at].id);
+        // A wish that waits in the record wins over the file.
+        let pending = snapshot.is_none_or(|snapshot| snapshot.record.pending_power.is_some());
+        let server = &mut self.servers[at];
+        server.expect = match up {
+            _ if pending => Expect::Either,
+            true => Expect::Up,
+            false => Expect::Down,
+        };
+        server.unseen = Some(wish);
+    }
+
+    /// Somebody else works on Docker. What should run comes up again.
+    pub fn interfere(&mut self, at: usize) {
+        let id = self.servers[at].id;
+        if self.machine.panel.lock().elsewhere.contains_key(&id) {
+            return;
+        }
+        let name = container_name(id, Role::Server);
+        let killed = if self.rng.permille(500) {
+            self.machine.docker.kill_outside(&name)
+        } else {
+            self.machine.docker.remove_outside(&name)
+        };
+        self.say(|| format!("interfere with {at}: {killed}"));
+    }
+
+    /// The panel stops listing a server, or has it again.
+    pub fn list_or_not(&mut self, at: usize) {
+        let server = &mut self.servers[at];
+        let mut panel = self.machine.panel.lock();
+        let said = if let Some(mut side) = panel.servers.remove(&server.id) {
+            side.promised = false;
+            side.installing = false;
+            panel.elsewhere.insert(server.id, side);
+            "no longer listed"
+        } else if let Some(side) = panel.elsewhere.remove(&server.id) {
+            panel.servers.insert(server.id, side);
+            "listed again"
+        } else {
+            return;
+        };
+        drop(panel);
+        self.say(|| format!("{at} is {said}"));
+    }
+}
+
+/// Works a change into a file, as a person does who leaves the rest alone.
+fn edit_manifest(path: &Path, text: &str, change: impl FnOnce(&mut Manifest)) {
+    let before: Manifest = yaml::parse(text).unwrap();
+    let mut after = before.clone();
+    change(&mut after);
+    put(path, &intent::edit(text, &before, &after).unwrap());
+}

@@ -1,0 +1,175 @@
+//! The end of a play: faults end, everything that was broken is put right, and then nothing may be left to do.
+
+use std::time::Duration;
+
+use alula::model::PowerState;
+use alula::reconcile::plan::open_install;
+
+use crate::crash::{Fate, MOST_ALIKE_IN_A_MINUTE, MOST_IN_A_MINUTE, Rates};
+use crate::daemon::Daemon;
+use crate::scenario::{Play, Tally};
+
+/// Points of one server in [`REST`] in which nothing happens: a count of its files and a listing now and then.
+const MOST_AT_REST: u64 = 12;
+
+/// Lost events are found by the listing that comes every five minutes, and edits that nobody noticed by the rescan.
+const REST: Duration = Duration::from_secs(330);
+
+impl Play {
+    pub async fn make_peace(mut self, mut daemon: Daemon) -> Tally {
+        self.say(|| "peace".into());
+        self.rates = Rates::default();
+        self.mend_files(&daemon);
+        self.end_outages();
+        if self.rng.permille(500) {
+            let elsewhere = std::mem::take(&mut self.machine.panel.lock().elsewhere);
+            self.machine.panel.lock().servers.extend(elsewhere);
+        }
+        // The first daemon that finds the world well may still have its own end before it.
+        let noticed = self.watched && self.rng.permille(500);
+        loop {
+            daemon.fate.set_rates(Rates::default());
+            if !daemon.fate.is_over() && self.is_list_stale(&daemon) {
+                // The panel's list counts at the next boot.
+                self.say(|| "a boot, for the panel's list".into());
+                daemon = self.boot_in_peace(daemon).await;
+            }
+            for server in &self.servers {
+                if noticed {
+                    daemon.edited(server.id);
+                }
+            }
+            match self.settle(&daemon).await {
+                // One that was still being deleted, to be made anew, is not parked by that list.
+                true if self.is_list_stale(&daemon) => {}
+                true => break,
+                false => {
+                    daemon = self.reboot(daemon).await;
+                    self.end_outages();
+                }
+            }
+        }
+        self.check(&daemon).await;
+        self.end_of_a_life(&daemon);
+        self.tally.history = self.machine.docker.history().len() as u64;
+        self.tally.virtual_seconds = self.machine.epoch.1.elapsed().as_secs();
+        self.tally.installs = self.runs.lock().unwrap().values().sum();
+        daemon.kill().await;
+        self.tally
+    }
+
+    /// What a daemon that ends has done is counted, and it must not have gone round in circles.
+    pub fn end_of_a_life(&mut self, daemon: &Daemon) {
+        self.tally.points += daemon.fate.passed();
+        self.tally.busiest = self.tally.busiest.max(daemon.fate.busiest());
+        let busiest = daemon.fate.busiest();
+        assert!(busiest <= MOST_IN_A_MINUTE, "seed {}: {busiest} points in one minute", self.seed);
+        let (calls, name) = daemon.fate.busiest_call();
+        self.tally.alike = self.tally.alike.max(calls);
+        assert!(calls <= MOST_ALIKE_IN_A_MINUTE, "seed {}: {calls} times {name} in one minute", self.seed);
+    }
+
+    async fn boot_in_peace(&mut self, daemon: Daemon) -> Daemon {
+        self.end_of_a_life(&daemon);
+        daemon.kill().await;
+        self.tally.lives += 1;
+        self.booted = self.machine.epoch.1.elapsed();
+        let fate = Fate::new(self.rng.next(), Rates::default(), None);
+        let seed = self.rng.next();
+        self.machine.boot(fate, seed).unwrap()
+    }
+
+    fn mend_files(&self, daemon: &Daemon) {
+        for server in &self.servers {
+            let folder = daemon.world.store.folder(server.id);
+            let saved = folder.join(".saved.yml");
+            let broken = match std::fs::read_to_string(folder.join("config.yml")) {
+                Ok(text) => text.contains("\tbroken"),
+                // Gone with a record left behind: not deleted, then.
+                Err(_) => {
+                    let snapshot = daemon.world.store.get(server.id);
+                    let known = snapshot.is_some_and(|snapshot| snapshot.record.deletion.is_none());
+                    folder.join("record.json").exists() || known
+                }
+            };
+            if broken && saved.exists() {
+                std::fs::rename(&saved, folder.join("config.yml")).unwrap();
+            }
+        }
+    }
+
+    /// Whether the panel lists a server that is parked, or no longer lists one that is not.
+    fn is_list_stale(&self, daemon: &Daemon) -> bool {
+        let panel = self.machine.panel.lock();
+        self.servers.iter().any(|server| {
+            let Some(snapshot) = daemon.world.store.get(server.id) else { return false };
+            let parked = snapshot.record.parked.is_some();
+            parked && panel.servers.contains_key(&server.id) || !parked && panel.elsewhere.contains_key(&server.id)
+        })
+    }
+
+    /// Waits until nothing is left to do. `false`: the daemon died on the way.
+    async fn settle(&mut self, daemon: &Daemon) -> bool {
+        // Longest legitimate waits: a stop that takes its ten minutes, a lost event until the next listing, a script.
+        for _ in 0..240 {
+            daemon.wait(Duration::from_secs(10)).await;
+            if !daemon.fate.is_over() && self.is_settled(daemon).await {
+                daemon.wait(REST).await;
+                if !daemon.fate.is_over() && self.is_settled(daemon).await {
+                    return self.rest(daemon).await;
+                }
+            }
+            if daemon.fate.is_over() {
+                return false;
+            }
+        }
+        for server in &self.servers {
+            let snapshot = daemon.world.store.get(server.id);
+            let plan = daemon.reconciler.preview(server.id).await;
+            println!("{}: {plan:#?}\n{:#?}", server.id, snapshot.map(|snapshot| snapshot.record.clone()));
+        }
+        panic!("seed {}: it does not come to rest", self.seed);
+    }
+
+    /// Where nothing is left to do, nothing is done.
+    async fn rest(&mut self, daemon: &Daemon) -> bool {
+        let (mut before, mut history) = (0, usize::MAX);
+        // A server that crashes meanwhile is something that happens, if not for ever.
+        for _ in 0..5 {
+            if history == self.machine.docker.history().len() {
+                break;
+            }
+            (before, history) = (daemon.fate.passed(), self.machine.docker.history().len());
+            daemon.wait(REST).await;
+            if daemon.fate.is_over() {
+                return false;
+            }
+        }
+        let each = (daemon.fate.passed() - before) / self.servers.len() as u64;
+        assert!(each <= MOST_AT_REST, "seed {}: {each} points for each server, and nothing to do", self.seed);
+        self.tally.resting = self.tally.resting.max(each);
+        true
+    }
+
+    async fn is_settled(&self, daemon: &Daemon) -> bool {
+        for server in &self.servers {
+            let Some(snapshot) = daemon.world.store.get(server.id) else { continue };
+            if snapshot.record.parked.is_some() {
+                continue;
+            }
+            let Some(plan) = daemon.reconciler.preview(server.id).await else { continue };
+            // A running server is looked at for ever: its disk usage is measured now and then.
+            let soon = daemon.world.clock.now() + Duration::from_secs(60);
+            let waits = plan.state == PowerState::Offline && plan.requeue.is_some_and(|at| at < soon);
+            let untold = daemon.world.with_live(server.id, |live| live.untold.len());
+            let unreported = snapshot.record.install.done.as_ref().is_some_and(|done| !done.reported);
+            let manifest = snapshot.manifest.as_ref();
+            let installing = manifest.is_some_and(|manifest| open_install(manifest, &snapshot.record).is_some());
+            let moving = installing || matches!(plan.state, PowerState::Starting | PowerState::Stopping);
+            if !plan.steps.is_empty() || waits || untold > 0 || unreported || moving || !snapshot.wanted() {
+                return false;
+            }
+        }
+        true
+    }
+}
