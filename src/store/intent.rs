@@ -1,7 +1,7 @@
 //! The files of intent of one server: read, laid over each other, validated, edited.
 //!
-//! `config.yml` is a whole manifest; `override.yml` has the same shape with everything optional and wins. Both
-//! are a person's files as much as ours.
+//! `config.yml` is a whole manifest; `override.yml` has the same shape with everything optional and wins, except that
+//! wishes (`power`, `install`) cannot stand in it. Both are a person's files as much as ours.
 
 use std::io;
 use std::path::Path;
@@ -108,6 +108,7 @@ pub fn merge(config: &str, overlay: &str) -> Result<Manifest, YamlError> {
     if over.is_null() {
         return yaml::parse(config);
     }
+    refuse_verbs(overlay, &over)?;
     let mut value = yaml::parse_value(config)?;
     lay_over(&mut value, over);
     // Through text once more, for the same wording (and nearest-key help) as a broken `config.yml` gets.
@@ -117,6 +118,23 @@ pub fn merge(config: &str, overlay: &str) -> Result<Manifest, YamlError> {
         (error.line, error.column) = (place.map(|(line, _)| line), place.map(|(_, column)| column));
         error
     })
+}
+
+/// A wish in an override would outlast every later one, and nobody else's would be heard.
+fn refuse_verbs(overlay: &str, over: &Value) -> Result<(), YamlError> {
+    for verb in ["power", "install"] {
+        if over.get("spec").and_then(|spec| spec.get(verb)).is_some() {
+            let place = yaml::locate(overlay, &["spec", verb]);
+            return Err(YamlError {
+                line: place.map(|(line, _)| line),
+                column: place.map(|(_, column)| column),
+                path: Some(format!("spec.{verb}")),
+                message: "a wish cannot stand in an override, where it would outlast every later one".into(),
+                help: Some("write it into config.yml".into()),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Where a dotted path of keys stands in a text, or the last of its parents that is there: line and column.

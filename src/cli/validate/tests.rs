@@ -62,8 +62,11 @@ fn an_override_is_read_with_the_file_it_changes() {
     assert_eq!((fault.line, fault.column), (Some(4), Some(13)));
     assert_eq!(fault.help.as_deref(), Some("did you mean `memory_limit`?"));
 
-    fs::write(&path, "spec:\n  install:\n    token: ''\n").unwrap();
+    fs::write(&path, "spec:\n  settings:\n    mounts: [{source: a, target: /b}]\n").unwrap();
     assert_eq!(check(&path).unwrap().fault.unwrap().line, Some(3));
+    fs::write(&path, "spec:\n  suspended: true\n  install: {token: one}\n").unwrap();
+    let fault = check(&path).unwrap().fault.unwrap();
+    assert_eq!((fault.line, fault.help.as_deref()), (Some(3), Some("write it into config.yml")));
 
     for text in ["", "# nothing yet\n", "spec: {settings: {build: {memory_limit: 5}}}\n"] {
         fs::write(&path, text).unwrap();

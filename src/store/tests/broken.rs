@@ -134,6 +134,15 @@ fn a_broken_override_is_named_as_such() {
 }
 
 #[test]
+fn a_wish_in_an_override_is_refused() {
+    let power = "spec:\n  settings: {invocation: ./other}\n  power: {id: mine, want: up}\n";
+    names(&refused(OVERRIDE_FILE, power), &["override.yml", "line 3", "spec.power", "write it into config.yml"]);
+    let install = "spec:\n  install: {token: mine, skipScripts: true}\n";
+    names(&refused(OVERRIDE_FILE, install), &["override.yml", "line 2", "spec.install", "write it into config.yml"]);
+    names(&refused(OVERRIDE_FILE, "spec: {power: null}"), &["override.yml", "spec.power"]);
+}
+
+#[test]
 fn a_file_that_vanishes_changes_nothing() {
     let scene = Scene::with_file();
     let before = scene.get();
