@@ -644,8 +644,21 @@ impl Store {
     /// # Errors
     /// The disk's refusal; calling again goes on where it stopped.
     pub fn remove(&self, id: ServerId) -> Result<(), StoreError> {
-        let Some(entry) = self.entry(id) else { return Ok(()) };
-        let Ok(guard) = entry.for_writing() else { return Ok(()) };
+        self.remove_if(id, |_| true).map(drop)
+    }
+
+    /// As [`Store::remove`], if the server is still `due` when its turn has come: nobody can change it in between. Returns
+    /// whether it is gone.
+    ///
+    /// # Errors
+    /// As [`Store::remove`].
+    pub fn remove_if(&self, id: ServerId, due: impl FnOnce(&Snapshot) -> bool) -> Result<bool, StoreError> {
+        let Some(entry) = self.entry(id) else { return Ok(true) };
+        let Ok(guard) = entry.for_writing() else { return Ok(true) };
+        let before = read(&entry.snapshot).clone();
+        if !due(&before) {
+            return Ok(false);
+        }
         let folder = self.folder(id);
         self.observed(id, DiskOp::RemoveFolder, "remove the folder", &folder, || {
             // The intent goes first: a folder without one is never taken for a server again.
@@ -662,7 +675,7 @@ impl Store {
         write(&self.inner.entries).remove(&id);
         drop(guard);
         self.changed(id);
-        Ok(())
+        Ok(true)
     }
 
     /// Publishes a server's status. Returns whether `status.yml` is stale, because this differs from the one before or

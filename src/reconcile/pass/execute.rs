@@ -12,6 +12,7 @@ use crate::reconcile::observed::{JobKind, StopProgress};
 use crate::reconcile::step::{Step, StopMethod};
 use crate::runtime::blueprint;
 use crate::runtime::{Purpose, RuntimeError, Signal};
+use crate::store::StoreError;
 
 type Done = Result<bool, StepError>;
 
@@ -377,36 +378,64 @@ impl Reconciler {
 
     async fn forget(&self, id: ServerId) -> Done {
         let outbox = self.world.outbox.clone();
-        self.world
-            .store
-            .run(move |store| {
-                let Some(snapshot) = store.get(id) else { return Ok(()) };
-                let done = snapshot.record.install.done.as_ref();
-                if let Some(done) = done.filter(|done| !done.reported) {
-                    // Nobody is left who could want to know.
-                    let key = Fact::install_key(id, &done.token);
-                    if let Err(error) = outbox.remove(&key) {
-                        tracing::warn!(server.id = %id, "a fact of a deleted server stays in the outbox: {error}");
-                    }
+        let forgotten = self.world.store.run(move |store| {
+            let Some(snapshot) = store.get(id) else { return Ok(true) };
+            let done = snapshot.record.install.done.as_ref();
+            if let Some(done) = done.filter(|done| !done.reported && snapshot.record.deletion.is_some()) {
+                // Nobody is left who could want to know.
+                let key = Fact::install_key(id, &done.token);
+                if let Err(error) = outbox.remove(&key) {
+                    tracing::warn!(server.id = %id, "a fact of a deleted server stays in the outbox: {error}");
                 }
-                let recreate = snapshot.record.deletion.as_ref().is_some_and(|deletion| deletion.recreate);
-                if !recreate {
-                    return store.remove(id);
-                }
-                store
-                    .commit(id, |record| {
-                        *record = Record {
-                            generation: record.generation,
-                            accepted_hash: std::mem::take(&mut record.accepted_hash),
-                            synced_at: record.synced_at,
-                            synced_hash: record.synced_hash.take(),
-                            ..Record::default()
-                        };
-                    })
-                    .map(drop)
-            })
-            .await?;
-        self.world.forget_live(id);
+            }
+            // Both decide on what is so in that moment: somebody may have asked for the server since the plan was made.
+            if store.remove_if(id, |now| !now.wanted())? {
+                return Ok(true);
+            }
+            let mut anew = false;
+            store.commit(id, |record| anew = begin_anew(record))?;
+            Ok::<_, StoreError>(anew)
+        });
+        if forgotten.await? {
+            self.world.forget_live(id);
+        }
         Ok(true)
+    }
+}
+
+/// Takes the facts of a server's former life out of its record, if that life is over and another one wanted.
+fn begin_anew(record: &mut Record) -> bool {
+    if !record.deletion.as_ref().is_some_and(|deletion| deletion.recreate) {
+        return false;
+    }
+    *record = Record {
+        generation: record.generation,
+        accepted_hash: std::mem::take(&mut record.accepted_hash),
+        synced_at: record.synced_at,
+        synced_hash: record.synced_hash.take(),
+        ..Record::default()
+    };
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Deletion, Timestamp};
+
+    #[test]
+    fn a_record_begins_anew_only_where_the_server_is_wanted_again() {
+        let at = Timestamp::default();
+        for (deletion, expected) in [
+            (None, false),
+            (Some(Deletion { at, recreate: false }), false),
+            (Some(Deletion { at, recreate: true }), true),
+        ] {
+            let before = Record { generation: 3, synced_for: Some("p1".into()), deletion, ..Record::default() };
+            let mut record = before.clone();
+            assert_eq!(begin_anew(&mut record), expected);
+            assert_eq!(record == before, !expected);
+            assert_eq!(record.generation, 3);
+        }
     }
 }

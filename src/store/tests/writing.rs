@@ -291,3 +291,32 @@ fn whoever_waits_for_changes_is_woken_by_each() {
     scene.store.remove(id()).unwrap();
     took(1, "remove");
 }
+
+#[test]
+fn whether_a_server_goes_is_decided_when_its_turn_has_come() {
+    let scene = Scene::with_file();
+    let deletion = |recreate| Some(Deletion { at: Timestamp::default(), recreate });
+    scene.store.commit(id(), |record| record.deletion = deletion(false)).unwrap();
+    assert!(!scene.store.remove_if(id(), Snapshot::wanted).unwrap());
+    assert!(scene.path(CONFIG_FILE).exists());
+
+    // While one asks for the server again, another is about to remove it.
+    let (store, (told, removed)) = (scene.store.clone(), std::sync::mpsc::channel());
+    scene.disk.meanwhile(move || {
+        let (begun, waits) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            begun.send(()).unwrap();
+            told.send(store.remove_if(id(), |now| !now.wanted()).unwrap()).unwrap();
+        });
+        waits.recv().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    });
+    scene.store.commit(id(), |record| record.deletion = deletion(true)).unwrap();
+    assert!(!removed.recv().unwrap(), "it is wanted again");
+    assert!(scene.path(CONFIG_FILE).exists());
+
+    scene.store.commit(id(), |record| record.deletion = deletion(false)).unwrap();
+    assert!(scene.store.remove_if(id(), |now| !now.wanted()).unwrap());
+    assert!(!scene.store.folder(id()).exists());
+    assert!(scene.store.remove_if(id(), |now| !now.wanted()).unwrap(), "gone is gone");
+}
