@@ -186,6 +186,15 @@ impl Blocking {
     }
 }
 
+/// Who has opened the state folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opener {
+    /// The node's daemon, which keeps the folder in order.
+    Daemon,
+    /// A command that is typed while no daemon runs. It moves nothing out of the way.
+    Command,
+}
+
 type OnChange = Box<dyn Fn(ServerId) + Send + Sync>;
 
 /// A handle on the state folder.
@@ -196,6 +205,7 @@ pub struct Store {
 
 struct Inner {
     servers: PathBuf,
+    opener: Opener,
     entries: RwLock<BTreeMap<ServerId, Arc<Entry>>>,
     on_change: OnceLock<OnChange>,
     hook: Option<Arc<dyn DiskHook>>,
@@ -208,6 +218,8 @@ struct Entry {
     id: ServerId,
     /// Held while files are written; guards what only writers need.
     write: Mutex<Sources>,
+    /// Why no record may be written: the one on disk holds facts that could not be read.
+    sealed: RwLock<Option<String>>,
     snapshot: RwLock<Arc<Snapshot>>,
     status: RwLock<Arc<Status>>,
     /// The events that an earlier run left in `status.yml` are among the present ones.
@@ -225,16 +237,35 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made or listed.
     pub fn open(root: &Path, blocking: Blocking, hook: Option<Arc<dyn DiskHook>>) -> Result<Self, StoreError> {
+        Self::open_as(Opener::Daemon, root, blocking, hook)
+    }
+
+    /// Opens the state folder for a command while no daemon runs. Records that are damaged stay where they are and are not
+    /// written over.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or listed, or a record in it cannot be read.
+    pub fn open_for_command(root: &Path) -> Result<Self, StoreError> {
+        Self::open_as(Opener::Command, root, Blocking::Inline, None)
+    }
+
+    fn open_as(
+        opener: Opener,
+        root: &Path,
+        blocking: Blocking,
+        hook: Option<Arc<dyn DiskHook>>,
+    ) -> Result<Self, StoreError> {
         let servers = root.join("servers");
         std::fs::create_dir_all(&servers).map_err(|source| StoreError::Disk {
             action: "create the folder",
             path: servers.clone(),
             source,
         })?;
-        let entries = load::load_all(&servers)?;
+        let entries = load::load_all(&servers, opener)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 servers,
+                opener,
                 entries: RwLock::new(entries.into_iter().map(|entry| (entry.id, Arc::new(entry))).collect()),
                 on_change: OnceLock::new(),
                 hook,
@@ -430,6 +461,7 @@ impl Store {
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
         let mut sources = entry.for_writing()?;
         let before = read(&entry.snapshot).clone();
+        entry.whole(|| self.folder(id).join(RECORD_FILE))?;
         if let Some(expected) = expected
             && expected != before.revision
         {
@@ -514,6 +546,7 @@ impl Store {
         if !due(&before) {
             return Ok(());
         }
+        entry.whole(|| self.folder(id).join(RECORD_FILE))?;
         let mut record = Record::clone(&before.record);
         facts(&mut record);
         self.ensure_folder(id)?;
@@ -538,10 +571,15 @@ impl Store {
         let folder = self.folder(id);
         let (entry, new) = match self.entry(id) {
             Some(entry) => (entry, false),
-            None if folder.join(CONFIG_FILE).exists() => (self.adopt_folder(id), true),
+            None if folder.join(CONFIG_FILE).exists() => (self.adopt_folder(id)?, true),
             None => return Ok(false),
         };
         let Ok(mut sources) = entry.for_writing() else { return Ok(false) };
+        let before = read(&entry.snapshot).clone();
+        if entry.is_sealed() && !self.unseal(&entry, &mut sources)? {
+            return Ok(new);
+        }
+        let new = new || before.revision != read(&entry.snapshot).revision;
         let before = read(&entry.snapshot).clone();
         let files = intent::read(&folder, id);
         let same = *sources == files.sources() && before.problem == files.problem() && before.manifest.is_some();
@@ -738,9 +776,23 @@ impl Store {
 
     /// Takes up a folder that came while the daemon runs, with the facts that it brings: it may be a server that was moved
     /// here.
-    fn adopt_folder(&self, id: ServerId) -> Arc<Entry> {
-        let found = load::load(&self.inner.servers, id).unwrap_or_else(|| Entry::empty(id));
-        write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(found)).clone()
+    fn adopt_folder(&self, id: ServerId) -> Result<Arc<Entry>, StoreError> {
+        let found = load::load(&self.inner.servers, id, self.inner.opener)?.unwrap_or_else(|| Entry::empty(id));
+        Ok(write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(found)).clone())
+    }
+
+    /// Reads a record again that could not be read. Returns whether it can be now, or is out of the way.
+    fn unseal(&self, entry: &Entry, sources: &mut Sources) -> Result<bool, StoreError> {
+        let found = load::load(&self.inner.servers, entry.id, self.inner.opener)?;
+        let found = found.unwrap_or_else(|| Entry::empty(entry.id));
+        if found.is_sealed() {
+            return Ok(false);
+        }
+        *sources = *lock(&found.write);
+        let known = read(&found.snapshot).clone();
+        *write(&entry.sealed) = None;
+        entry.publish(known.manifest.clone(), known.record.clone(), known.problem.clone());
+        Ok(true)
     }
 
     fn entry(&self, id: ServerId) -> Option<Arc<Entry>> {
@@ -794,6 +846,7 @@ impl Store {
         record: Record,
         problem: Option<SpecProblem>,
     ) -> Result<Arc<Snapshot>, StoreError> {
+        entry.whole(|| self.folder(entry.id).join(RECORD_FILE))?;
         self.ensure_folder(entry.id)?;
         let path = self.folder(entry.id).join(RECORD_FILE);
         let stored =
@@ -847,6 +900,7 @@ impl Entry {
         Self {
             id,
             write: Mutex::new(sources),
+            sealed: RwLock::new(None),
             snapshot: RwLock::new(Arc::new(snapshot)),
             status: RwLock::new(Arc::new(status)),
             history: AtomicBool::new(false),
@@ -861,6 +915,18 @@ impl Entry {
         match self.gone.load(Ordering::Acquire) {
             true => Err(StoreError::Unknown(self.id)),
             false => Ok(sources),
+        }
+    }
+
+    fn is_sealed(&self) -> bool {
+        read(&self.sealed).is_some()
+    }
+
+    /// Refuses what would write over facts that could not be read.
+    fn whole(&self, record: impl FnOnce() -> PathBuf) -> Result<(), StoreError> {
+        match &*read(&self.sealed) {
+            Some(message) => Err(StoreError::Broken { path: record(), message: message.clone() }),
+            None => Ok(()),
         }
     }
 

@@ -10,7 +10,7 @@ use super::output;
 use super::server::{self, ServerView};
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, ConfigFile, DEFAULT_PATH, NodeConfig, Surroundings};
-use crate::store::{Blocking, Store};
+use crate::store::Store;
 
 /// The name of the node's configuration file in its state folder.
 pub const CONFIG_FILE: &str = "config.yml";
@@ -132,7 +132,7 @@ impl Node {
                 directories.root.display()
             )));
         }
-        let store = Store::open(&directories.root, Blocking::Inline, None)?;
+        let store = Store::open_for_command(&directories.root)?;
         Ok(Self { config, door: Door::Folder(store) })
     }
 

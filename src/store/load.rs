@@ -1,18 +1,25 @@
 //! Reading the whole state folder at boot: one `stat` and one read for each server whose files are as they were.
 
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
+
+use rustix::io::Errno;
 
 use super::fingerprint::FileFingerprint;
 use super::{
-    CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, RECORD_VERSION, Sources, SpecProblem, StoreError, StoredRecord,
-    intent,
+    CONFIG_FILE, Entry, OVERRIDE_FILE, Opener, RECORD_FILE, RECORD_VERSION, Sources, SpecProblem, StoreError,
+    StoredRecord, intent,
 };
 use crate::model::{Closed, InstallOutcome, InstallResult, Manifest, Record, ServerId, Timestamp};
 
 /// Reads every record below the folder, on all cores.
-pub(super) fn load_all(servers: &Path) -> Result<Vec<Entry>, StoreError> {
-    let disk = |source| StoreError::Disk { action: "list the folder", path: servers.to_owned(), source };
+///
+/// # Errors
+/// The folder cannot be listed; for a command, also a record that cannot be read.
+pub(super) fn load_all(servers: &Path, opener: Opener) -> Result<Vec<Entry>, StoreError> {
+    let disk =
+        |source| StoreError::Disk { action: "list the folder", path: servers.to_owned(), source: advised(source) };
     let mut ids = Vec::new();
     for item in std::fs::read_dir(servers).map_err(disk)? {
         let name = item.map_err(disk)?.file_name();
@@ -25,37 +32,92 @@ pub(super) fn load_all(servers: &Path) -> Result<Vec<Entry>, StoreError> {
     ids.sort_unstable();
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let share = ids.len().div_ceil(workers).max(1);
-    Ok(std::thread::scope(|scope| {
-        let parts: Vec<_> = ids
-            .chunks(share)
-            .map(|part| scope.spawn(move || part.iter().filter_map(|id| load(servers, *id)).collect::<Vec<_>>()))
-            .collect();
+    std::thread::scope(|scope| {
+        let read = |part| {
+            move || Vec::from_iter(<[ServerId]>::iter(part).filter_map(|id| load(servers, *id, opener).transpose()))
+        };
+        let parts: Vec<_> = ids.chunks(share).map(|part| scope.spawn(read(part))).collect();
         parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
-    }))
+    })
 }
 
 /// Reads one record. A folder with neither intent nor facts is no server.
-pub(super) fn load(servers: &Path, id: ServerId) -> Option<Entry> {
+///
+/// # Errors
+/// For a command, when the record cannot be read. A daemon keeps the server, and leaves it alone.
+pub(super) fn load(servers: &Path, id: ServerId, opener: Opener) -> Result<Option<Entry>, StoreError> {
     let folder = servers.join(id.to_string());
-    let stored = read_record(&folder.join(RECORD_FILE));
-    let (stored, damage) = match stored {
-        Ok(stored) => (stored, None),
-        Err(message) => {
-            tracing::error!(server.id = %id, "record.json {message}; its facts are lost and are gathered anew");
-            (None, Some(message))
+    let path = folder.join(RECORD_FILE);
+    let (stored, lost, sealed) = match read_record(&path) {
+        Found::Whole(stored) => (Some(stored), false, None),
+        Found::Nothing => (None, false, None),
+        Found::SetAside => {
+            tracing::error!(server.id = %id, "record.json was set aside when it was last read; its facts are gathered anew");
+            (None, true, None)
         }
+        Found::Damaged(message) if opener == Opener::Command => {
+            (None, true, Some(format!("it {message}; the daemon sets it aside when it runs")))
+        }
+        Found::Unreadable(source) if opener == Opener::Command => {
+            return Err(StoreError::Disk { action: "read", path, source: advised(source) });
+        }
+        Found::Damaged(message) => match set_aside(&path) {
+            Ok(()) => {
+                tracing::error!(server.id = %id, "record.json {message}; it is set aside, and its facts are gathered anew");
+                (None, true, None)
+            }
+            Err(error) => return Ok(Some(sealed_entry(id, &format!("{message}, and cannot be set aside ({error})")))),
+        },
+        Found::Unreadable(error) if is_the_nodes(&error) => {
+            return Ok(Some(sealed_entry(id, &format!("cannot be read now ({error})"))));
+        }
+        Found::Unreadable(error) => match set_aside(&path) {
+            Ok(()) => {
+                tracing::error!(server.id = %id, "record.json cannot be read ({error}); it is set aside, and its facts are gathered anew");
+                (None, true, None)
+            }
+            Err(second) => {
+                return Ok(Some(sealed_entry(id, &format!("cannot be read ({error}) or set aside ({second})"))));
+            }
+        },
     };
     let now = Sources {
         config: FileFingerprint::of(&folder.join(CONFIG_FILE)).ok(),
         overlay: FileFingerprint::of(&folder.join(OVERRIDE_FILE)).ok(),
     };
-    match stored {
+    let entry = match stored {
         Some(stored) if now.config.is_some() && now == stored.files => {
             Some(Entry::new(id, now, stored.last_good.map(Arc::new), stored.facts, None))
         }
-        None if now.config.is_none() && damage.is_none() => None,
-        stored => Some(read_intent(&folder, id, stored, damage.is_some())),
+        None if now.config.is_none() && !lost => None,
+        stored => Some(read_intent(&folder, id, stored, lost)),
+    };
+    Ok(entry.map(|entry| Entry { sealed: RwLock::new(sealed), ..entry }))
+}
+
+/// A server whose facts are there and out of reach: nothing is done about it, and nothing written over them.
+fn sealed_entry(id: ServerId, what: &str) -> Entry {
+    let message = format!(
+        "record.json {what}; nothing is done with this server until it can be read: see who owns the file and whether its disk is well, or move it away if its facts do not matter"
+    );
+    tracing::error!(server.id = %id, "{message}");
+    let problem = SpecProblem { reason: "RecordUnreadable", message: message.clone() };
+    let entry = Entry::new(id, Sources::default(), None, Record::default(), Some(problem));
+    Entry { sealed: RwLock::new(Some(message)), ..entry }
+}
+
+/// An error with what a person at a terminal may do about it.
+fn advised(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => io::Error::new(error.kind(), format!("{error}; run this as root")),
+        _ => error,
     }
+}
+
+/// Whether the node was short of something for a moment: nothing is wrong with the file.
+fn is_the_nodes(error: &io::Error) -> bool {
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
+    short.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Extension of a damaged `record.json`.
@@ -69,35 +131,45 @@ pub(super) fn facts_were_lost(folder: &Path) -> bool {
 
 type Stored = StoredRecord<Option<Manifest>, Record>;
 
-fn read_record(path: &Path) -> Result<Option<Stored>, String> {
+/// What lies where a record should.
+enum Found {
+    Whole(Box<Stored>),
+    Nothing,
+    /// A record that was of no use lies beside it.
+    SetAside,
+    /// It says nothing that this release understands.
+    Damaged(String),
+    /// What it says cannot be known.
+    Unreadable(io::Error),
+}
+
+fn read_record(path: &Path) -> Found {
     let text = match std::fs::read(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return match path.with_extension(BROKEN).exists() {
-                true => Err(format!("was damaged when it was last read, and lies beside it as *.{BROKEN}")),
-                false => Ok(None),
-            };
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return if path.with_extension(BROKEN).exists() { Found::SetAside } else { Found::Nothing };
         }
         // A file with a server's name is no server.
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
-        Err(error) => return Err(format!("cannot be read ({error})")),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Found::Nothing,
+        Err(error) => return Found::Unreadable(error),
     };
-    let set_aside = |message: String| {
-        // Kept for whoever wants to know what was in it.
-        let _ = std::fs::rename(path, path.with_extension(BROKEN));
-        message
-    };
-    let stored: Stored =
-        serde_json::from_slice(&text).map_err(|error| set_aside(format!("does not parse ({error})")))?;
-    if stored.version != RECORD_VERSION {
-        return Err(set_aside(format!("has version {}, and this release knows {RECORD_VERSION}", stored.version)));
+    match serde_json::from_slice::<Stored>(&text) {
+        Ok(stored) if stored.version == RECORD_VERSION => Found::Whole(Box::new(stored)),
+        Ok(stored) => {
+            Found::Damaged(format!("has version {}, and this release knows {RECORD_VERSION}", stored.version))
+        }
+        Err(error) => Found::Damaged(format!("does not parse ({error})")),
     }
-    Ok(Some(stored))
+}
+
+/// Keeps a record that is of no use for whoever wants to know what was in it.
+fn set_aside(path: &Path) -> io::Result<()> {
+    std::fs::rename(path, path.with_extension(BROKEN))
 }
 
 /// The files of intent are new or changed since the record was written: read them. What they mean is recorded at
 /// the first look of the reconciler.
-fn read_intent(folder: &Path, id: ServerId, stored: Option<Stored>, facts_lost: bool) -> Entry {
+fn read_intent(folder: &Path, id: ServerId, stored: Option<Box<Stored>>, facts_lost: bool) -> Entry {
     let files = intent::read(folder, id);
     let (last_good, mut record) = match stored {
         Some(stored) => (stored.last_good, stored.facts),
@@ -151,5 +223,22 @@ pub(super) fn assume_all_was_done(record: &mut Record, manifest: &Manifest) {
             at,
             reported: true,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_their_remedy() {
+        let denied = advised(io::Error::from_raw_os_error(Errno::ACCESS.raw_os_error()));
+        assert_eq!(denied.kind(), io::ErrorKind::PermissionDenied);
+        assert!(denied.to_string().ends_with("; run this as root"), "{denied}");
+        for (errno, expected) in
+            [(Errno::MFILE, true), (Errno::NFILE, true), (Errno::IO, false), (Errno::ACCESS, false)]
+        {
+            assert_eq!(is_the_nodes(&io::Error::from_raw_os_error(errno.raw_os_error())), expected, "{errno:?}");
+        }
     }
 }

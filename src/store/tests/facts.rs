@@ -156,6 +156,84 @@ fn a_damaged_record_beside_a_broken_file_installs_nothing_when_the_file_is_mende
     takes_everything_for_done(&again.get(id()).unwrap());
 }
 
+/// A record that cannot be read, as on a failing disk. Moved away, it can.
+fn hides(scene: &Scene) -> std::path::PathBuf {
+    let (path, kept) = (scene.path(RECORD_FILE), scene.root.path().join("kept.json"));
+    fs::rename(&path, &kept).unwrap();
+    fs::create_dir(&path).unwrap();
+    kept
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_set_aside_and_not_written_over() {
+    let (scene, _) = installed();
+    hides(&scene);
+    fs::write(scene.path(RECORD_FILE).join("what it says"), "").unwrap();
+    let daemon = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+    takes_everything_for_done(&daemon.get(id()).unwrap());
+    daemon.refresh(id()).unwrap();
+    daemon.commit(id(), |record| record.synced_for = Some("x".into())).unwrap();
+    assert!(scene.path("record.json.broken").join("what it says").exists());
+    takes_everything_for_done(&Store::open(scene.root.path(), Blocking::Inline, None).unwrap().get(id()).unwrap());
+}
+
+#[test]
+fn a_record_that_cannot_even_be_set_aside_keeps_its_server_as_it_is() {
+    let (scene, _) = installed();
+    let before = scene.get();
+    let kept = hides(&scene);
+    fs::create_dir_all(scene.path("record.json.broken").join("in the way")).unwrap();
+    fs::remove_dir(scene.path(RECORD_FILE)).unwrap();
+    std::os::unix::fs::symlink(RECORD_FILE, scene.path(RECORD_FILE)).unwrap();
+    let daemon = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+    let refuses = |store: &Store| {
+        let snapshot = store.get(id()).unwrap();
+        assert!(snapshot.manifest.is_none(), "nothing is done with it");
+        let problem = snapshot.problem.clone().unwrap();
+        assert_eq!(problem.reason, "RecordUnreadable");
+        assert!(problem.message.contains("move it away"), "{}", problem.message);
+        let config = scene.config();
+        let broken = |error: StoreError| assert!(matches!(error, StoreError::Broken { .. }), "{error}");
+        broken(store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err());
+        broken(store.wish_power(id(), None, wish("second", Want::Up)).unwrap_err());
+        broken(store.replace(id(), manifest(id()), |_| {}).unwrap_err());
+        assert!(!store.refresh(id()).unwrap());
+        assert_eq!(scene.config(), config);
+        assert!(scene.path(RECORD_FILE).is_symlink(), "it was not written over");
+    };
+    refuses(&daemon);
+
+    // The disk is well again: nothing was lost.
+    fs::remove_file(scene.path(RECORD_FILE)).unwrap();
+    fs::rename(kept, scene.path(RECORD_FILE)).unwrap();
+    assert!(daemon.refresh(id()).unwrap());
+    let after = daemon.get(id()).unwrap();
+    assert_eq!((&after.manifest, &after.record, &after.problem), (&before.manifest, &before.record, &None));
+    daemon.commit(id(), |record| record.synced_for = Some("x".into())).unwrap();
+}
+
+#[test]
+fn a_command_moves_no_record_and_writes_over_none() {
+    let (scene, _) = installed();
+    fs::write(scene.path(RECORD_FILE), "{").unwrap();
+    let command = Store::open_for_command(scene.root.path()).unwrap();
+    takes_everything_for_done(&command.get(id()).unwrap());
+    for error in [
+        command.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err(),
+        command.wish_power(id(), None, wish("second", Want::Up)).unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("the daemon sets it aside"), "{error}");
+    }
+    assert_eq!(fs::read_to_string(scene.path(RECORD_FILE)).unwrap(), "{");
+    assert!(!scene.path("record.json.broken").exists());
+
+    fs::remove_file(scene.path(RECORD_FILE)).unwrap();
+    fs::create_dir(scene.path(RECORD_FILE)).unwrap();
+    let error = Store::open_for_command(scene.root.path()).err().expect("it cannot be known").to_string();
+    assert!(error.contains("record.json"), "{error}");
+    assert!(scene.path(RECORD_FILE).is_dir());
+}
+
 #[test]
 fn a_server_that_is_moved_here_brings_its_facts() {
     let there = Scene::with_file();
