@@ -476,12 +476,9 @@ impl Store {
         }
         let mut wanted = base.clone();
         edit(&mut wanted, &before.record);
-        // A wish that could not be written while the file was broken goes home with the next change.
-        let pending = before.record.pending_power.clone();
-        if let Some(pending) = &pending
-            && wanted.spec.power == base.spec.power
-        {
-            wanted.spec.power = Some(pending.clone());
+        // A wish that could not be written while the file was broken goes home, if the file is whole by now.
+        if before.record.pending_counts(base.spec.power.as_ref()) && wanted.spec.power == base.spec.power {
+            wanted.spec.power = before.record.pending_power.clone();
         }
         let mut record = Record::clone(&before.record);
         facts(&mut record);
@@ -549,6 +546,7 @@ impl Store {
         entry.whole(|| self.folder(id).join(RECORD_FILE))?;
         let mut record = Record::clone(&before.record);
         facts(&mut record);
+        record.pending_power = None;
         self.ensure_folder(id)?;
         let old = std::fs::read_to_string(self.folder(id).join(CONFIG_FILE)).ok();
         self.write_intent(id, text)?;
@@ -582,8 +580,9 @@ impl Store {
         let new = new || before.revision != read(&entry.snapshot).revision;
         let before = read(&entry.snapshot).clone();
         let files = intent::read(&folder, id);
+        let waits = before.record.pending_power.is_some() && files.problem().is_none();
         let same = *sources == files.sources() && before.problem == files.problem() && before.manifest.is_some();
-        if same && !new {
+        if same && !new && !waits {
             return Ok(false);
         }
         let mut record = Record::clone(&before.record);
@@ -593,6 +592,7 @@ impl Store {
         {
             load::assume_all_was_done(&mut record, &manifest);
         }
+        let files = if waits { self.take_home(id, files, &mut record) } else { files };
         let after = self.accept(&entry, &mut sources, files, record)?;
         drop(sources);
         let changed = new || after.revision != before.revision;
@@ -600,6 +600,34 @@ impl Store {
             self.changed(id);
         }
         Ok(changed)
+    }
+
+    /// Writes a power wish into the file that was broken when it was made. Until that has succeeded the record keeps it.
+    fn take_home(&self, id: ServerId, files: intent::Files, record: &mut Record) -> intent::Files {
+        let Ok((text, base)) = files.base() else { return files };
+        if !record.pending_counts(base.spec.power.as_ref()) {
+            return files;
+        }
+        let mut wanted = base.clone();
+        wanted.spec.power = record.pending_power.clone();
+        let edited =
+            intent::edit(&text, &base, &wanted).map_err(|error| self.broken(id, CONFIG_FILE, error.to_string()));
+        let written = edited.and_then(|edited| {
+            self.check(id, &edited)?;
+            self.write_over(id, &edited, files.sources().config)
+        });
+        match written {
+            Ok(true) => {
+                record.pending_power = None;
+                intent::read(&self.folder(id), id)
+            }
+            // Saved in this moment: that is news, and looked at next.
+            Ok(false) => files,
+            Err(error) => {
+                tracing::warn!(server.id = %id, "a power wish stays in the record for now: {error}");
+                files
+            }
+        }
     }
 
     /// Puts freshly read files in force: good ones replace the last good intent, broken ones become a problem.
@@ -613,8 +641,10 @@ impl Store {
         let before = read(&entry.snapshot).clone();
         match files.effective() {
             Ok(mut manifest) => {
-                if let Some(power) = &record.pending_power {
-                    manifest.spec.power = Some(power.clone());
+                if record.pending_counts(manifest.spec.power.as_ref()) {
+                    manifest.spec.power = record.pending_power.clone();
+                } else {
+                    record.pending_power = None;
                 }
                 let old = before.manifest.as_ref().and_then(|old| old.spec.power.as_ref());
                 record.supersede_power(old, manifest.spec.power.as_ref());
@@ -665,7 +695,10 @@ impl Store {
         {
             let mut changed = Manifest::clone(old);
             let power = power.clone();
-            record.supersede_power(changed.spec.power.as_ref(), Some(&power));
+            if before.record.pending_power.is_none() {
+                // One that waited was in no file that could bring it back.
+                record.supersede_power(changed.spec.power.as_ref(), Some(&power));
+            }
             changed.spec.power = Some(power);
             record.generation += 1;
             record.accepted_hash = changed.hash();

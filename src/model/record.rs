@@ -207,6 +207,14 @@ impl Record {
         }
     }
 
+    /// Whether the wish that waits for a whole file comes before the one in the file. A wish in the file that was not there
+    /// when this one was made is a person's, and later.
+    pub fn pending_counts(&self, in_file: Option<&PowerIntent>) -> bool {
+        self.pending_power.as_ref().is_some_and(|pending| {
+            in_file.is_none_or(|power| power.id != pending.id && self.power_closed(&power.id, power.want))
+        })
+    }
+
     /// Notes that the intent asks for another power than before.
     pub fn supersede_power(&mut self, before: Option<&PowerIntent>, after: Option<&PowerIntent>) {
         let (Some(before), Some(after)) = (before, after) else { return };

@@ -177,8 +177,8 @@ fn read_intent(folder: &Path, id: ServerId, stored: Option<Box<Stored>>, facts_l
     };
     let (manifest, problem): (Option<Manifest>, Option<SpecProblem>) = match files.effective() {
         Ok(mut manifest) => {
-            if let Some(power) = &record.pending_power {
-                manifest.spec.power = Some(power.clone());
+            if record.pending_counts(manifest.spec.power.as_ref()) {
+                manifest.spec.power = record.pending_power.clone();
             }
             let before = last_good.as_ref().and_then(|last: &Manifest| last.spec.power.as_ref());
             record.supersede_power(before, manifest.spec.power.as_ref());

@@ -208,17 +208,68 @@ fn a_power_wish_counts_while_a_file_is_broken() {
         assert_eq!(scene.get().record.generation, 2);
         scene.is_the_same_after_a_reboot();
 
-        // It still counts when the file is whole again, also after a reboot, and goes into it with the next change.
+        // Whole again, the file has it at once, and every comment.
         scene.saves(file, if file == CONFIG_FILE { FILE } else { "" });
-        scene.store.refresh(id()).unwrap();
+        assert!(scene.store.refresh(id()).unwrap());
+        assert_eq!(scene.get().record.pending_power, None, "{file}");
         assert_eq!(scene.intent().spec.power, Some(wish("second", Want::Up)), "{file}");
+        for part in ["id: second", "# up since 2019", "# fast", "# from the old host"] {
+            assert!(scene.config().contains(part), "{file}: {part} is missing in {}", scene.config());
+        }
         scene.is_the_same_after_a_reboot();
-        scene.store.change(id(), None, |manifest| manifest.spec.suspended = true).unwrap();
-        assert_eq!(scene.get().record.pending_power, None);
-        assert_eq!(scene.intent().spec.power, Some(wish("second", Want::Up)), "{file}");
-        assert!(scene.config().contains("second"), "{file}: {}", scene.config());
-        scene.is_the_same_after_a_reboot();
+        scene.disk.done();
+        assert!(!scene.store.refresh(id()).unwrap());
+        assert_eq!(scene.disk.done(), [], "what the store wrote itself is no news");
     }
+}
+
+#[test]
+fn the_wish_of_whoever_mends_a_file_is_later() {
+    for (mended, expected) in [
+        (FILE.replace("id: first", "id: by-hand"), wish("by-hand", Want::Down)),
+        (FILE.replace("want: down", "want: up"), wish("first", Want::Up)),
+        (FILE.replace("  power: {id: first, want: down}\n", ""), wish("second", Want::Up)),
+    ] {
+        for reboots in [false, true] {
+            let scene = Scene::with_file();
+            scene.saves(CONFIG_FILE, "spec: {");
+            scene.store.refresh(id()).unwrap();
+            scene.store.wish_power(id(), None, wish("second", Want::Up)).unwrap();
+            scene.saves(CONFIG_FILE, &mended);
+            let store = if reboots {
+                Store::open(scene.root.path(), Blocking::Inline, None).unwrap()
+            } else {
+                scene.store.clone()
+            };
+            let before = store.get(id()).unwrap();
+            store.refresh(id()).unwrap();
+            let after = store.get(id()).unwrap();
+            assert_eq!(after.manifest.as_ref().unwrap().spec.power.as_ref(), Some(&expected));
+            assert!(!reboots || before.manifest == after.manifest, "what is read at boot is what is recorded");
+            assert_eq!(after.record.pending_power, None);
+            assert!(!after.record.power_closed(&expected.id, expected.want));
+        }
+    }
+}
+
+#[test]
+fn a_waiting_wish_counts_until_it_is_home() {
+    let scene = Scene::with_file();
+    scene.saves(CONFIG_FILE, "spec: {");
+    scene.store.refresh(id()).unwrap();
+    scene.store.wish_power(id(), None, wish("second", Want::Up)).unwrap();
+    scene.saves(CONFIG_FILE, FILE);
+    scene.disk.refuses(&[DiskOp::WriteIntent], io::ErrorKind::StorageFull);
+    scene.store.refresh(id()).unwrap();
+    assert_eq!(scene.get().problem, None);
+    assert_eq!(scene.get().record.pending_power, Some(wish("second", Want::Up)));
+    assert_eq!(scene.intent().spec.power, Some(wish("second", Want::Up)));
+    scene.is_the_same_after_a_reboot();
+    scene.disk.refuses(&[], io::ErrorKind::StorageFull);
+    assert!(scene.store.refresh(id()).unwrap());
+    assert_eq!(scene.get().record.pending_power, None);
+    assert!(scene.config().contains("second"));
+    scene.is_the_same_after_a_reboot();
 }
 
 #[test]
