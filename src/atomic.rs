@@ -4,12 +4,13 @@
 //! cut. On an error, or if the process dies anywhere in between, the old file is still there, whole.
 //! Everything here blocks on the disk: not for async threads.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 #[cfg(test)]
@@ -17,6 +18,8 @@ mod tests;
 
 /// How many names for a temporary file are tried before giving up.
 const NAME_ATTEMPTS: usize = 16;
+/// How many symbolic links in a row are followed.
+const MOST_LINKS: usize = 40;
 
 /// An attempt to change something on disk that failed. The change did not happen.
 ///
@@ -66,15 +69,55 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
 /// The folder is missing, full or read-only, or `path` is a folder. The old file is untouched and
 /// the temporary one removed; only if the folder's final sync fails may the new file be in place.
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AtomicError> {
-    let replace = || -> io::Result<()> {
-        let (folder, name) = open_parent(path)?;
-        let mut temporary = Temporary::create(folder.as_fd(), name, Mode::from_raw_mode(mode))?;
-        temporary.file.write_all(bytes)?;
-        temporary.file.sync_all()?;
-        temporary.rename(name)?;
-        Ok(rustix::fs::fsync(&folder)?)
+    replace(path, bytes, Mode::from_raw_mode(mode), None).map_err(|source| AtomicError {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// As [`write_file`], for a file that is a person's too: one that is there keeps its mode, and its owner where the system
+/// allows that, and a symbolic link is followed, so that the file it leads to is replaced in its own folder. `mode` is for a
+/// file that is not there yet.
+///
+/// # Errors
+/// As [`write_file`]; the link leads to a folder that is not there, or in a circle.
+pub fn write_through(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AtomicError> {
+    let write = || -> io::Result<()> {
+        let target = resolve(path)?;
+        match std::fs::metadata(&target) {
+            Ok(found) => replace(&target, bytes, Mode::from_raw_mode(found.mode() & 0o7777), Some(&found)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => replace(&target, bytes, Mode::from_raw_mode(mode), None),
+            Err(e) => Err(e),
+        }
     };
-    replace().map_err(|source| AtomicError { action: "write", path: path.to_owned(), source })
+    write().map_err(|source| AtomicError { action: "write", path: path.to_owned(), source })
+}
+
+/// Where a path leads in the end, whether there is something or not.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match std::fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
+            // No link, or nothing at all.
+            Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => return Ok(path),
+            Err(e) => return Err(e),
+        }
+    }
+    Err(Errno::LOOP.into())
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: Mode, like: Option<&Metadata>) -> io::Result<()> {
+    let (folder, name) = open_parent(path)?;
+    let mut temporary = Temporary::create(folder.as_fd(), name, mode)?;
+    if let Some(like) = like {
+        temporary.give_to_owner_of(like, mode)?;
+    }
+    temporary.file.write_all(bytes)?;
+    temporary.file.sync_all()?;
+    temporary.rename(name)?;
+    Ok(rustix::fs::fsync(&folder)?)
 }
 
 /// Removes the file at `path`; a symbolic link is removed itself.
@@ -204,6 +247,21 @@ impl<'f> Temporary<'f> {
         match rustix::fs::flock(&self.file, FlockOperation::LockExclusive) {
             Ok(()) => Ok(rustix::fs::fstat(&self.file)?.st_nlink > 0),
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK) => Ok(true),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Gives it the owner of another file; a file system or a user that may not do that leaves it as it is.
+    fn give_to_owner_of(&self, other: &Metadata, mode: Mode) -> io::Result<()> {
+        let own = self.file.metadata()?;
+        if (own.uid(), own.gid()) == (other.uid(), other.gid()) {
+            return Ok(());
+        }
+        let (owner, group) = (Uid::from_raw(other.uid()), Gid::from_raw(other.gid()));
+        match rustix::fs::fchown(&self.file, Some(owner), Some(group)) {
+            // A change of owner may take bits of the mode away.
+            Ok(()) => Ok(rustix::fs::fchmod(&self.file, mode)?),
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
             Err(e) => Err(e.into()),
         }
     }

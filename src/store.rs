@@ -852,7 +852,7 @@ impl Store {
     fn write_intent(&self, id: ServerId, text: &str) -> Result<Option<FileFingerprint>, StoreError> {
         let path = self.folder(id).join(CONFIG_FILE);
         self.observed(id, DiskOp::WriteIntent, "write", &path, || {
-            crate::atomic::write_file(&path, text.as_bytes(), 0o600).map_err(io::Error::from)
+            crate::atomic::write_through(&path, text.as_bytes(), 0o600).map_err(io::Error::from)
         })?;
         Ok(FileFingerprint::of(&path).ok())
     }
@@ -865,7 +865,7 @@ impl Store {
             stale = FileFingerprint::of(&path).ok() != basis;
             match stale {
                 true => Err(io::Error::other("it was saved by somebody else")),
-                false => crate::atomic::write_file(&path, text.as_bytes(), 0o600).map_err(io::Error::from),
+                false => crate::atomic::write_through(&path, text.as_bytes(), 0o600).map_err(io::Error::from),
             }
         });
         if stale { Ok(false) } else { written.map(|()| true) }

@@ -237,3 +237,38 @@ fn a_symbolic_link_is_replaced_and_its_target_kept() {
     assert!(fs::symlink_metadata(&link).unwrap().is_file());
     assert_eq!(fs::read(&target).unwrap(), b"target");
 }
+
+#[test]
+fn writing_through_replaces_what_links_lead_to() {
+    let folder = TempDir::new().unwrap();
+    let (there, here) = (folder.path().join("there"), folder.path().join("here"));
+    fs::create_dir(&there).unwrap();
+    fs::create_dir(&here).unwrap();
+    let (target, link) = (there.join("config.yml"), here.join("config.yml"));
+    fs::write(&target, b"old").unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o664)).unwrap();
+    // Only root can give files away.
+    let given = std::os::unix::fs::chown(&target, Some(4711), Some(4712)).is_ok();
+    symlink("../there/config.yml", here.join("second")).unwrap();
+    symlink("second", &link).unwrap();
+    let old = fs::metadata(&target).unwrap();
+    write_through(&link, b"new", 0o600).unwrap();
+    assert!(link.is_symlink() && here.join("second").is_symlink());
+    let new = fs::metadata(&target).unwrap();
+    assert_eq!(fs::read(&target).unwrap(), b"new");
+    assert_ne!(new.ino(), old.ino(), "replaced, never half written");
+    assert_eq!(new.mode(), old.mode());
+    assert_eq!((new.uid(), new.gid()), (old.uid(), old.gid()), "given away: {given}");
+    assert_eq!(names(&there), ["config.yml"]);
+
+    fs::remove_file(&target).unwrap();
+    write_through(&link, b"first", 0o640).unwrap();
+    assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o640, "a link that led nowhere");
+    fs::remove_dir_all(&there).unwrap();
+    assert_eq!(write_through(&link, b"new", 0o600).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert!(link.is_symlink());
+    fs::remove_file(&link).unwrap();
+    symlink("config.yml", &link).unwrap();
+    write_through(&link, b"new", 0o600).unwrap_err();
+    assert!(link.is_symlink(), "a circle");
+}

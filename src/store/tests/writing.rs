@@ -320,3 +320,26 @@ fn whether_a_server_goes_is_decided_when_its_turn_has_come() {
     assert!(!scene.store.folder(id()).exists());
     assert!(scene.store.remove_if(id(), |now| !now.wanted()).unwrap(), "gone is gone");
 }
+
+#[test]
+fn a_file_that_is_a_link_is_written_where_it_leads() {
+    let scene = Scene::with_file();
+    let checkout = scene.root.path().join("checkout");
+    fs::create_dir(&checkout).unwrap();
+    let target = checkout.join("club.yml");
+    fs::rename(scene.path(CONFIG_FILE), &target).unwrap();
+    std::os::unix::fs::symlink(&target, scene.path(CONFIG_FILE)).unwrap();
+    scene.store.refresh(id()).unwrap();
+    scene.disk.done();
+    scene.store.wish_power(id(), None, wish("second", Want::Up)).unwrap();
+    assert!(scene.path(CONFIG_FILE).is_symlink());
+    assert!(fs::read_to_string(&target).unwrap().contains("id: second"));
+    assert!(!scene.store.refresh(id()).unwrap(), "what the store wrote itself is no news");
+    scene.disk.refuses(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
+    scene.store.change(id(), None, |manifest| manifest.spec.suspended = true).unwrap_err();
+    assert!(scene.path(CONFIG_FILE).is_symlink());
+    assert!(!fs::read_to_string(&target).unwrap().contains("suspended"), "taken back");
+    scene.disk.refuses(&[], io::ErrorKind::StorageFull);
+    scene.store.refresh(id()).unwrap();
+    scene.is_the_same_after_a_reboot();
+}
