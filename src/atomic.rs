@@ -69,7 +69,7 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
 /// The folder is missing, full or read-only, or `path` is a folder. The old file is untouched and
 /// the temporary one removed; only if the folder's final sync fails may the new file be in place.
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AtomicError> {
-    replace(path, bytes, Mode::from_raw_mode(mode), None).map_err(|source| AtomicError {
+    replace(path, bytes, Mode::from_raw_mode(mode), None, || Ok(())).map_err(|source| AtomicError {
         action: "write",
         path: path.to_owned(),
         source,
@@ -78,16 +78,24 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AtomicErro
 
 /// As [`write_file`], for a file that is a person's too: one that is there keeps its mode, and its owner where the system
 /// allows that, and a symbolic link is followed, so that the file it leads to is replaced in its own folder. `mode` is for a
-/// file that is not there yet.
+/// file that is not there yet. `still` is asked when all is ready and only the change of names is left to do: it may keep a
+/// file that somebody has saved meanwhile.
 ///
 /// # Errors
-/// As [`write_file`]; the link leads to a folder that is not there, or in a circle.
-pub fn write_through(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AtomicError> {
+/// As [`write_file`], or what `still` says; the link leads to a folder that is not there, or in a circle.
+pub fn write_through(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    still: impl FnOnce() -> io::Result<()>,
+) -> Result<(), AtomicError> {
     let write = || -> io::Result<()> {
         let target = resolve(path)?;
         match std::fs::metadata(&target) {
-            Ok(found) => replace(&target, bytes, Mode::from_raw_mode(found.mode() & 0o7777), Some(&found)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => replace(&target, bytes, Mode::from_raw_mode(mode), None),
+            Ok(found) => replace(&target, bytes, Mode::from_raw_mode(found.mode() & 0o7777), Some(&found), still),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                replace(&target, bytes, Mode::from_raw_mode(mode), None, still)
+            }
             Err(e) => Err(e),
         }
     };
@@ -108,7 +116,13 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     Err(Errno::LOOP.into())
 }
 
-fn replace(path: &Path, bytes: &[u8], mode: Mode, like: Option<&Metadata>) -> io::Result<()> {
+fn replace(
+    path: &Path,
+    bytes: &[u8],
+    mode: Mode,
+    like: Option<&Metadata>,
+    still: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
     let (folder, name) = open_parent(path)?;
     let mut temporary = Temporary::create(folder.as_fd(), name, mode)?;
     if let Some(like) = like {
@@ -116,6 +130,7 @@ fn replace(path: &Path, bytes: &[u8], mode: Mode, like: Option<&Metadata>) -> io
     }
     temporary.file.write_all(bytes)?;
     temporary.file.sync_all()?;
+    still()?;
     temporary.rename(name)?;
     Ok(rustix::fs::fsync(&folder)?)
 }

@@ -852,7 +852,7 @@ impl Store {
     fn write_intent(&self, id: ServerId, text: &str) -> Result<Option<FileFingerprint>, StoreError> {
         let path = self.folder(id).join(CONFIG_FILE);
         self.observed(id, DiskOp::WriteIntent, "write", &path, || {
-            crate::atomic::write_through(&path, text.as_bytes(), 0o600).map_err(io::Error::from)
+            crate::atomic::write_through(&path, text.as_bytes(), 0o600, || Ok(())).map_err(io::Error::from)
         })?;
         Ok(FileFingerprint::of(&path).ok())
     }
@@ -862,11 +862,12 @@ impl Store {
         let path = self.folder(id).join(CONFIG_FILE);
         let mut stale = false;
         let written = self.observed(id, DiskOp::WriteIntent, "write", &path, || {
-            stale = FileFingerprint::of(&path).ok() != basis;
-            match stale {
-                true => Err(io::Error::other("it was saved by somebody else")),
-                false => crate::atomic::write_through(&path, text.as_bytes(), 0o600).map_err(io::Error::from),
-            }
+            // Asked when the new text is on the disk: writing it takes longer than an editor needs to save.
+            let still = || {
+                stale = FileFingerprint::of(&path).ok() != basis;
+                if stale { Err(io::Error::other("it was saved by somebody else")) } else { Ok(()) }
+            };
+            crate::atomic::write_through(&path, text.as_bytes(), 0o600, still).map_err(io::Error::from)
         });
         if stale { Ok(false) } else { written.map(|()| true) }
     }

@@ -252,7 +252,7 @@ fn writing_through_replaces_what_links_lead_to() {
     symlink("../there/config.yml", here.join("second")).unwrap();
     symlink("second", &link).unwrap();
     let old = fs::metadata(&target).unwrap();
-    write_through(&link, b"new", 0o600).unwrap();
+    write_through(&link, b"new", 0o600, || Ok(())).unwrap();
     assert!(link.is_symlink() && here.join("second").is_symlink());
     let new = fs::metadata(&target).unwrap();
     assert_eq!(fs::read(&target).unwrap(), b"new");
@@ -262,13 +262,29 @@ fn writing_through_replaces_what_links_lead_to() {
     assert_eq!(names(&there), ["config.yml"]);
 
     fs::remove_file(&target).unwrap();
-    write_through(&link, b"first", 0o640).unwrap();
+    write_through(&link, b"first", 0o640, || Ok(())).unwrap();
     assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o640, "a link that led nowhere");
     fs::remove_dir_all(&there).unwrap();
-    assert_eq!(write_through(&link, b"new", 0o600).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(write_through(&link, b"new", 0o600, || Ok(())).unwrap_err().kind(), io::ErrorKind::NotFound);
     assert!(link.is_symlink());
     fs::remove_file(&link).unwrap();
     symlink("config.yml", &link).unwrap();
-    write_through(&link, b"new", 0o600).unwrap_err();
+    write_through(&link, b"new", 0o600, || Ok(())).unwrap_err();
     assert!(link.is_symlink(), "a circle");
+}
+
+#[test]
+fn a_file_that_is_saved_while_another_is_being_written_stays() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("config.yml");
+    fs::write(&path, b"old").unwrap();
+    let still = || {
+        let temporary = names(folder.path()).into_iter().find(|name| is_temporary(name)).expect("all is ready");
+        assert_eq!(fs::read(folder.path().join(temporary)).unwrap(), b"new");
+        fs::write(&path, b"by hand").unwrap();
+        Err(io::Error::other("it was saved"))
+    };
+    write_through(&path, b"new", 0o600, still).unwrap_err();
+    assert_eq!(fs::read(&path).unwrap(), b"by hand");
+    assert_eq!(names(folder.path()), ["config.yml"]);
 }
