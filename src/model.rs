@@ -6,6 +6,7 @@
 //! `process_configuration`, the four state words).
 
 pub mod container;
+pub mod expression;
 pub mod id;
 pub mod manifest;
 pub mod record;

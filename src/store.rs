@@ -12,6 +12,7 @@
 pub mod fingerprint;
 pub mod intent;
 mod load;
+mod rules;
 pub mod watch;
 mod wishes;
 

@@ -94,6 +94,11 @@ pub fn parse_value(text: &str) -> Result<serde_json::Value, YamlError> {
     parse(text)
 }
 
+/// The one of the known words that a wrong one was probably meant to be.
+pub fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    explain::nearest(wrong, known)
+}
+
 /// Writes a value as YAML in block style.
 ///
 /// # Errors

@@ -5,12 +5,11 @@
 //! text, its prefix included. Source: the reference's "Attach, console, stdin".
 
 mod ansi;
-mod go;
 
 use regex::{Regex, RegexBuilder};
 
-use crate::model::ServerId;
 use crate::model::settings::Startup;
+use crate::model::{ServerId, expression};
 
 /// Entries that are matched; no egg has more than a handful.
 const ENTRIES: usize = 64;
@@ -61,8 +60,10 @@ impl Entry {
         let Some(expression) = text.strip_prefix("regex:").filter(|expression| !expression.is_empty()) else {
             return Self::Text(text.to_owned());
         };
-        let compiled =
-            RegexBuilder::new(&go::translate(expression)).size_limit(EXPRESSION).dfa_size_limit(EXPRESSION).build();
+        let compiled = RegexBuilder::new(&expression::translate(expression))
+            .size_limit(EXPRESSION)
+            .dfa_size_limit(EXPRESSION)
+            .build();
         match compiled {
             Ok(expression) => Self::Expression(expression),
             Err(error) => {

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::fingerprint::FileFingerprint;
+pub use super::rules::validate;
 use super::{CONFIG_FILE, OVERRIDE_FILE, Sources, SpecProblem};
 use crate::model::{ManagedBy, Manifest, ServerId};
 use crate::yaml::{self, YamlError};
@@ -169,48 +170,6 @@ fn lay_over(base: &mut Value, over: Value) {
         }
         (base, over) => *base = over,
     }
-}
-
-/// What the shapes cannot say.
-///
-/// # Errors
-/// The first thing that is wrong, with the key and what to write instead.
-pub fn validate(manifest: &Manifest, folder: ServerId) -> Result<(), SpecProblem> {
-    let wrong = |message: String| Err(SpecProblem { reason: "SpecInvalid", message });
-    let uuid = manifest.metadata.uuid;
-    if uuid != folder {
-        return wrong(format!(
-            "metadata.uuid is {uuid}, but the folder is named {folder}; they must be the same: correct the uuid, or move the file to servers/{uuid}/config.yml"
-        ));
-    }
-    let spec = &manifest.spec;
-    let of_file = manifest.metadata.managed_by == ManagedBy::File;
-    if of_file && spec.power.as_ref().is_some_and(|power| power.id.is_empty()) {
-        return wrong("spec.power.id is missing or empty; write any text, and another one for each new wish".into());
-    }
-    if let Some(install) = &spec.install {
-        if install.token.is_empty() {
-            return wrong("spec.install.token is empty; write any text, and another one to install again".into());
-        }
-        if of_file && spec.script.is_none() && !install.skip_scripts && !spec.settings.skip_egg_scripts {
-            return wrong(
-                "spec.install is there, but no spec.script to run; add the script, or set spec.install.skipScripts: true"
-                    .into(),
-            );
-        }
-    }
-    // A panel's mount that cannot be is left out of the container, as every other one that is not allowed.
-    if let (Some(mounts), ManagedBy::File) = (&spec.settings.mounts, manifest.metadata.managed_by) {
-        for mount in mounts {
-            if !mount.source.starts_with('/') || !mount.target.starts_with('/') {
-                return wrong(format!(
-                    "spec.settings.mounts: {} → {} is not absolute; write full paths",
-                    mount.source, mount.target
-                ));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The text of a manifest that no person has written yet.

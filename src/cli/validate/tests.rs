@@ -42,7 +42,7 @@ fn a_folder_named_by_a_uuid_holds_that_server() {
     let folder = root.path().join("650e8400-e29b-41d4-a716-446655440000");
     fs::create_dir(&folder).unwrap();
     for (name, valid) in [("config.yml", false), ("other.yml", true)] {
-        fs::write(folder.join(name), record("  suspended: false\n")).unwrap();
+        fs::write(folder.join(name), record("  settings: {container: {image: example/game}}\n")).unwrap();
         assert_eq!(check(&folder.join(name)).unwrap().valid, valid, "{name}");
     }
     let fault = check(&folder.join("config.yml")).unwrap().fault.unwrap();
@@ -57,7 +57,7 @@ fn an_override_is_read_with_the_file_it_changes() {
     let alone = check(&path).unwrap_err().to_string();
     assert!(alone.contains("config.yml"), "{alone}");
 
-    fs::write(folder.path().join("config.yml"), record("  suspended: false\n")).unwrap();
+    fs::write(folder.path().join("config.yml"), record("  settings: {container: {image: example/game}}\n")).unwrap();
     let fault = check(&path).unwrap().fault.unwrap();
     assert_eq!((fault.line, fault.column), (Some(4), Some(13)));
     assert_eq!(fault.help.as_deref(), Some("did you mean `memory_limit`?"));

@@ -1,0 +1,183 @@
+//! What the shapes of intent cannot say: which values make sense together, and for whom.
+//!
+//! A manifest comes in, the first thing that is wrong with it goes out, beginning with its key. What a panel says is taken as
+//! it comes, since nobody at the node could mend it; a file that a person wrote is held to its word.
+
+use std::net::IpAddr;
+
+use regex::RegexBuilder;
+
+use super::SpecProblem;
+use crate::model::settings::{Allocations, Build, Settings, Stop};
+use crate::model::{ManagedBy, Manifest, ServerId, Spec, expression};
+use crate::yaml;
+
+/// Ways to stop a server.
+const STOPS: [&str; 3] = ["command", "signal", "stop"];
+/// Signals that stop a server; `C` is short for the second.
+const SIGNALS: [&str; 5] = ["SIGTERM", "SIGINT", "SIGABRT", "SIGKILL", "C"];
+
+/// What the shapes cannot say.
+///
+/// # Errors
+/// The first thing that is wrong, with the key and what to write instead.
+pub fn validate(manifest: &Manifest, folder: ServerId) -> Result<(), SpecProblem> {
+    check(manifest, folder).map_err(|message| SpecProblem { reason: "SpecInvalid", message })
+}
+
+fn check(manifest: &Manifest, folder: ServerId) -> Result<(), String> {
+    let uuid = manifest.metadata.uuid;
+    if uuid != folder {
+        return Err(format!(
+            "metadata.uuid is {uuid}, but the folder is named {folder}; they must be the same: correct the uuid, or move the file to servers/{uuid}/config.yml"
+        ));
+    }
+    let spec = &manifest.spec;
+    if spec.install.as_ref().is_some_and(|install| install.token.is_empty()) {
+        return Err("spec.install.token is empty; write any text, and another one to install again".into());
+    }
+    match manifest.metadata.managed_by {
+        ManagedBy::Panel => Ok(()),
+        ManagedBy::File => check_file(spec),
+    }
+}
+
+fn check_file(spec: &Spec) -> Result<(), String> {
+    if spec.power.as_ref().is_some_and(|power| power.id.is_empty()) {
+        return Err("spec.power.id is missing or empty; write any text, and another one for each new wish".into());
+    }
+    if let (Some(install), None) = (&spec.install, &spec.script)
+        && !install.skip_scripts
+        && !spec.settings.skip_egg_scripts
+    {
+        return Err(
+            "spec.install is there, but no spec.script to run; add the script, or set spec.install.skipScripts: true"
+                .into(),
+        );
+    }
+    check_mounts(&spec.settings)?;
+    check_image("spec.settings.container.image", &spec.settings.container.image)?;
+    if let Some(script) = &spec.script {
+        check_image("spec.script.image", &script.image)?;
+    }
+    check_allocations(&spec.settings.allocations)?;
+    check_build(&spec.settings.build)?;
+    check_stop(&spec.process.stop)?;
+    check_done(&spec.process.startup.done)
+}
+
+fn check_mounts(settings: &Settings) -> Result<(), String> {
+    let relative = |path: &str| !path.starts_with('/');
+    let mounts = settings.mounts.iter().flatten();
+    match mounts.into_iter().find(|mount| relative(&mount.source) || relative(&mount.target)) {
+        Some(mount) => {
+            Err(format!("spec.settings.mounts: {} → {} is not absolute; write full paths", mount.source, mount.target))
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_image(key: &str, image: &str) -> Result<(), String> {
+    // A local image, never pulled.
+    let reference = image.strip_prefix('~').unwrap_or(image);
+    if reference.is_empty() {
+        return Err(format!("{key} is missing or empty; write the image to run, such as example/game:1"));
+    }
+    if reference.contains(char::is_whitespace) {
+        return Err(format!("{key} is {image:?}, and an image's name has no spaces in it"));
+    }
+    let name = reference.split('@').next().unwrap_or_default();
+    // A colon before the last slash belongs to a port.
+    let name = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(name, _)| name);
+    let path = match name.split_once('/') {
+        Some((domain, path)) if domain.contains(['.', ':']) || domain == "localhost" => path,
+        _ => name,
+    };
+    match path.contains(char::is_uppercase) {
+        true => Err(format!("{key} is {image:?}, and an image's name is in lower case; write {}", lower(image, path))),
+        false => Ok(()),
+    }
+}
+
+fn lower(image: &str, path: &str) -> String {
+    image.replacen(path, &path.to_lowercase(), 1)
+}
+
+fn check_allocations(allocations: &Allocations) -> Result<(), String> {
+    let default = &allocations.default;
+    if default.ip.parse::<IpAddr>().is_err() {
+        return Err(format!("spec.settings.allocations.default.ip is {:?}; {ADDRESS}", default.ip));
+    }
+    if !(0..=65535).contains(&default.port) {
+        return Err(format!(
+            "spec.settings.allocations.default.port is {}; expected 1 to 65535, or 0 for none",
+            default.port
+        ));
+    }
+    for (ip, ports) in &allocations.mappings {
+        if ip.parse::<IpAddr>().is_err() {
+            return Err(format!("spec.settings.allocations.mappings is for {ip:?}; {ADDRESS}"));
+        }
+        if let Some(port) = ports.iter().find(|port| !(1..=65535).contains(*port)) {
+            return Err(format!("spec.settings.allocations.mappings has port {port} for {ip}; expected 1 to 65535"));
+        }
+    }
+    Ok(())
+}
+
+const ADDRESS: &str = "expected an IP address such as 0.0.0.0 or 192.0.2.1";
+
+fn check_build(build: &Build) -> Result<(), String> {
+    let at_least = |key: &str, value: i64, least: i64, meaning: &str| match value >= least {
+        true => Ok(()),
+        false => Err(format!("spec.settings.build.{key} is {value}; expected {meaning}")),
+    };
+    at_least("memory_limit", build.memory_limit, 0, "MiB, or 0 for no limit")?;
+    at_least("swap", build.swap, -1, "MiB, or -1 for no limit")?;
+    at_least("cpu_limit", build.cpu_limit, 0, "percent of one core, or 0 for no limit")?;
+    match build.io_weight {
+        0 | 10..=1000 => Ok(()),
+        other => {
+            Err(format!("spec.settings.build.io_weight is {other}; expected 10 to 1000, or 0 for the engine's own"))
+        }
+    }
+}
+
+fn check_stop(stop: &Stop) -> Result<(), String> {
+    if !stop.kind.is_empty() && !STOPS.contains(&stop.kind.as_str()) {
+        return Err(unknown("spec.process.stop.type", &stop.kind, &STOPS));
+    }
+    let signal = stop.value.to_ascii_uppercase();
+    // The default is SIGKILL.
+    let known = signal.is_empty() || SIGNALS.contains(&signal.as_str());
+    if matches!(stop.kind.as_str(), "" | "signal") && !known {
+        return Err(unknown("spec.process.stop.value", &stop.value, &SIGNALS));
+    }
+    Ok(())
+}
+
+fn unknown(key: &str, wrong: &str, known: &[&'static str]) -> String {
+    let expected = format!("{key} is {wrong:?}; expected one of {}", known.join(", "));
+    match yaml::nearest(wrong, known.iter().copied()) {
+        Some(nearest) => format!("{expected}; did you mean `{nearest}`?"),
+        None => expected,
+    }
+}
+
+fn check_done(done: &[String]) -> Result<(), String> {
+    for (index, entry) in done.iter().enumerate() {
+        let Some(text) = entry.strip_prefix("regex:") else { continue };
+        if let Err(error) = RegexBuilder::new(&expression::translate(text)).build() {
+            // The last line says what is wrong; those before it draw where.
+            let error = error.to_string();
+            let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            return Err(format!(
+                "spec.process.startup.done[{index}] is no regular expression: {why}; mend it, or leave `regex:` out for a plain text"
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
