@@ -12,6 +12,7 @@
 pub mod fingerprint;
 pub mod intent;
 mod load;
+mod reserve;
 mod rules;
 pub mod watch;
 mod wishes;
@@ -24,8 +25,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Event, Manifest, Record, ServerId, Status, Timestamp};
+use crate::model::{Event, Manifest, Record, ServerId, Status, Timestamp, Want};
 use fingerprint::FileFingerprint;
+use reserve::Reserve;
 pub use wishes::{Applied, ApplyError};
 
 /// Name of the file of intent.
@@ -36,6 +38,9 @@ pub const OVERRIDE_FILE: &str = "override.yml";
 pub const RECORD_FILE: &str = "record.json";
 /// Name of the derived status.
 pub const STATUS_FILE: &str = "status.yml";
+
+/// Name of the file in the state folder that keeps room for a full disk.
+pub const RESERVE_FILE: &str = ".reserve";
 
 /// Version of `record.json`'s shape.
 const RECORD_VERSION: u32 = 1;
@@ -207,6 +212,7 @@ pub struct Store {
 struct Inner {
     servers: PathBuf,
     opener: Opener,
+    reserve: Reserve,
     entries: RwLock<BTreeMap<ServerId, Arc<Entry>>>,
     on_change: OnceLock<OnChange>,
     hook: Option<Arc<dyn DiskHook>>,
@@ -263,10 +269,15 @@ impl Store {
             source,
         })?;
         let entries = load::load_all(&servers, opener)?;
+        let reserve = Reserve::new(root.join(RESERVE_FILE));
+        if opener == Opener::Daemon {
+            reserve.keep();
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 servers,
                 opener,
+                reserve,
                 entries: RwLock::new(entries.into_iter().map(|entry| (entry.id, Arc::new(entry))).collect()),
                 on_change: OnceLock::new(),
                 hook,
@@ -492,7 +503,9 @@ impl Store {
             let edited =
                 intent::edit(&text, &base, &wanted).map_err(|error| self.broken(id, CONFIG_FILE, error.to_string()))?;
             self.check(id, &edited)?;
-            if !self.write_over(id, &edited, files.sources().config)? {
+            let basis = files.sources().config;
+            let frees = frees_space(Some(&base), Some(&wanted));
+            if !self.with_reserve(frees, || self.write_over(id, &edited, basis))? {
                 let after =
                     self.accept(&entry, &mut sources, intent::read(&folder, id), Record::clone(&before.record))?;
                 drop(sources);
@@ -888,10 +901,30 @@ impl Store {
             StoredRecord { version: RECORD_VERSION, files: *sources, last_good: manifest.as_deref(), facts: &record };
         let text = serde_json::to_vec(&stored)
             .map_err(|error| StoreError::Broken { path: path.clone(), message: error.to_string() })?;
-        self.observed(entry.id, DiskOp::WriteRecord, "write", &path, || {
-            crate::atomic::write_file(&path, &text, 0o600).map_err(io::Error::from)
+        let before = read(&entry.snapshot).clone();
+        let frees = frees_space(before.manifest.as_deref(), manifest.as_deref())
+            || (record.deletion.is_some() && before.record.deletion.is_none());
+        self.with_reserve(frees, || {
+            self.observed(entry.id, DiskOp::WriteRecord, "write", &path, || {
+                crate::atomic::write_file(&path, &text, 0o600).map_err(io::Error::from)
+            })
         })?;
+        if self.inner.opener == Opener::Daemon {
+            self.inner.reserve.keep();
+        }
         Ok(entry.publish(manifest, Arc::new(record), problem))
+    }
+
+    /// Writes, and once more with the reserve given up if the disk is full and what is written `frees` space.
+    fn with_reserve<T>(&self, frees: bool, write: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match write() {
+            Err(StoreError::Disk { source, .. })
+                if frees && source.kind() == io::ErrorKind::StorageFull && self.inner.reserve.release() =>
+            {
+                write()
+            }
+            result => result,
+        }
     }
 
     fn observed(
@@ -983,6 +1016,17 @@ impl Entry {
         *current = next.clone();
         next
     }
+}
+
+/// Whether a new intent asks for an end, of a running server or of an installation, which makes room.
+fn frees_space(before: Option<&Manifest>, after: Option<&Manifest>) -> bool {
+    let Some(after) = after.map(|after| &after.spec) else { return false };
+    let before = before.map(|before| &before.spec);
+    let down = after.power.as_ref().filter(|power| power.want == Want::Down);
+    let aborts = after.install.as_ref().filter(|install| install.abort);
+    down.is_some_and(|_| before.is_none_or(|before| before.power != after.power))
+        || aborts.is_some_and(|_| before.is_none_or(|before| before.install != after.install))
+        || (after.suspended && before.is_none_or(|before| !before.suspended))
 }
 
 /// The events in a `status.yml`; none where it cannot be read, since nothing depends on it.
