@@ -47,39 +47,12 @@ pub(super) fn load_all(servers: &Path, opener: Opener) -> Result<Vec<Entry>, Sto
 /// For a command, when the record cannot be read. A daemon keeps the server, and leaves it alone.
 pub(super) fn load(servers: &Path, id: ServerId, opener: Opener) -> Result<Option<Entry>, StoreError> {
     let folder = servers.join(id.to_string());
-    let path = folder.join(RECORD_FILE);
-    let (stored, lost, sealed) = match read_record(&path) {
-        Found::Whole(stored) => (Some(stored), false, None),
-        Found::Nothing => (None, false, None),
-        Found::SetAside => {
-            tracing::error!(server.id = %id, "record.json was set aside when it was last read; its facts are gathered anew");
-            (None, true, None)
-        }
-        Found::Damaged(message) if opener == Opener::Command => {
-            (None, true, Some(format!("it {message}; the daemon sets it aside when it runs")))
-        }
-        Found::Unreadable(source) if opener == Opener::Command => {
-            return Err(StoreError::Disk { action: "read", path, source: advised(source) });
-        }
-        Found::Damaged(message) => match set_aside(&path) {
-            Ok(()) => {
-                tracing::error!(server.id = %id, "record.json {message}; it is set aside, and its facts are gathered anew");
-                (None, true, None)
-            }
-            Err(error) => return Ok(Some(sealed_entry(id, &format!("{message}, and cannot be set aside ({error})")))),
-        },
-        Found::Unreadable(error) if is_the_nodes(&error) => {
-            return Ok(Some(sealed_entry(id, &format!("cannot be read now ({error})"))));
-        }
-        Found::Unreadable(error) => match set_aside(&path) {
-            Ok(()) => {
-                tracing::error!(server.id = %id, "record.json cannot be read ({error}); it is set aside, and its facts are gathered anew");
-                (None, true, None)
-            }
-            Err(second) => {
-                return Ok(Some(sealed_entry(id, &format!("cannot be read ({error}) or set aside ({second})"))));
-            }
-        },
+    let (stored, lost, sealed) = match facts(&folder.join(RECORD_FILE), id, opener)? {
+        Facts::Known(stored) => (Some(stored), false, None),
+        Facts::New => (None, false, None),
+        Facts::Lost => (None, true, None),
+        Facts::InTheWay(why) => (None, true, Some(why)),
+        Facts::OutOfReach(what) => return Ok(Some(sealed_entry(id, &what))),
     };
     let now = Sources {
         config: FileFingerprint::of(&folder.join(CONFIG_FILE)).ok(),
@@ -95,10 +68,51 @@ pub(super) fn load(servers: &Path, id: ServerId, opener: Opener) -> Result<Optio
     Ok(entry.map(|entry| Entry { sealed: RwLock::new(sealed), ..entry }))
 }
 
+/// What is known of a server's past.
+enum Facts {
+    Known(Box<Stored>),
+    /// It has none.
+    New,
+    /// They were of no use, and lie beside the place of the record.
+    Lost,
+    /// They are of no use, and lie where the next ones would.
+    InTheWay(String),
+    /// They may be whole, and cannot be read.
+    OutOfReach(String),
+}
+
+/// Reads a record; a daemon sets one aside that is of no use.
+fn facts(path: &Path, id: ServerId, opener: Opener) -> Result<Facts, StoreError> {
+    let why = match (read_record(path), opener) {
+        (Found::Whole(stored), _) => return Ok(Facts::Known(stored)),
+        (Found::Nothing, _) => return Ok(Facts::New),
+        (Found::SetAside, _) => "was set aside when it was last read".to_owned(),
+        (Found::Damaged(why), Opener::Command) => {
+            return Ok(Facts::InTheWay(format!("it {why}; the daemon sets it aside when it runs")));
+        }
+        (Found::Unreadable(source), Opener::Command) => {
+            return Err(StoreError::Disk { action: "read", path: path.to_owned(), source: advised(source) });
+        }
+        (Found::Unreadable(error), Opener::Daemon) if is_the_nodes(&error) => {
+            return Ok(Facts::OutOfReach(format!("cannot be read now ({error})")));
+        }
+        (Found::Damaged(why), Opener::Daemon) => match set_aside(path) {
+            Ok(()) => format!("{why} and is set aside"),
+            Err(error) => return Ok(Facts::OutOfReach(format!("{why}, and cannot be set aside ({error})"))),
+        },
+        (Found::Unreadable(error), Opener::Daemon) => match set_aside(path) {
+            Ok(()) => format!("cannot be read ({error}) and is set aside"),
+            Err(second) => return Ok(Facts::OutOfReach(format!("cannot be read ({error}) or set aside ({second})"))),
+        },
+    };
+    tracing::error!(server.id = %id, "record.json {why}; its facts are lost and are gathered anew");
+    Ok(Facts::Lost)
+}
+
 /// A server whose facts are there and out of reach: nothing is done about it, and nothing written over them.
 fn sealed_entry(id: ServerId, what: &str) -> Entry {
     let message = format!(
-        "record.json {what}; nothing is done with this server until it can be read: see who owns the file and whether its disk is well, or move it away if its facts do not matter"
+        "record.json {what}; nothing is done with this server until it can be read: see who owns the file and whether its disk is well, or rename it to record.json.broken if its facts do not matter"
     );
     tracing::error!(server.id = %id, "{message}");
     let problem = SpecProblem { reason: "RecordUnreadable", message: message.clone() };

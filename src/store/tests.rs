@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{How, ManagedBy, PowerIntent, Want};
+use crate::model::{How, ManagedBy, PowerIntent, Timestamp, Want};
 
 /// A file as a person writes it.
 const FILE: &str = "\

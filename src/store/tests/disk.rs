@@ -1,6 +1,7 @@
 //! A disk that is full, read-only, or fails at the worst moment.
 
 use super::*;
+use crate::model::Deletion;
 
 const KINDS: [io::ErrorKind; 2] = [io::ErrorKind::StorageFull, io::ErrorKind::ReadOnlyFilesystem];
 
@@ -155,6 +156,77 @@ fn nothing_is_written_where_nothing_changes() {
     assert_eq!(scene.disk.done(), [DiskOp::WriteRecord]);
     scene.store.refresh(id()).unwrap();
     assert_eq!(scene.disk.done(), [], "what the store wrote itself is no news");
+}
+
+/// A disk that is full to the last block that the reserve does not hold.
+struct FullDisk {
+    reserve: std::path::PathBuf,
+    full: std::sync::atomic::AtomicBool,
+}
+
+impl DiskHook for FullDisk {
+    fn before(&self, _: ServerId, _: DiskOp) -> io::Result<()> {
+        match self.full.load(Ordering::Acquire) && self.reserve.exists() {
+            true => Err(io::Error::from(io::ErrorKind::StorageFull)),
+            false => Ok(()),
+        }
+    }
+
+    fn after(&self, _: ServerId, _: DiskOp) {}
+}
+
+#[test]
+fn a_full_disk_hears_the_wishes_that_free_space() {
+    type Write = fn(&Store) -> Result<(), StoreError>;
+    let writes: [(&str, bool, Write); 7] = [
+        ("stop", true, |store| store.wish_power(id(), None, wish("second", Want::Down))),
+        ("kill", true, |store| {
+            store.wish_power(id(), None, PowerIntent { how: How::Kill, ..wish("second", Want::Down) })
+        }),
+        ("delete", true, |store| {
+            let deletion = Deletion { at: Timestamp::default(), recreate: false };
+            store.commit(id(), |record| record.deletion = Some(deletion)).map(drop)
+        }),
+        ("abort", true, |store| {
+            store.change(id(), None, |manifest| manifest.spec.install.as_mut().unwrap().abort = true).map(drop)
+        }),
+        ("suspend", true, |store| store.change(id(), None, |manifest| manifest.spec.suspended = true).map(drop)),
+        ("start", false, |store| store.wish_power(id(), None, wish("second", Want::Up))),
+        ("facts", false, |store| store.commit(id(), |record| record.synced_for = Some("x".into())).map(drop)),
+    ];
+    for (name, frees, write) in writes {
+        let root = tempfile::tempdir().unwrap();
+        let reserve = root.path().join(RESERVE_FILE);
+        let disk = Arc::new(FullDisk { reserve: reserve.clone(), full: false.into() });
+        let store = Store::open(root.path(), Blocking::Inline, Some(disk.clone())).unwrap();
+        let kept = fs::metadata(&reserve).unwrap();
+        assert!(kept.len() >= 1 << 20 && std::os::unix::fs::MetadataExt::blocks(&kept) >= 2048, "it takes up room");
+        let mut new = manifest(id());
+        new.spec.install =
+            Some(serde_json::from_value(serde_json::json!({"token": "i", "skipScripts": true})).unwrap());
+        store.create(new, Record::default()).unwrap();
+        let before = store.get(id()).unwrap();
+
+        disk.full.store(true, Ordering::Release);
+        let written = write(&store);
+        let after = store.get(id()).unwrap();
+        if frees {
+            written.unwrap();
+            assert!((&after.manifest, &after.record) != (&before.manifest, &before.record), "{name}");
+            // There is room here in truth, so the reserve is back at once.
+            assert!(reserve.exists(), "{name}");
+        } else {
+            is_of_the_disk(written.unwrap_err(), io::ErrorKind::StorageFull);
+            assert_eq!((&after.manifest, &after.record), (&before.manifest, &before.record), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_command_keeps_no_reserve() {
+    let root = tempfile::tempdir().unwrap();
+    Store::open_for_command(root.path()).unwrap().create(manifest(id()), Record::default()).unwrap();
+    assert!(!root.path().join(RESERVE_FILE).exists());
 }
 
 /// Takes a picture of the folder before and after each operation: what a power cut would leave there.

@@ -191,7 +191,7 @@ fn a_record_that_cannot_even_be_set_aside_keeps_its_server_as_it_is() {
         assert!(snapshot.manifest.is_none(), "nothing is done with it");
         let problem = snapshot.problem.clone().unwrap();
         assert_eq!(problem.reason, "RecordUnreadable");
-        assert!(problem.message.contains("move it away"), "{}", problem.message);
+        assert!(problem.message.contains("rename it to record.json.broken"), "{}", problem.message);
         let config = scene.config();
         let broken = |error: StoreError| assert!(matches!(error, StoreError::Broken { .. }), "{error}");
         broken(store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err());

@@ -1,0 +1,150 @@
+//! What the store does to files: one function for each kind of write, each seen by a hook.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::fingerprint::FileFingerprint;
+use super::{
+    CONFIG_FILE, Entry, Opener, RECORD_FILE, RECORD_VERSION, Snapshot, Sources, SpecProblem, Store, StoreError,
+    StoredRecord, read,
+};
+use crate::model::{Manifest, Record, ServerId, Want};
+
+/// What happens to a file, for fault injection and for counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskOp {
+    /// `config.yml` is replaced.
+    WriteIntent,
+    /// `record.json` is replaced.
+    WriteRecord,
+    /// `status.yml` is replaced.
+    WriteStatus,
+    /// The server's folder is made.
+    CreateFolder,
+    /// The server's folder is removed.
+    RemoveFolder,
+}
+
+/// Looks on at each file operation, and may make it fail. Tests use it to fill the disk and to cut the power.
+pub trait DiskHook: Send + Sync {
+    /// Before the operation; an error takes its place.
+    fn before(&self, server: ServerId, op: DiskOp) -> io::Result<()>;
+    /// After the operation has succeeded.
+    fn after(&self, server: ServerId, op: DiskOp);
+}
+
+impl Store {
+    pub(super) fn ensure_folder(&self, id: ServerId) -> Result<(), StoreError> {
+        let folder = self.folder(id);
+        if folder.is_dir() {
+            return Ok(());
+        }
+        self.observed(id, DiskOp::CreateFolder, "create the folder", &folder, || {
+            crate::atomic::create_dir(&folder, 0o700).map_err(io::Error::from)
+        })
+    }
+
+    pub(super) fn write_intent(&self, id: ServerId, text: &str) -> Result<Option<FileFingerprint>, StoreError> {
+        let path = self.folder(id).join(CONFIG_FILE);
+        self.observed(id, DiskOp::WriteIntent, "write", &path, || {
+            crate::atomic::write_through(&path, text.as_bytes(), 0o600, || Ok(())).map_err(io::Error::from)
+        })?;
+        Ok(FileFingerprint::of(&path).ok())
+    }
+
+    /// Replaces the `config.yml` that a change is based on; not one that a person has saved since. Returns whether it did.
+    pub(super) fn write_over(
+        &self,
+        id: ServerId,
+        text: &str,
+        basis: Option<FileFingerprint>,
+    ) -> Result<bool, StoreError> {
+        let path = self.folder(id).join(CONFIG_FILE);
+        let mut stale = false;
+        let written = self.observed(id, DiskOp::WriteIntent, "write", &path, || {
+            // Asked when the new text is on the disk: writing it takes longer than an editor needs to save.
+            let still = || {
+                stale = FileFingerprint::of(&path).ok() != basis;
+                if stale { Err(io::Error::other("it was saved by somebody else")) } else { Ok(()) }
+            };
+            crate::atomic::write_through(&path, text.as_bytes(), 0o600, still).map_err(io::Error::from)
+        });
+        if stale { Ok(false) } else { written.map(|()| true) }
+    }
+
+    pub(super) fn put_record(
+        &self,
+        entry: &Entry,
+        sources: &Sources,
+        manifest: Option<Arc<Manifest>>,
+        record: Record,
+        problem: Option<SpecProblem>,
+    ) -> Result<Arc<Snapshot>, StoreError> {
+        entry.whole(|| self.folder(entry.id).join(RECORD_FILE))?;
+        self.ensure_folder(entry.id)?;
+        let path = self.folder(entry.id).join(RECORD_FILE);
+        let stored =
+            StoredRecord { version: RECORD_VERSION, files: *sources, last_good: manifest.as_deref(), facts: &record };
+        let text = serde_json::to_vec(&stored)
+            .map_err(|error| StoreError::Broken { path: path.clone(), message: error.to_string() })?;
+        let before = read(&entry.snapshot).clone();
+        let frees = frees_space(before.manifest.as_deref(), manifest.as_deref())
+            || (record.deletion.is_some() && before.record.deletion.is_none());
+        self.with_reserve(frees, || {
+            self.observed(entry.id, DiskOp::WriteRecord, "write", &path, || {
+                crate::atomic::write_file(&path, &text, 0o600).map_err(io::Error::from)
+            })
+        })?;
+        if self.inner.opener == Opener::Daemon {
+            self.inner.reserve.keep();
+        }
+        Ok(entry.publish(manifest, Arc::new(record), problem))
+    }
+
+    /// Writes, and once more with the reserve given up if the disk is full and what is written `frees` space.
+    pub(super) fn with_reserve<T>(
+        &self,
+        frees: bool,
+        write: impl Fn() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match write() {
+            Err(StoreError::Disk { source, .. })
+                if frees && source.kind() == io::ErrorKind::StorageFull && self.inner.reserve.release() =>
+            {
+                write()
+            }
+            result => result,
+        }
+    }
+
+    pub(super) fn observed(
+        &self,
+        id: ServerId,
+        op: DiskOp,
+        action: &'static str,
+        path: &Path,
+        work: impl FnOnce() -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let disk = |source| StoreError::Disk { action, path: path.to_owned(), source };
+        if let Some(hook) = &self.inner.hook {
+            hook.before(id, op).map_err(disk)?;
+        }
+        work().map_err(disk)?;
+        if let Some(hook) = &self.inner.hook {
+            hook.after(id, op);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a new intent asks for an end, of a running server or of an installation, which makes room.
+pub(super) fn frees_space(before: Option<&Manifest>, after: Option<&Manifest>) -> bool {
+    let Some(after) = after.map(|after| &after.spec) else { return false };
+    let before = before.map(|before| &before.spec);
+    let down = after.power.as_ref().filter(|power| power.want == Want::Down);
+    let aborts = after.install.as_ref().filter(|install| install.abort);
+    down.is_some_and(|_| before.is_none_or(|before| before.power != after.power))
+        || aborts.is_some_and(|_| before.is_none_or(|before| before.install != after.install))
+        || (after.suspended && before.is_none_or(|before| !before.suspended))
+}

@@ -1,0 +1,95 @@
+//! One server in memory: its latest snapshot, its status, and the lock that makes its writers take turns.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+
+use super::{Snapshot, Sources, SpecProblem, StoreError, lock, read, write};
+use crate::model::{Manifest, Record, ServerId, Status};
+
+pub(super) struct Entry {
+    pub(super) id: ServerId,
+    /// Held while files are written; guards what only writers need.
+    pub(super) write: Mutex<Sources>,
+    /// Why no record may be written: the one on disk holds facts that could not be read.
+    pub(super) sealed: RwLock<Option<String>>,
+    pub(super) snapshot: RwLock<Arc<Snapshot>>,
+    pub(super) status: RwLock<Arc<Status>>,
+    /// The events that an earlier run left in `status.yml` are among the present ones.
+    pub(super) history: AtomicBool,
+    /// There are events that `status.yml` does not have yet.
+    pub(super) unwritten_events: AtomicBool,
+    /// The server was removed, or never came to be. Changes under `write`: who waited there for it must not write.
+    pub(super) gone: AtomicBool,
+}
+
+impl Entry {
+    pub(super) fn empty(id: ServerId) -> Self {
+        Self::new(id, Sources::default(), None, Record::default(), None)
+    }
+
+    pub(super) fn new(
+        id: ServerId,
+        sources: Sources,
+        manifest: Option<Arc<Manifest>>,
+        record: Record,
+        problem: Option<SpecProblem>,
+    ) -> Self {
+        let mut status = Status::new(id);
+        // What the panel was last told is the best guess until the first look at the containers.
+        status.state = record.told.unwrap_or_default();
+        status.suspended = manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
+        let unrecorded = manifest.is_some() && problem.is_none() && sources == Sources::default();
+        let snapshot = Snapshot { id, revision: 1, manifest, record: Arc::new(record), problem, unrecorded };
+        Self {
+            id,
+            write: Mutex::new(sources),
+            sealed: RwLock::new(None),
+            snapshot: RwLock::new(Arc::new(snapshot)),
+            status: RwLock::new(Arc::new(status)),
+            history: AtomicBool::new(false),
+            unwritten_events: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes the lock for writing.
+    pub(super) fn for_writing(&self) -> Result<MutexGuard<'_, Sources>, StoreError> {
+        let sources = lock(&self.write);
+        match self.gone.load(Ordering::Acquire) {
+            true => Err(StoreError::Unknown(self.id)),
+            false => Ok(sources),
+        }
+    }
+
+    pub(super) fn is_sealed(&self) -> bool {
+        read(&self.sealed).is_some()
+    }
+
+    /// Refuses what would write over facts that could not be read.
+    pub(super) fn whole(&self, record: impl FnOnce() -> PathBuf) -> Result<(), StoreError> {
+        match &*read(&self.sealed) {
+            Some(message) => Err(StoreError::Broken { path: record(), message: message.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn publish(
+        &self,
+        manifest: Option<Arc<Manifest>>,
+        record: Arc<Record>,
+        problem: Option<SpecProblem>,
+    ) -> Arc<Snapshot> {
+        let mut current = write(&self.snapshot);
+        let next = Arc::new(Snapshot {
+            id: self.id,
+            revision: current.revision + 1,
+            manifest,
+            record,
+            problem,
+            unrecorded: false,
+        });
+        *current = next.clone();
+        next
+    }
+}

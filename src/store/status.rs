@@ -1,0 +1,87 @@
+//! `status.yml`: what is so, and what has happened, for people and tools. Nothing depends on it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::Deserialize;
+
+use super::{DiskOp, STATUS_FILE, Store, StoreError, read, write};
+use crate::model::{Event, ServerId, Status, Timestamp};
+
+/// The longest `status.yml` that is looked at for earlier events, bytes.
+const MOST_STATUS: u64 = 1024 * 1024;
+
+impl Store {
+    /// Publishes a server's status. Returns whether `status.yml` is stale, because this differs from the one before or
+    /// because something was noted since; then [`Store::write_status`] is due.
+    pub fn set_status(&self, id: ServerId, status: Status) -> bool {
+        let Some(entry) = self.entry(id) else { return false };
+        let mut current = write(&entry.status);
+        if **current == status {
+            return entry.unwritten_events.load(Ordering::Acquire);
+        }
+        *current = Arc::new(status);
+        drop(current);
+        self.inner.version.fetch_add(1, Ordering::AcqRel);
+        true
+    }
+
+    /// Notes something that happened to a server.
+    pub fn event(&self, id: ServerId, at: Timestamp, reason: &str, message: &str) {
+        let Some(entry) = self.entry(id) else { return };
+        tracing::info!(server.id = %id, reason, "{message}");
+        let mut current = write(&entry.status);
+        let mut status = Status::clone(&current);
+        status.push_event(at, reason, message);
+        *current = Arc::new(status);
+        entry.unwritten_events.store(true, Ordering::Release);
+    }
+
+    /// Writes `status.yml`: atomic, not durable. The first time, the events that are in it already are kept: an earlier
+    /// run of the daemon has seen them.
+    ///
+    /// # Errors
+    /// The disk's refusal; nothing depends on the file.
+    pub fn write_status(&self, id: ServerId) -> Result<(), StoreError> {
+        let Some(entry) = self.entry(id) else { return Ok(()) };
+        let Ok(guard) = entry.for_writing() else { return Ok(()) };
+        let path = self.folder(id).join(STATUS_FILE);
+        if !entry.history.swap(true, Ordering::AcqRel) {
+            let earlier = earlier_events(&path);
+            let mut current = write(&entry.status);
+            let mut status = Status::clone(&current);
+            status.put_before(earlier);
+            *current = Arc::new(status);
+        }
+        // Before the status is taken: what is noted from now on is not in it.
+        entry.unwritten_events.store(false, Ordering::Release);
+        let status = read(&entry.status).clone();
+        let text = crate::yaml::to_string(&*status)
+            .map_err(|error| StoreError::Broken { path: path.clone(), message: error.to_string() })?;
+        let result = self.observed(id, DiskOp::WriteStatus, "write", &path, || {
+            let temporary = path.with_file_name(".status.yml.tmp");
+            std::fs::write(&temporary, text)?;
+            std::fs::rename(&temporary, &path)
+        });
+        if result.is_err() {
+            entry.unwritten_events.store(true, Ordering::Release);
+        }
+        drop(guard);
+        result
+    }
+}
+
+/// The events in a `status.yml`; none where it cannot be read, since nothing depends on it.
+fn earlier_events(path: &Path) -> Vec<Event> {
+    #[derive(Deserialize)]
+    struct Earlier {
+        #[serde(default)]
+        events: Vec<Event>,
+    }
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() || metadata.len() > MOST_STATUS) {
+        return Vec::new();
+    }
+    let Ok(text) = std::fs::read_to_string(path) else { return Vec::new() };
+    crate::yaml::parse::<Earlier>(&text).map(|earlier| earlier.events).unwrap_or_default()
+}
