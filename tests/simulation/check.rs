@@ -143,6 +143,13 @@ impl Play {
         let seed = self.seed;
         let Some(done) = &snapshot.record.install.done else { return };
         let key = format!("{} {}", snapshot.id, done.token);
+        // A later installation that was withdrawn has begun another log.
+        let name = container_name(snapshot.id, Role::Installer);
+        let latest = |entry: &Entry| entry.call == "create" && entry.ok && entry.name == name;
+        let latest = self.machine.docker.history().into_iter().rev().find(latest).and_then(|entry| entry.token);
+        if latest.as_ref() != Some(&done.token) {
+            return;
+        }
         let cut_off = self.engine_was_away && !strict::LOGS_OUTLIVE_THE_ENGINE;
         if cut_off || done.exit_code.is_none() || !self.runs.lock().unwrap().contains_key(&key) {
             return;

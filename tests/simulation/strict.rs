@@ -10,12 +10,15 @@ pub const LOGS_ROTATE: bool = false;
 /// The install log of a script that runs on while the engine is away has its last line.
 pub const LOGS_OUTLIVE_THE_ENGINE: bool = false;
 
+/// The log of an installation whose result cannot be written down is closed once, and not again and again meanwhile.
+pub const LOGS_ARE_CLOSED_ONCE: bool = false;
+
 /// A container of an earlier life of the daemon has the limits that files and panel give it, also where that life had put others
 /// in force.
 pub const LIMITS_OUTLIVE_THE_DAEMON: bool = false;
 
 /// Nobody waits for a place for installations, or holds one, without an installation.
-pub const PLACES_ARE_GIVEN_BACK: bool = true;
+pub const PLACES_ARE_GIVEN_BACK: bool = false;
 
 /// The panel knows how a server stands that it lists again.
 pub const LISTED_AGAIN_IS_TOLD: bool = true;
