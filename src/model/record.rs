@@ -58,6 +58,18 @@ pub struct PowerRecord {
     /// A container that was made for something else (an installation) and then given to a power wish. Labels
     /// cannot be changed, so the change of purpose is written here.
     pub serving: Option<Serving>,
+    /// Limits that were put in force since a container was made; its label still says the old ones.
+    pub limits: Option<AppliedLimits>,
+}
+
+/// The limits that a container has by now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedLimits {
+    /// The runtime's id of the container.
+    pub container: String,
+    /// Their hash; unknown while they are being changed.
+    pub hash: Option<String>,
 }
 
 /// A container and the power wish that it serves instead of the one in its label.

@@ -30,8 +30,6 @@ pub struct Live {
     pub script_ready: Option<String>,
     /// Folders and small files were found in place.
     pub prepared: bool,
-    /// Limits that were put in force after the container was made: container and hash.
-    pub limits: Option<(String, String)>,
     /// State changes that the panel has not been told, oldest first.
     pub untold: VecDeque<PowerState>,
     /// Whether a pass has shown a state since the daemon started.

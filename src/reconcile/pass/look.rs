@@ -21,6 +21,7 @@ impl Reconciler {
         };
         let (server, installer) = (server.ok().flatten(), installer.ok().flatten());
         let snapshot = world.store.get(id);
+        let server = server.map(|server| with_limits(server, snapshot.as_deref()));
         if let (Some(installer), Some(install)) = (&installer, snapshot.as_deref().and_then(resumable_install))
             && installer.running()
             && installer.token.as_ref() == Some(&install.token)
@@ -39,14 +40,6 @@ impl Reconciler {
         let prepared = self.is_prepared(id).await;
         world.with_live(id, |live| {
             live.outages = if outage.is_some() { live.outages + 1 } else { 0 };
-            let server = server.map(|mut server| {
-                if let Some((container, hash)) = &live.limits
-                    && *container == server.id
-                {
-                    server.limits_hash = Some(hash.clone());
-                }
-                server
-            });
             if let Some(server) = server.as_ref().filter(|server| server.running()) {
                 live.seen_running = Some(server.id.clone());
             }
@@ -128,6 +121,15 @@ impl Reconciler {
             mounts,
         }
     }
+}
+
+/// What was put in force since the container was made counts, and not what its label says.
+fn with_limits(mut server: ContainerFacts, snapshot: Option<&Snapshot>) -> ContainerFacts {
+    let since = snapshot.and_then(|snapshot| snapshot.record.power.limits.as_ref());
+    if let Some(since) = since.filter(|since| since.container == server.id) {
+        server.limits_hash = since.hash.clone();
+    }
+    server
 }
 
 /// The installation whose running installer holds one of the node's places. One that nobody wants any more holds none: what

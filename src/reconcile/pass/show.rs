@@ -37,8 +37,8 @@ impl Reconciler {
         }
         // A silent runtime shows nothing new, so it is no first look either.
         if observed.outage.is_none() {
-            let first = world.with_live(id, |live| !std::mem::replace(&mut live.shown, true));
             if self.is_told(snapshot) {
+                let first = world.with_live(id, |live| !std::mem::replace(&mut live.shown, true));
                 reporter::note(world, id, snapshot.record.told, before.state, plan.state, first);
             }
         }

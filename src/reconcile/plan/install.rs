@@ -23,7 +23,7 @@ const IMAGE_ATTEMPTS: u32 = 3;
 /// A follower may take this long after the script's end.
 const FOLLOWER_PATIENCE: Duration = Duration::from_secs(5);
 /// The engine may note a container's end this long after the end of its output.
-const STREAM_LAG: Duration = Duration::from_secs(1);
+const STREAM_LAG: Duration = Duration::from_millis(50);
 /// See [`IMAGE_ATTEMPTS`]: the same for a container that the engine refuses to make.
 const CONTAINER_ATTEMPTS: u32 = 3;
 
@@ -310,7 +310,8 @@ impl Planner<'_> {
     /// The script has ended: its log is brought to its end, then the result is recorded.
     fn harvest(&mut self, install: &InstallIntent, installer: &ContainerFacts, code: i64, limit: Option<Duration>) {
         self.waiting("Harvesting", "the install script has ended");
-        if !self.log_is_closed(install, installer) {
+        // Not even the log is read again while what comes after it has to wait.
+        if self.held_back("RecordInstall", &install.token) || !self.log_is_closed(install, installer) {
             return;
         }
         let ran = match (installer.started_at, installer.finished_at) {

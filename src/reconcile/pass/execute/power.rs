@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Done, Reconciler, StepError};
-use crate::model::record::Serving;
+use crate::model::record::{AppliedLimits, Serving};
 use crate::model::{Closed, Crash, Role, ServerId, Timestamp, Want};
 use crate::reconcile::observed::{JobKind, JobState, StopProgress};
 use crate::reconcile::step::{Step, StopMethod};
@@ -187,9 +187,13 @@ impl Reconciler {
     pub(super) async fn update_limits(&self, id: ServerId, container: &str) -> Done {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
         let Some(built) = self.blueprint(&snapshot).await else { return Ok(false) };
+        // Unknown while they are changed: a daemon that dies meanwhile puts them in force again.
+        let changed = |hash| AppliedLimits { container: container.to_owned(), hash };
+        let unknown = changed(None);
+        self.commit(id, move |record| record.power.limits = Some(unknown)).await?;
         self.world.runtime.update(container, &built.spec.limits).await?;
-        let hash = built.spec.limits.hash();
-        self.world.with_live(id, |live| live.limits = Some((container.to_owned(), hash)));
+        let known = changed(Some(built.spec.limits.hash()));
+        self.commit(id, move |record| record.power.limits = Some(known)).await?;
         self.world.store.event(id, self.world.clock.now(), "LimitsUpdated", "the running server has its new limits");
         Ok(true)
     }
