@@ -31,8 +31,6 @@ mod rest;
 mod rng;
 #[path = "simulation/scenario.rs"]
 mod scenario;
-#[path = "simulation/strict.rs"]
-mod strict;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

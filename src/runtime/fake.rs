@@ -258,10 +258,10 @@ impl Runtime for FakeRuntime {
     async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError> {
         let (key, world) = (id.to_owned(), self.world.clone());
         let attach = move |state: &mut State| {
-            let (generation, lingers) = (state.generation, state.ended_linger);
+            let generation = state.generation;
             let container = state.find_mut(&key).ok_or_else(|| Refusal::no_container(&key))?;
             let run = if container.running() { container.run } else { container.run + 1 };
-            let output = streams::output(None, Some(container.read(true, lingers)));
+            let output = streams::output(None, Some(container.read(true)));
             let keyboard = Keyboard { world, id: container.id.clone(), run, generation };
             Ok(Attachment { output, input: Box::new(keyboard) })
         };
@@ -284,7 +284,7 @@ impl Runtime for FakeRuntime {
                 }
             };
             let follows = part == LogPart::Follow && container.running();
-            Ok(streams::output(Some(bytes), follows.then(|| container.read(false, false))))
+            Ok(streams::output(Some(bytes), follows.then(|| container.read(false))))
         };
         self.ask(self.about_id("logs", id, QUICK), read).await
     }

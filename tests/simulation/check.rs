@@ -15,7 +15,6 @@ use crate::daemon::Daemon;
 use crate::furnish::LAST_LINE;
 use crate::hands::OVERRIDDEN_CPU;
 use crate::scenario::{Expect, Play, Server};
-use crate::strict;
 
 /// What was under way when a server was parked may still be done.
 const LAST_STEP: Duration = Duration::from_secs(61);
@@ -127,10 +126,7 @@ impl Play {
         let cpu = manifest.spec.settings.build.cpu_limit;
         assert!(!server.overridden || cpu == OVERRIDDEN_CPU, "seed {seed}: the override of {at} does not count: {cpu}");
         let name = container_name(server.id, Role::Server);
-        let made = |entry: &Entry| entry.call == "create" && entry.ok && entry.name == name;
-        let made = self.machine.docker.history().iter().rev().find(|entry| made(entry)).map(|entry| entry.at);
-        let own = made.is_some_and(|made| made >= self.booted);
-        if running && (own || strict::LIMITS_OUTLIVE_THE_DAEMON) {
+        if running {
             let facts = BlueprintFacts::default();
             let wanted = server_container(server.id, &manifest.spec, &daemon.world.node, &facts).spec.limits;
             let limits = self.machine.docker.limits_of(&name);
@@ -150,8 +146,7 @@ impl Play {
         if latest.as_ref() != Some(&done.token) {
             return;
         }
-        let cut_off = self.engine_was_away && !strict::LOGS_OUTLIVE_THE_ENGINE;
-        if cut_off || done.exit_code.is_none() || !self.runs.lock().unwrap().contains_key(&key) {
+        if done.exit_code.is_none() || !self.runs.lock().unwrap().contains_key(&key) {
             return;
         }
         let log = std::fs::read_to_string(daemon.world.layout.install_log(snapshot.id)).unwrap_or_default();
@@ -164,7 +159,7 @@ impl Play {
             let manifest = snapshot.manifest.as_ref();
             manifest.is_some_and(|manifest| open_install(manifest, &snapshot.record).is_some())
         });
-        if open || !strict::PLACES_ARE_GIVEN_BACK {
+        if open {
             return;
         }
         let slots = &daemon.world.slots;
@@ -196,9 +191,7 @@ impl Play {
         let Some(side) = panel.servers.get(&server.id) else { return };
         assert!(!side.promised, "seed {seed}: an installation of {at} was promised and never reported");
         let believed = side.states.last().map_or(PowerState::Offline, |(_, new)| *new);
-        if strict::LISTED_AGAIN_IS_TOLD || !server.was_parked {
-            assert_eq!(believed, shown, "seed {seed}: the panel believes something else of {at}: {:?}", side.states);
-        }
+        assert_eq!(believed, shown, "seed {seed}: the panel believes something else of {at}: {:?}", side.states);
         let listed = daemon.world.store.get(server.id).is_some_and(|snapshot| snapshot.is_listed());
         assert!(listed, "seed {seed}: the panel lists {at}, and the API does not know it");
     }

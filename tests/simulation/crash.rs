@@ -17,7 +17,6 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::rng::Rng;
-use crate::strict;
 
 /// How often what goes wrong, in a thousand.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,7 +38,7 @@ pub struct Rates {
 }
 
 /// Points that no minute of a life has: in a daemon that passes more it goes round in circles.
-pub const MOST_IN_A_MINUTE: u64 = if strict::LOGS_ARE_CLOSED_ONCE { 600 } else { 3000 };
+pub const MOST_IN_A_MINUTE: u64 = 600;
 /// The same for calls to the engine that are alike.
 pub const MOST_ALIKE_IN_A_MINUTE: u64 = 30;
 
@@ -102,8 +101,7 @@ impl Fate {
 
     /// Counts a call to the engine that does something. Looks come with whatever else happens.
     fn count(&self, call: &Call) {
-        let excused = call.name == "logs" && !strict::LOGS_ARE_CLOSED_ONCE;
-        if call.name == "inspect" || excused {
+        if call.name == "inspect" {
             return;
         }
         let mut state = self.state.lock().unwrap();

@@ -18,7 +18,6 @@ impl Play {
     pub fn engine_away(&mut self) {
         let time = self.outage();
         self.say(|| format!("engine away for {time:?}"));
-        self.engine_was_away = true;
         self.machine.docker.set_engine_up(false);
         let docker = self.machine.docker.clone();
         tokio::spawn(async move {

@@ -73,7 +73,6 @@ impl Play {
         self.end_of_a_life(&daemon);
         daemon.kill().await;
         self.tally.lives += 1;
-        self.booted = self.machine.epoch.1.elapsed();
         let fate = Fate::new(self.rng.next(), Rates::default(), None);
         let seed = self.rng.next();
         self.machine.boot(fate, seed).unwrap()

@@ -11,7 +11,6 @@ use crate::crash::{Fate, Rates};
 use crate::daemon::{Daemon, Machine};
 use crate::furnish::{Runs, furnish, panel_side};
 use crate::rng::Rng;
-use crate::strict;
 
 /// What a run did; two runs of a seed are equal.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -92,8 +91,6 @@ pub struct Server {
     pub buried: Vec<String>,
     /// Since when it is known to be parked.
     pub parked: Option<Duration>,
-    /// Whether it ever was.
-    pub was_parked: bool,
 }
 
 /// Plays a seed.
@@ -136,10 +133,6 @@ pub struct Play {
     pub late: VecDeque<ServerId>,
     /// Until when the outbox's folder cannot be written.
     pub outbox_back: Option<Instant>,
-    /// When the present daemon was booted.
-    pub booted: Duration,
-    /// Whether the engine was ever away.
-    pub engine_was_away: bool,
     /// Names what is written by hand.
     pub notes: u64,
 }
@@ -152,8 +145,7 @@ impl Play {
         let runs = Runs::default();
         furnish(&machine, seed, &runs, false);
         machine.docker.set_live_restore(rng.permille(300));
-        machine.docker.set_ended_attachments_linger(!strict::ENDED_TERMINALS_END);
-        machine.docker.set_kept_log((rng.permille(300) && strict::LOGS_ROTATE).then_some(600));
+        machine.docker.set_kept_log(rng.permille(300).then_some(600));
         let count = 1 + rng.below(3);
         let mut servers = Vec::new();
         for number in 0..count {
@@ -178,7 +170,6 @@ impl Play {
                 unseen: None,
                 buried: Vec::new(),
                 parked: None,
-                was_parked: false,
             });
         }
         let rates = Rates {
@@ -208,8 +199,6 @@ impl Play {
             watched,
             late: VecDeque::new(),
             outbox_back: None,
-            booted: Duration::ZERO,
-            engine_was_away: false,
             notes: 0,
         }
     }
@@ -261,7 +250,6 @@ impl Play {
             match snapshot.record.parked {
                 Some(_) => {
                     server.parked = server.parked.or(Some(now));
-                    server.was_parked = true;
                 }
                 None => server.parked = None,
             }
@@ -300,7 +288,6 @@ impl Play {
             self.tally.lives += 1;
             // Nobody boots a daemon over a folder that is none.
             self.mend_outbox(true);
-            self.booted = self.machine.epoch.1.elapsed();
             let crash_at = self.rng.permille(450).then(|| self.rng.below(400));
             let fate = Fate::new(self.rng.next(), self.rates, crash_at);
             let seed = self.rng.next();

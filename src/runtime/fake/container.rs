@@ -126,9 +126,9 @@ impl Container {
 
     /// What it prints from now on, until it ends: nothing at all where it has ended. A reader that falls [`TAPE`] pieces behind
     /// is let go.
-    pub(super) fn read(&mut self, attached: bool, lingers: bool) -> mpsc::Receiver<Bytes> {
+    pub(super) fn read(&mut self, attached: bool) -> mpsc::Receiver<Bytes> {
         let (to, from) = mpsc::channel(TAPE);
-        if lingers || !matches!(self.phase, Phase::Exited { .. }) {
+        if !matches!(self.phase, Phase::Exited { .. }) {
             self.readers.push(Reader { to, attached });
         }
         from

@@ -60,8 +60,6 @@ pub(super) struct State {
     pub(super) live_restore: bool,
     /// Bytes that a container's log keeps.
     pub(super) kept_log: Option<usize>,
-    /// An attachment to a container that has ended stays open, which Docker's does not.
-    pub(super) ended_linger: bool,
     /// Counts the times the engine went away: connections of an earlier one are broken.
     pub(super) generation: u64,
     pub(super) listeners: Vec<mpsc::UnboundedSender<(Duration, RuntimeEvent)>>,
@@ -89,7 +87,6 @@ impl State {
             up: true,
             live_restore: false,
             kept_log: None,
-            ended_linger: false,
             generation: 0,
             listeners: Vec::new(),
             ledger: Ledger::default(),

@@ -248,12 +248,6 @@ impl FakeWorld {
         self.with(|state| state.kept_log = bytes);
     }
 
-    /// Whether an attachment to a container that has ended stays open and says nothing. Docker's ends at once, and so do these
-    /// at first.
-    pub fn set_ended_attachments_linger(&self, on: bool) {
-        self.with(|state| state.ended_linger = on);
-    }
-
     /// Calls about the container of this name hang until their time limit, or until it no longer hangs.
     pub fn hang(&self, name: &str, hangs: bool) {
         self.with(|state| if hangs { state.hanging.insert(name.into()) } else { state.hanging.remove(name) });
