@@ -43,8 +43,11 @@ pub fn sweep(outbox: &Outbox, store: &Store) {
     for fact in facts {
         let Fact::InstallResult { server, token, .. } = &fact;
         let waits = store.get(*server).is_some_and(|snapshot| {
-            // Not recorded yet: the result is harvested again and put under the same name.
-            snapshot.record.install_done(token).is_none_or(|done| !done.reported) && snapshot.record.deletion.is_none()
+            let record = &snapshot.record;
+            // One that is not recorded yet is harvested again and put under the same name; one that a later installation has
+            // taken the place of is no longer what the panel should believe.
+            let told = record.install_done(token).map_or(record.install_over(token), |done| done.reported);
+            !told && record.deletion.is_none()
         });
         if !waits && let Err(error) = outbox.remove(&fact.key()) {
             tracing::warn!(server.id = %server, "a fact that nobody waits for stays in the outbox: {error}");
