@@ -19,6 +19,7 @@
 //! ```
 
 mod error;
+mod flush;
 pub mod install_log;
 mod links;
 mod ownership;
@@ -107,12 +108,16 @@ impl Layout {
         walked.map(|()| bytes).map_err(|source| Uncounted { bytes, source })
     }
 
-    /// Has everything that was written to the file system with a server's files on its disk. What a container wrote is there
-    /// only after that, whatever the container's end may say.
+    /// Has a server's files on disk. What a container wrote is there only after that, whatever the container's end may say.
     ///
     /// # Errors
     /// The system says no.
     pub fn flush(&self, id: ServerId) -> Result<(), FilesError> {
+        let too_many = AtomicBool::new(false);
+        // What cannot be brought there by itself is with all the rest.
+        if self.walk_data(id, &too_many, &mut flush::Flush::new(&too_many)).is_ok() {
+            return Ok(());
+        }
         let path = self.data(id);
         let flushed = Root::open(&path).and_then(|root| Ok(rustix::fs::syncfs(root)?));
         match flushed {

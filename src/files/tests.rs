@@ -157,6 +157,20 @@ fn a_hostile_tree_is_measured_and_removed_and_nothing_outside_of_it() {
 }
 
 #[test]
+fn files_are_brought_to_disk_whether_few_or_many() {
+    let (_folder, layout) = layout();
+    layout.flush(id()).unwrap();
+    layout.prepare(id()).unwrap();
+    for number in 0..100 {
+        layout.flush(id()).unwrap();
+        fs::write(layout.data(id()).join(format!("file {number}")), "1").unwrap();
+    }
+    make_fifo(&layout.data(id()).join("pipe"));
+    std::os::unix::fs::symlink("/dev/zero", layout.data(id()).join("link")).unwrap();
+    layout.flush(id()).unwrap();
+}
+
+#[test]
 fn what_cannot_be_counted_does_not_hide_the_rest() {
     let (_folder, layout) = layout();
     layout.prepare(id()).unwrap();
