@@ -213,7 +213,7 @@ pub struct RuntimeEvent {
     pub server: ServerId,
     /// The role.
     pub role: Role,
-    /// The runtime's word (`start`, `die`, `destroy`, …), for logs only.
+    /// The runtime's word (`create`, `start`, `die`, `destroy`, …).
     pub action: String,
 }
 

@@ -83,6 +83,9 @@ pub struct Facts<'a> {
     pub record: &'a Record,
     /// What is shown.
     pub status: &'a Status,
+    /// This life of the daemon has seen it so. What an earlier one has shown, and what is kept while the engine is silent, may
+    /// have ended meanwhile: then a wish is written, which does no harm where it is so after all.
+    pub seen: bool,
     /// The time.
     pub now: Timestamp,
 }
@@ -117,6 +120,7 @@ pub fn admit(facts: Facts<'_>, action: Action, wait: Option<Duration>, id: Strin
         install.then_start && manifest.spec.power.as_ref().is_none_or(|power| !supersedes(power, install))
     });
     let wants_up = follows || open.as_ref().is_some_and(|wish| wish.want == Want::Up);
+    let is_down = state == PowerState::Offline && facts.seen;
     let wants_down = !follows && open.as_ref().is_some_and(|wish| wish.want == Want::Down);
     match action {
         Action::Start | Action::Restart => {
@@ -136,26 +140,27 @@ pub fn admit(facts: Facts<'_>, action: Action, wait: Option<Duration>, id: Strin
                 None => install.is_none() && matches!(state, PowerState::Starting | PowerState::Running),
             };
             if action == Action::Start && up {
-                return Ok(match (&open, &facts.status.container) {
+                return match (&open, &facts.status.container) {
+                    (Some(_), _) => Ok(Admitted::Already),
                     // What is begun does not lapse.
                     (None, Some(container)) => {
                         let power = intent(Want::Up, How::Graceful, None);
-                        Admitted::Adopt { power, container: container.clone() }
+                        Ok(Admitted::Adopt { power, container: container.clone() })
                     }
-                    _ => Admitted::Already,
-                });
+                    (None, None) => write(Want::Up, How::Graceful, expires_at),
+                };
             }
             write(Want::Up, How::Graceful, expires_at)
         }
         Action::Stop => {
-            if wants_down || (state == PowerState::Offline && !wants_up) {
+            if wants_down || (is_down && !wants_up) {
                 return Ok(Admitted::Already);
             }
             write(Want::Down, How::Graceful, None)
         }
         Action::Kill => {
             let being_killed = wants_down && open.as_ref().is_some_and(|wish| wish.how == How::Kill);
-            if being_killed || (state == PowerState::Offline && !wants_up && open.is_none()) {
+            if being_killed || (is_down && !wants_up && open.is_none()) {
                 return Ok(Admitted::Already);
             }
             write(Want::Down, How::Kill, None)

@@ -31,7 +31,8 @@ impl Api {
         let snapshot = snapshot.ok_or_else(ApiError::no_server)?;
         let manifest = snapshot.manifest.clone().ok_or_else(ApiError::no_server)?;
         let status = self.world.store.status(id).unwrap_or_else(|| Arc::new(Status::new(id)));
-        Ok(Known { id, snapshot, manifest, status })
+        let seen = self.world.with_live(id, |live| live.server.fresh().is_some());
+        Ok(Known { id, snapshot, manifest, status, seen })
     }
 }
 
@@ -59,4 +60,6 @@ pub(super) struct Known {
     pub manifest: Arc<Manifest>,
     /// What was seen last.
     pub status: Arc<Status>,
+    /// Its container was looked at, and nothing has happened to it since.
+    pub seen: bool,
 }

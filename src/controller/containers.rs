@@ -63,6 +63,9 @@ pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>)
     }
 }
 
+/// The event of a container that was made and does nothing yet.
+const MADE: &str = "create";
+
 async fn begin(world: &World, queue: &Queue) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
     let events = world.runtime.events().await?;
     match world.runtime.ensure_network(&blueprint::network(&world.node)).await {
@@ -86,6 +89,10 @@ async fn listen(world: &World, queue: &Queue, mut events: BoxStream<'static, Run
             event = events.next() => {
                 let Some(event) = event else { return };
                 tracing::debug!(server.id = %event.server, role = event.role.word(), action = event.action, "container event");
+                if event.action == MADE {
+                    // By us: then it is known. By somebody else: it is noticed when it starts, or has the name that is wanted.
+                    continue;
+                }
                 world.with_live(event.server, |live| live.look(event.role).spoil());
                 queue.push(event.server);
             }

@@ -18,6 +18,7 @@ struct Scene {
     manifest: Manifest,
     record: Record,
     status: Status,
+    seen: bool,
 }
 
 impl Scene {
@@ -26,7 +27,7 @@ impl Scene {
         let mut status = Status::new(id);
         status.state = state;
         status.container = (state != PowerState::Offline).then(|| "c1".into());
-        Self { manifest: Manifest::new(id, ManagedBy::Panel), record: Record::default(), status }
+        Self { manifest: Manifest::new(id, ManagedBy::Panel), record: Record::default(), status, seen: true }
     }
 
     fn offline() -> Self {
@@ -95,6 +96,7 @@ impl Scene {
     /// Its container has not been seen yet.
     fn unseen(mut self) -> Self {
         self.status.container = None;
+        self.seen = false;
         self
     }
 
@@ -121,7 +123,7 @@ impl Scene {
     }
 
     fn facts(&self) -> Facts<'_> {
-        Facts { manifest: &self.manifest, record: &self.record, status: &self.status, now: at(0) }
+        Facts { manifest: &self.manifest, record: &self.record, status: &self.status, seen: self.seen, now: at(0) }
     }
 
     fn asks(&self, action: Action, wait_seconds: i64) -> Result<Admitted, Denied> {
@@ -214,7 +216,7 @@ fn start() {
         ("running, begun long ago", Scene::running().up_until(-100).begun(), Start, 0, "already"),
         ("running, adopted", Scene::running(), Start, 0, "adopts c1"),
         ("running, adopted, may wait", Scene::running(), Start, 60, "adopts c1"),
-        ("running, nobody knows where", Scene::running().unseen(), Start, 0, "already"),
+        ("running when it was last seen", Scene::running().unseen(), Start, 0, "up graceful"),
         ("running, its wish over", Scene::running().up().closed(), Start, 0, "adopts c1"),
         ("running, about to stop", Scene::running().down(), Start, 0, "up graceful"),
         ("starting", Scene::new(PowerState::Starting).up(), Start, 0, "already"),
@@ -285,6 +287,7 @@ fn stop() {
         ("running, about to stop", Scene::running().down(), Stop, 0, "already"),
         ("starting", Scene::new(PowerState::Starting).up(), Stop, 0, "down graceful"),
         ("offline", Scene::offline(), Stop, 0, "already"),
+        ("offline when it was last seen", Scene::offline().unseen(), Stop, 0, "down graceful"),
         ("offline, stopped", Scene::offline().down().closed(), Stop, 0, "already"),
         ("offline, about to start", Scene::offline().up(), Stop, 0, "down graceful"),
         (
@@ -311,6 +314,7 @@ fn kill() {
         ("running", Scene::running().up(), Kill, 0, "down kill"),
         ("running, adopted", Scene::running(), Kill, 0, "down kill"),
         ("offline", Scene::offline(), Kill, 0, "already"),
+        ("offline when it was last seen", Scene::offline().unseen(), Kill, 0, "down kill"),
         ("offline, about to be seen stopped", Scene::offline().down(), Kill, 0, "down kill"),
         ("offline, killed", Scene::offline().killed().closed(), Kill, 0, "already"),
         ("offline, about to start", Scene::offline().up(), Kill, 0, "down kill"),

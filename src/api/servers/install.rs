@@ -34,7 +34,8 @@ async fn try_install(api: &Api, server: &str, reinstall: bool) -> Result<(), Api
     let known = api.server(server)?;
     let now = api.world.clock.now();
     let record = &known.snapshot.record;
-    admit_install(Facts { manifest: &known.manifest, record, status: &known.status, now }, reinstall)?;
+    let facts = Facts { manifest: &known.manifest, record, status: &known.status, seen: known.seen, now };
+    admit_install(facts, reinstall)?;
     let install = InstallIntent {
         token: uuid::Uuid::now_v7().to_string(),
         then_start: false,

@@ -70,6 +70,7 @@ fn decide(api: &Api, known: &Known, action: Action, wait: Option<Duration>) -> R
         manifest: &known.manifest,
         record: &known.snapshot.record,
         status: &known.status,
+        seen: known.seen,
         now: api.world.clock.now(),
     };
     admit(facts, action, wait, uuid::Uuid::now_v7().to_string())

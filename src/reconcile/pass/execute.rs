@@ -4,11 +4,12 @@ mod install;
 mod power;
 
 use super::{Reconciler, StepError};
-use crate::model::{Record, ServerId};
+use crate::model::{ContainerFacts, ContainerState, Record, ServerId};
 use crate::panel::outbox::Fact;
 use crate::reconcile::jobs;
 use crate::reconcile::observed::JobKind;
 use crate::reconcile::step::Step;
+use crate::runtime::{ContainerSpec, Purpose, RuntimeError};
 use crate::store::{Snapshot, StoreError};
 
 type Done = Result<bool, StepError>;
@@ -64,6 +65,40 @@ impl Reconciler {
     async fn commit(&self, id: ServerId, edit: impl FnOnce(&mut Record) + Send + 'static) -> Done {
         self.world.store.run(move |store| store.commit(id, edit)).await?;
         Ok(true)
+    }
+
+    /// Makes a container. What it is like is known then, and nobody is asked.
+    async fn create(&self, id: ServerId, spec: &ContainerSpec, purpose: &Purpose, image: JobKind) -> Done {
+        let serial = self.world.with_live(id, |live| {
+            let look = live.look(purpose.role);
+            look.spoil();
+            look.serial()
+        });
+        match self.world.runtime.create(spec, purpose).await {
+            Ok(container) => {
+                let made = ContainerFacts {
+                    id: container,
+                    state: ContainerState::Created,
+                    started_at: None,
+                    finished_at: None,
+                    token: Some(purpose.token.clone()),
+                    spec_hash: Some(spec.hash()),
+                    limits_hash: Some(spec.limits.hash()),
+                    // The image's, which matters once it runs and was looked at.
+                    stop_signal: None,
+                };
+                self.world.with_live(id, |live| live.look(purpose.role).fill(serial, Some(made)));
+                Ok(true)
+            }
+            Err(error) => {
+                if matches!(error, RuntimeError::NotFound { .. }) {
+                    // Something of which it is made: if somebody has removed the image since it was had, the next attempt pulls
+                    // it again.
+                    self.world.with_live(id, |live| live.jobs.remove(&image));
+                }
+                Err(error.into())
+            }
+        }
     }
 
     async fn accept(&self, id: ServerId) -> Done {

@@ -7,8 +7,8 @@ use crate::files::install_log;
 use crate::model::{InstallOutcome, InstallResult, ManagedBy, Role, ServerId};
 use crate::panel::outbox::Fact;
 use crate::reconcile::observed::JobKind;
+use crate::runtime::Purpose;
 use crate::runtime::blueprint;
-use crate::runtime::{Purpose, RuntimeError};
 
 /// An installation waits so long for its files to be on disk.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
@@ -47,11 +47,7 @@ impl Reconciler {
         let facts = self.blueprint_facts(&snapshot).await;
         let built = blueprint::installer_container(id, &manifest.spec, script, &self.world.node, &facts);
         let purpose = Purpose { server: id, role: Role::Installer, token: token.to_owned() };
-        self.world.with_live(id, |live| live.installer.spoil());
-        let created = self.world.runtime.create(&built.spec, &purpose).await;
-        self.forget_image(id, JobKind::InstallerImage, &created);
-        created?;
-        Ok(true)
+        self.create(id, &built.spec, &purpose, JobKind::InstallerImage).await
     }
 
     pub(super) async fn start_installer(&self, id: ServerId, container: &str) -> Done {
@@ -151,13 +147,5 @@ impl Reconciler {
         let layout = self.world.layout.clone();
         self.world.store.blocking().run(move || layout.remove_script(id)).await?;
         Ok(true)
-    }
-
-    /// Something was not there of which a container is made: if somebody has removed the image since it was had, the next
-    /// attempt pulls it again.
-    pub(super) fn forget_image<T>(&self, id: ServerId, image: JobKind, created: &Result<T, RuntimeError>) {
-        if matches!(created, Err(RuntimeError::NotFound { .. })) {
-            self.world.with_live(id, |live| live.jobs.remove(&image));
-        }
     }
 }

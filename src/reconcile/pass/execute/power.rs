@@ -56,12 +56,7 @@ impl Reconciler {
             self.world.store.event(id, self.world.clock.now(), "LeftOut", &omission.to_string());
         }
         let purpose = Purpose { server: id, role: Role::Server, token: token.to_owned() };
-        self.world.with_live(id, |live| live.server.spoil());
-        let created = self.world.runtime.create(&built.spec, &purpose).await;
-        self.forget_image(id, JobKind::ServerImage, &created);
-        created?;
-        self.world.with_live(id, |live| live.server.spoil());
-        Ok(true)
+        self.create(id, &built.spec, &purpose, JobKind::ServerImage).await
     }
 
     pub(super) async fn assign(&self, id: ServerId, container: &str, power: &str) -> Done {
