@@ -36,6 +36,22 @@ impl Api {
     }
 }
 
+impl Api {
+    /// As [`Api::server`], once its files were looked at: what a person has just changed counts before a later wish does.
+    ///
+    /// # Errors
+    /// 404.
+    pub(super) async fn server_as_on_disk(&self, name: &str) -> Result<Known, ApiError> {
+        let known = self.server(name)?;
+        let id = known.id;
+        if let Err(error) = self.world.store.run(move |store| store.refresh(id)).await {
+            // A disk that takes no more must not keep anybody from stopping a server.
+            tracing::debug!(server.id = %id, "decided on what was known: {error}");
+        }
+        self.server(name)
+    }
+}
+
 /// How often a decision is made anew because somebody else wrote in between.
 const CONFLICT_ATTEMPTS: u32 = 20;
 

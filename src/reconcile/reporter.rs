@@ -64,6 +64,9 @@ pub enum ReportError {
     /// The panel has it, but that cannot be written down.
     #[error("the panel has the install result, but that cannot be written down ({0}); it is told once more")]
     Record(#[from] StoreError),
+    /// What the panel is told cannot be written down.
+    #[error("what the panel is told about the server's state cannot be written down: {0}")]
+    Told(#[source] StoreError),
 }
 
 /// Tells the panel what it does not know about one server.
@@ -72,7 +75,7 @@ pub enum ReportError {
 /// The first call that failed and is worth another try.
 pub async fn report(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
     report_install(world, panel, id).await?;
-    Ok(report_states(world, panel, id).await?)
+    report_states(world, panel, id).await
 }
 
 async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
@@ -112,7 +115,7 @@ async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Resul
         .await
 }
 
-async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), PanelError> {
+async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
     let Some(snapshot) = world.store.get(id) else { return Ok(()) };
     let mut told = snapshot.record.told;
     let (mut recorded, mut heard) = (told, false);
@@ -122,7 +125,7 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
             // From here on the panel may have heard of it, whatever becomes of the answer and of this daemon: the next one must
             // not take silence about a server that is offline for what the panel believes.
             recorded = Some(next);
-            record_told(world, id, recorded).await;
+            record_told(world, id, recorded).await?;
         }
         // Said again after a restart: then from offline, as a daemon that has just come up sees it.
         let previous = told.filter(|told| *told != next).unwrap_or(PowerState::Offline);
@@ -134,7 +137,7 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
                         live.untold.push_back(latest);
                     }
                 });
-                break Err(error);
+                break Err(error.into());
             }
             answer => {
                 if let Err(error) = answer {
@@ -151,17 +154,19 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
             }
         }
     };
-    if heard && told != recorded {
-        record_told(world, id, told).await;
+    if heard
+        && told != recorded
+        && let Err(error) = record_told(world, id, told).await
+    {
+        // What is on disk makes the next life say more than it had to, and not less.
+        tracing::warn!(server.id = %id, "{error}");
     }
     result
 }
 
-async fn record_told(world: &World, id: ServerId, told: Option<PowerState>) {
+async fn record_told(world: &World, id: ServerId, told: Option<PowerState>) -> Result<(), ReportError> {
     let written = world.store.run(move |store| store.commit(id, |record| record.told = told)).await;
-    if let Err(error) = written {
-        tracing::warn!(server.id = %id, "what the panel was told cannot be written down: {error}");
-    }
+    written.map(drop).map_err(ReportError::Told)
 }
 
 /// Whether the panel takes the server for offline without being told again.

@@ -185,6 +185,8 @@ impl Play {
                     self.servers[at].deleted = true;
                     self.forget(id);
                 }
+                // The next daemon carries out what is on disk: then its files are gone, these changes too.
+                self.servers[at].overridden = false;
             }
         }
     }

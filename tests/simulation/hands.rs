@@ -46,7 +46,9 @@ impl Play {
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) => return,
                 Err(_) => {
+                    // It may be on disk or not.
                     self.servers[at].expect = Expect::Either;
+                    self.servers[at].deleted = false;
                     return;
                 }
             }

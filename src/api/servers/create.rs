@@ -29,8 +29,12 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
         let message = "The data provided in the request could not be validated.";
         ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, message)
     })?;
-    if api.world.store.get(id).is_some_and(|snapshot| is_under_way(&snapshot)) {
-        return Ok(StatusCode::ACCEPTED);
+    if api.world.store.get(id).is_some() {
+        // What a person has just changed counts before the panel's later word does.
+        api.world.store.run(move |store| store.refresh(id)).await?;
+        if api.world.store.get(id).is_some_and(|snapshot| is_under_way(&snapshot)) {
+            return Ok(StatusCode::ACCEPTED);
+        }
     }
     let Some(panel) = api.world.panel.clone() else {
         return Err(ApiError::Failed(format!(

@@ -31,7 +31,7 @@ async fn write_install(api: &Api, server: &str, reinstall: bool) -> Result<Statu
 }
 
 async fn try_install(api: &Api, server: &str, reinstall: bool) -> Result<(), ApiError> {
-    let known = api.server(server)?;
+    let known = api.server_as_on_disk(server).await?;
     let now = api.world.clock.now();
     let record = &known.snapshot.record;
     let facts = Facts { manifest: &known.manifest, record, status: &known.status, seen: known.seen, now };

@@ -50,7 +50,7 @@ pub async fn power(
 /// Its refusal, or the disk's.
 pub async fn write_power(api: &Api, id: ServerId, action: Action, wait: Option<Duration>) -> Result<(), ApiError> {
     decide_again(|| async {
-        let known = api.server(&id.to_string())?;
+        let known = api.server_as_on_disk(&id.to_string()).await?;
         match decide(api, &known, action, wait)? {
             // What is so already may have stopped being so a moment ago.
             Admitted::Already => api.world.store.wake(id),

@@ -85,7 +85,7 @@ pub(super) async fn report(world: &World, id: ServerId) -> Result<(), JobError> 
     let panel = panel_of(world)?;
     reporter::report(world, &*panel, id).await.map_err(|error| match error {
         ReportError::Panel(error) => error.into(),
-        ReportError::Record(_) => JobError::new(retry::PANEL, error.to_string()),
+        ReportError::Record(_) | ReportError::Told(_) => JobError::new(retry::PANEL, error.to_string()),
     })
 }
 

@@ -243,7 +243,7 @@ impl FakeWorld {
         self.with(|state| state.live_restore = on);
     }
 
-    /// Containers' logs are rotated from now on: the last so many bytes of each are kept.
+    /// Installers' logs are rotated from now on: the last so many bytes of each are kept.
     pub fn set_kept_log(&self, bytes: Option<usize>) {
         self.with(|state| state.kept_log = bytes);
     }
