@@ -59,7 +59,7 @@ scripts_parse() {
 }
 
 # suite [--again] NAME COMMAND...: cargo test, whose results are counted. With --again one that fails is run once more before
-# it counts: those that share an engine and a clock with the rest of the machine.
+# it counts, and named in the last line: those that share disk, clock or engine with the rest of the machine.
 suite() {
     local twice='' name at=$SECONDS log=$logs/suite status
     if [ "$1" = --again ]; then twice=1 && shift; fi
@@ -131,7 +131,7 @@ check "documentation" env RUSTDOCFLAGS="$strict" cargo doc --locked --no-deps
 check "build" cargo build --locked
 # Every file of tests/ that is not named here needs an engine.
 without_engine=(api architecture cli panel_client simulation)
-suite "tests without a container engine" cargo test --locked --no-fail-fast --lib --bins "${without_engine[@]/#/--test=}"
+suite --again "tests without a container engine" cargo test --locked --no-fail-fast --lib --bins "${without_engine[@]/#/--test=}"
 if [ -z "$quick" ]; then
     for file in tests/*.rs; do
         name=$(basename "$file" .rs)
