@@ -43,7 +43,7 @@ fn an_empty_file_is_a_node_without_panel() {
     assert_eq!(node.container_user().to_string(), format!("{}:{}", node.owner.uid, node.owner.gid));
     assert_eq!(node.disk_check_interval, Some(Duration::from_secs(150)));
     assert_eq!(node.install.timeout, Some(Duration::from_secs(3600)));
-    assert_eq!((node.reconcile.workers, node.reconcile.concurrent_installs), (8, 4));
+    assert_eq!((node.reconcile.workers, node.reconcile.concurrent_installs), (8, 10));
     assert_eq!((node.logs.max_bytes, node.logs.max_files), (5 * 1024 * 1024, 3));
     assert_eq!(node.docker.pull_policy, PullPolicy::Always);
     assert_eq!(node.docker.log_config.as_ref().unwrap().options.len(), 4);

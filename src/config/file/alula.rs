@@ -29,7 +29,7 @@ section! {
         /// Servers looked at at the same time.
         "workers" workers: i64 = 8,
         /// Installers that run at the same time.
-        "concurrent_installs" concurrent_installs: i64 = 4,
+        "concurrent_installs" concurrent_installs: i64 = 10,
     }
 }
 

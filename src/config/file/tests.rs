@@ -126,7 +126,7 @@ fn table() -> Vec<(&'static str, Value, Value)> {
         ("ignore_panel_config_updates", json!(false), json!(true)),
         ("alula.socket", Value::Null, json!("/run/alula.sock")),
         ("alula.reconcile.workers", json!(8), json!(2)),
-        ("alula.reconcile.concurrent_installs", json!(4), json!(1)),
+        ("alula.reconcile.concurrent_installs", json!(10), json!(1)),
         ("alula.install.timeout_seconds", json!(3600), json!(0)),
         ("alula.install.fail_on_nonzero_exit", json!(false), json!(true)),
         ("alula.pull.policy", json!("always"), json!("never")),
