@@ -8,7 +8,6 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::arguments::Validate;
 use super::error::CliError;
@@ -154,7 +153,7 @@ fn check(path: &Path) -> Finding {
     let checked = match kind {
         Kind::Server => check_server(path, &text).map(|manifest| Some(manifest.metadata.uuid)),
         Kind::Override => check_override(path, &text).map(Some),
-        Kind::Node | Kind::Folder => check_node(path, &text).map(|()| None),
+        Kind::Node | Kind::Folder => check_node(path).map(|()| None),
     };
     match checked {
         Ok(uuid) => Finding::good(path, kind, uuid),
@@ -224,14 +223,11 @@ fn check_override(path: &Path, text: &str) -> Result<ServerId, Fault> {
     Ok(uuid)
 }
 
-fn check_node(path: &Path, text: &str) -> Result<(), Fault> {
+fn check_node(path: &Path) -> Result<(), Fault> {
     match config::load(path, Surroundings::of_this_process()) {
         Ok(loaded) => {
             for notice in loaded.notices {
                 tell(&format!("warning: {notice}"));
-            }
-            for fault in unread_keys(text) {
-                tell(&format!("warning: {}", line(&shown(path), &fault)));
             }
             Ok(())
         }
@@ -245,34 +241,6 @@ fn check_node(path: &Path, text: &str) -> Result<(), Fault> {
         }),
         Err(other) => Err(Fault::new(other.to_string())),
     }
-}
-
-/// Keys of a node's file that nobody reads: a node passes them over as Wings does, and most of them are misspelt.
-fn unread_keys(text: &str) -> Vec<Fault> {
-    let known = serde_json::to_value(config::ConfigFile::default()).unwrap_or_default();
-    let file = yaml::parse_value(text).unwrap_or_default();
-    let mut unread = Vec::new();
-    let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-    for section in keys(&file) {
-        let Some(known) = known.get(&section) else {
-            unread.push(vec![section]);
-            continue;
-        };
-        // Deeper down there are maps whose keys are anybody's.
-        let strangers = keys(&file[&section]).into_iter().filter(|key| known.is_object() && known.get(key).is_none());
-        unread.extend(strangers.map(|key| vec![section.clone(), key]));
-    }
-    let fault = |path: &Vec<String>| {
-        let place = yaml::locate(text, &path.iter().map(String::as_str).collect::<Vec<_>>());
-        Fault {
-            line: place.map(|(line, _)| line),
-            column: place.map(|(_, column)| column),
-            key: Some(path.join(".")),
-            message: "there is no such key; it does nothing".into(),
-            help: Some("check its spelling".into()),
-        }
-    };
-    unread.iter().map(fault).collect()
 }
 
 fn senseless(problem: &SpecProblem, text: &str) -> Fault {

@@ -92,4 +92,15 @@ mod tests {
             assert_eq!(messages(text), [""; 0], "{text:?}");
         }
     }
+
+    #[test]
+    fn whatever_is_known_is_passed_over() {
+        let keys = |text: &str| -> Vec<String> { unknown_keys(text).iter().map(|key| key.path.join(".")).collect() };
+        assert_eq!(keys("sytem: {a: 1}\nsystem:\n  usrname: x\n"), ["sytem", "system.usrname"]);
+        let all = serde_json::to_value(ConfigFile::default()).unwrap();
+        assert!(keys(&crate::yaml::to_string(&all).unwrap()).is_empty());
+        let maps = "docker: {registries: {x: {}}, log_config: {config: {max-file: 3}}}\n\
+                    remote_query: {custom_headers: {a: b}}\n";
+        assert!(keys(maps).is_empty() && keys("").is_empty() && keys("5: x\n").len() == 1);
+    }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::files::Layout;
-use crate::model::manifest::digest;
 use crate::model::{ManagedBy, Record, ServerId, Timestamp};
 use crate::panel::{Listed, Panel};
 use crate::reconcile::jobs::{PanelWord, apply_sync, new_manifest};
@@ -140,7 +139,7 @@ fn apply(world: &World, listed: Listed, when: When) -> usize {
 }
 
 fn apply_one(store: &Store, layout: &Layout, id: ServerId, word: PanelWord) -> Result<bool, StoreError> {
-    let hash = digest(&(&word.server.settings, &word.server.process, word.server.suspended));
+    let hash = word.hash();
     let Some(snapshot) = store.get(id) else {
         // Whoever sees a server in the list may write files into its folder. A refusal is found again by its first pass.
         if let Err(error) = layout.prepare(id) {

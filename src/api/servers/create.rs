@@ -8,7 +8,6 @@ use serde::Deserialize;
 
 use crate::api::request::Sent;
 use crate::api::{Api, ApiError, body};
-use crate::model::manifest::digest;
 use crate::model::{InstallIntent, ManagedBy, Manifest, Record, ServerId};
 use crate::reconcile::jobs::{PanelWord, new_manifest, sync_with_retries};
 use crate::store::{Snapshot, Store, StoreError};
@@ -76,7 +75,7 @@ fn wanted_manifest(id: ServerId, word: &PanelWord, then_start: bool) -> Manifest
 
 /// Writes a server that is new, known from the list alone, was parked, or is still being deleted.
 fn write(store: &Store, id: ServerId, manifest: &Manifest, word: &PanelWord) -> Result<(), StoreError> {
-    let hash = digest(&(&word.server.settings, &word.server.process, word.server.suspended));
+    let hash = word.hash();
     let (asked_at, install) = (word.asked_at, &manifest.spec.install);
     let record = Record { synced_at: Some(asked_at), synced_hash: Some(hash.clone()), ..Record::default() };
     loop {

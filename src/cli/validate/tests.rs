@@ -103,19 +103,6 @@ fn a_nodes_file_is_known_by_its_keys() {
 }
 
 #[test]
-fn keys_that_a_node_passes_over_are_named() {
-    let keys = |text: &str| -> Vec<String> {
-        unread_keys(text).iter().map(|fault| line("c", fault).split(": there").next().unwrap().into()).collect()
-    };
-    assert_eq!(keys("sytem: {a: 1}\nsystem:\n  usrname: x\n"), ["c:1:1: sytem", "c:3:3: system.usrname"]);
-    let all = serde_json::to_value(config::ConfigFile::default()).unwrap();
-    assert!(keys(&yaml::to_string(&all).unwrap()).is_empty());
-    let maps =
-        "docker: {registries: {x: {}}, log_config: {config: {max-file: 3}}}\nremote_query: {custom_headers: {a: b}}\n";
-    assert!(keys(maps).is_empty() && keys("").is_empty() && keys("5: x\n").len() == 1);
-}
-
-#[test]
 fn hostile_files_are_faults_and_no_more() {
     for text in ["", "a: [", "\tkey: 1\n", "kind: Server\nkind: Server\n", "- 1\n", "kind: Server\n---\nkind: Server\n"]
     {

@@ -33,6 +33,11 @@ pub struct PanelWord {
 }
 
 impl PanelWord {
+    /// Tells this word from another one of the panel, see `Record::synced_hash`.
+    pub fn hash(&self) -> String {
+        digest(&(&self.server.settings, &self.server.process, self.server.suspended))
+    }
+
     /// Whether the record has a newer word of the panel. One from the future is none: the clock was set back.
     pub fn is_older_than(&self, record: &Record) -> bool {
         record.synced_at.is_some_and(|synced| synced > self.asked_at && synced <= self.read_at)
@@ -118,7 +123,7 @@ fn try_apply(
 ) -> Result<Arc<Snapshot>, StoreError> {
     let before = store.get(id).ok_or(StoreError::Unknown(id))?;
     let outdated = word.is_older_than(&before.record);
-    let hash = digest(&(&word.server.settings, &word.server.process, word.server.suspended));
+    let hash = word.hash();
     let same_word = before.record.synced_hash.as_ref() == Some(&hash);
     let mut undone = BTreeSet::new();
     let snapshot = store.change_with(
