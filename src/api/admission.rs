@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::model::{
     ConditionKind, ConditionStatus, How, Manifest, PowerIntent, PowerState, Record, Status, Timestamp, Want,
 };
-use crate::reconcile::plan::{Wish, open_install, supersedes, wish};
+use crate::reconcile::plan::{Wish, open_install, open_wish, supersedes};
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub fn wait(wait_seconds: i64) -> Option<Duration> {
 pub fn admit(facts: Facts<'_>, action: Action, wait: Option<Duration>, id: String) -> Result<Admitted, Denied> {
     let (manifest, record, state) = (facts.manifest, facts.record, facts.status.state);
     let install = open_install(manifest, record);
-    let open = wish(manifest, record).filter(|wish| !record.power_closed(&wish.id, wish.want));
+    let open = open_wish(manifest, record);
     let intent =
         |want, how, expires_at| PowerIntent { id: id.clone(), want, how, requested_at: Some(facts.now), expires_at };
     let write = |want, how, expires_at| Ok(Admitted::Write(intent(want, how, expires_at)));
@@ -196,7 +196,7 @@ pub fn admit_install(facts: Facts<'_>, reinstall: bool) -> Result<(), Denied> {
     if open_install(facts.manifest, facts.record).is_some() {
         return Err(if reinstall { Denied::PowerAction } else { Denied::Installing });
     }
-    let open = wish(facts.manifest, facts.record).filter(|wish| !facts.record.power_closed(&wish.id, wish.want));
+    let open = open_wish(facts.manifest, facts.record);
     let acting = match facts.status.state {
         PowerState::Stopping => true,
         // Of a suspended server nothing is under way, whatever it wants.

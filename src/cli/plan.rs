@@ -22,7 +22,7 @@ use crate::panel::Panel;
 use crate::panel::client::{HttpPanel, PanelOptions};
 use crate::panel::outbox::Outbox;
 use crate::reconcile::pass::Reconciler;
-use crate::reconcile::plan::{Wish, open_install, wish};
+use crate::reconcile::plan::{Wish, open_install, open_wish, wish};
 use crate::reconcile::world::{Parts, World};
 use crate::retry::Jitter;
 use crate::runtime::blueprint;
@@ -236,7 +236,7 @@ fn wanted(server: &ServerView) -> String {
         return "left as it is, since its panel no longer lists it".into();
     }
     if let Some(install) = open_install(manifest, record) {
-        let then = match wish(manifest, record).filter(|wish| !record.power_closed(&wish.id, wish.want)) {
+        let then = match open_wish(manifest, record) {
             _ if install.then_start => ", then up".into(),
             Some(Wish { id, want: Want::Up, .. }) => format!(", then up, by the wish {id} (spec.power)"),
             _ => String::new(),

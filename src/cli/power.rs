@@ -9,7 +9,7 @@ use super::node::{Door, Node};
 use super::output::Printer;
 use super::server::{Done, ServerView};
 use crate::model::{ContainerFacts, How, PowerIntent, Role, Timestamp, Want};
-use crate::reconcile::plan::{open_install, wish};
+use crate::reconcile::plan::{open_install, open_wish};
 use crate::runtime::Runtime;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::store::Store;
@@ -80,7 +80,7 @@ enum Decision {
 /// since a new wish to be up is a restart.
 fn decide(server: &ServerView, action: Action, now: Timestamp) -> Decision {
     let Some(manifest) = &server.manifest else { return Decision::Refused("nobody has said what it should be") };
-    let open = wish(manifest, &server.record).filter(|wish| !server.record.power_closed(&wish.id, wish.want));
+    let open = open_wish(manifest, &server.record);
     let starts_after_install = open_install(manifest, &server.record).is_some_and(|install| install.then_start);
     let write = |want, how| {
         let id = uuid::Uuid::now_v7().to_string();
@@ -105,8 +105,8 @@ fn decide(server: &ServerView, action: Action, now: Timestamp) -> Decision {
 /// Whether a server runs that no open wish asks for, as one that was taken over from Wings does. Where the container
 /// engine does not answer, nothing runs as far as anybody knows.
 async fn unasked_but_running(server: &ServerView) -> bool {
-    let open = server.manifest.as_ref().and_then(|manifest| wish(manifest, &server.record));
-    if open.is_some_and(|wish| !server.record.power_closed(&wish.id, wish.want)) {
+    let open = server.manifest.as_ref().and_then(|manifest| open_wish(manifest, &server.record));
+    if open.is_some() {
         return false;
     }
     let Ok(address) = Address::from_environment() else { return false };

@@ -132,6 +132,11 @@ pub fn wish<'a>(intent: &'a Manifest, record: &Record) -> Option<Wish<'a>> {
     })
 }
 
+/// The power wish that counts, if it is not over.
+pub fn open_wish<'a>(intent: &'a Manifest, record: &Record) -> Option<Wish<'a>> {
+    wish(intent, record).filter(|wish| !record.power_closed(&wish.id, wish.want))
+}
+
 /// Whether a power wish is later than the start that is to follow an installation. One without a time is a person's, and
 /// stands until that person changes it.
 pub fn supersedes(power: &PowerIntent, install: &InstallIntent) -> bool {

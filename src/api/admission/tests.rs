@@ -382,7 +382,7 @@ fn in_the_end(scene: &Scene) -> Option<(String, Want)> {
     if open_install(&scene.manifest, &record).is_some() {
         record.install.done = scene.clone().installed(InstallOutcome::Succeeded).record.install.done;
     }
-    wish(&scene.manifest, &record)
+    crate::reconcile::plan::wish(&scene.manifest, &record)
         .filter(|wish| !record.power_closed(&wish.id, wish.want))
         .map(|wish| (wish.id, wish.want))
 }

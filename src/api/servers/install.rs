@@ -12,7 +12,7 @@ use crate::api::request::ServerName;
 use crate::api::{Api, ApiError};
 use crate::model::{How, InstallIntent, ManagedBy, Manifest, PowerIntent, PowerState, Want};
 use crate::reconcile::jobs::{PanelWord, apply_sync, sync_with_retries};
-use crate::reconcile::plan::wish;
+use crate::reconcile::plan::open_wish;
 
 /// `POST /api/servers/{server}/install`: as at creation, with the newest word of the panel.
 pub async fn install(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
@@ -46,8 +46,7 @@ async fn try_install(api: &Api, server: &str, reinstall: bool) -> Result<(), Api
         requested_at: Some(now),
     };
     // The server stays down after it, unless its file is a person's and says otherwise.
-    let up = wish(&known.manifest, record)
-        .is_some_and(|wish| wish.want == Want::Up && !record.power_closed(&wish.id, wish.want))
+    let up = open_wish(&known.manifest, record).is_some_and(|wish| wish.want == Want::Up)
         || known.status.state != PowerState::Offline;
     let down = (up && known.manifest.metadata.managed_by == ManagedBy::Panel).then(|| PowerIntent {
         id: uuid::Uuid::now_v7().to_string(),

@@ -13,7 +13,7 @@ use crate::api::request::{Sent, ServerName};
 use crate::api::{Api, ApiError, body};
 use crate::model::record::Serving;
 use crate::model::{PowerIntent, PowerState, Record, ServerId, Want};
-use crate::reconcile::plan::wish;
+use crate::reconcile::plan::open_wish;
 use crate::store::StoreError;
 
 /// A terminal that is being attached (after a restart of the daemon, say) is waited for this long.
@@ -141,7 +141,7 @@ pub async fn commands(
 /// Whether the server is being stopped, or about to be.
 fn is_stopping(known: &Known) -> bool {
     let record = &known.snapshot.record;
-    let open = wish(&known.manifest, record).filter(|wish| !record.power_closed(&wish.id, wish.want));
+    let open = open_wish(&known.manifest, record);
     known.status.state == PowerState::Stopping || open.is_some_and(|wish| wish.want == Want::Down)
 }
 

@@ -2,7 +2,7 @@
 
 use super::Reconciler;
 use crate::model::manifest::InstallIntent;
-use crate::model::{ContainerFacts, Role, ServerId};
+use crate::model::{ContainerFacts, Role, ServerId, Want};
 use crate::reconcile::observed::{Observed, WantedContainer};
 use crate::reconcile::plan;
 use crate::runtime::RuntimeError;
@@ -147,7 +147,6 @@ fn needs_blueprint(snapshot: &Snapshot, server: Option<&ContainerFacts>) -> bool
     if snapshot.record.parked.is_some() || snapshot.record.deletion.is_some() {
         return false;
     }
-    let open = plan::wish(manifest, &snapshot.record)
-        .is_some_and(|wish| !snapshot.record.power_closed(&wish.id, wish.want) && wish.want == crate::model::Want::Up);
+    let open = plan::open_wish(manifest, &snapshot.record).is_some_and(|wish| wish.want == Want::Up);
     open || server.is_some_and(ContainerFacts::running)
 }
