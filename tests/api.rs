@@ -3,6 +3,8 @@
 
 #[path = "api/bench.rs"]
 mod bench;
+#[path = "api/boot.rs"]
+mod boot;
 #[path = "api/errors.rs"]
 mod errors;
 #[path = "api/guard.rs"]

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
 
 use super::live::Live;
 use super::observed::Policy;
@@ -36,6 +37,10 @@ pub use slots::InstallSlots;
 
 /// See [`World::walks`].
 const WALKS: usize = 8;
+
+/// How long after the start the list of servers waits for the network at most. Making it takes a busy engine seconds; an engine
+/// that hangs keeps nobody from reading for longer.
+const NETWORK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Has a server looked at.
 pub type Wake = Arc<dyn Fn(ServerId) + Send + Sync>;
@@ -81,6 +86,8 @@ pub struct World {
     pub wake: Wake,
     /// Turns true when the network has been seen to, or cannot be.
     pub network_settled: watch::Sender<bool>,
+    /// When nobody waits for the network any longer.
+    network_patience: Instant,
     /// Wishes to install and the panel's reset keep out of each other's way, see [`ResetGate`].
     pub reset_gate: ResetGate,
     /// Some call to the panel has failed since the last one that was answered.
@@ -134,6 +141,7 @@ impl World {
             network: RwLock::new(NetworkFacts::default()),
             reset_gate: ResetGate::default(),
             network_settled: watch::Sender::new(false),
+            network_patience: Instant::now() + NETWORK_PATIENCE,
             panel_silent: AtomicBool::new(false),
             forgotten: Forgotten::until_listed(parts.panel.is_some()),
             rested: Notify::new(),
@@ -225,6 +233,14 @@ impl World {
     /// Notes what the servers' network is like.
     pub fn set_network(&self, facts: NetworkFacts) {
         *self.network.write().unwrap_or_else(PoisonError::into_inner) = facts;
+    }
+
+    /// Comes back when the servers' network has been seen to, cannot be, or has taken too long since the start.
+    pub async fn network_seen_to(&self) {
+        let mut settled = self.network_settled.subscribe();
+        let seen_to = settled.wait_for(|settled| *settled);
+        // Whoever waits gets by with a network that is late: servers that need it say so.
+        let _ = tokio::time::timeout_at(self.network_patience, seen_to).await;
     }
 
     /// The panel has answered a job, or has not. When it answers again, whatever waits for it is tried at once.
