@@ -146,8 +146,12 @@ impl<F: Fn()> Session<F> {
                 replay.feed(&piece, |line| look_for_done(matcher, line, on_done));
             }
             (None, _) => {
-                let rest = self.replay.take().and_then(|replay| replay.finish());
-                self.take_rest(rest);
+                let replay = self.replay.take();
+                if replay.as_ref().is_some_and(|replay| replay.has_gap()) && self.matcher.take().is_some() {
+                    // The line that would have said so may be among those that are lost.
+                    (self.on_done)();
+                }
+                self.take_rest(replay.and_then(|replay| replay.finish()));
             }
             (Some(_), None) => {}
         }

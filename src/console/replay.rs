@@ -9,6 +9,9 @@
 //! - Bytes that both the log and the attachment have: the longest end of the log that the attachment begins with.
 //!
 //! Both are exact unless a server prints the same lines over and over, and then the loss is some of those.
+//!
+//! A log that has none of the transcript's lines has lost some to the engine's rotation, and maybe the one that says that
+//! the start-up has finished. A server that has printed more than a log holds counts as started then.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,6 +50,8 @@ pub(super) struct Replay {
     held: Vec<u8>,
     /// It printed too much: it is no longer held back, and the log is read for the matcher alone.
     overtaken: bool,
+    /// The log was read to its end.
+    read: bool,
 }
 
 /// What is left when the log has ended.
@@ -86,6 +91,7 @@ impl Replay {
             window: VecDeque::new(),
             held: Vec::new(),
             overtaken: false,
+            read: false,
         }
     }
 
@@ -99,7 +105,7 @@ impl Replay {
         if let Some(log) = &mut self.log {
             match tokio::time::timeout_at(self.until, log.next()).await {
                 Ok(Some(Ok(piece))) => return Some(piece),
-                Ok(None) => {}
+                Ok(None) => self.read = true,
                 Ok(Some(Err(error))) => {
                     tracing::info!(container = self.container, %error, "a console is taken up without its log");
                 }
@@ -123,7 +129,9 @@ impl Replay {
         let (aligner, overtaken) = (&mut self.aligner, self.overtaken);
         self.lines.feed(piece, |text| {
             line(text);
-            if !overtaken {
+            if overtaken {
+                aligner.look_at(text);
+            } else {
                 aligner.push(text);
             }
         });
@@ -146,6 +154,11 @@ impl Replay {
     /// Whether the attachment is still held back.
     pub fn holds(&self) -> bool {
         !self.overtaken
+    }
+
+    /// Whether lines are missing between the transcript and the log: the engine has rotated them away.
+    pub fn has_gap(&self) -> bool {
+        self.read && self.aligner.has_gap()
     }
 
     /// Ends the replay: what is new, in order. `None` if that was given out already.
@@ -180,19 +193,10 @@ impl Aligner {
     }
 
     fn push(&mut self, line: &[u8]) {
-        if !self.anchor.is_empty() {
-            if self.recent.len() == self.anchor.len() {
-                self.recent.pop_front();
-            }
-            self.recent.push_back(line_hash(line));
-            let pairs = self.recent.iter().rev().zip(self.anchor.iter().rev());
-            let common = pairs.take_while(|(log, anchor)| log == anchor).count();
-            if common > 0 && common >= self.best {
-                self.best = common;
-                self.new.clear();
-                self.new_bytes = 0;
-                return;
-            }
+        if self.look_at(line) {
+            self.new.clear();
+            self.new_bytes = 0;
+            return;
         }
         self.new_bytes += line.len() + 1;
         self.new.push_back(line.to_vec());
@@ -202,6 +206,28 @@ impl Aligner {
         {
             self.new_bytes -= oldest.len() + 1;
         }
+    }
+
+    /// Whether the transcript's last lines end here, as far as is known now.
+    fn look_at(&mut self, line: &[u8]) -> bool {
+        if self.anchor.is_empty() {
+            return false;
+        }
+        if self.recent.len() == self.anchor.len() {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(line_hash(line));
+        let pairs = self.recent.iter().rev().zip(self.anchor.iter().rev());
+        let common = pairs.take_while(|(log, anchor)| log == anchor).count();
+        let here = common > 0 && common >= self.best;
+        if here {
+            self.best = common;
+        }
+        here
+    }
+
+    fn has_gap(&self) -> bool {
+        !self.anchor.is_empty() && self.best == 0
     }
 
     fn take(&mut self) -> Vec<Vec<u8>> {

@@ -267,6 +267,18 @@ async fn the_log_is_read_to_its_end_although_the_container_ended() {
     assert_eq!(*done.lock().unwrap(), 1);
 }
 
+/// The engine has rotated away what was printed while nobody was attached, and with it the end of the start-up.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_lost_lines_lets_nobody_start_forever() {
+    for (log, done) in [("much later\r\n", 1), ("starting\r\nlater\r\n", 0)] {
+        let replay = replay(vec![log.into()], Duration::from_secs(1), &["booting", "starting"]);
+        let terminal = terminal(&["ready"], Some(replay)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(terminal.done(), done, "{log:?}");
+        assert!(terminal.end().await.ends_with("later\n"));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_flood_does_not_wait_for_the_log() {
     let replay = replay(vec!["a\r\n".into(), "ready\r\n".into()], Duration::from_secs(5), &[]);

@@ -111,6 +111,7 @@ impl Replay {
             window: VecDeque::new(),
             held: Vec::new(),
             overtaken: false,
+            read: false,
         }
     }
 }
