@@ -69,17 +69,16 @@ impl Store {
             return Err(ApplyError::OtherServer { expected: id, found });
         }
         intent::validate(&manifest, id).map_err(ApplyError::Invalid)?;
-        if self.get(id).is_none() {
+        let Some(before) = self.get(id) else {
             if dry_run {
                 return Ok(Applied::Created);
             }
-            match self.create_from(text, manifest.clone(), Record::default()) {
+            return match self.create_from(text, manifest, Record::default()) {
                 // Somebody was faster.
-                Err(StoreError::Exists(_)) => {}
-                created => return created.map(|_| Applied::Created).map_err(ApplyError::from),
-            }
-        }
-        let before = self.get(id).ok_or(StoreError::Unknown(id))?;
+                Err(StoreError::Exists(_)) => self.apply(id, text, dry_run),
+                created => created.map(|_| Applied::Created).map_err(ApplyError::from),
+            };
+        };
         if before.record.deletion.is_some() {
             return Err(ApplyError::BeingDeleted(id));
         }

@@ -1,5 +1,7 @@
 //! Servers that the panel makes, and how their installations go on.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use alula::model::{InstallOutcome, ManagedBy, Manifest, Record};
@@ -61,4 +63,26 @@ async fn a_create_does_not_undo_a_newer_word_of_the_panel() {
     let spec = &snapshot.manifest.as_ref().unwrap().spec;
     assert_eq!(spec.settings.invocation, "newer");
     assert!(spec.install.is_some(), "it is installed all the same");
+}
+
+/// Its deletion ends at any moment, also between two looks of whoever makes it again.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_vanishes_meanwhile_is_made_anew() {
+    let bench = Bench::new();
+    let (store, stop) = (bench.world.store.clone(), Arc::new(AtomicBool::new(false)));
+    let others = {
+        let stop = stop.clone();
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = store.create(Manifest::new(id(1), ManagedBy::Panel), Record::default());
+                let _ = store.remove(id(1));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        })
+    };
+    for _ in 0..100 {
+        create(&bench, 1).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    others.join().unwrap();
 }

@@ -75,48 +75,45 @@ fn wanted_manifest(id: ServerId, word: &PanelWord, then_start: bool) -> Manifest
 
 /// Writes a server that is new, known from the list alone, was parked, or is still being deleted.
 fn write(store: &Store, id: ServerId, manifest: &Manifest, word: &PanelWord) -> Result<(), StoreError> {
-    let hash = word.hash();
-    let (asked_at, install) = (word.asked_at, &manifest.spec.install);
-    let record = Record { synced_at: Some(asked_at), synced_hash: Some(hash.clone()), ..Record::default() };
     loop {
-        match store.create(manifest.clone(), record.clone()) {
-            Err(StoreError::Exists(_)) => {}
+        match attempt(store, id, manifest, word) {
+            Ok(false) => {}
+            // Somebody else has changed it, or its deletion has just come to its end.
+            Err(StoreError::Exists(_) | StoreError::Conflict { .. } | StoreError::Unknown(_)) => {}
             result => return result.map(drop),
         }
-        let before = store.get(id).ok_or(StoreError::Unknown(id))?;
-        if is_under_way(&before) {
-            // Somebody was faster with the same request.
-            return Ok(());
-        }
-        if before.is_listed() && word.is_older_than(&before.record) {
-            // The panel's list, asked for later, was faster.
-            let wanted = |known: &mut Manifest| known.spec.install.clone_from(install);
-            match store.change(id, Some(before.revision), wanted) {
-                Err(StoreError::Conflict { .. }) => continue,
-                result => return result.map(drop),
-            }
-        }
-        let hash = hash.clone();
-        let synced = move |record: &mut Record| {
-            record.parked = None;
-            record.synced_at = Some(asked_at);
-            record.synced_hash = Some(hash);
-            if let Some(deletion) = &mut record.deletion {
-                deletion.recreate = true;
-            }
-        };
-        if before.is_listed() {
-            let wanted = |known: &mut Manifest| known.spec = manifest.spec.clone();
-            match store.change_with(id, Some(before.revision), wanted, synced) {
-                Err(StoreError::Conflict { .. }) => continue,
-                result => return result.map(drop),
-            }
-        }
-        store.replace(id, manifest.clone(), synced)?;
-        // Nothing is replaced if the panel's list has brought the server back in this moment.
-        let brought_back = |after: &Snapshot| after.is_listed() && !is_under_way(after);
-        if !store.get(id).is_some_and(|after| brought_back(&after)) {
-            return Ok(());
-        }
     }
+}
+
+/// One attempt; `false` if what it was decided by is no longer so.
+fn attempt(store: &Store, id: ServerId, manifest: &Manifest, word: &PanelWord) -> Result<bool, StoreError> {
+    let (asked_at, hash) = (word.asked_at, word.hash());
+    let Some(before) = store.get(id) else {
+        let record = Record { synced_at: Some(asked_at), synced_hash: Some(hash), ..Record::default() };
+        return store.create(manifest.clone(), record).map(|_| true);
+    };
+    if is_under_way(&before) {
+        // Somebody was faster with the same request.
+        return Ok(true);
+    }
+    if before.is_listed() && word.is_older_than(&before.record) {
+        // The panel's list, asked for later, was faster.
+        let wanted = |known: &mut Manifest| known.spec.install.clone_from(&manifest.spec.install);
+        return store.change(id, Some(before.revision), wanted).map(|_| true);
+    }
+    let synced = move |record: &mut Record| {
+        record.parked = None;
+        record.synced_at = Some(asked_at);
+        record.synced_hash = Some(hash);
+        if let Some(deletion) = &mut record.deletion {
+            deletion.recreate = true;
+        }
+    };
+    if before.is_listed() {
+        let wanted = |known: &mut Manifest| known.spec = manifest.spec.clone();
+        return store.change_with(id, Some(before.revision), wanted, synced).map(|_| true);
+    }
+    store.replace(id, manifest.clone(), synced)?;
+    // Nothing is replaced if the panel's list has brought the server back in this moment.
+    Ok(store.get(id).is_none_or(|after| !after.is_listed() || is_under_way(&after)))
 }
