@@ -60,9 +60,11 @@ pub async fn containers_without_our_labels_are_found_by_name(bench: &dyn Bench) 
 pub async fn the_engine_tells_about_itself(bench: &dyn Bench) {
     Subject::server(bench, Routine::Answers).start(bench).await;
     let facts = bench.runtime().engine().await.unwrap();
-    for text in [&facts.version, &facts.storage_driver, &facts.storage_filesystem, &facts.runc] {
+    for text in [&facts.version, &facts.storage_driver, &facts.runc] {
         assert!(!text.is_empty(), "{facts:?}");
     }
+    // containerd's image store, the default since Docker 29, does not say what it stands on.
+    assert!(!facts.storage_filesystem.is_empty() || facts.storage_driver == "overlayfs", "{facts:?}");
     assert!(["cgroupfs", "systemd"].contains(&facts.cgroup_driver.as_str()), "{facts:?}");
     assert!(["1", "2"].contains(&facts.cgroup_version.as_str()), "{facts:?}");
     let [all, running, paused, stopped] = facts.containers;
