@@ -80,8 +80,7 @@ impl Reconciler {
                 policy: &self.world.policy,
                 now: self.world.clock.now(),
             });
-            let news = self.show(&snapshot, &observed, &plan);
-            if news && plan.steps.is_empty() {
+            if self.show(&snapshot, &observed, &plan) {
                 // What has just come up to be told was not known to this plan.
                 continue;
             }

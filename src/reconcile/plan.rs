@@ -283,10 +283,16 @@ impl<'a> Planner<'a> {
             return;
         }
         let subject = report_subject(self.record);
+        let others = self.plan.steps.len();
         if let Progress::Failed { attempts, message, .. } = self.job(JobKind::Report, &subject, true) {
             let message =
                 format!("{message}; {attempts} attempts so far, and it is tried again until the panel has it");
             self.say(ConditionKind::PanelNotified, ConditionStatus::False, "PanelAway", message);
+        }
+        if result.is_none() {
+            // Nothing waits for the job; and what people see already, the panel should hear now.
+            let added = self.plan.steps.len() - others;
+            self.plan.steps.rotate_right(added);
         }
     }
 
