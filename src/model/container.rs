@@ -30,6 +30,8 @@ impl Role {
 pub enum ContainerState {
     /// Made, never started.
     Created,
+    /// Made, and the runtime could not start it. Never started again: Docker 29 does, but without its network.
+    StartFailed,
     /// Running (also when paused: it comes back by itself or by its owner).
     Running,
     /// Ended.
@@ -69,7 +71,12 @@ impl ContainerFacts {
         self.state == ContainerState::Running
     }
 
-    /// Whether it was made but never started.
+    /// Whether it runs or has run.
+    pub fn started(&self) -> bool {
+        !matches!(self.state, ContainerState::Created | ContainerState::StartFailed)
+    }
+
+    /// Whether it was made and nobody has tried to start it.
     pub fn fresh(&self) -> bool {
         self.state == ContainerState::Created
     }

@@ -43,6 +43,8 @@ pub enum Step {
     StartInstaller {
         /// The container.
         container: String,
+        /// The install token.
+        token: String,
     },
     /// Send SIGKILL to a container.
     Kill {
@@ -187,14 +189,14 @@ impl Step {
             Step::StartJob { subject, .. } => subject,
             Step::WriteScript { token }
             | Step::CreateInstaller { token }
+            | Step::StartInstaller { token, .. }
             | Step::CreateServer { token }
             | Step::RecordInstall { token, .. } => token,
             Step::StartServer { power, .. }
             | Step::RecordBegun { power }
             | Step::ClosePower { power, .. }
             | Step::Assign { power, .. } => power,
-            Step::StartInstaller { container }
-            | Step::Kill { container, .. }
+            Step::Kill { container, .. }
             | Step::CloseInstallLog { container, .. }
             | Step::RemoveInstaller { container }
             | Step::RemoveServer { container }

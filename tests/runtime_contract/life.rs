@@ -155,7 +155,7 @@ pub async fn a_bad_entrypoint_is_refused_at_the_start(bench: &dyn Bench) {
     let refused = bench.runtime().start(&id).await.unwrap_err();
     assert!(matches!(refused, RuntimeError::Refused { status: 400, .. }), "{refused:?}");
     let facts = subject.facts(bench).await;
-    assert_eq!((facts.state, facts.started_at), (ContainerState::Created, None));
+    assert_eq!((facts.state, facts.started_at), (ContainerState::StartFailed, None));
 }
 
 pub async fn a_taken_port_is_refused_at_the_start(bench: &dyn Bench) {
@@ -171,18 +171,19 @@ pub async fn a_taken_port_is_refused_at_the_start(bench: &dyn Bench) {
         options: BTreeMap::new(),
     };
     bench.runtime().ensure_network(&network).await.unwrap();
-    let mut ids = Vec::new();
-    for _ in 0..2 {
+    let made = async || {
         let mut subject = Subject::server(bench, Routine::Answers);
         subject.spec.network_mode = network.name.clone();
         subject.spec.ports.push(port.clone());
-        ids.push(subject.create(bench).await);
-    }
-    bench.runtime().start(&ids[0]).await.unwrap();
-    let refused = bench.runtime().start(&ids[1]).await.unwrap_err();
+        (subject.create(bench).await, subject)
+    };
+    let ((first, _), (second, other)) = (made().await, made().await);
+    bench.runtime().start(&first).await.unwrap();
+    let refused = bench.runtime().start(&second).await.unwrap_err();
     assert!(matches!(refused, RuntimeError::Refused { status: 500, .. }), "{refused:?}");
-    bench.runtime().remove(&ids[0]).await.unwrap();
-    bench.runtime().start(&ids[1]).await.unwrap();
+    assert_eq!(other.facts(bench).await.state, ContainerState::StartFailed);
+    bench.runtime().remove(&first).await.unwrap();
+    bench.runtime().start(&made().await.0).await.unwrap();
 }
 
 pub async fn starting_what_is_not_there_fails(bench: &dyn Bench) {

@@ -1,6 +1,6 @@
 //! What concerns the whole node: events, listings, the engine, networks.
 
-use alula::model::Role;
+use alula::model::{ContainerState, Role};
 use alula::runtime::{Listed, NetworkSpec, RuntimeError, container_name};
 use futures_util::StreamExt;
 
@@ -118,7 +118,11 @@ pub async fn a_missing_network_is_refused_at_the_start(bench: &dyn Bench) {
     let mut subject = Subject::server(bench, Routine::Answers);
     subject.spec.network_mode = bench.network(4);
     let refused = match bench.runtime().create(&subject.spec, &subject.purpose).await {
-        Ok(id) => bench.runtime().start(&id).await.unwrap_err(),
+        Ok(id) => {
+            let refused = bench.runtime().start(&id).await.unwrap_err();
+            assert_eq!(subject.facts(bench).await.state, ContainerState::StartFailed);
+            refused
+        }
         Err(refused) => refused,
     };
     assert!(matches!(refused, RuntimeError::NotFound { .. }), "{refused:?}");

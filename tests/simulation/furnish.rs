@@ -89,7 +89,13 @@ pub fn furnish(machine: &Machine, seed: u64, runs: &Runs, calm: bool) {
     for image in [GAME, OTHER_GAME, INSTALLER] {
         machine.docker.publish_image(image, pull.clone());
     }
+    let attempts = Mutex::new(BTreeMap::<String, u32>::new());
     machine.docker.choose_programs(move |launch: &Launch<'_>| {
+        let attempt =
+            attempts.lock().unwrap().entry(launch.name.to_owned()).and_modify(|n| *n += 1).or_insert(1).to_owned();
+        if !calm && is_refused(seed, launch.name, attempt) {
+            return Program::bad_entrypoint("sh");
+        }
         let mut rng = Rng::new(seed ^ u64::from(launch.run_of_name) ^ launch.name.len() as u64);
         match launch.role() {
             Role::Installer => installer(&mut rng, calm),
@@ -107,6 +113,11 @@ pub fn furnish(machine: &Machine, seed: u64, runs: &Runs, calm: bool) {
             std::fs::write(PathBuf::from(&mount.source).join("world.txt"), "precious").unwrap();
         }
     });
+}
+
+/// Whether this attempt to start is refused: now and then, and never the next one too.
+fn is_refused(seed: u64, name: &str, attempt: u32) -> bool {
+    attempt % 2 == 1 && Rng::new(seed ^ u64::from(attempt) << 32 ^ name.len() as u64).permille(60)
 }
 
 fn installer(rng: &mut Rng, calm: bool) -> Program {

@@ -22,7 +22,7 @@ fn steps() -> Vec<Step> {
         Step::Prepare,
         Step::WriteScript { token: token() },
         Step::CreateInstaller { token: token() },
-        Step::StartInstaller { container: container() },
+        Step::StartInstaller { container: container(), token: token() },
         Step::Kill { container: container(), role: Role::Server },
         Step::CloseInstallLog { container: container(), token: token() },
         Step::RecordInstall {

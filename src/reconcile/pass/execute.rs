@@ -31,7 +31,7 @@ impl Reconciler {
             }
             Step::WriteScript { token } => self.write_script(id, token).await,
             Step::CreateInstaller { token } => self.create_installer(id, token).await,
-            Step::StartInstaller { container } => self.start_installer(id, container).await,
+            Step::StartInstaller { container, .. } => self.start_installer(id, container).await,
             Step::Kill { container, role } => self.kill(id, container, *role).await,
             Step::CloseInstallLog { container, .. } => {
                 jobs::close_install_log(&self.world, id, container).await.map_err(StepError::Other)?;

@@ -246,6 +246,7 @@ impl Planner<'_> {
         let limit = install.timeout.map(|span| span.0).filter(|span| !span.is_zero()).or(self.policy.install_timeout);
         match installer.state {
             ContainerState::Created => self.start_installer(intent, install, installer),
+            ContainerState::StartFailed => self.make_installer_again(install, installer),
             ContainerState::Running => {
                 self.waiting("Running", "the install script is running");
                 self.job(JobKind::InstallLog, &installer.id, true);
@@ -262,14 +263,27 @@ impl Planner<'_> {
         }
     }
 
-    fn start_installer(&mut self, intent: &Manifest, install: &InstallIntent, installer: &ContainerFacts) {
-        match self.failed("StartInstaller", &installer.id) {
+    /// Whether its start was refused too often; then the installation has failed.
+    fn installer_is_given_up(&mut self, install: &InstallIntent) -> bool {
+        match self.failed("StartInstaller", &install.token) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
                 self.fail(install, "ContainerRefused", message);
-                return;
+                true
             }
-            _ if self.held_back("StartInstaller", &installer.id) => return,
-            _ => {}
+            _ => false,
+        }
+    }
+
+    /// The next attempt to start is one of a new container, see [`ContainerState::StartFailed`].
+    fn make_installer_again(&mut self, install: &InstallIntent, installer: &ContainerFacts) {
+        if !self.installer_is_given_up(install) && !self.held_back("RemoveInstaller", &installer.id) {
+            self.step(Step::RemoveInstaller { container: installer.id.clone() });
+        }
+    }
+
+    fn start_installer(&mut self, intent: &Manifest, install: &InstallIntent, installer: &ContainerFacts) {
+        if self.installer_is_given_up(install) || self.held_back("StartInstaller", &install.token) {
+            return;
         }
         if self.observed.script_ready.as_ref() != Some(&install.token) {
             // Made by a daemon that died before the start: the folder may hold half a script.
@@ -278,7 +292,7 @@ impl Planner<'_> {
             }
             self.step(Step::WriteScript { token: install.token.clone() });
         }
-        self.step(Step::StartInstaller { container: installer.id.clone() });
+        self.step(Step::StartInstaller { container: installer.id.clone(), token: install.token.clone() });
     }
 
     /// The follower of a running script reads to the end by itself. Where none did, the rest is read now; a log that cannot be

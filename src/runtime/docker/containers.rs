@@ -67,6 +67,8 @@ struct EngineState {
     status: String,
     running: bool,
     exit_code: i64,
+    /// Why the last start failed; empty if it did not.
+    error: String,
     #[serde(rename = "OOMKilled")]
     oom_killed: bool,
     started_at: String,
@@ -161,7 +163,8 @@ impl EngineState {
         match self.status.as_str() {
             status if runs(status) => ContainerState::Running,
             // The last two are Podman's.
-            "created" | "configured" | "initialized" => ContainerState::Created,
+            "created" | "configured" | "initialized" if self.error.is_empty() => ContainerState::Created,
+            "created" | "configured" | "initialized" => ContainerState::StartFailed,
             "" if self.running => ContainerState::Running,
             _ => ContainerState::Exited { code: self.exit_code, oom_killed: self.oom_killed },
         }

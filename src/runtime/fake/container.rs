@@ -16,13 +16,15 @@ use crate::runtime::{ContainerSpec, Limits, Purpose, parse_container_name};
 /// ```text
 ///  create          start             exit, kill
 /// -------> Created ------> Running ------------> Exited
-///             |               ^                    | |
-///             |               +------- start ------+ |
-///             +------------- remove -----------------+--> (gone)
+///             | refused       ^                    | |
+///             +--> StartFailed +------- start ------+ |
+///             |         | (start, as Docker 29 does) |
+///             +---------+------ remove --------------+--> (gone)
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Created,
+    StartFailed,
     Running,
     Exited { code: i64, oom_killed: bool },
 }
@@ -67,6 +69,7 @@ impl Phase {
     pub(super) fn state(self) -> ContainerState {
         match self {
             Phase::Created => ContainerState::Created,
+            Phase::StartFailed => ContainerState::StartFailed,
             Phase::Running => ContainerState::Running,
             Phase::Exited { code, oom_killed } => ContainerState::Exited { code, oom_killed },
         }

@@ -60,6 +60,8 @@ pub enum Breach {
     StartedWhileInstalling,
     /// The installer was started while the server ran.
     InstallingWhileStarted,
+    /// A container that could not be started was started again, which Docker 29 does without its network.
+    StartedAfterFailing,
     /// Two containers of one role ran at once.
     TwoOfARole(Role),
 }

@@ -175,8 +175,12 @@ impl State {
         let token = self.containers[&number].token();
         self.ledger.note(self.now, "start", &name, token, refused.is_none());
         if let Some(refusal) = refused {
+            if let Some(container) = self.containers.get_mut(&number).filter(|found| found.phase == Phase::Created) {
+                container.phase = Phase::StartFailed;
+            }
             return Err(refusal);
         }
+        self.check_first_start(number);
         *self.runs_by_name.entry(name).or_default() += 1;
         let now = self.now;
         let script = program.script.clone();
@@ -209,6 +213,13 @@ impl State {
             run_of_name: self.runs_by_name.get(name).copied().unwrap_or(0) + 1,
         };
         (self.chooser)(&launch)
+    }
+
+    fn check_first_start(&mut self, number: u64) {
+        let container = &self.containers[&number];
+        if let (Phase::StartFailed, Some((server, _))) = (container.phase, container.owner()) {
+            self.ledger.violations.push(Violation { at: self.now, server, what: Breach::StartedAfterFailing });
+        }
     }
 
     /// Counts a start and notes what must never be.
@@ -358,8 +369,10 @@ impl State {
             match container.phase {
                 Phase::Exited { .. } => return false,
                 Phase::Running if matches!(byte, b'\n' | b'\r') => self.enter(number),
-                Phase::Created | Phase::Running if container.line.len() < LINE => container.line.push(*byte),
-                Phase::Created | Phase::Running => {}
+                Phase::Created | Phase::StartFailed | Phase::Running if container.line.len() < LINE => {
+                    container.line.push(*byte)
+                }
+                Phase::Created | Phase::StartFailed | Phase::Running => {}
             }
         }
         true

@@ -1,6 +1,6 @@
 //! Installing, from the wish to the recorded result, and everything that can come in between.
 
-use super::scene::{Scene, at, container};
+use super::scene::{Scene, at, container, could_not_start};
 use super::words::{reason, seconds, steps, table, text};
 use crate::model::{ConditionKind, ContainerFacts, ContainerState, InstallOutcome, Phase, PowerState};
 use crate::reconcile::observed::JobKind::{InstallLog, InstallerImage, Report, Script, ServerImage, Sync};
@@ -43,7 +43,7 @@ fn a_first_installation_goes_stage_by_stage() {
             with_images().container_made("c0", "install:i1").script_ready("i1"),
             &["CreateInstaller i1"],
         ),
-        ("the installer is made", first().ready_to_install("i1").installer_made("n1", "i1"), &["StartInstaller n1"]),
+        ("the installer is made", first().ready_to_install("i1").installer_made("n1", "i1"), &["StartInstaller i1"]),
         ("it runs", running(), &[]),
         (
             "it has ended",
@@ -151,12 +151,19 @@ fn containers_that_the_engine_refuses_end_the_installation() {
         ("installer, the same, due", ready().step_unanswered("CreateInstaller", "i1", 9, 0), &["CreateInstaller i1"]),
         (
             "installer started, twice, due",
-            ready().installer_made("n1", "i1").step_refused("StartInstaller", "n1", 2, 0),
-            &["StartInstaller n1"],
+            ready().installer_made("n2", "i1").step_refused("StartInstaller", "i1", 2, 0),
+            &["StartInstaller i1"],
         ),
+        ("not due", ready().installer_made("n2", "i1").step_refused("StartInstaller", "i1", 2, 3), &[]),
+        (
+            "that one has failed",
+            ready().installer(could_not_start("n2", "i1")).step_refused("StartInstaller", "i1", 2, 3),
+            &["RemoveInstaller n2"],
+        ),
+        ("in another life of the daemon", ready().installer(could_not_start("n2", "i1")), &["RemoveInstaller n2"]),
         (
             "installer started, three times",
-            ready().installer_made("n1", "i1").step_refused("StartInstaller", "n1", 3, 3),
+            ready().installer(could_not_start("n3", "i1")).step_refused("StartInstaller", "i1", 3, 3),
             &["RecordInstall i1 Failed ContainerRefused"],
         ),
         ("an earlier wish's refusal", ready().step_refused("CreateInstaller", "i0", 3, 3), &["CreateInstaller i1"]),
@@ -201,7 +208,7 @@ fn a_daemon_that_comes_back_takes_the_installer_up() {
     let runs = running().daemon_restarted();
     let ended = |code| first().ready_to_install("i1").installer_exited("n1", "i1", code).daemon_restarted();
     table(&[
-        ("before the start: the script may be half there", made, &["WriteScript i1", "StartInstaller n1"]),
+        ("before the start: the script may be half there", made, &["WriteScript i1", "StartInstaller i1"]),
         ("while it runs", runs, &["StartJob InstallLog n1"]),
         ("after its end", ended(0), &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 0"]),
         ("before there was one", first().ready_to_install("i1").daemon_restarted(), &["TakeInstallSlot"]),

@@ -51,6 +51,11 @@ pub fn container(id: &str, token: Option<&str>) -> ContainerFacts {
     }
 }
 
+/// The same after the engine could not start it.
+pub fn could_not_start(id: &str, token: &str) -> ContainerFacts {
+    ContainerFacts { state: ContainerState::StartFailed, ..container(id, Some(token)) }
+}
+
 impl Scene {
     fn new(managed_by: ManagedBy) -> Self {
         let id = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();

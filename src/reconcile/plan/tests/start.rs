@@ -1,6 +1,6 @@
 //! Starting: every stage of it, what holds it up, and what ends the wish.
 
-use super::scene::{Scene, container};
+use super::scene::{Scene, container, could_not_start};
 use super::words::{reason, seconds, table, text};
 use crate::model::{ConditionKind, ContainerFacts, ContainerState, PowerState};
 use crate::reconcile::observed::JobKind::{Permissions, ServerImage, Sync, Usage};
@@ -50,6 +50,17 @@ fn a_start_goes_stage_by_stage() {
             &["RemoveServer c1"],
         ),
         ("another daemon's container", ready().container(container("c1", None)), &["RemoveServer c1"]),
+        ("a container that could not start", ready().container(could_not_start("c1", "p1")), &["RemoveServer c1"]),
+        (
+            "one made in its place, not due",
+            ready().container_made("c2", "p1").step_refused("StartServer", "p1", 1, 3),
+            &[],
+        ),
+        (
+            "one made in its place, due",
+            ready().container_made("c2", "p1").step_refused("StartServer", "p1", 1, 0),
+            &["StartServer p1"],
+        ),
         ("running", ready().container_running("c1", "p1"), &[]),
     ]);
 }

@@ -133,6 +133,7 @@ fn state(tape: &mut Tape) -> Option<ContainerState> {
     tape.pick(&[
         None,
         Some(ContainerState::Created),
+        Some(ContainerState::StartFailed),
         Some(ContainerState::Running),
         Some(ContainerState::Running),
         exited(0, false),
@@ -143,8 +144,8 @@ fn state(tape: &mut Tape) -> Option<ContainerState> {
 
 fn containers(tape: &mut Tape, scene: &mut Scene) {
     let times = |facts: ContainerFacts| ContainerFacts {
-        started_at: (!facts.fresh()).then_some(at(-60)),
-        finished_at: (!facts.fresh() && !facts.running()).then_some(at(-3)),
+        started_at: facts.started().then_some(at(-60)),
+        finished_at: (facts.started() && !facts.running()).then_some(at(-3)),
         ..facts
     };
     if let Some(state) = state(tape) {
@@ -240,7 +241,7 @@ fn under_way(tape: &mut Tape, scene: &mut Scene) {
             ("CreateServer", "install:i1"),
             ("StartServer", "p1"),
             ("CreateInstaller", "i1"),
-            ("StartInstaller", "n1"),
+            ("StartInstaller", "i1"),
             ("RemoveInstaller", "n1"),
             ("RemoveServer", "c1"),
             ("Stop", "c1"),

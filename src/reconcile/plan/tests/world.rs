@@ -105,7 +105,7 @@ impl World {
                 let made = self.make("n", &token);
                 self.scene.observed.installer = Some(made);
             }
-            Step::StartInstaller { container } => {
+            Step::StartInstaller { container, .. } => {
                 let installer = observed.installer.as_mut().filter(|found| found.id == container).expect("it is there");
                 (installer.state, installer.started_at) = (ContainerState::Running, Some(now));
             }

@@ -126,6 +126,7 @@ fn states() {
     let exited = |code, oom_killed| ContainerState::Exited { code, oom_killed };
     for (value, expected) in [
         (json!({"Status": "created", "Running": false, "ExitCode": 0}), ContainerState::Created),
+        (json!({"Status": "created", "ExitCode": 128, "Error": "port is taken"}), ContainerState::StartFailed),
         (json!({"Status": "running", "Running": true}), ContainerState::Running),
         (json!({"Status": "paused", "Running": true, "Paused": true}), ContainerState::Running),
         (json!({"Status": "restarting", "Running": true}), ContainerState::Running),
