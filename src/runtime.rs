@@ -380,6 +380,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// Looks at one container by its name.
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerFacts>, RuntimeError>;
 
+    /// Whether the engine takes new calls. One that goes down ends its containers first, and answers meanwhile on the
+    /// connections that it has: then this is [`RuntimeError::Unreachable`] or [`RuntimeError::Timeout`].
+    async fn stays(&self) -> Result<(), RuntimeError>;
+
     /// Makes a container and returns its id. A name that is taken is [`RuntimeError::Refused`] with 409.
     async fn create(&self, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, RuntimeError>;
 

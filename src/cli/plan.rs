@@ -293,6 +293,7 @@ fn sentence(step: &Value) -> String {
         "createInstaller" => format!("make the install container ({})", field("token")),
         "startInstaller" => format!("start the install container {}", container()),
         "kill" => format!("send SIGKILL to container {}", container()),
+        "recordInterrupted" => format!("note that the install script in {} was cut off; it is run again", container()),
         "closeInstallLog" => format!("bring the log of the install container {} to its end", container()),
         "recordInstall" => {
             format!("record the installation ({}) as {}: {}", field("token"), field("outcome"), field("message"))

@@ -54,6 +54,7 @@ pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>)
             // What ends from now on ends unwatched: an engine that goes down takes its containers along, and none of
             // them has crashed.
             live.seen_running = None;
+            live.installer_seen = None;
         });
         if failures <= 1 {
             // Once for each outage: their conditions should say so.

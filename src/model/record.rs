@@ -122,6 +122,18 @@ pub struct InstallRecord {
     pub begun: Option<String>,
     /// Whether any installation has ever succeeded.
     pub ever_succeeded: bool,
+    /// Runs of the present script that the engine or the host has cut off.
+    pub interrupted: Option<Interrupted>,
+}
+
+/// Runs of an install script that ended before its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Interrupted {
+    /// The intent's token.
+    pub token: String,
+    /// The runtime's ids of the containers, oldest first.
+    pub containers: Vec<String>,
 }
 
 /// An installation that is over.
@@ -248,8 +260,23 @@ impl Record {
         self.power.past.drain(..excess);
     }
 
+    /// The containers in which the script of this installation was cut off.
+    pub fn interrupted(&self, token: &str) -> &[String] {
+        self.install.interrupted.as_ref().filter(|found| found.token == token).map_or(&[], |found| &found.containers)
+    }
+
+    /// Notes that the script of an installation was cut off in this container.
+    pub fn interrupt_install(&mut self, token: &str, container: &str) {
+        let mut containers = self.interrupted(token).to_vec();
+        if !containers.iter().any(|known| known == container) {
+            containers.push(container.to_owned());
+        }
+        self.install.interrupted = Some(Interrupted { token: token.to_owned(), containers });
+    }
+
     /// Notes that an installation is over.
     pub fn finish_install(&mut self, result: InstallResult) {
+        self.install.interrupted = None;
         let token = result.token.clone();
         if let Some(before) = self.install.done.replace(result).filter(|before| before.token != token) {
             self.install.past.retain(|past| *past != before.token);

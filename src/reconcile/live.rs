@@ -22,6 +22,8 @@ pub struct Live {
     pub installer_stop: Option<StopProgress>,
     /// The container that was started or seen running.
     pub seen_running: Option<String>,
+    /// The same for the installer.
+    pub installer_seen: Option<String>,
     /// Steps that failed, by name.
     pub failures: BTreeMap<&'static str, Failure>,
     /// Disk usage.

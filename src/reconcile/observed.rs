@@ -28,6 +28,8 @@ pub struct Observed {
     pub done_seen: Option<String>,
     /// The container that this daemon has started or seen running.
     pub seen_running: Option<String>,
+    /// The same for the installer.
+    pub installer_seen: Option<String>,
     /// The stop that was sent to a server's container, and to which.
     pub stop: Option<StopProgress>,
     /// The same for the installer.

@@ -73,6 +73,13 @@ pub enum Step {
         /// A sentence.
         message: String,
     },
+    /// Record that the engine or the host has cut off the install script; it is run again.
+    RecordInterrupted {
+        /// The container.
+        container: String,
+        /// The install token.
+        token: String,
+    },
     /// Remove a container and what was made for it beside the server's own files.
     RemoveInstaller {
         /// The container.
@@ -198,6 +205,7 @@ impl Step {
             | Step::Assign { power, .. } => power,
             Step::Kill { container, .. }
             | Step::CloseInstallLog { container, .. }
+            | Step::RecordInterrupted { container, .. }
             | Step::RemoveInstaller { container }
             | Step::RemoveServer { container }
             | Step::Attach { container, .. }
@@ -228,6 +236,7 @@ impl Step {
             Step::Kill { .. } => "Kill",
             Step::CloseInstallLog { .. } => "CloseInstallLog",
             Step::RecordInstall { .. } => "RecordInstall",
+            Step::RecordInterrupted { .. } => "RecordInterrupted",
             Step::RemoveInstaller { .. } => "RemoveInstaller",
             Step::RemoveServer { .. } => "RemoveServer",
             Step::CreateServer { .. } => "CreateServer",

@@ -43,6 +43,7 @@ use wire::Wire;
 
 /// Looking at things, and what should be immediate.
 const QUICK: Duration = Duration::from_secs(10);
+const KNOCK: Duration = Duration::from_secs(3);
 const START: Duration = Duration::from_secs(30);
 const CREATE: Duration = Duration::from_secs(60);
 /// The engine kills the container and removes its layers and volumes.
@@ -123,6 +124,11 @@ impl Runtime for DockerRuntime {
         let listed = self.within(QUICK, || "listing containers".into(), containers::list(&self.wire)).await?;
         self.limits_in_force().retain(|id, _| listed.iter().any(|container| container.id == *id));
         Ok(listed)
+    }
+
+    async fn stays(&self) -> Result<(), RuntimeError> {
+        let answer = self.wire.knock();
+        self.within(KNOCK, || "asking whether the container engine stays".into(), answer).await
     }
 
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerFacts>, RuntimeError> {

@@ -191,6 +191,15 @@ impl Runtime for FakeRuntime {
         self.ask(Self::about("engine", "facts", QUICK), |state| Ok(view::engine_facts(state))).await
     }
 
+    async fn stays(&self) -> Result<(), RuntimeError> {
+        let request = Self::about("stays", "the engine", QUICK);
+        let attempt = request.attempt.clone();
+        match self.ask(request, |state| Ok(state.goes_down)).await? {
+            true => Err(unreachable(&attempt)),
+            false => Ok(()),
+        }
+    }
+
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {
         self.ask(Self::about("list", "containers", QUICK), |state| {
             let listed = state.containers.values().filter_map(|container| {

@@ -4,6 +4,7 @@ use alula::model::ConditionKind;
 
 use crate::daemon_process::{NodeOptions, until, with_node};
 use crate::docker_proxy::Side;
+use crate::install::GATED;
 use crate::own_engine::OwnEngine;
 use crate::{behind_a_proxy, left_out, options};
 
@@ -46,6 +47,40 @@ async fn the_engine_restarts() {
         node.wait_state(&id, "running").await;
         node.wait_state(&stopped, "running").await;
         assert_eq!(node.pid(), daemon);
+    })
+    .await;
+}
+
+/// The engine takes the script down with it: the script runs again and to its end, and only then does the panel hear of it.
+#[tokio::test]
+async fn the_engine_goes_down_under_an_install_script() {
+    if left_out() {
+        return;
+    }
+    let mut engine = OwnEngine::start().await;
+    let options = NodeOptions { engine: Some(engine.socket()), ..options() };
+    with_node(options, async |node| {
+        node.boot().await;
+        let id = node.define(GATED);
+        node.create(&id, true).await;
+        node.wait_file(&id, "early").await;
+        engine.stop();
+        engine.up().await;
+        let runs = async |wanted| {
+            let count = async || (node.read(&id, "runs.txt").lines().count() == wanted).then_some(());
+            until("another run of the script", count).await;
+        };
+        runs(2).await;
+        engine.kill();
+        engine.up().await;
+        runs(3).await;
+        assert!(node.panel.matching(0, "POST", &format!("/servers/{id}/install")).is_empty(), "told too early");
+        node.touch(&id, "go");
+        node.touch(&id, "end");
+        node.wait_state(&id, "running").await;
+        let report = node.panel.wait_install(0, &id).await;
+        assert_eq!(report["successful"], true, "{report}");
+        assert_eq!((node.read(&id, "runs.txt").lines().count(), node.read(&id, "starts.txt").as_str()), (3, "start\n"));
     })
     .await;
 }

@@ -12,7 +12,7 @@ use crate::{behind_a_proxy, on_a_node};
 const SCRIPT: &str = "#!/bin/sh\r\necho first line\r\necho run >> /mnt/server/runs.txt\r\necho last line\r\n";
 
 /// The same, and waits in the middle and shortly before its end.
-const GATED: &str = "echo first line
+pub const GATED: &str = "echo first line
 echo run >> /mnt/server/runs.txt
 touch /mnt/server/early
 while [ ! -e /mnt/server/go ]; do sleep 0.05; done

@@ -18,9 +18,21 @@ impl Play {
     pub fn engine_away(&mut self) {
         let time = self.outage();
         self.say(|| format!("engine away for {time:?}"));
-        self.machine.docker.set_engine_up(false);
         let docker = self.machine.docker.clone();
+        let goes_down = self.rng.permille(500).then(|| self.rng.millis(0, 15_000));
+        match goes_down {
+            Some(_) => docker.go_down(),
+            None => docker.set_engine_up(false),
+        }
         tokio::spawn(async move {
+            if let Some(time) = goes_down {
+                tokio::time::sleep(time).await;
+                if !docker.goes_down() {
+                    // Everything was brought back meanwhile.
+                    return;
+                }
+                docker.set_engine_up(false);
+            }
             tokio::time::sleep(time).await;
             docker.set_engine_up(true);
         });

@@ -24,6 +24,7 @@ fn steps() -> Vec<Step> {
         Step::CreateInstaller { token: token() },
         Step::StartInstaller { container: container(), token: token() },
         Step::Kill { container: container(), role: Role::Server },
+        Step::RecordInterrupted { container: container(), token: token() },
         Step::CloseInstallLog { container: container(), token: token() },
         Step::RecordInstall {
             token: token(),

@@ -40,6 +40,7 @@ impl Reconciler {
             Step::RecordInstall { token, outcome, exit_code, reason, message } => {
                 self.record_install(id, token, *outcome, *exit_code, reason, message).await
             }
+            Step::RecordInterrupted { container, token } => self.record_interrupted(id, container, token).await,
             Step::RemoveInstaller { container } => self.remove_installer(id, container).await,
             Step::RemoveServer { container } => self.remove_server(id, container).await,
             Step::CreateServer { token } => self.create_server(id, token).await,

@@ -2,7 +2,7 @@
 
 use super::Reconciler;
 use crate::model::manifest::InstallIntent;
-use crate::model::{ContainerFacts, Role, ServerId, Want};
+use crate::model::{ContainerFacts, ContainerState, Role, ServerId, Want};
 use crate::reconcile::observed::{Observed, WantedContainer};
 use crate::reconcile::plan;
 use crate::runtime::RuntimeError;
@@ -43,6 +43,9 @@ impl Reconciler {
             if let Some(server) = server.as_ref().filter(|server| server.running()) {
                 live.seen_running = Some(server.id.clone());
             }
+            if let Some(installer) = installer.as_ref().filter(|installer| installer.running()) {
+                live.installer_seen = Some(installer.id.clone());
+            }
             Observed {
                 outage,
                 server,
@@ -53,6 +56,7 @@ impl Reconciler {
                 attached: world.console.attached(id),
                 done_seen: world.console.done_seen(id),
                 seen_running: live.seen_running.clone(),
+                installer_seen: live.installer_seen.clone(),
                 stop: live.stop.clone(),
                 installer_stop: live.installer_stop.clone(),
                 jobs: live.jobs.iter().map(|(kind, live)| (*kind, live.job.clone())).collect(),
@@ -74,8 +78,28 @@ impl Reconciler {
             return Ok(facts);
         }
         let facts = self.world.runtime.inspect(id, role).await?;
+        if facts.as_ref().is_some_and(|facts| self.ended_unasked(id, role, facts)) {
+            // An engine that goes down takes its containers along: then nothing is to be made of their end.
+            self.world.runtime.stays().await?;
+        }
         self.world.with_live(id, |live| live.look(role).fill(serial, facts.clone()));
         Ok(facts)
+    }
+
+    /// Whether a container that ran has ended, and not because of us.
+    fn ended_unasked(&self, id: ServerId, role: Role, facts: &ContainerFacts) -> bool {
+        let ended = matches!(facts.state, ContainerState::Exited { .. });
+        let kept = self.world.store.get(id).is_some_and(|snapshot| snapshot.record.deletion.is_none());
+        ended
+            && kept
+            && self.world.with_live(id, |live| {
+                let (seen, stop) = match role {
+                    Role::Server => (&live.seen_running, &live.stop),
+                    Role::Installer => (&live.installer_seen, &live.installer_stop),
+                };
+                let ours = stop.as_ref().is_some_and(|stop| stop.container == facts.id);
+                seen.as_ref() == Some(&facts.id) && !ours
+            })
     }
 
     async fn is_prepared(&self, id: ServerId) -> bool {

@@ -26,6 +26,10 @@ const FOLLOWER_PATIENCE: Duration = Duration::from_secs(5);
 const STREAM_LAG: Duration = Duration::from_millis(50);
 /// See [`IMAGE_ATTEMPTS`]: the same for a container that the engine refuses to make.
 const CONTAINER_ATTEMPTS: u32 = 3;
+/// A script that was cut off is run again this often.
+const INTERRUPTIONS: usize = 3;
+/// Exit statuses of what was ended from outside: SIGKILL, SIGTERM, and an end that the engine has not seen (the host went down).
+const KILLED: [i64; 3] = [137, 143, 255];
 
 impl Planner<'_> {
     pub(super) fn plan_install(&mut self, intent: &Manifest, install: &InstallIntent) {
@@ -259,7 +263,19 @@ impl Planner<'_> {
                     self.step(Step::Kill { container: installer.id.clone(), role: Role::Installer });
                 }
             }
-            ContainerState::Exited { code, .. } => self.harvest(install, installer, code, limit),
+            ContainerState::Exited { code, oom_killed } => {
+                let ran = match (installer.started_at, installer.finished_at) {
+                    (Some(started), Some(finished)) => finished.since(started),
+                    _ => Duration::ZERO,
+                };
+                let killed = KILLED.contains(&code) && !oom_killed;
+                let limit = limit.filter(|limit| killed && ran >= *limit);
+                if killed && limit.is_none() && self.was_cut_off(installer) {
+                    self.run_script_again(install, installer);
+                } else {
+                    self.harvest(install, installer, code, limit);
+                }
+            }
         }
     }
 
@@ -321,19 +337,38 @@ impl Planner<'_> {
         true
     }
 
-    /// The script has ended: its log is brought to its end, then the result is recorded.
+    /// Whether a killed script's end was neither our doing nor seen: then the engine or the host went down under it. One that
+    /// was killed before our eyes was killed by somebody, or by itself.
+    fn was_cut_off(&self, installer: &ContainerFacts) -> bool {
+        let seen = self.observed.installer_seen.as_ref() == Some(&installer.id);
+        let ours = self.observed.installer_stop.as_ref().is_some_and(|stop| stop.container == installer.id);
+        !seen && !ours
+    }
+
+    /// A script that did not get to its end runs again, but not for ever: it may be what brings the host down.
+    fn run_script_again(&mut self, install: &InstallIntent, installer: &ContainerFacts) {
+        self.waiting("Interrupted", "the install script was cut off and is run again");
+        let before = self.record.interrupted(&install.token);
+        let noted = before.contains(&installer.id);
+        if before.len() >= INTERRUPTIONS && !noted {
+            let message = format!("the install script was cut off {} times; look into what ends it", before.len() + 1);
+            self.fail(install, "Interrupted", message);
+        } else if !noted {
+            self.step(Step::RecordInterrupted { container: installer.id.clone(), token: install.token.clone() });
+        } else if !self.held_back("RemoveInstaller", &installer.id) {
+            self.step(Step::RemoveInstaller { container: installer.id.clone() });
+        }
+    }
+
+    /// The script has ended: its log is brought to its end, then the result is recorded. `limit`: it was ended for reaching it.
     fn harvest(&mut self, install: &InstallIntent, installer: &ContainerFacts, code: i64, limit: Option<Duration>) {
         self.waiting("Harvesting", "the install script has ended");
         // Not even the log is read again while what comes after it has to wait.
         if self.held_back("RecordInstall", &install.token) || !self.log_is_closed(install, installer) {
             return;
         }
-        let ran = match (installer.started_at, installer.finished_at) {
-            (Some(started), Some(finished)) => finished.since(started),
-            _ => Duration::ZERO,
-        };
         let (outcome, reason, message) = match limit {
-            Some(limit) if ran >= limit => {
+            Some(limit) => {
                 let message = format!("the install script was ended after {} seconds, its time limit", limit.as_secs());
                 (InstallOutcome::Failed, "TimedOut", message)
             }

@@ -88,6 +88,17 @@ impl Wire {
         self.version.store(0, Ordering::Relaxed);
     }
 
+    /// Has the engine answer on a connection of its own. Where systemd holds the socket of an engine that goes down, there
+    /// is a connection and no answer.
+    pub(super) async fn knock(&self) -> Result<(), Error> {
+        let mut request = Request::new(Either::Left(Full::default()));
+        *request.uri_mut() = format!("{BASE}/_ping").parse()?;
+        let client: Client<Connector, Body> =
+            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(Connector(self.address.clone()));
+        read_all(client.request(request).await?, MAX_ERROR).await?;
+        Ok(())
+    }
+
     /// Sends a request in the negotiated version, whatever its status.
     pub(super) async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Error> {
         let version = self.version().await?;

@@ -60,6 +60,8 @@ pub(super) struct State {
     pub(super) live_restore: bool,
     /// Bytes that a container's log keeps.
     pub(super) kept_log: Option<usize>,
+    /// It takes no new connections and answers on old ones.
+    pub(super) goes_down: bool,
     /// Counts the times the engine went away: connections of an earlier one are broken.
     pub(super) generation: u64,
     pub(super) listeners: Vec<mpsc::UnboundedSender<(Duration, RuntimeEvent)>>,
@@ -87,6 +89,7 @@ impl State {
             up: true,
             live_restore: false,
             kept_log: None,
+            goes_down: false,
             generation: 0,
             listeners: Vec::new(),
             ledger: Ledger::default(),
@@ -401,10 +404,14 @@ impl State {
 
     /// The engine goes away or comes back.
     pub(super) fn set_up(&mut self, up: bool) {
+        if up && self.goes_down {
+            self.set_up(false);
+        }
         if self.up == up {
             return;
         }
         self.up = up;
+        self.goes_down = false;
         if up {
             return;
         }
@@ -413,6 +420,18 @@ impl State {
         for container in self.containers.values_mut() {
             container.let_go();
         }
+        self.end_all();
+    }
+
+    /// The engine has been told to end: it ends its containers, and takes no new connections.
+    pub(super) fn go_down(&mut self) {
+        if self.up {
+            self.goes_down = true;
+            self.end_all();
+        }
+    }
+
+    fn end_all(&mut self) {
         if !self.live_restore {
             let numbers: Vec<u64> = self.containers.keys().copied().collect();
             numbers.into_iter().for_each(|number| self.exit(number, KILLED, false, false));

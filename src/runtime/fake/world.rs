@@ -238,6 +238,17 @@ impl FakeWorld {
         self.inner.outside.send_replace(());
     }
 
+    /// The engine is told to end, and has ended its containers: it answers on the connections that there are and takes no
+    /// new ones, until [`FakeWorld::set_engine_up`].
+    pub fn go_down(&self) {
+        self.with(State::go_down);
+    }
+
+    /// Whether it is still going down.
+    pub fn goes_down(&self) -> bool {
+        self.with(|state| state.goes_down)
+    }
+
     /// Whether containers outlive the engine; at first they do not.
     pub fn set_live_restore(&self, on: bool) {
         self.with(|state| state.live_restore = on);

@@ -51,7 +51,10 @@ impl Reconciler {
     }
 
     pub(super) async fn start_installer(&self, id: ServerId, container: &str) -> Done {
-        self.world.with_live(id, |live| live.installer.spoil());
+        self.world.with_live(id, |live| {
+            live.installer.spoil();
+            live.installer_seen = Some(container.to_owned());
+        });
         if let Err(error) = self.world.runtime.start(container).await {
             self.mend_network(&error).await;
             return Err(error.into());
@@ -115,6 +118,14 @@ impl Reconciler {
             live.script_ready = None;
             live.usage = None;
         });
+        Ok(true)
+    }
+
+    pub(super) async fn record_interrupted(&self, id: ServerId, container: &str, token: &str) -> Done {
+        let (owned, token) = (container.to_owned(), token.to_owned());
+        self.commit(id, move |record| record.interrupt_install(&token, &owned)).await?;
+        let message = "the container engine or the host went down under the install script; it is run again";
+        self.world.store.event(id, self.world.clock.now(), "InstallInterrupted", message);
         Ok(true)
     }
 

@@ -2,7 +2,7 @@
 
 use super::scene::{Scene, at, container, could_not_start};
 use super::words::{reason, seconds, steps, table, text};
-use crate::model::{ConditionKind, ContainerFacts, ContainerState, InstallOutcome, Phase, PowerState};
+use crate::model::{ConditionKind, ContainerFacts, ContainerState, InstallOutcome, Interrupted, Phase, PowerState};
 use crate::reconcile::observed::JobKind::{InstallLog, InstallerImage, Report, Script, ServerImage, Sync};
 use crate::reconcile::observed::JobState;
 
@@ -212,6 +212,54 @@ fn a_daemon_that_comes_back_takes_the_installer_up() {
         ("while it runs", runs, &["StartJob InstallLog n1"]),
         ("after its end", ended(0), &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 0"]),
         ("before there was one", first().ready_to_install("i1").daemon_restarted(), &["TakeInstallSlot"]),
+    ]);
+}
+
+/// The engine was restarted, or the host went down, while the script ran.
+#[test]
+fn a_script_that_was_cut_off_runs_again() {
+    let ended = |code| first().ready_to_install("i1").installer_exited("n1", "i1", code);
+    let seen = |scene: Scene| scene.with(|s| s.observed.installer_seen = Some("n1".into()));
+    let noted = |scene: Scene, times: usize| {
+        scene.with(|s| {
+            let earlier = (1..times).map(|number| format!("n0{number}"));
+            let containers = earlier.chain(["n1".to_owned()]).collect();
+            s.record.install.interrupted = Some(Interrupted { token: "i1".into(), containers });
+        })
+    };
+    let earlier = |times: usize, token: &str| {
+        let containers = (0..times).map(|number| format!("n0{number}")).collect();
+        let interrupted = Interrupted { token: token.into(), containers };
+        ended(137).with(|s| s.record.install.interrupted = Some(interrupted.clone()))
+    };
+    let oom = ContainerFacts {
+        state: ContainerState::Exited { code: 137, oom_killed: true },
+        started_at: Some(at(-60)),
+        finished_at: Some(at(-1)),
+        ..container("n1", Some("i1"))
+    };
+    let again = &["RecordInterrupted n1"][..];
+    table(&[
+        ("SIGKILL", ended(137), again),
+        ("SIGTERM", ended(143), again),
+        ("nobody saw it", ended(255), again),
+        ("noted", noted(ended(137), 1), &["RemoveInstaller n1"]),
+        ("noted, for the third time", noted(ended(137), 3), &["RemoveInstaller n1"]),
+        ("for the third time", earlier(2, "i1"), again),
+        ("for the fourth time", earlier(3, "i1"), &["RecordInstall i1 Failed Interrupted"]),
+        ("an earlier installation was", earlier(3, "i0"), again),
+        ("before our eyes", seen(ended(137)), &["RecordInstall i1 Succeeded Completed 137"]),
+        ("another code", ended(1), &["RecordInstall i1 Succeeded Completed 1"]),
+        (
+            "no memory",
+            first().ready_to_install("i1").installer(oom).job_done(InstallLog, "n1"),
+            &["RecordInstall i1 Succeeded Completed 137"],
+        ),
+        (
+            "by itself, after its time while nobody watched",
+            ended(0).install_timeout(5),
+            &["RecordInstall i1 Succeeded Completed 0"],
+        ),
     ]);
 }
 

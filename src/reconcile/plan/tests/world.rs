@@ -114,6 +114,7 @@ impl World {
             Step::RecordInstall { token, outcome, exit_code, reason, message } => {
                 self.record_install(token, outcome, exit_code, reason, message);
             }
+            Step::RecordInterrupted { container, token } => self.record().interrupt_install(&token, &container),
             Step::RemoveInstaller { .. } => {
                 (observed.installer, observed.script_ready) = (None, None);
                 observed.jobs.remove(&JobKind::InstallLog);
