@@ -139,8 +139,20 @@ impl Snapshot {
 struct StoredRecord<M, R> {
     version: u32,
     files: Sources,
+    /// Tells a record that was written here from one in a copied folder.
+    #[serde(default)]
+    folder: Option<Place>,
     last_good: M,
     facts: R,
+}
+
+/// Which folder it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    /// Its number in its file system, which may be used again.
+    inode: u64,
+    /// When it was made, in nanoseconds since 1970; 0 where the file system does not know.
+    born_ns: u64,
 }
 
 /// What the files of intent looked like when they were last read.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::fingerprint::FileFingerprint;
 use super::{
     CONFIG_FILE, Entry, Opener, RECORD_FILE, RECORD_VERSION, Snapshot, Sources, SpecProblem, Store, StoreError,
-    StoredRecord, read,
+    StoredRecord, load, read,
 };
 use crate::model::{Manifest, Record, ServerId, Want};
 
@@ -84,8 +84,13 @@ impl Store {
         entry.whole(|| self.folder(entry.id).join(RECORD_FILE))?;
         self.ensure_folder(entry.id)?;
         let path = self.folder(entry.id).join(RECORD_FILE);
-        let stored =
-            StoredRecord { version: RECORD_VERSION, files: *sources, last_good: manifest.as_deref(), facts: &record };
+        let stored = StoredRecord {
+            version: RECORD_VERSION,
+            files: *sources,
+            folder: load::place(&self.folder(entry.id)),
+            last_good: manifest.as_deref(),
+            facts: &record,
+        };
         let text = serde_json::to_vec(&stored)
             .map_err(|error| StoreError::Broken { path: path.clone(), message: error.to_string() })?;
         let before = read(&entry.snapshot).clone();

@@ -62,6 +62,16 @@ impl Entry {
         }
     }
 
+    /// Before anybody else has it: it is to be kept, whatever its record says.
+    pub(super) fn forget_deletion(&self) {
+        let mut current = write(&self.snapshot);
+        if current.record.deletion.is_some() {
+            tracing::warn!(server.id = %self.id, "the folder was put back while its server was being deleted; it is kept. Delete the server again if it should go");
+            let record = Record { deletion: None, ..Record::clone(&current.record) };
+            *current = Arc::new(Snapshot { record: Arc::new(record), ..Snapshot::clone(&current) });
+        }
+    }
+
     pub(super) fn is_sealed(&self) -> bool {
         read(&self.sealed).is_some()
     }

@@ -1,17 +1,19 @@
 //! Reading the whole state folder at boot: one `stat` and one read for each server whose files are as they were.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
+use std::time::SystemTime;
 
 use rustix::io::Errno;
 
 use super::fingerprint::FileFingerprint;
 use super::{
-    CONFIG_FILE, Entry, OVERRIDE_FILE, Opener, RECORD_FILE, RECORD_VERSION, Sources, SpecProblem, StoreError,
+    CONFIG_FILE, Entry, OVERRIDE_FILE, Opener, Place, RECORD_FILE, RECORD_VERSION, Sources, SpecProblem, StoreError,
     StoredRecord, intent,
 };
-use crate::model::{Closed, InstallOutcome, InstallResult, Manifest, Record, ServerId, Timestamp};
+use crate::model::{Closed, InstallOutcome, InstallRecord, InstallResult, Manifest, Record, ServerId, Timestamp};
 
 /// Reads every record below the folder, on all cores.
 ///
@@ -48,7 +50,7 @@ pub(super) fn load_all(servers: &Path, opener: Opener) -> Result<Vec<Entry>, Sto
 pub(super) fn load(servers: &Path, id: ServerId, opener: Opener) -> Result<Option<Entry>, StoreError> {
     let folder = servers.join(id.to_string());
     let (stored, lost, sealed) = match facts(&folder.join(RECORD_FILE), id, opener)? {
-        Facts::Known(stored) => (Some(stored), false, None),
+        Facts::Known(stored) => (Some(Box::new(of_this_place(*stored, &folder, id))), false, None),
         Facts::New => (None, false, None),
         Facts::Lost => (None, true, None),
         Facts::InTheWay(why) => (None, true, Some(why)),
@@ -66,6 +68,41 @@ pub(super) fn load(servers: &Path, id: ServerId, opener: Opener) -> Result<Optio
         stored => Some(read_intent(&folder, id, stored, lost)),
     };
     Ok(entry.map(|entry| Entry { sealed: RwLock::new(sealed), ..entry }))
+}
+
+/// Which folder it is.
+pub(super) fn place(folder: &Path) -> Option<Place> {
+    let found = std::fs::metadata(folder).ok()?;
+    let born = found.created().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let born_ns = born.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
+    Some(Place { inode: found.ino(), born_ns })
+}
+
+/// What still holds of a record in a folder that somebody has copied, renamed or put back. A deletion was that of another
+/// folder: whoever rescues files must not see them removed. From another server's record only what was done to the files
+/// counts, which are a copy of those that it was done to.
+fn of_this_place(mut stored: Stored, folder: &Path, id: ServerId) -> Stored {
+    let elsewhere = stored.folder.is_some() && stored.folder != place(folder);
+    let another = stored.last_good.as_ref().is_some_and(|last| last.metadata.uuid != id);
+    if stored.facts.deletion.is_some() && (elsewhere || another) {
+        tracing::warn!(server.id = %id, "the folder was copied or put back while its server was being deleted; it is kept. Delete the server again if it should go");
+        stored.facts.deletion = None;
+    }
+    if another {
+        tracing::warn!(server.id = %id, "record.json is that of another server; what was installed counts, the rest does not");
+        let install = stored.facts.install;
+        let done = install.done.map(|done| InstallResult { reported: true, ..done });
+        let install = InstallRecord {
+            done,
+            past: install.past,
+            ever_succeeded: install.ever_succeeded,
+            ..InstallRecord::default()
+        };
+        stored.facts = Record { install, ..Record::default() };
+        stored.last_good = None;
+        stored.files = Sources::default();
+    }
+    stored
 }
 
 /// What is known of a server's past.

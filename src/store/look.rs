@@ -51,6 +51,8 @@ impl Store {
     /// here.
     pub(super) fn adopt_folder(&self, id: ServerId) -> Result<Arc<Entry>, StoreError> {
         let found = load::load(&self.inner.servers, id, self.inner.opener)?.unwrap_or_else(|| Entry::empty(id));
+        // No deletion that this daemon is about can be in a folder that its store does not know.
+        found.forget_deletion();
         Ok(write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(found)).clone())
     }
 

@@ -1,7 +1,7 @@
 //! Facts, and what is left of them after a reboot, a damage, a move.
 
 use super::*;
-use crate::model::{Deletion, InstallOutcome};
+use crate::model::{Deletion, InstallOutcome, PowerState};
 
 #[test]
 fn each_kind_of_write_survives_a_reboot() {
@@ -252,6 +252,63 @@ fn a_server_that_is_moved_here_brings_its_facts() {
     fs::rename(there.store.folder(id()), third.store.folder(id())).unwrap();
     assert!(third.store.refresh(id()).unwrap());
     assert_eq!(third.get().record, there.get().record);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for file in [RECORD_FILE, CONFIG_FILE] {
+        fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+}
+
+fn reopened(scene: &Scene) -> Store {
+    Store::open(scene.root.path(), Blocking::Inline, None).unwrap()
+}
+
+/// Somebody saves the files of a server that was deleted by mistake, and puts them back.
+#[test]
+fn a_folder_that_is_put_back_is_not_deleted() {
+    let scene = Scene::with_file();
+    let mark = |record: &mut Record| record.deletion = Some(Deletion { at: Timestamp::default(), recreate: false });
+    scene.store.commit(id(), mark).unwrap();
+    assert!(reopened(&scene).get(id()).unwrap().record.deletion.is_some(), "a deletion under way goes on");
+    let rescued = scene.root.path().join("rescued");
+    copy(&scene.store.folder(id()), &rescued);
+    scene.store.remove(id()).unwrap();
+
+    copy(&rescued, &scene.store.folder(id()));
+    assert_eq!(reopened(&scene).get(id()).unwrap().record.deletion, None, "while the daemon was down");
+    assert!(scene.store.refresh(id()).unwrap());
+    assert!(scene.get().is_listed(), "while it runs");
+    scene.is_the_same_after_a_reboot();
+}
+
+/// `cp -r` of a server under a name of its own, to be edited next: until then it is nobody.
+#[test]
+fn a_copy_of_a_server_is_not_a_second_one_of_it() {
+    let scene = Scene::with_file();
+    scene.store.wish_power(id(), None, wish("second", Want::Up)).unwrap();
+    let facts = |record: &mut Record| {
+        record.told = Some(PowerState::Running);
+        record.install.ever_succeeded = true;
+        record.deletion = Some(Deletion { at: Timestamp::default(), recreate: false });
+    };
+    scene.store.commit(id(), facts).unwrap();
+    let two: ServerId = "650e8400-e29b-41d4-a716-446655440000".parse().unwrap();
+    copy(&scene.store.folder(id()), &scene.store.folder(two));
+    scene.store.refresh(two).unwrap();
+    for store in [&scene.store, &reopened(&scene)] {
+        let snapshot = store.get(two).unwrap();
+        assert_eq!(snapshot.manifest, None, "nothing is in force");
+        assert!(snapshot.problem.as_ref().unwrap().message.contains("metadata.uuid"), "{:?}", snapshot.problem);
+        let record = &snapshot.record;
+        assert_eq!((record.told, &record.deletion, record.install.ever_succeeded), (None, &None, true));
+    }
+    let text = fs::read_to_string(scene.store.folder(two).join(CONFIG_FILE)).unwrap();
+    saves(&scene.store.folder(two).join(CONFIG_FILE), &text.replace("550e8400", "650e8400"));
+    assert!(scene.store.refresh(two).unwrap());
+    assert_eq!(scene.store.get(two).unwrap().problem, None);
+    assert!(scene.get().record.deletion.is_some(), "the original is as it was");
 }
 
 #[test]
