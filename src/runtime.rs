@@ -56,6 +56,10 @@ pub struct ContainerSpec {
     pub name: String,
     /// Image reference, without a `~`.
     pub image: String,
+    /// Id of the image that the reference means, where that is known: another one makes it another container. The runtime
+    /// is told the reference alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
     /// Host name.
     pub hostname: String,
     /// Domain name; empty for none.
@@ -409,8 +413,8 @@ pub trait Runtime: Send + Sync + 'static {
         part: LogPart,
     ) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, RuntimeError>;
 
-    /// Whether an image is there under exactly this reference.
-    async fn has_image(&self, reference: &str) -> Result<bool, RuntimeError>;
+    /// The id of the image that is there under exactly this reference.
+    async fn image(&self, reference: &str) -> Result<Option<String>, RuntimeError>;
 
     /// Pulls an image to its end. An error inside the pull stream is an error. `progress` gets short lines.
     async fn pull(

@@ -94,6 +94,14 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether there is no room for what was to be written.
+    pub fn is_full_disk(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Disk { source, .. } if full.contains(&source.kind()))
+    }
+}
+
 /// What is wrong with the files of intent; the last good intent stays in force meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecProblem {

@@ -308,6 +308,9 @@ fn sentence(step: &Value) -> String {
         "updateLimits" => format!("put the new limits on container {} in force", container()),
         "recordBegun" => format!("record that the start ({}) has begun", field("power")),
         "recordStarted" => format!("record that the start-up in container {} has finished", container()),
+        "endStart" => {
+            format!("record that the start in container {} is over, though its end was not seen", container())
+        }
         "recordCrash" => format!("record a crash of container {}: {}", container(), field("message")),
         "closePower" => format!("close the power wish {}: {}", field("power"), field("message")),
         "quiesce" => "end everything that runs for the server".into(),

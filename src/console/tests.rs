@@ -79,6 +79,7 @@ fn spec(name: String) -> ContainerSpec {
     ContainerSpec {
         name,
         image: "box".into(),
+        image_id: None,
         hostname: String::new(),
         domainname: String::new(),
         user: None,

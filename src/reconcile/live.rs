@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::observed::{Failure, Job, JobKind, JobState, StopProgress, Usage};
-use crate::model::{ContainerFacts, PowerState, Role, Timestamp};
+use crate::model::{ContainerFacts, Crash, PowerState, Role, Timestamp};
 use crate::tasks::TaskHandle;
 
 /// Memory of one server.
@@ -24,6 +24,8 @@ pub struct Live {
     pub seen_running: Option<String>,
     /// The same for the installer.
     pub installer_seen: Option<String>,
+    /// A crash that a full disk did not take.
+    pub crash: Option<Crash>,
     /// Steps that failed, by name.
     pub failures: BTreeMap<&'static str, Failure>,
     /// Disk usage.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::model::{ContainerFacts, Timestamp};
+use crate::model::{ContainerFacts, Crash, Timestamp};
 
 /// Everything the planner knows beside intent and facts.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -30,6 +30,8 @@ pub struct Observed {
     pub seen_running: Option<String>,
     /// The same for the installer.
     pub installer_seen: Option<String>,
+    /// A crash that could not be written down.
+    pub crash: Option<Crash>,
     /// The stop that was sent to a server's container, and to which.
     pub stop: Option<StopProgress>,
     /// The same for the installer.

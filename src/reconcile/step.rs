@@ -141,6 +141,11 @@ pub enum Step {
         /// The container.
         container: String,
     },
+    /// Record that a start is over whose end was not seen. The next one asks panel and registry again.
+    EndStart {
+        /// The container.
+        container: String,
+    },
     /// Record a crash and what follows from it.
     RecordCrash {
         /// The container.
@@ -212,6 +217,7 @@ impl Step {
             | Step::Stop { container, .. }
             | Step::UpdateLimits { container }
             | Step::RecordStarted { container }
+            | Step::EndStart { container }
             | Step::RecordCrash { container, .. } => container,
             Step::Accept
             | Step::TakeInstallSlot
@@ -247,6 +253,7 @@ impl Step {
             Step::UpdateLimits { .. } => "UpdateLimits",
             Step::RecordBegun { .. } => "RecordBegun",
             Step::RecordStarted { .. } => "RecordStarted",
+            Step::EndStart { .. } => "EndStart",
             Step::RecordCrash { .. } => "RecordCrash",
             Step::ClosePower { .. } => "ClosePower",
             Step::Quiesce => "Quiesce",

@@ -120,6 +120,7 @@ pub fn server_container(id: ServerId, spec: &Spec, node: &NodeConfig, facts: &Bl
     let spec = ContainerSpec {
         name: container_name(id, Role::Server),
         image: server_image(&settings.container.image).0.to_owned(),
+        image_id: None,
         hostname: id.to_string(),
         domainname: node.docker.domainname.clone(),
         user: Some(node.container_user().to_string()),
@@ -161,6 +162,7 @@ pub fn installer_container(
     let spec = ContainerSpec {
         name: container_name(id, Role::Installer),
         image: script.image.clone(),
+        image_id: None,
         hostname: "installer".into(),
         domainname: String::new(),
         user: None,

@@ -186,8 +186,8 @@ impl Runtime for DockerRuntime {
         self.within(QUICK, attempt, streams::logs(&self.wire, id, part)).await
     }
 
-    async fn has_image(&self, reference: &str) -> Result<bool, RuntimeError> {
-        let answer = images::is_there(&self.docker, reference);
+    async fn image(&self, reference: &str) -> Result<Option<String>, RuntimeError> {
+        let answer = images::id(&self.docker, reference);
         self.within(QUICK, || format!("looking for the image {reference}"), answer).await
     }
 

@@ -298,10 +298,14 @@ impl Runtime for FakeRuntime {
         self.ask(self.about_id("logs", id, QUICK), read).await
     }
 
-    async fn has_image(&self, reference: &str) -> Result<bool, RuntimeError> {
+    async fn image(&self, reference: &str) -> Result<Option<String>, RuntimeError> {
         let name = canonical(reference);
-        let request = Self::about("has_image", reference, QUICK);
-        self.ask(request, move |state| Ok(state.images.local.contains_key(&name))).await
+        let request = Self::about("image", reference, QUICK);
+        let look = move |state: &mut State| {
+            let found = state.images.local.get(&name);
+            Ok(found.map(|image| format!("sha256:{name}/{}", image.version)))
+        };
+        self.ask(request, look).await
     }
 
     async fn pull(

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use alula::model::{InstallOutcome, ManagedBy, Manifest, Record};
+use alula::model::{InstallOutcome, ManagedBy, Manifest, PowerState, Record, Role};
 use alula::panel::PanelError;
+use alula::runtime::container_name;
+use alula::runtime::fake::LocalImage;
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::bench::{Bench, id, server};
+use crate::bench::{Bench, IMAGE, id, server};
 
 async fn create(bench: &Bench, number: u32) {
     bench.panel.servers.lock().unwrap().insert(id(number), server());
@@ -85,4 +87,22 @@ async fn a_server_that_vanishes_meanwhile_is_made_anew() {
     }
     stop.store(true, Ordering::Relaxed);
     others.join().unwrap();
+}
+
+/// An installation makes the server's container; what is pulled at the start is what runs.
+#[tokio::test(start_paused = true)]
+async fn a_start_runs_the_image_that_its_reference_means_now() {
+    let bench = Bench::new();
+    create(&bench, 1).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let name = container_name(id(1), Role::Server);
+    let made = || bench.docker.history().iter().filter(|entry| entry.call == "create" && entry.name == name).count();
+    assert_eq!(made(), 1);
+    let start = json!({"action": "start"}).to_string();
+    let power = format!("/api/servers/{}/power", id(1));
+    bench.docker.add_image(IMAGE, LocalImage { version: 2, ..LocalImage::default() });
+    bench.ask(Method::POST, &power, start).await;
+    bench.becomes(id(1), PowerState::Starting).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(made(), 2, "the container of the older image is not started");
 }

@@ -98,6 +98,7 @@ impl Subject {
         let spec = ContainerSpec {
             name: container_name(server, role),
             image: IMAGE.into(),
+            image_id: None,
             hostname: "contract".into(),
             domainname: String::new(),
             user: None,

@@ -16,7 +16,7 @@ struct FakeBench {
 /// Runs a case on a fresh machine.
 pub async fn run(case: impl AsyncFnOnce(&dyn Bench)) {
     let world = FakeWorld::default();
-    world.add_image(IMAGE, LocalImage { stop_signal: Some("SIGQUIT".into()) });
+    world.add_image(IMAGE, LocalImage { stop_signal: Some("SIGQUIT".into()), ..LocalImage::default() });
     world.choose_programs(program);
     let bench = FakeBench { runtime: FakeRuntime::faultless(world) };
     tokio::time::timeout(PATIENCE, case(&bench)).await.expect("the case takes too long");

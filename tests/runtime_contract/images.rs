@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use crate::bench::{Bench, IMAGE};
 
 pub async fn an_image_is_there_under_its_reference(bench: &dyn Bench) {
-    assert!(bench.runtime().has_image(IMAGE).await.unwrap());
-    assert!(!bench.runtime().has_image("alula-contract/missing:1").await.unwrap());
-    assert!(!bench.runtime().has_image("alula-contract/box:another").await.unwrap());
+    assert!(bench.runtime().image(IMAGE).await.unwrap().is_some());
+    assert!(bench.runtime().image("alula-contract/missing:1").await.unwrap().is_none());
+    assert!(bench.runtime().image("alula-contract/box:another").await.unwrap().is_none());
 }
 
 pub async fn pulling_an_unknown_image_fails(bench: &dyn Bench) {

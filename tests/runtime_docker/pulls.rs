@@ -25,11 +25,11 @@ async fn an_image_is_pulled() {
     let Some((runtime, docker)) = crate::engine().await else { return };
     let registry = Registry::start(None, Layer::Whole).await;
     let reference = registry.reference("good");
-    assert!(!runtime.has_image(&reference).await.unwrap());
+    assert!(runtime.image(&reference).await.unwrap().is_none());
     let lines = Mutex::new(Vec::new());
     runtime.pull(&reference, None, &|line| lines.lock().unwrap().push(line)).await.unwrap();
-    assert!(runtime.has_image(&reference).await.unwrap());
-    assert!(!runtime.has_image(&registry.reference("other")).await.unwrap());
+    assert!(runtime.image(&reference).await.unwrap().is_some());
+    assert!(runtime.image(&registry.reference("other")).await.unwrap().is_none());
     forget(&docker, &reference).await;
     let lines = lines.into_inner().unwrap();
     assert!(lines.iter().any(|line| line.contains("Digest: sha256:")), "{lines:?}");
@@ -46,7 +46,7 @@ async fn a_tag_that_is_not_there_is_an_error() {
     // The second is how containerd says it, which pulls by itself since Docker 29.
     assert!(text.contains("manifest unknown") || text.contains("not found"), "{text}");
     assert!(text.contains(&reference), "{text}");
-    assert!(!runtime.has_image(&reference).await.unwrap());
+    assert!(runtime.image(&reference).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn an_error_late_in_the_stream_is_an_error() {
     let error = runtime.pull(&reference, None, &|line| lines.lock().unwrap().push(line)).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Refused { .. }), "{error:?}");
     assert!(!lines.into_inner().unwrap().is_empty(), "the error came after the answer had begun");
-    assert!(!runtime.has_image(&reference).await.unwrap());
+    assert!(runtime.image(&reference).await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ fn steps() -> Vec<Step> {
         Step::UpdateLimits { container: container() },
         Step::RecordBegun { power: power() },
         Step::RecordStarted { container: container() },
+        Step::EndStart { container: container() },
         Step::RecordCrash {
             container: container(),
             exit_code: 1,

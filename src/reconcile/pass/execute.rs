@@ -54,6 +54,7 @@ impl Reconciler {
                 self.commit(id, move |record| record.power.begun = Some(power)).await
             }
             Step::RecordStarted { container } => self.record_started(id, container).await,
+            Step::EndStart { .. } => self.end_start(id).await,
             Step::RecordCrash { .. } => self.record_crash(id, step).await,
             Step::ClosePower { power, want, reason, message } => {
                 self.close_power(id, power, *want, reason, message).await

@@ -57,6 +57,7 @@ impl Reconciler {
                 done_seen: world.console.done_seen(id),
                 seen_running: live.seen_running.clone(),
                 installer_seen: live.installer_seen.clone(),
+                crash: live.crash.clone(),
                 stop: live.stop.clone(),
                 installer_stop: live.installer_stop.clone(),
                 jobs: live.jobs.iter().map(|(kind, live)| (*kind, live.job.clone())).collect(),
@@ -116,7 +117,9 @@ impl Reconciler {
     pub(super) async fn blueprint(&self, snapshot: &Snapshot) -> Option<Blueprint> {
         let manifest = snapshot.manifest.clone()?;
         let facts = self.blueprint_facts(snapshot).await;
-        Some(blueprint::server_container(snapshot.id, &manifest.spec, &self.world.node, &facts))
+        let mut blueprint = blueprint::server_container(snapshot.id, &manifest.spec, &self.world.node, &facts);
+        blueprint.spec.image_id = self.world.images.id(&blueprint.spec.image);
+        Some(blueprint)
     }
 
     pub(super) async fn blueprint_facts(&self, snapshot: &Snapshot) -> BlueprintFacts {

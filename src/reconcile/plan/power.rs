@@ -1,10 +1,15 @@
 //! Power of an installed server: up, down, or as it is.
 
+use std::time::Duration;
+
 use super::stop::Demand;
 use super::{Planner, Progress, Wish, disk_limit, wish};
 use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ManagedBy, Manifest, Want};
 use crate::reconcile::observed::{JobKind, JobState};
 use crate::reconcile::step::Step;
+
+/// A start whose end is not seen counts as over after this time.
+const START_PATIENCE: Duration = Duration::from_secs(120);
 
 impl Planner<'_> {
     pub(super) fn plan_power(&mut self, intent: &Manifest) {
@@ -81,8 +86,27 @@ impl Planner<'_> {
         if seen && self.record.power.started.as_ref() != Some(&server.id) {
             self.step(Step::RecordStarted { container: server.id.clone() });
         }
+        if !started {
+            self.end_start(server);
+        }
         self.plan_limits(server);
         self.watch_disk(intent);
+    }
+
+    /// A server may never say that it has come up. After a while its start is over nevertheless: what was asked for it does not
+    /// hold for the next one.
+    fn end_start(&mut self, server: &ContainerFacts) {
+        let asked = [JobKind::Sync, JobKind::ServerImage, JobKind::Permissions];
+        let asked =
+            asked.iter().any(|kind| self.observed.jobs.get(kind).is_some_and(|job| job.state != JobState::Running));
+        if self.record.synced_for.is_none() && !asked {
+            return;
+        }
+        match server.started_at.map(|at| at + START_PATIENCE) {
+            Some(due) if self.now < due => self.look_again_at(due),
+            _ if self.held_back("EndStart", &server.id) => {}
+            _ => self.step(Step::EndStart { container: server.id.clone() }),
+        }
     }
 
     /// Opens a running server's terminal where it is not open.

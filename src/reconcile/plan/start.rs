@@ -5,7 +5,9 @@
 //! ```
 
 use super::{Planner, Progress, Wish, disk_limit};
-use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ContainerState, ManagedBy, Manifest, PowerState};
+use crate::model::{
+    ConditionKind, ConditionStatus, ContainerFacts, ContainerState, Crash, ManagedBy, Manifest, PowerState,
+};
 use crate::reconcile::observed::{JobKind, JobState};
 use crate::reconcile::step::Step;
 
@@ -51,7 +53,7 @@ impl Planner<'_> {
     fn judges_crash(&mut self, intent: &Manifest, wish: &Wish<'_>) -> bool {
         let Some(server) = &self.observed.server else { return false };
         let ContainerState::Exited { code, oom_killed } = server.state else { return false };
-        let judged = self.record.crashes.iter().any(|crash| crash.container == server.id);
+        let judged = self.crashes().any(|crash| crash.container == server.id);
         let watched = self.observed.seen_running.as_ref() == Some(&server.id);
         let stopped = self.observed.stop.as_ref().is_some_and(|stop| stop.container == server.id);
         // What ended while nobody watched (the host went down, the daemon was away) is started again.
@@ -76,6 +78,10 @@ impl Planner<'_> {
         true
     }
 
+    fn crashes(&self) -> impl Iterator<Item = &Crash> {
+        self.record.crashes.iter().chain(&self.observed.crash)
+    }
+
     /// Source: lifecycle, "Crash handling".
     fn crash_verdict(&self, intent: &Manifest, code: i64, oom_killed: bool) -> (bool, &'static str, String) {
         let how =
@@ -87,7 +93,7 @@ impl Planner<'_> {
             return (false, "Exited", "the server ended by itself with exit code 0".into());
         }
         let timeout = self.policy.crash_timeout;
-        let last = self.record.crashes.iter().rev().find(|crash| crash.restarted);
+        let last = self.crashes().filter(|crash| crash.restarted).max_by_key(|crash| crash.at);
         if let Some(last) = last
             && !timeout.is_zero()
             && self.now.since(last.at) < timeout
@@ -117,7 +123,7 @@ impl Planner<'_> {
     /// Names one attempt to start: a new wish or a crash makes a new one, which asks the panel and the registry again. So does a
     /// start after one that came up, see [`Step::RecordStarted`].
     fn start_key(&self, wish: &Wish<'_>) -> String {
-        match self.record.crashes.last() {
+        match self.crashes().max_by_key(|crash| crash.at) {
             Some(crash) => format!("{}#{}", wish.id, crash.at.as_millis()),
             None => wish.id.clone(),
         }

@@ -14,6 +14,9 @@ use crate::tasks::Tasks;
 /// The longest pull.
 const PULL_LIMIT: Duration = Duration::from_secs(15 * 60);
 
+/// Most references whose meaning is remembered.
+const REFERENCES: usize = 4096;
+
 /// Why an image is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -34,12 +37,19 @@ pub struct Images {
     node: Arc<NodeConfig>,
     tasks: Tasks,
     pulls: Arc<Mutex<BTreeMap<String, watch::Receiver<Outcome>>>>,
+    /// What references meant when they were last asked for.
+    ids: Mutex<BTreeMap<String, String>>,
 }
 
 impl Images {
     /// No pulls yet.
     pub fn new(runtime: Arc<dyn Runtime>, node: Arc<NodeConfig>, tasks: Tasks) -> Self {
-        Self { runtime, node, tasks, pulls: Arc::default() }
+        Self { runtime, node, tasks, pulls: Arc::default(), ids: Mutex::default() }
+    }
+
+    /// The id of the image that a reference meant when it was last asked for.
+    pub fn id(&self, reference: &str) -> Option<String> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(reference).cloned()
     }
 
     /// Has an image there. `local` forbids to ask a registry.
@@ -67,12 +77,28 @@ impl Images {
                 tracing::warn!(image = reference, "{error}; the image on this host is used");
                 Ok(())
             }
-            result => result,
+            Err(error) => Err(error),
+            Ok(()) => {
+                // What was pulled has an id; and if somebody has just removed it, the container cannot be made.
+                self.is_there(reference).await.map(drop)
+            }
         }
     }
 
+    /// Looks for an image, and notes which one it is.
     async fn is_there(&self, reference: &str) -> Result<bool, ImageError> {
-        self.runtime.has_image(reference).await.map_err(|error| classify(&error))
+        let id = self.runtime.image(reference).await.map_err(|error| classify(&error))?;
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(id) = id else {
+            ids.remove(reference);
+            return Ok(false);
+        };
+        if ids.len() >= REFERENCES {
+            // References come from panels, which may name ever new ones.
+            ids.clear();
+        }
+        ids.insert(reference.to_owned(), id);
+        Ok(true)
     }
 
     /// Joins the pull of this reference, or begins it. The pull goes on when a caller gives up.

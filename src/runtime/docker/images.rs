@@ -24,18 +24,18 @@ const MAX_STATUS_LINES: usize = 500;
 /// Characters of a line for people.
 const MAX_STATUS: usize = 200;
 
-/// Whether an image is there under this reference, or with this id.
-pub(super) async fn is_there(docker: &Docker, reference: &str) -> Result<bool, Error> {
-    let Some(wanted) = Reference::parse(reference) else { return Ok(false) };
-    let Some(image) = found(docker.inspect_image(reference).await)? else { return Ok(false) };
+/// The id of the image that is there under this reference, or with this id.
+pub(super) async fn id(docker: &Docker, reference: &str) -> Result<Option<String>, Error> {
+    let Some(wanted) = Reference::parse(reference) else { return Ok(None) };
+    let Some(image) = found(docker.inspect_image(reference).await)? else { return Ok(None) };
     let id = image.id.unwrap_or_default();
     if id == reference || id.strip_prefix("sha256:") == Some(reference) {
-        return Ok(true);
+        return Ok(Some(id));
     }
     // The engine also finds images by the beginning of their id, which no egg means.
     let mut names = image.repo_tags.into_iter().chain(image.repo_digests).flatten();
     let wanted = wanted.canonical();
-    Ok(names.any(|name| Reference::parse(&name).is_some_and(|name| name.canonical() == wanted)))
+    Ok(names.any(|name| Reference::parse(&name).is_some_and(|name| name.canonical() == wanted)).then_some(id))
 }
 
 /// One line of the engine's report about a pull.

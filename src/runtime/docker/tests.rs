@@ -83,7 +83,7 @@ async fn an_engine_that_hangs_is_left_alone_after_a_while() {
         (QUICK, runtime.attach("0123").await.map(drop)),
         (QUICK, runtime.logs("0123", LogPart::All).await.map(drop)),
         (QUICK, runtime.events().await.map(drop)),
-        (QUICK, runtime.has_image("a").await.map(drop)),
+        (QUICK, runtime.image("a").await.map(drop)),
         (START, runtime.start("0123").await),
         (REMOVE, runtime.remove("0123").await),
     ] {
@@ -291,10 +291,10 @@ async fn images_are_there_under_their_reference_alone() {
         ("../../containers/json", false),
         ("a?b", false),
     ] {
-        assert_eq!(runtime.has_image(reference).await, Ok(there), "{reference}");
+        assert_eq!(runtime.image(reference).await.map(|id| id.is_some()), Ok(there), "{reference}");
     }
     let without = ScriptedEngine::start("1.41", |_| Answer::error(404, "No such image"));
-    assert_eq!(without.runtime().has_image("a").await, Ok(false));
+    assert_eq!(without.runtime().image("a").await, Ok(None));
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use std::time::Duration;
 /// An image that is there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LocalImage {
+    /// Another one of the same name has another id.
+    pub version: u32,
     /// The signal that it wants at a native stop.
     pub stop_signal: Option<String>,
 }

@@ -356,6 +356,7 @@ pub(super) fn foreign_spec(name: &str) -> ContainerSpec {
     ContainerSpec {
         name: name.into(),
         image: "foreign:latest".into(),
+        image_id: None,
         hostname: String::new(),
         domainname: String::new(),
         user: None,

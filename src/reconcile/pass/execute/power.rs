@@ -200,13 +200,26 @@ impl Reconciler {
             record.synced_for = None;
         })
         .await?;
+        self.forget_start_jobs(id);
+        Ok(true)
+    }
+
+    /// The next start asks the panel and the registry again, although this one was never seen to finish.
+    pub(super) async fn end_start(&self, id: ServerId) -> Done {
+        if self.world.store.get(id).is_some_and(|snapshot| snapshot.record.synced_for.is_some()) {
+            self.commit(id, |record| record.synced_for = None).await?;
+        }
+        self.forget_start_jobs(id);
+        Ok(true)
+    }
+
+    fn forget_start_jobs(&self, id: ServerId) {
         self.world.with_live(id, |live| {
             live.jobs.retain(|kind, live| {
                 let for_start = matches!(kind, JobKind::Sync | JobKind::ServerImage | JobKind::Permissions);
                 !for_start || live.job.state == JobState::Running
             });
         });
-        Ok(true)
     }
 
     pub(super) async fn record_crash(&self, id: ServerId, step: &Step) -> Done {
@@ -215,6 +228,24 @@ impl Reconciler {
             return Ok(false);
         };
         let at = self.world.clock.now();
+        let crash = Crash { container, at, exit_code, oom_killed, restarted: restart };
+        let (noted, closed) = (crash.clone(), message.clone());
+        let recorded = self.commit(id, move |record| {
+            record.push_crash(noted);
+            if !restart {
+                let closed = Closed { id: power, want: Some(Want::Up), reason: reason.into(), message: closed, at };
+                record.close_power(closed);
+            }
+        });
+        match recorded.await {
+            Ok(_) => {}
+            // A server comes back although the disk is full; that it crashed is kept in memory.
+            Err(StepError::Store(error)) if restart && error.is_full_disk() => {
+                tracing::warn!(server.id = %id, "a crash is not written down: {error}");
+                self.world.with_live(id, |live| live.crash = Some(crash));
+            }
+            Err(error) => return Err(error),
+        }
         self.world.console.say(id, "---------- Detected server process in a crashed state! ----------");
         self.world.console.say(id, &format!("Exit code: {exit_code}"));
         self.world.console.say(id, &format!("Out of memory: {oom_killed}"));
@@ -222,13 +253,7 @@ impl Reconciler {
             self.world.console.say(id, &format!("Aborting automatic restart: {message}"));
         }
         self.world.store.event(id, at, reason, &message);
-        self.commit(id, move |record| {
-            record.push_crash(Crash { container, at, exit_code, oom_killed, restarted: restart });
-            if !restart {
-                record.close_power(Closed { id: power, want: Some(Want::Up), reason: reason.into(), message, at });
-            }
-        })
-        .await
+        Ok(true)
     }
 
     pub(super) async fn close_power(&self, id: ServerId, power: &str, want: Want, reason: &str, message: &str) -> Done {

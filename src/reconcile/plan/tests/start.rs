@@ -1,8 +1,8 @@
 //! Starting: every stage of it, what holds it up, and what ends the wish.
 
-use super::scene::{Scene, container, could_not_start};
+use super::scene::{Scene, at, container, could_not_start};
 use super::words::{reason, seconds, table, text};
-use crate::model::{ConditionKind, ContainerFacts, ContainerState, PowerState};
+use crate::model::{ConditionKind, ContainerFacts, ContainerState, Crash, PowerState};
 use crate::reconcile::observed::JobKind::{Permissions, ServerImage, Sync, Usage};
 
 fn up() -> Scene {
@@ -230,6 +230,50 @@ fn a_running_container_is_attached_and_its_start_up_noticed() {
             &["RecordStarted c1"],
         ),
         ("another one's was seen", fresh().attached("c1").with(|s| s.observed.done_seen = Some("c0".into())), &[]),
+    ]);
+}
+
+/// What was asked of panel and registry for a start does not hold for the next one, also where no done line comes.
+#[test]
+fn a_start_that_is_never_seen_to_finish_is_over_after_a_while() {
+    let since = |seconds: i64| {
+        let facts = ContainerFacts {
+            state: ContainerState::Running,
+            started_at: Some(at(-seconds)),
+            ..container("c1", Some("p1"))
+        };
+        ready().container(facts).seen_running("c1").attached("c1")
+    };
+    let asked_nothing = since(300).with(|s| {
+        s.record.synced_for = None;
+        s.observed.jobs.clear();
+    });
+    table(&[
+        ("a moment ago", since(5), &[]),
+        ("long ago", since(120), &["EndStart c1"]),
+        ("written down", asked_nothing, &[]),
+        ("the disk did not take it", since(300).step_refused("EndStart", "c1", 1, 5), &[]),
+    ]);
+    assert_eq!(seconds(since(5).plan().requeue), Some(115));
+}
+
+/// A disk that does not take the crash does not keep the server down either.
+#[test]
+fn a_crash_that_is_not_written_down_is_judged_once() {
+    let crash = |restarted| Crash { container: "c1".into(), at: at(-5), exit_code: 1, oom_killed: false, restarted };
+    let crashed = ready().container_exited("c1", "p1", 1).seen_running("c1");
+    table(&[
+        ("now", crashed.clone(), &["RecordCrash c1 Crashed restart"]),
+        (
+            "kept in memory",
+            crashed.clone().with(|s| s.observed.crash = Some(crash(true))),
+            &["StartJob Sync p1#1799999995000"],
+        ),
+        (
+            "and again within a minute",
+            ready().container_exited("c2", "p1", 1).seen_running("c2").with(|s| s.observed.crash = Some(crash(true))),
+            &["RecordCrash c2 CrashLoop stay down"],
+        ),
     ]);
 }
 

@@ -152,6 +152,11 @@ impl World {
                 self.record().power.started = Some(container);
                 self.record().synced_for = None;
             }
+            Step::EndStart { .. } => {
+                let kinds = [JobKind::Sync, JobKind::ServerImage, JobKind::Permissions];
+                kinds.iter().for_each(|kind| drop(observed.jobs.remove(kind)));
+                self.record().synced_for = None;
+            }
             Step::RecordCrash { container, exit_code, oom_killed, restart, power, reason, message } => {
                 self.record().push_crash(Crash { container, at: now, exit_code, oom_killed, restarted: restart });
                 if !restart {

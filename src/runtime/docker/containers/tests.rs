@@ -21,6 +21,7 @@ fn full() -> ContainerSpec {
     ContainerSpec {
         name: container_name(id(), Role::Server),
         image: "game:1".into(),
+        image_id: None,
         hostname: "host".into(),
         domainname: "games.example".into(),
         user: Some("988:988".into()),
