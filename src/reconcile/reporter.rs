@@ -151,6 +151,7 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
                         live.untold.pop_front();
                     }
                 });
+                world.heard.notify_waiters();
             }
         }
     };

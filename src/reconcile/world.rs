@@ -42,6 +42,9 @@ const WALKS: usize = 8;
 /// that hangs keeps nobody from reading for longer.
 const NETWORK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long whoever reads a server's state waits for the panel to hear of it, too.
+const HEARD: Duration = Duration::from_millis(100);
+
 /// Has a server looked at.
 pub type Wake = Arc<dyn Fn(ServerId) + Send + Sync>;
 
@@ -92,6 +95,8 @@ pub struct World {
     pub reset_gate: ResetGate,
     /// Some call to the panel has failed since the last one that was answered.
     panel_silent: AtomicBool,
+    /// The panel has heard of a state, see [`World::panel_has_heard`].
+    pub heard: Notify,
     /// Servers that are gone since the daemon started, until the panel's list is in force.
     pub forgotten: Forgotten,
     /// A pass has come to rest, see [`World::rest_until`].
@@ -143,6 +148,7 @@ impl World {
             network_settled: watch::Sender::new(false),
             network_patience: Instant::now() + NETWORK_PATIENCE,
             panel_silent: AtomicBool::new(false),
+            heard: Notify::new(),
             forgotten: Forgotten::until_listed(parts.panel.is_some()),
             rested: Notify::new(),
             lives: Mutex::new(BTreeMap::new()),
@@ -241,6 +247,23 @@ impl World {
         let seen_to = settled.wait_for(|settled| *settled);
         // Whoever waits gets by with a network that is late: servers that need it say so.
         let _ = tokio::time::timeout_at(self.network_patience, seen_to).await;
+    }
+
+    /// Comes back when the panel has heard of the states that are shown, or does not answer at once. Whoever reads a state
+    /// here may then find it there.
+    pub async fn panel_has_heard(&self, id: ServerId) {
+        let heard = async {
+            loop {
+                let mut next = std::pin::pin!(self.heard.notified());
+                // Before the look: what is heard after it must not be missed.
+                next.as_mut().enable();
+                if self.panel_silent.load(Ordering::Relaxed) || self.with_live(id, |live| live.untold.is_empty()) {
+                    return;
+                }
+                next.await;
+            }
+        };
+        let _ = tokio::time::timeout(HEARD, heard).await;
     }
 
     /// The panel has answered a job, or has not. When it answers again, whatever waits for it is tried at once.

@@ -225,6 +225,10 @@ pub struct MemoryPanel {
     pub script_error: Mutex<Option<PanelError>>,
     /// Results of installations that it was told: successful, and of a reinstallation.
     pub installed: Mutex<Vec<(ServerId, bool, bool)>>,
+    /// States that it was told.
+    pub states: Mutex<Vec<PowerState>>,
+    /// How long it takes to hear of a state.
+    pub takes: Mutex<Duration>,
     /// What happens once, while it is asked for a server.
     pub meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -260,8 +264,14 @@ impl Panel for MemoryPanel {
         self.installed.lock().unwrap().push((id, successful, reinstall));
         Ok(())
     }
-    async fn report_state(&self, _: ServerId, _: PowerState, _: PowerState) -> Result<(), PanelError> {
-        self.answer(())
+    async fn report_state(&self, _: ServerId, _: PowerState, state: PowerState) -> Result<(), PanelError> {
+        let takes = *self.takes.lock().unwrap();
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
+        self.answer(())?;
+        self.states.lock().unwrap().push(state);
+        Ok(())
     }
     async fn reset(&self) -> Result<(), PanelError> {
         self.answer(())

@@ -101,3 +101,22 @@ async fn a_start_of_what_runs_already_is_remembered() {
     assert_ne!(status.container.as_deref(), Some(container.as_str()));
     assert_eq!(bench.world.store.get(id).unwrap().record.crashes.len(), 1);
 }
+
+/// Whoever reads a state here and then looks at the panel finds it there, unless the panel takes long.
+#[tokio::test(start_paused = true)]
+async fn the_panel_has_heard_of_what_is_shown() {
+    for (takes, told) in [(20, true), (5000, false)] {
+        let bench = Bench::new();
+        *bench.panel.takes.lock().unwrap() = Duration::from_millis(takes);
+        let id = running(&bench).await;
+        act(&bench, id, "kill").await;
+        let path = format!("/api/servers/{id}");
+        let shown = async || bench.ask(Method::GET, &path, "").await.json()["state"] == "offline";
+        let began = tokio::time::Instant::now();
+        while !shown().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(bench.panel.states.lock().unwrap().last() == Some(&PowerState::Offline), told, "{takes} ms");
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+}
