@@ -101,3 +101,6 @@ fn show_bug(reconciler: &Reconciler, id: ServerId, text: &str) {
     status.push_event(now, "InternalError", text);
     world.store.set_status(id, status);
 }
+
+#[cfg(test)]
+mod tests;

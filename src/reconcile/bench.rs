@@ -33,10 +33,17 @@ pub fn server(invocation: &str) -> PanelServer {
 
 /// A world, and the folder that it lives in.
 pub fn world(panel: Option<Arc<dyn Panel>>) -> (TempDir, Arc<World>) {
+    let (root, world, _) = machine(panel);
+    (root, Arc::new(world))
+}
+
+/// The same, still to be changed, and the machine with its engine.
+pub fn machine(panel: Option<Arc<dyn Panel>>) -> (TempDir, World, FakeWorld) {
     let root = tempfile::tempdir().unwrap();
     let node = Arc::new(NodeConfig::for_tests(root.path()));
     crate::config::host::make_directories(&node).unwrap();
-    let runtime = Arc::new(FakeRuntime::new(FakeWorld::default(), Arc::new(NoFaults)));
+    let machine = FakeWorld::default();
+    let runtime = Arc::new(FakeRuntime::new(machine.clone(), Arc::new(NoFaults)));
     let tasks = Tasks::new();
     let options = ConsoleOptions { app_name: "test".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
     let console = Console::new(runtime.clone(), Blocking::Inline, options, tasks.clone(), Arc::new(|_| {}));
@@ -55,7 +62,7 @@ pub fn world(panel: Option<Arc<dyn Panel>>) -> (TempDir, Arc<World>) {
         kernel: "test".into(),
         wake: Arc::new(|_| {}),
     });
-    (root, Arc::new(world))
+    (root, world, machine)
 }
 
 /// A panel that answers every question the same.

@@ -46,6 +46,8 @@ pub struct Live {
     pub panics: u32,
     /// Looks in a row at which the runtime did not answer.
     pub outages: u32,
+    /// Looks in a row at which the path of a mount did not answer.
+    pub silences: u32,
 }
 
 /// A look at one container, and whether it can still be trusted.

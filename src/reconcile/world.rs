@@ -4,6 +4,7 @@
 mod forgotten;
 mod gate;
 mod images;
+mod paths;
 mod slots;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use crate::tasks::Tasks;
 pub use forgotten::Forgotten;
 pub use gate::ResetGate;
 pub use images::{ImageError, Images};
+pub use paths::{Follow, Paths, Silent};
 pub use slots::InstallSlots;
 
 /// See [`World::walks`].
@@ -76,6 +78,8 @@ pub struct World {
     /// Walks over servers' files that may run at once: each keeps a disk and one of the threads busy that every write of the
     /// store needs.
     pub walks: Semaphore,
+    /// Where paths lead whose file systems may not answer.
+    pub paths: Paths,
     /// The servers' network as it really is.
     pub network: RwLock<NetworkFacts>,
     /// What the kernel can limit.
@@ -138,6 +142,7 @@ impl World {
             slots: InstallSlots::new(parts.node.reconcile.concurrent_installs),
             layout: Layout::new(&parts.node),
             walks: Semaphore::new(WALKS),
+            paths: Paths::new(parts.store.blocking()),
             network: RwLock::new(NetworkFacts::default()),
             reset_gate: ResetGate::default(),
             network_settled: watch::Sender::new(false),

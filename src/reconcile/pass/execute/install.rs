@@ -18,7 +18,7 @@ impl Reconciler {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
         let Some(manifest) = snapshot.manifest.clone() else { return Ok(false) };
         let Some(script) = manifest.spec.script.clone() else { return Ok(false) };
-        let facts = self.blueprint_facts(&snapshot).await;
+        let facts = self.installer_facts(id).await?;
         let built = blueprint::installer_container(id, &manifest.spec, &script, &self.world.node, &facts);
         let (layout, kernel) = (self.world.layout.clone(), self.world.kernel.clone());
         let fresh = !matches!(self.world.with_live(id, |live| live.installer.fresh().cloned()), Some(Some(_)));
@@ -44,7 +44,7 @@ impl Reconciler {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
         let Some(manifest) = snapshot.manifest.clone() else { return Ok(false) };
         let Some(script) = &manifest.spec.script else { return Ok(false) };
-        let facts = self.blueprint_facts(&snapshot).await;
+        let facts = self.installer_facts(id).await?;
         let built = blueprint::installer_container(id, &manifest.spec, script, &self.world.node, &facts);
         let purpose = Purpose { server: id, role: Role::Installer, token: token.to_owned() };
         self.create(id, &built.spec, &purpose, JobKind::InstallerImage).await

@@ -48,7 +48,7 @@ impl Reconciler {
 
     pub(super) async fn create_server(&self, id: ServerId, token: &str) -> Done {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
-        let Some(built) = self.blueprint(&snapshot).await else { return Ok(false) };
+        let Some(built) = self.blueprint(&snapshot).await? else { return Ok(false) };
         if let Some(network) = &built.network {
             self.world.runtime.ensure_network(network).await?;
         }
@@ -181,13 +181,13 @@ impl Reconciler {
 
     pub(super) async fn update_limits(&self, id: ServerId, container: &str) -> Done {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
-        let Some(built) = self.blueprint(&snapshot).await else { return Ok(false) };
+        let Some(limits) = self.limits(&snapshot) else { return Ok(false) };
         // Unknown while they are changed: a daemon that dies meanwhile puts them in force again.
         let changed = |hash| AppliedLimits { container: container.to_owned(), hash };
         let unknown = changed(None);
         self.commit(id, move |record| record.power.limits = Some(unknown)).await?;
-        self.world.runtime.update(container, &built.spec.limits).await?;
-        let known = changed(Some(built.spec.limits.hash()));
+        self.world.runtime.update(container, &limits).await?;
+        let known = changed(Some(limits.hash()));
         self.commit(id, move |record| record.power.limits = Some(known)).await?;
         self.world.store.event(id, self.world.clock.now(), "LimitsUpdated", "the running server has its new limits");
         Ok(true)
