@@ -112,6 +112,9 @@ pub enum JobKind {
     Removal,
 }
 
+/// Subject of a count of files that no start waits for.
+pub const WATCH: &str = "watch";
+
 /// A job, running or over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
