@@ -8,6 +8,7 @@ pub mod containers;
 pub mod intents;
 pub mod listing;
 pub mod queue;
+mod strays;
 
 use std::sync::Arc;
 use std::time::Duration;

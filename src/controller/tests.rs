@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::model::manifest::{How, PowerIntent};
 use crate::model::settings::Mount;
-use crate::model::{Deletion, ManagedBy, Manifest, Record, Role, Want};
+use crate::model::{Deletion, Record, Role, Want};
 use crate::reconcile::bench;
 use crate::reconcile::world::{Paths, World};
 use crate::runtime::blueprint::{MountSource, network};
@@ -17,8 +17,7 @@ use crate::runtime::fake::FakeWorld;
 use crate::store::Blocking;
 
 fn add(world: &World, number: u32, mount: Option<&str>) {
-    let mut manifest = Manifest::new(bench::id(number), ManagedBy::File);
-    manifest.spec.settings.container.image = "game:1".into();
+    let mut manifest = bench::file_server(number);
     manifest.spec.settings.mounts =
         mount.map(|source| vec![Mount { source: source.into(), target: "/maps".into(), read_only: true }]);
     world.store.create(manifest, Record::default()).unwrap();

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::{Console, ConsoleOptions};
 use crate::model::settings::{Process, Settings};
-use crate::model::{PowerState, Script, ServerId, Timestamp};
+use crate::model::{ManagedBy, Manifest, PowerState, Script, ServerId, Timestamp};
 use crate::panel::outbox::Outbox;
 use crate::panel::{Listed, Panel, PanelError, PanelServer};
 use crate::retry::Jitter;
@@ -29,6 +29,13 @@ pub fn id(number: u32) -> ServerId {
 pub fn server(invocation: &str) -> PanelServer {
     let settings = Settings { invocation: invocation.into(), ..Settings::default() };
     PanelServer { suspended: false, settings, process: Process::default() }
+}
+
+/// A server of a file.
+pub fn file_server(number: u32) -> Manifest {
+    let mut manifest = Manifest::new(id(number), ManagedBy::File);
+    manifest.spec.settings.container.image = "game:1".into();
+    manifest
 }
 
 /// A world, and the folder that it lives in.
