@@ -154,6 +154,9 @@ impl Reconciler {
                 }
             }
         }
+        if let Some(at) = self.world.with_live(id, |live| live.look_again.take()) {
+            requeue = Some(requeue.map_or(at, |requeue| requeue.min(at)));
+        }
         if done {
             return None;
         }
@@ -207,3 +210,6 @@ impl Reconciler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,7 +134,7 @@ impl Reconciler {
 
     pub(super) async fn remove_installer(&self, id: ServerId, container: &str) -> Done {
         self.world.with_live(id, |live| live.installer.spoil());
-        self.world.runtime.remove(container).await?;
+        let removal = self.world.runtime.remove(container).await?;
         self.world.with_live(id, |live| {
             live.installer.spoil();
             live.script_ready = None;
@@ -146,6 +146,6 @@ impl Reconciler {
         });
         let layout = self.world.layout.clone();
         self.world.store.blocking().run(move || layout.remove_script(id)).await?;
-        Ok(true)
+        Ok(self.is_removed(id, removal))
     }
 }
