@@ -8,6 +8,7 @@ pub mod containers;
 pub mod intents;
 pub mod listing;
 pub mod queue;
+mod strays;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,3 +102,6 @@ fn show_bug(reconciler: &Reconciler, id: ServerId, text: &str) {
     status.push_event(now, "InternalError", text);
     world.store.set_status(id, status);
 }
+
+#[cfg(test)]
+mod tests;

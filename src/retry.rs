@@ -23,6 +23,8 @@ pub struct Growth {
 
 /// Steps that failed: the engine is away, a disk is busy.
 pub const STEP: Growth = Growth { initial: Duration::from_millis(500), factor: 2.0, cap: Duration::from_secs(60) };
+/// The connection to the engine, which costs nothing to try.
+pub const ENGINE: Growth = Growth { initial: Duration::from_millis(500), factor: 2.0, cap: Duration::from_secs(3) };
 /// What the panel must be told or asked.
 pub const PANEL: Growth = Growth { initial: Duration::from_millis(500), factor: 1.5, cap: Duration::from_secs(12) };
 /// What the panel answers with something else than the protocol says: a page for people, say, while it is being updated.

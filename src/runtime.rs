@@ -369,6 +369,15 @@ impl RuntimeError {
     }
 }
 
+/// How far a removal has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// There is no such container any more.
+    Done,
+    /// The engine is still at it, for somebody who has asked before; the event `destroy` says when it is done.
+    UnderWay,
+}
+
 /// The container runtime.
 ///
 /// Every call is bounded in time by the implementation and idempotent where it can be: removing or
@@ -398,7 +407,7 @@ pub trait Runtime: Send + Sync + 'static {
     async fn signal(&self, id: &str, signal: &str) -> Result<(), RuntimeError>;
 
     /// Removes a container with its anonymous volumes, killing it first; one that is gone is no error.
-    async fn remove(&self, id: &str) -> Result<(), RuntimeError>;
+    async fn remove(&self, id: &str) -> Result<Removal, RuntimeError>;
 
     /// Changes the limits of a container in place; one that is gone is no error.
     async fn update(&self, id: &str, limits: &Limits) -> Result<(), RuntimeError>;

@@ -53,6 +53,7 @@ contract! {
         a_signal_that_does_not_exist_is_refused
         a_running_container_is_removed
         removing_what_is_not_there_is_fine
+        of_removals_at_once_one_is_done_and_others_say_no_more_than_is_so
         a_taken_name_is_refused
         a_missing_image_is_refused
         a_missing_mount_is_refused

@@ -112,7 +112,7 @@ fn running(number: usize, now: Timestamp) -> Server {
             limits_hash: Some("limits".into()),
             stop_signal: None,
         }),
-        wanted: Some(WantedContainer { spec_hash: "spec".into(), limits_hash: "limits".into() }),
+        wanted: Some(WantedContainer { spec_hash: Some("spec".into()), limits_hash: "limits".into() }),
         prepared: true,
         attached: Some(container.clone()),
         done_seen: Some(container.clone()),

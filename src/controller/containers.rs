@@ -17,6 +17,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 
 use super::queue::Queue;
+use super::strays::Strays;
 use crate::model::{Role, ServerId};
 use crate::reconcile::world::World;
 use crate::retry;
@@ -28,16 +29,16 @@ const RESYNC: Duration = Duration::from_secs(300);
 /// Follows the runtime for as long as the daemon runs. `ready` turns true after the first listing, or the first failure
 /// to get one.
 pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>) {
-    let mut failures = 0;
+    let (mut failures, mut strays) = (0, Strays::default());
     loop {
-        match begin(&world, &queue).await {
+        match begin(&world, &queue, &mut strays, failures == 0).await {
             Ok(events) => {
                 if failures > 0 {
                     tracing::info!("the container engine answers again");
                 }
                 failures = 0;
                 ready.send_replace(true);
-                listen(&world, &queue, events).await;
+                listen(&world, &queue, &mut strays, events).await;
                 tracing::warn!("the stream of container events has ended; looking at everything again");
             }
             Err(error) => {
@@ -60,27 +61,34 @@ pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>)
             // Once for each outage: their conditions should say so.
             wake_all(&world, &queue);
         }
-        tokio::time::sleep(retry::delay(retry::STEP, failures.max(1), &world.jitter)).await;
+        tokio::time::sleep(retry::delay(retry::ENGINE, failures.max(1), &world.jitter)).await;
     }
 }
 
 /// The event of a container that was made and does nothing yet.
 const MADE: &str = "create";
 
-async fn begin(world: &World, queue: &Queue) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
+/// Connects, and says what stands in the way of the network if nobody has heard of it yet (`first`).
+async fn begin(
+    world: &World,
+    queue: &Queue,
+    strays: &mut Strays,
+    first: bool,
+) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
     let events = world.runtime.events().await?;
     match world.runtime.ensure_network(&blueprint::network(&world.node)).await {
         Ok(facts) => world.set_network(facts),
         // Servers that need it will say so; those that run do not.
-        Err(error) => tracing::error!("the servers' network is not ready: {error}"),
+        Err(error) if first => tracing::error!("the servers' network is not ready: {error}"),
+        Err(_) => {}
     }
     world.network_settled.send_replace(true);
-    list(world).await?;
+    list(world, strays).await?;
     wake_all(world, queue);
     Ok(events)
 }
 
-async fn listen(world: &World, queue: &Queue, mut events: BoxStream<'static, RuntimeEvent>) {
+async fn listen(world: &World, queue: &Queue, strays: &mut Strays, mut events: BoxStream<'static, RuntimeEvent>) {
     let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC, RESYNC);
     resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -97,7 +105,7 @@ async fn listen(world: &World, queue: &Queue, mut events: BoxStream<'static, Run
                 world.with_live(event.server, |live| live.look(event.role).spoil());
                 queue.push(event.server);
             }
-            _ = resync.tick() => match list(world).await {
+            _ = resync.tick() => match list(world, strays).await {
                 Ok(changed) => changed.into_iter().for_each(|id| queue.push(id)),
                 Err(error) => {
                     tracing::warn!("{error}");
@@ -109,13 +117,15 @@ async fn listen(world: &World, queue: &Queue, mut events: BoxStream<'static, Run
 }
 
 /// Lists all containers and corrects what is remembered. Returns the servers whose memory was wrong.
-async fn list(world: &World) -> Result<Vec<ServerId>, RuntimeError> {
+async fn list(world: &World, strays: &mut Strays) -> Result<Vec<ServerId>, RuntimeError> {
     let mut serials = BTreeMap::new();
     for id in world.store.ids() {
         world.with_live(id, |live| serials.insert(id, (live.server.serial(), live.installer.serial())));
     }
     let mut seen: BTreeMap<(ServerId, Role), (String, bool)> = BTreeMap::new();
-    for listed in world.runtime.list().await? {
+    let listed = world.runtime.list().await?;
+    strays.see(world, &listed, |id| serials.contains_key(&id));
+    for listed in listed {
         seen.insert((listed.server, listed.role), (listed.id, listed.running));
     }
     let mut changed = Vec::new();
@@ -148,5 +158,30 @@ async fn list(world: &World) -> Result<Vec<ServerId>, RuntimeError> {
 fn wake_all(world: &World, queue: &Queue) {
     for id in world.store.ids() {
         queue.push(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Record;
+    use crate::reconcile::bench;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_comes_back_after_hours_is_noticed_within_seconds() {
+        let (_root, world, machine) = bench::machine(None);
+        let (world, queue) = (Arc::new(world), Queue::default());
+        world.store.create(bench::file_server(1), Record::default()).unwrap();
+        machine.set_engine_up(false);
+        let following =
+            world.tasks.spawn("containers", follow(world.clone(), queue.clone(), watch::Sender::new(false)));
+        // Once for the outage.
+        queue.done(queue.next().await, None);
+        let told = tokio::time::timeout(Duration::from_secs(7200), queue.next()).await;
+        assert!(told.is_err(), "nothing has happened: {told:?}");
+        machine.set_engine_up(true);
+        let told = tokio::time::timeout(retry::ENGINE.cap, queue.next()).await;
+        assert_eq!(told, Ok(bench::id(1)));
+        following.abort();
     }
 }

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::{Console, ConsoleOptions};
 use crate::model::settings::{Process, Settings};
-use crate::model::{PowerState, Script, ServerId, Timestamp};
+use crate::model::{ManagedBy, Manifest, PowerState, Script, ServerId, Timestamp};
 use crate::panel::outbox::Outbox;
 use crate::panel::{Listed, Panel, PanelError, PanelServer};
 use crate::retry::Jitter;
@@ -31,12 +31,26 @@ pub fn server(invocation: &str) -> PanelServer {
     PanelServer { suspended: false, settings, process: Process::default() }
 }
 
+/// A server of a file.
+pub fn file_server(number: u32) -> Manifest {
+    let mut manifest = Manifest::new(id(number), ManagedBy::File);
+    manifest.spec.settings.container.image = "game:1".into();
+    manifest
+}
+
 /// A world, and the folder that it lives in.
 pub fn world(panel: Option<Arc<dyn Panel>>) -> (TempDir, Arc<World>) {
+    let (root, world, _) = machine(panel);
+    (root, Arc::new(world))
+}
+
+/// The same, still to be changed, and the machine with its engine.
+pub fn machine(panel: Option<Arc<dyn Panel>>) -> (TempDir, World, FakeWorld) {
     let root = tempfile::tempdir().unwrap();
     let node = Arc::new(NodeConfig::for_tests(root.path()));
     crate::config::host::make_directories(&node).unwrap();
-    let runtime = Arc::new(FakeRuntime::new(FakeWorld::default(), Arc::new(NoFaults)));
+    let machine = FakeWorld::default();
+    let runtime = Arc::new(FakeRuntime::new(machine.clone(), Arc::new(NoFaults)));
     let tasks = Tasks::new();
     let options = ConsoleOptions { app_name: "test".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
     let console = Console::new(runtime.clone(), Blocking::Inline, options, tasks.clone(), Arc::new(|_| {}));
@@ -55,7 +69,7 @@ pub fn world(panel: Option<Arc<dyn Panel>>) -> (TempDir, Arc<World>) {
         kernel: "test".into(),
         wake: Arc::new(|_| {}),
     });
-    (root, Arc::new(world))
+    (root, world, machine)
 }
 
 /// A panel that answers every question the same.

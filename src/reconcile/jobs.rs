@@ -12,8 +12,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use super::live::{Live, LiveJob};
-use super::observed::{Job, JobKind, JobState, Usage};
-use super::world::World;
+use super::observed::{Job, JobKind, JobState, Usage, WATCH};
+use super::world::{Walk, World};
 use crate::files::FilesError;
 use crate::model::ServerId;
 use crate::panel::PanelError;
@@ -137,7 +137,7 @@ async fn perform(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &str)
         JobKind::Report => panel::report(world, id).await,
         JobKind::ServerImage => server_image_job(world, id).await,
         JobKind::InstallerImage => installer_image_job(world, id).await,
-        JobKind::Usage => usage(world, id).await,
+        JobKind::Usage => usage(world, id, subject).await,
         JobKind::Permissions => permissions(world, id).await,
         JobKind::InstallLog => install_log::follow(world, id, subject).await,
         JobKind::Removal => removal(world, id).await,
@@ -174,10 +174,11 @@ impl Drop for CancelOnDrop {
     }
 }
 
-async fn usage(world: &World, id: ServerId) -> Result<(), JobError> {
+async fn usage(world: &World, id: ServerId, subject: &str) -> Result<(), JobError> {
     let (guard, layout) = (CancelOnDrop(Arc::default()), world.layout.clone());
     let cancelled = guard.0.clone();
-    let _turn = world.walks.acquire().await;
+    let walk = if subject == WATCH { Walk::Watch } else { Walk::Awaited };
+    let _turn = world.walks.turn(walk).await;
     let counted = world.store.blocking().run(move || layout.usage(id, &cancelled)).await;
     let at = world.clock.now();
     let Err(error) = counted.as_ref() else {
@@ -198,14 +199,14 @@ async fn usage(world: &World, id: ServerId) -> Result<(), JobError> {
 async fn permissions(world: &World, id: ServerId) -> Result<(), JobError> {
     let (guard, layout) = (CancelOnDrop(Arc::default()), world.layout.clone());
     let cancelled = guard.0.clone();
-    let _turn = world.walks.acquire().await;
+    let _turn = world.walks.turn(Walk::Awaited).await;
     world.store.blocking().run(move || layout.fix_ownership(id, &cancelled)).await?;
     Ok(())
 }
 
 async fn removal(world: &World, id: ServerId) -> Result<(), JobError> {
     let layout = world.layout.clone();
-    let _turn = world.walks.acquire().await;
+    let _turn = world.walks.turn(Walk::Removal).await;
     let remove_backups = world.node.remove_backups_on_server_delete;
     world.store.blocking().run(move || layout.remove_server(id, remove_backups)).await?;
     Ok(())

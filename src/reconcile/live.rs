@@ -50,6 +50,10 @@ pub struct Live {
     pub panics: u32,
     /// Looks in a row at which the runtime did not answer.
     pub outages: u32,
+    /// A step waits for what the engine is at: when to look again, should its event be lost.
+    pub look_again: Option<Timestamp>,
+    /// Looks in a row at which the path of a mount did not answer.
+    pub silences: u32,
 }
 
 /// A look at one container, and whether it can still be trusted.

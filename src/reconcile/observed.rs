@@ -18,6 +18,8 @@ pub struct Observed {
     pub installer: Option<ContainerFacts>,
     /// What the server's container would be made from now.
     pub wanted: Option<WantedContainer>,
+    /// Why nobody knows all of that: the path of a mount does not answer.
+    pub silent_path: Option<String>,
     /// The server's folders and small files are in place.
     pub prepared: bool,
     /// The install script of this token lies in its folder, and its log is begun.
@@ -60,8 +62,8 @@ impl Usage {
 /// Hashes of what the server's container would be made from now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedContainer {
-    /// Everything but limits.
-    pub spec_hash: String,
+    /// Everything but limits. `None` while the server runs, when it makes no difference: where its mounts lead is not asked.
+    pub spec_hash: Option<String>,
     /// Limits.
     pub limits_hash: String,
 }
@@ -113,6 +115,9 @@ pub enum JobKind {
     /// Remove the server's files.
     Removal,
 }
+
+/// Subject of a count of files that no start waits for.
+pub const WATCH: &str = "watch";
 
 /// A job, running or over.
 #[derive(Debug, Clone, PartialEq, Eq)]

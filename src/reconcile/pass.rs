@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::observed::Failure;
 use super::plan::{self, Input, Plan};
 use super::step::Step;
-use super::world::World;
+use super::world::{Silent, World};
 use crate::model::{ServerId, Timestamp};
 use crate::retry;
 use crate::runtime::RuntimeError;
@@ -38,6 +38,8 @@ pub(crate) enum StepError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Files(#[from] crate::files::FilesError),
+    #[error(transparent)]
+    Silent(#[from] Silent),
     #[error("{0}")]
     Other(String),
 }
@@ -130,7 +132,7 @@ impl Reconciler {
     /// Does the steps of a plan. `None`: something was done, make the next plan.
     async fn execute_all(&self, id: ServerId, plan: &Plan) -> Option<Next> {
         let mut requeue = plan.requeue;
-        if let Some(at) = self.after_outage(id) {
+        if let Some(at) = self.after_silence(id) {
             requeue = Some(requeue.map_or(at, |requeue| requeue.min(at)));
         }
         let mut done = false;
@@ -152,16 +154,19 @@ impl Reconciler {
                 }
             }
         }
+        if let Some(at) = self.world.with_live(id, |live| live.look_again.take()) {
+            requeue = Some(requeue.map_or(at, |requeue| requeue.min(at)));
+        }
         if done {
             return None;
         }
         Some(requeue.map_or(Next::OnEvent, Next::At))
     }
 
-    /// When to ask a silent runtime again.
-    fn after_outage(&self, id: ServerId) -> Option<Timestamp> {
-        let outages = self.world.with_live(id, |live| live.outages);
-        (outages > 0).then(|| self.world.clock.now() + retry::delay(retry::STEP, outages, &self.world.jitter))
+    /// When to ask a silent runtime, or a silent path, again.
+    fn after_silence(&self, id: ServerId) -> Option<Timestamp> {
+        let silent = self.world.with_live(id, |live| live.outages.max(live.silences));
+        (silent > 0).then(|| self.world.clock.now() + retry::delay(retry::STEP, silent, &self.world.jitter))
     }
 
     /// A step that has just failed waits, whether the planner thought of it or not.
@@ -205,3 +210,6 @@ impl Reconciler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,14 +4,16 @@
 mod forgotten;
 mod gate;
 mod images;
+mod paths;
 mod slots;
+mod walks;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::live::Live;
@@ -33,10 +35,9 @@ use crate::tasks::Tasks;
 pub use forgotten::Forgotten;
 pub use gate::ResetGate;
 pub use images::{ImageError, Images};
+pub use paths::{Follow, Paths, Silent};
 pub use slots::InstallSlots;
-
-/// See [`World::walks`].
-const WALKS: usize = 8;
+pub use walks::{Walk, Walks};
 
 /// How long after the start the list of servers waits for the network at most. Making it takes a busy engine seconds; an engine
 /// that hangs keeps nobody from reading for longer.
@@ -76,9 +77,10 @@ pub struct World {
     pub images: Images,
     /// Places for installations.
     pub slots: InstallSlots,
-    /// Walks over servers' files that may run at once: each keeps a disk and one of the threads busy that every write of the
-    /// store needs.
-    pub walks: Semaphore,
+    /// Places for walks over servers' files.
+    pub walks: Walks,
+    /// Where paths lead whose file systems may not answer.
+    pub paths: Paths,
     /// The servers' network as it really is.
     pub network: RwLock<NetworkFacts>,
     /// What the kernel can limit.
@@ -142,7 +144,8 @@ impl World {
             images: Images::new(parts.runtime.clone(), parts.node.clone(), parts.tasks.clone()),
             slots: InstallSlots::new(parts.node.reconcile.concurrent_installs),
             layout: Layout::new(&parts.node),
-            walks: Semaphore::new(WALKS),
+            walks: Walks::default(),
+            paths: Paths::new(parts.store.blocking()),
             network: RwLock::new(NetworkFacts::default()),
             reset_gate: ResetGate::default(),
             network_settled: watch::Sender::new(false),

@@ -60,7 +60,7 @@ pub struct BlueprintFacts {
     pub data: PathBuf,
     /// The folder of the install script, symbolic links resolved; unused for servers.
     pub script: PathBuf,
-    /// Where the settings' mounts lead, see [`host::resolve_mounts`]; unused for installers.
+    /// Where the settings' mounts lead, see [`host::follow`]; unused for installers.
     pub mounts: MountFacts,
 }
 

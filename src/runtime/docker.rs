@@ -35,7 +35,7 @@ use futures_util::stream::BoxStream;
 
 use super::{
     Attachment, ContainerSpec, EngineFacts, Limits, Listed, LogPart, NetworkFacts, NetworkSpec, Purpose, RegistryAuth,
-    Runtime, RuntimeError, RuntimeEvent, container_name,
+    Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
 };
 use crate::model::{ContainerFacts, Role, ServerId};
 pub use connection::{Address, InvalidAddress};
@@ -157,10 +157,13 @@ impl Runtime for DockerRuntime {
         self.within(QUICK, attempt, containers::signal(&self.docker, id, signal)).await
     }
 
-    async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
-        self.within(REMOVE, || format!("removing the container {id}"), containers::remove(&self.docker, id)).await?;
-        self.limits_in_force().remove(id);
-        Ok(())
+    async fn remove(&self, id: &str) -> Result<Removal, RuntimeError> {
+        let attempt = || format!("removing the container {id}");
+        let removal = self.within(REMOVE, attempt, containers::remove(&self.docker, id)).await?;
+        if removal == Removal::Done {
+            self.limits_in_force().remove(id);
+        }
+        Ok(removal)
     }
 
     async fn update(&self, id: &str, limits: &Limits) -> Result<(), RuntimeError> {

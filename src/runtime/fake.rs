@@ -39,7 +39,7 @@ pub use world::{EPOCH, FakeWorld};
 
 use super::{
     Attachment, ContainerSpec, EngineFacts, Limits, Listed, LogPart, NetworkFacts, NetworkSpec, Purpose, RegistryAuth,
-    Runtime, RuntimeError, RuntimeEvent, container_name,
+    Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
 };
 use crate::model::{ContainerFacts, Role, ServerId};
 use images::canonical;
@@ -121,12 +121,28 @@ impl FakeRuntime {
         T: Send + 'static,
         F: FnOnce(&mut State) -> Result<T, Refusal> + Send + 'static,
     {
+        self.ask_unless(request, |_| None, effect).await
+    }
+
+    /// The same, for a call that the engine may answer without beginning anything.
+    async fn ask_unless<T, F>(
+        &self,
+        request: Request,
+        at_once: impl FnOnce(&mut State) -> Option<T> + Send,
+        effect: F,
+    ) -> Result<T, RuntimeError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut State) -> Result<T, Refusal> + Send + 'static,
+    {
         let work = async {
             self.faults.before(request.call.clone()).await?;
             self.reach(&request).await?;
-            let result = match self.faults.takes(&request.call) {
-                None => self.world.with(effect).map_err(|no| no.into_error(request.attempt.clone())),
-                Some(time) => self.carry_out(&request, time, effect).await,
+            let answer = self.world.with(at_once);
+            let result = match (answer, self.faults.takes(&request.call)) {
+                (Some(answer), _) => Ok(answer),
+                (None, None) => self.world.with(effect).map_err(|no| no.into_error(request.attempt.clone())),
+                (None, Some(time)) => self.carry_out(&request, time, effect).await,
             };
             self.faults.after(request.call.clone()).await?;
             result
@@ -243,15 +259,18 @@ impl Runtime for FakeRuntime {
         self.ask(request, move |state| state.signal(&key, &signal).map(|_| ())).await
     }
 
-    async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
+    async fn remove(&self, id: &str) -> Result<Removal, RuntimeError> {
         let key = id.to_owned();
+        let under_way = |state: &mut State| (!state.begin_removal(id)).then_some(Removal::UnderWay);
         let remove = move |state: &mut State| {
             state.remove(&key);
-            Ok(())
+            Ok(Removal::Done)
         };
-        self.ask(self.about_id("remove", id, HEAVY), remove).await?;
-        self.limits().remove(id);
-        Ok(())
+        let removal = self.ask_unless(self.about_id("remove", id, HEAVY), under_way, remove).await?;
+        if removal == Removal::Done {
+            self.limits().remove(id);
+        }
+        Ok(removal)
     }
 
     async fn update(&self, id: &str, limits: &Limits) -> Result<(), RuntimeError> {

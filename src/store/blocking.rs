@@ -1,5 +1,7 @@
 //! Where blocking work runs: beside the runtime's threads, or in the simulation on the only one.
 
+use std::io;
+
 /// Where blocking work runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blocking {
@@ -23,5 +25,18 @@ impl Blocking {
                 },
             },
         }
+    }
+
+    /// Runs work that may never end on a thread of its own: it takes none from the pool, and nobody waits for it at the end of
+    /// the daemon.
+    ///
+    /// # Errors
+    /// The system has no thread.
+    pub fn apart(self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        match self {
+            Blocking::Inline => work(),
+            Blocking::Pool => drop(std::thread::Builder::new().name(name.into()).spawn(work)?),
+        }
+        Ok(())
     }
 }

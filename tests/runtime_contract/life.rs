@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alula::model::{ContainerState, Role};
-use alula::runtime::{BindMount, NetworkSpec, PublishedPort, RuntimeError};
+use alula::runtime::{BindMount, NetworkSpec, PublishedPort, Removal, RuntimeError};
 
 use crate::bench::{Bench, Routine, Subject, limits};
 
@@ -116,6 +116,18 @@ pub async fn removing_what_is_not_there_is_fine(bench: &dyn Bench) {
     bench.runtime().remove(&id).await.unwrap();
     bench.runtime().remove(&id).await.unwrap();
     bench.runtime().remove(&subject.spec.name).await.unwrap();
+}
+
+pub async fn of_removals_at_once_one_is_done_and_others_say_no_more_than_is_so(bench: &dyn Bench) {
+    let subject = Subject::server(bench, Routine::Answers);
+    let id = subject.start(bench).await;
+    let runtime = bench.runtime();
+    let removals = futures_util::future::join_all((0..4).map(|_| runtime.remove(&id))).await;
+    let removals: Vec<Removal> = removals.into_iter().map(Result::unwrap).collect();
+    assert!(removals.contains(&Removal::Done), "{removals:?}");
+    // Who was told that it is done can rely on it.
+    assert_eq!(runtime.inspect(subject.server, Role::Server).await, Ok(None));
+    assert_eq!(runtime.remove(&id).await, Ok(Removal::Done));
 }
 
 pub async fn a_taken_name_is_refused(bench: &dyn Bench) {

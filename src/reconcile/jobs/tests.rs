@@ -45,3 +45,23 @@ async fn nobody_waits_for_an_answer_that_cannot_be_read() {
     assert_eq!(error, away());
     assert!(panel.asked() > 3, "silence is asked again");
 }
+
+#[tokio::test(start_paused = true)]
+async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
+    let (_root, world) = bench::world(None);
+    let mut turns = Vec::new();
+    for walk in [Walk::Removal, Walk::Watch] {
+        while let Some(turn) = world.walks.turn(walk).now_or_never() {
+            turns.push(turn);
+        }
+    }
+    for (kind, subject, goes_on) in [
+        (JobKind::Usage, "p1", true),
+        (JobKind::Permissions, "p1", true),
+        (JobKind::Usage, WATCH, false),
+        (JobKind::Removal, "deletion", false),
+    ] {
+        let ended = perform(&world, bench::id(1), kind, subject).now_or_never();
+        assert_eq!(ended.is_some(), goes_on, "{kind:?} {subject}");
+    }
+}

@@ -1,12 +1,15 @@
 //! Looking at one server.
 
+use std::path::PathBuf;
+
 use super::Reconciler;
 use crate::model::manifest::InstallIntent;
 use crate::model::{ContainerFacts, ContainerState, Role, ServerId, Want};
 use crate::reconcile::observed::{Observed, WantedContainer};
 use crate::reconcile::plan;
-use crate::runtime::RuntimeError;
-use crate::runtime::blueprint::{self, Blueprint, BlueprintFacts};
+use crate::reconcile::world::Silent;
+use crate::runtime::blueprint::{self, Blueprint, BlueprintFacts, MountFacts, MountSource};
+use crate::runtime::{Limits, RuntimeError};
 use crate::store::Snapshot;
 
 impl Reconciler {
@@ -29,17 +32,18 @@ impl Reconciler {
             world.slots.adopt(id);
         }
         let wanted = match &snapshot {
-            Some(snapshot) if outage.is_none() && needs_blueprint(snapshot, server.as_ref()) => {
-                self.blueprint(snapshot).await.map(|blueprint| WantedContainer {
-                    spec_hash: blueprint.spec.hash(),
-                    limits_hash: blueprint.spec.limits.hash(),
-                })
-            }
-            _ => None,
+            Some(snapshot) if outage.is_none() => self.wanted(snapshot, server.as_ref()).await,
+            _ => Ok(None),
         };
+        let silent_path = wanted.as_ref().err().map(Silent::to_string);
+        let wanted = wanted.ok().flatten();
         let prepared = self.is_prepared(id).await;
         world.with_live(id, |live| {
             live.outages = if outage.is_some() { live.outages + 1 } else { 0 };
+            live.silences = if silent_path.is_some() { live.silences + 1 } else { 0 };
+            if let Some(silent) = silent_path.as_ref().filter(|_| live.silences == 1) {
+                tracing::warn!(server.id = %id, "{silent}");
+            }
             if let Some(server) = server.as_ref().filter(|server| server.running()) {
                 live.seen_running = Some(server.id.clone());
             }
@@ -51,6 +55,7 @@ impl Reconciler {
                 server,
                 installer,
                 wanted,
+                silent_path,
                 prepared,
                 script_ready: live.script_ready.clone(),
                 attached: world.console.attached(id),
@@ -113,39 +118,62 @@ impl Reconciler {
         prepared
     }
 
-    /// What the server's container should be like.
-    pub(super) async fn blueprint(&self, snapshot: &Snapshot) -> Option<Blueprint> {
-        let manifest = snapshot.manifest.clone()?;
-        let facts = self.blueprint_facts(snapshot).await;
-        let mut blueprint = blueprint::server_container(snapshot.id, &manifest.spec, &self.world.node, &facts);
-        blueprint.spec.image_id = self.world.images.id(&blueprint.spec.image);
-        Some(blueprint)
+    /// What the server's container should be like, as far as a plan can depend on it.
+    async fn wanted(
+        &self,
+        snapshot: &Snapshot,
+        server: Option<&ContainerFacts>,
+    ) -> Result<Option<WantedContainer>, Silent> {
+        if server.is_some_and(ContainerFacts::running) {
+            let limits = self.limits(snapshot);
+            return Ok(limits.map(|limits| WantedContainer { spec_hash: None, limits_hash: limits.hash() }));
+        }
+        if !may_start(snapshot) {
+            return Ok(None);
+        }
+        let blueprint = self.blueprint(snapshot).await?;
+        Ok(blueprint.map(|blueprint| WantedContainer {
+            spec_hash: Some(blueprint.spec.hash()),
+            limits_hash: blueprint.spec.limits.hash(),
+        }))
     }
 
-    pub(super) async fn blueprint_facts(&self, snapshot: &Snapshot) -> BlueprintFacts {
-        let world = &self.world;
-        let wanted = snapshot.manifest.as_ref().and_then(|manifest| manifest.spec.settings.mounts.clone());
-        let (id, node, layout) = (snapshot.id, world.node.clone(), world.layout.clone());
-        // A file system that hangs hangs here, not on the threads that serve everybody.
-        let (data, mounts) = world
-            .store
-            .blocking()
-            .run(move || {
-                let mounts = match wanted {
-                    Some(mounts) if !mounts.is_empty() => {
-                        blueprint::host::resolve_mounts(&mounts, &node.allowed_mounts)
-                    }
-                    _ => blueprint::MountFacts::default(),
-                };
-                (layout.data(id), mounts)
-            })
-            .await;
+    /// What the server's container should be like.
+    pub(super) async fn blueprint(&self, snapshot: &Snapshot) -> Result<Option<Blueprint>, Silent> {
+        let Some(manifest) = snapshot.manifest.clone() else { return Ok(None) };
+        let mounts = manifest.spec.settings.mounts.as_deref().unwrap_or_default();
+        let mounts = self.world.paths.of_mounts(mounts, &self.world.node.allowed_mounts).await?;
+        let facts = BlueprintFacts { mounts, ..self.installer_facts(snapshot.id).await? };
+        let mut blueprint = blueprint::server_container(snapshot.id, &manifest.spec, &self.world.node, &facts);
+        blueprint.spec.image_id = self.world.images.id(&blueprint.spec.image);
+        Ok(Some(blueprint))
+    }
+
+    /// What the installer's container depends on. It has none of the settings' mounts.
+    pub(super) async fn installer_facts(&self, id: ServerId) -> Result<BlueprintFacts, Silent> {
+        let layout = self.world.layout.clone();
+        let path = self.world.node.directories.server_data(&id);
+        let data = match self.world.paths.find(&path, move || MountSource::There(layout.data(id))).await? {
+            MountSource::There(data) => data,
+            MountSource::Missing | MountSource::Unusable(_) => path,
+        };
+        Ok(self.facts(id, data))
+    }
+
+    /// The limits that the server's container should have; no path has a say in them.
+    pub(super) fn limits(&self, snapshot: &Snapshot) -> Option<Limits> {
+        let manifest = snapshot.manifest.as_ref()?;
+        let facts = self.facts(snapshot.id, PathBuf::new());
+        Some(blueprint::server_container(snapshot.id, &manifest.spec, &self.world.node, &facts).spec.limits)
+    }
+
+    fn facts(&self, id: ServerId, data: PathBuf) -> BlueprintFacts {
         BlueprintFacts {
-            network: world.network(),
-            kernel: world.kernel_limits,
+            network: self.world.network(),
+            kernel: self.world.kernel_limits,
             data,
-            script: world.layout.script_folder(id),
-            mounts,
+            script: self.world.layout.script_folder(id),
+            mounts: MountFacts::default(),
         }
     }
 }
@@ -168,12 +196,12 @@ fn resumable_install(snapshot: &Snapshot) -> Option<&InstallIntent> {
     plan::open_install(snapshot.manifest.as_ref()?, &snapshot.record)
 }
 
-/// Whether a plan can depend on what the container should be like.
-fn needs_blueprint(snapshot: &Snapshot, server: Option<&ContainerFacts>) -> bool {
+/// Whether a plan may make or start the server's container for a power wish.
+fn may_start(snapshot: &Snapshot) -> bool {
     let Some(manifest) = &snapshot.manifest else { return false };
-    if snapshot.record.parked.is_some() || snapshot.record.deletion.is_some() {
+    let held = manifest.spec.suspended || plan::open_install(manifest, &snapshot.record).is_some();
+    if held || snapshot.record.parked.is_some() || snapshot.record.deletion.is_some() {
         return false;
     }
-    let open = plan::open_wish(manifest, &snapshot.record).is_some_and(|wish| wish.want == Want::Up);
-    open || server.is_some_and(ContainerFacts::running)
+    plan::open_wish(manifest, &snapshot.record).is_some_and(|wish| wish.want == Want::Up)
 }

@@ -240,8 +240,14 @@ impl Planner<'_> {
                 self.say(ConditionKind::ContainerReady, ConditionStatus::False, "Refused", message.clone());
                 self.fail(install, "ContainerRefused", message);
             }
-            _ if self.held_back("CreateServer", &token) => {}
-            _ => self.step(Step::CreateServer { token }),
+            failed => {
+                if let Some((attempts, _, message)) = failed {
+                    self.waiting("ContainerBackOff", &format!("{message}; attempt {attempts}, tried again"));
+                }
+                if !self.held_back("CreateServer", &token) {
+                    self.step(Step::CreateServer { token });
+                }
+            }
         }
         false
     }

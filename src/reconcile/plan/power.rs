@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::stop::Demand;
 use super::{Planner, Progress, Wish, disk_limit, wish};
 use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ManagedBy, Manifest, Want};
-use crate::reconcile::observed::{JobKind, JobState};
+use crate::reconcile::observed::{JobKind, JobState, WATCH};
 use crate::reconcile::step::Step;
 
 /// A start whose end is not seen counts as over after this time.
@@ -148,11 +148,11 @@ impl Planner<'_> {
         match self.observed.usage {
             Some(usage) if self.now < usage.at + interval => self.look_again_at(usage.at + interval),
             // A count that failed is due again at the next interval; its own retry time is sooner and not needed.
-            _ => match self.observed.job(JobKind::Usage, "watch") {
+            _ => match self.observed.job(JobKind::Usage, WATCH) {
                 Some(job) if matches!(job.state, JobState::Failed { .. }) => {
-                    self.job(JobKind::Usage, "watch", true);
+                    self.job(JobKind::Usage, WATCH, true);
                 }
-                _ => self.step(Step::StartJob { job: JobKind::Usage, subject: "watch".into() }),
+                _ => self.step(Step::StartJob { job: JobKind::Usage, subject: WATCH.into() }),
             },
         }
     }

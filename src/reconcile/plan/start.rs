@@ -247,10 +247,11 @@ impl Planner<'_> {
     }
 
     fn plan_container(&mut self, wish: &Wish<'_>) {
-        let Some(wanted) = &self.observed.wanted else { return };
+        let Some(wanted) = &self.observed.wanted else { return self.say_silent_path() };
         let usable = |server: &&ContainerFacts| {
             server.fresh()
-                && server.spec_hash.as_ref() == Some(&wanted.spec_hash)
+                && wanted.spec_hash.is_some()
+                && server.spec_hash == wanted.spec_hash
                 && server.limits_hash.as_ref() == Some(&wanted.limits_hash)
         };
         match &self.observed.server {
@@ -277,6 +278,15 @@ impl Planner<'_> {
                 }
             }
         }
+    }
+
+    /// Says why nobody knows what the container should be like.
+    fn say_silent_path(&mut self) {
+        let Some(silent) = &self.observed.silent_path else { return };
+        let message = format!("{silent}; the server starts when it answers");
+        self.plan.state = PowerState::Offline;
+        self.say(ConditionKind::ContainerReady, ConditionStatus::Unknown, "MountSilent", message.clone());
+        self.say_offline("MountSilent", &message);
     }
 
     /// Says what stands in the way of the container, if this step has failed before.

@@ -31,6 +31,11 @@ impl Forgotten {
         gone.as_ref().and_then(|gone| gone.get(&id)).is_some_and(|at| *at >= time)
     }
 
+    /// Whether the panel's list is in force, or none is awaited.
+    pub fn list_in_force(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// The list is in force; nobody asks any more.
     pub fn close(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;

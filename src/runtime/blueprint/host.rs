@@ -30,25 +30,44 @@ pub enum MountSource {
     Unusable(String),
 }
 
-/// Looks up the sources of mounts and the allowed folders.
-///
-/// Blocks for as long as their file systems take. Without mounts it looks at nothing.
-pub fn resolve_mounts(mounts: &[Mount], allowed: &[PathBuf]) -> MountFacts {
-    if mounts.is_empty() {
-        return MountFacts::default();
+impl MountFacts {
+    /// Notes where an allowed folder leads; one that leads nowhere counts as it is written.
+    pub fn allow(&mut self, path: &Path, found: MountSource) {
+        self.allowed.push(match found {
+            MountSource::There(real) => real,
+            MountSource::Missing | MountSource::Unusable(_) => path.to_owned(),
+        });
     }
-    let allowed = allowed.iter().filter(|path| path.is_absolute());
-    MountFacts {
-        sources: mounts.iter().map(|mount| (mount.source.clone(), resolve(&mount.source))).collect(),
-        allowed: allowed.map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect(),
+
+    /// Whether every source that is there is below an allowed folder.
+    pub fn all_allowed(&self) -> bool {
+        self.sources.values().all(|source| match source {
+            MountSource::There(real) => self.allows(real),
+            MountSource::Missing | MountSource::Unusable(_) => true,
+        })
+    }
+
+    /// Whole components of the real path: `/mnt` allows neither `/mnt2` nor what a link in it leads to elsewhere.
+    pub(super) fn allows(&self, real: &Path) -> bool {
+        self.allowed.iter().any(|allowed| real.starts_with(allowed))
     }
 }
 
-fn resolve(source: &str) -> MountSource {
-    // `..` goes before symbolic links do, as it does in the path that a person reads.
-    let Some(path) = clean(source) else {
-        return MountSource::Unusable("its source is not an absolute path".into());
-    };
+/// The path that the source of a mount means. `..` goes before symbolic links do, as it does in the path that a person reads.
+///
+/// # Errors
+/// It means none.
+pub fn source_path(source: &str) -> Result<PathBuf, MountSource> {
+    clean(source).ok_or_else(|| MountSource::Unusable("its source is not an absolute path".into()))
+}
+
+/// Whether an allowed folder is above the source of one of these mounts, as both are written.
+pub fn is_above(allowed: &Path, mounts: &[Mount]) -> bool {
+    mounts.iter().any(|mount| clean(&mount.source).is_some_and(|source| source.starts_with(allowed)))
+}
+
+/// Follows a path to its end. Blocks for as long as its file system takes.
+pub fn follow(path: &Path) -> MountSource {
     match path.canonicalize() {
         Ok(real) if real.to_str().is_some() => MountSource::There(real),
         Ok(_) => MountSource::Unusable("its source leads to a path that is not text".into()),
@@ -85,10 +104,6 @@ mod tests {
 
     use super::*;
 
-    fn mount(source: impl AsRef<Path>) -> Mount {
-        Mount { source: source.as_ref().display().to_string(), target: "/mnt".into(), read_only: true }
-    }
-
     #[test]
     fn sources_are_followed_to_their_end() {
         let folder = tempfile::tempdir().unwrap();
@@ -108,14 +123,10 @@ mod tests {
             (root.join("missing"), MountSource::Missing),
             (root.join("broken"), MountSource::Missing),
         ] {
-            let facts = resolve_mounts(&[mount(&source)], &[root.join("link")]);
-            assert_eq!(facts.sources[source.to_str().unwrap()], expected, "{}", source.display());
-            assert_eq!(facts.allowed, [root.join("share")]);
+            let path = source_path(source.to_str().unwrap()).unwrap();
+            assert_eq!(follow(&path), expected, "{}", source.display());
         }
-        let facts =
-            resolve_mounts(&[mount("relative"), mount("")], &["".into(), "relative".into(), "/no/where".into()]);
-        assert!(facts.sources.values().all(|source| matches!(source, MountSource::Unusable(_))));
-        assert_eq!(facts.allowed, [PathBuf::from("/no/where")]);
+        assert!(["relative", ""].iter().all(|source| source_path(source).is_err()));
     }
 
     #[test]

@@ -72,8 +72,7 @@ fn allowed(
         Some(MountSource::Unusable(why)) => return Err(why.clone()),
         None => return Err("its source was not looked at yet".into()),
     };
-    // Whole components of the real path: `/mnt` allows neither `/mnt2` nor what a link in it leads to elsewhere.
-    if !facts.mounts.allowed.iter().any(|allowed| source.starts_with(allowed)) {
+    if !facts.mounts.allows(source) {
         let real = source.display();
         return Err(format!("{real} is not below any of the node's allowed_mounts; add it to its configuration"));
     }

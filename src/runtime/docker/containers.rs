@@ -17,7 +17,7 @@ use super::wire::Wire;
 use crate::model::{ContainerFacts, ContainerState, Role, ServerId, Timestamp};
 use crate::runtime::{
     ContainerSpec, EngineFacts, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC, LABEL_TOKEN, Limits, Listed,
-    Purpose, parse_container_name,
+    Purpose, Removal, parse_container_name,
 };
 
 /// Looks at the engine itself.
@@ -247,16 +247,16 @@ pub(super) async fn signal(docker: &Docker, id: &str, signal: &str) -> Result<()
 }
 
 /// Removes a container with its anonymous volumes, killing it first; one that is gone is fine.
-pub(super) async fn remove(docker: &Docker, id: &str) -> Result<(), Error> {
+pub(super) async fn remove(docker: &Docker, id: &str) -> Result<Removal, Error> {
     let options = RemoveContainerOptions { v: true, force: true, ..RemoveContainerOptions::default() };
     match docker.remove_container(id, Some(options)).await {
-        Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+        Ok(()) | Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(Removal::Done),
         Err(Error::DockerResponseServerError { status_code: 409, message })
             if message.contains("already in progress") =>
         {
-            Ok(())
+            Ok(Removal::UnderWay)
         }
-        removed => removed,
+        Err(error) => Err(error),
     }
 }
 

@@ -51,6 +51,8 @@ pub(super) struct Container {
     /// Was sent a signal in this run.
     pub(super) signalled: bool,
     pub(super) stop_signal: Option<String>,
+    /// The engine is at removing it.
+    pub(super) removing: bool,
     pub(super) tape: Tape,
     /// A line that is being typed; before the start, all that was typed ahead.
     pub(super) line: Vec<u8>,
@@ -95,6 +97,7 @@ impl Container {
             program: Arc::new(Program::idle()),
             signalled: false,
             stop_signal: None,
+            removing: false,
             tape: Tape::default(),
             line: Vec::new(),
             readers: Vec::new(),

@@ -328,6 +328,11 @@ impl State {
         Ok(true)
     }
 
+    /// Whether a removal begins now, or has nothing to do; `false` where an earlier one is under way.
+    pub(super) fn begin_removal(&mut self, key: &str) -> bool {
+        self.find_mut(key).is_none_or(|container| !std::mem::replace(&mut container.removing, true))
+    }
+
     /// Removes a container, killing it first; `false` where there is none.
     pub(super) fn remove(&mut self, key: &str) -> bool {
         let Some(number) = self.number(key) else {
@@ -419,6 +424,7 @@ impl State {
         self.listeners.clear();
         for container in self.containers.values_mut() {
             container.let_go();
+            container.removing = false;
         }
         self.end_all();
     }

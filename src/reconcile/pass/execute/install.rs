@@ -18,7 +18,7 @@ impl Reconciler {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
         let Some(manifest) = snapshot.manifest.clone() else { return Ok(false) };
         let Some(script) = manifest.spec.script.clone() else { return Ok(false) };
-        let facts = self.blueprint_facts(&snapshot).await;
+        let facts = self.installer_facts(id).await?;
         let built = blueprint::installer_container(id, &manifest.spec, &script, &self.world.node, &facts);
         let (layout, kernel) = (self.world.layout.clone(), self.world.kernel.clone());
         let fresh = !matches!(self.world.with_live(id, |live| live.installer.fresh().cloned()), Some(Some(_)));
@@ -44,7 +44,7 @@ impl Reconciler {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
         let Some(manifest) = snapshot.manifest.clone() else { return Ok(false) };
         let Some(script) = &manifest.spec.script else { return Ok(false) };
-        let facts = self.blueprint_facts(&snapshot).await;
+        let facts = self.installer_facts(id).await?;
         let built = blueprint::installer_container(id, &manifest.spec, script, &self.world.node, &facts);
         let purpose = Purpose { server: id, role: Role::Installer, token: token.to_owned() };
         self.create(id, &built.spec, &purpose, JobKind::InstallerImage).await
@@ -145,7 +145,7 @@ impl Reconciler {
 
     pub(super) async fn remove_installer(&self, id: ServerId, container: &str) -> Done {
         self.world.with_live(id, |live| live.installer.spoil());
-        self.world.runtime.remove(container).await?;
+        let removal = self.world.runtime.remove(container).await?;
         self.world.with_live(id, |live| {
             live.installer.spoil();
             live.script_ready = None;
@@ -157,6 +157,6 @@ impl Reconciler {
         });
         let layout = self.world.layout.clone();
         self.world.store.blocking().run(move || layout.remove_script(id)).await?;
-        Ok(true)
+        Ok(self.is_removed(id, removal))
     }
 }

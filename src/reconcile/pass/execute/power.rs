@@ -8,10 +8,12 @@ use crate::model::{Closed, Crash, Role, ServerId, Timestamp, Want};
 use crate::reconcile::observed::{JobKind, JobState, StopProgress};
 use crate::reconcile::step::{Step, StopMethod};
 use crate::runtime::blueprint;
-use crate::runtime::{Purpose, RuntimeError, Signal};
+use crate::runtime::{Purpose, Removal, RuntimeError, Signal};
 
 /// A terminal that was opened so short ago is not opened again at once.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
+/// A removal that is under way is looked at again after this, should the event of its end be lost.
+const REMOVAL_CHECK: Duration = Duration::from_secs(3);
 /// A server whose stop signal the engine refuses is killed after this.
 const REFUSED_GRACE: Duration = Duration::from_secs(1);
 
@@ -41,14 +43,23 @@ impl Reconciler {
 
     pub(super) async fn remove_server(&self, id: ServerId, container: &str) -> Done {
         self.world.with_live(id, |live| live.server.spoil());
-        self.world.runtime.remove(container).await?;
+        let removal = self.world.runtime.remove(container).await?;
         self.world.with_live(id, |live| live.server.spoil());
-        Ok(true)
+        Ok(self.is_removed(id, removal))
+    }
+
+    /// Whether a removal is done. Of one that is under way the event will tell.
+    pub(super) fn is_removed(&self, id: ServerId, removal: Removal) -> bool {
+        if removal == Removal::UnderWay {
+            let at = self.world.clock.now() + REMOVAL_CHECK;
+            self.world.with_live(id, |live| live.look_again = Some(at));
+        }
+        removal == Removal::Done
     }
 
     pub(super) async fn create_server(&self, id: ServerId, token: &str) -> Done {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
-        let Some(built) = self.blueprint(&snapshot).await else { return Ok(false) };
+        let Some(built) = self.blueprint(&snapshot).await? else { return Ok(false) };
         if let Some(network) = &built.network {
             self.world.runtime.ensure_network(network).await?;
         }
@@ -181,13 +192,13 @@ impl Reconciler {
 
     pub(super) async fn update_limits(&self, id: ServerId, container: &str) -> Done {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
-        let Some(built) = self.blueprint(&snapshot).await else { return Ok(false) };
+        let Some(limits) = self.limits(&snapshot) else { return Ok(false) };
         // Unknown while they are changed: a daemon that dies meanwhile puts them in force again.
         let changed = |hash| AppliedLimits { container: container.to_owned(), hash };
         let unknown = changed(None);
         self.commit(id, move |record| record.power.limits = Some(unknown)).await?;
-        self.world.runtime.update(container, &built.spec.limits).await?;
-        let known = changed(Some(built.spec.limits.hash()));
+        self.world.runtime.update(container, &limits).await?;
+        let known = changed(Some(limits.hash()));
         self.commit(id, move |record| record.power.limits = Some(known)).await?;
         self.world.store.event(id, self.world.clock.now(), "LimitsUpdated", "the running server has its new limits");
         Ok(true)

@@ -70,7 +70,7 @@ impl Scene {
             record: Record { generation: 1, ..Record::default() },
             shown: PowerState::Offline,
             observed: Observed {
-                wanted: Some(WantedContainer { spec_hash: "spec".into(), limits_hash: "limits".into() }),
+                wanted: Some(WantedContainer { spec_hash: Some("spec".into()), limits_hash: "limits".into() }),
                 prepared: true,
                 ..Observed::default()
             },

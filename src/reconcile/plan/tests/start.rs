@@ -150,6 +150,34 @@ fn folders_that_cannot_be_made_hold_a_start_up_visibly() {
 }
 
 #[test]
+fn a_mount_that_does_not_answer_holds_up_a_start_and_nothing_else() {
+    let silent = |scene: Scene| {
+        scene.with(|scene| {
+            scene.observed.wanted = None;
+            scene.observed.silent_path = Some("/mnt/share does not answer".into());
+        })
+    };
+    let running = ready().container_running("c1", "p1");
+    let limits_alone = running.with(|scene| scene.observed.wanted.as_mut().unwrap().spec_hash = None);
+    table(&[
+        ("no container", silent(ready()), &[]),
+        ("a container", silent(ready().container_made("c1", "p1")), &[]),
+        ("a used container", silent(ready().container_exited("c1", "p0", 0)), &[]),
+        (
+            "what comes before it",
+            silent(up().synced_for("p1").job_done(Permissions, "p1")),
+            &["StartJob ServerImage p1 game:1"],
+        ),
+        ("it runs", limits_alone, &[]),
+        ("a stop", silent(Scene::panel_server().installed().wants_down("d1")), &["ClosePower d1 Stopped"]),
+    ]);
+    let plan = silent(ready()).plan();
+    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some("MountSilent"));
+    assert_eq!(reason(&plan, ConditionKind::Running), Some("MountSilent"));
+    assert_eq!(plan.state, PowerState::Offline);
+}
+
+#[test]
 fn what_fails_is_tried_again_for_as_long_as_it_is_wanted() {
     let image = |attempts, retry_in| {
         up().synced_for("p1").job_done(Permissions, "p1").job_failed(ServerImage, "p1 game:1", attempts, retry_in)
@@ -315,7 +343,7 @@ fn limits_change_while_it_runs_and_everything_else_at_the_next_start() {
         let (spec, limits) = (spec.to_string(), limits.to_string());
         scene.with(|scene| {
             let wanted = scene.observed.wanted.as_mut().unwrap();
-            (wanted.spec_hash, wanted.limits_hash) = (spec, limits);
+            (wanted.spec_hash, wanted.limits_hash) = (Some(spec), limits);
         })
     };
     table(&[

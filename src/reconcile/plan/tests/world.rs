@@ -177,7 +177,7 @@ impl World {
         self.made += 1;
         let mut made = container(&format!("{kind}-made-{}", self.made), Some(token));
         if let Some(wanted) = &self.scene.observed.wanted {
-            made.spec_hash = Some(wanted.spec_hash.clone());
+            made.spec_hash = wanted.spec_hash.clone();
             made.limits_hash = Some(wanted.limits_hash.clone());
         }
         made

@@ -97,6 +97,20 @@ async fn the_engine_goes_on_when_its_caller_is_gone() {
     assert!(runtime.inspect(of, Role::Server).await.unwrap().is_some());
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_a_removal_again_is_told_that_it_is_under_way() {
+    let world = machine();
+    let one = One { call: "remove", takes: Some(90 * SECOND), ..One::default() };
+    let runtime = FakeRuntime::new(world.clone(), Arc::new(one));
+    let id = make(&runtime, server(1), Role::Server).await;
+    let mut events = runtime.events().await.unwrap();
+    assert!(is_timeout(runtime.remove(&id).await));
+    assert_eq!(runtime.remove(&id).await, Ok(Removal::UnderWay));
+    assert!(runtime.inspect(server(1), Role::Server).await.unwrap().is_some());
+    assert_eq!(events.next().await.unwrap().action, "destroy");
+    assert_eq!(runtime.inspect(server(1), Role::Server).await, Ok(None));
+}
+
 /// Treats events by their action.
 struct ByAction;
 

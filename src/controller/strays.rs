@@ -1,0 +1,93 @@
+//! Containers of servers that nobody knows: the folder was removed by hand while the daemon was away. They are nobody's to end,
+//! so a person is told, once for each.
+
+use std::collections::BTreeSet;
+
+use crate::model::{Role, ServerId};
+use crate::reconcile::world::World;
+use crate::runtime::{Listed, container_name};
+
+/// Those that were there at the last listing.
+#[derive(Debug, Default)]
+pub struct Strays(BTreeSet<(ServerId, Role, String)>);
+
+impl Strays {
+    /// Has a listing said what there is. `before` is whether a server was known before it.
+    pub fn see(&mut self, world: &World, listed: &[Listed], before: impl Fn(ServerId) -> bool) {
+        if !world.forgotten.list_in_force() {
+            // On its first day a node knows none of the servers that the panel is about to name.
+            return;
+        }
+        let unknown = |container: &&Listed| !before(container.server) && world.store.get(container.server).is_none();
+        let strays = listed.iter().filter(unknown);
+        let strays = strays.map(|container| (container.server, container.role, container.id.clone())).collect();
+        for (server, role, container) in self.replace(strays) {
+            let (name, folder) = (container_name(server, role), world.store.folder(server));
+            tracing::warn!(
+                server.id = %server,
+                container,
+                "the container {name} belongs to no server of this node and is left alone: put {} back if the server should be kept, \
+                 else remove the container (docker rm -f {name})",
+                folder.display()
+            );
+        }
+    }
+
+    /// Returns those that are new.
+    fn replace(&mut self, strays: BTreeSet<(ServerId, Role, String)>) -> Vec<(ServerId, Role, String)> {
+        let before = std::mem::replace(&mut self.0, strays);
+        self.0.difference(&before).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Record;
+    use crate::panel::Panel;
+    use crate::reconcile::bench;
+
+    fn container(number: u32) -> Listed {
+        Listed { server: bench::id(number), role: Role::Server, id: format!("c{number}"), running: true }
+    }
+
+    fn numbers(strays: &Strays) -> Vec<ServerId> {
+        strays.0.iter().map(|(server, ..)| *server).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn containers_of_unknown_servers_are_strays() {
+        let (_root, world) = bench::world(None);
+        world.store.create(bench::file_server(1), Record::default()).unwrap();
+        let listed = [container(1), container(2), container(3)];
+        let mut strays = Strays::default();
+        // The third was deleted while the engine answered.
+        strays.see(&world, &listed, |id| id == bench::id(3));
+        assert_eq!(numbers(&strays), [bench::id(2)]);
+        world.store.create(bench::file_server(2), Record::default()).unwrap();
+        strays.see(&world, &listed[..2], |_| false);
+        assert_eq!(numbers(&strays), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn before_the_panels_list_nobody_knows_who_is_unknown() {
+        let panel: std::sync::Arc<dyn Panel> = std::sync::Arc::new(bench::ScriptedPanel::default());
+        let (_root, world) = bench::world(Some(panel));
+        let mut strays = Strays::default();
+        strays.see(&world, &[container(1)], |_| false);
+        assert_eq!(numbers(&strays), []);
+        world.forgotten.close();
+        strays.see(&world, &[container(1)], |_| false);
+        assert_eq!(numbers(&strays), [bench::id(1)]);
+    }
+
+    #[test]
+    fn each_is_named_once_and_again_when_it_comes_back() {
+        let stray = |number| (bench::id(number), Role::Server, format!("c{number}"));
+        let mut strays = Strays::default();
+        assert_eq!(strays.replace([stray(1)].into()), [stray(1)]);
+        assert_eq!(strays.replace([stray(1), stray(2)].into()), [stray(2)]);
+        assert_eq!(strays.replace([stray(2)].into()), []);
+        assert_eq!(strays.replace([stray(1)].into()), [stray(1)]);
+    }
+}

@@ -1,0 +1,104 @@
+//! Many servers at once, and none that holds up another.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc;
+
+use super::*;
+use crate::model::manifest::{How, PowerIntent};
+use crate::model::settings::Mount;
+use crate::model::{Deletion, Record, Role, Want};
+use crate::reconcile::bench;
+use crate::reconcile::world::{Paths, World};
+use crate::runtime::blueprint::{MountSource, network};
+use crate::runtime::container_name;
+use crate::runtime::fake::FakeWorld;
+use crate::store::Blocking;
+
+fn add(world: &World, number: u32, mount: Option<&str>) {
+    let mut manifest = bench::file_server(number);
+    manifest.spec.settings.mounts =
+        mount.map(|source| vec![Mount { source: source.into(), target: "/maps".into(), read_only: true }]);
+    world.store.create(manifest, Record::default()).unwrap();
+    wish(world, number, "up", Want::Up);
+}
+
+fn wish(world: &World, number: u32, id: &str, want: Want) {
+    let power = PowerIntent { id: id.into(), want, how: How::Kill, requested_at: None, expires_at: None };
+    world.store.wish_power(bench::id(number), None, power).unwrap();
+    (world.wake)(bench::id(number));
+}
+
+async fn comes_to(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("in ten seconds it did not come to this: {what}");
+}
+
+fn runs(machine: &FakeWorld, number: u32) -> bool {
+    let state = machine.state_of(&container_name(bench::id(number), Role::Server));
+    state == Some(crate::model::ContainerState::Running)
+}
+
+fn reason(world: &World, number: u32) -> Option<String> {
+    let status = world.store.status(bench::id(number))?;
+    let running = status.conditions.iter().find(|condition| condition.kind == ConditionKind::Running)?;
+    Some(running.reason.clone())
+}
+
+#[tokio::test]
+async fn a_mount_that_does_not_answer_holds_up_the_start_of_its_own_server_alone() {
+    let (_root, mut world, machine) = bench::machine(None);
+    machine.add_image("game:1", Default::default());
+    machine.set_checks_mounts(false);
+    world.runtime.ensure_network(&network(&world.node)).await.unwrap();
+    let queue = Queue::default();
+    let pushed = queue.clone();
+    world.wake = Arc::new(move |id| pushed.push(id));
+    let (release, released) = mpsc::channel::<()>();
+    let (dead, hung, released) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)), Mutex::new(released));
+    let (is_dead, hangs) = (dead.clone(), hung.clone());
+    let follow = move |path: &Path| {
+        if is_dead.load(Ordering::SeqCst) {
+            hangs.fetch_add(1, Ordering::SeqCst);
+            let _ = released.lock().unwrap().recv();
+        }
+        MountSource::There(path.to_owned())
+    };
+    let patience = Duration::from_millis(50);
+    world.paths = Paths::with(Blocking::Pool, Arc::new(follow), patience);
+    let world = Arc::new(world);
+    let (_ready, ready) = watch::channel(true);
+    let controller = Controller::new(Reconciler::new(world.clone()), queue, 1, ready);
+    let running = world.tasks.spawn("controller", controller.run());
+
+    for number in 1..4 {
+        add(&world, number, Some("/dead"));
+    }
+    comes_to("three servers run", || (1..4).all(|number| runs(&machine, number))).await;
+    dead.store(true, Ordering::SeqCst);
+    wish(&world, 1, "down", Want::Down);
+    let deletion = Deletion { at: world.clock.now(), recreate: false };
+    world.store.commit(bench::id(2), |record| record.deletion = Some(deletion)).unwrap();
+    (world.wake)(bench::id(2));
+    wish(&world, 3, "again", Want::Up);
+    add(&world, 4, None);
+    comes_to("a stop", || !runs(&machine, 1) && reason(&world, 1).as_deref() == Some("Stopped")).await;
+    comes_to("a deletion", || world.store.get(bench::id(2)).is_none()).await;
+    comes_to("a restart that waits", || reason(&world, 3).as_deref() == Some("MountSilent")).await;
+    assert!(!runs(&machine, 3));
+    comes_to("a healthy server", || runs(&machine, 4)).await;
+    tokio::time::sleep(4 * patience).await;
+    assert_eq!(hung.load(Ordering::SeqCst), 1, "threads that hang");
+
+    dead.store(false, Ordering::SeqCst);
+    drop(release);
+    comes_to("the restart", || runs(&machine, 3)).await;
+    assert_eq!(hung.load(Ordering::SeqCst), 1);
+    running.abort();
+}

@@ -1,0 +1,42 @@
+//! Passes over a world in memory.
+
+use std::time::Duration;
+
+use super::*;
+use crate::model::{Deletion, Record, Role};
+use crate::reconcile::bench;
+use crate::runtime::container_name;
+use crate::runtime::fake::{Call, FakeRuntime, Faults};
+
+/// An engine whose removals take longer than anybody waits.
+struct SlowRemovals;
+
+impl Faults for SlowRemovals {
+    fn takes(&self, call: &Call) -> Option<Duration> {
+        (call.name == "remove").then_some(Duration::from_secs(90))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_is_under_way_is_waited_for_and_not_asked_for_in_a_circle() {
+    let (_root, mut world, machine) = bench::machine(None);
+    world.runtime = Arc::new(FakeRuntime::new(machine.clone(), Arc::new(SlowRemovals)));
+    let (id, world) = (bench::id(1), Arc::new(world));
+    let deletion = Some(Deletion { at: world.clock.now(), recreate: false });
+    world.store.create(bench::file_server(1), Record { deletion, ..Record::default() }).unwrap();
+    let name = container_name(id, Role::Server);
+    machine.create_foreign(&name).unwrap();
+    let reconciler = Reconciler::new(world.clone());
+
+    let Next::At(retry_at) = reconciler.pass(id).await else { panic!("a removal that took too long is tried again") };
+    tokio::time::sleep_until(world.clock.instant(retry_at)).await;
+    let Next::At(again) = reconciler.pass(id).await else { panic!("its event may be lost") };
+    assert_eq!(again, world.clock.now() + Duration::from_secs(3));
+    assert_eq!(machine.calls()["remove"], 2);
+    assert_eq!(world.with_live(id, |live| live.restless), 0);
+
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert_eq!(machine.state_of(&name), None);
+    assert_eq!(reconciler.pass(id).await, Next::OnEvent, "the files are next");
+    assert_eq!(machine.calls()["remove"], 2);
+}

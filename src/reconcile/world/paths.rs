@@ -1,0 +1,159 @@
+//! Where paths lead that may be on a file system which does not answer: a network mount whose server is gone, a FUSE mount
+//! whose program hangs. Whoever asks goes on after [`PATIENCE`] and is told which path it is.
+//!
+//! A thread that hangs there cannot be ended. So each path is asked for by a thread of its own, by one at most whoever wants
+//! to know, and while that one hangs the next who asks are told at once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::model::settings::Mount;
+use crate::runtime::blueprint::{MountFacts, MountSource, host};
+use crate::store::Blocking;
+
+/// How long one look waits for all its paths together.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Follows a path to its end, for as long as its file system takes.
+pub type Follow = Arc<dyn Fn(&Path) -> MountSource + Send + Sync>;
+
+/// A path that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} does not answer: mend or unmount the file system that it is on, or take it out of the server's mounts if it is one of them",
+    .0.display()
+)]
+pub struct Silent(pub PathBuf);
+
+/// Follows paths.
+pub struct Paths {
+    blocking: Blocking,
+    follow: Follow,
+    patience: Duration,
+    asked: Arc<Mutex<Asked>>,
+}
+
+/// Paths that a thread is asking for.
+type Asked = BTreeMap<PathBuf, Question>;
+
+struct Question {
+    since: Instant,
+    answer: watch::Receiver<Option<MountSource>>,
+}
+
+impl Paths {
+    /// Asks the host's file systems.
+    pub fn new(blocking: Blocking) -> Self {
+        Self::with(blocking, Arc::new(host::follow), PATIENCE)
+    }
+
+    /// Asks somebody else, and waits for as long.
+    pub fn with(blocking: Blocking, follow: Follow, patience: Duration) -> Self {
+        Self { blocking, follow, patience, asked: Arc::default() }
+    }
+
+    /// Where the sources of mounts lead, and those allowed folders that say something about them.
+    ///
+    /// # Errors
+    /// One of these paths does not answer.
+    pub async fn of_mounts(&self, mounts: &[Mount], allowed: &[PathBuf]) -> Result<MountFacts, Silent> {
+        let until = Instant::now() + self.patience;
+        let mut facts = MountFacts::default();
+        for mount in mounts {
+            let found = match host::source_path(&mount.source) {
+                Ok(path) => self.ask(&path, until).await?,
+                Err(unusable) => unusable,
+            };
+            facts.sources.insert(mount.source.clone(), found);
+        }
+        // One that is not above a source, as it is written, may hang without being of any concern.
+        let (above, others): (Vec<_>, Vec<_>) =
+            allowed.iter().filter(|path| path.is_absolute()).partition(|allowed| host::is_above(allowed, mounts));
+        for path in above {
+            let found = self.ask(path, until).await?;
+            facts.allow(path, found);
+        }
+        for path in others {
+            if facts.all_allowed() {
+                break;
+            }
+            // It may be another way to a source, through a link.
+            let found = self.ask(path, until).await.unwrap_or(MountSource::Missing);
+            facts.allow(path, found);
+        }
+        Ok(facts)
+    }
+
+    /// What this work, which is about a path, finds out.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn find(
+        &self,
+        path: &Path,
+        work: impl FnOnce() -> MountSource + Send + 'static,
+    ) -> Result<MountSource, Silent> {
+        self.wait(path, Instant::now() + self.patience, work).await
+    }
+
+    async fn ask(&self, path: &Path, until: Instant) -> Result<MountSource, Silent> {
+        let (follow, asked) = (self.follow.clone(), path.to_owned());
+        self.wait(path, until, move || follow(&asked)).await
+    }
+
+    async fn wait(
+        &self,
+        path: &Path,
+        until: Instant,
+        work: impl FnOnce() -> MountSource + Send + 'static,
+    ) -> Result<MountSource, Silent> {
+        let silent = || Silent(path.to_owned());
+        let mut answer = self.answer(path, work).ok_or_else(silent)?;
+        let answered = tokio::time::timeout_at(until, answer.wait_for(Option::is_some)).await;
+        answered.ok().and_then(Result::ok).and_then(|answer| answer.clone()).ok_or_else(silent)
+    }
+
+    /// Where the answer will be, or `None` where nobody should wait for it.
+    fn answer(
+        &self,
+        path: &Path,
+        work: impl FnOnce() -> MountSource + Send + 'static,
+    ) -> Option<watch::Receiver<Option<MountSource>>> {
+        let (tell, answer) = watch::channel(None);
+        {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(question) = asked.get(path) {
+                return (question.since.elapsed() < self.patience).then(|| question.answer.clone());
+            }
+            asked.insert(path.to_owned(), Question { since: Instant::now(), answer: answer.clone() });
+        }
+        let over = Over { asked: self.asked.clone(), path: path.to_owned() };
+        let begun = self.blocking.apart("path", move || {
+            let found = work();
+            // What is asked from now on is asked anew.
+            drop(over);
+            tell.send_replace(Some(found));
+        });
+        begun.ok().map(|()| answer)
+    }
+}
+
+/// Strikes a question out when it is answered, or will never be.
+struct Over {
+    asked: Arc<Mutex<Asked>>,
+    path: PathBuf,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Paths on file systems that do not answer.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc;
+
+use super::*;
+
+fn mount(source: impl AsRef<Path>) -> Mount {
+    Mount { source: source.as_ref().display().to_string(), target: "/mnt".into(), read_only: true }
+}
+
+/// A host on which everything below `/dead` hangs until it is released.
+struct Host {
+    paths: Paths,
+    dead: Arc<AtomicBool>,
+    /// Questions that have hung.
+    hung: Arc<AtomicU32>,
+    release: mpsc::Sender<()>,
+}
+
+fn host() -> Host {
+    let (release, released) = mpsc::channel::<()>();
+    let (dead, hung, released) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)), Mutex::new(released));
+    let (is_dead, hangs) = (dead.clone(), hung.clone());
+    let follow = move |path: &Path| {
+        if path.starts_with("/dead") && is_dead.load(Ordering::SeqCst) {
+            hangs.fetch_add(1, Ordering::SeqCst);
+            let _ = released.lock().unwrap().recv();
+        }
+        MountSource::There(path.to_owned())
+    };
+    let paths = Paths::with(Blocking::Pool, Arc::new(follow), Duration::from_millis(100));
+    Host { paths, dead, hung, release }
+}
+
+#[tokio::test]
+async fn a_path_that_does_not_answer_is_named_and_hangs_one_thread() {
+    let host = host();
+    let mounts = [mount("/srv/maps"), mount("/dead/share"), mount("/dead/other")];
+    let began = Instant::now();
+    for _ in 0..20 {
+        let silent = host.paths.of_mounts(&mounts, &[]).await.unwrap_err();
+        assert_eq!(silent, Silent("/dead/share".into()));
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "only the first one waits");
+    assert_eq!(host.hung.load(Ordering::SeqCst), 1);
+    // Without it the others are looked at again.
+    assert!(host.paths.of_mounts(&mounts[..1], &["/srv".into(), "/dead".into()]).await.is_ok());
+    // It answers at last: what is asked then is asked anew.
+    host.dead.store(false, Ordering::SeqCst);
+    drop(host.release);
+    while host.paths.of_mounts(&mounts, &[]).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(host.hung.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_allowed_folder_hangs_only_those_whose_sources_are_below_it() {
+    let host = host();
+    let allowed = ["/dead".into(), "/srv".into()];
+    let facts = host.paths.of_mounts(&[mount("/srv/maps")], &allowed).await.unwrap();
+    assert_eq!((facts.allowed, host.hung.load(Ordering::SeqCst)), (vec![PathBuf::from("/srv")], 0));
+    assert!(host.paths.of_mounts(&[mount("/dead/maps")], &allowed).await.is_err());
+    // This one may be below the dead one through a link, or below none: not knowing is no.
+    let facts = host.paths.of_mounts(&[mount("/opt/maps")], &allowed).await.unwrap();
+    assert!(!facts.all_allowed());
+}
+
+#[tokio::test]
+async fn a_thread_that_panics_is_no_answer_and_leaves_nothing_behind() {
+    let paths = Paths::with(Blocking::Pool, Arc::new(|_: &Path| panic!("for a test")), Duration::from_secs(5));
+    for _ in 0..2 {
+        assert!(paths.of_mounts(&[mount("/srv")], &[]).await.is_err());
+    }
+    assert!(paths.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn allowed_folders_are_followed_to_their_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    fs::create_dir_all(root.join("share/sub")).unwrap();
+    symlink(root.join("share"), root.join("link")).unwrap();
+    let paths = Paths::new(Blocking::Inline);
+    let relative = || [PathBuf::new(), "relative".into(), "/no/where".into(), root.join("link")];
+    for source in ["share", "share/sub", "link", "link/sub"] {
+        let facts = paths.of_mounts(&[mount(root.join(source))], &relative()).await.unwrap();
+        assert!(facts.all_allowed() && facts.allowed.contains(&root.join("share")), "{source}: {facts:?}");
+    }
+    let facts = paths.of_mounts(&[mount("/no/where"), mount("relative"), mount("")], &relative()).await.unwrap();
+    assert_eq!(facts.sources["/no/where"], MountSource::Missing);
+    assert!(
+        facts.sources.iter().all(|(source, found)| source == "/no/where" || matches!(found, MountSource::Unusable(_)))
+    );
+    assert_eq!(facts.allowed, [PathBuf::from("/no/where")]);
+}
