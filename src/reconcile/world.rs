@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::jobs::JOB_QUESTIONS;
 use super::live::Live;
 use super::observed::Policy;
 use super::reporter;
@@ -76,6 +77,8 @@ pub struct World {
     /// Walks over servers' files that may run at once: each keeps a disk and one of the threads busy that every write of the
     /// store needs.
     pub walks: Semaphore,
+    /// Questions of jobs to the panel, see [`JOB_QUESTIONS`].
+    pub questions: Semaphore,
     /// The servers' network as it really is.
     pub network: RwLock<NetworkFacts>,
     /// What the kernel can limit.
@@ -138,6 +141,7 @@ impl World {
             slots: InstallSlots::new(parts.node.reconcile.concurrent_installs),
             layout: Layout::new(&parts.node),
             walks: Semaphore::new(WALKS),
+            questions: Semaphore::new(JOB_QUESTIONS),
             network: RwLock::new(NetworkFacts::default()),
             reset_gate: ResetGate::default(),
             network_settled: watch::Sender::new(false),
