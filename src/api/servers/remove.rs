@@ -45,5 +45,7 @@ pub async fn mark_deleted(api: &Api, id: ServerId) -> Result<(), ApiError> {
             store.wake(id);
             Ok::<_, ApiError>(())
         })
-        .await
+        .await?;
+    api.view.forget(id);
+    Ok(())
 }

@@ -287,3 +287,21 @@ fn what_is_no_server_is_left_alone() {
     let again = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
     assert!(again.list().is_empty(), "{:?}", again.ids());
 }
+
+#[test]
+fn a_revision_is_never_given_out_twice() {
+    let scene = Scene::empty();
+    let mut given = std::collections::BTreeSet::new();
+    for life in 0..3u64 {
+        let born = scene.store.create(manifest(id()), Record::default()).unwrap().revision;
+        let changed = scene.store.change(id(), None, |m| m.spec.settings.invocation = life.to_string()).unwrap();
+        assert!(given.insert(born) && given.insert(changed.revision) && born < changed.revision);
+        scene.store.remove(id()).unwrap();
+        // A person puts the folder back.
+        fs::create_dir(scene.store.folder(id())).unwrap();
+        scene.saves(CONFIG_FILE, FILE);
+        assert!(scene.store.refresh(id()).unwrap());
+        assert!(given.insert(scene.get().revision));
+        scene.store.remove(id()).unwrap();
+    }
+}

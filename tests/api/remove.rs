@@ -1,0 +1,38 @@
+//! Servers that are deleted, and what is left of them.
+
+use std::time::Duration;
+
+use alula::model::{ManagedBy, Manifest, Record, ServerId};
+use http::{Method, StatusCode};
+
+use crate::bench::{Answer, Bench, id};
+
+async fn delete(bench: &Bench, id: ServerId) -> Answer {
+    bench.ask(Method::DELETE, &format!("/api/servers/{id}"), "").await
+}
+
+/// A server with this command.
+fn add(bench: &Bench, invocation: &str) -> ServerId {
+    let mut manifest = Manifest::new(id(1), ManagedBy::Panel);
+    manifest.spec.settings.invocation = invocation.into();
+    bench.world.store.create(manifest, Record::default()).unwrap();
+    id(1)
+}
+
+async fn gone(bench: &Bench, id: ServerId) {
+    while bench.world.store.get(id).is_some() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_life_shows_nothing_of_the_first() {
+    let bench = Bench::new();
+    for invocation in ["first", "second"] {
+        let id = add(&bench, invocation);
+        let shown = bench.ask(Method::GET, &format!("/api/servers/{id}"), "").await.json();
+        assert_eq!(shown["configuration"]["invocation"], invocation);
+        assert_eq!(delete(&bench, id).await.status, StatusCode::NO_CONTENT);
+        gone(&bench, id).await;
+    }
+}
