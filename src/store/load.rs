@@ -12,6 +12,7 @@ use super::{
     CONFIG_FILE, Entry, OVERRIDE_FILE, Opener, RECORD_FILE, RECORD_VERSION, Sources, SpecProblem, StoreError,
     StoredRecord, intent,
 };
+use crate::atomic;
 use crate::model::{Closed, InstallOutcome, InstallResult, Manifest, Record, ServerId, Timestamp};
 
 /// Reads every record below the folder, on all cores.
@@ -34,11 +35,26 @@ pub(super) fn load_all(servers: &Path, opener: Opener, revisions: &Revisions) ->
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let share = ids.len().div_ceil(workers).max(1);
     std::thread::scope(|scope| {
-        let load = |id: &ServerId| load(servers, *id, opener, revisions).transpose();
+        let load = |id: &ServerId| {
+            if opener == Opener::Daemon {
+                tidy(&servers.join(id.to_string()));
+            }
+            load(servers, *id, opener, revisions).transpose()
+        };
         let read = |part| move || Vec::from_iter(<[ServerId]>::iter(part).filter_map(load));
         let parts: Vec<_> = ids.chunks(share).map(|part| scope.spawn(read(part))).collect();
         parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
     })
+}
+
+/// Removes what writers that were cut off have left in a server's folder; other names are other people's.
+fn tidy(folder: &Path) {
+    match atomic::clean_leftovers(folder, |file| [CONFIG_FILE, RECORD_FILE].contains(&file)) {
+        Ok(_) => {}
+        // A file with a server's name is no server.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) => {}
+        Err(error) => tracing::warn!("{error}"),
+    }
 }
 
 /// Reads one record. A folder with neither intent nor facts is no server.

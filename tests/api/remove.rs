@@ -36,3 +36,15 @@ async fn a_second_life_shows_nothing_of_the_first() {
         gone(&bench, id).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_deleted_server_stays_in_memory() {
+    let bench = Bench::new();
+    let id = add(&bench, "run");
+    assert_eq!(delete(&bench, id).await.status, StatusCode::NO_CONTENT);
+    gone(&bench, id).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut left = Vec::new();
+    bench.world.for_each_live(|id, _| left.push(id));
+    assert_eq!(left, []);
+}

@@ -289,6 +289,21 @@ fn what_is_no_server_is_left_alone() {
 }
 
 #[test]
+fn what_a_writer_left_half_done_is_gone_after_the_next_boot_and_nothing_else() {
+    let scene = Scene::with_file();
+    let ours = [".config.yml.0a1b2c3d.tmp", ".record.json.ffffffff.tmp"];
+    let others = [".override.yml.0a1b2c3d.tmp", ".config.yml.swp", ".config.yml.tmp", "config.yml.0a1b2c3d.tmp"];
+    for name in ours.into_iter().chain(others) {
+        fs::write(scene.path(name), "half").unwrap();
+    }
+    drop(Store::open_for_command(scene.root.path()).unwrap());
+    assert!(scene.path(ours[0]).exists(), "a command leaves everything where it is");
+    drop(Store::open(scene.root.path(), Blocking::Inline, None).unwrap());
+    assert!(ours.iter().all(|name| !scene.path(name).exists()));
+    assert!(others.iter().all(|name| scene.path(name).exists()));
+}
+
+#[test]
 fn a_revision_is_never_given_out_twice() {
     let scene = Scene::empty();
     let mut given = std::collections::BTreeSet::new();
