@@ -48,3 +48,37 @@ async fn nothing_of_a_deleted_server_stays_in_memory() {
     bench.world.for_each_live(|id, _| left.push(id));
     assert_eq!(left, []);
 }
+
+/// The panel takes a 404 for "gone already".
+#[tokio::test(start_paused = true)]
+async fn a_server_that_may_be_on_the_list_is_not_called_unknown_before_it() {
+    let bench = Bench::before_the_list(|_| {});
+    let began = tokio::time::Instant::now();
+    let answer = delete(&bench, id(1)).await;
+    assert_eq!((answer.status, began.elapsed().as_secs()), (StatusCode::SERVICE_UNAVAILABLE, 5), "{answer:?}");
+    assert!(answer.json()["error"].as_str().unwrap().contains("list of servers"), "{answer:?}");
+    let other = bench.ask(Method::GET, &format!("/api/servers/{}", id(1)), "").await;
+    assert_eq!((other.status, began.elapsed().as_secs()), (StatusCode::NOT_FOUND, 5));
+    assert_eq!(bench.ask(Method::DELETE, "/api/servers/x", "").await.status, StatusCode::NOT_FOUND);
+
+    let mut waiting = std::pin::pin!(delete(&bench, id(1)));
+    let early = tokio::time::timeout(Duration::from_secs(1), &mut waiting).await;
+    assert!(early.is_err(), "{early:?}");
+    add(&bench, "run");
+    bench.world.forgotten.close();
+    assert_eq!(waiting.await.status, StatusCode::NO_CONTENT);
+    let began = tokio::time::Instant::now();
+    assert_eq!((delete(&bench, id(2)).await.status, began.elapsed()), (StatusCode::NOT_FOUND, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_delete_is_answered_at_once_also_before_the_list() {
+    let bench = Bench::before_the_list(|_| {});
+    let id = add(&bench, "run");
+    assert_eq!(delete(&bench, id).await.status, StatusCode::NO_CONTENT);
+    for _ in 0..2 {
+        let began = tokio::time::Instant::now();
+        assert_eq!((delete(&bench, id).await.status, began.elapsed()), (StatusCode::NOT_FOUND, Duration::ZERO));
+        gone(&bench, id).await;
+    }
+}
