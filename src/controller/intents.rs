@@ -16,7 +16,7 @@ const RESCAN: Duration = Duration::from_secs(300);
 
 /// Looks that may be under way at once. One that hangs (a file of intent is a link into a network file system, say) keeps its
 /// place and one of the threads for blocking work; it takes many of them to keep the others from being looked at.
-const LOOKS: usize = 32;
+const LOOKS: usize = 16;
 
 /// Reads what has changed, for as long as the watch lives.
 pub async fn follow(world: Arc<World>, mut events: mpsc::Receiver<WatchEvent>) {
