@@ -167,18 +167,18 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<(), AtomicError> {
     create().map_err(|source| AtomicError { action: "make the folder", path: path.to_owned(), source })
 }
 
-/// Removes the temporary files that a crash left in a folder, and says how many there were. Those
-/// that some process is still writing stay.
+/// Removes the temporary files that a crash left in a folder, of files whose names are `ours`, and says how many there
+/// were. Those that some process is still writing stay.
 ///
 /// # Errors
 /// The folder cannot be read or changed.
-pub fn clean_leftovers(folder: &Path) -> Result<usize, AtomicError> {
+pub fn clean_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<usize, AtomicError> {
     let clean = || -> io::Result<usize> {
         let mut removed = 0;
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
-            let ours = entry.file_name().to_str().is_some_and(is_temporary);
-            if ours && entry.file_type()?.is_file() {
+            let leftover = entry.file_name().to_str().and_then(temporary_of).is_some_and(&ours);
+            if leftover && entry.file_type()?.is_file() {
                 removed += usize::from(remove_abandoned(&entry.path())?);
             }
         }
@@ -187,13 +187,11 @@ pub fn clean_leftovers(folder: &Path) -> Result<usize, AtomicError> {
     clean().map_err(|source| AtomicError { action: "clean up", path: folder.to_owned(), source })
 }
 
-/// Whether [`write_file`] gives such names to its temporary files.
-pub fn is_temporary(name: &str) -> bool {
-    let inner = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp"));
-    let Some((target, random)) = inner.and_then(|inner| inner.rsplit_once('.')) else {
-        return false;
-    };
-    !target.is_empty() && random.len() == 8 && random.bytes().all(|b| b.is_ascii_hexdigit())
+/// The file whose temporary one [`write_file`] would give such a name.
+fn temporary_of(name: &str) -> Option<&str> {
+    let (target, random) = name.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
+    let is_random = random.len() == 8 && random.bytes().all(|b| b.is_ascii_hexdigit());
+    (is_random && !target.is_empty()).then_some(target)
 }
 
 /// Removes a temporary file unless its writer is alive, which then holds its lock.

@@ -64,7 +64,10 @@ async fn guarded_pass(reconciler: &Reconciler, id: ServerId) -> Next {
     let world = reconciler.world();
     match pass {
         Ok(next) => {
-            world.with_live(id, |live| live.panics = 0);
+            // What is remembered of a server that is gone was just forgotten.
+            if world.store.get(id).is_some() {
+                world.with_live(id, |live| live.panics = 0);
+            }
             next
         }
         Err(panic) => {

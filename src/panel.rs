@@ -16,6 +16,9 @@ use tokio::time::Instant;
 use crate::model::settings::{Process, Settings};
 use crate::model::{PowerState, Script, ServerId};
 
+/// Questions that the panel is asked at once; more of them wait for their turn.
+pub const QUESTIONS: usize = 8;
+
 /// One server as the panel has it (`GET /api/remote/servers/{uuid}`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct PanelServer {
@@ -102,9 +105,10 @@ impl PanelError {
         matches!(self, PanelError::Refused { .. })
     }
 
-    /// Whether somebody who waits should stop waiting: the answer will hardly be another one in a moment.
+    /// Whether somebody who waits should stop waiting: the answer will hardly be another one in a moment, and a panel that was
+    /// silent for as long as it may be has had its time.
     pub fn ends_waiting(&self) -> bool {
-        self.is_final() || matches!(self, PanelError::Nonsense { .. })
+        self.is_final() || matches!(self, PanelError::Nonsense { .. } | PanelError::Timeout { .. })
     }
 
     /// Whether the panel said that it does not know the thing.

@@ -35,7 +35,7 @@ use crate::model::{Manifest, Record, ServerId, Status};
 pub use blocking::Blocking;
 use disk::frees_space;
 pub use disk::{DiskHook, DiskOp};
-use entry::Entry;
+use entry::{Entry, Revisions};
 use fingerprint::FileFingerprint;
 use reserve::Reserve;
 pub use wishes::{Applied, ApplyError};
@@ -116,7 +116,8 @@ pub struct SpecProblem {
 pub struct Snapshot {
     /// The server.
     pub id: ServerId,
-    /// Counts changes of intent and facts since the daemon started.
+    /// Counts changes of intent and facts since the daemon started: higher than any before, of this server and of an earlier one
+    /// of its name.
     pub revision: u64,
     /// The intent in force: `config.yml` with `override.yml` over it, or the last good one. `None` where none was ever
     /// good.
@@ -191,6 +192,7 @@ pub struct Store {
 struct Inner {
     servers: PathBuf,
     opener: Opener,
+    revisions: Revisions,
     reserve: Reserve,
     entries: RwLock<BTreeMap<ServerId, Arc<Entry>>>,
     on_change: OnceLock<OnChange>,
@@ -231,7 +233,8 @@ impl Store {
             path: servers.clone(),
             source,
         })?;
-        let entries = load::load_all(&servers, opener)?;
+        let revisions = Revisions::default();
+        let entries = load::load_all(&servers, opener, &revisions)?;
         let reserve = Reserve::new(root.join(RESERVE_FILE));
         if opener == Opener::Daemon {
             reserve.keep();
@@ -240,6 +243,7 @@ impl Store {
             inner: Arc::new(Inner {
                 servers,
                 opener,
+                revisions,
                 reserve,
                 entries: RwLock::new(entries.into_iter().map(|entry| (entry.id, Arc::new(entry))).collect()),
                 on_change: OnceLock::new(),

@@ -13,3 +13,5 @@ mod guard;
 mod install;
 #[path = "api/power.rs"]
 mod power;
+#[path = "api/remove.rs"]
+mod remove;

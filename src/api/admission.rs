@@ -9,6 +9,9 @@
 //! | restart | refused, or kept for `wait_seconds` | refused | after the stop | accepted | accepted as start |
 //! | stop | cancels the start that was to follow | accepted | already so | accepted | already so |
 //! | kill | cancels the start that was to follow | accepted | escalates | accepted | already so |
+//!
+//! A wish that lapses takes nothing with it: what takes the place of a wish to be up is wanted for at least as long, and a stop
+//! that a start took the place of counts again (`Record::supersede_power`).
 
 use std::time::Duration;
 
@@ -135,8 +138,13 @@ pub fn admit(facts: Facts<'_>, action: Action, wait: Option<Duration>, id: Strin
                 return Ok(Admitted::Already);
             }
             let expires_at = wait.map(|wait| facts.now + wait);
+            // A wish that is about to be closed counts no longer: a start that was taken for the same would be closed with it.
+            // A crash that has not been written down by then is not counted.
+            let lasting = open
+                .as_ref()
+                .filter(|wish| wish.want == Want::Up && lasts(wish, record, expires_at) && !is_given_up(facts.status));
             let up = match &open {
-                Some(wish) => wish.want == Want::Up && lasts(wish, record, expires_at) && !failing(facts.status),
+                Some(_) => lasting.is_some() && !failing(facts.status),
                 None => install.is_none() && matches!(state, PowerState::Starting | PowerState::Running),
             };
             if action == Action::Start && up {
@@ -150,6 +158,12 @@ pub fn admit(facts: Facts<'_>, action: Action, wait: Option<Duration>, id: Strin
                     (None, None) => write(Want::Up, How::Graceful, expires_at),
                 };
             }
+            // What takes the place of a wish is wanted for as long: where it lapsed, nobody would want a server that runs.
+            let expires_at = match lasting {
+                Some(wish) if is_begun(wish, record) => None,
+                Some(wish) => wish.expires_at,
+                None => expires_at,
+            };
             write(Want::Up, How::Graceful, expires_at)
         }
         Action::Stop => {
@@ -170,8 +184,23 @@ pub fn admit(facts: Facts<'_>, action: Action, wait: Option<Duration>, id: Strin
 
 /// Whether a wish is wanted for at least as long as a new one would be.
 fn lasts(wish: &Wish<'_>, record: &Record, new: Option<Timestamp>) -> bool {
-    let begun = record.power.begun.as_ref() == Some(&wish.id);
-    begun || wish.expires_at.is_none_or(|old| new.is_some_and(|new| old >= new))
+    is_begun(wish, record) || wish.expires_at.is_none_or(|old| new.is_some_and(|new| old >= new))
+}
+
+fn is_begun(wish: &Wish<'_>, record: &Record) -> bool {
+    record.power.begun.as_ref() == Some(&wish.id)
+}
+
+/// Whether people can see already why a wish to be up is over, which is shown a moment before it is written down; on a full disk,
+/// long before.
+fn is_given_up(status: &Status) -> bool {
+    status.condition(ConditionKind::Running).is_some_and(|condition| {
+        condition.status == ConditionStatus::False
+            && matches!(
+                condition.reason.as_str(),
+                "CrashLoop" | "CrashDetectionDisabled" | "Exited" | "DiskLimitExceeded" | "PanelRefused" | "Suspended"
+            )
+    })
 }
 
 /// Whether a start is stuck and being tried again: then a new one makes a fresh attempt.

@@ -45,6 +45,11 @@ impl ServerViews {
         cache.list.clone()
     }
 
+    /// A server is gone, or about to be.
+    pub fn forget(&self, id: ServerId) {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).servers.remove(&id);
+    }
+
     /// One server as a JSON object.
     pub fn one(&self, world: &World, snapshot: &Snapshot) -> Bytes {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);

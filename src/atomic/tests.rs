@@ -102,7 +102,7 @@ fn many_writers_of_one_file_leave_one_of_their_versions() {
             scope.spawn(move || {
                 for _ in 0..20 {
                     write_file(path, &[writer; 5000], 0o600).unwrap();
-                    clean_leftovers(path.parent().unwrap()).unwrap();
+                    clean_leftovers(path.parent().unwrap(), |_| true).unwrap();
                 }
             });
         }
@@ -212,8 +212,8 @@ fn leftovers_of_a_crash_go_and_nothing_else_does() {
     fs::create_dir(folder.path().join(".d.01234567.tmp")).unwrap();
     symlink("config.yml", folder.path().join(".l.01234567.tmp")).unwrap();
 
-    assert_eq!(clean_leftovers(folder.path()).unwrap(), 2);
-    assert_eq!(clean_leftovers(folder.path()).unwrap(), 0);
+    assert_eq!(clean_leftovers(folder.path(), |_| true).unwrap(), 2);
+    assert_eq!(clean_leftovers(folder.path(), |_| true).unwrap(), 0);
     let mut expected: Vec<_> = keep.iter().chain(&[".d.01234567.tmp", ".l.01234567.tmp"]).collect();
     expected.sort();
     assert_eq!(names(folder.path()).iter().collect::<Vec<_>>(), expected);
@@ -225,9 +225,9 @@ fn a_temporary_file_in_use_is_no_leftover() {
     let path = folder.path().join("f");
     let (fd, name) = open_parent(&path).unwrap();
     let temporary = Temporary::create(fd.as_fd(), name, Mode::RUSR).unwrap();
-    assert_eq!(clean_leftovers(folder.path()).unwrap(), 0);
+    assert_eq!(clean_leftovers(folder.path(), |_| true).unwrap(), 0);
     assert_eq!(names(folder.path()).len(), 1);
-    assert!(names(folder.path()).iter().all(|name| is_temporary(name)));
+    assert!(names(folder.path()).iter().all(|name| temporary_of(name).is_some()));
     drop(temporary);
     assert!(names(folder.path()).is_empty());
 }
@@ -284,7 +284,8 @@ fn a_file_that_is_saved_while_another_is_being_written_stays() {
     let path = folder.path().join("config.yml");
     fs::write(&path, b"old").unwrap();
     let still = || {
-        let temporary = names(folder.path()).into_iter().find(|name| is_temporary(name)).expect("all is ready");
+        let temporary =
+            names(folder.path()).into_iter().find(|name| temporary_of(name).is_some()).expect("all is ready");
         assert_eq!(fs::read(folder.path().join(temporary)).unwrap(), b"new");
         fs::write(&path, b"by hand").unwrap();
         Err(io::Error::other("it was saved"))

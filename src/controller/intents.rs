@@ -1,9 +1,11 @@
 //! Files of intent that people change: a watch, and a look at everything behind it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use futures_util::FutureExt;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::model::ServerId;
 use crate::reconcile::world::World;
@@ -12,8 +14,13 @@ use crate::store::watch::WatchEvent;
 /// How often all files are looked at although the watch is well: two `stat` calls for each server.
 const RESCAN: Duration = Duration::from_secs(300);
 
+/// Looks that may be under way at once. One that hangs (a file of intent is a link into a network file system, say) keeps its
+/// place and one of the threads for blocking work; it takes many of them to keep the others from being looked at.
+const LOOKS: usize = 16;
+
 /// Reads what has changed, for as long as the watch lives.
 pub async fn follow(world: Arc<World>, mut events: mpsc::Receiver<WatchEvent>) {
+    let looks = Looks::new(world);
     let mut rescan = tokio::time::interval_at(tokio::time::Instant::now() + RESCAN, RESCAN);
     rescan.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -23,13 +30,86 @@ pub async fn follow(world: Arc<World>, mut events: mpsc::Receiver<WatchEvent>) {
             event = events.recv() => match event {
                 Some(WatchEvent::Changed(name)) => {
                     if let Ok(id) = name.parse() {
-                        refresh(&world, id).await;
+                        looks.begin(id);
                     }
                 }
-                Some(WatchEvent::Rescan) => rescan_all(&world).await,
+                Some(WatchEvent::Rescan) => looks.begin_all().await,
                 None => return,
             },
-            _ = rescan.tick() => rescan_all(&world).await,
+            _ = rescan.tick() => looks.begin_all().await,
+        }
+    }
+}
+
+/// Looks at servers' files: each in a task of its own, and no two at the same server's.
+#[derive(Clone)]
+struct Looks {
+    world: Arc<World>,
+    places: Arc<Semaphore>,
+    /// Servers that have a task, and whether their files have changed since it last looked.
+    changed: Arc<Mutex<BTreeMap<ServerId, bool>>>,
+}
+
+impl Looks {
+    fn new(world: Arc<World>) -> Self {
+        Self { world, places: Arc::new(Semaphore::new(LOOKS)), changed: Arc::default() }
+    }
+
+    fn begin(&self, id: ServerId) {
+        if self.changed().insert(id, true).is_some() {
+            return;
+        }
+        let looks = self.clone();
+        self.world.tasks.spawn(format!("look at the files of {id}"), async move {
+            // Fails only when closed, which never happens.
+            let _place = looks.places.acquire().await;
+            while looks.is_due(id) {
+                let look = std::panic::AssertUnwindSafe(refresh(&looks.world, id)).catch_unwind();
+                if look.await.is_err() {
+                    // The next change is looked at all the same.
+                    tracing::error!(server.id = %id, "a look at this server's files panicked, which is a bug: please report it");
+                }
+            }
+        });
+    }
+
+    /// Whether there is something to look at. If not, whoever asked has to end.
+    fn is_due(&self, id: ServerId) -> bool {
+        let mut changed = self.changed();
+        let due = changed.get_mut(&id).is_some_and(std::mem::take);
+        if !due {
+            changed.remove(&id);
+        }
+        due
+    }
+
+    fn changed(&self) -> MutexGuard<'_, BTreeMap<ServerId, bool>> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at every server's files.
+    async fn begin_all(&self) {
+        let folder = self.world.store.servers_folder().to_owned();
+        let found = self
+            .world
+            .store
+            .blocking()
+            .run(move || {
+                let items = std::fs::read_dir(&folder)?;
+                Ok::<Vec<ServerId>, std::io::Error>(
+                    items.filter_map(|item| item.ok()?.file_name().to_str()?.parse().ok()).collect(),
+                )
+            })
+            .await;
+        let mut ids = self.world.store.ids();
+        match found {
+            Ok(found) => ids.extend(found),
+            Err(error) => tracing::error!("the state folder cannot be listed: {error}"),
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        for id in ids {
+            self.begin(id);
         }
     }
 }
@@ -58,26 +138,5 @@ fn announce(world: &World, id: ServerId) {
     }
 }
 
-async fn rescan_all(world: &World) {
-    let folder = world.store.servers_folder().to_owned();
-    let found = world
-        .store
-        .blocking()
-        .run(move || {
-            let items = std::fs::read_dir(&folder)?;
-            Ok::<Vec<ServerId>, std::io::Error>(
-                items.filter_map(|item| item.ok()?.file_name().to_str()?.parse().ok()).collect(),
-            )
-        })
-        .await;
-    let mut ids = world.store.ids();
-    match found {
-        Ok(found) => ids.extend(found),
-        Err(error) => tracing::error!("the state folder cannot be listed: {error}"),
-    }
-    ids.sort_unstable();
-    ids.dedup();
-    for id in ids {
-        refresh(world, id).await;
-    }
-}
+#[cfg(test)]
+mod tests;

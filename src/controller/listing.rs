@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::files::Layout;
 use crate::model::{ManagedBy, Record, ServerId, Timestamp};
-use crate::panel::{Listed, Panel};
+use crate::panel::{Listed, Panel, PanelError};
 use crate::reconcile::jobs::{PanelWord, apply_sync, new_manifest};
 use crate::reconcile::plan::open_install;
 use crate::reconcile::world::World;
@@ -56,15 +56,28 @@ async fn list(world: &World, panel: &dyn Panel) -> (Listed, When) {
             }
             Err(error) => {
                 failures += 1;
-                let error = error.to_string();
-                if error != said {
-                    tracing::warn!("{error}; the servers on disk are run meanwhile, and the panel is asked again");
-                    said = error;
-                }
-                tokio::time::sleep(retry::delay(retry::PANEL, failures, &world.jitter)).await;
+                let growth = if error.is_final() { retry::REFUSED } else { retry::PANEL };
+                say(&error, &mut said);
+                tokio::time::sleep(retry::delay(growth, failures, &world.jitter)).await;
             }
         }
     }
+}
+
+/// Says what is wrong, unless it was `said` just before.
+fn say(error: &PanelError, said: &mut String) {
+    let message = error.to_string();
+    if message == *said {
+        return;
+    }
+    if error.is_final() {
+        tracing::error!(
+            "{message}; check `token_id`, `token` and `remote` in config.yml against the node's page in the panel. The servers on disk are run meanwhile, and the panel is asked again every few minutes"
+        );
+    } else {
+        tracing::warn!("{message}; the servers on disk are run meanwhile, and the panel is asked again");
+    }
+    *said = message;
 }
 
 /// The panel takes every server that it thinks is installing for installed: so it is asked to only when none is.

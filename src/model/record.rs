@@ -53,6 +53,8 @@ pub struct PowerRecord {
     pub past: Vec<PastWish>,
     /// The wish for which a start has begun; it no longer lapses.
     pub begun: Option<String>,
+    /// The wish to be up that took the place of a stop which was not done. Where it lapses, the stop counts again.
+    pub instead_of_stop: Option<String>,
     /// The container in which the start-up was seen to finish.
     pub started: Option<String>,
     /// A container that was made for something else (an installation) and then given to a power wish. Labels
@@ -250,6 +252,16 @@ impl Record {
             // What is over takes nobody's place.
             return;
         }
+        let open = !self.power_closed(&before.id, before.want);
+        let stops = match before.want {
+            Want::Down => true,
+            Want::Up => self
+                .power
+                .instead_of_stop
+                .as_ref()
+                .is_some_and(|id| *id == before.id && self.power.begun.as_ref() != Some(id)),
+        };
+        self.power.instead_of_stop = (open && stops && after.want == Want::Up).then(|| after.id.clone());
         self.push_past_wish(PastWish { id: before.id.clone(), want: Some(before.want) });
     }
 
@@ -338,6 +350,27 @@ mod tests {
         record.supersede_power(Some(&wish(100)), Some(&wish(99)));
         record.supersede_power(Some(&wish(99)), Some(&wish(100)));
         assert!(!record.power_closed("w100", Want::Up));
+    }
+
+    #[test]
+    fn a_stop_that_was_not_done_is_remembered_until_the_start_has_begun() {
+        let (stop, start, again) = (power("d", Want::Down), power("s", Want::Up), power("t", Want::Up));
+        let mut record = Record::default();
+        record.supersede_power(Some(&stop), Some(&start));
+        assert_eq!(record.power.instead_of_stop.as_deref(), Some("s"));
+        let before = record.clone();
+        record.supersede_power(Some(&start), Some(&again));
+        assert_eq!(record.power.instead_of_stop.as_deref(), Some("t"));
+
+        let mut record = before;
+        record.power.begun = Some("s".into());
+        record.supersede_power(Some(&start), Some(&again));
+        assert_eq!(record.power.instead_of_stop, None);
+
+        let mut record = Record::default();
+        record.close_power(closed("d", Want::Down));
+        record.supersede_power(Some(&stop), Some(&start));
+        assert_eq!(record.power.instead_of_stop, None, "that stop was done");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tempfile::TempDir;
@@ -17,7 +18,7 @@ use crate::panel::outbox::Outbox;
 use crate::panel::{Listed, Panel, PanelError, PanelServer};
 use crate::retry::Jitter;
 use crate::runtime::fake::{FakeRuntime, FakeWorld, NoFaults};
-use crate::store::{Blocking, Store};
+use crate::store::{Blocking, DiskHook, Store};
 use crate::tasks::Tasks;
 
 /// One of some servers.
@@ -40,12 +41,29 @@ pub fn file_server(number: u32) -> Manifest {
 
 /// A world, and the folder that it lives in.
 pub fn world(panel: Option<Arc<dyn Panel>>) -> (TempDir, Arc<World>) {
-    let (root, world, _) = machine(panel);
+    world_on(Blocking::Inline, None, panel)
+}
+
+/// The same, on a disk of its own.
+pub fn world_on(
+    blocking: Blocking,
+    disk: Option<Arc<dyn DiskHook>>,
+    panel: Option<Arc<dyn Panel>>,
+) -> (TempDir, Arc<World>) {
+    let (root, world, _) = machine_on(blocking, disk, panel);
     (root, Arc::new(world))
 }
 
-/// The same, still to be changed, and the machine with its engine.
+/// A world that is still to be changed, and the machine with its engine.
 pub fn machine(panel: Option<Arc<dyn Panel>>) -> (TempDir, World, FakeWorld) {
+    machine_on(Blocking::Inline, None, panel)
+}
+
+fn machine_on(
+    blocking: Blocking,
+    disk: Option<Arc<dyn DiskHook>>,
+    panel: Option<Arc<dyn Panel>>,
+) -> (TempDir, World, FakeWorld) {
     let root = tempfile::tempdir().unwrap();
     let node = Arc::new(NodeConfig::for_tests(root.path()));
     crate::config::host::make_directories(&node).unwrap();
@@ -53,10 +71,10 @@ pub fn machine(panel: Option<Arc<dyn Panel>>) -> (TempDir, World, FakeWorld) {
     let runtime = Arc::new(FakeRuntime::new(machine.clone(), Arc::new(NoFaults)));
     let tasks = Tasks::new();
     let options = ConsoleOptions { app_name: "test".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
-    let console = Console::new(runtime.clone(), Blocking::Inline, options, tasks.clone(), Arc::new(|_| {}));
+    let console = Console::new(runtime.clone(), blocking, options, tasks.clone(), Arc::new(|_| {}));
     let start = tokio::time::Instant::now();
     let world = World::new(Parts {
-        store: Store::open(root.path(), Blocking::Inline, None).unwrap(),
+        store: Store::open(root.path(), blocking, disk).unwrap(),
         runtime,
         panel,
         outbox: Arc::new(Outbox::open(root.path().join("outbox")).unwrap()),
@@ -77,6 +95,10 @@ pub fn machine(panel: Option<Arc<dyn Panel>>) -> (TempDir, World, FakeWorld) {
 pub struct ScriptedPanel {
     answer: Mutex<Option<PanelError>>,
     asked: AtomicU32,
+    /// How long it takes to answer about a server.
+    takes: Mutex<Duration>,
+    under_way: AtomicU32,
+    at_once: AtomicU32,
 }
 
 impl ScriptedPanel {
@@ -84,6 +106,16 @@ impl ScriptedPanel {
     pub fn answers(&self, error: PanelError) {
         *self.answer.lock().unwrap() = Some(error);
         self.asked.store(0, Ordering::Relaxed);
+    }
+
+    /// How long it takes from now on to answer about a server.
+    pub fn takes(&self, time: Duration) {
+        *self.takes.lock().unwrap() = time;
+    }
+
+    /// How many questions about servers were under way at once, at most.
+    pub fn at_once(&self) -> u32 {
+        self.at_once.load(Ordering::Relaxed)
     }
 
     /// How often it was asked since.
@@ -103,6 +135,11 @@ impl Panel for ScriptedPanel {
         self.answer(Listed { servers: Vec::new(), asked: tokio::time::Instant::now(), incomplete: None })
     }
     async fn server(&self, _: ServerId) -> Result<PanelServer, PanelError> {
+        let now = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        self.at_once.fetch_max(now, Ordering::Relaxed);
+        let takes = *self.takes.lock().unwrap();
+        tokio::time::sleep(takes).await;
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
         self.answer(server("run"))
     }
     async fn script(&self, _: ServerId) -> Result<Script, PanelError> {

@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::jobs::JOB_QUESTIONS;
 use super::live::Live;
 use super::observed::Policy;
 use super::reporter;
@@ -81,6 +82,8 @@ pub struct World {
     pub walks: Walks,
     /// Where paths lead whose file systems may not answer.
     pub paths: Paths,
+    /// Questions of jobs to the panel, see [`JOB_QUESTIONS`].
+    pub questions: Semaphore,
     /// The servers' network as it really is.
     pub network: RwLock<NetworkFacts>,
     /// What the kernel can limit.
@@ -146,6 +149,7 @@ impl World {
             layout: Layout::new(&parts.node),
             walks: Walks::default(),
             paths: Paths::new(parts.store.blocking()),
+            questions: Semaphore::new(JOB_QUESTIONS),
             network: RwLock::new(NetworkFacts::default()),
             reset_gate: ResetGate::default(),
             network_settled: watch::Sender::new(false),

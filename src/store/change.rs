@@ -43,7 +43,7 @@ impl Store {
             self.refresh(id)?;
             return Err(StoreError::Exists(id));
         }
-        let entry = Arc::new(Entry::empty(id));
+        let entry = Arc::new(Entry::empty(id, &self.inner.revisions));
         let mut sources = lock(&entry.write);
         {
             let mut entries = write(&self.inner.entries);

@@ -1,14 +1,26 @@
 //! One server in memory: its latest snapshot, its status, and the lock that makes its writers take turns.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use super::{Snapshot, Sources, SpecProblem, StoreError, lock, read, write};
 use crate::model::{Manifest, Record, ServerId, Status};
 
+/// Gives revisions out. None is given out twice: what was based on a server that is gone, or made from it, is never taken for
+/// something of a later server of the same name.
+#[derive(Clone, Default)]
+pub(super) struct Revisions(Arc<AtomicU64>);
+
+impl Revisions {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
 pub(super) struct Entry {
     pub(super) id: ServerId,
+    pub(super) revisions: Revisions,
     /// Held while files are written; guards what only writers need.
     pub(super) write: Mutex<Sources>,
     /// Why no record may be written: the one on disk holds facts that could not be read.
@@ -24,12 +36,13 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn empty(id: ServerId) -> Self {
-        Self::new(id, Sources::default(), None, Record::default(), None)
+    pub(super) fn empty(id: ServerId, revisions: &Revisions) -> Self {
+        Self::new(id, revisions, Sources::default(), None, Record::default(), None)
     }
 
     pub(super) fn new(
         id: ServerId,
+        revisions: &Revisions,
         sources: Sources,
         manifest: Option<Arc<Manifest>>,
         record: Record,
@@ -40,9 +53,11 @@ impl Entry {
         status.state = record.told.unwrap_or_default();
         status.suspended = manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
         let unrecorded = manifest.is_some() && problem.is_none() && sources == Sources::default();
-        let snapshot = Snapshot { id, revision: 1, manifest, record: Arc::new(record), problem, unrecorded };
+        let snapshot =
+            Snapshot { id, revision: revisions.next(), manifest, record: Arc::new(record), problem, unrecorded };
         Self {
             id,
+            revisions: revisions.clone(),
             write: Mutex::new(sources),
             sealed: RwLock::new(None),
             snapshot: RwLock::new(Arc::new(snapshot)),
@@ -93,7 +108,7 @@ impl Entry {
         let mut current = write(&self.snapshot);
         let next = Arc::new(Snapshot {
             id: self.id,
-            revision: current.revision + 1,
+            revision: self.revisions.next(),
             manifest,
             record,
             problem,

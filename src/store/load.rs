@@ -8,18 +8,20 @@ use std::time::SystemTime;
 
 use rustix::io::Errno;
 
+use super::entry::Revisions;
 use super::fingerprint::FileFingerprint;
 use super::{
     CONFIG_FILE, Entry, OVERRIDE_FILE, Opener, Place, RECORD_FILE, RECORD_VERSION, Sources, SpecProblem, StoreError,
     StoredRecord, intent,
 };
+use crate::atomic;
 use crate::model::{Closed, InstallOutcome, InstallRecord, InstallResult, Manifest, Record, ServerId, Timestamp};
 
 /// Reads every record below the folder, on all cores.
 ///
 /// # Errors
 /// The folder cannot be listed; for a command, also a record that cannot be read.
-pub(super) fn load_all(servers: &Path, opener: Opener) -> Result<Vec<Entry>, StoreError> {
+pub(super) fn load_all(servers: &Path, opener: Opener, revisions: &Revisions) -> Result<Vec<Entry>, StoreError> {
     let disk =
         |source| StoreError::Disk { action: "list the folder", path: servers.to_owned(), source: advised(source) };
     let mut ids = Vec::new();
@@ -35,26 +37,45 @@ pub(super) fn load_all(servers: &Path, opener: Opener) -> Result<Vec<Entry>, Sto
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let share = ids.len().div_ceil(workers).max(1);
     std::thread::scope(|scope| {
-        let read = |part| {
-            move || Vec::from_iter(<[ServerId]>::iter(part).filter_map(|id| load(servers, *id, opener).transpose()))
+        let load = |id: &ServerId| {
+            if opener == Opener::Daemon {
+                tidy(&servers.join(id.to_string()));
+            }
+            load(servers, *id, opener, revisions).transpose()
         };
+        let read = |part| move || Vec::from_iter(<[ServerId]>::iter(part).filter_map(load));
         let parts: Vec<_> = ids.chunks(share).map(|part| scope.spawn(read(part))).collect();
         parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
     })
+}
+
+/// Removes what writers that were cut off have left in a server's folder; other names are other people's.
+fn tidy(folder: &Path) {
+    match atomic::clean_leftovers(folder, |file| [CONFIG_FILE, RECORD_FILE].contains(&file)) {
+        Ok(_) => {}
+        // A file with a server's name is no server.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) => {}
+        Err(error) => tracing::warn!("{error}"),
+    }
 }
 
 /// Reads one record. A folder with neither intent nor facts is no server.
 ///
 /// # Errors
 /// For a command, when the record cannot be read. A daemon keeps the server, and leaves it alone.
-pub(super) fn load(servers: &Path, id: ServerId, opener: Opener) -> Result<Option<Entry>, StoreError> {
+pub(super) fn load(
+    servers: &Path,
+    id: ServerId,
+    opener: Opener,
+    revisions: &Revisions,
+) -> Result<Option<Entry>, StoreError> {
     let folder = servers.join(id.to_string());
     let (stored, lost, sealed) = match facts(&folder.join(RECORD_FILE), id, opener)? {
         Facts::Known(stored) => (Some(Box::new(of_this_place(*stored, &folder, id))), false, None),
         Facts::New => (None, false, None),
         Facts::Lost => (None, true, None),
         Facts::InTheWay(why) => (None, true, Some(why)),
-        Facts::OutOfReach(what) => return Ok(Some(sealed_entry(id, &what))),
+        Facts::OutOfReach(what) => return Ok(Some(sealed_entry(id, revisions, &what))),
     };
     let now = Sources {
         config: FileFingerprint::of(&folder.join(CONFIG_FILE)).ok(),
@@ -62,10 +83,10 @@ pub(super) fn load(servers: &Path, id: ServerId, opener: Opener) -> Result<Optio
     };
     let entry = match stored {
         Some(stored) if now.config.is_some() && now == stored.files => {
-            Some(Entry::new(id, now, stored.last_good.map(Arc::new), stored.facts, None))
+            Some(Entry::new(id, revisions, now, stored.last_good.map(Arc::new), stored.facts, None))
         }
         None if now.config.is_none() && !lost => None,
-        stored => Some(read_intent(&folder, id, stored, lost)),
+        stored => Some(read_intent(&folder, id, revisions, stored, lost)),
     };
     Ok(entry.map(|entry| Entry { sealed: RwLock::new(sealed), ..entry }))
 }
@@ -147,13 +168,13 @@ fn facts(path: &Path, id: ServerId, opener: Opener) -> Result<Facts, StoreError>
 }
 
 /// A server whose facts are there and out of reach: nothing is done about it, and nothing written over them.
-fn sealed_entry(id: ServerId, what: &str) -> Entry {
+fn sealed_entry(id: ServerId, revisions: &Revisions, what: &str) -> Entry {
     let message = format!(
         "record.json {what}; nothing is done with this server until it can be read: see who owns the file and whether its disk is well, or rename it to record.json.broken if its facts do not matter"
     );
     tracing::error!(server.id = %id, "{message}");
     let problem = SpecProblem { reason: "RecordUnreadable", message: message.clone() };
-    let entry = Entry::new(id, Sources::default(), None, Record::default(), Some(problem));
+    let entry = Entry::new(id, revisions, Sources::default(), None, Record::default(), Some(problem));
     Entry { sealed: RwLock::new(Some(message)), ..entry }
 }
 
@@ -220,7 +241,13 @@ fn set_aside(path: &Path) -> io::Result<()> {
 
 /// The files of intent are new or changed since the record was written: read them. What they mean is recorded at
 /// the first look of the reconciler.
-fn read_intent(folder: &Path, id: ServerId, stored: Option<Box<Stored>>, facts_lost: bool) -> Entry {
+fn read_intent(
+    folder: &Path,
+    id: ServerId,
+    revisions: &Revisions,
+    stored: Option<Box<Stored>>,
+    facts_lost: bool,
+) -> Entry {
     let files = intent::read(folder, id);
     let (last_good, mut record) = match stored {
         Some(stored) => (stored.last_good, stored.facts),
@@ -246,7 +273,7 @@ fn read_intent(folder: &Path, id: ServerId, stored: Option<Box<Stored>>, facts_l
         assume_all_was_done(&mut record, manifest);
     }
     // Left empty, so that `refresh` (the first thing a pass does after boot) records what was accepted here.
-    Entry::new(id, Sources::default(), manifest.map(Arc::new), record, problem)
+    Entry::new(id, revisions, Sources::default(), manifest.map(Arc::new), record, problem)
 }
 
 /// Without its facts nobody knows what was done for a server. Its open wishes count as fulfilled: not starting a server

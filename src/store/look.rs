@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CONFIG_FILE, Entry, Snapshot, Sources, Store, StoreError, intent, load, lock, read, write};
+use super::{CONFIG_FILE, Entry, Inner, Snapshot, Sources, Store, StoreError, intent, load, lock, read, write};
 use crate::model::{Record, ServerId};
 
 impl Store {
@@ -50,16 +50,20 @@ impl Store {
     /// Takes up a folder that came while the daemon runs, with the facts that it brings: it may be a server that was moved
     /// here.
     pub(super) fn adopt_folder(&self, id: ServerId) -> Result<Arc<Entry>, StoreError> {
-        let found = load::load(&self.inner.servers, id, self.inner.opener)?.unwrap_or_else(|| Entry::empty(id));
+        let found = self.load(id)?;
         // No deletion that this daemon is about can be in a folder that its store does not know.
         found.forget_deletion();
         Ok(write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(found)).clone())
     }
 
+    fn load(&self, id: ServerId) -> Result<Entry, StoreError> {
+        let Inner { servers, opener, revisions, .. } = &*self.inner;
+        Ok(load::load(servers, id, *opener, revisions)?.unwrap_or_else(|| Entry::empty(id, revisions)))
+    }
+
     /// Reads a record again that could not be read. Returns whether it can be now, or is out of the way.
     pub(super) fn unseal(&self, entry: &Entry, sources: &mut Sources) -> Result<bool, StoreError> {
-        let found = load::load(&self.inner.servers, entry.id, self.inner.opener)?;
-        let found = found.unwrap_or_else(|| Entry::empty(entry.id));
+        let found = self.load(entry.id)?;
         if found.is_sealed() {
             return Ok(false);
         }

@@ -173,6 +173,8 @@ impl ServersWatch {
                     return Ended::Closed;
                 }
             }
+            // A watch that has just become partial is one from now on.
+            rescan_at = rescan_at.min(Instant::now() + self.rescan_interval(&folders));
             for name in due {
                 if self.out.send(WatchEvent::Changed(name)).await.is_err() {
                     return Ended::Closed;

@@ -80,6 +80,13 @@ impl Bench {
 
     /// A node whose configuration was changed.
     pub fn with(configure: impl FnOnce(&mut NodeConfig)) -> Self {
+        let bench = Self::before_the_list(configure);
+        bench.world.forgotten.close();
+        bench
+    }
+
+    /// The same before the panel's list is in force.
+    pub fn before_the_list(configure: impl FnOnce(&mut NodeConfig)) -> Self {
         let root = tempfile::tempdir().unwrap();
         let mut node = NodeConfig::for_tests(root.path());
         node.token_id = "TokenId".into();

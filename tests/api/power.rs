@@ -120,3 +120,38 @@ async fn the_panel_has_heard_of_what_is_shown() {
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     }
 }
+
+/// What people see is written down a moment later; on a full disk, when there is room again.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_comes_as_soon_as_the_end_is_seen_is_done() {
+    let bench = Bench::with(|node| node.crash_detection.enabled = false);
+    let id = running(&bench).await;
+    bench.disk.refuses(Some(std::io::ErrorKind::StorageFull));
+    assert!(bench.docker.kill_outside(&id.to_string()));
+    bench.becomes(id, PowerState::Offline).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    bench.disk.refuses(None);
+    act(&bench, id, "start").await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let status = bench.world.store.status(id).unwrap();
+    assert!(matches!(status.state, PowerState::Starting | PowerState::Running), "{status:#?}");
+}
+
+/// An engine that is away keeps a restart from beginning in its time.
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_waits_does_not_end_the_wish_of_before() {
+    let bench = Bench::new();
+    let id = running(&bench).await;
+    bench.docker.set_live_restore(true);
+    bench.docker.set_engine_up(false);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let body = json!({"action": "restart", "wait_seconds": 30}).to_string();
+    let answer = bench.ask(Method::POST, &format!("/api/servers/{id}/power"), body).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    bench.docker.set_engine_up(true);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let snapshot = bench.world.store.get(id).unwrap();
+    let wanted = alula::reconcile::plan::open_wish(snapshot.manifest.as_ref().unwrap(), &snapshot.record);
+    assert!(wanted.is_some_and(|wish| wish.want == alula::model::Want::Up), "{snapshot:#?}");
+}

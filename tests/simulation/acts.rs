@@ -1,6 +1,7 @@
 //! What is asked for through the API, and what must follow from the answers.
 
 use alula::model::ServerId;
+use alula::store::CONFIG_FILE;
 use axum::http::Method;
 use serde_json::json;
 
@@ -180,7 +181,11 @@ impl Play {
             None => {
                 // As the panel does: it asks again, or finds it gone. Here it is told that nothing is known any more.
                 self.servers[at].expect = Expect::Either;
-                self.servers[at].created = daemon.world.store.get(id).is_some_and(|snapshot| snapshot.is_listed());
+                let known = daemon.world.store.get(id);
+                // It may have waited for the list that was just bringing the server: then nobody has heard of it.
+                let unheard = known.as_ref().is_none_or(|snapshot| snapshot.record.deletion.is_none())
+                    && daemon.world.store.folder(id).join(CONFIG_FILE).exists();
+                self.servers[at].created = known.is_some_and(|snapshot| snapshot.is_listed()) || unheard;
                 if !self.servers[at].created {
                     self.servers[at].deleted = true;
                     self.forget(id);

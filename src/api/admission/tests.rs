@@ -226,6 +226,16 @@ fn start() {
         ("offline, crashed too often", Scene::offline().up().closed(), Start, 0, "up graceful"),
         ("offline, about to lapse", Scene::offline().up_until(0), Start, 60, "up graceful until 60"),
         ("offline, stuck", Scene::offline().up().stuck("ImagePullBackOff"), Start, 0, "up graceful"),
+        ("offline, given up in this moment", Scene::offline().up().stuck("CrashLoop"), Start, 0, "up graceful"),
+        ("offline, ended in this moment", Scene::offline().up().stuck("Exited"), Start, 60, "up graceful until 60"),
+        ("offline, crashed, and about to start", Scene::offline().up().stuck("Crashed"), Start, 0, "already"),
+        (
+            "stopping, given up in this moment",
+            Scene::stopping().up().stuck("DiskLimitExceeded"),
+            Start,
+            0,
+            "up graceful",
+        ),
         ("offline, on its way", Scene::offline().up().stuck("Pulling"), Start, 0, "already"),
         (
             "installed, about to start",
@@ -255,7 +265,11 @@ fn restart() {
         ("stopping", Scene::stopping().down(), Restart, 0, "up graceful"),
         ("restarting", Scene::stopping().up(), Restart, 0, "up graceful"),
         ("running", Scene::running().up(), Restart, 0, "up graceful"),
-        ("running, may wait", Scene::running().up(), Restart, 30, "up graceful until 30"),
+        ("running, may wait", Scene::running().up(), Restart, 30, "up graceful"),
+        ("running, begun long ago, may wait", Scene::running().up_until(-100).begun(), Restart, 30, "up graceful"),
+        ("a start waits, for longer", Scene::stopping().up_until(60), Restart, 30, "up graceful until 60"),
+        ("a start waits, for less long", Scene::stopping().up_until(10), Restart, 30, "up graceful until 30"),
+        ("running, about to stop, may wait", Scene::running().down(), Restart, 30, "up graceful until 30"),
         ("starting", Scene::new(PowerState::Starting).up(), Restart, 0, "up graceful"),
         ("offline", Scene::offline(), Restart, 0, "up graceful"),
     ]);
@@ -349,7 +363,7 @@ fn scenes() -> impl Strategy<Value = Scene> {
     let wants =
         prop::option::of((any::<bool>(), any::<bool>(), prop::option::of(-10i64..400), prop::option::of(-20i64..=0)));
     let installs = prop::option::of((0i64..20, any::<bool>(), prop::option::of(any::<bool>())));
-    let stuck = prop::sample::select(vec!["Running", "ImagePullBackOff", "Pulling", "ContainerRefused"]);
+    let stuck = prop::sample::select(vec!["Running", "ImagePullBackOff", "Pulling", "ContainerRefused", "CrashLoop"]);
     (states, any::<bool>(), wants, installs, (any::<bool>(), any::<bool>()), stuck).prop_map(
         |(state, suspended, wants, installs, (begun, closed), stuck)| {
             let mut scene = Scene::new(state).stuck(stuck);
@@ -399,7 +413,7 @@ proptest! {
         match action {
             // Each of them is one more restart, and a new attempt of a start that is stuck.
             Action::Restart => {}
-            Action::Start if failing(&scene.status) => {}
+            Action::Start if failing(&scene.status) || is_given_up(&scene.status) => {}
             _ => prop_assert_eq!(again, Ok(Admitted::Already)),
         }
     }
@@ -416,6 +430,17 @@ proptest! {
             Action::Stop | Action::Kill => {
                 prop_assert!(counts == Some(Want::Down) || (counts.is_none() && scene.status.state == PowerState::Offline));
             }
+        }
+    }
+
+    #[test]
+    fn nobody_is_wanted_up_for_less_long_than_before(scene in scenes(), seconds in 0i64..310) {
+        let before = open_wish(&scene.manifest, &scene.record).filter(|wish| wish.want == Want::Up);
+        let Some(before) = before.filter(|_| !is_given_up(&scene.status)) else { return Ok(()) };
+        for action in [Action::Start, Action::Restart] {
+            let Ok(Admitted::Write(power)) = scene.asks(action, seconds) else { continue };
+            let lasts = is_begun(&before, &scene.record) || before.expires_at.is_none();
+            prop_assert!(power.expires_at.is_none_or(|at| !lasts && before.expires_at.is_some_and(|old| at >= old)));
         }
     }
 

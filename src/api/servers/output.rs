@@ -1,6 +1,7 @@
 //! What a server and its installer printed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -17,6 +18,8 @@ use crate::runtime::LogPart;
 
 /// Most lines that are answered.
 const MOST_LINES: u32 = 100;
+/// Longest time that the engine is read from for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of a log that are read for an answer.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 
@@ -35,7 +38,9 @@ pub async fn logs(
     let container = container.ok_or_else(|| ApiError::Failed(format!("{} has no container", known.id)))?;
     let mut output = api.world.runtime.logs(&container.id, LogPart::Tail(size)).await.map_err(failed)?;
     let mut bytes = Vec::new();
-    while let Some(chunk) = output.next().await {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    // What an engine that hangs has said by then is the answer.
+    while let Ok(Some(chunk)) = tokio::time::timeout_at(until, output.next()).await {
         bytes.extend_from_slice(&chunk.map_err(failed)?);
         if bytes.len() > MOST_BYTES {
             break;

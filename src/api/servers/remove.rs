@@ -6,10 +6,13 @@ use std::time::Duration;
 use axum::extract::State;
 use http::StatusCode;
 
+use super::Known;
 use crate::api::request::ServerName;
 use crate::api::{Api, ApiError};
 use crate::model::{Deletion, ServerId};
 
+/// A server that is not known waits this long for the panel's list, which may have it.
+const LIST_PATIENCE: Duration = Duration::from_secs(5);
 /// The answer waits this long for the containers to go.
 const CONTAINER_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -18,11 +21,30 @@ const CONTAINER_PATIENCE: Duration = Duration::from_secs(3);
 /// The answer waits a moment for the containers: the panel gives their ports to others as soon as it has it. What takes
 /// longer is done all the same.
 pub async fn delete(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
-    let known = api.server(&server)?;
+    let known = wait_for(&api, &server).await?;
     mark_deleted(&api, known.id).await?;
     // Nothing is lost when the time is over: the mark is on disk.
     api.world.rest_until(CONTAINER_PATIENCE, || containers_gone(&api, known.id)).await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The server that is to be deleted. The panel takes a 404 for "gone already" and forgets the server, so that is said only when
+/// it is known that this node does not have it.
+async fn wait_for(api: &Api, server: &str) -> Result<Known, ApiError> {
+    let unknown = match api.server(server) {
+        Err(unknown) => unknown,
+        known => return known,
+    };
+    let Ok(id) = server.parse::<ServerId>() else { return Err(unknown) };
+    let being_deleted = api.world.store.get(id).is_some_and(|snapshot| !snapshot.wanted());
+    if being_deleted || api.world.forgotten.has(id) {
+        return Err(unknown);
+    }
+    if !api.world.forgotten.listed(LIST_PATIENCE).await {
+        let message = "The node has not been able to read the panel's list of servers since it started, so it does not know whether this server is one of its own. See the node's log for the reason, and delete the server again when it is mended.";
+        return Err(ApiError::worded(StatusCode::SERVICE_UNAVAILABLE, message));
+    }
+    api.server(server)
 }
 
 fn containers_gone(api: &Api, id: ServerId) -> bool {
@@ -45,5 +67,7 @@ pub async fn mark_deleted(api: &Api, id: ServerId) -> Result<(), ApiError> {
             store.wake(id);
             Ok::<_, ApiError>(())
         })
-        .await
+        .await?;
+    api.view.forget(id);
+    Ok(())
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::model::{PowerState, Script};
-use crate::panel::{ListedServer, PanelError, PanelServer};
+use crate::panel::{ListedServer, PanelServer};
 use crate::reconcile::bench::{id, server, world};
 
 fn listed(servers: &[(u32, &str)], asked: Instant) -> Listed {
@@ -125,6 +125,33 @@ async fn the_list_is_as_old_as_the_question_for_its_oldest_page() {
     let (_, when) = list(&world, &panel).await;
     assert_eq!(when.asked_at, asked_at);
     assert!(when.read_at > asked_at + Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panel_that_refuses_the_list_is_left_alone_for_minutes() {
+    let refused = PanelError::Refused { call: "GET /servers".into(), status: 403, detail: "wrong token".into() };
+    let failed = PanelError::Failed { call: "GET /servers".into(), status: 502, detail: "bad gateway".into() };
+    for (error, shortest, longest) in [(refused, 80, 300), (failed, 0, 2)] {
+        let (_root, world) = world(None);
+        let panel = Lists(Mutex::new(vec![Err(error), Ok(listed(&[], Instant::now()))]));
+        let began = Instant::now();
+        list(&world, &panel).await;
+        let waited = began.elapsed().as_secs();
+        assert!((shortest..=longest).contains(&waited), "{waited} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_the_list_hears_of_it() {
+    let limit = Duration::from_secs(5);
+    let began = Instant::now();
+    let without = world(None).1;
+    assert!(without.forgotten.listed(limit).await);
+    let (_root, with) = world(Some(Arc::new(Lists(Mutex::default()))));
+    assert_eq!((with.forgotten.listed(limit).await, began.elapsed()), (false, limit));
+    let closer = with.clone();
+    tokio::spawn(async move { closer.forgotten.close() });
+    assert_eq!((with.forgotten.listed(limit).await, began.elapsed()), (true, limit));
 }
 
 #[tokio::test(start_paused = true)]

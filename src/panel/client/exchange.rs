@@ -12,10 +12,8 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::{OptionsError, PanelOptions, user_agent};
-use crate::panel::{PanelError, wire};
+use crate::panel::{PanelError, QUESTIONS, wire};
 
-/// Questions under way at once.
-const FETCHES: usize = 8;
 /// Reports under way at once. They have places of their own, so that a start never waits behind the states of 500 servers.
 const REPORTS: usize = 4;
 const MAX_REDIRECTS: usize = 10;
@@ -72,7 +70,7 @@ impl Exchange {
             headers,
             timeout: options.timeout,
             ignore_certificate_errors: options.ignore_certificate_errors,
-            fetches: Semaphore::new(FETCHES),
+            fetches: Semaphore::new(QUESTIONS),
             reports: Semaphore::new(REPORTS),
             plain: OnceLock::new(),
             tls: OnceLock::new(),
@@ -181,7 +179,7 @@ impl Exchange {
             .retry(reqwest::retry::never())
             .referer(false)
             .pool_idle_timeout(IDLE_CONNECTION)
-            .pool_max_idle_per_host(FETCHES);
+            .pool_max_idle_per_host(QUESTIONS);
         let builder = match tls {
             true if self.ignore_certificate_errors => builder.tls_danger_accept_invalid_certs(true),
             true => builder,

@@ -8,11 +8,16 @@ use serde_json::Value;
 use super::{JobError, PANEL_PATIENCE};
 use crate::model::manifest::digest;
 use crate::model::{ManagedBy, Manifest, Record, ServerId, Timestamp};
-use crate::panel::{Panel, PanelError, PanelServer};
+use crate::panel::{Panel, PanelError, PanelServer, QUESTIONS};
+use crate::reconcile::plan::open_install;
 use crate::reconcile::reporter::{self, ReportError};
 use crate::reconcile::world::World;
 use crate::retry;
 use crate::store::{Snapshot, Store, StoreError};
+
+/// Questions that jobs ask the panel at once. Some of its places are left to requests: at a boot with 500 starts somebody who
+/// waits for an answer must not wait behind them.
+pub const JOB_QUESTIONS: usize = QUESTIONS - 2;
 
 /// How often a word is written anew because somebody else wrote in between.
 const WRITE_ATTEMPTS: u32 = 20;
@@ -49,28 +54,51 @@ impl PanelWord {
 /// # Errors
 /// The last attempt's error.
 pub async fn sync_with_retries(world: &World, panel: &dyn Panel, id: ServerId) -> Result<PanelServer, PanelError> {
-    let asked =
-        retry::within(PANEL_PATIENCE, retry::PANEL, &world.jitter, PanelError::ends_waiting, || panel.server(id)).await;
+    patiently(world, id, || panel.server(id)).await
+}
+
+/// Asks about a server until there is an answer that counts, for as long as somebody can be kept waiting.
+async fn patiently<T, F: Future<Output = Result<T, PanelError>>>(
+    world: &World,
+    id: ServerId,
+    ask: impl FnMut() -> F,
+) -> Result<T, PanelError> {
+    let asked = retry::within(PANEL_PATIENCE, retry::PANEL, &world.jitter, PanelError::ends_waiting, ask).await;
     asked.map_err(|error| {
         error.unwrap_or_else(|| PanelError::Timeout { call: format!("GET /servers/{id}"), limit: PANEL_PATIENCE })
     })
 }
 
-/// Fetches the configuration before a start or an installation.
+/// Fetches the configuration before a start or an installation. A start goes on without the panel soon. An installation waits
+/// for it however long it takes, so each of its attempts may take as long as the panel is allowed to.
 pub(super) async fn sync(world: &World, id: ServerId, subject: &str) -> Result<(), JobError> {
     let panel = panel_of(world)?;
-    let asked_at = world.clock.now();
-    let server = sync_with_retries(world, &*panel, id).await?;
-    let word = PanelWord { server, asked_at, read_at: world.clock.now() };
+    let ask = || async {
+        let _turn = world.questions.acquire().await;
+        let asked_at = world.clock.now();
+        let server = panel.server(id).await?;
+        Ok(PanelWord { server, asked_at, read_at: world.clock.now() })
+    };
+    let word = if installs(world, id, subject) { ask().await? } else { patiently(world, id, ask).await? };
     let subject = subject.to_owned();
     let written = world.store.run(move |store| apply_sync(store, id, &word, Some(subject))).await;
     written.map(drop).map_err(|error| JobError::new(retry::PANEL, error.to_string()))
 }
 
+/// Whether a fetch is for an installation.
+fn installs(world: &World, id: ServerId, subject: &str) -> bool {
+    let Some(snapshot) = world.store.get(id) else { return false };
+    let open = snapshot.manifest.as_ref().and_then(|manifest| open_install(manifest, &snapshot.record));
+    open.is_some_and(|install| install.token == subject)
+}
+
 /// Fetches the install script.
 pub(super) async fn script(world: &World, id: ServerId, token: &str) -> Result<(), JobError> {
     let panel = panel_of(world)?;
-    let script = panel.script(id).await?;
+    let script = {
+        let _turn = world.questions.acquire().await;
+        panel.script(id).await?
+    };
     let token = token.to_owned();
     let written = world
         .store

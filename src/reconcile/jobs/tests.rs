@@ -33,13 +33,17 @@ async fn answers_that_cannot_be_read_count_as_a_refusal_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_an_answer_that_cannot_be_read() {
+async fn nobody_waits_for_an_answer_that_will_not_come() {
     let panel = bench::ScriptedPanel::default();
     panel.answers(nonsense());
     let (_root, world) = bench::world(None);
     let began = tokio::time::Instant::now();
     let error = sync_with_retries(&world, &panel, bench::id(1)).await.unwrap_err();
     assert_eq!((error, panel.asked(), began.elapsed()), (nonsense(), 1, Duration::ZERO));
+    let timeout = PanelError::Timeout { call: "GET /servers/x".into(), limit: Duration::from_secs(3) };
+    panel.answers(timeout.clone());
+    let error = sync_with_retries(&world, &panel, bench::id(1)).await.unwrap_err();
+    assert_eq!((error, panel.asked(), began.elapsed()), (timeout, 1, Duration::ZERO), "it has had its time");
     panel.answers(away());
     let error = sync_with_retries(&world, &panel, bench::id(1)).await.unwrap_err();
     assert_eq!(error, away());

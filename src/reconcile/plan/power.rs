@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::stop::Demand;
 use super::{Planner, Progress, Wish, disk_limit, wish};
-use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ManagedBy, Manifest, Want};
+use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ManagedBy, Manifest, Timestamp, Want};
 use crate::reconcile::observed::{JobKind, JobState, WATCH};
 use crate::reconcile::step::Step;
 
@@ -16,6 +16,14 @@ impl Planner<'_> {
         self.plan.state = self.state_as_observed();
         let wish = wish(intent, self.record);
         self.say_disk(intent);
+        if let Some(server) = self.observed.server.as_ref().filter(|server| server.running())
+            && wish.as_ref().is_some_and(|wish| self.stop_counts_again(wish))
+        {
+            // The wish is closed when this is done: a daemon that dies meanwhile finds it again.
+            let demand = self.demand(intent, server, None).unwrap_or_else(Demand::stop);
+            self.plan_stop(intent, server, &demand);
+            return;
+        }
         if self.lapses(wish.as_ref()) {
             return;
         }
@@ -48,18 +56,26 @@ impl Planner<'_> {
 
     /// A wish with a time limit that nothing was begun for is over when its time has come.
     pub(super) fn lapses(&mut self, wish: Option<&Wish<'_>>) -> bool {
-        let Some(wish) = wish else { return false };
-        let begun = self.record.power.begun.as_ref() == Some(&wish.id);
-        let Some(expires_at) = wish.expires_at.filter(|_| !begun && !self.record.power_closed(&wish.id, wish.want))
-        else {
-            return false;
-        };
+        let Some((wish, expires_at)) = wish.and_then(|wish| Some((wish, self.lapses_at(wish)?))) else { return false };
         if self.now >= expires_at {
             self.close(wish, "Expired", "the wish could not begin within the time it was wanted for");
             return true;
         }
         self.look_again_at(expires_at);
         false
+    }
+
+    /// When a wish lapses that is open and was not begun.
+    fn lapses_at(&self, wish: &Wish<'_>) -> Option<Timestamp> {
+        let begun = self.record.power.begun.as_ref() == Some(&wish.id);
+        wish.expires_at.filter(|_| !begun && !self.record.power_closed(&wish.id, wish.want))
+    }
+
+    /// Whether a wish has lapsed that took the place of a stop: the server is not to run on because somebody wanted it up for
+    /// a while in between.
+    fn stop_counts_again(&self, wish: &Wish<'_>) -> bool {
+        let lapsed = self.lapses_at(wish).is_some_and(|expires_at| self.now >= expires_at);
+        lapsed && self.record.power.instead_of_stop.as_ref() == Some(&wish.id)
     }
 
     /// A leftover that goes only when the engine answers, or another daemon's that has to end by itself.

@@ -32,6 +32,10 @@ impl Demand {
         Self { kill: false, cap: INSTALL_GRACE, reason: "Installing" }
     }
 
+    pub(super) fn stop() -> Self {
+        Self { kill: false, cap: GRACE, reason: "StopRequested" }
+    }
+
     /// Whether a start follows for the same wish.
     pub(super) fn is_restart(&self) -> bool {
         self.reason == RESTART
@@ -61,7 +65,7 @@ impl Planner<'_> {
             }
         }
         // A stop that was sent is brought to its end, also when its wish has lapsed.
-        self.observed.stopping().and_then(|_| demand(false, GRACE, "StopRequested"))
+        self.observed.stopping().map(|_| Demand::stop())
     }
 
     pub(super) fn plan_stop(&mut self, intent: &Manifest, server: &ContainerFacts, demand: &Demand) {

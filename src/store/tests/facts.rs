@@ -344,3 +344,36 @@ fn what_is_no_server_is_left_alone() {
     let again = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
     assert!(again.list().is_empty(), "{:?}", again.ids());
 }
+
+#[test]
+fn what_a_writer_left_half_done_is_gone_after_the_next_boot_and_nothing_else() {
+    let scene = Scene::with_file();
+    let ours = [".config.yml.0a1b2c3d.tmp", ".record.json.ffffffff.tmp"];
+    let others = [".override.yml.0a1b2c3d.tmp", ".config.yml.swp", ".config.yml.tmp", "config.yml.0a1b2c3d.tmp"];
+    for name in ours.into_iter().chain(others) {
+        fs::write(scene.path(name), "half").unwrap();
+    }
+    drop(Store::open_for_command(scene.root.path()).unwrap());
+    assert!(scene.path(ours[0]).exists(), "a command leaves everything where it is");
+    drop(Store::open(scene.root.path(), Blocking::Inline, None).unwrap());
+    assert!(ours.iter().all(|name| !scene.path(name).exists()));
+    assert!(others.iter().all(|name| scene.path(name).exists()));
+}
+
+#[test]
+fn a_revision_is_never_given_out_twice() {
+    let scene = Scene::empty();
+    let mut given = std::collections::BTreeSet::new();
+    for life in 0..3u64 {
+        let born = scene.store.create(manifest(id()), Record::default()).unwrap().revision;
+        let changed = scene.store.change(id(), None, |m| m.spec.settings.invocation = life.to_string()).unwrap();
+        assert!(given.insert(born) && given.insert(changed.revision) && born < changed.revision);
+        scene.store.remove(id()).unwrap();
+        // A person puts the folder back.
+        fs::create_dir(scene.store.folder(id())).unwrap();
+        scene.saves(CONFIG_FILE, FILE);
+        assert!(scene.store.refresh(id()).unwrap());
+        assert!(given.insert(scene.get().revision));
+        scene.store.remove(id()).unwrap();
+    }
+}

@@ -355,6 +355,21 @@ async fn beyond_inotifys_limit_all_is_looked_at_until_it_is_raised() {
 }
 
 #[tokio::test]
+async fn a_folder_that_comes_when_the_limit_is_reached_is_looked_at_soon() {
+    // Enough for the folder above and both servers, and for no third one.
+    let left = Arc::new(AtomicUsize::new(3));
+    let connect = move |handler: Handler| -> notify::Result<Box<dyn Watcher + Send>> {
+        Ok(Box::new(Limited { inner: folders::connect(handler)?, left: left.clone() }))
+    };
+    let mut scene = Scene::with(Arc::new(connect), timing(TEST_QUIET)).await;
+    fs::create_dir(scene.server("late")).unwrap();
+    let mut told = Vec::new();
+    while told.iter().filter(|event| **event == WatchEvent::Rescan).count() < 3 || !told.contains(&changed("late")) {
+        told.push(next(&mut scene.events).await);
+    }
+}
+
+#[tokio::test]
 async fn a_watch_that_cannot_be_set_up_is_tried_again() {
     let attempts = Arc::new(AtomicUsize::new(0));
     let counted = attempts.clone();

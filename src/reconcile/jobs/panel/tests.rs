@@ -1,7 +1,9 @@
 //! The panel's word meets what is there: a newer word, a person's edit.
 
+use std::time::Duration;
+
 use super::*;
-use crate::reconcile::bench::{id, server, world};
+use crate::reconcile::bench::{ScriptedPanel, id, server, world};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(second * 1000)
@@ -22,7 +24,7 @@ fn store() -> (tempfile::TempDir, Store) {
 }
 
 fn invocation(store: &Store) -> String {
-    store.get(id(1)).unwrap().manifest.as_ref().unwrap().spec.settings.invocation.clone()
+    store.list()[0].manifest.as_ref().unwrap().spec.settings.invocation.clone()
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,4 +77,41 @@ async fn a_hand_edit_that_is_undone_is_named() {
     store.change(id(1), None, |manifest| manifest.spec.settings.invocation = "by hand".into()).unwrap();
     apply_sync(&store, id(1), &word("new", 14, 14), None).unwrap();
     assert_eq!(store.status(id(1)).unwrap().events.len(), 2);
+}
+
+/// A world whose panel needs so long for an answer, and has servers that are to be installed.
+fn slow(seconds: u64, servers: u32) -> (tempfile::TempDir, Arc<World>, Arc<ScriptedPanel>) {
+    let panel = Arc::new(ScriptedPanel::default());
+    panel.takes(Duration::from_secs(seconds));
+    let (root, world) = world(Some(panel.clone()));
+    for number in 0..servers {
+        let mut manifest = new_manifest(id(number), server("old"));
+        manifest.spec.install = Some(serde_json::from_value(serde_json::json!({"token": "i1"})).unwrap());
+        world.store.create(manifest, Record::default()).unwrap();
+    }
+    (root, world, panel)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_installation_waits_for_a_slow_answer_and_a_start_does_not() {
+    let (_root, world, panel) = slow(20, 1);
+    sync(&world, id(0), "i1").await.unwrap();
+    assert_eq!((invocation(&world.store).as_str(), panel.asked()), ("run", 1));
+    let began = tokio::time::Instant::now();
+    sync(&world, id(0), "install:i1").await.unwrap_err();
+    assert_eq!(began.elapsed(), PANEL_PATIENCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_does_not_wait_behind_the_starts_of_a_whole_node() {
+    let (_root, world, panel) = slow(2, 20);
+    for number in 0..20 {
+        let world = world.clone();
+        tokio::spawn(async move { sync(&world, id(number), "wish").await });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(panel.at_once() as usize, JOB_QUESTIONS);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(panel.at_once() as usize, JOB_QUESTIONS);
+    const { assert!(JOB_QUESTIONS < QUESTIONS, "some places are for requests") }
 }

@@ -140,6 +140,21 @@ fn a_start_during_a_stop_comes_after_it() {
 }
 
 #[test]
+fn a_stop_counts_again_when_the_start_after_it_lapses() {
+    let wished =
+        |seconds| running().wants_up("p2").until(seconds).with(|s| s.record.power.instead_of_stop = Some("p2".into()));
+    table(&[
+        ("in time", wished(8).stop_sent("c1", 5, 600), &[]),
+        ("too late, and coming down", wished(0).stop_sent("c1", 5, 600), &[]),
+        ("too slowly", wished(0).stop_sent("c1", 600, 600), &["Kill c1"]),
+        ("too late, by a daemon that has just come up", wished(0), &["Stop c1 command \"quit\" 600s"]),
+        ("down", wished(0).container_exited("c1", "p1", 0), &["ClosePower p2 Expired"]),
+        ("begun", wished(0).begun("p2").stop_sent("c1", 5, 600), &[]),
+    ]);
+    assert_eq!(wished(0).plan().state, PowerState::Stopping);
+}
+
+#[test]
 fn a_suspension_brings_a_server_down_within_a_minute() {
     let panel = || running().wants_up("p1").suspended();
     let file = || Scene::file_server().installed().container_running("c1", "p1").wants_up("p1").suspended();

@@ -125,6 +125,7 @@ fn remembered(tape: &mut Tape, scene: &mut Scene) {
     }
     next.unrecorded = next.intent.is_some() && tape.one_in(4);
     next.shown = tape.pick(&[PowerState::Offline, PowerState::Running]);
+    next.record.power.instead_of_stop = tape.pick(&[None, Some("p1"), Some("p0")]).map(Into::into);
     *scene = next;
 }
 

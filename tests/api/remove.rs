@@ -1,0 +1,84 @@
+//! Servers that are deleted, and what is left of them.
+
+use std::time::Duration;
+
+use alula::model::{ManagedBy, Manifest, Record, ServerId};
+use http::{Method, StatusCode};
+
+use crate::bench::{Answer, Bench, id};
+
+async fn delete(bench: &Bench, id: ServerId) -> Answer {
+    bench.ask(Method::DELETE, &format!("/api/servers/{id}"), "").await
+}
+
+/// A server with this command.
+fn add(bench: &Bench, invocation: &str) -> ServerId {
+    let mut manifest = Manifest::new(id(1), ManagedBy::Panel);
+    manifest.spec.settings.invocation = invocation.into();
+    bench.world.store.create(manifest, Record::default()).unwrap();
+    id(1)
+}
+
+async fn gone(bench: &Bench, id: ServerId) {
+    while bench.world.store.get(id).is_some() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_life_shows_nothing_of_the_first() {
+    let bench = Bench::new();
+    for invocation in ["first", "second"] {
+        let id = add(&bench, invocation);
+        let shown = bench.ask(Method::GET, &format!("/api/servers/{id}"), "").await.json();
+        assert_eq!(shown["configuration"]["invocation"], invocation);
+        assert_eq!(delete(&bench, id).await.status, StatusCode::NO_CONTENT);
+        gone(&bench, id).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_deleted_server_stays_in_memory() {
+    let bench = Bench::new();
+    let id = add(&bench, "run");
+    assert_eq!(delete(&bench, id).await.status, StatusCode::NO_CONTENT);
+    gone(&bench, id).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut left = Vec::new();
+    bench.world.for_each_live(|id, _| left.push(id));
+    assert_eq!(left, []);
+}
+
+/// The panel takes a 404 for "gone already".
+#[tokio::test(start_paused = true)]
+async fn a_server_that_may_be_on_the_list_is_not_called_unknown_before_it() {
+    let bench = Bench::before_the_list(|_| {});
+    let began = tokio::time::Instant::now();
+    let answer = delete(&bench, id(1)).await;
+    assert_eq!((answer.status, began.elapsed().as_secs()), (StatusCode::SERVICE_UNAVAILABLE, 5), "{answer:?}");
+    assert!(answer.json()["error"].as_str().unwrap().contains("list of servers"), "{answer:?}");
+    let other = bench.ask(Method::GET, &format!("/api/servers/{}", id(1)), "").await;
+    assert_eq!((other.status, began.elapsed().as_secs()), (StatusCode::NOT_FOUND, 5));
+    assert_eq!(bench.ask(Method::DELETE, "/api/servers/x", "").await.status, StatusCode::NOT_FOUND);
+
+    let mut waiting = std::pin::pin!(delete(&bench, id(1)));
+    let early = tokio::time::timeout(Duration::from_secs(1), &mut waiting).await;
+    assert!(early.is_err(), "{early:?}");
+    add(&bench, "run");
+    bench.world.forgotten.close();
+    assert_eq!(waiting.await.status, StatusCode::NO_CONTENT);
+    let began = tokio::time::Instant::now();
+    assert_eq!((delete(&bench, id(2)).await.status, began.elapsed()), (StatusCode::NOT_FOUND, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_delete_is_answered_at_once_also_before_the_list() {
+    let bench = Bench::before_the_list(|_| {});
+    let id = add(&bench, "run");
+    assert_eq!(delete(&bench, id).await.status, StatusCode::NO_CONTENT);
+    for _ in 0..2 {
+        let began = tokio::time::Instant::now();
+        assert_eq!((delete(&bench, id).await.status, began.elapsed()), (StatusCode::NOT_FOUND, Duration::ZERO));
+        gone(&bench, id).await;
+    }
+}
