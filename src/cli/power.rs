@@ -61,7 +61,9 @@ async fn write(store: &Store, server: &ServerView, action: Action, now: Timestam
         Decision::Refused(why) => return Err(CliError::Failed(why.into())),
         Decision::Already(what) => return Ok(what.into()),
         Decision::Write(_) if action == Action::Start && unasked_but_running(server).await => {
-            return Ok("it runs already".into());
+            return Ok(
+                "it runs already; for it to be started again when it ends, ask once more when a daemon runs".into()
+            );
         }
         Decision::Write(power) => store.wish_power(server.uuid, None, power)?,
     }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::error::CliError;
 use super::output::{Format, Printer, clean, print, tell};
 use crate::model::{
-    Condition, ConditionKind, ConditionStatus, ManagedBy, Manifest, Phase, Record, ServerId, Status, Timestamp,
+    Condition, ConditionKind, ConditionStatus, ManagedBy, Manifest, Phase, PowerState, Record, ServerId, Status,
+    Timestamp, Want,
 };
 use crate::store::{STATUS_FILE, Snapshot, Store};
 
@@ -171,6 +172,16 @@ pub fn is_trouble(condition: &Condition) -> bool {
         ConditionKind::Running if as_wanted => false,
         _ => condition.status != ConditionStatus::True,
     }
+}
+
+/// What to say of a server whose wish is over, where that was a wish to be up and it runs all the same: the file holds an earlier
+/// one, or somebody else started it.
+pub fn runs_for_nobody(over: Want, state: PowerState) -> Option<&'static str> {
+    let runs = matches!(state, PowerState::Starting | PowerState::Running);
+    (over == Want::Up && runs).then_some(
+        "it runs, but is not started again when it ends or the host reboots: write another id into spec.power, or \
+         `alula power start`",
+    )
 }
 
 /// The servers with these names, each once, in the order they were named.
