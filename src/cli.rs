@@ -12,6 +12,7 @@ mod arguments;
 mod client;
 mod delete;
 mod describe;
+mod done;
 mod error;
 mod events;
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 #[path = "cli/files.rs"]
 mod files;
+#[path = "cli/halfway.rs"]
+mod halfway;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -7,10 +7,11 @@ use http::Method;
 
 use super::arguments::Delete;
 use super::client::Client;
+use super::done::Outcomes;
 use super::error::CliError;
 use super::node::{Door, Node};
 use super::output::{Printer, tell};
-use super::server::{Done, ServerView};
+use super::server::ServerView;
 use crate::model::{Deletion, ManagedBy, ServerId};
 use crate::store::Store;
 
@@ -24,19 +25,12 @@ pub async fn run(node: &Node, arguments: &Delete, printer: Printer) -> Result<()
         tell("nothing was deleted");
         return Err(CliError::Reported);
     }
-    let mut done = Vec::new();
-    for server in &servers {
-        done.push(match delete(node, server).await {
-            Ok(result) => Done::say(server, result, printer)?,
-            Err(error @ CliError::Daemon { .. }) => return Err(error),
-            Err(error) => Done::fail(server, &error),
-        });
-    }
+    let outcomes = Outcomes::of(&servers, printer, async |server| delete(node, server).await).await;
     if node.config.panel.is_some() && servers.iter().any(known_to_panel) {
         tell("a server that its panel still lists comes back with its next list; delete it there too");
     }
     node.warn_without_daemon("the mark is written; the files are removed when it runs (`alula run`)");
-    Done::all(&done, printer)
+    outcomes.end()
 }
 
 fn known_to_panel(server: &ServerView) -> bool {
@@ -55,7 +49,8 @@ fn confirmed(servers: &[ServerView]) -> Result<bool, CliError> {
     }
     let what = if servers.len() == 1 { "this server" } else { "these servers" };
     let ask = write!(io::stderr(), "Delete {what} with all files and containers, for good? [y/N] ");
-    ask.and_then(|()| io::stderr().flush()).map_err(CliError::output)?;
+    ask.and_then(|()| io::stderr().flush())
+        .map_err(|error| CliError::Failed(format!("nobody could be asked, so nothing was deleted: {error}")))?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(|error| CliError::Failed(format!("no answer: {error}")))?;
     Ok(is_yes(&answer))

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::CliError;
-use super::output::{Format, Printer, clean, print, tell};
+use super::output::clean;
 use crate::model::{
     Condition, ConditionKind, ConditionStatus, ManagedBy, Manifest, Phase, PowerState, Record, ServerId, Status,
     Timestamp, Want,
@@ -38,49 +38,6 @@ pub struct Problem {
     pub reason: String,
     /// File, line, what was expected, what to do.
     pub message: String,
-}
-
-/// What became of one server, for commands that are about several.
-#[derive(Debug, Serialize)]
-pub struct Done {
-    /// The server.
-    pub uuid: ServerId,
-    /// What was done; `failed` where nothing was.
-    pub result: String,
-    /// Why nothing was done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-impl Done {
-    /// Says what was done for one server, to people at once.
-    ///
-    /// # Errors
-    /// Nobody reads any more, or the output cannot be written.
-    pub fn say(server: &ServerView, result: &str, printer: Printer) -> Result<Self, CliError> {
-        if printer.format == Format::Table {
-            print(&format!("{}: {result}\n", server.title()))?;
-        }
-        Ok(Self { uuid: server.uuid, result: result.into(), error: None })
-    }
-
-    /// Says what could not be done.
-    pub fn fail(server: &ServerView, error: &CliError) -> Self {
-        let error = error.to_string();
-        tell(&format!("error: {}: {error}", server.uuid));
-        Self { uuid: server.uuid, result: "failed".into(), error: Some(error) }
-    }
-
-    /// Says all of it to programs, and whether it all was done.
-    ///
-    /// # Errors
-    /// Something was not done, or the output cannot be written.
-    pub fn all(done: &[Self], printer: Printer) -> Result<(), CliError> {
-        if printer.format != Format::Table {
-            printer.print(done, String::new)?;
-        }
-        if done.iter().any(|done| done.error.is_some()) { Err(CliError::Reported) } else { Ok(()) }
-    }
 }
 
 /// Something that is not as it should be.
