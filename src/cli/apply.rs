@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
-use super::arguments::Apply;
+use super::arguments::{Apply, NodeArguments};
 use super::done::{judged, not_tried};
 use super::error::CliError;
 use super::node::{Door, Node};
@@ -56,19 +56,21 @@ struct Answer {
     result: String,
 }
 
-/// Applies files. Without a node this is a dry run on a state folder that is not there yet.
+/// Applies files.
 ///
 /// # Errors
 /// A file that is wrong, a disk or a daemon that refuses.
-pub async fn run(node: Option<&Node>, arguments: &Apply, printer: Printer) -> Result<(), CliError> {
+pub async fn run(node: &NodeArguments, arguments: &Apply, printer: Printer) -> Result<(), CliError> {
     let documents = match read_all(&arguments.files) {
         Ok(documents) => documents,
         Err(faults) => return refuse(&faults, arguments.dry_run, printer),
     };
+    // A dry run makes nothing, not even the state folder.
+    let node = if arguments.dry_run { Node::find(node)? } else { Some(Node::open_or_create(node).await?) };
     let mut outcomes = Vec::new();
     let mut progress = Progress::new("applying", documents.len());
     for document in &documents {
-        match apply(node, document, arguments.dry_run).await {
+        match apply(node.as_ref(), document, arguments.dry_run).await {
             Ok(result) => outcomes.push(Outcome::of(document, &result, arguments.dry_run)),
             Err(error) => {
                 let text = said(&error);
@@ -85,7 +87,7 @@ pub async fn run(node: Option<&Node>, arguments: &Apply, printer: Printer) -> Re
     }
     drop(progress);
     let printed = printer.print(&outcomes, || text(&outcomes, printer.paint));
-    if let Some(node) = node {
+    if let Some(node) = &node {
         say_more(node, arguments, &documents, &outcomes);
     }
     judged(printed, outcomes.iter().all(|outcome| outcome.error.is_none()))
@@ -168,7 +170,8 @@ fn read(path: &Path, of_folder: bool) -> Result<Option<Document>, Fault> {
     Err(Fault { help: Some(next.into()), ..Fault::new(message) })
 }
 
-/// Applies one file and gives the word for what that changed.
+/// Applies one file and gives the word for what that changed. Without a node this is a dry run on a state folder that is not
+/// there yet.
 async fn apply(node: Option<&Node>, document: &Document, dry_run: bool) -> Result<String, CliError> {
     let uuid = document.manifest.metadata.uuid;
     let Some(node) = node else { return Ok(Applied::Created.word().to_owned()) };

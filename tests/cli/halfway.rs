@@ -49,6 +49,7 @@ fn a_reader_that_has_gone_hides_no_invalid_file() {
         }
     }
     assert_eq!(unread(&node, &["validate", "good.yml"]).code, 0);
+    assert!(!node.root().exists());
 }
 
 /// Something at the daemon's socket that lists servers, answers one request that changes something, and hangs up on every
