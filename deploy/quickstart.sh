@@ -5,13 +5,17 @@
 #   deploy/quickstart.sh --stop    end the daemon; the game server goes on running
 #   deploy/quickstart.sh --clean   remove everything that it made, but not the packages that it installed
 #
-# ALULA=PATH uses that program instead of building one, ALULA_ROOT=DIR another folder than /var/lib/alula-quickstart.
+# ALULA=PATH uses that program instead of building one, ALULA_ROOT=DIR another folder than /var/lib/alula-quickstart, which
+# is empty or not there yet.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/lib.sh
 . "$here/lib.sh"
 
-root=${ALULA_ROOT:-/var/lib/alula-quickstart}
+default_root=/var/lib/alula-quickstart
+root=${ALULA_ROOT:-$default_root}
+# Says that the folder is the quick start's, and whether it was `made` or `found` empty.
+marker=$root/.alula-quickstart
 alula=${ALULA:-$project/target/release/alula}
 server=11111111-2222-4333-8444-555555555555
 network=alula_quickstart
@@ -43,12 +47,18 @@ stop_daemon() {
     rm -f "$root/quickstart.pid"
 }
 
+# Whether a daemon answers: where none does, the same command reads the files, and says so.
+answers() {
+    local said
+    said=$("$alula" --root "$root" get 2>&1 >/dev/null) && [[ $said != *' runs on '* ]]
+}
+
 start_daemon() {
     setsid nohup "$alula" run --config "$root/config.yml" >>"$root/quickstart.out" 2>&1 </dev/null &
     echo $! >"$root/quickstart.pid"
     disown
     for _ in $(seq 100); do
-        if "$alula" --root "$root" get -o json >/dev/null 2>&1 && [ -S "$root/alula.sock" ]; then return; fi
+        if answers; then return; fi
         if ! daemon_pid >/dev/null; then break; fi
         sleep 0.1
     done
@@ -141,7 +151,33 @@ watch_it_start() {
 
 # ---- What can be asked for ----
 
+is_empty() { [ -z "$(ls -A "$root" 2>/dev/null)" ]; }
+
+# What lies in the folder may be removed one day: it is all the quick start's, or nobody's.
+check_folder() {
+    if [ -e "$marker" ] || is_empty; then return; fi
+    # An earlier release left no marker. Nobody else has a folder of this name.
+    if [ "$root" = "$default_root" ] && [ -e "$root/quickstart.out" ]; then
+        echo made >"$marker"
+        return
+    fi
+    note "if an earlier quick start made it, and all that is in it may be removed: echo made >$marker"
+    die "$root is not empty, and not the quick start's: name a folder that is empty or not there with ALULA_ROOT=DIR"
+}
+
+remove_folder() {
+    if [ ! -e "$marker" ]; then return; fi
+    if [ "$(cat "$marker")" = made ]; then
+        rm -rf "$root"
+        note "$root is gone"
+    else
+        find -H "$root" -mindepth 1 -delete
+        note "$root is empty again"
+    fi
+}
+
 clean() {
+    check_folder
     say "cleaning up"
     stop_daemon
     if docker_answers; then
@@ -151,11 +187,7 @@ clean() {
         note "containers, network and images are gone"
         if [ -z "$(docker ps -q)" ]; then stop_our_dockerd; fi
     fi
-    # Nothing but what this script made: a folder that somebody named by mistake stays.
-    if [ -e "$root/quickstart.out" ] || [ -d "$root/servers/$server" ]; then
-        rm -rf "$root"
-        note "$root is gone"
-    fi
+    remove_folder
     note "packages, Rust and $project/target stay"
 }
 
@@ -166,6 +198,7 @@ prepare() {
     if [ -n "${ALULA:-}" ]; then
         [ -x "$alula" ] || die "ALULA=$alula is no program"
     else
+        # shellcheck disable=SC2119
         ensure_rust
         say "building alula (the first time this takes some minutes)"
         (cd "$project" && cargo build --release --locked) || die "the build failed"
@@ -177,13 +210,19 @@ prepare() {
 }
 
 lay_out() {
+    check_folder
     if [ -d "$root/servers/$server" ]; then
         say "the state folder $root is there from an earlier run"
         return
     fi
     say "the state folder: $root, a copy of state/"
-    mkdir -p "$root"
-    chmod 700 "$root"
+    if [ ! -d "$root" ]; then
+        mkdir -p "$root"
+        chmod 700 "$root"
+        echo made >"$marker"
+    elif [ ! -e "$marker" ]; then
+        echo found >"$marker"
+    fi
     cp -r "$project/state/." "$root/"
     (cd "$root" && find . -name '*.yml' | sort | sed 's/^/    /')
 }
@@ -191,8 +230,7 @@ lay_out() {
 show() {
     say "starting the daemon"
     stop_daemon
-    # One that was killed has left it behind, and it would be taken for an answer.
-    rm -f "$root/alula.sock"
+    if answers; then die "a daemon that the quick start did not start runs on $root: end it first"; fi
     since=$(date -u +%Y-%m-%dT%H:%M:%S)
     local installed=''
     if [ -e "$root/install/$server.log" ]; then installed=1; fi
@@ -253,6 +291,8 @@ case ${1:-} in
 --clean) clean; exit ;;
 *) die "unknown argument $1; see the head of $0" ;;
 esac
+# Before the build, which takes its time.
+check_folder
 prepare
 lay_out
 show

@@ -30,6 +30,7 @@ use crate::reconcile::world::{Parts, Wake, World};
 use crate::retry::Jitter;
 use crate::runtime::blueprint;
 use crate::runtime::docker::{Address, DockerRuntime};
+use crate::store::lock::{Holder, LockError, StateLock};
 use crate::store::watch::ServersWatch;
 use crate::store::{Blocking, Store};
 use crate::tasks::Tasks;
@@ -60,10 +61,33 @@ pub fn run(config_path: &Path, options: RunOptions) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
+    // Before anything else is done there, and for as long as the process lives.
+    let _lock = runtime.block_on(lock(&loaded.node))?;
     let result = runtime.block_on(serve(loaded, options));
     // Blocking work that is under way (a walk, a pull's last write) does not hold the end up.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// Keeps the state folder to this daemon.
+async fn lock(node: &NodeConfig) -> anyhow::Result<StateLock> {
+    let root = node.directories.root.display();
+    match StateLock::take(&node.directories.root, &Holder::daemon(&node.source)).await {
+        Err(LockError::Held(Some(Holder { daemon: false, pid, .. }))) => {
+            anyhow::bail!(
+                "a command (pid {pid}) writes into the state folder {root}; start the daemon when it has ended"
+            )
+        }
+        Err(LockError::Held(holder)) => {
+            let who = holder.map(|holder| format!(" ({holder})")).unwrap_or_default();
+            anyhow::bail!(
+                "another alula{who} runs on the state folder {root}; stop it first, or name another folder in \
+                 `system.root_directory` of {}",
+                node.source.display()
+            )
+        }
+        taken => Ok(taken?),
+    }
 }
 
 async fn serve(loaded: Loaded, options: RunOptions) -> anyhow::Result<()> {

@@ -12,6 +12,7 @@ mod arguments;
 mod client;
 mod delete;
 mod describe;
+mod done;
 mod error;
 mod events;
 #[cfg(test)]
@@ -108,12 +109,10 @@ async fn perform(node: &NodeArguments, command: &Command) -> Result<(), CliError
         Command::Describe(one) => describe::run(&open()?, one, printer(one.output.output)).await,
         Command::Plan(select) => plan::run(&open()?, select, printer(select.output.output)).await,
         Command::Validate(files) => validate::run(files, printer(files.output.output)),
-        Command::Apply(files) => {
-            // A dry run makes nothing, not even the state folder.
-            let node = if files.dry_run { Node::find(node)? } else { Node::open_or_create(node)? };
-            apply::run(node.as_ref(), files, printer(files.output.output)).await
+        Command::Apply(files) => apply::run(node, files, printer(files.output.output)).await,
+        Command::Power(power) => {
+            power::run(&Node::open_to_write(node).await?, power, printer(power.output.output)).await
         }
-        Command::Power(power) => power::run(&open()?, power, printer(power.output.output)).await,
         Command::Delete(delete) => delete::run(&open()?, delete, printer(delete.output.output)).await,
         Command::Events(events) => events::run(open()?, events, printer(events.output.output)).await,
         Command::Version(output) => about::version(output, printer(output.output)),

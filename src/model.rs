@@ -18,7 +18,9 @@ pub mod time;
 pub use container::{ContainerFacts, ContainerState, Role};
 pub use id::ServerId;
 pub use manifest::{How, InstallIntent, ManagedBy, Manifest, Metadata, PowerIntent, Script, Spec, Want};
-pub use record::{Closed, Crash, Deletion, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record};
+pub use record::{
+    Closed, Crash, Deletion, InstallOutcome, InstallRecord, InstallResult, Interrupted, PastWish, Record,
+};
 pub use settings::{Process, Settings};
 pub use status::{Condition, ConditionKind, ConditionStatus, Event, Phase, PowerState, Status};
 pub use time::Timestamp;

@@ -16,6 +16,7 @@ mod entry;
 pub mod fingerprint;
 pub mod intent;
 mod load;
+pub mod lock;
 mod look;
 mod reserve;
 mod rules;

@@ -3,6 +3,10 @@
 
 #[path = "cli/files.rs"]
 mod files;
+#[path = "cli/halfway.rs"]
+mod halfway;
+#[path = "cli/lock.rs"]
+mod lock;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,6 +18,8 @@ use serde_json::Value;
 
 const ONE: &str = "550e8400-e29b-41d4-a716-446655440000";
 const TWO: &str = "550e9999-e29b-41d4-a716-446655440000";
+/// Nothing outside of the state folder, and no user of its own.
+const SYSTEM: &str = "enable_log_rotate: false, user: {rootless: {enabled: true}}, check_permissions_on_boot: false";
 /// How long a state is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,8 +38,14 @@ impl Node {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_alula"));
+        let mut command = self.bare_command();
         command.args(arguments).arg("--root").arg(self.root());
+        command
+    }
+
+    /// The program, not told which node is meant.
+    fn bare_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alula"));
         command.current_dir(self.folder.path());
         // No engine that may happen to run has a part in this.
         command
@@ -318,13 +330,25 @@ struct Daemon {
 
 impl Daemon {
     fn start(node: &Node) -> Self {
-        let config = "system: {root_directory: ., enable_log_rotate: false, user: {rootless: {enabled: true}}, check_permissions_on_boot: false}\n";
-        node.write("root/config.yml", config);
-        let child = node.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        node.write("root/config.yml", &format!("system: {{root_directory: ., {SYSTEM}}}\n"));
+        Self::of(node.command(&["run"]), &node.root().join("alula.sock"))
+    }
+
+    /// A daemon whose socket the state folder does not tell.
+    fn start_hidden(node: &Node) -> Self {
+        let text = format!("system: {{root_directory: root, {SYSTEM}}}\nalula: {{socket: other.sock}}\n");
+        let config = node.write("elsewhere.yml", &text);
+        let mut command = node.bare_command();
+        command.arg("--config").arg(config);
+        Self::of(command, &node.folder.path().join("other.sock"))
+    }
+
+    fn of(mut command: Command, socket: &Path) -> Self {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut daemon = Self { child };
         wait_for("the daemon's socket", || {
             assert!(daemon.child.try_wait().unwrap().is_none(), "the daemon has ended");
-            std::os::unix::net::UnixStream::connect(node.root().join("alula.sock")).is_ok()
+            std::os::unix::net::UnixStream::connect(socket).is_ok()
         });
         daemon
     }
@@ -386,7 +410,7 @@ fn a_running_daemon_is_asked_through_its_socket() {
     node.ok(&["delete", "-y", TWO]);
     assert!(node.ok(&["get", TWO]).out.contains("Deleting"));
     let second = node.run(&["run"]);
-    assert!(second.code == 1 && second.err.contains("answers already"), "{second:?}");
+    assert!(second.code == 1 && second.err.contains("runs on the state folder"), "{second:?}");
     daemon.end();
     assert!(node.ok(&["get"]).err.contains("no daemon runs"));
     assert!(!node.json(&["get", TWO])[0]["record"]["deletion"].is_null());

@@ -63,7 +63,11 @@ pub fn close(node: &NodeConfig) {
 fn local(path: &Path) -> anyhow::Result<UnixListener> {
     let what = || format!("cannot open the socket {}", path.display());
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        anyhow::bail!("{} answers already: another alula runs on this state folder; stop it first", path.display());
+        // It is none of this state folder, whose lock we have.
+        anyhow::bail!(
+            "{} answers already: another daemon listens there; stop it first, or name another path in `alula.socket`",
+            path.display()
+        );
     }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(what),

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
-use super::arguments::Apply;
+use super::arguments::{Apply, NodeArguments};
+use super::done::{judged, not_tried};
 use super::error::CliError;
 use super::node::{Door, Node};
 use super::output::{Cell, Format, Paint, Printer, Progress, Tone, table, tell};
@@ -55,38 +56,41 @@ struct Answer {
     result: String,
 }
 
-/// Applies files. Without a node this is a dry run on a state folder that is not there yet.
+/// Applies files.
 ///
 /// # Errors
 /// A file that is wrong, a disk or a daemon that refuses.
-pub async fn run(node: Option<&Node>, arguments: &Apply, printer: Printer) -> Result<(), CliError> {
+pub async fn run(node: &NodeArguments, arguments: &Apply, printer: Printer) -> Result<(), CliError> {
     let documents = match read_all(&arguments.files) {
         Ok(documents) => documents,
         Err(faults) => return refuse(&faults, arguments.dry_run, printer),
     };
+    // A dry run makes nothing, not even the state folder.
+    let node = if arguments.dry_run { Node::find(node)? } else { Some(Node::open_or_create(node).await?) };
     let mut outcomes = Vec::new();
-    let mut failed = false;
     let mut progress = Progress::new("applying", documents.len());
     for document in &documents {
-        match apply(node, document, arguments.dry_run).await {
+        match apply(node.as_ref(), document, arguments.dry_run).await {
             Ok(result) => outcomes.push(Outcome::of(document, &result, arguments.dry_run)),
-            Err(error @ CliError::Daemon { .. }) => return Err(error),
             Err(error) => {
-                failed = true;
-                let error = said(&error);
-                tell(&format!("error: {}: {error}", shown(&document.path)));
+                let text = said(&error);
+                tell(&format!("error: {}: {text}", shown(&document.path)));
                 let outcome = Outcome::of(document, "failed", arguments.dry_run);
-                outcomes.push(Outcome { error: Some(error), ..outcome });
+                outcomes.push(Outcome { error: Some(text), ..outcome });
+                if error.is_of_daemon() {
+                    not_tried(documents.len() - outcomes.len());
+                    break;
+                }
             }
         }
         progress.step();
     }
     drop(progress);
-    printer.print(&outcomes, || text(&outcomes, printer.paint))?;
-    if let Some(node) = node {
+    let printed = printer.print(&outcomes, || text(&outcomes, printer.paint));
+    if let Some(node) = &node {
         say_more(node, arguments, &documents, &outcomes);
     }
-    if failed { Err(CliError::Reported) } else { Ok(()) }
+    judged(printed, outcomes.iter().all(|outcome| outcome.error.is_none()))
 }
 
 /// A message that names a server's file by its path, and once more by its name, names it once.
@@ -105,10 +109,11 @@ fn refuse(faults: &[(PathBuf, Fault)], dry_run: bool, printer: Printer) -> Resul
     };
     let outcomes: Vec<Outcome> = faults.iter().map(outcome).collect();
     tell("nothing was applied");
-    if printer.format != Format::Table {
-        printer.print(&outcomes, String::new)?;
-    }
-    Err(CliError::Reported)
+    let printed = match printer.format {
+        Format::Table => Ok(()),
+        Format::Json | Format::Yaml => printer.print(&outcomes, String::new),
+    };
+    judged(printed, false)
 }
 
 /// Every record that the paths stand for, or what is wrong with some of them.
@@ -165,7 +170,8 @@ fn read(path: &Path, of_folder: bool) -> Result<Option<Document>, Fault> {
     Err(Fault { help: Some(next.into()), ..Fault::new(message) })
 }
 
-/// Applies one file and gives the word for what that changed.
+/// Applies one file and gives the word for what that changed. Without a node this is a dry run on a state folder that is not
+/// there yet.
 async fn apply(node: Option<&Node>, document: &Document, dry_run: bool) -> Result<String, CliError> {
     let uuid = document.manifest.metadata.uuid;
     let Some(node) = node else { return Ok(Applied::Created.word().to_owned()) };

@@ -6,13 +6,12 @@ use bytes::Bytes;
 use http::Method;
 
 use super::arguments::Delete;
-use super::client::Client;
+use super::done::Outcomes;
 use super::error::CliError;
 use super::node::{Door, Node};
 use super::output::{Printer, tell};
-use super::server::{Done, ServerView};
-use crate::model::{Deletion, ManagedBy, ServerId};
-use crate::store::Store;
+use super::server::ServerView;
+use crate::model::{Deletion, ManagedBy};
 
 /// Marks servers for deletion.
 ///
@@ -24,19 +23,14 @@ pub async fn run(node: &Node, arguments: &Delete, printer: Printer) -> Result<()
         tell("nothing was deleted");
         return Err(CliError::Reported);
     }
-    let mut done = Vec::new();
-    for server in &servers {
-        done.push(match delete(node, server).await {
-            Ok(result) => Done::say(server, result, printer)?,
-            Err(error @ CliError::Daemon { .. }) => return Err(error),
-            Err(error) => Done::fail(server, &error),
-        });
-    }
+    // The person at the terminal may have taken their time.
+    let node = node.to_write().await?;
+    let outcomes = Outcomes::of(&servers, printer, async |server| delete(&node, server).await).await;
     if node.config.panel.is_some() && servers.iter().any(known_to_panel) {
         tell("a server that its panel still lists comes back with its next list; delete it there too");
     }
     node.warn_without_daemon("the mark is written; the files are removed when it runs (`alula run`)");
-    Done::all(&done, printer)
+    outcomes.end()
 }
 
 fn known_to_panel(server: &ServerView) -> bool {
@@ -55,7 +49,8 @@ fn confirmed(servers: &[ServerView]) -> Result<bool, CliError> {
     }
     let what = if servers.len() == 1 { "this server" } else { "these servers" };
     let ask = write!(io::stderr(), "Delete {what} with all files and containers, for good? [y/N] ");
-    ask.and_then(|()| io::stderr().flush()).map_err(CliError::output)?;
+    ask.and_then(|()| io::stderr().flush())
+        .map_err(|error| CliError::Failed(format!("nobody could be asked, so nothing was deleted: {error}")))?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(|error| CliError::Failed(format!("no answer: {error}")))?;
     Ok(is_yes(&answer))
@@ -71,26 +66,15 @@ async fn delete(node: &Node, server: &ServerView) -> Result<&'static str, CliErr
         return Ok("is being deleted already");
     }
     match &node.door {
-        Door::Daemon(client) => through(client, id).await?,
+        Door::Daemon(client) => {
+            client.call(Method::DELETE, &format!("/local/servers/{id}"), Bytes::new()).await?;
+        }
         Door::Folder(store) => {
-            mark(store, id, node)?;
-            // A daemon that has started in between read the facts before the mark was there.
-            if let Door::Daemon(client) = &node.reopen()?.door {
-                through(client, id).await?;
-            }
+            let at = node.now();
+            store.commit(id, |record| record.deletion = Some(Deletion { at, recreate: false }))?;
         }
     }
     Ok("deletion accepted")
-}
-
-async fn through(client: &Client, id: ServerId) -> Result<(), CliError> {
-    client.call(Method::DELETE, &format!("/local/servers/{id}"), Bytes::new()).await.map(drop)
-}
-
-fn mark(store: &Store, id: ServerId, node: &Node) -> Result<(), CliError> {
-    let at = node.now();
-    store.commit(id, |record| record.deletion = Some(Deletion { at, recreate: false }))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::error::CliError;
 use super::get::tone;
 use super::node::Node;
 use super::output::{Cell, Paint, Printer, Tone, bytes, clean, span, table};
-use super::server::{ServerView, is_trouble};
+use super::server::{ServerView, is_trouble, runs_for_nobody};
 use crate::config::NodeConfig;
 use crate::files::Layout;
 use crate::model::{ConditionStatus, InstallOutcome, InstallResult, Manifest, Record, ServerId, Timestamp};
@@ -69,7 +69,7 @@ fn text(described: &Described<'_>, paint: Paint, now: Timestamp) -> String {
     identity(&mut page, server);
     if let Some(manifest) = &server.manifest {
         intent(&mut page, manifest);
-        wishes(&mut page, manifest, &server.record, now);
+        wishes(&mut page, manifest, server, now);
     }
     seen(&mut page, server, now);
     if let Some(problem) = &server.problem {
@@ -174,7 +174,8 @@ fn limits(manifest: &Manifest) -> String {
     if limits.is_empty() { "none".into() } else { limits.join(", ") }
 }
 
-fn wishes(page: &mut Page, manifest: &Manifest, record: &Record, now: Timestamp) {
+fn wishes(page: &mut Page, manifest: &Manifest, server: &ServerView, now: Timestamp) {
+    let (record, state) = (&server.record, server.status.state);
     if let Some(install) = open_install(manifest, record) {
         let then = if install.then_start { ", then start" } else { "" };
         page.painted("Install", Tone::Notice, format!("wanted ({}){then}", install.token));
@@ -202,6 +203,11 @@ fn wishes(page: &mut Page, manifest: &Manifest, record: &Record, now: Timestamp)
             }
             None if record.power_closed(&wish.id, wish.want) => text.push_str("; over, as an earlier wish"),
             None => text.push_str("; open"),
+        }
+        if record.power_closed(&wish.id, wish.want)
+            && let Some(hint) = runs_for_nobody(wish.want, state)
+        {
+            let _ = write!(text, "; {hint}");
         }
         page.field("Power", text);
     }
@@ -341,6 +347,17 @@ mod tests {
     #[test]
     fn a_running_server() {
         insta::assert_snapshot!(described(0));
+    }
+
+    #[test]
+    fn a_server_that_runs_by_an_earlier_wish_says_so() {
+        let mut server = examples::servers().remove(0);
+        let past = crate::model::PastWish { id: "wish-2".into(), want: Some(crate::model::Want::Up) };
+        server.record.power.past = vec![past];
+        let described = Described { server: &server, files: Vec::new() };
+        let text = text(&described, Paint::fixed(false), examples::now());
+        let line = text.lines().find(|line| line.starts_with("Power:")).unwrap();
+        assert!(line.contains("over, as an earlier wish; it runs, but is not started again"), "{line}");
     }
 
     #[test]

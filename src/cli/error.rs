@@ -96,6 +96,11 @@ impl CliError {
         }
     }
 
+    /// Whether the daemon cannot be asked: then nothing else can be either.
+    pub fn is_of_daemon(&self) -> bool {
+        matches!(self, CliError::Daemon { .. })
+    }
+
     /// An error of writing to standard output.
     pub fn output(error: io::Error) -> Self {
         match error.kind() {

@@ -1,4 +1,5 @@
 //! Which node is meant, and how it is reached: through its daemon's socket, or, where no daemon runs, in its state folder.
+//! Who writes into the folder holds its lock; a daemon on it that does not answer where we ask keeps us from it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::{self, ConfigError, ConfigFile, DEFAULT_PATH, NodeConfig, Surroundings};
 use crate::model::ServerId;
 use crate::store::Store;
+use crate::store::lock::{self, Holder, LockError, StateLock};
 
 /// The name of the node's configuration file in its state folder.
 pub const CONFIG_FILE: &str = "config.yml";
@@ -33,6 +35,8 @@ pub struct Node {
     pub config: Arc<NodeConfig>,
     /// How it is reached.
     pub door: Door,
+    /// The right to write into its state folder, where that is the door and the command writes.
+    lock: Option<StateLock>,
 }
 
 /// The file that `run` starts the daemon from.
@@ -114,8 +118,39 @@ fn stranger(folder: &Path, name: &str) -> String {
     }
 }
 
+fn is_there(config: &NodeConfig) -> bool {
+    config.directories.root.join(SERVERS).is_dir()
+}
+
+fn nowhere(config: &NodeConfig) -> CliError {
+    CliError::Failed(format!(
+        "there is no state folder {} (it would have a folder `servers`); name the right one with --config or --root, or \
+         write the first server into it with `alula apply -f FILE`",
+        config.directories.root.display()
+    ))
+}
+
+/// Who keeps us from the state folder, and what to do.
+fn in_use(config: &NodeConfig, holder: Option<&Holder>) -> String {
+    let (root, socket) = (config.directories.root.display(), config.directories.socket.display());
+    match holder {
+        Some(Holder { daemon: false, pid, .. }) => {
+            format!("another command (pid {pid}) writes into {root}; try again when it has ended")
+        }
+        holder => {
+            let pid = holder.map(|holder| format!(" (pid {})", holder.pid)).unwrap_or_default();
+            let file = holder.and_then(|holder| holder.config.as_ref());
+            let file = file.map(|file| format!(" {}", file.display())).unwrap_or_default();
+            format!(
+                "a daemon{pid} runs on {root} but does not answer at {socket}; name its configuration file with \
+                 --config{file}, or try again if it is just starting or ending"
+            )
+        }
+    }
+}
+
 impl Node {
-    /// Finds the node and looks whether its daemon runs.
+    /// Finds the node and looks whether its daemon runs, for a command that reads.
     ///
     /// # Errors
     /// There is no such node, or no permission to ask it.
@@ -123,20 +158,28 @@ impl Node {
         Self::there(Arc::new(config_of(arguments)?))
     }
 
-    /// The same for a command that looks only: nothing where there is no state folder yet.
+    /// The same where there may be no state folder yet: then it finds nothing.
     ///
     /// # Errors
     /// As [`Node::open`].
     pub fn find(arguments: &NodeArguments) -> Result<Option<Self>, CliError> {
-        Self::of(Arc::new(config_of(arguments)?), false)
+        Self::look(Arc::new(config_of(arguments)?))
+    }
+
+    /// The same for a command that writes.
+    ///
+    /// # Errors
+    /// As [`Node::open`]; somebody else works in the state folder.
+    pub async fn open_to_write(arguments: &NodeArguments) -> Result<Self, CliError> {
+        Self::locked(Arc::new(config_of(arguments)?), false).await
     }
 
     /// The same for a command that may be a state folder's first: it is made where it is missing.
     ///
     /// # Errors
-    /// As [`Node::open`].
-    pub fn open_or_create(arguments: &NodeArguments) -> Result<Option<Self>, CliError> {
-        Self::of(Arc::new(config_of(arguments)?), true)
+    /// As [`Node::open_to_write`].
+    pub async fn open_or_create(arguments: &NodeArguments) -> Result<Self, CliError> {
+        Self::locked(Arc::new(config_of(arguments)?), true).await
     }
 
     /// Looks again whether the daemon runs.
@@ -147,27 +190,51 @@ impl Node {
         Self::there(self.config.clone())
     }
 
-    fn there(config: Arc<NodeConfig>) -> Result<Self, CliError> {
-        let root = config.directories.root.clone();
-        Self::of(config, false)?.ok_or_else(|| {
-            CliError::Failed(format!(
-                "there is no state folder {} (it would have a folder `servers`); name the right one with --config or \
-                 --root, or write the first server into it with `alula apply -f FILE`",
-                root.display()
-            ))
-        })
+    /// The node as it is now, to write.
+    ///
+    /// # Errors
+    /// As [`Node::open_to_write`].
+    pub async fn to_write(&self) -> Result<Self, CliError> {
+        Self::locked(self.config.clone(), false).await
     }
 
-    fn of(config: Arc<NodeConfig>, create: bool) -> Result<Option<Self>, CliError> {
+    fn there(config: Arc<NodeConfig>) -> Result<Self, CliError> {
+        Self::look(config.clone())?.ok_or_else(|| nowhere(&config))
+    }
+
+    fn look(config: Arc<NodeConfig>) -> Result<Option<Self>, CliError> {
         let directories = &config.directories;
         if let Some(client) = Client::find(&directories.socket)? {
-            return Ok(Some(Self { config, door: Door::Daemon(client) }));
+            return Ok(Some(Self { config, door: Door::Daemon(client), lock: None }));
         }
-        if !create && !directories.root.join(SERVERS).is_dir() {
+        if !is_there(&config) {
             return Ok(None);
         }
         let store = Store::open_for_command(&directories.root)?;
-        Ok(Some(Self { config, door: Door::Folder(store) }))
+        Ok(Some(Self { config, door: Door::Folder(store), lock: None }))
+    }
+
+    async fn locked(config: Arc<NodeConfig>, create: bool) -> Result<Self, CliError> {
+        let directories = &config.directories;
+        if let Some(client) = Client::find(&directories.socket)? {
+            return Ok(Self { config, door: Door::Daemon(client), lock: None });
+        }
+        if !create && !is_there(&config) {
+            return Err(nowhere(&config));
+        }
+        match StateLock::take(&directories.root, &Holder::command()).await {
+            Ok(lock) => {
+                // Read only now: what others have written before is seen, and nobody writes beside us.
+                let store = Store::open_for_command(&directories.root)?;
+                Ok(Self { config, door: Door::Folder(store), lock: Some(lock) })
+            }
+            // It may be a daemon that has just come up.
+            Err(LockError::Held(holder)) => match Client::find(&directories.socket)? {
+                Some(client) => Ok(Self { config, door: Door::Daemon(client), lock: None }),
+                None => Err(CliError::Failed(in_use(&config, holder.as_ref()))),
+            },
+            Err(LockError::Disk { action, path, source }) => Err(CliError::File { action, path, source }),
+        }
     }
 
     /// What lies among the servers' folders and is none of them, each with what to do about it.
@@ -185,11 +252,16 @@ impl Node {
         strangers
     }
 
-    /// Says on standard error that no daemon runs, and what follows from it.
+    /// Says on standard error that no daemon runs, or none that answers, and what follows from it.
     pub fn warn_without_daemon(&self, consequence: &str) {
-        if let Door::Folder(_) = self.door {
-            output::tell(&format!("no daemon runs on {}: {consequence}", self.config.directories.root.display()));
-        }
+        let Door::Folder(_) = self.door else { return };
+        let root = &self.config.directories.root;
+        let hidden = if self.lock.is_some() { None } else { lock::daemon_on(root) };
+        let why = match hidden {
+            Some(holder) => in_use(&self.config, Some(&holder)),
+            None => format!("no daemon runs on {}", root.display()),
+        };
+        output::tell(&format!("{why}: {consequence}"));
     }
 
     /// Every server, ordered by UUID.

@@ -11,7 +11,7 @@ use super::arguments::Select;
 use super::error::CliError;
 use super::node::{Door, Node};
 use super::output::{Cell, Paint, Printer, Progress, Tone, clean, table};
-use super::server::ServerView;
+use super::server::{ServerView, runs_for_nobody};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::{Console, ConsoleOptions};
@@ -73,7 +73,7 @@ pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<()
     let plans: Vec<Planned> = stream::iter(&servers)
         .map(async |server| {
             let planned = source.plan(server.uuid).await?;
-            Ok::<_, CliError>(planned.map(|planned| Planned { wanted: wanted(server), ..planned }))
+            Ok::<_, CliError>(planned.map(|planned| Planned { wanted: wanted(server, planned.plan.state), ..planned }))
         })
         .buffered(AT_ONCE)
         .inspect_ok(|_| progress.step())
@@ -225,8 +225,8 @@ fn one(planned: &Planned, name: &str, paint: Paint) -> String {
     text
 }
 
-/// What a server is wanted to be, and by whose word: the wish that the steps serve.
-fn wanted(server: &ServerView) -> String {
+/// What a server that is in a `state` is wanted to be, and by whose word: the wish that the steps serve.
+fn wanted(server: &ServerView, state: PowerState) -> String {
     let Some(manifest) = &server.manifest else { return String::new() };
     let (spec, record) = (&manifest.spec, &server.record);
     if record.deletion.is_some() {
@@ -254,8 +254,14 @@ fn wanted(server: &ServerView) -> String {
     };
     let id = if id.is_empty() { "without an id" } else { id };
     let mut text = format!("{want}, by the wish {id} ({source})");
-    if let Some(closed) = record.power.closed.as_ref().filter(|closed| closed.id == wish.id) {
-        text.push_str(&format!(", which is over: {}", closed.reason));
+    if record.power_closed(&wish.id, wish.want) {
+        match record.power.closed.as_ref().filter(|closed| closed.is(&wish.id, wish.want)) {
+            Some(closed) => text.push_str(&format!(", which is over: {}", closed.reason)),
+            None => text.push_str(", which is an earlier one and over"),
+        }
+        if let Some(hint) = runs_for_nobody(wish.want, state) {
+            text.push_str(&format!("; {hint}"));
+        }
     } else if spec.suspended && wish.want == Want::Up {
         text.push_str(", and held back: spec.suspended");
     }

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use http::Method;
 
 use super::arguments::{Action, Power};
+use super::done::Outcomes;
 use super::error::CliError;
 use super::node::{Door, Node};
 use super::output::Printer;
-use super::server::{Done, ServerView};
+use super::server::ServerView;
 use crate::model::{ContainerFacts, How, PowerIntent, Role, Timestamp, Want};
 use crate::reconcile::plan::{open_install, open_wish};
 use crate::runtime::Runtime;
@@ -19,16 +20,10 @@ use crate::store::Store;
 /// # Errors
 /// A server that is not there or cannot be asked for this, a disk or a daemon that refuses.
 pub async fn run(node: &Node, arguments: &Power, printer: Printer) -> Result<(), CliError> {
-    let mut done = Vec::new();
-    for server in node.pick(&arguments.servers).await? {
-        done.push(match power(node, &server, arguments.action).await {
-            Ok(text) => Done::say(&server, &text, printer)?,
-            Err(error @ CliError::Daemon { .. }) => return Err(error),
-            Err(error) => Done::fail(&server, &error),
-        });
-    }
+    let servers = node.pick(&arguments.servers).await?;
+    let outcomes = Outcomes::of(&servers, printer, async |server| power(node, server, arguments.action).await).await;
     node.warn_without_daemon("wishes are written down, and are carried out when it runs (`alula run`)");
-    Done::all(&done, printer)
+    outcomes.end()
 }
 
 async fn power(node: &Node, server: &ServerView, action: Action) -> Result<String, CliError> {
@@ -61,7 +56,9 @@ async fn write(store: &Store, server: &ServerView, action: Action, now: Timestam
         Decision::Refused(why) => return Err(CliError::Failed(why.into())),
         Decision::Already(what) => return Ok(what.into()),
         Decision::Write(_) if action == Action::Start && unasked_but_running(server).await => {
-            return Ok("it runs already".into());
+            return Ok(
+                "it runs already; for it to be started again when it ends, ask once more when a daemon runs".into()
+            );
         }
         Decision::Write(power) => store.wish_power(server.uuid, None, power)?,
     }

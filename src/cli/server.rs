@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::CliError;
-use super::output::{Format, Printer, clean, print, tell};
+use super::output::clean;
 use crate::model::{
-    Condition, ConditionKind, ConditionStatus, ManagedBy, Manifest, Phase, Record, ServerId, Status, Timestamp,
+    Condition, ConditionKind, ConditionStatus, ManagedBy, Manifest, Phase, PowerState, Record, ServerId, Status,
+    Timestamp, Want,
 };
 use crate::store::{STATUS_FILE, Snapshot, Store};
 
@@ -37,49 +38,6 @@ pub struct Problem {
     pub reason: String,
     /// File, line, what was expected, what to do.
     pub message: String,
-}
-
-/// What became of one server, for commands that are about several.
-#[derive(Debug, Serialize)]
-pub struct Done {
-    /// The server.
-    pub uuid: ServerId,
-    /// What was done; `failed` where nothing was.
-    pub result: String,
-    /// Why nothing was done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-impl Done {
-    /// Says what was done for one server, to people at once.
-    ///
-    /// # Errors
-    /// Nobody reads any more, or the output cannot be written.
-    pub fn say(server: &ServerView, result: &str, printer: Printer) -> Result<Self, CliError> {
-        if printer.format == Format::Table {
-            print(&format!("{}: {result}\n", server.title()))?;
-        }
-        Ok(Self { uuid: server.uuid, result: result.into(), error: None })
-    }
-
-    /// Says what could not be done.
-    pub fn fail(server: &ServerView, error: &CliError) -> Self {
-        let error = error.to_string();
-        tell(&format!("error: {}: {error}", server.uuid));
-        Self { uuid: server.uuid, result: "failed".into(), error: Some(error) }
-    }
-
-    /// Says all of it to programs, and whether it all was done.
-    ///
-    /// # Errors
-    /// Something was not done, or the output cannot be written.
-    pub fn all(done: &[Self], printer: Printer) -> Result<(), CliError> {
-        if printer.format != Format::Table {
-            printer.print(done, String::new)?;
-        }
-        if done.iter().any(|done| done.error.is_some()) { Err(CliError::Reported) } else { Ok(()) }
-    }
 }
 
 /// Something that is not as it should be.
@@ -171,6 +129,16 @@ pub fn is_trouble(condition: &Condition) -> bool {
         ConditionKind::Running if as_wanted => false,
         _ => condition.status != ConditionStatus::True,
     }
+}
+
+/// What to say of a server whose wish is over, where that was a wish to be up and it runs all the same: the file holds an earlier
+/// one, or somebody else started it.
+pub fn runs_for_nobody(over: Want, state: PowerState) -> Option<&'static str> {
+    let runs = matches!(state, PowerState::Starting | PowerState::Running);
+    (over == Want::Up && runs).then_some(
+        "it runs, but is not started again when it ends or the host reboots: write another id into spec.power, or \
+         `alula power start`",
+    )
 }
 
 /// The servers with these names, each once, in the order they were named.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::arguments::Validate;
+use super::done::judged;
 use super::error::CliError;
 use super::output::{Format, Printer, Tone, clean, print, tell};
 use crate::config::{self, ConfigError, Surroundings};
@@ -85,17 +86,18 @@ pub fn run(arguments: &Validate, printer: Printer) -> Result<(), CliError> {
             Err(error) => findings.push(Finding::bad(path, Kind::Folder, Fault::of_reading(&error))),
         }
     }
+    let mut printed = Ok(());
     if printer.format == Format::Table {
         for finding in &findings {
             match &finding.fault {
-                None => print(&ok_line(finding, printer))?,
+                None => printed = printed.and_then(|()| print(&ok_line(finding, printer))),
                 Some(fault) => tell(&format!("error: {}", line(&finding.file, fault))),
             }
         }
     } else {
-        printer.print(&findings, String::new)?;
+        printed = printer.print(&findings, String::new);
     }
-    if findings.iter().all(|finding| finding.valid) { Ok(()) } else { Err(CliError::Reported) }
+    judged(printed, findings.iter().all(|finding| finding.valid))
 }
 
 fn ok_line(finding: &Finding, printer: Printer) -> String {

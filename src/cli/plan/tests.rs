@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::cli::examples;
-use crate::model::{InstallOutcome, Role, Want};
+use crate::model::{InstallOutcome, PastWish, Role, Want};
 use crate::reconcile::observed::{JobKind, Observed, Policy};
 use crate::reconcile::plan;
 use crate::reconcile::step::{Step, StopMethod};
@@ -120,7 +120,7 @@ fn plans_as_people_see_them() {
         PlanView { steps: vec![], conditions: vec![], phase: Phase::Online, state: PowerState::Running, requeue: None };
     let plans = [(1, to_do), (3, idle)].map(|(server, plan)| Planned {
         uuid: servers[server].uuid,
-        wanted: wanted(&servers[server]),
+        wanted: wanted(&servers[server], plan.state),
         plan,
     });
     insta::assert_snapshot!(text(&servers, &plans, Paint::fixed(false)));
@@ -129,7 +129,7 @@ fn plans_as_people_see_them() {
 #[test]
 fn a_plan_names_the_wish_that_it_serves() {
     let mut server = examples::servers().remove(0);
-    assert_eq!(wanted(&server), "up, by the wish wish-2 (spec.power)");
+    assert_eq!(wanted(&server, PowerState::Offline), "up, by the wish wish-2 (spec.power)");
     server.record.power.closed = Some(crate::model::Closed {
         id: "wish-2".into(),
         want: None,
@@ -137,10 +137,13 @@ fn a_plan_names_the_wish_that_it_serves() {
         message: String::new(),
         at: examples::now(),
     });
-    assert_eq!(wanted(&server), "up, by the wish wish-2 (spec.power), which is over: CrashLoop");
+    assert_eq!(wanted(&server, PowerState::Offline), "up, by the wish wish-2 (spec.power), which is over: CrashLoop");
     server.record.power.closed = None;
     server.manifest.as_mut().unwrap().spec.suspended = true;
-    assert_eq!(wanted(&server), "up, by the wish wish-2 (spec.power), and held back: spec.suspended");
+    assert_eq!(
+        wanted(&server, PowerState::Offline),
+        "up, by the wish wish-2 (spec.power), and held back: spec.suspended"
+    );
     server.manifest.as_mut().unwrap().spec.install = Some(crate::model::InstallIntent {
         token: "again".into(),
         then_start: false,
@@ -151,8 +154,31 @@ fn a_plan_names_the_wish_that_it_serves() {
         requested_at: None,
     });
     let installed = "installed, by the token again (spec.install), then up, by the wish wish-2 (spec.power)";
-    assert_eq!(wanted(&server), installed);
-    assert!(wanted(&examples::servers()[2]).contains("no longer lists it"));
+    assert_eq!(wanted(&server, PowerState::Offline), installed);
+    assert!(wanted(&examples::servers()[2], PowerState::Offline).contains("no longer lists it"));
+}
+
+#[test]
+fn a_wish_that_is_over_is_not_taken_for_one_that_counts() {
+    let mut server = examples::servers().remove(0);
+    let closed = |id: &str, want| crate::model::Closed {
+        id: id.into(),
+        want: Some(want),
+        reason: "Stopped".into(),
+        message: String::new(),
+        at: examples::now(),
+    };
+    // Its opposite is over, and it is not.
+    server.record.power.closed = Some(closed("wish-2", Want::Down));
+    assert_eq!(wanted(&server, PowerState::Running), "up, by the wish wish-2 (spec.power)");
+    // An older file was put back.
+    server.record.power.closed = Some(closed("wish-3", Want::Down));
+    server.record.power.past = vec![PastWish { id: "wish-2".into(), want: Some(Want::Up) }];
+    let over = "up, by the wish wish-2 (spec.power), which is an earlier one and over";
+    assert_eq!(wanted(&server, PowerState::Offline), over);
+    let hint = "it runs, but is not started again when it ends or the host reboots: write another id into spec.power, or \
+                `alula power start`";
+    assert_eq!(wanted(&server, PowerState::Running), format!("{over}; {hint}"));
 }
 
 #[test]

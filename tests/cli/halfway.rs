@@ -1,0 +1,115 @@
+//! Commands about several servers whose reader or daemon goes away half-way.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use super::{Ended, Node, ONE, TWO, record};
+
+/// Runs a command whose standard output nobody reads.
+fn unread(node: &Node, arguments: &[&str]) -> Ended {
+    let mut child = node.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Closed before anything is written to it, as by `| head -0`.
+    drop(child.stdout.take());
+    Ended::of(child.wait_with_output().unwrap())
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_no_work() {
+    let node = Node::with_servers();
+    let ended = unread(&node, &["power", "start", ONE, TWO]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(node.config(ONE).contains("want: up") && node.config(TWO).contains("want: up"));
+    let ended = unread(&node, &["delete", "-y", ONE, TWO]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let servers = node.json(&["get"]);
+    assert!(servers.as_array().unwrap().iter().all(|server| !server["record"]["deletion"].is_null()));
+    for format in ["table", "json"] {
+        let refused = unread(&node, &["power", "start", ONE, TWO, "-o", format]);
+        assert_eq!((refused.code, refused.err.matches("being deleted").count()), (1, 2), "{refused:?}");
+        let refused = unread(&node, &["apply", "-f", "one.yml", "-f", "two.yml", "-o", format]);
+        assert_eq!((refused.code, refused.err.matches("being deleted").count()), (1, 2), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_hides_no_invalid_file() {
+    let node = Node::new();
+    node.write("good.yml", &record(ONE, "first"));
+    node.write("bad.yml", "half an ed");
+    for arguments in [&["validate", "good.yml", "bad.yml"][..], &["apply", "-f", "good.yml", "-f", "bad.yml"]] {
+        for format in ["table", "json"] {
+            let arguments = [arguments, &["-o", format]].concat();
+            let ended = unread(&node, &arguments);
+            assert_eq!(ended.code, 1, "{arguments:?}: {ended:?}");
+            assert!(format == "json" || ended.err.contains("error: bad.yml"), "{arguments:?}: {ended:?}");
+        }
+    }
+    assert_eq!(unread(&node, &["validate", "good.yml"]).code, 0);
+    assert!(!node.root().exists());
+}
+
+/// Something at the daemon's socket that lists servers, answers one request that changes something, and hangs up on every
+/// other.
+fn daemon_that_dies(node: &Node) {
+    let servers = node.ok(&["get", "-o", "json"]).out;
+    let listener = UnixListener::bind(node.root().join("alula.sock")).unwrap();
+    std::thread::spawn(move || {
+        let mut answered = false;
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            let mut part = [0; 4096];
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                match stream.read(&mut part) {
+                    Ok(length) if length > 0 => request.extend_from_slice(&part[..length]),
+                    _ => break,
+                }
+            }
+            let body = match request.first() {
+                Some(b'G') => &servers,
+                Some(_) if !std::mem::replace(&mut answered, true) => "{\"result\": \"changed\"}",
+                _ => continue,
+            };
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all((head + body).as_bytes());
+        }
+    });
+}
+
+#[test]
+fn a_daemon_that_goes_away_does_not_hide_what_was_done() {
+    for arguments in [
+        &["power", "stop", ONE, TWO, "aaaa"][..],
+        &["delete", "--yes", ONE, TWO, "aaaa"],
+        &["apply", "-f", "one.yml", "-f", "two.yml", "-f", "three.yml"],
+    ] {
+        let node = Node::with_servers();
+        node.write("three.yml", &record(&ONE.replace("550e8400", "aaaa8400"), "third"));
+        node.ok(&["apply", "-f", "three.yml"]);
+        let written = fs::read(node.root().join("servers").join(TWO).join("config.yml")).unwrap();
+        daemon_that_dies(&node);
+        let ended = node.run(&[arguments, &["-o", "json"]].concat());
+        assert_eq!(ended.code, 1, "{arguments:?}: {ended:?}");
+        let done: Value = serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+        let done = done.as_array().unwrap();
+        assert_eq!(done.len(), 2, "{done:?}");
+        assert!(done[0]["uuid"] == ONE && done[0]["error"].is_null() && done[0]["result"] != "failed", "{done:?}");
+        assert!(done[1]["uuid"] == TWO && done[1]["result"] == "failed", "{done:?}");
+        assert!(done[1]["error"].as_str().unwrap().contains("the daemon cannot be asked"), "{done:?}");
+        assert!(ended.err.starts_with("error: ") && ended.err.contains("1 more"), "{ended:?}");
+        assert_eq!(fs::read(node.server(TWO).join("config.yml")).unwrap(), written);
+    }
+}
+
+#[test]
+fn people_see_what_was_done_before_a_daemon_went_away() {
+    let node = Node::with_servers();
+    daemon_that_dies(&node);
+    let ended = node.run(&["power", "stop", ONE, TWO]);
+    assert!(ended.code == 1 && ended.out.contains("stop accepted") && ended.out.lines().count() == 1, "{ended:?}");
+    assert!(ended.err.contains(&format!("error: {TWO}: the daemon cannot be asked")), "{ended:?}");
+}
