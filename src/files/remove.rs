@@ -25,6 +25,9 @@ const HELD_OPEN: usize = 32;
 /// How often listings are begun again because something was left or came in; each time, something was removed.
 const MAX_PASSES: u32 = 100_000;
 
+/// How many passes in a row may remove nothing although nothing is refused.
+const IDLE_PASSES: u32 = 200;
+
 /// How often a name is looked at that is a directory now and something else the next moment.
 const ATTEMPTS: usize = 8;
 
@@ -98,6 +101,8 @@ struct Removal<'a> {
     /// From the top down to where we are.
     frames: Vec<Frame>,
     passes: u32,
+    /// Those of them in a row that have removed nothing.
+    idle: u32,
     /// Directories moved to the top.
     moved: u64,
     first_error: Option<FilesError>,
@@ -106,7 +111,15 @@ struct Removal<'a> {
 impl<'a> Removal<'a> {
     fn new(path: &'a Path, top: OwnedFd) -> Result<Self, FilesError> {
         let top = Frame::new(top, c"").map_err(FilesError::disk(ACTION, path))?;
-        Ok(Self { path, resolver: Resolver::available(), frames: vec![top], passes: 0, moved: 0, first_error: None })
+        Ok(Self {
+            path,
+            resolver: Resolver::available(),
+            frames: vec![top],
+            passes: 0,
+            idle: 0,
+            moved: 0,
+            first_error: None,
+        })
     }
 
     /// Removes everything in the top directory that can be removed.
@@ -135,7 +148,9 @@ impl<'a> Removal<'a> {
         let Some(frame) = self.frames.last_mut() else {
             return false;
         };
-        let hope = frame.progress && self.passes < MAX_PASSES;
+        self.idle = if frame.progress { 0 } else { self.idle + 1 };
+        // What is neither removed nor refused was another thing each time it was looked at.
+        let hope = (frame.progress || !frame.blocked && self.idle < IDLE_PASSES) && self.passes < MAX_PASSES;
         if hope {
             frame.progress = false;
             frame.blocked = false;
