@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::model::ServerId;
 use crate::reconcile::world::World;
@@ -17,6 +17,12 @@ const RESCAN: Duration = Duration::from_secs(300);
 /// Looks that may be under way at once. One that hangs (a file of intent is a link into a network file system, say) keeps its
 /// place and one of the threads for blocking work; it takes many of them to keep the others from being looked at.
 const LOOKS: usize = 16;
+
+/// Of these, how many a look at everything begins before it waits for one to end: each thread more costs memory.
+const RESCAN_LOOKS: usize = 2;
+
+/// So long it waits. One that takes longer hangs.
+const RESCAN_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Reads what has changed, for as long as the watch lives.
 pub async fn follow(world: Arc<World>, mut events: mpsc::Receiver<WatchEvent>) {
@@ -33,10 +39,10 @@ pub async fn follow(world: Arc<World>, mut events: mpsc::Receiver<WatchEvent>) {
                         looks.begin(id);
                     }
                 }
-                Some(WatchEvent::Rescan) => looks.begin_all().await,
+                Some(WatchEvent::Rescan) => looks.begin_all(),
                 None => return,
             },
-            _ = rescan.tick() => looks.begin_all().await,
+            _ = rescan.tick() => looks.begin_all(),
         }
     }
 }
@@ -46,21 +52,37 @@ pub async fn follow(world: Arc<World>, mut events: mpsc::Receiver<WatchEvent>) {
 struct Looks {
     world: Arc<World>,
     places: Arc<Semaphore>,
+    /// Taken by whoever looks at everything, and by the next one who is to.
+    rescans: Arc<Semaphore>,
+    /// Taken by whoever looks at everything.
+    turn: Arc<Semaphore>,
     /// Servers that have a task, and whether their files have changed since it last looked.
     changed: Arc<Mutex<BTreeMap<ServerId, bool>>>,
 }
 
 impl Looks {
     fn new(world: Arc<World>) -> Self {
-        Self { world, places: Arc::new(Semaphore::new(LOOKS)), changed: Arc::default() }
+        Self {
+            world,
+            places: Arc::new(Semaphore::new(LOOKS)),
+            rescans: Arc::new(Semaphore::new(2)),
+            turn: Arc::new(Semaphore::new(1)),
+            changed: Arc::default(),
+        }
     }
 
     fn begin(&self, id: ServerId) {
+        self.begin_with(id, None);
+    }
+
+    /// The task keeps `place` to its end.
+    fn begin_with(&self, id: ServerId, place: Option<OwnedSemaphorePermit>) {
         if self.changed().insert(id, true).is_some() {
             return;
         }
         let looks = self.clone();
         self.world.tasks.spawn(format!("look at the files of {id}"), async move {
+            let _of_the_rescan = place;
             // Fails only when closed, which never happens.
             let _place = looks.places.acquire().await;
             while looks.is_due(id) {
@@ -87,8 +109,20 @@ impl Looks {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at every server's files.
-    async fn begin_all(&self) {
+    /// Looks at every server's files, one after the other as far as none hangs.
+    fn begin_all(&self) {
+        // Somebody who has not begun yet will see what is to be seen.
+        let Ok(place) = self.rescans.clone().try_acquire_owned() else { return };
+        let looks = self.clone();
+        self.world.tasks.spawn("look at all files", async move {
+            let _place = place;
+            // Fails only when closed, which never happens.
+            let _turn = looks.turn.acquire().await;
+            looks.all().await;
+        });
+    }
+
+    async fn all(&self) {
         let folder = self.world.store.servers_folder().to_owned();
         let found = self
             .world
@@ -108,8 +142,10 @@ impl Looks {
         }
         ids.sort_unstable();
         ids.dedup();
+        let places = Arc::new(Semaphore::new(RESCAN_LOOKS));
         for id in ids {
-            self.begin(id);
+            let place = tokio::time::timeout(RESCAN_PATIENCE, places.clone().acquire_owned()).await;
+            self.begin_with(id, place.ok().and_then(Result::ok));
         }
     }
 }
