@@ -11,7 +11,8 @@
 //! Both are exact unless a server prints the same lines over and over, and then the loss is some of those.
 //!
 //! A log that has none of the transcript's lines has lost some to the engine's rotation, and maybe the one that says that
-//! the start-up has finished. A server that has printed more than a log holds counts as started then.
+//! the start-up has finished. A server that has printed more than a log holds counts as started then, as does one whose log
+//! cannot be read to its end.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,15 +32,24 @@ use crate::runtime::{LogPart, Runtime, RuntimeError};
 const LAST_LINES: u32 = 2000;
 /// How long reading the log may take, the wait for a turn included.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A log that breaks off is read again this often, a second later each time.
+const BREAKS: u32 = 3;
 /// How long after the log's end the attachment may be behind it.
 const LAG: Duration = Duration::from_millis(50);
 /// Bytes in which the log and the attachment may overlap.
 const OVERLAP: usize = 64 * 1024;
 
+type Log = BoxStream<'static, Result<Bytes, RuntimeError>>;
+type Open = Box<dyn Fn(Duration) -> Log + Send>;
+
 /// A log that is being read while the attachment is held back.
 pub(super) struct Replay {
     container: String,
-    log: Option<BoxStream<'static, Result<Bytes, RuntimeError>>>,
+    log: Option<Log>,
+    /// Opens it again, after a while, when it broke off.
+    open: Option<Open>,
+    /// How often it broke off.
+    breaks: u32,
     /// When the reading is given up, or the settling is over.
     until: Instant,
     lines: Lines,
@@ -74,17 +84,24 @@ impl Replay {
         turns: Arc<Semaphore>,
     ) -> Self {
         let id = container.clone();
-        let opened = async move {
-            // Closed by nobody; and without a turn it is only less polite.
-            let turn = turns.acquire_owned().await.ok();
-            let log = runtime.logs(&id, part).await?;
-            Ok::<_, RuntimeError>(log.inspect(move |_| {
-                let _held_to_the_end = &turn;
-            }))
-        };
+        let open: Open = Box::new(move |delay| {
+            let (runtime, id, turns) = (runtime.clone(), id.clone(), turns.clone());
+            let opened = async move {
+                tokio::time::sleep(delay).await;
+                // Closed by nobody; and without a turn it is only less polite.
+                let turn = turns.acquire_owned().await.ok();
+                let log = runtime.logs(&id, part).await?;
+                Ok::<_, RuntimeError>(log.inspect(move |_| {
+                    let _held_to_the_end = &turn;
+                }))
+            };
+            stream::once(opened).try_flatten().boxed()
+        });
         Self {
             container,
-            log: Some(stream::once(opened).try_flatten().boxed()),
+            log: Some(open(Duration::ZERO)),
+            open: Some(open),
+            breaks: 0,
             until: Instant::now() + PATIENCE,
             lines: Lines::default(),
             aligner: Aligner::new(anchor),
@@ -102,11 +119,14 @@ impl Replay {
 
     /// The next piece of the log; `None` when all is there that will come. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Bytes> {
-        if let Some(log) = &mut self.log {
+        while let Some(log) = &mut self.log {
             match tokio::time::timeout_at(self.until, log.next()).await {
                 Ok(Some(Ok(piece))) => return Some(piece),
                 Ok(None) => self.read = true,
                 Ok(Some(Err(error))) => {
+                    if self.begin_again() {
+                        continue;
+                    }
                     tracing::info!(container = self.container, %error, "a console is taken up without its log");
                 }
                 Err(_) => {
@@ -122,6 +142,17 @@ impl Replay {
         }
         tokio::time::sleep_until(self.until).await;
         None
+    }
+
+    /// Reads the log from its beginning once more, unless it broke off too often.
+    fn begin_again(&mut self) -> bool {
+        self.breaks += 1;
+        let Some(open) = self.open.as_ref().filter(|_| self.breaks <= BREAKS) else { return false };
+        self.log = Some(open(Duration::from_secs(self.breaks.into())));
+        self.lines = Lines::default();
+        self.aligner = Aligner::new(std::mem::take(&mut self.aligner.anchor));
+        self.window.clear();
+        true
     }
 
     /// Takes a piece of the log and gives out its lines, for the matcher.
@@ -156,9 +187,9 @@ impl Replay {
         !self.overtaken
     }
 
-    /// Whether lines are missing between the transcript and the log: the engine has rotated them away.
+    /// Whether there are lines that nobody has seen: the engine has rotated them away, or does not give them.
     pub fn has_gap(&self) -> bool {
-        self.read && self.aligner.has_gap()
+        !self.read || self.aligner.has_gap()
     }
 
     /// Ends the replay: what is new, in order. `None` if that was given out already.

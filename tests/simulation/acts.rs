@@ -181,6 +181,10 @@ impl Play {
             None => {
                 // As the panel does: it asks again, or finds it gone. Here it is told that nothing is known any more.
                 self.servers[at].expect = Expect::Either;
+                if let Some(side) = self.machine.panel.lock().servers.get_mut(&id) {
+                    // Nor what it did last: a server that the list brings back later begins anew.
+                    side.states.clear();
+                }
                 let known = daemon.world.store.get(id);
                 // It may have waited for the list that was just bringing the server: then nobody has heard of it.
                 let unheard = known.as_ref().is_none_or(|snapshot| snapshot.record.deletion.is_none())

@@ -14,7 +14,7 @@ use crate::console::transcript::{Rules, TRANSCRIPT_FILE};
 use crate::model::ServerId;
 use crate::model::settings::Startup;
 use crate::runtime::LogPart;
-use crate::runtime::fake::{FakeRuntime, FakeWorld};
+use crate::runtime::fake::{Act, FakeRuntime, FakeWorld, Program};
 use crate::store::Blocking;
 use crate::tasks::Tasks;
 
@@ -228,16 +228,15 @@ async fn a_broken_output_ends_it_and_leaves_the_unfinished_line() {
 }
 
 fn replay(log: Vec<Bytes>, every: Duration, anchor: &[&str]) -> Replay {
-    let anchor = anchor.iter().map(|line| crate::console::transcript::line_hash(line.as_bytes())).collect();
-    let mut replay = Replay::new(
-        Arc::new(FakeRuntime::faultless(FakeWorld::default())),
-        "one".into(),
-        LogPart::All,
-        anchor,
-        Arc::new(Semaphore::new(1)),
-    );
+    let mut replay = replay_of(&FakeWorld::default(), "one", anchor);
     replay.set_log(log_of(log, every));
     replay
+}
+
+fn replay_of(world: &FakeWorld, container: &str, anchor: &[&str]) -> Replay {
+    let anchor = anchor.iter().map(|line| crate::console::transcript::line_hash(line.as_bytes())).collect();
+    let runtime = Arc::new(FakeRuntime::faultless(world.clone()));
+    Replay::new(runtime, container.into(), LogPart::All, anchor, Arc::new(Semaphore::new(1)))
 }
 
 #[tokio::test(start_paused = true)]
@@ -277,6 +276,38 @@ async fn a_log_that_lost_lines_lets_nobody_start_forever() {
         assert_eq!(terminal.done(), done, "{log:?}");
         assert!(terminal.end().await.ends_with("later\n"));
     }
+}
+
+/// The engine was away for a moment.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_breaks_off_is_read_again() {
+    let broken = RuntimeError::Unreachable { attempt: "reading".into(), cause: "reset".into() };
+    let first = stream::iter([Ok("old\r\nhad\r\nmis".into()), Err(broken)]).boxed();
+    let world = FakeWorld::default();
+    let container = world.create_foreign("one").unwrap();
+    world.choose_programs(|_| {
+        let says = |program: Program, line: &str| program.and_then(Duration::ZERO, Act::Print(line.into()));
+        ["old", "had", "missed", "ready"].into_iter().fold(Program::idle(), says)
+    });
+    assert!(world.start_outside("one"));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let mut replay = replay_of(&world, &container, &["old", "had"]);
+    replay.set_log(first);
+    let mut terminal = terminal(&["ready"], Some(replay)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(terminal.done(), 1);
+    assert_eq!(terminal.watched(), ["missed", "ready"]);
+}
+
+/// No log, as from a driver that keeps none: what it would say is never known.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_never_had_lets_nobody_start_forever() {
+    let replay = replay_of(&FakeWorld::default(), "gone", &[]);
+    let terminal = terminal(&["ready"], Some(replay)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(terminal.done(), 0);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(terminal.done(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -105,6 +105,8 @@ impl Replay {
         Self {
             container: "one".into(),
             log: None,
+            open: None,
+            breaks: 0,
             until: Instant::now(),
             lines: Lines::default(),
             aligner: Aligner::new(anchor),
