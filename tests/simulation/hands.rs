@@ -169,7 +169,8 @@ impl Play {
     /// Somebody else works on Docker. What should run comes up again.
     pub fn interfere(&mut self, at: usize) {
         let id = self.servers[at].id;
-        if self.machine.panel.lock().elsewhere.contains_key(&id) {
+        // What is done to a parked server's container would be taken for the daemon's work.
+        if self.servers[at].parked.is_some() || self.machine.panel.lock().elsewhere.contains_key(&id) {
             return;
         }
         let name = container_name(id, Role::Server);
