@@ -44,7 +44,7 @@ impl Api {
     pub(super) async fn server_as_on_disk(&self, name: &str) -> Result<Known, ApiError> {
         let known = self.server(name)?;
         let id = known.id;
-        if let Err(error) = self.world.store.run(move |store| store.refresh(id)).await {
+        if let Err(error) = self.world.refresh(id).await {
             // A disk that takes no more must not keep anybody from stopping a server.
             tracing::debug!(server.id = %id, "decided on what was known: {error}");
         }

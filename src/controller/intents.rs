@@ -151,26 +151,10 @@ impl Looks {
 }
 
 async fn refresh(world: &World, id: ServerId) {
-    match world.store.run(move |store| store.refresh(id)).await {
-        Ok(true) => announce(world, id),
-        Ok(false) => {}
-        Err(error) => {
-            tracing::error!(server.id = %id, "a changed intent cannot be recorded: {error}");
-            // The pass tries again, and again later if the disk still refuses.
-            (world.wake)(id);
-        }
-    }
-}
-
-fn announce(world: &World, id: ServerId) {
-    let Some(snapshot) = world.store.get(id) else { return };
-    let now = world.clock.now();
-    match &snapshot.problem {
-        Some(problem) => world.store.event(id, now, problem.reason, &problem.message),
-        None => {
-            let message = format!("generation {} is in force", snapshot.record.generation);
-            world.store.event(id, now, "SpecAccepted", &message);
-        }
+    if let Err(error) = world.refresh(id).await {
+        tracing::error!(server.id = %id, "a changed intent cannot be recorded: {error}");
+        // The pass tries again, and again later if the disk still refuses.
+        (world.wake)(id);
     }
 }
 

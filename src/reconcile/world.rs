@@ -1,6 +1,7 @@
 //! What a reconciler works with: handles on the store, the runtime, the panel, the servers' files and terminals, and the
 //! things that belong to the node as a whole (places for installations, pulls under way, the network).
 
+mod files;
 mod forgotten;
 mod gate;
 mod images;

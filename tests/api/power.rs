@@ -155,3 +155,15 @@ async fn a_restart_that_waits_does_not_end_the_wish_of_before() {
     let wanted = alula::reconcile::plan::open_wish(snapshot.manifest.as_ref().unwrap(), &snapshot.record);
     assert!(wanted.is_some_and(|wish| wish.want == alula::model::Want::Up), "{snapshot:#?}");
 }
+
+/// A request may come before the watch has seen what a person has just saved.
+#[tokio::test(start_paused = true)]
+async fn what_a_request_finds_in_the_files_is_an_event_too() {
+    let bench = Bench::new();
+    let id = running(&bench).await;
+    let path = bench.world.store.folder(id).join("config.yml");
+    std::fs::write(path, "half an ed").unwrap();
+    act(&bench, id, "kill").await;
+    let status = bench.world.store.status(id).unwrap();
+    assert!(status.events.iter().any(|event| event.reason == "SpecInvalid"), "{:#?}", status.events);
+}

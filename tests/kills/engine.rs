@@ -2,21 +2,26 @@
 
 use alula::model::ConditionKind;
 
-use crate::daemon_process::{NodeOptions, until, with_node};
+use crate::daemon_process::{Node, NodeOptions, until, with_node};
 use crate::docker_proxy::Side;
 use crate::install::GATED;
 use crate::own_engine::OwnEngine;
 use crate::{behind_a_proxy, left_out, options};
 
-/// Servers come back, and nobody restarts the daemon for it.
-#[tokio::test]
-async fn the_engine_restarts() {
+/// A node whose engine is nobody else's.
+async fn on_an_own_engine(test: impl AsyncFnOnce(&mut Node, &mut OwnEngine)) {
     if left_out() {
         return;
     }
     let mut engine = OwnEngine::start().await;
     let options = NodeOptions { engine: Some(engine.socket()), ..options() };
-    with_node(options, async |node| {
+    with_node(options, async |node| test(node, &mut engine).await).await;
+}
+
+/// Servers come back, and nobody restarts the daemon for it.
+#[tokio::test]
+async fn the_engine_restarts() {
+    on_an_own_engine(async |node, engine| {
         node.boot().await;
         let (daemon, id) = (node.pid(), node.running_server().await);
         let stopped = node.running_server().await;
@@ -54,12 +59,7 @@ async fn the_engine_restarts() {
 /// The engine takes the script down with it: the script runs again and to its end, and only then does the panel hear of it.
 #[tokio::test]
 async fn the_engine_goes_down_under_an_install_script() {
-    if left_out() {
-        return;
-    }
-    let mut engine = OwnEngine::start().await;
-    let options = NodeOptions { engine: Some(engine.socket()), ..options() };
-    with_node(options, async |node| {
+    on_an_own_engine(async |node, engine| {
         node.boot().await;
         let id = node.define(GATED);
         node.create(&id, true).await;

@@ -30,7 +30,7 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
     })?;
     if api.world.store.get(id).is_some() {
         // What a person has just changed counts before the panel's later word does.
-        api.world.store.run(move |store| store.refresh(id)).await?;
+        api.world.refresh(id).await?;
         if api.world.store.get(id).is_some_and(|snapshot| is_under_way(&snapshot)) {
             return Ok(StatusCode::ACCEPTED);
         }

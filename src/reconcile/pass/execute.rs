@@ -104,7 +104,7 @@ impl Reconciler {
     }
 
     async fn accept(&self, id: ServerId) -> Done {
-        self.world.store.run(move |store| store.refresh(id)).await?;
+        self.world.record_intent(id).await?;
         Ok(true)
     }
 
