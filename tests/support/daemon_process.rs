@@ -376,9 +376,12 @@ impl Node {
 
     /// Removes containers and the network; the folder goes by itself.
     async fn clean(&mut self) {
+        let mut tries = 1;
         if let Some(mut daemon) = self.daemon.take() {
             let _ = daemon.kill();
             let _ = daemon.wait();
+            // The engine may still be making the network that it has asked for.
+            tries = 20;
         }
         let removals = self.servers.iter().flat_map(|id| [id.clone(), format!("{id}_installer")]).map(|name| {
             let docker = self.docker.clone();
@@ -388,7 +391,10 @@ impl Node {
             }
         });
         futures_util::future::join_all(removals).await;
-        let _ = self.docker.remove_network(&self.network).await;
+        while self.docker.remove_network(&self.network).await.is_err() && tries > 1 {
+            tries -= 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 }
 
