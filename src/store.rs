@@ -149,7 +149,7 @@ impl Snapshot {
 struct StoredRecord<M, R> {
     version: u32,
     files: Sources,
-    /// Tells a record that was written here from one in a copied folder.
+    /// The folder whose server is to be deleted: tells a wish that was written here from one in a copied folder.
     #[serde(default)]
     folder: Option<Place>,
     last_good: M,

@@ -235,8 +235,8 @@ impl<'a> Planner<'a> {
                     "an installer that another daemon started is still running; the server does not start before it has ended"
                         .into(),
                 );
-            } else if !self.held_back("RemoveInstaller", &installer.id) {
-                self.step(Step::RemoveInstaller { container: installer.id.clone() });
+            } else {
+                self.remove_installer(installer);
             }
         }
         self.plan_power(intent);

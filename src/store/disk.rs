@@ -87,7 +87,7 @@ impl Store {
         let stored = StoredRecord {
             version: RECORD_VERSION,
             files: *sources,
-            folder: load::place(&self.folder(entry.id)),
+            folder: record.deletion.as_ref().and_then(|_| load::place(&self.folder(entry.id))),
             last_good: manifest.as_deref(),
             facts: &record,
         };

@@ -103,9 +103,9 @@ pub(super) fn place(folder: &Path) -> Option<Place> {
 /// folder: whoever rescues files must not see them removed. From another server's record only what was done to the files
 /// counts, which are a copy of those that it was done to.
 fn of_this_place(mut stored: Stored, folder: &Path, id: ServerId) -> Stored {
-    let elsewhere = stored.folder.is_some() && stored.folder != place(folder);
+    let elsewhere = || stored.folder.is_some() && stored.folder != place(folder);
     let another = stored.last_good.as_ref().is_some_and(|last| last.metadata.uuid != id);
-    if stored.facts.deletion.is_some() && (elsewhere || another) {
+    if stored.facts.deletion.is_some() && (another || elsewhere()) {
         tracing::warn!(server.id = %id, "the folder was copied or put back while its server was being deleted; it is kept. Delete the server again if it should go");
         stored.facts.deletion = None;
     }

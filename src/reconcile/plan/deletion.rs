@@ -37,10 +37,8 @@ impl Planner<'_> {
     /// Whether there are containers left.
     fn remove_containers(&mut self) -> bool {
         let (installer, server) = (&self.observed.installer, &self.observed.server);
-        if let Some(installer) = installer
-            && !self.held_back("RemoveInstaller", &installer.id)
-        {
-            self.step(Step::RemoveInstaller { container: installer.id.clone() });
+        if let Some(installer) = installer {
+            self.remove_installer(installer);
         }
         if let Some(server) = server
             && !self.held_back("RemoveServer", &server.id)

@@ -53,9 +53,7 @@ impl Planner<'_> {
             }
             Some(other) => {
                 // Of another wish, or another daemon's leftover under our name.
-                if !self.held_back("RemoveInstaller", &other.id) {
-                    self.step(Step::RemoveInstaller { container: other.id.clone() });
-                }
+                self.remove_installer(other);
             }
             None => self.begin_install(intent, install),
         }
@@ -65,11 +63,16 @@ impl Planner<'_> {
         self.say(ConditionKind::Installed, ConditionStatus::False, reason, message.into());
     }
 
+    /// Removes an installer, unless that has just failed.
+    pub(super) fn remove_installer(&mut self, installer: &ContainerFacts) {
+        if !self.held_back("RemoveInstaller", &installer.id) {
+            self.step(Step::RemoveInstaller { container: installer.id.clone() });
+        }
+    }
+
     fn abort(&mut self, install: &InstallIntent) {
         if let Some(installer) = &self.observed.installer {
-            if !self.held_back("RemoveInstaller", &installer.id) {
-                self.step(Step::RemoveInstaller { container: installer.id.clone() });
-            }
+            self.remove_installer(installer);
             return;
         }
         self.fail(install, "Aborted", "the installation was ended because somebody asked for it".into());
@@ -298,8 +301,8 @@ impl Planner<'_> {
 
     /// The next attempt to start is one of a new container, see [`ContainerState::StartFailed`].
     fn make_installer_again(&mut self, install: &InstallIntent, installer: &ContainerFacts) {
-        if !self.installer_is_given_up(install) && !self.held_back("RemoveInstaller", &installer.id) {
-            self.step(Step::RemoveInstaller { container: installer.id.clone() });
+        if !self.installer_is_given_up(install) {
+            self.remove_installer(installer);
         }
     }
 
@@ -361,8 +364,8 @@ impl Planner<'_> {
             self.fail(install, "Interrupted", message);
         } else if !noted {
             self.step(Step::RecordInterrupted { container: installer.id.clone(), token: install.token.clone() });
-        } else if !self.held_back("RemoveInstaller", &installer.id) {
-            self.step(Step::RemoveInstaller { container: installer.id.clone() });
+        } else {
+            self.remove_installer(installer);
         }
     }
 
