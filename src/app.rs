@@ -21,6 +21,7 @@ use crate::console::{Console, ConsoleOptions};
 use crate::controller::queue::Queue;
 use crate::controller::{Controller, containers, intents, listing};
 use crate::files::Layout;
+use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::panel::Panel;
 use crate::panel::client::{HttpPanel, PanelOptions};
@@ -166,6 +167,7 @@ fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptio
         node: node.clone(),
         clock: Clock::System,
         jitter: Jitter::random(),
+        ids: Ids::by_time(),
         tasks: tasks.clone(),
         kernel_limits: blueprint::host::kernel_limits(),
         kernel: kernel(),

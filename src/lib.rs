@@ -12,6 +12,7 @@ pub mod config;
 pub mod console;
 pub mod controller;
 pub mod files;
+pub mod ids;
 pub mod model;
 pub mod panel;
 pub mod reconcile;

@@ -15,7 +15,7 @@ use source::Source;
 /// Who may know whom: a module knows only modules of lower ranks, and itself. Modules of one rank do not know each other.
 const RANKS: &[(u32, &[&str])] = &[
     (0, &["model"]),
-    (1, &["atomic", "clock", "retry", "tasks", "yaml"]),
+    (1, &["atomic", "clock", "ids", "retry", "tasks", "yaml"]),
     (2, &["config"]),
     (3, &["telemetry"]),
     (4, &["files", "panel", "runtime", "store"]),

@@ -15,6 +15,7 @@ use super::server::{ServerView, runs_for_nobody};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::{Console, ConsoleOptions};
+use crate::ids::Ids;
 use crate::model::{
     ConditionKind, ConditionStatus, ContainerFacts, Phase, PowerState, Role, ServerId, Timestamp, Want,
 };
@@ -140,6 +141,7 @@ impl Local {
             node: node.clone(),
             clock: Clock::System,
             jitter: Jitter::random(),
+            ids: Ids::by_time(),
             tasks,
             kernel_limits: blueprint::host::kernel_limits(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),

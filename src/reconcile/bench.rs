@@ -12,6 +12,7 @@ use super::world::{Parts, World};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::{Console, ConsoleOptions};
+use crate::ids::Ids;
 use crate::model::settings::{Process, Settings};
 use crate::model::{ManagedBy, Manifest, PowerState, Script, ServerId, Timestamp};
 use crate::panel::outbox::Outbox;
@@ -82,6 +83,7 @@ fn machine_on(
         node,
         clock: Clock::Simulated { base: Timestamp::from_millis(1_700_000_000_000), start },
         jitter: Jitter::seeded(1),
+        ids: Ids::numbered(1),
         tasks,
         kernel_limits: Default::default(),
         kernel: "test".into(),

@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::config::{NodeConfig, PullPolicy};
 use crate::console::Console;
 use crate::files::Layout;
+use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::panel::Panel;
 use crate::panel::outbox::Outbox;
@@ -73,6 +74,8 @@ pub struct World {
     pub clock: Clock,
     /// Spreads retries.
     pub jitter: Jitter,
+    /// Names requests.
+    pub ids: Ids,
     /// Who runs jobs.
     pub tasks: Tasks,
     /// Pulls under way.
@@ -129,6 +132,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Spreads retries.
     pub jitter: Jitter,
+    /// Names requests.
+    pub ids: Ids,
     /// Who runs jobs.
     pub tasks: Tasks,
     /// What the kernel can limit.
@@ -169,6 +174,7 @@ impl World {
             node: parts.node,
             clock: parts.clock,
             jitter: parts.jitter,
+            ids: parts.ids,
             tasks: parts.tasks,
             kernel_limits: parts.kernel_limits,
             kernel: parts.kernel,

@@ -155,8 +155,9 @@ impl FakeRuntime {
 
     /// Waits until the engine listens to the call; while its container hangs, it does not.
     async fn reach(&self, request: &Request) -> Result<(), RuntimeError> {
-        let mut outside = self.world.outside();
         loop {
+            // Before the state is read: what changes after it is not missed.
+            let poked = self.world.outside();
             let (up, hangs) = self.world.with(|state| {
                 let name = request.name.as_ref();
                 (state.up, name.is_some_and(|name| state.hanging.contains(name)))
@@ -168,8 +169,7 @@ impl FakeRuntime {
                 self.world.with(|state| *state.ledger.calls.entry(request.call.name).or_default() += 1);
                 return Ok(());
             }
-            // The sender is part of the world that we hold.
-            let _ = outside.changed().await;
+            poked.await;
         }
     }
 

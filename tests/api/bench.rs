@@ -12,6 +12,7 @@ use alula::console::{Console, ConsoleOptions};
 use alula::controller::queue::Queue;
 use alula::controller::{Controller, containers};
 use alula::files::Layout;
+use alula::ids::Ids;
 use alula::model::settings::{Process, Settings};
 use alula::model::{ManagedBy, Manifest, PowerState, Record, Script, ServerId};
 use alula::panel::outbox::Outbox;
@@ -174,6 +175,7 @@ fn world(
         node,
         clock: Clock::Simulated { base: docker.now(), start: tokio::time::Instant::now() },
         jitter: Jitter::seeded(1),
+        ids: Ids::by_time(),
         tasks,
         kernel_limits: Default::default(),
         kernel: "test".into(),

@@ -4,8 +4,9 @@
 //! operations unwind. The harness then drops the whole daemon and boots another one over the same folder.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use alula::model::ServerId;
@@ -16,6 +17,7 @@ use alula::store::{DiskHook, DiskOp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::journal::Journal;
 use crate::rng::Rng;
 
 /// How often what goes wrong, in a thousand.
@@ -46,6 +48,7 @@ pub const MOST_ALIKE_IN_A_MINUTE: u64 = 30;
 pub struct Fate {
     state: Mutex<State>,
     crashed: Notify,
+    journal: OnceLock<Journal>,
 }
 
 struct State {
@@ -66,6 +69,13 @@ struct State {
     busiest_call: (u64, &'static str),
 }
 
+/// A daemon that is dead goes no further.
+async fn hold(dies: bool) {
+    if dies {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// What a file operation unwinds with when the daemon is dead.
 struct Crashed;
 
@@ -83,7 +93,7 @@ impl Fate {
             calls: BTreeMap::new(),
             busiest_call: (0, ""),
         };
-        Arc::new(Self { state: Mutex::new(state), crashed: Notify::new() })
+        Arc::new(Self { state: Mutex::new(state), crashed: Notify::new(), journal: OnceLock::new() })
     }
 
     pub fn set_rates(&self, rates: Rates) {
@@ -139,12 +149,25 @@ impl Fate {
         }
     }
 
+    /// Whatever happens from now on is noted in this journal.
+    pub fn write_into(&self, journal: &Journal) {
+        // A life has one machine.
+        let _ = self.journal.set(journal.clone());
+    }
+
+    pub fn note(&self, what: impl Display) {
+        if let Some(journal) = self.journal.get() {
+            journal.note(what);
+        }
+    }
+
     /// Passes a point. `true`: the daemon is dead.
-    fn dies(&self) -> bool {
+    fn dies(&self, what: impl Display) -> bool {
         let mut state = self.state.lock().unwrap();
         if state.over {
             return true;
         }
+        self.note(format_args!("{} {what}", state.passed));
         if state.crash_at == Some(state.passed) {
             state.over = true;
             drop(state);
@@ -168,12 +191,6 @@ impl Fate {
         false
     }
 
-    async fn point(&self) {
-        if self.dies() {
-            std::future::pending::<()>().await;
-        }
-    }
-
     fn chance(&self, rate: impl Fn(&Rates) -> u64) -> bool {
         let mut state = self.state.lock().unwrap();
         let rate = rate(&state.rates);
@@ -192,7 +209,8 @@ impl Fate {
 
     /// Before a call to the panel.
     pub async fn before_panel(&self, call: &str) -> Result<(), PanelError> {
-        self.point().await;
+        let dies = self.dies(format_args!("before {call}"));
+        hold(dies).await;
         if self.chance(|rates| rates.panel_slow) {
             tokio::time::sleep(self.pause(10, 4000)).await;
         }
@@ -204,11 +222,26 @@ impl Fate {
 
     /// After a call to the panel that had its effect.
     pub async fn after_panel(&self, call: &str) -> Result<(), PanelError> {
-        self.point().await;
+        let dies = self.dies(format_args!("after {call}"));
+        hold(dies).await;
         if self.chance(|rates| rates.panel_answer_lost) {
             return Err(PanelError::Unreachable { call: call.into(), cause: "simulated reset".into() });
         }
         Ok(())
+    }
+}
+
+/// A call to the engine, with the side of it.
+struct Named<'a>(&'static str, &'a Call);
+
+impl Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Named(side, Call { name, server, role }) = self;
+        write!(f, "{side} {name}")?;
+        if let Some(server) = server {
+            write!(f, " {server}")?;
+        }
+        role.map_or(Ok(()), |role| write!(f, " {}", role.word()))
     }
 }
 
@@ -220,7 +253,8 @@ impl Faults for RuntimeFate {
     async fn before(&self, call: Call) -> Result<(), RuntimeError> {
         tracing::debug!(call = call.name, server.id = ?call.server, "the engine is asked");
         self.0.count(&call);
-        self.0.point().await;
+        let dies = self.0.dies(Named("before", &call));
+        hold(dies).await;
         if self.0.chance(|rates| rates.runtime_slow) {
             tokio::time::sleep(self.0.pause(1, 15_000)).await;
         }
@@ -238,7 +272,8 @@ impl Faults for RuntimeFate {
     }
 
     async fn after(&self, call: Call) -> Result<(), RuntimeError> {
-        self.0.point().await;
+        let dies = self.0.dies(Named("after", &call));
+        hold(dies).await;
         if self.0.chance(|rates| rates.runtime_answer_lost) {
             return Err(RuntimeError::Unreachable { attempt: call.name.into(), cause: "simulated reset".into() });
         }
@@ -263,8 +298,8 @@ impl Faults for RuntimeFate {
 pub struct DiskFate(pub Arc<Fate>);
 
 impl DiskFate {
-    fn point(&self) {
-        if self.0.dies() {
+    fn point(&self, what: impl Display) {
+        if self.0.dies(what) {
             std::panic::resume_unwind(Box::new(Crashed));
         }
     }
@@ -276,16 +311,16 @@ impl DiskHook for DiskFate {
             return if self.0.is_over() { Err(io::ErrorKind::Other.into()) } else { Ok(()) };
         }
         tracing::debug!(?op, server.id = %server, "the disk is asked");
-        self.point();
+        self.point(format_args!("before {op:?} {server}"));
         if self.0.chance(|rates| rates.disk_full) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
     }
 
-    fn after(&self, _server: ServerId, op: DiskOp) {
+    fn after(&self, server: ServerId, op: DiskOp) {
         if op != DiskOp::WriteStatus {
-            self.point();
+            self.point(format_args!("after {op:?} {server}"));
         }
     }
 }

@@ -11,6 +11,7 @@ use alula::console::{Console, ConsoleOptions};
 use alula::controller::queue::Queue;
 use alula::controller::{Controller, containers, intents, listing};
 use alula::files::Layout;
+use alula::ids::Ids;
 use alula::model::{ServerId, Timestamp};
 use alula::panel::Panel;
 use alula::panel::outbox::Outbox;
@@ -27,6 +28,7 @@ use tokio::sync::{mpsc, watch};
 use tower::ServiceExt;
 
 use crate::crash::{DiskFate, Fate, RuntimeFate};
+use crate::journal::Journal;
 use crate::panel::{Connection, SimPanel};
 
 /// A daemon that runs.
@@ -46,6 +48,7 @@ pub struct Machine {
     pub panel: SimPanel,
     pub node: Arc<NodeConfig>,
     pub epoch: (Timestamp, tokio::time::Instant),
+    pub journal: Journal,
 }
 
 impl Machine {
@@ -61,11 +64,12 @@ impl Machine {
         let node = Arc::new(node);
         let docker = FakeWorld::default();
         let epoch = (docker.now(), tokio::time::Instant::now());
-        Self { docker, panel: SimPanel::default(), node, root, epoch }
+        Self { docker, panel: SimPanel::default(), node, root, epoch, journal: Journal::new() }
     }
 
     /// Boots a daemon. `None`: it died while it was booting.
     pub fn boot(&self, fate: Arc<Fate>, seed: u64) -> Option<Daemon> {
+        fate.write_into(&self.journal);
         let boot = std::panic::AssertUnwindSafe(|| self.assemble(fate, seed));
         std::panic::catch_unwind(boot).ok()
     }
@@ -97,6 +101,7 @@ impl Machine {
             node: self.node.clone(),
             clock: Clock::Simulated { base: self.epoch.0, start: self.epoch.1 },
             jitter: Jitter::seeded(seed),
+            ids: Ids::numbered(seed),
             tasks: tasks.clone(),
             kernel_limits: Default::default(),
             kernel: "simulated".into(),
@@ -131,6 +136,7 @@ impl Daemon {
             () = self.fate.crashed() => None,
             answer = answer => {
                 let status = answer.ok()?.unwrap().status();
+                self.fate.note(format_args!("{path} answers {status}"));
                 (!self.fate.is_over()).then_some(status)
             }
         }

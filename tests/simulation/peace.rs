@@ -16,7 +16,7 @@ const MOST_AT_REST: u64 = 12;
 const REST: Duration = Duration::from_secs(330);
 
 impl Play {
-    pub async fn make_peace(mut self, mut daemon: Daemon) -> Tally {
+    pub async fn make_peace(mut self, mut daemon: Daemon) -> (Tally, String) {
         self.say(|| "peace".into());
         self.rates = Rates::default();
         self.mend_files(&daemon);
@@ -54,8 +54,19 @@ impl Play {
         self.tally.history = self.machine.docker.history().len() as u64;
         self.tally.virtual_seconds = self.machine.epoch.1.elapsed().as_secs();
         self.tally.installs = self.runs.lock().unwrap().values().sum();
+        self.note_end(&daemon);
         daemon.kill().await;
-        self.tally
+        (self.tally, self.machine.journal.text())
+    }
+
+    /// What is so at the end, into the journal.
+    fn note_end(&self, daemon: &Daemon) {
+        for snapshot in daemon.world.store.list() {
+            self.machine.journal.note(format_args!("{:?} {:?}", snapshot.manifest, snapshot.record));
+        }
+        for entry in self.machine.docker.history() {
+            self.machine.journal.note(format_args!("{entry:?}"));
+        }
     }
 
     /// What a daemon that ends has done is counted, and it must not have gone round in circles.

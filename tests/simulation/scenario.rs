@@ -98,6 +98,11 @@ pub struct Server {
 /// # Panics
 /// When an invariant is broken; the message names the seed.
 pub fn play(seed: u64, loud: bool) -> Tally {
+    play_noted(seed, loud).0
+}
+
+/// As [`play`], with the run's journal.
+pub fn play_noted(seed: u64, loud: bool) -> (Tally, String) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     if loud {
         let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().with_ansi(false);
@@ -108,7 +113,7 @@ pub fn play(seed: u64, loud: bool) -> Tally {
         runtime.block_on(async { Play::new(seed, loud).run().await })
     }));
     match played {
-        Ok(tally) => tally,
+        Ok(played) => played,
         Err(panic) => {
             eprintln!(
                 "seed {seed} failed; again: ALULA_SIM_SEED={seed} cargo test --test simulation -- --nocapture seeds"
@@ -204,12 +209,14 @@ impl Play {
     }
 
     pub fn say(&self, text: impl FnOnce() -> String) {
+        let text = text();
         if self.loud {
-            println!("[{:>9.3}] {}", self.machine.epoch.1.elapsed().as_secs_f64(), text());
+            println!("[{:>9.3}] {text}", self.machine.epoch.1.elapsed().as_secs_f64());
         }
+        self.machine.journal.note(text);
     }
 
-    async fn run(mut self) -> Tally {
+    async fn run(mut self) -> (Tally, String) {
         let mut daemon = self.boot().await;
         let actions = 4 + self.rng.below(22);
         for _ in 0..actions {

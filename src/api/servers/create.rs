@@ -43,7 +43,7 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
     let asked_at = api.world.clock.now();
     let server = sync_with_retries(&api.world, &*panel, id).await?;
     let word = PanelWord { server, asked_at, read_at: api.world.clock.now() };
-    let manifest = wanted_manifest(id, &word, wanted.start_on_completion);
+    let manifest = wanted_manifest(id, &word, api.world.ids.next(), wanted.start_on_completion);
     let _gate = api.world.reset_gate.wish().await;
     api.world.store.run(move |store| write(store, id, &manifest, &word)).await?;
     Ok(StatusCode::ACCEPTED)
@@ -59,10 +59,10 @@ fn is_under_way(snapshot: &Snapshot) -> bool {
     snapshot.is_listed() && asked
 }
 
-fn wanted_manifest(id: ServerId, word: &PanelWord, then_start: bool) -> Manifest {
+fn wanted_manifest(id: ServerId, word: &PanelWord, token: String, then_start: bool) -> Manifest {
     let mut manifest = new_manifest(id, word.server.clone());
     manifest.spec.install = Some(InstallIntent {
-        token: uuid::Uuid::now_v7().to_string(),
+        token,
         then_start,
         reinstall: false,
         skip_scripts: false,

@@ -37,7 +37,7 @@ async fn try_install(api: &Api, server: &str, reinstall: bool) -> Result<(), Api
     let facts = Facts { manifest: &known.manifest, record, status: &known.status, seen: known.seen, now };
     admit_install(facts, reinstall)?;
     let install = InstallIntent {
-        token: uuid::Uuid::now_v7().to_string(),
+        token: api.world.ids.next(),
         then_start: false,
         reinstall,
         skip_scripts: false,
@@ -49,7 +49,7 @@ async fn try_install(api: &Api, server: &str, reinstall: bool) -> Result<(), Api
     let up = open_wish(&known.manifest, record).is_some_and(|wish| wish.want == Want::Up)
         || known.status.state != PowerState::Offline;
     let down = (up && known.manifest.metadata.managed_by == ManagedBy::Panel).then(|| PowerIntent {
-        id: uuid::Uuid::now_v7().to_string(),
+        id: api.world.ids.next(),
         want: Want::Down,
         how: How::Graceful,
         requested_at: Some(now),

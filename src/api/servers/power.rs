@@ -73,7 +73,7 @@ fn decide(api: &Api, known: &Known, action: Action, wait: Option<Duration>) -> R
         seen: known.seen,
         now: api.world.clock.now(),
     };
-    admit(facts, action, wait, uuid::Uuid::now_v7().to_string())
+    admit(facts, action, wait, api.world.ids.next())
 }
 
 /// Writes a wish, and which running container serves it, if one does.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::oneshot;
 
 use super::pulls_always;
 use crate::config::{NodeConfig, PullPolicy};
@@ -29,14 +31,15 @@ pub struct ImageError {
     pub message: String,
 }
 
-type Outcome = Option<Result<(), ImageError>>;
+/// A pull under way, for all who wait for it.
+type Pull = Shared<BoxFuture<'static, Result<(), ImageError>>>;
 
 /// Pulls under way, by reference.
 pub struct Images {
     runtime: Arc<dyn Runtime>,
     node: Arc<NodeConfig>,
     tasks: Tasks,
-    pulls: Arc<Mutex<BTreeMap<String, watch::Receiver<Outcome>>>>,
+    pulls: Arc<Mutex<BTreeMap<String, Pull>>>,
     /// What references meant when they were last asked for.
     ids: Mutex<BTreeMap<String, String>>,
 }
@@ -103,27 +106,22 @@ impl Images {
 
     /// Joins the pull of this reference, or begins it. The pull goes on when a caller gives up.
     async fn pull(&self, reference: &str) -> Result<(), ImageError> {
-        let mut outcome = {
+        let pull = {
             let mut pulls = self.pulls.lock().unwrap_or_else(PoisonError::into_inner);
             match pulls.get(reference) {
-                Some(outcome) => outcome.clone(),
+                Some(pull) => pull.clone(),
                 None => {
-                    let outcome = self.begin_pull(reference);
-                    pulls.insert(reference.to_owned(), outcome.clone());
-                    outcome
+                    let pull = self.begin_pull(reference);
+                    pulls.insert(reference.to_owned(), pull.clone());
+                    pull
                 }
             }
         };
-        let ended = outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone());
-        let ended = ended.ok().flatten();
-        ended.unwrap_or_else(|| {
-            let message = format!("the pull of {reference} was given up, since the daemon is stopping");
-            Err(ImageError { fatal: false, outage: true, message })
-        })
+        pull.await
     }
 
-    fn begin_pull(&self, reference: &str) -> watch::Receiver<Outcome> {
-        let (sender, receiver) = watch::channel(None);
+    fn begin_pull(&self, reference: &str) -> Pull {
+        let (sender, receiver) = oneshot::channel();
         let (runtime, pulls) = (self.runtime.clone(), self.pulls.clone());
         let credentials = self.node.docker.registries.credentials_for(reference);
         let auth = credentials.map(|credentials| RegistryAuth {
@@ -144,9 +142,14 @@ impl Images {
             };
             pulls.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
             // Nobody waits any more: the result is found by the next one who asks.
-            let _ = sender.send(Some(result));
+            let _ = sender.send(result);
         });
-        receiver
+        let name = reference.to_owned();
+        let given_up = move |_| {
+            let message = format!("the pull of {name} was given up, since the daemon is stopping");
+            Err(ImageError { fatal: false, outage: true, message })
+        };
+        receiver.map(|ended| ended.unwrap_or_else(given_up)).boxed().shared()
     }
 }
 

@@ -35,17 +35,16 @@ impl<'a> Pull<'a> {
         let refused = |no: Refusal| no.into_error(attempt.to_owned());
         let image = self.world.with(|state| find_remote(&state.images, &self.name, auth)).map_err(refused)?;
         progress(format!("Pulling from {}", self.name));
-        let mut outside = self.world.outside();
         let end = tokio::time::sleep(image.takes);
         tokio::pin!(end);
         loop {
+            let poked = self.world.outside();
+            if self.world.with(|state| state.generation) != self.generation {
+                return Err(unreachable(attempt));
+            }
             tokio::select! {
                 biased;
-                _ = outside.changed() => {
-                    if self.world.with(|state| state.generation) != self.generation {
-                        return Err(unreachable(attempt));
-                    }
-                }
+                () = poked => {}
                 () = &mut end => break,
             }
         }

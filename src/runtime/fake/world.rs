@@ -2,11 +2,13 @@
 //! the books.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -38,7 +40,7 @@ struct Inner {
     state: Mutex<State>,
     hook: Mutex<Option<Hook>>,
     /// Poked when a container stops or begins to hang, and when the engine comes or goes.
-    pub(super) outside: watch::Sender<()>,
+    pub(super) outside: Arc<Notify>,
     driver: Mutex<Option<Driver>>,
     /// Tells the driver that something is due sooner.
     sooner: Arc<Notify>,
@@ -69,7 +71,7 @@ impl FakeWorld {
             epoch,
             state: Mutex::new(State::new()),
             hook: Mutex::new(None),
-            outside: watch::Sender::new(()),
+            outside: Arc::new(Notify::new()),
             driver: Mutex::new(None),
             sooner: Arc::new(Notify::new()),
         };
@@ -94,8 +96,11 @@ impl FakeWorld {
         self.inner.began + at
     }
 
-    pub(super) fn outside(&self) -> watch::Receiver<()> {
-        self.inner.outside.subscribe()
+    /// The next time that somebody pokes, from now on.
+    pub(super) fn outside(&self) -> Pin<Box<OwnedNotified>> {
+        let mut poked = Box::pin(self.inner.outside.clone().notified_owned());
+        poked.as_mut().enable();
+        poked
     }
 
     /// Lets what is due happen, then looks at or changes the state, then tells the hook and the driver.
@@ -235,7 +240,7 @@ impl FakeWorld {
     /// The engine goes away or comes back. While it is away every call is unreachable, and all streams have ended.
     pub fn set_engine_up(&self, up: bool) {
         self.with(|state| state.set_up(up));
-        self.inner.outside.send_replace(());
+        self.inner.outside.notify_waiters();
     }
 
     /// The engine is told to end, and has ended its containers: it answers on the connections that there are and takes no
@@ -262,7 +267,7 @@ impl FakeWorld {
     /// Calls about the container of this name hang until their time limit, or until it no longer hangs.
     pub fn hang(&self, name: &str, hangs: bool) {
         self.with(|state| if hangs { state.hanging.insert(name.into()) } else { state.hanging.remove(name) });
-        self.inner.outside.send_replace(());
+        self.inner.outside.notify_waiters();
     }
 
     /// Types a line into a container as if an attachment did; `false` if nobody reads it.

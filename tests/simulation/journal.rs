@@ -1,0 +1,48 @@
+//! What happens in a run, one line for each thing, with its virtual time: two runs of a seed have the same journal, byte for
+//! byte.
+
+use std::fmt::Display;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex};
+
+use tokio::time::Instant;
+
+/// A handle on the journal of a run; clones write into the same one.
+#[derive(Clone)]
+pub struct Journal {
+    began: Instant,
+    text: Arc<Mutex<String>>,
+}
+
+impl Journal {
+    pub fn new() -> Self {
+        Self { began: Instant::now(), text: Arc::default() }
+    }
+
+    pub fn note(&self, what: impl Display) {
+        let at = self.began.elapsed().as_secs_f64();
+        // A string takes everything.
+        let _ = writeln!(self.text.lock().unwrap(), "{at:.3} {what}");
+    }
+
+    pub fn text(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
+}
+
+/// The first line in which two journals differ, with those before it.
+pub fn difference(one: &str, other: &str) -> Option<String> {
+    if one == other {
+        return None;
+    }
+    let mut before = Vec::new();
+    let (mut ones, mut others) = (one.lines(), other.lines());
+    loop {
+        let (this, that) = (ones.next(), others.next());
+        if this != that {
+            let context = before.iter().rev().take(10).rev().copied().collect::<Vec<_>>().join("\n");
+            return Some(format!("{context}\none:   {this:?}\nother: {that:?}"));
+        }
+        before.push(this?);
+    }
+}
