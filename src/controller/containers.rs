@@ -50,13 +50,9 @@ pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>)
                 ready.send_replace(true);
             }
         }
-        world.for_each_live(|_, live| {
-            live.spoil();
-            // What ends from now on ends unwatched: an engine that goes down takes its containers along, and none of
-            // them has crashed.
-            live.seen_running = None;
-            live.installer_seen = None;
-        });
+        // What ends from now on ends unwatched: an engine that goes down takes its containers along, and none of them has
+        // crashed.
+        world.for_each_live(|_, live| live.unwatch());
         if failures <= 1 {
             // Once for each outage: their conditions should say so.
             wake_all(&world, &queue);
@@ -75,7 +71,16 @@ async fn begin(
     strays: &mut Strays,
     first: bool,
 ) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
-    let events = world.runtime.events().await?;
+    let mut events = world.runtime.events().await?;
+    // The engine may have gone down and come back since the last stream ended.
+    world.for_each_live(|_, live| live.unwatch());
+    let ended = RuntimeError::Unreachable { attempt: "following containers".into(), cause: "disconnected".into() };
+    hearing(world, queue, &mut events, settle(world, strays, first)).await.unwrap_or(Err(ended))?;
+    wake_all(world, queue);
+    Ok(events)
+}
+
+async fn settle(world: &World, strays: &mut Strays, first: bool) -> Result<(), RuntimeError> {
     match world.runtime.ensure_network(&blueprint::network(&world.node)).await {
         Ok(facts) => world.set_network(facts),
         // Servers that need it will say so; those that run do not.
@@ -83,37 +88,48 @@ async fn begin(
         Err(_) => {}
     }
     world.network_settled.send_replace(true);
-    list(world, strays).await?;
-    wake_all(world, queue);
-    Ok(events)
+    list(world, strays).await.map(drop)
 }
 
 async fn listen(world: &World, queue: &Queue, strays: &mut Strays, mut events: BoxStream<'static, RuntimeEvent>) {
-    let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC, RESYNC);
-    resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        // Both arms are cancel-safe: a stream's `next` and an interval's `tick`.
-        tokio::select! {
-            biased;
-            event = events.next() => {
-                let Some(event) = event else { return };
-                tracing::debug!(server.id = %event.server, role = event.role.word(), action = event.action, "container event");
-                if event.action == MADE {
-                    // By us: then it is known. By somebody else: it is noticed when it starts, or has the name that is wanted.
-                    continue;
-                }
-                world.with_live(event.server, |live| live.look(event.role).spoil());
-                queue.push(event.server);
+    while hearing(world, queue, &mut events, tokio::time::sleep(RESYNC)).await.is_some() {
+        match hearing(world, queue, &mut events, list(world, strays)).await {
+            Some(Ok(changed)) => changed.into_iter().for_each(|id| queue.push(id)),
+            Some(Err(error)) => {
+                tracing::warn!("{error}");
+                return;
             }
-            _ = resync.tick() => match list(world, strays).await {
-                Ok(changed) => changed.into_iter().for_each(|id| queue.push(id)),
-                Err(error) => {
-                    tracing::warn!("{error}");
-                    return;
-                }
-            }
+            None => return,
         }
     }
+}
+
+/// Does something while events are heard. `None`: their stream has ended, which is not to be noticed any later for it.
+async fn hearing<T>(
+    world: &World,
+    queue: &Queue,
+    events: &mut BoxStream<'static, RuntimeEvent>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        // Both arms are cancel-safe: a stream's `next`, and work that goes on where it was.
+        tokio::select! {
+            biased;
+            event = events.next() => heard(world, queue, &event?),
+            done = &mut work => return Some(done),
+        }
+    }
+}
+
+fn heard(world: &World, queue: &Queue, event: &RuntimeEvent) {
+    tracing::debug!(server.id = %event.server, role = event.role.word(), action = event.action, "container event");
+    if event.action == MADE {
+        // By us: then it is known. By somebody else: it is noticed when it starts, or has the name that is wanted.
+        return;
+    }
+    world.with_live(event.server, |live| live.look(event.role).spoil());
+    queue.push(event.server);
 }
 
 /// Lists all containers and corrects what is remembered. Returns the servers whose memory was wrong.
@@ -162,26 +178,4 @@ fn wake_all(world: &World, queue: &Queue) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Record;
-    use crate::reconcile::bench;
-
-    #[tokio::test(start_paused = true)]
-    async fn an_engine_that_comes_back_after_hours_is_noticed_within_seconds() {
-        let (_root, world, machine) = bench::machine(None);
-        let (world, queue) = (Arc::new(world), Queue::default());
-        world.store.create(bench::file_server(1), Record::default()).unwrap();
-        machine.set_engine_up(false);
-        let following =
-            world.tasks.spawn("containers", follow(world.clone(), queue.clone(), watch::Sender::new(false)));
-        // Once for the outage.
-        queue.done(queue.next().await, None);
-        let told = tokio::time::timeout(Duration::from_secs(7200), queue.next()).await;
-        assert!(told.is_err(), "nothing has happened: {told:?}");
-        machine.set_engine_up(true);
-        let told = tokio::time::timeout(retry::ENGINE.cap, queue.next()).await;
-        assert_eq!(told, Ok(bench::id(1)));
-        following.abort();
-    }
-}
+mod tests;

@@ -24,6 +24,8 @@ pub struct Live {
     pub seen_running: Option<String>,
     /// The same for the installer.
     pub installer_seen: Option<String>,
+    /// Counts the watches over containers that broke off or began: what was seen before counts as unseen.
+    pub watch: u64,
     /// A crash that a full disk did not take.
     pub crash: Option<Crash>,
     /// Steps that failed, by name.
@@ -114,6 +116,15 @@ impl Live {
     pub fn spoil(&mut self) {
         self.server.spoil();
         self.installer.spoil();
+    }
+
+    /// Nobody has watched the containers, or nobody will from now on: what ends meanwhile ends unseen, and what was known of
+    /// them is looked at again.
+    pub fn unwatch(&mut self) {
+        self.spoil();
+        self.seen_running = None;
+        self.installer_seen = None;
+        self.watch += 1;
     }
 
     /// Brings retries that wait for the panel forward. Returns whether there were any.

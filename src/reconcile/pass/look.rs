@@ -17,6 +17,7 @@ impl Reconciler {
     /// the last look.
     pub(super) async fn look(&self, id: ServerId) -> Observed {
         let world = &self.world;
+        let watch = world.with_live(id, |live| live.watch);
         let (server, installer) = tokio::join!(self.container(id, Role::Server), self.container(id, Role::Installer));
         let outage = match (&server, &installer) {
             (Err(error), _) | (_, Err(error)) => Some(error.to_string()),
@@ -44,12 +45,12 @@ impl Reconciler {
             if let Some(silent) = silent_path.as_ref().filter(|_| live.silences == 1) {
                 tracing::warn!(server.id = %id, "{silent}");
             }
-            if let Some(server) = server.as_ref().filter(|server| server.running()) {
-                live.seen_running = Some(server.id.clone());
-            }
-            if let Some(installer) = installer.as_ref().filter(|installer| installer.running()) {
-                live.installer_seen = Some(installer.id.clone());
-            }
+            // A look takes time: what was seen before the engine went down, with all that ran, was not seen since.
+            let watched = |facts: &&ContainerFacts| facts.running() && live.watch == watch;
+            let seen = [&server, &installer].map(|facts| facts.as_ref().filter(watched).map(|facts| facts.id.clone()));
+            let [server_seen, installer_seen] = seen;
+            live.seen_running = server_seen.or(live.seen_running.take());
+            live.installer_seen = installer_seen.or(live.installer_seen.take());
             Observed {
                 outage,
                 server,

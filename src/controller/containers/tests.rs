@@ -1,0 +1,176 @@
+//! Engines that go away and come back.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::model::{ContainerState, InstallIntent, Record, Script};
+use crate::reconcile::bench;
+use crate::reconcile::pass::Reconciler;
+use crate::runtime::container_name;
+use crate::runtime::fake::{Call, FakeRuntime, FakeWorld, Faults, Program};
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_comes_back_after_hours_is_noticed_within_seconds() {
+    let (_root, world, machine) = bench::machine(None);
+    let (world, queue) = (Arc::new(world), Queue::default());
+    world.store.create(bench::file_server(1), Record::default()).unwrap();
+    machine.set_engine_up(false);
+    let following = world.tasks.spawn("containers", follow(world.clone(), queue.clone(), watch::Sender::new(false)));
+    // Once for the outage.
+    queue.done(queue.next().await, None);
+    let told = tokio::time::timeout(Duration::from_secs(7200), queue.next()).await;
+    assert!(told.is_err(), "nothing has happened: {told:?}");
+    machine.set_engine_up(true);
+    let told = tokio::time::timeout(retry::ENGINE.cap, queue.next()).await;
+    assert_eq!(told, Ok(bench::id(1)));
+    following.abort();
+}
+
+/// Calls of one kind, for a role or for none, that the engine refuses or is slow to hear.
+#[derive(Default)]
+struct Trouble {
+    slow: Mutex<Option<(&'static str, Option<Role>)>>,
+    refused: Mutex<Option<&'static str>>,
+}
+
+/// How slow.
+const SLOW: Duration = Duration::from_secs(9);
+
+#[async_trait]
+impl Faults for Trouble {
+    async fn before(&self, call: Call) -> Result<(), RuntimeError> {
+        if *self.refused.lock().unwrap() == Some(call.name) {
+            return Err(RuntimeError::Refused { attempt: call.name.into(), status: 500, message: "refused".into() });
+        }
+        let slow = *self.slow.lock().unwrap() == Some((call.name, call.role));
+        if slow {
+            tokio::time::sleep(SLOW).await;
+        }
+        Ok(())
+    }
+}
+
+/// A server whose install script runs and is seen to, and a daemon that follows its containers.
+struct Scene {
+    world: Arc<World>,
+    machine: FakeWorld,
+    trouble: Arc<Trouble>,
+    reconciler: Reconciler,
+    _root: tempfile::TempDir,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let (root, mut world, machine) = bench::machine(None);
+        for image in ["game:1", "installer:1"] {
+            machine.add_image(image, Default::default());
+        }
+        machine.set_checks_mounts(false);
+        machine.set_program("installer:1", Program::installer(&[], Duration::from_secs(3600), 0));
+        let trouble = Arc::new(Trouble::default());
+        world.runtime = Arc::new(FakeRuntime::new(machine.clone(), trouble.clone()));
+        let world = Arc::new(world);
+        let mut manifest = bench::file_server(1);
+        manifest.spec.script = Some(Script { image: "installer:1".into(), entrypoint: "sh".into(), text: "x".into() });
+        manifest.spec.install = Some(InstallIntent {
+            token: "once".into(),
+            then_start: false,
+            reinstall: false,
+            skip_scripts: false,
+            abort: false,
+            timeout: None,
+            requested_at: None,
+        });
+        world.store.create(manifest, Record::default()).unwrap();
+        let known = watch::Sender::new(false);
+        world.tasks.spawn("containers", follow(world.clone(), Queue::default(), known));
+        let reconciler = Reconciler::new(world.clone());
+        let scene = Self { world, machine, trouble, reconciler, _root: root };
+        scene.comes_to("the script runs", Self::runs).await;
+        scene
+    }
+
+    fn runs(&self) -> bool {
+        let state = self.machine.state_of(&container_name(bench::id(1), Role::Installer));
+        state == Some(ContainerState::Running)
+            && self.world.with_live(bench::id(1), |live| live.installer_seen.is_some())
+    }
+
+    async fn comes_to(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        for _ in 0..600 {
+            self.reconciler.pass(bench::id(1)).await;
+            if holds(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let status = self.world.store.status(bench::id(1));
+        panic!("in a minute it did not come to this: {what}: {status:#?}");
+    }
+
+    /// The engine goes down under the script, and is back in a moment.
+    async fn engine_restarts(&self) {
+        self.machine.set_engine_up(false);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        self.machine.set_engine_up(true);
+    }
+
+    fn slow(&self, call: Option<(&'static str, Option<Role>)>) {
+        *self.trouble.slow.lock().unwrap() = call;
+    }
+
+    /// What was cut off does not count as run, and runs again.
+    async fn runs_again(self) {
+        self.comes_to("the script runs again", Self::runs).await;
+        let record = &self.world.store.get(bench::id(1)).unwrap().record;
+        assert_eq!(record.install.done, None);
+        assert_eq!(record.interrupted("once").len(), 1);
+        self.world.tasks.abort_all();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_the_engine_went_down_under_has_seen_nothing() {
+    let scene = Scene::new().await;
+    scene.world.with_live(bench::id(1), |live| live.server.spoil());
+    scene.slow(Some(("inspect", Some(Role::Server))));
+    tokio::join!(scene.reconciler.pass(bench::id(1)), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        scene.engine_restarts().await;
+    });
+    scene.slow(None);
+    scene.runs_again().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_while_nobody_followed_counts_as_unseen() {
+    let scene = Scene::new().await;
+    scene.machine.set_live_restore(true);
+    *scene.trouble.refused.lock().unwrap() = Some("events");
+    scene.engine_restarts().await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    // Right after an attempt to follow, so that the next one is seconds away.
+    let attempts = |scene: &Scene| scene.world.with_live(bench::id(1), |live| live.watch);
+    let before = attempts(&scene);
+    while attempts(&scene) == before {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    scene.comes_to("the script is seen", Scene::runs).await;
+    scene.machine.set_live_restore(false);
+    scene.engine_restarts().await;
+    *scene.trouble.refused.lock().unwrap() = None;
+    scene.runs_again().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_goes_down_under_a_listing_is_noticed_at_once() {
+    let scene = Scene::new().await;
+    scene.slow(Some(("list", None)));
+    tokio::time::sleep(RESYNC + Duration::from_secs(1)).await;
+    scene.engine_restarts().await;
+    scene.slow(None);
+    scene.world.with_live(bench::id(1), |live| live.spoil());
+    scene.runs_again().await;
+}
