@@ -104,7 +104,7 @@ impl Store {
         if self.inner.opener == Opener::Daemon {
             self.inner.reserve.keep();
         }
-        Ok(entry.publish(manifest, Arc::new(record), problem))
+        Ok(entry.publish(manifest, Arc::new(record), problem, false))
     }
 
     /// Writes, and once more with the reserve given up if the disk is full and what is written `frees` space.

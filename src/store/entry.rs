@@ -104,16 +104,11 @@ impl Entry {
         manifest: Option<Arc<Manifest>>,
         record: Arc<Record>,
         problem: Option<SpecProblem>,
+        unrecorded: bool,
     ) -> Arc<Snapshot> {
         let mut current = write(&self.snapshot);
-        let next = Arc::new(Snapshot {
-            id: self.id,
-            revision: self.revisions.next(),
-            manifest,
-            record,
-            problem,
-            unrecorded: false,
-        });
+        let next =
+            Arc::new(Snapshot { id: self.id, revision: self.revisions.next(), manifest, record, problem, unrecorded });
         *current = next.clone();
         next
     }

@@ -70,7 +70,7 @@ impl Store {
         *sources = *lock(&found.write);
         let known = read(&found.snapshot).clone();
         *write(&entry.sealed) = None;
-        entry.publish(known.manifest.clone(), known.record.clone(), known.problem.clone());
+        entry.publish(known.manifest.clone(), known.record.clone(), known.problem.clone(), known.unrecorded);
         Ok(true)
     }
 
@@ -138,10 +138,12 @@ impl Store {
                 if before.problem.as_ref() == Some(&problem) && record == *before.record {
                     return Ok(before);
                 }
-                if record == *before.record {
+                if record == *before.record && !before.unrecorded {
                     // Nothing to write: the problem is read from the files again at the next boot.
-                    return Ok(entry.publish(before.manifest.clone(), before.record.clone(), Some(problem)));
+                    return Ok(entry.publish(before.manifest.clone(), before.record.clone(), Some(problem), false));
                 }
+                // An intent that is in force and that only the files knew is recorded now: the next boot finds it in them no
+                // longer, and would go back to an older one.
                 self.put_record(entry, sources, before.manifest.clone(), record, Some(problem))
             }
         }

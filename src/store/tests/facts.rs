@@ -53,6 +53,30 @@ fn what_was_saved_while_the_daemon_was_down_counts_and_is_recorded() {
 }
 
 #[test]
+fn what_was_saved_while_the_daemon_was_down_outlives_a_file_that_is_broken_before_it_was_recorded() {
+    for break_it in [|path: &Path| saves(path, "spec: {"), |path: &Path| fs::remove_file(path).unwrap()] {
+        let scene = Scene::with_file();
+        scene.saves(CONFIG_FILE, &FILE.replace("./run", "./walk"));
+        let disk = Arc::new(Disk::default());
+        let again = Store::open(scene.root.path(), Blocking::Inline, Some(disk.clone())).unwrap();
+        let in_force = again.get(id()).unwrap();
+        break_it(&scene.path(CONFIG_FILE));
+        disk.refuses(&[DiskOp::WriteRecord], io::ErrorKind::PermissionDenied);
+        again.refresh(id()).unwrap_err();
+        assert!(again.get(id()).unwrap().unrecorded, "nothing is done for it until it is recorded");
+        disk.refuses(&[], io::ErrorKind::Other);
+        assert!(again.refresh(id()).unwrap());
+        let known = again.get(id()).unwrap();
+        assert!(known.problem.is_some() && !known.unrecorded);
+        assert_eq!(known.manifest, in_force.manifest);
+
+        let third = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+        assert_eq!(third.get(id()).unwrap().manifest, known.manifest, "no older intent comes back");
+        assert_eq!(third.get(id()).unwrap().record, known.record);
+    }
+}
+
+#[test]
 fn a_file_that_was_broken_while_the_daemon_was_down_changes_nothing() {
     let scene = Scene::with_file();
     let before = scene.get();
