@@ -49,6 +49,19 @@ async fn a_panel_that_is_silent_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_create_that_finds_an_installation_under_way_waits_for_a_reset_all_the_same() {
+    let bench = Bench::new();
+    let id = bench.add(1);
+    create(&bench, 1).await;
+    let reset = bench.world.reset_gate.reset().await;
+    let mut again = std::pin::pin!(create(&bench, 1));
+    let soon = tokio::time::timeout(Duration::from_secs(4), &mut again).await;
+    assert!(soon.is_err(), "the panel would take {id} for installed although it was promised another report");
+    drop(reset);
+    again.await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_create_does_not_undo_a_newer_word_of_the_panel() {
     let bench = Bench::new();
     let world = bench.world.clone();

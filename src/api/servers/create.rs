@@ -29,6 +29,8 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
         ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, message)
     })?;
     if api.world.store.get(id).is_some() {
+        // This answer accepts a wish like any other, although nothing is written for it.
+        let _gate = api.world.reset_gate.wish().await;
         // What a person has just changed counts before the panel's later word does.
         api.world.refresh(id).await?;
         if api.world.store.get(id).is_some_and(|snapshot| is_under_way(&snapshot)) {
