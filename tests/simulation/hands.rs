@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use alula::model::{Manifest, PowerIntent, Role, Want};
+use alula::model::{Manifest, PowerIntent, Role, ServerId, Want};
 use alula::runtime::container_name;
 use alula::store::intent;
 use alula::yaml;
@@ -127,10 +127,7 @@ impl Play {
                     Some(install) if abort => install.abort = true,
                     install => *install = None,
                 });
-                if let Some(side) = self.machine.panel.lock().servers.get_mut(&id) {
-                    side.promised = false;
-                    side.installing = false;
-                }
+                self.withdraw_installation(id);
                 self.servers[at].expect = Expect::Either;
             }
             _ => edit_manifest(&path, &text, |manifest| {
@@ -144,6 +141,26 @@ impl Play {
             // What is written into a folder on its way out stays only where it is wanted again.
             self.servers[at].overridden = false;
             self.servers[at].expect = if deletion.recreate { Expect::Either } else { before };
+        }
+    }
+
+    /// A person wants an installation no more that the panel was promised.
+    fn withdraw_installation(&self, id: ServerId) {
+        if let Some(side) = self.machine.panel.lock().servers.get_mut(&id) {
+            side.promised = false;
+            side.installing = false;
+        }
+    }
+
+    /// Puts a broken or lost file right again, as a person would. What was edited before it broke, and was never read since,
+    /// comes in force now: also that an installation is no longer wanted, which the panel was promised meanwhile.
+    pub fn put_right(&self, daemon: &Daemon, id: ServerId) {
+        let path = daemon.world.store.folder(id).join("config.yml");
+        let saved = path.with_file_name(".saved.yml");
+        let Ok(text) = std::fs::read_to_string(&saved) else { return };
+        std::fs::rename(&saved, path).unwrap();
+        if yaml::parse::<Manifest>(&text).unwrap().spec.install.is_none() {
+            self.withdraw_installation(id);
         }
     }
 

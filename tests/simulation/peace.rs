@@ -92,7 +92,6 @@ impl Play {
     fn mend_files(&self, daemon: &Daemon) {
         for server in &self.servers {
             let folder = daemon.world.store.folder(server.id);
-            let saved = folder.join(".saved.yml");
             let broken = match std::fs::read_to_string(folder.join("config.yml")) {
                 Ok(text) => text.contains("\tbroken"),
                 // Gone with a record left behind: not deleted, then.
@@ -102,8 +101,8 @@ impl Play {
                     folder.join("record.json").exists() || known
                 }
             };
-            if broken && saved.exists() {
-                std::fs::rename(&saved, folder.join("config.yml")).unwrap();
+            if broken {
+                self.put_right(daemon, server.id);
             }
         }
     }
