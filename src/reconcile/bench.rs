@@ -101,6 +101,9 @@ pub struct ScriptedPanel {
     takes: Mutex<Duration>,
     under_way: AtomicU32,
     at_once: AtomicU32,
+    /// The state whose reports arrive while their answers are lost.
+    unanswered: Mutex<Option<PowerState>>,
+    states: Mutex<Vec<(PowerState, PowerState)>>,
 }
 
 impl ScriptedPanel {
@@ -113,6 +116,16 @@ impl ScriptedPanel {
     /// How long it takes from now on to answer about a server.
     pub fn takes(&self, time: Duration) {
         *self.takes.lock().unwrap() = time;
+    }
+
+    /// Reports of this state arrive from now on, and their answers are lost.
+    pub fn loses_answers_about(&self, state: Option<PowerState>) {
+        *self.unanswered.lock().unwrap() = state;
+    }
+
+    /// The states that were reported, answered or not, as the panel heard them: the one before, and the new one.
+    pub fn states(&self) -> Vec<(PowerState, PowerState)> {
+        self.states.lock().unwrap().clone()
     }
 
     /// How many questions about servers were under way at once, at most.
@@ -150,7 +163,11 @@ impl Panel for ScriptedPanel {
     async fn report_install(&self, _: ServerId, _: bool, _: bool) -> Result<(), PanelError> {
         self.answer(())
     }
-    async fn report_state(&self, _: ServerId, _: PowerState, _: PowerState) -> Result<(), PanelError> {
+    async fn report_state(&self, _: ServerId, before: PowerState, new: PowerState) -> Result<(), PanelError> {
+        self.states.lock().unwrap().push((before, new));
+        if *self.unanswered.lock().unwrap() == Some(new) {
+            return Err(PanelError::Unreachable { call: "POST".into(), cause: "reset".into() });
+        }
         self.answer(())
     }
     async fn reset(&self) -> Result<(), PanelError> {

@@ -38,8 +38,8 @@ pub struct Live {
     pub prepared: bool,
     /// State changes that the panel has not been told, oldest first.
     pub untold: VecDeque<PowerState>,
-    /// Whether a pass has shown a state since the daemon started.
-    pub shown: bool,
+    /// The state that the panel was last told. `None`: nothing yet since the daemon started.
+    pub told: Option<PowerState>,
     /// `status.yml` no longer says what is so.
     pub status_stale: bool,
     /// Revision of the record over which a pass last came to rest.

@@ -9,17 +9,21 @@ use crate::panel::outbox::{Fact, Outbox};
 use crate::panel::{Panel, PanelError};
 use crate::store::{Store, StoreError};
 
-/// Notes a state that people see now. `first` is the first one since the daemon started.
-pub fn note(world: &World, id: ServerId, told: Option<PowerState>, before: PowerState, now: PowerState, first: bool) {
+/// Notes the state that people see now, unless it is what the panel was told last or is about to be told. What came before is not
+/// asked: a state that nobody reported (the server was parked, say) is made up for as soon as it counts again.
+pub fn note(world: &World, id: ServerId, recorded: Option<PowerState>, now: PowerState) {
     world.with_live(id, |live| {
-        if before == now {
-            // What the panel was told by an earlier life of the daemon may have been lost on its way.
-            if first && !(now == PowerState::Offline && is_quiet(told)) {
-                live.untold.push_back(now);
-            }
+        let last = live.untold.back().copied().or(live.told);
+        if last == Some(now) {
             return;
         }
-        if now == PowerState::Starting && before != PowerState::Offline {
+        // What the panel was told by an earlier life of the daemon may have been lost on its way: it is said again.
+        if last.is_none() && now == PowerState::Offline && is_quiet(recorded) {
+            live.told = Some(now);
+            return;
+        }
+        let before = last.or(recorded).unwrap_or_default();
+        if now == PowerState::Starting && !matches!(before, PowerState::Offline | PowerState::Starting) {
             live.untold.push_back(PowerState::Offline);
         }
         live.untold.push_back(now);
@@ -131,6 +135,10 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
         let previous = told.filter(|told| *told != next).unwrap_or(PowerState::Offline);
         match panel.report_state(id, previous, next).await {
             Err(error) if !error.is_final() => {
+                if next != PowerState::Offline {
+                    // It may have heard that all the same, whatever it has acknowledged before.
+                    told = Some(next);
+                }
                 world.with_live(id, |live| {
                     if let Some(latest) = live.untold.pop_back() {
                         live.untold.clear();
@@ -150,6 +158,7 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
                     if live.untold.front() == Some(&next) {
                         live.untold.pop_front();
                     }
+                    live.told = Some(next);
                 });
                 world.heard.notify_waiters();
             }
@@ -174,3 +183,6 @@ async fn record_told(world: &World, id: ServerId, told: Option<PowerState>) -> R
 fn is_quiet(told: Option<PowerState>) -> bool {
     matches!(told, None | Some(PowerState::Offline))
 }
+
+#[cfg(test)]
+mod tests;

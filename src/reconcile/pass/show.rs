@@ -35,10 +35,9 @@ impl Reconciler {
         if before.state != plan.state {
             status.push_event(now, "StateChanged", &format!("{} → {}", before.state.word(), plan.state.word()));
         }
-        // A silent runtime shows nothing new, so it is no first look either.
+        // A silent runtime shows nothing new.
         if observed.outage.is_none() && self.is_told(snapshot) {
-            let first = world.with_live(id, |live| !std::mem::replace(&mut live.shown, true));
-            reporter::note(world, id, snapshot.record.told, before.state, plan.state, first);
+            reporter::note(world, id, snapshot.record.told, plan.state);
         }
         if world.store.set_status(id, status) {
             world.with_live(id, |live| live.status_stale = true);

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Deletion, Record, Role};
+use crate::model::PowerState::{Offline, Running};
+use crate::model::{Deletion, ManagedBy, Manifest, Record, Role};
 use crate::reconcile::bench;
 use crate::runtime::container_name;
-use crate::runtime::fake::{Call, FakeRuntime, Faults};
+use crate::runtime::fake::{Call, FakeRuntime, FakeWorld, Faults};
 
 /// An engine whose removals take longer than anybody waits.
 struct SlowRemovals;
@@ -39,4 +40,41 @@ async fn a_removal_that_is_under_way_is_waited_for_and_not_asked_for_in_a_circle
     assert_eq!(machine.state_of(&name), None);
     assert_eq!(reconciler.pass(id).await, Next::OnEvent, "the files are next");
     assert_eq!(machine.calls()["remove"], 2);
+}
+
+/// Makes a container of another daemon run for a server.
+fn run_outside(machine: &FakeWorld, id: ServerId) -> String {
+    let name = container_name(id, Role::Server);
+    machine.create_foreign(&name).unwrap();
+    assert!(machine.start_outside(&name));
+    name
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_panel_is_told_what_became_of_a_server_while_it_was_parked() {
+    let panel = Arc::new(bench::ScriptedPanel::default());
+    let (_root, world, machine) = bench::machine(Some(panel.clone()));
+    let (id, world) = (bench::id(1), Arc::new(world));
+    let mut manifest = Manifest::new(id, ManagedBy::Panel);
+    manifest.spec.settings.container.image = "game:1".into();
+    world.store.create(manifest, Record::default()).unwrap();
+    let name = run_outside(&machine, id);
+    let reconciler = Reconciler::new(world.clone());
+    let come_to_rest = async || {
+        world.with_live(id, |live| live.spoil());
+        reconciler.pass(id).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    come_to_rest().await;
+    assert_eq!(panel.states(), [(Offline, Running)]);
+
+    let parked = world.clock.now();
+    world.store.commit(id, |record| record.parked = Some(parked)).unwrap();
+    assert!(machine.kill_outside(&name));
+    come_to_rest().await;
+    assert_eq!(panel.states().len(), 1, "its panel does not have it");
+
+    world.store.commit(id, |record| record.parked = None).unwrap();
+    come_to_rest().await;
+    assert_eq!(panel.states(), [(Offline, Running), (Running, Offline)]);
 }

@@ -1,0 +1,88 @@
+//! What the panel is told, and what the record says it may believe.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::model::PowerState::{Offline, Running, Starting, Stopping};
+use crate::model::{ManagedBy, Manifest, Record};
+use crate::reconcile::bench::{self, ScriptedPanel};
+
+/// A server of a panel of which an earlier life of the daemon has recorded this.
+fn scene(recorded: Option<PowerState>) -> (tempfile::TempDir, Arc<World>, Arc<ScriptedPanel>, ServerId) {
+    let panel = Arc::new(ScriptedPanel::default());
+    let (root, world) = bench::world(Some(panel.clone()));
+    let id = bench::id(1);
+    let mut manifest = Manifest::new(id, ManagedBy::Panel);
+    manifest.spec.settings.container.image = "game:1".into();
+    world.store.create(manifest, Record { told: recorded, ..Record::default() }).unwrap();
+    (root, world, panel, id)
+}
+
+fn recorded(world: &World, id: ServerId) -> Option<PowerState> {
+    world.store.get(id).unwrap().record.told
+}
+
+fn untold(world: &World, id: ServerId) -> Vec<PowerState> {
+    world.with_live(id, |live| live.untold.iter().copied().collect())
+}
+
+/// What the next life of the daemon has to say when it finds this state.
+fn says_next(world: &World, id: ServerId, now: PowerState) -> Vec<PowerState> {
+    world.forget_live(id);
+    note(world, id, recorded(world, id), now);
+    untold(world, id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_without_an_answer_may_have_been_heard_whatever_was_acknowledged_before_it() {
+    for (before, states, lost) in [
+        (None, vec![Starting], Starting),
+        (Some(Running), vec![Offline, Starting], Starting),
+        (Some(Stopping), vec![Offline, Starting, Running], Running),
+        (Some(Running), vec![Offline], Offline),
+    ] {
+        let (_root, world, panel, id) = scene(before);
+        world.with_live(id, |live| live.untold.extend(states.clone()));
+        panel.loses_answers_about(Some(lost));
+        report(&world, &*panel, id).await.unwrap_err();
+        assert_eq!(panel.states().last().map(|(_, new)| *new), Some(lost));
+        assert_eq!(
+            says_next(&world, id, Offline),
+            [Offline],
+            "{before:?} {states:?}: recorded {:?}",
+            recorded(&world, id)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_panel_knows_for_certain_is_not_said_again() {
+    let (_root, world, panel, id) = scene(Some(Running));
+    world.with_live(id, |live| live.untold.extend([Stopping, Offline]));
+    report(&world, &*panel, id).await.unwrap();
+    assert_eq!(panel.states(), [(Running, Stopping), (Stopping, Offline)]);
+    assert_eq!(recorded(&world, id), Some(Offline));
+    note(&world, id, None, Offline);
+    assert_eq!(untold(&world, id), []);
+    assert_eq!(says_next(&world, id, Offline), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn states_are_noted_against_what_was_told_last() {
+    for (recorded, shown, expected) in [
+        (None, vec![Offline, Offline], vec![]),
+        (Some(Offline), vec![Offline], vec![]),
+        (None, vec![Running], vec![Running]),
+        (Some(Running), vec![Running, Running], vec![Running]),
+        (Some(Starting), vec![Starting], vec![Starting]),
+        (Some(Running), vec![Starting], vec![Offline, Starting]),
+        (Some(Running), vec![Offline], vec![Offline]),
+        (None, vec![Offline, Starting, Running, Starting], vec![Starting, Running, Offline, Starting]),
+    ] {
+        let (_root, world, _panel, id) = scene(recorded);
+        for now in &shown {
+            note(&world, id, recorded, *now);
+        }
+        assert_eq!(untold(&world, id), expected, "{recorded:?} {shown:?}");
+    }
+}
