@@ -89,7 +89,15 @@ impl Reconciler {
                     // The image's, which matters once it runs and was looked at.
                     stop_signal: None,
                 };
-                self.world.with_live(id, |live| live.look(purpose.role).fill(serial, Some(made)));
+                self.world.with_live(id, |live| {
+                    let look = live.look(purpose.role);
+                    if look.serial() == serial {
+                        look.fill(serial, Some(made));
+                    } else {
+                        // Something has happened meanwhile, and who looked then may have found nothing.
+                        look.spoil();
+                    }
+                });
                 Ok(true)
             }
             Err(error) => {

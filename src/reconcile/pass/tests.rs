@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::*;
 use crate::model::PowerState::{Offline, Running};
 use crate::model::{Deletion, ManagedBy, Manifest, Record, Role};
@@ -77,4 +79,42 @@ async fn the_panel_is_told_what_became_of_a_server_while_it_was_parked() {
     world.store.commit(id, |record| record.parked = None).unwrap();
     come_to_rest().await;
     assert_eq!(panel.states(), [(Offline, Running), (Running, Offline)]);
+}
+
+/// An engine that makes containers slowly.
+struct SlowCreations;
+
+#[async_trait]
+impl Faults for SlowCreations {
+    async fn before(&self, call: Call) -> Result<(), RuntimeError> {
+        if call.name == "create" {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_was_made_is_there_whatever_was_seen_meanwhile() {
+    let (_root, mut world, machine) = bench::machine(None);
+    machine.add_image("game:1", Default::default());
+    machine.set_checks_mounts(false);
+    world.runtime = Arc::new(FakeRuntime::new(machine.clone(), Arc::new(SlowCreations)));
+    let (id, world) = (bench::id(1), Arc::new(world));
+    world.store.create(bench::file_server(1), Record::default()).unwrap();
+    let reconciler = Reconciler::new(world.clone());
+    let create = Step::CreateServer { token: "wish".into() };
+    let listing = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // The stream of events has ended, and the listing with which the next one begins finds nothing.
+        world.with_live(id, |live| {
+            live.spoil();
+            let serial = live.server.serial();
+            live.server.fill(serial, None);
+        });
+    };
+    let (created, ()) = tokio::join!(reconciler.execute(id, &create), listing);
+    assert!(created.unwrap());
+    assert!(machine.state_of(&container_name(id, Role::Server)).is_some());
+    assert!(reconciler.look(id).await.server.is_some());
 }
