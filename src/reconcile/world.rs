@@ -5,6 +5,7 @@ mod files;
 mod forgotten;
 mod gate;
 mod images;
+mod knock;
 mod paths;
 mod slots;
 mod walks;
@@ -38,6 +39,7 @@ use crate::tasks::Tasks;
 pub use forgotten::Forgotten;
 pub use gate::ResetGate;
 pub use images::{ImageError, Images};
+pub use knock::Knock;
 pub use paths::{Follow, Paths, Silent};
 pub use slots::InstallSlots;
 pub use walks::{Walk, Walks};
@@ -78,6 +80,8 @@ pub struct World {
     pub ids: Ids,
     /// Who runs jobs.
     pub tasks: Tasks,
+    /// Whether the engine stays.
+    pub knock: Knock,
     /// Pulls under way.
     pub images: Images,
     /// Places for installations.
@@ -151,6 +155,7 @@ impl World {
         reporter::sweep(&parts.outbox, &parts.store);
         Self {
             images: Images::new(parts.runtime.clone(), parts.node.clone(), parts.tasks.clone()),
+            knock: Knock::default(),
             slots: InstallSlots::new(parts.node.reconcile.concurrent_installs),
             layout: Layout::new(&parts.node),
             walks: Walks::default(),

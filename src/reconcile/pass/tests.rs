@@ -118,3 +118,28 @@ async fn a_container_that_was_made_is_there_whatever_was_seen_meanwhile() {
     assert!(machine.state_of(&container_name(id, Role::Server)).is_some());
     assert!(reconciler.look(id).await.server.is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_goes_down_is_not_asked_by_every_pass_whether_it_stays() {
+    let (_root, world, machine) = bench::machine(None);
+    let world = Arc::new(world);
+    let reconciler = Reconciler::new(world.clone());
+    let ids = [1, 2, 3].map(bench::id);
+    for (number, id) in (1..).zip(ids) {
+        world.store.create(bench::file_server(number), Record::default()).unwrap();
+        run_outside(&machine, id);
+        reconciler.pass(id).await;
+    }
+    machine.go_down();
+    for _ in 0..30 {
+        for id in ids {
+            world.with_live(id, |live| live.spoil());
+            reconciler.pass(id).await;
+            let status = world.store.status(id).unwrap();
+            assert_eq!(status.state, Running, "nothing is made of the end of {id}");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let asked = machine.calls()["stays"];
+    assert!((2..=11).contains(&asked), "{asked} times in thirty seconds");
+}
