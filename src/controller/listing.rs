@@ -154,14 +154,15 @@ fn apply(world: &World, listed: Listed, when: When) -> usize {
 fn apply_one(store: &Store, layout: &Layout, id: ServerId, word: PanelWord) -> Result<bool, StoreError> {
     let hash = word.hash();
     let Some(snapshot) = store.get(id) else {
-        // Whoever sees a server in the list may write files into its folder. A refusal is found again by its first pass.
-        if let Err(error) = layout.prepare(id) {
-            tracing::warn!(server.id = %id, "{error}");
-        }
-        store.create(
-            new_manifest(id, word.server),
-            Record { synced_at: Some(word.asked_at), synced_hash: Some(hash), ..Record::default() },
-        )?;
+        let record = Record { synced_at: Some(word.asked_at), synced_hash: Some(hash), ..Record::default() };
+        // Whoever sees a server in the list may write files into its folder. Not before the server is on disk: nobody would
+        // remove the folders of one that never came to be. A refusal is found again by its first pass.
+        let prepare = || {
+            if let Err(error) = layout.prepare(id) {
+                tracing::warn!(server.id = %id, "{error}");
+            }
+        };
+        store.create_then(new_manifest(id, word.server), record, prepare)?;
         return Ok(true);
     };
     let managed_here =

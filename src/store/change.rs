@@ -18,8 +18,21 @@ impl Store {
     /// # Errors
     /// [`StoreError::Exists`], or the disk's refusal, after which nothing of it is left.
     pub fn create(&self, manifest: Manifest, record: Record) -> Result<Arc<Snapshot>, StoreError> {
+        self.create_then(manifest, record, || {})
+    }
+
+    /// As [`Store::create`]; once the server is on disk, and before anybody is woken for it, `then` is done.
+    ///
+    /// # Errors
+    /// As [`Store::create`]. Then `then` was not done.
+    pub fn create_then(
+        &self,
+        manifest: Manifest,
+        record: Record,
+        then: impl FnOnce(),
+    ) -> Result<Arc<Snapshot>, StoreError> {
         let text = self.render(&manifest)?;
-        self.create_from(&text, manifest, record)
+        self.create_from(&text, manifest, record, then)
     }
 
     pub(super) fn render(&self, manifest: &Manifest) -> Result<String, StoreError> {
@@ -35,6 +48,7 @@ impl Store {
         text: &str,
         manifest: Manifest,
         record: Record,
+        then: impl FnOnce(),
     ) -> Result<Arc<Snapshot>, StoreError> {
         let id = manifest.metadata.uuid;
         self.check(id, text)?;
@@ -57,6 +71,7 @@ impl Store {
         }
         match self.write_new(&entry, &mut sources, text, manifest, record) {
             Ok(snapshot) => {
+                then();
                 drop(sources);
                 self.changed(id);
                 Ok(snapshot)

@@ -73,7 +73,7 @@ impl Store {
             if dry_run {
                 return Ok(Applied::Created);
             }
-            return match self.create_from(text, manifest, Record::default()) {
+            return match self.create_from(text, manifest, Record::default(), || {}) {
                 // Somebody was faster.
                 Err(StoreError::Exists(_)) => self.apply(id, text, dry_run),
                 created => created.map(|_| Applied::Created).map_err(ApplyError::from),

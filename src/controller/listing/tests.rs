@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use super::*;
 use crate::model::{PowerState, Script};
 use crate::panel::{ListedServer, PanelServer};
-use crate::reconcile::bench::{id, server, world};
+use crate::reconcile::bench::{id, server, world, world_on};
+use crate::store::{Blocking, DiskHook, DiskOp};
 
 fn listed(servers: &[(u32, &str)], asked: Instant) -> Listed {
     let entry = |(number, invocation): &(u32, &str)| ListedServer { id: id(*number), server: Ok(server(invocation)) };
@@ -159,4 +160,31 @@ async fn nothing_is_remembered_where_no_list_is_awaited() {
     let (_root, world) = world(None);
     world.forgotten.add(id(1));
     assert!(!world.forgotten.since(id(1), Instant::now()));
+}
+
+/// A disk that is full for facts.
+struct NoRoomForRecords;
+
+impl DiskHook for NoRoomForRecords {
+    fn before(&self, _: ServerId, op: DiskOp) -> std::io::Result<()> {
+        if op == DiskOp::WriteRecord { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+    fn after(&self, _: ServerId, _: DiskOp) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_cannot_be_written_down_leaves_no_files() {
+    let (root, refused) = world_on(Blocking::Inline, Some(Arc::new(NoRoomForRecords)), None);
+    assert_eq!(apply(&refused, listed(&[(1, "a")], Instant::now()), when(&refused, 0)), 0);
+    let (data, folder) = (refused.layout.data(id(1)), refused.store.folder(id(1)));
+    assert_eq!((data.exists(), folder.exists()), (false, false), "{}", root.path().display());
+
+    let (_root, written) = world(None);
+    let (seen, data) = (Arc::new(Mutex::new(None)), written.layout.data(id(1)));
+    let woken = seen.clone();
+    written.store.on_change(move |_| {
+        woken.lock().unwrap().get_or_insert(data.exists());
+    });
+    assert_eq!(apply(&written, listed(&[(1, "a")], Instant::now()), when(&written, 0)), 1);
+    assert_eq!(*seen.lock().unwrap(), Some(true), "whoever hears of it finds its folder");
 }
