@@ -13,6 +13,8 @@ mod check;
 mod crash;
 #[path = "simulation/daemon.rs"]
 mod daemon;
+#[path = "simulation/directed_c.rs"]
+mod directed_c;
 #[path = "simulation/exhaustive.rs"]
 mod exhaustive;
 #[path = "simulation/furnish.rs"]
@@ -125,6 +127,11 @@ fn a_seed_repeats_itself() {
         lines += journal.lines().count() as u64;
     }
     assert!(lines > 100 * count, "{lines} lines of {count} seeds: they hardly say anything");
+}
+
+#[test]
+fn a_log_whose_stream_breaks_just_before_its_end() {
+    directed_c::a_log_whose_stream_breaks_just_before_its_end();
 }
 
 #[test]

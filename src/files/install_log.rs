@@ -172,6 +172,11 @@ impl InstallLog {
         self.written
     }
 
+    /// Whether there was more than the file has room for: nothing that follows comes in.
+    pub fn is_full(&self) -> bool {
+        self.cut
+    }
+
     /// The first bytes of output that are in the file, and the last ones, `most` each.
     ///
     /// # Errors

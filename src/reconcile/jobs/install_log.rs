@@ -73,6 +73,7 @@ async fn copy(world: &World, id: ServerId, container: &str, part: LogPart) -> Re
         Ok::<_, FilesError>((log, ends))
     });
     let (log, (head, tail)) = opened.await.map_err(|error| error.to_string())?;
+    let mut full = log.is_full();
     let mut read_on = ReadOn::new(log.written(), head, tail);
     let log = Arc::new(Mutex::new(log));
     let mut output = match world.runtime.logs(container, part).await {
@@ -80,7 +81,8 @@ async fn copy(world: &World, id: ServerId, container: &str, part: LogPart) -> Re
         Err(RuntimeError::NotFound { .. }) => return Ok(()),
         Err(error) => return Err(error.to_string()),
     };
-    loop {
+    // Who follows reads on, so that its end is that of the script.
+    while part == LogPart::Follow || !full {
         let (new, more) = match next(&mut output, read_on.is_seeking()).await {
             Piece::Output(piece) => (read_on.take(piece.map_err(|error| error.to_string())?), true),
             Piece::Pause => (read_on.give_up(), true),
@@ -88,9 +90,12 @@ async fn copy(world: &World, id: ServerId, container: &str, part: LogPart) -> Re
         };
         if !new.is_empty() {
             let log = log.clone();
-            let appended: Result<(), FilesError> =
-                blocking.run(move || log.lock().unwrap_or_else(PoisonError::into_inner).append(&new)).await;
-            appended.map_err(|error| error.to_string())?;
+            let appended = blocking.run(move || {
+                let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+                log.append(&new)?;
+                Ok::<_, FilesError>(log.is_full())
+            });
+            full = appended.await.map_err(|error| error.to_string())?;
         }
         if !more {
             break;

@@ -2,7 +2,8 @@
 //!
 //! The engine gives its log from the beginning, piece by piece; what is new comes out. As a rule the log begins as the file
 //! does, and as many bytes are skipped as the file has. An engine that has rotated its log begins somewhere in the middle: then
-//! the file's last bytes are looked for, and where they are not found either, a line says that something is missing.
+//! the file's last bytes are looked for, at its beginning as many of them as it still has; where they are not found either, a
+//! line says that something is missing.
 //!
 //! ```text
 //! Skip ──(as many bytes as the file has)──▶ Copy
@@ -16,6 +17,8 @@ use bytes::Bytes;
 pub(super) const COMPARED: usize = 4096;
 /// Most bytes that are held back while the file's end is looked for.
 const MOST_HELD: usize = 8 * 1024 * 1024;
+/// Fewer bytes that are alike, before others that are not, are taken for chance.
+const LEAST_ALIKE: usize = 8;
 /// Stands where output was lost.
 const MISSING: &[u8] = b"\n[output is missing here: the container engine has rotated its log]\n";
 
@@ -76,15 +79,26 @@ impl ReadOn {
         }
     }
 
-    /// Nothing more comes for now: what is held back is new, behind a line that says that something is missing.
+    /// Nothing more comes for now: what is held back is new, but for what the file ends with. Where that is nothing, a line says
+    /// that something is missing.
     pub(super) fn give_up(&mut self) -> Bytes {
         match std::mem::replace(&mut self.place, Place::Copy) {
-            Place::Seek { held, .. } => [MISSING, &held].concat().into(),
+            Place::Seek { mut held, .. } => match self.known(&held) {
+                0 => [MISSING, &held].concat().into(),
+                known => held.split_off(known).into(),
+            },
             place => {
                 self.place = place;
                 Bytes::new()
             }
         }
+    }
+
+    /// With how many bytes that the file ends with `held` begins.
+    fn known(&self, held: &[u8]) -> usize {
+        let least = LEAST_ALIKE.min(held.len()).max(1);
+        let most = self.tail.len().min(held.len());
+        (least..=most).rev().find(|length| self.tail.ends_with(&held[..*length])).unwrap_or(0)
     }
 
     fn seek(&mut self) -> Bytes {
@@ -130,6 +144,7 @@ mod tests {
             ("one two", "one", String::new()),
             // Rotated: it begins somewhere in what the file has.
             ("one two ", "xx one two three", "three".into()),
+            ("one two ", "two ", String::new()),
             // Rotated beyond that.
             ("one two", "four five", format!("{missing}four five")),
             ("one two", "", String::new()),
@@ -153,6 +168,16 @@ mod tests {
             engine.as_bytes().chunks(700).flat_map(|piece| read_on.take(Bytes::copy_from_slice(piece))).collect();
         assert_eq!(String::from_utf8(added).unwrap(), expected);
         assert!(!read_on.is_seeking());
+
+        // By as much of it as the engine still has.
+        for (from, to) in [(1990, 2000), (1990, 2500)] {
+            let engine: String = (from..to).map(line).collect();
+            let expected: String = (2000..to).map(line).collect();
+            let (head, tail) = ends(file.as_bytes());
+            let mut read_on = ReadOn::new(file.len() as u64, head, tail);
+            assert!(engine.as_bytes().chunks(700).all(|piece| read_on.take(Bytes::copy_from_slice(piece)).is_empty()));
+            assert_eq!(read_on.give_up(), expected);
+        }
     }
 
     #[test]

@@ -22,8 +22,6 @@ use crate::reconcile::step::Step;
 const IMAGE_ATTEMPTS: u32 = 3;
 /// A follower may take this long after the script's end.
 const FOLLOWER_PATIENCE: Duration = Duration::from_secs(5);
-/// The engine may note a container's end this long after the end of its output.
-const STREAM_LAG: Duration = Duration::from_millis(50);
 /// See [`IMAGE_ATTEMPTS`]: the same for a container that the engine refuses to make.
 const CONTAINER_ATTEMPTS: u32 = 3;
 /// A script that was cut off is run again this often.
@@ -320,22 +318,16 @@ impl Planner<'_> {
         self.step(Step::StartInstaller { container: installer.id.clone(), token: install.token.clone() });
     }
 
-    /// The follower of a running script reads to the end by itself. Where none did, the rest is read now; a log that cannot be
-    /// had does not hold the result up for ever.
+    /// The log is read to its end once more after the script's end was seen: whether a follower's stream ended with the script
+    /// or broke off just before it, nobody can tell. A log that cannot be had does not hold the result up for ever.
     fn log_is_closed(&mut self, install: &InstallIntent, installer: &ContainerFacts) -> bool {
-        match self.observed.job(JobKind::InstallLog, &installer.id).map(|job| &job.state) {
-            // A stream that broke off before the script's end has missed something.
-            Some(JobState::Done { at }) if installer.finished_at.is_none_or(|end| *at + STREAM_LAG >= end) => {
-                return true;
+        let follower = self.observed.job(JobKind::InstallLog, &installer.id);
+        if follower.is_some_and(|job| job.state == JobState::Running) {
+            let patience = installer.finished_at.unwrap_or(self.now) + FOLLOWER_PATIENCE;
+            if self.now < patience {
+                self.look_again_at(patience);
+                return false;
             }
-            Some(JobState::Running) => {
-                let patience = installer.finished_at.unwrap_or(self.now) + FOLLOWER_PATIENCE;
-                if self.now < patience {
-                    self.look_again_at(patience);
-                    return false;
-                }
-            }
-            _ => {}
         }
         if self.held_back("CloseInstallLog", &installer.id) {
             return false;

@@ -48,7 +48,7 @@ fn a_first_installation_goes_stage_by_stage() {
         (
             "it has ended",
             first().ready_to_install("i1").installer_exited("n1", "i1", 0),
-            &["RecordInstall i1 Succeeded Completed 0"],
+            &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 0"],
         ),
         (
             "the result is on disk",
@@ -248,17 +248,17 @@ fn a_script_that_was_cut_off_runs_again() {
         ("for the third time", earlier(2, "i1"), again),
         ("for the fourth time", earlier(3, "i1"), &["RecordInstall i1 Failed Interrupted"]),
         ("an earlier installation was", earlier(3, "i0"), again),
-        ("before our eyes", seen(ended(137)), &["RecordInstall i1 Succeeded Completed 137"]),
-        ("another code", ended(1), &["RecordInstall i1 Succeeded Completed 1"]),
+        ("before our eyes", seen(ended(137)), &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 137"]),
+        ("another code", ended(1), &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 1"]),
         (
             "no memory",
             first().ready_to_install("i1").installer(oom).job_done(InstallLog, "n1"),
-            &["RecordInstall i1 Succeeded Completed 137"],
+            &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 137"],
         ),
         (
             "by itself, after its time while nobody watched",
             ended(0).install_timeout(5),
-            &["RecordInstall i1 Succeeded Completed 0"],
+            &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 0"],
         ),
     ]);
 }
@@ -279,7 +279,9 @@ fn the_end_of_the_log_is_waited_for_but_not_for_ever() {
         ("its follower reads on", ended(-1).job_running(InstallLog, "n1"), &[]),
         ("its follower hangs", ended(-5).job_running(InstallLog, "n1"), &["CloseInstallLog n1", record]),
         ("its follower has failed", ended(-1).job_failed(InstallLog, "n1", 1, 9), &["CloseInstallLog n1", record]),
-        ("it was read to the end", ended(-1).job_done(InstallLog, "n1"), &[record]),
+        // With the script, or just before its end: nobody can tell.
+        ("its follower's stream has ended", ended(-1).job_done(InstallLog, "n1"), &["CloseInstallLog n1", record]),
+        ("at that very moment", ended(0).job_done(InstallLog, "n1"), &["CloseInstallLog n1", record]),
         ("the rest was refused", ended(-1).step_refused("CloseInstallLog", "n1", 1, 3), &[]),
         (
             "the rest was refused twice",
@@ -296,9 +298,9 @@ fn the_exit_code_decides_where_the_node_says_so() {
     let ended = |code| first().ready_to_install("i1").installer_exited("n1", "i1", code);
     let strict = |code| ended(code).with(|scene| scene.policy.fail_on_nonzero_exit = true);
     table(&[
-        ("lenient", ended(3), &["RecordInstall i1 Succeeded Completed 3"]),
-        ("strict, bad", strict(3), &["RecordInstall i1 Failed ScriptFailed 3"]),
-        ("strict, good", strict(0), &["RecordInstall i1 Succeeded Completed 0"]),
+        ("lenient", ended(3), &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 3"]),
+        ("strict, bad", strict(3), &["CloseInstallLog n1", "RecordInstall i1 Failed ScriptFailed 3"]),
+        ("strict, good", strict(0), &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 0"]),
     ]);
 }
 
@@ -315,12 +317,12 @@ fn a_script_has_its_time() {
         (
             "ended by it",
             first().ready_to_install("i1").installer_exited("n1", "i1", 137).install_timeout(60),
-            &["RecordInstall i1 Failed TimedOut 137"],
+            &["CloseInstallLog n1", "RecordInstall i1 Failed TimedOut 137"],
         ),
         (
             "ended just before it",
             first().ready_to_install("i1").installer_exited("n1", "i1", 0).install_timeout(61),
-            &["RecordInstall i1 Succeeded Completed 0"],
+            &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 0"],
         ),
         (
             "the node's limit",

@@ -342,7 +342,7 @@ impl Scene {
         self.installer(installer).slot().job_running(JobKind::InstallLog, id)
     }
 
-    /// The installer has run for a minute and ended a second ago; its output was read to the end.
+    /// The installer has run for a minute and ended a second ago, and its follower with it.
     pub fn installer_exited(self, id: &str, token: &str, code: i64) -> Self {
         let installer = ContainerFacts {
             state: ContainerState::Exited { code, oom_killed: false },

@@ -1,0 +1,89 @@
+//! What is known to have gone wrong: logs that broke off just before their end.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alula::model::{ContainerState, Record, Role, ServerId};
+use alula::runtime::container_name;
+use axum::http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::crash::{Fate, Rates};
+use crate::daemon::{Daemon, Machine};
+use crate::furnish::{LAST_LINE, furnish, panel_side};
+
+/// One daemon without faults, and one server that its panel knows.
+struct Scene {
+    machine: Machine,
+    daemon: Daemon,
+    id: ServerId,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let machine = Machine::new();
+        let runs: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
+        furnish(&machine, 1, &runs, true);
+        let id = ServerId::new(uuid::Builder::from_random_bytes([9; 16]).into_uuid());
+        machine.panel.lock().servers.insert(id, panel_side(id, "only"));
+        let daemon = machine.boot(Fate::new(1, Rates::default(), None), 1).unwrap();
+        Self { machine, daemon, id }
+    }
+
+    async fn create(&self) {
+        let answer = self.daemon.request(Method::POST, "/api/servers", json!({"uuid": self.id})).await;
+        assert_eq!(answer, Some(StatusCode::ACCEPTED));
+    }
+
+    fn state(&self, role: Role) -> Option<ContainerState> {
+        self.machine.docker.state_of(&container_name(self.id, role))
+    }
+
+    /// Until this is so in the server's record.
+    async fn until(&self, what: &str, is_so: impl Fn(&Record) -> bool) {
+        for _ in 0..600 {
+            if self.daemon.world.store.get(self.id).is_some_and(|snapshot| is_so(&snapshot.record)) {
+                return;
+            }
+            self.daemon.wait(Duration::from_millis(100)).await;
+        }
+        panic!("{what} does not come to its end");
+    }
+
+    async fn installed(&self) {
+        self.until("the installation", |record| record.install.done.is_some()).await;
+    }
+}
+
+fn played(play: impl AsyncFnOnce()) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(play());
+}
+
+/// An engine whose containers outlive it goes away, and breaks every stream, this long before a script's end. What it prints
+/// meanwhile is in the log all the same, once, whether the engine keeps all of it or only the last of it.
+pub fn a_log_whose_stream_breaks_just_before_its_end() {
+    for (before_end, kept) in [(2, None), (20, None), (20, Some(30)), (49, None), (700, None)] {
+        played(async || {
+            let scene = Scene::new();
+            scene.machine.docker.set_live_restore(true);
+            scene.machine.docker.set_kept_log(kept);
+            scene.create().await;
+            while scene.state(Role::Installer) != Some(ContainerState::Running) {
+                scene.daemon.wait(Duration::from_millis(1)).await;
+            }
+            scene.daemon.wait(Duration::from_millis(3000 - before_end)).await;
+            assert_eq!(scene.state(Role::Installer), Some(ContainerState::Running));
+            scene.machine.docker.set_engine_up(false);
+            scene.daemon.wait(Duration::from_secs(5)).await;
+            scene.machine.docker.set_engine_up(true);
+            scene.installed().await;
+            let log = std::fs::read_to_string(scene.daemon.world.layout.install_log(scene.id)).unwrap();
+            let (_, output) = log.split_once("| Script Output\n").unwrap();
+            let lines: Vec<&str> = output.lines().skip(1).collect();
+            assert_eq!(lines, ["installing", "half way", LAST_LINE], "{before_end} ms, {kept:?}");
+            scene.daemon.kill().await;
+        });
+    }
+}
