@@ -135,6 +135,11 @@ fn a_log_whose_stream_breaks_just_before_its_end() {
 }
 
 #[test]
+fn a_wish_to_a_server_that_is_made_anew() {
+    directed_c::a_wish_to_a_server_that_is_made_anew();
+}
+
+#[test]
 fn a_crash_after_each_write_and_each_call() {
     exhaustive::every_point();
 }

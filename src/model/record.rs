@@ -210,6 +210,15 @@ impl PastWish {
 }
 
 impl Record {
+    /// The server is wanted again while it is being deleted: what is asked of it from now on belongs to its next life.
+    pub fn want_again(&mut self) {
+        if let Some(deletion) = self.deletion.as_mut().filter(|deletion| !deletion.recreate) {
+            deletion.recreate = true;
+            self.pending_power = None;
+            self.power = PowerRecord::default();
+        }
+    }
+
     /// Notes a crash, forgetting the oldest ones.
     pub fn push_crash(&mut self, crash: Crash) {
         self.crashes.push(crash);
@@ -333,6 +342,25 @@ mod tests {
         assert!(record.power_closed("a", Want::Up) && !record.power_closed("b", Want::Up));
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    }
+
+    #[test]
+    fn wishes_are_of_the_next_life_once_it_is_wanted() {
+        let (old, new) = (power("old", Want::Up), power("new", Want::Down));
+        let mut record = Record { pending_power: Some(old), ..Record::default() };
+        record.close_power(closed("old", Want::Down));
+        let before = record.clone();
+        record.want_again();
+        assert_eq!(record, before, "it has this life yet");
+        record.deletion = Some(Deletion { at: Timestamp::default(), recreate: false });
+        record.want_again();
+        let wanted = Deletion { at: Timestamp::default(), recreate: true };
+        assert_eq!(record, Record { deletion: Some(wanted), ..Record::default() });
+        record.pending_power = Some(new);
+        record.close_power(closed("new", Want::Up));
+        let before = record.clone();
+        record.want_again();
+        assert_eq!(record, before, "it was wanted already");
     }
 
     #[test]

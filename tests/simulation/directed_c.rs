@@ -1,6 +1,7 @@
-//! What is known to have gone wrong: logs that broke off just before their end.
+//! What is known to have gone wrong: logs that broke off just before their end, wishes of a server that is made anew.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,6 +37,12 @@ impl Scene {
         assert_eq!(answer, Some(StatusCode::ACCEPTED));
     }
 
+    async fn power(&self, action: &str) {
+        let path = format!("/api/servers/{}/power", self.id);
+        let answer = self.daemon.request(Method::POST, &path, json!({"action": action, "wait_seconds": 30})).await;
+        assert_eq!(answer, Some(StatusCode::ACCEPTED), "{action}");
+    }
+
     fn state(&self, role: Role) -> Option<ContainerState> {
         self.machine.docker.state_of(&container_name(self.id, role))
     }
@@ -53,6 +60,12 @@ impl Scene {
 
     async fn installed(&self) {
         self.until("the installation", |record| record.install.done.is_some()).await;
+    }
+
+    async fn saves(&self, config: &Path, text: &str) {
+        std::fs::write(config, text).unwrap();
+        self.daemon.edited(self.id);
+        self.daemon.wait(Duration::from_secs(1)).await;
     }
 }
 
@@ -85,5 +98,42 @@ pub fn a_log_whose_stream_breaks_just_before_its_end() {
             assert_eq!(lines, ["installing", "half way", LAST_LINE], "{before_end} ms, {kept:?}");
             scene.daemon.kill().await;
         });
+    }
+}
+
+/// A server is wanted again while it is being deleted, and its file is broken: what is asked of it then is asked of its next
+/// life.
+pub fn a_wish_to_a_server_that_is_made_anew() {
+    for (earlier, last) in [(None, "start"), (Some("start"), "stop"), (Some("stop"), "start")] {
+        for reboots in [false, true] {
+            played(async || {
+                let mut scene = Scene::new();
+                scene.create().await;
+                scene.installed().await;
+                scene.machine.docker.set_engine_up(false);
+                let path = format!("/api/servers/{}", scene.id);
+                let answer = scene.daemon.request(Method::DELETE, &path, json!(null)).await;
+                assert_eq!(answer, Some(StatusCode::NO_CONTENT));
+                scene.create().await;
+                if let Some(earlier) = earlier {
+                    scene.power(earlier).await;
+                }
+                let config = scene.daemon.world.store.folder(scene.id).join("config.yml");
+                let whole = std::fs::read_to_string(&config).unwrap();
+                scene.saves(&config, &format!("{whole}\n\tbroken: [")).await;
+                scene.power(last).await;
+                if reboots {
+                    scene.daemon.kill().await;
+                    scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+                }
+                scene.machine.docker.set_engine_up(true);
+                scene.until("the deletion", |record| record.deletion.is_none()).await;
+                scene.saves(&config, &whole).await;
+                scene.daemon.wait(Duration::from_secs(120)).await;
+                let runs = scene.state(Role::Server) == Some(ContainerState::Running);
+                assert_eq!(runs, last == "start", "{earlier:?}, then {last}, reboots={reboots}");
+                scene.daemon.kill().await;
+            });
+        }
     }
 }

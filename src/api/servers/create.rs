@@ -107,9 +107,7 @@ fn attempt(store: &Store, id: ServerId, manifest: &Manifest, word: &PanelWord) -
         record.parked = None;
         record.synced_at = Some(asked_at);
         record.synced_hash = Some(hash);
-        if let Some(deletion) = &mut record.deletion {
-            deletion.recreate = true;
-        }
+        record.want_again();
     };
     if before.is_listed() {
         let wanted = |known: &mut Manifest| known.spec = manifest.spec.clone();

@@ -168,7 +168,8 @@ impl Reconciler {
     }
 }
 
-/// Takes the facts of a server's former life out of its record, if that life is over and another one wanted.
+/// Takes the facts of a server's former life out of its record, if that life is over and another one wanted. Power wishes are
+/// of the next life already, see [`Record::want_again`].
 fn begin_anew(record: &mut Record) -> bool {
     if !record.deletion.as_ref().is_some_and(|deletion| deletion.recreate) {
         return false;
@@ -176,6 +177,8 @@ fn begin_anew(record: &mut Record) -> bool {
     *record = Record {
         generation: record.generation,
         accepted_hash: std::mem::take(&mut record.accepted_hash),
+        pending_power: record.pending_power.take(),
+        power: std::mem::take(&mut record.power),
         synced_at: record.synced_at,
         synced_hash: record.synced_hash.take(),
         ..Record::default()
@@ -186,21 +189,26 @@ fn begin_anew(record: &mut Record) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Deletion, Timestamp};
+    use crate::model::{Deletion, How, PowerIntent, Timestamp, Want};
 
     #[test]
     fn a_record_begins_anew_only_where_the_server_is_wanted_again() {
         let at = Timestamp::default();
+        let (id, want, how) = ("p2".into(), Want::Up, How::Graceful);
+        let power = PowerIntent { id, want, how, requested_at: None, expires_at: None };
         for (deletion, expected) in [
             (None, false),
             (Some(Deletion { at, recreate: false }), false),
             (Some(Deletion { at, recreate: true }), true),
         ] {
-            let before = Record { generation: 3, synced_for: Some("p1".into()), deletion, ..Record::default() };
+            let mut before = Record { generation: 3, synced_for: Some("p1".into()), deletion, ..Record::default() };
+            before.power.begun = Some("p2".into());
+            before.pending_power = Some(power.clone());
             let mut record = before.clone();
             assert_eq!(begin_anew(&mut record), expected);
             assert_eq!(record == before, !expected);
             assert_eq!(record.generation, 3);
+            assert_eq!((&record.power, &record.pending_power), (&before.power, &before.pending_power));
         }
     }
 }
