@@ -80,6 +80,32 @@ async fn a_create_does_not_undo_a_newer_word_of_the_panel() {
     assert!(spec.install.is_some(), "it is installed all the same");
 }
 
+/// One that the list brought, and that was started since: the panel wants it as new, and down when it is installed.
+#[tokio::test(start_paused = true)]
+async fn a_create_counts_later_than_an_earlier_start_whoever_has_the_newer_word() {
+    for newer in [false, true] {
+        let bench = Bench::new();
+        let id = bench.add(1);
+        let start = json!({"action": "start"}).to_string();
+        bench.ask(Method::POST, &format!("/api/servers/{id}/power"), start).await;
+        bench.becomes(id, PowerState::Starting).await;
+        if newer {
+            let world = bench.world.clone();
+            *bench.panel.meanwhile.lock().unwrap() = Some(Box::new(move || {
+                // The start's own word of the panel, asked for a moment later, is there first.
+                let now = world.clock.now();
+                world.store.commit(id, |record| record.synced_at = Some(now)).unwrap();
+            }));
+        }
+        create(&bench, 1).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let snapshot = bench.world.store.get(id).unwrap();
+        assert!(snapshot.record.install.done.is_some(), "newer={newer}: it is installed");
+        let shown = bench.world.store.status(id).unwrap().state;
+        assert_eq!(shown, PowerState::Offline, "newer={newer}: nobody has asked for a start since");
+    }
+}
+
 /// Its deletion ends at any moment, also between two looks of whoever makes it again.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_vanishes_meanwhile_is_made_anew() {

@@ -99,8 +99,11 @@ fn attempt(store: &Store, id: ServerId, manifest: &Manifest, word: &PanelWord) -
         return Ok(true);
     }
     if before.is_listed() && word.is_older_than(&before.record) {
-        // The panel's list, asked for later, was faster.
-        let wanted = |known: &mut Manifest| known.spec.install.clone_from(&manifest.spec.install);
+        // The panel's list, asked for later, was faster. Its word stands; what is asked for is this request's.
+        let wanted = |known: &mut Manifest| {
+            known.spec.install.clone_from(&manifest.spec.install);
+            known.spec.power.clone_from(&manifest.spec.power);
+        };
         return store.change(id, Some(before.revision), wanted).map(|_| true);
     }
     let synced = move |record: &mut Record| {
