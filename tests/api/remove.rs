@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use alula::model::{ManagedBy, Manifest, Record, ServerId};
+use alula::model::{ManagedBy, Manifest, PowerState, Record, ServerId, Want};
+use alula::store::CONFIG_FILE;
 use http::{Method, StatusCode};
+use serde_json::json;
 
-use crate::bench::{Answer, Bench, id};
+use crate::bench::{Answer, Bench, id, server};
 
 async fn delete(bench: &Bench, id: ServerId) -> Answer {
     bench.ask(Method::DELETE, &format!("/api/servers/{id}"), "").await
@@ -81,4 +83,54 @@ async fn a_second_delete_is_answered_at_once_also_before_the_list() {
         assert_eq!((delete(&bench, id).await.status, began.elapsed()), (StatusCode::NOT_FOUND, Duration::ZERO));
         gone(&bench, id).await;
     }
+}
+
+/// The second life is wanted while the first one is still being removed, and its file is broken: what is asked for then is asked
+/// of the second life, and waits in its record for a whole file.
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_of_a_second_life_outlasts_the_end_of_the_first() {
+    let bench = Bench::new();
+    let id = bench.add(1);
+    let path = bench.world.store.folder(id).join(CONFIG_FILE);
+    power(&bench, id, "start").await;
+    bench.becomes(id, PowerState::Starting).await;
+    power(&bench, id, "restart").await;
+    bench.docker.set_engine_up(false);
+    assert_eq!(delete(&bench, id).await.status, StatusCode::NO_CONTENT);
+    bench.panel.servers.lock().unwrap().insert(id, server());
+    let body = json!({"uuid": id, "start_on_completion": true}).to_string();
+    assert_eq!(bench.ask(Method::POST, "/api/servers", body).await.status, StatusCode::ACCEPTED);
+    let anew = bench.world.store.get(id).unwrap();
+    assert_eq!(anew.record.power, Default::default(), "the first life's wishes are none of the second's");
+
+    // A person asks for another start, and breaks the file; the panel's stop comes last.
+    let text = std::fs::read_to_string(&path).unwrap();
+    let by_hand = text.replace("spec:\n", "spec:\n  power: {id: by-hand, want: up}\n");
+    std::fs::write(&path, &by_hand).unwrap();
+    assert!(bench.world.store.refresh(id).unwrap());
+    std::fs::write(&path, format!("{by_hand}\n\tbroken: [")).unwrap();
+    bench.world.store.refresh(id).unwrap();
+    power(&bench, id, "stop").await;
+    let pending = bench.world.store.get(id).unwrap().record.pending_power.clone();
+    assert_eq!(pending.as_ref().map(|power| power.want), Some(Want::Down));
+
+    bench.docker.set_engine_up(true);
+    while bench.world.store.get(id).unwrap().record.deletion.is_some() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(bench.world.store.get(id).unwrap().record.pending_power, pending, "it still waits");
+    std::fs::write(&path, &by_hand).unwrap();
+    assert!(bench.world.store.refresh(id).unwrap());
+    let manifest = bench.world.store.get(id).unwrap().manifest.clone().unwrap();
+    assert_eq!(manifest.spec.power, pending, "what the file said before counts no more");
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let record = bench.world.store.get(id).unwrap().record.clone();
+    assert!(record.install.done.is_some(), "it is installed: {record:#?}");
+    assert_eq!(bench.world.store.status(id).unwrap().state, PowerState::Offline);
+}
+
+async fn power(bench: &Bench, id: ServerId, action: &str) {
+    let body = json!({"action": action}).to_string();
+    let answer = bench.ask(Method::POST, &format!("/api/servers/{id}/power"), body).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
 }
