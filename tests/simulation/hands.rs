@@ -4,12 +4,12 @@ use std::path::Path;
 
 use alula::model::{Manifest, PowerIntent, Role, ServerId, Want};
 use alula::runtime::container_name;
-use alula::store::intent;
+use alula::store::{Snapshot, intent};
 use alula::yaml;
 
 use crate::daemon::Daemon;
 use crate::furnish::{GAME, OTHER_GAME, by_hand, install_by_hand};
-use crate::scenario::{Expect, Play};
+use crate::scenario::{Expect, Play, Server};
 
 /// Percent of a core that an override allows.
 pub const OVERRIDDEN_CPU: i64 = 150;
@@ -19,6 +19,25 @@ fn put(path: &Path, text: &str) {
     let aside = path.with_file_name(".edited");
     std::fs::write(&aside, text).unwrap();
     std::fs::rename(aside, path).unwrap();
+}
+
+impl Server {
+    /// Once its wish by hand is on record, no crash makes the daemon forget it.
+    pub fn forget_recorded(&mut self, snapshot: &Snapshot) {
+        let power = snapshot.manifest.as_ref().and_then(|manifest| manifest.spec.power.as_ref());
+        self.unrecorded.take_if(|wish| !snapshot.unrecorded && power.is_some_and(|power| power.id == *wish));
+    }
+
+    /// The file is put back as it was before it was broken. To a daemon that has no record of the wish in it, the wish comes
+    /// with the file: later than all that was asked for while the file was broken.
+    fn put_back(&mut self, manifest: Manifest) {
+        let power = manifest.spec.power.filter(|power| self.unrecorded.as_ref() == Some(&power.id));
+        match power.map(|power| power.want) {
+            Some(Want::Up) => self.expect = Expect::Up,
+            Some(Want::Down) => self.expect = Expect::Down,
+            None => {}
+        }
+    }
 }
 
 impl Play {
@@ -154,13 +173,18 @@ impl Play {
 
     /// Puts a broken or lost file right again, as a person would. What was edited before it broke, and was never read since,
     /// comes in force now: also that an installation is no longer wanted, which the panel was promised meanwhile.
-    pub fn put_right(&self, daemon: &Daemon, id: ServerId) {
+    pub fn put_right(&mut self, daemon: &Daemon, at: usize) {
+        let id = self.servers[at].id;
         let path = daemon.world.store.folder(id).join("config.yml");
         let saved = path.with_file_name(".saved.yml");
         let Ok(text) = std::fs::read_to_string(&saved) else { return };
         std::fs::rename(&saved, path).unwrap();
-        if yaml::parse::<Manifest>(&text).unwrap().spec.install.is_none() {
+        let manifest: Manifest = yaml::parse(&text).unwrap();
+        if manifest.spec.install.is_none() {
             self.withdraw_installation(id);
+        }
+        if daemon.world.store.get(id).is_some_and(|snapshot| snapshot.wanted()) {
+            self.servers[at].put_back(manifest);
         }
     }
 
@@ -180,7 +204,8 @@ impl Play {
             true => Expect::Up,
             false => Expect::Down,
         };
-        server.unseen = Some(wish);
+        server.unseen = Some(wish.clone());
+        server.unrecorded = Some(wish);
     }
 
     /// Somebody else works on Docker. What should run comes up again.

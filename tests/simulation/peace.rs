@@ -89,20 +89,21 @@ impl Play {
         self.machine.boot(fate, seed).unwrap()
     }
 
-    fn mend_files(&self, daemon: &Daemon) {
-        for server in &self.servers {
-            let folder = daemon.world.store.folder(server.id);
+    fn mend_files(&mut self, daemon: &Daemon) {
+        for at in 0..self.servers.len() {
+            let id = self.servers[at].id;
+            let folder = daemon.world.store.folder(id);
             let broken = match std::fs::read_to_string(folder.join("config.yml")) {
                 Ok(text) => text.contains("\tbroken"),
                 // Gone with a record left behind: not deleted, then.
                 Err(_) => {
-                    let snapshot = daemon.world.store.get(server.id);
+                    let snapshot = daemon.world.store.get(id);
                     let known = snapshot.is_some_and(|snapshot| snapshot.record.deletion.is_none());
                     folder.join("record.json").exists() || known
                 }
             };
             if broken {
-                self.put_right(daemon, server.id);
+                self.put_right(daemon, at);
             }
         }
     }

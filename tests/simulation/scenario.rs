@@ -87,6 +87,8 @@ pub struct Server {
     pub overridden: bool,
     /// A hand edit that counts once the daemon has seen it: id of a power wish, or token.
     pub unseen: Option<String>,
+    /// Id of a power wish by hand that no daemon has recorded: one that has only read it may die and take it along.
+    pub unrecorded: Option<String>,
     /// Tokens of installations that were under way when it was deleted: what they leave is nobody's.
     pub buried: Vec<String>,
     /// Since when it is known to be parked.
@@ -173,6 +175,7 @@ impl Play {
                 installs: 0,
                 overridden: false,
                 unseen: None,
+                unrecorded: None,
                 buried: Vec::new(),
                 parked: None,
             });
@@ -254,6 +257,7 @@ impl Play {
                     server.unseen = None;
                 }
             }
+            server.forget_recorded(&snapshot);
             match snapshot.record.parked {
                 Some(_) => {
                     server.parked = server.parked.or(Some(now));
