@@ -102,6 +102,44 @@ pub fn write_through(
     write().map_err(|source| AtomicError { action: "write", path: path.to_owned(), source })
 }
 
+/// A file that is about to be replaced, kept under a second name until this is dropped: putting it back takes no room on the
+/// disk.
+pub struct Kept {
+    folder: OwnedFd,
+    name: String,
+    second: String,
+}
+
+impl Kept {
+    /// Keeps the file at `path`, or the one that a symbolic link leads to.
+    ///
+    /// # Errors
+    /// There is none, or the file system gives no second names.
+    pub fn keep(path: &Path) -> io::Result<Self> {
+        let target = resolve(path)?;
+        let (folder, name) = open_parent(&target)?;
+        let second = temporary_name(name);
+        rustix::fs::linkat(&folder, name, &folder, &second, AtFlags::empty())?;
+        Ok(Self { name: name.to_owned(), second, folder })
+    }
+
+    /// Puts it back in the place of what has replaced it.
+    ///
+    /// # Errors
+    /// Its folder cannot be changed.
+    pub fn put_back(&self) -> io::Result<()> {
+        rustix::fs::renameat(&self.folder, &self.second, &self.folder, &self.name)?;
+        Ok(rustix::fs::fsync(&self.folder)?)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // It may be back under its own name alone; what stays is cleaned at boot.
+        let _ = rustix::fs::unlinkat(&self.folder, &self.second, AtFlags::empty());
+    }
+}
+
 /// Where a path leads in the end, whether there is something or not.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
@@ -187,6 +225,10 @@ pub fn clean_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<usi
     clean().map_err(|source| AtomicError { action: "clean up", path: folder.to_owned(), source })
 }
 
+fn temporary_name(target: &str) -> String {
+    format!(".{target}.{}.tmp", &uuid::Uuid::new_v4().simple().to_string()[..8])
+}
+
 /// The file whose temporary one [`write_file`] would give such a name.
 fn temporary_of(name: &str) -> Option<&str> {
     let (target, random) = name.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
@@ -238,8 +280,7 @@ impl<'f> Temporary<'f> {
     fn create(folder: std::os::fd::BorrowedFd<'f>, target: &str, mode: Mode) -> io::Result<Self> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..NAME_ATTEMPTS {
-            let random = &uuid::Uuid::new_v4().simple().to_string()[..8];
-            let name = format!(".{target}.{random}.tmp");
+            let name = temporary_name(target);
             let file = match rustix::fs::openat(folder, &name, flags, Mode::RUSR | Mode::WUSR) {
                 Ok(fd) => File::from(fd),
                 Err(Errno::EXIST) => continue,

@@ -294,3 +294,31 @@ fn a_file_that_is_saved_while_another_is_being_written_stays() {
     assert_eq!(fs::read(&path).unwrap(), b"by hand");
     assert_eq!(names(folder.path()), ["config.yml"]);
 }
+
+#[test]
+fn a_kept_file_is_put_back_as_it_was_or_leaves_nothing() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("config.yml");
+    assert_eq!(Kept::keep(&path).err().unwrap().kind(), io::ErrorKind::NotFound);
+    fs::write(&path, "old").unwrap();
+    let inode = fs::metadata(&path).unwrap().ino();
+    for (replaced, back, expected) in
+        [(false, false, "old"), (false, true, "old"), (true, true, "old"), (true, false, "new")]
+    {
+        let kept = Kept::keep(&path).unwrap();
+        if replaced {
+            write_file(&path, b"new", 0o644).unwrap();
+        }
+        if back {
+            kept.put_back().unwrap();
+        }
+        drop(kept);
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(folder.path()).len()), (expected, 1));
+        assert_eq!(fs::metadata(&path).unwrap().ino() == inode, expected == "old");
+    }
+
+    // What a crash leaves is removed at the next boot, and the file stays.
+    std::mem::forget(Kept::keep(&path).unwrap());
+    assert_eq!(clean_leftovers(folder.path(), |file| file == "config.yml").unwrap(), 1);
+    assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(folder.path()).len()), ("new", 1));
+}

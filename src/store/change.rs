@@ -10,6 +10,7 @@ use super::{
     CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, Snapshot, Sources, Store, StoreError, frees_space, intent, lock,
     read, write,
 };
+use crate::atomic::Kept;
 use crate::model::{Manifest, Record, ServerId};
 
 impl Store {
@@ -186,6 +187,7 @@ impl Store {
         facts(&mut record);
         record.pending_power = None;
         let changed = wanted != base;
+        let mut kept = None;
         if !changed && record == *before.record {
             return Ok(before);
         }
@@ -195,7 +197,7 @@ impl Store {
             self.check(id, &edited)?;
             let basis = files.sources().config;
             let frees = frees_space(Some(&base), Some(&wanted));
-            if !self.with_reserve(frees, || self.write_over(id, &edited, basis))? {
+            if !self.with_reserve(frees, || self.write_over(id, &edited, basis, &mut kept))? {
                 let after =
                     self.accept(&entry, &mut sources, intent::read(&folder, id), Record::clone(&before.record))?;
                 drop(sources);
@@ -206,7 +208,7 @@ impl Store {
         }
         let snapshot = self.accept(&entry, &mut sources, files, record).inspect_err(|_| {
             if changed {
-                self.take_back(id, &text);
+                self.take_back(id, kept.as_ref(), Some(&text));
             }
         })?;
         drop(sources);
@@ -214,10 +216,21 @@ impl Store {
         Ok(snapshot)
     }
 
-    /// What could not be recorded was refused, so it must not come in force at the next look. If even this write fails, it
-    /// does: then the file says what is wanted, and the next look records it.
-    pub(super) fn take_back(&self, id: ServerId, text: &str) {
-        if let Err(error) = self.write_intent(id, text) {
+    /// What could not be recorded was refused, so it must not come in force at the next look. The disk may be full, and the file
+    /// that was `kept` needs no room; its `text` is written again only where the file system keeps none. If even that fails, the
+    /// change does come in force: then the file says what is wanted, and the next look records it.
+    fn take_back(&self, id: ServerId, kept: Option<&Kept>, text: Option<&str>) {
+        let path = self.folder(id).join(CONFIG_FILE);
+        let taken = match (kept, text) {
+            (Some(kept), _) => kept.put_back().map_err(|source| StoreError::Disk { action: "put back", path, source }),
+            (None, Some(text)) => self.write_intent(id, text).map(drop),
+            (None, None) => crate::atomic::remove_file(&path).map_err(|error| StoreError::Disk {
+                action: "remove",
+                path,
+                source: error.into(),
+            }),
+        };
+        if let Err(error) = taken {
             tracing::error!(server.id = %id, "a refused change stays in the file: {error}");
         }
     }
@@ -252,14 +265,12 @@ impl Store {
         facts(&mut record);
         record.pending_power = None;
         self.ensure_folder(id)?;
-        let old = std::fs::read_to_string(self.folder(id).join(CONFIG_FILE)).ok();
+        let path = self.folder(id).join(CONFIG_FILE);
+        let (old, kept) = (std::fs::read_to_string(&path).ok(), Kept::keep(&path).ok());
         self.write_intent(id, text)?;
         let files = intent::read(&self.folder(id), id);
-        self.accept(&entry, &mut sources, files, record).inspect_err(|_| {
-            if let Some(old) = &old {
-                self.take_back(id, old);
-            }
-        })?;
+        self.accept(&entry, &mut sources, files, record)
+            .inspect_err(|_| self.take_back(id, kept.as_ref(), old.as_deref()))?;
         drop(sources);
         self.changed(id);
         Ok(())

@@ -9,6 +9,7 @@ use super::{
     CONFIG_FILE, Entry, Opener, RECORD_FILE, RECORD_VERSION, Snapshot, Sources, SpecProblem, Store, StoreError,
     StoredRecord, load, read,
 };
+use crate::atomic::Kept;
 use crate::model::{Manifest, Record, ServerId, Want};
 
 /// What happens to a file, for fault injection and for counting.
@@ -53,23 +54,31 @@ impl Store {
         Ok(FileFingerprint::of(&path).ok())
     }
 
-    /// Replaces the `config.yml` that a change is based on; not one that a person has saved since. Returns whether it did.
+    /// Replaces the `config.yml` that a change is based on; not one that a person has saved since. Returns whether it did. The
+    /// file that was replaced is `kept`, where the file system can do that.
     pub(super) fn write_over(
         &self,
         id: ServerId,
         text: &str,
         basis: Option<FileFingerprint>,
+        kept: &mut Option<Kept>,
     ) -> Result<bool, StoreError> {
         let path = self.folder(id).join(CONFIG_FILE);
-        let mut stale = false;
+        let (mut stale, mut before) = (false, None);
         let written = self.observed(id, DiskOp::WriteIntent, "write", &path, || {
             // Asked when the new text is on the disk: writing it takes longer than an editor needs to save.
             let still = || {
                 stale = FileFingerprint::of(&path).ok() != basis;
-                if stale { Err(io::Error::other("it was saved by somebody else")) } else { Ok(()) }
+                if stale {
+                    return Err(io::Error::other("it was saved by somebody else"));
+                }
+                // A second name moves the fingerprint's change time, so it comes last.
+                before = Kept::keep(&path).ok();
+                Ok(())
             };
             crate::atomic::write_through(&path, text.as_bytes(), 0o600, still).map_err(io::Error::from)
         });
+        *kept = before;
         if stale { Ok(false) } else { written.map(|()| true) }
     }
 
@@ -111,7 +120,7 @@ impl Store {
     pub(super) fn with_reserve<T>(
         &self,
         frees: bool,
-        write: impl Fn() -> Result<T, StoreError>,
+        mut write: impl FnMut() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         match write() {
             Err(StoreError::Disk { source, .. })

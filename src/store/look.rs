@@ -86,7 +86,7 @@ impl Store {
             intent::edit(&text, &base, &wanted).map_err(|error| self.broken(id, CONFIG_FILE, error.to_string()));
         let written = edited.and_then(|edited| {
             self.check(id, &edited)?;
-            self.write_over(id, &edited, files.sources().config)
+            self.write_over(id, &edited, files.sources().config, &mut None)
         });
         match written {
             Ok(true) => {

@@ -118,6 +118,61 @@ fn a_replacement_that_cannot_be_written_did_not_happen() {
     }
 }
 
+/// A disk on which one more operation succeeds when it has been armed, and none after it.
+#[derive(Default)]
+struct LastBlock(Mutex<Option<u32>>);
+
+impl DiskHook for LastBlock {
+    fn before(&self, _: ServerId, _: DiskOp) -> io::Result<()> {
+        match self.0.lock().unwrap().as_mut() {
+            Some(0) => Err(io::ErrorKind::StorageFull.into()),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn after(&self, _: ServerId, _: DiskOp) {}
+}
+
+/// The new file took the last block: there is none for the record, and none to write the old file again.
+#[test]
+fn what_was_refused_on_a_full_disk_is_taken_back_on_a_full_disk() {
+    type Write = fn(&Store) -> Result<(), StoreError>;
+    let change: Write =
+        |store| store.change(id(), None, |manifest| manifest.spec.power = Some(wish("second", Want::Up))).map(drop);
+    let replace: Write = |store| store.replace(id(), manifest(id()), |record| record.parked = None);
+    let (file, none) = (Some(FILE), None);
+    for (write, text) in [(change, file), (replace, file), (replace, none)] {
+        let root = tempfile::tempdir().unwrap();
+        let disk = Arc::new(LastBlock::default());
+        let store = Store::open(root.path(), Blocking::Inline, Some(disk.clone())).unwrap();
+        let path = store.folder(id()).join(CONFIG_FILE);
+        fs::create_dir(store.folder(id())).unwrap();
+        saves(&path, FILE);
+        store.refresh(id()).unwrap();
+        store.commit(id(), |record| record.parked = Some(Timestamp::from_millis(1000))).unwrap();
+        if text.is_none() {
+            fs::remove_file(&path).unwrap();
+            store.refresh(id()).unwrap();
+        }
+        let before = store.get(id()).unwrap();
+        *disk.0.lock().unwrap() = Some(1);
+        is_of_the_disk(write(&store).unwrap_err(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read_to_string(&path).ok().as_deref(), text, "the old file stands");
+        *disk.0.lock().unwrap() = None;
+        store.refresh(id()).unwrap();
+        let after = store.get(id()).unwrap();
+        assert_eq!((&after.manifest, &after.record), (&before.manifest, &before.record));
+        for entry in fs::read_dir(store.folder(id())).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(!name.ends_with(".tmp"), "{name}");
+        }
+    }
+}
+
 #[test]
 fn a_status_that_cannot_be_written_is_an_error_and_no_more() {
     let scene = Scene::with_file();

@@ -76,6 +76,24 @@ fn what_was_saved_while_the_daemon_was_down_outlives_a_file_that_is_broken_befor
     }
 }
 
+/// A daemon that had read the wish died before it recorded anything: to the next one it comes with the mended file.
+#[test]
+fn a_wish_on_no_record_is_later_than_what_was_asked_for_while_its_file_was_broken() {
+    let scene = Scene::with_file();
+    let by_hand = FILE.replace("{id: first, want: down}", "{id: second, want: up}");
+    scene.saves(CONFIG_FILE, &by_hand);
+    assert!(reopened(&scene).get(id()).unwrap().unrecorded);
+    scene.saves(CONFIG_FILE, "spec: {");
+    let again = reopened(&scene);
+    again.wish_power(id(), None, wish("third", Want::Down)).unwrap();
+    scene.saves(CONFIG_FILE, &by_hand);
+    for store in [&reopened(&scene), &again] {
+        store.refresh(id()).unwrap();
+        let power = store.get(id()).unwrap().manifest.clone().unwrap().spec.power.clone();
+        assert_eq!(power, Some(wish("second", Want::Up)));
+    }
+}
+
 #[test]
 fn a_file_that_was_broken_while_the_daemon_was_down_changes_nothing() {
     let scene = Scene::with_file();
