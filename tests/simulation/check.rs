@@ -30,6 +30,11 @@ impl Play {
         let panel_violations = self.machine.panel.lock().violations.clone();
         assert!(panel_violations.is_empty(), "seed {seed}: {panel_violations:?}");
         self.check_runs();
+        let asked =
+            self.servers.iter().filter(|server| server.created || server.deleted || server.expect == Expect::Either);
+        let uncertain = asked.clone().filter(|server| server.expect == Expect::Either).count() as u64;
+        self.tally.servers = asked.count() as u64;
+        self.tally.certain = self.tally.servers - uncertain;
         for (at, server) in self.servers.iter().enumerate() {
             self.check_server(daemon, at, server);
             let answer = daemon.request(Method::GET, &format!("/api/servers/{}", server.id), json!(null)).await;

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::journal::Journal;
+use crate::plan::Plan;
 use crate::rng::Rng;
 
 /// How often what goes wrong, in a thousand.
@@ -46,14 +47,17 @@ pub const MOST_ALIKE_IN_A_MINUTE: u64 = 30;
 
 /// One life's faults.
 pub struct Fate {
+    plan: Plan,
+    life: u64,
     state: Mutex<State>,
     crashed: Notify,
     journal: OnceLock<Journal>,
 }
 
 struct State {
-    rng: Rng,
     rates: Rates,
+    /// Occasions for faults so far, by kind.
+    occasions: BTreeMap<String, u64>,
     /// Points passed in this life.
     passed: u64,
     /// The point at which it ends.
@@ -80,10 +84,15 @@ async fn hold(dies: bool) {
 struct Crashed;
 
 impl Fate {
+    /// A life that stands alone.
     pub fn new(seed: u64, rates: Rates, crash_at: Option<u64>) -> Arc<Self> {
+        Self::of_life(Plan::new(seed), 1, rates, crash_at)
+    }
+
+    pub fn of_life(plan: Plan, life: u64, rates: Rates, crash_at: Option<u64>) -> Arc<Self> {
         let state = State {
-            rng: Rng::new(seed),
             rates,
+            occasions: BTreeMap::new(),
             passed: 0,
             crash_at,
             over: false,
@@ -93,7 +102,7 @@ impl Fate {
             calls: BTreeMap::new(),
             busiest_call: (0, ""),
         };
-        Arc::new(Self { state: Mutex::new(state), crashed: Notify::new(), journal: OnceLock::new() })
+        Arc::new(Self { plan, life, state: Mutex::new(state), crashed: Notify::new(), journal: OnceLock::new() })
     }
 
     pub fn set_rates(&self, rates: Rates) {
@@ -191,30 +200,32 @@ impl Fate {
         false
     }
 
-    fn chance(&self, rate: impl Fn(&Rates) -> u64) -> bool {
+    /// An occasion for faults: the nth of its kind in this life.
+    fn occasion(&self, kind: String) -> Occasion<'_> {
         let mut state = self.state.lock().unwrap();
-        let rate = rate(&state.rates);
-        rate > 0 && state.rng.permille(rate)
-    }
-
-    fn pause(&self, from: u64, to: u64) -> Duration {
-        self.state.lock().unwrap().rng.millis(from, to)
+        let number = state.occasions.entry(kind.clone()).or_default();
+        *number += 1;
+        let name = format!("{}/{kind}/{number}", self.life);
+        drop(state);
+        Occasion { fate: self, name }
     }
 
     /// The status with which the panel says no to a call, if it does.
-    pub fn refusal(&self) -> Option<u16> {
-        let refuses = self.chance(|rates| rates.panel_refuses);
-        refuses.then(|| *self.state.lock().unwrap().rng.pick(&[403, 404, 409, 422]))
+    pub fn refusal(&self, call: &str) -> Option<u16> {
+        let occasion = self.occasion(format!("{}/answer", in_short(call)));
+        let refuses = occasion.has("refused", |rates| rates.panel_refuses);
+        refuses.then(|| *occasion.rng("status").pick(&[403, 404, 409, 422]))
     }
 
     /// Before a call to the panel.
     pub async fn before_panel(&self, call: &str) -> Result<(), PanelError> {
         let dies = self.dies(format_args!("before {call}"));
         hold(dies).await;
-        if self.chance(|rates| rates.panel_slow) {
-            tokio::time::sleep(self.pause(10, 4000)).await;
+        let occasion = self.occasion(in_short(call));
+        if occasion.has("slow", |rates| rates.panel_slow) {
+            tokio::time::sleep(occasion.rng("pause").millis(10, 4000)).await;
         }
-        if self.chance(|rates| rates.panel_fails) {
+        if occasion.has("failed", |rates| rates.panel_fails) {
             return Err(PanelError::Failed { call: call.into(), status: 502, detail: "simulated".into() });
         }
         Ok(())
@@ -224,15 +235,54 @@ impl Fate {
     pub async fn after_panel(&self, call: &str) -> Result<(), PanelError> {
         let dies = self.dies(format_args!("after {call}"));
         hold(dies).await;
-        if self.chance(|rates| rates.panel_answer_lost) {
+        if self.occasion(format!("{}/after", in_short(call))).has("lost", |rates| rates.panel_answer_lost) {
             return Err(PanelError::Unreachable { call: call.into(), cause: "simulated reset".into() });
         }
         Ok(())
     }
 }
 
+/// A call to the panel as the name of an occasion.
+fn in_short(call: &str) -> String {
+    let part = |part: &str| part.parse().map_or_else(|_| part.replace(' ', ""), short);
+    call.split('/').map(part).collect::<Vec<_>>().join("-")
+}
+
+/// The number of a server in its run.
+fn short(id: ServerId) -> String {
+    u64::from_str_radix(&id.simple()[28..], 16).unwrap_or_default().to_string()
+}
+
+/// One occasion for faults.
+struct Occasion<'a> {
+    fate: &'a Fate,
+    name: String,
+}
+
+impl Occasion<'_> {
+    fn has(&self, fault: &str, rate: impl Fn(&Rates) -> u64) -> bool {
+        let rate = rate(&self.fate.state.lock().unwrap().rates);
+        let name = format!("{}/{fault}", self.name);
+        rate > 0 && self.fate.plan.rng(&name).permille(rate) && self.fate.plan.happens(&name)
+    }
+
+    fn rng(&self, what: &str) -> Rng {
+        self.fate.plan.rng(&format!("{}/{what}", self.name))
+    }
+}
+
 /// A call to the engine, with the side of it.
 struct Named<'a>(&'static str, &'a Call);
+
+impl Named<'_> {
+    /// As the name of an occasion.
+    fn kind(&self) -> String {
+        let Named(side, Call { name, server, role }) = self;
+        let server = server.map(|id| format!("/{}", short(id))).unwrap_or_default();
+        let role = role.map(|role| format!("/{}", role.word())).unwrap_or_default();
+        format!("{name}{server}{role}/{side}")
+    }
+}
 
 impl Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -255,15 +305,16 @@ impl Faults for RuntimeFate {
         self.0.count(&call);
         let dies = self.0.dies(Named("before", &call));
         hold(dies).await;
-        if self.0.chance(|rates| rates.runtime_slow) {
-            tokio::time::sleep(self.0.pause(1, 15_000)).await;
+        let occasion = self.0.occasion(Named("before", &call).kind());
+        if occasion.has("slow", |rates| rates.runtime_slow) {
+            tokio::time::sleep(occasion.rng("pause").millis(1, 15_000)).await;
         }
         let attempt = call.name.to_string();
         if self.0.state.lock().unwrap().refused == call.name {
             return Err(RuntimeError::Refused { attempt, status: 500, message: "refused".into() });
         }
-        if self.0.chance(|rates| rates.runtime_fails) {
-            return Err(match self.0.chance(|_| 500) {
+        if occasion.has("failed", |rates| rates.runtime_fails) {
+            return Err(match occasion.rng("how").permille(500) {
                 true => RuntimeError::Unreachable { attempt, cause: "simulated".into() },
                 false => RuntimeError::Refused { attempt, status: 500, message: "simulated".into() },
             });
@@ -274,20 +325,22 @@ impl Faults for RuntimeFate {
     async fn after(&self, call: Call) -> Result<(), RuntimeError> {
         let dies = self.0.dies(Named("after", &call));
         hold(dies).await;
-        if self.0.chance(|rates| rates.runtime_answer_lost) {
+        if self.0.occasion(Named("after", &call).kind()).has("lost", |rates| rates.runtime_answer_lost) {
             return Err(RuntimeError::Unreachable { attempt: call.name.into(), cause: "simulated reset".into() });
         }
         Ok(())
     }
 
     fn deliver(&self, event: &RuntimeEvent) -> Delivery {
-        let end_lost = event.action == "die" && self.0.chance(|rates| rates.end_lost);
-        if end_lost || self.0.chance(|rates| rates.event_lost) {
+        let RuntimeEvent { server, role, action } = event;
+        let occasion = self.0.occasion(format!("event/{}/{}/{action}", short(*server), role.word()));
+        let end_lost = action == "die" && occasion.has("end-lost", |rates| rates.end_lost);
+        if end_lost || occasion.has("lost", |rates| rates.event_lost) {
             Delivery::Lost
-        } else if self.0.chance(|rates| rates.event_twice) {
+        } else if occasion.has("twice", |rates| rates.event_twice) {
             Delivery::Twice
-        } else if self.0.chance(|rates| rates.event_late) {
-            Delivery::Late(self.0.pause(1, 30_000))
+        } else if occasion.has("late", |rates| rates.event_late) {
+            Delivery::Late(occasion.rng("pause").millis(1, 30_000))
         } else {
             Delivery::Once
         }
@@ -312,7 +365,7 @@ impl DiskHook for DiskFate {
         }
         tracing::debug!(?op, server.id = %server, "the disk is asked");
         self.point(format_args!("before {op:?} {server}"));
-        if self.0.chance(|rates| rates.disk_full) {
+        if self.0.occasion(format!("{op:?}/{}", short(server))).has("full", |rates| rates.disk_full) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())

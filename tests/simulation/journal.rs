@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
+/// Begins what is told.
+const TELLS: &str = "- ";
+
 /// A handle on the journal of a run; clones write into the same one.
 #[derive(Clone)]
 pub struct Journal {
@@ -23,6 +26,18 @@ impl Journal {
         let at = self.began.elapsed().as_secs_f64();
         // A string takes everything.
         let _ = writeln!(self.text.lock().unwrap(), "{at:.3} {what}");
+    }
+
+    /// What people do, and what becomes of it.
+    pub fn tell(&self, what: &str) {
+        self.note(format_args!("{TELLS}{what}"));
+    }
+
+    /// What was told, and nothing else.
+    pub fn story(&self) -> String {
+        let text = self.text();
+        let told = text.lines().filter_map(|line| line.split_once(&format!(" {TELLS}")));
+        told.map(|(at, what)| format!("{at:>10} {what}\n")).collect()
     }
 
     pub fn text(&self) -> String {

@@ -86,7 +86,7 @@ impl Connection {
         heard: impl Fn(&mut PanelSide),
         act: impl FnOnce(&mut PanelSide) -> T,
     ) -> Result<T, PanelError> {
-        let refusal = self.fate.refusal();
+        let refusal = self.fate.refusal(&call);
         let name = call.clone();
         self.ask(call, |state| {
             if state.of_files.contains(&id) {

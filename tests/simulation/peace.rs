@@ -16,8 +16,9 @@ const MOST_AT_REST: u64 = 12;
 const REST: Duration = Duration::from_secs(330);
 
 impl Play {
-    pub async fn make_peace(mut self, mut daemon: Daemon) -> (Tally, String) {
+    pub async fn make_peace(mut self, mut daemon: Daemon) -> Tally {
         self.say(|| "peace".into());
+        self.rng = self.plan.rng("peace");
         self.rates = Rates::default();
         self.mend_files(&daemon);
         self.end_outages();
@@ -56,7 +57,7 @@ impl Play {
         self.tally.installs = self.runs.lock().unwrap().values().sum();
         self.note_end(&daemon);
         daemon.kill().await;
-        (self.tally, self.machine.journal.text())
+        self.tally
     }
 
     /// What is so at the end, into the journal.
@@ -84,8 +85,9 @@ impl Play {
         self.end_of_a_life(&daemon);
         daemon.kill().await;
         self.tally.lives += 1;
-        let fate = Fate::new(self.rng.next(), Rates::default(), None);
-        let seed = self.rng.next();
+        let life = self.tally.lives;
+        let seed = self.plan.rng(&format!("life{life}")).next();
+        let fate = Fate::of_life(self.plan.clone(), life, Rates::default(), None);
         self.machine.boot(fate, seed).unwrap()
     }
 

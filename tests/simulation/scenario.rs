@@ -4,13 +4,18 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+use std::sync::OnceLock;
+
 use alula::model::ServerId;
 use tokio::time::Instant;
 
 use crate::crash::{Fate, Rates};
 use crate::daemon::{Daemon, Machine};
 use crate::furnish::{Runs, furnish, panel_side};
+use crate::journal::Journal;
+use crate::plan::Plan;
 use crate::rng::Rng;
+use crate::shrink::{self, Failure};
 
 /// What a run did; two runs of a seed are equal.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -22,6 +27,9 @@ pub struct Tally {
     pub installs: u64,
     pub virtual_seconds: u64,
     pub history: u64,
+    /// Servers that were ever asked for, and how many of them end with a certain expectation.
+    pub servers: u64,
+    pub certain: u64,
     /// The most points in one minute of one life.
     pub busiest: u64,
     /// The most calls of one kind about one server in one minute.
@@ -39,6 +47,8 @@ impl Tally {
         self.installs += other.installs;
         self.virtual_seconds += other.virtual_seconds;
         self.history += other.history;
+        self.servers += other.servers;
+        self.certain += other.certain;
         self.busiest = self.busiest.max(other.busiest);
         self.alike = self.alike.max(other.alike);
         self.resting = self.resting.max(other.resting);
@@ -49,7 +59,7 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} lives of the daemon, {} fault points (at most {} in a minute, {} alike, {} at rest), {} wishes ({} refused), {} scripts run, {} container operations, {:.1} days",
+            "{} lives of the daemon, {} fault points (at most {} in a minute, {} alike, {} at rest), {} wishes ({} refused), {} scripts run, {} container operations, {} servers ({} certain), {:.1} days",
             self.lives,
             self.points,
             self.busiest,
@@ -59,6 +69,8 @@ impl fmt::Display for Tally {
             self.refused,
             self.installs,
             self.history,
+            self.servers,
+            self.certain,
             self.virtual_seconds as f64 / 86_400.0
         )
     }
@@ -95,39 +107,59 @@ pub struct Server {
     pub parked: Option<Duration>,
 }
 
-/// Plays a seed.
-///
-/// # Panics
-/// When an invariant is broken; the message names the seed.
-pub fn play(seed: u64, loud: bool) -> Tally {
-    play_noted(seed, loud).0
+/// What a run has been.
+#[derive(Debug)]
+pub struct Run {
+    pub tally: Tally,
+    pub journal: String,
 }
 
-/// As [`play`], with the run's journal.
-pub fn play_noted(seed: u64, loud: bool) -> (Tally, String) {
+/// Plays a plan.
+///
+/// # Errors
+/// The invariant that it breaks.
+pub fn try_play(plan: &Plan, loud: bool) -> Result<Run, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     if loud {
         let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().with_ansi(false);
         // Fails only when it was started before.
         let _ = lines.try_init();
     }
+    let journal = OnceLock::new();
     let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        runtime.block_on(async { Play::new(seed, loud).run().await })
+        runtime.block_on(async {
+            let play = Play::new(plan.clone(), loud);
+            let journal = journal.get_or_init(|| play.machine.journal.clone());
+            let tally = play.run().await;
+            Run { tally, journal: journal.text() }
+        })
     }));
-    match played {
-        Ok(played) => played,
-        Err(panic) => {
-            eprintln!(
-                "seed {seed} failed; again: ALULA_SIM_SEED={seed} cargo test --test simulation -- --nocapture seeds"
-            );
-            std::panic::resume_unwind(panic)
-        }
-    }
+    played.map_err(|panic| Failure {
+        seed: plan.seed(),
+        message: panic_text(&*panic),
+        happened: plan.happened(),
+        story: journal.get().map(Journal::story).unwrap_or_default(),
+    })
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without text".into())
+}
+
+/// Plays a seed.
+///
+/// # Panics
+/// When an invariant is broken; the message names what of it is needed for that.
+pub fn play(seed: u64) -> Run {
+    shrink::quietly(&Plan::new(seed), false).unwrap_or_else(|failure| panic!("{}", shrink::shrink(failure)))
 }
 
 pub struct Play {
     pub seed: u64,
+    pub plan: Plan,
     pub loud: bool,
+    /// The chance of what happens just now.
     pub rng: Rng,
     pub machine: Machine,
     pub servers: Vec<Server>,
@@ -145,8 +177,9 @@ pub struct Play {
 }
 
 impl Play {
-    fn new(seed: u64, loud: bool) -> Self {
-        let mut rng = Rng::new(seed);
+    fn new(plan: Plan, loud: bool) -> Self {
+        let seed = plan.seed();
+        let mut rng = plan.rng("world");
         let places = if rng.permille(500) { 1 } else { 4 };
         let machine = Machine::with_places(places);
         let runs = Runs::default();
@@ -197,6 +230,7 @@ impl Play {
         let watched = rng.permille(800);
         Self {
             seed,
+            plan,
             loud,
             rng,
             machine,
@@ -216,13 +250,15 @@ impl Play {
         if self.loud {
             println!("[{:>9.3}] {text}", self.machine.epoch.1.elapsed().as_secs_f64());
         }
-        self.machine.journal.note(text);
+        self.machine.journal.tell(&text);
     }
 
-    async fn run(mut self) -> (Tally, String) {
+    async fn run(mut self) -> Tally {
         let mut daemon = self.boot().await;
         let actions = 4 + self.rng.below(22);
-        for _ in 0..actions {
+        for number in 1..=actions {
+            let name = format!("a{number}");
+            self.rng = self.plan.rng(&name);
             let pause = match self.rng.below(10) {
                 0 => Duration::ZERO,
                 1..=4 => self.rng.millis(0, 3_000),
@@ -232,7 +268,9 @@ impl Play {
             daemon.wait(pause).await;
             daemon = self.survive(daemon).await;
             self.notice(&daemon);
-            self.act(&daemon).await;
+            if self.plan.happens(&name) {
+                self.act(&daemon).await;
+            }
             self.say_all(&daemon).await;
             daemon = self.survive(daemon).await;
         }
@@ -299,9 +337,11 @@ impl Play {
             self.tally.lives += 1;
             // Nobody boots a daemon over a folder that is none.
             self.mend_outbox(true);
-            let crash_at = self.rng.permille(450).then(|| self.rng.below(400));
-            let fate = Fate::new(self.rng.next(), self.rates, crash_at);
-            let seed = self.rng.next();
+            let life = self.tally.lives;
+            let mut rng = self.plan.rng(&format!("life{life}"));
+            let (seed, crashes, crash_at) = (rng.next(), rng.permille(450), rng.below(400));
+            let crash_at = (crashes && self.plan.happens(&format!("c{life}"))).then_some(crash_at);
+            let fate = Fate::of_life(self.plan.clone(), life, self.rates, crash_at);
             self.say(|| format!("boot, to crash at {crash_at:?}"));
             if let Some(daemon) = self.machine.boot(fate, seed) {
                 return daemon;
@@ -320,12 +360,15 @@ impl Play {
     pub async fn reboot(&mut self, daemon: Daemon) -> Daemon {
         self.end_of_a_life(&daemon);
         daemon.kill().await;
+        let name = format!("b{}", self.tally.lives);
+        let acting = std::mem::replace(&mut self.rng, self.plan.rng(&name));
         match self.rng.below(20) {
-            0 => self.engine_away(),
-            1 => self.panel_away(),
+            0 if self.plan.happens(&name) => self.engine_away(),
+            1 if self.plan.happens(&name) => self.panel_away(),
             _ => {}
         }
-        let away = self.rng.millis(0, 30_000);
+        let away = self.plan.rng(&format!("away{}", self.tally.lives)).millis(0, 30_000);
+        self.rng = acting;
         tokio::time::sleep(away).await;
         self.boot().await
     }

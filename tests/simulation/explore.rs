@@ -1,0 +1,125 @@
+//! Plays many seeds on all cores, and goes on after one that fails.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `ALULA_SIM_SEED` | play this seed alone, with the daemon's log |
+//! | `ALULA_SIM_KEEP` | of that seed, nothing happens but this: names with commas between them |
+//! | `ALULA_SIM_FIRST` | the first seed, 0 |
+//! | `ALULA_SIM_SEEDS` | how many, 2000 |
+//! | `ALULA_SIM_MINUTES` | play seeds for so long instead |
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::plan::Plan;
+use crate::scenario::{Run, Tally};
+use crate::shrink::{Failure, quietly, shrink};
+
+/// Failures that are made smaller; many more are one fault.
+const MOST_SHRUNK: usize = 20;
+/// Percent of the servers that end with a certain expectation, at least: of the others little is proven.
+const CERTAIN: u64 = 60;
+
+pub fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+pub fn seeds() {
+    if let Some(seed) = number("ALULA_SIM_SEED") {
+        return one(seed);
+    }
+    let first = number("ALULA_SIM_FIRST").unwrap_or(0);
+    let minutes = number("ALULA_SIM_MINUTES");
+    let count = number("ALULA_SIM_SEEDS").filter(|_| minutes.is_none());
+    let end = first + minutes.map_or(count.unwrap_or(2000), |_| u64::MAX - first);
+    let until = minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
+    let began = Instant::now();
+    let (next, watchdog) = (AtomicU64::new(first), Watchdog::start());
+    let (total, failed) = (Mutex::new(Tally::default()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while until.is_none_or(|until| Instant::now() < until) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    match watchdog.watch(seed, || quietly(&Plan::new(seed), false)) {
+                        Ok(Run { tally, .. }) => total.lock().unwrap().add(&tally),
+                        Err(failure) => report(failure, &failed),
+                    }
+                }
+            });
+        }
+    });
+    let (total, failed) = (total.into_inner().unwrap(), failed.into_inner().unwrap());
+    println!("seeds from {first} in {:.1} s: {total}", began.elapsed().as_secs_f64());
+    assert!(failed.is_empty(), "{} seeds failed: {failed:?}", failed.len());
+    let certain = total.certain * 100 / total.servers.max(1);
+    assert!(
+        total.servers < 500 || certain >= CERTAIN,
+        "only {certain} % of the servers end with a certain expectation"
+    );
+}
+
+fn one(seed: u64) {
+    let kept = std::env::var("ALULA_SIM_KEEP").ok();
+    let plan = match kept {
+        None => Plan::new(seed),
+        Some(kept) => Plan::only(seed, kept.split(',').map(str::to_owned).collect()),
+    };
+    match crate::scenario::try_play(&plan, true) {
+        Ok(run) => println!("{}", run.tally),
+        Err(failure) => panic!("{failure}"),
+    }
+}
+
+fn report(failure: Failure, failed: &Mutex<Vec<u64>>) {
+    let earlier = {
+        let mut failed = failed.lock().unwrap();
+        failed.push(failure.seed);
+        failed.len() - 1
+    };
+    eprintln!("{}\n", if earlier < MOST_SHRUNK { shrink(failure) } else { failure });
+}
+
+/// Ends the whole run, with the seed's name, when one does not come to an end: time stands still in a daemon that looks at the
+/// same server again and again without waiting.
+#[derive(Clone, Default)]
+struct Watchdog {
+    running: Arc<Mutex<BTreeMap<u64, Instant>>>,
+}
+
+impl Watchdog {
+    /// A seed takes a tenth of a second where nothing else runs.
+    const LIMIT: Duration = Duration::from_secs(120);
+
+    fn start() -> Self {
+        let watchdog = Self::default();
+        let running = Arc::downgrade(&watchdog.running);
+        std::thread::spawn(move || {
+            while let Some(running) = running.upgrade() {
+                for (seed, since) in running.lock().unwrap().iter() {
+                    if since.elapsed() > Self::LIMIT {
+                        eprintln!(
+                            "seed {seed} does not come to an end; again: ALULA_SIM_SEED={seed} cargo test --test simulation -- --nocapture seeds"
+                        );
+                        std::process::exit(101);
+                    }
+                }
+                drop(running);
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        });
+        watchdog
+    }
+
+    fn watch<T>(&self, seed: u64, play: impl FnOnce() -> T) -> T {
+        self.running.lock().unwrap().insert(seed, Instant::now());
+        let played = play();
+        self.running.lock().unwrap().remove(&seed);
+        played
+    }
+}
