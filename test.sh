@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs all tests, the cheap ones first; installs and starts what they need. Bash, Debian or Ubuntu, as root.
 #
-#   ./test.sh            everything
-#   ./test.sh --quick    without those that need a container engine
+#   ./test.sh                      everything
+#   ./test.sh --quick              without those that need a container engine
+#   ./test.sh --explore MINUTES    nothing but new seeds of the simulation, for so long; prints those that fail
 #
 # Ends with one line that says what passed; the exit code says the same.
 set -uo pipefail
@@ -10,13 +11,33 @@ cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 # shellcheck source=deploy/lib.sh
 . deploy/lib.sh
 
-quick=
-for argument in "$@"; do
-    case $argument in
+quick='' explore=''
+while [ $# -gt 0 ]; do
+    case $1 in
     --quick) quick=1 ;;
-    *) die "unknown argument $argument; see the head of $0" ;;
+    --explore)
+        explore=${2:-}
+        [[ $explore =~ ^[1-9][0-9]*$ ]] || die "--explore needs a number of minutes, such as: $0 --explore 30"
+        shift
+        ;;
+    *) die "unknown argument $1; see the head of $0" ;;
     esac
+    shift
 done
+
+# Seeds that nobody has played: a failing one is made smaller and printed with the command that plays it again.
+explore_seeds() {
+    ensure_rust
+    say "simulation: building"
+    cargo test --locked --release --quiet --test simulation --no-run || exit 1
+    say "simulation: new seeds for $explore minutes"
+    ALULA_SIM_FIRST=$(((RANDOM << 30 | RANDOM << 15 | RANDOM) * 1000)) ALULA_SIM_MINUTES=$explore RUST_BACKTRACE=0 \
+        cargo test --locked --release --quiet --test simulation -- --nocapture --exact seeds
+}
+if [ -n "$explore" ]; then
+    explore_seeds
+    exit
+fi
 
 # Lints differ between versions of Rust. With a newer one than this, warnings are shown and do not count.
 linted_with=1.95

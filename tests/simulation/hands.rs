@@ -43,7 +43,7 @@ impl Server {
 impl Play {
     fn note(&mut self) -> String {
         self.notes += 1;
-        format!("hand-{}", self.notes)
+        format!("hand-{:03}", self.notes)
     }
 
     /// A server of a file: a folder is written, or a file is applied.
