@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use alula::model::{Manifest, PowerIntent, Role, ServerId, Want};
+use alula::model::{ContainerState, Manifest, PowerIntent, Record, Role, ServerId, Want};
+use alula::reconcile::plan::open_install;
 use alula::runtime::container_name;
 use alula::store::{Snapshot, intent};
 use alula::yaml;
@@ -36,6 +37,17 @@ impl Server {
             Some(Want::Up) => self.expect = Expect::Up,
             Some(Want::Down) => self.expect = Expect::Down,
             None => {}
+        }
+    }
+
+    /// With an installation goes the start that was to follow it; a start that was accepted meanwhile was taken for that one.
+    /// What is left is the power that was asked for beside it.
+    fn lose_start(&mut self, record: &Record, file: &Manifest) {
+        let pending = record.pending_power.as_ref().filter(|_| record.pending_counts(file.spec.power.as_ref()));
+        let power = pending.or(file.spec.power.as_ref());
+        let up = power.is_some_and(|power| power.want == Want::Up && !record.power_closed(&power.id, power.want));
+        if self.expect == Expect::Up && !up {
+            self.expect = Expect::Down;
         }
     }
 }
@@ -182,6 +194,11 @@ impl Play {
         let manifest: Manifest = yaml::parse(&text).unwrap();
         if manifest.spec.install.is_none() {
             self.withdraw_installation(id);
+            let stopped =
+                self.machine.docker.state_of(&container_name(id, Role::Server)) != Some(ContainerState::Running);
+            if let Some(snapshot) = daemon.world.store.get(id).filter(|snapshot| stopped && start_follows(snapshot)) {
+                self.servers[at].lose_start(&snapshot.record, &manifest);
+            }
         }
         if daemon.world.store.get(id).is_some_and(|snapshot| snapshot.wanted()) {
             self.servers[at].put_back(manifest);
@@ -242,6 +259,12 @@ impl Play {
         drop(panel);
         self.say(|| format!("{at} is {said}"));
     }
+}
+
+/// Whether a start is to follow an installation that is not done.
+fn start_follows(snapshot: &Snapshot) -> bool {
+    let open = snapshot.manifest.as_ref().and_then(|manifest| open_install(manifest, &snapshot.record));
+    open.is_some_and(|install| install.then_start)
 }
 
 /// Works a change into a file, as a person does who leaves the rest alone.

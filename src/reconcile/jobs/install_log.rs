@@ -78,7 +78,8 @@ async fn copy(world: &World, id: ServerId, container: &str, part: LogPart) -> Re
     let log = Arc::new(Mutex::new(log));
     let mut output = match world.runtime.logs(container, part).await {
         Ok(output) => output,
-        Err(RuntimeError::NotFound { .. }) => return Ok(()),
+        // There is no container, or its engine keeps no logs: there is nothing to be had, however often it is asked for.
+        Err(RuntimeError::NotFound { .. } | RuntimeError::Refused { status: 501, .. }) => return Ok(()),
         Err(error) => return Err(error.to_string()),
     };
     // Who follows reads on, so that its end is that of the script.

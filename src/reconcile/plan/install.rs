@@ -24,6 +24,8 @@ const IMAGE_ATTEMPTS: u32 = 3;
 const FOLLOWER_PATIENCE: Duration = Duration::from_secs(5);
 /// See [`IMAGE_ATTEMPTS`]: the same for a container that the engine refuses to make.
 const CONTAINER_ATTEMPTS: u32 = 3;
+/// Reading the rest of a log is tried this often, over half a minute: then the container goes, with the only other copy.
+const LOG_ATTEMPTS: u32 = 7;
 /// A script that was cut off is run again this often.
 const INTERRUPTIONS: usize = 3;
 /// Exit statuses of what was ended from outside: SIGKILL, SIGTERM, and an end that the engine has not seen (the host went down).
@@ -332,7 +334,7 @@ impl Planner<'_> {
         if self.held_back("CloseInstallLog", &installer.id) {
             return false;
         }
-        if self.failed("CloseInstallLog", &installer.id).is_none_or(|(attempts, ..)| attempts < CONTAINER_ATTEMPTS) {
+        if self.failed("CloseInstallLog", &installer.id).is_none_or(|(attempts, ..)| attempts < LOG_ATTEMPTS) {
             self.step(Step::CloseInstallLog { container: installer.id.clone(), token: install.token.clone() });
         }
         true

@@ -284,11 +284,11 @@ fn the_end_of_the_log_is_waited_for_but_not_for_ever() {
         ("at that very moment", ended(0).job_done(InstallLog, "n1"), &["CloseInstallLog n1", record]),
         ("the rest was refused", ended(-1).step_refused("CloseInstallLog", "n1", 1, 3), &[]),
         (
-            "the rest was refused twice",
-            ended(-1).step_refused("CloseInstallLog", "n1", 2, 0),
+            "the rest was refused six times",
+            ended(-1).step_refused("CloseInstallLog", "n1", 6, 0),
             &["CloseInstallLog n1", record],
         ),
-        ("the rest was refused three times", ended(-1).step_refused("CloseInstallLog", "n1", 3, 0), &[record]),
+        ("the rest was refused seven times", ended(-1).step_refused("CloseInstallLog", "n1", 7, 0), &[record]),
     ]);
     assert_eq!(seconds(ended(-1).job_running(InstallLog, "n1").plan().requeue), Some(4));
 }
