@@ -40,6 +40,8 @@ mod rng;
 mod scenario;
 #[path = "simulation/shrink.rs"]
 mod shrink;
+#[path = "simulation/watchdog.rs"]
+mod watchdog;
 
 #[test]
 fn seeds() {

@@ -124,11 +124,18 @@ async fn hearing<T>(
 
 fn heard(world: &World, queue: &Queue, event: &RuntimeEvent) {
     tracing::debug!(server.id = %event.server, role = event.role.word(), action = event.action, "container event");
-    if event.action == MADE {
-        // By us: then it is known. By somebody else: it is noticed when it starts, or has the name that is wanted.
+    let news = world.with_live(event.server, |live| {
+        let look = live.look(event.role);
+        // The daemon's own creation is known from its answer, unless that came too late: then "no container" was observed since.
+        let news = event.action != MADE || look.fresh() == Some(&None);
+        if news {
+            look.spoil();
+        }
+        news
+    });
+    if !news {
         return;
     }
-    world.with_live(event.server, |live| live.look(event.role).spoil());
     queue.push(event.server);
 }
 

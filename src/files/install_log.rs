@@ -177,18 +177,26 @@ impl InstallLog {
         self.cut
     }
 
-    /// The first bytes of output that are in the file, and the last ones, `most` each.
+    /// The first bytes of output that are in the file, `most` at most.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn ends(&self, most: usize) -> Result<(Vec<u8>, Vec<u8>), FilesError> {
-        let length = most.min(usize::try_from(self.written).unwrap_or(most));
-        let read = |offset| {
-            let mut bytes = vec![0; length];
-            self.file.read_exact_at(&mut bytes, offset).map_err(FilesError::disk(ACTION_READ, &self.path))?;
-            Ok::<_, FilesError>(bytes)
-        };
-        Ok((read(self.start)?, read(self.start + self.written - length as u64)?))
+    pub fn head(&self, most: usize) -> Result<Vec<u8>, FilesError> {
+        self.output(0, most)
+    }
+
+    /// The last bytes of output that are in the file, `most` at most.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn tail(&self, most: usize) -> Result<Vec<u8>, FilesError> {
+        self.output(self.written.saturating_sub(most as u64), most)
+    }
+
+    fn output(&self, from: u64, most: usize) -> Result<Vec<u8>, FilesError> {
+        let mut bytes = vec![0; most.min(usize::try_from(self.written - from).unwrap_or(most))];
+        let read = self.file.read_exact_at(&mut bytes, self.start + from);
+        read.map_err(FilesError::disk(ACTION_READ, &self.path)).map(|()| bytes)
     }
 
     /// Adds output. What is more than [`MAX_OUTPUT`] in all is left out, and a line says so.

@@ -122,7 +122,7 @@ async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Resul
 async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
     let Some(snapshot) = world.store.get(id) else { return Ok(()) };
     let mut told = snapshot.record.told;
-    let (mut recorded, mut heard) = (told, false);
+    let (mut recorded, mut may_have_heard) = (told, false);
     let result = loop {
         let Some(next) = world.with_live(id, |live| live.untold.front().copied()) else { break Ok(()) };
         if next != PowerState::Offline && is_quiet(recorded) {
@@ -137,7 +137,7 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
             Err(error) if !error.is_final() => {
                 if next != PowerState::Offline {
                     // It may have heard that all the same, whatever it has acknowledged before.
-                    told = Some(next);
+                    (told, may_have_heard) = (Some(next), true);
                 }
                 world.with_live(id, |live| {
                     if let Some(latest) = live.untold.pop_back() {
@@ -151,7 +151,7 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
                 if let Err(error) = answer {
                     tracing::debug!(server.id = %id, "a state was refused: {error}");
                 }
-                (told, heard) = (Some(next), true);
+                (told, may_have_heard) = (Some(next), true);
                 // A report that replaces one which ends in this moment says the same once more; only one of them may
                 // take it out, or the next state would go unsaid with it. Two equal ones never follow each other.
                 world.with_live(id, |live| {
@@ -164,10 +164,8 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
             }
         }
     };
-    if heard
-        && told != recorded
-        && let Err(error) = record_told(world, id, told).await
-    {
+    // Also where the record says so already: a report that was replaced by this one may have written an older state since.
+    if may_have_heard && let Err(error) = record_told(world, id, told).await {
         // What is on disk makes the next life say more than it had to, and not less.
         tracing::warn!(server.id = %id, "{error}");
     }

@@ -1,11 +1,11 @@
 //! What a reconciler works with: handles on the store, the runtime, the panel, the servers' files and terminals, and the
 //! things that belong to the node as a whole (places for installations, pulls under way, the network).
 
+mod engine_check;
 mod files;
 mod forgotten;
 mod gate;
 mod images;
-mod knock;
 mod paths;
 mod slots;
 mod walks;
@@ -36,10 +36,10 @@ use crate::runtime::{NetworkFacts, Runtime};
 use crate::store::Store;
 use crate::tasks::Tasks;
 
+pub use engine_check::EngineCheck;
 pub use forgotten::Forgotten;
 pub use gate::ResetGate;
 pub use images::{ImageError, Images};
-pub use knock::Knock;
 pub use paths::{Follow, Paths, Silent};
 pub use slots::InstallSlots;
 pub use walks::{Walk, Walks};
@@ -81,7 +81,7 @@ pub struct World {
     /// Who runs jobs.
     pub tasks: Tasks,
     /// Whether the engine stays.
-    pub knock: Knock,
+    pub engine_check: EngineCheck,
     /// Pulls under way.
     pub images: Images,
     /// Places for installations.
@@ -155,7 +155,7 @@ impl World {
         reporter::sweep(&parts.outbox, &parts.store);
         Self {
             images: Images::new(parts.runtime.clone(), parts.node.clone(), parts.tasks.clone()),
-            knock: Knock::default(),
+            engine_check: EngineCheck::default(),
             slots: InstallSlots::new(parts.node.reconcile.concurrent_installs),
             layout: Layout::new(&parts.node),
             walks: Walks::default(),

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::fingerprint::FileFingerprint;
 use super::{
     CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, Snapshot, Sources, Store, StoreError, frees_space, intent, lock,
     read, write,
@@ -187,7 +188,7 @@ impl Store {
         facts(&mut record);
         record.pending_power = None;
         let changed = wanted != base;
-        let mut kept = None;
+        let (mut kept, mut written) = (None, None);
         if !changed && record == *before.record {
             return Ok(before);
         }
@@ -205,10 +206,11 @@ impl Store {
                 return Err(StoreError::Conflict { id, expected: before.revision, found: after.revision });
             }
             files = intent::read(&folder, id);
+            written = files.sources().config;
         }
         let snapshot = self.accept(&entry, &mut sources, files, record).inspect_err(|_| {
             if changed {
-                self.take_back(id, kept.as_ref(), Some(&text));
+                self.take_back(id, written, kept.as_ref(), Some(&text));
             }
         })?;
         drop(sources);
@@ -218,9 +220,13 @@ impl Store {
 
     /// What could not be recorded was refused, so it must not come in force at the next look. The disk may be full, and the file
     /// that was `kept` needs no room; its `text` is written again only where the file system keeps none. If even that fails, the
-    /// change does come in force: then the file says what is wanted, and the next look records it.
-    fn take_back(&self, id: ServerId, kept: Option<&Kept>, text: Option<&str>) {
+    /// change does come in force: then the file says what is wanted, and the next look records it. A file that is no longer the
+    /// one `written` was saved by a person since, and stays.
+    fn take_back(&self, id: ServerId, written: Option<FileFingerprint>, kept: Option<&Kept>, text: Option<&str>) {
         let path = self.folder(id).join(CONFIG_FILE);
+        if FileFingerprint::of(&path).ok() != written {
+            return;
+        }
         let taken = match (kept, text) {
             (Some(kept), _) => kept.put_back().map_err(|source| StoreError::Disk { action: "put back", path, source }),
             (None, Some(text)) => self.write_intent(id, text).map(drop),
@@ -267,10 +273,10 @@ impl Store {
         self.ensure_folder(id)?;
         let path = self.folder(id).join(CONFIG_FILE);
         let (old, kept) = (std::fs::read_to_string(&path).ok(), Kept::keep(&path).ok());
-        self.write_intent(id, text)?;
+        let written = self.write_intent(id, text)?;
         let files = intent::read(&self.folder(id), id);
         self.accept(&entry, &mut sources, files, record)
-            .inspect_err(|_| self.take_back(id, kept.as_ref(), old.as_deref()))?;
+            .inspect_err(|_| self.take_back(id, written, kept.as_ref(), old.as_deref()))?;
         drop(sources);
         self.changed(id);
         Ok(())

@@ -70,7 +70,7 @@ impl Store {
             let still = || {
                 stale = FileFingerprint::of(&path).ok() != basis;
                 if stale {
-                    return Err(io::Error::other("it was saved by somebody else"));
+                    return Err(io::Error::other("it was saved in between"));
                 }
                 // A second name moves the fingerprint's change time, so it comes last.
                 before = Kept::keep(&path).ok();
@@ -78,6 +78,12 @@ impl Store {
             };
             crate::atomic::write_through(&path, text.as_bytes(), 0o600, still).map_err(io::Error::from)
         });
+        if let (Err(_), Some(before)) = (&written, &before)
+            && let Err(error) = before.put_back()
+        {
+            // The new text may be in its place although its folder could not be brought to disk.
+            tracing::error!(server.id = %id, "a change that was refused stays in the file: {error}");
+        }
         *kept = before;
         if stale { Ok(false) } else { written.map(|()| true) }
     }

@@ -8,9 +8,8 @@
 //! | `ALULA_SIM_SEEDS` | how many, 2000 |
 //! | `ALULA_SIM_MINUTES` | play seeds for so long instead |
 
-use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::plan::Plan;
@@ -36,7 +35,7 @@ pub fn seeds() {
     let end = first + minutes.map_or(count.unwrap_or(2000), |_| u64::MAX - first);
     let until = minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     let began = Instant::now();
-    let (next, told, watchdog) = (AtomicU64::new(first), AtomicU64::new(0), Watchdog::start());
+    let (next, told) = (AtomicU64::new(first), AtomicU64::new(0));
     let (total, failed) = (Mutex::new(Tally::default()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
@@ -46,7 +45,7 @@ pub fn seeds() {
                     if seed >= end {
                         return;
                     }
-                    match watchdog.watch(seed, || quietly(&Plan::new(seed), false)) {
+                    match quietly(&Plan::new(seed)) {
                         Ok(Run { tally, .. }) => total.lock().unwrap().add(&tally),
                         Err(failure) => report(failure, &failed),
                     }
@@ -88,43 +87,4 @@ fn report(failure: Failure, failed: &Mutex<Vec<u64>>) {
         failed.len() - 1
     };
     eprintln!("{}\n", if earlier < MOST_SHRUNK { shrink(failure) } else { failure });
-}
-
-/// Ends the whole run, with the seed's name, when one does not come to an end: time stands still in a daemon that looks at the
-/// same server again and again without waiting.
-#[derive(Clone, Default)]
-struct Watchdog {
-    running: Arc<Mutex<BTreeMap<u64, Instant>>>,
-}
-
-impl Watchdog {
-    /// A seed takes a tenth of a second where nothing else runs.
-    const LIMIT: Duration = Duration::from_secs(120);
-
-    fn start() -> Self {
-        let watchdog = Self::default();
-        let running = Arc::downgrade(&watchdog.running);
-        std::thread::spawn(move || {
-            while let Some(running) = running.upgrade() {
-                for (seed, since) in running.lock().unwrap().iter() {
-                    if since.elapsed() > Self::LIMIT {
-                        eprintln!(
-                            "seed {seed} does not come to an end; again: ALULA_SIM_SEED={seed} cargo test --test simulation -- --nocapture seeds"
-                        );
-                        std::process::exit(101);
-                    }
-                }
-                drop(running);
-                std::thread::sleep(Duration::from_secs(1));
-            }
-        });
-        watchdog
-    }
-
-    fn watch<T>(&self, seed: u64, play: impl FnOnce() -> T) -> T {
-        self.running.lock().unwrap().insert(seed, Instant::now());
-        let played = play();
-        self.running.lock().unwrap().remove(&seed);
-        played
-    }
 }

@@ -158,7 +158,7 @@ impl Play {
                     Some(install) if abort => install.abort = true,
                     install => *install = None,
                 });
-                self.withdraw_installation(id);
+                self.withdraw_installation(daemon, id);
                 self.servers[at].expect = Expect::Either;
             }
             _ => edit_manifest(&path, &text, |manifest| {
@@ -175,8 +175,13 @@ impl Play {
         }
     }
 
-    /// A person wants an installation no more that the panel was promised.
-    fn withdraw_installation(&self, id: ServerId) {
+    /// A person wants an installation no more that the panel was promised. One that has ended is reported all the same.
+    fn withdraw_installation(&self, daemon: &Daemon, id: ServerId) {
+        let snapshot = daemon.world.store.get(id);
+        let done = snapshot.as_ref().and_then(|snapshot| snapshot.record.install.done.as_ref());
+        if done.is_some_and(|done| !done.reported) {
+            return;
+        }
         if let Some(side) = self.machine.panel.lock().servers.get_mut(&id) {
             side.promised = false;
             side.installing = false;
@@ -193,7 +198,7 @@ impl Play {
         std::fs::rename(&saved, path).unwrap();
         let manifest: Manifest = yaml::parse(&text).unwrap();
         if manifest.spec.install.is_none() {
-            self.withdraw_installation(id);
+            self.withdraw_installation(daemon, id);
             let stopped =
                 self.machine.docker.state_of(&container_name(id, Role::Server)) != Some(ContainerState::Running);
             if let Some(snapshot) = daemon.world.store.get(id).filter(|snapshot| stopped && start_follows(snapshot)) {

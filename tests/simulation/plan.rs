@@ -33,9 +33,9 @@ impl Plan {
 
     /// The chance of what has this name.
     pub fn rng(&self, name: &str) -> Rng {
-        // FNV-1a: the same everywhere.
+        // FNV-1a: the same everywhere. It begins with a number that neighbouring seeds do not share bits of.
         let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
-        Rng::new(name.as_bytes().iter().fold(0xCBF2_9CE4_8422_2325 ^ self.seed, hash))
+        Rng::new(name.as_bytes().iter().fold(Rng::new(self.seed).next(), hash))
     }
 
     /// Whether what was drawn happens.

@@ -112,6 +112,8 @@ pub struct Server {
 pub struct Run {
     pub tally: Tally,
     pub journal: String,
+    /// What people have done in it, and when.
+    pub story: String,
 }
 
 /// Plays a plan.
@@ -131,7 +133,7 @@ pub fn try_play(plan: &Plan, loud: bool) -> Result<Run, Failure> {
             let play = Play::new(plan.clone(), loud);
             let journal = journal.get_or_init(|| play.machine.journal.clone());
             let tally = play.run().await;
-            Run { tally, journal: journal.text() }
+            Run { tally, journal: journal.text(), story: journal.story() }
         })
     }));
     played.map_err(|panic| Failure {
@@ -152,7 +154,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 /// # Panics
 /// When an invariant is broken; the message names what of it is needed for that.
 pub fn play(seed: u64) -> Run {
-    shrink::quietly(&Plan::new(seed), false).unwrap_or_else(|failure| panic!("{}", shrink::shrink(failure)))
+    shrink::quietly(&Plan::new(seed)).unwrap_or_else(|failure| panic!("{}", shrink::shrink(failure)))
 }
 
 pub struct Play {

@@ -1,12 +1,13 @@
 //! A failing run becomes a small one: what happens in it is left out part by part, as long as it fails in the same way.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Once;
 
 use crate::plan::Plan;
 use crate::scenario::{self, Run};
+use crate::watchdog;
 
 /// Plays that a shrinking takes at most.
 const MOST_PLAYS: u32 = 1500;
@@ -44,30 +45,56 @@ impl fmt::Display for Failure {
 }
 
 thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
+    /// Panics of this thread that are not printed, while it plays quietly.
+    static PANICS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
-/// Plays a plan without a word about its panic.
-pub fn quietly(plan: &Plan, loud: bool) -> Result<Run, Failure> {
+/// Plays a plan without a word about its panics. A panic that the daemon caught is a failure, too: in a pass or a job it would
+/// be tried again, and nothing of it seen.
+pub fn quietly(plan: &Plan) -> Result<Run, Failure> {
+    let (played, panics) = with_panics(|| watchdog::watch(plan.seed(), || scenario::try_play(plan, false)));
+    match (played, panics.first()) {
+        (Ok(run), Some(panic)) => {
+            let message = format!("seed {}: the daemon panicked: {panic}", plan.seed());
+            Err(Failure { seed: plan.seed(), message, happened: plan.happened(), story: run.story })
+        }
+        // With the place of the assertion.
+        (played, _) => played.map_err(|failure| match panics.last() {
+            Some(panic) => Failure { message: panic.clone(), ..failure },
+            None => failure,
+        }),
+    }
+}
+
+/// Does something, and says which panics there were, caught ones too. None of them is printed.
+fn with_panics<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if !QUIET.get() {
+            let noted = PANICS.with_borrow_mut(|panics| panics.as_mut().map(|panics| panics.push(panic.to_string())));
+            if noted.is_none() {
                 usual(panic);
             }
         }));
     });
-    QUIET.set(true);
-    let played = scenario::try_play(plan, loud);
-    QUIET.set(false);
-    played
+    PANICS.set(Some(Vec::new()));
+    let result = work();
+    (result, PANICS.take().unwrap_or_default())
+}
+
+#[test]
+fn a_panic_that_was_caught_is_noticed_and_a_simulated_crash_is_none() {
+    let (caught, panics) = with_panics(|| std::panic::catch_unwind(|| panic!("a bug")));
+    assert!(caught.is_err() && panics.len() == 1 && panics[0].contains("a bug"), "{panics:?}");
+    let (caught, panics) = with_panics(|| std::panic::catch_unwind(|| std::panic::resume_unwind(Box::new("a crash"))));
+    assert!(caught.is_err() && panics.is_empty(), "{panics:?}");
 }
 
 /// The smallest run that is found to fail as this one does.
 pub fn shrink(failure: Failure) -> Failure {
     let seed = failure.seed;
-    shrink_by(failure, |kept| quietly(&Plan::only(seed, kept), false).err())
+    shrink_by(failure, |kept| quietly(&Plan::only(seed, kept)).err())
 }
 
 fn shrink_by(failure: Failure, play: impl Fn(BTreeSet<String>) -> Option<Failure>) -> Failure {

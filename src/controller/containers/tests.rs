@@ -174,3 +174,34 @@ async fn an_engine_that_goes_down_under_a_listing_is_noticed_at_once() {
     scene.world.with_live(bench::id(1), |live| live.spoil());
     scene.runs_again().await;
 }
+
+/// An engine that makes containers long after the daemon has given up waiting.
+struct LateCreations;
+
+impl Faults for LateCreations {
+    fn takes(&self, call: &Call) -> Option<Duration> {
+        (call.name == "create").then_some(Duration::from_secs(90))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_was_made_too_late_for_its_answer_is_noticed() {
+    let (_root, mut world, machine) = bench::machine(None);
+    machine.add_image("game:1", Default::default());
+    machine.set_checks_mounts(false);
+    world.runtime = Arc::new(FakeRuntime::new(machine.clone(), Arc::new(LateCreations)));
+    let (id, world, queue) = (bench::id(1), Arc::new(world), Queue::default());
+    world.store.create(bench::file_server(1), Record::default()).unwrap();
+    world.tasks.spawn("containers", follow(world.clone(), queue.clone(), watch::Sender::new(false)));
+    queue.done(queue.next().await, None);
+    let facts = blueprint::BlueprintFacts::default();
+    let spec = blueprint::server_container(id, &bench::file_server(1).spec, &world.node, &facts).spec;
+    let purpose = crate::runtime::Purpose { server: id, role: Role::Server, token: "start".into() };
+    world.runtime.create(&spec, &purpose).await.unwrap_err();
+    let serial = world.with_live(id, |live| live.server.serial());
+    world.with_live(id, |live| live.server.fill(serial, None));
+    let told = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
+    assert_eq!(told, Ok(id));
+    assert_eq!(world.with_live(id, |live| live.server.fresh().cloned()), None, "it is looked at again");
+    world.tasks.abort_all();
+}

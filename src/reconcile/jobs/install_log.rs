@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
 use super::JobError;
-use super::read_on::{COMPARED, ReadOn};
+use super::read_on::{self, COMPARED, MOST_HELD, ReadOn};
 use crate::files::FilesError;
 use crate::files::install_log::InstallLog;
 use crate::model::ServerId;
@@ -69,12 +69,12 @@ async fn copy(world: &World, id: ServerId, container: &str, part: LogPart) -> Re
     let blocking = world.store.blocking();
     let opened = blocking.run(move || {
         let log = InstallLog::open(&layout, id)?;
-        let ends = log.ends(COMPARED)?;
-        Ok::<_, FilesError>((log, ends))
+        let head = log.head(COMPARED)?;
+        Ok::<_, FilesError>((log, head))
     });
-    let (log, (head, tail)) = opened.await.map_err(|error| error.to_string())?;
+    let (log, head) = opened.await.map_err(|error| error.to_string())?;
     let mut full = log.is_full();
-    let mut read_on = ReadOn::new(log.written(), head, tail);
+    let mut read_on = ReadOn::new(log.written(), head);
     let log = Arc::new(Mutex::new(log));
     let mut output = match world.runtime.logs(container, part).await {
         Ok(output) => output,
@@ -84,16 +84,26 @@ async fn copy(world: &World, id: ServerId, container: &str, part: LogPart) -> Re
     };
     // Who follows reads on, so that its end is that of the script.
     while part == LogPart::Follow || !full {
-        let (new, more) = match next(&mut output, read_on.is_seeking()).await {
-            Piece::Output(piece) => (read_on.take(piece.map_err(|error| error.to_string())?), true),
-            Piece::Pause => (read_on.give_up(), true),
-            Piece::End => (read_on.give_up(), false),
+        let (new, known, more) = match next(&mut output, read_on.holds()).await {
+            Piece::Output(piece) => {
+                let new = read_on.take(piece.map_err(|error| error.to_string())?);
+                (new, read_on.is_full(), true)
+            }
+            Piece::Pause => (Bytes::new(), true, true),
+            Piece::End => (Bytes::new(), true, false),
         };
-        if !new.is_empty() {
+        let held = if known { read_on.release() } else { Vec::new() };
+        if !new.is_empty() || !held.is_empty() {
             let log = log.clone();
             let appended = blocking.run(move || {
                 let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-                log.append(&new)?;
+                match held.is_empty() {
+                    true => log.append(&new)?,
+                    false => {
+                        let new = read_on::new_in(held, &log.tail(MOST_HELD)?);
+                        log.append(&new)?;
+                    }
+                }
                 Ok::<_, FilesError>(log.is_full())
             });
             full = appended.await.map_err(|error| error.to_string())?;

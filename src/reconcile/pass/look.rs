@@ -87,7 +87,7 @@ impl Reconciler {
         let facts = self.world.runtime.inspect(id, role).await?;
         if facts.as_ref().is_some_and(|facts| self.ended_unasked(id, role, facts)) {
             // An engine that goes down takes its containers along: then nothing is to be made of their end.
-            self.world.knock.answered(&*self.world.runtime).await?;
+            self.world.engine_check.answered(&*self.world.runtime).await?;
         }
         self.world.with_live(id, |live| live.look(role).fill(serial, facts.clone()));
         Ok(facts)

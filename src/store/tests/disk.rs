@@ -173,6 +173,31 @@ fn what_was_refused_on_a_full_disk_is_taken_back_on_a_full_disk() {
     }
 }
 
+/// Somebody saves the file after the store has written it; then the record is refused.
+struct SavedInBetween(std::path::PathBuf);
+
+impl DiskHook for SavedInBetween {
+    fn before(&self, _: ServerId, op: DiskOp) -> io::Result<()> {
+        if op == DiskOp::WriteRecord && self.0.exists() {
+            saves(&self.0, &FILE.replace("./run", "./by-hand"));
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn after(&self, _: ServerId, _: DiskOp) {}
+}
+
+#[test]
+fn what_a_person_saved_after_a_refused_change_stays() {
+    let scene = Scene::with_file();
+    let path = scene.path(CONFIG_FILE);
+    let store = Store::open(scene.root.path(), Blocking::Inline, Some(Arc::new(SavedInBetween(path.clone())))).unwrap();
+    let refused = store.change(id(), None, |manifest| manifest.spec.power = Some(wish("second", Want::Up)));
+    is_of_the_disk(refused.unwrap_err(), io::ErrorKind::StorageFull);
+    assert!(fs::read_to_string(&path).unwrap().contains("./by-hand"));
+}
+
 #[test]
 fn a_status_that_cannot_be_written_is_an_error_and_no_more() {
     let scene = Scene::with_file();
