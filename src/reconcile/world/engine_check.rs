@@ -20,7 +20,7 @@ pub struct EngineCheck {
 }
 
 impl EngineCheck {
-    /// Asks the engine. An answer is true of its moment alone, so each pass asks for itself; a failure holds for [`HOLDS`].
+    /// Asks the engine. An answer is true of its moment alone, so each pass asks for itself; a failure holds for some seconds.
     ///
     /// # Errors
     /// The engine takes no new calls.
