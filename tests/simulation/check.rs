@@ -93,7 +93,7 @@ impl Play {
         assert_eq!(installer, None, "seed {seed}: an installer of {at} is left");
         self.check_power(at, server, &snapshot, running);
         self.check_limits(daemon, at, server, &snapshot, running);
-        self.check_log(daemon, at, &snapshot);
+        self.check_log(daemon, at, server, &snapshot);
         self.check_panel(daemon, at, server, running);
     }
 
@@ -140,7 +140,7 @@ impl Play {
     }
 
     /// A script that counts as run did run to its end, and what it has printed is in the log, to the last line.
-    fn check_log(&self, daemon: &Daemon, at: usize, snapshot: &Snapshot) {
+    fn check_log(&self, daemon: &Daemon, at: usize, server: &Server, snapshot: &Snapshot) {
         let seed = self.seed;
         let Some(done) = &snapshot.record.install.done else { return };
         let key = format!("{} {}", snapshot.id, done.token);
@@ -159,6 +159,11 @@ impl Play {
             return;
         }
         let log = std::fs::read_to_string(daemon.world.layout.install_log(snapshot.id)).unwrap_or_default();
+        // One that was withdrawn before its container was made has begun another log, too: with a head and no output.
+        let is_begun = log.ends_with("| Script Output\n| ------------------------------\n");
+        if is_begun && server.outdone.as_ref() == Some(&done.token) {
+            return;
+        }
         assert!(log.contains(LAST_LINE), "seed {seed}: the install log of {at} is not whole: {log}");
     }
 

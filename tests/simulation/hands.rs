@@ -29,6 +29,14 @@ impl Server {
         self.unrecorded.take_if(|wish| !snapshot.unrecorded && power.is_some_and(|power| power.id == *wish));
     }
 
+    /// A later installation is wanted than the one whose result is recorded.
+    pub fn notice_later_installation(&mut self, snapshot: &Snapshot) {
+        let open = snapshot.manifest.as_ref().and_then(|manifest| open_install(manifest, &snapshot.record));
+        if let (Some(_), Some(done)) = (open, &snapshot.record.install.done) {
+            self.outdone = Some(done.token.clone());
+        }
+    }
+
     /// The file is put back as it was before it was broken. To a daemon that has no record of the wish in it, the wish comes
     /// with the file: later than all that was asked for while the file was broken.
     fn put_back(&mut self, manifest: Manifest) {

@@ -101,6 +101,8 @@ pub struct Server {
     pub unseen: Option<String>,
     /// Id of a power wish by hand that no daemon has recorded: one that has only read it may die and take it along.
     pub unrecorded: Option<String>,
+    /// Token of the installation whose result was recorded when a later one was wanted: that one may have begun another log.
+    pub outdone: Option<String>,
     /// Tokens of installations that were under way when it was deleted: what they leave is nobody's.
     pub buried: Vec<String>,
     /// Since when it is known to be parked.
@@ -211,6 +213,7 @@ impl Play {
                 overridden: false,
                 unseen: None,
                 unrecorded: None,
+                outdone: None,
                 buried: Vec::new(),
                 parked: None,
             });
@@ -298,6 +301,7 @@ impl Play {
                 }
             }
             server.forget_recorded(&snapshot);
+            server.notice_later_installation(&snapshot);
             match snapshot.record.parked {
                 Some(_) => {
                     server.parked = server.parked.or(Some(now));
