@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use alula::model::{ContainerState, Manifest, PowerIntent, Record, Role, ServerId, Want};
-use alula::reconcile::plan::open_install;
+use alula::reconcile::plan::{open_install, wish};
 use alula::runtime::container_name;
 use alula::store::{Snapshot, intent};
 use alula::yaml;
@@ -48,7 +48,7 @@ impl Server {
         }
     }
 
-    /// With an installation goes the start that was to follow it; a start that was accepted meanwhile was taken for that one.
+    /// With an installation goes the start that it asked for; a start that was accepted meanwhile was taken for that one.
     /// What is left is the power that was asked for beside it.
     fn lose_start(&mut self, record: &Record, file: &Manifest) {
         let pending = record.pending_power.as_ref().filter(|_| record.pending_counts(file.spec.power.as_ref()));
@@ -209,7 +209,9 @@ impl Play {
             self.withdraw_installation(daemon, id);
             let stopped =
                 self.machine.docker.state_of(&container_name(id, Role::Server)) != Some(ContainerState::Running);
-            if let Some(snapshot) = daemon.world.store.get(id).filter(|snapshot| stopped && start_follows(snapshot)) {
+            if let Some(snapshot) =
+                daemon.world.store.get(id).filter(|snapshot| stopped && is_up_for_installation(snapshot))
+            {
                 self.servers[at].lose_start(&snapshot.record, &manifest);
             }
         }
@@ -274,10 +276,11 @@ impl Play {
     }
 }
 
-/// Whether a start is to follow an installation that is not done.
-fn start_follows(snapshot: &Snapshot) -> bool {
-    let open = snapshot.manifest.as_ref().and_then(|manifest| open_install(manifest, &snapshot.record));
-    open.is_some_and(|install| install.then_start)
+/// Whether the server is to be up because an installation says so, be it done or not.
+fn is_up_for_installation(snapshot: &Snapshot) -> bool {
+    let Some(manifest) = &snapshot.manifest else { return false };
+    let follows = open_install(manifest, &snapshot.record).is_some_and(|install| install.then_start);
+    follows || wish(manifest, &snapshot.record).is_some_and(|wish| wish.install.is_some())
 }
 
 /// Works a change into a file, as a person does who leaves the rest alone.
