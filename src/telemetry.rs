@@ -1,25 +1,42 @@
 //! Logs: lines on stderr (colours only on a terminal) and the same lines in `{log_directory}/wings.log`, which is opened anew
-//! on SIGHUP, as logrotate wants it. `RUST_LOG` overrides what is logged.
+//! on SIGHUP, as logrotate wants it. `RUST_LOG` overrides what is logged. Each output has a [`queue`] and a thread of its own.
 //!
 //! Field names: `server.id`, `step`, `job`, `request_id`.
+
+mod queue;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::filter::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::NodeConfig;
+use queue::{LogQueue, Output};
 
-/// Starts logging, once for each process. A log file that cannot be opened costs the file, not the daemon.
+/// How long the end of the daemon waits for outputs that are slow.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Writes out what is queued when it is dropped. To be kept until nothing is logged any more.
+#[must_use]
+pub struct FlushOnDrop(Vec<LogQueue>);
+
+impl Drop for FlushOnDrop {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
+        self.0.iter().for_each(|queue| queue.flush(deadline));
+    }
+}
+
+/// Starts logging, once for each process, inside a tokio runtime. A log file that cannot be opened costs the file, not the
+/// daemon.
 ///
 /// # Errors
-/// When logging was started before.
-pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<()> {
+/// When logging was started before, or the system has no thread.
+pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<FlushOnDrop> {
     let level = match (debug || node.debug, node.quiet) {
         (true, _) => "alula=debug,info",
         (false, true) => "warn",
@@ -27,18 +44,20 @@ pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<()> {
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let path = node.directories.log.join("wings.log");
+    let terminal = LogQueue::start("stderr", io::stderr())?;
     let (file, refused) = match LogFile::open(&path) {
-        Ok(file) => (Some(file), None),
+        Ok(file) => (Some(LogQueue::start("wings.log", file)?), None),
         Err(error) => (None, Some(error)),
     };
     let to_file = file.clone().map(|file| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(file));
-    let to_terminal = tracing_subscriber::fmt::layer().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr);
+    let to_terminal =
+        tracing_subscriber::fmt::layer().with_ansi(io::stderr().is_terminal()).with_writer(terminal.clone());
     tracing_subscriber::registry().with(filter).with(to_terminal).with(to_file).try_init()?;
     if let Some(error) = refused {
         tracing::warn!("{}: {error}; logging to stderr only", path.display());
     }
-    reopen_on_hangup(file);
-    Ok(())
+    reopen_on_hangup(file.clone());
+    Ok(FlushOnDrop([Some(terminal), file].into_iter().flatten().collect()))
 }
 
 /// For the command line: what the modules below have to say about damage in the state folder is said, and nothing else.
@@ -51,35 +70,28 @@ pub fn warnings_to_stderr() {
 }
 
 /// Also without a file: SIGHUP would end the daemon otherwise.
-fn reopen_on_hangup(file: Option<LogFile>) {
+fn reopen_on_hangup(file: Option<LogQueue>) {
     let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
     // Lives as long as the process, like the log itself.
     #[allow(clippy::disallowed_methods)]
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            if let Some(Err(error)) = file.as_ref().map(LogFile::reopen) {
-                tracing::error!("the log file cannot be opened anew: {error}");
+            if let Some(file) = &file {
+                file.reopen();
             }
         }
     });
 }
 
 /// A file that can be opened anew under the same name.
-#[derive(Clone)]
 struct LogFile {
-    path: Arc<PathBuf>,
-    file: Arc<Mutex<File>>,
+    path: PathBuf,
+    file: File,
 }
 
 impl LogFile {
     fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: Arc::new(path.to_owned()), file: Arc::new(Mutex::new(append(path)?)) })
-    }
-
-    fn reopen(&self) -> io::Result<()> {
-        let fresh = append(&self.path)?;
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
+        Ok(Self { path: path.to_owned(), file: append(path)? })
     }
 }
 
@@ -88,9 +100,9 @@ fn append(path: &Path) -> io::Result<File> {
     File::options().append(true).create(true).mode(0o600).open(path)
 }
 
-impl Write for &LogFile {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).write(line)
+impl Write for LogFile {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.file.write(lines)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -98,11 +110,10 @@ impl Write for &LogFile {
     }
 }
 
-impl<'a> MakeWriter<'a> for LogFile {
-    type Writer = &'a LogFile;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        self
+impl Output for LogFile {
+    fn reopen(&mut self) -> io::Result<()> {
+        self.file = append(&self.path)?;
+        Ok(())
     }
 }
 
@@ -110,17 +121,67 @@ impl<'a> MakeWriter<'a> for LogFile {
 mod tests {
     use super::*;
 
+    /// A log in a folder of its own.
+    struct Scene {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+        log: LogQueue,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("wings.log");
+            let log = LogQueue::start("wings.log", LogFile::open(&path).unwrap()).unwrap();
+            Self { _folder: folder, path, log }
+        }
+
+        fn log(&self, line: &str) {
+            (&self.log).write_all(line.as_bytes()).unwrap();
+        }
+
+        fn flush(&self) {
+            self.log.flush(Instant::now() + Duration::from_secs(20));
+        }
+
+        fn text(&self) -> String {
+            std::fs::read_to_string(&self.path).unwrap()
+        }
+    }
+
     #[test]
     fn a_log_that_was_moved_away_is_begun_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, moved) = (folder.path().join("wings.log"), folder.path().join("wings.log-1"));
-        let log = LogFile::open(&path).unwrap();
-        (&log).write_all(b"one\n").unwrap();
-        std::fs::rename(&path, &moved).unwrap();
-        (&log).write_all(b"two\n").unwrap();
-        log.reopen().unwrap();
-        (&log).write_all(b"three\n").unwrap();
+        let scene = Scene::new();
+        let moved = scene.path.with_extension("log-1");
+        scene.log("one\n");
+        scene.flush();
+        std::fs::rename(&scene.path, &moved).unwrap();
+        scene.log("two\n");
+        scene.log.reopen();
+        scene.flush();
+        scene.log("three\n");
+        scene.flush();
         assert_eq!(std::fs::read_to_string(&moved).unwrap(), "one\ntwo\n");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\n");
+        assert_eq!(scene.text(), "three\n");
+    }
+
+    #[test]
+    fn a_log_that_was_copied_and_truncated_goes_on_at_its_new_end() {
+        let scene = Scene::new();
+        scene.log("one\n");
+        scene.flush();
+        File::options().write(true).open(&scene.path).unwrap().set_len(0).unwrap();
+        scene.log("two\n");
+        scene.flush();
+        assert_eq!(scene.text(), "two\n");
+    }
+
+    #[test]
+    fn what_is_queued_at_the_end_is_written() {
+        let scene = Scene::new();
+        let lines: Vec<String> = (0..5_000).map(|number| format!("line {number}\n")).collect();
+        lines.iter().for_each(|line| scene.log(line));
+        drop(FlushOnDrop(vec![scene.log.clone()]));
+        assert_eq!(scene.text(), lines.concat());
     }
 }
