@@ -1,8 +1,11 @@
 //! Logs: lines on stderr (colours only on a terminal) and the same lines in `{log_directory}/wings.log`, which is opened anew
 //! on SIGHUP, as logrotate wants it. `RUST_LOG` overrides what is logged. Each output has a [`queue`] and a thread of its own.
 //!
-//! Field names: `server.id`, `step`, `job`, `request_id`.
+//! Field names: `server.id`, `pass.id`, `step`, `job`, `request_id`. The first two come from the span of a pass, which
+//! every line carries that is logged in it, in work that it hands to other threads, and in tasks that it starts.
 
+#[cfg(test)]
+pub mod capture;
 mod queue;
 
 use std::fs::File;
@@ -10,12 +13,17 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use tracing::Span;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::NodeConfig;
+use crate::model::ServerId;
 use queue::{LogQueue, Output};
+
+/// The target of the spans of passes.
+const PASSES: &str = "alula::pass";
 
 /// How long the end of the daemon waits for outputs that are slow.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,6 +51,7 @@ pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<FlushOnDrop> {
         (false, false) => "info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = with_passes(filter)?;
     let path = node.directories.log.join("wings.log");
     let terminal = LogQueue::start("stderr", io::stderr())?;
     let (file, refused) = match LogFile::open(&path) {
@@ -58,6 +67,17 @@ pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<FlushOnDrop> {
     }
     reopen_on_hangup(file.clone());
     Ok(FlushOnDrop([Some(terminal), file].into_iter().flatten().collect()))
+}
+
+/// The same filter, which lets spans of passes through as well: a `RUST_LOG` that names one module would leave its lines
+/// without them.
+fn with_passes(filter: EnvFilter) -> anyhow::Result<EnvFilter> {
+    Ok(filter.add_directive(format!("{PASSES}=error").parse()?))
+}
+
+/// What every line of one pass carries.
+pub fn pass_span(server: ServerId, pass: u64) -> Span {
+    tracing::error_span!(target: PASSES, "pass", server.id = %server, pass.id = pass)
 }
 
 /// For the command line: what the modules below have to say about damage in the state folder is said, and nothing else.
