@@ -7,6 +7,7 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,12 @@ impl FileFingerprint {
     }
 }
 
+/// Now, in nanoseconds since 1970.
+pub fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
 impl From<&Metadata> for FileFingerprint {
     fn from(metadata: &Metadata) -> Self {
         Self {
@@ -62,13 +69,9 @@ fn nanoseconds(seconds: i64, fraction: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+    use std::time::{Duration, Instant};
 
     use super::*;
-
-    fn now_ns() -> i64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64
-    }
 
     /// Lets the kernel's clock go on, so that a next write has another time.
     fn next_tick(path: &Path) {
