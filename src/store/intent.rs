@@ -264,7 +264,7 @@ mod tests {
         let mut files = read(folder.path(), "550e8400-e29b-41d4-a716-446655440000".parse().unwrap());
         files.read_at_ns = changed_at + 1_000_000;
         assert_eq!(files.settled(), None, "a write in this moment may leave the same fingerprint");
-        files.read_at_ns = changed_at + 1_000_000_000;
+        files.read_at_ns = changed_at + 2_000_000_000;
         assert_eq!(files.settled(), fingerprints(folder.path()));
         files.overlay = Err(io::ErrorKind::PermissionDenied.into());
         assert_eq!(files.settled(), None);
