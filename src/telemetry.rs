@@ -1,11 +1,12 @@
 //! Logs: lines on stderr (colours only on a terminal) and the same lines in `{log_directory}/wings.log`, which is opened anew
-//! on SIGHUP, as logrotate wants it. `RUST_LOG` overrides what is logged. Each output has a [`queue`] and a thread of its own.
+//! on SIGHUP, as logrotate wants it. `RUST_LOG` overrides what is logged. Each output has a queue and a thread of its own.
 //!
 //! Field names: `server.id`, `pass.id`, `step`, `job`, `request_id`. The first two come from the span of a pass, which
 //! every line carries that is logged in it, in work that it hands to other threads, and in tasks that it starts.
 
 #[cfg(test)]
 pub mod capture;
+mod output;
 mod queue;
 
 use std::fs::File;
@@ -20,7 +21,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::NodeConfig;
 use crate::model::ServerId;
-use queue::{LogQueue, Output};
+use output::Output;
+use queue::LogQueue;
 
 /// The target of the spans of passes.
 const PASSES: &str = "alula::pass";

@@ -11,21 +11,10 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
+use super::output::{Lines, Lost, Output};
+
 /// The most bytes that wait for one output: some thousand lines.
 const MAX_QUEUED: usize = 1024 * 1024;
-
-/// Where lines end up.
-pub trait Output: Write + Send + 'static {
-    /// Opens the file of this name again, which may be another one by now.
-    ///
-    /// # Errors
-    /// It cannot be opened; the old file stays in use.
-    fn reopen(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Output for io::Stderr {}
 
 /// The queue of one output; all clones are the same.
 #[derive(Clone)]
@@ -58,10 +47,11 @@ impl LogQueue {
     ///
     /// # Errors
     /// The system has no thread.
-    pub fn start(name: &'static str, mut output: impl Output) -> io::Result<Self> {
+    pub fn start(name: &'static str, output: impl Output) -> io::Result<Self> {
         let (state, due, idle) = Default::default();
         let queue = Self { shared: Arc::new(Shared { name, state, due, idle }) };
         let thread_queue = queue.clone();
+        let mut output = Lines::new(output);
         let work = move || {
             let mut fails = false;
             loop {
@@ -98,14 +88,14 @@ impl LogQueue {
     }
 
     /// Waits until something is due and does it. `fails`: the last write did.
-    fn write_batch(&self, output: &mut impl Output, fails: &mut bool) {
+    fn write_batch(&self, output: &mut Lines<impl Output>, fails: &mut bool) {
         let waited = self.shared.due.wait_while(self.state(), |state| !state.is_due());
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         let batch = State { writing: true, ..State::default() };
         let batch = std::mem::replace(&mut *state, batch);
         drop(state);
         let written = write_lines(output, &batch);
-        if let (Err(error), false) = (&written, *fails) {
+        if let (Err(Lost { error, .. }), false) = (&written, *fails) {
             // For the other output; this one gets the count when it is well again.
             tracing::error!(output = self.shared.name, %error, "log lines cannot be written");
         }
@@ -116,8 +106,8 @@ impl LogQueue {
             tracing::error!(output = self.shared.name, %error, "the log file cannot be opened again; the old one stays in use");
         }
         let mut state = self.state();
-        if written.is_err() {
-            state.dropped += batch.dropped + batch.lines.iter().filter(|byte| **byte == b'\n').count();
+        if let Err(lost) = written {
+            state.dropped += lost.lines;
         }
         state.writing = false;
         self.shared.idle.notify_all();
@@ -134,12 +124,14 @@ impl State {
     }
 }
 
-fn write_lines(output: &mut impl Output, batch: &State) -> io::Result<()> {
-    output.write_all(&batch.lines)?;
-    if batch.dropped > 0 {
-        output.write_all(notice(batch.dropped).as_bytes())?;
+/// The lines, and then how many are missing. What is not told counts as lost again.
+fn write_lines(output: &mut Lines<impl Output>, batch: &State) -> Result<(), Lost> {
+    let dropped = batch.dropped;
+    output.write(&batch.lines).map_err(|lost| Lost { lines: lost.lines + dropped, ..lost })?;
+    if dropped > 0 {
+        output.write(notice(dropped).as_bytes()).map_err(|lost| Lost { lines: dropped, ..lost })?;
     }
-    output.flush()
+    Ok(())
 }
 
 /// The line about lines that are missing. It does not go through the queue, where it could be dropped as well.
@@ -173,6 +165,8 @@ impl<'a> MakeWriter<'a> for LogQueue {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::time::Duration;
 
@@ -200,6 +194,8 @@ mod tests {
     }
 
     impl Output for Gate {}
+
+    impl Output for UnixStream {}
 
     struct Scene {
         queue: LogQueue,
@@ -280,6 +276,34 @@ mod tests {
         let text = scene.text();
         assert!(text.starts_with("three\n"), "{text}");
         assert_eq!(text.lines().filter_map(lost).collect::<Vec<_>>(), [2], "{text}");
+    }
+
+    #[test]
+    fn a_line_that_was_written_is_not_counted_because_the_count_was_not() {
+        let scene = Scene::new();
+        for (line, permits) in [("one", [false].as_slice()), ("two", &[true, false]), ("three", &[true, true])] {
+            permits.iter().for_each(|permit| scene.permits.send(*permit).unwrap());
+            scene.log(line);
+            scene.flush();
+        }
+        let text = scene.text();
+        assert!(text.starts_with("two\nthree\n"), "{text}");
+        assert_eq!(text.lines().filter_map(lost).collect::<Vec<_>>(), [1], "{text}");
+    }
+
+    #[test]
+    fn an_output_that_never_waits_loses_nothing() {
+        let (mut reader, output) = UnixStream::pair().unwrap();
+        output.set_nonblocking(true).unwrap();
+        let queue = LogQueue::start("stream", output).unwrap();
+        let lines: String = (0..800).map(|number| format!("{number:0>1000}\n")).collect();
+        for line in lines.split_inclusive('\n') {
+            (&queue).write_all(line.as_bytes()).unwrap();
+        }
+        reader.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut read = vec![0; lines.len()];
+        reader.read_exact(&mut read).unwrap();
+        assert!(read == lines.as_bytes());
     }
 
     #[test]
