@@ -14,8 +14,11 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tracing::Span;
+use tracing::{Span, Subscriber};
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
+use tracing_subscriber::fmt::{self, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -60,15 +63,33 @@ pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<FlushOnDrop> {
         Ok(file) => (Some(LogQueue::start("wings.log", file)?), None),
         Err(error) => (None, Some(error)),
     };
-    let to_file = file.clone().map(|file| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(file));
-    let to_terminal =
-        tracing_subscriber::fmt::layer().with_ansi(io::stderr().is_terminal()).with_writer(terminal.clone());
-    tracing_subscriber::registry().with(filter).with(to_terminal).with(to_file).try_init()?;
+    subscriber(filter, terminal.clone(), io::stderr().is_terminal(), file.clone()).try_init()?;
     if let Some(error) = refused {
         tracing::warn!("{}: {error}; logging to stderr only", path.display());
     }
     reopen_on_hangup(file.clone());
     Ok(FlushOnDrop([Some(terminal), file].into_iter().flatten().collect()))
+}
+
+/// Logs to a terminal, or what stands for it, and to a file, where there is one.
+fn subscriber<W>(filter: EnvFilter, terminal: W, colours: bool, file: Option<W>) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let plain = |file| fmt::layer().with_ansi(false).fmt_fields(FileFields::default()).with_writer(file);
+    let to_terminal = fmt::layer().with_ansi(colours).with_writer(terminal);
+    tracing_subscriber::registry().with(filter).with(to_terminal).with(file.map(plain))
+}
+
+/// The usual format of fields under a type of its own: layers with the same type share the text of a span's fields, which
+/// would bring a terminal's colours into the file.
+#[derive(Default)]
+struct FileFields(DefaultFields);
+
+impl<'a> FormatFields<'a> for FileFields {
+    fn format_fields<R: RecordFields>(&self, text: Writer<'a>, fields: R) -> std::fmt::Result {
+        self.0.format_fields(text, fields)
+    }
 }
 
 /// The same filter, which lets spans of passes through as well: a `RUST_LOG` that names one module would leave its lines
@@ -141,6 +162,7 @@ impl Output for LogFile {
 
 #[cfg(test)]
 mod tests {
+    use super::capture::Capture;
     use super::*;
 
     /// A log in a folder of its own.
@@ -196,6 +218,21 @@ mod tests {
         scene.log("two\n");
         scene.flush();
         assert_eq!(scene.text(), "two\n");
+    }
+
+    #[test]
+    fn the_colours_of_a_terminal_are_not_in_the_file() {
+        let (terminal, file) = (Capture::default(), Capture::default());
+        let log = subscriber(EnvFilter::new("info"), terminal.clone(), true, Some(file.clone()));
+        tracing::subscriber::with_default(log, || {
+            let span = tracing::info_span!("asked", number = 7, later = tracing::field::Empty);
+            span.record("later", 8);
+            span.in_scope(|| tracing::info!(field = 9, "here"));
+        });
+        let ([terminal], [file]) = (&terminal.lines()[..], &file.lines()[..]) else { panic!("one line each") };
+        assert!(terminal.contains("\u{1b}[3mnumber\u{1b}[0m"), "{terminal:?}");
+        assert!(file.ends_with("asked{number=7 later=8}: alula::telemetry::tests: here field=9"), "{file:?}");
+        assert!(!file.contains('\u{1b}'), "{file:?}");
     }
 
     #[test]
