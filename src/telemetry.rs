@@ -9,6 +9,7 @@ pub mod capture;
 mod output;
 mod queue;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -29,6 +30,12 @@ use queue::LogQueue;
 
 /// The target of the spans of passes.
 const PASSES: &str = "alula::pass";
+
+/// The target of panics.
+const PANICS: &str = "alula::panic";
+
+/// How long a thread that panics waits until that is written: the process may end right after.
+const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How long the end of the daemon waits for outputs that are slow.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -56,7 +63,7 @@ pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<FlushOnDrop> {
         (false, false) => "info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let filter = with_passes(filter)?;
+    let filter = with_own_targets(filter)?;
     let path = node.directories.log.join("wings.log");
     let terminal = LogQueue::start("stderr", io::stderr())?;
     let (file, refused) = match LogFile::open(&path) {
@@ -68,7 +75,26 @@ pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<FlushOnDrop> {
         tracing::warn!("{}: {error}; logging to stderr only", path.display());
     }
     reopen_on_hangup(file.clone());
-    Ok(FlushOnDrop([Some(terminal), file].into_iter().flatten().collect()))
+    // The file first: it need not share the time with a pipe that nobody reads.
+    let queues: Vec<LogQueue> = [file, Some(terminal)].into_iter().flatten().collect();
+    log_panics(queues.clone());
+    Ok(FlushOnDrop(queues))
+}
+
+/// Has panics logged with their place, whatever `RUST_LOG` says. The standard library's own hook would write to stderr
+/// itself, past the queue, and wait there for as long as nobody reads.
+fn log_panics(queues: Vec<LogQueue>) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or("no message");
+        let location = panic.location().map(tracing::field::display);
+        // Taken where `RUST_BACKTRACE` asks for it.
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(backtrace));
+        let thread = std::thread::current();
+        tracing::error!(target: PANICS, location, thread = thread.name(), backtrace, "panic: {text}");
+        let deadline = Instant::now() + PANIC_FLUSH_TIMEOUT;
+        queues.iter().for_each(|queue| queue.flush(deadline));
+    }));
 }
 
 /// Logs to a terminal, or what stands for it, and to a file, where there is one.
@@ -92,10 +118,11 @@ impl<'a> FormatFields<'a> for FileFields {
     }
 }
 
-/// The same filter, which lets spans of passes through as well: a `RUST_LOG` that names one module would leave its lines
-/// without them.
-fn with_passes(filter: EnvFilter) -> anyhow::Result<EnvFilter> {
-    Ok(filter.add_directive(format!("{PASSES}=error").parse()?))
+/// The same filter, which lets spans of passes and panics through as well: a `RUST_LOG` that names one module would leave
+/// its lines without the ones, and the log without the others.
+fn with_own_targets(filter: EnvFilter) -> anyhow::Result<EnvFilter> {
+    let filter = filter.add_directive(format!("{PASSES}=error").parse()?);
+    Ok(filter.add_directive(format!("{PANICS}=error").parse()?))
 }
 
 /// What every line of one pass carries.
@@ -162,6 +189,10 @@ impl Output for LogFile {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
+
     use super::capture::Capture;
     use super::*;
 
@@ -233,6 +264,55 @@ mod tests {
         assert!(terminal.contains("\u{1b}[3mnumber\u{1b}[0m"), "{terminal:?}");
         assert!(file.ends_with("asked{number=7 later=8}: alula::telemetry::tests: here field=9"), "{file:?}");
         assert!(!file.contains('\u{1b}'), "{file:?}");
+    }
+
+    /// The place of the panic hook is the process: the test runs itself again in one of its own.
+    #[test]
+    fn a_panic_is_in_the_file_with_its_place_though_nobody_reads_stderr() {
+        const FOLDER: &str = "ALULA_TEST_PANIC_FOLDER";
+        if let Some(folder) = std::env::var_os(FOLDER) {
+            return panic_and_flush_the_file(Path::new(&folder));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (_unread, mut stderr) = UnixStream::pair().unwrap();
+        stderr.set_nonblocking(true).unwrap();
+        while stderr.write(&[b' '; 100]).is_ok() {}
+        stderr.set_nonblocking(false).unwrap();
+        let test = "telemetry::tests::a_panic_is_in_the_file_with_its_place_though_nobody_reads_stderr";
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(FOLDER, folder.path())
+            .env("RUST_LOG", "alula::store=warn")
+            .env_remove("RUST_BACKTRACE")
+            .stdout(Stdio::null())
+            .stderr(OwnedFd::from(stderr))
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while child.try_wait().unwrap().is_none() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        let ended = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+        let text = std::fs::read_to_string(folder.path().join("wings.log")).unwrap();
+        let (line, place) = text.trim_end().split_once(" location=src/telemetry.rs:").expect(&text);
+        assert!(line.ends_with(" ERROR alula::panic: panic: of a test"), "{text}");
+        assert!(place.starts_with(|digit: char| digit.is_ascii_digit()), "{text}");
+        assert!(!place.contains('\n') && !place.contains("backtrace"), "{text}");
+    }
+
+    fn panic_and_flush_the_file(folder: &Path) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _inside = runtime.enter();
+        let mut node = NodeConfig::for_tests(folder);
+        node.directories.log = folder.to_owned();
+        let log = start(&node, false).unwrap();
+        std::panic::catch_unwind(|| panic!("of a {}", "test")).unwrap_err();
+        log.0[0].flush(Instant::now() + Duration::from_secs(20));
+        // Would wait for stderr.
+        std::mem::forget(log);
     }
 
     #[test]

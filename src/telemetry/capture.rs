@@ -18,7 +18,7 @@ impl Capture {
     /// Takes what this thread logs while the guard lives, filtered as `RUST_LOG` would.
     pub fn of_this_thread(filter: &str) -> (Self, DefaultGuard) {
         let capture = Self::default();
-        let filter = super::with_passes(EnvFilter::new(filter)).unwrap();
+        let filter = super::with_own_targets(EnvFilter::new(filter)).unwrap();
         let log = tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter).with_writer(capture.clone());
         let guard = tracing::dispatcher::set_default(&Dispatch::new(log.finish()));
         (capture, guard)
