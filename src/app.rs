@@ -64,7 +64,13 @@ pub fn run(config_path: &Path, options: RunOptions) -> anyhow::Result<()> {
         .context("cannot start the asynchronous runtime")?;
     // Before anything else is done there, and for as long as the process lives.
     let _lock = runtime.block_on(lock(&loaded.node))?;
-    let result = runtime.block_on(serve(loaded, options));
+    let Loaded { file, node, notices } = loaded;
+    let node = config::host::prepare(&file, node, Surroundings::of_this_process())?;
+    let _log = {
+        let _inside = runtime.enter();
+        telemetry::start(&node, options.debug).context("cannot start logging")?
+    };
+    let result = runtime.block_on(serve(node, notices, options));
     // Blocking work that is under way (a walk, a pull's last write) does not hold the end up.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -91,10 +97,7 @@ async fn lock(node: &NodeConfig) -> anyhow::Result<StateLock> {
     }
 }
 
-async fn serve(loaded: Loaded, options: RunOptions) -> anyhow::Result<()> {
-    let Loaded { file, node, notices } = loaded;
-    let node = config::host::prepare(&file, node, Surroundings::of_this_process())?;
-    telemetry::start(&node, options.debug).context("cannot start logging")?;
+async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> anyhow::Result<()> {
     for notice in notices {
         tracing::warn!("{notice}");
     }

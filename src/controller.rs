@@ -15,10 +15,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{Semaphore, watch};
+use tracing::Instrument;
 
 use crate::model::{Condition, ConditionKind, ConditionStatus, ServerId, Status};
 use crate::reconcile::pass::{Next, Reconciler};
 use crate::retry;
+use crate::telemetry::pass_span;
 use queue::Queue;
 
 /// Runs passes.
@@ -41,11 +43,11 @@ impl Controller {
         // An error would mean that the other side is gone; then there is nothing to wait for.
         let _ = self.ready.wait_for(|ready| *ready).await;
         let places = Arc::new(Semaphore::new(self.workers));
-        loop {
+        for pass in 1.. {
             let Ok(place) = places.clone().acquire_owned().await else { return };
             let id = self.queue.next().await;
             let (reconciler, queue) = (self.reconciler.clone(), self.queue.clone());
-            self.reconciler.world().tasks.spawn(format!("pass {id}"), async move {
+            let run = async move {
                 let next = guarded_pass(&reconciler, id).await;
                 drop(place);
                 let at = match next {
@@ -53,7 +55,8 @@ impl Controller {
                     Next::At(at) => Some(reconciler.world().clock.instant(at)),
                 };
                 queue.done(id, at);
-            });
+            };
+            self.reconciler.world().tasks.spawn(format!("pass {id}"), run.instrument(pass_span(id, pass)));
         }
     }
 }
@@ -77,7 +80,7 @@ async fn guarded_pass(reconciler: &Reconciler, id: ServerId) -> Next {
                 live.panics
             });
             let text = panic_text(&*panic);
-            tracing::error!(server.id = %id, panics, "a pass panicked: {text}");
+            tracing::error!(panics, "a pass panicked: {text}");
             show_bug(reconciler, id, &text);
             Next::At(world.clock.now() + retry::delay(retry::FILES, panics, &world.jitter).max(Duration::from_secs(1)))
         }

@@ -224,12 +224,8 @@ pub struct RuntimeEvent {
 /// A signal by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Signal {
-    /// SIGINT
-    Interrupt,
     /// SIGTERM
     Terminate,
-    /// SIGABRT
-    Abort,
     /// SIGKILL
     Kill,
 }
@@ -238,9 +234,7 @@ impl Signal {
     /// The name the runtime knows.
     pub fn name(self) -> &'static str {
         match self {
-            Signal::Interrupt => "SIGINT",
             Signal::Terminate => "SIGTERM",
-            Signal::Abort => "SIGABRT",
             Signal::Kill => "SIGKILL",
         }
     }
@@ -263,8 +257,6 @@ pub enum LogPart {
     Follow,
     /// The last lines.
     Tail(u32),
-    /// What was printed since this time (milliseconds since the epoch).
-    Since(i64),
 }
 
 /// The network that servers live in.

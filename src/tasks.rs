@@ -1,7 +1,7 @@
 //! The one place that spawns tasks.
 //!
 //! Whoever needs something done beside itself gives a name and a future to [`Tasks::spawn`]. Each task is tracked
-//! until it ends; a panic in one is logged with its name and ends that task alone. [`Tasks::shutdown`] ends them all
+//! until it ends, and carries the span in which it was started; a panic in one is logged with its name and ends that task alone. [`Tasks::shutdown`] ends them all
 //! in order: first the ordinary ones, which are dropped where they wait, then those that have something to write
 //! down ([`Tasks::spawn_graceful`]), and what is still there at the deadline is aborted and named.
 
@@ -16,6 +16,7 @@ use futures_util::FutureExt;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 /// A handle on all tasks of the daemon; all clones are the same.
 #[derive(Clone, Default)]
@@ -121,12 +122,13 @@ impl Tasks {
             (id, book.closed)
         };
         let entry = Strike { tasks: self.clone(), id };
-        let join = tracker.spawn(async move {
+        let run = async move {
             let _entry = entry;
             if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await {
                 tracing::error!(task = %name, panic = panic_text(panic.as_ref()), "a task panicked and has ended; this is a bug");
             }
-        });
+        };
+        let join = tracker.spawn(run.in_current_span());
         if closed {
             join.abort();
         }

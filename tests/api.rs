@@ -11,6 +11,8 @@ mod errors;
 mod guard;
 #[path = "api/install.rs"]
 mod install;
+#[path = "support/node.rs"]
+mod node;
 #[path = "api/power.rs"]
 mod power;
 #[path = "api/remove.rs"]

@@ -36,7 +36,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("axum", &["src/api.rs", "src/api/", "src/app/doors.rs"]),
     ("tokio_rustls", &["src/app/doors.rs"]),
     ("clap", &["src/cli.rs", "src/cli/"]),
-    ("tracing_subscriber", &["src/telemetry.rs"]),
+    ("tracing_subscriber", &["src/telemetry.rs", "src/telemetry/"]),
     ("nix", &["src/config/host/user.rs"]),
 ];
 

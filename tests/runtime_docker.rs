@@ -5,6 +5,8 @@
 
 #[path = "runtime_docker/networks.rs"]
 mod networks;
+#[path = "support/node.rs"]
+mod node;
 #[path = "runtime_docker/pulls.rs"]
 mod pulls;
 #[path = "runtime_docker/registry.rs"]

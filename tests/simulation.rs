@@ -24,6 +24,8 @@ mod furnish;
 mod hands;
 #[path = "simulation/journal.rs"]
 mod journal;
+#[path = "support/node.rs"]
+mod node;
 #[path = "simulation/outages.rs"]
 mod outages;
 #[path = "simulation/panel.rs"]

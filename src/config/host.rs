@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use super::file::ConfigFile;
 use super::{NodeConfig, Owner, Surroundings};
 use crate::atomic::{self, AtomicError};
-use crate::model::ServerId;
 
 mod user;
 
@@ -155,31 +154,6 @@ pub fn write_passwd_files(node: &NodeConfig) -> Result<(), HostError> {
     let directory = &node.directories.passwd;
     write_for_containers(key, &directory.join("passwd"), &passwd_text(node))?;
     write_for_containers(key, &directory.join("group"), &group_text(node))
-}
-
-/// Writes the machine-id file of a server, if the file wants one and it is not there already. Without it Docker
-/// refuses to start the server.
-///
-/// # Errors
-/// It cannot be written.
-pub fn write_machine_id(node: &NodeConfig, id: &ServerId) -> Result<(), HostError> {
-    if !node.mount_machine_id {
-        return Ok(());
-    }
-    let key = "system.machine_id.directory";
-    make(key, &node.directories.machine_id)?;
-    write_for_containers(key, &node.directories.machine_id_file(id), &id.simple())
-}
-
-/// Removes the machine-id file of a server that is deleted. That there is none is no error.
-///
-/// # Errors
-/// It cannot be removed.
-pub fn remove_machine_id(node: &NodeConfig, id: &ServerId) -> io::Result<()> {
-    match fs::remove_file(node.directories.machine_id_file(id)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Running containers have the file itself mounted, so it is replaced only when it is not right.

@@ -192,10 +192,8 @@ impl NodeConfig {
     }
 
     /// A node with everything below `root`, the current user as owner, no panel, and defaults otherwise.
-    ///
-    /// # Panics
-    /// `root` is not absolute.
-    pub fn for_tests(root: &Path) -> Self {
+    #[cfg(test)]
+    pub(crate) fn for_tests(root: &Path) -> Self {
         assert!(root.is_absolute(), "{} is not absolute", root.display());
         let mut file = ConfigFile::default();
         file.system.enable_log_rotate = false;

@@ -99,11 +99,6 @@ impl PanelConfig {
             custom_headers: custom_headers(&query.custom_headers, lenient),
         }))
     }
-
-    /// The base of the panel's remote API.
-    pub fn api_url(&self) -> String {
-        format!("{}/api/remote", self.url)
-    }
 }
 
 fn check_url(remote: &str) -> Result<(), Problem> {

@@ -176,7 +176,6 @@ fn the_panel_of_a_node() {
     ));
     let panel = node.panel.unwrap();
     assert_eq!(panel.remote, "https://panel.example.com/");
-    assert_eq!(panel.api_url(), "https://panel.example.com/api/remote");
     assert_eq!((panel.token_id.as_str(), panel.token.expose()), ("abc", "def"));
     assert_eq!((panel.timeout, panel.servers_per_page), (Duration::from_secs(5), 2));
     let [(name, value)] = panel.custom_headers.as_slice() else { panic!("{:?}", panel.custom_headers) };

@@ -11,7 +11,8 @@ use crate::model::ServerId;
 use crate::reconcile::world::World;
 use crate::store::watch::WatchEvent;
 
-/// How often all files are looked at although the watch is well: two `stat` calls for each server.
+/// How often all files are looked at although the watch is well: two `stat` calls for each server whose files are as they were
+/// when this daemon last read them.
 const RESCAN: Duration = Duration::from_secs(300);
 
 /// Looks that may be under way at once. One that hangs (a file of intent is a link into a network file system, say) keeps its

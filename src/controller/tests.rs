@@ -1,9 +1,12 @@
 //! Many servers at once, and none that holds up another.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
+
+use async_trait::async_trait;
 
 use super::*;
 use crate::model::manifest::{How, PowerIntent};
@@ -12,9 +15,10 @@ use crate::model::{Deletion, Record, Role, Want};
 use crate::reconcile::bench;
 use crate::reconcile::world::{Paths, World};
 use crate::runtime::blueprint::{MountSource, network};
-use crate::runtime::container_name;
-use crate::runtime::fake::FakeWorld;
+use crate::runtime::fake::{Call, FakeRuntime, FakeWorld, Faults};
+use crate::runtime::{RuntimeError, container_name};
 use crate::store::Blocking;
+use crate::telemetry::capture::Capture;
 
 fn add(world: &World, number: u32, mount: Option<&str>) {
     let mut manifest = bench::file_server(number);
@@ -101,4 +105,68 @@ async fn a_mount_that_does_not_answer_holds_up_the_start_of_its_own_server_alone
     comes_to("the restart", || runs(&machine, 3)).await;
     assert_eq!(hung.load(Ordering::SeqCst), 1);
     running.abort();
+}
+
+/// An engine that makes no containers.
+struct NoCreations;
+
+#[async_trait]
+impl Faults for NoCreations {
+    async fn before(&self, call: Call) -> Result<(), RuntimeError> {
+        let refused = || RuntimeError::Refused { attempt: "create".into(), status: 500, message: "no".into() };
+        if call.name == "create" { Err(refused()) } else { Ok(()) }
+    }
+}
+
+/// The pass and the server that a line names.
+fn pass_of(line: &str) -> Option<(u64, String)> {
+    let (_, fields) = line.split_once(" pass{server.id=")?;
+    let (server, fields) = fields.split_once(" pass.id=")?;
+    let (pass, _) = fields.split_once("}: ")?;
+    Some((pass.parse().ok()?, server.to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_line_of_a_pass_and_of_the_jobs_it_starts_names_the_server_and_the_pass() {
+    let (_root, mut world, machine) = bench::machine(None);
+    machine.add_image("game:1", Default::default());
+    machine.set_checks_mounts(false);
+    world.runtime = Arc::new(FakeRuntime::new(machine, Arc::new(NoCreations)));
+    world.runtime.ensure_network(&network(&world.node)).await.unwrap();
+    let queue = Queue::default();
+    let pushed = queue.clone();
+    world.wake = Arc::new(move |id| pushed.push(id));
+    let world = Arc::new(world);
+    // The first one's container cannot be made, and the other one's image is not to be had.
+    add(&world, 1, None);
+    let mut manifest = bench::file_server(2);
+    manifest.spec.settings.container.image = "nowhere:1".into();
+    world.store.create(manifest, Record::default()).unwrap();
+    wish(&world, 2, "up", Want::Up);
+
+    for filter in ["alula=debug", "alula::reconcile=warn"] {
+        for number in [1, 2] {
+            world.forget_live(bench::id(number));
+            (world.wake)(bench::id(number));
+        }
+        let (log, _guard) = Capture::of_this_thread(filter);
+        let (_ready, ready) = watch::channel(true);
+        let controller = Controller::new(Reconciler::new(world.clone()), queue.clone(), 2, ready);
+        let running = world.tasks.spawn("controller", controller.run());
+        let from = |module: &str| log.lines().into_iter().filter(|line| line.contains(module)).collect::<Vec<_>>();
+        let (step, job) = ("WARN pass{", "alula::reconcile::jobs: ");
+        comes_to("a step and a job have failed", || {
+            from("alula::reconcile::pass: ").iter().any(|line| line.contains(step)) && !from(job).is_empty()
+        })
+        .await;
+        running.abort();
+        let mut servers = BTreeMap::<u64, BTreeSet<String>>::new();
+        for line in log.lines() {
+            let (pass, server) = pass_of(&line).unwrap_or_else(|| panic!("a line without them: {line}"));
+            servers.entry(pass).or_default().insert(server);
+        }
+        assert!(servers.len() > 1 && servers.values().all(|servers| servers.len() == 1), "{servers:?}");
+        let expected = bench::id(2).to_string();
+        assert!(from(job).iter().all(|line| pass_of(line).is_some_and(|(_, server)| server == expected)));
+    }
 }

@@ -228,13 +228,6 @@ pub fn digest<T: Serialize>(value: &T) -> String {
     hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
-impl Spec {
-    /// Whether the panel's part of the other spec is the same as this one's.
-    pub fn same_panel_part(&self, other: &Spec) -> bool {
-        self.settings == other.settings && self.process == other.process && self.suspended == other.suspended
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

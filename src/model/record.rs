@@ -122,8 +122,6 @@ pub struct InstallRecord {
     pub past: Vec<String>,
     /// Token of an installation whose panel data was fetched and whose log was begun.
     pub begun: Option<String>,
-    /// Whether any installation has ever succeeded.
-    pub ever_succeeded: bool,
     /// Runs of the present script that the engine or the host has cut off.
     pub interrupted: Option<Interrupted>,
 }

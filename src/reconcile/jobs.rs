@@ -117,7 +117,7 @@ fn end(world: &World, id: ServerId, kind: JobKind, run: u64, result: Result<(), 
                 job.nonsense = if error.nonsense { job.nonsense + 1 } else { 0 };
                 error.fatal |= job.nonsense >= MOST_NONSENSE;
                 if job.job.attempts == 1 || error.fatal {
-                    tracing::warn!(server.id = %id, job = ?kind, "{}", error.message);
+                    tracing::warn!(job = ?kind, "{}", error.message);
                 }
                 let retry_at = now + retry::delay(error.growth, job.job.attempts, &world.jitter);
                 JobState::Failed { fatal: error.fatal, retry_at, message: error.message }

@@ -108,7 +108,7 @@ impl Reconciler {
             return Next::At(now);
         }
         if restless == 2 {
-            tracing::error!(server.id = %id, "the plans for this server do not come to rest, which is a bug: please report it");
+            tracing::error!("the plans for this server do not come to rest, which is a bug: please report it");
         }
         Next::At(now + retry::delay(retry::STEP, restless - 1, &self.world.jitter))
     }
@@ -141,7 +141,7 @@ impl Reconciler {
                 requeue = Some(requeue.map_or(retry_at, |requeue| requeue.min(retry_at)));
                 break;
             }
-            tracing::debug!(server.id = %id, step = step.name(), subject = step.subject(), "executing");
+            tracing::debug!(step = step.name(), subject = step.subject(), "executing");
             match self.execute(id, step).await {
                 Ok(progress) => {
                     self.succeeded(id, step);
@@ -205,7 +205,7 @@ impl Reconciler {
             attempts
         });
         if attempts == 1 {
-            tracing::warn!(server.id = %id, step = step.name(), "{message}");
+            tracing::warn!(step = step.name(), "{message}");
             self.world.store.event(id, now, "StepFailed", &format!("{}: {message}", step.name()));
         }
     }

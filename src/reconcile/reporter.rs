@@ -111,7 +111,7 @@ async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Resul
             })?;
             // After the record: a fact without one that waits for it is swept away at the next boot.
             if let Err(error) = outbox.remove(&fact.key()) {
-                tracing::warn!(server.id = %id, "a reported fact stays in the outbox: {error}");
+                tracing::warn!("a reported fact stays in the outbox: {error}");
             }
             // An error is that of the job, which is started again after a while: the panel does not mind hearing it twice.
             Ok::<_, ReportError>(())
@@ -149,7 +149,7 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
             }
             answer => {
                 if let Err(error) = answer {
-                    tracing::debug!(server.id = %id, "a state was refused: {error}");
+                    tracing::debug!("a state was refused: {error}");
                 }
                 (told, may_have_heard) = (Some(next), true);
                 // A report that replaces one which ends in this moment says the same once more; only one of them may
@@ -167,7 +167,7 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
     // Also where the record says so already: a report that was replaced by this one may have written an older state since.
     if may_have_heard && let Err(error) = record_told(world, id, told).await {
         // What is on disk makes the next life say more than it had to, and not less.
-        tracing::warn!(server.id = %id, "{error}");
+        tracing::warn!("{error}");
     }
     result
 }

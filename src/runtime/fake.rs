@@ -301,15 +301,12 @@ impl Runtime for FakeRuntime {
         id: &str,
         part: LogPart,
     ) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, RuntimeError> {
-        let (key, world) = (id.to_owned(), self.world.clone());
+        let key = id.to_owned();
         let read = move |state: &mut State| {
             let container = state.find_mut(&key).ok_or_else(|| Refusal::no_container(&key))?;
             let bytes = match part {
-                LogPart::All | LogPart::Follow => container.tape.since(Duration::ZERO),
+                LogPart::All | LogPart::Follow => container.tape.all(),
                 LogPart::Tail(lines) => container.tape.tail(lines),
-                LogPart::Since(millis) => {
-                    container.tape.since(world.moment(crate::model::Timestamp::from_millis(millis)))
-                }
             };
             let follows = part == LogPart::Follow && container.running();
             Ok(streams::output(Some(bytes), follows.then(|| container.read(false))))

@@ -12,11 +12,11 @@ pub enum Blocking {
 }
 
 impl Blocking {
-    /// Runs blocking work off the runtime's threads and waits for its result.
+    /// Runs blocking work off the runtime's threads, in the current span, and waits for its result.
     pub async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> T {
         match self {
             Blocking::Inline => work(),
-            Blocking::Pool => match tokio::task::spawn_blocking(work).await {
+            Blocking::Pool => match tokio::task::spawn_blocking(in_current_span(work)).await {
                 Ok(value) => value,
                 Err(error) => match error.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
@@ -35,8 +35,47 @@ impl Blocking {
     pub fn apart(self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         match self {
             Blocking::Inline => work(),
-            Blocking::Pool => drop(std::thread::Builder::new().name(name.into()).spawn(work)?),
+            Blocking::Pool => drop(std::thread::Builder::new().name(name.into()).spawn(in_current_span(work))?),
         }
         Ok(())
+    }
+}
+
+/// What the work logs on another thread belongs to what asked for it.
+fn in_current_span<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let span = tracing::Span::current();
+    move || span.in_scope(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Instrument;
+    use tracing::dispatcher::{get_default, with_default};
+
+    use super::*;
+    use crate::telemetry::capture::Capture;
+
+    #[tokio::test]
+    async fn what_blocking_work_logs_belongs_to_the_span_that_asked_for_it() {
+        let (log, _guard) = Capture::of_this_thread("info");
+        let dispatch = get_default(Clone::clone);
+        let work = move || with_default(&dispatch, || tracing::info!("here"));
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let apart = work.clone();
+        async {
+            Blocking::Pool.run(work).await;
+            let work = move || {
+                apart();
+                // The test waits for it.
+                let _ = ended.send(());
+            };
+            Blocking::Pool.apart("apart", work).unwrap();
+        }
+        .instrument(tracing::info_span!("asked", number = 7))
+        .await;
+        end.await.unwrap();
+        let lines = log.lines();
+        assert_eq!(lines.len(), 2);
+        assert!(lines.iter().all(|line| line.contains("asked{number=7}: ") && line.ends_with("here")), "{lines:?}");
     }
 }

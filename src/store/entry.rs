@@ -23,6 +23,9 @@ pub(super) struct Entry {
     pub(super) revisions: Revisions,
     /// Held while files are written; guards what only writers need.
     pub(super) write: Mutex<Sources>,
+    /// The fingerprints of the files that [`Store::refresh`](super::Store::refresh) read last, if no later change can have the
+    /// same ones. Changes under `write`.
+    pub(super) settled: Mutex<Option<Sources>>,
     /// Why no record may be written: the one on disk holds facts that could not be read.
     pub(super) sealed: RwLock<Option<String>>,
     pub(super) snapshot: RwLock<Arc<Snapshot>>,
@@ -59,6 +62,7 @@ impl Entry {
             id,
             revisions: revisions.clone(),
             write: Mutex::new(sources),
+            settled: Mutex::default(),
             sealed: RwLock::new(None),
             snapshot: RwLock::new(Arc::new(snapshot)),
             status: RwLock::new(Arc::new(status)),

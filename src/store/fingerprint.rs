@@ -7,14 +7,15 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 /// What the file system tells of a file without its being read.
 ///
 /// Every change of content moves at least the change time, which, unlike the modification time, no
-/// program can set back. Within one tick of the kernel's clock (at most 10 ms) a second write may go
-/// unseen: whoever read a file that was [`recently`](Self::recently) changed should read it again.
+/// program can set back. Within one tick of the file system's clock a second write may go unseen:
+/// whoever read a file that was [`recently`](Self::recently) changed should read it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileFingerprint {
     /// Length in bytes.
@@ -39,9 +40,24 @@ impl FileFingerprint {
     /// Whether the last change is so near to `now_ns` (nanoseconds since 1970), the time when the
     /// file was read, that a later write could have the same times.
     pub fn recently(&self, now_ns: i64) -> bool {
-        const CLOCK_TICK_NS: i64 = 20_000_000;
-        now_ns.saturating_sub(self.ctime_ns) < CLOCK_TICK_NS
+        now_ns.saturating_sub(self.ctime_ns) < self.tick_ns()
     }
+
+    /// How long a file may be written again without another time: twice the tick of the clock.
+    fn tick_ns(&self) -> i64 {
+        const KERNEL: i64 = 20_000_000;
+        const WHOLE_SECONDS: i64 = 2_000_000_000;
+        // ext3, some NFS servers and ext4 with small inodes keep no fractions. Where both times lie on
+        // a whole second by chance, the file is read once more than it had to be.
+        let whole = [self.mtime_ns, self.ctime_ns].iter().all(|time| time % 1_000_000_000 == 0);
+        if whole { WHOLE_SECONDS } else { KERNEL }
+    }
+}
+
+/// Now, in nanoseconds since 1970.
+pub fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 impl From<&Metadata> for FileFingerprint {
@@ -62,13 +78,9 @@ fn nanoseconds(seconds: i64, fraction: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+    use std::time::{Duration, Instant};
 
     use super::*;
-
-    fn now_ns() -> i64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64
-    }
 
     /// Lets the kernel's clock go on, so that a next write has another time.
     fn next_tick(path: &Path) {
@@ -128,7 +140,21 @@ mod tests {
         fs::write(&path, b"one").unwrap();
         let print = FileFingerprint::of(&path).unwrap();
         assert!(print.recently(print.ctime_ns));
-        assert!(!print.recently(now_ns() + 1_000_000_000));
+        assert!(!print.recently(now_ns() + 2_000_000_000));
+    }
+
+    #[test]
+    fn where_times_are_whole_seconds_a_file_stays_recent_for_two() {
+        const SECOND: i64 = 1_000_000_000;
+        let now = 1_700_000_000 * SECOND;
+        let changed = |mtime_ns, ctime_ns| FileFingerprint { size: 1, mtime_ns, ctime_ns, inode: 1 };
+        let whole = changed(now - 5 * SECOND, now);
+        assert!(whole.recently(now + SECOND + 999_999_999), "a later write in the same second has the same times");
+        assert!(!whole.recently(now + 2 * SECOND));
+        for fine in [changed(now, now + 1), changed(now + 1, now)] {
+            assert!(fine.recently(now + 10_000_000));
+            assert!(!fine.recently(now + 30_000_000), "{fine:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::fingerprint::FileFingerprint;
+use super::fingerprint::{FileFingerprint, now_ns};
 pub use super::rules::validate;
 use super::{CONFIG_FILE, OVERRIDE_FILE, Sources, SpecProblem};
 use crate::model::{ManagedBy, Manifest, ServerId};
@@ -22,11 +22,25 @@ pub struct Files {
     id: ServerId,
     config: io::Result<(String, FileFingerprint)>,
     overlay: io::Result<(String, FileFingerprint)>,
+    /// When reading began, in nanoseconds since 1970.
+    read_at_ns: i64,
 }
 
 /// Reads both files.
 pub fn read(folder: &Path, id: ServerId) -> Files {
-    Files { id, config: read_file(&folder.join(CONFIG_FILE)), overlay: read_file(&folder.join(OVERRIDE_FILE)) }
+    let read_at_ns = now_ns();
+    let (config, overlay) = (read_file(&folder.join(CONFIG_FILE)), read_file(&folder.join(OVERRIDE_FILE)));
+    Files { id, config, overlay, read_at_ns }
+}
+
+/// What both files look like now, without reading them; `None` where the file system does not say.
+pub(super) fn fingerprints(folder: &Path) -> Option<Sources> {
+    let of = |file| match FileFingerprint::of(&folder.join(file)) {
+        Ok(fingerprint) => Some(Some(fingerprint)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(None),
+        Err(_) => None,
+    };
+    Some(Sources { config: of(CONFIG_FILE)?, overlay: of(OVERRIDE_FILE)? })
 }
 
 fn read_file(path: &Path) -> io::Result<(String, FileFingerprint)> {
@@ -49,6 +63,16 @@ impl Files {
             config: self.config.as_ref().ok().map(|(_, fingerprint)| *fingerprint),
             overlay: self.overlay.as_ref().ok().map(|(_, fingerprint)| *fingerprint),
         }
+    }
+
+    /// The fingerprints, if no later change can have the same ones: the files were read so long after their last change that
+    /// the kernel's clock has gone on.
+    pub(super) fn settled(&self) -> Option<Sources> {
+        let settled = |file: &io::Result<(String, FileFingerprint)>| match file {
+            Ok((_, fingerprint)) => !fingerprint.recently(self.read_at_ns),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        (settled(&self.config) && settled(&self.overlay)).then(|| self.sources())
     }
 
     /// `config.yml` alone: its text and what it means.
@@ -224,5 +248,25 @@ fn apply_difference(raw: &mut Value, before: &Value, after: &Value) {
                 raw.insert(key.clone(), new.clone());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_settled_once_the_clock_has_gone_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(CONFIG_FILE);
+        std::fs::write(&path, "one").unwrap();
+        let changed_at = FileFingerprint::of(&path).unwrap().ctime_ns;
+        let mut files = read(folder.path(), "550e8400-e29b-41d4-a716-446655440000".parse().unwrap());
+        files.read_at_ns = changed_at + 1_000_000;
+        assert_eq!(files.settled(), None, "a write in this moment may leave the same fingerprint");
+        files.read_at_ns = changed_at + 2_000_000_000;
+        assert_eq!(files.settled(), fingerprints(folder.path()));
+        files.overlay = Err(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(files.settled(), None);
     }
 }

@@ -113,12 +113,7 @@ fn of_this_place(mut stored: Stored, folder: &Path, id: ServerId) -> Stored {
         tracing::warn!(server.id = %id, "record.json is that of another server; what was installed counts, the rest does not");
         let install = stored.facts.install;
         let done = install.done.map(|done| InstallResult { reported: true, ..done });
-        let install = InstallRecord {
-            done,
-            past: install.past,
-            ever_succeeded: install.ever_succeeded,
-            ..InstallRecord::default()
-        };
+        let install = InstallRecord { done, past: install.past, ..InstallRecord::default() };
         stored.facts = Record { install, ..Record::default() };
         stored.last_good = None;
         stored.files = Sources::default();

@@ -6,7 +6,8 @@ use super::{CONFIG_FILE, Entry, Inner, Snapshot, Sources, Store, StoreError, int
 use crate::model::{Record, ServerId};
 
 impl Store {
-    /// Looks at the files of intent again. Returns whether anything changed.
+    /// Looks at the files of intent again: at their fingerprints first, and at their text only where that could be another one
+    /// than was read. Returns whether anything changed.
     ///
     /// # Errors
     /// When an accepted change cannot be recorded.
@@ -24,10 +25,19 @@ impl Store {
         }
         let new = new || before.revision != read(&entry.snapshot).revision;
         let before = read(&entry.snapshot).clone();
+        if !new && is_in_force(&entry, &sources, &before) && intent::fingerprints(&folder) == Some(*sources) {
+            return Ok(false);
+        }
         let files = intent::read(&folder, id);
-        let waits = before.record.pending_power.is_some() && files.problem().is_none();
-        let same = *sources == files.sources() && before.problem == files.problem() && before.manifest.is_some();
-        if same && !new && !waits {
+        let effective = files.effective();
+        let waits = before.record.pending_power.is_some() && effective.is_ok();
+        // Within one tick of the kernel's clock another text may have the same fingerprint.
+        let same = match &effective {
+            Ok(manifest) => before.problem.is_none() && before.manifest.as_deref() == Some(manifest),
+            Err(problem) => before.problem.as_ref() == Some(problem) && before.manifest.is_some(),
+        };
+        if same && *sources == files.sources() && !new && !waits {
+            *lock(&entry.settled) = files.settled();
             return Ok(false);
         }
         let mut record = Record::clone(&before.record);
@@ -38,7 +48,9 @@ impl Store {
             load::assume_all_was_done(&mut record, &manifest);
         }
         let files = if waits { self.take_home(id, files, &mut record) } else { files };
+        let settled = files.settled();
         let after = self.accept(&entry, &mut sources, files, record)?;
+        *lock(&entry.settled) = settled;
         drop(sources);
         let changed = new || after.revision != before.revision;
         if changed {
@@ -148,4 +160,14 @@ impl Store {
             }
         }
     }
+}
+
+/// Whether what the files said when they were last read is in force, nothing waits to be written into them, and only another
+/// fingerprint can mean another text.
+fn is_in_force(entry: &Entry, sources: &Sources, snapshot: &Snapshot) -> bool {
+    snapshot.manifest.is_some()
+        && snapshot.problem.is_none()
+        && !snapshot.unrecorded
+        && snapshot.record.pending_power.is_none()
+        && *lock(&entry.settled) == Some(*sources)
 }

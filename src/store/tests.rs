@@ -3,6 +3,7 @@
 mod broken;
 mod disk;
 mod facts;
+mod unchanged;
 mod writing;
 
 use std::fs;

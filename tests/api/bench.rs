@@ -89,7 +89,7 @@ impl Bench {
     /// The same before the panel's list is in force.
     pub fn before_the_list(configure: impl FnOnce(&mut NodeConfig)) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let mut node = NodeConfig::for_tests(root.path());
+        let mut node = crate::node::node(root.path());
         node.token_id = "TokenId".into();
         node.panel = Some(panel_config());
         configure(&mut node);

@@ -1,6 +1,5 @@
 //! Networks as the node wants them, on an engine that has others.
 
-use alula::config::NodeConfig;
 use alula::runtime::{NetworkSpec, Runtime, blueprint};
 use bollard::Docker;
 use bollard::models::NetworkInspect;
@@ -9,7 +8,7 @@ const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 
 /// The node's network under names of its own: of the network, of the bridge's device, and of the ranges.
 fn spec(bridge: &str, third: u8) -> NetworkSpec {
-    let node = NodeConfig::for_tests(std::path::Path::new("/node"));
+    let node = crate::node::node(std::path::Path::new("/node"));
     let mut spec = blueprint::network(&node);
     spec.name = crate::unique("net");
     spec.options.insert(BRIDGE_NAME.into(), bridge.into());

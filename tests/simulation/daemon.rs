@@ -59,7 +59,7 @@ impl Machine {
     /// A machine on which so many installations run at once.
     pub fn with_places(places: usize) -> Self {
         let root = tempfile::Builder::new().prefix("alula-sim").tempdir_in(fast_folder()).unwrap();
-        let mut node = NodeConfig::for_tests(root.path());
+        let mut node = crate::node::node(root.path());
         node.reconcile.concurrent_installs = places;
         let node = Arc::new(node);
         let docker = FakeWorld::default();

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::ContainerUser;
+use crate::model::ServerId;
 
 fn node() -> (tempfile::TempDir, NodeConfig) {
     let dir = tempfile::tempdir().unwrap();
@@ -42,7 +43,6 @@ fn what_is_switched_off_is_not_made() {
     node.mount_machine_id = false;
     make_directories(&node).unwrap();
     write_passwd_files(&node).unwrap();
-    write_machine_id(&node, &"550e8400-e29b-41d4-a716-446655440000".parse().unwrap()).unwrap();
     assert!(!node.directories.passwd.exists() && !node.directories.machine_id.exists());
 }
 
@@ -91,19 +91,6 @@ fn files_for_containers() {
     write_passwd_files(&node).unwrap();
     assert_eq!(text(&passwd), "container:x:0:0::/home/container:/usr/sbin/nologin");
     assert_eq!(node.container_user().to_string(), "0:0");
-}
-
-#[test]
-fn machine_ids() {
-    let (_dir, node) = node();
-    let id: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
-    write_machine_id(&node, &id).unwrap();
-    let path = node.directories.machine_id.join("550e8400-e29b-41d4-a716-446655440000");
-    assert_eq!(fs::read_to_string(&path).unwrap(), "550e8400e29b41d4a716446655440000");
-    assert_eq!(mode(&path), 0o644);
-    remove_machine_id(&node, &id).unwrap();
-    assert!(!path.exists());
-    remove_machine_id(&node, &id).unwrap();
 }
 
 #[test]

@@ -142,7 +142,7 @@ impl Reconciler {
                 // Nobody is left who could want to know.
                 let key = Fact::install_key(id, &done.token);
                 if let Err(error) = outbox.remove(&key) {
-                    tracing::warn!(server.id = %id, "a fact of a deleted server stays in the outbox: {error}");
+                    tracing::warn!("a fact of a deleted server stays in the outbox: {error}");
                 }
             }
             // Both decide on what is so in that moment: somebody may have asked for the server since the plan was made.

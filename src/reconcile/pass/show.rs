@@ -58,7 +58,7 @@ impl Reconciler {
             return;
         }
         if let Err(error) = self.world.store.run(move |store| store.write_status(id)).await {
-            tracing::debug!(server.id = %id, "status.yml is stale: {error}");
+            tracing::debug!("status.yml is stale: {error}");
         }
     }
 }

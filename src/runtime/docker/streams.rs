@@ -58,10 +58,6 @@ pub(super) async fn logs(
         LogPart::All => "follow=0".to_owned(),
         LogPart::Follow => "follow=1".to_owned(),
         LogPart::Tail(lines) => format!("follow=0&tail={lines}"),
-        LogPart::Since(millis) => {
-            let millis = millis.max(0);
-            format!("follow=0&since={}.{:03}000000", millis / 1000, millis % 1000)
-        }
     };
     let path = format!("/containers/{id}/logs?stdout=1&stderr=1&{part}");
     let response = wire.open(Method::GET, &path, HeaderMap::new(), Bytes::new()).await?;

@@ -105,9 +105,9 @@ impl Container {
     }
 
     /// Prints something, for all readers and for the log, of which the last `kept` bytes stay.
-    pub(super) fn print(&mut self, at: Duration, bytes: Bytes, kept: Option<usize>) {
+    pub(super) fn print(&mut self, bytes: Bytes, kept: Option<usize>) {
         self.readers.retain(|reader| reader.to.try_send(bytes.clone()).is_ok());
-        self.tape.push(at, bytes);
+        self.tape.push(bytes);
         if let Some(kept) = kept {
             self.tape.rotate(kept);
         }

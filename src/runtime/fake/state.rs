@@ -282,10 +282,9 @@ impl State {
     }
 
     fn print(&mut self, number: u64, bytes: Bytes) {
-        let (now, kept_log) = (self.now, self.kept_log);
         if let Some(container) = self.containers.get_mut(&number) {
-            let kept = kept_log.filter(|_| container.owner().is_some_and(|(_, role)| role == Role::Installer));
-            container.print(now, bytes, kept);
+            let kept = self.kept_log.filter(|_| container.owner().is_some_and(|(_, role)| role == Role::Installer));
+            container.print(bytes, kept);
         }
     }
 

@@ -1,52 +1,44 @@
-//! What a fake container has printed, bounded, with the time of each piece.
+//! What a fake container has printed, bounded.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 /// Pieces that a container's log keeps; the oldest are forgotten.
 pub const TAPE: usize = 4_096;
 
-/// Something printed.
-#[derive(Debug, Clone)]
-struct Piece {
-    at: Duration,
-    bytes: Bytes,
-}
-
 /// A bounded log.
 #[derive(Debug, Default)]
 pub(super) struct Tape {
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<Bytes>,
 }
 
 impl Tape {
-    pub(super) fn push(&mut self, at: Duration, bytes: Bytes) {
+    pub(super) fn push(&mut self, bytes: Bytes) {
         if self.pieces.len() == TAPE {
             self.pieces.pop_front();
         }
-        self.pieces.push_back(Piece { at, bytes });
+        self.pieces.push_back(bytes);
     }
 
     /// Forgets the oldest pieces until no more than so many bytes are left, as a log driver with a largest size does.
     pub(super) fn rotate(&mut self, kept: usize) {
-        let mut bytes: usize = self.pieces.iter().map(|piece| piece.bytes.len()).sum();
+        let mut bytes: usize = self.pieces.iter().map(Bytes::len).sum();
         while bytes > kept
             && let Some(piece) = self.pieces.pop_front()
         {
-            bytes -= piece.bytes.len();
+            bytes -= piece.len();
         }
     }
 
-    /// Everything that was printed at or after this time, as one text.
-    pub(super) fn since(&self, at: Duration) -> Bytes {
-        self.pieces.iter().filter(|piece| piece.at >= at).flat_map(|piece| piece.bytes.iter().copied()).collect()
+    /// Everything, as one text.
+    pub(super) fn all(&self) -> Bytes {
+        self.pieces.iter().flatten().copied().collect()
     }
 
     /// The last lines.
     pub(super) fn tail(&self, lines: u32) -> Bytes {
-        let all = self.since(Duration::ZERO);
+        let all = self.all();
         let ends = all.iter().enumerate().rev().filter(|(at, byte)| **byte == b'\n' && at + 1 < all.len());
         let from = match (lines as usize).checked_sub(1) {
             None => all.len(),
@@ -64,7 +56,7 @@ mod tests {
     fn the_tail_counts_lines_and_an_unfinished_one_is_a_line() {
         let mut tape = Tape::default();
         for text in ["a\r\n", "b", "b\r\n", "c"] {
-            tape.push(Duration::ZERO, Bytes::from_static(text.as_bytes()));
+            tape.push(Bytes::from_static(text.as_bytes()));
         }
         assert_eq!(tape.tail(0), "");
         assert_eq!(tape.tail(1), "c");
@@ -77,19 +69,19 @@ mod tests {
     fn a_rotated_log_keeps_its_end() {
         let mut tape = Tape::default();
         for text in ["one\n", "two\n", "three\n"] {
-            tape.push(Duration::ZERO, Bytes::from_static(text.as_bytes()));
+            tape.push(Bytes::from_static(text.as_bytes()));
         }
         tape.rotate(12);
-        assert_eq!(tape.since(Duration::ZERO), "two\nthree\n");
+        assert_eq!(tape.all(), "two\nthree\n");
     }
 
     #[test]
     fn the_oldest_pieces_are_forgotten() {
         let mut tape = Tape::default();
         for number in 0..TAPE as u64 + 3 {
-            tape.push(Duration::from_millis(number), Bytes::from(format!("{number}\n")));
+            tape.push(Bytes::from(format!("{number}\n")));
         }
-        assert!(tape.since(Duration::ZERO).starts_with(b"3\n4\n"));
-        assert_eq!(tape.since(Duration::from_millis(TAPE as u64 + 2)), format!("{}\n", TAPE + 2));
+        assert!(tape.all().starts_with(b"3\n4\n"));
+        assert!(tape.all().ends_with(format!("\n{}\n", TAPE + 2).as_bytes()));
     }
 }

@@ -87,11 +87,6 @@ impl FakeWorld {
         self.inner.epoch + at
     }
 
-    /// The time since the world began, of a time there.
-    pub(super) fn moment(&self, at: Timestamp) -> Duration {
-        at.since(self.inner.epoch)
-    }
-
     pub(super) fn instant(&self, at: Duration) -> Instant {
         self.inner.began + at
     }
@@ -200,11 +195,6 @@ impl FakeWorld {
         self.with(|state| if taken { state.taken_ports.insert(place) } else { state.taken_ports.remove(&place) });
     }
 
-    /// Somebody removes a network.
-    pub fn remove_network_outside(&self, name: &str) -> bool {
-        self.with(|state| state.networks.remove(name).is_some())
-    }
-
     /// Somebody kills a container by name (`docker kill`); `false` if it does not run.
     pub fn kill_outside(&self, name: &str) -> bool {
         self.interfere("kill outside", name, |state| state.signal(name, "SIGKILL").unwrap_or(false))
@@ -297,7 +287,7 @@ impl FakeWorld {
 
     /// All that a container has printed (as far as it is kept).
     pub fn printed(&self, name: &str) -> String {
-        let printed = |state: &mut State| state.find(name).map(|found| found.tape.since(Duration::ZERO));
+        let printed = |state: &mut State| state.find(name).map(|found| found.tape.all());
         String::from_utf8_lossy(&self.with(printed).unwrap_or_default()).into_owned()
     }
 

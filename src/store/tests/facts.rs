@@ -332,7 +332,7 @@ fn a_copy_of_a_server_is_not_a_second_one_of_it() {
     scene.store.wish_power(id(), None, wish("second", Want::Up)).unwrap();
     let facts = |record: &mut Record| {
         record.told = Some(PowerState::Running);
-        record.install.ever_succeeded = true;
+        record.install.past = vec!["first".into()];
         record.deletion = Some(Deletion { at: Timestamp::default(), recreate: false });
     };
     scene.store.commit(id(), facts).unwrap();
@@ -344,7 +344,7 @@ fn a_copy_of_a_server_is_not_a_second_one_of_it() {
         assert_eq!(snapshot.manifest, None, "nothing is in force");
         assert!(snapshot.problem.as_ref().unwrap().message.contains("metadata.uuid"), "{:?}", snapshot.problem);
         let record = &snapshot.record;
-        assert_eq!((record.told, &record.deletion, record.install.ever_succeeded), (None, &None, true));
+        assert_eq!((record.told, &record.deletion, &*record.install.past), (None, &None, &["first".to_owned()][..]));
     }
     let text = fs::read_to_string(scene.store.folder(two).join(CONFIG_FILE)).unwrap();
     saves(&scene.store.folder(two).join(CONFIG_FILE), &text.replace("550e8400", "650e8400"));

@@ -107,10 +107,7 @@ impl Reconciler {
                     .put(&fact)
                     .map_err(|error| StepError::Other(format!("cannot keep the install result: {error}")))?;
             }
-            store.commit(id, |record| {
-                record.install.ever_succeeded |= outcome == InstallOutcome::Succeeded;
-                record.finish_install(result);
-            })?;
+            store.commit(id, |record| record.finish_install(result))?;
             Ok::<_, StepError>(())
         });
         recorded.await?;

@@ -208,7 +208,6 @@ impl Scene {
     /// An installation with this token is over, five seconds ago; the panel has not been told.
     pub fn install_ended(self, token: &str, outcome: InstallOutcome) -> Self {
         self.with(|scene| {
-            scene.record.install.ever_succeeded |= outcome == InstallOutcome::Succeeded;
             scene.record.install.done = Some(InstallResult {
                 token: token.into(),
                 outcome,

@@ -1,0 +1,49 @@
+//! For tests: the log as a file would have it.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use tracing::Dispatch;
+use tracing::dispatcher::DefaultGuard;
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// What a test logs; all clones are the same.
+#[derive(Clone, Default)]
+pub struct Capture {
+    text: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Capture {
+    /// Takes what this thread logs while the guard lives, filtered as `RUST_LOG` would.
+    pub fn of_this_thread(filter: &str) -> (Self, DefaultGuard) {
+        let capture = Self::default();
+        let filter = super::with_own_targets(EnvFilter::new(filter)).unwrap();
+        let log = tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter).with_writer(capture.clone());
+        let guard = tracing::dispatcher::set_default(&Dispatch::new(log.finish()));
+        (capture, guard)
+    }
+
+    /// What was logged so far.
+    pub fn lines(&self) -> Vec<String> {
+        String::from_utf8_lossy(&self.text.lock().unwrap()).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Write for Capture {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.text.lock().unwrap().write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Capture {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
