@@ -85,17 +85,18 @@ fn say(error: &PanelError, said: &mut String) {
 
 /// The panel takes every server that it thinks is installing for installed: so it is asked to only when none is.
 async fn reset(world: &World, panel: &dyn Panel) {
-    let (began, mut failures) = (Instant::now(), 0);
+    let (mut held_since, mut failures) = (None, 0);
     loop {
         let gate = world.reset_gate.reset().await;
         if world.store.list().iter().any(|snapshot| installing(snapshot)) {
-            if began.elapsed() >= RESET_HELD_BACK {
+            if held_since.get_or_insert_with(Instant::now).elapsed() >= RESET_HELD_BACK {
                 settle(world, Cleared::Never).await;
             }
             drop(gate);
             tokio::time::sleep(INSTALLS_CHECK).await;
             continue;
         }
+        held_since = None;
         // Whoever wants to install meanwhile waits, so the panel does not get all the time it may have elsewhere.
         let answer = tokio::time::timeout(RESET_LIMIT, panel.reset()).await;
         match answer {
@@ -131,14 +132,19 @@ async fn settle(world: &World, cleared: Cleared) {
         }
         let id = snapshot.id;
         let settled = move |record: &mut Record| {
-            record.install.reset_owed = false;
-            if let Some(done) = record.install.done.as_mut() {
+            // A later installation may have ended since.
+            if std::mem::take(&mut record.install.reset_owed)
+                && let Some(done) = record.install.done.as_mut()
+            {
                 done.reported &= cleared == Cleared::ByReset;
             }
         };
         match world.store.run(move |store| store.commit(id, settled)).await {
             Ok(_) => (world.wake)(id),
-            Err(error) => tracing::warn!(server.id = %id, "a reset stays owed until the next start: {error}"),
+            Err(error) if cleared == Cleared::ByReset => {
+                tracing::warn!(server.id = %id, %error, "cannot record the panel's reset; it is sent again after the next start");
+            }
+            Err(error) => tracing::debug!(server.id = %id, %error, "cannot record the assumed result; trying again"),
         }
     }
 }

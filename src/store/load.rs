@@ -12,7 +12,7 @@ use super::entry::Revisions;
 use super::fingerprint::FileFingerprint;
 use super::{
     CONFIG_FILE, Entry, OVERRIDE_FILE, Opener, Place, RECORD_FILE, RECORD_VERSION, Sources, SpecProblem, StoreError,
-    StoredRecord, intent,
+    StoredRecord, intent, write,
 };
 use crate::atomic;
 use crate::model::{
@@ -276,7 +276,12 @@ fn read_intent(
         assume_all_was_done(&mut record, manifest);
     }
     // Left empty, so that `refresh` (the first thing a pass does after boot) records what was accepted here.
-    Entry::new(id, revisions, Sources::default(), manifest.map(Arc::new), record, problem)
+    let entry = Entry::new(id, revisions, Sources::default(), manifest.map(Arc::new), record, problem);
+    if facts_lost {
+        // What the panel may show of it is no evidence of the server's state.
+        Arc::make_mut(&mut write(&entry.status)).state = PowerState::Offline;
+    }
+    entry
 }
 
 /// Completes every request in a manifest whose record was lost: a server that stays down can be started by anybody, and a

@@ -227,6 +227,24 @@ async fn a_lost_record_s_result_is_reported_where_others_install_for_ever() {
     assert_eq!(owed(&world, 3), (true, true), "the panel does not list it");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_panel_that_does_not_answer_a_reset_for_long_gets_no_assumed_result() {
+    let (_root, world) = world(None);
+    let world = Arc::new(world);
+    add_installed(&world, 1, true);
+    let panel = Arc::new(ScriptedPanel::default());
+    panel.answers(PanelError::Failed { call: "POST /servers/reset".into(), status: 502, detail: "busy".into() });
+    let (task_world, task_panel) = (world.clone(), panel.clone());
+    let resetting = world.tasks.spawn("reset", async move { reset(&task_world, &*task_panel).await });
+    tokio::time::sleep(2 * RESET_HELD_BACK).await;
+    add_installed(&world, 2, false);
+    tokio::time::sleep(RESET_HELD_BACK / 2).await;
+    assert_eq!(owed(&world, 1), (true, true), "installations hold the reset back since five minutes");
+    tokio::time::sleep(RESET_HELD_BACK).await;
+    assert_eq!(owed(&world, 1), (false, false));
+    resetting.abort();
+}
+
 /// A disk that is full for facts.
 struct NoRoomForRecords;
 

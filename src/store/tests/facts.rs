@@ -209,6 +209,7 @@ fn damaged(managed_by: &str, spec: &str) -> Record {
     let again = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
     again.refresh(id()).unwrap();
     let record = Record::clone(&again.get(id()).unwrap().record);
+    assert_eq!(again.status(id()).unwrap().state, PowerState::Offline, "nothing has shown that it runs");
     let later = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
     assert_eq!(*later.get(id()).unwrap().record, record, "it is on disk");
     record
