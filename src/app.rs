@@ -25,7 +25,6 @@ use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::panel::Panel;
 use crate::panel::client::{HttpPanel, PanelOptions};
-use crate::panel::outbox::Outbox;
 use crate::reconcile::pass::Reconciler;
 use crate::reconcile::world::{Parts, Wake, World};
 use crate::retry::Jitter;
@@ -137,8 +136,6 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
 fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptions) -> anyhow::Result<Arc<World>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, None)?;
     Layout::new(node).prepare_node()?;
-    let outbox_folder = node.directories.root.join("outbox");
-    let outbox = Outbox::open(&outbox_folder).with_context(|| format!("cannot open {}", outbox_folder.display()))?;
     let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?));
     let panel = match &node.panel {
         None => None,
@@ -165,7 +162,6 @@ fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptio
         store,
         runtime: docker,
         panel,
-        outbox: Arc::new(outbox),
         console,
         node: node.clone(),
         clock: Clock::System,

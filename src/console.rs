@@ -217,9 +217,10 @@ impl Console {
             let on_done = || ending.0.done();
             Session { terminal, orders, sinks, matcher, on_done, lines: Lines::default(), replay }.run().await;
         });
+        // What the former attachment to the same container has seen stays true: it may not be on record yet.
+        seat.done.take_if(|done| *done != container);
         let container = container.to_owned();
         let live = Live { container, orders: to, startup: startup.map(fingerprint), task };
-        seat.done = None;
         let former = seat.live.replace(live);
         drop(seats);
         drop_attachment(former);

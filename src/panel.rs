@@ -2,10 +2,9 @@
 //!
 //! [`Panel`] is the seam: `client` speaks the remote API over HTTP, the simulation has one in memory. Each call is
 //! one attempt; who retries, and for how long, is the caller's affair (`retry`, the reconciler). What comes in is made to
-//! fit the model by `wire`; facts that the panel must hear wait in the durable `outbox`.
+//! fit the model by `wire`.
 
 pub mod client;
-pub mod outbox;
 pub mod wire;
 
 use std::time::Duration;

@@ -14,6 +14,8 @@ mod crash;
 mod daemon;
 #[path = "simulation/directed_c.rs"]
 mod directed_c;
+#[path = "simulation/disk.rs"]
+mod disk;
 #[path = "simulation/exhaustive.rs"]
 mod exhaustive;
 #[path = "simulation/explore.rs"]

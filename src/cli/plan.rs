@@ -1,6 +1,5 @@
 //! `alula plan`: what would be done now, and why. Nothing is done.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -21,7 +20,6 @@ use crate::model::{
 };
 use crate::panel::Panel;
 use crate::panel::client::{HttpPanel, PanelOptions};
-use crate::panel::outbox::Outbox;
 use crate::reconcile::pass::Reconciler;
 use crate::reconcile::plan::{Wish, open_install, open_wish, wish};
 use crate::reconcile::world::{Parts, World};
@@ -114,13 +112,10 @@ impl<'a> Source<'a> {
 /// A reconciler of our own that only looks.
 struct Local {
     reconciler: Reconciler,
-    _scratch: Scratch,
 }
 
 impl Local {
     fn new(node: &Arc<NodeConfig>, store: Store) -> Result<Self, CliError> {
-        let scratch = Scratch::new()?;
-        let outbox = Outbox::open(scratch.0.join("outbox")).map_err(|error| CliError::Failed(error.to_string()))?;
         let runtime = Arc::new(DockerRuntime::connect(Address::from_environment()?));
         let panel = match &node.panel {
             Some(panel) => Some(Arc::new(HttpPanel::new(PanelOptions::from(panel))?) as Arc<dyn Panel>),
@@ -136,7 +131,6 @@ impl Local {
             store,
             runtime: runtime.clone(),
             panel,
-            outbox: Arc::new(outbox),
             console: Console::new(runtime, Blocking::Inline, options, tasks.clone(), Arc::new(|_| {})),
             node: node.clone(),
             clock: Clock::System,
@@ -147,7 +141,7 @@ impl Local {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             wake: Arc::new(|_| {}),
         });
-        Ok(Self { reconciler: Reconciler::new(Arc::new(world)), _scratch: scratch })
+        Ok(Self { reconciler: Reconciler::new(Arc::new(world)) })
     }
 
     async fn plan(&self, id: ServerId) -> Result<Option<Planned>, CliError> {
@@ -168,27 +162,6 @@ impl Local {
         if let Ok(facts) = world.runtime.ensure_network(&blueprint::network(&world.node)).await {
             world.set_network(facts);
         }
-    }
-}
-
-/// A folder for what a reconciler needs and a plan does not use. The node's own stay untouched.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self, CliError> {
-        let path = std::env::temp_dir().join(format!("alula-plan-{}", uuid::Uuid::new_v4()));
-        match crate::atomic::create_dir(&path, 0o700) {
-            Ok(()) => Ok(Self(path)),
-            // It names the folder itself.
-            Err(error) => Err(CliError::Failed(format!("{error}; a plan needs a folder in $TMPDIR"))),
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // It is empty, and in a place that is cleaned.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -277,6 +277,22 @@ async fn an_engine_that_was_away_is_taken_up_again_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_up_that_was_seen_stays_seen_when_the_attachment_is_made_again() {
+    let (house, startup) = (House::new(), done("ready"));
+    house.world.set_live_restore(true);
+    let daemon = house.daemon();
+    let container = house.container(printing(&[(1, "ready"), (9, "b")])).await;
+    daemon.console.attach(id(), &container, Some(&startup), &house.logs(), false).await.unwrap();
+    house.runtime().start(&container).await.unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    house.world.set_engine_up(false);
+    tokio::time::sleep(2 * SECOND).await;
+    house.world.set_engine_up(true);
+    daemon.console.attach(id(), &container, Some(&startup), &house.logs(), false).await.unwrap();
+    assert_eq!(daemon.console.done_seen(id()), Some(container));
+}
+
+#[tokio::test(start_paused = true)]
 async fn long_lines_are_refused_and_unread_ones_are_given_up() {
     let house = House::new();
     let daemon = house.daemon();

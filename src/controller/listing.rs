@@ -19,6 +19,9 @@ use crate::store::{Snapshot, Store, StoreError};
 /// How often it is looked whether the last open installation has ended, while one is.
 const INSTALLS_CHECK: Duration = Duration::from_secs(2);
 
+/// After this time a reset that installations hold back is replaced by reports for the servers to which it is owed.
+const RESET_HELD_BACK: Duration = Duration::from_secs(600);
+
 /// The longest reset.
 const RESET_LIMIT: Duration = Duration::from_secs(5);
 
@@ -82,27 +85,66 @@ fn say(error: &PanelError, said: &mut String) {
 
 /// The panel takes every server that it thinks is installing for installed: so it is asked to only when none is.
 async fn reset(world: &World, panel: &dyn Panel) {
-    let mut failures = 0;
+    let (mut held_since, mut failures) = (None, 0);
     loop {
         let gate = world.reset_gate.reset().await;
         if world.store.list().iter().any(|snapshot| installing(snapshot)) {
+            if held_since.get_or_insert_with(Instant::now).elapsed() >= RESET_HELD_BACK {
+                settle(world, Cleared::Never).await;
+            }
             drop(gate);
             tokio::time::sleep(INSTALLS_CHECK).await;
             continue;
         }
+        held_since = None;
         // Whoever wants to install meanwhile waits, so the panel does not get all the time it may have elsewhere.
         let answer = tokio::time::timeout(RESET_LIMIT, panel.reset()).await;
-        drop(gate);
         match answer {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => return settle(world, Cleared::ByReset).await,
             Ok(Err(error)) if error.is_final() => {
                 tracing::warn!("{error}");
-                return;
+                return settle(world, Cleared::Never).await;
             }
             _ => {
+                drop(gate);
                 failures += 1;
                 tokio::time::sleep(retry::delay(retry::PANEL, failures, &world.jitter)).await;
             }
+        }
+    }
+}
+
+/// Whether the panel's flags were reset.
+#[derive(Clone, Copy, PartialEq)]
+enum Cleared {
+    ByReset,
+    Never,
+}
+
+/// Clears `reset_owed` of the servers whose record was lost. A reset ends "installing" on the panel and leaves "install
+/// failed" as it is, so nothing else follows. Without a reset the assumed result becomes one that is to be reported.
+async fn settle(world: &World, cleared: Cleared) {
+    let owed = |snapshot: &Arc<Snapshot>| snapshot.record.install.reset_owed;
+    for snapshot in world.store.list().into_iter().filter(owed) {
+        if cleared == Cleared::Never && (snapshot.record.parked.is_some() || installing(&snapshot)) {
+            // The panel does not list the server, or gets the result of a later installation.
+            continue;
+        }
+        let id = snapshot.id;
+        let settled = move |record: &mut Record| {
+            // A later installation may have ended since.
+            if std::mem::take(&mut record.install.reset_owed)
+                && let Some(done) = record.install.done.as_mut()
+            {
+                done.reported &= cleared == Cleared::ByReset;
+            }
+        };
+        match world.store.run(move |store| store.commit(id, settled)).await {
+            Ok(_) => (world.wake)(id),
+            Err(error) if cleared == Cleared::ByReset => {
+                tracing::warn!(server.id = %id, %error, "cannot record the panel's reset; it is sent again after the next start");
+            }
+            Err(error) => tracing::debug!(server.id = %id, %error, "cannot record the assumed result; trying again"),
         }
     }
 }

@@ -124,6 +124,9 @@ pub struct InstallRecord {
     pub begun: Option<String>,
     /// Runs of the present script that the engine or the host has cut off.
     pub interrupted: Option<Interrupted>,
+    /// `done` was assumed because the record was lost: the panel may show an installation whose result it never gets. Set
+    /// until the panel has reset its flags, or until the assumed result is reported in place of that (ADR 17).
+    pub reset_owed: bool,
 }
 
 /// Runs of an install script that ended before its end.
@@ -296,6 +299,7 @@ impl Record {
     /// Notes that an installation is over.
     pub fn finish_install(&mut self, result: InstallResult) {
         self.install.interrupted = None;
+        self.install.reset_owed = false;
         let token = result.token.clone();
         if let Some(before) = self.install.done.replace(result).filter(|before| before.token != token) {
             self.install.past.retain(|past| *past != before.token);

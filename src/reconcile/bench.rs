@@ -15,7 +15,6 @@ use crate::console::{Console, ConsoleOptions};
 use crate::ids::Ids;
 use crate::model::settings::{Process, Settings};
 use crate::model::{ManagedBy, Manifest, PowerState, Script, ServerId, Timestamp};
-use crate::panel::outbox::Outbox;
 use crate::panel::{Listed, Panel, PanelError, PanelServer};
 use crate::retry::Jitter;
 use crate::runtime::fake::{FakeRuntime, FakeWorld, NoFaults};
@@ -78,7 +77,6 @@ fn machine_on(
         store: Store::open(root.path(), blocking, disk).unwrap(),
         runtime,
         panel,
-        outbox: Arc::new(Outbox::open(root.path().join("outbox")).unwrap()),
         console,
         node,
         clock: Clock::Simulated { base: Timestamp::from_millis(1_700_000_000_000), start },

@@ -1,13 +1,15 @@
-//! Telling the panel: results of installations from the outbox, then container states in order.
+//! Reports to the panel: first the result of an installation, then container states in order.
+//!
+//! `record.json` is the durable queue: an install result stays in it as unreported until the panel has acknowledged or
+//! refused it, so a daemon that ends at any moment reports it later.
 //!
 //! While the panel answers it is told every state; while it does not, only the latest one is kept. A refusal (4xx) is an
 //! answer: the fact is dropped, since saying it again would change nothing.
 
 use super::world::World;
-use crate::model::{InstallOutcome, PowerState, ServerId};
-use crate::panel::outbox::{Fact, Outbox};
+use crate::model::{InstallOutcome, PowerState, Record, ServerId};
 use crate::panel::{Panel, PanelError};
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 
 /// Notes the state that people see now, unless it is what the panel was told last or is about to be told. What came before is not
 /// asked: a state that nobody reported (the server was parked, say) is made up for as soon as it counts again.
@@ -32,31 +34,6 @@ pub fn note(world: &World, id: ServerId, recorded: Option<PowerState>, now: Powe
             live.untold.pop_front();
         }
     });
-}
-
-/// Removes facts that no record waits for: their report was acknowledged, or their server is gone, and the daemon ended
-/// before it could remove them. Blocks; done once, at boot.
-pub fn sweep(outbox: &Outbox, store: &Store) {
-    let facts = match outbox.pending() {
-        Ok(facts) => facts,
-        Err(error) => {
-            tracing::error!("the outbox cannot be read: {error}");
-            return;
-        }
-    };
-    for fact in facts {
-        let Fact::InstallResult { server, token, .. } = &fact;
-        let waits = store.get(*server).is_some_and(|snapshot| {
-            let record = &snapshot.record;
-            // One that is not recorded yet is harvested again and put under the same name; one that a later installation has
-            // taken the place of is no longer what the panel should believe.
-            let told = record.install_done(token).map_or(record.install_over(token), |done| done.reported);
-            !told && record.deletion.is_none()
-        });
-        if !waits && let Err(error) = outbox.remove(&fact.key()) {
-            tracing::warn!(server.id = %server, "a fact that nobody waits for stays in the outbox: {error}");
-        }
-    }
 }
 
 /// Why a report has to be made again.
@@ -85,13 +62,6 @@ pub async fn report(world: &World, panel: &dyn Panel, id: ServerId) -> Result<()
 async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
     let Some(snapshot) = world.store.get(id) else { return Ok(()) };
     let Some(done) = snapshot.record.install.done.clone().filter(|done| !done.reported) else { return Ok(()) };
-    let fact = Fact::InstallResult {
-        server: id,
-        token: done.token.clone(),
-        successful: done.outcome == InstallOutcome::Succeeded,
-        reinstall: done.reinstall,
-        at: done.at,
-    };
     match panel.report_install(id, done.outcome == InstallOutcome::Succeeded, done.reinstall).await {
         Ok(()) => {}
         Err(error) if error.is_final() => {
@@ -99,24 +69,15 @@ async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Resul
         }
         Err(error) => return Err(error.into()),
     }
-    let outbox = world.outbox.clone();
     let token = done.token;
-    world
-        .store
-        .run(move |store| {
-            store.commit(id, |record| {
-                if let Some(done) = record.install.done.as_mut().filter(|done| done.token == token) {
-                    done.reported = true;
-                }
-            })?;
-            // After the record: a fact without one that waits for it is swept away at the next boot.
-            if let Err(error) = outbox.remove(&fact.key()) {
-                tracing::warn!("a reported fact stays in the outbox: {error}");
-            }
-            // An error is that of the job, which is started again after a while: the panel does not mind hearing it twice.
-            Ok::<_, ReportError>(())
-        })
-        .await
+    let acknowledged = move |record: &mut Record| {
+        if let Some(done) = record.install.done.as_mut().filter(|done| done.token == token) {
+            done.reported = true;
+        }
+    };
+    // An error is that of the job, which is started again after a while: the panel does not mind hearing it twice.
+    world.store.run(move |store| store.commit(id, acknowledged)).await?;
+    Ok(())
 }
 
 async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {

@@ -60,7 +60,7 @@ pub enum Step {
         /// The install token.
         token: String,
     },
-    /// Record how an installation ended, in one go with the fact that waits for the panel.
+    /// Record how an installation ended; the panel is told from there.
     RecordInstall {
         /// The install token.
         token: String,

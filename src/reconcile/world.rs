@@ -21,7 +21,6 @@ use tokio::time::Instant;
 use super::jobs::JOB_QUESTIONS;
 use super::live::Live;
 use super::observed::Policy;
-use super::reporter;
 use crate::clock::Clock;
 use crate::config::{NodeConfig, PullPolicy};
 use crate::console::Console;
@@ -29,7 +28,6 @@ use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::panel::Panel;
-use crate::panel::outbox::Outbox;
 use crate::retry::Jitter;
 use crate::runtime::blueprint::KernelLimits;
 use crate::runtime::{NetworkFacts, Runtime};
@@ -62,8 +60,6 @@ pub struct World {
     pub runtime: Arc<dyn Runtime>,
     /// The panel, where there is one.
     pub panel: Option<Arc<dyn Panel>>,
-    /// Facts that the panel does not have yet.
-    pub outbox: Arc<Outbox>,
     /// Terminals of running servers.
     pub console: Console,
     /// Where a server's files are.
@@ -126,8 +122,6 @@ pub struct Parts {
     pub runtime: Arc<dyn Runtime>,
     /// The panel, where there is one.
     pub panel: Option<Arc<dyn Panel>>,
-    /// Facts that the panel does not have yet.
-    pub outbox: Arc<Outbox>,
     /// Terminals of running servers.
     pub console: Console,
     /// The node's configuration.
@@ -149,10 +143,9 @@ pub struct Parts {
 }
 
 impl World {
-    /// Puts the parts together and clears the outbox of what nobody waits for. Blocks for a moment.
+    /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         let policy = policy(&parts.node, parts.panel.is_some());
-        reporter::sweep(&parts.outbox, &parts.store);
         Self {
             images: Images::new(parts.runtime.clone(), parts.node.clone(), parts.tasks.clone()),
             engine_check: EngineCheck::default(),
@@ -174,7 +167,6 @@ impl World {
             store: parts.store,
             runtime: parts.runtime,
             panel: parts.panel,
-            outbox: parts.outbox,
             console: parts.console,
             node: parts.node,
             clock: parts.clock,

@@ -12,10 +12,13 @@ use super::entry::Revisions;
 use super::fingerprint::FileFingerprint;
 use super::{
     CONFIG_FILE, Entry, OVERRIDE_FILE, Opener, Place, RECORD_FILE, RECORD_VERSION, Sources, SpecProblem, StoreError,
-    StoredRecord, intent,
+    StoredRecord, intent, write,
 };
 use crate::atomic;
-use crate::model::{Closed, InstallOutcome, InstallRecord, InstallResult, Manifest, Record, ServerId, Timestamp};
+use crate::model::{
+    Closed, InstallOutcome, InstallRecord, InstallResult, ManagedBy, Manifest, PowerState, Record, ServerId, Timestamp,
+    Want,
+};
 
 /// Reads every record below the folder, on all cores.
 ///
@@ -268,23 +271,32 @@ fn read_intent(
         assume_all_was_done(&mut record, manifest);
     }
     // Left empty, so that `refresh` (the first thing a pass does after boot) records what was accepted here.
-    Entry::new(id, revisions, Sources::default(), manifest.map(Arc::new), record, problem)
+    let entry = Entry::new(id, revisions, Sources::default(), manifest.map(Arc::new), record, problem);
+    if facts_lost {
+        // What the panel may show of it is no evidence of the server's state.
+        Arc::make_mut(&mut write(&entry.status)).state = PowerState::Offline;
+    }
+    entry
 }
 
-/// Without its facts nobody knows what was done for a server. Its open wishes count as fulfilled: not starting a server
-/// can be mended by anybody, and running an install script over a player's world by nobody.
+/// Completes every request in a manifest whose record was lost: a server that stays down can be started by anybody, and a
+/// world over which the install script ran again cannot be restored by anybody (ADR 6).
 pub(super) fn assume_all_was_done(record: &mut Record, manifest: &Manifest) {
     let at = Timestamp::default();
     let message = "record.json was damaged; this wish is taken for done. Make a new one if it is not";
-    if let Some(power) = &manifest.spec.power {
-        record.power.closed = Some(Closed {
-            id: power.id.clone(),
-            want: Some(power.want),
-            reason: "RecordLost".into(),
-            message: message.into(),
-            at,
-        });
+    let mut close = |id: String, want: Want| {
+        let (reason, message) = ("RecordLost".into(), message.into());
+        record.close_power(Closed { id, want: Some(want), reason, message, at });
+    };
+    if let Some(install) = manifest.spec.install.as_ref().filter(|install| install.then_start) {
+        close(format!("install:{}", install.token), Want::Up);
     }
+    if let Some(power) = &manifest.spec.power {
+        close(power.id.clone(), power.want);
+    }
+    let of_panel = manifest.metadata.managed_by == ManagedBy::Panel;
+    // The panel may show any state: with this one `offline` is reported, too.
+    record.told = of_panel.then_some(PowerState::Running);
     if let Some(install) = &manifest.spec.install {
         record.install.done = Some(InstallResult {
             token: install.token.clone(),
@@ -296,6 +308,7 @@ pub(super) fn assume_all_was_done(record: &mut Record, manifest: &Manifest) {
             at,
             reported: true,
         });
+        record.install.reset_owed = of_panel;
     }
 }
 

@@ -15,7 +15,6 @@ use alula::files::Layout;
 use alula::ids::Ids;
 use alula::model::settings::{Process, Settings};
 use alula::model::{ManagedBy, Manifest, PowerState, Record, Script, ServerId};
-use alula::panel::outbox::Outbox;
 use alula::panel::{Listed, Panel, PanelError, PanelServer};
 use alula::reconcile::pass::Reconciler;
 use alula::reconcile::world::{Parts, Wake, World};
@@ -170,7 +169,6 @@ fn world(
         store,
         runtime,
         panel: Some(panel.clone()),
-        outbox: Arc::new(Outbox::open(root.path().join("outbox")).unwrap()),
         console,
         node,
         clock: Clock::Simulated { base: docker.now(), start: tokio::time::Instant::now() },

@@ -20,7 +20,8 @@ impl Play {
             let mut panel = self.machine.panel.lock();
             let side = panel.servers.entry(id).or_insert_with(|| panel_side(id, "again"));
             // One that has heard of an end does not wait for another because of a repeated request.
-            side.installing |= side.reports.is_empty();
+            // Nor does one whose result is lost.
+            side.installing |= side.reports.is_empty() && !self.servers[at].damaged;
         }
         // One whose installation was asked for before, though perhaps nobody got the answer.
         let repeated = daemon.world.store.get(id).is_some_and(|snapshot| {
@@ -45,7 +46,9 @@ impl Play {
                 server.created = true;
                 server.deleted = false;
                 server.installs += 1;
-                self.promise(id);
+                if !server.damaged {
+                    self.promise(id);
+                }
             }
             Some(_) => {
                 // The panel has its row all the same, so the next boot finds it in the list.
@@ -120,6 +123,7 @@ impl Play {
                 let certain = !server.of_file && server.unseen.is_none();
                 server.expect = if certain { Expect::Down } else { Expect::Either };
                 server.installs += 1;
+                server.damaged = false;
                 self.promise(id);
             }
             // The panel takes its own change back, unless an earlier installation is still under way.
@@ -153,6 +157,7 @@ impl Play {
 
     pub async fn delete(&mut self, daemon: &Daemon, at: usize) {
         let id = self.servers[at].id;
+        self.servers[at].damaged = false;
         if let Some(side) = self.machine.panel.lock().servers.get_mut(&id) {
             // Who deletes a server does not wait for its installation any more.
             side.promised = false;

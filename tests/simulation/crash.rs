@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
-use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -13,7 +12,6 @@ use alula::model::ServerId;
 use alula::panel::PanelError;
 use alula::runtime::fake::{Call, Delivery, Faults};
 use alula::runtime::{RuntimeError, RuntimeEvent};
-use alula::store::{DiskHook, DiskOp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -79,9 +77,6 @@ async fn hold(dies: bool) {
         std::future::pending::<()>().await;
     }
 }
-
-/// What a file operation unwinds with when the daemon is dead.
-struct Crashed;
 
 impl Fate {
     /// A life that stands alone.
@@ -171,7 +166,7 @@ impl Fate {
     }
 
     /// Passes a point. `true`: the daemon is dead.
-    fn dies(&self, what: impl Display) -> bool {
+    pub fn dies(&self, what: impl Display) -> bool {
         let mut state = self.state.lock().unwrap();
         if state.over {
             return true;
@@ -201,7 +196,7 @@ impl Fate {
     }
 
     /// An occasion for faults: the nth of its kind in this life.
-    fn occasion(&self, kind: String) -> Occasion<'_> {
+    pub fn occasion(&self, kind: String) -> Occasion<'_> {
         let mut state = self.state.lock().unwrap();
         let number = state.occasions.entry(kind.clone()).or_default();
         *number += 1;
@@ -249,18 +244,18 @@ fn in_short(call: &str) -> String {
 }
 
 /// The number of a server in its run.
-fn short(id: ServerId) -> String {
+pub fn short(id: ServerId) -> String {
     u64::from_str_radix(&id.simple()[28..], 16).unwrap_or_default().to_string()
 }
 
 /// One occasion for faults.
-struct Occasion<'a> {
+pub struct Occasion<'a> {
     fate: &'a Fate,
     name: String,
 }
 
 impl Occasion<'_> {
-    fn has(&self, fault: &str, rate: impl Fn(&Rates) -> u64) -> bool {
+    pub fn has(&self, fault: &str, rate: impl Fn(&Rates) -> u64) -> bool {
         let rate = rate(&self.fate.state.lock().unwrap().rates);
         let name = format!("{}/{fault}", self.name);
         rate > 0 && self.fate.plan.rng(&name).permille(rate) && self.fate.plan.happens(&name)
@@ -343,37 +338,6 @@ impl Faults for RuntimeFate {
             Delivery::Late(occasion.rng("pause").millis(1, 30_000))
         } else {
             Delivery::Once
-        }
-    }
-}
-
-/// The disk's faults in one life.
-pub struct DiskFate(pub Arc<Fate>);
-
-impl DiskFate {
-    fn point(&self, what: impl Display) {
-        if self.0.dies(what) {
-            std::panic::resume_unwind(Box::new(Crashed));
-        }
-    }
-}
-
-impl DiskHook for DiskFate {
-    fn before(&self, server: ServerId, op: DiskOp) -> io::Result<()> {
-        if op == DiskOp::WriteStatus {
-            return if self.0.is_over() { Err(io::ErrorKind::Other.into()) } else { Ok(()) };
-        }
-        tracing::debug!(?op, server.id = %server, "the disk is asked");
-        self.point(format_args!("before {op:?} {server}"));
-        if self.0.occasion(format!("{op:?}/{}", short(server))).has("full", |rates| rates.disk_full) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        Ok(())
-    }
-
-    fn after(&self, server: ServerId, op: DiskOp) {
-        if op != DiskOp::WriteStatus {
-            self.point(format_args!("after {op:?} {server}"));
         }
     }
 }

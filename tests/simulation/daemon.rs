@@ -14,7 +14,6 @@ use alula::files::Layout;
 use alula::ids::Ids;
 use alula::model::{ServerId, Timestamp};
 use alula::panel::Panel;
-use alula::panel::outbox::Outbox;
 use alula::reconcile::pass::Reconciler;
 use alula::reconcile::world::{Parts, Wake, World};
 use alula::retry::Jitter;
@@ -27,7 +26,8 @@ use axum::http::{Method, Request, StatusCode};
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt;
 
-use crate::crash::{DiskFate, Fate, RuntimeFate};
+use crate::crash::{Fate, RuntimeFate};
+use crate::disk::{Disk, DiskFate};
 use crate::journal::Journal;
 use crate::panel::{Connection, SimPanel};
 
@@ -46,6 +46,7 @@ pub struct Machine {
     pub root: tempfile::TempDir,
     pub docker: FakeWorld,
     pub panel: SimPanel,
+    pub disk: Disk,
     pub node: Arc<NodeConfig>,
     pub epoch: (Timestamp, tokio::time::Instant),
     pub journal: Journal,
@@ -64,7 +65,7 @@ impl Machine {
         let node = Arc::new(node);
         let docker = FakeWorld::default();
         let epoch = (docker.now(), tokio::time::Instant::now());
-        Self { docker, panel: SimPanel::default(), node, root, epoch, journal: Journal::new() }
+        Self { docker, panel: SimPanel::default(), disk: Disk::default(), node, root, epoch, journal: Journal::new() }
     }
 
     /// Boots a daemon. `None`: it died while it was booting.
@@ -77,7 +78,7 @@ impl Machine {
     fn assemble(&self, fate: Arc<Fate>, seed: u64) -> Daemon {
         let tasks = Tasks::new();
         let queue = Queue::default();
-        let hook = Arc::new(DiskFate(fate.clone()));
+        let hook = Arc::new(DiskFate { fate: fate.clone(), disk: self.disk.clone() });
         let store = Store::open(self.root.path(), Blocking::Inline, Some(hook)).unwrap();
         alula::config::host::make_directories(&self.node).unwrap();
         alula::config::host::write_passwd_files(&self.node).unwrap();
@@ -96,7 +97,6 @@ impl Machine {
             store,
             runtime,
             panel: Some(panel.clone()),
-            outbox: Arc::new(Outbox::open(self.root.path().join("outbox")).unwrap()),
             console,
             node: self.node.clone(),
             clock: Clock::Simulated { base: self.epoch.0, start: self.epoch.1 },

@@ -1,5 +1,6 @@
-//! What may happen in a run, by name: a person's act (`a7`), the end of a life of the daemon (`c3`), a fault at the nth call of
-//! a kind in a life (`3/start/1/server/2/lost`).
+//! What may happen in a run, by name: a person's act (`a7`), the end of a life of the daemon (`c3`), an outage that comes with it
+//! (`b3`), a record that is damaged while no daemon runs (`d3`), a fault at the nth call of a kind in a life
+//! (`3/start/1/server/2/lost`).
 //!
 //! Whether something happens depends on the seed and on its name alone. So a run in which some of it is left out has the rest
 //! as it was, and what a failure really needs is found by leaving out ever more ([`crate::shrink`]).

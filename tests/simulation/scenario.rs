@@ -7,7 +7,6 @@ use std::time::Duration;
 use std::sync::OnceLock;
 
 use alula::model::ServerId;
-use tokio::time::Instant;
 
 use crate::crash::{Fate, Rates};
 use crate::daemon::{Daemon, Machine};
@@ -105,6 +104,8 @@ pub struct Server {
     pub outdone: Option<String>,
     /// Tokens of installations that were under way when it was deleted: what they leave is nobody's.
     pub buried: Vec<String>,
+    /// Its record was damaged, and nothing has been installed or deleted since.
+    pub damaged: bool,
     /// Since when it is known to be parked.
     pub parked: Option<Duration>,
 }
@@ -174,8 +175,6 @@ pub struct Play {
     pub watched: bool,
     /// Edits that the watch notices later.
     pub late: VecDeque<ServerId>,
-    /// Until when the outbox's folder cannot be written.
-    pub outbox_back: Option<Instant>,
     /// Names what is written by hand.
     pub notes: u64,
 }
@@ -215,6 +214,7 @@ impl Play {
                 unrecorded: None,
                 outdone: None,
                 buried: Vec::new(),
+                damaged: false,
                 parked: None,
             });
         }
@@ -245,7 +245,6 @@ impl Play {
             rates,
             watched,
             late: VecDeque::new(),
-            outbox_back: None,
             notes: 0,
         }
     }
@@ -284,7 +283,6 @@ impl Play {
 
     /// What goes on without anybody's doing: outages end, edits are noticed, the panel's list takes effect.
     pub fn notice(&mut self, daemon: &Daemon) {
-        self.mend_outbox(false);
         while let Some(id) = self.late.pop_front() {
             daemon.edited(id);
         }
@@ -341,8 +339,6 @@ impl Play {
     async fn boot(&mut self) -> Daemon {
         loop {
             self.tally.lives += 1;
-            // Nobody boots a daemon over a folder that is none.
-            self.mend_outbox(true);
             let life = self.tally.lives;
             let mut rng = self.plan.rng(&format!("life{life}"));
             let (seed, crashes, crash_at) = (rng.next(), rng.permille(450), rng.below(400));
@@ -366,15 +362,8 @@ impl Play {
     pub async fn reboot(&mut self, daemon: Daemon) -> Daemon {
         self.end_of_a_life(&daemon);
         daemon.kill().await;
-        let name = format!("b{}", self.tally.lives);
-        let acting = std::mem::replace(&mut self.rng, self.plan.rng(&name));
-        match self.rng.below(20) {
-            0 if self.plan.happens(&name) => self.engine_away(),
-            1 if self.plan.happens(&name) => self.panel_away(),
-            _ => {}
-        }
+        self.between_lives();
         let away = self.plan.rng(&format!("away{}", self.tally.lives)).millis(0, 30_000);
-        self.rng = acting;
         tokio::time::sleep(away).await;
         self.boot().await
     }
@@ -397,7 +386,7 @@ impl Play {
             71..=75 => self.interfere(at),
             76..=79 => self.engine_away(),
             80..=84 => self.panel_away(),
-            85..=86 => self.outbox_away(),
+            85..=86 => self.records_refused(at),
             87..=90 => self.list_or_not(at),
             91..=97 => {
                 self.say(|| "kill -9".into());

@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 
 use super::*;
-use crate::model::{PowerState, Script};
+use crate::model::{InstallOutcome, InstallRecord, InstallResult, PowerState, Script};
 use crate::panel::{ListedServer, PanelServer};
-use crate::reconcile::bench::{id, server, world, world_on};
+use crate::reconcile::bench::{ScriptedPanel, id, server, world, world_on};
 use crate::store::{Blocking, DiskHook, DiskOp};
 
 fn listed(servers: &[(u32, &str)], asked: Instant) -> Listed {
@@ -160,6 +160,89 @@ async fn nothing_is_remembered_where_no_list_is_awaited() {
     let (_root, world) = world(None);
     world.forgotten.add(id(1));
     assert!(!world.forgotten.since(id(1), Instant::now()));
+}
+
+/// A server of the panel with an installation: open, or done as far as a lost record lets the store assume.
+fn add_installed(world: &World, number: u32, lost: bool) {
+    let mut manifest = new_manifest(id(number), server("run"));
+    manifest.spec.install = Some(serde_json::from_value(serde_json::json!({"token": "i1"})).unwrap());
+    let done = InstallResult {
+        token: "i1".into(),
+        outcome: InstallOutcome::Succeeded,
+        reinstall: false,
+        exit_code: None,
+        reason: "RecordLost".into(),
+        message: String::new(),
+        at: Timestamp::default(),
+        reported: true,
+    };
+    let install = match lost {
+        true => InstallRecord { done: Some(done), reset_owed: true, ..InstallRecord::default() },
+        false => InstallRecord::default(),
+    };
+    world.store.create(manifest, Record { install, ..Record::default() }).unwrap();
+}
+
+/// What a reset is owed to, and whether the assumed result is reported.
+fn owed(world: &World, number: u32) -> (bool, bool) {
+    let record = &world.store.get(id(number)).unwrap().record;
+    (record.install.reset_owed, record.install.done.as_ref().unwrap().reported)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_is_all_that_a_lost_record_needs() {
+    let (_root, world) = world(None);
+    add_installed(&world, 1, true);
+    let panel = ScriptedPanel::default();
+    reset(&world, &panel).await;
+    assert_eq!(owed(&world, 1), (false, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_record_s_result_is_reported_where_the_panel_refuses_a_reset() {
+    let (_root, world) = world(None);
+    add_installed(&world, 1, true);
+    add(&world, 2, "run", 1);
+    let panel = ScriptedPanel::default();
+    panel.answers(PanelError::Refused { call: "POST /servers/reset".into(), status: 404, detail: "none".into() });
+    reset(&world, &panel).await;
+    assert_eq!(owed(&world, 1), (false, false));
+    assert_eq!(world.store.get(id(2)).unwrap().record.install, InstallRecord::default(), "nothing was owed to it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_record_s_result_is_reported_where_others_install_for_ever() {
+    let (_root, world) = world(None);
+    add_installed(&world, 1, true);
+    add_installed(&world, 2, false);
+    add_installed(&world, 3, true);
+    world.store.commit(id(3), |record| record.parked = Some(Timestamp::default())).unwrap();
+    let panel = ScriptedPanel::default();
+    let held_back = tokio::time::timeout(RESET_HELD_BACK - INSTALLS_CHECK, reset(&world, &panel)).await;
+    assert!(held_back.is_err());
+    assert_eq!(owed(&world, 1), (true, true), "the reset may still come");
+    let held_back = tokio::time::timeout(RESET_HELD_BACK + INSTALLS_CHECK, reset(&world, &panel)).await;
+    assert!(held_back.is_err());
+    assert_eq!(owed(&world, 1), (false, false));
+    assert_eq!(owed(&world, 3), (true, true), "the panel does not list it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panel_that_does_not_answer_a_reset_for_long_gets_no_assumed_result() {
+    let (_root, world) = world(None);
+    let world = Arc::new(world);
+    add_installed(&world, 1, true);
+    let panel = Arc::new(ScriptedPanel::default());
+    panel.answers(PanelError::Failed { call: "POST /servers/reset".into(), status: 502, detail: "busy".into() });
+    let (task_world, task_panel) = (world.clone(), panel.clone());
+    let resetting = world.tasks.spawn("reset", async move { reset(&task_world, &*task_panel).await });
+    tokio::time::sleep(2 * RESET_HELD_BACK).await;
+    add_installed(&world, 2, false);
+    tokio::time::sleep(RESET_HELD_BACK / 2).await;
+    assert_eq!(owed(&world, 1), (true, true), "installations hold the reset back since five minutes");
+    tokio::time::sleep(RESET_HELD_BACK).await;
+    assert_eq!(owed(&world, 1), (false, false));
+    resetting.abort();
 }
 
 /// A disk that is full for facts.

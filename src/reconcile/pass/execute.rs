@@ -5,7 +5,6 @@ mod power;
 
 use super::{Reconciler, StepError};
 use crate::model::{ContainerFacts, ContainerState, Record, ServerId};
-use crate::panel::outbox::Fact;
 use crate::reconcile::jobs;
 use crate::reconcile::observed::JobKind;
 use crate::reconcile::step::Step;
@@ -134,16 +133,10 @@ impl Reconciler {
     }
 
     async fn forget(&self, id: ServerId) -> Done {
-        let (outbox, world) = (self.world.outbox.clone(), self.world.clone());
+        let world = self.world.clone();
         let forgotten = self.world.store.run(move |store| {
-            let Some(snapshot) = store.get(id) else { return Ok(true) };
-            let done = snapshot.record.install.done.as_ref();
-            if let Some(done) = done.filter(|done| !done.reported && snapshot.record.deletion.is_some()) {
-                // Nobody is left who could want to know.
-                let key = Fact::install_key(id, &done.token);
-                if let Err(error) = outbox.remove(&key) {
-                    tracing::warn!("a fact of a deleted server stays in the outbox: {error}");
-                }
+            if store.get(id).is_none() {
+                return Ok(true);
             }
             // Both decide on what is so in that moment: somebody may have asked for the server since the plan was made.
             let unwanted = |now: &Snapshot| {

@@ -1,7 +1,7 @@
 //! Facts, and what is left of them after a reboot, a damage, a move.
 
 use super::*;
-use crate::model::{Deletion, InstallOutcome, PowerState};
+use crate::model::{Deletion, InstallOutcome, InstallResult, PowerState};
 
 #[test]
 fn each_kind_of_write_survives_a_reboot() {
@@ -196,6 +196,55 @@ fn a_damaged_record_beside_a_broken_file_installs_nothing_when_the_file_is_mende
     scene.saves(CONFIG_FILE, &text);
     again.refresh(id()).unwrap();
     takes_everything_for_done(&again.get(id()).unwrap());
+}
+
+/// A server with a damaged record, whose manifest has this `managedBy` and this `spec`.
+fn damaged(managed_by: &str, spec: &str) -> Record {
+    let scene = Scene::with_file();
+    let file = FILE.replace("metadata:\n", &format!("metadata:\n  managedBy: {managed_by}\n"));
+    scene.saves(CONFIG_FILE, &file.replace("  power: {id: first, want: down}\n", spec));
+    scene.store.refresh(id()).unwrap();
+    assert!(!scene.get().record.install.reset_owed);
+    fs::write(scene.path(RECORD_FILE), "{").unwrap();
+    let again = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+    again.refresh(id()).unwrap();
+    let record = Record::clone(&again.get(id()).unwrap().record);
+    assert_eq!(again.status(id()).unwrap().state, PowerState::Offline, "nothing has shown that it runs");
+    let later = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+    assert_eq!(*later.get(id()).unwrap().record, record, "it is on disk");
+    record
+}
+
+#[test]
+fn a_damaged_record_owes_the_panel_a_reset() {
+    let install = "  install: {token: i1, skipScripts: true}\n";
+    for (managed_by, spec, owed) in
+        [("panel", install, true), ("panel", "  suspended: false\n", false), ("file", install, false)]
+    {
+        let record = damaged(managed_by, spec);
+        assert_eq!(record.install.reset_owed, owed, "{managed_by} {spec}");
+        // Not a result that is certain: a report would clear a failed installation on the panel.
+        assert!(record.install.done.is_none_or(|done| done.reported), "{managed_by} {spec}");
+        let told = (managed_by == "panel").then_some(PowerState::Running);
+        assert_eq!(record.told, told, "whatever the panel shows, the state is reported");
+    }
+}
+
+#[test]
+fn a_later_installation_pays_what_a_damaged_record_owes() {
+    let mut record = damaged("panel", "  install: {token: i1, skipScripts: true}\n");
+    let result = InstallResult { token: "i2".into(), reported: false, ..record.install.done.clone().unwrap() };
+    record.finish_install(result);
+    assert!(!record.install.reset_owed);
+}
+
+#[test]
+fn a_damaged_record_starts_nothing_after_the_installation() {
+    let install = "  install: {token: i1, skipScripts: true, thenStart: true}\n";
+    let record = damaged("panel", install);
+    assert!(record.power_closed("install:i1", Want::Up));
+    let record = damaged("panel", &format!("{install}  power: {{id: first, want: down}}\n"));
+    assert!(record.power_closed("install:i1", Want::Up) && record.power_closed("first", Want::Down));
 }
 
 /// A record that cannot be read, as on a failing disk. Moved away, it can.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::{Done, Reconciler, StepError};
 use crate::files::install_log;
 use crate::model::{InstallOutcome, InstallResult, ManagedBy, Role, ServerId};
-use crate::panel::outbox::Fact;
 use crate::reconcile::observed::JobKind;
 use crate::runtime::Purpose;
 use crate::runtime::blueprint;
@@ -89,28 +88,9 @@ impl Reconciler {
             at: self.world.clock.now(),
             reported: !told,
         };
-        let fact = told.then(|| Fact::InstallResult {
-            server: id,
-            token: token.to_owned(),
-            successful: outcome == InstallOutcome::Succeeded,
-            reinstall: install.reinstall,
-            at: result.at,
-        });
         self.flush(id).await;
         self.world.store.event(id, result.at, &format!("Install{reason}"), message);
-        let outbox = self.world.outbox.clone();
-        let recorded = self.world.store.run(move |store| {
-            // First the fact under the token's name, then the record that makes it count: a crash in between writes the
-            // same fact once more.
-            if let Some(fact) = fact {
-                outbox
-                    .put(&fact)
-                    .map_err(|error| StepError::Other(format!("cannot keep the install result: {error}")))?;
-            }
-            store.commit(id, |record| record.finish_install(result))?;
-            Ok::<_, StepError>(())
-        });
-        recorded.await?;
+        self.commit(id, move |record| record.finish_install(result)).await?;
         self.world.with_live(id, |live| {
             live.script_ready = None;
             live.usage = None;
