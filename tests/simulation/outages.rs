@@ -75,10 +75,15 @@ impl Play {
     ///
     /// What only the record knows is lost with it: a deletion, that the server is parked, and how its requests ended. So
     /// nothing certain is expected of the server until the next request, and its installation is no longer promised. But
-    /// the panel must not show it for ever.
+    /// the panel must not show it for ever. A record is damaged beside a manifest that can be read: with both lost nobody knows
+    /// what the manifest that is put back later has asked for before.
     pub fn damage_record(&mut self, at: usize) {
         let server = &mut self.servers[at];
-        let path = self.machine.root.path().join(format!("servers/{}/record.json", server.id));
+        let folder = self.machine.root.path().join(format!("servers/{}", server.id));
+        let path = folder.join("record.json");
+        if std::fs::read_to_string(folder.join("config.yml")).map_or(true, |text| text.contains("\tbroken")) {
+            return;
+        }
         let Ok(mut text) = std::fs::read(&path) else { return };
         let stored: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let facts = &stored["facts"];
