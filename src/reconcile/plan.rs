@@ -25,11 +25,11 @@ use serde::Serialize;
 
 use super::observed::{Job, JobKind, JobState, Observed, Policy};
 use super::step::Step;
-use crate::model::manifest::{InstallIntent, PowerIntent};
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, How, InstallOutcome, ManagedBy, Manifest, Phase, PowerState,
-    Record, Timestamp, Want,
+    ConditionKind, ConditionStatus, ContainerFacts, InstallOutcome, ManagedBy, Manifest, Phase, PowerState, Record,
+    Requests, Timestamp,
 };
+use crate::requests::{self, Asked};
 
 /// What a plan is made from.
 #[derive(Debug, Clone, Copy)]
@@ -38,8 +38,10 @@ pub struct Input<'a> {
     pub intent: Option<&'a Manifest>,
     /// What is wrong with the files of intent: reason and message.
     pub problem: Option<(&'static str, &'a str)>,
-    /// The accepted intent is not recorded yet.
+    /// The accepted spec, or a request that it makes, is not recorded yet.
     pub unrecorded: bool,
+    /// What was asked.
+    pub requests: &'a Requests,
     /// Facts.
     pub record: &'a Record,
     /// The state that was last shown; kept while the runtime is silent.
@@ -89,69 +91,6 @@ pub fn plan(input: Input<'_>) -> Plan {
     planner.plan
 }
 
-/// The power wish that counts, wherever it comes from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Wish<'a> {
-    /// Its id; `install:{token}` for the start that an installation asked for.
-    pub id: String,
-    /// Up or down.
-    pub want: Want,
-    /// How to get there.
-    pub how: How,
-    /// When it lapses if nothing has begun.
-    pub expires_at: Option<Timestamp>,
-    /// The installation it comes from.
-    pub install: Option<&'a InstallIntent>,
-}
-
-/// The power wish that counts: the latest of what `spec.power` says and what a finished installation asked for.
-pub fn wish<'a>(intent: &'a Manifest, record: &Record) -> Option<Wish<'a>> {
-    let explicit = intent.spec.power.as_ref().map(|power| Wish {
-        id: power.id.clone(),
-        want: power.want,
-        how: power.how,
-        expires_at: power.expires_at,
-        install: None,
-    });
-    let install = intent.spec.install.as_ref().filter(|install| {
-        install.then_start
-            && record.install_done(&install.token).is_some_and(|done| done.outcome == InstallOutcome::Succeeded)
-    });
-    let Some(install) = install else { return explicit };
-    if let (Some(explicit), Some(power)) = (&explicit, &intent.spec.power)
-        && supersedes(power, install)
-    {
-        return Some(explicit.clone());
-    }
-    Some(Wish {
-        id: format!("install:{}", install.token),
-        want: Want::Up,
-        how: How::Graceful,
-        expires_at: None,
-        install: Some(install),
-    })
-}
-
-/// The power wish that counts, if it is not over.
-pub fn open_wish<'a>(intent: &'a Manifest, record: &Record) -> Option<Wish<'a>> {
-    wish(intent, record).filter(|wish| !record.power_closed(&wish.id, wish.want))
-}
-
-/// Whether a power wish is later than the start that is to follow an installation. One without a time is a person's, and
-/// stands until that person changes it.
-pub fn supersedes(power: &PowerIntent, install: &InstallIntent) -> bool {
-    match (power.requested_at, install.requested_at) {
-        // Made in the same moment, it refers to the installation.
-        (Some(power), Some(install)) => power >= install,
-        (None, _) | (Some(_), None) => true,
-    }
-}
-
-/// The installation that is wanted and not done.
-pub fn open_install<'a>(intent: &'a Manifest, record: &Record) -> Option<&'a InstallIntent> {
-    intent.spec.install.as_ref().filter(|install| !record.install_over(&install.token))
-}
-
 /// How far something is that must be there before the next step.
 enum Progress {
     Ready,
@@ -188,7 +127,7 @@ impl<'a> Planner<'a> {
 
     fn run(&mut self) {
         self.say_spec();
-        if self.record.deletion.is_some() {
+        if requests::deletion(self.input.requests).is_some() {
             self.plan_deletion();
             return;
         }
@@ -215,8 +154,8 @@ impl<'a> Planner<'a> {
             self.finish(intent);
             return;
         }
-        match open_install(intent, self.record) {
-            Some(install) => self.plan_install(intent, install),
+        match self.asked().install() {
+            Some(install) => self.plan_install(intent, &install),
             None => self.plan_installed(intent),
         }
         self.finish(intent);
@@ -224,7 +163,7 @@ impl<'a> Planner<'a> {
 
     /// No installation is wanted: see to leftovers, then to power.
     fn plan_installed(&mut self, intent: &Manifest) {
-        self.say_installed(intent);
+        self.say_installed();
         self.leave_install_line();
         if let Some(installer) = &self.observed.installer {
             if installer.running() && installer.token.is_none() {
@@ -256,7 +195,7 @@ impl<'a> Planner<'a> {
 
     /// Phase and reports, whatever was planned.
     fn finish(&mut self, intent: &Manifest) {
-        self.plan.phase = if open_install(intent, self.record).is_some() {
+        self.plan.phase = if self.asked().install().is_some() {
             match self.observed.installer {
                 Some(_) => Phase::Installing,
                 None if self.record.install.begun.is_some() => Phase::Installing,
@@ -312,7 +251,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn say_installed(&mut self, intent: &Manifest) {
+    fn say_installed(&mut self) {
         match &self.record.install.done {
             Some(done) => {
                 let status = match done.outcome {
@@ -321,12 +260,16 @@ impl<'a> Planner<'a> {
                 };
                 self.say(ConditionKind::Installed, status, &done.reason, done.message.clone());
             }
-            None if intent.spec.install.is_none() => {
+            None => {
                 let message = "no installation was ever asked for".to_string();
                 self.say(ConditionKind::Installed, ConditionStatus::True, "NotWanted", message);
             }
-            None => {}
         }
+    }
+
+    /// What was asked of the server, and what became of it.
+    fn asked(&self) -> Asked<'a> {
+        Asked { requests: self.input.requests, record: self.record, now: self.now }
     }
 
     fn step(&mut self, step: Step) {
@@ -383,7 +326,7 @@ impl<'a> Planner<'a> {
         (failure.subject == subject).then(|| (failure.attempts, failure.refused, failure.message.clone()))
     }
 
-    /// The wish that a container serves.
+    /// The request that a container serves.
     fn serving<'b>(&'b self, container: &'b ContainerFacts) -> Option<&'b str> {
         match &self.record.power.serving {
             Some(serving) if serving.container == container.id => Some(&serving.power),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::observed::JobKind;
-use crate::model::{InstallOutcome, Role, Want};
+use crate::model::{InstallOutcome, Role, Verb};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -92,21 +92,21 @@ pub enum Step {
     },
     /// Make the server's container.
     CreateServer {
-        /// The power wish (or installation) it is made for.
+        /// The power request (or installation) it is made for.
         token: String,
     },
-    /// Write down that a container serves another wish than its label says.
+    /// Write down that a container serves another request than its label says.
     Assign {
         /// The container.
         container: String,
-        /// The power wish.
+        /// The power request.
         power: String,
     },
     /// Attach to the server's container and start it.
     StartServer {
         /// The container.
         container: String,
-        /// The power wish it starts for.
+        /// The power request it starts for.
         power: String,
     },
     /// Attach to a running container.
@@ -130,9 +130,9 @@ pub enum Step {
         /// The container.
         container: String,
     },
-    /// Record that a start has begun: it no longer lapses.
+    /// Record that a start has begun: it no longer expires.
     RecordBegun {
-        /// The power wish.
+        /// The power request.
         power: String,
     },
     /// Record that the start-up has finished. What was fetched and pulled for it counts for no later start, whatever may end
@@ -156,19 +156,25 @@ pub enum Step {
         oom_killed: bool,
         /// Whether the server is started again.
         restart: bool,
-        /// The power wish, closed when not restarted.
+        /// The power request, handled when not restarted.
         power: String,
+        /// Its position in the order of acceptance.
+        sequence: u64,
+        /// What it asked.
+        verb: Verb,
         /// Why not, in a word.
         reason: &'static str,
         /// A sentence.
         message: String,
     },
-    /// Record that a power wish is over.
+    /// Record that a power request was handled.
     ClosePower {
-        /// The wish.
+        /// The request.
         power: String,
-        /// What it wanted: a person may ask for the opposite under the same name meanwhile.
-        want: Want,
+        /// Its position in the order of acceptance.
+        sequence: u64,
+        /// What it asked.
+        verb: Verb,
         /// One word.
         reason: &'static str,
         /// A sentence.

@@ -32,26 +32,17 @@ fn check(manifest: &Manifest, folder: ServerId) -> Result<(), String> {
             "metadata.uuid is {uuid}, but the folder is named {folder}; they must be the same: correct the uuid, or move the file to servers/{uuid}/config.yml"
         ));
     }
-    let spec = &manifest.spec;
-    if spec.install.as_ref().is_some_and(|install| install.token.is_empty()) {
-        return Err("spec.install.token is empty; write any text, and another one to install again".into());
-    }
     match manifest.metadata.managed_by {
         ManagedBy::Panel => Ok(()),
-        ManagedBy::File => check_file(spec),
+        ManagedBy::File => check_file(&manifest.spec),
     }
 }
 
 fn check_file(spec: &Spec) -> Result<(), String> {
-    if spec.power.as_ref().is_some_and(|power| power.id.is_empty()) {
-        return Err("spec.power.id is missing or empty; write any text, and another one for each new wish".into());
-    }
-    if let (Some(install), None) = (&spec.install, &spec.script)
-        && !install.skip_scripts
-        && !spec.settings.skip_egg_scripts
-    {
+    let installs = spec.install.as_ref().is_some_and(|install| install.version.is_some());
+    if installs && spec.script.is_none() && !spec.settings.skip_egg_scripts {
         return Err(
-            "spec.install is there, but no spec.script to run; add the script, or set spec.install.skipScripts: true"
+            "spec.install.version is there, but no spec.script to run; add the script, or set spec.settings.skip_egg_scripts: true"
                 .into(),
         );
     }

@@ -4,37 +4,38 @@
 //! (crash judged) → sync with the panel → disk limit → folders → image, permissions → container → start
 //! ```
 
-use super::{Planner, Progress, Wish, disk_limit};
+use super::{Planner, Progress, disk_limit};
 use crate::model::{
     ConditionKind, ConditionStatus, ContainerFacts, ContainerState, Crash, ManagedBy, Manifest, PowerState,
 };
 use crate::reconcile::observed::{JobKind, JobState};
 use crate::reconcile::step::Step;
+use crate::requests::PowerRequest;
 
 impl Planner<'_> {
-    pub(super) fn plan_start(&mut self, intent: &Manifest, wish: &Wish<'_>) {
-        if self.judges_crash(intent, wish) {
+    pub(super) fn plan_start(&mut self, intent: &Manifest, request: &PowerRequest) {
+        if self.judges_crash(intent, request) {
             return;
         }
         if intent.spec.suspended {
             self.say_offline("Suspended", "the server is suspended and does not start");
             if intent.metadata.managed_by == ManagedBy::Panel {
-                self.close(wish, "Suspended", "the server is suspended");
+                self.close(request, "Suspended", "the server is suspended");
             }
             return;
         }
-        if wish.install.is_some() && self.report_comes_first(intent) {
+        if request.after_install && self.report_comes_first(intent) {
             self.say_offline("Reporting", "the panel hears of the installation before the server starts");
             return;
         }
-        if wish.expires_at.is_some() && self.record.power.begun.as_ref() != Some(&wish.id) {
-            self.step(Step::RecordBegun { power: wish.id.clone() });
+        if request.expires_at.is_some() {
+            self.step(Step::RecordBegun { power: request.id.clone() });
         }
-        let key = self.start_key(wish);
-        if !self.synced(intent, wish, &key) || !self.fits_on_disk(intent, wish, &key) {
+        let key = self.start_key(request);
+        if !self.synced(intent, request, &key) || !self.fits_on_disk(intent, request, &key) {
             return;
         }
-        self.plan.state = self.starting(intent, wish, &key);
+        self.plan.state = self.starting(intent, request, &key);
         if !self.observed.prepared {
             if let Some((_, _, message)) = self.failed("Prepare", "") {
                 self.say_offline("FoldersInTheWay", &message);
@@ -45,32 +46,34 @@ impl Planner<'_> {
             return;
         }
         if self.has_image_and_permissions(intent, &key) {
-            self.plan_container(wish);
+            self.plan_container(request);
         }
     }
 
-    /// A container that served this wish has ended by itself: decide once what follows.
-    fn judges_crash(&mut self, intent: &Manifest, wish: &Wish<'_>) -> bool {
+    /// A container that served this request has ended by itself: decide once what follows.
+    fn judges_crash(&mut self, intent: &Manifest, request: &PowerRequest) -> bool {
         let Some(server) = &self.observed.server else { return false };
         let ContainerState::Exited { code, oom_killed } = server.state else { return false };
         let judged = self.crashes().any(|crash| crash.container == server.id);
         let watched = self.observed.seen_running.as_ref() == Some(&server.id);
         let stopped = self.observed.stop.as_ref().is_some_and(|stop| stop.container == server.id);
         // What ended while nobody watched (the host went down, the daemon was away) is started again.
-        if self.serving(server) != Some(&wish.id) || judged || !watched || stopped {
+        if self.serving(server) != Some(&request.id) || judged || !watched || stopped {
             return false;
         }
         let (restart, reason, message) = self.crash_verdict(intent, code, oom_killed);
         self.say_offline(reason, &message);
         if reason == "Exited" {
-            self.close(wish, reason, &message);
+            self.close(request, reason, &message);
         } else {
             self.step(Step::RecordCrash {
                 container: server.id.clone(),
                 exit_code: code,
                 oom_killed,
                 restart,
-                power: wish.id.clone(),
+                power: request.id.clone(),
+                sequence: request.sequence,
+                verb: request.verb,
                 reason,
                 message,
             });
@@ -120,17 +123,17 @@ impl Planner<'_> {
         }
     }
 
-    /// Names one attempt to start: a new wish or a crash makes a new one, which asks the panel and the registry again. So does a
+    /// Names one attempt to start: a new request or a crash makes a new one, which asks the panel and the registry again. So does a
     /// start after one that came up, see [`Step::RecordStarted`].
-    fn start_key(&self, wish: &Wish<'_>) -> String {
+    fn start_key(&self, request: &PowerRequest) -> String {
         match self.crashes().max_by_key(|crash| crash.at) {
-            Some(crash) => format!("{}#{}", wish.id, crash.at.as_millis()),
-            None => wish.id.clone(),
+            Some(crash) => format!("{}#{}", request.id, crash.at.as_millis()),
+            None => request.id.clone(),
         }
     }
 
     /// The panel's word before each start; its silence does not hold the start up, its refusal does.
-    fn synced(&mut self, intent: &Manifest, wish: &Wish<'_>, key: &str) -> bool {
+    fn synced(&mut self, intent: &Manifest, request: &PowerRequest, key: &str) -> bool {
         if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
             return true;
         }
@@ -145,7 +148,7 @@ impl Planner<'_> {
             }
             Progress::Failed { fatal: true, message, .. } => {
                 self.say_offline("PanelRefused", &message);
-                self.close(wish, "PanelRefused", &message);
+                self.close(request, "PanelRefused", &message);
                 false
             }
             Progress::Failed { message, .. } => {
@@ -160,18 +163,18 @@ impl Planner<'_> {
         }
     }
 
-    fn fits_on_disk(&mut self, intent: &Manifest, wish: &Wish<'_>, key: &str) -> bool {
+    fn fits_on_disk(&mut self, intent: &Manifest, request: &PowerRequest, key: &str) -> bool {
         if disk_limit(intent).is_none() || self.policy.disk_check_interval.is_zero() {
             return true;
         }
         match self.need(JobKind::Usage, key) {
-            Ok(()) if self.over_disk_limit(intent) => self.refuse_full_disk(wish),
+            Ok(()) if self.over_disk_limit(intent) => self.refuse_full_disk(request),
             Ok(()) => true,
             Err(None) => {
                 self.say_offline("CheckingDisk", "counting the bytes of the server's files");
                 false
             }
-            Err(Some(_)) if self.over_disk_limit(intent) => self.refuse_full_disk(wish),
+            Err(Some(_)) if self.over_disk_limit(intent) => self.refuse_full_disk(request),
             Err(Some((_, _, message))) => {
                 self.say(ConditionKind::DiskWithinLimit, ConditionStatus::Unknown, "CannotCount", message);
                 true
@@ -179,16 +182,16 @@ impl Planner<'_> {
         }
     }
 
-    fn refuse_full_disk(&mut self, wish: &Wish<'_>) -> bool {
+    fn refuse_full_disk(&mut self, request: &PowerRequest) -> bool {
         let message = "the server's files are larger than its disk limit; delete some and start it again";
         self.say_offline("DiskLimitExceeded", message);
-        self.close(wish, "DiskLimitExceeded", message);
+        self.close(request, "DiskLimitExceeded", message);
         false
     }
 
     /// The state word of a start under way. One that has failed before is tried again without telling everybody each
     /// time: it shows when the container runs.
-    fn starting(&self, intent: &Manifest, wish: &Wish<'_>, key: &str) -> PowerState {
+    fn starting(&self, intent: &Manifest, request: &PowerRequest, key: &str) -> PowerState {
         let jobs = [(JobKind::ServerImage, image_subject(intent, key)), (JobKind::Permissions, key.to_owned())];
         let job_failed = jobs.iter().filter_map(|(kind, subject)| self.observed.job(*kind, subject));
         let mut job_failed = job_failed.map(|job| job.attempts > 1 || matches!(job.state, JobState::Failed { .. }));
@@ -196,7 +199,7 @@ impl Planner<'_> {
         let step_failed = self.observed.failures.iter().any(|(step, failure)| match *step {
             "Prepare" => true,
             "RemoveServer" => Some(&failure.subject) == old,
-            _ => failure.subject == wish.id,
+            _ => failure.subject == request.id,
         });
         if job_failed.any(|failed| failed) || step_failed { PowerState::Offline } else { PowerState::Starting }
     }
@@ -246,7 +249,7 @@ impl Planner<'_> {
         }
     }
 
-    fn plan_container(&mut self, wish: &Wish<'_>) {
+    fn plan_container(&mut self, request: &PowerRequest) {
         let Some(wanted) = &self.observed.wanted else { return self.say_silent_path() };
         let usable = |server: &&ContainerFacts| {
             server.fresh()
@@ -256,20 +259,20 @@ impl Planner<'_> {
         };
         match &self.observed.server {
             None => {
-                self.say_container("CreateServer", &wish.id);
-                if !self.held_back("CreateServer", &wish.id) {
-                    self.step(Step::CreateServer { token: wish.id.clone() });
+                self.say_container("CreateServer", &request.id);
+                if !self.held_back("CreateServer", &request.id) {
+                    self.step(Step::CreateServer { token: request.id.clone() });
                 }
             }
             Some(server) if usable(&server) => {
-                self.say_container("StartServer", &wish.id);
-                if self.held_back("StartServer", &wish.id) {
+                self.say_container("StartServer", &request.id);
+                if self.held_back("StartServer", &request.id) {
                     return;
                 }
-                if self.serving(server) != Some(&wish.id) {
-                    self.step(Step::Assign { container: server.id.clone(), power: wish.id.clone() });
+                if self.serving(server) != Some(&request.id) {
+                    self.step(Step::Assign { container: server.id.clone(), power: request.id.clone() });
                 }
-                self.step(Step::StartServer { container: server.id.clone(), power: wish.id.clone() });
+                self.step(Step::StartServer { container: server.id.clone(), power: request.id.clone() });
             }
             Some(server) => {
                 self.say_container("RemoveServer", &server.id);

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Planner, Wish};
-use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, How, Manifest, PowerState, Role, Want};
+use super::Planner;
+use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, Manifest, PowerState, Role, Verb};
 use crate::reconcile::step::{Step, StopMethod};
+use crate::requests::PowerRequest;
 
 /// A stop that has this long may use it; then SIGKILL follows.
 pub const GRACE: Duration = Duration::from_secs(600);
@@ -17,7 +18,7 @@ pub const INSTALL_GRACE: Duration = Duration::from_secs(10);
 /// SIGKILL is sent again after this, if the container still runs.
 pub const KILL_AGAIN: Duration = Duration::from_secs(10);
 
-/// Reason of a stop that a new wish to be up asks for.
+/// Reason of a stop that a restart asks for.
 const RESTART: &str = "RestartRequested";
 
 /// Why and how fast a running server must come down.
@@ -32,11 +33,11 @@ impl Demand {
         Self { kill: false, cap: INSTALL_GRACE, reason: "Installing" }
     }
 
-    pub(super) fn stop() -> Self {
+    fn stop() -> Self {
         Self { kill: false, cap: GRACE, reason: "StopRequested" }
     }
 
-    /// Whether a start follows for the same wish.
+    /// Whether a start follows for the same request.
     pub(super) fn is_restart(&self) -> bool {
         self.reason == RESTART
     }
@@ -44,27 +45,29 @@ impl Demand {
 
 impl Planner<'_> {
     /// What asks for the end of a running server, if anything does.
-    pub(super) fn demand(&self, intent: &Manifest, server: &ContainerFacts, wish: Option<&Wish<'_>>) -> Option<Demand> {
+    pub(super) fn demand(
+        &self,
+        intent: &Manifest,
+        server: &ContainerFacts,
+        request: Option<&PowerRequest>,
+    ) -> Option<Demand> {
         let demand = |kill, cap, reason| Some(Demand { kill, cap, reason });
-        let open = wish.filter(|wish| !self.record.power_closed(&wish.id, wish.want));
-        let killing = open.is_some_and(|wish| {
-            wish.how == How::Kill && (wish.want == Want::Down || self.serving(server) != Some(&wish.id))
-        });
+        let verb = request.map(|request| request.verb);
+        let killing = verb == Some(Verb::Kill);
         if intent.spec.suspended {
             return demand(killing, FORCED_GRACE, "Suspended");
         }
         if self.over_disk_limit(intent) {
             return demand(killing, FORCED_GRACE, "DiskLimitExceeded");
         }
-        if let Some(wish) = open {
-            if wish.want == Want::Down {
-                return demand(killing, GRACE, "StopRequested");
+        match request {
+            Some(PowerRequest { verb: Verb::Stop | Verb::Kill, .. }) => return demand(killing, GRACE, "StopRequested"),
+            Some(PowerRequest { verb: Verb::Restart, id, .. }) if self.serving(server) != Some(id) => {
+                return demand(false, GRACE, RESTART);
             }
-            if self.serving(server) != Some(&wish.id) {
-                return demand(killing, GRACE, RESTART);
-            }
+            _ => {}
         }
-        // A stop that was sent is brought to its end, also when its wish has lapsed.
+        // A stop that was sent is brought to its end, also when its request was superseded.
         self.observed.stopping().map(|_| Demand::stop())
     }
 

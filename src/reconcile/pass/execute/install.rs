@@ -72,20 +72,22 @@ impl Reconciler {
         reason: &str,
         message: &str,
     ) -> Done {
-        let Some(manifest) = self.world.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else {
+        let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
+        let Some(manifest) = &snapshot.manifest else { return Ok(false) };
+        let at = self.world.clock.now();
+        let Some(install) = snapshot.asked(at).install().filter(|install| install.id == token) else {
             return Ok(false);
         };
-        let install = manifest.spec.install.as_ref().filter(|install| install.token == token);
-        let Some(install) = install else { return Ok(false) };
         let told = self.world.panel.is_some() && manifest.metadata.managed_by == ManagedBy::Panel;
         let result = InstallResult {
             token: token.to_owned(),
+            sequence: install.sequence,
             outcome,
             reinstall: install.reinstall,
             exit_code,
             reason: reason.to_owned(),
             message: message.to_owned(),
-            at: self.world.clock.now(),
+            at,
             reported: !told,
         };
         self.flush(id).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Done, Reconciler, StepError};
 use crate::model::record::{AppliedLimits, Serving};
-use crate::model::{Closed, Crash, Role, ServerId, Timestamp, Want};
+use crate::model::{Crash, Handled, Role, ServerId, Timestamp};
 use crate::reconcile::observed::{JobKind, JobState, StopProgress};
 use crate::reconcile::step::{Step, StopMethod};
 use crate::runtime::blueprint;
@@ -234,7 +234,8 @@ impl Reconciler {
     }
 
     pub(super) async fn record_crash(&self, id: ServerId, step: &Step) -> Done {
-        let Step::RecordCrash { container, exit_code, oom_killed, restart, power, reason, message } = step.clone()
+        let Step::RecordCrash { container, exit_code, oom_killed, restart, power, sequence, verb, reason, message } =
+            step.clone()
         else {
             return Ok(false);
         };
@@ -244,8 +245,8 @@ impl Reconciler {
         let recorded = self.commit(id, move |record| {
             record.push_crash(noted);
             if !restart {
-                let closed = Closed { id: power, want: Some(Want::Up), reason: reason.into(), message: closed, at };
-                record.close_power(closed);
+                let handled = Handled { sequence, id: power, verb, reason: reason.into(), message: closed, at };
+                record.power.handled = Some(handled);
             }
         });
         match recorded.await {
@@ -267,13 +268,10 @@ impl Reconciler {
         Ok(true)
     }
 
-    pub(super) async fn close_power(&self, id: ServerId, power: &str, want: Want, reason: &str, message: &str) -> Done {
-        let at = self.world.clock.now();
-        if reason != "Stopped" {
-            self.world.store.event(id, at, reason, message);
+    pub(super) async fn close_power(&self, id: ServerId, handled: Handled) -> Done {
+        if handled.reason != "Stopped" {
+            self.world.store.event(id, handled.at, &handled.reason, &handled.message);
         }
-        let (power, reason, message) = (power.to_owned(), reason.to_owned(), message.to_owned());
-        let closed = Closed { id: power, want: Some(want), reason, message, at };
-        self.commit(id, move |record| record.close_power(closed)).await
+        self.commit(id, move |record| record.power.handled = Some(handled)).await
     }
 }
