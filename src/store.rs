@@ -1,6 +1,6 @@
 //! The state folder: the only reader and writer of `{root}/servers/`.
 //!
-//! Intent comes in from the API and the command line ([`Store::create`], [`Store::change`]) and from people who edit files
+//! Intent comes in from the API ([`Store::create`], [`Store::change`]) and from people who edit files
 //! (noticed by `watch`, read by [`Store::refresh`]). Facts and status come in from the reconciler
 //! ([`Store::commit`], [`Store::set_status`]). Everything goes out as an immutable [`Snapshot`] behind an `Arc`, and
 //! each change wakes whoever was given to [`Store::on_change`] with the server's name and nothing else.
@@ -34,10 +34,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Manifest, Record, ServerId, Status};
 pub use blocking::Blocking;
-use disk::frees_space;
 pub use disk::{DiskHook, DiskOp};
+use disk::{ReadOnly, frees_space};
 use entry::{Entry, Revisions};
 use fingerprint::FileFingerprint;
+use load::Access;
 use reserve::Reserve;
 pub use wishes::{Applied, ApplyError};
 
@@ -173,15 +174,6 @@ struct Sources {
     overlay: Option<FileFingerprint>,
 }
 
-/// Who has opened the state folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opener {
-    /// The node's daemon, which keeps the folder in order.
-    Daemon,
-    /// A command that is typed while no daemon runs. It moves nothing out of the way.
-    Command,
-}
-
 type OnChange = Box<dyn Fn(ServerId) + Send + Sync>;
 
 /// A handle on the state folder.
@@ -192,7 +184,6 @@ pub struct Store {
 
 struct Inner {
     servers: PathBuf,
-    opener: Opener,
     revisions: Revisions,
     reserve: Reserve,
     entries: RwLock<BTreeMap<ServerId, Arc<Entry>>>,
@@ -210,40 +201,38 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made or listed.
     pub fn open(root: &Path, blocking: Blocking, hook: Option<Arc<dyn DiskHook>>) -> Result<Self, StoreError> {
-        Self::open_as(Opener::Daemon, root, blocking, hook)
+        let servers = root.join("servers");
+        std::fs::create_dir_all(&servers).map_err(|source| StoreError::Disk {
+            action: "create the folder",
+            path: servers,
+            source,
+        })?;
+        let store = Self::load(root, Access::Write, blocking, hook)?;
+        store.inner.reserve.keep();
+        Ok(store)
     }
 
-    /// Opens the state folder for a command while no daemon runs. Records that are damaged stay where they are and are not
-    /// written over.
+    /// Opens the state folder to read it, for a command that finds no daemon. Nothing is moved, and each write is refused.
     ///
     /// # Errors
-    /// When the folder cannot be made or listed, or a record in it cannot be read.
-    pub fn open_for_command(root: &Path) -> Result<Self, StoreError> {
-        Self::open_as(Opener::Command, root, Blocking::Inline, None)
+    /// When the folder cannot be listed.
+    pub fn open_to_read(root: &Path) -> Result<Self, StoreError> {
+        Self::load(root, Access::Read, Blocking::Inline, Some(Arc::new(ReadOnly)))
     }
 
-    fn open_as(
-        opener: Opener,
+    fn load(
         root: &Path,
+        access: Access,
         blocking: Blocking,
         hook: Option<Arc<dyn DiskHook>>,
     ) -> Result<Self, StoreError> {
         let servers = root.join("servers");
-        std::fs::create_dir_all(&servers).map_err(|source| StoreError::Disk {
-            action: "create the folder",
-            path: servers.clone(),
-            source,
-        })?;
         let revisions = Revisions::default();
-        let entries = load::load_all(&servers, opener, &revisions)?;
+        let entries = load::load_all(&servers, access, &revisions)?;
         let reserve = Reserve::new(root.join(RESERVE_FILE));
-        if opener == Opener::Daemon {
-            reserve.keep();
-        }
         Ok(Self {
             inner: Arc::new(Inner {
                 servers,
-                opener,
                 revisions,
                 reserve,
                 entries: RwLock::new(entries.into_iter().map(|entry| (entry.id, Arc::new(entry))).collect()),

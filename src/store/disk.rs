@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::fingerprint::FileFingerprint;
 use super::{
-    CONFIG_FILE, Entry, Opener, RECORD_FILE, RECORD_VERSION, Snapshot, Sources, SpecProblem, Store, StoreError,
-    StoredRecord, load, read,
+    CONFIG_FILE, Entry, RECORD_FILE, RECORD_VERSION, Snapshot, Sources, SpecProblem, Store, StoreError, StoredRecord,
+    load, read,
 };
 use crate::atomic::Kept;
 use crate::model::{Manifest, Record, ServerId, Want};
@@ -33,6 +33,17 @@ pub trait DiskHook: Send + Sync {
     fn before(&self, server: ServerId, op: DiskOp) -> io::Result<()>;
     /// After the operation has succeeded.
     fn after(&self, server: ServerId, op: DiskOp);
+}
+
+/// Refuses every write, for those who do not hold the lock of the state folder.
+pub(super) struct ReadOnly;
+
+impl DiskHook for ReadOnly {
+    fn before(&self, _: ServerId, _: DiskOp) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the state folder was opened to read it"))
+    }
+
+    fn after(&self, _: ServerId, _: DiskOp) {}
 }
 
 impl Store {
@@ -116,9 +127,7 @@ impl Store {
                 crate::atomic::write_file(&path, &text, 0o600).map_err(io::Error::from)
             })
         })?;
-        if self.inner.opener == Opener::Daemon {
-            self.inner.reserve.keep();
-        }
+        self.inner.reserve.keep();
         Ok(entry.publish(manifest, Arc::new(record), problem, false))
     }
 

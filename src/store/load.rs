@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::entry::Revisions;
 use super::fingerprint::FileFingerprint;
 use super::{
-    CONFIG_FILE, Entry, OVERRIDE_FILE, Opener, Place, RECORD_FILE, RECORD_VERSION, Sources, SpecProblem, StoreError,
+    CONFIG_FILE, Entry, OVERRIDE_FILE, Place, RECORD_FILE, RECORD_VERSION, Sources, SpecProblem, StoreError,
     StoredRecord, intent, write,
 };
 use crate::atomic;
@@ -20,11 +20,20 @@ use crate::model::{
     Want,
 };
 
+/// What may be done to the files that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Leftovers are removed, and records that are of no use are set aside.
+    Write,
+    /// All of it stays as it is.
+    Read,
+}
+
 /// Reads every record below the folder, on all cores.
 ///
 /// # Errors
-/// The folder cannot be listed; for a command, also a record that cannot be read.
-pub(super) fn load_all(servers: &Path, opener: Opener, revisions: &Revisions) -> Result<Vec<Entry>, StoreError> {
+/// The folder cannot be listed.
+pub(super) fn load_all(servers: &Path, access: Access, revisions: &Revisions) -> Result<Vec<Entry>, StoreError> {
     let disk =
         |source| StoreError::Disk { action: "list the folder", path: servers.to_owned(), source: advised(source) };
     let mut ids = Vec::new();
@@ -41,14 +50,14 @@ pub(super) fn load_all(servers: &Path, opener: Opener, revisions: &Revisions) ->
     let share = ids.len().div_ceil(workers).max(1);
     std::thread::scope(|scope| {
         let load = |id: &ServerId| {
-            if opener == Opener::Daemon {
+            if access == Access::Write {
                 tidy(&servers.join(id.to_string()));
             }
-            load(servers, *id, opener, revisions).transpose()
+            load(servers, *id, access, revisions)
         };
         let read = |part| move || Vec::from_iter(<[ServerId]>::iter(part).filter_map(load));
         let parts: Vec<_> = ids.chunks(share).map(|part| scope.spawn(read(part))).collect();
-        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+        Ok(parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect())
     })
 }
 
@@ -63,35 +72,25 @@ fn tidy(folder: &Path) {
 }
 
 /// Reads one record. A folder with neither intent nor facts is no server.
-///
-/// # Errors
-/// For a command, when the record cannot be read. A daemon keeps the server, and leaves it alone.
-pub(super) fn load(
-    servers: &Path,
-    id: ServerId,
-    opener: Opener,
-    revisions: &Revisions,
-) -> Result<Option<Entry>, StoreError> {
+pub(super) fn load(servers: &Path, id: ServerId, access: Access, revisions: &Revisions) -> Option<Entry> {
     let folder = servers.join(id.to_string());
-    let (stored, lost, sealed) = match facts(&folder.join(RECORD_FILE), id, opener)? {
-        Facts::Known(stored) => (Some(Box::new(of_this_place(*stored, &folder, id))), false, None),
-        Facts::New => (None, false, None),
-        Facts::Lost => (None, true, None),
-        Facts::InTheWay(why) => (None, true, Some(why)),
-        Facts::OutOfReach(what) => return Ok(Some(sealed_entry(id, revisions, &what))),
+    let (stored, lost) = match facts(&folder.join(RECORD_FILE), id, access) {
+        Facts::Known(stored) => (Some(Box::new(of_this_place(*stored, &folder, id))), false),
+        Facts::New => (None, false),
+        Facts::Lost => (None, true),
+        Facts::OutOfReach(what) => return Some(sealed_entry(id, revisions, &what)),
     };
     let now = Sources {
         config: FileFingerprint::of(&folder.join(CONFIG_FILE)).ok(),
         overlay: FileFingerprint::of(&folder.join(OVERRIDE_FILE)).ok(),
     };
-    let entry = match stored {
+    match stored {
         Some(stored) if now.config.is_some() && now == stored.files => {
             Some(Entry::new(id, revisions, now, stored.last_good.map(Arc::new), stored.facts, None))
         }
         None if now.config.is_none() && !lost => None,
         stored => Some(read_intent(&folder, id, revisions, stored, lost)),
-    };
-    Ok(entry.map(|entry| Entry { sealed: RwLock::new(sealed), ..entry }))
+    }
 }
 
 /// Which folder it is.
@@ -131,38 +130,34 @@ enum Facts {
     New,
     /// They were of no use, and lie beside the place of the record.
     Lost,
-    /// They are of no use, and lie where the next ones would.
-    InTheWay(String),
     /// They may be whole, and cannot be read.
     OutOfReach(String),
 }
 
-/// Reads a record; a daemon sets one aside that is of no use.
-fn facts(path: &Path, id: ServerId, opener: Opener) -> Result<Facts, StoreError> {
-    let why = match (read_record(path), opener) {
-        (Found::Whole(stored), _) => return Ok(Facts::Known(stored)),
-        (Found::Nothing, _) => return Ok(Facts::New),
+/// Reads a record. One that is of no use is set aside, where that is allowed.
+fn facts(path: &Path, id: ServerId, access: Access) -> Facts {
+    let why = match (read_record(path), access) {
+        (Found::Whole(stored), _) => return Facts::Known(stored),
+        (Found::Nothing, _) => return Facts::New,
         (Found::SetAside, _) => "was set aside when it was last read".to_owned(),
-        (Found::Damaged(why), Opener::Command) => {
-            return Ok(Facts::InTheWay(format!("it {why}; the daemon sets it aside when it runs")));
+        (Found::Damaged(why), Access::Read) => format!("{why}; the daemon sets it aside when it runs"),
+        (Found::Unreadable(error), Access::Read) => {
+            return Facts::OutOfReach(format!("cannot be read ({})", advised(error)));
         }
-        (Found::Unreadable(source), Opener::Command) => {
-            return Err(StoreError::Disk { action: "read", path: path.to_owned(), source: advised(source) });
+        (Found::Unreadable(error), Access::Write) if is_the_nodes(&error) => {
+            return Facts::OutOfReach(format!("cannot be read now ({error})"));
         }
-        (Found::Unreadable(error), Opener::Daemon) if is_the_nodes(&error) => {
-            return Ok(Facts::OutOfReach(format!("cannot be read now ({error})")));
-        }
-        (Found::Damaged(why), Opener::Daemon) => match set_aside(path) {
+        (Found::Damaged(why), Access::Write) => match set_aside(path) {
             Ok(()) => format!("{why} and is set aside"),
-            Err(error) => return Ok(Facts::OutOfReach(format!("{why}, and cannot be set aside ({error})"))),
+            Err(error) => return Facts::OutOfReach(format!("{why}, and cannot be set aside ({error})")),
         },
-        (Found::Unreadable(error), Opener::Daemon) => match set_aside(path) {
+        (Found::Unreadable(error), Access::Write) => match set_aside(path) {
             Ok(()) => format!("cannot be read ({error}) and is set aside"),
-            Err(second) => return Ok(Facts::OutOfReach(format!("cannot be read ({error}) or set aside ({second})"))),
+            Err(second) => return Facts::OutOfReach(format!("cannot be read ({error}) or set aside ({second})")),
         },
     };
     tracing::error!(server.id = %id, "record.json {why}; its facts are lost and are gathered anew");
-    Ok(Facts::Lost)
+    Facts::Lost
 }
 
 /// A server whose facts are there and out of reach: nothing is done about it, and nothing written over them.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::load::Access;
 use super::{CONFIG_FILE, Entry, Inner, Snapshot, Sources, Store, StoreError, intent, load, lock, read, write};
 use crate::model::{Record, ServerId};
 
@@ -15,12 +16,12 @@ impl Store {
         let folder = self.folder(id);
         let (entry, new) = match self.entry(id) {
             Some(entry) => (entry, false),
-            None if folder.join(CONFIG_FILE).exists() => (self.adopt_folder(id)?, true),
+            None if folder.join(CONFIG_FILE).exists() => (self.adopt_folder(id), true),
             None => return Ok(false),
         };
         let Ok(mut sources) = entry.for_writing() else { return Ok(false) };
         let before = read(&entry.snapshot).clone();
-        if entry.is_sealed() && !self.unseal(&entry, &mut sources)? {
+        if entry.is_sealed() && !self.unseal(&entry, &mut sources) {
             return Ok(new);
         }
         let new = new || before.revision != read(&entry.snapshot).revision;
@@ -61,29 +62,29 @@ impl Store {
 
     /// Takes up a folder that came while the daemon runs, with the facts that it brings: it may be a server that was moved
     /// here.
-    pub(super) fn adopt_folder(&self, id: ServerId) -> Result<Arc<Entry>, StoreError> {
-        let found = self.load(id)?;
+    pub(super) fn adopt_folder(&self, id: ServerId) -> Arc<Entry> {
+        let found = self.load_again(id);
         // No deletion that this daemon is about can be in a folder that its store does not know.
         found.forget_deletion();
-        Ok(write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(found)).clone())
+        write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(found)).clone()
     }
 
-    fn load(&self, id: ServerId) -> Result<Entry, StoreError> {
-        let Inner { servers, opener, revisions, .. } = &*self.inner;
-        Ok(load::load(servers, id, *opener, revisions)?.unwrap_or_else(|| Entry::empty(id, revisions)))
+    fn load_again(&self, id: ServerId) -> Entry {
+        let Inner { servers, revisions, .. } = &*self.inner;
+        load::load(servers, id, Access::Write, revisions).unwrap_or_else(|| Entry::empty(id, revisions))
     }
 
     /// Reads a record again that could not be read. Returns whether it can be now, or is out of the way.
-    pub(super) fn unseal(&self, entry: &Entry, sources: &mut Sources) -> Result<bool, StoreError> {
-        let found = self.load(entry.id)?;
+    pub(super) fn unseal(&self, entry: &Entry, sources: &mut Sources) -> bool {
+        let found = self.load_again(entry.id);
         if found.is_sealed() {
-            return Ok(false);
+            return false;
         }
         *sources = *lock(&found.write);
         let known = read(&found.snapshot).clone();
         *write(&entry.sealed) = None;
         entry.publish(known.manifest.clone(), known.record.clone(), known.problem.clone(), known.unrecorded);
-        Ok(true)
+        true
     }
 
     /// Writes a power wish into the file that was broken when it was made. Until that has succeeded the record keeps it.

@@ -1,7 +1,6 @@
 //! What people want, written into the state folder: a whole file of intent, or a power wish.
 //!
-//! A text or a wish comes in, and is on disk when the function returns. The command line calls these where no daemon
-//! runs, the daemon's local socket where one does.
+//! A text or a wish comes in, and is on disk when the function returns.
 
 use super::{Snapshot, SpecProblem, Store, StoreError, intent};
 use crate::model::{InstallIntent, ManagedBy, Manifest, PowerIntent, Record, ServerId};
@@ -120,6 +119,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when `expected` is given and no longer the revision, or the disk's refusal.
+    #[cfg(test)]
     pub fn wish_power(&self, id: ServerId, expected: Option<u64>, power: PowerIntent) -> Result<(), StoreError> {
         let wish = power.clone();
         match self.change(id, expected, move |manifest| manifest.spec.power = Some(wish)) {
