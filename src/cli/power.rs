@@ -115,7 +115,7 @@ async fn unasked_but_running(server: &ServerView) -> bool {
 mod tests {
     use super::*;
     use crate::cli::examples;
-    use crate::model::{Closed, InstallIntent};
+    use crate::model::{Closed, InstallIntent, Reason};
 
     fn server(wants: Option<(Want, How)>, closed: bool) -> ServerView {
         let mut server = examples::servers().remove(3);
@@ -127,7 +127,7 @@ mod tests {
             expires_at: None,
         });
         if closed {
-            let (reason, message) = ("Stopped".to_owned(), String::new());
+            let (reason, message) = (Reason::Stopped, String::new());
             server.record.power.closed =
                 Some(Closed { id: "before".into(), want: None, reason, message, at: examples::now() });
         }

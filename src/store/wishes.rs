@@ -4,7 +4,7 @@
 //! runs, the daemon's local socket where one does.
 
 use super::{Snapshot, SpecProblem, Store, StoreError, intent};
-use crate::model::{InstallIntent, ManagedBy, Manifest, PowerIntent, Record, ServerId};
+use crate::model::{InstallIntent, ManagedBy, Manifest, PowerIntent, Reason, Record, ServerId};
 use crate::yaml::{self, YamlError};
 
 /// What an applied file has changed, or would.
@@ -89,7 +89,7 @@ impl Store {
                 record.parked = None;
             }
         };
-        if before.problem.as_ref().is_some_and(|problem| problem.reason == "SpecMissing") {
+        if before.problem.as_ref().is_some_and(|problem| problem.reason == Reason::SpecMissing) {
             if !dry_run {
                 let text = restored(&before, text, manifest)?;
                 self.replace_text(id, &text, |_| true, facts)?;
