@@ -9,6 +9,7 @@ pub mod container;
 pub mod expression;
 pub mod id;
 pub mod manifest;
+pub mod reason;
 pub mod record;
 pub mod settings;
 pub mod status;
@@ -18,6 +19,7 @@ pub mod time;
 pub use container::{ContainerFacts, ContainerState, Role};
 pub use id::ServerId;
 pub use manifest::{How, InstallIntent, ManagedBy, Manifest, Metadata, PowerIntent, Script, Spec, Want};
+pub use reason::Reason;
 pub use record::{
     Closed, Crash, Deletion, InstallOutcome, InstallRecord, InstallResult, Interrupted, PastWish, Record,
 };

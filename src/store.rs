@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Manifest, Record, ServerId, Status};
+use crate::model::{Manifest, Reason, Record, ServerId, Status};
 pub use blocking::Blocking;
 pub use disk::{DiskHook, DiskOp};
 use disk::{ReadOnly, frees_space};
@@ -108,7 +108,7 @@ impl StoreError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecProblem {
     /// `SpecInvalid` or `SpecMissing`.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// File, line, what was expected, what to do.
     pub message: String,
 }

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
 use super::manifest::{PowerIntent, Want};
 use super::status::PowerState;
+use super::{Reason, Timestamp};
 
 /// Crashes kept in the history.
 pub const CRASH_HISTORY: usize = 20;
@@ -94,7 +94,7 @@ pub struct Closed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub want: Option<Want>,
     /// One word: why it is over.
-    pub reason: String,
+    pub reason: Reason,
     /// A sentence for people.
     pub message: String,
     /// When.
@@ -152,7 +152,7 @@ pub struct InstallResult {
     /// The script's exit status, if it ran to its end.
     pub exit_code: Option<i64>,
     /// One word.
-    pub reason: String,
+    pub reason: Reason,
     /// A sentence for people.
     pub message: String,
     /// When.
@@ -330,7 +330,7 @@ mod tests {
     }
 
     fn closed(id: &str, want: Want) -> Closed {
-        let (reason, message) = ("Stopped".into(), String::new());
+        let (reason, message) = (Reason::Stopped, String::new());
         Closed { id: id.into(), want: Some(want), reason, message, at: Timestamp::default() }
     }
 

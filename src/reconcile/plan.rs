@@ -28,7 +28,7 @@ use super::step::Step;
 use crate::model::manifest::{InstallIntent, PowerIntent};
 use crate::model::{
     ConditionKind, ConditionStatus, ContainerFacts, How, InstallOutcome, ManagedBy, Manifest, Phase, PowerState,
-    Record, Timestamp, Want,
+    Reason, Record, Timestamp, Want,
 };
 
 /// What a plan is made from.
@@ -37,7 +37,7 @@ pub struct Input<'a> {
     /// The intent in force; none where no file was ever good.
     pub intent: Option<&'a Manifest>,
     /// What is wrong with the files of intent: reason and message.
-    pub problem: Option<(&'static str, &'a str)>,
+    pub problem: Option<(Reason, &'a str)>,
     /// The accepted intent is not recorded yet.
     pub unrecorded: bool,
     /// Facts.
@@ -77,7 +77,7 @@ pub struct Verdict {
     /// Whether it holds.
     pub status: ConditionStatus,
     /// One word.
-    pub reason: String,
+    pub reason: Reason,
     /// A sentence.
     pub message: String,
 }
@@ -210,7 +210,7 @@ impl<'a> Planner<'a> {
         }
         if let Some(outage) = &self.observed.outage {
             let outage = outage.clone();
-            self.say(ConditionKind::ContainerReady, ConditionStatus::Unknown, "RuntimeUnreachable", outage);
+            self.say(ConditionKind::ContainerReady, ConditionStatus::Unknown, Reason::RuntimeUnreachable, outage);
             self.plan.state = self.input.shown;
             self.finish(intent);
             return;
@@ -231,7 +231,7 @@ impl<'a> Planner<'a> {
                 self.say(
                     ConditionKind::Installed,
                     ConditionStatus::Unknown,
-                    "ForeignInstaller",
+                    Reason::ForeignInstaller,
                     "an installer that another daemon started is still running; the server does not start before it has ended"
                         .into(),
                 );
@@ -279,7 +279,12 @@ impl<'a> Planner<'a> {
         }
         let result = self.record.install.done.as_ref().filter(|done| !done.reported);
         if result.is_none() && self.observed.untold == 0 {
-            self.say(ConditionKind::PanelNotified, ConditionStatus::True, "Told", "the panel knows what is so".into());
+            self.say(
+                ConditionKind::PanelNotified,
+                ConditionStatus::True,
+                Reason::Told,
+                "the panel knows what is so".into(),
+            );
             return;
         }
         let subject = report_subject(self.record);
@@ -287,7 +292,7 @@ impl<'a> Planner<'a> {
         if let Progress::Failed { attempts, message, .. } = self.job(JobKind::Report, &subject, true) {
             let message =
                 format!("{message}; {attempts} attempts so far, and it is tried again until the panel has it");
-            self.say(ConditionKind::PanelNotified, ConditionStatus::False, "PanelAway", message);
+            self.say(ConditionKind::PanelNotified, ConditionStatus::False, Reason::PanelAway, message);
         }
         if result.is_none() {
             // Nothing waits for the job; and what people see already, the panel should hear now.
@@ -305,7 +310,7 @@ impl<'a> Planner<'a> {
                 self.say(
                     ConditionKind::SpecAccepted,
                     ConditionStatus::True,
-                    "Accepted",
+                    Reason::Accepted,
                     "the files of intent are in force".into(),
                 );
             }
@@ -319,11 +324,11 @@ impl<'a> Planner<'a> {
                     InstallOutcome::Succeeded => ConditionStatus::True,
                     InstallOutcome::Failed => ConditionStatus::False,
                 };
-                self.say(ConditionKind::Installed, status, &done.reason, done.message.clone());
+                self.say(ConditionKind::Installed, status, done.reason, done.message.clone());
             }
             None if intent.spec.install.is_none() => {
                 let message = "no installation was ever asked for".to_string();
-                self.say(ConditionKind::Installed, ConditionStatus::True, "NotWanted", message);
+                self.say(ConditionKind::Installed, ConditionStatus::True, Reason::NotWanted, message);
             }
             None => {}
         }
@@ -333,9 +338,9 @@ impl<'a> Planner<'a> {
         self.plan.steps.push(step);
     }
 
-    fn say(&mut self, kind: ConditionKind, status: ConditionStatus, reason: &str, message: String) {
+    fn say(&mut self, kind: ConditionKind, status: ConditionStatus, reason: Reason, message: String) {
         self.plan.conditions.retain(|verdict| verdict.kind != kind);
-        self.plan.conditions.push(Verdict { kind, status, reason: reason.into(), message });
+        self.plan.conditions.push(Verdict { kind, status, reason, message });
     }
 
     fn look_again_at(&mut self, at: Timestamp) {

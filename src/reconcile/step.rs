@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::observed::JobKind;
-use crate::model::{InstallOutcome, Role, Want};
+use crate::model::{InstallOutcome, Reason, Role, Want};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -69,7 +69,7 @@ pub enum Step {
         /// The script's exit status.
         exit_code: Option<i64>,
         /// One word.
-        reason: &'static str,
+        reason: Reason,
         /// A sentence.
         message: String,
     },
@@ -159,7 +159,7 @@ pub enum Step {
         /// The power wish, closed when not restarted.
         power: String,
         /// Why not, in a word.
-        reason: &'static str,
+        reason: Reason,
         /// A sentence.
         message: String,
     },
@@ -170,7 +170,7 @@ pub enum Step {
         /// What it wanted: a person may ask for the opposite under the same name meanwhile.
         want: Want,
         /// One word.
-        reason: &'static str,
+        reason: Reason,
         /// A sentence.
         message: String,
     },

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::atomic;
 use crate::model::{
-    Closed, InstallOutcome, InstallRecord, InstallResult, ManagedBy, Manifest, PowerState, Record, ServerId, Timestamp,
-    Want,
+    Closed, InstallOutcome, InstallRecord, InstallResult, ManagedBy, Manifest, PowerState, Reason, Record, ServerId,
+    Timestamp, Want,
 };
 
 /// What may be done to the files that are read.
@@ -166,7 +166,7 @@ fn sealed_entry(id: ServerId, revisions: &Revisions, what: &str) -> Entry {
         "record.json {what}; nothing is done with this server until it can be read: see who owns the file and whether its disk is well, or rename it to record.json.broken if its facts do not matter"
     );
     tracing::error!(server.id = %id, "{message}");
-    let problem = SpecProblem { reason: "RecordUnreadable", message: message.clone() };
+    let problem = SpecProblem { reason: Reason::RecordUnreadable, message: message.clone() };
     let entry = Entry::new(id, revisions, Sources::default(), None, Record::default(), Some(problem));
     Entry { sealed: RwLock::new(Some(message)), ..entry }
 }
@@ -280,7 +280,7 @@ pub(super) fn assume_all_was_done(record: &mut Record, manifest: &Manifest) {
     let at = Timestamp::default();
     let message = "record.json was damaged; this wish is taken for done. Make a new one if it is not";
     let mut close = |id: String, want: Want| {
-        let (reason, message) = ("RecordLost".into(), message.into());
+        let (reason, message) = (Reason::RecordLost, message.into());
         record.close_power(Closed { id, want: Some(want), reason, message, at });
     };
     if let Some(install) = manifest.spec.install.as_ref().filter(|install| install.then_start) {
@@ -298,7 +298,7 @@ pub(super) fn assume_all_was_done(record: &mut Record, manifest: &Manifest) {
             outcome: InstallOutcome::Succeeded,
             reinstall: install.reinstall,
             exit_code: None,
-            reason: "RecordLost".into(),
+            reason: Reason::RecordLost,
             message: message.into(),
             at,
             reported: true,

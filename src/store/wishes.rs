@@ -3,7 +3,7 @@
 //! A text or a wish comes in, and is on disk when the function returns.
 
 use super::{Snapshot, SpecProblem, Store, StoreError, intent};
-use crate::model::{InstallIntent, ManagedBy, Manifest, PowerIntent, Record, ServerId};
+use crate::model::{InstallIntent, ManagedBy, Manifest, PowerIntent, Reason, Record, ServerId};
 use crate::yaml::{self, YamlError};
 
 /// What an applied file has changed, or would.
@@ -88,7 +88,7 @@ impl Store {
                 record.parked = None;
             }
         };
-        if before.problem.as_ref().is_some_and(|problem| problem.reason == "SpecMissing") {
+        if before.problem.as_ref().is_some_and(|problem| problem.reason == Reason::SpecMissing) {
             if !dry_run {
                 let text = restored(&before, text, manifest)?;
                 self.replace_text(id, &text, |_| true, facts)?;

@@ -37,7 +37,7 @@ impl Reconciler {
                 Ok(true)
             }
             Step::RecordInstall { token, outcome, exit_code, reason, message } => {
-                self.record_install(id, token, *outcome, *exit_code, reason, message).await
+                self.record_install(id, token, *outcome, *exit_code, *reason, message).await
             }
             Step::RecordInterrupted { container, token } => self.record_interrupted(id, container, token).await,
             Step::RemoveInstaller { container } => self.remove_installer(id, container).await,
@@ -56,7 +56,7 @@ impl Reconciler {
             Step::EndStart { .. } => self.end_start(id).await,
             Step::RecordCrash { .. } => self.record_crash(id, step).await,
             Step::ClosePower { power, want, reason, message } => {
-                self.close_power(id, power, *want, reason, message).await
+                self.close_power(id, power, *want, *reason, message).await
             }
             Step::Quiesce => Ok(self.quiesce(id)),
             Step::Forget => self.forget(id).await,

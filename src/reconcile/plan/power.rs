@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::stop::Demand;
 use super::{Planner, Progress, Wish, disk_limit, wish};
-use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ManagedBy, Manifest, Timestamp, Want};
+use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ManagedBy, Manifest, Reason, Timestamp, Want};
 use crate::reconcile::observed::{JobKind, JobState, WATCH};
 use crate::reconcile::step::Step;
 
@@ -40,14 +40,14 @@ impl Planner<'_> {
             _ => match open {
                 Some(wish) if wish.want == Want::Up && self.installer_runs() => {
                     self.say_offline(
-                        "Installing",
+                        Reason::Installing,
                         "an installer is still running; the server starts when it has ended",
                     );
                 }
                 Some(wish) if wish.want == Want::Up => self.plan_start(intent, &wish),
                 Some(wish) => {
-                    self.say_offline("Stopped", "the server is stopped, as wanted");
-                    self.close(&wish, "Stopped", "the server is stopped");
+                    self.say_offline(Reason::Stopped, "the server is stopped, as wanted");
+                    self.close(&wish, Reason::Stopped, "the server is stopped");
                 }
                 None => self.say_closed(wish.as_ref()),
             },
@@ -58,7 +58,7 @@ impl Planner<'_> {
     pub(super) fn lapses(&mut self, wish: Option<&Wish<'_>>) -> bool {
         let Some((wish, expires_at)) = wish.and_then(|wish| Some((wish, self.lapses_at(wish)?))) else { return false };
         if self.now >= expires_at {
-            self.close(wish, "Expired", "the wish could not begin within the time it was wanted for");
+            self.close(wish, Reason::Expired, "the wish could not begin within the time it was wanted for");
             return true;
         }
         self.look_again_at(expires_at);
@@ -94,8 +94,11 @@ impl Planner<'_> {
 
     fn plan_running(&mut self, intent: &Manifest, server: &ContainerFacts) {
         let started = self.started(server);
-        let (reason, message) =
-            if started { ("Running", "the server runs") } else { ("Starting", "waiting for the start-up to finish") };
+        let (reason, message) = if started {
+            (Reason::Running, "the server runs")
+        } else {
+            (Reason::Starting, "waiting for the start-up to finish")
+        };
         self.say(ConditionKind::Running, ConditionStatus::True, reason, message.into());
         self.attach(server);
         let seen = self.observed.done_seen.as_ref() == Some(&server.id);
@@ -139,11 +142,11 @@ impl Planner<'_> {
         let Some(wanted) = &self.observed.wanted else { return };
         if server.limits_hash.as_ref() == Some(&wanted.limits_hash) {
             let message = "the container has the limits it should have".to_string();
-            self.say(ConditionKind::ContainerReady, ConditionStatus::True, "Ready", message);
+            self.say(ConditionKind::ContainerReady, ConditionStatus::True, Reason::Ready, message);
             return;
         }
         if let Some((_, _, message)) = self.failed("UpdateLimits", &server.id) {
-            self.say(ConditionKind::ContainerReady, ConditionStatus::False, "LimitsRefused", message);
+            self.say(ConditionKind::ContainerReady, ConditionStatus::False, Reason::LimitsRefused, message);
         }
         if !self.held_back("UpdateLimits", &server.id) {
             self.step(Step::UpdateLimits { container: server.id.clone() });
@@ -178,17 +181,17 @@ impl Planner<'_> {
     fn close_refused(&mut self, intent: &Manifest, server: &ContainerFacts, open: Option<&Wish<'_>>) {
         let Some(wish) = open.filter(|wish| wish.want == Want::Up) else { return };
         if intent.spec.suspended && intent.metadata.managed_by == ManagedBy::Panel {
-            self.close(wish, "Suspended", "the server is suspended");
+            self.close(wish, Reason::Suspended, "the server is suspended");
         } else if self.over_disk_limit(intent) && self.serving(server) == Some(&wish.id) {
             self.close(
                 wish,
-                "DiskLimitExceeded",
+                Reason::DiskLimitExceeded,
                 "the server's files outgrew the disk limit; delete some and start it again",
             );
         }
     }
 
-    pub(super) fn close(&mut self, wish: &Wish<'_>, reason: &'static str, message: &str) {
+    pub(super) fn close(&mut self, wish: &Wish<'_>, reason: Reason, message: &str) {
         self.step(Step::ClosePower { power: wish.id.clone(), want: wish.want, reason, message: message.into() });
     }
 
@@ -199,7 +202,7 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn say_offline(&mut self, reason: &str, message: &str) {
+    pub(super) fn say_offline(&mut self, reason: Reason, message: &str) {
         self.say(ConditionKind::Running, ConditionStatus::False, reason, message.into());
     }
 
@@ -209,11 +212,11 @@ impl Planner<'_> {
         if let Some(wish) = repeated {
             let message =
                 format!("the power wish {} is an earlier one and over; write another id to be heard", wish.id);
-            return self.say_offline("Superseded", &message);
+            return self.say_offline(Reason::Superseded, &message);
         }
         match closed {
-            Some(closed) => self.say_offline(&closed.reason, &closed.message),
-            None => self.say_offline("NotWanted", "nobody has asked for the server to run"),
+            Some(closed) => self.say_offline(closed.reason, &closed.message),
+            None => self.say_offline(Reason::NotWanted, "nobody has asked for the server to run"),
         }
     }
 
@@ -226,9 +229,9 @@ impl Planner<'_> {
             );
         }
         if usage.exceeds(limit) {
-            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::False, "Exceeded", message);
+            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::False, Reason::Exceeded, message);
         } else {
-            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::True, "Within", message);
+            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::True, Reason::Within, message);
         }
     }
 

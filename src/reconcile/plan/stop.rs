@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Planner, Wish};
-use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, How, Manifest, PowerState, Role, Want};
+use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, How, Manifest, PowerState, Reason, Role, Want};
 use crate::reconcile::step::{Step, StopMethod};
 
 /// A stop that has this long may use it; then SIGKILL follows.
@@ -18,22 +18,22 @@ pub const INSTALL_GRACE: Duration = Duration::from_secs(10);
 pub const KILL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Reason of a stop that a new wish to be up asks for.
-const RESTART: &str = "RestartRequested";
+const RESTART: Reason = Reason::RestartRequested;
 
 /// Why and how fast a running server must come down.
 pub(super) struct Demand {
     kill: bool,
     cap: Duration,
-    reason: &'static str,
+    reason: Reason,
 }
 
 impl Demand {
     pub(super) fn installation() -> Self {
-        Self { kill: false, cap: INSTALL_GRACE, reason: "Installing" }
+        Self { kill: false, cap: INSTALL_GRACE, reason: Reason::Installing }
     }
 
     pub(super) fn stop() -> Self {
-        Self { kill: false, cap: GRACE, reason: "StopRequested" }
+        Self { kill: false, cap: GRACE, reason: Reason::StopRequested }
     }
 
     /// Whether a start follows for the same wish.
@@ -51,14 +51,14 @@ impl Planner<'_> {
             wish.how == How::Kill && (wish.want == Want::Down || self.serving(server) != Some(&wish.id))
         });
         if intent.spec.suspended {
-            return demand(killing, FORCED_GRACE, "Suspended");
+            return demand(killing, FORCED_GRACE, Reason::Suspended);
         }
         if self.over_disk_limit(intent) {
-            return demand(killing, FORCED_GRACE, "DiskLimitExceeded");
+            return demand(killing, FORCED_GRACE, Reason::DiskLimitExceeded);
         }
         if let Some(wish) = open {
             if wish.want == Want::Down {
-                return demand(killing, GRACE, "StopRequested");
+                return demand(killing, GRACE, Reason::StopRequested);
             }
             if self.serving(server) != Some(&wish.id) {
                 return demand(killing, GRACE, RESTART);

@@ -281,7 +281,7 @@ fn a_record_that_cannot_even_be_set_aside_keeps_its_server_as_it_is() {
         let snapshot = store.get(id()).unwrap();
         assert!(snapshot.manifest.is_none(), "nothing is done with it");
         let problem = snapshot.problem.clone().unwrap();
-        assert_eq!(problem.reason, "RecordUnreadable");
+        assert_eq!(problem.reason, Reason::RecordUnreadable);
         assert!(problem.message.contains("rename it to record.json.broken"), "{}", problem.message);
         let config = scene.config();
         let broken = |error: StoreError| assert!(matches!(error, StoreError::Broken { .. }), "{error}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Done, Reconciler, StepError};
 use crate::model::record::{AppliedLimits, Serving};
-use crate::model::{Closed, Crash, Role, ServerId, Timestamp, Want};
+use crate::model::{Closed, Crash, Reason, Role, ServerId, Timestamp, Want};
 use crate::reconcile::observed::{JobKind, JobState, StopProgress};
 use crate::reconcile::step::{Step, StopMethod};
 use crate::runtime::blueprint;
@@ -64,7 +64,7 @@ impl Reconciler {
             self.world.runtime.ensure_network(network).await?;
         }
         for omission in &built.omissions {
-            self.world.store.event(id, self.world.clock.now(), "LeftOut", &omission.to_string());
+            self.world.store.event(id, self.world.clock.now(), Reason::LeftOut, &omission.to_string());
         }
         let purpose = Purpose { server: id, role: Role::Server, token: token.to_owned() };
         self.create(id, &built.spec, &purpose, JobKind::ServerImage).await
@@ -200,7 +200,12 @@ impl Reconciler {
         self.world.runtime.update(container, &limits).await?;
         let known = changed(Some(limits.hash()));
         self.commit(id, move |record| record.power.limits = Some(known)).await?;
-        self.world.store.event(id, self.world.clock.now(), "LimitsUpdated", "the running server has its new limits");
+        self.world.store.event(
+            id,
+            self.world.clock.now(),
+            Reason::LimitsUpdated,
+            "the running server has its new limits",
+        );
         Ok(true)
     }
 
@@ -244,7 +249,7 @@ impl Reconciler {
         let recorded = self.commit(id, move |record| {
             record.push_crash(noted);
             if !restart {
-                let closed = Closed { id: power, want: Some(Want::Up), reason: reason.into(), message: closed, at };
+                let closed = Closed { id: power, want: Some(Want::Up), reason, message: closed, at };
                 record.close_power(closed);
             }
         });
@@ -267,12 +272,19 @@ impl Reconciler {
         Ok(true)
     }
 
-    pub(super) async fn close_power(&self, id: ServerId, power: &str, want: Want, reason: &str, message: &str) -> Done {
+    pub(super) async fn close_power(
+        &self,
+        id: ServerId,
+        power: &str,
+        want: Want,
+        reason: Reason,
+        message: &str,
+    ) -> Done {
         let at = self.world.clock.now();
-        if reason != "Stopped" {
+        if reason != Reason::Stopped {
             self.world.store.event(id, at, reason, message);
         }
-        let (power, reason, message) = (power.to_owned(), reason.to_owned(), message.to_owned());
+        let (power, message) = (power.to_owned(), message.to_owned());
         let closed = Closed { id: power, want: Some(want), reason, message, at };
         self.commit(id, move |record| record.close_power(closed)).await
     }
