@@ -1,7 +1,7 @@
 //! Facts, and what is left of them after a reboot, a damage, a move.
 
 use super::*;
-use crate::model::{Deletion, InstallOutcome, InstallResult, PowerState};
+use crate::model::{Deletion, InstallOutcome, InstallResult, PowerState, Reason};
 
 #[test]
 fn each_kind_of_write_survives_a_reboot() {
@@ -323,7 +323,7 @@ fn a_reader_moves_no_record_and_writes_none() {
     fs::create_dir(scene.path(RECORD_FILE)).unwrap();
     let reader = Store::open_to_read(scene.root.path()).unwrap();
     let problem = reader.get(id()).unwrap().problem.clone().unwrap();
-    assert!(problem.reason == "RecordUnreadable" && problem.message.contains("record.json"), "{problem:?}");
+    assert!(problem.reason == Reason::RecordUnreadable && problem.message.contains("record.json"), "{problem:?}");
     assert!(scene.path(RECORD_FILE).is_dir());
 }
 
