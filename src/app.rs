@@ -78,12 +78,7 @@ pub fn run(config_path: &Path, options: RunOptions) -> anyhow::Result<()> {
 /// Keeps the state folder to this daemon.
 async fn lock(node: &NodeConfig) -> anyhow::Result<StateLock> {
     let root = node.directories.root.display();
-    match StateLock::take(&node.directories.root, &Holder::daemon(&node.source)).await {
-        Err(LockError::Held(Some(Holder { daemon: false, pid, .. }))) => {
-            anyhow::bail!(
-                "a command (pid {pid}) writes into the state folder {root}; start the daemon when it has ended"
-            )
-        }
+    match StateLock::take(&node.directories.root, &Holder::this(&node.source)).await {
         Err(LockError::Held(holder)) => {
             let who = holder.map(|holder| format!(" ({holder})")).unwrap_or_default();
             anyhow::bail!(

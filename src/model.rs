@@ -9,6 +9,7 @@ pub mod container;
 pub mod expression;
 pub mod id;
 pub mod manifest;
+pub mod reason;
 pub mod record;
 pub mod request;
 pub mod settings;

@@ -34,10 +34,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 pub use apply::{Applied, ApplyError};
 pub use blocking::Blocking;
-use disk::frees_space;
 pub use disk::{DiskHook, DiskOp};
+use disk::{ReadOnly, frees_space};
 use entry::{Entry, Revisions};
 use fingerprint::FileFingerprint;
+use load::Access;
 use reserve::Reserve;
 use stored::Sources;
 
@@ -110,7 +111,7 @@ impl StoreError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecProblem {
     /// `SpecInvalid` or `SpecMissing`.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// File, line, what was expected, what to do.
     pub message: String,
 }
@@ -158,15 +159,6 @@ impl Snapshot {
     }
 }
 
-/// Who has opened the state folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opener {
-    /// The node's daemon, which keeps the folder in order.
-    Daemon,
-    /// A command that is typed while no daemon runs. It moves nothing out of the way.
-    Command,
-}
-
 type OnChange = Box<dyn Fn(ServerId) + Send + Sync>;
 
 /// A handle on the state folder.
@@ -177,7 +169,6 @@ pub struct Store {
 
 struct Inner {
     servers: PathBuf,
-    opener: Opener,
     revisions: Revisions,
     reserve: Reserve,
     entries: RwLock<BTreeMap<ServerId, Arc<Entry>>>,
@@ -204,8 +195,7 @@ impl Store {
         Self::open_as(Opener::Daemon, root, blocking, clock, hook)
     }
 
-    /// Opens the state folder for a command while no daemon runs. Records that are damaged stay where they are and are not
-    /// written over.
+    /// Opens the state folder to read it, for a command that finds no daemon. Nothing is moved, and each write is refused.
     ///
     /// # Errors
     /// When the folder cannot be made or listed, or a record in it cannot be read.
@@ -213,29 +203,20 @@ impl Store {
         Self::open_as(Opener::Command, root, Blocking::Inline, Clock::System, None)
     }
 
-    fn open_as(
-        opener: Opener,
+    fn load(
         root: &Path,
+        access: Access,
         blocking: Blocking,
         clock: Clock,
         hook: Option<Arc<dyn DiskHook>>,
     ) -> Result<Self, StoreError> {
         let servers = root.join("servers");
-        std::fs::create_dir_all(&servers).map_err(|source| StoreError::Disk {
-            action: "create the folder",
-            path: servers.clone(),
-            source,
-        })?;
         let revisions = Revisions::default();
         let entries = load::load_all(&servers, opener, &revisions, clock.now())?;
         let reserve = Reserve::new(root.join(RESERVE_FILE));
-        if opener == Opener::Daemon {
-            reserve.keep();
-        }
         Ok(Self {
             inner: Arc::new(Inner {
                 servers,
-                opener,
                 revisions,
                 reserve,
                 entries: RwLock::new(entries.into_iter().map(|entry| (entry.id, Arc::new(entry))).collect()),

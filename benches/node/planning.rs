@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use alula::model::{
-    ContainerFacts, ContainerState, InstallOutcome, InstallResult, Manifest, PowerState, Record, ServerId, Timestamp,
+    ContainerFacts, ContainerState, InstallOutcome, InstallResult, Manifest, PowerState, Reason, Record, ServerId,
+    Timestamp,
 };
 use alula::reconcile::observed::{Observed, Policy, Usage, WantedContainer};
 use alula::reconcile::plan::{Input, plan};
@@ -95,7 +96,7 @@ fn running(number: usize, now: Timestamp) -> Server {
         outcome: InstallOutcome::Succeeded,
         reinstall: false,
         exit_code: Some(0),
-        reason: "Completed".into(),
+        reason: Reason::Completed,
         message: "the install script ran to its end".into(),
         at: now,
         reported: true,

@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use crate::model::{
-    ConditionKind, ConditionStatus, How, Manifest, PowerIntent, PowerState, Record, Status, Timestamp, Want,
+    ConditionKind, ConditionStatus, How, Manifest, PowerIntent, PowerState, Reason, Record, Status, Timestamp, Want,
 };
 use crate::reconcile::plan::{Wish, open_install, open_wish, supersedes};
 
@@ -197,8 +197,13 @@ fn is_given_up(status: &Status) -> bool {
     status.condition(ConditionKind::Running).is_some_and(|condition| {
         condition.status == ConditionStatus::False
             && matches!(
-                condition.reason.as_str(),
-                "CrashLoop" | "CrashDetectionDisabled" | "Exited" | "DiskLimitExceeded" | "PanelRefused" | "Suspended"
+                condition.reason,
+                Reason::CrashLoop
+                    | Reason::CrashDetectionDisabled
+                    | Reason::Exited
+                    | Reason::DiskLimitExceeded
+                    | Reason::PanelRefused
+                    | Reason::Suspended
             )
     })
 }
@@ -209,8 +214,12 @@ fn failing(status: &Status) -> bool {
         status.condition(kind).is_some_and(|condition| {
             condition.status == ConditionStatus::False
                 && matches!(
-                    condition.reason.as_str(),
-                    "ImagePullBackOff" | "InvalidImage" | "ContainerRefused" | "Refused" | "PermissionsFailed"
+                    condition.reason,
+                    Reason::ImagePullBackOff
+                        | Reason::InvalidImage
+                        | Reason::ContainerRefused
+                        | Reason::Refused
+                        | Reason::PermissionsFailed
                 )
         })
     };

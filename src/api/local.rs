@@ -63,13 +63,31 @@ pub async fn power(
     ServerName(server): ServerName,
     body: Sent,
 ) -> Result<StatusCode, ApiError> {
-    let known = api.server(&server)?;
+    let snapshot = any(&api, &server)?;
+    if let Some(why) = without_power(&snapshot) {
+        return Err(ApiError::worded(StatusCode::CONFLICT, why));
+    }
     let wanted: Wanted = body::object(&body)?;
     let action = Action::parse(&wanted.action).ok_or_else(|| {
         ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, "expected one of start, stop, restart, kill")
     })?;
-    servers::write_power(&api, known.id, action, None).await?;
+    servers::write_power(&api, snapshot.id, action, None).await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// Why a server on disk has no power, in words for the person who asked.
+fn without_power(snapshot: &Snapshot) -> Option<&'static str> {
+    if !snapshot.wanted() {
+        Some("it is being deleted")
+    } else if snapshot.record.parked.is_some() {
+        Some(
+            "its panel no longer lists it; apply a file with managedBy: file to run it without the panel, or delete it",
+        )
+    } else if snapshot.manifest.is_none() {
+        Some("its files have never said what it should be; see `alula describe`")
+    } else {
+        None
+    }
 }
 
 /// `DELETE /local/servers/{server}`: also for servers that the panel does not list, or whose files are broken.

@@ -93,11 +93,11 @@ pub enum Command {
     Plan(Select),
     /// Check files without a node: records of servers, override.yml, the node's config.yml
     Validate(Validate),
-    /// Make servers be as files say
+    /// Make servers be as files say (needs the daemon)
     Apply(Apply),
-    /// Start, stop, restart or kill servers
+    /// Start, stop, restart or kill servers (needs the daemon)
     Power(Power),
-    /// Delete servers with all their files
+    /// Delete servers with all their files (needs the daemon)
     Delete(Delete),
     /// Show what happened
     Events(Events),

@@ -282,7 +282,7 @@ fn conditions(server: &ServerView, paint: Paint, now: Timestamp) -> String {
         vec![
             Cell::plain(format!("{:?}", condition.kind)),
             Cell::new(tone, format!("{:?}", condition.status)),
-            Cell::plain(&condition.reason),
+            Cell::plain(condition.reason.as_str()),
             Cell::plain(span(now.since(condition.since))),
             Cell::plain(&condition.message),
         ]
@@ -319,7 +319,7 @@ fn events(server: &ServerView, paint: Paint, now: Timestamp) -> String {
             Cell::plain(event.at.to_string()),
             Cell::plain(span(now.since(event.at))),
             Cell::plain(format!("{}x", event.count)),
-            Cell::plain(&event.reason),
+            Cell::plain(event.reason.as_str()),
             Cell::plain(&event.message),
         ]
     };

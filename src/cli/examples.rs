@@ -3,7 +3,7 @@
 use super::server::{Problem, ServerView};
 use crate::model::{
     Closed, Condition, ConditionKind, ConditionStatus, Crash, How, InstallIntent, InstallOutcome, InstallResult,
-    ManagedBy, Manifest, Phase, PowerIntent, PowerState, Record, ServerId, Status, Timestamp, Want,
+    ManagedBy, Manifest, Phase, PowerIntent, PowerState, Reason, Record, ServerId, Status, Timestamp, Want,
 };
 
 /// The time at which the examples are looked at.
@@ -31,11 +31,11 @@ fn view(uuid: &str, managed_by: ManagedBy, name: &str, image: &str) -> ServerVie
     ServerView { uuid, manifest: Some(manifest), record, problem: None, status }
 }
 
-fn say(server: &mut ServerView, kind: ConditionKind, status: ConditionStatus, reason: &str, message: &str, age: u64) {
+fn say(server: &mut ServerView, kind: ConditionKind, status: ConditionStatus, reason: Reason, message: &str, age: u64) {
     server.status.set_condition(Condition {
         kind,
         status,
-        reason: reason.into(),
+        reason,
         message: message.into(),
         since: before(age),
         observed_generation: 1,
@@ -72,17 +72,17 @@ fn running() -> ServerView {
     (status.observed_generation, status.phase, status.state) = (3, Phase::Online, PowerState::Running);
     status.container = Some("c0ffee".into());
     status.disk_bytes = 3 << 30;
-    status.push_event(before(590), "StateChanged", "offline → starting");
-    status.push_event(before(570), "StateChanged", "starting → running");
+    status.push_event(before(590), Reason::StateChanged, "offline → starting");
+    status.push_event(before(570), Reason::StateChanged, "starting → running");
     say(
         &mut server,
         ConditionKind::SpecAccepted,
         ConditionStatus::True,
-        "Accepted",
+        Reason::Accepted,
         "the files of intent are in force",
         90_000,
     );
-    say(&mut server, ConditionKind::Running, ConditionStatus::True, "Running", "the server runs", 570);
+    say(&mut server, ConditionKind::Running, ConditionStatus::True, Reason::Running, "the server runs", 570);
     server
 }
 
@@ -92,7 +92,7 @@ fn result(token: &str, outcome: InstallOutcome, exit_code: Option<i64>, message:
         outcome,
         reinstall: false,
         exit_code,
-        reason: "ScriptEnded".into(),
+        reason: Reason::Completed,
         message: message.into(),
         at: before(7_200),
         reported: false,
@@ -103,7 +103,7 @@ fn troubled() -> ServerView {
     let mut server =
         view("22222222-e29b-41d4-a716-446655440000", ManagedBy::File, "bad \u{1b}[2J name", "example/does-not-exist");
     let message = "config.yml: line 7, column 5: spec.power.wnat: unknown field `wnat`; did you mean `want`?";
-    server.problem = Some(Problem { reason: "SpecInvalid".into(), message: message.into() });
+    server.problem = Some(Problem { reason: Reason::SpecInvalid, message: message.into() });
     let manifest = server.manifest.as_mut().unwrap();
     manifest.spec.suspended = true;
     manifest.spec.install = Some(InstallIntent {
@@ -128,7 +128,7 @@ fn troubled() -> ServerView {
     record.power.closed = Some(Closed {
         id: "first".into(),
         want: None,
-        reason: "Stopped".into(),
+        reason: Reason::Stopped,
         message: "the server is stopped".into(),
         at: before(30),
     });
@@ -138,7 +138,7 @@ fn troubled() -> ServerView {
     }
     server.status.phase = Phase::Failed;
     let message = "cannot pull example/does-not-exist: not found; attempt 3, tried again";
-    say(&mut server, ConditionKind::ImageReady, ConditionStatus::False, "ImagePullBackOff", message, 45);
+    say(&mut server, ConditionKind::ImageReady, ConditionStatus::False, Reason::ImagePullBackOff, message, 45);
     server
 }
 

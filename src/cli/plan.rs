@@ -16,7 +16,7 @@ use crate::config::NodeConfig;
 use crate::console::{Console, ConsoleOptions};
 use crate::ids::Ids;
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, Phase, PowerState, Role, ServerId, Timestamp, Want,
+    ConditionKind, ConditionStatus, ContainerFacts, Phase, PowerState, Reason, Role, ServerId, Timestamp, Want,
 };
 use crate::panel::Panel;
 use crate::panel::client::{HttpPanel, PanelOptions};
@@ -56,7 +56,7 @@ struct PlanView {
 struct Verdict {
     kind: ConditionKind,
     status: ConditionStatus,
-    reason: String,
+    reason: Reason,
     message: String,
 }
 
@@ -251,7 +251,7 @@ fn because(verdict: &Verdict) -> Vec<Cell> {
     vec![
         Cell::plain(format!("{:?}", verdict.kind)),
         Cell::new(tone, format!("{:?}", verdict.status)),
-        Cell::plain(&verdict.reason),
+        Cell::plain(verdict.reason.as_str()),
         Cell::plain(&verdict.message),
     ]
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::error::CliError;
 use super::output::clean;
 use crate::model::{
-    Condition, ConditionKind, ConditionStatus, ManagedBy, Manifest, Phase, PowerState, Record, ServerId, Status,
-    Timestamp, Want,
+    Condition, ConditionKind, ConditionStatus, ManagedBy, Manifest, Phase, PowerState, Reason, Record, ServerId,
+    Status, Timestamp, Want,
 };
 use crate::store::{STATUS_FILE, Snapshot, Store};
 
@@ -35,7 +35,7 @@ pub struct ServerView {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Problem {
     /// One word.
-    pub reason: String,
+    pub reason: Reason,
     /// File, line, what was expected, what to do.
     pub message: String,
 }
@@ -46,7 +46,7 @@ pub struct Trouble<'a> {
     /// What it is about.
     pub kind: ConditionKind,
     /// One word.
-    pub reason: &'a str,
+    pub reason: Reason,
     /// What is wrong, and what to do.
     pub message: &'a str,
 }
@@ -61,7 +61,7 @@ pub fn read(store: &Store, snapshot: &Snapshot) -> ServerView {
         uuid: snapshot.id,
         manifest: snapshot.manifest.as_deref().cloned(),
         record: Record::clone(&snapshot.record),
-        problem: problem.map(|problem| Problem { reason: problem.reason.into(), message: problem.message.clone() }),
+        problem: problem.map(|problem| Problem { reason: problem.reason, message: problem.message.clone() }),
         status: status.unwrap_or_else(|| Status::new(snapshot.id)),
     }
 }
@@ -113,19 +113,19 @@ impl ServerView {
     /// The first thing that is not as it should be. A broken file comes first, even if no daemon has seen it yet.
     pub fn trouble(&self) -> Option<Trouble<'_>> {
         if let Some(Problem { reason, message }) = &self.problem {
-            return Some(Trouble { kind: ConditionKind::SpecAccepted, reason, message });
+            return Some(Trouble { kind: ConditionKind::SpecAccepted, reason: *reason, message });
         }
         let failing = self.status.conditions.iter().find(|condition| is_trouble(condition))?;
-        Some(Trouble { kind: failing.kind, reason: &failing.reason, message: &failing.message })
+        Some(Trouble { kind: failing.kind, reason: failing.reason, message: &failing.message })
     }
 }
 
 /// Whether a condition wants somebody's attention, or patience.
 pub fn is_trouble(condition: &Condition) -> bool {
     // Down because it is to be down is as it should be.
-    let as_wanted = matches!(condition.reason.as_str(), "Stopped" | "NotWanted" | "Exited");
+    let as_wanted = matches!(condition.reason, Reason::Stopped | Reason::NotWanted | Reason::Exited);
     match condition.kind {
-        ConditionKind::Deleting => condition.status == ConditionStatus::True && condition.reason != "Requested",
+        ConditionKind::Deleting => condition.status == ConditionStatus::True && condition.reason != Reason::Requested,
         ConditionKind::Running if as_wanted => false,
         _ => condition.status != ConditionStatus::True,
     }
@@ -218,20 +218,20 @@ mod tests {
 
     #[test]
     fn a_stopped_server_is_no_trouble_and_a_failed_one_is() {
-        let condition = |kind, status, reason: &str| Condition {
+        let condition = |kind, status, reason: Reason| Condition {
             kind,
             status,
-            reason: reason.into(),
+            reason,
             message: String::new(),
             since: Timestamp::default(),
             observed_generation: 1,
         };
         use ConditionKind::{Deleting, Running};
         use ConditionStatus::{False, True, Unknown};
-        assert!(!is_trouble(&condition(Running, False, "Stopped")));
-        assert!(is_trouble(&condition(Running, False, "CrashLoop")));
-        assert!(is_trouble(&condition(Running, Unknown, "InternalError")));
-        assert!(!is_trouble(&condition(Deleting, True, "Requested")));
-        assert!(is_trouble(&condition(Deleting, True, "FilesInTheWay")));
+        assert!(!is_trouble(&condition(Running, False, Reason::Stopped)));
+        assert!(is_trouble(&condition(Running, False, Reason::CrashLoop)));
+        assert!(is_trouble(&condition(Running, Unknown, Reason::InternalError)));
+        assert!(!is_trouble(&condition(Deleting, True, Reason::Requested)));
+        assert!(is_trouble(&condition(Deleting, True, Reason::FilesInTheWay)));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::files::Layout;
-use crate::model::{ManagedBy, Record, ServerId, Timestamp};
+use crate::model::{ManagedBy, Reason, Record, ServerId, Timestamp};
 use crate::panel::{Listed, Panel, PanelError};
 use crate::reconcile::jobs::{PanelWord, apply_sync, new_manifest};
 use crate::reconcile::plan::open_install;
@@ -243,7 +243,7 @@ fn park(store: &Store, names: &BTreeSet<ServerId>, asked_at: Timestamp) -> usize
         match store.commit(snapshot.id, |record| record.parked = Some(asked_at)) {
             Ok(_) => {
                 let message = "the panel no longer lists this server; its files and containers are left as they are";
-                store.event(snapshot.id, asked_at, "Parked", message);
+                store.event(snapshot.id, asked_at, Reason::Parked, message);
                 store.wake(snapshot.id);
                 parked += 1;
             }

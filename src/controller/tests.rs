@@ -49,10 +49,10 @@ fn runs(machine: &FakeWorld, number: u32) -> bool {
     state == Some(crate::model::ContainerState::Running)
 }
 
-fn reason(world: &World, number: u32) -> Option<String> {
+fn reason(world: &World, number: u32) -> Option<Reason> {
     let status = world.store.status(bench::id(number))?;
     let running = status.conditions.iter().find(|condition| condition.kind == ConditionKind::Running)?;
-    Some(running.reason.clone())
+    Some(running.reason)
 }
 
 #[tokio::test]
@@ -92,9 +92,9 @@ async fn a_mount_that_does_not_answer_holds_up_the_start_of_its_own_server_alone
     (world.wake)(bench::id(2));
     wish(&world, 3, "again", Want::Up);
     add(&world, 4, None);
-    comes_to("a stop", || !runs(&machine, 1) && reason(&world, 1).as_deref() == Some("Stopped")).await;
+    comes_to("a stop", || !runs(&machine, 1) && reason(&world, 1) == Some(Reason::Stopped)).await;
     comes_to("a deletion", || world.store.get(bench::id(2)).is_none()).await;
-    comes_to("a restart that waits", || reason(&world, 3).as_deref() == Some("MountSilent")).await;
+    comes_to("a restart that waits", || reason(&world, 3) == Some(Reason::MountSilent)).await;
     assert!(!runs(&machine, 3));
     comes_to("a healthy server", || runs(&machine, 4)).await;
     tokio::time::sleep(4 * patience).await;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Timestamp;
 use super::request::Verb;
 use super::status::PowerState;
+use super::{Reason, Timestamp};
 
 /// Crashes kept in the history.
 pub const CRASH_HISTORY: usize = 20;
@@ -132,7 +133,7 @@ pub struct InstallResult {
     /// The script's exit status, if it ran to its end.
     pub exit_code: Option<i64>,
     /// One word.
-    pub reason: String,
+    pub reason: Reason,
     /// A sentence for people.
     pub message: String,
     /// When.

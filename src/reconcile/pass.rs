@@ -12,7 +12,7 @@ use super::observed::Failure;
 use super::plan::{self, Input, Plan};
 use super::step::Step;
 use super::world::{Silent, World};
-use crate::model::{ServerId, Timestamp};
+use crate::model::{Reason, ServerId, Timestamp};
 use crate::retry;
 use crate::runtime::RuntimeError;
 use crate::store::StoreError;
@@ -206,7 +206,7 @@ impl Reconciler {
         });
         if attempts == 1 {
             tracing::warn!(step = step.name(), "{message}");
-            self.world.store.event(id, now, "StepFailed", &format!("{}: {message}", step.name()));
+            self.world.store.event(id, now, Reason::StepFailed, &format!("{}: {message}", step.name()));
         }
     }
 }

@@ -79,7 +79,7 @@ pub struct Verdict {
     /// Whether it holds.
     pub status: ConditionStatus,
     /// One word.
-    pub reason: String,
+    pub reason: Reason,
     /// A sentence.
     pub message: String,
 }
@@ -149,7 +149,7 @@ impl<'a> Planner<'a> {
         }
         if let Some(outage) = &self.observed.outage {
             let outage = outage.clone();
-            self.say(ConditionKind::ContainerReady, ConditionStatus::Unknown, "RuntimeUnreachable", outage);
+            self.say(ConditionKind::ContainerReady, ConditionStatus::Unknown, Reason::RuntimeUnreachable, outage);
             self.plan.state = self.input.shown;
             self.finish(intent);
             return;
@@ -170,7 +170,7 @@ impl<'a> Planner<'a> {
                 self.say(
                     ConditionKind::Installed,
                     ConditionStatus::Unknown,
-                    "ForeignInstaller",
+                    Reason::ForeignInstaller,
                     "an installer that another daemon started is still running; the server does not start before it has ended"
                         .into(),
                 );
@@ -218,7 +218,12 @@ impl<'a> Planner<'a> {
         }
         let result = self.record.install.done.as_ref().filter(|done| !done.reported);
         if result.is_none() && self.observed.untold == 0 {
-            self.say(ConditionKind::PanelNotified, ConditionStatus::True, "Told", "the panel knows what is so".into());
+            self.say(
+                ConditionKind::PanelNotified,
+                ConditionStatus::True,
+                Reason::Told,
+                "the panel knows what is so".into(),
+            );
             return;
         }
         let subject = report_subject(self.record);
@@ -226,7 +231,7 @@ impl<'a> Planner<'a> {
         if let Progress::Failed { attempts, message, .. } = self.job(JobKind::Report, &subject, true) {
             let message =
                 format!("{message}; {attempts} attempts so far, and it is tried again until the panel has it");
-            self.say(ConditionKind::PanelNotified, ConditionStatus::False, "PanelAway", message);
+            self.say(ConditionKind::PanelNotified, ConditionStatus::False, Reason::PanelAway, message);
         }
         if result.is_none() {
             // Nothing waits for the job; and what people see already, the panel should hear now.
@@ -244,7 +249,7 @@ impl<'a> Planner<'a> {
                 self.say(
                     ConditionKind::SpecAccepted,
                     ConditionStatus::True,
-                    "Accepted",
+                    Reason::Accepted,
                     "the files of intent are in force".into(),
                 );
             }
@@ -258,11 +263,11 @@ impl<'a> Planner<'a> {
                     InstallOutcome::Succeeded => ConditionStatus::True,
                     InstallOutcome::Failed => ConditionStatus::False,
                 };
-                self.say(ConditionKind::Installed, status, &done.reason, done.message.clone());
+                self.say(ConditionKind::Installed, status, done.reason, done.message.clone());
             }
             None => {
                 let message = "no installation was ever asked for".to_string();
-                self.say(ConditionKind::Installed, ConditionStatus::True, "NotWanted", message);
+                self.say(ConditionKind::Installed, ConditionStatus::True, Reason::NotWanted, message);
             }
         }
     }
@@ -276,9 +281,9 @@ impl<'a> Planner<'a> {
         self.plan.steps.push(step);
     }
 
-    fn say(&mut self, kind: ConditionKind, status: ConditionStatus, reason: &str, message: String) {
+    fn say(&mut self, kind: ConditionKind, status: ConditionStatus, reason: Reason, message: String) {
         self.plan.conditions.retain(|verdict| verdict.kind != kind);
-        self.plan.conditions.push(Verdict { kind, status, reason: reason.into(), message });
+        self.plan.conditions.push(Verdict { kind, status, reason, message });
     }
 
     fn look_again_at(&mut self, at: Timestamp) {

@@ -69,7 +69,7 @@ pub enum Step {
         /// The script's exit status.
         exit_code: Option<i64>,
         /// One word.
-        reason: &'static str,
+        reason: Reason,
         /// A sentence.
         message: String,
     },
@@ -163,7 +163,7 @@ pub enum Step {
         /// What it asked.
         verb: Verb,
         /// Why not, in a word.
-        reason: &'static str,
+        reason: Reason,
         /// A sentence.
         message: String,
     },
@@ -176,7 +176,7 @@ pub enum Step {
         /// What it asked.
         verb: Verb,
         /// One word.
-        reason: &'static str,
+        reason: Reason,
         /// A sentence.
         message: String,
     },

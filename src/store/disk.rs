@@ -36,6 +36,17 @@ pub trait DiskHook: Send + Sync {
     fn after(&self, server: ServerId, op: DiskOp);
 }
 
+/// Refuses every write, for those who do not hold the lock of the state folder.
+pub(super) struct ReadOnly;
+
+impl DiskHook for ReadOnly {
+    fn before(&self, _: ServerId, _: DiskOp) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the state folder was opened to read it"))
+    }
+
+    fn after(&self, _: ServerId, _: DiskOp) {}
+}
+
 impl Store {
     pub(super) fn ensure_folder(&self, id: ServerId) -> Result<(), StoreError> {
         let folder = self.folder(id);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::fingerprint::{FileFingerprint, now_ns};
 pub use super::rules::validate;
 use super::{CONFIG_FILE, OVERRIDE_FILE, Sources, SpecProblem};
-use crate::model::{ManagedBy, Manifest, ServerId};
+use crate::model::{ManagedBy, Manifest, Reason, ServerId};
 use crate::yaml::{self, YamlError};
 
 /// The largest file of intent that is read, bytes.
@@ -110,17 +110,17 @@ impl Files {
 fn unreadable(file: &str, error: &io::Error) -> SpecProblem {
     if error.kind() == io::ErrorKind::NotFound {
         return SpecProblem {
-            reason: "SpecMissing",
+            reason: Reason::SpecMissing,
             message: format!(
                 "{file} has vanished; the last good intent stays in force and nothing is deleted. Put the file back, or run `alula delete` to delete the server"
             ),
         };
     }
-    SpecProblem { reason: "SpecInvalid", message: format!("{file} cannot be read: {error}") }
+    SpecProblem { reason: Reason::SpecInvalid, message: format!("{file} cannot be read: {error}") }
 }
 
 fn invalid(file: &str, error: YamlError) -> SpecProblem {
-    SpecProblem { reason: "SpecInvalid", message: format!("{file}: {error}") }
+    SpecProblem { reason: Reason::SpecInvalid, message: format!("{file}: {error}") }
 }
 
 /// What the text of a `config.yml` means with that of an `override.yml` laid over it.

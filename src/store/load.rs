@@ -46,14 +46,14 @@ pub(super) fn load_all(
     let share = ids.len().div_ceil(workers).max(1);
     std::thread::scope(|scope| {
         let load = |id: &ServerId| {
-            if opener == Opener::Daemon {
+            if access == Access::Write {
                 tidy(&servers.join(id.to_string()));
             }
             load(servers, *id, opener, revisions, now).transpose()
         };
         let read = |part| move || Vec::from_iter(<[ServerId]>::iter(part).filter_map(load));
         let parts: Vec<_> = ids.chunks(share).map(|part| scope.spawn(read(part))).collect();
-        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+        Ok(parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect())
     })
 }
 
@@ -192,19 +192,19 @@ fn facts<T: Versioned>(path: &Path, id: ServerId, opener: Opener) -> Result<Fact
         (Found::Damaged(why), Opener::Command) => {
             return Ok(Facts::InTheWay(format!("{file} {why}; the daemon sets it aside when it runs")));
         }
-        (Found::Unreadable(source), Opener::Command) => {
-            return Err(StoreError::Disk { action: "read", path: path.to_owned(), source: advised(source) });
+        (Found::Unreadable(error), Access::Write) if is_the_nodes(&error) => {
+            return Facts::OutOfReach(format!("cannot be read now ({error})"));
         }
         (Found::Unreadable(error), Opener::Daemon) if is_the_nodes(&error) => {
             return Ok(Facts::OutOfReach(format!("cannot be read now ({error})")));
         }
         (Found::Damaged(why), Opener::Daemon) => match stored::set_aside(path) {
             Ok(()) => format!("{why} and is set aside"),
-            Err(error) => return Ok(Facts::OutOfReach(format!("{why}, and cannot be set aside ({error})"))),
+            Err(error) => return Facts::OutOfReach(format!("{why}, and cannot be set aside ({error})")),
         },
         (Found::Unreadable(error), Opener::Daemon) => match stored::set_aside(path) {
             Ok(()) => format!("cannot be read ({error}) and is set aside"),
-            Err(second) => return Ok(Facts::OutOfReach(format!("cannot be read ({error}) or set aside ({second})"))),
+            Err(second) => return Facts::OutOfReach(format!("cannot be read ({error}) or set aside ({second})")),
         },
     };
     tracing::error!(server.id = %id, "{file} {why}; what it said is lost, and requests are taken for completed");

@@ -17,12 +17,12 @@ impl Store {
         let folder = self.folder(id);
         let (entry, new) = match self.entry(id) {
             Some(entry) => (entry, false),
-            None if folder.join(CONFIG_FILE).exists() => (self.adopt_folder(id)?, true),
+            None if folder.join(CONFIG_FILE).exists() => (self.adopt_folder(id), true),
             None => return Ok(false),
         };
         let Ok(mut sources) = entry.for_writing() else { return Ok(false) };
         let before = read(&entry.snapshot).clone();
-        if entry.is_sealed() && !self.unseal(&entry, &mut sources)? {
+        if entry.is_sealed() && !self.unseal(&entry, &mut sources) {
             return Ok(new);
         }
         let new = new || before.revision != read(&entry.snapshot).revision;
@@ -53,8 +53,8 @@ impl Store {
 
     /// Takes up a folder that came while the daemon runs, with the facts that it brings: it may be a server that was moved
     /// here.
-    pub(super) fn adopt_folder(&self, id: ServerId) -> Result<Arc<Entry>, StoreError> {
-        let found = self.load(id)?;
+    pub(super) fn adopt_folder(&self, id: ServerId) -> Arc<Entry> {
+        let found = self.load_again(id);
         // No deletion that this daemon is about can be in a folder that its store does not know.
         found.drop_deletion();
         Ok(write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(found)).clone())
@@ -66,10 +66,10 @@ impl Store {
     }
 
     /// Reads a record again that could not be read. Returns whether it can be now, or is out of the way.
-    pub(super) fn unseal(&self, entry: &Entry, sources: &mut Sources) -> Result<bool, StoreError> {
-        let found = self.load(entry.id)?;
+    pub(super) fn unseal(&self, entry: &Entry, sources: &mut Sources) -> bool {
+        let found = self.load_again(entry.id);
         if found.is_sealed() {
-            return Ok(false);
+            return false;
         }
         *sources = *lock(&found.write);
         let known = read(&found.snapshot).clone();

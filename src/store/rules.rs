@@ -9,7 +9,7 @@ use regex::RegexBuilder;
 
 use super::SpecProblem;
 use crate::model::settings::{Allocations, Build, Settings, Stop};
-use crate::model::{ManagedBy, Manifest, ServerId, Spec, expression};
+use crate::model::{ManagedBy, Manifest, Reason, ServerId, Spec, expression};
 use crate::yaml;
 
 /// Ways to stop a server.
@@ -22,7 +22,7 @@ const SIGNALS: [&str; 5] = ["SIGTERM", "SIGINT", "SIGABRT", "SIGKILL", "C"];
 /// # Errors
 /// The first thing that is wrong, with the key and what to write instead.
 pub fn validate(manifest: &Manifest, folder: ServerId) -> Result<(), SpecProblem> {
-    check(manifest, folder).map_err(|message| SpecProblem { reason: "SpecInvalid", message })
+    check(manifest, folder).map_err(|message| SpecProblem { reason: Reason::SpecInvalid, message })
 }
 
 fn check(manifest: &Manifest, folder: ServerId) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alula::model::{PowerState, ServerId};
+use alula::model::{PowerState, Reason, ServerId};
 use alula::runtime::fake::{Act, Program, ServerScript};
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -165,5 +165,5 @@ async fn what_a_request_finds_in_the_files_is_an_event_too() {
     std::fs::write(path, "half an ed").unwrap();
     act(&bench, id, "kill").await;
     let status = bench.world.store.status(id).unwrap();
-    assert!(status.events.iter().any(|event| event.reason == "SpecInvalid"), "{:#?}", status.events);
+    assert!(status.events.iter().any(|event| event.reason == Reason::SpecInvalid), "{:#?}", status.events);
 }

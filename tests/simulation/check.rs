@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alula::model::{ContainerState, InstallOutcome, PowerState, Role, Want};
+use alula::model::{ContainerState, InstallOutcome, PowerState, Reason, Role, Want};
 use alula::reconcile::plan::{Wish, open_install, wish};
 use alula::runtime::blueprint::{BlueprintFacts, server_container};
 use alula::runtime::container_name;
@@ -112,7 +112,7 @@ impl Play {
             assert_eq!(wish.want, Want::Up, "seed {seed}: {at} has come to rest with a wish to be down: {record:#?}");
             assert!(running || suspended, "seed {seed}: {at} is to be up, and is not: {record:#?}");
         }
-        let given_up = wish.as_ref().and_then(closed).is_some_and(|closed| closed.reason != "Stopped");
+        let given_up = wish.as_ref().and_then(closed).is_some_and(|closed| closed.reason != Reason::Stopped);
         let not_installed = manifest.spec.install.as_ref().is_some_and(|install| {
             install.then_start
                 && record.install_done(&install.token).is_some_and(|done| done.outcome == InstallOutcome::Failed)

@@ -76,16 +76,16 @@ impl Scene {
     }
 
     fn closed(mut self) -> Self {
-        let (reason, message) = ("Stopped".into(), String::new());
+        let (reason, message) = (Reason::Stopped, String::new());
         self.record.power.closed = Some(Closed { id: "old".into(), want: None, reason, message, at: at(-1) });
         self
     }
 
-    fn stuck(mut self, reason: &str) -> Self {
+    fn stuck(mut self, reason: Reason) -> Self {
         self.status.set_condition(Condition {
             kind: ConditionKind::Running,
             status: ConditionStatus::False,
-            reason: reason.into(),
+            reason,
             message: String::new(),
             since: at(-1),
             observed_generation: 1,
@@ -114,7 +114,7 @@ impl Scene {
             outcome,
             reinstall: false,
             exit_code: None,
-            reason: "Completed".into(),
+            reason: Reason::Completed,
             message: String::new(),
             at: at(-2),
             reported: true,
@@ -225,18 +225,24 @@ fn start() {
         ("offline, about to start", Scene::offline().up(), Start, 0, "already"),
         ("offline, crashed too often", Scene::offline().up().closed(), Start, 0, "up graceful"),
         ("offline, about to lapse", Scene::offline().up_until(0), Start, 60, "up graceful until 60"),
-        ("offline, stuck", Scene::offline().up().stuck("ImagePullBackOff"), Start, 0, "up graceful"),
-        ("offline, given up in this moment", Scene::offline().up().stuck("CrashLoop"), Start, 0, "up graceful"),
-        ("offline, ended in this moment", Scene::offline().up().stuck("Exited"), Start, 60, "up graceful until 60"),
-        ("offline, crashed, and about to start", Scene::offline().up().stuck("Crashed"), Start, 0, "already"),
+        ("offline, stuck", Scene::offline().up().stuck(Reason::ImagePullBackOff), Start, 0, "up graceful"),
+        ("offline, given up in this moment", Scene::offline().up().stuck(Reason::CrashLoop), Start, 0, "up graceful"),
+        (
+            "offline, ended in this moment",
+            Scene::offline().up().stuck(Reason::Exited),
+            Start,
+            60,
+            "up graceful until 60",
+        ),
+        ("offline, crashed, and about to start", Scene::offline().up().stuck(Reason::Crashed), Start, 0, "already"),
         (
             "stopping, given up in this moment",
-            Scene::stopping().up().stuck("DiskLimitExceeded"),
+            Scene::stopping().up().stuck(Reason::DiskLimitExceeded),
             Start,
             0,
             "up graceful",
         ),
-        ("offline, on its way", Scene::offline().up().stuck("Pulling"), Start, 0, "already"),
+        ("offline, on its way", Scene::offline().up().stuck(Reason::Pulling), Start, 0, "already"),
         (
             "installed, about to start",
             Scene::offline().installing(10, true).installed(InstallOutcome::Succeeded),
@@ -346,7 +352,7 @@ fn installing_again() {
         ("installed", Scene::offline().installing(10, false).installed(InstallOutcome::Failed), Ok(()), Ok(())),
         ("stopping", Scene::stopping().down(), Ok(()), Err(Denied::PowerAction)),
         ("about to start", Scene::offline().up(), Ok(()), Err(Denied::PowerAction)),
-        ("cannot start", Scene::offline().up().stuck("ContainerRefused"), Ok(()), Ok(())),
+        ("cannot start", Scene::offline().up().stuck(Reason::ContainerRefused), Ok(()), Ok(())),
         ("suspended, and wanted up", Scene::offline().up().suspended(), Ok(()), Ok(())),
     ] {
         assert_eq!((asks(&scene, false), asks(&scene, true)), (install, reinstall), "{name}");
@@ -363,7 +369,13 @@ fn scenes() -> impl Strategy<Value = Scene> {
     let wants =
         prop::option::of((any::<bool>(), any::<bool>(), prop::option::of(-10i64..400), prop::option::of(-20i64..=0)));
     let installs = prop::option::of((0i64..20, any::<bool>(), prop::option::of(any::<bool>())));
-    let stuck = prop::sample::select(vec!["Running", "ImagePullBackOff", "Pulling", "ContainerRefused", "CrashLoop"]);
+    let stuck = prop::sample::select(vec![
+        Reason::Running,
+        Reason::ImagePullBackOff,
+        Reason::Pulling,
+        Reason::ContainerRefused,
+        Reason::CrashLoop,
+    ]);
     (states, any::<bool>(), wants, installs, (any::<bool>(), any::<bool>()), stuck).prop_map(
         |(state, suspended, wants, installs, (begun, closed), stuck)| {
             let mut scene = Scene::new(state).stuck(stuck);

@@ -30,7 +30,7 @@ fn steps() -> Vec<Step> {
             token: token(),
             outcome: InstallOutcome::Succeeded,
             exit_code: Some(0),
-            reason: "Ended",
+            reason: Reason::Completed,
             message: message(),
         },
         Step::RemoveInstaller { container: container() },
@@ -49,10 +49,10 @@ fn steps() -> Vec<Step> {
             oom_killed: false,
             restart: true,
             power: power(),
-            reason: "Crashed",
+            reason: Reason::Crashed,
             message: message(),
         },
-        Step::ClosePower { power: power(), want: Want::Up, reason: "Stopped", message: message() },
+        Step::ClosePower { power: power(), want: Want::Up, reason: Reason::Stopped, message: message() },
         Step::Quiesce,
         Step::Forget,
     ];
@@ -96,12 +96,8 @@ fn a_step_of_a_newer_daemon_is_shown_as_it_came() {
 #[test]
 fn plans_as_people_see_them() {
     let servers = examples::servers();
-    let verdict = |kind, status, reason: &str, message: &str| Verdict {
-        kind,
-        status,
-        reason: reason.into(),
-        message: message.into(),
-    };
+    let verdict =
+        |kind, status, reason: Reason, message: &str| Verdict { kind, status, reason, message: message.into() };
     let step = |step: Step| serde_json::to_value(step).unwrap();
     let to_do = PlanView {
         steps: vec![
@@ -109,8 +105,18 @@ fn plans_as_people_see_them() {
             step(Step::RecordBegun { power: "wish-1".into() }),
         ],
         conditions: vec![
-            verdict(ConditionKind::SpecAccepted, ConditionStatus::True, "Accepted", "the files of intent are in force"),
-            verdict(ConditionKind::ImageReady, ConditionStatus::False, "Pulling", "hostile \u{1b}[31m is being pulled"),
+            verdict(
+                ConditionKind::SpecAccepted,
+                ConditionStatus::True,
+                Reason::Accepted,
+                "the files of intent are in force",
+            ),
+            verdict(
+                ConditionKind::ImageReady,
+                ConditionStatus::False,
+                Reason::Pulling,
+                "hostile \u{1b}[31m is being pulled",
+            ),
         ],
         phase: Phase::Offline,
         state: PowerState::Starting,
@@ -133,7 +139,7 @@ fn a_plan_names_the_wish_that_it_serves() {
     server.record.power.closed = Some(crate::model::Closed {
         id: "wish-2".into(),
         want: None,
-        reason: "CrashLoop".into(),
+        reason: Reason::CrashLoop,
         message: String::new(),
         at: examples::now(),
     });
@@ -164,7 +170,7 @@ fn a_wish_that_is_over_is_not_taken_for_one_that_counts() {
     let closed = |id: &str, want| crate::model::Closed {
         id: id.into(),
         want: Some(want),
-        reason: "Stopped".into(),
+        reason: Reason::Stopped,
         message: String::new(),
         at: examples::now(),
     };

@@ -50,7 +50,7 @@ async fn servers_that_are_not_listed_are_parked_and_come_back() {
     apply(&world, listed(&[(1, "a")], Instant::now()), when(&world, 5));
     assert_eq!(parked(&world), [id(2)]);
     assert!(!world.store.get(id(2)).unwrap().is_listed());
-    assert_eq!(world.store.status(id(2)).unwrap().events[0].reason, "Parked");
+    assert_eq!(world.store.status(id(2)).unwrap().events[0].reason, Reason::Parked);
 
     apply(&world, listed(&[(1, "a"), (2, "b2"), (3, "c")], Instant::now()), when(&world, 0));
     assert_eq!(parked(&world), []);
@@ -171,7 +171,7 @@ fn add_installed(world: &World, number: u32, lost: bool) {
         outcome: InstallOutcome::Succeeded,
         reinstall: false,
         exit_code: None,
-        reason: "RecordLost".into(),
+        reason: Reason::RecordLost,
         message: String::new(),
         at: Timestamp::default(),
         reported: true,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{JobError, PANEL_PATIENCE};
 use crate::model::manifest::digest;
-use crate::model::{ManagedBy, Manifest, Record, ServerId, Timestamp};
+use crate::model::{ManagedBy, Manifest, Reason, Record, ServerId, Timestamp};
 use crate::panel::{Panel, PanelError, PanelServer, QUESTIONS};
 use crate::reconcile::plan::open_install;
 use crate::reconcile::reporter::{self, ReportError};
@@ -181,7 +181,7 @@ fn try_apply(
         let message = format!(
             "{field} was changed by hand in config.yml, and the panel's value is back; write it into override.yml to keep it"
         );
-        store.event(id, word.asked_at, "HandEditUndone", &message);
+        store.event(id, word.asked_at, Reason::HandEditUndone, &message);
     }
     Ok(snapshot)
 }

@@ -37,7 +37,7 @@ impl Reconciler {
                 Ok(true)
             }
             Step::RecordInstall { token, outcome, exit_code, reason, message } => {
-                self.record_install(id, token, *outcome, *exit_code, reason, message).await
+                self.record_install(id, token, *outcome, *exit_code, *reason, message).await
             }
             Step::RecordInterrupted { container, token } => self.record_interrupted(id, container, token).await,
             Step::RemoveInstaller { container } => self.remove_installer(id, container).await,

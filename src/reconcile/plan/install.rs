@@ -12,7 +12,7 @@ use super::start::image_subject;
 use super::stop::{Demand, KILL_AGAIN};
 use super::Planner;
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest, Role,
+    ConditionKind, ConditionStatus, ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest, Reason, Role,
 };
 use crate::reconcile::observed::{JobKind, JobState};
 use crate::reconcile::step::Step;
@@ -40,7 +40,7 @@ impl Planner<'_> {
         if let Some(server) = self.observed.server.as_ref().filter(|server| server.running()) {
             let server = server.clone();
             self.plan_stop(intent, &server, &Demand::installation());
-            self.waiting("Stopping", "the server is stopped before it is installed");
+            self.waiting(Reason::Stopping, "the server is stopped before it is installed");
             return;
         }
         if install.aborted {
@@ -59,7 +59,7 @@ impl Planner<'_> {
         }
     }
 
-    fn waiting(&mut self, reason: &str, message: &str) {
+    fn waiting(&mut self, reason: Reason, message: &str) {
         self.say(ConditionKind::Installed, ConditionStatus::False, reason, message.into());
     }
 
@@ -87,7 +87,7 @@ impl Planner<'_> {
         install: &InstallRequest<'_>,
         outcome: InstallOutcome,
         exit_code: Option<i64>,
-        reason: &'static str,
+        reason: Reason,
         message: String,
     ) {
         self.step(Step::RecordInstall { token: install.id.to_owned(), outcome, exit_code, reason, message });
@@ -103,7 +103,7 @@ impl Planner<'_> {
                 return;
             }
             let message = "there was no script to run".to_string();
-            self.record_install(install, InstallOutcome::Succeeded, None, "Skipped", message);
+            self.record_install(install, InstallOutcome::Succeeded, None, Reason::Skipped, message);
             return;
         }
         if !self.has_script(intent, install) {
@@ -111,7 +111,7 @@ impl Planner<'_> {
         }
         if !self.observed.install_slot {
             self.waiting(
-                "Queued",
+                Reason::Queued,
                 "waiting for a place: at most alula.reconcile.concurrent_installs installations run at once",
             );
             self.step(Step::TakeInstallSlot);
@@ -128,7 +128,7 @@ impl Planner<'_> {
         }
         match self.failed("CreateInstaller", install.id) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
-                self.fail(install, "ContainerRefused", message);
+                self.fail(install, Reason::ContainerRefused, message);
             }
             _ if self.held_back("CreateInstaller", install.id) => {}
             _ => self.step(Step::CreateInstaller { token: install.id.to_owned() }),
@@ -140,7 +140,7 @@ impl Planner<'_> {
             return true;
         }
         if let Some((_, _, message)) = self.failed("Prepare", "") {
-            self.waiting("FoldersInTheWay", &message);
+            self.waiting(Reason::FoldersInTheWay, &message);
         }
         if !self.held_back("Prepare", "") {
             self.step(Step::Prepare);
@@ -174,17 +174,17 @@ impl Planner<'_> {
         match self.need(kind, install.id) {
             Ok(()) => true,
             Err(None) => {
-                self.waiting("Fetching", "asking the panel what to install");
+                self.waiting(Reason::Fetching, "asking the panel what to install");
                 false
             }
             Err(Some((true, _, message))) => {
-                self.fail(install, "PanelRefused", message);
+                self.fail(install, Reason::PanelRefused, message);
                 false
             }
             Err(Some((false, attempts, message))) => {
                 let message = format!("{message}; attempt {attempts}, tried again until the panel answers");
-                self.waiting("PanelAway", &message);
-                self.say(ConditionKind::PanelReachable, ConditionStatus::False, "PanelAway", message);
+                self.waiting(Reason::PanelAway, &message);
+                self.say(ConditionKind::PanelReachable, ConditionStatus::False, Reason::PanelAway, message);
                 false
             }
         }
@@ -194,7 +194,7 @@ impl Planner<'_> {
     fn has_images(&mut self, intent: &Manifest, install: &InstallRequest<'_>) -> bool {
         let Some(script) = &intent.spec.script else {
             let message = "the script was fetched, but spec.script is gone again; put it back, or install once more";
-            self.waiting("NoScript", message);
+            self.waiting(Reason::NoScript, message);
             return false;
         };
         let server = image_subject(intent, install.id);
@@ -204,26 +204,41 @@ impl Planner<'_> {
             match self.need(kind, subject) {
                 Ok(()) => {}
                 Err(None) => {
-                    self.say(ConditionKind::ImageReady, ConditionStatus::False, "Pulling", "waiting for images".into());
-                    self.waiting("Pulling", "waiting for images");
+                    self.say(
+                        ConditionKind::ImageReady,
+                        ConditionStatus::False,
+                        Reason::Pulling,
+                        "waiting for images".into(),
+                    );
+                    self.waiting(Reason::Pulling, "waiting for images");
                     ready = false;
                 }
                 Err(Some((fatal, attempts, message))) if fatal || attempts >= IMAGE_ATTEMPTS => {
                     self.plan.steps.clear();
-                    self.say(ConditionKind::ImageReady, ConditionStatus::False, "ImagePullFailed", message.clone());
-                    self.fail(install, "ImagePullFailed", message);
+                    self.say(
+                        ConditionKind::ImageReady,
+                        ConditionStatus::False,
+                        Reason::ImagePullFailed,
+                        message.clone(),
+                    );
+                    self.fail(install, Reason::ImagePullFailed, message);
                     return false;
                 }
                 Err(Some((_, attempts, message))) => {
                     let message = format!("{message}; attempt {attempts}, tried again");
-                    self.say(ConditionKind::ImageReady, ConditionStatus::False, "ImagePullBackOff", message.clone());
-                    self.waiting("ImagePullBackOff", &message);
+                    self.say(
+                        ConditionKind::ImageReady,
+                        ConditionStatus::False,
+                        Reason::ImagePullBackOff,
+                        message.clone(),
+                    );
+                    self.waiting(Reason::ImagePullBackOff, &message);
                     ready = false;
                 }
             }
         }
         if ready {
-            self.say(ConditionKind::ImageReady, ConditionStatus::True, "Ready", "both images are there".into());
+            self.say(ConditionKind::ImageReady, ConditionStatus::True, Reason::Ready, "both images are there".into());
         }
         ready
     }
@@ -236,12 +251,12 @@ impl Planner<'_> {
         let token = start_id(install.id);
         match self.failed("CreateServer", &token) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
-                self.say(ConditionKind::ContainerReady, ConditionStatus::False, "Refused", message.clone());
-                self.fail(install, "ContainerRefused", message);
+                self.say(ConditionKind::ContainerReady, ConditionStatus::False, Reason::Refused, message.clone());
+                self.fail(install, Reason::ContainerRefused, message);
             }
             failed => {
                 if let Some((attempts, _, message)) = failed {
-                    self.waiting("ContainerBackOff", &format!("{message}; attempt {attempts}, tried again"));
+                    self.waiting(Reason::ContainerBackOff, &format!("{message}; attempt {attempts}, tried again"));
                 }
                 if !self.held_back("CreateServer", &token) {
                     self.step(Step::CreateServer { token });
@@ -258,7 +273,7 @@ impl Planner<'_> {
             ContainerState::Created => self.start_installer(intent, install, installer),
             ContainerState::StartFailed => self.make_installer_again(install, installer),
             ContainerState::Running => {
-                self.waiting("Running", "the install script is running");
+                self.waiting(Reason::Running, "the install script is running");
                 self.job(JobKind::InstallLog, &installer.id, true);
                 let Some(deadline) = limit.and_then(|limit| installer.started_at.map(|at| at + limit)) else { return };
                 let killed = self.observed.installer_stop.as_ref().filter(|stop| stop.container == installer.id);
@@ -289,7 +304,7 @@ impl Planner<'_> {
     fn installer_is_given_up(&mut self, install: &InstallRequest<'_>) -> bool {
         match self.failed("StartInstaller", install.id) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
-                self.fail(install, "ContainerRefused", message);
+                self.fail(install, Reason::ContainerRefused, message);
                 true
             }
             _ => false,
@@ -352,7 +367,7 @@ impl Planner<'_> {
         let noted = before.contains(&installer.id);
         if before.len() >= INTERRUPTIONS && !noted {
             let message = format!("the install script was cut off {} times; look into what ends it", before.len() + 1);
-            self.fail(install, "Interrupted", message);
+            self.fail(install, Reason::Interrupted, message);
         } else if !noted {
             self.step(Step::RecordInterrupted { container: installer.id.clone(), token: install.id.to_owned() });
         } else {
@@ -370,16 +385,16 @@ impl Planner<'_> {
         let (outcome, reason, message) = match limit {
             Some(limit) => {
                 let message = format!("the install script was ended after {} seconds, its time limit", limit.as_secs());
-                (InstallOutcome::Failed, "TimedOut", message)
+                (InstallOutcome::Failed, Reason::TimedOut, message)
             }
             _ if code != 0 && self.policy.fail_on_nonzero_exit => {
-                (InstallOutcome::Failed, "ScriptFailed", format!("the install script ended with status {code}"))
+                (InstallOutcome::Failed, Reason::ScriptFailed, format!("the install script ended with status {code}"))
             }
             _ if code != 0 => {
                 let message = format!("the install script ended with status {code}, which decides nothing");
-                (InstallOutcome::Succeeded, "Completed", message)
+                (InstallOutcome::Succeeded, Reason::Completed, message)
             }
-            _ => (InstallOutcome::Succeeded, "Completed", "the install script ran to its end".into()),
+            _ => (InstallOutcome::Succeeded, Reason::Completed, "the install script ran to its end".into()),
         };
         self.record_install(install, outcome, Some(code), reason, message);
     }

@@ -32,7 +32,7 @@ impl Planner<'_> {
             _ => match request {
                 Some(request) if request.verb.wants_up() && self.installer_runs() => {
                     self.say_offline(
-                        "Installing",
+                        Reason::Installing,
                         "an installer is still running; the server starts when it has ended",
                     );
                 }
@@ -79,8 +79,11 @@ impl Planner<'_> {
             self.step(Step::Assign { container: server.id.clone(), power: start.id.clone() });
         }
         let started = self.started(server);
-        let (reason, message) =
-            if started { ("Running", "the server runs") } else { ("Starting", "waiting for the start-up to finish") };
+        let (reason, message) = if started {
+            (Reason::Running, "the server runs")
+        } else {
+            (Reason::Starting, "waiting for the start-up to finish")
+        };
         self.say(ConditionKind::Running, ConditionStatus::True, reason, message.into());
         self.attach(server);
         let seen = self.observed.done_seen.as_ref() == Some(&server.id);
@@ -124,11 +127,11 @@ impl Planner<'_> {
         let Some(wanted) = &self.observed.wanted else { return };
         if server.limits_hash.as_ref() == Some(&wanted.limits_hash) {
             let message = "the container has the limits it should have".to_string();
-            self.say(ConditionKind::ContainerReady, ConditionStatus::True, "Ready", message);
+            self.say(ConditionKind::ContainerReady, ConditionStatus::True, Reason::Ready, message);
             return;
         }
         if let Some((_, _, message)) = self.failed("UpdateLimits", &server.id) {
-            self.say(ConditionKind::ContainerReady, ConditionStatus::False, "LimitsRefused", message);
+            self.say(ConditionKind::ContainerReady, ConditionStatus::False, Reason::LimitsRefused, message);
         }
         if !self.held_back("UpdateLimits", &server.id) {
             self.step(Step::UpdateLimits { container: server.id.clone() });
@@ -185,7 +188,7 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn say_offline(&mut self, reason: &str, message: &str) {
+    pub(super) fn say_offline(&mut self, reason: Reason, message: &str) {
         self.say(ConditionKind::Running, ConditionStatus::False, reason, message.into());
     }
 
@@ -205,9 +208,9 @@ impl Planner<'_> {
             );
         }
         if usage.exceeds(limit) {
-            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::False, "Exceeded", message);
+            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::False, Reason::Exceeded, message);
         } else {
-            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::True, "Within", message);
+            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::True, Reason::Within, message);
         }
     }
 

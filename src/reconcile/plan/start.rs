@@ -6,7 +6,7 @@
 
 use super::{Planner, Progress, disk_limit};
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, ContainerState, Crash, ManagedBy, Manifest, PowerState,
+    ConditionKind, ConditionStatus, ContainerFacts, ContainerState, Crash, ManagedBy, Manifest, PowerState, Reason,
 };
 use crate::reconcile::observed::{JobKind, JobState};
 use crate::reconcile::step::Step;
@@ -18,7 +18,7 @@ impl Planner<'_> {
             return;
         }
         if intent.spec.suspended {
-            self.say_offline("Suspended", "the server is suspended and does not start");
+            self.say_offline(Reason::Suspended, "the server is suspended and does not start");
             if intent.metadata.managed_by == ManagedBy::Panel {
                 self.close(request, "Suspended", "the server is suspended");
             }
@@ -38,7 +38,7 @@ impl Planner<'_> {
         self.plan.state = self.starting(intent, request, &key);
         if !self.observed.prepared {
             if let Some((_, _, message)) = self.failed("Prepare", "") {
-                self.say_offline("FoldersInTheWay", &message);
+                self.say_offline(Reason::FoldersInTheWay, &message);
             }
             if !self.held_back("Prepare", "") {
                 self.step(Step::Prepare);
@@ -86,14 +86,14 @@ impl Planner<'_> {
     }
 
     /// Source: lifecycle, "Crash handling".
-    fn crash_verdict(&self, intent: &Manifest, code: i64, oom_killed: bool) -> (bool, &'static str, String) {
+    fn crash_verdict(&self, intent: &Manifest, code: i64, oom_killed: bool) -> (bool, Reason, String) {
         let how =
             if oom_killed { "was killed for want of memory".into() } else { format!("ended with exit code {code}") };
         if !intent.spec.settings.crash_detection_enabled.unwrap_or(self.policy.crash_detection) {
-            return (false, "CrashDetectionDisabled", format!("the server {how}, and crash detection is off"));
+            return (false, Reason::CrashDetectionDisabled, format!("the server {how}, and crash detection is off"));
         }
         if code == 0 && !oom_killed && !self.policy.clean_exit_is_crash {
-            return (false, "Exited", "the server ended by itself with exit code 0".into());
+            return (false, Reason::Exited, "the server ended by itself with exit code 0".into());
         }
         let timeout = self.policy.crash_timeout;
         let last = self.crashes().filter(|crash| crash.restarted).max_by_key(|crash| crash.at);
@@ -105,9 +105,9 @@ impl Planner<'_> {
                 "the server {how}, less than {} seconds after the crash before; start it again by hand",
                 timeout.as_secs()
             );
-            return (false, "CrashLoop", message);
+            return (false, Reason::CrashLoop, message);
         }
-        (true, "Crashed", format!("the server {how}; it is started again"))
+        (true, Reason::Crashed, format!("the server {how}; it is started again"))
     }
 
     /// The panel hears how an installation ended before it hears that the server starts, if it listens.
@@ -143,7 +143,7 @@ impl Planner<'_> {
         match self.job(JobKind::Sync, key, false) {
             Progress::Ready => true,
             Progress::Waiting => {
-                self.say_offline("Syncing", "asking the panel for the newest configuration");
+                self.say_offline(Reason::Syncing, "asking the panel for the newest configuration");
                 false
             }
             Progress::Failed { fatal: true, message, .. } => {
@@ -157,7 +157,7 @@ impl Planner<'_> {
                     None => "the configuration on disk is used".into(),
                 };
                 let message = format!("{message}; {age}");
-                self.say(ConditionKind::PanelReachable, ConditionStatus::False, "SpecStale", message);
+                self.say(ConditionKind::PanelReachable, ConditionStatus::False, Reason::SpecStale, message);
                 true
             }
         }
@@ -171,12 +171,12 @@ impl Planner<'_> {
             Ok(()) if self.over_disk_limit(intent) => self.refuse_full_disk(request),
             Ok(()) => true,
             Err(None) => {
-                self.say_offline("CheckingDisk", "counting the bytes of the server's files");
+                self.say_offline(Reason::CheckingDisk, "counting the bytes of the server's files");
                 false
             }
             Err(Some(_)) if self.over_disk_limit(intent) => self.refuse_full_disk(request),
             Err(Some((_, _, message))) => {
-                self.say(ConditionKind::DiskWithinLimit, ConditionStatus::Unknown, "CannotCount", message);
+                self.say(ConditionKind::DiskWithinLimit, ConditionStatus::Unknown, Reason::CannotCount, message);
                 true
             }
         }
@@ -212,11 +212,11 @@ impl Planner<'_> {
         match self.need(JobKind::Permissions, key) {
             Ok(()) => image,
             Err(None) => {
-                self.say_offline("FixingPermissions", "giving the server's files to their user");
+                self.say_offline(Reason::FixingPermissions, "giving the server's files to their user");
                 false
             }
             Err(Some((_, _, message))) => {
-                self.say_offline("PermissionsFailed", &message);
+                self.say_offline(Reason::PermissionsFailed, &message);
                 self.plan.state = PowerState::Offline;
                 false
             }
@@ -228,19 +228,19 @@ impl Planner<'_> {
         let image = &intent.spec.settings.container.image;
         match self.need(JobKind::ServerImage, &image_subject(intent, key)) {
             Ok(()) => {
-                self.say(ConditionKind::ImageReady, ConditionStatus::True, "Ready", format!("{image} is there"));
+                self.say(ConditionKind::ImageReady, ConditionStatus::True, Reason::Ready, format!("{image} is there"));
                 true
             }
             Err(None) => {
                 let message = format!("{image} is being pulled");
-                self.say(ConditionKind::ImageReady, ConditionStatus::False, "Pulling", message);
-                self.say_offline("Pulling", "waiting for the image");
+                self.say(ConditionKind::ImageReady, ConditionStatus::False, Reason::Pulling, message);
+                self.say_offline(Reason::Pulling, "waiting for the image");
                 false
             }
             Err(Some((fatal, attempts, message))) => {
                 let (reason, message) = match fatal {
-                    true => ("InvalidImage", message),
-                    false => ("ImagePullBackOff", format!("{message}; attempt {attempts}, tried again")),
+                    true => (Reason::InvalidImage, message),
+                    false => (Reason::ImagePullBackOff, format!("{message}; attempt {attempts}, tried again")),
                 };
                 self.say(ConditionKind::ImageReady, ConditionStatus::False, reason, message.clone());
                 self.say_offline(reason, &message);
@@ -288,8 +288,8 @@ impl Planner<'_> {
         let Some(silent) = &self.observed.silent_path else { return };
         let message = format!("{silent}; the server starts when it answers");
         self.plan.state = PowerState::Offline;
-        self.say(ConditionKind::ContainerReady, ConditionStatus::Unknown, "MountSilent", message.clone());
-        self.say_offline("MountSilent", &message);
+        self.say(ConditionKind::ContainerReady, ConditionStatus::Unknown, Reason::MountSilent, message.clone());
+        self.say_offline(Reason::MountSilent, &message);
     }
 
     /// Says what stands in the way of the container, if this step has failed before.
@@ -298,10 +298,10 @@ impl Planner<'_> {
             Some((attempts, _, message)) => {
                 self.plan.state = PowerState::Offline;
                 let message = format!("{message}; attempt {attempts}, tried again");
-                self.say(ConditionKind::ContainerReady, ConditionStatus::False, "Refused", message.clone());
-                self.say_offline("ContainerRefused", &message);
+                self.say(ConditionKind::ContainerReady, ConditionStatus::False, Reason::Refused, message.clone());
+                self.say_offline(Reason::ContainerRefused, &message);
             }
-            None => self.say_offline("Starting", "the container is being made and started"),
+            None => self.say_offline(Reason::Starting, "the container is being made and started"),
         }
     }
 }

@@ -25,12 +25,12 @@ const RESTART: &str = "RestartRequested";
 pub(super) struct Demand {
     kill: bool,
     cap: Duration,
-    reason: &'static str,
+    reason: Reason,
 }
 
 impl Demand {
     pub(super) fn installation() -> Self {
-        Self { kill: false, cap: INSTALL_GRACE, reason: "Installing" }
+        Self { kill: false, cap: INSTALL_GRACE, reason: Reason::Installing }
     }
 
     fn stop() -> Self {
@@ -55,10 +55,10 @@ impl Planner<'_> {
         let verb = request.map(|request| request.verb);
         let killing = verb == Some(Verb::Kill);
         if intent.spec.suspended {
-            return demand(killing, FORCED_GRACE, "Suspended");
+            return demand(killing, FORCED_GRACE, Reason::Suspended);
         }
         if self.over_disk_limit(intent) {
-            return demand(killing, FORCED_GRACE, "DiskLimitExceeded");
+            return demand(killing, FORCED_GRACE, Reason::DiskLimitExceeded);
         }
         match request {
             Some(PowerRequest { verb: Verb::Stop | Verb::Kill, .. }) => return demand(killing, GRACE, "StopRequested"),

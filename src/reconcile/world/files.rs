@@ -1,7 +1,7 @@
 //! Looking at the files of intent, and saying what they bring.
 
 use super::World;
-use crate::model::ServerId;
+use crate::model::{Reason, ServerId};
 use crate::store::StoreError;
 
 impl World {
@@ -17,7 +17,7 @@ impl World {
                 Some(problem) => self.store.event(id, self.clock.now(), problem.reason, &problem.message),
                 None => {
                     let message = format!("generation {} is in force", snapshot.record.generation);
-                    self.store.event(id, self.clock.now(), "SpecAccepted", &message);
+                    self.store.event(id, self.clock.now(), Reason::SpecAccepted, &message);
                 }
             }
         }

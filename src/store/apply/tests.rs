@@ -73,7 +73,7 @@ fn installed(token: &str) -> InstallResult {
         outcome: InstallOutcome::Succeeded,
         reinstall: false,
         exit_code: Some(0),
-        reason: "Completed".into(),
+        reason: Reason::Completed,
         message: String::new(),
         at: Timestamp::default(),
         reported: true,
@@ -90,7 +90,7 @@ fn with_later_wishes(store: &Store, file: &str) {
     };
     store.change(id(), None, again).unwrap();
     store.commit(id(), |record| record.finish_install(installed("J"))).unwrap();
-    let (reason, message, at) = ("Stopped".into(), String::new(), Timestamp::default());
+    let (reason, message, at) = (Reason::Stopped, String::new(), Timestamp::default());
     let closed = Closed { id: "B".into(), want: Some(Want::Down), reason, message, at };
     store.commit(id(), |record| record.close_power(closed)).unwrap();
 }
@@ -223,27 +223,27 @@ fn a_parked_server_that_a_file_takes_over_is_found_again() {
 #[test]
 fn events_outlive_the_daemon() {
     let root = tempfile::tempdir().unwrap();
-    let reasons = |store: &Store| -> Vec<String> {
-        store.status(id()).unwrap().events.iter().map(|event| event.reason.clone()).collect()
+    let reasons = |store: &Store| -> Vec<Reason> {
+        store.status(id()).unwrap().events.iter().map(|event| event.reason).collect()
     };
     let first = store(root.path());
     first.apply(id(), FILE, false).unwrap();
-    first.event(id(), Timestamp::from_millis(1), "One", "it happened");
+    first.event(id(), Timestamp::from_millis(1), Reason::StepFailed, "it happened");
     assert!(first.set_status(id(), Status::clone(&first.status(id()).unwrap())), "an event makes status.yml stale");
     first.write_status(id()).unwrap();
     assert!(!first.set_status(id(), Status::clone(&first.status(id()).unwrap())));
 
     let second = store(root.path());
-    second.event(id(), Timestamp::from_millis(2), "Two", "it happened again");
-    assert_eq!(reasons(&second), ["Two"], "nothing is read at boot");
+    second.event(id(), Timestamp::from_millis(2), Reason::LeftOut, "it happened again");
+    assert_eq!(reasons(&second), [Reason::LeftOut], "nothing is read at boot");
     second.write_status(id()).unwrap();
-    assert_eq!(reasons(&second), ["One", "Two"]);
+    assert_eq!(reasons(&second), [Reason::StepFailed, Reason::LeftOut]);
     second.write_status(id()).unwrap();
-    assert_eq!(reasons(&second), ["One", "Two"], "read once");
+    assert_eq!(reasons(&second), [Reason::StepFailed, Reason::LeftOut], "read once");
 
     let third = store(root.path());
     fs::write(third.folder(id()).join(STATUS_FILE), "events: [half").unwrap();
-    third.event(id(), Timestamp::from_millis(3), "Three", "and again");
+    third.event(id(), Timestamp::from_millis(3), Reason::SpecAccepted, "and again");
     third.write_status(id()).unwrap();
-    assert_eq!(reasons(&third), ["Three"], "a broken status.yml is no obstacle");
+    assert_eq!(reasons(&third), [Reason::SpecAccepted], "a broken status.yml is no obstacle");
 }

@@ -12,7 +12,7 @@ fn refused(file: &str, text: &str) -> String {
     let after = scene.get();
     assert_eq!(after.manifest, before.manifest, "the last good intent stays in force");
     assert_eq!(after.record, before.record, "and its generation");
-    assert_eq!(after.problem.as_ref().unwrap().reason, "SpecInvalid");
+    assert_eq!(after.problem.as_ref().unwrap().reason, Reason::SpecInvalid);
     assert!(!scene.store.refresh(id()).unwrap(), "the same problem is no news");
     scene.is_the_same_after_a_reboot();
 
@@ -150,7 +150,7 @@ fn a_file_that_vanishes_changes_nothing() {
     assert!(scene.store.refresh(id()).unwrap());
     let after = scene.get();
     assert_eq!((&after.manifest, &after.record), (&before.manifest, &before.record));
-    assert_eq!(after.problem.as_ref().unwrap().reason, "SpecMissing");
+    assert_eq!(after.problem.as_ref().unwrap().reason, Reason::SpecMissing);
     names(&scene.problem(), &["config.yml", "nothing is deleted", "alula delete"]);
     scene.is_the_same_after_a_reboot();
 
@@ -164,7 +164,7 @@ fn a_folder_that_vanishes_changes_nothing_either() {
     let scene = Scene::with_file();
     fs::rename(scene.store.folder(id()), scene.root.path().join("elsewhere")).unwrap();
     scene.store.refresh(id()).unwrap();
-    assert_eq!(scene.get().problem.as_ref().unwrap().reason, "SpecMissing");
+    assert_eq!(scene.get().problem.as_ref().unwrap().reason, Reason::SpecMissing);
     assert_eq!(scene.intent().spec.settings.invocation, "./run");
 }
 

@@ -303,10 +303,15 @@ fn a_full_disk_hears_the_wishes_that_free_space() {
 }
 
 #[test]
-fn a_command_keeps_no_reserve() {
+fn a_reader_makes_nothing() {
     let root = tempfile::tempdir().unwrap();
-    Store::open_for_command(root.path()).unwrap().create(manifest(id()), Record::default()).unwrap();
-    assert!(!root.path().join(RESERVE_FILE).exists());
+    assert!(Store::open_to_read(root.path()).is_err(), "there is no folder to read");
+    fs::create_dir(root.path().join("servers")).unwrap();
+    let reader = Store::open_to_read(root.path()).unwrap();
+    let refused = reader.create(manifest(id()), Record::default()).unwrap_err();
+    is_of_the_disk(refused, io::ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "no reserve");
+    assert_eq!(fs::read_dir(root.path().join("servers")).unwrap().count(), 0);
 }
 
 /// Takes a picture of the folder before and after each operation: what a power cut would leave there.

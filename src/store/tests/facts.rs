@@ -1,7 +1,7 @@
 //! Facts, and what is left of them after a reboot, a damage, a move.
 
 use super::*;
-use crate::model::{Deletion, InstallOutcome, InstallResult, PowerState};
+use crate::model::{Deletion, InstallOutcome, InstallResult, PowerState, Reason};
 
 #[test]
 fn each_kind_of_write_survives_a_reboot() {
@@ -281,7 +281,7 @@ fn a_record_that_cannot_even_be_set_aside_keeps_its_server_as_it_is() {
         let snapshot = store.get(id()).unwrap();
         assert!(snapshot.manifest.is_none(), "nothing is done with it");
         let problem = snapshot.problem.clone().unwrap();
-        assert_eq!(problem.reason, "RecordUnreadable");
+        assert_eq!(problem.reason, Reason::RecordUnreadable);
         assert!(problem.message.contains("rename it to record.json.broken"), "{}", problem.message);
         let config = scene.config();
         let broken = |error: StoreError| assert!(matches!(error, StoreError::Broken { .. }), "{error}");
@@ -304,24 +304,26 @@ fn a_record_that_cannot_even_be_set_aside_keeps_its_server_as_it_is() {
 }
 
 #[test]
-fn a_command_moves_no_record_and_writes_over_none() {
+fn a_reader_moves_no_record_and_writes_none() {
     let (scene, _) = installed();
     fs::write(scene.path(RECORD_FILE), "{").unwrap();
-    let command = Store::open_for_command(scene.root.path()).unwrap();
-    takes_everything_for_done(&command.get(id()).unwrap());
+    let reader = Store::open_to_read(scene.root.path()).unwrap();
+    takes_everything_for_done(&reader.get(id()).unwrap());
     for error in [
-        command.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err(),
-        command.wish_power(id(), None, wish("second", Want::Up)).unwrap_err(),
+        reader.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err(),
+        reader.change(id(), None, |manifest| manifest.spec.suspended = true).unwrap_err(),
+        reader.remove(id()).unwrap_err(),
     ] {
-        assert!(error.to_string().contains("the daemon sets it aside"), "{error}");
+        assert!(error.to_string().contains("opened to read"), "{error}");
     }
     assert_eq!(fs::read_to_string(scene.path(RECORD_FILE)).unwrap(), "{");
     assert!(!scene.path("record.json.broken").exists());
 
     fs::remove_file(scene.path(RECORD_FILE)).unwrap();
     fs::create_dir(scene.path(RECORD_FILE)).unwrap();
-    let error = Store::open_for_command(scene.root.path()).err().expect("it cannot be known").to_string();
-    assert!(error.contains("record.json"), "{error}");
+    let reader = Store::open_to_read(scene.root.path()).unwrap();
+    let problem = reader.get(id()).unwrap().problem.clone().unwrap();
+    assert!(problem.reason == Reason::RecordUnreadable && problem.message.contains("record.json"), "{problem:?}");
     assert!(scene.path(RECORD_FILE).is_dir());
 }
 
@@ -444,8 +446,8 @@ fn what_a_writer_left_half_done_is_gone_after_the_next_boot_and_nothing_else() {
     for name in ours.into_iter().chain(others) {
         fs::write(scene.path(name), "half").unwrap();
     }
-    drop(Store::open_for_command(scene.root.path()).unwrap());
-    assert!(scene.path(ours[0]).exists(), "a command leaves everything where it is");
+    drop(Store::open_to_read(scene.root.path()).unwrap());
+    assert!(scene.path(ours[0]).exists(), "a reader leaves everything where it is");
     drop(Store::open(scene.root.path(), Blocking::Inline, None).unwrap());
     assert!(ours.iter().all(|name| !scene.path(name).exists()));
     assert!(others.iter().all(|name| scene.path(name).exists()));

@@ -63,11 +63,13 @@ async fn a_hand_edit_that_is_undone_is_named() {
         .unwrap();
     apply_sync(&store, id(1), &word("old", 12, 12), None).unwrap();
     assert_eq!(invocation(&store), "old");
-    let events: Vec<(String, String)> =
-        store.status(id(1)).unwrap().events.iter().map(|e| (e.reason.clone(), e.message.clone())).collect();
+    let events: Vec<(Reason, String)> =
+        store.status(id(1)).unwrap().events.iter().map(|e| (e.reason, e.message.clone())).collect();
     for field in ["spec.settings.invocation", "spec.settings.build.memory_limit"] {
-        let named = |(reason, message): &(String, String)| {
-            reason == "HandEditUndone" && message.starts_with(&format!("{field} ")) && message.contains("override.yml")
+        let named = |(reason, message): &(Reason, String)| {
+            *reason == Reason::HandEditUndone
+                && message.starts_with(&format!("{field} "))
+                && message.contains("override.yml")
         };
         assert!(events.iter().any(named), "{field}: {events:?}");
     }

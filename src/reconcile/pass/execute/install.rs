@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Done, Reconciler, StepError};
 use crate::files::install_log;
-use crate::model::{InstallOutcome, InstallResult, ManagedBy, Role, ServerId};
+use crate::model::{InstallOutcome, InstallResult, ManagedBy, Reason, Role, ServerId};
 use crate::reconcile::observed::JobKind;
 use crate::runtime::Purpose;
 use crate::runtime::blueprint;
@@ -59,7 +59,7 @@ impl Reconciler {
             return Err(error.into());
         }
         self.world.with_live(id, |live| live.installer.spoil());
-        self.world.store.event(id, self.world.clock.now(), "InstallStarted", "the install script is running");
+        self.world.store.event(id, self.world.clock.now(), Reason::InstallStarted, "the install script is running");
         Ok(true)
     }
 
@@ -69,7 +69,7 @@ impl Reconciler {
         token: &str,
         outcome: InstallOutcome,
         exit_code: Option<i64>,
-        reason: &str,
+        reason: Reason,
         message: &str,
     ) -> Done {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
@@ -85,13 +85,13 @@ impl Reconciler {
             outcome,
             reinstall: install.reinstall,
             exit_code,
-            reason: reason.to_owned(),
+            reason,
             message: message.to_owned(),
             at,
             reported: !told,
         };
         self.flush(id).await;
-        self.world.store.event(id, result.at, &format!("Install{reason}"), message);
+        self.world.store.event(id, result.at, reason.of_install_event(), message);
         self.commit(id, move |record| record.finish_install(result)).await?;
         self.world.with_live(id, |live| {
             live.script_ready = None;
@@ -104,7 +104,7 @@ impl Reconciler {
         let (owned, token) = (container.to_owned(), token.to_owned());
         self.commit(id, move |record| record.interrupt_install(&token, &owned)).await?;
         let message = "the container engine or the host went down under the install script; it is run again";
-        self.world.store.event(id, self.world.clock.now(), "InstallInterrupted", message);
+        self.world.store.event(id, self.world.clock.now(), Reason::InstallInterrupted, message);
         Ok(true)
     }
 

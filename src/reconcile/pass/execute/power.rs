@@ -64,7 +64,7 @@ impl Reconciler {
             self.world.runtime.ensure_network(network).await?;
         }
         for omission in &built.omissions {
-            self.world.store.event(id, self.world.clock.now(), "LeftOut", &omission.to_string());
+            self.world.store.event(id, self.world.clock.now(), Reason::LeftOut, &omission.to_string());
         }
         let purpose = Purpose { server: id, role: Role::Server, token: token.to_owned() };
         self.create(id, &built.spec, &purpose, JobKind::ServerImage).await
@@ -200,7 +200,12 @@ impl Reconciler {
         self.world.runtime.update(container, &limits).await?;
         let known = changed(Some(limits.hash()));
         self.commit(id, move |record| record.power.limits = Some(known)).await?;
-        self.world.store.event(id, self.world.clock.now(), "LimitsUpdated", "the running server has its new limits");
+        self.world.store.event(
+            id,
+            self.world.clock.now(),
+            Reason::LimitsUpdated,
+            "the running server has its new limits",
+        );
         Ok(true)
     }
 

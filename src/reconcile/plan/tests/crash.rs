@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::scene::{Scene, at};
 use super::words::{reason, table};
-use crate::model::{ConditionKind, ContainerState};
+use crate::model::{ConditionKind, ContainerState, Reason};
 use crate::reconcile::observed::Policy;
 
 fn exited(code: i64) -> Scene {
@@ -41,7 +41,7 @@ fn a_crash_is_judged_once() {
             &["RecordCrash c1 CrashDetectionDisabled stay down"],
         ),
         ("judged: it is started again", exited(1).crashed("c1", 0, true), &["StartJob Sync p1#1800000000000"]),
-        ("judged: it stays down", exited(1).crashed("c1", 0, false).closed("p1", "CrashLoop"), &[]),
+        ("judged: it stays down", exited(1).crashed("c1", 0, false).closed("p1", Reason::CrashLoop), &[]),
     ]);
 }
 
@@ -62,7 +62,7 @@ fn a_second_crash_within_the_time_stays_down() {
         ),
         ("a clock that was set back", again(-1000), loops),
     ]);
-    assert_eq!(reason(&again(59).plan(), ConditionKind::Running), Some("CrashLoop"));
+    assert_eq!(reason(&again(59).plan(), ConditionKind::Running), Some(Reason::CrashLoop));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn an_end_that_was_asked_for_or_that_nobody_saw_is_no_crash() {
         ("nobody saw it run", exited(1).daemon_restarted(), start),
         ("it ran for an earlier wish", exited(1).wants_up("p2"), &["StartJob Sync p2"]),
         ("it was stopped as wanted", exited(1).wants_down("d1"), &["ClosePower d1 Stopped"]),
-        ("nobody wanted it", exited(1).closed("p1", "Exited"), &[]),
+        ("nobody wanted it", exited(1).closed("p1", Reason::Exited), &[]),
         ("it was never started", Scene::panel_server().installed().wants_up("p1").container_made("c1", "p1"), start),
     ]);
 }

@@ -2,7 +2,7 @@
 
 use super::scene::{Scene, container};
 use super::words::{reason, steps, table, text};
-use crate::model::{ConditionKind, ContainerFacts, ContainerState, Phase, PowerState};
+use crate::model::{ConditionKind, ContainerFacts, ContainerState, Phase, PowerState, Reason};
 use crate::reconcile::observed::JobKind::{Removal, Sync};
 use crate::reconcile::step::Step;
 
@@ -50,14 +50,14 @@ fn a_deletion_removes_containers_then_files_then_the_record() {
     let plan = both().plan();
     assert_eq!((plan.phase, plan.state), (Phase::Deleting, PowerState::Offline));
     let stuck = doomed().job_failed(Removal, "deletion", 2, 4).plan();
-    assert_eq!(reason(&stuck, ConditionKind::Deleting), Some("FilesInTheWay"));
+    assert_eq!(reason(&stuck, ConditionKind::Deleting), Some(Reason::FilesInTheWay));
 }
 
 #[test]
 fn a_deletion_waits_for_a_silent_engine() {
     let plan = doomed().with(|s| s.observed.outage = Some("no answer".into())).plan();
     assert!(plan.steps.is_empty(), "{:?}", steps(&plan));
-    assert_eq!(reason(&plan, ConditionKind::Deleting), Some("RuntimeUnreachable"));
+    assert_eq!(reason(&plan, ConditionKind::Deleting), Some(Reason::RuntimeUnreachable));
 }
 
 #[test]
@@ -120,14 +120,14 @@ fn while_the_engine_is_silent_nothing_is_decided_about_containers() {
     ]);
     let plan = silent(Scene::panel_server().installed()).plan();
     assert_eq!(plan.state, PowerState::Running, "what was last seen is still shown");
-    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some("RuntimeUnreachable"));
+    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some(Reason::RuntimeUnreachable));
 }
 
 #[test]
 fn a_broken_spec_is_said_and_the_last_good_one_carried_out() {
-    let broken = |scene: Scene| scene.with(|s| s.problem = Some(("SpecInvalid", "config.yml: line 3".into())));
+    let broken = |scene: Scene| scene.with(|s| s.problem = Some((Reason::SpecInvalid, "config.yml: line 3".into())));
     let plan = broken(Scene::file_server().installed().wants_up("p1")).plan();
-    assert_eq!(reason(&plan, ConditionKind::SpecAccepted), Some("SpecInvalid"));
+    assert_eq!(reason(&plan, ConditionKind::SpecAccepted), Some(Reason::SpecInvalid));
     assert_eq!(steps(&plan), ["StartJob ServerImage p1 game:1", "StartJob Permissions p1"]);
 
     let never_good = broken(Scene::file_server().container_running("c1", "p1").with(|s| {

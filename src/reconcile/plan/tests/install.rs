@@ -2,7 +2,9 @@
 
 use super::scene::{Scene, at, container, could_not_start};
 use super::words::{reason, seconds, steps, table, text};
-use crate::model::{ConditionKind, ContainerFacts, ContainerState, InstallOutcome, Interrupted, Phase, PowerState};
+use crate::model::{
+    ConditionKind, ContainerFacts, ContainerState, InstallOutcome, Interrupted, Phase, PowerState, Reason,
+};
 use crate::reconcile::observed::JobKind::{InstallLog, InstallerImage, Report, Script, ServerImage, Sync};
 use crate::reconcile::observed::JobState;
 
@@ -86,7 +88,7 @@ fn a_server_of_a_file_needs_no_panel() {
 #[test]
 fn an_installation_waits_for_its_place() {
     let plan = first().synced().script_fetched("i1").plan();
-    assert_eq!(reason(&plan, ConditionKind::Installed), Some("Queued"));
+    assert_eq!(reason(&plan, ConditionKind::Installed), Some(Reason::Queued));
     assert_eq!(plan.phase, Phase::Installing);
     assert_eq!(plan.state, PowerState::Offline);
 }
@@ -118,7 +120,7 @@ fn an_image_that_cannot_be_had_is_asked_for_three_times() {
         ),
     ]);
     let plan = failing(1, 4).plan();
-    assert_eq!(reason(&plan, ConditionKind::ImageReady), Some("ImagePullBackOff"));
+    assert_eq!(reason(&plan, ConditionKind::ImageReady), Some(Reason::ImagePullBackOff));
     assert_eq!(seconds(plan.requeue), Some(4));
 }
 
@@ -182,7 +184,7 @@ fn the_panel_is_waited_for_and_its_refusal_is_final() {
         ("an old script does not count", first().synced().script_fetched("i0"), &["StartJob Script i1"]),
     ]);
     let plan = first().job_failed(Sync, "i1", 7, 5).plan();
-    assert_eq!(reason(&plan, ConditionKind::PanelReachable), Some("PanelAway"));
+    assert_eq!(reason(&plan, ConditionKind::PanelReachable), Some(Reason::PanelAway));
     assert_eq!(seconds(plan.requeue), Some(5));
 }
 
@@ -198,7 +200,7 @@ fn folders_that_cannot_be_made_hold_it_up_visibly() {
     };
     table(&[("not due", scene(6), &[]), ("due", scene(0), &["Prepare"])]);
     let plan = scene(6).plan();
-    assert_eq!(reason(&plan, ConditionKind::Installed), Some("FoldersInTheWay"));
+    assert_eq!(reason(&plan, ConditionKind::Installed), Some(Reason::FoldersInTheWay));
     assert_eq!(seconds(plan.requeue), Some(6));
 }
 
@@ -462,7 +464,7 @@ fn an_installer_of_another_daemon_keeps_the_server_from_starting() {
             &["RemoveInstaller n9"],
         ),
     ]);
-    assert_eq!(reason(&scene().plan(), ConditionKind::Installed), Some("ForeignInstaller"));
+    assert_eq!(reason(&scene().plan(), ConditionKind::Installed), Some(Reason::ForeignInstaller));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which power wish counts.
 
 use super::scene::{Scene, at};
-use crate::model::{Closed, InstallOutcome, Want};
+use crate::model::{Closed, InstallOutcome, Reason, Want};
 use crate::reconcile::plan::{open_install, wish};
 
 /// The id of the wish that counts.
@@ -62,7 +62,7 @@ fn an_installation_is_open_until_its_own_token_is_done() {
 fn the_opposite_under_the_same_id_is_another_wish() {
     let stopped = |scene: Scene| {
         scene.installed().container_exited("c1", "a", 0).with(|scene| {
-            let (reason, message) = ("Stopped".into(), "the server is stopped".into());
+            let (reason, message) = (Reason::Stopped, "the server is stopped".into());
             let closed = Closed { id: "a".into(), want: Some(Want::Down), reason, message, at: at(-1) };
             scene.record.power.closed = Some(closed);
         })

@@ -6,7 +6,7 @@ use super::scene::Scene;
 use super::tape::{Tape, manners, scene};
 use super::words::{steps, text};
 use super::world::World;
-use crate::model::{ContainerFacts, ManagedBy, Want};
+use crate::model::{ContainerFacts, ManagedBy, Reason, Want};
 use crate::reconcile::observed::JobKind;
 use crate::reconcile::plan::{Plan, open_install, wish};
 use crate::reconcile::step::Step;
@@ -180,7 +180,7 @@ fn plan_of_500_converged_servers() {
             _ => Scene::panel_server()
                 .installed()
                 .wants_down(&wish)
-                .closed(&wish, "Stopped")
+                .closed(&wish, Reason::Stopped)
                 .container_exited(&container, "p", 0),
         };
         let plan = scene.plan();

@@ -2,7 +2,7 @@
 
 use super::scene::Scene;
 use super::words::{reason, seconds, table};
-use crate::model::{ConditionKind, InstallOutcome};
+use crate::model::{ConditionKind, InstallOutcome, Reason};
 use crate::reconcile::observed::JobKind::Report;
 
 #[test]
@@ -36,7 +36,7 @@ fn the_result_of_an_installation_comes_before_states() {
         ),
     ]);
     let away = untold(done().reported(), 1).job_failed(Report, "state", 3, 7).plan();
-    assert_eq!(reason(&away, ConditionKind::PanelNotified), Some("PanelAway"));
+    assert_eq!(reason(&away, ConditionKind::PanelNotified), Some(Reason::PanelAway));
     assert_eq!(seconds(away.requeue), Some(7));
-    assert_eq!(reason(&done().reported().plan(), ConditionKind::PanelNotified), Some("Told"));
+    assert_eq!(reason(&done().reported().plan(), ConditionKind::PanelNotified), Some(Reason::Told));
 }

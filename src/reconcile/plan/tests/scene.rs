@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::model::manifest::{InstallIntent, PowerIntent, Script, Span};
 use crate::model::record::{Closed, Crash, Deletion, InstallResult, Serving};
 use crate::model::{
-    ContainerFacts, ContainerState, How, InstallOutcome, ManagedBy, Manifest, PowerState, Record, Timestamp, Want,
+    ContainerFacts, ContainerState, How, InstallOutcome, ManagedBy, Manifest, PowerState, Reason, Record, Timestamp,
+    Want,
 };
 use crate::reconcile::observed::{
     Failure, Job, JobKind, JobState, Observed, Policy, StopProgress, Usage, WantedContainer,
@@ -28,7 +29,7 @@ pub fn at(seconds: i64) -> Timestamp {
 #[derive(Debug, Clone)]
 pub struct Scene {
     pub intent: Option<Manifest>,
-    pub problem: Option<(&'static str, String)>,
+    pub problem: Option<(Reason, String)>,
     pub unrecorded: bool,
     pub record: Record,
     pub shown: PowerState,
@@ -213,7 +214,7 @@ impl Scene {
                 outcome,
                 reinstall: false,
                 exit_code: Some(0),
-                reason: "Completed".into(),
+                reason: Reason::Completed,
                 message: "the install script ran to its end".into(),
                 at: at(-5),
                 reported: false,
@@ -234,11 +235,10 @@ impl Scene {
             .reported()
     }
 
-    pub fn closed(self, wish: &str, reason: &str) -> Self {
+    pub fn closed(self, wish: &str, reason: Reason) -> Self {
         self.with(|scene| {
             let message = format!("closed: {reason}");
-            scene.record.power.closed =
-                Some(Closed { id: wish.into(), want: None, reason: reason.into(), message, at: at(-1) });
+            scene.record.power.closed = Some(Closed { id: wish.into(), want: None, reason, message, at: at(-1) });
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::scene::{Scene, at, container, could_not_start};
 use super::words::{reason, seconds, table, text};
-use crate::model::{ConditionKind, ContainerFacts, ContainerState, Crash, PowerState};
+use crate::model::{ConditionKind, ContainerFacts, ContainerState, Crash, PowerState, Reason};
 use crate::reconcile::observed::JobKind::{Permissions, ServerImage, Sync, Usage};
 
 fn up() -> Scene {
@@ -78,7 +78,7 @@ fn a_start_with_a_time_is_noted_as_begun_before_anything_else() {
         ("begun", up().until(30).begun("p1"), &["StartJob Sync p1"]),
         ("begun, and its time is over", up().until(-5).begun("p1"), &["StartJob Sync p1"]),
         ("too late", up().until(0), &["ClosePower p1 Expired"]),
-        ("lapsed", up().until(-5).closed("p1", "Expired"), &[]),
+        ("lapsed", up().until(-5).closed("p1", Reason::Expired), &[]),
     ]);
     assert_eq!(seconds(up().until(30).plan().requeue), Some(30));
     assert_eq!(up().until(30).begun("p1").job_running(Sync, "p1").plan().requeue, None);
@@ -91,8 +91,8 @@ fn the_panel_away_does_not_hold_a_start_up_and_its_refusal_does() {
         ("refuses", up().job_refused(Sync, "p1"), &["ClosePower p1 PanelRefused"]),
     ]);
     let plan = up().synced().job_failed(Sync, "p1", 1, 5).plan();
-    assert_eq!(reason(&plan, ConditionKind::PanelReachable), Some("SpecStale"));
-    let message = &plan.conditions.iter().find(|verdict| verdict.reason == "SpecStale").unwrap().message;
+    assert_eq!(reason(&plan, ConditionKind::PanelReachable), Some(Reason::SpecStale));
+    let message = &plan.conditions.iter().find(|verdict| verdict.reason == Reason::SpecStale).unwrap().message;
     assert!(message.contains("the configuration of 2027-01-15T08:00:00.000Z is used"), "{message}");
 }
 
@@ -128,7 +128,7 @@ fn the_disk_limit_is_looked_at_before_a_start() {
 fn a_suspended_server_does_not_start() {
     table(&[
         ("the panel's", up().suspended(), &["ClosePower p1 Suspended"]),
-        ("closed", up().suspended().closed("p1", "Suspended"), &[]),
+        ("closed", up().suspended().closed("p1", Reason::Suspended), &[]),
         ("a file's", Scene::file_server().installed().wants_up("p1").suspended(), &[]),
         (
             "not even with everything ready",
@@ -137,7 +137,7 @@ fn a_suspended_server_does_not_start() {
         ),
     ]);
     let plan = Scene::file_server().installed().wants_up("p1").suspended().plan();
-    assert_eq!(reason(&plan, ConditionKind::Running), Some("Suspended"));
+    assert_eq!(reason(&plan, ConditionKind::Running), Some(Reason::Suspended));
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn folders_that_cannot_be_made_hold_a_start_up_visibly() {
     let scene = |retry_in| ready().with(|s| s.observed.prepared = false).step_refused("Prepare", "", 2, retry_in);
     table(&[("not due: nothing is started without its folders", scene(6), &[]), ("due", scene(0), &["Prepare"])]);
     let plan = scene(6).plan();
-    assert_eq!(reason(&plan, ConditionKind::Running), Some("FoldersInTheWay"));
+    assert_eq!(reason(&plan, ConditionKind::Running), Some(Reason::FoldersInTheWay));
     assert_eq!((plan.state, seconds(plan.requeue)), (PowerState::Offline, Some(6)));
 }
 
@@ -172,8 +172,8 @@ fn a_mount_that_does_not_answer_holds_up_a_start_and_nothing_else() {
         ("a stop", silent(Scene::panel_server().installed().wants_down("d1")), &["ClosePower d1 Stopped"]),
     ]);
     let plan = silent(ready()).plan();
-    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some("MountSilent"));
-    assert_eq!(reason(&plan, ConditionKind::Running), Some("MountSilent"));
+    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some(Reason::MountSilent));
+    assert_eq!(reason(&plan, ConditionKind::Running), Some(Reason::MountSilent));
     assert_eq!(plan.state, PowerState::Offline);
 }
 
@@ -204,10 +204,10 @@ fn what_fails_is_tried_again_for_as_long_as_it_is_wanted() {
         ),
     ]);
     let plan = image(1, 5).plan();
-    assert_eq!(reason(&plan, ConditionKind::Running), Some("ImagePullBackOff"));
+    assert_eq!(reason(&plan, ConditionKind::Running), Some(Reason::ImagePullBackOff));
     assert_eq!(seconds(plan.requeue), Some(5));
     let invalid = up().synced_for("p1").job_done(Permissions, "p1").job_refused(ServerImage, "p1 game:1").plan();
-    assert_eq!((reason(&invalid, ConditionKind::Running), invalid.requeue), (Some("InvalidImage"), None));
+    assert_eq!((reason(&invalid, ConditionKind::Running), invalid.requeue), (Some(Reason::InvalidImage), None));
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn limits_change_while_it_runs_and_everything_else_at_the_next_start() {
         ("anything else", drifted("new", "limits"), &[]),
     ]);
     let plan = drifted("spec", "more").step_refused("UpdateLimits", "c1", 1, 5).plan();
-    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some("LimitsRefused"));
+    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some(Reason::LimitsRefused));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::scene::Scene;
 use super::words::{reason, seconds, steps, table, text};
-use crate::model::{ConditionKind, How, PowerState, Want};
+use crate::model::{ConditionKind, How, PowerState, Reason, Want};
 use crate::reconcile::observed::JobKind::Usage;
 
 fn running() -> Scene {
@@ -82,7 +82,7 @@ fn a_server_that_is_down_as_wanted_closes_the_wish() {
         ("exited", wanted().container_exited("c1", "p1", 0), &["ClosePower d1 Stopped"]),
         ("never made", wanted(), &["ClosePower d1 Stopped"]),
         ("made and never started", wanted().container_made("c1", "p1"), &["ClosePower d1 Stopped"]),
-        ("closed", wanted().closed("d1", "Stopped"), &[]),
+        ("closed", wanted().closed("d1", Reason::Stopped), &[]),
     ]);
     let exited_badly = wanted().container_exited("c1", "p1", 1);
     assert_eq!(steps(&exited_badly.plan()), ["ClosePower d1 Stopped"], "what was asked for is no crash");
@@ -91,7 +91,7 @@ fn a_server_that_is_down_as_wanted_closes_the_wish() {
 
 #[test]
 fn a_closed_wish_to_be_down_does_not_stop_what_somebody_else_started() {
-    table(&[("adopted", running().wants_down("d1").closed("d1", "Stopped"), &[])]);
+    table(&[("adopted", running().wants_down("d1").closed("d1", Reason::Stopped), &[])]);
 }
 
 #[test]
@@ -127,16 +127,16 @@ fn a_start_during_a_stop_comes_after_it() {
         ("still coming down", stopping(), &[]),
         ("with a time, waiting", stopping().until(8), &[]),
         ("with a time, too late", stopping().until(0), &["ClosePower p2 Expired"]),
-        ("lapsed: the stop goes on", stopping().until(-1).closed("p2", "Expired"), &[]),
+        ("lapsed: the stop goes on", stopping().until(-1).closed("p2", Reason::Expired), &[]),
         (
             "lapsed: to its end",
-            running().wants_up("p2").closed("p2", "Expired").stop_sent("c1", 600, 600),
+            running().wants_up("p2").closed("p2", Reason::Expired).stop_sent("c1", 600, 600),
             &["Kill c1"],
         ),
         ("down, in time", stopping().until(8).container_exited("c1", "p1", 0), &["RecordBegun p2", "StartJob Sync p2"]),
     ]);
     assert_eq!(seconds(stopping().until(8).plan().requeue), Some(8));
-    assert_eq!(stopping().until(-1).closed("p2", "Expired").plan().state, PowerState::Stopping);
+    assert_eq!(stopping().until(-1).closed("p2", Reason::Expired).plan().state, PowerState::Stopping);
 }
 
 #[test]
@@ -183,11 +183,11 @@ fn a_full_disk_brings_a_server_down_within_a_minute() {
     let full = || running().wants_up("p1").disk_limit(100).usage(101);
     table(&[
         ("over", full(), &["Stop c1 command \"quit\" 60s", "ClosePower p1 DiskLimitExceeded"]),
-        ("closed, coming down", full().closed("p1", "DiskLimitExceeded").stop_sent("c1", 59, 60), &[]),
-        ("closed, too slowly", full().closed("p1", "DiskLimitExceeded").stop_sent("c1", 60, 60), &["Kill c1"]),
+        ("closed, coming down", full().closed("p1", Reason::DiskLimitExceeded).stop_sent("c1", 59, 60), &[]),
+        ("closed, too slowly", full().closed("p1", Reason::DiskLimitExceeded).stop_sent("c1", 60, 60), &["Kill c1"]),
         ("closed, and wanted again meanwhile", full().wants_up("p2").stop_sent("c1", 5, 60), &[]),
         ("a restart may make room first", full().wants_up("p2"), &["Stop c1 command \"quit\" 60s"]),
-        ("down", full().closed("p1", "DiskLimitExceeded").container_exited("c1", "p1", 0), &[]),
+        ("down", full().closed("p1", Reason::DiskLimitExceeded).container_exited("c1", "p1", 0), &[]),
         ("at the limit", running().wants_up("p1").disk_limit(100).usage(100), &[]),
         (
             "a new start counts again",
@@ -200,8 +200,8 @@ fn a_full_disk_brings_a_server_down_within_a_minute() {
             &[],
         ),
     ]);
-    assert_eq!(reason(&full().plan(), ConditionKind::DiskWithinLimit), Some("Exceeded"));
-    assert_eq!(reason(&full().plan(), ConditionKind::Running), Some("DiskLimitExceeded"));
+    assert_eq!(reason(&full().plan(), ConditionKind::DiskWithinLimit), Some(Reason::Exceeded));
+    assert_eq!(reason(&full().plan(), ConditionKind::Running), Some(Reason::DiskLimitExceeded));
 }
 
 #[test]

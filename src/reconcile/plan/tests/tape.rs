@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::scene::{Scene, at, container, script};
 use super::world::Manners;
 use crate::model::manifest::{InstallIntent, PowerIntent, Span};
-use crate::model::{ContainerFacts, ContainerState, How, InstallOutcome, ManagedBy, PowerState, Want};
+use crate::model::{ContainerFacts, ContainerState, How, InstallOutcome, ManagedBy, PowerState, Reason, Want};
 use crate::reconcile::observed::{JobKind, JobState};
 
 /// Choices, one byte each.
@@ -98,7 +98,7 @@ fn remembered(tape: &mut Tape, scene: &mut Scene) {
         }
     }
     if let Some(wish) = tape.pick(&[None, None, Some("p1"), Some("install:i1"), Some("p0")]) {
-        next = next.closed(wish, "Stopped");
+        next = next.closed(wish, Reason::Stopped);
     }
     for _ in 0..tape.pick(&[0, 0, 1, 2]) {
         let (crashed, ago, restarted) = (tape.pick(&["c0", "c1"]), tape.pick(&[5, 100]), tape.one_in(2));

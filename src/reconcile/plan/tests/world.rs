@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::scene::{Scene, container, script};
 use crate::model::manifest::InstallIntent;
 use crate::model::record::{Closed, Crash, InstallResult, Serving};
-use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Record, Role, Timestamp, Want};
+use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Reason, Record, Role, Timestamp, Want};
 use crate::reconcile::observed::{Failure, Job, JobKind, JobState, StopProgress, Usage};
 use crate::reconcile::plan::{Plan, report_subject};
 use crate::reconcile::step::{Step, StopMethod};
@@ -183,9 +183,9 @@ impl World {
         made
     }
 
-    fn close(&mut self, power: String, want: Want, reason: &str, message: String) {
+    fn close(&mut self, power: String, want: Want, reason: Reason, message: String) {
         let at = self.scene.now;
-        self.record().close_power(Closed { id: power, want: Some(want), reason: reason.into(), message, at });
+        self.record().close_power(Closed { id: power, want: Some(want), reason, message, at });
     }
 
     fn record_install(
@@ -193,12 +193,12 @@ impl World {
         token: String,
         outcome: InstallOutcome,
         exit_code: Option<i64>,
-        reason: &str,
+        reason: Reason,
         message: String,
     ) {
         let at = self.scene.now;
         let told = self.scene.policy.panel && self.scene.manifest().metadata.managed_by == ManagedBy::Panel;
-        let (reason, reinstall, reported) = (reason.into(), false, !told);
+        let (reinstall, reported) = (false, !told);
         let result = InstallResult { token, outcome, reinstall, exit_code, reason, message, at, reported };
         self.record().finish_install(result);
         (self.scene.observed.script_ready, self.scene.observed.usage) = (None, None);
