@@ -1,14 +1,13 @@
 //! The HTTP API that panels and the command line speak. Every route is on this page.
 //!
-//! Requests that change what a server should be write intent and answer: a 2xx means that it is on disk. Nothing here talks
+//! Requests that change what a server should be write it and answer: a 2xx means that it is on disk. Nothing here talks
 //! to containers but `commands` (a line into a terminal), `logs` and `GET /api/system?v=2`, which are streams and facts, not
-//! state. `admission` decides about power wishes and is pure; `request`, `body` and `error` speak the wire's dialect; `guard` does
-//! what every answer needs (request id, CORS, bearer token); `view` renders servers once per change.
+//! state. `request`, `body` and `error` speak the wire's dialect; `guard` does what every answer needs (request id, CORS,
+//! bearer token); `view` renders servers once per change.
 //!
 //! The same routes are served on two doors: TCP with the node's token, and a unix socket that needs permission on the
 //! file and no token, with `local` beside them for the command line.
 
-pub mod admission;
 mod body;
 mod error;
 mod guard;
@@ -83,6 +82,7 @@ fn routes(local: bool) -> Routes {
             ("/local/servers/{server}", get(local::describe).put(local::apply).delete(local::delete)),
             ("/local/servers/{server}/plan", get(local::plan)),
             ("/local/servers/{server}/power", post(local::power)),
+            ("/local/servers/{server}/install", post(local::install)),
         ]);
     }
     routes

@@ -129,7 +129,7 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
 }
 
 fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptions) -> anyhow::Result<Arc<World>> {
-    let store = Store::open(&node.directories.root, Blocking::Pool, None)?;
+    let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     Layout::new(node).prepare_node()?;
     let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?));
     let panel = match &node.panel {

@@ -20,6 +20,7 @@ pub mod time;
 pub use container::{ContainerFacts, ContainerState, Role};
 pub use id::ServerId;
 pub use manifest::{Install, ManagedBy, Manifest, Metadata, Power, Script, Spec};
+pub use reason::Reason;
 pub use record::{Crash, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record};
 pub use request::{Declared, Request, Requester, Requests, Verb};
 pub use settings::{Process, Settings};

@@ -7,9 +7,7 @@
 
 pub mod admission;
 
-use crate::model::{
-    Declared, InstallOutcome, Power, Record, Request, Requester, Requests, Spec, Timestamp, Verb,
-};
+use crate::model::{Declared, InstallOutcome, Power, Record, Request, Requester, Requests, Spec, Timestamp, Verb};
 
 /// A request that is about to be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,7 +175,8 @@ pub fn accept(requests: &mut Requests, record: &Record, new: NewRequest) {
     }
     let asked = Asked { requests, record, now: at };
     let verb = if verb == Verb::Start && follows_stop(asked) { Verb::Restart } else { verb };
-    let outlasting: Vec<u64> = asked.unhandled().filter(|old| outlasts(asked, old, expires_at)).map(|old| old.sequence).collect();
+    let outlasting: Vec<u64> =
+        asked.unhandled().filter(|old| outlasts(asked, old, expires_at)).map(|old| old.sequence).collect();
     let deletion = deletion(requests).map_or(0, |deletion| deletion.sequence);
     requests.accepted.retain(|old| {
         let replaced = match (verb, old.verb) {

@@ -37,13 +37,12 @@ pub use blocking::Blocking;
 pub use disk::{DiskHook, DiskOp};
 use disk::{ReadOnly, frees_space};
 use entry::{Entry, Revisions};
-use fingerprint::FileFingerprint;
 use load::Access;
 use reserve::Reserve;
 use stored::Sources;
 
 use crate::clock::Clock;
-use crate::model::{Manifest, Record, Requests, ServerId, Status, Timestamp};
+use crate::model::{Manifest, Reason, Record, Requests, ServerId, Status, Timestamp};
 use crate::requests::Asked;
 
 /// Name of the file of intent.
@@ -192,15 +191,23 @@ impl Store {
         clock: Clock,
         hook: Option<Arc<dyn DiskHook>>,
     ) -> Result<Self, StoreError> {
-        Self::open_as(Opener::Daemon, root, blocking, clock, hook)
+        let servers = root.join("servers");
+        std::fs::create_dir_all(&servers).map_err(|source| StoreError::Disk {
+            action: "create the folder",
+            path: servers,
+            source,
+        })?;
+        let store = Self::load(root, Access::Write, blocking, clock, hook)?;
+        store.inner.reserve.keep();
+        Ok(store)
     }
 
     /// Opens the state folder to read it, for a command that finds no daemon. Nothing is moved, and each write is refused.
     ///
     /// # Errors
-    /// When the folder cannot be made or listed, or a record in it cannot be read.
-    pub fn open_for_command(root: &Path) -> Result<Self, StoreError> {
-        Self::open_as(Opener::Command, root, Blocking::Inline, Clock::System, None)
+    /// When the folder cannot be listed.
+    pub fn open_to_read(root: &Path) -> Result<Self, StoreError> {
+        Self::load(root, Access::Read, Blocking::Inline, Clock::System, Some(Arc::new(ReadOnly)))
     }
 
     fn load(
@@ -212,7 +219,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let servers = root.join("servers");
         let revisions = Revisions::default();
-        let entries = load::load_all(&servers, opener, &revisions, clock.now())?;
+        let entries = load::load_all(&servers, access, &revisions, clock.now())?;
         let reserve = Reserve::new(root.join(RESERVE_FILE));
         Ok(Self {
             inner: Arc::new(Inner {

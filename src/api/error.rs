@@ -6,8 +6,8 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use super::admission::Denied;
 use crate::panel::PanelError;
+use crate::requests::admission::Denied;
 use crate::store::StoreError;
 
 /// What people read when nothing better can be said.
@@ -59,7 +59,7 @@ impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
         let status = match denied {
             Denied::Suspended => StatusCode::BAD_REQUEST,
-            Denied::Installing | Denied::PowerAction => StatusCode::CONFLICT,
+            Denied::Installing | Denied::PowerAction | Denied::NotInstalling => StatusCode::CONFLICT,
         };
         Self::worded(status, denied.to_string())
     }

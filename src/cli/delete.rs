@@ -14,7 +14,7 @@ use super::output::{Printer, tell};
 use super::server::ServerView;
 use crate::model::ManagedBy;
 
-/// Marks servers for deletion.
+/// Asks for the deletion of servers.
 ///
 /// # Errors
 /// No daemon runs, a name is no server's, the deletion cannot be confirmed, or the daemon refuses.
@@ -60,7 +60,7 @@ fn is_yes(answer: &str) -> bool {
 }
 
 async fn delete(client: &Client, server: &ServerView) -> Result<&'static str, CliError> {
-    if server.record.deletion.as_ref().is_some_and(|deletion| !deletion.recreate) {
+    if !crate::requests::wanted(&server.requests) {
         return Ok("is being deleted already");
     }
     client.call(Method::DELETE, &format!("/local/servers/{}", server.uuid), Bytes::new()).await?;

@@ -2,8 +2,8 @@
 
 use super::server::{Problem, ServerView};
 use crate::model::{
-    Closed, Condition, ConditionKind, ConditionStatus, Crash, How, InstallIntent, InstallOutcome, InstallResult,
-    ManagedBy, Manifest, Phase, PowerIntent, PowerState, Reason, Record, ServerId, Status, Timestamp, Want,
+    Condition, ConditionKind, ConditionStatus, Crash, Handled, InstallOutcome, InstallResult, ManagedBy, Manifest,
+    Phase, PowerState, Reason, Record, Request, Requester, Requests, ServerId, Status, Timestamp, Verb,
 };
 
 /// The time at which the examples are looked at.
@@ -28,7 +28,12 @@ fn view(uuid: &str, managed_by: ManagedBy, name: &str, image: &str) -> ServerVie
     let record = Record { generation: 1, ..Record::default() };
     let mut status = Status::new(uuid);
     status.observed_generation = 1;
-    ServerView { uuid, manifest: Some(manifest), record, problem: None, status }
+    ServerView { uuid, manifest: Some(manifest), requests: Requests::default(), record, problem: None, status }
+}
+
+fn asked(sequence: u64, id: &str, age: u64, verb: Verb) -> Requests {
+    let request = Request { sequence, id: id.into(), at: before(age), expires_at: None, by: Requester::Panel, verb };
+    Requests { sequence, accepted: vec![request], ..Requests::default() }
 }
 
 fn say(server: &mut ServerView, kind: ConditionKind, status: ConditionStatus, reason: Reason, message: &str, age: u64) {
@@ -56,13 +61,7 @@ fn running() -> ServerView {
     settings.allocations.mappings.insert("192.0.2.1".into(), vec![25565, 25566]);
     manifest.spec.process.stop.kind = "command".into();
     manifest.spec.process.stop.value = "stop".into();
-    manifest.spec.power = Some(PowerIntent {
-        id: "wish-2".into(),
-        want: Want::Up,
-        how: How::Graceful,
-        requested_at: Some(before(600)),
-        expires_at: None,
-    });
+    server.requests = asked(2, "request-2", 600, Verb::Start);
     server.record.generation = 3;
     server.record.synced_at = Some(before(600));
     server.record.told = Some(PowerState::Running);
@@ -89,6 +88,7 @@ fn running() -> ServerView {
 fn result(token: &str, outcome: InstallOutcome, exit_code: Option<i64>, message: &str) -> InstallResult {
     InstallResult {
         token: token.into(),
+        sequence: 1,
         outcome,
         reinstall: false,
         exit_code,
@@ -102,32 +102,19 @@ fn result(token: &str, outcome: InstallOutcome, exit_code: Option<i64>, message:
 fn troubled() -> ServerView {
     let mut server =
         view("22222222-e29b-41d4-a716-446655440000", ManagedBy::File, "bad \u{1b}[2J name", "example/does-not-exist");
-    let message = "config.yml: line 7, column 5: spec.power.wnat: unknown field `wnat`; did you mean `want`?";
+    let message =
+        "config.yml: line 7, column 5: spec.restartAt: unknown field `restartAt`; did you mean `restartedAt`?";
     server.problem = Some(Problem { reason: Reason::SpecInvalid, message: message.into() });
     let manifest = server.manifest.as_mut().unwrap();
     manifest.spec.suspended = true;
-    manifest.spec.install = Some(InstallIntent {
-        token: "token-2".into(),
-        then_start: true,
-        reinstall: false,
-        skip_scripts: false,
-        abort: false,
-        timeout: None,
-        requested_at: None,
-    });
-    manifest.spec.power = Some(PowerIntent {
-        id: "first".into(),
-        want: Want::Down,
-        how: How::Kill,
-        requested_at: None,
-        expires_at: None,
-    });
+    server.requests = asked(3, "request-3", 600, Verb::Install { reinstall: false, then_start: true });
     let record = &mut server.record;
     record.generation = 2;
     record.install.done = Some(result("token-1", InstallOutcome::Failed, Some(3), "the script ended with exit code 3"));
-    record.power.closed = Some(Closed {
+    record.power.handled = Some(Handled {
+        sequence: 2,
         id: "first".into(),
-        want: None,
+        verb: Verb::Kill,
         reason: Reason::Stopped,
         message: "the server is stopped".into(),
         at: before(30),

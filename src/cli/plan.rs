@@ -10,19 +10,19 @@ use super::arguments::Select;
 use super::error::CliError;
 use super::node::{Door, Node};
 use super::output::{Cell, Paint, Printer, Progress, Tone, clean, table};
-use super::server::{ServerView, runs_for_nobody};
+use super::server::{ServerView, runs_unasked};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::{Console, ConsoleOptions};
 use crate::ids::Ids;
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, Phase, PowerState, Reason, Role, ServerId, Timestamp, Want,
+    ConditionKind, ConditionStatus, ContainerFacts, Phase, PowerState, Reason, Role, ServerId, Timestamp,
 };
 use crate::panel::Panel;
 use crate::panel::client::{HttpPanel, PanelOptions};
 use crate::reconcile::pass::Reconciler;
-use crate::reconcile::plan::{Wish, open_install, open_wish, wish};
 use crate::reconcile::world::{Parts, World};
+use crate::requests;
 use crate::retry::Jitter;
 use crate::runtime::blueprint;
 use crate::runtime::docker::{Address, DockerRuntime};
@@ -72,7 +72,9 @@ pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<()
     let plans: Vec<Planned> = stream::iter(&servers)
         .map(async |server| {
             let planned = source.plan(server.uuid).await?;
-            Ok::<_, CliError>(planned.map(|planned| Planned { wanted: wanted(server, planned.plan.state), ..planned }))
+            Ok::<_, CliError>(
+                planned.map(|planned| Planned { wanted: wanted(server, planned.plan.state, printer.now), ..planned }),
+            )
         })
         .buffered(AT_ONCE)
         .inspect_ok(|_| progress.step())
@@ -200,47 +202,45 @@ fn one(planned: &Planned, name: &str, paint: Paint) -> String {
     text
 }
 
-/// What a server that is in a `state` is wanted to be, and by whose word: the wish that the steps serve.
-fn wanted(server: &ServerView, state: PowerState) -> String {
+/// What a server that is in a `state` should be, and by which request.
+fn wanted(server: &ServerView, state: PowerState, now: Timestamp) -> String {
     let Some(manifest) = &server.manifest else { return String::new() };
-    let (spec, record) = (&manifest.spec, &server.record);
-    if record.deletion.is_some() {
+    let asked = server.asked(now);
+    if requests::deletion(&server.requests).is_some() {
         return "gone, by a deletion".into();
     }
-    if record.parked.is_some() {
+    if server.record.parked.is_some() {
         return "left as it is, since its panel no longer lists it".into();
     }
-    if let Some(install) = open_install(manifest, record) {
-        let then = match open_wish(manifest, record) {
-            _ if install.then_start => ", then up".into(),
-            Some(Wish { id, want: Want::Up, .. }) => format!(", then up, by the wish {id} (spec.power)"),
+    let power = asked.power();
+    if let Some(install) = asked.install() {
+        let then = match &power {
+            _ if asked.start_follows() => ", then up".into(),
+            Some(power) if power.verb.wants_up() => format!(", then up, by the request {}", power.id),
             _ => String::new(),
         };
-        return format!("installed, by the token {} (spec.install){then}", install.token);
+        return format!("installed, by the request {}{then}", install.id);
     }
-    let Some(wish) = wish(manifest, record) else { return "nothing, since nobody has made a power wish".into() };
-    let want = match wish.want {
-        Want::Up => "up",
-        Want::Down => "down",
-    };
-    let (id, source) = match &wish.install {
-        Some(install) => (&install.token, "spec.install.thenStart"),
-        None => (&wish.id, "spec.power"),
-    };
-    let id = if id.is_empty() { "without an id" } else { id };
-    let mut text = format!("{want}, by the wish {id} ({source})");
-    if record.power_closed(&wish.id, wish.want) {
-        match record.power.closed.as_ref().filter(|closed| closed.is(&wish.id, wish.want)) {
-            Some(closed) => text.push_str(&format!(", which is over: {}", closed.reason)),
-            None => text.push_str(", which is an earlier one and over"),
-        }
-        if let Some(hint) = runs_for_nobody(wish.want, state) {
+    let Some(power) = power else {
+        let mut text = match &server.record.power.handled {
+            Some(handled) => {
+                format!(
+                    "nothing: the request {} to {} was handled, {}",
+                    handled.id,
+                    handled.verb.as_str(),
+                    handled.reason
+                )
+            }
+            None => "nothing: no power request was made".into(),
+        };
+        if let Some(hint) = runs_unasked(asked, state) {
             text.push_str(&format!("; {hint}"));
         }
-    } else if spec.suspended && wish.want == Want::Up {
-        text.push_str(", and held back: spec.suspended");
-    }
-    text
+        return text;
+    };
+    let want = if power.verb.wants_up() { "up" } else { "down" };
+    let held = if manifest.spec.suspended && power.verb.wants_up() { ", and held back: spec.suspended" } else { "" };
+    format!("{want}, by the request {}{held}", power.id)
 }
 
 fn because(verdict: &Verdict) -> Vec<Cell> {

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::error::CliError;
 use super::output::clean;
 use crate::model::{
-    Condition, ConditionKind, ConditionStatus, ManagedBy, Manifest, Phase, PowerState, Reason, Record, ServerId,
-    Status, Timestamp, Want,
+    Condition, ConditionKind, ConditionStatus, ManagedBy, Manifest, Phase, PowerState, Reason, Record, Requests,
+    ServerId, Status, Timestamp,
 };
+use crate::requests::{self, Asked};
 use crate::store::{STATUS_FILE, Snapshot, Store};
 
 /// Fewer characters name no server.
@@ -23,6 +24,8 @@ pub struct ServerView {
     pub uuid: ServerId,
     /// The intent in force.
     pub manifest: Option<Manifest>,
+    /// What was asked.
+    pub requests: Requests,
     /// Facts.
     pub record: Record,
     /// What is wrong with the files of intent.
@@ -60,6 +63,7 @@ pub fn read(store: &Store, snapshot: &Snapshot) -> ServerView {
     ServerView {
         uuid: snapshot.id,
         manifest: snapshot.manifest.as_deref().cloned(),
+        requests: Requests::clone(&snapshot.requests),
         record: Record::clone(&snapshot.record),
         problem: problem.map(|problem| Problem { reason: problem.reason, message: problem.message.clone() }),
         status: status.unwrap_or_else(|| Status::new(snapshot.id)),
@@ -67,6 +71,11 @@ pub fn read(store: &Store, snapshot: &Snapshot) -> ServerView {
 }
 
 impl ServerView {
+    /// What was asked of it, and what became of it.
+    pub fn asked(&self, now: Timestamp) -> Asked<'_> {
+        Asked { requests: &self.requests, record: &self.record, now }
+    }
+
     /// Name, for people.
     pub fn name(&self) -> &str {
         self.manifest.as_ref().map(|manifest| manifest.spec.settings.meta.name.as_str()).unwrap_or_default()
@@ -93,7 +102,7 @@ impl ServerView {
 
     /// The phase. The facts know of a deletion and of parking before the daemon has looked.
     pub fn phase(&self) -> Phase {
-        if self.record.deletion.is_some() {
+        if requests::deletion(&self.requests).is_some() {
             Phase::Deleting
         } else if self.record.parked.is_some() {
             Phase::Parked
@@ -106,7 +115,7 @@ impl ServerView {
     pub fn changed_at(&self) -> Option<Timestamp> {
         let conditions = self.status.conditions.iter().map(|condition| condition.since);
         let events = self.status.events.iter().map(|event| event.at);
-        let facts = [self.record.deletion.as_ref().map(|deletion| deletion.at), self.record.parked];
+        let facts = [requests::deletion(&self.requests).map(|deletion| deletion.at), self.record.parked];
         conditions.chain(events).chain(facts.into_iter().flatten()).max()
     }
 
@@ -131,14 +140,11 @@ pub fn is_trouble(condition: &Condition) -> bool {
     }
 }
 
-/// What to say of a server whose wish is over, where that was a wish to be up and it runs all the same: the file holds an earlier
-/// one, or somebody else started it.
-pub fn runs_for_nobody(over: Want, state: PowerState) -> Option<&'static str> {
+/// What to say of a server that runs although no power request asks for it: another daemon started it.
+pub fn runs_unasked(asked: Asked<'_>, state: PowerState) -> Option<&'static str> {
     let runs = matches!(state, PowerState::Starting | PowerState::Running);
-    (over == Want::Up && runs).then_some(
-        "it runs, but is not started again when it ends or the host reboots: write another id into spec.power, or \
-         `alula power start`",
-    )
+    (runs && asked.power().is_none())
+        .then_some("it runs, but is not started again when it ends or the host reboots: `alula power start`")
 }
 
 /// The servers with these names, each once, in the order they were named.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::settings::{Process, Settings};
 use super::ServerId;
+use super::settings::{Process, Settings};
 
 /// The one `apiVersion` of this release.
 pub const API_VERSION: &str = "alula/v1";

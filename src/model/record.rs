@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
 use super::request::Verb;
 use super::status::PowerState;
 use super::{Reason, Timestamp};
@@ -86,7 +85,7 @@ pub struct Handled {
     #[serde(flatten)]
     pub verb: Verb,
     /// Why it is over.
-    pub reason: String,
+    pub reason: Reason,
     /// A sentence for people.
     pub message: String,
     /// When.

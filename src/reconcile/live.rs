@@ -142,6 +142,16 @@ impl Live {
         any
     }
 
+    /// Whether a start has failed and is tried again.
+    pub fn start_fails(&self) -> bool {
+        let steps = ["CreateServer", "StartServer", "RemoveServer"];
+        let jobs = [JobKind::ServerImage, JobKind::Permissions];
+        steps.iter().any(|step| self.failures.contains_key(step))
+            || jobs
+                .iter()
+                .any(|kind| self.jobs.get(kind).is_some_and(|live| matches!(live.job.state, JobState::Failed { .. })))
+    }
+
     /// Ends every job but those of a kind.
     pub fn end_jobs_except(&mut self, kept: JobKind) {
         self.jobs.retain(|kind, live| {

@@ -26,8 +26,8 @@ use serde::Serialize;
 use super::observed::{Job, JobKind, JobState, Observed, Policy};
 use super::step::Step;
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, InstallOutcome, ManagedBy, Manifest, Phase, PowerState, Record,
-    Requests, Timestamp,
+    ConditionKind, ConditionStatus, ContainerFacts, InstallOutcome, ManagedBy, Manifest, Phase, PowerState, Reason,
+    Record, Requests, Timestamp,
 };
 use crate::requests::{self, Asked};
 
@@ -37,7 +37,7 @@ pub struct Input<'a> {
     /// The intent in force; none where no file was ever good.
     pub intent: Option<&'a Manifest>,
     /// What is wrong with the files of intent: reason and message.
-    pub problem: Option<(&'static str, &'a str)>,
+    pub problem: Option<(Reason, &'a str)>,
     /// The accepted spec, or a request that it makes, is not recorded yet.
     pub unrecorded: bool,
     /// What was asked.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::observed::JobKind;
-use crate::model::{InstallOutcome, Role, Verb};
+use crate::model::{InstallOutcome, Reason, Role, Verb};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -134,9 +134,7 @@ pub fn admit_install(context: AdmissionContext<'_>, reinstall: bool) -> Result<(
         PowerState::Stopping => true,
         // Of a suspended server nothing is under way, whatever was asked.
         PowerState::Offline if context.manifest.spec.suspended => false,
-        PowerState::Offline => {
-            context.asked.power().is_some_and(|power| power.verb.wants_up()) && !context.start_fails
-        }
+        PowerState::Offline => context.asked.power().is_some_and(|power| power.verb.wants_up()) && !context.start_fails,
         PowerState::Starting | PowerState::Running => false,
     };
     if reinstall && acting { Err(Denied::PowerAction) } else { Ok(()) }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::fingerprint::FileFingerprint;
 use super::stored::{self, FolderId, StoredRecord, StoredRequests};
-use super::{CONFIG_FILE, Entry, Opener, RECORD_FILE, REQUESTS_FILE, Sources, Store, StoreError, read};
+use super::{CONFIG_FILE, Entry, RECORD_FILE, REQUESTS_FILE, Sources, Store, StoreError, read};
 use crate::atomic::Kept;
 use crate::model::{Manifest, Power, Record, Requests, ServerId, Verb};
 use crate::requests;
@@ -108,8 +108,12 @@ impl Store {
         manifest: Option<&Arc<Manifest>>,
         record: &Record,
     ) -> Result<(), StoreError> {
-        let stored =
-            StoredRecord { version: stored::VERSION, files: *sources, last_good: manifest.map(|last| &**last), facts: record };
+        let stored = StoredRecord {
+            version: stored::VERSION,
+            files: *sources,
+            last_good: manifest.map(|last| &**last),
+            facts: record,
+        };
         let frees = frees_space(read(&entry.snapshot).manifest.as_deref(), manifest.map(|manifest| &**manifest));
         self.put(entry, RECORD_FILE, DiskOp::WriteRecord, &stored, frees)
     }
@@ -121,9 +125,9 @@ impl Store {
         let stored = StoredRequests { version: stored::VERSION, server: entry.id, folder, requests };
         let before = read(&entry.snapshot).requests.sequence;
         let later = requests.accepted.iter().filter(|request| request.sequence > before);
-        let frees = later.into_iter().any(|request| {
-            matches!(request.verb, Verb::Stop | Verb::Kill | Verb::Abort | Verb::Delete)
-        });
+        let frees = later
+            .into_iter()
+            .any(|request| matches!(request.verb, Verb::Stop | Verb::Kill | Verb::Abort | Verb::Delete));
         self.put(entry, REQUESTS_FILE, DiskOp::WriteRequests, &stored, frees)
     }
 
@@ -146,9 +150,7 @@ impl Store {
                 crate::atomic::write_file(&path, &text, 0o600).map_err(io::Error::from)
             })
         })?;
-        if self.inner.opener == Opener::Daemon {
-            self.inner.reserve.keep();
-        }
+        self.inner.reserve.keep();
         Ok(())
     }
 

@@ -90,7 +90,8 @@ impl Entry {
             tracing::warn!(server.id = %self.id, "the folder was put back while its server was being deleted; it is kept. Delete the server again if it should go");
             let mut requests = Requests::clone(&current.requests);
             requests.accepted.retain(|request| request.verb != Verb::Delete);
-            *current = Arc::new(Snapshot { requests: Arc::new(requests), unrecorded: true, ..Snapshot::clone(&current) });
+            *current =
+                Arc::new(Snapshot { requests: Arc::new(requests), unrecorded: true, ..Snapshot::clone(&current) });
         }
     }
 

@@ -10,23 +10,31 @@ use super::entry::Revisions;
 use super::fingerprint::FileFingerprint;
 use super::stored::{self, FolderId, Found, Sources, StoredRecord, StoredRequests, Versioned};
 use super::{
-    CONFIG_FILE, Entry, OVERRIDE_FILE, Opener, RECORD_FILE, REQUESTS_FILE, Snapshot, SpecProblem, StoreError, intent,
-    write,
+    CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, Snapshot, SpecProblem, StoreError, intent, write,
 };
 use crate::atomic;
 use crate::model::{
-    Handled, InstallOutcome, InstallRecord, InstallResult, ManagedBy, Manifest, PowerState, Record, Requests,
+    Handled, InstallOutcome, InstallRecord, InstallResult, ManagedBy, Manifest, PowerState, Reason, Record, Requests,
     ServerId, Timestamp, Verb,
 };
 use crate::requests;
 
+/// What may be done to the files that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Leftovers are removed, and files that are of no use are set aside.
+    Write,
+    /// All of it stays as it is.
+    Read,
+}
+
 /// Reads every server below the folder, on all cores.
 ///
 /// # Errors
-/// The folder cannot be listed; for a command, also a record that cannot be read.
+/// The folder cannot be listed.
 pub(super) fn load_all(
     servers: &Path,
-    opener: Opener,
+    access: Access,
     revisions: &Revisions,
     now: Timestamp,
 ) -> Result<Vec<Entry>, StoreError> {
@@ -49,7 +57,7 @@ pub(super) fn load_all(
             if access == Access::Write {
                 tidy(&servers.join(id.to_string()));
             }
-            load(servers, *id, opener, revisions, now).transpose()
+            load(servers, *id, access, revisions, now)
         };
         let read = |part| move || Vec::from_iter(<[ServerId]>::iter(part).filter_map(load));
         let parts: Vec<_> = ids.chunks(share).map(|part| scope.spawn(read(part))).collect();
@@ -78,25 +86,21 @@ struct Past {
 }
 
 /// Reads one server. A folder with neither a manifest nor a record is no server.
-///
-/// # Errors
-/// For a command, when a file cannot be read. A daemon keeps the server, and leaves it alone.
 pub(super) fn load(
     servers: &Path,
     id: ServerId,
-    opener: Opener,
+    access: Access,
     revisions: &Revisions,
     now: Timestamp,
-) -> Result<Option<Entry>, StoreError> {
+) -> Option<Entry> {
     let folder = servers.join(id.to_string());
-    let record = facts(&folder.join(RECORD_FILE), id, opener)?;
-    let requests = facts(&folder.join(REQUESTS_FILE), id, opener)?;
-    let sealed = match (&record, &requests) {
-        (Facts::OutOfReach(what), _) => return Ok(Some(sealed_entry(id, revisions, RECORD_FILE, what))),
-        (_, Facts::OutOfReach(what)) => return Ok(Some(sealed_entry(id, revisions, REQUESTS_FILE, what))),
-        (Facts::InTheWay(why), _) | (_, Facts::InTheWay(why)) => Some(why.clone()),
-        _ => None,
-    };
+    let record = facts(&folder.join(RECORD_FILE), id, access);
+    let requests = facts(&folder.join(REQUESTS_FILE), id, access);
+    match (&record, &requests) {
+        (Facts::OutOfReach(what), _) => return Some(sealed_entry(id, revisions, RECORD_FILE, what)),
+        (_, Facts::OutOfReach(what)) => return Some(sealed_entry(id, revisions, REQUESTS_FILE, what)),
+        _ => {}
+    }
     let known = matches!(record, Facts::Known(_));
     let past = past(record, requests, &folder, id);
     let found = Sources {
@@ -104,15 +108,14 @@ pub(super) fn load(
         overlay: FileFingerprint::of(&folder.join(OVERRIDE_FILE)).ok(),
     };
     if found.config.is_none() && !known && !past.lost {
-        return Ok(None);
+        return None;
     }
-    let entry = read_spec(&folder, id, revisions, past, found, now);
-    Ok(Some(Entry { sealed: RwLock::new(sealed), ..entry }))
+    Some(read_spec(&folder, id, revisions, past, found, now))
 }
 
 fn past(record: Facts<RecordFile>, requests: Facts<RequestsFile>, folder: &Path, id: ServerId) -> Past {
-    let record_lost = matches!(record, Facts::Lost | Facts::InTheWay(_));
-    let requests_lost = matches!(requests, Facts::Lost | Facts::InTheWay(_));
+    let record_lost = matches!(record, Facts::Lost);
+    let requests_lost = matches!(requests, Facts::Lost);
     let mut past = Past {
         files: Sources::default(),
         last_good: None,
@@ -176,39 +179,35 @@ enum Facts<T> {
     New,
     /// It was of no use, and lies beside its place.
     Lost,
-    /// It is of no use, and lies where the next one would.
-    InTheWay(String),
     /// It may be complete, and cannot be read.
     OutOfReach(String),
 }
 
-/// Reads a file of the store; a daemon sets one aside that is of no use.
-fn facts<T: Versioned>(path: &Path, id: ServerId, opener: Opener) -> Result<Facts<T>, StoreError> {
+/// Reads a file of the store. One that is of no use is set aside, where that is allowed.
+fn facts<T: Versioned>(path: &Path, id: ServerId, access: Access) -> Facts<T> {
     let file = path.file_name().unwrap_or_default().display();
-    let why = match (stored::read(path), opener) {
-        (Found::Known(stored), _) => return Ok(Facts::Known(Box::new(stored))),
-        (Found::Nothing, _) => return Ok(Facts::New),
+    let why = match (stored::read(path), access) {
+        (Found::Known(stored), _) => return Facts::Known(Box::new(stored)),
+        (Found::Nothing, _) => return Facts::New,
         (Found::SetAside, _) => "was set aside when it was last read".to_owned(),
-        (Found::Damaged(why), Opener::Command) => {
-            return Ok(Facts::InTheWay(format!("{file} {why}; the daemon sets it aside when it runs")));
+        (Found::Damaged(why), Access::Read) => format!("{why}; the daemon sets it aside when it runs"),
+        (Found::Unreadable(error), Access::Read) => {
+            return Facts::OutOfReach(format!("cannot be read ({})", advised(error)));
         }
         (Found::Unreadable(error), Access::Write) if is_the_nodes(&error) => {
             return Facts::OutOfReach(format!("cannot be read now ({error})"));
         }
-        (Found::Unreadable(error), Opener::Daemon) if is_the_nodes(&error) => {
-            return Ok(Facts::OutOfReach(format!("cannot be read now ({error})")));
-        }
-        (Found::Damaged(why), Opener::Daemon) => match stored::set_aside(path) {
+        (Found::Damaged(why), Access::Write) => match stored::set_aside(path) {
             Ok(()) => format!("{why} and is set aside"),
             Err(error) => return Facts::OutOfReach(format!("{why}, and cannot be set aside ({error})")),
         },
-        (Found::Unreadable(error), Opener::Daemon) => match stored::set_aside(path) {
+        (Found::Unreadable(error), Access::Write) => match stored::set_aside(path) {
             Ok(()) => format!("cannot be read ({error}) and is set aside"),
             Err(second) => return Facts::OutOfReach(format!("cannot be read ({error}) or set aside ({second})")),
         },
     };
     tracing::error!(server.id = %id, "{file} {why}; what it said is lost, and requests are taken for completed");
-    Ok(Facts::Lost)
+    Facts::Lost
 }
 
 /// A server of which a file is there and out of reach: nothing is done about it, and nothing written over the file.
@@ -217,7 +216,7 @@ fn sealed_entry(id: ServerId, revisions: &Revisions, file: &str, what: &str) -> 
         "{file} {what}; nothing is done with this server until it can be read: see who owns the file and whether its disk is well, or rename it to {file}.broken if what it says does not matter"
     );
     tracing::error!(server.id = %id, "{message}");
-    let problem = SpecProblem { reason: "RecordUnreadable", message: message.clone() };
+    let problem = SpecProblem { reason: Reason::RecordUnreadable, message: message.clone() };
     let entry = Entry::empty(id, revisions);
     entry.publish(|next| next.problem = Some(problem));
     Entry { sealed: RwLock::new(Some(message)), ..entry }
@@ -239,14 +238,7 @@ fn is_the_nodes(error: &io::Error) -> bool {
 
 /// The spec in effect: the one in the record where the files are those that it was read from. What changed files mean is
 /// recorded at the reconciler's first pass.
-fn read_spec(
-    folder: &Path,
-    id: ServerId,
-    revisions: &Revisions,
-    past: Past,
-    found: Sources,
-    now: Timestamp,
-) -> Entry {
+fn read_spec(folder: &Path, id: ServerId, revisions: &Revisions, past: Past, found: Sources, now: Timestamp) -> Entry {
     let Past { files, last_good, mut record, mut requests, lost } = past;
     let first = last_good.is_none();
     let unchanged = !first && !lost && found.config.is_some() && found == files;
@@ -290,7 +282,7 @@ fn read_spec(
 /// world over which the install script ran again cannot be restored (ADR 6).
 fn assume_all_was_done(past: &mut Past, record_lost: bool) {
     let (record, requests) = (&mut past.record, &past.requests);
-    let (at, reason) = (Timestamp::default(), "RecordLost");
+    let (at, reason) = (Timestamp::default(), Reason::RecordLost);
     let message = "a file of this server was damaged; what was asked before is taken for done. Ask again if it is not";
     // A manifest that cannot be read does not say whose server it is. One that no panel manages ignores what follows.
     let of_panel = past.last_good.as_ref().is_none_or(|last| last.metadata.managed_by == ManagedBy::Panel);
@@ -298,7 +290,7 @@ fn assume_all_was_done(past: &mut Past, record_lost: bool) {
     let power = requests.accepted.iter().rfind(|request| request.verb.is_power());
     if record_lost && sequence > 0 {
         let (id, verb) = power.map_or((String::new(), Verb::Stop), |power| (power.id.clone(), power.verb));
-        record.power.handled = Some(Handled { sequence, id, verb, reason: reason.into(), message: message.into(), at });
+        record.power.handled = Some(Handled { sequence, id, verb, reason, message: message.into(), at });
     }
     let install = requests.accepted.iter().rev().find_map(|request| match request.verb {
         Verb::Install { reinstall, .. } => Some((request.id.clone(), request.sequence, reinstall)),
@@ -313,7 +305,7 @@ fn assume_all_was_done(past: &mut Past, record_lost: bool) {
             outcome: InstallOutcome::Succeeded,
             reinstall,
             exit_code: None,
-            reason: reason.into(),
+            reason,
             message: message.into(),
             at,
             reported: true,

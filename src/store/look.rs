@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::load::Access;
 use super::{
     CONFIG_FILE, Entry, Inner, Snapshot, Sources, SpecProblem, Store, StoreError, intent, load, lock, read, write,
 };
@@ -57,12 +58,12 @@ impl Store {
         let found = self.load_again(id);
         // No deletion that this daemon is about can be in a folder that its store does not know.
         found.drop_deletion();
-        Ok(write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(found)).clone())
+        write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(found)).clone()
     }
 
-    fn load(&self, id: ServerId) -> Result<Entry, StoreError> {
-        let Inner { servers, opener, revisions, clock, .. } = &*self.inner;
-        Ok(load::load(servers, id, *opener, revisions, clock.now())?.unwrap_or_else(|| Entry::empty(id, revisions)))
+    fn load_again(&self, id: ServerId) -> Entry {
+        let Inner { servers, revisions, clock, .. } = &*self.inner;
+        load::load(servers, id, Access::Write, revisions, clock.now()).unwrap_or_else(|| Entry::empty(id, revisions))
     }
 
     /// Reads a record again that could not be read. Returns whether it can be now, or is out of the way.
@@ -75,7 +76,7 @@ impl Store {
         let known = read(&found.snapshot).clone();
         *write(&entry.sealed) = None;
         entry.publish(|next| *next = Snapshot::clone(&known));
-        Ok(true)
+        true
     }
 
     /// Accepts freshly read files: a good spec comes in effect, and its declarative fields make requests; a bad one becomes a
@@ -137,12 +138,7 @@ impl Store {
     }
 
     /// Has requests on disk that are new, or that only the memory knows.
-    fn put_if_new(
-        &self,
-        entry: &Entry,
-        new: Option<Requests>,
-        before: &Snapshot,
-    ) -> Result<Arc<Requests>, StoreError> {
+    fn put_if_new(&self, entry: &Entry, new: Option<Requests>, before: &Snapshot) -> Result<Arc<Requests>, StoreError> {
         let requests = match new {
             Some(new) => Arc::new(new),
             None if before.unrecorded && *before.requests != Requests::default() => before.requests.clone(),

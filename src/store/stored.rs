@@ -108,9 +108,7 @@ pub(super) fn read<T: Versioned>(path: &Path) -> Found<T> {
     };
     match serde_json::from_slice::<T>(&text) {
         Ok(stored) if stored.version() == VERSION => Found::Known(stored),
-        Ok(stored) => {
-            Found::Damaged(format!("has version {}, and this release knows {VERSION}", stored.version()))
-        }
+        Ok(stored) => Found::Damaged(format!("has version {}, and this release knows {VERSION}", stored.version())),
         Err(error) => Found::Damaged(format!("does not parse ({error})")),
     }
 }

@@ -9,7 +9,6 @@ use super::{JobError, PANEL_PATIENCE};
 use crate::model::manifest::digest;
 use crate::model::{ManagedBy, Manifest, Reason, Record, ServerId, Timestamp};
 use crate::panel::{Panel, PanelError, PanelServer, QUESTIONS};
-use crate::reconcile::plan::open_install;
 use crate::reconcile::reporter::{self, ReportError};
 use crate::reconcile::world::World;
 use crate::retry;
@@ -88,8 +87,7 @@ pub(super) async fn sync(world: &World, id: ServerId, subject: &str) -> Result<(
 /// Whether a fetch is for an installation.
 fn installs(world: &World, id: ServerId, subject: &str) -> bool {
     let Some(snapshot) = world.store.get(id) else { return false };
-    let open = snapshot.manifest.as_ref().and_then(|manifest| open_install(manifest, &snapshot.record));
-    open.is_some_and(|install| install.token == subject)
+    snapshot.asked(world.clock.now()).install().is_some_and(|install| install.id == subject)
 }
 
 /// Fetches the install script.
@@ -103,7 +101,7 @@ pub(super) async fn script(world: &World, id: ServerId, token: &str) -> Result<(
     let written = world
         .store
         .run(move |store| {
-            store.change_with(
+            store.sync(
                 id,
                 None,
                 |manifest| manifest.spec.script = Some(script),
@@ -154,7 +152,7 @@ fn try_apply(
     let hash = word.hash();
     let same_word = before.record.synced_hash.as_ref() == Some(&hash);
     let mut undone = BTreeSet::new();
-    let snapshot = store.change_with(
+    let snapshot = store.sync(
         id,
         Some(before.revision),
         |manifest| {

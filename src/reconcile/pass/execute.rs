@@ -56,8 +56,14 @@ impl Reconciler {
             Step::EndStart { .. } => self.end_start(id).await,
             Step::RecordCrash { .. } => self.record_crash(id, step).await,
             Step::ClosePower { power, sequence, verb, reason, message } => {
-                let (id_, reason, message) = (power.clone(), (*reason).to_owned(), message.clone());
-                let handled = Handled { sequence: *sequence, id: id_, verb: *verb, reason, message, at: self.world.clock.now() };
+                let handled = Handled {
+                    sequence: *sequence,
+                    id: power.clone(),
+                    verb: *verb,
+                    reason: *reason,
+                    message: message.clone(),
+                    at: self.world.clock.now(),
+                };
                 self.close_power(id, handled).await
             }
             Step::Quiesce => Ok(self.quiesce(id)),

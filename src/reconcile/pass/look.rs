@@ -6,9 +6,9 @@ use super::Reconciler;
 use crate::model::{ContainerFacts, ContainerState, Role, ServerId, Timestamp};
 use crate::reconcile::observed::{Observed, WantedContainer};
 use crate::reconcile::world::Silent;
+use crate::requests::InstallRequest;
 use crate::runtime::blueprint::{self, Blueprint, BlueprintFacts, MountFacts, MountSource};
 use crate::runtime::{Limits, RuntimeError};
-use crate::requests::InstallRequest;
 use crate::store::Snapshot;
 
 impl Reconciler {
@@ -25,7 +25,8 @@ impl Reconciler {
         let (server, installer) = (server.ok().flatten(), installer.ok().flatten());
         let snapshot = world.store.get(id);
         let server = server.map(|server| with_limits(server, snapshot.as_deref()));
-        if let (Some(installer), Some(install)) = (&installer, snapshot.as_deref().and_then(|snapshot| resumable_install(snapshot, now)))
+        if let (Some(installer), Some(install)) =
+            (&installer, snapshot.as_deref().and_then(|snapshot| resumable_install(snapshot, now)))
             && installer.running()
             && installer.token.as_deref() == Some(install.id)
         {

@@ -8,9 +8,9 @@
 
 use std::time::Duration;
 
+use super::Planner;
 use super::start::image_subject;
 use super::stop::{Demand, KILL_AGAIN};
-use super::Planner;
 use crate::model::{
     ConditionKind, ConditionStatus, ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest, Reason, Role,
 };
@@ -34,8 +34,8 @@ const KILLED: [i64; 3] = [137, 143, 255];
 impl Planner<'_> {
     pub(super) fn plan_install(&mut self, intent: &Manifest, install: &InstallRequest<'_>) {
         self.plan.state = self.state_as_observed();
-        self.say_offline("Installing", "an installation is under way");
-        self.waiting("Pending", "the installation is about to begin");
+        self.say_offline(Reason::Installing, "an installation is under way");
+        self.waiting(Reason::Pending, "the installation is about to begin");
         self.expires();
         if let Some(server) = self.observed.server.as_ref().filter(|server| server.running()) {
             let server = server.clone();
@@ -75,10 +75,10 @@ impl Planner<'_> {
             self.remove_installer(installer);
             return;
         }
-        self.fail(install, "Aborted", "the installation was ended because that was requested".into());
+        self.fail(install, Reason::Aborted, "the installation was ended because that was requested".into());
     }
 
-    fn fail(&mut self, install: &InstallRequest<'_>, reason: &'static str, message: String) {
+    fn fail(&mut self, install: &InstallRequest<'_>, reason: Reason, message: String) {
         self.record_install(install, InstallOutcome::Failed, None, reason, message);
     }
 
@@ -161,7 +161,7 @@ impl Planner<'_> {
         if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
             if intent.spec.script.is_none() {
                 let message = "an installation was requested, but there is no spec.script to run; add one";
-                self.waiting("NoScript", message);
+                self.waiting(Reason::NoScript, message);
             }
             return intent.spec.script.is_some();
         }
@@ -362,7 +362,7 @@ impl Planner<'_> {
 
     /// A script that did not get to its end runs again, but not for ever: it may be what brings the host down.
     fn run_script_again(&mut self, install: &InstallRequest<'_>, installer: &ContainerFacts) {
-        self.waiting("Interrupted", "the install script was cut off and is run again");
+        self.waiting(Reason::Interrupted, "the install script was cut off and is run again");
         let before = self.record.interrupted(install.id);
         let noted = before.contains(&installer.id);
         if before.len() >= INTERRUPTIONS && !noted {
@@ -376,8 +376,14 @@ impl Planner<'_> {
     }
 
     /// The script has ended: its log is brought to its end, then the result is recorded. `limit`: it was ended for reaching it.
-    fn harvest(&mut self, install: &InstallRequest<'_>, installer: &ContainerFacts, code: i64, limit: Option<Duration>) {
-        self.waiting("Harvesting", "the install script has ended");
+    fn harvest(
+        &mut self,
+        install: &InstallRequest<'_>,
+        installer: &ContainerFacts,
+        code: i64,
+        limit: Option<Duration>,
+    ) {
+        self.waiting(Reason::Harvesting, "the install script has ended");
         // Not even the log is read again while what comes after it has to wait.
         if self.held_back("RecordInstall", install.id) || !self.log_is_closed(install, installer) {
             return;

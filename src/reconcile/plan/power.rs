@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::stop::Demand;
 use super::{Planner, Progress, disk_limit};
-use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ManagedBy, Manifest};
+use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ManagedBy, Manifest, Reason};
 use crate::reconcile::observed::{JobKind, JobState, WATCH};
 use crate::reconcile::step::Step;
 use crate::requests::PowerRequest;
@@ -38,8 +38,8 @@ impl Planner<'_> {
                 }
                 Some(request) if request.verb.wants_up() => self.plan_start(intent, &request),
                 Some(request) => {
-                    self.say_offline("Stopped", "the server is stopped, as requested");
-                    self.close(&request, "Stopped", "the server is stopped");
+                    self.say_offline(Reason::Stopped, "the server is stopped, as requested");
+                    self.close(&request, Reason::Stopped, "the server is stopped");
                 }
                 None => self.say_handled(),
             },
@@ -52,7 +52,7 @@ impl Planner<'_> {
             self.look_again_at(at);
         }
         let Some(expired) = self.asked().expired() else { return false };
-        self.close(&expired, "Expired", "the request could not begin before its deadline");
+        self.close(&expired, Reason::Expired, "the request could not begin before its deadline");
         true
     }
 
@@ -166,17 +166,17 @@ impl Planner<'_> {
     fn close_refused(&mut self, intent: &Manifest, server: &ContainerFacts, request: Option<&PowerRequest>) {
         let Some(request) = request.filter(|request| request.verb.wants_up()) else { return };
         if intent.spec.suspended && intent.metadata.managed_by == ManagedBy::Panel {
-            self.close(request, "Suspended", "the server is suspended");
+            self.close(request, Reason::Suspended, "the server is suspended");
         } else if self.over_disk_limit(intent) && self.serving(server) == Some(&request.id) {
             self.close(
                 request,
-                "DiskLimitExceeded",
+                Reason::DiskLimitExceeded,
                 "the server's files outgrew the disk limit; delete some and start it again",
             );
         }
     }
 
-    pub(super) fn close(&mut self, request: &PowerRequest, reason: &'static str, message: &str) {
+    pub(super) fn close(&mut self, request: &PowerRequest, reason: Reason, message: &str) {
         let PowerRequest { id, sequence, verb, .. } = request.clone();
         self.step(Step::ClosePower { power: id, sequence, verb, reason, message: message.into() });
     }
@@ -194,8 +194,8 @@ impl Planner<'_> {
 
     fn say_handled(&mut self) {
         match &self.record.power.handled {
-            Some(handled) => self.say_offline(&handled.reason, &handled.message),
-            None => self.say_offline("NotWanted", "the server was not asked to run"),
+            Some(handled) => self.say_offline(handled.reason, &handled.message),
+            None => self.say_offline(Reason::NotWanted, "the server was not asked to run"),
         }
     }
 

@@ -20,12 +20,12 @@ impl Planner<'_> {
         if intent.spec.suspended {
             self.say_offline(Reason::Suspended, "the server is suspended and does not start");
             if intent.metadata.managed_by == ManagedBy::Panel {
-                self.close(request, "Suspended", "the server is suspended");
+                self.close(request, Reason::Suspended, "the server is suspended");
             }
             return;
         }
         if request.after_install && self.report_comes_first(intent) {
-            self.say_offline("Reporting", "the panel hears of the installation before the server starts");
+            self.say_offline(Reason::Reporting, "the panel hears of the installation before the server starts");
             return;
         }
         if request.expires_at.is_some() {
@@ -63,7 +63,7 @@ impl Planner<'_> {
         }
         let (restart, reason, message) = self.crash_verdict(intent, code, oom_killed);
         self.say_offline(reason, &message);
-        if reason == "Exited" {
+        if reason == Reason::Exited {
             self.close(request, reason, &message);
         } else {
             self.step(Step::RecordCrash {
@@ -147,8 +147,8 @@ impl Planner<'_> {
                 false
             }
             Progress::Failed { fatal: true, message, .. } => {
-                self.say_offline("PanelRefused", &message);
-                self.close(request, "PanelRefused", &message);
+                self.say_offline(Reason::PanelRefused, &message);
+                self.close(request, Reason::PanelRefused, &message);
                 false
             }
             Progress::Failed { message, .. } => {
@@ -184,8 +184,8 @@ impl Planner<'_> {
 
     fn refuse_full_disk(&mut self, request: &PowerRequest) -> bool {
         let message = "the server's files are larger than its disk limit; delete some and start it again";
-        self.say_offline("DiskLimitExceeded", message);
-        self.close(request, "DiskLimitExceeded", message);
+        self.say_offline(Reason::DiskLimitExceeded, message);
+        self.close(request, Reason::DiskLimitExceeded, message);
         false
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Planner;
-use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, Manifest, PowerState, Role, Verb};
+use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, Manifest, PowerState, Reason, Role, Verb};
 use crate::reconcile::step::{Step, StopMethod};
 use crate::requests::PowerRequest;
 
@@ -19,7 +19,7 @@ pub const INSTALL_GRACE: Duration = Duration::from_secs(10);
 pub const KILL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Reason of a stop that a restart asks for.
-const RESTART: &str = "RestartRequested";
+const RESTART: Reason = Reason::RestartRequested;
 
 /// Why and how fast a running server must come down.
 pub(super) struct Demand {
@@ -34,7 +34,7 @@ impl Demand {
     }
 
     fn stop() -> Self {
-        Self { kill: false, cap: GRACE, reason: "StopRequested" }
+        Self { kill: false, cap: GRACE, reason: Reason::StopRequested }
     }
 
     /// Whether a start follows for the same request.
@@ -61,7 +61,9 @@ impl Planner<'_> {
             return demand(killing, FORCED_GRACE, Reason::DiskLimitExceeded);
         }
         match request {
-            Some(PowerRequest { verb: Verb::Stop | Verb::Kill, .. }) => return demand(killing, GRACE, "StopRequested"),
+            Some(PowerRequest { verb: Verb::Stop | Verb::Kill, .. }) => {
+                return demand(killing, GRACE, Reason::StopRequested);
+            }
             Some(PowerRequest { verb: Verb::Restart, id, .. }) if self.serving(server) != Some(id) => {
                 return demand(false, GRACE, RESTART);
             }

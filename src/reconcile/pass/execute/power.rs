@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Done, Reconciler, StepError};
 use crate::model::record::{AppliedLimits, Serving};
-use crate::model::{Crash, Handled, Role, ServerId, Timestamp};
+use crate::model::{Crash, Handled, Reason, Role, ServerId, Timestamp};
 use crate::reconcile::observed::{JobKind, JobState, StopProgress};
 use crate::reconcile::step::{Step, StopMethod};
 use crate::runtime::blueprint;
@@ -274,8 +274,8 @@ impl Reconciler {
     }
 
     pub(super) async fn close_power(&self, id: ServerId, handled: Handled) -> Done {
-        if handled.reason != "Stopped" {
-            self.world.store.event(id, handled.at, &handled.reason, &handled.message);
+        if handled.reason != Reason::Stopped {
+            self.world.store.event(id, handled.at, handled.reason, &handled.message);
         }
         self.commit(id, move |record| record.power.handled = Some(handled)).await
     }
