@@ -192,7 +192,8 @@ mod tests {
 
     fn server(uuid: &str) -> ServerView {
         let uuid: ServerId = uuid.parse().unwrap();
-        ServerView { uuid, manifest: None, record: Record::default(), problem: None, status: Status::new(uuid) }
+        let (requests, record, status) = (Requests::default(), Record::default(), Status::new(uuid));
+        ServerView { uuid, manifest: None, requests, record, problem: None, status }
     }
 
     fn servers() -> Vec<ServerView> {

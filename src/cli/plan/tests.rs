@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::cli::examples;
-use crate::model::{InstallOutcome, PastWish, Role, Want};
+use crate::model::{InstallOutcome, Requests, Role, Verb};
 use crate::reconcile::observed::{JobKind, Observed, Policy};
 use crate::reconcile::plan;
 use crate::reconcile::step::{Step, StopMethod};
@@ -49,10 +49,18 @@ fn steps() -> Vec<Step> {
             oom_killed: false,
             restart: true,
             power: power(),
+            sequence: 2,
+            verb: Verb::Start,
             reason: Reason::Crashed,
             message: message(),
         },
-        Step::ClosePower { power: power(), want: Want::Up, reason: Reason::Stopped, message: message() },
+        Step::ClosePower {
+            power: power(),
+            sequence: 2,
+            verb: Verb::Start,
+            reason: Reason::Stopped,
+            message: message(),
+        },
         Step::Quiesce,
         Step::Forget,
     ];
@@ -126,65 +134,47 @@ fn plans_as_people_see_them() {
         PlanView { steps: vec![], conditions: vec![], phase: Phase::Online, state: PowerState::Running, requeue: None };
     let plans = [(1, to_do), (3, idle)].map(|(server, plan)| Planned {
         uuid: servers[server].uuid,
-        wanted: wanted(&servers[server], plan.state),
+        wanted: wanted(&servers[server], plan.state, examples::now()),
         plan,
     });
     insta::assert_snapshot!(text(&servers, &plans, Paint::fixed(false)));
 }
 
+fn wanted_now(server: &ServerView, state: PowerState) -> String {
+    wanted(server, state, examples::now())
+}
+
 #[test]
-fn a_plan_names_the_wish_that_it_serves() {
+fn a_plan_names_the_request_that_it_serves() {
     let mut server = examples::servers().remove(0);
-    assert_eq!(wanted(&server, PowerState::Offline), "up, by the wish wish-2 (spec.power)");
-    server.record.power.closed = Some(crate::model::Closed {
-        id: "wish-2".into(),
-        want: None,
+    assert_eq!(wanted_now(&server, PowerState::Offline), "up, by the request request-2");
+    server.manifest.as_mut().unwrap().spec.suspended = true;
+    assert_eq!(wanted_now(&server, PowerState::Offline), "up, by the request request-2, and held back: spec.suspended");
+    let install = Verb::Install { reinstall: true, then_start: false };
+    let mut pending = server.requests.accepted[0].clone();
+    (pending.sequence, pending.id, pending.verb) = (1, "again".into(), install);
+    server.record.install.done = None;
+    server.requests.accepted.insert(0, pending);
+    let installed = "installed, by the request again, then up, by the request request-2";
+    assert_eq!(wanted_now(&server, PowerState::Offline), installed);
+    assert!(wanted_now(&examples::servers()[2], PowerState::Offline).contains("no longer lists it"));
+}
+
+#[test]
+fn a_request_that_was_handled_is_not_taken_for_one_that_counts() {
+    let mut server = examples::servers().remove(0);
+    server.record.power.handled = Some(crate::model::Handled {
+        sequence: 2,
+        id: "request-2".into(),
+        verb: Verb::Start,
         reason: Reason::CrashLoop,
         message: String::new(),
         at: examples::now(),
     });
-    assert_eq!(wanted(&server, PowerState::Offline), "up, by the wish wish-2 (spec.power), which is over: CrashLoop");
-    server.record.power.closed = None;
-    server.manifest.as_mut().unwrap().spec.suspended = true;
-    assert_eq!(
-        wanted(&server, PowerState::Offline),
-        "up, by the wish wish-2 (spec.power), and held back: spec.suspended"
-    );
-    server.manifest.as_mut().unwrap().spec.install = Some(crate::model::InstallIntent {
-        token: "again".into(),
-        then_start: false,
-        reinstall: true,
-        skip_scripts: false,
-        abort: false,
-        timeout: None,
-        requested_at: None,
-    });
-    let installed = "installed, by the token again (spec.install), then up, by the wish wish-2 (spec.power)";
-    assert_eq!(wanted(&server, PowerState::Offline), installed);
-    assert!(wanted(&examples::servers()[2], PowerState::Offline).contains("no longer lists it"));
-}
-
-#[test]
-fn a_wish_that_is_over_is_not_taken_for_one_that_counts() {
-    let mut server = examples::servers().remove(0);
-    let closed = |id: &str, want| crate::model::Closed {
-        id: id.into(),
-        want: Some(want),
-        reason: Reason::Stopped,
-        message: String::new(),
-        at: examples::now(),
-    };
-    // Its opposite is over, and it is not.
-    server.record.power.closed = Some(closed("wish-2", Want::Down));
-    assert_eq!(wanted(&server, PowerState::Running), "up, by the wish wish-2 (spec.power)");
-    // An older file was put back.
-    server.record.power.closed = Some(closed("wish-3", Want::Down));
-    server.record.power.past = vec![PastWish { id: "wish-2".into(), want: Some(Want::Up) }];
-    let over = "up, by the wish wish-2 (spec.power), which is an earlier one and over";
-    assert_eq!(wanted(&server, PowerState::Offline), over);
-    let hint = "it runs, but is not started again when it ends or the host reboots: write another id into spec.power, or \
-                `alula power start`";
-    assert_eq!(wanted(&server, PowerState::Running), format!("{over}; {hint}"));
+    let handled = "nothing: the request request-2 to start was handled, CrashLoop";
+    assert_eq!(wanted_now(&server, PowerState::Offline), handled);
+    let hint = "it runs, but is not started again when it ends or the host reboots: `alula power start`";
+    assert_eq!(wanted_now(&server, PowerState::Running), format!("{handled}; {hint}"));
 }
 
 #[test]
@@ -194,6 +184,7 @@ fn the_planners_plans_are_understood() {
         intent: server.manifest.as_ref(),
         problem: None,
         unrecorded: true,
+        requests: &Requests::default(),
         record: &server.record,
         shown: server.status.state,
         observed: &Observed::default(),

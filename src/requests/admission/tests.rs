@@ -1,11 +1,11 @@
 //! The table of the module's page, row by row, and what holds for every row.
 
 use proptest::prelude::*;
-use serde_json::json;
 
 use super::*;
-use crate::model::record::{Closed, InstallResult};
-use crate::model::{Condition, InstallOutcome, ManagedBy};
+use crate::model::record::{Handled, InstallResult};
+use crate::model::{InstallOutcome, ManagedBy, Reason, Record, Requester, Requests};
+use crate::requests::{NewRequest, accept};
 
 /// So many seconds from the present of every scene.
 fn at(seconds: i64) -> Timestamp {
@@ -16,18 +16,24 @@ fn at(seconds: i64) -> Timestamp {
 #[derive(Debug, Clone)]
 struct Scene {
     manifest: Manifest,
+    requests: Requests,
     record: Record,
-    status: Status,
+    state: PowerState,
     seen: bool,
+    start_fails: bool,
 }
 
 impl Scene {
     fn new(state: PowerState) -> Self {
         let id = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
-        let mut status = Status::new(id);
-        status.state = state;
-        status.container = (state != PowerState::Offline).then(|| "c1".into());
-        Self { manifest: Manifest::new(id, ManagedBy::Panel), record: Record::default(), status, seen: true }
+        Self {
+            manifest: Manifest::new(id, ManagedBy::Panel),
+            requests: Requests::default(),
+            record: Record::default(),
+            state,
+            seen: true,
+            start_fails: false,
+        }
     }
 
     fn offline() -> Self {
@@ -47,27 +53,28 @@ impl Scene {
         self
     }
 
-    /// A wish that was made five seconds ago and lapses at that time, if at any.
-    fn wanted(mut self, want: Want, how: How, expires: Option<i64>) -> Self {
-        let (id, requested_at) = ("old".into(), Some(at(-5)));
-        self.manifest.spec.power = Some(PowerIntent { id, want, how, requested_at, expires_at: expires.map(at) });
+    /// A request that was accepted after those before it, and expires at that time, if at any.
+    fn asked_for(mut self, id: &str, verb: Verb, expires: Option<i64>) -> Self {
+        let (id, expires_at) = (id.into(), expires.map(at));
+        let new = NewRequest { id, at: at(0), expires_at, by: Requester::Panel, verb };
+        accept(&mut self.requests, &self.record, new);
         self
     }
 
     fn up(self) -> Self {
-        self.wanted(Want::Up, How::Graceful, None)
+        self.asked_for("old", Verb::Start, None)
     }
 
     fn up_until(self, seconds: i64) -> Self {
-        self.wanted(Want::Up, How::Graceful, Some(seconds))
+        self.asked_for("old", Verb::Start, Some(seconds))
     }
 
     fn down(self) -> Self {
-        self.wanted(Want::Down, How::Graceful, None)
+        self.asked_for("old", Verb::Stop, None)
     }
 
     fn killed(self) -> Self {
-        self.wanted(Want::Down, How::Kill, None)
+        self.asked_for("old", Verb::Kill, None)
     }
 
     fn begun(mut self) -> Self {
@@ -75,42 +82,36 @@ impl Scene {
         self
     }
 
-    fn closed(mut self) -> Self {
-        let (reason, message) = (Reason::Stopped, String::new());
-        self.record.power.closed = Some(Closed { id: "old".into(), want: None, reason, message, at: at(-1) });
+    /// The latest request was handled.
+    fn handled(mut self) -> Self {
+        let (sequence, verb) = (self.requests.sequence, Verb::Start);
+        let (id, reason, message) = ("old".into(), Reason::Stopped, String::new());
+        self.record.power.handled = Some(Handled { sequence, id, verb, reason, message, at: at(-1) });
         self
     }
 
-    fn stuck(mut self, reason: Reason) -> Self {
-        self.status.set_condition(Condition {
-            kind: ConditionKind::Running,
-            status: ConditionStatus::False,
-            reason,
-            message: String::new(),
-            since: at(-1),
-            observed_generation: 1,
-        });
+    fn stuck(mut self) -> Self {
+        self.start_fails = true;
         self
     }
 
     /// Its container has not been seen yet.
     fn unseen(mut self) -> Self {
-        self.status.container = None;
         self.seen = false;
         self
     }
 
-    /// An installation that was asked for so many seconds ago is under way.
-    fn installing(mut self, asked: i64, then_start: bool) -> Self {
-        let install = json!({"token": "i1", "thenStart": then_start, "requestedAt": at(-asked)});
-        self.manifest.spec.install = Some(serde_json::from_value(install).unwrap());
-        self
+    /// An installation is under way.
+    fn installing(self, then_start: bool) -> Self {
+        self.asked_for("i1", Verb::Install { reinstall: false, then_start }, None)
     }
 
     /// It is over.
     fn installed(mut self, outcome: InstallOutcome) -> Self {
+        let sequence = self.asked().install().map_or(0, |install| install.sequence);
         self.record.install.done = Some(InstallResult {
             token: "i1".into(),
+            sequence,
             outcome,
             reinstall: false,
             exit_code: None,
@@ -122,56 +123,46 @@ impl Scene {
         self
     }
 
-    fn facts(&self) -> Facts<'_> {
-        Facts { manifest: &self.manifest, record: &self.record, status: &self.status, seen: self.seen, now: at(0) }
+    fn asked(&self) -> Asked<'_> {
+        Asked { requests: &self.requests, record: &self.record, now: at(0) }
     }
 
-    fn asks(&self, action: Action, wait_seconds: i64) -> Result<Admitted, Denied> {
-        admit(self.facts(), action, wait(wait_seconds), "new".into())
+    fn context(&self) -> AdmissionContext<'_> {
+        let Self { manifest, state, seen, start_fails, .. } = self;
+        AdmissionContext { manifest, asked: self.asked(), state: *state, seen: *seen, start_fails: *start_fails }
+    }
+
+    fn asks(&self, verb: Verb, wait_seconds: i64) -> Result<Admitted, Denied> {
+        admit_power(self.context(), verb, wait(wait_seconds))
     }
 
     /// The answer in words.
-    fn answer(&self, action: Action, wait_seconds: i64) -> String {
-        match self.asks(action, wait_seconds) {
+    fn answer(&self, verb: Verb, wait_seconds: i64) -> String {
+        match self.asks(verb, wait_seconds) {
             Err(denied) => format!("refused: {denied:?}"),
             Ok(Admitted::Already) => "already".into(),
-            Ok(Admitted::Adopt { power, container }) => {
-                let wished = (power.id.as_str(), power.requested_at, power.want, power.expires_at);
-                assert_eq!(wished, ("new", Some(at(0)), Want::Up, None));
-                format!("adopts {container}")
-            }
-            Ok(Admitted::Write(power)) => {
-                assert_eq!((power.id.as_str(), power.requested_at), ("new", Some(at(0))));
-                let until =
-                    power.expires_at.map_or(String::new(), |until| format!(" until {}", until.since(at(0)).as_secs()));
-                format!("{:?} {:?}{until}", power.want, power.how).to_lowercase()
+            Ok(Admitted::Accepted { expires_at }) => {
+                let until = expires_at.map(|until| format!(" until {}", until.since(at(0)).as_secs()));
+                format!("accepted{}", until.unwrap_or_default())
             }
         }
     }
 }
 
 #[track_caller]
-fn table(rows: &[(&str, Scene, Action, i64, &str)]) {
+fn table(rows: &[(&str, Scene, Verb, i64, &str)]) {
     let mut wrong = String::new();
-    for (name, scene, action, wait_seconds, expected) in rows {
-        let found = scene.answer(*action, *wait_seconds);
+    for (name, scene, verb, wait_seconds, expected) in rows {
+        let found = scene.answer(*verb, *wait_seconds);
         if found != *expected {
-            wrong += &format!("\n{name}: {action:?} waiting {wait_seconds}: expected {expected:?}, found {found:?}");
+            wrong += &format!("\n{name}: {verb:?} waiting {wait_seconds}: expected {expected:?}, found {found:?}");
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
 
 #[test]
-fn words_and_times_are_read_as_on_the_wire() {
-    for (word, action) in
-        [("start", Action::Start), ("stop", Action::Stop), ("restart", Action::Restart), ("kill", Action::Kill)]
-    {
-        assert_eq!(Action::parse(word), Some(action));
-    }
-    for word in ["", "Start", "terminate", "start "] {
-        assert_eq!(Action::parse(word), None, "{word:?}");
-    }
+fn times_are_read_as_on_the_wire() {
     for (seconds, expected) in
         [(0, None), (1, Some(1)), (300, Some(300)), (301, Some(30)), (-1, Some(30)), (i64::MIN, Some(30))]
     {
@@ -181,178 +172,154 @@ fn words_and_times_are_read_as_on_the_wire() {
 
 #[test]
 fn start() {
-    use Action::Start;
+    use Verb::Start;
     table(&[
-        ("installing", Scene::offline().installing(10, false), Start, 0, "refused: Installing"),
-        ("installing, may wait", Scene::offline().installing(10, false), Start, 60, "up graceful until 60"),
-        ("installing, a start follows", Scene::offline().installing(10, true), Start, 60, "already"),
+        ("installing", Scene::offline().installing(false), Start, 0, "refused: Installing"),
+        ("installing, may wait", Scene::offline().installing(false), Start, 60, "accepted until 60"),
+        ("installing, a start follows", Scene::offline().installing(true), Start, 60, "already"),
         (
             "installing, a start follows, may not wait",
-            Scene::offline().installing(10, true),
+            Scene::offline().installing(true),
             Start,
             0,
             "refused: Installing",
         ),
         (
             "installing, the start that was to follow was cancelled",
-            Scene::offline().installing(10, true).down(),
+            Scene::offline().installing(true).down(),
             Start,
             60,
-            "up graceful until 60",
+            "accepted until 60",
         ),
-        ("installing, and still running", Scene::running().installing(10, false), Start, 60, "up graceful until 60"),
-        ("installing, and wanted up after it", Scene::offline().installing(10, false).up(), Start, 60, "already"),
+        ("installing, and still running", Scene::running().installing(false), Start, 60, "accepted until 60"),
+        ("installing, and wanted up after it", Scene::offline().installing(false).up(), Start, 60, "accepted until 60"),
         ("suspended", Scene::offline().suspended(), Start, 0, "refused: Suspended"),
         ("suspended, and wanted up", Scene::offline().suspended().up(), Start, 0, "refused: Suspended"),
         ("suspended, and running", Scene::running().suspended(), Start, 0, "refused: Suspended"),
-        ("stopping", Scene::stopping().down(), Start, 0, "up graceful"),
-        ("stopping, may wait", Scene::stopping().down(), Start, 60, "up graceful until 60"),
-        ("stopping, for nobody", Scene::stopping(), Start, 0, "up graceful"),
+        ("stopping", Scene::stopping().down(), Start, 0, "accepted"),
+        ("stopping, may wait", Scene::stopping().down(), Start, 60, "accepted until 60"),
+        ("stopping, for nobody", Scene::stopping(), Start, 0, "accepted"),
         ("restarting", Scene::stopping().up(), Start, 60, "already"),
         ("a start waits for the stop", Scene::stopping().up_until(60), Start, 60, "already"),
-        ("a start waits, for less long", Scene::stopping().up_until(10), Start, 60, "up graceful until 60"),
-        ("a start waits, for less than ever", Scene::stopping().up_until(10), Start, 0, "up graceful"),
+        ("a start waits, for less long", Scene::stopping().up_until(10), Start, 60, "accepted until 60"),
+        ("a start waits, for less than ever", Scene::stopping().up_until(10), Start, 0, "accepted"),
         ("running, as wanted", Scene::running().up(), Start, 0, "already"),
         ("running, begun long ago", Scene::running().up_until(-100).begun(), Start, 0, "already"),
-        ("running, adopted", Scene::running(), Start, 0, "adopts c1"),
-        ("running, adopted, may wait", Scene::running(), Start, 60, "adopts c1"),
-        ("running when it was last seen", Scene::running().unseen(), Start, 0, "up graceful"),
-        ("running, its wish over", Scene::running().up().closed(), Start, 0, "adopts c1"),
-        ("running, about to stop", Scene::running().down(), Start, 0, "up graceful"),
+        ("running, adopted", Scene::running(), Start, 0, "accepted"),
+        ("running, adopted, may wait", Scene::running(), Start, 60, "accepted"),
+        ("running when it was last seen", Scene::running().unseen(), Start, 0, "accepted"),
+        ("running, its request handled", Scene::running().up().handled(), Start, 0, "accepted"),
+        ("running, about to stop", Scene::running().down(), Start, 0, "accepted"),
         ("starting", Scene::new(PowerState::Starting).up(), Start, 0, "already"),
-        ("offline", Scene::offline(), Start, 0, "up graceful"),
-        ("offline, stopped", Scene::offline().down().closed(), Start, 0, "up graceful"),
-        ("offline, about to start", Scene::offline().up(), Start, 0, "already"),
-        ("offline, crashed too often", Scene::offline().up().closed(), Start, 0, "up graceful"),
-        ("offline, about to lapse", Scene::offline().up_until(0), Start, 60, "up graceful until 60"),
-        ("offline, stuck", Scene::offline().up().stuck(Reason::ImagePullBackOff), Start, 0, "up graceful"),
-        ("offline, given up in this moment", Scene::offline().up().stuck(Reason::CrashLoop), Start, 0, "up graceful"),
-        (
-            "offline, ended in this moment",
-            Scene::offline().up().stuck(Reason::Exited),
-            Start,
-            60,
-            "up graceful until 60",
-        ),
-        ("offline, crashed, and about to start", Scene::offline().up().stuck(Reason::Crashed), Start, 0, "already"),
-        (
-            "stopping, given up in this moment",
-            Scene::stopping().up().stuck(Reason::DiskLimitExceeded),
-            Start,
-            0,
-            "up graceful",
-        ),
-        ("offline, on its way", Scene::offline().up().stuck(Reason::Pulling), Start, 0, "already"),
+        ("offline", Scene::offline(), Start, 0, "accepted"),
+        ("offline, stopped", Scene::offline().down().handled(), Start, 0, "accepted"),
+        ("offline, about to start, or given up in this moment", Scene::offline().up(), Start, 0, "accepted"),
+        ("offline, crashed too often", Scene::offline().up().handled(), Start, 0, "accepted"),
+        ("offline, about to lapse", Scene::offline().up_until(0), Start, 60, "accepted until 60"),
         (
             "installed, about to start",
-            Scene::offline().installing(10, true).installed(InstallOutcome::Succeeded),
+            Scene::offline().installing(true).installed(InstallOutcome::Succeeded),
             Start,
             0,
-            "already",
+            "accepted",
         ),
-        (
-            "not installed",
-            Scene::offline().installing(10, true).installed(InstallOutcome::Failed),
-            Start,
-            0,
-            "up graceful",
-        ),
+        ("not installed", Scene::offline().installing(true).installed(InstallOutcome::Failed), Start, 0, "accepted"),
     ]);
 }
 
 #[test]
 fn restart() {
-    use Action::Restart;
+    use Verb::Restart;
     table(&[
-        ("installing", Scene::offline().installing(10, false), Restart, 0, "refused: Installing"),
-        ("installing, may wait", Scene::offline().installing(10, false), Restart, 60, "up graceful until 60"),
-        ("installing, a start follows", Scene::offline().installing(10, true), Restart, 60, "already"),
+        ("installing", Scene::offline().installing(false), Restart, 0, "refused: Installing"),
+        ("installing, may wait", Scene::offline().installing(false), Restart, 60, "accepted until 60"),
+        ("installing, a start follows", Scene::offline().installing(true), Restart, 60, "already"),
         ("suspended", Scene::running().suspended(), Restart, 0, "refused: Suspended"),
-        ("stopping", Scene::stopping().down(), Restart, 0, "up graceful"),
-        ("restarting", Scene::stopping().up(), Restart, 0, "up graceful"),
-        ("running", Scene::running().up(), Restart, 0, "up graceful"),
-        ("running, may wait", Scene::running().up(), Restart, 30, "up graceful"),
-        ("running, begun long ago, may wait", Scene::running().up_until(-100).begun(), Restart, 30, "up graceful"),
-        ("a start waits, for longer", Scene::stopping().up_until(60), Restart, 30, "up graceful until 60"),
-        ("a start waits, for less long", Scene::stopping().up_until(10), Restart, 30, "up graceful until 30"),
-        ("running, about to stop, may wait", Scene::running().down(), Restart, 30, "up graceful until 30"),
-        ("starting", Scene::new(PowerState::Starting).up(), Restart, 0, "up graceful"),
-        ("offline", Scene::offline(), Restart, 0, "up graceful"),
+        ("stopping", Scene::stopping().down(), Restart, 0, "accepted"),
+        ("restarting", Scene::stopping().up(), Restart, 0, "accepted"),
+        ("running", Scene::running().up(), Restart, 0, "accepted"),
+        ("running, may wait", Scene::running().up(), Restart, 30, "accepted until 30"),
+        (
+            "running, begun long ago, may wait",
+            Scene::running().up_until(-100).begun(),
+            Restart,
+            30,
+            "accepted until 30",
+        ),
+        ("a start waits, for longer", Scene::stopping().up_until(60), Restart, 30, "accepted until 30"),
+        ("a start waits, for less long", Scene::stopping().up_until(10), Restart, 30, "accepted until 30"),
+        ("running, about to stop, may wait", Scene::running().down(), Restart, 30, "accepted until 30"),
+        ("starting", Scene::new(PowerState::Starting).up(), Restart, 0, "accepted"),
+        ("offline", Scene::offline(), Restart, 0, "accepted"),
     ]);
 }
 
 #[test]
 fn stop() {
-    use Action::Stop;
+    use Verb::Stop;
     table(&[
-        ("installing, a start follows", Scene::offline().installing(10, true), Stop, 0, "down graceful"),
-        ("installing, a start waits", Scene::offline().installing(10, false).up_until(30), Stop, 0, "down graceful"),
-        ("installing, nothing follows", Scene::offline().installing(10, false), Stop, 0, "already"),
-        ("installing, cancelled already", Scene::offline().installing(10, true).down(), Stop, 0, "already"),
-        (
-            "installing, a start follows an earlier stop",
-            Scene::offline().installing(1, true).down(),
-            Stop,
-            0,
-            "down graceful",
-        ),
-        ("suspended, and running", Scene::running().suspended(), Stop, 0, "down graceful"),
-        ("suspended, and wanted up", Scene::offline().suspended().up(), Stop, 0, "down graceful"),
+        ("installing, a start follows", Scene::offline().installing(true), Stop, 0, "accepted"),
+        ("installing, a start waits", Scene::offline().installing(false).up_until(30), Stop, 0, "accepted"),
+        ("installing, nothing follows", Scene::offline().installing(false), Stop, 0, "already"),
+        ("installing, cancelled already", Scene::offline().installing(true).down(), Stop, 0, "already"),
+        ("installing, a start follows an earlier stop", Scene::offline().down().installing(true), Stop, 0, "accepted"),
+        ("suspended, and running", Scene::running().suspended(), Stop, 0, "accepted"),
+        ("suspended, and wanted up", Scene::offline().suspended().up(), Stop, 0, "accepted"),
         ("stopping", Scene::stopping().down(), Stop, 0, "already"),
-        ("restarting", Scene::stopping().up(), Stop, 0, "down graceful"),
+        ("restarting", Scene::stopping().up(), Stop, 0, "accepted"),
         ("being killed", Scene::stopping().killed(), Stop, 0, "already"),
-        ("running", Scene::running().up(), Stop, 0, "down graceful"),
-        ("running, adopted", Scene::running(), Stop, 0, "down graceful"),
-        ("running, started by somebody else since", Scene::running().down().closed(), Stop, 0, "down graceful"),
+        ("running", Scene::running().up(), Stop, 0, "accepted"),
+        ("running, adopted", Scene::running(), Stop, 0, "accepted"),
+        ("running, started by somebody else since", Scene::running().down().handled(), Stop, 0, "accepted"),
         ("running, about to stop", Scene::running().down(), Stop, 0, "already"),
-        ("starting", Scene::new(PowerState::Starting).up(), Stop, 0, "down graceful"),
+        ("starting", Scene::new(PowerState::Starting).up(), Stop, 0, "accepted"),
         ("offline", Scene::offline(), Stop, 0, "already"),
-        ("offline when it was last seen", Scene::offline().unseen(), Stop, 0, "down graceful"),
-        ("offline, stopped", Scene::offline().down().closed(), Stop, 0, "already"),
-        ("offline, about to start", Scene::offline().up(), Stop, 0, "down graceful"),
+        ("offline when it was last seen", Scene::offline().unseen(), Stop, 0, "accepted"),
+        ("offline, stopped", Scene::offline().down().handled(), Stop, 0, "already"),
+        ("offline, about to start", Scene::offline().up(), Stop, 0, "accepted"),
         (
             "offline, installed, about to start",
-            Scene::offline().installing(10, true).installed(InstallOutcome::Succeeded),
+            Scene::offline().installing(true).installed(InstallOutcome::Succeeded),
             Stop,
             0,
-            "down graceful",
+            "accepted",
         ),
-        ("the time to wait does not matter", Scene::running().up(), Stop, 60, "down graceful"),
+        ("the time to wait does not matter", Scene::running().up(), Stop, 60, "accepted"),
     ]);
 }
 
 #[test]
 fn kill() {
-    use Action::Kill;
+    use Verb::Kill;
     table(&[
-        ("installing, a start follows", Scene::offline().installing(10, true), Kill, 0, "down kill"),
-        ("installing, nothing follows", Scene::offline().installing(10, false), Kill, 0, "already"),
-        ("suspended, and running", Scene::running().suspended(), Kill, 0, "down kill"),
-        ("stopping", Scene::stopping().down(), Kill, 0, "down kill"),
+        ("installing, a start follows", Scene::offline().installing(true), Kill, 0, "accepted"),
+        ("installing, nothing follows", Scene::offline().installing(false), Kill, 0, "already"),
+        ("suspended, and running", Scene::running().suspended(), Kill, 0, "accepted"),
+        ("stopping", Scene::stopping().down(), Kill, 0, "accepted"),
         ("being killed", Scene::stopping().killed(), Kill, 0, "already"),
-        ("restarting", Scene::stopping().up(), Kill, 0, "down kill"),
-        ("running", Scene::running().up(), Kill, 0, "down kill"),
-        ("running, adopted", Scene::running(), Kill, 0, "down kill"),
+        ("restarting", Scene::stopping().up(), Kill, 0, "accepted"),
+        ("running", Scene::running().up(), Kill, 0, "accepted"),
+        ("running, adopted", Scene::running(), Kill, 0, "accepted"),
         ("offline", Scene::offline(), Kill, 0, "already"),
-        ("offline when it was last seen", Scene::offline().unseen(), Kill, 0, "down kill"),
-        ("offline, about to be seen stopped", Scene::offline().down(), Kill, 0, "down kill"),
-        ("offline, killed", Scene::offline().killed().closed(), Kill, 0, "already"),
-        ("offline, about to start", Scene::offline().up(), Kill, 0, "down kill"),
+        ("offline when it was last seen", Scene::offline().unseen(), Kill, 0, "accepted"),
+        ("offline, about to be seen stopped", Scene::offline().down(), Kill, 0, "accepted"),
+        ("offline, killed", Scene::offline().killed().handled(), Kill, 0, "already"),
+        ("offline, about to start", Scene::offline().up(), Kill, 0, "accepted"),
     ]);
 }
 
 #[test]
 fn installing_again() {
-    let asks = |scene: &Scene, reinstall| admit_install(scene.facts(), reinstall);
+    let asks = |scene: &Scene, reinstall| admit_install(scene.context(), reinstall);
     for (name, scene, install, reinstall) in [
         ("offline", Scene::offline(), Ok(()), Ok(())),
         ("running", Scene::running().up(), Ok(()), Ok(())),
-        ("stopped", Scene::offline().down().closed(), Ok(()), Ok(())),
-        ("installing", Scene::offline().installing(10, false), Err(Denied::Installing), Err(Denied::PowerAction)),
-        ("installed", Scene::offline().installing(10, false).installed(InstallOutcome::Failed), Ok(()), Ok(())),
+        ("stopped", Scene::offline().down().handled(), Ok(()), Ok(())),
+        ("installing", Scene::offline().installing(false), Err(Denied::Installing), Err(Denied::PowerAction)),
+        ("installed", Scene::offline().installing(false).installed(InstallOutcome::Failed), Ok(()), Ok(())),
         ("stopping", Scene::stopping().down(), Ok(()), Err(Denied::PowerAction)),
         ("about to start", Scene::offline().up(), Ok(()), Err(Denied::PowerAction)),
-        ("cannot start", Scene::offline().up().stuck(Reason::ContainerRefused), Ok(()), Ok(())),
+        ("cannot start", Scene::offline().up().stuck(), Ok(()), Ok(())),
         ("suspended, and wanted up", Scene::offline().up().suspended(), Ok(()), Ok(())),
     ] {
         assert_eq!((asks(&scene, false), asks(&scene, true)), (install, reinstall), "{name}");
@@ -366,109 +333,91 @@ fn scenes() -> impl Strategy<Value = Scene> {
         PowerState::Running,
         PowerState::Stopping,
     ]);
-    let wants =
-        prop::option::of((any::<bool>(), any::<bool>(), prop::option::of(-10i64..400), prop::option::of(-20i64..=0)));
-    let installs = prop::option::of((0i64..20, any::<bool>(), prop::option::of(any::<bool>())));
-    let stuck = prop::sample::select(vec![
-        Reason::Running,
-        Reason::ImagePullBackOff,
-        Reason::Pulling,
-        Reason::ContainerRefused,
-        Reason::CrashLoop,
-    ]);
-    (states, any::<bool>(), wants, installs, (any::<bool>(), any::<bool>()), stuck).prop_map(
-        |(state, suspended, wants, installs, (begun, closed), stuck)| {
-            let mut scene = Scene::new(state).stuck(stuck);
-            scene.manifest.spec.suspended = suspended;
-            if let Some((up, kill, expires, asked)) = wants {
-                let (want, how) =
-                    (if up { Want::Up } else { Want::Down }, if kill { How::Kill } else { How::Graceful });
-                scene = scene.wanted(want, how, expires);
-                scene.manifest.spec.power.as_mut().unwrap().requested_at = asked.map(at);
-            }
-            if let Some((asked, then_start, done)) = installs {
-                scene = scene.installing(asked, then_start);
-                if let Some(succeeded) = done {
-                    scene = scene.installed(if succeeded { InstallOutcome::Succeeded } else { InstallOutcome::Failed });
+    let power = (verbs(), prop::option::of(1i64..400));
+    let requests = prop::collection::vec(power, 0..4);
+    let install = prop::option::of((0usize..4, any::<bool>(), prop::option::of(any::<bool>())));
+    (states, any::<bool>(), requests, install, (any::<bool>(), any::<bool>())).prop_map(
+        |(state, suspended, requests, install, (handled, seen))| {
+            let mut scene = Scene::new(state);
+            (scene.manifest.spec.suspended, scene.seen) = (suspended, seen);
+            for (number, (verb, expires)) in requests.into_iter().enumerate() {
+                if let Some((_, then_start, done)) = install.filter(|(before, ..)| *before == number) {
+                    scene = scene.installing(then_start);
+                    if let Some(succeeded) = done {
+                        let outcome = if succeeded { InstallOutcome::Succeeded } else { InstallOutcome::Failed };
+                        scene = scene.installed(outcome);
+                    }
                 }
+                scene = scene.asked_for(&format!("r{number}"), verb, expires.filter(|_| verb.wants_up()));
             }
-            scene = if begun { scene.begun() } else { scene };
-            if closed { scene.closed() } else { scene }
+            if handled { scene.handled() } else { scene }
         },
     )
 }
 
-fn actions() -> impl Strategy<Value = Action> {
-    prop::sample::select(vec![Action::Start, Action::Stop, Action::Restart, Action::Kill])
+fn verbs() -> impl Strategy<Value = Verb> {
+    prop::sample::select(vec![Verb::Start, Verb::Stop, Verb::Restart, Verb::Kill])
 }
 
-/// The wish that will count once an installation that is under way has succeeded, if it is still open.
-fn in_the_end(scene: &Scene) -> Option<(String, Want)> {
-    let mut record = scene.record.clone();
-    if open_install(&scene.manifest, &record).is_some() {
-        record.install.done = scene.clone().installed(InstallOutcome::Succeeded).record.install.done;
-    }
-    crate::reconcile::plan::wish(&scene.manifest, &record)
-        .filter(|wish| !record.power_closed(&wish.id, wish.want))
-        .map(|wish| (wish.id, wish.want))
+/// The request that will count once an installation that is under way has succeeded.
+fn in_the_end(scene: &Scene, now: Timestamp) -> Option<(String, bool)> {
+    let scene = match scene.asked().install() {
+        Some(_) => scene.clone().installed(InstallOutcome::Succeeded),
+        None => scene.clone(),
+    };
+    let asked = Asked { now, ..scene.asked() };
+    asked.power().map(|power| (power.id, power.verb.wants_up()))
 }
 
 proptest! {
     #[test]
-    fn what_was_written_counts_and_is_not_written_twice(scene in scenes(), action in actions(), seconds in 0i64..310) {
-        let Ok(Admitted::Write(power)) = scene.asks(action, seconds) else { return Ok(()) };
-        let mut after = scene.clone();
-        after.manifest.spec.power = Some(power.clone());
-        let counts = in_the_end(&after);
-        prop_assert_eq!(counts, Some((power.id.clone(), power.want)));
-        let again = admit(after.facts(), action, wait(seconds), "again".into());
-        match action {
-            // Each of them is one more restart, and a new attempt of a start that is stuck.
-            Action::Restart => {}
-            Action::Start if failing(&scene.status) || is_given_up(&scene.status) => {}
+    fn what_was_accepted_counts_and_a_stop_is_not_accepted_twice(scene in scenes(), verb in verbs(), seconds in 0i64..310) {
+        let Ok(Admitted::Accepted { expires_at }) = scene.asks(verb, seconds) else { return Ok(()) };
+        let expires = expires_at.map(|at_| i64::try_from(at_.since(at(0)).as_secs()).unwrap());
+        let after = scene.clone().asked_for("new", verb, expires);
+        prop_assert_eq!(in_the_end(&after, at(0)), Some(("new".to_owned(), verb.wants_up())));
+        let again = after.asks(verb, seconds);
+        match verb {
+            // Each of them is one more restart, and a new attempt of a start that does not come up.
+            Verb::Restart => {}
+            Verb::Start if scene.state == PowerState::Offline => {}
             _ => prop_assert_eq!(again, Ok(Admitted::Already)),
         }
     }
 
     #[test]
-    fn what_is_already_so_needs_no_wish(scene in scenes(), action in actions(), seconds in 0i64..310) {
-        if scene.asks(action, seconds) != Ok(Admitted::Already) {
+    fn what_is_already_so_needs_no_request(scene in scenes(), verb in verbs(), seconds in 0i64..310) {
+        if scene.asks(verb, seconds) != Ok(Admitted::Already) {
             return Ok(());
         }
-        let counts = in_the_end(&scene).map(|(_, want)| want);
-        let runs = matches!(scene.status.state, PowerState::Starting | PowerState::Running);
-        match action {
-            Action::Start | Action::Restart => prop_assert!(counts == Some(Want::Up) || (counts.is_none() && runs)),
-            Action::Stop | Action::Kill => {
-                prop_assert!(counts == Some(Want::Down) || (counts.is_none() && scene.status.state == PowerState::Offline));
-            }
+        let counts = in_the_end(&scene, at(0)).map(|(_, up)| up);
+        if verb.wants_up() {
+            prop_assert_eq!(counts, Some(true));
+        } else {
+            prop_assert!(counts == Some(false) || (counts.is_none() && scene.state == PowerState::Offline));
         }
     }
 
     #[test]
-    fn nobody_is_wanted_up_for_less_long_than_before(scene in scenes(), seconds in 0i64..310) {
-        let before = open_wish(&scene.manifest, &scene.record).filter(|wish| wish.want == Want::Up);
-        let Some(before) = before.filter(|_| !is_given_up(&scene.status)) else { return Ok(()) };
-        for action in [Action::Start, Action::Restart] {
-            let Ok(Admitted::Write(power)) = scene.asks(action, seconds) else { continue };
-            let lasts = is_begun(&before, &scene.record) || before.expires_at.is_none();
-            prop_assert!(power.expires_at.is_none_or(|at| !lasts && before.expires_at.is_some_and(|old| at >= old)));
-        }
+    fn a_request_with_a_deadline_takes_nothing_with_it(scene in scenes(), verb in verbs(), seconds in 1i64..300) {
+        let Ok(Admitted::Accepted { expires_at: Some(expires_at) }) = scene.asks(verb, seconds) else { return Ok(()) };
+        let later = in_the_end(&scene, expires_at).filter(|_| scene.asked().install().is_none());
+        let after = scene.clone().asked_for("new", verb, Some(seconds));
+        let counts = in_the_end(&after, expires_at).filter(|_| scene.asked().install().is_none());
+        prop_assert_eq!(counts, later, "what would count at the deadline does");
     }
 
     #[test]
-    fn only_what_brings_a_server_up_is_refused(scene in scenes(), action in actions(), seconds in 0i64..310) {
-        let answer = scene.asks(action, seconds);
-        let brings_up = matches!(action, Action::Start | Action::Restart);
-        if scene.manifest.spec.suspended && brings_up {
+    fn only_what_brings_a_server_up_is_refused(scene in scenes(), verb in verbs(), seconds in 0i64..310) {
+        let answer = scene.asks(verb, seconds);
+        if scene.manifest.spec.suspended && verb.wants_up() {
             prop_assert_eq!(&answer, &Err(Denied::Suspended));
         }
         if answer.is_err() {
-            prop_assert!(brings_up);
+            prop_assert!(verb.wants_up());
         }
-        if let Ok(Admitted::Write(power)) = answer {
-            prop_assert_eq!(power.want == Want::Up, brings_up);
-            prop_assert!(brings_up || power.expires_at.is_none(), "a stop is wanted until it is done");
+        if let Ok(Admitted::Accepted { expires_at }) = answer {
+            prop_assert!(verb.wants_up() || expires_at.is_none(), "a stop is kept until it is done");
         }
     }
 }

@@ -72,7 +72,7 @@ fn an_end_that_was_asked_for_or_that_nobody_saw_is_no_crash() {
         ("a stop was sent to it", exited(1).stop_sent("c1", 5, 600), start),
         ("a stop was sent to another one", exited(1).stop_sent("c0", 5, 600), &["RecordCrash c1 Crashed restart"]),
         ("nobody saw it run", exited(1).daemon_restarted(), start),
-        ("it ran for an earlier wish", exited(1).wants_up("p2"), &["StartJob Sync p2"]),
+        ("it ran for an earlier request", exited(1).wants_up("p2"), &["StartJob Sync p2"]),
         ("it was stopped as wanted", exited(1).wants_down("d1"), &["ClosePower d1 Stopped"]),
         ("nobody wanted it", exited(1).closed("p1", Reason::Exited), &[]),
         ("it was never started", Scene::panel_server().installed().wants_up("p1").container_made("c1", "p1"), start),
@@ -80,7 +80,7 @@ fn an_end_that_was_asked_for_or_that_nobody_saw_is_no_crash() {
 }
 
 #[test]
-fn a_server_that_was_given_its_wish_later_crashes_like_any_other() {
+fn a_server_that_was_given_its_request_later_crashes_like_any_other() {
     let scene = exited(1).wants_up("p2").serving("c1", "p2");
     table(&[("assigned", scene, &["RecordCrash c1 Crashed restart"])]);
 }

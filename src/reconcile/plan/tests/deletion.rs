@@ -7,7 +7,7 @@ use crate::reconcile::observed::JobKind::{Removal, Sync};
 use crate::reconcile::step::Step;
 
 fn doomed() -> Scene {
-    Scene::panel_server().installed().wants_up("p1").marked_for_deletion(false)
+    Scene::panel_server().installed().wants_up("p1").deleted(false)
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn a_deletion_removes_containers_then_files_then_the_record() {
         ("files are in the way", doomed().job_failed(Removal, "deletion", 2, 4), &[]),
         ("files are in the way, due", doomed().job_failed(Removal, "deletion", 2, 0), &["StartJob Removal deletion"]),
         ("files are gone", doomed().job_done(Removal, "deletion"), &["Forget"]),
-        ("wanted again meanwhile", doomed().marked_for_deletion(true).job_done(Removal, "deletion"), &["Forget"]),
+        ("requested again meanwhile", doomed().deleted(true).job_done(Removal, "deletion"), &["Forget"]),
         (
             "an installation that was under way",
             doomed().wants_install("i1").installer_made("n1", "i1"),

@@ -1,9 +1,9 @@
-//! Installing, from the wish to the recorded result, and everything that can come in between.
+//! Installing, from the request to the recorded result, and everything that can come in between.
 
 use super::scene::{Scene, at, container, could_not_start};
 use super::words::{reason, seconds, steps, table, text};
 use crate::model::{
-    ConditionKind, ContainerFacts, ContainerState, InstallOutcome, Interrupted, Phase, PowerState, Reason,
+    ConditionKind, ContainerFacts, ContainerState, InstallOutcome, Interrupted, Phase, PowerState, Reason, Verb,
 };
 use crate::reconcile::observed::JobKind::{InstallLog, InstallerImage, Report, Script, ServerImage, Sync};
 use crate::reconcile::observed::JobState;
@@ -23,7 +23,7 @@ fn a_first_installation_goes_stage_by_stage() {
     table(&[
         ("nothing is there", first(), &["StartJob Sync i1"]),
         ("the panel is being asked", first().job_running(Sync, "i1"), &[]),
-        ("asked for an earlier wish", first().job_done(Sync, "i0"), &["StartJob Sync i1"]),
+        ("asked for an earlier request", first().job_done(Sync, "i0"), &["StartJob Sync i1"]),
         ("the configuration is there", first().synced(), &["StartJob Script i1"]),
         ("the script is being fetched", first().synced().job_running(Script, "i1"), &[]),
         ("the script is there", fetched(), &["TakeInstallSlot"]),
@@ -168,7 +168,7 @@ fn containers_that_the_engine_refuses_end_the_installation() {
             ready().installer(could_not_start("n3", "i1")).step_refused("StartInstaller", "i1", 3, 3),
             &["RecordInstall i1 Failed ContainerRefused"],
         ),
-        ("an earlier wish's refusal", ready().step_refused("CreateInstaller", "i0", 3, 3), &["CreateInstaller i1"]),
+        ("an earlier request's refusal", ready().step_refused("CreateInstaller", "i0", 3, 3), &["CreateInstaller i1"]),
     ]);
 }
 
@@ -332,7 +332,7 @@ fn a_script_has_its_time() {
             &["Kill n1"],
         ),
         (
-            "the wish's own limit wins",
+            "the manifest's own limit wins",
             limited(90).with(|scene| scene.policy.install_timeout = Some(std::time::Duration::from_secs(60))),
             &[],
         ),
@@ -344,7 +344,7 @@ fn a_script_has_its_time() {
 
 #[test]
 fn an_abort_ends_it_as_failed() {
-    let aborted = |scene: Scene| scene.install(|install| install.abort = true);
+    let aborted = |scene: Scene| scene.asks("a1", Verb::Abort, -1);
     table(&[
         ("before it began", aborted(first()), &["RecordInstall i1 Failed Aborted"]),
         ("while it runs", aborted(running()), &["RemoveInstaller n1"]),
@@ -355,14 +355,14 @@ fn an_abort_ends_it_as_failed() {
 }
 
 #[test]
-fn a_new_wish_replaces_the_one_that_is_under_way() {
+fn a_new_request_replaces_the_one_that_is_under_way() {
     let next = |scene: Scene| scene.wants_install("i2").synced().script_fetched("i2");
     table(&[
         ("a running installer", next(running()), &["RemoveInstaller n1"]),
         ("an ended one", next(first().installer_exited("n1", "i1", 0)), &["RemoveInstaller n1"]),
         ("another daemon's", next(first()).installer(container("n1", None)), &["RemoveInstaller n1"]),
         (
-            "the script of the old wish",
+            "the script of the old request",
             first()
                 .ready_to_install("i1")
                 .wants_install("i2")
@@ -377,17 +377,17 @@ fn a_new_wish_replaces_the_one_that_is_under_way() {
 
 #[test]
 fn without_a_script_nothing_runs() {
-    let by_wish = || first().install(|install| install.skip_scripts = true);
     let by_egg = || first().with(|scene| scene.manifest().spec.settings.skip_egg_scripts = true);
     let skipped = "RecordInstall i1 Succeeded Skipped";
     table(&[
-        ("the panel is asked all the same", by_wish(), &["StartJob Sync i1"]),
-        ("by wish", by_wish().synced(), &[skipped]),
+        ("the panel is asked all the same", by_egg(), &["StartJob Sync i1"]),
         ("by egg", by_egg().synced(), &[skipped]),
         ("folders first", by_egg().synced().with(|s| s.observed.prepared = false), &["Prepare"]),
         (
             "a file's",
-            Scene::file_server().wants_install("i1").install(|install| install.skip_scripts = true),
+            Scene::file_server()
+                .wants_install("i1")
+                .with(|scene| scene.manifest().spec.settings.skip_egg_scripts = true),
             &[skipped],
         ),
     ]);
@@ -400,7 +400,7 @@ fn a_running_server_comes_down_first() {
         ("asked as the egg says, with ten seconds", scene(), &["Stop c1 command \"quit\" 10s"]),
         ("still within them", scene().stop_sent("c1", 4, 10), &[]),
         ("a longer stop is cut short", scene().stop_sent("c1", 10, 600), &["Kill c1"]),
-        ("also before an abort", scene().install(|install| install.abort = true), &["Stop c1 command \"quit\" 10s"]),
+        ("also before an abort", scene().asks("a1", Verb::Abort, -1), &["Stop c1 command \"quit\" 10s"]),
         ("down", scene().container_exited("c1", "p0", 0), &["StartJob Sync i1"]),
     ]);
     let plan = scene().stop_sent("c1", 4, 10).plan();
@@ -408,7 +408,7 @@ fn a_running_server_comes_down_first() {
 }
 
 #[test]
-fn a_wish_that_waits_for_an_installation_lapses_beside_it() {
+fn a_request_that_waits_for_an_installation_expires_beside_it() {
     table(&[
         ("in time", running().wants_up("p1").until(5), &[]),
         ("too late", running().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
@@ -451,10 +451,10 @@ fn an_installer_of_another_daemon_keeps_the_server_from_starting() {
         ),
         (
             "a restart comes down",
-            scene().container_running("c1", "p0").wants_up("p1"),
+            scene().container_running("c1", "p0").wants_restart("p1"),
             &["Stop c1 command \"quit\" 600s"],
         ),
-        ("a wish with a time lapses", scene().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
+        ("a request with a deadline expires", scene().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
         (
             "over",
             scene().installer(ContainerFacts {

@@ -1,4 +1,4 @@
-//! Starting: every stage of it, what holds it up, and what ends the wish.
+//! Starting: every stage of it, what holds it up, and what ends the request.
 
 use super::scene::{Scene, at, container, could_not_start};
 use super::words::{reason, seconds, table, text};
@@ -198,7 +198,7 @@ fn what_fails_is_tried_again_for_as_long_as_it_is_wanted() {
         ("start, due", ready().container_made("c1", "p1").step_refused("StartServer", "p1", 1, 0), &["StartServer p1"]),
         ("removal, not due", ready().container_exited("c1", "p0", 0).step_refused("RemoveServer", "c1", 1, 5), &[]),
         (
-            "an earlier wish's failure does not count",
+            "an earlier request's failure does not count",
             ready().step_refused("CreateServer", "p0", 9, 5),
             &["CreateServer p1"],
         ),

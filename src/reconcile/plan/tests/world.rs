@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::scene::{Scene, container, script};
-use crate::model::manifest::InstallIntent;
-use crate::model::record::{Closed, Crash, InstallResult, Serving};
-use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Reason, Record, Role, Timestamp, Want};
+use crate::model::record::{Crash, Handled, InstallResult, Serving};
+use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Reason, Record, Role, Timestamp};
 use crate::reconcile::observed::{Failure, Job, JobKind, JobState, StopProgress, Usage};
 use crate::reconcile::plan::{Plan, report_subject};
 use crate::reconcile::step::{Step, StopMethod};
+use crate::requests;
 
 /// A failed job or step is due again after this.
 const BACK_OFF: Duration = Duration::from_secs(5);
@@ -157,13 +157,15 @@ impl World {
                 kinds.iter().for_each(|kind| drop(observed.jobs.remove(kind)));
                 self.record().synced_for = None;
             }
-            Step::RecordCrash { container, exit_code, oom_killed, restart, power, reason, message } => {
+            Step::RecordCrash { container, exit_code, oom_killed, restart, power, sequence, verb, reason, message } => {
                 self.record().push_crash(Crash { container, at: now, exit_code, oom_killed, restarted: restart });
                 if !restart {
-                    self.close(power, Want::Up, reason, message);
+                    self.record().power.handled = Some(Handled { sequence, id: power, verb, reason, message, at: now });
                 }
             }
-            Step::ClosePower { power, want, reason, message } => self.close(power, want, reason, message),
+            Step::ClosePower { power, sequence, verb, reason, message } => {
+                self.record().power.handled = Some(Handled { sequence, id: power, verb, reason, message, at: now });
+            }
             Step::Quiesce => {
                 (observed.attached, observed.untold) = (None, 0);
                 (observed.install_slot, observed.install_queued) = (false, false);
@@ -183,11 +185,6 @@ impl World {
         made
     }
 
-    fn close(&mut self, power: String, want: Want, reason: Reason, message: String) {
-        let at = self.scene.now;
-        self.record().close_power(Closed { id: power, want: Some(want), reason, message, at });
-    }
-
     fn record_install(
         &mut self,
         token: String,
@@ -199,16 +196,19 @@ impl World {
         let at = self.scene.now;
         let told = self.scene.policy.panel && self.scene.manifest().metadata.managed_by == ManagedBy::Panel;
         let (reinstall, reported) = (false, !told);
-        let result = InstallResult { token, outcome, reinstall, exit_code, reason, message, at, reported };
+        let sequence = self.scene.asked().install().expect("it is pending").sequence;
+        let result = InstallResult { token, sequence, outcome, reinstall, exit_code, reason, message, at, reported };
         self.record().finish_install(result);
         (self.scene.observed.script_ready, self.scene.observed.usage) = (None, None);
     }
 
     fn forget(&mut self) {
-        if !self.scene.record.deletion.as_ref().is_some_and(|deletion| deletion.recreate) {
+        if !requests::wanted(&self.scene.requests) {
             self.gone = true;
             return;
         }
+        let deletion = requests::deletion(&self.scene.requests).map_or(0, |deletion| deletion.sequence);
+        self.scene.requests.accepted.retain(|request| request.sequence > deletion);
         let generation = self.scene.record.generation;
         self.scene.record = Record { generation, synced_at: self.scene.record.synced_at, ..Record::default() };
         let wanted = self.scene.observed.wanted.take();
@@ -338,11 +338,6 @@ impl World {
         }
         observed.done_seen = attached;
         true
-    }
-
-    /// The installation that is wanted and not done.
-    pub fn open_install(&self) -> Option<&InstallIntent> {
-        crate::reconcile::plan::open_install(self.scene.intent.as_ref()?, &self.scene.record)
     }
 }
 
