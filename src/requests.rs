@@ -108,8 +108,7 @@ impl<'a> Asked<'a> {
 
     /// A power request that has expired and was not handled yet, if none counts.
     pub fn expired(self) -> Option<PowerRequest> {
-        let start_follows = self.install().is_some_and(|install| install.then_start);
-        if start_follows || self.power().is_some() { None } else { self.unhandled().next() }
+        if self.start_follows() || self.power().is_some() { None } else { self.unhandled().next() }
     }
 
     /// When another request begins to count, should nothing happen before.
@@ -120,7 +119,7 @@ impl<'a> Asked<'a> {
     /// Whether a start follows the installation that is not done.
     pub fn start_follows(self) -> bool {
         self.install().is_some_and(|install| {
-            let later = self.power().is_some_and(|power| power.sequence > install.sequence);
+            let later = self.power().map_or(self.handled(), |power| power.sequence) > install.sequence;
             install.then_start && !later
         })
     }
@@ -131,9 +130,13 @@ impl<'a> Asked<'a> {
 
     /// Power requests that were not handled, the latest first.
     fn unhandled(self) -> impl Iterator<Item = PowerRequest> {
-        let handled = self.record.power.handled.as_ref().map_or(0, |handled| handled.sequence);
+        let handled = self.handled();
         let later = move |request: &&Request| request.sequence > handled;
         current(self.requests).iter().rev().filter(later).filter_map(move |request| self.as_power(request))
+    }
+
+    fn handled(self) -> u64 {
+        self.record.power.handled.as_ref().map_or(0, |handled| handled.sequence)
     }
 
     fn as_power(self, request: &Request) -> Option<PowerRequest> {

@@ -105,7 +105,7 @@ fn admit_up(context: AdmissionContext<'_>, verb: Verb, wait: Option<Duration>) -
         return Ok(Admitted::Already);
     }
     let runs = matches!(context.state, PowerState::Starting | PowerState::Running);
-    let adopted = verb == Verb::Start && runs && asked.power().is_none();
+    let adopted = verb == Verb::Start && runs && asked.power().is_none() && asked.install().is_none();
     Ok(Admitted::Accepted { expires_at: expires_at.filter(|_| !adopted) })
 }
 

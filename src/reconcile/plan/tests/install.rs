@@ -409,11 +409,13 @@ fn a_running_server_comes_down_first() {
 
 #[test]
 fn a_request_that_waits_for_an_installation_expires_beside_it() {
+    let alone = || Scene::panel_server().wants_install("i1").ready_to_install("i1").installer_running("n1", "i1");
     table(&[
-        ("in time", running().wants_up("p1").until(5), &[]),
-        ("too late", running().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
+        ("in time", alone().wants_up("p1").until(5), &[]),
+        ("too late", alone().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
+        ("another start follows", running().wants_up("p1").until(0), &[]),
     ]);
-    assert_eq!(seconds(running().wants_up("p1").until(5).plan().requeue), Some(5));
+    assert_eq!(seconds(alone().wants_up("p1").until(5).plan().requeue), Some(5));
 }
 
 #[test]

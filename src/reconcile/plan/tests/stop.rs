@@ -110,7 +110,7 @@ fn a_restart_is_a_stop_and_a_start() {
 #[test]
 fn a_start_of_a_server_that_runs_lets_it_run_for_the_new_request() {
     table(&[
-        ("it runs for another", running().wants_up("p2"), &["Assign c1 p2"]),
+        ("it runs for another", running().wants_up("p2"), &["Assign p2"]),
         ("it does", running().wants_up("p2").serving("c1", "p2"), &[]),
         ("not now", running().wants_up("p2").step_unanswered("Assign", "p2", 1, 3), &[]),
     ]);
