@@ -174,7 +174,7 @@ fn text(servers: &[ServerView], plans: &[Planned], paint: Paint) -> String {
 fn one(planned: &Planned, name: &str, paint: Paint) -> String {
     let plan = &planned.plan;
     let head = format!("{} {}", planned.uuid, clean(name));
-    let phase = format!("{:?}", plan.phase);
+    let phase = plan.phase.to_string();
     let mut text = format!(
         "{}  {} ({})\n",
         paint.text(Tone::Head, head.trim_end()),
@@ -249,8 +249,8 @@ fn because(verdict: &Verdict) -> Vec<Cell> {
         ConditionStatus::False | ConditionStatus::Unknown => Tone::Notice,
     };
     vec![
-        Cell::plain(format!("{:?}", verdict.kind)),
-        Cell::new(tone, format!("{:?}", verdict.status)),
+        Cell::plain(verdict.kind.to_string()),
+        Cell::new(tone, verdict.status.to_string()),
         Cell::plain(verdict.reason.as_str()),
         Cell::plain(&verdict.message),
     ]
