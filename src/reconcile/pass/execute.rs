@@ -5,8 +5,8 @@ mod power;
 
 use super::{Reconciler, StepError};
 use crate::model::{ContainerFacts, ContainerState, Record, ServerId};
+use crate::reconcile::job::JobKind;
 use crate::reconcile::jobs;
-use crate::reconcile::observed::JobKind;
 use crate::reconcile::step::Step;
 use crate::runtime::{ContainerSpec, Purpose, RuntimeError};
 use crate::store::{Snapshot, StoreError};

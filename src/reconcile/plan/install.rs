@@ -15,8 +15,9 @@ use crate::model::manifest::InstallIntent;
 use crate::model::{
     ConditionKind, ConditionStatus, ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest, Reason, Role,
 };
-use crate::reconcile::observed::{JobKind, JobState};
-use crate::reconcile::step::Step;
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::JobState;
+use crate::reconcile::step::{Step, StepKind};
 
 /// An image that cannot be had is asked for this often before the installation counts as failed.
 const IMAGE_ATTEMPTS: u32 = 3;
@@ -65,7 +66,7 @@ impl Planner<'_> {
 
     /// Removes an installer, unless that has just failed.
     pub(super) fn remove_installer(&mut self, installer: &ContainerFacts) {
-        if !self.held_back("RemoveInstaller", &installer.id) {
+        if !self.held_back(StepKind::RemoveInstaller, &installer.id) {
             self.step(Step::RemoveInstaller { container: installer.id.clone() });
         }
     }
@@ -121,16 +122,16 @@ impl Planner<'_> {
             return;
         }
         if self.observed.script_ready.as_ref() != Some(&install.token) {
-            if !self.held_back("WriteScript", &install.token) {
+            if !self.held_back(StepKind::WriteScript, &install.token) {
                 self.step(Step::WriteScript { token: install.token.clone() });
             }
             return;
         }
-        match self.failed("CreateInstaller", &install.token) {
+        match self.failed(StepKind::CreateInstaller, &install.token) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
                 self.fail(install, Reason::ContainerRefused, message);
             }
-            _ if self.held_back("CreateInstaller", &install.token) => {}
+            _ if self.held_back(StepKind::CreateInstaller, &install.token) => {}
             _ => self.step(Step::CreateInstaller { token: install.token.clone() }),
         }
     }
@@ -139,10 +140,10 @@ impl Planner<'_> {
         if self.observed.prepared {
             return true;
         }
-        if let Some((_, _, message)) = self.failed("Prepare", "") {
+        if let Some((_, _, message)) = self.failed(StepKind::Prepare, "") {
             self.waiting(Reason::FoldersInTheWay, &message);
         }
-        if !self.held_back("Prepare", "") {
+        if !self.held_back(StepKind::Prepare, "") {
             self.step(Step::Prepare);
         }
         false
@@ -175,7 +176,7 @@ impl Planner<'_> {
 
     /// Waits for the panel as long as it takes; its refusal ends the installation, and so do answers that cannot be read.
     fn fetched(&mut self, install: &InstallIntent, kind: JobKind) -> bool {
-        match self.need(kind, &install.token) {
+        match self.need(kind, &Subject::Install(install.token.clone())) {
             Ok(()) => true,
             Err(None) => {
                 self.waiting(Reason::Fetching, "asking the panel what to install");
@@ -201,8 +202,9 @@ impl Planner<'_> {
             self.waiting(Reason::NoScript, message);
             return false;
         };
-        let server = image_subject(intent, &install.token);
-        let installer = format!("{} {}", install.token, script.image);
+        let installation = Subject::Install(install.token.clone());
+        let server = image_subject(intent, &installation);
+        let installer = installation.image(&script.image);
         let mut ready = true;
         for (kind, subject) in [(JobKind::ServerImage, &server), (JobKind::InstallerImage, &installer)] {
             match self.need(kind, subject) {
@@ -253,7 +255,7 @@ impl Planner<'_> {
             return true;
         }
         let token = format!("install:{}", install.token);
-        match self.failed("CreateServer", &token) {
+        match self.failed(StepKind::CreateServer, &token) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
                 self.say(ConditionKind::ContainerReady, ConditionStatus::False, Reason::Refused, message.clone());
                 self.fail(install, Reason::ContainerRefused, message);
@@ -262,7 +264,7 @@ impl Planner<'_> {
                 if let Some((attempts, _, message)) = failed {
                     self.waiting(Reason::ContainerBackOff, &format!("{message}; attempt {attempts}, tried again"));
                 }
-                if !self.held_back("CreateServer", &token) {
+                if !self.held_back(StepKind::CreateServer, &token) {
                     self.step(Step::CreateServer { token });
                 }
             }
@@ -277,13 +279,13 @@ impl Planner<'_> {
             ContainerState::StartFailed => self.make_installer_again(install, installer),
             ContainerState::Running => {
                 self.waiting(Reason::Running, "the install script is running");
-                self.job(JobKind::InstallLog, &installer.id, true);
+                self.job(JobKind::InstallLog, &Subject::Container(installer.id.clone()), true);
                 let Some(deadline) = limit.and_then(|limit| installer.started_at.map(|at| at + limit)) else { return };
                 let killed = self.observed.installer_stop.as_ref().filter(|stop| stop.container == installer.id);
                 let due = killed.and_then(|stop| stop.killed_at).map_or(deadline, |killed_at| killed_at + KILL_AGAIN);
                 if self.now < due {
                     self.look_again_at(due);
-                } else if !self.held_back("Kill", &installer.id) {
+                } else if !self.held_back(StepKind::Kill, &installer.id) {
                     self.step(Step::Kill { container: installer.id.clone(), role: Role::Installer });
                 }
             }
@@ -305,7 +307,7 @@ impl Planner<'_> {
 
     /// Whether its start was refused too often; then the installation has failed.
     fn installer_is_given_up(&mut self, install: &InstallIntent) -> bool {
-        match self.failed("StartInstaller", &install.token) {
+        match self.failed(StepKind::StartInstaller, &install.token) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
                 self.fail(install, Reason::ContainerRefused, message);
                 true
@@ -322,7 +324,7 @@ impl Planner<'_> {
     }
 
     fn start_installer(&mut self, intent: &Manifest, install: &InstallIntent, installer: &ContainerFacts) {
-        if self.installer_is_given_up(install) || self.held_back("StartInstaller", &install.token) {
+        if self.installer_is_given_up(install) || self.held_back(StepKind::StartInstaller, &install.token) {
             return;
         }
         if self.observed.script_ready.as_ref() != Some(&install.token) {
@@ -338,7 +340,7 @@ impl Planner<'_> {
     /// The log is read to its end once more after the script's end was seen: whether a follower's stream ended with the script
     /// or broke off just before it, nobody can tell. A log that cannot be had does not hold the result up for ever.
     fn log_is_closed(&mut self, install: &InstallIntent, installer: &ContainerFacts) -> bool {
-        let follower = self.observed.job(JobKind::InstallLog, &installer.id);
+        let follower = self.observed.job(JobKind::InstallLog, &Subject::Container(installer.id.clone()));
         if follower.is_some_and(|job| job.state == JobState::Running) {
             let patience = installer.finished_at.unwrap_or(self.now) + FOLLOWER_PATIENCE;
             if self.now < patience {
@@ -346,10 +348,10 @@ impl Planner<'_> {
                 return false;
             }
         }
-        if self.held_back("CloseInstallLog", &installer.id) {
+        if self.held_back(StepKind::CloseInstallLog, &installer.id) {
             return false;
         }
-        if self.failed("CloseInstallLog", &installer.id).is_none_or(|(attempts, ..)| attempts < LOG_ATTEMPTS) {
+        if self.failed(StepKind::CloseInstallLog, &installer.id).is_none_or(|(attempts, ..)| attempts < LOG_ATTEMPTS) {
             self.step(Step::CloseInstallLog { container: installer.id.clone(), token: install.token.clone() });
         }
         true
@@ -382,7 +384,7 @@ impl Planner<'_> {
     fn harvest(&mut self, install: &InstallIntent, installer: &ContainerFacts, code: i64, limit: Option<Duration>) {
         self.waiting(Reason::Harvesting, "the install script has ended");
         // Not even the log is read again while what comes after it has to wait.
-        if self.held_back("RecordInstall", &install.token) || !self.log_is_closed(install, installer) {
+        if self.held_back(StepKind::RecordInstall, &install.token) || !self.log_is_closed(install, installer) {
             return;
         }
         let (outcome, reason, message) = match limit {

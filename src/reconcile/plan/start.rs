@@ -8,8 +8,9 @@ use super::{Planner, Progress, Wish, disk_limit};
 use crate::model::{
     ConditionKind, ConditionStatus, ContainerFacts, ContainerState, Crash, ManagedBy, Manifest, PowerState, Reason,
 };
-use crate::reconcile::observed::{JobKind, JobState};
-use crate::reconcile::step::Step;
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::JobState;
+use crate::reconcile::step::{Step, StepKind};
 
 impl Planner<'_> {
     pub(super) fn plan_start(&mut self, intent: &Manifest, wish: &Wish<'_>) {
@@ -36,10 +37,10 @@ impl Planner<'_> {
         }
         self.plan.state = self.starting(intent, wish, &key);
         if !self.observed.prepared {
-            if let Some((_, _, message)) = self.failed("Prepare", "") {
+            if let Some((_, _, message)) = self.failed(StepKind::Prepare, "") {
                 self.say_offline(Reason::FoldersInTheWay, &message);
             }
-            if !self.held_back("Prepare", "") {
+            if !self.held_back(StepKind::Prepare, "") {
                 self.step(Step::Prepare);
             }
             return;
@@ -113,7 +114,7 @@ impl Planner<'_> {
         let Some(done) = self.record.install.done.as_ref().filter(|done| telling && !done.reported) else {
             return false;
         };
-        let subject = format!("install:{}", done.token);
+        let subject = Subject::InstallResult(done.token.clone());
         match self.observed.job(JobKind::Report, &subject) {
             Some(job) => job.state == JobState::Running && job.attempts <= 1,
             None => true,
@@ -122,19 +123,19 @@ impl Planner<'_> {
 
     /// Names one attempt to start: a new wish or a crash makes a new one, which asks the panel and the registry again. So does a
     /// start after one that came up, see [`Step::RecordStarted`].
-    fn start_key(&self, wish: &Wish<'_>) -> String {
-        match self.crashes().max_by_key(|crash| crash.at) {
+    fn start_key(&self, wish: &Wish<'_>) -> Subject {
+        Subject::Start(match self.crashes().max_by_key(|crash| crash.at) {
             Some(crash) => format!("{}#{}", wish.id, crash.at.as_millis()),
             None => wish.id.clone(),
-        }
+        })
     }
 
     /// The panel's word before each start; its silence does not hold the start up, its refusal does.
-    fn synced(&mut self, intent: &Manifest, wish: &Wish<'_>, key: &str) -> bool {
+    fn synced(&mut self, intent: &Manifest, wish: &Wish<'_>, key: &Subject) -> bool {
         if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
             return true;
         }
-        if self.record.synced_for.as_deref() == Some(key) {
+        if self.record.synced_for == Some(key.to_string()) {
             return true;
         }
         match self.job(JobKind::Sync, key, false) {
@@ -160,7 +161,7 @@ impl Planner<'_> {
         }
     }
 
-    fn fits_on_disk(&mut self, intent: &Manifest, wish: &Wish<'_>, key: &str) -> bool {
+    fn fits_on_disk(&mut self, intent: &Manifest, wish: &Wish<'_>, key: &Subject) -> bool {
         if disk_limit(intent).is_none() || self.policy.disk_check_interval.is_zero() {
             return true;
         }
@@ -188,20 +189,20 @@ impl Planner<'_> {
 
     /// The state word of a start under way. One that has failed before is tried again without telling everybody each
     /// time: it shows when the container runs.
-    fn starting(&self, intent: &Manifest, wish: &Wish<'_>, key: &str) -> PowerState {
-        let jobs = [(JobKind::ServerImage, image_subject(intent, key)), (JobKind::Permissions, key.to_owned())];
+    fn starting(&self, intent: &Manifest, wish: &Wish<'_>, key: &Subject) -> PowerState {
+        let jobs = [(JobKind::ServerImage, image_subject(intent, key)), (JobKind::Permissions, key.clone())];
         let job_failed = jobs.iter().filter_map(|(kind, subject)| self.observed.job(*kind, subject));
         let mut job_failed = job_failed.map(|job| job.attempts > 1 || matches!(job.state, JobState::Failed { .. }));
         let old = self.observed.server.as_ref().map(|server| &server.id);
         let step_failed = self.observed.failures.iter().any(|(step, failure)| match *step {
-            "Prepare" => true,
-            "RemoveServer" => Some(&failure.subject) == old,
+            StepKind::Prepare => true,
+            StepKind::RemoveServer => Some(&failure.subject) == old,
             _ => failure.subject == wish.id,
         });
         if job_failed.any(|failed| failed) || step_failed { PowerState::Offline } else { PowerState::Starting }
     }
 
-    fn has_image_and_permissions(&mut self, intent: &Manifest, key: &str) -> bool {
+    fn has_image_and_permissions(&mut self, intent: &Manifest, key: &Subject) -> bool {
         let image = self.has_server_image(intent, key);
         if !self.policy.fix_permissions {
             return image;
@@ -221,7 +222,7 @@ impl Planner<'_> {
     }
 
     /// Whether the server's image is there; says so where it is not.
-    pub(super) fn has_server_image(&mut self, intent: &Manifest, key: &str) -> bool {
+    pub(super) fn has_server_image(&mut self, intent: &Manifest, key: &Subject) -> bool {
         let image = &intent.spec.settings.container.image;
         match self.need(JobKind::ServerImage, &image_subject(intent, key)) {
             Ok(()) => {
@@ -256,14 +257,14 @@ impl Planner<'_> {
         };
         match &self.observed.server {
             None => {
-                self.say_container("CreateServer", &wish.id);
-                if !self.held_back("CreateServer", &wish.id) {
+                self.say_container(StepKind::CreateServer, &wish.id);
+                if !self.held_back(StepKind::CreateServer, &wish.id) {
                     self.step(Step::CreateServer { token: wish.id.clone() });
                 }
             }
             Some(server) if usable(&server) => {
-                self.say_container("StartServer", &wish.id);
-                if self.held_back("StartServer", &wish.id) {
+                self.say_container(StepKind::StartServer, &wish.id);
+                if self.held_back(StepKind::StartServer, &wish.id) {
                     return;
                 }
                 if self.serving(server) != Some(&wish.id) {
@@ -272,8 +273,8 @@ impl Planner<'_> {
                 self.step(Step::StartServer { container: server.id.clone(), power: wish.id.clone() });
             }
             Some(server) => {
-                self.say_container("RemoveServer", &server.id);
-                if !self.held_back("RemoveServer", &server.id) {
+                self.say_container(StepKind::RemoveServer, &server.id);
+                if !self.held_back(StepKind::RemoveServer, &server.id) {
                     self.step(Step::RemoveServer { container: server.id.clone() });
                 }
             }
@@ -290,7 +291,7 @@ impl Planner<'_> {
     }
 
     /// Says what stands in the way of the container, if this step has failed before.
-    pub(super) fn say_container(&mut self, step: &'static str, subject: &str) {
+    pub(super) fn say_container(&mut self, step: StepKind, subject: &str) {
         match self.failed(step, subject) {
             Some((attempts, _, message)) => {
                 self.plan.state = PowerState::Offline;
@@ -304,6 +305,6 @@ impl Planner<'_> {
 }
 
 /// An image job is for one attempt and one image: another image is another job.
-pub(super) fn image_subject(intent: &Manifest, key: &str) -> String {
-    format!("{key} {}", intent.spec.settings.container.image)
+pub(super) fn image_subject(intent: &Manifest, key: &Subject) -> Subject {
+    key.image(&intent.spec.settings.container.image)
 }

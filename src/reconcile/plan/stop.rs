@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Planner, Wish};
 use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, How, Manifest, PowerState, Reason, Role, Want};
-use crate::reconcile::step::{Step, StopMethod};
+use crate::reconcile::step::{Step, StepKind, StopMethod};
 
 /// A stop that has this long may use it; then SIGKILL follows.
 pub const GRACE: Duration = Duration::from_secs(600);
@@ -73,7 +73,7 @@ impl Planner<'_> {
         let message = "the server is being stopped".to_string();
         self.say(ConditionKind::Running, ConditionStatus::False, demand.reason, message);
         let Some(stop) = self.observed.stopping() else {
-            if !self.held_back("Stop", &server.id) {
+            if !self.held_back(StepKind::Stop, &server.id) {
                 let (method, grace) = method(intent, demand.kill);
                 let grace = grace.min(demand.cap);
                 if matches!(method, StopMethod::Command(_)) {
@@ -91,7 +91,7 @@ impl Planner<'_> {
             None => deadline,
         };
         if self.now >= due {
-            if !self.held_back("Kill", &server.id) {
+            if !self.held_back(StepKind::Kill, &server.id) {
                 self.step(Step::Kill { container: server.id.clone(), role: Role::Server });
             }
         } else {

@@ -7,7 +7,7 @@ use super::tape::{Tape, manners, scene};
 use super::words::{steps, text};
 use super::world::World;
 use crate::model::{ContainerFacts, ManagedBy, Reason, Want};
-use crate::reconcile::observed::JobKind;
+use crate::reconcile::job::JobKind;
 use crate::reconcile::plan::{Plan, open_install, wish};
 use crate::reconcile::step::Step;
 
