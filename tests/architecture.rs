@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use alula::reconcile::step::StepKind;
 use source::Source;
+use strum::VariantArray;
 
 /// Who may know whom: a module knows only modules of lower ranks, and itself. Modules of one rank do not know each other.
 const RANKS: &[(u32, &[&str])] = &[
@@ -43,9 +45,10 @@ const DOORS: &[(&str, &[&str])] = &[
 /// Decisions: no I/O, no clock, no tasks, and of the crate nothing but plain data.
 const PURE: &[(&str, &[&str])] = &[
     ("src/model", &["model"]),
-    ("src/reconcile/plan", &["model", "reconcile::observed", "reconcile::plan", "reconcile::step"]),
-    ("src/reconcile/observed", &["model"]),
-    ("src/reconcile/step", &["model", "reconcile::observed"]),
+    ("src/reconcile/plan", &["model", "reconcile::job", "reconcile::observed", "reconcile::plan", "reconcile::step"]),
+    ("src/reconcile/job", &[]),
+    ("src/reconcile/observed", &["model", "reconcile::job", "reconcile::step"]),
+    ("src/reconcile/step", &["model", "reconcile::job"]),
     ("src/api/admission", &["model", "reconcile::plan"]),
 ];
 
@@ -172,15 +175,36 @@ fn every_module_says_what_it_owns() {
     assert_none(silent.map(|source| format!("{}: does not open with `//!`", source.path)).collect());
 }
 
+fn architecture() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap()
+}
+
 #[test]
 fn the_map_shows_every_module() {
-    let map = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+    let map = architecture();
     let modules: BTreeSet<String> = sources().iter().filter_map(|source| source.module().first().cloned()).collect();
     let ranked: BTreeSet<String> =
         RANKS.iter().flat_map(|(_, modules)| modules.iter().map(ToString::to_string)).collect();
     assert_eq!(modules, ranked, "the table of ranks and src/ differ");
     let missing = modules.iter().filter(|module| !map.contains(&format!("`{module}`")));
     assert_none(missing.map(|module| format!("ARCHITECTURE.md does not show `{module}`")).collect());
+}
+
+/// The names in the first column of the table of steps.
+fn documented_steps(text: &str) -> Vec<&str> {
+    let (_, table) = text.split_once("\n| step |").expect("a table of steps");
+    let rows = table.lines().skip(2).map_while(|line| line.strip_prefix("| "));
+    rows.filter_map(|row| row.split(" | ").next()).flat_map(|names| names.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn the_table_of_steps_has_each_of_them_once() {
+    let text = architecture();
+    let mut documented = documented_steps(&text);
+    documented.sort_unstable();
+    let mut steps: Vec<&str> = StepKind::VARIANTS.iter().map(|kind| kind.as_str()).collect();
+    steps.sort_unstable();
+    assert_eq!(documented, steps, "the table of steps in ARCHITECTURE.md and `Step` differ");
 }
 
 /// The rules above find what they are for.
@@ -248,6 +272,13 @@ mod rules {
             "use crate::model::Record; use std::time::Duration;",
         )));
         assert_none(purity_violations(&source("src/reconcile/planner.rs", "use std::fs;")));
+    }
+
+    #[test]
+    fn the_table_of_steps_is_read() {
+        let text =
+            "| other |\n|---|\n| `No` |\n\n| step | found |\n|---|---|\n| `A`, `B` | `c` |\n| `D` | |\n\n| `E` | |";
+        assert_eq!(documented_steps(text), ["A", "B", "D"]);
     }
 
     #[test]

@@ -123,7 +123,7 @@ fn identity(page: &mut Page, server: &ServerView) {
         page.field("Labels", labels.join(", "));
     }
     let phase = server.phase();
-    page.painted("Phase", tone(phase), format!("{phase:?}"));
+    page.painted("Phase", tone(phase), phase.to_string());
     page.field("State", server.status.state.word());
     page.field("Managed by", server.managed_by());
     let generation = server.record.generation;
@@ -267,8 +267,8 @@ fn conditions(server: &ServerView, paint: Paint, now: Timestamp) -> String {
             _ => Tone::Plain,
         };
         vec![
-            Cell::plain(format!("{:?}", condition.kind)),
-            Cell::new(tone, format!("{:?}", condition.status)),
+            Cell::plain(condition.kind.to_string()),
+            Cell::new(tone, condition.status.to_string()),
             Cell::plain(condition.reason.as_str()),
             Cell::plain(span(now.since(condition.since))),
             Cell::plain(&condition.message),

@@ -176,7 +176,7 @@ fn text(servers: &[ServerView], plans: &[Planned], paint: Paint) -> String {
 fn one(planned: &Planned, name: &str, paint: Paint) -> String {
     let plan = &planned.plan;
     let head = format!("{} {}", planned.uuid, clean(name));
-    let phase = format!("{:?}", plan.phase);
+    let phase = plan.phase.to_string();
     let mut text = format!(
         "{}  {} ({})\n",
         paint.text(Tone::Head, head.trim_end()),
@@ -249,86 +249,16 @@ fn because(verdict: &Verdict) -> Vec<Cell> {
         ConditionStatus::False | ConditionStatus::Unknown => Tone::Notice,
     };
     vec![
-        Cell::plain(format!("{:?}", verdict.kind)),
-        Cell::new(tone, format!("{:?}", verdict.status)),
+        Cell::plain(verdict.kind.to_string()),
+        Cell::new(tone, verdict.status.to_string()),
         Cell::plain(verdict.reason.as_str()),
         Cell::plain(&verdict.message),
     ]
 }
 
-/// A step in words. One that this release does not know (the daemon may be newer) is shown as it came.
+/// A step as the daemon words it. One of a daemon that sends no words is shown as it came.
 fn sentence(step: &Value) -> String {
-    let field = |name: &str| match &step[name] {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    };
-    let container = || field("container").chars().take(12).collect::<String>();
-    match step["step"].as_str().unwrap_or_default() {
-        "accept" => "record the intent that the files hold".into(),
-        "takeInstallSlot" => "take one of the node's places for installations, if one is free".into(),
-        "releaseInstallSlot" => "give the place for installations back".into(),
-        "prepare" => "make the server's folders and links".into(),
-        "startJob" => job(&field("job")),
-        "writeScript" => format!("write the install script ({}) and begin its log", field("token")),
-        "createInstaller" => format!("make the install container ({})", field("token")),
-        "startInstaller" => format!("start the install container {}", container()),
-        "kill" => format!("send SIGKILL to container {}", container()),
-        "recordInterrupted" => format!("note that the install script in {} was cut off; it is run again", container()),
-        "closeInstallLog" => format!("bring the log of the install container {} to its end", container()),
-        "recordInstall" => {
-            format!("record the installation ({}) as {}: {}", field("token"), field("outcome"), field("message"))
-        }
-        "removeInstaller" => format!("remove the install container {}", container()),
-        "removeServer" => format!("remove the server's container {}", container()),
-        "createServer" => format!("make the server's container ({})", field("token")),
-        "assign" => format!("note that container {} serves the power wish {}", container(), field("power")),
-        "startServer" => format!("attach to container {} and start it", container()),
-        "attach" => format!("attach to the running container {}", container()),
-        "stop" => stop(step, &container()),
-        "updateLimits" => format!("put the new limits on container {} in force", container()),
-        "recordBegun" => format!("record that the start ({}) has begun", field("power")),
-        "recordStarted" => format!("record that the start-up in container {} has finished", container()),
-        "endStart" => {
-            format!("record that the start in container {} is over, though its end was not seen", container())
-        }
-        "recordCrash" => format!("record a crash of container {}: {}", container(), field("message")),
-        "closePower" => format!("close the power wish {}: {}", field("power"), field("message")),
-        "quiesce" => "end everything that runs for the server".into(),
-        "forget" => "remove the server's record".into(),
-        _ => step.to_string(),
-    }
-}
-
-fn job(kind: &str) -> String {
-    match kind {
-        "sync" => "ask the panel for the newest configuration",
-        "script" => "ask the panel for the install script",
-        "serverImage" => "have the server's image (pull it where the policy says so)",
-        "installerImage" => "have the installer's image (pull it where the policy says so)",
-        "usage" => "count the bytes of the server's files",
-        "permissions" => "give the server's files to their user",
-        "installLog" => "follow the installer's output into the install log",
-        "report" => "tell the panel what it does not know yet",
-        "removal" => "remove the server's files",
-        other => return format!("start the job {other}"),
-    }
-    .into()
-}
-
-fn stop(step: &Value, container: &str) -> String {
-    let seconds = step["grace"]["secs"].as_u64().unwrap_or_default();
-    let method = &step["method"];
-    let how = match method.as_str() {
-        Some("kill") => return format!("kill container {container}"),
-        Some(_) => "with the signal that its image asks for".to_owned(),
-        None => match (method["command"].as_str(), method["signal"].as_str()) {
-            (Some(command), _) => format!("by typing {command:?}"),
-            (_, Some(signal)) => format!("with {signal}"),
-            _ => method.to_string(),
-        },
-    };
-    format!("stop container {container} {how}; SIGKILL after {seconds} s")
+    step["text"].as_str().map_or_else(|| step.to_string(), str::to_owned)
 }
 
 #[cfg(test)]

@@ -1,14 +1,11 @@
 //! Why a condition is what it is, why a request is over, what an event is about: one word each.
 //!
-//! The variants' names are the texts in `status.yml`, `record.json` and the API. Code compares variants; only
-//! [`Reason::as_str`] turns them into text. A text that this release does not know is read as [`Reason::Unrecognized`], so
-//! that a file of a newer release stays readable.
-
-use std::fmt;
+//! The variants' names are the texts in `status.yml`, `record.json` and the API; code compares variants. A text that this
+//! release does not know is read as [`Reason::Unrecognized`], so that a file of a newer release stays readable.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use strum::{IntoStaticStr, VariantArray};
+use strum::{Display, IntoStaticStr, VariantArray};
 
 /// A reason.
 #[derive(
@@ -23,6 +20,7 @@ use strum::{IntoStaticStr, VariantArray};
     Serialize,
     Deserialize,
     JsonSchema,
+    Display,
     IntoStaticStr,
     VariantArray,
 )]
@@ -231,12 +229,6 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,6 +239,7 @@ mod tests {
         for reason in Reason::VARIANTS {
             let text = reason.as_str();
             assert_eq!(serde_json::to_value(reason).unwrap(), text, "files and people see the same text");
+            assert_eq!(reason.to_string(), text);
             assert_eq!(serde_json::from_value::<Reason>(text.into()).unwrap(), *reason);
             assert_eq!(crate::yaml::parse::<Reason>(&crate::yaml::to_string(reason).unwrap()).unwrap(), *reason);
             assert!(text.starts_with(|first: char| first.is_ascii_uppercase()) && !text.contains('_'), "{text}");

@@ -4,6 +4,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::Display;
 
 use super::{Reason, ServerId, Timestamp};
 
@@ -47,7 +48,7 @@ impl PowerState {
 }
 
 /// The phase, for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, Display)]
 pub enum Phase {
     /// Known, and not installed yet.
     #[default]
@@ -67,7 +68,7 @@ pub enum Phase {
 }
 
 /// What a condition is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, Display)]
 pub enum ConditionKind {
     /// The files of intent parse and validate.
     SpecAccepted,
@@ -90,7 +91,7 @@ pub enum ConditionKind {
 }
 
 /// Truth of a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Display)]
 pub enum ConditionStatus {
     /// It holds.
     True,

@@ -59,6 +59,7 @@ pub struct Input<'a> {
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// To be done in order; then the next plan is made.
+    #[serde(serialize_with = "step::with_text")]
     pub steps: Vec<Step>,
     /// What is so.
     pub conditions: Vec<Verdict>,
@@ -179,7 +180,7 @@ impl<'a> Planner<'a> {
             }
         }
         self.plan_power(intent);
-        if !self.observed.prepared && self.plan.steps.is_empty() && !self.held_back("Prepare", "") {
+        if !self.observed.prepared && self.plan.steps.is_empty() && !self.held_back(StepKind::Prepare, "") {
             self.step(Step::Prepare);
         }
     }
@@ -291,9 +292,9 @@ impl<'a> Planner<'a> {
     }
 
     /// How far a job is; starts it where it has not been, and again when its time has come if `retry`.
-    fn job(&mut self, kind: JobKind, subject: &str, retry: bool) -> Progress {
+    fn job(&mut self, kind: JobKind, subject: &Subject, retry: bool) -> Progress {
         let start = |planner: &mut Self| {
-            planner.step(Step::StartJob { job: kind, subject: subject.into() });
+            planner.step(Step::StartJob { job: kind, subject: subject.clone() });
         };
         match self.observed.job(kind, subject) {
             None => {
@@ -316,8 +317,8 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether a step that failed must still wait; then its time is noted.
-    fn held_back(&mut self, step: &'static str, subject: &str) -> bool {
-        let Some(failure) = self.observed.failures.get(step) else { return false };
+    fn held_back(&mut self, step: StepKind, subject: &str) -> bool {
+        let Some(failure) = self.observed.failures.get(&step) else { return false };
         if failure.subject != subject || self.now >= failure.retry_at {
             return false;
         }
@@ -326,8 +327,8 @@ impl<'a> Planner<'a> {
     }
 
     /// Failures in a row of a step, and the latest one's message.
-    fn failed(&self, step: &'static str, subject: &str) -> Option<(u32, bool, String)> {
-        let failure = self.observed.failures.get(step)?;
+    fn failed(&self, step: StepKind, subject: &str) -> Option<(u32, bool, String)> {
+        let failure = self.observed.failures.get(&step)?;
         (failure.subject == subject).then(|| (failure.attempts, failure.refused, failure.message.clone()))
     }
 
@@ -358,10 +359,10 @@ impl<'a> Planner<'a> {
 }
 
 /// What the report job is for: the result of an installation, or the state.
-pub fn report_subject(record: &Record) -> String {
+pub fn report_subject(record: &Record) -> Subject {
     match record.install.done.as_ref().filter(|done| !done.reported) {
-        Some(done) => format!("install:{}", done.token),
-        None => "state".into(),
+        Some(done) => Subject::InstallResult(done.token.clone()),
+        None => Subject::State,
     }
 }
 

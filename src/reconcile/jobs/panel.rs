@@ -70,7 +70,7 @@ async fn patiently<T, F: Future<Output = Result<T, PanelError>>>(
 
 /// Fetches the configuration before a start or an installation. A start goes on without the panel soon. An installation waits
 /// for it however long it takes, so each of its attempts may take as long as the panel is allowed to.
-pub(super) async fn sync(world: &World, id: ServerId, subject: &str) -> Result<(), JobError> {
+pub(super) async fn sync(world: &World, id: ServerId, subject: &Subject) -> Result<(), JobError> {
     let panel = panel_of(world)?;
     let ask = || async {
         let _turn = world.questions.acquire().await;
@@ -78,8 +78,11 @@ pub(super) async fn sync(world: &World, id: ServerId, subject: &str) -> Result<(
         let server = panel.server(id).await?;
         Ok(PanelWord { server, asked_at, read_at: world.clock.now() })
     };
-    let word = if installs(world, id, subject) { ask().await? } else { patiently(world, id, ask).await? };
-    let subject = subject.to_owned();
+    let word = match subject {
+        Subject::Install(_) => ask().await?,
+        _ => patiently(world, id, ask).await?,
+    };
+    let subject = subject.to_string();
     let written = world.store.run(move |store| apply_sync(store, id, &word, Some(subject))).await;
     written.map(drop).map_err(|error| JobError::new(retry::PANEL, error.to_string()))
 }
@@ -91,13 +94,12 @@ fn installs(world: &World, id: ServerId, subject: &str) -> bool {
 }
 
 /// Fetches the install script.
-pub(super) async fn script(world: &World, id: ServerId, token: &str) -> Result<(), JobError> {
+pub(super) async fn script(world: &World, id: ServerId, token: String) -> Result<(), JobError> {
     let panel = panel_of(world)?;
     let script = {
         let _turn = world.questions.acquire().await;
         panel.script(id).await?
     };
-    let token = token.to_owned();
     let written = world
         .store
         .run(move |store| {

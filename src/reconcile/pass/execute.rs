@@ -6,7 +6,6 @@ mod power;
 use super::{Reconciler, StepError};
 use crate::model::{ContainerFacts, ContainerState, Handled, Record, ServerId};
 use crate::reconcile::jobs;
-use crate::reconcile::observed::JobKind;
 use crate::reconcile::step::Step;
 use crate::runtime::{ContainerSpec, Purpose, RuntimeError};
 use crate::store::Snapshot;

@@ -2,8 +2,8 @@
 
 use super::{Planner, Progress};
 use crate::model::{ConditionKind, ConditionStatus, Phase, PowerState, Reason};
-use crate::reconcile::observed::JobKind;
-use crate::reconcile::step::Step;
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::step::{Step, StepKind};
 
 impl Planner<'_> {
     pub(super) fn plan_deletion(&mut self) {
@@ -25,7 +25,7 @@ impl Planner<'_> {
         if self.remove_containers() {
             return;
         }
-        match self.job(JobKind::Removal, "deletion", true) {
+        match self.job(JobKind::Removal, &Subject::Deletion, true) {
             Progress::Ready => self.step(Step::Forget),
             Progress::Waiting => {}
             Progress::Failed { message, .. } => {
@@ -41,7 +41,7 @@ impl Planner<'_> {
             self.remove_installer(installer);
         }
         if let Some(server) = server
-            && !self.held_back("RemoveServer", &server.id)
+            && !self.held_back(StepKind::RemoveServer, &server.id)
         {
             self.step(Step::RemoveServer { container: server.id.clone() });
         }

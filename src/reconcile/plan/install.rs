@@ -65,7 +65,7 @@ impl Planner<'_> {
 
     /// Removes an installer, unless that has just failed.
     pub(super) fn remove_installer(&mut self, installer: &ContainerFacts) {
-        if !self.held_back("RemoveInstaller", &installer.id) {
+        if !self.held_back(StepKind::RemoveInstaller, &installer.id) {
             self.step(Step::RemoveInstaller { container: installer.id.clone() });
         }
     }
@@ -139,10 +139,10 @@ impl Planner<'_> {
         if self.observed.prepared {
             return true;
         }
-        if let Some((_, _, message)) = self.failed("Prepare", "") {
+        if let Some((_, _, message)) = self.failed(StepKind::Prepare, "") {
             self.waiting(Reason::FoldersInTheWay, &message);
         }
-        if !self.held_back("Prepare", "") {
+        if !self.held_back(StepKind::Prepare, "") {
             self.step(Step::Prepare);
         }
         false
@@ -258,7 +258,7 @@ impl Planner<'_> {
                 if let Some((attempts, _, message)) = failed {
                     self.waiting(Reason::ContainerBackOff, &format!("{message}; attempt {attempts}, tried again"));
                 }
-                if !self.held_back("CreateServer", &token) {
+                if !self.held_back(StepKind::CreateServer, &token) {
                     self.step(Step::CreateServer { token });
                 }
             }
@@ -274,13 +274,13 @@ impl Planner<'_> {
             ContainerState::StartFailed => self.make_installer_again(install, installer),
             ContainerState::Running => {
                 self.waiting(Reason::Running, "the install script is running");
-                self.job(JobKind::InstallLog, &installer.id, true);
+                self.job(JobKind::InstallLog, &Subject::Container(installer.id.clone()), true);
                 let Some(deadline) = limit.and_then(|limit| installer.started_at.map(|at| at + limit)) else { return };
                 let killed = self.observed.installer_stop.as_ref().filter(|stop| stop.container == installer.id);
                 let due = killed.and_then(|stop| stop.killed_at).map_or(deadline, |killed_at| killed_at + KILL_AGAIN);
                 if self.now < due {
                     self.look_again_at(due);
-                } else if !self.held_back("Kill", &installer.id) {
+                } else if !self.held_back(StepKind::Kill, &installer.id) {
                     self.step(Step::Kill { container: installer.id.clone(), role: Role::Installer });
                 }
             }
@@ -343,7 +343,7 @@ impl Planner<'_> {
                 return false;
             }
         }
-        if self.held_back("CloseInstallLog", &installer.id) {
+        if self.held_back(StepKind::CloseInstallLog, &installer.id) {
             return false;
         }
         if self.failed("CloseInstallLog", &installer.id).is_none_or(|(attempts, ..)| attempts < LOG_ATTEMPTS) {

@@ -108,7 +108,7 @@ impl Planner<'_> {
         }
         match server.started_at.map(|at| at + START_PATIENCE) {
             Some(due) if self.now < due => self.look_again_at(due),
-            _ if self.held_back("EndStart", &server.id) => {}
+            _ if self.held_back(StepKind::EndStart, &server.id) => {}
             _ => self.step(Step::EndStart { container: server.id.clone() }),
         }
     }
@@ -116,7 +116,7 @@ impl Planner<'_> {
     /// Opens a running server's terminal where it is not open.
     pub(super) fn attach(&mut self, server: &ContainerFacts) {
         let attached = self.observed.attached.as_ref() == Some(&server.id);
-        if !attached && !self.held_back("Attach", &server.id) {
+        if !attached && !self.held_back(StepKind::Attach, &server.id) {
             let replay = !self.started(server);
             self.step(Step::Attach { container: server.id.clone(), replay });
         }
@@ -130,10 +130,10 @@ impl Planner<'_> {
             self.say(ConditionKind::ContainerReady, ConditionStatus::True, Reason::Ready, message);
             return;
         }
-        if let Some((_, _, message)) = self.failed("UpdateLimits", &server.id) {
+        if let Some((_, _, message)) = self.failed(StepKind::UpdateLimits, &server.id) {
             self.say(ConditionKind::ContainerReady, ConditionStatus::False, Reason::LimitsRefused, message);
         }
-        if !self.held_back("UpdateLimits", &server.id) {
+        if !self.held_back(StepKind::UpdateLimits, &server.id) {
             self.step(Step::UpdateLimits { container: server.id.clone() });
         }
     }
@@ -152,11 +152,11 @@ impl Planner<'_> {
         match self.observed.usage {
             Some(usage) if self.now < usage.at + interval => self.look_again_at(usage.at + interval),
             // A count that failed is due again at the next interval; its own retry time is sooner and not needed.
-            _ => match self.observed.job(JobKind::Usage, WATCH) {
+            _ => match self.observed.job(JobKind::Usage, &Subject::DiskLimit) {
                 Some(job) if matches!(job.state, JobState::Failed { .. }) => {
-                    self.job(JobKind::Usage, WATCH, true);
+                    self.job(JobKind::Usage, &Subject::DiskLimit, true);
                 }
-                _ => self.step(Step::StartJob { job: JobKind::Usage, subject: WATCH.into() }),
+                _ => self.step(Step::StartJob { job: JobKind::Usage, subject: Subject::DiskLimit }),
             },
         }
     }
@@ -215,7 +215,7 @@ impl Planner<'_> {
     }
 
     /// Waits for a job that a start or an installation needs; `Err` says that there is nothing more to do now.
-    pub(super) fn need(&mut self, kind: JobKind, subject: &str) -> Result<(), Option<(bool, u32, String)>> {
+    pub(super) fn need(&mut self, kind: JobKind, subject: &Subject) -> Result<(), Option<(bool, u32, String)>> {
         match self.job(kind, subject, true) {
             Progress::Ready => Ok(()),
             Progress::Waiting => Err(None),

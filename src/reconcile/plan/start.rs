@@ -37,10 +37,10 @@ impl Planner<'_> {
         }
         self.plan.state = self.starting(intent, request, &key);
         if !self.observed.prepared {
-            if let Some((_, _, message)) = self.failed("Prepare", "") {
+            if let Some((_, _, message)) = self.failed(StepKind::Prepare, "") {
                 self.say_offline(Reason::FoldersInTheWay, &message);
             }
-            if !self.held_back("Prepare", "") {
+            if !self.held_back(StepKind::Prepare, "") {
                 self.step(Step::Prepare);
             }
             return;
@@ -116,7 +116,7 @@ impl Planner<'_> {
         let Some(done) = self.record.install.done.as_ref().filter(|done| telling && !done.reported) else {
             return false;
         };
-        let subject = format!("install:{}", done.token);
+        let subject = Subject::InstallResult(done.token.clone());
         match self.observed.job(JobKind::Report, &subject) {
             Some(job) => job.state == JobState::Running && job.attempts <= 1,
             None => true,
@@ -137,7 +137,7 @@ impl Planner<'_> {
         if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
             return true;
         }
-        if self.record.synced_for.as_deref() == Some(key) {
+        if self.record.synced_for == Some(key.to_string()) {
             return true;
         }
         match self.job(JobKind::Sync, key, false) {
@@ -204,7 +204,7 @@ impl Planner<'_> {
         if job_failed.any(|failed| failed) || step_failed { PowerState::Offline } else { PowerState::Starting }
     }
 
-    fn has_image_and_permissions(&mut self, intent: &Manifest, key: &str) -> bool {
+    fn has_image_and_permissions(&mut self, intent: &Manifest, key: &Subject) -> bool {
         let image = self.has_server_image(intent, key);
         if !self.policy.fix_permissions {
             return image;
@@ -224,7 +224,7 @@ impl Planner<'_> {
     }
 
     /// Whether the server's image is there; says so where it is not.
-    pub(super) fn has_server_image(&mut self, intent: &Manifest, key: &str) -> bool {
+    pub(super) fn has_server_image(&mut self, intent: &Manifest, key: &Subject) -> bool {
         let image = &intent.spec.settings.container.image;
         match self.need(JobKind::ServerImage, &image_subject(intent, key)) {
             Ok(()) => {
@@ -275,8 +275,8 @@ impl Planner<'_> {
                 self.step(Step::StartServer { container: server.id.clone(), power: request.id.clone() });
             }
             Some(server) => {
-                self.say_container("RemoveServer", &server.id);
-                if !self.held_back("RemoveServer", &server.id) {
+                self.say_container(StepKind::RemoveServer, &server.id);
+                if !self.held_back(StepKind::RemoveServer, &server.id) {
                     self.step(Step::RemoveServer { container: server.id.clone() });
                 }
             }
@@ -293,7 +293,7 @@ impl Planner<'_> {
     }
 
     /// Says what stands in the way of the container, if this step has failed before.
-    pub(super) fn say_container(&mut self, step: &'static str, subject: &str) {
+    pub(super) fn say_container(&mut self, step: StepKind, subject: &str) {
         match self.failed(step, subject) {
             Some((attempts, _, message)) => {
                 self.plan.state = PowerState::Offline;
@@ -307,6 +307,6 @@ impl Planner<'_> {
 }
 
 /// An image job is for one attempt and one image: another image is another job.
-pub(super) fn image_subject(intent: &Manifest, key: &str) -> String {
-    format!("{key} {}", intent.spec.settings.container.image)
+pub(super) fn image_subject(intent: &Manifest, key: &Subject) -> Subject {
+    key.image(&intent.spec.settings.container.image)
 }

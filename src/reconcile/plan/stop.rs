@@ -78,7 +78,7 @@ impl Planner<'_> {
         let message = "the server is being stopped".to_string();
         self.say(ConditionKind::Running, ConditionStatus::False, demand.reason, message);
         let Some(stop) = self.observed.stopping() else {
-            if !self.held_back("Stop", &server.id) {
+            if !self.held_back(StepKind::Stop, &server.id) {
                 let (method, grace) = method(intent, demand.kill);
                 let grace = grace.min(demand.cap);
                 if matches!(method, StopMethod::Command(_)) {
@@ -96,7 +96,7 @@ impl Planner<'_> {
             None => deadline,
         };
         if self.now >= due {
-            if !self.held_back("Kill", &server.id) {
+            if !self.held_back(StepKind::Kill, &server.id) {
                 self.step(Step::Kill { container: server.id.clone(), role: Role::Server });
             }
         } else {

@@ -97,10 +97,10 @@ fn slow(seconds: u64, servers: u32) -> (tempfile::TempDir, Arc<World>, Arc<Scrip
 #[tokio::test(start_paused = true)]
 async fn an_installation_waits_for_a_slow_answer_and_a_start_does_not() {
     let (_root, world, panel) = slow(20, 1);
-    sync(&world, id(0), "i1").await.unwrap();
+    sync(&world, id(0), &Subject::Install("i1".into())).await.unwrap();
     assert_eq!((invocation(&world.store).as_str(), panel.asked()), ("run", 1));
     let began = tokio::time::Instant::now();
-    sync(&world, id(0), "install:i1").await.unwrap_err();
+    sync(&world, id(0), &Subject::Start("install:i1".into())).await.unwrap_err();
     assert_eq!(began.elapsed(), PANEL_PATIENCE);
 }
 
@@ -109,7 +109,7 @@ async fn a_request_does_not_wait_behind_the_starts_of_a_whole_node() {
     let (_root, world, panel) = slow(2, 20);
     for number in 0..20 {
         let world = world.clone();
-        tokio::spawn(async move { sync(&world, id(number), "wish").await });
+        tokio::spawn(async move { sync(&world, id(number), &Subject::Start("wish".into())).await });
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(panel.at_once() as usize, JOB_QUESTIONS);

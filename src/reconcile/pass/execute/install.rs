@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Done, Reconciler, StepError};
 use crate::files::install_log;
 use crate::model::{InstallOutcome, InstallResult, ManagedBy, Reason, Role, ServerId};
-use crate::reconcile::observed::JobKind;
+use crate::reconcile::job::JobKind;
 use crate::runtime::Purpose;
 use crate::runtime::blueprint;
 

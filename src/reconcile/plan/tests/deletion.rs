@@ -3,8 +3,8 @@
 use super::scene::{Scene, container};
 use super::words::{reason, steps, table, text};
 use crate::model::{ConditionKind, ContainerFacts, ContainerState, Phase, PowerState, Reason};
-use crate::reconcile::observed::JobKind::{Removal, Sync};
-use crate::reconcile::step::Step;
+use crate::reconcile::job::JobKind::{Removal, Sync};
+use crate::reconcile::step::{Step, StepKind};
 
 fn doomed() -> Scene {
     Scene::panel_server().installed().wants_up("p1").deleted(false)
@@ -24,7 +24,7 @@ fn a_deletion_removes_containers_then_files_then_the_record() {
         ),
         (
             "one cannot be removed",
-            doomed().container_exited("c1", "p1", 0).step_unanswered("RemoveServer", "c1", 1, 3),
+            doomed().container_exited("c1", "p1", 0).step_unanswered(StepKind::RemoveServer, "c1", 1, 3),
             &[],
         ),
         ("jobs are under way", doomed().job_running(Sync, "p1"), &["Quiesce", "StartJob Removal deletion"]),
@@ -154,7 +154,7 @@ fn a_server_that_nobody_wants_up_gets_its_folders_and_nothing_else() {
         ("folders are missing", idle.clone().with(|s| s.observed.prepared = false), &["Prepare"]),
         (
             "folders cannot be made",
-            idle.clone().with(|s| s.observed.prepared = false).step_refused("Prepare", "", 1, 4),
+            idle.clone().with(|s| s.observed.prepared = false).step_refused(StepKind::Prepare, "", 1, 4),
             &[],
         ),
         ("all is well", idle.clone(), &[]),

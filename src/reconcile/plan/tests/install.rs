@@ -5,8 +5,9 @@ use super::words::{reason, seconds, steps, table, text};
 use crate::model::{
     ConditionKind, ContainerFacts, ContainerState, InstallOutcome, Interrupted, Phase, PowerState, Reason, Verb,
 };
-use crate::reconcile::observed::JobKind::{InstallLog, InstallerImage, Report, Script, ServerImage, Sync};
+use crate::reconcile::job::JobKind::{InstallLog, InstallerImage, Report, Script, ServerImage, Sync};
 use crate::reconcile::observed::JobState;
+use crate::reconcile::step::StepKind;
 
 fn first() -> Scene {
     Scene::panel_server().wants_install("i1").then_start()
@@ -131,7 +132,8 @@ fn containers_that_the_engine_refuses_end_the_installation() {
         scene.observed.server = None;
         scene
     };
-    let refused = |attempts, retry_in| without_server().step_refused("CreateServer", "install:i1", attempts, retry_in);
+    let refused =
+        |attempts, retry_in| without_server().step_refused(StepKind::CreateServer, "install:i1", attempts, retry_in);
     let ready = || first().ready_to_install("i1");
     table(&[
         ("server, once, not due", refused(1, 3), &[]),
@@ -139,33 +141,41 @@ fn containers_that_the_engine_refuses_end_the_installation() {
         ("server, three times", refused(3, 3), &["RecordInstall i1 Failed ContainerRefused"]),
         (
             "server, an engine that is away",
-            without_server().step_unanswered("CreateServer", "install:i1", 9, 0),
+            without_server().step_unanswered(StepKind::CreateServer, "install:i1", 9, 0),
             &["CreateServer install:i1"],
         ),
-        ("installer made, once, not due", ready().step_refused("CreateInstaller", "i1", 1, 3), &[]),
-        ("installer made, twice, due", ready().step_refused("CreateInstaller", "i1", 2, 0), &["CreateInstaller i1"]),
+        ("installer made, once, not due", ready().step_refused(StepKind::CreateInstaller, "i1", 1, 3), &[]),
+        (
+            "installer made, twice, due",
+            ready().step_refused(StepKind::CreateInstaller, "i1", 2, 0),
+            &["CreateInstaller i1"],
+        ),
         (
             "installer made, three times",
-            ready().step_refused("CreateInstaller", "i1", 3, 3),
+            ready().step_refused(StepKind::CreateInstaller, "i1", 3, 3),
             &["RecordInstall i1 Failed ContainerRefused"],
         ),
-        ("installer, an engine that is away", ready().step_unanswered("CreateInstaller", "i1", 9, 3), &[]),
-        ("installer, the same, due", ready().step_unanswered("CreateInstaller", "i1", 9, 0), &["CreateInstaller i1"]),
+        ("installer, an engine that is away", ready().step_unanswered(StepKind::CreateInstaller, "i1", 9, 3), &[]),
+        (
+            "installer, the same, due",
+            ready().step_unanswered(StepKind::CreateInstaller, "i1", 9, 0),
+            &["CreateInstaller i1"],
+        ),
         (
             "installer started, twice, due",
-            ready().installer_made("n2", "i1").step_refused("StartInstaller", "i1", 2, 0),
+            ready().installer_made("n2", "i1").step_refused(StepKind::StartInstaller, "i1", 2, 0),
             &["StartInstaller i1"],
         ),
-        ("not due", ready().installer_made("n2", "i1").step_refused("StartInstaller", "i1", 2, 3), &[]),
+        ("not due", ready().installer_made("n2", "i1").step_refused(StepKind::StartInstaller, "i1", 2, 3), &[]),
         (
             "that one has failed",
-            ready().installer(could_not_start("n2", "i1")).step_refused("StartInstaller", "i1", 2, 3),
+            ready().installer(could_not_start("n2", "i1")).step_refused(StepKind::StartInstaller, "i1", 2, 3),
             &["RemoveInstaller n2"],
         ),
         ("in another life of the daemon", ready().installer(could_not_start("n2", "i1")), &["RemoveInstaller n2"]),
         (
             "installer started, three times",
-            ready().installer(could_not_start("n3", "i1")).step_refused("StartInstaller", "i1", 3, 3),
+            ready().installer(could_not_start("n3", "i1")).step_refused(StepKind::StartInstaller, "i1", 3, 3),
             &["RecordInstall i1 Failed ContainerRefused"],
         ),
         ("an earlier request's refusal", ready().step_refused("CreateInstaller", "i0", 3, 3), &["CreateInstaller i1"]),
@@ -191,12 +201,12 @@ fn the_panel_is_waited_for_and_its_refusal_is_final() {
 #[test]
 fn folders_that_cannot_be_made_hold_it_up_visibly() {
     let scene = |retry_in| {
-        first()
-            .synced()
-            .script_fetched("i1")
-            .slot()
-            .with(|s| s.observed.prepared = false)
-            .step_refused("Prepare", "", 2, retry_in)
+        first().synced().script_fetched("i1").slot().with(|s| s.observed.prepared = false).step_refused(
+            StepKind::Prepare,
+            "",
+            2,
+            retry_in,
+        )
     };
     table(&[("not due", scene(6), &[]), ("due", scene(0), &["Prepare"])]);
     let plan = scene(6).plan();
@@ -284,13 +294,13 @@ fn the_end_of_the_log_is_waited_for_but_not_for_ever() {
         // With the script, or just before its end: nobody can tell.
         ("its follower's stream has ended", ended(-1).job_done(InstallLog, "n1"), &["CloseInstallLog n1", record]),
         ("at that very moment", ended(0).job_done(InstallLog, "n1"), &["CloseInstallLog n1", record]),
-        ("the rest was refused", ended(-1).step_refused("CloseInstallLog", "n1", 1, 3), &[]),
+        ("the rest was refused", ended(-1).step_refused(StepKind::CloseInstallLog, "n1", 1, 3), &[]),
         (
             "the rest was refused six times",
-            ended(-1).step_refused("CloseInstallLog", "n1", 6, 0),
+            ended(-1).step_refused(StepKind::CloseInstallLog, "n1", 6, 0),
             &["CloseInstallLog n1", record],
         ),
-        ("the rest was refused seven times", ended(-1).step_refused("CloseInstallLog", "n1", 7, 0), &[record]),
+        ("the rest was refused seven times", ended(-1).step_refused(StepKind::CloseInstallLog, "n1", 7, 0), &[record]),
     ]);
     assert_eq!(seconds(ended(-1).job_running(InstallLog, "n1").plan().requeue), Some(4));
 }
@@ -315,7 +325,7 @@ fn a_script_has_its_time() {
         ("SIGKILL is on its way", limited(60).stop_sent("n1", 3, 0).kill_sent(3), &[]),
         ("SIGKILL did nothing", limited(60).stop_sent("n1", 10, 0).kill_sent(10), &["Kill n1"]),
         ("SIGKILL was for another one", limited(60).stop_sent("c1", 3, 0).kill_sent(3), &["Kill n1"]),
-        ("refused a moment ago", limited(60).step_refused("Kill", "n1", 1, 2), &[]),
+        ("refused a moment ago", limited(60).step_refused(StepKind::Kill, "n1", 1, 2), &[]),
         (
             "ended by it",
             first().ready_to_install("i1").installer_exited("n1", "i1", 137).install_timeout(60),
@@ -348,7 +358,7 @@ fn an_abort_ends_it_as_failed() {
     table(&[
         ("before it began", aborted(first()), &["RecordInstall i1 Failed Aborted"]),
         ("while it runs", aborted(running()), &["RemoveInstaller n1"]),
-        ("an engine that is away", aborted(running()).step_unanswered("RemoveInstaller", "n1", 1, 2), &[]),
+        ("an engine that is away", aborted(running()).step_unanswered(StepKind::RemoveInstaller, "n1", 1, 2), &[]),
         ("after its container went", aborted(first().ready_to_install("i1")), &["RecordInstall i1 Failed Aborted"]),
         ("after it was done", aborted(first().install_ended("i1", InstallOutcome::Failed).reported()), &[]),
     ]);
@@ -471,7 +481,7 @@ fn an_installer_of_another_daemon_keeps_the_server_from_starting() {
 
 #[test]
 fn a_leftover_that_cannot_be_removed_keeps_the_server_from_starting_while_it_runs() {
-    let held = |scene: Scene| scene.wants_up("p1").step_unanswered("RemoveInstaller", "n1", 1, 3);
+    let held = |scene: Scene| scene.wants_up("p1").step_unanswered(StepKind::RemoveInstaller, "n1", 1, 3);
     let runs =
         Scene::panel_server().installed().installer_running("n1", "old").with(|s| s.observed.install_slot = false);
     let ended =

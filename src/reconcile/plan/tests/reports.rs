@@ -3,7 +3,7 @@
 use super::scene::Scene;
 use super::words::{reason, seconds, table};
 use crate::model::{ConditionKind, InstallOutcome, Reason};
-use crate::reconcile::observed::JobKind::Report;
+use crate::reconcile::job::JobKind::Report;
 
 #[test]
 fn the_result_of_an_installation_comes_before_states() {
@@ -29,7 +29,7 @@ fn the_result_of_an_installation_comes_before_states() {
                 Scene::panel_server()
                     .wants_install("i1")
                     .synced()
-                    .job_running(crate::reconcile::observed::JobKind::Script, "i1"),
+                    .job_running(crate::reconcile::job::JobKind::Script, "i1"),
                 1,
             ),
             &["StartJob Report state"],

@@ -8,9 +8,8 @@ use crate::model::{
     ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest, PowerState, Reason, Record, Request,
     Requester, Requests, Timestamp, Verb,
 };
-use crate::reconcile::observed::{
-    Failure, Job, JobKind, JobState, Observed, Policy, StopProgress, Usage, WantedContainer,
-};
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::{Failure, Job, JobState, Observed, Policy, StopProgress, Usage, WantedContainer};
 use crate::reconcile::plan::{Input, Plan, plan};
 use crate::requests::{Asked, start_id};
 
@@ -419,7 +418,7 @@ impl Scene {
 
     pub fn job(self, kind: JobKind, subject: &str, state: JobState, attempts: u32) -> Self {
         self.with(|scene| {
-            scene.observed.jobs.insert(kind, Job { subject: subject.into(), state, attempts });
+            scene.observed.jobs.insert(kind, Job { subject: subject_of(kind, subject), state, attempts });
         })
     }
 
@@ -444,7 +443,7 @@ impl Scene {
     }
 
     /// A step that the engine has refused so often, and is due again in so many seconds.
-    pub fn step_refused(self, step: &'static str, subject: &str, attempts: u32, retry_in: i64) -> Self {
+    pub fn step_refused(self, step: StepKind, subject: &str, attempts: u32, retry_in: i64) -> Self {
         self.with(|scene| {
             let failure = Failure {
                 subject: subject.into(),
@@ -458,9 +457,9 @@ impl Scene {
     }
 
     /// The same, but because the engine did not answer.
-    pub fn step_unanswered(self, step: &'static str, subject: &str, attempts: u32, retry_in: i64) -> Self {
+    pub fn step_unanswered(self, step: StepKind, subject: &str, attempts: u32, retry_in: i64) -> Self {
         self.step_refused(step, subject, attempts, retry_in)
-            .with(|scene| scene.observed.failures.get_mut(step).unwrap().refused = false)
+            .with(|scene| scene.observed.failures.get_mut(&step).unwrap().refused = false)
     }
 
     /// Everything that a start needs is there but a container.
@@ -480,6 +479,30 @@ impl Scene {
             .container_made("c0", &format!("install:{token}"))
             .script_ready(token)
     }
+}
+
+/// What a job is for, by its text: installations are named `i1` and so on.
+pub fn subject_of(kind: JobKind, text: &str) -> Subject {
+    let attempt = |id: &str| match id.strip_prefix('i').is_some_and(|rest| rest.starts_with(char::is_numeric)) {
+        true => Subject::Install(id.into()),
+        false => Subject::Start(id.into()),
+    };
+    let subject = match kind {
+        JobKind::Usage if text == "watch" => Subject::DiskLimit,
+        JobKind::Sync | JobKind::Script | JobKind::Usage | JobKind::Permissions => attempt(text),
+        JobKind::ServerImage | JobKind::InstallerImage => {
+            let (of, image) = text.split_once(' ').expect("an image");
+            attempt(of).image(image)
+        }
+        JobKind::InstallLog => Subject::Container(text.into()),
+        JobKind::Report => match text.strip_prefix("install:") {
+            Some(token) => Subject::InstallResult(token.into()),
+            None => Subject::State,
+        },
+        JobKind::Removal => Subject::Deletion,
+    };
+    assert_eq!(subject.to_string(), text, "a subject of {kind:?}");
+    subject
 }
 
 /// An install script.

@@ -38,7 +38,11 @@ fn a_command_needs_a_terminal_and_nothing_else_does() {
         ("a command", fresh(), &["Attach c1", "Stop c1 command \"quit\" 600s"]),
         ("a signal", fresh().stops_by("signal", "SIGTERM"), &["Stop c1 SIGTERM 10s"]),
         ("a kill", running().daemon_restarted().wants_it_killed("k1"), &["Stop c1 SIGKILL 10s"]),
-        ("no terminal to be had", fresh().step_unanswered("Attach", "c1", 1, 3), &["Stop c1 command \"quit\" 600s"]),
+        (
+            "no terminal to be had",
+            fresh().step_unanswered(StepKind::Attach, "c1", 1, 3),
+            &["Stop c1 command \"quit\" 600s"],
+        ),
     ]);
 }
 
@@ -52,13 +56,21 @@ fn a_stop_has_a_deadline_and_sigkill_behind_it() {
         ("SIGKILL is on its way", down().stop_sent("c1", 605, 600).kill_sent(4), &[]),
         ("SIGKILL did nothing", down().stop_sent("c1", 620, 600).kill_sent(10), &["Kill c1"]),
         ("sent to a container of before", down().stop_sent("c0", 600, 600), &["Stop c1 command \"quit\" 600s"]),
-        ("could not be sent", down().step_unanswered("Stop", "c1", 1, 3), &[]),
-        ("could not be sent, due", down().step_unanswered("Stop", "c1", 1, 0), &["Stop c1 command \"quit\" 600s"]),
-        ("SIGKILL could not be sent", down().stop_sent("c1", 600, 600).step_unanswered("Kill", "c1", 1, 3), &[]),
+        ("could not be sent", down().step_unanswered(StepKind::Stop, "c1", 1, 3), &[]),
+        (
+            "could not be sent, due",
+            down().step_unanswered(StepKind::Stop, "c1", 1, 0),
+            &["Stop c1 command \"quit\" 600s"],
+        ),
+        (
+            "SIGKILL could not be sent",
+            down().stop_sent("c1", 600, 600).step_unanswered(StepKind::Kill, "c1", 1, 3),
+            &[],
+        ),
     ]);
     assert_eq!(seconds(down().stop_sent("c1", 599, 600).plan().requeue), Some(1));
     assert_eq!(seconds(down().stop_sent("c1", 605, 600).kill_sent(4).plan().requeue), Some(6));
-    assert_eq!(seconds(down().step_unanswered("Stop", "c1", 1, 3).plan().requeue), Some(3));
+    assert_eq!(seconds(down().step_unanswered(StepKind::Stop, "c1", 1, 3).plan().requeue), Some(3));
     assert_eq!(down().stop_sent("c1", 1, 600).plan().state, PowerState::Stopping);
 }
 
@@ -123,7 +135,7 @@ fn a_restart_that_has_begun_to_stop_no_longer_expires() {
         ("begins", again(), &["RecordBegun p2", "Stop c1 command \"quit\" 600s"]),
         ("begun, stopping", again().begun("p2").stop_sent("c1", 5, 600), &[]),
         ("begun, its time is over", again().begun("p2").until(-1).stop_sent("c1", 40, 600), &[]),
-        ("cannot begin", again().step_unanswered("Stop", "c1", 1, 3), &[]),
+        ("cannot begin", again().step_unanswered(StepKind::Stop, "c1", 1, 3), &[]),
         ("could not begin in time", again().until(0), &["ClosePower p2 Expired"]),
     ]);
 }

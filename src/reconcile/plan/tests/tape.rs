@@ -223,7 +223,7 @@ fn under_way(tape: &mut Tape, scene: &mut Scene) {
         }
         // The daemon forgets reports that are told, and makes no other ones than are due.
         let report = crate::reconcile::plan::report_subject(&scene.record);
-        if kind == JobKind::Report && (matches!(state, JobState::Done { .. }) || subject != report) {
+        if kind == JobKind::Report && (matches!(state, JobState::Done { .. }) || subject != report.to_string()) {
             continue;
         }
         // What was fetched is in the file.
@@ -246,21 +246,21 @@ fn under_way(tape: &mut Tape, scene: &mut Scene) {
     }
     if tape.one_in(3) {
         let (step, subject) = tape.pick(&[
-            ("CreateServer", "p1"),
-            ("CreateServer", "install:i1"),
-            ("StartServer", "p1"),
-            ("CreateInstaller", "i1"),
-            ("StartInstaller", "i1"),
-            ("RemoveInstaller", "n1"),
-            ("RemoveServer", "c1"),
-            ("Stop", "c1"),
-            ("Kill", "c1"),
-            ("Kill", "n1"),
-            ("Attach", "c1"),
-            ("Prepare", ""),
-            ("WriteScript", "i1"),
-            ("UpdateLimits", "c1"),
-            ("CloseInstallLog", "n1"),
+            (StepKind::CreateServer, "p1"),
+            (StepKind::CreateServer, "install:i1"),
+            (StepKind::StartServer, "p1"),
+            (StepKind::CreateInstaller, "i1"),
+            (StepKind::StartInstaller, "i1"),
+            (StepKind::RemoveInstaller, "n1"),
+            (StepKind::RemoveServer, "c1"),
+            (StepKind::Stop, "c1"),
+            (StepKind::Kill, "c1"),
+            (StepKind::Kill, "n1"),
+            (StepKind::Attach, "c1"),
+            (StepKind::Prepare, ""),
+            (StepKind::WriteScript, "i1"),
+            (StepKind::UpdateLimits, "c1"),
+            (StepKind::CloseInstallLog, "n1"),
         ]);
         let (attempts, retry_in, refused) = (tape.pick(&[1, 2, 3]), tape.pick(&[3, -1]), tape.one_in(2));
         let next = scene.clone();
@@ -293,24 +293,24 @@ pub fn manners(tape: &mut Tape) -> Manners {
         job_failures: kinds.map(|kind| (kind, tape.pick(&[0, 0, 0, 1, 2, 4]))).into(),
         step_failures: tape.one_in(2).then(|| {
             let steps = [
-                "Prepare",
-                "WriteScript",
-                "CreateInstaller",
-                "StartInstaller",
-                "CreateServer",
-                "StartServer",
-                "Stop",
-                "Kill",
-                "RemoveServer",
-                "RemoveInstaller",
-                "Attach",
-                "UpdateLimits",
-                "RecordInstall",
-                "ClosePower",
-                "RecordCrash",
-                "Accept",
-                "Assign",
-                "Forget",
+                StepKind::Prepare,
+                StepKind::WriteScript,
+                StepKind::CreateInstaller,
+                StepKind::StartInstaller,
+                StepKind::CreateServer,
+                StepKind::StartServer,
+                StepKind::Stop,
+                StepKind::Kill,
+                StepKind::RemoveServer,
+                StepKind::RemoveInstaller,
+                StepKind::Attach,
+                StepKind::UpdateLimits,
+                StepKind::RecordInstall,
+                StepKind::ClosePower,
+                StepKind::RecordCrash,
+                StepKind::Accept,
+                StepKind::Assign,
+                StepKind::Forget,
             ];
             (tape.pick(&steps), tape.pick(&[1, 2, 4]), tape.one_in(2))
         }),

@@ -28,7 +28,7 @@ pub fn words(step: &Step) -> String {
             format!("RecordCrash {container} {reason} {}", if *restart { "restart" } else { "stay down" })
         }
         Step::ClosePower { power, reason, .. } => format!("ClosePower {power} {reason}"),
-        step => format!("{} {}", step.name(), step.subject()).trim_end().to_string(),
+        step => format!("{} {}", step.kind().as_str(), step.subject()).trim_end().to_string(),
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Manners {
     /// How often jobs fail before they succeed.
     pub job_failures: BTreeMap<JobKind, u32>,
     /// A step that fails so often before it succeeds, and whether the engine refuses it or does not answer.
-    pub step_failures: Option<(&'static str, u32, bool)>,
+    pub step_failures: Option<(StepKind, u32, bool)>,
 }
 
 /// A scene that lives.
@@ -61,8 +61,8 @@ impl World {
     fn try_step(&mut self, step: &Step) -> bool {
         let now = self.scene.now;
         let mut refused = None;
-        if let Some((name, left, by_engine)) = &mut self.manners.step_failures
-            && *name == step.name()
+        if let Some((kind, left, by_engine)) = &mut self.manners.step_failures
+            && *kind == step.kind()
             && *left > 0
         {
             *left -= 1;
@@ -70,7 +70,7 @@ impl World {
         }
         let failures = &mut self.scene.observed.failures;
         if let Some(refused) = refused {
-            let same = failures.remove(step.name()).filter(|before| before.subject == step.subject());
+            let same = failures.remove(&step.kind()).filter(|before| before.subject == step.subject());
             let failure = Failure {
                 subject: step.subject().into(),
                 attempts: same.map_or(0, |same| same.attempts) + 1,
@@ -78,10 +78,10 @@ impl World {
                 retry_at: now + BACK_OFF,
                 message: "it fails now and then".into(),
             };
-            failures.insert(step.name(), failure);
+            failures.insert(step.kind(), failure);
             return false;
         }
-        failures.remove(step.name());
+        failures.remove(&step.kind());
         self.step(step);
         true
     }
@@ -110,7 +110,6 @@ impl World {
                 (installer.state, installer.started_at) = (ContainerState::Running, Some(now));
             }
             Step::Kill { container, role } => self.kill(&container, role),
-            Step::CloseInstallLog { .. } => {}
             Step::RecordInstall { token, outcome, exit_code, reason, message } => {
                 self.record_install(token, outcome, exit_code, reason, message);
             }
@@ -172,6 +171,8 @@ impl World {
                 observed.jobs.retain(|kind, _| *kind == JobKind::Removal);
             }
             Step::Forget => self.forget(),
+            // `CloseInstallLog` changes nothing that a plan depends on. Plans with a step that should be here do not converge.
+            _ => {}
         }
     }
 
@@ -215,7 +216,7 @@ impl World {
         self.scene.observed = crate::reconcile::observed::Observed { wanted, ..Default::default() };
     }
 
-    fn start_job(&mut self, kind: JobKind, subject: String) {
+    fn start_job(&mut self, kind: JobKind, subject: Subject) {
         let old = self.scene.observed.jobs.get(&kind).filter(|job| job.subject == subject);
         let attempts = old.map_or(1, |job| job.attempts + u32::from(matches!(job.state, JobState::Failed { .. })));
         self.scene.observed.jobs.insert(kind, Job { subject, state: JobState::Running, attempts });
@@ -234,11 +235,11 @@ impl World {
         let subject = job.subject.clone();
         match kind {
             JobKind::Sync => {
-                (self.record().synced_at, self.record().synced_for) = (Some(now), Some(subject));
+                (self.record().synced_at, self.record().synced_for) = (Some(now), Some(subject.to_string()));
             }
             JobKind::Script if self.scene.intent.is_some() => {
                 self.scene.manifest().spec.script = Some(script());
-                self.record().install.begun = Some(subject);
+                self.record().install.begun = Some(subject.to_string());
             }
             JobKind::Usage => {
                 self.scene.observed.usage =
