@@ -146,7 +146,7 @@ impl Live {
 
     /// Whether a start has failed and is tried again.
     pub fn start_fails(&self) -> bool {
-        let steps = ["CreateServer", "StartServer", "RemoveServer"];
+        let steps = [StepKind::CreateServer, StepKind::StartServer, StepKind::RemoveServer];
         let jobs = [JobKind::ServerImage, JobKind::Permissions];
         steps.iter().any(|step| self.failures.contains_key(step))
             || jobs

@@ -23,8 +23,9 @@ mod tests;
 
 use serde::Serialize;
 
-use super::observed::{Job, JobKind, JobState, Observed, Policy};
-use super::step::Step;
+use super::job::{JobKind, Subject};
+use super::observed::{Job, JobState, Observed, Policy};
+use super::step::{self, Step, StepKind};
 use crate::model::{
     ConditionKind, ConditionStatus, ContainerFacts, InstallOutcome, ManagedBy, Manifest, Phase, PowerState, Reason,
     Record, Requests, Timestamp,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
 
-use super::observed::JobKind;
+use super::job::{JobKind, Subject};
 use crate::model::{InstallOutcome, Reason, Role, Verb};
 
 /// One thing to do.
@@ -284,7 +284,7 @@ impl fmt::Display for Step {
             Step::RemoveServer { container } => write!(f, "remove the server's container {container:.12}"),
             Step::CreateServer { token } => write!(f, "make the server's container ({token})"),
             Step::Assign { container, power } => {
-                write!(f, "note that container {container:.12} serves the power wish {power}")
+                write!(f, "note that container {container:.12} serves the power request {power}")
             }
             Step::StartServer { container, .. } => write!(f, "attach to container {container:.12} and start it"),
             Step::Attach { container, .. } => write!(f, "attach to the running container {container:.12}"),
@@ -303,7 +303,9 @@ impl fmt::Display for Step {
             Step::RecordCrash { container, message, .. } => {
                 write!(f, "record a crash of container {container:.12}: {message}")
             }
-            Step::ClosePower { power, message, .. } => write!(f, "close the power wish {power}: {message}"),
+            Step::ClosePower { power, message, .. } => {
+                write!(f, "record that the power request {power} was handled: {message}")
+            }
             Step::Quiesce => write!(f, "end everything that runs for the server"),
             Step::Forget => write!(f, "remove the server's record"),
         }

@@ -9,6 +9,7 @@ use super::{JobError, PANEL_PATIENCE};
 use crate::model::manifest::digest;
 use crate::model::{ManagedBy, Manifest, Reason, Record, ServerId, Timestamp};
 use crate::panel::{Panel, PanelError, PanelServer, QUESTIONS};
+use crate::reconcile::job::Subject;
 use crate::reconcile::reporter::{self, ReportError};
 use crate::reconcile::world::World;
 use crate::retry;
@@ -85,12 +86,6 @@ pub(super) async fn sync(world: &World, id: ServerId, subject: &Subject) -> Resu
     let subject = subject.to_string();
     let written = world.store.run(move |store| apply_sync(store, id, &word, Some(subject))).await;
     written.map(drop).map_err(|error| JobError::new(retry::PANEL, error.to_string()))
-}
-
-/// Whether a fetch is for an installation.
-fn installs(world: &World, id: ServerId, subject: &str) -> bool {
-    let Some(snapshot) = world.store.get(id) else { return false };
-    snapshot.asked(world.clock.now()).install().is_some_and(|install| install.id == subject)
 }
 
 /// Fetches the install script.

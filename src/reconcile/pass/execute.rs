@@ -5,6 +5,7 @@ mod power;
 
 use super::{Reconciler, StepError};
 use crate::model::{ContainerFacts, ContainerState, Handled, Record, ServerId};
+use crate::reconcile::job::JobKind;
 use crate::reconcile::jobs;
 use crate::reconcile::step::Step;
 use crate::runtime::{ContainerSpec, Purpose, RuntimeError};

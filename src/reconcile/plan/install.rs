@@ -14,8 +14,9 @@ use super::stop::{Demand, KILL_AGAIN};
 use crate::model::{
     ConditionKind, ConditionStatus, ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest, Reason, Role,
 };
-use crate::reconcile::observed::{JobKind, JobState};
-use crate::reconcile::step::Step;
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::JobState;
+use crate::reconcile::step::{Step, StepKind};
 use crate::requests::{InstallRequest, start_id};
 
 /// An image that cannot be had is asked for this often before the installation counts as failed.
@@ -121,16 +122,16 @@ impl Planner<'_> {
             return;
         }
         if self.observed.script_ready.as_deref() != Some(install.id) {
-            if !self.held_back("WriteScript", install.id) {
+            if !self.held_back(StepKind::WriteScript, install.id) {
                 self.step(Step::WriteScript { token: install.id.to_owned() });
             }
             return;
         }
-        match self.failed("CreateInstaller", install.id) {
+        match self.failed(StepKind::CreateInstaller, install.id) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
                 self.fail(install, Reason::ContainerRefused, message);
             }
-            _ if self.held_back("CreateInstaller", install.id) => {}
+            _ if self.held_back(StepKind::CreateInstaller, install.id) => {}
             _ => self.step(Step::CreateInstaller { token: install.id.to_owned() }),
         }
     }
@@ -171,7 +172,7 @@ impl Planner<'_> {
 
     /// Waits for the panel as long as it takes; its refusal ends the installation, and so do answers that cannot be read.
     fn fetched(&mut self, install: &InstallRequest<'_>, kind: JobKind) -> bool {
-        match self.need(kind, install.id) {
+        match self.need(kind, &Subject::Install(install.id.to_owned())) {
             Ok(()) => true,
             Err(None) => {
                 self.waiting(Reason::Fetching, "asking the panel what to install");
@@ -197,8 +198,9 @@ impl Planner<'_> {
             self.waiting(Reason::NoScript, message);
             return false;
         };
-        let server = image_subject(intent, install.id);
-        let installer = format!("{} {}", install.id, script.image);
+        let installation = Subject::Install(install.id.to_owned());
+        let server = image_subject(intent, &installation);
+        let installer = installation.image(&script.image);
         let mut ready = true;
         for (kind, subject) in [(JobKind::ServerImage, &server), (JobKind::InstallerImage, &installer)] {
             match self.need(kind, subject) {
@@ -249,7 +251,7 @@ impl Planner<'_> {
             return true;
         }
         let token = start_id(install.id);
-        match self.failed("CreateServer", &token) {
+        match self.failed(StepKind::CreateServer, &token) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
                 self.say(ConditionKind::ContainerReady, ConditionStatus::False, Reason::Refused, message.clone());
                 self.fail(install, Reason::ContainerRefused, message);
@@ -302,7 +304,7 @@ impl Planner<'_> {
 
     /// Whether its start was refused too often; then the installation has failed.
     fn installer_is_given_up(&mut self, install: &InstallRequest<'_>) -> bool {
-        match self.failed("StartInstaller", install.id) {
+        match self.failed(StepKind::StartInstaller, install.id) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
                 self.fail(install, Reason::ContainerRefused, message);
                 true
@@ -319,7 +321,7 @@ impl Planner<'_> {
     }
 
     fn start_installer(&mut self, intent: &Manifest, install: &InstallRequest<'_>, installer: &ContainerFacts) {
-        if self.installer_is_given_up(install) || self.held_back("StartInstaller", install.id) {
+        if self.installer_is_given_up(install) || self.held_back(StepKind::StartInstaller, install.id) {
             return;
         }
         if self.observed.script_ready.as_deref() != Some(install.id) {
@@ -335,7 +337,7 @@ impl Planner<'_> {
     /// The log is read to its end once more after the script's end was seen: whether a follower's stream ended with the script
     /// or broke off just before it, nobody can tell. A log that cannot be had does not hold the result up for ever.
     fn log_is_closed(&mut self, install: &InstallRequest<'_>, installer: &ContainerFacts) -> bool {
-        let follower = self.observed.job(JobKind::InstallLog, &installer.id);
+        let follower = self.observed.job(JobKind::InstallLog, &Subject::Container(installer.id.clone()));
         if follower.is_some_and(|job| job.state == JobState::Running) {
             let patience = installer.finished_at.unwrap_or(self.now) + FOLLOWER_PATIENCE;
             if self.now < patience {
@@ -346,7 +348,7 @@ impl Planner<'_> {
         if self.held_back(StepKind::CloseInstallLog, &installer.id) {
             return false;
         }
-        if self.failed("CloseInstallLog", &installer.id).is_none_or(|(attempts, ..)| attempts < LOG_ATTEMPTS) {
+        if self.failed(StepKind::CloseInstallLog, &installer.id).is_none_or(|(attempts, ..)| attempts < LOG_ATTEMPTS) {
             self.step(Step::CloseInstallLog { container: installer.id.clone(), token: install.id.to_owned() });
         }
         true
@@ -385,7 +387,7 @@ impl Planner<'_> {
     ) {
         self.waiting(Reason::Harvesting, "the install script has ended");
         // Not even the log is read again while what comes after it has to wait.
-        if self.held_back("RecordInstall", install.id) || !self.log_is_closed(install, installer) {
+        if self.held_back(StepKind::RecordInstall, install.id) || !self.log_is_closed(install, installer) {
             return;
         }
         let (outcome, reason, message) = match limit {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::stop::Demand;
 use super::{Planner, Progress, disk_limit};
 use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ManagedBy, Manifest, Reason};
-use crate::reconcile::observed::{JobKind, JobState, WATCH};
-use crate::reconcile::step::Step;
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::JobState;
+use crate::reconcile::step::{Step, StepKind};
 use crate::requests::PowerRequest;
 
 /// A start whose end is not seen counts as over after this time.
@@ -66,14 +67,14 @@ impl Planner<'_> {
         let Some(request) = request.filter(|request| request.expires_at.is_some() && demand.is_restart()) else {
             return;
         };
-        if self.observed.stopping().is_none() && !self.held_back("Stop", &server.id) {
+        if self.observed.stopping().is_none() && !self.held_back(StepKind::Stop, &server.id) {
             self.step(Step::RecordBegun { power: request.id.clone() });
         }
     }
 
     fn plan_running(&mut self, intent: &Manifest, server: &ContainerFacts, request: Option<&PowerRequest>) {
         if let Some(start) = request.filter(|request| self.serving(server) != Some(&request.id))
-            && !self.held_back("Assign", &start.id)
+            && !self.held_back(StepKind::Assign, &start.id)
         {
             // It runs already, for an earlier request or another daemon: from now on it runs for this one.
             self.step(Step::Assign { container: server.id.clone(), power: start.id.clone() });

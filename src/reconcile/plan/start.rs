@@ -8,8 +8,9 @@ use super::{Planner, Progress, disk_limit};
 use crate::model::{
     ConditionKind, ConditionStatus, ContainerFacts, ContainerState, Crash, ManagedBy, Manifest, PowerState, Reason,
 };
-use crate::reconcile::observed::{JobKind, JobState};
-use crate::reconcile::step::Step;
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::JobState;
+use crate::reconcile::step::{Step, StepKind};
 use crate::requests::PowerRequest;
 
 impl Planner<'_> {
@@ -125,15 +126,15 @@ impl Planner<'_> {
 
     /// Names one attempt to start: a new request or a crash makes a new one, which asks the panel and the registry again. So does a
     /// start after one that came up, see [`Step::RecordStarted`].
-    fn start_key(&self, request: &PowerRequest) -> String {
-        match self.crashes().max_by_key(|crash| crash.at) {
+    fn start_key(&self, request: &PowerRequest) -> Subject {
+        Subject::Start(match self.crashes().max_by_key(|crash| crash.at) {
             Some(crash) => format!("{}#{}", request.id, crash.at.as_millis()),
             None => request.id.clone(),
-        }
+        })
     }
 
     /// The panel's word before each start; its silence does not hold the start up, its refusal does.
-    fn synced(&mut self, intent: &Manifest, request: &PowerRequest, key: &str) -> bool {
+    fn synced(&mut self, intent: &Manifest, request: &PowerRequest, key: &Subject) -> bool {
         if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
             return true;
         }
@@ -163,7 +164,7 @@ impl Planner<'_> {
         }
     }
 
-    fn fits_on_disk(&mut self, intent: &Manifest, request: &PowerRequest, key: &str) -> bool {
+    fn fits_on_disk(&mut self, intent: &Manifest, request: &PowerRequest, key: &Subject) -> bool {
         if disk_limit(intent).is_none() || self.policy.disk_check_interval.is_zero() {
             return true;
         }
@@ -191,14 +192,14 @@ impl Planner<'_> {
 
     /// The state word of a start under way. One that has failed before is tried again without telling everybody each
     /// time: it shows when the container runs.
-    fn starting(&self, intent: &Manifest, request: &PowerRequest, key: &str) -> PowerState {
-        let jobs = [(JobKind::ServerImage, image_subject(intent, key)), (JobKind::Permissions, key.to_owned())];
+    fn starting(&self, intent: &Manifest, request: &PowerRequest, key: &Subject) -> PowerState {
+        let jobs = [(JobKind::ServerImage, image_subject(intent, key)), (JobKind::Permissions, key.clone())];
         let job_failed = jobs.iter().filter_map(|(kind, subject)| self.observed.job(*kind, subject));
         let mut job_failed = job_failed.map(|job| job.attempts > 1 || matches!(job.state, JobState::Failed { .. }));
         let old = self.observed.server.as_ref().map(|server| &server.id);
         let step_failed = self.observed.failures.iter().any(|(step, failure)| match *step {
-            "Prepare" => true,
-            "RemoveServer" => Some(&failure.subject) == old,
+            StepKind::Prepare => true,
+            StepKind::RemoveServer => Some(&failure.subject) == old,
             _ => failure.subject == request.id,
         });
         if job_failed.any(|failed| failed) || step_failed { PowerState::Offline } else { PowerState::Starting }
@@ -259,14 +260,14 @@ impl Planner<'_> {
         };
         match &self.observed.server {
             None => {
-                self.say_container("CreateServer", &request.id);
-                if !self.held_back("CreateServer", &request.id) {
+                self.say_container(StepKind::CreateServer, &request.id);
+                if !self.held_back(StepKind::CreateServer, &request.id) {
                     self.step(Step::CreateServer { token: request.id.clone() });
                 }
             }
             Some(server) if usable(&server) => {
-                self.say_container("StartServer", &request.id);
-                if self.held_back("StartServer", &request.id) {
+                self.say_container(StepKind::StartServer, &request.id);
+                if self.held_back(StepKind::StartServer, &request.id) {
                     return;
                 }
                 if self.serving(server) != Some(&request.id) {

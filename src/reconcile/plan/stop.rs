@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Planner;
 use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, Manifest, PowerState, Reason, Role, Verb};
-use crate::reconcile::step::{Step, StopMethod};
+use crate::reconcile::step::{Step, StepKind, StopMethod};
 use crate::requests::PowerRequest;
 
 /// A stop that has this long may use it; then SIGKILL follows.

@@ -6,7 +6,7 @@ use super::*;
 fn steps() -> Vec<Step> {
     let container = || "0123456789abcdef".to_owned();
     let token = || "token-1".to_owned();
-    let power = || "wish-1".to_owned();
+    let power = || "request-1".to_owned();
     let message = || "so it is".to_owned();
     let mut steps = vec![
         Step::Accept,
@@ -42,10 +42,18 @@ fn steps() -> Vec<Step> {
             oom_killed: false,
             restart: true,
             power: power(),
+            sequence: 2,
+            verb: Verb::Start,
             reason: Reason::Crashed,
             message: message(),
         },
-        Step::ClosePower { power: power(), want: Want::Up, reason: Reason::Stopped, message: message() },
+        Step::ClosePower {
+            power: power(),
+            sequence: 2,
+            verb: Verb::Start,
+            reason: Reason::Stopped,
+            message: message(),
+        },
         Step::Quiesce,
         Step::Forget,
     ];

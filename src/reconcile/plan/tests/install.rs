@@ -178,7 +178,11 @@ fn containers_that_the_engine_refuses_end_the_installation() {
             ready().installer(could_not_start("n3", "i1")).step_refused(StepKind::StartInstaller, "i1", 3, 3),
             &["RecordInstall i1 Failed ContainerRefused"],
         ),
-        ("an earlier request's refusal", ready().step_refused("CreateInstaller", "i0", 3, 3), &["CreateInstaller i1"]),
+        (
+            "an earlier request's refusal",
+            ready().step_refused(StepKind::CreateInstaller, "i0", 3, 3),
+            &["CreateInstaller i1"],
+        ),
     ]);
 }
 

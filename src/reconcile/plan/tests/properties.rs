@@ -7,7 +7,7 @@ use super::tape::{Tape, manners, scene};
 use super::words::{steps, text};
 use super::world::World;
 use crate::model::{ContainerFacts, ManagedBy, Reason};
-use crate::reconcile::observed::JobKind;
+use crate::reconcile::job::JobKind;
 use crate::reconcile::plan::Plan;
 use crate::reconcile::step::Step;
 use crate::requests::{self, start_id};

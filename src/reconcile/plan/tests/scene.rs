@@ -11,6 +11,7 @@ use crate::model::{
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Failure, Job, JobState, Observed, Policy, StopProgress, Usage, WantedContainer};
 use crate::reconcile::plan::{Input, Plan, plan};
+use crate::reconcile::step::StepKind;
 use crate::requests::{Asked, start_id};
 
 /// The present of every scene.

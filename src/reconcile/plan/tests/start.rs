@@ -211,7 +211,7 @@ fn what_fails_is_tried_again_for_as_long_as_it_is_wanted() {
         ),
         (
             "an earlier request's failure does not count",
-            ready().step_refused("CreateServer", "p0", 9, 5),
+            ready().step_refused(StepKind::CreateServer, "p0", 9, 5),
             &["CreateServer p1"],
         ),
     ]);

@@ -3,7 +3,8 @@
 use super::scene::Scene;
 use super::words::{reason, seconds, steps, table, text};
 use crate::model::{ConditionKind, PowerState, Reason};
-use crate::reconcile::observed::JobKind::Usage;
+use crate::reconcile::job::JobKind::Usage;
+use crate::reconcile::step::StepKind;
 
 fn running() -> Scene {
     Scene::panel_server().installed().container_running("c1", "p1")
@@ -124,7 +125,7 @@ fn a_start_of_a_server_that_runs_lets_it_run_for_the_new_request() {
     table(&[
         ("it runs for another", running().wants_up("p2"), &["Assign p2"]),
         ("it does", running().wants_up("p2").serving("c1", "p2"), &[]),
-        ("not now", running().wants_up("p2").step_unanswered("Assign", "p2", 1, 3), &[]),
+        ("not now", running().wants_up("p2").step_unanswered(StepKind::Assign, "p2", 1, 3), &[]),
     ]);
 }
 

@@ -6,7 +6,9 @@ use super::scene::{Scene, at, container, script};
 use super::world::Manners;
 use crate::model::manifest::{Install, Span};
 use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, PowerState, Reason, Verb};
-use crate::reconcile::observed::{JobKind, JobState};
+use crate::reconcile::job::JobKind;
+use crate::reconcile::observed::JobState;
+use crate::reconcile::step::StepKind;
 use crate::requests;
 
 /// Choices, one byte each.

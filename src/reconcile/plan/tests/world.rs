@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::scene::{Scene, container, script};
 use crate::model::record::{Crash, Handled, InstallResult, Serving};
 use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Reason, Record, Role, Timestamp};
-use crate::reconcile::observed::{Failure, Job, JobKind, JobState, StopProgress, Usage};
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::{Failure, Job, JobState, StopProgress, Usage};
 use crate::reconcile::plan::{Plan, report_subject};
-use crate::reconcile::step::{Step, StopMethod};
+use crate::reconcile::step::{Step, StepKind, StopMethod};
 use crate::requests;
 
 /// A failed job or step is due again after this.
