@@ -18,7 +18,6 @@ mod events;
 mod images;
 mod lines;
 mod networks;
-mod reference;
 mod streams;
 mod subnets;
 mod wire;
