@@ -76,14 +76,6 @@ impl DockerRuntime {
         Self { wire, docker, limits_in_force: Mutex::default() }
     }
 
-    /// A client for the engine that `DOCKER_HOST` names, or the one on the default socket. Does not connect.
-    ///
-    /// # Errors
-    /// The variable holds what is no address, or one of a kind that is not supported.
-    pub fn from_environment() -> Result<Self, InvalidAddress> {
-        Address::from_environment().map(Self::connect)
-    }
-
     /// Awaits an answer for no longer than `limit`. The attempt's words are made only when it fails.
     async fn within<T>(
         &self,
