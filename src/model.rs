@@ -8,6 +8,7 @@
 pub mod container;
 pub mod expression;
 pub mod id;
+pub mod image;
 pub mod manifest;
 pub mod reason;
 pub mod record;

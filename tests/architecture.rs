@@ -3,6 +3,8 @@
 //! The sources are read as text: comments and literals are taken out, and what is left is looked through for paths. Code of
 //! tests (`tests.rs`, `tests/`, `mod tests`) may know whom it likes; the doors around crates count for it too.
 
+#[path = "architecture/circles.rs"]
+mod circles;
 #[path = "architecture/source.rs"]
 mod source;
 
@@ -11,6 +13,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use alula::reconcile::step::StepKind;
+use circles::Files;
 use source::Source;
 use strum::VariantArray;
 
@@ -152,6 +155,11 @@ fn imports_run_one_way() {
 }
 
 #[test]
+fn no_files_import_each_other_in_a_circle() {
+    assert_none(Files::of(sources()).circles());
+}
+
+#[test]
 fn crates_stay_behind_their_doors() {
     assert_none(sources().iter().flat_map(door_violations).collect());
 }
@@ -244,6 +252,35 @@ mod rules {
         assert_none(import_violations(&source("src/panel/client/tests.rs", "use crate::store::Store;")));
         assert_none(import_violations(&source("src/panel/client.rs", "use super::wire; use super::super::model::X;")));
         assert_none(import_violations(&source("src/main.rs", "fn main() { alula::cli::main() }")));
+    }
+
+    #[test]
+    fn a_circle_of_files_is_found() {
+        let circles = |files: &[(&str, &str)]| {
+            let sources: Vec<Source> =
+                files.iter().map(|(name, text)| source(&format!("src/{name}.rs"), text)).collect();
+            Files::of(&sources).circles()
+        };
+        let one = circles(&[("a", "mod b; mod c;"), ("a/b", "use super::c::C;"), ("a/c", "fn f() { super::b::B }")]);
+        assert_eq!(one, ["src/a/c.rs:1 imports a::b, src/a/b.rs:1 imports a::c"]);
+        let through_a_parent = [
+            ("a", "mod b;\nmod c;\npub use b::B;\nuse c::C;"),
+            ("a/b", "use super::{C, D};"),
+            ("a/c", "use crate::a::B;"),
+        ];
+        assert_eq!(circles(&through_a_parent).len(), 1);
+        let three = [("a", "use crate::b::X;"), ("b", "use super::c::Y;"), ("c", "fn f() -> crate::a::Z {}")];
+        assert_eq!(circles(&three).len(), 1);
+        let through_a_child = [("a", "mod c; use c::C;"), ("a/c", "use crate::b::X;"), ("b", "use crate::a::Z;")];
+        assert_eq!(circles(&through_a_child).len(), 1);
+
+        assert_none(circles(&[
+            ("a", "mod b;\nmod c;\npub use b::B;\nstruct A;"),
+            ("a/b", "use super::A;\nuse super::c::C;\n#[cfg(test)]\nmod tests { use crate::d::D; }"),
+            ("a/c", "use super::A;\nuse std::b::B;"),
+            ("a/tests", "use super::b::B;"),
+            ("d", "use crate::a::B;"),
+        ]));
     }
 
     #[test]

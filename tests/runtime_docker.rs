@@ -13,7 +13,7 @@ mod pulls;
 mod registry;
 
 use alula::runtime::Runtime;
-use alula::runtime::docker::DockerRuntime;
+use alula::runtime::docker::{Address, DockerRuntime};
 use bollard::Docker;
 
 /// The runtime, and the engine past it for cleaning up; `None` where Docker is to be left out.
@@ -23,7 +23,7 @@ async fn engine() -> Option<(DockerRuntime, Docker)> {
         eprintln!("skipped: {SKIP}=1, so nothing is known about Docker");
         return None;
     }
-    let runtime = DockerRuntime::from_environment().expect("DOCKER_HOST is an address");
+    let runtime = DockerRuntime::connect(Address::from_environment().expect("DOCKER_HOST is an address"));
     runtime.engine().await.unwrap_or_else(|error| panic!("{error}, or leave these tests out with {SKIP}=1"));
     Some((runtime, Docker::connect_with_defaults().expect("an engine that answers")))
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
 
 use super::output::Format;
 
@@ -171,8 +172,8 @@ pub struct Apply {
 #[derive(Debug, Args)]
 pub struct Power {
     /// What to do
-    #[arg(value_enum)]
-    pub action: Action,
+    #[arg(value_parser = actions())]
+    pub action: String,
     /// Servers, by UUID or its beginning (at least 4 characters)
     #[arg(value_name = "UUID", required = true)]
     pub servers: Vec<String>,
@@ -181,29 +182,15 @@ pub struct Power {
     pub output: Output,
 }
 
-/// A power action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Action {
-    /// Up, unless it is
-    Start,
-    /// Down, as its egg says
-    Stop,
-    /// Down and up
-    Restart,
-    /// Down at once
-    Kill,
-}
-
-impl Action {
-    /// The word on the wire.
-    pub fn word(self) -> &'static str {
-        match self {
-            Action::Start => "start",
-            Action::Stop => "stop",
-            Action::Restart => "restart",
-            Action::Kill => "kill",
-        }
-    }
+/// The words of the power actions, each with its help.
+fn actions() -> impl TypedValueParser<Value = String> {
+    let action = |word: &'static str, help: &'static str| PossibleValue::new(word).help(help);
+    PossibleValuesParser::new([
+        action("start", "Up, unless it is"),
+        action("stop", "Down, as its egg says"),
+        action("restart", "Down and up"),
+        action("kill", "Down at once"),
+    ])
 }
 
 /// `delete`.

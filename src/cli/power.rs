@@ -16,7 +16,7 @@ use super::output::Printer;
 pub async fn run(node: &Node, arguments: &Power, printer: Printer) -> Result<(), CliError> {
     let client = node.daemon()?;
     let servers = node.pick(&arguments.servers).await?;
-    let action = arguments.action.word();
+    let action = arguments.action.as_str();
     let body = Bytes::from(serde_json::json!({"action": action}).to_string());
     let outcomes = Outcomes::of(&servers, printer, async |server| {
         client.call(Method::POST, &format!("/local/servers/{}/power", server.uuid), body.clone()).await?;

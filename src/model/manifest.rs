@@ -9,9 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::ServerId;
 use super::settings::{Process, Settings};
 
-/// The one `apiVersion` of this release.
-pub const API_VERSION: &str = "alula/v1";
-
 /// A record of intent: one server that should exist.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

@@ -22,7 +22,7 @@ use crate::retry::{self, Growth};
 use crate::runtime::blueprint::server_image;
 
 pub use install_log::close as close_install_log;
-pub use panel::{JOB_QUESTIONS, PanelWord, apply_sync, new_manifest, sync_with_retries};
+pub use panel::{PanelWord, apply_sync, new_manifest, sync_with_retries};
 
 /// The time within which the panel must answer when somebody or something waits for it.
 pub const PANEL_PATIENCE: Duration = Duration::from_secs(8);

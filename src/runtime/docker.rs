@@ -18,7 +18,6 @@ mod events;
 mod images;
 mod lines;
 mod networks;
-mod reference;
 mod streams;
 mod subnets;
 mod wire;
@@ -75,14 +74,6 @@ impl DockerRuntime {
             Docker::connect_with_custom_transport(transport, Some(wire::BASE), backstop, bollard::API_DEFAULT_VERSION)
                 .expect("a custom transport needs no preparation that could fail");
         Self { wire, docker, limits_in_force: Mutex::default() }
-    }
-
-    /// A client for the engine that `DOCKER_HOST` names, or the one on the default socket. Does not connect.
-    ///
-    /// # Errors
-    /// The variable holds what is no address, or one of a kind that is not supported.
-    pub fn from_environment() -> Result<Self, InvalidAddress> {
-        Address::from_environment().map(Self::connect)
     }
 
     /// Awaits an answer for no longer than `limit`. The attempt's words are made only when it fails.

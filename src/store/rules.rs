@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use regex::RegexBuilder;
 
 use super::SpecProblem;
+use crate::model::image::ImageReference;
 use crate::model::settings::{Allocations, Build, Settings, Stop};
 use crate::model::{ManagedBy, Manifest, Reason, ServerId, Spec, expression};
 use crate::yaml;
@@ -77,21 +78,13 @@ fn check_image(key: &str, image: &str) -> Result<(), String> {
     if reference.contains(char::is_whitespace) {
         return Err(format!("{key} is {image:?}, and an image's name has no spaces in it"));
     }
-    let name = reference.split('@').next().unwrap_or_default();
-    // A colon before the last slash belongs to a port.
-    let name = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(name, _)| name);
-    let path = match name.split_once('/') {
-        Some((domain, path)) if domain.contains(['.', ':']) || domain == "localhost" => path,
-        _ => name,
-    };
-    match path.contains(char::is_uppercase) {
-        true => Err(format!("{key} is {image:?}, and an image's name is in lower case; write {}", lower(image, path))),
-        false => Ok(()),
+    // What is no reference at all is refused by the engine, in its words.
+    let path = ImageReference::parse(reference).map_or("", |reference| reference.path());
+    if path.contains(char::is_uppercase) {
+        let lower = image.replacen(path, &path.to_lowercase(), 1);
+        return Err(format!("{key} is {image:?}, and an image's name is in lower case; write {lower}"));
     }
-}
-
-fn lower(image: &str, path: &str) -> String {
-    image.replacen(path, &path.to_lowercase(), 1)
+    Ok(())
 }
 
 fn check_allocations(allocations: &Allocations) -> Result<(), String> {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use alula::model::Timestamp;
 use alula::runtime::Runtime;
-use alula::runtime::docker::DockerRuntime;
+use alula::runtime::docker::{Address, DockerRuntime};
 use async_trait::async_trait;
 use bollard::Docker;
 use bollard::models::ContainerCreateBody;
@@ -42,7 +42,7 @@ pub async fn run(case: impl AsyncFnOnce(&dyn Bench)) {
         panic!("no container engine answers ({error}): start dockerd, or leave these tests out with {SKIP}=1")
     });
     IMAGE_MADE.get_or_init(|| make_image(&docker)).await;
-    let runtime = DockerRuntime::from_environment().expect("DOCKER_HOST is an address");
+    let runtime = DockerRuntime::connect(Address::from_environment().expect("DOCKER_HOST is an address"));
     let run = uuid::Uuid::new_v4().simple().to_string();
     let bench = DockerBench { runtime, docker, run };
     let outcome = AssertUnwindSafe(tokio::time::timeout(PATIENCE, case(&bench))).catch_unwind().await;

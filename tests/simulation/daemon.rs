@@ -31,6 +31,9 @@ use crate::disk::{Disk, DiskFate};
 use crate::journal::Journal;
 use crate::panel::{Connection, SimPanel};
 
+/// How often the watch has all files looked at, whatever it has noticed.
+const RESCAN: Duration = Duration::from_secs(300);
+
 /// A daemon that runs.
 pub struct Daemon {
     pub fate: Arc<Fate>,
@@ -112,6 +115,13 @@ impl Machine {
         tasks.spawn("containers", containers::follow(world.clone(), queue.clone(), known));
         let (edits, events) = mpsc::channel(64);
         tasks.spawn("intents", intents::follow(world.clone(), events));
+        let watch = edits.clone();
+        tasks.spawn("the watch's rescans", async move {
+            loop {
+                tokio::time::sleep(RESCAN).await;
+                let _ = watch.send(WatchEvent::Rescan).await;
+            }
+        });
         tasks.spawn("panel's list", listing::follow(world.clone(), panel));
         tasks.spawn("controller", Controller::new(reconciler.clone(), queue.clone(), 4, ready).run());
         let router = Api::new(reconciler.clone()).router(Door::Local);

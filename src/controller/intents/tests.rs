@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::sync::Condvar;
+use std::sync::{Condvar, Mutex};
 
 use super::*;
 use crate::model::{ManagedBy, Manifest, Record};

@@ -8,16 +8,12 @@ use serde_json::Value;
 use super::{JobError, PANEL_PATIENCE};
 use crate::model::manifest::digest;
 use crate::model::{ManagedBy, Manifest, Reason, Record, ServerId, Timestamp};
-use crate::panel::{Panel, PanelError, PanelServer, QUESTIONS};
+use crate::panel::{Panel, PanelError, PanelServer};
 use crate::reconcile::job::Subject;
 use crate::reconcile::reporter::{self, ReportError};
 use crate::reconcile::world::World;
 use crate::retry;
 use crate::store::{Snapshot, Store, StoreError};
-
-/// Questions that jobs ask the panel at once. Some of its places are left to requests: at a boot with 500 starts somebody who
-/// waits for an answer must not wait behind them.
-pub const JOB_QUESTIONS: usize = QUESTIONS - 2;
 
 /// How often a word is written anew because somebody else wrote in between.
 const WRITE_ATTEMPTS: u32 = 20;

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use super::mounts::clean;
 use crate::model::settings::Mount;
 
 /// Where cgroups are mounted.
@@ -64,6 +63,24 @@ pub fn source_path(source: &str) -> Result<PathBuf, MountSource> {
 /// Whether an allowed folder is above the source of one of these mounts, as both are written.
 pub fn is_above(allowed: &Path, mounts: &[Mount]) -> bool {
     mounts.iter().any(|mount| clean(&mount.source).is_some_and(|source| source.starts_with(allowed)))
+}
+
+/// An absolute path without `.`, `..` and doubled slashes.
+pub(super) fn clean(path: &str) -> Option<PathBuf> {
+    if !path.starts_with('/') || path.contains('\0') {
+        return None;
+    }
+    let mut clean = PathBuf::from("/");
+    for component in Path::new(path).components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    Some(clean)
 }
 
 /// Follows a path to its end. Blocks for as long as its file system takes.

@@ -1,8 +1,9 @@
 //! Mounts: the fixed ones, and the settings' own against the allow-list.
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use super::host::clean;
 use super::{BlueprintFacts, MountSource, Omission, SERVER_FOLDER};
 use crate::config::NodeConfig;
 use crate::model::settings::Mount;
@@ -81,24 +82,6 @@ fn allowed(
         return Err("another mount has this target".into());
     }
     Ok(bind(source, &text, mount.read_only))
-}
-
-/// An absolute path without `.`, `..` and doubled slashes.
-pub(super) fn clean(path: &str) -> Option<PathBuf> {
-    if !path.starts_with('/') || path.contains('\0') {
-        return None;
-    }
-    let mut clean = PathBuf::from("/");
-    for component in Path::new(path).components() {
-        match component {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    Some(clean)
 }
 
 #[cfg(test)]

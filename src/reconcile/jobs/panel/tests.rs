@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::*;
+use crate::panel::QUESTIONS;
 use crate::reconcile::bench::{ScriptedPanel, id, server, world};
+use crate::reconcile::world::JOB_QUESTIONS;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(second * 1000)
