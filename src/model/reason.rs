@@ -255,11 +255,11 @@ mod tests {
 
     #[test]
     fn a_reason_of_another_release_does_not_make_a_file_unreadable() {
-        let record = r#"{"generation": 7, "power": {"closed":
-            {"id": "a", "reason": "MoonInTheWrongPhase", "message": "wait", "at": "2026-01-01T00:00:00Z"}}}"#;
+        let record = r#"{"generation": 7, "power": {"handled":
+            {"sequence": 1, "id": "a", "verb": "stop", "reason": "MoonInTheWrongPhase", "message": "wait", "at": "2026-01-01T00:00:00Z"}}}"#;
         let record: Record = serde_json::from_str(record).unwrap();
-        let closed = record.power.closed.unwrap();
-        assert_eq!((record.generation, closed.reason, closed.message.as_str()), (7, Reason::Unrecognized, "wait"));
+        let handled = record.power.handled.unwrap();
+        assert_eq!((record.generation, handled.reason, handled.message.as_str()), (7, Reason::Unrecognized, "wait"));
     }
 
     #[test]
