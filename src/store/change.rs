@@ -112,6 +112,7 @@ impl Store {
         new: impl IntoIterator<Item = NewRequest>,
     ) -> Result<Arc<Snapshot>, StoreError> {
         self.ensure_folder(entry.id)?;
+        self.remove_stale_record(entry.id)?;
         let now = self.inner.clock.now();
         let declared = requests::declare(&Requests::default(), &record, &manifest.spec, now, true);
         let requests = accepted(&declared.unwrap_or_default(), &record, new);
@@ -131,6 +132,19 @@ impl Store {
             (next.manifest, next.record) = (Some(Arc::new(manifest)), Arc::new(record));
             (next.requests, next.problem, next.unrecorded) = (Arc::new(requests), problem, true);
         }))
+    }
+
+    /// Facts that lie in the folder of a server that is new are those of an earlier one, and are none of this one's.
+    fn remove_stale_record(&self, id: ServerId) -> Result<(), StoreError> {
+        let path = self.folder(id).join(RECORD_FILE);
+        if !path.exists() {
+            return Ok(());
+        }
+        crate::atomic::remove_file(&path).map_err(|error| StoreError::Disk {
+            action: "remove",
+            path,
+            source: error.into(),
+        })
     }
 
     /// Whether a text can be read back once it is a server's `config.yml`: nothing that the store writes may need a

@@ -151,3 +151,49 @@ fn the_requests_of_another_server_are_not_carried_out() {
         assert!(known.asked(Timestamp::default()).install().is_none());
     }
 }
+
+/// Its manifest was moved away, and the panel creates the server before a pass has seen the folder.
+#[test]
+fn a_new_server_has_nothing_of_the_facts_that_lie_in_its_folder() {
+    let there = Scene::with_file();
+    let done = InstallResult {
+        token: "old".into(),
+        sequence: 7,
+        outcome: InstallOutcome::Succeeded,
+        reinstall: false,
+        exit_code: Some(0),
+        reason: Reason::Completed,
+        message: String::new(),
+        at: Timestamp::default(),
+        reported: true,
+    };
+    there.store.commit(id(), |record| record.install.done = Some(done)).unwrap();
+    let here = Scene::empty();
+    copy(&there.store.folder(id()), &here.store.folder(id()));
+    fs::remove_file(here.path(CONFIG_FILE)).unwrap();
+    here.store.create(manifest(id()), Record::default(), [request("install", INSTALL)]).unwrap();
+    for store in [&here.store, &reopened(here.root.path())] {
+        let known = store.get(id()).unwrap();
+        assert_eq!(known.asked(Timestamp::default()).install().map(|install| install.id), Some("install"));
+        assert_eq!(known.record.install.done, None);
+    }
+    here.is_the_same_after_a_reboot();
+}
+
+/// A person gives the folder of a server that is being deleted to another one.
+#[test]
+fn a_folder_that_is_renamed_is_not_deleted() {
+    for running in [true, false] {
+        let scene = Scene::with_file();
+        scene.accepts("delete", Verb::Delete);
+        let two = other_id();
+        fs::rename(scene.store.folder(id()), scene.store.folder(two)).unwrap();
+        saves(&scene.store.folder(two).join(CONFIG_FILE), &FILE.replace("550e8400", "650e8400"));
+        let store = if running { scene.store.clone() } else { reopened(scene.root.path()) };
+        store.refresh(two).unwrap();
+        let known = store.get(two).unwrap();
+        assert!(known.is_listed() && known.problem.is_none(), "{known:?}");
+        assert_eq!(verbs(&known), [Verb::Stop], "what its file says, and no deletion");
+        assert_eq!(reopened(scene.root.path()).ids(), [two]);
+    }
+}
