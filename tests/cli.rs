@@ -3,6 +3,8 @@
 
 #[path = "cli/files.rs"]
 mod files;
+#[path = "cli/git.rs"]
+mod git;
 #[path = "cli/halfway.rs"]
 mod halfway;
 #[path = "cli/lock.rs"]
@@ -82,6 +84,12 @@ impl Node {
 
     fn config(&self, uuid: &str) -> String {
         fs::read_to_string(self.server(uuid).join("config.yml")).unwrap()
+    }
+
+    /// What was asked of a server, the oldest first.
+    fn verbs(&self, uuid: &str) -> Vec<String> {
+        let accepted = &self.json(&["get", uuid])[0]["requests"]["accepted"];
+        accepted.as_array().unwrap().iter().map(|request| request["verb"].as_str().unwrap().to_owned()).collect()
     }
 
     fn server(&self, uuid: &str) -> PathBuf {
@@ -203,10 +211,12 @@ fn power_is_the_daemons_decision() {
     let ended = node.ok(&["power", "start", ONE]);
     assert!(ended.out.contains("start accepted") && ended.err.is_empty(), "{ended:?}");
     let text = node.config(ONE);
+    assert_eq!(node.verbs(ONE), ["start"]);
     node.ok(&["power", "start", ONE]);
-    assert_eq!(node.config(ONE), text, "a second start is no restart");
+    assert_eq!(node.verbs(ONE), ["start"], "a second start is no restart");
     node.ok(&["power", "restart", ONE]);
-    assert_ne!(node.config(ONE), text);
+    assert_eq!(node.verbs(ONE), ["restart"]);
+    assert_eq!(node.config(ONE), text, "requests are no part of the manifest");
     assert_eq!(node.json(&["power", "kill", ONE])[0]["result"], "kill accepted");
 
     // A server can be stopped while its file is broken.
@@ -215,7 +225,8 @@ fn power_is_the_daemons_decision() {
     node.ok(&["power", "start", TWO]);
     assert_eq!(node.config(TWO), "half an ed");
     let server = &node.json(&["get", TWO])[0];
-    assert_eq!(server["record"]["pendingPower"]["want"], "up");
+    assert_eq!(server["requests"]["accepted"][0]["by"], "cli");
+    assert!(["start", "restart"].contains(&node.verbs(TWO)[0].as_str()), "{server}");
     assert_eq!(server["problem"]["reason"], "SpecInvalid");
 
     let suspended = record(TWO, "second").replace("spec:\n", "spec:\n  suspended: true\n");
@@ -226,12 +237,12 @@ fn power_is_the_daemons_decision() {
 }
 
 #[test]
-fn deletion_is_asked_for_and_marked() {
+fn deletion_is_asked_for_and_accepted() {
     let node = Node::with_servers();
     let daemon = Daemon::start(&node);
     let ended = node.run(&["delete", ONE]);
     assert!(ended.code == 2 && ended.err.contains("--yes"), "{ended:?}");
-    assert!(node.json(&["get", ONE])[0]["record"]["deletion"].is_null());
+    assert!(node.verbs(ONE).is_empty());
     node.ok(&["delete", "--yes", ONE]);
     assert!(node.server(ONE).join("config.yml").exists(), "files wait for the containers");
     let ended = node.ok(&["get", ONE]);
@@ -252,14 +263,13 @@ fn deletion_is_asked_for_and_marked() {
 #[test]
 fn a_plan_needs_no_daemon_and_writes_nothing() {
     let node = Node::with_servers();
-    let wish = "spec:\n  power: {id: by-hand, want: up}\n";
-    node.edit(ONE, &record(ONE, "first").replace("spec:\n", wish));
+    node.edit(ONE, &record(ONE, "first").replace("spec:\n", "spec:\n  power: up\n"));
     let before = listing(&node.root());
     let ended = node.ok(&["plan"]);
     assert!(ended.err.contains("no daemon runs"), "{ended:?}");
     assert!(ended.out.contains("RuntimeUnreachable") && ended.out.contains("BECAUSE"), "{ended:?}");
-    assert!(ended.out.contains("wanted: up, by the wish by-hand (spec.power)"), "{ended:?}");
-    assert!(ended.out.contains("wanted: nothing, since nobody has made a power wish"), "{ended:?}");
+    assert!(ended.out.contains("wanted: up, by the request manifest-"), "{ended:?}");
+    assert!(ended.out.contains("wanted: nothing: no power request was made"), "{ended:?}");
     let plans = node.json(&["plan", ONE]);
     assert_eq!(plans[0]["uuid"], ONE);
     assert!(plans[0]["plan"]["steps"].is_array());
@@ -421,13 +431,14 @@ fn a_running_daemon_is_asked_through_its_socket() {
 
     let ended = node.ok(&["power", "start", ONE]);
     assert!(ended.out.contains("start accepted") && ended.err.is_empty(), "{ended:?}");
-    assert!(node.config(ONE).contains("want: up"));
+    assert_eq!(node.verbs(ONE), ["start"]);
 
     node.write("one.yml", &record(ONE, "renamed"));
     assert!(node.ok(&["apply", "--dry-run", "-f", "one.yml"]).out.contains("changed (dry run)"));
     assert!(node.config(ONE).contains("first"));
     assert!(node.ok(&["apply", "-f", "one.yml"]).out.contains("changed"));
-    assert!(node.config(ONE).contains("renamed") && node.config(ONE).contains("want: up"));
+    assert_eq!(node.config(ONE), record(ONE, "renamed"));
+    assert_eq!(node.verbs(ONE), ["start"], "a file without an opinion leaves it");
     let three = ONE.replace("550e8400", "aaaa8400");
     node.write("three.yml", &record(&three, "third"));
     assert!(node.ok(&["apply", "-f", "three.yml"]).out.contains("created"));
@@ -439,7 +450,7 @@ fn a_running_daemon_is_asked_through_its_socket() {
     assert!(second.code == 1 && second.err.contains("runs on the state folder"), "{second:?}");
     daemon.end();
     assert!(node.ok(&["get"]).err.contains("no daemon runs"));
-    assert!(!node.json(&["get", TWO])[0]["record"]["deletion"].is_null());
+    assert_eq!(node.verbs(TWO), ["delete"]);
 }
 
 #[test]

@@ -112,6 +112,7 @@ impl Store {
         new: impl IntoIterator<Item = NewRequest>,
     ) -> Result<Arc<Snapshot>, StoreError> {
         self.ensure_folder(entry.id)?;
+        self.remove_stale_record(entry.id)?;
         let now = self.inner.clock.now();
         let declared = requests::declare(&Requests::default(), &record, &manifest.spec, now, true);
         let requests = accepted(&declared.unwrap_or_default(), &record, new);
@@ -131,6 +132,19 @@ impl Store {
             (next.manifest, next.record) = (Some(Arc::new(manifest)), Arc::new(record));
             (next.requests, next.problem, next.unrecorded) = (Arc::new(requests), problem, true);
         }))
+    }
+
+    /// Facts that lie in the folder of a server that is new are those of an earlier one, and are none of this one's.
+    fn remove_stale_record(&self, id: ServerId) -> Result<(), StoreError> {
+        let path = self.folder(id).join(RECORD_FILE);
+        if !path.exists() {
+            return Ok(());
+        }
+        crate::atomic::remove_file(&path).map_err(|error| StoreError::Disk {
+            action: "remove",
+            path,
+            source: error.into(),
+        })
     }
 
     /// Whether a text can be read back once it is a server's `config.yml`: nothing that the store writes may need a
@@ -251,8 +265,8 @@ impl Store {
         self.replace_text(id, &text, |before| !before.is_listed(), facts, new)
     }
 
-    /// Makes a text a server's `config.yml`, if it is `due` under the lock. The requests come last: a crash before them leaves a
-    /// server of which nothing new was asked.
+    /// Makes a text a server's `config.yml`, if it is `due` under the lock. The requests come first: a crash after them leaves a
+    /// server that is still parked, or being deleted, and the same call completes it.
     pub(super) fn replace_text(
         &self,
         id: ServerId,
@@ -271,23 +285,35 @@ impl Store {
         entry.check_unsealed(|| self.folder(id).join(RECORD_FILE))?;
         let mut record = Record::clone(&before.record);
         facts(&mut record);
+        self.put_accepted(&entry, Arc::new(accepted(&before.requests, &before.record, new)))?;
+        let frees = frees_space(before.manifest.as_deref(), Some(&manifest));
+        self.write_instead(&entry, &mut sources, text, record, frees).inspect_err(|_| {
+            if let Err(error) = self.put_accepted(&entry, before.requests.clone()) {
+                tracing::error!(server.id = %id, "requests that were refused stay in the file: {error}");
+            }
+        })?;
+        drop(sources);
+        self.changed(id);
+        Ok(())
+    }
+
+    /// Writes a text over the `config.yml` that is there, and accepts it with this record.
+    fn write_instead(
+        &self,
+        entry: &Entry,
+        sources: &mut Sources,
+        text: &str,
+        record: Record,
+        frees: bool,
+    ) -> Result<(), StoreError> {
+        let id = entry.id;
         self.ensure_folder(id)?;
         let path = self.folder(id).join(CONFIG_FILE);
         let (old, kept) = (std::fs::read_to_string(&path).ok(), Kept::keep(&path).ok());
-        let frees = frees_space(before.manifest.as_deref(), Some(&manifest));
         let written = self.with_reserve(frees, || self.write_intent(id, text))?;
         let files = intent::read(&self.folder(id), id);
-        let asked = self.accept(&entry, &mut sources, &files, record).and_then(|snapshot| {
-            let requests = accepted(&snapshot.requests, &snapshot.record, new);
-            if requests != *snapshot.requests {
-                self.put_requests(&entry, &requests)?;
-                entry.publish(|next| next.requests = Arc::new(requests));
-            }
-            Ok(())
-        });
-        asked.inspect_err(|_| self.take_back(id, written, kept.as_ref(), old.as_deref()))?;
-        drop(sources);
-        self.changed(id);
+        self.accept(entry, sources, &files, record)
+            .inspect_err(|_| self.take_back(id, written, kept.as_ref(), old.as_deref()))?;
         Ok(())
     }
 }

@@ -131,7 +131,9 @@ fn past(record: Facts<RecordFile>, requests: Facts<RequestsFile>, folder: &Path,
     }
     drop_another_servers(&mut past, id);
     if requests_lost {
-        past.requests.sequence = requests::last_sequence(&past.requests, &past.record);
+        // Not as in a new server, whose requests are written with the first one: this file is written in any case, or it would
+        // count as lost at each start of the daemon.
+        past.requests.sequence = requests::last_sequence(&past.requests, &past.record).max(1);
         past.requests.lost = true;
     }
     if past.lost {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{REQUESTS_FILE, Snapshot, Store, StoreError, read};
+use super::{Entry, REQUESTS_FILE, Snapshot, Store, StoreError, read};
 use crate::model::{Record, Requests, ServerId};
 use crate::requests::{self, NewRequest};
 
@@ -28,14 +28,22 @@ impl Store {
         }
         entry.check_unsealed(|| self.folder(id).join(REQUESTS_FILE))?;
         let accepted = accepted(&before.requests, &before.record, new);
-        if accepted == *before.requests {
+        let snapshot = self.put_accepted(&entry, Arc::new(accepted))?;
+        drop(guard);
+        if snapshot.revision != before.revision {
+            self.changed(id);
+        }
+        Ok(snapshot)
+    }
+
+    /// Publishes requests once they are on disk. Those that are published already are not written again.
+    pub(super) fn put_accepted(&self, entry: &Entry, requests: Arc<Requests>) -> Result<Arc<Snapshot>, StoreError> {
+        let before = read(&entry.snapshot).clone();
+        if requests == before.requests {
             return Ok(before);
         }
-        self.put_requests(&entry, &accepted)?;
-        let snapshot = entry.publish(|next| next.requests = Arc::new(accepted));
-        drop(guard);
-        self.changed(id);
-        Ok(snapshot)
+        self.put_requests(entry, &requests)?;
+        Ok(entry.publish(|next| next.requests = requests))
     }
 
     /// Drops the deletion of a server that is gone and that is wanted again, with all that was asked of it before. Returns whether

@@ -95,7 +95,7 @@ async fn a_disk_that_refuses_is_named() {
         assert_eq!(answer.status.as_u16(), status, "{kind:?}");
         assert_eq!(answer.json(), json!({"error": words, "request_id": answer.header("x-request-id")}), "{kind:?}");
     }
-    assert!(bench.world.store.get(id(1)).unwrap().manifest.as_ref().unwrap().spec.power.is_none());
+    assert_eq!(bench.world.store.get(id(1)).unwrap().requests.accepted, []);
 }
 
 #[tokio::test(start_paused = true)]

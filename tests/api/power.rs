@@ -1,4 +1,4 @@
-//! Power wishes and console lines, down to the container.
+//! Power requests and console lines, down to the container.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn lines_keep_their_order_around_a_stop_command() {
     );
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(heard(&bench, id), ["line 1", "asked to stop", "line 2", "asked to stop", "line 3"]);
-    // It was a wish, so what follows is no crash.
+    // It was a request, so what follows is no crash.
     assert_eq!(type_lines(&bench, id, &["end"]).await, StatusCode::NO_CONTENT);
     bench.becomes(id, PowerState::Offline).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -139,7 +139,7 @@ async fn a_start_that_comes_as_soon_as_the_end_is_seen_is_done() {
 
 /// An engine that is away keeps a restart from beginning in its time.
 #[tokio::test(start_paused = true)]
-async fn a_restart_that_waits_does_not_end_the_wish_of_before() {
+async fn a_restart_that_expires_does_not_end_the_request_before_it() {
     let bench = Bench::new();
     let id = running(&bench).await;
     bench.docker.set_live_restore(true);
@@ -152,8 +152,8 @@ async fn a_restart_that_waits_does_not_end_the_wish_of_before() {
     bench.docker.set_engine_up(true);
     tokio::time::sleep(Duration::from_secs(120)).await;
     let snapshot = bench.world.store.get(id).unwrap();
-    let wanted = alula::reconcile::plan::open_wish(snapshot.manifest.as_ref().unwrap(), &snapshot.record);
-    assert!(wanted.is_some_and(|wish| wish.want == alula::model::Want::Up), "{snapshot:#?}");
+    let power = snapshot.asked(bench.world.clock.now()).power();
+    assert!(power.is_some_and(|power| power.verb.wants_up()), "{snapshot:#?}");
 }
 
 /// A request may come before the watch has seen what a person has just saved.

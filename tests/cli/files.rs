@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::{Daemon, Ended, Node, ONE, TWO, record};
+use super::{Daemon, Ended, Node, ONE, TWO, record, wait_for};
 
 #[test]
 fn applied_files_become_servers_with_their_comments() {
@@ -90,13 +90,16 @@ fn files_that_cannot_be_read_are_findings_among_others() {
 }
 
 #[test]
-fn a_broken_file_is_named_once_where_another_is_applied() {
+fn a_broken_file_is_replaced_by_the_one_that_is_applied() {
     let node = Node::with_servers();
     let daemon = Daemon::start(&node);
     node.edit(ONE, "kind: Server\nspec: [\n");
-    let ended = node.run(&["apply", "-f", "one.yml"]);
-    assert!(ended.code == 1 && ended.err.contains(&format!("{ONE}/config.yml: line ")), "{ended:?}");
-    assert!(!ended.err.contains("config.yml: config.yml"), "{ended:?}");
+    wait_for("the problem", || node.json(&["get", ONE])[0]["problem"]["reason"] == "SpecInvalid");
+    let described = node.ok(&["describe", ONE]).out;
+    assert!(described.contains("config.yml: line ") && !described.contains("config.yml: config.yml"), "{described}");
+    assert!(node.ok(&["apply", "-f", "one.yml"]).out.contains("changed"));
+    assert_eq!(node.config(ONE), record(ONE, "first"));
+    assert!(node.json(&["get", ONE])[0]["problem"].is_null());
     daemon.end();
 }
 

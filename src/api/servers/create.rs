@@ -79,6 +79,14 @@ fn write(store: &Store, id: ServerId, install: &NewRequest, word: &PanelWord) ->
     }
 }
 
+/// The requests of a server that exists and that its panel has created: a start that was asked for before does not follow the
+/// installation.
+fn as_new(before: &Snapshot, install: &NewRequest) -> Vec<NewRequest> {
+    let up = before.asked(install.at).power().is_some_and(|power| power.verb.wants_up());
+    let stop = NewRequest { id: format!("{}-stop", install.id), verb: Verb::Stop, ..install.clone() };
+    up.then_some(stop).into_iter().chain([install.clone()]).collect()
+}
+
 /// One attempt; `false` if what it was decided by is no longer so.
 fn attempt(store: &Store, id: ServerId, install: &NewRequest, word: &PanelWord) -> Result<bool, StoreError> {
     let (asked_at, hash) = (word.asked_at, word.hash());
@@ -94,14 +102,14 @@ fn attempt(store: &Store, id: ServerId, install: &NewRequest, word: &PanelWord) 
     if before.is_listed() {
         // Known from the panel's list alone. A list that was asked for later has the newer configuration, which stands.
         let before = apply_sync(store, id, word, None)?;
-        return store.request(id, Some(before.revision), [install.clone()]).map(|_| true);
+        return store.request(id, Some(before.revision), as_new(&before, install)).map(|_| true);
     }
     let synced = move |record: &mut Record| {
         record.parked = None;
         record.synced_at = Some(asked_at);
         record.synced_hash = Some(hash);
     };
-    store.replace(id, manifest, synced, [install.clone()])?;
+    store.replace(id, manifest, synced, as_new(&before, install))?;
     // Nothing is replaced if the panel's list has brought the server back in this moment.
     Ok(store.get(id).is_none_or(|after| !after.is_listed() || is_under_way(&after)))
 }

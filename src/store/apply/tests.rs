@@ -1,10 +1,12 @@
-//! Files and wishes that are applied, and events that outlive the daemon.
+//! Files that are applied, and events that outlive the daemon.
 
 use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::model::{Closed, Deletion, How, InstallOutcome, InstallResult, Status, Timestamp, Want};
+use crate::clock::Clock;
+use crate::model::{Reason, Requester, Requests, Status, Timestamp, Verb};
+use crate::requests::NewRequest;
 use crate::store::{Blocking, CONFIG_FILE, STATUS_FILE};
 
 const FILE: &str = "\
@@ -24,15 +26,16 @@ fn id() -> ServerId {
 }
 
 fn store(root: &Path) -> Store {
-    Store::open(root, Blocking::Inline, None).unwrap()
+    Store::open(root, Blocking::Inline, Clock::System, None).unwrap()
 }
 
 fn config(store: &Store) -> String {
     fs::read_to_string(store.folder(id()).join(CONFIG_FILE)).unwrap()
 }
 
-fn up(name: &str) -> PowerIntent {
-    PowerIntent { id: name.into(), want: Want::Up, how: How::Graceful, requested_at: None, expires_at: None }
+fn asks(store: &Store, verb: Verb) -> Requests {
+    let new = NewRequest { id: "one".into(), at: Timestamp::default(), expires_at: None, by: Requester::Cli, verb };
+    Requests::clone(&store.request(id(), None, [new]).unwrap().requests)
 }
 
 #[test]
@@ -50,116 +53,34 @@ fn a_new_server_gets_the_file_as_it_is() {
 }
 
 #[test]
-fn a_change_keeps_comments_and_the_power_wish() {
+fn a_changed_file_replaces_the_old_one_and_no_request() {
     let root = tempfile::tempdir().unwrap();
     let store = store(root.path());
     store.apply(id(), FILE, false).unwrap();
-    store.wish_power(id(), None, up("one")).unwrap();
-    let changed = FILE.replace("image:1", "image:2");
+    let asked = asks(&store, Verb::Start);
+    let changed = FILE.replace("image:1", "image:2").replace("# mine", "# ours");
     assert_eq!(store.apply(id(), &changed, true).unwrap(), Applied::Changed);
-    assert!(config(&store).contains("image:1"), "a dry run writes nothing");
+    assert_eq!(config(&store), FILE, "a dry run writes nothing");
     assert_eq!(store.apply(id(), &changed, false).unwrap(), Applied::Changed);
-    let text = config(&store);
-    assert!(text.contains("image:2") && text.contains("# fast") && text.contains("# mine"), "{text}");
-    let manifest = store.get(id()).unwrap().manifest.clone().unwrap();
-    assert_eq!(manifest.spec.power, Some(up("one")));
-}
-
-const WISHES: &str = "  power: {id: A, want: up}\n  install: {token: I, skipScripts: true}\n";
-
-fn installed(token: &str) -> InstallResult {
-    InstallResult {
-        token: token.into(),
-        outcome: InstallOutcome::Succeeded,
-        reinstall: false,
-        exit_code: Some(0),
-        reason: Reason::Completed,
-        message: String::new(),
-        at: Timestamp::default(),
-        reported: true,
-    }
-}
-
-/// A server that did what [`WISHES`] ask for, and then what came after them.
-fn with_later_wishes(store: &Store, file: &str) {
-    store.apply(id(), file, false).unwrap();
-    store.commit(id(), |record| record.finish_install(installed("I"))).unwrap();
-    let again = |manifest: &mut Manifest| {
-        manifest.spec.power = Some(PowerIntent { want: Want::Down, ..up("B") });
-        manifest.spec.install.as_mut().unwrap().token = "J".into();
-    };
-    store.change(id(), None, again).unwrap();
-    store.commit(id(), |record| record.finish_install(installed("J"))).unwrap();
-    let (reason, message, at) = (Reason::Stopped, String::new(), Timestamp::default());
-    let closed = Closed { id: "B".into(), want: Some(Want::Down), reason, message, at };
-    store.commit(id(), |record| record.close_power(closed)).unwrap();
-}
-
-fn wishes(store: &Store) -> (String, String) {
-    let manifest = store.get(id()).unwrap().manifest.clone().unwrap();
-    (manifest.spec.power.as_ref().unwrap().id.clone(), manifest.spec.install.as_ref().unwrap().token.clone())
+    assert_eq!(config(&store), changed);
+    let snapshot = store.get(id()).unwrap();
+    assert_eq!(snapshot.manifest.as_ref().unwrap().spec.settings.container.image, "example/image:2");
+    assert_eq!(*snapshot.requests, asked);
+    assert_eq!(store.apply(id(), &changed.replace("# ours", "# theirs"), false).unwrap(), Applied::Changed);
+    assert_eq!(store.get(id()).unwrap().record.generation, 2, "a comment is a change of the file alone");
 }
 
 #[test]
-fn a_file_that_is_applied_again_asks_for_nothing() {
+fn the_panels_script_stays_where_the_file_does_not_say() {
     let root = tempfile::tempdir().unwrap();
-    let first = store(root.path());
-    let file = FILE.replace("spec:\n", &format!("spec:\n{WISHES}"));
-    with_later_wishes(&first, &file);
-    let text = config(&first);
-    for store in [&first, &store(root.path())] {
-        assert_eq!(store.apply(id(), &file, true).unwrap(), Applied::Unchanged);
-        assert_eq!(store.apply(id(), &file, false).unwrap(), Applied::Unchanged);
-        assert_eq!(config(store), text);
-        assert_eq!(store.apply(id(), &file.replace("image:1", "image:2"), false).unwrap(), Applied::Changed);
-        assert_eq!(wishes(store), ("B".into(), "J".into()), "the rest of the file counts");
-        assert_eq!(store.apply(id(), &file, false).unwrap(), Applied::Changed);
-    }
-    let path = first.folder(id()).join(CONFIG_FILE);
-    fs::remove_file(&path).unwrap();
-    first.refresh(id()).unwrap();
-    first.apply(id(), &file, false).unwrap();
-    assert_eq!(wishes(&first), ("B".into(), "J".into()), "also where the file had vanished");
-    assert!(config(&first).contains("# mine"));
-
-    let newer = file.replace("id: A", "id: C").replace("token: I", "token: K");
-    first.apply(id(), &newer, false).unwrap();
-    assert_eq!(wishes(&first), ("C".into(), "K".into()));
-    // The present wish under its own name with another word is no repetition.
-    for want in ["down", "up", "down"] {
-        first.apply(id(), &newer.replace("want: up", &format!("want: {want}")), false).unwrap();
-        let after = first.get(id()).unwrap();
-        let power = after.manifest.as_ref().unwrap().spec.power.clone().unwrap();
-        assert_eq!((power.id.as_str(), power.want == Want::Down), ("C", want == "down"));
-        assert!(!after.record.power_closed("C", power.want));
-    }
-}
-
-#[test]
-fn wishes_that_an_editor_puts_back_are_over() {
-    let root = tempfile::tempdir().unwrap();
-    let first = store(root.path());
-    let file = FILE.replace("spec:\n", &format!("spec:\n{WISHES}"));
-    with_later_wishes(&first, &file);
-    let later = config(&first);
-    let path = first.folder(id()).join(CONFIG_FILE);
-    for reboots in [false, true] {
-        fs::write(&path, &file).unwrap();
-        let booted = if reboots { store(root.path()) } else { first.clone() };
-        booted.refresh(id()).unwrap();
-        let snapshot = booted.get(id()).unwrap();
-        assert_eq!(wishes(&booted), ("A".into(), "I".into()));
-        assert!(
-            snapshot.record.power_closed("A", Want::Up) && snapshot.record.install_over("I"),
-            "a script over a world"
-        );
-        // Nor has what is over taken the place of anything.
-        fs::write(&path, later.replace("id: B", "id: D")).unwrap();
-        booted.refresh(id()).unwrap();
-        assert!(!booted.get(id()).unwrap().record.power_closed("D", Want::Down));
-        fs::write(&path, &later).unwrap();
-        first.refresh(id()).unwrap();
-    }
+    let store = store(root.path());
+    let of_panel = FILE.replace("spec:\n", "  managedBy: panel\nspec:\n");
+    let script = of_panel.clone() + "  script: {image: 'installer:1', entrypoint: sh, text: 'true'}\n";
+    store.apply(id(), &script, false).unwrap();
+    store.apply(id(), &of_panel.replace("image:1", "image:2"), false).unwrap();
+    let spec = store.get(id()).unwrap().manifest.clone().unwrap().spec.clone();
+    assert_eq!(spec.script.unwrap().image, "installer:1");
+    assert_eq!(spec.settings.container.image, "example/image:2");
 }
 
 #[test]
@@ -169,41 +90,37 @@ fn what_cannot_be_applied_changes_nothing() {
     let other: ServerId = "650e8400-e29b-41d4-a716-446655440000".parse().unwrap();
     assert!(matches!(store.apply(other, FILE, false), Err(ApplyError::OtherServer { .. })));
     assert!(matches!(store.apply(id(), "kind: [", false), Err(ApplyError::Text(_))));
-    let senseless = FILE.replace("spec:\n", "spec:\n  install: {token: ''}\n");
+    let senseless = FILE.replace("spec:\n", "spec:\n  install: {version: one}\n");
     assert!(matches!(store.apply(id(), &senseless, false), Err(ApplyError::Invalid(_))));
     assert!(store.ids().is_empty());
 
     store.apply(id(), FILE, false).unwrap();
-    store
-        .commit(id(), |record| record.deletion = Some(Deletion { at: Timestamp::default(), recreate: false }))
-        .unwrap();
+    asks(&store, Verb::Delete);
     let changed = FILE.replace("image:1", "image:2");
     assert!(matches!(store.apply(id(), &changed, false), Err(ApplyError::BeingDeleted(_))));
     assert_eq!(config(&store), FILE);
 }
 
 #[test]
-fn a_file_that_vanished_comes_back_and_a_broken_one_is_a_persons_matter() {
+fn a_file_that_vanished_comes_back_and_a_broken_one_is_replaced() {
     let root = tempfile::tempdir().unwrap();
     let store = store(root.path());
     store.apply(id(), FILE, false).unwrap();
+    let asked = asks(&store, Verb::Start);
     let path = store.folder(id()).join(CONFIG_FILE);
-    fs::remove_file(&path).unwrap();
-    store.refresh(id()).unwrap();
-    assert_eq!(store.apply(id(), FILE, false).unwrap(), Applied::Changed);
-    assert_eq!(config(&store), FILE);
-    assert_eq!(store.get(id()).unwrap().problem, None);
-
-    fs::write(&path, "half an ed").unwrap();
-    store.refresh(id()).unwrap();
-    for dry_run in [true, false] {
-        let refused = store.apply(id(), FILE, dry_run).unwrap_err();
-        assert!(matches!(refused, ApplyError::Store(StoreError::Broken { .. })), "{refused}");
+    let breaks = [|path: &Path| fs::remove_file(path).unwrap(), |path: &Path| fs::write(path, "half an ed").unwrap()];
+    for break_it in breaks {
+        break_it(&path);
+        store.refresh(id()).unwrap();
+        assert!(store.get(id()).unwrap().problem.is_some());
+        assert_eq!(store.apply(id(), FILE, true).unwrap(), Applied::Changed);
+        assert!(fs::read_to_string(&path).ok().as_deref() != Some(FILE), "a dry run writes nothing");
+        assert_eq!(store.apply(id(), FILE, false).unwrap(), Applied::Changed);
+        assert_eq!(config(&store), FILE);
+        let snapshot = store.get(id()).unwrap();
+        assert_eq!((&snapshot.problem, &*snapshot.requests), (&None, &asked));
+        assert_eq!(snapshot.record.generation, 1);
     }
-    assert_eq!(config(&store), "half an ed");
-    store.wish_power(id(), None, up("two")).unwrap();
-    assert_eq!(config(&store), "half an ed");
-    assert_eq!(store.get(id()).unwrap().manifest.as_ref().unwrap().spec.power, Some(up("two")));
 }
 
 #[test]
