@@ -308,7 +308,7 @@ impl Node {
         id
     }
 
-    /// Sends a power wish, which must be accepted.
+    /// Sends a power request, which must be accepted.
     pub async fn power(&self, id: &str, action: &str) {
         let path = format!("/api/servers/{id}/power");
         assert_eq!(self.post(&path, json!({"action": action})).await, 202, "{action} of {id}");

@@ -31,8 +31,10 @@ fn takes_everything_for_done(snapshot: &Snapshot, what: &str) {
     assert!(asked.expired().is_none() && !asked.start_follows(), "{what}");
 }
 
+type Change = fn(&Scene);
+
 /// What happens to `config.yml` while a file of the daemon is damaged.
-const CONFIGS: [(&str, fn(&Scene)); 3] = [
+const CONFIGS: [(&str, Change); 3] = [
     ("config.yml is fine", |_| {}),
     ("config.yml is broken", |scene| scene.saves(CONFIG_FILE, "spec: {")),
     ("config.yml is missing", |scene| fs::remove_file(scene.path(CONFIG_FILE)).unwrap()),

@@ -251,7 +251,7 @@ impl Reconciler {
         let recorded = self.commit(id, move |record| {
             record.push_crash(noted);
             if !restart {
-                let handled = Handled { sequence, id: power, verb, reason: reason.into(), message: closed, at };
+                let handled = Handled { sequence, id: power, verb, reason, message: closed, at };
                 record.power.handled = Some(handled);
             }
         });
