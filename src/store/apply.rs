@@ -1,6 +1,6 @@
 //! Applying a person's manifest: its text comes in, and is the server's `config.yml`, on disk, when the function returns.
 
-use super::{CONFIG_FILE, Snapshot, SpecProblem, Store, StoreError, intent};
+use super::{CONFIG_FILE, OVERRIDE_FILE, Snapshot, SpecProblem, Store, StoreError, intent};
 use crate::model::{ManagedBy, Manifest, Record, ServerId};
 use crate::yaml::{self, YamlError};
 
@@ -80,6 +80,7 @@ impl Store {
         let text = with_script(text, manifest.clone(), &before)?;
         // A server that is taken out of its panel's hands is parked no longer.
         let unparks = before.record.parked.is_some() && manifest.metadata.managed_by == ManagedBy::File;
+        self.check_override(id, &text)?;
         let current = std::fs::read_to_string(self.folder(id).join(CONFIG_FILE));
         if !unparks && current.is_ok_and(|current| current == text) {
             return Ok(Applied::Unchanged);
@@ -93,6 +94,18 @@ impl Store {
             self.replace_text(id, &text, |before| !before.is_being_deleted(), facts, [])?;
         }
         Ok(Applied::Changed)
+    }
+}
+
+impl Store {
+    /// Refuses a text that would not come in effect because of what `override.yml` says.
+    fn check_override(&self, id: ServerId, text: &str) -> Result<(), StoreError> {
+        match std::fs::read_to_string(self.folder(id).join(OVERRIDE_FILE)) {
+            Ok(overlay) => intent::merge(text, &overlay)
+                .map(drop)
+                .map_err(|error| self.broken(id, OVERRIDE_FILE, error.to_string())),
+            Err(_) => Ok(()),
+        }
     }
 }
 

@@ -137,7 +137,7 @@ fn past(record: Facts<RecordFile>, requests: Facts<RequestsFile>, folder: &Path,
         past.requests.lost = true;
     }
     if past.lost {
-        assume_all_was_done(&mut past, record_lost);
+        assume_all_was_done(&mut past, record_lost, requests_lost);
     }
     past
 }
@@ -282,7 +282,7 @@ fn read_spec(folder: &Path, id: ServerId, revisions: &Revisions, past: Past, fou
 
 /// Takes every request for completed that a lost file may have been about: a server that stays down can be started again, and a
 /// world over which the install script ran again cannot be restored (ADR 6).
-fn assume_all_was_done(past: &mut Past, record_lost: bool) {
+fn assume_all_was_done(past: &mut Past, record_lost: bool, requests_lost: bool) {
     let (record, requests) = (&mut past.record, &past.requests);
     let (at, reason) = (Timestamp::default(), Reason::RecordLost);
     let message = "a file of this server was damaged; what was asked before is taken for done. Ask again if it is not";
@@ -299,7 +299,12 @@ fn assume_all_was_done(past: &mut Past, record_lost: bool) {
         _ => None,
     });
     let begun = record.install.begun.clone().map(|begun| (begun, sequence, false));
-    let install = if record_lost { install } else { begun };
+    let install = match (record_lost, requests_lost) {
+        (true, false) => install,
+        (false, _) => begun,
+        // Nothing is known. The panel may wait for a result all the same.
+        (true, true) => Some(("lost".into(), sequence, false)),
+    };
     if let (Some((token, sequence, reinstall)), None) = (install, &record.install.done) {
         record.install.done = Some(InstallResult {
             token,
