@@ -3,7 +3,7 @@
 //! Requests that change what a server should be write intent and answer: a 2xx means that it is on disk. Nothing here talks
 //! to containers but `commands` (a line into a terminal), `logs` and `GET /api/system?v=2`, which are streams and facts, not
 //! state. `admission` decides about power wishes and is pure; `request`, `body` and `error` speak the wire's dialect; `guard` does
-//! what every answer needs (request id, CORS, bearer token); `view` renders servers once per change.
+//! what every answer needs (request id, CORS, bearer token, a 500 where a handler panics); `view` renders servers once per change.
 //!
 //! The same routes are served on two doors: TCP with the node's token, and a unix socket that needs permission on the
 //! file and no token, with `local` beside them for the command line.
@@ -14,6 +14,7 @@ mod error;
 mod guard;
 mod local;
 pub mod opening;
+mod peer;
 mod request;
 mod servers;
 mod system;
@@ -30,6 +31,7 @@ use crate::reconcile::world::World;
 
 pub use error::ApiError;
 pub use guard::Door;
+pub use peer::Peer;
 
 /// What handlers work with.
 pub struct Api {

@@ -1,21 +1,26 @@
-//! What every answer needs: an id, CORS headers, and behind the TCP door the node's token.
+//! What every answer needs: an id, CORS headers, and behind the TCP door the node's token. A handler that panics is answered for.
 //!
 //! Source: HTTP API, "Headers on every response", "CORS and origins", "Authentication classes".
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tower::ServiceExt;
+use tracing::Instrument;
 
-use super::error::{json_error, with_request_id};
+use super::error::{ApiError, json_error, with_request_id};
+use super::peer::Peer;
 use crate::config::{NodeConfig, Secret};
 use crate::panel::client::user_agent;
+use crate::tasks::panic_text;
 
 /// Where requests come in.
 #[derive(Debug, Clone)]
@@ -96,6 +101,7 @@ fn not_found() -> Response {
 
 async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let request_id = uuid::Uuid::new_v4().to_string();
+    let span = request_span(&request, &request_id);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = if request.method() == Method::OPTIONS {
         StatusCode::NO_CONTENT.into_response()
@@ -104,7 +110,7 @@ async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -
             Some(refusal) => refusal,
             // There are no HEAD routes; answering as GET does would run handlers.
             None if request.method() == Method::HEAD => not_found(),
-            None => with_request_id(next.run(request).await, &request_id),
+            None => run(next, request, &request_id).instrument(span).await,
         };
         response.headers_mut().insert(header::USER_AGENT, guard.user_agent.clone());
         response
@@ -115,6 +121,22 @@ async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -
     }
     guard.cors(headers, origin.as_ref());
     response
+}
+
+/// Every line that is logged for a request carries these, whatever the level of the log. The query is left out: it may hold a token.
+fn request_span(request: &Request, request_id: &str) -> tracing::Span {
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| tracing::field::display(*peer));
+    let (method, path) = (request.method(), request.uri().path());
+    tracing::error_span!("request", request.id = request_id, peer, %method, path)
+}
+
+async fn run(next: Next, request: Request, request_id: &str) -> Response {
+    // What handlers share is behind locks, which a panic releases.
+    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|panic| {
+        let text = panic_text(panic.as_ref());
+        ApiError::Failed(format!("the handler panicked: {text}; this is a bug, please report it")).into_response()
+    });
+    with_request_id(response, request_id)
 }
 
 impl Guard {
