@@ -1,0 +1,129 @@
+//! The API's certificate: read when the daemon starts, and again when its files change.
+//!
+//! A handshake compares the fingerprints of the files with those of the pair in use, at most once in a while. A watch would have
+//! to follow every link on the way to the files, since certbot and Kubernetes renew by swapping links in folders of their own;
+//! `stat` follows them by itself, and only while somebody connects.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::server::TlsStream;
+
+use crate::config::TlsFiles;
+use crate::store::Blocking;
+use crate::store::fingerprint::FileFingerprint;
+
+/// The certificate and key that the API is served with.
+pub struct Certificates {
+    files: TlsFiles,
+    /// Between two looks at the files.
+    interval: Duration,
+    current: Mutex<Arc<ServerConfig>>,
+    /// Held by the one handshake that looks at the files; the others go on with what there is.
+    last_look: Arc<tokio::sync::Mutex<Look>>,
+}
+
+/// What was seen of the files, and when.
+struct Look {
+    at: Instant,
+    /// Of certificate and key; `None` where one of them could not be found.
+    fingerprints: Option<[FileFingerprint; 2]>,
+}
+
+impl Look {
+    fn at(files: &TlsFiles) -> Self {
+        let of = |path: &Path| FileFingerprint::of(path).ok();
+        let fingerprints = of(&files.cert).zip(of(&files.key)).map(<[FileFingerprint; 2]>::from);
+        Self { at: Instant::now(), fingerprints }
+    }
+}
+
+impl Certificates {
+    /// Reads the pair; the files are looked at again at most every `interval`.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the two do not belong together.
+    pub fn load(files: &TlsFiles, interval: Duration) -> anyhow::Result<Arc<Self>> {
+        // Looked at first: a change while they are read is found by the next look.
+        let look = Look::at(files);
+        let config = read(files)?;
+        Ok(Arc::new(Self {
+            files: files.clone(),
+            interval,
+            current: Mutex::new(Arc::new(config)),
+            last_look: Arc::new(tokio::sync::Mutex::new(look)),
+        }))
+    }
+
+    /// Agrees on TLS with a client, with the newest pair.
+    ///
+    /// # Errors
+    /// The client speaks no TLS, or none that both know, or is gone.
+    pub async fn handshake(self: &Arc<Self>, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        self.look_again().await;
+        let config = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        TlsAcceptor::from(config).accept(stream).await
+    }
+
+    async fn look_again(self: &Arc<Self>) {
+        let Ok(mut last) = self.last_look.clone().try_lock_owned() else { return };
+        if last.at.elapsed() < self.interval {
+            return;
+        }
+        let this = self.clone();
+        // A file system that hangs costs this one handshake: the lock goes along and stays taken.
+        if let Some(renewed) = Blocking::Pool.run(move || this.renew(&mut last)).await {
+            self.report(renewed);
+        }
+    }
+
+    /// `None` where the files are as they were: those that cannot be used are neither read nor reported again.
+    fn renew(&self, last: &mut Look) -> Option<anyhow::Result<()>> {
+        let look = Look::at(&self.files);
+        let changed = look.fingerprints != last.fingerprints;
+        *last = look;
+        changed.then(|| {
+            let config = read(&self.files)?;
+            *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+            Ok(())
+        })
+    }
+
+    fn report(&self, renewed: anyhow::Result<()>) {
+        let cert = self.files.cert.display();
+        match renewed {
+            Ok(()) => tracing::info!(%cert, "certificate reloaded"),
+            Err(error) => tracing::warn!(
+                %cert,
+                error = format!("{error:#}"),
+                "changed certificate cannot be used; the previous one stays in effect"
+            ),
+        }
+    }
+}
+
+/// A new session store comes with each pair, so no client resumes a session under the previous certificate.
+fn read(files: &TlsFiles) -> anyhow::Result<ServerConfig> {
+    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&files.cert)
+        .and_then(Iterator::collect)
+        .with_context(|| format!("cannot read `api.ssl.cert` {}", files.cert.display()))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .with_context(|| format!("cannot read `api.ssl.key` {}", files.key.display()))?;
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)
+        .with_context(|| format!("{} and {} do not belong together", files.cert.display(), files.key.display()))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests;
