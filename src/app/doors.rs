@@ -1,6 +1,7 @@
 //! The listening sockets: TCP for panels (with TLS where it is configured), a unix socket for the command line.
 
 mod accept;
+mod activity;
 mod certificates;
 mod connection;
 mod limits;

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::activity::Activity;
 use super::certificates::Certificates;
 use super::connection::Connection;
 use super::limits::Limits;
@@ -76,7 +77,8 @@ impl Acceptor {
             let (limits, tasks, router) = (self.limits, self.tasks.clone(), self.router.clone());
             self.tasks.spawn_graceful(format!("connection of {peer}"), move |end| async move {
                 let _permit = permit;
-                serve(stream, Connection { peer, router, limits, tasks, end }).await;
+                let activity = Activity::new();
+                serve(stream, Connection { peer, router, limits, tasks, activity, end }).await;
             });
         }
     }
@@ -114,11 +116,14 @@ impl Acceptor {
 }
 
 async fn serve(stream: Stream, connection: Connection) {
+    let activity = connection.activity.clone();
     match stream {
-        Stream::Local(stream) => connection.serve(stream).await,
-        Stream::Tcp(stream, None) => connection.serve(stream).await,
+        Stream::Local(stream) => connection.serve(activity.watch(stream)).await,
+        Stream::Tcp(stream, None) => connection.serve(activity.watch(stream)).await,
         Stream::Tcp(stream, Some(certificates)) => {
-            let agreed = tokio::time::timeout(connection.limits.handshake, certificates.handshake(stream));
+            // Below TLS, which takes more than it can send.
+            let agreed = certificates.handshake(activity.watch(stream));
+            let agreed = tokio::time::timeout(connection.limits.handshake, agreed);
             match connection.end.run_until_cancelled(agreed).await {
                 Some(Ok(Ok(stream))) => connection.serve(stream).await,
                 Some(Ok(Err(error))) => tracing::debug!(peer = %connection.peer, %error, "TLS handshake failed"),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -67,7 +67,10 @@ impl Certificates {
     ///
     /// # Errors
     /// The client speaks no TLS, or none that both know, or is gone.
-    pub async fn handshake(self: &Arc<Self>, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub async fn handshake<S>(self: &Arc<Self>, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         self.look_again().await;
         let config = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
         TlsAcceptor::from(config).accept(stream).await

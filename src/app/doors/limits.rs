@@ -13,10 +13,12 @@ pub struct Limits {
     pub connections: usize,
     /// For agreeing on TLS.
     pub handshake: Duration,
-    /// For the head of a request, the first one as well as those after it on the same connection.
+    /// For doing nothing: no byte moves, and no answer is worked on. For the head of a request over HTTP/1 it is all there is.
     pub idle: Duration,
-    /// For letting go of a connection after it was closed for being idle.
+    /// For doing nothing instead of letting go of a connection after it was closed for being idle.
     pub close: Duration,
+    /// The same, once the daemon was asked to end.
+    pub end: Duration,
 }
 
 impl Limits {
@@ -26,5 +28,6 @@ impl Limits {
         handshake: Duration::from_secs(10),
         idle: Duration::from_secs(30),
         close: Duration::from_secs(5),
+        end: Duration::from_secs(1),
     };
 }

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::activity::Activity;
 use super::connection::Connection;
 use super::*;
 use crate::api::Peer;
@@ -29,9 +30,15 @@ fn names_the_peer() -> Router {
 
 /// The client's end of a connection that is served.
 fn connect(router: Router) -> DuplexStream {
-    let (client, server) = tokio::io::duplex(1 << 16);
-    let (peer, tasks, end) = (Peer::Local { uid: 0 }, Tasks::new(), CancellationToken::new());
-    let connection = Connection { peer, router, limits: Limits::API, tasks, end };
+    connect_until(router, CancellationToken::new())
+}
+
+/// The same, until the daemon ends.
+fn connect_until(router: Router, end: CancellationToken) -> DuplexStream {
+    let (client, server) = tokio::io::duplex(1 << 10);
+    let (peer, tasks, activity) = (Peer::Local { uid: 0 }, Tasks::new(), Activity::new());
+    let server = activity.watch(server);
+    let connection = Connection { peer, router, limits: Limits::API, tasks, activity, end };
     tokio::spawn(connection.serve(server));
     client
 }
@@ -114,6 +121,102 @@ async fn an_idle_http2_connection_is_closed_too() {
     let began = Instant::now();
     tokio::time::timeout(HOUR, connection).await.expect("it stays open").unwrap().unwrap();
     assert_eq!(began.elapsed().as_secs(), 1);
+}
+
+/// An answer in one piece, or in many, that does not fit on the way to the client.
+fn large() -> Router {
+    let chunks = || futures_util::stream::iter((0..64).map(|_| Ok::<_, io::Error>("#".repeat(1 << 10))));
+    Router::new()
+        .route("/", get(|| async { "#".repeat(1 << 16) }))
+        .route("/chunks", get(move || async move { Body::from_stream(chunks()) }))
+}
+
+/// The beginning of HTTP/2, with no room for any answer; then one request.
+fn http2_without_window(path: &str) -> Vec<u8> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // SETTINGS: INITIAL_WINDOW_SIZE = 0.
+    bytes.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]);
+    // HEADERS of stream 1, the last ones: GET, http, the path, the authority.
+    let head = [&[0x82, 0x86, 0x04, path.len() as u8], path.as_bytes(), &[0x01, 4], b"node"].concat();
+    bytes.extend([0, 0, head.len() as u8, 1, 5, 0, 0, 0, 1]);
+    bytes.extend(head);
+    bytes
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_client_without_room_for_its_answer_loses_its_connection() {
+    for path in ["/", "/chunks"] {
+        let began = Instant::now();
+        let mut client = connect(large());
+        client.write_all(&http2_without_window(path)).await.unwrap();
+        let answer = rest(client).await;
+        assert!(!answer.contains("###"), "{answer}");
+        assert_eq!(began.elapsed().as_secs(), 35, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_loses_its_connection() {
+    for path in ["/", "/chunks"] {
+        let mut client = connect(large());
+        client.write_all(format!("GET {path} HTTP/1.1\r\nhost: node\r\n\r\n").as_bytes()).await.unwrap();
+        tokio::time::sleep(36 * SECOND).await;
+        assert!(rest(client).await.len() <= 1 << 10, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_slowly_gets_its_whole_answer() {
+    for path in ["/", "/chunks"] {
+        let mut client = connect(large());
+        client.write_all(format!("GET {path} HTTP/1.1\r\nhost: node\r\n\r\n").as_bytes()).await.unwrap();
+        let (mut answer, mut piece) = (Vec::<u8>::new(), [0; 1 << 9]);
+        loop {
+            // Also while the connection is being closed: it is for lack of a next request only.
+            tokio::time::sleep(4 * SECOND).await;
+            match client.read(&mut piece).await.unwrap() {
+                0 => break,
+                read => answer.extend(&piece[..read]),
+            }
+        }
+        assert_eq!(answer.iter().filter(|byte| **byte == b'#').count(), 1 << 16, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_a_client_that_does_nothing_is_not_waited_for() {
+    for bytes in [b"GET / HTTP/1.1\r\nhost:".to_vec(), http2_without_window("/")] {
+        for idle in [false, true] {
+            let end = CancellationToken::new();
+            let mut client = connect_until(large(), end.clone());
+            client.write_all(&bytes).await.unwrap();
+            // With the idle ones, in the middle of their being closed.
+            tokio::time::sleep(if idle { 31 * SECOND } else { SECOND }).await;
+            end.cancel();
+            let ended = Instant::now();
+            rest(client).await;
+            assert!(ended.elapsed().as_secs() <= 1, "{:?}", ended.elapsed());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_a_client_that_reads_gets_its_whole_answer() {
+    let end = CancellationToken::new();
+    let mut client = connect_until(large(), end.clone());
+    client.write_all(REQUEST).await.unwrap();
+    let mut answer = vec![0; 1 << 9];
+    client.read_exact(&mut answer).await.unwrap();
+    end.cancel();
+    let mut piece = [0; 1 << 9];
+    loop {
+        tokio::time::sleep(SECOND / 2).await;
+        match client.read(&mut piece).await.unwrap() {
+            0 => break,
+            read => answer.extend(&piece[..read]),
+        }
+    }
+    assert_eq!(answer.iter().filter(|byte| **byte == b'#').count(), 1 << 16);
 }
 
 /// A listener that is served, and where it is.
