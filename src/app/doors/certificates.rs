@@ -13,7 +13,7 @@ use anyhow::Context;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 
@@ -36,13 +36,15 @@ struct Look {
     at: Instant,
     /// Of certificate and key; `None` where one of them could not be found.
     fingerprints: Option<[FileFingerprint; 2]>,
+    /// Why the files could not be read; it is reported once.
+    unreadable: Option<String>,
 }
 
 impl Look {
     fn at(files: &TlsFiles) -> Self {
         let of = |path: &Path| FileFingerprint::of(path).ok();
         let fingerprints = of(&files.cert).zip(of(&files.key)).map(<[FileFingerprint; 2]>::from);
-        Self { at: Instant::now(), fingerprints }
+        Self { at: Instant::now(), fingerprints, unreadable: None }
     }
 }
 
@@ -83,21 +85,34 @@ impl Certificates {
         }
         let this = self.clone();
         // A file system that hangs costs this one handshake: the lock goes along and stays taken.
-        if let Some(renewed) = Blocking::Pool.run(move || this.renew(&mut last)).await {
+        if let Some(renewed) = Blocking::Pool.run(move || this.renew(&mut last, read)).await {
             self.report(renewed);
         }
     }
 
-    /// `None` where the files are as they were: those that cannot be used are neither read nor reported again.
-    fn renew(&self, last: &mut Look) -> Option<anyhow::Result<()>> {
-        let look = Look::at(&self.files);
-        let changed = look.fingerprints != last.fingerprints;
-        *last = look;
-        changed.then(|| {
-            let config = read(&self.files)?;
-            *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-            Ok(())
-        })
+    /// `None` where there is no news: files that are as they were are not read again, unless it was the reading that failed.
+    fn renew(
+        &self,
+        last: &mut Look,
+        read: impl FnOnce(&TlsFiles) -> anyhow::Result<ServerConfig>,
+    ) -> Option<anyhow::Result<()>> {
+        let before = std::mem::replace(last, Look::at(&self.files));
+        if last.fingerprints == before.fingerprints {
+            return None;
+        }
+        match read(&self.files) {
+            Ok(config) => {
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+                Some(Ok(()))
+            }
+            Err(error) if matches!(error.downcast_ref(), Some(pem::Error::Io(_))) => {
+                // Says nothing about the files, such as too many open ones: the next look finds them changed again.
+                last.fingerprints = before.fingerprints;
+                last.unreadable = Some(format!("{error:#}"));
+                (last.unreadable != before.unreadable).then_some(Err(error))
+            }
+            Err(error) => Some(Err(error)),
+        }
     }
 
     fn report(&self, renewed: anyhow::Result<()>) {

@@ -106,17 +106,35 @@ async fn files_that_cannot_be_used_are_reported_once() {
     let pair = pair();
     let node = Node::new(&pair, Duration::ZERO).await;
     let mut last = node.certificates.last_look.clone().try_lock_owned().unwrap();
-    assert!(node.certificates.renew(&mut last).is_none(), "nothing has changed");
+    assert!(node.certificates.renew(&mut last, read).is_none(), "nothing has changed");
     let cert = files(node.folder.path()).cert;
     fs::write(&cert, "half a certificate").unwrap();
-    let error = node.certificates.renew(&mut last).unwrap().unwrap_err();
+    let error = node.certificates.renew(&mut last, read).unwrap().unwrap_err();
     assert!(format!("{error:#}").contains(cert.to_str().unwrap()), "{error:#}");
-    assert!(node.certificates.renew(&mut last).is_none());
+    assert!(node.certificates.renew(&mut last, read).is_none());
     fs::remove_file(&cert).unwrap();
-    assert!(node.certificates.renew(&mut last).unwrap().is_err());
-    assert!(node.certificates.renew(&mut last).is_none());
+    assert!(node.certificates.renew(&mut last, read).unwrap().is_err());
+    assert!(node.certificates.renew(&mut last, read).is_none());
     install(node.folder.path(), &pair, "third");
-    assert!(node.certificates.renew(&mut last).unwrap().is_ok());
+    assert!(node.certificates.renew(&mut last, read).unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn files_that_could_not_be_read_are_read_again_and_reported_once() {
+    let (old, new) = (pair(), pair());
+    let node = Node::new(&old, Duration::ZERO).await;
+    install(node.folder.path(), &new, "second");
+    {
+        let mut last = node.certificates.last_look.clone().try_lock_owned().unwrap();
+        let mut fails = |error: rustix::io::Errno| {
+            let failing = |_: &TlsFiles| Err(pem::Error::Io(error.into())).context("cannot read");
+            node.certificates.renew(&mut last, failing).map(|renewed| renewed.unwrap_err())
+        };
+        assert!(fails(rustix::io::Errno::MFILE).is_some());
+        assert!(fails(rustix::io::Errno::MFILE).is_none(), "reported twice");
+        assert!(fails(rustix::io::Errno::IO).is_some(), "another error");
+    }
+    assert!(node.shows(&new).await && !node.shows(&old).await);
 }
 
 #[tokio::test]
