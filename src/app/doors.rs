@@ -22,10 +22,10 @@ use crate::api::Door;
 use crate::config::NodeConfig;
 use crate::tasks::Tasks;
 
-/// Between two looks at the files of the certificate.
+/// Between two checks of the certificate's files.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Open sockets that nobody serves yet.
+/// Listening sockets that are not served yet.
 pub struct Doors {
     tcp: Option<(TcpListener, Option<Arc<Certificates>>, Door)>,
     local: UnixListener,

@@ -18,7 +18,7 @@ use super::limits::Limits;
 use crate::api::Peer;
 use crate::tasks::Tasks;
 
-/// After an error that is no single connection's, such as too many open files.
+/// After an error that concerns more than one connection, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Between two warnings that all connections are in use.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ impl Listener {
     }
 }
 
-/// Accepts connections and has each one served by a task of its own.
+/// Accepts connections and serves each one in a task of its own.
 pub struct Acceptor {
     listener: Listener,
     router: Router,
@@ -71,7 +71,7 @@ impl Acceptor {
         Self { listener, router, limits, tasks, permits, warned: None }
     }
 
-    /// Runs until `end` is cancelled. Connections answer what they have begun to answer, in their own tasks.
+    /// Runs until `end` is cancelled. Open connections finish their answers in their own tasks.
     pub async fn run(mut self, end: CancellationToken) {
         while let Some((permit, stream, peer)) = end.run_until_cancelled(self.next()).await {
             let (limits, tasks, router) = (self.limits, self.tasks.clone(), self.router.clone());
@@ -83,13 +83,13 @@ impl Acceptor {
         }
     }
 
-    /// The next connection. A permit comes first: what cannot be served is not accepted.
+    /// The next connection. It is accepted only once there is a permit to serve it.
     async fn next(&mut self) -> (OwnedSemaphorePermit, Stream, Peer) {
         let permit = self.permit().await;
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => return (permit, stream, peer),
-                // The client was gone before its turn came.
+                // The client has closed the connection before it was accepted.
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -121,7 +121,7 @@ async fn serve(stream: Stream, connection: Connection) {
         Stream::Local(stream) => connection.serve(activity.watch(stream)).await,
         Stream::Tcp(stream, None) => connection.serve(activity.watch(stream)).await,
         Stream::Tcp(stream, Some(certificates)) => {
-            // Below TLS, which takes more than it can send.
+            // Below TLS, which accepts more bytes than it has sent.
             let agreed = certificates.handshake(activity.watch(stream));
             let agreed = tokio::time::timeout(connection.limits.handshake, agreed);
             match connection.end.run_until_cancelled(agreed).await {

@@ -1,4 +1,4 @@
-//! Whether anything happens on a connection: bytes move, or the daemon works on an answer.
+//! Whether a connection is idle: no byte moves, and the client waits for nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -6,53 +6,57 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use hyper::body::{Frame, SizeHint};
+use axum::body::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// What happens on one connection; all clones are the same.
+/// The activity of one connection; clones share it.
 #[derive(Clone)]
 pub struct Activity(Arc<Mutex<State>>);
 
 struct State {
-    /// When a byte was read or written, or the daemon was done with a piece of work.
-    moved: Instant,
-    /// How many handlers and bodies the client waits for.
-    working: usize,
+    /// When a byte was read or written, or the client or the daemon began to wait for the other.
+    last: Instant,
+    /// Handlers and answers that the client waits for, less the handlers that wait for the client. Above zero the daemon works.
+    working: isize,
 }
 
 impl Activity {
-    /// Nothing has happened yet.
+    /// Of a connection that was just accepted.
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { moved: Instant::now(), working: 0 })))
+        Self(Arc::new(Mutex::new(State { last: Instant::now(), working: 0 })))
     }
 
-    /// Takes note of the bytes of `stream`.
+    /// Counts the bytes of `stream` as activity.
     pub fn watch<S>(&self, stream: S) -> Watched<S> {
         Watched { stream, activity: self.clone() }
     }
 
-    /// The daemon's turn: whoever waits, it is not for the client.
-    pub fn work(&self) -> Work {
-        self.state().working += 1;
-        Work(self.clone())
+    /// A handler runs, until the result is dropped.
+    pub fn handler(&self) -> Turn {
+        self.turn(1)
     }
 
-    /// The daemon's turn while `body` has nothing to give, the client's once it has. A chunk that hyper has taken and cannot
-    /// write is the client's to read, however long the body lives on.
-    pub fn answer(&self, body: Body) -> Body {
-        Body::new(Answer { body, waiting: None, activity: self.clone() })
+    /// A handler that waits for a piece of this body waits for the client.
+    pub fn request<B>(&self, body: B) -> Paced<B> {
+        Paced { body, waiting: None, weight: -1, activity: self.clone() }
     }
 
-    /// Ends when nothing has happened for so long, counted from now on.
+    /// The client waits for the daemon while this body has no piece ready. A piece that hyper has taken and cannot write is the
+    /// client's to read, however long the body lives on.
+    pub fn answer<B>(&self, body: B) -> Paced<B> {
+        Paced { body, waiting: None, weight: 1, activity: self.clone() }
+    }
+
+    /// Ends when the connection was idle for `limit`, counted from now on.
     pub async fn idle(&self, limit: Duration) {
         let mut since = Instant::now();
         loop {
             tokio::time::sleep_until(since + limit).await;
             let last = {
                 let state = self.state();
-                if state.working > 0 { Instant::now() } else { state.moved }
+                if state.working > 0 { Instant::now() } else { state.last }
             };
             if last <= since {
                 return;
@@ -61,9 +65,14 @@ impl Activity {
         }
     }
 
+    fn turn(&self, weight: isize) -> Turn {
+        self.state().change(weight);
+        Turn { weight, activity: self.clone() }
+    }
+
     fn moved(&self, bytes: usize) {
         if bytes > 0 {
-            self.state().moved = Instant::now();
+            self.state().last = Instant::now();
         }
     }
 
@@ -72,33 +81,43 @@ impl Activity {
     }
 }
 
-/// The daemon works on something, until this is dropped.
-pub struct Work(Activity);
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.working -= 1;
-        state.moved = Instant::now();
+impl State {
+    fn change(&mut self, weight: isize) {
+        self.working += weight;
+        self.last = Instant::now();
     }
 }
 
-struct Answer {
-    body: Body,
-    waiting: Option<Work>,
+/// The daemon works, or waits for the client, until this is dropped.
+pub struct Turn {
+    weight: isize,
     activity: Activity,
 }
 
-impl hyper::body::Body for Answer {
-    type Data = Bytes;
-    type Error = axum::Error;
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.activity.state().change(-self.weight);
+    }
+}
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+/// A body whose reader has a turn of `weight` while no piece of it is ready.
+pub struct Paced<B> {
+    body: B,
+    waiting: Option<Turn>,
+    weight: isize,
+    activity: Activity,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Paced<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if polled.is_ready() {
             self.waiting = None;
         } else if self.waiting.is_none() {
-            self.waiting = Some(self.activity.work());
+            self.waiting = Some(self.activity.turn(self.weight));
         }
         polled
     }
@@ -112,7 +131,7 @@ impl hyper::body::Body for Answer {
     }
 }
 
-/// A stream whose bytes are taken note of.
+/// A stream whose bytes count as activity.
 pub struct Watched<S> {
     stream: S,
     activity: Activity,

@@ -1,8 +1,8 @@
 //! The API's certificate: read when the daemon starts, and again when its files change.
 //!
-//! A handshake compares the fingerprints of the files with those of the pair in use, at most once in a while. A watch would have
-//! to follow every link on the way to the files, since certbot and Kubernetes renew by swapping links in folders of their own;
-//! `stat` follows them by itself, and only while somebody connects.
+//! A handshake compares the fingerprints of the files with those of the pair in use, at most once per interval. A watch would
+//! have to follow every link on the way to the files, since certbot and Kubernetes renew by swapping links in folders of their
+//! own; `stat` follows them by itself.
 
 use std::io;
 use std::path::Path;
@@ -24,15 +24,15 @@ use crate::store::fingerprint::FileFingerprint;
 /// The certificate and key that the API is served with.
 pub struct Certificates {
     files: TlsFiles,
-    /// Between two looks at the files.
+    /// Between two checks of the files.
     interval: Duration,
     current: Mutex<Arc<ServerConfig>>,
-    /// Held by the one handshake that looks at the files; the others go on with what there is.
-    last_look: Arc<tokio::sync::Mutex<Look>>,
+    /// Held by the one handshake that checks the files; the others use the current pair.
+    last_check: Arc<tokio::sync::Mutex<Check>>,
 }
 
-/// What was seen of the files, and when.
-struct Look {
+/// The state of the files at one check.
+struct Check {
     at: Instant,
     /// Of certificate and key; `None` where one of them could not be found.
     fingerprints: Option<[FileFingerprint; 2]>,
@@ -40,63 +40,63 @@ struct Look {
     unreadable: Option<String>,
 }
 
-impl Look {
-    fn at(files: &TlsFiles) -> Self {
-        let of = |path: &Path| FileFingerprint::of(path).ok();
-        let fingerprints = of(&files.cert).zip(of(&files.key)).map(<[FileFingerprint; 2]>::from);
+impl Check {
+    fn of(files: &TlsFiles) -> Self {
+        let fingerprint = |path: &Path| FileFingerprint::of(path).ok();
+        let fingerprints = fingerprint(&files.cert).zip(fingerprint(&files.key)).map(<[FileFingerprint; 2]>::from);
         Self { at: Instant::now(), fingerprints, unreadable: None }
     }
 }
 
 impl Certificates {
-    /// Reads the pair; the files are looked at again at most every `interval`.
+    /// Reads the pair; the files are checked again at most every `interval`.
     ///
     /// # Errors
     /// A file cannot be read, or the two do not belong together.
     pub fn load(files: &TlsFiles, interval: Duration) -> anyhow::Result<Arc<Self>> {
-        // Looked at first: a change while they are read is found by the next look.
-        let look = Look::at(files);
+        // Checked first: a change while they are read is found by the next check.
+        let check = Check::of(files);
         let config = read(files)?;
         Ok(Arc::new(Self {
             files: files.clone(),
             interval,
             current: Mutex::new(Arc::new(config)),
-            last_look: Arc::new(tokio::sync::Mutex::new(look)),
+            last_check: Arc::new(tokio::sync::Mutex::new(check)),
         }))
     }
 
-    /// Agrees on TLS with a client, with the newest pair.
+    /// The TLS handshake with a client, with the newest pair.
     ///
     /// # Errors
-    /// The client speaks no TLS, or none that both know, or is gone.
+    /// The client does not speak TLS, supports no version or cipher of ours, or has closed the connection.
     pub async fn handshake<S>(self: &Arc<Self>, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.look_again().await;
+        self.check().await;
         let config = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
         TlsAcceptor::from(config).accept(stream).await
     }
 
-    async fn look_again(self: &Arc<Self>) {
-        let Ok(mut last) = self.last_look.clone().try_lock_owned() else { return };
+    async fn check(self: &Arc<Self>) {
+        let Ok(mut last) = self.last_check.clone().try_lock_owned() else { return };
         if last.at.elapsed() < self.interval {
             return;
         }
         let this = self.clone();
-        // A file system that hangs costs this one handshake: the lock goes along and stays taken.
+        // A file system that hangs blocks this one handshake: the lock moves into the call and stays taken.
         if let Some(renewed) = Blocking::Pool.run(move || this.renew(&mut last, read)).await {
             self.report(renewed);
         }
     }
 
-    /// `None` where there is no news: files that are as they were are not read again, unless it was the reading that failed.
+    /// `None` if there is nothing to report. Unchanged files are read again only if reading them failed.
     fn renew(
         &self,
-        last: &mut Look,
+        last: &mut Check,
         read: impl FnOnce(&TlsFiles) -> anyhow::Result<ServerConfig>,
     ) -> Option<anyhow::Result<()>> {
-        let before = std::mem::replace(last, Look::at(&self.files));
+        let before = std::mem::replace(last, Check::of(&self.files));
         if last.fingerprints == before.fingerprints {
             return None;
         }
@@ -106,7 +106,7 @@ impl Certificates {
                 Some(Ok(()))
             }
             Err(error) if matches!(error.downcast_ref(), Some(pem::Error::Io(_))) => {
-                // Says nothing about the files, such as too many open ones: the next look finds them changed again.
+                // The error may be none of the files', such as too many open ones: the next check reads them again.
                 last.fingerprints = before.fingerprints;
                 last.unreadable = Some(format!("{error:#}"));
                 (last.unreadable != before.unreadable).then_some(Err(error))

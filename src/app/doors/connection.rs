@@ -27,21 +27,19 @@ pub struct Connection {
     pub peer: Peer,
     /// Where requests go.
     pub router: Router,
-    /// What the client is granted.
+    /// Timeouts of the connection.
     pub limits: Limits,
-    /// Where the tasks of HTTP/2 streams belong.
+    /// Spawns the HTTP/2 streams.
     pub tasks: Tasks,
-    /// What happens on the connection.
+    /// Of the stream that is served, or of the one below TLS.
     pub activity: Activity,
     /// Cancelled when the daemon ends.
     pub end: CancellationToken,
 }
 
 impl Connection {
-    /// Speaks HTTP, 1 or 2, until the client closes the connection, is idle for too long, or the daemon ends. Upgrades are not
-    /// offered: an upgraded stream would leave this task, and with it the count of connections.
-    ///
-    /// The bytes of `stream`, or of what it encrypts, are those that `activity` watches.
+    /// Serves HTTP/1 and HTTP/2 until the client closes the connection, the connection is idle for too long, or the daemon ends.
+    /// Upgrades are not offered: an upgraded stream would leave this task, and with it the count of connections.
     pub async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let Self { peer, router, limits, tasks, activity, end } = self;
         let of_requests = activity.clone();
@@ -50,7 +48,7 @@ impl Connection {
         http.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle);
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
-            // An error is the client's: it is gone, or speaks something else.
+            // An error is the client's: it is gone, or does not speak HTTP.
             _ = connection.as_mut() => return,
             () = end.cancelled() => {}
             // hyper's own time limit knows neither a connection before its first byte nor HTTP/2.
@@ -64,7 +62,7 @@ impl Connection {
         };
         tokio::select! {
             _ = connection => {}
-            () = closing => tracing::debug!(%peer, "client did not let go of an idle connection"),
+            () = closing => tracing::debug!(%peer, "client keeps an idle connection open; it is dropped"),
         }
     }
 }
@@ -75,13 +73,13 @@ async fn answer(
     peer: Peer,
     activity: Activity,
 ) -> Result<Response<Body>, Infallible> {
-    let _handler = activity.work();
+    let _handler = activity.handler();
     request.extensions_mut().insert(ConnectInfo(peer));
-    let response = router.oneshot(request.map(Body::new)).await?;
-    Ok(response.map(|body| activity.answer(body)))
+    let response = router.oneshot(request.map(|body| Body::new(activity.request(body)))).await?;
+    Ok(response.map(|body| Body::new(activity.answer(body))))
 }
 
-/// Runs what HTTP/2 does for each request: until it is answered, or cut off with the other tasks.
+/// Runs each HTTP/2 request as a task, which ends with its answer or with its connection.
 #[derive(Clone)]
 struct Streams(Tasks);
 

@@ -1,28 +1,28 @@
-//! How many clients the API serves, and how long it waits for them.
+//! Limits of the API's connections.
 
 use std::time::Duration;
 
-/// What clients are granted.
+/// How many connections a listener serves, and its timeouts.
 ///
-/// A request without the node's token is answered before its body is read, and what is idle is closed. So nobody without the
-/// token holds a connection by doing nothing, and a client that waits for its turn gets it.
+/// A request without the node's token is answered before its body is read, and an idle connection is closed: a client without
+/// the token cannot use up the connections by doing nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections of one listener at once. More of them wait in the kernel's queue: no client is refused, and the unix socket
-    /// stays free whatever comes over TCP.
+    /// Connections of one listener at once. More of them wait in the kernel's queue: no client is refused, and connections over
+    /// TCP cannot use up those of the unix socket.
     pub connections: usize,
-    /// For agreeing on TLS.
+    /// For the TLS handshake.
     pub handshake: Duration,
-    /// For doing nothing: no byte moves, and no answer is worked on. For the head of a request over HTTP/1 it is all there is.
+    /// For a connection on which no byte moves and no answer is worked on; over HTTP/1 also for the whole head of a request.
     pub idle: Duration,
-    /// For doing nothing instead of letting go of a connection after it was closed for being idle.
+    /// For a client that does nothing, after its idle connection was closed, before the connection is dropped.
     pub close: Duration,
     /// The same, once the daemon was asked to end.
     pub end: Duration,
 }
 
 impl Limits {
-    /// Those of the API.
+    /// The limits of the API.
     pub const API: Self = Self {
         connections: 512,
         handshake: Duration::from_secs(10),

@@ -5,7 +5,9 @@ use std::sync::Mutex;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::routing::get;
+use axum::routing::{get, post};
+use http_body_util::BodyExt;
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
@@ -93,8 +95,8 @@ async fn a_connection_is_kept_for_a_while_between_requests() {
     assert_eq!(began.elapsed().as_secs(), 30);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_answer_may_take_its_time() {
+/// Answers after an hour, with one line per hour.
+fn slow() -> Router {
     let slow = || async {
         tokio::time::sleep(HOUR).await;
         let lines = futures_util::stream::unfold(0, |line| async move {
@@ -103,15 +105,67 @@ async fn an_answer_may_take_its_time() {
         });
         Body::from_stream(lines)
     };
-    let answer = ask(connect(Router::new().route("/", get(slow)))).await;
+    Router::new().route("/", get(slow))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_is_not_cut() {
+    let answer = ask(connect(slow())).await;
     assert!(answer.contains("200 OK") && answer.contains("line 2"), "{answer}");
+    let (mut sender, _connection) = connect_http2(slow()).await;
+    let request = http::Request::get("http://node/").body(Body::empty()).unwrap();
+    let answer = sender.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(answer, "line 0\nline 1\nline 2\n");
+}
+
+const UPLOAD: &[u8] = b"POST / HTTP/1.1\r\nhost: node\r\nconnection: close\r\ncontent-length: 10\r\n\r\n";
+
+/// Works for an hour, then answers with the body that it was sent.
+fn echo() -> Router {
+    let echo = |request: axum::extract::Request| async {
+        tokio::time::sleep(HOUR).await;
+        request.into_body().collect().await.unwrap().to_bytes()
+    };
+    Router::new().route("/", post(echo))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_send_its_body_loses_its_connection() {
+    let began = Instant::now();
+    let mut client = connect(echo());
+    client.write_all(UPLOAD).await.unwrap();
+    client.write_all(b"half").await.unwrap();
+    let answer = rest(client).await;
+    assert!(!answer.contains("200 OK"), "{answer}");
+    let elapsed = began.elapsed() - HOUR;
+    assert!((35..=66).contains(&elapsed.as_secs()), "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_its_body_slowly_is_answered() {
+    let mut client = connect(echo());
+    client.write_all(UPLOAD).await.unwrap();
+    tokio::time::sleep(HOUR).await;
+    for byte in b"0123456789" {
+        tokio::time::sleep(29 * SECOND).await;
+        client.write_all(&[*byte]).await.unwrap();
+    }
+    let answer = rest(client).await;
+    assert!(answer.contains("200 OK") && answer.ends_with("0123456789"), "{answer}");
+}
+
+type Http2 = (SendRequest<Body>, tokio::task::JoinHandle<hyper::Result<()>>);
+
+/// An HTTP/2 client of this router.
+async fn connect_http2(router: Router) -> Http2 {
+    let client = TokioIo::new(connect(router));
+    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), client).await.unwrap();
+    (sender, tokio::spawn(connection))
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_http2_connection_is_closed_too() {
-    let client = TokioIo::new(connect(names_the_peer()));
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), client).await.unwrap();
-    let connection = tokio::spawn(connection);
+    let (mut sender, connection) = connect_http2(names_the_peer()).await;
     for _ in 0..3 {
         let request = http::Request::get("http://node/").body(Body::empty()).unwrap();
         assert_eq!(sender.send_request(request).await.unwrap().status(), 200);

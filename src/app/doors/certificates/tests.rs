@@ -43,7 +43,7 @@ fn install(folder: &Path, pair: &CertifiedKey<rcgen::KeyPair>, name: &str) {
     }
 }
 
-/// A client that believes this certificate alone.
+/// A client that accepts only this certificate.
 async fn connect(
     address: SocketAddr,
     pair: &CertifiedKey<rcgen::KeyPair>,
@@ -63,7 +63,7 @@ impl Node {
         Self { folder, certificates, listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
     }
 
-    /// Whether a new client is shown this certificate, and believes it.
+    /// Whether a new client is shown this certificate and accepts it.
     async fn shows(&self, pair: &CertifiedKey<rcgen::KeyPair>) -> bool {
         let client = connect(self.listener.local_addr().unwrap(), pair);
         let server = async {
@@ -105,7 +105,7 @@ async fn what_cannot_be_used_leaves_the_previous_pair_in_effect() {
 async fn files_that_cannot_be_used_are_reported_once() {
     let pair = pair();
     let node = Node::new(&pair, Duration::ZERO).await;
-    let mut last = node.certificates.last_look.clone().try_lock_owned().unwrap();
+    let mut last = node.certificates.last_check.clone().try_lock_owned().unwrap();
     assert!(node.certificates.renew(&mut last, read).is_none(), "nothing has changed");
     let cert = files(node.folder.path()).cert;
     fs::write(&cert, "half a certificate").unwrap();
@@ -125,7 +125,7 @@ async fn files_that_could_not_be_read_are_read_again_and_reported_once() {
     let node = Node::new(&old, Duration::ZERO).await;
     install(node.folder.path(), &new, "second");
     {
-        let mut last = node.certificates.last_look.clone().try_lock_owned().unwrap();
+        let mut last = node.certificates.last_check.clone().try_lock_owned().unwrap();
         let mut fails = |error: rustix::io::Errno| {
             let failing = |_: &TlsFiles| Err(pem::Error::Io(error.into())).context("cannot read");
             node.certificates.renew(&mut last, failing).map(|renewed| renewed.unwrap_err())
@@ -138,25 +138,25 @@ async fn files_that_could_not_be_read_are_read_again_and_reported_once() {
 }
 
 #[tokio::test]
-async fn the_files_are_looked_at_once_in_a_while() {
+async fn the_files_are_checked_once_per_interval() {
     let (old, new) = (pair(), pair());
     let node = Node::new(&old, Duration::from_secs(3600)).await;
     install(node.folder.path(), &new, "second");
     assert!(node.shows(&old).await);
-    node.certificates.last_look.lock().await.at -= Duration::from_secs(3600);
+    node.certificates.last_check.lock().await.at -= Duration::from_secs(3600);
     assert!(node.shows(&new).await);
 }
 
 #[tokio::test]
-async fn a_look_that_hangs_holds_up_nobody_else() {
+async fn a_check_that_hangs_does_not_hold_up_other_handshakes() {
     let pair = pair();
     let node = Node::new(&pair, Duration::ZERO).await;
-    let _hangs = node.certificates.last_look.lock().await;
+    let _hangs = node.certificates.last_check.lock().await;
     assert!(node.shows(&pair).await);
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_agree_holds_up_nobody_and_loses_its_connection() {
+async fn a_client_without_a_handshake_blocks_no_other_and_loses_its_connection() {
     let pair = pair();
     for (handshake, others) in [(Duration::from_secs(3600), true), (Duration::from_millis(50), false)] {
         let node = Node::new(&pair, Duration::ZERO).await;
