@@ -100,9 +100,18 @@ impl Store {
         };
         let (first, now) = (before.manifest.is_none(), self.inner.clock.now());
         let declared = requests::declare(&before.requests, &record, &manifest.spec, now, first);
-        // The record comes first: where the requests cannot be written then, the next look makes them again.
-        self.put_record(entry, &files.sources(), Some(&manifest), &record)?;
-        let requests = self.put_if_new(entry, declared, &before)?;
+        let put_record = || self.put_record(entry, &files.sources(), Some(&manifest), &record);
+        let put_requests = || self.put_if_new(entry, declared, &before);
+        // The record comes first: where the requests cannot be written then, the next look makes them again. Those of the first
+        // spec come before the record: a later daemon that finds a record takes the spec for a changed one.
+        let requests = if first || before.unrecorded {
+            let requests = put_requests()?;
+            put_record()?;
+            requests
+        } else {
+            put_record()?;
+            put_requests()?
+        };
         // Only what is recorded counts as read: a disk that refuses now is asked again at the next look.
         *sources = files.sources();
         Ok(entry.publish(|next| {
@@ -128,8 +137,8 @@ impl Store {
         if !recorded {
             // A spec that is in effect and that only the files knew is recorded now: the next start of the daemon no longer finds
             // it in them, and would go back to an older one.
-            self.put_record(entry, sources, before.manifest.as_ref(), &record)?;
             requests = self.put_if_new(entry, None, &before)?;
+            self.put_record(entry, sources, before.manifest.as_ref(), &record)?;
         }
         Ok(entry.publish(|next| {
             (next.record, next.requests) = (Arc::new(record), requests);
