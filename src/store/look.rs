@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::load::Access;
+use super::stored::was_set_aside;
 use super::{
-    CONFIG_FILE, Entry, Inner, Snapshot, Sources, SpecProblem, Store, StoreError, intent, load, lock, read, write,
+    CONFIG_FILE, Entry, Inner, REQUESTS_FILE, Snapshot, Sources, SpecProblem, Store, StoreError, intent, load, lock,
+    read, write,
 };
 use crate::model::{Record, Requests, ServerId};
 use crate::requests;
@@ -150,7 +152,13 @@ impl Store {
     fn put_if_new(&self, entry: &Entry, new: Option<Requests>, before: &Snapshot) -> Result<Arc<Requests>, StoreError> {
         let requests = match new {
             Some(new) => Arc::new(new),
-            None if before.unrecorded && *before.requests != Requests::default() => before.requests.clone(),
+            // One that was set aside is replaced, also by one that says nothing: it would be taken for lost at each start.
+            None if before.unrecorded
+                && (*before.requests != Requests::default()
+                    || was_set_aside(&self.folder(entry.id).join(REQUESTS_FILE))) =>
+            {
+                before.requests.clone()
+            }
             None => return Ok(before.requests.clone()),
         };
         self.put_requests(entry, &requests)?;
