@@ -86,6 +86,11 @@ fn an_edit_in_the_folder_of_a_server_that_is_being_deleted() {
 }
 
 #[test]
+fn an_edit_after_requests_were_lost() {
+    directed_c::an_edit_after_requests_were_lost();
+}
+
+#[test]
 fn a_crash_after_each_write_and_each_call() {
     exhaustive::every_point();
 }

@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alula::model::{ContainerState, Role, ServerId};
+use alula::model::{ContainerState, Power, Role, ServerId};
 use alula::runtime::container_name;
-use alula::store::Snapshot;
+use alula::store::{REQUESTS_FILE, Snapshot, intent};
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::crash::{Fate, Rates};
 use crate::daemon::{Daemon, Machine};
-use crate::furnish::{LAST_LINE, furnish, panel_side};
+use crate::furnish::{LAST_LINE, by_hand, furnish, panel_side};
 
 /// One daemon without faults, and one server that its panel knows.
 struct Scene {
@@ -166,4 +166,31 @@ pub fn an_edit_in_the_folder_of_a_server_that_is_being_deleted() {
             scene.daemon.kill().await;
         });
     }
+}
+
+/// Damaged requests of a server that has no declarative field are replaced: an edit while no daemon runs counts again.
+pub fn an_edit_after_requests_were_lost() {
+    played(async || {
+        let mut scene = Scene::new();
+        let id = scene.id;
+        scene.machine.panel.lock().servers.clear();
+        scene.machine.panel.lock().of_files.insert(id);
+        let folder = scene.daemon.world.store.folder(id);
+        std::fs::create_dir_all(&folder).unwrap();
+        let config = folder.join("config.yml");
+        let mut manifest = by_hand(id, String::new(), false);
+        manifest.spec.install = None;
+        scene.saves(&config, &intent::render(&manifest).unwrap()).await;
+        scene.daemon.kill().await;
+        std::fs::write(folder.join(REQUESTS_FILE), "{").unwrap();
+        scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+        scene.daemon.wait(Duration::from_secs(60)).await;
+        scene.daemon.kill().await;
+        manifest.spec.power = Some(Power::Up);
+        std::fs::write(&config, intent::render(&manifest).unwrap()).unwrap();
+        scene.daemon = scene.machine.boot(Fate::new(3, Rates::default(), None), 3).unwrap();
+        scene.daemon.wait(Duration::from_secs(120)).await;
+        assert_eq!(scene.state(Role::Server), Some(ContainerState::Running));
+        scene.daemon.kill().await;
+    });
 }
