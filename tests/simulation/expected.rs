@@ -134,7 +134,7 @@ impl Asked {
         }
     }
 
-    /// What became requests since it was asked last. Returns whether an installation did.
+    /// What became requests since it was asked last. Returns whether an installation did, or may have.
     pub fn follow(&mut self, store: &Store, id: alula::model::ServerId, now: Timestamp) -> bool {
         let Some(snapshot) = store.get(id) else {
             (self.handled, self.unsure, self.known) = (Some(Declared::default()), false, false);
@@ -157,10 +157,11 @@ impl Asked {
         match self.handled.replace(after.clone()) {
             Some(before) => self.handle(&before, &after, &manifest.spec, first),
             None => {
-                if std::mem::take(&mut self.unsure) {
+                let unsure = std::mem::take(&mut self.unsure);
+                if unsure {
                     self.power(Expect::Either);
                 }
-                false
+                unsure
             }
         }
     }
