@@ -40,6 +40,10 @@ impl Play {
                 let after = daemon.world.store.get(id);
                 if after.is_some_and(|after| Server::was_asked_to_install(before.as_deref(), &after)) {
                     server.asked.install(start);
+                    if !start {
+                        // What was asked of a server of this name before its panel has created it does not follow.
+                        server.asked.power(Expect::Down);
+                    }
                     server.quiet_since = None;
                 }
                 server.created = true;
