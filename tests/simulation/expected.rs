@@ -146,7 +146,9 @@ impl Asked {
         if snapshot.requests.lost || dies {
             return false;
         }
-        let Ok(manifest) = intent::read(&store.folder(id), id).effective() else { return false };
+        // While the files are bad the last good spec is in effect.
+        let files = intent::read(&store.folder(id), id).effective().ok();
+        let Some(manifest) = files.or_else(|| snapshot.manifest.as_deref().cloned()) else { return false };
         let after = declared(&manifest.spec);
         // What only the memory of the daemon has is not handled.
         let stored = !snapshot.unrecorded || handled_on_disk(&store.folder(id)).as_ref() == Some(&after);

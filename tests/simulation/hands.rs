@@ -5,7 +5,7 @@ use std::path::Path;
 use alula::model::{Install, Manifest, Power, Role, Timestamp};
 use alula::requests::declared;
 use alula::runtime::container_name;
-use alula::store::{Snapshot, intent};
+use alula::store::{RECORD_FILE, Snapshot, intent};
 use alula::yaml;
 use serde_json::json;
 
@@ -112,7 +112,8 @@ impl Play {
         match kind {
             0 => put(&path, &format!("# a note by hand\n{text}")),
             1 | 2 => {
-                if kind == 1 {
+                // A folder with neither a manifest nor a record is no server.
+                if kind == 1 || !path.with_file_name(RECORD_FILE).exists() {
                     put(&path, &format!("{text}\n\tbroken: ["));
                 } else {
                     std::fs::remove_file(&path).unwrap();
@@ -125,7 +126,9 @@ impl Play {
             13 => self.apply_again(daemon, at, &path, &text),
             14 => {
                 if let Some(earlier) = self.earlier(at) {
-                    put(&path, &earlier);
+                    // The panel's script is the newest one, as where a file is applied.
+                    let script = yaml::parse::<Manifest>(&text).unwrap().spec.script;
+                    change(&path, &earlier, |manifest| manifest.spec.script = script);
                 }
             }
             _ => self.edit_power(&path, &text),
@@ -193,11 +196,11 @@ impl Play {
     /// The same file again, or one that was there before.
     fn apply_again(&mut self, daemon: &Daemon, at: usize, path: &Path, text: &str) {
         let earlier = self.earlier(at).filter(|_| self.rng.permille(500));
-        let text = earlier.unwrap_or_else(|| text.to_owned());
-        if self.servers[at].of_file && self.rng.permille(700) {
-            self.apply(daemon, at, &text);
-        } else {
-            put(path, &text);
+        match earlier {
+            // Without the script, if it is an old text: the panel's stays.
+            Some(earlier) => drop(self.apply(daemon, at, &earlier)),
+            None if self.servers[at].of_file && self.rng.permille(700) => drop(self.apply(daemon, at, text)),
+            None => put(path, text),
         }
     }
 
