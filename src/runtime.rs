@@ -7,10 +7,10 @@
 
 pub mod blueprint;
 pub mod docker;
+mod error;
 pub mod fake;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use tokio::io::AsyncWrite;
 
 use crate::model::manifest::digest;
 use crate::model::{ContainerFacts, Role, ServerId};
+pub use error::{ErrorKind, RuntimeError};
 
 /// Label that holds the server's uuid.
 pub const LABEL_SERVER: &str = "alula.server";
@@ -315,52 +316,6 @@ pub struct RegistryAuth {
     pub password: String,
 }
 
-/// Why a runtime call failed.
-#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
-pub enum RuntimeError {
-    /// The engine does not answer.
-    #[error("{attempt}: the container engine does not answer ({cause}); check that it runs")]
-    Unreachable {
-        /// What was attempted, with what.
-        attempt: String,
-        /// The cause's text.
-        cause: String,
-    },
-    /// The engine took too long.
-    #[error("{attempt}: no answer from the container engine within {limit:?}")]
-    Timeout {
-        /// What was attempted, with what.
-        attempt: String,
-        /// The limit.
-        limit: Duration,
-    },
-    /// There is no such thing.
-    #[error("{attempt}: not found ({message})")]
-    NotFound {
-        /// What was attempted, with what.
-        attempt: String,
-        /// The engine's words.
-        message: String,
-    },
-    /// The engine says no.
-    #[error("{attempt}: {message}")]
-    Refused {
-        /// What was attempted, with what.
-        attempt: String,
-        /// HTTP status of the engine.
-        status: u16,
-        /// The engine's words.
-        message: String,
-    },
-}
-
-impl RuntimeError {
-    /// Whether the same call may work later although nothing is changed: the engine was away or slow.
-    pub fn is_outage(&self) -> bool {
-        matches!(self, RuntimeError::Unreachable { .. } | RuntimeError::Timeout { .. })
-    }
-}
-
 /// How far a removal has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
@@ -386,10 +341,10 @@ pub trait Runtime: Send + Sync + 'static {
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerFacts>, RuntimeError>;
 
     /// Whether the engine takes new calls. One that goes down ends its containers first, and answers meanwhile on the
-    /// connections that it has: then this is [`RuntimeError::Unreachable`] or [`RuntimeError::Timeout`].
+    /// connections that it has: then this is [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`].
     async fn stays(&self) -> Result<(), RuntimeError>;
 
-    /// Makes a container and returns its id. A name that is taken is [`RuntimeError::Refused`] with 409.
+    /// Makes a container and returns its id. A name that is taken is [`ErrorKind::NameTaken`].
     async fn create(&self, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, RuntimeError>;
 
     /// Starts a container; one that runs already stays as it is.

@@ -21,7 +21,7 @@ use super::strays::Strays;
 use crate::model::{Role, ServerId};
 use crate::reconcile::world::World;
 use crate::retry;
-use crate::runtime::{RuntimeError, RuntimeEvent, blueprint};
+use crate::runtime::{ErrorKind, RuntimeError, RuntimeEvent, blueprint};
 
 /// How often everything is listed although the stream is well.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -74,7 +74,7 @@ async fn begin(
     let mut events = world.runtime.events().await?;
     // The engine may have gone down and come back since the last stream ended.
     world.for_each_live(|_, live| live.unwatch());
-    let ended = RuntimeError::Unreachable { attempt: "following containers".into(), cause: "disconnected".into() };
+    let ended = RuntimeError::new(ErrorKind::Unavailable, "following containers", "disconnected");
     hearing(world, queue, &mut events, settle(world, strays, first)).await.unwrap_or(Err(ended))?;
     wake_all(world, queue);
     Ok(events)

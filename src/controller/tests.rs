@@ -16,7 +16,7 @@ use crate::reconcile::bench;
 use crate::reconcile::world::{Paths, World};
 use crate::runtime::blueprint::{MountSource, network};
 use crate::runtime::fake::{Call, FakeRuntime, FakeWorld, Faults};
-use crate::runtime::{RuntimeError, container_name};
+use crate::runtime::{ErrorKind, RuntimeError, container_name};
 use crate::store::Blocking;
 use crate::telemetry::capture::Capture;
 
@@ -113,7 +113,7 @@ struct NoCreations;
 #[async_trait]
 impl Faults for NoCreations {
     async fn before(&self, call: Call) -> Result<(), RuntimeError> {
-        let refused = || RuntimeError::Refused { attempt: "create".into(), status: 500, message: "no".into() };
+        let refused = || RuntimeError::new(ErrorKind::Failed, "create", "no");
         if call.name == "create" { Err(refused()) } else { Ok(()) }
     }
 }

@@ -34,8 +34,8 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use super::{
-    Attachment, ContainerSpec, EngineFacts, Limits, Listed, LogPart, NetworkFacts, NetworkSpec, Purpose, RegistryAuth,
-    Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
+    Attachment, ContainerSpec, EngineFacts, ErrorKind, Limits, Listed, LogPart, NetworkFacts, NetworkSpec, Purpose,
+    RegistryAuth, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
 };
 use crate::model::{ContainerFacts, Role, ServerId};
 pub use connection::{Address, InvalidAddress};
@@ -95,13 +95,13 @@ impl DockerRuntime {
         match tokio::time::timeout(limit, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.failed(attempt(), &error)),
-            Err(_) => Err(RuntimeError::Timeout { attempt: attempt(), limit }),
+            Err(_) => Err(RuntimeError::timeout(attempt(), limit)),
         }
     }
 
     fn failed(&self, attempt: String, error: &Error) -> RuntimeError {
         let error = error::translate(attempt, error, self.wire.address());
-        if matches!(error, RuntimeError::Unreachable { .. }) {
+        if error.kind == ErrorKind::Unavailable {
             // Whoever answers next may be of another version.
             self.wire.forget_version();
         }

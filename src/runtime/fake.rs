@@ -38,8 +38,8 @@ pub use tape::TAPE;
 pub use world::{EPOCH, FakeWorld};
 
 use super::{
-    Attachment, ContainerSpec, EngineFacts, Limits, Listed, LogPart, NetworkFacts, NetworkSpec, Purpose, RegistryAuth,
-    Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
+    Attachment, ContainerSpec, EngineFacts, ErrorKind, Limits, Listed, LogPart, NetworkFacts, NetworkSpec, Purpose,
+    RegistryAuth, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
 };
 use crate::model::{ContainerFacts, Role, ServerId};
 use images::canonical;
@@ -149,7 +149,7 @@ impl FakeRuntime {
         };
         match tokio::time::timeout(request.limit, work).await {
             Ok(result) => result,
-            Err(_) => Err(RuntimeError::Timeout { attempt: request.attempt, limit: request.limit }),
+            Err(_) => Err(RuntimeError::timeout(request.attempt, request.limit)),
         }
     }
 
@@ -198,7 +198,7 @@ impl FakeRuntime {
 }
 
 fn unreachable(attempt: &str) -> RuntimeError {
-    RuntimeError::Unreachable { attempt: attempt.into(), cause: "connection refused".into() }
+    RuntimeError::new(ErrorKind::Unavailable, attempt, "connection refused")
 }
 
 #[async_trait]

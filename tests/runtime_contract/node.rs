@@ -1,7 +1,7 @@
 //! What concerns the whole node: events, listings, the engine, networks.
 
 use alula::model::{ContainerState, Role};
-use alula::runtime::{Listed, NetworkSpec, RuntimeError, container_name};
+use alula::runtime::{ErrorKind, Listed, NetworkSpec, container_name};
 use futures_util::StreamExt;
 
 use crate::bench::{Bench, Routine, Subject};
@@ -125,6 +125,6 @@ pub async fn a_missing_network_is_refused_at_the_start(bench: &dyn Bench) {
         }
         Err(refused) => refused,
     };
-    assert!(matches!(refused, RuntimeError::NotFound { .. }), "{refused:?}");
+    assert_eq!(refused.kind, ErrorKind::NotFound, "{refused:?}");
     assert!(refused.to_string().contains(&subject.spec.network_mode), "{refused}");
 }

@@ -8,6 +8,7 @@ use super::*;
 use crate::model::{ContainerState, InstallIntent, Record, Script};
 use crate::reconcile::bench;
 use crate::reconcile::pass::Reconciler;
+use crate::runtime::ErrorKind;
 use crate::runtime::container_name;
 use crate::runtime::fake::{Call, FakeRuntime, FakeWorld, Faults, Program};
 
@@ -42,7 +43,7 @@ const SLOW: Duration = Duration::from_secs(9);
 impl Faults for Trouble {
     async fn before(&self, call: Call) -> Result<(), RuntimeError> {
         if *self.refused.lock().unwrap() == Some(call.name) {
-            return Err(RuntimeError::Refused { attempt: call.name.into(), status: 500, message: "refused".into() });
+            return Err(RuntimeError::new(ErrorKind::Failed, call.name, "refused"));
         }
         let slow = *self.slow.lock().unwrap() == Some((call.name, call.role));
         if slow {

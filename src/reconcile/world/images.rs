@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::pulls_always;
 use crate::config::{NodeConfig, PullPolicy};
-use crate::runtime::{RegistryAuth, Runtime, RuntimeError};
+use crate::runtime::{ErrorKind, RegistryAuth, Runtime, RuntimeError};
 use crate::tasks::Tasks;
 
 /// The longest pull.
@@ -155,10 +155,6 @@ impl Images {
 
 /// A reference that no registry can resolve is for a person; everything else may be better later.
 fn classify(error: &RuntimeError) -> ImageError {
-    let fatal = match error {
-        RuntimeError::Refused { status: 400, .. } => true,
-        RuntimeError::Refused { message, .. } => message.contains("invalid reference format"),
-        _ => false,
-    };
+    let fatal = matches!(error.kind, ErrorKind::Invalid | ErrorKind::InvalidImage);
     ImageError { fatal, outage: error.is_outage(), message: error.to_string() }
 }

@@ -26,7 +26,7 @@ async fn an_engine_that_is_away_is_an_error_of_the_calls() {
     let socket = folder.path().join("engine.sock");
     let runtime = DockerRuntime::connect(Address::Unix(socket.clone()));
     let error = runtime.list().await.unwrap_err();
-    assert!(matches!(error, RuntimeError::Unreachable { .. }), "{error:?}");
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}");
     assert!(error.to_string().contains(socket.to_str().unwrap()), "{error}");
 
     let engine = ScriptedEngine::start_at(&socket, "1.41", |_| Answer::json(200, "[]"));
@@ -88,7 +88,8 @@ async fn an_engine_that_hangs_is_left_alone_after_a_while() {
         (REMOVE, runtime.remove("0123").await.map(drop)),
     ] {
         let error = error.unwrap_err();
-        assert!(matches!(&error, RuntimeError::Timeout { limit: waited, .. } if *waited == limit), "{error:?}");
+        assert_eq!(error.kind, ErrorKind::Timeout);
+        assert!(error.to_string().ends_with(&format!("within {limit:?}")), "{error}");
         assert!(error.is_outage());
     }
 }
@@ -218,7 +219,7 @@ async fn events_flow_once_the_engine_listens() {
     assert!(request.query.contains("since=") && request.query.contains("filters="), "{request:?}");
 
     let refusing = ScriptedEngine::start("1.41", |_| Answer::error(500, "no events today"));
-    assert!(matches!(refusing.runtime().events().await, Err(RuntimeError::Refused { .. })));
+    assert!(refusing.runtime().events().await.is_err_and(|error| !error.is_outage()));
 }
 
 /// Pulls `a/b:c` from an engine that answers so.
@@ -246,7 +247,7 @@ async fn errors_in_the_stream_of_a_pull_are_errors() {
         assert_eq!(lines, ["c: Pulling from a/b"]);
     }
     let (pulled, _) = pull(|| Answer::error(404, "pull access denied for a/b")).await;
-    assert!(matches!(pulled, Err(RuntimeError::NotFound { .. })));
+    assert_eq!(pulled.unwrap_err().kind, ErrorKind::NotFound);
     let (pulled, lines) = pull(|| Answer::json(200, "{\"status\":\"Image is up to date\"}\n")).await;
     assert_eq!((pulled, lines), (Ok(()), vec!["Image is up to date".to_owned()]));
 }
@@ -307,7 +308,7 @@ async fn images_are_there_under_their_reference_alone() {
 async fn nonsense_is_refused_and_no_outage() {
     let engine = ScriptedEngine::start("1.41", |_| Answer::json(200, "<html>"));
     let error = engine.runtime().list().await.unwrap_err();
-    assert!(matches!(error, RuntimeError::Refused { .. }), "{error:?}");
+    assert_eq!(error.kind, ErrorKind::Failed, "{error:?}");
     assert!(error.to_string().contains("not understood"), "{error}");
 }
 

@@ -4,7 +4,7 @@ use super::container::Container;
 use super::images::canonical;
 use super::program::Program;
 use super::state::State;
-use crate::runtime::{BindMount, ContainerSpec, RuntimeError};
+use crate::runtime::{BindMount, ContainerSpec, ErrorKind, RuntimeError};
 
 /// The engine says no.
 #[derive(Debug)]
@@ -23,11 +23,13 @@ impl Refusal {
     }
 
     pub(super) fn into_error(self, attempt: String) -> RuntimeError {
-        let Self { status, message } = self;
-        match status {
-            404 => RuntimeError::NotFound { attempt, message },
-            status => RuntimeError::Refused { attempt, status, message },
-        }
+        let kind = match self.status {
+            400 => ErrorKind::Invalid,
+            404 => ErrorKind::NotFound,
+            409 => ErrorKind::NameTaken,
+            _ => ErrorKind::Failed,
+        };
+        RuntimeError::new(kind, attempt, self.message)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::model::{Closed, Crash, Role, ServerId, Timestamp, Want};
 use crate::reconcile::observed::{JobKind, JobState, StopProgress};
 use crate::reconcile::step::{Step, StopMethod};
 use crate::runtime::blueprint;
-use crate::runtime::{Purpose, Removal, RuntimeError, Signal};
+use crate::runtime::{ErrorKind, Purpose, Removal, RuntimeError, Signal};
 
 /// A terminal that was opened so short ago is not opened again at once.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
@@ -96,7 +96,7 @@ impl Reconciler {
     /// Something that a container needs is not there: if it is the servers' network (it could not be made at boot, or somebody
     /// has removed it), the next attempt finds it.
     pub(super) async fn mend_network(&self, error: &RuntimeError) {
-        if !matches!(error, RuntimeError::NotFound { .. }) {
+        if error.kind != ErrorKind::NotFound {
             return;
         }
         match self.world.runtime.ensure_network(&blueprint::network(&self.world.node)).await {
@@ -150,7 +150,7 @@ impl Reconciler {
         match sent {
             // Nothing was sent that could have been heard; what the engine refuses it will refuse again, and the deadline
             // brings SIGKILL.
-            Err(error @ RuntimeError::Refused { .. }) => {
+            Err(error) if !error.is_outage() => {
                 tracing::warn!(server.id = %id, "the engine refuses the server's stop ({error}); it is killed in a moment");
                 self.note_stop(id, container, now, REFUSED_GRACE, None);
                 return Ok(true);
@@ -185,7 +185,7 @@ impl Reconciler {
         };
         match asked {
             // An image may name a signal that there is not; Docker's own stop then sends this one.
-            Err(RuntimeError::Refused { .. }) => self.world.runtime.signal(container, Signal::Terminate.name()).await,
+            Err(error) if !error.is_outage() => self.world.runtime.signal(container, Signal::Terminate.name()).await,
             sent => sent,
         }
     }
