@@ -9,7 +9,6 @@
 //! these functions block, and asynchronous callers go through [`Store::run`]. On disk `config.yml` and `record.json`
 //! are replaced atomically and durably; `status.yml` is expendable.
 
-mod blocking;
 mod change;
 mod disk;
 mod entry;
@@ -33,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Manifest, Record, ServerId, Status};
-pub use blocking::Blocking;
+pub use crate::tasks::Blocking;
 use disk::frees_space;
 pub use disk::{DiskHook, DiskOp};
 use entry::{Entry, Revisions};
