@@ -11,9 +11,11 @@ use super::output::Printer;
 use super::server::ServerView;
 use crate::model::{ContainerFacts, How, PowerIntent, Role, Timestamp, Want};
 use crate::reconcile::plan::{open_install, open_wish};
-use crate::runtime::Runtime;
-use crate::runtime::docker::{Address, DockerRuntime};
+use crate::runtime::docker::DockerRuntime;
+use crate::runtime::host::Host;
+use crate::runtime::{KernelLimits, Runtime};
 use crate::store::Store;
+use crate::tasks::{Blocking, Tasks};
 
 /// Writes wishes.
 ///
@@ -34,7 +36,7 @@ async fn power(node: &Node, server: &ServerView, action: Action) -> Result<Strin
             client.call(Method::POST, &format!("/local/servers/{}/power", server.uuid), Bytes::from(body)).await?;
             Ok(format!("{} accepted", action.word()))
         }
-        Door::Folder(store) => write(store, server, action, node.now()).await,
+        Door::Folder(store) => write(node, store, server, action).await,
     }
 }
 
@@ -51,11 +53,11 @@ fn refuse_impossible(server: &ServerView) -> Result<(), CliError> {
     Err(CliError::Failed(why.into()))
 }
 
-async fn write(store: &Store, server: &ServerView, action: Action, now: Timestamp) -> Result<String, CliError> {
-    match decide(server, action, now) {
+async fn write(node: &Node, store: &Store, server: &ServerView, action: Action) -> Result<String, CliError> {
+    match decide(server, action, node.now()) {
         Decision::Refused(why) => return Err(CliError::Failed(why.into())),
         Decision::Already(what) => return Ok(what.into()),
-        Decision::Write(_) if action == Action::Start && unasked_but_running(server).await => {
+        Decision::Write(_) if action == Action::Start && unasked_but_running(node, server).await => {
             return Ok(
                 "it runs already; for it to be started again when it ends, ask once more when a daemon runs".into()
             );
@@ -101,13 +103,14 @@ fn decide(server: &ServerView, action: Action, now: Timestamp) -> Decision {
 
 /// Whether a server runs that no open wish asks for, as one that was taken over from Wings does. Where the container
 /// engine does not answer, nothing runs as far as anybody knows.
-async fn unasked_but_running(server: &ServerView) -> bool {
+async fn unasked_but_running(node: &Node, server: &ServerView) -> bool {
     let open = server.manifest.as_ref().and_then(|manifest| open_wish(manifest, &server.record));
     if open.is_some() {
         return false;
     }
-    let Ok(address) = Address::from_environment() else { return false };
-    let found = DockerRuntime::connect(address).inspect(server.uuid, Role::Server).await;
+    let host = Host::new(node.config.clone(), Tasks::new(), Blocking::Inline, KernelLimits::default());
+    let Ok(runtime) = DockerRuntime::from_environment(host) else { return false };
+    let found = runtime.inspect(server.uuid, Role::Server).await;
     found.is_ok_and(|found| found.as_ref().is_some_and(ContainerFacts::running))
 }
 

@@ -21,7 +21,7 @@ use super::strays::Strays;
 use crate::model::{Role, ServerId};
 use crate::reconcile::world::World;
 use crate::retry;
-use crate::runtime::{ErrorKind, RuntimeError, RuntimeEvent, blueprint};
+use crate::runtime::{ErrorKind, RuntimeError, RuntimeEvent};
 
 /// How often everything is listed although the stream is well.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -46,7 +46,6 @@ pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>)
                 if failures == 1 {
                     tracing::error!("{error}");
                 }
-                world.network_settled.send_replace(true);
                 ready.send_replace(true);
             }
         }
@@ -81,13 +80,11 @@ async fn begin(
 }
 
 async fn settle(world: &World, strays: &mut Strays, first: bool) -> Result<(), RuntimeError> {
-    match world.runtime.ensure_network(&blueprint::network(&world.node)).await {
-        Ok(facts) => world.set_network(facts),
+    match world.runtime.prepare_node().await {
         // Servers that need it will say so; those that run do not.
         Err(error) if first => tracing::error!("the servers' network is not ready: {error}"),
-        Err(_) => {}
+        _ => {}
     }
-    world.network_settled.send_replace(true);
     list(world, strays).await.map(drop)
 }
 

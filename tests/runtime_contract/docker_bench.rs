@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use alula::config::NodeConfig;
 use alula::model::Timestamp;
 use alula::runtime::Runtime;
 use alula::runtime::docker::DockerRuntime;
@@ -18,7 +19,7 @@ use bollard::query_parameters::{
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::OnceCell;
 
-use crate::bench::{Bench, IMAGE, PATIENCE, RUN_LABEL};
+use crate::bench::{Bench, IMAGE, PATIENCE, RUN_LABEL, host, node};
 
 /// Leaves this half of the suite out.
 const SKIP: &str = "ALULA_SKIP_DOCKER";
@@ -42,7 +43,7 @@ pub async fn run(case: impl AsyncFnOnce(&dyn Bench)) {
         panic!("no container engine answers ({error}): start dockerd, or leave these tests out with {SKIP}=1")
     });
     IMAGE_MADE.get_or_init(|| make_image(&docker)).await;
-    let runtime = DockerRuntime::from_environment().expect("DOCKER_HOST is an address");
+    let runtime = DockerRuntime::from_environment(host(node())).expect("DOCKER_HOST is an address");
     let run = uuid::Uuid::new_v4().simple().to_string();
     let bench = DockerBench { runtime, docker, run };
     let outcome = AssertUnwindSafe(tokio::time::timeout(PATIENCE, case(&bench))).catch_unwind().await;
@@ -118,6 +119,10 @@ impl DockerBench {
 impl Bench for DockerBench {
     fn runtime(&self) -> &dyn Runtime {
         &self.runtime
+    }
+
+    fn runtime_of(&self, node: NodeConfig) -> Box<dyn Runtime> {
+        Box::new(DockerRuntime::from_environment(host(node)).expect("DOCKER_HOST is an address"))
     }
 
     fn run(&self) -> &str {

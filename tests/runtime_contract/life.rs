@@ -1,12 +1,11 @@
 //! Containers are made, started, ended, changed and removed.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alula::model::{ContainerState, Role};
-use alula::runtime::{BindMount, ErrorKind, NetworkSpec, PublishedPort, Removal};
+use alula::runtime::{ErrorKind, PublishedPort, Removal, Volume, VolumeRole};
 
-use crate::bench::{Bench, Routine, Subject, limits};
+use crate::bench::{Bench, Routine, Subject, limits, own_network};
 
 /// A clock's tick, and what the engine rounds.
 const SLACK: Duration = Duration::from_secs(2);
@@ -151,7 +150,8 @@ pub async fn a_missing_mount_is_refused(bench: &dyn Bench) {
     let mut subject = Subject::server(bench, Routine::Answers);
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("missing").to_str().unwrap().to_owned();
-    subject.spec.mounts.push(BindMount { source: source.clone(), target: "/x".into(), read_only: false });
+    let (role, path) = (VolumeRole::Data, Some(source.clone()));
+    subject.spec.volumes.push(Volume { role, path, target: "/x".into(), read_only: false });
     let refused = match bench.runtime().create(&subject.spec, &subject.purpose).await {
         Ok(id) => bench.runtime().start(&id).await.unwrap_err(),
         Err(refused) => refused,
@@ -173,19 +173,11 @@ pub async fn a_bad_entrypoint_is_refused_at_the_start(bench: &dyn Bench) {
 pub async fn a_taken_port_is_refused_at_the_start(bench: &dyn Bench) {
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
     let port = PublishedPort { address: "127.0.0.1".into(), port: free.port() };
-    let network = NetworkSpec {
-        name: bench.network(5),
-        driver: "bridge".into(),
-        internal: false,
-        ipv6: false,
-        v4: None,
-        v6: None,
-        options: BTreeMap::new(),
-    };
-    bench.runtime().ensure_network(&network).await.unwrap();
     let made = async || {
         let mut subject = Subject::server(bench, Routine::Answers);
-        subject.spec.network_mode = network.name.clone();
+        subject.spec.network_mode = bench.network(5);
+        subject.spec.own_network = Some(own_network(bench.network(5)));
+        bench.runtime().prepare(&subject.spec).await.unwrap();
         subject.spec.ports.push(port.clone());
         (subject.create(bench).await, subject)
     };

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use alula::runtime::{RegistryAuth, Runtime};
+use alula::runtime::host::{Engine, RegistryAuth};
 use bollard::Docker;
 use bollard::query_parameters::RemoveImageOptions;
 

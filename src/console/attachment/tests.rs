@@ -14,6 +14,7 @@ use crate::console::transcript::{Rules, TRANSCRIPT_FILE};
 use crate::model::ServerId;
 use crate::model::settings::Startup;
 use crate::runtime::fake::{Act, FakeRuntime, FakeWorld, Program};
+use crate::runtime::host::Host;
 use crate::runtime::{ErrorKind, LogPart};
 use crate::store::Blocking;
 use crate::tasks::Tasks;
@@ -235,7 +236,7 @@ fn replay(log: Vec<Bytes>, every: Duration, anchor: &[&str]) -> Replay {
 
 fn replay_of(world: &FakeWorld, container: &str, anchor: &[&str]) -> Replay {
     let anchor = anchor.iter().map(|line| crate::console::transcript::line_hash(line.as_bytes())).collect();
-    let runtime = Arc::new(FakeRuntime::faultless(world.clone()));
+    let runtime = Arc::new(FakeRuntime::faultless(world.clone(), Host::for_tests()));
     Replay::new(runtime, container.into(), LogPart::All, anchor, Arc::new(Semaphore::new(1)))
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::reconcile::bench;
-use crate::runtime::fake::{Call, FakeRuntime, Faults};
+use crate::runtime::fake::{Call, Faults};
 use crate::runtime::{ErrorKind, RuntimeError};
 
 fn nonsense() -> PanelError {
@@ -89,7 +89,7 @@ impl Faults for NoLogs {
 async fn a_log_that_the_engine_does_not_keep_is_read_and_one_that_it_does_not_give_is_not() {
     for (kind, is_read) in [(ErrorKind::Unsupported, true), (ErrorKind::Failed, false)] {
         let (_root, mut world, machine) = bench::machine(None);
-        world.runtime = Arc::new(FakeRuntime::new(machine, Arc::new(NoLogs(kind))));
+        bench::reconnect(&mut world, &machine, Arc::new(NoLogs(kind)));
         assert_eq!(close_install_log(&world, bench::id(1), "n1").await.is_ok(), is_read, "{kind:?}");
     }
 }

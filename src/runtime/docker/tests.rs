@@ -24,7 +24,7 @@ fn limits() -> Limits {
 async fn an_engine_that_is_away_is_an_error_of_the_calls() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("engine.sock");
-    let runtime = DockerRuntime::connect(Address::Unix(socket.clone()));
+    let runtime = DockerRuntime::connect(Address::Unix(socket.clone()), Host::for_tests());
     let error = runtime.list().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}");
     assert!(error.to_string().contains(socket.to_str().unwrap()), "{error}");
@@ -39,7 +39,7 @@ async fn an_engine_that_is_away_is_an_error_of_the_calls() {
 async fn the_version_is_negotiated_again_after_an_outage() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("engine.sock");
-    let runtime = DockerRuntime::connect(Address::Unix(socket.clone()));
+    let runtime = DockerRuntime::connect(Address::Unix(socket.clone()), Host::for_tests());
 
     let old = ScriptedEngine::start_at(&socket, "1.41", |_| Answer::json(200, "[]"));
     runtime.list().await.unwrap();
@@ -336,7 +336,7 @@ async fn two_networks_of_one_name_are_not_made() {
         ipv6: false,
         v4: None,
         v6: None,
-        options: Default::default(),
+        purpose: crate::runtime::NetworkPurpose::Outgoing { address: "10.0.0.9".into() },
     };
     let facts = engine.runtime().ensure_network(&spec).await.unwrap();
     assert_eq!(facts.gateway.as_deref(), Some("10.0.0.1"));

@@ -7,8 +7,7 @@ use crate::model::record::{AppliedLimits, Serving};
 use crate::model::{Closed, Crash, Role, ServerId, Timestamp, Want};
 use crate::reconcile::observed::{JobKind, JobState, StopProgress};
 use crate::reconcile::step::{Step, StopMethod};
-use crate::runtime::blueprint;
-use crate::runtime::{ErrorKind, Purpose, Removal, RuntimeError, Signal};
+use crate::runtime::{Purpose, Removal, RuntimeError, Signal};
 
 /// A terminal that was opened so short ago is not opened again at once.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
@@ -59,10 +58,8 @@ impl Reconciler {
 
     pub(super) async fn create_server(&self, id: ServerId, token: &str) -> Done {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
-        let Some(built) = self.blueprint(&snapshot).await? else { return Ok(false) };
-        if let Some(network) = &built.network {
-            self.world.runtime.ensure_network(network).await?;
-        }
+        let Some(built) = self.built(&snapshot) else { return Ok(false) };
+        let built = self.world.runtime.resolve(id, built).await?;
         for omission in &built.omissions {
             self.world.store.event(id, self.world.clock.now(), "LeftOut", &omission.to_string());
         }
@@ -86,23 +83,10 @@ impl Reconciler {
             if !error.is_outage() {
                 self.world.console.detach(id);
             }
-            self.mend_network(&error).await;
             return Err(error.into());
         }
         self.world.with_live(id, |live| live.server.spoil());
         Ok(true)
-    }
-
-    /// Something that a container needs is not there: if it is the servers' network (it could not be made at boot, or somebody
-    /// has removed it), the next attempt finds it.
-    pub(super) async fn mend_network(&self, error: &RuntimeError) {
-        if error.kind != ErrorKind::NotFound {
-            return;
-        }
-        match self.world.runtime.ensure_network(&blueprint::network(&self.world.node)).await {
-            Ok(facts) => self.world.set_network(facts),
-            Err(error) => tracing::error!("the servers' network is not ready: {error}"),
-        }
     }
 
     /// Opens the terminal of a container that is taken for running. That it was closed may be the first sign that the container
@@ -192,7 +176,7 @@ impl Reconciler {
 
     pub(super) async fn update_limits(&self, id: ServerId, container: &str) -> Done {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
-        let Some(limits) = self.limits(&snapshot) else { return Ok(false) };
+        let Some(limits) = self.built(&snapshot).map(|built| built.spec.limits) else { return Ok(false) };
         // Unknown while they are changed: a daemon that dies meanwhile puts them in force again.
         let changed = |hash| AppliedLimits { container: container.to_owned(), hash };
         let unknown = changed(None);

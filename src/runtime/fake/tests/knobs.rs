@@ -32,7 +32,7 @@ fn is_timeout<T>(result: Result<T, RuntimeError>) -> bool {
 #[tokio::test(start_paused = true)]
 async fn a_hanging_container_holds_up_its_own_calls_for_their_limits() {
     let world = machine();
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let (one, two) = (server(1), server(2));
     let name = container_name(one, Role::Server);
     let id = make(&runtime, one, Role::Server).await;
@@ -77,7 +77,7 @@ async fn the_answer_may_be_lost_although_it_was_done() {
     let world = machine();
     for (lose_answer, never_answer) in [(true, false), (false, true)] {
         let one = One { call: "create", lose_answer, never_answer, takes: None };
-        let runtime = FakeRuntime::new(world.clone(), Arc::new(one));
+        let runtime = FakeRuntime::new(world.clone(), Arc::new(one), Host::for_tests());
         let of = server(u128::from(lose_answer));
         let result = runtime.create(&spec(of, Role::Server), &purpose(of, Role::Server, "t")).await;
         assert!(result.unwrap_err().is_outage());
@@ -89,7 +89,7 @@ async fn the_answer_may_be_lost_although_it_was_done() {
 async fn the_engine_goes_on_when_its_caller_is_gone() {
     let world = machine();
     let one = One { call: "create", takes: Some(90 * SECOND), ..One::default() };
-    let runtime = FakeRuntime::new(world.clone(), Arc::new(one));
+    let runtime = FakeRuntime::new(world.clone(), Arc::new(one), Host::for_tests());
     let of = server(1);
     assert!(is_timeout(runtime.create(&spec(of, Role::Server), &purpose(of, Role::Server, "t")).await));
     assert_eq!(runtime.inspect(of, Role::Server).await.unwrap(), None);
@@ -101,7 +101,7 @@ async fn the_engine_goes_on_when_its_caller_is_gone() {
 async fn who_asks_for_a_removal_again_is_told_that_it_is_under_way() {
     let world = machine();
     let one = One { call: "remove", takes: Some(90 * SECOND), ..One::default() };
-    let runtime = FakeRuntime::new(world.clone(), Arc::new(one));
+    let runtime = FakeRuntime::new(world.clone(), Arc::new(one), Host::for_tests());
     let id = make(&runtime, server(1), Role::Server).await;
     let mut events = runtime.events().await.unwrap();
     assert!(is_timeout(runtime.remove(&id).await));
@@ -128,7 +128,7 @@ impl Faults for ByAction {
 #[tokio::test(start_paused = true)]
 async fn events_are_lost_doubled_and_late() {
     let world = machine();
-    let runtime = FakeRuntime::new(world.clone(), Arc::new(ByAction));
+    let runtime = FakeRuntime::new(world.clone(), Arc::new(ByAction), Host::for_tests());
     let mut events = runtime.events().await.unwrap();
     let began = Instant::now();
     make_running(&runtime, server(1), Role::Installer).await;
@@ -145,7 +145,7 @@ async fn events_are_lost_doubled_and_late() {
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_goes_away_ends_streams_and_containers() {
     let world = machine();
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let name = container_name(server(1), Role::Server);
     let id = make_running(&runtime, server(1), Role::Server).await;
     let mut events = runtime.events().await.unwrap();
@@ -168,7 +168,7 @@ async fn an_engine_that_goes_away_ends_streams_and_containers() {
 async fn containers_may_outlive_the_engine_and_end_unseen() {
     let world = machine();
     world.set_live_restore(true);
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     make_running(&runtime, server(1), Role::Installer).await;
     let id = make_running(&runtime, server(2), Role::Server).await;
     let mut terminal = runtime.attach(&id).await.unwrap();
@@ -188,7 +188,7 @@ async fn pulls_take_time_are_counted_and_end_with_their_caller() {
     let world = machine();
     let remote = RemoteImage { takes: 5 * SECOND, ..RemoteImage::default() };
     world.publish_image("game:1", remote.clone());
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let quiet = |_: String| {};
     let given_up = tokio::time::timeout(4 * SECOND, runtime.pull("game:1", None, &quiet)).await;
     assert!(given_up.is_err());
@@ -223,7 +223,7 @@ async fn pulls_take_time_are_counted_and_end_with_their_caller() {
 #[tokio::test(start_paused = true)]
 async fn containers_of_others_are_listed_by_name_or_not_at_all() {
     let world = machine();
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let name = container_name(server(1), Role::Installer);
     world.create_foreign("proxy").unwrap();
     let id = world.create_foreign(&name).unwrap();
