@@ -1,7 +1,7 @@
 //! The container runtime in our own vocabulary.
 //!
 //! [`Runtime`] is the seam: `docker` implements it over the Docker API (and Podman's socket that speaks it),
-//! `fake` in memory; one contract suite runs against both. Calls come from `reconcile` (steps) and
+//! `fake` in memory; one contract suite runs against both. Both keep a `host` for images, networks and paths. Calls come from `reconcile` (steps) and
 //! `console` (attachments); wake-ups leave through [`Runtime::events`], which name a container and never say
 //! what should be done about it. `blueprint` turns settings into container specs and is pure.
 
@@ -84,8 +84,23 @@ pub struct RuntimeEvent {
     pub server: ServerId,
     /// The role.
     pub role: Role,
-    /// The runtime's word (`create`, `start`, `die`, `destroy`, …).
-    pub action: String,
+    /// What happened.
+    pub change: ContainerChange,
+}
+
+/// What happened to a container, as far as callers tell one from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerChange {
+    /// It was made, and does nothing yet.
+    Created,
+    /// It was started.
+    Started,
+    /// It ended.
+    Ended,
+    /// It was removed.
+    Removed,
+    /// Something else, such as a signal.
+    Other,
 }
 
 /// A signal by its name.

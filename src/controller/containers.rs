@@ -21,7 +21,7 @@ use super::strays::Strays;
 use crate::model::{Role, ServerId};
 use crate::reconcile::world::World;
 use crate::retry;
-use crate::runtime::{ErrorKind, RuntimeError, RuntimeEvent};
+use crate::runtime::{ContainerChange, ErrorKind, RuntimeError, RuntimeEvent};
 
 /// How often everything is listed although the stream is well.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -59,9 +59,6 @@ pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>)
         tokio::time::sleep(retry::delay(retry::ENGINE, failures.max(1), &world.jitter)).await;
     }
 }
-
-/// The event of a container that was made and does nothing yet.
-const MADE: &str = "create";
 
 /// Connects, and says what stands in the way of the network if nobody has heard of it yet (`first`).
 async fn begin(
@@ -120,11 +117,11 @@ async fn hearing<T>(
 }
 
 fn heard(world: &World, queue: &Queue, event: &RuntimeEvent) {
-    tracing::debug!(server.id = %event.server, role = event.role.word(), action = event.action, "container event");
+    tracing::debug!(server.id = %event.server, role = event.role.word(), change = ?event.change, "container event");
     let news = world.with_live(event.server, |live| {
         let look = live.look(event.role);
         // The daemon's own creation is known from its answer, unless that came too late: then "no container" was observed since.
-        let news = event.action != MADE || look.fresh() == Some(&None);
+        let news = event.change != ContainerChange::Created || look.fresh() == Some(&None);
         if news {
             look.spoil();
         }

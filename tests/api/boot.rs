@@ -42,7 +42,7 @@ async fn an_engine_that_hangs_holds_the_list_up_once() {
     panic!("not answered in 6 s");
 }
 
-/// An engine that is away has nobody wait.
+/// An engine that is away does not delay the list.
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_is_away_does_not_hold_the_list_up() {
     let bench = Bench::on_engine(Arc::new(SlowNetworks(Duration::from_secs(60))), |_| {});

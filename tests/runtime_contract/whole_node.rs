@@ -1,7 +1,7 @@
 //! What concerns the whole node: events, listings, the engine, networks.
 
 use alula::model::{ContainerState, Role};
-use alula::runtime::{ErrorKind, HostInfo, Listed, Runtime, container_name};
+use alula::runtime::{ContainerChange, ErrorKind, HostInfo, Listed, Runtime, container_name};
 use futures_util::StreamExt;
 
 use crate::bench::{Bench, Routine, Subject, node, own_network};
@@ -12,18 +12,18 @@ pub async fn events_name_server_and_role(bench: &dyn Bench) {
     let id = subject.start(bench).await;
     subject.ended(bench).await;
     bench.runtime().remove(&id).await.unwrap();
-    let mut actions = Vec::new();
-    while actions.last().is_none_or(|last| last != "destroy") {
+    let mut changes = Vec::new();
+    while changes.last() != Some(&ContainerChange::Removed) {
         let event = events.next().await.expect("the stream goes on");
         // Other tests may use the same engine.
         if event.server == subject.server {
             assert_eq!(event.role, Role::Installer);
-            actions.push(event.action);
+            changes.push(event.change);
         }
     }
-    let started = actions.iter().position(|action| action == "start").expect("a start");
-    let died = actions.iter().position(|action| action == "die").expect("an end");
-    assert!(started < died, "{actions:?}");
+    let started = changes.iter().position(|change| *change == ContainerChange::Started).expect("a start");
+    let died = changes.iter().position(|change| *change == ContainerChange::Ended).expect("an end");
+    assert!(started < died, "{changes:?}");
 }
 
 pub async fn the_list_shows_ours_alone(bench: &dyn Bench) {

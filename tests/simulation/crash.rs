@@ -11,7 +11,7 @@ use std::time::Duration;
 use alula::model::ServerId;
 use alula::panel::PanelError;
 use alula::runtime::fake::{Call, Delivery, Faults};
-use alula::runtime::{ErrorKind, RuntimeError, RuntimeEvent};
+use alula::runtime::{ContainerChange, ErrorKind, RuntimeError, RuntimeEvent};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -326,9 +326,9 @@ impl Faults for RuntimeFate {
     }
 
     fn deliver(&self, event: &RuntimeEvent) -> Delivery {
-        let RuntimeEvent { server, role, action } = event;
-        let occasion = self.0.occasion(format!("event/{}/{}/{action}", short(*server), role.word()));
-        let end_lost = action == "die" && occasion.has("end-lost", |rates| rates.end_lost);
+        let RuntimeEvent { server, role, change } = event;
+        let occasion = self.0.occasion(format!("event/{}/{}/{change:?}", short(*server), role.word()));
+        let end_lost = *change == ContainerChange::Ended && occasion.has("end-lost", |rates| rates.end_lost);
         if end_lost || occasion.has("lost", |rates| rates.event_lost) {
             Delivery::Lost
         } else if occasion.has("twice", |rates| rates.event_twice) {

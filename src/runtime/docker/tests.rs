@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
+use crate::runtime::ContainerChange;
 
 const SERVER: &str = "550e8400-e29b-41d4-a716-446655440000";
 
@@ -213,8 +214,9 @@ async fn events_flow_once_the_engine_listens() {
         + &event("oom", &format!("{SERVER}_installer"));
     let engine = ScriptedEngine::start("1.41", move |_| Answer::json(200, &body));
     let events: Vec<RuntimeEvent> = engine.runtime().events().await.unwrap().collect().await;
-    let event = |role, action: &str| RuntimeEvent { server: id(), role, action: action.into() };
-    assert_eq!(events, [event(Role::Server, "die"), event(Role::Installer, "oom")]);
+    let event = |role, change| RuntimeEvent { server: id(), role, change };
+    let expected = [(Role::Server, ContainerChange::Ended), (Role::Installer, ContainerChange::Other)];
+    assert_eq!(events, expected.map(|(role, change)| event(role, change)));
     let request = engine.requests().pop().unwrap();
     assert!(request.query.contains("since=") && request.query.contains("filters="), "{request:?}");
 

@@ -1,6 +1,7 @@
 //! Faults, outside interference, and the engine going away.
 
 use super::*;
+use crate::runtime::ContainerChange;
 
 /// Faults of one kind for one call.
 #[derive(Default)]
@@ -107,19 +108,19 @@ async fn who_asks_for_a_removal_again_is_told_that_it_is_under_way() {
     assert!(is_timeout(runtime.remove(&id).await));
     assert_eq!(runtime.remove(&id).await, Ok(Removal::UnderWay));
     assert!(runtime.inspect(server(1), Role::Server).await.unwrap().is_some());
-    assert_eq!(events.next().await.unwrap().action, "destroy");
+    assert_eq!(events.next().await.unwrap().change, ContainerChange::Removed);
     assert_eq!(runtime.inspect(server(1), Role::Server).await, Ok(None));
 }
 
-/// Treats events by their action.
-struct ByAction;
+/// Treats events by what happened.
+struct ByChange;
 
-impl Faults for ByAction {
+impl Faults for ByChange {
     fn deliver(&self, event: &RuntimeEvent) -> Delivery {
-        match event.action.as_str() {
-            "create" => Delivery::Lost,
-            "start" => Delivery::Late(3 * SECOND),
-            "die" => Delivery::Twice,
+        match event.change {
+            ContainerChange::Created => Delivery::Lost,
+            ContainerChange::Started => Delivery::Late(3 * SECOND),
+            ContainerChange::Ended => Delivery::Twice,
             _ => Delivery::Once,
         }
     }
@@ -128,7 +129,7 @@ impl Faults for ByAction {
 #[tokio::test(start_paused = true)]
 async fn events_are_lost_doubled_and_late() {
     let world = machine();
-    let runtime = FakeRuntime::new(world.clone(), Arc::new(ByAction), Host::for_tests());
+    let runtime = FakeRuntime::new(world.clone(), Arc::new(ByChange), Host::for_tests());
     let mut events = runtime.events().await.unwrap();
     let began = Instant::now();
     make_running(&runtime, server(1), Role::Installer).await;
@@ -136,10 +137,10 @@ async fn events_are_lost_doubled_and_late() {
     for _ in 0..3 {
         let event = tokio::time::timeout(60 * SECOND, events.next()).await.unwrap().unwrap();
         assert_eq!((event.server, event.role), (server(1), Role::Installer));
-        heard.push((event.action, began.elapsed()));
+        heard.push((event.change, began.elapsed()));
     }
-    let wanted = [("die", 2 * SECOND), ("die", 2 * SECOND), ("start", 3 * SECOND)];
-    assert_eq!(heard, wanted.map(|(action, at)| (action.to_owned(), at)));
+    let (ended, started) = (ContainerChange::Ended, ContainerChange::Started);
+    assert_eq!(heard, [(ended, 2 * SECOND), (ended, 2 * SECOND), (started, 3 * SECOND)]);
 }
 
 #[tokio::test(start_paused = true)]
