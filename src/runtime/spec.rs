@@ -10,7 +10,7 @@ use crate::model::manifest::digest;
 /// Everything the runtime is told to make a container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContainerSpec {
-    /// Name, see [`container_name`].
+    /// Name, see [`container_name`](super::container_name).
     pub name: String,
     /// Image reference, without a `~`.
     pub image: String,
