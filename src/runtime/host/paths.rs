@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::follow::{self, MountFacts, MountSource};
@@ -44,8 +46,11 @@ type Asked = BTreeMap<PathBuf, Question>;
 
 struct Question {
     since: Instant,
-    answer: watch::Receiver<Option<MountSource>>,
+    answer: Answer,
 }
+
+/// What a thread finds, for all who wait for it; `None` where it has panicked.
+type Answer = Shared<BoxFuture<'static, Option<MountSource>>>;
 
 impl Paths {
     /// Asks the host's file systems.
@@ -114,18 +119,14 @@ impl Paths {
         work: impl FnOnce() -> MountSource + Send + 'static,
     ) -> Result<MountSource, RuntimeError> {
         let silent = || unresponsive(path);
-        let mut answer = self.answer(path, work).ok_or_else(silent)?;
-        let answered = tokio::time::timeout_at(until, answer.wait_for(Option::is_some)).await;
-        answered.ok().and_then(Result::ok).and_then(|answer| answer.clone()).ok_or_else(silent)
+        let answer = self.answer(path, work).ok_or_else(silent)?;
+        tokio::time::timeout_at(until, answer).await.ok().flatten().ok_or_else(silent)
     }
 
     /// Where the answer will be, or `None` where nobody should wait for it.
-    fn answer(
-        &self,
-        path: &Path,
-        work: impl FnOnce() -> MountSource + Send + 'static,
-    ) -> Option<watch::Receiver<Option<MountSource>>> {
-        let (tell, answer) = watch::channel(None);
+    fn answer(&self, path: &Path, work: impl FnOnce() -> MountSource + Send + 'static) -> Option<Answer> {
+        let (found, answer) = oneshot::channel();
+        let answer = answer.map(Result::ok).boxed().shared();
         {
             let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(question) = asked.get(path) {
@@ -135,10 +136,11 @@ impl Paths {
         }
         let over = Over { asked: self.asked.clone(), path: path.to_owned() };
         let begun = self.blocking.apart("path", move || {
-            let found = work();
-            // What is asked from now on is asked anew.
+            let source = work();
+            // What is asked from now on is asked again.
             drop(over);
-            tell.send_replace(Some(found));
+            // Every caller may have given up.
+            let _ = found.send(source);
         });
         begun.ok().map(|()| answer)
     }
