@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::api::opening::Opening;
-use crate::api::{Api, Door};
+use crate::api::{self, Api, Door};
 use crate::clock::Clock;
 use crate::config::{self, Loaded, NodeConfig, Surroundings};
 use crate::console::{Console, ConsoleOptions};
@@ -28,7 +28,7 @@ use crate::panel::client::{HttpPanel, PanelOptions};
 use crate::reconcile::pass::Reconciler;
 use crate::reconcile::world::{Parts, Wake, World};
 use crate::retry::Jitter;
-use crate::runtime::docker::DockerRuntime;
+use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
 use crate::store::lock::{Holder, LockError, StateLock};
 use crate::store::watch::ServersWatch;
@@ -78,12 +78,7 @@ pub fn run(config_path: &Path, options: RunOptions) -> anyhow::Result<()> {
 /// Keeps the state folder to this daemon.
 async fn lock(node: &NodeConfig) -> anyhow::Result<StateLock> {
     let root = node.directories.root.display();
-    match StateLock::take(&node.directories.root, &Holder::daemon(&node.source)).await {
-        Err(LockError::Held(Some(Holder { daemon: false, pid, .. }))) => {
-            anyhow::bail!(
-                "a command (pid {pid}) writes into the state folder {root}; start the daemon when it has ended"
-            )
-        }
+    match StateLock::take(&node.directories.root, &Holder::this(&node.source)).await {
         Err(LockError::Held(holder)) => {
             let who = holder.map(|holder| format!(" ({holder})")).unwrap_or_default();
             anyhow::bail!(
@@ -103,19 +98,19 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
     if let Some(notice) = config::rotate_daemon_log(&node, Surroundings::of_this_process().etc) {
         tracing::warn!("{notice}");
     }
-    if let Err(error) = config::rewrite::tighten(&node.source) {
+    if let Err(error) = config::host::tighten(&node.source) {
         tracing::warn!("{error}");
     }
     let doors = doors::open(&node).await?;
     let tasks = Tasks::new();
     let node = Arc::new(node);
     let queue = Queue::default();
-    let opening = Opening::new(kernel());
-    doors.serve(&tasks, |door| opening.router(door, &node));
+    let opening = Opening::new(&kernel());
+    doors.serve(&tasks, |door| api::router(&opening, door, &node));
     // Blocks this thread, which is none of those that serve.
     let world = world(&node, &tasks, &queue, options)?;
     let reconciler = Reconciler::new(world.clone());
-    opening.open(&Api::new(reconciler.clone()));
+    opening.open(Api::new(reconciler.clone()));
     start(&world, reconciler, &queue);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -134,10 +129,10 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
 }
 
 fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptions) -> anyhow::Result<Arc<World>> {
-    let store = Store::open(&node.directories.root, Blocking::Pool, None)?;
+    let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     Layout::new(node).prepare_node()?;
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
-    let docker = Arc::new(DockerRuntime::from_environment(host)?);
+    let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?, host));
     let panel = match &node.panel {
         None => None,
         Some(panel) => {

@@ -1,7 +1,7 @@
 //! The command line: what people type comes in, text on standard output and an exit code go out.
 //!
-//! Commands about servers go through the daemon's unix socket where it runs, and work on the state folder itself where it
-//! does not (`node` finds out). One file for each command; `output` is how everything is printed. Data goes to standard
+//! Commands about servers go through the daemon's unix socket; where it does not run, those that read do so from the state
+//! folder (`node` finds out). One file for each command; `output` is how everything is printed. Data goes to standard
 //! output, everything else to standard error. Exit codes: 0, 1 for what failed, 2 for a command line without sense.
 //!
 //! The daemon itself is not known here: [`main`] is given the function that runs it.
@@ -18,6 +18,7 @@ mod events;
 #[cfg(test)]
 mod examples;
 mod get;
+mod install;
 mod node;
 mod output;
 mod plan;
@@ -110,9 +111,8 @@ async fn perform(node: &NodeArguments, command: &Command) -> Result<(), CliError
         Command::Plan(select) => plan::run(&open()?, select, printer(select.output.output)).await,
         Command::Validate(files) => validate::run(files, printer(files.output.output)),
         Command::Apply(files) => apply::run(node, files, printer(files.output.output)).await,
-        Command::Power(power) => {
-            power::run(&Node::open_to_write(node).await?, power, printer(power.output.output)).await
-        }
+        Command::Install(install) => install::run(&open()?, install, printer(install.output.output)).await,
+        Command::Power(power) => power::run(&open()?, power, printer(power.output.output)).await,
         Command::Delete(delete) => delete::run(&open()?, delete, printer(delete.output.output)).await,
         Command::Events(events) => events::run(open()?, events, printer(events.output.output)).await,
         Command::Version(output) => about::version(output, printer(output.output)),

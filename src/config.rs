@@ -4,7 +4,7 @@
 //! defaults, plus `alula:`. [`NodeConfig`] is what it means on this host, checked, and the only thing that other
 //! modules see; it is shared as `Arc<NodeConfig>`. [`load`] goes from the one to the other and changes nothing;
 //! [`host::prepare`] then makes what the file asks of the host: the system user, directories, files for containers.
-//! [`rewrite`] is the only writer of the file: the panel's pushes, and nothing else.
+//! Nothing here writes the file.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -23,7 +23,6 @@ mod node;
 mod overhead;
 mod panel;
 mod registries;
-pub mod rewrite;
 mod secret;
 mod setting;
 mod timezone;

@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use tokio::sync::{Semaphore, watch};
 use tracing::Instrument;
 
-use crate::model::{Condition, ConditionKind, ConditionStatus, ServerId, Status};
+use crate::model::{Condition, ConditionKind, ConditionStatus, Reason, ServerId, Status};
 use crate::reconcile::pass::{Next, Reconciler};
 use crate::retry;
 use crate::telemetry::pass_span;
@@ -100,12 +100,12 @@ fn show_bug(reconciler: &Reconciler, id: ServerId, text: &str) {
     status.set_condition(Condition {
         kind: ConditionKind::Running,
         status: ConditionStatus::Unknown,
-        reason: "InternalError".into(),
+        reason: Reason::InternalError,
         message: format!("the daemon failed to handle this server, which is a bug: {text}; it is tried again"),
         since: now,
         observed_generation: status.observed_generation,
     });
-    status.push_event(now, "InternalError", text);
+    status.push_event(now, Reason::InternalError, text);
     world.store.set_status(id, status);
 }
 

@@ -16,6 +16,7 @@ pub mod ids;
 pub mod model;
 pub mod panel;
 pub mod reconcile;
+pub mod requests;
 pub mod retry;
 pub mod runtime;
 pub mod store;

@@ -8,8 +8,11 @@
 pub mod container;
 pub mod expression;
 pub mod id;
+pub mod image;
 pub mod manifest;
+pub mod reason;
 pub mod record;
+pub mod request;
 pub mod settings;
 pub mod status;
 mod text;
@@ -17,10 +20,10 @@ pub mod time;
 
 pub use container::{ContainerFacts, ContainerState, Role};
 pub use id::ServerId;
-pub use manifest::{How, InstallIntent, ManagedBy, Manifest, Metadata, PowerIntent, Script, Spec, Want};
-pub use record::{
-    Closed, Crash, Deletion, InstallOutcome, InstallRecord, InstallResult, Interrupted, PastWish, Record,
-};
+pub use manifest::{Install, ManagedBy, Manifest, Metadata, Power, Script, Spec};
+pub use reason::Reason;
+pub use record::{Crash, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record};
+pub use request::{Declared, Request, Requester, Requests, Verb};
 pub use settings::{Process, Settings};
 pub use status::{Condition, ConditionKind, ConditionStatus, Event, Phase, PowerState, Status};
 pub use time::Timestamp;

@@ -1,14 +1,15 @@
 //! The state folder: the only reader and writer of `{root}/servers/`.
 //!
-//! Intent comes in from the API and the command line ([`Store::create`], [`Store::change`]) and from people who edit files
-//! (noticed by `watch`, read by [`Store::refresh`]). Facts and status come in from the reconciler
-//! ([`Store::commit`], [`Store::set_status`]). Everything goes out as an immutable [`Snapshot`] behind an `Arc`, and
+//! Manifests come in from the panel ([`Store::create`], [`Store::sync`]) and from people, who edit files (noticed by `watch`, read
+//! by [`Store::refresh`]) or apply them. Requests come in from the API and the command line ([`Store::request`]), facts and status
+//! from the reconciler ([`Store::commit`], [`Store::set_status`]). Everything goes out as an immutable [`Snapshot`] behind an `Arc`, and
 //! each change wakes whoever was given to [`Store::on_change`] with the server's name and nothing else.
 //!
 //! Each entry has one lock for writing, held for the length of a few file operations and never across an await:
-//! these functions block, and asynchronous callers go through [`Store::run`]. On disk `config.yml` and `record.json`
-//! are replaced atomically and durably; `status.yml` is expendable.
+//! these functions block, and asynchronous callers go through [`Store::run`]. On disk `config.yml`, `requests.json` and
+//! `record.json` are replaced atomically and durably; `status.yml` is expendable.
 
+mod apply;
 mod change;
 mod disk;
 mod entry;
@@ -17,11 +18,12 @@ pub mod intent;
 mod load;
 pub mod lock;
 mod look;
+mod requests;
 mod reserve;
 mod rules;
 mod status;
+mod stored;
 pub mod watch;
-mod wishes;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,21 +31,25 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use serde::{Deserialize, Serialize};
-
-use crate::model::{Manifest, Record, ServerId, Status};
-pub use crate::tasks::Blocking;
-use disk::frees_space;
+pub use apply::{Applied, ApplyError};
 pub use disk::{DiskHook, DiskOp};
+use disk::{ReadOnly, frees_space};
 use entry::{Entry, Revisions};
-use fingerprint::FileFingerprint;
+use load::Access;
 use reserve::Reserve;
-pub use wishes::{Applied, ApplyError};
+use stored::Sources;
+
+use crate::clock::Clock;
+use crate::model::{Manifest, Reason, Record, Requests, ServerId, Status, Timestamp};
+use crate::requests::Asked;
+pub use crate::tasks::Blocking;
 
 /// Name of the file of intent.
 pub const CONFIG_FILE: &str = "config.yml";
 /// Name of the operator's own changes, laid over it.
 pub const OVERRIDE_FILE: &str = "override.yml";
+/// Name of the file of requests.
+pub const REQUESTS_FILE: &str = "requests.json";
 /// Name of the file of facts.
 pub const RECORD_FILE: &str = "record.json";
 /// Name of the derived status.
@@ -51,9 +57,6 @@ pub const STATUS_FILE: &str = "status.yml";
 
 /// Name of the file in the state folder that keeps room for a full disk.
 pub const RESERVE_FILE: &str = ".reserve";
-
-/// Version of `record.json`'s shape.
-const RECORD_VERSION: u32 = 1;
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +109,7 @@ impl StoreError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecProblem {
     /// `SpecInvalid` or `SpecMissing`.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// File, line, what was expected, what to do.
     pub message: String,
 }
@@ -122,63 +125,36 @@ pub struct Snapshot {
     /// The intent in force: `config.yml` with `override.yml` over it, or the last good one. `None` where none was ever
     /// good.
     pub manifest: Option<Arc<Manifest>>,
+    /// What was asked of it.
+    pub requests: Arc<Requests>,
     /// Facts.
     pub record: Arc<Record>,
     /// What is wrong with the files of intent.
     pub problem: Option<SpecProblem>,
-    /// The intent was read from files that the record does not know yet.
+    /// The spec, or a request that it makes, is not on disk in `record.json` and `requests.json` yet.
     pub unrecorded: bool,
 }
 
 impl Snapshot {
-    /// Whether the API knows the server: it has an intent, its panel lists it, and nobody has asked to delete it.
+    /// Whether the API knows the server: it has a spec, its panel lists it, and it is not being deleted.
     pub fn is_listed(&self) -> bool {
         self.manifest.is_some() && self.record.parked.is_none() && self.wanted()
     }
 
     /// Whether the server should exist (again) once everything that is under way has ended.
     pub fn wanted(&self) -> bool {
-        self.record.deletion.as_ref().is_none_or(|deletion| deletion.recreate)
+        crate::requests::wanted(&self.requests)
     }
-}
 
-/// `record.json`.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct StoredRecord<M, R> {
-    version: u32,
-    files: Sources,
-    /// The folder whose server is to be deleted: tells a wish that was written here from one in a copied folder.
-    #[serde(default)]
-    folder: Option<Place>,
-    last_good: M,
-    facts: R,
-}
+    /// Whether the server is being deleted.
+    pub fn is_being_deleted(&self) -> bool {
+        crate::requests::deletion(&self.requests).is_some()
+    }
 
-/// Which folder it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
-    /// Its number in its file system, which may be used again.
-    inode: u64,
-    /// When it was made, in nanoseconds since 1970; 0 where the file system does not know.
-    born_ns: u64,
-}
-
-/// What the files of intent looked like when they were last read.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-struct Sources {
-    config: Option<FileFingerprint>,
-    #[serde(rename = "override")]
-    overlay: Option<FileFingerprint>,
-}
-
-/// Who has opened the state folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opener {
-    /// The node's daemon, which keeps the folder in order.
-    Daemon,
-    /// A command that is typed while no daemon runs. It moves nothing out of the way.
-    Command,
+    /// What was asked of the server, and what became of it.
+    pub fn asked(&self, now: Timestamp) -> Asked<'_> {
+        Asked { requests: &self.requests, record: &self.record, now }
+    }
 }
 
 type OnChange = Box<dyn Fn(ServerId) + Send + Sync>;
@@ -191,13 +167,13 @@ pub struct Store {
 
 struct Inner {
     servers: PathBuf,
-    opener: Opener,
     revisions: Revisions,
     reserve: Reserve,
     entries: RwLock<BTreeMap<ServerId, Arc<Entry>>>,
     on_change: OnceLock<OnChange>,
     hook: Option<Arc<dyn DiskHook>>,
     blocking: Blocking,
+    clock: Clock,
     /// Counts visible changes of any server, so that derived lists know when they are stale.
     version: AtomicU64,
 }
@@ -208,47 +184,52 @@ impl Store {
     ///
     /// # Errors
     /// When the folder cannot be made or listed.
-    pub fn open(root: &Path, blocking: Blocking, hook: Option<Arc<dyn DiskHook>>) -> Result<Self, StoreError> {
-        Self::open_as(Opener::Daemon, root, blocking, hook)
-    }
-
-    /// Opens the state folder for a command while no daemon runs. Records that are damaged stay where they are and are not
-    /// written over.
-    ///
-    /// # Errors
-    /// When the folder cannot be made or listed, or a record in it cannot be read.
-    pub fn open_for_command(root: &Path) -> Result<Self, StoreError> {
-        Self::open_as(Opener::Command, root, Blocking::Inline, None)
-    }
-
-    fn open_as(
-        opener: Opener,
+    pub fn open(
         root: &Path,
         blocking: Blocking,
+        clock: Clock,
         hook: Option<Arc<dyn DiskHook>>,
     ) -> Result<Self, StoreError> {
         let servers = root.join("servers");
         std::fs::create_dir_all(&servers).map_err(|source| StoreError::Disk {
             action: "create the folder",
-            path: servers.clone(),
+            path: servers,
             source,
         })?;
+        let store = Self::load(root, Access::Write, blocking, clock, hook)?;
+        store.inner.reserve.keep();
+        Ok(store)
+    }
+
+    /// Opens the state folder to read it, for a command that finds no daemon. Nothing is moved, and each write is refused.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn open_to_read(root: &Path) -> Result<Self, StoreError> {
+        Self::load(root, Access::Read, Blocking::Inline, Clock::System, Some(Arc::new(ReadOnly)))
+    }
+
+    fn load(
+        root: &Path,
+        access: Access,
+        blocking: Blocking,
+        clock: Clock,
+        hook: Option<Arc<dyn DiskHook>>,
+    ) -> Result<Self, StoreError> {
+        let servers = root.join("servers");
         let revisions = Revisions::default();
-        let entries = load::load_all(&servers, opener, &revisions)?;
+        let entries = load::load_all(&servers, access, &revisions, clock.now())?;
         let reserve = Reserve::new(root.join(RESERVE_FILE));
-        if opener == Opener::Daemon {
-            reserve.keep();
-        }
         Ok(Self {
             inner: Arc::new(Inner {
                 servers,
-                opener,
                 revisions,
                 reserve,
                 entries: RwLock::new(entries.into_iter().map(|entry| (entry.id, Arc::new(entry))).collect()),
                 on_change: OnceLock::new(),
                 hook,
                 blocking,
+                clock,
                 version: AtomicU64::new(1),
             }),
         })
@@ -324,28 +305,14 @@ impl Store {
         if record == *before.record {
             return Ok(before);
         }
-        let mut manifest = before.manifest.clone();
-        if let (Some(power), Some(old)) = (&record.pending_power, &manifest)
-            && old.spec.power.as_ref() != Some(power)
-        {
-            let mut changed = Manifest::clone(old);
-            let power = power.clone();
-            if before.record.pending_power.is_none() {
-                // One that waited was in no file that could bring it back.
-                record.supersede_power(changed.spec.power.as_ref(), Some(&power));
-            }
-            changed.spec.power = Some(power);
-            record.generation += 1;
-            record.accepted_hash = changed.hash();
-            manifest = Some(Arc::new(changed));
-        }
-        let snapshot = self.put_record(&entry, &sources, manifest, record, before.problem.clone())?;
+        self.put_record(&entry, &sources, before.manifest.as_ref(), &record)?;
+        let snapshot = entry.publish(|next| next.record = Arc::new(record));
         drop(sources);
         self.inner.version.fetch_add(1, Ordering::AcqRel);
         Ok(snapshot)
     }
 
-    /// Forgets a server and removes its folder with everything the store keeps there.
+    /// Removes a server and its folder with everything the store keeps there.
     ///
     /// # Errors
     /// The disk's refusal; calling again goes on where it stopped.

@@ -12,11 +12,13 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub mod edit;
 mod explain;
+mod syntax;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
+pub use explain::nearest;
 use tree::Document;
 
 /// The longest text, in bytes, that is looked at.
@@ -92,11 +94,6 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
 /// As [`parse`].
 pub fn parse_value(text: &str) -> Result<serde_json::Value, YamlError> {
     parse(text)
-}
-
-/// The one of the known words that a wrong one was probably meant to be.
-pub fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    explain::nearest(wrong, known)
 }
 
 /// Writes a value as YAML in block style.

@@ -3,6 +3,8 @@
 //! The sources are read as text: comments and literals are taken out, and what is left is looked through for paths. Code of
 //! tests (`tests.rs`, `tests/`, `mod tests`) may know whom it likes; the doors around crates count for it too.
 
+#[path = "architecture/circles.rs"]
+mod circles;
 #[path = "architecture/source.rs"]
 mod source;
 
@@ -10,12 +12,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use alula::reconcile::step::StepKind;
+use circles::Files;
 use source::Source;
+use strum::VariantArray;
 
 /// Who may know whom: a module knows only modules of lower ranks, and itself. Modules of one rank do not know each other.
 const RANKS: &[(u32, &[&str])] = &[
     (0, &["model"]),
-    (1, &["atomic", "clock", "ids", "retry", "tasks", "yaml"]),
+    (1, &["atomic", "clock", "ids", "requests", "retry", "tasks", "yaml"]),
     (2, &["config"]),
     (3, &["files", "telemetry"]),
     (4, &["panel", "runtime", "store"]),
@@ -33,8 +38,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("bollard", &["src/runtime/docker.rs", "src/runtime/docker/"]),
     ("reqwest", &["src/panel/client.rs", "src/panel/client/"]),
     ("notify", &["src/store/watch.rs", "src/store/watch/"]),
-    ("axum", &["src/api.rs", "src/api/", "src/app/doors.rs"]),
-    ("tokio_rustls", &["src/app/doors.rs"]),
+    ("axum", &["src/api.rs", "src/api/", "src/app/doors.rs", "src/app/doors/"]),
+    ("tokio_rustls", &["src/app/doors/certificates.rs", "src/app/doors/certificates/"]),
     ("clap", &["src/cli.rs", "src/cli/"]),
     ("tracing_subscriber", &["src/telemetry.rs", "src/telemetry/"]),
     ("nix", &["src/config/host/user.rs"]),
@@ -43,10 +48,14 @@ const DOORS: &[(&str, &[&str])] = &[
 /// Decisions: no I/O, no clock, no tasks, and of the crate nothing but plain data.
 const PURE: &[(&str, &[&str])] = &[
     ("src/model", &["model"]),
-    ("src/reconcile/plan", &["model", "reconcile::observed", "reconcile::plan", "reconcile::step"]),
-    ("src/reconcile/observed", &["model"]),
-    ("src/reconcile/step", &["model", "reconcile::observed"]),
-    ("src/api/admission", &["model", "reconcile::plan"]),
+    ("src/requests", &["model", "requests"]),
+    (
+        "src/reconcile/plan",
+        &["model", "reconcile::job", "reconcile::observed", "reconcile::plan", "reconcile::step", "requests"],
+    ),
+    ("src/reconcile/job", &[]),
+    ("src/reconcile/observed", &["model", "reconcile::job", "reconcile::step"]),
+    ("src/reconcile/step", &["model", "reconcile::job"]),
 ];
 
 /// What pure code does not name.
@@ -149,6 +158,11 @@ fn imports_run_one_way() {
 }
 
 #[test]
+fn no_files_import_each_other_in_a_circle() {
+    assert_none(Files::of(sources()).circles());
+}
+
+#[test]
 fn crates_stay_behind_their_doors() {
     assert_none(sources().iter().flat_map(door_violations).collect());
 }
@@ -172,15 +186,36 @@ fn every_module_says_what_it_owns() {
     assert_none(silent.map(|source| format!("{}: does not open with `//!`", source.path)).collect());
 }
 
+fn architecture() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap()
+}
+
 #[test]
 fn the_map_shows_every_module() {
-    let map = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+    let map = architecture();
     let modules: BTreeSet<String> = sources().iter().filter_map(|source| source.module().first().cloned()).collect();
     let ranked: BTreeSet<String> =
         RANKS.iter().flat_map(|(_, modules)| modules.iter().map(ToString::to_string)).collect();
     assert_eq!(modules, ranked, "the table of ranks and src/ differ");
     let missing = modules.iter().filter(|module| !map.contains(&format!("`{module}`")));
     assert_none(missing.map(|module| format!("ARCHITECTURE.md does not show `{module}`")).collect());
+}
+
+/// The names in the first column of the table of steps.
+fn documented_steps(text: &str) -> Vec<&str> {
+    let (_, table) = text.split_once("\n| step |").expect("a table of steps");
+    let rows = table.lines().skip(2).map_while(|line| line.strip_prefix("| "));
+    rows.filter_map(|row| row.split(" | ").next()).flat_map(|names| names.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn the_table_of_steps_has_each_of_them_once() {
+    let text = architecture();
+    let mut documented = documented_steps(&text);
+    documented.sort_unstable();
+    let mut steps: Vec<&str> = StepKind::VARIANTS.iter().map(|kind| kind.as_str()).collect();
+    steps.sort_unstable();
+    assert_eq!(documented, steps, "the table of steps in ARCHITECTURE.md and `Step` differ");
 }
 
 /// The rules above find what they are for.
@@ -223,6 +258,35 @@ mod rules {
     }
 
     #[test]
+    fn a_circle_of_files_is_found() {
+        let circles = |files: &[(&str, &str)]| {
+            let sources: Vec<Source> =
+                files.iter().map(|(name, text)| source(&format!("src/{name}.rs"), text)).collect();
+            Files::of(&sources).circles()
+        };
+        let one = circles(&[("a", "mod b; mod c;"), ("a/b", "use super::c::C;"), ("a/c", "fn f() { super::b::B }")]);
+        assert_eq!(one, ["src/a/c.rs:1 imports a::b, src/a/b.rs:1 imports a::c"]);
+        let through_a_parent = [
+            ("a", "mod b;\nmod c;\npub use b::B;\nuse c::C;"),
+            ("a/b", "use super::{C, D};"),
+            ("a/c", "use crate::a::B;"),
+        ];
+        assert_eq!(circles(&through_a_parent).len(), 1);
+        let three = [("a", "use crate::b::X;"), ("b", "use super::c::Y;"), ("c", "fn f() -> crate::a::Z {}")];
+        assert_eq!(circles(&three).len(), 1);
+        let through_a_child = [("a", "mod c; use c::C;"), ("a/c", "use crate::b::X;"), ("b", "use crate::a::Z;")];
+        assert_eq!(circles(&through_a_child).len(), 1);
+
+        assert_none(circles(&[
+            ("a", "mod b;\nmod c;\npub use b::B;\nstruct A;"),
+            ("a/b", "use super::A;\nuse super::c::C;\n#[cfg(test)]\nmod tests { use crate::d::D; }"),
+            ("a/c", "use super::A;\nuse std::b::B;"),
+            ("a/tests", "use super::b::B;"),
+            ("d", "use crate::a::B;"),
+        ]));
+    }
+
+    #[test]
     fn a_crate_outside_its_door_is_found() {
         let text = "fn f() { serde_yaml::to_string(&1) }";
         assert_eq!(door_violations(&source("src/store.rs", text)).len(), 1);
@@ -242,12 +306,19 @@ mod rules {
         ] {
             assert_eq!(purity_violations(&source("src/reconcile/plan/start.rs", text)).len(), 1, "{text}");
         }
-        assert_eq!(purity_violations(&source("src/api/admission.rs", "use crate::clock::Clock;")).len(), 1);
+        assert_eq!(purity_violations(&source("src/requests/admission.rs", "use crate::clock::Clock;")).len(), 1);
         assert_none(purity_violations(&source(
             "src/reconcile/plan.rs",
             "use crate::model::Record; use std::time::Duration;",
         )));
         assert_none(purity_violations(&source("src/reconcile/planner.rs", "use std::fs;")));
+    }
+
+    #[test]
+    fn the_table_of_steps_is_read() {
+        let text =
+            "| other |\n|---|\n| `No` |\n\n| step | found |\n|---|---|\n| `A`, `B` | `c` |\n| `D` | |\n\n| `E` | |";
+        assert_eq!(documented_steps(text), ["A", "B", "D"]);
     }
 
     #[test]

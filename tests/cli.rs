@@ -1,8 +1,10 @@
-//! The command line as a process: what it prints, where, and with which exit code; on a state folder without a daemon,
-//! and with one (whose container engine does not answer).
+//! The command line as a process: what it prints, where, and with which exit code; on a state folder without a daemon, which
+//! is only read, and with one (whose container engine does not answer).
 
 #[path = "cli/files.rs"]
 mod files;
+#[path = "cli/git.rs"]
+mod git;
 #[path = "cli/halfway.rs"]
 mod halfway;
 #[path = "cli/lock.rs"]
@@ -84,6 +86,12 @@ impl Node {
         fs::read_to_string(self.server(uuid).join("config.yml")).unwrap()
     }
 
+    /// What was asked of a server, the oldest first.
+    fn verbs(&self, uuid: &str) -> Vec<String> {
+        let accepted = &self.json(&["get", uuid])[0]["requests"]["accepted"];
+        accepted.as_array().unwrap().iter().map(|request| request["verb"].as_str().unwrap().to_owned()).collect()
+    }
+
     fn server(&self, uuid: &str) -> PathBuf {
         self.root().join("servers").join(uuid)
     }
@@ -94,12 +102,13 @@ impl Node {
         fs::rename(fresh, self.server(uuid).join("config.yml")).unwrap();
     }
 
-    /// Two servers, applied.
+    /// Two servers in the state folder, and their files beside it.
     fn with_servers() -> Self {
         let node = Self::new();
-        node.write("one.yml", &record(ONE, "first"));
-        node.write("two.yml", &record(TWO, "second"));
-        node.ok(&["apply", "-f", "one.yml", "-f", "two.yml"]);
+        for (file, uuid, name) in [("one.yml", ONE, "first"), ("two.yml", TWO, "second")] {
+            node.write(file, &record(uuid, name));
+            node.write(&format!("root/servers/{uuid}/config.yml"), &record(uuid, name));
+        }
         node
     }
 }
@@ -170,70 +179,97 @@ fn beginnings_of_uuids_name_servers() {
     assert!(short.code == 2 && short.err.contains("at least 4"), "{short:?}");
     let several = node.run(&["describe", "550e"]);
     assert!(several.code == 1 && several.err.contains(ONE) && several.err.contains(TWO), "{several:?}");
-    let none = node.run(&["power", "start", "dead"]);
+    let none = node.run(&["describe", "dead"]);
     assert!(none.code == 1 && none.err.contains("alula get"), "{none:?}");
 }
 
 #[test]
-fn power_wishes_are_written_into_the_file() {
+fn commands_that_write_need_the_daemon_and_say_so() {
     let node = Node::with_servers();
+    node.write("three.yml", &record(&ONE.replace("550e8400", "aaaa8400"), "third"));
+    let before = listing(&node.root());
+    for arguments in [
+        &["power", "start", ONE][..],
+        &["delete", "--yes", ONE],
+        &["apply", "-f", "three.yml"],
+        &["apply", "--dry-run", "-f", "three.yml"],
+    ] {
+        let ended = node.run(arguments);
+        assert!(ended.code == 1 && ended.out.is_empty(), "{arguments:?}: {ended:?}");
+        let file = format!("{}/servers/{{uuid}}/config.yml", node.root().display());
+        for part in ["no daemon runs on", "nothing was done", "`alula run`", &file] {
+            assert!(ended.err.contains(part), "{part:?}, {arguments:?}: {ended:?}");
+        }
+    }
+    assert_eq!(listing(&node.root()), before);
+}
+
+#[test]
+fn power_is_the_daemons_decision() {
+    let node = Node::with_servers();
+    let daemon = Daemon::start(&node);
     let ended = node.ok(&["power", "start", ONE]);
-    assert!(ended.out.contains("start written") && ended.err.contains("no daemon runs"), "{ended:?}");
+    assert!(ended.out.contains("start accepted") && ended.err.is_empty(), "{ended:?}");
     let text = node.config(ONE);
-    assert!(text.contains("want: up") && text.contains("# its name"), "{text}");
-    let ended = node.ok(&["power", "start", ONE]);
-    assert!(ended.out.contains("already"), "{ended:?}");
-    assert_eq!(node.config(ONE), text, "a second start is no restart");
+    assert_eq!(node.verbs(ONE), ["start"]);
+    node.ok(&["power", "start", ONE]);
+    assert_eq!(node.verbs(ONE), ["start"], "a second start is no restart");
     node.ok(&["power", "restart", ONE]);
-    assert_ne!(node.config(ONE), text);
-    node.ok(&["power", "kill", ONE, TWO]);
-    assert!(node.config(ONE).contains("how: kill") && node.config(TWO).contains("want: down"));
+    assert_eq!(node.verbs(ONE), ["restart"]);
+    assert_eq!(node.config(ONE), text, "requests are no part of the manifest");
+    assert_eq!(node.json(&["power", "kill", ONE])[0]["result"], "kill accepted");
 
-    assert_eq!(node.json(&["power", "kill", ONE])[0]["result"], "it is wanted down already");
-
-    // Who broke the file can still stop the server.
-    node.write(&format!("root/servers/{TWO}/config.yml"), "half an ed");
+    // A server can be stopped while its file is broken.
+    node.edit(TWO, "half an ed");
     node.ok(&["power", "stop", TWO]);
     node.ok(&["power", "start", TWO]);
     assert_eq!(node.config(TWO), "half an ed");
     let server = &node.json(&["get", TWO])[0];
-    assert_eq!(server["record"]["pendingPower"]["want"], "up");
+    assert_eq!(server["requests"]["accepted"][0]["by"], "cli");
+    assert!(["start", "restart"].contains(&node.verbs(TWO)[0].as_str()), "{server}");
     assert_eq!(server["problem"]["reason"], "SpecInvalid");
+
+    let suspended = record(TWO, "second").replace("spec:\n", "spec:\n  suspended: true\n");
+    node.edit(TWO, &suspended);
+    let refused = node.run(&["power", "restart", TWO]);
+    assert!(refused.code == 1 && refused.err.contains("suspended"), "{refused:?}");
+    daemon.end();
 }
 
 #[test]
-fn deletion_is_asked_for_and_marked() {
+fn deletion_is_asked_for_and_accepted() {
     let node = Node::with_servers();
+    let daemon = Daemon::start(&node);
     let ended = node.run(&["delete", ONE]);
     assert!(ended.code == 2 && ended.err.contains("--yes"), "{ended:?}");
-    assert!(node.json(&["get", ONE])[0]["record"]["deletion"].is_null());
+    assert!(node.verbs(ONE).is_empty());
     node.ok(&["delete", "--yes", ONE]);
-    assert!(node.server(ONE).join("config.yml").exists(), "files are the daemon's to remove");
+    assert!(node.server(ONE).join("config.yml").exists(), "files wait for the containers");
     let ended = node.ok(&["get", ONE]);
     assert!(ended.out.contains("Deleting"), "{ended:?}");
     assert!(node.ok(&["delete", "--yes", ONE]).out.contains("already"));
     let done = node.json(&["delete", "--yes", ONE, TWO]);
     assert_eq!((&done[0]["uuid"], &done[1]["result"]), (&Value::from(ONE), &Value::from("deletion accepted")));
     let refused = node.run(&["power", "start", ONE]);
-    assert!(refused.code == 1 && refused.err.contains("being deleted"), "{refused:?}");
+    assert!(refused.code == 1 && refused.err.contains("it is being deleted"), "{refused:?}");
     let refused = node.run(&["apply", "-f", "one.yml"]);
-    assert!(refused.code == 1 && refused.err.contains("being deleted"), "{refused:?}");
+    assert!(refused.code == 1 && refused.err.contains("is being deleted"), "{refused:?}");
     let refused = node.run(&["power", "start", ONE, "-o", "json"]);
     let done: Value = serde_json::from_str(&refused.out).unwrap();
-    assert!(refused.code == 1 && done[0]["error"] == "it is being deleted", "{refused:?}");
+    assert!(refused.code == 1 && done[0]["error"].as_str().unwrap().contains("it is being deleted"), "{refused:?}");
+    daemon.end();
 }
 
 #[test]
 fn a_plan_needs_no_daemon_and_writes_nothing() {
     let node = Node::with_servers();
-    node.ok(&["power", "start", ONE]);
+    node.edit(ONE, &record(ONE, "first").replace("spec:\n", "spec:\n  power: up\n"));
     let before = listing(&node.root());
     let ended = node.ok(&["plan"]);
     assert!(ended.err.contains("no daemon runs"), "{ended:?}");
     assert!(ended.out.contains("RuntimeUnreachable") && ended.out.contains("BECAUSE"), "{ended:?}");
-    let wish = node.json(&["get", ONE])[0]["manifest"]["spec"]["power"]["id"].as_str().unwrap().to_owned();
-    assert!(ended.out.contains(&format!("wanted: up, by the wish {wish} (spec.power)")), "{ended:?}");
-    assert!(ended.out.contains("wanted: nothing, since nobody has made a power wish"), "{ended:?}");
+    assert!(ended.out.contains("wanted: up, by the request manifest-"), "{ended:?}");
+    assert!(ended.out.contains("wanted: nothing: no power request was made"), "{ended:?}");
     let plans = node.json(&["plan", ONE]);
     assert_eq!(plans[0]["uuid"], ONE);
     assert!(plans[0]["plan"]["steps"].is_array());
@@ -395,13 +431,14 @@ fn a_running_daemon_is_asked_through_its_socket() {
 
     let ended = node.ok(&["power", "start", ONE]);
     assert!(ended.out.contains("start accepted") && ended.err.is_empty(), "{ended:?}");
-    assert!(node.config(ONE).contains("want: up"));
+    assert_eq!(node.verbs(ONE), ["start"]);
 
     node.write("one.yml", &record(ONE, "renamed"));
     assert!(node.ok(&["apply", "--dry-run", "-f", "one.yml"]).out.contains("changed (dry run)"));
     assert!(node.config(ONE).contains("first"));
     assert!(node.ok(&["apply", "-f", "one.yml"]).out.contains("changed"));
-    assert!(node.config(ONE).contains("renamed") && node.config(ONE).contains("want: up"));
+    assert_eq!(node.config(ONE), record(ONE, "renamed"));
+    assert_eq!(node.verbs(ONE), ["start"], "a file without an opinion leaves it");
     let three = ONE.replace("550e8400", "aaaa8400");
     node.write("three.yml", &record(&three, "third"));
     assert!(node.ok(&["apply", "-f", "three.yml"]).out.contains("created"));
@@ -413,7 +450,7 @@ fn a_running_daemon_is_asked_through_its_socket() {
     assert!(second.code == 1 && second.err.contains("runs on the state folder"), "{second:?}");
     daemon.end();
     assert!(node.ok(&["get"]).err.contains("no daemon runs"));
-    assert!(!node.json(&["get", TWO])[0]["record"]["deletion"].is_null());
+    assert_eq!(node.verbs(TWO), ["delete"]);
 }
 
 #[test]

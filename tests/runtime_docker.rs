@@ -14,7 +14,7 @@ mod registry;
 
 use std::sync::Arc;
 
-use alula::runtime::docker::DockerRuntime;
+use alula::runtime::docker::{Address, DockerRuntime};
 use alula::runtime::host::Host;
 use alula::runtime::{KernelLimits, Runtime};
 use alula::tasks::{Blocking, Tasks};
@@ -29,7 +29,8 @@ async fn engine() -> Option<(DockerRuntime, Docker)> {
     }
     let node = Arc::new(node::node(std::path::Path::new("/node")));
     let host = Host::new(node, Tasks::new(), Blocking::Pool, KernelLimits::default());
-    let runtime = DockerRuntime::from_environment(host).expect("DOCKER_HOST is an address");
+    let address = Address::from_environment().expect("DOCKER_HOST is an address");
+    let runtime = DockerRuntime::connect(address, host);
     runtime.engine().await.unwrap_or_else(|error| panic!("{error}, or leave these tests out with {SKIP}=1"));
     Some((runtime, Docker::connect_with_defaults().expect("an engine that answers")))
 }

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use alula::model::{
-    ContainerFacts, ContainerState, InstallOutcome, InstallResult, Manifest, PowerState, Record, ServerId, Timestamp,
+    ContainerFacts, ContainerState, InstallOutcome, InstallResult, Manifest, PowerState, Reason, Record, Request,
+    Requester, Requests, ServerId, Timestamp, Verb,
 };
 use alula::reconcile::observed::{Observed, Policy, Usage, WantedContainer};
 use alula::reconcile::plan::{Input, plan};
@@ -17,6 +18,7 @@ const SERVERS: usize = 500;
 
 struct Server {
     manifest: Manifest,
+    requests: Requests,
     record: Record,
     observed: Observed,
 }
@@ -34,6 +36,7 @@ pub fn measure(table: &mut Table) {
                 intent: Some(&server.manifest),
                 problem: None,
                 unrecorded: false,
+                requests: &server.requests,
                 record: &server.record,
                 shown: PowerState::Running,
                 observed: &server.observed,
@@ -80,8 +83,6 @@ fn running(number: usize, now: Timestamp) -> Server {
         "kind": "Server",
         "metadata": {"uuid": id, "managedBy": "panel"},
         "spec": {
-            "power": {"id": "p1", "want": "up", "how": "graceful"},
-            "install": {"token": "i1", "thenStart": true},
             "suspended": false,
             "settings": settings,
             "process": {"startup": {"done": ["ready"]}, "stop": {"type": "command", "value": "stop"}},
@@ -89,13 +90,25 @@ fn running(number: usize, now: Timestamp) -> Server {
     }))
     .expect("a manifest");
     let container = format!("{number:064x}");
+    let request = |sequence, id: &str, verb| Request {
+        sequence,
+        id: id.into(),
+        at: now,
+        expires_at: None,
+        by: Requester::Panel,
+        verb,
+    };
+    let install = request(1, "i1", Verb::Install { reinstall: false, then_start: true });
+    let accepted = vec![install, request(2, "p1", Verb::Start)];
+    let requests = Requests { sequence: 2, accepted, ..Requests::default() };
     let mut record = Record::default();
     record.install.done = Some(InstallResult {
         token: "i1".into(),
+        sequence: 1,
         outcome: InstallOutcome::Succeeded,
         reinstall: false,
         exit_code: Some(0),
-        reason: "Completed".into(),
+        reason: Reason::Completed,
         message: "the install script ran to its end".into(),
         at: now,
         reported: true,
@@ -120,5 +133,5 @@ fn running(number: usize, now: Timestamp) -> Server {
         usage: Some(Usage { bytes: 1 << 20, hidden: false, at: now }),
         ..Observed::default()
     };
-    Server { manifest, record, observed }
+    Server { manifest, requests, record, observed }
 }

@@ -6,8 +6,8 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use super::admission::Denied;
 use crate::panel::PanelError;
+use crate::requests::admission::Denied;
 use crate::store::StoreError;
 
 /// What people read when nothing better can be said.
@@ -59,7 +59,7 @@ impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
         let status = match denied {
             Denied::Suspended => StatusCode::BAD_REQUEST,
-            Denied::Installing | Denied::PowerAction => StatusCode::CONFLICT,
+            Denied::Installing | Denied::PowerAction | Denied::NotInstalling => StatusCode::CONFLICT,
         };
         Self::worded(status, denied.to_string())
     }
@@ -125,6 +125,6 @@ pub(super) fn with_request_id(response: Response, request_id: &str) -> Response 
     let Some(Unexpected { cause, message }) = response.extensions().get::<Unexpected>().cloned() else {
         return response;
     };
-    tracing::error!(request_id, "a request failed: {cause}");
+    tracing::error!(error = cause, "request failed");
     json_error(response.status(), message, Some(request_id))
 }

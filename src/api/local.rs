@@ -9,11 +9,10 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::admission::Action;
 use super::request::{Sent, ServerName};
 use super::system::axum_json;
 use super::{Api, ApiError, body, servers};
-use crate::model::{ServerId, Status, Timestamp};
+use crate::model::{Requester, ServerId, Status, Timestamp};
 use crate::store::{ApplyError, Snapshot};
 
 /// `GET /local/servers`.
@@ -33,6 +32,7 @@ fn summary(api: &Api, snapshot: &Snapshot) -> Value {
     json!({
         "uuid": snapshot.id,
         "manifest": snapshot.manifest,
+        "requests": *snapshot.requests,
         "record": *snapshot.record,
         "problem": snapshot.problem.as_ref().map(|problem| json!({"reason": problem.reason, "message": problem.message})),
         "status": *status,
@@ -63,23 +63,67 @@ pub async fn power(
     ServerName(server): ServerName,
     body: Sent,
 ) -> Result<StatusCode, ApiError> {
-    let known = api.server(&server)?;
+    let snapshot = any(&api, &server)?;
+    if let Some(why) = without_power(&snapshot) {
+        return Err(ApiError::worded(StatusCode::CONFLICT, why));
+    }
     let wanted: Wanted = body::object(&body)?;
-    let action = Action::parse(&wanted.action).ok_or_else(|| {
+    let verb = servers::power_verb(&wanted.action).ok_or_else(|| {
         ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, "expected one of start, stop, restart, kill")
     })?;
-    servers::write_power(&api, known.id, action, None).await?;
+    servers::request_power(&api, snapshot.id, verb, None, Requester::Cli).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Why a server on disk has no power, in words for the person who asked.
+fn without_power(snapshot: &Snapshot) -> Option<&'static str> {
+    if !snapshot.wanted() {
+        Some("it is being deleted")
+    } else if snapshot.record.parked.is_some() {
+        Some(
+            "its panel no longer lists it; apply a file with managedBy: file to run it without the panel, or delete it",
+        )
+    } else if snapshot.manifest.is_none() {
+        Some("its files have never said what it should be; see `alula describe`")
+    } else {
+        None
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum InstallAction {
+    Again,
+    Abort,
+}
+
+#[derive(Deserialize)]
+struct Installation {
+    action: InstallAction,
+}
+
+/// `POST /local/servers/{server}/install`: runs the install script again, or ends an installation.
+pub async fn install(
+    State(api): State<Arc<Api>>,
+    ServerName(server): ServerName,
+    body: Sent,
+) -> Result<StatusCode, ApiError> {
+    let id = api.server(&server)?.id;
+    match body::object::<Installation>(&body)?.action {
+        InstallAction::Again => servers::request_install(&api, id, true, Requester::Cli).await?,
+        InstallAction::Abort => servers::abort_install(&api, id).await?,
+    }
     Ok(StatusCode::ACCEPTED)
 }
 
 /// `DELETE /local/servers/{server}`: also for servers that the panel does not list, or whose files are broken.
 pub async fn delete(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
     let snapshot = any(&api, &server)?;
-    servers::mark_deleted(&api, snapshot.id).await?;
+    servers::request_deletion(&api, snapshot.id, Requester::Cli).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `PUT /local/servers/{server}[?dry_run=true]`: a record of intent, as the text of a file, is what should be.
+/// `PUT /local/servers/{server}[?dry_run=true]`: a manifest, as the text of a file, replaces the server's `config.yml`.
 pub async fn apply(
     State(api): State<Arc<Api>>,
     ServerName(server): ServerName,
@@ -88,7 +132,7 @@ pub async fn apply(
 ) -> Result<Response, ApiError> {
     let id: ServerId = server.parse().map_err(|_| ApiError::no_server())?;
     let text = String::from_utf8(body.bytes()?.to_vec())
-        .map_err(|error| ApiError::worded(StatusCode::BAD_REQUEST, format!("the record is not UTF-8: {error}")))?;
+        .map_err(|error| ApiError::worded(StatusCode::BAD_REQUEST, format!("the manifest is not UTF-8: {error}")))?;
     let dry_run = parameter(query.as_deref(), "dry_run") == Some("true");
     let applied =
         api.world.store.run(move |store| store.apply(id, &text, dry_run)).await.map_err(|error| match error {
@@ -98,7 +142,7 @@ pub async fn apply(
                 ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
             }
         })?;
-    Ok(axum_json(&json!({"uuid": id, "result": applied.word()})))
+    Ok(axum_json(&json!({"uuid": id, "result": applied.as_str()})))
 }
 
 /// `GET /local/events[?after={milliseconds}]`: what happened to any server at that time or later.

@@ -10,15 +10,16 @@ mod remove;
 use std::sync::Arc;
 
 use super::{Api, ApiError};
-use crate::model::{Manifest, ServerId, Status};
+use crate::model::{Manifest, ServerId, Status, Timestamp};
+use crate::requests::admission::AdmissionContext;
 use crate::store::{Snapshot, StoreError};
 
 pub use create::create;
-pub use install::{install, reinstall, sync};
+pub use install::{abort_install, install, reinstall, request_install, sync};
 pub use output::{install_logs, logs};
-pub use power::{commands, deny_tokens, power, write_power};
+pub use power::{commands, deny_tokens, power, power_verb, request_power};
 pub use read::{get, list};
-pub use remove::{delete, mark_deleted};
+pub use remove::{delete, request_deletion};
 
 impl Api {
     /// The server that a path names, if the API knows it.
@@ -31,13 +32,13 @@ impl Api {
         let snapshot = snapshot.ok_or_else(ApiError::no_server)?;
         let manifest = snapshot.manifest.clone().ok_or_else(ApiError::no_server)?;
         let status = self.world.store.status(id).unwrap_or_else(|| Arc::new(Status::new(id)));
-        let seen = self.world.with_live(id, |live| live.server.fresh().is_some());
-        Ok(Known { id, snapshot, manifest, status, seen })
+        let (seen, start_fails) = self.world.with_live(id, |live| (live.server.fresh().is_some(), live.start_fails()));
+        Ok(Known { id, snapshot, manifest, status, seen, start_fails })
     }
 }
 
 impl Api {
-    /// As [`Api::server`], once its files were looked at: what a person has just changed counts before a later wish does.
+    /// As [`Api::server`], once its files were looked at: what a person has just changed is accepted before a later request.
     ///
     /// # Errors
     /// 404.
@@ -78,4 +79,19 @@ pub(super) struct Known {
     pub status: Arc<Status>,
     /// Its container was looked at, and nothing has happened to it since.
     pub seen: bool,
+    /// A start has failed and is tried again.
+    pub start_fails: bool,
+}
+
+impl Known {
+    /// What the admission of a request depends on.
+    pub fn context(&self, now: Timestamp) -> AdmissionContext<'_> {
+        AdmissionContext {
+            manifest: &self.manifest,
+            asked: self.snapshot.asked(now),
+            state: self.status.state,
+            seen: self.seen,
+            start_fails: self.start_fails,
+        }
+    }
 }

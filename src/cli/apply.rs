@@ -10,13 +10,14 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use super::arguments::{Apply, NodeArguments};
+use super::client::Client;
 use super::done::{judged, not_tried};
 use super::error::CliError;
-use super::node::{Door, Node};
+use super::node::Node;
 use super::output::{Cell, Format, Paint, Printer, Progress, Tone, table, tell};
 use super::validate::{self, Fault, Kind, shown};
 use crate::model::{ManagedBy, Manifest, ServerId};
-use crate::store::{Applied, CONFIG_FILE};
+use crate::store::CONFIG_FILE;
 
 struct Document {
     path: PathBuf,
@@ -59,18 +60,18 @@ struct Answer {
 /// Applies files.
 ///
 /// # Errors
-/// A file that is wrong, a disk or a daemon that refuses.
+/// A file is wrong, no daemon runs, or the daemon refuses.
 pub async fn run(node: &NodeArguments, arguments: &Apply, printer: Printer) -> Result<(), CliError> {
     let documents = match read_all(&arguments.files) {
         Ok(documents) => documents,
         Err(faults) => return refuse(&faults, arguments.dry_run, printer),
     };
-    // A dry run makes nothing, not even the state folder.
-    let node = if arguments.dry_run { Node::find(node)? } else { Some(Node::open_or_create(node).await?) };
+    let node = Node::open(node)?;
+    let client = node.daemon()?;
     let mut outcomes = Vec::new();
     let mut progress = Progress::new("applying", documents.len());
     for document in &documents {
-        match apply(node.as_ref(), document, arguments.dry_run).await {
+        match apply(client, document, arguments.dry_run).await {
             Ok(result) => outcomes.push(Outcome::of(document, &result, arguments.dry_run)),
             Err(error) => {
                 let text = said(&error);
@@ -87,9 +88,7 @@ pub async fn run(node: &NodeArguments, arguments: &Apply, printer: Printer) -> R
     }
     drop(progress);
     let printed = printer.print(&outcomes, || text(&outcomes, printer.paint));
-    if let Some(node) = &node {
-        say_more(node, arguments, &documents, &outcomes);
-    }
+    say_more(&node, arguments, &documents, &outcomes);
     judged(printed, outcomes.iter().all(|outcome| outcome.error.is_none()))
 }
 
@@ -170,19 +169,11 @@ fn read(path: &Path, of_folder: bool) -> Result<Option<Document>, Fault> {
     Err(Fault { help: Some(next.into()), ..Fault::new(message) })
 }
 
-/// Applies one file and gives the word for what that changed. Without a node this is a dry run on a state folder that is not
-/// there yet.
-async fn apply(node: Option<&Node>, document: &Document, dry_run: bool) -> Result<String, CliError> {
-    let uuid = document.manifest.metadata.uuid;
-    let Some(node) = node else { return Ok(Applied::Created.word().to_owned()) };
-    match &node.door {
-        Door::Folder(store) => Ok(store.apply(uuid, &document.text, dry_run)?.word().to_owned()),
-        Door::Daemon(client) => {
-            let path = format!("/local/servers/{uuid}?dry_run={dry_run}");
-            let answer = client.call(Method::PUT, &path, Bytes::from(document.text.clone())).await?;
-            Ok(client.read::<Answer>(&answer)?.result)
-        }
-    }
+/// Has the daemon apply one file, and gives the word for what that changed.
+async fn apply(client: &Client, document: &Document, dry_run: bool) -> Result<String, CliError> {
+    let path = format!("/local/servers/{}?dry_run={dry_run}", document.manifest.metadata.uuid);
+    let answer = client.call(Method::PUT, &path, Bytes::from(document.text.clone())).await?;
+    Ok(client.read::<Answer>(&answer)?.result)
 }
 
 fn text(outcomes: &[Outcome], paint: Paint) -> String {
@@ -217,5 +208,4 @@ fn say_more(node: &Node, arguments: &Apply, documents: &[Document], outcomes: &[
              that shall stay belong in override.yml",
         );
     }
-    node.warn_without_daemon("the files are in place, and are carried out when it runs (`alula run`)");
 }

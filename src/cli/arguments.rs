@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
 
 use super::output::Format;
 
@@ -93,11 +94,13 @@ pub enum Command {
     Plan(Select),
     /// Check files without a node: records of servers, override.yml, the node's config.yml
     Validate(Validate),
-    /// Make servers be as files say
+    /// Make servers be as files say (needs the daemon)
     Apply(Apply),
-    /// Start, stop, restart or kill servers
+    /// Start, stop, restart or kill servers (needs the daemon)
     Power(Power),
-    /// Delete servers with all their files
+    /// Run install scripts again, or end installations
+    Install(Install),
+    /// Delete servers with all their files (needs the daemon)
     Delete(Delete),
     /// Show what happened
     Events(Events),
@@ -171,8 +174,8 @@ pub struct Apply {
 #[derive(Debug, Args)]
 pub struct Power {
     /// What to do
-    #[arg(value_enum)]
-    pub action: Action,
+    #[arg(value_parser = actions())]
+    pub action: String,
     /// Servers, by UUID or its beginning (at least 4 characters)
     #[arg(value_name = "UUID", required = true)]
     pub servers: Vec<String>,
@@ -181,29 +184,29 @@ pub struct Power {
     pub output: Output,
 }
 
-/// A power action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Action {
-    /// Up, unless it is
-    Start,
-    /// Down, as its egg says
-    Stop,
-    /// Down and up
-    Restart,
-    /// Down at once
-    Kill,
+/// The words of the power actions, each with its help.
+fn actions() -> impl TypedValueParser<Value = String> {
+    let action = |word: &'static str, help: &'static str| PossibleValue::new(word).help(help);
+    PossibleValuesParser::new([
+        action("start", "Up, unless it is"),
+        action("stop", "Down, as its egg says"),
+        action("restart", "Down and up"),
+        action("kill", "Down at once"),
+    ])
 }
 
-impl Action {
-    /// The word on the wire.
-    pub fn word(self) -> &'static str {
-        match self {
-            Action::Start => "start",
-            Action::Stop => "stop",
-            Action::Restart => "restart",
-            Action::Kill => "kill",
-        }
-    }
+/// `install`.
+#[derive(Debug, Args)]
+pub struct Install {
+    /// Servers, by UUID or its beginning (at least 4 characters)
+    #[arg(value_name = "UUID", required = true)]
+    pub servers: Vec<String>,
+    /// End the installation that is under way; it counts as failed
+    #[arg(long)]
+    pub abort: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `delete`.

@@ -6,30 +6,29 @@ use bytes::Bytes;
 use http::Method;
 
 use super::arguments::Delete;
+use super::client::Client;
 use super::done::Outcomes;
 use super::error::CliError;
-use super::node::{Door, Node};
+use super::node::Node;
 use super::output::{Printer, tell};
 use super::server::ServerView;
-use crate::model::{Deletion, ManagedBy};
+use crate::model::ManagedBy;
 
-/// Marks servers for deletion.
+/// Asks for the deletion of servers.
 ///
 /// # Errors
-/// A server that is not there, nobody to ask, a disk or a daemon that refuses.
+/// No daemon runs, a name is no server's, the deletion cannot be confirmed, or the daemon refuses.
 pub async fn run(node: &Node, arguments: &Delete, printer: Printer) -> Result<(), CliError> {
+    let client = node.daemon()?;
     let servers = node.pick(&arguments.servers).await?;
     if !arguments.yes && !confirmed(&servers)? {
         tell("nothing was deleted");
         return Err(CliError::Reported);
     }
-    // The person at the terminal may have taken their time.
-    let node = node.to_write().await?;
-    let outcomes = Outcomes::of(&servers, printer, async |server| delete(&node, server).await).await;
+    let outcomes = Outcomes::of(&servers, printer, async |server| delete(client, server).await).await;
     if node.config.panel.is_some() && servers.iter().any(known_to_panel) {
         tell("a server that its panel still lists comes back with its next list; delete it there too");
     }
-    node.warn_without_daemon("the mark is written; the files are removed when it runs (`alula run`)");
     outcomes.end()
 }
 
@@ -60,20 +59,11 @@ fn is_yes(answer: &str) -> bool {
     matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
-async fn delete(node: &Node, server: &ServerView) -> Result<&'static str, CliError> {
-    let id = server.uuid;
-    if server.record.deletion.as_ref().is_some_and(|deletion| !deletion.recreate) {
+async fn delete(client: &Client, server: &ServerView) -> Result<&'static str, CliError> {
+    if !crate::requests::wanted(&server.requests) {
         return Ok("is being deleted already");
     }
-    match &node.door {
-        Door::Daemon(client) => {
-            client.call(Method::DELETE, &format!("/local/servers/{id}"), Bytes::new()).await?;
-        }
-        Door::Folder(store) => {
-            let at = node.now();
-            store.commit(id, |record| record.deletion = Some(Deletion { at, recreate: false }))?;
-        }
-    }
+    client.call(Method::DELETE, &format!("/local/servers/{}", server.uuid), Bytes::new()).await?;
     Ok("deletion accepted")
 }
 

@@ -10,12 +10,12 @@ use super::error::CliError;
 use super::get::tone;
 use super::node::Node;
 use super::output::{Cell, Paint, Printer, Tone, bytes, clean, span, table};
-use super::server::{ServerView, is_trouble, runs_for_nobody};
+use super::server::{ServerView, is_trouble, runs_unasked};
 use crate::config::NodeConfig;
 use crate::files::Layout;
 use crate::model::{ConditionStatus, InstallOutcome, InstallResult, Manifest, Record, ServerId, Timestamp};
-use crate::reconcile::plan::{open_install, wish};
-use crate::store::{CONFIG_FILE, OVERRIDE_FILE, RECORD_FILE, STATUS_FILE};
+use crate::requests;
+use crate::store::{CONFIG_FILE, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, STATUS_FILE};
 
 /// Width of the names of fields.
 const NAMES: usize = 14;
@@ -55,7 +55,8 @@ fn places(node: &NodeConfig, id: ServerId) -> Vec<Place> {
     vec![
         place("intent", &folder.join(CONFIG_FILE)),
         place("override", &folder.join(OVERRIDE_FILE)),
-        place("facts", &folder.join(RECORD_FILE)),
+        place("requests", &folder.join(REQUESTS_FILE)),
+        place("record", &folder.join(RECORD_FILE)),
         place("status", &folder.join(STATUS_FILE)),
         place("data", &layout.data(id)),
         place("logs", &layout.logs(id)),
@@ -69,7 +70,7 @@ fn text(described: &Described<'_>, paint: Paint, now: Timestamp) -> String {
     identity(&mut page, server);
     if let Some(manifest) = &server.manifest {
         intent(&mut page, manifest);
-        wishes(&mut page, manifest, server, now);
+        asked(&mut page, manifest, server, now);
     }
     seen(&mut page, server, now);
     if let Some(problem) = &server.problem {
@@ -122,7 +123,7 @@ fn identity(page: &mut Page, server: &ServerView) {
         page.field("Labels", labels.join(", "));
     }
     let phase = server.phase();
-    page.painted("Phase", tone(phase), format!("{phase:?}"));
+    page.painted("Phase", tone(phase), phase.to_string());
     page.field("State", server.status.state.word());
     page.field("Managed by", server.managed_by());
     let generation = server.record.generation;
@@ -174,53 +175,39 @@ fn limits(manifest: &Manifest) -> String {
     if limits.is_empty() { "none".into() } else { limits.join(", ") }
 }
 
-fn wishes(page: &mut Page, manifest: &Manifest, server: &ServerView, now: Timestamp) {
-    let (record, state) = (&server.record, server.status.state);
-    if let Some(install) = open_install(manifest, record) {
+fn asked(page: &mut Page, manifest: &Manifest, server: &ServerView, now: Timestamp) {
+    let (asked, record) = (server.asked(now), &server.record);
+    if let Some(install) = asked.install() {
         let then = if install.then_start { ", then start" } else { "" };
-        page.painted("Install", Tone::Notice, format!("wanted ({}){then}", install.token));
+        page.painted("Install", Tone::Notice, format!("pending ({}){then}", install.id));
     }
     if let Some(done) = &record.install.done {
         let bad = done.outcome == InstallOutcome::Failed;
         page.painted("Installed", if bad { Tone::Bad } else { Tone::Plain }, installed(done, manifest, now));
     }
-    if let Some(wish) = wish(manifest, record) {
-        let mut text = power(wish.want, wish.how, &wish.id);
-        if let Some(at) =
-            manifest.spec.power.as_ref().filter(|power| power.id == wish.id).and_then(|power| power.requested_at)
-        {
-            let _ = write!(text, ", made {} ago", span(now.since(at)));
-        }
-        match record.power.closed.as_ref().filter(|closed| closed.is(&wish.id, wish.want)) {
-            Some(closed) => {
-                let _ = write!(
-                    text,
-                    "; over since {} ago: {}, {}",
-                    span(now.since(closed.at)),
-                    closed.reason,
-                    closed.message
-                );
-            }
-            None if record.power_closed(&wish.id, wish.want) => text.push_str("; over, as an earlier wish"),
-            None => text.push_str("; open"),
-        }
-        if record.power_closed(&wish.id, wish.want)
-            && let Some(hint) = runs_for_nobody(wish.want, state)
-        {
-            let _ = write!(text, "; {hint}");
-        }
-        page.field("Power", text);
-    }
+    page.field("Power", power(server, now));
 }
 
-fn power(want: crate::model::Want, how: crate::model::How, id: &str) -> String {
-    use crate::model::{How, Want};
-    let want = match (want, how) {
-        (Want::Up, _) => "up",
-        (Want::Down, How::Graceful) => "down",
-        (Want::Down, How::Kill) => "down at once",
+/// The power request that is pending, or the one that was handled last.
+fn power(server: &ServerView, now: Timestamp) -> String {
+    let asked = server.asked(now);
+    let mut text = match (asked.power(), &server.record.power.handled) {
+        (Some(power), _) => {
+            let accepted = server.requests.accepted.iter().find(|request| request.sequence == power.sequence);
+            let age = accepted.map(|request| format!(", requested {} ago", span(now.since(request.at))));
+            format!("{} ({}){}", power.verb.as_str(), power.id, age.unwrap_or_default())
+        }
+        (None, Some(handled)) => {
+            let (verb, id, age) = (handled.verb.as_str(), &handled.id, span(now.since(handled.at)));
+            format!("{verb} ({id}), handled {age} ago: {}, {}", handled.reason, handled.message)
+        }
+        (None, None) => String::new(),
     };
-    if id.is_empty() { want.into() } else { format!("{want} ({id})") }
+    if let Some(hint) = runs_unasked(asked, server.status.state) {
+        text.push_str(if text.is_empty() { "" } else { "; " });
+        text.push_str(hint);
+    }
+    text
 }
 
 fn installed(done: &InstallResult, manifest: &Manifest, now: Timestamp) -> String {
@@ -262,9 +249,9 @@ fn seen(page: &mut Page, server: &ServerView, now: Timestamp) {
             format!("the panel has not listed it for {since}; `alula delete` removes it for good"),
         );
     }
-    if let Some(deletion) = &record.deletion {
-        let then = if deletion.recreate { "; wanted again after that" } else { "" };
-        page.painted("Deletion", Tone::Notice, format!("asked for {} ago{then}", span(now.since(deletion.at))));
+    if let Some(deletion) = requests::deletion(&server.requests) {
+        let then = if requests::wanted(&server.requests) { "; it is made again after that" } else { "" };
+        page.painted("Deletion", Tone::Notice, format!("requested {} ago{then}", span(now.since(deletion.at))));
     }
 }
 
@@ -280,9 +267,9 @@ fn conditions(server: &ServerView, paint: Paint, now: Timestamp) -> String {
             _ => Tone::Plain,
         };
         vec![
-            Cell::plain(format!("{:?}", condition.kind)),
-            Cell::new(tone, format!("{:?}", condition.status)),
-            Cell::plain(&condition.reason),
+            Cell::plain(condition.kind.to_string()),
+            Cell::new(tone, condition.status.to_string()),
+            Cell::plain(condition.reason.as_str()),
             Cell::plain(span(now.since(condition.since))),
             Cell::plain(&condition.message),
         ]
@@ -319,7 +306,7 @@ fn events(server: &ServerView, paint: Paint, now: Timestamp) -> String {
             Cell::plain(event.at.to_string()),
             Cell::plain(span(now.since(event.at))),
             Cell::plain(format!("{}x", event.count)),
-            Cell::plain(&event.reason),
+            Cell::plain(event.reason.as_str()),
             Cell::plain(&event.message),
         ]
     };
@@ -350,14 +337,13 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_runs_by_an_earlier_wish_says_so() {
+    fn a_server_that_runs_unasked_says_so() {
         let mut server = examples::servers().remove(0);
-        let past = crate::model::PastWish { id: "wish-2".into(), want: Some(crate::model::Want::Up) };
-        server.record.power.past = vec![past];
+        server.requests = crate::model::Requests::default();
         let described = Described { server: &server, files: Vec::new() };
         let text = text(&described, Paint::fixed(false), examples::now());
         let line = text.lines().find(|line| line.starts_with("Power:")).unwrap();
-        assert!(line.contains("over, as an earlier wish; it runs, but is not started again"), "{line}");
+        assert!(line.contains("it runs, but is not started again"), "{line}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::config::{ConfigError, Problem};
 use crate::panel::client::OptionsError;
 use crate::runtime::docker::InvalidAddress;
-use crate::store::{ApplyError, StoreError};
+use crate::store::StoreError;
 use crate::yaml::YamlError;
 
 /// Why a command did not do what it was asked. The texts say what to do next.
@@ -41,9 +41,6 @@ pub enum CliError {
     /// The state folder refused.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file was not applied.
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
     /// A file cannot be read.
     #[error("cannot {action} {}: {source}{}", path.display(), remedy(source.kind()))]
     File {

@@ -9,7 +9,7 @@ use super::arguments::Events;
 use super::error::CliError;
 use super::node::{Door, Node};
 use super::output::{Cell, Paint, Printer, Tone, clean, table, tell};
-use crate::model::{ServerId, Timestamp};
+use crate::model::{Reason, ServerId, Timestamp};
 
 /// Time between looks for new events.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ const REASONS: usize = 16;
 pub struct ServerEvent {
     at: Timestamp,
     uuid: ServerId,
-    reason: String,
+    reason: Reason,
     message: String,
     count: u32,
 }
@@ -43,7 +43,7 @@ pub async fn run(node: Node, arguments: &Events, printer: Printer) -> Result<(),
         events.extend(server.status.events.iter().map(|event| ServerEvent {
             at: event.at,
             uuid: server.uuid,
-            reason: event.reason.clone(),
+            reason: event.reason,
             message: event.message.clone(),
             count: event.count,
         }));
@@ -114,7 +114,7 @@ fn text(events: &[ServerEvent], paint: Paint) -> String {
             Cell::new(Tone::Dim, event.at.to_string()),
             Cell::plain(event.uuid.to_string()),
             Cell::plain(format!("{}x", event.count)),
-            Cell::plain(&event.reason),
+            Cell::plain(event.reason.as_str()),
             Cell::plain(&event.message),
         ]
     };
@@ -123,7 +123,7 @@ fn text(events: &[ServerEvent], paint: Paint) -> String {
 }
 
 fn line(event: &ServerEvent, paint: Paint) -> String {
-    let (at, reason) = (event.at.to_string(), format!("{:REASONS$}", clean(&event.reason)));
+    let (at, reason) = (event.at.to_string(), format!("{:REASONS$}", event.reason));
     let times = if event.count > 1 { format!(" ({} times)", event.count) } else { String::new() };
     format!("{}  {}  {reason}  {}{times}\n", paint.text(Tone::Dim, &at), event.uuid, clean(&event.message))
 }
@@ -133,35 +133,45 @@ mod tests {
     use super::*;
     use crate::cli::examples;
 
-    fn event(seconds: u64, reason: &str) -> ServerEvent {
+    fn event(seconds: u64, reason: Reason) -> ServerEvent {
         ServerEvent {
             at: examples::now() + Duration::from_secs(seconds),
             uuid: examples::servers()[0].uuid,
-            reason: reason.into(),
+            reason,
             message: "it happened".into(),
             count: 1,
         }
     }
 
-    fn reasons(events: Vec<ServerEvent>) -> Vec<String> {
+    fn reasons(events: Vec<ServerEvent>) -> Vec<Reason> {
         events.into_iter().map(|event| event.reason).collect()
     }
 
     #[test]
     fn each_event_is_shown_once_also_one_that_comes_late() {
         let mut seen = Seen::default();
-        assert_eq!(reasons(seen.fresh(vec![event(20, "b"), event(5, "a")])), ["a", "b"]);
-        assert!(seen.fresh(vec![event(5, "a"), event(20, "b")]).is_empty());
-        assert_eq!(reasons(seen.fresh(vec![event(20, "b"), event(19, "late"), event(21, "c")])), ["late", "c"]);
-        assert!(seen.fresh(vec![event(19, "late"), event(2, "much too late")]).is_empty());
-        let again = ServerEvent { count: 2, ..event(30, "c") };
+        assert_eq!(
+            reasons(seen.fresh(vec![event(20, Reason::LeftOut), event(5, Reason::Parked)])),
+            [Reason::Parked, Reason::LeftOut]
+        );
+        assert!(seen.fresh(vec![event(5, Reason::Parked), event(20, Reason::LeftOut)]).is_empty());
+        assert_eq!(
+            reasons(seen.fresh(vec![
+                event(20, Reason::LeftOut),
+                event(19, Reason::SpecAccepted),
+                event(21, Reason::StepFailed)
+            ])),
+            [Reason::SpecAccepted, Reason::StepFailed]
+        );
+        assert!(seen.fresh(vec![event(19, Reason::SpecAccepted), event(2, Reason::SpecMissing)]).is_empty());
+        let again = ServerEvent { count: 2, ..event(30, Reason::StepFailed) };
         assert_eq!(seen.fresh(vec![again.clone()]), [again]);
         assert_eq!(seen.shown.len(), 3, "what cannot come again is forgotten");
     }
 
     #[test]
     fn as_people_see_it() {
-        let events = [event(0, "StateChanged"), ServerEvent { count: 3, ..event(5, "StepFailed") }];
+        let events = [event(0, Reason::StateChanged), ServerEvent { count: 3, ..event(5, Reason::StepFailed) }];
         insta::assert_snapshot!(text(&events, Paint::fixed(false)) + &line(&events[1], Paint::fixed(false)));
     }
 }

@@ -2,8 +2,8 @@
 
 use super::server::{Problem, ServerView};
 use crate::model::{
-    Closed, Condition, ConditionKind, ConditionStatus, Crash, How, InstallIntent, InstallOutcome, InstallResult,
-    ManagedBy, Manifest, Phase, PowerIntent, PowerState, Record, ServerId, Status, Timestamp, Want,
+    Condition, ConditionKind, ConditionStatus, Crash, Handled, InstallOutcome, InstallResult, ManagedBy, Manifest,
+    Phase, PowerState, Reason, Record, Request, Requester, Requests, ServerId, Status, Timestamp, Verb,
 };
 
 /// The time at which the examples are looked at.
@@ -28,14 +28,19 @@ fn view(uuid: &str, managed_by: ManagedBy, name: &str, image: &str) -> ServerVie
     let record = Record { generation: 1, ..Record::default() };
     let mut status = Status::new(uuid);
     status.observed_generation = 1;
-    ServerView { uuid, manifest: Some(manifest), record, problem: None, status }
+    ServerView { uuid, manifest: Some(manifest), requests: Requests::default(), record, problem: None, status }
 }
 
-fn say(server: &mut ServerView, kind: ConditionKind, status: ConditionStatus, reason: &str, message: &str, age: u64) {
+fn asked(sequence: u64, id: &str, age: u64, verb: Verb) -> Requests {
+    let request = Request { sequence, id: id.into(), at: before(age), expires_at: None, by: Requester::Panel, verb };
+    Requests { sequence, accepted: vec![request], ..Requests::default() }
+}
+
+fn say(server: &mut ServerView, kind: ConditionKind, status: ConditionStatus, reason: Reason, message: &str, age: u64) {
     server.status.set_condition(Condition {
         kind,
         status,
-        reason: reason.into(),
+        reason,
         message: message.into(),
         since: before(age),
         observed_generation: 1,
@@ -56,13 +61,7 @@ fn running() -> ServerView {
     settings.allocations.mappings.insert("192.0.2.1".into(), vec![25565, 25566]);
     manifest.spec.process.stop.kind = "command".into();
     manifest.spec.process.stop.value = "stop".into();
-    manifest.spec.power = Some(PowerIntent {
-        id: "wish-2".into(),
-        want: Want::Up,
-        how: How::Graceful,
-        requested_at: Some(before(600)),
-        expires_at: None,
-    });
+    server.requests = asked(2, "request-2", 600, Verb::Start);
     server.record.generation = 3;
     server.record.synced_at = Some(before(600));
     server.record.told = Some(PowerState::Running);
@@ -72,27 +71,28 @@ fn running() -> ServerView {
     (status.observed_generation, status.phase, status.state) = (3, Phase::Online, PowerState::Running);
     status.container = Some("c0ffee".into());
     status.disk_bytes = 3 << 30;
-    status.push_event(before(590), "StateChanged", "offline → starting");
-    status.push_event(before(570), "StateChanged", "starting → running");
+    status.push_event(before(590), Reason::StateChanged, "offline → starting");
+    status.push_event(before(570), Reason::StateChanged, "starting → running");
     say(
         &mut server,
         ConditionKind::SpecAccepted,
         ConditionStatus::True,
-        "Accepted",
+        Reason::Accepted,
         "the files of intent are in force",
         90_000,
     );
-    say(&mut server, ConditionKind::Running, ConditionStatus::True, "Running", "the server runs", 570);
+    say(&mut server, ConditionKind::Running, ConditionStatus::True, Reason::Running, "the server runs", 570);
     server
 }
 
 fn result(token: &str, outcome: InstallOutcome, exit_code: Option<i64>, message: &str) -> InstallResult {
     InstallResult {
         token: token.into(),
+        sequence: 1,
         outcome,
         reinstall: false,
         exit_code,
-        reason: "ScriptEnded".into(),
+        reason: Reason::Completed,
         message: message.into(),
         at: before(7_200),
         reported: false,
@@ -102,33 +102,20 @@ fn result(token: &str, outcome: InstallOutcome, exit_code: Option<i64>, message:
 fn troubled() -> ServerView {
     let mut server =
         view("22222222-e29b-41d4-a716-446655440000", ManagedBy::File, "bad \u{1b}[2J name", "example/does-not-exist");
-    let message = "config.yml: line 7, column 5: spec.power.wnat: unknown field `wnat`; did you mean `want`?";
-    server.problem = Some(Problem { reason: "SpecInvalid".into(), message: message.into() });
+    let message =
+        "config.yml: line 7, column 5: spec.restartAt: unknown field `restartAt`; did you mean `restartedAt`?";
+    server.problem = Some(Problem { reason: Reason::SpecInvalid, message: message.into() });
     let manifest = server.manifest.as_mut().unwrap();
     manifest.spec.suspended = true;
-    manifest.spec.install = Some(InstallIntent {
-        token: "token-2".into(),
-        then_start: true,
-        reinstall: false,
-        skip_scripts: false,
-        abort: false,
-        timeout: None,
-        requested_at: None,
-    });
-    manifest.spec.power = Some(PowerIntent {
-        id: "first".into(),
-        want: Want::Down,
-        how: How::Kill,
-        requested_at: None,
-        expires_at: None,
-    });
+    server.requests = asked(3, "request-3", 600, Verb::Install { reinstall: false, then_start: true });
     let record = &mut server.record;
     record.generation = 2;
     record.install.done = Some(result("token-1", InstallOutcome::Failed, Some(3), "the script ended with exit code 3"));
-    record.power.closed = Some(Closed {
+    record.power.handled = Some(Handled {
+        sequence: 2,
         id: "first".into(),
-        want: None,
-        reason: "Stopped".into(),
+        verb: Verb::Kill,
+        reason: Reason::Stopped,
         message: "the server is stopped".into(),
         at: before(30),
     });
@@ -138,7 +125,7 @@ fn troubled() -> ServerView {
     }
     server.status.phase = Phase::Failed;
     let message = "cannot pull example/does-not-exist: not found; attempt 3, tried again";
-    say(&mut server, ConditionKind::ImageReady, ConditionStatus::False, "ImagePullBackOff", message, 45);
+    say(&mut server, ConditionKind::ImageReady, ConditionStatus::False, Reason::ImagePullBackOff, message, 45);
     server
 }
 

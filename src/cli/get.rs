@@ -38,12 +38,12 @@ fn row(server: &ServerView, now: Timestamp) -> Vec<Cell> {
     let phase = server.phase();
     let age = server.changed_at().map(|at| span(now.since(at))).unwrap_or_default();
     let trouble = server.trouble();
-    let condition = trouble.map(|trouble| format!("{:?}: {}", trouble.kind, trouble.reason));
+    let condition = trouble.map(|trouble| format!("{}: {}", trouble.kind, trouble.reason));
     let message = trouble.map(|trouble| trouble.message);
     vec![
         Cell::plain(server.uuid.to_string()),
         Cell::plain(server.name()),
-        Cell::new(tone(phase), format!("{phase:?}")),
+        Cell::new(tone(phase), phase.to_string()),
         Cell::plain(server.status.state.word()),
         Cell::plain(server.managed_by()),
         Cell::plain(server.record.generation.to_string()),

@@ -1,5 +1,5 @@
-//! Which node is meant, and how it is reached: through its daemon's socket, or, where no daemon runs, in its state folder.
-//! Who writes into the folder holds its lock; a daemon on it that does not answer where we ask keeps us from it.
+//! Which node is meant, and how it is reached: through its daemon's socket, or, to read where no daemon runs, in its state
+//! folder. Only the daemon writes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,11 +9,10 @@ use super::client::Client;
 use super::error::CliError;
 use super::output;
 use super::server::{self, ServerView};
-use crate::clock::Clock;
 use crate::config::{self, ConfigError, ConfigFile, DEFAULT_PATH, NodeConfig, Surroundings};
 use crate::model::ServerId;
 use crate::store::Store;
-use crate::store::lock::{self, Holder, LockError, StateLock};
+use crate::store::lock::{self, Holder};
 
 /// The name of the node's configuration file in its state folder.
 pub const CONFIG_FILE: &str = "config.yml";
@@ -25,7 +24,7 @@ const SERVERS: &str = "servers";
 pub enum Door {
     /// Its daemon runs.
     Daemon(Client),
-    /// No daemon runs: the state folder itself.
+    /// No daemon was found: the state folder itself, to read.
     Folder(Store),
 }
 
@@ -35,8 +34,6 @@ pub struct Node {
     pub config: Arc<NodeConfig>,
     /// How it is reached.
     pub door: Door,
-    /// The right to write into its state folder, where that is the door and the command writes.
-    lock: Option<StateLock>,
 }
 
 /// The file that `run` starts the daemon from.
@@ -118,68 +115,32 @@ fn stranger(folder: &Path, name: &str) -> String {
     }
 }
 
-fn is_there(config: &NodeConfig) -> bool {
-    config.directories.root.join(SERVERS).is_dir()
-}
-
 fn nowhere(config: &NodeConfig) -> CliError {
     CliError::Failed(format!(
         "there is no state folder {} (it would have a folder `servers`); name the right one with --config or --root, or \
-         write the first server into it with `alula apply -f FILE`",
+         start the daemon, which makes it (`alula run`)",
         config.directories.root.display()
     ))
 }
 
-/// Who keeps us from the state folder, and what to do.
-fn in_use(config: &NodeConfig, holder: Option<&Holder>) -> String {
-    let (root, socket) = (config.directories.root.display(), config.directories.socket.display());
-    match holder {
-        Some(Holder { daemon: false, pid, .. }) => {
-            format!("another command (pid {pid}) writes into {root}; try again when it has ended")
-        }
-        holder => {
-            let pid = holder.map(|holder| format!(" (pid {})", holder.pid)).unwrap_or_default();
-            let file = holder.and_then(|holder| holder.config.as_ref());
-            let file = file.map(|file| format!(" {}", file.display())).unwrap_or_default();
-            format!(
-                "a daemon{pid} runs on {root} but does not answer at {socket}; name its configuration file with \
-                 --config{file}, or try again if it is just starting or ending"
-            )
-        }
-    }
+/// Which daemon runs on the state folder and does not answer, and what to do.
+fn in_use(config: &NodeConfig, Holder { pid, config: file }: &Holder) -> String {
+    format!(
+        "a daemon (pid {pid}) runs on {} but does not answer at {}; name its configuration file with --config {}, or try \
+         again if it is just starting or ending",
+        config.directories.root.display(),
+        config.directories.socket.display(),
+        file.display()
+    )
 }
 
 impl Node {
-    /// Finds the node and looks whether its daemon runs, for a command that reads.
+    /// Finds the node and whether its daemon runs.
     ///
     /// # Errors
     /// There is no such node, or no permission to ask it.
     pub fn open(arguments: &NodeArguments) -> Result<Self, CliError> {
-        Self::there(Arc::new(config_of(arguments)?))
-    }
-
-    /// The same where there may be no state folder yet: then it finds nothing.
-    ///
-    /// # Errors
-    /// As [`Node::open`].
-    pub fn find(arguments: &NodeArguments) -> Result<Option<Self>, CliError> {
-        Self::look(Arc::new(config_of(arguments)?))
-    }
-
-    /// The same for a command that writes.
-    ///
-    /// # Errors
-    /// As [`Node::open`]; somebody else works in the state folder.
-    pub async fn open_to_write(arguments: &NodeArguments) -> Result<Self, CliError> {
-        Self::locked(Arc::new(config_of(arguments)?), false).await
-    }
-
-    /// The same for a command that may be a state folder's first: it is made where it is missing.
-    ///
-    /// # Errors
-    /// As [`Node::open_to_write`].
-    pub async fn open_or_create(arguments: &NodeArguments) -> Result<Self, CliError> {
-        Self::locked(Arc::new(config_of(arguments)?), true).await
+        Self::of(Arc::new(config_of(arguments)?))
     }
 
     /// Looks again whether the daemon runs.
@@ -187,54 +148,40 @@ impl Node {
     /// # Errors
     /// As [`Node::open`].
     pub fn reopen(&self) -> Result<Self, CliError> {
-        Self::there(self.config.clone())
+        Self::of(self.config.clone())
     }
 
-    /// The node as it is now, to write.
+    fn of(config: Arc<NodeConfig>) -> Result<Self, CliError> {
+        let directories = &config.directories;
+        let door = match Client::find(&directories.socket)? {
+            Some(client) => Door::Daemon(client),
+            None if directories.root.join(SERVERS).is_dir() => Door::Folder(Store::open_to_read(&directories.root)?),
+            None => return Err(nowhere(&config)),
+        };
+        Ok(Self { config, door })
+    }
+
+    /// The daemon, for a command that writes.
     ///
     /// # Errors
-    /// As [`Node::open_to_write`].
-    pub async fn to_write(&self) -> Result<Self, CliError> {
-        Self::locked(self.config.clone(), false).await
+    /// It does not run, or not where it is looked for.
+    pub fn daemon(&self) -> Result<&Client, CliError> {
+        if let Door::Daemon(client) = &self.door {
+            return Ok(client);
+        }
+        let root = self.config.directories.root.display();
+        Err(CliError::Failed(match self.hidden_daemon() {
+            Some(hidden) => hidden,
+            None => format!(
+                "no daemon runs on {root}, and nothing was done; start it (`alula run`) and try again, or edit the \
+                 server's file yourself: {root}/{SERVERS}/{{uuid}}/config.yml"
+            ),
+        }))
     }
 
-    fn there(config: Arc<NodeConfig>) -> Result<Self, CliError> {
-        Self::look(config.clone())?.ok_or_else(|| nowhere(&config))
-    }
-
-    fn look(config: Arc<NodeConfig>) -> Result<Option<Self>, CliError> {
-        let directories = &config.directories;
-        if let Some(client) = Client::find(&directories.socket)? {
-            return Ok(Some(Self { config, door: Door::Daemon(client), lock: None }));
-        }
-        if !is_there(&config) {
-            return Ok(None);
-        }
-        let store = Store::open_for_command(&directories.root)?;
-        Ok(Some(Self { config, door: Door::Folder(store), lock: None }))
-    }
-
-    async fn locked(config: Arc<NodeConfig>, create: bool) -> Result<Self, CliError> {
-        let directories = &config.directories;
-        if let Some(client) = Client::find(&directories.socket)? {
-            return Ok(Self { config, door: Door::Daemon(client), lock: None });
-        }
-        if !create && !is_there(&config) {
-            return Err(nowhere(&config));
-        }
-        match StateLock::take(&directories.root, &Holder::command()).await {
-            Ok(lock) => {
-                // Read only now: what others have written before is seen, and nobody writes beside us.
-                let store = Store::open_for_command(&directories.root)?;
-                Ok(Self { config, door: Door::Folder(store), lock: Some(lock) })
-            }
-            // It may be a daemon that has just come up.
-            Err(LockError::Held(holder)) => match Client::find(&directories.socket)? {
-                Some(client) => Ok(Self { config, door: Door::Daemon(client), lock: None }),
-                None => Err(CliError::Failed(in_use(&config, holder.as_ref()))),
-            },
-            Err(LockError::Disk { action, path, source }) => Err(CliError::File { action, path, source }),
-        }
+    /// What to say of a daemon that runs and does not answer where it is looked for.
+    fn hidden_daemon(&self) -> Option<String> {
+        lock::daemon_on(&self.config.directories.root).map(|holder| in_use(&self.config, &holder))
     }
 
     /// What lies among the servers' folders and is none of them, each with what to do about it.
@@ -255,13 +202,8 @@ impl Node {
     /// Says on standard error that no daemon runs, or none that answers, and what follows from it.
     pub fn warn_without_daemon(&self, consequence: &str) {
         let Door::Folder(_) = self.door else { return };
-        let root = &self.config.directories.root;
-        let hidden = if self.lock.is_some() { None } else { lock::daemon_on(root) };
-        let why = match hidden {
-            Some(holder) => in_use(&self.config, Some(&holder)),
-            None => format!("no daemon runs on {}", root.display()),
-        };
-        output::tell(&format!("{why}: {consequence}"));
+        let none = || format!("no daemon runs on {}", self.config.directories.root.display());
+        output::tell(&format!("{}: {consequence}", self.hidden_daemon().unwrap_or_else(none)));
     }
 
     /// Every server, ordered by UUID.
@@ -282,10 +224,5 @@ impl Node {
     pub async fn pick(&self, names: &[String]) -> Result<Vec<ServerView>, CliError> {
         let servers = self.servers().await?;
         if names.is_empty() { Ok(servers) } else { server::pick(servers, names) }
-    }
-
-    /// Now.
-    pub fn now(&self) -> crate::model::Timestamp {
-        Clock::System.now()
     }
 }

@@ -10,21 +10,21 @@ use super::arguments::Select;
 use super::error::CliError;
 use super::node::{Door, Node};
 use super::output::{Cell, Paint, Printer, Progress, Tone, clean, table};
-use super::server::{ServerView, runs_for_nobody};
+use super::server::{ServerView, runs_unasked};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::{Console, ConsoleOptions};
 use crate::ids::Ids;
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, Phase, PowerState, Role, ServerId, Timestamp, Want,
+    ConditionKind, ConditionStatus, ContainerFacts, Phase, PowerState, Reason, Role, ServerId, Timestamp,
 };
 use crate::panel::Panel;
 use crate::panel::client::{HttpPanel, PanelOptions};
 use crate::reconcile::pass::Reconciler;
-use crate::reconcile::plan::{Wish, open_install, open_wish, wish};
 use crate::reconcile::world::{Parts, World};
+use crate::requests;
 use crate::retry::Jitter;
-use crate::runtime::docker::DockerRuntime;
+use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
 use crate::store::{Blocking, Store};
 use crate::tasks::Tasks;
@@ -56,7 +56,7 @@ struct PlanView {
 struct Verdict {
     kind: ConditionKind,
     status: ConditionStatus,
-    reason: String,
+    reason: Reason,
     message: String,
 }
 
@@ -72,7 +72,9 @@ pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<()
     let plans: Vec<Planned> = stream::iter(&servers)
         .map(async |server| {
             let planned = source.plan(server.uuid).await?;
-            Ok::<_, CliError>(planned.map(|planned| Planned { wanted: wanted(server, planned.plan.state), ..planned }))
+            Ok::<_, CliError>(
+                planned.map(|planned| Planned { wanted: wanted(server, planned.plan.state, printer.now), ..planned }),
+            )
         })
         .buffered(AT_ONCE)
         .inspect_ok(|_| progress.step())
@@ -122,7 +124,7 @@ impl Local {
         };
         let tasks = Tasks::new();
         let host = Host::new(node.clone(), tasks.clone(), Blocking::Inline, host::kernel_limits());
-        let runtime = Arc::new(DockerRuntime::from_environment(host)?);
+        let runtime = Arc::new(DockerRuntime::connect(Address::from_environment()?, host));
         let options = ConsoleOptions {
             app_name: node.app_name.clone(),
             max_transcript_bytes: node.logs.max_bytes,
@@ -173,7 +175,7 @@ fn text(servers: &[ServerView], plans: &[Planned], paint: Paint) -> String {
 fn one(planned: &Planned, name: &str, paint: Paint) -> String {
     let plan = &planned.plan;
     let head = format!("{} {}", planned.uuid, clean(name));
-    let phase = format!("{:?}", plan.phase);
+    let phase = plan.phase.to_string();
     let mut text = format!(
         "{}  {} ({})\n",
         paint.text(Tone::Head, head.trim_end()),
@@ -199,47 +201,45 @@ fn one(planned: &Planned, name: &str, paint: Paint) -> String {
     text
 }
 
-/// What a server that is in a `state` is wanted to be, and by whose word: the wish that the steps serve.
-fn wanted(server: &ServerView, state: PowerState) -> String {
+/// What a server that is in a `state` should be, and by which request.
+fn wanted(server: &ServerView, state: PowerState, now: Timestamp) -> String {
     let Some(manifest) = &server.manifest else { return String::new() };
-    let (spec, record) = (&manifest.spec, &server.record);
-    if record.deletion.is_some() {
+    let asked = server.asked(now);
+    if requests::deletion(&server.requests).is_some() {
         return "gone, by a deletion".into();
     }
-    if record.parked.is_some() {
+    if server.record.parked.is_some() {
         return "left as it is, since its panel no longer lists it".into();
     }
-    if let Some(install) = open_install(manifest, record) {
-        let then = match open_wish(manifest, record) {
-            _ if install.then_start => ", then up".into(),
-            Some(Wish { id, want: Want::Up, .. }) => format!(", then up, by the wish {id} (spec.power)"),
+    let power = asked.power();
+    if let Some(install) = asked.install() {
+        let then = match &power {
+            _ if asked.start_follows() => ", then up".into(),
+            Some(power) if power.verb.wants_up() => format!(", then up, by the request {}", power.id),
             _ => String::new(),
         };
-        return format!("installed, by the token {} (spec.install){then}", install.token);
+        return format!("installed, by the request {}{then}", install.id);
     }
-    let Some(wish) = wish(manifest, record) else { return "nothing, since nobody has made a power wish".into() };
-    let want = match wish.want {
-        Want::Up => "up",
-        Want::Down => "down",
-    };
-    let (id, source) = match &wish.install {
-        Some(install) => (&install.token, "spec.install.thenStart"),
-        None => (&wish.id, "spec.power"),
-    };
-    let id = if id.is_empty() { "without an id" } else { id };
-    let mut text = format!("{want}, by the wish {id} ({source})");
-    if record.power_closed(&wish.id, wish.want) {
-        match record.power.closed.as_ref().filter(|closed| closed.is(&wish.id, wish.want)) {
-            Some(closed) => text.push_str(&format!(", which is over: {}", closed.reason)),
-            None => text.push_str(", which is an earlier one and over"),
-        }
-        if let Some(hint) = runs_for_nobody(wish.want, state) {
+    let Some(power) = power else {
+        let mut text = match &server.record.power.handled {
+            Some(handled) => {
+                format!(
+                    "nothing: the request {} to {} was handled, {}",
+                    handled.id,
+                    handled.verb.as_str(),
+                    handled.reason
+                )
+            }
+            None => "nothing: no power request was made".into(),
+        };
+        if let Some(hint) = runs_unasked(asked, state) {
             text.push_str(&format!("; {hint}"));
         }
-    } else if spec.suspended && wish.want == Want::Up {
-        text.push_str(", and held back: spec.suspended");
-    }
-    text
+        return text;
+    };
+    let want = if power.verb.wants_up() { "up" } else { "down" };
+    let held = if manifest.spec.suspended && power.verb.wants_up() { ", and held back: spec.suspended" } else { "" };
+    format!("{want}, by the request {}{held}", power.id)
 }
 
 fn because(verdict: &Verdict) -> Vec<Cell> {
@@ -248,86 +248,16 @@ fn because(verdict: &Verdict) -> Vec<Cell> {
         ConditionStatus::False | ConditionStatus::Unknown => Tone::Notice,
     };
     vec![
-        Cell::plain(format!("{:?}", verdict.kind)),
-        Cell::new(tone, format!("{:?}", verdict.status)),
-        Cell::plain(&verdict.reason),
+        Cell::plain(verdict.kind.to_string()),
+        Cell::new(tone, verdict.status.to_string()),
+        Cell::plain(verdict.reason.as_str()),
         Cell::plain(&verdict.message),
     ]
 }
 
-/// A step in words. One that this release does not know (the daemon may be newer) is shown as it came.
+/// A step as the daemon words it. One of a daemon that sends no words is shown as it came.
 fn sentence(step: &Value) -> String {
-    let field = |name: &str| match &step[name] {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    };
-    let container = || field("container").chars().take(12).collect::<String>();
-    match step["step"].as_str().unwrap_or_default() {
-        "accept" => "record the intent that the files hold".into(),
-        "takeInstallSlot" => "take one of the node's places for installations, if one is free".into(),
-        "releaseInstallSlot" => "give the place for installations back".into(),
-        "prepare" => "make the server's folders and links".into(),
-        "startJob" => job(&field("job")),
-        "writeScript" => format!("write the install script ({}) and begin its log", field("token")),
-        "createInstaller" => format!("make the install container ({})", field("token")),
-        "startInstaller" => format!("start the install container {}", container()),
-        "kill" => format!("send SIGKILL to container {}", container()),
-        "recordInterrupted" => format!("note that the install script in {} was cut off; it is run again", container()),
-        "closeInstallLog" => format!("bring the log of the install container {} to its end", container()),
-        "recordInstall" => {
-            format!("record the installation ({}) as {}: {}", field("token"), field("outcome"), field("message"))
-        }
-        "removeInstaller" => format!("remove the install container {}", container()),
-        "removeServer" => format!("remove the server's container {}", container()),
-        "createServer" => format!("make the server's container ({})", field("token")),
-        "assign" => format!("note that container {} serves the power wish {}", container(), field("power")),
-        "startServer" => format!("attach to container {} and start it", container()),
-        "attach" => format!("attach to the running container {}", container()),
-        "stop" => stop(step, &container()),
-        "updateLimits" => format!("put the new limits on container {} in force", container()),
-        "recordBegun" => format!("record that the start ({}) has begun", field("power")),
-        "recordStarted" => format!("record that the start-up in container {} has finished", container()),
-        "endStart" => {
-            format!("record that the start in container {} is over, though its end was not seen", container())
-        }
-        "recordCrash" => format!("record a crash of container {}: {}", container(), field("message")),
-        "closePower" => format!("close the power wish {}: {}", field("power"), field("message")),
-        "quiesce" => "end everything that runs for the server".into(),
-        "forget" => "remove the server's record".into(),
-        _ => step.to_string(),
-    }
-}
-
-fn job(kind: &str) -> String {
-    match kind {
-        "sync" => "ask the panel for the newest configuration",
-        "script" => "ask the panel for the install script",
-        "serverImage" => "have the server's image (pull it where the policy says so)",
-        "installerImage" => "have the installer's image (pull it where the policy says so)",
-        "usage" => "count the bytes of the server's files",
-        "permissions" => "give the server's files to their user",
-        "installLog" => "follow the installer's output into the install log",
-        "report" => "tell the panel what it does not know yet",
-        "removal" => "remove the server's files",
-        other => return format!("start the job {other}"),
-    }
-    .into()
-}
-
-fn stop(step: &Value, container: &str) -> String {
-    let seconds = step["grace"]["secs"].as_u64().unwrap_or_default();
-    let method = &step["method"];
-    let how = match method.as_str() {
-        Some("kill") => return format!("kill container {container}"),
-        Some(_) => "with the signal that its image asks for".to_owned(),
-        None => match (method["command"].as_str(), method["signal"].as_str()) {
-            (Some(command), _) => format!("by typing {command:?}"),
-            (_, Some(signal)) => format!("with {signal}"),
-            _ => method.to_string(),
-        },
-    };
-    format!("stop container {container} {how}; SIGKILL after {seconds} s")
+    step["text"].as_str().map_or_else(|| step.to_string(), str::to_owned)
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::error::CliError;
 use super::output::clean;
 use crate::model::{
-    Condition, ConditionKind, ConditionStatus, ManagedBy, Manifest, Phase, PowerState, Record, ServerId, Status,
-    Timestamp, Want,
+    Condition, ConditionKind, ConditionStatus, ManagedBy, Manifest, Phase, PowerState, Reason, Record, Requests,
+    ServerId, Status, Timestamp,
 };
+use crate::requests::{self, Asked};
 use crate::store::{STATUS_FILE, Snapshot, Store};
 
 /// Fewer characters name no server.
@@ -23,6 +24,8 @@ pub struct ServerView {
     pub uuid: ServerId,
     /// The intent in force.
     pub manifest: Option<Manifest>,
+    /// What was asked.
+    pub requests: Requests,
     /// Facts.
     pub record: Record,
     /// What is wrong with the files of intent.
@@ -35,7 +38,7 @@ pub struct ServerView {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Problem {
     /// One word.
-    pub reason: String,
+    pub reason: Reason,
     /// File, line, what was expected, what to do.
     pub message: String,
 }
@@ -46,7 +49,7 @@ pub struct Trouble<'a> {
     /// What it is about.
     pub kind: ConditionKind,
     /// One word.
-    pub reason: &'a str,
+    pub reason: Reason,
     /// What is wrong, and what to do.
     pub message: &'a str,
 }
@@ -60,13 +63,19 @@ pub fn read(store: &Store, snapshot: &Snapshot) -> ServerView {
     ServerView {
         uuid: snapshot.id,
         manifest: snapshot.manifest.as_deref().cloned(),
+        requests: Requests::clone(&snapshot.requests),
         record: Record::clone(&snapshot.record),
-        problem: problem.map(|problem| Problem { reason: problem.reason.into(), message: problem.message.clone() }),
+        problem: problem.map(|problem| Problem { reason: problem.reason, message: problem.message.clone() }),
         status: status.unwrap_or_else(|| Status::new(snapshot.id)),
     }
 }
 
 impl ServerView {
+    /// What was asked of it, and what became of it.
+    pub fn asked(&self, now: Timestamp) -> Asked<'_> {
+        Asked { requests: &self.requests, record: &self.record, now }
+    }
+
     /// Name, for people.
     pub fn name(&self) -> &str {
         self.manifest.as_ref().map(|manifest| manifest.spec.settings.meta.name.as_str()).unwrap_or_default()
@@ -93,7 +102,7 @@ impl ServerView {
 
     /// The phase. The facts know of a deletion and of parking before the daemon has looked.
     pub fn phase(&self) -> Phase {
-        if self.record.deletion.is_some() {
+        if requests::deletion(&self.requests).is_some() {
             Phase::Deleting
         } else if self.record.parked.is_some() {
             Phase::Parked
@@ -106,39 +115,36 @@ impl ServerView {
     pub fn changed_at(&self) -> Option<Timestamp> {
         let conditions = self.status.conditions.iter().map(|condition| condition.since);
         let events = self.status.events.iter().map(|event| event.at);
-        let facts = [self.record.deletion.as_ref().map(|deletion| deletion.at), self.record.parked];
+        let facts = [requests::deletion(&self.requests).map(|deletion| deletion.at), self.record.parked];
         conditions.chain(events).chain(facts.into_iter().flatten()).max()
     }
 
     /// The first thing that is not as it should be. A broken file comes first, even if no daemon has seen it yet.
     pub fn trouble(&self) -> Option<Trouble<'_>> {
         if let Some(Problem { reason, message }) = &self.problem {
-            return Some(Trouble { kind: ConditionKind::SpecAccepted, reason, message });
+            return Some(Trouble { kind: ConditionKind::SpecAccepted, reason: *reason, message });
         }
         let failing = self.status.conditions.iter().find(|condition| is_trouble(condition))?;
-        Some(Trouble { kind: failing.kind, reason: &failing.reason, message: &failing.message })
+        Some(Trouble { kind: failing.kind, reason: failing.reason, message: &failing.message })
     }
 }
 
 /// Whether a condition wants somebody's attention, or patience.
 pub fn is_trouble(condition: &Condition) -> bool {
     // Down because it is to be down is as it should be.
-    let as_wanted = matches!(condition.reason.as_str(), "Stopped" | "NotWanted" | "Exited");
+    let as_wanted = matches!(condition.reason, Reason::Stopped | Reason::NotWanted | Reason::Exited);
     match condition.kind {
-        ConditionKind::Deleting => condition.status == ConditionStatus::True && condition.reason != "Requested",
+        ConditionKind::Deleting => condition.status == ConditionStatus::True && condition.reason != Reason::Requested,
         ConditionKind::Running if as_wanted => false,
         _ => condition.status != ConditionStatus::True,
     }
 }
 
-/// What to say of a server whose wish is over, where that was a wish to be up and it runs all the same: the file holds an earlier
-/// one, or somebody else started it.
-pub fn runs_for_nobody(over: Want, state: PowerState) -> Option<&'static str> {
+/// What to say of a server that runs although no power request asks for it: another daemon started it.
+pub fn runs_unasked(asked: Asked<'_>, state: PowerState) -> Option<&'static str> {
     let runs = matches!(state, PowerState::Starting | PowerState::Running);
-    (over == Want::Up && runs).then_some(
-        "it runs, but is not started again when it ends or the host reboots: write another id into spec.power, or \
-         `alula power start`",
-    )
+    (runs && asked.power().is_none())
+        .then_some("it runs, but is not started again when it ends or the host reboots: `alula power start`")
 }
 
 /// The servers with these names, each once, in the order they were named.
@@ -186,7 +192,8 @@ mod tests {
 
     fn server(uuid: &str) -> ServerView {
         let uuid: ServerId = uuid.parse().unwrap();
-        ServerView { uuid, manifest: None, record: Record::default(), problem: None, status: Status::new(uuid) }
+        let (requests, record, status) = (Requests::default(), Record::default(), Status::new(uuid));
+        ServerView { uuid, manifest: None, requests, record, problem: None, status }
     }
 
     fn servers() -> Vec<ServerView> {
@@ -218,20 +225,20 @@ mod tests {
 
     #[test]
     fn a_stopped_server_is_no_trouble_and_a_failed_one_is() {
-        let condition = |kind, status, reason: &str| Condition {
+        let condition = |kind, status, reason: Reason| Condition {
             kind,
             status,
-            reason: reason.into(),
+            reason,
             message: String::new(),
             since: Timestamp::default(),
             observed_generation: 1,
         };
         use ConditionKind::{Deleting, Running};
         use ConditionStatus::{False, True, Unknown};
-        assert!(!is_trouble(&condition(Running, False, "Stopped")));
-        assert!(is_trouble(&condition(Running, False, "CrashLoop")));
-        assert!(is_trouble(&condition(Running, Unknown, "InternalError")));
-        assert!(!is_trouble(&condition(Deleting, True, "Requested")));
-        assert!(is_trouble(&condition(Deleting, True, "FilesInTheWay")));
+        assert!(!is_trouble(&condition(Running, False, Reason::Stopped)));
+        assert!(is_trouble(&condition(Running, False, Reason::CrashLoop)));
+        assert!(is_trouble(&condition(Running, Unknown, Reason::InternalError)));
+        assert!(!is_trouble(&condition(Deleting, True, Reason::Requested)));
+        assert!(is_trouble(&condition(Deleting, True, Reason::FilesInTheWay)));
     }
 }

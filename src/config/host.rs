@@ -4,7 +4,7 @@
 //! Only what is missing is made; what is there keeps its mode and owner. Runs before anything else of the
 //! daemon, and may take as long as `useradd` takes.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,9 @@ mod user;
 
 pub use user::current_user;
 pub(super) use user::find_owner;
+
+/// Mode of the node's file: it holds the node's token.
+const CONFIG_MODE: u32 = 0o600;
 
 /// Why the host could not be set up. The texts name the path and the next step.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +168,20 @@ fn write_for_containers(key: &'static str, path: &Path, text: &str) -> Result<()
         return Ok(());
     }
     atomic::write_file(path, text.as_bytes(), 0o644).map_err(|source| HostError::ContainerFile { key, source })
+}
+
+/// Takes the file away from others than its owner, if they can read or write it. Says whether they could.
+///
+/// # Errors
+/// The mode cannot be read or changed, as on a read-only file system. The daemon can go on without.
+pub fn tighten(path: &Path) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(false);
+    }
+    file.set_permissions(fs::Permissions::from_mode(CONFIG_MODE))?;
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Values with which Wings starts and that make no sense: what counts instead, so that a node that is taken over starts too,
-//! and what is said about it.
+//! and what is said about it. [`within`] is for keys that Wings does not have: there such a value is refused.
 
 use std::ops::RangeInclusive;
 
@@ -47,4 +47,19 @@ impl Lenient {
     pub(super) fn said(self) -> Vec<Problem> {
         self.said
     }
+}
+
+/// A number that lies in a range, in the type that its user wants.
+pub(super) fn within<T: TryFrom<i64>>(
+    key: &str,
+    value: i64,
+    range: RangeInclusive<i64>,
+    unit: &str,
+) -> Result<T, Problem> {
+    let (least, most) = (range.start(), range.end());
+    let problem = || Problem::new(key, format!("is {value}: expected {least} to {most} {unit}"));
+    if !range.contains(&value) {
+        return Err(problem());
+    }
+    T::try_from(value).map_err(|_| problem())
 }

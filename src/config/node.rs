@@ -1,13 +1,12 @@
 //! What the file means on this host, checked: the only configuration that other modules see.
 
 use std::fmt::{self, Display};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::environment::{TOKEN, TOKEN_ID};
 use super::file::{AlulaFile, ConfigFile, SystemFile};
-use super::lenient::Lenient;
+use super::lenient::{Lenient, within};
 use super::{ApiConfig, Directories, DockerConfig, PanelConfig, Problem, Secret, Variables};
 
 /// Seconds.
@@ -191,17 +190,6 @@ impl NodeConfig {
         Ok(node)
     }
 
-    /// A node with everything below `root`, the current user as owner, no panel, and defaults otherwise.
-    #[cfg(test)]
-    pub(crate) fn for_tests(root: &Path) -> Self {
-        assert!(root.is_absolute(), "{} is not absolute", root.display());
-        let mut file = ConfigFile::default();
-        file.system.enable_log_rotate = false;
-        file.system.root_directory = root.display().to_string();
-        let owner = super::host::current_user();
-        Self::resolve(&file, &root.join("config.yml"), &|_| None, owner, "UTC".into()).expect("defaults make sense")
-    }
-
     /// Who the processes in containers are, as Docker's `User` has it.
     pub fn container_user(&self) -> ContainerUser {
         self.rootless.unwrap_or(ContainerUser { uid: self.owner.uid, gid: self.owner.gid })
@@ -278,21 +266,6 @@ fn allowed_mounts(file: &[String], lenient: &mut Lenient) -> Vec<PathBuf> {
         }
     }
     allowed
-}
-
-/// A number that lies in a range, in the type that its user wants.
-pub(super) fn within<T: TryFrom<i64>>(
-    key: &str,
-    value: i64,
-    range: RangeInclusive<i64>,
-    unit: &str,
-) -> Result<T, Problem> {
-    let (least, most) = (range.start(), range.end());
-    let problem = || Problem::new(key, format!("is {value}: expected {least} to {most} {unit}"));
-    if !range.contains(&value) {
-        return Err(problem());
-    }
-    T::try_from(value).map_err(|_| problem())
 }
 
 /// A time in seconds, where 0 stands for none. A century is enough for anybody.

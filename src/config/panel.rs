@@ -9,8 +9,7 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use super::file::{ApiFile, ConfigFile};
-use super::lenient::Lenient;
-use super::node::within;
+use super::lenient::{Lenient, within};
 use super::{Problem, Secret, absolute};
 
 /// The panel that manages this node.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Secret;
 use super::file::RegistryFile;
+use crate::model::image::{DEFAULT_REGISTRY, ImageReference};
 
 /// The account at one registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,8 +52,11 @@ impl Registries {
     ///
     /// `image` is a reference as the panel has it, with or without tag, digest and leading `~`.
     pub fn credentials_for(&self, image: &str) -> Option<&Credentials> {
-        let image = Place::of_image(image);
-        let found = self.entries.iter().find(|(place, _)| place.host == image.host && place.leads_to(&image.path));
+        let image = image.trim();
+        let image = ImageReference::parse(image.strip_prefix('~').unwrap_or(image))?;
+        let host = canonical_host(image.registry());
+        let path = if host == DEFAULT_REGISTRY { image.full_path() } else { image.path().to_owned() };
+        let found = self.entries.iter().find(|(place, _)| place.host == host && place.leads_to(&path));
         found.map(|(_, credentials)| credentials)
     }
 }
@@ -75,24 +79,6 @@ impl Place {
         Self { host: canonical_host(host), path: path.to_owned() }
     }
 
-    /// The place of an image, by the rules of image references.
-    fn of_image(image: &str) -> Self {
-        let image = image.trim().strip_prefix('~').unwrap_or(image.trim());
-        let image = image.split('@').next().unwrap_or(image);
-        let (host, path) = match image.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
-            _ => ("docker.io", image),
-        };
-        let name = path.rsplit('/').next().unwrap_or(path);
-        let tag = name.find(':').map_or(0, |colon| name.len() - colon);
-        let path = &path[..path.len() - tag];
-        let host = canonical_host(host);
-        match host == "docker.io" && !path.contains('/') {
-            true => Self { host, path: format!("library/{path}") },
-            false => Self { host, path: path.to_owned() },
-        }
-    }
-
     /// Whether this path is empty or made of the first whole segments of the other.
     fn leads_to(&self, path: &str) -> bool {
         match path.strip_prefix(self.path.as_str()) {
@@ -105,7 +91,7 @@ impl Place {
 fn canonical_host(host: &str) -> String {
     match host.to_ascii_lowercase().as_str() {
         "" | "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" | "hub.docker.com" => {
-            "docker.io".to_owned()
+            DEFAULT_REGISTRY.to_owned()
         }
         host => host.to_owned(),
     }

@@ -293,12 +293,9 @@ impl<'de> serde::de::DeserializeSeed<'de> for KeyOf {
 }
 
 fn unknown_key(name: &str, known: &[&str]) -> String {
-    let nearest = known
-        .iter()
-        .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)))
-        .copied()
-        .unwrap_or_default();
-    format!("unknown key `{name}`; did you mean `{nearest}`? Known here: {}", known.join(", "))
+    let nearest = crate::yaml::nearest(name, known.iter().copied());
+    let hint = nearest.map_or(String::new(), |nearest| format!(" did you mean `{nearest}`?"));
+    format!("unknown key `{name}`;{hint} known here: {}", known.join(", "))
 }
 
 /// Declares a section of the file: a struct with the defaults and the YAML names of its keys.

@@ -6,6 +6,18 @@ use crate::model::ServerId;
 
 const PANEL: &str = "token_id: abc\ntoken: def\nremote: https://panel.example.com/\n";
 
+impl NodeConfig {
+    /// A node with everything below `root`, the current user as owner, no panel, and defaults otherwise.
+    pub(crate) fn for_tests(root: &Path) -> Self {
+        assert!(root.is_absolute(), "{} is not absolute", root.display());
+        let mut file = ConfigFile::default();
+        file.system.enable_log_rotate = false;
+        file.system.root_directory = root.display().to_string();
+        let owner = host::current_user();
+        Self::resolve(&file, &root.join("config.yml"), &|_| None, owner, "UTC".into()).expect("defaults make sense")
+    }
+}
+
 fn owner() -> Owner {
     Owner { name: "pelican".into(), uid: 988, gid: 987 }
 }

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use jiff::tz::TimeZoneDatabase;
+use jiff::tz::{TimeZoneDatabase, TimeZoneName};
 
 use super::{Problem, Variables};
+use crate::yaml;
 
 /// The node's timezone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,13 +72,10 @@ fn localtime(link: &Path) -> Option<String> {
 
 fn unknown(name: &str) -> String {
     let database = jiff::tz::db();
-    let nearest = database
-        .available()
-        .map(|known| (strsim::jaro_winkler(&name.to_lowercase(), &known.as_str().to_lowercase()), known.to_string()))
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    let hint = match nearest {
-        Some((likeness, known)) if likeness > 0.8 => format!("; did you mean {known}?"),
-        _ => ": expected a name such as Europe/Berlin".into(),
+    let known: Vec<_> = database.available().collect();
+    let hint = match yaml::nearest(name, known.iter().map(TimeZoneName::as_str)) {
+        Some(known) => format!("; did you mean {known}?"),
+        None => ": expected a name such as Europe/Berlin".into(),
     };
     format!("{name:?} is not in the timezone database{hint}")
 }

@@ -3,9 +3,8 @@
 use serde_json::Value;
 
 use super::file::ConfigFile;
+use crate::yaml;
 
-/// A key is taken for a slip of the nearest known one from this likeness on (1 is the same).
-const LIKE: f64 = 0.7;
 /// At most so many are named.
 const MOST: usize = 30;
 
@@ -28,7 +27,7 @@ impl UnknownKey {
 
 /// The unknown keys of a file's text. None where the text is no YAML: that is somebody else's to say.
 pub fn unknown_keys(text: &str) -> Vec<UnknownKey> {
-    let Ok(set) = crate::yaml::parse_value(text) else { return Vec::new() };
+    let Ok(set) = yaml::parse_value(text) else { return Vec::new() };
     let known = serde_json::to_value(ConfigFile::default()).unwrap_or_default();
     let mut found = Vec::new();
     compare(&set, &known, &mut Vec::new(), &mut found);
@@ -46,17 +45,13 @@ fn compare(set: &Value, known: &Value, path: &mut Vec<String>, found: &mut Vec<U
         path.push(key.clone());
         match known.get(key) {
             Some(known) => compare(value, known, path, found),
-            None => found.push(UnknownKey { path: path.clone(), nearest: nearest(key, known.keys()) }),
+            None => {
+                let nearest = yaml::nearest(key, known.keys().map(String::as_str)).map(str::to_owned);
+                found.push(UnknownKey { path: path.clone(), nearest });
+            }
         }
         path.pop();
     }
-}
-
-fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<String> {
-    let key = key.to_lowercase();
-    let alike = |known: &str| strsim::jaro_winkler(&key, &known.to_lowercase());
-    let most = known.map(|known| (alike(known), known)).max_by(|(one, _), (other, _)| one.total_cmp(other));
-    most.filter(|(likeness, _)| *likeness >= LIKE).map(|(_, known)| known.clone())
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@
 //! of Go (RE2), which is what eggs are written for. One that does not compile is warned about and taken as
 //! text, its prefix included. Source: the reference's "Attach, console, stdin".
 
-mod ansi;
-
+use anstream::adapter::strip_str;
 use regex::{Regex, RegexBuilder};
 
 use crate::model::settings::Startup;
@@ -43,8 +42,8 @@ impl DoneMatcher {
     pub fn matches(&self, line: &str) -> bool {
         let stripped;
         let line = if self.strip_ansi {
-            stripped = ansi::strip(line);
-            &*stripped
+            stripped = strip_str(line).to_string();
+            &stripped
         } else {
             line
         };

@@ -8,10 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::files::Layout;
-use crate::model::{ManagedBy, Record, ServerId, Timestamp};
+use crate::model::{ManagedBy, Reason, Record, ServerId, Timestamp};
 use crate::panel::{Listed, Panel, PanelError};
 use crate::reconcile::jobs::{PanelWord, apply_sync, new_manifest};
-use crate::reconcile::plan::open_install;
 use crate::reconcile::world::World;
 use crate::retry;
 use crate::store::{Snapshot, Store, StoreError};
@@ -88,7 +87,7 @@ async fn reset(world: &World, panel: &dyn Panel) {
     let (mut held_since, mut failures) = (None, 0);
     loop {
         let gate = world.reset_gate.reset().await;
-        if world.store.list().iter().any(|snapshot| installing(snapshot)) {
+        if world.store.list().iter().any(|snapshot| installing(snapshot, world.clock.now())) {
             if held_since.get_or_insert_with(Instant::now).elapsed() >= RESET_HELD_BACK {
                 settle(world, Cleared::Never).await;
             }
@@ -126,7 +125,7 @@ enum Cleared {
 async fn settle(world: &World, cleared: Cleared) {
     let owed = |snapshot: &Arc<Snapshot>| snapshot.record.install.reset_owed;
     for snapshot in world.store.list().into_iter().filter(owed) {
-        if cleared == Cleared::Never && (snapshot.record.parked.is_some() || installing(&snapshot)) {
+        if cleared == Cleared::Never && (snapshot.record.parked.is_some() || installing(&snapshot, world.clock.now())) {
             // The panel does not list the server, or gets the result of a later installation.
             continue;
         }
@@ -149,14 +148,13 @@ async fn settle(world: &World, cleared: Cleared) {
     }
 }
 
-fn installing(snapshot: &Snapshot) -> bool {
+fn installing(snapshot: &Snapshot, now: Timestamp) -> bool {
     let record = &snapshot.record;
     if record.parked.is_some() || !snapshot.wanted() {
         return false;
     }
     let unreported = record.install.done.as_ref().is_some_and(|done| !done.reported);
-    let open = snapshot.manifest.as_ref().is_some_and(|manifest| open_install(manifest, record).is_some());
-    unreported || open
+    unreported || snapshot.asked(now).install().is_some()
 }
 
 /// Lays the panel's list over the store. Returns how many servers were changed.
@@ -204,12 +202,12 @@ fn apply_one(store: &Store, layout: &Layout, id: ServerId, word: PanelWord) -> R
                 tracing::warn!(server.id = %id, "{error}");
             }
         };
-        store.create_then(new_manifest(id, word.server), record, prepare)?;
+        store.create_then(new_manifest(id, word.server), record, [], prepare)?;
         return Ok(true);
     };
     let managed_here =
         snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::File);
-    if managed_here || snapshot.record.deletion.is_some() {
+    if managed_here || snapshot.is_being_deleted() {
         return Ok(false);
     }
     let mut did = false;
@@ -237,13 +235,13 @@ fn park(store: &Store, names: &BTreeSet<ServerId>, asked_at: Timestamp) -> usize
             snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
         let younger = snapshot.record.synced_at.is_some_and(|synced| synced >= asked_at);
         let known = names.contains(&snapshot.id) || snapshot.record.parked.is_some();
-        if !of_panel || younger || known || snapshot.record.deletion.is_some() {
+        if !of_panel || younger || known || snapshot.is_being_deleted() {
             continue;
         }
         match store.commit(snapshot.id, |record| record.parked = Some(asked_at)) {
             Ok(_) => {
                 let message = "the panel no longer lists this server; its files and containers are left as they are";
-                store.event(snapshot.id, asked_at, "Parked", message);
+                store.event(snapshot.id, asked_at, Reason::Parked, message);
                 store.wake(snapshot.id);
                 parked += 1;
             }

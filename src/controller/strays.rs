@@ -58,13 +58,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn containers_of_unknown_servers_are_strays() {
         let (_root, world) = bench::world(None);
-        world.store.create(bench::file_server(1), Record::default()).unwrap();
+        world.store.create(bench::file_server(1), Record::default(), []).unwrap();
         let listed = [container(1), container(2), container(3)];
         let mut strays = Strays::default();
         // The third was deleted while the engine answered.
         strays.see(&world, &listed, |id| id == bench::id(3));
         assert_eq!(numbers(&strays), [bench::id(2)]);
-        world.store.create(bench::file_server(2), Record::default()).unwrap();
+        world.store.create(bench::file_server(2), Record::default(), []).unwrap();
         strays.see(&world, &listed[..2], |_| false);
         assert_eq!(numbers(&strays), []);
     }

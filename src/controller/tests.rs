@@ -9,9 +9,8 @@ use std::sync::mpsc;
 use async_trait::async_trait;
 
 use super::*;
-use crate::model::manifest::{How, PowerIntent};
 use crate::model::settings::Mount;
-use crate::model::{Deletion, Record, Role, Want};
+use crate::model::{Record, Role, Verb};
 use crate::reconcile::bench;
 use crate::reconcile::world::World;
 use crate::runtime::fake::{Call, FakeRuntime, FakeWorld, Faults};
@@ -24,13 +23,13 @@ fn add(world: &World, number: u32, mount: Option<&str>) {
     let mut manifest = bench::file_server(number);
     manifest.spec.settings.mounts =
         mount.map(|source| vec![Mount { source: source.into(), target: "/maps".into(), read_only: true }]);
-    world.store.create(manifest, Record::default()).unwrap();
-    wish(world, number, "up", Want::Up);
+    world.store.create(manifest, Record::default(), []).unwrap();
+    asks(world, number, Verb::Start);
 }
 
-fn wish(world: &World, number: u32, id: &str, want: Want) {
-    let power = PowerIntent { id: id.into(), want, how: How::Kill, requested_at: None, expires_at: None };
-    world.store.wish_power(bench::id(number), None, power).unwrap();
+fn asks(world: &World, number: u32, verb: Verb) {
+    let request = bench::request(world, &world.ids.next(), verb);
+    world.store.request(bench::id(number), None, [request]).unwrap();
     (world.wake)(bench::id(number));
 }
 
@@ -49,10 +48,10 @@ fn runs(machine: &FakeWorld, number: u32) -> bool {
     state == Some(crate::model::ContainerState::Running)
 }
 
-fn reason(world: &World, number: u32) -> Option<String> {
+fn reason(world: &World, number: u32) -> Option<Reason> {
     let status = world.store.status(bench::id(number))?;
     let running = status.conditions.iter().find(|condition| condition.kind == ConditionKind::Running)?;
-    Some(running.reason.clone())
+    Some(running.reason)
 }
 
 #[tokio::test]
@@ -87,15 +86,14 @@ async fn a_mount_that_does_not_answer_holds_up_the_start_of_its_own_server_alone
     }
     comes_to("three servers run", || (1..4).all(|number| runs(&machine, number))).await;
     dead.store(true, Ordering::SeqCst);
-    wish(&world, 1, "down", Want::Down);
-    let deletion = Deletion { at: world.clock.now(), recreate: false };
-    world.store.commit(bench::id(2), |record| record.deletion = Some(deletion)).unwrap();
-    (world.wake)(bench::id(2));
-    wish(&world, 3, "again", Want::Up);
+    asks(&world, 1, Verb::Kill);
+    asks(&world, 2, Verb::Delete);
+    asks(&world, 3, Verb::Kill);
+    asks(&world, 3, Verb::Start);
     add(&world, 4, None);
-    comes_to("a stop", || !runs(&machine, 1) && reason(&world, 1).as_deref() == Some("Stopped")).await;
+    comes_to("a stop", || !runs(&machine, 1) && reason(&world, 1) == Some(Reason::Stopped)).await;
     comes_to("a deletion", || world.store.get(bench::id(2)).is_none()).await;
-    comes_to("a restart that waits", || reason(&world, 3).as_deref() == Some("MountSilent")).await;
+    comes_to("a restart that waits", || reason(&world, 3) == Some(Reason::MountSilent)).await;
     assert!(!runs(&machine, 3));
     comes_to("a healthy server", || runs(&machine, 4)).await;
     tokio::time::sleep(4 * patience).await;
@@ -142,8 +140,8 @@ async fn each_line_of_a_pass_and_of_the_jobs_it_starts_names_the_server_and_the_
     add(&world, 1, None);
     let mut manifest = bench::file_server(2);
     manifest.spec.settings.container.image = "nowhere:1".into();
-    world.store.create(manifest, Record::default()).unwrap();
-    wish(&world, 2, "up", Want::Up);
+    world.store.create(manifest, Record::default(), []).unwrap();
+    asks(&world, 2, Verb::Start);
 
     for filter in ["alula=debug", "alula::reconcile=warn"] {
         for number in [1, 2] {

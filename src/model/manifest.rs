@@ -6,11 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ServerId;
 use super::settings::{Process, Settings};
-use super::{ServerId, Timestamp};
-
-/// The one `apiVersion` of this release.
-pub const API_VERSION: &str = "alula/v1";
 
 /// A record of intent: one server that should exist.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -72,12 +69,16 @@ pub enum ManagedBy {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Spec {
-    /// The latest power wish.
+    /// Whether the server should run. A changed value is a request to start or stop it; absent: no opinion, and what is asked
+    /// for through the API or `alula power` decides alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub power: Option<PowerIntent>,
-    /// The latest wish to install.
+    pub power: Option<Power>,
+    /// Any text, such as a date. A changed value is a request to restart the server, unless `power` is `down`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub install: Option<InstallIntent>,
+    pub restarted_at: Option<String>,
+    /// Installation by a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install: Option<Install>,
     /// A suspended server is stopped and does not start.
     #[serde(default)]
     pub suspended: bool,
@@ -92,71 +93,29 @@ pub struct Spec {
     pub script: Option<Script>,
 }
 
-/// A power wish. A new `id` is a new wish: `want: up` with a new id is a restart.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct PowerIntent {
-    /// Tells this wish from earlier ones; any text.
-    #[serde(default)]
-    pub id: String,
-    /// Up or down.
-    pub want: Want,
-    /// How a running server is brought down on the way.
-    #[serde(default)]
-    pub how: How,
-    /// When the wish was made. It decides whether this wish or the start that an installation asks for is the later one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requested_at: Option<Timestamp>,
-    /// A wish that could not begin by then lapses.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Timestamp>,
-}
-
-/// Up or down.
+/// Whether a server should run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Want {
-    /// The server runs.
+pub enum Power {
+    /// It runs.
     Up,
-    /// The server does not run.
+    /// It does not run.
     Down,
 }
 
-/// How a running server is brought down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum How {
-    /// As the egg says, with a deadline.
-    #[default]
-    Graceful,
-    /// SIGKILL at once.
-    Kill,
-}
-
-/// A wish to install. A new `token` is a new wish: a reinstall is a new token.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// When and how a server is installed.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct InstallIntent {
-    /// Tells this wish from earlier ones; any text.
-    pub token: String,
-    /// Start the server when the installation has succeeded.
-    #[serde(default)]
+pub struct Install {
+    /// Any text. A changed value is a request to run the install script (again).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Start the server when an installation that `version` asked for has succeeded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub then_start: bool,
-    /// Reported to the panel as a reinstallation.
-    #[serde(default)]
-    pub reinstall: bool,
-    /// Count the server as installed without running the script.
-    #[serde(default)]
-    pub skip_scripts: bool,
-    /// End a running installer of this wish and count it as failed.
-    #[serde(default)]
-    pub abort: bool,
     /// Longest run of the script, such as `1h` or `30m`; the node's setting where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
-    /// When the wish was made; the panel's configuration must be newer than this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requested_at: Option<Timestamp>,
 }
 
 /// The egg's install script.

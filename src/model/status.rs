@@ -4,8 +4,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::Display;
 
-use super::{ServerId, Timestamp};
+use super::{Reason, ServerId, Timestamp};
 
 /// Events kept for one server.
 pub const EVENT_HISTORY: usize = 30;
@@ -47,7 +48,7 @@ impl PowerState {
 }
 
 /// The phase, for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, Display)]
 pub enum Phase {
     /// Known, and not installed yet.
     #[default]
@@ -67,7 +68,7 @@ pub enum Phase {
 }
 
 /// What a condition is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, Display)]
 pub enum ConditionKind {
     /// The files of intent parse and validate.
     SpecAccepted,
@@ -90,7 +91,7 @@ pub enum ConditionKind {
 }
 
 /// Truth of a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Display)]
 pub enum ConditionStatus {
     /// It holds.
     True,
@@ -109,7 +110,7 @@ pub struct Condition {
     /// Whether it holds.
     pub status: ConditionStatus,
     /// One word.
-    pub reason: String,
+    pub reason: Reason,
     /// A sentence for people: what is, and what to do.
     pub message: String,
     /// Since when the status is what it is.
@@ -125,7 +126,7 @@ pub struct Event {
     /// When.
     pub at: Timestamp,
     /// One word.
-    pub reason: String,
+    pub reason: Reason,
     /// A sentence.
     pub message: String,
     /// Times it happened in a row.
@@ -197,7 +198,7 @@ impl Status {
     }
 
     /// Notes an event; one that repeats the latest is counted there.
-    pub fn push_event(&mut self, at: Timestamp, reason: &str, message: &str) {
+    pub fn push_event(&mut self, at: Timestamp, reason: Reason, message: &str) {
         if let Some(last) = self.events.last_mut()
             && last.reason == reason
             && last.message == message
@@ -206,7 +207,7 @@ impl Status {
             last.count = last.count.saturating_add(1);
             return;
         }
-        self.events.push(Event { at, reason: reason.into(), message: message.into(), count: 1 });
+        self.events.push(Event { at, reason, message: message.into(), count: 1 });
         self.forget_old_events();
     }
 

@@ -14,8 +14,9 @@ use crate::config::NodeConfig;
 use crate::console::{Console, ConsoleOptions};
 use crate::ids::Ids;
 use crate::model::settings::{Process, Settings};
-use crate::model::{ManagedBy, Manifest, PowerState, Script, ServerId, Timestamp};
+use crate::model::{ManagedBy, Manifest, PowerState, Requester, Script, ServerId, Timestamp, Verb};
 use crate::panel::{Listed, Panel, PanelError, PanelServer};
+use crate::requests::NewRequest;
 use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
 use crate::runtime::fake::{FakeRuntime, FakeWorld, Faults};
@@ -39,6 +40,11 @@ pub fn file_server(number: u32) -> Manifest {
     let mut manifest = Manifest::new(id(number), ManagedBy::File);
     manifest.spec.settings.container.image = "game:1".into();
     manifest
+}
+
+/// A request of the panel, made now.
+pub fn request(world: &World, name: &str, verb: Verb) -> NewRequest {
+    NewRequest { id: name.into(), at: world.clock.now(), expires_at: None, by: Requester::Panel, verb }
 }
 
 /// A world, and the folder that it lives in.
@@ -76,13 +82,14 @@ fn machine_on(
     let options = ConsoleOptions { app_name: "test".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
     let console = Console::new(runtime.clone(), blocking, options, tasks.clone(), Arc::new(|_| {}));
     let start = tokio::time::Instant::now();
+    let clock = Clock::Simulated { base: Timestamp::from_millis(1_700_000_000_000), start };
     let world = World::new(Parts {
-        store: Store::open(root.path(), blocking, disk).unwrap(),
+        store: Store::open(root.path(), blocking, clock, disk).unwrap(),
         runtime,
         panel,
         console,
         node,
-        clock: Clock::Simulated { base: Timestamp::from_millis(1_700_000_000_000), start },
+        clock,
         jitter: Jitter::seeded(1),
         ids: Ids::numbered(1),
         tasks,

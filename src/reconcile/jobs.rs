@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
+use super::job::{JobKind, Subject};
 use super::live::{Live, LiveJob};
-use super::observed::{Job, JobKind, JobState, Usage, WATCH};
+use super::observed::{Job, JobState, Usage};
 use super::world::{Walk, World};
 use crate::files::FilesError;
 use crate::model::ServerId;
@@ -21,7 +22,7 @@ use crate::retry::{self, Growth};
 use crate::runtime::{ContainerSpec, ErrorKind, blueprint};
 
 pub use install_log::close as close_install_log;
-pub use panel::{JOB_QUESTIONS, PanelWord, apply_sync, new_manifest, sync_with_retries};
+pub use panel::{PanelWord, apply_sync, new_manifest, sync_with_retries};
 
 /// The time within which the panel must answer when somebody or something waits for it.
 pub const PANEL_PATIENCE: Duration = Duration::from_secs(8);
@@ -63,9 +64,9 @@ impl From<FilesError> for JobError {
 }
 
 /// Starts a job.
-pub fn start(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &str) {
+pub fn start(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &Subject) {
     let run = world.with_live(id, |live| begin(live, kind, subject));
-    let (task_world, task_subject) = (world.clone(), subject.to_owned());
+    let (task_world, task_subject) = (world.clone(), subject.clone());
     let task = world.tasks.spawn(format!("{kind:?} {id}"), async move {
         let work = std::panic::AssertUnwindSafe(perform(&task_world, id, kind, &task_subject)).catch_unwind();
         let result = work.await.unwrap_or_else(|_| {
@@ -82,11 +83,11 @@ pub fn start(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &str) {
 }
 
 /// Notes a job as running. Returns the number of this run.
-fn begin(live: &mut Live, kind: JobKind, subject: &str) -> u64 {
+fn begin(live: &mut Live, kind: JobKind, subject: &Subject) -> u64 {
     let (mut attempts, mut run, mut nonsense) = (1, 1, 0);
     if let Some(old) = live.jobs.remove(&kind) {
         run = old.run + 1;
-        if old.job.subject == subject {
+        if old.job.subject == *subject {
             attempts = old.job.attempts + u32::from(matches!(old.job.state, JobState::Failed { .. }));
             nonsense = old.nonsense;
         }
@@ -94,7 +95,7 @@ fn begin(live: &mut Live, kind: JobKind, subject: &str) -> u64 {
             task.abort();
         }
     }
-    let job = Job { subject: subject.into(), state: JobState::Running, attempts };
+    let job = Job { subject: subject.clone(), state: JobState::Running, attempts };
     live.jobs.insert(kind, LiveJob { job, task: None, run, nonsense });
     run
 }
@@ -130,16 +131,16 @@ fn end(world: &World, id: ServerId, kind: JobKind, run: u64, result: Result<(), 
     (world.wake)(id);
 }
 
-async fn perform(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &str) -> Result<(), JobError> {
+async fn perform(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &Subject) -> Result<(), JobError> {
     match kind {
         JobKind::Sync => panel::sync(world, id, subject).await,
-        JobKind::Script => panel::script(world, id, subject).await,
+        JobKind::Script => panel::script(world, id, subject.to_string()).await,
         JobKind::Report => panel::report(world, id).await,
         JobKind::ServerImage => server_image_job(world, id).await,
         JobKind::InstallerImage => installer_image_job(world, id).await,
         JobKind::Usage => usage(world, id, subject).await,
         JobKind::Permissions => permissions(world, id).await,
-        JobKind::InstallLog => install_log::follow(world, id, subject).await,
+        JobKind::InstallLog => install_log::follow(world, id, &subject.to_string()).await,
         JobKind::Removal => removal(world, id).await,
     }
 }
@@ -173,10 +174,10 @@ impl Drop for CancelOnDrop {
     }
 }
 
-async fn usage(world: &World, id: ServerId, subject: &str) -> Result<(), JobError> {
+async fn usage(world: &World, id: ServerId, subject: &Subject) -> Result<(), JobError> {
     let (guard, layout) = (CancelOnDrop(Arc::default()), world.layout.clone());
     let cancelled = guard.0.clone();
-    let walk = if subject == WATCH { Walk::Watch } else { Walk::Awaited };
+    let walk = if *subject == Subject::DiskLimit { Walk::Watch } else { Walk::Awaited };
     let _turn = world.walks.turn(walk).await;
     let counted = world.store.blocking().run(move || layout.usage(id, &cancelled)).await;
     let at = world.clock.now();

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::observed::{Failure, Job, JobKind, JobState, StopProgress, Usage};
+use super::job::JobKind;
+use super::observed::{Failure, Job, JobState, StopProgress, Usage};
+use super::step::StepKind;
 use crate::model::{ContainerFacts, Crash, PowerState, Role, Timestamp};
 use crate::tasks::TaskHandle;
 
@@ -28,8 +30,8 @@ pub struct Live {
     pub watch: u64,
     /// A crash that a full disk did not take.
     pub crash: Option<Crash>,
-    /// Steps that failed, by name.
-    pub failures: BTreeMap<&'static str, Failure>,
+    /// Steps that failed.
+    pub failures: BTreeMap<StepKind, Failure>,
     /// Disk usage.
     pub usage: Option<Usage>,
     /// Token of the install script that lies in its folder.
@@ -140,6 +142,16 @@ impl Live {
             }
         }
         any
+    }
+
+    /// Whether a start has failed and is tried again.
+    pub fn start_fails(&self) -> bool {
+        let steps = [StepKind::CreateServer, StepKind::StartServer, StepKind::RemoveServer];
+        let jobs = [JobKind::ServerImage, JobKind::Permissions];
+        steps.iter().any(|step| self.failures.contains_key(step))
+            || jobs
+                .iter()
+                .any(|kind| self.jobs.get(kind).is_some_and(|live| matches!(live.job.state, JobState::Failed { .. })))
     }
 
     /// Ends every job but those of a kind.

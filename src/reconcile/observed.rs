@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
-
+use super::job::{JobKind, Subject};
+use super::step::StepKind;
 use crate::model::{ContainerFacts, Crash, Timestamp};
 
 /// Everything the planner knows beside intent and facts.
@@ -40,8 +40,8 @@ pub struct Observed {
     pub installer_stop: Option<StopProgress>,
     /// Jobs that run beside the passes, or have ended.
     pub jobs: BTreeMap<JobKind, Job>,
-    /// Steps that failed, by name, until they succeed or fail for something else.
-    pub failures: BTreeMap<&'static str, Failure>,
+    /// Steps that failed, until they succeed or fail for something else.
+    pub failures: BTreeMap<StepKind, Failure>,
     /// Disk usage and when it was measured.
     pub usage: Option<Usage>,
     /// Whether one of the node's places for installations is held.
@@ -92,38 +92,11 @@ pub struct Usage {
     pub at: Timestamp,
 }
 
-/// What can run beside the passes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum JobKind {
-    /// Fetch the server's configuration from the panel.
-    Sync,
-    /// Fetch the install script from the panel.
-    Script,
-    /// Have the server's image.
-    ServerImage,
-    /// Have the installer's image.
-    InstallerImage,
-    /// Count the bytes of the server's files.
-    Usage,
-    /// Give the server's files to their user.
-    Permissions,
-    /// Write the installer's output into its log.
-    InstallLog,
-    /// Tell the panel what it does not know.
-    Report,
-    /// Remove the server's files.
-    Removal,
-}
-
-/// Subject of a count of files that no start waits for.
-pub const WATCH: &str = "watch";
-
 /// A job, running or over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// What it is for (a wish's id, a token): a job for something else does not count.
-    pub subject: String,
+    /// What it is for: a job for something else does not count.
+    pub subject: Subject,
     /// Where it stands.
     pub state: JobState,
     /// Attempts so far, this one included.
@@ -175,8 +148,8 @@ pub struct Failure {
 
 impl Observed {
     /// The job of a kind, if it is for this subject.
-    pub fn job(&self, kind: JobKind, subject: &str) -> Option<&Job> {
-        self.jobs.get(&kind).filter(|job| job.subject == subject)
+    pub fn job(&self, kind: JobKind, subject: &Subject) -> Option<&Job> {
+        self.jobs.get(&kind).filter(|job| job.subject == *subject)
     }
 
     /// Whether the server takes part in the distribution of places for installations.

@@ -12,7 +12,7 @@ use super::observed::Failure;
 use super::plan::{self, Input, Plan};
 use super::step::Step;
 use super::world::World;
-use crate::model::{ServerId, Timestamp};
+use crate::model::{Reason, ServerId, Timestamp};
 use crate::retry;
 use crate::runtime::RuntimeError;
 use crate::store::StoreError;
@@ -74,6 +74,7 @@ impl Reconciler {
                 intent: snapshot.manifest.as_deref(),
                 problem: snapshot.problem.as_ref().map(|problem| (problem.reason, problem.message.as_str())),
                 unrecorded: snapshot.unrecorded,
+                requests: &snapshot.requests,
                 record: &snapshot.record,
                 shown: self.world.store.status(id).map(|status| status.state).unwrap_or_default(),
                 observed: &observed,
@@ -119,6 +120,7 @@ impl Reconciler {
             intent: snapshot.manifest.as_deref(),
             problem: snapshot.problem.as_ref().map(|problem| (problem.reason, problem.message.as_str())),
             unrecorded: snapshot.unrecorded,
+            requests: &snapshot.requests,
             record: &snapshot.record,
             shown: self.world.store.status(id).map(|status| status.state).unwrap_or_default(),
             observed: &observed,
@@ -139,7 +141,7 @@ impl Reconciler {
                 requeue = Some(requeue.map_or(retry_at, |requeue| requeue.min(retry_at)));
                 break;
             }
-            tracing::debug!(step = step.name(), subject = step.subject(), "executing");
+            tracing::debug!(step = step.kind().as_str(), subject = %step.subject(), "executing");
             match self.execute(id, step).await {
                 Ok(progress) => {
                     self.succeeded(id, step);
@@ -171,14 +173,14 @@ impl Reconciler {
     fn held_back(&self, id: ServerId, step: &Step) -> Option<Timestamp> {
         let now = self.world.clock.now();
         self.world.with_live(id, |live| {
-            let failure = live.failures.get(step.name())?;
+            let failure = live.failures.get(&step.kind())?;
             (failure.subject == step.subject() && now < failure.retry_at).then_some(failure.retry_at)
         })
     }
 
     fn succeeded(&self, id: ServerId, step: &Step) {
         self.world.with_live(id, |live| {
-            live.failures.remove(step.name());
+            live.failures.remove(&step.kind());
         });
     }
 
@@ -190,21 +192,21 @@ impl Reconciler {
             // The world is not as it was thought to be.
             live.spoil();
             live.prepared = false;
-            let same = live.failures.remove(step.name()).filter(|before| before.subject == step.subject());
+            let same = live.failures.remove(&step.kind()).filter(|before| before.subject == step.subject());
             let attempts = same.map_or(0, |same| same.attempts) + 1;
             let failure = Failure {
-                subject: step.subject().to_owned(),
+                subject: step.subject().into_owned(),
                 attempts,
                 refused,
                 retry_at: now + retry::delay(retry::STEP, attempts, &self.world.jitter),
                 message: message.clone(),
             };
-            live.failures.insert(step.name(), failure);
+            live.failures.insert(step.kind(), failure);
             attempts
         });
         if attempts == 1 {
-            tracing::warn!(step = step.name(), "{message}");
-            self.world.store.event(id, now, "StepFailed", &format!("{}: {message}", step.name()));
+            tracing::warn!(step = step.kind().as_str(), "{message}");
+            self.world.store.event(id, now, Reason::StepFailed, &format!("{}: {message}", step.kind().as_str()));
         }
     }
 }

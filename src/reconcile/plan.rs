@@ -23,13 +23,14 @@ mod tests;
 
 use serde::Serialize;
 
-use super::observed::{Job, JobKind, JobState, Observed, Policy};
-use super::step::Step;
-use crate::model::manifest::{InstallIntent, PowerIntent};
+use super::job::{JobKind, Subject};
+use super::observed::{Job, JobState, Observed, Policy};
+use super::step::{self, Step, StepKind};
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, How, InstallOutcome, ManagedBy, Manifest, Phase, PowerState,
-    Record, Timestamp, Want,
+    ConditionKind, ConditionStatus, ContainerFacts, InstallOutcome, ManagedBy, Manifest, Phase, PowerState, Reason,
+    Record, Requests, Timestamp,
 };
+use crate::requests::{self, Asked};
 
 /// What a plan is made from.
 #[derive(Debug, Clone, Copy)]
@@ -37,9 +38,11 @@ pub struct Input<'a> {
     /// The intent in force; none where no file was ever good.
     pub intent: Option<&'a Manifest>,
     /// What is wrong with the files of intent: reason and message.
-    pub problem: Option<(&'static str, &'a str)>,
-    /// The accepted intent is not recorded yet.
+    pub problem: Option<(Reason, &'a str)>,
+    /// The accepted spec, or a request that it makes, is not recorded yet.
     pub unrecorded: bool,
+    /// What was asked.
+    pub requests: &'a Requests,
     /// Facts.
     pub record: &'a Record,
     /// The state that was last shown; kept while the runtime is silent.
@@ -57,6 +60,7 @@ pub struct Input<'a> {
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// To be done in order; then the next plan is made.
+    #[serde(serialize_with = "step::with_text")]
     pub steps: Vec<Step>,
     /// What is so.
     pub conditions: Vec<Verdict>,
@@ -77,7 +81,7 @@ pub struct Verdict {
     /// Whether it holds.
     pub status: ConditionStatus,
     /// One word.
-    pub reason: String,
+    pub reason: Reason,
     /// A sentence.
     pub message: String,
 }
@@ -87,69 +91,6 @@ pub fn plan(input: Input<'_>) -> Plan {
     let mut planner = Planner::new(input);
     planner.run();
     planner.plan
-}
-
-/// The power wish that counts, wherever it comes from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Wish<'a> {
-    /// Its id; `install:{token}` for the start that an installation asked for.
-    pub id: String,
-    /// Up or down.
-    pub want: Want,
-    /// How to get there.
-    pub how: How,
-    /// When it lapses if nothing has begun.
-    pub expires_at: Option<Timestamp>,
-    /// The installation it comes from.
-    pub install: Option<&'a InstallIntent>,
-}
-
-/// The power wish that counts: the latest of what `spec.power` says and what a finished installation asked for.
-pub fn wish<'a>(intent: &'a Manifest, record: &Record) -> Option<Wish<'a>> {
-    let explicit = intent.spec.power.as_ref().map(|power| Wish {
-        id: power.id.clone(),
-        want: power.want,
-        how: power.how,
-        expires_at: power.expires_at,
-        install: None,
-    });
-    let install = intent.spec.install.as_ref().filter(|install| {
-        install.then_start
-            && record.install_done(&install.token).is_some_and(|done| done.outcome == InstallOutcome::Succeeded)
-    });
-    let Some(install) = install else { return explicit };
-    if let (Some(explicit), Some(power)) = (&explicit, &intent.spec.power)
-        && supersedes(power, install)
-    {
-        return Some(explicit.clone());
-    }
-    Some(Wish {
-        id: format!("install:{}", install.token),
-        want: Want::Up,
-        how: How::Graceful,
-        expires_at: None,
-        install: Some(install),
-    })
-}
-
-/// The power wish that counts, if it is not over.
-pub fn open_wish<'a>(intent: &'a Manifest, record: &Record) -> Option<Wish<'a>> {
-    wish(intent, record).filter(|wish| !record.power_closed(&wish.id, wish.want))
-}
-
-/// Whether a power wish is later than the start that is to follow an installation. One without a time is a person's, and
-/// stands until that person changes it.
-pub fn supersedes(power: &PowerIntent, install: &InstallIntent) -> bool {
-    match (power.requested_at, install.requested_at) {
-        // Made in the same moment, it refers to the installation.
-        (Some(power), Some(install)) => power >= install,
-        (None, _) | (Some(_), None) => true,
-    }
-}
-
-/// The installation that is wanted and not done.
-pub fn open_install<'a>(intent: &'a Manifest, record: &Record) -> Option<&'a InstallIntent> {
-    intent.spec.install.as_ref().filter(|install| !record.install_over(&install.token))
 }
 
 /// How far something is that must be there before the next step.
@@ -188,7 +129,7 @@ impl<'a> Planner<'a> {
 
     fn run(&mut self) {
         self.say_spec();
-        if self.record.deletion.is_some() {
+        if requests::deletion(self.input.requests).is_some() {
             self.plan_deletion();
             return;
         }
@@ -210,13 +151,13 @@ impl<'a> Planner<'a> {
         }
         if let Some(outage) = &self.observed.outage {
             let outage = outage.clone();
-            self.say(ConditionKind::ContainerReady, ConditionStatus::Unknown, "RuntimeUnreachable", outage);
+            self.say(ConditionKind::ContainerReady, ConditionStatus::Unknown, Reason::RuntimeUnreachable, outage);
             self.plan.state = self.input.shown;
             self.finish(intent);
             return;
         }
-        match open_install(intent, self.record) {
-            Some(install) => self.plan_install(intent, install),
+        match self.asked().install() {
+            Some(install) => self.plan_install(intent, &install),
             None => self.plan_installed(intent),
         }
         self.finish(intent);
@@ -224,14 +165,14 @@ impl<'a> Planner<'a> {
 
     /// No installation is wanted: see to leftovers, then to power.
     fn plan_installed(&mut self, intent: &Manifest) {
-        self.say_installed(intent);
+        self.say_installed();
         self.leave_install_line();
         if let Some(installer) = &self.observed.installer {
             if installer.running() && installer.token.is_none() {
                 self.say(
                     ConditionKind::Installed,
                     ConditionStatus::Unknown,
-                    "ForeignInstaller",
+                    Reason::ForeignInstaller,
                     "an installer that another daemon started is still running; the server does not start before it has ended"
                         .into(),
                 );
@@ -240,7 +181,7 @@ impl<'a> Planner<'a> {
             }
         }
         self.plan_power(intent);
-        if !self.observed.prepared && self.plan.steps.is_empty() && !self.held_back("Prepare", "") {
+        if !self.observed.prepared && self.plan.steps.is_empty() && !self.held_back(StepKind::Prepare, "") {
             self.step(Step::Prepare);
         }
     }
@@ -256,7 +197,7 @@ impl<'a> Planner<'a> {
 
     /// Phase and reports, whatever was planned.
     fn finish(&mut self, intent: &Manifest) {
-        self.plan.phase = if open_install(intent, self.record).is_some() {
+        self.plan.phase = if self.asked().install().is_some() {
             match self.observed.installer {
                 Some(_) => Phase::Installing,
                 None if self.record.install.begun.is_some() => Phase::Installing,
@@ -279,7 +220,12 @@ impl<'a> Planner<'a> {
         }
         let result = self.record.install.done.as_ref().filter(|done| !done.reported);
         if result.is_none() && self.observed.untold == 0 {
-            self.say(ConditionKind::PanelNotified, ConditionStatus::True, "Told", "the panel knows what is so".into());
+            self.say(
+                ConditionKind::PanelNotified,
+                ConditionStatus::True,
+                Reason::Told,
+                "the panel knows what is so".into(),
+            );
             return;
         }
         let subject = report_subject(self.record);
@@ -287,7 +233,7 @@ impl<'a> Planner<'a> {
         if let Progress::Failed { attempts, message, .. } = self.job(JobKind::Report, &subject, true) {
             let message =
                 format!("{message}; {attempts} attempts so far, and it is tried again until the panel has it");
-            self.say(ConditionKind::PanelNotified, ConditionStatus::False, "PanelAway", message);
+            self.say(ConditionKind::PanelNotified, ConditionStatus::False, Reason::PanelAway, message);
         }
         if result.is_none() {
             // Nothing waits for the job; and what people see already, the panel should hear now.
@@ -305,37 +251,41 @@ impl<'a> Planner<'a> {
                 self.say(
                     ConditionKind::SpecAccepted,
                     ConditionStatus::True,
-                    "Accepted",
+                    Reason::Accepted,
                     "the files of intent are in force".into(),
                 );
             }
         }
     }
 
-    fn say_installed(&mut self, intent: &Manifest) {
+    fn say_installed(&mut self) {
         match &self.record.install.done {
             Some(done) => {
                 let status = match done.outcome {
                     InstallOutcome::Succeeded => ConditionStatus::True,
                     InstallOutcome::Failed => ConditionStatus::False,
                 };
-                self.say(ConditionKind::Installed, status, &done.reason, done.message.clone());
+                self.say(ConditionKind::Installed, status, done.reason, done.message.clone());
             }
-            None if intent.spec.install.is_none() => {
+            None => {
                 let message = "no installation was ever asked for".to_string();
-                self.say(ConditionKind::Installed, ConditionStatus::True, "NotWanted", message);
+                self.say(ConditionKind::Installed, ConditionStatus::True, Reason::NotWanted, message);
             }
-            None => {}
         }
+    }
+
+    /// What was asked of the server, and what became of it.
+    fn asked(&self) -> Asked<'a> {
+        Asked { requests: self.input.requests, record: self.record, now: self.now }
     }
 
     fn step(&mut self, step: Step) {
         self.plan.steps.push(step);
     }
 
-    fn say(&mut self, kind: ConditionKind, status: ConditionStatus, reason: &str, message: String) {
+    fn say(&mut self, kind: ConditionKind, status: ConditionStatus, reason: Reason, message: String) {
         self.plan.conditions.retain(|verdict| verdict.kind != kind);
-        self.plan.conditions.push(Verdict { kind, status, reason: reason.into(), message });
+        self.plan.conditions.push(Verdict { kind, status, reason, message });
     }
 
     fn look_again_at(&mut self, at: Timestamp) {
@@ -343,9 +293,9 @@ impl<'a> Planner<'a> {
     }
 
     /// How far a job is; starts it where it has not been, and again when its time has come if `retry`.
-    fn job(&mut self, kind: JobKind, subject: &str, retry: bool) -> Progress {
+    fn job(&mut self, kind: JobKind, subject: &Subject, retry: bool) -> Progress {
         let start = |planner: &mut Self| {
-            planner.step(Step::StartJob { job: kind, subject: subject.into() });
+            planner.step(Step::StartJob { job: kind, subject: subject.clone() });
         };
         match self.observed.job(kind, subject) {
             None => {
@@ -368,8 +318,8 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether a step that failed must still wait; then its time is noted.
-    fn held_back(&mut self, step: &'static str, subject: &str) -> bool {
-        let Some(failure) = self.observed.failures.get(step) else { return false };
+    fn held_back(&mut self, step: StepKind, subject: &str) -> bool {
+        let Some(failure) = self.observed.failures.get(&step) else { return false };
         if failure.subject != subject || self.now >= failure.retry_at {
             return false;
         }
@@ -378,12 +328,12 @@ impl<'a> Planner<'a> {
     }
 
     /// Failures in a row of a step, and the latest one's message.
-    fn failed(&self, step: &'static str, subject: &str) -> Option<(u32, bool, String)> {
-        let failure = self.observed.failures.get(step)?;
+    fn failed(&self, step: StepKind, subject: &str) -> Option<(u32, bool, String)> {
+        let failure = self.observed.failures.get(&step)?;
         (failure.subject == subject).then(|| (failure.attempts, failure.refused, failure.message.clone()))
     }
 
-    /// The wish that a container serves.
+    /// The request that a container serves.
     fn serving<'b>(&'b self, container: &'b ContainerFacts) -> Option<&'b str> {
         match &self.record.power.serving {
             Some(serving) if serving.container == container.id => Some(&serving.power),
@@ -410,10 +360,10 @@ impl<'a> Planner<'a> {
 }
 
 /// What the report job is for: the result of an installation, or the state.
-pub fn report_subject(record: &Record) -> String {
+pub fn report_subject(record: &Record) -> Subject {
     match record.install.done.as_ref().filter(|done| !done.reported) {
-        Some(done) => format!("install:{}", done.token),
-        None => "state".into(),
+        Some(done) => Subject::InstallResult(done.token.clone()),
+        None => Subject::State,
     }
 }
 

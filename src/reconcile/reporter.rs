@@ -7,7 +7,7 @@
 //! answer: the fact is dropped, since saying it again would change nothing.
 
 use super::world::World;
-use crate::model::{InstallOutcome, PowerState, Record, ServerId};
+use crate::model::{InstallOutcome, PowerState, Reason, Record, ServerId};
 use crate::panel::{Panel, PanelError};
 use crate::store::StoreError;
 
@@ -65,7 +65,7 @@ async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Resul
     match panel.report_install(id, done.outcome == InstallOutcome::Succeeded, done.reinstall).await {
         Ok(()) => {}
         Err(error) if error.is_final() => {
-            world.store.event(id, world.clock.now(), "InstallReportRefused", &error.to_string());
+            world.store.event(id, world.clock.now(), Reason::InstallReportRefused, &error.to_string());
         }
         Err(error) => return Err(error.into()),
     }

@@ -3,16 +3,23 @@
 //! Each step is idempotent, takes seconds at most, and leaves something that the next look finds: a container, a file, a
 //! fact in the record, a job.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
 
-use super::observed::JobKind;
-use crate::model::{InstallOutcome, Role, Want};
+use super::job::{JobKind, Subject};
+use crate::model::{InstallOutcome, Reason, Role, Verb};
 
 /// One thing to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, EnumDiscriminants)]
 #[serde(rename_all = "camelCase", tag = "step")]
+#[strum_discriminants(name(StepKind), derive(PartialOrd, Ord, IntoStaticStr, VariantArray))]
+#[strum_discriminants(
+    doc = "The kind of a step. The variants' names are the texts in logs, events and ARCHITECTURE.md."
+)]
 pub enum Step {
     /// Record the intent that was accepted (seen again as `record.generation`).
     Accept,
@@ -27,7 +34,7 @@ pub enum Step {
         /// Which.
         job: JobKind,
         /// What it is for.
-        subject: String,
+        subject: Subject,
     },
     /// Write the install script into its folder and begin the log.
     WriteScript {
@@ -69,7 +76,7 @@ pub enum Step {
         /// The script's exit status.
         exit_code: Option<i64>,
         /// One word.
-        reason: &'static str,
+        reason: Reason,
         /// A sentence.
         message: String,
     },
@@ -92,21 +99,21 @@ pub enum Step {
     },
     /// Make the server's container.
     CreateServer {
-        /// The power wish (or installation) it is made for.
+        /// The power request (or installation) it is made for.
         token: String,
     },
-    /// Write down that a container serves another wish than its label says.
+    /// Write down that a container serves another request than its label says.
     Assign {
         /// The container.
         container: String,
-        /// The power wish.
+        /// The power request.
         power: String,
     },
     /// Attach to the server's container and start it.
     StartServer {
         /// The container.
         container: String,
-        /// The power wish it starts for.
+        /// The power request it starts for.
         power: String,
     },
     /// Attach to a running container.
@@ -130,9 +137,9 @@ pub enum Step {
         /// The container.
         container: String,
     },
-    /// Record that a start has begun: it no longer lapses.
+    /// Record that a start has begun: it no longer expires.
     RecordBegun {
-        /// The power wish.
+        /// The power request.
         power: String,
     },
     /// Record that the start-up has finished. What was fetched and pulled for it counts for no later start, whatever may end
@@ -156,21 +163,27 @@ pub enum Step {
         oom_killed: bool,
         /// Whether the server is started again.
         restart: bool,
-        /// The power wish, closed when not restarted.
+        /// The power request, handled when not restarted.
         power: String,
+        /// Its position in the order of acceptance.
+        sequence: u64,
+        /// What it asked.
+        verb: Verb,
         /// Why not, in a word.
-        reason: &'static str,
+        reason: Reason,
         /// A sentence.
         message: String,
     },
-    /// Record that a power wish is over.
+    /// Record that a power request was handled.
     ClosePower {
-        /// The wish.
+        /// The request.
         power: String,
-        /// What it wanted: a person may ask for the opposite under the same name meanwhile.
-        want: Want,
+        /// Its position in the order of acceptance.
+        sequence: u64,
+        /// What it asked.
+        verb: Verb,
         /// One word.
-        reason: &'static str,
+        reason: Reason,
         /// A sentence.
         message: String,
     },
@@ -196,18 +209,18 @@ pub enum StopMethod {
 
 impl Step {
     /// What the step is for: with its name it tells one failure from another.
-    pub fn subject(&self) -> &str {
+    pub fn subject(&self) -> Cow<'_, str> {
         match self {
-            Step::StartJob { subject, .. } => subject,
+            Step::StartJob { subject, .. } => subject.to_string().into(),
             Step::WriteScript { token }
             | Step::CreateInstaller { token }
             | Step::StartInstaller { token, .. }
             | Step::CreateServer { token }
-            | Step::RecordInstall { token, .. } => token,
+            | Step::RecordInstall { token, .. } => token.into(),
             Step::StartServer { power, .. }
             | Step::RecordBegun { power }
             | Step::ClosePower { power, .. }
-            | Step::Assign { power, .. } => power,
+            | Step::Assign { power, .. } => power.into(),
             Step::Kill { container, .. }
             | Step::CloseInstallLog { container, .. }
             | Step::RecordInterrupted { container, .. }
@@ -218,46 +231,108 @@ impl Step {
             | Step::UpdateLimits { container }
             | Step::RecordStarted { container }
             | Step::EndStart { container }
-            | Step::RecordCrash { container, .. } => container,
+            | Step::RecordCrash { container, .. } => container.into(),
             Step::Accept
             | Step::TakeInstallSlot
             | Step::ReleaseInstallSlot
             | Step::Prepare
             | Step::Quiesce
-            | Step::Forget => "",
+            | Step::Forget => "".into(),
         }
     }
 
-    /// The step's name, for logs and for telling failures apart.
-    pub fn name(&self) -> &'static str {
+    /// Its kind, which tells failures of different steps apart.
+    pub fn kind(&self) -> StepKind {
+        self.into()
+    }
+}
+
+impl StepKind {
+    /// Its name, for logs and people.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// A sentence for people.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Accept => "Accept",
-            Step::TakeInstallSlot => "TakeInstallSlot",
-            Step::ReleaseInstallSlot => "ReleaseInstallSlot",
-            Step::Prepare => "Prepare",
-            Step::StartJob { .. } => "StartJob",
-            Step::WriteScript { .. } => "WriteScript",
-            Step::CreateInstaller { .. } => "CreateInstaller",
-            Step::StartInstaller { .. } => "StartInstaller",
-            Step::Kill { .. } => "Kill",
-            Step::CloseInstallLog { .. } => "CloseInstallLog",
-            Step::RecordInstall { .. } => "RecordInstall",
-            Step::RecordInterrupted { .. } => "RecordInterrupted",
-            Step::RemoveInstaller { .. } => "RemoveInstaller",
-            Step::RemoveServer { .. } => "RemoveServer",
-            Step::CreateServer { .. } => "CreateServer",
-            Step::Assign { .. } => "Assign",
-            Step::StartServer { .. } => "StartServer",
-            Step::Attach { .. } => "Attach",
-            Step::Stop { .. } => "Stop",
-            Step::UpdateLimits { .. } => "UpdateLimits",
-            Step::RecordBegun { .. } => "RecordBegun",
-            Step::RecordStarted { .. } => "RecordStarted",
-            Step::EndStart { .. } => "EndStart",
-            Step::RecordCrash { .. } => "RecordCrash",
-            Step::ClosePower { .. } => "ClosePower",
-            Step::Quiesce => "Quiesce",
-            Step::Forget => "Forget",
+            Step::Accept => write!(f, "record the intent that the files hold"),
+            Step::TakeInstallSlot => write!(f, "take one of the node's places for installations, if one is free"),
+            Step::ReleaseInstallSlot => write!(f, "give the place for installations back"),
+            Step::Prepare => write!(f, "make the server's folders and links"),
+            Step::StartJob { job, .. } => write!(f, "{job}"),
+            Step::WriteScript { token } => write!(f, "write the install script ({token}) and begin its log"),
+            Step::CreateInstaller { token } => write!(f, "make the install container ({token})"),
+            Step::StartInstaller { container, .. } => write!(f, "start the install container {container:.12}"),
+            Step::Kill { container, .. } => write!(f, "send SIGKILL to container {container:.12}"),
+            Step::RecordInterrupted { container, .. } => {
+                write!(f, "note that the install script in {container:.12} was cut off; it is run again")
+            }
+            Step::CloseInstallLog { container, .. } => {
+                write!(f, "bring the log of the install container {container:.12} to its end")
+            }
+            Step::RecordInstall { token, outcome, message, .. } => {
+                let outcome = match outcome {
+                    InstallOutcome::Succeeded => "succeeded",
+                    InstallOutcome::Failed => "failed",
+                };
+                write!(f, "record the installation ({token}) as {outcome}: {message}")
+            }
+            Step::RemoveInstaller { container } => write!(f, "remove the install container {container:.12}"),
+            Step::RemoveServer { container } => write!(f, "remove the server's container {container:.12}"),
+            Step::CreateServer { token } => write!(f, "make the server's container ({token})"),
+            Step::Assign { container, power } => {
+                write!(f, "note that container {container:.12} serves the power request {power}")
+            }
+            Step::StartServer { container, .. } => write!(f, "attach to container {container:.12} and start it"),
+            Step::Attach { container, .. } => write!(f, "attach to the running container {container:.12}"),
+            Step::Stop { container, method: StopMethod::Kill, .. } => write!(f, "kill container {container:.12}"),
+            Step::Stop { container, method, grace } => {
+                write!(f, "stop container {container:.12} {method}; SIGKILL after {} s", grace.as_secs())
+            }
+            Step::UpdateLimits { container } => write!(f, "put the new limits on container {container:.12} in force"),
+            Step::RecordBegun { power } => write!(f, "record that the start ({power}) has begun"),
+            Step::RecordStarted { container } => {
+                write!(f, "record that the start-up in container {container:.12} has finished")
+            }
+            Step::EndStart { container } => {
+                write!(f, "record that the start in container {container:.12} is over, though its end was not seen")
+            }
+            Step::RecordCrash { container, message, .. } => {
+                write!(f, "record a crash of container {container:.12}: {message}")
+            }
+            Step::ClosePower { power, message, .. } => {
+                write!(f, "record that the power request {power} was handled: {message}")
+            }
+            Step::Quiesce => write!(f, "end everything that runs for the server"),
+            Step::Forget => write!(f, "remove the server's record"),
         }
     }
 }
+
+impl fmt::Display for StopMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StopMethod::Command(command) => write!(f, "by typing {command:?}"),
+            StopMethod::Signal(signal) => write!(f, "with {signal}"),
+            StopMethod::Native => write!(f, "with the signal that its image asks for"),
+            StopMethod::Kill => write!(f, "with SIGKILL"),
+        }
+    }
+}
+
+/// Steps for tools and people: the fields of each, and its sentence as `text`.
+pub(super) fn with_text<S: Serializer>(steps: &[Step], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Described<'a> {
+        #[serde(flatten)]
+        step: &'a Step,
+        text: String,
+    }
+    serializer.collect_seq(steps.iter().map(|step| Described { step, text: step.to_string() }))
+}
+
+#[cfg(test)]
+mod tests;

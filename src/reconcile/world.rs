@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 
-use super::jobs::JOB_QUESTIONS;
 use super::live::Live;
 use super::observed::Policy;
 use crate::clock::Clock;
@@ -23,7 +22,7 @@ use crate::console::Console;
 use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::ServerId;
-use crate::panel::Panel;
+use crate::panel::{Panel, QUESTIONS};
 use crate::retry::Jitter;
 use crate::runtime::Runtime;
 use crate::store::Store;
@@ -36,6 +35,10 @@ pub use walks::{Walk, Walks};
 
 /// How long whoever reads a server's state waits for the panel to hear of it, too.
 const HEARD: Duration = Duration::from_millis(100);
+
+/// Questions that jobs ask the panel at once. Some of its places are left to requests: after a boot with 500 starts a request
+/// must not wait behind them.
+pub const JOB_QUESTIONS: usize = QUESTIONS - 2;
 
 /// Has a server looked at.
 pub type Wake = Arc<dyn Fn(ServerId) + Send + Sync>;

@@ -18,7 +18,6 @@ mod events;
 mod images;
 mod lines;
 mod networks;
-mod reference;
 mod streams;
 mod subnets;
 mod wire;
@@ -78,14 +77,6 @@ impl DockerRuntime {
             Docker::connect_with_custom_transport(transport, Some(wire::BASE), backstop, bollard::API_DEFAULT_VERSION)
                 .expect("a custom transport needs no preparation that could fail");
         Self { host: Arc::new(host), wire, docker, limits_in_force: Arc::default() }
-    }
-
-    /// A client for the engine that `DOCKER_HOST` names, or the one on the default socket. Does not connect.
-    ///
-    /// # Errors
-    /// The variable holds what is no address, or one of a kind that is not supported.
-    pub fn from_environment(host: Host) -> Result<Self, InvalidAddress> {
-        Ok(Self::connect(Address::from_environment()?, host))
     }
 
     /// Awaits an answer for no longer than `limit`. The attempt's words are made only when it fails.

@@ -6,6 +6,7 @@
 //! chosen per start. Everything is deterministic: the same calls at the same (paused) times give the same
 //! history. There are no threads, no real time and no randomness in here.
 
+mod checks;
 mod container;
 mod faults;
 mod images;

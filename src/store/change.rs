@@ -1,4 +1,4 @@
-//! Changes of intent that come through the store: new servers, edits of a `config.yml`, whole new intents.
+//! Manifests that come through the store: new servers, the panel's configuration, replaced files.
 //!
 //! A change is on disk when its function returns, or did not happen. What a person has written in between is never written
 //! over.
@@ -7,34 +7,42 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::fingerprint::FileFingerprint;
+use super::requests::accepted;
 use super::{
-    CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, Snapshot, Sources, Store, StoreError, frees_space, intent, lock,
-    read, write,
+    CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, Snapshot, Sources, Store, StoreError, frees_space,
+    intent, lock, read, write,
 };
 use crate::atomic::Kept;
-use crate::model::{Manifest, Record, ServerId};
+use crate::model::{ManagedBy, Manifest, Record, Requests, ServerId};
+use crate::requests::{self, NewRequest};
 
 impl Store {
-    /// Writes a new server. Its files are on disk when this returns.
+    /// Writes a new server and what is asked of it. Both are on disk when this returns.
     ///
     /// # Errors
-    /// [`StoreError::Exists`], or the disk's refusal, after which nothing of it is left.
-    pub fn create(&self, manifest: Manifest, record: Record) -> Result<Arc<Snapshot>, StoreError> {
-        self.create_then(manifest, record, || {})
+    /// [`StoreError::Exists`], or the disk's error, after which nothing of it is left.
+    pub fn create(
+        &self,
+        manifest: Manifest,
+        record: Record,
+        new: impl IntoIterator<Item = NewRequest>,
+    ) -> Result<Arc<Snapshot>, StoreError> {
+        self.create_then(manifest, record, new, || {})
     }
 
-    /// As [`Store::create`]; once the server is on disk, and before anybody is woken for it, `then` is done.
+    /// As [`Store::create`]; once the server is on disk, and before a pass is queued for it, `then` is called.
     ///
     /// # Errors
-    /// As [`Store::create`]. Then `then` was not done.
+    /// As [`Store::create`]. Then `then` was not called.
     pub fn create_then(
         &self,
         manifest: Manifest,
         record: Record,
+        new: impl IntoIterator<Item = NewRequest>,
         then: impl FnOnce(),
     ) -> Result<Arc<Snapshot>, StoreError> {
         let text = self.render(&manifest)?;
-        self.create_from(&text, manifest, record, then)
+        self.create_from(&text, manifest, record, new, then)
     }
 
     pub(super) fn render(&self, manifest: &Manifest) -> Result<String, StoreError> {
@@ -50,6 +58,7 @@ impl Store {
         text: &str,
         manifest: Manifest,
         record: Record,
+        new: impl IntoIterator<Item = NewRequest>,
         then: impl FnOnce(),
     ) -> Result<Arc<Snapshot>, StoreError> {
         let id = manifest.metadata.uuid;
@@ -71,7 +80,7 @@ impl Store {
             }
             entries.insert(id, entry.clone());
         }
-        match self.write_new(&entry, &mut sources, text, manifest, record) {
+        match self.write_new(&entry, &mut sources, text, manifest, record, new) {
             Ok(snapshot) => {
                 then();
                 drop(sources);
@@ -82,7 +91,7 @@ impl Store {
                 entry.gone.store(true, Ordering::Release);
                 write(&self.inner.entries).remove(&id);
                 // Best effort: the error that is returned is the one that matters.
-                for file in [CONFIG_FILE, RECORD_FILE] {
+                for file in [CONFIG_FILE, REQUESTS_FILE, RECORD_FILE] {
                     let _ = std::fs::remove_file(self.folder(id).join(file));
                 }
                 let _ = std::fs::remove_dir(self.folder(id));
@@ -91,25 +100,51 @@ impl Store {
         }
     }
 
-    pub(super) fn write_new(
+    /// The requests come first and `config.yml` last: a crash in between leaves nothing that counts. The record follows with the
+    /// first pass; a server without one is new.
+    fn write_new(
         &self,
         entry: &Entry,
         sources: &mut Sources,
         text: &str,
         manifest: Manifest,
         mut record: Record,
+        new: impl IntoIterator<Item = NewRequest>,
     ) -> Result<Arc<Snapshot>, StoreError> {
         self.ensure_folder(entry.id)?;
-        let fingerprint = self.write_intent(entry.id, text)?;
-        let files = intent::read(&self.folder(entry.id), entry.id);
-        if let Some(problem) = files.problem() {
-            // An override that waited for the server, and is broken: without it for now.
-            record.generation += 1;
-            record.accepted_hash = manifest.hash();
-            sources.config = fingerprint;
-            return self.put_record(entry, sources, Some(Arc::new(manifest)), record, Some(problem));
+        self.remove_stale_record(entry.id)?;
+        let now = self.inner.clock.now();
+        let declared = requests::declare(&Requests::default(), &record, &manifest.spec, now, true);
+        let requests = accepted(&declared.unwrap_or_default(), &record, new);
+        if requests != Requests::default() || self.folder(entry.id).join(REQUESTS_FILE).exists() {
+            self.put_requests(entry, &requests)?;
         }
-        self.accept(entry, sources, files, record)
+        self.write_intent(entry.id, text)?;
+        let files = intent::read(&self.folder(entry.id), entry.id);
+        // An override may have waited for the server; without it, if it is bad.
+        let (manifest, problem) = match files.effective() {
+            Ok(effective) => (effective, None),
+            Err(problem) => (manifest, Some(problem)),
+        };
+        record.accept_hash(manifest.hash());
+        *sources = Sources::default();
+        Ok(entry.publish(|next| {
+            (next.manifest, next.record) = (Some(Arc::new(manifest)), Arc::new(record));
+            (next.requests, next.problem, next.unrecorded) = (Arc::new(requests), problem, true);
+        }))
+    }
+
+    /// Facts that lie in the folder of a server that is new are those of an earlier one, and are none of this one's.
+    fn remove_stale_record(&self, id: ServerId) -> Result<(), StoreError> {
+        let path = self.folder(id).join(RECORD_FILE);
+        if !path.exists() {
+            return Ok(());
+        }
+        crate::atomic::remove_file(&path).map_err(|error| StoreError::Disk {
+            action: "remove",
+            path,
+            source: error.into(),
+        })
     }
 
     /// Whether a text can be read back once it is a server's `config.yml`: nothing that the store writes may need a
@@ -125,47 +160,23 @@ impl Store {
         StoreError::Broken { path: self.folder(id).join(file), message }
     }
 
-    /// Changes a server's intent in `config.yml`, keeping a person's comments and layout. What `edit` sees is the file
-    /// without `override.yml`. A change that changes nothing writes nothing.
+    /// Rewrites the `config.yml` of a server that its panel manages, with facts that belong to the change. What `edit` gets is the
+    /// file without `override.yml`. A change that changes nothing writes nothing, and so does one of a server that a file manages.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when `expected` is given and no longer the revision, [`StoreError::Broken`]
-    /// while the file does not parse, or the disk's refusal, after which the old file is whole.
-    pub fn change(
+    /// while the file does not parse, or the disk's error, after which the old file is in its place.
+    pub fn sync(
         &self,
         id: ServerId,
         expected: Option<u64>,
         edit: impl FnOnce(&mut Manifest),
-    ) -> Result<Arc<Snapshot>, StoreError> {
-        self.change_with(id, expected, edit, |_| {})
-    }
-
-    /// As [`Store::change`], with facts that belong to the change.
-    ///
-    /// # Errors
-    /// As [`Store::change`].
-    pub fn change_with(
-        &self,
-        id: ServerId,
-        expected: Option<u64>,
-        edit: impl FnOnce(&mut Manifest),
-        facts: impl FnOnce(&mut Record),
-    ) -> Result<Arc<Snapshot>, StoreError> {
-        self.change_by(id, expected, |manifest, _| edit(manifest), facts)
-    }
-
-    /// As [`Store::change_with`], by an edit that depends on facts.
-    pub(super) fn change_by(
-        &self,
-        id: ServerId,
-        expected: Option<u64>,
-        edit: impl FnOnce(&mut Manifest, &Record),
         facts: impl FnOnce(&mut Record),
     ) -> Result<Arc<Snapshot>, StoreError> {
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
         let mut sources = entry.for_writing()?;
         let before = read(&entry.snapshot).clone();
-        entry.whole(|| self.folder(id).join(RECORD_FILE))?;
+        entry.check_unsealed(|| self.folder(id).join(RECORD_FILE))?;
         if let Some(expected) = expected
             && expected != before.revision
         {
@@ -178,29 +189,26 @@ impl Store {
             // A change that would not come in force must not look as if it had.
             return Err(self.broken(id, OVERRIDE_FILE, problem.message));
         }
-        let mut wanted = base.clone();
-        edit(&mut wanted, &before.record);
-        // A wish that could not be written while the file was broken goes home, if the file is whole by now.
-        if before.record.pending_counts(base.spec.power.as_ref()) && wanted.spec.power == base.spec.power {
-            wanted.spec.power = before.record.pending_power.clone();
+        if base.metadata.managed_by == ManagedBy::File {
+            return Ok(before);
         }
+        let mut wanted = base.clone();
+        edit(&mut wanted);
         let mut record = Record::clone(&before.record);
         facts(&mut record);
-        record.pending_power = None;
         let changed = wanted != base;
         let (mut kept, mut written) = (None, None);
         if !changed && record == *before.record {
             return Ok(before);
         }
         if changed {
-            let edited =
-                intent::edit(&text, &base, &wanted).map_err(|error| self.broken(id, CONFIG_FILE, error.to_string()))?;
+            let edited = self.render(&wanted)?;
             self.check(id, &edited)?;
             let basis = files.sources().config;
             let frees = frees_space(Some(&base), Some(&wanted));
             if !self.with_reserve(frees, || self.write_over(id, &edited, basis, &mut kept))? {
-                let after =
-                    self.accept(&entry, &mut sources, intent::read(&folder, id), Record::clone(&before.record))?;
+                let read = intent::read(&folder, id);
+                let after = self.accept(&entry, &mut sources, &read, Record::clone(&before.record))?;
                 drop(sources);
                 self.changed(id);
                 return Err(StoreError::Conflict { id, expected: before.revision, found: after.revision });
@@ -208,7 +216,7 @@ impl Store {
             files = intent::read(&folder, id);
             written = files.sources().config;
         }
-        let snapshot = self.accept(&entry, &mut sources, files, record).inspect_err(|_| {
+        let snapshot = self.accept(&entry, &mut sources, &files, record).inspect_err(|_| {
             if changed {
                 self.take_back(id, written, kept.as_ref(), Some(&text));
             }
@@ -241,44 +249,71 @@ impl Store {
         }
     }
 
-    /// Writes a whole new intent over a server that the API no longer knows (parked, or being deleted). One that it knows
-    /// by now is left as it is: somebody was faster with the same request.
+    /// Writes a new manifest over a server that the API no longer knows (parked, or being deleted), and what is asked of it. One
+    /// that it knows by now is left as it is: another caller was faster with the same request.
     ///
     /// # Errors
-    /// [`StoreError::Unknown`], or the disk's refusal.
-    pub fn replace(&self, id: ServerId, manifest: Manifest, facts: impl FnOnce(&mut Record)) -> Result<(), StoreError> {
+    /// [`StoreError::Unknown`], or the disk's error.
+    pub fn replace(
+        &self,
+        id: ServerId,
+        manifest: Manifest,
+        facts: impl FnOnce(&mut Record),
+        new: impl IntoIterator<Item = NewRequest>,
+    ) -> Result<(), StoreError> {
         let text = self.render(&manifest)?;
-        self.replace_text(id, &text, |before| !before.is_listed(), facts)
+        self.replace_text(id, &text, |before| !before.is_listed(), facts, new)
     }
 
-    /// Makes a text a server's `config.yml`, if it is `due` when its turn has come.
+    /// Makes a text a server's `config.yml`, if it is `due` under the lock. The requests come first: a crash after them leaves a
+    /// server that is still parked, or being deleted, and the same call completes it.
     pub(super) fn replace_text(
         &self,
         id: ServerId,
         text: &str,
         due: impl FnOnce(&Snapshot) -> bool,
         facts: impl FnOnce(&mut Record),
+        new: impl IntoIterator<Item = NewRequest>,
     ) -> Result<(), StoreError> {
-        self.check(id, text)?;
+        let manifest = self.check(id, text)?;
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
         let mut sources = entry.for_writing()?;
         let before = read(&entry.snapshot).clone();
         if !due(&before) {
             return Ok(());
         }
-        entry.whole(|| self.folder(id).join(RECORD_FILE))?;
+        entry.check_unsealed(|| self.folder(id).join(RECORD_FILE))?;
         let mut record = Record::clone(&before.record);
         facts(&mut record);
-        record.pending_power = None;
+        self.put_accepted(&entry, Arc::new(accepted(&before.requests, &before.record, new)))?;
+        let frees = frees_space(before.manifest.as_deref(), Some(&manifest));
+        self.write_instead(&entry, &mut sources, text, record, frees).inspect_err(|_| {
+            if let Err(error) = self.put_accepted(&entry, before.requests.clone()) {
+                tracing::error!(server.id = %id, "requests that were refused stay in the file: {error}");
+            }
+        })?;
+        drop(sources);
+        self.changed(id);
+        Ok(())
+    }
+
+    /// Writes a text over the `config.yml` that is there, and accepts it with this record.
+    fn write_instead(
+        &self,
+        entry: &Entry,
+        sources: &mut Sources,
+        text: &str,
+        record: Record,
+        frees: bool,
+    ) -> Result<(), StoreError> {
+        let id = entry.id;
         self.ensure_folder(id)?;
         let path = self.folder(id).join(CONFIG_FILE);
         let (old, kept) = (std::fs::read_to_string(&path).ok(), Kept::keep(&path).ok());
-        let written = self.write_intent(id, text)?;
+        let written = self.with_reserve(frees, || self.write_intent(id, text))?;
         let files = intent::read(&self.folder(id), id);
-        self.accept(&entry, &mut sources, files, record)
+        self.accept(entry, sources, &files, record)
             .inspect_err(|_| self.take_back(id, written, kept.as_ref(), old.as_deref()))?;
-        drop(sources);
-        self.changed(id);
         Ok(())
     }
 }

@@ -5,18 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::fingerprint::FileFingerprint;
-use super::{
-    CONFIG_FILE, Entry, Opener, RECORD_FILE, RECORD_VERSION, Snapshot, Sources, SpecProblem, Store, StoreError,
-    StoredRecord, load, read,
-};
+use super::stored::{self, FolderId, StoredRecord, StoredRequests};
+use super::{CONFIG_FILE, Entry, RECORD_FILE, REQUESTS_FILE, Sources, Store, StoreError, read};
 use crate::atomic::Kept;
-use crate::model::{Manifest, Record, ServerId, Want};
+use crate::model::{Manifest, Power, Record, Requests, ServerId, Verb};
+use crate::requests;
 
 /// What happens to a file, for fault injection and for counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskOp {
     /// `config.yml` is replaced.
     WriteIntent,
+    /// `requests.json` is replaced.
+    WriteRequests,
     /// `record.json` is replaced.
     WriteRecord,
     /// `status.yml` is replaced.
@@ -33,6 +34,17 @@ pub trait DiskHook: Send + Sync {
     fn before(&self, server: ServerId, op: DiskOp) -> io::Result<()>;
     /// After the operation has succeeded.
     fn after(&self, server: ServerId, op: DiskOp);
+}
+
+/// Refuses every write, for those who do not hold the lock of the state folder.
+pub(super) struct ReadOnly;
+
+impl DiskHook for ReadOnly {
+    fn before(&self, _: ServerId, _: DiskOp) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the state folder was opened to read it"))
+    }
+
+    fn after(&self, _: ServerId, _: DiskOp) {}
 }
 
 impl Store {
@@ -88,38 +100,58 @@ impl Store {
         if stale { Ok(false) } else { written.map(|()| true) }
     }
 
+    /// Replaces `record.json`.
     pub(super) fn put_record(
         &self,
         entry: &Entry,
         sources: &Sources,
-        manifest: Option<Arc<Manifest>>,
-        record: Record,
-        problem: Option<SpecProblem>,
-    ) -> Result<Arc<Snapshot>, StoreError> {
-        entry.whole(|| self.folder(entry.id).join(RECORD_FILE))?;
-        self.ensure_folder(entry.id)?;
-        let path = self.folder(entry.id).join(RECORD_FILE);
+        manifest: Option<&Arc<Manifest>>,
+        record: &Record,
+    ) -> Result<(), StoreError> {
         let stored = StoredRecord {
-            version: RECORD_VERSION,
+            version: stored::VERSION,
             files: *sources,
-            folder: record.deletion.as_ref().and_then(|_| load::place(&self.folder(entry.id))),
-            last_good: manifest.as_deref(),
-            facts: &record,
+            last_good: manifest.map(|last| &**last),
+            facts: record,
         };
-        let text = serde_json::to_vec(&stored)
+        let frees = frees_space(read(&entry.snapshot).manifest.as_deref(), manifest.map(|manifest| &**manifest));
+        self.put(entry, RECORD_FILE, DiskOp::WriteRecord, &stored, frees)
+    }
+
+    /// Replaces `requests.json`.
+    pub(super) fn put_requests(&self, entry: &Entry, requests: &Requests) -> Result<(), StoreError> {
+        self.ensure_folder(entry.id)?;
+        let folder = requests::deletion(requests).and_then(|_| FolderId::of(&self.folder(entry.id)));
+        let stored = StoredRequests { version: stored::VERSION, server: entry.id, folder, requests };
+        let before = read(&entry.snapshot).requests.sequence;
+        let later = requests.accepted.iter().filter(|request| request.sequence > before);
+        let frees = later
+            .into_iter()
+            .any(|request| matches!(request.verb, Verb::Stop | Verb::Kill | Verb::Abort | Verb::Delete));
+        self.put(entry, REQUESTS_FILE, DiskOp::WriteRequests, &stored, frees)
+    }
+
+    /// Replaces a JSON file of a server. It is on disk when this returns.
+    fn put(
+        &self,
+        entry: &Entry,
+        file: &str,
+        op: DiskOp,
+        value: &impl serde::Serialize,
+        frees: bool,
+    ) -> Result<(), StoreError> {
+        entry.check_unsealed(|| self.folder(entry.id).join(file))?;
+        self.ensure_folder(entry.id)?;
+        let path = self.folder(entry.id).join(file);
+        let text = serde_json::to_vec(value)
             .map_err(|error| StoreError::Broken { path: path.clone(), message: error.to_string() })?;
-        let before = read(&entry.snapshot).clone();
-        let frees = frees_space(before.manifest.as_deref(), manifest.as_deref())
-            || (record.deletion.is_some() && before.record.deletion.is_none());
         self.with_reserve(frees, || {
-            self.observed(entry.id, DiskOp::WriteRecord, "write", &path, || {
+            self.observed(entry.id, op, "write", &path, || {
                 crate::atomic::write_file(&path, &text, 0o600).map_err(io::Error::from)
             })
         })?;
-        if self.inner.opener == Opener::Daemon {
-            self.inner.reserve.keep();
-        }
-        Ok(entry.publish(manifest, Arc::new(record), problem, false))
+        self.inner.reserve.keep();
+        Ok(())
     }
 
     /// Writes, and once more with the reserve given up if the disk is full and what is written `frees` space.
@@ -158,13 +190,10 @@ impl Store {
     }
 }
 
-/// Whether a new intent asks for an end, of a running server or of an installation, which makes room.
+/// Whether a new spec asks for the end of a running server, which makes room.
 pub(super) fn frees_space(before: Option<&Manifest>, after: Option<&Manifest>) -> bool {
-    let Some(after) = after.map(|after| &after.spec) else { return false };
-    let before = before.map(|before| &before.spec);
-    let down = after.power.as_ref().filter(|power| power.want == Want::Down);
-    let aborts = after.install.as_ref().filter(|install| install.abort);
-    down.is_some_and(|_| before.is_none_or(|before| before.power != after.power))
-        || aborts.is_some_and(|_| before.is_none_or(|before| before.install != after.install))
-        || (after.suspended && before.is_none_or(|before| !before.suspended))
+    let ends = |manifest: &Manifest| (manifest.spec.power == Some(Power::Down), manifest.spec.suspended);
+    let (down, suspended) = after.map(ends).unwrap_or_default();
+    let (was_down, was_suspended) = before.map(ends).unwrap_or_default();
+    (down && !was_down) || (suspended && !was_suspended)
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
-use super::{Snapshot, Sources, SpecProblem, StoreError, lock, read, write};
-use crate::model::{Manifest, Record, ServerId, Status};
+use super::{Snapshot, Sources, StoreError, lock, read, write};
+use crate::model::{Requests, ServerId, Status, Verb};
 
 /// Gives revisions out. None is given out twice: what was based on a server that is gone, or made from it, is never taken for
 /// something of a later server of the same name.
@@ -40,24 +40,26 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn empty(id: ServerId, revisions: &Revisions) -> Self {
-        Self::new(id, revisions, Sources::default(), None, Record::default(), None)
+        let snapshot = Snapshot {
+            id,
+            revision: 0,
+            manifest: None,
+            requests: Arc::default(),
+            record: Arc::default(),
+            problem: None,
+            unrecorded: false,
+        };
+        Self::new(revisions, Sources::default(), snapshot)
     }
 
-    pub(super) fn new(
-        id: ServerId,
-        revisions: &Revisions,
-        sources: Sources,
-        manifest: Option<Arc<Manifest>>,
-        record: Record,
-        problem: Option<SpecProblem>,
-    ) -> Self {
+    /// An entry with this snapshot, which gets a revision.
+    pub(super) fn new(revisions: &Revisions, sources: Sources, snapshot: Snapshot) -> Self {
+        let id = snapshot.id;
         let mut status = Status::new(id);
-        // What the panel was last told is the best guess until the first look at the containers.
-        status.state = record.told.unwrap_or_default();
-        status.suspended = manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
-        let unrecorded = manifest.is_some() && problem.is_none() && sources == Sources::default();
-        let snapshot =
-            Snapshot { id, revision: revisions.next(), manifest, record: Arc::new(record), problem, unrecorded };
+        // What the panel was last told is the best guess until the containers are observed.
+        status.state = snapshot.record.told.unwrap_or_default();
+        status.suspended = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
+        let snapshot = Snapshot { revision: revisions.next(), ..snapshot };
         Self {
             id,
             revisions: revisions.clone(),
@@ -81,13 +83,15 @@ impl Entry {
         }
     }
 
-    /// Before anybody else has it: it is to be kept, whatever its record says.
-    pub(super) fn forget_deletion(&self) {
+    /// Drops a deletion that came with a folder: the server is kept. Call before the entry is shared.
+    pub(super) fn drop_deletion(&self) {
         let mut current = write(&self.snapshot);
-        if current.record.deletion.is_some() {
+        if current.is_being_deleted() {
             tracing::warn!(server.id = %self.id, "the folder was put back while its server was being deleted; it is kept. Delete the server again if it should go");
-            let record = Record { deletion: None, ..Record::clone(&current.record) };
-            *current = Arc::new(Snapshot { record: Arc::new(record), ..Snapshot::clone(&current) });
+            let mut requests = Requests::clone(&current.requests);
+            requests.accepted.retain(|request| request.verb != Verb::Delete);
+            *current =
+                Arc::new(Snapshot { requests: Arc::new(requests), unrecorded: true, ..Snapshot::clone(&current) });
         }
     }
 
@@ -96,23 +100,20 @@ impl Entry {
     }
 
     /// Refuses what would write over facts that could not be read.
-    pub(super) fn whole(&self, record: impl FnOnce() -> PathBuf) -> Result<(), StoreError> {
+    pub(super) fn check_unsealed(&self, file: impl FnOnce() -> PathBuf) -> Result<(), StoreError> {
         match &*read(&self.sealed) {
-            Some(message) => Err(StoreError::Broken { path: record(), message: message.clone() }),
+            Some(message) => Err(StoreError::Broken { path: file(), message: message.clone() }),
             None => Ok(()),
         }
     }
 
-    pub(super) fn publish(
-        &self,
-        manifest: Option<Arc<Manifest>>,
-        record: Arc<Record>,
-        problem: Option<SpecProblem>,
-        unrecorded: bool,
-    ) -> Arc<Snapshot> {
+    /// Makes a changed copy of the snapshot the current one, under a new revision.
+    pub(super) fn publish(&self, edit: impl FnOnce(&mut Snapshot)) -> Arc<Snapshot> {
         let mut current = write(&self.snapshot);
-        let next =
-            Arc::new(Snapshot { id: self.id, revision: self.revisions.next(), manifest, record, problem, unrecorded });
+        let mut next = Snapshot::clone(&current);
+        edit(&mut next);
+        next.revision = self.revisions.next();
+        let next = Arc::new(next);
         *current = next.clone();
         next
     }

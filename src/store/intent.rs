@@ -1,7 +1,6 @@
-//! The files of intent of one server: read, laid over each other, validated, edited.
+//! The files of intent of one server: read, laid over each other, validated.
 //!
-//! `config.yml` is a whole manifest; `override.yml` has the same shape with everything optional and wins, except that
-//! wishes (`power`, `install`) cannot stand in it. Both are a person's files as much as ours.
+//! `config.yml` is a whole manifest; `override.yml` has the same shape with everything optional and wins.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +10,7 @@ use serde_json::Value;
 use super::fingerprint::{FileFingerprint, now_ns};
 pub use super::rules::validate;
 use super::{CONFIG_FILE, OVERRIDE_FILE, Sources, SpecProblem};
-use crate::model::{ManagedBy, Manifest, ServerId};
+use crate::model::{ManagedBy, Manifest, Reason, ServerId};
 use crate::yaml::{self, YamlError};
 
 /// The largest file of intent that is read, bytes.
@@ -111,17 +110,17 @@ impl Files {
 fn unreadable(file: &str, error: &io::Error) -> SpecProblem {
     if error.kind() == io::ErrorKind::NotFound {
         return SpecProblem {
-            reason: "SpecMissing",
+            reason: Reason::SpecMissing,
             message: format!(
                 "{file} has vanished; the last good intent stays in force and nothing is deleted. Put the file back, or run `alula delete` to delete the server"
             ),
         };
     }
-    SpecProblem { reason: "SpecInvalid", message: format!("{file} cannot be read: {error}") }
+    SpecProblem { reason: Reason::SpecInvalid, message: format!("{file} cannot be read: {error}") }
 }
 
 fn invalid(file: &str, error: YamlError) -> SpecProblem {
-    SpecProblem { reason: "SpecInvalid", message: format!("{file}: {error}") }
+    SpecProblem { reason: Reason::SpecInvalid, message: format!("{file}: {error}") }
 }
 
 /// What the text of a `config.yml` means with that of an `override.yml` laid over it.
@@ -133,7 +132,6 @@ pub fn merge(config: &str, overlay: &str) -> Result<Manifest, YamlError> {
     if over.is_null() {
         return yaml::parse(config);
     }
-    refuse_verbs(overlay, &over)?;
     let mut value = yaml::parse_value(config)?;
     lay_over(&mut value, over);
     // Through text once more, for the same wording (and nearest-key help) as a broken `config.yml` gets.
@@ -143,23 +141,6 @@ pub fn merge(config: &str, overlay: &str) -> Result<Manifest, YamlError> {
         (error.line, error.column) = (place.map(|(line, _)| line), place.map(|(_, column)| column));
         error
     })
-}
-
-/// A wish in an override would outlast every later one, and nobody else's would be heard.
-fn refuse_verbs(overlay: &str, over: &Value) -> Result<(), YamlError> {
-    for verb in ["power", "install"] {
-        if over.get("spec").and_then(|spec| spec.get(verb)).is_some() {
-            let place = yaml::locate(overlay, &["spec", verb]);
-            return Err(YamlError {
-                line: place.map(|(line, _)| line),
-                column: place.map(|(_, column)| column),
-                path: Some(format!("spec.{verb}")),
-                message: "a wish cannot stand in an override, where it would outlast every later one".into(),
-                help: Some("write it into config.yml".into()),
-            });
-        }
-    }
-    Ok(())
 }
 
 /// Where a dotted path of keys stands in a text, or the last of its parents that is there: line and column.
@@ -196,59 +177,18 @@ fn lay_over(base: &mut Value, over: Value) {
     }
 }
 
-/// The text of a manifest that no person has written yet.
+/// The text of a manifest that the daemon writes.
 ///
 /// # Errors
 /// Never for values that JSON can express.
 pub fn render(manifest: &Manifest) -> Result<String, YamlError> {
     let head = match manifest.metadata.managed_by {
         ManagedBy::Panel => {
-            "# Written by alula from what the panel says. Changes that shall outlast the panel's next\n# word belong in override.yml beside this file.\n"
+            "# Written by alula from the panel's configuration, and replaced at each sync. Put your own changes into\n# override.yml beside this file.\n"
         }
         ManagedBy::File => "",
     };
     Ok(format!("{head}{}", yaml::to_string(manifest)?))
-}
-
-/// The text with the difference between two manifests worked into it; everything else keeps its bytes.
-///
-/// # Errors
-/// When the text cannot be edited so that it means `after`.
-pub fn edit(text: &str, before: &Manifest, after: &Manifest) -> Result<String, YamlError> {
-    let mut value = yaml::parse_value(text)?;
-    let (before, after) = (to_json(before), to_json(after));
-    apply_difference(&mut value, &before, &after);
-    yaml::edit::merge(text, &value)
-}
-
-fn to_json(manifest: &Manifest) -> Value {
-    serde_json::to_value(manifest).unwrap_or_default()
-}
-
-/// Repeats on `raw`, which leaves out defaults, what changed between two values that have them all.
-fn apply_difference(raw: &mut Value, before: &Value, after: &Value) {
-    let (Value::Object(before), Value::Object(after)) = (before, after) else {
-        *raw = after.clone();
-        return;
-    };
-    if !raw.is_object() {
-        *raw = Value::Object(serde_json::Map::new());
-    }
-    let Value::Object(raw) = raw else { return };
-    for key in before.keys() {
-        if !after.contains_key(key) {
-            raw.shift_remove(key);
-        }
-    }
-    for (key, new) in after {
-        match before.get(key) {
-            Some(old) if old == new => {}
-            Some(old) => apply_difference(raw.entry(key.clone()).or_insert(Value::Null), old, new),
-            None => {
-                raw.insert(key.clone(), new.clone());
-            }
-        }
-    }
 }
 
 #[cfg(test)]

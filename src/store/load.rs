@@ -1,30 +1,43 @@
 //! Reading the whole state folder at boot: one `stat` and one read for each server whose files are as they were.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
-use std::time::SystemTime;
 
 use rustix::io::Errno;
 
 use super::entry::Revisions;
 use super::fingerprint::FileFingerprint;
+use super::stored::{self, FolderId, Found, Sources, StoredRecord, StoredRequests, Versioned};
 use super::{
-    CONFIG_FILE, Entry, OVERRIDE_FILE, Opener, Place, RECORD_FILE, RECORD_VERSION, Sources, SpecProblem, StoreError,
-    StoredRecord, intent, write,
+    CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, Snapshot, SpecProblem, StoreError, intent, write,
 };
 use crate::atomic;
 use crate::model::{
-    Closed, InstallOutcome, InstallRecord, InstallResult, ManagedBy, Manifest, PowerState, Record, ServerId, Timestamp,
-    Want,
+    Handled, InstallOutcome, InstallRecord, InstallResult, ManagedBy, Manifest, PowerState, Reason, Record, Requests,
+    ServerId, Timestamp, Verb,
 };
+use crate::requests;
 
-/// Reads every record below the folder, on all cores.
+/// What may be done to the files that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Leftovers are removed, and files that are of no use are set aside.
+    Write,
+    /// All of it stays as it is.
+    Read,
+}
+
+/// Reads every server below the folder, on all cores.
 ///
 /// # Errors
-/// The folder cannot be listed; for a command, also a record that cannot be read.
-pub(super) fn load_all(servers: &Path, opener: Opener, revisions: &Revisions) -> Result<Vec<Entry>, StoreError> {
+/// The folder cannot be listed.
+pub(super) fn load_all(
+    servers: &Path,
+    access: Access,
+    revisions: &Revisions,
+    now: Timestamp,
+) -> Result<Vec<Entry>, StoreError> {
     let disk =
         |source| StoreError::Disk { action: "list the folder", path: servers.to_owned(), source: advised(source) };
     let mut ids = Vec::new();
@@ -41,20 +54,20 @@ pub(super) fn load_all(servers: &Path, opener: Opener, revisions: &Revisions) ->
     let share = ids.len().div_ceil(workers).max(1);
     std::thread::scope(|scope| {
         let load = |id: &ServerId| {
-            if opener == Opener::Daemon {
+            if access == Access::Write {
                 tidy(&servers.join(id.to_string()));
             }
-            load(servers, *id, opener, revisions).transpose()
+            load(servers, *id, access, revisions, now)
         };
         let read = |part| move || Vec::from_iter(<[ServerId]>::iter(part).filter_map(load));
         let parts: Vec<_> = ids.chunks(share).map(|part| scope.spawn(read(part))).collect();
-        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+        Ok(parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect())
     })
 }
 
 /// Removes what writers that were cut off have left in a server's folder; other names are other people's.
 fn tidy(folder: &Path) {
-    match atomic::clean_leftovers(folder, |file| [CONFIG_FILE, RECORD_FILE].contains(&file)) {
+    match atomic::clean_leftovers(folder, |file| [CONFIG_FILE, REQUESTS_FILE, RECORD_FILE].contains(&file)) {
         Ok(_) => {}
         // A file with a server's name is no server.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) => {}
@@ -62,117 +75,152 @@ fn tidy(folder: &Path) {
     }
 }
 
-/// Reads one record. A folder with neither intent nor facts is no server.
-///
-/// # Errors
-/// For a command, when the record cannot be read. A daemon keeps the server, and leaves it alone.
+/// What is known of a server's past.
+struct Past {
+    files: Sources,
+    last_good: Option<Manifest>,
+    record: Record,
+    requests: Requests,
+    /// A file of it was of no use, so what it said is not known.
+    lost: bool,
+}
+
+/// Reads one server. A folder with neither a manifest nor a record is no server.
 pub(super) fn load(
     servers: &Path,
     id: ServerId,
-    opener: Opener,
+    access: Access,
     revisions: &Revisions,
-) -> Result<Option<Entry>, StoreError> {
+    now: Timestamp,
+) -> Option<Entry> {
     let folder = servers.join(id.to_string());
-    let (stored, lost, sealed) = match facts(&folder.join(RECORD_FILE), id, opener)? {
-        Facts::Known(stored) => (Some(Box::new(of_this_place(*stored, &folder, id))), false, None),
-        Facts::New => (None, false, None),
-        Facts::Lost => (None, true, None),
-        Facts::InTheWay(why) => (None, true, Some(why)),
-        Facts::OutOfReach(what) => return Ok(Some(sealed_entry(id, revisions, &what))),
-    };
-    let now = Sources {
+    let record = facts(&folder.join(RECORD_FILE), id, access);
+    let requests = facts(&folder.join(REQUESTS_FILE), id, access);
+    match (&record, &requests) {
+        (Facts::OutOfReach(what), _) => return Some(sealed_entry(id, revisions, RECORD_FILE, what)),
+        (_, Facts::OutOfReach(what)) => return Some(sealed_entry(id, revisions, REQUESTS_FILE, what)),
+        _ => {}
+    }
+    let known = matches!(record, Facts::Known(_));
+    let past = past(record, requests, &folder, id);
+    let found = Sources {
         config: FileFingerprint::of(&folder.join(CONFIG_FILE)).ok(),
         overlay: FileFingerprint::of(&folder.join(OVERRIDE_FILE)).ok(),
     };
-    let entry = match stored {
-        Some(stored) if now.config.is_some() && now == stored.files => {
-            Some(Entry::new(id, revisions, now, stored.last_good.map(Arc::new), stored.facts, None))
-        }
-        None if now.config.is_none() && !lost => None,
-        stored => Some(read_intent(&folder, id, revisions, stored, lost)),
+    if found.config.is_none() && !known && !past.lost {
+        return None;
+    }
+    Some(read_spec(&folder, id, revisions, past, found, now))
+}
+
+fn past(record: Facts<RecordFile>, requests: Facts<RequestsFile>, folder: &Path, id: ServerId) -> Past {
+    let record_lost = matches!(record, Facts::Lost);
+    let requests_lost = matches!(requests, Facts::Lost);
+    let mut past = Past {
+        files: Sources::default(),
+        last_good: None,
+        record: Record::default(),
+        requests: Requests::default(),
+        lost: record_lost || requests_lost,
     };
-    Ok(entry.map(|entry| Entry { sealed: RwLock::new(sealed), ..entry }))
+    if let Facts::Known(stored) = record {
+        (past.files, past.last_good, past.record) = (stored.files, stored.last_good, stored.facts);
+    }
+    if let Facts::Known(stored) = requests {
+        past.requests = requests_of_this_folder(*stored, folder, id);
+    }
+    drop_another_servers(&mut past, id);
+    if requests_lost {
+        // Not as in a new server, whose requests are written with the first one: this file is written in any case, or it would
+        // count as lost at each start of the daemon.
+        past.requests.sequence = requests::last_sequence(&past.requests, &past.record).max(1);
+        past.requests.lost = true;
+    }
+    if past.lost {
+        assume_all_was_done(&mut past, record_lost, requests_lost);
+    }
+    past
 }
 
-/// Which folder it is.
-pub(super) fn place(folder: &Path) -> Option<Place> {
-    let found = std::fs::metadata(folder).ok()?;
-    let born = found.created().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    let born_ns = born.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
-    Some(Place { inode: found.ino(), born_ns })
-}
-
-/// What still holds of a record in a folder that somebody has copied, renamed or put back. A deletion was that of another
-/// folder: whoever rescues files must not see them removed. From another server's record only what was done to the files
-/// counts, which are a copy of those that it was done to.
-fn of_this_place(mut stored: Stored, folder: &Path, id: ServerId) -> Stored {
-    let elsewhere = || stored.folder.is_some() && stored.folder != place(folder);
-    let another = stored.last_good.as_ref().is_some_and(|last| last.metadata.uuid != id);
-    if stored.facts.deletion.is_some() && (another || elsewhere()) {
+/// What still holds of requests in a folder that was copied, renamed or put back. A deletion was that of another folder: files
+/// that were rescued are not removed. Of another server's requests only the handled values of the fields that are about files
+/// count, which are a copy of those that they were handled for.
+fn requests_of_this_folder(stored: RequestsFile, folder: &Path, id: ServerId) -> Requests {
+    let StoredRequests { server, folder: place, mut requests, .. } = stored;
+    if server != id {
+        requests.accepted.clear();
+        requests.declared.power = None;
+        return requests;
+    }
+    if requests::deletion(&requests).is_some() && place != FolderId::of(folder) {
         tracing::warn!(server.id = %id, "the folder was copied or put back while its server was being deleted; it is kept. Delete the server again if it should go");
-        stored.facts.deletion = None;
+        requests.accepted.retain(|request| request.verb != Verb::Delete);
     }
-    if another {
-        tracing::warn!(server.id = %id, "record.json is that of another server; what was installed counts, the rest does not");
-        let install = stored.facts.install;
-        let done = install.done.map(|done| InstallResult { reported: true, ..done });
-        let install = InstallRecord { done, past: install.past, ..InstallRecord::default() };
-        stored.facts = Record { install, ..Record::default() };
-        stored.last_good = None;
-        stored.files = Sources::default();
-    }
-    stored
+    requests
 }
 
-/// What is known of a server's past.
-enum Facts {
-    Known(Box<Stored>),
-    /// It has none.
+/// From another server's record only what was done to the files counts, which are a copy of those that it was done to.
+fn drop_another_servers(past: &mut Past, id: ServerId) {
+    if past.last_good.as_ref().is_none_or(|last| last.metadata.uuid == id) {
+        return;
+    }
+    tracing::warn!(server.id = %id, "record.json is that of another server; what was installed counts, the rest does not");
+    let done = past.record.install.done.take().map(|done| InstallResult { reported: true, ..done });
+    past.record = Record { install: InstallRecord { done, ..InstallRecord::default() }, ..Record::default() };
+    past.last_good = None;
+    past.files = Sources::default();
+}
+
+type RecordFile = StoredRecord<Option<Manifest>, Record>;
+type RequestsFile = StoredRequests<Requests>;
+
+/// What is known of a file of the store.
+enum Facts<T> {
+    Known(Box<T>),
+    /// There is none.
     New,
-    /// They were of no use, and lie beside the place of the record.
+    /// It was of no use, and lies beside its place.
     Lost,
-    /// They are of no use, and lie where the next ones would.
-    InTheWay(String),
-    /// They may be whole, and cannot be read.
+    /// It may be complete, and cannot be read.
     OutOfReach(String),
 }
 
-/// Reads a record; a daemon sets one aside that is of no use.
-fn facts(path: &Path, id: ServerId, opener: Opener) -> Result<Facts, StoreError> {
-    let why = match (read_record(path), opener) {
-        (Found::Whole(stored), _) => return Ok(Facts::Known(stored)),
-        (Found::Nothing, _) => return Ok(Facts::New),
+/// Reads a file of the store. One that is of no use is set aside, where that is allowed.
+fn facts<T: Versioned>(path: &Path, id: ServerId, access: Access) -> Facts<T> {
+    let file = path.file_name().unwrap_or_default().display();
+    let why = match (stored::read(path), access) {
+        (Found::Known(stored), _) => return Facts::Known(Box::new(stored)),
+        (Found::Nothing, _) => return Facts::New,
         (Found::SetAside, _) => "was set aside when it was last read".to_owned(),
-        (Found::Damaged(why), Opener::Command) => {
-            return Ok(Facts::InTheWay(format!("it {why}; the daemon sets it aside when it runs")));
+        (Found::Damaged(why), Access::Read) => format!("{why}; the daemon sets it aside when it runs"),
+        (Found::Unreadable(error), Access::Read) => {
+            return Facts::OutOfReach(format!("cannot be read ({})", advised(error)));
         }
-        (Found::Unreadable(source), Opener::Command) => {
-            return Err(StoreError::Disk { action: "read", path: path.to_owned(), source: advised(source) });
+        (Found::Unreadable(error), Access::Write) if is_the_nodes(&error) => {
+            return Facts::OutOfReach(format!("cannot be read now ({error})"));
         }
-        (Found::Unreadable(error), Opener::Daemon) if is_the_nodes(&error) => {
-            return Ok(Facts::OutOfReach(format!("cannot be read now ({error})")));
-        }
-        (Found::Damaged(why), Opener::Daemon) => match set_aside(path) {
+        (Found::Damaged(why), Access::Write) => match stored::set_aside(path) {
             Ok(()) => format!("{why} and is set aside"),
-            Err(error) => return Ok(Facts::OutOfReach(format!("{why}, and cannot be set aside ({error})"))),
+            Err(error) => return Facts::OutOfReach(format!("{why}, and cannot be set aside ({error})")),
         },
-        (Found::Unreadable(error), Opener::Daemon) => match set_aside(path) {
+        (Found::Unreadable(error), Access::Write) => match stored::set_aside(path) {
             Ok(()) => format!("cannot be read ({error}) and is set aside"),
-            Err(second) => return Ok(Facts::OutOfReach(format!("cannot be read ({error}) or set aside ({second})"))),
+            Err(second) => return Facts::OutOfReach(format!("cannot be read ({error}) or set aside ({second})")),
         },
     };
-    tracing::error!(server.id = %id, "record.json {why}; its facts are lost and are gathered anew");
-    Ok(Facts::Lost)
+    tracing::error!(server.id = %id, "{file} {why}; what it said is lost, and requests are taken for completed");
+    Facts::Lost
 }
 
-/// A server whose facts are there and out of reach: nothing is done about it, and nothing written over them.
-fn sealed_entry(id: ServerId, revisions: &Revisions, what: &str) -> Entry {
+/// A server of which a file is there and out of reach: nothing is done about it, and nothing written over the file.
+fn sealed_entry(id: ServerId, revisions: &Revisions, file: &str, what: &str) -> Entry {
     let message = format!(
-        "record.json {what}; nothing is done with this server until it can be read: see who owns the file and whether its disk is well, or rename it to record.json.broken if its facts do not matter"
+        "{file} {what}; nothing is done with this server until it can be read: see who owns the file and whether its disk is well, or rename it to {file}.broken if what it says does not matter"
     );
     tracing::error!(server.id = %id, "{message}");
-    let problem = SpecProblem { reason: "RecordUnreadable", message: message.clone() };
-    let entry = Entry::new(id, revisions, Sources::default(), None, Record::default(), Some(problem));
+    let problem = SpecProblem { reason: Reason::RecordUnreadable, message: message.clone() };
+    let entry = Entry::empty(id, revisions);
+    entry.publish(|next| next.problem = Some(problem));
     Entry { sealed: RwLock::new(Some(message)), ..entry }
 }
 
@@ -190,125 +238,91 @@ fn is_the_nodes(error: &io::Error) -> bool {
     short.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Extension of a damaged `record.json`.
-const BROKEN: &str = "json.broken";
-
-/// Whether a damaged record was set aside and none was written since.
-pub(super) fn facts_were_lost(folder: &Path) -> bool {
-    let record = folder.join(RECORD_FILE);
-    !record.exists() && record.with_extension(BROKEN).exists()
-}
-
-type Stored = StoredRecord<Option<Manifest>, Record>;
-
-/// What lies where a record should.
-enum Found {
-    Whole(Box<Stored>),
-    Nothing,
-    /// A record that was of no use lies beside it.
-    SetAside,
-    /// It says nothing that this release understands.
-    Damaged(String),
-    /// What it says cannot be known.
-    Unreadable(io::Error),
-}
-
-fn read_record(path: &Path) -> Found {
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return if path.with_extension(BROKEN).exists() { Found::SetAside } else { Found::Nothing };
-        }
-        // A file with a server's name is no server.
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Found::Nothing,
-        Err(error) => return Found::Unreadable(error),
+/// The spec in effect: the one in the record where the files are those that it was read from. What changed files mean is
+/// recorded at the reconciler's first pass.
+fn read_spec(folder: &Path, id: ServerId, revisions: &Revisions, past: Past, found: Sources, now: Timestamp) -> Entry {
+    let Past { files, last_good, mut record, mut requests, lost } = past;
+    let first = last_good.is_none();
+    let unchanged = !first && !lost && found.config.is_some() && found == files;
+    let (manifest, problem): (Option<Manifest>, Option<SpecProblem>) = match unchanged {
+        true => (last_good, None),
+        false => match intent::read(folder, id).effective() {
+            Ok(manifest) => (Some(manifest), None),
+            Err(problem) => (last_good, Some(problem)),
+        },
     };
-    match serde_json::from_slice::<Stored>(&text) {
-        Ok(stored) if stored.version == RECORD_VERSION => Found::Whole(Box::new(stored)),
-        Ok(stored) => {
-            Found::Damaged(format!("has version {}, and this release knows {RECORD_VERSION}", stored.version))
+    let mut unrecorded = !unchanged && (problem.is_none() || lost);
+    if let (Some(manifest), None) = (&manifest, &problem) {
+        if !unchanged {
+            record.accept_hash(manifest.hash());
         }
-        Err(error) => Found::Damaged(format!("does not parse ({error})")),
+        if let Some(declared) = requests::declare(&requests, &record, &manifest.spec, now, first) {
+            requests = declared;
+            unrecorded = true;
+        }
     }
-}
-
-/// Keeps a record that is of no use for whoever wants to know what was in it.
-fn set_aside(path: &Path) -> io::Result<()> {
-    std::fs::rename(path, path.with_extension(BROKEN))
-}
-
-/// The files of intent are new or changed since the record was written: read them. What they mean is recorded at
-/// the first look of the reconciler.
-fn read_intent(
-    folder: &Path,
-    id: ServerId,
-    revisions: &Revisions,
-    stored: Option<Box<Stored>>,
-    facts_lost: bool,
-) -> Entry {
-    let files = intent::read(folder, id);
-    let (last_good, mut record) = match stored {
-        Some(stored) => (stored.last_good, stored.facts),
-        None => (None, Record::default()),
+    let snapshot = Snapshot {
+        id,
+        revision: 0,
+        manifest: manifest.map(Arc::new),
+        requests: Arc::new(requests),
+        record: Arc::new(record),
+        problem,
+        unrecorded,
     };
-    let (manifest, problem): (Option<Manifest>, Option<SpecProblem>) = match files.effective() {
-        Ok(mut manifest) => {
-            if record.pending_counts(manifest.spec.power.as_ref()) {
-                manifest.spec.power = record.pending_power.clone();
-            }
-            let before = last_good.as_ref().and_then(|last: &Manifest| last.spec.power.as_ref());
-            record.supersede_power(before, manifest.spec.power.as_ref());
-            let hash = manifest.hash();
-            if hash != record.accepted_hash {
-                record.generation += 1;
-                record.accepted_hash = hash;
-            }
-            (Some(manifest), None)
-        }
-        Err(problem) => (last_good, Some(problem)),
-    };
-    if let (true, Some(manifest)) = (facts_lost, &manifest) {
-        assume_all_was_done(&mut record, manifest);
-    }
-    // Left empty, so that `refresh` (the first thing a pass does after boot) records what was accepted here.
-    let entry = Entry::new(id, revisions, Sources::default(), manifest.map(Arc::new), record, problem);
-    if facts_lost {
+    // Left empty where something is to be recorded: `refresh`, the first thing a pass does, finds that the files were not read.
+    let sources = if unrecorded { Sources::default() } else { found };
+    let entry = Entry::new(revisions, sources, snapshot);
+    if lost {
         // What the panel may show of it is no evidence of the server's state.
         Arc::make_mut(&mut write(&entry.status)).state = PowerState::Offline;
     }
     entry
 }
 
-/// Completes every request in a manifest whose record was lost: a server that stays down can be started by anybody, and a
-/// world over which the install script ran again cannot be restored by anybody (ADR 6).
-pub(super) fn assume_all_was_done(record: &mut Record, manifest: &Manifest) {
-    let at = Timestamp::default();
-    let message = "record.json was damaged; this wish is taken for done. Make a new one if it is not";
-    let mut close = |id: String, want: Want| {
-        let (reason, message) = ("RecordLost".into(), message.into());
-        record.close_power(Closed { id, want: Some(want), reason, message, at });
+/// Takes every request for completed that a lost file may have been about: a server that stays down can be started again, and a
+/// world over which the install script ran again cannot be restored (ADR 6).
+fn assume_all_was_done(past: &mut Past, record_lost: bool, requests_lost: bool) {
+    let (record, requests) = (&mut past.record, &past.requests);
+    let (at, reason) = (Timestamp::default(), Reason::RecordLost);
+    let message = "a file of this server was damaged; what was asked before is taken for done. Ask again if it is not";
+    // A manifest that cannot be read does not say whose server it is. One that no panel manages ignores what follows.
+    let of_panel = past.last_good.as_ref().is_none_or(|last| last.metadata.managed_by == ManagedBy::Panel);
+    let sequence = requests::last_sequence(requests, record);
+    let power = requests.accepted.iter().rfind(|request| request.verb.is_power());
+    if record_lost && sequence > 0 {
+        let (id, verb) = power.map_or((String::new(), Verb::Stop), |power| (power.id.clone(), power.verb));
+        record.power.handled = Some(Handled { sequence, id, verb, reason, message: message.into(), at });
+    }
+    let install = requests.accepted.iter().rev().find_map(|request| match request.verb {
+        Verb::Install { reinstall, .. } => Some((request.id.clone(), request.sequence, reinstall)),
+        _ => None,
+    });
+    let begun = record.install.begun.clone().map(|begun| (begun, sequence, false));
+    let install = match (record_lost, requests_lost) {
+        (true, false) => install,
+        (false, _) => begun,
+        // Nothing is known. The panel may wait for a result all the same.
+        (true, true) => Some(("lost".into(), sequence, false)),
     };
-    if let Some(install) = manifest.spec.install.as_ref().filter(|install| install.then_start) {
-        close(format!("install:{}", install.token), Want::Up);
-    }
-    if let Some(power) = &manifest.spec.power {
-        close(power.id.clone(), power.want);
-    }
-    let of_panel = manifest.metadata.managed_by == ManagedBy::Panel;
-    // The panel may show any state: with this one `offline` is reported, too.
-    record.told = of_panel.then_some(PowerState::Running);
-    if let Some(install) = &manifest.spec.install {
+    if let (Some((token, sequence, reinstall)), None) = (install, &record.install.done) {
         record.install.done = Some(InstallResult {
-            token: install.token.clone(),
+            token,
+            sequence,
             outcome: InstallOutcome::Succeeded,
-            reinstall: install.reinstall,
+            reinstall,
             exit_code: None,
-            reason: "RecordLost".into(),
+            reason,
             message: message.into(),
             at,
             reported: true,
         });
-        record.install.reset_owed = of_panel;
+    }
+    if of_panel {
+        // The panel may show any state, and an installation that is not done: with these, `offline` is reported, and the panel's
+        // flags are reset.
+        record.told = Some(PowerState::Running);
+        record.install.reset_owed = true;
     }
 }
 

@@ -1,8 +1,8 @@
-//! The lock on a state folder: whoever writes into it holds it, a daemon for its whole life, a command while it works.
+//! The lock on a state folder: the daemon that writes into it holds it for as long as its process lives.
 //!
 //! It is the kernel's advisory lock on `{root}/.lock`: it goes with the process, however that ends, and no child inherits it.
-//! The file says who holds it, for the others' messages, and stays where it is. The store does not take it by itself: who
-//! opens a folder to write does, and who only reads needs none.
+//! The file names the process that holds it, for messages, and stays where it is. The store does not take it by itself: the
+//! daemon does before it opens the store, and a command that only reads needs none.
 
 use std::fmt::{self, Display};
 use std::fs::{DirBuilder, File};
@@ -19,48 +19,40 @@ use tokio::time::Instant;
 /// Name of the file in the state folder.
 pub const LOCK_FILE: &str = ".lock";
 
-/// So long is a lock waited for: a command is done by then, and a daemon that was told to end mostly too.
+/// So long is a lock waited for: a daemon that was told to end has mostly done so by then.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two tries.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// More of the file is not read, bytes.
 const MOST: u64 = 16 * 1024;
 
-/// Who holds a lock.
+/// The daemon that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// A daemon, and not a command.
-    pub daemon: bool,
     /// Its process.
     pub pid: u32,
-    /// The configuration file that a daemon was started from.
-    pub config: Option<PathBuf>,
+    /// The configuration file that it was started from.
+    pub config: PathBuf,
 }
 
 impl Holder {
-    /// This process as a daemon.
-    pub fn daemon(config: &Path) -> Self {
-        Self { daemon: true, pid: std::process::id(), config: Some(config.to_owned()) }
-    }
-
-    /// This process as a command.
-    pub fn command() -> Self {
-        Self { daemon: false, pid: std::process::id(), config: None }
+    /// This process.
+    pub fn this(config: &Path) -> Self {
+        Self { pid: std::process::id(), config: config.to_owned() }
     }
 }
 
 impl Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pid {}", self.pid)?;
-        self.config.as_ref().map_or(Ok(()), |config| write!(f, ", configuration {}", config.display()))
+        write!(f, "pid {}, configuration {}", self.pid, self.config.display())
     }
 }
 
 /// Why a lock was not had.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody else has it; nobody knows who where they could not write it down.
-    #[error("somebody else works in the state folder")]
+    /// Another daemon has it; which one is unknown where it could not be written down.
+    #[error("another daemon runs on the state folder")]
     Held(Option<Holder>),
     /// The system said no.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -84,7 +76,7 @@ impl StateLock {
     /// Takes the lock as soon as it is free, within a moment. The state folder is made where it is missing.
     ///
     /// # Errors
-    /// Somebody else keeps it, or the system says no.
+    /// Another daemon keeps it, or the system says no.
     pub async fn take(root: &Path, holder: &Holder) -> Result<Self, LockError> {
         let patience = Instant::now() + PATIENCE;
         loop {
@@ -115,7 +107,7 @@ impl StateLock {
 pub fn daemon_on(root: &Path) -> Option<Holder> {
     let file = open(&root.join(LOCK_FILE), OFlags::RDONLY).ok()?;
     match try_lock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(false) => read_holder(&file).filter(|holder| holder.daemon),
+        Ok(false) => read_holder(&file),
         Ok(true) | Err(_) => None,
     }
 }

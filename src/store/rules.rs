@@ -8,8 +8,9 @@ use std::net::IpAddr;
 use regex::RegexBuilder;
 
 use super::SpecProblem;
+use crate::model::image::ImageReference;
 use crate::model::settings::{Allocations, Build, Settings, Stop};
-use crate::model::{ManagedBy, Manifest, ServerId, Spec, expression};
+use crate::model::{ManagedBy, Manifest, Reason, ServerId, Spec, expression};
 use crate::yaml;
 
 /// Ways to stop a server.
@@ -22,7 +23,7 @@ const SIGNALS: [&str; 5] = ["SIGTERM", "SIGINT", "SIGABRT", "SIGKILL", "C"];
 /// # Errors
 /// The first thing that is wrong, with the key and what to write instead.
 pub fn validate(manifest: &Manifest, folder: ServerId) -> Result<(), SpecProblem> {
-    check(manifest, folder).map_err(|message| SpecProblem { reason: "SpecInvalid", message })
+    check(manifest, folder).map_err(|message| SpecProblem { reason: Reason::SpecInvalid, message })
 }
 
 fn check(manifest: &Manifest, folder: ServerId) -> Result<(), String> {
@@ -32,26 +33,17 @@ fn check(manifest: &Manifest, folder: ServerId) -> Result<(), String> {
             "metadata.uuid is {uuid}, but the folder is named {folder}; they must be the same: correct the uuid, or move the file to servers/{uuid}/config.yml"
         ));
     }
-    let spec = &manifest.spec;
-    if spec.install.as_ref().is_some_and(|install| install.token.is_empty()) {
-        return Err("spec.install.token is empty; write any text, and another one to install again".into());
-    }
     match manifest.metadata.managed_by {
         ManagedBy::Panel => Ok(()),
-        ManagedBy::File => check_file(spec),
+        ManagedBy::File => check_file(&manifest.spec),
     }
 }
 
 fn check_file(spec: &Spec) -> Result<(), String> {
-    if spec.power.as_ref().is_some_and(|power| power.id.is_empty()) {
-        return Err("spec.power.id is missing or empty; write any text, and another one for each new wish".into());
-    }
-    if let (Some(install), None) = (&spec.install, &spec.script)
-        && !install.skip_scripts
-        && !spec.settings.skip_egg_scripts
-    {
+    let installs = spec.install.as_ref().is_some_and(|install| install.version.is_some());
+    if installs && spec.script.is_none() && !spec.settings.skip_egg_scripts {
         return Err(
-            "spec.install is there, but no spec.script to run; add the script, or set spec.install.skipScripts: true"
+            "spec.install.version is there, but no spec.script to run; add the script, or set spec.settings.skip_egg_scripts: true"
                 .into(),
         );
     }
@@ -86,21 +78,13 @@ fn check_image(key: &str, image: &str) -> Result<(), String> {
     if reference.contains(char::is_whitespace) {
         return Err(format!("{key} is {image:?}, and an image's name has no spaces in it"));
     }
-    let name = reference.split('@').next().unwrap_or_default();
-    // A colon before the last slash belongs to a port.
-    let name = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(name, _)| name);
-    let path = match name.split_once('/') {
-        Some((domain, path)) if domain.contains(['.', ':']) || domain == "localhost" => path,
-        _ => name,
-    };
-    match path.contains(char::is_uppercase) {
-        true => Err(format!("{key} is {image:?}, and an image's name is in lower case; write {}", lower(image, path))),
-        false => Ok(()),
+    // What is no reference at all is refused by the engine, in its words.
+    let path = ImageReference::parse(reference).map_or("", |reference| reference.path());
+    if path.contains(char::is_uppercase) {
+        let lower = image.replacen(path, &path.to_lowercase(), 1);
+        return Err(format!("{key} is {image:?}, and an image's name is in lower case; write {lower}"));
     }
-}
-
-fn lower(image: &str, path: &str) -> String {
-    image.replacen(path, &path.to_lowercase(), 1)
+    Ok(())
 }
 
 fn check_allocations(allocations: &Allocations) -> Result<(), String> {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use serde::Deserialize;
 
 use super::{DiskOp, STATUS_FILE, Store, StoreError, read, write};
-use crate::model::{Event, ServerId, Status, Timestamp};
+use crate::model::{Event, Reason, ServerId, Status, Timestamp};
 
 /// The longest `status.yml` that is looked at for earlier events, bytes.
 const MOST_STATUS: u64 = 1024 * 1024;
@@ -28,9 +28,9 @@ impl Store {
     }
 
     /// Notes something that happened to a server.
-    pub fn event(&self, id: ServerId, at: Timestamp, reason: &str, message: &str) {
+    pub fn event(&self, id: ServerId, at: Timestamp, reason: Reason, message: &str) {
         let Some(entry) = self.entry(id) else { return };
-        tracing::info!(server.id = %id, reason, "{message}");
+        tracing::info!(server.id = %id, reason = reason.as_str(), "{message}");
         let mut current = write(&entry.status);
         let mut status = Status::clone(&current);
         status.push_event(at, reason, message);

@@ -1,8 +1,13 @@
 //! The state folder: what it promises to people who edit files, to the API, and to whoever reboots the host.
 
 mod broken;
+mod crash;
+mod damaged;
+mod declared;
 mod disk;
 mod facts;
+mod folders;
+mod room;
 mod unchanged;
 mod writing;
 
@@ -13,7 +18,8 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{How, ManagedBy, PowerIntent, Timestamp, Want};
+use crate::model::{Handled, ManagedBy, Requester, Timestamp, Verb};
+use crate::requests::NewRequest;
 
 /// A file as a person writes it.
 const FILE: &str = "\
@@ -24,7 +30,7 @@ metadata:
   uuid: 550e8400-e29b-41d4-a716-446655440000 # from the old host
 spec:
   # up since 2019
-  power: {id: first, want: down}
+  power: down
   settings:
     invocation: ./run   # fast
     environment: {MAP: de_dust}
@@ -35,8 +41,42 @@ fn id() -> ServerId {
     "550e8400-e29b-41d4-a716-446655440000".parse().unwrap()
 }
 
-fn wish(name: &str, want: Want) -> PowerIntent {
-    PowerIntent { id: name.into(), want, how: How::Graceful, requested_at: None, expires_at: None }
+/// [`FILE`] of a server that its panel manages.
+fn panel_file() -> String {
+    FILE.replace("metadata:\n", "metadata:\n  managedBy: panel\n")
+}
+
+/// Another server than [`id`].
+fn other_id() -> ServerId {
+    "650e8400-e29b-41d4-a716-446655440000".parse().unwrap()
+}
+
+fn request(name: &str, verb: Verb) -> NewRequest {
+    NewRequest { id: name.into(), at: Timestamp::from_millis(1000), expires_at: None, by: Requester::Cli, verb }
+}
+
+/// A request that the panel's API accepts while the server is created.
+const INSTALL: Verb = Verb::Install { reinstall: false, then_start: false };
+
+/// The verbs of everything that was accepted and not replaced since.
+fn verbs(snapshot: &Snapshot) -> Vec<Verb> {
+    snapshot.requests.accepted.iter().map(|request| request.verb).collect()
+}
+
+/// The power request that counts.
+fn power(snapshot: &Snapshot) -> Option<Verb> {
+    snapshot.asked(Timestamp::from_millis(2000)).power().map(|power| power.verb)
+}
+
+/// The power request at this position was completed.
+fn handled(sequence: u64) -> Handled {
+    let (id, message, at) = (sequence.to_string(), String::new(), Timestamp::default());
+    Handled { sequence, id, verb: Verb::Stop, reason: Reason::Stopped, message, at }
+}
+
+/// As after a restart of the daemon.
+fn reopened(root: &Path) -> Store {
+    Store::open(root, Blocking::Inline, Clock::System, None).unwrap()
 }
 
 fn manifest(id: ServerId) -> Manifest {
@@ -95,15 +135,24 @@ impl Scene {
     fn empty() -> Self {
         let root = tempfile::tempdir().unwrap();
         let disk = Arc::new(Disk::default());
-        let store = Store::open(root.path(), Blocking::Inline, Some(disk.clone())).unwrap();
+        let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(disk.clone())).unwrap();
         Self { root, disk, store }
     }
 
-    /// With [`FILE`] in force.
+    /// With [`FILE`] in effect.
     fn with_file() -> Self {
+        Self::with_text(FILE)
+    }
+
+    /// With [`panel_file`] in effect.
+    fn of_panel() -> Self {
+        Self::with_text(&panel_file())
+    }
+
+    fn with_text(text: &str) -> Self {
         let scene = Self::empty();
         fs::create_dir(scene.store.folder(id())).unwrap();
-        scene.saves(CONFIG_FILE, FILE);
+        scene.saves(CONFIG_FILE, text);
         assert!(scene.store.refresh(id()).unwrap());
         scene.disk.done();
         scene
@@ -126,6 +175,16 @@ impl Scene {
         self.store.get(id()).unwrap()
     }
 
+    /// The panel's spec changes.
+    fn sync(&self, edit: impl FnOnce(&mut Manifest)) -> Result<Arc<Snapshot>, StoreError> {
+        self.store.sync(id(), None, edit, |_| {})
+    }
+
+    /// Accepts one request.
+    fn accepts(&self, name: &str, verb: Verb) -> Arc<Snapshot> {
+        self.store.request(id(), None, [request(name, verb)]).unwrap()
+    }
+
     fn intent(&self) -> Arc<Manifest> {
         self.get().manifest.clone().unwrap()
     }
@@ -137,10 +196,11 @@ impl Scene {
     /// The host goes down and comes back: what a new store reads is what this one knows.
     #[track_caller]
     fn is_the_same_after_a_reboot(&self) {
-        let again = Store::open(self.root.path(), Blocking::Inline, None).unwrap();
+        let again = reopened(self.root.path());
         let known = |store: &Store| -> Vec<_> {
             let snapshots = store.list();
-            let known = |s: &Arc<Snapshot>| (s.id, s.manifest.clone(), s.record.clone(), s.problem.clone());
+            let known =
+                |s: &Arc<Snapshot>| (s.id, s.manifest.clone(), s.requests.clone(), s.record.clone(), s.problem.clone());
             snapshots.iter().map(known).collect()
         };
         assert_eq!(known(&self.store), known(&again));

@@ -36,7 +36,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// How often everything is looked at while not everything can be watched.
 const POLLING: Duration = Duration::from_secs(10);
 /// How often everything is looked at although it is watched: some file systems (network, FUSE) tell nothing.
-const SAFETY: Duration = Duration::from_secs(600);
+const SAFETY: Duration = Duration::from_secs(300);
 /// The wait before a lost watch is set up again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Events that wait for the reader. More wait as names in a set, so a slow reader loses nothing.

@@ -168,3 +168,10 @@ fn node_at<'n>(text: &str, root: &'n Node, path: &[Step]) -> Option<(Site, &'n N
         _ => None,
     })
 }
+
+/// How many elements two lists have in common at their beginnings and, of the rest, at their ends.
+fn common_ends(old: &[Value], new: &[Value]) -> (usize, usize) {
+    let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+    let ends = old[head..].iter().rev().zip(new[head..].iter().rev());
+    (head, ends.take_while(|(a, b)| a == b).count())
+}

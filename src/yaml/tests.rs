@@ -74,6 +74,15 @@ fn an_unknown_key_is_shown_with_the_nearest_known_one() {
 }
 
 #[test]
+fn a_name_is_near_if_most_of_it_is_right_or_it_begins_so() {
+    let near = |wrong, known: &[&'static str]| nearest(wrong, known.iter().copied());
+    assert_eq!(near("TIMEOUT", &["time", "timeout_seconds"]), Some("timeout_seconds"));
+    assert_eq!(near("Europe/Brelin", &["Europe/Bern", "Europe/Berlin"]), Some("Europe/Berlin"));
+    assert_eq!(near("tim", &["timeout_seconds"]), None);
+    assert_eq!(near("on", &["up", "down"]), None);
+}
+
+#[test]
 fn an_unknown_key_that_resembles_nothing_gets_no_guess() {
     let error = refusal(&record("  zzzzzz: 1\n"));
     assert_eq!(error.path.as_deref(), Some("spec.zzzzzz"));

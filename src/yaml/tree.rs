@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
-use super::{YamlError, explain};
+use super::{YamlError, syntax};
 
 mod measure;
 
@@ -121,7 +121,7 @@ impl Document {
         for event in Parser::new_from_str(text) {
             let (event, span) = event.map_err(|e| {
                 let at = e.marker();
-                explain::syntax(text, e.info(), at.line(), at.col() + 1)
+                syntax::complaint(text, e.info(), at.line(), at.col() + 1)
             })?;
             builder.take(event, span)?;
         }
@@ -329,7 +329,7 @@ impl<'t> Builder<'t> {
                         let first = parent.keys.insert(name.to_owned(), node.line);
                         if let Some(line) = first {
                             let message =
-                                format!("the key `{}` is there twice, first on line {line}", explain::short(name));
+                                format!("the key `{}` is there twice, first on line {line}", syntax::short(name));
                             return Err(YamlError::at(place.0, place.1, message).help("remove one of the two"));
                         }
                     }

@@ -135,7 +135,7 @@ impl Bench {
         let mut manifest = Manifest::new(id, ManagedBy::Panel);
         manifest.spec.settings = server.settings;
         manifest.spec.process = server.process;
-        self.world.store.create(manifest, Record::default()).unwrap();
+        self.world.store.create(manifest, Record::default(), []).unwrap();
         id
     }
 
@@ -160,10 +160,11 @@ fn world(
     faults: Arc<dyn Faults>,
 ) -> (Arc<World>, Queue) {
     let (tasks, queue) = (Tasks::new(), Queue::default());
+    let clock = Clock::Simulated { base: docker.now(), start: tokio::time::Instant::now() };
     alula::config::host::make_directories(&node).unwrap();
     alula::config::host::write_passwd_files(&node).unwrap();
     Layout::new(&node).prepare_node().unwrap();
-    let store = Store::open(root.path(), Blocking::Inline, Some(disk.clone())).unwrap();
+    let store = Store::open(root.path(), Blocking::Inline, clock, Some(disk.clone())).unwrap();
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Inline, KernelLimits::default());
     let runtime = Arc::new(FakeRuntime::new(docker.clone(), faults, host));
     let wake: Wake = {
@@ -180,7 +181,7 @@ fn world(
         panel: Some(panel.clone()),
         console,
         node,
-        clock: Clock::Simulated { base: docker.now(), start: tokio::time::Instant::now() },
+        clock,
         jitter: Jitter::seeded(1),
         ids: Ids::by_time(),
         tasks,
@@ -212,19 +213,31 @@ pub fn server() -> PanelServer {
     PanelServer { suspended: false, settings, process }
 }
 
-/// A disk that refuses to write intent and facts while it is told to.
+/// A disk that refuses to write anything while it is told to.
 #[derive(Default)]
-pub struct Disk(Mutex<Option<io::ErrorKind>>);
+pub struct Disk {
+    refused: Mutex<Option<io::ErrorKind>>,
+    /// The operation for which there is no room, once.
+    full_for: Mutex<Option<DiskOp>>,
+}
 
 impl Disk {
     pub fn refuses(&self, kind: Option<io::ErrorKind>) {
-        *self.0.lock().unwrap() = kind;
+        *self.refused.lock().unwrap() = kind;
+    }
+
+    /// There is no room for the next operation of this kind.
+    pub fn refuses_one(&self, op: DiskOp) {
+        *self.full_for.lock().unwrap() = Some(op);
     }
 }
 
 impl DiskHook for Disk {
-    fn before(&self, _: ServerId, _: DiskOp) -> io::Result<()> {
-        self.0.lock().unwrap().map_or(Ok(()), |kind| Err(kind.into()))
+    fn before(&self, _: ServerId, op: DiskOp) -> io::Result<()> {
+        if self.full_for.lock().unwrap().take_if(|full| *full == op).is_some() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.refused.lock().unwrap().map_or(Ok(()), |kind| Err(kind.into()))
     }
 
     fn after(&self, _: ServerId, _: DiskOp) {}

@@ -71,13 +71,14 @@ async fn a_create_does_not_undo_a_newer_word_of_the_panel() {
         manifest.spec.settings = server().settings;
         manifest.spec.settings.invocation = "newer".into();
         let record = Record { synced_at: Some(world.clock.now()), ..Record::default() };
-        world.store.create(manifest, record).unwrap();
+        world.store.create(manifest, record, []).unwrap();
     }));
     create(&bench, 1).await;
     let snapshot = bench.world.store.get(id(1)).unwrap();
     let spec = &snapshot.manifest.as_ref().unwrap().spec;
     assert_eq!(spec.settings.invocation, "newer");
-    assert!(spec.install.is_some(), "it is installed all the same");
+    let asked = snapshot.asked(bench.world.clock.now());
+    assert!(asked.install().is_some(), "it is installed all the same");
 }
 
 /// One that the list brought, and that was started since: the panel wants it as new, and down when it is installed.
@@ -115,7 +116,7 @@ async fn a_server_that_vanishes_meanwhile_is_made_anew() {
         let stop = stop.clone();
         std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                let _ = store.create(Manifest::new(id(1), ManagedBy::Panel), Record::default());
+                let _ = store.create(Manifest::new(id(1), ManagedBy::Panel), Record::default(), []);
                 let _ = store.remove(id(1));
                 std::thread::sleep(Duration::from_millis(1));
             }

@@ -1,8 +1,8 @@
-//! Power wishes and console lines, down to the container.
+//! Power requests and console lines, down to the container.
 
 use std::time::Duration;
 
-use alula::model::{PowerState, ServerId};
+use alula::model::{PowerState, Reason, ServerId};
 use alula::runtime::fake::{Act, Program, ServerScript};
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -65,7 +65,7 @@ async fn lines_keep_their_order_around_a_stop_command() {
     );
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(heard(&bench, id), ["line 1", "asked to stop", "line 2", "asked to stop", "line 3"]);
-    // It was a wish, so what follows is no crash.
+    // It was a request, so what follows is no crash.
     assert_eq!(type_lines(&bench, id, &["end"]).await, StatusCode::NO_CONTENT);
     bench.becomes(id, PowerState::Offline).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -139,7 +139,7 @@ async fn a_start_that_comes_as_soon_as_the_end_is_seen_is_done() {
 
 /// An engine that is away keeps a restart from beginning in its time.
 #[tokio::test(start_paused = true)]
-async fn a_restart_that_waits_does_not_end_the_wish_of_before() {
+async fn a_restart_that_expires_does_not_end_the_request_before_it() {
     let bench = Bench::new();
     let id = running(&bench).await;
     bench.docker.set_live_restore(true);
@@ -152,8 +152,8 @@ async fn a_restart_that_waits_does_not_end_the_wish_of_before() {
     bench.docker.set_engine_up(true);
     tokio::time::sleep(Duration::from_secs(120)).await;
     let snapshot = bench.world.store.get(id).unwrap();
-    let wanted = alula::reconcile::plan::open_wish(snapshot.manifest.as_ref().unwrap(), &snapshot.record);
-    assert!(wanted.is_some_and(|wish| wish.want == alula::model::Want::Up), "{snapshot:#?}");
+    let power = snapshot.asked(bench.world.clock.now()).power();
+    assert!(power.is_some_and(|power| power.verb.wants_up()), "{snapshot:#?}");
 }
 
 /// A request may come before the watch has seen what a person has just saved.
@@ -165,5 +165,5 @@ async fn what_a_request_finds_in_the_files_is_an_event_too() {
     std::fs::write(path, "half an ed").unwrap();
     act(&bench, id, "kill").await;
     let status = bench.world.store.status(id).unwrap();
-    assert!(status.events.iter().any(|event| event.reason == "SpecInvalid"), "{:#?}", status.events);
+    assert!(status.events.iter().any(|event| event.reason == Reason::SpecInvalid), "{:#?}", status.events);
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use alula::model::{ManagedBy, Manifest, PowerState, Record, ServerId, Want};
-use alula::store::CONFIG_FILE;
+use alula::model::{ManagedBy, Manifest, PowerState, Record, ServerId, Verb};
+use alula::store::{CONFIG_FILE, DiskOp};
 use http::{Method, StatusCode};
 use serde_json::json;
 
@@ -17,7 +17,7 @@ async fn delete(bench: &Bench, id: ServerId) -> Answer {
 fn add(bench: &Bench, invocation: &str) -> ServerId {
     let mut manifest = Manifest::new(id(1), ManagedBy::Panel);
     manifest.spec.settings.invocation = invocation.into();
-    bench.world.store.create(manifest, Record::default()).unwrap();
+    bench.world.store.create(manifest, Record::default(), []).unwrap();
     id(1)
 }
 
@@ -28,7 +28,7 @@ async fn gone(bench: &Bench, id: ServerId) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_life_shows_nothing_of_the_first() {
+async fn a_server_made_again_shows_nothing_of_the_one_before() {
     let bench = Bench::new();
     for invocation in ["first", "second"] {
         let id = add(&bench, invocation);
@@ -85,10 +85,10 @@ async fn a_second_delete_is_answered_at_once_also_before_the_list() {
     }
 }
 
-/// The second life is wanted while the first one is still being removed, and its file is broken: what is asked for then is asked
-/// of the second life, and waits in its record for a whole file.
+/// The server is created again while it is still being deleted, and its file is broken: what is asked for then is asked of the
+/// new server.
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_of_a_second_life_outlasts_the_end_of_the_first() {
+async fn what_is_asked_of_a_server_made_again_outlasts_the_deletion_before_it() {
     let bench = Bench::new();
     let id = bench.add(1);
     let path = bench.world.store.folder(id).join(CONFIG_FILE);
@@ -100,33 +100,57 @@ async fn what_is_asked_of_a_second_life_outlasts_the_end_of_the_first() {
     bench.panel.servers.lock().unwrap().insert(id, server());
     let body = json!({"uuid": id, "start_on_completion": true}).to_string();
     assert_eq!(bench.ask(Method::POST, "/api/servers", body).await.status, StatusCode::ACCEPTED);
-    let anew = bench.world.store.get(id).unwrap();
-    assert_eq!(anew.record.power, Default::default(), "the first life's wishes are none of the second's");
+    let now = || bench.world.clock.now();
+    let again = bench.world.store.get(id).unwrap();
+    assert_eq!(again.asked(now()).power(), None, "no power request of the deleted server is one of the new server's");
+    assert!(again.asked(now()).start_follows());
 
-    // A person asks for another start, and breaks the file; the panel's stop comes last.
+    // A person asks for a start, too, and breaks the file; the panel's stop comes last.
     let text = std::fs::read_to_string(&path).unwrap();
-    let by_hand = text.replace("spec:\n", "spec:\n  power: {id: by-hand, want: up}\n");
+    let by_hand = text.replace("spec:\n", "spec:\n  power: up\n");
     std::fs::write(&path, &by_hand).unwrap();
     assert!(bench.world.store.refresh(id).unwrap());
     std::fs::write(&path, format!("{by_hand}\n\tbroken: [")).unwrap();
     bench.world.store.refresh(id).unwrap();
     power(&bench, id, "stop").await;
-    let pending = bench.world.store.get(id).unwrap().record.pending_power.clone();
-    assert_eq!(pending.as_ref().map(|power| power.want), Some(Want::Down));
+    let stops = || {
+        let power = bench.world.store.get(id).unwrap().asked(now()).power();
+        power.is_some_and(|power| power.verb == Verb::Stop)
+    };
+    assert!(stops());
 
     bench.docker.set_engine_up(true);
-    while bench.world.store.get(id).unwrap().record.deletion.is_some() {
+    while bench.world.store.get(id).unwrap().is_being_deleted() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(bench.world.store.get(id).unwrap().record.pending_power, pending, "it still waits");
+    assert!(stops(), "it still counts");
     std::fs::write(&path, &by_hand).unwrap();
     assert!(bench.world.store.refresh(id).unwrap());
-    let manifest = bench.world.store.get(id).unwrap().manifest.clone().unwrap();
-    assert_eq!(manifest.spec.power, pending, "what the file said before counts no more");
     tokio::time::sleep(Duration::from_secs(120)).await;
-    let record = bench.world.store.get(id).unwrap().record.clone();
-    assert!(record.install.done.is_some(), "it is installed: {record:#?}");
+    let snapshot = bench.world.store.get(id).unwrap();
+    assert_eq!(snapshot.asked(now()).power(), None, "what the file said before counts no more");
+    assert!(snapshot.record.install.done.is_some(), "it is installed: {:#?}", snapshot.record);
     assert_eq!(bench.world.store.status(id).unwrap().state, PowerState::Offline);
+}
+
+/// The panel creates a server that was parked. The disk is full at some moment; the panel asks again.
+#[tokio::test(start_paused = true)]
+async fn a_create_over_a_parked_server_that_fails_is_completed_by_the_next_one() {
+    let bench = Bench::new();
+    let id = bench.add(1);
+    let body = || json!({"uuid": id, "start_on_completion": false}).to_string();
+    assert_eq!(bench.ask(Method::POST, "/api/servers", body()).await.status, StatusCode::ACCEPTED);
+    while bench.world.store.get(id).unwrap().record.install.done.is_none() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let now = bench.world.clock.now();
+    bench.world.store.commit(id, |record| record.parked = Some(now)).unwrap();
+    bench.disk.refuses_one(DiskOp::WriteRequests);
+    assert_eq!(bench.ask(Method::POST, "/api/servers", body()).await.status, StatusCode::INSUFFICIENT_STORAGE);
+    assert!(!bench.world.store.get(id).unwrap().is_listed());
+    assert_eq!(bench.ask(Method::POST, "/api/servers", body()).await.status, StatusCode::ACCEPTED);
+    let asked = bench.world.store.get(id).unwrap();
+    assert!(asked.is_listed() && asked.asked(now).install().is_some(), "{asked:#?}");
 }
 
 async fn power(bench: &Bench, id: ServerId, action: &str) {

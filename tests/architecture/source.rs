@@ -1,5 +1,6 @@
 //! One source file as far as the rules need it: its place, its words, and the paths that it names.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A file below `src/`.
@@ -77,29 +78,43 @@ impl Source {
         self.tokens.iter().filter(|token| token.text == word).map(|token| token.line).collect()
     }
 
-    /// Paths into the crate, from its root: those that begin with `crate::`, and with so many `super::` that they get there.
+    /// Paths into the crate, from its root: those that begin with `crate::`, `self::` or `super::`.
     pub fn imports(&self) -> Vec<Named> {
         let mut found = Vec::new();
         for at in 0..self.tokens.len() {
             let token = &self.tokens[at];
             let begins = at == 0 || self.tokens[at - 1].text != "::";
-            if token.text == "crate" && begins {
-                found.extend(self.branches(at + 1, "", token));
+            if !begins || self.text(at + 1) != "::" {
+                continue;
             }
-            if token.text == "super" && begins {
-                let mut end = at + 1;
-                let mut levels = 1;
-                while self.text(end) == "::" && self.text(end + 1) == "super" {
-                    levels += 1;
-                    end += 2;
+            let mut around: Vec<String> = self.module().into_iter().chain(token.inside.iter().cloned()).collect();
+            let mut end = at + 1;
+            match token.text.as_str() {
+                "crate" => around.clear(),
+                "self" => {}
+                "super" => {
+                    around.pop();
+                    while self.text(end + 1) == "super" {
+                        around.pop();
+                        end += 2;
+                    }
                 }
-                let depth = self.module().len() + token.inside.len();
-                if levels == depth && self.text(end + 1) != "*" {
-                    found.extend(self.branches(end, "", token));
-                }
+                _ => continue,
             }
+            found.extend(self.branches(end, &around.join("::"), token));
         }
         found
+    }
+
+    /// The paths of the file's `use` lines by the names that they give, where these are not changed by `as`.
+    pub fn uses(&self) -> Vec<(String, String)> {
+        let mut lines = BTreeSet::new();
+        for at in (0..self.tokens.len()).filter(|at| self.text(*at) == "use") {
+            let end = self.tokens[at..].iter().find(|token| token.text == ";").unwrap_or(&self.tokens[at]);
+            lines.extend(self.tokens[at].line..=end.line);
+        }
+        let paths = self.imports().into_iter().chain(self.external_paths()).filter(|path| lines.contains(&path.line));
+        paths.filter_map(|named| Some((named.path.rsplit("::").next()?.to_owned(), named.path))).collect()
     }
 
     /// Paths that begin with the name of a crate (or of anything else that is followed by `::`).

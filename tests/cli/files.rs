@@ -6,16 +6,18 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::{Ended, Node, ONE, TWO, record};
+use super::{Daemon, Ended, Node, ONE, TWO, record, wait_for};
 
 #[test]
 fn applied_files_become_servers_with_their_comments() {
     let node = Node::new();
+    let daemon = Daemon::start(&node);
     let text = record(ONE, "first");
     node.write("one.yml", &text);
+    let dry = node.ok(&["apply", "--dry-run", "-f", "one.yml"]);
+    assert!(dry.out.contains("created (dry run)") && !node.server(ONE).exists(), "{dry:?}");
     let ended = node.ok(&["apply", "-f", "one.yml"]);
-    assert!(ended.out.contains(ONE) && ended.out.contains("created"), "{ended:?}");
-    assert!(ended.err.contains("no daemon runs"), "{ended:?}");
+    assert!(ended.out.contains(ONE) && ended.out.contains("created") && ended.err.is_empty(), "{ended:?}");
     assert_eq!(node.config(ONE), text);
     assert!(node.ok(&["apply", "-f", "one.yml"]).out.contains("unchanged"));
 
@@ -26,11 +28,13 @@ fn applied_files_become_servers_with_their_comments() {
     let changed = node.json(&["apply", "-f", "one.yml"]);
     assert_eq!(changed[0]["result"], "changed");
     assert!(node.config(ONE).contains("image:2") && node.config(ONE).contains("# its name"));
+    daemon.end();
 }
 
 #[test]
 fn a_folder_is_applied_as_a_whole_or_not_at_all() {
     let node = Node::new();
+    let daemon = Daemon::start(&node);
     node.write("git/one.yml", &record(ONE, "first"));
     node.write(&format!("git/{TWO}/config.yml"), &record(TWO, "second").replace("image:", "imgae:"));
     let refused = node.run(&["apply", "-f", "git"]);
@@ -46,6 +50,7 @@ fn a_folder_is_applied_as_a_whole_or_not_at_all() {
     assert_eq!(node.json(&["apply", "-f", "git"]).as_array().unwrap().len(), 2);
     node.write("git/again.yml", &record(ONE, "first"));
     assert!(node.run(&["apply", "-f", "git"]).err.contains("keep one of them"));
+    daemon.end();
 }
 
 #[test]
@@ -53,6 +58,7 @@ fn a_state_folder_is_applied_without_its_nodes_own_file() {
     let node = Node::new();
     node.write("state/config.yml", "system: {root_directory: .}\n");
     node.write(&format!("state/servers/{ONE}/config.yml"), &record(ONE, "first"));
+    let daemon = Daemon::start(&node);
     let ended = node.ok(&["apply", "-f", "state"]);
     assert!(ended.out.contains(ONE) && ended.err.contains("left out: state/config.yml"), "{ended:?}");
     let alone = node.run(&["apply", "-f", "state/config.yml"]);
@@ -60,6 +66,7 @@ fn a_state_folder_is_applied_without_its_nodes_own_file() {
     fs::remove_dir_all(node.folder.path().join("state/servers")).unwrap();
     let empty = node.run(&["apply", "-f", "state"]);
     assert!(empty.code == 1 && empty.err.contains("no record of a server"), "{empty:?}");
+    daemon.end();
 }
 
 #[test]
@@ -83,31 +90,29 @@ fn files_that_cannot_be_read_are_findings_among_others() {
 }
 
 #[test]
-fn a_dry_run_on_a_new_folder_says_what_would_be_made() {
-    let node = Node::new();
-    node.write("one.yml", &record(ONE, "first"));
-    let ended = node.ok(&["apply", "--dry-run", "-f", "one.yml"]);
-    assert!(ended.out.contains("created (dry run)"), "{ended:?}");
-    assert!(!node.root().exists());
-}
-
-#[test]
-fn a_broken_file_is_named_once_where_another_is_applied() {
+fn a_broken_file_is_replaced_by_the_one_that_is_applied() {
     let node = Node::with_servers();
+    let daemon = Daemon::start(&node);
     node.edit(ONE, "kind: Server\nspec: [\n");
-    let ended = node.run(&["apply", "-f", "one.yml"]);
-    assert!(ended.code == 1 && ended.err.contains(&format!("{ONE}/config.yml: line ")), "{ended:?}");
-    assert!(!ended.err.contains("config.yml: config.yml"), "{ended:?}");
+    wait_for("the problem", || node.json(&["get", ONE])[0]["problem"]["reason"] == "SpecInvalid");
+    let described = node.ok(&["describe", ONE]).out;
+    assert!(described.contains("config.yml: line ") && !described.contains("config.yml: config.yml"), "{described}");
+    assert!(node.ok(&["apply", "-f", "one.yml"]).out.contains("changed"));
+    assert_eq!(node.config(ONE), record(ONE, "first"));
+    assert!(node.json(&["get", ONE])[0]["problem"].is_null());
+    daemon.end();
 }
 
 #[test]
 fn a_record_is_read_from_standard_input() {
     let node = Node::new();
+    let daemon = Daemon::start(&node);
     let mut command = node.command(&["apply", "-f", "-"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(record(ONE, "first").as_bytes()).unwrap();
     let ended = Ended::of(child.wait_with_output().unwrap());
     assert!(ended.code == 0 && ended.out.contains("created"), "{ended:?}");
+    daemon.end();
 }
 
 #[test]

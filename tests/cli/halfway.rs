@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::{Ended, Node, ONE, TWO, record};
+use super::{Daemon, Ended, Node, ONE, TWO, record};
 
 /// Runs a command whose standard output nobody reads.
 fn unread(node: &Node, arguments: &[&str]) -> Ended {
@@ -20,19 +20,20 @@ fn unread(node: &Node, arguments: &[&str]) -> Ended {
 #[test]
 fn a_reader_that_has_gone_ends_no_work() {
     let node = Node::with_servers();
+    let daemon = Daemon::start(&node);
     let ended = unread(&node, &["power", "start", ONE, TWO]);
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(node.config(ONE).contains("want: up") && node.config(TWO).contains("want: up"));
+    assert_eq!((node.verbs(ONE), node.verbs(TWO)), (vec!["start".to_owned()], vec!["start".to_owned()]));
     let ended = unread(&node, &["delete", "-y", ONE, TWO]);
     assert_eq!(ended.code, 0, "{ended:?}");
-    let servers = node.json(&["get"]);
-    assert!(servers.as_array().unwrap().iter().all(|server| !server["record"]["deletion"].is_null()));
+    assert_eq!((node.verbs(ONE), node.verbs(TWO)), (vec!["delete".to_owned()], vec!["delete".to_owned()]));
     for format in ["table", "json"] {
         let refused = unread(&node, &["power", "start", ONE, TWO, "-o", format]);
         assert_eq!((refused.code, refused.err.matches("being deleted").count()), (1, 2), "{refused:?}");
         let refused = unread(&node, &["apply", "-f", "one.yml", "-f", "two.yml", "-o", format]);
         assert_eq!((refused.code, refused.err.matches("being deleted").count()), (1, 2), "{refused:?}");
     }
+    daemon.end();
 }
 
 #[test]
@@ -88,8 +89,9 @@ fn a_daemon_that_goes_away_does_not_hide_what_was_done() {
         &["apply", "-f", "one.yml", "-f", "two.yml", "-f", "three.yml"],
     ] {
         let node = Node::with_servers();
-        node.write("three.yml", &record(&ONE.replace("550e8400", "aaaa8400"), "third"));
-        node.ok(&["apply", "-f", "three.yml"]);
+        let three = ONE.replace("550e8400", "aaaa8400");
+        node.write("three.yml", &record(&three, "third"));
+        node.write(&format!("root/servers/{three}/config.yml"), &record(&three, "third"));
         let written = fs::read(node.root().join("servers").join(TWO).join("config.yml")).unwrap();
         daemon_that_dies(&node);
         let ended = node.run(&[arguments, &["-o", "json"]].concat());

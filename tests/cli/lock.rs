@@ -1,19 +1,21 @@
-//! One writes into a state folder at a time: a daemon, or a command while no daemon runs.
+//! One daemon writes into a state folder; commands ask it, or read.
 
-use std::fs::{self, File};
+use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
-use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Daemon, Ended, Node, ONE, TWO, record, wait_for};
+use super::{Daemon, Ended, Node, ONE, TWO, listing, record};
+
+/// More than a pipe holds, bytes: who has written so much has a reader.
+const MORE_THAN_A_PIPE: usize = 256 * 1024;
 
 #[test]
 fn a_daemon_that_is_not_found_is_not_taken_for_none() {
     let node = Node::with_servers();
     let daemon = Daemon::start_hidden(&node);
-    let before = fs::read(node.server(ONE).join("record.json")).unwrap();
     node.write("one.yml", &record(ONE, "renamed"));
     for arguments in [&["delete", "-y", ONE][..], &["power", "start", ONE], &["apply", "-f", "one.yml"]] {
         let ended = node.run(arguments);
@@ -22,21 +24,18 @@ fn a_daemon_that_is_not_found_is_not_taken_for_none() {
             assert!(ended.err.contains(part), "{part:?}, {arguments:?}: {ended:?}");
         }
     }
-    assert_eq!(fs::read(node.server(ONE).join("record.json")).unwrap(), before);
-    assert!(node.config(ONE).contains("first"));
+    assert_eq!(node.config(ONE), record(ONE, "first"));
 
     // Who only reads is told, and served from the files.
     let ended = node.ok(&["get"]);
     assert!(ended.out.contains("first") && ended.err.contains("does not answer at"), "{ended:?}");
     assert!(!ended.err.contains("no daemon runs"), "{ended:?}");
-    node.ok(&["apply", "--dry-run", "-f", "one.yml"]);
 
     let config = node.folder.path().join("elsewhere.yml");
     let mut command = node.bare_command();
     let ended = Ended::of(command.args(["power", "start", ONE, "--config"]).arg(config).output().unwrap());
     assert!(ended.code == 0 && ended.out.contains("start accepted"), "{ended:?}");
     daemon.end();
-    node.ok(&["delete", "-y", ONE]);
 }
 
 #[test]
@@ -62,44 +61,45 @@ fn a_folder_has_one_daemon() {
 }
 
 #[test]
-fn commands_wait_for_each_other() {
+fn who_reads_takes_no_lock_and_leaves_everything_where_it_is() {
     let node = Node::with_servers();
-    let lock = File::options().write(true).open(node.root().join(".lock")).unwrap();
+    // Damaged, and left behind by a writer: the daemon's to put in order.
+    node.write(&format!("root/servers/{ONE}/record.json"), "{");
+    node.write(&format!("root/servers/{ONE}/.config.yml.0a1b2c3d.tmp"), "half");
+    let reads = || {
+        let before = listing(&node.root());
+        for arguments in [&["get"][..], &["describe", ONE], &["plan"], &["events"]] {
+            let ended = node.ok(arguments);
+            assert!(ended.err.contains("no daemon runs"), "{arguments:?}: {ended:?}");
+        }
+        assert_eq!(listing(&node.root()), before);
+    };
+    reads();
+    // Held by a process that has not said who it is.
+    let lock = File::create(node.root().join(".lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
-    // Whoever only reads waits for nobody.
-    node.ok(&["get"]);
-    let mut command = node.command(&["power", "start", ONE, TWO]);
-    let mut waiting = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(waiting.try_wait().unwrap().is_none(), "it waits");
-    assert!(!node.config(ONE).contains("want: up"));
-    drop(lock);
-    let ended = Ended::of(waiting.wait_with_output().unwrap());
-    assert!(ended.code == 0 && node.config(TWO).contains("want: up"), "{ended:?}");
-}
-
-#[test]
-fn a_command_that_keeps_the_folder_is_named() {
-    let node = Node::with_servers();
-    let lock = File::options().write(true).open(node.root().join(".lock")).unwrap();
-    flock(&lock, FlockOperation::LockExclusive).unwrap();
-    let ended = node.run(&["delete", "-y", ONE]);
-    assert!(ended.code == 1 && ended.err.contains("another command (pid "), "{ended:?}");
-    node.write("root/config.yml", &format!("system: {{root_directory: ., {}}}\n", super::SYSTEM));
-    let daemon = node.run(&["run"]);
-    assert!(daemon.code == 1 && daemon.err.contains("start the daemon when it has ended"), "{daemon:?}");
-    assert!(!node.root().join("wings.log").exists(), "nothing is written by who has no lock");
+    reads();
+    node.write("elsewhere.yml", &format!("system: {{root_directory: root, {}}}\n", super::SYSTEM));
+    let refused = Ended::of(node.bare_command().args(["run", "--config", "elsewhere.yml"]).output().unwrap());
+    assert!(refused.code == 1 && refused.err.contains("another alula runs on the state folder"), "{refused:?}");
+    assert!(!node.root().join("wings.log").exists(), "nothing is written without the lock");
 }
 
 #[test]
 fn files_that_are_still_being_typed_keep_nobody_waiting() {
     let node = Node::with_servers();
     let mut command = node.command(&["apply", "-f", "-"]);
-    let mut typing = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    // It has begun when its arguments can be seen.
-    wait_for("the command", || fs::read(format!("/proc/{}/cmdline", typing.id())).is_ok_and(|line| !line.is_empty()));
-    std::thread::sleep(Duration::from_millis(100));
-    node.ok(&["power", "start", ONE]);
-    typing.kill().unwrap();
-    typing.wait().unwrap();
+    let typing = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut typing = typing.unwrap();
+    let mut keyboard = typing.stdin.take().unwrap();
+    keyboard.write_all(record(ONE, "typed").as_bytes()).unwrap();
+    keyboard.write_all("# and so on\n".repeat(MORE_THAN_A_PIPE / 12).as_bytes()).unwrap();
+    // It reads by now, and neither a daemon nor another command waits for it.
+    let daemon = Daemon::start(&node);
+    node.ok(&["power", "start", TWO]);
+    assert!(typing.try_wait().unwrap().is_none());
+    drop(keyboard);
+    let ended = Ended::of(typing.wait_with_output().unwrap());
+    assert!(ended.code == 0 && node.config(ONE).contains("typed"), "{ended:?}");
+    daemon.end();
 }

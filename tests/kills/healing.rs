@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use alula::model::ConditionKind;
+use alula::model::{ConditionKind, Reason};
 use bollard::query_parameters::{KillContainerOptions, RemoveContainerOptionsBuilder};
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
@@ -97,7 +97,7 @@ async fn directories_with_wrong_permissions() {
         std::os::unix::fs::chown(node.data(&bad), Some(0), Some(0)).expect("a directory");
         let immutable = Immutable::new(&node.data(&bad));
         node.power(&bad, "start").await;
-        let message = node.wait_condition(&bad, ConditionKind::Running, "PermissionsFailed").await;
+        let message = node.wait_condition(&bad, ConditionKind::Running, Reason::PermissionsFailed).await;
         assert!(message.contains("data") || message.contains(&bad), "it names the place: {message}");
         assert_eq!(node.state(&bad).await.as_deref(), Some("offline"));
         untouched(node, &neighbour, &container).await;

@@ -1,6 +1,6 @@
 //! `kill -9` at every moment of an installation: it completes once, is reported, and the server starts.
 
-use alula::model::ConditionKind;
+use alula::model::{ConditionKind, Reason};
 use serde_json::json;
 
 use crate::daemon_process::{Node, PATIENCE, until};
@@ -168,7 +168,7 @@ async fn while_the_panel_is_away() {
         node.touch(&id, "end");
         // The start does not wait for the panel, and says that nobody could be asked.
         node.wait_state(&id, "running").await;
-        node.wait_condition(&id, ConditionKind::PanelNotified, "PanelAway").await;
+        node.wait_condition(&id, ConditionKind::PanelNotified, Reason::PanelAway).await;
         assert!(node.panel.matching(0, "POST", &format!("/servers/{id}/install")).is_empty());
         node.kill_and_boot().await;
         node.panel.resume();

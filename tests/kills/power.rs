@@ -1,4 +1,4 @@
-//! Power wishes survive a kill right after their 202.
+//! Power requests survive a kill right after their 202.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::docker_proxy::Side;
 use crate::{behind_a_proxy, on_a_node};
 
 #[tokio::test]
-async fn wishes_survive_the_daemon() {
+async fn requests_survive_the_daemon() {
     on_a_node(async |node| {
         node.boot().await;
         let id = node.running_server().await;
@@ -37,9 +37,9 @@ async fn wishes_survive_the_daemon() {
     .await;
 }
 
-/// As above, with the engine's ear covered: the wish had no effect at all before the daemon died.
+/// As above, with the engine's ear covered: the request had no effect at all before the daemon died.
 #[tokio::test]
-async fn wishes_survive_without_a_first_step() {
+async fn requests_survive_without_a_first_step() {
     behind_a_proxy(async |node, proxy| {
         node.boot().await;
         let id = node.define("echo run >> /mnt/server/runs.txt");
@@ -62,7 +62,7 @@ async fn wishes_survive_without_a_first_step() {
         let deaf = proxy.hold(Side::Before, "^(POST|DELETE) ", 0);
         node.power(&id, "stop").await;
         deaf.reached(crate::daemon_process::PATIENCE).await;
-        // A later wish is the one that counts, whoever hears of it first.
+        // A later request is the one that counts, also where it is seen first.
         node.power(&id, "kill").await;
         node.kill();
         drop(deaf);

@@ -8,7 +8,7 @@ use std::process::Command;
 use alula::config::NodeConfig;
 use alula::model::Timestamp;
 use alula::runtime::Runtime;
-use alula::runtime::docker::DockerRuntime;
+use alula::runtime::docker::{Address, DockerRuntime};
 use async_trait::async_trait;
 use bollard::Docker;
 use bollard::models::ContainerCreateBody;
@@ -43,7 +43,7 @@ pub async fn run(case: impl AsyncFnOnce(&dyn Bench)) {
         panic!("no container engine answers ({error}): start dockerd, or leave these tests out with {SKIP}=1")
     });
     IMAGE_MADE.get_or_init(|| make_image(&docker)).await;
-    let runtime = DockerRuntime::from_environment(host(node())).expect("DOCKER_HOST is an address");
+    let runtime = runtime(node());
     let run = uuid::Uuid::new_v4().simple().to_string();
     let bench = DockerBench { runtime, docker, run };
     let outcome = AssertUnwindSafe(tokio::time::timeout(PATIENCE, case(&bench))).catch_unwind().await;
@@ -56,6 +56,11 @@ pub async fn run(case: impl AsyncFnOnce(&dyn Bench)) {
 
 async fn connect() -> Result<Docker, bollard::errors::Error> {
     Docker::connect_with_defaults()?.negotiate_version().await
+}
+
+fn runtime(node: NodeConfig) -> DockerRuntime {
+    let address = Address::from_environment().expect("DOCKER_HOST is an address");
+    DockerRuntime::connect(address, host(node))
 }
 
 /// Builds the image from a static busybox.
@@ -122,7 +127,7 @@ impl Bench for DockerBench {
     }
 
     fn runtime_of(&self, node: NodeConfig) -> Box<dyn Runtime> {
-        Box::new(DockerRuntime::from_environment(host(node)).expect("DOCKER_HOST is an address"))
+        Box::new(runtime(node))
     }
 
     fn run(&self) -> &str {

@@ -33,6 +33,9 @@ use crate::disk::{Disk, DiskFate};
 use crate::journal::Journal;
 use crate::panel::{Connection, SimPanel};
 
+/// How often the watch has all files looked at, whatever it has noticed.
+const RESCAN: Duration = Duration::from_secs(300);
+
 /// A daemon that runs.
 pub struct Daemon {
     pub fate: Arc<Fate>,
@@ -81,7 +84,8 @@ impl Machine {
         let tasks = Tasks::new();
         let queue = Queue::default();
         let hook = Arc::new(DiskFate { fate: fate.clone(), disk: self.disk.clone() });
-        let store = Store::open(self.root.path(), Blocking::Inline, Some(hook)).unwrap();
+        let clock = Clock::Simulated { base: self.epoch.0, start: self.epoch.1 };
+        let store = Store::open(self.root.path(), Blocking::Inline, clock, Some(hook)).unwrap();
         alula::config::host::make_directories(&self.node).unwrap();
         alula::config::host::write_passwd_files(&self.node).unwrap();
         Layout::new(&self.node).prepare_node().unwrap();
@@ -102,7 +106,7 @@ impl Machine {
             panel: Some(panel.clone()),
             console,
             node: self.node.clone(),
-            clock: Clock::Simulated { base: self.epoch.0, start: self.epoch.1 },
+            clock,
             jitter: Jitter::seeded(seed),
             ids: Ids::numbered(seed),
             tasks: tasks.clone(),
@@ -114,6 +118,13 @@ impl Machine {
         tasks.spawn("containers", containers::follow(world.clone(), queue.clone(), known));
         let (edits, events) = mpsc::channel(64);
         tasks.spawn("intents", intents::follow(world.clone(), events));
+        let watch = edits.clone();
+        tasks.spawn("the watch's rescans", async move {
+            loop {
+                tokio::time::sleep(RESCAN).await;
+                let _ = watch.send(WatchEvent::Rescan).await;
+            }
+        });
         tasks.spawn("panel's list", listing::follow(world.clone(), panel));
         tasks.spawn("controller", Controller::new(reconciler.clone(), queue.clone(), 4, ready).run());
         let router = Api::new(reconciler.clone()).router(Door::Local);

@@ -8,8 +8,9 @@ use serde::Deserialize;
 
 use crate::api::request::Sent;
 use crate::api::{Api, ApiError, body};
-use crate::model::{InstallIntent, ManagedBy, Manifest, Record, ServerId};
-use crate::reconcile::jobs::{PanelWord, new_manifest, sync_with_retries};
+use crate::model::{ManagedBy, Record, Requester, ServerId, Verb};
+use crate::reconcile::jobs::{PanelWord, apply_sync, new_manifest, sync_with_retries};
+use crate::requests::NewRequest;
 use crate::store::{Snapshot, Store, StoreError};
 
 #[derive(Deserialize)]
@@ -29,9 +30,9 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
         ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, message)
     })?;
     if api.world.store.get(id).is_some() {
-        // This answer accepts a wish like any other, although nothing is written for it.
+        // This answer accepts a request like any other, although nothing is written for it.
         let _gate = api.world.reset_gate.wish().await;
-        // What a person has just changed counts before the panel's later word does.
+        // What a person has just changed is accepted before the panel's later request.
         api.world.refresh(id).await?;
         if api.world.store.get(id).is_some_and(|snapshot| is_under_way(&snapshot)) {
             return Ok(StatusCode::ACCEPTED);
@@ -45,78 +46,70 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
     let asked_at = api.world.clock.now();
     let server = sync_with_retries(&api.world, &*panel, id).await?;
     let word = PanelWord { server, asked_at, read_at: api.world.clock.now() };
-    let manifest = wanted_manifest(id, &word, api.world.ids.next(), wanted.start_on_completion);
+    let install = NewRequest {
+        id: api.world.ids.next(),
+        at: word.asked_at,
+        expires_at: None,
+        by: Requester::Panel,
+        verb: Verb::Install { reinstall: false, then_start: wanted.start_on_completion },
+    };
     let _gate = api.world.reset_gate.wish().await;
-    api.world.store.run(move |store| write(store, id, &manifest, &word)).await?;
+    api.world.store.run(move |store| write(store, id, &install, &word)).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 /// Whether the server is known and its installation was asked for. One that is known from the panel's list alone, which may
 /// have been read between the panel's entry and this request, still has to be installed.
 fn is_under_way(snapshot: &Snapshot) -> bool {
-    let asked = snapshot
-        .manifest
-        .as_ref()
-        .is_some_and(|manifest| manifest.spec.install.is_some() || manifest.metadata.managed_by == ManagedBy::File);
-    snapshot.is_listed() && asked
-}
-
-fn wanted_manifest(id: ServerId, word: &PanelWord, token: String, then_start: bool) -> Manifest {
-    let mut manifest = new_manifest(id, word.server.clone());
-    manifest.spec.install = Some(InstallIntent {
-        token,
-        then_start,
-        reinstall: false,
-        skip_scripts: false,
-        abort: false,
-        timeout: None,
-        requested_at: Some(word.asked_at),
-    });
-    manifest
+    let installed = snapshot.record.install.done.is_some()
+        || snapshot.requests.accepted.iter().any(|request| matches!(request.verb, Verb::Install { .. }));
+    let by_file = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::File);
+    snapshot.is_listed() && (installed || by_file)
 }
 
 /// Writes a server that is new, known from the list alone, was parked, or is still being deleted.
-fn write(store: &Store, id: ServerId, manifest: &Manifest, word: &PanelWord) -> Result<(), StoreError> {
+fn write(store: &Store, id: ServerId, install: &NewRequest, word: &PanelWord) -> Result<(), StoreError> {
     loop {
-        match attempt(store, id, manifest, word) {
+        match attempt(store, id, install, word) {
             Ok(false) => {}
-            // Somebody else has changed it, or its deletion has just come to its end.
+            // Another writer has changed it, or its deletion has just come to its end.
             Err(StoreError::Exists(_) | StoreError::Conflict { .. } | StoreError::Unknown(_)) => {}
             result => return result.map(drop),
         }
     }
 }
 
+/// The requests of a server that exists and that its panel has created: a start that was asked for before does not follow the
+/// installation.
+fn as_new(before: &Snapshot, install: &NewRequest) -> Vec<NewRequest> {
+    let up = before.asked(install.at).power().is_some_and(|power| power.verb.wants_up());
+    let stop = NewRequest { id: format!("{}-stop", install.id), verb: Verb::Stop, ..install.clone() };
+    up.then_some(stop).into_iter().chain([install.clone()]).collect()
+}
+
 /// One attempt; `false` if what it was decided by is no longer so.
-fn attempt(store: &Store, id: ServerId, manifest: &Manifest, word: &PanelWord) -> Result<bool, StoreError> {
+fn attempt(store: &Store, id: ServerId, install: &NewRequest, word: &PanelWord) -> Result<bool, StoreError> {
     let (asked_at, hash) = (word.asked_at, word.hash());
+    let manifest = new_manifest(id, word.server.clone());
     let Some(before) = store.get(id) else {
         let record = Record { synced_at: Some(asked_at), synced_hash: Some(hash), ..Record::default() };
-        return store.create(manifest.clone(), record).map(|_| true);
+        return store.create(manifest, record, [install.clone()]).map(|_| true);
     };
     if is_under_way(&before) {
-        // Somebody was faster with the same request.
+        // Another caller was faster with the same request.
         return Ok(true);
     }
-    if before.is_listed() && word.is_older_than(&before.record) {
-        // The panel's list, asked for later, was faster. Its word stands; what is asked for is this request's.
-        let wanted = |known: &mut Manifest| {
-            known.spec.install.clone_from(&manifest.spec.install);
-            known.spec.power.clone_from(&manifest.spec.power);
-        };
-        return store.change(id, Some(before.revision), wanted).map(|_| true);
+    if before.is_listed() {
+        // Known from the panel's list alone. A list that was asked for later has the newer configuration, which stands.
+        let before = apply_sync(store, id, word, None)?;
+        return store.request(id, Some(before.revision), as_new(&before, install)).map(|_| true);
     }
     let synced = move |record: &mut Record| {
         record.parked = None;
         record.synced_at = Some(asked_at);
         record.synced_hash = Some(hash);
-        record.want_again();
     };
-    if before.is_listed() {
-        let wanted = |known: &mut Manifest| known.spec = manifest.spec.clone();
-        return store.change_with(id, Some(before.revision), wanted, synced).map(|_| true);
-    }
-    store.replace(id, manifest.clone(), synced)?;
+    store.replace(id, manifest, synced, as_new(&before, install))?;
     // Nothing is replaced if the panel's list has brought the server back in this moment.
     Ok(store.get(id).is_none_or(|after| !after.is_listed() || is_under_way(&after)))
 }

@@ -7,63 +7,69 @@ use axum::extract::State;
 use http::StatusCode;
 
 use super::decide_again;
-use crate::api::admission::{Facts, admit_install};
 use crate::api::request::ServerName;
 use crate::api::{Api, ApiError};
-use crate::model::{How, InstallIntent, ManagedBy, Manifest, PowerIntent, PowerState, Want};
+use crate::model::{ManagedBy, PowerState, Requester, ServerId, Verb};
 use crate::reconcile::jobs::{PanelWord, apply_sync, sync_with_retries};
-use crate::reconcile::plan::open_wish;
+use crate::requests::NewRequest;
+use crate::requests::admission::{Admitted, admit_abort, admit_install};
 
 /// `POST /api/servers/{server}/install`: as at creation, with the newest word of the panel.
 pub async fn install(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
-    write_install(&api, &server, false).await
+    let id = api.server(&server)?.id;
+    request_install(&api, id, false, Requester::Panel).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 /// `POST /api/servers/{server}/reinstall`: the same, reported as a reinstallation.
 pub async fn reinstall(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
-    write_install(&api, &server, true).await
-}
-
-async fn write_install(api: &Api, server: &str, reinstall: bool) -> Result<StatusCode, ApiError> {
-    let _gate = api.world.reset_gate.wish().await;
-    decide_again(|| try_install(api, server, reinstall)).await?;
+    let id = api.server(&server)?.id;
+    request_install(&api, id, true, Requester::Panel).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-async fn try_install(api: &Api, server: &str, reinstall: bool) -> Result<(), ApiError> {
-    let known = api.server_as_on_disk(server).await?;
-    let now = api.world.clock.now();
-    let record = &known.snapshot.record;
-    let facts = Facts { manifest: &known.manifest, record, status: &known.status, seen: known.seen, now };
-    admit_install(facts, reinstall)?;
-    let install = InstallIntent {
-        token: api.world.ids.next(),
-        then_start: false,
-        reinstall,
-        skip_scripts: false,
-        abort: false,
-        timeout: None,
-        requested_at: Some(now),
-    };
+/// Admits an installation and has it on disk.
+///
+/// # Errors
+/// Why it is refused, or the disk's error.
+pub async fn request_install(api: &Api, id: ServerId, reinstall: bool, by: Requester) -> Result<(), ApiError> {
+    let _gate = api.world.reset_gate.wish().await;
+    decide_again(|| try_install(api, id, reinstall, by)).await
+}
+
+async fn try_install(api: &Api, id: ServerId, reinstall: bool, by: Requester) -> Result<(), ApiError> {
+    let known = api.server_as_on_disk(&id.to_string()).await?;
+    let at = api.world.clock.now();
+    admit_install(known.context(at), reinstall)?;
+    let new = |verb| NewRequest { id: api.world.ids.next(), at, expires_at: None, by, verb };
+    let install = new(Verb::Install { reinstall, then_start: false });
     // The server stays down after it, unless its file is a person's and says otherwise.
-    let up = open_wish(&known.manifest, record).is_some_and(|wish| wish.want == Want::Up)
-        || known.status.state != PowerState::Offline;
-    let down = (up && known.manifest.metadata.managed_by == ManagedBy::Panel).then(|| PowerIntent {
-        id: api.world.ids.next(),
-        want: Want::Down,
-        how: How::Graceful,
-        requested_at: Some(now),
-        expires_at: None,
-    });
-    let (id, revision) = (known.id, known.snapshot.revision);
-    let edit = move |manifest: &mut Manifest| {
-        manifest.spec.install = Some(install);
-        if down.is_some() {
-            manifest.spec.power = down;
-        }
-    };
-    api.world.store.run(move |store| store.change(id, Some(revision), edit)).await?;
+    let power = known.snapshot.asked(at).power();
+    let up = power.is_some_and(|request| request.verb.wants_up()) || known.status.state != PowerState::Offline;
+    let down = (up && known.manifest.metadata.managed_by == ManagedBy::Panel).then(|| new(Verb::Stop));
+    let revision = known.snapshot.revision;
+    let requests: Vec<NewRequest> = [install].into_iter().chain(down).collect();
+    api.world.store.run(move |store| store.request(id, Some(revision), requests)).await?;
     Ok(())
+}
+
+/// Admits the end of an installation and has it on disk.
+///
+/// # Errors
+/// Why it is refused, or the disk's error.
+pub async fn abort_install(api: &Api, id: ServerId) -> Result<(), ApiError> {
+    decide_again(|| async {
+        let known = api.server_as_on_disk(&id.to_string()).await?;
+        let at = api.world.clock.now();
+        if admit_abort(known.snapshot.asked(at))? == Admitted::Already {
+            return Ok(());
+        }
+        let new = NewRequest { id: api.world.ids.next(), at, expires_at: None, by: Requester::Cli, verb: Verb::Abort };
+        let revision = known.snapshot.revision;
+        api.world.store.run(move |store| store.request(id, Some(revision), [new])).await?;
+        Ok(())
+    })
+    .await
 }
 
 /// New limits of a running server are waited for this long.

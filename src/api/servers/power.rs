@@ -1,4 +1,4 @@
-//! Power wishes and console commands.
+//! Power requests and console commands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,11 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::{Known, decide_again};
-use crate::api::admission::{Action, Admitted, Denied, Facts, admit, wait};
 use crate::api::request::{Sent, ServerName};
 use crate::api::{Api, ApiError, body};
-use crate::model::record::Serving;
-use crate::model::{PowerIntent, PowerState, Record, ServerId, Want};
-use crate::reconcile::plan::open_wish;
-use crate::store::StoreError;
+use crate::model::{PowerState, Requester, ServerId, Verb};
+use crate::requests::NewRequest;
+use crate::requests::admission::{Admitted, admit_power, wait};
 
 /// A terminal that is being attached (after a restart of the daemon, say) is waited for this long.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
@@ -27,7 +25,7 @@ struct Wanted {
     wait_seconds: i64,
 }
 
-/// `POST /api/servers/{server}/power`: writes the wish and answers 202.
+/// `POST /api/servers/{server}/power`: accepts the request and answers 202.
 pub async fn power(
     State(api): State<Arc<Api>>,
     ServerName(server): ServerName,
@@ -35,73 +33,47 @@ pub async fn power(
 ) -> Result<StatusCode, ApiError> {
     let known = api.server(&server)?;
     let wanted: Wanted = body::object(&body)?;
-    let action = Action::parse(&wanted.action).ok_or_else(|| {
+    let verb = power_verb(&wanted.action).ok_or_else(|| {
         let message =
             "The power action provided was not valid, should be one of \"stop\", \"start\", \"restart\", \"kill\"";
         ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, message)
     })?;
-    write_power(&api, known.id, action, wait(wanted.wait_seconds)).await?;
+    request_power(&api, known.id, verb, wait(wanted.wait_seconds), Requester::Panel).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Admits a wish and has it on disk.
+/// The verb that a word on the wire means.
+pub fn power_verb(word: &str) -> Option<Verb> {
+    let verbs = [Verb::Start, Verb::Stop, Verb::Restart, Verb::Kill];
+    verbs.into_iter().find(|verb| verb.as_str() == word)
+}
+
+/// Admits a power request and has it on disk.
 ///
 /// # Errors
-/// Its refusal, or the disk's.
-pub async fn write_power(api: &Api, id: ServerId, action: Action, wait: Option<Duration>) -> Result<(), ApiError> {
+/// Why it is refused, or the disk's error.
+pub async fn request_power(
+    api: &Api,
+    id: ServerId,
+    verb: Verb,
+    wait: Option<Duration>,
+    by: Requester,
+) -> Result<(), ApiError> {
     decide_again(|| async {
         let known = api.server_as_on_disk(&id.to_string()).await?;
-        match decide(api, &known, action, wait)? {
-            // What is so already may have stopped being so a moment ago.
+        let at = api.world.clock.now();
+        match admit_power(known.context(at), verb, wait)? {
+            // The cached state may be stale: the next pass checks it again.
             Admitted::Already => api.world.store.wake(id),
-            Admitted::Write(power) => write(api, &known, power, None).await?,
-            Admitted::Adopt { power, container } => {
-                let serving = Serving { container, power: power.id.clone() };
-                write(api, &known, power, Some(serving)).await?;
+            Admitted::Accepted { expires_at } => {
+                let new = NewRequest { id: api.world.ids.next(), at, expires_at, by, verb };
+                let revision = known.snapshot.revision;
+                api.world.store.run(move |store| store.request(id, Some(revision), [new])).await?;
             }
         }
         Ok(())
     })
     .await
-}
-
-fn decide(api: &Api, known: &Known, action: Action, wait: Option<Duration>) -> Result<Admitted, Denied> {
-    let facts = Facts {
-        manifest: &known.manifest,
-        record: &known.snapshot.record,
-        status: &known.status,
-        seen: known.seen,
-        now: api.world.clock.now(),
-    };
-    admit(facts, action, wait, api.world.ids.next())
-}
-
-/// Writes a wish, and which running container serves it, if one does.
-async fn write(api: &Api, known: &Known, power: PowerIntent, serving: Option<Serving>) -> Result<(), StoreError> {
-    let (id, revision) = (known.id, known.snapshot.revision);
-    api.world
-        .store
-        .run(move |store| {
-            let wish = power.clone();
-            let serves = |record: &mut Record| {
-                if serving.is_some() {
-                    record.power.serving.clone_from(&serving);
-                }
-            };
-            match store.change_with(id, Some(revision), move |manifest| manifest.spec.power = Some(wish), serves) {
-                // Who broke a file must still be able to stop the server.
-                Err(StoreError::Broken { .. }) => {
-                    store.commit(id, |record| {
-                        serves(record);
-                        record.pending_power = Some(power);
-                    })?;
-                    store.wake(id);
-                    Ok(())
-                }
-                result => result.map(drop),
-            }
-        })
-        .await
 }
 
 #[derive(Deserialize)]
@@ -110,8 +82,8 @@ struct Commands {
     commands: Vec<String>,
 }
 
-/// `POST /api/servers/{server}/commands`: types lines into the server's terminal. The stop command is a wish to stop, or a line
-/// as any other where the server is being stopped already: some ask for it twice.
+/// `POST /api/servers/{server}/commands`: types lines into the server's terminal. The stop command is a request to stop, or a
+/// line as any other where the server is being stopped already: some ask for it twice.
 pub async fn commands(
     State(api): State<Arc<Api>>,
     ServerName(server): ServerName,
@@ -126,11 +98,11 @@ pub async fn commands(
     let stop = &known.manifest.spec.process.stop;
     for command in &wanted.commands {
         let is_stop = stop.kind == "command" && *command == stop.value;
-        if is_stopping(&api.server(&server)?) {
+        if is_stopping(&api, &api.server(&server)?) {
             // The line that stops it comes first.
             api.world.rest_until(ATTACH_PATIENCE, || stop_was_sent(&api, known.id)).await;
         } else if is_stop {
-            write_power(&api, known.id, Action::Stop, None).await?;
+            request_power(&api, known.id, Verb::Stop, None, Requester::Panel).await?;
             continue;
         }
         type_line(&api, known.id, command).await?;
@@ -139,10 +111,9 @@ pub async fn commands(
 }
 
 /// Whether the server is being stopped, or about to be.
-fn is_stopping(known: &Known) -> bool {
-    let record = &known.snapshot.record;
-    let open = open_wish(&known.manifest, record);
-    known.status.state == PowerState::Stopping || open.is_some_and(|wish| wish.want == Want::Down)
+fn is_stopping(api: &Api, known: &Known) -> bool {
+    let power = known.snapshot.asked(api.world.clock.now()).power();
+    known.status.state == PowerState::Stopping || power.is_some_and(|request| !request.verb.wants_up())
 }
 
 fn stop_was_sent(api: &Api, id: ServerId) -> bool {

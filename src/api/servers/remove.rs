@@ -9,21 +9,22 @@ use http::StatusCode;
 use super::Known;
 use crate::api::request::ServerName;
 use crate::api::{Api, ApiError};
-use crate::model::{Deletion, ServerId};
+use crate::model::{Requester, ServerId, Verb};
+use crate::requests::NewRequest;
 
 /// A server that is not known waits this long for the panel's list, which may have it.
 const LIST_PATIENCE: Duration = Duration::from_secs(5);
 /// The answer waits this long for the containers to go.
 const CONTAINER_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Writes the deletion mark; the reconciler carries it out. From now on the API does not know the server.
+/// Accepts the request to delete; the reconciler carries it out. From now on the API does not know the server.
 ///
 /// The answer waits a moment for the containers: the panel gives their ports to others as soon as it has it. What takes
 /// longer is done all the same.
 pub async fn delete(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
     let known = wait_for(&api, &server).await?;
-    mark_deleted(&api, known.id).await?;
-    // Nothing is lost when the time is over: the mark is on disk.
+    request_deletion(&api, known.id, Requester::Panel).await?;
+    // Nothing is lost when the time is over: the request is on disk.
     api.world.rest_until(CONTAINER_PATIENCE, || containers_gone(&api, known.id)).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -54,20 +55,14 @@ fn containers_gone(api: &Api, id: ServerId) -> bool {
             .with_live(id, |live| matches!((live.server.fresh(), live.installer.fresh()), (Some(None), Some(None))))
 }
 
-/// Has the deletion mark on disk.
+/// Has the request to delete on disk.
 ///
 /// # Errors
-/// The disk's refusal.
-pub async fn mark_deleted(api: &Api, id: ServerId) -> Result<(), ApiError> {
-    let at = api.world.clock.now();
-    api.world
-        .store
-        .run(move |store| {
-            store.commit(id, |record| record.deletion = Some(Deletion { at, recreate: false }))?;
-            store.wake(id);
-            Ok::<_, ApiError>(())
-        })
-        .await?;
+/// The disk's error.
+pub async fn request_deletion(api: &Api, id: ServerId, by: Requester) -> Result<(), ApiError> {
+    let (at, name) = (api.world.clock.now(), api.world.ids.next());
+    let new = NewRequest { id: name, at, expires_at: None, by, verb: Verb::Delete };
+    api.world.store.run(move |store| store.request(id, None, [new])).await?;
     api.view.forget(id);
     Ok(())
 }

@@ -1,116 +1,45 @@
 //! Plans as people read them.
 
-use std::time::Duration;
-
 use super::*;
 use crate::cli::examples;
-use crate::model::{InstallOutcome, PastWish, Role, Want};
-use crate::reconcile::observed::{JobKind, Observed, Policy};
+use crate::model::{Requests, Verb};
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::{Observed, Policy};
 use crate::reconcile::plan;
-use crate::reconcile::step::{Step, StopMethod};
-
-/// Each kind of step once.
-fn steps() -> Vec<Step> {
-    let container = || "0123456789abcdef".to_owned();
-    let token = || "token-1".to_owned();
-    let power = || "wish-1".to_owned();
-    let message = || "so it is".to_owned();
-    let mut steps = vec![
-        Step::Accept,
-        Step::TakeInstallSlot,
-        Step::ReleaseInstallSlot,
-        Step::Prepare,
-        Step::WriteScript { token: token() },
-        Step::CreateInstaller { token: token() },
-        Step::StartInstaller { container: container(), token: token() },
-        Step::Kill { container: container(), role: Role::Server },
-        Step::RecordInterrupted { container: container(), token: token() },
-        Step::CloseInstallLog { container: container(), token: token() },
-        Step::RecordInstall {
-            token: token(),
-            outcome: InstallOutcome::Succeeded,
-            exit_code: Some(0),
-            reason: "Ended",
-            message: message(),
-        },
-        Step::RemoveInstaller { container: container() },
-        Step::RemoveServer { container: container() },
-        Step::CreateServer { token: token() },
-        Step::Assign { container: container(), power: power() },
-        Step::StartServer { container: container(), power: power() },
-        Step::Attach { container: container(), replay: true },
-        Step::UpdateLimits { container: container() },
-        Step::RecordBegun { power: power() },
-        Step::RecordStarted { container: container() },
-        Step::EndStart { container: container() },
-        Step::RecordCrash {
-            container: container(),
-            exit_code: 1,
-            oom_killed: false,
-            restart: true,
-            power: power(),
-            reason: "Crashed",
-            message: message(),
-        },
-        Step::ClosePower { power: power(), want: Want::Up, reason: "Stopped", message: message() },
-        Step::Quiesce,
-        Step::Forget,
-    ];
-    let jobs = [
-        JobKind::Sync,
-        JobKind::Script,
-        JobKind::ServerImage,
-        JobKind::InstallerImage,
-        JobKind::Usage,
-        JobKind::Permissions,
-        JobKind::InstallLog,
-        JobKind::Report,
-        JobKind::Removal,
-    ];
-    steps.extend(jobs.map(|job| Step::StartJob { job, subject: power() }));
-    let methods =
-        [StopMethod::Command("say \"bye\"".into()), StopMethod::Signal("SIGINT"), StopMethod::Native, StopMethod::Kill];
-    let grace = Duration::from_secs(600);
-    steps.extend(methods.map(|method| Step::Stop { container: container(), method, grace }));
-    steps
-}
+use crate::reconcile::step::Step;
 
 #[test]
-fn every_step_has_its_sentence() {
-    let sentences: Vec<String> = steps()
-        .iter()
-        .map(|step| format!("{}: {}", step.name(), sentence(&serde_json::to_value(step).unwrap())))
-        .collect();
-    for sentence in &sentences {
-        assert!(!sentence.contains('{'), "{sentence}");
-    }
-    insta::assert_snapshot!(sentences.join("\n"));
-}
-
-#[test]
-fn a_step_of_a_newer_daemon_is_shown_as_it_came() {
-    let step = serde_json::json!({"step": "dance", "partner": "x"});
+fn a_step_of_another_release_is_shown_in_the_daemons_words_or_as_it_came() {
+    let mut step = serde_json::json!({"step": "dance", "partner": "x"});
     assert_eq!(sentence(&step), r#"{"step":"dance","partner":"x"}"#);
+    step["text"] = "dance with x".into();
+    assert_eq!(sentence(&step), "dance with x");
 }
 
 #[test]
 fn plans_as_people_see_them() {
     let servers = examples::servers();
-    let verdict = |kind, status, reason: &str, message: &str| Verdict {
-        kind,
-        status,
-        reason: reason.into(),
-        message: message.into(),
-    };
-    let step = |step: Step| serde_json::to_value(step).unwrap();
+    let verdict =
+        |kind, status, reason: Reason, message: &str| Verdict { kind, status, reason, message: message.into() };
+    let step = |step: Step| serde_json::json!({"text": step.to_string()});
     let to_do = PlanView {
         steps: vec![
-            step(Step::StartJob { job: JobKind::ServerImage, subject: "wish-1".into() }),
+            step(Step::StartJob { job: JobKind::ServerImage, subject: Subject::Start("wish-1".into()) }),
             step(Step::RecordBegun { power: "wish-1".into() }),
         ],
         conditions: vec![
-            verdict(ConditionKind::SpecAccepted, ConditionStatus::True, "Accepted", "the files of intent are in force"),
-            verdict(ConditionKind::ImageReady, ConditionStatus::False, "Pulling", "hostile \u{1b}[31m is being pulled"),
+            verdict(
+                ConditionKind::SpecAccepted,
+                ConditionStatus::True,
+                Reason::Accepted,
+                "the files of intent are in force",
+            ),
+            verdict(
+                ConditionKind::ImageReady,
+                ConditionStatus::False,
+                Reason::Pulling,
+                "hostile \u{1b}[31m is being pulled",
+            ),
         ],
         phase: Phase::Offline,
         state: PowerState::Starting,
@@ -120,65 +49,47 @@ fn plans_as_people_see_them() {
         PlanView { steps: vec![], conditions: vec![], phase: Phase::Online, state: PowerState::Running, requeue: None };
     let plans = [(1, to_do), (3, idle)].map(|(server, plan)| Planned {
         uuid: servers[server].uuid,
-        wanted: wanted(&servers[server], plan.state),
+        wanted: wanted(&servers[server], plan.state, examples::now()),
         plan,
     });
     insta::assert_snapshot!(text(&servers, &plans, Paint::fixed(false)));
 }
 
-#[test]
-fn a_plan_names_the_wish_that_it_serves() {
-    let mut server = examples::servers().remove(0);
-    assert_eq!(wanted(&server, PowerState::Offline), "up, by the wish wish-2 (spec.power)");
-    server.record.power.closed = Some(crate::model::Closed {
-        id: "wish-2".into(),
-        want: None,
-        reason: "CrashLoop".into(),
-        message: String::new(),
-        at: examples::now(),
-    });
-    assert_eq!(wanted(&server, PowerState::Offline), "up, by the wish wish-2 (spec.power), which is over: CrashLoop");
-    server.record.power.closed = None;
-    server.manifest.as_mut().unwrap().spec.suspended = true;
-    assert_eq!(
-        wanted(&server, PowerState::Offline),
-        "up, by the wish wish-2 (spec.power), and held back: spec.suspended"
-    );
-    server.manifest.as_mut().unwrap().spec.install = Some(crate::model::InstallIntent {
-        token: "again".into(),
-        then_start: false,
-        reinstall: true,
-        skip_scripts: false,
-        abort: false,
-        timeout: None,
-        requested_at: None,
-    });
-    let installed = "installed, by the token again (spec.install), then up, by the wish wish-2 (spec.power)";
-    assert_eq!(wanted(&server, PowerState::Offline), installed);
-    assert!(wanted(&examples::servers()[2], PowerState::Offline).contains("no longer lists it"));
+fn wanted_now(server: &ServerView, state: PowerState) -> String {
+    wanted(server, state, examples::now())
 }
 
 #[test]
-fn a_wish_that_is_over_is_not_taken_for_one_that_counts() {
+fn a_plan_names_the_request_that_it_serves() {
     let mut server = examples::servers().remove(0);
-    let closed = |id: &str, want| crate::model::Closed {
-        id: id.into(),
-        want: Some(want),
-        reason: "Stopped".into(),
+    assert_eq!(wanted_now(&server, PowerState::Offline), "up, by the request request-2");
+    server.manifest.as_mut().unwrap().spec.suspended = true;
+    assert_eq!(wanted_now(&server, PowerState::Offline), "up, by the request request-2, and held back: spec.suspended");
+    let install = Verb::Install { reinstall: true, then_start: false };
+    let mut pending = server.requests.accepted[0].clone();
+    (pending.sequence, pending.id, pending.verb) = (1, "again".into(), install);
+    server.record.install.done = None;
+    server.requests.accepted.insert(0, pending);
+    let installed = "installed, by the request again, then up, by the request request-2";
+    assert_eq!(wanted_now(&server, PowerState::Offline), installed);
+    assert!(wanted_now(&examples::servers()[2], PowerState::Offline).contains("no longer lists it"));
+}
+
+#[test]
+fn a_request_that_was_handled_is_not_taken_for_one_that_counts() {
+    let mut server = examples::servers().remove(0);
+    server.record.power.handled = Some(crate::model::Handled {
+        sequence: 2,
+        id: "request-2".into(),
+        verb: Verb::Start,
+        reason: Reason::CrashLoop,
         message: String::new(),
         at: examples::now(),
-    };
-    // Its opposite is over, and it is not.
-    server.record.power.closed = Some(closed("wish-2", Want::Down));
-    assert_eq!(wanted(&server, PowerState::Running), "up, by the wish wish-2 (spec.power)");
-    // An older file was put back.
-    server.record.power.closed = Some(closed("wish-3", Want::Down));
-    server.record.power.past = vec![PastWish { id: "wish-2".into(), want: Some(Want::Up) }];
-    let over = "up, by the wish wish-2 (spec.power), which is an earlier one and over";
-    assert_eq!(wanted(&server, PowerState::Offline), over);
-    let hint = "it runs, but is not started again when it ends or the host reboots: write another id into spec.power, or \
-                `alula power start`";
-    assert_eq!(wanted(&server, PowerState::Running), format!("{over}; {hint}"));
+    });
+    let handled = "nothing: the request request-2 to start was handled, CrashLoop";
+    assert_eq!(wanted_now(&server, PowerState::Offline), handled);
+    let hint = "it runs, but is not started again when it ends or the host reboots: `alula power start`";
+    assert_eq!(wanted_now(&server, PowerState::Running), format!("{handled}; {hint}"));
 }
 
 #[test]
@@ -188,13 +99,16 @@ fn the_planners_plans_are_understood() {
         intent: server.manifest.as_ref(),
         problem: None,
         unrecorded: true,
+        requests: &Requests::default(),
         record: &server.record,
         shown: server.status.state,
         observed: &Observed::default(),
         policy: &Policy::default(),
         now: examples::now(),
     });
-    let steps = plan.steps.len();
+    let sentences: Vec<String> = plan.steps.iter().map(Step::to_string).collect();
+    let steps = sentences.len();
     let view: PlanView = serde_json::from_value(serde_json::to_value(plan).unwrap()).unwrap();
     assert!(view.steps.len() == steps && steps > 0 && !view.conditions.is_empty());
+    assert_eq!(sentence(&view.steps[0]), sentences[0]);
 }

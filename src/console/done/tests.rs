@@ -48,6 +48,23 @@ fn colours_count_unless_they_are_stripped() {
 }
 
 #[test]
+fn what_is_stripped_leaves_the_text() {
+    for (line, clean) in [
+        ("plain ünïcode", "plain ünïcode"),
+        ("\u{1b}[38;5;196mred\u{1b}[m", "red"),
+        ("\u{1b}[2K\u{1b}[1Gprompt> ", "prompt> "),
+        ("\u{1b}[?25lhidden\u{1b}[?25h", "hidden"),
+        ("\u{1b}]0;a title\u{7}text", "text"),
+        ("\u{1b}]0;a title\u{1b}\\text", "text"),
+        ("\u{1b}(Btext\u{1b}=", "text"),
+        ("cut off \u{1b}[3", "cut off "),
+        ("cut off \u{1b}", "cut off "),
+    ] {
+        assert!(matcher(&[&format!("regex:^{clean}$")], true).matches(line), "{line:?}");
+    }
+}
+
+#[test]
 fn greedy_entries_are_refused_without_effort() {
     let greedy = r"regex:((\w{100}){100}){100}";
     assert!(matches!(matcher(&[greedy], false).entries[..], [Entry::Text(_)]));

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 
 use super::*;
-use crate::model::{ContainerState, InstallIntent, Record, Script};
+use crate::model::{ContainerState, Record, Script, Verb};
 use crate::reconcile::bench;
 use crate::reconcile::pass::Reconciler;
 use crate::runtime::ErrorKind;
@@ -16,7 +16,7 @@ use crate::runtime::{blueprint, container_name};
 async fn an_engine_that_comes_back_after_hours_is_noticed_within_seconds() {
     let (_root, world, machine) = bench::machine(None);
     let (world, queue) = (Arc::new(world), Queue::default());
-    world.store.create(bench::file_server(1), Record::default()).unwrap();
+    world.store.create(bench::file_server(1), Record::default(), []).unwrap();
     machine.set_engine_up(false);
     let following = world.tasks.spawn("containers", follow(world.clone(), queue.clone(), watch::Sender::new(false)));
     // Once for the outage.
@@ -75,16 +75,8 @@ impl Scene {
         let world = Arc::new(world);
         let mut manifest = bench::file_server(1);
         manifest.spec.script = Some(Script { image: "installer:1".into(), entrypoint: "sh".into(), text: "x".into() });
-        manifest.spec.install = Some(InstallIntent {
-            token: "once".into(),
-            then_start: false,
-            reinstall: false,
-            skip_scripts: false,
-            abort: false,
-            timeout: None,
-            requested_at: None,
-        });
-        world.store.create(manifest, Record::default()).unwrap();
+        let install = bench::request(&world, "once", Verb::Install { reinstall: false, then_start: false });
+        world.store.create(manifest, Record::default(), [install]).unwrap();
         let known = watch::Sender::new(false);
         world.tasks.spawn("containers", follow(world.clone(), Queue::default(), known));
         let reconciler = Reconciler::new(world.clone());
@@ -192,7 +184,7 @@ async fn a_container_that_was_made_too_late_for_its_answer_is_noticed() {
     machine.set_checks_mounts(false);
     bench::reconnect(&mut world, &machine, Arc::new(LateCreations));
     let (id, world, queue) = (bench::id(1), Arc::new(world), Queue::default());
-    world.store.create(bench::file_server(1), Record::default()).unwrap();
+    world.store.create(bench::file_server(1), Record::default(), []).unwrap();
     world.tasks.spawn("containers", follow(world.clone(), queue.clone(), watch::Sender::new(false)));
     queue.done(queue.next().await, None);
     let host = crate::runtime::HostInfo::default();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::sync::Condvar;
+use std::sync::{Condvar, Mutex};
 
 use super::*;
 use crate::model::{ManagedBy, Manifest, Record};
@@ -63,7 +63,7 @@ async fn a_file_that_hangs_holds_nobody_else_up() {
     for number in 0..5 {
         let mut manifest = Manifest::new(id(number), ManagedBy::File);
         manifest.spec.settings.container.image = "game:1".into();
-        world.store.create(manifest, Record::default()).unwrap();
+        world.store.create(manifest, Record::default(), []).unwrap();
     }
     disk.hangs((1..5).map(id));
     let (edits, events) = mpsc::channel(8);

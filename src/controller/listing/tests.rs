@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 
 use super::*;
-use crate::model::{InstallOutcome, InstallRecord, InstallResult, PowerState, Script};
+use crate::model::{InstallOutcome, InstallRecord, InstallResult, PowerState, Script, Verb};
 use crate::panel::{ListedServer, PanelServer};
-use crate::reconcile::bench::{ScriptedPanel, id, server, world, world_on};
+use crate::reconcile::bench::{ScriptedPanel, id, request, server, world, world_on};
 use crate::store::{Blocking, DiskHook, DiskOp};
 
 fn listed(servers: &[(u32, &str)], asked: Instant) -> Listed {
@@ -25,7 +25,7 @@ fn when(world: &World, ago: u64) -> When {
 fn add(world: &World, number: u32, invocation: &str, ago: u64) {
     let synced_at = Some(world.clock.now() - Duration::from_secs(ago));
     let record = Record { synced_at, ..Record::default() };
-    world.store.create(new_manifest(id(number), server(invocation)), record).unwrap();
+    world.store.create(new_manifest(id(number), server(invocation)), record, []).unwrap();
 }
 
 fn parked(world: &World) -> Vec<ServerId> {
@@ -46,11 +46,11 @@ async fn servers_that_are_not_listed_are_parked_and_come_back() {
     add(&world, 3, "c", 3);
     let mut by_file = crate::model::Manifest::new(id(4), ManagedBy::File);
     by_file.spec.settings.container.image = "game:1".into();
-    world.store.create(by_file, Record::default()).unwrap();
+    world.store.create(by_file, Record::default(), []).unwrap();
     apply(&world, listed(&[(1, "a")], Instant::now()), when(&world, 5));
     assert_eq!(parked(&world), [id(2)]);
     assert!(!world.store.get(id(2)).unwrap().is_listed());
-    assert_eq!(world.store.status(id(2)).unwrap().events[0].reason, "Parked");
+    assert_eq!(world.store.status(id(2)).unwrap().events[0].reason, Reason::Parked);
 
     apply(&world, listed(&[(1, "a"), (2, "b2"), (3, "c")], Instant::now()), when(&world, 0));
     assert_eq!(parked(&world), []);
@@ -164,14 +164,13 @@ async fn nothing_is_remembered_where_no_list_is_awaited() {
 
 /// A server of the panel with an installation: open, or done as far as a lost record lets the store assume.
 fn add_installed(world: &World, number: u32, lost: bool) {
-    let mut manifest = new_manifest(id(number), server("run"));
-    manifest.spec.install = Some(serde_json::from_value(serde_json::json!({"token": "i1"})).unwrap());
     let done = InstallResult {
         token: "i1".into(),
+        sequence: 1,
         outcome: InstallOutcome::Succeeded,
         reinstall: false,
         exit_code: None,
-        reason: "RecordLost".into(),
+        reason: Reason::RecordLost,
         message: String::new(),
         at: Timestamp::default(),
         reported: true,
@@ -180,7 +179,10 @@ fn add_installed(world: &World, number: u32, lost: bool) {
         true => InstallRecord { done: Some(done), reset_owed: true, ..InstallRecord::default() },
         false => InstallRecord::default(),
     };
-    world.store.create(manifest, Record { install, ..Record::default() }).unwrap();
+    let asked = request(world, "i1", Verb::Install { reinstall: false, then_start: false });
+    let record = Record { install, ..Record::default() };
+    let asked = (!lost).then_some(asked);
+    world.store.create(new_manifest(id(number), server("run")), record, asked).unwrap();
 }
 
 /// What a reset is owed to, and whether the assumed result is reported.
@@ -245,19 +247,19 @@ async fn a_panel_that_does_not_answer_a_reset_for_long_gets_no_assumed_result() 
     resetting.abort();
 }
 
-/// A disk that is full for facts.
-struct NoRoomForRecords;
+/// A disk that is full for manifests.
+struct NoRoomForManifests;
 
-impl DiskHook for NoRoomForRecords {
+impl DiskHook for NoRoomForManifests {
     fn before(&self, _: ServerId, op: DiskOp) -> std::io::Result<()> {
-        if op == DiskOp::WriteRecord { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        if op == DiskOp::WriteIntent { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
     fn after(&self, _: ServerId, _: DiskOp) {}
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_cannot_be_written_down_leaves_no_files() {
-    let (root, refused) = world_on(Blocking::Inline, Some(Arc::new(NoRoomForRecords)), None);
+    let (root, refused) = world_on(Blocking::Inline, Some(Arc::new(NoRoomForManifests)), None);
     assert_eq!(apply(&refused, listed(&[(1, "a")], Instant::now()), when(&refused, 0)), 0);
     let (data, folder) = (refused.layout.data(id(1)), refused.store.folder(id(1)));
     assert_eq!((data.exists(), folder.exists()), (false, false), "{}", root.path().display());

@@ -7,17 +7,13 @@ use serde_json::Value;
 
 use super::{JobError, PANEL_PATIENCE};
 use crate::model::manifest::digest;
-use crate::model::{ManagedBy, Manifest, Record, ServerId, Timestamp};
-use crate::panel::{Panel, PanelError, PanelServer, QUESTIONS};
-use crate::reconcile::plan::open_install;
+use crate::model::{ManagedBy, Manifest, Reason, Record, ServerId, Timestamp};
+use crate::panel::{Panel, PanelError, PanelServer};
+use crate::reconcile::job::Subject;
 use crate::reconcile::reporter::{self, ReportError};
 use crate::reconcile::world::World;
 use crate::retry;
 use crate::store::{Snapshot, Store, StoreError};
-
-/// Questions that jobs ask the panel at once. Some of its places are left to requests: at a boot with 500 starts somebody who
-/// waits for an answer must not wait behind them.
-pub const JOB_QUESTIONS: usize = QUESTIONS - 2;
 
 /// How often a word is written anew because somebody else wrote in between.
 const WRITE_ATTEMPTS: u32 = 20;
@@ -71,7 +67,7 @@ async fn patiently<T, F: Future<Output = Result<T, PanelError>>>(
 
 /// Fetches the configuration before a start or an installation. A start goes on without the panel soon. An installation waits
 /// for it however long it takes, so each of its attempts may take as long as the panel is allowed to.
-pub(super) async fn sync(world: &World, id: ServerId, subject: &str) -> Result<(), JobError> {
+pub(super) async fn sync(world: &World, id: ServerId, subject: &Subject) -> Result<(), JobError> {
     let panel = panel_of(world)?;
     let ask = || async {
         let _turn = world.questions.acquire().await;
@@ -79,31 +75,26 @@ pub(super) async fn sync(world: &World, id: ServerId, subject: &str) -> Result<(
         let server = panel.server(id).await?;
         Ok(PanelWord { server, asked_at, read_at: world.clock.now() })
     };
-    let word = if installs(world, id, subject) { ask().await? } else { patiently(world, id, ask).await? };
-    let subject = subject.to_owned();
+    let word = match subject {
+        Subject::Install(_) => ask().await?,
+        _ => patiently(world, id, ask).await?,
+    };
+    let subject = subject.to_string();
     let written = world.store.run(move |store| apply_sync(store, id, &word, Some(subject))).await;
     written.map(drop).map_err(|error| JobError::new(retry::PANEL, error.to_string()))
 }
 
-/// Whether a fetch is for an installation.
-fn installs(world: &World, id: ServerId, subject: &str) -> bool {
-    let Some(snapshot) = world.store.get(id) else { return false };
-    let open = snapshot.manifest.as_ref().and_then(|manifest| open_install(manifest, &snapshot.record));
-    open.is_some_and(|install| install.token == subject)
-}
-
 /// Fetches the install script.
-pub(super) async fn script(world: &World, id: ServerId, token: &str) -> Result<(), JobError> {
+pub(super) async fn script(world: &World, id: ServerId, token: String) -> Result<(), JobError> {
     let panel = panel_of(world)?;
     let script = {
         let _turn = world.questions.acquire().await;
         panel.script(id).await?
     };
-    let token = token.to_owned();
     let written = world
         .store
         .run(move |store| {
-            store.change_with(
+            store.sync(
                 id,
                 None,
                 |manifest| manifest.spec.script = Some(script),
@@ -154,7 +145,7 @@ fn try_apply(
     let hash = word.hash();
     let same_word = before.record.synced_hash.as_ref() == Some(&hash);
     let mut undone = BTreeSet::new();
-    let snapshot = store.change_with(
+    let snapshot = store.sync(
         id,
         Some(before.revision),
         |manifest| {
@@ -181,7 +172,7 @@ fn try_apply(
         let message = format!(
             "{field} was changed by hand in config.yml, and the panel's value is back; write it into override.yml to keep it"
         );
-        store.event(id, word.asked_at, "HandEditUndone", &message);
+        store.event(id, word.asked_at, Reason::HandEditUndone, &message);
     }
     Ok(snapshot)
 }

@@ -18,7 +18,7 @@ fn fails_for_good(failures: Vec<PanelError>) -> bool {
     let (_root, world) = bench::world(None);
     let id = bench::id(1);
     for failure in failures {
-        let run = world.with_live(id, |live| begin(live, JobKind::Script, "token"));
+        let run = world.with_live(id, |live| begin(live, JobKind::Script, &Subject::Install("token".into())));
         end(&world, id, JobKind::Script, run, Err(failure.into()));
     }
     world.with_live(id, |live| matches!(live.jobs[&JobKind::Script].job.state, JobState::Failed { fatal: true, .. }))
@@ -62,12 +62,12 @@ async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
         }
     }
     for (kind, subject, goes_on) in [
-        (JobKind::Usage, "p1", true),
-        (JobKind::Permissions, "p1", true),
-        (JobKind::Usage, WATCH, false),
-        (JobKind::Removal, "deletion", false),
+        (JobKind::Usage, Subject::Start("p1".into()), true),
+        (JobKind::Permissions, Subject::Start("p1".into()), true),
+        (JobKind::Usage, Subject::DiskLimit, false),
+        (JobKind::Removal, Subject::Deletion, false),
     ] {
-        let ended = perform(&world, bench::id(1), kind, subject).now_or_never();
+        let ended = perform(&world, bench::id(1), kind, &subject).now_or_never();
         assert_eq!(ended.is_some(), goes_on, "{kind:?} {subject}");
     }
 }

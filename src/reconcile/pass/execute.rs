@@ -4,12 +4,12 @@ mod install;
 mod power;
 
 use super::{Reconciler, StepError};
-use crate::model::{ContainerFacts, ContainerState, Record, ServerId};
+use crate::model::{ContainerFacts, ContainerState, Handled, Record, ServerId};
+use crate::reconcile::job::JobKind;
 use crate::reconcile::jobs;
-use crate::reconcile::observed::JobKind;
 use crate::reconcile::step::Step;
 use crate::runtime::{ContainerSpec, ErrorKind, Purpose};
-use crate::store::{Snapshot, StoreError};
+use crate::store::Snapshot;
 
 type Done = Result<bool, StepError>;
 
@@ -37,7 +37,7 @@ impl Reconciler {
                 Ok(true)
             }
             Step::RecordInstall { token, outcome, exit_code, reason, message } => {
-                self.record_install(id, token, *outcome, *exit_code, reason, message).await
+                self.record_install(id, token, *outcome, *exit_code, *reason, message).await
             }
             Step::RecordInterrupted { container, token } => self.record_interrupted(id, container, token).await,
             Step::RemoveInstaller { container } => self.remove_installer(id, container).await,
@@ -55,8 +55,16 @@ impl Reconciler {
             Step::RecordStarted { container } => self.record_started(id, container).await,
             Step::EndStart { .. } => self.end_start(id).await,
             Step::RecordCrash { .. } => self.record_crash(id, step).await,
-            Step::ClosePower { power, want, reason, message } => {
-                self.close_power(id, power, *want, reason, message).await
+            Step::ClosePower { power, sequence, verb, reason, message } => {
+                let handled = Handled {
+                    sequence: *sequence,
+                    id: power.clone(),
+                    verb: *verb,
+                    reason: *reason,
+                    message: message.clone(),
+                    at: self.world.clock.now(),
+                };
+                self.close_power(id, handled).await
             }
             Step::Quiesce => Ok(self.quiesce(id)),
             Step::Forget => self.forget(id).await,
@@ -111,7 +119,7 @@ impl Reconciler {
     }
 
     async fn accept(&self, id: ServerId) -> Done {
-        self.world.record_intent(id).await?;
+        self.world.refresh(id).await?;
         Ok(true)
     }
 
@@ -150,58 +158,11 @@ impl Reconciler {
             if store.remove_if(id, unwanted)? {
                 return Ok(true);
             }
-            let mut anew = false;
-            store.commit(id, |record| anew = begin_anew(record))?;
-            Ok::<_, StoreError>(anew)
+            store.make_again(id)
         });
         if forgotten.await? {
             self.world.forget_live(id);
         }
         Ok(true)
-    }
-}
-
-/// Takes the facts of a server's former life out of its record, if that life is over and another one wanted. Power wishes are
-/// of the next life already, see [`Record::want_again`].
-fn begin_anew(record: &mut Record) -> bool {
-    if !record.deletion.as_ref().is_some_and(|deletion| deletion.recreate) {
-        return false;
-    }
-    *record = Record {
-        generation: record.generation,
-        accepted_hash: std::mem::take(&mut record.accepted_hash),
-        pending_power: record.pending_power.take(),
-        power: std::mem::take(&mut record.power),
-        synced_at: record.synced_at,
-        synced_hash: record.synced_hash.take(),
-        ..Record::default()
-    };
-    true
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Deletion, How, PowerIntent, Timestamp, Want};
-
-    #[test]
-    fn a_record_begins_anew_only_where_the_server_is_wanted_again() {
-        let at = Timestamp::default();
-        let (id, want, how) = ("p2".into(), Want::Up, How::Graceful);
-        let power = PowerIntent { id, want, how, requested_at: None, expires_at: None };
-        for (deletion, expected) in [
-            (None, false),
-            (Some(Deletion { at, recreate: false }), false),
-            (Some(Deletion { at, recreate: true }), true),
-        ] {
-            let mut before = Record { generation: 3, synced_for: Some("p1".into()), deletion, ..Record::default() };
-            before.power.begun = Some("p2".into());
-            before.pending_power = Some(power.clone());
-            let mut record = before.clone();
-            assert_eq!(begin_anew(&mut record), expected);
-            assert_eq!(record == before, !expected);
-            assert_eq!(record.generation, 3);
-            assert_eq!((&record.power, &record.pending_power), (&before.power, &before.pending_power));
-        }
     }
 }

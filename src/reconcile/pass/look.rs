@@ -1,10 +1,9 @@
 //! Looking at one server.
 
 use super::Reconciler;
-use crate::model::manifest::InstallIntent;
-use crate::model::{ContainerFacts, ContainerState, Role, ServerId, Want};
+use crate::model::{ContainerFacts, ContainerState, Role, ServerId, Timestamp};
 use crate::reconcile::observed::{Observed, WantedContainer};
-use crate::reconcile::plan;
+use crate::requests::InstallRequest;
 use crate::runtime::{BuiltSpec, ErrorKind, RuntimeError, blueprint};
 use crate::store::Snapshot;
 
@@ -12,7 +11,7 @@ impl Reconciler {
     /// Looks at everything that a plan can depend on. Containers are asked for only if something has happened to them since
     /// the last look.
     pub(super) async fn look(&self, id: ServerId) -> Observed {
-        let world = &self.world;
+        let (world, now) = (&self.world, self.world.clock.now());
         let watch = world.with_live(id, |live| live.watch);
         let (server, installer) = tokio::join!(self.container(id, Role::Server), self.container(id, Role::Installer));
         let mut outage = match (&server, &installer) {
@@ -22,9 +21,10 @@ impl Reconciler {
         let (server, installer) = (server.ok().flatten(), installer.ok().flatten());
         let snapshot = world.store.get(id);
         let server = server.map(|server| with_limits(server, snapshot.as_deref()));
-        if let (Some(installer), Some(install)) = (&installer, snapshot.as_deref().and_then(resumable_install))
+        if let (Some(installer), Some(install)) =
+            (&installer, snapshot.as_deref().and_then(|snapshot| resumable_install(snapshot, now)))
             && installer.running()
-            && installer.token.as_ref() == Some(&install.token)
+            && installer.token.as_deref() == Some(install.id)
         {
             world.slots.adopt(id);
         }
@@ -96,7 +96,7 @@ impl Reconciler {
     /// Whether a container that ran has ended, and not because of us.
     fn ended_unasked(&self, id: ServerId, role: Role, facts: &ContainerFacts) -> bool {
         let ended = matches!(facts.state, ContainerState::Exited { .. });
-        let kept = self.world.store.get(id).is_some_and(|snapshot| snapshot.record.deletion.is_none());
+        let kept = self.world.store.get(id).is_some_and(|snapshot| !snapshot.is_being_deleted());
         ended
             && kept
             && self.world.with_live(id, |live| {
@@ -130,7 +130,7 @@ impl Reconciler {
             let built = self.built(snapshot);
             return Ok(built.map(|built| WantedContainer { spec_hash: None, limits_hash: built.spec.limits.hash() }));
         }
-        if !may_start(snapshot) {
+        if !may_start(snapshot, self.world.clock.now()) {
             return Ok(None);
         }
         let Some(built) = self.built(snapshot) else { return Ok(None) };
@@ -154,21 +154,22 @@ fn with_limits(mut server: ContainerFacts, snapshot: Option<&Snapshot>) -> Conta
     server
 }
 
-/// The installation whose running installer holds one of the node's places. One that nobody wants any more holds none: what
-/// remains of it is an installer to be removed.
-fn resumable_install(snapshot: &Snapshot) -> Option<&InstallIntent> {
-    if snapshot.record.parked.is_some() || snapshot.record.deletion.is_some() {
+/// The installation whose running installer holds one of the node's slots. One that is no longer requested holds none: its
+/// installer is a leftover to be removed.
+fn resumable_install(snapshot: &Snapshot, now: Timestamp) -> Option<InstallRequest<'_>> {
+    if snapshot.record.parked.is_some() || snapshot.is_being_deleted() {
         return None;
     }
-    plan::open_install(snapshot.manifest.as_ref()?, &snapshot.record)
+    snapshot.asked(now).install()
 }
 
-/// Whether a plan may make or start the server's container for a power wish.
-fn may_start(snapshot: &Snapshot) -> bool {
+/// Whether a plan may make or start the server's container for a power request.
+fn may_start(snapshot: &Snapshot, now: Timestamp) -> bool {
     let Some(manifest) = &snapshot.manifest else { return false };
-    let held = manifest.spec.suspended || plan::open_install(manifest, &snapshot.record).is_some();
-    if held || snapshot.record.parked.is_some() || snapshot.record.deletion.is_some() {
+    let asked = snapshot.asked(now);
+    let held = manifest.spec.suspended || asked.install().is_some();
+    if held || snapshot.record.parked.is_some() || snapshot.is_being_deleted() {
         return false;
     }
-    plan::open_wish(manifest, &snapshot.record).is_some_and(|wish| wish.want == Want::Up)
+    asked.power().is_some_and(|request| request.verb.wants_up())
 }

@@ -1,7 +1,7 @@
 //! Showing what a plan says: status, events, and what the panel will be told.
 
 use super::Reconciler;
-use crate::model::{Condition, ManagedBy, ServerId, Status};
+use crate::model::{Condition, ManagedBy, Reason, ServerId, Status};
 use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::Plan;
 use crate::reconcile::reporter;
@@ -26,14 +26,14 @@ impl Reconciler {
             status.set_condition(Condition {
                 kind: verdict.kind,
                 status: verdict.status,
-                reason: verdict.reason.clone(),
+                reason: verdict.reason,
                 message: verdict.message.clone(),
                 since: now,
                 observed_generation: snapshot.record.generation,
             });
         }
         if before.state != plan.state {
-            status.push_event(now, "StateChanged", &format!("{} → {}", before.state.word(), plan.state.word()));
+            status.push_event(now, Reason::StateChanged, &format!("{} → {}", before.state.word(), plan.state.word()));
         }
         // A silent runtime shows nothing new.
         if observed.outage.is_none() && self.is_told(snapshot) {

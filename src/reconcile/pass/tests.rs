@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::model::PowerState::{Offline, Running};
-use crate::model::{Deletion, ManagedBy, Manifest, Record, Role};
+use crate::model::{ManagedBy, Manifest, Record, Role, Verb};
 use crate::reconcile::bench;
 use crate::runtime::container_name;
 use crate::runtime::fake::{Call, FakeWorld, Faults};
@@ -25,8 +25,8 @@ async fn a_removal_that_is_under_way_is_waited_for_and_not_asked_for_in_a_circle
     let (_root, mut world, machine) = bench::machine(None);
     bench::reconnect(&mut world, &machine, Arc::new(SlowRemovals));
     let (id, world) = (bench::id(1), Arc::new(world));
-    let deletion = Some(Deletion { at: world.clock.now(), recreate: false });
-    world.store.create(bench::file_server(1), Record { deletion, ..Record::default() }).unwrap();
+    let delete = bench::request(&world, "delete", Verb::Delete);
+    world.store.create(bench::file_server(1), Record::default(), [delete]).unwrap();
     let name = container_name(id, Role::Server);
     machine.create_foreign(&name).unwrap();
     let reconciler = Reconciler::new(world.clone());
@@ -59,7 +59,7 @@ async fn the_panel_is_told_what_became_of_a_server_while_it_was_parked() {
     let (id, world) = (bench::id(1), Arc::new(world));
     let mut manifest = Manifest::new(id, ManagedBy::Panel);
     manifest.spec.settings.container.image = "game:1".into();
-    world.store.create(manifest, Record::default()).unwrap();
+    world.store.create(manifest, Record::default(), []).unwrap();
     let name = run_outside(&machine, id);
     let reconciler = Reconciler::new(world.clone());
     let come_to_rest = async || {
@@ -101,9 +101,9 @@ async fn a_container_that_was_made_is_there_whatever_was_seen_meanwhile() {
     machine.set_checks_mounts(false);
     bench::reconnect(&mut world, &machine, Arc::new(SlowCreations));
     let (id, world) = (bench::id(1), Arc::new(world));
-    world.store.create(bench::file_server(1), Record::default()).unwrap();
+    world.store.create(bench::file_server(1), Record::default(), []).unwrap();
     let reconciler = Reconciler::new(world.clone());
-    let create = Step::CreateServer { token: "wish".into() };
+    let create = Step::CreateServer { token: "request".into() };
     let listing = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         // The stream of events has ended, and the listing with which the next one begins finds nothing.
@@ -126,7 +126,7 @@ async fn an_engine_that_goes_down_is_not_asked_by_every_pass_whether_it_stays() 
     let reconciler = Reconciler::new(world.clone());
     let ids = [1, 2, 3].map(bench::id);
     for (number, id) in (1..).zip(ids) {
-        world.store.create(bench::file_server(number), Record::default()).unwrap();
+        world.store.create(bench::file_server(number), Record::default(), []).unwrap();
         run_outside(&machine, id);
         reconciler.pass(id).await;
     }

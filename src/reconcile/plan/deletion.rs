@@ -1,19 +1,19 @@
 //! Carrying out the deletion mark: installer, container, files, record, in this order.
 
 use super::{Planner, Progress};
-use crate::model::{ConditionKind, ConditionStatus, Phase, PowerState};
-use crate::reconcile::observed::JobKind;
-use crate::reconcile::step::Step;
+use crate::model::{ConditionKind, ConditionStatus, Phase, PowerState, Reason};
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::step::{Step, StepKind};
 
 impl Planner<'_> {
     pub(super) fn plan_deletion(&mut self) {
         self.plan.phase = Phase::Deleting;
         self.plan.state = PowerState::Offline;
         let message = "the server is being removed with its files".to_string();
-        self.say(ConditionKind::Deleting, ConditionStatus::True, "Requested", message);
+        self.say(ConditionKind::Deleting, ConditionStatus::True, Reason::Requested, message);
         if let Some(outage) = &self.observed.outage {
             let message = format!("its containers cannot be removed: {outage}");
-            self.say(ConditionKind::Deleting, ConditionStatus::True, "RuntimeUnreachable", message);
+            self.say(ConditionKind::Deleting, ConditionStatus::True, Reason::RuntimeUnreachable, message);
             return;
         }
         let busy = self.observed.attached.is_some()
@@ -25,11 +25,11 @@ impl Planner<'_> {
         if self.remove_containers() {
             return;
         }
-        match self.job(JobKind::Removal, "deletion", true) {
+        match self.job(JobKind::Removal, &Subject::Deletion, true) {
             Progress::Ready => self.step(Step::Forget),
             Progress::Waiting => {}
             Progress::Failed { message, .. } => {
-                self.say(ConditionKind::Deleting, ConditionStatus::True, "FilesInTheWay", message);
+                self.say(ConditionKind::Deleting, ConditionStatus::True, Reason::FilesInTheWay, message);
             }
         }
     }
@@ -41,7 +41,7 @@ impl Planner<'_> {
             self.remove_installer(installer);
         }
         if let Some(server) = server
-            && !self.held_back("RemoveServer", &server.id)
+            && !self.held_back(StepKind::RemoveServer, &server.id)
         {
             self.step(Step::RemoveServer { container: server.id.clone() });
         }

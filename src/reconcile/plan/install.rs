@@ -1,4 +1,4 @@
-//! Installing: from a wish to a recorded result, through a labelled container that is observed and not awaited.
+//! Installing: from a request to a recorded result, through a labelled container that is observed and not awaited.
 //!
 //! ```text
 //! no container ──▶ fetched ──▶ images ──▶ server container ──▶ script ──▶ created ──▶ running ──▶ exited ──▶ recorded
@@ -8,15 +8,16 @@
 
 use std::time::Duration;
 
+use super::Planner;
 use super::start::image_subject;
 use super::stop::{Demand, KILL_AGAIN};
-use super::{Planner, wish};
-use crate::model::manifest::InstallIntent;
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest, Role,
+    ConditionKind, ConditionStatus, ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest, Reason, Role,
 };
-use crate::reconcile::observed::{JobKind, JobState};
-use crate::reconcile::step::Step;
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::JobState;
+use crate::reconcile::step::{Step, StepKind};
+use crate::requests::{InstallRequest, start_id};
 
 /// An image that cannot be had is asked for this often before the installation counts as failed.
 const IMAGE_ATTEMPTS: u32 = 3;
@@ -32,78 +33,78 @@ const INTERRUPTIONS: usize = 3;
 const KILLED: [i64; 3] = [137, 143, 255];
 
 impl Planner<'_> {
-    pub(super) fn plan_install(&mut self, intent: &Manifest, install: &InstallIntent) {
+    pub(super) fn plan_install(&mut self, intent: &Manifest, install: &InstallRequest<'_>) {
         self.plan.state = self.state_as_observed();
-        self.say_offline("Installing", "an installation is under way");
-        self.waiting("Pending", "the installation is about to begin");
-        self.lapses(wish(intent, self.record).as_ref());
+        self.say_offline(Reason::Installing, "an installation is under way");
+        self.waiting(Reason::Pending, "the installation is about to begin");
+        self.expires();
         if let Some(server) = self.observed.server.as_ref().filter(|server| server.running()) {
             let server = server.clone();
             self.plan_stop(intent, &server, &Demand::installation());
-            self.waiting("Stopping", "the server is stopped before it is installed");
+            self.waiting(Reason::Stopping, "the server is stopped before it is installed");
             return;
         }
-        if install.abort {
+        if install.aborted {
             self.abort(install);
             return;
         }
         match &self.observed.installer {
-            Some(installer) if installer.token.as_ref() == Some(&install.token) => {
+            Some(installer) if installer.token.as_deref() == Some(install.id) => {
                 self.follow_installer(intent, install, &installer.clone());
             }
             Some(other) => {
-                // Of another wish, or another daemon's leftover under our name.
+                // Of another request, or another daemon's leftover under our name.
                 self.remove_installer(other);
             }
             None => self.begin_install(intent, install),
         }
     }
 
-    fn waiting(&mut self, reason: &str, message: &str) {
+    fn waiting(&mut self, reason: Reason, message: &str) {
         self.say(ConditionKind::Installed, ConditionStatus::False, reason, message.into());
     }
 
     /// Removes an installer, unless that has just failed.
     pub(super) fn remove_installer(&mut self, installer: &ContainerFacts) {
-        if !self.held_back("RemoveInstaller", &installer.id) {
+        if !self.held_back(StepKind::RemoveInstaller, &installer.id) {
             self.step(Step::RemoveInstaller { container: installer.id.clone() });
         }
     }
 
-    fn abort(&mut self, install: &InstallIntent) {
+    fn abort(&mut self, install: &InstallRequest<'_>) {
         if let Some(installer) = &self.observed.installer {
             self.remove_installer(installer);
             return;
         }
-        self.fail(install, "Aborted", "the installation was ended because somebody asked for it".into());
+        self.fail(install, Reason::Aborted, "the installation was ended because that was requested".into());
     }
 
-    fn fail(&mut self, install: &InstallIntent, reason: &'static str, message: String) {
+    fn fail(&mut self, install: &InstallRequest<'_>, reason: Reason, message: String) {
         self.record_install(install, InstallOutcome::Failed, None, reason, message);
     }
 
     fn record_install(
         &mut self,
-        install: &InstallIntent,
+        install: &InstallRequest<'_>,
         outcome: InstallOutcome,
         exit_code: Option<i64>,
-        reason: &'static str,
+        reason: Reason,
         message: String,
     ) {
-        self.step(Step::RecordInstall { token: install.token.clone(), outcome, exit_code, reason, message });
+        self.step(Step::RecordInstall { token: install.id.to_owned(), outcome, exit_code, reason, message });
     }
 
     /// There is no installer yet: everything that must be there before it.
-    fn begin_install(&mut self, intent: &Manifest, install: &InstallIntent) {
+    fn begin_install(&mut self, intent: &Manifest, install: &InstallRequest<'_>) {
         if !self.synced_for_install(intent, install) {
             return;
         }
-        if intent.spec.settings.skip_egg_scripts || install.skip_scripts {
+        if intent.spec.settings.skip_egg_scripts {
             if !self.prepared() {
                 return;
             }
             let message = "there was no script to run".to_string();
-            self.record_install(install, InstallOutcome::Succeeded, None, "Skipped", message);
+            self.record_install(install, InstallOutcome::Succeeded, None, Reason::Skipped, message);
             return;
         }
         if !self.has_script(intent, install) {
@@ -111,7 +112,7 @@ impl Planner<'_> {
         }
         if !self.observed.install_slot {
             self.waiting(
-                "Queued",
+                Reason::Queued,
                 "waiting for a place: at most alula.reconcile.concurrent_installs installations run at once",
             );
             self.step(Step::TakeInstallSlot);
@@ -120,18 +121,18 @@ impl Planner<'_> {
         if !self.prepared() || !self.has_images(intent, install) || !self.has_server_container(install) {
             return;
         }
-        if self.observed.script_ready.as_ref() != Some(&install.token) {
-            if !self.held_back("WriteScript", &install.token) {
-                self.step(Step::WriteScript { token: install.token.clone() });
+        if self.observed.script_ready.as_deref() != Some(install.id) {
+            if !self.held_back(StepKind::WriteScript, install.id) {
+                self.step(Step::WriteScript { token: install.id.to_owned() });
             }
             return;
         }
-        match self.failed("CreateInstaller", &install.token) {
+        match self.failed(StepKind::CreateInstaller, install.id) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
-                self.fail(install, "ContainerRefused", message);
+                self.fail(install, Reason::ContainerRefused, message);
             }
-            _ if self.held_back("CreateInstaller", &install.token) => {}
-            _ => self.step(Step::CreateInstaller { token: install.token.clone() }),
+            _ if self.held_back(StepKind::CreateInstaller, install.id) => {}
+            _ => self.step(Step::CreateInstaller { token: install.id.to_owned() }),
         }
     }
 
@@ -139,115 +140,127 @@ impl Planner<'_> {
         if self.observed.prepared {
             return true;
         }
-        if let Some((_, _, message)) = self.failed("Prepare", "") {
-            self.waiting("FoldersInTheWay", &message);
+        if let Some((_, _, message)) = self.failed(StepKind::Prepare, "") {
+            self.waiting(Reason::FoldersInTheWay, &message);
         }
-        if !self.held_back("Prepare", "") {
+        if !self.held_back(StepKind::Prepare, "") {
             self.step(Step::Prepare);
         }
         false
     }
 
-    /// The panel's configuration must be newer than the wish.
-    fn synced_for_install(&mut self, intent: &Manifest, install: &InstallIntent) -> bool {
+    /// The panel's configuration must be newer than the request.
+    fn synced_for_install(&mut self, intent: &Manifest, install: &InstallRequest<'_>) -> bool {
         if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
             return true;
         }
-        let fresh = match (self.record.synced_at, install.requested_at) {
-            (Some(synced), Some(requested)) => synced >= requested,
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
+        let fresh = self.record.synced_at.is_some_and(|synced| synced >= install.at);
         fresh || self.fetched(install, JobKind::Sync)
     }
 
-    fn has_script(&mut self, intent: &Manifest, install: &InstallIntent) -> bool {
+    fn has_script(&mut self, intent: &Manifest, install: &InstallRequest<'_>) -> bool {
         if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
             if intent.spec.script.is_none() {
-                let message = "spec.install wants an installation, but there is no spec.script to run; add one";
-                self.waiting("NoScript", message);
+                let message = "an installation was requested, but there is no spec.script to run; add one";
+                self.waiting(Reason::NoScript, message);
             }
             return intent.spec.script.is_some();
         }
-        let fetched = self.record.install.begun.as_ref() == Some(&install.token) && intent.spec.script.is_some();
+        let fetched = self.record.install.begun.as_deref() == Some(install.id) && intent.spec.script.is_some();
         fetched || self.fetched(install, JobKind::Script)
     }
 
     /// Waits for the panel as long as it takes; its refusal ends the installation, and so do answers that cannot be read.
-    fn fetched(&mut self, install: &InstallIntent, kind: JobKind) -> bool {
-        match self.need(kind, &install.token) {
+    fn fetched(&mut self, install: &InstallRequest<'_>, kind: JobKind) -> bool {
+        match self.need(kind, &Subject::Install(install.id.to_owned())) {
             Ok(()) => true,
             Err(None) => {
-                self.waiting("Fetching", "asking the panel what to install");
+                self.waiting(Reason::Fetching, "asking the panel what to install");
                 false
             }
             Err(Some((true, _, message))) => {
-                self.fail(install, "PanelRefused", message);
+                self.fail(install, Reason::PanelRefused, message);
                 false
             }
             Err(Some((false, attempts, message))) => {
                 let message = format!("{message}; attempt {attempts}, tried again until the panel answers");
-                self.waiting("PanelAway", &message);
-                self.say(ConditionKind::PanelReachable, ConditionStatus::False, "PanelAway", message);
+                self.waiting(Reason::PanelAway, &message);
+                self.say(ConditionKind::PanelReachable, ConditionStatus::False, Reason::PanelAway, message);
                 false
             }
         }
     }
 
     /// Both images; pulled side by side.
-    fn has_images(&mut self, intent: &Manifest, install: &InstallIntent) -> bool {
+    fn has_images(&mut self, intent: &Manifest, install: &InstallRequest<'_>) -> bool {
         let Some(script) = &intent.spec.script else {
             let message = "the script was fetched, but spec.script is gone again; put it back, or install once more";
-            self.waiting("NoScript", message);
+            self.waiting(Reason::NoScript, message);
             return false;
         };
-        let server = image_subject(intent, &install.token);
-        let installer = format!("{} {}", install.token, script.image);
+        let installation = Subject::Install(install.id.to_owned());
+        let server = image_subject(intent, &installation);
+        let installer = installation.image(&script.image);
         let mut ready = true;
         for (kind, subject) in [(JobKind::ServerImage, &server), (JobKind::InstallerImage, &installer)] {
             match self.need(kind, subject) {
                 Ok(()) => {}
                 Err(None) => {
-                    self.say(ConditionKind::ImageReady, ConditionStatus::False, "Pulling", "waiting for images".into());
-                    self.waiting("Pulling", "waiting for images");
+                    self.say(
+                        ConditionKind::ImageReady,
+                        ConditionStatus::False,
+                        Reason::Pulling,
+                        "waiting for images".into(),
+                    );
+                    self.waiting(Reason::Pulling, "waiting for images");
                     ready = false;
                 }
                 Err(Some((fatal, attempts, message))) if fatal || attempts >= IMAGE_ATTEMPTS => {
                     self.plan.steps.clear();
-                    self.say(ConditionKind::ImageReady, ConditionStatus::False, "ImagePullFailed", message.clone());
-                    self.fail(install, "ImagePullFailed", message);
+                    self.say(
+                        ConditionKind::ImageReady,
+                        ConditionStatus::False,
+                        Reason::ImagePullFailed,
+                        message.clone(),
+                    );
+                    self.fail(install, Reason::ImagePullFailed, message);
                     return false;
                 }
                 Err(Some((_, attempts, message))) => {
                     let message = format!("{message}; attempt {attempts}, tried again");
-                    self.say(ConditionKind::ImageReady, ConditionStatus::False, "ImagePullBackOff", message.clone());
-                    self.waiting("ImagePullBackOff", &message);
+                    self.say(
+                        ConditionKind::ImageReady,
+                        ConditionStatus::False,
+                        Reason::ImagePullBackOff,
+                        message.clone(),
+                    );
+                    self.waiting(Reason::ImagePullBackOff, &message);
                     ready = false;
                 }
             }
         }
         if ready {
-            self.say(ConditionKind::ImageReady, ConditionStatus::True, "Ready", "both images are there".into());
+            self.say(ConditionKind::ImageReady, ConditionStatus::True, Reason::Ready, "both images are there".into());
         }
         ready
     }
 
     /// The server's container is made before its files, so that a server that cannot be made is noticed now.
-    fn has_server_container(&mut self, install: &InstallIntent) -> bool {
+    fn has_server_container(&mut self, install: &InstallRequest<'_>) -> bool {
         if self.observed.server.is_some() {
             return true;
         }
-        let token = format!("install:{}", install.token);
-        match self.failed("CreateServer", &token) {
+        let token = start_id(install.id);
+        match self.failed(StepKind::CreateServer, &token) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
-                self.say(ConditionKind::ContainerReady, ConditionStatus::False, "Refused", message.clone());
-                self.fail(install, "ContainerRefused", message);
+                self.say(ConditionKind::ContainerReady, ConditionStatus::False, Reason::Refused, message.clone());
+                self.fail(install, Reason::ContainerRefused, message);
             }
             failed => {
                 if let Some((attempts, _, message)) = failed {
-                    self.waiting("ContainerBackOff", &format!("{message}; attempt {attempts}, tried again"));
+                    self.waiting(Reason::ContainerBackOff, &format!("{message}; attempt {attempts}, tried again"));
                 }
-                if !self.held_back("CreateServer", &token) {
+                if !self.held_back(StepKind::CreateServer, &token) {
                     self.step(Step::CreateServer { token });
                 }
             }
@@ -255,20 +268,21 @@ impl Planner<'_> {
         false
     }
 
-    fn follow_installer(&mut self, intent: &Manifest, install: &InstallIntent, installer: &ContainerFacts) {
-        let limit = install.timeout.map(|span| span.0).filter(|span| !span.is_zero()).or(self.policy.install_timeout);
+    fn follow_installer(&mut self, intent: &Manifest, install: &InstallRequest<'_>, installer: &ContainerFacts) {
+        let timeout = intent.spec.install.as_ref().and_then(|install| install.timeout);
+        let limit = timeout.map(|span| span.0).filter(|span| !span.is_zero()).or(self.policy.install_timeout);
         match installer.state {
             ContainerState::Created => self.start_installer(intent, install, installer),
             ContainerState::StartFailed => self.make_installer_again(install, installer),
             ContainerState::Running => {
-                self.waiting("Running", "the install script is running");
-                self.job(JobKind::InstallLog, &installer.id, true);
+                self.waiting(Reason::Running, "the install script is running");
+                self.job(JobKind::InstallLog, &Subject::Container(installer.id.clone()), true);
                 let Some(deadline) = limit.and_then(|limit| installer.started_at.map(|at| at + limit)) else { return };
                 let killed = self.observed.installer_stop.as_ref().filter(|stop| stop.container == installer.id);
                 let due = killed.and_then(|stop| stop.killed_at).map_or(deadline, |killed_at| killed_at + KILL_AGAIN);
                 if self.now < due {
                     self.look_again_at(due);
-                } else if !self.held_back("Kill", &installer.id) {
+                } else if !self.held_back(StepKind::Kill, &installer.id) {
                     self.step(Step::Kill { container: installer.id.clone(), role: Role::Installer });
                 }
             }
@@ -289,10 +303,10 @@ impl Planner<'_> {
     }
 
     /// Whether its start was refused too often; then the installation has failed.
-    fn installer_is_given_up(&mut self, install: &InstallIntent) -> bool {
-        match self.failed("StartInstaller", &install.token) {
+    fn installer_is_given_up(&mut self, install: &InstallRequest<'_>) -> bool {
+        match self.failed(StepKind::StartInstaller, install.id) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
-                self.fail(install, "ContainerRefused", message);
+                self.fail(install, Reason::ContainerRefused, message);
                 true
             }
             _ => false,
@@ -300,30 +314,30 @@ impl Planner<'_> {
     }
 
     /// The next attempt to start is one of a new container, see [`ContainerState::StartFailed`].
-    fn make_installer_again(&mut self, install: &InstallIntent, installer: &ContainerFacts) {
+    fn make_installer_again(&mut self, install: &InstallRequest<'_>, installer: &ContainerFacts) {
         if !self.installer_is_given_up(install) {
             self.remove_installer(installer);
         }
     }
 
-    fn start_installer(&mut self, intent: &Manifest, install: &InstallIntent, installer: &ContainerFacts) {
-        if self.installer_is_given_up(install) || self.held_back("StartInstaller", &install.token) {
+    fn start_installer(&mut self, intent: &Manifest, install: &InstallRequest<'_>, installer: &ContainerFacts) {
+        if self.installer_is_given_up(install) || self.held_back(StepKind::StartInstaller, install.id) {
             return;
         }
-        if self.observed.script_ready.as_ref() != Some(&install.token) {
+        if self.observed.script_ready.as_deref() != Some(install.id) {
             // Made by a daemon that died before the start: the folder may hold half a script.
             if !self.has_script(intent, install) || !self.prepared() {
                 return;
             }
-            self.step(Step::WriteScript { token: install.token.clone() });
+            self.step(Step::WriteScript { token: install.id.to_owned() });
         }
-        self.step(Step::StartInstaller { container: installer.id.clone(), token: install.token.clone() });
+        self.step(Step::StartInstaller { container: installer.id.clone(), token: install.id.to_owned() });
     }
 
     /// The log is read to its end once more after the script's end was seen: whether a follower's stream ended with the script
     /// or broke off just before it, nobody can tell. A log that cannot be had does not hold the result up for ever.
-    fn log_is_closed(&mut self, install: &InstallIntent, installer: &ContainerFacts) -> bool {
-        let follower = self.observed.job(JobKind::InstallLog, &installer.id);
+    fn log_is_closed(&mut self, install: &InstallRequest<'_>, installer: &ContainerFacts) -> bool {
+        let follower = self.observed.job(JobKind::InstallLog, &Subject::Container(installer.id.clone()));
         if follower.is_some_and(|job| job.state == JobState::Running) {
             let patience = installer.finished_at.unwrap_or(self.now) + FOLLOWER_PATIENCE;
             if self.now < patience {
@@ -331,11 +345,11 @@ impl Planner<'_> {
                 return false;
             }
         }
-        if self.held_back("CloseInstallLog", &installer.id) {
+        if self.held_back(StepKind::CloseInstallLog, &installer.id) {
             return false;
         }
-        if self.failed("CloseInstallLog", &installer.id).is_none_or(|(attempts, ..)| attempts < LOG_ATTEMPTS) {
-            self.step(Step::CloseInstallLog { container: installer.id.clone(), token: install.token.clone() });
+        if self.failed(StepKind::CloseInstallLog, &installer.id).is_none_or(|(attempts, ..)| attempts < LOG_ATTEMPTS) {
+            self.step(Step::CloseInstallLog { container: installer.id.clone(), token: install.id.to_owned() });
         }
         true
     }
@@ -349,40 +363,46 @@ impl Planner<'_> {
     }
 
     /// A script that did not get to its end runs again, but not for ever: it may be what brings the host down.
-    fn run_script_again(&mut self, install: &InstallIntent, installer: &ContainerFacts) {
-        self.waiting("Interrupted", "the install script was cut off and is run again");
-        let before = self.record.interrupted(&install.token);
+    fn run_script_again(&mut self, install: &InstallRequest<'_>, installer: &ContainerFacts) {
+        self.waiting(Reason::Interrupted, "the install script was cut off and is run again");
+        let before = self.record.interrupted(install.id);
         let noted = before.contains(&installer.id);
         if before.len() >= INTERRUPTIONS && !noted {
             let message = format!("the install script was cut off {} times; look into what ends it", before.len() + 1);
-            self.fail(install, "Interrupted", message);
+            self.fail(install, Reason::Interrupted, message);
         } else if !noted {
-            self.step(Step::RecordInterrupted { container: installer.id.clone(), token: install.token.clone() });
+            self.step(Step::RecordInterrupted { container: installer.id.clone(), token: install.id.to_owned() });
         } else {
             self.remove_installer(installer);
         }
     }
 
     /// The script has ended: its log is brought to its end, then the result is recorded. `limit`: it was ended for reaching it.
-    fn harvest(&mut self, install: &InstallIntent, installer: &ContainerFacts, code: i64, limit: Option<Duration>) {
-        self.waiting("Harvesting", "the install script has ended");
+    fn harvest(
+        &mut self,
+        install: &InstallRequest<'_>,
+        installer: &ContainerFacts,
+        code: i64,
+        limit: Option<Duration>,
+    ) {
+        self.waiting(Reason::Harvesting, "the install script has ended");
         // Not even the log is read again while what comes after it has to wait.
-        if self.held_back("RecordInstall", &install.token) || !self.log_is_closed(install, installer) {
+        if self.held_back(StepKind::RecordInstall, install.id) || !self.log_is_closed(install, installer) {
             return;
         }
         let (outcome, reason, message) = match limit {
             Some(limit) => {
                 let message = format!("the install script was ended after {} seconds, its time limit", limit.as_secs());
-                (InstallOutcome::Failed, "TimedOut", message)
+                (InstallOutcome::Failed, Reason::TimedOut, message)
             }
             _ if code != 0 && self.policy.fail_on_nonzero_exit => {
-                (InstallOutcome::Failed, "ScriptFailed", format!("the install script ended with status {code}"))
+                (InstallOutcome::Failed, Reason::ScriptFailed, format!("the install script ended with status {code}"))
             }
             _ if code != 0 => {
                 let message = format!("the install script ended with status {code}, which decides nothing");
-                (InstallOutcome::Succeeded, "Completed", message)
+                (InstallOutcome::Succeeded, Reason::Completed, message)
             }
-            _ => (InstallOutcome::Succeeded, "Completed", "the install script ran to its end".into()),
+            _ => (InstallOutcome::Succeeded, Reason::Completed, "the install script ran to its end".into()),
         };
         self.record_install(install, outcome, Some(code), reason, message);
     }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use super::stop::Demand;
-use super::{Planner, Progress, Wish, disk_limit, wish};
-use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ManagedBy, Manifest, Timestamp, Want};
-use crate::reconcile::observed::{JobKind, JobState, WATCH};
-use crate::reconcile::step::Step;
+use super::{Planner, Progress, disk_limit};
+use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ManagedBy, Manifest, Reason};
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::JobState;
+use crate::reconcile::step::{Step, StepKind};
+use crate::requests::PowerRequest;
 
 /// A start whose end is not seen counts as over after this time.
 const START_PATIENCE: Duration = Duration::from_secs(120);
@@ -14,68 +16,45 @@ const START_PATIENCE: Duration = Duration::from_secs(120);
 impl Planner<'_> {
     pub(super) fn plan_power(&mut self, intent: &Manifest) {
         self.plan.state = self.state_as_observed();
-        let wish = wish(intent, self.record);
         self.say_disk(intent);
-        if let Some(server) = self.observed.server.as_ref().filter(|server| server.running())
-            && wish.as_ref().is_some_and(|wish| self.stop_counts_again(wish))
-        {
-            // The wish is closed when this is done: a daemon that dies meanwhile finds it again.
-            let demand = self.demand(intent, server, None).unwrap_or_else(Demand::stop);
-            self.plan_stop(intent, server, &demand);
+        if self.expires() {
             return;
         }
-        if self.lapses(wish.as_ref()) {
-            return;
-        }
-        let open = wish.clone().filter(|wish| !self.record.power_closed(&wish.id, wish.want));
+        let request = self.asked().power();
         match &self.observed.server {
-            Some(server) if server.running() => match self.demand(intent, server, open.as_ref()) {
+            Some(server) if server.running() => match self.demand(intent, server, request.as_ref()) {
                 Some(demand) => {
-                    self.begin_restart(server, open.as_ref(), &demand);
+                    self.begin_restart(server, request.as_ref(), &demand);
                     self.plan_stop(intent, server, &demand);
-                    self.close_refused(intent, server, open.as_ref());
+                    self.close_refused(intent, server, request.as_ref());
                 }
-                None => self.plan_running(intent, server),
+                None => self.plan_running(intent, server, request.as_ref()),
             },
-            _ => match open {
-                Some(wish) if wish.want == Want::Up && self.installer_runs() => {
+            _ => match request {
+                Some(request) if request.verb.wants_up() && self.installer_runs() => {
                     self.say_offline(
-                        "Installing",
+                        Reason::Installing,
                         "an installer is still running; the server starts when it has ended",
                     );
                 }
-                Some(wish) if wish.want == Want::Up => self.plan_start(intent, &wish),
-                Some(wish) => {
-                    self.say_offline("Stopped", "the server is stopped, as wanted");
-                    self.close(&wish, "Stopped", "the server is stopped");
+                Some(request) if request.verb.wants_up() => self.plan_start(intent, &request),
+                Some(request) => {
+                    self.say_offline(Reason::Stopped, "the server is stopped, as requested");
+                    self.close(&request, Reason::Stopped, "the server is stopped");
                 }
-                None => self.say_closed(wish.as_ref()),
+                None => self.say_handled(),
             },
         }
     }
 
-    /// A wish with a time limit that nothing was begun for is over when its time has come.
-    pub(super) fn lapses(&mut self, wish: Option<&Wish<'_>>) -> bool {
-        let Some((wish, expires_at)) = wish.and_then(|wish| Some((wish, self.lapses_at(wish)?))) else { return false };
-        if self.now >= expires_at {
-            self.close(wish, "Expired", "the wish could not begin within the time it was wanted for");
-            return true;
+    /// A request with a deadline for which nothing was begun expires; the one before it, if it is not handled, counts again.
+    pub(super) fn expires(&mut self) -> bool {
+        if let Some(at) = self.asked().next_expiry() {
+            self.look_again_at(at);
         }
-        self.look_again_at(expires_at);
-        false
-    }
-
-    /// When a wish lapses that is open and was not begun.
-    fn lapses_at(&self, wish: &Wish<'_>) -> Option<Timestamp> {
-        let begun = self.record.power.begun.as_ref() == Some(&wish.id);
-        wish.expires_at.filter(|_| !begun && !self.record.power_closed(&wish.id, wish.want))
-    }
-
-    /// Whether a wish has lapsed that took the place of a stop: the server is not to run on because somebody wanted it up for
-    /// a while in between.
-    fn stop_counts_again(&self, wish: &Wish<'_>) -> bool {
-        let lapsed = self.lapses_at(wish).is_some_and(|expires_at| self.now >= expires_at);
-        lapsed && self.record.power.instead_of_stop.as_ref() == Some(&wish.id)
+        let Some(expired) = self.asked().expired() else { return false };
+        self.close(&expired, Reason::Expired, "the request could not begin before its deadline");
+        true
     }
 
     /// A leftover that goes only when the engine answers, or another daemon's that has to end by itself.
@@ -84,18 +63,28 @@ impl Planner<'_> {
     }
 
     /// A restart has begun when it begins to stop what runs: however long that takes, the start follows.
-    fn begin_restart(&mut self, server: &ContainerFacts, open: Option<&Wish<'_>>, demand: &Demand) {
-        let Some(wish) = open.filter(|wish| wish.expires_at.is_some() && demand.is_restart()) else { return };
-        let begun = self.record.power.begun.as_ref() == Some(&wish.id);
-        if !begun && self.observed.stopping().is_none() && !self.held_back("Stop", &server.id) {
-            self.step(Step::RecordBegun { power: wish.id.clone() });
+    fn begin_restart(&mut self, server: &ContainerFacts, request: Option<&PowerRequest>, demand: &Demand) {
+        let Some(request) = request.filter(|request| request.expires_at.is_some() && demand.is_restart()) else {
+            return;
+        };
+        if self.observed.stopping().is_none() && !self.held_back(StepKind::Stop, &server.id) {
+            self.step(Step::RecordBegun { power: request.id.clone() });
         }
     }
 
-    fn plan_running(&mut self, intent: &Manifest, server: &ContainerFacts) {
+    fn plan_running(&mut self, intent: &Manifest, server: &ContainerFacts, request: Option<&PowerRequest>) {
+        if let Some(start) = request.filter(|request| self.serving(server) != Some(&request.id))
+            && !self.held_back(StepKind::Assign, &start.id)
+        {
+            // It runs already, for an earlier request or another daemon: from now on it runs for this one.
+            self.step(Step::Assign { container: server.id.clone(), power: start.id.clone() });
+        }
         let started = self.started(server);
-        let (reason, message) =
-            if started { ("Running", "the server runs") } else { ("Starting", "waiting for the start-up to finish") };
+        let (reason, message) = if started {
+            (Reason::Running, "the server runs")
+        } else {
+            (Reason::Starting, "waiting for the start-up to finish")
+        };
         self.say(ConditionKind::Running, ConditionStatus::True, reason, message.into());
         self.attach(server);
         let seen = self.observed.done_seen.as_ref() == Some(&server.id);
@@ -120,7 +109,7 @@ impl Planner<'_> {
         }
         match server.started_at.map(|at| at + START_PATIENCE) {
             Some(due) if self.now < due => self.look_again_at(due),
-            _ if self.held_back("EndStart", &server.id) => {}
+            _ if self.held_back(StepKind::EndStart, &server.id) => {}
             _ => self.step(Step::EndStart { container: server.id.clone() }),
         }
     }
@@ -128,7 +117,7 @@ impl Planner<'_> {
     /// Opens a running server's terminal where it is not open.
     pub(super) fn attach(&mut self, server: &ContainerFacts) {
         let attached = self.observed.attached.as_ref() == Some(&server.id);
-        if !attached && !self.held_back("Attach", &server.id) {
+        if !attached && !self.held_back(StepKind::Attach, &server.id) {
             let replay = !self.started(server);
             self.step(Step::Attach { container: server.id.clone(), replay });
         }
@@ -139,13 +128,13 @@ impl Planner<'_> {
         let Some(wanted) = &self.observed.wanted else { return };
         if server.limits_hash.as_ref() == Some(&wanted.limits_hash) {
             let message = "the container has the limits it should have".to_string();
-            self.say(ConditionKind::ContainerReady, ConditionStatus::True, "Ready", message);
+            self.say(ConditionKind::ContainerReady, ConditionStatus::True, Reason::Ready, message);
             return;
         }
-        if let Some((_, _, message)) = self.failed("UpdateLimits", &server.id) {
-            self.say(ConditionKind::ContainerReady, ConditionStatus::False, "LimitsRefused", message);
+        if let Some((_, _, message)) = self.failed(StepKind::UpdateLimits, &server.id) {
+            self.say(ConditionKind::ContainerReady, ConditionStatus::False, Reason::LimitsRefused, message);
         }
-        if !self.held_back("UpdateLimits", &server.id) {
+        if !self.held_back(StepKind::UpdateLimits, &server.id) {
             self.step(Step::UpdateLimits { container: server.id.clone() });
         }
     }
@@ -164,32 +153,33 @@ impl Planner<'_> {
         match self.observed.usage {
             Some(usage) if self.now < usage.at + interval => self.look_again_at(usage.at + interval),
             // A count that failed is due again at the next interval; its own retry time is sooner and not needed.
-            _ => match self.observed.job(JobKind::Usage, WATCH) {
+            _ => match self.observed.job(JobKind::Usage, &Subject::DiskLimit) {
                 Some(job) if matches!(job.state, JobState::Failed { .. }) => {
-                    self.job(JobKind::Usage, WATCH, true);
+                    self.job(JobKind::Usage, &Subject::DiskLimit, true);
                 }
-                _ => self.step(Step::StartJob { job: JobKind::Usage, subject: WATCH.into() }),
+                _ => self.step(Step::StartJob { job: JobKind::Usage, subject: Subject::DiskLimit }),
             },
         }
     }
 
-    /// A wish that cannot be had (suspended, disk full) is over; the stop that is under way goes on without it. A new wish
-    /// to be up waits for the stop: until then somebody may have made room, and the start counts again.
-    fn close_refused(&mut self, intent: &Manifest, server: &ContainerFacts, open: Option<&Wish<'_>>) {
-        let Some(wish) = open.filter(|wish| wish.want == Want::Up) else { return };
+    /// A start that cannot be had (suspended, disk full) is over; the stop that is under way goes on without it. A new one waits
+    /// for the stop: until then there may be room, and the start counts again.
+    fn close_refused(&mut self, intent: &Manifest, server: &ContainerFacts, request: Option<&PowerRequest>) {
+        let Some(request) = request.filter(|request| request.verb.wants_up()) else { return };
         if intent.spec.suspended && intent.metadata.managed_by == ManagedBy::Panel {
-            self.close(wish, "Suspended", "the server is suspended");
-        } else if self.over_disk_limit(intent) && self.serving(server) == Some(&wish.id) {
+            self.close(request, Reason::Suspended, "the server is suspended");
+        } else if self.over_disk_limit(intent) && self.serving(server) == Some(&request.id) {
             self.close(
-                wish,
-                "DiskLimitExceeded",
+                request,
+                Reason::DiskLimitExceeded,
                 "the server's files outgrew the disk limit; delete some and start it again",
             );
         }
     }
 
-    pub(super) fn close(&mut self, wish: &Wish<'_>, reason: &'static str, message: &str) {
-        self.step(Step::ClosePower { power: wish.id.clone(), want: wish.want, reason, message: message.into() });
+    pub(super) fn close(&mut self, request: &PowerRequest, reason: Reason, message: &str) {
+        let PowerRequest { id, sequence, verb, .. } = request.clone();
+        self.step(Step::ClosePower { power: id, sequence, verb, reason, message: message.into() });
     }
 
     pub(super) fn over_disk_limit(&self, intent: &Manifest) -> bool {
@@ -199,21 +189,14 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn say_offline(&mut self, reason: &str, message: &str) {
+    pub(super) fn say_offline(&mut self, reason: Reason, message: &str) {
         self.say(ConditionKind::Running, ConditionStatus::False, reason, message.into());
     }
 
-    fn say_closed(&mut self, wish: Option<&Wish<'_>>) {
-        let closed = self.record.power.closed.as_ref();
-        let repeated = wish.filter(|wish| closed.is_none_or(|closed| !closed.is(&wish.id, wish.want)));
-        if let Some(wish) = repeated {
-            let message =
-                format!("the power wish {} is an earlier one and over; write another id to be heard", wish.id);
-            return self.say_offline("Superseded", &message);
-        }
-        match closed {
-            Some(closed) => self.say_offline(&closed.reason, &closed.message),
-            None => self.say_offline("NotWanted", "nobody has asked for the server to run"),
+    fn say_handled(&mut self) {
+        match &self.record.power.handled {
+            Some(handled) => self.say_offline(handled.reason, &handled.message),
+            None => self.say_offline(Reason::NotWanted, "the server was not asked to run"),
         }
     }
 
@@ -226,14 +209,14 @@ impl Planner<'_> {
             );
         }
         if usage.exceeds(limit) {
-            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::False, "Exceeded", message);
+            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::False, Reason::Exceeded, message);
         } else {
-            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::True, "Within", message);
+            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::True, Reason::Within, message);
         }
     }
 
     /// Waits for a job that a start or an installation needs; `Err` says that there is nothing more to do now.
-    pub(super) fn need(&mut self, kind: JobKind, subject: &str) -> Result<(), Option<(bool, u32, String)>> {
+    pub(super) fn need(&mut self, kind: JobKind, subject: &Subject) -> Result<(), Option<(bool, u32, String)>> {
         match self.job(kind, subject, true) {
             Progress::Ready => Ok(()),
             Progress::Waiting => Err(None),

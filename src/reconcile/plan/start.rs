@@ -4,73 +4,77 @@
 //! (crash judged) → sync with the panel → disk limit → folders → image, permissions → container → start
 //! ```
 
-use super::{Planner, Progress, Wish, disk_limit};
+use super::{Planner, Progress, disk_limit};
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, ContainerState, Crash, ManagedBy, Manifest, PowerState,
+    ConditionKind, ConditionStatus, ContainerFacts, ContainerState, Crash, ManagedBy, Manifest, PowerState, Reason,
 };
-use crate::reconcile::observed::{JobKind, JobState};
-use crate::reconcile::step::Step;
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::JobState;
+use crate::reconcile::step::{Step, StepKind};
+use crate::requests::PowerRequest;
 
 impl Planner<'_> {
-    pub(super) fn plan_start(&mut self, intent: &Manifest, wish: &Wish<'_>) {
-        if self.judges_crash(intent, wish) {
+    pub(super) fn plan_start(&mut self, intent: &Manifest, request: &PowerRequest) {
+        if self.judges_crash(intent, request) {
             return;
         }
         if intent.spec.suspended {
-            self.say_offline("Suspended", "the server is suspended and does not start");
+            self.say_offline(Reason::Suspended, "the server is suspended and does not start");
             if intent.metadata.managed_by == ManagedBy::Panel {
-                self.close(wish, "Suspended", "the server is suspended");
+                self.close(request, Reason::Suspended, "the server is suspended");
             }
             return;
         }
-        if wish.install.is_some() && self.report_comes_first(intent) {
-            self.say_offline("Reporting", "the panel hears of the installation before the server starts");
+        if request.after_install && self.report_comes_first(intent) {
+            self.say_offline(Reason::Reporting, "the panel hears of the installation before the server starts");
             return;
         }
-        if wish.expires_at.is_some() && self.record.power.begun.as_ref() != Some(&wish.id) {
-            self.step(Step::RecordBegun { power: wish.id.clone() });
+        if request.expires_at.is_some() {
+            self.step(Step::RecordBegun { power: request.id.clone() });
         }
-        let key = self.start_key(wish);
-        if !self.synced(intent, wish, &key) || !self.fits_on_disk(intent, wish, &key) {
+        let key = self.start_key(request);
+        if !self.synced(intent, request, &key) || !self.fits_on_disk(intent, request, &key) {
             return;
         }
-        self.plan.state = self.starting(intent, wish, &key);
+        self.plan.state = self.starting(intent, request, &key);
         if !self.observed.prepared {
-            if let Some((_, _, message)) = self.failed("Prepare", "") {
-                self.say_offline("FoldersInTheWay", &message);
+            if let Some((_, _, message)) = self.failed(StepKind::Prepare, "") {
+                self.say_offline(Reason::FoldersInTheWay, &message);
             }
-            if !self.held_back("Prepare", "") {
+            if !self.held_back(StepKind::Prepare, "") {
                 self.step(Step::Prepare);
             }
             return;
         }
         if self.has_image_and_permissions(intent, &key) {
-            self.plan_container(wish);
+            self.plan_container(request);
         }
     }
 
-    /// A container that served this wish has ended by itself: decide once what follows.
-    fn judges_crash(&mut self, intent: &Manifest, wish: &Wish<'_>) -> bool {
+    /// A container that served this request has ended by itself: decide once what follows.
+    fn judges_crash(&mut self, intent: &Manifest, request: &PowerRequest) -> bool {
         let Some(server) = &self.observed.server else { return false };
         let ContainerState::Exited { code, oom_killed } = server.state else { return false };
         let judged = self.crashes().any(|crash| crash.container == server.id);
         let watched = self.observed.seen_running.as_ref() == Some(&server.id);
         let stopped = self.observed.stop.as_ref().is_some_and(|stop| stop.container == server.id);
         // What ended while nobody watched (the host went down, the daemon was away) is started again.
-        if self.serving(server) != Some(&wish.id) || judged || !watched || stopped {
+        if self.serving(server) != Some(&request.id) || judged || !watched || stopped {
             return false;
         }
         let (restart, reason, message) = self.crash_verdict(intent, code, oom_killed);
         self.say_offline(reason, &message);
-        if reason == "Exited" {
-            self.close(wish, reason, &message);
+        if reason == Reason::Exited {
+            self.close(request, reason, &message);
         } else {
             self.step(Step::RecordCrash {
                 container: server.id.clone(),
                 exit_code: code,
                 oom_killed,
                 restart,
-                power: wish.id.clone(),
+                power: request.id.clone(),
+                sequence: request.sequence,
+                verb: request.verb,
                 reason,
                 message,
             });
@@ -83,14 +87,14 @@ impl Planner<'_> {
     }
 
     /// Source: lifecycle, "Crash handling".
-    fn crash_verdict(&self, intent: &Manifest, code: i64, oom_killed: bool) -> (bool, &'static str, String) {
+    fn crash_verdict(&self, intent: &Manifest, code: i64, oom_killed: bool) -> (bool, Reason, String) {
         let how =
             if oom_killed { "was killed for want of memory".into() } else { format!("ended with exit code {code}") };
         if !intent.spec.settings.crash_detection_enabled.unwrap_or(self.policy.crash_detection) {
-            return (false, "CrashDetectionDisabled", format!("the server {how}, and crash detection is off"));
+            return (false, Reason::CrashDetectionDisabled, format!("the server {how}, and crash detection is off"));
         }
         if code == 0 && !oom_killed && !self.policy.clean_exit_is_crash {
-            return (false, "Exited", "the server ended by itself with exit code 0".into());
+            return (false, Reason::Exited, "the server ended by itself with exit code 0".into());
         }
         let timeout = self.policy.crash_timeout;
         let last = self.crashes().filter(|crash| crash.restarted).max_by_key(|crash| crash.at);
@@ -102,9 +106,9 @@ impl Planner<'_> {
                 "the server {how}, less than {} seconds after the crash before; start it again by hand",
                 timeout.as_secs()
             );
-            return (false, "CrashLoop", message);
+            return (false, Reason::CrashLoop, message);
         }
-        (true, "Crashed", format!("the server {how}; it is started again"))
+        (true, Reason::Crashed, format!("the server {how}; it is started again"))
     }
 
     /// The panel hears how an installation ended before it hears that the server starts, if it listens.
@@ -113,39 +117,39 @@ impl Planner<'_> {
         let Some(done) = self.record.install.done.as_ref().filter(|done| telling && !done.reported) else {
             return false;
         };
-        let subject = format!("install:{}", done.token);
+        let subject = Subject::InstallResult(done.token.clone());
         match self.observed.job(JobKind::Report, &subject) {
             Some(job) => job.state == JobState::Running && job.attempts <= 1,
             None => true,
         }
     }
 
-    /// Names one attempt to start: a new wish or a crash makes a new one, which asks the panel and the registry again. So does a
+    /// Names one attempt to start: a new request or a crash makes a new one, which asks the panel and the registry again. So does a
     /// start after one that came up, see [`Step::RecordStarted`].
-    fn start_key(&self, wish: &Wish<'_>) -> String {
-        match self.crashes().max_by_key(|crash| crash.at) {
-            Some(crash) => format!("{}#{}", wish.id, crash.at.as_millis()),
-            None => wish.id.clone(),
-        }
+    fn start_key(&self, request: &PowerRequest) -> Subject {
+        Subject::Start(match self.crashes().max_by_key(|crash| crash.at) {
+            Some(crash) => format!("{}#{}", request.id, crash.at.as_millis()),
+            None => request.id.clone(),
+        })
     }
 
     /// The panel's word before each start; its silence does not hold the start up, its refusal does.
-    fn synced(&mut self, intent: &Manifest, wish: &Wish<'_>, key: &str) -> bool {
+    fn synced(&mut self, intent: &Manifest, request: &PowerRequest, key: &Subject) -> bool {
         if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
             return true;
         }
-        if self.record.synced_for.as_deref() == Some(key) {
+        if self.record.synced_for == Some(key.to_string()) {
             return true;
         }
         match self.job(JobKind::Sync, key, false) {
             Progress::Ready => true,
             Progress::Waiting => {
-                self.say_offline("Syncing", "asking the panel for the newest configuration");
+                self.say_offline(Reason::Syncing, "asking the panel for the newest configuration");
                 false
             }
             Progress::Failed { fatal: true, message, .. } => {
-                self.say_offline("PanelRefused", &message);
-                self.close(wish, "PanelRefused", &message);
+                self.say_offline(Reason::PanelRefused, &message);
+                self.close(request, Reason::PanelRefused, &message);
                 false
             }
             Progress::Failed { message, .. } => {
@@ -154,54 +158,54 @@ impl Planner<'_> {
                     None => "the configuration on disk is used".into(),
                 };
                 let message = format!("{message}; {age}");
-                self.say(ConditionKind::PanelReachable, ConditionStatus::False, "SpecStale", message);
+                self.say(ConditionKind::PanelReachable, ConditionStatus::False, Reason::SpecStale, message);
                 true
             }
         }
     }
 
-    fn fits_on_disk(&mut self, intent: &Manifest, wish: &Wish<'_>, key: &str) -> bool {
+    fn fits_on_disk(&mut self, intent: &Manifest, request: &PowerRequest, key: &Subject) -> bool {
         if disk_limit(intent).is_none() || self.policy.disk_check_interval.is_zero() {
             return true;
         }
         match self.need(JobKind::Usage, key) {
-            Ok(()) if self.over_disk_limit(intent) => self.refuse_full_disk(wish),
+            Ok(()) if self.over_disk_limit(intent) => self.refuse_full_disk(request),
             Ok(()) => true,
             Err(None) => {
-                self.say_offline("CheckingDisk", "counting the bytes of the server's files");
+                self.say_offline(Reason::CheckingDisk, "counting the bytes of the server's files");
                 false
             }
-            Err(Some(_)) if self.over_disk_limit(intent) => self.refuse_full_disk(wish),
+            Err(Some(_)) if self.over_disk_limit(intent) => self.refuse_full_disk(request),
             Err(Some((_, _, message))) => {
-                self.say(ConditionKind::DiskWithinLimit, ConditionStatus::Unknown, "CannotCount", message);
+                self.say(ConditionKind::DiskWithinLimit, ConditionStatus::Unknown, Reason::CannotCount, message);
                 true
             }
         }
     }
 
-    fn refuse_full_disk(&mut self, wish: &Wish<'_>) -> bool {
+    fn refuse_full_disk(&mut self, request: &PowerRequest) -> bool {
         let message = "the server's files are larger than its disk limit; delete some and start it again";
-        self.say_offline("DiskLimitExceeded", message);
-        self.close(wish, "DiskLimitExceeded", message);
+        self.say_offline(Reason::DiskLimitExceeded, message);
+        self.close(request, Reason::DiskLimitExceeded, message);
         false
     }
 
     /// The state word of a start under way. One that has failed before is tried again without telling everybody each
     /// time: it shows when the container runs.
-    fn starting(&self, intent: &Manifest, wish: &Wish<'_>, key: &str) -> PowerState {
-        let jobs = [(JobKind::ServerImage, image_subject(intent, key)), (JobKind::Permissions, key.to_owned())];
+    fn starting(&self, intent: &Manifest, request: &PowerRequest, key: &Subject) -> PowerState {
+        let jobs = [(JobKind::ServerImage, image_subject(intent, key)), (JobKind::Permissions, key.clone())];
         let job_failed = jobs.iter().filter_map(|(kind, subject)| self.observed.job(*kind, subject));
         let mut job_failed = job_failed.map(|job| job.attempts > 1 || matches!(job.state, JobState::Failed { .. }));
         let old = self.observed.server.as_ref().map(|server| &server.id);
         let step_failed = self.observed.failures.iter().any(|(step, failure)| match *step {
-            "Prepare" => true,
-            "RemoveServer" => Some(&failure.subject) == old,
-            _ => failure.subject == wish.id,
+            StepKind::Prepare => true,
+            StepKind::RemoveServer => Some(&failure.subject) == old,
+            _ => failure.subject == request.id,
         });
         if job_failed.any(|failed| failed) || step_failed { PowerState::Offline } else { PowerState::Starting }
     }
 
-    fn has_image_and_permissions(&mut self, intent: &Manifest, key: &str) -> bool {
+    fn has_image_and_permissions(&mut self, intent: &Manifest, key: &Subject) -> bool {
         let image = self.has_server_image(intent, key);
         if !self.policy.fix_permissions {
             return image;
@@ -209,11 +213,11 @@ impl Planner<'_> {
         match self.need(JobKind::Permissions, key) {
             Ok(()) => image,
             Err(None) => {
-                self.say_offline("FixingPermissions", "giving the server's files to their user");
+                self.say_offline(Reason::FixingPermissions, "giving the server's files to their user");
                 false
             }
             Err(Some((_, _, message))) => {
-                self.say_offline("PermissionsFailed", &message);
+                self.say_offline(Reason::PermissionsFailed, &message);
                 self.plan.state = PowerState::Offline;
                 false
             }
@@ -221,23 +225,23 @@ impl Planner<'_> {
     }
 
     /// Whether the server's image is there; says so where it is not.
-    pub(super) fn has_server_image(&mut self, intent: &Manifest, key: &str) -> bool {
+    pub(super) fn has_server_image(&mut self, intent: &Manifest, key: &Subject) -> bool {
         let image = &intent.spec.settings.container.image;
         match self.need(JobKind::ServerImage, &image_subject(intent, key)) {
             Ok(()) => {
-                self.say(ConditionKind::ImageReady, ConditionStatus::True, "Ready", format!("{image} is there"));
+                self.say(ConditionKind::ImageReady, ConditionStatus::True, Reason::Ready, format!("{image} is there"));
                 true
             }
             Err(None) => {
                 let message = format!("{image} is being pulled");
-                self.say(ConditionKind::ImageReady, ConditionStatus::False, "Pulling", message);
-                self.say_offline("Pulling", "waiting for the image");
+                self.say(ConditionKind::ImageReady, ConditionStatus::False, Reason::Pulling, message);
+                self.say_offline(Reason::Pulling, "waiting for the image");
                 false
             }
             Err(Some((fatal, attempts, message))) => {
                 let (reason, message) = match fatal {
-                    true => ("InvalidImage", message),
-                    false => ("ImagePullBackOff", format!("{message}; attempt {attempts}, tried again")),
+                    true => (Reason::InvalidImage, message),
+                    false => (Reason::ImagePullBackOff, format!("{message}; attempt {attempts}, tried again")),
                 };
                 self.say(ConditionKind::ImageReady, ConditionStatus::False, reason, message.clone());
                 self.say_offline(reason, &message);
@@ -246,7 +250,7 @@ impl Planner<'_> {
         }
     }
 
-    fn plan_container(&mut self, wish: &Wish<'_>) {
+    fn plan_container(&mut self, request: &PowerRequest) {
         let Some(wanted) = &self.observed.wanted else { return self.say_silent_path() };
         let usable = |server: &&ContainerFacts| {
             server.fresh()
@@ -256,24 +260,24 @@ impl Planner<'_> {
         };
         match &self.observed.server {
             None => {
-                self.say_container("CreateServer", &wish.id);
-                if !self.held_back("CreateServer", &wish.id) {
-                    self.step(Step::CreateServer { token: wish.id.clone() });
+                self.say_container(StepKind::CreateServer, &request.id);
+                if !self.held_back(StepKind::CreateServer, &request.id) {
+                    self.step(Step::CreateServer { token: request.id.clone() });
                 }
             }
             Some(server) if usable(&server) => {
-                self.say_container("StartServer", &wish.id);
-                if self.held_back("StartServer", &wish.id) {
+                self.say_container(StepKind::StartServer, &request.id);
+                if self.held_back(StepKind::StartServer, &request.id) {
                     return;
                 }
-                if self.serving(server) != Some(&wish.id) {
-                    self.step(Step::Assign { container: server.id.clone(), power: wish.id.clone() });
+                if self.serving(server) != Some(&request.id) {
+                    self.step(Step::Assign { container: server.id.clone(), power: request.id.clone() });
                 }
-                self.step(Step::StartServer { container: server.id.clone(), power: wish.id.clone() });
+                self.step(Step::StartServer { container: server.id.clone(), power: request.id.clone() });
             }
             Some(server) => {
-                self.say_container("RemoveServer", &server.id);
-                if !self.held_back("RemoveServer", &server.id) {
+                self.say_container(StepKind::RemoveServer, &server.id);
+                if !self.held_back(StepKind::RemoveServer, &server.id) {
                     self.step(Step::RemoveServer { container: server.id.clone() });
                 }
             }
@@ -285,25 +289,25 @@ impl Planner<'_> {
         let Some(silent) = &self.observed.silent_path else { return };
         let message = format!("{silent}; the server starts when it answers");
         self.plan.state = PowerState::Offline;
-        self.say(ConditionKind::ContainerReady, ConditionStatus::Unknown, "MountSilent", message.clone());
-        self.say_offline("MountSilent", &message);
+        self.say(ConditionKind::ContainerReady, ConditionStatus::Unknown, Reason::MountSilent, message.clone());
+        self.say_offline(Reason::MountSilent, &message);
     }
 
     /// Says what stands in the way of the container, if this step has failed before.
-    pub(super) fn say_container(&mut self, step: &'static str, subject: &str) {
+    pub(super) fn say_container(&mut self, step: StepKind, subject: &str) {
         match self.failed(step, subject) {
             Some((attempts, _, message)) => {
                 self.plan.state = PowerState::Offline;
                 let message = format!("{message}; attempt {attempts}, tried again");
-                self.say(ConditionKind::ContainerReady, ConditionStatus::False, "Refused", message.clone());
-                self.say_offline("ContainerRefused", &message);
+                self.say(ConditionKind::ContainerReady, ConditionStatus::False, Reason::Refused, message.clone());
+                self.say_offline(Reason::ContainerRefused, &message);
             }
-            None => self.say_offline("Starting", "the container is being made and started"),
+            None => self.say_offline(Reason::Starting, "the container is being made and started"),
         }
     }
 }
 
 /// An image job is for one attempt and one image: another image is another job.
-pub(super) fn image_subject(intent: &Manifest, key: &str) -> String {
-    format!("{key} {}", intent.spec.settings.container.image)
+pub(super) fn image_subject(intent: &Manifest, key: &Subject) -> Subject {
+    key.image(&intent.spec.settings.container.image)
 }

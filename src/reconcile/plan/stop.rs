@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Planner, Wish};
-use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, How, Manifest, PowerState, Role, Want};
-use crate::reconcile::step::{Step, StopMethod};
+use super::Planner;
+use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, Manifest, PowerState, Reason, Role, Verb};
+use crate::reconcile::step::{Step, StepKind, StopMethod};
+use crate::requests::PowerRequest;
 
 /// A stop that has this long may use it; then SIGKILL follows.
 pub const GRACE: Duration = Duration::from_secs(600);
@@ -17,26 +18,26 @@ pub const INSTALL_GRACE: Duration = Duration::from_secs(10);
 /// SIGKILL is sent again after this, if the container still runs.
 pub const KILL_AGAIN: Duration = Duration::from_secs(10);
 
-/// Reason of a stop that a new wish to be up asks for.
-const RESTART: &str = "RestartRequested";
+/// Reason of a stop that a restart asks for.
+const RESTART: Reason = Reason::RestartRequested;
 
 /// Why and how fast a running server must come down.
 pub(super) struct Demand {
     kill: bool,
     cap: Duration,
-    reason: &'static str,
+    reason: Reason,
 }
 
 impl Demand {
     pub(super) fn installation() -> Self {
-        Self { kill: false, cap: INSTALL_GRACE, reason: "Installing" }
+        Self { kill: false, cap: INSTALL_GRACE, reason: Reason::Installing }
     }
 
-    pub(super) fn stop() -> Self {
-        Self { kill: false, cap: GRACE, reason: "StopRequested" }
+    fn stop() -> Self {
+        Self { kill: false, cap: GRACE, reason: Reason::StopRequested }
     }
 
-    /// Whether a start follows for the same wish.
+    /// Whether a start follows for the same request.
     pub(super) fn is_restart(&self) -> bool {
         self.reason == RESTART
     }
@@ -44,27 +45,31 @@ impl Demand {
 
 impl Planner<'_> {
     /// What asks for the end of a running server, if anything does.
-    pub(super) fn demand(&self, intent: &Manifest, server: &ContainerFacts, wish: Option<&Wish<'_>>) -> Option<Demand> {
+    pub(super) fn demand(
+        &self,
+        intent: &Manifest,
+        server: &ContainerFacts,
+        request: Option<&PowerRequest>,
+    ) -> Option<Demand> {
         let demand = |kill, cap, reason| Some(Demand { kill, cap, reason });
-        let open = wish.filter(|wish| !self.record.power_closed(&wish.id, wish.want));
-        let killing = open.is_some_and(|wish| {
-            wish.how == How::Kill && (wish.want == Want::Down || self.serving(server) != Some(&wish.id))
-        });
+        let verb = request.map(|request| request.verb);
+        let killing = verb == Some(Verb::Kill);
         if intent.spec.suspended {
-            return demand(killing, FORCED_GRACE, "Suspended");
+            return demand(killing, FORCED_GRACE, Reason::Suspended);
         }
         if self.over_disk_limit(intent) {
-            return demand(killing, FORCED_GRACE, "DiskLimitExceeded");
+            return demand(killing, FORCED_GRACE, Reason::DiskLimitExceeded);
         }
-        if let Some(wish) = open {
-            if wish.want == Want::Down {
-                return demand(killing, GRACE, "StopRequested");
+        match request {
+            Some(PowerRequest { verb: Verb::Stop | Verb::Kill, .. }) => {
+                return demand(killing, GRACE, Reason::StopRequested);
             }
-            if self.serving(server) != Some(&wish.id) {
-                return demand(killing, GRACE, RESTART);
+            Some(PowerRequest { verb: Verb::Restart, id, .. }) if self.serving(server) != Some(id) => {
+                return demand(false, GRACE, RESTART);
             }
+            _ => {}
         }
-        // A stop that was sent is brought to its end, also when its wish has lapsed.
+        // A stop that was sent is brought to its end, also when its request was superseded.
         self.observed.stopping().map(|_| Demand::stop())
     }
 
@@ -73,7 +78,7 @@ impl Planner<'_> {
         let message = "the server is being stopped".to_string();
         self.say(ConditionKind::Running, ConditionStatus::False, demand.reason, message);
         let Some(stop) = self.observed.stopping() else {
-            if !self.held_back("Stop", &server.id) {
+            if !self.held_back(StepKind::Stop, &server.id) {
                 let (method, grace) = method(intent, demand.kill);
                 let grace = grace.min(demand.cap);
                 if matches!(method, StopMethod::Command(_)) {
@@ -91,7 +96,7 @@ impl Planner<'_> {
             None => deadline,
         };
         if self.now >= due {
-            if !self.held_back("Kill", &server.id) {
+            if !self.held_back(StepKind::Kill, &server.id) {
                 self.step(Step::Kill { container: server.id.clone(), role: Role::Server });
             }
         } else {

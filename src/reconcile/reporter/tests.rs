@@ -14,7 +14,7 @@ fn scene(recorded: Option<PowerState>) -> (tempfile::TempDir, Arc<World>, Arc<Sc
     let id = bench::id(1);
     let mut manifest = Manifest::new(id, ManagedBy::Panel);
     manifest.spec.settings.container.image = "game:1".into();
-    world.store.create(manifest, Record { told: recorded, ..Record::default() }).unwrap();
+    world.store.create(manifest, Record { told: recorded, ..Record::default() }, []).unwrap();
     (root, world, panel, id)
 }
 

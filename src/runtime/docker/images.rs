@@ -13,8 +13,8 @@ use serde::Deserialize;
 
 use super::containers::found;
 use super::lines;
-use super::reference::Reference;
 use super::wire::Wire;
+use crate::model::image::{DEFAULT_REGISTRY, ImageReference};
 use crate::runtime::host::RegistryAuth;
 
 /// Between two lines about how far a download is.
@@ -26,7 +26,7 @@ const MAX_STATUS: usize = 200;
 
 /// The id of the image that is there under this reference, or with this id.
 pub(super) async fn id(docker: &Docker, reference: &str) -> Result<Option<String>, Error> {
-    let Some(wanted) = Reference::parse(reference) else { return Ok(None) };
+    let Some(wanted) = ImageReference::parse(reference) else { return Ok(None) };
     let Some(image) = found(docker.inspect_image(reference).await)? else { return Ok(None) };
     let id = image.id.unwrap_or_default();
     if id == reference || id.strip_prefix("sha256:") == Some(reference) {
@@ -35,7 +35,7 @@ pub(super) async fn id(docker: &Docker, reference: &str) -> Result<Option<String
     // The engine also finds images by the beginning of their id, which no egg means.
     let mut names = image.repo_tags.into_iter().chain(image.repo_digests).flatten();
     let wanted = wanted.canonical();
-    Ok(names.any(|name| Reference::parse(&name).is_some_and(|name| name.canonical() == wanted)).then_some(id))
+    Ok(names.any(|name| ImageReference::parse(&name).is_some_and(|name| name.canonical() == wanted)).then_some(id))
 }
 
 /// One line of the engine's report about a pull.
@@ -83,7 +83,7 @@ pub(super) async fn pull(
     auth: Option<RegistryAuth>,
     progress: &(dyn Fn(String) + Send + Sync),
 ) -> Result<(), Error> {
-    let Some(parts) = Reference::parse(reference) else {
+    let Some(parts) = ImageReference::parse(reference) else {
         let message = format!("{reference:?} is not an image reference; expected one such as ghcr.io/owner/name:tag");
         return Err(Error::DockerResponseServerError { status_code: 400, message });
     };
@@ -109,17 +109,25 @@ pub(super) async fn pull(
 }
 
 /// The credentials as the engine wants them: the URL-safe alphabet, which bollard does not use.
-fn headers(reference: &Reference<'_>, auth: Option<RegistryAuth>) -> HeaderMap {
+fn headers(reference: &ImageReference<'_>, auth: Option<RegistryAuth>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if let Some(auth) = auth {
         let json = serde_json::json!({
-            "username": auth.username, "password": auth.password, "serveraddress": reference.auth_server(),
+            "username": auth.username, "password": auth.password, "serveraddress": auth_server(reference),
         });
         let mut value = HeaderValue::try_from(URL_SAFE.encode(json.to_string())).expect("base64 is fit for a header");
         value.set_sensitive(true);
         headers.insert("X-Registry-Auth", value);
     }
     headers
+}
+
+/// How credentials for an image name its registry.
+fn auth_server<'a>(reference: &ImageReference<'a>) -> &'a str {
+    match reference.registry() {
+        DEFAULT_REGISTRY => "https://index.docker.io/v1/",
+        registry => registry,
+    }
 }
 
 /// Passes reports on, but not all of them: a registry decides how many there are.
@@ -206,7 +214,7 @@ mod tests {
     #[test]
     fn credentials_are_url_safe_and_name_the_registry() {
         let auth = RegistryAuth { username: "ü>?".into(), password: "~~>>??".into() };
-        let reference = Reference::parse("r.io:5000/a").unwrap();
+        let reference = ImageReference::parse("r.io:5000/a").unwrap();
         let headers = headers(&reference, Some(auth));
         let value = headers["X-Registry-Auth"].to_str().unwrap();
         assert!(!value.contains(['+', '/']), "{value}");

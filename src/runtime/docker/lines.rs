@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use http::Response;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -14,20 +14,7 @@ const MAX_LINE: usize = 1024 * 1024;
 
 /// The bytes of a body as they come.
 pub(super) fn chunks(response: Response<Incoming>) -> BoxStream<'static, Result<Bytes, Error>> {
-    stream::unfold(response.into_body(), |mut body| async move {
-        loop {
-            match body.frame().await? {
-                Ok(frame) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => continue,
-                    Ok(data) => return Some((Ok(data), body)),
-                    // Trailers.
-                    Err(_) => continue,
-                },
-                Err(error) => return Some((Err(error.into()), body)),
-            }
-        }
-    })
-    .boxed()
+    response.into_body().into_data_stream().map_err(Error::from).boxed()
 }
 
 /// The lines of a body, without their ends and without empty ones.

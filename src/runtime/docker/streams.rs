@@ -5,11 +5,12 @@ use std::io;
 use bollard::errors::Error;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncRead;
+use tokio_util::io::ReaderStream;
 
 use super::wire::Wire;
 use super::{containers, error, lines};
@@ -77,16 +78,7 @@ fn told(
 }
 
 fn read(output: impl AsyncRead + Send + Unpin + 'static) -> BoxStream<'static, Result<Bytes, Error>> {
-    stream::unfold(Some((output, BytesMut::new())), |state| async move {
-        let (mut output, mut buffer) = state?;
-        buffer.reserve(CHUNK);
-        match output.read_buf(&mut buffer).await {
-            Ok(0) => None,
-            Ok(_) => Some((Ok(buffer.split().freeze()), Some((output, buffer)))),
-            Err(error) => Some((Err(error.into()), None)),
-        }
-    })
-    .boxed()
+    ReaderStream::with_capacity(output, CHUNK).map_err(Error::from).boxed()
 }
 
 /// The payloads of frames, in pieces as they come: however long a frame claims to be, nothing waits for its end.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::model::image::ImageReference;
+
 /// An image that is there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LocalImage {
@@ -53,24 +55,7 @@ impl Default for Images {
     }
 }
 
-/// The one spelling of a reference: without Docker Hub's own prefixes, with a tag or digest.
+/// The one spelling of a reference.
 pub(super) fn canonical(reference: &str) -> String {
-    let name = reference.strip_prefix("docker.io/").unwrap_or(reference);
-    let name = name.strip_prefix("library/").unwrap_or(name);
-    let last = name.rsplit('/').next().unwrap_or(name);
-    if last.contains(':') || last.contains('@') { name.to_owned() } else { format!("{name}:latest") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::canonical;
-
-    #[test]
-    fn one_image_has_one_spelling() {
-        for text in ["box", "box:latest", "docker.io/library/box", "library/box:latest"] {
-            assert_eq!(canonical(text), "box:latest");
-        }
-        assert_eq!(canonical("host:5000/box"), "host:5000/box:latest");
-        assert_eq!(canonical("box@sha256:00"), "box@sha256:00");
-    }
+    ImageReference::parse(reference).map_or_else(|| reference.to_owned(), |reference| reference.canonical())
 }

@@ -4,25 +4,25 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
 
+fn this() -> Holder {
+    Holder::this(Path::new("/etc/pelican/config.yml"))
+}
+
 fn try_take(root: &Path) -> Result<StateLock, LockError> {
-    StateLock::try_take(root, &Holder::command())
+    StateLock::try_take(root, &this())
 }
 
 #[test]
 fn one_at_a_time_holds_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("state");
-    let daemon = Holder::daemon(Path::new("/etc/pelican/config.yml"));
     assert_eq!(daemon_on(&root), None);
-    let lock = StateLock::try_take(&root, &daemon).unwrap();
-    assert!(matches!(try_take(&root), Err(LockError::Held(Some(holder))) if holder == daemon));
-    assert_eq!(daemon_on(&root), Some(daemon));
-    drop(lock);
-    assert_eq!(daemon_on(&root), None, "what the file says counts while somebody holds it");
     let lock = try_take(&root).unwrap();
-    assert_eq!(daemon_on(&root), None, "a command is no daemon");
-    assert!(matches!(try_take(&root), Err(LockError::Held(Some(holder))) if holder == Holder::command()));
+    assert!(matches!(try_take(&root), Err(LockError::Held(Some(holder))) if holder == this()));
+    assert_eq!(daemon_on(&root), Some(this()));
     drop(lock);
+    assert_eq!(daemon_on(&root), None, "what the file says counts while the lock is held");
+    drop(try_take(&root).unwrap());
     assert_eq!(root.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(root.join(LOCK_FILE).metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }
@@ -49,7 +49,7 @@ fn a_file_that_says_nothing_is_a_lock_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(LOCK_FILE), "x".repeat(4096)).unwrap();
     let lock = try_take(folder.path()).unwrap();
-    assert_eq!(read_holder(&File::open(folder.path().join(LOCK_FILE)).unwrap()), Some(Holder::command()));
+    assert_eq!(read_holder(&File::open(folder.path().join(LOCK_FILE)).unwrap()), Some(this()));
     std::fs::write(folder.path().join(LOCK_FILE), "half").unwrap();
     assert!(matches!(try_take(folder.path()), Err(LockError::Held(None))));
     drop(lock);
@@ -60,12 +60,12 @@ async fn it_is_waited_for_a_moment() {
     let folder = tempfile::tempdir().unwrap();
     let lock = try_take(folder.path()).unwrap();
     let begun = Instant::now();
-    let held = StateLock::take(folder.path(), &Holder::command()).await;
+    let held = StateLock::take(folder.path(), &this()).await;
     assert!(matches!(held, Err(LockError::Held(_))) && begun.elapsed() >= PATIENCE);
     let release = async {
         tokio::time::sleep(PATIENCE / 2).await;
         drop(lock);
     };
-    let (taken, ()) = tokio::join!(async { StateLock::take(folder.path(), &Holder::command()).await }, release);
+    let (taken, ()) = tokio::join!(async { StateLock::take(folder.path(), &this()).await }, release);
     taken.unwrap();
 }

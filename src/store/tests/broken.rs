@@ -12,7 +12,7 @@ fn refused(file: &str, text: &str) -> String {
     let after = scene.get();
     assert_eq!(after.manifest, before.manifest, "the last good intent stays in force");
     assert_eq!(after.record, before.record, "and its generation");
-    assert_eq!(after.problem.as_ref().unwrap().reason, "SpecInvalid");
+    assert_eq!(after.problem.as_ref().unwrap().reason, Reason::SpecInvalid);
     assert!(!scene.store.refresh(id()).unwrap(), "the same problem is no news");
     scene.is_the_same_after_a_reboot();
 
@@ -59,16 +59,18 @@ fn a_wrong_type_is_found() {
 
 #[test]
 fn a_wrong_word_is_found() {
-    let message = refused(CONFIG_FILE, &FILE.replace("want: down", "want: sideways"));
+    let message = refused(CONFIG_FILE, &FILE.replace("power: down", "power: sideways"));
     names(&message, &["config.yml", "line 8", "sideways", "up", "down"]);
 }
 
 #[test]
-fn a_wish_without_a_name_is_found() {
-    let message = refused(CONFIG_FILE, &FILE.replace("{id: first, want: down}", "{want: down}"));
-    names(&message, &["config.yml", "line 8", "spec.power.id", "write any text"]);
-    let message = refused(CONFIG_FILE, &FILE.replace("id: first", "id: ''"));
-    names(&message, &["config.yml", "line 8", "spec.power.id", "write any text"]);
+fn a_field_with_another_shape_is_found() {
+    let message = refused(CONFIG_FILE, &FILE.replace("power: down", "power: {want: down}"));
+    names(&message, &["config.yml", "line 8", "spec.power"]);
+    let install = FILE.replace("power: down", "install: {token: first}");
+    names(&refused(CONFIG_FILE, &install), &["config.yml", "line 8", "spec.install", "token", "version"]);
+    let without_script = FILE.replace("power: down", "install: {version: first}");
+    names(&refused(CONFIG_FILE, &without_script), &["config.yml", "line 8", "spec.install.version", "spec.script"]);
 }
 
 #[test]
@@ -134,15 +136,6 @@ fn a_broken_override_is_named_as_such() {
 }
 
 #[test]
-fn a_wish_in_an_override_is_refused() {
-    let power = "spec:\n  settings: {invocation: ./other}\n  power: {id: mine, want: up}\n";
-    names(&refused(OVERRIDE_FILE, power), &["override.yml", "line 3", "spec.power", "write it into config.yml"]);
-    let install = "spec:\n  install: {token: mine, skipScripts: true}\n";
-    names(&refused(OVERRIDE_FILE, install), &["override.yml", "line 2", "spec.install", "write it into config.yml"]);
-    names(&refused(OVERRIDE_FILE, "spec: {power: null}"), &["override.yml", "spec.power"]);
-}
-
-#[test]
 fn a_file_that_vanishes_changes_nothing() {
     let scene = Scene::with_file();
     let before = scene.get();
@@ -150,7 +143,7 @@ fn a_file_that_vanishes_changes_nothing() {
     assert!(scene.store.refresh(id()).unwrap());
     let after = scene.get();
     assert_eq!((&after.manifest, &after.record), (&before.manifest, &before.record));
-    assert_eq!(after.problem.as_ref().unwrap().reason, "SpecMissing");
+    assert_eq!(after.problem.as_ref().unwrap().reason, Reason::SpecMissing);
     names(&scene.problem(), &["config.yml", "nothing is deleted", "alula delete"]);
     scene.is_the_same_after_a_reboot();
 
@@ -164,7 +157,7 @@ fn a_folder_that_vanishes_changes_nothing_either() {
     let scene = Scene::with_file();
     fs::rename(scene.store.folder(id()), scene.root.path().join("elsewhere")).unwrap();
     scene.store.refresh(id()).unwrap();
-    assert_eq!(scene.get().problem.as_ref().unwrap().reason, "SpecMissing");
+    assert_eq!(scene.get().problem.as_ref().unwrap().reason, Reason::SpecMissing);
     assert_eq!(scene.intent().spec.settings.invocation, "./run");
 }
 
@@ -186,11 +179,11 @@ fn a_new_server_with_a_broken_file_has_no_intent_but_a_problem() {
 #[test]
 fn nothing_is_written_into_a_broken_file() {
     for (file, text) in [(CONFIG_FILE, "spec: {"), (OVERRIDE_FILE, "spec: {")] {
-        let scene = Scene::with_file();
+        let scene = Scene::of_panel();
         scene.saves(file, text);
         scene.store.refresh(id()).unwrap();
         let before = (scene.get(), fs::read_to_string(scene.path(file)).unwrap(), scene.config());
-        let error = scene.store.change(id(), None, |manifest| manifest.spec.suspended = true).unwrap_err();
+        let error = scene.sync(|manifest| manifest.spec.suspended = true).unwrap_err();
         assert!(matches!(&error, StoreError::Broken { path, .. } if path.ends_with(file)), "{file}: {error}");
         let after = (scene.get(), fs::read_to_string(scene.path(file)).unwrap(), scene.config());
         assert_eq!((after.0.revision, after.1, after.2), (before.0.revision, before.1, before.2), "{file}");
@@ -198,120 +191,78 @@ fn nothing_is_written_into_a_broken_file() {
 }
 
 #[test]
-fn a_power_wish_counts_while_a_file_is_broken() {
-    for file in [CONFIG_FILE, OVERRIDE_FILE] {
+fn a_request_is_accepted_while_a_file_is_broken_or_missing() {
+    type Break = fn(&Scene);
+    let breaks: [(&str, Break); 3] = [
+        ("config.yml is broken", |scene| scene.saves(CONFIG_FILE, "spec: {")),
+        ("override.yml is broken", |scene| scene.saves(OVERRIDE_FILE, "spec: {")),
+        ("config.yml is missing", |scene| fs::remove_file(scene.path(CONFIG_FILE)).unwrap()),
+    ];
+    for (name, break_it) in breaks {
         let scene = Scene::with_file();
-        scene.saves(file, "spec: {");
+        break_it(&scene);
         scene.store.refresh(id()).unwrap();
-        scene.store.wish_power(id(), None, wish("second", Want::Up)).unwrap();
-        assert_eq!(scene.intent().spec.power, Some(wish("second", Want::Up)), "{file}");
-        assert_eq!(scene.get().record.generation, 2);
+        let before = scene.get();
+        scene.disk.done();
+        let after = scene.accepts("second", Verb::Start);
+        assert_eq!(scene.disk.done(), [DiskOp::WriteRequests], "{name}: no other file is touched");
+        assert_eq!(power(&after), Some(Verb::Restart), "{name}: a start after a stop");
+        assert_eq!((&after.manifest, &after.problem), (&before.manifest, &before.problem), "{name}");
         scene.is_the_same_after_a_reboot();
 
-        // Whole again, the file has it at once, and every comment.
-        scene.saves(file, if file == CONFIG_FILE { FILE } else { "" });
-        assert!(scene.store.refresh(id()).unwrap());
-        assert_eq!(scene.get().record.pending_power, None, "{file}");
-        assert_eq!(scene.intent().spec.power, Some(wish("second", Want::Up)), "{file}");
-        for part in ["id: second", "# up since 2019", "# fast", "# from the old host"] {
-            assert!(scene.config().contains(part), "{file}: {part} is missing in {}", scene.config());
-        }
+        // The correct file asks for nothing: its values were handled before.
+        scene.saves(CONFIG_FILE, FILE);
+        scene.saves(OVERRIDE_FILE, "");
+        assert!(scene.store.refresh(id()).unwrap(), "{name}");
+        assert_eq!(scene.get().requests, after.requests, "{name}");
+        assert_eq!(scene.config(), FILE, "{name}");
         scene.is_the_same_after_a_reboot();
-        scene.disk.done();
-        assert!(!scene.store.refresh(id()).unwrap());
-        assert_eq!(scene.disk.done(), [], "what the store wrote itself is no news");
     }
 }
 
 #[test]
-fn the_wish_of_whoever_mends_a_file_is_later() {
-    for (mended, expected) in [
-        (FILE.replace("id: first", "id: by-hand"), wish("by-hand", Want::Down)),
-        (FILE.replace("want: down", "want: up"), wish("first", Want::Up)),
-        (FILE.replace("  power: {id: first, want: down}\n", ""), wish("second", Want::Up)),
+fn a_value_that_changes_while_a_broken_file_is_corrected_is_the_later_request() {
+    for (corrected, expected) in [
+        (FILE.replace("power: down", "power: up"), Some(Verb::Restart)),
+        (FILE.replace("power: down", "power: down\n  restartedAt: monday"), Some(Verb::Kill)),
+        (FILE.replace("power: down", "restartedAt: monday"), Some(Verb::Restart)),
+        (FILE.replace("  power: down\n", ""), Some(Verb::Kill)),
     ] {
         for reboots in [false, true] {
             let scene = Scene::with_file();
             scene.saves(CONFIG_FILE, "spec: {");
             scene.store.refresh(id()).unwrap();
-            scene.store.wish_power(id(), None, wish("second", Want::Up)).unwrap();
-            scene.saves(CONFIG_FILE, &mended);
-            let store = if reboots {
-                Store::open(scene.root.path(), Blocking::Inline, None).unwrap()
-            } else {
-                scene.store.clone()
-            };
-            let before = store.get(id()).unwrap();
+            scene.accepts("second", Verb::Kill);
+            scene.saves(CONFIG_FILE, &corrected);
+            let store = if reboots { reopened(scene.root.path()) } else { scene.store.clone() };
             store.refresh(id()).unwrap();
-            let after = store.get(id()).unwrap();
-            assert_eq!(after.manifest.as_ref().unwrap().spec.power.as_ref(), Some(&expected));
-            assert!(!reboots || before.manifest == after.manifest, "what is read at boot is what is recorded");
-            assert_eq!(after.record.pending_power, None);
-            assert!(!after.record.power_closed(&expected.id, expected.want));
+            assert_eq!(power(&store.get(id()).unwrap()), expected, "{corrected}");
+            assert!(!store.refresh(id()).unwrap());
         }
     }
 }
 
 #[test]
-fn a_waiting_wish_counts_until_it_is_home() {
-    let scene = Scene::with_file();
-    scene.saves(CONFIG_FILE, "spec: {");
-    scene.store.refresh(id()).unwrap();
-    scene.store.wish_power(id(), None, wish("second", Want::Up)).unwrap();
-    scene.saves(CONFIG_FILE, FILE);
-    scene.disk.refuses(&[DiskOp::WriteIntent], io::ErrorKind::StorageFull);
-    scene.store.refresh(id()).unwrap();
-    assert_eq!(scene.get().problem, None);
-    assert_eq!(scene.get().record.pending_power, Some(wish("second", Want::Up)));
-    assert_eq!(scene.intent().spec.power, Some(wish("second", Want::Up)));
-    scene.is_the_same_after_a_reboot();
-    scene.disk.refuses(&[], io::ErrorKind::StorageFull);
-    assert!(scene.store.refresh(id()).unwrap());
-    assert_eq!(scene.get().record.pending_power, None);
-    assert!(scene.config().contains("second"));
-    scene.is_the_same_after_a_reboot();
-}
-
-#[test]
-fn a_later_power_wish_replaces_the_one_that_waits() {
-    let scene = Scene::with_file();
-    scene.saves(CONFIG_FILE, "spec: {");
-    scene.store.refresh(id()).unwrap();
-    scene.store.wish_power(id(), None, wish("second", Want::Up)).unwrap();
-    scene.store.wish_power(id(), None, wish("third", Want::Down)).unwrap();
-    assert_eq!(scene.intent().spec.power, Some(wish("third", Want::Down)));
-    scene.saves(CONFIG_FILE, FILE);
-    scene.store.refresh(id()).unwrap();
-    scene.store.wish_power(id(), None, wish("fourth", Want::Up)).unwrap();
-    assert_eq!(scene.intent().spec.power, Some(wish("fourth", Want::Up)));
-    assert_eq!(scene.get().record.pending_power, None);
-    scene.is_the_same_after_a_reboot();
-}
-
-#[test]
 fn the_store_never_writes_what_it_could_not_read() {
-    let scene = Scene::with_file();
+    let scene = Scene::of_panel();
     let before = scene.config();
     for (name, edit) in [
         (
-            "a token without text",
-            (|manifest: &mut Manifest| {
-                manifest.spec.install = Some(serde_json::from_value(serde_json::json!({"token": ""})).unwrap());
-            }) as fn(&mut Manifest),
+            "more text than is read",
+            (|manifest: &mut Manifest| manifest.spec.settings.invocation = "x".repeat(2 * 1024 * 1024))
+                as fn(&mut Manifest),
         ),
-        ("another server's uuid", |manifest| {
-            manifest.metadata.uuid = "650e8400-e29b-41d4-a716-446655440000".parse().unwrap();
-        }),
+        ("another server's uuid", |manifest| manifest.metadata.uuid = other_id()),
     ] {
-        let error = scene.store.change(id(), None, edit).unwrap_err();
+        let error = scene.sync(edit).unwrap_err();
         assert!(matches!(error, StoreError::Broken { .. }), "{name}: {error}");
         assert_eq!(scene.config(), before, "{name}");
         assert_eq!(scene.get().problem, None, "{name}");
     }
-    let mut new = manifest("650e8400-e29b-41d4-a716-446655440000".parse().unwrap());
+    let mut new = manifest(other_id());
     new.spec.settings.invocation = "x".repeat(2 * 1024 * 1024);
     let folder = scene.store.folder(new.metadata.uuid);
-    assert!(matches!(scene.store.create(new, Record::default()).unwrap_err(), StoreError::Broken { .. }));
+    assert!(matches!(scene.store.create(new, Record::default(), []).unwrap_err(), StoreError::Broken { .. }));
     assert!(!folder.exists());
 }
 
@@ -322,8 +273,8 @@ fn a_panel_may_say_of_mounts_what_it_likes() {
     manifest.metadata.managed_by = ManagedBy::Panel;
     let mount = serde_json::json!({"source": "relative", "target": "../..", "read_only": false});
     manifest.spec.settings.mounts = Some(vec![serde_json::from_value(mount).unwrap()]);
-    scene.store.create(manifest, Record::default()).unwrap();
-    scene.store.change(id(), None, |manifest| manifest.spec.suspended = true).unwrap();
+    scene.store.create(manifest, Record::default(), []).unwrap();
+    scene.sync(|manifest| manifest.spec.suspended = true).unwrap();
     assert_eq!(scene.get().problem, None);
     scene.is_the_same_after_a_reboot();
 }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::inotify;
 use rustix::io::Errno;
 
+use super::fingerprint::FileFingerprint;
 use super::*;
 
 /// Sees who opens the files of intent, as the kernel reports it.
@@ -87,10 +88,9 @@ fn files_that_are_as_they_were_read_are_not_read_again() {
     assert_eq!(openings.seen(), [CONFIG_FILE]);
     unchanged();
 
-    scene.store.commit(id(), |record| record.pending_power = Some(wish("pending", Want::Up))).unwrap();
-    scene.refresh();
-    assert_eq!(openings.seen(), [CONFIG_FILE], "there is something to write into it");
-    assert!(scene.config().contains("pending"));
+    scene.accepts("one", Verb::Start);
+    assert!(!scene.refresh());
+    assert!(openings.seen().is_empty(), "a request is no reason to read them");
 
     scene.clock_goes_on();
     scene.refresh();
@@ -106,7 +106,7 @@ fn files_that_are_as_they_were_read_are_not_read_again() {
 fn files_are_read_once_after_a_reboot_and_mean_the_same() {
     let scene = Scene::with_file();
     scene.clock_goes_on();
-    let store = Store::open(scene.root.path(), Blocking::Inline, None).unwrap();
+    let store = reopened(scene.root.path());
     let openings = Openings::of(&scene);
     assert!(!store.refresh(id()).unwrap());
     assert_eq!(openings.seen(), [CONFIG_FILE]);

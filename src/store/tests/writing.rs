@@ -3,30 +3,27 @@
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
-use crate::model::Deletion;
 
 #[test]
-fn a_power_wish_keeps_every_comment() {
-    let scene = Scene::with_file();
-    scene.store.wish_power(id(), None, wish("second", Want::Up)).unwrap();
+fn a_sync_replaces_a_file_that_the_panel_manages_and_no_other() {
+    let scene = Scene::of_panel();
+    scene.sync(|manifest| manifest.spec.settings.invocation = "./walk".into()).unwrap();
     let text = scene.config();
-    for comment in ["# The server of the club. Ask Ada", "# from the old host", "# up since 2019", "./run   # fast"] {
-        assert!(text.contains(comment), "{comment} is gone:\n{text}");
-    }
-    let untouched = |text: &str| -> Vec<String> {
-        text.lines()
-            .filter(|line| !line.contains("power") && !line.contains("id:") && !line.contains("want:"))
-            .map(Into::into)
-            .collect()
-    };
-    let (old, new) = (untouched(FILE), untouched(&text));
-    assert!(old.iter().all(|line| line.contains("uuid") || new.contains(line)), "{text}");
-    assert_eq!(scene.intent().spec.power, Some(wish("second", Want::Up)));
+    assert!(text.starts_with("# Written by alula") && text.contains("override.yml"), "{text}");
+    assert!(text.contains("./walk") && !text.contains("Ask Ada"), "as a whole: {text}");
+    assert_eq!(scene.intent().spec.power, Some(crate::model::Power::Down), "what the panel has no word about stays");
+
+    let scene = Scene::with_file();
+    let before = scene.get();
+    let facts = |record: &mut Record| record.synced_for = Some("x".into());
+    let after = scene.store.sync(id(), None, |manifest| manifest.spec.suspended = true, facts).unwrap();
+    assert_eq!((after.revision, scene.config().as_str()), (before.revision, FILE));
+    assert_eq!(scene.disk.done(), []);
 }
 
 #[test]
 fn an_override_wins_and_survives_every_change() {
-    let scene = Scene::with_file();
+    let scene = Scene::of_panel();
     let over = "# The operator's word\nspec:\n  settings:\n    invocation: ./walk\n    environment: {EXTRA: '1'}\n";
     scene.saves(OVERRIDE_FILE, over);
     assert!(scene.store.refresh(id()).unwrap());
@@ -36,8 +33,7 @@ fn an_override_wins_and_survives_every_change() {
     assert_eq!(settings(&scene).container.image, "example/image:1");
 
     scene
-        .store
-        .change(id(), None, |manifest| {
+        .sync(|manifest| {
             assert_eq!(manifest.spec.settings.invocation, "./run", "a change sees the file without the override");
             manifest.spec.settings.invocation = "./fly".into();
         })
@@ -59,20 +55,23 @@ fn an_override_may_wait_for_its_server() {
         let scene = Scene::empty();
         fs::create_dir(scene.store.folder(id())).unwrap();
         scene.saves(OVERRIDE_FILE, over);
-        let snapshot = scene.store.create(manifest(id()), Record::default()).unwrap();
+        let snapshot = scene.store.create(manifest(id()), Record::default(), []).unwrap();
         assert_eq!(snapshot.manifest.as_ref().unwrap().spec.settings.invocation, invocation);
         assert_eq!(snapshot.problem.is_some(), over == "spec: {");
         assert_eq!(snapshot.record.generation, 1);
-        scene.is_the_same_after_a_reboot();
+        scene.disk.done();
+        scene.store.refresh(id()).unwrap();
+        assert_eq!(scene.disk.done(), [DiskOp::WriteRecord], "the record comes with the first pass");
         assert!(!scene.store.refresh(id()).unwrap(), "nothing has changed since");
+        scene.is_the_same_after_a_reboot();
     }
 }
 
 #[test]
 fn a_server_is_made_once() {
     let scene = Scene::empty();
-    scene.store.create(manifest(id()), Record::default()).unwrap();
-    let error = scene.store.create(manifest(id()), Record::default()).unwrap_err();
+    scene.store.create(manifest(id()), Record::default(), []).unwrap();
+    let error = scene.store.create(manifest(id()), Record::default(), []).unwrap_err();
     assert!(matches!(error, StoreError::Exists(found) if found == id()), "{error}");
     assert_eq!(scene.get().record.generation, 1);
 }
@@ -82,7 +81,7 @@ fn a_file_that_a_person_wrote_a_moment_ago_is_not_overwritten() {
     let scene = Scene::empty();
     fs::create_dir(scene.store.folder(id())).unwrap();
     scene.saves(CONFIG_FILE, FILE);
-    let error = scene.store.create(manifest(id()), Record::default()).unwrap_err();
+    let error = scene.store.create(manifest(id()), Record::default(), []).unwrap_err();
     assert!(matches!(error, StoreError::Exists(_)), "{error}");
     assert_eq!(scene.config(), FILE);
     assert_eq!(scene.intent().spec.settings.invocation, "./run");
@@ -90,10 +89,11 @@ fn a_file_that_a_person_wrote_a_moment_ago_is_not_overwritten() {
 
 #[test]
 fn a_change_that_is_based_on_an_old_revision_is_refused() {
-    let scene = Scene::with_file();
+    let scene = Scene::of_panel();
     let seen = scene.get().revision;
-    scene.store.change(id(), Some(seen), |manifest| manifest.spec.settings.invocation = "./walk".into()).unwrap();
-    let late = scene.store.change(id(), Some(seen), |manifest| manifest.spec.settings.invocation = "./fly".into());
+    scene.store.sync(id(), Some(seen), |manifest| manifest.spec.settings.invocation = "./walk".into(), |_| {}).unwrap();
+    let late =
+        scene.store.sync(id(), Some(seen), |manifest| manifest.spec.settings.invocation = "./fly".into(), |_| {});
     match late.unwrap_err() {
         StoreError::Conflict { expected, found, .. } => assert_eq!((expected, found), (seen, scene.get().revision)),
         other => panic!("{other}"),
@@ -103,15 +103,25 @@ fn a_change_that_is_based_on_an_old_revision_is_refused() {
     // Facts count as well: who decided on old facts decides again.
     let seen = scene.get().revision;
     scene.store.commit(id(), |record| record.power.begun = Some("first".into())).unwrap();
-    let late = scene.store.change(id(), Some(seen), |manifest| manifest.spec.suspended = true);
+    let late = scene.store.sync(id(), Some(seen), |manifest| manifest.spec.suspended = true, |_| {});
+    assert!(matches!(late.unwrap_err(), StoreError::Conflict { .. }));
+    let late = scene.store.request(id(), Some(seen), [request("late", Verb::Start)]);
+    assert!(matches!(late.unwrap_err(), StoreError::Conflict { .. }));
+
+    // And so do requests: two callers do not both decide on what was asked before.
+    let seen = scene.get().revision;
+    scene.store.request(id(), Some(seen), [request("one", Verb::Start)]).unwrap();
+    let late = scene.store.request(id(), Some(seen), [request("two", Verb::Stop)]);
+    assert!(matches!(late.unwrap_err(), StoreError::Conflict { .. }));
+    let late = scene.store.sync(id(), Some(seen), |manifest| manifest.spec.suspended = true, |_| {});
     assert!(matches!(late.unwrap_err(), StoreError::Conflict { .. }));
 }
 
 #[test]
 fn what_a_person_saved_before_a_change_is_part_of_it() {
-    let scene = Scene::with_file();
-    scene.saves(CONFIG_FILE, &FILE.replace("de_dust", "de_inferno"));
-    scene.store.change(id(), None, |manifest| manifest.spec.suspended = true).unwrap();
+    let scene = Scene::of_panel();
+    scene.saves(CONFIG_FILE, &panel_file().replace("de_dust", "de_inferno"));
+    scene.store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {}).unwrap();
     assert!(scene.config().contains("de_inferno"));
     assert_eq!(scene.intent().spec.settings.environment["MAP"], "de_inferno");
     assert!(scene.intent().spec.suspended);
@@ -119,46 +129,46 @@ fn what_a_person_saved_before_a_change_is_part_of_it() {
 
 #[test]
 fn what_a_person_saves_during_a_change_is_not_overwritten() {
-    let scene = Scene::with_file();
+    let scene = Scene::of_panel();
     let path = scene.path(CONFIG_FILE);
-    scene.disk.meanwhile(move || saves(&path, &FILE.replace("de_dust", "de_inferno")));
-    let change = scene.store.change(id(), None, |manifest| manifest.spec.suspended = true);
+    scene.disk.meanwhile(move || saves(&path, &panel_file().replace("de_dust", "de_inferno")));
+    let change = scene.store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {});
     assert!(matches!(change.unwrap_err(), StoreError::Conflict { .. }));
-    assert_eq!(scene.config(), FILE.replace("de_dust", "de_inferno"));
+    assert_eq!(scene.config(), panel_file().replace("de_dust", "de_inferno"));
     assert_eq!(scene.intent().spec.settings.environment["MAP"], "de_inferno");
     scene.is_the_same_after_a_reboot();
-    scene.store.change(id(), None, |manifest| manifest.spec.suspended = true).unwrap();
+    scene.store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {}).unwrap();
     assert!(scene.intent().spec.suspended && scene.config().contains("de_inferno"));
 }
 
 #[test]
 fn many_writers_at_once_lose_nothing() {
-    let scene = Scene::with_file();
+    let scene = Scene::of_panel();
     std::thread::scope(|scope| {
         for writer in 0..4 {
             let store = &scene.store;
             scope.spawn(move || {
                 for number in 0..8 {
                     let label = format!("w{writer}-{number}");
-                    store
-                        .change(id(), None, |manifest| {
-                            manifest.metadata.labels.insert(label.clone(), "x".into());
-                        })
-                        .unwrap();
-                    store.commit(id(), |record| record.synced_for = Some(label)).unwrap();
+                    let edit =
+                        |manifest: &mut Manifest| drop(manifest.metadata.labels.insert(label.clone(), "x".into()));
+                    store.sync(id(), None, edit, |_| {}).unwrap();
+                    store.commit(id(), |record| record.synced_for = Some(label.clone())).unwrap();
+                    store.request(id(), None, [request(&label, Verb::Restart)]).unwrap();
                 }
             });
         }
     });
     assert_eq!(scene.intent().metadata.labels.len(), 32);
     assert_eq!(scene.get().record.generation, 33);
-    assert!(scene.config().contains("# up since 2019"));
+    assert_eq!(scene.get().requests.sequence, 33, "the file's own, and 32");
+    assert_eq!(verbs(&scene.get()), [Verb::Restart], "the latest has replaced the others");
     scene.is_the_same_after_a_reboot();
 }
 
 #[test]
 fn of_writers_that_compare_one_wins_at_a_time() {
-    let scene = Scene::with_file();
+    let scene = Scene::of_panel();
     let conflicts = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -175,9 +185,9 @@ fn of_writers_that_compare_one_wins_at_a_time() {
                             .get("count")
                             .map_or(0, |n| n.parse().unwrap());
                         let next = (count + 1).to_string();
-                        match scene.store.change(id(), Some(seen.revision), |manifest| {
-                            manifest.metadata.labels.insert("count".into(), next);
-                        }) {
+                        let edit =
+                            |manifest: &mut Manifest| drop(manifest.metadata.labels.insert("count".into(), next));
+                        match scene.store.sync(id(), Some(seen.revision), edit, |_| {}) {
                             Ok(_) => break,
                             Err(StoreError::Conflict { .. }) => conflicts.fetch_add(1, Ordering::Relaxed),
                             Err(other) => panic!("{other}"),
@@ -196,7 +206,7 @@ fn of_many_creators_one_wins() {
     let wins = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| match scene.store.create(manifest(id()), Record::default()) {
+            scope.spawn(|| match scene.store.create(manifest(id()), Record::default(), []) {
                 Ok(_) => {
                     wins.fetch_add(1, Ordering::Relaxed);
                 }
@@ -214,12 +224,14 @@ fn of_many_creators_one_wins() {
 fn a_removed_server_does_not_come_back_through_somebody_who_was_late() {
     for late in [
         (|store: &Store| drop(store.commit(id(), |record| record.synced_for = Some("x".into())))) as fn(&Store),
-        |store| drop(store.change(id(), None, |manifest| manifest.spec.suspended = true)),
+        |store| drop(store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {})),
+        |store| drop(store.request(id(), None, [request("late", Verb::Start)])),
+        |store| drop(store.make_again(id())),
         |store| drop(store.write_status(id())),
         |store| drop(store.refresh(id())),
         |store| drop(store.remove(id())),
     ] {
-        let scene = Scene::with_file();
+        let scene = Scene::of_panel();
         let entry = scene.store.entry(id()).unwrap();
         scene.store.remove(id()).unwrap();
         // As one has it who took the entry before the removal and waited for its lock until after it.
@@ -232,32 +244,46 @@ fn a_removed_server_does_not_come_back_through_somebody_who_was_late() {
 #[test]
 fn a_server_that_the_api_knows_is_not_replaced() {
     let scene = Scene::with_file();
-    scene.store.replace(id(), manifest(id()), |record| record.synced_for = Some("x".into())).unwrap();
+    let before = scene.get();
+    let facts = |record: &mut Record| record.synced_for = Some("x".into());
+    scene.store.replace(id(), manifest(id()), facts, [request("install", INSTALL)]).unwrap();
     assert_eq!(scene.config(), FILE);
-    assert_eq!(scene.get().record.synced_for, None);
+    assert_eq!((&scene.get().record, &scene.get().requests), (&before.record, &before.requests));
 }
 
 #[test]
-fn a_server_on_its_way_out_can_be_wanted_again() {
+fn a_server_that_is_being_deleted_can_be_wanted_again() {
     let scene = Scene::with_file();
-    let deletion = Deletion { at: Timestamp::default(), recreate: false };
-    scene.store.commit(id(), |record| record.deletion = Some(deletion)).unwrap();
+    scene.accepts("delete", Verb::Delete);
     assert!(!scene.get().is_listed());
-    scene.store.replace(id(), manifest(id()), |record| record.deletion.as_mut().unwrap().recreate = true).unwrap();
+    let before = scene.get().requests.clone();
+    scene.accepts("again", Verb::Delete);
+    assert_eq!(scene.get().requests, before, "a second deletion asks for nothing");
+    scene.store.replace(id(), manifest(id()), |_| {}, [request("install", INSTALL)]).unwrap();
     let after = scene.get();
-    assert!(after.is_listed() && after.wanted());
+    assert!(after.is_listed() && after.wanted() && after.is_being_deleted());
     assert_eq!(after.manifest.as_deref(), Some(&manifest(id())));
     assert_eq!(after.record.generation, 2);
     scene.is_the_same_after_a_reboot();
+
+    assert!(scene.store.make_again(id()).unwrap());
+    let again = scene.get();
+    assert!(again.is_listed() && !again.is_being_deleted());
+    assert_eq!(verbs(&again), [INSTALL]);
+    assert_eq!(again.asked(Timestamp::default()).install().unwrap().id, "install");
+    assert_eq!(again.record.generation, 2, "it counts on");
+    scene.is_the_same_after_a_reboot();
+    assert!(!scene.store.make_again(id()).unwrap());
 }
 
 #[test]
 fn unknown_servers_are_unknown() {
     let scene = Scene::empty();
     let unknown = |result: Result<(), StoreError>| assert!(matches!(result.unwrap_err(), StoreError::Unknown(_)));
-    unknown(scene.store.change(id(), None, |_| {}).map(drop));
+    unknown(scene.store.sync(id(), None, |_| {}, |_| {}).map(drop));
+    unknown(scene.store.request(id(), None, [request("one", Verb::Stop)]).map(drop));
     unknown(scene.store.commit(id(), |_| {}).map(drop));
-    unknown(scene.store.replace(id(), manifest(id()), |_| {}));
+    unknown(scene.store.replace(id(), manifest(id()), |_| {}, []));
     assert!(!scene.store.refresh(id()).unwrap());
     scene.store.remove(id()).unwrap();
     assert!(scene.store.get(id()).is_none());
@@ -272,15 +298,19 @@ fn whoever_waits_for_changes_is_woken_by_each() {
         counter.fetch_add(1, Ordering::Relaxed);
     });
     let took = |expected: usize, what: &str| assert_eq!(woken.swap(0, Ordering::Relaxed), expected, "{what}");
-    scene.store.create(manifest(id()), Record::default()).unwrap();
+    scene.store.create(Manifest::new(id(), ManagedBy::Panel), Record::default(), []).unwrap();
     took(1, "create");
-    scene.store.change(id(), None, |manifest| manifest.spec.suspended = true).unwrap();
+    scene.accepts("one", Verb::Start);
+    took(1, "a request");
+    scene.accepts("one", Verb::Stop);
+    took(1, "another");
+    scene.store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {}).unwrap();
     took(1, "change");
-    scene.store.change(id(), None, |_| {}).unwrap();
+    scene.store.sync(id(), None, |_| {}, |_| {}).unwrap();
     took(0, "no change");
     scene.store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap();
     took(0, "facts are the reconciler's own");
-    scene.saves(CONFIG_FILE, &scene.config().replace("image:1", "image:2"));
+    scene.saves(CONFIG_FILE, &scene.config().replace("suspended: true", "suspended: false"));
     scene.store.refresh(id()).unwrap();
     took(1, "refresh");
     scene.store.refresh(id()).unwrap();
@@ -295,8 +325,7 @@ fn whoever_waits_for_changes_is_woken_by_each() {
 #[test]
 fn whether_a_server_goes_is_decided_when_its_turn_has_come() {
     let scene = Scene::with_file();
-    let deletion = |recreate| Some(Deletion { at: Timestamp::default(), recreate });
-    scene.store.commit(id(), |record| record.deletion = deletion(false)).unwrap();
+    scene.accepts("delete", Verb::Delete);
     assert!(!scene.store.remove_if(id(), Snapshot::wanted).unwrap());
     assert!(scene.path(CONFIG_FILE).exists());
 
@@ -311,11 +340,11 @@ fn whether_a_server_goes_is_decided_when_its_turn_has_come() {
         waits.recv().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(50));
     });
-    scene.store.commit(id(), |record| record.deletion = deletion(true)).unwrap();
+    scene.accepts("install", INSTALL);
     assert!(!removed.recv().unwrap(), "it is wanted again");
     assert!(scene.path(CONFIG_FILE).exists());
 
-    scene.store.commit(id(), |record| record.deletion = deletion(false)).unwrap();
+    scene.accepts("delete again", Verb::Delete);
     assert!(scene.store.remove_if(id(), |now| !now.wanted()).unwrap());
     assert!(!scene.store.folder(id()).exists());
     assert!(scene.store.remove_if(id(), |now| !now.wanted()).unwrap(), "gone is gone");
@@ -323,7 +352,7 @@ fn whether_a_server_goes_is_decided_when_its_turn_has_come() {
 
 #[test]
 fn a_file_that_is_a_link_is_written_where_it_leads() {
-    let scene = Scene::with_file();
+    let scene = Scene::of_panel();
     let checkout = scene.root.path().join("checkout");
     fs::create_dir(&checkout).unwrap();
     let target = checkout.join("club.yml");
@@ -331,14 +360,14 @@ fn a_file_that_is_a_link_is_written_where_it_leads() {
     std::os::unix::fs::symlink(&target, scene.path(CONFIG_FILE)).unwrap();
     scene.store.refresh(id()).unwrap();
     scene.disk.done();
-    scene.store.wish_power(id(), None, wish("second", Want::Up)).unwrap();
+    scene.sync(|manifest| manifest.spec.settings.invocation = "./walk".into()).unwrap();
     assert!(scene.path(CONFIG_FILE).is_symlink());
-    assert!(fs::read_to_string(&target).unwrap().contains("id: second"));
+    assert!(fs::read_to_string(&target).unwrap().contains("./walk"));
     assert!(!scene.store.refresh(id()).unwrap(), "what the store wrote itself is no news");
     scene.disk.refuses(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
-    scene.store.change(id(), None, |manifest| manifest.spec.suspended = true).unwrap_err();
+    scene.store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {}).unwrap_err();
     assert!(scene.path(CONFIG_FILE).is_symlink());
-    assert!(!fs::read_to_string(&target).unwrap().contains("suspended"), "taken back");
+    assert!(!fs::read_to_string(&target).unwrap().contains("suspended: true"), "taken back");
     scene.disk.refuses(&[], io::ErrorKind::StorageFull);
     scene.store.refresh(id()).unwrap();
     scene.is_the_same_after_a_reboot();

@@ -4,9 +4,8 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
-use super::Unable;
 use super::render::{flow_pair, inline};
-use super::splice::common_ends;
+use super::{Unable, common_ends};
 use crate::yaml::tree::{Entry, Item, Kind, Layout, Node};
 
 /// The text of a flow collection that meant `old` and shall mean `new`.

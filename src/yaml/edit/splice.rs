@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde_json::{Map, Value};
 
 use super::render::{Rendered, Style, inline};
-use super::{Unable, flow};
+use super::{Unable, common_ends, flow};
 use crate::yaml::tree::{Document, Entry, Item, Kind, Layout, Node};
 
 /// What a value stands behind.
@@ -371,13 +371,6 @@ impl<'t> Editor<'t> {
     fn rest_is_blank(&self, at: usize) -> bool {
         self.text[at..self.line_end(at)].trim().is_empty()
     }
-}
-
-/// How many elements two lists have in common at their beginnings and, of the rest, at their ends.
-pub(super) fn common_ends(old: &[Value], new: &[Value]) -> (usize, usize) {
-    let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
-    let ends = old[head..].iter().rev().zip(new[head..].iter().rev());
-    (head, ends.take_while(|(a, b)| a == b).count())
 }
 
 /// The first indentations that a text shows.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::reconcile::bench::{ScriptedPanel, id, server, world};
+use crate::model::Verb;
+use crate::panel::QUESTIONS;
+use crate::reconcile::bench::{ScriptedPanel, id, request, server, world};
+use crate::reconcile::world::JOB_QUESTIONS;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(second * 1000)
@@ -19,7 +22,7 @@ fn store() -> (tempfile::TempDir, Store) {
     let (root, world) = world(None);
     let hash = digest(&(&server("old").settings, &server("old").process, false));
     let record = Record { synced_at: Some(at(10)), synced_hash: Some(hash), ..Record::default() };
-    world.store.create(new_manifest(id(1), server("old")), record).unwrap();
+    world.store.create(new_manifest(id(1), server("old")), record, []).unwrap();
     (root, world.store.clone())
 }
 
@@ -36,9 +39,9 @@ async fn an_older_word_changes_nothing() {
     assert_eq!((invocation(&store).as_str(), after.record.synced_at), ("newest", Some(at(12))));
 
     // It was asked for a start all the same: that start has its answer.
-    apply_sync(&store, id(1), &word("late", 11, 14), Some("wish".into())).unwrap();
+    apply_sync(&store, id(1), &word("late", 11, 14), Some("start".into())).unwrap();
     let after = store.get(id(1)).unwrap();
-    assert_eq!(after.record.synced_for.as_deref(), Some("wish"));
+    assert_eq!(after.record.synced_for.as_deref(), Some("start"));
     assert_eq!((invocation(&store).as_str(), after.record.synced_at), ("newest", Some(at(12))));
     apply_sync(&store, id(1), &word("newer still", 15, 15), None).unwrap();
     assert_eq!(invocation(&store), "newer still");
@@ -55,26 +58,27 @@ async fn a_word_from_the_future_is_from_before_the_clock_was_set_back() {
 #[tokio::test(start_paused = true)]
 async fn a_hand_edit_that_is_undone_is_named() {
     let (_root, store) = store();
-    store
-        .change(id(1), None, |manifest| {
-            manifest.spec.settings.invocation = "by hand".into();
-            manifest.spec.settings.build.memory_limit = 7;
-        })
-        .unwrap();
+    let by_hand = |manifest: &mut Manifest| {
+        manifest.spec.settings.invocation = "by hand".into();
+        manifest.spec.settings.build.memory_limit = 7;
+    };
+    store.sync(id(1), None, by_hand, |_| {}).unwrap();
     apply_sync(&store, id(1), &word("old", 12, 12), None).unwrap();
     assert_eq!(invocation(&store), "old");
-    let events: Vec<(String, String)> =
-        store.status(id(1)).unwrap().events.iter().map(|e| (e.reason.clone(), e.message.clone())).collect();
+    let events: Vec<(Reason, String)> =
+        store.status(id(1)).unwrap().events.iter().map(|e| (e.reason, e.message.clone())).collect();
     for field in ["spec.settings.invocation", "spec.settings.build.memory_limit"] {
-        let named = |(reason, message): &(String, String)| {
-            reason == "HandEditUndone" && message.starts_with(&format!("{field} ")) && message.contains("override.yml")
+        let named = |(reason, message): &(Reason, String)| {
+            *reason == Reason::HandEditUndone
+                && message.starts_with(&format!("{field} "))
+                && message.contains("override.yml")
         };
         assert!(events.iter().any(named), "{field}: {events:?}");
     }
     assert_eq!(events.len(), 2);
 
     // Where the panel has changed its mind, nobody's edit is undone.
-    store.change(id(1), None, |manifest| manifest.spec.settings.invocation = "by hand".into()).unwrap();
+    store.sync(id(1), None, |manifest| manifest.spec.settings.invocation = "by hand".into(), |_| {}).unwrap();
     apply_sync(&store, id(1), &word("new", 14, 14), None).unwrap();
     assert_eq!(store.status(id(1)).unwrap().events.len(), 2);
 }
@@ -85,9 +89,9 @@ fn slow(seconds: u64, servers: u32) -> (tempfile::TempDir, Arc<World>, Arc<Scrip
     panel.takes(Duration::from_secs(seconds));
     let (root, world) = world(Some(panel.clone()));
     for number in 0..servers {
-        let mut manifest = new_manifest(id(number), server("old"));
-        manifest.spec.install = Some(serde_json::from_value(serde_json::json!({"token": "i1"})).unwrap());
-        world.store.create(manifest, Record::default()).unwrap();
+        let install = request(&world, "i1", Verb::Install { reinstall: false, then_start: false });
+        let manifest = new_manifest(id(number), server("old"));
+        world.store.create(manifest, Record::default(), [install]).unwrap();
     }
     (root, world, panel)
 }
@@ -95,10 +99,10 @@ fn slow(seconds: u64, servers: u32) -> (tempfile::TempDir, Arc<World>, Arc<Scrip
 #[tokio::test(start_paused = true)]
 async fn an_installation_waits_for_a_slow_answer_and_a_start_does_not() {
     let (_root, world, panel) = slow(20, 1);
-    sync(&world, id(0), "i1").await.unwrap();
+    sync(&world, id(0), &Subject::Install("i1".into())).await.unwrap();
     assert_eq!((invocation(&world.store).as_str(), panel.asked()), ("run", 1));
     let began = tokio::time::Instant::now();
-    sync(&world, id(0), "install:i1").await.unwrap_err();
+    sync(&world, id(0), &Subject::Start("install:i1".into())).await.unwrap_err();
     assert_eq!(began.elapsed(), PANEL_PATIENCE);
 }
 
@@ -107,7 +111,7 @@ async fn a_request_does_not_wait_behind_the_starts_of_a_whole_node() {
     let (_root, world, panel) = slow(2, 20);
     for number in 0..20 {
         let world = world.clone();
-        tokio::spawn(async move { sync(&world, id(number), "wish").await });
+        tokio::spawn(async move { sync(&world, id(number), &Subject::Start("start".into())).await });
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(panel.at_once() as usize, JOB_QUESTIONS);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Done, Reconciler, StepError};
 use crate::files::install_log;
-use crate::model::{InstallOutcome, InstallResult, ManagedBy, Role, ServerId};
-use crate::reconcile::observed::JobKind;
+use crate::model::{InstallOutcome, InstallResult, ManagedBy, Reason, Role, ServerId};
+use crate::reconcile::job::JobKind;
 use crate::runtime::Purpose;
 use crate::runtime::blueprint;
 
@@ -57,7 +57,7 @@ impl Reconciler {
         });
         self.world.runtime.start(container).await?;
         self.world.with_live(id, |live| live.installer.spoil());
-        self.world.store.event(id, self.world.clock.now(), "InstallStarted", "the install script is running");
+        self.world.store.event(id, self.world.clock.now(), Reason::InstallStarted, "the install script is running");
         Ok(true)
     }
 
@@ -67,27 +67,29 @@ impl Reconciler {
         token: &str,
         outcome: InstallOutcome,
         exit_code: Option<i64>,
-        reason: &str,
+        reason: Reason,
         message: &str,
     ) -> Done {
-        let Some(manifest) = self.world.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else {
+        let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
+        let Some(manifest) = &snapshot.manifest else { return Ok(false) };
+        let at = self.world.clock.now();
+        let Some(install) = snapshot.asked(at).install().filter(|install| install.id == token) else {
             return Ok(false);
         };
-        let install = manifest.spec.install.as_ref().filter(|install| install.token == token);
-        let Some(install) = install else { return Ok(false) };
         let told = self.world.panel.is_some() && manifest.metadata.managed_by == ManagedBy::Panel;
         let result = InstallResult {
             token: token.to_owned(),
+            sequence: install.sequence,
             outcome,
             reinstall: install.reinstall,
             exit_code,
-            reason: reason.to_owned(),
+            reason,
             message: message.to_owned(),
-            at: self.world.clock.now(),
+            at,
             reported: !told,
         };
         self.flush(id).await;
-        self.world.store.event(id, result.at, &format!("Install{reason}"), message);
+        self.world.store.event(id, result.at, reason.of_install_event(), message);
         self.commit(id, move |record| record.finish_install(result)).await?;
         self.world.with_live(id, |live| {
             live.script_ready = None;
@@ -100,7 +102,7 @@ impl Reconciler {
         let (owned, token) = (container.to_owned(), token.to_owned());
         self.commit(id, move |record| record.interrupt_install(&token, &owned)).await?;
         let message = "the container engine or the host went down under the install script; it is run again";
-        self.world.store.event(id, self.world.clock.now(), "InstallInterrupted", message);
+        self.world.store.event(id, self.world.clock.now(), Reason::InstallInterrupted, message);
         Ok(true)
     }
 

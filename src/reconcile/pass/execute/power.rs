@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{Done, Reconciler, StepError};
 use crate::model::record::{AppliedLimits, Serving};
-use crate::model::{Closed, Crash, Role, ServerId, Timestamp, Want};
-use crate::reconcile::observed::{JobKind, JobState, StopProgress};
+use crate::model::{Crash, Handled, Reason, Role, ServerId, Timestamp};
+use crate::reconcile::job::JobKind;
+use crate::reconcile::observed::{JobState, StopProgress};
 use crate::reconcile::step::{Step, StopMethod};
 use crate::runtime::{Purpose, Removal, RuntimeError, Signal};
 
@@ -61,7 +62,7 @@ impl Reconciler {
         let Some(built) = self.built(&snapshot) else { return Ok(false) };
         let built = self.world.runtime.resolve(id, built).await?;
         for omission in &built.omissions {
-            self.world.store.event(id, self.world.clock.now(), "LeftOut", &omission.to_string());
+            self.world.store.event(id, self.world.clock.now(), Reason::LeftOut, &omission.to_string());
         }
         let purpose = Purpose { server: id, role: Role::Server, token: token.to_owned() };
         self.create(id, &built.spec, &purpose, JobKind::ServerImage).await
@@ -184,7 +185,12 @@ impl Reconciler {
         self.world.runtime.update(container, &limits).await?;
         let known = changed(Some(limits.hash()));
         self.commit(id, move |record| record.power.limits = Some(known)).await?;
-        self.world.store.event(id, self.world.clock.now(), "LimitsUpdated", "the running server has its new limits");
+        self.world.store.event(
+            id,
+            self.world.clock.now(),
+            Reason::LimitsUpdated,
+            "the running server has its new limits",
+        );
         Ok(true)
     }
 
@@ -218,7 +224,8 @@ impl Reconciler {
     }
 
     pub(super) async fn record_crash(&self, id: ServerId, step: &Step) -> Done {
-        let Step::RecordCrash { container, exit_code, oom_killed, restart, power, reason, message } = step.clone()
+        let Step::RecordCrash { container, exit_code, oom_killed, restart, power, sequence, verb, reason, message } =
+            step.clone()
         else {
             return Ok(false);
         };
@@ -228,8 +235,8 @@ impl Reconciler {
         let recorded = self.commit(id, move |record| {
             record.push_crash(noted);
             if !restart {
-                let closed = Closed { id: power, want: Some(Want::Up), reason: reason.into(), message: closed, at };
-                record.close_power(closed);
+                let handled = Handled { sequence, id: power, verb, reason, message: closed, at };
+                record.power.handled = Some(handled);
             }
         });
         match recorded.await {
@@ -251,13 +258,10 @@ impl Reconciler {
         Ok(true)
     }
 
-    pub(super) async fn close_power(&self, id: ServerId, power: &str, want: Want, reason: &str, message: &str) -> Done {
-        let at = self.world.clock.now();
-        if reason != "Stopped" {
-            self.world.store.event(id, at, reason, message);
+    pub(super) async fn close_power(&self, id: ServerId, handled: Handled) -> Done {
+        if handled.reason != Reason::Stopped {
+            self.world.store.event(id, handled.at, handled.reason, &handled.message);
         }
-        let (power, reason, message) = (power.to_owned(), reason.to_owned(), message.to_owned());
-        let closed = Closed { id: power, want: Some(want), reason, message, at };
-        self.commit(id, move |record| record.close_power(closed)).await
+        self.commit(id, move |record| record.power.handled = Some(handled)).await
     }
 }

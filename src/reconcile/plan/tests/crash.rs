@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::scene::{Scene, at};
 use super::words::{reason, table};
-use crate::model::{ConditionKind, ContainerState};
+use crate::model::{ConditionKind, ContainerState, Reason};
 use crate::reconcile::observed::Policy;
 
 fn exited(code: i64) -> Scene {
@@ -41,7 +41,7 @@ fn a_crash_is_judged_once() {
             &["RecordCrash c1 CrashDetectionDisabled stay down"],
         ),
         ("judged: it is started again", exited(1).crashed("c1", 0, true), &["StartJob Sync p1#1800000000000"]),
-        ("judged: it stays down", exited(1).crashed("c1", 0, false).closed("p1", "CrashLoop"), &[]),
+        ("judged: it stays down", exited(1).crashed("c1", 0, false).closed("p1", Reason::CrashLoop), &[]),
     ]);
 }
 
@@ -62,7 +62,7 @@ fn a_second_crash_within_the_time_stays_down() {
         ),
         ("a clock that was set back", again(-1000), loops),
     ]);
-    assert_eq!(reason(&again(59).plan(), ConditionKind::Running), Some("CrashLoop"));
+    assert_eq!(reason(&again(59).plan(), ConditionKind::Running), Some(Reason::CrashLoop));
 }
 
 #[test]
@@ -72,15 +72,15 @@ fn an_end_that_was_asked_for_or_that_nobody_saw_is_no_crash() {
         ("a stop was sent to it", exited(1).stop_sent("c1", 5, 600), start),
         ("a stop was sent to another one", exited(1).stop_sent("c0", 5, 600), &["RecordCrash c1 Crashed restart"]),
         ("nobody saw it run", exited(1).daemon_restarted(), start),
-        ("it ran for an earlier wish", exited(1).wants_up("p2"), &["StartJob Sync p2"]),
+        ("it ran for an earlier request", exited(1).wants_up("p2"), &["StartJob Sync p2"]),
         ("it was stopped as wanted", exited(1).wants_down("d1"), &["ClosePower d1 Stopped"]),
-        ("nobody wanted it", exited(1).closed("p1", "Exited"), &[]),
+        ("nobody wanted it", exited(1).closed("p1", Reason::Exited), &[]),
         ("it was never started", Scene::panel_server().installed().wants_up("p1").container_made("c1", "p1"), start),
     ]);
 }
 
 #[test]
-fn a_server_that_was_given_its_wish_later_crashes_like_any_other() {
+fn a_server_that_was_given_its_request_later_crashes_like_any_other() {
     let scene = exited(1).wants_up("p2").serving("c1", "p2");
     table(&[("assigned", scene, &["RecordCrash c1 Crashed restart"])]);
 }

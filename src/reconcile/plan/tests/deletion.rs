@@ -2,12 +2,12 @@
 
 use super::scene::{Scene, container};
 use super::words::{reason, steps, table, text};
-use crate::model::{ConditionKind, ContainerFacts, ContainerState, Phase, PowerState};
-use crate::reconcile::observed::JobKind::{Removal, Sync};
-use crate::reconcile::step::Step;
+use crate::model::{ConditionKind, ContainerFacts, ContainerState, Phase, PowerState, Reason};
+use crate::reconcile::job::JobKind::{Removal, Sync};
+use crate::reconcile::step::{Step, StepKind};
 
 fn doomed() -> Scene {
-    Scene::panel_server().installed().wants_up("p1").marked_for_deletion(false)
+    Scene::panel_server().installed().wants_up("p1").deleted(false)
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn a_deletion_removes_containers_then_files_then_the_record() {
         ),
         (
             "one cannot be removed",
-            doomed().container_exited("c1", "p1", 0).step_unanswered("RemoveServer", "c1", 1, 3),
+            doomed().container_exited("c1", "p1", 0).step_unanswered(StepKind::RemoveServer, "c1", 1, 3),
             &[],
         ),
         ("jobs are under way", doomed().job_running(Sync, "p1"), &["Quiesce", "StartJob Removal deletion"]),
@@ -38,7 +38,7 @@ fn a_deletion_removes_containers_then_files_then_the_record() {
         ("files are in the way", doomed().job_failed(Removal, "deletion", 2, 4), &[]),
         ("files are in the way, due", doomed().job_failed(Removal, "deletion", 2, 0), &["StartJob Removal deletion"]),
         ("files are gone", doomed().job_done(Removal, "deletion"), &["Forget"]),
-        ("wanted again meanwhile", doomed().marked_for_deletion(true).job_done(Removal, "deletion"), &["Forget"]),
+        ("requested again meanwhile", doomed().deleted(true).job_done(Removal, "deletion"), &["Forget"]),
         (
             "an installation that was under way",
             doomed().wants_install("i1").installer_made("n1", "i1"),
@@ -50,14 +50,14 @@ fn a_deletion_removes_containers_then_files_then_the_record() {
     let plan = both().plan();
     assert_eq!((plan.phase, plan.state), (Phase::Deleting, PowerState::Offline));
     let stuck = doomed().job_failed(Removal, "deletion", 2, 4).plan();
-    assert_eq!(reason(&stuck, ConditionKind::Deleting), Some("FilesInTheWay"));
+    assert_eq!(reason(&stuck, ConditionKind::Deleting), Some(Reason::FilesInTheWay));
 }
 
 #[test]
 fn a_deletion_waits_for_a_silent_engine() {
     let plan = doomed().with(|s| s.observed.outage = Some("no answer".into())).plan();
     assert!(plan.steps.is_empty(), "{:?}", steps(&plan));
-    assert_eq!(reason(&plan, ConditionKind::Deleting), Some("RuntimeUnreachable"));
+    assert_eq!(reason(&plan, ConditionKind::Deleting), Some(Reason::RuntimeUnreachable));
 }
 
 #[test]
@@ -120,14 +120,14 @@ fn while_the_engine_is_silent_nothing_is_decided_about_containers() {
     ]);
     let plan = silent(Scene::panel_server().installed()).plan();
     assert_eq!(plan.state, PowerState::Running, "what was last seen is still shown");
-    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some("RuntimeUnreachable"));
+    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some(Reason::RuntimeUnreachable));
 }
 
 #[test]
 fn a_broken_spec_is_said_and_the_last_good_one_carried_out() {
-    let broken = |scene: Scene| scene.with(|s| s.problem = Some(("SpecInvalid", "config.yml: line 3".into())));
+    let broken = |scene: Scene| scene.with(|s| s.problem = Some((Reason::SpecInvalid, "config.yml: line 3".into())));
     let plan = broken(Scene::file_server().installed().wants_up("p1")).plan();
-    assert_eq!(reason(&plan, ConditionKind::SpecAccepted), Some("SpecInvalid"));
+    assert_eq!(reason(&plan, ConditionKind::SpecAccepted), Some(Reason::SpecInvalid));
     assert_eq!(steps(&plan), ["StartJob ServerImage p1 game:1", "StartJob Permissions p1"]);
 
     let never_good = broken(Scene::file_server().container_running("c1", "p1").with(|s| {
@@ -154,7 +154,7 @@ fn a_server_that_nobody_wants_up_gets_its_folders_and_nothing_else() {
         ("folders are missing", idle.clone().with(|s| s.observed.prepared = false), &["Prepare"]),
         (
             "folders cannot be made",
-            idle.clone().with(|s| s.observed.prepared = false).step_refused("Prepare", "", 1, 4),
+            idle.clone().with(|s| s.observed.prepared = false).step_refused(StepKind::Prepare, "", 1, 4),
             &[],
         ),
         ("all is well", idle.clone(), &[]),

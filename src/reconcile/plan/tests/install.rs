@@ -1,10 +1,13 @@
-//! Installing, from the wish to the recorded result, and everything that can come in between.
+//! Installing, from the request to the recorded result, and everything that can come in between.
 
 use super::scene::{Scene, at, container, could_not_start};
 use super::words::{reason, seconds, steps, table, text};
-use crate::model::{ConditionKind, ContainerFacts, ContainerState, InstallOutcome, Interrupted, Phase, PowerState};
-use crate::reconcile::observed::JobKind::{InstallLog, InstallerImage, Report, Script, ServerImage, Sync};
+use crate::model::{
+    ConditionKind, ContainerFacts, ContainerState, InstallOutcome, Interrupted, Phase, PowerState, Reason, Verb,
+};
+use crate::reconcile::job::JobKind::{InstallLog, InstallerImage, Report, Script, ServerImage, Sync};
 use crate::reconcile::observed::JobState;
+use crate::reconcile::step::StepKind;
 
 fn first() -> Scene {
     Scene::panel_server().wants_install("i1").then_start()
@@ -21,7 +24,7 @@ fn a_first_installation_goes_stage_by_stage() {
     table(&[
         ("nothing is there", first(), &["StartJob Sync i1"]),
         ("the panel is being asked", first().job_running(Sync, "i1"), &[]),
-        ("asked for an earlier wish", first().job_done(Sync, "i0"), &["StartJob Sync i1"]),
+        ("asked for an earlier request", first().job_done(Sync, "i0"), &["StartJob Sync i1"]),
         ("the configuration is there", first().synced(), &["StartJob Script i1"]),
         ("the script is being fetched", first().synced().job_running(Script, "i1"), &[]),
         ("the script is there", fetched(), &["TakeInstallSlot"]),
@@ -86,7 +89,7 @@ fn a_server_of_a_file_needs_no_panel() {
 #[test]
 fn an_installation_waits_for_its_place() {
     let plan = first().synced().script_fetched("i1").plan();
-    assert_eq!(reason(&plan, ConditionKind::Installed), Some("Queued"));
+    assert_eq!(reason(&plan, ConditionKind::Installed), Some(Reason::Queued));
     assert_eq!(plan.phase, Phase::Installing);
     assert_eq!(plan.state, PowerState::Offline);
 }
@@ -118,7 +121,7 @@ fn an_image_that_cannot_be_had_is_asked_for_three_times() {
         ),
     ]);
     let plan = failing(1, 4).plan();
-    assert_eq!(reason(&plan, ConditionKind::ImageReady), Some("ImagePullBackOff"));
+    assert_eq!(reason(&plan, ConditionKind::ImageReady), Some(Reason::ImagePullBackOff));
     assert_eq!(seconds(plan.requeue), Some(4));
 }
 
@@ -129,7 +132,8 @@ fn containers_that_the_engine_refuses_end_the_installation() {
         scene.observed.server = None;
         scene
     };
-    let refused = |attempts, retry_in| without_server().step_refused("CreateServer", "install:i1", attempts, retry_in);
+    let refused =
+        |attempts, retry_in| without_server().step_refused(StepKind::CreateServer, "install:i1", attempts, retry_in);
     let ready = || first().ready_to_install("i1");
     table(&[
         ("server, once, not due", refused(1, 3), &[]),
@@ -137,36 +141,48 @@ fn containers_that_the_engine_refuses_end_the_installation() {
         ("server, three times", refused(3, 3), &["RecordInstall i1 Failed ContainerRefused"]),
         (
             "server, an engine that is away",
-            without_server().step_unanswered("CreateServer", "install:i1", 9, 0),
+            without_server().step_unanswered(StepKind::CreateServer, "install:i1", 9, 0),
             &["CreateServer install:i1"],
         ),
-        ("installer made, once, not due", ready().step_refused("CreateInstaller", "i1", 1, 3), &[]),
-        ("installer made, twice, due", ready().step_refused("CreateInstaller", "i1", 2, 0), &["CreateInstaller i1"]),
+        ("installer made, once, not due", ready().step_refused(StepKind::CreateInstaller, "i1", 1, 3), &[]),
+        (
+            "installer made, twice, due",
+            ready().step_refused(StepKind::CreateInstaller, "i1", 2, 0),
+            &["CreateInstaller i1"],
+        ),
         (
             "installer made, three times",
-            ready().step_refused("CreateInstaller", "i1", 3, 3),
+            ready().step_refused(StepKind::CreateInstaller, "i1", 3, 3),
             &["RecordInstall i1 Failed ContainerRefused"],
         ),
-        ("installer, an engine that is away", ready().step_unanswered("CreateInstaller", "i1", 9, 3), &[]),
-        ("installer, the same, due", ready().step_unanswered("CreateInstaller", "i1", 9, 0), &["CreateInstaller i1"]),
+        ("installer, an engine that is away", ready().step_unanswered(StepKind::CreateInstaller, "i1", 9, 3), &[]),
+        (
+            "installer, the same, due",
+            ready().step_unanswered(StepKind::CreateInstaller, "i1", 9, 0),
+            &["CreateInstaller i1"],
+        ),
         (
             "installer started, twice, due",
-            ready().installer_made("n2", "i1").step_refused("StartInstaller", "i1", 2, 0),
+            ready().installer_made("n2", "i1").step_refused(StepKind::StartInstaller, "i1", 2, 0),
             &["StartInstaller i1"],
         ),
-        ("not due", ready().installer_made("n2", "i1").step_refused("StartInstaller", "i1", 2, 3), &[]),
+        ("not due", ready().installer_made("n2", "i1").step_refused(StepKind::StartInstaller, "i1", 2, 3), &[]),
         (
             "that one has failed",
-            ready().installer(could_not_start("n2", "i1")).step_refused("StartInstaller", "i1", 2, 3),
+            ready().installer(could_not_start("n2", "i1")).step_refused(StepKind::StartInstaller, "i1", 2, 3),
             &["RemoveInstaller n2"],
         ),
         ("in another life of the daemon", ready().installer(could_not_start("n2", "i1")), &["RemoveInstaller n2"]),
         (
             "installer started, three times",
-            ready().installer(could_not_start("n3", "i1")).step_refused("StartInstaller", "i1", 3, 3),
+            ready().installer(could_not_start("n3", "i1")).step_refused(StepKind::StartInstaller, "i1", 3, 3),
             &["RecordInstall i1 Failed ContainerRefused"],
         ),
-        ("an earlier wish's refusal", ready().step_refused("CreateInstaller", "i0", 3, 3), &["CreateInstaller i1"]),
+        (
+            "an earlier request's refusal",
+            ready().step_refused(StepKind::CreateInstaller, "i0", 3, 3),
+            &["CreateInstaller i1"],
+        ),
     ]);
 }
 
@@ -182,23 +198,23 @@ fn the_panel_is_waited_for_and_its_refusal_is_final() {
         ("an old script does not count", first().synced().script_fetched("i0"), &["StartJob Script i1"]),
     ]);
     let plan = first().job_failed(Sync, "i1", 7, 5).plan();
-    assert_eq!(reason(&plan, ConditionKind::PanelReachable), Some("PanelAway"));
+    assert_eq!(reason(&plan, ConditionKind::PanelReachable), Some(Reason::PanelAway));
     assert_eq!(seconds(plan.requeue), Some(5));
 }
 
 #[test]
 fn folders_that_cannot_be_made_hold_it_up_visibly() {
     let scene = |retry_in| {
-        first()
-            .synced()
-            .script_fetched("i1")
-            .slot()
-            .with(|s| s.observed.prepared = false)
-            .step_refused("Prepare", "", 2, retry_in)
+        first().synced().script_fetched("i1").slot().with(|s| s.observed.prepared = false).step_refused(
+            StepKind::Prepare,
+            "",
+            2,
+            retry_in,
+        )
     };
     table(&[("not due", scene(6), &[]), ("due", scene(0), &["Prepare"])]);
     let plan = scene(6).plan();
-    assert_eq!(reason(&plan, ConditionKind::Installed), Some("FoldersInTheWay"));
+    assert_eq!(reason(&plan, ConditionKind::Installed), Some(Reason::FoldersInTheWay));
     assert_eq!(seconds(plan.requeue), Some(6));
 }
 
@@ -282,13 +298,13 @@ fn the_end_of_the_log_is_waited_for_but_not_for_ever() {
         // With the script, or just before its end: nobody can tell.
         ("its follower's stream has ended", ended(-1).job_done(InstallLog, "n1"), &["CloseInstallLog n1", record]),
         ("at that very moment", ended(0).job_done(InstallLog, "n1"), &["CloseInstallLog n1", record]),
-        ("the rest was refused", ended(-1).step_refused("CloseInstallLog", "n1", 1, 3), &[]),
+        ("the rest was refused", ended(-1).step_refused(StepKind::CloseInstallLog, "n1", 1, 3), &[]),
         (
             "the rest was refused six times",
-            ended(-1).step_refused("CloseInstallLog", "n1", 6, 0),
+            ended(-1).step_refused(StepKind::CloseInstallLog, "n1", 6, 0),
             &["CloseInstallLog n1", record],
         ),
-        ("the rest was refused seven times", ended(-1).step_refused("CloseInstallLog", "n1", 7, 0), &[record]),
+        ("the rest was refused seven times", ended(-1).step_refused(StepKind::CloseInstallLog, "n1", 7, 0), &[record]),
     ]);
     assert_eq!(seconds(ended(-1).job_running(InstallLog, "n1").plan().requeue), Some(4));
 }
@@ -313,7 +329,7 @@ fn a_script_has_its_time() {
         ("SIGKILL is on its way", limited(60).stop_sent("n1", 3, 0).kill_sent(3), &[]),
         ("SIGKILL did nothing", limited(60).stop_sent("n1", 10, 0).kill_sent(10), &["Kill n1"]),
         ("SIGKILL was for another one", limited(60).stop_sent("c1", 3, 0).kill_sent(3), &["Kill n1"]),
-        ("refused a moment ago", limited(60).step_refused("Kill", "n1", 1, 2), &[]),
+        ("refused a moment ago", limited(60).step_refused(StepKind::Kill, "n1", 1, 2), &[]),
         (
             "ended by it",
             first().ready_to_install("i1").installer_exited("n1", "i1", 137).install_timeout(60),
@@ -330,7 +346,7 @@ fn a_script_has_its_time() {
             &["Kill n1"],
         ),
         (
-            "the wish's own limit wins",
+            "the manifest's own limit wins",
             limited(90).with(|scene| scene.policy.install_timeout = Some(std::time::Duration::from_secs(60))),
             &[],
         ),
@@ -342,25 +358,25 @@ fn a_script_has_its_time() {
 
 #[test]
 fn an_abort_ends_it_as_failed() {
-    let aborted = |scene: Scene| scene.install(|install| install.abort = true);
+    let aborted = |scene: Scene| scene.asks("a1", Verb::Abort, -1);
     table(&[
         ("before it began", aborted(first()), &["RecordInstall i1 Failed Aborted"]),
         ("while it runs", aborted(running()), &["RemoveInstaller n1"]),
-        ("an engine that is away", aborted(running()).step_unanswered("RemoveInstaller", "n1", 1, 2), &[]),
+        ("an engine that is away", aborted(running()).step_unanswered(StepKind::RemoveInstaller, "n1", 1, 2), &[]),
         ("after its container went", aborted(first().ready_to_install("i1")), &["RecordInstall i1 Failed Aborted"]),
         ("after it was done", aborted(first().install_ended("i1", InstallOutcome::Failed).reported()), &[]),
     ]);
 }
 
 #[test]
-fn a_new_wish_replaces_the_one_that_is_under_way() {
+fn a_new_request_replaces_the_one_that_is_under_way() {
     let next = |scene: Scene| scene.wants_install("i2").synced().script_fetched("i2");
     table(&[
         ("a running installer", next(running()), &["RemoveInstaller n1"]),
         ("an ended one", next(first().installer_exited("n1", "i1", 0)), &["RemoveInstaller n1"]),
         ("another daemon's", next(first()).installer(container("n1", None)), &["RemoveInstaller n1"]),
         (
-            "the script of the old wish",
+            "the script of the old request",
             first()
                 .ready_to_install("i1")
                 .wants_install("i2")
@@ -375,17 +391,17 @@ fn a_new_wish_replaces_the_one_that_is_under_way() {
 
 #[test]
 fn without_a_script_nothing_runs() {
-    let by_wish = || first().install(|install| install.skip_scripts = true);
     let by_egg = || first().with(|scene| scene.manifest().spec.settings.skip_egg_scripts = true);
     let skipped = "RecordInstall i1 Succeeded Skipped";
     table(&[
-        ("the panel is asked all the same", by_wish(), &["StartJob Sync i1"]),
-        ("by wish", by_wish().synced(), &[skipped]),
+        ("the panel is asked all the same", by_egg(), &["StartJob Sync i1"]),
         ("by egg", by_egg().synced(), &[skipped]),
         ("folders first", by_egg().synced().with(|s| s.observed.prepared = false), &["Prepare"]),
         (
             "a file's",
-            Scene::file_server().wants_install("i1").install(|install| install.skip_scripts = true),
+            Scene::file_server()
+                .wants_install("i1")
+                .with(|scene| scene.manifest().spec.settings.skip_egg_scripts = true),
             &[skipped],
         ),
     ]);
@@ -398,7 +414,7 @@ fn a_running_server_comes_down_first() {
         ("asked as the egg says, with ten seconds", scene(), &["Stop c1 command \"quit\" 10s"]),
         ("still within them", scene().stop_sent("c1", 4, 10), &[]),
         ("a longer stop is cut short", scene().stop_sent("c1", 10, 600), &["Kill c1"]),
-        ("also before an abort", scene().install(|install| install.abort = true), &["Stop c1 command \"quit\" 10s"]),
+        ("also before an abort", scene().asks("a1", Verb::Abort, -1), &["Stop c1 command \"quit\" 10s"]),
         ("down", scene().container_exited("c1", "p0", 0), &["StartJob Sync i1"]),
     ]);
     let plan = scene().stop_sent("c1", 4, 10).plan();
@@ -406,12 +422,14 @@ fn a_running_server_comes_down_first() {
 }
 
 #[test]
-fn a_wish_that_waits_for_an_installation_lapses_beside_it() {
+fn a_request_that_waits_for_an_installation_expires_beside_it() {
+    let alone = || Scene::panel_server().wants_install("i1").ready_to_install("i1").installer_running("n1", "i1");
     table(&[
-        ("in time", running().wants_up("p1").until(5), &[]),
-        ("too late", running().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
+        ("in time", alone().wants_up("p1").until(5), &[]),
+        ("too late", alone().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
+        ("another start follows", running().wants_up("p1").until(0), &[]),
     ]);
-    assert_eq!(seconds(running().wants_up("p1").until(5).plan().requeue), Some(5));
+    assert_eq!(seconds(alone().wants_up("p1").until(5).plan().requeue), Some(5));
 }
 
 #[test]
@@ -449,10 +467,10 @@ fn an_installer_of_another_daemon_keeps_the_server_from_starting() {
         ),
         (
             "a restart comes down",
-            scene().container_running("c1", "p0").wants_up("p1"),
+            scene().container_running("c1", "p0").wants_restart("p1"),
             &["Stop c1 command \"quit\" 600s"],
         ),
-        ("a wish with a time lapses", scene().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
+        ("a request with a deadline expires", scene().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
         (
             "over",
             scene().installer(ContainerFacts {
@@ -462,12 +480,12 @@ fn an_installer_of_another_daemon_keeps_the_server_from_starting() {
             &["RemoveInstaller n9"],
         ),
     ]);
-    assert_eq!(reason(&scene().plan(), ConditionKind::Installed), Some("ForeignInstaller"));
+    assert_eq!(reason(&scene().plan(), ConditionKind::Installed), Some(Reason::ForeignInstaller));
 }
 
 #[test]
 fn a_leftover_that_cannot_be_removed_keeps_the_server_from_starting_while_it_runs() {
-    let held = |scene: Scene| scene.wants_up("p1").step_unanswered("RemoveInstaller", "n1", 1, 3);
+    let held = |scene: Scene| scene.wants_up("p1").step_unanswered(StepKind::RemoveInstaller, "n1", 1, 3);
     let runs =
         Scene::panel_server().installed().installer_running("n1", "old").with(|s| s.observed.install_slot = false);
     let ended =

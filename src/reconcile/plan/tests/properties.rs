@@ -6,18 +6,19 @@ use super::scene::Scene;
 use super::tape::{Tape, manners, scene};
 use super::words::{steps, text};
 use super::world::World;
-use crate::model::{ContainerFacts, ManagedBy, Want};
-use crate::reconcile::observed::JobKind;
-use crate::reconcile::plan::{Plan, open_install, wish};
+use crate::model::{ContainerFacts, ManagedBy, Reason};
+use crate::reconcile::job::JobKind;
+use crate::reconcile::plan::Plan;
 use crate::reconcile::step::Step;
+use crate::requests::{self, start_id};
 
 /// Plans that a world may take to come to rest.
 const MOST_ROUNDS: usize = 300;
 
 /// What no plan may do.
 fn is_harmless(scene: &Scene, plan: &Plan) -> Result<(), TestCaseError> {
-    let doomed = scene.record.deletion.is_some();
-    let open = scene.intent.as_ref().and_then(|intent| open_install(intent, &scene.record));
+    let doomed = requests::deletion(&scene.requests).is_some();
+    let open = scene.asked().install();
     let suspended = scene.intent.as_ref().is_some_and(|intent| intent.spec.suspended);
     let installer_runs = scene.observed.installer.as_ref().is_some_and(ContainerFacts::running);
     let mut ups_and_downs = 0;
@@ -38,12 +39,12 @@ fn is_harmless(scene: &Scene, plan: &Plan) -> Result<(), TestCaseError> {
                 prop_assert!(server.is_some_and(ContainerFacts::running), "a stop of what does not run");
             }
             Step::CreateServer { token } => match open {
-                Some(install) => prop_assert_eq!(token, &format!("install:{}", install.token)),
+                Some(install) => prop_assert_eq!(token, &start_id(install.id)),
                 None => prop_assert!(!suspended && !doomed, "a container for a start that must not be"),
             },
             Step::CreateInstaller { token } | Step::WriteScript { token } => {
-                let wanted = open.map(|install| &install.token);
-                prop_assert_eq!(Some(token), wanted, "an installation that nobody waits for");
+                let wanted = open.map(|install| install.id);
+                prop_assert_eq!(Some(token.as_str()), wanted, "an installation that nobody waits for");
             }
             Step::RemoveServer { container } => {
                 let runs =
@@ -52,8 +53,8 @@ fn is_harmless(scene: &Scene, plan: &Plan) -> Result<(), TestCaseError> {
             }
             Step::RemoveInstaller { container } => {
                 let token = scene.observed.installer.as_ref().filter(|found| found.id == *container && found.running());
-                let ours = token.and_then(|found| found.token.as_ref()) == open.map(|install| &install.token);
-                let lively = token.is_some() && open.is_some_and(|install| !install.abort);
+                let ours = token.and_then(|found| found.token.as_deref()) == open.map(|install| install.id);
+                let lively = token.is_some() && open.is_some_and(|install| !install.aborted);
                 prop_assert!(doomed || !(lively && ours), "an installation that is wanted is ended");
             }
             _ => {}
@@ -73,25 +74,28 @@ fn is_harmless(scene: &Scene, plan: &Plan) -> Result<(), TestCaseError> {
 fn is_as_wanted(world: &World) -> Result<(), TestCaseError> {
     let Scene { intent, record, observed, policy, .. } = &world.scene;
     if world.gone {
-        prop_assert!(record.deletion.is_some() && observed.server.is_none() && observed.installer.is_none());
+        let deleted = requests::deletion(&world.scene.requests).is_some();
+        prop_assert!(deleted && observed.server.is_none() && observed.installer.is_none());
         return Ok(());
     }
-    prop_assert!(record.deletion.is_none(), "a deletion that does not end");
+    prop_assert!(requests::deletion(&world.scene.requests).is_none(), "a deletion that does not end");
     let Some(intent) = intent.as_ref().filter(|_| record.parked.is_none()) else { return Ok(()) };
-    prop_assert!(world.open_install().is_none(), "an installation that does not end");
+    prop_assert!(world.scene.asked().install().is_none(), "an installation that does not end");
     prop_assert!(observed.installer.is_none() && !observed.in_install_line(), "a leftover of an installation");
     prop_assert!(!world.scene.unrecorded && observed.prepared);
     let running = observed.server.as_ref().filter(|server| server.running());
-    let open = wish(intent, record).filter(|wish| !record.power_closed(&wish.id, wish.want));
+    let open = world.scene.asked().power();
     match (&open, running) {
         _ if intent.spec.suspended => prop_assert!(running.is_none(), "a suspended server runs"),
-        (Some(wish), Some(server)) => {
-            prop_assert_eq!(wish.want, Want::Up);
+        (Some(request), Some(server)) => {
+            prop_assert!(request.verb.wants_up());
             let assigned = record.power.serving.as_ref().filter(|serving| serving.container == server.id);
             let serves = assigned.map(|serving| &serving.power).or(server.token.as_ref());
-            prop_assert_eq!(serves, Some(&wish.id), "what runs serves another wish");
+            prop_assert_eq!(serves, Some(&request.id), "what runs serves another request");
         }
-        (Some(wish), None) => prop_assert!(false, "{:?} {} is open, and the server is down", wish.want, wish.id),
+        (Some(request), None) => {
+            prop_assert!(false, "{:?} {} is pending, and the server is down", request.verb, request.id);
+        }
         (None, _) => {}
     }
     if let Some(server) = running {
@@ -174,13 +178,13 @@ proptest! {
 #[test]
 fn plan_of_500_converged_servers() {
     for number in 0..500 {
-        let (wish, container) = (format!("p{number}"), format!("c{number}"));
+        let (request, container) = (format!("p{number}"), format!("c{number}"));
         let scene = match number % 2 {
-            0 => Scene::panel_server().installed().wants_up(&wish).container_running(&container, &wish),
+            0 => Scene::panel_server().installed().wants_up(&request).container_running(&container, &request),
             _ => Scene::panel_server()
                 .installed()
-                .wants_down(&wish)
-                .closed(&wish, "Stopped")
+                .wants_down(&request)
+                .closed(&request, Reason::Stopped)
                 .container_exited(&container, "p", 0),
         };
         let plan = scene.plan();

@@ -2,8 +2,8 @@
 
 use super::scene::Scene;
 use super::words::{reason, seconds, table};
-use crate::model::{ConditionKind, InstallOutcome};
-use crate::reconcile::observed::JobKind::Report;
+use crate::model::{ConditionKind, InstallOutcome, Reason};
+use crate::reconcile::job::JobKind::Report;
 
 #[test]
 fn the_result_of_an_installation_comes_before_states() {
@@ -29,14 +29,14 @@ fn the_result_of_an_installation_comes_before_states() {
                 Scene::panel_server()
                     .wants_install("i1")
                     .synced()
-                    .job_running(crate::reconcile::observed::JobKind::Script, "i1"),
+                    .job_running(crate::reconcile::job::JobKind::Script, "i1"),
                 1,
             ),
             &["StartJob Report state"],
         ),
     ]);
     let away = untold(done().reported(), 1).job_failed(Report, "state", 3, 7).plan();
-    assert_eq!(reason(&away, ConditionKind::PanelNotified), Some("PanelAway"));
+    assert_eq!(reason(&away, ConditionKind::PanelNotified), Some(Reason::PanelAway));
     assert_eq!(seconds(away.requeue), Some(7));
-    assert_eq!(reason(&done().reported().plan(), ConditionKind::PanelNotified), Some("Told"));
+    assert_eq!(reason(&done().reported().plan(), ConditionKind::PanelNotified), Some(Reason::Told));
 }

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use crate::model::manifest::{InstallIntent, PowerIntent, Script, Span};
-use crate::model::record::{Closed, Crash, Deletion, InstallResult, Serving};
+use crate::model::manifest::{Install, Script, Span};
+use crate::model::record::{Crash, Handled, InstallResult, Serving};
 use crate::model::{
-    ContainerFacts, ContainerState, How, InstallOutcome, ManagedBy, Manifest, PowerState, Record, Timestamp, Want,
+    ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest, PowerState, Reason, Record, Request,
+    Requester, Requests, Timestamp, Verb,
 };
-use crate::reconcile::observed::{
-    Failure, Job, JobKind, JobState, Observed, Policy, StopProgress, Usage, WantedContainer,
-};
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::{Failure, Job, JobState, Observed, Policy, StopProgress, Usage, WantedContainer};
 use crate::reconcile::plan::{Input, Plan, plan};
+use crate::reconcile::step::StepKind;
+use crate::requests::{Asked, start_id};
 
 /// The present of every scene.
 pub const NOW: i64 = 1_800_000_000;
@@ -28,8 +30,9 @@ pub fn at(seconds: i64) -> Timestamp {
 #[derive(Debug, Clone)]
 pub struct Scene {
     pub intent: Option<Manifest>,
-    pub problem: Option<(&'static str, String)>,
+    pub problem: Option<(Reason, String)>,
     pub unrecorded: bool,
+    pub requests: Requests,
     pub record: Record,
     pub shown: PowerState,
     pub observed: Observed,
@@ -67,6 +70,7 @@ impl Scene {
             intent: Some(manifest),
             problem: None,
             unrecorded: false,
+            requests: Requests::default(),
             record: Record { generation: 1, ..Record::default() },
             shown: PowerState::Offline,
             observed: Observed {
@@ -94,6 +98,7 @@ impl Scene {
             intent: self.intent.as_ref(),
             problem: self.problem.as_ref().map(|(reason, message)| (*reason, message.as_str())),
             unrecorded: self.unrecorded,
+            requests: &self.requests,
             record: &self.record,
             shown: self.shown,
             observed: &self.observed,
@@ -111,63 +116,76 @@ impl Scene {
         self.intent.as_mut().expect("the scene has an intent")
     }
 
-    // What is wanted.
+    // What was asked.
 
-    pub fn wishes(self, power: PowerIntent) -> Self {
-        self.with(|scene| scene.manifest().spec.power = Some(power))
-    }
-
-    /// A wish that was made a second ago.
-    pub fn wants(self, id: &str, want: Want, how: How) -> Self {
-        self.wishes(PowerIntent { id: id.into(), want, how, requested_at: Some(at(-1)), expires_at: None })
+    /// A request that was accepted so many seconds from now, after all that were before.
+    pub fn asks(self, id: &str, verb: Verb, seconds: i64) -> Self {
+        self.with(|scene| {
+            let requests = &mut scene.requests;
+            requests.sequence += 1;
+            let (sequence, id, at) = (requests.sequence, id.into(), at(seconds));
+            requests.accepted.push(Request { sequence, id, at, expires_at: None, by: Requester::Panel, verb });
+        })
     }
 
     pub fn wants_up(self, id: &str) -> Self {
-        self.wants(id, Want::Up, How::Graceful)
+        self.asks(id, Verb::Start, -1)
+    }
+
+    pub fn wants_restart(self, id: &str) -> Self {
+        self.asks(id, Verb::Restart, -1)
     }
 
     pub fn wants_down(self, id: &str) -> Self {
-        self.wants(id, Want::Down, How::Graceful)
+        self.asks(id, Verb::Stop, -1)
     }
 
     pub fn wants_it_killed(self, id: &str) -> Self {
-        self.wants(id, Want::Down, How::Kill)
+        self.asks(id, Verb::Kill, -1)
     }
 
-    /// The wish lapses so many seconds from now.
+    /// The latest request expires so many seconds from now.
     pub fn until(self, seconds: i64) -> Self {
-        self.with(|scene| scene.manifest().spec.power.as_mut().unwrap().expires_at = Some(at(seconds)))
+        self.with(|scene| scene.requests.accepted.last_mut().unwrap().expires_at = Some(at(seconds)))
+    }
+
+    /// What was asked, and what became of it.
+    pub fn asked(&self) -> Asked<'_> {
+        Asked { requests: &self.requests, record: &self.record, now: self.now }
+    }
+
+    fn sequence_of(&self, id: &str) -> u64 {
+        let known = |request: &&Request| request.id == id || start_id(&request.id) == id;
+        self.requests.accepted.iter().find(known).map_or(0, |request| request.sequence)
     }
 
     /// An installation that was asked for ten seconds ago.
     pub fn wants_install(self, token: &str) -> Self {
-        self.with(|scene| {
-            let manifest = scene.manifest();
-            manifest.spec.install = Some(InstallIntent {
-                token: token.into(),
-                then_start: false,
-                reinstall: false,
-                skip_scripts: false,
-                abort: false,
-                timeout: None,
-                requested_at: Some(at(-10)),
-            });
-            if manifest.metadata.managed_by == ManagedBy::File {
-                manifest.spec.script = Some(script());
+        let scene = self.with(|scene| {
+            scene.requests.accepted.retain(|old| !matches!(old.verb, Verb::Install { .. }));
+            if scene.manifest().metadata.managed_by == ManagedBy::File {
+                scene.manifest().spec.script = Some(script());
             }
+        });
+        scene.asks(token, Verb::Install { reinstall: false, then_start: false }, -10)
+    }
+
+    pub fn install(self, change: impl FnOnce(&mut Request)) -> Self {
+        self.with(|scene| {
+            let mut requests = scene.requests.accepted.iter_mut();
+            change(requests.rfind(|request| matches!(request.verb, Verb::Install { .. })).unwrap());
         })
     }
 
-    pub fn install(self, change: impl FnOnce(&mut InstallIntent)) -> Self {
-        self.with(|scene| change(scene.manifest().spec.install.as_mut().unwrap()))
-    }
-
     pub fn then_start(self) -> Self {
-        self.install(|install| install.then_start = true)
+        self.install(|install| install.verb = Verb::Install { reinstall: false, then_start: true })
     }
 
     pub fn install_timeout(self, seconds: u64) -> Self {
-        self.install(|install| install.timeout = Some(Span(Duration::from_secs(seconds))))
+        self.with(|scene| {
+            let timeout = Some(Span(Duration::from_secs(seconds)));
+            scene.manifest().spec.install = Some(Install { timeout, ..Install::default() });
+        })
     }
 
     pub fn suspended(self) -> Self {
@@ -187,12 +205,12 @@ impl Scene {
 
     // What was done.
 
-    /// The panel's answer about the configuration is newer than every wish.
+    /// The panel's answer about the configuration is newer than every request.
     pub fn synced(self) -> Self {
         self.with(|scene| scene.record.synced_at = Some(at(0)))
     }
 
-    /// The panel was asked for the start of this wish.
+    /// The panel was asked for the start of this request.
     pub fn synced_for(self, key: &str) -> Self {
         self.synced().with(|scene| scene.record.synced_for = Some(key.into()))
     }
@@ -210,10 +228,11 @@ impl Scene {
         self.with(|scene| {
             scene.record.install.done = Some(InstallResult {
                 token: token.into(),
+                sequence: scene.sequence_of(token),
                 outcome,
                 reinstall: false,
                 exit_code: Some(0),
-                reason: "Completed".into(),
+                reason: Reason::Completed,
                 message: "the install script ran to its end".into(),
                 at: at(-5),
                 reported: false,
@@ -229,30 +248,30 @@ impl Scene {
     /// An installation has succeeded long ago, and the panel knows.
     pub fn installed(self) -> Self {
         self.wants_install("i0")
-            .install(|install| install.requested_at = Some(at(-1000)))
+            .install(|install| install.at = at(-1000))
             .install_ended("i0", InstallOutcome::Succeeded)
             .reported()
     }
 
-    pub fn closed(self, wish: &str, reason: &str) -> Self {
+    pub fn closed(self, id: &str, reason: Reason) -> Self {
         self.with(|scene| {
-            let message = format!("closed: {reason}");
-            scene.record.power.closed =
-                Some(Closed { id: wish.into(), want: None, reason: reason.into(), message, at: at(-1) });
+            let (sequence, message) = (scene.sequence_of(id), format!("closed: {reason}"));
+            let verb = Verb::Start;
+            scene.record.power.handled = Some(Handled { sequence, id: id.into(), verb, reason, message, at: at(-1) });
         })
     }
 
-    pub fn begun(self, wish: &str) -> Self {
-        self.with(|scene| scene.record.power.begun = Some(wish.into()))
+    pub fn begun(self, request: &str) -> Self {
+        self.with(|scene| scene.record.power.begun = Some(request.into()))
     }
 
     pub fn started(self, container: &str) -> Self {
         self.with(|scene| scene.record.power.started = Some(container.into()))
     }
 
-    pub fn serving(self, container: &str, wish: &str) -> Self {
+    pub fn serving(self, container: &str, request: &str) -> Self {
         self.with(|scene| {
-            scene.record.power.serving = Some(Serving { container: container.into(), power: wish.into() });
+            scene.record.power.serving = Some(Serving { container: container.into(), power: request.into() });
         })
     }
 
@@ -265,8 +284,10 @@ impl Scene {
         })
     }
 
-    pub fn marked_for_deletion(self, recreate: bool) -> Self {
-        self.with(|scene| scene.record.deletion = Some(Deletion { at: at(-1), recreate }))
+    /// The server is to be deleted, and made again after that if `again`.
+    pub fn deleted(self, again: bool) -> Self {
+        let scene = self.asks("d0", Verb::Delete, -1);
+        if again { scene.asks("i9", Verb::Install { reinstall: false, then_start: false }, -1) } else { scene }
     }
 
     // What is there.
@@ -275,25 +296,28 @@ impl Scene {
         self.with(|scene| scene.observed.server = Some(server))
     }
 
-    /// The server's container was made for this wish and never started.
-    pub fn container_made(self, id: &str, wish: &str) -> Self {
-        self.container(container(id, Some(wish)))
+    /// The server's container was made for this request and never started.
+    pub fn container_made(self, id: &str, request: &str) -> Self {
+        self.container(container(id, Some(request)))
     }
 
-    /// The server's container runs for this wish since a minute; it is attached, and its start-up is over.
-    pub fn container_running(self, id: &str, wish: &str) -> Self {
-        let server =
-            ContainerFacts { state: ContainerState::Running, started_at: Some(at(-60)), ..container(id, Some(wish)) };
+    /// The server's container runs for this request since a minute; it is attached, and its start-up is over.
+    pub fn container_running(self, id: &str, request: &str) -> Self {
+        let server = ContainerFacts {
+            state: ContainerState::Running,
+            started_at: Some(at(-60)),
+            ..container(id, Some(request))
+        };
         self.container(server).seen_running(id).attached(id).started(id)
     }
 
-    /// The server's container has run for this wish, seen by this daemon, and ended a second ago.
-    pub fn container_exited(self, id: &str, wish: &str, code: i64) -> Self {
+    /// The server's container has run for this request, seen by this daemon, and ended a second ago.
+    pub fn container_exited(self, id: &str, request: &str, code: i64) -> Self {
         let server = ContainerFacts {
             state: ContainerState::Exited { code, oom_killed: false },
             started_at: Some(at(-60)),
             finished_at: Some(at(-1)),
-            ..container(id, Some(wish))
+            ..container(id, Some(request))
         };
         self.container(server).seen_running(id).started(id)
     }
@@ -395,7 +419,7 @@ impl Scene {
 
     pub fn job(self, kind: JobKind, subject: &str, state: JobState, attempts: u32) -> Self {
         self.with(|scene| {
-            scene.observed.jobs.insert(kind, Job { subject: subject.into(), state, attempts });
+            scene.observed.jobs.insert(kind, Job { subject: subject_of(kind, subject), state, attempts });
         })
     }
 
@@ -420,7 +444,7 @@ impl Scene {
     }
 
     /// A step that the engine has refused so often, and is due again in so many seconds.
-    pub fn step_refused(self, step: &'static str, subject: &str, attempts: u32, retry_in: i64) -> Self {
+    pub fn step_refused(self, step: StepKind, subject: &str, attempts: u32, retry_in: i64) -> Self {
         self.with(|scene| {
             let failure = Failure {
                 subject: subject.into(),
@@ -434,9 +458,9 @@ impl Scene {
     }
 
     /// The same, but because the engine did not answer.
-    pub fn step_unanswered(self, step: &'static str, subject: &str, attempts: u32, retry_in: i64) -> Self {
+    pub fn step_unanswered(self, step: StepKind, subject: &str, attempts: u32, retry_in: i64) -> Self {
         self.step_refused(step, subject, attempts, retry_in)
-            .with(|scene| scene.observed.failures.get_mut(step).unwrap().refused = false)
+            .with(|scene| scene.observed.failures.get_mut(&step).unwrap().refused = false)
     }
 
     /// Everything that a start needs is there but a container.
@@ -456,6 +480,30 @@ impl Scene {
             .container_made("c0", &format!("install:{token}"))
             .script_ready(token)
     }
+}
+
+/// What a job is for, by its text: installations are named `i1` and so on.
+pub fn subject_of(kind: JobKind, text: &str) -> Subject {
+    let attempt = |id: &str| match id.strip_prefix('i').is_some_and(|rest| rest.starts_with(char::is_numeric)) {
+        true => Subject::Install(id.into()),
+        false => Subject::Start(id.into()),
+    };
+    let subject = match kind {
+        JobKind::Usage if text == "watch" => Subject::DiskLimit,
+        JobKind::Sync | JobKind::Script | JobKind::Usage | JobKind::Permissions => attempt(text),
+        JobKind::ServerImage | JobKind::InstallerImage => {
+            let (of, image) = text.split_once(' ').expect("an image");
+            attempt(of).image(image)
+        }
+        JobKind::InstallLog => Subject::Container(text.into()),
+        JobKind::Report => match text.strip_prefix("install:") {
+            Some(token) => Subject::InstallResult(token.into()),
+            None => Subject::State,
+        },
+        JobKind::Removal => Subject::Deletion,
+    };
+    assert_eq!(subject.to_string(), text, "a subject of {kind:?}");
+    subject
 }
 
 /// An install script.

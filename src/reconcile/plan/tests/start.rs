@@ -1,9 +1,12 @@
-//! Starting: every stage of it, what holds it up, and what ends the wish.
+//! Starting: every stage of it, what holds it up, and what ends the request.
 
 use super::scene::{Scene, at, container, could_not_start};
 use super::words::{reason, seconds, table, text};
-use crate::model::{ConditionKind, ContainerFacts, ContainerState, Crash, PowerState};
-use crate::reconcile::observed::JobKind::{Permissions, ServerImage, Sync, Usage};
+use crate::model::{ConditionKind, ContainerFacts, ContainerState, Crash, PowerState, Reason};
+use crate::reconcile::job::JobKind::{Permissions, ServerImage, Sync, Usage};
+use crate::reconcile::job::Subject;
+use crate::reconcile::observed::{Job, JobState};
+use crate::reconcile::step::StepKind;
 
 fn up() -> Scene {
     Scene::panel_server().installed().wants_up("p1")
@@ -53,12 +56,12 @@ fn a_start_goes_stage_by_stage() {
         ("a container that could not start", ready().container(could_not_start("c1", "p1")), &["RemoveServer c1"]),
         (
             "one made in its place, not due",
-            ready().container_made("c2", "p1").step_refused("StartServer", "p1", 1, 3),
+            ready().container_made("c2", "p1").step_refused(StepKind::StartServer, "p1", 1, 3),
             &[],
         ),
         (
             "one made in its place, due",
-            ready().container_made("c2", "p1").step_refused("StartServer", "p1", 1, 0),
+            ready().container_made("c2", "p1").step_refused(StepKind::StartServer, "p1", 1, 0),
             &["StartServer p1"],
         ),
         ("running", ready().container_running("c1", "p1"), &[]),
@@ -78,7 +81,7 @@ fn a_start_with_a_time_is_noted_as_begun_before_anything_else() {
         ("begun", up().until(30).begun("p1"), &["StartJob Sync p1"]),
         ("begun, and its time is over", up().until(-5).begun("p1"), &["StartJob Sync p1"]),
         ("too late", up().until(0), &["ClosePower p1 Expired"]),
-        ("lapsed", up().until(-5).closed("p1", "Expired"), &[]),
+        ("lapsed", up().until(-5).closed("p1", Reason::Expired), &[]),
     ]);
     assert_eq!(seconds(up().until(30).plan().requeue), Some(30));
     assert_eq!(up().until(30).begun("p1").job_running(Sync, "p1").plan().requeue, None);
@@ -91,8 +94,8 @@ fn the_panel_away_does_not_hold_a_start_up_and_its_refusal_does() {
         ("refuses", up().job_refused(Sync, "p1"), &["ClosePower p1 PanelRefused"]),
     ]);
     let plan = up().synced().job_failed(Sync, "p1", 1, 5).plan();
-    assert_eq!(reason(&plan, ConditionKind::PanelReachable), Some("SpecStale"));
-    let message = &plan.conditions.iter().find(|verdict| verdict.reason == "SpecStale").unwrap().message;
+    assert_eq!(reason(&plan, ConditionKind::PanelReachable), Some(Reason::SpecStale));
+    let message = &plan.conditions.iter().find(|verdict| verdict.reason == Reason::SpecStale).unwrap().message;
     assert!(message.contains("the configuration of 2027-01-15T08:00:00.000Z is used"), "{message}");
 }
 
@@ -128,7 +131,7 @@ fn the_disk_limit_is_looked_at_before_a_start() {
 fn a_suspended_server_does_not_start() {
     table(&[
         ("the panel's", up().suspended(), &["ClosePower p1 Suspended"]),
-        ("closed", up().suspended().closed("p1", "Suspended"), &[]),
+        ("closed", up().suspended().closed("p1", Reason::Suspended), &[]),
         ("a file's", Scene::file_server().installed().wants_up("p1").suspended(), &[]),
         (
             "not even with everything ready",
@@ -137,15 +140,16 @@ fn a_suspended_server_does_not_start() {
         ),
     ]);
     let plan = Scene::file_server().installed().wants_up("p1").suspended().plan();
-    assert_eq!(reason(&plan, ConditionKind::Running), Some("Suspended"));
+    assert_eq!(reason(&plan, ConditionKind::Running), Some(Reason::Suspended));
 }
 
 #[test]
 fn folders_that_cannot_be_made_hold_a_start_up_visibly() {
-    let scene = |retry_in| ready().with(|s| s.observed.prepared = false).step_refused("Prepare", "", 2, retry_in);
+    let scene =
+        |retry_in| ready().with(|s| s.observed.prepared = false).step_refused(StepKind::Prepare, "", 2, retry_in);
     table(&[("not due: nothing is started without its folders", scene(6), &[]), ("due", scene(0), &["Prepare"])]);
     let plan = scene(6).plan();
-    assert_eq!(reason(&plan, ConditionKind::Running), Some("FoldersInTheWay"));
+    assert_eq!(reason(&plan, ConditionKind::Running), Some(Reason::FoldersInTheWay));
     assert_eq!((plan.state, seconds(plan.requeue)), (PowerState::Offline, Some(6)));
 }
 
@@ -172,8 +176,8 @@ fn a_mount_that_does_not_answer_holds_up_a_start_and_nothing_else() {
         ("a stop", silent(Scene::panel_server().installed().wants_down("d1")), &["ClosePower d1 Stopped"]),
     ]);
     let plan = silent(ready()).plan();
-    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some("MountSilent"));
-    assert_eq!(reason(&plan, ConditionKind::Running), Some("MountSilent"));
+    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some(Reason::MountSilent));
+    assert_eq!(reason(&plan, ConditionKind::Running), Some(Reason::MountSilent));
     assert_eq!(plan.state, PowerState::Offline);
 }
 
@@ -192,22 +196,30 @@ fn what_fails_is_tried_again_for_as_long_as_it_is_wanted() {
             up().ready_to_start("p1").job_failed(Permissions, "p1", 1, 0),
             &["StartJob Permissions p1"],
         ),
-        ("container, not due", ready().step_refused("CreateServer", "p1", 99, 5), &[]),
-        ("container, due", ready().step_refused("CreateServer", "p1", 99, 0), &["CreateServer p1"]),
-        ("start, not due", ready().container_made("c1", "p1").step_refused("StartServer", "p1", 1, 5), &[]),
-        ("start, due", ready().container_made("c1", "p1").step_refused("StartServer", "p1", 1, 0), &["StartServer p1"]),
-        ("removal, not due", ready().container_exited("c1", "p0", 0).step_refused("RemoveServer", "c1", 1, 5), &[]),
+        ("container, not due", ready().step_refused(StepKind::CreateServer, "p1", 99, 5), &[]),
+        ("container, due", ready().step_refused(StepKind::CreateServer, "p1", 99, 0), &["CreateServer p1"]),
+        ("start, not due", ready().container_made("c1", "p1").step_refused(StepKind::StartServer, "p1", 1, 5), &[]),
         (
-            "an earlier wish's failure does not count",
-            ready().step_refused("CreateServer", "p0", 9, 5),
+            "start, due",
+            ready().container_made("c1", "p1").step_refused(StepKind::StartServer, "p1", 1, 0),
+            &["StartServer p1"],
+        ),
+        (
+            "removal, not due",
+            ready().container_exited("c1", "p0", 0).step_refused(StepKind::RemoveServer, "c1", 1, 5),
+            &[],
+        ),
+        (
+            "an earlier request's failure does not count",
+            ready().step_refused(StepKind::CreateServer, "p0", 9, 5),
             &["CreateServer p1"],
         ),
     ]);
     let plan = image(1, 5).plan();
-    assert_eq!(reason(&plan, ConditionKind::Running), Some("ImagePullBackOff"));
+    assert_eq!(reason(&plan, ConditionKind::Running), Some(Reason::ImagePullBackOff));
     assert_eq!(seconds(plan.requeue), Some(5));
     let invalid = up().synced_for("p1").job_done(Permissions, "p1").job_refused(ServerImage, "p1 game:1").plan();
-    assert_eq!((reason(&invalid, ConditionKind::Running), invalid.requeue), (Some("InvalidImage"), None));
+    assert_eq!((reason(&invalid, ConditionKind::Running), invalid.requeue), (Some(Reason::InvalidImage), None));
 }
 
 #[test]
@@ -222,10 +234,10 @@ fn the_state_says_starting_on_the_first_attempt_only() {
             ready().job(ServerImage, "p1 game:1", crate::reconcile::observed::JobState::Running, 2),
             PowerState::Offline,
         ),
-        ("the engine has refused", ready().step_refused("CreateServer", "p1", 1, 5), PowerState::Offline),
+        ("the engine has refused", ready().step_refused(StepKind::CreateServer, "p1", 1, 5), PowerState::Offline),
         (
             "the engine refuses the start",
-            ready().container_made("c1", "p1").step_refused("StartServer", "p1", 1, 5),
+            ready().container_made("c1", "p1").step_refused(StepKind::StartServer, "p1", 1, 5),
             PowerState::Offline,
         ),
         (
@@ -250,7 +262,7 @@ fn a_running_container_is_attached_and_its_start_up_noticed() {
     table(&[
         ("not attached", fresh(), &["Attach c1 replay"]),
         ("another one was attached", fresh().attached("c0"), &["Attach c1 replay"]),
-        ("cannot be attached", fresh().step_refused("Attach", "c1", 1, 5), &[]),
+        ("cannot be attached", fresh().step_refused(StepKind::Attach, "c1", 1, 5), &[]),
         ("attached", fresh().attached("c1"), &[]),
         (
             "its start-up was seen",
@@ -280,7 +292,7 @@ fn a_start_that_is_never_seen_to_finish_is_over_after_a_while() {
         ("a moment ago", since(5), &[]),
         ("long ago", since(120), &["EndStart c1"]),
         ("written down", asked_nothing, &[]),
-        ("the disk did not take it", since(300).step_refused("EndStart", "c1", 1, 5), &[]),
+        ("the disk did not take it", since(300).step_refused(StepKind::EndStart, "c1", 1, 5), &[]),
     ]);
     assert_eq!(seconds(since(5).plan().requeue), Some(115));
 }
@@ -337,6 +349,19 @@ fn a_daemon_that_comes_back_adopts_what_runs() {
 }
 
 #[test]
+fn what_an_installation_fetched_does_not_count_for_a_start_of_the_same_name() {
+    let pulled_for = |of: Subject| {
+        let job = Job { subject: of.image("game:1"), state: JobState::Done { at: at(-1) }, attempts: 1 };
+        let scene = up().synced_for("p1").job_done(Permissions, "p1");
+        scene.with(|s| drop(s.observed.jobs.insert(ServerImage, job)))
+    };
+    table(&[
+        ("the start's", pulled_for(Subject::Start("p1".into())), &["CreateServer p1"]),
+        ("an installation's", pulled_for(Subject::Install("p1".into())), &["StartJob ServerImage p1 game:1"]),
+    ]);
+}
+
+#[test]
 fn limits_change_while_it_runs_and_everything_else_at_the_next_start() {
     let drifted = |spec: &str, limits: &str| {
         let scene = ready().container_running("c1", "p1");
@@ -348,11 +373,11 @@ fn limits_change_while_it_runs_and_everything_else_at_the_next_start() {
     };
     table(&[
         ("limits", drifted("spec", "more"), &["UpdateLimits c1"]),
-        ("limits were refused", drifted("spec", "more").step_refused("UpdateLimits", "c1", 1, 5), &[]),
+        ("limits were refused", drifted("spec", "more").step_refused(StepKind::UpdateLimits, "c1", 1, 5), &[]),
         ("anything else", drifted("new", "limits"), &[]),
     ]);
-    let plan = drifted("spec", "more").step_refused("UpdateLimits", "c1", 1, 5).plan();
-    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some("LimitsRefused"));
+    let plan = drifted("spec", "more").step_refused(StepKind::UpdateLimits, "c1", 1, 5).plan();
+    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some(Reason::LimitsRefused));
 }
 
 #[test]
@@ -374,6 +399,6 @@ fn a_running_servers_files_are_counted_as_often_as_the_node_says() {
 #[test]
 fn whole_plans_of_a_start() {
     insta::assert_snapshot!("start_begins", text(&up().until(30).plan()));
-    insta::assert_snapshot!("start_refused", text(&ready().step_refused("CreateServer", "p1", 3, 20).plan()));
+    insta::assert_snapshot!("start_refused", text(&ready().step_refused(StepKind::CreateServer, "p1", 3, 20).plan()));
     insta::assert_snapshot!("runs", text(&ready().container_running("c1", "p1").disk_limit(100).usage(50).plan()));
 }

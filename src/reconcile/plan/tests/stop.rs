@@ -2,8 +2,9 @@
 
 use super::scene::Scene;
 use super::words::{reason, seconds, steps, table, text};
-use crate::model::{ConditionKind, How, PowerState, Want};
-use crate::reconcile::observed::JobKind::Usage;
+use crate::model::{ConditionKind, PowerState, Reason};
+use crate::reconcile::job::JobKind::Usage;
+use crate::reconcile::step::StepKind;
 
 fn running() -> Scene {
     Scene::panel_server().installed().container_running("c1", "p1")
@@ -38,7 +39,11 @@ fn a_command_needs_a_terminal_and_nothing_else_does() {
         ("a command", fresh(), &["Attach c1", "Stop c1 command \"quit\" 600s"]),
         ("a signal", fresh().stops_by("signal", "SIGTERM"), &["Stop c1 SIGTERM 10s"]),
         ("a kill", running().daemon_restarted().wants_it_killed("k1"), &["Stop c1 SIGKILL 10s"]),
-        ("no terminal to be had", fresh().step_unanswered("Attach", "c1", 1, 3), &["Stop c1 command \"quit\" 600s"]),
+        (
+            "no terminal to be had",
+            fresh().step_unanswered(StepKind::Attach, "c1", 1, 3),
+            &["Stop c1 command \"quit\" 600s"],
+        ),
     ]);
 }
 
@@ -52,13 +57,21 @@ fn a_stop_has_a_deadline_and_sigkill_behind_it() {
         ("SIGKILL is on its way", down().stop_sent("c1", 605, 600).kill_sent(4), &[]),
         ("SIGKILL did nothing", down().stop_sent("c1", 620, 600).kill_sent(10), &["Kill c1"]),
         ("sent to a container of before", down().stop_sent("c0", 600, 600), &["Stop c1 command \"quit\" 600s"]),
-        ("could not be sent", down().step_unanswered("Stop", "c1", 1, 3), &[]),
-        ("could not be sent, due", down().step_unanswered("Stop", "c1", 1, 0), &["Stop c1 command \"quit\" 600s"]),
-        ("SIGKILL could not be sent", down().stop_sent("c1", 600, 600).step_unanswered("Kill", "c1", 1, 3), &[]),
+        ("could not be sent", down().step_unanswered(StepKind::Stop, "c1", 1, 3), &[]),
+        (
+            "could not be sent, due",
+            down().step_unanswered(StepKind::Stop, "c1", 1, 0),
+            &["Stop c1 command \"quit\" 600s"],
+        ),
+        (
+            "SIGKILL could not be sent",
+            down().stop_sent("c1", 600, 600).step_unanswered(StepKind::Kill, "c1", 1, 3),
+            &[],
+        ),
     ]);
     assert_eq!(seconds(down().stop_sent("c1", 599, 600).plan().requeue), Some(1));
     assert_eq!(seconds(down().stop_sent("c1", 605, 600).kill_sent(4).plan().requeue), Some(6));
-    assert_eq!(seconds(down().step_unanswered("Stop", "c1", 1, 3).plan().requeue), Some(3));
+    assert_eq!(seconds(down().step_unanswered(StepKind::Stop, "c1", 1, 3).plan().requeue), Some(3));
     assert_eq!(down().stop_sent("c1", 1, 600).plan().state, PowerState::Stopping);
 }
 
@@ -76,13 +89,13 @@ fn a_kill_is_sigkill_at_once_and_escalates_a_stop() {
 }
 
 #[test]
-fn a_server_that_is_down_as_wanted_closes_the_wish() {
+fn a_server_that_is_down_completes_the_request() {
     let wanted = || Scene::panel_server().installed().wants_down("d1");
     table(&[
         ("exited", wanted().container_exited("c1", "p1", 0), &["ClosePower d1 Stopped"]),
         ("never made", wanted(), &["ClosePower d1 Stopped"]),
         ("made and never started", wanted().container_made("c1", "p1"), &["ClosePower d1 Stopped"]),
-        ("closed", wanted().closed("d1", "Stopped"), &[]),
+        ("closed", wanted().closed("d1", Reason::Stopped), &[]),
     ]);
     let exited_badly = wanted().container_exited("c1", "p1", 1);
     assert_eq!(steps(&exited_badly.plan()), ["ClosePower d1 Stopped"], "what was asked for is no crash");
@@ -90,32 +103,40 @@ fn a_server_that_is_down_as_wanted_closes_the_wish() {
 }
 
 #[test]
-fn a_closed_wish_to_be_down_does_not_stop_what_somebody_else_started() {
-    table(&[("adopted", running().wants_down("d1").closed("d1", "Stopped"), &[])]);
+fn a_handled_stop_does_not_stop_what_another_daemon_started() {
+    table(&[("adopted", running().wants_down("d1").closed("d1", Reason::Stopped), &[])]);
 }
 
 #[test]
 fn a_restart_is_a_stop_and_a_start() {
-    let again = || running().wants_up("p2");
+    let again = || running().wants_restart("p2");
     table(&[
         ("down first", again(), &["Stop c1 command \"quit\" 600s"]),
         ("still coming down", again().stop_sent("c1", 5, 600), &[]),
         ("too slowly", again().stop_sent("c1", 600, 600), &["Kill c1"]),
         ("down", again().container_exited("c1", "p1", 0).stop_sent("c1", 5, 600), &["StartJob Sync p2"]),
         ("then its container goes", again().container_exited("c1", "p1", 1).ready_to_start("p2"), &["RemoveServer c1"]),
-        ("by force", running().wants("p2", Want::Up, How::Kill), &["Stop c1 SIGKILL 10s"]),
-        ("by force, done", running().wants("p2", Want::Up, How::Kill).container_running("c2", "p2"), &[]),
+        ("done", again().container_running("c2", "p2"), &[]),
     ]);
 }
 
 #[test]
-fn a_restart_that_has_begun_to_stop_no_longer_lapses() {
-    let again = || running().wants_up("p2").until(30);
+fn a_start_of_a_server_that_runs_lets_it_run_for_the_new_request() {
+    table(&[
+        ("it runs for another", running().wants_up("p2"), &["Assign p2"]),
+        ("it does", running().wants_up("p2").serving("c1", "p2"), &[]),
+        ("not now", running().wants_up("p2").step_unanswered(StepKind::Assign, "p2", 1, 3), &[]),
+    ]);
+}
+
+#[test]
+fn a_restart_that_has_begun_to_stop_no_longer_expires() {
+    let again = || running().wants_restart("p2").until(30);
     table(&[
         ("begins", again(), &["RecordBegun p2", "Stop c1 command \"quit\" 600s"]),
         ("begun, stopping", again().begun("p2").stop_sent("c1", 5, 600), &[]),
         ("begun, its time is over", again().begun("p2").until(-1).stop_sent("c1", 40, 600), &[]),
-        ("cannot begin", again().step_unanswered("Stop", "c1", 1, 3), &[]),
+        ("cannot begin", again().step_unanswered(StepKind::Stop, "c1", 1, 3), &[]),
         ("could not begin in time", again().until(0), &["ClosePower p2 Expired"]),
     ]);
 }
@@ -127,31 +148,35 @@ fn a_start_during_a_stop_comes_after_it() {
         ("still coming down", stopping(), &[]),
         ("with a time, waiting", stopping().until(8), &[]),
         ("with a time, too late", stopping().until(0), &["ClosePower p2 Expired"]),
-        ("lapsed: the stop goes on", stopping().until(-1).closed("p2", "Expired"), &[]),
+        ("expired: the stop goes on", stopping().until(-1).closed("p2", Reason::Expired), &[]),
         (
-            "lapsed: to its end",
-            running().wants_up("p2").closed("p2", "Expired").stop_sent("c1", 600, 600),
+            "expired: to its end",
+            running().wants_up("p2").closed("p2", Reason::Expired).stop_sent("c1", 600, 600),
             &["Kill c1"],
         ),
         ("down, in time", stopping().until(8).container_exited("c1", "p1", 0), &["RecordBegun p2", "StartJob Sync p2"]),
     ]);
     assert_eq!(seconds(stopping().until(8).plan().requeue), Some(8));
-    assert_eq!(stopping().until(-1).closed("p2", "Expired").plan().state, PowerState::Stopping);
+    assert_eq!(stopping().until(-1).closed("p2", Reason::Expired).plan().state, PowerState::Stopping);
 }
 
 #[test]
-fn a_stop_counts_again_when_the_start_after_it_lapses() {
-    let wished =
-        |seconds| running().wants_up("p2").until(seconds).with(|s| s.record.power.instead_of_stop = Some("p2".into()));
+fn a_stop_counts_again_when_the_start_after_it_expires() {
+    let asked = |seconds| running().wants_down("d1").wants_restart("p2").until(seconds);
     table(&[
-        ("in time", wished(8).stop_sent("c1", 5, 600), &[]),
-        ("too late, and coming down", wished(0).stop_sent("c1", 5, 600), &[]),
-        ("too slowly", wished(0).stop_sent("c1", 600, 600), &["Kill c1"]),
-        ("too late, by a daemon that has just come up", wished(0), &["Stop c1 command \"quit\" 600s"]),
-        ("down", wished(0).container_exited("c1", "p1", 0), &["ClosePower p2 Expired"]),
-        ("begun", wished(0).begun("p2").stop_sent("c1", 5, 600), &[]),
+        ("in time", asked(8).stop_sent("c1", 5, 600), &[]),
+        ("too late, and coming down", asked(0).stop_sent("c1", 5, 600), &[]),
+        ("too slowly", asked(0).stop_sent("c1", 600, 600), &["Kill c1"]),
+        ("too late, by a daemon that has just come up", asked(0), &["Stop c1 command \"quit\" 600s"]),
+        ("down", asked(0).container_exited("c1", "p1", 0), &["ClosePower d1 Stopped"]),
+        (
+            "both are over",
+            asked(0).closed("d1", Reason::Stopped).container_exited("c1", "p1", 0),
+            &["ClosePower p2 Expired"],
+        ),
+        ("begun", asked(0).begun("p2").stop_sent("c1", 5, 600), &[]),
     ]);
-    assert_eq!(wished(0).plan().state, PowerState::Stopping);
+    assert_eq!(asked(0).plan().state, PowerState::Stopping);
 }
 
 #[test]
@@ -159,9 +184,9 @@ fn a_suspension_brings_a_server_down_within_a_minute() {
     let panel = || running().wants_up("p1").suspended();
     let file = || Scene::file_server().installed().container_running("c1", "p1").wants_up("p1").suspended();
     table(&[
-        ("the panel's: the wish ends", panel(), &["Stop c1 command \"quit\" 60s", "ClosePower p1 Suspended"]),
+        ("the panel's: the request ends", panel(), &["Stop c1 command \"quit\" 60s", "ClosePower p1 Suspended"]),
         ("unasked", running().suspended(), &["Stop c1 command \"quit\" 60s"]),
-        ("a file's: the wish stays", file(), &["Stop c1 command \"quit\" 60s"]),
+        ("a file's: the request stays", file(), &["Stop c1 command \"quit\" 60s"]),
         ("a long stop is cut short", running().suspended().wants_down("d1").stop_sent("c1", 60, 600), &["Kill c1"]),
         ("a short one is not made longer", running().suspended().stops_by("signal", "C"), &["Stop c1 SIGINT 10s"]),
         ("a file's, down", file().container_exited("c1", "p1", 0).stop_sent("c1", 5, 60), &[]),
@@ -183,11 +208,11 @@ fn a_full_disk_brings_a_server_down_within_a_minute() {
     let full = || running().wants_up("p1").disk_limit(100).usage(101);
     table(&[
         ("over", full(), &["Stop c1 command \"quit\" 60s", "ClosePower p1 DiskLimitExceeded"]),
-        ("closed, coming down", full().closed("p1", "DiskLimitExceeded").stop_sent("c1", 59, 60), &[]),
-        ("closed, too slowly", full().closed("p1", "DiskLimitExceeded").stop_sent("c1", 60, 60), &["Kill c1"]),
+        ("closed, coming down", full().closed("p1", Reason::DiskLimitExceeded).stop_sent("c1", 59, 60), &[]),
+        ("closed, too slowly", full().closed("p1", Reason::DiskLimitExceeded).stop_sent("c1", 60, 60), &["Kill c1"]),
         ("closed, and wanted again meanwhile", full().wants_up("p2").stop_sent("c1", 5, 60), &[]),
         ("a restart may make room first", full().wants_up("p2"), &["Stop c1 command \"quit\" 60s"]),
-        ("down", full().closed("p1", "DiskLimitExceeded").container_exited("c1", "p1", 0), &[]),
+        ("down", full().closed("p1", Reason::DiskLimitExceeded).container_exited("c1", "p1", 0), &[]),
         ("at the limit", running().wants_up("p1").disk_limit(100).usage(100), &[]),
         (
             "a new start counts again",
@@ -200,8 +225,8 @@ fn a_full_disk_brings_a_server_down_within_a_minute() {
             &[],
         ),
     ]);
-    assert_eq!(reason(&full().plan(), ConditionKind::DiskWithinLimit), Some("Exceeded"));
-    assert_eq!(reason(&full().plan(), ConditionKind::Running), Some("DiskLimitExceeded"));
+    assert_eq!(reason(&full().plan(), ConditionKind::DiskWithinLimit), Some(Reason::Exceeded));
+    assert_eq!(reason(&full().plan(), ConditionKind::Running), Some(Reason::DiskLimitExceeded));
 }
 
 #[test]

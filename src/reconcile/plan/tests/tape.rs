@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use super::scene::{Scene, at, container, script};
 use super::world::Manners;
-use crate::model::manifest::{InstallIntent, PowerIntent, Span};
-use crate::model::{ContainerFacts, ContainerState, How, InstallOutcome, ManagedBy, PowerState, Want};
-use crate::reconcile::observed::{JobKind, JobState};
+use crate::model::manifest::{Install, Span};
+use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, PowerState, Reason, Verb};
+use crate::reconcile::job::JobKind;
+use crate::reconcile::observed::JobState;
+use crate::reconcile::step::StepKind;
+use crate::requests;
 
 /// Choices, one byte each.
 #[derive(Clone)]
@@ -56,27 +59,25 @@ pub fn scene(tape: &mut Tape) -> Scene {
 }
 
 fn wanted(tape: &mut Tape, scene: &mut Scene) {
-    let power = PowerIntent {
-        id: "p1".into(),
-        want: tape.pick(&[Want::Up, Want::Down]),
-        how: tape.pick(&[How::Graceful, How::Graceful, How::Kill]),
-        requested_at: tape.pick(&[None, Some(at(-1)), Some(at(-20))]),
-        expires_at: tape.pick(&[None, None, None, Some(at(-2)), Some(at(30))]),
-    };
-    let install = InstallIntent {
-        token: "i1".into(),
-        then_start: tape.one_in(2),
-        reinstall: false,
-        skip_scripts: tape.one_in(6),
-        abort: tape.one_in(8),
-        timeout: tape.pick(&[None, Some(Span(Duration::from_secs(50)))]),
-        requested_at: tape.pick(&[None, Some(at(-10))]),
-    };
-    let (with_power, with_install) = (tape.one_in(2), tape.one_in(2));
+    let first_install = tape.one_in(2);
+    if first_install {
+        installs(tape, scene);
+    }
+    for id in ["p0", "p1"] {
+        if tape.one_in(2) {
+            let verb = tape.pick(&[Verb::Start, Verb::Stop, Verb::Restart, Verb::Kill]);
+            let expires = tape.pick(&[None, None, None, Some(-2), Some(30)]);
+            *scene = scene.clone().asks(id, verb, -1);
+            if let Some(seconds) = expires {
+                *scene = scene.clone().until(seconds);
+            }
+        }
+    }
+    if !first_install && tape.one_in(2) {
+        installs(tape, scene);
+    }
     let without_panel = !scene.policy.panel;
     let manifest = scene.manifest();
-    manifest.spec.power = with_power.then_some(power);
-    manifest.spec.install = with_install.then_some(install);
     manifest.spec.suspended = tape.one_in(6);
     manifest.spec.settings.build.disk_space = tape.pick(&[0, 0, 100]);
     manifest.spec.settings.skip_egg_scripts = tape.one_in(8);
@@ -85,6 +86,16 @@ fn wanted(tape: &mut Tape, scene: &mut Scene) {
     // Files without a script that is to be run are not accepted.
     let of_file = without_panel || manifest.metadata.managed_by == ManagedBy::File;
     manifest.spec.script = (of_file || tape.one_in(2)).then(script);
+}
+
+fn installs(tape: &mut Tape, scene: &mut Scene) {
+    let verb = Verb::Install { reinstall: false, then_start: tape.one_in(2) };
+    *scene = scene.clone().asks("i1", verb, -10);
+    if tape.one_in(8) {
+        *scene = scene.clone().asks("a1", Verb::Abort, -1);
+    }
+    let timeout = tape.pick(&[None, Some(Span(Duration::from_secs(50)))]);
+    scene.manifest().spec.install = Some(Install { timeout, ..Install::default() });
 }
 
 fn remembered(tape: &mut Tape, scene: &mut Scene) {
@@ -97,8 +108,8 @@ fn remembered(tape: &mut Tape, scene: &mut Scene) {
             next = next.reported();
         }
     }
-    if let Some(wish) = tape.pick(&[None, None, Some("p1"), Some("install:i1"), Some("p0")]) {
-        next = next.closed(wish, "Stopped");
+    if let Some(request) = tape.pick(&[None, None, Some("p1"), Some("install:i1"), Some("p0")]) {
+        next = next.closed(request, Reason::Stopped);
     }
     for _ in 0..tape.pick(&[0, 0, 1, 2]) {
         let (crashed, ago, restarted) = (tape.pick(&["c0", "c1"]), tape.pick(&[5, 100]), tape.one_in(2));
@@ -114,8 +125,8 @@ fn remembered(tape: &mut Tape, scene: &mut Scene) {
         next = next.serving("c1", "p1");
     }
     if tape.one_in(8) {
-        let recreate = tape.one_in(2);
-        next = next.marked_for_deletion(recreate);
+        let again = tape.one_in(2);
+        next = next.deleted(again);
     }
     if tape.one_in(16) {
         next.record.parked = Some(at(-100));
@@ -125,7 +136,6 @@ fn remembered(tape: &mut Tape, scene: &mut Scene) {
     }
     next.unrecorded = next.intent.is_some() && tape.one_in(4);
     next.shown = tape.pick(&[PowerState::Offline, PowerState::Running]);
-    next.record.power.instead_of_stop = tape.pick(&[None, Some("p1"), Some("p0")]).map(Into::into);
     *scene = next;
 }
 
@@ -215,7 +225,7 @@ fn under_way(tape: &mut Tape, scene: &mut Scene) {
         }
         // The daemon forgets reports that are told, and makes no other ones than are due.
         let report = crate::reconcile::plan::report_subject(&scene.record);
-        if kind == JobKind::Report && (matches!(state, JobState::Done { .. }) || subject != report) {
+        if kind == JobKind::Report && (matches!(state, JobState::Done { .. }) || subject != report.to_string()) {
             continue;
         }
         // What was fetched is in the file.
@@ -225,8 +235,8 @@ fn under_way(tape: &mut Tape, scene: &mut Scene) {
         {
             manifest.spec.script = Some(script());
         }
-        // Files are removed, and a removal remembered, only under the mark.
-        if kind == JobKind::Removal && scene.record.deletion.is_none() {
+        // Files are removed, and a removal remembered, only where a deletion was requested.
+        if kind == JobKind::Removal && requests::deletion(&scene.requests).is_none() {
             continue;
         }
         *scene = scene.clone().job(kind, subject, state, attempts);
@@ -238,21 +248,21 @@ fn under_way(tape: &mut Tape, scene: &mut Scene) {
     }
     if tape.one_in(3) {
         let (step, subject) = tape.pick(&[
-            ("CreateServer", "p1"),
-            ("CreateServer", "install:i1"),
-            ("StartServer", "p1"),
-            ("CreateInstaller", "i1"),
-            ("StartInstaller", "i1"),
-            ("RemoveInstaller", "n1"),
-            ("RemoveServer", "c1"),
-            ("Stop", "c1"),
-            ("Kill", "c1"),
-            ("Kill", "n1"),
-            ("Attach", "c1"),
-            ("Prepare", ""),
-            ("WriteScript", "i1"),
-            ("UpdateLimits", "c1"),
-            ("CloseInstallLog", "n1"),
+            (StepKind::CreateServer, "p1"),
+            (StepKind::CreateServer, "install:i1"),
+            (StepKind::StartServer, "p1"),
+            (StepKind::CreateInstaller, "i1"),
+            (StepKind::StartInstaller, "i1"),
+            (StepKind::RemoveInstaller, "n1"),
+            (StepKind::RemoveServer, "c1"),
+            (StepKind::Stop, "c1"),
+            (StepKind::Kill, "c1"),
+            (StepKind::Kill, "n1"),
+            (StepKind::Attach, "c1"),
+            (StepKind::Prepare, ""),
+            (StepKind::WriteScript, "i1"),
+            (StepKind::UpdateLimits, "c1"),
+            (StepKind::CloseInstallLog, "n1"),
         ]);
         let (attempts, retry_in, refused) = (tape.pick(&[1, 2, 3]), tape.pick(&[3, -1]), tape.one_in(2));
         let next = scene.clone();
@@ -285,24 +295,24 @@ pub fn manners(tape: &mut Tape) -> Manners {
         job_failures: kinds.map(|kind| (kind, tape.pick(&[0, 0, 0, 1, 2, 4]))).into(),
         step_failures: tape.one_in(2).then(|| {
             let steps = [
-                "Prepare",
-                "WriteScript",
-                "CreateInstaller",
-                "StartInstaller",
-                "CreateServer",
-                "StartServer",
-                "Stop",
-                "Kill",
-                "RemoveServer",
-                "RemoveInstaller",
-                "Attach",
-                "UpdateLimits",
-                "RecordInstall",
-                "ClosePower",
-                "RecordCrash",
-                "Accept",
-                "Assign",
-                "Forget",
+                StepKind::Prepare,
+                StepKind::WriteScript,
+                StepKind::CreateInstaller,
+                StepKind::StartInstaller,
+                StepKind::CreateServer,
+                StepKind::StartServer,
+                StepKind::Stop,
+                StepKind::Kill,
+                StepKind::RemoveServer,
+                StepKind::RemoveInstaller,
+                StepKind::Attach,
+                StepKind::UpdateLimits,
+                StepKind::RecordInstall,
+                StepKind::ClosePower,
+                StepKind::RecordCrash,
+                StepKind::Accept,
+                StepKind::Assign,
+                StepKind::Forget,
             ];
             (tape.pick(&steps), tape.pick(&[1, 2, 4]), tape.one_in(2))
         }),

@@ -1,6 +1,6 @@
 //! Plans as short texts, so that a table can be read.
 
-use crate::model::{ConditionKind, Timestamp};
+use crate::model::{ConditionKind, Reason, Timestamp};
 use crate::reconcile::plan::Plan;
 use crate::reconcile::step::{Step, StopMethod};
 
@@ -28,7 +28,7 @@ pub fn words(step: &Step) -> String {
             format!("RecordCrash {container} {reason} {}", if *restart { "restart" } else { "stay down" })
         }
         Step::ClosePower { power, reason, .. } => format!("ClosePower {power} {reason}"),
-        step => format!("{} {}", step.name(), step.subject()).trim_end().to_string(),
+        step => format!("{} {}", step.kind().as_str(), step.subject()).trim_end().to_string(),
     }
 }
 
@@ -43,8 +43,8 @@ pub fn seconds(at: Option<Timestamp>) -> Option<i64> {
 }
 
 /// The reason of a condition.
-pub fn reason(plan: &Plan, kind: ConditionKind) -> Option<&str> {
-    plan.conditions.iter().find(|verdict| verdict.kind == kind).map(|verdict| verdict.reason.as_str())
+pub fn reason(plan: &Plan, kind: ConditionKind) -> Option<Reason> {
+    plan.conditions.iter().find(|verdict| verdict.kind == kind).map(|verdict| verdict.reason)
 }
 
 /// The whole plan, for snapshots.

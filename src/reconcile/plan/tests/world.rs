@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::scene::{Scene, container, script};
-use crate::model::manifest::InstallIntent;
-use crate::model::record::{Closed, Crash, InstallResult, Serving};
-use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Record, Role, Timestamp, Want};
-use crate::reconcile::observed::{Failure, Job, JobKind, JobState, StopProgress, Usage};
+use crate::model::record::{Crash, Handled, InstallResult, Serving};
+use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Reason, Record, Role, Timestamp};
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::{Failure, Job, JobState, StopProgress, Usage};
 use crate::reconcile::plan::{Plan, report_subject};
-use crate::reconcile::step::{Step, StopMethod};
+use crate::reconcile::step::{Step, StepKind, StopMethod};
+use crate::requests;
 
 /// A failed job or step is due again after this.
 const BACK_OFF: Duration = Duration::from_secs(5);
@@ -31,7 +32,7 @@ pub struct Manners {
     /// How often jobs fail before they succeed.
     pub job_failures: BTreeMap<JobKind, u32>,
     /// A step that fails so often before it succeeds, and whether the engine refuses it or does not answer.
-    pub step_failures: Option<(&'static str, u32, bool)>,
+    pub step_failures: Option<(StepKind, u32, bool)>,
 }
 
 /// A scene that lives.
@@ -61,8 +62,8 @@ impl World {
     fn try_step(&mut self, step: &Step) -> bool {
         let now = self.scene.now;
         let mut refused = None;
-        if let Some((name, left, by_engine)) = &mut self.manners.step_failures
-            && *name == step.name()
+        if let Some((kind, left, by_engine)) = &mut self.manners.step_failures
+            && *kind == step.kind()
             && *left > 0
         {
             *left -= 1;
@@ -70,7 +71,7 @@ impl World {
         }
         let failures = &mut self.scene.observed.failures;
         if let Some(refused) = refused {
-            let same = failures.remove(step.name()).filter(|before| before.subject == step.subject());
+            let same = failures.remove(&step.kind()).filter(|before| before.subject == step.subject());
             let failure = Failure {
                 subject: step.subject().into(),
                 attempts: same.map_or(0, |same| same.attempts) + 1,
@@ -78,10 +79,10 @@ impl World {
                 retry_at: now + BACK_OFF,
                 message: "it fails now and then".into(),
             };
-            failures.insert(step.name(), failure);
+            failures.insert(step.kind(), failure);
             return false;
         }
-        failures.remove(step.name());
+        failures.remove(&step.kind());
         self.step(step);
         true
     }
@@ -110,7 +111,6 @@ impl World {
                 (installer.state, installer.started_at) = (ContainerState::Running, Some(now));
             }
             Step::Kill { container, role } => self.kill(&container, role),
-            Step::CloseInstallLog { .. } => {}
             Step::RecordInstall { token, outcome, exit_code, reason, message } => {
                 self.record_install(token, outcome, exit_code, reason, message);
             }
@@ -157,19 +157,23 @@ impl World {
                 kinds.iter().for_each(|kind| drop(observed.jobs.remove(kind)));
                 self.record().synced_for = None;
             }
-            Step::RecordCrash { container, exit_code, oom_killed, restart, power, reason, message } => {
+            Step::RecordCrash { container, exit_code, oom_killed, restart, power, sequence, verb, reason, message } => {
                 self.record().push_crash(Crash { container, at: now, exit_code, oom_killed, restarted: restart });
                 if !restart {
-                    self.close(power, Want::Up, reason, message);
+                    self.record().power.handled = Some(Handled { sequence, id: power, verb, reason, message, at: now });
                 }
             }
-            Step::ClosePower { power, want, reason, message } => self.close(power, want, reason, message),
+            Step::ClosePower { power, sequence, verb, reason, message } => {
+                self.record().power.handled = Some(Handled { sequence, id: power, verb, reason, message, at: now });
+            }
             Step::Quiesce => {
                 (observed.attached, observed.untold) = (None, 0);
                 (observed.install_slot, observed.install_queued) = (false, false);
                 observed.jobs.retain(|kind, _| *kind == JobKind::Removal);
             }
             Step::Forget => self.forget(),
+            // `CloseInstallLog` changes nothing that a plan depends on. Plans with a step that should be here do not converge.
+            _ => {}
         }
     }
 
@@ -183,39 +187,37 @@ impl World {
         made
     }
 
-    fn close(&mut self, power: String, want: Want, reason: &str, message: String) {
-        let at = self.scene.now;
-        self.record().close_power(Closed { id: power, want: Some(want), reason: reason.into(), message, at });
-    }
-
     fn record_install(
         &mut self,
         token: String,
         outcome: InstallOutcome,
         exit_code: Option<i64>,
-        reason: &str,
+        reason: Reason,
         message: String,
     ) {
         let at = self.scene.now;
         let told = self.scene.policy.panel && self.scene.manifest().metadata.managed_by == ManagedBy::Panel;
-        let (reason, reinstall, reported) = (reason.into(), false, !told);
-        let result = InstallResult { token, outcome, reinstall, exit_code, reason, message, at, reported };
+        let (reinstall, reported) = (false, !told);
+        let sequence = self.scene.asked().install().expect("it is pending").sequence;
+        let result = InstallResult { token, sequence, outcome, reinstall, exit_code, reason, message, at, reported };
         self.record().finish_install(result);
         (self.scene.observed.script_ready, self.scene.observed.usage) = (None, None);
     }
 
     fn forget(&mut self) {
-        if !self.scene.record.deletion.as_ref().is_some_and(|deletion| deletion.recreate) {
+        if !requests::wanted(&self.scene.requests) {
             self.gone = true;
             return;
         }
+        let deletion = requests::deletion(&self.scene.requests).map_or(0, |deletion| deletion.sequence);
+        self.scene.requests.accepted.retain(|request| request.sequence > deletion);
         let generation = self.scene.record.generation;
         self.scene.record = Record { generation, synced_at: self.scene.record.synced_at, ..Record::default() };
         let wanted = self.scene.observed.wanted.take();
         self.scene.observed = crate::reconcile::observed::Observed { wanted, ..Default::default() };
     }
 
-    fn start_job(&mut self, kind: JobKind, subject: String) {
+    fn start_job(&mut self, kind: JobKind, subject: Subject) {
         let old = self.scene.observed.jobs.get(&kind).filter(|job| job.subject == subject);
         let attempts = old.map_or(1, |job| job.attempts + u32::from(matches!(job.state, JobState::Failed { .. })));
         self.scene.observed.jobs.insert(kind, Job { subject, state: JobState::Running, attempts });
@@ -234,11 +236,11 @@ impl World {
         let subject = job.subject.clone();
         match kind {
             JobKind::Sync => {
-                (self.record().synced_at, self.record().synced_for) = (Some(now), Some(subject));
+                (self.record().synced_at, self.record().synced_for) = (Some(now), Some(subject.to_string()));
             }
             JobKind::Script if self.scene.intent.is_some() => {
                 self.scene.manifest().spec.script = Some(script());
-                self.record().install.begun = Some(subject);
+                self.record().install.begun = Some(subject.to_string());
             }
             JobKind::Usage => {
                 self.scene.observed.usage =
@@ -338,11 +340,6 @@ impl World {
         }
         observed.done_seen = attached;
         true
-    }
-
-    /// The installation that is wanted and not done.
-    pub fn open_install(&self) -> Option<&InstallIntent> {
-        crate::reconcile::plan::open_install(self.scene.intent.as_ref()?, &self.scene.record)
     }
 }
 

@@ -1,23 +1,21 @@
-//! References to images, as far as we have to understand them.
+//! References to images, as far as the daemon has to understand them.
 
 /// The registry that a reference without one means.
-const DEFAULT_DOMAIN: &str = "docker.io";
-/// How credentials name that registry.
-const DEFAULT_AUTH_SERVER: &str = "https://index.docker.io/v1/";
+pub const DEFAULT_REGISTRY: &str = "docker.io";
 
-/// A reference in its parts: `[domain/]path[:tag][@digest]`.
+/// A reference in its parts: `[registry/]path[:tag][@digest]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reference<'a> {
-    /// Domain and path, as they are written.
+pub struct ImageReference<'a> {
+    /// Registry and path, as they are written.
     pub name: &'a str,
     tag: Option<&'a str>,
     digest: Option<&'a str>,
 }
 
-impl<'a> Reference<'a> {
+impl<'a> ImageReference<'a> {
     /// Reads a reference; `None` for what no engine would accept. Less strict than engines are, but strict enough
     /// to be a part of a URL's path.
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
+    pub fn parse(text: &'a str) -> Option<Self> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@[]+".contains(&byte);
         let segments = |text: &str| text.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
         if !text.bytes().all(allowed) || !segments(text) || text.len() > 1024 {
@@ -37,33 +35,33 @@ impl<'a> Reference<'a> {
     }
 
     /// What is asked for of the name: the digest, the tag, or `latest`. Without any, an engine would fetch all tags.
-    pub(super) fn version(&self) -> &'a str {
+    pub fn version(&self) -> &'a str {
         self.digest.or(self.tag).unwrap_or("latest")
     }
 
-    /// The registry's host.
-    fn domain(&self) -> &'a str {
+    /// The registry's host, with its port where it has one.
+    pub fn registry(&self) -> &'a str {
         match self.name.split_once('/') {
             Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
-            _ => DEFAULT_DOMAIN,
+            _ => DEFAULT_REGISTRY,
         }
     }
 
-    /// How credentials for this image name its registry.
-    pub(super) fn auth_server(&self) -> &'a str {
-        match self.domain() {
-            DEFAULT_DOMAIN => DEFAULT_AUTH_SERVER,
-            domain => domain,
-        }
+    /// The image's name at its registry, as it is written.
+    pub fn path(&self) -> &'a str {
+        self.name.strip_prefix(self.registry()).and_then(|path| path.strip_prefix('/')).unwrap_or(self.name)
+    }
+
+    /// The same in full: Docker Hub's own images are below `library/`.
+    pub fn full_path(&self) -> String {
+        let library = if self.registry() == DEFAULT_REGISTRY && !self.path().contains('/') { "library/" } else { "" };
+        format!("{library}{}", self.path())
     }
 
     /// The one spelling of all that mean the same image.
-    pub(super) fn canonical(&self) -> String {
-        let domain = self.domain();
-        let path = self.name.strip_prefix(domain).and_then(|path| path.strip_prefix('/')).unwrap_or(self.name);
-        let library = if domain == DEFAULT_DOMAIN && !path.contains('/') { "library/" } else { "" };
+    pub fn canonical(&self) -> String {
         let separator = if self.digest.is_some() { '@' } else { ':' };
-        format!("{domain}/{library}{path}{separator}{}", self.version())
+        format!("{}/{}{separator}{}", self.registry(), self.full_path(), self.version())
     }
 }
 
@@ -73,7 +71,7 @@ mod tests {
 
     #[test]
     fn spellings_of_one_image() {
-        let canonical = |text| Reference::parse(text).map(|reference| reference.canonical());
+        let canonical = |text| ImageReference::parse(text).map(|reference| reference.canonical());
         for (text, expected) in [
             ("busybox", "docker.io/library/busybox:latest"),
             ("busybox:1.36", "docker.io/library/busybox:1.36"),
@@ -97,19 +95,20 @@ mod tests {
         for text in
             ["", "a b", "../info", "a/../../info", "a?b", "a#b", "/a", "a/", "a//b", "a:", "a@", ":a", "a%2e", "ä"]
         {
-            assert_eq!(Reference::parse(text), None, "{text}");
+            assert_eq!(ImageReference::parse(text), None, "{text}");
         }
-        assert_eq!(Reference::parse(&"a".repeat(2000)), None);
+        assert_eq!(ImageReference::parse(&"a".repeat(2000)), None);
     }
 
     #[test]
     fn parts() {
         let parts = |text| {
-            let reference: Reference<'static> = Reference::parse(text).unwrap();
-            (reference.name, reference.version(), reference.auth_server())
+            let reference: ImageReference<'static> = ImageReference::parse(text).unwrap();
+            (reference.name, reference.version(), reference.registry(), reference.path())
         };
-        assert_eq!(parts("a/b"), ("a/b", "latest", "https://index.docker.io/v1/"));
-        assert_eq!(parts("r.io:5000/b:c"), ("r.io:5000/b", "c", "r.io:5000"));
-        assert_eq!(parts("r.io/b:c@sha256:0f"), ("r.io/b", "sha256:0f", "r.io"));
+        assert_eq!(parts("a/b"), ("a/b", "latest", "docker.io", "a/b"));
+        assert_eq!(parts("docker.io/b"), ("docker.io/b", "latest", "docker.io", "b"));
+        assert_eq!(parts("r.io:5000/b:c"), ("r.io:5000/b", "c", "r.io:5000", "b"));
+        assert_eq!(parts("r.io/b:c@sha256:0f"), ("r.io/b", "sha256:0f", "r.io", "b"));
     }
 }

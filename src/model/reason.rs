@@ -1,0 +1,267 @@
+//! Why a condition is what it is, why a request is over, what an event is about: one word each.
+//!
+//! The variants' names are the texts in `status.yml`, `record.json` and the API; code compares variants. A text that this
+//! release does not know is read as [`Reason::Unrecognized`], so that a file of a newer release stays readable.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
+
+/// A reason.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Display,
+    IntoStaticStr,
+    VariantArray,
+)]
+pub enum Reason {
+    // `SpecAccepted`
+    /// The files of the spec are valid and applied.
+    Accepted,
+    /// `config.yml` or `override.yml` cannot be read, parsed or validated; the last good spec stays applied.
+    SpecInvalid,
+    /// `config.yml` is gone; the last good spec stays applied and nothing is deleted.
+    SpecMissing,
+    /// `record.json` exists and cannot be read; nothing is done with the server.
+    RecordUnreadable,
+
+    // `Installed`, while an installation is pending
+    /// An installation is about to begin.
+    Pending,
+    /// The server is stopped before its installation.
+    Stopping,
+    /// The panel is asked for the configuration or the install script.
+    Fetching,
+    /// An installation is requested and the manifest has no script.
+    NoScript,
+    /// The installation waits for one of the node's install slots.
+    Queued,
+    /// The engine did not make the server's container for the installation; it is tried again.
+    ContainerBackOff,
+    /// The install script has ended; its log and its result are being recorded.
+    Harvesting,
+    /// An installer of another daemon runs; the server starts when it has ended.
+    ForeignInstaller,
+
+    // `Installed`, results of installations
+    /// The install script has ended, and its exit code does not count as a failure.
+    Completed,
+    /// The installation had no script to run.
+    Skipped,
+    /// The installation was ended by a request.
+    Aborted,
+    /// The install script was ended at its time limit.
+    TimedOut,
+    /// The install script has ended with an exit code that counts as a failure.
+    ScriptFailed,
+    /// An image of the installation could not be pulled in several attempts, or cannot be pulled at all.
+    ImagePullFailed,
+    /// The engine or the host has ended the install script: it runs again, or has failed where that happened too often.
+    Interrupted,
+    /// `record.json` was damaged: the request is taken for completed.
+    RecordLost,
+
+    // `ImageReady`
+    /// The images are there; of `ContainerReady`: the container has the limits of the spec.
+    Ready,
+    /// An image is being pulled.
+    Pulling,
+    /// An image could not be pulled; it is tried again.
+    ImagePullBackOff,
+    /// The image reference is invalid or was refused; it is tried again when the spec changes.
+    InvalidImage,
+
+    // `ContainerReady`
+    /// The engine refused to make, start or remove the container; it is tried again.
+    Refused,
+    /// The engine refused changed limits of the running container.
+    LimitsRefused,
+    /// The path of a mount does not respond; the server starts when it does.
+    MountSilent,
+    /// The container engine does not respond; also of `Deleting`.
+    RuntimeUnreachable,
+
+    // `Running`
+    /// The container runs and its start-up has not finished, or it is being made and started.
+    Starting,
+    /// The server runs; of `Installed`: the install script runs.
+    Running,
+    /// An installation is pending, or an installer still runs.
+    Installing,
+    /// The server is offline as requested.
+    Stopped,
+    /// A request to stop is being carried out.
+    StopRequested,
+    /// The server is stopped because a start follows.
+    RestartRequested,
+    /// The server is suspended.
+    Suspended,
+    /// The server's files exceed its disk limit: it is stopped, or does not start.
+    DiskLimitExceeded,
+    /// The panel is told the result of the installation before the server starts.
+    Reporting,
+    /// The panel is asked for the newest configuration before the start.
+    Syncing,
+    /// The server's files are counted before the start.
+    CheckingDisk,
+    /// The server's files are given to their user before the start.
+    FixingPermissions,
+    /// The server's files could not be given to their user; it is tried again.
+    PermissionsFailed,
+    /// The server's folders cannot be made; also of `Installed`.
+    FoldersInTheWay,
+    /// The engine refused the container: the start is tried again, or the installation has failed.
+    ContainerRefused,
+    /// The panel refused to give the configuration or the script; also of `Installed`.
+    PanelRefused,
+    /// The server ended by itself with exit code 0, which the node does not count as a crash.
+    Exited,
+    /// The server crashed and is started again.
+    Crashed,
+    /// The server crashed again within the crash timeout and stays offline.
+    CrashLoop,
+    /// The server crashed and stays offline, since crash detection is off.
+    CrashDetectionDisabled,
+    /// A power request expired before it could begin.
+    Expired,
+    /// The power request in the manifest is an earlier one, which was handled already.
+    Superseded,
+    /// The server was never requested to run; of `Installed`: no installation was ever requested.
+    NotWanted,
+    /// A pass failed by a bug of the daemon; it is tried again.
+    InternalError,
+
+    // `DiskWithinLimit`
+    /// The server's files fit into its disk limit.
+    Within,
+    /// The server's files exceed its disk limit.
+    Exceeded,
+    /// The server's files could not be counted.
+    CannotCount,
+
+    // `PanelReachable`, `PanelNotified`
+    /// The panel did not answer before a start; the configuration on disk is used.
+    SpecStale,
+    /// The panel does not answer; it is tried again. Of `PanelReachable`, `PanelNotified` and `Installed`.
+    PanelAway,
+    /// The panel has acknowledged every report.
+    Told,
+
+    // `Deleting`
+    /// The deletion is being carried out.
+    Requested,
+    /// The server's files could not be removed; it is tried again.
+    FilesInTheWay,
+
+    // Events
+    /// The server's state changed.
+    StateChanged,
+    /// A step failed for the first time.
+    StepFailed,
+    /// A changed spec was accepted.
+    SpecAccepted,
+    /// A sync with the panel replaced a hand edit in `config.yml`.
+    HandEditUndone,
+    /// The panel no longer lists the server.
+    Parked,
+    /// A part of the spec is left out of the container.
+    LeftOut,
+    /// The limits of the running container were changed.
+    LimitsUpdated,
+    /// An install script was started.
+    InstallStarted,
+    /// An install script was ended by the engine or the host; it runs again, or has failed where that happened too often.
+    InstallInterrupted,
+    /// The panel refused the result of an installation.
+    InstallReportRefused,
+    /// An installation is over: [`Reason::Completed`].
+    InstallCompleted,
+    /// An installation is over: [`Reason::Skipped`].
+    InstallSkipped,
+    /// An installation is over: [`Reason::Aborted`].
+    InstallAborted,
+    /// An installation is over: [`Reason::TimedOut`].
+    InstallTimedOut,
+    /// An installation is over: [`Reason::ScriptFailed`].
+    InstallScriptFailed,
+    /// An installation is over: [`Reason::ImagePullFailed`].
+    InstallImagePullFailed,
+    /// An installation is over: [`Reason::ContainerRefused`].
+    InstallContainerRefused,
+    /// An installation is over: [`Reason::PanelRefused`].
+    InstallPanelRefused,
+
+    /// Read from a file or an answer of another release, which has a reason that this one does not know.
+    #[serde(other)]
+    Unrecognized,
+}
+
+impl Reason {
+    /// The reason as text.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// The reason of the event that an installation is over with this result.
+    pub fn of_install_event(self) -> Self {
+        match self {
+            Reason::Completed => Reason::InstallCompleted,
+            Reason::Skipped => Reason::InstallSkipped,
+            Reason::Aborted => Reason::InstallAborted,
+            Reason::TimedOut => Reason::InstallTimedOut,
+            Reason::ScriptFailed => Reason::InstallScriptFailed,
+            Reason::ImagePullFailed => Reason::InstallImagePullFailed,
+            Reason::ContainerRefused => Reason::InstallContainerRefused,
+            Reason::PanelRefused => Reason::InstallPanelRefused,
+            Reason::Interrupted => Reason::InstallInterrupted,
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Record;
+
+    #[test]
+    fn every_reason_is_read_back_from_its_text() {
+        for reason in Reason::VARIANTS {
+            let text = reason.as_str();
+            assert_eq!(serde_json::to_value(reason).unwrap(), text, "files and people see the same text");
+            assert_eq!(reason.to_string(), text);
+            assert_eq!(serde_json::from_value::<Reason>(text.into()).unwrap(), *reason);
+            assert_eq!(crate::yaml::parse::<Reason>(&crate::yaml::to_string(reason).unwrap()).unwrap(), *reason);
+            assert!(text.starts_with(|first: char| first.is_ascii_uppercase()) && !text.contains('_'), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reason_of_another_release_does_not_make_a_file_unreadable() {
+        let record = r#"{"generation": 7, "power": {"handled":
+            {"sequence": 1, "id": "a", "verb": "stop", "reason": "MoonInTheWrongPhase", "message": "wait", "at": "2026-01-01T00:00:00Z"}}}"#;
+        let record: Record = serde_json::from_str(record).unwrap();
+        let handled = record.power.handled.unwrap();
+        assert_eq!((record.generation, handled.reason, handled.message.as_str()), (7, Reason::Unrecognized, "wait"));
+    }
+
+    #[test]
+    fn events_of_installations_name_the_result() {
+        let renamed = |reason: &&Reason| reason.of_install_event() != **reason;
+        let results: Vec<&Reason> = Reason::VARIANTS.iter().filter(renamed).collect();
+        assert_eq!(results.len(), 9, "{results:?}");
+        for result in results {
+            assert_eq!(result.of_install_event().as_str(), format!("Install{result}"));
+        }
+    }
+}

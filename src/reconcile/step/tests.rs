@@ -1,0 +1,86 @@
+//! Steps as people read them.
+
+use super::*;
+
+/// Each kind of step once.
+fn steps() -> Vec<Step> {
+    let container = || "0123456789abcdef".to_owned();
+    let token = || "token-1".to_owned();
+    let power = || "request-1".to_owned();
+    let message = || "so it is".to_owned();
+    let mut steps = vec![
+        Step::Accept,
+        Step::TakeInstallSlot,
+        Step::ReleaseInstallSlot,
+        Step::Prepare,
+        Step::WriteScript { token: token() },
+        Step::CreateInstaller { token: token() },
+        Step::StartInstaller { container: container(), token: token() },
+        Step::Kill { container: container(), role: Role::Server },
+        Step::RecordInterrupted { container: container(), token: token() },
+        Step::CloseInstallLog { container: container(), token: token() },
+        Step::RecordInstall {
+            token: token(),
+            outcome: InstallOutcome::Succeeded,
+            exit_code: Some(0),
+            reason: Reason::Completed,
+            message: message(),
+        },
+        Step::RemoveInstaller { container: container() },
+        Step::RemoveServer { container: container() },
+        Step::CreateServer { token: token() },
+        Step::Assign { container: container(), power: power() },
+        Step::StartServer { container: container(), power: power() },
+        Step::Attach { container: container(), replay: true },
+        Step::UpdateLimits { container: container() },
+        Step::RecordBegun { power: power() },
+        Step::RecordStarted { container: container() },
+        Step::EndStart { container: container() },
+        Step::RecordCrash {
+            container: container(),
+            exit_code: 1,
+            oom_killed: false,
+            restart: true,
+            power: power(),
+            sequence: 2,
+            verb: Verb::Start,
+            reason: Reason::Crashed,
+            message: message(),
+        },
+        Step::ClosePower {
+            power: power(),
+            sequence: 2,
+            verb: Verb::Start,
+            reason: Reason::Stopped,
+            message: message(),
+        },
+        Step::Quiesce,
+        Step::Forget,
+    ];
+    let jobs = [
+        JobKind::Sync,
+        JobKind::Script,
+        JobKind::ServerImage,
+        JobKind::InstallerImage,
+        JobKind::Usage,
+        JobKind::Permissions,
+        JobKind::InstallLog,
+        JobKind::Report,
+        JobKind::Removal,
+    ];
+    steps.extend(jobs.map(|job| Step::StartJob { job, subject: Subject::Start(power()) }));
+    let methods =
+        [StopMethod::Command("say \"bye\"".into()), StopMethod::Signal("SIGINT"), StopMethod::Native, StopMethod::Kill];
+    let grace = Duration::from_secs(600);
+    steps.extend(methods.map(|method| Step::Stop { container: container(), method, grace }));
+    steps
+}
+
+#[test]
+fn every_step_has_its_sentence() {
+    let sentences: Vec<String> = steps().iter().map(|step| format!("{}: {step}", step.kind().as_str())).collect();
+    for sentence in &sentences {
+        assert!(!sentence.contains('{'), "{sentence}");
+    }
+    insta::assert_snapshot!(sentences.join("\n"));
+}

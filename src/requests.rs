@@ -1,0 +1,269 @@
+//! The rules about requests. Pure: used by the store, the API, the planner and the command line.
+//!
+//! [`accept`] puts a request behind those that were accepted before it, and [`declare`] does the same for declarative fields
+//! whose value has changed. [`Asked`] says which request counts: the latest power request that has neither been handled nor
+//! expired, held back by an installation that is not done. A request with a deadline keeps the one before it, which counts
+//! again when the deadline passes.
+
+pub mod admission;
+
+use crate::model::{Declared, InstallOutcome, Power, Record, Request, Requester, Requests, Spec, Timestamp, Verb};
+
+/// A request that is about to be accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRequest {
+    /// Unique name.
+    pub id: String,
+    /// Now.
+    pub at: Timestamp,
+    /// When it expires, if it has not begun by then.
+    pub expires_at: Option<Timestamp>,
+    /// Who asks.
+    pub by: Requester,
+    /// For what.
+    pub verb: Verb,
+}
+
+/// What was asked of a server, and what became of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// What was asked.
+    pub requests: &'a Requests,
+    /// What became of it.
+    pub record: &'a Record,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// A power request that is not handled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PowerRequest {
+    /// Its id; `install:{id}` for the start that an installation asked for.
+    pub id: String,
+    /// Its position in the order of acceptance.
+    pub sequence: u64,
+    /// What it asks.
+    pub verb: Verb,
+    /// When it expires; `None` once it has begun.
+    pub expires_at: Option<Timestamp>,
+    /// It is the start that follows an installation.
+    pub after_install: bool,
+}
+
+/// An installation that is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InstallRequest<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its position in the order of acceptance.
+    pub sequence: u64,
+    /// When it was accepted.
+    pub at: Timestamp,
+    /// Reported to the panel as a reinstallation.
+    pub reinstall: bool,
+    /// The server starts when it has succeeded, unless a later power request says otherwise.
+    pub then_start: bool,
+    /// It is to end, and to count as failed.
+    pub aborted: bool,
+}
+
+/// The deletion that is under way.
+pub fn deletion(requests: &Requests) -> Option<&Request> {
+    requests.accepted.iter().rfind(|request| request.verb == Verb::Delete)
+}
+
+/// Whether the server should exist once everything that is under way has ended.
+pub fn wanted(requests: &Requests) -> bool {
+    let current = current(requests);
+    current.len() == requests.accepted.len()
+        || current.iter().any(|request| matches!(request.verb, Verb::Install { .. }))
+}
+
+/// The requests that are not about a server that is being deleted.
+fn current(requests: &Requests) -> &[Request] {
+    let deletion = requests.accepted.iter().rposition(|request| request.verb == Verb::Delete);
+    &requests.accepted[deletion.map_or(0, |position| position + 1)..]
+}
+
+impl<'a> Asked<'a> {
+    /// The installation that is not done. Power requests wait for it.
+    pub fn install(self) -> Option<InstallRequest<'a>> {
+        let current = current(self.requests);
+        let (request, reinstall, then_start) = current.iter().rev().find_map(|request| match request.verb {
+            Verb::Install { reinstall, then_start } => Some((request, reinstall, then_start)),
+            _ => None,
+        })?;
+        let sequence = request.sequence;
+        if self.installed().is_some_and(|done| done >= sequence) {
+            return None;
+        }
+        let aborted = current.iter().any(|later| later.verb == Verb::Abort && later.sequence > sequence);
+        Some(InstallRequest { id: &request.id, sequence, at: request.at, reinstall, then_start, aborted })
+    }
+
+    /// The power request that counts.
+    pub fn power(self) -> Option<PowerRequest> {
+        self.unhandled().find(|request| !self.is_expired(request))
+    }
+
+    /// A power request that has expired and was not handled yet, if none counts.
+    pub fn expired(self) -> Option<PowerRequest> {
+        if self.start_follows() || self.power().is_some() { None } else { self.unhandled().next() }
+    }
+
+    /// When another request begins to count, should nothing happen before.
+    pub fn next_expiry(self) -> Option<Timestamp> {
+        self.power().and_then(|request| request.expires_at)
+    }
+
+    /// Whether a start follows the installation that is not done.
+    pub fn start_follows(self) -> bool {
+        self.install().is_some_and(|install| {
+            let later = self.power().map_or(self.handled(), |power| power.sequence) > install.sequence;
+            install.then_start && !later
+        })
+    }
+
+    fn is_expired(self, request: &PowerRequest) -> bool {
+        request.expires_at.is_some_and(|at| self.now >= at)
+    }
+
+    /// Power requests that were not handled, the latest first.
+    fn unhandled(self) -> impl Iterator<Item = PowerRequest> {
+        let handled = self.handled();
+        let later = move |request: &&Request| request.sequence > handled;
+        current(self.requests).iter().rev().filter(later).filter_map(move |request| self.as_power(request))
+    }
+
+    fn handled(self) -> u64 {
+        self.record.power.handled.as_ref().map_or(0, |handled| handled.sequence)
+    }
+
+    fn as_power(self, request: &Request) -> Option<PowerRequest> {
+        let sequence = request.sequence;
+        match request.verb {
+            verb if verb.is_power() => {
+                let begun = self.record.power.begun.as_ref() == Some(&request.id);
+                let expires_at = request.expires_at.filter(|_| !begun);
+                Some(PowerRequest { id: request.id.clone(), sequence, verb, expires_at, after_install: false })
+            }
+            Verb::Install { then_start: true, .. } if self.has_installed(sequence) => {
+                let id = start_id(&request.id);
+                Some(PowerRequest { id, sequence, verb: Verb::Start, expires_at: None, after_install: true })
+            }
+            _ => None,
+        }
+    }
+
+    fn installed(self) -> Option<u64> {
+        self.record.install.done.as_ref().map(|done| done.sequence)
+    }
+
+    fn has_installed(self, sequence: u64) -> bool {
+        let done = self.record.install.done.as_ref();
+        done.is_some_and(|done| done.sequence == sequence && done.outcome == InstallOutcome::Succeeded)
+    }
+}
+
+/// The id of the start that an installation asks for.
+pub fn start_id(install: &str) -> String {
+    format!("install:{install}")
+}
+
+/// Puts a request behind those that were accepted before, and drops those that it leaves nothing of.
+pub fn accept(requests: &mut Requests, record: &Record, new: NewRequest) {
+    let NewRequest { id, at, expires_at, by, verb } = new;
+    if verb == Verb::Delete && !wanted(requests) {
+        return;
+    }
+    let asked = Asked { requests, record, now: at };
+    let verb = if verb == Verb::Start && follows_stop(asked) { Verb::Restart } else { verb };
+    let outlasting: Vec<u64> =
+        asked.unhandled().filter(|old| outlasts(asked, old, expires_at)).map(|old| old.sequence).collect();
+    let deletion = deletion(requests).map_or(0, |deletion| deletion.sequence);
+    requests.accepted.retain(|old| {
+        let replaced = match (verb, old.verb) {
+            (Verb::Delete, _) => true,
+            (Verb::Install { .. }, Verb::Install { .. } | Verb::Abort) => true,
+            (Verb::Abort, Verb::Abort) => true,
+            (new, old_verb) if new.is_power() && old_verb.is_power() => !outlasting.contains(&old.sequence),
+            _ => false,
+        };
+        !replaced || (old.sequence <= deletion && verb != Verb::Delete)
+    });
+    let sequence = last_sequence(requests, record) + 1;
+    requests.sequence = sequence;
+    requests.accepted.push(Request { sequence, id, at, expires_at, by, verb });
+}
+
+/// Whether a start takes the place of a stop, or of a restart, that was accepted and may be under way: then what runs now is
+/// not what was asked for.
+fn follows_stop(asked: Asked<'_>) -> bool {
+    asked.power().is_some_and(|power| match power.verb {
+        Verb::Stop | Verb::Kill => true,
+        Verb::Restart => power.expires_at.is_some(),
+        _ => false,
+    })
+}
+
+/// Whether a request still counts when a later one with this deadline has expired.
+fn outlasts(asked: Asked<'_>, old: &PowerRequest, new: Option<Timestamp>) -> bool {
+    let Some(new) = new else { return false };
+    !asked.is_expired(old) && old.expires_at.is_none_or(|old| old > new)
+}
+
+/// The highest sequence number that was given out, also where one of the two files was lost.
+pub fn last_sequence(requests: &Requests, record: &Record) -> u64 {
+    let handled = record.power.handled.as_ref().map_or(0, |handled| handled.sequence);
+    let installed = record.install.done.as_ref().map_or(0, |done| done.sequence);
+    requests.sequence.max(handled).max(installed)
+}
+
+/// The requests after a spec came in effect: its declarative fields ask for what they say where their values differ from those
+/// handled last. `None` if they do not, and while the server is being deleted: what is edited in its folder then does not make it
+/// again. `first`: the server had no spec before, so there is nothing to restart.
+pub fn declare(requests: &Requests, record: &Record, spec: &Spec, at: Timestamp, first: bool) -> Option<Requests> {
+    let declared = declared(spec);
+    if !wanted(requests) || (!requests.lost && declared == requests.declared) {
+        return None;
+    }
+    let mut next = Requests { declared: declared.clone(), lost: false, ..requests.clone() };
+    if !requests.lost {
+        let before = &requests.declared;
+        for verb in verbs(before, &declared, spec, record, first) {
+            let sequence = last_sequence(&next, record) + 1;
+            let id = format!("manifest-{}-{sequence}", at.as_millis());
+            accept(&mut next, record, NewRequest { id, at, expires_at: None, by: Requester::Manifest, verb });
+        }
+    }
+    Some(next)
+}
+
+fn verbs(before: &Declared, after: &Declared, spec: &Spec, record: &Record, first: bool) -> Vec<Verb> {
+    let mut verbs = Vec::new();
+    if after.install_version.is_some() && after.install_version != before.install_version {
+        let then_start = spec.install.as_ref().is_some_and(|install| install.then_start);
+        verbs.push(Verb::Install { reinstall: record.install.done.is_some(), then_start });
+    }
+    let restarted = !first && after.restarted_at.is_some() && after.restarted_at != before.restarted_at;
+    match after.power {
+        Some(Power::Down) if before.power != after.power => verbs.push(Verb::Stop),
+        Some(Power::Down) => {}
+        _ if restarted => verbs.push(Verb::Restart),
+        Some(Power::Up) if before.power != after.power => verbs.push(Verb::Start),
+        Some(Power::Up) | None => {}
+    }
+    verbs
+}
+
+/// The values of a spec's declarative fields.
+pub fn declared(spec: &Spec) -> Declared {
+    Declared {
+        power: spec.power,
+        restarted_at: spec.restarted_at.clone(),
+        install_version: spec.install.as_ref().and_then(|install| install.version.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Whether a request is accepted. Pure.
+//!
+//! What is accepted is on disk before it is answered, and is completed or superseded by a later request. What will not be done
+//! is refused here, with a reason.
+//!
+//! | request | installing | suspended | stopping | starting, running | offline |
+//! |---|---|---|---|---|---|
+//! | start | refused, or kept for `wait_seconds` | refused | after the stop | nothing to do; without a request: accepted | accepted |
+//! | restart | refused, or kept for `wait_seconds` | refused | after the stop | accepted | accepted as start |
+//! | stop | cancels the start that was to follow | accepted | nothing to do | accepted | nothing to do |
+//! | kill | cancels the start that was to follow | accepted | escalates | accepted | nothing to do |
+
+use std::time::Duration;
+
+use super::Asked;
+use crate::model::{Manifest, PowerState, Timestamp, Verb};
+
+/// Why a request is refused. The texts are those of Wings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Suspended servers do not start.
+    #[error("Cannot start or restart a server that is suspended.")]
+    Suspended,
+    /// Nothing starts beside an installer.
+    #[error("server is currently installing")]
+    Installing,
+    /// A reinstallation does not interrupt a start or a stop.
+    #[error("Cannot execute server reinstall event while another power action is running.")]
+    PowerAction,
+    /// There is no installation to abort.
+    #[error("the server is not installing")]
+    NotInstalling,
+}
+
+/// What becomes of a power request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admitted {
+    /// It is so already, or under way.
+    Already,
+    /// It is to be accepted, until this time.
+    Accepted {
+        /// When it expires.
+        expires_at: Option<Timestamp>,
+    },
+}
+
+/// What the decision depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct AdmissionContext<'a> {
+    /// The spec in effect.
+    pub manifest: &'a Manifest,
+    /// What was asked before.
+    pub asked: Asked<'a>,
+    /// The state of the server.
+    pub state: PowerState,
+    /// `state` was observed by this process, and nothing has happened since. Otherwise it may have ended meanwhile.
+    pub seen: bool,
+    /// A start that was asked for has failed, and is tried again.
+    pub start_fails: bool,
+}
+
+/// Longest time for which a request can be kept, seconds; other values count as [`DEFAULT_WAIT`].
+const MAX_WAIT: i64 = 300;
+/// See [`MAX_WAIT`].
+const DEFAULT_WAIT: i64 = 30;
+
+/// How long a request is kept, from `wait_seconds` on the wire: 0 is "as long as it takes, but not beside an installation".
+pub fn wait(wait_seconds: i64) -> Option<Duration> {
+    match wait_seconds {
+        0 => None,
+        1..=MAX_WAIT => u64::try_from(wait_seconds).ok().map(Duration::from_secs),
+        _ => Some(Duration::from_secs(DEFAULT_WAIT.unsigned_abs())),
+    }
+}
+
+/// Decides about a power request.
+///
+/// # Errors
+/// Why it is refused.
+pub fn admit_power(context: AdmissionContext<'_>, verb: Verb, wait: Option<Duration>) -> Result<Admitted, Denied> {
+    match verb {
+        Verb::Start | Verb::Restart => admit_up(context, verb, wait),
+        _ => Ok(admit_down(context, verb)),
+    }
+}
+
+fn admit_up(context: AdmissionContext<'_>, verb: Verb, wait: Option<Duration>) -> Result<Admitted, Denied> {
+    let asked = context.asked;
+    if context.manifest.spec.suspended {
+        return Err(Denied::Suspended);
+    }
+    if asked.install().is_some() && wait.is_none() {
+        return Err(Denied::Installing);
+    }
+    if asked.start_follows() {
+        // A request that may expire does not take the place of the start that does not.
+        return Ok(Admitted::Already);
+    }
+    let expires_at = wait.map(|wait| asked.now + wait);
+    let lasting = asked.power().filter(|power| {
+        power.verb.wants_up() && power.expires_at.is_none_or(|old| expires_at.is_some_and(|new| old >= new))
+    });
+    // Offline, the start may have failed or be about to be given up: a new request makes a fresh attempt.
+    if verb == Verb::Start && lasting.is_some() && context.state != PowerState::Offline {
+        return Ok(Admitted::Already);
+    }
+    let runs = matches!(context.state, PowerState::Starting | PowerState::Running);
+    let adopted = verb == Verb::Start && runs && asked.power().is_none() && asked.install().is_none();
+    Ok(Admitted::Accepted { expires_at: expires_at.filter(|_| !adopted) })
+}
+
+fn admit_down(context: AdmissionContext<'_>, verb: Verb) -> Admitted {
+    let follows = context.asked.start_follows();
+    let power = context.asked.power();
+    let is_down = context.state == PowerState::Offline && context.seen;
+    let under_way = power.as_ref().is_some_and(|power| match verb {
+        Verb::Kill => power.verb == Verb::Kill,
+        _ => !power.verb.wants_up(),
+    });
+    let wants_up = follows || power.as_ref().is_some_and(|power| power.verb.wants_up());
+    let nothing_to_stop = is_down && !wants_up && (verb == Verb::Stop || power.is_none());
+    if (under_way && !follows) || nothing_to_stop { Admitted::Already } else { Admitted::Accepted { expires_at: None } }
+}
+
+/// Decides about an installation.
+///
+/// # Errors
+/// Why it is refused.
+pub fn admit_install(context: AdmissionContext<'_>, reinstall: bool) -> Result<(), Denied> {
+    if context.asked.install().is_some() {
+        return Err(if reinstall { Denied::PowerAction } else { Denied::Installing });
+    }
+    let acting = match context.state {
+        PowerState::Stopping => true,
+        // Of a suspended server nothing is under way, whatever was asked.
+        PowerState::Offline if context.manifest.spec.suspended => false,
+        PowerState::Offline => context.asked.power().is_some_and(|power| power.verb.wants_up()) && !context.start_fails,
+        PowerState::Starting | PowerState::Running => false,
+    };
+    if reinstall && acting { Err(Denied::PowerAction) } else { Ok(()) }
+}
+
+/// Decides about the end of an installation.
+///
+/// # Errors
+/// There is none.
+pub fn admit_abort(asked: Asked<'_>) -> Result<Admitted, Denied> {
+    match asked.install() {
+        Some(install) if install.aborted => Ok(Admitted::Already),
+        Some(_) => Ok(Admitted::Accepted { expires_at: None }),
+        None => Err(Denied::NotInstalling),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! Files that are applied, and events that outlive the daemon.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::clock::Clock;
+use crate::model::{Reason, Requester, Requests, Status, Timestamp, Verb};
+use crate::requests::NewRequest;
+use crate::store::{Blocking, CONFIG_FILE, STATUS_FILE};
+
+const FILE: &str = "\
+# My first server
+apiVersion: alula/v1
+kind: Server
+metadata:
+  uuid: 550e8400-e29b-41d4-a716-446655440000 # mine
+spec:
+  settings:
+    invocation: ./run # fast
+    container: {image: 'example/image:1'}
+";
+
+fn id() -> ServerId {
+    "550e8400-e29b-41d4-a716-446655440000".parse().unwrap()
+}
+
+fn store(root: &Path) -> Store {
+    Store::open(root, Blocking::Inline, Clock::System, None).unwrap()
+}
+
+fn config(store: &Store) -> String {
+    fs::read_to_string(store.folder(id()).join(CONFIG_FILE)).unwrap()
+}
+
+fn asks(store: &Store, verb: Verb) -> Requests {
+    let new = NewRequest { id: "one".into(), at: Timestamp::default(), expires_at: None, by: Requester::Cli, verb };
+    Requests::clone(&store.request(id(), None, [new]).unwrap().requests)
+}
+
+#[test]
+fn a_new_server_gets_the_file_as_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    assert_eq!(store.apply(id(), FILE, true).unwrap(), Applied::Created);
+    assert!(store.get(id()).is_none(), "a dry run writes nothing");
+    assert_eq!(store.apply(id(), FILE, false).unwrap(), Applied::Created);
+    assert_eq!(config(&store), FILE);
+    assert_eq!(store.get(id()).unwrap().record.generation, 1);
+    assert_eq!(store.apply(id(), FILE, true).unwrap(), Applied::Unchanged);
+    assert_eq!(store.apply(id(), FILE, false).unwrap(), Applied::Unchanged);
+    assert_eq!(store.get(id()).unwrap().record.generation, 1);
+}
+
+#[test]
+fn a_changed_file_replaces_the_old_one_and_no_request() {
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    store.apply(id(), FILE, false).unwrap();
+    let asked = asks(&store, Verb::Start);
+    let changed = FILE.replace("image:1", "image:2").replace("# mine", "# ours");
+    assert_eq!(store.apply(id(), &changed, true).unwrap(), Applied::Changed);
+    assert_eq!(config(&store), FILE, "a dry run writes nothing");
+    assert_eq!(store.apply(id(), &changed, false).unwrap(), Applied::Changed);
+    assert_eq!(config(&store), changed);
+    let snapshot = store.get(id()).unwrap();
+    assert_eq!(snapshot.manifest.as_ref().unwrap().spec.settings.container.image, "example/image:2");
+    assert_eq!(*snapshot.requests, asked);
+    assert_eq!(store.apply(id(), &changed.replace("# ours", "# theirs"), false).unwrap(), Applied::Changed);
+    assert_eq!(store.get(id()).unwrap().record.generation, 2, "a comment is a change of the file alone");
+}
+
+#[test]
+fn the_panels_script_stays_where_the_file_does_not_say() {
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let of_panel = FILE.replace("spec:\n", "  managedBy: panel\nspec:\n");
+    let script = of_panel.clone() + "  script: {image: 'installer:1', entrypoint: sh, text: 'true'}\n";
+    store.apply(id(), &script, false).unwrap();
+    store.apply(id(), &of_panel.replace("image:1", "image:2"), false).unwrap();
+    let spec = store.get(id()).unwrap().manifest.clone().unwrap().spec.clone();
+    assert_eq!(spec.script.unwrap().image, "installer:1");
+    assert_eq!(spec.settings.container.image, "example/image:2");
+}
+
+#[test]
+fn what_cannot_be_applied_changes_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let other: ServerId = "650e8400-e29b-41d4-a716-446655440000".parse().unwrap();
+    assert!(matches!(store.apply(other, FILE, false), Err(ApplyError::OtherServer { .. })));
+    assert!(matches!(store.apply(id(), "kind: [", false), Err(ApplyError::Text(_))));
+    let senseless = FILE.replace("spec:\n", "spec:\n  install: {version: one}\n");
+    assert!(matches!(store.apply(id(), &senseless, false), Err(ApplyError::Invalid(_))));
+    assert!(store.ids().is_empty());
+
+    store.apply(id(), FILE, false).unwrap();
+    asks(&store, Verb::Delete);
+    let changed = FILE.replace("image:1", "image:2");
+    assert!(matches!(store.apply(id(), &changed, false), Err(ApplyError::BeingDeleted(_))));
+    assert_eq!(config(&store), FILE);
+}
+
+#[test]
+fn a_file_that_vanished_comes_back_and_a_broken_one_is_replaced() {
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    store.apply(id(), FILE, false).unwrap();
+    let asked = asks(&store, Verb::Start);
+    let path = store.folder(id()).join(CONFIG_FILE);
+    let breaks = [|path: &Path| fs::remove_file(path).unwrap(), |path: &Path| fs::write(path, "half an ed").unwrap()];
+    for break_it in breaks {
+        break_it(&path);
+        store.refresh(id()).unwrap();
+        assert!(store.get(id()).unwrap().problem.is_some());
+        assert_eq!(store.apply(id(), FILE, true).unwrap(), Applied::Changed);
+        assert!(fs::read_to_string(&path).ok().as_deref() != Some(FILE), "a dry run writes nothing");
+        assert_eq!(store.apply(id(), FILE, false).unwrap(), Applied::Changed);
+        assert_eq!(config(&store), FILE);
+        let snapshot = store.get(id()).unwrap();
+        assert_eq!((&snapshot.problem, &*snapshot.requests), (&None, &asked));
+        assert_eq!(snapshot.record.generation, 1);
+    }
+}
+
+#[test]
+fn a_parked_server_that_a_file_takes_over_is_found_again() {
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let of_panel = FILE.replace("spec:\n", "  managedBy: panel\nspec:\n");
+    store.apply(id(), &of_panel, false).unwrap();
+    store.commit(id(), |record| record.parked = Some(Timestamp::default())).unwrap();
+    assert_eq!(store.apply(id(), &of_panel, false).unwrap(), Applied::Unchanged);
+    assert!(store.get(id()).unwrap().record.parked.is_some());
+    assert_eq!(store.apply(id(), FILE, true).unwrap(), Applied::Changed);
+    assert_eq!(store.apply(id(), FILE, false).unwrap(), Applied::Changed);
+    assert!(store.get(id()).unwrap().record.parked.is_none());
+}
+
+#[test]
+fn events_outlive_the_daemon() {
+    let root = tempfile::tempdir().unwrap();
+    let reasons = |store: &Store| -> Vec<Reason> {
+        store.status(id()).unwrap().events.iter().map(|event| event.reason).collect()
+    };
+    let first = store(root.path());
+    first.apply(id(), FILE, false).unwrap();
+    first.event(id(), Timestamp::from_millis(1), Reason::StepFailed, "it happened");
+    assert!(first.set_status(id(), Status::clone(&first.status(id()).unwrap())), "an event makes status.yml stale");
+    first.write_status(id()).unwrap();
+    assert!(!first.set_status(id(), Status::clone(&first.status(id()).unwrap())));
+
+    let second = store(root.path());
+    second.event(id(), Timestamp::from_millis(2), Reason::LeftOut, "it happened again");
+    assert_eq!(reasons(&second), [Reason::LeftOut], "nothing is read at boot");
+    second.write_status(id()).unwrap();
+    assert_eq!(reasons(&second), [Reason::StepFailed, Reason::LeftOut]);
+    second.write_status(id()).unwrap();
+    assert_eq!(reasons(&second), [Reason::StepFailed, Reason::LeftOut], "read once");
+
+    let third = store(root.path());
+    fs::write(third.folder(id()).join(STATUS_FILE), "events: [half").unwrap();
+    third.event(id(), Timestamp::from_millis(3), Reason::SpecAccepted, "and again");
+    third.write_status(id()).unwrap();
+    assert_eq!(reasons(&third), [Reason::SpecAccepted], "a broken status.yml is no obstacle");
+}

@@ -1,0 +1,236 @@
+//! A power cut at each operation on the disk: what the next start of the daemon finds.
+
+use super::*;
+
+/// Takes a picture of the folder before and after each operation: what a power cut would leave there.
+struct Camera {
+    servers: std::path::PathBuf,
+    pictures: Mutex<Vec<(DiskOp, &'static str, TempDir)>>,
+}
+
+impl Camera {
+    fn take(&self, op: DiskOp, moment: &'static str) {
+        let picture = tempfile::tempdir().unwrap();
+        let servers = picture.path().join("servers");
+        fs::create_dir(&servers).unwrap();
+        for folder in fs::read_dir(&self.servers).unwrap() {
+            let folder = folder.unwrap();
+            let copy = servers.join(folder.file_name());
+            fs::create_dir(&copy).unwrap();
+            for file in fs::read_dir(folder.path()).unwrap() {
+                let file = file.unwrap();
+                fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+            }
+        }
+        self.pictures.lock().unwrap().push((op, moment, picture));
+    }
+}
+
+impl DiskHook for Camera {
+    fn before(&self, _: ServerId, op: DiskOp) -> io::Result<()> {
+        self.take(op, "before");
+        Ok(())
+    }
+
+    fn after(&self, _: ServerId, op: DiskOp) {
+        self.take(op, "after");
+    }
+}
+
+#[test]
+fn a_power_cut_leaves_the_old_or_the_new() {
+    type Write = fn(&Store);
+    let writes: [(&str, Write); 9] = [
+        ("create", |store| {
+            let manifest = Manifest::new(id(), ManagedBy::Panel);
+            drop(store.create(manifest, Record::default(), [request("install", INSTALL)]).unwrap());
+        }),
+        ("first pass", |store| assert!(store.refresh(id()).unwrap())),
+        ("request", |store| drop(store.request(id(), None, [request("first", Verb::Start)]).unwrap())),
+        ("sync", |store| {
+            let edit = |manifest: &mut Manifest| manifest.spec.settings.invocation = "./run".into();
+            drop(store.sync(id(), None, edit, |_| {}).unwrap());
+        }),
+        ("facts", |store| drop(store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap())),
+        ("park", |store| drop(store.commit(id(), |record| record.parked = Some(Timestamp::default())).unwrap())),
+        ("replace", |store| store.replace(id(), manifest(id()), |record| record.parked = None, []).unwrap()),
+        ("two requests", |store| {
+            let two = [request("again", INSTALL), request("second", Verb::Stop)];
+            drop(store.request(id(), None, two).unwrap());
+        }),
+        ("delete", |store| drop(store.request(id(), None, [request("delete", Verb::Delete)]).unwrap())),
+    ];
+    let root = tempfile::tempdir().unwrap();
+    let camera = Arc::new(Camera { servers: root.path().join("servers"), pictures: Mutex::default() });
+    let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(camera.clone())).unwrap();
+    for (name, write) in writes {
+        let old = store.get(id());
+        write(&store);
+        let new = store.get(id()).unwrap();
+        let pictures = std::mem::take(&mut *camera.pictures.lock().unwrap());
+        assert!(!pictures.is_empty(), "{name} writes something");
+        for (op, moment, picture) in &pictures {
+            let place = format!("{name}, {moment} {op:?}");
+            let booted = reopened(picture.path());
+            let Some(found) = booted.get(id()) else {
+                assert!(old.is_none(), "{place}: the server is gone");
+                continue;
+            };
+            assert_eq!(found.problem, None, "{place}");
+            let is = |known: &Snapshot| {
+                found.manifest == known.manifest && found.record.generation == known.record.generation
+            };
+            assert!(is(&new) || old.as_ref().is_some_and(|old| is(old)), "{place}: neither the old nor the new");
+            // A request is accepted as a whole or not at all, and a server has what was asked when it was created. The picture
+            // is another folder, so no deletion is carried out there.
+            let asked =
+                |known: &Snapshot| found.requests.accepted == known.requests.accepted || known.is_being_deleted();
+            assert!(asked(&new) || old.as_ref().is_some_and(|old| asked(old)), "{place}: half of what was asked");
+            // Facts never run ahead of the spec that they belong to.
+            let facts_are_new =
+                found.record.synced_for == new.record.synced_for && found.record.parked == new.record.parked;
+            let facts_are_old = old.as_ref().is_none_or(|old| {
+                found.record.synced_for == old.record.synced_for && found.record.parked == old.record.parked
+            });
+            assert!((facts_are_new && is(&new)) || facts_are_old, "{place}");
+        }
+        // What has returned is on disk.
+        let (_, _, last) = pictures.last().unwrap();
+        let requests = fs::read(last.path().join("servers").join(id().to_string()).join(REQUESTS_FILE)).unwrap();
+        assert_eq!(requests, fs::read(store.folder(id()).join(REQUESTS_FILE)).unwrap(), "{name}");
+        let again = reopened(root.path()).get(id()).unwrap();
+        assert_eq!((&again.manifest, &again.requests), (&new.manifest, &new.requests), "{name}");
+    }
+}
+
+/// The new files of a server that is created again while its deletion is under way, or that was parked: whichever of them a power
+/// cut leaves, its panel gets it when it asks again.
+#[test]
+fn a_power_cut_while_a_server_is_replaced_leaves_what_the_next_create_completes() {
+    for deleted in [true, false] {
+        let root = tempfile::tempdir().unwrap();
+        let camera = Arc::new(Camera { servers: root.path().join("servers"), pictures: Mutex::default() });
+        let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(camera.clone())).unwrap();
+        store.create(manifest(id()), Record::default(), [request("install", INSTALL)]).unwrap();
+        store.refresh(id()).unwrap();
+        match deleted {
+            true => drop(store.request(id(), None, [request("delete", Verb::Delete)]).unwrap()),
+            false => drop(store.commit(id(), |record| record.parked = Some(Timestamp::default())).unwrap()),
+        }
+        camera.pictures.lock().unwrap().clear();
+        let facts = |record: &mut Record| record.parked = None;
+        store.replace(id(), Manifest::new(id(), ManagedBy::Panel), facts, [request("again", INSTALL)]).unwrap();
+        for (op, moment, picture) in &*camera.pictures.lock().unwrap() {
+            let found = reopened(picture.path()).get(id()).unwrap();
+            let asked_again = found.requests.accepted.iter().any(|request| request.id == "again");
+            let is_parked = found.record.parked.is_some();
+            assert!(deleted || is_parked || asked_again, "{moment} {op:?}: listed, and what was asked is lost");
+        }
+    }
+}
+
+/// What was on disk before and after each operation of `write` on this scene's folder.
+fn pictures(scene: &Scene, write: impl FnOnce(&Store)) -> Vec<(DiskOp, &'static str, TempDir)> {
+    let camera = Arc::new(Camera { servers: scene.root.path().join("servers"), pictures: Mutex::default() });
+    let store = Store::open(scene.root.path(), Blocking::Inline, Clock::System, Some(camera.clone())).unwrap();
+    write(&store);
+    std::mem::take(&mut *camera.pictures.lock().unwrap())
+}
+
+#[test]
+fn a_create_that_is_cut_off_leaves_no_server() {
+    let scene = Scene::empty();
+    let install = Verb::Install { reinstall: false, then_start: true };
+    let create = |store: &Store| {
+        store.create(manifest(id()), Record::default(), [request("install", install)]).unwrap();
+    };
+    let pictures = pictures(&scene, create);
+    let counts = pictures.iter().filter(|(op, moment, _)| (*op, *moment) == (DiskOp::WriteIntent, "after")).count();
+    assert_eq!((pictures.len(), counts), (6, 1));
+    for (op, moment, picture) in &pictures {
+        let store = reopened(picture.path());
+        if (*op, *moment) == (DiskOp::WriteIntent, "after") {
+            assert_eq!(verbs(&store.get(id()).unwrap()), [install]);
+            continue;
+        }
+        assert!(store.list().is_empty(), "{moment} {op:?}");
+        // The panel asks again, and what the first attempt left counts no more.
+        store.create(manifest(id()), Record::default(), []).unwrap();
+        assert_eq!(verbs(&store.get(id()).unwrap()), [], "{moment} {op:?}");
+        assert_eq!(verbs(&reopened(picture.path()).get(id()).unwrap()), [], "{moment} {op:?}");
+    }
+}
+
+/// A changed field becomes a request once, wherever the daemon is cut off.
+#[test]
+fn a_changed_field_is_requested_once_whatever_was_written() {
+    let scene = Scene::with_file();
+    scene.saves(CONFIG_FILE, &FILE.replace("power: down", "power: up"));
+    let pictures = pictures(&scene, |store| assert!(store.refresh(id()).unwrap()));
+    let ops: Vec<DiskOp> = pictures.iter().map(|(op, ..)| *op).collect();
+    assert_eq!(ops, [DiskOp::WriteRecord, DiskOp::WriteRecord, DiskOp::WriteRequests, DiskOp::WriteRequests]);
+    for (op, moment, picture) in &pictures {
+        let place = format!("{moment} {op:?}");
+        for boot in 0..3 {
+            let store = reopened(picture.path());
+            let known = store.get(id()).unwrap();
+            assert_eq!(verbs(&known), [Verb::Restart], "{place}, boot {boot}");
+            assert_eq!(known.requests.sequence, 2, "{place}, boot {boot}");
+            // The second boot is cut off before its first pass.
+            if boot > 0 {
+                store.refresh(id()).unwrap();
+                assert_eq!(store.get(id()).unwrap().requests, known.requests, "{place}");
+                assert!(!store.refresh(id()).unwrap(), "{place}");
+            }
+        }
+        // Once it is handled it is not requested again.
+        let store = reopened(picture.path());
+        let handled = |record: &mut Record| record.power.handled = Some(handled(2));
+        store.commit(id(), handled).unwrap();
+        assert_eq!(power(&reopened(picture.path()).get(id()).unwrap()), None, "{place}");
+    }
+}
+
+/// The disk is full for the requests, and then the daemon is cut off.
+#[test]
+fn a_changed_field_whose_request_cannot_be_written_is_requested_when_it_can() {
+    for reboots in [false, true] {
+        let scene = Scene::with_file();
+        scene.saves(CONFIG_FILE, &FILE.replace("power: down", "restartedAt: monday"));
+        scene.disk.refuses(&[DiskOp::WriteRequests], io::ErrorKind::ReadOnlyFilesystem);
+        scene.store.refresh(id()).unwrap_err();
+        scene.store.refresh(id()).unwrap_err();
+        assert_eq!(verbs(&scene.get()), [Verb::Stop], "nothing is done for what is not on disk");
+        scene.disk.refuses(&[], io::ErrorKind::Other);
+        let store = if reboots { reopened(scene.root.path()) } else { scene.store.clone() };
+        store.refresh(id()).unwrap();
+        let after = store.get(id()).unwrap();
+        assert_eq!((verbs(&after), after.requests.sequence), (vec![Verb::Restart], 2));
+        assert_eq!(after.record.generation, 2);
+        assert_eq!(reopened(scene.root.path()).get(id()).unwrap().requests, after.requests);
+    }
+}
+
+/// The deletion goes last.
+#[test]
+fn making_a_deleted_server_again_can_be_cut_off() {
+    let scene = Scene::with_file();
+    scene.accepts("delete", Verb::Delete);
+    scene.store.commit(id(), |record| record.power.begun = Some("before".into())).unwrap();
+    scene.store.replace(id(), manifest(id()), |_| {}, [request("install", INSTALL)]).unwrap();
+    let mut moments = 0;
+    let camera = Arc::new(Camera { servers: scene.root.path().join("servers"), pictures: Mutex::default() });
+    let store = Store::open(scene.root.path(), Blocking::Inline, Clock::System, Some(camera.clone())).unwrap();
+    assert!(store.make_again(id()).unwrap());
+    for (op, moment, picture) in &*camera.pictures.lock().unwrap() {
+        moments += 1;
+        let folder = picture.path().join("servers").join(id().to_string());
+        let text = fs::read_to_string(folder.join(REQUESTS_FILE)).unwrap();
+        let still = text.contains("delete");
+        assert_eq!(still, (*op, *moment) != (DiskOp::WriteRequests, "after"), "{moment} {op:?}: {text}");
+        let record = fs::read_to_string(folder.join(RECORD_FILE)).unwrap();
+        assert!(still || !record.contains("before"), "nothing of the deleted server outlasts its deletion: {record}");
+        assert!(text.contains("install"), "{moment} {op:?}");
+    }
+    assert_eq!(moments, 4);
+}

@@ -1,0 +1,102 @@
+//! A full disk: what frees space is accepted with the reserve, and everything else is refused.
+
+use super::*;
+
+/// A disk that is full to the last block that the reserve does not hold.
+struct FullDisk {
+    reserve: std::path::PathBuf,
+    full: std::sync::atomic::AtomicBool,
+}
+
+impl DiskHook for FullDisk {
+    fn before(&self, _: ServerId, _: DiskOp) -> io::Result<()> {
+        match self.full.load(Ordering::Acquire) && self.reserve.exists() {
+            true => Err(io::Error::from(io::ErrorKind::StorageFull)),
+            false => Ok(()),
+        }
+    }
+
+    fn after(&self, _: ServerId, _: DiskOp) {}
+}
+
+/// What a server on a full disk accepts.
+#[derive(Clone, Copy, PartialEq)]
+enum Frees {
+    Yes,
+    No,
+}
+
+/// A server that is to be installed, and its disk.
+fn installing() -> (TempDir, Arc<FullDisk>, Store) {
+    let root = tempfile::tempdir().unwrap();
+    let reserve = root.path().join(RESERVE_FILE);
+    let disk = Arc::new(FullDisk { reserve: reserve.clone(), full: false.into() });
+    let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(disk.clone())).unwrap();
+    let kept = fs::metadata(&reserve).unwrap();
+    assert!(kept.len() >= 1 << 20 && std::os::unix::fs::MetadataExt::blocks(&kept) >= 2048, "it takes up room");
+    let manifest = Manifest::new(id(), ManagedBy::Panel);
+    store.create(manifest, Record::default(), [request("install", INSTALL)]).unwrap();
+    store.refresh(id()).unwrap();
+    (root, disk, store)
+}
+
+fn asks(store: &Store, verb: Verb) -> Result<(), StoreError> {
+    store.request(id(), None, [request("second", verb)]).map(drop)
+}
+
+#[test]
+fn a_full_disk_accepts_what_frees_space() {
+    type Write = fn(&Store) -> Result<(), StoreError>;
+    let writes: [(&str, Frees, Write); 9] = [
+        ("stop", Frees::Yes, |store| asks(store, Verb::Stop)),
+        ("kill", Frees::Yes, |store| asks(store, Verb::Kill)),
+        ("abort", Frees::Yes, |store| asks(store, Verb::Abort)),
+        ("delete", Frees::Yes, |store| asks(store, Verb::Delete)),
+        ("suspend", Frees::Yes, |store| {
+            store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {}).map(drop)
+        }),
+        ("start", Frees::No, |store| asks(store, Verb::Start)),
+        ("restart", Frees::No, |store| asks(store, Verb::Restart)),
+        ("install", Frees::No, |store| asks(store, INSTALL)),
+        ("facts", Frees::No, |store| store.commit(id(), |record| record.synced_for = Some("x".into())).map(drop)),
+    ];
+    for (name, frees, write) in writes {
+        let (root, disk, store) = installing();
+        let before = store.get(id()).unwrap();
+        disk.full.store(true, Ordering::Release);
+        let written = write(&store);
+        let known = |s: &Snapshot| (s.manifest.clone(), s.requests.clone(), s.record.clone());
+        let after = store.get(id()).unwrap();
+        if frees == Frees::Yes {
+            written.unwrap();
+            assert!(known(&after) != known(&before), "{name}");
+            // There is room here in truth, so the reserve is back at once.
+            assert!(disk.reserve.exists(), "{name}");
+        } else {
+            assert!(written.unwrap_err().is_full_disk(), "{name}");
+            assert!(known(&after) == known(&before), "{name}: it leaves nothing");
+        }
+        let again = reopened(root.path()).get(id()).unwrap();
+        assert!(known(&again) == known(&after), "{name}: on disk");
+    }
+}
+
+#[test]
+fn a_full_disk_accepts_a_file_that_says_down() {
+    for (text, accepted) in [("power: down", true), ("power: up", false)] {
+        let (_root, disk, store) = installing();
+        let path = store.folder(id()).join(CONFIG_FILE);
+        let config = fs::read_to_string(&path).unwrap().replace("spec:\n", &format!("spec:\n  {text}\n"));
+        // The person has found room for it.
+        saves(&path, &config);
+        let before = store.get(id()).unwrap();
+        disk.full.store(true, Ordering::Release);
+        assert_eq!(store.refresh(id()).is_ok(), accepted, "{text}");
+        let after = store.get(id()).unwrap();
+        assert_eq!(power(&after), accepted.then_some(Verb::Stop), "{text}");
+        assert_eq!(after.manifest != before.manifest, accepted, "{text}");
+        disk.full.store(false, Ordering::Release);
+        store.refresh(id()).unwrap();
+        assert!(power(&store.get(id()).unwrap()).is_some(), "{text}: accepted when there is room");
+    }
+}
