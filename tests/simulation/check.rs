@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use alula::model::{ContainerState, InstallOutcome, PowerState, Reason, Role, Verb};
 use alula::requests::declared;
-use alula::runtime::blueprint::{BlueprintFacts, server_container};
-use alula::runtime::container_name;
+use alula::runtime::blueprint::server_container;
 use alula::runtime::fake::Entry;
+use alula::runtime::{HostInfo, container_name};
 use alula::store::{Snapshot, intent};
 use axum::http::{Method, StatusCode};
 use serde_json::json;
@@ -169,8 +169,8 @@ impl Play {
         assert!(!server.overridden || cpu == OVERRIDDEN_CPU, "seed {seed}: the override of {at} does not count: {cpu}");
         let name = container_name(server.id, Role::Server);
         if running {
-            let facts = BlueprintFacts::default();
-            let wanted = server_container(server.id, &manifest.spec, &daemon.world.node, &facts).spec.limits;
+            let host = HostInfo::default();
+            let wanted = server_container(server.id, &manifest.spec, &daemon.world.node, &host).spec.limits;
             let limits = self.machine.docker.limits_of(&name);
             assert_eq!(limits, Some(wanted), "seed {seed}: the limits of {at}");
         }

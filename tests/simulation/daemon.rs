@@ -17,7 +17,9 @@ use alula::panel::Panel;
 use alula::reconcile::pass::Reconciler;
 use alula::reconcile::world::{Parts, Wake, World};
 use alula::retry::Jitter;
+use alula::runtime::KernelLimits;
 use alula::runtime::fake::{FakeRuntime, FakeWorld};
+use alula::runtime::host::Host;
 use alula::store::watch::WatchEvent;
 use alula::store::{Blocking, Store};
 use alula::tasks::Tasks;
@@ -87,7 +89,8 @@ impl Machine {
         alula::config::host::make_directories(&self.node).unwrap();
         alula::config::host::write_passwd_files(&self.node).unwrap();
         Layout::new(&self.node).prepare_node().unwrap();
-        let runtime = Arc::new(FakeRuntime::new(self.docker.clone(), Arc::new(RuntimeFate(fate.clone()))));
+        let host = Host::new(self.node.clone(), tasks.clone(), Blocking::Inline, KernelLimits::default());
+        let runtime = Arc::new(FakeRuntime::new(self.docker.clone(), Arc::new(RuntimeFate(fate.clone())), host));
         let panel: Arc<dyn Panel> = Arc::new(Connection { panel: self.panel.clone(), fate: fate.clone() });
         let wake: Wake = {
             let queue = queue.clone();
@@ -107,7 +110,6 @@ impl Machine {
             jitter: Jitter::seeded(seed),
             ids: Ids::numbered(seed),
             tasks: tasks.clone(),
-            kernel_limits: Default::default(),
             kernel: "simulated".into(),
             wake,
         }));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use alula::model::settings::{Process, Settings, Startup, Stop};
 use alula::model::{Install, ManagedBy, Manifest, Role, Script, ServerId};
 use alula::panel::PanelServer;
+use alula::runtime::VolumeRole;
 use alula::runtime::fake::{Act, Launch, LocalImage, Program, RemoteImage, ServerScript};
 use serde_json::json;
 
@@ -96,8 +97,9 @@ pub fn furnish(machine: &Machine, seed: u64, runs: &Runs, calm: bool) {
             return;
         }
         *runs.lock().unwrap().entry(format!("{} {}", purpose.server, purpose.token)).or_default() += 1;
-        if let Some(mount) = ended.spec.mounts.iter().find(|mount| mount.target == "/mnt/server") {
-            std::fs::write(PathBuf::from(&mount.source).join("world.txt"), "precious").unwrap();
+        if let Some(data) = ended.spec.volumes.iter().find(|volume| volume.role == VolumeRole::Data) {
+            let path = PathBuf::from(data.path.as_deref().unwrap());
+            std::fs::write(path.join("world.txt"), "precious").unwrap();
         }
     });
 }
