@@ -194,3 +194,33 @@ pub fn an_edit_after_requests_were_lost() {
         scene.daemon.kill().await;
     });
 }
+
+/// What an override says when its server is wanted again, while it is being deleted, is asked of the server that is made again.
+pub fn an_override_of_a_server_that_is_made_again() {
+    for reboots in [false, true] {
+        played(async || {
+            let mut scene = Scene::new();
+            scene.create().await;
+            scene.installed().await;
+            scene.machine.docker.set_engine_up(false);
+            let path = format!("/api/servers/{}", scene.id);
+            let answer = scene.daemon.request(Method::DELETE, &path, json!(null)).await;
+            assert_eq!(answer, Some(StatusCode::NO_CONTENT));
+            let folder = scene.daemon.world.store.folder(scene.id);
+            scene.saves(&folder.join("override.yml"), "spec:\n  power: up\n").await;
+            // Nothing is fetched and written after the request.
+            let mut panel = scene.machine.panel.lock();
+            panel.servers.get_mut(&scene.id).unwrap().wanted.settings.skip_egg_scripts = true;
+            drop(panel);
+            scene.create().await;
+            if reboots {
+                scene.daemon.kill().await;
+                scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+            }
+            scene.machine.docker.set_engine_up(true);
+            scene.daemon.wait(Duration::from_secs(120)).await;
+            assert_eq!(scene.state(Role::Server), Some(ContainerState::Running), "reboots={reboots}");
+            scene.daemon.kill().await;
+        });
+    }
+}

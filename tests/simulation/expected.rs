@@ -32,6 +32,8 @@ pub struct Asked {
     without_install: Expect,
     /// A start that expires. Meanwhile nothing is expected.
     pub expiring: Option<Expiring>,
+    /// What counts was asked before a request that has expired: if it was given up, that one is the last that was handled.
+    pub expired: bool,
     /// The values of declarative fields that were handled last; `None` where that is not known.
     handled: Option<Declared>,
     /// Whether the values on disk ask for something is not known.
@@ -56,6 +58,7 @@ impl Default for Asked {
             after_install: false,
             without_install: Expect::Down,
             expiring: None,
+            expired: false,
             handled: Some(Declared::default()),
             unsure: false,
             known: false,
@@ -67,7 +70,7 @@ impl Asked {
     /// A power request without a deadline was accepted.
     pub fn power(&mut self, expect: Expect) {
         (self.expect, self.without_install) = (expect, expect);
-        (self.after_install, self.expiring) = (false, None);
+        (self.after_install, self.expiring, self.expired) = (false, None, false);
     }
 
     /// A start or a restart of the API was accepted. `before`: the snapshot before it.
@@ -155,7 +158,9 @@ impl Asked {
         if !stored || snapshot.requests.declared != after {
             return false;
         }
-        let first = !std::mem::replace(&mut self.known, true);
+        let first = !self.known;
+        // A daemon that finds no record takes the next spec for the first one.
+        self.known |= !snapshot.unrecorded;
         match self.handled.replace(after.clone()) {
             Some(before) => self.handle(&before, &after, &manifest.spec, first),
             None => {
@@ -174,6 +179,7 @@ impl Asked {
             self.power(Expect::Up);
         } else if now >= *at + LAST_STEP {
             self.power(*before);
+            self.expired = true;
         }
     }
 
