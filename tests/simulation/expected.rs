@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use alula::model::{Declared, Power, Spec, Timestamp, Verb};
+use alula::model::{Declared, Power, Requester, ServerId, Spec, Timestamp, Verb};
 use alula::requests::declared;
 use alula::store::{REQUESTS_FILE, Snapshot, Store, intent};
 
@@ -111,7 +111,7 @@ impl Asked {
     }
 
     /// A request was not answered: it may have been accepted, and what was edited before it, too.
-    pub fn unanswered(&mut self, folder: &Path, server: alula::model::ServerId) {
+    pub fn unanswered(&mut self, folder: &Path, server: ServerId) {
         self.power(Expect::Either);
         if self.handled != on_disk(folder, server) {
             (self.handled, self.unsure) = (None, true);
@@ -138,7 +138,7 @@ impl Asked {
     }
 
     /// What became requests since it was asked last. Returns whether an installation did, or may have.
-    pub fn follow(&mut self, store: &Store, id: alula::model::ServerId, now: Timestamp) -> bool {
+    pub fn follow(&mut self, store: &Store, id: ServerId, now: Timestamp) -> bool {
         let Some(snapshot) = store.get(id) else {
             (self.handled, self.unsure, self.known) = (Some(Declared::default()), false, false);
             self.expiring = None;
@@ -204,15 +204,16 @@ impl Asked {
 impl Server {
     /// Whether the daemon has accepted an installation for the panel that it had not before.
     pub fn was_asked_to_install(before: Option<&Snapshot>, after: &Snapshot) -> bool {
-        let sequence = before.map_or(0, |before| before.requests.sequence);
-        let mut later = after.requests.accepted.iter().filter(|request| request.sequence > sequence);
-        later
-            .any(|request| request.by == alula::model::Requester::Panel && matches!(request.verb, Verb::Install { .. }))
+        let known = |id: &String| before.is_some_and(|before| before.requests.accepted.iter().any(|old| old.id == *id));
+        after.requests.accepted.iter().any(|request| {
+            let install = request.by == Requester::Panel && matches!(request.verb, Verb::Install { .. });
+            install && !known(&request.id)
+        })
     }
 }
 
 /// The values of the declarative fields in the files of a server, if they are good.
-pub fn on_disk(folder: &Path, id: alula::model::ServerId) -> Option<Declared> {
+pub fn on_disk(folder: &Path, id: ServerId) -> Option<Declared> {
     intent::read(folder, id).effective().ok().map(|manifest| declared(&manifest.spec))
 }
 
