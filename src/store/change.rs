@@ -278,12 +278,15 @@ impl Store {
         let written = self.with_reserve(frees, || self.write_intent(id, text))?;
         let files = intent::read(&self.folder(id), id);
         let asked = self.accept(&entry, &mut sources, &files, record).and_then(|snapshot| {
-            let mut requests = accepted(&snapshot.requests, &snapshot.record, new);
-            // The fields of a server that was being deleted count now that it is wanted again, as those of a new one.
-            if let (Some(manifest), None) = (&snapshot.manifest, &snapshot.problem) {
-                let (record, now) = (&snapshot.record, self.inner.clock.now());
-                requests = requests::declare(&requests, record, &manifest.spec, now, true).unwrap_or(requests);
-            }
+            // The fields of a server that was being deleted count as those of a new one, before the request that makes it again.
+            let fields = match (&snapshot.manifest, &snapshot.problem) {
+                (Some(manifest), None) if !snapshot.wanted() => {
+                    let now = self.inner.clock.now();
+                    requests::declare_for_next(&snapshot.requests, &snapshot.record, &manifest.spec, now, true)
+                }
+                _ => None,
+            };
+            let requests = accepted(fields.as_ref().unwrap_or(&snapshot.requests), &snapshot.record, new);
             if requests != *snapshot.requests {
                 self.put_requests(&entry, &requests)?;
                 entry.publish(|next| next.requests = Arc::new(requests));
