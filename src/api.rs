@@ -15,6 +15,7 @@ mod local;
 pub mod opening;
 mod request;
 mod servers;
+mod stream;
 mod system;
 mod view;
 
@@ -78,8 +79,9 @@ fn routes(local: bool) -> Routes {
     if local {
         routes.extend([
             ("/local/servers", get(local::list)),
-            ("/local/events", get(local::events)),
+            ("/local/events", get(local::events::events)),
             ("/local/servers/{server}", get(local::describe).put(local::apply).delete(local::delete)),
+            ("/local/servers/{server}/logs", get(local::logs::logs)),
             ("/local/servers/{server}/plan", get(local::plan)),
             ("/local/servers/{server}/power", post(local::power)),
             ("/local/servers/{server}/install", post(local::install)),

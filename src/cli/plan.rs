@@ -129,11 +129,12 @@ impl Local {
             max_transcript_bytes: node.logs.max_bytes,
             max_transcript_files: u32::try_from(node.logs.max_files).unwrap_or(u32::MAX),
         };
+        let (events, wake) = (store.events().clone(), Arc::new(|_| {}));
         let world = World::new(Parts {
             store,
             runtime: runtime.clone(),
             panel,
-            console: Console::new(runtime, Blocking::Inline, options, tasks.clone(), Arc::new(|_| {})),
+            console: Console::new(runtime, Blocking::Inline, events, options, tasks.clone(), wake),
             node: node.clone(),
             clock: Clock::System,
             jitter: Jitter::random(),
