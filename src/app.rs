@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::api::opening::Opening;
-use crate::api::{Api, Door};
+use crate::api::{self, Api, Door};
 use crate::clock::Clock;
 use crate::config::{self, Loaded, NodeConfig, Surroundings};
 use crate::console::{Console, ConsoleOptions};
@@ -105,12 +105,12 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
     let tasks = Tasks::new();
     let node = Arc::new(node);
     let queue = Queue::default();
-    let opening = Opening::new(kernel());
-    doors.serve(&tasks, |door| opening.router(door, &node));
+    let opening = Opening::new(&kernel());
+    doors.serve(&tasks, |door| api::router(&opening, door, &node));
     // Blocks this thread, which is none of those that serve.
     let world = world(&node, &tasks, &queue, options)?;
     let reconciler = Reconciler::new(world.clone());
-    opening.open(&Api::new(reconciler.clone()));
+    opening.open(Api::new(reconciler.clone()));
     start(&world, reconciler, &queue);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -194,7 +194,7 @@ impl Drop for Strike {
 }
 
 /// The words of a panic, where it had any.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

@@ -82,7 +82,8 @@ impl Machine {
         let tasks = Tasks::new();
         let queue = Queue::default();
         let hook = Arc::new(DiskFate { fate: fate.clone(), disk: self.disk.clone() });
-        let store = Store::open(self.root.path(), Blocking::Inline, Some(hook)).unwrap();
+        let clock = Clock::Simulated { base: self.epoch.0, start: self.epoch.1 };
+        let store = Store::open(self.root.path(), Blocking::Inline, clock, Some(hook)).unwrap();
         alula::config::host::make_directories(&self.node).unwrap();
         alula::config::host::write_passwd_files(&self.node).unwrap();
         Layout::new(&self.node).prepare_node().unwrap();
@@ -103,7 +104,7 @@ impl Machine {
             panel: Some(panel.clone()),
             console,
             node: self.node.clone(),
-            clock: Clock::Simulated { base: self.epoch.0, start: self.epoch.1 },
+            clock,
             jitter: Jitter::seeded(seed),
             ids: Ids::numbered(seed),
             tasks: tasks.clone(),

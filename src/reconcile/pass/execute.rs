@@ -119,7 +119,7 @@ impl Reconciler {
     }
 
     async fn accept(&self, id: ServerId) -> Done {
-        self.world.record_intent(id).await?;
+        self.world.refresh(id).await?;
         Ok(true)
     }
 
