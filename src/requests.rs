@@ -6,6 +6,7 @@
 //! again when the deadline passes.
 
 pub mod admission;
+pub mod availability;
 
 use crate::model::{Declared, InstallOutcome, Power, Record, Request, Requester, Requests, Spec, Timestamp, Verb};
 
