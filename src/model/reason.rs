@@ -134,8 +134,6 @@ pub enum Reason {
     CrashDetectionDisabled,
     /// A power request expired before it could begin.
     Expired,
-    /// The power request in the manifest is an earlier one, which was handled already.
-    Superseded,
     /// The server was never requested to run; of `Installed`: no installation was ever requested.
     NotWanted,
     /// A pass failed by a bug of the daemon; it is tried again.
