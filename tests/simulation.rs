@@ -101,6 +101,16 @@ fn a_lost_record_of_a_server_of_a_file() {
 }
 
 #[test]
+fn a_request_while_a_lost_record_cannot_be_written() {
+    directed_c::a_request_while_a_lost_record_cannot_be_written();
+}
+
+#[test]
+fn limits_of_a_server_whose_record_was_lost() {
+    directed_c::limits_of_a_server_whose_record_was_lost();
+}
+
+#[test]
 fn a_crash_after_each_write_and_each_call() {
     exhaustive::every_point();
 }

@@ -55,10 +55,10 @@ pub struct PowerRecord {
 }
 
 /// The limits that a container has by now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedLimits {
-    /// The runtime's id of the container.
+    /// The runtime's id of the container; empty for the one that ran when the record was lost.
     pub container: String,
     /// Their hash; unknown while they are being changed.
     pub hash: Option<String>,

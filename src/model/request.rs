@@ -19,6 +19,9 @@ pub struct Requests {
     /// The file was damaged: the values of the next good spec count as handled.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub lost: bool,
+    /// The record was lost: requests up to this position count as completed. Set until a record is written again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed_through: Option<u64>,
     /// Accepted requests, oldest first. Completed ones stay until a later one takes their place.
     pub accepted: Vec<Request>,
 }

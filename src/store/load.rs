@@ -13,6 +13,7 @@ use super::{
     CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, Snapshot, SpecProblem, StoreError, intent, write,
 };
 use crate::atomic;
+use crate::model::record::AppliedLimits;
 use crate::model::{
     Handled, InstallOutcome, InstallRecord, InstallResult, ManagedBy, Manifest, PowerState, Reason, Record, Requests,
     ServerId, Timestamp, Verb,
@@ -242,6 +243,8 @@ fn is_the_nodes(error: &io::Error) -> bool {
 /// recorded at the reconciler's first pass.
 fn read_spec(folder: &Path, id: ServerId, revisions: &Revisions, past: Past, found: Sources, now: Timestamp) -> Entry {
     let Past { files, last_good, mut record, mut requests, lost } = past;
+    // There is a record again, and the requests do not say so yet.
+    let stale = !lost && requests.completed_through.take().is_some();
     let first = last_good.is_none();
     let unchanged = !first && !lost && found.config.is_some() && found == files;
     let (manifest, problem): (Option<Manifest>, Option<SpecProblem>) = match unchanged {
@@ -251,7 +254,7 @@ fn read_spec(folder: &Path, id: ServerId, revisions: &Revisions, past: Past, fou
             Err(problem) => (last_good, Some(problem)),
         },
     };
-    let mut unrecorded = !unchanged && (problem.is_none() || lost);
+    let mut unrecorded = stale || (!unchanged && (problem.is_none() || lost));
     if let (Some(manifest), None) = (&manifest, &problem) {
         if !unchanged {
             record.accept_hash(manifest.hash());
@@ -288,13 +291,15 @@ fn assume_all_was_done(past: &mut Past, record_lost: bool, requests_lost: bool) 
     let message = "a file of this server was damaged; what was asked before is taken for done. Ask again if it is not";
     // A manifest that cannot be read does not say whose server it is. One that no panel manages ignores what follows.
     let of_panel = past.last_good.as_ref().is_none_or(|last| last.metadata.managed_by == ManagedBy::Panel);
-    let sequence = requests::last_sequence(requests, record);
-    let power = requests.accepted.iter().rfind(|request| request.verb.is_power());
+    // What was accepted since the record was lost, and before another one could be written, is not done.
+    let sequence = requests.completed_through.unwrap_or_else(|| requests::last_sequence(requests, record));
+    let earlier = || requests.accepted.iter().rev().filter(|request| request.sequence <= sequence);
+    let power = earlier().find(|request| request.verb.is_power());
     if record_lost && sequence > 0 {
         let (id, verb) = power.map_or((String::new(), Verb::Stop), |power| (power.id.clone(), power.verb));
         record.power.handled = Some(Handled { sequence, id, verb, reason, message: message.into(), at });
     }
-    let install = requests.accepted.iter().rev().find_map(|request| match request.verb {
+    let install = earlier().find_map(|request| match request.verb {
         Verb::Install { reinstall, .. } => Some((request.id.clone(), request.sequence, reinstall)),
         _ => None,
     });
@@ -317,6 +322,11 @@ fn assume_all_was_done(past: &mut Past, record_lost: bool, requests_lost: bool) 
             at,
             reported: true,
         });
+    }
+    if record_lost {
+        // The limits of a container that runs may be others than its label says.
+        record.power.limits = Some(AppliedLimits::default());
+        past.requests.completed_through = Some(sequence);
     }
     if of_panel {
         // The panel may show any state, and an installation that is not done: with these, `offline` is reported, and the panel's

@@ -114,6 +114,7 @@ impl Store {
             put_record()?;
             put_requests()?
         };
+        let requests = self.put_with_record(entry, requests)?;
         // Only what is recorded counts as read: a disk that refuses now is asked again at the next look.
         *sources = files.sources();
         Ok(entry.publish(|next| {
@@ -141,11 +142,22 @@ impl Store {
             // it in them, and would go back to an older one.
             requests = self.put_if_new(entry, None, &before)?;
             self.put_record(entry, sources, before.manifest.as_ref(), &record)?;
+            requests = self.put_with_record(entry, requests)?;
         }
         Ok(entry.publish(|next| {
             (next.record, next.requests) = (Arc::new(record), requests);
             (next.problem, next.unrecorded) = (Some(problem), false);
         }))
+    }
+
+    /// Has on disk that there is a record again, once one was written: from now on it says what is completed.
+    fn put_with_record(&self, entry: &Entry, requests: Arc<Requests>) -> Result<Arc<Requests>, StoreError> {
+        if requests.completed_through.is_none() {
+            return Ok(requests);
+        }
+        let requests = Requests { completed_through: None, ..Requests::clone(&requests) };
+        self.put_requests(entry, &requests)?;
+        Ok(Arc::new(requests))
     }
 
     /// Has requests on disk that are new, or that only the memory knows.

@@ -65,6 +65,7 @@ impl Store {
         };
         let mut requests = Requests::clone(&before.requests);
         requests.accepted.retain(|request| request.sequence > deletion.sequence);
+        requests.completed_through = None;
         // The deletion goes last: a crash in between finds it again, and nothing left to delete.
         self.put_record(&entry, &sources, before.manifest.as_ref(), &record)?;
         self.put_requests(&entry, &requests)?;

@@ -233,10 +233,15 @@ impl Play {
                 // As the panel does: it asks again, or finds it gone. Here it is told that nothing is known any more.
                 self.servers[at].asked.unanswered(&daemon.world.store.folder(id), id);
                 self.servers[at].quiet_since = None;
-                if let Some(side) = self.machine.panel.lock().servers.get_mut(&id) {
+                let mut panel = self.machine.panel.lock();
+                if let Some(side) = panel.elsewhere.get_mut(&id) {
+                    side.states.clear();
+                }
+                if let Some(side) = panel.servers.get_mut(&id) {
                     // Nor what it did last: a server that the list brings back later begins anew.
                     side.states.clear();
                 }
+                drop(panel);
                 let known = daemon.world.store.get(id);
                 // It may have waited for the list that was just bringing the server: then nobody has heard of it.
                 let unheard = known.as_ref().is_none_or(|snapshot| !snapshot.is_being_deleted())

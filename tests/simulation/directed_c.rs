@@ -1,13 +1,14 @@
-//! What is known to have gone wrong: logs that broke off just before their end, requests to a server that is made again.
+//! What is known to have gone wrong: logs that broke off just before their end, servers that are made again, lost files.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alula::model::{ContainerState, Power, Role, ServerId};
 use alula::runtime::container_name;
-use alula::store::{RECORD_FILE, REQUESTS_FILE, Snapshot, intent};
+use alula::store::{DiskOp, RECORD_FILE, REQUESTS_FILE, Snapshot, intent};
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
@@ -247,6 +248,61 @@ pub fn a_lost_record_of_a_server_of_a_file() {
         scene.daemon.wait(Duration::from_secs(1200)).await;
         let done = scene.daemon.world.store.get(id).unwrap().record.install.done.clone().unwrap();
         assert!(done.reported, "{done:?}");
+        scene.daemon.kill().await;
+    });
+}
+
+/// A request that was accepted since the record was lost, and before another one could be written, is carried out by the next
+/// daemon.
+pub fn a_request_while_a_lost_record_cannot_be_written() {
+    played(async || {
+        let mut scene = Scene::new();
+        scene.create().await;
+        scene.installed().await;
+        scene.daemon.wait(Duration::from_secs(60)).await;
+        let record = scene.daemon.world.store.folder(scene.id).join(RECORD_FILE);
+        scene.daemon.kill().await;
+        std::fs::write(record, "").unwrap();
+        scene.machine.disk.refuse(&[DiskOp::WriteRecord], None, ErrorKind::StorageFull, Duration::from_secs(600));
+        scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+        scene.daemon.wait(Duration::from_secs(10)).await;
+        scene.power("start").await;
+        scene.daemon.kill().await;
+        scene.machine.disk.take_all();
+        scene.daemon = scene.machine.boot(Fate::new(3, Rates::default(), None), 3).unwrap();
+        scene.daemon.wait(Duration::from_secs(120)).await;
+        assert_eq!(scene.state(Role::Server), Some(ContainerState::Running));
+        let requests = scene.daemon.world.store.get(scene.id).unwrap().requests.clone();
+        assert_eq!(requests.completed_through, None, "the record says it now");
+        scene.daemon.kill().await;
+    });
+}
+
+/// With the record goes what limits a running container was given since it was made: they are given again.
+pub fn limits_of_a_server_whose_record_was_lost() {
+    played(async || {
+        let mut scene = Scene::new();
+        let wants = |scene: &Scene, memory| {
+            let mut panel = scene.machine.panel.lock();
+            panel.servers.get_mut(&scene.id).unwrap().wanted.settings.build.memory_limit = memory;
+        };
+        let name = container_name(scene.id, Role::Server);
+        scene.create().await;
+        scene.installed().await;
+        scene.power("start").await;
+        scene.daemon.wait(Duration::from_secs(60)).await;
+        let made = scene.machine.docker.limits_of(&name).unwrap();
+        wants(&scene, 512);
+        let path = format!("/api/servers/{}/sync", scene.id);
+        scene.daemon.request(Method::POST, &path, json!([])).await.unwrap();
+        assert_ne!(scene.machine.docker.limits_of(&name), Some(made.clone()));
+        wants(&scene, 0);
+        let record = scene.daemon.world.store.folder(scene.id).join(RECORD_FILE);
+        scene.daemon.kill().await;
+        std::fs::write(record, "").unwrap();
+        scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+        scene.daemon.wait(Duration::from_secs(60)).await;
+        assert_eq!(scene.machine.docker.limits_of(&name), Some(made));
         scene.daemon.kill().await;
     });
 }

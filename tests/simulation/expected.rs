@@ -113,7 +113,7 @@ impl Asked {
     /// A request was not answered: it may have been accepted, and what was edited before it, too.
     pub fn unanswered(&mut self, folder: &Path, server: ServerId) {
         self.power(Expect::Either);
-        if self.handled != on_disk(folder, server) {
+        if self.handled != on_disk(folder, server).map(|(declared, _)| declared) {
             (self.handled, self.unsure) = (None, true);
         }
     }
@@ -126,6 +126,14 @@ impl Asked {
     /// The next good spec counts as the first one.
     pub fn lose_spec(&mut self) {
         self.known = false;
+    }
+
+    /// All that was asked before is taken for done, also what only the disk has heard of.
+    pub fn lose_requests(&mut self, folder: &Path, expect: Expect) {
+        self.power(expect);
+        if let Some(stored) = handled_on_disk(folder).filter(|_| self.handled.is_some()) {
+            self.handled = Some(stored);
+        }
     }
 
     /// A declarative field was edited.
@@ -212,9 +220,12 @@ impl Server {
     }
 }
 
-/// The values of the declarative fields in the files of a server, if they are good.
-pub fn on_disk(folder: &Path, id: ServerId) -> Option<Declared> {
-    intent::read(folder, id).effective().ok().map(|manifest| declared(&manifest.spec))
+/// What the files of a server ask for, if they are good: the values of the declarative fields, and whether a start follows an
+/// installation.
+pub fn on_disk(folder: &Path, id: ServerId) -> Option<(Declared, bool)> {
+    let manifest = intent::read(folder, id).effective().ok()?;
+    let then_start = manifest.spec.install.as_ref().is_some_and(|install| install.then_start);
+    Some((declared(&manifest.spec), then_start))
 }
 
 /// The values that were handled last, as `requests.json` has them.

@@ -118,16 +118,22 @@ impl Play {
         if damaged.is_empty() {
             return;
         }
-        let runs =
-            self.machine.docker.state_of(&container_name(server.id, Role::Server)) == Some(ContainerState::Running);
-        server.asked.power(if runs { Expect::Either } else { Expect::Down });
-        server.damaged = true;
-        server.quiet_since = Some(self.machine.docker.history().len());
         server.parked = None;
         if let Some(side) = self.machine.panel.lock().servers.get_mut(&server.id) {
             side.promised = false;
         }
         self.say(|| format!("{damaged:?} of {at} are damaged"));
+        let server = &mut self.servers[at];
+        let requests = std::fs::read_to_string(folder.join(REQUESTS_FILE)).unwrap_or_default();
+        if requests.contains("\"verb\":\"delete\"") && !damaged.contains(&REQUESTS_FILE) {
+            // The deletion goes on, and what was asked of the server after it is asked of one that has no record yet.
+            return;
+        }
+        let runs =
+            self.machine.docker.state_of(&container_name(server.id, Role::Server)) == Some(ContainerState::Running);
+        server.asked.lose_requests(&folder, if runs { Expect::Either } else { Expect::Down });
+        server.damaged = true;
+        server.quiet_since = Some(self.machine.docker.history().len());
     }
 
     /// Everything is back.

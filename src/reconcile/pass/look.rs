@@ -2,6 +2,7 @@
 
 use super::Reconciler;
 use crate::config::NodeConfig;
+use crate::model::record::AppliedLimits;
 use crate::model::{ContainerFacts, ContainerState, Role, ServerId, Timestamp};
 use crate::reconcile::observed::{Observed, WantedContainer};
 use crate::requests::InstallRequest;
@@ -178,7 +179,8 @@ fn built(runtime: &dyn Runtime, node: &NodeConfig, snapshot: &Snapshot) -> Optio
 /// What was put in force since the container was made counts, and not what its label says.
 fn with_limits(mut server: ContainerFacts, snapshot: Option<&Snapshot>) -> ContainerFacts {
     let since = snapshot.and_then(|snapshot| snapshot.record.power.limits.as_ref());
-    if let Some(since) = since.filter(|since| since.container == server.id) {
+    let lost = |since: &&AppliedLimits| since.container.is_empty() && server.running();
+    if let Some(since) = since.filter(|since| since.container == server.id || lost(since)) {
         server.limits_hash = since.hash.clone();
     }
     server
