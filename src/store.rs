@@ -12,6 +12,7 @@
 mod apply;
 mod blocking;
 mod change;
+mod create;
 mod disk;
 mod entry;
 pub mod fingerprint;
@@ -34,6 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 pub use apply::{Applied, ApplyError};
 pub use blocking::Blocking;
+pub use create::NewServer;
 pub use disk::{DiskHook, DiskOp};
 use disk::{ReadOnly, frees_space};
 use entry::{Entry, Revisions};
