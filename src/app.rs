@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::api::opening::Opening;
-use crate::api::{Api, Door};
+use crate::api::{self, Api, Door};
 use crate::clock::Clock;
 use crate::config::{self, Loaded, NodeConfig, Surroundings};
 use crate::console::{Console, ConsoleOptions};
@@ -28,8 +28,8 @@ use crate::panel::client::{HttpPanel, PanelOptions};
 use crate::reconcile::pass::Reconciler;
 use crate::reconcile::world::{Parts, Wake, World};
 use crate::retry::Jitter;
-use crate::runtime::blueprint;
 use crate::runtime::docker::{Address, DockerRuntime};
+use crate::runtime::host::{self, Host};
 use crate::store::lock::{Holder, LockError, StateLock};
 use crate::store::watch::ServersWatch;
 use crate::store::{Blocking, Store};
@@ -105,12 +105,12 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
     let tasks = Tasks::new();
     let node = Arc::new(node);
     let queue = Queue::default();
-    let opening = Opening::new(kernel());
-    doors.serve(&tasks, |door| opening.router(door, &node));
+    let opening = Opening::new(&kernel());
+    doors.serve(&tasks, |door| api::router(&opening, door, &node));
     // Blocks this thread, which is none of those that serve.
     let world = world(&node, &tasks, &queue, options)?;
     let reconciler = Reconciler::new(world.clone());
-    opening.open(&Api::new(reconciler.clone()));
+    opening.open(Api::new(reconciler.clone()));
     start(&world, reconciler, &queue);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -131,7 +131,8 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
 fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptions) -> anyhow::Result<Arc<World>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     Layout::new(node).prepare_node()?;
-    let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?));
+    let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
+    let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?, host));
     let panel = match &node.panel {
         None => None,
         Some(panel) => {
@@ -163,7 +164,6 @@ fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptio
         jitter: Jitter::random(),
         ids: Ids::by_time(),
         tasks: tasks.clone(),
-        kernel_limits: blueprint::host::kernel_limits(),
         kernel: kernel(),
         wake,
     })))

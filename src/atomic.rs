@@ -203,7 +203,7 @@ pub fn sync_all<T: Sync>(items: &[T], sync: impl Fn(&T) -> io::Result<()> + Sync
 /// # Errors
 /// The disk's, or there is no such folder.
 pub fn sync_folder(path: &Path) -> Result<(), AtomicError> {
-    let sync = || Ok(File::open(path)?.sync_all()?);
+    let sync = || File::open(path)?.sync_all();
     sync().map_err(|source| AtomicError { action: "bring to disk", path: path.to_owned(), source })
 }
 

@@ -18,6 +18,7 @@ mod events;
 #[cfg(test)]
 mod examples;
 mod get;
+mod install;
 mod node;
 mod output;
 mod plan;
@@ -110,6 +111,7 @@ async fn perform(node: &NodeArguments, command: &Command) -> Result<(), CliError
         Command::Plan(select) => plan::run(&open()?, select, printer(select.output.output)).await,
         Command::Validate(files) => validate::run(files, printer(files.output.output)),
         Command::Apply(files) => apply::run(node, files, printer(files.output.output)).await,
+        Command::Install(install) => install::run(&open()?, install, printer(install.output.output)).await,
         Command::Power(power) => power::run(&open()?, power, printer(power.output.output)).await,
         Command::Delete(delete) => delete::run(&open()?, delete, printer(delete.output.output)).await,
         Command::Events(events) => events::run(open()?, events, printer(events.output.output)).await,

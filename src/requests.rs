@@ -220,10 +220,11 @@ pub fn last_sequence(requests: &Requests, record: &Record) -> u64 {
 }
 
 /// The requests after a spec came in effect: its declarative fields ask for what they say where their values differ from those
-/// handled last. `None` if they do not. `first`: the server had no spec before, so there is nothing to restart.
+/// handled last. `None` if they do not, and while the server is being deleted: what is edited in its folder then does not make it
+/// again. `first`: the server had no spec before, so there is nothing to restart.
 pub fn declare(requests: &Requests, record: &Record, spec: &Spec, at: Timestamp, first: bool) -> Option<Requests> {
     let declared = declared(spec);
-    if !requests.lost && declared == requests.declared {
+    if !wanted(requests) || (!requests.lost && declared == requests.declared) {
         return None;
     }
     let mut next = Requests { declared: declared.clone(), lost: false, ..requests.clone() };

@@ -1,16 +1,16 @@
 //! The container runtime in our own vocabulary.
 //!
 //! [`Runtime`] is the seam: `docker` implements it over the Docker API (and Podman's socket that speaks it),
-//! `fake` in memory; one contract suite runs against both. Calls come from `reconcile` (steps) and
+//! `fake` in memory; one contract suite runs against both. Both keep a `host` for images, networks and paths. Calls come from `reconcile` (steps) and
 //! `console` (attachments); wake-ups leave through [`Runtime::events`], which name a container and never say
 //! what should be done about it. `blueprint` turns settings into container specs and is pure.
 
 pub mod blueprint;
 pub mod docker;
+mod error;
 pub mod fake;
-
-use std::collections::BTreeMap;
-use std::time::Duration;
+pub mod host;
+mod spec;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,8 +18,12 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWrite;
 
-use crate::model::manifest::digest;
 use crate::model::{ContainerFacts, Role, ServerId};
+pub use error::{ErrorKind, RuntimeError};
+pub use spec::{
+    BuiltSpec, ContainerSpec, CpuLimit, Endpoint, HostInfo, KernelLimits, Limits, LogDriver, NetworkFacts,
+    NetworkPurpose, NetworkSpec, Omission, PublishedPort, Volume, VolumeRole,
+};
 
 /// Label that holds the server's uuid.
 pub const LABEL_SERVER: &str = "alula.server";
@@ -46,143 +50,6 @@ pub fn parse_container_name(name: &str) -> Option<(ServerId, Role)> {
     match name.strip_suffix("_installer") {
         Some(server) => Some((server.parse().ok()?, Role::Installer)),
         None => Some((name.parse().ok()?, Role::Server)),
-    }
-}
-
-/// Everything the runtime is told to make a container.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ContainerSpec {
-    /// Name, see [`container_name`].
-    pub name: String,
-    /// Image reference, without a `~`.
-    pub image: String,
-    /// Id of the image that the reference means, where that is known: another one makes it another container. The runtime
-    /// is told the reference alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_id: Option<String>,
-    /// Host name.
-    pub hostname: String,
-    /// Domain name; empty for none.
-    pub domainname: String,
-    /// `uid:gid`; the image's own where absent.
-    pub user: Option<String>,
-    /// Command; the image's own where absent. The image's entrypoint is never touched.
-    pub command: Option<Vec<String>>,
-    /// `NAME=value`, in order.
-    pub environment: Vec<String>,
-    /// Labels for people and tools; ours are added at creation.
-    pub labels: BTreeMap<String, String>,
-    /// Bind mounts, in order.
-    pub mounts: Vec<BindMount>,
-    /// Folder → options.
-    pub tmpfs: BTreeMap<String, String>,
-    /// Name servers.
-    pub dns: Vec<String>,
-    /// Log driver; the runtime's own where absent.
-    pub log: Option<LogDriver>,
-    /// Security options.
-    pub security_opt: Vec<String>,
-    /// Read-only root file system.
-    pub read_only_root: bool,
-    /// Dropped capabilities.
-    pub cap_drop: Vec<String>,
-    /// Network mode.
-    pub network_mode: String,
-    /// Fixed IPv4 endpoint (macvlan): network, address and gateway.
-    pub endpoint: Option<Endpoint>,
-    /// User namespace mode; empty for the runtime's own.
-    pub userns_mode: String,
-    /// Published ports, each for TCP and UDP.
-    pub ports: Vec<PublishedPort>,
-    /// Limits.
-    pub limits: Limits,
-}
-
-/// A folder or file of the host inside the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BindMount {
-    /// Path on the host.
-    pub source: String,
-    /// Path in the container.
-    pub target: String,
-    /// Read-only.
-    pub read_only: bool,
-}
-
-/// A log driver with its options.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogDriver {
-    /// Name.
-    pub driver: String,
-    /// Options.
-    pub options: BTreeMap<String, String>,
-}
-
-/// A fixed place in a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Endpoint {
-    /// The network's name.
-    pub network: String,
-    /// The container's IPv4 address.
-    pub address: String,
-    /// IPv4 gateway.
-    pub gateway: String,
-}
-
-/// A port of the host, published for TCP and UDP under the same number.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct PublishedPort {
-    /// Address of the host.
-    pub address: String,
-    /// Port, never 0.
-    pub port: u16,
-}
-
-/// Limits of a container, in the Docker API's units.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Limits {
-    /// Bytes; 0 is unlimited.
-    pub memory: i64,
-    /// Bytes; 0 is none.
-    pub memory_reservation: i64,
-    /// Memory and swap together, bytes; -1 is unlimited.
-    pub memory_swap: i64,
-    /// Forbid the kernel to kill for want of memory.
-    pub oom_kill_disable: bool,
-    /// Processes; `None` leaves it to the runtime.
-    pub pids: Option<i64>,
-    /// Block I/O weight; `None` where the kernel has none.
-    pub blkio_weight: Option<u16>,
-    /// CPU quota, period (microseconds) and shares; `None` is unlimited.
-    pub cpu: Option<CpuLimit>,
-    /// Cores; empty for all.
-    pub cpuset: String,
-}
-
-/// CPU bandwidth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CpuLimit {
-    /// Microseconds of CPU time in a period.
-    pub quota: i64,
-    /// Microseconds.
-    pub period: i64,
-    /// Relative weight.
-    pub shares: i64,
-}
-
-impl ContainerSpec {
-    /// Hash of everything but the limits, which can be changed in place, and the token.
-    pub fn hash(&self) -> String {
-        let mut unlimited = self.clone();
-        unlimited.limits = Limits::default();
-        digest(&unlimited)
-    }
-}
-
-impl Limits {
-    /// Hash of the limits.
-    pub fn hash(&self) -> String {
-        digest(self)
     }
 }
 
@@ -217,8 +84,23 @@ pub struct RuntimeEvent {
     pub server: ServerId,
     /// The role.
     pub role: Role,
-    /// The runtime's word (`create`, `start`, `die`, `destroy`, …).
-    pub action: String,
+    /// What happened.
+    pub change: ContainerChange,
+}
+
+/// What happened to a container, as far as callers tell one from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerChange {
+    /// It was made, and does nothing yet.
+    Created,
+    /// It was started.
+    Started,
+    /// It ended.
+    Ended,
+    /// It was removed.
+    Removed,
+    /// Something else, such as a signal.
+    Other,
 }
 
 /// A signal by its name.
@@ -259,34 +141,6 @@ pub enum LogPart {
     Tail(u32),
 }
 
-/// The network that servers live in.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct NetworkFacts {
-    /// The driver it really has.
-    pub driver: String,
-    /// Its IPv4 gateway: the address of the host inside the network.
-    pub gateway: Option<String>,
-}
-
-/// What the network should be like if it has to be made.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NetworkSpec {
-    /// Name.
-    pub name: String,
-    /// Driver.
-    pub driver: String,
-    /// No way out.
-    pub internal: bool,
-    /// IPv6 on.
-    pub ipv6: bool,
-    /// IPv4 subnet and gateway wanted.
-    pub v4: Option<(String, String)>,
-    /// IPv6 subnet and gateway wanted.
-    pub v6: Option<(String, String)>,
-    /// Driver options.
-    pub options: BTreeMap<String, String>,
-}
-
 /// Facts about the engine (`GET /api/system?v=2`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct EngineFacts {
@@ -306,61 +160,6 @@ pub struct EngineFacts {
     pub runc: String,
 }
 
-/// Credentials for a registry.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RegistryAuth {
-    /// User.
-    pub username: String,
-    /// Password, never logged.
-    pub password: String,
-}
-
-/// Why a runtime call failed.
-#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
-pub enum RuntimeError {
-    /// The engine does not answer.
-    #[error("{attempt}: the container engine does not answer ({cause}); check that it runs")]
-    Unreachable {
-        /// What was attempted, with what.
-        attempt: String,
-        /// The cause's text.
-        cause: String,
-    },
-    /// The engine took too long.
-    #[error("{attempt}: no answer from the container engine within {limit:?}")]
-    Timeout {
-        /// What was attempted, with what.
-        attempt: String,
-        /// The limit.
-        limit: Duration,
-    },
-    /// There is no such thing.
-    #[error("{attempt}: not found ({message})")]
-    NotFound {
-        /// What was attempted, with what.
-        attempt: String,
-        /// The engine's words.
-        message: String,
-    },
-    /// The engine says no.
-    #[error("{attempt}: {message}")]
-    Refused {
-        /// What was attempted, with what.
-        attempt: String,
-        /// HTTP status of the engine.
-        status: u16,
-        /// The engine's words.
-        message: String,
-    },
-}
-
-impl RuntimeError {
-    /// Whether the same call may work later although nothing is changed: the engine was away or slow.
-    pub fn is_outage(&self) -> bool {
-        matches!(self, RuntimeError::Unreachable { .. } | RuntimeError::Timeout { .. })
-    }
-}
-
 /// How far a removal has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
@@ -376,6 +175,24 @@ pub enum Removal {
 /// signalling what is not there succeeds.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
+    /// What container specs depend on, as the engine last saw it. Asks nothing.
+    fn host(&self) -> HostInfo;
+
+    /// Makes what all servers share: their network. To be called whenever the engine was connected to.
+    async fn prepare_node(&self) -> Result<(), RuntimeError>;
+
+    /// Waits until what all servers share has been prepared once, cannot be, or has taken too long since the start.
+    async fn node_settled(&self);
+
+    /// Finds out what a container of this spec would be here and now: paths of volumes, the id of the image. What cannot be
+    /// had is left out and named. Changes nothing; a file system that hangs is [`ErrorKind::VolumeUnresponsive`].
+    async fn resolve(&self, server: ServerId, built: BuiltSpec) -> Result<BuiltSpec, RuntimeError>;
+
+    /// Makes sure that the image and the network of a container are there: policy, credentials and progress of pulls are the
+    /// implementation's own affair, and servers that want the same image share one pull, which goes on when a caller is
+    /// dropped. A reference that only a person can correct is [`ErrorKind::InvalidImage`].
+    async fn prepare(&self, spec: &ContainerSpec) -> Result<(), RuntimeError>;
+
     /// Facts about the engine.
     async fn engine(&self) -> Result<EngineFacts, RuntimeError>;
 
@@ -386,10 +203,11 @@ pub trait Runtime: Send + Sync + 'static {
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerFacts>, RuntimeError>;
 
     /// Whether the engine takes new calls. One that goes down ends its containers first, and answers meanwhile on the
-    /// connections that it has: then this is [`RuntimeError::Unreachable`] or [`RuntimeError::Timeout`].
+    /// connections that it has: then this is [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`], for callers in the next
+    /// seconds too.
     async fn stays(&self) -> Result<(), RuntimeError>;
 
-    /// Makes a container and returns its id. A name that is taken is [`RuntimeError::Refused`] with 409.
+    /// Makes a container of a spec that was resolved, and returns its id. A name that is taken is [`ErrorKind::NameTaken`].
     async fn create(&self, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, RuntimeError>;
 
     /// Starts a container; one that runs already stays as it is.
@@ -413,20 +231,6 @@ pub trait Runtime: Send + Sync + 'static {
         id: &str,
         part: LogPart,
     ) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, RuntimeError>;
-
-    /// The id of the image that is there under exactly this reference.
-    async fn image(&self, reference: &str) -> Result<Option<String>, RuntimeError>;
-
-    /// Pulls an image to its end. An error inside the pull stream is an error. `progress` gets short lines.
-    async fn pull(
-        &self,
-        reference: &str,
-        auth: Option<RegistryAuth>,
-        progress: &(dyn Fn(String) + Send + Sync),
-    ) -> Result<(), RuntimeError>;
-
-    /// Makes the network where it is missing, with a free subnet where the wanted one overlaps, and looks at it.
-    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkFacts, RuntimeError>;
 
     /// The one stream of events; ends when the connection is lost. The first item is yielded (or the stream
     /// pending) only once the engine is listening, so that a listing made after this call misses nothing.

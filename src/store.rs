@@ -10,7 +10,6 @@
 //! `record.json` are replaced atomically and durably; `status.yml` is expendable.
 
 mod apply;
-mod blocking;
 mod change;
 mod create;
 mod disk;
@@ -34,7 +33,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 pub use apply::{Applied, ApplyError};
-pub use blocking::Blocking;
 pub use create::NewServer;
 pub use disk::{DiskHook, DiskOp};
 use disk::{ReadOnly, frees_space};
@@ -46,6 +44,7 @@ use stored::Sources;
 use crate::clock::Clock;
 use crate::model::{Manifest, Reason, Record, Requests, ServerId, Status, Timestamp};
 use crate::requests::Asked;
+pub use crate::tasks::Blocking;
 
 /// Name of the file of intent.
 pub const CONFIG_FILE: &str = "config.yml";

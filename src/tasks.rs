@@ -1,9 +1,11 @@
-//! The one place that spawns tasks.
+//! The one place that spawns tasks and threads.
 //!
 //! Whoever needs something done beside itself gives a name and a future to [`Tasks::spawn`]. Each task is tracked
 //! until it ends, and carries the span in which it was started; a panic in one is logged with its name and ends that task alone. [`Tasks::shutdown`] ends them all
 //! in order: first the ordinary ones, which are dropped where they wait, then those that have something to write
 //! down ([`Tasks::spawn_graceful`]), and what is still there at the deadline is aborted and named.
+
+mod blocking;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,6 +19,8 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
+
+pub use blocking::Blocking;
 
 /// A handle on all tasks of the daemon; all clones are the same.
 #[derive(Clone, Default)]
@@ -194,7 +198,7 @@ impl Drop for Strike {
 }
 
 /// The words of a panic, where it had any.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

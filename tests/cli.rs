@@ -466,7 +466,7 @@ fn events_outlive_the_daemon_and_are_followed_across_its_restart() {
     node.edit(ONE, &record(ONE, "changed by hand"));
     wait_for("the event of a changed file", || reasons(&node).contains(&"SpecAccepted".to_owned()));
     wait_for("the event on disk", || {
-        fs::read_to_string(node.server(ONE).join("status.yml")).unwrap().contains("generation 2 is in force")
+        fs::read_to_string(node.server(ONE).join("status.yml")).unwrap().contains("accepted generation 2")
     });
 
     let follow = node.command(&["events", "--follow", "-o", "json", ONE]);

@@ -13,10 +13,12 @@ mod fake_bench;
 mod images;
 #[path = "runtime_contract/life.rs"]
 mod life;
-#[path = "runtime_contract/node.rs"]
+#[path = "support/node.rs"]
 mod node;
 #[path = "runtime_contract/output.rs"]
 mod output;
+#[path = "runtime_contract/whole_node.rs"]
+mod whole_node;
 
 /// Makes each case a test against both runtimes.
 macro_rules! contract {
@@ -71,14 +73,18 @@ contract! {
         logs_of_an_ended_container_stay
         nothing_is_read_from_what_is_not_there;
     images:
-        an_image_is_there_under_its_reference
-        pulling_an_unknown_image_fails;
-    node:
+        what_is_there_is_prepared
+        an_image_that_is_not_to_be_pulled_is_missing
+        an_image_that_no_registry_has_is_missing
+        a_reference_that_is_none_is_for_a_person
+        what_is_prepared_is_known_by_its_id;
+    whole_node:
         events_name_server_and_role
         the_list_shows_ours_alone
         containers_without_our_labels_are_found_by_name
         the_engine_tells_about_itself
         a_network_is_made_once
         a_subnet_that_is_taken_gives_way
+        a_network_of_its_own_is_prepared_with_a_container
         a_missing_network_is_refused_at_the_start;
 }

@@ -12,8 +12,12 @@ mod pulls;
 #[path = "runtime_docker/registry.rs"]
 mod registry;
 
-use alula::runtime::Runtime;
+use std::sync::Arc;
+
 use alula::runtime::docker::{Address, DockerRuntime};
+use alula::runtime::host::Host;
+use alula::runtime::{KernelLimits, Runtime};
+use alula::tasks::{Blocking, Tasks};
 use bollard::Docker;
 
 /// The runtime, and the engine past it for cleaning up; `None` where Docker is to be left out.
@@ -23,7 +27,10 @@ async fn engine() -> Option<(DockerRuntime, Docker)> {
         eprintln!("skipped: {SKIP}=1, so nothing is known about Docker");
         return None;
     }
-    let runtime = DockerRuntime::connect(Address::from_environment().expect("DOCKER_HOST is an address"));
+    let node = Arc::new(node::node(std::path::Path::new("/node")));
+    let host = Host::new(node, Tasks::new(), Blocking::Pool, KernelLimits::default());
+    let address = Address::from_environment().expect("DOCKER_HOST is an address");
+    let runtime = DockerRuntime::connect(address, host);
     runtime.engine().await.unwrap_or_else(|error| panic!("{error}, or leave these tests out with {SKIP}=1"));
     Some((runtime, Docker::connect_with_defaults().expect("an engine that answers")))
 }

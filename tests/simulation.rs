@@ -18,6 +18,8 @@ mod directed_c;
 mod disk;
 #[path = "simulation/exhaustive.rs"]
 mod exhaustive;
+#[path = "simulation/expected.rs"]
+mod expected;
 #[path = "simulation/explore.rs"]
 mod explore;
 #[path = "simulation/furnish.rs"]
@@ -74,13 +76,28 @@ fn a_log_whose_stream_breaks_just_before_its_end() {
 }
 
 #[test]
-fn a_wish_to_a_server_that_is_made_anew() {
-    directed_c::a_wish_to_a_server_that_is_made_anew();
+fn requests_to_a_server_that_is_made_again() {
+    directed_c::requests_to_a_server_that_is_made_again();
+}
+
+#[test]
+fn an_edit_in_the_folder_of_a_server_that_is_being_deleted() {
+    directed_c::an_edit_in_the_folder_of_a_server_that_is_being_deleted();
+}
+
+#[test]
+fn an_edit_after_requests_were_lost() {
+    directed_c::an_edit_after_requests_were_lost();
 }
 
 #[test]
 fn a_crash_after_each_write_and_each_call() {
     exhaustive::every_point();
+}
+
+#[test]
+fn a_crash_at_each_point_while_fields_are_edited() {
+    exhaustive::every_point_of_a_file();
 }
 
 #[test]

@@ -125,6 +125,6 @@ pub(super) fn with_request_id(response: Response, request_id: &str) -> Response 
     let Some(Unexpected { cause, message }) = response.extensions().get::<Unexpected>().cloned() else {
         return response;
     };
-    tracing::error!(request_id, "a request failed: {cause}");
+    tracing::error!(error = cause, "request failed");
     json_error(response.status(), message, Some(request_id))
 }

@@ -1,35 +1,44 @@
-//! What every answer needs: an id, CORS headers, and behind the TCP door the node's token.
+//! What every answer carries (an id, CORS headers, a 500 where a handler panics), and what callers must present.
 //!
 //! Source: HTTP API, "Headers on every response", "CORS and origins", "Authentication classes".
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::MethodRouter;
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use tower::ServiceExt;
+use tracing::Instrument;
 
-use super::error::{json_error, with_request_id};
+use super::error::{ApiError, json_error, with_request_id};
+use super::peer::Peer;
 use crate::config::{NodeConfig, Secret};
 use crate::panel::client::user_agent;
+use crate::tasks::panic_text;
 
 /// Where requests come in.
 #[derive(Debug, Clone)]
 pub enum Door {
-    /// TCP: the node's token is asked for.
+    /// TCP: the node's token is required.
     Tcp(Secret),
-    /// A unix socket: whoever may open the file may ask anything.
+    /// A unix socket: the permission to open the file is enough for every route.
     Local,
 }
 
-/// The largest body that is read. Uploads of files have routes, and limits, of their own.
-pub const MAX_BODY: usize = 4 * 1024 * 1024;
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Callers with the node's token, and those of the unix socket.
+    NodeToken,
+    /// Callers of the unix socket. Over TCP there is no such route.
+    LocalSocket,
+}
 
-struct Guard {
+/// What the routes of a listener require, and what each of its answers carries.
+pub struct Guard {
     door: Door,
     panel: HeaderValue,
     allowed_origins: Vec<String>,
@@ -37,76 +46,48 @@ struct Guard {
     user_agent: HeaderValue,
 }
 
-/// Puts the guard around every route, known or not.
-pub fn wrap(router: Router, door: Door, node: &NodeConfig) -> Router {
-    let panel = node.panel.as_ref().map(|panel| panel.remote.as_str()).unwrap_or_default();
-    let guard = Guard {
-        door,
-        panel: HeaderValue::from_str(panel).unwrap_or(HeaderValue::from_static("")),
-        allowed_origins: node.api.allowed_origins.clone(),
-        private_network: node.api.allow_cors_private_network,
-        user_agent: HeaderValue::from_str(&user_agent(&node.token_id)).unwrap_or(HeaderValue::from_static("alula")),
+/// Puts `guard` around every answer of `router`.
+pub fn wrap(router: Router, guard: Arc<Guard>) -> Router {
+    // A layer of `router` itself would run before the router adds `Allow`.
+    Router::new().fallback_service(router).layer(from_fn_with_state(guard, answer))
+}
+
+/// The answer to a path without its slash at the end, for a request with one.
+pub fn without_slash(request: &Request) -> Response {
+    let (method, uri) = (request.method(), request.uri());
+    // A parameter at the end of a path matches no empty name, unless a slash follows.
+    let Some(path) = uri.path().strip_suffix('/').filter(|path| !path.ends_with('/')) else { return not_found() };
+    let status = match *method {
+        Method::GET => StatusCode::MOVED_PERMANENTLY,
+        _ => StatusCode::TEMPORARY_REDIRECT,
     };
-    router.layer(axum::extract::DefaultBodyLimit::max(MAX_BODY)).layer(from_fn_with_state(Arc::new(guard), answer))
-}
-
-/// Tells which paths and methods have a route, without running what stands behind it.
-#[derive(Clone)]
-pub struct KnownRoutes(Router);
-
-impl KnownRoutes {
-    /// Of these routes.
-    pub fn new<S: Clone + Send + Sync + 'static>(routes: &[(&'static str, MethodRouter<S>)], state: &S) -> Self {
-        let known = from_fn(|_: Request, _: Next| async { StatusCode::OK });
-        let router = routes.iter().fold(Router::new(), |router, (path, methods)| {
-            router.route(path, methods.clone().route_layer(known.clone()))
-        });
-        Self(router.with_state(state.clone()))
-    }
-
-    async fn has(&self, method: &Method, path: &str) -> bool {
-        let Ok(request) = Request::builder().method(method).uri(path).body(Body::empty()) else { return false };
-        let Ok(response) = self.0.clone().oneshot(request).await;
-        response.status() == StatusCode::OK
-    }
-
-    /// The answer where there is no route, also for a known path with another method. A slash too many at the end of a known
-    /// path leads there.
-    pub async fn no_route(self, request: Request) -> Response {
-        let (method, uri) = (request.method(), request.uri());
-        let Some(path) = uri.path().strip_suffix('/') else { return not_found() };
-        if !self.has(method, path).await {
-            return not_found();
-        }
-        let status = match *method {
-            Method::GET => StatusCode::MOVED_PERMANENTLY,
-            _ => StatusCode::TEMPORARY_REDIRECT,
-        };
-        let target = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-        match HeaderValue::from_str(&target) {
-            Ok(location) => (status, [(header::LOCATION, location)]).into_response(),
-            Err(_) => not_found(),
-        }
+    let target = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    match HeaderValue::from_str(&target) {
+        Ok(location) => (status, [(header::LOCATION, location)]).into_response(),
+        Err(_) => not_found(),
     }
 }
 
-fn not_found() -> Response {
+/// The answer where there is no route.
+pub fn not_found() -> Response {
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/plain")], "404 page not found").into_response()
 }
 
 async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let request_id = uuid::Uuid::new_v4().to_string();
+    let span = request_span(&request, &request_id);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = if request.method() == Method::OPTIONS {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        let mut response = match guard.refuse(&request) {
-            Some(refusal) => refusal,
+        let mut response = match *request.method() {
             // There are no HEAD routes; answering as GET does would run handlers.
-            None if request.method() == Method::HEAD => not_found(),
-            None => with_request_id(next.run(request).await, &request_id),
+            Method::HEAD => guard.refuse(Access::NodeToken, &request).unwrap_or_else(not_found),
+            _ => run(next, request, &request_id).instrument(span).await,
         };
         response.headers_mut().insert(header::USER_AGENT, guard.user_agent.clone());
+        // The router names the methods of a known path, also to callers that it refuses.
+        response.headers_mut().remove(header::ALLOW);
         response
     };
     let headers = response.headers_mut();
@@ -117,20 +98,65 @@ async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -
     response
 }
 
+/// Every line that is logged for a request carries these, whatever the level of the log. The query is left out: it may hold a token.
+fn request_span(request: &Request, request_id: &str) -> tracing::Span {
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| tracing::field::display(*peer));
+    let (method, path) = (request.method(), request.uri().path());
+    tracing::error_span!("request", request.id = request_id, peer, %method, path)
+}
+
+async fn run(next: Next, request: Request, request_id: &str) -> Response {
+    // What handlers share is behind locks, which a panic releases.
+    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|panic| {
+        let text = panic_text(panic.as_ref());
+        ApiError::Failed(format!("the handler panicked: {text}; this is a bug, please report it")).into_response()
+    });
+    with_request_id(response, request_id)
+}
+
+/// The answer to a request that does not carry this token.
+fn refuse_without(token: &Secret, request: &Request) -> Option<Response> {
+    let presented = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    let Some(presented) = presented.strip_prefix(b"Bearer ") else {
+        let message = "The required authorization heads were not present in the request.";
+        let mut response = json_error(StatusCode::UNAUTHORIZED, message, None);
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        return Some(response);
+    };
+    if token.matches(presented) {
+        return None;
+    }
+    Some(json_error(StatusCode::FORBIDDEN, "You are not authorized to access this endpoint.", None))
+}
+
 impl Guard {
-    fn refuse(&self, request: &Request<Body>) -> Option<Response> {
-        let Door::Tcp(token) = &self.door else { return None };
-        let presented = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
-        let Some(presented) = presented.strip_prefix(b"Bearer ") else {
-            let message = "The required authorization heads were not present in the request.";
-            let mut response = json_error(StatusCode::UNAUTHORIZED, message, None);
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return Some(response);
-        };
-        if token.matches(presented) {
-            return None;
+    /// The guard of a listener.
+    pub fn new(door: Door, node: &NodeConfig) -> Self {
+        let panel = node.panel.as_ref().map(|panel| panel.remote.as_str()).unwrap_or_default();
+        Self {
+            door,
+            panel: HeaderValue::from_str(panel).unwrap_or(HeaderValue::from_static("")),
+            allowed_origins: node.api.allowed_origins.clone(),
+            private_network: node.api.allow_cors_private_network,
+            user_agent: HeaderValue::from_str(&user_agent(&node.token_id)).unwrap_or(HeaderValue::from_static("alula")),
         }
-        Some(json_error(StatusCode::FORBIDDEN, "You are not authorized to access this endpoint.", None))
+    }
+
+    /// Whether this listener has routes of this access.
+    pub fn serves(&self, access: Access) -> bool {
+        match access {
+            Access::NodeToken => true,
+            Access::LocalSocket => matches!(self.door, Door::Local),
+        }
+    }
+
+    /// The answer to a caller who may not call a route of this access.
+    pub fn refuse(&self, access: Access, request: &Request) -> Option<Response> {
+        match (&self.door, access) {
+            (Door::Local, _) => None,
+            (Door::Tcp(token), Access::NodeToken) => refuse_without(token, request),
+            (Door::Tcp(_), Access::LocalSocket) => Some(not_found()),
+        }
     }
 
     fn cors(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>) {

@@ -5,12 +5,11 @@ use std::convert::Infallible;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request};
 use http::StatusCode;
 use http::request::Parts;
 
 use super::ApiError;
-use super::guard::MAX_BODY;
 
 /// `{server}` of a path. Whatever cannot be read is the name of no server.
 pub struct ServerName(pub String);
@@ -24,14 +23,42 @@ impl<S: Send + Sync> FromRequestParts<S> for ServerName {
     }
 }
 
+/// How much of a request's body a route reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestBody {
+    /// Nothing.
+    Unread,
+    /// All of it, unless it is longer than this many bytes.
+    UpTo(usize),
+}
+
+impl RequestBody {
+    /// Has [`Sent`] keep to it.
+    pub fn limit(self, request: &mut Request) {
+        DefaultBodyLimit::max(self.max()).apply(request);
+        request.extensions_mut().insert(self);
+    }
+
+    fn max(self) -> usize {
+        match self {
+            RequestBody::Unread => 0,
+            RequestBody::UpTo(bytes) => bytes,
+        }
+    }
+}
+
 /// A body, or why it could not be had.
-pub struct Sent(Result<Bytes, BytesRejection>);
+pub struct Sent {
+    body: Result<Bytes, BytesRejection>,
+    max: usize,
+}
 
 impl<S: Send + Sync> FromRequest<S> for Sent {
     type Rejection = Infallible;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Infallible> {
-        Ok(Self(Bytes::from_request(request, state).await))
+        let max = request.extensions().get::<RequestBody>().map_or(0, |body| body.max());
+        Ok(Self { body: Bytes::from_request(request, state).await, max })
     }
 }
 
@@ -41,9 +68,9 @@ impl Sent {
     /// # Errors
     /// It is too long, or broke off.
     pub fn bytes(&self) -> Result<&Bytes, ApiError> {
-        self.0.as_ref().map_err(|rejection| match rejection.status() {
+        self.body.as_ref().map_err(|rejection| match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
-                let message = format!("The request body is larger than {} MiB.", MAX_BODY >> 20);
+                let message = format!("The request body is larger than {} MiB.", self.max >> 20);
                 ApiError::worded(StatusCode::PAYLOAD_TOO_LARGE, message)
             }
             _ => ApiError::BadBody(rejection.body_text()),
@@ -54,6 +81,6 @@ impl Sent {
 #[cfg(test)]
 impl From<&'static str> for Sent {
     fn from(text: &'static str) -> Self {
-        Self(Ok(Bytes::from_static(text.as_bytes())))
+        Self { body: Ok(Bytes::from_static(text.as_bytes())), max: text.len() }
     }
 }

@@ -10,7 +10,7 @@ mod remove;
 use std::sync::Arc;
 
 use super::{Api, ApiError};
-use crate::model::{Manifest, ServerId, Status, Timestamp};
+use crate::model::{ContainerFacts, ContainerState, Manifest, ServerId, Status, Timestamp};
 use crate::requests::admission::AdmissionContext;
 use crate::store::{Snapshot, StoreError};
 
@@ -32,12 +32,21 @@ impl Api {
         let snapshot = snapshot.ok_or_else(ApiError::no_server)?;
         let manifest = snapshot.manifest.clone().ok_or_else(ApiError::no_server)?;
         let status = self.world.store.status(id).unwrap_or_else(|| Arc::new(Status::new(id)));
-        let (seen, start_fails) = self.world.with_live(id, |live| (live.server.fresh().is_some(), live.start_fails()));
+        let (container, fails) = self.world.with_live(id, |live| (live.server.fresh().cloned(), live.start_fails()));
+        let seen = container.is_some();
+        let start_fails = fails || container.flatten().is_some_and(|container| self.has_ended(&snapshot, &container));
         Ok(Known { id, snapshot, manifest, status, seen, start_fails })
     }
 }
 
 impl Api {
+    /// Whether a container has ended that ran for the power request that counts.
+    fn has_ended(&self, snapshot: &Snapshot, container: &ContainerFacts) -> bool {
+        let power = snapshot.asked(self.world.clock.now()).power();
+        let ended = matches!(container.state, ContainerState::Exited { .. });
+        ended && power.is_some_and(|power| snapshot.record.serving(container) == Some(power.id.as_str()))
+    }
+
     /// As [`Api::server`], once its files were looked at: what a person has just changed is accepted before a later request.
     ///
     /// # Errors
@@ -79,7 +88,7 @@ pub(super) struct Known {
     pub status: Arc<Status>,
     /// Its container was looked at, and nothing has happened to it since.
     pub seen: bool,
-    /// A start has failed and is tried again.
+    /// A start has failed and is tried again, or what it started has ended.
     pub start_fails: bool,
 }
 

@@ -1,23 +1,19 @@
 //! `GET /api/system`: what the node is.
 
-use std::sync::Arc;
-
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::opening::Opening;
 use super::{Api, ApiError};
 use crate::panel::client::WINGS_VERSION;
 
-/// `GET /api/system[?v=2]`. The first form says what cannot change and asks nobody; the second asks the container engine.
-pub async fn system(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
-    let value = if is_detailed(query.as_deref()) { detailed(&api).await? } else { plain(&api.world.kernel) };
+/// `GET /api/system[?v=2]`. The first form says what cannot change, also while the daemon starts; the second asks the container
+/// engine.
+pub async fn system(State(opening): State<Opening>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    let is_detailed = query.unwrap_or_default().split('&').any(|pair| pair == "v=2");
+    let value = if is_detailed { detailed(&*opening.api().await).await? } else { plain(opening.kernel()) };
     Ok(axum_json(&value))
-}
-
-/// Whether the second form is asked for.
-pub(super) fn is_detailed(query: Option<&str>) -> bool {
-    query.unwrap_or_default().split('&').any(|pair| pair == "v=2")
 }
 
 /// A JSON answer.
@@ -26,7 +22,7 @@ pub fn axum_json(value: &Value) -> Response {
 }
 
 /// The first form.
-pub(super) fn plain(kernel: &str) -> Value {
+fn plain(kernel: &str) -> Value {
     json!({
         "architecture": architecture(),
         "cpu_count": cpus(),

@@ -98,6 +98,8 @@ pub enum Command {
     Apply(Apply),
     /// Start, stop, restart or kill servers (needs the daemon)
     Power(Power),
+    /// Run install scripts again, or end installations
+    Install(Install),
     /// Delete servers with all their files (needs the daemon)
     Delete(Delete),
     /// Show what happened
@@ -191,6 +193,20 @@ fn actions() -> impl TypedValueParser<Value = String> {
         action("restart", "Down and up"),
         action("kill", "Down at once"),
     ])
+}
+
+/// `install`.
+#[derive(Debug, Args)]
+pub struct Install {
+    /// Servers, by UUID or its beginning (at least 4 characters)
+    #[arg(value_name = "UUID", required = true)]
+    pub servers: Vec<String>,
+    /// End the installation that is under way; it counts as failed
+    #[arg(long)]
+    pub abort: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `delete`.

@@ -24,8 +24,8 @@ use crate::reconcile::pass::Reconciler;
 use crate::reconcile::world::{Parts, World};
 use crate::requests;
 use crate::retry::Jitter;
-use crate::runtime::blueprint;
 use crate::runtime::docker::{Address, DockerRuntime};
+use crate::runtime::host::{self, Host};
 use crate::store::{Blocking, Store};
 use crate::tasks::Tasks;
 
@@ -118,12 +118,13 @@ struct Local {
 
 impl Local {
     fn new(node: &Arc<NodeConfig>, store: Store) -> Result<Self, CliError> {
-        let runtime = Arc::new(DockerRuntime::connect(Address::from_environment()?));
         let panel = match &node.panel {
             Some(panel) => Some(Arc::new(HttpPanel::new(PanelOptions::from(panel))?) as Arc<dyn Panel>),
             None => None,
         };
         let tasks = Tasks::new();
+        let host = Host::new(node.clone(), tasks.clone(), Blocking::Inline, host::kernel_limits());
+        let runtime = Arc::new(DockerRuntime::connect(Address::from_environment()?, host));
         let options = ConsoleOptions {
             app_name: node.app_name.clone(),
             max_transcript_bytes: node.logs.max_bytes,
@@ -139,7 +140,6 @@ impl Local {
             jitter: Jitter::random(),
             ids: Ids::by_time(),
             tasks,
-            kernel_limits: blueprint::host::kernel_limits(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             wake: Arc::new(|_| {}),
         });
@@ -161,9 +161,8 @@ impl Local {
         if !fresh.is_ok_and(|found| found.as_ref().is_some_and(ContainerFacts::fresh)) {
             return;
         }
-        if let Ok(facts) = world.runtime.ensure_network(&blueprint::network(&world.node)).await {
-            world.set_network(facts);
-        }
+        // Without it the plan goes by the configuration.
+        let _ = world.runtime.prepare_node().await;
     }
 }
 

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::model::Role;
 use crate::runtime::fake::{Act, FakeRuntime, FakeWorld, LocalImage, Program, ServerScript};
+use crate::runtime::host::Host;
 use crate::runtime::{ContainerSpec, Limits, Purpose, container_name};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -54,7 +55,7 @@ impl House {
     }
 
     fn runtime(&self) -> FakeRuntime {
-        FakeRuntime::faultless(self.world.clone())
+        FakeRuntime::faultless(self.world.clone(), Host::for_tests())
     }
 
     /// Makes a container that will run this program; an earlier one is removed.
@@ -79,6 +80,7 @@ fn spec(name: String) -> ContainerSpec {
     ContainerSpec {
         name,
         image: "box".into(),
+        local_image: false,
         image_id: None,
         hostname: String::new(),
         domainname: String::new(),
@@ -86,7 +88,7 @@ fn spec(name: String) -> ContainerSpec {
         command: None,
         environment: Vec::new(),
         labels: BTreeMap::new(),
-        mounts: Vec::new(),
+        volumes: Vec::new(),
         tmpfs: BTreeMap::new(),
         dns: Vec::new(),
         log: None,
@@ -94,6 +96,7 @@ fn spec(name: String) -> ContainerSpec {
         read_only_root: false,
         cap_drop: Vec::new(),
         network_mode: "bridge".into(),
+        own_network: None,
         endpoint: None,
         userns_mode: String::new(),
         ports: Vec::new(),

@@ -21,7 +21,7 @@ use super::strays::Strays;
 use crate::model::{Role, ServerId};
 use crate::reconcile::world::World;
 use crate::retry;
-use crate::runtime::{RuntimeError, RuntimeEvent, blueprint};
+use crate::runtime::{ContainerChange, ErrorKind, RuntimeError, RuntimeEvent};
 
 /// How often everything is listed although the stream is well.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -51,7 +51,6 @@ pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>)
                 if failures == 1 {
                     tracing::error!("{error}");
                 }
-                world.network_settled.send_replace(true);
                 ready.send_replace(true);
             }
         }
@@ -66,9 +65,6 @@ pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>)
     }
 }
 
-/// The event of a container that was made and does nothing yet.
-const MADE: &str = "create";
-
 /// Connects, and says what stands in the way of the network if nobody has heard of it yet (`first`).
 async fn begin(
     world: &World,
@@ -79,20 +75,18 @@ async fn begin(
     let mut events = world.runtime.events().await?;
     // The engine may have gone down and come back since the last stream ended.
     world.for_each_live(|_, live| live.unwatch());
-    let ended = RuntimeError::Unreachable { attempt: "following containers".into(), cause: "disconnected".into() };
+    let ended = RuntimeError::new(ErrorKind::Unavailable, "following containers", "disconnected");
     hearing(world, queue, &mut events, settle(world, strays, first)).await.unwrap_or(Err(ended))?;
     wake_all(world, queue);
     Ok(events)
 }
 
 async fn settle(world: &World, strays: &mut Strays, first: bool) -> Result<(), RuntimeError> {
-    match world.runtime.ensure_network(&blueprint::network(&world.node)).await {
-        Ok(facts) => world.set_network(facts),
+    match world.runtime.prepare_node().await {
         // Servers that need it will say so; those that run do not.
         Err(error) if first => tracing::error!("the servers' network is not ready: {error}"),
-        Err(_) => {}
+        _ => {}
     }
-    world.network_settled.send_replace(true);
     list(world, strays).await.map(drop)
 }
 
@@ -128,11 +122,11 @@ async fn hearing<T>(
 }
 
 fn heard(world: &World, queue: &Queue, event: &RuntimeEvent) {
-    tracing::debug!(server.id = %event.server, role = event.role.word(), action = event.action, "container event");
+    tracing::debug!(server.id = %event.server, role = event.role.word(), change = ?event.change, "container event");
     let news = world.with_live(event.server, |live| {
         let look = live.look(event.role);
         // The daemon's own creation is known from its answer, unless that came too late: then "no container" was observed since.
-        let news = event.action != MADE || look.fresh() == Some(&None);
+        let news = event.change != ContainerChange::Created || look.fresh() == Some(&None);
         if news {
             look.spoil();
         }

@@ -12,10 +12,10 @@ use super::*;
 use crate::model::settings::Mount;
 use crate::model::{Record, Role, Verb};
 use crate::reconcile::bench;
-use crate::reconcile::world::{Paths, World};
-use crate::runtime::blueprint::{MountSource, network};
+use crate::reconcile::world::World;
 use crate::runtime::fake::{Call, FakeRuntime, FakeWorld, Faults};
-use crate::runtime::{RuntimeError, container_name};
+use crate::runtime::host::{MountSource, Paths};
+use crate::runtime::{ErrorKind, RuntimeError, container_name};
 use crate::store::Blocking;
 use crate::telemetry::capture::Capture;
 
@@ -59,7 +59,6 @@ async fn a_mount_that_does_not_answer_holds_up_the_start_of_its_own_server_alone
     let (_root, mut world, machine) = bench::machine(None);
     machine.add_image("game:1", Default::default());
     machine.set_checks_mounts(false);
-    world.runtime.ensure_network(&network(&world.node)).await.unwrap();
     let queue = Queue::default();
     let pushed = queue.clone();
     world.wake = Arc::new(move |id| pushed.push(id));
@@ -74,7 +73,9 @@ async fn a_mount_that_does_not_answer_holds_up_the_start_of_its_own_server_alone
         MountSource::There(path.to_owned())
     };
     let patience = Duration::from_millis(50);
-    world.paths = Paths::with(Blocking::Pool, Arc::new(follow), patience);
+    let host = bench::host(&world).with_paths(Paths::with(Blocking::Pool, Arc::new(follow), patience));
+    world.runtime = Arc::new(FakeRuntime::faultless(machine.clone(), host));
+    world.runtime.prepare_node().await.unwrap();
     let world = Arc::new(world);
     let (_ready, ready) = watch::channel(true);
     let controller = Controller::new(Reconciler::new(world.clone()), queue, 1, ready);
@@ -111,7 +112,7 @@ struct NoCreations;
 #[async_trait]
 impl Faults for NoCreations {
     async fn before(&self, call: Call) -> Result<(), RuntimeError> {
-        let refused = || RuntimeError::Refused { attempt: "create".into(), status: 500, message: "no".into() };
+        let refused = || RuntimeError::new(ErrorKind::Failed, "create", "no");
         if call.name == "create" { Err(refused()) } else { Ok(()) }
     }
 }
@@ -129,8 +130,8 @@ async fn each_line_of_a_pass_and_of_the_jobs_it_starts_names_the_server_and_the_
     let (_root, mut world, machine) = bench::machine(None);
     machine.add_image("game:1", Default::default());
     machine.set_checks_mounts(false);
-    world.runtime = Arc::new(FakeRuntime::new(machine, Arc::new(NoCreations)));
-    world.runtime.ensure_network(&network(&world.node)).await.unwrap();
+    bench::reconnect(&mut world, &machine, Arc::new(NoCreations));
+    world.runtime.prepare_node().await.unwrap();
     let queue = Queue::default();
     let pushed = queue.clone();
     world.wake = Arc::new(move |id| pushed.push(id));

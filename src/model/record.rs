@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::container::ContainerFacts;
 use super::request::Verb;
 use super::status::PowerState;
 use super::{Reason, Timestamp};
@@ -173,6 +174,14 @@ impl Record {
         if hash != self.accepted_hash {
             self.generation += 1;
             self.accepted_hash = hash;
+        }
+    }
+
+    /// The power request that a container serves.
+    pub fn serving<'a>(&'a self, container: &'a ContainerFacts) -> Option<&'a str> {
+        match &self.power.serving {
+            Some(serving) if serving.container == container.id => Some(&serving.power),
+            _ => container.token.as_deref(),
         }
     }
 

@@ -18,7 +18,9 @@ use crate::model::{ManagedBy, Manifest, PowerState, Requester, Script, ServerId,
 use crate::panel::{Listed, Panel, PanelError, PanelServer};
 use crate::requests::NewRequest;
 use crate::retry::Jitter;
-use crate::runtime::fake::{FakeRuntime, FakeWorld, NoFaults};
+use crate::runtime::KernelLimits;
+use crate::runtime::fake::{FakeRuntime, FakeWorld, Faults};
+use crate::runtime::host::Host;
 use crate::store::{Blocking, DiskHook, Store};
 use crate::tasks::Tasks;
 
@@ -74,8 +76,9 @@ fn machine_on(
     let node = Arc::new(NodeConfig::for_tests(root.path()));
     crate::config::host::make_directories(&node).unwrap();
     let machine = FakeWorld::default();
-    let runtime = Arc::new(FakeRuntime::new(machine.clone(), Arc::new(NoFaults)));
     let tasks = Tasks::new();
+    let host = Host::new(node.clone(), tasks.clone(), blocking, KernelLimits::default());
+    let runtime = Arc::new(FakeRuntime::faultless(machine.clone(), host));
     let options = ConsoleOptions { app_name: "test".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
     let console = Console::new(runtime.clone(), blocking, options, tasks.clone(), Arc::new(|_| {}));
     let start = tokio::time::Instant::now();
@@ -90,11 +93,20 @@ fn machine_on(
         jitter: Jitter::seeded(1),
         ids: Ids::numbered(1),
         tasks,
-        kernel_limits: Default::default(),
         kernel: "test".into(),
         wake: Arc::new(|_| {}),
     });
     (root, world, machine)
+}
+
+/// The host that a world is on.
+pub fn host(world: &World) -> Host {
+    Host::new(world.node.clone(), world.tasks.clone(), world.store.blocking(), KernelLimits::default())
+}
+
+/// Connects a world to its engine anew, with these faults.
+pub fn reconnect(world: &mut World, machine: &FakeWorld, faults: Arc<dyn Faults>) {
+    world.runtime = Arc::new(FakeRuntime::new(machine.clone(), faults, host(world)));
 }
 
 /// A panel that answers every question the same.

@@ -19,7 +19,7 @@ use crate::files::FilesError;
 use crate::model::ServerId;
 use crate::panel::PanelError;
 use crate::retry::{self, Growth};
-use crate::runtime::blueprint::server_image;
+use crate::runtime::{ContainerSpec, ErrorKind, blueprint};
 
 pub use install_log::close as close_install_log;
 pub use panel::{PanelWord, apply_sync, new_manifest, sync_with_retries};
@@ -147,22 +147,21 @@ async fn perform(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &Subj
 
 async fn server_image_job(world: &World, id: ServerId) -> Result<(), JobError> {
     let Some(manifest) = world.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else { return Ok(()) };
-    let (reference, local) = server_image(&manifest.spec.settings.container.image);
-    have_image(world, reference, local).await
+    let built = blueprint::server_container(id, &manifest.spec, &world.node, &world.runtime.host());
+    prepare(world, &built.spec).await
 }
 
 async fn installer_image_job(world: &World, id: ServerId) -> Result<(), JobError> {
     let Some(manifest) = world.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else { return Ok(()) };
     let Some(script) = &manifest.spec.script else { return Ok(()) };
-    have_image(world, &script.image, false).await
+    let built = blueprint::installer_container(id, &manifest.spec, script, &world.node, &world.runtime.host());
+    prepare(world, &built.spec).await
 }
 
-async fn have_image(world: &World, reference: &str, local: bool) -> Result<(), JobError> {
-    world.images.ensure(reference, local).await.map_err(|error| JobError {
-        fatal: error.fatal,
-        growth: retry::IMAGE,
-        nonsense: false,
-        message: error.message,
+async fn prepare(world: &World, spec: &ContainerSpec) -> Result<(), JobError> {
+    world.runtime.prepare(spec).await.map_err(|error| JobError {
+        fatal: error.kind == ErrorKind::InvalidImage,
+        ..JobError::new(retry::IMAGE, error.to_string())
     })
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::observed::Failure;
 use super::plan::{self, Input, Plan};
 use super::step::Step;
-use super::world::{Silent, World};
+use super::world::World;
 use crate::model::{Reason, ServerId, Timestamp};
 use crate::retry;
 use crate::runtime::RuntimeError;
@@ -38,8 +38,6 @@ pub(crate) enum StepError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Files(#[from] crate::files::FilesError),
-    #[error(transparent)]
-    Silent(#[from] Silent),
     #[error("{0}")]
     Other(String),
 }

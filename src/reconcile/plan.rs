@@ -335,10 +335,7 @@ impl<'a> Planner<'a> {
 
     /// The request that a container serves.
     fn serving<'b>(&'b self, container: &'b ContainerFacts) -> Option<&'b str> {
-        match &self.record.power.serving {
-            Some(serving) if serving.container == container.id => Some(&serving.power),
-            _ => container.token.as_deref(),
-        }
+        self.record.serving(container)
     }
 
     /// Whether the start-up in this container has finished. One that another daemon made is taken for finished.

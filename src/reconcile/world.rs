@@ -1,49 +1,37 @@
 //! What a reconciler works with: handles on the store, the runtime, the panel, the servers' files and terminals, and the
-//! things that belong to the node as a whole (places for installations, pulls under way, the network).
+//! things that belong to the node as a whole (places for installations).
 
-mod engine_check;
 mod files;
 mod forgotten;
 mod gate;
-mod images;
-mod paths;
 mod slots;
 mod walks;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore};
 
 use super::live::Live;
 use super::observed::Policy;
 use crate::clock::Clock;
-use crate::config::{NodeConfig, PullPolicy};
+use crate::config::NodeConfig;
 use crate::console::Console;
 use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::panel::{Panel, QUESTIONS};
 use crate::retry::Jitter;
-use crate::runtime::blueprint::KernelLimits;
-use crate::runtime::{NetworkFacts, Runtime};
+use crate::runtime::Runtime;
 use crate::store::Store;
 use crate::tasks::Tasks;
 
-pub use engine_check::EngineCheck;
 pub use forgotten::Forgotten;
 pub use gate::ResetGate;
-pub use images::{ImageError, Images};
-pub use paths::{Follow, Paths, Silent};
 pub use slots::InstallSlots;
 pub use walks::{Walk, Walks};
-
-/// How long after the start the list of servers waits for the network at most. Making it takes a busy engine seconds; an engine
-/// that hangs keeps nobody from reading for longer.
-const NETWORK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long whoever reads a server's state waits for the panel to hear of it, too.
 const HEARD: Duration = Duration::from_millis(100);
@@ -79,30 +67,16 @@ pub struct World {
     pub ids: Ids,
     /// Who runs jobs.
     pub tasks: Tasks,
-    /// Whether the engine stays.
-    pub engine_check: EngineCheck,
-    /// Pulls under way.
-    pub images: Images,
     /// Places for installations.
     pub slots: InstallSlots,
     /// Places for walks over servers' files.
     pub walks: Walks,
-    /// Where paths lead whose file systems may not answer.
-    pub paths: Paths,
     /// Questions of jobs to the panel, see [`JOB_QUESTIONS`].
     pub questions: Semaphore,
-    /// The servers' network as it really is.
-    pub network: RwLock<NetworkFacts>,
-    /// What the kernel can limit.
-    pub kernel_limits: KernelLimits,
     /// The kernel's release, for install logs.
     pub kernel: String,
     /// Has a server looked at again.
     pub wake: Wake,
-    /// Turns true when the network has been seen to, or cannot be.
-    pub network_settled: watch::Sender<bool>,
-    /// When nobody waits for the network any longer.
-    network_patience: Instant,
     /// Wishes to install and the panel's reset keep out of each other's way, see [`ResetGate`].
     pub reset_gate: ResetGate,
     /// Some call to the panel has failed since the last one that was answered.
@@ -137,8 +111,6 @@ pub struct Parts {
     pub ids: Ids,
     /// Who runs jobs.
     pub tasks: Tasks,
-    /// What the kernel can limit.
-    pub kernel_limits: KernelLimits,
     /// The kernel's release.
     pub kernel: String,
     /// Has a server looked at again.
@@ -150,17 +122,11 @@ impl World {
     pub fn new(parts: Parts) -> Self {
         let policy = policy(&parts.node, parts.panel.is_some());
         Self {
-            images: Images::new(parts.runtime.clone(), parts.node.clone(), parts.tasks.clone()),
-            engine_check: EngineCheck::default(),
             slots: InstallSlots::new(parts.node.reconcile.concurrent_installs),
             layout: Layout::new(&parts.node),
             walks: Walks::default(),
-            paths: Paths::new(parts.store.blocking()),
             questions: Semaphore::new(JOB_QUESTIONS),
-            network: RwLock::new(NetworkFacts::default()),
             reset_gate: ResetGate::default(),
-            network_settled: watch::Sender::new(false),
-            network_patience: Instant::now() + NETWORK_PATIENCE,
             panel_silent: AtomicBool::new(false),
             heard: Notify::new(),
             forgotten: Forgotten::until_listed(parts.panel.is_some()),
@@ -176,7 +142,6 @@ impl World {
             jitter: parts.jitter,
             ids: parts.ids,
             tasks: parts.tasks,
-            kernel_limits: parts.kernel_limits,
             kernel: parts.kernel,
             wake: parts.wake,
         }
@@ -245,24 +210,6 @@ impl World {
         tokio::time::timeout(limit, wait).await.is_ok()
     }
 
-    /// The servers' network as it was last seen.
-    pub fn network(&self) -> NetworkFacts {
-        self.network.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes what the servers' network is like.
-    pub fn set_network(&self, facts: NetworkFacts) {
-        *self.network.write().unwrap_or_else(PoisonError::into_inner) = facts;
-    }
-
-    /// Comes back when the servers' network has been seen to, cannot be, or has taken too long since the start.
-    pub async fn network_seen_to(&self) {
-        let mut settled = self.network_settled.subscribe();
-        let seen_to = settled.wait_for(|settled| *settled);
-        // Whoever waits gets by with a network that is late: servers that need it say so.
-        let _ = tokio::time::timeout_at(self.network_patience, seen_to).await;
-    }
-
     /// Comes back when the panel has heard of the states that are shown, or does not answer at once. Whoever reads a state
     /// here may then find it there.
     pub async fn panel_has_heard(&self, id: ServerId) {
@@ -315,9 +262,4 @@ pub fn policy(node: &NodeConfig, panel: bool) -> Policy {
         fix_permissions: node.check_permissions_on_boot,
         disk_check_interval: node.disk_check_interval.unwrap_or_default(),
     }
-}
-
-/// Whether an image has to be asked for at a registry before it is used.
-fn pulls_always(node: &NodeConfig) -> bool {
-    node.docker.pull_policy == PullPolicy::Always
 }

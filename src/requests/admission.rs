@@ -55,7 +55,7 @@ pub struct AdmissionContext<'a> {
     pub state: PowerState,
     /// `state` was observed by this process, and nothing has happened since. Otherwise it may have ended meanwhile.
     pub seen: bool,
-    /// A start that was asked for has failed, and is tried again.
+    /// The start that was asked for last has failed and is tried again, or the container that ran for it has ended.
     pub start_fails: bool,
 }
 
@@ -100,8 +100,9 @@ fn admit_up(context: AdmissionContext<'_>, verb: Verb, wait: Option<Duration>) -
     let lasting = asked.power().filter(|power| {
         power.verb.wants_up() && power.expires_at.is_none_or(|old| expires_at.is_some_and(|new| old >= new))
     });
-    // Offline, the start may have failed or be about to be given up: a new request makes a fresh attempt.
-    if verb == Verb::Start && lasting.is_some() && context.state != PowerState::Offline {
+    // A start that fails, or that may be given up in this moment, gets a fresh attempt by a new request.
+    let failed = context.state == PowerState::Offline && context.start_fails;
+    if verb == Verb::Start && lasting.is_some() && !failed {
         return Ok(Admitted::Already);
     }
     let runs = matches!(context.state, PowerState::Starting | PowerState::Running);

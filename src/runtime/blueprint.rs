@@ -1,26 +1,23 @@
 //! From settings to container specs: what a server's or an installer's container should be like.
 //!
-//! Pure: the record's spec, the node's configuration and [`BlueprintFacts`] come in, a [`Blueprint`] goes out, and
-//! the same input gives the same spec and hash. What has to be asked of the host (which mount sources exist and
-//! where they lead, what the kernel can limit) is asked in [`host`] and handed in as facts. What was asked for and
-//! is not done is named in [`Blueprint::omissions`].
+//! Pure: the record's spec, the node's configuration and [`HostInfo`] come in, a [`BuiltSpec`] goes out, and the same
+//! input gives the same spec. Where its volumes are is for the engine to find out, see
+//! [`Runtime::resolve`](super::Runtime::resolve). What was asked for and is not done is named in
+//! [`BuiltSpec::omissions`].
 //!
 //! Names and values are those of Wings' containers, since images, eggs and panels rely on them.
 
 mod environment;
-pub mod host;
 mod limits;
 mod mounts;
 mod network;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::PathBuf;
 
-pub use host::{KernelLimits, MountFacts, MountSource};
+pub use mounts::clean_path;
 pub use network::{network, outgoing_network};
 
-use super::{BindMount, ContainerSpec, LogDriver, NetworkFacts, NetworkSpec, container_name};
+use super::{BuiltSpec, ContainerSpec, HostInfo, LogDriver, Volume, VolumeRole, container_name};
 use crate::config::NodeConfig;
 use crate::model::{Role, Script, ServerId, Spec};
 use environment::Address;
@@ -49,57 +46,10 @@ const DROPPED_CAPABILITIES: [&str; 11] = [
     "sys_ptrace",
 ];
 
-/// What is known about the host and the engine.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct BlueprintFacts {
-    /// The network of the servers as it really is.
-    pub network: NetworkFacts,
-    /// What the kernel can limit, see [`host::kernel_limits`].
-    pub kernel: KernelLimits,
-    /// The server's files, symbolic links resolved.
-    pub data: PathBuf,
-    /// The folder of the install script, symbolic links resolved; unused for servers.
-    pub script: PathBuf,
-    /// Where the settings' mounts lead, see [`host::follow`]; unused for installers.
-    pub mounts: MountFacts,
-}
-
-/// A container spec and what belongs to it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Blueprint {
-    /// What to create.
-    pub spec: ContainerSpec,
-    /// A network that has to be there first, beside that of the servers.
-    pub network: Option<NetworkSpec>,
-    /// What was asked for and left out.
-    pub omissions: Vec<Omission>,
-}
-
-/// Something that was asked for and left out. `Display` is a sentence for an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Omission {
-    /// What, such as `mount /srv/maps at /maps`.
-    pub subject: String,
-    /// Why, and what to do about it.
-    pub reason: String,
-}
-
-impl Omission {
-    fn new(subject: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { subject: subject.into(), reason: reason.into() }
-    }
-}
-
-impl fmt::Display for Omission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is left out: {}", self.subject, self.reason)
-    }
-}
-
 /// The image of a server: its reference, and whether a leading `~` says that it is local and never pulled.
 ///
 /// Images of install scripts know no such prefix.
-pub fn server_image(image: &str) -> (&str, bool) {
+fn server_image(image: &str) -> (&str, bool) {
     match image.strip_prefix('~') {
         Some(reference) => (reference, true),
         None => (image, false),
@@ -107,9 +57,10 @@ pub fn server_image(image: &str) -> (&str, bool) {
 }
 
 /// The container that runs a server.
-pub fn server_container(id: ServerId, spec: &Spec, node: &NodeConfig, facts: &BlueprintFacts) -> Blueprint {
+pub fn server_container(id: ServerId, spec: &Spec, node: &NodeConfig, host: &HostInfo) -> BuiltSpec {
     let settings = &spec.settings;
     let mut omissions = Vec::new();
+    let (image, local_image) = server_image(&settings.container.image);
     let mut labels = settings.labels.clone().unwrap_or_default();
     labels.extend(wings_labels("server_process"));
     let outgoing = network::outgoing(&settings.allocations, &mut omissions);
@@ -119,15 +70,16 @@ pub fn server_container(id: ServerId, spec: &Spec, node: &NodeConfig, facts: &Bl
     };
     let spec = ContainerSpec {
         name: container_name(id, Role::Server),
-        image: server_image(&settings.container.image).0.to_owned(),
+        image: image.to_owned(),
+        local_image,
         image_id: None,
         hostname: id.to_string(),
         domainname: node.docker.domainname.clone(),
         user: Some(node.container_user().to_string()),
         command: None,
-        environment: environment::environment(settings, node, facts, Address::Reachable, &mut omissions),
+        environment: environment::environment(settings, node, host, Address::Reachable, &mut omissions),
         labels,
-        mounts: mounts::of_server(id, settings, node, facts, &mut omissions),
+        volumes: mounts::of_server(settings, node, &mut omissions),
         tmpfs: tmpfs(node),
         dns: node.docker.network.dns.clone(),
         log: log_driver(node),
@@ -135,13 +87,14 @@ pub fn server_container(id: ServerId, spec: &Spec, node: &NodeConfig, facts: &Bl
         read_only_root: true,
         cap_drop: DROPPED_CAPABILITIES.map(String::from).into(),
         // An own network leaves by the forced address, and has no place in the macvlan network.
-        endpoint: outgoing.is_none().then(|| network::endpoint(&settings.allocations, node, facts)).flatten(),
+        endpoint: outgoing.is_none().then(|| network::endpoint(&settings.allocations, node, host)).flatten(),
         network_mode,
+        own_network: outgoing,
         userns_mode: node.docker.userns_mode.clone(),
-        ports: network::ports(&settings.allocations, node, facts, &mut omissions),
-        limits: limits::of_server(&settings.build, node, facts),
+        ports: network::ports(&settings.allocations, node, host, &mut omissions),
+        limits: limits::of_server(&settings.build, node, host),
     };
-    Blueprint { spec, network: outgoing, omissions }
+    BuiltSpec { spec, omissions }
 }
 
 /// The container that runs a server's install script.
@@ -150,26 +103,23 @@ pub fn installer_container(
     spec: &Spec,
     script: &Script,
     node: &NodeConfig,
-    facts: &BlueprintFacts,
-) -> Blueprint {
+    host: &HostInfo,
+) -> BuiltSpec {
     let settings = &spec.settings;
     let mut omissions = Vec::new();
-    let bind = |source: &PathBuf, target: &str| BindMount {
-        source: source.display().to_string(),
-        target: target.into(),
-        read_only: false,
-    };
+    let volume = |role, target: &str| Volume { role, path: None, target: target.into(), read_only: false };
     let spec = ContainerSpec {
         name: container_name(id, Role::Installer),
         image: script.image.clone(),
+        local_image: false,
         image_id: None,
         hostname: "installer".into(),
         domainname: String::new(),
         user: None,
         command: Some(vec![script.entrypoint.clone(), format!("{SCRIPT_FOLDER}/{SCRIPT_FILE}")]),
-        environment: environment::environment(settings, node, facts, Address::AsAllocated, &mut omissions),
+        environment: environment::environment(settings, node, host, Address::AsAllocated, &mut omissions),
         labels: wings_labels("server_installer"),
-        mounts: vec![bind(&facts.data, INSTALL_FOLDER), bind(&facts.script, SCRIPT_FOLDER)],
+        volumes: vec![volume(VolumeRole::Data, INSTALL_FOLDER), volume(VolumeRole::InstallScript, SCRIPT_FOLDER)],
         tmpfs: tmpfs(node),
         dns: node.docker.network.dns.clone(),
         log: log_driver(node),
@@ -177,12 +127,13 @@ pub fn installer_container(
         read_only_root: false,
         cap_drop: Vec::new(),
         network_mode: node.docker.network.network_mode.clone(),
-        endpoint: network::endpoint(&settings.allocations, node, facts),
+        own_network: None,
+        endpoint: network::endpoint(&settings.allocations, node, host),
         userns_mode: node.docker.userns_mode.clone(),
         ports: Vec::new(),
-        limits: limits::of_installer(&settings.build, node, facts),
+        limits: limits::of_installer(&settings.build, node, host),
     };
-    Blueprint { spec, network: None, omissions }
+    BuiltSpec { spec, omissions }
 }
 
 /// The labels by which Wings' users find containers.

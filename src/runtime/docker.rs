@@ -32,9 +32,10 @@ use bollard::errors::Error;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+use super::host::{Engine, Host, RegistryAuth};
 use super::{
-    Attachment, ContainerSpec, EngineFacts, Limits, Listed, LogPart, NetworkFacts, NetworkSpec, Purpose, RegistryAuth,
-    Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
+    Attachment, BuiltSpec, ContainerSpec, EngineFacts, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkFacts,
+    NetworkSpec, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
 };
 use crate::model::{ContainerFacts, Role, ServerId};
 pub use connection::{Address, InvalidAddress};
@@ -49,17 +50,19 @@ const CREATE: Duration = Duration::from_secs(60);
 const REMOVE: Duration = Duration::from_secs(60);
 
 /// The engine behind a Docker API.
+#[derive(Clone)]
 pub struct DockerRuntime {
+    host: Arc<Host>,
     wire: Arc<Wire>,
     docker: Docker,
     /// Hash of the limits last put in force, by container. Labels cannot be changed after creation; what is lost
     /// here with the process is one superfluous update.
-    limits_in_force: Mutex<HashMap<String, String>>,
+    limits_in_force: Arc<Mutex<HashMap<String, String>>>,
 }
 
 impl DockerRuntime {
-    /// A client for the engine at `address`. Does not connect.
-    pub fn connect(address: Address) -> Self {
+    /// A client for the engine at `address`, which runs on this host. Does not connect.
+    pub fn connect(address: Address, host: Host) -> Self {
         let wire = Arc::new(Wire::new(address));
         let transport = {
             let wire = wire.clone();
@@ -73,7 +76,7 @@ impl DockerRuntime {
         let docker =
             Docker::connect_with_custom_transport(transport, Some(wire::BASE), backstop, bollard::API_DEFAULT_VERSION)
                 .expect("a custom transport needs no preparation that could fail");
-        Self { wire, docker, limits_in_force: Mutex::default() }
+        Self { host: Arc::new(host), wire, docker, limits_in_force: Arc::default() }
     }
 
     /// Awaits an answer for no longer than `limit`. The attempt's words are made only when it fails.
@@ -86,13 +89,13 @@ impl DockerRuntime {
         match tokio::time::timeout(limit, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.failed(attempt(), &error)),
-            Err(_) => Err(RuntimeError::Timeout { attempt: attempt(), limit }),
+            Err(_) => Err(RuntimeError::timeout(attempt(), limit)),
         }
     }
 
     fn failed(&self, attempt: String, error: &Error) -> RuntimeError {
         let error = error::translate(attempt, error, self.wire.address());
-        if matches!(error, RuntimeError::Unreachable { .. }) {
+        if error.kind == ErrorKind::Unavailable {
             // Whoever answers next may be of another version.
             self.wire.forget_version();
         }
@@ -106,6 +109,26 @@ impl DockerRuntime {
 
 #[async_trait]
 impl Runtime for DockerRuntime {
+    fn host(&self) -> HostInfo {
+        self.host.info()
+    }
+
+    async fn prepare_node(&self) -> Result<(), RuntimeError> {
+        self.host.prepare_node(self).await
+    }
+
+    async fn node_settled(&self) {
+        self.host.settled().await;
+    }
+
+    async fn resolve(&self, server: ServerId, built: BuiltSpec) -> Result<BuiltSpec, RuntimeError> {
+        self.host.resolve(server, built).await
+    }
+
+    async fn prepare(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+        self.host.prepare(self, spec).await
+    }
+
     async fn engine(&self) -> Result<EngineFacts, RuntimeError> {
         let answer = containers::engine(&self.docker);
         self.within(QUICK, || "looking at the container engine".into(), answer).await
@@ -119,7 +142,7 @@ impl Runtime for DockerRuntime {
 
     async fn stays(&self) -> Result<(), RuntimeError> {
         let answer = self.wire.knock();
-        self.within(KNOCK, || "asking whether the container engine stays".into(), answer).await
+        self.host.stays(self.within(KNOCK, || "asking whether the container engine stays".into(), answer)).await
     }
 
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerFacts>, RuntimeError> {
@@ -140,7 +163,9 @@ impl Runtime for DockerRuntime {
     }
 
     async fn start(&self, id: &str) -> Result<(), RuntimeError> {
-        self.within(START, || format!("starting the container {id}"), containers::start(&self.docker, id)).await
+        let attempt = || format!("starting the container {id}");
+        let start = self.within(START, attempt, containers::start(&self.docker, id)).await;
+        self.host.started(self, start).await
     }
 
     async fn signal(&self, id: &str, signal: &str) -> Result<(), RuntimeError> {
@@ -180,6 +205,18 @@ impl Runtime for DockerRuntime {
         self.within(QUICK, attempt, streams::logs(&self.wire, id, part)).await
     }
 
+    async fn events(&self) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
+        let attempt = || "listening to the container engine's events".into();
+        let events = self.within(QUICK, attempt, events::listen(&self.wire)).await;
+        if events.is_err() {
+            self.host.settle();
+        }
+        events
+    }
+}
+
+#[async_trait]
+impl Engine for DockerRuntime {
     async fn image(&self, reference: &str) -> Result<Option<String>, RuntimeError> {
         let answer = images::id(&self.docker, reference);
         self.within(QUICK, || format!("looking for the image {reference}"), answer).await
@@ -191,7 +228,7 @@ impl Runtime for DockerRuntime {
         auth: Option<RegistryAuth>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), RuntimeError> {
-        // How long a pull may take is the caller's to say.
+        // How long a pull may take is the host's to say.
         let pulled = images::pull(&self.wire, reference, auth, progress).await;
         pulled.map_err(|error| self.failed(format!("pulling the image {reference}"), &error))
     }
@@ -199,10 +236,6 @@ impl Runtime for DockerRuntime {
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkFacts, RuntimeError> {
         let answer = networks::ensure(&self.wire, &self.docker, spec);
         self.within(CREATE, || format!("making the network {}", spec.name), answer).await
-    }
-
-    async fn events(&self) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
-        self.within(QUICK, || "listening to the container engine's events".into(), events::listen(&self.wire)).await
     }
 }
 

@@ -38,9 +38,10 @@ pub use program::{Act, KILLED, Launch, Program, Reaction, Script, ServerScript, 
 pub use tape::TAPE;
 pub use world::{EPOCH, FakeWorld};
 
+use super::host::{Engine, Host, RegistryAuth};
 use super::{
-    Attachment, ContainerSpec, EngineFacts, Limits, Listed, LogPart, NetworkFacts, NetworkSpec, Purpose, RegistryAuth,
-    Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
+    Attachment, BuiltSpec, ContainerSpec, EngineFacts, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkFacts,
+    NetworkSpec, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
 };
 use crate::model::{ContainerFacts, Role, ServerId};
 use images::canonical;
@@ -61,6 +62,7 @@ const HEAVY: Duration = Duration::from_secs(60);
 pub struct FakeRuntime {
     world: FakeWorld,
     faults: Arc<dyn Faults>,
+    host: Arc<Host>,
     /// Hash of the limits that this connection last put in force, by container id. Labels cannot be changed, so
     /// a daemon that is new, as with Docker, knows the limits at creation alone.
     limits: Arc<Mutex<BTreeMap<String, String>>>,
@@ -76,14 +78,14 @@ struct Request {
 }
 
 impl FakeRuntime {
-    /// A connection with these faults.
-    pub fn new(world: FakeWorld, faults: Arc<dyn Faults>) -> Self {
-        Self { world, faults, limits: Arc::default() }
+    /// A connection with these faults, of a daemon on this host.
+    pub fn new(world: FakeWorld, faults: Arc<dyn Faults>, host: Host) -> Self {
+        Self { world, faults, host: Arc::new(host), limits: Arc::default() }
     }
 
     /// A connection on which nothing goes wrong.
-    pub fn faultless(world: FakeWorld) -> Self {
-        Self::new(world, Arc::new(NoFaults))
+    pub fn faultless(world: FakeWorld, host: Host) -> Self {
+        Self::new(world, Arc::new(NoFaults), host)
     }
 
     /// The machine that it is connected to.
@@ -150,7 +152,7 @@ impl FakeRuntime {
         };
         match tokio::time::timeout(request.limit, work).await {
             Ok(result) => result,
-            Err(_) => Err(RuntimeError::Timeout { attempt: request.attempt, limit: request.limit }),
+            Err(_) => Err(RuntimeError::timeout(request.attempt, request.limit)),
         }
     }
 
@@ -199,11 +201,31 @@ impl FakeRuntime {
 }
 
 fn unreachable(attempt: &str) -> RuntimeError {
-    RuntimeError::Unreachable { attempt: attempt.into(), cause: "connection refused".into() }
+    RuntimeError::new(ErrorKind::Unavailable, attempt, "connection refused")
 }
 
 #[async_trait]
 impl Runtime for FakeRuntime {
+    fn host(&self) -> HostInfo {
+        self.host.info()
+    }
+
+    async fn prepare_node(&self) -> Result<(), RuntimeError> {
+        self.host.prepare_node(self).await
+    }
+
+    async fn node_settled(&self) {
+        self.host.settled().await;
+    }
+
+    async fn resolve(&self, server: ServerId, built: BuiltSpec) -> Result<BuiltSpec, RuntimeError> {
+        self.host.resolve(server, built).await
+    }
+
+    async fn prepare(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+        self.host.prepare(self, spec).await
+    }
+
     async fn engine(&self) -> Result<EngineFacts, RuntimeError> {
         self.ask(Self::about("engine", "facts", QUICK), |state| Ok(view::engine_facts(state))).await
     }
@@ -211,10 +233,13 @@ impl Runtime for FakeRuntime {
     async fn stays(&self) -> Result<(), RuntimeError> {
         let request = Self::about("stays", "the engine", QUICK);
         let attempt = request.attempt.clone();
-        match self.ask(request, |state| Ok(state.goes_down)).await? {
-            true => Err(unreachable(&attempt)),
-            false => Ok(()),
-        }
+        let ask = async {
+            match self.ask(request, |state| Ok(state.goes_down)).await? {
+                true => Err(unreachable(&attempt)),
+                false => Ok(()),
+            }
+        };
+        self.host.stays(ask).await
     }
 
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {
@@ -251,7 +276,8 @@ impl Runtime for FakeRuntime {
 
     async fn start(&self, id: &str) -> Result<(), RuntimeError> {
         let key = id.to_owned();
-        self.ask(self.about_id("start", id, START), move |state| state.start(&key)).await
+        let start = self.ask(self.about_id("start", id, START), move |state| state.start(&key)).await;
+        self.host.started(self, start).await
     }
 
     async fn signal(&self, id: &str, signal: &str) -> Result<(), RuntimeError> {
@@ -315,6 +341,20 @@ impl Runtime for FakeRuntime {
         self.ask(self.about_id("logs", id, QUICK), read).await
     }
 
+    async fn events(&self) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
+        let listen = |state: &mut State| {
+            let (to, from) = mpsc::unbounded_channel();
+            state.listeners.push(to);
+            Ok(from)
+        };
+        let listening = self.ask(Self::about("events", "of the engine", QUICK), listen).await;
+        let from = listening.inspect_err(|_| self.host.settle())?;
+        Ok(Listener::new(self.world.clone(), self.faults.clone(), from).into_stream())
+    }
+}
+
+#[async_trait]
+impl Engine for FakeRuntime {
     async fn image(&self, reference: &str) -> Result<Option<String>, RuntimeError> {
         let name = canonical(reference);
         let request = Self::about("image", reference, QUICK);
@@ -345,15 +385,5 @@ impl Runtime for FakeRuntime {
         let wanted = spec.clone();
         let request = Self::about("ensure_network", &spec.name, START);
         self.ask(request, move |state| Ok(view::ensure_network(state, &wanted))).await
-    }
-
-    async fn events(&self) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
-        let listen = |state: &mut State| {
-            let (to, from) = mpsc::unbounded_channel();
-            state.listeners.push(to);
-            Ok(from)
-        };
-        let from = self.ask(Self::about("events", "of the engine", QUICK), listen).await?;
-        Ok(Listener::new(self.world.clone(), self.faults.clone(), from).into_stream())
     }
 }

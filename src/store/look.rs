@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::load::Access;
+use super::stored::was_set_aside;
 use super::{
-    CONFIG_FILE, Entry, Inner, Snapshot, Sources, SpecProblem, Store, StoreError, intent, load, lock, read, write,
+    CONFIG_FILE, Entry, Inner, REQUESTS_FILE, Snapshot, Sources, SpecProblem, Store, StoreError, intent, load, lock,
+    read, write,
 };
 use crate::model::{Record, Requests, ServerId};
 use crate::requests;
@@ -107,9 +109,18 @@ impl Store {
         };
         let (first, now) = (before.manifest.is_none(), self.inner.clock.now());
         let declared = requests::declare(&before.requests, &record, &manifest.spec, now, first);
-        // The record comes first: where the requests cannot be written then, the next look makes them again.
-        self.put_record(entry, &files.sources(), Some(&manifest), &record)?;
-        let requests = self.put_if_new(entry, declared, &before)?;
+        let put_record = || self.put_record(entry, &files.sources(), Some(&manifest), &record);
+        let put_requests = || self.put_if_new(entry, declared, &before);
+        // The record comes first: where the requests cannot be written then, the next look makes them again. Those of the first
+        // spec come before the record: a later daemon that finds a record takes the spec for a changed one.
+        let requests = if first || before.unrecorded {
+            let requests = put_requests()?;
+            put_record()?;
+            requests
+        } else {
+            put_record()?;
+            put_requests()?
+        };
         // Only what is recorded counts as read: a disk that refuses now is asked again at the next look.
         *sources = files.sources();
         *lock(&entry.text) = files.digest();
@@ -136,8 +147,8 @@ impl Store {
         if !recorded {
             // A spec that is in effect and that only the files knew is recorded now: the next start of the daemon no longer finds
             // it in them, and would go back to an older one.
-            self.put_record(entry, sources, before.manifest.as_ref(), &record)?;
             requests = self.put_if_new(entry, None, &before)?;
+            self.put_record(entry, sources, before.manifest.as_ref(), &record)?;
         }
         Ok(entry.publish(|next| {
             (next.record, next.requests) = (Arc::new(record), requests);
@@ -149,7 +160,13 @@ impl Store {
     fn put_if_new(&self, entry: &Entry, new: Option<Requests>, before: &Snapshot) -> Result<Arc<Requests>, StoreError> {
         let requests = match new {
             Some(new) => Arc::new(new),
-            None if before.unrecorded && *before.requests != Requests::default() => before.requests.clone(),
+            // One that was set aside is replaced, also by one that says nothing: it would be taken for lost at each start.
+            None if before.unrecorded
+                && (*before.requests != Requests::default()
+                    || was_set_aside(&self.folder(entry.id).join(REQUESTS_FILE))) =>
+            {
+                before.requests.clone()
+            }
             None => return Ok(before.requests.clone()),
         };
         self.put_requests(entry, &requests)?;

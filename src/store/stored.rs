@@ -121,6 +121,7 @@ pub(super) fn set_aside(path: &Path) -> io::Result<()> {
     std::fs::rename(path, path.with_extension(BROKEN))
 }
 
-fn was_set_aside(path: &Path) -> bool {
+/// Whether a damaged file of this name lies beside its place.
+pub(super) fn was_set_aside(path: &Path) -> bool {
     path.with_extension(BROKEN).exists()
 }

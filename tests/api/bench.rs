@@ -19,7 +19,9 @@ use alula::panel::{Listed, Panel, PanelError, PanelServer};
 use alula::reconcile::pass::Reconciler;
 use alula::reconcile::world::{Parts, Wake, World};
 use alula::retry::Jitter;
-use alula::runtime::fake::{FakeRuntime, FakeWorld, LocalImage, NoFaults};
+use alula::runtime::KernelLimits;
+use alula::runtime::fake::{FakeRuntime, FakeWorld, Faults, LocalImage, NoFaults};
+use alula::runtime::host::Host;
 use alula::store::{Blocking, DiskHook, DiskOp, Store};
 use alula::tasks::Tasks;
 use async_trait::async_trait;
@@ -87,6 +89,11 @@ impl Bench {
 
     /// The same before the panel's list is in force.
     pub fn before_the_list(configure: impl FnOnce(&mut NodeConfig)) -> Self {
+        Self::on_engine(Arc::new(NoFaults), configure)
+    }
+
+    /// The same on an engine with these faults.
+    pub fn on_engine(faults: Arc<dyn Faults>, configure: impl FnOnce(&mut NodeConfig)) -> Self {
         let root = tempfile::tempdir().unwrap();
         let mut node = crate::node::node(root.path());
         node.token_id = "TokenId".into();
@@ -96,7 +103,7 @@ impl Bench {
         let (docker, disk) = (FakeWorld::default(), Arc::new(Disk::default()));
         docker.add_image(IMAGE, LocalImage::default());
         let panel = Arc::new(MemoryPanel::default());
-        let world = world(&root, node, &docker, &disk, &panel);
+        let world = world(&root, node, &docker, &disk, &panel, faults);
         let reconciler = Reconciler::new(world.0.clone());
         let (known, ready) = watch::channel(false);
         let (world, queue) = world;
@@ -150,6 +157,7 @@ fn world(
     docker: &FakeWorld,
     disk: &Arc<Disk>,
     panel: &Arc<MemoryPanel>,
+    faults: Arc<dyn Faults>,
 ) -> (Arc<World>, Queue) {
     let (tasks, queue) = (Tasks::new(), Queue::default());
     let clock = Clock::Simulated { base: docker.now(), start: tokio::time::Instant::now() };
@@ -157,7 +165,8 @@ fn world(
     alula::config::host::write_passwd_files(&node).unwrap();
     Layout::new(&node).prepare_node().unwrap();
     let store = Store::open(root.path(), Blocking::Inline, clock, Some(disk.clone())).unwrap();
-    let runtime = Arc::new(FakeRuntime::new(docker.clone(), Arc::new(NoFaults)));
+    let host = Host::new(node.clone(), tasks.clone(), Blocking::Inline, KernelLimits::default());
+    let runtime = Arc::new(FakeRuntime::new(docker.clone(), faults, host));
     let wake: Wake = {
         let queue = queue.clone();
         Arc::new(move |id| queue.push(id))
@@ -176,7 +185,6 @@ fn world(
         jitter: Jitter::seeded(1),
         ids: Ids::by_time(),
         tasks,
-        kernel_limits: Default::default(),
         kernel: "test".into(),
         wake,
     });

@@ -1,36 +1,52 @@
 //! What is asked while the daemon comes up.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use alula::runtime::fake::{Call, Faults};
 use http::{Method, StatusCode};
 
 use crate::bench::Bench;
 
+/// An engine that takes this long to make a network.
+struct SlowNetworks(Duration);
+
+impl Faults for SlowNetworks {
+    fn takes(&self, call: &Call) -> Option<Duration> {
+        (call.name == "ensure_network").then_some(self.0)
+    }
+}
+
 /// A busy engine takes seconds to make the network; who has read the list may start servers.
 #[tokio::test(start_paused = true)]
 async fn the_list_waits_for_the_network() {
-    let bench = Bench::new();
-    bench.ask(Method::GET, "/api/servers", "").await;
-    bench.world.network_settled.send_replace(false);
+    let bench = Bench::on_engine(Arc::new(SlowNetworks(Duration::from_secs(4))), |_| {});
     let mut list = std::pin::pin!(bench.ask(Method::GET, "/api/servers", ""));
-    let early = tokio::time::timeout(Duration::from_secs(3), &mut list).await;
+    let early = tokio::time::timeout(Duration::from_millis(3_990), &mut list).await;
     assert!(early.is_err(), "{early:?}");
-    bench.world.network_settled.send_replace(true);
-    let answer = tokio::time::timeout(Duration::from_millis(10), list).await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_millis(20), list).await.unwrap();
     assert_eq!(answer.status, StatusCode::OK);
 }
 
 /// An engine that hangs keeps nobody from reading, and whoever asks again and again does not begin to wait anew.
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_hangs_holds_the_list_up_once() {
-    let bench = Bench::new();
-    bench.ask(Method::GET, "/api/servers", "").await;
-    bench.world.network_settled.send_replace(false);
-    for _ in 0..4 {
+    let bench = Bench::on_engine(Arc::new(SlowNetworks(Duration::from_secs(60))), |_| {});
+    for asked in 1..4 {
         let list = bench.ask(Method::GET, "/api/servers", "");
         if tokio::time::timeout(Duration::from_secs(2), list).await.is_ok() {
+            assert_eq!(asked, 3, "five seconds after the start");
             return;
         }
     }
-    panic!("not answered in 8 s");
+    panic!("not answered in 6 s");
+}
+
+/// An engine that is away does not delay the list.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_away_does_not_hold_the_list_up() {
+    let bench = Bench::on_engine(Arc::new(SlowNetworks(Duration::from_secs(60))), |_| {});
+    bench.docker.set_engine_up(false);
+    let list = tokio::time::timeout(Duration::from_secs(1), bench.ask(Method::GET, "/api/servers", "")).await;
+    assert_eq!(list.unwrap().status, StatusCode::OK);
 }

@@ -1,6 +1,7 @@
 //! Errors in the wire's own words.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex};
 
 use alula::panel::PanelError;
 use http::{Method, StatusCode};
@@ -108,4 +109,51 @@ async fn a_panel_that_talks_nonsense_does_not_hold_a_create_up() {
     assert_eq!((answer.status, began.elapsed().as_millis()), (StatusCode::INTERNAL_SERVER_ERROR, 0));
     assert_eq!(answer.json()["error"], UNEXPECTED);
     assert!(bench.world.store.get(id(2)).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_is_answered_for_and_logged() {
+    let log = Log::start();
+    let bench = Bench::new();
+    bench.add(1);
+    *bench.panel.meanwhile.lock().unwrap() = Some(Box::new(|| panic!("out of luck")));
+    let body = json!({"uuid": id(2)}).to_string();
+    let answer = bench.ask(Method::POST, "/api/servers?secret=1", body).await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    let request_id = answer.header("x-request-id");
+    assert_eq!(answer.json(), json!({"error": UNEXPECTED, "request_id": request_id}));
+    let log = log.text();
+    let line = log.lines().find(|line| line.contains("out of luck")).expect(&log);
+    assert!(line.contains(request_id) && line.contains("path=\"/api/servers\"") && !line.contains("secret"), "{line}");
+    // The next one is answered as if nothing had happened.
+    let answer = bench.ask(Method::GET, &format!("/api/servers/{}", id(1)), "").await;
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+/// The errors that this process logs: a log of one thread would miss lines that another thread was the first to come by.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn start() -> Self {
+        let (log, lines) = (Self::default(), tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR));
+        let writer = log.clone();
+        lines.with_ansi(false).with_writer(move || writer.clone()).init();
+        log
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

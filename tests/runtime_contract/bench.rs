@@ -1,10 +1,17 @@
 //! What a case needs around the runtime, and the programs that it runs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use alula::config::{NodeConfig, PullPolicy};
 use alula::model::{ContainerFacts, Role, ServerId, Timestamp};
-use alula::runtime::{ContainerSpec, Limits, Purpose, Runtime, container_name};
+use alula::runtime::host::Host;
+use alula::runtime::{
+    ContainerSpec, KernelLimits, Limits, NetworkPurpose, NetworkSpec, Purpose, Runtime, container_name,
+};
+use alula::tasks::{Blocking, Tasks};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
@@ -24,6 +31,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub trait Bench: Send + Sync {
     /// The runtime.
     fn runtime(&self) -> &dyn Runtime;
+    /// A runtime of another node on the same engine.
+    fn runtime_of(&self, node: NodeConfig) -> Box<dyn Runtime>;
     /// Names this run of a case.
     fn run(&self) -> &str;
     /// The time on the engine's clock.
@@ -34,6 +43,24 @@ pub trait Bench: Send + Sync {
     fn network(&self, which: u8) -> String {
         format!("alula-contract-{which}-{}", self.run())
     }
+}
+
+/// A node that pulls images only where they are missing.
+pub fn node() -> NodeConfig {
+    let mut node = crate::node::node(Path::new("/node"));
+    node.docker.pull_policy = PullPolicy::IfNotPresent;
+    node
+}
+
+/// The host of a node.
+pub fn host(node: NodeConfig) -> Host {
+    Host::new(Arc::new(node), Tasks::new(), Blocking::Inline, KernelLimits::default())
+}
+
+/// A network of a container's own, made where the engine has room.
+pub fn own_network(name: String) -> NetworkSpec {
+    let purpose = NetworkPurpose::Outgoing { address: "10.213.84.1".into() };
+    NetworkSpec { name, driver: "bridge".into(), internal: false, ipv6: false, v4: None, v6: None, purpose }
 }
 
 /// What a container does. Each has the same effect in both engines.
@@ -98,6 +125,7 @@ impl Subject {
         let spec = ContainerSpec {
             name: container_name(server, role),
             image: IMAGE.into(),
+            local_image: false,
             image_id: None,
             hostname: "contract".into(),
             domainname: String::new(),
@@ -105,7 +133,7 @@ impl Subject {
             command: Some(routine.command()),
             environment: vec![format!("{ROUTINE}={}", routine.word())],
             labels: BTreeMap::from([(RUN_LABEL.into(), bench.run().into())]),
-            mounts: Vec::new(),
+            volumes: Vec::new(),
             tmpfs: BTreeMap::from([("/tmp".into(), "rw,exec,nosuid,size=4M".into())]),
             dns: Vec::new(),
             log: None,
@@ -113,6 +141,7 @@ impl Subject {
             read_only_root: true,
             cap_drop: vec!["setpcap".into(), "mknod".into()],
             network_mode: "none".into(),
+            own_network: None,
             endpoint: None,
             userns_mode: String::new(),
             ports: Vec::new(),

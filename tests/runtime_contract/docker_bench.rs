@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use alula::config::NodeConfig;
 use alula::model::Timestamp;
 use alula::runtime::Runtime;
 use alula::runtime::docker::{Address, DockerRuntime};
@@ -18,7 +19,7 @@ use bollard::query_parameters::{
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::OnceCell;
 
-use crate::bench::{Bench, IMAGE, PATIENCE, RUN_LABEL};
+use crate::bench::{Bench, IMAGE, PATIENCE, RUN_LABEL, host, node};
 
 /// Leaves this half of the suite out.
 const SKIP: &str = "ALULA_SKIP_DOCKER";
@@ -42,7 +43,7 @@ pub async fn run(case: impl AsyncFnOnce(&dyn Bench)) {
         panic!("no container engine answers ({error}): start dockerd, or leave these tests out with {SKIP}=1")
     });
     IMAGE_MADE.get_or_init(|| make_image(&docker)).await;
-    let runtime = DockerRuntime::connect(Address::from_environment().expect("DOCKER_HOST is an address"));
+    let runtime = runtime(node());
     let run = uuid::Uuid::new_v4().simple().to_string();
     let bench = DockerBench { runtime, docker, run };
     let outcome = AssertUnwindSafe(tokio::time::timeout(PATIENCE, case(&bench))).catch_unwind().await;
@@ -55,6 +56,11 @@ pub async fn run(case: impl AsyncFnOnce(&dyn Bench)) {
 
 async fn connect() -> Result<Docker, bollard::errors::Error> {
     Docker::connect_with_defaults()?.negotiate_version().await
+}
+
+fn runtime(node: NodeConfig) -> DockerRuntime {
+    let address = Address::from_environment().expect("DOCKER_HOST is an address");
+    DockerRuntime::connect(address, host(node))
 }
 
 /// Builds the image from a static busybox.
@@ -118,6 +124,10 @@ impl DockerBench {
 impl Bench for DockerBench {
     fn runtime(&self) -> &dyn Runtime {
         &self.runtime
+    }
+
+    fn runtime_of(&self, node: NodeConfig) -> Box<dyn Runtime> {
+        Box::new(runtime(node))
     }
 
     fn run(&self) -> &str {

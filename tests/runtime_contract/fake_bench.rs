@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use alula::config::NodeConfig;
 use alula::model::Timestamp;
 use alula::runtime::Runtime;
 use alula::runtime::fake::{Act, FakeRuntime, FakeWorld, Launch, LocalImage, Program, Reaction, Typed};
 use async_trait::async_trait;
 
-use crate::bench::{Bench, IMAGE, PATIENCE, ROUTINE, Routine};
+use crate::bench::{Bench, IMAGE, PATIENCE, ROUTINE, Routine, host, node};
 
 struct FakeBench {
     runtime: FakeRuntime,
@@ -18,7 +19,7 @@ pub async fn run(case: impl AsyncFnOnce(&dyn Bench)) {
     let world = FakeWorld::default();
     world.add_image(IMAGE, LocalImage { stop_signal: Some("SIGQUIT".into()), ..LocalImage::default() });
     world.choose_programs(program);
-    let bench = FakeBench { runtime: FakeRuntime::faultless(world) };
+    let bench = FakeBench { runtime: FakeRuntime::faultless(world, host(node())) };
     tokio::time::timeout(PATIENCE, case(&bench)).await.expect("the case takes too long");
 }
 
@@ -62,6 +63,10 @@ fn routine_program(routine: Routine) -> Program {
 impl Bench for FakeBench {
     fn runtime(&self) -> &dyn Runtime {
         &self.runtime
+    }
+
+    fn runtime_of(&self, node: NodeConfig) -> Box<dyn Runtime> {
+        Box::new(FakeRuntime::faultless(self.runtime.world().clone(), host(node)))
     }
 
     fn run(&self) -> &str {

@@ -1,12 +1,11 @@
 //! Containers are made, started, ended, changed and removed.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alula::model::{ContainerState, Role};
-use alula::runtime::{BindMount, NetworkSpec, PublishedPort, Removal, RuntimeError};
+use alula::runtime::{ErrorKind, PublishedPort, Removal, Volume, VolumeRole};
 
-use crate::bench::{Bench, Routine, Subject, limits};
+use crate::bench::{Bench, Routine, Subject, limits, own_network};
 
 /// A clock's tick, and what the engine rounds.
 const SLACK: Duration = Duration::from_secs(2);
@@ -99,7 +98,7 @@ pub async fn a_signal_that_does_not_exist_is_refused(bench: &dyn Bench) {
     let subject = Subject::server(bench, Routine::Answers);
     let id = subject.start(bench).await;
     let refused = bench.runtime().signal(&id, "SIGNONSENSE").await.unwrap_err();
-    assert!(matches!(refused, RuntimeError::Refused { .. }), "{refused:?}");
+    assert!(!refused.is_outage() && refused.kind != ErrorKind::NotFound, "{refused:?}");
     assert!(subject.facts(bench).await.running());
 }
 
@@ -134,7 +133,7 @@ pub async fn a_taken_name_is_refused(bench: &dyn Bench) {
     let subject = Subject::server(bench, Routine::Answers);
     let id = subject.create(bench).await;
     let refused = bench.runtime().create(&subject.spec, &subject.purpose).await.unwrap_err();
-    assert!(matches!(refused, RuntimeError::Refused { status: 409, .. }), "{refused:?}");
+    assert_eq!(refused.kind, ErrorKind::NameTaken, "{refused:?}");
     assert_eq!(subject.facts(bench).await.id, id);
 }
 
@@ -142,7 +141,7 @@ pub async fn a_missing_image_is_refused(bench: &dyn Bench) {
     let mut subject = Subject::server(bench, Routine::Answers);
     subject.spec.image = "alula-contract/missing:1".into();
     let refused = bench.runtime().create(&subject.spec, &subject.purpose).await.unwrap_err();
-    assert!(matches!(&refused, RuntimeError::NotFound { message, .. } if message.contains("No such image")));
+    assert!(refused.kind == ErrorKind::NotFound && refused.to_string().contains("No such image"), "{refused:?}");
     assert!(refused.to_string().contains("alula-contract/missing:1"), "{refused}");
     assert_eq!(bench.runtime().inspect(subject.server, Role::Server).await.unwrap(), None);
 }
@@ -151,12 +150,13 @@ pub async fn a_missing_mount_is_refused(bench: &dyn Bench) {
     let mut subject = Subject::server(bench, Routine::Answers);
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("missing").to_str().unwrap().to_owned();
-    subject.spec.mounts.push(BindMount { source: source.clone(), target: "/x".into(), read_only: false });
+    let (role, path) = (VolumeRole::Data, Some(source.clone()));
+    subject.spec.volumes.push(Volume { role, path, target: "/x".into(), read_only: false });
     let refused = match bench.runtime().create(&subject.spec, &subject.purpose).await {
         Ok(id) => bench.runtime().start(&id).await.unwrap_err(),
         Err(refused) => refused,
     };
-    assert!(matches!(refused, RuntimeError::Refused { status: 400, .. }), "{refused:?}");
+    assert_eq!(refused.kind, ErrorKind::Invalid, "{refused:?}");
     assert!(refused.to_string().contains(&source), "{refused}");
     assert!(!std::path::Path::new(&source).exists(), "the engine made the folder");
 }
@@ -165,7 +165,7 @@ pub async fn a_bad_entrypoint_is_refused_at_the_start(bench: &dyn Bench) {
     let subject = Subject::server(bench, Routine::BadEntrypoint);
     let id = subject.create(bench).await;
     let refused = bench.runtime().start(&id).await.unwrap_err();
-    assert!(matches!(refused, RuntimeError::Refused { status: 400, .. }), "{refused:?}");
+    assert_eq!(refused.kind, ErrorKind::Invalid, "{refused:?}");
     let facts = subject.facts(bench).await;
     assert_eq!((facts.state, facts.started_at), (ContainerState::StartFailed, None));
 }
@@ -173,26 +173,18 @@ pub async fn a_bad_entrypoint_is_refused_at_the_start(bench: &dyn Bench) {
 pub async fn a_taken_port_is_refused_at_the_start(bench: &dyn Bench) {
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
     let port = PublishedPort { address: "127.0.0.1".into(), port: free.port() };
-    let network = NetworkSpec {
-        name: bench.network(5),
-        driver: "bridge".into(),
-        internal: false,
-        ipv6: false,
-        v4: None,
-        v6: None,
-        options: BTreeMap::new(),
-    };
-    bench.runtime().ensure_network(&network).await.unwrap();
     let made = async || {
         let mut subject = Subject::server(bench, Routine::Answers);
-        subject.spec.network_mode = network.name.clone();
+        subject.spec.network_mode = bench.network(5);
+        subject.spec.own_network = Some(own_network(bench.network(5)));
+        bench.runtime().prepare(&subject.spec).await.unwrap();
         subject.spec.ports.push(port.clone());
         (subject.create(bench).await, subject)
     };
     let ((first, _), (second, other)) = (made().await, made().await);
     bench.runtime().start(&first).await.unwrap();
     let refused = bench.runtime().start(&second).await.unwrap_err();
-    assert!(matches!(refused, RuntimeError::Refused { status: 500, .. }), "{refused:?}");
+    assert_eq!(refused.kind, ErrorKind::Failed, "{refused:?}");
     assert_eq!(other.facts(bench).await.state, ContainerState::StartFailed);
     bench.runtime().remove(&first).await.unwrap();
     bench.runtime().start(&made().await.0).await.unwrap();
@@ -200,7 +192,7 @@ pub async fn a_taken_port_is_refused_at_the_start(bench: &dyn Bench) {
 
 pub async fn starting_what_is_not_there_fails(bench: &dyn Bench) {
     let missing = bench.runtime().start("no-such-container").await.unwrap_err();
-    assert!(matches!(missing, RuntimeError::NotFound { .. }), "{missing:?}");
+    assert_eq!(missing.kind, ErrorKind::NotFound, "{missing:?}");
 }
 
 pub async fn limits_change_in_place(bench: &dyn Bench) {

@@ -1,6 +1,6 @@
 //! What containers print, and what is typed.
 
-use alula::runtime::{LogPart, RuntimeError};
+use alula::runtime::{ErrorKind, LogPart, RuntimeError};
 use tokio::io::AsyncWriteExt;
 
 use crate::bench::{Bench, Routine, Subject, read_all, read_until};
@@ -92,7 +92,7 @@ pub async fn logs_of_an_ended_container_stay(bench: &dyn Bench) {
 }
 
 pub async fn nothing_is_read_from_what_is_not_there(bench: &dyn Bench) {
-    let missing = |error: Option<RuntimeError>| matches!(error, Some(RuntimeError::NotFound { .. }));
+    let missing = |error: Option<RuntimeError>| error.is_some_and(|error| error.kind == ErrorKind::NotFound);
     assert!(missing(bench.runtime().attach("no-such-container").await.err()));
     for part in [LogPart::All, LogPart::Follow] {
         let error = match bench.runtime().logs("no-such-container", part).await {

@@ -1,6 +1,7 @@
 //! Networks as the node wants them, on an engine that has others.
 
-use alula::runtime::{NetworkSpec, Runtime, blueprint};
+use alula::runtime::host::Engine;
+use alula::runtime::{NetworkPurpose, NetworkSpec, blueprint};
 use bollard::Docker;
 use bollard::models::NetworkInspect;
 
@@ -11,7 +12,9 @@ fn spec(bridge: &str, third: u8) -> NetworkSpec {
     let node = crate::node::node(std::path::Path::new("/node"));
     let mut spec = blueprint::network(&node);
     spec.name = crate::unique("net");
-    spec.options.insert(BRIDGE_NAME.into(), bridge.into());
+    if let NetworkPurpose::Servers { device, .. } = &mut spec.purpose {
+        *device = bridge.into();
+    }
     spec.v4 = Some((format!("10.213.{third}.0/24"), format!("10.213.{third}.1")));
     spec.v6 = Some((format!("fdba:17c8:6c94:{third}::/64"), format!("fdba:17c8:6c94:{third}::1011")));
     spec
@@ -35,9 +38,10 @@ async fn the_nodes_network_is_made_as_wanted() {
     let network = inspected(&docker, &spec).await;
     assert_eq!((facts.driver.as_str(), facts.gateway.as_deref()), ("bridge", Some("10.213.80.1")));
     let options = network.options.unwrap();
-    for (key, value) in &spec.options {
-        assert_eq!(options.get(key), Some(value), "{key}");
-    }
+    let NetworkPurpose::Servers { device, reachable, mtu } = &spec.purpose else { panic!("{spec:?}") };
+    assert_eq!(options.get(BRIDGE_NAME), Some(device));
+    assert_eq!(options["com.docker.network.bridge.enable_icc"], reachable.to_string());
+    assert_eq!(options["com.docker.network.driver.mtu"], mtu.to_string());
 }
 
 #[tokio::test]

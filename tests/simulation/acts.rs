@@ -1,13 +1,16 @@
 //! What is asked for through the API, and what must follow from the answers.
 
-use alula::model::ServerId;
-use alula::store::CONFIG_FILE;
+use std::sync::Arc;
+
+use alula::model::{ServerId, Verb};
+use alula::store::{CONFIG_FILE, Snapshot};
 use axum::http::Method;
 use serde_json::json;
 
 use crate::daemon::Daemon;
+use crate::expected::Expect;
 use crate::furnish::panel_side;
-use crate::scenario::{Expect, Play};
+use crate::scenario::{Play, Server};
 
 impl Play {
     pub async fn create(&mut self, daemon: &Daemon, at: usize) {
@@ -23,29 +26,28 @@ impl Play {
             // Nor does one whose result is lost.
             side.installing |= side.reports.is_empty() && !self.servers[at].damaged;
         }
-        // One whose installation was asked for before, though perhaps nobody got the answer.
-        let repeated = daemon.world.store.get(id).is_some_and(|snapshot| {
-            let asked = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.spec.install.is_some());
-            snapshot.is_listed() && asked
-        });
+        let before = daemon.world.store.get(id);
         self.tally.wishes += 1;
         let answer =
             daemon.request(Method::POST, "/api/servers", json!({"uuid": id, "start_on_completion": start})).await;
         self.say(|| format!("create {at} start={start}: {answer:?}"));
+        self.follow(daemon, at);
+        let folder = daemon.world.store.folder(id);
         let server = &mut self.servers[at];
         match answer {
             Some(status) if status.is_success() => {
-                if !repeated && server.expect != Expect::Either {
-                    server.expect = match start {
-                        // Written over, or over what was written.
-                        _ if server.unseen.is_some() => Expect::Either,
-                        true => Expect::Up,
-                        false => Expect::Down,
-                    };
+                // One whose installation was asked for before, though the answer may have been lost, is not asked for again.
+                let after = daemon.world.store.get(id);
+                if after.is_some_and(|after| Server::was_asked_to_install(before.as_deref(), &after)) {
+                    server.asked.install(start);
+                    if !start {
+                        // What was asked of a server of this name before its panel has created it does not follow.
+                        server.asked.power(Expect::Down);
+                    }
+                    server.quiet_since = None;
                 }
                 server.created = true;
                 server.deleted = false;
-                server.installs += 1;
                 if !server.damaged {
                     self.promise(id);
                 }
@@ -57,9 +59,18 @@ impl Play {
             }
             None => {
                 // It may be on disk or not; then it is wanted again, which must be harmless.
-                server.expect = Expect::Either;
+                server.asked.unanswered(&folder, id);
+                server.quiet_since = None;
                 server.deleted = false;
             }
+        }
+    }
+
+    /// What the daemon has made requests of counts before what was asked of it later.
+    pub fn follow(&mut self, daemon: &Daemon, at: usize) {
+        let server = &mut self.servers[at];
+        if server.asked.follow(&daemon.world.store, server.id, daemon.world.clock.now()) {
+            server.quiet_since = None;
         }
     }
 
@@ -89,41 +100,63 @@ impl Play {
     }
 
     pub async fn power(&mut self, daemon: &Daemon, at: usize) {
+        let id = self.servers[at].id;
         let action = *self.rng.pick(&["start", "start", "stop", "restart", "kill"]);
-        let wait_seconds = if self.rng.permille(200) { self.rng.below(60) } else { 0 };
-        let path = format!("/api/servers/{}/power", self.servers[at].id);
+        let wait_seconds = if self.rng.permille(300) { self.rng.below(60) } else { 0 };
+        let typed = self.rng.permille(200);
         self.tally.wishes += 1;
-        let answer = daemon.request(Method::POST, &path, json!({"action": action, "wait_seconds": wait_seconds})).await;
-        self.say(|| format!("{action} {at} wait={wait_seconds}: {answer:?}"));
-        let server = &mut self.servers[at];
-        match answer {
-            // Which of the two is the later one the daemon cannot know.
-            Some(status) if status.is_success() && server.unseen.is_some() => server.expect = Expect::Either,
-            Some(status) if status.is_success() => {
-                server.expect = if matches!(action, "start" | "restart") { Expect::Up } else { Expect::Down };
+        let before = daemon.world.store.get(id);
+        let answer = match typed {
+            // On the command line.
+            true => {
+                daemon.request(Method::POST, &format!("/local/servers/{id}/power"), json!({"action": action})).await
             }
+            false => {
+                let body = json!({"action": action, "wait_seconds": wait_seconds});
+                daemon.request(Method::POST, &format!("/api/servers/{id}/power"), body).await
+            }
+        };
+        self.say(|| format!("{action} {at} wait={wait_seconds} typed={typed}: {answer:?}"));
+        self.follow(daemon, at);
+        match answer {
+            Some(status) if status.is_success() => self.note_power(daemon, at, action, before),
             Some(_) => self.tally.refused += 1,
-            None => server.expect = Expect::Either,
+            None => self.servers[at].asked.unanswered(&daemon.world.store.folder(id), id),
+        }
+    }
+
+    fn note_power(&mut self, daemon: &Daemon, at: usize, action: &str, before: Option<Arc<Snapshot>>) {
+        let server = &mut self.servers[at];
+        if matches!(action, "stop" | "kill") {
+            server.asked.power(Expect::Down);
+            return;
+        }
+        match (before, daemon.world.store.get(server.id)) {
+            (Some(before), Some(after)) => server.asked.up(&before, &after, daemon.world.clock.now()),
+            _ => server.asked.power(Expect::Up),
         }
     }
 
     pub async fn reinstall(&mut self, daemon: &Daemon, at: usize) {
         let id = self.servers[at].id;
-        let word = *self.rng.pick(&["reinstall", "install"]);
+        let action = *self.rng.pick(&["reinstall", "install"]);
         self.tally.wishes += 1;
         if let Some(side) = self.machine.panel.lock().servers.get_mut(&id) {
             side.installing = true;
         }
-        let answer = daemon.request(Method::POST, &format!("/api/servers/{id}/{word}"), json!([])).await;
-        self.say(|| format!("{word} {at}: {answer:?}"));
+        let answer = daemon.request(Method::POST, &format!("/api/servers/{id}/{action}"), json!([])).await;
+        self.say(|| format!("{action} {at}: {answer:?}"));
+        self.follow(daemon, at);
         match answer {
             Some(status) if status.is_success() => {
                 let server = &mut self.servers[at];
-                // A person's file may say that it comes up again.
-                let certain = !server.of_file && server.unseen.is_none();
-                server.expect = if certain { Expect::Down } else { Expect::Either };
-                server.installs += 1;
+                server.asked.install(false);
+                if !server.of_file {
+                    // Its panel starts it again, or not.
+                    server.asked.power(Expect::Down);
+                }
                 server.damaged = false;
+                server.quiet_since = None;
                 self.promise(id);
             }
             // The panel takes its own change back, unless an earlier installation is still under way.
@@ -132,10 +165,19 @@ impl Play {
                 self.take_back(id);
             }
             None => {
-                self.servers[at].expect = Expect::Either;
+                self.servers[at].asked.unanswered(&daemon.world.store.folder(id), id);
+                self.servers[at].quiet_since = None;
                 self.take_back(id);
             }
         }
+    }
+
+    /// An operator ends an installation. The start that was to follow goes with it; everything else holds.
+    pub async fn abort(&mut self, daemon: &Daemon, at: usize) {
+        let id = self.servers[at].id;
+        let body = json!({"action": "abort"});
+        let answer = daemon.request(Method::POST, &format!("/local/servers/{id}/install"), body).await;
+        self.say(|| format!("abort {at}: {answer:?}"));
     }
 
     pub async fn sync(&mut self, daemon: &Daemon, at: usize) {
@@ -162,37 +204,40 @@ impl Play {
             // Who deletes a server does not wait for its installation any more.
             side.promised = false;
         }
+        let requests =
+            daemon.world.store.get(id).map(|snapshot| snapshot.requests.accepted.clone()).unwrap_or_default();
+        let installs = requests.iter().filter(|request| matches!(request.verb, Verb::Install { .. }));
+        let installs: Vec<String> = installs.map(|request| format!("{id} {}", request.id)).collect();
         let answer = daemon.request(Method::DELETE, &format!("/api/servers/{id}"), json!(null)).await;
         if answer.is_none_or(|status| status.is_success()) {
             // What a later server of this name finds is no concern of this one.
             self.check_runs();
             self.runs.lock().unwrap().retain(|token, _| !token.starts_with(&id.to_string()));
-            let manifest = daemon.world.store.get(id).and_then(|snapshot| snapshot.manifest.clone());
-            let install = manifest.and_then(|manifest| manifest.spec.install.clone());
-            self.servers[at].buried.extend(install.map(|install| format!("{id} {}", install.token)));
+            self.servers[at].buried.extend(installs);
         }
         self.say(|| format!("delete {at}: {answer:?}"));
+        self.follow(daemon, at);
         match answer {
             Some(status) if status.is_success() => {
                 self.servers[at].created = false;
                 self.servers[at].deleted = true;
-                self.servers[at].expect = Expect::Down;
-                self.servers[at].installs = 0;
+                self.servers[at].asked.power(Expect::Down);
+                self.servers[at].quiet_since = None;
                 self.servers[at].overridden = false;
-                self.servers[at].unseen = None;
                 self.forget(id);
             }
             Some(_) => {}
             None => {
                 // As the panel does: it asks again, or finds it gone. Here it is told that nothing is known any more.
-                self.servers[at].expect = Expect::Either;
+                self.servers[at].asked.unanswered(&daemon.world.store.folder(id), id);
+                self.servers[at].quiet_since = None;
                 if let Some(side) = self.machine.panel.lock().servers.get_mut(&id) {
                     // Nor what it did last: a server that the list brings back later begins anew.
                     side.states.clear();
                 }
                 let known = daemon.world.store.get(id);
                 // It may have waited for the list that was just bringing the server: then nobody has heard of it.
-                let unheard = known.as_ref().is_none_or(|snapshot| snapshot.record.deletion.is_none())
+                let unheard = known.as_ref().is_none_or(|snapshot| !snapshot.is_being_deleted())
                     && daemon.world.store.folder(id).join(CONFIG_FILE).exists();
                 self.servers[at].created = known.is_some_and(|snapshot| snapshot.is_listed()) || unheard;
                 if !self.servers[at].created {

@@ -2,22 +2,23 @@
 
 use std::time::Duration;
 
-use alula::model::{ContainerState, InstallOutcome, PowerState, Reason, Role, Want};
-use alula::reconcile::plan::{Wish, open_install, wish};
-use alula::runtime::blueprint::{BlueprintFacts, server_container};
-use alula::runtime::container_name;
+use alula::model::{ContainerState, InstallOutcome, PowerState, Reason, Role, Verb};
+use alula::requests::declared;
+use alula::runtime::blueprint::server_container;
 use alula::runtime::fake::Entry;
-use alula::store::Snapshot;
+use alula::runtime::{HostInfo, container_name};
+use alula::store::{Snapshot, intent};
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::daemon::Daemon;
+use crate::expected::Expect;
 use crate::furnish::LAST_LINE;
 use crate::hands::OVERRIDDEN_CPU;
-use crate::scenario::{Expect, Play, Server};
+use crate::scenario::{Play, Server};
 
-/// What was under way when a server was parked may still be done.
-const LAST_STEP: Duration = Duration::from_secs(61);
+/// What was under way when a server was parked, or a request expired, may still be done.
+pub const LAST_STEP: Duration = Duration::from_secs(61);
 
 impl Play {
     pub async fn check(&mut self, daemon: &Daemon) {
@@ -30,9 +31,11 @@ impl Play {
         let panel_violations = self.machine.panel.lock().violations.clone();
         assert!(panel_violations.is_empty(), "seed {seed}: {panel_violations:?}");
         self.check_runs();
-        let asked =
-            self.servers.iter().filter(|server| server.created || server.deleted || server.expect == Expect::Either);
-        let uncertain = asked.clone().filter(|server| server.expect == Expect::Either).count() as u64;
+        let asked = self
+            .servers
+            .iter()
+            .filter(|server| server.created || server.deleted || server.asked.expect == Expect::Either);
+        let uncertain = asked.clone().filter(|server| server.asked.expect == Expect::Either).count() as u64;
         self.tally.servers = asked.count() as u64;
         self.tally.certain = self.tally.servers - uncertain;
         for (at, server) in self.servers.iter().enumerate() {
@@ -41,10 +44,13 @@ impl Play {
             let elsewhere = self.machine.panel.lock().elsewhere.contains_key(&server.id);
             let known = answer.is_some_and(|status| status.is_success());
             assert!(!elsewhere || answer == Some(StatusCode::NOT_FOUND), "seed {seed}: {at} is parked: {answer:?}");
-            let there = daemon.world.store.get(server.id).is_some_and(|snapshot| snapshot.record.deletion.is_none());
+            let there = daemon.world.store.get(server.id).is_some_and(|snapshot| !snapshot.is_being_deleted());
             let listed =
                 self.machine.panel.lock().servers.contains_key(&server.id) && there || server.of_file && server.created;
-            assert!(!listed || known || server.expect == Expect::Either, "seed {seed}: {at} is unknown: {answer:?}");
+            assert!(
+                !listed || known || server.asked.expect == Expect::Either,
+                "seed {seed}: {at} is unknown: {answer:?}"
+            );
         }
     }
 
@@ -71,7 +77,7 @@ impl Play {
             return;
         }
         let Some(snapshot) = snapshot else {
-            let certain = server.created && server.expect != Expect::Either;
+            let certain = server.created && server.asked.expect != Expect::Either;
             assert!(!certain, "seed {seed}: {at} was created, and is not there");
             return;
         };
@@ -91,38 +97,66 @@ impl Play {
         }
         let installer = self.machine.docker.state_of(&container_name(id, Role::Installer));
         assert_eq!(installer, None, "seed {seed}: an installer of {at} is left");
-        self.check_power(at, server, &snapshot, running);
+        self.check_spec(daemon, at, &snapshot);
+        self.check_quiet(at, server);
+        self.check_power(daemon, at, server, &snapshot, running);
         self.check_limits(daemon, at, server, &snapshot, running);
         self.check_log(daemon, at, server, &snapshot);
         self.check_panel(daemon, at, server, running);
     }
 
-    /// The wish in force is carried out, or closed with a reason; and it is the last one that was asked for.
-    fn check_power(&self, at: usize, server: &Server, snapshot: &Snapshot, running: bool) {
+    /// What the files say is in effect, and what their declarative fields ask for was asked.
+    fn check_spec(&self, daemon: &Daemon, at: usize, snapshot: &Snapshot) {
+        let seed = self.seed;
+        let files = intent::read(&daemon.world.store.folder(snapshot.id), snapshot.id).effective();
+        let manifest = snapshot.manifest.as_deref();
+        assert_eq!(files.as_ref().ok(), manifest, "seed {seed}: the files of {at} are not in effect");
+        assert!(!snapshot.unrecorded && !snapshot.requests.lost, "seed {seed}: the spec of {at} is not recorded");
+        let fields = manifest.map(|manifest| declared(&manifest.spec)).unwrap_or_default();
+        assert_eq!(snapshot.requests.declared, fields, "seed {seed}: the fields of {at} are not handled");
+        let sequences = snapshot.requests.accepted.iter().map(|request| request.sequence);
+        assert!(sequences.is_sorted(), "seed {seed}: the requests of {at} have no order: {:?}", snapshot.requests);
+    }
+
+    /// After a file was lost the install script does not run before it is asked for again: all that was asked is taken for done.
+    fn check_quiet(&self, at: usize, server: &Server) {
+        let Some(since) = server.quiet_since else { return };
+        let name = container_name(server.id, Role::Installer);
+        let history = self.machine.docker.history();
+        let made = history.iter().skip(since).find(|entry| entry.call == "create" && entry.name == name);
+        assert!(made.is_none(), "seed {}: the script of {at} ran although it was not asked to: {made:?}", self.seed);
+    }
+
+    /// The request that counts is completed, or handled for another reason; and it is the last one that was asked for.
+    fn check_power(&self, daemon: &Daemon, at: usize, server: &Server, snapshot: &Snapshot, running: bool) {
         let (seed, record) = (self.seed, &snapshot.record);
         let Some(manifest) = &snapshot.manifest else { return };
         let suspended = manifest.spec.suspended;
         assert!(!(suspended && running), "seed {seed}: {at} is suspended and runs");
-        let wish = wish(manifest, record);
-        let closed = |wish: &Wish<'_>| record.power.closed.as_ref().filter(|closed| closed.id == wish.id);
-        // Of a record that was lost all requests count as done, the start that an installation asks for among them.
-        let over =
-            |wish: &Wish<'_>| closed(wish).is_some() || server.damaged && record.power_closed(&wish.id, wish.want);
-        if let Some(wish) = wish.as_ref().filter(|wish| !over(wish)) {
-            assert_eq!(wish.want, Want::Up, "seed {seed}: {at} has come to rest with a wish to be down: {record:#?}");
+        let asked = snapshot.asked(daemon.world.clock.now());
+        assert_eq!(asked.install(), None, "seed {seed}: {at} has come to rest with an installation: {record:#?}");
+        let power = asked.power();
+        if let Some(power) = &power {
+            assert!(power.verb.wants_up(), "seed {seed}: {at} has come to rest with {power:?}: {record:#?}");
             assert!(running || suspended, "seed {seed}: {at} is to be up, and is not: {record:#?}");
         }
-        let given_up = wish.as_ref().and_then(closed).is_some_and(|closed| closed.reason != Reason::Stopped);
-        let not_installed = manifest.spec.install.as_ref().is_some_and(|install| {
-            install.then_start
-                && record.install_done(&install.token).is_some_and(|done| done.outcome == InstallOutcome::Failed)
-        });
-        match server.expect {
+        let not_given_up = [Reason::Stopped, Reason::Expired, Reason::RecordLost];
+        let given_up = power.is_none()
+            && record.power.handled.as_ref().is_some_and(|handled| !not_given_up.contains(&handled.reason));
+        let mut installs = snapshot.requests.accepted.iter().rev();
+        let not_installed = server.asked.after_install
+            && installs.find(|request| matches!(request.verb, Verb::Install { .. })).is_some_and(|install| {
+                record.install_done(&install.id).is_some_and(|done| done.outcome == InstallOutcome::Failed)
+            });
+        match server.asked.expect {
             Expect::Up => assert!(
                 running || suspended || given_up || not_installed,
-                "seed {seed}: {at} was to be up, and is not: {wish:?} {record:#?}"
+                "seed {seed}: {at} was to be up, and is not: {:?} {record:#?}",
+                snapshot.requests
             ),
-            Expect::Down => assert!(!running, "seed {seed}: {at} was to be down, and runs: {record:#?}"),
+            Expect::Down => {
+                assert!(!running, "seed {seed}: {at} was to be down, and runs: {:?} {record:#?}", snapshot.requests)
+            }
             Expect::Either => {}
         }
     }
@@ -135,8 +169,8 @@ impl Play {
         assert!(!server.overridden || cpu == OVERRIDDEN_CPU, "seed {seed}: the override of {at} does not count: {cpu}");
         let name = container_name(server.id, Role::Server);
         if running {
-            let facts = BlueprintFacts::default();
-            let wanted = server_container(server.id, &manifest.spec, &daemon.world.node, &facts).spec.limits;
+            let host = HostInfo::default();
+            let wanted = server_container(server.id, &manifest.spec, &daemon.world.node, &host).spec.limits;
             let limits = self.machine.docker.limits_of(&name);
             assert_eq!(limits, Some(wanted), "seed {seed}: the limits of {at}");
         }
@@ -172,10 +206,9 @@ impl Play {
 
     /// Nobody waits in line, or holds a place, without an installation.
     fn check_place(&self, daemon: &Daemon, at: usize, server: &Server, snapshot: Option<&Snapshot>) {
-        let open = snapshot.filter(|snapshot| snapshot.record.parked.is_none()).is_some_and(|snapshot| {
-            let manifest = snapshot.manifest.as_ref();
-            manifest.is_some_and(|manifest| open_install(manifest, &snapshot.record).is_some())
-        });
+        let now = daemon.world.clock.now();
+        let open = snapshot
+            .is_some_and(|snapshot| snapshot.record.parked.is_none() && snapshot.asked(now).install().is_some());
         if open {
             return;
         }

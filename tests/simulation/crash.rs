@@ -11,7 +11,7 @@ use std::time::Duration;
 use alula::model::ServerId;
 use alula::panel::PanelError;
 use alula::runtime::fake::{Call, Delivery, Faults};
-use alula::runtime::{RuntimeError, RuntimeEvent};
+use alula::runtime::{ContainerChange, ErrorKind, RuntimeError, RuntimeEvent};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -304,14 +304,13 @@ impl Faults for RuntimeFate {
         if occasion.has("slow", |rates| rates.runtime_slow) {
             tokio::time::sleep(occasion.rng("pause").millis(1, 15_000)).await;
         }
-        let attempt = call.name.to_string();
         if self.0.state.lock().unwrap().refused == call.name {
-            return Err(RuntimeError::Refused { attempt, status: 500, message: "refused".into() });
+            return Err(RuntimeError::new(ErrorKind::Failed, call.name, "refused"));
         }
         if occasion.has("failed", |rates| rates.runtime_fails) {
             return Err(match occasion.rng("how").permille(500) {
-                true => RuntimeError::Unreachable { attempt, cause: "simulated".into() },
-                false => RuntimeError::Refused { attempt, status: 500, message: "simulated".into() },
+                true => RuntimeError::new(ErrorKind::Unavailable, call.name, "simulated"),
+                false => RuntimeError::new(ErrorKind::Failed, call.name, "simulated"),
             });
         }
         Ok(())
@@ -321,15 +320,15 @@ impl Faults for RuntimeFate {
         let dies = self.0.dies(Named("after", &call));
         hold(dies).await;
         if self.0.occasion(Named("after", &call).kind()).has("lost", |rates| rates.runtime_answer_lost) {
-            return Err(RuntimeError::Unreachable { attempt: call.name.into(), cause: "simulated reset".into() });
+            return Err(RuntimeError::new(ErrorKind::Unavailable, call.name, "simulated reset"));
         }
         Ok(())
     }
 
     fn deliver(&self, event: &RuntimeEvent) -> Delivery {
-        let RuntimeEvent { server, role, action } = event;
-        let occasion = self.0.occasion(format!("event/{}/{}/{action}", short(*server), role.word()));
-        let end_lost = action == "die" && occasion.has("end-lost", |rates| rates.end_lost);
+        let RuntimeEvent { server, role, change } = event;
+        let occasion = self.0.occasion(format!("event/{}/{}/{change:?}", short(*server), role.word()));
+        let end_lost = *change == ContainerChange::Ended && occasion.has("end-lost", |rates| rates.end_lost);
         if end_lost || occasion.has("lost", |rates| rates.event_lost) {
             Delivery::Lost
         } else if occasion.has("twice", |rates| rates.event_twice) {

@@ -17,7 +17,9 @@ use alula::panel::Panel;
 use alula::reconcile::pass::Reconciler;
 use alula::reconcile::world::{Parts, Wake, World};
 use alula::retry::Jitter;
+use alula::runtime::KernelLimits;
 use alula::runtime::fake::{FakeRuntime, FakeWorld};
+use alula::runtime::host::Host;
 use alula::store::watch::WatchEvent;
 use alula::store::{Blocking, Store};
 use alula::tasks::Tasks;
@@ -82,11 +84,13 @@ impl Machine {
         let tasks = Tasks::new();
         let queue = Queue::default();
         let hook = Arc::new(DiskFate { fate: fate.clone(), disk: self.disk.clone() });
-        let store = Store::open(self.root.path(), Blocking::Inline, Some(hook)).unwrap();
+        let clock = Clock::Simulated { base: self.epoch.0, start: self.epoch.1 };
+        let store = Store::open(self.root.path(), Blocking::Inline, clock, Some(hook)).unwrap();
         alula::config::host::make_directories(&self.node).unwrap();
         alula::config::host::write_passwd_files(&self.node).unwrap();
         Layout::new(&self.node).prepare_node().unwrap();
-        let runtime = Arc::new(FakeRuntime::new(self.docker.clone(), Arc::new(RuntimeFate(fate.clone()))));
+        let host = Host::new(self.node.clone(), tasks.clone(), Blocking::Inline, KernelLimits::default());
+        let runtime = Arc::new(FakeRuntime::new(self.docker.clone(), Arc::new(RuntimeFate(fate.clone())), host));
         let panel: Arc<dyn Panel> = Arc::new(Connection { panel: self.panel.clone(), fate: fate.clone() });
         let wake: Wake = {
             let queue = queue.clone();
@@ -102,11 +106,10 @@ impl Machine {
             panel: Some(panel.clone()),
             console,
             node: self.node.clone(),
-            clock: Clock::Simulated { base: self.epoch.0, start: self.epoch.1 },
+            clock,
             jitter: Jitter::seeded(seed),
             ids: Ids::numbered(seed),
             tasks: tasks.clone(),
-            kernel_limits: Default::default(),
             kernel: "simulated".into(),
             wake,
         }));

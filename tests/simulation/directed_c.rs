@@ -1,18 +1,19 @@
-//! What is known to have gone wrong: logs that broke off just before their end, wishes of a server that is made anew.
+//! What is known to have gone wrong: logs that broke off just before their end, requests to a server that is made again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alula::model::{ContainerState, Record, Role, ServerId};
+use alula::model::{ContainerState, Power, Role, ServerId};
 use alula::runtime::container_name;
+use alula::store::{REQUESTS_FILE, Snapshot, intent};
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::crash::{Fate, Rates};
 use crate::daemon::{Daemon, Machine};
-use crate::furnish::{LAST_LINE, furnish, panel_side};
+use crate::furnish::{LAST_LINE, by_hand, furnish, panel_side};
 
 /// One daemon without faults, and one server that its panel knows.
 struct Scene {
@@ -47,10 +48,10 @@ impl Scene {
         self.machine.docker.state_of(&container_name(self.id, role))
     }
 
-    /// Until this is so in the server's record.
-    async fn until(&self, what: &str, is_so: impl Fn(&Record) -> bool) {
+    /// Until this is so.
+    async fn until(&self, what: &str, is_so: impl Fn(&Snapshot) -> bool) {
         for _ in 0..600 {
-            if self.daemon.world.store.get(self.id).is_some_and(|snapshot| is_so(&snapshot.record)) {
+            if self.daemon.world.store.get(self.id).is_some_and(|snapshot| is_so(&snapshot)) {
                 return;
             }
             self.daemon.wait(Duration::from_millis(100)).await;
@@ -59,7 +60,7 @@ impl Scene {
     }
 
     async fn installed(&self) {
-        self.until("the installation", |record| record.install.done.is_some()).await;
+        self.until("the installation", |snapshot| snapshot.record.install.done.is_some()).await;
     }
 
     async fn saves(&self, config: &Path, text: &str) {
@@ -101,9 +102,9 @@ pub fn a_log_whose_stream_breaks_just_before_its_end() {
     }
 }
 
-/// A server is wanted again while it is being deleted, and its file is broken: what is asked of it then is asked of its next
-/// life.
-pub fn a_wish_to_a_server_that_is_made_anew() {
+/// A server is wanted again while it is being deleted, and its file is broken: what is asked of it then is asked of the server
+/// that is made again.
+pub fn requests_to_a_server_that_is_made_again() {
     for (earlier, last) in [(None, "start"), (Some("start"), "stop"), (Some("stop"), "start")] {
         for reboots in [false, true] {
             played(async || {
@@ -127,7 +128,7 @@ pub fn a_wish_to_a_server_that_is_made_anew() {
                     scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
                 }
                 scene.machine.docker.set_engine_up(true);
-                scene.until("the deletion", |record| record.deletion.is_none()).await;
+                scene.until("the deletion", |snapshot| !snapshot.is_being_deleted()).await;
                 scene.saves(&config, &whole).await;
                 scene.daemon.wait(Duration::from_secs(120)).await;
                 let runs = scene.state(Role::Server) == Some(ContainerState::Running);
@@ -136,4 +137,60 @@ pub fn a_wish_to_a_server_that_is_made_anew() {
             });
         }
     }
+}
+
+/// A file that is edited while its server is being deleted asks for nothing: an installation would make the server again.
+pub fn an_edit_in_the_folder_of_a_server_that_is_being_deleted() {
+    for reboots in [false, true] {
+        played(async || {
+            let mut scene = Scene::new();
+            scene.create().await;
+            scene.installed().await;
+            scene.machine.docker.set_engine_up(false);
+            let path = format!("/api/servers/{}", scene.id);
+            let answer = scene.daemon.request(Method::DELETE, &path, json!(null)).await;
+            assert_eq!(answer, Some(StatusCode::NO_CONTENT));
+            scene.machine.panel.lock().servers.clear();
+            let config = scene.daemon.world.store.folder(scene.id).join("config.yml");
+            let text = std::fs::read_to_string(&config).unwrap();
+            let edited = text.replace("spec:\n", "spec:\n  power: up\n  install:\n    version: '2'\n");
+            assert_ne!(edited, text);
+            scene.saves(&config, &edited).await;
+            if reboots {
+                scene.daemon.kill().await;
+                scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+            }
+            scene.machine.docker.set_engine_up(true);
+            scene.daemon.wait(Duration::from_secs(120)).await;
+            assert!(scene.daemon.world.store.get(scene.id).is_none(), "it is there again, reboots={reboots}");
+            scene.daemon.kill().await;
+        });
+    }
+}
+
+/// Damaged requests of a server that has no declarative field are replaced: an edit while no daemon runs counts again.
+pub fn an_edit_after_requests_were_lost() {
+    played(async || {
+        let mut scene = Scene::new();
+        let id = scene.id;
+        scene.machine.panel.lock().servers.clear();
+        scene.machine.panel.lock().of_files.insert(id);
+        let folder = scene.daemon.world.store.folder(id);
+        std::fs::create_dir_all(&folder).unwrap();
+        let config = folder.join("config.yml");
+        let mut manifest = by_hand(id, String::new(), false);
+        manifest.spec.install = None;
+        scene.saves(&config, &intent::render(&manifest).unwrap()).await;
+        scene.daemon.kill().await;
+        std::fs::write(folder.join(REQUESTS_FILE), "{").unwrap();
+        scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+        scene.daemon.wait(Duration::from_secs(60)).await;
+        scene.daemon.kill().await;
+        manifest.spec.power = Some(Power::Up);
+        std::fs::write(&config, intent::render(&manifest).unwrap()).unwrap();
+        scene.daemon = scene.machine.boot(Fate::new(3, Rates::default(), None), 3).unwrap();
+        scene.daemon.wait(Duration::from_secs(120)).await;
+        assert_eq!(scene.state(Role::Server), Some(ContainerState::Running));
+        scene.daemon.kill().await;
+    });
 }

@@ -1,5 +1,5 @@
 //! The disk under the state folder: each operation is a point where the daemon can die, the disk can be full, and for a while
-//! it may refuse records.
+//! it may refuse records and requests.
 
 use std::fmt::Display;
 use std::io;
@@ -19,8 +19,9 @@ struct Crashed;
 #[derive(Clone, Default)]
 pub struct Disk(Arc<Mutex<Option<NoRecords>>>);
 
-/// A time in which the disk refuses records.
+/// A time in which the disk refuses files of the store.
 struct NoRecords {
+    ops: &'static [DiskOp],
     /// Those of one server, or all.
     server: Option<ServerId>,
     kind: io::ErrorKind,
@@ -28,17 +29,19 @@ struct NoRecords {
 }
 
 impl Disk {
-    pub fn refuse_records(&self, server: Option<ServerId>, kind: io::ErrorKind, time: Duration) {
-        *self.0.lock().unwrap() = Some(NoRecords { server, kind, until: Instant::now() + time });
+    pub fn refuse(&self, ops: &'static [DiskOp], server: Option<ServerId>, kind: io::ErrorKind, time: Duration) {
+        *self.0.lock().unwrap() = Some(NoRecords { ops, server, kind, until: Instant::now() + time });
     }
 
-    /// Records are written again.
-    pub fn take_records(&self) {
+    /// Everything is written again.
+    pub fn take_all(&self) {
         *self.0.lock().unwrap() = None;
     }
 
-    fn write_record(&self, id: ServerId) -> io::Result<()> {
-        let refuses = |no: &&NoRecords| Instant::now() < no.until && no.server.is_none_or(|server| server == id);
+    fn write(&self, op: DiskOp, id: ServerId) -> io::Result<()> {
+        let refuses = |no: &&NoRecords| {
+            Instant::now() < no.until && no.server.is_none_or(|server| server == id) && no.ops.contains(&op)
+        };
         self.0.lock().unwrap().as_ref().filter(refuses).map_or(Ok(()), |no| Err(no.kind.into()))
     }
 }
@@ -67,7 +70,7 @@ impl DiskHook for DiskFate {
         if self.fate.occasion(format!("{op:?}/{}", short(server))).has("full", |rates| rates.disk_full) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        if op == DiskOp::WriteRecord { self.disk.write_record(server) } else { Ok(()) }
+        self.disk.write(op, server)
     }
 
     fn after(&self, server: ServerId, op: DiskOp) {

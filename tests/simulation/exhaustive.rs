@@ -1,16 +1,18 @@
-//! One create-install-start run, with a crash after each write and each call in turn, and after each pair of them.
+//! One create-install-start run, with a crash after each write and each call in turn, and after each pair of them; and the life of
+//! a server of a file, whose declarative fields are edited, with a crash at each point.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use alula::model::{ContainerState, PowerState, Role, ServerId};
+use alula::model::{ContainerState, Power, PowerState, Role, ServerId};
 use alula::runtime::container_name;
+use alula::store::intent;
 use axum::http::Method;
 use serde_json::json;
 
 use crate::crash::{Fate, Rates};
 use crate::daemon::Machine;
-use crate::furnish::{furnish, panel_side};
+use crate::furnish::{by_hand, furnish, panel_side};
 
 /// Where in one life the daemon dies: after so many points.
 type Deaths = Vec<Option<u64>>;
@@ -105,6 +107,67 @@ fn all(cases: Vec<Deaths>) -> Vec<Vec<u64>> {
         }
     });
     results.into_inner().unwrap()
+}
+
+/// A file's server is made, started, stopped and started again by its fields alone, and the daemon dies at one point. Returns the
+/// points passed in the first life.
+async fn edit(death: Option<u64>) -> u64 {
+    let machine = Machine::new();
+    let runs = std::sync::Arc::default();
+    furnish(&machine, 1, &runs, true);
+    let id = ServerId::new(uuid::Builder::from_random_bytes([7; 16]).into_uuid());
+    machine.panel.lock().of_files.insert(id);
+    let folder = machine.root.path().join(format!("servers/{id}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut manifest = by_hand(id, "1".into(), false);
+    // On a new server there is nothing to restart.
+    manifest.spec.restarted_at = Some("today".into());
+    let first = Fate::new(1, Rates::default(), death);
+    let mut daemon = machine.boot(first.clone(), 1);
+    for (power, restarted_at, up) in [
+        (None, "today", false),
+        (Some(Power::Up), "today", true),
+        (Some(Power::Down), "tomorrow", false),
+        (None, "tomorrow", false),
+        (None, "later", true),
+    ] {
+        (manifest.spec.power, manifest.spec.restarted_at) = (power, Some(restarted_at.into()));
+        std::fs::write(folder.join("config.yml"), intent::render(&manifest).unwrap()).unwrap();
+        if daemon.is_none() {
+            daemon = machine.boot(Fate::new(1, Rates::default(), None), 1);
+        }
+        let mut lives = daemon.take().unwrap();
+        lives.edited(id);
+        lives.wait(Duration::from_secs(120)).await;
+        if lives.fate.is_over() {
+            lives.kill().await;
+            lives = machine.boot(Fate::new(1, Rates::default(), None), 1).unwrap();
+            lives.wait(Duration::from_secs(120)).await;
+        }
+        let runs_now = machine.docker.state_of(&container_name(id, Role::Server)) == Some(ContainerState::Running);
+        let snapshot = lives.world.store.get(id);
+        assert_eq!(runs_now, up, "{death:?}: {power:?} {restarted_at} {snapshot:#?}");
+        daemon = Some(lives);
+    }
+    let runs: Vec<u64> = runs.lock().unwrap().values().copied().collect();
+    assert_eq!(runs, [1], "the script ran once to its end: {death:?}");
+    assert_eq!(machine.docker.violations(), [], "{death:?}");
+    daemon.unwrap().kill().await;
+    first.passed()
+}
+
+/// A crash at each point of the life of a file's server.
+pub fn every_point_of_a_file() {
+    let play = |death| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(edit(death))
+    };
+    let points = play(None);
+    assert!(points > 50, "only {points} points");
+    for at in 0..points {
+        play(Some(at));
+    }
+    println!("{points} single crashes");
 }
 
 /// A crash at each point of the run.

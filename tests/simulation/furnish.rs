@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alula::model::settings::{Process, Settings, Startup, Stop};
-use alula::model::{InstallIntent, ManagedBy, Manifest, Role, Script, ServerId};
+use alula::model::{Install, ManagedBy, Manifest, Role, Script, ServerId};
 use alula::panel::PanelServer;
+use alula::runtime::VolumeRole;
 use alula::runtime::fake::{Act, Launch, LocalImage, Program, RemoteImage, ServerScript};
 use serde_json::json;
 
@@ -24,7 +25,7 @@ pub const INSTALLER: &str = "installer:1";
 /// The last thing that an installer prints.
 pub const LAST_LINE: &str = "that was all of it";
 
-/// Times that each install token's script ran to its end by itself.
+/// Times that the script of each installation ran to its end by itself.
 pub type Runs = Arc<Mutex<BTreeMap<String, u64>>>;
 
 /// A server as the panel wants it.
@@ -59,27 +60,14 @@ pub fn panel_side(id: ServerId, name: &str) -> PanelSide {
 }
 
 /// A server that a person wants, with an installation.
-pub fn by_hand(id: ServerId, token: String, then_start: bool) -> Manifest {
+pub fn by_hand(id: ServerId, version: String, then_start: bool) -> Manifest {
     let wanted = wanted(id, "by hand");
     let mut manifest = Manifest::new(id, ManagedBy::File);
     manifest.spec.settings = wanted.settings;
     manifest.spec.process = wanted.process;
     manifest.spec.script = Some(script());
-    manifest.spec.install = Some(install_by_hand(token, then_start));
+    manifest.spec.install = Some(Install { version: Some(version), then_start, timeout: None });
     manifest
-}
-
-/// A wish to install, as a person writes one: without a time.
-pub fn install_by_hand(token: String, then_start: bool) -> InstallIntent {
-    InstallIntent {
-        token,
-        then_start,
-        reinstall: false,
-        skip_scripts: false,
-        abort: false,
-        timeout: None,
-        requested_at: None,
-    }
 }
 
 /// What containers do, and what is counted of it.
@@ -109,8 +97,9 @@ pub fn furnish(machine: &Machine, seed: u64, runs: &Runs, calm: bool) {
             return;
         }
         *runs.lock().unwrap().entry(format!("{} {}", purpose.server, purpose.token)).or_default() += 1;
-        if let Some(mount) = ended.spec.mounts.iter().find(|mount| mount.target == "/mnt/server") {
-            std::fs::write(PathBuf::from(&mount.source).join("world.txt"), "precious").unwrap();
+        if let Some(data) = ended.spec.volumes.iter().find(|volume| volume.role == VolumeRole::Data) {
+            let path = PathBuf::from(data.path.as_deref().unwrap());
+            std::fs::write(path.join("world.txt"), "precious").unwrap();
         }
     });
 }

@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
-use alula::model::{ContainerState, Manifest, PowerIntent, Record, Role, ServerId, Want};
-use alula::reconcile::plan::{open_install, wish};
+use alula::model::{Install, Manifest, Power, Role, Timestamp};
+use alula::requests::declared;
 use alula::runtime::container_name;
-use alula::store::{Snapshot, intent};
+use alula::store::{RECORD_FILE, Snapshot, intent};
 use alula::yaml;
+use serde_json::json;
 
 use crate::daemon::Daemon;
-use crate::furnish::{GAME, OTHER_GAME, by_hand, install_by_hand};
-use crate::scenario::{Expect, Play, Server};
+use crate::expected::{Asked, on_disk};
+use crate::furnish::{GAME, OTHER_GAME, by_hand};
+use crate::scenario::{Play, Server};
 
 /// Percent of a core that an override allows.
 pub const OVERRIDDEN_CPU: i64 = 150;
@@ -23,39 +25,10 @@ fn put(path: &Path, text: &str) {
 }
 
 impl Server {
-    /// Once its wish by hand is on record, no crash makes the daemon forget it.
-    pub fn forget_recorded(&mut self, snapshot: &Snapshot) {
-        let power = snapshot.manifest.as_ref().and_then(|manifest| manifest.spec.power.as_ref());
-        self.unrecorded.take_if(|wish| !snapshot.unrecorded && power.is_some_and(|power| power.id == *wish));
-    }
-
-    /// A later installation is wanted than the one whose result is recorded.
-    pub fn notice_later_installation(&mut self, snapshot: &Snapshot) {
-        let open = snapshot.manifest.as_ref().and_then(|manifest| open_install(manifest, &snapshot.record));
-        if let (Some(_), Some(done)) = (open, &snapshot.record.install.done) {
+    /// A later installation is asked for than the one whose result is recorded.
+    pub fn notice_later_installation(&mut self, snapshot: &Snapshot, now: Timestamp) {
+        if let (Some(_), Some(done)) = (snapshot.asked(now).install(), &snapshot.record.install.done) {
             self.outdone = Some(done.token.clone());
-        }
-    }
-
-    /// The file is put back as it was before it was broken. To a daemon that has no record of the wish in it, the wish comes
-    /// with the file: later than all that was asked for while the file was broken.
-    fn put_back(&mut self, manifest: Manifest) {
-        let power = manifest.spec.power.filter(|power| self.unrecorded.as_ref() == Some(&power.id));
-        match power.map(|power| power.want) {
-            Some(Want::Up) => self.expect = Expect::Up,
-            Some(Want::Down) => self.expect = Expect::Down,
-            None => {}
-        }
-    }
-
-    /// With an installation goes the start that it asked for; a start that was accepted meanwhile was taken for that one.
-    /// What is left is the power that was asked for beside it.
-    fn lose_start(&mut self, record: &Record, file: &Manifest) {
-        let pending = record.pending_power.as_ref().filter(|_| record.pending_counts(file.spec.power.as_ref()));
-        let power = pending.or(file.spec.power.as_ref());
-        let up = power.is_some_and(|power| power.want == Want::Up && !record.power_closed(&power.id, power.want));
-        if self.expect == Expect::Up && !up {
-            self.expect = Expect::Down;
         }
     }
 }
@@ -74,34 +47,44 @@ impl Play {
             return;
         }
         let start = self.rng.permille(500);
-        let token = self.note();
-        let text = intent::render(&by_hand(id, token.clone(), start)).unwrap();
-        let applied = self.rng.permille(500);
-        self.say(|| format!("create {at} by hand, applied={applied} start={start}"));
-        self.tally.wishes += 1;
-        if applied {
-            let apply = std::panic::AssertUnwindSafe(|| daemon.world.store.apply(id, &text, false));
-            match std::panic::catch_unwind(apply) {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return,
-                Err(_) => {
-                    // It may be on disk or not.
-                    self.servers[at].expect = Expect::Either;
-                    self.servers[at].deleted = false;
-                    return;
-                }
-            }
-        } else {
-            std::fs::create_dir_all(&folder).unwrap();
-            put(&folder.join("config.yml"), &text);
-            self.noticed(daemon, at);
-            self.servers[at].unseen = Some(token);
+        let mut manifest = by_hand(id, self.note(), start);
+        manifest.spec.power = *self.rng.pick(&[None, None, Some(Power::Up), Some(Power::Down)]);
+        // On a new server there is nothing to restart.
+        manifest.spec.restarted_at = self.rng.permille(400).then(|| self.note());
+        if self.rng.permille(200) {
+            manifest.spec.install = None;
         }
-        let server = &mut self.servers[at];
-        server.expect = if start { Expect::Up } else { Expect::Down };
-        server.created = true;
-        server.deleted = false;
-        server.installs = 1;
+        let applied = self.rng.permille(500);
+        self.say(|| format!("create {at} by hand, applied={applied} {:?}", declared(&manifest.spec)));
+        self.tally.wishes += 1;
+        let text = intent::render(&manifest).unwrap();
+        // It may be on disk or not when the daemon dies.
+        self.servers[at].asked = Asked::default();
+        self.servers[at].deleted = false;
+        self.servers[at].created = match applied {
+            true => self.apply(daemon, at, &text),
+            false => {
+                std::fs::create_dir_all(&folder).unwrap();
+                put(&folder.join("config.yml"), &text);
+                self.noticed(daemon, at);
+                true
+            }
+        };
+    }
+
+    /// A file is applied. Returns whether the daemon says that it was.
+    fn apply(&mut self, daemon: &Daemon, at: usize, text: &str) -> bool {
+        let id = self.servers[at].id;
+        let apply = std::panic::AssertUnwindSafe(|| daemon.world.store.apply(id, text, false));
+        let applied = std::panic::catch_unwind(apply);
+        self.say(|| format!("apply {at}: {:?}", applied.as_ref().map(|applied| applied.is_ok()).ok()));
+        match applied {
+            Ok(applied) => applied.is_ok(),
+            Err(_) => {
+                self.servers[at].asked.unanswered(&daemon.world.store.folder(id), id);
+                false
+            }
+        }
     }
 
     /// The watch notices a change at once, later, or never; then a rescan finds it.
@@ -122,122 +105,119 @@ impl Play {
         if text.contains("\tbroken") {
             return;
         }
-        let kind = self.rng.below(14);
-        let before = self.servers[at].expect;
+        let folder = daemon.world.store.folder(id);
+        let before = on_disk(&folder, id);
+        let kind = self.rng.below(18);
         self.say(|| format!("edit {at} kind {kind}"));
         match kind {
             0 => put(&path, &format!("# a note by hand\n{text}")),
             1 | 2 => {
-                if kind == 1 {
+                // A folder with neither a manifest nor a record is no server.
+                if kind == 1 || !path.with_file_name(RECORD_FILE).exists() {
                     put(&path, &format!("{text}\n\tbroken: ["));
                 } else {
                     std::fs::remove_file(&path).unwrap();
                 }
-                // Put right again at the end, as a person would.
-                std::fs::write(path.with_file_name(".saved.yml"), text).unwrap();
-                self.servers[at].expect = Expect::Either;
+                // Put right again at the end, as a person would. Until then the last good spec is in effect.
+                std::fs::write(path.with_file_name(".saved.yml"), &text).unwrap();
             }
-            3 | 4 => {
-                let over = format!("spec:\n  settings:\n    build:\n      cpu_limit: {OVERRIDDEN_CPU}\n");
-                put(&path.with_file_name("override.yml"), &over);
-                self.servers[at].overridden = true;
+            3 | 4 => self.edit_override(at, &path),
+            5..=12 => self.edit_manifest(kind, &path, &text),
+            13 => self.apply_again(daemon, at, &path, &text),
+            14 => {
+                if let Some(earlier) = self.earlier(at) {
+                    // The panel's script is the newest one, as where a file is applied.
+                    let script = yaml::parse::<Manifest>(&text).unwrap().spec.script;
+                    change(&path, &earlier, |manifest| manifest.spec.script = script);
+                }
             }
-            5..=7 => self.edit_power(daemon, at, &path, &text),
-            8 => {
-                let token = self.note();
-                let then_start = self.rng.permille(500);
-                let install = install_by_hand(token.clone(), then_start);
-                edit_manifest(&path, &text, |manifest| manifest.spec.install = Some(install));
-                let server = &mut self.servers[at];
-                // What the latest power wish was is up to the file.
-                server.expect = Expect::Either;
-                server.installs += 1;
-                server.unseen = Some(token);
-            }
-            9 => edit_manifest(&path, &text, |manifest| manifest.spec.suspended = !manifest.spec.suspended),
-            10 => {
-                let memory = i64::try_from(64 + self.rng.below(4096)).unwrap();
-                edit_manifest(&path, &text, |manifest| manifest.spec.settings.build.memory_limit = memory);
-            }
-            11 => {
-                // Somebody wants no installation any more, or wants it to end. Who promised one is not asked.
-                let abort = self.rng.permille(500);
-                edit_manifest(&path, &text, |manifest| match &mut manifest.spec.install {
-                    Some(install) if abort => install.abort = true,
-                    install => *install = None,
-                });
-                self.withdraw_installation(daemon, id);
-                self.servers[at].expect = Expect::Either;
-            }
-            _ => edit_manifest(&path, &text, |manifest| {
-                let image = &mut manifest.spec.settings.container.image;
-                *image = if image == GAME { OTHER_GAME.into() } else { GAME.into() };
-            }),
+            _ => self.edit_power(&path, &text),
         }
+        if !matches!(kind, 1 | 2) {
+            self.servers[at].texts.push(text);
+        }
+        let after = on_disk(&folder, id);
+        if after.is_some() && before != after {
+            self.tally.wishes += 1;
+            let snapshot = daemon.world.store.get(id);
+            self.servers[at].asked.edited(snapshot.as_deref());
+        }
+        self.say(|| format!("{at} says {after:?}"));
         self.noticed(daemon, at);
-        let deletion = daemon.world.store.get(id).and_then(|snapshot| snapshot.record.deletion.clone());
-        if let Some(deletion) = deletion {
-            // What is written into a folder on its way out stays only where it is wanted again.
+        let dies = daemon.world.store.get(id).is_some_and(|snapshot| snapshot.is_being_deleted());
+        if dies {
+            // What is written into a folder on its way out may go with it.
             self.servers[at].overridden = false;
-            self.servers[at].expect = if deletion.recreate { Expect::Either } else { before };
         }
     }
 
-    /// A person wants an installation no more that the panel was promised. One that has ended is reported all the same.
-    fn withdraw_installation(&self, daemon: &Daemon, id: ServerId) {
-        let snapshot = daemon.world.store.get(id);
-        let done = snapshot.as_ref().and_then(|snapshot| snapshot.record.install.done.as_ref());
-        if done.is_some_and(|done| !done.reported) {
-            return;
+    /// An override of the limits, and now and then of a declarative field.
+    fn edit_override(&mut self, at: usize, path: &Path) {
+        let mut spec = json!({"settings": {"build": {"cpu_limit": OVERRIDDEN_CPU}}});
+        match self.rng.below(6) {
+            0 => spec["power"] = json!("up"),
+            1 => spec["power"] = json!("down"),
+            2 => spec["restartedAt"] = json!(self.note()),
+            _ => {}
         }
-        if let Some(side) = self.machine.panel.lock().servers.get_mut(&id) {
-            side.promised = false;
-            side.installing = false;
+        put(&path.with_file_name("override.yml"), &yaml::to_string(&json!({"spec": spec})).unwrap());
+        self.servers[at].overridden = true;
+    }
+
+    fn edit_manifest(&mut self, kind: u64, path: &Path, text: &str) {
+        let note = self.note();
+        let (memory, then_start) = (i64::try_from(64 + self.rng.below(4096)).unwrap(), self.rng.permille(500));
+        change(path, text, |manifest| {
+            let spec = &mut manifest.spec;
+            match kind {
+                5 | 6 => spec.install = Some(Install { version: Some(note), then_start, timeout: None }),
+                // Nothing is asked for by what is taken away, nor by `thenStart` alone.
+                7 => match &mut spec.install {
+                    Some(install) if then_start => install.then_start = !install.then_start,
+                    install => *install = None,
+                },
+                8 => spec.suspended = !spec.suspended,
+                9 => spec.settings.build.memory_limit = memory,
+                10 => spec.restarted_at = then_start.then_some(note),
+                11 => spec.restarted_at = Some(note),
+                _ => {
+                    let image = &mut spec.settings.container.image;
+                    *image = if image == GAME { OTHER_GAME.into() } else { GAME.into() };
+                }
+            }
+        });
+    }
+
+    fn edit_power(&mut self, path: &Path, text: &str) {
+        let power = *self.rng.pick(&[Some(Power::Up), Some(Power::Up), Some(Power::Down), None]);
+        change(path, text, |manifest| manifest.spec.power = power);
+    }
+
+    /// The same file again, or one that was there before.
+    fn apply_again(&mut self, daemon: &Daemon, at: usize, path: &Path, text: &str) {
+        let earlier = self.earlier(at).filter(|_| self.rng.permille(500));
+        match earlier {
+            // Without the script, if it is an old text: the panel's stays.
+            Some(earlier) => drop(self.apply(daemon, at, &earlier)),
+            None if self.servers[at].of_file && self.rng.permille(700) => drop(self.apply(daemon, at, text)),
+            None => put(path, text),
         }
+    }
+
+    fn earlier(&mut self, at: usize) -> Option<String> {
+        let count = self.servers[at].texts.len() as u64;
+        let chosen = usize::try_from(self.rng.below(count.max(1))).unwrap();
+        self.servers[at].texts.get(chosen).cloned()
     }
 
     /// Puts a broken or lost file right again, as a person would. What was edited before it broke, and was never read since,
-    /// comes in force now: also that an installation is no longer wanted, which the panel was promised meanwhile.
+    /// comes in effect now.
     pub fn put_right(&mut self, daemon: &Daemon, at: usize) {
-        let id = self.servers[at].id;
-        let path = daemon.world.store.folder(id).join("config.yml");
+        let path = daemon.world.store.folder(self.servers[at].id).join("config.yml");
         let saved = path.with_file_name(".saved.yml");
-        let Ok(text) = std::fs::read_to_string(&saved) else { return };
-        std::fs::rename(&saved, path).unwrap();
-        let manifest: Manifest = yaml::parse(&text).unwrap();
-        if manifest.spec.install.is_none() {
-            self.withdraw_installation(daemon, id);
-            let stopped =
-                self.machine.docker.state_of(&container_name(id, Role::Server)) != Some(ContainerState::Running);
-            if let Some(snapshot) =
-                daemon.world.store.get(id).filter(|snapshot| stopped && is_up_for_installation(snapshot))
-            {
-                self.servers[at].lose_start(&snapshot.record, &manifest);
-            }
+        if saved.exists() {
+            std::fs::rename(&saved, path).unwrap();
         }
-        if daemon.world.store.get(id).is_some_and(|snapshot| snapshot.wanted()) {
-            self.servers[at].put_back(manifest);
-        }
-    }
-
-    fn edit_power(&mut self, daemon: &Daemon, at: usize, path: &Path, text: &str) {
-        let wish = self.note();
-        let up = self.rng.permille(600);
-        let want = if up { Want::Up } else { Want::Down };
-        let power =
-            PowerIntent { id: wish.clone(), want, how: Default::default(), requested_at: None, expires_at: None };
-        edit_manifest(path, text, |manifest| manifest.spec.power = Some(power));
-        let snapshot = daemon.world.store.get(self.servers[at].id);
-        // A wish that waits in the record wins over the file.
-        let pending = snapshot.is_none_or(|snapshot| snapshot.record.pending_power.is_some());
-        let server = &mut self.servers[at];
-        server.expect = match up {
-            _ if pending => Expect::Either,
-            true => Expect::Up,
-            false => Expect::Down,
-        };
-        server.unseen = Some(wish.clone());
-        server.unrecorded = Some(wish);
     }
 
     /// Somebody else works on Docker. What should run comes up again.
@@ -276,17 +256,9 @@ impl Play {
     }
 }
 
-/// Whether the server is to be up because an installation says so, be it done or not.
-fn is_up_for_installation(snapshot: &Snapshot) -> bool {
-    let Some(manifest) = &snapshot.manifest else { return false };
-    let follows = open_install(manifest, &snapshot.record).is_some_and(|install| install.then_start);
-    follows || wish(manifest, &snapshot.record).is_some_and(|wish| wish.install.is_some())
-}
-
-/// Works a change into a file, as a person does who leaves the rest alone.
-fn edit_manifest(path: &Path, text: &str, change: impl FnOnce(&mut Manifest)) {
-    let before: Manifest = yaml::parse(text).unwrap();
-    let mut after = before.clone();
-    change(&mut after);
-    put(path, &intent::edit(text, &before, &after).unwrap());
+/// Works a change into a file.
+fn change(path: &Path, text: &str, change: impl FnOnce(&mut Manifest)) {
+    let mut manifest: Manifest = yaml::parse(text).unwrap();
+    change(&mut manifest);
+    put(path, &intent::render(&manifest).unwrap());
 }

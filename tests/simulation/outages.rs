@@ -3,9 +3,13 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use alula::model::{ContainerState, Role};
+use alula::runtime::container_name;
+use alula::store::{DiskOp, RECORD_FILE, REQUESTS_FILE};
 use tokio::time::Instant;
 
-use crate::scenario::{Expect, Play};
+use crate::expected::Expect;
+use crate::scenario::Play;
 
 impl Play {
     /// Most outages are short, some are an hour long.
@@ -26,7 +30,7 @@ impl Play {
         self.rng = self.plan.rng(&name);
         if self.rng.permille(60) && self.plan.happens(&name) {
             let at = self.any();
-            self.damage_record(at);
+            self.damage(at);
         }
         self.rng = acting;
     }
@@ -62,52 +66,73 @@ impl Play {
         self.machine.panel.lock().away_until = Some(Instant::now() + time);
     }
 
-    /// The disk refuses records for a while: those of one server, or all.
+    /// The disk refuses records, requests or both for a while: those of one server, or all.
     pub fn records_refused(&mut self, at: usize) {
         let server = self.rng.permille(500).then(|| self.servers[at].id);
         let kind = *self.rng.pick(&[ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem, ErrorKind::Other]);
         let time = self.outage();
-        self.say(|| format!("the disk refuses records of {server:?} for {time:?}: {kind}"));
-        self.machine.disk.refuse_records(server, kind, time);
+        let ops: &[DiskOp] = match self.rng.below(3) {
+            0 => &[DiskOp::WriteRecord],
+            1 => &[DiskOp::WriteRequests],
+            _ => &[DiskOp::WriteRecord, DiskOp::WriteRequests],
+        };
+        self.say(|| format!("the disk refuses {ops:?} of {server:?} for {time:?}: {kind}"));
+        self.machine.disk.refuse(ops, server, kind, time);
     }
 
-    /// While no daemon runs, the disk damages the record of a server: it is cut off, emptied, or written over.
+    /// While no daemon runs, the disk damages the record of a server, its requests, or both: they are cut off, emptied, or
+    /// written over.
     ///
-    /// What only the record knows is lost with it: a deletion, that the server is parked, and how its requests ended. So
-    /// nothing certain is expected of the server until the next request, and its installation is no longer promised. But
-    /// the panel must not show it for ever. A record is damaged beside a manifest that can be read: with both lost nobody knows
-    /// what the manifest that is put back later has asked for before.
-    pub fn damage_record(&mut self, at: usize) {
+    /// All that was asked before is taken for done: what does not run stays down until the next request, and the script does
+    /// not run again. A server that runs goes on, until it ends by itself. Its installation is no longer promised, but the panel
+    /// must not show it for ever. A deletion that is lost leaves a server that its panel does not list.
+    pub fn damage(&mut self, at: usize) {
+        let files: &[&str] = match self.rng.below(3) {
+            0 => &[RECORD_FILE],
+            1 => &[REQUESTS_FILE],
+            _ => &[RECORD_FILE, REQUESTS_FILE],
+        };
+        let how = self.rng.below(3);
         let server = &mut self.servers[at];
         let folder = self.machine.root.path().join(format!("servers/{}", server.id));
-        let path = folder.join("record.json");
-        if std::fs::read_to_string(folder.join("config.yml")).map_or(true, |text| text.contains("\tbroken")) {
+        let mut damaged = Vec::new();
+        for file in files {
+            let Ok(mut text) = std::fs::read(folder.join(file)) else { continue };
+            let before: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            match how {
+                0 => text.truncate(text.len() / 2),
+                1 => text.clear(),
+                _ => text.fill(0),
+            }
+            std::fs::write(folder.join(file), text).unwrap();
+            if *file == RECORD_FILE {
+                server.asked.lose_spec();
+            } else {
+                server.asked.lose_handled();
+                let accepted = before["accepted"].as_array().unwrap();
+                let deletion = accepted.iter().any(|request| request["verb"] == "delete");
+                (server.deleted, server.created) = (server.deleted && !deletion, server.created && !deletion);
+            }
+            damaged.push(*file);
+        }
+        if damaged.is_empty() {
             return;
         }
-        let Ok(mut text) = std::fs::read(&path) else { return };
-        let stored: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        let facts = &stored["facts"];
-        if server.deleted || !facts["deletion"].is_null() || !facts["parked"].is_null() {
-            return;
-        }
-        match self.rng.below(3) {
-            0 => text.truncate(text.len() / 2),
-            1 => text.clear(),
-            _ => text.fill(0),
-        }
-        std::fs::write(path, text).unwrap();
-        server.expect = Expect::Either;
-        server.unrecorded = None;
+        let runs =
+            self.machine.docker.state_of(&container_name(server.id, Role::Server)) == Some(ContainerState::Running);
+        server.asked.power(if runs { Expect::Either } else { Expect::Down });
         server.damaged = true;
+        server.quiet_since = Some(self.machine.docker.history().len());
+        server.parked = None;
         if let Some(side) = self.machine.panel.lock().servers.get_mut(&server.id) {
             side.promised = false;
         }
-        self.say(|| format!("the record of {at} is damaged"));
+        self.say(|| format!("{damaged:?} of {at} are damaged"));
     }
 
     /// Everything is back.
     pub fn end_outages(&mut self) {
-        self.machine.disk.take_records();
+        self.machine.disk.take_all();
         self.machine.docker.set_engine_up(true);
         self.machine.panel.lock().away_until = None;
     }

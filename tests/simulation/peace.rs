@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use alula::model::PowerState;
-use alula::reconcile::plan::open_install;
 
 use crate::crash::{Fate, MOST_ALIKE_IN_A_MINUTE, MOST_IN_A_MINUTE, Rates};
 use crate::daemon::Daemon;
@@ -63,7 +62,9 @@ impl Play {
     /// What is so at the end, into the journal.
     fn note_end(&self, daemon: &Daemon) {
         for snapshot in daemon.world.store.list() {
-            self.machine.journal.note(format_args!("{:?} {:?}", snapshot.manifest, snapshot.record));
+            self.machine
+                .journal
+                .note(format_args!("{:?} {:?} {:?}", snapshot.manifest, snapshot.requests, snapshot.record));
         }
         for entry in self.machine.docker.history() {
             self.machine.journal.note(format_args!("{entry:?}"));
@@ -97,12 +98,8 @@ impl Play {
             let folder = daemon.world.store.folder(id);
             let broken = match std::fs::read_to_string(folder.join("config.yml")) {
                 Ok(text) => text.contains("\tbroken"),
-                // Gone with a record left behind: not deleted, then.
-                Err(_) => {
-                    let snapshot = daemon.world.store.get(id);
-                    let known = snapshot.is_some_and(|snapshot| snapshot.record.deletion.is_none());
-                    folder.join("record.json").exists() || known
-                }
+                // Gone although its server is not deleted. It may be that no daemon has ever seen it.
+                Err(_) => daemon.world.store.get(id).is_none_or(|snapshot| !snapshot.is_being_deleted()),
             };
             if broken {
                 self.put_right(daemon, at);
@@ -138,7 +135,7 @@ impl Play {
         for server in &self.servers {
             let snapshot = daemon.world.store.get(server.id);
             let plan = daemon.reconciler.preview(server.id).await;
-            println!("{}: {plan:#?}\n{:#?}", server.id, snapshot.map(|snapshot| snapshot.record.clone()));
+            println!("{}: {plan:#?}\n{snapshot:#?}", server.id);
         }
         panic!("seed {}: it does not come to rest", self.seed);
     }
@@ -175,8 +172,7 @@ impl Play {
             let waits = plan.state == PowerState::Offline && plan.requeue.is_some_and(|at| at < soon);
             let untold = daemon.world.with_live(server.id, |live| live.untold.len());
             let unreported = snapshot.record.install.done.as_ref().is_some_and(|done| !done.reported);
-            let manifest = snapshot.manifest.as_ref();
-            let installing = manifest.is_some_and(|manifest| open_install(manifest, &snapshot.record).is_some());
+            let installing = snapshot.asked(daemon.world.clock.now()).install().is_some();
             let moving = installing || matches!(plan.state, PowerState::Starting | PowerState::Stopping);
             if !plan.steps.is_empty() || waits || untold > 0 || unreported || moving || !snapshot.wanted() {
                 return false;

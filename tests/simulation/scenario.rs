@@ -10,6 +10,7 @@ use alula::model::ServerId;
 
 use crate::crash::{Fate, Rates};
 use crate::daemon::{Daemon, Machine};
+use crate::expected::Asked;
 use crate::furnish::{Runs, furnish, panel_side};
 use crate::journal::Journal;
 use crate::plan::Plan;
@@ -75,37 +76,26 @@ impl fmt::Display for Tally {
     }
 }
 
-/// What the harness knows that must be so at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expect {
-    Up,
-    Down,
-    /// Unanswered requests, or files that say something else than the last request: both are right, as long as the intent in
-    /// force is carried out.
-    Either,
-}
-
 pub struct Server {
     pub id: ServerId,
     /// `managedBy: file`: the panel does not know it.
     pub of_file: bool,
     pub created: bool,
     pub deleted: bool,
-    pub expect: Expect,
-    /// Wishes to install that were answered with 2xx.
-    pub installs: u64,
+    /// What must be so at the end.
+    pub asked: Asked,
     /// An override of the CPU's limit was written.
     pub overridden: bool,
-    /// A hand edit that counts once the daemon has seen it: id of a power wish, or token.
-    pub unseen: Option<String>,
-    /// Id of a power wish by hand that no daemon has recorded: one that has only read it may die and take it along.
-    pub unrecorded: Option<String>,
+    /// Earlier texts of its `config.yml`.
+    pub texts: Vec<String>,
     /// Token of the installation whose result was recorded when a later one was wanted: that one may have begun another log.
     pub outdone: Option<String>,
     /// Tokens of installations that were under way when it was deleted: what they leave is nobody's.
     pub buried: Vec<String>,
-    /// Its record was damaged, and nothing has been installed or deleted since.
+    /// A file of it was damaged, and nothing has been installed or deleted since.
     pub damaged: bool,
+    /// The same, also by an operator: how many operations on containers there were before the file was damaged.
+    pub quiet_since: Option<usize>,
     /// Since when it is known to be parked.
     pub parked: Option<Duration>,
 }
@@ -207,14 +197,13 @@ impl Play {
                 of_file,
                 created: false,
                 deleted: false,
-                expect: Expect::Down,
-                installs: 0,
+                asked: Asked::default(),
                 overridden: false,
-                unseen: None,
-                unrecorded: None,
+                texts: Vec::new(),
                 outdone: None,
                 buried: Vec::new(),
                 damaged: false,
+                quiet_since: None,
                 parked: None,
             });
         }
@@ -287,19 +276,11 @@ impl Play {
             daemon.edited(id);
         }
         let now = self.machine.epoch.1.elapsed();
-        for server in &mut self.servers {
+        for at in 0..self.servers.len() {
+            self.follow(daemon, at);
+            let server = &mut self.servers[at];
             let Some(snapshot) = daemon.world.store.get(server.id) else { continue };
-            if let (Some(unseen), Some(manifest)) = (&server.unseen, &snapshot.manifest) {
-                let power = manifest.spec.power.as_ref().is_some_and(|power| power.id == *unseen);
-                let install = manifest.spec.install.as_ref().is_some_and(|install| install.token == *unseen);
-                let file = std::fs::read_to_string(daemon.world.store.folder(server.id).join("config.yml"));
-                let overwritten = file.is_ok_and(|text| !text.contains(unseen.as_str()));
-                if power || install || overwritten {
-                    server.unseen = None;
-                }
-            }
-            server.forget_recorded(&snapshot);
-            server.notice_later_installation(&snapshot);
+            server.notice_later_installation(&snapshot, daemon.world.clock.now());
             match snapshot.record.parked {
                 Some(_) => {
                     server.parked = server.parked.or(Some(now));
@@ -317,19 +298,16 @@ impl Play {
         for (at, server) in self.servers.iter().enumerate() {
             let Some(snapshot) = daemon.world.store.get(server.id) else { continue };
             let Some(status) = daemon.world.store.status(server.id) else { continue };
-            let install = snapshot.manifest.as_ref().and_then(|manifest| manifest.spec.install.clone());
-            let power = snapshot.manifest.as_ref().and_then(|manifest| manifest.spec.power.clone());
             println!(
-                "    {at}: {:?}/{:?} expect {:?} install {:?} done {:?} power {:?} closed {:?} problem {:?} deletion {:?} parked {:?}",
+                "    {at}: {:?}/{:?} {:?} requests {:?} done {:?} handled {:?} problem {:?} unrecorded {} parked {:?}",
                 status.phase,
                 status.state,
-                server.expect,
-                install.map(|install| install.token),
+                server.asked,
+                snapshot.requests,
                 snapshot.record.install.done.as_ref().map(|done| (&done.token, done.reported)),
-                power.map(|power| (power.id, power.want)),
-                snapshot.record.power.closed.as_ref().map(|closed| (&closed.id, &closed.reason)),
+                snapshot.record.power.handled.as_ref().map(|handled| (&handled.id, &handled.reason)),
                 snapshot.problem,
-                snapshot.record.deletion,
+                snapshot.unrecorded,
                 snapshot.record.parked,
             );
         }
@@ -382,8 +360,9 @@ impl Play {
             41..=48 => self.reinstall(daemon, at).await,
             49..=53 => self.sync(daemon, at).await,
             54..=56 => self.delete(daemon, at).await,
-            57..=70 => self.edit(daemon, at),
-            71..=75 => self.interfere(at),
+            57..=71 => self.edit(daemon, at),
+            72 => self.abort(daemon, at).await,
+            73..=75 => self.interfere(at),
             76..=79 => self.engine_away(),
             80..=84 => self.panel_away(),
             85..=86 => self.records_refused(at),

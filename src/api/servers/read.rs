@@ -14,7 +14,7 @@ use crate::api::{Api, ApiError};
 ///
 /// At boot it waits until the servers' network has been seen to: whoever has read the list may start servers.
 pub async fn list(State(api): State<Arc<Api>>) -> Response {
-    api.world.network_seen_to().await;
+    api.world.runtime.node_settled().await;
     json(api.view.list(&api.world))
 }
 

@@ -13,8 +13,9 @@ use super::*;
 use crate::console::transcript::{Rules, TRANSCRIPT_FILE};
 use crate::model::ServerId;
 use crate::model::settings::Startup;
-use crate::runtime::LogPart;
 use crate::runtime::fake::{Act, FakeRuntime, FakeWorld, Program};
+use crate::runtime::host::Host;
+use crate::runtime::{ErrorKind, LogPart};
 use crate::store::Blocking;
 use crate::tasks::Tasks;
 
@@ -222,7 +223,7 @@ async fn a_broken_input_is_an_error_of_who_types() {
 async fn a_broken_output_ends_it_and_leaves_the_unfinished_line() {
     let terminal = terminal(&[], None).await;
     terminal.print("whole\r\nhal").await;
-    let error = RuntimeError::Unreachable { attempt: "reading".into(), cause: "reset".into() };
+    let error = RuntimeError::new(ErrorKind::Unavailable, "reading", "reset");
     terminal.output.send(Err(error)).await.unwrap();
     assert_eq!(terminal.end().await, "whole\nhal");
 }
@@ -235,7 +236,7 @@ fn replay(log: Vec<Bytes>, every: Duration, anchor: &[&str]) -> Replay {
 
 fn replay_of(world: &FakeWorld, container: &str, anchor: &[&str]) -> Replay {
     let anchor = anchor.iter().map(|line| crate::console::transcript::line_hash(line.as_bytes())).collect();
-    let runtime = Arc::new(FakeRuntime::faultless(world.clone()));
+    let runtime = Arc::new(FakeRuntime::faultless(world.clone(), Host::for_tests()));
     Replay::new(runtime, container.into(), LogPart::All, anchor, Arc::new(Semaphore::new(1)))
 }
 
@@ -281,7 +282,7 @@ async fn a_log_that_lost_lines_lets_nobody_start_forever() {
 /// The engine was away for a moment.
 #[tokio::test(start_paused = true)]
 async fn a_log_that_breaks_off_is_read_again() {
-    let broken = RuntimeError::Unreachable { attempt: "reading".into(), cause: "reset".into() };
+    let broken = RuntimeError::new(ErrorKind::Unavailable, "reading", "reset");
     let first = stream::iter([Ok("old\r\nhad\r\nmis".into()), Err(broken)]).boxed();
     let world = FakeWorld::default();
     let container = world.create_foreign("one").unwrap();

@@ -8,8 +8,9 @@ use super::*;
 use crate::model::{ContainerState, Record, Script, Verb};
 use crate::reconcile::bench;
 use crate::reconcile::pass::Reconciler;
-use crate::runtime::container_name;
-use crate::runtime::fake::{Call, FakeRuntime, FakeWorld, Faults, Program};
+use crate::runtime::ErrorKind;
+use crate::runtime::fake::{Call, FakeWorld, Faults, Program};
+use crate::runtime::{blueprint, container_name};
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_comes_back_after_hours_is_noticed_within_seconds() {
@@ -42,7 +43,7 @@ const SLOW: Duration = Duration::from_secs(9);
 impl Faults for Trouble {
     async fn before(&self, call: Call) -> Result<(), RuntimeError> {
         if *self.refused.lock().unwrap() == Some(call.name) {
-            return Err(RuntimeError::Refused { attempt: call.name.into(), status: 500, message: "refused".into() });
+            return Err(RuntimeError::new(ErrorKind::Failed, call.name, "refused"));
         }
         let slow = *self.slow.lock().unwrap() == Some((call.name, call.role));
         if slow {
@@ -70,7 +71,7 @@ impl Scene {
         machine.set_checks_mounts(false);
         machine.set_program("installer:1", Program::installer(&[], Duration::from_secs(3600), 0));
         let trouble = Arc::new(Trouble::default());
-        world.runtime = Arc::new(FakeRuntime::new(machine.clone(), trouble.clone()));
+        bench::reconnect(&mut world, &machine, trouble.clone());
         let world = Arc::new(world);
         let mut manifest = bench::file_server(1);
         manifest.spec.script = Some(Script { image: "installer:1".into(), entrypoint: "sh".into(), text: "x".into() });
@@ -181,13 +182,14 @@ async fn a_container_that_was_made_too_late_for_its_answer_is_noticed() {
     let (_root, mut world, machine) = bench::machine(None);
     machine.add_image("game:1", Default::default());
     machine.set_checks_mounts(false);
-    world.runtime = Arc::new(FakeRuntime::new(machine.clone(), Arc::new(LateCreations)));
+    bench::reconnect(&mut world, &machine, Arc::new(LateCreations));
     let (id, world, queue) = (bench::id(1), Arc::new(world), Queue::default());
     world.store.create(bench::file_server(1), Record::default(), []).unwrap();
     world.tasks.spawn("containers", follow(world.clone(), queue.clone(), watch::Sender::new(false)));
     queue.done(queue.next().await, None);
-    let facts = blueprint::BlueprintFacts::default();
-    let spec = blueprint::server_container(id, &bench::file_server(1).spec, &world.node, &facts).spec;
+    let host = crate::runtime::HostInfo::default();
+    let built = blueprint::server_container(id, &bench::file_server(1).spec, &world.node, &host);
+    let spec = world.runtime.resolve(id, built).await.unwrap().spec;
     let purpose = crate::runtime::Purpose { server: id, role: Role::Server, token: "start".into() };
     world.runtime.create(&spec, &purpose).await.unwrap_err();
     let serial = world.with_live(id, |live| live.server.serial());

@@ -13,7 +13,7 @@ use crate::files::install_log::InstallLog;
 use crate::model::ServerId;
 use crate::reconcile::world::World;
 use crate::retry;
-use crate::runtime::{LogPart, RuntimeError};
+use crate::runtime::{ErrorKind, LogPart, RuntimeError};
 
 /// Reading what is left of a finished installer's output takes no longer than this.
 const CLOSE_LIMIT: Duration = Duration::from_secs(20);
@@ -79,7 +79,7 @@ async fn copy(world: &World, id: ServerId, container: &str, part: LogPart) -> Re
     let mut output = match world.runtime.logs(container, part).await {
         Ok(output) => output,
         // There is no container, or its engine keeps no logs: there is nothing to be had, however often it is asked for.
-        Err(RuntimeError::NotFound { .. } | RuntimeError::Refused { status: 501, .. }) => return Ok(()),
+        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unsupported) => return Ok(()),
         Err(error) => return Err(error.to_string()),
     };
     // Who follows reads on, so that its end is that of the script.

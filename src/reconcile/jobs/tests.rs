@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::reconcile::bench;
-use crate::runtime::RuntimeError;
-use crate::runtime::fake::{Call, FakeRuntime, Faults};
+use crate::runtime::fake::{Call, Faults};
+use crate::runtime::{ErrorKind, RuntimeError};
 
 fn nonsense() -> PanelError {
     PanelError::Nonsense { call: "GET /servers/x/install".into(), detail: "the answer: expected JSON".into() }
@@ -72,14 +72,14 @@ async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
     }
 }
 
-/// An engine that answers each request for a log with this status.
-struct NoLogs(u16);
+/// An engine that fails each request for a log in this way.
+struct NoLogs(ErrorKind);
 
 #[async_trait::async_trait]
 impl Faults for NoLogs {
     async fn before(&self, call: Call) -> Result<(), RuntimeError> {
         match call.name {
-            "logs" => Err(RuntimeError::Refused { attempt: call.name.into(), status: self.0, message: "no".into() }),
+            "logs" => Err(RuntimeError::new(self.0, call.name, "no")),
             _ => Ok(()),
         }
     }
@@ -87,9 +87,9 @@ impl Faults for NoLogs {
 
 #[tokio::test(start_paused = true)]
 async fn a_log_that_the_engine_does_not_keep_is_read_and_one_that_it_does_not_give_is_not() {
-    for (status, is_read) in [(501, true), (500, false)] {
+    for (kind, is_read) in [(ErrorKind::Unsupported, true), (ErrorKind::Failed, false)] {
         let (_root, mut world, machine) = bench::machine(None);
-        world.runtime = Arc::new(FakeRuntime::new(machine, Arc::new(NoLogs(status))));
-        assert_eq!(close_install_log(&world, bench::id(1), "n1").await.is_ok(), is_read, "{status}");
+        bench::reconnect(&mut world, &machine, Arc::new(NoLogs(kind)));
+        assert_eq!(close_install_log(&world, bench::id(1), "n1").await.is_ok(), is_read, "{kind:?}");
     }
 }

@@ -8,7 +8,7 @@ use crate::model::{ContainerFacts, ContainerState, Handled, Record, ServerId};
 use crate::reconcile::job::JobKind;
 use crate::reconcile::jobs;
 use crate::reconcile::step::Step;
-use crate::runtime::{ContainerSpec, Purpose, RuntimeError};
+use crate::runtime::{ContainerSpec, ErrorKind, Purpose};
 use crate::store::Snapshot;
 
 type Done = Result<bool, StepError>;
@@ -108,7 +108,7 @@ impl Reconciler {
                 Ok(true)
             }
             Err(error) => {
-                if matches!(error, RuntimeError::NotFound { .. }) {
+                if error.kind == ErrorKind::NotFound {
                     // Something of which it is made: if somebody has removed the image since it was had, the next attempt pulls
                     // it again.
                     self.world.with_live(id, |live| live.jobs.remove(&image));
@@ -119,7 +119,7 @@ impl Reconciler {
     }
 
     async fn accept(&self, id: ServerId) -> Done {
-        self.world.record_intent(id).await?;
+        self.world.refresh(id).await?;
         Ok(true)
     }
 

@@ -1,14 +1,10 @@
 //! Looking at one server.
 
-use std::path::PathBuf;
-
 use super::Reconciler;
 use crate::model::{ContainerFacts, ContainerState, Role, ServerId, Timestamp};
 use crate::reconcile::observed::{Observed, WantedContainer};
-use crate::reconcile::world::Silent;
 use crate::requests::InstallRequest;
-use crate::runtime::blueprint::{self, Blueprint, BlueprintFacts, MountFacts, MountSource};
-use crate::runtime::{Limits, RuntimeError};
+use crate::runtime::{BuiltSpec, ErrorKind, RuntimeError, blueprint};
 use crate::store::Snapshot;
 
 impl Reconciler {
@@ -18,7 +14,7 @@ impl Reconciler {
         let (world, now) = (&self.world, self.world.clock.now());
         let watch = world.with_live(id, |live| live.watch);
         let (server, installer) = tokio::join!(self.container(id, Role::Server), self.container(id, Role::Installer));
-        let outage = match (&server, &installer) {
+        let mut outage = match (&server, &installer) {
             (Err(error), _) | (_, Err(error)) => Some(error.to_string()),
             _ => None,
         };
@@ -36,8 +32,12 @@ impl Reconciler {
             Some(snapshot) if outage.is_none() => self.wanted(snapshot, server.as_ref()).await,
             _ => Ok(None),
         };
-        let silent_path = wanted.as_ref().err().map(Silent::to_string);
-        let wanted = wanted.ok().flatten();
+        let mut silent_path = None;
+        let wanted = wanted.unwrap_or_else(|error| {
+            let says = if error.kind == ErrorKind::VolumeUnresponsive { &mut silent_path } else { &mut outage };
+            *says = Some(error.to_string());
+            None
+        });
         let prepared = self.is_prepared(id).await;
         world.with_live(id, |live| {
             live.outages = if outage.is_some() { live.outages + 1 } else { 0 };
@@ -87,7 +87,7 @@ impl Reconciler {
         let facts = self.world.runtime.inspect(id, role).await?;
         if facts.as_ref().is_some_and(|facts| self.ended_unasked(id, role, facts)) {
             // An engine that goes down takes its containers along: then nothing is to be made of their end.
-            self.world.engine_check.answered(&*self.world.runtime).await?;
+            self.world.runtime.stays().await?;
         }
         self.world.with_live(id, |live| live.look(role).fill(serial, facts.clone()));
         Ok(facts)
@@ -124,58 +124,24 @@ impl Reconciler {
         &self,
         snapshot: &Snapshot,
         server: Option<&ContainerFacts>,
-    ) -> Result<Option<WantedContainer>, Silent> {
+    ) -> Result<Option<WantedContainer>, RuntimeError> {
         if server.is_some_and(ContainerFacts::running) {
-            let limits = self.limits(snapshot);
-            return Ok(limits.map(|limits| WantedContainer { spec_hash: None, limits_hash: limits.hash() }));
+            // No path has a say in its limits.
+            let built = self.built(snapshot);
+            return Ok(built.map(|built| WantedContainer { spec_hash: None, limits_hash: built.spec.limits.hash() }));
         }
         if !may_start(snapshot, self.world.clock.now()) {
             return Ok(None);
         }
-        let blueprint = self.blueprint(snapshot).await?;
-        Ok(blueprint.map(|blueprint| WantedContainer {
-            spec_hash: Some(blueprint.spec.hash()),
-            limits_hash: blueprint.spec.limits.hash(),
-        }))
+        let Some(built) = self.built(snapshot) else { return Ok(None) };
+        let spec = self.world.runtime.resolve(snapshot.id, built).await?.spec;
+        Ok(Some(WantedContainer { spec_hash: Some(spec.hash()), limits_hash: spec.limits.hash() }))
     }
 
     /// What the server's container should be like.
-    pub(super) async fn blueprint(&self, snapshot: &Snapshot) -> Result<Option<Blueprint>, Silent> {
-        let Some(manifest) = snapshot.manifest.clone() else { return Ok(None) };
-        let mounts = manifest.spec.settings.mounts.as_deref().unwrap_or_default();
-        let mounts = self.world.paths.of_mounts(mounts, &self.world.node.allowed_mounts).await?;
-        let facts = BlueprintFacts { mounts, ..self.installer_facts(snapshot.id).await? };
-        let mut blueprint = blueprint::server_container(snapshot.id, &manifest.spec, &self.world.node, &facts);
-        blueprint.spec.image_id = self.world.images.id(&blueprint.spec.image);
-        Ok(Some(blueprint))
-    }
-
-    /// What the installer's container depends on. It has none of the settings' mounts.
-    pub(super) async fn installer_facts(&self, id: ServerId) -> Result<BlueprintFacts, Silent> {
-        let layout = self.world.layout.clone();
-        let path = self.world.node.directories.server_data(&id);
-        let data = match self.world.paths.find(&path, move || MountSource::There(layout.data(id))).await? {
-            MountSource::There(data) => data,
-            MountSource::Missing | MountSource::Unusable(_) => path,
-        };
-        Ok(self.facts(id, data))
-    }
-
-    /// The limits that the server's container should have; no path has a say in them.
-    pub(super) fn limits(&self, snapshot: &Snapshot) -> Option<Limits> {
-        let manifest = snapshot.manifest.as_ref()?;
-        let facts = self.facts(snapshot.id, PathBuf::new());
-        Some(blueprint::server_container(snapshot.id, &manifest.spec, &self.world.node, &facts).spec.limits)
-    }
-
-    fn facts(&self, id: ServerId, data: PathBuf) -> BlueprintFacts {
-        BlueprintFacts {
-            network: self.world.network(),
-            kernel: self.world.kernel_limits,
-            data,
-            script: self.world.layout.script_folder(id),
-            mounts: MountFacts::default(),
-        }
+    pub(super) fn built(&self, snapshot: &Snapshot) -> Option<BuiltSpec> {
+        let (world, manifest) = (&self.world, snapshot.manifest.as_ref()?);
+        Some(blueprint::server_container(snapshot.id, &manifest.spec, &world.node, &world.runtime.host()))
     }
 }
 

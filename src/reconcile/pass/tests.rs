@@ -9,7 +9,7 @@ use crate::model::PowerState::{Offline, Running};
 use crate::model::{ManagedBy, Manifest, Record, Role, Verb};
 use crate::reconcile::bench;
 use crate::runtime::container_name;
-use crate::runtime::fake::{Call, FakeRuntime, FakeWorld, Faults};
+use crate::runtime::fake::{Call, FakeWorld, Faults};
 
 /// An engine whose removals take longer than anybody waits.
 struct SlowRemovals;
@@ -23,7 +23,7 @@ impl Faults for SlowRemovals {
 #[tokio::test(start_paused = true)]
 async fn a_removal_that_is_under_way_is_waited_for_and_not_asked_for_in_a_circle() {
     let (_root, mut world, machine) = bench::machine(None);
-    world.runtime = Arc::new(FakeRuntime::new(machine.clone(), Arc::new(SlowRemovals)));
+    bench::reconnect(&mut world, &machine, Arc::new(SlowRemovals));
     let (id, world) = (bench::id(1), Arc::new(world));
     let delete = bench::request(&world, "delete", Verb::Delete);
     world.store.create(bench::file_server(1), Record::default(), [delete]).unwrap();
@@ -99,7 +99,7 @@ async fn a_container_that_was_made_is_there_whatever_was_seen_meanwhile() {
     let (_root, mut world, machine) = bench::machine(None);
     machine.add_image("game:1", Default::default());
     machine.set_checks_mounts(false);
-    world.runtime = Arc::new(FakeRuntime::new(machine.clone(), Arc::new(SlowCreations)));
+    bench::reconnect(&mut world, &machine, Arc::new(SlowCreations));
     let (id, world) = (bench::id(1), Arc::new(world));
     world.store.create(bench::file_server(1), Record::default(), []).unwrap();
     let reconciler = Reconciler::new(world.clone());

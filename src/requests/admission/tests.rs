@@ -192,7 +192,7 @@ fn start() {
             "accepted until 60",
         ),
         ("installing, and still running", Scene::running().installing(false), Start, 60, "accepted until 60"),
-        ("installing, and wanted up after it", Scene::offline().installing(false).up(), Start, 60, "accepted until 60"),
+        ("installing, and wanted up after it", Scene::offline().installing(false).up(), Start, 60, "already"),
         ("suspended", Scene::offline().suspended(), Start, 0, "refused: Suspended"),
         ("suspended, and wanted up", Scene::offline().suspended().up(), Start, 0, "refused: Suspended"),
         ("suspended, and running", Scene::running().suspended(), Start, 0, "refused: Suspended"),
@@ -213,7 +213,9 @@ fn start() {
         ("starting", Scene::new(PowerState::Starting).up(), Start, 0, "already"),
         ("offline", Scene::offline(), Start, 0, "accepted"),
         ("offline, stopped", Scene::offline().down().handled(), Start, 0, "accepted"),
-        ("offline, about to start, or given up in this moment", Scene::offline().up(), Start, 0, "accepted"),
+        ("offline, about to start", Scene::offline().up(), Start, 0, "already"),
+        ("offline, stuck, or given up in this moment", Scene::offline().up().stuck(), Start, 0, "accepted"),
+        ("restarting, stuck before", Scene::stopping().up().stuck(), Start, 0, "already"),
         ("offline, crashed too often", Scene::offline().up().handled(), Start, 0, "accepted"),
         ("offline, about to lapse", Scene::offline().up_until(0), Start, 60, "accepted until 60"),
         (
@@ -221,7 +223,7 @@ fn start() {
             Scene::offline().installing(true).installed(InstallOutcome::Succeeded),
             Start,
             0,
-            "accepted",
+            "already",
         ),
         ("not installed", Scene::offline().installing(true).installed(InstallOutcome::Failed), Start, 0, "accepted"),
     ]);
@@ -336,10 +338,10 @@ fn scenes() -> impl Strategy<Value = Scene> {
     let power = (verbs(), prop::option::of(1i64..400));
     let requests = prop::collection::vec(power, 0..4);
     let install = prop::option::of((0usize..4, any::<bool>(), prop::option::of(any::<bool>())));
-    (states, any::<bool>(), requests, install, (any::<bool>(), any::<bool>())).prop_map(
-        |(state, suspended, requests, install, (handled, seen))| {
+    (states, any::<bool>(), requests, install, (any::<bool>(), any::<bool>(), any::<bool>())).prop_map(
+        |(state, suspended, requests, install, (handled, seen, fails))| {
             let mut scene = Scene::new(state);
-            (scene.manifest.spec.suspended, scene.seen) = (suspended, seen);
+            (scene.manifest.spec.suspended, scene.seen, scene.start_fails) = (suspended, seen, fails);
             for (number, (verb, expires)) in requests.into_iter().enumerate() {
                 if let Some((_, then_start, done)) = install.filter(|(before, ..)| *before == number) {
                     scene = scene.installing(then_start);
@@ -380,7 +382,7 @@ proptest! {
         match verb {
             // Each of them is one more restart, and a new attempt of a start that does not come up.
             Verb::Restart => {}
-            Verb::Start if scene.state == PowerState::Offline => {}
+            Verb::Start if scene.state == PowerState::Offline && scene.start_fails => {}
             _ => prop_assert_eq!(again, Ok(Admitted::Already)),
         }
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{BlueprintFacts, Omission, network};
+use super::network;
 use crate::config::NodeConfig;
 use crate::model::Settings;
+use crate::runtime::{HostInfo, Omission};
 
 /// Names that the settings' own variables cannot take.
 const BASICS: [&str; 5] = ["TZ", "STARTUP", "SERVER_MEMORY", "SERVER_IP", "SERVER_PORT"];
@@ -27,7 +28,7 @@ pub(super) enum Address {
 pub(super) fn environment(
     settings: &Settings,
     node: &NodeConfig,
-    facts: &BlueprintFacts,
+    host: &HostInfo,
     address: Address,
     omissions: &mut Vec<Omission>,
 ) -> Vec<String> {
@@ -37,7 +38,7 @@ pub(super) fn environment(
     let port = allocation.port.to_string();
     let ip = match address {
         Address::Reachable if allocation.ip == network::LOOPBACK && allocation.port != 0 => {
-            network::interface(node, facts)
+            network::interface(node, host)
         }
         _ => allocation.ip.clone(),
     };

@@ -1,9 +1,8 @@
 //! Limits of containers, from the panel's units to the engine's.
 
-use super::BlueprintFacts;
 use crate::config::NodeConfig;
 use crate::model::settings::Build;
-use crate::runtime::{CpuLimit, Limits};
+use crate::runtime::{CpuLimit, HostInfo, Limits};
 
 const MIB: i64 = 1024 * 1024;
 /// Microseconds in which a container may use its CPU quota.
@@ -11,7 +10,7 @@ const CPU_PERIOD: i64 = 100_000;
 const CPU_SHARES: i64 = 1024;
 
 /// The limits of a server.
-pub(super) fn of_server(build: &Build, node: &NodeConfig, facts: &BlueprintFacts) -> Limits {
+pub(super) fn of_server(build: &Build, node: &NodeConfig, host: &HostInfo) -> Limits {
     let memory_mib = build.memory_limit.max(0);
     let memory = node.docker.overhead.memory_limit_bytes(memory_mib);
     Limits {
@@ -23,9 +22,9 @@ pub(super) fn of_server(build: &Build, node: &NodeConfig, facts: &BlueprintFacts
             _ if memory == 0 => 0,
             swap => swap.saturating_mul(MIB).saturating_add(memory),
         },
-        oom_kill_disable: facts.kernel.oom_kill_disable && !build.oom_killer,
+        oom_kill_disable: host.kernel.oom_kill_disable && !build.oom_killer,
         pids: Some(node.docker.pids_limit),
-        blkio_weight: (facts.kernel.block_io_weight && build.io_weight > 0).then_some(build.io_weight),
+        blkio_weight: (host.kernel.block_io_weight && build.io_weight > 0).then_some(build.io_weight),
         cpu: (build.cpu_limit > 0).then(|| CpuLimit {
             quota: build.cpu_limit.saturating_mul(CPU_PERIOD / 100),
             period: CPU_PERIOD,
@@ -38,7 +37,7 @@ pub(super) fn of_server(build: &Build, node: &NodeConfig, facts: &BlueprintFacts
 /// The limits of an installer: the larger of the server's and the node's for installers.
 ///
 /// What is without limit for the server is without limit here, too.
-pub(super) fn of_installer(build: &Build, node: &NodeConfig, facts: &BlueprintFacts) -> Limits {
+pub(super) fn of_installer(build: &Build, node: &NodeConfig, host: &HostInfo) -> Limits {
     let least = &node.docker.installer_limits;
     let larger = |of_server: i64, least: i64| if of_server <= 0 { of_server } else { of_server.max(least) };
     let build = Build {
@@ -46,7 +45,7 @@ pub(super) fn of_installer(build: &Build, node: &NodeConfig, facts: &BlueprintFa
         cpu_limit: if least.cpu_percent == 0 { 0 } else { larger(build.cpu_limit, least.cpu_percent) },
         ..build.clone()
     };
-    of_server(&build, node, facts)
+    of_server(&build, node, host)
 }
 
 #[cfg(test)]
@@ -54,27 +53,24 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::runtime::blueprint::KernelLimits;
+    use crate::runtime::KernelLimits;
 
     fn node() -> NodeConfig {
         NodeConfig::for_tests(Path::new("/node"))
     }
 
-    fn facts() -> BlueprintFacts {
-        BlueprintFacts {
-            kernel: KernelLimits { block_io_weight: true, oom_kill_disable: true },
-            ..BlueprintFacts::default()
-        }
+    fn host() -> HostInfo {
+        HostInfo { kernel: KernelLimits { block_io_weight: true, oom_kill_disable: true }, ..HostInfo::default() }
     }
 
     fn server(change: impl FnOnce(&mut Build)) -> Limits {
         let mut build = Build::default();
         change(&mut build);
-        of_server(&build, &node(), &facts())
+        of_server(&build, &node(), &host())
     }
 
     fn installer(memory_limit: i64, cpu_limit: i64) -> Limits {
-        of_installer(&Build { memory_limit, cpu_limit, ..Build::default() }, &node(), &facts())
+        of_installer(&Build { memory_limit, cpu_limit, ..Build::default() }, &node(), &host())
     }
 
     #[test]
@@ -115,7 +111,7 @@ mod tests {
         assert_eq!(server(|build| build.io_weight = 300).blkio_weight, Some(300));
         assert_eq!(server(|build| build.io_weight = 0).blkio_weight, None);
         // What the kernel does not know is not asked for.
-        let bare = of_server(&Build { oom_killer: false, ..Build::default() }, &node(), &BlueprintFacts::default());
+        let bare = of_server(&Build { oom_killer: false, ..Build::default() }, &node(), &HostInfo::default());
         assert_eq!((bare.blkio_weight, bare.oom_kill_disable), (None, false));
     }
 
@@ -131,7 +127,7 @@ mod tests {
     fn an_installer_gets_the_larger_limit() {
         // As seen of a running node.
         let seen =
-            of_installer(&Build { memory_limit: 128, swap: 64, cpu_limit: 150, ..Build::default() }, &node(), &facts());
+            of_installer(&Build { memory_limit: 128, swap: 64, cpu_limit: 150, ..Build::default() }, &node(), &host());
         assert_eq!(
             (seen.memory, seen.memory_reservation, seen.memory_swap),
             (1_234_803_098, 1_073_741_824, 1_301_911_962)
@@ -144,7 +140,7 @@ mod tests {
         assert_eq!(installer(64, 50).pids, Some(512), "installers are limited, too");
         let mut node = node();
         node.docker.installer_limits.cpu_percent = 0;
-        let unlimited = of_installer(&Build { cpu_limit: 50, ..Build::default() }, &node, &facts());
+        let unlimited = of_installer(&Build { cpu_limit: 50, ..Build::default() }, &node, &host());
         assert_eq!(unlimited.cpu, None);
     }
 }

@@ -1,64 +1,49 @@
-//! Mounts: the fixed ones, and the settings' own against the allow-list.
+//! Volumes: the fixed ones, and the settings' own mounts.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use super::host::clean;
-use super::{BlueprintFacts, MountSource, Omission, SERVER_FOLDER};
+use super::SERVER_FOLDER;
 use crate::config::NodeConfig;
+use crate::model::Settings;
 use crate::model::settings::Mount;
-use crate::model::{ServerId, Settings};
-use crate::runtime::BindMount;
+use crate::runtime::{Omission, Volume, VolumeRole};
 
 /// Each mount is work for the engine at each start; nobody has this many.
 const MAX_MOUNTS: usize = 128;
 
-/// All mounts of a server, in order: its files, the node's own, the settings'.
-pub(super) fn of_server(
-    id: ServerId,
-    settings: &Settings,
-    node: &NodeConfig,
-    facts: &BlueprintFacts,
-    omissions: &mut Vec<Omission>,
-) -> Vec<BindMount> {
-    let mut mounts = vec![bind(&facts.data, SERVER_FOLDER, false)];
+/// All volumes of a server, in order: its files, the node's own, the settings'.
+pub(super) fn of_server(settings: &Settings, node: &NodeConfig, omissions: &mut Vec<Omission>) -> Vec<Volume> {
+    let fixed = |role, target: &str| Volume { role, path: None, target: target.into(), read_only: true };
+    let mut volumes = vec![Volume { read_only: false, ..fixed(VolumeRole::Data, SERVER_FOLDER) }];
     if node.mount_passwd {
-        mounts.push(bind(&node.directories.passwd.join("passwd"), "/etc/passwd", true));
-        mounts.push(bind(&node.directories.passwd.join("group"), "/etc/group", true));
+        volumes.push(fixed(VolumeRole::Passwd, "/etc/passwd"));
+        volumes.push(fixed(VolumeRole::Group, "/etc/group"));
     }
     if node.mount_machine_id {
-        mounts.push(bind(&node.directories.machine_id_file(&id), "/etc/machine-id", true));
+        volumes.push(fixed(VolumeRole::MachineId, "/etc/machine-id"));
     }
-    let mut taken: BTreeSet<PathBuf> = mounts.iter().map(|mount| PathBuf::from(&mount.target)).collect();
-    taken.insert("/tmp".into());
     for (index, mount) in settings.mounts.iter().flatten().enumerate() {
-        let allowed = match index < MAX_MOUNTS {
-            true => allowed(mount, node, facts, &mut taken),
+        let target = match index < MAX_MOUNTS {
+            true => target(mount, node),
             false => Err(format!("a server may have {MAX_MOUNTS} mounts")),
         };
-        match allowed {
-            Ok(mount) => mounts.push(mount),
+        match target {
+            Ok(target) => {
+                let role = VolumeRole::Mount { source: mount.source.clone() };
+                volumes.push(Volume { role, path: None, target, read_only: mount.read_only });
+            }
             Err(reason) if omissions.len() < 2 * MAX_MOUNTS => {
                 omissions.push(Omission::new(format!("mount {} at {}", mount.source, mount.target), reason));
             }
             Err(_) => {}
         }
     }
-    mounts
+    volumes
 }
 
-fn bind(source: &Path, target: &str, read_only: bool) -> BindMount {
-    BindMount { source: source.display().to_string(), target: target.into(), read_only }
-}
-
-/// One mount of the settings, or why it is refused.
-fn allowed(
-    mount: &Mount,
-    node: &NodeConfig,
-    facts: &BlueprintFacts,
-    taken: &mut BTreeSet<PathBuf>,
-) -> Result<BindMount, String> {
-    let target = clean(&mount.target).ok_or("its target is not an absolute path")?;
+/// Where a mount of the settings is in the container, or why it is refused.
+fn target(mount: &Mount, node: &NodeConfig) -> Result<String, String> {
+    let target = clean_path(&mount.target).ok_or("its target is not an absolute path")?;
     if target == Path::new("/") {
         return Err("it would hide the whole container".into());
     }
@@ -67,21 +52,25 @@ fn allowed(
             "the node allows no mounts in {SERVER_FOLDER}; see BlockBaseDirMount in its configuration"
         ));
     }
-    let source = match facts.mounts.sources.get(&mount.source) {
-        Some(MountSource::There(real)) => real,
-        Some(MountSource::Missing) => return Err("its source does not exist on this node".into()),
-        Some(MountSource::Unusable(why)) => return Err(why.clone()),
-        None => return Err("its source was not looked at yet".into()),
-    };
-    if !facts.mounts.allows(source) {
-        let real = source.display();
-        return Err(format!("{real} is not below any of the node's allowed_mounts; add it to its configuration"));
+    Ok(target.to_str().ok_or("its target is not text")?.to_owned())
+}
+
+/// An absolute path without `.`, `..` and doubled slashes.
+pub fn clean_path(path: &str) -> Option<PathBuf> {
+    if !path.starts_with('/') || path.contains('\0') {
+        return None;
     }
-    let text = target.to_str().ok_or("its target is not text")?.to_owned();
-    if !taken.insert(target) {
-        return Err("another mount has this target".into());
+    let mut clean = PathBuf::from("/");
+    for component in Path::new(path).components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
     }
-    Ok(bind(source, &text, mount.read_only))
+    Some(clean)
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! Networks, addresses and ports.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{BlueprintFacts, Omission};
 use crate::config::NodeConfig;
 use crate::model::settings::Allocations;
-use crate::runtime::{Endpoint, NetworkSpec, PublishedPort};
+use crate::runtime::{Endpoint, HostInfo, NetworkPurpose, NetworkSpec, Omission, PublishedPort};
 
 /// The address that means "this host" in an allocation.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
@@ -24,15 +23,7 @@ pub fn network(node: &NodeConfig) -> NetworkSpec {
         ipv6: network.ipv6,
         v4: range(&network.v4),
         v6: range(&network.v6).filter(|_| network.ipv6),
-        options: options([
-            ("encryption", "false"),
-            ("com.docker.network.bridge.default_bridge", "false"),
-            ("com.docker.network.bridge.enable_icc", if network.enable_icc { "true" } else { "false" }),
-            ("com.docker.network.bridge.enable_ip_masquerade", "true"),
-            ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0"),
-            ("com.docker.network.bridge.name", "pelican0"),
-            ("com.docker.network.driver.mtu", &network.mtu.to_string()),
-        ]),
+        purpose: NetworkPurpose::Servers { device: "pelican0".into(), reachable: network.enable_icc, mtu: network.mtu },
     }
 }
 
@@ -45,16 +36,8 @@ pub fn outgoing_network(ip: &str) -> NetworkSpec {
         ipv6: false,
         v4: None,
         v6: None,
-        options: options([
-            ("encryption", "false"),
-            ("com.docker.network.bridge.default_bridge", "false"),
-            ("com.docker.network.host_ipv4", ip),
-        ]),
+        purpose: NetworkPurpose::Outgoing { address: ip.to_owned() },
     }
-}
-
-fn options<const N: usize>(options: [(&str, &str); N]) -> BTreeMap<String, String> {
-    options.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
 /// The network of its own that a server asks for by `force_outgoing_ip`.
@@ -74,36 +57,36 @@ pub(super) fn outgoing(allocations: &Allocations, omissions: &mut Vec<Omission>)
 }
 
 /// The address of the host that containers reach; stands for 127.0.0.1 in allocations.
-pub(super) fn interface(node: &NodeConfig, facts: &BlueprintFacts) -> String {
-    match driver(node, facts) {
+pub(super) fn interface(node: &NodeConfig, host: &HostInfo) -> String {
+    match driver(node, host) {
         "host" => LOOPBACK.into(),
         "overlay" | "weavemesh" => String::new(),
-        _ => facts.network.gateway.clone().unwrap_or_else(|| node.docker.network.interface.clone()),
+        _ => host.network.gateway.clone().unwrap_or_else(|| node.docker.network.interface.clone()),
     }
 }
 
 /// Whether servers reach each other by a network of many hosts, so that loopback allocations are not published.
-fn inter_server_network(node: &NodeConfig, facts: &BlueprintFacts) -> bool {
-    node.docker.network.ispn || matches!(driver(node, facts), "overlay" | "weavemesh")
+fn inter_server_network(node: &NodeConfig, host: &HostInfo) -> bool {
+    node.docker.network.ispn || matches!(driver(node, host), "overlay" | "weavemesh")
 }
 
-fn driver<'a>(node: &'a NodeConfig, facts: &'a BlueprintFacts) -> &'a str {
-    match facts.network.driver.as_str() {
+fn driver<'a>(node: &'a NodeConfig, host: &'a HostInfo) -> &'a str {
+    match host.network.driver.as_str() {
         "" => &node.docker.network.driver,
         real => real,
     }
 }
 
 /// The fixed place in a macvlan network: the default allocation's address.
-pub(super) fn endpoint(allocations: &Allocations, node: &NodeConfig, facts: &BlueprintFacts) -> Option<Endpoint> {
-    if driver(node, facts) != "macvlan" || allocations.default.ip == LOOPBACK {
+pub(super) fn endpoint(allocations: &Allocations, node: &NodeConfig, host: &HostInfo) -> Option<Endpoint> {
+    if driver(node, host) != "macvlan" || allocations.default.ip == LOOPBACK {
         return None;
     }
     let network = &node.docker.network;
     Some(Endpoint {
         network: network.name.clone(),
         address: allocations.default.ip.clone(),
-        gateway: facts.network.gateway.clone().unwrap_or_else(|| network.v4.gateway.clone()),
+        gateway: host.network.gateway.clone().unwrap_or_else(|| network.v4.gateway.clone()),
     })
 }
 
@@ -111,14 +94,14 @@ pub(super) fn endpoint(allocations: &Allocations, node: &NodeConfig, facts: &Blu
 pub(super) fn ports(
     allocations: &Allocations,
     node: &NodeConfig,
-    facts: &BlueprintFacts,
+    host: &HostInfo,
     omissions: &mut Vec<Omission>,
 ) -> Vec<PublishedPort> {
     let mut ports = BTreeSet::new();
     for (ip, numbers) in &allocations.mappings {
         let address = match ip.as_str() {
-            LOOPBACK if inter_server_network(node, facts) => continue,
-            LOOPBACK => interface(node, facts),
+            LOOPBACK if inter_server_network(node, host) => continue,
+            LOOPBACK => interface(node, host),
             // An empty or misspelt address must not become "all addresses".
             _ => match ip.parse::<IpAddr>() {
                 Ok(address) => address.to_string(),

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::model::Settings;
+use crate::runtime::{KernelLimits, NetworkFacts};
 
 fn id() -> ServerId {
     "550e8400-e29b-41d4-a716-446655440000".parse().unwrap()
@@ -15,16 +16,10 @@ fn node() -> NodeConfig {
     node
 }
 
-fn facts() -> BlueprintFacts {
-    BlueprintFacts {
+fn host() -> HostInfo {
+    HostInfo {
         network: NetworkFacts { driver: "bridge".into(), gateway: Some("172.30.0.1".into()) },
         kernel: KernelLimits { block_io_weight: true, oom_kill_disable: true },
-        data: "/node/servers/550e8400-e29b-41d4-a716-446655440000/data".into(),
-        script: "/node/tmp/install_550e8400-e29b-41d4-a716-446655440000".into(),
-        mounts: MountFacts {
-            sources: [("/srv/maps".to_owned(), MountSource::There("/srv/maps".into()))].into(),
-            allowed: vec!["/srv".into()],
-        },
     }
 }
 
@@ -52,23 +47,23 @@ fn script() -> Script {
 
 #[test]
 fn a_server() {
-    let blueprint = server_container(id(), &full(), &node(), &facts());
+    let blueprint = server_container(id(), &full(), &node(), &host());
     assert_eq!(blueprint.omissions, []);
-    assert_eq!(blueprint.network, None);
+    assert_eq!(blueprint.spec.own_network, None);
     insta::assert_snapshot!(serde_json::to_string_pretty(&blueprint.spec).unwrap());
 }
 
 #[test]
 fn an_installer() {
-    let blueprint = installer_container(id(), &full(), &script(), &node(), &facts());
+    let blueprint = installer_container(id(), &full(), &script(), &node(), &host());
     assert_eq!(blueprint.omissions, []);
     insta::assert_snapshot!(serde_json::to_string_pretty(&blueprint.spec).unwrap());
 }
 
 #[test]
 fn the_same_input_gives_the_same_hash() {
-    let hash = |spec: &Spec| server_container(id(), spec, &node(), &facts()).spec.hash();
-    let limits = |spec: &Spec| server_container(id(), spec, &node(), &facts()).spec.limits.hash();
+    let hash = |spec: &Spec| server_container(id(), spec, &node(), &host()).spec.hash();
+    let limits = |spec: &Spec| server_container(id(), spec, &node(), &host()).spec.limits.hash();
     let mut larger = full();
     larger.settings.build.memory_limit = 256;
     larger.settings.build.cpu_limit = 10;
@@ -86,8 +81,8 @@ fn addresses_differ_between_server_and_installer() {
         environment.iter().find_map(|variable| variable.strip_prefix("SERVER_IP=").map(String::from))
     };
     let mut spec = full();
-    let server = |spec: &Spec| of(&server_container(id(), spec, &node(), &facts()).spec.environment);
-    let installer = |spec: &Spec| of(&installer_container(id(), spec, &script(), &node(), &facts()).spec.environment);
+    let server = |spec: &Spec| of(&server_container(id(), spec, &node(), &host()).spec.environment);
+    let installer = |spec: &Spec| of(&installer_container(id(), spec, &script(), &node(), &host()).spec.environment);
     assert_eq!(server(&spec).unwrap(), "172.30.0.1");
     assert_eq!(installer(&spec).unwrap(), "127.0.0.1");
     spec.settings.allocations.default.port = 0;
@@ -101,7 +96,7 @@ fn time_zones() {
     let zone = |zone: &str| {
         let mut spec = full();
         spec.settings.environment.insert("SERVER_TIMEZONE".into(), zone.into());
-        server_container(id(), &spec, &node(), &facts()).spec.environment.swap_remove(0)
+        server_container(id(), &spec, &node(), &host()).spec.environment.swap_remove(0)
     };
     assert_eq!(zone("Europe/Berlin"), "TZ=Europe/Berlin");
     assert_eq!(zone("America/Port-au-Prince"), "TZ=America/Port-au-Prince");
@@ -116,19 +111,19 @@ fn a_forced_outgoing_address_is_for_servers() {
     let mut spec = full();
     spec.settings.allocations.force_outgoing_ip = true;
     spec.settings.allocations.default.ip = "203.0.113.5".into();
-    let server = server_container(id(), &spec, &node(), &facts());
+    let server = server_container(id(), &spec, &node(), &host());
     assert_eq!(server.spec.network_mode, "ip-203-0-113-5");
-    assert_eq!(server.network.unwrap().name, "ip-203-0-113-5");
-    let installer = installer_container(id(), &spec, &script(), &node(), &facts());
+    assert_eq!(server.spec.own_network.unwrap().name, "ip-203-0-113-5");
+    let installer = installer_container(id(), &spec, &script(), &node(), &host());
     assert_eq!(installer.spec.network_mode, "pelican_nw");
-    assert_eq!(installer.network, None);
+    assert_eq!(installer.spec.own_network, None);
 }
 
 #[test]
 fn a_rootless_node_names_its_own_user() {
     let mut node = node();
     node.rootless = Some(crate::config::ContainerUser { uid: 0, gid: 0 });
-    assert_eq!(server_container(id(), &full(), &node, &facts()).spec.user.unwrap(), "0:0");
+    assert_eq!(server_container(id(), &full(), &node, &host()).spec.user.unwrap(), "0:0");
 }
 
 #[test]
@@ -142,7 +137,7 @@ fn local_images() {
 fn nul_bytes_reach_no_container() {
     let mut spec = full();
     spec.settings.environment.insert("BAD".into(), "a\0b".into());
-    let blueprint = server_container(id(), &spec, &node(), &facts());
+    let blueprint = server_container(id(), &spec, &node(), &host());
     assert!(blueprint.spec.environment.iter().all(|variable| !variable.contains('\0')));
     assert_eq!(blueprint.omissions.len(), 1);
 }

@@ -17,7 +17,7 @@ use super::wire::Wire;
 use crate::model::{ContainerFacts, ContainerState, Role, ServerId, Timestamp};
 use crate::runtime::{
     ContainerSpec, EngineFacts, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC, LABEL_TOKEN, Limits, Listed,
-    Purpose, Removal, parse_container_name,
+    Purpose, Removal, Volume, parse_container_name,
 };
 
 /// Looks at the engine itself.
@@ -338,7 +338,7 @@ fn labels(spec: &ContainerSpec, purpose: &Purpose) -> HashMap<String, String> {
 fn host_config(spec: &ContainerSpec) -> HostConfig {
     let limits = &spec.limits;
     HostConfig {
-        mounts: Some(spec.mounts.iter().map(mount).collect()),
+        mounts: Some(spec.volumes.iter().map(mount).collect()),
         tmpfs: Some(spec.tmpfs.clone().into_iter().collect()),
         dns: some_list(spec.dns.clone()),
         log_config: spec.log.as_ref().map(|log| HostConfigLogConfig {
@@ -385,12 +385,12 @@ fn update_body(limits: &Limits) -> ContainerUpdateBody {
     }
 }
 
-fn mount(mount: &crate::runtime::BindMount) -> Mount {
+fn mount(volume: &Volume) -> Mount {
     Mount {
         typ: Some(MountType::BIND),
-        source: Some(mount.source.clone()),
-        target: Some(mount.target.clone()),
-        read_only: Some(mount.read_only),
+        source: volume.path.clone(),
+        target: Some(volume.target.clone()),
+        read_only: Some(volume.read_only),
         ..Mount::default()
     }
 }

@@ -3,42 +3,50 @@
 use bollard::errors::Error;
 
 use super::connection::Address;
-use crate::runtime::RuntimeError;
+use crate::runtime::{ErrorKind, RuntimeError};
 
 /// A message of the engine may quote a registry's page; people read the beginning.
 const MAX_MESSAGE: usize = 2048;
 
 /// What went wrong when `attempt` was made.
 pub(super) fn translate(attempt: String, error: &Error, address: &Address) -> RuntimeError {
+    let unavailable =
+        |cause: String| RuntimeError::new(ErrorKind::Unavailable, &attempt, format_args!("{address}: {cause}"));
     match error {
         Error::DockerResponseServerError { status_code: 400, message } if of_another_version(message) => {
-            RuntimeError::Unreachable { attempt, cause: format!("{address}: {}", brief(message)) }
+            unavailable(brief(message))
         }
-        Error::DockerResponseServerError { status_code, message } => match meant_status(*status_code, message) {
-            404 => RuntimeError::NotFound { attempt, message: brief(message) },
-            status => RuntimeError::Refused { attempt, status, message: brief(message) },
-        },
-        Error::DockerStreamError { error } => RuntimeError::Refused { attempt, status: 500, message: brief(error) },
+        Error::DockerResponseServerError { status_code, message } => {
+            RuntimeError::new(kind(*status_code, message), &attempt, brief(message))
+        }
+        Error::DockerStreamError { error } => RuntimeError::new(kind(500, error), &attempt, brief(error)),
         Error::HyperLegacyError { .. }
         | Error::HyperResponseError { .. }
         | Error::IOError { .. }
-        | Error::RequestTimeoutError => {
-            RuntimeError::Unreachable { attempt, cause: format!("{address}: {}", root_cause(error)) }
-        }
+        | Error::RequestTimeoutError => unavailable(root_cause(error)),
         other => {
             let message = format!("the container engine's answer is not understood ({other})");
-            RuntimeError::Refused { attempt, status: 500, message: brief(&message) }
+            RuntimeError::new(ErrorKind::Failed, &attempt, brief(&message))
         }
     }
 }
 
-/// The status as Docker has it: Podman answers 500 to much that has a status of its own.
-fn meant_status(status: u16, message: &str) -> u16 {
+/// What a status and its message mean. Podman answers 500 to much that has a status of its own, and what goes wrong within a
+/// stream has none: then the words decide.
+fn kind(status: u16, message: &str) -> ErrorKind {
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     match status {
-        500 if says(&["name is already in use", "that name is already in use"]) => 409,
-        500 if says(&["network not found", "no such container", "image not known"]) => 404,
-        status => status,
+        404 => ErrorKind::NotFound,
+        500 if says(&["network not found", "no such container", "image not known"]) => ErrorKind::NotFound,
+        409 | 500 if says(&["name is already in use", "is already in use by container"]) => ErrorKind::NameTaken,
+        409 => ErrorKind::Conflict,
+        _ if says(&["invalid reference format"]) => ErrorKind::InvalidImage,
+        400 => ErrorKind::Invalid,
+        _ if says(&["no space left on device"]) => ErrorKind::NoSpace,
+        401 | 403 => ErrorKind::Denied,
+        500 if says(&["access denied", "unauthorized", "authentication required"]) => ErrorKind::Denied,
+        501 => ErrorKind::Unsupported,
+        _ => ErrorKind::Failed,
     }
 }
 
@@ -92,29 +100,41 @@ mod tests {
 
     #[test]
     fn statuses() {
-        let attempt = || "looking".to_owned();
-        let message = || "such is life".to_owned();
-        assert_eq!(refused(404, "such  is\nlife"), RuntimeError::NotFound { attempt: attempt(), message: message() });
-        for status in [400, 403, 409, 500, 503] {
-            let expected = RuntimeError::Refused { attempt: attempt(), status, message: message() };
-            assert_eq!(refused(status, "such is life"), expected);
+        let of = |status| refused(status, "such  is\nlife");
+        assert_eq!(of(404), RuntimeError::new(ErrorKind::NotFound, "looking", "such is life"));
+        for (status, kind) in [
+            (400, ErrorKind::Invalid),
+            (403, ErrorKind::Denied),
+            (409, ErrorKind::Conflict),
+            (500, ErrorKind::Failed),
+            (501, ErrorKind::Unsupported),
+            (503, ErrorKind::Failed),
+        ] {
+            assert_eq!(of(status), RuntimeError::new(kind, "looking", "such is life"), "{status}");
         }
         assert!(!refused(500, "x").is_outage());
         assert!(refused(400, "client version 1.53 is too new. Maximum supported API version is 1.41").is_outage());
     }
 
     #[test]
-    fn statuses_that_podman_means() {
-        let status = |message| match refused(500, message) {
-            RuntimeError::Refused { status, .. } => status,
-            RuntimeError::NotFound { .. } => 404,
-            other => panic!("{other:?}"),
-        };
+    fn kinds_that_only_the_words_tell() {
+        let kind = |status, message| refused(status, message).kind;
         let taken = "creating container storage: the container name \"x\" is already in use by 1. You have to remove \
                      that container to be able to reuse that name: that name is already in use";
-        assert_eq!(status(taken), 409);
-        assert_eq!(status("container create: unable to find network with name or ID x: network not found"), 404);
-        assert_eq!(status("Bind for 0.0.0.0:80 failed: port is already allocated"), 500);
+        assert_eq!(kind(500, taken), ErrorKind::NameTaken, "Podman");
+        let taken = "Conflict. The container name \"/x\" is already in use by container \"1\".";
+        assert_eq!(kind(409, taken), ErrorKind::NameTaken);
+        let missing = "container create: unable to find network with name or ID x: network not found";
+        assert_eq!(kind(500, missing), ErrorKind::NotFound, "Podman");
+        assert_eq!(kind(500, "Bind for 0.0.0.0:80 failed: port is already allocated"), ErrorKind::Failed);
+        for status in [400, 500] {
+            assert_eq!(kind(status, "invalid reference format"), ErrorKind::InvalidImage);
+        }
+        let stream = |error: &str| translated(&Error::DockerStreamError { error: error.into() }).kind;
+        assert_eq!(stream("write /var/lib/docker/tmp/1: no space left on device"), ErrorKind::NoSpace);
+        assert_eq!(stream("unauthorized: authentication required"), ErrorKind::Denied);
+        assert_eq!(stream("pull access denied for a/b"), ErrorKind::Denied);
+        assert_eq!(stream("manifest unknown"), ErrorKind::Failed);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::containers::belongs_to;
 use super::lines;
 use super::wire::Wire;
-use crate::runtime::RuntimeEvent;
+use crate::runtime::{ContainerChange, RuntimeEvent};
 
 /// Asked for once more from the past: the engine answers a moment before it listens.
 const OVERLAP: Duration = Duration::from_secs(1);
@@ -62,11 +62,14 @@ fn read(line: &[u8]) -> Option<RuntimeEvent> {
     let attributes = &event.actor.attributes;
     let attribute = |key: &str| attributes.get(key).map(|value| &**value);
     let (server, role) = belongs_to(attribute, attribute("name").into_iter())?;
-    let action = match &*event.action {
-        "remove" => "destroy",
-        action => action,
+    let change = match &*event.action {
+        "create" => ContainerChange::Created,
+        "start" => ContainerChange::Started,
+        "die" | "died" => ContainerChange::Ended,
+        "destroy" | "remove" => ContainerChange::Removed,
+        _ => ContainerChange::Other,
     };
-    Some(RuntimeEvent { server, role, action: action.to_owned() })
+    Some(RuntimeEvent { server, role, change })
 }
 
 #[cfg(test)]
@@ -97,7 +100,7 @@ mod tests {
         assert_eq!(found(serde_json::json!({"name": installer, "exitCode": "1"})), Some((server, Role::Installer)));
         assert_eq!(found(serde_json::json!({"name": "postgres"})), None);
         assert_eq!(found(serde_json::json!({})), None);
-        assert_eq!(event(serde_json::json!({"name": SERVER})).unwrap().action, "die");
+        assert_eq!(event(serde_json::json!({"name": SERVER})).unwrap().change, ContainerChange::Ended);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::containers::found;
 use super::lines;
 use super::wire::Wire;
 use crate::model::image::{DEFAULT_REGISTRY, ImageReference};
-use crate::runtime::RegistryAuth;
+use crate::runtime::host::RegistryAuth;
 
 /// Between two lines about how far a download is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);

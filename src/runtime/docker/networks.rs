@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::containers::found;
 use super::subnets;
 use super::wire::Wire;
-use crate::runtime::{NetworkFacts, NetworkSpec};
+use crate::runtime::{NetworkFacts, NetworkPurpose, NetworkSpec};
 
 /// The option that names the bridge's device on the host.
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
@@ -25,8 +25,8 @@ pub(super) async fn ensure(wire: &Wire, docker: &Docker, spec: &NetworkSpec) -> 
     if let Some(facts) = look(docker, &spec.name).await? {
         return Ok(facts);
     }
-    let mut attempt = Attempt { spec: spec.clone(), given_up: 0 };
-    while let Err(error) = create(wire, &attempt.spec).await {
+    let mut attempt = Attempt::new(spec);
+    while let Err(error) = create(wire, &attempt).await {
         let Some(objection) = Objection::of(&error) else { return Err(error) };
         if objection == Objection::AlreadyThere {
             break;
@@ -88,16 +88,21 @@ impl Objection {
 /// The network as it is tried next.
 struct Attempt {
     spec: NetworkSpec,
+    options: HashMap<&'static str, String>,
     /// How many ways around overlapping ranges were tried.
     given_up: u8,
 }
 
 impl Attempt {
+    fn new(spec: &NetworkSpec) -> Self {
+        Self { spec: spec.clone(), options: options(&spec.purpose), given_up: 0 }
+    }
+
     /// Changes what the engine objects to; `false` when nothing is left to change.
     fn without(&mut self, objection: Objection, used: &[IpNet]) -> bool {
         match objection {
             Objection::AlreadyThere => false,
-            Objection::BridgeTaken => self.spec.options.remove(BRIDGE_NAME).is_some(),
+            Objection::BridgeTaken => self.options.remove(BRIDGE_NAME).is_some(),
             Objection::NoIpv6 => self.without_ipv6(),
             Objection::Overlap => self.elsewhere(used),
         }
@@ -165,15 +170,37 @@ fn facts(network: NetworkInspect) -> NetworkFacts {
     }
 }
 
-async fn create(wire: &Wire, spec: &NetworkSpec) -> Result<(), Error> {
+/// The driver's options, as Wings sets them.
+fn options(purpose: &NetworkPurpose) -> HashMap<&'static str, String> {
+    let mut options = HashMap::from([
+        ("encryption", "false".to_owned()),
+        ("com.docker.network.bridge.default_bridge", "false".to_owned()),
+    ]);
+    match purpose {
+        NetworkPurpose::Servers { device, reachable, mtu } => options.extend([
+            ("com.docker.network.bridge.enable_icc", reachable.to_string()),
+            ("com.docker.network.bridge.enable_ip_masquerade", "true".to_owned()),
+            ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0".to_owned()),
+            (BRIDGE_NAME, device.clone()),
+            ("com.docker.network.driver.mtu", mtu.to_string()),
+        ]),
+        NetworkPurpose::Outgoing { address } => {
+            options.insert("com.docker.network.host_ipv4", address.clone());
+        }
+    }
+    options
+}
+
+async fn create(wire: &Wire, attempt: &Attempt) -> Result<(), Error> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let body = Bytes::from(serde_json::to_vec(&create_body(spec)?)?);
+    let body = Bytes::from(serde_json::to_vec(&create_body(attempt)?)?);
     wire.open(Method::POST, "/networks/create", headers, body).await?;
     Ok(())
 }
 
-fn create_body(spec: &NetworkSpec) -> Result<serde_json::Value, Error> {
+fn create_body(attempt: &Attempt) -> Result<serde_json::Value, Error> {
+    let spec = &attempt.spec;
     let range = |range: &Option<(String, String)>| {
         range.as_ref().map(|(subnet, gateway)| IpamConfig {
             subnet: Some(subnet.clone()),
@@ -188,7 +215,7 @@ fn create_body(spec: &NetworkSpec) -> Result<serde_json::Value, Error> {
         internal: Some(spec.internal),
         enable_ipv6: Some(spec.ipv6),
         ipam: (!ranges.is_empty()).then(|| Ipam { config: Some(ranges), ..Ipam::default() }),
-        options: Some(spec.options.clone().into_iter().collect::<HashMap<_, _>>()),
+        options: Some(attempt.options.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()),
         ..NetworkCreateRequest::default()
     };
     let mut body = serde_json::to_value(request)?;

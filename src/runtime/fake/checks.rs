@@ -5,7 +5,7 @@ use super::images::canonical;
 use super::program::Program;
 use super::refusal::Refusal;
 use super::state::State;
-use crate::runtime::{BindMount, ContainerSpec};
+use crate::runtime::ContainerSpec;
 
 impl State {
     pub(super) fn refuse_creation(&self, spec: &ContainerSpec) -> Option<Refusal> {
@@ -26,10 +26,10 @@ impl State {
     }
 
     fn refuse_mounts(&self, spec: &ContainerSpec) -> Option<Refusal> {
-        let missing = |mount: &&BindMount| !std::path::Path::new(&mount.source).exists();
-        let mount = spec.mounts.iter().filter(|_| self.checks_mounts).find(missing)?;
+        let paths = spec.volumes.iter().map(|volume| volume.path.as_deref().unwrap_or_default());
+        let path = paths.filter(|_| self.checks_mounts).find(|path| !std::path::Path::new(path).exists())?;
         let text = "invalid mount config for type \"bind\": bind source path does not exist";
-        Some(Refusal::new(400, format!("{text}: {}", mount.source)))
+        Some(Refusal::new(400, format!("{text}: {path}")))
     }
 
     pub(super) fn refuse_start(&self, number: u64, program: &Program) -> Option<Refusal> {

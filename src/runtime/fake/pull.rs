@@ -4,7 +4,8 @@ use super::images::{Images, RemoteImage, canonical};
 use super::refusal::Refusal;
 use super::unreachable;
 use super::world::FakeWorld;
-use crate::runtime::{RegistryAuth, RuntimeError};
+use crate::runtime::RuntimeError;
+use crate::runtime::host::RegistryAuth;
 
 /// A pull under way; counted as long as it lives.
 pub(super) struct Pull<'a> {
@@ -73,6 +74,9 @@ fn find_remote(images: &Images, name: &str, auth: Option<&RegistryAuth>) -> Resu
     if !images.registry_up {
         let text = "Get \"https://registry/v2/\": dial tcp: lookup registry: no such host";
         return Err(Refusal::new(500, text));
+    }
+    if name.contains([' ', '\t']) {
+        return Err(Refusal::new(400, "invalid reference format"));
     }
     let Some(image) = images.remote.get(name) else {
         let text = format!("pull access denied for {name}, repository does not exist or may require 'docker login'");

@@ -1,6 +1,6 @@
 //! What the fake engine refuses, in Docker's words and with its statuses.
 
-use crate::runtime::RuntimeError;
+use crate::runtime::{ErrorKind, RuntimeError};
 
 /// The engine says no.
 #[derive(Debug)]
@@ -19,11 +19,13 @@ impl Refusal {
     }
 
     pub(super) fn into_error(self, attempt: String) -> RuntimeError {
-        let Self { status, message } = self;
-        match status {
-            404 => RuntimeError::NotFound { attempt, message },
-            status => RuntimeError::Refused { attempt, status, message },
-        }
+        let kind = match self.status {
+            400 => ErrorKind::Invalid,
+            404 => ErrorKind::NotFound,
+            409 => ErrorKind::NameTaken,
+            _ => ErrorKind::Failed,
+        };
+        RuntimeError::new(kind, attempt, self.message)
     }
 }
 

@@ -17,7 +17,7 @@ use super::ledger::{Breach, Ended, Ledger, Violation};
 use super::program::{Act, KILLED, Launch, Program, Script, usual_program};
 use super::refusal::{Refusal, signal_name};
 use crate::model::{Role, ServerId};
-use crate::runtime::{ContainerSpec, Limits, NetworkFacts, Purpose, RuntimeEvent};
+use crate::runtime::{ContainerChange, ContainerSpec, Limits, NetworkFacts, Purpose, RuntimeEvent};
 
 /// Longest line that can be typed, bytes: the terminal's own limit.
 const LINE: usize = 4_095;
@@ -162,7 +162,7 @@ impl State {
             counts.creates += 1;
             counts.most = counts.most.max(there);
         }
-        self.emit(number, "create");
+        self.emit(number, ContainerChange::Created);
         id
     }
 
@@ -198,7 +198,7 @@ impl State {
         }
         self.plan(number, script);
         self.check_start(number);
-        self.emit(number, "start");
+        self.emit(number, ContainerChange::Started);
         self.type_in(key, &ahead);
         Ok(())
     }
@@ -275,7 +275,7 @@ impl State {
                 self.exit(number, code, false, by_itself);
             }
             Act::RunOutOfMemory => {
-                self.emit(number, "oom");
+                self.emit(number, ContainerChange::Other);
                 self.exit(number, KILLED, true, false);
             }
         }
@@ -303,7 +303,7 @@ impl State {
         if let Some(owner) = self.containers[&number].owner() {
             self.ledger.counts(owner).ends += 1;
         }
-        self.emit(number, "die");
+        self.emit(number, ContainerChange::Ended);
     }
 
     /// Sends a signal; `false` where there is nobody to get it.
@@ -318,7 +318,7 @@ impl State {
         container.signalled = true;
         let program = container.program.clone();
         self.ledger.note(self.now, "signal", &container.name, container.token(), true);
-        self.emit(number, "kill");
+        self.emit(number, ContainerChange::Other);
         if name == "SIGKILL" {
             self.exit(number, KILLED, false, false);
         } else if let Some(script) = program.signals.get(name.as_str()) {
@@ -338,10 +338,10 @@ impl State {
             return false;
         };
         if self.containers[&number].running() {
-            self.emit(number, "kill");
+            self.emit(number, ContainerChange::Other);
             self.exit(number, KILLED, false, false);
         }
-        self.emit(number, "destroy");
+        self.emit(number, ContainerChange::Removed);
         if let Some(container) = self.containers.remove(&number) {
             self.ledger.note(self.now, "remove", &container.name, container.token(), true);
             if let Some(owner) = container.owner() {
@@ -397,11 +397,11 @@ impl State {
         self.advance(self.now);
     }
 
-    fn emit(&mut self, number: u64, action: &str) {
+    fn emit(&mut self, number: u64, change: ContainerChange) {
         let Some((server, role)) = self.containers.get(&number).and_then(Container::owner) else {
             return;
         };
-        let event = RuntimeEvent { server, role, action: action.into() };
+        let event = RuntimeEvent { server, role, change };
         let now = self.now;
         self.listeners.retain(|listener| listener.send((now, event.clone())).is_ok());
     }

@@ -35,6 +35,10 @@ fn machine() -> FakeWorld {
     world
 }
 
+fn faultless(world: &FakeWorld) -> FakeRuntime {
+    FakeRuntime::faultless(world.clone(), Host::for_tests())
+}
+
 async fn make(runtime: &FakeRuntime, server: ServerId, role: Role) -> String {
     runtime.create(&spec(server, role), &purpose(server, role, "token")).await.unwrap()
 }
@@ -94,7 +98,7 @@ fn scenario(seed: u64) -> (Vec<Entry>, Vec<(Duration, RuntimeEvent)>) {
         let began = Instant::now();
         let world = machine();
         let faults = Arc::new(Seeded(AtomicU64::new(seed)));
-        let runtime = FakeRuntime::new(world.clone(), faults);
+        let runtime = FakeRuntime::new(world.clone(), faults, Host::for_tests());
         let listener = async {
             let mut heard = Vec::new();
             while let Ok(mut events) = tokio::time::timeout_at(began + 100 * SECOND, async {
@@ -152,7 +156,7 @@ async fn an_installer_prints_in_time_and_ends_by_itself() {
     let world = machine();
     let lines = [(SECOND, "one"), (3 * SECOND, "two")];
     world.set_program("box", Program::installer(&lines, 5 * SECOND, 7));
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let name = container_name(server(1), Role::Installer);
     let id = make(&runtime, server(1), Role::Installer).await;
     assert_eq!(world.state_of(&name), Some(ContainerState::Created));
@@ -171,7 +175,7 @@ async fn an_installer_prints_in_time_and_ends_by_itself() {
 async fn an_end_is_dated_when_it_was_due_however_late_somebody_looks() {
     let world = machine();
     world.set_program("box", Program::idle().and_then(2 * SECOND, Act::RunOutOfMemory));
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     make_running(&runtime, server(1), Role::Server).await;
     tokio::time::advance(3_600 * SECOND).await;
     let facts = runtime.inspect(server(1), Role::Server).await.unwrap().unwrap();
@@ -182,7 +186,7 @@ async fn an_end_is_dated_when_it_was_due_however_late_somebody_looks() {
 #[tokio::test(start_paused = true)]
 async fn a_server_reacts_to_lines_and_signals() {
     let world = machine();
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let name = container_name(server(1), Role::Server);
     let id = make_running(&runtime, server(1), Role::Server).await;
     assert!(world.type_line(&name, "say hello there"));
@@ -209,7 +213,7 @@ async fn a_deaf_server_ends_by_kill_alone() {
     let world = machine();
     let deaf = ServerScript { stops_in: None, boots_in: None, ..ServerScript::default() };
     world.set_program("box", Program::server(&deaf));
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let name = container_name(server(1), Role::Server);
     let id = make_running(&runtime, server(1), Role::Server).await;
     runtime.signal(&id, "SIGTERM").await.unwrap();
@@ -227,7 +231,7 @@ async fn what_is_left_of_an_earlier_run_does_not_touch_the_next() {
         1 => Program::idle().and_then(10 * SECOND, Act::Exit(1)),
         _ => Program::idle(),
     });
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let name = container_name(server(1), Role::Server);
     let id = make_running(&runtime, server(1), Role::Server).await;
     world.kill_outside(&name);
@@ -246,7 +250,7 @@ async fn the_books_show_counts_and_what_must_never_be() {
         let token = end.purpose.as_ref().unwrap().token.clone();
         noted.lock().unwrap().push((token, end.code, end.by_itself));
     });
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let (one, two) = (server(1), server(2));
     make_running(&runtime, one, Role::Installer).await;
     tokio::time::advance(3 * SECOND).await;
@@ -270,7 +274,7 @@ async fn the_books_show_counts_and_what_must_never_be() {
 #[tokio::test(start_paused = true)]
 async fn two_containers_of_one_role_are_noticed() {
     let world = machine();
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     make_running(&runtime, server(1), Role::Server).await;
     let mut twin = spec(server(1), Role::Server);
     twin.name = "twin".into();
@@ -289,7 +293,7 @@ async fn the_hook_runs_in_time_though_nobody_looks() {
     world.choose_programs(move |launch| Program::installer(&[], lasts(launch.name) * SECOND, 0));
     let (tell, mut told) = mpsc::unbounded_channel();
     world.on_end(move |_, end| tell.send((end.spec.name.clone(), Instant::now())).unwrap());
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let began = Instant::now();
     make_running(&runtime, server(1), Role::Installer).await;
     // The world waits for the first one by now; the second is due sooner.
@@ -304,7 +308,7 @@ async fn the_hook_runs_in_time_though_nobody_looks() {
 #[tokio::test(start_paused = true)]
 async fn limits_in_force_are_known_to_the_connection_that_set_them() {
     let world = machine();
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let id = make(&runtime, server(1), Role::Server).await;
     let (before, after) = (Limits::default(), Limits { memory: 1 << 30, ..Limits::default() });
     runtime.update(&id, &after).await.unwrap();
@@ -313,13 +317,13 @@ async fn limits_in_force_are_known_to_the_connection_that_set_them() {
         runtime.inspect(server(1), Role::Server).await.unwrap().unwrap().limits_hash.unwrap()
     };
     assert_eq!(hash(&runtime).await, after.hash());
-    assert_eq!(hash(&FakeRuntime::faultless(world)).await, before.hash());
+    assert_eq!(hash(&faultless(&world)).await, before.hash());
 }
 
 #[tokio::test(start_paused = true)]
 async fn ports_mounts_and_networks_are_refused_as_docker_does() {
     let world = machine();
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let port = |address: &str| vec![crate::runtime::PublishedPort { address: address.into(), port: 25_565 }];
     let mut ids = Vec::new();
     for (number, address) in ["127.0.0.1", "127.0.0.2", "0.0.0.0"].into_iter().enumerate() {
@@ -332,8 +336,7 @@ async fn ports_mounts_and_networks_are_refused_as_docker_does() {
     runtime.start(&ids[1]).await.unwrap();
     let refused = runtime.start(&ids[2]).await.unwrap_err();
     assert!(
-        matches!(&refused, RuntimeError::Refused { status: 500, message, .. }
-        if message.contains("port is already allocated")),
+        refused.kind == ErrorKind::Failed && refused.to_string().contains("port is already allocated"),
         "{refused}"
     );
     runtime.remove(&ids[0]).await.unwrap();
@@ -344,13 +347,13 @@ async fn ports_mounts_and_networks_are_refused_as_docker_does() {
     runtime.start(&ids[2]).await.unwrap();
 
     let mut mounted = spec(server(9), Role::Server);
-    let source = "/nowhere/at/all".to_owned();
-    mounted.mounts.push(crate::runtime::BindMount { source, target: "/x".into(), read_only: false });
+    let (role, path) = (crate::runtime::VolumeRole::Data, Some("/nowhere/at/all".to_owned()));
+    mounted.volumes.push(crate::runtime::Volume { role, path, target: "/x".into(), read_only: false });
     let refused = runtime.create(&mounted, &purpose(server(9), Role::Server, "t")).await.unwrap_err();
-    assert!(matches!(refused, RuntimeError::Refused { status: 400, .. }), "{refused}");
+    assert_eq!(refused.kind, ErrorKind::Invalid, "{refused}");
     world.set_checks_mounts(false);
     mounted.network_mode = "gone".into();
     let id = runtime.create(&mounted, &purpose(server(9), Role::Server, "t")).await.unwrap();
     let refused = runtime.start(&id).await.unwrap_err();
-    assert!(matches!(refused, RuntimeError::NotFound { .. }), "{refused}");
+    assert_eq!(refused.kind, ErrorKind::NotFound, "{refused}");
 }

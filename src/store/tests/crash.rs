@@ -178,7 +178,7 @@ fn a_changed_field_is_requested_once_whatever_was_written() {
     scene.saves(CONFIG_FILE, &FILE.replace("power: down", "power: up"));
     let pictures = pictures(&scene, |store| assert!(store.refresh(id()).unwrap()));
     let ops: Vec<DiskOp> = pictures.iter().map(|(op, ..)| *op).collect();
-    assert_eq!(ops, [DiskOp::WriteRecord, DiskOp::WriteRecord, DiskOp::WriteRequests, DiskOp::WriteRequests]);
+    assert_eq!(ops, [DiskOp::WriteRequests, DiskOp::WriteRequests, DiskOp::WriteRecord, DiskOp::WriteRecord]);
     for (op, moment, picture) in &pictures {
         let place = format!("{moment} {op:?}");
         for boot in 0..3 {

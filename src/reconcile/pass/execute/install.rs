@@ -17,8 +17,8 @@ impl Reconciler {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
         let Some(manifest) = snapshot.manifest.clone() else { return Ok(false) };
         let Some(script) = manifest.spec.script.clone() else { return Ok(false) };
-        let facts = self.installer_facts(id).await?;
-        let built = blueprint::installer_container(id, &manifest.spec, &script, &self.world.node, &facts);
+        let host = self.world.runtime.host();
+        let built = blueprint::installer_container(id, &manifest.spec, &script, &self.world.node, &host);
         let (layout, kernel) = (self.world.layout.clone(), self.world.kernel.clone());
         let fresh = !matches!(self.world.with_live(id, |live| live.installer.fresh().cloned()), Some(Some(_)));
         let written = self.world.store.blocking().run(move || {
@@ -43,8 +43,9 @@ impl Reconciler {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
         let Some(manifest) = snapshot.manifest.clone() else { return Ok(false) };
         let Some(script) = &manifest.spec.script else { return Ok(false) };
-        let facts = self.installer_facts(id).await?;
-        let built = blueprint::installer_container(id, &manifest.spec, script, &self.world.node, &facts);
+        let runtime = &self.world.runtime;
+        let built = blueprint::installer_container(id, &manifest.spec, script, &self.world.node, &runtime.host());
+        let built = runtime.resolve(id, built).await?;
         let purpose = Purpose { server: id, role: Role::Installer, token: token.to_owned() };
         self.create(id, &built.spec, &purpose, JobKind::InstallerImage).await
     }
@@ -54,10 +55,7 @@ impl Reconciler {
             live.installer.spoil();
             live.installer_seen = Some(container.to_owned());
         });
-        if let Err(error) = self.world.runtime.start(container).await {
-            self.mend_network(&error).await;
-            return Err(error.into());
-        }
+        self.world.runtime.start(container).await?;
         self.world.with_live(id, |live| live.installer.spoil());
         self.world.store.event(id, self.world.clock.now(), Reason::InstallStarted, "the install script is running");
         Ok(true)

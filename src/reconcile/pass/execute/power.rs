@@ -8,7 +8,6 @@ use crate::model::{Crash, Handled, Reason, Role, ServerId, Timestamp};
 use crate::reconcile::job::JobKind;
 use crate::reconcile::observed::{JobState, StopProgress};
 use crate::reconcile::step::{Step, StopMethod};
-use crate::runtime::blueprint;
 use crate::runtime::{Purpose, Removal, RuntimeError, Signal};
 
 /// A terminal that was opened so short ago is not opened again at once.
@@ -60,10 +59,8 @@ impl Reconciler {
 
     pub(super) async fn create_server(&self, id: ServerId, token: &str) -> Done {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
-        let Some(built) = self.blueprint(&snapshot).await? else { return Ok(false) };
-        if let Some(network) = &built.network {
-            self.world.runtime.ensure_network(network).await?;
-        }
+        let Some(built) = self.built(&snapshot) else { return Ok(false) };
+        let built = self.world.runtime.resolve(id, built).await?;
         for omission in &built.omissions {
             self.world.store.event(id, self.world.clock.now(), Reason::LeftOut, &omission.to_string());
         }
@@ -87,23 +84,10 @@ impl Reconciler {
             if !error.is_outage() {
                 self.world.console.detach(id);
             }
-            self.mend_network(&error).await;
             return Err(error.into());
         }
         self.world.with_live(id, |live| live.server.spoil());
         Ok(true)
-    }
-
-    /// Something that a container needs is not there: if it is the servers' network (it could not be made at boot, or somebody
-    /// has removed it), the next attempt finds it.
-    pub(super) async fn mend_network(&self, error: &RuntimeError) {
-        if !matches!(error, RuntimeError::NotFound { .. }) {
-            return;
-        }
-        match self.world.runtime.ensure_network(&blueprint::network(&self.world.node)).await {
-            Ok(facts) => self.world.set_network(facts),
-            Err(error) => tracing::error!("the servers' network is not ready: {error}"),
-        }
     }
 
     /// Opens the terminal of a container that is taken for running. That it was closed may be the first sign that the container
@@ -151,7 +135,7 @@ impl Reconciler {
         match sent {
             // Nothing was sent that could have been heard; what the engine refuses it will refuse again, and the deadline
             // brings SIGKILL.
-            Err(error @ RuntimeError::Refused { .. }) => {
+            Err(error) if !error.is_outage() => {
                 tracing::warn!(server.id = %id, "the engine refuses the server's stop ({error}); it is killed in a moment");
                 self.note_stop(id, container, now, REFUSED_GRACE, None);
                 return Ok(true);
@@ -186,14 +170,14 @@ impl Reconciler {
         };
         match asked {
             // An image may name a signal that there is not; Docker's own stop then sends this one.
-            Err(RuntimeError::Refused { .. }) => self.world.runtime.signal(container, Signal::Terminate.name()).await,
+            Err(error) if !error.is_outage() => self.world.runtime.signal(container, Signal::Terminate.name()).await,
             sent => sent,
         }
     }
 
     pub(super) async fn update_limits(&self, id: ServerId, container: &str) -> Done {
         let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
-        let Some(limits) = self.limits(&snapshot) else { return Ok(false) };
+        let Some(limits) = self.built(&snapshot).map(|built| built.spec.limits) else { return Ok(false) };
         // Unknown while they are changed: a daemon that dies meanwhile puts them in force again.
         let changed = |hash| AppliedLimits { container: container.to_owned(), hash };
         let unknown = changed(None);

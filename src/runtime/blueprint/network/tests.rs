@@ -8,9 +8,9 @@ fn node() -> NodeConfig {
     NodeConfig::for_tests(Path::new("/node"))
 }
 
-fn facts(driver: &str) -> BlueprintFacts {
+fn host(driver: &str) -> HostInfo {
     let network = NetworkFacts { driver: driver.into(), gateway: Some("172.30.0.1".into()) };
-    BlueprintFacts { network, ..BlueprintFacts::default() }
+    HostInfo { network, ..HostInfo::default() }
 }
 
 fn allocations(ip: &str, port: i64, mappings: &[(&str, &[i64])]) -> Allocations {
@@ -22,7 +22,7 @@ fn allocations(ip: &str, port: i64, mappings: &[(&str, &[i64])]) -> Allocations 
 }
 
 fn published(mappings: &[(&str, &[i64])], driver: &str) -> Vec<String> {
-    let ports = ports(&allocations("127.0.0.1", 0, mappings), &node(), &facts(driver), &mut Vec::new());
+    let ports = ports(&allocations("127.0.0.1", 0, mappings), &node(), &host(driver), &mut Vec::new());
     ports.iter().map(|port| format!("{} {}", port.address, port.port)).collect()
 }
 
@@ -43,18 +43,18 @@ fn loopback_becomes_the_interface() {
         assert_eq!(published(loopback, inter_server), [""; 0]);
         assert_eq!(published(&[("10.0.0.1", &[1])], inter_server), ["10.0.0.1 1"]);
     }
-    let unknown = BlueprintFacts::default();
+    let unknown = HostInfo::default();
     assert_eq!(interface(&node(), &unknown), "172.18.0.1", "the configured one until the network is known");
     let mut node = node();
     node.docker.network.ispn = true;
-    assert!(ports(&allocations("127.0.0.1", 1, loopback), &node, &facts("bridge"), &mut Vec::new()).is_empty());
+    assert!(ports(&allocations("127.0.0.1", 1, loopback), &node, &host("bridge"), &mut Vec::new()).is_empty());
 }
 
 #[test]
 fn an_address_that_is_none_is_not_published() {
     for ip in ["", "localhost", "10.0.0", "10.0.0.1:80", "::1%lo"] {
         let mut omissions = Vec::new();
-        let ports = ports(&allocations("10.0.0.1", 1, &[(ip, &[1])]), &node(), &facts("bridge"), &mut omissions);
+        let ports = ports(&allocations("10.0.0.1", 1, &[(ip, &[1])]), &node(), &host("bridge"), &mut omissions);
         assert_eq!(ports, [], "{ip}");
         assert_eq!(omissions.len(), 1, "{ip}");
     }
@@ -76,7 +76,7 @@ fn a_forced_outgoing_address_takes_an_allocation() {
         assert_eq!(network.as_ref().map(|network| network.name.as_str()), name, "{ip}:{port}");
         assert_eq!(omissions.len(), usize::from(name.is_none()), "{ip}:{port}");
         if let Some(network) = network {
-            assert_eq!(network.options["com.docker.network.host_ipv4"], ip);
+            assert_eq!(network.purpose, NetworkPurpose::Outgoing { address: ip.into() });
             assert!(network.v4.is_none() && !network.ipv6);
         }
     }
@@ -85,27 +85,20 @@ fn a_forced_outgoing_address_takes_an_allocation() {
 
 #[test]
 fn macvlan_fixes_the_address() {
-    let fixed = endpoint(&allocations("10.0.0.9", 1, &[]), &node(), &facts("macvlan")).unwrap();
+    let fixed = endpoint(&allocations("10.0.0.9", 1, &[]), &node(), &host("macvlan")).unwrap();
     assert_eq!((fixed.network.as_str(), fixed.address.as_str()), ("pelican_nw", "10.0.0.9"));
     assert_eq!(fixed.gateway, "172.30.0.1");
-    assert_eq!(endpoint(&allocations("10.0.0.9", 1, &[]), &node(), &facts("bridge")), None);
-    assert_eq!(endpoint(&allocations("127.0.0.1", 0, &[]), &node(), &facts("macvlan")), None);
+    assert_eq!(endpoint(&allocations("10.0.0.9", 1, &[]), &node(), &host("bridge")), None);
+    assert_eq!(endpoint(&allocations("127.0.0.1", 0, &[]), &node(), &host("macvlan")), None);
 }
 
 #[test]
 fn the_network_of_the_servers() {
     let mut node = node();
-    insta::assert_snapshot!(serde_json::to_string_pretty(&described(&network(&node))).unwrap());
+    insta::assert_snapshot!(serde_json::to_string_pretty(&network(&node)).unwrap());
     node.docker.network.ipv6 = false;
     node.docker.network.enable_icc = false;
     let plain = network(&node);
     assert_eq!(plain.v6, None);
-    assert_eq!(plain.options["com.docker.network.bridge.enable_icc"], "false");
-}
-
-fn described(network: &NetworkSpec) -> serde_json::Value {
-    serde_json::json!({
-        "name": network.name, "driver": network.driver, "internal": network.internal, "ipv6": network.ipv6,
-        "v4": network.v4, "v6": network.v6, "options": network.options,
-    })
+    assert!(matches!(plain.purpose, NetworkPurpose::Servers { reachable: false, .. }));
 }

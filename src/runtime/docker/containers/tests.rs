@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::runtime::{BindMount, CpuLimit, Endpoint, LogDriver, PublishedPort, container_name};
+use crate::runtime::{CpuLimit, Endpoint, LogDriver, PublishedPort, VolumeRole, container_name};
 
 const SERVER: &str = "550e8400-e29b-41d4-a716-446655440000";
 
@@ -21,6 +21,7 @@ fn full() -> ContainerSpec {
     ContainerSpec {
         name: container_name(id(), Role::Server),
         image: "game:1".into(),
+        local_image: false,
         image_id: None,
         hostname: "host".into(),
         domainname: "games.example".into(),
@@ -28,9 +29,19 @@ fn full() -> ContainerSpec {
         command: Some(vec!["run".into()]),
         environment: vec!["A=1".into(), "B=2".into()],
         labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        mounts: vec![
-            BindMount { source: "/data".into(), target: "/home/container".into(), read_only: false },
-            BindMount { source: "/maps".into(), target: "/maps".into(), read_only: true },
+        volumes: vec![
+            Volume {
+                role: VolumeRole::Data,
+                path: Some("/data".into()),
+                target: "/home/container".into(),
+                read_only: false,
+            },
+            Volume {
+                role: VolumeRole::Mount { source: "/srv/maps".into() },
+                path: Some("/maps".into()),
+                target: "/maps".into(),
+                read_only: true,
+            },
         ],
         tmpfs: BTreeMap::from([("/tmp".into(), "rw,size=1M".into())]),
         dns: vec!["1.1.1.1".into()],
@@ -39,6 +50,7 @@ fn full() -> ContainerSpec {
         read_only_root: true,
         cap_drop: vec!["mknod".into()],
         network_mode: "pelican_nw".into(),
+        own_network: None,
         endpoint: Some(Endpoint {
             network: "pelican_nw".into(),
             address: "10.0.0.9".into(),

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use super::*;
 
 fn spec() -> NetworkSpec {
@@ -10,12 +8,12 @@ fn spec() -> NetworkSpec {
         ipv6: true,
         v4: Some(("172.18.0.0/16".into(), "172.18.0.1".into())),
         v6: Some(("fdba:17c8:6c94::/64".into(), "fdba:17c8:6c94::1011".into())),
-        options: BTreeMap::from([(BRIDGE_NAME.into(), "pelican0".into()), ("encryption".into(), "false".into())]),
+        purpose: NetworkPurpose::Servers { device: "pelican0".into(), reachable: true, mtu: 1500 },
     }
 }
 
 fn attempt() -> Attempt {
-    Attempt { spec: spec(), given_up: 0 }
+    Attempt::new(&spec())
 }
 
 fn nets(list: &[&str]) -> Vec<IpNet> {
@@ -74,14 +72,14 @@ fn only_the_range_that_overlaps_is_changed() {
     assert_eq!(range(&attempt.spec.v4), "172.18.0.0/16");
     assert!(range(&attempt.spec.v6).starts_with("fd") && range(&attempt.spec.v6) != "fdba:17c8:6c94::/64");
 
-    let mut unseen = Attempt { spec: spec(), given_up: 0 };
+    let mut unseen = Attempt::new(&spec());
     assert!(unseen.without(Objection::Overlap, &[]), "the engine sees what we do not");
     assert_ne!(range(&unseen.spec.v4), "172.18.0.0/16");
 }
 
 #[test]
 fn a_network_without_ipv6_runs_out_of_ways() {
-    let mut attempt = Attempt { spec: NetworkSpec { ipv6: false, v4: None, v6: None, ..spec() }, given_up: 0 };
+    let mut attempt = Attempt::new(&NetworkSpec { ipv6: false, v4: None, v6: None, ..spec() });
     assert!(attempt.without(Objection::Overlap, &[]));
     assert!(attempt.spec.v4.is_some(), "the engine has no range left, we have");
     assert!(attempt.without(Objection::Overlap, &[]));
@@ -93,18 +91,22 @@ fn a_network_without_ipv6_runs_out_of_ways() {
 fn a_taken_bridge_gets_another_name() {
     let mut attempt = attempt();
     assert!(attempt.without(Objection::BridgeTaken, &[]));
-    assert!(!attempt.spec.options.contains_key(BRIDGE_NAME));
-    assert_eq!(attempt.spec.options.len(), 1);
+    assert!(!attempt.options.contains_key(BRIDGE_NAME));
+    assert_eq!(attempt.options.len(), 6, "the others stay");
     assert!(!attempt.without(Objection::BridgeTaken, &[]), "once");
 }
 
 #[test]
 fn create_bodies() {
-    let mut body = create_body(&spec()).unwrap();
+    let mut body = create_body(&attempt()).unwrap();
     body.sort_all_objects();
     insta::assert_snapshot!(serde_json::to_string_pretty(&body).unwrap());
     let bare = NetworkSpec { ipv6: false, v4: None, v6: None, ..spec() };
-    assert_eq!(create_body(&bare).unwrap().get("IPAM"), None);
+    assert_eq!(create_body(&Attempt::new(&bare)).unwrap().get("IPAM"), None);
+    let purpose = NetworkPurpose::Outgoing { address: "10.1.2.3".into() };
+    let outgoing = create_body(&Attempt::new(&NetworkSpec { purpose, ..bare })).unwrap();
+    assert_eq!(outgoing["Options"]["com.docker.network.host_ipv4"], "10.1.2.3");
+    assert_eq!(outgoing["Options"].get(BRIDGE_NAME), None);
 }
 
 #[test]

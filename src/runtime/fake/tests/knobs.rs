@@ -1,6 +1,7 @@
 //! Faults, outside interference, and the engine going away.
 
 use super::*;
+use crate::runtime::ContainerChange;
 
 /// Faults of one kind for one call.
 #[derive(Default)]
@@ -26,13 +27,13 @@ impl Faults for One {
 }
 
 fn is_timeout<T>(result: Result<T, RuntimeError>) -> bool {
-    matches!(result, Err(RuntimeError::Timeout { .. }))
+    result.is_err_and(|error| error.kind == ErrorKind::Timeout)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hanging_container_holds_up_its_own_calls_for_their_limits() {
     let world = machine();
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let (one, two) = (server(1), server(2));
     let name = container_name(one, Role::Server);
     let id = make(&runtime, one, Role::Server).await;
@@ -77,7 +78,7 @@ async fn the_answer_may_be_lost_although_it_was_done() {
     let world = machine();
     for (lose_answer, never_answer) in [(true, false), (false, true)] {
         let one = One { call: "create", lose_answer, never_answer, takes: None };
-        let runtime = FakeRuntime::new(world.clone(), Arc::new(one));
+        let runtime = FakeRuntime::new(world.clone(), Arc::new(one), Host::for_tests());
         let of = server(u128::from(lose_answer));
         let result = runtime.create(&spec(of, Role::Server), &purpose(of, Role::Server, "t")).await;
         assert!(result.unwrap_err().is_outage());
@@ -89,7 +90,7 @@ async fn the_answer_may_be_lost_although_it_was_done() {
 async fn the_engine_goes_on_when_its_caller_is_gone() {
     let world = machine();
     let one = One { call: "create", takes: Some(90 * SECOND), ..One::default() };
-    let runtime = FakeRuntime::new(world.clone(), Arc::new(one));
+    let runtime = FakeRuntime::new(world.clone(), Arc::new(one), Host::for_tests());
     let of = server(1);
     assert!(is_timeout(runtime.create(&spec(of, Role::Server), &purpose(of, Role::Server, "t")).await));
     assert_eq!(runtime.inspect(of, Role::Server).await.unwrap(), None);
@@ -101,25 +102,25 @@ async fn the_engine_goes_on_when_its_caller_is_gone() {
 async fn who_asks_for_a_removal_again_is_told_that_it_is_under_way() {
     let world = machine();
     let one = One { call: "remove", takes: Some(90 * SECOND), ..One::default() };
-    let runtime = FakeRuntime::new(world.clone(), Arc::new(one));
+    let runtime = FakeRuntime::new(world.clone(), Arc::new(one), Host::for_tests());
     let id = make(&runtime, server(1), Role::Server).await;
     let mut events = runtime.events().await.unwrap();
     assert!(is_timeout(runtime.remove(&id).await));
     assert_eq!(runtime.remove(&id).await, Ok(Removal::UnderWay));
     assert!(runtime.inspect(server(1), Role::Server).await.unwrap().is_some());
-    assert_eq!(events.next().await.unwrap().action, "destroy");
+    assert_eq!(events.next().await.unwrap().change, ContainerChange::Removed);
     assert_eq!(runtime.inspect(server(1), Role::Server).await, Ok(None));
 }
 
-/// Treats events by their action.
-struct ByAction;
+/// Treats events by what happened.
+struct ByChange;
 
-impl Faults for ByAction {
+impl Faults for ByChange {
     fn deliver(&self, event: &RuntimeEvent) -> Delivery {
-        match event.action.as_str() {
-            "create" => Delivery::Lost,
-            "start" => Delivery::Late(3 * SECOND),
-            "die" => Delivery::Twice,
+        match event.change {
+            ContainerChange::Created => Delivery::Lost,
+            ContainerChange::Started => Delivery::Late(3 * SECOND),
+            ContainerChange::Ended => Delivery::Twice,
             _ => Delivery::Once,
         }
     }
@@ -128,7 +129,7 @@ impl Faults for ByAction {
 #[tokio::test(start_paused = true)]
 async fn events_are_lost_doubled_and_late() {
     let world = machine();
-    let runtime = FakeRuntime::new(world.clone(), Arc::new(ByAction));
+    let runtime = FakeRuntime::new(world.clone(), Arc::new(ByChange), Host::for_tests());
     let mut events = runtime.events().await.unwrap();
     let began = Instant::now();
     make_running(&runtime, server(1), Role::Installer).await;
@@ -136,16 +137,16 @@ async fn events_are_lost_doubled_and_late() {
     for _ in 0..3 {
         let event = tokio::time::timeout(60 * SECOND, events.next()).await.unwrap().unwrap();
         assert_eq!((event.server, event.role), (server(1), Role::Installer));
-        heard.push((event.action, began.elapsed()));
+        heard.push((event.change, began.elapsed()));
     }
-    let wanted = [("die", 2 * SECOND), ("die", 2 * SECOND), ("start", 3 * SECOND)];
-    assert_eq!(heard, wanted.map(|(action, at)| (action.to_owned(), at)));
+    let (ended, started) = (ContainerChange::Ended, ContainerChange::Started);
+    assert_eq!(heard, [(ended, 2 * SECOND), (ended, 2 * SECOND), (started, 3 * SECOND)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_goes_away_ends_streams_and_containers() {
     let world = machine();
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let name = container_name(server(1), Role::Server);
     let id = make_running(&runtime, server(1), Role::Server).await;
     let mut events = runtime.events().await.unwrap();
@@ -157,8 +158,8 @@ async fn an_engine_that_goes_away_ends_streams_and_containers() {
     let typed = tokio::io::AsyncWriteExt::write_all(&mut terminal.input, b"stop\n").await;
     assert_eq!(typed.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
     assert_eq!(world.attachments(&name), 0);
-    assert!(matches!(runtime.list().await, Err(RuntimeError::Unreachable { .. })));
-    assert!(matches!(runtime.start(&id).await, Err(RuntimeError::Unreachable { .. })));
+    assert_eq!(runtime.list().await.unwrap_err().kind, ErrorKind::Unavailable);
+    assert_eq!(runtime.start(&id).await.unwrap_err().kind, ErrorKind::Unavailable);
     world.set_engine_up(true);
     assert_eq!(world.state_of(&name), Some(ContainerState::Exited { code: KILLED, oom_killed: false }));
     runtime.start(&id).await.unwrap();
@@ -168,7 +169,7 @@ async fn an_engine_that_goes_away_ends_streams_and_containers() {
 async fn containers_may_outlive_the_engine_and_end_unseen() {
     let world = machine();
     world.set_live_restore(true);
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     make_running(&runtime, server(1), Role::Installer).await;
     let id = make_running(&runtime, server(2), Role::Server).await;
     let mut terminal = runtime.attach(&id).await.unwrap();
@@ -188,7 +189,7 @@ async fn pulls_take_time_are_counted_and_end_with_their_caller() {
     let world = machine();
     let remote = RemoteImage { takes: 5 * SECOND, ..RemoteImage::default() };
     world.publish_image("game:1", remote.clone());
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let quiet = |_: String| {};
     let given_up = tokio::time::timeout(4 * SECOND, runtime.pull("game:1", None, &quiet)).await;
     assert!(given_up.is_err());
@@ -217,13 +218,13 @@ async fn pulls_take_time_are_counted_and_end_with_their_caller() {
         tokio::time::sleep(SECOND).await;
         world.set_engine_up(false);
     });
-    assert!(matches!(pull, Err(RuntimeError::Unreachable { .. })));
+    assert_eq!(pull.unwrap_err().kind, ErrorKind::Unavailable);
 }
 
 #[tokio::test(start_paused = true)]
 async fn containers_of_others_are_listed_by_name_or_not_at_all() {
     let world = machine();
-    let runtime = FakeRuntime::faultless(world.clone());
+    let runtime = faultless(&world);
     let name = container_name(server(1), Role::Installer);
     world.create_foreign("proxy").unwrap();
     let id = world.create_foreign(&name).unwrap();

@@ -8,9 +8,9 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::oneshot;
 
-use super::pulls_always;
+use super::engine::{Engine, RegistryAuth};
 use crate::config::{NodeConfig, PullPolicy};
-use crate::runtime::{RegistryAuth, Runtime, RuntimeError};
+use crate::runtime::{ErrorKind, RuntimeError};
 use crate::tasks::Tasks;
 
 /// The longest pull.
@@ -19,24 +19,11 @@ const PULL_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Most references whose meaning is remembered.
 const REFERENCES: usize = 4096;
 
-/// Why an image is not there.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct ImageError {
-    /// Whether only another image reference helps.
-    pub fatal: bool,
-    /// The engine could not be asked.
-    pub outage: bool,
-    /// For people.
-    pub message: String,
-}
-
 /// A pull under way, for all who wait for it.
-type Pull = Shared<BoxFuture<'static, Result<(), ImageError>>>;
+type Pull = Shared<BoxFuture<'static, Result<(), RuntimeError>>>;
 
 /// Pulls under way, by reference.
 pub struct Images {
-    runtime: Arc<dyn Runtime>,
     node: Arc<NodeConfig>,
     tasks: Tasks,
     pulls: Arc<Mutex<BTreeMap<String, Pull>>>,
@@ -46,8 +33,8 @@ pub struct Images {
 
 impl Images {
     /// No pulls yet.
-    pub fn new(runtime: Arc<dyn Runtime>, node: Arc<NodeConfig>, tasks: Tasks) -> Self {
-        Self { runtime, node, tasks, pulls: Arc::default(), ids: Mutex::default() }
+    pub fn new(node: Arc<NodeConfig>, tasks: Tasks) -> Self {
+        Self { node, tasks, pulls: Arc::default(), ids: Mutex::default() }
     }
 
     /// The id of the image that a reference meant when it was last asked for.
@@ -55,42 +42,43 @@ impl Images {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(reference).cloned()
     }
 
-    /// Has an image there. `local` forbids to ask a registry.
+    /// Makes sure that an image is there. `local` forbids to ask a registry.
     ///
     /// # Errors
     /// When it is not there afterwards.
-    pub async fn ensure(&self, reference: &str, local: bool) -> Result<(), ImageError> {
+    pub async fn ensure(&self, engine: &impl Engine, reference: &str, local: bool) -> Result<(), RuntimeError> {
         if reference.is_empty() {
-            let message = "no image is named; set spec.settings.container.image".to_string();
-            return Err(ImageError { fatal: true, outage: false, message });
+            let message = "no image is named; set spec.settings.container.image";
+            return Err(RuntimeError::worded(ErrorKind::InvalidImage, message));
         }
-        if local || !pulls_always(&self.node) {
-            if self.is_there(reference).await? {
+        let policy = self.node.docker.pull_policy;
+        if local || policy != PullPolicy::Always {
+            if self.is_there(engine, reference).await? {
                 return Ok(());
             }
-            if local || self.node.docker.pull_policy == PullPolicy::Never {
+            if local || policy == PullPolicy::Never {
                 let message = format!(
                     "the image {reference} is not on this host, and it is not to be pulled; load it with `docker load`"
                 );
-                return Err(ImageError { fatal: false, outage: false, message });
+                return Err(RuntimeError::worded(ErrorKind::NotFound, message));
             }
         }
-        match self.pull(reference).await {
-            Err(error) if !error.outage && self.is_there(reference).await? => {
+        match self.pull(engine, reference).await {
+            Err(error) if !error.is_outage() && self.is_there(engine, reference).await? => {
                 tracing::warn!(image = reference, "{error}; the image on this host is used");
                 Ok(())
             }
             Err(error) => Err(error),
             Ok(()) => {
                 // What was pulled has an id; and if somebody has just removed it, the container cannot be made.
-                self.is_there(reference).await.map(drop)
+                self.is_there(engine, reference).await.map(drop)
             }
         }
     }
 
     /// Looks for an image, and notes which one it is.
-    async fn is_there(&self, reference: &str) -> Result<bool, ImageError> {
-        let id = self.runtime.image(reference).await.map_err(|error| classify(&error))?;
+    async fn is_there(&self, engine: &impl Engine, reference: &str) -> Result<bool, RuntimeError> {
+        let id = engine.image(reference).await.map_err(about_image)?;
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(id) = id else {
             ids.remove(reference);
@@ -105,13 +93,13 @@ impl Images {
     }
 
     /// Joins the pull of this reference, or begins it. The pull goes on when a caller gives up.
-    async fn pull(&self, reference: &str) -> Result<(), ImageError> {
+    async fn pull(&self, engine: &impl Engine, reference: &str) -> Result<(), RuntimeError> {
         let pull = {
             let mut pulls = self.pulls.lock().unwrap_or_else(PoisonError::into_inner);
             match pulls.get(reference) {
                 Some(pull) => pull.clone(),
                 None => {
-                    let pull = self.begin_pull(reference);
+                    let pull = self.begin_pull(engine.clone(), reference);
                     pulls.insert(reference.to_owned(), pull.clone());
                     pull
                 }
@@ -120,9 +108,9 @@ impl Images {
         pull.await
     }
 
-    fn begin_pull(&self, reference: &str) -> Pull {
+    fn begin_pull(&self, engine: impl Engine, reference: &str) -> Pull {
         let (sender, receiver) = oneshot::channel();
-        let (runtime, pulls) = (self.runtime.clone(), self.pulls.clone());
+        let pulls = self.pulls.clone();
         let credentials = self.node.docker.registries.credentials_for(reference);
         let auth = credentials.map(|credentials| RegistryAuth {
             username: credentials.username.clone(),
@@ -131,14 +119,13 @@ impl Images {
         let name = reference.to_owned();
         self.tasks.spawn(format!("pull {reference}"), async move {
             let progress = |line: String| tracing::debug!(image = %name, "{line}");
-            let pull = tokio::time::timeout(PULL_LIMIT, runtime.pull(&name, auth, &progress)).await;
+            let pull = tokio::time::timeout(PULL_LIMIT, engine.pull(&name, auth, &progress)).await;
             let result = match pull {
-                Ok(result) => result.map_err(|error| classify(&error)),
-                Err(_) => Err(ImageError {
-                    fatal: false,
-                    outage: false,
-                    message: format!("the pull of {name} took longer than {} minutes", PULL_LIMIT.as_secs() / 60),
-                }),
+                Ok(result) => result.map_err(about_image),
+                Err(_) => {
+                    let message = format!("the pull of {name} took longer than {} minutes", PULL_LIMIT.as_secs() / 60);
+                    Err(RuntimeError::worded(ErrorKind::Failed, message))
+                }
             };
             pulls.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
             // Nobody waits any more: the result is found by the next one who asks.
@@ -147,18 +134,16 @@ impl Images {
         let name = reference.to_owned();
         let given_up = move |_| {
             let message = format!("the pull of {name} was given up, since the daemon is stopping");
-            Err(ImageError { fatal: false, outage: true, message })
+            Err(RuntimeError::worded(ErrorKind::Unavailable, message))
         };
         receiver.map(|ended| ended.unwrap_or_else(given_up)).boxed().shared()
     }
 }
 
-/// A reference that no registry can resolve is for a person; everything else may be better later.
-fn classify(error: &RuntimeError) -> ImageError {
-    let fatal = match error {
-        RuntimeError::Refused { status: 400, .. } => true,
-        RuntimeError::Refused { message, .. } => message.contains("invalid reference format"),
-        _ => false,
-    };
-    ImageError { fatal, outage: error.is_outage(), message: error.to_string() }
+/// In an answer about an image, what is invalid is its reference.
+fn about_image(mut error: RuntimeError) -> RuntimeError {
+    if error.kind == ErrorKind::Invalid {
+        error.kind = ErrorKind::InvalidImage;
+    }
+    error
 }

@@ -1,10 +1,11 @@
-//! What blueprints need to know of the host. The only part of `blueprint` that looks at anything.
+//! Where paths lead on this host, and what its kernel can limit.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use crate::model::settings::Mount;
+use crate::runtime::KernelLimits;
+use crate::runtime::blueprint::clean_path;
 
 /// Where cgroups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -57,30 +58,12 @@ impl MountFacts {
 /// # Errors
 /// It means none.
 pub fn source_path(source: &str) -> Result<PathBuf, MountSource> {
-    clean(source).ok_or_else(|| MountSource::Unusable("its source is not an absolute path".into()))
+    clean_path(source).ok_or_else(|| MountSource::Unusable("its source is not an absolute path".into()))
 }
 
-/// Whether an allowed folder is above the source of one of these mounts, as both are written.
-pub fn is_above(allowed: &Path, mounts: &[Mount]) -> bool {
-    mounts.iter().any(|mount| clean(&mount.source).is_some_and(|source| source.starts_with(allowed)))
-}
-
-/// An absolute path without `.`, `..` and doubled slashes.
-pub(super) fn clean(path: &str) -> Option<PathBuf> {
-    if !path.starts_with('/') || path.contains('\0') {
-        return None;
-    }
-    let mut clean = PathBuf::from("/");
-    for component in Path::new(path).components() {
-        match component {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    Some(clean)
+/// Whether an allowed folder is above one of these sources, as both are written.
+pub fn is_above(allowed: &Path, sources: &[&str]) -> bool {
+    sources.iter().any(|source| clean_path(source).is_some_and(|source| source.starts_with(allowed)))
 }
 
 /// Follows a path to its end. Blocks for as long as its file system takes.
@@ -93,17 +76,8 @@ pub fn follow(path: &Path) -> MountSource {
     }
 }
 
-/// What this host's kernel can limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct KernelLimits {
-    /// It weighs block I/O by container. With cgroup v1 the engine finds out by itself; with v2 the `io.weight` file says so.
-    pub block_io_weight: bool,
-    /// The OOM killer can be switched off for a container: cgroup v1 only. With v2 Docker drops the wish, and Podman refuses to
-    /// start the container.
-    pub oom_kill_disable: bool,
-}
-
-/// Asks the kernel.
+/// Reads what the kernel can limit. Only cgroup v1 switches the OOM killer off for a container: with v2 Docker drops the
+/// setting, and Podman refuses to start the container. Block I/O is weighed with v1, and with v2 where there is `io.weight`.
 pub fn kernel_limits() -> KernelLimits {
     kernel_limits_in(Path::new(CGROUPS))
 }

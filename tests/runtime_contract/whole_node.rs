@@ -1,10 +1,10 @@
 //! What concerns the whole node: events, listings, the engine, networks.
 
 use alula::model::{ContainerState, Role};
-use alula::runtime::{Listed, NetworkSpec, RuntimeError, container_name};
+use alula::runtime::{ContainerChange, ErrorKind, HostInfo, Listed, Runtime, container_name};
 use futures_util::StreamExt;
 
-use crate::bench::{Bench, Routine, Subject};
+use crate::bench::{Bench, Routine, Subject, node, own_network};
 
 pub async fn events_name_server_and_role(bench: &dyn Bench) {
     let mut events = bench.runtime().events().await.unwrap();
@@ -12,18 +12,18 @@ pub async fn events_name_server_and_role(bench: &dyn Bench) {
     let id = subject.start(bench).await;
     subject.ended(bench).await;
     bench.runtime().remove(&id).await.unwrap();
-    let mut actions = Vec::new();
-    while actions.last().is_none_or(|last| last != "destroy") {
+    let mut changes = Vec::new();
+    while changes.last() != Some(&ContainerChange::Removed) {
         let event = events.next().await.expect("the stream goes on");
         // Other tests may use the same engine.
         if event.server == subject.server {
             assert_eq!(event.role, Role::Installer);
-            actions.push(event.action);
+            changes.push(event.change);
         }
     }
-    let started = actions.iter().position(|action| action == "start").expect("a start");
-    let died = actions.iter().position(|action| action == "die").expect("an end");
-    assert!(started < died, "{actions:?}");
+    let started = changes.iter().position(|change| *change == ContainerChange::Started).expect("a start");
+    let died = changes.iter().position(|change| *change == ContainerChange::Ended).expect("an end");
+    assert!(started < died, "{changes:?}");
 }
 
 pub async fn the_list_shows_ours_alone(bench: &dyn Bench) {
@@ -78,40 +78,56 @@ fn subnet() -> (String, String) {
     (format!("10.{one}.{two}.0/24"), format!("10.{one}.{two}.1"))
 }
 
-fn network(name: String, v4: &(String, String)) -> NetworkSpec {
-    NetworkSpec {
-        name,
-        driver: "bridge".into(),
-        internal: false,
-        ipv6: false,
-        v4: Some(v4.clone()),
-        v6: None,
-        options: [("com.docker.network.bridge.enable_icc".into(), "true".into())].into(),
-    }
+/// The same engine under a node whose network has this name and these addresses.
+fn on_network(bench: &dyn Bench, name: &str, v4: &(String, String)) -> Box<dyn Runtime> {
+    let mut node = node();
+    let network = &mut node.docker.network;
+    (network.name, network.network_mode) = (name.to_owned(), name.to_owned());
+    (network.driver, network.ipv6) = ("bridge".into(), false);
+    (network.v4.subnet, network.v4.gateway) = v4.clone();
+    bench.runtime_of(node)
 }
 
 pub async fn a_network_is_made_once(bench: &dyn Bench) {
-    let v4 = subnet();
-    let spec = network(bench.network(1), &v4);
-    let first = bench.runtime().ensure_network(&spec).await.unwrap();
-    assert_eq!(first.driver, "bridge");
-    assert_eq!(first.gateway, Some(v4.1));
-    assert_eq!(bench.runtime().ensure_network(&spec).await.unwrap(), first);
+    let (name, v4) = (bench.network(1), subnet());
+    let runtime = on_network(bench, &name, &v4);
+    assert_eq!(runtime.host(), HostInfo::default(), "it is not known yet");
+    runtime.prepare_node().await.unwrap();
+    let first = runtime.host().network;
+    assert_eq!((first.driver.as_str(), &first.gateway), ("bridge", &Some(v4.1.clone())));
+    runtime.node_settled().await;
+    let again = on_network(bench, &name, &v4);
+    again.prepare_node().await.unwrap();
+    assert_eq!(again.host().network, first);
     let mut subject = Subject::server(bench, Routine::Answers);
-    subject.spec.network_mode = spec.name;
+    subject.spec.network_mode = name;
     subject.start(bench).await;
     assert!(subject.facts(bench).await.running());
 }
 
 pub async fn a_subnet_that_is_taken_gives_way(bench: &dyn Bench) {
     let v4 = subnet();
-    let first = bench.runtime().ensure_network(&network(bench.network(2), &v4)).await.unwrap();
-    let spec = network(bench.network(3), &v4);
-    let second = bench.runtime().ensure_network(&spec).await.unwrap();
-    assert_eq!(first.gateway, Some(v4.1));
-    assert!(second.gateway.is_some());
-    assert_ne!(second.gateway, first.gateway);
-    assert_eq!(bench.runtime().ensure_network(&spec).await.unwrap(), second);
+    let gateway = async |which| {
+        let runtime = on_network(bench, &bench.network(which), &v4);
+        runtime.prepare_node().await.unwrap();
+        runtime.host().network.gateway
+    };
+    let (first, second) = (gateway(2).await, gateway(3).await);
+    assert_eq!(first, Some(v4.1.clone()));
+    assert!(second.is_some());
+    assert_ne!(second, first);
+    assert_eq!(gateway(3).await, second);
+}
+
+pub async fn a_network_of_its_own_is_prepared_with_a_container(bench: &dyn Bench) {
+    let mut subject = Subject::server(bench, Routine::Answers);
+    subject.spec.network_mode = bench.network(6);
+    subject.spec.own_network = Some(own_network(bench.network(6)));
+    for _ in 0..2 {
+        bench.runtime().prepare(&subject.spec).await.unwrap();
+    }
+    subject.start(bench).await;
+    assert!(subject.facts(bench).await.running());
 }
 
 pub async fn a_missing_network_is_refused_at_the_start(bench: &dyn Bench) {
@@ -125,6 +141,6 @@ pub async fn a_missing_network_is_refused_at_the_start(bench: &dyn Bench) {
         }
         Err(refused) => refused,
     };
-    assert!(matches!(refused, RuntimeError::NotFound { .. }), "{refused:?}");
+    assert_eq!(refused.kind, ErrorKind::NotFound, "{refused:?}");
     assert!(refused.to_string().contains(&subject.spec.network_mode), "{refused}");
 }

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::model::settings::Mount;
-use crate::runtime::blueprint::{MountFacts, MountSource, host};
-use crate::store::Blocking;
+use super::follow::{self, MountFacts, MountSource};
+use crate::runtime::{ErrorKind, RuntimeError};
+use crate::tasks::Blocking;
 
 /// How long one look waits for all its paths together.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,13 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Follows a path to its end, for as long as its file system takes.
 pub type Follow = Arc<dyn Fn(&Path) -> MountSource + Send + Sync>;
 
-/// A path that does not answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{} does not answer: mend or unmount the file system that it is on, or take it out of the server's mounts if it is one of them",
-    .0.display()
-)]
-pub struct Silent(pub PathBuf);
+fn unresponsive(path: &Path) -> RuntimeError {
+    let path = path.display();
+    let message = format!(
+        "{path} does not answer: mend or unmount the file system that it is on, or take it out of the server's mounts \
+         if it is one of them"
+    );
+    RuntimeError::worded(ErrorKind::VolumeUnresponsive, message)
+}
 
 /// Follows paths.
 pub struct Paths {
@@ -43,13 +46,16 @@ type Asked = BTreeMap<PathBuf, Question>;
 
 struct Question {
     since: Instant,
-    answer: watch::Receiver<Option<MountSource>>,
+    answer: Answer,
 }
+
+/// What a thread finds, for all who wait for it; `None` where it has panicked.
+type Answer = Shared<BoxFuture<'static, Option<MountSource>>>;
 
 impl Paths {
     /// Asks the host's file systems.
     pub fn new(blocking: Blocking) -> Self {
-        Self::with(blocking, Arc::new(host::follow), PATIENCE)
+        Self::with(blocking, Arc::new(follow::follow), PATIENCE)
     }
 
     /// Asks somebody else, and waits for as long.
@@ -61,19 +67,19 @@ impl Paths {
     ///
     /// # Errors
     /// One of these paths does not answer.
-    pub async fn of_mounts(&self, mounts: &[Mount], allowed: &[PathBuf]) -> Result<MountFacts, Silent> {
+    pub async fn of_mounts(&self, sources: &[&str], allowed: &[PathBuf]) -> Result<MountFacts, RuntimeError> {
         let until = Instant::now() + self.patience;
         let mut facts = MountFacts::default();
-        for mount in mounts {
-            let found = match host::source_path(&mount.source) {
+        for source in sources {
+            let found = match follow::source_path(source) {
                 Ok(path) => self.ask(&path, until).await?,
                 Err(unusable) => unusable,
             };
-            facts.sources.insert(mount.source.clone(), found);
+            facts.sources.insert((*source).to_owned(), found);
         }
         // One that is not above a source, as it is written, may hang without being of any concern.
         let (above, others): (Vec<_>, Vec<_>) =
-            allowed.iter().filter(|path| path.is_absolute()).partition(|allowed| host::is_above(allowed, mounts));
+            allowed.iter().filter(|path| path.is_absolute()).partition(|allowed| follow::is_above(allowed, sources));
         for path in above {
             let found = self.ask(path, until).await?;
             facts.allow(path, found);
@@ -97,11 +103,11 @@ impl Paths {
         &self,
         path: &Path,
         work: impl FnOnce() -> MountSource + Send + 'static,
-    ) -> Result<MountSource, Silent> {
+    ) -> Result<MountSource, RuntimeError> {
         self.wait(path, Instant::now() + self.patience, work).await
     }
 
-    async fn ask(&self, path: &Path, until: Instant) -> Result<MountSource, Silent> {
+    async fn ask(&self, path: &Path, until: Instant) -> Result<MountSource, RuntimeError> {
         let (follow, asked) = (self.follow.clone(), path.to_owned());
         self.wait(path, until, move || follow(&asked)).await
     }
@@ -111,20 +117,16 @@ impl Paths {
         path: &Path,
         until: Instant,
         work: impl FnOnce() -> MountSource + Send + 'static,
-    ) -> Result<MountSource, Silent> {
-        let silent = || Silent(path.to_owned());
-        let mut answer = self.answer(path, work).ok_or_else(silent)?;
-        let answered = tokio::time::timeout_at(until, answer.wait_for(Option::is_some)).await;
-        answered.ok().and_then(Result::ok).and_then(|answer| answer.clone()).ok_or_else(silent)
+    ) -> Result<MountSource, RuntimeError> {
+        let silent = || unresponsive(path);
+        let answer = self.answer(path, work).ok_or_else(silent)?;
+        tokio::time::timeout_at(until, answer).await.ok().flatten().ok_or_else(silent)
     }
 
     /// Where the answer will be, or `None` where nobody should wait for it.
-    fn answer(
-        &self,
-        path: &Path,
-        work: impl FnOnce() -> MountSource + Send + 'static,
-    ) -> Option<watch::Receiver<Option<MountSource>>> {
-        let (tell, answer) = watch::channel(None);
+    fn answer(&self, path: &Path, work: impl FnOnce() -> MountSource + Send + 'static) -> Option<Answer> {
+        let (found, answer) = oneshot::channel();
+        let answer = answer.map(Result::ok).boxed().shared();
         {
             let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(question) = asked.get(path) {
@@ -134,10 +136,11 @@ impl Paths {
         }
         let over = Over { asked: self.asked.clone(), path: path.to_owned() };
         let begun = self.blocking.apart("path", move || {
-            let found = work();
-            // What is asked from now on is asked anew.
+            let source = work();
+            // What is asked from now on is asked again.
             drop(over);
-            tell.send_replace(Some(found));
+            // Every caller may have given up.
+            let _ = found.send(source);
         });
         begun.ok().map(|()| answer)
     }

@@ -1,0 +1,133 @@
+//! Every route of the API: method, path, who may call it, and how much of a body it reads. The routers of both listeners are
+//! built from this table alone, and each route checks its own row before its handler runs.
+
+use std::future::{Future, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::handler::Handler;
+use axum::response::Response;
+use axum::routing::{MethodFilter, MethodRouter, on};
+
+use super::guard::{self, Access, Door, Guard};
+use super::opening::Opening;
+use super::request::RequestBody;
+use super::{Api, local, servers, system};
+use crate::config::NodeConfig;
+
+/// One row of the table.
+struct Route {
+    method: MethodFilter,
+    path: &'static str,
+    access: Access,
+    body: RequestBody,
+    handle: Arc<dyn Fn(Request, Opening) -> Answer + Send + Sync>,
+}
+
+type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+fn table() -> Vec<Route> {
+    use Access::{LocalSocket as Local, NodeToken as Node};
+    const GET: MethodFilter = MethodFilter::GET;
+    const POST: MethodFilter = MethodFilter::POST;
+    const PUT: MethodFilter = MethodFilter::PUT;
+    const DELETE: MethodFilter = MethodFilter::DELETE;
+    const NONE: RequestBody = RequestBody::Unread;
+    const SMALL: RequestBody = RequestBody::UpTo(4 << 20);
+    vec![
+        Route::at_once(GET, "/api/system", Node, NONE, system::system),
+        Route::new(GET, "/api/servers", Node, NONE, servers::list),
+        Route::new(POST, "/api/servers", Node, SMALL, servers::create),
+        Route::new(GET, "/api/servers/{server}", Node, NONE, servers::get),
+        Route::new(DELETE, "/api/servers/{server}", Node, NONE, servers::delete),
+        Route::new(POST, "/api/servers/{server}/power", Node, SMALL, servers::power),
+        Route::new(POST, "/api/servers/{server}/commands", Node, SMALL, servers::commands),
+        Route::new(POST, "/api/servers/{server}/install", Node, NONE, servers::install),
+        Route::new(POST, "/api/servers/{server}/reinstall", Node, NONE, servers::reinstall),
+        Route::new(POST, "/api/servers/{server}/sync", Node, NONE, servers::sync),
+        Route::new(GET, "/api/servers/{server}/logs", Node, NONE, servers::logs),
+        Route::new(GET, "/api/servers/{server}/install-logs", Node, NONE, servers::install_logs),
+        Route::new(POST, "/api/servers/{server}/ws/deny", Node, SMALL, servers::deny_tokens),
+        Route::new(GET, "/local/servers", Local, NONE, local::list),
+        Route::new(GET, "/local/events", Local, NONE, local::events),
+        Route::new(GET, "/local/servers/{server}", Local, NONE, local::describe),
+        Route::new(PUT, "/local/servers/{server}", Local, SMALL, local::apply),
+        Route::new(DELETE, "/local/servers/{server}", Local, NONE, local::delete),
+        Route::new(GET, "/local/servers/{server}/plan", Local, NONE, local::plan),
+        Route::new(POST, "/local/servers/{server}/power", Local, SMALL, local::power),
+        Route::new(POST, "/local/servers/{server}/install", Local, SMALL, local::install),
+    ]
+}
+
+/// The routes of a listener. Those that need the servers answer once `opening` has the API.
+pub fn router(opening: &Opening, door: Door, node: &NodeConfig) -> Router {
+    build(table(), opening, door, node)
+}
+
+fn build(table: Vec<Route>, opening: &Opening, door: Door, node: &NodeConfig) -> Router {
+    let guard = Arc::new(Guard::new(door, node));
+    let mut router = Router::new();
+    for route in table.into_iter().filter(|route| guard.serves(route.access)) {
+        let with_slash = format!("{}/", route.path);
+        router = router.route(&with_slash, route.redirect(&guard)).route(route.path, route.answer(&guard, opening));
+    }
+    let of_fallback = guard.clone();
+    // Also for a known path with another method.
+    let no_route =
+        move |request: Request| ready(of_fallback.refuse(Access::NodeToken, &request).unwrap_or_else(guard::not_found));
+    guard::wrap(router.fallback(no_route.clone()).method_not_allowed_fallback(no_route), guard)
+}
+
+impl Route {
+    /// A route whose handler needs the servers: while the daemon starts, its callers wait for them.
+    fn new<T: 'static>(
+        method: MethodFilter,
+        path: &'static str,
+        access: Access,
+        body: RequestBody,
+        handler: impl Handler<T, Arc<Api>>,
+    ) -> Self {
+        let handle = move |request, opening: Opening| -> Answer {
+            let handler = handler.clone();
+            Box::pin(async move { handler.call(request, opening.api().await).await })
+        };
+        Self { method, path, access, body, handle: Arc::new(handle) }
+    }
+
+    /// A route whose handler is called while the daemon starts, too.
+    fn at_once<T: 'static>(
+        method: MethodFilter,
+        path: &'static str,
+        access: Access,
+        body: RequestBody,
+        handler: impl Handler<T, Opening>,
+    ) -> Self {
+        let handle = move |request, opening| -> Answer { Box::pin(handler.clone().call(request, opening)) };
+        Self { method, path, access, body, handle: Arc::new(handle) }
+    }
+
+    fn answer(self, guard: &Arc<Guard>, opening: &Opening) -> MethodRouter {
+        let (guard, opening) = (guard.clone(), opening.clone());
+        let Self { method, access, body, handle, .. } = self;
+        on(method, move |mut request: Request| async move {
+            if let Some(refusal) = guard.refuse(access, &request) {
+                return refusal;
+            }
+            body.limit(&mut request);
+            handle(request, opening).await
+        })
+    }
+
+    /// The answer to the path with a slash at its end.
+    fn redirect(&self, guard: &Arc<Guard>) -> MethodRouter {
+        let (guard, access) = (guard.clone(), self.access);
+        on(self.method, move |request: Request| {
+            ready(guard.refuse(access, &request).unwrap_or_else(|| guard::without_slash(&request)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

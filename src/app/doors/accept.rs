@@ -1,0 +1,135 @@
+//! The accept loop, one for each listener: TCP, TCP with TLS, and the unix socket.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::activity::Activity;
+use super::certificates::Certificates;
+use super::connection::Connection;
+use super::limits::Limits;
+use crate::api::Peer;
+use crate::tasks::Tasks;
+
+/// After an error that concerns more than one connection, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// Between two warnings that all connections are in use.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A listening socket.
+pub enum Listener {
+    /// TCP, with TLS where there are certificates.
+    Tcp(TcpListener, Option<Arc<Certificates>>),
+    /// The unix socket.
+    Local(UnixListener),
+}
+
+enum Stream {
+    Tcp(TcpStream, Option<Arc<Certificates>>),
+    Local(UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Listener::Tcp(listener, certificates) => {
+                let (stream, address) = listener.accept().await?;
+                // An IPv4 client of an IPv6 socket is shown by its own address.
+                let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                Ok((Stream::Tcp(stream, certificates.clone()), Peer::Tcp(address)))
+            }
+            Listener::Local(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let uid = stream.peer_cred()?.uid();
+                Ok((Stream::Local(stream), Peer::Local { uid }))
+            }
+        }
+    }
+}
+
+/// Accepts connections and serves each one in a task of its own.
+pub struct Acceptor {
+    listener: Listener,
+    router: Router,
+    limits: Limits,
+    tasks: Tasks,
+    permits: Arc<Semaphore>,
+    warned: Option<Instant>,
+}
+
+impl Acceptor {
+    /// Serves `router` on `listener`.
+    pub fn new(listener: Listener, router: Router, limits: Limits, tasks: Tasks) -> Self {
+        let permits = Arc::new(Semaphore::new(limits.connections));
+        Self { listener, router, limits, tasks, permits, warned: None }
+    }
+
+    /// Runs until `end` is cancelled. Open connections finish their answers in their own tasks.
+    pub async fn run(mut self, end: CancellationToken) {
+        while let Some((permit, stream, peer)) = end.run_until_cancelled(self.next()).await {
+            let (limits, tasks, router) = (self.limits, self.tasks.clone(), self.router.clone());
+            self.tasks.spawn_graceful(format!("connection of {peer}"), move |end| async move {
+                let _permit = permit;
+                let activity = Activity::new();
+                serve(stream, Connection { peer, router, limits, tasks, activity, end }).await;
+            });
+        }
+    }
+
+    /// The next connection. It is accepted only once there is a permit to serve it.
+    async fn next(&mut self) -> (OwnedSemaphorePermit, Stream, Peer) {
+        let permit = self.permit().await;
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => return (permit, stream, peer),
+                // The client has closed the connection before it was accepted.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn permit(&mut self) -> OwnedSemaphorePermit {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            return permit;
+        }
+        if self.warned.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
+            self.warned = Some(Instant::now());
+            tracing::warn!(limit = self.limits.connections, "all connections of the API are in use; new ones wait");
+        }
+        match self.permits.clone().acquire_owned().await {
+            Ok(permit) => permit,
+            // The semaphore is never closed.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+async fn serve(stream: Stream, connection: Connection) {
+    let activity = connection.activity.clone();
+    match stream {
+        Stream::Local(stream) => connection.serve(activity.watch(stream)).await,
+        Stream::Tcp(stream, None) => connection.serve(activity.watch(stream)).await,
+        Stream::Tcp(stream, Some(certificates)) => {
+            // Below TLS, which accepts more bytes than it has sent.
+            let agreed = certificates.handshake(activity.watch(stream));
+            let agreed = tokio::time::timeout(connection.limits.handshake, agreed);
+            match connection.end.run_until_cancelled(agreed).await {
+                Some(Ok(Ok(stream))) => connection.serve(stream).await,
+                Some(Ok(Err(error))) => tracing::debug!(peer = %connection.peer, %error, "TLS handshake failed"),
+                Some(Err(_)) => tracing::debug!(peer = %connection.peer, "TLS handshake timed out"),
+                None => {}
+            }
+        }
+    }
+}

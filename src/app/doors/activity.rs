@@ -1,0 +1,177 @@
+//! Whether a connection is idle: no byte moves, and the client waits for nothing.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+/// The activity of one connection; clones share it.
+#[derive(Clone)]
+pub struct Activity(Arc<Mutex<State>>);
+
+struct State {
+    /// When a byte was read or written, or the client or the daemon began to wait for the other.
+    last: Instant,
+    /// Handlers and answers that the client waits for, less the handlers that wait for the client. Above zero the daemon works.
+    working: isize,
+}
+
+impl Activity {
+    /// Of a connection that was just accepted.
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(State { last: Instant::now(), working: 0 })))
+    }
+
+    /// Counts the bytes of `stream` as activity.
+    pub fn watch<S>(&self, stream: S) -> Watched<S> {
+        Watched { stream, activity: self.clone() }
+    }
+
+    /// A handler runs, until the result is dropped.
+    pub fn handler(&self) -> Turn {
+        self.turn(1)
+    }
+
+    /// A handler that waits for a piece of this body waits for the client.
+    pub fn request<B>(&self, body: B) -> Paced<B> {
+        Paced { body, waiting: None, weight: -1, activity: self.clone() }
+    }
+
+    /// The client waits for the daemon while this body has no piece ready. A piece that hyper has taken and cannot write is the
+    /// client's to read, however long the body lives on.
+    pub fn answer<B>(&self, body: B) -> Paced<B> {
+        Paced { body, waiting: None, weight: 1, activity: self.clone() }
+    }
+
+    /// Ends when the connection was idle for `limit`, counted from now on.
+    pub async fn idle(&self, limit: Duration) {
+        let mut since = Instant::now();
+        loop {
+            tokio::time::sleep_until(since + limit).await;
+            let last = {
+                let state = self.state();
+                if state.working > 0 { Instant::now() } else { state.last }
+            };
+            if last <= since {
+                return;
+            }
+            since = last;
+        }
+    }
+
+    fn turn(&self, weight: isize) -> Turn {
+        self.state().change(weight);
+        Turn { weight, activity: self.clone() }
+    }
+
+    fn moved(&self, bytes: usize) {
+        if bytes > 0 {
+            self.state().last = Instant::now();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn change(&mut self, weight: isize) {
+        self.working += weight;
+        self.last = Instant::now();
+    }
+}
+
+/// The daemon works, or waits for the client, until this is dropped.
+pub struct Turn {
+    weight: isize,
+    activity: Activity,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.activity.state().change(-self.weight);
+    }
+}
+
+/// A body whose reader has a turn of `weight` while no piece of it is ready.
+pub struct Paced<B> {
+    body: B,
+    waiting: Option<Turn>,
+    weight: isize,
+    activity: Activity,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Paced<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.waiting = None;
+        } else if self.waiting.is_none() {
+            self.waiting = Some(self.activity.turn(self.weight));
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A stream whose bytes count as activity.
+pub struct Watched<S> {
+    stream: S,
+    activity: Activity,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.activity.moved(buffer.filled().len() - before);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.activity.moved(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
+        self.activity.moved(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

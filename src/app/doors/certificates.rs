@@ -1,0 +1,147 @@
+//! The API's certificate: read when the daemon starts, and again when its files change.
+//!
+//! A handshake compares the fingerprints of the files with those of the pair in use, at most once per interval. A watch would
+//! have to follow every link on the way to the files, since certbot and Kubernetes renew by swapping links in folders of their
+//! own; `stat` follows them by itself.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::server::TlsStream;
+
+use crate::config::TlsFiles;
+use crate::store::Blocking;
+use crate::store::fingerprint::FileFingerprint;
+
+/// The certificate and key that the API is served with.
+pub struct Certificates {
+    files: TlsFiles,
+    /// Between two checks of the files.
+    interval: Duration,
+    current: Mutex<Arc<ServerConfig>>,
+    /// Held by the one handshake that checks the files; the others use the current pair.
+    last_check: Arc<tokio::sync::Mutex<Check>>,
+}
+
+/// The state of the files at one check.
+struct Check {
+    at: Instant,
+    /// Of certificate and key; `None` where one of them could not be found.
+    fingerprints: Option<[FileFingerprint; 2]>,
+    /// Why the files could not be read; it is reported once.
+    unreadable: Option<String>,
+}
+
+impl Check {
+    fn of(files: &TlsFiles) -> Self {
+        let fingerprint = |path: &Path| FileFingerprint::of(path).ok();
+        let fingerprints = fingerprint(&files.cert).zip(fingerprint(&files.key)).map(<[FileFingerprint; 2]>::from);
+        Self { at: Instant::now(), fingerprints, unreadable: None }
+    }
+}
+
+impl Certificates {
+    /// Reads the pair; the files are checked again at most every `interval`.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the two do not belong together.
+    pub fn load(files: &TlsFiles, interval: Duration) -> anyhow::Result<Arc<Self>> {
+        // Checked first: a change while they are read is found by the next check.
+        let check = Check::of(files);
+        let config = read(files)?;
+        Ok(Arc::new(Self {
+            files: files.clone(),
+            interval,
+            current: Mutex::new(Arc::new(config)),
+            last_check: Arc::new(tokio::sync::Mutex::new(check)),
+        }))
+    }
+
+    /// The TLS handshake with a client, with the newest pair.
+    ///
+    /// # Errors
+    /// The client does not speak TLS, supports no version or cipher of ours, or has closed the connection.
+    pub async fn handshake<S>(self: &Arc<Self>, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.check().await;
+        let config = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        TlsAcceptor::from(config).accept(stream).await
+    }
+
+    async fn check(self: &Arc<Self>) {
+        let Ok(mut last) = self.last_check.clone().try_lock_owned() else { return };
+        if last.at.elapsed() < self.interval {
+            return;
+        }
+        let this = self.clone();
+        // A file system that hangs blocks this one handshake: the lock moves into the call and stays taken.
+        if let Some(renewed) = Blocking::Pool.run(move || this.renew(&mut last, read)).await {
+            self.report(renewed);
+        }
+    }
+
+    /// `None` if there is nothing to report. Unchanged files are read again only if reading them failed.
+    fn renew(
+        &self,
+        last: &mut Check,
+        read: impl FnOnce(&TlsFiles) -> anyhow::Result<ServerConfig>,
+    ) -> Option<anyhow::Result<()>> {
+        let before = std::mem::replace(last, Check::of(&self.files));
+        if last.fingerprints == before.fingerprints {
+            return None;
+        }
+        match read(&self.files) {
+            Ok(config) => {
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+                Some(Ok(()))
+            }
+            Err(error) if matches!(error.downcast_ref(), Some(pem::Error::Io(_))) => {
+                // The error may be none of the files', such as too many open ones: the next check reads them again.
+                last.fingerprints = before.fingerprints;
+                last.unreadable = Some(format!("{error:#}"));
+                (last.unreadable != before.unreadable).then_some(Err(error))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn report(&self, renewed: anyhow::Result<()>) {
+        let cert = self.files.cert.display();
+        match renewed {
+            Ok(()) => tracing::info!(%cert, "certificate reloaded"),
+            Err(error) => tracing::warn!(
+                %cert,
+                error = format!("{error:#}"),
+                "changed certificate cannot be used; the previous one stays in effect"
+            ),
+        }
+    }
+}
+
+/// A new session store comes with each pair, so no client resumes a session under the previous certificate.
+fn read(files: &TlsFiles) -> anyhow::Result<ServerConfig> {
+    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&files.cert)
+        .and_then(Iterator::collect)
+        .with_context(|| format!("cannot read `api.ssl.cert` {}", files.cert.display()))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .with_context(|| format!("cannot read `api.ssl.key` {}", files.key.display()))?;
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)
+        .with_context(|| format!("{} and {} do not belong together", files.cert.display(), files.key.display()))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests;

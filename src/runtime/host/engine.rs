@@ -1,0 +1,32 @@
+//! What a host needs of its container engine.
+
+use async_trait::async_trait;
+
+use crate::runtime::{NetworkFacts, NetworkSpec, RuntimeError};
+
+/// What a [`Host`](super::Host) asks of its engine: images and networks by name.
+#[async_trait]
+pub trait Engine: Clone + Send + Sync + 'static {
+    /// The id of the image that is there under exactly this reference.
+    async fn image(&self, reference: &str) -> Result<Option<String>, RuntimeError>;
+
+    /// Pulls an image to its end. An error inside the pull stream is an error. `progress` gets short lines.
+    async fn pull(
+        &self,
+        reference: &str,
+        auth: Option<RegistryAuth>,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), RuntimeError>;
+
+    /// Makes the network where it is missing, with a free subnet where the wanted one overlaps, and inspects it.
+    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkFacts, RuntimeError>;
+}
+
+/// Credentials for a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistryAuth {
+    /// User.
+    pub username: String,
+    /// Password, never logged.
+    pub password: String,
+}

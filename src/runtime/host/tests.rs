@@ -1,0 +1,137 @@
+//! What a host does for every engine, over the one in memory.
+
+use super::*;
+use crate::config::PullPolicy;
+use crate::model::Role;
+use crate::runtime::fake::{Call, FakeRuntime, FakeWorld, Faults, LocalImage, NoFaults, RemoteImage};
+use crate::runtime::{Purpose, Runtime, container_name};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn id() -> ServerId {
+    "550e8400-e29b-41d4-a716-446655440000".parse().unwrap()
+}
+
+/// A node with this policy, connected to an engine.
+fn runtime(machine: &FakeWorld, policy: PullPolicy, faults: Arc<dyn Faults>) -> FakeRuntime {
+    let mut node = NodeConfig::for_tests(std::path::Path::new("/node"));
+    node.docker.pull_policy = policy;
+    let host = Host::new(Arc::new(node), Tasks::new(), Blocking::Inline, KernelLimits::default());
+    FakeRuntime::new(machine.clone(), faults, host)
+}
+
+/// A machine whose registry has `game:1`, in five seconds.
+fn machine() -> FakeWorld {
+    let machine = FakeWorld::default();
+    machine.publish_image("game:1", RemoteImage { takes: 5 * SECOND, ..RemoteImage::default() });
+    machine.set_checks_mounts(false);
+    machine
+}
+
+fn spec() -> ContainerSpec {
+    let node = NodeConfig::for_tests(std::path::Path::new("/node"));
+    let mut spec = crate::model::Spec::default();
+    spec.settings.container.image = "game:1".into();
+    blueprint::server_container(id(), &spec, &node, &HostInfo::default()).spec
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_share_a_pull_that_outlives_those_that_wait() {
+    let machine = machine();
+    let runtime = runtime(&machine, PullPolicy::Always, Arc::new(NoFaults));
+    let (spec, began) = (spec(), Instant::now());
+    assert!(tokio::time::timeout(2 * SECOND, runtime.prepare(&spec)).await.is_err());
+    let (one, two) = tokio::join!(runtime.prepare(&spec), runtime.prepare(&spec));
+    assert_eq!((one, two, began.elapsed()), (Ok(()), Ok(()), 5 * SECOND));
+    assert_eq!(machine.pulls("game:1").begun, 1);
+    runtime.prepare(&spec).await.unwrap();
+    assert_eq!(machine.pulls("game:1").begun, 2, "what was pulled before is asked for again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_policy_says_when_a_registry_is_asked() {
+    for (policy, there, local, pulls, prepared) in [
+        (PullPolicy::Always, true, false, 1, true),
+        (PullPolicy::Always, true, true, 0, true),
+        (PullPolicy::Always, false, true, 0, false),
+        (PullPolicy::IfNotPresent, true, false, 0, true),
+        (PullPolicy::IfNotPresent, false, false, 1, true),
+        (PullPolicy::Never, true, false, 0, true),
+        (PullPolicy::Never, false, false, 0, false),
+    ] {
+        let machine = machine();
+        if there {
+            machine.add_image("game:1", LocalImage::default());
+        }
+        let runtime = runtime(&machine, policy, Arc::new(NoFaults));
+        let spec = ContainerSpec { local_image: local, ..spec() };
+        let result = runtime.prepare(&spec).await;
+        assert_eq!((machine.pulls("game:1").begun, result.is_ok()), (pulls, prepared), "{policy:?} {there} {local}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_is_there_does_where_the_registry_fails() {
+    let machine = machine();
+    machine.set_registry_up(false);
+    let runtime = runtime(&machine, PullPolicy::Always, Arc::new(NoFaults));
+    let error = runtime.prepare(&spec()).await.unwrap_err();
+    assert!(!error.is_outage() && error.kind != ErrorKind::InvalidImage, "{error:?}");
+    machine.add_image("game:1", LocalImage::default());
+    runtime.prepare(&spec()).await.unwrap();
+    machine.set_engine_up(false);
+    assert_eq!(runtime.prepare(&spec()).await.unwrap_err().kind, ErrorKind::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_without_end_is_given_up() {
+    let machine = machine();
+    machine.publish_image("game:1", RemoteImage { takes: 3600 * SECOND, ..RemoteImage::default() });
+    let error = runtime(&machine, PullPolicy::Always, Arc::new(NoFaults)).prepare(&spec()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the pull of game:1 took longer than 15 minutes");
+    assert_eq!(machine.pulls("game:1").running, 0);
+}
+
+/// An engine that cannot make networks, for as many calls.
+struct NoNetworks(std::sync::atomic::AtomicU32);
+
+#[async_trait::async_trait]
+impl Faults for NoNetworks {
+    async fn before(&self, call: Call) -> Result<(), RuntimeError> {
+        let left = &self.0;
+        if call.name != "ensure_network" || left.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        Err(RuntimeError::new(ErrorKind::Failed, call.name, "no"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_could_not_be_made_is_tried_again_where_it_is_needed() {
+    let machine = machine();
+    let runtime = runtime(&machine, PullPolicy::Always, Arc::new(NoNetworks(3.into())));
+    runtime.prepare_node().await.unwrap_err();
+    let waited = Instant::now();
+    runtime.node_settled().await;
+    assert_eq!(waited.elapsed(), Duration::ZERO, "it was tried once");
+    // It is no reason against having the image: the start says what is missing.
+    runtime.prepare(&spec()).await.unwrap();
+    let purpose = Purpose { server: id(), role: Role::Server, token: "t".into() };
+    let container = runtime.create(&spec(), &purpose).await.unwrap();
+    assert_eq!(runtime.start(&container).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(runtime.host().network, NetworkFacts::default());
+    assert_eq!(runtime.start(&container).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert_ne!(runtime.host().network, NetworkFacts::default(), "it was made for the next attempt");
+    runtime.start(&container).await.unwrap();
+    assert!(machine.state_of(&container_name(id(), Role::Server)).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_wait_for_the_network_until_five_seconds_after_the_start() {
+    let runtime = runtime(&machine(), PullPolicy::Always, Arc::new(NoFaults));
+    let began = Instant::now();
+    runtime.node_settled().await;
+    runtime.node_settled().await;
+    assert_eq!(began.elapsed(), NETWORK_TIMEOUT);
+}

@@ -1,0 +1,272 @@
+//! What a container should be like, in terms that no engine is needed for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::manifest::digest;
+
+/// Everything the runtime is told to make a container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Name, see [`container_name`](super::container_name).
+    pub name: String,
+    /// Image reference, without a `~`.
+    pub image: String,
+    /// The image is of this host: no registry is asked for it.
+    #[serde(default, skip_serializing)]
+    pub local_image: bool,
+    /// Id of the image that the reference means, where the engine knows it: another one makes it another container. The
+    /// container is made from the reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
+    /// Host name.
+    pub hostname: String,
+    /// Domain name; empty for none.
+    pub domainname: String,
+    /// `uid:gid`; the image's own where absent.
+    pub user: Option<String>,
+    /// Command; the image's own where absent. The image's entrypoint is never touched.
+    pub command: Option<Vec<String>>,
+    /// `NAME=value`, in order.
+    pub environment: Vec<String>,
+    /// Labels for people and tools; ours are added at creation.
+    pub labels: BTreeMap<String, String>,
+    /// Files of the host, in order.
+    pub volumes: Vec<Volume>,
+    /// Folder → options.
+    pub tmpfs: BTreeMap<String, String>,
+    /// Name servers.
+    pub dns: Vec<String>,
+    /// Log driver; the runtime's own where absent.
+    pub log: Option<LogDriver>,
+    /// Security options.
+    pub security_opt: Vec<String>,
+    /// Read-only root file system.
+    pub read_only_root: bool,
+    /// Dropped capabilities.
+    pub cap_drop: Vec<String>,
+    /// Network mode.
+    pub network_mode: String,
+    /// A network that has to be there first, beside that of the servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_network: Option<NetworkSpec>,
+    /// Fixed IPv4 endpoint (macvlan): network, address and gateway.
+    pub endpoint: Option<Endpoint>,
+    /// User namespace mode; empty for the runtime's own.
+    pub userns_mode: String,
+    /// Published ports, each for TCP and UDP.
+    pub ports: Vec<PublishedPort>,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// A folder or file in the container that outlives it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// What it is.
+    pub role: VolumeRole,
+    /// Where it is on the host, for an engine that mounts paths: see [`Runtime::resolve`](super::Runtime::resolve).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Path in the container.
+    pub target: String,
+    /// Read-only.
+    pub read_only: bool,
+}
+
+/// What a volume is; where it is, the engine knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VolumeRole {
+    /// The server's files.
+    Data,
+    /// The folder with the server's install script.
+    InstallScript,
+    /// The server's machine-id.
+    MachineId,
+    /// The node's list of users for containers.
+    Passwd,
+    /// The node's list of groups for containers.
+    Group,
+    /// A mount of the server's settings.
+    Mount {
+        /// Path on the node, as the settings have it.
+        source: String,
+    },
+}
+
+/// A container spec, and what was asked for and left out of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BuiltSpec {
+    /// What to create.
+    pub spec: ContainerSpec,
+    /// What was left out.
+    pub omissions: Vec<Omission>,
+}
+
+/// Something that was asked for and left out. `Display` is a sentence for an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Omission {
+    /// What, such as `mount /srv/maps at /maps`.
+    pub subject: String,
+    /// Why, and what to do about it.
+    pub reason: String,
+}
+
+impl Omission {
+    /// This is left out for this reason.
+    pub fn new(subject: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { subject: subject.into(), reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Omission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is left out: {}", self.subject, self.reason)
+    }
+}
+
+/// What container specs depend on beside settings and configuration, as the engine last saw it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HostInfo {
+    /// The network of the servers.
+    pub network: NetworkFacts,
+    /// What the kernel can limit.
+    pub kernel: KernelLimits,
+}
+
+/// What the kernel can limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KernelLimits {
+    /// It weighs block I/O by container.
+    pub block_io_weight: bool,
+    /// The OOM killer can be switched off for a container.
+    pub oom_kill_disable: bool,
+}
+
+/// A log driver with its options.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogDriver {
+    /// Name.
+    pub driver: String,
+    /// Options.
+    pub options: BTreeMap<String, String>,
+}
+
+/// A fixed place in a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The network's name.
+    pub network: String,
+    /// The container's IPv4 address.
+    pub address: String,
+    /// IPv4 gateway.
+    pub gateway: String,
+}
+
+/// A port of the host, published for TCP and UDP under the same number.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PublishedPort {
+    /// Address of the host.
+    pub address: String,
+    /// Port, never 0.
+    pub port: u16,
+}
+
+/// Limits of a container.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes; 0 is unlimited.
+    pub memory: i64,
+    /// Bytes; 0 is none.
+    pub memory_reservation: i64,
+    /// Memory and swap together, bytes; -1 is unlimited.
+    pub memory_swap: i64,
+    /// Forbid the kernel to kill for want of memory.
+    pub oom_kill_disable: bool,
+    /// Processes; `None` leaves it to the runtime.
+    pub pids: Option<i64>,
+    /// Block I/O weight; `None` where the kernel has none.
+    pub blkio_weight: Option<u16>,
+    /// CPU quota, period (microseconds) and shares; `None` is unlimited.
+    pub cpu: Option<CpuLimit>,
+    /// Cores; empty for all.
+    pub cpuset: String,
+}
+
+/// CPU bandwidth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuLimit {
+    /// Microseconds of CPU time in a period.
+    pub quota: i64,
+    /// Microseconds.
+    pub period: i64,
+    /// Relative weight.
+    pub shares: i64,
+}
+
+impl ContainerSpec {
+    /// Hash of everything but the limits, which can be changed in place, and the token.
+    pub fn hash(&self) -> String {
+        let mut unlimited = self.clone();
+        unlimited.limits = Limits::default();
+        digest(&unlimited)
+    }
+}
+
+impl Limits {
+    /// Hash of the limits.
+    pub fn hash(&self) -> String {
+        digest(self)
+    }
+}
+
+/// The network that servers live in.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NetworkFacts {
+    /// The driver it really has.
+    pub driver: String,
+    /// Its IPv4 gateway: the address of the host inside the network.
+    pub gateway: Option<String>,
+}
+
+/// What the network should be like if it has to be made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// Name.
+    pub name: String,
+    /// Driver.
+    pub driver: String,
+    /// No way out.
+    pub internal: bool,
+    /// IPv6 on.
+    pub ipv6: bool,
+    /// IPv4 subnet and gateway wanted.
+    pub v4: Option<(String, String)>,
+    /// IPv6 subnet and gateway wanted.
+    pub v6: Option<(String, String)>,
+    /// What it is for.
+    pub purpose: NetworkPurpose,
+}
+
+/// What a network is for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NetworkPurpose {
+    /// It connects the servers.
+    Servers {
+        /// Name of its device on the host, where that is free.
+        device: String,
+        /// Whether servers reach each other in it.
+        reachable: bool,
+        /// Bytes.
+        mtu: i64,
+    },
+    /// What leaves it leaves by an address of the host.
+    Outgoing {
+        /// The address.
+        address: String,
+    },
+}

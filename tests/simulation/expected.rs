@@ -1,0 +1,218 @@
+//! What must be so of one server at the end of a run: what was asked of it, in the order of acceptance.
+//!
+//! Requests of the API count when they are answered with 2xx. A declarative field of the files counts at the moment in which the
+//! daemon handles another value than the one that it handled last. Only that moment is taken from the daemon; what follows from
+//! it is decided here.
+
+use std::path::Path;
+
+use alula::model::{Declared, Power, Spec, Timestamp, Verb};
+use alula::requests::declared;
+use alula::store::{REQUESTS_FILE, Snapshot, Store, intent};
+
+use crate::check::LAST_STEP;
+use crate::scenario::Server;
+
+/// What the power of a server must be at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    Up,
+    Down,
+    /// A request was not answered, or a damaged file has lost what was asked.
+    Either,
+}
+
+/// What was asked of a server.
+#[derive(Debug)]
+pub struct Asked {
+    pub expect: Expect,
+    /// It is up because an installation asked for it.
+    pub after_install: bool,
+    /// What counts again when another installation takes the place of that one, with its start.
+    without_install: Expect,
+    /// A start that expires. Meanwhile nothing is expected.
+    pub expiring: Option<Expiring>,
+    /// The values of declarative fields that were handled last; `None` where that is not known.
+    handled: Option<Declared>,
+    /// Whether the values on disk ask for something is not known.
+    unsure: bool,
+    /// The daemon has had a good spec of it.
+    known: bool,
+}
+
+/// A request that does not count any more when its deadline passes before it has begun.
+#[derive(Debug)]
+pub struct Expiring {
+    id: String,
+    at: Timestamp,
+    /// What counts then.
+    before: Expect,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self {
+            expect: Expect::Down,
+            after_install: false,
+            without_install: Expect::Down,
+            expiring: None,
+            handled: Some(Declared::default()),
+            unsure: false,
+            known: false,
+        }
+    }
+}
+
+impl Asked {
+    /// A power request without a deadline was accepted.
+    pub fn power(&mut self, expect: Expect) {
+        (self.expect, self.without_install) = (expect, expect);
+        (self.after_install, self.expiring) = (false, None);
+    }
+
+    /// A start or a restart of the API was accepted. `before`: the snapshot before it.
+    pub fn up(&mut self, before: &Snapshot, after: &Snapshot, now: Timestamp) {
+        let asked = after.asked(now);
+        let Some((power, at)) = asked.power().and_then(|power| power.expires_at.map(|at| (power.clone(), at))) else {
+            // It may be taken for the start that an installation asks for.
+            match asked.start_follows() || asked.power().is_some_and(|power| power.after_install) {
+                true => (self.expect, self.after_install) = (Expect::Up, true),
+                false => self.power(Expect::Up),
+            }
+            return;
+        };
+        if self.expiring.as_ref().is_some_and(|expiring| expiring.id == power.id) {
+            return;
+        }
+        let counted = before.asked(now).start_follows()
+            || before.asked(now).power().is_some_and(|power| power.verb.wants_up())
+            || before.requests.declared != after.requests.declared;
+        let before = match (&self.expiring, self.expect) {
+            (Some(Expiring { before: Expect::Up, .. }), _) => Expect::Up,
+            (Some(_), _) => Expect::Either,
+            // A start that was given up does not count again, and one that an installation asks for may come to nothing.
+            (None, Expect::Up) if !counted || self.after_install => Expect::Either,
+            (None, expect) => expect,
+        };
+        self.power(Expect::Either);
+        self.expiring = Some(Expiring { id: power.id, at, before });
+    }
+
+    /// An installation was accepted.
+    pub fn install(&mut self, then_start: bool) {
+        if then_start {
+            (self.expect, self.after_install, self.expiring) = (Expect::Up, true, None);
+        } else if self.after_install {
+            (self.expect, self.after_install) = (self.without_install, false);
+        }
+    }
+
+    /// A request was not answered: it may have been accepted, and what was edited before it, too.
+    pub fn unanswered(&mut self, folder: &Path, server: alula::model::ServerId) {
+        self.power(Expect::Either);
+        if self.handled != on_disk(folder, server) {
+            (self.handled, self.unsure) = (None, true);
+        }
+    }
+
+    /// The values that were handled last are not known any more: those of the next good spec count as handled.
+    pub fn lose_handled(&mut self) {
+        (self.handled, self.unsure) = (None, false);
+    }
+
+    /// The next good spec counts as the first one.
+    pub fn lose_spec(&mut self) {
+        self.known = false;
+    }
+
+    /// A declarative field was edited.
+    pub fn edited(&mut self, snapshot: Option<&Snapshot>) {
+        // Values that only the memory of the daemon has: with it goes the request that they make.
+        if snapshot.is_some_and(|snapshot| snapshot.unrecorded) || self.handled.is_none() {
+            self.power(Expect::Either);
+            (self.handled, self.unsure) = (None, true);
+        }
+    }
+
+    /// What became requests since it was asked last. Returns whether an installation did, or may have.
+    pub fn follow(&mut self, store: &Store, id: alula::model::ServerId, now: Timestamp) -> bool {
+        let Some(snapshot) = store.get(id) else {
+            (self.handled, self.unsure, self.known) = (Some(Declared::default()), false, false);
+            self.expiring = None;
+            return false;
+        };
+        self.expire(&snapshot, now);
+        let dies = snapshot.is_being_deleted() && !snapshot.wanted();
+        if snapshot.requests.lost || dies {
+            return false;
+        }
+        // While the files are bad the last good spec is in effect.
+        let files = intent::read(&store.folder(id), id).effective().ok();
+        let Some(manifest) = files.or_else(|| snapshot.manifest.as_deref().cloned()) else { return false };
+        let after = declared(&manifest.spec);
+        // What only the memory of the daemon has is not handled.
+        let stored = !snapshot.unrecorded || handled_on_disk(&store.folder(id)).as_ref() == Some(&after);
+        if !stored || snapshot.requests.declared != after {
+            return false;
+        }
+        let first = !std::mem::replace(&mut self.known, true);
+        match self.handled.replace(after.clone()) {
+            Some(before) => self.handle(&before, &after, &manifest.spec, first),
+            None => {
+                let unsure = std::mem::take(&mut self.unsure);
+                if unsure {
+                    self.power(Expect::Either);
+                }
+                unsure
+            }
+        }
+    }
+
+    fn expire(&mut self, snapshot: &Snapshot, now: Timestamp) {
+        let Some(Expiring { id, at, before }) = &self.expiring else { return };
+        if snapshot.record.power.begun.as_ref() == Some(id) {
+            self.power(Expect::Up);
+        } else if now >= *at + LAST_STEP {
+            self.power(*before);
+        }
+    }
+
+    fn handle(&mut self, before: &Declared, after: &Declared, spec: &Spec, first: bool) -> bool {
+        let installs = after.install_version.is_some() && after.install_version != before.install_version;
+        if installs {
+            self.install(spec.install.as_ref().is_some_and(|install| install.then_start));
+        }
+        let restarts = !first && after.restarted_at.is_some() && after.restarted_at != before.restarted_at;
+        let changes = after.power != before.power;
+        match after.power {
+            Some(Power::Down) if changes => self.power(Expect::Down),
+            Some(Power::Down) => {}
+            Some(Power::Up) if changes => self.power(Expect::Up),
+            _ if restarts => self.power(Expect::Up),
+            _ => {}
+        }
+        installs
+    }
+}
+
+impl Server {
+    /// Whether the daemon has accepted an installation for the panel that it had not before.
+    pub fn was_asked_to_install(before: Option<&Snapshot>, after: &Snapshot) -> bool {
+        let sequence = before.map_or(0, |before| before.requests.sequence);
+        let mut later = after.requests.accepted.iter().filter(|request| request.sequence > sequence);
+        later
+            .any(|request| request.by == alula::model::Requester::Panel && matches!(request.verb, Verb::Install { .. }))
+    }
+}
+
+/// The values of the declarative fields in the files of a server, if they are good.
+pub fn on_disk(folder: &Path, id: alula::model::ServerId) -> Option<Declared> {
+    intent::read(folder, id).effective().ok().map(|manifest| declared(&manifest.spec))
+}
+
+/// The values that were handled last, as `requests.json` has them.
+fn handled_on_disk(folder: &Path) -> Option<Declared> {
+    let text = std::fs::read(folder.join(REQUESTS_FILE)).ok()?;
+    let stored: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    serde_json::from_value(stored["declared"].clone()).ok()
+}
