@@ -17,6 +17,7 @@ mod peer;
 mod request;
 mod routes;
 mod servers;
+mod stream;
 mod system;
 mod view;
 

@@ -151,7 +151,14 @@ fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptio
         max_transcript_bytes: node.logs.max_bytes,
         max_transcript_files: u32::try_from(node.logs.max_files).unwrap_or(u32::MAX),
     };
-    let console = Console::new(docker.clone(), Blocking::Pool, console_options, tasks.clone(), wake.clone());
+    let console = Console::new(
+        docker.clone(),
+        Blocking::Pool,
+        store.events().clone(),
+        console_options,
+        tasks.clone(),
+        wake.clone(),
+    );
     let changed = wake.clone();
     store.on_change(move |id| changed(id));
     Ok(Arc::new(World::new(Parts {

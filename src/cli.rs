@@ -19,6 +19,7 @@ mod events;
 mod examples;
 mod get;
 mod install;
+mod logs;
 mod node;
 mod output;
 mod plan;
@@ -115,6 +116,7 @@ async fn perform(node: &NodeArguments, command: &Command) -> Result<(), CliError
         Command::Power(power) => power::run(&open()?, power, printer(power.output.output)).await,
         Command::Delete(delete) => delete::run(&open()?, delete, printer(delete.output.output)).await,
         Command::Events(events) => events::run(open()?, events, printer(events.output.output)).await,
+        Command::Logs(logs) => logs::run(&open()?, logs, printer(logs.output.output)).await,
         Command::Version(output) => about::version(output, printer(output.output)),
         Command::Completions { shell } => about::completions(*shell),
         Command::Schema => about::schema(),

@@ -1,16 +1,15 @@
 //! The one attachment that a running server has.
 //!
 //! The reconciler has a container attached ([`Console::attach`]); its output comes in and is matched until the
-//! start-up is seen to finish ([`Console::done_seen`]), written to the server's transcript, and handed to whoever
-//! watches ([`Console::subscribe`]). Lines to type come in through [`Console::type_line`]. The end of an attachment
+//! start-up is seen to finish ([`Console::done_seen`]), written to the server's transcript, and published
+//! ([`Events`]). Lines to type come in through [`Console::type_line`]. The end of an attachment
 //! and the end of a start-up go out as a wake-up of the server and nothing else. A line that equals the stop command
 //! means nothing: what is so is the container's state, which the reconciler looks at.
 //!
-//! Nothing waits for anybody: output is read at all times, and watchers and the disk lose lines when they are slow.
+//! Nothing waits for anybody: output is read at all times, and subscribers and the disk lose lines when they are slow.
 
 mod attachment;
 mod done;
-mod fanout;
 pub mod lines;
 mod replay;
 mod transcript;
@@ -23,8 +22,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::events::{EventKind, Events};
 use crate::model::ServerId;
 use crate::model::settings::Startup;
 use crate::runtime::{Attachment, Runtime, RuntimeError};
@@ -32,10 +32,9 @@ use crate::store::Blocking;
 use crate::tasks::{TaskHandle, Tasks};
 use attachment::{Order, Session, Sinks};
 use done::DoneMatcher;
-pub use fanout::ConsoleEvent;
 use lines::Lines;
 use replay::Replay;
-pub use transcript::{POSITION_FILE, TRANSCRIPT_FILE};
+pub use transcript::{Handover, POSITION_FILE, TRANSCRIPT_FILE};
 use transcript::{Rules, Transcript};
 
 /// How long a server has to read what is typed.
@@ -104,6 +103,7 @@ struct Inner {
     runtime: Arc<dyn Runtime>,
     blocking: Blocking,
     rules: Arc<Rules>,
+    events: Events,
     tasks: Tasks,
     wake: Arc<dyn Fn(ServerId) + Send + Sync>,
     turns: Arc<Semaphore>,
@@ -128,10 +128,11 @@ struct Live {
 }
 
 impl Console {
-    /// Consoles over a runtime. `wake(id)` is called when an attachment ends or a start-up was seen to finish.
+    /// Consoles over a runtime, which publish their lines. `wake(id)` is called when an attachment ends or a start-up was seen to finish.
     pub fn new(
         runtime: Arc<dyn Runtime>,
         blocking: Blocking,
+        events: Events,
         options: ConsoleOptions,
         tasks: Tasks,
         wake: Arc<dyn Fn(ServerId) + Send + Sync>,
@@ -140,9 +141,10 @@ impl Console {
             bytes: options.max_transcript_bytes,
             files: options.max_transcript_files,
             daemon: format!("[{} Daemon]: ", options.app_name),
+            numbers: Arc::default(),
         };
         let (turns, seats) = (Arc::new(Semaphore::new(TURNS)), Mutex::default());
-        Self { inner: Arc::new(Inner { runtime, blocking, rules: Arc::new(rules), tasks, wake, turns, seats }) }
+        Self { inner: Arc::new(Inner { runtime, blocking, rules: Arc::new(rules), events, tasks, wake, turns, seats }) }
     }
 
     /// Attaches to a container; its output goes to the transcript in the folder `transcript`.
@@ -271,22 +273,30 @@ impl Console {
         }
     }
 
-    /// A line of the daemon itself, to the transcript and to whoever watches. Before the first attachment a few of
+    /// A line of the daemon itself, to the transcript and to subscribers. Before the first attachment a few of
     /// them wait until it is known where the transcript is.
     pub fn say(&self, id: ServerId, text: &str) {
         let sinks = self.with_seat(id, |seat| seat.sinks.clone());
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             // Errors of engines and names from elsewhere may be in it.
             let line: String = line.chars().take(SAID).map(|c| if c.is_control() { ' ' } else { c }).collect();
-            sinks.transcript.note(&line);
-            sinks.fanout.publish(|| ConsoleEvent::Daemon(line.as_str().into()));
+            let number = sinks.transcript.note(&line);
+            sinks.events.publish_output(id, || EventKind::Daemon { line: line.as_str().into(), number });
         }
     }
 
-    /// Watches a server's console from now on. The watcher that is too slow is told how many events it missed; the
-    /// stream ends when the server is detached.
-    pub fn subscribe(&self, id: ServerId) -> broadcast::Receiver<ConsoleEvent> {
-        self.with_seat(id, |seat| seat.sinks.fanout.subscribe())
+    /// Has everything that was printed so far written to the transcript in the folder `transcript`, and opens it up to there.
+    ///
+    /// # Errors
+    /// The transcript cannot be opened.
+    pub async fn handover(&self, id: ServerId, transcript: &Path) -> io::Result<Handover> {
+        let sinks = self.with_seat(id, |seat| seat.sinks.clone());
+        sinks.transcript.handover(transcript).await
+    }
+
+    /// A line of the daemon as the transcript has it.
+    pub fn daemon_line(&self, text: &str) -> String {
+        format!("{}{text}", self.inner.rules.daemon)
     }
 
     fn with_seat<T>(&self, id: ServerId, look: impl FnOnce(&mut Seat) -> T) -> T {
@@ -302,7 +312,7 @@ impl Inner {
     fn seat<'a>(&self, seats: &'a mut BTreeMap<ServerId, Seat>, id: ServerId) -> &'a mut Seat {
         seats.entry(id).or_insert_with(|| {
             let transcript = Transcript::new(id, self.rules.clone(), self.blocking, self.tasks.clone());
-            Seat { sinks: Sinks { transcript, fanout: Arc::default() }, live: None, done: None }
+            Seat { sinks: Sinks { transcript, events: self.events.clone() }, live: None, done: None }
         })
     }
 }

@@ -22,6 +22,7 @@ mod error;
 mod flush;
 pub mod install_log;
 mod links;
+pub mod log;
 mod ownership;
 mod prepare;
 mod remove;

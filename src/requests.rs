@@ -6,6 +6,7 @@
 //! again when the deadline passes.
 
 pub mod admission;
+pub mod availability;
 
 use crate::model::{Declared, InstallOutcome, Power, Record, Request, Requester, Requests, Spec, Timestamp, Verb};
 
@@ -219,12 +220,24 @@ pub fn last_sequence(requests: &Requests, record: &Record) -> u64 {
     requests.sequence.max(handled).max(installed)
 }
 
-/// The requests after a spec came in effect: its declarative fields ask for what they say where their values differ from those
-/// handled last. `None` if they do not, and while the server is being deleted: what is edited in its folder then does not make it
-/// again. `first`: the server had no spec before, so there is nothing to restart.
+/// The requests after a spec came in effect, see [`declare_for_next`]. `None` also while the server is being deleted: what is edited
+/// in its folder then does not make it again.
 pub fn declare(requests: &Requests, record: &Record, spec: &Spec, at: Timestamp, first: bool) -> Option<Requests> {
+    if wanted(requests) { declare_for_next(requests, record, spec, at, first) } else { None }
+}
+
+/// The requests after a spec came in effect, of a server that is wanted or about to be: its declarative fields ask for what they say
+/// where their values differ from those handled last. `None` if they do not. `first`: the server had no spec before, so there is
+/// nothing to restart.
+pub fn declare_for_next(
+    requests: &Requests,
+    record: &Record,
+    spec: &Spec,
+    at: Timestamp,
+    first: bool,
+) -> Option<Requests> {
     let declared = declared(spec);
-    if !wanted(requests) || (!requests.lost && declared == requests.declared) {
+    if !requests.lost && declared == requests.declared {
         return None;
     }
     let mut next = Requests { declared: declared.clone(), lost: false, ..requests.clone() };

@@ -42,6 +42,7 @@ use reserve::Reserve;
 use stored::Sources;
 
 use crate::clock::Clock;
+use crate::events::Events;
 use crate::model::{Manifest, Reason, Record, Requests, ServerId, Status, Timestamp};
 use crate::requests::Asked;
 pub use crate::tasks::Blocking;
@@ -176,6 +177,7 @@ struct Inner {
     hook: Option<Arc<dyn DiskHook>>,
     blocking: Blocking,
     clock: Clock,
+    events: Events,
     /// Counts visible changes of any server, so that derived lists know when they are stale.
     version: AtomicU64,
 }
@@ -232,6 +234,7 @@ impl Store {
                 hook,
                 blocking,
                 clock,
+                events: Events::new(clock),
                 version: AtomicU64::new(1),
             }),
         })
@@ -251,6 +254,11 @@ impl Store {
     /// Has a server looked at again.
     pub fn wake(&self, id: ServerId) {
         self.changed(id);
+    }
+
+    /// What happens to servers, as it happens.
+    pub fn events(&self) -> &Events {
+        &self.inner.events
     }
 
     /// Where this store's blocking work runs.
@@ -348,6 +356,7 @@ impl Store {
         })?;
         entry.gone.store(true, Ordering::Release);
         write(&self.inner.entries).remove(&id);
+        self.inner.events.remove(id);
         drop(guard);
         self.changed(id);
         Ok(true)

@@ -17,3 +17,5 @@ mod node;
 mod power;
 #[path = "api/remove.rs"]
 mod remove;
+#[path = "api/streams.rs"]
+mod streams;

@@ -21,7 +21,7 @@ use strum::VariantArray;
 const RANKS: &[(u32, &[&str])] = &[
     (0, &["model"]),
     (1, &["atomic", "clock", "ids", "requests", "retry", "tasks", "yaml"]),
-    (2, &["config"]),
+    (2, &["config", "events"]),
     (3, &["files", "telemetry"]),
     (4, &["panel", "runtime", "store"]),
     (5, &["console"]),

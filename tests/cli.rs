@@ -9,6 +9,8 @@ mod git;
 mod halfway;
 #[path = "cli/lock.rs"]
 mod lock;
+#[path = "cli/streams.rs"]
+mod streams;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

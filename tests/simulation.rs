@@ -91,6 +91,16 @@ fn an_edit_after_requests_were_lost() {
 }
 
 #[test]
+fn an_override_of_a_server_that_is_made_again() {
+    directed_c::an_override_of_a_server_that_is_made_again();
+}
+
+#[test]
+fn a_lost_record_of_a_server_of_a_file() {
+    directed_c::a_lost_record_of_a_server_of_a_file();
+}
+
+#[test]
 fn a_crash_after_each_write_and_each_call() {
     exhaustive::every_point();
 }

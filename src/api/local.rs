@@ -1,5 +1,8 @@
-//! Routes of the unix socket, for the command line: every server with its status, also parked ones, plans, events, and
+//! Routes of the unix socket, for the command line: every server with its status, also parked ones, plans, events, logs, and
 //! files to apply.
+
+pub mod events;
+pub mod logs;
 
 use std::sync::Arc;
 
@@ -13,6 +16,7 @@ use super::request::{Sent, ServerName};
 use super::system::axum_json;
 use super::{Api, ApiError, body, servers};
 use crate::model::{Requester, ServerId, Status, Timestamp};
+use crate::requests::availability::{Holder, held_by};
 use crate::store::{ApplyError, Snapshot};
 
 /// `GET /local/servers`.
@@ -64,7 +68,7 @@ pub async fn power(
     body: Sent,
 ) -> Result<StatusCode, ApiError> {
     let snapshot = any(&api, &server)?;
-    if let Some(why) = without_power(&snapshot) {
+    if let Some(why) = without_power(&snapshot, api.world.clock.now()) {
         return Err(ApiError::worded(StatusCode::CONFLICT, why));
     }
     let wanted: Wanted = body::object(&body)?;
@@ -76,17 +80,15 @@ pub async fn power(
 }
 
 /// Why a server on disk has no power, in words for the person who asked.
-fn without_power(snapshot: &Snapshot) -> Option<&'static str> {
-    if !snapshot.wanted() {
-        Some("it is being deleted")
-    } else if snapshot.record.parked.is_some() {
-        Some(
+fn without_power(snapshot: &Snapshot, now: Timestamp) -> Option<&'static str> {
+    match held_by(false, snapshot.asked(now)) {
+        Some(Holder::Deletion) => Some("it is being deleted"),
+        Some(Holder::Parking) => Some(
             "its panel no longer lists it; apply a file with managedBy: file to run it without the panel, or delete it",
-        )
-    } else if snapshot.manifest.is_none() {
-        Some("its files have never said what it should be; see `alula describe`")
-    } else {
-        None
+        ),
+        _ if snapshot.manifest.is_none() => Some("its files have never said what it should be; see `alula describe`"),
+        // Admission decides about these.
+        Some(Holder::Suspension | Holder::Installation) | None => None,
     }
 }
 
@@ -143,27 +145,6 @@ pub async fn apply(
             }
         })?;
     Ok(axum_json(&json!({"uuid": id, "result": applied.as_str()})))
-}
-
-/// `GET /local/events[?after={milliseconds}]`: what happened to any server at that time or later.
-pub async fn events(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
-    let after = parameter(query.as_deref(), "after").and_then(|after| after.parse().ok());
-    let after = Timestamp::from_millis(after.unwrap_or_default());
-    let store = &api.world.store;
-    let mut events = Vec::new();
-    for id in store.ids() {
-        let Some(status) = store.status(id) else { continue };
-        for event in status.events.iter().filter(|event| event.at >= after) {
-            events.push(json!({
-                "uuid": id,
-                "at": event.at,
-                "reason": event.reason,
-                "message": event.message,
-                "count": event.count,
-            }));
-        }
-    }
-    axum_json(&Value::Array(events))
 }
 
 /// The value of a parameter in a query. None of those here needs decoding.

@@ -104,6 +104,8 @@ pub enum Command {
     Delete(Delete),
     /// Show what happened
     Events(Events),
+    /// Show what a server printed
+    Logs(Logs),
     /// Print the version
     Version(Output),
     /// Print completions for a shell
@@ -223,13 +225,33 @@ pub struct Delete {
     pub output: Output,
 }
 
+/// `logs`.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The server, by UUID or its beginning (at least 4 characters)
+    #[arg(value_name = "UUID")]
+    pub server: String,
+    /// Go on, and show what is printed (needs the daemon)
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Show the output of the last installation instead of the console
+    #[arg(long)]
+    pub install: bool,
+    /// Begin with the last N lines instead of the whole file
+    #[arg(long, value_name = "N")]
+    pub tail: Option<u64>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
 /// `events`.
 #[derive(Debug, Args)]
 pub struct Events {
     /// Servers, by UUID or its beginning (at least 4 characters); all of them where none is named
     #[arg(value_name = "UUID")]
     pub servers: Vec<String>,
-    /// Go on, and show what happens
+    /// Go on, and show what happens; a daemon that is away is waited for
     #[arg(short, long)]
     pub follow: bool,
     /// How to print.

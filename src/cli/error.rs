@@ -4,7 +4,6 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::{ConfigError, Problem};
-use crate::panel::client::OptionsError;
 use crate::runtime::docker::InvalidAddress;
 use crate::store::StoreError;
 use crate::yaml::YamlError;
@@ -70,9 +69,6 @@ pub enum CliError {
     /// `DOCKER_HOST`.
     #[error(transparent)]
     Docker(#[from] InvalidAddress),
-    /// The panel's address.
-    #[error(transparent)]
-    Panel(#[from] OptionsError),
     /// A value has no form in the wanted format.
     #[error("cannot be printed: {0}")]
     Yaml(#[from] YamlError),

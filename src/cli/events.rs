@@ -3,23 +3,25 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use tokio::io::AsyncBufReadExt;
 
 use super::arguments::Events;
+use super::client::Client;
 use super::error::CliError;
 use super::node::{Door, Node};
 use super::output::{Cell, Paint, Printer, Tone, clean, table, tell};
+use super::server::ServerView;
+use crate::events::{self, EventKind};
 use crate::model::{Reason, ServerId, Timestamp};
 
-/// Time between looks for new events.
-const INTERVAL: Duration = Duration::from_millis(500);
 /// An event may come to be known this much later than its time says, after others with a later one.
 const LATE: Duration = Duration::from_secs(10);
 /// Width of reasons, so that lines of a stream are in line.
 const REASONS: usize = 16;
 
 /// An event and its server.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ServerEvent {
     at: Timestamp,
     uuid: ServerId,
@@ -28,18 +30,49 @@ pub struct ServerEvent {
     count: u32,
 }
 
+impl ServerEvent {
+    /// What is shown of something that has happened: events of servers.
+    fn of(event: events::ServerEvent) -> Option<Self> {
+        match (event.uuid, event.kind) {
+            (Some(uuid), EventKind::Event { reason, message, count }) => {
+                Some(Self { at: event.at, uuid, reason, message, count })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Shows events.
 ///
 /// # Errors
 /// A name that names none, a daemon that does not answer.
 pub async fn run(node: Node, arguments: &Events, printer: Printer) -> Result<(), CliError> {
-    node.warn_without_daemon("these are the events that were written down last");
     let servers = node.pick(&arguments.servers).await?;
     let named: Option<BTreeSet<ServerId>> =
         (!arguments.servers.is_empty()).then(|| servers.iter().map(|server| server.uuid).collect());
-    let wanted = |event: &ServerEvent| named.as_ref().is_none_or(|named| named.contains(&event.uuid));
+    let mut follower = Follower { named, printer, seen: Seen::default() };
+    let client = match &node.door {
+        Door::Daemon(client) if arguments.follow => client.clone(),
+        _ => {
+            node.warn_without_daemon("these are the events that were written down last");
+            let events = written(&servers);
+            if !arguments.follow {
+                return printer.print(&events, || match events.as_slice() {
+                    [] => String::new(),
+                    events => text(events, printer.paint),
+                });
+            }
+            events.into_iter().try_for_each(|event| follower.show(event))?;
+            node.daemon_again().await
+        }
+    };
+    follower.follow(&node, client).await
+}
+
+/// The events in the servers' status, the oldest first.
+fn written(servers: &[ServerView]) -> Vec<ServerEvent> {
     let mut events: Vec<ServerEvent> = Vec::new();
-    for server in &servers {
+    for server in servers {
         events.extend(server.status.events.iter().map(|event| ServerEvent {
             at: event.at,
             uuid: server.uuid,
@@ -49,62 +82,73 @@ pub async fn run(node: Node, arguments: &Events, printer: Printer) -> Result<(),
         }));
     }
     events.sort();
-    if !arguments.follow {
-        return printer.print(&events, || if events.is_empty() { String::new() } else { text(&events, printer.paint) });
-    }
-    let mut seen = Seen::default();
-    loop {
-        for event in seen.fresh(events) {
-            if wanted(&event) {
-                printer.print_item(&event, || line(&event, printer.paint))?;
+    events
+}
+
+/// Shows each event once, as it happens.
+struct Follower {
+    /// The servers that are meant; all of them where none was named.
+    named: Option<BTreeSet<ServerId>>,
+    printer: Printer,
+    seen: Seen,
+}
+
+impl Follower {
+    /// Goes on until the output is closed. A daemon that is away is waited for: it may be restarting.
+    async fn follow(mut self, node: &Node, mut client: Client) -> Result<(), CliError> {
+        loop {
+            let path = format!("/local/events?follow=true&after={}", self.seen.after().as_millis());
+            match client.stream(&path).await {
+                // An error of reading is the end of the daemon, as the end of the stream is.
+                Ok(stream) => {
+                    let mut lines = stream.lines();
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        self.take(client.read(&line.into())?)?;
+                    }
+                }
+                Err(error) if error.is_of_daemon() => {}
+                Err(error) => return Err(error),
             }
+            client = node.daemon_again().await;
         }
-        tokio::time::sleep(INTERVAL).await;
-        events = seen.ask(&node).await?;
+    }
+
+    fn take(&mut self, event: events::ServerEvent) -> Result<(), CliError> {
+        if let EventKind::Lagged { missed } = event.kind {
+            tell(&format!("up to {missed} events are missing here: they were not read in time; see `alula events`"));
+        }
+        ServerEvent::of(event).map_or(Ok(()), |event| self.show(event))
+    }
+
+    fn show(&mut self, event: ServerEvent) -> Result<(), CliError> {
+        let wanted = self.named.as_ref().is_none_or(|named| named.contains(&event.uuid));
+        if !self.seen.is_new(&event) || !wanted {
+            return Ok(());
+        }
+        self.printer.print_item(&event, || line(&event, self.printer.paint))
     }
 }
 
-/// What was shown already.
+/// What was shown already, and may come again from another run of the daemon.
 #[derive(Default)]
 struct Seen {
     newest: Timestamp,
     /// Events that are not older than [`LATE`] before the newest.
     shown: BTreeSet<ServerEvent>,
-    /// Whether the daemon has been away.
-    away: bool,
 }
 
 impl Seen {
-    /// Those of the events that were not there before, in order.
-    fn fresh(&mut self, mut events: Vec<ServerEvent>) -> Vec<ServerEvent> {
-        events.sort();
-        let after = self.after();
-        events.retain(|event| event.at >= after && !self.shown.contains(event));
-        self.newest = events.last().map_or(self.newest, |last| last.at.max(self.newest));
-        self.shown.extend(events.iter().cloned());
+    /// Whether the event was not there before.
+    fn is_new(&mut self, event: &ServerEvent) -> bool {
+        self.newest = self.newest.max(event.at);
         let after = self.after();
         self.shown.retain(|event| event.at >= after);
-        events
+        event.at < after || self.shown.insert(event.clone())
     }
 
+    /// Events that happened before this are not asked for again.
     fn after(&self) -> Timestamp {
         self.newest - LATE
-    }
-
-    /// What may be new. A daemon that is away is waited for: it may be restarting.
-    async fn ask(&mut self, node: &Node) -> Result<Vec<ServerEvent>, CliError> {
-        if let Ok(Node { door: Door::Daemon(client), .. }) = node.reopen()
-            && let Ok(events) = client.get(&format!("/local/events?after={}", self.after().as_millis())).await
-        {
-            if std::mem::take(&mut self.away) {
-                tell("the daemon runs");
-            }
-            return Ok(events);
-        }
-        if !std::mem::replace(&mut self.away, true) {
-            tell("no daemon runs; waiting for it");
-        }
-        Ok(Vec::new())
     }
 }
 
@@ -143,30 +187,19 @@ mod tests {
         }
     }
 
-    fn reasons(events: Vec<ServerEvent>) -> Vec<Reason> {
-        events.into_iter().map(|event| event.reason).collect()
-    }
-
     #[test]
     fn each_event_is_shown_once_also_one_that_comes_late() {
         let mut seen = Seen::default();
-        assert_eq!(
-            reasons(seen.fresh(vec![event(20, Reason::LeftOut), event(5, Reason::Parked)])),
-            [Reason::Parked, Reason::LeftOut]
-        );
-        assert!(seen.fresh(vec![event(5, Reason::Parked), event(20, Reason::LeftOut)]).is_empty());
-        assert_eq!(
-            reasons(seen.fresh(vec![
-                event(20, Reason::LeftOut),
-                event(19, Reason::SpecAccepted),
-                event(21, Reason::StepFailed)
-            ])),
-            [Reason::SpecAccepted, Reason::StepFailed]
-        );
-        assert!(seen.fresh(vec![event(19, Reason::SpecAccepted), event(2, Reason::SpecMissing)]).is_empty());
+        let mut shown =
+            |events: &[ServerEvent]| -> Vec<bool> { events.iter().map(|event| seen.is_new(event)).collect() };
+        let (early, late) = (event(5, Reason::Parked), event(20, Reason::LeftOut));
+        assert_eq!(shown(&[early.clone(), late.clone()]), [true, true]);
+        assert_eq!(shown(&[late.clone(), event(19, Reason::SpecAccepted)]), [false, true]);
+        // Older than anything that is asked for again: it cannot be a repetition.
+        assert_eq!(shown(&[early.clone(), event(2, Reason::SpecMissing)]), [true, true]);
         let again = ServerEvent { count: 2, ..event(30, Reason::StepFailed) };
-        assert_eq!(seen.fresh(vec![again.clone()]), [again]);
-        assert_eq!(seen.shown.len(), 3, "what cannot come again is forgotten");
+        assert_eq!(shown(&[again.clone(), again]), [true, false]);
+        assert_eq!(seen.shown.len(), 2, "what cannot come again is forgotten");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::arguments::NodeArguments;
 use super::client::Client;
@@ -16,6 +17,9 @@ use crate::store::lock::{self, Holder};
 
 /// The name of the node's configuration file in its state folder.
 pub const CONFIG_FILE: &str = "config.yml";
+
+/// How long a daemon that is away is left alone before it is looked for again.
+const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 
 /// The folder of the servers in it.
 const SERVERS: &str = "servers";
@@ -143,12 +147,22 @@ impl Node {
         Self::of(Arc::new(config_of(arguments)?))
     }
 
-    /// Looks again whether the daemon runs.
-    ///
-    /// # Errors
-    /// As [`Node::open`].
-    pub fn reopen(&self) -> Result<Self, CliError> {
-        Self::of(self.config.clone())
+    /// Waits until a daemon can be asked, a moment at least, and says so if that takes longer.
+    pub async fn daemon_again(&self) -> Client {
+        let mut away = false;
+        loop {
+            tokio::time::sleep(RECONNECT_DELAY).await;
+            // Someone else's daemon, or a socket that cannot be opened, is no daemon.
+            if let Ok(Some(client)) = Client::find(&self.config.directories.socket) {
+                if away {
+                    output::tell("the daemon runs");
+                }
+                return client;
+            }
+            if !std::mem::replace(&mut away, true) {
+                output::tell("no daemon runs; waiting for it");
+            }
+        }
     }
 
     fn of(config: Arc<NodeConfig>) -> Result<Self, CliError> {
@@ -169,14 +183,18 @@ impl Node {
         if let Door::Daemon(client) = &self.door {
             return Ok(client);
         }
-        let root = self.config.directories.root.display();
-        Err(CliError::Failed(match self.hidden_daemon() {
-            Some(hidden) => hidden,
-            None => format!(
+        Err(self.no_daemon(|root| {
+            format!(
                 "no daemon runs on {root}, and nothing was done; start it (`alula run`) and try again, or edit the \
                  server's file yourself: {root}/{SERVERS}/{{uuid}}/config.yml"
-            ),
+            )
         }))
+    }
+
+    /// Why a command that needs the daemon does nothing: it runs elsewhere, or `message` of the state folder.
+    pub fn no_daemon(&self, message: impl FnOnce(std::path::Display<'_>) -> String) -> CliError {
+        let root = self.config.directories.root.display();
+        CliError::Failed(self.hidden_daemon().unwrap_or_else(|| message(root)))
     }
 
     /// What to say of a daemon that runs and does not answer where it is looked for.

@@ -116,7 +116,15 @@ impl Printer {
     /// # Errors
     /// As [`Printer::print`].
     pub fn print_item<T: Serialize + ?Sized>(&self, value: &T, table: impl FnOnce() -> String) -> Result<(), CliError> {
-        print(&match self.format {
+        print(&self.item(value, table)?)
+    }
+
+    /// The text of one value of a stream.
+    ///
+    /// # Errors
+    /// The value has no form in the format.
+    pub fn item<T: Serialize + ?Sized>(&self, value: &T, table: impl FnOnce() -> String) -> Result<String, CliError> {
+        Ok(match self.format {
             Format::Table => table(),
             Format::Json => serde_json::to_string(value)? + "\n",
             Format::Yaml => format!("---\n{}", crate::yaml::to_string(value)?),
@@ -129,8 +137,16 @@ impl Printer {
 /// # Errors
 /// Nobody reads any more, or the output cannot be written.
 pub fn print(text: &str) -> Result<(), CliError> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes bytes to standard output as they are.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::output)
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(CliError::output)
 }
 
 /// Tells a person something beside the data.

@@ -13,17 +13,9 @@ use super::output::{Cell, Paint, Printer, Progress, Tone, clean, table};
 use super::server::{ServerView, runs_unasked};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
-use crate::console::{Console, ConsoleOptions};
-use crate::ids::Ids;
-use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, Phase, PowerState, Reason, Role, ServerId, Timestamp,
-};
-use crate::panel::Panel;
-use crate::panel::client::{HttpPanel, PanelOptions};
-use crate::reconcile::pass::Reconciler;
-use crate::reconcile::world::{Parts, World};
+use crate::model::{ConditionKind, ConditionStatus, Phase, PowerState, Reason, ServerId, Timestamp};
+use crate::reconcile::pass::first::first_plan;
 use crate::requests;
-use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
 use crate::store::{Blocking, Store};
@@ -88,14 +80,14 @@ pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<()
 /// Where plans come from.
 enum Source<'a> {
     Daemon(&'a super::client::Client),
-    Here(Local),
+    Here(Local<'a>),
 }
 
 impl<'a> Source<'a> {
     fn of(node: &'a Node) -> Result<Self, CliError> {
         Ok(match &node.door {
             Door::Daemon(client) => Source::Daemon(client),
-            Door::Folder(store) => Source::Here(Local::new(&node.config, store.clone())?),
+            Door::Folder(store) => Source::Here(Local::new(&node.config, store)?),
         })
     }
 
@@ -111,58 +103,24 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A reconciler of our own that only looks.
-struct Local {
-    reconciler: Reconciler,
+/// A node whose daemon does not run.
+struct Local<'a> {
+    node: &'a NodeConfig,
+    store: &'a Store,
+    runtime: DockerRuntime,
 }
 
-impl Local {
-    fn new(node: &Arc<NodeConfig>, store: Store) -> Result<Self, CliError> {
-        let panel = match &node.panel {
-            Some(panel) => Some(Arc::new(HttpPanel::new(PanelOptions::from(panel))?) as Arc<dyn Panel>),
-            None => None,
-        };
-        let tasks = Tasks::new();
-        let host = Host::new(node.clone(), tasks.clone(), Blocking::Inline, host::kernel_limits());
-        let runtime = Arc::new(DockerRuntime::connect(Address::from_environment()?, host));
-        let options = ConsoleOptions {
-            app_name: node.app_name.clone(),
-            max_transcript_bytes: node.logs.max_bytes,
-            max_transcript_files: u32::try_from(node.logs.max_files).unwrap_or(u32::MAX),
-        };
-        let world = World::new(Parts {
-            store,
-            runtime: runtime.clone(),
-            panel,
-            console: Console::new(runtime, Blocking::Inline, options, tasks.clone(), Arc::new(|_| {})),
-            node: node.clone(),
-            clock: Clock::System,
-            jitter: Jitter::random(),
-            ids: Ids::by_time(),
-            tasks,
-            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            wake: Arc::new(|_| {}),
-        });
-        Ok(Self { reconciler: Reconciler::new(Arc::new(world)) })
+impl<'a> Local<'a> {
+    fn new(node: &'a Arc<NodeConfig>, store: &'a Store) -> Result<Self, CliError> {
+        let host = Host::new(node.clone(), Tasks::new(), Blocking::Inline, host::kernel_limits());
+        Ok(Self { node, store, runtime: DockerRuntime::connect(Address::from_environment()?, host) })
     }
 
     async fn plan(&self, id: ServerId) -> Result<Option<Planned>, CliError> {
-        self.know_the_network(id).await;
-        let Some(plan) = self.reconciler.preview(id).await else { return Ok(None) };
+        let plan = first_plan(self.store, &self.runtime, self.node, id, Clock::System.now()).await;
+        let Some(plan) = plan else { return Ok(None) };
         let plan = serde_json::from_value(serde_json::to_value(plan)?)?;
         Ok(Some(Planned { uuid: id, wanted: String::new(), plan }))
-    }
-
-    /// Whether a container that was made and not started is still the right one depends on the servers' network, which is
-    /// there if such a container is.
-    async fn know_the_network(&self, id: ServerId) {
-        let world = self.reconciler.world();
-        let fresh = world.runtime.inspect(id, Role::Server).await;
-        if !fresh.is_ok_and(|found| found.as_ref().is_some_and(ContainerFacts::fresh)) {
-            return;
-        }
-        // Without it the plan goes by the configuration.
-        let _ = world.runtime.prepare_node().await;
     }
 }
 

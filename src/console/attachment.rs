@@ -12,7 +12,6 @@
 //! a server that does not read its input is no hindrance either.
 
 use std::io;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
@@ -20,10 +19,10 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::done::DoneMatcher;
-use super::fanout::{ConsoleEvent, Fanout};
 use super::lines::{Lines, shown};
 use super::replay::{Replay, Rest};
 use super::transcript::Transcript;
+use crate::events::{EventKind, Events};
 use crate::runtime::{Attachment, RuntimeError};
 
 /// What an attachment is asked for.
@@ -39,14 +38,24 @@ pub(super) enum Order {
 pub(super) struct Sinks {
     /// The file.
     pub transcript: Transcript,
-    /// Whoever listens, as people may see them.
-    pub fanout: Arc<Fanout>,
+    /// Subscribers.
+    pub events: Events,
 }
 
 impl Sinks {
     fn print(&self, line: &[u8]) {
-        self.transcript.print(line);
-        self.fanout.publish(|| ConsoleEvent::Line(shown(line).into()));
+        let number = self.transcript.print(line);
+        self.publish(line, number);
+    }
+
+    fn print_unfinished(&self, piece: &[u8]) {
+        let number = self.transcript.print_unfinished(piece);
+        self.publish(piece, number);
+    }
+
+    fn publish(&self, line: &[u8], number: u64) {
+        let make = || EventKind::Console { line: shown(line).into(), number };
+        self.events.publish_output(self.transcript.server(), make);
     }
 }
 
@@ -95,10 +104,7 @@ impl<F: Fn()> Session<F> {
             }
         }
         let sinks = &self.sinks;
-        self.lines.finish(|piece| {
-            sinks.transcript.print_unfinished(piece);
-            sinks.fanout.publish(|| ConsoleEvent::Line(shown(piece).into()));
-        });
+        self.lines.finish(|piece| sinks.print_unfinished(piece));
         sinks.transcript.flush();
     }
 

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 use super::*;
+use crate::clock::Clock;
+use crate::events::Subscription;
 use crate::model::Role;
 use crate::runtime::fake::{Act, FakeRuntime, FakeWorld, LocalImage, Program, ServerScript};
 use crate::runtime::host::Host;
@@ -19,6 +21,7 @@ fn id() -> ServerId {
 /// A machine with one server's folder.
 struct House {
     root: TempDir,
+    events: Events,
     world: FakeWorld,
 }
 
@@ -33,7 +36,7 @@ impl House {
     fn new() -> Self {
         let world = FakeWorld::default();
         world.add_image("box", LocalImage::default());
-        Self { root: TempDir::new().unwrap(), world }
+        Self { root: TempDir::new().unwrap(), events: Events::new(Clock::System), world }
     }
 
     fn daemon(&self) -> Daemon {
@@ -44,6 +47,7 @@ impl House {
         let console = Console::new(
             Arc::new(self.runtime()),
             Blocking::Inline,
+            self.events.clone(),
             options,
             tasks.clone(),
             Arc::new(move |woken| {
@@ -314,20 +318,78 @@ async fn long_lines_are_refused_and_unread_ones_are_given_up() {
     daemon.console.type_line(id(), "x").await.unwrap();
 }
 
+/// The text of what is printed by a server or its daemon.
+async fn next_line(subscription: &mut Subscription) -> String {
+    match &subscription.recv().await.unwrap().kind {
+        EventKind::Console { line, .. } => line.to_string(),
+        EventKind::Daemon { line, .. } => format!("daemon: {line}"),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn watchers_get_what_happens_and_cost_nothing_when_gone() {
+async fn lines_are_published_as_they_come() {
     let house = House::new();
     let daemon = house.daemon();
-    let mut watcher = daemon.console.subscribe(id());
+    let mut watcher = house.events.subscribe(id());
     let container = house.container(printing(&[(0, "a"), (1, "b")])).await;
     daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
     daemon.console.say(id(), "starting");
     house.runtime().start(&container).await.unwrap();
-    assert_eq!(watcher.recv().await, Ok(ConsoleEvent::Daemon("starting".into())));
-    assert_eq!(watcher.recv().await, Ok(ConsoleEvent::Line("a".into())));
-    drop(watcher);
-    tokio::time::sleep(2 * SECOND).await;
-    let mut late = daemon.console.subscribe(id());
+    assert_eq!(next_line(&mut watcher).await, "daemon: starting");
+    assert_eq!(next_line(&mut watcher).await, "a");
     daemon.console.detach(id());
-    assert_eq!(late.recv().await, Err(broadcast::error::RecvError::Closed));
+    daemon.console.say(id(), "the server is still there");
+    assert_eq!(next_line(&mut watcher).await, "daemon: the server is still there");
+}
+
+/// Handovers at each moment of a server's printing: transcript and later lines are all lines, each once.
+#[tokio::test(start_paused = true)]
+async fn a_reader_of_the_transcript_takes_over_from_it_without_a_gap() {
+    let lines: Vec<String> = (0..40).map(|number| format!("line {number}")).collect();
+    for moment in (0..4200).step_by(130) {
+        let house = House::new();
+        let daemon = house.daemon();
+        let script = lines
+            .iter()
+            .enumerate()
+            .map(|(at, line)| (Duration::from_millis(100 * at as u64), Act::Print(line.clone())));
+        let container = house.container(Program { script: script.collect(), ..Program::default() }).await;
+        daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
+        house.runtime().start(&container).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        let mut subscription = house.events.subscribe(id());
+        // What comes before the handover is in both.
+        tokio::time::sleep(Duration::from_millis(moment % 400)).await;
+        let mut handover = daemon.console.handover(id(), &house.logs()).await.unwrap();
+        let mut text = String::new();
+        if let Some(file) = &mut handover.file {
+            text = String::from_utf8(file.next_piece().unwrap()).unwrap();
+        }
+        tokio::time::sleep(5 * SECOND).await;
+        while let Some(event) = subscription.try_recv() {
+            if let EventKind::Console { line, number } = &event.kind
+                && *number > handover.last
+            {
+                text += &format!("{line}\n");
+            }
+        }
+        assert_eq!(text, lines.join("\n") + "\n", "at {moment} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_no_transcript_yet_is_handed_over_too() {
+    let house = House::new();
+    let daemon = house.daemon();
+    daemon.console.say(id(), "pulling the image");
+    let handover = daemon.console.handover(id(), &house.logs()).await.unwrap();
+    assert!(handover.file.is_none());
+    assert_eq!(String::from_utf8(handover.unwritten).unwrap(), "[alula Daemon]: pulling the image\n");
+    let mut subscription = house.events.subscribe(id());
+    daemon.console.say(id(), "starting");
+    match subscription.recv().await.unwrap().kind {
+        EventKind::Daemon { number, .. } => assert!(number > handover.last),
+        ref other => panic!("{other:?}"),
+    }
 }

@@ -6,6 +6,9 @@
 //! is too slow, lines are dropped and counted, one warning is logged, and the transcript says how many are missing
 //! once it can.
 //!
+//! Each line has a number, and a [`Handover`] says up to which of them the file goes: so a reader of the file knows which of the
+//! published lines are in it.
+//!
 //! `console.position` says which container the end of `console.log` is from, and from which byte on. It is
 //! written when a container is attached for the first time and at each rotation, so that after a restart of the
 //! daemon the last lines of that container can be found in its log, and only what comes after them is added.
@@ -17,12 +20,14 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::files::log::LogReader;
 use crate::model::ServerId;
 use crate::store::Blocking;
 use crate::tasks::Tasks;
@@ -53,7 +58,30 @@ pub(super) struct Rules {
     pub files: u32,
     /// What lines of the daemon begin with.
     pub daemon: String,
+    /// Numbers the lines of all transcripts: a later transcript of a server has higher ones than an earlier one.
+    pub numbers: Arc<AtomicU64>,
 }
+
+/// A transcript up to a moment.
+#[derive(Debug)]
+pub struct Handover {
+    /// The file, to be read up to its end at that moment; `None` where there is none.
+    pub file: Option<LogReader>,
+    /// Lines that belong after it and could not be written, each with its end.
+    pub unwritten: Vec<u8>,
+    /// The number of the last line in either: lines that were published with a higher one come after it.
+    pub last: u64,
+}
+
+impl Handover {
+    fn open(folder: &Path, unwritten: Vec<u8>, last: u64) -> io::Result<Self> {
+        let mut file = LogReader::open(&folder.join(TRANSCRIPT_FILE))?;
+        file.as_mut().map(LogReader::end_here).transpose()?;
+        Ok(Self { file, unwritten, last })
+    }
+}
+
+type Handed = oneshot::Sender<io::Result<Handover>>;
 
 /// One server's transcript; all clones are the same.
 #[derive(Clone)]
@@ -79,10 +107,29 @@ struct State {
     /// Its last lines, as hashes.
     recent: VecDeque<u64>,
     batch: Batch,
+    /// The number of the last line that came.
+    last: u64,
+    /// Readers that wait for a handover.
+    readers: Vec<Handed>,
     /// A writer is at work.
     writing: bool,
     /// The last attempt to write failed.
     failing: bool,
+}
+
+impl State {
+    fn has_work(&self) -> bool {
+        self.folder.is_some() && (!self.batch.is_empty() || !self.readers.is_empty())
+    }
+}
+
+/// What a writer does at once.
+struct Job {
+    folder: PathBuf,
+    container: Option<String>,
+    batch: Batch,
+    last: u64,
+    readers: Vec<Handed>,
 }
 
 impl Transcript {
@@ -123,33 +170,69 @@ impl Transcript {
         anchor
     }
 
-    /// Adds a line of the container.
-    pub fn print(&self, line: &[u8]) {
+    /// Adds a line of the container, and gives its number.
+    pub fn print(&self, line: &[u8]) -> u64 {
         let mut state = self.state();
         if state.recent.len() == ANCHOR {
             state.recent.pop_front();
         }
         state.recent.push_back(line_hash(line));
-        self.add(state, line);
+        self.add(state, line)
     }
 
-    /// Adds the beginning of a line whose end has not come. It is told from a whole line, since it may come again.
-    pub fn print_unfinished(&self, piece: &[u8]) {
+    /// Adds the beginning of a line whose end has not come, and gives its number. It is told from a whole line, since it may come again.
+    pub fn print_unfinished(&self, piece: &[u8]) -> u64 {
         let mut state = self.state();
         state.batch.add_unfinished(piece, WAITING);
-        self.write_soon(state);
+        self.number(state)
     }
 
-    /// Adds a line of the daemon.
-    pub fn note(&self, text: &str) {
+    /// Adds a line of the daemon, and gives its number.
+    pub fn note(&self, text: &str) -> u64 {
         let line = format!("{}{text}", self.shared.rules.daemon);
-        self.add(self.state(), line.as_bytes());
+        self.add(self.state(), line.as_bytes())
     }
 
-    fn add(&self, mut state: MutexGuard<'_, State>, line: &[u8]) {
+    fn add(&self, mut state: MutexGuard<'_, State>, line: &[u8]) -> u64 {
         let room = if state.folder.is_some() { WAITING } else { HOMELESS };
         state.batch.add(line, room);
+        self.number(state)
+    }
+
+    /// Numbers what was added, and has it written.
+    fn number(&self, mut state: MutexGuard<'_, State>) -> u64 {
+        let number = self.shared.rules.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        state.last = number;
         self.write_soon(state);
+        number
+    }
+
+    /// Has everything written that came so far, and opens the file up to there: the writer does, so that no line comes in
+    /// between. `folder` is where the transcript is if it has not been opened yet.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub async fn handover(&self, folder: &Path) -> io::Result<Handover> {
+        match self.ask_writer() {
+            Ok(handed) => handed.await.unwrap_or_else(|_| Err(io::Error::other("its writer has ended"))),
+            Err((unwritten, last)) => {
+                let folder = folder.to_owned();
+                self.shared.blocking.run(move || Handover::open(&folder, unwritten, last)).await
+            }
+        }
+    }
+
+    /// Asks the writer for a handover. Without a folder there is none: then all lines are in the batch.
+    fn ask_writer(&self) -> Result<oneshot::Receiver<io::Result<Handover>>, (Vec<u8>, u64)> {
+        let mut state = self.state();
+        if state.folder.is_none() {
+            return Err((state.batch.bytes().to_vec(), state.last));
+        }
+        let (hand, handed) = oneshot::channel();
+        state.readers.push(hand);
+        self.write_soon(state);
+        self.shared.hurry.notify_one();
+        Ok(handed)
     }
 
     /// Writes what there is without waiting for more.
@@ -160,7 +243,7 @@ impl Transcript {
     }
 
     fn write_soon(&self, mut state: MutexGuard<'_, State>) {
-        if state.batch.is_empty() || state.folder.is_none() {
+        if !state.has_work() {
             return;
         }
         if state.batch.len() >= FULL {
@@ -185,23 +268,28 @@ impl Transcript {
                 () = self.shared.hurry.notified() => {}
                 () = tokio::time::sleep(QUIET) => {}
             }
-            let Some((folder, container, batch)) = self.take() else { return };
-            let (rules, batch) = (self.shared.rules.clone(), Arc::new(batch));
-            let appended = batch.clone();
-            let append = move || file::append(&folder, container.as_deref(), &appended, &rules);
-            let written = self.shared.blocking.run(append).await;
+            let Some(job) = self.take() else { return };
+            let rules = self.shared.rules.clone();
+            let (batch, written) = self.shared.blocking.run(move || job.run(&rules)).await;
             let mut state = self.state();
-            self.account(&mut state, &batch, written);
+            if let Some(written) = written {
+                self.account(&mut state, &batch, written);
+            }
             // Decided under the lock: whoever adds the next line sees a writer, or starts one.
-            state.writing = !state.batch.is_empty();
+            state.writing = state.has_work();
             work.ended = !state.writing;
         }
     }
 
-    fn take(&self) -> Option<(PathBuf, Option<String>, Batch)> {
+    fn take(&self) -> Option<Job> {
         let mut state = self.state();
-        let folder = state.folder.clone()?;
-        Some((folder, state.container.clone(), std::mem::take(&mut state.batch)))
+        Some(Job {
+            folder: state.folder.clone()?,
+            container: state.container.clone(),
+            batch: std::mem::take(&mut state.batch),
+            last: state.last,
+            readers: std::mem::take(&mut state.readers),
+        })
     }
 
     fn account(&self, state: &mut State, batch: &Batch, written: io::Result<()>) {
@@ -225,6 +313,21 @@ impl Transcript {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.shared.state)
+    }
+}
+
+impl Job {
+    /// Appends the batch, if there is anything in it, and opens the file for the readers.
+    fn run(self, rules: &Rules) -> (Batch, Option<io::Result<()>>) {
+        let Self { folder, container, batch, last, readers } = self;
+        let written = (!batch.is_empty()).then(|| file::append(&folder, container.as_deref(), &batch, rules));
+        let lost = matches!(written, Some(Err(_)));
+        for reader in readers {
+            let unwritten = if lost { batch.bytes().to_vec() } else { Vec::new() };
+            // The reader may have given up.
+            let _ = reader.send(Handover::open(&folder, unwritten, last));
+        }
+        (batch, written)
     }
 }
 

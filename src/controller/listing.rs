@@ -123,7 +123,10 @@ enum Cleared {
 async fn settle(world: &World, cleared: Cleared) {
     let owed = |snapshot: &Arc<Snapshot>| snapshot.record.install.reset_owed;
     for snapshot in world.store.list().into_iter().filter(owed) {
-        if cleared == Cleared::Never && (snapshot.record.parked.is_some() || installing(&snapshot, world.clock.now())) {
+        let of_panel =
+            snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
+        let listed = of_panel && snapshot.record.parked.is_none();
+        if cleared == Cleared::Never && (!listed || installing(&snapshot, world.clock.now())) {
             // The panel does not list the server, or gets the result of a later installation.
             continue;
         }

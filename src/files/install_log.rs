@@ -21,8 +21,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
-
+use super::log::{LogReader, open_regular, read_at_most};
 use super::prepare::make_private;
 use super::{FilesError, Layout};
 use crate::atomic;
@@ -263,13 +262,21 @@ fn read_path(path: &Path, max_bytes: usize) -> io::Result<String> {
     Ok(format!("[the first {} bytes are left out]\n{text}", left_out + begin as u64))
 }
 
-/// Opens a file that is one: no FIFO that a reader waits at.
-fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = options.custom_flags(flags).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::other("it is no regular file; move it away")),
+/// The output of a server's last installation from its beginning, see [`read_output`]; `None` where there is no log.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn output(layout: &Layout, id: ServerId) -> Result<Option<LogReader>, FilesError> {
+    let path = layout.install_log(id);
+    let open = || {
+        let file = open_regular(OpenOptions::new().read(true), &path)?;
+        let start = find_output(&file)?.unwrap_or(0);
+        Ok::<_, io::Error>(LogReader::new(file, start))
+    };
+    match open() {
+        Ok(reader) => Ok(Some(reader)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FilesError::disk(ACTION_READ, &path)(error)),
     }
 }
 
@@ -279,20 +286,6 @@ fn find_output(file: &File) -> io::Result<Option<u64>> {
     file.take(MAX_HEADER).read_to_end(&mut header)?;
     let found = header.windows(MARKER.len()).position(|window| window == MARKER);
     Ok(found.map(|position| (position + MARKER.len()) as u64))
-}
-
-/// Reads until the buffer is full or the file ends.
-fn read_at_most(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut read = 0;
-    while read < buffer.len() {
-        match file.read_at(&mut buffer[read..], offset + read as u64) {
-            Ok(0) => break,
-            Ok(more) => read += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(read)
 }
 
 #[cfg(test)]

@@ -80,11 +80,13 @@ fn machine_on(
     let host = Host::new(node.clone(), tasks.clone(), blocking, KernelLimits::default());
     let runtime = Arc::new(FakeRuntime::faultless(machine.clone(), host));
     let options = ConsoleOptions { app_name: "test".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
-    let console = Console::new(runtime.clone(), blocking, options, tasks.clone(), Arc::new(|_| {}));
     let start = tokio::time::Instant::now();
     let clock = Clock::Simulated { base: Timestamp::from_millis(1_700_000_000_000), start };
+    let store = Store::open(root.path(), blocking, clock, disk).unwrap();
+    let events = store.events().clone();
+    let console = Console::new(runtime.clone(), blocking, events, options, tasks.clone(), Arc::new(|_| {}));
     let world = World::new(Parts {
-        store: Store::open(root.path(), blocking, clock, disk).unwrap(),
+        store,
         runtime,
         panel,
         console,

@@ -3,19 +3,20 @@
 //! The key comes from the controller, which never runs two passes over the same server at once. Nothing is decided here.
 
 mod execute;
+pub mod first;
 mod look;
 mod show;
 
 use std::sync::Arc;
 
-use super::observed::Failure;
+use super::observed::{Failure, Observed, Policy};
 use super::plan::{self, Input, Plan};
 use super::step::Step;
 use super::world::World;
 use crate::model::{Reason, ServerId, Timestamp};
 use crate::retry;
 use crate::runtime::RuntimeError;
-use crate::store::StoreError;
+use crate::store::{Snapshot, Store, StoreError};
 
 /// A pass that has not come to rest after so many rounds lets others work first.
 const MOST_ROUNDS: u32 = 24;
@@ -40,6 +41,21 @@ pub(crate) enum StepError {
     Files(#[from] crate::files::FilesError),
     #[error("{0}")]
     Other(String),
+}
+
+/// The plan for a server that was observed.
+fn plan_of(store: &Store, snapshot: &Snapshot, observed: &Observed, policy: &Policy, now: Timestamp) -> Plan {
+    plan::plan(Input {
+        intent: snapshot.manifest.as_deref(),
+        problem: snapshot.problem.as_ref().map(|problem| (problem.reason, problem.message.as_str())),
+        unrecorded: snapshot.unrecorded,
+        requests: &snapshot.requests,
+        record: &snapshot.record,
+        shown: store.status(snapshot.id).map(|status| status.state).unwrap_or_default(),
+        observed,
+        policy,
+        now,
+    })
 }
 
 /// Does what the planner says.
@@ -70,17 +86,7 @@ impl Reconciler {
             let observed = self.look(id).await;
             // Taken after the look, which may have waited: the newest intent counts.
             let Some(snapshot) = self.world.store.get(id) else { continue };
-            let plan = plan::plan(Input {
-                intent: snapshot.manifest.as_deref(),
-                problem: snapshot.problem.as_ref().map(|problem| (problem.reason, problem.message.as_str())),
-                unrecorded: snapshot.unrecorded,
-                requests: &snapshot.requests,
-                record: &snapshot.record,
-                shown: self.world.store.status(id).map(|status| status.state).unwrap_or_default(),
-                observed: &observed,
-                policy: &self.world.policy,
-                now: self.world.clock.now(),
-            });
+            let plan = self.plan(&snapshot, &observed);
             if self.show(&snapshot, &observed, &plan) {
                 // What has just come up to be told was not known to this plan.
                 continue;
@@ -116,17 +122,11 @@ impl Reconciler {
     pub async fn preview(&self, id: ServerId) -> Option<Plan> {
         let observed = self.look(id).await;
         let snapshot = self.world.store.get(id)?;
-        Some(plan::plan(Input {
-            intent: snapshot.manifest.as_deref(),
-            problem: snapshot.problem.as_ref().map(|problem| (problem.reason, problem.message.as_str())),
-            unrecorded: snapshot.unrecorded,
-            requests: &snapshot.requests,
-            record: &snapshot.record,
-            shown: self.world.store.status(id).map(|status| status.state).unwrap_or_default(),
-            observed: &observed,
-            policy: &self.world.policy,
-            now: self.world.clock.now(),
-        }))
+        Some(self.plan(&snapshot, &observed))
+    }
+
+    fn plan(&self, snapshot: &Snapshot, observed: &Observed) -> Plan {
+        plan_of(&self.world.store, snapshot, observed, &self.world.policy, self.world.clock.now())
     }
 
     /// Does the steps of a plan. `None`: something was done, make the next plan.

@@ -13,6 +13,7 @@
 use std::time::Duration;
 
 use super::Asked;
+use super::availability::{Holder, held_by};
 use crate::model::{Manifest, PowerState, Timestamp, Verb};
 
 /// Why a request is refused. The texts are those of Wings.
@@ -86,11 +87,11 @@ pub fn admit_power(context: AdmissionContext<'_>, verb: Verb, wait: Option<Durat
 
 fn admit_up(context: AdmissionContext<'_>, verb: Verb, wait: Option<Duration>) -> Result<Admitted, Denied> {
     let asked = context.asked;
-    if context.manifest.spec.suspended {
-        return Err(Denied::Suspended);
-    }
-    if asked.install().is_some() && wait.is_none() {
-        return Err(Denied::Installing);
+    match held_by(context.manifest.spec.suspended, asked) {
+        Some(Holder::Suspension) => return Err(Denied::Suspended),
+        Some(Holder::Installation) if wait.is_none() => return Err(Denied::Installing),
+        // The API has no server that is being deleted or parked.
+        Some(Holder::Installation | Holder::Deletion | Holder::Parking) | None => {}
     }
     if asked.start_follows() {
         // A request that may expire does not take the place of the start that does not.

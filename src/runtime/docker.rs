@@ -142,7 +142,10 @@ impl Runtime for DockerRuntime {
 
     async fn stays(&self) -> Result<(), RuntimeError> {
         let answer = self.wire.knock();
-        self.host.stays(self.within(KNOCK, || "asking whether the container engine stays".into(), answer)).await
+        self.host
+            .check
+            .answered(self.within(KNOCK, || "asking whether the container engine stays".into(), answer))
+            .await
     }
 
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerFacts>, RuntimeError> {

@@ -239,7 +239,7 @@ impl Runtime for FakeRuntime {
                 false => Ok(()),
             }
         };
-        self.host.stays(ask).await
+        self.host.check.answered(ask).await
     }
 
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {

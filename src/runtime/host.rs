@@ -23,8 +23,10 @@ use crate::model::ServerId;
 use crate::tasks::{Blocking, Tasks};
 
 pub use engine::{Engine, RegistryAuth};
-pub use follow::{MountSource, kernel_limits};
-pub use paths::{Follow, Paths};
+#[cfg(test)]
+pub(crate) use follow::MountSource;
+pub use follow::kernel_limits;
+pub(crate) use paths::Paths;
 
 /// How long after the start callers wait for the network at most. Making it takes a busy engine seconds; an engine that hangs
 /// delays no caller for longer.
@@ -36,7 +38,8 @@ pub struct Host {
     kernel: KernelLimits,
     volumes: volumes::Volumes,
     images: images::Images,
-    check: check::EngineCheck,
+    /// Whether the engine takes new calls.
+    pub(super) check: check::EngineCheck,
     /// The network of the servers as it was last seen.
     network: Mutex<Option<NetworkFacts>>,
     /// The first attempt at that network has ended.
@@ -58,12 +61,6 @@ impl Host {
             deadline: Instant::now() + NETWORK_TIMEOUT,
             node,
         }
-    }
-
-    /// Follows paths in another way.
-    #[must_use]
-    pub fn with_paths(self, paths: Paths) -> Self {
-        Self { volumes: volumes::Volumes::new(self.node.clone(), paths), ..self }
     }
 
     /// What container specs depend on, as last seen.
@@ -140,14 +137,6 @@ impl Host {
         Ok(built)
     }
 
-    /// Asks the engine whether it takes new calls, see [`Runtime::stays`](super::Runtime::stays).
-    ///
-    /// # Errors
-    /// It does not.
-    pub async fn stays(&self, ask: impl Future<Output = Result<(), RuntimeError>>) -> Result<(), RuntimeError> {
-        self.check.answered(ask).await
-    }
-
     fn network(&self) -> Option<NetworkFacts> {
         self.network.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -159,6 +148,11 @@ impl Host {
     pub(crate) fn for_tests() -> Self {
         let node = Arc::new(NodeConfig::for_tests(std::path::Path::new("/node")));
         Self::new(node, Tasks::new(), Blocking::Inline, KernelLimits::default())
+    }
+
+    /// Follows paths in another way.
+    pub(crate) fn with_paths(self, paths: Paths) -> Self {
+        Self { volumes: volumes::Volumes::new(self.node.clone(), paths), ..self }
     }
 }
 

@@ -11,8 +11,8 @@ use super::{
     CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, Snapshot, Sources, Store, StoreError, frees_space, intent, read,
 };
 use crate::atomic::Kept;
-use crate::model::{ManagedBy, Manifest, Record, ServerId};
-use crate::requests::NewRequest;
+use crate::model::{ManagedBy, Manifest, Record, Requests, ServerId};
+use crate::requests::{self, NewRequest};
 
 impl Store {
     pub(super) fn render(&self, manifest: &Manifest) -> Result<String, StoreError> {
@@ -160,7 +160,9 @@ impl Store {
         entry.check_unsealed(|| self.folder(id).join(RECORD_FILE))?;
         let mut record = Record::clone(&before.record);
         facts(&mut record);
-        self.put_accepted(&entry, Arc::new(accepted(&before.requests, &before.record, new)))?;
+        let fields = self.fields_of_next(&before, text);
+        let requests = accepted(fields.as_ref().unwrap_or(&before.requests), &before.record, new);
+        self.put_accepted(&entry, Arc::new(requests))?;
         let frees = frees_space(before.manifest.as_deref(), Some(&manifest));
         self.write_instead(&entry, &mut sources, text, record, frees).inspect_err(|_| {
             if let Err(error) = self.put_accepted(&entry, before.requests.clone()) {
@@ -190,5 +192,17 @@ impl Store {
         self.accept(entry, sources, &files, record)
             .inspect_err(|_| self.take_back(id, written, kept.as_ref(), old.as_deref()))?;
         Ok(())
+    }
+
+    /// The requests with those that the fields of a new manifest make for a server that is made again after its deletion. They come
+    /// before the request that makes it.
+    fn fields_of_next(&self, before: &Snapshot, text: &str) -> Option<Requests> {
+        if before.wanted() {
+            return None;
+        }
+        let overlay = std::fs::read_to_string(self.folder(before.id).join(OVERRIDE_FILE)).unwrap_or_default();
+        let manifest = intent::merge(text, &overlay).ok()?;
+        let now = self.inner.clock.now();
+        requests::declare_for_next(&before.requests, &before.record, &manifest.spec, now, true)
     }
 }

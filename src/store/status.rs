@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering;
 
 use serde::Deserialize;
 
+use super::entry::Entry;
 use super::{DiskOp, STATUS_FILE, Store, StoreError, read, write};
-use crate::model::{Event, Reason, ServerId, Status, Timestamp};
+use crate::events::EventKind;
+use crate::model::{Condition, Event, Reason, ServerId, Status, Timestamp};
 
 /// The longest `status.yml` that is looked at for earlier events, bytes.
 const MOST_STATUS: u64 = 1024 * 1024;
@@ -20,6 +22,9 @@ impl Store {
         let mut current = write(&entry.status);
         if **current == status {
             return entry.unwritten_events.load(Ordering::Acquire);
+        }
+        if self.inner.events.has_subscribers() {
+            self.publish_changes(id, &current, &status);
         }
         *current = Arc::new(status);
         drop(current);
@@ -34,8 +39,45 @@ impl Store {
         let mut current = write(&entry.status);
         let mut status = Status::clone(&current);
         status.push_event(at, reason, message);
+        // Under the lock, as all of these: a subscriber that reads the status afterwards has each event from one or both.
+        self.publish_latest_event(id, &status);
         *current = Arc::new(status);
         entry.unwritten_events.store(true, Ordering::Release);
+    }
+
+    /// Publishes what differs.
+    fn publish_changes(&self, id: ServerId, before: &Status, after: &Status) {
+        let events = &self.inner.events;
+        if before.events.last() != after.events.last() {
+            self.publish_latest_event(id, after);
+        }
+        if before.state != after.state {
+            events.publish(id, None, || EventKind::State { state: after.state });
+        }
+        let same = |a: &Condition, b: &Condition| (a.status, a.reason, &a.message) == (b.status, b.reason, &b.message);
+        for condition in &after.conditions {
+            if !before.condition(condition.kind).is_some_and(|before| same(before, condition)) {
+                events.publish(id, None, || EventKind::Condition { condition: condition.clone() });
+            }
+        }
+    }
+
+    fn publish_latest_event(&self, id: ServerId, status: &Status) {
+        let Some(Event { at, reason, message, count }) = status.events.last() else { return };
+        let make = || EventKind::Event { reason: *reason, message: message.clone(), count: *count };
+        self.inner.events.publish(id, Some(*at), make);
+    }
+
+    /// Reads the events that an earlier run of the daemon left in `status.yml`, unless they are known.
+    pub fn recall_events(&self, id: ServerId) {
+        let Some(entry) = self.entry(id) else { return };
+        if entry.history.load(Ordering::Acquire) {
+            return;
+        }
+        // An entry that is gone has nothing to recall.
+        if let Ok(_guard) = entry.for_writing() {
+            recall(&entry, &self.folder(id).join(STATUS_FILE));
+        }
     }
 
     /// Writes `status.yml`: atomic, not durable. The first time, the events that are in it already are kept: an earlier
@@ -47,13 +89,7 @@ impl Store {
         let Some(entry) = self.entry(id) else { return Ok(()) };
         let Ok(guard) = entry.for_writing() else { return Ok(()) };
         let path = self.folder(id).join(STATUS_FILE);
-        if !entry.history.swap(true, Ordering::AcqRel) {
-            let earlier = earlier_events(&path);
-            let mut current = write(&entry.status);
-            let mut status = Status::clone(&current);
-            status.put_before(earlier);
-            *current = Arc::new(status);
-        }
+        recall(&entry, &path);
         // Before the status is taken: what is noted from now on is not in it.
         entry.unwritten_events.store(false, Ordering::Release);
         let status = read(&entry.status).clone();
@@ -69,6 +105,17 @@ impl Store {
         }
         drop(guard);
         result
+    }
+}
+
+/// Puts the events in `status.yml` in front of the present ones, the first time. Call with the entry's lock for writing.
+fn recall(entry: &Entry, path: &Path) {
+    if !entry.history.swap(true, Ordering::AcqRel) {
+        let earlier = earlier_events(path);
+        let mut current = write(&entry.status);
+        let mut status = Status::clone(&current);
+        status.put_before(earlier);
+        *current = Arc::new(status);
     }
 }
 

@@ -64,6 +64,52 @@ impl Answer {
     }
 }
 
+/// An answer that goes on.
+pub struct Stream {
+    body: Body,
+    /// What came and was not taken.
+    text: String,
+}
+
+impl Stream {
+    /// The next line; `None` at the end.
+    pub async fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some((line, rest)) = self.text.split_once('\n') {
+                let line = line.to_owned();
+                self.text = rest.to_owned();
+                return Some(line);
+            }
+            let frame = tokio::time::timeout(Duration::from_secs(600), self.body.frame()).await;
+            let piece = frame.expect("another line, or the end")?.unwrap().into_data().unwrap();
+            self.text.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+    }
+
+    /// So many lines.
+    pub async fn lines(&mut self, count: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        for _ in 0..count {
+            lines.push(self.line().await.expect("another line"));
+        }
+        lines
+    }
+
+    /// Whether it ends with an error.
+    pub async fn breaks_off(self) -> bool {
+        self.body.collect().await.is_err()
+    }
+
+    /// All lines to the end.
+    pub async fn rest(mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(line) = self.line().await {
+            lines.push(line);
+        }
+        lines
+    }
+}
+
 /// A node, and what its API is asked through.
 pub struct Bench {
     pub world: Arc<World>,
@@ -71,6 +117,7 @@ pub struct Bench {
     pub disk: Arc<Disk>,
     pub panel: Arc<MemoryPanel>,
     router: axum::Router,
+    local: axum::Router,
     _root: TempDir,
 }
 
@@ -109,13 +156,17 @@ impl Bench {
         let (world, queue) = world;
         world.tasks.spawn("containers", containers::follow(world.clone(), queue.clone(), known));
         world.tasks.spawn("controller", Controller::new(reconciler.clone(), queue, 4, ready).run());
-        let router = Api::new(reconciler).router(Door::Tcp(Secret::new(TOKEN)));
-        Self { world, docker, disk, panel, router, _root: root }
+        let api = Api::new(reconciler);
+        let (router, local) = (api.router(Door::Tcp(Secret::new(TOKEN))), api.router(Door::Local));
+        Self { world, docker, disk, panel, router, local, _root: root }
     }
 
     /// Sends a request as it is.
     pub async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        Self::answer(self.router.clone().oneshot(request).await.unwrap()).await
+    }
+
+    async fn answer(response: http::Response<Body>) -> Answer {
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
@@ -125,6 +176,20 @@ impl Bench {
     pub async fn ask(&self, method: Method, path: &str, body: impl Into<Body>) -> Answer {
         let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {TOKEN}"));
         self.send(request.body(body.into()).unwrap()).await
+    }
+
+    /// Reads something from the local socket.
+    pub async fn ask_locally(&self, path: &str) -> Answer {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        Self::answer(self.local.clone().oneshot(request).await.unwrap()).await
+    }
+
+    /// An answer of the local socket that goes on.
+    pub async fn stream(&self, path: &str) -> Stream {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let response = self.local.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        Stream { body: response.into_body(), text: String::new() }
     }
 
     /// A server that its panel has and that was never started.
@@ -172,7 +237,8 @@ fn world(
         Arc::new(move |id| queue.push(id))
     };
     let options = ConsoleOptions { app_name: "test".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
-    let console = Console::new(runtime.clone(), Blocking::Inline, options, tasks.clone(), wake.clone());
+    let events = store.events().clone();
+    let console = Console::new(runtime.clone(), Blocking::Inline, events, options, tasks.clone(), wake.clone());
     let changed = wake.clone();
     store.on_change(move |id| changed(id));
     let world = World::new(Parts {

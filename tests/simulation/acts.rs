@@ -222,6 +222,8 @@ impl Play {
                 self.servers[at].created = false;
                 self.servers[at].deleted = true;
                 self.servers[at].asked.power(Expect::Down);
+                // One that is made again is a new one.
+                self.servers[at].asked.lose_spec();
                 self.servers[at].quiet_since = None;
                 self.servers[at].overridden = false;
                 self.forget(id);

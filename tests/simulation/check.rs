@@ -140,9 +140,12 @@ impl Play {
             assert!(power.verb.wants_up(), "seed {seed}: {at} has come to rest with {power:?}: {record:#?}");
             assert!(running || suspended, "seed {seed}: {at} is to be up, and is not: {record:#?}");
         }
-        let not_given_up = [Reason::Stopped, Reason::Expired, Reason::RecordLost];
         let given_up = power.is_none()
-            && record.power.handled.as_ref().is_some_and(|handled| !not_given_up.contains(&handled.reason));
+            && record.power.handled.as_ref().is_some_and(|handled| match handled.reason {
+                Reason::Stopped | Reason::RecordLost => false,
+                Reason::Expired => server.asked.expired,
+                _ => true,
+            });
         let mut installs = snapshot.requests.accepted.iter().rev();
         let not_installed = server.asked.after_install
             && installs.find(|request| matches!(request.verb, Verb::Install { .. })).is_some_and(|install| {

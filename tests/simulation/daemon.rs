@@ -97,7 +97,8 @@ impl Machine {
             Arc::new(move |id: ServerId| queue.push(id))
         };
         let options = ConsoleOptions { app_name: "sim".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
-        let console = Console::new(runtime.clone(), Blocking::Inline, options, tasks.clone(), wake.clone());
+        let events = store.events().clone();
+        let console = Console::new(runtime.clone(), Blocking::Inline, events, options, tasks.clone(), wake.clone());
         let changed = wake.clone();
         store.on_change(move |id| changed(id));
         let world = Arc::new(World::new(Parts {

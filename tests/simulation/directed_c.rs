@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use alula::model::{ContainerState, Power, Role, ServerId};
 use alula::runtime::container_name;
-use alula::store::{REQUESTS_FILE, Snapshot, intent};
+use alula::store::{RECORD_FILE, REQUESTS_FILE, Snapshot, intent};
 use axum::http::{Method, StatusCode};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::crash::{Fate, Rates};
 use crate::daemon::{Daemon, Machine};
@@ -191,6 +192,61 @@ pub fn an_edit_after_requests_were_lost() {
         scene.daemon = scene.machine.boot(Fate::new(3, Rates::default(), None), 3).unwrap();
         scene.daemon.wait(Duration::from_secs(120)).await;
         assert_eq!(scene.state(Role::Server), Some(ContainerState::Running));
+        scene.daemon.kill().await;
+    });
+}
+
+/// What an override says when its server is wanted again, while it is being deleted, is asked of the server that is made again.
+pub fn an_override_of_a_server_that_is_made_again() {
+    for reboots in [false, true] {
+        played(async || {
+            let mut scene = Scene::new();
+            scene.create().await;
+            scene.installed().await;
+            scene.machine.docker.set_engine_up(false);
+            let path = format!("/api/servers/{}", scene.id);
+            let answer = scene.daemon.request(Method::DELETE, &path, json!(null)).await;
+            assert_eq!(answer, Some(StatusCode::NO_CONTENT));
+            let folder = scene.daemon.world.store.folder(scene.id);
+            scene.saves(&folder.join("override.yml"), "spec:\n  power: up\n").await;
+            // Nothing is fetched and written after the request.
+            if let Some(side) = scene.machine.panel.lock().servers.get_mut(&scene.id) {
+                side.wanted.settings.skip_egg_scripts = true;
+            }
+            scene.create().await;
+            if reboots {
+                scene.daemon.kill().await;
+                scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+            }
+            scene.machine.docker.set_engine_up(true);
+            scene.daemon.wait(Duration::from_secs(120)).await;
+            assert_eq!(scene.state(Role::Server), Some(ContainerState::Running), "reboots={reboots}");
+            scene.daemon.kill().await;
+        });
+    }
+}
+
+/// The assumed result of a file's server, whose record was lost, is not one that a panel waits for: it would hold the reset back
+/// for ever.
+pub fn a_lost_record_of_a_server_of_a_file() {
+    played(async || {
+        let mut scene = Scene::new();
+        let id = ServerId::new(uuid::Builder::from_random_bytes([8; 16]).into_uuid());
+        scene.machine.panel.lock().of_files.insert(id);
+        let text = intent::render(&by_hand(id, "1".into(), false)).unwrap();
+        scene.daemon.world.store.apply(id, &text, false).unwrap();
+        let folder = scene.daemon.world.store.folder(id);
+        scene.create().await;
+        scene.daemon.wait(Duration::from_secs(2)).await;
+        scene.daemon.kill().await;
+        std::fs::write(folder.join(RECORD_FILE), "").unwrap();
+        scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+        scene.daemon.wait(Duration::from_secs(1)).await;
+        // It has given its list, and does not hear how the installation of its own server ends.
+        scene.machine.panel.lock().away_until = Some(Instant::now() + Duration::from_secs(3600));
+        scene.daemon.wait(Duration::from_secs(1200)).await;
+        let done = scene.daemon.world.store.get(id).unwrap().record.install.done.clone().unwrap();
+        assert!(done.reported, "{done:?}");
         scene.daemon.kill().await;
     });
 }

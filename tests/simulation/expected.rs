@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use alula::model::{Declared, Power, Spec, Timestamp, Verb};
+use alula::model::{Declared, Power, Requester, ServerId, Spec, Timestamp, Verb};
 use alula::requests::declared;
 use alula::store::{REQUESTS_FILE, Snapshot, Store, intent};
 
@@ -32,6 +32,8 @@ pub struct Asked {
     without_install: Expect,
     /// A start that expires. Meanwhile nothing is expected.
     pub expiring: Option<Expiring>,
+    /// What counts was asked before a request that has expired: if it was given up, that one is the last that was handled.
+    pub expired: bool,
     /// The values of declarative fields that were handled last; `None` where that is not known.
     handled: Option<Declared>,
     /// Whether the values on disk ask for something is not known.
@@ -56,6 +58,7 @@ impl Default for Asked {
             after_install: false,
             without_install: Expect::Down,
             expiring: None,
+            expired: false,
             handled: Some(Declared::default()),
             unsure: false,
             known: false,
@@ -67,7 +70,7 @@ impl Asked {
     /// A power request without a deadline was accepted.
     pub fn power(&mut self, expect: Expect) {
         (self.expect, self.without_install) = (expect, expect);
-        (self.after_install, self.expiring) = (false, None);
+        (self.after_install, self.expiring, self.expired) = (false, None, false);
     }
 
     /// A start or a restart of the API was accepted. `before`: the snapshot before it.
@@ -108,7 +111,7 @@ impl Asked {
     }
 
     /// A request was not answered: it may have been accepted, and what was edited before it, too.
-    pub fn unanswered(&mut self, folder: &Path, server: alula::model::ServerId) {
+    pub fn unanswered(&mut self, folder: &Path, server: ServerId) {
         self.power(Expect::Either);
         if self.handled != on_disk(folder, server) {
             (self.handled, self.unsure) = (None, true);
@@ -135,7 +138,7 @@ impl Asked {
     }
 
     /// What became requests since it was asked last. Returns whether an installation did, or may have.
-    pub fn follow(&mut self, store: &Store, id: alula::model::ServerId, now: Timestamp) -> bool {
+    pub fn follow(&mut self, store: &Store, id: ServerId, now: Timestamp) -> bool {
         let Some(snapshot) = store.get(id) else {
             (self.handled, self.unsure, self.known) = (Some(Declared::default()), false, false);
             self.expiring = None;
@@ -155,7 +158,9 @@ impl Asked {
         if !stored || snapshot.requests.declared != after {
             return false;
         }
-        let first = !std::mem::replace(&mut self.known, true);
+        let first = !self.known;
+        // A daemon that finds no record takes the next spec for the first one.
+        self.known |= !snapshot.unrecorded;
         match self.handled.replace(after.clone()) {
             Some(before) => self.handle(&before, &after, &manifest.spec, first),
             None => {
@@ -174,6 +179,7 @@ impl Asked {
             self.power(Expect::Up);
         } else if now >= *at + LAST_STEP {
             self.power(*before);
+            self.expired = true;
         }
     }
 
@@ -198,15 +204,16 @@ impl Asked {
 impl Server {
     /// Whether the daemon has accepted an installation for the panel that it had not before.
     pub fn was_asked_to_install(before: Option<&Snapshot>, after: &Snapshot) -> bool {
-        let sequence = before.map_or(0, |before| before.requests.sequence);
-        let mut later = after.requests.accepted.iter().filter(|request| request.sequence > sequence);
-        later
-            .any(|request| request.by == alula::model::Requester::Panel && matches!(request.verb, Verb::Install { .. }))
+        let known = |id: &String| before.is_some_and(|before| before.requests.accepted.iter().any(|old| old.id == *id));
+        after.requests.accepted.iter().any(|request| {
+            let install = request.by == Requester::Panel && matches!(request.verb, Verb::Install { .. });
+            install && !known(&request.id)
+        })
     }
 }
 
 /// The values of the declarative fields in the files of a server, if they are good.
-pub fn on_disk(folder: &Path, id: alula::model::ServerId) -> Option<Declared> {
+pub fn on_disk(folder: &Path, id: ServerId) -> Option<Declared> {
     intent::read(folder, id).effective().ok().map(|manifest| declared(&manifest.spec))
 }
 

@@ -99,7 +99,7 @@ impl Play {
             let broken = match std::fs::read_to_string(folder.join("config.yml")) {
                 Ok(text) => text.contains("\tbroken"),
                 // Gone although its server is not deleted. It may be that no daemon has ever seen it.
-                Err(_) => daemon.world.store.get(id).is_none_or(|snapshot| !snapshot.is_being_deleted()),
+                Err(_) => daemon.world.store.get(id).is_none_or(|snapshot| snapshot.wanted()),
             };
             if broken {
                 self.put_right(daemon, at);

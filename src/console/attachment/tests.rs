@@ -1,16 +1,18 @@
 //! A terminal by hand: what is typed and not read, broken connections, floods, and logs read late.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::stream;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, DuplexStream};
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::clock::Clock;
 use crate::console::transcript::{Rules, TRANSCRIPT_FILE};
+use crate::events::Subscription;
 use crate::model::ServerId;
 use crate::model::settings::Startup;
 use crate::runtime::fake::{Act, FakeRuntime, FakeWorld, Program};
@@ -28,7 +30,7 @@ struct Terminal {
     input: DuplexStream,
     orders: mpsc::Sender<Order>,
     done: Arc<Mutex<u32>>,
-    watcher: broadcast::Receiver<ConsoleEvent>,
+    watcher: Subscription,
     task: JoinHandle<()>,
 }
 
@@ -36,17 +38,18 @@ struct Terminal {
 const ROOM: usize = 16;
 
 async fn sinks(root: &TempDir) -> Sinks {
-    let rules = Arc::new(Rules { bytes: 1 << 20, files: 2, daemon: "[alula Daemon]: ".into() });
+    let rules =
+        Arc::new(Rules { bytes: 1 << 20, files: 2, daemon: "[alula Daemon]: ".into(), numbers: Arc::default() });
     let transcript = Transcript::new(ServerId::new(uuid::Uuid::nil()), rules, Blocking::Inline, Tasks::new());
     transcript.open(&root.path().join("logs"), "one", false).await;
-    Sinks { transcript, fanout: Arc::default() }
+    Sinks { transcript, events: Events::new(Clock::System) }
 }
 
 async fn terminal(done: &[&str], replay: Option<Replay>) -> Terminal {
     let root = TempDir::new().unwrap();
     let server = ServerId::new(uuid::Uuid::nil());
     let sinks = sinks(&root).await;
-    let watcher = sinks.fanout.subscribe();
+    let watcher = sinks.events.subscribe(server);
     let (output, mut pieces) = mpsc::channel(8);
     let (input, keyboard) = tokio::io::duplex(ROOM);
     let (orders, from) = mpsc::channel(8);
@@ -91,10 +94,10 @@ impl Terminal {
     }
 
     fn watched(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.watcher.try_recv().ok())
-            .map(|event| match event {
-                ConsoleEvent::Line(line) => line.to_string(),
-                ConsoleEvent::Daemon(line) => format!("daemon: {line}"),
+        std::iter::from_fn(|| self.watcher.try_recv())
+            .map(|event| match &event.kind {
+                EventKind::Console { line, .. } => line.to_string(),
+                other => panic!("{other:?}"),
             })
             .collect()
     }

@@ -77,7 +77,12 @@ impl Batch {
         self.lost_before + self.lost_after
     }
 
-    /// Bytes that wait.
+    /// The bytes that wait.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many there are.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }

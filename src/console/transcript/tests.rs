@@ -10,7 +10,7 @@ use super::file::last_lines;
 use super::*;
 
 fn rules(bytes: u64, files: u32) -> Arc<Rules> {
-    Arc::new(Rules { bytes, files, daemon: "[alula Daemon]: ".into() })
+    Arc::new(Rules { bytes, files, daemon: "[alula Daemon]: ".into(), numbers: Arc::default() })
 }
 
 /// A transcript in the folder `logs` of a server's folder.
@@ -41,7 +41,9 @@ impl Desk {
     }
 
     fn print(&self, lines: &[&str]) {
-        lines.iter().for_each(|line| self.transcript.print(line.as_bytes()));
+        for line in lines {
+            self.transcript.print(line.as_bytes());
+        }
     }
 
     fn text(&self, name: &str) -> Option<String> {

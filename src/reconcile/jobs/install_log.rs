@@ -8,6 +8,8 @@ use futures_util::{Stream, StreamExt};
 
 use super::JobError;
 use super::read_on::{self, COMPARED, MOST_HELD, ReadOn};
+use crate::console::lines::{Lines, shown};
+use crate::events::EventKind;
 use crate::files::FilesError;
 use crate::files::install_log::InstallLog;
 use crate::model::ServerId;
@@ -82,6 +84,10 @@ async fn copy(world: &World, id: ServerId, container: &str, part: LogPart) -> Re
         Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unsupported) => return Ok(()),
         Err(error) => return Err(error.to_string()),
     };
+    let publish = |line: &[u8]| {
+        world.store.events().publish_output(id, || EventKind::Install { line: shown(line).into() });
+    };
+    let mut lines = Lines::default();
     // Who follows reads on, so that its end is that of the script.
     while part == LogPart::Follow || !full {
         let (new, known, more) = match next(&mut output, read_on.holds()).await {
@@ -97,21 +103,22 @@ async fn copy(world: &World, id: ServerId, container: &str, part: LogPart) -> Re
             let log = log.clone();
             let appended = blocking.run(move || {
                 let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-                match held.is_empty() {
-                    true => log.append(&new)?,
-                    false => {
-                        let new = read_on::new_in(held, &log.tail(MOST_HELD)?);
-                        log.append(&new)?;
-                    }
-                }
-                Ok::<_, FilesError>(log.is_full())
+                let new = match held.is_empty() {
+                    true => new,
+                    false => read_on::new_in(held, &log.tail(MOST_HELD)?).into(),
+                };
+                log.append(&new)?;
+                Ok::<_, FilesError>((log.is_full(), new))
             });
-            full = appended.await.map_err(|error| error.to_string())?;
+            let (is_full, new) = appended.await.map_err(|error| error.to_string())?;
+            full = is_full;
+            lines.feed(&new, publish);
         }
         if !more {
             break;
         }
     }
+    lines.finish(publish);
     // The container goes soon, and with it the only other copy of what it printed.
     let finish = move || match Arc::try_unwrap(log) {
         Ok(log) => log.into_inner().unwrap_or_else(PoisonError::into_inner).finish(),

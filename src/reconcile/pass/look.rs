@@ -1,62 +1,41 @@
 //! Looking at one server.
 
 use super::Reconciler;
+use crate::config::NodeConfig;
 use crate::model::{ContainerFacts, ContainerState, Role, ServerId, Timestamp};
 use crate::reconcile::observed::{Observed, WantedContainer};
 use crate::requests::InstallRequest;
-use crate::runtime::{BuiltSpec, ErrorKind, RuntimeError, blueprint};
+use crate::runtime::{BuiltSpec, ErrorKind, Runtime, RuntimeError, blueprint};
 use crate::store::Snapshot;
+
+/// What the engine says about one container.
+type Found = Result<Option<ContainerFacts>, RuntimeError>;
 
 impl Reconciler {
     /// Looks at everything that a plan can depend on. Containers are asked for only if something has happened to them since
     /// the last look.
     pub(super) async fn look(&self, id: ServerId) -> Observed {
-        let (world, now) = (&self.world, self.world.clock.now());
+        let world = &self.world;
         let watch = world.with_live(id, |live| live.watch);
-        let (server, installer) = tokio::join!(self.container(id, Role::Server), self.container(id, Role::Installer));
-        let mut outage = match (&server, &installer) {
-            (Err(error), _) | (_, Err(error)) => Some(error.to_string()),
-            _ => None,
-        };
-        let (server, installer) = (server.ok().flatten(), installer.ok().flatten());
+        let found = tokio::join!(self.container(id, Role::Server), self.container(id, Role::Installer));
         let snapshot = world.store.get(id);
-        let server = server.map(|server| with_limits(server, snapshot.as_deref()));
-        if let (Some(installer), Some(install)) =
-            (&installer, snapshot.as_deref().and_then(|snapshot| resumable_install(snapshot, now)))
-            && installer.running()
-            && installer.token.as_deref() == Some(install.id)
-        {
+        let now = world.clock.now();
+        let seen = containers(world.runtime.as_ref(), &world.node, snapshot.as_deref(), now, found).await;
+        if seen.install_slot {
             world.slots.adopt(id);
         }
-        let wanted = match &snapshot {
-            Some(snapshot) if outage.is_none() => self.wanted(snapshot, server.as_ref()).await,
-            _ => Ok(None),
-        };
-        let mut silent_path = None;
-        let wanted = wanted.unwrap_or_else(|error| {
-            let says = if error.kind == ErrorKind::VolumeUnresponsive { &mut silent_path } else { &mut outage };
-            *says = Some(error.to_string());
-            None
-        });
         let prepared = self.is_prepared(id).await;
         world.with_live(id, |live| {
-            live.outages = if outage.is_some() { live.outages + 1 } else { 0 };
-            live.silences = if silent_path.is_some() { live.silences + 1 } else { 0 };
-            if let Some(silent) = silent_path.as_ref().filter(|_| live.silences == 1) {
+            live.outages = if seen.outage.is_some() { live.outages + 1 } else { 0 };
+            live.silences = if seen.silent_path.is_some() { live.silences + 1 } else { 0 };
+            if let Some(silent) = seen.silent_path.as_ref().filter(|_| live.silences == 1) {
                 tracing::warn!(server.id = %id, "{silent}");
             }
             // A look takes time: what was seen before the engine went down, with all that ran, was not seen since.
-            let watched = |facts: &&ContainerFacts| facts.running() && live.watch == watch;
-            let seen = [&server, &installer].map(|facts| facts.as_ref().filter(watched).map(|facts| facts.id.clone()));
-            let [server_seen, installer_seen] = seen;
-            live.seen_running = server_seen.or(live.seen_running.take());
-            live.installer_seen = installer_seen.or(live.installer_seen.take());
+            let watched = live.watch == watch;
+            live.seen_running = seen.seen_running.filter(|_| watched).or(live.seen_running.take());
+            live.installer_seen = seen.installer_seen.filter(|_| watched).or(live.installer_seen.take());
             Observed {
-                outage,
-                server,
-                installer,
-                wanted,
-                silent_path,
                 prepared,
                 script_ready: live.script_ready.clone(),
                 attached: world.console.attached(id),
@@ -72,11 +51,12 @@ impl Reconciler {
                 install_slot: world.slots.holds(id),
                 install_queued: world.slots.waits(id),
                 untold: live.untold.len(),
+                ..seen
             }
         })
     }
 
-    async fn container(&self, id: ServerId, role: Role) -> Result<Option<ContainerFacts>, RuntimeError> {
+    async fn container(&self, id: ServerId, role: Role) -> Found {
         let (fresh, serial) = self.world.with_live(id, |live| {
             let look = live.look(role);
             (look.fresh().cloned(), look.serial())
@@ -119,30 +99,80 @@ impl Reconciler {
         prepared
     }
 
-    /// What the server's container should be like, as far as a plan can depend on it.
-    async fn wanted(
-        &self,
-        snapshot: &Snapshot,
-        server: Option<&ContainerFacts>,
-    ) -> Result<Option<WantedContainer>, RuntimeError> {
-        if server.is_some_and(ContainerFacts::running) {
-            // No path has a say in its limits.
-            let built = self.built(snapshot);
-            return Ok(built.map(|built| WantedContainer { spec_hash: None, limits_hash: built.spec.limits.hash() }));
-        }
-        if !may_start(snapshot, self.world.clock.now()) {
-            return Ok(None);
-        }
-        let Some(built) = self.built(snapshot) else { return Ok(None) };
-        let spec = self.world.runtime.resolve(snapshot.id, built).await?.spec;
-        Ok(Some(WantedContainer { spec_hash: Some(spec.hash()), limits_hash: spec.limits.hash() }))
-    }
-
     /// What the server's container should be like.
     pub(super) fn built(&self, snapshot: &Snapshot) -> Option<BuiltSpec> {
-        let (world, manifest) = (&self.world, snapshot.manifest.as_ref()?);
-        Some(blueprint::server_container(snapshot.id, &manifest.spec, &world.node, &world.runtime.host()))
+        built(self.world.runtime.as_ref(), &self.world.node, snapshot)
     }
+}
+
+/// What follows from a server's files and its containers, server and installer, alone. It holds one of the node's slots if
+/// its installer runs.
+pub(super) async fn containers(
+    runtime: &dyn Runtime,
+    node: &NodeConfig,
+    snapshot: Option<&Snapshot>,
+    now: Timestamp,
+    (server, installer): (Found, Found),
+) -> Observed {
+    let mut outage = match (&server, &installer) {
+        (Err(error), _) | (_, Err(error)) => Some(error.to_string()),
+        _ => None,
+    };
+    let server = server.ok().flatten().map(|server| with_limits(server, snapshot));
+    let installer = installer.ok().flatten();
+    let install = snapshot.and_then(|snapshot| resumable_install(snapshot, now));
+    let resumed = |install: InstallRequest<'_>| {
+        installer.as_ref().is_some_and(|found| found.running() && found.token.as_deref() == Some(install.id))
+    };
+    let wanted = match snapshot {
+        Some(snapshot) if outage.is_none() => wanted(runtime, node, snapshot, now, server.as_ref()).await,
+        _ => Ok(None),
+    };
+    let mut silent_path = None;
+    let wanted = wanted.unwrap_or_else(|error| {
+        let says = if error.kind == ErrorKind::VolumeUnresponsive { &mut silent_path } else { &mut outage };
+        *says = Some(error.to_string());
+        None
+    });
+    let running =
+        |found: &Option<ContainerFacts>| found.as_ref().filter(|facts| facts.running()).map(|facts| facts.id.clone());
+    Observed {
+        install_slot: install.is_some_and(resumed),
+        seen_running: running(&server),
+        installer_seen: running(&installer),
+        outage,
+        server,
+        installer,
+        wanted,
+        silent_path,
+        ..Observed::default()
+    }
+}
+
+/// What the server's container should be like, as far as a plan can depend on it.
+async fn wanted(
+    runtime: &dyn Runtime,
+    node: &NodeConfig,
+    snapshot: &Snapshot,
+    now: Timestamp,
+    server: Option<&ContainerFacts>,
+) -> Result<Option<WantedContainer>, RuntimeError> {
+    let running = server.is_some_and(ContainerFacts::running);
+    if !running && !may_start(snapshot, now) {
+        return Ok(None);
+    }
+    let Some(built) = built(runtime, node, snapshot) else { return Ok(None) };
+    if running {
+        // No path has a say in its limits.
+        return Ok(Some(WantedContainer { spec_hash: None, limits_hash: built.spec.limits.hash() }));
+    }
+    let spec = runtime.resolve(snapshot.id, built).await?.spec;
+    Ok(Some(WantedContainer { spec_hash: Some(spec.hash()), limits_hash: spec.limits.hash() }))
+}
+
+fn built(runtime: &dyn Runtime, node: &NodeConfig, snapshot: &Snapshot) -> Option<BuiltSpec> {
+    let manifest = snapshot.manifest.as_ref()?;
+    Some(blueprint::server_container(snapshot.id, &manifest.spec, node, &runtime.host()))
 }
 
 /// What was put in force since the container was made counts, and not what its label says.

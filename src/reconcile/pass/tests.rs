@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::first::first_plan;
 use super::*;
 use crate::model::PowerState::{Offline, Running};
 use crate::model::{ManagedBy, Manifest, Record, Role, Verb};
@@ -142,4 +143,29 @@ async fn an_engine_that_goes_down_is_not_asked_by_every_pass_whether_it_stays() 
     }
     let asked = machine.calls()["stays"];
     assert!((2..=11).contains(&asked), "{asked} times in thirty seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_without_a_daemon_is_that_of_a_first_pass() {
+    let (_root, world, machine) = bench::machine(None);
+    let world = Arc::new(world);
+    for (number, verb) in [(1, Verb::Start), (2, Verb::Stop), (3, Verb::Start)] {
+        let asked = bench::request(&world, "one", verb);
+        world.store.create(bench::file_server(number), Record::default(), [asked]).unwrap();
+    }
+    run_outside(&machine, bench::id(2));
+    world.layout.prepare(bench::id(3)).unwrap();
+    let kinds = |plan: &Plan| plan.steps.iter().map(|step| step.kind().as_str()).collect::<Vec<_>>();
+    let mut firsts = Vec::new();
+    for number in 1..=3 {
+        let id = bench::id(number);
+        let first = first_plan(&world.store, world.runtime.as_ref(), &world.node, id, world.clock.now()).await;
+        let first = first.expect("the server is there");
+        assert_eq!(Some(&first), Reconciler::new(world.clone()).preview(id).await.as_ref(), "{number}");
+        firsts.push(kinds(&first));
+    }
+    assert!(firsts.iter().all(|steps| !steps.is_empty()), "{firsts:?}");
+    assert!(firsts[0].contains(&"Prepare") && !firsts[2].contains(&"Prepare"), "{firsts:?}");
+    let gone = first_plan(&world.store, world.runtime.as_ref(), &world.node, bench::id(9), world.clock.now()).await;
+    assert_eq!(gone, None);
 }

@@ -15,7 +15,7 @@ use crate::model::{
     ConditionKind, ConditionStatus, ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest, Reason, Role,
 };
 use crate::reconcile::job::{JobKind, Subject};
-use crate::reconcile::observed::JobState;
+use crate::reconcile::observed::{Job, JobState};
 use crate::reconcile::step::{Step, StepKind};
 use crate::requests::{InstallRequest, start_id};
 
@@ -23,6 +23,8 @@ use crate::requests::{InstallRequest, start_id};
 const IMAGE_ATTEMPTS: u32 = 3;
 /// A follower may take this long after the script's end.
 const FOLLOWER_PATIENCE: Duration = Duration::from_secs(5);
+/// A script that vanished from the manifest is fetched again this long after it was fetched before.
+const SCRIPT_AGAIN: Duration = Duration::from_secs(5);
 /// See [`IMAGE_ATTEMPTS`]: the same for a container that the engine refuses to make.
 const CONTAINER_ATTEMPTS: u32 = 3;
 /// Reading the rest of a log is tried this often, over half a minute: then the container goes, with the only other copy.
@@ -166,8 +168,26 @@ impl Planner<'_> {
             }
             return intent.spec.script.is_some();
         }
-        let fetched = self.record.install.begun.as_deref() == Some(install.id) && intent.spec.script.is_some();
-        fetched || self.fetched(install, JobKind::Script)
+        let begun = self.record.install.begun.as_deref() == Some(install.id);
+        match (begun, &intent.spec.script) {
+            (true, Some(_)) => true,
+            (true, None) => self.fetch_script_again(install),
+            (false, _) => self.fetched(install, JobKind::Script),
+        }
+    }
+
+    /// The script was fetched and is not in the manifest any more: an earlier one was put back.
+    fn fetch_script_again(&mut self, install: &InstallRequest<'_>) -> bool {
+        let subject = Subject::Install(install.id.to_owned());
+        let Some(Job { state: JobState::Done { at }, .. }) = self.observed.job(JobKind::Script, &subject) else {
+            return self.fetched(install, JobKind::Script);
+        };
+        self.waiting(Reason::Fetching, "the script is no longer in the manifest, and is fetched from the panel again");
+        match *at + SCRIPT_AGAIN {
+            due if self.now < due => self.look_again_at(due),
+            _ => self.step(Step::StartJob { job: JobKind::Script, subject }),
+        }
+        false
     }
 
     /// Waits for the panel as long as it takes; its refusal ends the installation, and so do answers that cannot be read.
@@ -193,11 +213,7 @@ impl Planner<'_> {
 
     /// Both images; pulled side by side.
     fn has_images(&mut self, intent: &Manifest, install: &InstallRequest<'_>) -> bool {
-        let Some(script) = &intent.spec.script else {
-            let message = "the script was fetched, but spec.script is gone again; put it back, or install once more";
-            self.waiting(Reason::NoScript, message);
-            return false;
-        };
+        let Some(script) = &intent.spec.script else { return false };
         let installation = Subject::Install(install.id.to_owned());
         let server = image_subject(intent, &installation);
         let installer = installation.image(&script.image);

@@ -3,9 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+use futures_util::FutureExt;
+
 use super::*;
 use crate::clock::Clock;
-use crate::model::{Reason, Requester, Requests, Status, Timestamp, Verb};
+use crate::events::EventKind;
+use crate::model::{
+    Condition, ConditionKind, ConditionStatus, PowerState, Reason, Requester, Requests, Status, Timestamp, Verb,
+};
 use crate::requests::NewRequest;
 use crate::store::{Blocking, CONFIG_FILE, STATUS_FILE};
 
@@ -153,7 +158,7 @@ fn events_outlive_the_daemon() {
     let second = store(root.path());
     second.event(id(), Timestamp::from_millis(2), Reason::LeftOut, "it happened again");
     assert_eq!(reasons(&second), [Reason::LeftOut], "nothing is read at boot");
-    second.write_status(id()).unwrap();
+    second.recall_events(id());
     assert_eq!(reasons(&second), [Reason::StepFailed, Reason::LeftOut]);
     second.write_status(id()).unwrap();
     assert_eq!(reasons(&second), [Reason::StepFailed, Reason::LeftOut], "read once");
@@ -163,4 +168,42 @@ fn events_outlive_the_daemon() {
     third.event(id(), Timestamp::from_millis(3), Reason::SpecAccepted, "and again");
     third.write_status(id()).unwrap();
     assert_eq!(reasons(&third), [Reason::SpecAccepted], "a broken status.yml is no obstacle");
+}
+
+#[test]
+fn changes_of_status_are_published() {
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    store.apply(id(), FILE, false).unwrap();
+    let mut subscription = store.events().subscribe(id());
+    let at = Timestamp::from_millis(1);
+    store.event(id(), at, Reason::LeftOut, "it happened");
+    let mut status = Status::clone(&store.status(id()).unwrap());
+    status.state = PowerState::Running;
+    status.disk_bytes = 5;
+    let condition = Condition {
+        kind: ConditionKind::Running,
+        status: ConditionStatus::True,
+        reason: Reason::Running,
+        message: "the server runs".into(),
+        since: at,
+        observed_generation: 1,
+    };
+    status.set_condition(condition.clone());
+    store.set_status(id(), status.clone());
+    let published = std::iter::from_fn(|| subscription.try_recv()).map(|event| event.kind.clone());
+    assert_eq!(
+        published.collect::<Vec<_>>(),
+        [
+            EventKind::Event { reason: Reason::LeftOut, message: "it happened".into(), count: 1 },
+            EventKind::State { state: PowerState::Running },
+            EventKind::Condition { condition },
+        ]
+    );
+    status.disk_bytes = 6;
+    status.conditions[0].observed_generation = 2;
+    store.set_status(id(), status);
+    assert!(subscription.try_recv().is_none(), "none of these has changed");
+    store.remove(id()).unwrap();
+    assert!(subscription.recv().now_or_never().unwrap().is_none(), "the server is gone");
 }

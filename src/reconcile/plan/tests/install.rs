@@ -510,3 +510,17 @@ fn whole_plans_of_an_installation() {
         )
     );
 }
+
+#[test]
+fn a_script_that_was_put_back_with_an_earlier_manifest_is_fetched_again() {
+    let gone = |done| {
+        let scene = first().synced().script_fetched("i1").slot().job(Script, "i1", JobState::Done { at: at(done) }, 1);
+        scene.with(|scene| scene.manifest().spec.script = None)
+    };
+    table(&[
+        ("long ago", gone(-5), &["StartJob Script i1"]),
+        ("a moment ago", gone(-1), &[]),
+        ("by another daemon", gone(-5).with(|scene| scene.observed.jobs.clear()), &["StartJob Script i1"]),
+    ]);
+    assert_eq!(seconds(gone(-1).plan().requeue), Some(4));
+}

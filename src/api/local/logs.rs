@@ -1,0 +1,176 @@
+//! `GET /local/servers/{server}/logs`: what a server or its installer has printed, and what it prints from then on.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use http::StatusCode;
+
+use super::{any, parameter};
+use crate::api::request::ServerName;
+use crate::api::stream::{self, Out};
+use crate::api::{Api, ApiError};
+use crate::events::{EventKind, ServerEvent, Subscription};
+use crate::files::install_log;
+use crate::files::log::LogReader;
+use crate::model::ServerId;
+use crate::reconcile::world::World;
+
+/// Longest time that the transcript's writer is waited for.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of lines that are sent together.
+const PIECE: usize = 64 * 1024;
+
+/// What is asked for.
+struct Wanted {
+    id: ServerId,
+    tail: Option<u64>,
+    /// From now on, where it is followed.
+    subscription: Option<Subscription>,
+}
+
+/// `GET /local/servers/{server}/logs[?install=true][&tail={lines}][&follow=true]`: the console's transcript, or the output of the
+/// last installation, as text.
+pub async fn logs(
+    State(api): State<Arc<Api>>,
+    ServerName(server): ServerName,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let query = query.as_deref();
+    let id: ServerId = server.parse().map_err(|_| ApiError::no_server())?;
+    let tail = parameter(query, "tail")
+        .map(str::parse)
+        .transpose()
+        .map_err(|_| ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, "`tail` has to be a number of lines"))?;
+    let follow = parameter(query, "follow") == Some("true");
+    // First of all: what happens from here on is not missed, and the end of the server is not either.
+    let subscription = follow.then(|| api.world.store.events().subscribe(id));
+    any(&api, &server)?;
+    let (world, wanted) = (api.world.clone(), Wanted { id, tail, subscription });
+    let (tasks, content_type) = (&api.world.tasks, "text/plain; charset=utf-8");
+    Ok(match parameter(query, "install") == Some("true") {
+        true => stream::answer(tasks, format!("stream of install log {id}"), content_type, |out| {
+            install(world, wanted, out)
+        }),
+        false => {
+            stream::answer(tasks, format!("stream of console {id}"), content_type, |out| console(world, wanted, out))
+        }
+    })
+}
+
+/// The transcript up to now, and then the lines that are published.
+async fn console(world: Arc<World>, wanted: Wanted, out: Out) -> io::Result<()> {
+    let folder = world.layout.logs(wanted.id);
+    let handover = tokio::time::timeout(HANDOVER_TIMEOUT, world.console.handover(wanted.id, &folder)).await;
+    let handover =
+        handover.map_err(|_| io::Error::other("the transcript's writer does not get on; see the disk"))??;
+    let mut at_line_end = true;
+    if let Some(mut file) = handover.file {
+        let in_memory = handover.unwritten.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let tail = wanted.tail.map(|lines| lines.saturating_sub(in_memory));
+        (_, at_line_end) = copy(&world, &out, move || {
+            tail.map_or(Ok(()), |lines| file.skip_to_last(lines))?;
+            Ok(file)
+        })
+        .await?;
+    }
+    if !handover.unwritten.is_empty() {
+        at_line_end = handover.unwritten.ends_with(b"\n");
+        out.send(handover.unwritten).await?;
+    }
+    let Some(mut subscription) = wanted.subscription else { return Ok(()) };
+    let mut text = if at_line_end { String::new() } else { "\n".to_owned() };
+    while let Some(event) = out.wait_for(subscription.recv()).await? {
+        add_line(&world, &event, handover.last, &mut text);
+        while text.len() < PIECE
+            && let Some(event) = subscription.try_recv()
+        {
+            add_line(&world, &event, handover.last, &mut text);
+        }
+        if !text.is_empty() {
+            out.send(std::mem::take(&mut text)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds the line of an event, if it has one that comes after line number `last`.
+fn add_line(world: &World, event: &ServerEvent, last: u64, text: &mut String) {
+    match &event.kind {
+        EventKind::Console { line, number } if *number > last => text.push_str(line),
+        EventKind::Daemon { line, number } if *number > last => text.push_str(&world.console.daemon_line(line)),
+        EventKind::Lagged { missed } => {
+            let gap = format!("up to {missed} lines are missing here: they were not read in time");
+            text.push_str(&world.console.daemon_line(&gap));
+        }
+        _ => return,
+    }
+    text.push('\n');
+}
+
+/// The install log as far as it is written, and again each time that something was added to it.
+async fn install(world: Arc<World>, wanted: Wanted, out: Out) -> io::Result<()> {
+    let (id, mut subscription) = (wanted.id, wanted.subscription);
+    let mut reader = open(&world, id, None, wanted.tail).await?;
+    loop {
+        if let Some(file) = reader.take() {
+            let (file, _) = copy(&world, &out, move || Ok(file)).await?;
+            reader = Some(file);
+        }
+        let Some(subscription) = &mut subscription else { return Ok(()) };
+        loop {
+            let Some(event) = out.wait_for(subscription.recv()).await? else { return Ok(()) };
+            if matches!(event.kind, EventKind::Install { .. } | EventKind::Lagged { .. }) {
+                break;
+            }
+        }
+        reader = open(&world, id, reader, None).await?;
+    }
+}
+
+/// The install log, also where it is another file than the one that was read before.
+async fn open(
+    world: &World,
+    id: ServerId,
+    before: Option<LogReader>,
+    tail: Option<u64>,
+) -> io::Result<Option<LogReader>> {
+    let layout = world.layout.clone();
+    let open = move || {
+        if before.as_ref().is_some_and(|before| !before.was_replaced(&layout.install_log(id))) {
+            return Ok(before);
+        }
+        let mut reader = install_log::output(&layout, id).map_err(io::Error::other)?;
+        if let (Some(reader), Some(lines)) = (&mut reader, tail) {
+            reader.skip_to_last(lines)?;
+        }
+        Ok(reader)
+    };
+    world.store.blocking().run(open).await
+}
+
+/// Sends what can be read of a log, and returns it with whether the last line has its end.
+async fn copy(
+    world: &World,
+    out: &Out,
+    open: impl FnOnce() -> io::Result<LogReader> + Send + 'static,
+) -> io::Result<(LogReader, bool)> {
+    let blocking = world.store.blocking();
+    let mut file = blocking.run(open).await?;
+    let mut at_line_end = true;
+    loop {
+        let (next, piece) = blocking
+            .run(move || {
+                let piece = file.next_piece();
+                (file, piece)
+            })
+            .await;
+        file = next;
+        let piece = piece?;
+        let Some(last) = piece.last() else { return Ok((file, at_line_end)) };
+        at_line_end = *last == b'\n';
+        out.send(piece).await?;
+    }
+}

@@ -1,0 +1,162 @@
+//! `alula logs`: what a server or its installer has printed, and, if asked for, what it prints from now on.
+
+use std::io::{self, IsTerminal};
+
+use anstream::adapter::strip_str;
+use serde::Serialize;
+use tokio::io::AsyncBufReadExt;
+
+use super::arguments::Logs;
+use super::error::CliError;
+use super::node::{Door, Node};
+use super::output::{Format, Printer, clean, print_bytes, tell};
+use super::server::ServerView;
+use crate::console::TRANSCRIPT_FILE;
+use crate::files::Layout;
+use crate::files::install_log;
+use crate::files::log::LogReader;
+use crate::model::ServerId;
+
+/// A line as programs get it.
+#[derive(Serialize)]
+struct Line<'a> {
+    uuid: ServerId,
+    line: &'a str,
+}
+
+/// Shows a server's logs.
+///
+/// # Errors
+/// The name is no server's, the log cannot be read, or it is to be followed and no daemon runs.
+pub async fn run(node: &Node, arguments: &Logs, printer: Printer) -> Result<(), CliError> {
+    let servers = node.pick(std::slice::from_ref(&arguments.server)).await?;
+    let Some(ServerView { uuid, .. }) = servers.first() else { return Ok(()) };
+    let mut shown = Shown::new(*uuid, printer);
+    match &node.door {
+        Door::Daemon(client) => {
+            let mut path = format!("/local/servers/{uuid}/logs?install={}", arguments.install);
+            path.push_str(&format!("&follow={}", arguments.follow));
+            if let Some(lines) = arguments.tail {
+                path.push_str(&format!("&tail={lines}"));
+            }
+            let mut text = client.stream(&path).await?;
+            loop {
+                let piece = text.fill_buf().await.map_err(|error| client.lost(error))?;
+                if piece.is_empty() {
+                    break;
+                }
+                shown.add(piece)?;
+                let length = piece.len();
+                text.consume(length);
+            }
+        }
+        Door::Folder(_) if arguments.follow => {
+            return Err(node.no_daemon(|root| {
+                format!(
+                    "no daemon runs on {root}, so there is nothing to follow; start it (`alula run`), or leave --follow out to \
+                     read what was written"
+                )
+            }));
+        }
+        Door::Folder(_) => {
+            node.warn_without_daemon("this is what was written down last");
+            let opened = open(&Layout::new(&node.config), *uuid, arguments)?;
+            if let Some(mut log) = opened {
+                loop {
+                    let piece = log.next_piece().map_err(unreadable)?;
+                    if piece.is_empty() {
+                        break;
+                    }
+                    shown.add(&piece)?;
+                }
+            }
+        }
+    }
+    shown.finish()?;
+    if arguments.follow {
+        tell("the stream has ended: the daemon has, or the server is gone");
+    } else if shown.is_empty {
+        tell(if arguments.install {
+            "there is no install log with output"
+        } else {
+            "the server has printed nothing yet"
+        });
+    }
+    Ok(())
+}
+
+fn open(layout: &Layout, id: ServerId, arguments: &Logs) -> Result<Option<LogReader>, CliError> {
+    let mut log = if arguments.install {
+        install_log::output(layout, id).map_err(|error| CliError::Failed(error.to_string()))?
+    } else {
+        LogReader::open(&layout.logs(id).join(TRANSCRIPT_FILE)).map_err(unreadable)?
+    };
+    if let (Some(log), Some(lines)) = (&mut log, arguments.tail) {
+        log.skip_to_last(lines).map_err(unreadable)?;
+    }
+    Ok(log)
+}
+
+fn unreadable(error: io::Error) -> CliError {
+    CliError::Failed(format!("cannot read the log: {error}"))
+}
+
+/// A log on its way to standard output: as it is where that is no terminal, and otherwise line by line.
+struct Shown {
+    uuid: ServerId,
+    printer: Printer,
+    terminal: bool,
+    /// A line whose end has not come.
+    rest: Vec<u8>,
+    is_empty: bool,
+}
+
+impl Shown {
+    fn new(uuid: ServerId, printer: Printer) -> Self {
+        Self { uuid, printer, terminal: io::stdout().is_terminal(), rest: Vec::new(), is_empty: true }
+    }
+
+    fn add(&mut self, piece: &[u8]) -> Result<(), CliError> {
+        self.is_empty = false;
+        if self.printer.format == Format::Table && !self.terminal {
+            return print_bytes(piece);
+        }
+        self.rest.extend_from_slice(piece);
+        let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
+        let rest = self.rest.split_off(end + 1);
+        let lines = std::mem::replace(&mut self.rest, rest);
+        let text: Result<String, CliError> =
+            lines[..end].split(|byte| *byte == b'\n').map(|line| self.line(line)).collect();
+        print_bytes(text?.as_bytes())
+    }
+
+    /// Shows a line that has no end.
+    fn finish(&mut self) -> Result<(), CliError> {
+        match std::mem::take(&mut self.rest) {
+            rest if rest.is_empty() => Ok(()),
+            rest => print_bytes(self.line(&rest)?.as_bytes()),
+        }
+    }
+
+    fn line(&self, line: &[u8]) -> Result<String, CliError> {
+        let line = String::from_utf8_lossy(line);
+        let line = line.trim_end_matches('\r');
+        self.printer.item(&Line { uuid: self.uuid, line }, || plain(line) + "\n")
+    }
+}
+
+/// A line without what a terminal would obey.
+fn plain(line: &str) -> String {
+    clean(&strip_str(line).to_string()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_not_told_what_to_do() {
+        assert_eq!(plain("\u{1b}[31mred\u{1b}[0m and \u{1b}]0;title\u{7}\tplain"), "red and  plain");
+        assert_eq!(plain("50%\r100%"), "50% 100%");
+    }
+}

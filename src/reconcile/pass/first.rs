@@ -1,0 +1,33 @@
+//! The plan of a first pass, made without the services that a daemon runs.
+
+use super::look::containers;
+use super::plan_of;
+use crate::config::NodeConfig;
+use crate::files::Layout;
+use crate::model::{ContainerFacts, Role, ServerId, Timestamp};
+use crate::reconcile::plan::Plan;
+use crate::reconcile::world;
+use crate::runtime::Runtime;
+use crate::store::Store;
+
+/// What a daemon that has just started would do about a server; none where there is no such server. Nothing is done.
+pub async fn first_plan(
+    store: &Store,
+    runtime: &dyn Runtime,
+    node: &NodeConfig,
+    id: ServerId,
+    now: Timestamp,
+) -> Option<Plan> {
+    let found = tokio::join!(runtime.inspect(id, Role::Server), runtime.inspect(id, Role::Installer));
+    // Whether a container that was made and not started is still the right one depends on the servers' network, which is there
+    // if such a container is.
+    if matches!(&found.0, Ok(Some(server)) if ContainerFacts::fresh(server)) {
+        // Without it the plan goes by the configuration.
+        let _ = runtime.prepare_node().await;
+    }
+    let snapshot = store.get(id)?;
+    let mut observed = containers(runtime, node, Some(&snapshot), now, found).await;
+    let layout = Layout::new(node);
+    observed.prepared = store.blocking().run(move || layout.is_prepared(id)).await;
+    Some(plan_of(store, &snapshot, &observed, &world::policy(node, node.panel.is_some()), now))
+}
