@@ -46,7 +46,7 @@ fn main() {
         if wanted("start") {
             start::measure(&mut table).await;
         }
-        let parts = ["boot", "idle", "list"].map(|part| (part, wanted(part)));
+        let parts = ["boot", "idle", "list", "takeover"].map(|part| (part, wanted(part)));
         if parts.iter().any(|(_, wanted)| *wanted) {
             crowd::measure(&mut table, parts.map(|(_, wanted)| wanted)).await;
         }

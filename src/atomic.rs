@@ -6,7 +6,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -69,11 +69,8 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
 /// The folder is missing, full or read-only, or `path` is a folder. The old file is untouched and
 /// the temporary one removed; only if the folder's final sync fails may the new file be in place.
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AtomicError> {
-    replace(path, bytes, Mode::from_raw_mode(mode), None, || Ok(())).map_err(|source| AtomicError {
-        action: "write",
-        path: path.to_owned(),
-        source,
-    })
+    let write = || PendingFile::write(path, bytes, mode)?.replace(|| Ok(()));
+    write().map_err(|source| AtomicError { action: "write", path: path.to_owned(), source })
 }
 
 /// As [`write_file`], for a file that is a person's too: one that is there keeps its mode, and its owner where the system
@@ -89,17 +86,125 @@ pub fn write_through(
     mode: u32,
     still: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), AtomicError> {
-    let write = || -> io::Result<()> {
-        let target = resolve(path)?;
-        match std::fs::metadata(&target) {
-            Ok(found) => replace(&target, bytes, Mode::from_raw_mode(found.mode() & 0o7777), Some(&found), still),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                replace(&target, bytes, Mode::from_raw_mode(mode), None, still)
-            }
-            Err(e) => Err(e),
-        }
-    };
+    let write = || PendingFile::write_through(path, bytes, mode)?.replace(still);
     write().map_err(|source| AtomicError { action: "write", path: path.to_owned(), source })
+}
+
+/// A file that is written and does not have its name yet. Many of them can be brought to disk at once, see [`sync_all`]. One that
+/// is dropped before [`place`](Self::place) is removed.
+pub struct PendingFile {
+    folder: OwnedFd,
+    target: String,
+    /// `None` once it has its final name.
+    temporary: Option<String>,
+    file: File,
+    /// A link led here, to a folder that the caller does not know.
+    elsewhere: bool,
+}
+
+impl PendingFile {
+    /// Writes these bytes beside `path`, with exactly this mode.
+    ///
+    /// # Errors
+    /// The folder is missing, full or read-only.
+    pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
+        let mut pending = Self::create(path, Mode::from_raw_mode(mode))?;
+        pending.file.write_all(bytes)?;
+        Ok(pending)
+    }
+
+    /// As [`write`](Self::write), for a file that is a person's too, see [`write_through`].
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); the link leads to a folder that is not there, or in a circle.
+    pub fn write_through(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
+        let target = resolve(path)?;
+        let found = match std::fs::metadata(&target) {
+            Ok(found) => found,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let mut pending = Self::write(&target, bytes, mode)?;
+                pending.elsewhere = target != path;
+                return Ok(pending);
+            }
+            Err(e) => return Err(e),
+        };
+        let mode = Mode::from_raw_mode(found.mode() & 0o7777);
+        let mut pending = Self::create(&target, mode)?;
+        pending.elsewhere = target != path;
+        pending.give_to_owner_of(&found, mode)?;
+        pending.file.write_all(bytes)?;
+        Ok(pending)
+    }
+
+    /// Brings the bytes to disk.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// Gives the file its name. Call after [`sync`](Self::sync); the name is on disk once its folder is, see [`sync_folder`].
+    ///
+    /// # Errors
+    /// The name belongs to a folder, or the folder cannot be changed.
+    pub fn place(&mut self) -> io::Result<()> {
+        if let Some(temporary) = &self.temporary {
+            rustix::fs::renameat(&self.folder, temporary, &self.folder, &self.target)?;
+        }
+        self.temporary = None;
+        if self.elsewhere {
+            rustix::fs::fsync(&self.folder)?;
+        }
+        Ok(())
+    }
+
+    /// What the file system knows of the file.
+    ///
+    /// # Errors
+    /// The file system does not answer.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
+    }
+
+    fn replace(mut self, still: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.sync()?;
+        still()?;
+        self.place()?;
+        Ok(rustix::fs::fsync(&self.folder)?)
+    }
+}
+
+/// How many syncs of [`sync_all`] are under way at once: a file system brings what it is asked for at the same time to disk
+/// together.
+const SYNCS: usize = 8;
+
+/// Runs `sync` for each item, many at once, and returns the results in the items' order.
+pub fn sync_all<T: Sync>(items: &[T], sync: impl Fn(&T) -> io::Result<()> + Sync) -> Vec<io::Result<()>> {
+    let share = items.len().div_ceil(SYNCS).max(1);
+    let sync = &sync;
+    std::thread::scope(|scope| {
+        let mut parts = items.chunks(share);
+        // A single part, which is that of a single file, needs no other thread.
+        let own = parts.next().unwrap_or_default();
+        let others: Vec<_> =
+            parts.map(|part| (part.len(), scope.spawn(move || Vec::from_iter(part.iter().map(sync))))).collect();
+        let mut results: Vec<_> = own.iter().map(sync).collect();
+        for (length, other) in others {
+            let panicked = |_| (0..length).map(|_| Err(io::Error::other("a sync panicked"))).collect();
+            results.extend(other.join().unwrap_or_else(panicked));
+        }
+        results
+    })
+}
+
+/// Brings a folder's names to disk.
+///
+/// # Errors
+/// The disk's, or there is no such folder.
+pub fn sync_folder(path: &Path) -> Result<(), AtomicError> {
+    let sync = || File::open(path)?.sync_all();
+    sync().map_err(|source| AtomicError { action: "bring to disk", path: path.to_owned(), source })
 }
 
 /// A file that is about to be replaced, kept under a second name until this is dropped: putting it back takes no room on the
@@ -154,25 +259,6 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     Err(Errno::LOOP.into())
 }
 
-fn replace(
-    path: &Path,
-    bytes: &[u8],
-    mode: Mode,
-    like: Option<&Metadata>,
-    still: impl FnOnce() -> io::Result<()>,
-) -> io::Result<()> {
-    let (folder, name) = open_parent(path)?;
-    let mut temporary = Temporary::create(folder.as_fd(), name, mode)?;
-    if let Some(like) = like {
-        temporary.give_to_owner_of(like, mode)?;
-    }
-    temporary.file.write_all(bytes)?;
-    temporary.file.sync_all()?;
-    still()?;
-    temporary.rename(name)?;
-    Ok(rustix::fs::fsync(&folder)?)
-}
-
 /// Removes the file at `path`; a symbolic link is removed itself.
 ///
 /// # Errors
@@ -186,7 +272,8 @@ pub fn remove_file(path: &Path) -> Result<(), AtomicError> {
     remove().map_err(|source| AtomicError { action: "remove", path: path.to_owned(), source })
 }
 
-/// Makes the folder at `path` with exactly this mode (no umask). Its parent has to be there.
+/// Makes the folder at `path` with exactly this mode (no umask). Its parent has to be there. It is on disk once both are synced,
+/// see [`sync_folder`].
 ///
 /// # Errors
 /// It is there already ([`io::ErrorKind::AlreadyExists`]), or its parent cannot be changed.
@@ -199,8 +286,7 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<(), AtomicError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
         rustix::fs::fchmod(&made, mode)?;
-        rustix::fs::fsync(&made)?;
-        Ok(rustix::fs::fsync(&parent)?)
+        Ok(())
     };
     create().map_err(|source| AtomicError { action: "make the folder", path: path.to_owned(), source })
 }
@@ -268,41 +354,25 @@ fn open_parent(path: &Path) -> io::Result<(OwnedFd, &str)> {
     Ok((rustix::fs::open(folder, flags, Mode::empty())?, name))
 }
 
-/// A temporary file that is removed unless it gets its final name.
-struct Temporary<'f> {
-    folder: std::os::fd::BorrowedFd<'f>,
-    /// `None` once it has its final name.
-    name: Option<String>,
-    file: File,
-}
-
-impl<'f> Temporary<'f> {
-    fn create(folder: std::os::fd::BorrowedFd<'f>, target: &str, mode: Mode) -> io::Result<Self> {
+impl PendingFile {
+    fn create(path: &Path, mode: Mode) -> io::Result<Self> {
+        let (folder, target) = open_parent(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..NAME_ATTEMPTS {
             let name = temporary_name(target);
-            let file = match rustix::fs::openat(folder, &name, flags, Mode::RUSR | Mode::WUSR) {
+            let file = match rustix::fs::openat(&folder, &name, flags, Mode::RUSR | Mode::WUSR) {
                 Ok(fd) => File::from(fd),
                 Err(Errno::EXIST) => continue,
                 Err(e) => return Err(e.into()),
             };
-            let temporary = Self { folder, name: Some(name), file };
-            if temporary.claim()? {
-                rustix::fs::fchmod(&temporary.file, mode)?;
-                return Ok(temporary);
+            if !claim(&file)? {
+                continue;
             }
+            let pending = Self { folder, target: target.to_owned(), temporary: Some(name), file, elsewhere: false };
+            rustix::fs::fchmod(&pending.file, mode)?;
+            return Ok(pending);
         }
         Err(io::Error::new(io::ErrorKind::AlreadyExists, "no free name for a temporary file"))
-    }
-
-    /// Takes the lock that keeps [`clean_leftovers`] away. False if it was quicker and removed the
-    /// file between its making and the lock.
-    fn claim(&self) -> io::Result<bool> {
-        match rustix::fs::flock(&self.file, FlockOperation::LockExclusive) {
-            Ok(()) => Ok(rustix::fs::fstat(&self.file)?.st_nlink > 0),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK) => Ok(true),
-            Err(e) => Err(e.into()),
-        }
     }
 
     /// Gives it the owner of another file; a file system or a user that may not do that leaves it as it is.
@@ -319,21 +389,23 @@ impl<'f> Temporary<'f> {
             Err(e) => Err(e.into()),
         }
     }
+}
 
-    fn rename(&mut self, target: &str) -> io::Result<()> {
-        if let Some(name) = &self.name {
-            rustix::fs::renameat(self.folder, name, self.folder, target)?;
+impl Drop for PendingFile {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // It failed already, and the caller hears of that; what stays is cleaned at boot.
+            let _ = rustix::fs::unlinkat(&self.folder, temporary, AtFlags::empty());
         }
-        self.name = None;
-        Ok(())
     }
 }
 
-impl Drop for Temporary<'_> {
-    fn drop(&mut self) {
-        if let Some(name) = &self.name {
-            // It failed already, and the caller hears of that; what stays is cleaned at boot.
-            let _ = rustix::fs::unlinkat(self.folder, name, AtFlags::empty());
-        }
+/// Takes the lock that keeps [`clean_leftovers`] away. False if it was quicker and removed the
+/// file between its making and the lock.
+fn claim(file: &File) -> io::Result<bool> {
+    match rustix::fs::flock(file, FlockOperation::LockExclusive) {
+        Ok(()) => Ok(rustix::fs::fstat(file)?.st_nlink > 0),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK) => Ok(true),
+        Err(e) => Err(e.into()),
     }
 }

@@ -11,6 +11,7 @@
 
 mod apply;
 mod change;
+mod create;
 mod disk;
 mod entry;
 pub mod fingerprint;
@@ -32,6 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 pub use apply::{Applied, ApplyError};
+pub use create::NewServer;
 pub use disk::{DiskHook, DiskOp};
 use disk::{ReadOnly, frees_space};
 use entry::{Entry, Revisions};

@@ -223,8 +223,7 @@ fn leftovers_of_a_crash_go_and_nothing_else_does() {
 fn a_temporary_file_in_use_is_no_leftover() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("f");
-    let (fd, name) = open_parent(&path).unwrap();
-    let temporary = Temporary::create(fd.as_fd(), name, Mode::RUSR).unwrap();
+    let temporary = PendingFile::create(&path, Mode::RUSR).unwrap();
     assert_eq!(clean_leftovers(folder.path(), |_| true).unwrap(), 0);
     assert_eq!(names(folder.path()).len(), 1);
     assert!(names(folder.path()).iter().all(|name| temporary_of(name).is_some()));
@@ -321,4 +320,34 @@ fn a_kept_file_is_put_back_as_it_was_or_leaves_nothing() {
     std::mem::forget(Kept::keep(&path).unwrap());
     assert_eq!(clean_leftovers(folder.path(), |file| file == "config.yml").unwrap(), 1);
     assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(folder.path()).len()), ("new", 1));
+}
+
+#[test]
+fn many_syncs_have_their_results_in_order() {
+    for count in [0, 1, 2, 15, 16, 17, 100] {
+        let items: Vec<usize> = (0..count).collect();
+        let fails = |item: &usize| if item % 7 == 3 { Err(io::Error::other(item.to_string())) } else { Ok(()) };
+        let results = sync_all(&items, fails);
+        assert_eq!(results.len(), count);
+        for (item, result) in results.into_iter().enumerate() {
+            assert_eq!(result.err().map(|error| error.to_string()), (item % 7 == 3).then(|| item.to_string()));
+        }
+    }
+}
+
+#[test]
+fn a_pending_file_has_its_name_only_once_it_is_placed() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("f");
+    let mut pending = PendingFile::write(&path, b"new", 0o640).unwrap();
+    assert!(!path.exists());
+    pending.sync().unwrap();
+    pending.place().unwrap();
+    let found = fs::metadata(&path).unwrap();
+    assert_eq!((found.permissions().mode() & 0o7777, found.ino()), (0o640, pending.metadata().unwrap().ino()));
+    drop(pending);
+    assert_eq!(names(folder.path()), ["f"]);
+
+    drop(PendingFile::write(&path, b"newer", 0o640).unwrap());
+    assert_eq!((fs::read(&path).unwrap(), names(folder.path())), (b"new".to_vec(), vec!["f".to_owned()]));
 }

@@ -8,7 +8,7 @@
 //!       +------------------- stream ended ---------------+   +-----+
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,11 @@ use crate::runtime::{ContainerChange, ErrorKind, RuntimeError, RuntimeEvent};
 
 /// How often everything is listed although the stream is well.
 const RESYNC: Duration = Duration::from_secs(300);
+
+/// Fewer new servers than this are not worth a listing of all containers.
+const FEW_NEW: usize = 4;
+/// How long the panel's list waits for a listing of containers, which only spares calls.
+const NEW_LIST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Follows the runtime for as long as the daemon runs. `ready` turns true after the first listing, or the first failure
 /// to get one.
@@ -170,6 +175,25 @@ async fn list(world: &World, strays: &mut Strays) -> Result<Vec<ServerId>, Runti
         }
     }
     Ok(changed)
+}
+
+/// Notes which of these servers have no containers, as far as the store does not know them yet: one call instead of two for each
+/// of them in its first pass. What cannot be learned soon is left to the passes.
+pub(super) async fn observe_new(world: &World, ids: impl Iterator<Item = ServerId>) {
+    let new: Vec<ServerId> = ids.filter(|id| world.store.get(*id).is_none()).collect();
+    if new.len() < FEW_NEW {
+        return;
+    }
+    let serial = |id: ServerId| world.with_live(id, |live| (id, live.server.serial(), live.installer.serial()));
+    let before: Vec<_> = new.into_iter().map(serial).collect();
+    let Ok(Ok(listed)) = tokio::time::timeout(NEW_LIST_TIMEOUT, world.runtime.list()).await else { return };
+    let there: BTreeSet<ServerId> = listed.into_iter().map(|listed| listed.server).collect();
+    for (id, server, installer) in before.into_iter().filter(|(id, ..)| !there.contains(id)) {
+        world.with_live(id, |live| {
+            live.server.fill(server, None);
+            live.installer.fill(installer, None);
+        });
+    }
 }
 
 fn wake_all(world: &World, queue: &Queue) {

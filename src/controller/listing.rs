@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::files::Layout;
+use super::containers;
 use crate::model::{ManagedBy, Reason, Record, ServerId, Timestamp};
 use crate::panel::{Listed, Panel, PanelError};
 use crate::reconcile::jobs::{PanelWord, apply_sync, new_manifest};
 use crate::reconcile::world::World;
 use crate::retry;
-use crate::store::{Snapshot, Store, StoreError};
+use crate::store::{NewServer, Snapshot, Store, StoreError};
 
 /// How often it is looked whether the last open installation has ended, while one is.
 const INSTALLS_CHECK: Duration = Duration::from_secs(2);
@@ -28,13 +28,11 @@ const RESET_LIMIT: Duration = Duration::from_secs(5);
 pub async fn follow(world: Arc<World>, panel: Arc<dyn Panel>) {
     let (listed, when) = list(&world, &*panel).await;
     let count = listed.servers.len();
+    containers::observe_new(&world, listed.servers.iter().map(|listed| listed.id)).await;
     let task_world = world.clone();
     let applied = world.store.run(move |_| apply(&task_world, listed, when)).await;
     world.forgotten.close();
     tracing::info!(servers = count, changed = applied, "the panel's list is in force");
-    for id in world.store.ids() {
-        (world.wake)(id);
-    }
     reset(&world, &*panel).await;
 }
 
@@ -160,30 +158,29 @@ fn installing(snapshot: &Snapshot, now: Timestamp) -> bool {
     unreported || snapshot.asked(now).install().is_some()
 }
 
-/// Lays the panel's list over the store. Returns how many servers were changed.
+/// Applies the panel's list to the store. Returns how many servers were changed.
 fn apply(world: &World, listed: Listed, when: When) -> usize {
     let Listed { servers, asked, incomplete } = listed;
     let mut names = BTreeSet::new();
-    let mut changed = 0;
+    let (mut new, mut changed) = (Vec::new(), 0);
     for entry in servers {
         names.insert(entry.id);
-        let result = match entry.server {
-            Ok(_) if world.store.get(entry.id).is_none() && world.forgotten.since(entry.id, asked) => Ok(false),
-            Ok(server) => {
-                let word = PanelWord { server, asked_at: when.asked_at, read_at: when.read_at };
-                apply_one(&world.store, &world.layout, entry.id, word)
-            }
+        let word = match entry.server {
+            Ok(server) => PanelWord { server, asked_at: when.asked_at, read_at: when.read_at },
             Err(message) => {
                 tracing::error!(server.id = %entry.id, "the panel's configuration of this server cannot be read: {message}");
-                Ok(false)
+                continue;
             }
         };
-        match result {
-            Ok(did) => changed += usize::from(did),
-            Err(error) => {
-                tracing::error!(server.id = %entry.id, "the panel's configuration cannot be written: {error}")
-            }
+        match world.store.get(entry.id) {
+            None => new.push(new_server(entry.id, word)),
+            Some(snapshot) => changed += count(entry.id, apply_one(&world.store, &snapshot, &word)),
         }
+    }
+    // Asked as late as possible: a server may be deleted while others are written.
+    let new = new.into_iter().filter(|new| !world.forgotten.since(new.manifest.metadata.uuid, asked));
+    for (id, created) in world.store.create_all(new, |id| prepare(world, id)) {
+        changed += count(id, created.map(|_| true));
     }
     match incomplete {
         None => changed + park(&world.store, &names, when.asked_at),
@@ -194,20 +191,31 @@ fn apply(world: &World, listed: Listed, when: When) -> usize {
     }
 }
 
-fn apply_one(store: &Store, layout: &Layout, id: ServerId, word: PanelWord) -> Result<bool, StoreError> {
-    let hash = word.hash();
-    let Some(snapshot) = store.get(id) else {
-        let record = Record { synced_at: Some(word.asked_at), synced_hash: Some(hash), ..Record::default() };
-        // Whoever sees a server in the list may write files into its folder. Not before the server is on disk: nobody would
-        // remove the folders of one that never came to be. A refusal is found again by its first pass.
-        let prepare = || {
-            if let Err(error) = layout.prepare(id) {
-                tracing::warn!(server.id = %id, "{error}");
-            }
-        };
-        store.create_then(new_manifest(id, word.server), record, [], prepare)?;
-        return Ok(true);
-    };
+/// How many servers were changed: one or none.
+fn count(id: ServerId, changed: Result<bool, StoreError>) -> usize {
+    let changed = changed.inspect_err(|error| {
+        tracing::error!(server.id = %id, "the panel's configuration cannot be written: {error}");
+    });
+    usize::from(changed.unwrap_or(false))
+}
+
+fn new_server(id: ServerId, word: PanelWord) -> NewServer {
+    let record = Record { synced_at: Some(word.asked_at), synced_hash: Some(word.hash()), ..Record::default() };
+    NewServer { manifest: new_manifest(id, word.server), record, requests: Vec::new() }
+}
+
+/// Makes the folders of a server that is on disk and not published yet: a user who sees it in the list may write files into them.
+/// They are not made earlier, because nothing would remove them if the server could not be written. The first pass finds an error
+/// again.
+fn prepare(world: &World, id: ServerId) {
+    match world.layout.prepare(id) {
+        Ok(()) => world.with_live(id, |live| live.prepared = true),
+        Err(error) => tracing::warn!(server.id = %id, "{error}"),
+    }
+}
+
+fn apply_one(store: &Store, snapshot: &Snapshot, word: &PanelWord) -> Result<bool, StoreError> {
+    let (id, hash) = (snapshot.id, word.hash());
     let managed_here =
         snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::File);
     if managed_here || snapshot.is_being_deleted() {
@@ -216,6 +224,7 @@ fn apply_one(store: &Store, layout: &Layout, id: ServerId, word: PanelWord) -> R
     let mut did = false;
     if snapshot.record.parked.is_some() {
         store.commit(id, |record| record.parked = None)?;
+        store.wake(id);
         did = true;
     }
     let same = snapshot.manifest.as_ref().is_some_and(|manifest| {
@@ -224,7 +233,7 @@ fn apply_one(store: &Store, layout: &Layout, id: ServerId, word: PanelWord) -> R
     });
     if !same || snapshot.record.synced_hash.as_ref() != Some(&hash) {
         let before = store.get(id).map(|snapshot| snapshot.revision);
-        did |= Some(apply_sync(store, id, &word, None)?.revision) != before;
+        did |= Some(apply_sync(store, id, word, None)?.revision) != before;
     }
     Ok(did)
 }

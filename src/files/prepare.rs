@@ -2,8 +2,8 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Uid};
@@ -29,7 +29,8 @@ impl Layout {
         if self.machine_id && !self.machine_id_is_right(id) {
             make_private(&self.directories.machine_id)?;
             let path = self.machine_id(id);
-            replace_file(&path, id.simple().as_bytes(), FOR_CONTAINERS).map_err(FilesError::disk("write", &path))?;
+            replace_unsynced(&path, id.simple().as_bytes(), FOR_CONTAINERS)
+                .map_err(FilesError::disk("write", &path))?;
         }
         make_private(&self.directories.root.join("install"))?;
         self.links(id).iter().try_for_each(|(at, target)| links::ensure(&self.directories.root, at, target))
@@ -132,17 +133,17 @@ pub(super) fn make_private(path: &Path) -> Result<(), FilesError> {
     made.map_err(FilesError::disk("make the directory", path))
 }
 
-/// Replaces a file whole. It may be missing after a power cut, but is never there in part.
-fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder: OwnedFd = rustix::fs::open(folder, flags, Mode::empty())?;
-    replace_file_in(folder.as_fd(), name, bytes, mode)
+/// Replaces a file in a folder of the daemon. A power cut may leave it empty or missing, so it must be compared before each use;
+/// a sync for each server would be the longest part of creating hundreds.
+fn replace_unsynced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let temporary = path.with_file_name(format!(".{}.new", name.to_string_lossy()));
+    fs::write(&temporary, bytes)?;
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(mode))?;
+    fs::rename(&temporary, path)
 }
 
-/// Replaces a file in an open folder, where hostile things may lie; see [`replace_file`].
+/// Replaces a file in an open folder, where hostile things may lie. It may be missing after a power cut, but is never there in part.
 pub(super) fn replace_file_in(folder: BorrowedFd<'_>, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = format!(".{name}.new");
     match rustix::fs::unlinkat(folder, &temporary, AtFlags::empty()) {

@@ -1,6 +1,6 @@
 //! Applying a person's manifest: its text comes in, and is the server's `config.yml`, on disk, when the function returns.
 
-use super::{CONFIG_FILE, OVERRIDE_FILE, Snapshot, SpecProblem, Store, StoreError, intent};
+use super::{CONFIG_FILE, NewServer, OVERRIDE_FILE, Snapshot, SpecProblem, Store, StoreError, intent};
 use crate::model::{ManagedBy, Manifest, Record, ServerId};
 use crate::yaml::{self, YamlError};
 
@@ -68,7 +68,8 @@ impl Store {
             if dry_run {
                 return Ok(Applied::Created);
             }
-            return match self.create_from(text, manifest, Record::default(), [], || {}) {
+            let new = NewServer { manifest, record: Record::default(), requests: Vec::new() };
+            return match self.create_from(text.to_owned(), new) {
                 // Another writer was faster.
                 Err(StoreError::Exists(_)) => self.apply(id, text, dry_run),
                 created => created.map(|_| Applied::Created).map_err(ApplyError::from),

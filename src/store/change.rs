@@ -1,149 +1,24 @@
-//! Manifests that come through the store: new servers, the panel's configuration, replaced files.
+//! Manifests of servers that exist: the panel's configuration, replaced files.
 //!
 //! A change is on disk when its function returns, or did not happen. What a person has written in between is never written
 //! over.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::fingerprint::FileFingerprint;
 use super::requests::accepted;
 use super::{
-    CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, Snapshot, Sources, Store, StoreError, frees_space,
-    intent, lock, read, write,
+    CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, Snapshot, Sources, Store, StoreError, frees_space, intent, read,
 };
 use crate::atomic::Kept;
 use crate::model::{ManagedBy, Manifest, Record, Requests, ServerId};
 use crate::requests::{self, NewRequest};
 
 impl Store {
-    /// Writes a new server and what is asked of it. Both are on disk when this returns.
-    ///
-    /// # Errors
-    /// [`StoreError::Exists`], or the disk's error, after which nothing of it is left.
-    pub fn create(
-        &self,
-        manifest: Manifest,
-        record: Record,
-        new: impl IntoIterator<Item = NewRequest>,
-    ) -> Result<Arc<Snapshot>, StoreError> {
-        self.create_then(manifest, record, new, || {})
-    }
-
-    /// As [`Store::create`]; once the server is on disk, and before a pass is queued for it, `then` is called.
-    ///
-    /// # Errors
-    /// As [`Store::create`]. Then `then` was not called.
-    pub fn create_then(
-        &self,
-        manifest: Manifest,
-        record: Record,
-        new: impl IntoIterator<Item = NewRequest>,
-        then: impl FnOnce(),
-    ) -> Result<Arc<Snapshot>, StoreError> {
-        let text = self.render(&manifest)?;
-        self.create_from(&text, manifest, record, new, then)
-    }
-
     pub(super) fn render(&self, manifest: &Manifest) -> Result<String, StoreError> {
         intent::render(manifest).map_err(|error| StoreError::Broken {
             path: self.folder(manifest.metadata.uuid).join(CONFIG_FILE),
             message: error.to_string(),
-        })
-    }
-
-    /// Writes a new server whose `config.yml` is this text, which means `manifest`.
-    pub(super) fn create_from(
-        &self,
-        text: &str,
-        manifest: Manifest,
-        record: Record,
-        new: impl IntoIterator<Item = NewRequest>,
-        then: impl FnOnce(),
-    ) -> Result<Arc<Snapshot>, StoreError> {
-        let id = manifest.metadata.uuid;
-        self.check(id, text)?;
-        if self.entry(id).is_none() && self.folder(id).join(CONFIG_FILE).exists() {
-            // A person was faster, and the watch has not said so yet.
-            self.refresh(id)?;
-            return Err(StoreError::Exists(id));
-        }
-        let entry = Arc::new(Entry::empty(id, &self.inner.revisions));
-        let mut sources = lock(&entry.write);
-        {
-            let mut entries = write(&self.inner.entries);
-            if let Some(other) = entries.get(&id).cloned() {
-                drop(entries);
-                // It may be in the making. Whoever hears that it exists must find it whole.
-                drop(lock(&other.write));
-                return Err(StoreError::Exists(id));
-            }
-            entries.insert(id, entry.clone());
-        }
-        match self.write_new(&entry, &mut sources, text, manifest, record, new) {
-            Ok(snapshot) => {
-                then();
-                drop(sources);
-                self.changed(id);
-                Ok(snapshot)
-            }
-            Err(error) => {
-                entry.gone.store(true, Ordering::Release);
-                write(&self.inner.entries).remove(&id);
-                // Best effort: the error that is returned is the one that matters.
-                for file in [CONFIG_FILE, REQUESTS_FILE, RECORD_FILE] {
-                    let _ = std::fs::remove_file(self.folder(id).join(file));
-                }
-                let _ = std::fs::remove_dir(self.folder(id));
-                Err(error)
-            }
-        }
-    }
-
-    /// The requests come first and `config.yml` last: a crash in between leaves nothing that counts. The record follows with the
-    /// first pass; a server without one is new.
-    fn write_new(
-        &self,
-        entry: &Entry,
-        sources: &mut Sources,
-        text: &str,
-        manifest: Manifest,
-        mut record: Record,
-        new: impl IntoIterator<Item = NewRequest>,
-    ) -> Result<Arc<Snapshot>, StoreError> {
-        self.ensure_folder(entry.id)?;
-        self.remove_stale_record(entry.id)?;
-        let now = self.inner.clock.now();
-        let declared = requests::declare(&Requests::default(), &record, &manifest.spec, now, true);
-        let requests = accepted(&declared.unwrap_or_default(), &record, new);
-        if requests != Requests::default() || self.folder(entry.id).join(REQUESTS_FILE).exists() {
-            self.put_requests(entry, &requests)?;
-        }
-        self.write_intent(entry.id, text)?;
-        let files = intent::read(&self.folder(entry.id), entry.id);
-        // An override may have waited for the server; without it, if it is bad.
-        let (manifest, problem) = match files.effective() {
-            Ok(effective) => (effective, None),
-            Err(problem) => (manifest, Some(problem)),
-        };
-        record.accept_hash(manifest.hash());
-        *sources = Sources::default();
-        Ok(entry.publish(|next| {
-            (next.manifest, next.record) = (Some(Arc::new(manifest)), Arc::new(record));
-            (next.requests, next.problem, next.unrecorded) = (Arc::new(requests), problem, true);
-        }))
-    }
-
-    /// Facts that lie in the folder of a server that is new are those of an earlier one, and are none of this one's.
-    fn remove_stale_record(&self, id: ServerId) -> Result<(), StoreError> {
-        let path = self.folder(id).join(RECORD_FILE);
-        if !path.exists() {
-            return Ok(());
-        }
-        crate::atomic::remove_file(&path).map_err(|error| StoreError::Disk {
-            action: "remove",
-            path,
-            source: error.into(),
         })
     }
 

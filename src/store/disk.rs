@@ -48,14 +48,31 @@ impl DiskHook for ReadOnly {
 }
 
 impl Store {
+    /// Makes the server's folder where it is missing. It is on disk when this returns.
     pub(super) fn ensure_folder(&self, id: ServerId) -> Result<(), StoreError> {
-        let folder = self.folder(id);
-        if folder.is_dir() {
+        if !self.make_folder(id)? {
             return Ok(());
         }
-        self.observed(id, DiskOp::CreateFolder, "create the folder", &folder, || {
-            crate::atomic::create_dir(&folder, 0o700).map_err(io::Error::from)
-        })
+        let sync = |folder: &Path| {
+            crate::atomic::sync_folder(folder).map_err(|error| StoreError::Disk {
+                action: "bring to disk",
+                path: folder.to_owned(),
+                source: error.into(),
+            })
+        };
+        sync(&self.folder(id))?;
+        sync(&self.inner.servers)
+    }
+
+    /// Makes the server's folder where it is missing, and brings it to disk later. Returns whether it was.
+    pub(super) fn make_folder(&self, id: ServerId) -> Result<bool, StoreError> {
+        let folder = self.folder(id);
+        if folder.is_dir() {
+            return Ok(false);
+        }
+        let make = || crate::atomic::create_dir(&folder, 0o700).map_err(io::Error::from);
+        self.observed(id, DiskOp::CreateFolder, "create the folder", &folder, make)?;
+        Ok(true)
     }
 
     pub(super) fn write_intent(&self, id: ServerId, text: &str) -> Result<Option<FileFingerprint>, StoreError> {
@@ -108,27 +125,44 @@ impl Store {
         manifest: Option<&Arc<Manifest>>,
         record: &Record,
     ) -> Result<(), StoreError> {
+        let frees = frees_space(read(&entry.snapshot).manifest.as_deref(), manifest.map(|manifest| &**manifest));
+        let text = || self.record_text(entry.id, sources, manifest, record);
+        self.put(entry, RECORD_FILE, DiskOp::WriteRecord, text, frees)
+    }
+
+    /// What `record.json` says then.
+    pub(super) fn record_text(
+        &self,
+        id: ServerId,
+        sources: &Sources,
+        manifest: Option<&Arc<Manifest>>,
+        record: &Record,
+    ) -> Result<Vec<u8>, StoreError> {
         let stored = StoredRecord {
             version: stored::VERSION,
             files: *sources,
             last_good: manifest.map(|last| &**last),
             facts: record,
         };
-        let frees = frees_space(read(&entry.snapshot).manifest.as_deref(), manifest.map(|manifest| &**manifest));
-        self.put(entry, RECORD_FILE, DiskOp::WriteRecord, &stored, frees)
+        serde_json::to_vec(&stored).map_err(|error| self.broken(id, RECORD_FILE, error.to_string()))
     }
 
     /// Replaces `requests.json`.
     pub(super) fn put_requests(&self, entry: &Entry, requests: &Requests) -> Result<(), StoreError> {
         self.ensure_folder(entry.id)?;
-        let folder = requests::deletion(requests).and_then(|_| FolderId::of(&self.folder(entry.id)));
-        let stored = StoredRequests { version: stored::VERSION, server: entry.id, folder, requests };
         let before = read(&entry.snapshot).requests.sequence;
         let later = requests.accepted.iter().filter(|request| request.sequence > before);
         let frees = later
             .into_iter()
             .any(|request| matches!(request.verb, Verb::Stop | Verb::Kill | Verb::Abort | Verb::Delete));
-        self.put(entry, REQUESTS_FILE, DiskOp::WriteRequests, &stored, frees)
+        self.put(entry, REQUESTS_FILE, DiskOp::WriteRequests, || self.requests_text(entry.id, requests), frees)
+    }
+
+    /// What `requests.json` says then. The folder must be there.
+    pub(super) fn requests_text(&self, id: ServerId, requests: &Requests) -> Result<Vec<u8>, StoreError> {
+        let folder = requests::deletion(requests).and_then(|_| FolderId::of(&self.folder(id)));
+        let stored = StoredRequests { version: stored::VERSION, server: id, folder, requests };
+        serde_json::to_vec(&stored).map_err(|error| self.broken(id, REQUESTS_FILE, error.to_string()))
     }
 
     /// Replaces a JSON file of a server. It is on disk when this returns.
@@ -137,14 +171,13 @@ impl Store {
         entry: &Entry,
         file: &str,
         op: DiskOp,
-        value: &impl serde::Serialize,
+        text: impl FnOnce() -> Result<Vec<u8>, StoreError>,
         frees: bool,
     ) -> Result<(), StoreError> {
         entry.check_unsealed(|| self.folder(entry.id).join(file))?;
         self.ensure_folder(entry.id)?;
         let path = self.folder(entry.id).join(file);
-        let text = serde_json::to_vec(value)
-            .map_err(|error| StoreError::Broken { path: path.clone(), message: error.to_string() })?;
+        let text = text()?;
         self.with_reserve(frees, || {
             self.observed(entry.id, op, "write", &path, || {
                 crate::atomic::write_file(&path, &text, 0o600).map_err(io::Error::from)
@@ -179,14 +212,20 @@ impl Store {
         work: impl FnOnce() -> io::Result<()>,
     ) -> Result<(), StoreError> {
         let disk = |source| StoreError::Disk { action, path: path.to_owned(), source };
-        if let Some(hook) = &self.inner.hook {
-            hook.before(id, op).map_err(disk)?;
-        }
+        self.before(id, op).map_err(disk)?;
         work().map_err(disk)?;
+        self.after(id, op);
+        Ok(())
+    }
+
+    pub(super) fn before(&self, id: ServerId, op: DiskOp) -> io::Result<()> {
+        self.inner.hook.as_ref().map_or(Ok(()), |hook| hook.before(id, op))
+    }
+
+    pub(super) fn after(&self, id: ServerId, op: DiskOp) {
         if let Some(hook) = &self.inner.hook {
             hook.after(id, op);
         }
-        Ok(())
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Entry {
     /// The fingerprints of the files that [`Store::refresh`](super::Store::refresh) read last, if no later change can have the
     /// same ones. Changes under `write`.
     pub(super) settled: Mutex<Option<Sources>>,
+    /// Digest of the files of intent that were accepted last, see [`digest`](super::intent::digest). Changes under `write`.
+    pub(super) text: Mutex<Option<String>>,
     /// Why no record may be written: the one on disk holds facts that could not be read.
     pub(super) sealed: RwLock<Option<String>>,
     pub(super) snapshot: RwLock<Arc<Snapshot>>,
@@ -65,6 +67,7 @@ impl Entry {
             revisions: revisions.clone(),
             write: Mutex::new(sources),
             settled: Mutex::default(),
+            text: Mutex::default(),
             sealed: RwLock::new(None),
             snapshot: RwLock::new(Arc::new(snapshot)),
             status: RwLock::new(Arc::new(status)),

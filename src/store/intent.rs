@@ -44,8 +44,8 @@ pub(super) fn fingerprints(folder: &Path) -> Option<Sources> {
 
 fn read_file(path: &Path) -> io::Result<(String, FileFingerprint)> {
     // Taken before the text: a change in between leaves a fingerprint that no longer fits, and so is read again.
-    let fingerprint = FileFingerprint::of(path)?;
     let metadata = std::fs::metadata(path)?;
+    let fingerprint = FileFingerprint::from(&metadata);
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
@@ -72,6 +72,17 @@ impl Files {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         (settled(&self.config) && settled(&self.overlay)).then(|| self.sources())
+    }
+
+    /// Tells these texts from others, see [`digest`]; `None` where one cannot be read.
+    pub(super) fn digest(&self) -> Option<String> {
+        let (config, _) = self.config.as_ref().ok()?;
+        let overlay = match &self.overlay {
+            Ok((overlay, _)) => Some(overlay.as_str()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(_) => return None,
+        };
+        Some(digest(config, overlay))
     }
 
     /// `config.yml` alone: its text and what it means.
@@ -105,6 +116,11 @@ impl Files {
     pub fn problem(&self) -> Option<SpecProblem> {
         self.effective().err()
     }
+}
+
+/// Digest of the texts of both files: equal ones need not be parsed again.
+pub(super) fn digest(config: &str, overlay: Option<&str>) -> String {
+    crate::model::manifest::digest(&(config, overlay))
 }
 
 fn unreadable(file: &str, error: &io::Error) -> SpecProblem {

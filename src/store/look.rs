@@ -34,6 +34,10 @@ impl Store {
             return Ok(false);
         }
         let files = intent::read(&folder, id);
+        if !new && *sources == files.sources() && !before.unrecorded && is_of_these_texts(&entry, &before, &files) {
+            *lock(&entry.settled) = files.settled();
+            return Ok(false);
+        }
         let effective = files.effective();
         // Within one tick of the kernel's clock another text may have the same fingerprint.
         let same = match &effective {
@@ -42,6 +46,9 @@ impl Store {
         };
         if same && *sources == files.sources() && !new && !before.unrecorded {
             *lock(&entry.settled) = files.settled();
+            if effective.is_ok() {
+                *lock(&entry.text) = files.digest();
+            }
             return Ok(false);
         }
         let after = self.accept(&entry, &mut sources, &files, Record::clone(&before.record))?;
@@ -117,6 +124,7 @@ impl Store {
         let requests = self.put_with_record(entry, requests)?;
         // Only what is recorded counts as read: a disk that refuses now is asked again at the next look.
         *sources = files.sources();
+        *lock(&entry.text) = files.digest();
         Ok(entry.publish(|next| {
             (next.manifest, next.record, next.requests) = (Some(manifest), Arc::new(record), requests);
             (next.problem, next.unrecorded) = (None, false);
@@ -176,6 +184,12 @@ impl Store {
         self.put_requests(entry, &requests)?;
         Ok(requests)
     }
+}
+
+/// Whether the spec in effect is that of these texts.
+fn is_of_these_texts(entry: &Entry, snapshot: &Snapshot, files: &intent::Files) -> bool {
+    let digest = files.digest();
+    snapshot.manifest.is_some() && snapshot.problem.is_none() && digest.is_some() && *lock(&entry.text) == digest
 }
 
 /// Whether what the files said when they were last read is in effect, and only another fingerprint can mean another text.

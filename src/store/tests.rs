@@ -1,5 +1,6 @@
 //! The state folder: what it promises to people who edit files, to the API, and to whoever reboots the host.
 
+mod batch;
 mod broken;
 mod crash;
 mod damaged;

@@ -33,13 +33,13 @@ fn a_server_that_cannot_be_written_does_not_exist() {
 }
 
 #[test]
-fn a_create_writes_the_requests_first_and_the_manifest_last() {
+fn a_create_writes_the_requests_before_the_manifest_and_the_record_last() {
     let scene = Scene::empty();
     scene.store.create(manifest(id()), Record::default(), [request("install", INSTALL)]).unwrap();
-    assert_eq!(scene.disk.done(), [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteIntent]);
-    assert!(scene.get().unrecorded, "the record comes with the first pass");
-    scene.store.refresh(id()).unwrap();
+    let ops = [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteIntent, DiskOp::WriteRecord];
+    assert_eq!(scene.disk.done(), ops);
     assert!(!scene.get().unrecorded);
+    assert!(!scene.store.refresh(id()).unwrap(), "the first pass has nothing to write");
     assert_eq!(verbs(&scene.get()), [INSTALL]);
     scene.is_the_same_after_a_reboot();
 }

@@ -1,0 +1,230 @@
+//! Many servers that are created at once.
+
+use std::sync::OnceLock;
+
+use super::crash::Camera;
+use super::*;
+
+/// One of some servers.
+fn numbered(number: u32) -> ServerId {
+    format!("550e8400-e29b-41d4-a716-{number:012}").parse().unwrap()
+}
+
+/// A server that its panel has, and what is asked of it.
+fn new(number: u32, requests: &[Verb]) -> NewServer {
+    let requests = requests.iter().map(|verb| request("asked", *verb)).collect();
+    let record = Record { synced_at: Some(Timestamp::from_millis(7)), ..Record::default() };
+    let mut manifest = Manifest::new(numbered(number), ManagedBy::Panel);
+    manifest.spec.settings.invocation = format!("./run {number}");
+    NewServer { manifest, record, requests }
+}
+
+/// The first asks for its installation.
+fn three() -> Vec<NewServer> {
+    vec![new(1, &[INSTALL]), new(2, &[]), new(3, &[])]
+}
+
+fn create_all(store: &Store, new: Vec<NewServer>) -> Vec<(ServerId, Result<(), StoreError>)> {
+    let results = store.create_all(new, |_| ());
+    results.into_iter().map(|(id, created)| (id, created.map(drop))).collect()
+}
+
+fn created(results: &[(ServerId, Result<(), StoreError>)]) -> Vec<ServerId> {
+    let mut created: Vec<_> = results.iter().filter(|(_, result)| result.is_ok()).map(|(id, _)| *id).collect();
+    created.sort_unstable();
+    created
+}
+
+#[test]
+fn a_batch_is_written_kind_by_kind() {
+    let scene = Scene::empty();
+    assert_eq!(created(&create_all(&scene.store, three())), [numbered(1), numbered(2), numbered(3)]);
+    let expected = [
+        [DiskOp::CreateFolder; 3].as_slice(),
+        &[DiskOp::WriteRequests],
+        &[DiskOp::WriteIntent; 3],
+        &[DiskOp::WriteRecord; 3],
+    ];
+    assert_eq!(scene.disk.done(), expected.concat());
+    for number in 1..=3 {
+        let snapshot = scene.store.get(numbered(number)).unwrap();
+        assert_eq!(snapshot.manifest.as_ref().unwrap().spec.settings.invocation, format!("./run {number}"));
+        assert_eq!((snapshot.record.generation, snapshot.unrecorded), (1, false));
+        assert!(!scene.store.refresh(numbered(number)).unwrap(), "the first pass has nothing to write");
+    }
+    assert_eq!(scene.disk.done(), []);
+    scene.is_the_same_after_a_reboot();
+    assert!(reopened(scene.root.path()).list().iter().all(|snapshot| !snapshot.unrecorded));
+}
+
+#[test]
+fn a_batch_that_is_cut_off_leaves_complete_servers_or_none() {
+    let root = tempfile::tempdir().unwrap();
+    let camera = Arc::new(Camera::of(root.path()));
+    let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(camera.clone())).unwrap();
+    create_all(&store, three());
+    let (pictures, mut counts) = (camera.pictures(), Vec::new());
+    for (op, moment, picture) in &pictures {
+        let place = format!("{moment} {op:?}");
+        let booted = reopened(picture.path());
+        for found in booted.list() {
+            let known = store.get(found.id).unwrap();
+            assert_eq!(found.problem, None, "{place}");
+            assert_eq!((&found.manifest, &found.requests), (&known.manifest, &known.requests), "{place}");
+            assert_eq!(found.record.generation, 1, "{place}");
+            let recorded = found.record.synced_at.is_some();
+            assert!(recorded || found.unrecorded, "{place}: a server without a record is new");
+        }
+        counts.push(booted.list().len());
+        // The panel's next list completes what is missing, and nothing else.
+        let results = create_all(&booted, three());
+        assert_eq!(created(&results).len(), 3 - counts.last().unwrap(), "{place}");
+        for snapshot in booted.list() {
+            assert_eq!(snapshot.requests, store.get(snapshot.id).unwrap().requests, "{place}");
+        }
+        assert_eq!(reopened(picture.path()).list().len(), 3, "{place}");
+    }
+    assert!(counts.is_sorted() && [0, 1, 2, 3].iter().all(|count| counts.contains(count)), "{counts:?}");
+    assert_eq!(pictures.len(), 20);
+}
+
+/// Sees what is published at each operation.
+#[derive(Default)]
+struct Witness {
+    store: OnceLock<Store>,
+    seen: Mutex<Vec<ServerId>>,
+}
+
+impl DiskHook for Witness {
+    fn before(&self, _: ServerId, _: DiskOp) -> io::Result<()> {
+        let published = self.store.get().unwrap().list().into_iter().filter(|snapshot| snapshot.manifest.is_some());
+        self.seen.lock().unwrap().extend(published.map(|snapshot| snapshot.id));
+        Ok(())
+    }
+
+    fn after(&self, id: ServerId, op: DiskOp) {
+        self.before(id, op).unwrap();
+    }
+}
+
+#[test]
+fn no_server_is_published_before_it_is_on_disk() {
+    let root = tempfile::tempdir().unwrap();
+    let witness = Arc::new(Witness::default());
+    let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(witness.clone())).unwrap();
+    witness.store.set(store.clone()).ok().unwrap();
+    let (woken, then) = (Arc::new(Mutex::new(Vec::new())), Mutex::new(Vec::new()));
+    let wakes = woken.clone();
+    store.on_change(move |id| wakes.lock().unwrap().push(id));
+    store.create_all(three(), |id| {
+        assert!(!woken.lock().unwrap().contains(&id), "it is called before the reconciliation is queued");
+        assert!(reopened(root.path()).get(id).is_some_and(|snapshot| snapshot.manifest.is_some()));
+        then.lock().unwrap().push(id);
+    });
+    assert_eq!(*witness.seen.lock().unwrap(), []);
+    assert_eq!(*woken.lock().unwrap(), [numbered(1), numbered(2), numbered(3)]);
+    assert_eq!(*then.lock().unwrap(), *woken.lock().unwrap());
+}
+
+/// Refuses one kind of write of one server.
+struct RefusesOne(ServerId, DiskOp);
+
+impl DiskHook for RefusesOne {
+    fn before(&self, id: ServerId, op: DiskOp) -> io::Result<()> {
+        if (id, op) == (self.0, self.1) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn after(&self, _: ServerId, _: DiskOp) {}
+}
+
+#[test]
+fn one_server_s_error_is_its_own() {
+    for op in [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteIntent] {
+        let root = tempfile::tempdir().unwrap();
+        let hook = Arc::new(RefusesOne(numbered(2), op));
+        let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(hook)).unwrap();
+        let called = Mutex::new(Vec::new());
+        let results =
+            store.create_all([new(1, &[]), new(2, &[INSTALL]), new(3, &[])], |id| called.lock().unwrap().push(id));
+        for (id, result) in &results {
+            match result {
+                Ok(snapshot) => assert_eq!(snapshot.id, *id),
+                Err(error) => assert!(error.is_full_disk() && *id == numbered(2), "{op:?}: {error}"),
+            }
+        }
+        assert_eq!(store.ids(), [numbered(1), numbered(3)], "{op:?}");
+        assert_eq!(*called.lock().unwrap(), store.ids());
+        assert!(!store.folder(numbered(2)).exists(), "{op:?}: nothing is left");
+        assert_eq!(reopened(root.path()).ids(), store.ids());
+        // Its lock is free and its name, too.
+        assert!(store.get(numbered(2)).is_none());
+    }
+}
+
+#[test]
+fn a_record_that_cannot_be_written_is_written_by_the_first_pass() {
+    let root = tempfile::tempdir().unwrap();
+    let hook = Arc::new(RefusesOne(numbered(2), DiskOp::WriteRecord));
+    let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(hook)).unwrap();
+    assert_eq!(created(&create_all(&store, three())).len(), 3);
+    assert!(store.get(numbered(2)).unwrap().unrecorded && !store.get(numbered(3)).unwrap().unrecorded);
+    assert!(!store.folder(numbered(2)).join(RECORD_FILE).exists());
+    assert!(store.refresh(numbered(2)).is_err(), "the disk still refuses");
+    let again = reopened(root.path());
+    assert!(again.get(numbered(2)).unwrap().unrecorded);
+    assert!(again.refresh(numbered(2)).unwrap());
+    assert!(!again.get(numbered(2)).unwrap().unrecorded);
+}
+
+#[test]
+fn a_server_that_exists_stays_as_it_is() {
+    let scene = Scene::empty();
+    scene.store.create(manifest(numbered(1)), Record::default(), [request("first", INSTALL)]).unwrap();
+    fs::create_dir(scene.store.folder(numbered(2))).unwrap();
+    // Its file was put there a moment ago, and no pass has seen it.
+    let theirs = FILE.replace(&id().to_string(), &numbered(2).to_string());
+    saves(&scene.store.folder(numbered(2)).join(CONFIG_FILE), &theirs);
+    let before = scene.store.get(numbered(1)).unwrap();
+    let results = create_all(&scene.store, vec![new(1, &[]), new(2, &[]), new(3, &[]), new(3, &[INSTALL])]);
+    assert_eq!(created(&results), [numbered(3)]);
+    let exists = results.iter().filter(|(id, result)| matches!(result, Err(StoreError::Exists(found)) if found == id));
+    assert_eq!(exists.count(), 3);
+    assert_eq!(scene.store.get(numbered(1)).unwrap().revision, before.revision);
+    assert_eq!(fs::read_to_string(scene.store.folder(numbered(2)).join(CONFIG_FILE)).unwrap(), theirs);
+    assert_eq!(verbs(&scene.store.get(numbered(3)).unwrap()), [], "the first of two with one name counts");
+    scene.store.refresh(numbered(2)).unwrap();
+    scene.is_the_same_after_a_reboot();
+}
+
+#[test]
+fn an_override_that_is_broken_is_one_server_s_problem() {
+    let scene = Scene::empty();
+    fs::create_dir(scene.store.folder(numbered(2))).unwrap();
+    saves(&scene.store.folder(numbered(2)).join(OVERRIDE_FILE), "spec: {");
+    assert_eq!(created(&create_all(&scene.store, three())).len(), 3);
+    let problem = |number| scene.store.get(numbered(number)).unwrap().problem.is_some();
+    assert_eq!([problem(1), problem(2), problem(3)], [false, true, false]);
+}
+
+#[test]
+fn more_servers_than_a_batch_has_room_for() {
+    let scene = Scene::empty();
+    let count = super::super::create::BATCH as u32 * 2 + 3;
+    let results = create_all(&scene.store, (0..count).map(|number| new(number, &[])).collect());
+    assert_eq!(created(&results).len(), count as usize);
+    assert_eq!(reopened(scene.root.path()).ids(), scene.store.ids());
+}
+
+#[test]
+fn a_manifest_that_is_a_link_to_nothing_yet_is_written_where_it_leads() {
+    let scene = Scene::empty();
+    let (folder, checkout) = (scene.store.folder(id()), scene.root.path().join("checkout"));
+    fs::create_dir(&folder).unwrap();
+    fs::create_dir(&checkout).unwrap();
+    let target = checkout.join("club.yml");
+    std::os::unix::fs::symlink(&target, folder.join(CONFIG_FILE)).unwrap();
+    scene.store.create(manifest(id()), Record::default(), []).unwrap();
+    assert!(folder.join(CONFIG_FILE).is_symlink() && target.is_file());
+    assert!(!scene.store.refresh(id()).unwrap());
+    scene.is_the_same_after_a_reboot();
+}
