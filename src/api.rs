@@ -12,11 +12,11 @@ mod body;
 mod error;
 mod guard;
 mod local;
-pub mod opening;
 mod peer;
 mod request;
 mod routes;
 mod servers;
+pub mod startup;
 mod stream;
 mod system;
 mod view;
@@ -25,12 +25,12 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use self::opening::Opening;
+use self::startup::Startup;
 use crate::reconcile::pass::Reconciler;
 use crate::reconcile::world::World;
 
 pub use error::ApiError;
-pub use guard::Door;
+pub use guard::Endpoint;
 pub use peer::Peer;
 pub use routes::router;
 
@@ -48,9 +48,9 @@ impl Api {
     }
 
     /// The routes of a listener of its own.
-    pub fn router(self: &Arc<Self>, door: Door) -> Router {
-        let opening = Opening::new(&self.world.kernel);
+    pub fn router(self: &Arc<Self>, endpoint: Endpoint) -> Router {
+        let opening = Startup::new(&self.world.kernel);
         opening.open(self.clone());
-        routes::router(&opening, door, &self.world.node)
+        routes::router(&opening, endpoint, &self.world.node)
     }
 }

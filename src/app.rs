@@ -3,7 +3,7 @@
 //! The doors open first, then the state folder is read; who asks for servers meanwhile waits a few milliseconds. Nothing on
 //! the way needs the panel or the container engine: both are followed by tasks of their own.
 
-mod doors;
+mod listeners;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::api::opening::Opening;
-use crate::api::{self, Api, Door};
+use crate::api::startup::Startup;
+use crate::api::{self, Api, Endpoint};
 use crate::clock::Clock;
-use crate::config::{self, Loaded, NodeConfig, Surroundings};
+use crate::config::{self, HostEnvironment, Loaded, NodeConfig};
 use crate::console::{Console, ConsoleOptions};
 use crate::controller::queue::Queue;
-use crate::controller::{Controller, containers, intents, listing};
+use crate::controller::{Controller, containers, listing, manifests};
 use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::ServerId;
@@ -53,7 +53,7 @@ pub struct RunOptions {
 /// # Errors
 /// What keeps it from starting: the configuration file, the state folder, a port that is taken.
 pub fn run(config_path: &Path, options: RunOptions) -> anyhow::Result<()> {
-    let loaded = config::load(config_path, Surroundings::of_this_process())?;
+    let loaded = config::load(config_path, HostEnvironment::of_this_process())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
         .thread_keep_alive(Duration::from_secs(2))
@@ -64,7 +64,7 @@ pub fn run(config_path: &Path, options: RunOptions) -> anyhow::Result<()> {
     // Before anything else is done there, and for as long as the process lives.
     let _lock = runtime.block_on(lock(&loaded.node))?;
     let Loaded { file, node, notices } = loaded;
-    let node = config::host::prepare(&file, node, Surroundings::of_this_process())?;
+    let node = config::host::prepare(&file, node, HostEnvironment::of_this_process())?;
     let _log = {
         let _inside = runtime.enter();
         telemetry::start(&node, options.debug).context("cannot start logging")?
@@ -95,18 +95,18 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
     for notice in notices {
         tracing::warn!("{notice}");
     }
-    if let Some(notice) = config::rotate_daemon_log(&node, Surroundings::of_this_process().etc) {
+    if let Some(notice) = config::rotate_daemon_log(&node, HostEnvironment::of_this_process().etc) {
         tracing::warn!("{notice}");
     }
     if let Err(error) = config::host::tighten(&node.source) {
         tracing::warn!("{error}");
     }
-    let doors = doors::open(&node).await?;
+    let listeners = listeners::open(&node).await?;
     let tasks = Tasks::new();
     let node = Arc::new(node);
     let queue = Queue::default();
-    let opening = Opening::new(&kernel());
-    doors.serve(&tasks, |door| api::router(&opening, door, &node));
+    let opening = Startup::new(&kernel());
+    listeners.serve(&tasks, |endpoint| api::router(&opening, endpoint, &node));
     // Blocks this thread, which is none of those that serve.
     let world = world(&node, &tasks, &queue, options)?;
     let reconciler = Reconciler::new(world.clone());
@@ -124,7 +124,7 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
     if !left.is_empty() {
         tracing::warn!(tasks = left.join(", "), "not finished; taken up at the next start");
     }
-    doors::close(&node);
+    listeners::close(&node);
     Ok(())
 }
 
@@ -188,7 +188,7 @@ fn start(world: &Arc<World>, reconciler: Reconciler, queue: &Queue) {
     tasks.spawn("containers", containers::follow(world.clone(), queue.clone(), known));
     let (servers_watch, events) = ServersWatch::new(world.store.servers_folder());
     tasks.spawn("state folder watch", servers_watch.run());
-    tasks.spawn("intents", intents::follow(world.clone(), events));
+    tasks.spawn("intents", manifests::follow(world.clone(), events));
     if let Some(panel) = &world.panel {
         tasks.spawn("panel's list", listing::follow(world.clone(), panel.clone()));
     }
@@ -209,6 +209,6 @@ async fn wait_for_end() {
 }
 
 /// The TCP door's kind, where there is a token to ask for.
-fn tcp_door(node: &NodeConfig) -> Option<Door> {
-    node.api_token.clone().map(Door::Tcp)
+fn tcp_endpoint(node: &NodeConfig) -> Option<Endpoint> {
+    node.api_token.clone().map(Endpoint::Tcp)
 }

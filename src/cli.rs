@@ -66,8 +66,8 @@ pub fn main(daemon: impl FnOnce(DaemonRequest) -> anyhow::Result<()>) -> ExitCod
 
 fn execute(arguments: Arguments, daemon: impl FnOnce(DaemonRequest) -> anyhow::Result<()>) -> Result<(), CliError> {
     let Arguments { node, run, command } = arguments;
-    if let Some(refusal) = run.foreign.refusal() {
-        return Err(CliError::Usage(refusal));
+    if let Some(rejection) = run.foreign.rejection() {
+        return Err(CliError::Usage(rejection));
     }
     let command = match command {
         None => return run_daemon(&node, &[&run], daemon),
@@ -90,8 +90,8 @@ fn run_daemon(
     options: &[&RunOptions],
     daemon: impl FnOnce(DaemonRequest) -> anyhow::Result<()>,
 ) -> Result<(), CliError> {
-    if let Some(refusal) = options.iter().find_map(|options| options.foreign.refusal()) {
-        return Err(CliError::Usage(refusal));
+    if let Some(rejection) = options.iter().find_map(|options| options.foreign.rejection()) {
+        return Err(CliError::Usage(rejection));
     }
     let request = DaemonRequest {
         config: node::config_path(node)?,

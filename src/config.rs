@@ -58,17 +58,17 @@ pub struct Loaded {
 
 /// Where facts come from that are not in the file.
 #[derive(Clone, Copy)]
-pub struct Surroundings<'a> {
+pub struct HostEnvironment<'a> {
     /// The environment's variables.
     pub variables: Variables<'a>,
     /// The folder that stands for `/etc`.
     pub etc: &'a Path,
 }
 
-impl Surroundings<'_> {
+impl HostEnvironment<'_> {
     /// Those of this process on this host.
-    pub fn of_this_process() -> Surroundings<'static> {
-        Surroundings { variables: &process_variables, etc: Path::new("/etc") }
+    pub fn of_this_process() -> HostEnvironment<'static> {
+        HostEnvironment { variables: &process_variables, etc: Path::new("/etc") }
     }
 }
 
@@ -79,17 +79,20 @@ impl Surroundings<'_> {
 /// # Errors
 /// The file is missing, unreadable, not YAML, or holds a value of a wrong type or without sense; the timezone is
 /// unknown; a token leads to nothing.
-pub fn load(path: &Path, surroundings: Surroundings<'_>) -> Result<Loaded, ConfigError> {
+pub fn load(path: &Path, host_environment: HostEnvironment<'_>) -> Result<Loaded, ConfigError> {
     let path = std::path::absolute(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     let text = read_text(&path)?;
     let file = ConfigFile::parse(&path, &text)?;
     let invalid = |problem| ConfigError::invalid(&path, &text, problem);
 
-    let timezone = Timezone::find(&file.system.timezone, surroundings.variables, surroundings.etc).map_err(invalid)?;
+    let timezone =
+        Timezone::find(&file.system.timezone, host_environment.variables, host_environment.etc).map_err(invalid)?;
     let mut notices: Vec<String> = timezone.notice.iter().cloned().collect();
-    let owner = host::find_owner(&file, surroundings).map_err(|why| invalid(Problem::new("system.username", why)))?;
+    let owner =
+        host::find_owner(&file, host_environment).map_err(|why| invalid(Problem::new("system.username", why)))?;
     let owner = owner.unwrap_or_else(host::current_user);
-    let mut node = NodeConfig::resolve(&file, &path, surroundings.variables, owner, timezone.name).map_err(invalid)?;
+    let mut node =
+        NodeConfig::resolve(&file, &path, host_environment.variables, owner, timezone.name).map_err(invalid)?;
     node.directories.follow_data_link();
 
     notices.extend(unknown::unknown_keys(&text).into_iter().map(|key| {

@@ -2,7 +2,7 @@
 //!
 //! The reconciler has a container attached ([`Console::attach`]); its output comes in and is matched until the
 //! start-up is seen to finish ([`Console::done_seen`]), written to the server's transcript, and published
-//! ([`Events`]). Lines to type come in through [`Console::type_line`]. The end of an attachment
+//! ([`Events`]). Lines to type come in through [`Console::send_command`]. The end of an attachment
 //! and the end of a start-up go out as a wake-up of the server and nothing else. A line that equals the stop command
 //! means nothing: what is so is the container's state, which the reconciler looks at.
 //!
@@ -113,13 +113,13 @@ struct Inner {
 /// One server's console.
 struct Seat {
     sinks: Sinks,
-    live: Option<Live>,
+    live: Option<ServerState>,
     /// The container in which the start-up was seen to finish.
     done: Option<String>,
 }
 
 /// An attachment whose task runs.
-struct Live {
+struct ServerState {
     container: String,
     orders: mpsc::Sender<Order>,
     /// Fingerprint of what is matched.
@@ -222,7 +222,7 @@ impl Console {
         // What the former attachment to the same container has seen stays true: it may not be on record yet.
         seat.done.take_if(|done| *done != container);
         let container = container.to_owned();
-        let live = Live { container, orders: to, startup: startup.map(fingerprint), task };
+        let live = ServerState { container, orders: to, startup: startup.map(fingerprint), task };
         let former = seat.live.replace(live);
         drop(seats);
         drop_attachment(former);
@@ -244,7 +244,7 @@ impl Console {
     ///
     /// # Errors
     /// See [`ConsoleError`]. After [`ConsoleError::NotRead`] the line, or a part of it, may still be read.
-    pub async fn type_line(&self, id: ServerId, line: &str) -> Result<(), ConsoleError> {
+    pub async fn send_command(&self, id: ServerId, line: &str) -> Result<(), ConsoleError> {
         if line.len() > TYPED {
             return Err(ConsoleError::TooLong { server: id, length: line.len() });
         }
@@ -352,7 +352,7 @@ impl Drop for Ending {
     }
 }
 
-fn drop_attachment(live: Option<Live>) {
+fn drop_attachment(live: Option<ServerState>) {
     if let Some(live) = live {
         live.task.abort();
     }

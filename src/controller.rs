@@ -1,14 +1,14 @@
 //! The loop around the reconciler: which server is looked at when.
 //!
-//! `queue` holds names and times. Wake-ups push names into it: changed intent (`intents`), containers (`containers`), the
+//! `queue` holds names and times. Wake-ups push names into it: changed intent (`manifests`), containers (`containers`), the
 //! panel's list (`listing`), jobs and terminals that have ended, and the times that passes ask for. [`Controller::run`] takes
 //! names out and runs passes, many servers at once and never one server twice. Nobody tells a pass why it runs.
 
 pub mod containers;
-pub mod intents;
 pub mod listing;
+pub mod manifests;
 pub mod queue;
-mod strays;
+mod unknown_containers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,13 +69,13 @@ async fn guarded_pass(reconciler: &Reconciler, id: ServerId) -> Next {
         Ok(next) => {
             // What is remembered of a server that is gone was just forgotten.
             if world.store.get(id).is_some() {
-                world.with_live(id, |live| live.panics = 0);
+                world.with_server(id, |live| live.panics = 0);
             }
             next
         }
         Err(panic) => {
-            let panics = world.with_live(id, |live| {
-                live.spoil();
+            let panics = world.with_server(id, |live| {
+                live.invalidate();
                 live.panics += 1;
                 live.panics
             });

@@ -27,9 +27,9 @@ mod ownership;
 mod prepare;
 mod remove;
 pub mod root;
+mod scan;
 mod script;
 mod usage;
-mod walk;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ use crate::model::ServerId;
 pub use error::{FilesError, Uncounted};
 pub use ownership::Fixed;
 use root::Root;
-use walk::{Visitor, walk};
+use scan::{Visitor, walk};
 
 /// Where servers' files are, and who owns them.
 #[derive(Clone, Debug)]

@@ -90,7 +90,7 @@ pub enum PanelError {
     },
     /// The answer is not what the protocol says.
     #[error("{call}: the panel's answer cannot be read ({detail})")]
-    Nonsense {
+    InvalidResponse {
         /// What was asked.
         call: String,
         /// What is wrong with it.
@@ -107,7 +107,7 @@ impl PanelError {
     /// Whether somebody who waits should stop waiting: the answer will hardly be another one in a moment, and a panel that was
     /// silent for as long as it may be has had its time.
     pub fn ends_waiting(&self) -> bool {
-        self.is_final() || matches!(self, PanelError::Nonsense { .. } | PanelError::Timeout { .. })
+        self.is_final() || matches!(self, PanelError::InvalidResponse { .. } | PanelError::Timeout { .. })
     }
 
     /// Whether the panel said that it does not know the thing.

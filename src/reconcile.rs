@@ -11,10 +11,10 @@
 pub(crate) mod bench;
 pub mod job;
 pub mod jobs;
-pub mod live;
 pub mod observed;
 pub mod pass;
 pub mod plan;
 pub mod reporter;
+pub mod server_state;
 pub mod step;
 pub mod world;

@@ -3,14 +3,14 @@
 //! [`Runtime`] is the seam: `docker` implements it over the Docker API (and Podman's socket that speaks it),
 //! `fake` in memory; one contract suite runs against both. Both keep a `host` for images, networks and paths. Calls come from `reconcile` (steps) and
 //! `console` (attachments); wake-ups leave through [`Runtime::events`], which name a container and never say
-//! what should be done about it. `blueprint` turns settings into container specs and is pure.
+//! what should be done about it. `spec_builder` turns settings into container specs and is pure.
 
-pub mod blueprint;
 pub mod docker;
 mod error;
 pub mod fake;
 pub mod host;
 mod spec;
+pub mod spec_builder;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,10 +18,10 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWrite;
 
-use crate::model::{ContainerFacts, Role, ServerId};
+use crate::model::{ContainerStatus, Role, ServerId};
 pub use error::{ErrorKind, RuntimeError};
 pub use spec::{
-    BuiltSpec, ContainerSpec, CpuLimit, Endpoint, HostInfo, KernelLimits, Limits, LogDriver, NetworkFacts,
+    BuiltSpec, ContainerSpec, CpuLimit, Endpoint, HostInfo, KernelLimits, Limits, LogDriver, NetworkInfo,
     NetworkPurpose, NetworkSpec, Omission, PublishedPort, Volume, VolumeRole,
 };
 
@@ -143,7 +143,7 @@ pub enum LogPart {
 
 /// Facts about the engine (`GET /api/system?v=2`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct EngineFacts {
+pub struct EngineInfo {
     /// Engine version.
     pub version: String,
     /// `cgroupfs` or `systemd`.
@@ -194,13 +194,13 @@ pub trait Runtime: Send + Sync + 'static {
     async fn prepare(&self, spec: &ContainerSpec) -> Result<(), RuntimeError>;
 
     /// Facts about the engine.
-    async fn engine(&self) -> Result<EngineFacts, RuntimeError>;
+    async fn engine(&self) -> Result<EngineInfo, RuntimeError>;
 
     /// All containers that are ours by label or by name, one call for the whole node.
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError>;
 
     /// Looks at one container by its name.
-    async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerFacts>, RuntimeError>;
+    async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError>;
 
     /// Whether the engine takes new calls. One that goes down ends its containers first, and answers meanwhile on the
     /// connections that it has: then this is [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`], for callers in the next

@@ -113,15 +113,16 @@ fn import_violations(source: &Source) -> Vec<String> {
 
 fn door_violations(source: &Source) -> Vec<String> {
     let mut violations = Vec::new();
-    for (krate, doors) in DOORS {
-        let open = doors
-            .iter()
-            .any(|door| if door.ends_with('/') { source.path.starts_with(door) } else { source.path == *door });
+    for (krate, listeners) in DOORS {
+        let open = listeners.iter().any(|endpoint| {
+            if endpoint.ends_with('/') { source.path.starts_with(endpoint) } else { source.path == *endpoint }
+        });
         if open {
             continue;
         }
         for named in source.external_paths().iter().filter(|named| is_below(&named.path, krate)) {
-            violations.push(format!("{}:{}: the crate `{krate}` is known to {doors:?} alone", source.path, named.line));
+            violations
+                .push(format!("{}:{}: the crate `{krate}` is known to {listeners:?} alone", source.path, named.line));
         }
     }
     violations

@@ -244,11 +244,11 @@ async fn nonsense_is_an_error_of_its_own() {
     for body in ["<html>oops</html>", "", "[]", "5", "{}", r#"{"settings": {}, "process_configuration": {}}"#] {
         let _fault = sim.fault(Fault::on(&format!("{id}$")).status(200).body(body));
         let error = panel.server(id).await.unwrap_err();
-        assert!(matches!(error, PanelError::Nonsense { .. }), "{body}: {error}");
+        assert!(matches!(error, PanelError::InvalidResponse { .. }), "{body}: {error}");
         assert!(!error.is_final(), "{body}");
     }
     let _fault = sim.fault(Fault::on("install$").status(200).body("<html>"));
-    assert!(matches!(panel.script(id).await.unwrap_err(), PanelError::Nonsense { .. }));
+    assert!(matches!(panel.script(id).await.unwrap_err(), PanelError::InvalidResponse { .. }));
 
     sim.edit(&id.to_string(), |server| server.settings["build"] = json!("nonsense"));
     let error = panel.server(id).await.unwrap_err();
@@ -260,7 +260,7 @@ async fn another_servers_answer_is_nonsense() {
     let sim = PanelSim::start();
     let ids = add(&sim, 2);
     sim.edit(&ids[0].to_string(), |server| server.settings["uuid"] = json!(ids[1]));
-    assert!(matches!(panel(&sim).server(ids[0]).await.unwrap_err(), PanelError::Nonsense { .. }));
+    assert!(matches!(panel(&sim).server(ids[0]).await.unwrap_err(), PanelError::InvalidResponse { .. }));
 }
 
 #[tokio::test]

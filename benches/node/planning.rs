@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use alula::model::{
-    ContainerFacts, ContainerState, InstallOutcome, InstallResult, Manifest, PowerState, Reason, Record, Request,
+    ContainerState, ContainerStatus, InstallOutcome, InstallResult, Manifest, PowerState, Reason, Record, Request,
     Requester, Requests, ServerId, Timestamp, Verb,
 };
 use alula::reconcile::observed::{Observed, Policy, Usage, WantedContainer};
@@ -33,7 +33,7 @@ pub fn measure(table: &mut Table) {
         let begun = Instant::now();
         for server in &servers {
             let plan = plan(Input {
-                intent: Some(&server.manifest),
+                manifest: Some(&server.manifest),
                 problem: None,
                 unrecorded: false,
                 requests: &server.requests,
@@ -115,7 +115,7 @@ fn running(number: usize, now: Timestamp) -> Server {
     });
     record.power.started = Some(container.clone());
     let observed = Observed {
-        server: Some(ContainerFacts {
+        server: Some(ContainerStatus {
             id: container.clone(),
             state: ContainerState::Running,
             started_at: Some(now),

@@ -21,7 +21,7 @@ use crate::tasks::panic_text;
 
 /// Where requests come in.
 #[derive(Debug, Clone)]
-pub enum Door {
+pub enum Endpoint {
     /// TCP: the node's token is required.
     Tcp(Secret),
     /// A unix socket: the permission to open the file is enough for every route.
@@ -39,7 +39,7 @@ pub enum Access {
 
 /// What the routes of a listener require, and what each of its answers carries.
 pub struct Guard {
-    door: Door,
+    endpoint: Endpoint,
     panel: HeaderValue,
     allowed_origins: Vec<String>,
     private_network: bool,
@@ -131,10 +131,10 @@ fn refuse_without(token: &Secret, request: &Request) -> Option<Response> {
 
 impl Guard {
     /// The guard of a listener.
-    pub fn new(door: Door, node: &NodeConfig) -> Self {
+    pub fn new(endpoint: Endpoint, node: &NodeConfig) -> Self {
         let panel = node.panel.as_ref().map(|panel| panel.remote.as_str()).unwrap_or_default();
         Self {
-            door,
+            endpoint,
             panel: HeaderValue::from_str(panel).unwrap_or(HeaderValue::from_static("")),
             allowed_origins: node.api.allowed_origins.clone(),
             private_network: node.api.allow_cors_private_network,
@@ -146,16 +146,16 @@ impl Guard {
     pub fn serves(&self, access: Access) -> bool {
         match access {
             Access::NodeToken => true,
-            Access::LocalSocket => matches!(self.door, Door::Local),
+            Access::LocalSocket => matches!(self.endpoint, Endpoint::Local),
         }
     }
 
     /// The answer to a caller who may not call a route of this access.
     pub fn refuse(&self, access: Access, request: &Request) -> Option<Response> {
-        match (&self.door, access) {
-            (Door::Local, _) => None,
-            (Door::Tcp(token), Access::NodeToken) => refuse_without(token, request),
-            (Door::Tcp(_), Access::LocalSocket) => Some(not_found()),
+        match (&self.endpoint, access) {
+            (Endpoint::Local, _) => None,
+            (Endpoint::Tcp(token), Access::NodeToken) => refuse_without(token, request),
+            (Endpoint::Tcp(_), Access::LocalSocket) => Some(not_found()),
         }
     }
 

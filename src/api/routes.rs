@@ -11,9 +11,9 @@ use axum::handler::Handler;
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
-use super::guard::{self, Access, Door, Guard};
-use super::opening::Opening;
+use super::guard::{self, Access, Endpoint, Guard};
 use super::request::RequestBody;
+use super::startup::Startup;
 use super::{Api, local, servers, system};
 use crate::config::NodeConfig;
 
@@ -23,7 +23,7 @@ struct Route {
     path: &'static str,
     access: Access,
     body: RequestBody,
-    handle: Arc<dyn Fn(Request, Opening) -> Answer + Send + Sync>,
+    handle: Arc<dyn Fn(Request, Startup) -> Answer + Send + Sync>,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
@@ -63,12 +63,12 @@ fn table() -> Vec<Route> {
 }
 
 /// The routes of a listener. Those that need the servers answer once `opening` has the API.
-pub fn router(opening: &Opening, door: Door, node: &NodeConfig) -> Router {
-    build(table(), opening, door, node)
+pub fn router(opening: &Startup, endpoint: Endpoint, node: &NodeConfig) -> Router {
+    build(table(), opening, endpoint, node)
 }
 
-fn build(table: Vec<Route>, opening: &Opening, door: Door, node: &NodeConfig) -> Router {
-    let guard = Arc::new(Guard::new(door, node));
+fn build(table: Vec<Route>, opening: &Startup, endpoint: Endpoint, node: &NodeConfig) -> Router {
+    let guard = Arc::new(Guard::new(endpoint, node));
     let mut router = Router::new();
     for route in table.into_iter().filter(|route| guard.serves(route.access)) {
         let with_slash = format!("{}/", route.path);
@@ -90,7 +90,7 @@ impl Route {
         body: RequestBody,
         handler: impl Handler<T, Arc<Api>>,
     ) -> Self {
-        let handle = move |request, opening: Opening| -> Answer {
+        let handle = move |request, opening: Startup| -> Answer {
             let handler = handler.clone();
             Box::pin(async move { handler.call(request, opening.api().await).await })
         };
@@ -103,18 +103,18 @@ impl Route {
         path: &'static str,
         access: Access,
         body: RequestBody,
-        handler: impl Handler<T, Opening>,
+        handler: impl Handler<T, Startup>,
     ) -> Self {
         let handle = move |request, opening| -> Answer { Box::pin(handler.clone().call(request, opening)) };
         Self { method, path, access, body, handle: Arc::new(handle) }
     }
 
-    fn answer(self, guard: &Arc<Guard>, opening: &Opening) -> MethodRouter {
+    fn answer(self, guard: &Arc<Guard>, opening: &Startup) -> MethodRouter {
         let (guard, opening) = (guard.clone(), opening.clone());
         let Self { method, access, body, handle, .. } = self;
         on(method, move |mut request: Request| async move {
-            if let Some(refusal) = guard.refuse(access, &request) {
-                return refusal;
+            if let Some(rejection) = guard.refuse(access, &request) {
+                return rejection;
             }
             body.limit(&mut request);
             handle(request, opening).await

@@ -10,7 +10,7 @@ mod remove;
 use std::sync::Arc;
 
 use super::{Api, ApiError};
-use crate::model::{ContainerFacts, ContainerState, Manifest, ServerId, Status, Timestamp};
+use crate::model::{ContainerState, ContainerStatus, Manifest, ServerId, Status, Timestamp};
 use crate::requests::admission::AdmissionContext;
 use crate::store::{Snapshot, StoreError};
 
@@ -32,7 +32,7 @@ impl Api {
         let snapshot = snapshot.ok_or_else(ApiError::no_server)?;
         let manifest = snapshot.manifest.clone().ok_or_else(ApiError::no_server)?;
         let status = self.world.store.status(id).unwrap_or_else(|| Arc::new(Status::new(id)));
-        let (container, fails) = self.world.with_live(id, |live| (live.server.fresh().cloned(), live.start_fails()));
+        let (container, fails) = self.world.with_server(id, |live| (live.server.fresh().cloned(), live.start_fails()));
         let seen = container.is_some();
         let start_fails = fails || container.flatten().is_some_and(|container| self.has_ended(&snapshot, &container));
         Ok(Known { id, snapshot, manifest, status, seen, start_fails })
@@ -41,7 +41,7 @@ impl Api {
 
 impl Api {
     /// Whether a container has ended that ran for the power request that counts.
-    fn has_ended(&self, snapshot: &Snapshot, container: &ContainerFacts) -> bool {
+    fn has_ended(&self, snapshot: &Snapshot, container: &ContainerStatus) -> bool {
         let power = snapshot.asked(self.world.clock.now()).power();
         let ended = matches!(container.state, ContainerState::Exited { .. });
         ended && power.is_some_and(|power| snapshot.record.serving(container) == Some(power.id.as_str()))

@@ -4,13 +4,13 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::opening::Opening;
+use super::startup::Startup;
 use super::{Api, ApiError};
 use crate::panel::client::WINGS_VERSION;
 
 /// `GET /api/system[?v=2]`. The first form says what cannot change, also while the daemon starts; the second asks the container
 /// engine.
-pub async fn system(State(opening): State<Opening>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+pub async fn system(State(opening): State<Startup>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let is_detailed = query.unwrap_or_default().split('&').any(|pair| pair == "v=2");
     let value = if is_detailed { detailed(&*opening.api().await).await? } else { plain(opening.kernel()) };
     Ok(axum_json(&value))

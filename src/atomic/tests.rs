@@ -148,9 +148,9 @@ fn a_full_disk_keeps_the_old_file_and_says_so() {
 
     // The temporary file gives its space back: at once, or when a process that another test has just forked, and that still
     // holds it open, has become another program.
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    let timeout = std::time::Instant::now() + std::time::Duration::from_secs(5);
     while let Err(error) = write_file(&path, &[b'y'; 20_000], 0o600) {
-        assert!(std::time::Instant::now() < patience, "{error}");
+        assert!(std::time::Instant::now() < timeout, "{error}");
         std::thread::yield_now();
     }
     assert_eq!(fs::read(&path).unwrap().len(), 20_000);

@@ -66,7 +66,7 @@ pub struct ForeignOptions {
 
 impl ForeignOptions {
     /// Why these options cannot be served, if any of them was given.
-    pub fn refusal(&self) -> Option<String> {
+    pub fn rejection(&self) -> Option<String> {
         let certificates = "alula fetches no certificates: have certbot or a reverse proxy do it, name the files in \
                             `api.ssl` of config.yml, and leave this option out";
         let profiling = "alula has no profiling server: leave this option out, and use `perf` where needed";

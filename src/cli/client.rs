@@ -32,7 +32,7 @@ pub struct Client {
 }
 
 #[derive(Deserialize)]
-struct Refusal {
+struct Rejection {
     error: String,
 }
 
@@ -165,8 +165,8 @@ async fn drive<T>(connection: &mut Option<Connection>, part: impl Future<Output 
 }
 
 fn refused(status: StatusCode, body: &Bytes) -> CliError {
-    let message = match serde_json::from_slice::<Refusal>(body) {
-        Ok(refusal) => refusal.error,
+    let message = match serde_json::from_slice::<Rejection>(body) {
+        Ok(rejection) => rejection.error,
         Err(_) => String::from_utf8_lossy(body).chars().take(500).collect(),
     };
     CliError::Refused { status: status.as_u16(), message }

@@ -69,7 +69,7 @@ fn text(described: &Described<'_>, paint: Paint, now: Timestamp) -> String {
     let mut page = Page { text: String::new(), paint };
     identity(&mut page, server);
     if let Some(manifest) = &server.manifest {
-        intent(&mut page, manifest);
+        spec(&mut page, manifest);
         asked(&mut page, manifest, server, now);
     }
     seen(&mut page, server, now);
@@ -137,7 +137,7 @@ fn identity(page: &mut Page, server: &ServerView) {
     );
 }
 
-fn intent(page: &mut Page, manifest: &Manifest) {
+fn spec(page: &mut Page, manifest: &Manifest) {
     let (spec, settings) = (&manifest.spec, &manifest.spec.settings);
     page.field("Image", &settings.container.image);
     page.field("Command", &settings.invocation);
@@ -235,8 +235,8 @@ fn seen(page: &mut Page, server: &ServerView, now: Timestamp) {
     if status.disk_bytes > 0 {
         page.field("Disk used", bytes(status.disk_bytes));
     }
-    if let Some(told) = status.told.or(record.told) {
-        page.field("Panel knows", told.word());
+    if let Some(last_reported) = status.last_reported.or(record.last_reported) {
+        page.field("Panel knows", last_reported.word());
     }
     if let Some(at) = record.synced_at {
         page.field("Panel asked", format!("{} ago", span(now.since(at))));

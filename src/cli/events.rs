@@ -9,7 +9,7 @@ use tokio::io::AsyncBufReadExt;
 use super::arguments::Events;
 use super::client::Client;
 use super::error::CliError;
-use super::node::{Door, Node};
+use super::node::{Endpoint, Node};
 use super::output::{Cell, Paint, Printer, Tone, clean, table, tell};
 use super::server::ServerView;
 use crate::events::{self, EventKind};
@@ -51,8 +51,8 @@ pub async fn run(node: Node, arguments: &Events, printer: Printer) -> Result<(),
     let named: Option<BTreeSet<ServerId>> =
         (!arguments.servers.is_empty()).then(|| servers.iter().map(|server| server.uuid).collect());
     let mut follower = Follower { named, printer, seen: Seen::default() };
-    let client = match &node.door {
-        Door::Daemon(client) if arguments.follow => client.clone(),
+    let client = match &node.endpoint {
+        Endpoint::Daemon(client) if arguments.follow => client.clone(),
         _ => {
             node.warn_without_daemon("these are the events that were written down last");
             let events = written(&servers);

@@ -64,7 +64,7 @@ fn running() -> ServerView {
     server.requests = asked(2, "request-2", 600, Verb::Start);
     server.record.generation = 3;
     server.record.synced_at = Some(before(600));
-    server.record.told = Some(PowerState::Running);
+    server.record.last_reported = Some(PowerState::Running);
     server.record.install.done =
         Some(result("token-1", InstallOutcome::Succeeded, Some(0), "the script ran to its end"));
     let status = &mut server.status;

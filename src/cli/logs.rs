@@ -8,7 +8,7 @@ use tokio::io::AsyncBufReadExt;
 
 use super::arguments::Logs;
 use super::error::CliError;
-use super::node::{Door, Node};
+use super::node::{Endpoint, Node};
 use super::output::{Format, Printer, clean, print_bytes, tell};
 use super::server::ServerView;
 use crate::console::TRANSCRIPT_FILE;
@@ -32,8 +32,8 @@ pub async fn run(node: &Node, arguments: &Logs, printer: Printer) -> Result<(), 
     let servers = node.pick(std::slice::from_ref(&arguments.server)).await?;
     let Some(ServerView { uuid, .. }) = servers.first() else { return Ok(()) };
     let mut shown = Shown::new(*uuid, printer);
-    match &node.door {
-        Door::Daemon(client) => {
+    match &node.endpoint {
+        Endpoint::Daemon(client) => {
             let mut path = format!("/local/servers/{uuid}/logs?install={}", arguments.install);
             path.push_str(&format!("&follow={}", arguments.follow));
             if let Some(lines) = arguments.tail {
@@ -50,7 +50,7 @@ pub async fn run(node: &Node, arguments: &Logs, printer: Printer) -> Result<(), 
                 text.consume(length);
             }
         }
-        Door::Folder(_) if arguments.follow => {
+        Endpoint::Folder(_) if arguments.follow => {
             return Err(node.no_daemon(|root| {
                 format!(
                     "no daemon runs on {root}, so there is nothing to follow; start it (`alula run`), or leave --follow out to \
@@ -58,7 +58,7 @@ pub async fn run(node: &Node, arguments: &Logs, printer: Printer) -> Result<(), 
                 )
             }));
         }
-        Door::Folder(_) => {
+        Endpoint::Folder(_) => {
             node.warn_without_daemon("this is what was written down last");
             let opened = open(&Layout::new(&node.config), *uuid, arguments)?;
             if let Some(mut log) = opened {

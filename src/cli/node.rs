@@ -10,7 +10,7 @@ use super::client::Client;
 use super::error::CliError;
 use super::output;
 use super::server::{self, ServerView};
-use crate::config::{self, ConfigError, ConfigFile, DEFAULT_PATH, NodeConfig, Surroundings};
+use crate::config::{self, ConfigError, ConfigFile, DEFAULT_PATH, HostEnvironment, NodeConfig};
 use crate::model::ServerId;
 use crate::store::Store;
 use crate::store::lock::{self, Holder};
@@ -25,7 +25,7 @@ const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 const SERVERS: &str = "servers";
 
 /// How a node is reached.
-pub enum Door {
+pub enum Endpoint {
     /// Its daemon runs.
     Daemon(Client),
     /// No daemon was found: the state folder itself, to read.
@@ -37,7 +37,7 @@ pub struct Node {
     /// Its configuration.
     pub config: Arc<NodeConfig>,
     /// How it is reached.
-    pub door: Door,
+    pub endpoint: Endpoint,
 }
 
 /// The file that `run` starts the daemon from.
@@ -67,10 +67,10 @@ pub fn config_path(arguments: &NodeArguments) -> Result<PathBuf, CliError> {
 /// # Errors
 /// Its file is missing or broken, or belongs to another state folder.
 pub fn config_of(arguments: &NodeArguments) -> Result<NodeConfig, CliError> {
-    let surroundings = Surroundings::of_this_process();
+    let host_environment = HostEnvironment::of_this_process();
     match (&arguments.config, &arguments.root) {
-        (Some(config), _) => Ok(config::load(config, surroundings)?.node),
-        (None, None) => match config::load(Path::new(DEFAULT_PATH), surroundings) {
+        (Some(config), _) => Ok(config::load(config, host_environment)?.node),
+        (None, None) => match config::load(Path::new(DEFAULT_PATH), host_environment) {
             Ok(loaded) => Ok(loaded.node),
             Err(error @ ConfigError::Missing { .. }) => Err(CliError::NoConfig(error)),
             Err(error) => Err(error.into()),
@@ -90,7 +90,7 @@ fn of_root(root: &Path) -> Result<NodeConfig, CliError> {
         return NodeConfig::resolve(&file, &path, &|_| None, owner, "UTC".into())
             .map_err(|problem| CliError::Root { root, problem });
     }
-    let node = config::load(&path, Surroundings::of_this_process())?.node;
+    let node = config::load(&path, HostEnvironment::of_this_process())?.node;
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if real(&node.directories.root) != real(&root) {
         return Err(CliError::Usage(format!(
@@ -167,12 +167,14 @@ impl Node {
 
     fn of(config: Arc<NodeConfig>) -> Result<Self, CliError> {
         let directories = &config.directories;
-        let door = match Client::find(&directories.socket)? {
-            Some(client) => Door::Daemon(client),
-            None if directories.root.join(SERVERS).is_dir() => Door::Folder(Store::open_to_read(&directories.root)?),
+        let endpoint = match Client::find(&directories.socket)? {
+            Some(client) => Endpoint::Daemon(client),
+            None if directories.root.join(SERVERS).is_dir() => {
+                Endpoint::Folder(Store::open_to_read(&directories.root)?)
+            }
             None => return Err(nowhere(&config)),
         };
-        Ok(Self { config, door })
+        Ok(Self { config, endpoint })
     }
 
     /// The daemon, for a command that writes.
@@ -180,7 +182,7 @@ impl Node {
     /// # Errors
     /// It does not run, or not where it is looked for.
     pub fn daemon(&self) -> Result<&Client, CliError> {
-        if let Door::Daemon(client) = &self.door {
+        if let Endpoint::Daemon(client) = &self.endpoint {
             return Ok(client);
         }
         Err(self.no_daemon(|root| {
@@ -219,7 +221,7 @@ impl Node {
 
     /// Says on standard error that no daemon runs, or none that answers, and what follows from it.
     pub fn warn_without_daemon(&self, consequence: &str) {
-        let Door::Folder(_) = self.door else { return };
+        let Endpoint::Folder(_) = self.endpoint else { return };
         let none = || format!("no daemon runs on {}", self.config.directories.root.display());
         output::tell(&format!("{}: {consequence}", self.hidden_daemon().unwrap_or_else(none)));
     }
@@ -229,9 +231,9 @@ impl Node {
     /// # Errors
     /// The daemon does not answer.
     pub async fn servers(&self) -> Result<Vec<ServerView>, CliError> {
-        match &self.door {
-            Door::Daemon(client) => client.get("/local/servers").await,
-            Door::Folder(store) => Ok(store.list().iter().map(|snapshot| server::read(store, snapshot)).collect()),
+        match &self.endpoint {
+            Endpoint::Daemon(client) => client.get("/local/servers").await,
+            Endpoint::Folder(store) => Ok(store.list().iter().map(|snapshot| server::read(store, snapshot)).collect()),
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::arguments::Select;
 use super::error::CliError;
-use super::node::{Door, Node};
+use super::node::{Endpoint, Node};
 use super::output::{Cell, Paint, Printer, Progress, Tone, clean, table};
 use super::server::{ServerView, runs_unasked};
 use crate::clock::Clock;
@@ -85,9 +85,9 @@ enum Source<'a> {
 
 impl<'a> Source<'a> {
     fn of(node: &'a Node) -> Result<Self, CliError> {
-        Ok(match &node.door {
-            Door::Daemon(client) => Source::Daemon(client),
-            Door::Folder(store) => Source::Here(Local::new(&node.config, store)?),
+        Ok(match &node.endpoint {
+            Endpoint::Daemon(client) => Source::Daemon(client),
+            Endpoint::Folder(store) => Source::Here(Local::new(&node.config, store)?),
         })
     }
 

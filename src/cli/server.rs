@@ -14,7 +14,7 @@ use crate::store::{STATUS_FILE, Snapshot, Store};
 /// Fewer characters name no server.
 const SHORTEST_NAME: usize = 4;
 /// Candidates that an error lists.
-const MOST_CANDIDATES: usize = 8;
+const MAX_CANDIDATES: usize = 8;
 
 /// Everything about one server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -175,10 +175,10 @@ fn find<'a>(servers: &'a [ServerView], name: &str) -> Result<&'a ServerView, Cli
         [] => Err(CliError::Failed(format!("no server's UUID begins with {name:?}; see `alula get`"))),
         several => {
             let mut message = format!("{name:?} could be any of {} servers; write more of the UUID:", several.len());
-            for server in several.iter().take(MOST_CANDIDATES) {
+            for server in several.iter().take(MAX_CANDIDATES) {
                 message.push_str(&format!("\n  {}", server.title()));
             }
-            if several.len() > MOST_CANDIDATES {
+            if several.len() > MAX_CANDIDATES {
                 message.push_str("\n  …");
             }
             Err(CliError::Failed(message))

@@ -13,9 +13,9 @@ use super::arguments::Validate;
 use super::done::judged;
 use super::error::CliError;
 use super::output::{Format, Printer, Tone, clean, print, tell};
-use crate::config::{self, ConfigError, Surroundings};
+use crate::config::{self, ConfigError, HostEnvironment};
 use crate::model::{Manifest, ServerId};
-use crate::store::{CONFIG_FILE, OVERRIDE_FILE, SpecProblem, intent};
+use crate::store::{CONFIG_FILE, OVERRIDE_FILE, SpecProblem, manifests};
 use crate::yaml::{self, YamlError};
 
 /// What a file is.
@@ -132,7 +132,7 @@ pub fn line(file: &str, fault: &Fault) -> String {
 /// It cannot be read. One that is too long is cut so that its length is noticed.
 pub fn read(path: &Path) -> Result<String, CliError> {
     let failed = |source| CliError::File { action: "read", path: path.to_owned(), source };
-    let limit = intent::MAX_FILE + 1;
+    let limit = manifests::MAX_FILE + 1;
     let mut bytes = Vec::new();
     if path == Path::new("-") {
         io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(failed)?;
@@ -197,7 +197,7 @@ pub fn kind_of(path: &Path, text: &str) -> Kind {
 pub fn check_server(path: &Path, text: &str) -> Result<Manifest, Fault> {
     let manifest: Manifest = yaml::parse(text)?;
     let uuid = folder_id(path).unwrap_or(manifest.metadata.uuid);
-    intent::validate(&manifest, uuid).map_err(|problem| senseless(&problem, text))?;
+    manifests::validate(&manifest, uuid).map_err(|problem| senseless(&problem, text))?;
     Ok(manifest)
 }
 
@@ -220,13 +220,13 @@ fn check_override(path: &Path, text: &str) -> Result<ServerId, Fault> {
         alone(why, "mend that one first")
     })?;
     let uuid = base_manifest.metadata.uuid;
-    let manifest = intent::merge(&base, text)?;
-    intent::validate(&manifest, uuid).map_err(|problem| senseless(&problem, text))?;
+    let manifest = manifests::merge(&base, text)?;
+    manifests::validate(&manifest, uuid).map_err(|problem| senseless(&problem, text))?;
     Ok(uuid)
 }
 
 fn check_node(path: &Path) -> Result<(), Fault> {
-    match config::load(path, Surroundings::of_this_process()) {
+    match config::load(path, HostEnvironment::of_this_process()) {
         Ok(loaded) => {
             for notice in loaded.notices {
                 tell(&format!("warning: {notice}"));
@@ -246,7 +246,7 @@ fn check_node(path: &Path) -> Result<(), Fault> {
 }
 
 fn senseless(problem: &SpecProblem, text: &str) -> Fault {
-    let place = intent::place_of(problem, text);
+    let place = manifests::place_of(problem, text);
     Fault {
         line: place.map(|(line, _)| line),
         column: place.map(|(_, column)| column),

@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::file::ConfigFile;
-use super::{NodeConfig, Owner, Surroundings};
+use super::{HostEnvironment, NodeConfig, Owner};
 use crate::atomic::{self, AtomicError};
 
 mod user;
@@ -85,9 +85,9 @@ pub enum HostError {
 pub fn prepare(
     file: &ConfigFile,
     mut node: NodeConfig,
-    surroundings: Surroundings<'_>,
+    host_environment: HostEnvironment<'_>,
 ) -> Result<NodeConfig, HostError> {
-    node.owner = user::ensure_owner(file, surroundings)?;
+    node.owner = user::ensure_owner(file, host_environment)?;
     make_directories(&node)?;
     node.directories.follow_data_link();
     write_passwd_files(&node)?;

@@ -42,7 +42,7 @@ fn write(text: &str) -> (tempfile::TempDir, PathBuf) {
 
 fn load_text(text: &str) -> Result<Loaded, ConfigError> {
     let (dir, path) = write(text);
-    load(&path, Surroundings { variables: &|_| None, etc: dir.path() })
+    load(&path, HostEnvironment { variables: &|_| None, etc: dir.path() })
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn an_empty_file_is_a_node_without_panel() {
 fn a_missing_file_names_itself_and_the_default() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("none.yml");
-    let error = load(&path, Surroundings::of_this_process()).unwrap_err();
+    let error = load(&path, HostEnvironment::of_this_process()).unwrap_err();
     assert!(matches!(error, ConfigError::Missing { .. }));
     let text = error.to_string();
     assert!(text.contains("none.yml") && text.contains(DEFAULT_PATH) && text.contains("--config"), "{text}");
@@ -75,12 +75,12 @@ fn a_missing_file_names_itself_and_the_default() {
 #[test]
 fn what_cannot_be_read() {
     let (dir, path) = write("");
-    let surroundings = Surroundings { variables: &|_| None, etc: dir.path() };
+    let host_environment = HostEnvironment { variables: &|_| None, etc: dir.path() };
     fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
-    assert!(load(&path, surroundings).unwrap_err().to_string().contains("UTF-8"));
+    assert!(load(&path, host_environment).unwrap_err().to_string().contains("UTF-8"));
     fs::write(&path, "#".repeat(crate::yaml::MAX_BYTES + 1)).unwrap();
-    assert!(load(&path, surroundings).unwrap_err().to_string().contains("longer than"));
-    assert!(matches!(load(dir.path(), surroundings).unwrap_err(), ConfigError::Unreadable { .. }));
+    assert!(load(&path, host_environment).unwrap_err().to_string().contains("longer than"));
+    assert!(matches!(load(dir.path(), host_environment).unwrap_err(), ConfigError::Unreadable { .. }));
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn surroundings_are_asked() {
         "T" => Some("secret".to_owned()),
         _ => None,
     };
-    let loaded = load(&path, Surroundings { variables: &variables, etc: dir.path() }).unwrap();
+    let loaded = load(&path, HostEnvironment { variables: &variables, etc: dir.path() }).unwrap();
     assert_eq!(loaded.node.timezone, "Asia/Tokyo");
     assert!(loaded.node.api_token.unwrap().matches(b"secret"));
     assert_eq!(loaded.node.owner, Owner { name: "root".into(), uid: 0, gid: 0 });

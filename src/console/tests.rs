@@ -142,15 +142,15 @@ async fn a_server_starts_is_typed_into_and_ends() {
     assert_eq!(console.done_seen(id()), Some(container.clone()));
     assert_eq!(daemon.wakes(), 1);
 
-    console.type_line(id(), "say hello").await.unwrap();
+    console.send_command(id(), "say hello").await.unwrap();
     tokio::time::sleep(SECOND).await;
     console.say(id(), "stopping\nbecause of \x1b[1mtests");
-    console.type_line(id(), "stop").await.unwrap();
+    console.send_command(id(), "stop").await.unwrap();
     tokio::time::sleep(SECOND).await;
     assert_eq!(console.attached(id()), None);
     assert_eq!(console.done_seen(id()), Some(container), "known beyond the end");
     assert_eq!(daemon.wakes(), 2);
-    assert!(matches!(console.type_line(id(), "late").await, Err(ConsoleError::NotAttached(_))));
+    assert!(matches!(console.send_command(id(), "late").await, Err(ConsoleError::NotAttached(_))));
     let text = house.transcript();
     assert_eq!(
         text,
@@ -304,7 +304,7 @@ async fn long_lines_are_refused_and_unread_ones_are_given_up() {
     let house = House::new();
     let daemon = house.daemon();
     let long = "x".repeat(TYPED + 1);
-    assert!(matches!(daemon.console.type_line(id(), &long).await, Err(ConsoleError::TooLong { .. })));
+    assert!(matches!(daemon.console.send_command(id(), &long).await, Err(ConsoleError::TooLong { .. })));
 
     let container = house.container(Program::idle()).await;
     daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
@@ -312,10 +312,10 @@ async fn long_lines_are_refused_and_unread_ones_are_given_up() {
     let orders = daemon.console.inner.seats().get(&id()).unwrap().live.as_ref().unwrap().orders.clone();
     let full = orders.reserve_many(ORDERS).await.unwrap();
     let began = tokio::time::Instant::now();
-    assert!(matches!(daemon.console.type_line(id(), "x").await, Err(ConsoleError::NotRead { .. })));
+    assert!(matches!(daemon.console.send_command(id(), "x").await, Err(ConsoleError::NotRead { .. })));
     assert_eq!(began.elapsed(), TYPING);
     drop(full);
-    daemon.console.type_line(id(), "x").await.unwrap();
+    daemon.console.send_command(id(), "x").await.unwrap();
 }
 
 /// The text of what is printed by a server or its daemon.

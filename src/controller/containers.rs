@@ -17,7 +17,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 
 use super::queue::Queue;
-use super::strays::Strays;
+use super::unknown_containers::Strays;
 use crate::model::{Role, ServerId};
 use crate::reconcile::world::World;
 use crate::retry;
@@ -34,16 +34,16 @@ const NEW_LIST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Follows the runtime for as long as the daemon runs. `ready` turns true after the first listing, or the first failure
 /// to get one.
 pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>) {
-    let (mut failures, mut strays) = (0, Strays::default());
+    let (mut failures, mut unknown_containers) = (0, Strays::default());
     loop {
-        match begin(&world, &queue, &mut strays, failures == 0).await {
+        match begin(&world, &queue, &mut unknown_containers, failures == 0).await {
             Ok(events) => {
                 if failures > 0 {
                     tracing::info!("the container engine answers again");
                 }
                 failures = 0;
                 ready.send_replace(true);
-                listen(&world, &queue, &mut strays, events).await;
+                listen(&world, &queue, &mut unknown_containers, events).await;
                 tracing::warn!("the stream of container events has ended; looking at everything again");
             }
             Err(error) => {
@@ -56,7 +56,7 @@ pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>)
         }
         // What ends from now on ends unwatched: an engine that goes down takes its containers along, and none of them has
         // crashed.
-        world.for_each_live(|_, live| live.unwatch());
+        world.for_each_server(|_, live| live.unwatch());
         if failures <= 1 {
             // Once for each outage: their conditions should say so.
             wake_all(&world, &queue);
@@ -69,30 +69,35 @@ pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>)
 async fn begin(
     world: &World,
     queue: &Queue,
-    strays: &mut Strays,
+    unknown_containers: &mut Strays,
     first: bool,
 ) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
     let mut events = world.runtime.events().await?;
     // The engine may have gone down and come back since the last stream ended.
-    world.for_each_live(|_, live| live.unwatch());
+    world.for_each_server(|_, live| live.unwatch());
     let ended = RuntimeError::new(ErrorKind::Unavailable, "following containers", "disconnected");
-    hearing(world, queue, &mut events, settle(world, strays, first)).await.unwrap_or(Err(ended))?;
+    hearing(world, queue, &mut events, settle(world, unknown_containers, first)).await.unwrap_or(Err(ended))?;
     wake_all(world, queue);
     Ok(events)
 }
 
-async fn settle(world: &World, strays: &mut Strays, first: bool) -> Result<(), RuntimeError> {
+async fn settle(world: &World, unknown_containers: &mut Strays, first: bool) -> Result<(), RuntimeError> {
     match world.runtime.prepare_node().await {
         // Servers that need it will say so; those that run do not.
         Err(error) if first => tracing::error!("the servers' network is not ready: {error}"),
         _ => {}
     }
-    list(world, strays).await.map(drop)
+    list(world, unknown_containers).await.map(drop)
 }
 
-async fn listen(world: &World, queue: &Queue, strays: &mut Strays, mut events: BoxStream<'static, RuntimeEvent>) {
+async fn listen(
+    world: &World,
+    queue: &Queue,
+    unknown_containers: &mut Strays,
+    mut events: BoxStream<'static, RuntimeEvent>,
+) {
     while hearing(world, queue, &mut events, tokio::time::sleep(RESYNC)).await.is_some() {
-        match hearing(world, queue, &mut events, list(world, strays)).await {
+        match hearing(world, queue, &mut events, list(world, unknown_containers)).await {
             Some(Ok(changed)) => changed.into_iter().for_each(|id| queue.push(id)),
             Some(Err(error)) => {
                 tracing::warn!("{error}");
@@ -115,20 +120,20 @@ async fn hearing<T>(
         // Both arms are cancel-safe: a stream's `next`, and work that goes on where it was.
         tokio::select! {
             biased;
-            event = events.next() => heard(world, queue, &event?),
+            event = events.next() => acknowledged(world, queue, &event?),
             done = &mut work => return Some(done),
         }
     }
 }
 
-fn heard(world: &World, queue: &Queue, event: &RuntimeEvent) {
+fn acknowledged(world: &World, queue: &Queue, event: &RuntimeEvent) {
     tracing::debug!(server.id = %event.server, role = event.role.word(), change = ?event.change, "container event");
-    let news = world.with_live(event.server, |live| {
+    let news = world.with_server(event.server, |live| {
         let look = live.look(event.role);
         // The daemon's own creation is known from its answer, unless that came too late: then "no container" was observed since.
         let news = event.change != ContainerChange::Created || look.fresh() == Some(&None);
         if news {
-            look.spoil();
+            look.invalidate();
         }
         news
     });
@@ -139,31 +144,31 @@ fn heard(world: &World, queue: &Queue, event: &RuntimeEvent) {
 }
 
 /// Lists all containers and corrects what is remembered. Returns the servers whose memory was wrong.
-async fn list(world: &World, strays: &mut Strays) -> Result<Vec<ServerId>, RuntimeError> {
+async fn list(world: &World, unknown_containers: &mut Strays) -> Result<Vec<ServerId>, RuntimeError> {
     let mut serials = BTreeMap::new();
     for id in world.store.ids() {
-        world.with_live(id, |live| serials.insert(id, (live.server.serial(), live.installer.serial())));
+        world.with_server(id, |live| serials.insert(id, (live.server.version(), live.installer.version())));
     }
     let mut seen: BTreeMap<(ServerId, Role), (String, bool)> = BTreeMap::new();
     let listed = world.runtime.list().await?;
-    strays.see(world, &listed, |id| serials.contains_key(&id));
+    unknown_containers.see(world, &listed, |id| serials.contains_key(&id));
     for listed in listed {
         seen.insert((listed.server, listed.role), (listed.id, listed.running));
     }
     let mut changed = Vec::new();
     for (id, (server, installer)) in serials {
-        let wrong = world.with_live(id, |live| {
+        let wrong = world.with_server(id, |live| {
             let mut wrong = false;
-            for (role, serial) in [(Role::Server, server), (Role::Installer, installer)] {
+            for (role, version) in [(Role::Server, server), (Role::Installer, installer)] {
                 let look = live.look(role);
                 let remembered =
                     look.fresh().map(|facts| facts.as_ref().map(|facts| (facts.id.clone(), facts.running())));
                 match (seen.get(&(id, role)), remembered) {
                     (None, Some(None)) => {}
-                    (None, None) => look.fill(serial, None),
+                    (None, None) => look.fill(version, None),
                     (Some(listed), Some(Some(remembered))) if *listed == remembered => {}
                     _ => {
-                        look.spoil();
+                        look.invalidate();
                         wrong = true;
                     }
                 }
@@ -184,12 +189,12 @@ pub(super) async fn observe_new(world: &World, ids: impl Iterator<Item = ServerI
     if new.len() < FEW_NEW {
         return;
     }
-    let serial = |id: ServerId| world.with_live(id, |live| (id, live.server.serial(), live.installer.serial()));
-    let before: Vec<_> = new.into_iter().map(serial).collect();
+    let version = |id: ServerId| world.with_server(id, |live| (id, live.server.version(), live.installer.version()));
+    let before: Vec<_> = new.into_iter().map(version).collect();
     let Ok(Ok(listed)) = tokio::time::timeout(NEW_LIST_TIMEOUT, world.runtime.list()).await else { return };
     let there: BTreeSet<ServerId> = listed.into_iter().map(|listed| listed.server).collect();
     for (id, server, installer) in before.into_iter().filter(|(id, ..)| !there.contains(id)) {
-        world.with_live(id, |live| {
+        world.with_server(id, |live| {
             live.server.fill(server, None);
             live.installer.fill(installer, None);
         });

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::containers;
 use crate::model::{ManagedBy, Reason, Record, ServerId, Timestamp};
 use crate::panel::{Listed, Panel, PanelError};
-use crate::reconcile::jobs::{PanelWord, apply_sync, new_manifest};
+use crate::reconcile::jobs::{FetchedSpec, apply_sync, new_manifest};
 use crate::reconcile::world::World;
 use crate::retry;
 use crate::store::{NewServer, Snapshot, Store, StoreError};
@@ -31,7 +31,7 @@ pub async fn follow(world: Arc<World>, panel: Arc<dyn Panel>) {
     containers::observe_new(&world, listed.servers.iter().map(|listed| listed.id)).await;
     let task_world = world.clone();
     let applied = world.store.run(move |_| apply(&task_world, listed, when)).await;
-    world.forgotten.close();
+    world.recently_deleted.close();
     tracing::info!(servers = count, changed = applied, "the panel's list is in force");
     reset(&world, &*panel).await;
 }
@@ -84,7 +84,7 @@ fn say(error: &PanelError, said: &mut String) {
 async fn reset(world: &World, panel: &dyn Panel) {
     let (mut held_since, mut failures) = (None, 0);
     loop {
-        let gate = world.reset_gate.reset().await;
+        let gate = world.reset_lock.reset().await;
         if world.store.list().iter().any(|snapshot| installing(snapshot, world.clock.now())) {
             if held_since.get_or_insert_with(Instant::now).elapsed() >= RESET_HELD_BACK {
                 settle(world, Cleared::Never).await;
@@ -166,7 +166,7 @@ fn apply(world: &World, listed: Listed, when: When) -> usize {
     for entry in servers {
         names.insert(entry.id);
         let word = match entry.server {
-            Ok(server) => PanelWord { server, asked_at: when.asked_at, read_at: when.read_at },
+            Ok(server) => FetchedSpec { server, asked_at: when.asked_at, read_at: when.read_at },
             Err(message) => {
                 tracing::error!(server.id = %entry.id, "the panel's configuration of this server cannot be read: {message}");
                 continue;
@@ -178,7 +178,7 @@ fn apply(world: &World, listed: Listed, when: When) -> usize {
         }
     }
     // Asked as late as possible: a server may be deleted while others are written.
-    let new = new.into_iter().filter(|new| !world.forgotten.since(new.manifest.metadata.uuid, asked));
+    let new = new.into_iter().filter(|new| !world.recently_deleted.since(new.manifest.metadata.uuid, asked));
     for (id, created) in world.store.create_all(new, |id| prepare(world, id)) {
         changed += count(id, created.map(|_| true));
     }
@@ -199,7 +199,7 @@ fn count(id: ServerId, changed: Result<bool, StoreError>) -> usize {
     usize::from(changed.unwrap_or(false))
 }
 
-fn new_server(id: ServerId, word: PanelWord) -> NewServer {
+fn new_server(id: ServerId, word: FetchedSpec) -> NewServer {
     let record = Record { synced_at: Some(word.asked_at), synced_hash: Some(word.hash()), ..Record::default() };
     NewServer { manifest: new_manifest(id, word.server), record, requests: Vec::new() }
 }
@@ -209,12 +209,12 @@ fn new_server(id: ServerId, word: PanelWord) -> NewServer {
 /// again.
 fn prepare(world: &World, id: ServerId) {
     match world.layout.prepare(id) {
-        Ok(()) => world.with_live(id, |live| live.prepared = true),
+        Ok(()) => world.with_server(id, |live| live.prepared = true),
         Err(error) => tracing::warn!(server.id = %id, "{error}"),
     }
 }
 
-fn apply_one(store: &Store, snapshot: &Snapshot, word: &PanelWord) -> Result<bool, StoreError> {
+fn apply_one(store: &Store, snapshot: &Snapshot, word: &FetchedSpec) -> Result<bool, StoreError> {
     let (id, hash) = (snapshot.id, word.hash());
     let managed_here =
         snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::File);

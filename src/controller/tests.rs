@@ -72,8 +72,8 @@ async fn a_mount_that_does_not_answer_holds_up_the_start_of_its_own_server_alone
         }
         MountSource::There(path.to_owned())
     };
-    let patience = Duration::from_millis(50);
-    let host = bench::host(&world).with_paths(Paths::with(Blocking::Pool, Arc::new(follow), patience));
+    let timeout = Duration::from_millis(50);
+    let host = bench::host(&world).with_paths(Paths::with(Blocking::Pool, Arc::new(follow), timeout));
     world.runtime = Arc::new(FakeRuntime::faultless(machine.clone(), host));
     world.runtime.prepare_node().await.unwrap();
     let world = Arc::new(world);
@@ -93,10 +93,10 @@ async fn a_mount_that_does_not_answer_holds_up_the_start_of_its_own_server_alone
     add(&world, 4, None);
     comes_to("a stop", || !runs(&machine, 1) && reason(&world, 1) == Some(Reason::Stopped)).await;
     comes_to("a deletion", || world.store.get(bench::id(2)).is_none()).await;
-    comes_to("a restart that waits", || reason(&world, 3) == Some(Reason::MountSilent)).await;
+    comes_to("a restart that waits", || reason(&world, 3) == Some(Reason::MountUnresponsive)).await;
     assert!(!runs(&machine, 3));
     comes_to("a healthy server", || runs(&machine, 4)).await;
-    tokio::time::sleep(4 * patience).await;
+    tokio::time::sleep(4 * timeout).await;
     assert_eq!(hung.load(Ordering::SeqCst), 1, "threads that hang");
 
     dead.store(false, Ordering::SeqCst);
@@ -145,7 +145,7 @@ async fn each_line_of_a_pass_and_of_the_jobs_it_starts_names_the_server_and_the_
 
     for filter in ["alula=debug", "alula::reconcile=warn"] {
         for number in [1, 2] {
-            world.forget_live(bench::id(number));
+            world.forget_server(bench::id(number));
             (world.wake)(bench::id(number));
         }
         let (log, _guard) = Capture::of_this_thread(filter);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
-use super::walk::Visitor;
+use super::scan::Visitor;
 
 /// So many files and directories are brought to disk one by one. Where there are more the whole file system is quicker, but it has
 /// to wait for what everybody else has written.

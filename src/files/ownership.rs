@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
-use super::walk::Visitor;
+use super::scan::Visitor;
 
 /// What was done about owners.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

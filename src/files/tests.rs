@@ -176,7 +176,7 @@ fn what_cannot_be_counted_does_not_hide_the_rest() {
     layout.prepare(id()).unwrap();
     let data = layout.data(id());
     fs::write(data.join("world"), "12345678").unwrap();
-    make_deep(&data, crate::files::walk::MAX_DEPTH + 10);
+    make_deep(&data, crate::files::scan::MAX_DEPTH + 10);
     let error = layout.usage(id(), &NEVER).unwrap_err();
     assert_eq!((error.bytes, error.hides_something()), (8, true), "{error}");
     layout.remove_server(id(), true).unwrap();

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{AtFlags, FileType, Stat};
 
-use super::walk::Visitor;
+use super::scan::Visitor;
 
 /// Files with several names that are remembered, so that each counts once.
 const REMEMBERED: usize = 1 << 18;

@@ -46,7 +46,7 @@ pub enum ContainerState {
 /// One container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ContainerFacts {
+pub struct ContainerStatus {
     /// The runtime's id.
     pub id: String,
     /// Where it stands.
@@ -65,7 +65,7 @@ pub struct ContainerFacts {
     pub stop_signal: Option<String>,
 }
 
-impl ContainerFacts {
+impl ContainerStatus {
     /// Whether it runs.
     pub fn running(&self) -> bool {
         self.state == ContainerState::Running

@@ -87,7 +87,7 @@ pub enum Reason {
     /// The engine refused changed limits of the running container.
     LimitsRefused,
     /// The path of a mount does not respond; the server starts when it does.
-    MountSilent,
+    MountUnresponsive,
     /// The container engine does not respond; also of `Deleting`.
     RuntimeUnreachable,
 

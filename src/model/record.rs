@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::container::ContainerFacts;
+use super::container::ContainerStatus;
 use super::request::Verb;
 use super::status::PowerState;
 use super::{Reason, Timestamp};
@@ -34,7 +34,7 @@ pub struct Record {
     pub synced_for: Option<String>,
     /// The container state that the panel was last told, or may have been told: whoever leaves `offline` is noted before the
     /// panel hears of it.
-    pub told: Option<PowerState>,
+    pub last_reported: Option<PowerState>,
 }
 
 /// Power requests and what became of them.
@@ -178,7 +178,7 @@ impl Record {
     }
 
     /// The power request that a container serves.
-    pub fn serving<'a>(&'a self, container: &'a ContainerFacts) -> Option<&'a str> {
+    pub fn serving<'a>(&'a self, container: &'a ContainerStatus) -> Option<&'a str> {
         match &self.power.serving {
             Some(serving) if serving.container == container.id => Some(&serving.power),
             _ => container.token.as_deref(),

@@ -154,7 +154,7 @@ pub struct Status {
     pub container: Option<String>,
     /// What the panel was last told.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub told: Option<PowerState>,
+    pub last_reported: Option<PowerState>,
     /// Disk usage at the last look, bytes.
     #[serde(default)]
     pub disk_bytes: u64,
@@ -173,7 +173,7 @@ impl Status {
             suspended: false,
             conditions: Vec::new(),
             container: None,
-            told: None,
+            last_reported: None,
             disk_bytes: 0,
             events: Vec::new(),
         }

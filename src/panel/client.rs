@@ -149,15 +149,15 @@ impl Panel for HttpPanel {
 
     async fn server(&self, id: ServerId) -> Result<PanelServer, PanelError> {
         let (call, answer) = self.get_server(id).await?;
-        let answer = wire::json(&answer).map_err(|error| nonsense(&call, &error))?;
-        wire::server(id, &answer).map_err(|error| nonsense(&call, &error))
+        let answer = wire::json(&answer).map_err(|error| invalid_response(&call, &error))?;
+        wire::server(id, &answer).map_err(|error| invalid_response(&call, &error))
     }
 
     async fn script(&self, id: ServerId) -> Result<Script, PanelError> {
         let call = Call::get(format!("/servers/{id}/install"));
         let answer = self.exchange.fetch(&call).await?;
-        let answer = wire::json(&answer).map_err(|error| nonsense(&call.name(), &error))?;
-        wire::script(&answer).map_err(|error| nonsense(&call.name(), &error))
+        let answer = wire::json(&answer).map_err(|error| invalid_response(&call.name(), &error))?;
+        wire::script(&answer).map_err(|error| invalid_response(&call.name(), &error))
     }
 
     async fn report_install(&self, id: ServerId, successful: bool, reinstall: bool) -> Result<(), PanelError> {
@@ -170,8 +170,8 @@ impl Panel for HttpPanel {
             return Ok(());
         }
         let body = json!({"data": {"previous_state": previous.word(), "new_state": new.word()}});
-        let told = self.exchange.tell(&Call::post(format!("/servers/{id}/container/status"), &body)).await;
-        match told {
+        let last_reported = self.exchange.tell(&Call::post(format!("/servers/{id}/container/status"), &body)).await;
+        match last_reported {
             Ok(()) => {
                 self.has_state_route.store(true, Ordering::Relaxed);
                 Ok(())
@@ -179,7 +179,7 @@ impl Panel for HttpPanel {
             Err(refused) if refused.is_unknown() && !self.has_state_route.load(Ordering::Relaxed) => {
                 self.explain_missing_state_route(id, refused).await
             }
-            told => told,
+            last_reported => last_reported,
         }
     }
 
@@ -188,6 +188,6 @@ impl Panel for HttpPanel {
     }
 }
 
-fn nonsense(call: &str, error: &wire::WireError) -> PanelError {
-    PanelError::Nonsense { call: call.to_owned(), detail: error.to_string() }
+fn invalid_response(call: &str, error: &wire::WireError) -> PanelError {
+    PanelError::InvalidResponse { call: call.to_owned(), detail: error.to_string() }
 }

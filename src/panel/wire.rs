@@ -124,7 +124,7 @@ pub fn page(bytes: &[u8]) -> Result<Page, WireError> {
 }
 
 /// The panel's own words in the body of an error answer, in one bounded line.
-pub fn refusal(body: &[u8]) -> String {
+pub fn rejection(body: &[u8]) -> String {
     let answer: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     let first = &answer["errors"][0];
     let words: Vec<&str> = ["code", "detail"].iter().filter_map(|key| first[*key].as_str()).collect();

@@ -1,4 +1,4 @@
-//! What takes long, beside the passes: one task for each job, whose end is written into the server's [`Live`] memory and
+//! What takes long, beside the passes: one task for each job, whose end is written into the server's [`ServerState`] memory and
 //! wakes the server. A job that is started again for something else replaces the one before.
 
 mod install_log;
@@ -12,23 +12,23 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use super::job::{JobKind, Subject};
-use super::live::{Live, LiveJob};
 use super::observed::{Job, JobState, Usage};
-use super::world::{Walk, World};
+use super::server_state::{LiveJob, ServerState};
+use super::world::{DiskScan, World};
 use crate::files::FilesError;
 use crate::model::ServerId;
 use crate::panel::PanelError;
 use crate::retry::{self, Growth};
-use crate::runtime::{ContainerSpec, ErrorKind, blueprint};
+use crate::runtime::{ContainerSpec, ErrorKind, spec_builder};
 
 pub use install_log::close as close_install_log;
-pub use panel::{PanelWord, apply_sync, new_manifest, sync_with_retries};
+pub use panel::{FetchedSpec, apply_sync, new_manifest, sync_with_retries};
 
 /// The time within which the panel must answer when somebody or something waits for it.
-pub const PANEL_PATIENCE: Duration = Duration::from_secs(8);
+pub const PANEL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The panel is asked this often in a row for what it answers with nonsense; then that counts as its refusal.
-const MOST_NONSENSE: u32 = 5;
+const MAX_INVALID_RESPONSES: u32 = 5;
 
 /// How a job ended badly.
 #[derive(Debug)]
@@ -38,22 +38,22 @@ pub struct JobError {
     /// How the next attempts are spaced.
     growth: Growth,
     /// The panel answered, but not what the protocol says.
-    nonsense: bool,
+    invalid_response: bool,
     /// For people.
     message: String,
 }
 
 impl JobError {
     fn new(growth: Growth, message: impl Into<String>) -> Self {
-        Self { fatal: false, growth, nonsense: false, message: message.into() }
+        Self { fatal: false, growth, invalid_response: false, message: message.into() }
     }
 }
 
 impl From<PanelError> for JobError {
     fn from(error: PanelError) -> Self {
-        let nonsense = matches!(error, PanelError::Nonsense { .. });
-        let growth = if nonsense { retry::NONSENSE } else { retry::PANEL };
-        Self { fatal: error.is_final(), growth, nonsense, message: error.to_string() }
+        let invalid_response = matches!(error, PanelError::InvalidResponse { .. });
+        let growth = if invalid_response { retry::NONSENSE } else { retry::PANEL };
+        Self { fatal: error.is_final(), growth, invalid_response, message: error.to_string() }
     }
 }
 
@@ -65,7 +65,7 @@ impl From<FilesError> for JobError {
 
 /// Starts a job.
 pub fn start(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &Subject) {
-    let run = world.with_live(id, |live| begin(live, kind, subject));
+    let run = world.with_server(id, |live| begin(live, kind, subject));
     let (task_world, task_subject) = (world.clone(), subject.clone());
     let task = world.tasks.spawn(format!("{kind:?} {id}"), async move {
         let work = std::panic::AssertUnwindSafe(perform(&task_world, id, kind, &task_subject)).catch_unwind();
@@ -74,7 +74,7 @@ pub fn start(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &Subject)
         });
         end(&task_world, id, kind, run, result);
     });
-    world.with_live(id, |live| match live.jobs.get_mut(&kind) {
+    world.with_server(id, |live| match live.jobs.get_mut(&kind) {
         Some(job) if job.run == run && job.job.state == JobState::Running => job.task = Some(task),
         Some(job) if job.run == run => {}
         // Replaced or ended by somebody else in between.
@@ -83,20 +83,20 @@ pub fn start(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &Subject)
 }
 
 /// Notes a job as running. Returns the number of this run.
-fn begin(live: &mut Live, kind: JobKind, subject: &Subject) -> u64 {
-    let (mut attempts, mut run, mut nonsense) = (1, 1, 0);
+fn begin(live: &mut ServerState, kind: JobKind, subject: &Subject) -> u64 {
+    let (mut attempts, mut run, mut invalid_response) = (1, 1, 0);
     if let Some(old) = live.jobs.remove(&kind) {
         run = old.run + 1;
         if old.job.subject == *subject {
             attempts = old.job.attempts + u32::from(matches!(old.job.state, JobState::Failed { .. }));
-            nonsense = old.nonsense;
+            invalid_response = old.invalid_response;
         }
         if let Some(task) = old.task {
             task.abort();
         }
     }
     let job = Job { subject: subject.clone(), state: JobState::Running, attempts };
-    live.jobs.insert(kind, LiveJob { job, task: None, run, nonsense });
+    live.jobs.insert(kind, LiveJob { job, task: None, run, invalid_response });
     run
 }
 
@@ -104,7 +104,7 @@ fn end(world: &World, id: ServerId, kind: JobKind, run: u64, result: Result<(), 
     let now = world.clock.now();
     let asks_panel = matches!(kind, JobKind::Sync | JobKind::Script | JobKind::Report);
     let answered = result.as_ref().map_or_else(|error| error.fatal, |()| true);
-    world.with_live(id, |live| {
+    world.with_server(id, |live| {
         let Some(job) = live.jobs.get_mut(&kind).filter(|job| job.run == run) else { return };
         job.task = None;
         if result.is_ok() && kind == JobKind::Report {
@@ -115,8 +115,8 @@ fn end(world: &World, id: ServerId, kind: JobKind, run: u64, result: Result<(), 
         job.job.state = match result {
             Ok(()) => JobState::Done { at: now },
             Err(mut error) => {
-                job.nonsense = if error.nonsense { job.nonsense + 1 } else { 0 };
-                error.fatal |= job.nonsense >= MOST_NONSENSE;
+                job.invalid_response = if error.invalid_response { job.invalid_response + 1 } else { 0 };
+                error.fatal |= job.invalid_response >= MAX_INVALID_RESPONSES;
                 if job.job.attempts == 1 || error.fatal {
                     tracing::warn!(job = ?kind, "{}", error.message);
                 }
@@ -147,14 +147,14 @@ async fn perform(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &Subj
 
 async fn server_image_job(world: &World, id: ServerId) -> Result<(), JobError> {
     let Some(manifest) = world.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else { return Ok(()) };
-    let built = blueprint::server_container(id, &manifest.spec, &world.node, &world.runtime.host());
+    let built = spec_builder::server_container(id, &manifest.spec, &world.node, &world.runtime.host());
     prepare(world, &built.spec).await
 }
 
 async fn installer_image_job(world: &World, id: ServerId) -> Result<(), JobError> {
     let Some(manifest) = world.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else { return Ok(()) };
     let Some(script) = &manifest.spec.script else { return Ok(()) };
-    let built = blueprint::installer_container(id, &manifest.spec, script, &world.node, &world.runtime.host());
+    let built = spec_builder::installer_container(id, &manifest.spec, script, &world.node, &world.runtime.host());
     prepare(world, &built.spec).await
 }
 
@@ -177,18 +177,18 @@ impl Drop for CancelOnDrop {
 async fn usage(world: &World, id: ServerId, subject: &Subject) -> Result<(), JobError> {
     let (guard, layout) = (CancelOnDrop(Arc::default()), world.layout.clone());
     let cancelled = guard.0.clone();
-    let walk = if *subject == Subject::DiskLimit { Walk::Watch } else { Walk::Awaited };
-    let _turn = world.walks.turn(walk).await;
+    let walk = if *subject == Subject::DiskLimit { DiskScan::Watch } else { DiskScan::Awaited };
+    let _turn = world.disk_scans.turn(walk).await;
     let counted = world.store.blocking().run(move || layout.usage(id, &cancelled)).await;
     let at = world.clock.now();
     let Err(error) = counted.as_ref() else {
         let bytes = counted.unwrap_or_default();
-        world.with_live(id, |live| live.usage = Some(Usage { bytes, hidden: false, at }));
+        world.with_server(id, |live| live.usage = Some(Usage { bytes, hidden: false, at }));
         return Ok(());
     };
     if !error.is_cancelled() {
         // A server must not get rid of its limit by making itself hard to count.
-        world.with_live(id, |live| {
+        world.with_server(id, |live| {
             let before = live.usage.map_or(0, |usage| usage.bytes);
             live.usage = Some(Usage { bytes: before.max(error.bytes), hidden: error.hides_something(), at });
         });
@@ -199,14 +199,14 @@ async fn usage(world: &World, id: ServerId, subject: &Subject) -> Result<(), Job
 async fn permissions(world: &World, id: ServerId) -> Result<(), JobError> {
     let (guard, layout) = (CancelOnDrop(Arc::default()), world.layout.clone());
     let cancelled = guard.0.clone();
-    let _turn = world.walks.turn(Walk::Awaited).await;
+    let _turn = world.disk_scans.turn(DiskScan::Awaited).await;
     world.store.blocking().run(move || layout.fix_ownership(id, &cancelled)).await?;
     Ok(())
 }
 
 async fn removal(world: &World, id: ServerId) -> Result<(), JobError> {
     let layout = world.layout.clone();
-    let _turn = world.walks.turn(Walk::Removal).await;
+    let _turn = world.disk_scans.turn(DiskScan::Removal).await;
     let remove_backups = world.node.remove_backups_on_server_delete;
     world.store.blocking().run(move || layout.remove_server(id, remove_backups)).await?;
     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::job::{JobKind, Subject};
 use super::step::StepKind;
-use crate::model::{ContainerFacts, Crash, Timestamp};
+use crate::model::{ContainerStatus, Crash, Timestamp};
 
 /// Everything the planner knows beside intent and facts.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -13,13 +13,13 @@ pub struct Observed {
     /// Why the container runtime could not be asked; then nothing below about containers counts.
     pub outage: Option<String>,
     /// The server's container.
-    pub server: Option<ContainerFacts>,
+    pub server: Option<ContainerStatus>,
     /// The installer's container.
-    pub installer: Option<ContainerFacts>,
+    pub installer: Option<ContainerStatus>,
     /// What the server's container would be made from now.
     pub wanted: Option<WantedContainer>,
     /// Why nobody knows all of that: the path of a mount does not answer.
-    pub silent_path: Option<String>,
+    pub unresponsive_path: Option<String>,
     /// The server's folders and small files are in place.
     pub prepared: bool,
     /// The install script of this token lies in its folder, and its log is begun.
@@ -49,7 +49,7 @@ pub struct Observed {
     /// Whether it waits in line for one.
     pub install_queued: bool,
     /// State changes that the panel has not been told yet.
-    pub untold: usize,
+    pub pending_reports: usize,
 }
 
 impl Usage {

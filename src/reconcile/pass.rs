@@ -4,8 +4,8 @@
 
 mod execute;
 pub mod first;
-mod look;
-mod show;
+mod observe;
+mod publish;
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::runtime::RuntimeError;
 use crate::store::{Snapshot, Store, StoreError};
 
 /// A pass that has not come to rest after so many rounds lets others work first.
-const MOST_ROUNDS: u32 = 24;
+const MAX_ROUNDS: u32 = 24;
 
 /// When a server is to be looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(crate) enum StepError {
 /// The plan for a server that was observed.
 fn plan_of(store: &Store, snapshot: &Snapshot, observed: &Observed, policy: &Policy, now: Timestamp) -> Plan {
     plan::plan(Input {
-        intent: snapshot.manifest.as_deref(),
+        manifest: snapshot.manifest.as_deref(),
         problem: snapshot.problem.as_ref().map(|problem| (problem.reason, problem.message.as_str())),
         unrecorded: snapshot.unrecorded,
         requests: &snapshot.requests,
@@ -77,23 +77,23 @@ impl Reconciler {
 
     /// Brings one server as close to its intent as can be done now.
     pub async fn pass(&self, id: ServerId) -> Next {
-        for _ in 0..MOST_ROUNDS {
+        for _ in 0..MAX_ROUNDS {
             if self.world.store.get(id).is_none() {
                 self.world.console.detach(id);
-                self.world.forget_live(id);
+                self.world.forget_server(id);
                 return Next::OnEvent;
             }
-            let observed = self.look(id).await;
+            let observed = self.observe(id).await;
             // Taken after the look, which may have waited: the newest intent counts.
             let Some(snapshot) = self.world.store.get(id) else { continue };
             let plan = self.plan(&snapshot, &observed);
-            if self.show(&snapshot, &observed, &plan) {
+            if self.publish(&snapshot, &observed, &plan) {
                 // What has just come up to be told was not known to this plan.
                 continue;
             }
             if let Some(next) = self.execute_all(id, &plan).await {
                 self.write_status(id).await;
-                self.world.note_rest(id, snapshot.revision);
+                self.world.note_converged(id, snapshot.revision);
                 return next;
             }
         }
@@ -104,23 +104,23 @@ impl Reconciler {
     /// One pass that found no rest may have had much to do. More of them in a row are steps that undo each other, which is
     /// a bug: it must not cost the node a core.
     fn after_no_rest(&self, id: ServerId) -> Next {
-        let restless = self.world.with_live(id, |live| {
-            live.restless += 1;
-            live.restless
+        let unconverged = self.world.with_server(id, |live| {
+            live.unconverged += 1;
+            live.unconverged
         });
         let now = self.world.clock.now();
-        if restless < 2 {
+        if unconverged < 2 {
             return Next::At(now);
         }
-        if restless == 2 {
+        if unconverged == 2 {
             tracing::error!("the plans for this server do not come to rest, which is a bug: please report it");
         }
-        Next::At(now + retry::delay(retry::STEP, restless - 1, &self.world.jitter))
+        Next::At(now + retry::delay(retry::STEP, unconverged - 1, &self.world.jitter))
     }
 
     /// The plan that a pass would carry out now; nothing is done or shown.
     pub async fn preview(&self, id: ServerId) -> Option<Plan> {
-        let observed = self.look(id).await;
+        let observed = self.observe(id).await;
         let snapshot = self.world.store.get(id)?;
         Some(self.plan(&snapshot, &observed))
     }
@@ -154,7 +154,7 @@ impl Reconciler {
                 }
             }
         }
-        if let Some(at) = self.world.with_live(id, |live| live.look_again.take()) {
+        if let Some(at) = self.world.with_server(id, |live| live.look_again.take()) {
             requeue = Some(requeue.map_or(at, |requeue| requeue.min(at)));
         }
         if done {
@@ -165,21 +165,21 @@ impl Reconciler {
 
     /// When to ask a silent runtime, or a silent path, again.
     fn after_silence(&self, id: ServerId) -> Option<Timestamp> {
-        let silent = self.world.with_live(id, |live| live.outages.max(live.silences));
+        let silent = self.world.with_server(id, |live| live.outages.max(live.silences));
         (silent > 0).then(|| self.world.clock.now() + retry::delay(retry::STEP, silent, &self.world.jitter))
     }
 
     /// A step that has just failed waits, whether the planner thought of it or not.
     fn held_back(&self, id: ServerId, step: &Step) -> Option<Timestamp> {
         let now = self.world.clock.now();
-        self.world.with_live(id, |live| {
+        self.world.with_server(id, |live| {
             let failure = live.failures.get(&step.kind())?;
             (failure.subject == step.subject() && now < failure.retry_at).then_some(failure.retry_at)
         })
     }
 
     fn succeeded(&self, id: ServerId, step: &Step) {
-        self.world.with_live(id, |live| {
+        self.world.with_server(id, |live| {
             live.failures.remove(&step.kind());
         });
     }
@@ -188,9 +188,9 @@ impl Reconciler {
         let now = self.world.clock.now();
         let refused = matches!(error, StepError::Runtime(error) if !error.is_outage());
         let message = error.to_string();
-        let attempts = self.world.with_live(id, |live| {
+        let attempts = self.world.with_server(id, |live| {
             // The world is not as it was thought to be.
-            live.spoil();
+            live.invalidate();
             live.prepared = false;
             let same = live.failures.remove(&step.kind()).filter(|before| before.subject == step.subject());
             let attempts = same.map_or(0, |same| same.attempts) + 1;

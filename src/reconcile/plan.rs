@@ -27,7 +27,7 @@ use super::job::{JobKind, Subject};
 use super::observed::{Job, JobState, Observed, Policy};
 use super::step::{self, Step, StepKind};
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, InstallOutcome, ManagedBy, Manifest, Phase, PowerState, Reason,
+    ConditionKind, ConditionStatus, ContainerStatus, InstallOutcome, ManagedBy, Manifest, Phase, PowerState, Reason,
     Record, Requests, Timestamp,
 };
 use crate::requests::{self, Asked};
@@ -36,7 +36,7 @@ use crate::requests::{self, Asked};
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     /// The intent in force; none where no file was ever good.
-    pub intent: Option<&'a Manifest>,
+    pub manifest: Option<&'a Manifest>,
     /// What is wrong with the files of intent: reason and message.
     pub problem: Option<(Reason, &'a str)>,
     /// The accepted spec, or a request that it makes, is not recorded yet.
@@ -128,12 +128,12 @@ impl<'a> Planner<'a> {
     }
 
     fn run(&mut self) {
-        self.say_spec();
+        self.set_spec_condition();
         if requests::deletion(self.input.requests).is_some() {
             self.plan_deletion();
             return;
         }
-        let Some(intent) = self.input.intent else {
+        let Some(manifest) = self.input.manifest else {
             self.plan.state = self.input.shown;
             return;
         };
@@ -151,25 +151,30 @@ impl<'a> Planner<'a> {
         }
         if let Some(outage) = &self.observed.outage {
             let outage = outage.clone();
-            self.say(ConditionKind::ContainerReady, ConditionStatus::Unknown, Reason::RuntimeUnreachable, outage);
+            self.set_condition(
+                ConditionKind::ContainerReady,
+                ConditionStatus::Unknown,
+                Reason::RuntimeUnreachable,
+                outage,
+            );
             self.plan.state = self.input.shown;
-            self.finish(intent);
+            self.finish(manifest);
             return;
         }
         match self.asked().install() {
-            Some(install) => self.plan_install(intent, &install),
-            None => self.plan_installed(intent),
+            Some(install) => self.plan_install(manifest, &install),
+            None => self.plan_installed(manifest),
         }
-        self.finish(intent);
+        self.finish(manifest);
     }
 
     /// No installation is wanted: see to leftovers, then to power.
-    fn plan_installed(&mut self, intent: &Manifest) {
-        self.say_installed();
+    fn plan_installed(&mut self, manifest: &Manifest) {
+        self.set_installed_condition();
         self.leave_install_line();
         if let Some(installer) = &self.observed.installer {
             if installer.running() && installer.token.is_none() {
-                self.say(
+                self.set_condition(
                     ConditionKind::Installed,
                     ConditionStatus::Unknown,
                     Reason::ForeignInstaller,
@@ -180,7 +185,7 @@ impl<'a> Planner<'a> {
                 self.remove_installer(installer);
             }
         }
-        self.plan_power(intent);
+        self.plan_power(manifest);
         if !self.observed.prepared && self.plan.steps.is_empty() && !self.held_back(StepKind::Prepare, "") {
             self.step(Step::Prepare);
         }
@@ -188,7 +193,7 @@ impl<'a> Planner<'a> {
 
     /// Whoever does not install (any more) takes nobody's place. An installer that still runs keeps its own.
     fn leave_install_line(&mut self) {
-        let runs = self.observed.installer.as_ref().is_some_and(ContainerFacts::running);
+        let runs = self.observed.installer.as_ref().is_some_and(ContainerStatus::running);
         let keeps = self.record.parked.is_some() && (runs || self.observed.outage.is_some());
         if self.observed.in_install_line() && !keeps {
             self.step(Step::ReleaseInstallSlot);
@@ -196,7 +201,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Phase and reports, whatever was planned.
-    fn finish(&mut self, intent: &Manifest) {
+    fn finish(&mut self, manifest: &Manifest) {
         self.plan.phase = if self.asked().install().is_some() {
             match self.observed.installer {
                 Some(_) => Phase::Installing,
@@ -210,17 +215,17 @@ impl<'a> Planner<'a> {
         } else {
             Phase::Offline
         };
-        self.plan_reports(intent);
+        self.plan_reports(manifest);
     }
 
     /// What happened must reach the panel: first the result of an installation, then the states, in order.
-    fn plan_reports(&mut self, intent: &Manifest) {
-        if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
+    fn plan_reports(&mut self, manifest: &Manifest) {
+        if !self.policy.panel || manifest.metadata.managed_by != ManagedBy::Panel {
             return;
         }
         let result = self.record.install.done.as_ref().filter(|done| !done.reported);
-        if result.is_none() && self.observed.untold == 0 {
-            self.say(
+        if result.is_none() && self.observed.pending_reports == 0 {
+            self.set_condition(
                 ConditionKind::PanelNotified,
                 ConditionStatus::True,
                 Reason::Told,
@@ -233,7 +238,7 @@ impl<'a> Planner<'a> {
         if let Progress::Failed { attempts, message, .. } = self.job(JobKind::Report, &subject, true) {
             let message =
                 format!("{message}; {attempts} attempts so far, and it is tried again until the panel has it");
-            self.say(ConditionKind::PanelNotified, ConditionStatus::False, Reason::PanelAway, message);
+            self.set_condition(ConditionKind::PanelNotified, ConditionStatus::False, Reason::PanelAway, message);
         }
         if result.is_none() {
             // Nothing waits for the job; and what people see already, the panel should hear now.
@@ -242,13 +247,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn say_spec(&mut self) {
+    fn set_spec_condition(&mut self) {
         match self.input.problem {
             Some((reason, message)) => {
-                self.say(ConditionKind::SpecAccepted, ConditionStatus::False, reason, message.into());
+                self.set_condition(ConditionKind::SpecAccepted, ConditionStatus::False, reason, message.into());
             }
             None => {
-                self.say(
+                self.set_condition(
                     ConditionKind::SpecAccepted,
                     ConditionStatus::True,
                     Reason::Accepted,
@@ -258,18 +263,18 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn say_installed(&mut self) {
+    fn set_installed_condition(&mut self) {
         match &self.record.install.done {
             Some(done) => {
                 let status = match done.outcome {
                     InstallOutcome::Succeeded => ConditionStatus::True,
                     InstallOutcome::Failed => ConditionStatus::False,
                 };
-                self.say(ConditionKind::Installed, status, done.reason, done.message.clone());
+                self.set_condition(ConditionKind::Installed, status, done.reason, done.message.clone());
             }
             None => {
                 let message = "no installation was ever asked for".to_string();
-                self.say(ConditionKind::Installed, ConditionStatus::True, Reason::NotWanted, message);
+                self.set_condition(ConditionKind::Installed, ConditionStatus::True, Reason::NotWanted, message);
             }
         }
     }
@@ -283,12 +288,12 @@ impl<'a> Planner<'a> {
         self.plan.steps.push(step);
     }
 
-    fn say(&mut self, kind: ConditionKind, status: ConditionStatus, reason: Reason, message: String) {
+    fn set_condition(&mut self, kind: ConditionKind, status: ConditionStatus, reason: Reason, message: String) {
         self.plan.conditions.retain(|verdict| verdict.kind != kind);
         self.plan.conditions.push(Verdict { kind, status, reason, message });
     }
 
-    fn look_again_at(&mut self, at: Timestamp) {
+    fn requeue_at(&mut self, at: Timestamp) {
         self.plan.requeue = Some(self.plan.requeue.map_or(at, |requeue| requeue.min(at)));
     }
 
@@ -309,7 +314,7 @@ impl<'a> Planner<'a> {
                     if self.now >= *retry_at {
                         start(self);
                     } else {
-                        self.look_again_at(*retry_at);
+                        self.requeue_at(*retry_at);
                     }
                 }
                 Progress::Failed { fatal: *fatal, attempts: *attempts, message: message.clone() }
@@ -323,7 +328,7 @@ impl<'a> Planner<'a> {
         if failure.subject != subject || self.now >= failure.retry_at {
             return false;
         }
-        self.look_again_at(failure.retry_at);
+        self.requeue_at(failure.retry_at);
         true
     }
 
@@ -334,12 +339,12 @@ impl<'a> Planner<'a> {
     }
 
     /// The request that a container serves.
-    fn serving<'b>(&'b self, container: &'b ContainerFacts) -> Option<&'b str> {
+    fn serving<'b>(&'b self, container: &'b ContainerStatus) -> Option<&'b str> {
         self.record.serving(container)
     }
 
     /// Whether the start-up in this container has finished. One that another daemon made is taken for finished.
-    fn started(&self, container: &ContainerFacts) -> bool {
+    fn started(&self, container: &ContainerStatus) -> bool {
         container.token.is_none()
             || self.record.power.started.as_ref() == Some(&container.id)
             || self.observed.done_seen.as_ref() == Some(&container.id)
@@ -365,7 +370,7 @@ pub fn report_subject(record: &Record) -> Subject {
 }
 
 /// The limit on the server's files in bytes, where there is one.
-fn disk_limit(intent: &Manifest) -> Option<u64> {
-    let mib = u64::try_from(intent.spec.settings.build.disk_space).ok().filter(|mib| *mib > 0)?;
+fn disk_limit(manifest: &Manifest) -> Option<u64> {
+    let mib = u64::try_from(manifest.spec.settings.build.disk_space).ok().filter(|mib| *mib > 0)?;
     Some(mib.saturating_mul(1024 * 1024))
 }

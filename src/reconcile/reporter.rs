@@ -14,24 +14,24 @@ use crate::store::StoreError;
 /// Notes the state that people see now, unless it is what the panel was told last or is about to be told. What came before is not
 /// asked: a state that nobody reported (the server was parked, say) is made up for as soon as it counts again.
 pub fn note(world: &World, id: ServerId, recorded: Option<PowerState>, now: PowerState) {
-    world.with_live(id, |live| {
-        let last = live.untold.back().copied().or(live.told);
+    world.with_server(id, |live| {
+        let last = live.pending_reports.back().copied().or(live.last_reported);
         if last == Some(now) {
             return;
         }
         // What the panel was told by an earlier life of the daemon may have been lost on its way: it is said again.
         if last.is_none() && now == PowerState::Offline && is_quiet(recorded) {
-            live.told = Some(now);
+            live.last_reported = Some(now);
             return;
         }
         let before = last.or(recorded).unwrap_or_default();
         if now == PowerState::Starting && !matches!(before, PowerState::Offline | PowerState::Starting) {
-            live.untold.push_back(PowerState::Offline);
+            live.pending_reports.push_back(PowerState::Offline);
         }
-        live.untold.push_back(now);
+        live.pending_reports.push_back(now);
         // A panel that is away for a day must not fill the memory.
-        while live.untold.len() > 32 {
-            live.untold.pop_front();
+        while live.pending_reports.len() > 32 {
+            live.pending_reports.pop_front();
         }
     });
 }
@@ -82,28 +82,28 @@ async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Resul
 
 async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
     let Some(snapshot) = world.store.get(id) else { return Ok(()) };
-    let mut told = snapshot.record.told;
-    let (mut recorded, mut may_have_heard) = (told, false);
+    let mut last_reported = snapshot.record.last_reported;
+    let (mut recorded, mut may_have_heard) = (last_reported, false);
     let result = loop {
-        let Some(next) = world.with_live(id, |live| live.untold.front().copied()) else { break Ok(()) };
+        let Some(next) = world.with_server(id, |live| live.pending_reports.front().copied()) else { break Ok(()) };
         if next != PowerState::Offline && is_quiet(recorded) {
             // From here on the panel may have heard of it, whatever becomes of the answer and of this daemon: the next one must
             // not take silence about a server that is offline for what the panel believes.
             recorded = Some(next);
-            record_told(world, id, recorded).await?;
+            record_last_reported(world, id, recorded).await?;
         }
         // Said again after a restart: then from offline, as a daemon that has just come up sees it.
-        let previous = told.filter(|told| *told != next).unwrap_or(PowerState::Offline);
+        let previous = last_reported.filter(|last_reported| *last_reported != next).unwrap_or(PowerState::Offline);
         match panel.report_state(id, previous, next).await {
             Err(error) if !error.is_final() => {
                 if next != PowerState::Offline {
                     // It may have heard that all the same, whatever it has acknowledged before.
-                    (told, may_have_heard) = (Some(next), true);
+                    (last_reported, may_have_heard) = (Some(next), true);
                 }
-                world.with_live(id, |live| {
-                    if let Some(latest) = live.untold.pop_back() {
-                        live.untold.clear();
-                        live.untold.push_back(latest);
+                world.with_server(id, |live| {
+                    if let Some(latest) = live.pending_reports.pop_back() {
+                        live.pending_reports.clear();
+                        live.pending_reports.push_back(latest);
                     }
                 });
                 break Err(error.into());
@@ -112,35 +112,39 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
                 if let Err(error) = answer {
                     tracing::debug!("a state was refused: {error}");
                 }
-                (told, may_have_heard) = (Some(next), true);
+                (last_reported, may_have_heard) = (Some(next), true);
                 // A report that replaces one which ends in this moment says the same once more; only one of them may
                 // take it out, or the next state would go unsaid with it. Two equal ones never follow each other.
-                world.with_live(id, |live| {
-                    if live.untold.front() == Some(&next) {
-                        live.untold.pop_front();
+                world.with_server(id, |live| {
+                    if live.pending_reports.front() == Some(&next) {
+                        live.pending_reports.pop_front();
                     }
-                    live.told = Some(next);
+                    live.last_reported = Some(next);
                 });
-                world.heard.notify_waiters();
+                world.acknowledged.notify_waiters();
             }
         }
     };
     // Also where the record says so already: a report that was replaced by this one may have written an older state since.
-    if may_have_heard && let Err(error) = record_told(world, id, told).await {
+    if may_have_heard && let Err(error) = record_last_reported(world, id, last_reported).await {
         // What is on disk makes the next life say more than it had to, and not less.
         tracing::warn!("{error}");
     }
     result
 }
 
-async fn record_told(world: &World, id: ServerId, told: Option<PowerState>) -> Result<(), ReportError> {
-    let written = world.store.run(move |store| store.commit(id, |record| record.told = told)).await;
+async fn record_last_reported(
+    world: &World,
+    id: ServerId,
+    last_reported: Option<PowerState>,
+) -> Result<(), ReportError> {
+    let written = world.store.run(move |store| store.commit(id, |record| record.last_reported = last_reported)).await;
     written.map(drop).map_err(ReportError::Told)
 }
 
 /// Whether the panel takes the server for offline without being told again.
-fn is_quiet(told: Option<PowerState>) -> bool {
-    matches!(told, None | Some(PowerState::Offline))
+fn is_quiet(last_reported: Option<PowerState>) -> bool {
+    matches!(last_reported, None | Some(PowerState::Offline))
 }
 
 #[cfg(test)]

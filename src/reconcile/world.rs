@@ -1,11 +1,11 @@
 //! What a reconciler works with: handles on the store, the runtime, the panel, the servers' files and terminals, and the
 //! things that belong to the node as a whole (places for installations).
 
+mod disk_scans;
 mod files;
-mod forgotten;
-mod gate;
+mod recently_deleted;
+mod reset_lock;
 mod slots;
-mod walks;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 
-use super::live::Live;
 use super::observed::Policy;
+use super::server_state::ServerState;
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::Console;
@@ -28,13 +28,13 @@ use crate::runtime::Runtime;
 use crate::store::Store;
 use crate::tasks::Tasks;
 
-pub use forgotten::Forgotten;
-pub use gate::ResetGate;
+pub use disk_scans::{DiskScan, DiskScans};
+pub use recently_deleted::RecentlyDeleted;
+pub use reset_lock::ResetLock;
 pub use slots::InstallSlots;
-pub use walks::{Walk, Walks};
 
 /// How long whoever reads a server's state waits for the panel to hear of it, too.
-const HEARD: Duration = Duration::from_millis(100);
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(100);
 
 /// Questions that jobs ask the panel at once. Some of its places are left to requests: after a boot with 500 starts a request
 /// must not wait behind them.
@@ -70,25 +70,25 @@ pub struct World {
     /// Places for installations.
     pub slots: InstallSlots,
     /// Places for walks over servers' files.
-    pub walks: Walks,
+    pub disk_scans: DiskScans,
     /// Questions of jobs to the panel, see [`JOB_QUESTIONS`].
     pub questions: Semaphore,
     /// The kernel's release, for install logs.
     pub kernel: String,
     /// Has a server looked at again.
     pub wake: Wake,
-    /// Wishes to install and the panel's reset keep out of each other's way, see [`ResetGate`].
-    pub reset_gate: ResetGate,
+    /// Wishes to install and the panel's reset keep out of each other's way, see [`ResetLock`].
+    pub reset_lock: ResetLock,
     /// Some call to the panel has failed since the last one that was answered.
-    panel_silent: AtomicBool,
-    /// The panel has heard of a state, see [`World::panel_has_heard`].
-    pub heard: Notify,
+    panel_unresponsive: AtomicBool,
+    /// The panel has heard of a state, see [`World::panel_has_acknowledged`].
+    pub acknowledged: Notify,
     /// Servers that are gone since the daemon started, until the panel's list is in force.
-    pub forgotten: Forgotten,
-    /// A pass has come to rest, see [`World::rest_until`].
+    pub recently_deleted: RecentlyDeleted,
+    /// A pass has come to rest, see [`World::wait_until`].
     rested: Notify,
     /// What is remembered of each server between passes.
-    lives: Mutex<BTreeMap<ServerId, Arc<Mutex<Live>>>>,
+    lives: Mutex<BTreeMap<ServerId, Arc<Mutex<ServerState>>>>,
 }
 
 /// What a [`World`] is made from.
@@ -124,12 +124,12 @@ impl World {
         Self {
             slots: InstallSlots::new(parts.node.reconcile.concurrent_installs),
             layout: Layout::new(&parts.node),
-            walks: Walks::default(),
+            disk_scans: DiskScans::default(),
             questions: Semaphore::new(JOB_QUESTIONS),
-            reset_gate: ResetGate::default(),
-            panel_silent: AtomicBool::new(false),
-            heard: Notify::new(),
-            forgotten: Forgotten::until_listed(parts.panel.is_some()),
+            reset_lock: ResetLock::default(),
+            panel_unresponsive: AtomicBool::new(false),
+            acknowledged: Notify::new(),
+            recently_deleted: RecentlyDeleted::until_listed(parts.panel.is_some()),
             rested: Notify::new(),
             lives: Mutex::new(BTreeMap::new()),
             policy,
@@ -148,20 +148,20 @@ impl World {
     }
 
     /// What is remembered of a server between passes.
-    pub fn live(&self, id: ServerId) -> Arc<Mutex<Live>> {
+    pub fn live(&self, id: ServerId) -> Arc<Mutex<ServerState>> {
         let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
         lives.entry(id).or_default().clone()
     }
 
     /// Works on what is remembered of a server.
-    pub fn with_live<T>(&self, id: ServerId, work: impl FnOnce(&mut Live) -> T) -> T {
+    pub fn with_server<T>(&self, id: ServerId, work: impl FnOnce(&mut ServerState) -> T) -> T {
         let live = self.live(id);
         let mut live = live.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut live)
     }
 
     /// Forgets what is remembered of a server.
-    pub fn forget_live(&self, id: ServerId) {
+    pub fn forget_server(&self, id: ServerId) {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         self.release_slot(id);
         self.rested.notify_waiters();
@@ -175,7 +175,7 @@ impl World {
     }
 
     /// Works on what is remembered of every server.
-    pub fn for_each_live(&self, mut work: impl FnMut(ServerId, &mut Live)) {
+    pub fn for_each_server(&self, mut work: impl FnMut(ServerId, &mut ServerState)) {
         let lives: Vec<_> = {
             let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
             lives.iter().map(|(id, live)| (*id, live.clone())).collect()
@@ -186,16 +186,16 @@ impl World {
     }
 
     /// A pass over this revision of a server's record has nothing left to do now.
-    pub fn note_rest(&self, id: ServerId, revision: u64) {
-        self.with_live(id, |live| {
-            live.restless = 0;
+    pub fn note_converged(&self, id: ServerId, revision: u64) {
+        self.with_server(id, |live| {
+            live.unconverged = 0;
             live.rested = revision;
         });
         self.rested.notify_waiters();
     }
 
     /// Waits until `holds`, which is asked again after each pass over any server; `limit` at most. Returns whether it does.
-    pub async fn rest_until(&self, limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    pub async fn wait_until(&self, limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
         let wait = async {
             loop {
                 let mut rest = std::pin::pin!(self.rested.notified());
@@ -212,26 +212,28 @@ impl World {
 
     /// Comes back when the panel has heard of the states that are shown, or does not answer at once. Whoever reads a state
     /// here may then find it there.
-    pub async fn panel_has_heard(&self, id: ServerId) {
-        let heard = async {
+    pub async fn panel_has_acknowledged(&self, id: ServerId) {
+        let acknowledged = async {
             loop {
-                let mut next = std::pin::pin!(self.heard.notified());
+                let mut next = std::pin::pin!(self.acknowledged.notified());
                 // Before the look: what is heard after it must not be missed.
                 next.as_mut().enable();
-                if self.panel_silent.load(Ordering::Relaxed) || self.with_live(id, |live| live.untold.is_empty()) {
+                if self.panel_unresponsive.load(Ordering::Relaxed)
+                    || self.with_server(id, |live| live.pending_reports.is_empty())
+                {
                     return;
                 }
                 next.await;
             }
         };
-        let _ = tokio::time::timeout(HEARD, heard).await;
+        let _ = tokio::time::timeout(ACKNOWLEDGED_WITHIN, acknowledged).await;
     }
 
     /// The panel has answered a job, or has not. When it answers again, whatever waits for it is tried at once.
     pub fn note_panel(&self, answered: bool) {
         if !answered {
-            self.panel_silent.store(true, Ordering::Relaxed);
-        } else if self.panel_silent.swap(false, Ordering::Relaxed) {
+            self.panel_unresponsive.store(true, Ordering::Relaxed);
+        } else if self.panel_unresponsive.swap(false, Ordering::Relaxed) {
             self.panel_recovered();
         }
     }
@@ -239,7 +241,7 @@ impl World {
     fn panel_recovered(&self) {
         let now = self.clock.now();
         let mut woken = Vec::new();
-        self.for_each_live(|id, live| {
+        self.for_each_server(|id, live| {
             if live.retry_panel_jobs_at(now) {
                 woken.push(id);
             }

@@ -9,7 +9,7 @@
 //! bytes and wait for whole lines of any length, and what a container prints is hostile. So are the listing and
 //! inspections, for whose states bollard knows Docker's words alone.
 //!
-//! Containers come in as [`ContainerSpec`] and leave as [`ContainerFacts`]; errors leave as [`RuntimeError`].
+//! Containers come in as [`ContainerSpec`] and leave as [`ContainerStatus`]; errors leave as [`RuntimeError`].
 
 mod connection;
 mod containers;
@@ -34,10 +34,10 @@ use futures_util::stream::BoxStream;
 
 use super::host::{Engine, Host, RegistryAuth};
 use super::{
-    Attachment, BuiltSpec, ContainerSpec, EngineFacts, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkFacts,
+    Attachment, BuiltSpec, ContainerSpec, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkInfo,
     NetworkSpec, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
 };
-use crate::model::{ContainerFacts, Role, ServerId};
+use crate::model::{ContainerStatus, Role, ServerId};
 pub use connection::{Address, InvalidAddress};
 use wire::Wire;
 
@@ -129,7 +129,7 @@ impl Runtime for DockerRuntime {
         self.host.prepare(self, spec).await
     }
 
-    async fn engine(&self) -> Result<EngineFacts, RuntimeError> {
+    async fn engine(&self) -> Result<EngineInfo, RuntimeError> {
         let answer = containers::engine(&self.docker);
         self.within(QUICK, || "looking at the container engine".into(), answer).await
     }
@@ -148,7 +148,7 @@ impl Runtime for DockerRuntime {
             .await
     }
 
-    async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerFacts>, RuntimeError> {
+    async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError> {
         let name = container_name(server, role);
         let answer = containers::inspect(&self.wire, &name);
         let mut facts = self.within(QUICK, || format!("looking at the container {name}"), answer).await?;
@@ -236,7 +236,7 @@ impl Engine for DockerRuntime {
         pulled.map_err(|error| self.failed(format!("pulling the image {reference}"), &error))
     }
 
-    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkFacts, RuntimeError> {
+    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkInfo, RuntimeError> {
         let answer = networks::ensure(&self.wire, &self.docker, spec);
         self.within(CREATE, || format!("making the network {}", spec.name), answer).await
     }

@@ -13,7 +13,7 @@ mod images;
 mod ledger;
 mod program;
 mod pull;
-mod refusal;
+mod rejection;
 mod state;
 mod streams;
 mod tape;
@@ -40,13 +40,13 @@ pub use world::{EPOCH, FakeWorld};
 
 use super::host::{Engine, Host, RegistryAuth};
 use super::{
-    Attachment, BuiltSpec, ContainerSpec, EngineFacts, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkFacts,
+    Attachment, BuiltSpec, ContainerSpec, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkInfo,
     NetworkSpec, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
 };
-use crate::model::{ContainerFacts, Role, ServerId};
+use crate::model::{ContainerStatus, Role, ServerId};
 use images::canonical;
 use pull::Pull;
-use refusal::Refusal;
+use rejection::Rejection;
 use state::State;
 use streams::{Keyboard, Listener};
 
@@ -122,7 +122,7 @@ impl FakeRuntime {
     async fn ask<T, F>(&self, request: Request, effect: F) -> Result<T, RuntimeError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut State) -> Result<T, Refusal> + Send + 'static,
+        F: FnOnce(&mut State) -> Result<T, Rejection> + Send + 'static,
     {
         self.ask_unless(request, |_| None, effect).await
     }
@@ -136,7 +136,7 @@ impl FakeRuntime {
     ) -> Result<T, RuntimeError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut State) -> Result<T, Refusal> + Send + 'static,
+        F: FnOnce(&mut State) -> Result<T, Rejection> + Send + 'static,
     {
         let work = async {
             self.faults.before(request.call.clone()).await?;
@@ -180,10 +180,10 @@ impl FakeRuntime {
     async fn carry_out<T, F>(&self, request: &Request, time: Duration, effect: F) -> Result<T, RuntimeError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut State) -> Result<T, Refusal> + Send + 'static,
+        F: FnOnce(&mut State) -> Result<T, Rejection> + Send + 'static,
     {
         let (world, attempt) = (self.world.clone(), request.attempt.clone());
-        let (tell, told) = oneshot::channel();
+        let (tell, last_reported) = oneshot::channel();
         // An engine's work is no task of the daemon: it goes on when that dies.
         #[allow(clippy::disallowed_methods)]
         tokio::spawn(async move {
@@ -196,7 +196,7 @@ impl FakeRuntime {
             // The caller may have gone.
             let _ = tell.send(result);
         });
-        told.await.unwrap_or_else(|_| Err(unreachable(&request.attempt)))
+        last_reported.await.unwrap_or_else(|_| Err(unreachable(&request.attempt)))
     }
 }
 
@@ -226,8 +226,8 @@ impl Runtime for FakeRuntime {
         self.host.prepare(self, spec).await
     }
 
-    async fn engine(&self) -> Result<EngineFacts, RuntimeError> {
-        self.ask(Self::about("engine", "facts", QUICK), |state| Ok(view::engine_facts(state))).await
+    async fn engine(&self) -> Result<EngineInfo, RuntimeError> {
+        self.ask(Self::about("engine", "facts", QUICK), |state| Ok(view::engine_info(state))).await
     }
 
     async fn stays(&self) -> Result<(), RuntimeError> {
@@ -253,7 +253,7 @@ impl Runtime for FakeRuntime {
         .await
     }
 
-    async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerFacts>, RuntimeError> {
+    async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError> {
         let request = Self::about_role("inspect", server, role, QUICK);
         let (name, world) = (container_name(server, role), self.world.clone());
         let look = move |state: &mut State| Ok(view::facts(&world, state, &name));
@@ -314,7 +314,7 @@ impl Runtime for FakeRuntime {
         let (key, world) = (id.to_owned(), self.world.clone());
         let attach = move |state: &mut State| {
             let generation = state.generation;
-            let container = state.find_mut(&key).ok_or_else(|| Refusal::no_container(&key))?;
+            let container = state.find_mut(&key).ok_or_else(|| Rejection::no_container(&key))?;
             let run = if container.running() { container.run } else { container.run + 1 };
             let output = streams::output(None, Some(container.read(true)));
             let keyboard = Keyboard { world, id: container.id.clone(), run, generation };
@@ -330,7 +330,7 @@ impl Runtime for FakeRuntime {
     ) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, RuntimeError> {
         let key = id.to_owned();
         let read = move |state: &mut State| {
-            let container = state.find_mut(&key).ok_or_else(|| Refusal::no_container(&key))?;
+            let container = state.find_mut(&key).ok_or_else(|| Rejection::no_container(&key))?;
             let bytes = match part {
                 LogPart::All | LogPart::Follow => container.tape.all(),
                 LogPart::Tail(lines) => container.tape.tail(lines),
@@ -381,7 +381,7 @@ impl Engine for FakeRuntime {
         result
     }
 
-    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkFacts, RuntimeError> {
+    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkInfo, RuntimeError> {
         let wanted = spec.clone();
         let request = Self::about("ensure_network", &spec.name, START);
         self.ask(request, move |state| Ok(view::ensure_network(state, &wanted))).await

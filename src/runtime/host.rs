@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::SetOnce;
 use tokio::time::Instant;
 
-use super::{BuiltSpec, ContainerSpec, ErrorKind, HostInfo, KernelLimits, NetworkFacts, RuntimeError, blueprint};
+use super::{BuiltSpec, ContainerSpec, ErrorKind, HostInfo, KernelLimits, NetworkInfo, RuntimeError, spec_builder};
 use crate::config::NodeConfig;
 use crate::model::ServerId;
 use crate::tasks::{Blocking, Tasks};
@@ -41,7 +41,7 @@ pub struct Host {
     /// Whether the engine takes new calls.
     pub(super) check: check::EngineCheck,
     /// The network of the servers as it was last seen.
-    network: Mutex<Option<NetworkFacts>>,
+    network: Mutex<Option<NetworkInfo>>,
     /// The first attempt at that network has ended.
     settled: SetOnce<()>,
     /// When callers no longer wait for it.
@@ -73,7 +73,7 @@ impl Host {
     /// # Errors
     /// It is not there afterwards.
     pub async fn prepare_node(&self, engine: &impl Engine) -> Result<(), RuntimeError> {
-        let made = engine.ensure_network(&blueprint::network(&self.node)).await.map(|network| {
+        let made = engine.ensure_network(&spec_builder::network(&self.node)).await.map(|network| {
             *self.network.lock().unwrap_or_else(PoisonError::into_inner) = Some(network);
         });
         self.settle();
@@ -137,7 +137,7 @@ impl Host {
         Ok(built)
     }
 
-    fn network(&self) -> Option<NetworkFacts> {
+    fn network(&self) -> Option<NetworkInfo> {
         self.network.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

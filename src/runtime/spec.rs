@@ -132,7 +132,7 @@ impl fmt::Display for Omission {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct HostInfo {
     /// The network of the servers.
-    pub network: NetworkFacts,
+    pub network: NetworkInfo,
     /// What the kernel can limit.
     pub kernel: KernelLimits,
 }
@@ -225,7 +225,7 @@ impl Limits {
 
 /// The network that servers live in.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct NetworkFacts {
+pub struct NetworkInfo {
     /// The driver it really has.
     pub driver: String,
     /// Its IPv4 gateway: the address of the host inside the network.

@@ -1,6 +1,6 @@
 //! Applying a person's manifest: its text comes in, and is the server's `config.yml`, on disk, when the function returns.
 
-use super::{CONFIG_FILE, NewServer, OVERRIDE_FILE, Snapshot, SpecProblem, Store, StoreError, intent};
+use super::{CONFIG_FILE, NewServer, OVERRIDE_FILE, Snapshot, SpecProblem, Store, StoreError, manifests};
 use crate::model::{ManagedBy, Manifest, Record, ServerId};
 use crate::yaml::{self, YamlError};
 
@@ -63,7 +63,7 @@ impl Store {
         if found != id {
             return Err(ApplyError::OtherServer { expected: id, found });
         }
-        intent::validate(&manifest, id).map_err(ApplyError::Invalid)?;
+        manifests::validate(&manifest, id).map_err(ApplyError::Invalid)?;
         let Some(before) = self.get(id) else {
             if dry_run {
                 return Ok(Applied::Created);
@@ -102,7 +102,7 @@ impl Store {
     /// Refuses a text that would not come in effect because of what `override.yml` says.
     fn check_override(&self, id: ServerId, text: &str) -> Result<(), StoreError> {
         match std::fs::read_to_string(self.folder(id).join(OVERRIDE_FILE)) {
-            Ok(overlay) => intent::merge(text, &overlay)
+            Ok(overlay) => manifests::merge(text, &overlay)
                 .map(drop)
                 .map_err(|error| self.broken(id, OVERRIDE_FILE, error.to_string())),
             Err(_) => Ok(()),
@@ -117,7 +117,7 @@ fn with_script(text: &str, mut manifest: Manifest, before: &Snapshot) -> Result<
         return Ok(text.to_owned());
     };
     manifest.spec.script = Some(script.clone());
-    Ok(intent::render(&manifest)?)
+    Ok(manifests::render(&manifest)?)
 }
 
 #[cfg(test)]

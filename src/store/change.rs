@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::fingerprint::FileFingerprint;
 use super::requests::accepted;
 use super::{
-    CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, Snapshot, Sources, Store, StoreError, frees_space, intent, read,
+    CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, Snapshot, Sources, Store, StoreError, frees_space, manifests, read,
 };
 use crate::atomic::Kept;
 use crate::model::{ManagedBy, Manifest, Record, Requests, ServerId};
@@ -16,7 +16,7 @@ use crate::requests::{self, NewRequest};
 
 impl Store {
     pub(super) fn render(&self, manifest: &Manifest) -> Result<String, StoreError> {
-        intent::render(manifest).map_err(|error| StoreError::Broken {
+        manifests::render(manifest).map_err(|error| StoreError::Broken {
             path: self.folder(manifest.metadata.uuid).join(CONFIG_FILE),
             message: error.to_string(),
         })
@@ -27,7 +27,7 @@ impl Store {
     pub(super) fn check(&self, id: ServerId, text: &str) -> Result<Manifest, StoreError> {
         let manifest: Manifest =
             crate::yaml::parse(text).map_err(|error| self.broken(id, CONFIG_FILE, error.to_string()))?;
-        intent::validate(&manifest, id).map_err(|problem| self.broken(id, CONFIG_FILE, problem.message))?;
+        manifests::validate(&manifest, id).map_err(|problem| self.broken(id, CONFIG_FILE, problem.message))?;
         Ok(manifest)
     }
 
@@ -51,14 +51,14 @@ impl Store {
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
         let mut sources = entry.for_writing()?;
         let before = read(&entry.snapshot).clone();
-        entry.check_unsealed(|| self.folder(id).join(RECORD_FILE))?;
+        entry.check_not_quarantined(|| self.folder(id).join(RECORD_FILE))?;
         if let Some(expected) = expected
             && expected != before.revision
         {
             return Err(StoreError::Conflict { id, expected, found: before.revision });
         }
         let folder = self.folder(id);
-        let mut files = intent::read(&folder, id);
+        let mut files = manifests::read(&folder, id);
         let (text, base) = files.base().map_err(|problem| self.broken(id, CONFIG_FILE, problem.message))?;
         if let Some(problem) = files.problem() {
             // A change that would not come in force must not look as if it had.
@@ -82,13 +82,13 @@ impl Store {
             let basis = files.sources().config;
             let frees = frees_space(Some(&base), Some(&wanted));
             if !self.with_reserve(frees, || self.write_over(id, &edited, basis, &mut kept))? {
-                let read = intent::read(&folder, id);
+                let read = manifests::read(&folder, id);
                 let after = self.accept(&entry, &mut sources, &read, Record::clone(&before.record))?;
                 drop(sources);
                 self.changed(id);
                 return Err(StoreError::Conflict { id, expected: before.revision, found: after.revision });
             }
-            files = intent::read(&folder, id);
+            files = manifests::read(&folder, id);
             written = files.sources().config;
         }
         let snapshot = self.accept(&entry, &mut sources, &files, record).inspect_err(|_| {
@@ -112,7 +112,7 @@ impl Store {
         }
         let taken = match (kept, text) {
             (Some(kept), _) => kept.put_back().map_err(|source| StoreError::Disk { action: "put back", path, source }),
-            (None, Some(text)) => self.write_intent(id, text).map(drop),
+            (None, Some(text)) => self.write_manifest(id, text).map(drop),
             (None, None) => crate::atomic::remove_file(&path).map_err(|error| StoreError::Disk {
                 action: "remove",
                 path,
@@ -157,7 +157,7 @@ impl Store {
         if !due(&before) {
             return Ok(());
         }
-        entry.check_unsealed(|| self.folder(id).join(RECORD_FILE))?;
+        entry.check_not_quarantined(|| self.folder(id).join(RECORD_FILE))?;
         let mut record = Record::clone(&before.record);
         facts(&mut record);
         let fields = self.fields_of_next(&before, text);
@@ -187,8 +187,8 @@ impl Store {
         self.ensure_folder(id)?;
         let path = self.folder(id).join(CONFIG_FILE);
         let (old, kept) = (std::fs::read_to_string(&path).ok(), Kept::keep(&path).ok());
-        let written = self.with_reserve(frees, || self.write_intent(id, text))?;
-        let files = intent::read(&self.folder(id), id);
+        let written = self.with_reserve(frees, || self.write_manifest(id, text))?;
+        let files = manifests::read(&self.folder(id), id);
         self.accept(entry, sources, &files, record)
             .inspect_err(|_| self.take_back(id, written, kept.as_ref(), old.as_deref()))?;
         Ok(())
@@ -201,7 +201,7 @@ impl Store {
             return None;
         }
         let overlay = std::fs::read_to_string(self.folder(before.id).join(OVERRIDE_FILE)).unwrap_or_default();
-        let manifest = intent::merge(text, &overlay).ok()?;
+        let manifest = manifests::merge(text, &overlay).ok()?;
         let now = self.inner.clock.now();
         requests::declare_for_next(&before.requests, &before.record, &manifest.spec, now, true)
     }

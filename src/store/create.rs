@@ -15,7 +15,7 @@ use super::fingerprint::FileFingerprint;
 use super::requests::accepted;
 use super::{
     CONFIG_FILE, DiskOp, Entry, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, Snapshot, Sources, SpecProblem, Store,
-    StoreError, intent, lock, write,
+    StoreError, lock, manifests, write,
 };
 use crate::atomic::{self, PendingFile};
 use crate::model::{Manifest, Record, Requests, ServerId};
@@ -137,7 +137,7 @@ impl Store {
         // Only where there are requests: otherwise nothing has to come before `config.yml`.
         self.sync_folders(batch, |creation| asked.contains(&creation.entry.id));
         let config = |creation: &Creation| Ok(Some(creation.text.as_bytes().to_vec()));
-        self.put_all(batch, CONFIG_FILE, DiskOp::WriteIntent, config, fail);
+        self.put_all(batch, CONFIG_FILE, DiskOp::WriteManifest, config, fail);
         each(batch, |creation| {
             self.read_first(creation);
             Ok(())
@@ -179,7 +179,7 @@ impl Store {
         if folder.join(OVERRIDE_FILE).symlink_metadata().is_ok() {
             // An override may have waited for the server; without it, if it is bad. The first pass records which it was.
             creation.unrecorded = true;
-            match intent::read(&folder, id).effective() {
+            match manifests::read(&folder, id).effective() {
                 Ok(effective) => creation.manifest = Arc::new(effective),
                 Err(problem) => creation.problem = Some(problem),
             }
@@ -210,7 +210,7 @@ impl Store {
             let write = |bytes: Vec<u8>| {
                 self.before(id, op)?;
                 // Only the manifest is a person's file, too.
-                let write = if op == DiskOp::WriteIntent { PendingFile::write_through } else { PendingFile::write };
+                let write = if op == DiskOp::WriteManifest { PendingFile::write_through } else { PendingFile::write };
                 write(&path, &bytes, 0o600)
             };
             match bytes(creation) {
@@ -229,7 +229,7 @@ impl Store {
             let id = creation.entry.id;
             match synced.and_then(|()| pending.place()).and_then(|()| pending.metadata()) {
                 Ok(metadata) => {
-                    if op == DiskOp::WriteIntent {
+                    if op == DiskOp::WriteManifest {
                         creation.config = Some(FileFingerprint::from(&metadata));
                     }
                     placed.insert(id);
@@ -272,7 +272,7 @@ impl Store {
         }
         if !creation.unrecorded {
             *sources = Sources { config: creation.config, overlay: None };
-            *lock(&entry.text) = Some(intent::digest(&text, None));
+            *lock(&entry.text) = Some(manifests::digest(&text, None));
         }
         let snapshot = entry.publish(|next| {
             (next.manifest, next.record, next.requests) = (Some(manifest), Arc::new(record), Arc::new(requests));

@@ -15,7 +15,7 @@ use crate::requests;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskOp {
     /// `config.yml` is replaced.
-    WriteIntent,
+    WriteManifest,
     /// `requests.json` is replaced.
     WriteRequests,
     /// `record.json` is replaced.
@@ -75,9 +75,9 @@ impl Store {
         Ok(true)
     }
 
-    pub(super) fn write_intent(&self, id: ServerId, text: &str) -> Result<Option<FileFingerprint>, StoreError> {
+    pub(super) fn write_manifest(&self, id: ServerId, text: &str) -> Result<Option<FileFingerprint>, StoreError> {
         let path = self.folder(id).join(CONFIG_FILE);
-        self.observed(id, DiskOp::WriteIntent, "write", &path, || {
+        self.observed(id, DiskOp::WriteManifest, "write", &path, || {
             crate::atomic::write_through(&path, text.as_bytes(), 0o600, || Ok(())).map_err(io::Error::from)
         })?;
         Ok(FileFingerprint::of(&path).ok())
@@ -94,7 +94,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let path = self.folder(id).join(CONFIG_FILE);
         let (mut stale, mut before) = (false, None);
-        let written = self.observed(id, DiskOp::WriteIntent, "write", &path, || {
+        let written = self.observed(id, DiskOp::WriteManifest, "write", &path, || {
             // Asked when the new text is on the disk: writing it takes longer than an editor needs to save.
             let still = || {
                 stale = FileFingerprint::of(&path).ok() != basis;
@@ -174,7 +174,7 @@ impl Store {
         text: impl FnOnce() -> Result<Vec<u8>, StoreError>,
         frees: bool,
     ) -> Result<(), StoreError> {
-        entry.check_unsealed(|| self.folder(entry.id).join(file))?;
+        entry.check_not_quarantined(|| self.folder(entry.id).join(file))?;
         self.ensure_folder(entry.id)?;
         let path = self.folder(entry.id).join(file);
         let text = text()?;

@@ -59,7 +59,7 @@ impl Entry {
         let id = snapshot.id;
         let mut status = Status::new(id);
         // What the panel was last told is the best guess until the containers are observed.
-        status.state = snapshot.record.told.unwrap_or_default();
+        status.state = snapshot.record.last_reported.unwrap_or_default();
         status.suspended = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
         let snapshot = Snapshot { revision: revisions.next(), ..snapshot };
         Self {
@@ -98,12 +98,12 @@ impl Entry {
         }
     }
 
-    pub(super) fn is_sealed(&self) -> bool {
+    pub(super) fn is_quarantined(&self) -> bool {
         read(&self.sealed).is_some()
     }
 
     /// Refuses what would write over facts that could not be read.
-    pub(super) fn check_unsealed(&self, file: impl FnOnce() -> PathBuf) -> Result<(), StoreError> {
+    pub(super) fn check_not_quarantined(&self, file: impl FnOnce() -> PathBuf) -> Result<(), StoreError> {
         match &*read(&self.sealed) {
             Some(message) => Err(StoreError::Broken { path: file(), message: message.clone() }),
             None => Ok(()),

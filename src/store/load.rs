@@ -10,7 +10,7 @@ use super::entry::Revisions;
 use super::fingerprint::FileFingerprint;
 use super::stored::{self, FolderId, Found, Sources, StoredRecord, StoredRequests, Versioned};
 use super::{
-    CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, Snapshot, SpecProblem, StoreError, intent, write,
+    CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, Snapshot, SpecProblem, StoreError, manifests, write,
 };
 use crate::atomic;
 use crate::model::record::AppliedLimits;
@@ -98,8 +98,8 @@ pub(super) fn load(
     let record = facts(&folder.join(RECORD_FILE), id, access);
     let requests = facts(&folder.join(REQUESTS_FILE), id, access);
     match (&record, &requests) {
-        (Facts::OutOfReach(what), _) => return Some(sealed_entry(id, revisions, RECORD_FILE, what)),
-        (_, Facts::OutOfReach(what)) => return Some(sealed_entry(id, revisions, REQUESTS_FILE, what)),
+        (Facts::OutOfReach(what), _) => return Some(quarantined_entry(id, revisions, RECORD_FILE, what)),
+        (_, Facts::OutOfReach(what)) => return Some(quarantined_entry(id, revisions, REQUESTS_FILE, what)),
         _ => {}
     }
     let known = matches!(record, Facts::Known(_));
@@ -214,7 +214,7 @@ fn facts<T: Versioned>(path: &Path, id: ServerId, access: Access) -> Facts<T> {
 }
 
 /// A server of which a file is there and out of reach: nothing is done about it, and nothing written over the file.
-fn sealed_entry(id: ServerId, revisions: &Revisions, file: &str, what: &str) -> Entry {
+fn quarantined_entry(id: ServerId, revisions: &Revisions, file: &str, what: &str) -> Entry {
     let message = format!(
         "{file} {what}; nothing is done with this server until it can be read: see who owns the file and whether its disk is well, or rename it to {file}.broken if what it says does not matter"
     );
@@ -249,7 +249,7 @@ fn read_spec(folder: &Path, id: ServerId, revisions: &Revisions, past: Past, fou
     let unchanged = !first && !lost && found.config.is_some() && found == files;
     let (manifest, problem): (Option<Manifest>, Option<SpecProblem>) = match unchanged {
         true => (last_good, None),
-        false => match intent::read(folder, id).effective() {
+        false => match manifests::read(folder, id).effective() {
             Ok(manifest) => (Some(manifest), None),
             Err(problem) => (last_good, Some(problem)),
         },
@@ -331,7 +331,7 @@ fn assume_all_was_done(past: &mut Past, record_lost: bool, requests_lost: bool) 
     if of_panel {
         // The panel may show any state, and an installation that is not done: with these, `offline` is reported, and the panel's
         // flags are reset.
-        record.told = Some(PowerState::Running);
+        record.last_reported = Some(PowerState::Running);
         record.install.reset_owed = true;
     }
 }

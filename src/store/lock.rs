@@ -78,10 +78,10 @@ impl StateLock {
     /// # Errors
     /// Another daemon keeps it, or the system says no.
     pub async fn take(root: &Path, holder: &Holder) -> Result<Self, LockError> {
-        let patience = Instant::now() + PATIENCE;
+        let timeout = Instant::now() + PATIENCE;
         loop {
             match Self::try_take(root, holder) {
-                Err(LockError::Held(_)) if Instant::now() < patience => tokio::time::sleep(INTERVAL).await,
+                Err(LockError::Held(_)) if Instant::now() < timeout => tokio::time::sleep(INTERVAL).await,
                 taken => return taken,
             }
         }

@@ -26,7 +26,7 @@ impl Store {
         {
             return Err(StoreError::Conflict { id, expected, found: before.revision });
         }
-        entry.check_unsealed(|| self.folder(id).join(REQUESTS_FILE))?;
+        entry.check_not_quarantined(|| self.folder(id).join(REQUESTS_FILE))?;
         let accepted = accepted(&before.requests, &before.record, new);
         let snapshot = self.put_accepted(&entry, Arc::new(accepted))?;
         drop(guard);

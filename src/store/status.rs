@@ -12,7 +12,7 @@ use crate::events::EventKind;
 use crate::model::{Condition, Event, Reason, ServerId, Status, Timestamp};
 
 /// The longest `status.yml` that is looked at for earlier events, bytes.
-const MOST_STATUS: u64 = 1024 * 1024;
+const MAX_STATUS: u64 = 1024 * 1024;
 
 impl Store {
     /// Publishes a server's status. Returns whether `status.yml` is stale, because this differs from the one before or
@@ -126,7 +126,7 @@ fn earlier_events(path: &Path) -> Vec<Event> {
         #[serde(default)]
         events: Vec<Event>,
     }
-    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() || metadata.len() > MOST_STATUS) {
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() || metadata.len() > MAX_STATUS) {
         return Vec::new();
     }
     let Ok(text) = std::fs::read_to_string(path) else { return Vec::new() };

@@ -186,7 +186,7 @@ impl Scene {
         self.store.request(id(), None, [request(name, verb)]).unwrap()
     }
 
-    fn intent(&self) -> Arc<Manifest> {
+    fn manifest(&self) -> Arc<Manifest> {
         self.get().manifest.clone().unwrap()
     }
 

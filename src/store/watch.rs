@@ -95,7 +95,7 @@ impl ServersWatch {
     /// changed before the watch was there has not been seen.
     pub async fn run(self) {
         let mut wait = self.timing.backoff.0;
-        let mut told = None;
+        let mut last_reported = None;
         while !self.out.is_closed() {
             let begun = Instant::now();
             let established = self.establish().await;
@@ -104,7 +104,7 @@ impl ServersWatch {
             }
             match established {
                 Ok((folders, signals)) => {
-                    told = None;
+                    last_reported = None;
                     match self.follow(folders, &signals).await {
                         Ended::Closed => return,
                         Ended::Lost => {
@@ -114,9 +114,9 @@ impl ServersWatch {
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    if told.as_ref() != Some(&error) {
+                    if last_reported.as_ref() != Some(&error) {
                         tracing::warn!(folder = %self.servers.display(), error, "the servers' folders cannot be watched; they are looked at from time to time instead. If inotify's limits are reached, raise fs.inotify.max_user_instances");
-                        told = Some(error);
+                        last_reported = Some(error);
                     }
                 }
             }

@@ -106,7 +106,7 @@ mod tests {
 
     impl Output for Told {}
 
-    fn told(answers: impl IntoIterator<Item = Result<usize, ErrorKind>>) -> Lines<Told> {
+    fn last_reported(answers: impl IntoIterator<Item = Result<usize, ErrorKind>>) -> Lines<Told> {
         Lines::new(Told { answers: answers.into_iter().collect(), ..Told::default() })
     }
 
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn only_lines_without_their_end_are_lost_and_the_next_one_begins_a_line() {
         let full = Err(ErrorKind::StorageFull);
-        let mut lines = told([Ok(3), Ok(3), full, full]);
+        let mut lines = last_reported([Ok(3), Ok(3), full, full]);
         let lost = lines.write(b"one\ntwo\nthree\n").unwrap_err();
         assert_eq!((lost.lines, lost.error.kind()), (2, ErrorKind::StorageFull));
         assert_eq!(lines.write(b"four\n").unwrap_err().lines, 1, "not even the end of the half line was taken");
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn between_two_lines_nothing_is_added() {
-        let mut lines = told([Ok(4), Ok(0)]);
+        let mut lines = last_reported([Ok(4), Ok(0)]);
         let lost = lines.write(b"one\ntwo\n").unwrap_err();
         assert_eq!((lost.lines, lost.error.kind()), (1, ErrorKind::WriteZero));
         lines.write(b"three\n").unwrap();
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn an_output_without_room_and_an_interrupted_write_are_tried_again() {
         let (full, interrupted) = (Err(ErrorKind::WouldBlock), Err(ErrorKind::Interrupted));
-        let mut lines = told([interrupted, full, Ok(2), full, full, Ok(3), interrupted]);
+        let mut lines = last_reported([interrupted, full, Ok(2), full, full, Ok(3), interrupted]);
         lines.write(b"one\ntwo\n").unwrap();
         assert_eq!(text(&lines), "one\ntwo\n");
     }

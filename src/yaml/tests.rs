@@ -47,7 +47,7 @@ enum Script {
     Inline { text: String },
 }
 
-fn refusal(text: &str) -> YamlError {
+fn rejection(text: &str) -> YamlError {
     parse::<Record>(text).expect_err("must be refused")
 }
 
@@ -65,7 +65,7 @@ fn a_good_record_is_read() {
 
 #[test]
 fn an_unknown_key_is_shown_with_the_nearest_known_one() {
-    let error = refusal(&record("  power:\n    id: 1\n    wnat: up\n"));
+    let error = rejection(&record("  power:\n    id: 1\n    wnat: up\n"));
     assert_eq!(
         error.to_string(),
         "line 5, column 5: spec.power.wnat: unknown field `wnat`, expected `id` or `want`; did you mean `want`?"
@@ -84,14 +84,14 @@ fn a_name_is_near_if_most_of_it_is_right_or_it_begins_so() {
 
 #[test]
 fn an_unknown_key_that_resembles_nothing_gets_no_guess() {
-    let error = refusal(&record("  zzzzzz: 1\n"));
+    let error = rejection(&record("  zzzzzz: 1\n"));
     assert_eq!(error.path.as_deref(), Some("spec.zzzzzz"));
     assert_eq!(error.help, None);
 }
 
 #[test]
 fn an_unknown_key_in_a_list_element_is_found() {
-    let error = refusal(&record("  mounts:\n  - id: 1\n    want: up\n  - id: 2\n    Want: up\n"));
+    let error = rejection(&record("  mounts:\n  - id: 1\n    want: up\n  - id: 2\n    Want: up\n"));
     assert_eq!((error.line, error.column), (Some(7), Some(5)));
     assert_eq!(error.path.as_deref(), Some("spec.mounts[1].Want"));
     assert_eq!(error.help.as_deref(), Some("did you mean `want`?"));
@@ -99,7 +99,7 @@ fn an_unknown_key_in_a_list_element_is_found() {
 
 #[test]
 fn an_unknown_key_below_a_buffered_type_is_found() {
-    let error = refusal(&record("  script:\n    from: inline\n    txet: hello\n"));
+    let error = rejection(&record("  script:\n    from: inline\n    txet: hello\n"));
     assert_eq!((error.line, error.column), (Some(5), Some(5)));
     assert_eq!(error.path.as_deref(), Some("spec.script.txet"));
     assert_eq!(error.help.as_deref(), Some("did you mean `text`?"));
@@ -125,13 +125,13 @@ fn a_wrong_type_says_what_was_expected() {
         ),
         ("  power:\n    id: 1\n", "line 4, column 5: spec.power: missing field `want`"),
     ] {
-        assert_eq!(refusal(&record(spec)).to_string(), said);
+        assert_eq!(rejection(&record(spec)).to_string(), said);
     }
 }
 
 #[test]
 fn a_wrong_value_that_may_be_a_secret_is_not_repeated() {
-    let error = refusal(&record("  apiToken: hunter2\n"));
+    let error = rejection(&record("  apiToken: hunter2\n"));
     assert!(error.message.contains("expected a whole number"), "{error}");
     assert!(!error.to_string().contains("hunter2"), "{error}");
 }
@@ -141,7 +141,7 @@ fn a_tab_is_called_a_tab() {
     for (text, line) in
         [("kind: x\nspec:\n\tpower: 1\n", 3), ("kind: x\n\tspec: 1\n", 2), ("kind: x\nspec:\n  power:\n  \tid: 1\n", 4)]
     {
-        let error = refusal(text);
+        let error = rejection(text);
         assert_eq!(error.line, Some(line), "{error}");
         assert!(error.message.contains(&format!("a tab at line {line}: YAML is indented with spaces")), "{error}");
     }
@@ -149,7 +149,7 @@ fn a_tab_is_called_a_tab() {
 
 #[test]
 fn a_key_that_is_there_twice_is_an_error_everywhere() {
-    let error = refusal(&record("  labels:\n    a: 1\n    b: 2\n    \"a\": 3\n"));
+    let error = rejection(&record("  labels:\n    a: 1\n    b: 2\n    \"a\": 3\n"));
     assert_eq!((error.line, error.column), (Some(6), Some(5)));
     assert!(error.message.contains("the key `a` is there twice, first on line 4"), "{error}");
     // The deserializer by itself takes the last one without a word.
@@ -160,11 +160,11 @@ fn a_key_that_is_there_twice_is_an_error_everywhere() {
 #[test]
 fn only_near_words_are_suggested() {
     for word in ["on", "off", "no", "yes", "x", "true"] {
-        let error = refusal(&record(&format!("  power: {{id: 1, want: {word}}}\n")));
+        let error = rejection(&record(&format!("  power: {{id: 1, want: {word}}}\n")));
         assert!(error.help.is_none() && error.message.ends_with("expected `up` or `down`"), "{error}");
     }
     for (word, near) in [("dwon", "down"), ("Up", "up"), ("don", "down")] {
-        let error = refusal(&record(&format!("  power: {{id: 1, want: {word}}}\n")));
+        let error = rejection(&record(&format!("  power: {{id: 1, want: {word}}}\n")));
         assert_eq!(error.help, Some(format!("did you mean `{near}`?")), "{word}");
     }
 }
@@ -194,7 +194,7 @@ fn mistakes_of_syntax_are_told_with_place_and_remedy() {
         ("kind: ]\n", 1, "a bracket that closes nothing"),
         ("kind: \u{1}\n", 1, ""),
     ] {
-        let error = refusal(text);
+        let error = rejection(text);
         assert!(error.to_string().contains(says), "{text:?}: {error}");
         assert_eq!(error.line, Some(line), "{text:?}: {error}");
     }
@@ -204,7 +204,7 @@ fn mistakes_of_syntax_are_told_with_place_and_remedy() {
 fn an_empty_text_is_null_or_says_that_there_is_nothing() {
     for text in ["", "\n\n", "# only a comment\n", "---\n"] {
         assert_eq!(parse_value(text).unwrap(), json!(null));
-        let error = refusal(text);
+        let error = rejection(text);
         assert!(error.message.contains("nothing in it"), "{error}");
     }
 }
@@ -319,7 +319,7 @@ fn messages_stay_short_whatever_the_file_says() {
         format!("{long}: 1\n{long}: 2\n"),
         record(&format!("  power: {{id: 1, want: {long}}}\n")),
     ] {
-        let error = refusal(&text);
+        let error = rejection(&text);
         assert!(error.to_string().chars().count() < 4000, "{}", error.to_string().len());
     }
 }

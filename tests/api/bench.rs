@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alula::api::{Api, Door};
+use alula::api::{Api, Endpoint};
 use alula::clock::Clock;
 use alula::config::{NodeConfig, PanelConfig, Secret};
 use alula::console::{Console, ConsoleOptions};
@@ -130,7 +130,7 @@ impl Bench {
     /// A node whose configuration was changed.
     pub fn with(configure: impl FnOnce(&mut NodeConfig)) -> Self {
         let bench = Self::before_the_list(configure);
-        bench.world.forgotten.close();
+        bench.world.recently_deleted.close();
         bench
     }
 
@@ -157,7 +157,7 @@ impl Bench {
         world.tasks.spawn("containers", containers::follow(world.clone(), queue.clone(), known));
         world.tasks.spawn("controller", Controller::new(reconciler.clone(), queue, 4, ready).run());
         let api = Api::new(reconciler);
-        let (router, local) = (api.router(Door::Tcp(Secret::new(TOKEN))), api.router(Door::Local));
+        let (router, local) = (api.router(Endpoint::Tcp(Secret::new(TOKEN))), api.router(Endpoint::Local));
         Self { world, docker, disk, panel, router, local, _root: root }
     }
 

@@ -102,8 +102,9 @@ async fn a_disk_that_refuses_is_named() {
 #[tokio::test(start_paused = true)]
 async fn a_panel_that_talks_nonsense_does_not_hold_a_create_up() {
     let bench = Bench::new();
-    let nonsense = PanelError::Nonsense { call: "GET /servers".into(), detail: "the answer: expected JSON".into() };
-    *bench.panel.error.lock().unwrap() = Some(nonsense);
+    let invalid_response =
+        PanelError::InvalidResponse { call: "GET /servers".into(), detail: "the answer: expected JSON".into() };
+    *bench.panel.error.lock().unwrap() = Some(invalid_response);
     let began = tokio::time::Instant::now();
     let answer = bench.ask(Method::POST, "/api/servers", json!({"uuid": id(2)}).to_string()).await;
     assert_eq!((answer.status, began.elapsed().as_millis()), (StatusCode::INTERNAL_SERVER_ERROR, 0));

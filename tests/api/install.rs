@@ -23,8 +23,9 @@ async fn create(bench: &Bench, number: u32) {
 #[tokio::test(start_paused = true)]
 async fn a_script_that_cannot_be_read_fails_the_installation_in_the_end() {
     let bench = Bench::new();
-    let nonsense = PanelError::Nonsense { call: "GET /install".into(), detail: "the answer: expected JSON".into() };
-    *bench.panel.script_error.lock().unwrap() = Some(nonsense);
+    let invalid_response =
+        PanelError::InvalidResponse { call: "GET /install".into(), detail: "the answer: expected JSON".into() };
+    *bench.panel.script_error.lock().unwrap() = Some(invalid_response);
     create(&bench, 1).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(bench.world.store.get(id(1)).unwrap().record.install.done, None, "it may be a moment's");
@@ -53,7 +54,7 @@ async fn a_create_that_finds_an_installation_under_way_waits_for_a_reset_all_the
     let bench = Bench::new();
     let id = bench.add(1);
     create(&bench, 1).await;
-    let reset = bench.world.reset_gate.reset().await;
+    let reset = bench.world.reset_lock.reset().await;
     let mut again = std::pin::pin!(create(&bench, 1));
     let soon = tokio::time::timeout(Duration::from_secs(4), &mut again).await;
     assert!(soon.is_err(), "the panel would take {id} for installed although it was promised another report");

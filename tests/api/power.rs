@@ -38,7 +38,7 @@ async fn running(bench: &Bench) -> ServerId {
 }
 
 /// The lines that the container printed and that are about input.
-fn heard(bench: &Bench, id: ServerId) -> Vec<String> {
+fn acknowledged(bench: &Bench, id: ServerId) -> Vec<String> {
     let printed = bench.docker.printed(&id.to_string());
     let lines = printed.lines().map(|line| line.trim_end().to_owned());
     lines.filter(|line| line == "asked to stop" || line.starts_with("line ")).collect()
@@ -52,7 +52,7 @@ async fn a_second_stop_command_is_typed() {
     bench.becomes(id, PowerState::Stopping).await;
     assert_eq!(type_lines(&bench, id, &["stop"]).await, StatusCode::NO_CONTENT);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(heard(&bench, id), ["asked to stop", "asked to stop"]);
+    assert_eq!(acknowledged(&bench, id), ["asked to stop", "asked to stop"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,7 +64,7 @@ async fn lines_keep_their_order_around_a_stop_command() {
         StatusCode::NO_CONTENT
     );
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(heard(&bench, id), ["line 1", "asked to stop", "line 2", "asked to stop", "line 3"]);
+    assert_eq!(acknowledged(&bench, id), ["line 1", "asked to stop", "line 2", "asked to stop", "line 3"]);
     // It was a request, so what follows is no crash.
     assert_eq!(type_lines(&bench, id, &["end"]).await, StatusCode::NO_CONTENT);
     bench.becomes(id, PowerState::Offline).await;
@@ -105,7 +105,7 @@ async fn a_start_of_what_runs_already_is_remembered() {
 /// Whoever reads a state here and then looks at the panel finds it there, unless the panel takes long.
 #[tokio::test(start_paused = true)]
 async fn the_panel_has_heard_of_what_is_shown() {
-    for (takes, told) in [(20, true), (5000, false)] {
+    for (takes, last_reported) in [(20, true), (5000, false)] {
         let bench = Bench::new();
         *bench.panel.takes.lock().unwrap() = Duration::from_millis(takes);
         let id = running(&bench).await;
@@ -116,7 +116,11 @@ async fn the_panel_has_heard_of_what_is_shown() {
         while !shown().await {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert_eq!(bench.panel.states.lock().unwrap().last() == Some(&PowerState::Offline), told, "{takes} ms");
+        assert_eq!(
+            bench.panel.states.lock().unwrap().last() == Some(&PowerState::Offline),
+            last_reported,
+            "{takes} ms"
+        );
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alula::config::{NodeConfig, PullPolicy};
-use alula::model::{ContainerFacts, Role, ServerId, Timestamp};
+use alula::model::{ContainerStatus, Role, ServerId, Timestamp};
 use alula::runtime::host::Host;
 use alula::runtime::{
     ContainerSpec, KernelLimits, Limits, NetworkPurpose, NetworkSpec, Purpose, Runtime, container_name,
@@ -165,12 +165,12 @@ impl Subject {
         id
     }
 
-    pub async fn facts(&self, bench: &dyn Bench) -> ContainerFacts {
+    pub async fn facts(&self, bench: &dyn Bench) -> ContainerStatus {
         bench.runtime().inspect(self.server, self.role).await.unwrap().expect("a container")
     }
 
     /// Waits until the container has ended.
-    pub async fn ended(&self, bench: &dyn Bench) -> ContainerFacts {
+    pub async fn ended(&self, bench: &dyn Bench) -> ContainerStatus {
         loop {
             let facts = self.facts(bench).await;
             if !facts.running() && !facts.fresh() {

@@ -1,7 +1,7 @@
 //! Networks as the node wants them, on an engine that has others.
 
 use alula::runtime::host::Engine;
-use alula::runtime::{NetworkPurpose, NetworkSpec, blueprint};
+use alula::runtime::{NetworkPurpose, NetworkSpec, spec_builder};
 use bollard::Docker;
 use bollard::models::NetworkInspect;
 
@@ -10,7 +10,7 @@ const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 /// The node's network under names of its own: of the network, of the bridge's device, and of the ranges.
 fn spec(bridge: &str, third: u8) -> NetworkSpec {
     let node = crate::node::node(std::path::Path::new("/node"));
-    let mut spec = blueprint::network(&node);
+    let mut spec = spec_builder::network(&node);
     spec.name = crate::unique("net");
     if let NetworkPurpose::Servers { device, .. } = &mut spec.purpose {
         *device = bridge.into();
@@ -72,7 +72,7 @@ async fn networks_made_at_the_same_time_are_one() {
 #[tokio::test]
 async fn an_outgoing_network_is_made() {
     let Some((runtime, docker)) = crate::engine().await else { return };
-    let mut spec = blueprint::outgoing_network("10.213.84.1");
+    let mut spec = spec_builder::outgoing_network("10.213.84.1");
     spec.name = crate::unique("out");
     let facts = runtime.ensure_network(&spec).await.unwrap();
     let network = inspected(&docker, &spec).await;

@@ -113,7 +113,7 @@ async fn fetch(State(shelf): State<Arc<Shelf>>, Path(path): Path<String>, header
             (headers, [("Docker-Content-Digest", digest_of_manifest.clone())], shelf.manifest.clone()).into_response()
         }
         Some((kind, name)) if kind.ends_with("/blobs") => shelf.blob(name),
-        _ => refusal(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "manifest unknown"),
+        _ => rejection(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "manifest unknown"),
     }
 }
 
@@ -126,12 +126,12 @@ impl Shelf {
             return Ok(());
         }
         let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"test\"")];
-        Err((ask, refusal(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required")).into_response())
+        Err((ask, rejection(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required")).into_response())
     }
 
     fn blob(&self, digest: &str) -> Response {
         let Some(blob) = self.blobs.get(digest).cloned() else {
-            return refusal(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "blob unknown");
+            return rejection(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "blob unknown");
         };
         match self.layer {
             (ref layer, Layer::Wrong) if layer == digest => vec![b'x'; blob.len()].into_response(),
@@ -164,7 +164,7 @@ impl Drop for Serving {
     }
 }
 
-fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
+fn rejection(status: StatusCode, code: &str, message: &str) -> Response {
     let body = serde_json::json!({"errors": [{"code": code, "message": message}]});
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use alula::model::{ContainerState, InstallOutcome, PowerState, Reason, Role, Verb};
 use alula::requests::declared;
-use alula::runtime::blueprint::server_container;
 use alula::runtime::fake::Entry;
+use alula::runtime::spec_builder::server_container;
 use alula::runtime::{HostInfo, container_name};
-use alula::store::{Snapshot, intent};
+use alula::store::{Snapshot, manifests};
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 
@@ -108,7 +108,7 @@ impl Play {
     /// What the files say is in effect, and what their declarative fields ask for was asked.
     fn check_spec(&self, daemon: &Daemon, at: usize, snapshot: &Snapshot) {
         let seed = self.seed;
-        let files = intent::read(&daemon.world.store.folder(snapshot.id), snapshot.id).effective();
+        let files = manifests::read(&daemon.world.store.folder(snapshot.id), snapshot.id).effective();
         let manifest = snapshot.manifest.as_deref();
         assert_eq!(files.as_ref().ok(), manifest, "seed {seed}: the files of {at} are not in effect");
         assert!(!snapshot.unrecorded && !snapshot.requests.lost, "seed {seed}: the spec of {at} is not recorded");

@@ -206,7 +206,7 @@ impl Fate {
     }
 
     /// The status with which the panel says no to a call, if it does.
-    pub fn refusal(&self, call: &str) -> Option<u16> {
+    pub fn rejection(&self, call: &str) -> Option<u16> {
         let occasion = self.occasion(format!("{}/answer", in_short(call)));
         let refuses = occasion.has("refused", |rates| rates.panel_refuses);
         refuses.then(|| *occasion.rng("status").pick(&[403, 404, 409, 422]))

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alula::api::{Api, Door};
+use alula::api::{Api, Endpoint};
 use alula::clock::Clock;
 use alula::config::NodeConfig;
 use alula::console::{Console, ConsoleOptions};
 use alula::controller::queue::Queue;
-use alula::controller::{Controller, containers, intents, listing};
+use alula::controller::{Controller, containers, listing, manifests};
 use alula::files::Layout;
 use alula::ids::Ids;
 use alula::model::{ServerId, Timestamp};
@@ -118,7 +118,7 @@ impl Machine {
         let (known, ready) = watch::channel(false);
         tasks.spawn("containers", containers::follow(world.clone(), queue.clone(), known));
         let (edits, events) = mpsc::channel(64);
-        tasks.spawn("intents", intents::follow(world.clone(), events));
+        tasks.spawn("intents", manifests::follow(world.clone(), events));
         let watch = edits.clone();
         tasks.spawn("the watch's rescans", async move {
             loop {
@@ -128,7 +128,7 @@ impl Machine {
         });
         tasks.spawn("panel's list", listing::follow(world.clone(), panel));
         tasks.spawn("controller", Controller::new(reconciler.clone(), queue.clone(), 4, ready).run());
-        let router = Api::new(reconciler.clone()).router(Door::Local);
+        let router = Api::new(reconciler.clone()).router(Endpoint::Local);
         Daemon { fate, world, reconciler, tasks, router, edits }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use alula::model::{ContainerState, Power, Role, ServerId};
 use alula::runtime::container_name;
-use alula::store::{DiskOp, RECORD_FILE, REQUESTS_FILE, Snapshot, intent};
+use alula::store::{DiskOp, RECORD_FILE, REQUESTS_FILE, Snapshot, manifests};
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
@@ -182,14 +182,14 @@ pub fn an_edit_after_requests_were_lost() {
         let config = folder.join("config.yml");
         let mut manifest = by_hand(id, String::new(), false);
         manifest.spec.install = None;
-        scene.saves(&config, &intent::render(&manifest).unwrap()).await;
+        scene.saves(&config, &manifests::render(&manifest).unwrap()).await;
         scene.daemon.kill().await;
         std::fs::write(folder.join(REQUESTS_FILE), "{").unwrap();
         scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
         scene.daemon.wait(Duration::from_secs(60)).await;
         scene.daemon.kill().await;
         manifest.spec.power = Some(Power::Up);
-        std::fs::write(&config, intent::render(&manifest).unwrap()).unwrap();
+        std::fs::write(&config, manifests::render(&manifest).unwrap()).unwrap();
         scene.daemon = scene.machine.boot(Fate::new(3, Rates::default(), None), 3).unwrap();
         scene.daemon.wait(Duration::from_secs(120)).await;
         assert_eq!(scene.state(Role::Server), Some(ContainerState::Running));
@@ -234,7 +234,7 @@ pub fn a_lost_record_of_a_server_of_a_file() {
         let mut scene = Scene::new();
         let id = ServerId::new(uuid::Builder::from_random_bytes([8; 16]).into_uuid());
         scene.machine.panel.lock().of_files.insert(id);
-        let text = intent::render(&by_hand(id, "1".into(), false)).unwrap();
+        let text = manifests::render(&by_hand(id, "1".into(), false)).unwrap();
         scene.daemon.world.store.apply(id, &text, false).unwrap();
         let folder = scene.daemon.world.store.folder(id);
         scene.create().await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alula::model::{ContainerState, Power, PowerState, Role, ServerId};
 use alula::runtime::container_name;
-use alula::store::intent;
+use alula::store::manifests;
 use axum::http::Method;
 use serde_json::json;
 
@@ -132,7 +132,7 @@ async fn edit(death: Option<u64>) -> u64 {
         (None, "later", true),
     ] {
         (manifest.spec.power, manifest.spec.restarted_at) = (power, Some(restarted_at.into()));
-        std::fs::write(folder.join("config.yml"), intent::render(&manifest).unwrap()).unwrap();
+        std::fs::write(folder.join("config.yml"), manifests::render(&manifest).unwrap()).unwrap();
         if daemon.is_none() {
             daemon = machine.boot(Fate::new(1, Rates::default(), None), 1);
         }

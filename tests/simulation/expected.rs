@@ -8,7 +8,7 @@ use std::path::Path;
 
 use alula::model::{Declared, Power, Requester, ServerId, Spec, Timestamp, Verb};
 use alula::requests::declared;
-use alula::store::{REQUESTS_FILE, Snapshot, Store, intent};
+use alula::store::{REQUESTS_FILE, Snapshot, Store, manifests};
 
 use crate::check::LAST_STEP;
 use crate::scenario::Server;
@@ -158,7 +158,7 @@ impl Asked {
             return false;
         }
         // While the files are bad the last good spec is in effect.
-        let files = intent::read(&store.folder(id), id).effective().ok();
+        let files = manifests::read(&store.folder(id), id).effective().ok();
         let Some(manifest) = files.or_else(|| snapshot.manifest.as_deref().cloned()) else { return false };
         let after = declared(&manifest.spec);
         // What only the memory of the daemon has is not handled.
@@ -223,7 +223,7 @@ impl Server {
 /// What the files of a server ask for, if they are good: the values of the declarative fields, and whether a start follows an
 /// installation.
 pub fn on_disk(folder: &Path, id: ServerId) -> Option<(Declared, bool)> {
-    let manifest = intent::read(folder, id).effective().ok()?;
+    let manifest = manifests::read(folder, id).effective().ok()?;
     let then_start = manifest.spec.install.as_ref().is_some_and(|install| install.then_start);
     Some((declared(&manifest.spec), then_start))
 }

@@ -35,7 +35,7 @@ pub fn seeds() {
     let end = first + minutes.map_or(count.unwrap_or(2000), |_| u64::MAX - first);
     let until = minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     let began = Instant::now();
-    let (next, told) = (AtomicU64::new(first), AtomicU64::new(0));
+    let (next, last_reported) = (AtomicU64::new(first), AtomicU64::new(0));
     let (total, failed) = (Mutex::new(Tally::default()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
@@ -50,7 +50,7 @@ pub fn seeds() {
                         Err(failure) => report(failure, &failed),
                     }
                     let minute = began.elapsed().as_secs() / 60;
-                    if minutes.is_some() && told.fetch_max(minute, Ordering::Relaxed) < minute {
+                    if minutes.is_some() && last_reported.fetch_max(minute, Ordering::Relaxed) < minute {
                         let failed = failed.lock().unwrap().len();
                         eprintln!("{minute} min: {} seeds, {failed} failed", next.load(Ordering::Relaxed) - first);
                     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use alula::model::{Install, Manifest, Power, Role, Timestamp};
 use alula::requests::declared;
 use alula::runtime::container_name;
-use alula::store::{RECORD_FILE, Snapshot, intent};
+use alula::store::{RECORD_FILE, Snapshot, manifests};
 use alula::yaml;
 use serde_json::json;
 
@@ -57,7 +57,7 @@ impl Play {
         let applied = self.rng.permille(500);
         self.say(|| format!("create {at} by hand, applied={applied} {:?}", declared(&manifest.spec)));
         self.tally.wishes += 1;
-        let text = intent::render(&manifest).unwrap();
+        let text = manifests::render(&manifest).unwrap();
         // It may be on disk or not when the daemon dies.
         self.servers[at].asked = Asked::default();
         self.servers[at].deleted = false;
@@ -260,5 +260,5 @@ impl Play {
 fn change(path: &Path, text: &str, change: impl FnOnce(&mut Manifest)) {
     let mut manifest: Manifest = yaml::parse(text).unwrap();
     change(&mut manifest);
-    put(path, &intent::render(&manifest).unwrap());
+    put(path, &manifests::render(&manifest).unwrap());
 }

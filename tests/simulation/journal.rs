@@ -36,8 +36,8 @@ impl Journal {
     /// What was told, and nothing else.
     pub fn story(&self) -> String {
         let text = self.text();
-        let told = text.lines().filter_map(|line| line.split_once(&format!(" {TELLS}")));
-        told.map(|(at, what)| format!("{at:>10} {what}\n")).collect()
+        let last_reported = text.lines().filter_map(|line| line.split_once(&format!(" {TELLS}")));
+        last_reported.map(|(at, what)| format!("{at:>10} {what}\n")).collect()
     }
 
     pub fn text(&self) -> String {

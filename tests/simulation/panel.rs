@@ -78,26 +78,26 @@ impl Connection {
         result.map_err(|(status, detail)| PanelError::Refused { call, status, detail: detail.into() })
     }
 
-    /// Asks about one server. Now and then the panel says no: `heard` is what becomes of a fact that it was told all the same.
+    /// Asks about one server. Now and then the panel says no: `acknowledged` is what becomes of a fact that it was told all the same.
     async fn ask_about<T>(
         &self,
         id: ServerId,
         call: String,
-        heard: impl Fn(&mut PanelSide),
+        acknowledged: impl Fn(&mut PanelSide),
         act: impl FnOnce(&mut PanelSide) -> T,
     ) -> Result<T, PanelError> {
-        let refusal = self.fate.refusal(&call);
+        let rejection = self.fate.rejection(&call);
         let name = call.clone();
         self.ask(call, |state| {
             if state.of_files.contains(&id) {
                 state.violations.push(format!("{name}: a server of a file"));
             }
             if let Some(side) = state.elsewhere.get_mut(&id) {
-                heard(side);
+                acknowledged(side);
             }
             let side = state.servers.get_mut(&id).ok_or((404, "no such server"))?;
-            heard(side);
-            match refusal {
+            acknowledged(side);
+            match rejection {
                 Some(status) => Err((status, "simulated")),
                 None => Ok(act(side)),
             }
@@ -128,17 +128,17 @@ impl Panel for Connection {
 
     async fn report_install(&self, id: ServerId, successful: bool, reinstall: bool) -> Result<(), PanelError> {
         // Refused or not, it is not said again.
-        let heard = |side: &mut PanelSide| {
+        let acknowledged = |side: &mut PanelSide| {
             side.installing = false;
             side.promised = false;
             side.reports.push((successful, reinstall));
         };
-        self.ask_about(id, format!("POST /servers/{id}/install"), heard, |_| ()).await
+        self.ask_about(id, format!("POST /servers/{id}/install"), acknowledged, |_| ()).await
     }
 
     async fn report_state(&self, id: ServerId, previous: PowerState, new: PowerState) -> Result<(), PanelError> {
-        let heard = |side: &mut PanelSide| side.states.push((previous, new));
-        self.ask_about(id, format!("POST /servers/{id}/container/status"), heard, |_| ()).await
+        let acknowledged = |side: &mut PanelSide| side.states.push((previous, new));
+        self.ask_about(id, format!("POST /servers/{id}/container/status"), acknowledged, |_| ()).await
     }
 
     async fn reset(&self) -> Result<(), PanelError> {

@@ -103,9 +103,9 @@ impl Drop for DockerProxy {
 
 impl Hold {
     /// Waits until a call is held back.
-    pub async fn reached(&self, patience: Duration) {
+    pub async fn reached(&self, timeout: Duration) {
         let mut changed = self.shared.changed.subscribe();
-        let reached = tokio::time::timeout(patience, async {
+        let reached = tokio::time::timeout(timeout, async {
             loop {
                 changed.borrow_and_update();
                 if self.rule.held.load(Ordering::SeqCst) > 0 {
@@ -116,7 +116,7 @@ impl Hold {
         });
         if reached.await.is_err() {
             let calls = lock(&self.shared.calls).join("\n  ");
-            panic!("no call {:?} of {} in {patience:?}; there were:\n  {calls}", self.rule.side, self.rule.calls);
+            panic!("no call {:?} of {} in {timeout:?}; there were:\n  {calls}", self.rule.side, self.rule.calls);
         }
     }
 

@@ -314,8 +314,8 @@ impl PanelSim {
         let path = state_path(uuid);
         self.wait(&format!("state {state} of {uuid}"), |ledger| {
             let found = matching(ledger, since, "POST", &path).into_iter();
-            let told = |request: &Recorded| request.json()["data"]["new_state"] == state;
-            found.filter(accepted).find(told)
+            let last_reported = |request: &Recorded| request.json()["data"]["new_state"] == state;
+            found.filter(accepted).find(last_reported)
         })
         .await
     }

@@ -54,13 +54,13 @@ fn marked() -> Vec<Route> {
     table().into_iter().map(mark).collect()
 }
 
-fn tcp() -> Door {
-    Door::Tcp(Secret::new("the-token"))
+fn tcp() -> Endpoint {
+    Endpoint::Tcp(Secret::new("the-token"))
 }
 
 /// The routes of a listener over `table`, while the daemon starts.
-fn listener(table: Vec<Route>, door: Door) -> Router {
-    build(table, &Opening::new("6.1.0"), door, &NodeConfig::for_tests(Path::new("/nowhere")))
+fn listener(table: Vec<Route>, endpoint: Endpoint) -> Router {
+    build(table, &Startup::new("6.1.0"), endpoint, &NodeConfig::for_tests(Path::new("/nowhere")))
 }
 
 fn request(method: &Method, path: &str, authorization: Option<&str>, body: impl Into<Body>) -> Request {
@@ -80,18 +80,20 @@ async fn ask(router: &Router, request: Request) -> (StatusCode, String) {
 
 #[tokio::test]
 async fn every_route_requires_what_its_row_says() {
-    let (over_tcp, local) = (listener(marked(), tcp()), listener(marked(), Door::Local));
+    let (over_tcp, local) = (listener(marked(), tcp()), listener(marked(), Endpoint::Local));
     for route in table() {
         let (method, path, mark) = (route.method(), route.example(), route.mark());
-        for (authorization, refusal) in [
+        for (authorization, rejection) in [
             (None, Some(StatusCode::UNAUTHORIZED)),
             (Some("Basic the-token"), Some(StatusCode::UNAUTHORIZED)),
             (Some("Bearer another"), Some(StatusCode::FORBIDDEN)),
             (Some(TOKEN), None),
         ] {
             let over_tcp = ask(&over_tcp, request(&method, &path, authorization, "")).await;
-            match (refusal, route.access) {
-                (Some(refusal), Access::NodeToken | Access::LocalSocket) => assert_eq!(over_tcp.0, refusal, "{mark}"),
+            match (rejection, route.access) {
+                (Some(rejection), Access::NodeToken | Access::LocalSocket) => {
+                    assert_eq!(over_tcp.0, rejection, "{mark}")
+                }
                 (None, Access::NodeToken) => assert_eq!(over_tcp, (StatusCode::OK, mark.clone())),
                 (None, Access::LocalSocket) => assert_eq!(over_tcp.0, StatusCode::NOT_FOUND, "{mark}"),
             }
@@ -103,7 +105,7 @@ async fn every_route_requires_what_its_row_says() {
 
 #[tokio::test]
 async fn a_slash_at_the_end_leads_to_the_route_for_callers_of_the_route() {
-    let (over_tcp, local) = (listener(marked(), tcp()), listener(marked(), Door::Local));
+    let (over_tcp, local) = (listener(marked(), tcp()), listener(marked(), Endpoint::Local));
     for route in table() {
         let (method, path, mark) = (route.method(), route.example(), route.mark());
         let with_slash = format!("{path}/");
@@ -126,8 +128,8 @@ async fn nothing_outside_the_table_is_routed() {
         let path = route.example();
         paths.extend([path.to_uppercase(), format!("/{path}"), format!("{path}/more"), format!("{path}//"), path]);
     }
-    for (door, local) in [(tcp(), false), (Door::Local, true)] {
-        let router = listener(marked(), door);
+    for (endpoint, local) in [(tcp(), false), (Endpoint::Local, true)] {
+        let router = listener(marked(), endpoint);
         for (path, method) in paths.iter().flat_map(|path| METHODS.iter().map(move |method| (path, method))) {
             let rows = table();
             let on_path = |route: &&Route| {
@@ -152,7 +154,7 @@ async fn nothing_outside_the_table_is_routed() {
 
 #[tokio::test]
 async fn a_handler_gets_as_much_of_a_body_as_its_row_says() {
-    let router = listener(marked(), Door::Local);
+    let router = listener(marked(), Endpoint::Local);
     for route in table() {
         let max = match route.body {
             RequestBody::Unread => 0,

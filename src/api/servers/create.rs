@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::api::request::Sent;
 use crate::api::{Api, ApiError, body};
 use crate::model::{ManagedBy, Record, Requester, ServerId, Verb};
-use crate::reconcile::jobs::{PanelWord, apply_sync, new_manifest, sync_with_retries};
+use crate::reconcile::jobs::{FetchedSpec, apply_sync, new_manifest, sync_with_retries};
 use crate::requests::NewRequest;
 use crate::store::{Snapshot, Store, StoreError};
 
@@ -31,7 +31,7 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
     })?;
     if api.world.store.get(id).is_some() {
         // This answer accepts a request like any other, although nothing is written for it.
-        let _gate = api.world.reset_gate.wish().await;
+        let _gate = api.world.reset_lock.wish().await;
         // What a person has just changed is accepted before the panel's later request.
         api.world.refresh(id).await?;
         if api.world.store.get(id).is_some_and(|snapshot| is_under_way(&snapshot)) {
@@ -45,7 +45,7 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
     };
     let asked_at = api.world.clock.now();
     let server = sync_with_retries(&api.world, &*panel, id).await?;
-    let word = PanelWord { server, asked_at, read_at: api.world.clock.now() };
+    let word = FetchedSpec { server, asked_at, read_at: api.world.clock.now() };
     let install = NewRequest {
         id: api.world.ids.next(),
         at: word.asked_at,
@@ -53,7 +53,7 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
         by: Requester::Panel,
         verb: Verb::Install { reinstall: false, then_start: wanted.start_on_completion },
     };
-    let _gate = api.world.reset_gate.wish().await;
+    let _gate = api.world.reset_lock.wish().await;
     api.world.store.run(move |store| write(store, id, &install, &word)).await?;
     Ok(StatusCode::ACCEPTED)
 }
@@ -68,7 +68,7 @@ fn is_under_way(snapshot: &Snapshot) -> bool {
 }
 
 /// Writes a server that is new, known from the list alone, was parked, or is still being deleted.
-fn write(store: &Store, id: ServerId, install: &NewRequest, word: &PanelWord) -> Result<(), StoreError> {
+fn write(store: &Store, id: ServerId, install: &NewRequest, word: &FetchedSpec) -> Result<(), StoreError> {
     loop {
         match attempt(store, id, install, word) {
             Ok(false) => {}
@@ -88,7 +88,7 @@ fn as_new(before: &Snapshot, install: &NewRequest) -> Vec<NewRequest> {
 }
 
 /// One attempt; `false` if what it was decided by is no longer so.
-fn attempt(store: &Store, id: ServerId, install: &NewRequest, word: &PanelWord) -> Result<bool, StoreError> {
+fn attempt(store: &Store, id: ServerId, install: &NewRequest, word: &FetchedSpec) -> Result<bool, StoreError> {
     let (asked_at, hash) = (word.asked_at, word.hash());
     let manifest = new_manifest(id, word.server.clone());
     let Some(before) = store.get(id) else {

@@ -10,7 +10,7 @@ use super::decide_again;
 use crate::api::request::ServerName;
 use crate::api::{Api, ApiError};
 use crate::model::{ManagedBy, PowerState, Requester, ServerId, Verb};
-use crate::reconcile::jobs::{PanelWord, apply_sync, sync_with_retries};
+use crate::reconcile::jobs::{FetchedSpec, apply_sync, sync_with_retries};
 use crate::requests::NewRequest;
 use crate::requests::admission::{Admitted, admit_abort, admit_install};
 
@@ -33,7 +33,7 @@ pub async fn reinstall(State(api): State<Arc<Api>>, ServerName(server): ServerNa
 /// # Errors
 /// Why it is refused, or the disk's error.
 pub async fn request_install(api: &Api, id: ServerId, reinstall: bool, by: Requester) -> Result<(), ApiError> {
-    let _gate = api.world.reset_gate.wish().await;
+    let _gate = api.world.reset_lock.wish().await;
     decide_again(|| try_install(api, id, reinstall, by)).await
 }
 
@@ -73,7 +73,7 @@ pub async fn abort_install(api: &Api, id: ServerId) -> Result<(), ApiError> {
 }
 
 /// New limits of a running server are waited for this long.
-const LIMITS_PATIENCE: Duration = Duration::from_secs(2);
+const LIMITS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `POST /api/servers/{server}/sync`: fetches the panel's configuration and writes it.
 ///
@@ -90,11 +90,11 @@ pub async fn sync(State(api): State<Arc<Api>>, ServerName(server): ServerName) -
     let asked_at = api.world.clock.now();
     let fetched = sync_with_retries(&api.world, &*panel, known.id).await?;
     let id = known.id;
-    let word = PanelWord { server: fetched, asked_at, read_at: api.world.clock.now() };
+    let word = FetchedSpec { server: fetched, asked_at, read_at: api.world.clock.now() };
     let written = api.world.store.run(move |store| apply_sync(store, id, &word, None)).await?;
     if known.status.state != PowerState::Offline {
         let revision = written.revision;
-        api.world.rest_until(LIMITS_PATIENCE, || api.world.with_live(id, |live| live.rested >= revision)).await;
+        api.world.wait_until(LIMITS_TIMEOUT, || api.world.with_server(id, |live| live.rested >= revision)).await;
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -17,11 +17,11 @@ use crate::model::Role;
 use crate::runtime::LogPart;
 
 /// Most lines that are answered.
-const MOST_LINES: u32 = 100;
+const MAX_LINES: u32 = 100;
 /// Longest time that the engine is read from for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of a log that are read for an answer.
-const MOST_BYTES: usize = 8 * 1024 * 1024;
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// `GET /api/servers/{server}/logs?size=`: the last lines of the server's container.
 pub async fn logs(
@@ -32,7 +32,7 @@ pub async fn logs(
     let known = api.server(&server)?;
     let size = query.as_deref().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("size="));
     let size = size.and_then(|size| size.parse::<i64>().ok()).unwrap_or(0);
-    let size = u32::try_from(size).ok().filter(|size| (1..=MOST_LINES).contains(size)).unwrap_or(MOST_LINES);
+    let size = u32::try_from(size).ok().filter(|size| (1..=MAX_LINES).contains(size)).unwrap_or(MAX_LINES);
     let failed = |error: crate::runtime::RuntimeError| ApiError::Failed(error.to_string());
     let container = api.world.runtime.inspect(known.id, Role::Server).await.map_err(failed)?;
     let container = container.ok_or_else(|| ApiError::Failed(format!("{} has no container", known.id)))?;
@@ -42,7 +42,7 @@ pub async fn logs(
     // What an engine that hangs has said by then is the answer.
     while let Ok(Some(chunk)) = tokio::time::timeout_at(until, output.next()).await {
         bytes.extend_from_slice(&chunk.map_err(failed)?);
-        if bytes.len() > MOST_BYTES {
+        if bytes.len() > MAX_BYTES {
             break;
         }
     }
@@ -56,7 +56,7 @@ pub async fn logs(
 pub async fn install_logs(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<Response, ApiError> {
     let known = api.server(&server)?;
     let (id, layout) = (known.id, api.world.layout.clone());
-    let read = api.world.store.blocking().run(move || install_log::read_output(&layout, id, MOST_BYTES)).await;
+    let read = api.world.store.blocking().run(move || install_log::read_output(&layout, id, MAX_BYTES)).await;
     match read {
         Ok(Some(text)) => Ok(axum_json(&json!({"data": text}))),
         Ok(None) => Err(no_log()),

@@ -15,7 +15,7 @@ use crate::requests::NewRequest;
 use crate::requests::admission::{Admitted, admit_power, wait};
 
 /// A terminal that is being attached (after a restart of the daemon, say) is waited for this long.
-const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Deserialize)]
 struct Wanted {
@@ -100,12 +100,12 @@ pub async fn commands(
         let is_stop = stop.kind == "command" && *command == stop.value;
         if is_stopping(&api, &api.server(&server)?) {
             // The line that stops it comes first.
-            api.world.rest_until(ATTACH_PATIENCE, || stop_was_sent(&api, known.id)).await;
+            api.world.wait_until(ATTACH_TIMEOUT, || stop_was_sent(&api, known.id)).await;
         } else if is_stop {
             request_power(&api, known.id, Verb::Stop, None, Requester::Panel).await?;
             continue;
         }
-        type_line(&api, known.id, command).await?;
+        send_command(&api, known.id, command).await?;
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -118,15 +118,15 @@ fn is_stopping(api: &Api, known: &Known) -> bool {
 
 fn stop_was_sent(api: &Api, id: ServerId) -> bool {
     let offline = api.world.store.status(id).is_none_or(|status| status.state == PowerState::Offline);
-    offline || api.world.with_live(id, |live| live.stop.is_some())
+    offline || api.world.with_server(id, |live| live.stop.is_some())
 }
 
-async fn type_line(api: &Api, id: ServerId, line: &str) -> Result<(), ApiError> {
-    let patience = tokio::time::Instant::now() + ATTACH_PATIENCE;
-    while api.world.console.attached(id).is_none() && tokio::time::Instant::now() < patience {
+async fn send_command(api: &Api, id: ServerId, line: &str) -> Result<(), ApiError> {
+    let timeout = tokio::time::Instant::now() + ATTACH_TIMEOUT;
+    while api.world.console.attached(id).is_none() && tokio::time::Instant::now() < timeout {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    api.world.console.type_line(id, line).await.map_err(|error| {
+    api.world.console.send_command(id, line).await.map_err(|error| {
         ApiError::worded(StatusCode::BAD_GATEWAY, format!("The command could not be sent to the server: {error}"))
     })
 }

@@ -20,7 +20,7 @@ pub async fn list(State(api): State<Arc<Api>>) -> Response {
 
 /// `GET /api/servers/{server}`.
 pub async fn get(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<Response, ApiError> {
-    api.world.panel_has_heard(api.server(&server)?.id).await;
+    api.world.panel_has_acknowledged(api.server(&server)?.id).await;
     let known = api.server(&server)?;
     Ok(json(api.view.one(&api.world, &known.snapshot)))
 }

@@ -13,9 +13,9 @@ use crate::model::{Requester, ServerId, Verb};
 use crate::requests::NewRequest;
 
 /// A server that is not known waits this long for the panel's list, which may have it.
-const LIST_PATIENCE: Duration = Duration::from_secs(5);
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The answer waits this long for the containers to go.
-const CONTAINER_PATIENCE: Duration = Duration::from_secs(3);
+const CONTAINER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Accepts the request to delete; the reconciler carries it out. From now on the API does not know the server.
 ///
@@ -25,7 +25,7 @@ pub async fn delete(State(api): State<Arc<Api>>, ServerName(server): ServerName)
     let known = wait_for(&api, &server).await?;
     request_deletion(&api, known.id, Requester::Panel).await?;
     // Nothing is lost when the time is over: the request is on disk.
-    api.world.rest_until(CONTAINER_PATIENCE, || containers_gone(&api, known.id)).await;
+    api.world.wait_until(CONTAINER_TIMEOUT, || containers_gone(&api, known.id)).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -38,10 +38,10 @@ async fn wait_for(api: &Api, server: &str) -> Result<Known, ApiError> {
     };
     let Ok(id) = server.parse::<ServerId>() else { return Err(unknown) };
     let being_deleted = api.world.store.get(id).is_some_and(|snapshot| !snapshot.wanted());
-    if being_deleted || api.world.forgotten.has(id) {
+    if being_deleted || api.world.recently_deleted.has(id) {
         return Err(unknown);
     }
-    if !api.world.forgotten.listed(LIST_PATIENCE).await {
+    if !api.world.recently_deleted.listed(LIST_TIMEOUT).await {
         let message = "The node has not been able to read the panel's list of servers since it started, so it does not know whether this server is one of its own. See the node's log for the reason, and delete the server again when it is mended.";
         return Err(ApiError::worded(StatusCode::SERVICE_UNAVAILABLE, message));
     }
@@ -52,7 +52,7 @@ fn containers_gone(api: &Api, id: ServerId) -> bool {
     api.world.store.get(id).is_none()
         || api
             .world
-            .with_live(id, |live| matches!((live.server.fresh(), live.installer.fresh()), (Some(None), Some(None))))
+            .with_server(id, |live| matches!((live.server.fresh(), live.installer.fresh()), (Some(None), Some(None))))
 }
 
 /// Has the request to delete on disk.

@@ -96,7 +96,7 @@ fn a_request_that_was_handled_is_not_taken_for_one_that_counts() {
 fn the_planners_plans_are_understood() {
     let server = &examples::servers()[0];
     let plan = plan::plan(plan::Input {
-        intent: server.manifest.as_ref(),
+        manifest: server.manifest.as_ref(),
         problem: None,
         unrecorded: true,
         requests: &Requests::default(),

@@ -103,7 +103,7 @@ fn a_data_directory_that_is_a_link_is_followed() {
     file.system.username = current_user().name;
     let mut node = NodeConfig::for_tests(&dir.path().join("root"));
     node.directories.data = Some(dir.path().join("volumes"));
-    let node = prepare(&file, node, Surroundings { variables: &|_| None, etc: Path::new("/etc") }).unwrap();
+    let node = prepare(&file, node, HostEnvironment { variables: &|_| None, etc: Path::new("/etc") }).unwrap();
     assert_eq!(node.directories.data, Some(real.clone()));
     let id: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
     assert_eq!(node.directories.server_data(&id), real.join(id.to_string()));

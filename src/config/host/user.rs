@@ -8,7 +8,7 @@ use nix::unistd::{Group, Uid, User};
 
 use super::HostError;
 use crate::config::file::ConfigFile;
-use crate::config::{Owner, Surroundings};
+use crate::config::{HostEnvironment, Owner};
 
 /// The user that this process runs as.
 pub fn current_user() -> Owner {
@@ -22,10 +22,10 @@ pub fn current_user() -> Owner {
 /// root, else `system.username`.
 pub(in crate::config) fn find_owner(
     file: &ConfigFile,
-    surroundings: Surroundings<'_>,
+    host_environment: HostEnvironment<'_>,
 ) -> Result<Option<Owner>, String> {
-    if os_id(surroundings.etc) == "distroless" {
-        return distroless_owner(surroundings).map(Some);
+    if os_id(host_environment.etc) == "distroless" {
+        return distroless_owner(host_environment).map(Some);
     }
     if file.system.user.rootless.enabled {
         return Ok(Some(current_user()));
@@ -39,14 +39,14 @@ pub(in crate::config) fn find_owner(
 }
 
 /// As [`find_owner`], and makes the user if it is missing.
-pub(super) fn ensure_owner(file: &ConfigFile, surroundings: Surroundings<'_>) -> Result<Owner, HostError> {
+pub(super) fn ensure_owner(file: &ConfigFile, host_environment: HostEnvironment<'_>) -> Result<Owner, HostError> {
     let name = &file.system.username;
-    let find = || find_owner(file, surroundings).map_err(|why| HostError::Lookup { name: name.clone(), why });
+    let find = || find_owner(file, host_environment).map_err(|why| HostError::Lookup { name: name.clone(), why });
     if let Some(owner) = find()? {
         return Ok(owner);
     }
     let group_exists = Group::from_name(name).is_ok_and(|group| group.is_some());
-    let commands = creation(name, &os_id(surroundings.etc), group_exists);
+    let commands = creation(name, &os_id(host_environment.etc), group_exists);
     for command in &commands {
         run(name, command)?;
     }
@@ -56,9 +56,9 @@ pub(super) fn ensure_owner(file: &ConfigFile, surroundings: Surroundings<'_>) ->
 }
 
 /// A distroless image has no user database: the environment says who owns the files.
-fn distroless_owner(surroundings: Surroundings<'_>) -> Result<Owner, String> {
+fn distroless_owner(host_environment: HostEnvironment<'_>) -> Result<Owner, String> {
     const DEFAULT_ID: u32 = 988;
-    let variable = |name: &str| (surroundings.variables)(name).filter(|value| !value.is_empty());
+    let variable = |name: &str| (host_environment.variables)(name).filter(|value| !value.is_empty());
     let id = |name: &str| match variable(name) {
         None => Ok(DEFAULT_ID),
         Some(text) => text.parse().map_err(|_| format!("{name} is {text:?}: expected the number of a user or group")),
@@ -149,28 +149,28 @@ mod tests {
     #[test]
     fn who_owns_the_files() {
         let debian = etc("ID=debian");
-        let surroundings = Surroundings { variables: &|_| None, etc: debian.path() };
+        let host_environment = HostEnvironment { variables: &|_| None, etc: debian.path() };
         let mut file = ConfigFile::default();
         file.system.username = "root".into();
         let root = Owner { name: "root".into(), uid: 0, gid: 0 };
-        assert_eq!(find_owner(&file, surroundings), Ok(Some(root)));
+        assert_eq!(find_owner(&file, host_environment), Ok(Some(root)));
 
         file.system.username = "no-such-user-here".into();
-        assert_eq!(find_owner(&file, surroundings), Ok(None));
+        assert_eq!(find_owner(&file, host_environment), Ok(None));
         for wrong in ["", "a\0b"] {
             file.system.username = wrong.into();
-            assert!(find_owner(&file, surroundings).is_err());
+            assert!(find_owner(&file, host_environment).is_err());
         }
 
         file.system.user.rootless.enabled = true;
-        assert_eq!(find_owner(&file, surroundings), Ok(Some(current_user())));
+        assert_eq!(find_owner(&file, host_environment), Ok(Some(current_user())));
     }
 
     #[test]
     fn the_environment_says_it_in_a_distroless_image() {
         let distroless = etc("ID=distroless");
         let owner = |variables: &dyn Fn(&str) -> Option<String>| {
-            find_owner(&ConfigFile::default(), Surroundings { variables, etc: distroless.path() })
+            find_owner(&ConfigFile::default(), HostEnvironment { variables, etc: distroless.path() })
         };
         let default = Owner { name: "pelican".into(), uid: 988, gid: 988 };
         assert_eq!(owner(&|_| None), Ok(Some(default)));
@@ -183,11 +183,11 @@ mod tests {
     #[test]
     fn a_name_that_looks_like_an_option_is_never_run() {
         let debian = etc("ID=debian");
-        let surroundings = Surroundings { variables: &|_| None, etc: debian.path() };
+        let host_environment = HostEnvironment { variables: &|_| None, etc: debian.path() };
         for name in ["-o", "a b", "a:b", "1up", &"x".repeat(33)] {
             let mut file = ConfigFile::default();
             file.system.username = name.into();
-            let error = ensure_owner(&file, surroundings).unwrap_err();
+            let error = ensure_owner(&file, host_environment).unwrap_err();
             assert!(error.to_string().contains("not a name for a system user"), "{error}");
         }
     }

@@ -10,7 +10,7 @@ use crate::reconcile::bench;
 use crate::reconcile::pass::Reconciler;
 use crate::runtime::ErrorKind;
 use crate::runtime::fake::{Call, FakeWorld, Faults, Program};
-use crate::runtime::{blueprint, container_name};
+use crate::runtime::{container_name, spec_builder};
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_comes_back_after_hours_is_noticed_within_seconds() {
@@ -21,11 +21,11 @@ async fn an_engine_that_comes_back_after_hours_is_noticed_within_seconds() {
     let following = world.tasks.spawn("containers", follow(world.clone(), queue.clone(), watch::Sender::new(false)));
     // Once for the outage.
     queue.done(queue.next().await, None);
-    let told = tokio::time::timeout(Duration::from_secs(7200), queue.next()).await;
-    assert!(told.is_err(), "nothing has happened: {told:?}");
+    let last_reported = tokio::time::timeout(Duration::from_secs(7200), queue.next()).await;
+    assert!(last_reported.is_err(), "nothing has happened: {last_reported:?}");
     machine.set_engine_up(true);
-    let told = tokio::time::timeout(retry::ENGINE.cap, queue.next()).await;
-    assert_eq!(told, Ok(bench::id(1)));
+    let last_reported = tokio::time::timeout(retry::ENGINE.cap, queue.next()).await;
+    assert_eq!(last_reported, Ok(bench::id(1)));
     following.abort();
 }
 
@@ -88,7 +88,7 @@ impl Scene {
     fn runs(&self) -> bool {
         let state = self.machine.state_of(&container_name(bench::id(1), Role::Installer));
         state == Some(ContainerState::Running)
-            && self.world.with_live(bench::id(1), |live| live.installer_seen.is_some())
+            && self.world.with_server(bench::id(1), |live| live.installer_seen.is_some())
     }
 
     async fn comes_to(&self, what: &str, holds: impl Fn(&Self) -> bool) {
@@ -127,7 +127,7 @@ impl Scene {
 #[tokio::test(start_paused = true)]
 async fn a_look_that_the_engine_went_down_under_has_seen_nothing() {
     let scene = Scene::new().await;
-    scene.world.with_live(bench::id(1), |live| live.server.spoil());
+    scene.world.with_server(bench::id(1), |live| live.server.invalidate());
     scene.slow(Some(("inspect", Some(Role::Server))));
     tokio::join!(scene.reconciler.pass(bench::id(1)), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -145,7 +145,7 @@ async fn what_was_seen_while_nobody_followed_counts_as_unseen() {
     scene.engine_restarts().await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     // Right after an attempt to follow, so that the next one is seconds away.
-    let attempts = |scene: &Scene| scene.world.with_live(bench::id(1), |live| live.watch);
+    let attempts = |scene: &Scene| scene.world.with_server(bench::id(1), |live| live.watch);
     let before = attempts(&scene);
     while attempts(&scene) == before {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -164,7 +164,7 @@ async fn an_engine_that_goes_down_under_a_listing_is_noticed_at_once() {
     tokio::time::sleep(RESYNC + Duration::from_secs(1)).await;
     scene.engine_restarts().await;
     scene.slow(None);
-    scene.world.with_live(bench::id(1), |live| live.spoil());
+    scene.world.with_server(bench::id(1), |live| live.invalidate());
     scene.runs_again().await;
 }
 
@@ -188,14 +188,14 @@ async fn a_container_that_was_made_too_late_for_its_answer_is_noticed() {
     world.tasks.spawn("containers", follow(world.clone(), queue.clone(), watch::Sender::new(false)));
     queue.done(queue.next().await, None);
     let host = crate::runtime::HostInfo::default();
-    let built = blueprint::server_container(id, &bench::file_server(1).spec, &world.node, &host);
+    let built = spec_builder::server_container(id, &bench::file_server(1).spec, &world.node, &host);
     let spec = world.runtime.resolve(id, built).await.unwrap().spec;
     let purpose = crate::runtime::Purpose { server: id, role: Role::Server, token: "start".into() };
     world.runtime.create(&spec, &purpose).await.unwrap_err();
-    let serial = world.with_live(id, |live| live.server.serial());
-    world.with_live(id, |live| live.server.fill(serial, None));
-    let told = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
-    assert_eq!(told, Ok(id));
-    assert_eq!(world.with_live(id, |live| live.server.fresh().cloned()), None, "it is looked at again");
+    let version = world.with_server(id, |live| live.server.version());
+    world.with_server(id, |live| live.server.fill(version, None));
+    let last_reported = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
+    assert_eq!(last_reported, Ok(id));
+    assert_eq!(world.with_server(id, |live| live.server.fresh().cloned()), None, "it is looked at again");
     world.tasks.abort_all();
 }

@@ -81,7 +81,7 @@ async fn a_server_that_was_deleted_meanwhile_does_not_come_back() {
     let (_root, world) = world(Some(Arc::new(Lists(Mutex::default()))));
     let before = Instant::now();
     tokio::time::advance(Duration::from_secs(1)).await;
-    world.forgotten.add(id(1));
+    world.recently_deleted.add(id(1));
     apply(&world, listed(&[(1, "a"), (2, "b")], before), when(&world, 1));
     assert_eq!(world.store.ids(), [id(2)]);
     // A panel that lists it still, asked later, wants it.
@@ -147,19 +147,19 @@ async fn whoever_waits_for_the_list_hears_of_it() {
     let limit = Duration::from_secs(5);
     let began = Instant::now();
     let without = world(None).1;
-    assert!(without.forgotten.listed(limit).await);
+    assert!(without.recently_deleted.listed(limit).await);
     let (_root, with) = world(Some(Arc::new(Lists(Mutex::default()))));
-    assert_eq!((with.forgotten.listed(limit).await, began.elapsed()), (false, limit));
+    assert_eq!((with.recently_deleted.listed(limit).await, began.elapsed()), (false, limit));
     let closer = with.clone();
-    tokio::spawn(async move { closer.forgotten.close() });
-    assert_eq!((with.forgotten.listed(limit).await, began.elapsed()), (true, limit));
+    tokio::spawn(async move { closer.recently_deleted.close() });
+    assert_eq!((with.recently_deleted.listed(limit).await, began.elapsed()), (true, limit));
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_remembered_where_no_list_is_awaited() {
     let (_root, world) = world(None);
-    world.forgotten.add(id(1));
-    assert!(!world.forgotten.since(id(1), Instant::now()));
+    world.recently_deleted.add(id(1));
+    assert!(!world.recently_deleted.since(id(1), Instant::now()));
 }
 
 /// A server of the panel with an installation: open, or done as far as a lost record lets the store assume.
@@ -252,7 +252,7 @@ struct NoRoomForManifests;
 
 impl DiskHook for NoRoomForManifests {
     fn before(&self, _: ServerId, op: DiskOp) -> std::io::Result<()> {
-        if op == DiskOp::WriteIntent { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        if op == DiskOp::WriteManifest { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
     fn after(&self, _: ServerId, _: DiskOp) {}
 }

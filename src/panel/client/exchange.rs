@@ -82,7 +82,7 @@ impl Exchange {
         self.limited(call, &self.fetches, async {
             let response = self.send(call).await?;
             body(response, wire::MAX_ANSWER).await.map_err(|error| match error {
-                BodyError::TooLong => PanelError::Nonsense {
+                BodyError::TooLong => PanelError::InvalidResponse {
                     call: call.name(),
                     detail: format!("it is longer than {} MiB", wire::MAX_ANSWER >> 20),
                 },
@@ -202,7 +202,7 @@ async fn conclude(call: &Call, response: Response) -> Result<Response, PanelErro
         // What it says is a courtesy; that it is an error is known.
         Err(_) => Bytes::new(),
     };
-    let (call, status, detail) = (call.name(), status.as_u16(), wire::refusal(&page));
+    let (call, status, detail) = (call.name(), status.as_u16(), wire::rejection(&page));
     Err(match status {
         400..=499 => PanelError::Refused { call, status, detail },
         _ => PanelError::Failed { call, status, detail },

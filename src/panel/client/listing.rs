@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::exchange::{Call, Exchange};
-use super::nonsense;
+use super::invalid_response;
 use crate::panel::wire::{self, MAX_ELEMENTS, Page};
 use crate::panel::{Listed, ListedServer, PanelError};
 
@@ -131,12 +131,12 @@ impl Listing {
     async fn page(&self, exchange: &Exchange, number: u32) -> Result<Page, PanelError> {
         let call = Call::get(format!("/servers?page={number}&per_page={}", self.per_page));
         let answer = exchange.fetch(&call).await?;
-        wire::page(&answer).map_err(|error| nonsense(&call.name(), &error))
+        wire::page(&answer).map_err(|error| invalid_response(&call.name(), &error))
     }
 
     fn changed(&self, detail: String) -> PanelError {
         let call = format!("GET /api/remote/servers?per_page={}", self.per_page);
-        PanelError::Nonsense { call, detail: format!("the list changed while it was read: {detail}") }
+        PanelError::InvalidResponse { call, detail: format!("the list changed while it was read: {detail}") }
     }
 }
 

@@ -305,8 +305,8 @@ fn the_panels_words_fit_one_line() {
         ("", "it gave no reason"),
         (" \n", "it gave no reason"),
     ] {
-        assert_eq!(refusal(body.as_bytes()), expected);
+        assert_eq!(rejection(body.as_bytes()), expected);
     }
-    assert_eq!(refusal("ä".repeat(10_000).as_bytes()).chars().count(), 200);
-    assert!(!refusal(b"\xff\xfe\x00").is_empty());
+    assert_eq!(rejection("ä".repeat(10_000).as_bytes()).chars().count(), 200);
+    assert!(!rejection(b"\xff\xfe\x00").is_empty());
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
 use super::JobError;
-use super::read_on::{self, COMPARED, MOST_HELD, ReadOn};
+use super::read_on::{self, COMPARED, MAX_HELD, ReadOn};
 use crate::console::lines::{Lines, shown};
 use crate::events::EventKind;
 use crate::files::FilesError;
@@ -34,7 +34,7 @@ pub(super) async fn follow(world: &World, id: ServerId, container: &str) -> Resu
 /// What stood in the way, for people.
 pub async fn close(world: &World, id: ServerId, container: &str) -> Result<(), String> {
     // The follower is reading the same bytes into the same file; only one may.
-    world.with_live(id, |live| {
+    world.with_server(id, |live| {
         if let Some(job) = live.jobs.remove(&super::JobKind::InstallLog)
             && let Some(task) = job.task
         {
@@ -105,7 +105,7 @@ async fn copy(world: &World, id: ServerId, container: &str, part: LogPart) -> Re
                 let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
                 let new = match held.is_empty() {
                     true => new,
-                    false => read_on::new_in(held, &log.tail(MOST_HELD)?).into(),
+                    false => read_on::new_in(held, &log.tail(MAX_HELD)?).into(),
                 };
                 log.append(&new)?;
                 Ok::<_, FilesError>((log.is_full(), new))

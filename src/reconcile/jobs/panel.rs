@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{JobError, PANEL_PATIENCE};
+use super::{JobError, PANEL_TIMEOUT};
 use crate::model::manifest::digest;
 use crate::model::{ManagedBy, Manifest, Reason, Record, ServerId, Timestamp};
 use crate::panel::{Panel, PanelError, PanelServer};
@@ -24,7 +24,7 @@ fn panel_of(world: &World) -> Result<Arc<dyn Panel>, JobError> {
 }
 
 /// What the panel says about a server.
-pub struct PanelWord {
+pub struct FetchedSpec {
     /// The server as the panel has it.
     pub server: PanelServer,
     /// When it was asked.
@@ -33,7 +33,7 @@ pub struct PanelWord {
     pub read_at: Timestamp,
 }
 
-impl PanelWord {
+impl FetchedSpec {
     /// Tells this word from another one of the panel, see `Record::synced_hash`.
     pub fn hash(&self) -> String {
         digest(&(&self.server.settings, &self.server.process, self.server.suspended))
@@ -59,9 +59,9 @@ async fn patiently<T, F: Future<Output = Result<T, PanelError>>>(
     id: ServerId,
     ask: impl FnMut() -> F,
 ) -> Result<T, PanelError> {
-    let asked = retry::within(PANEL_PATIENCE, retry::PANEL, &world.jitter, PanelError::ends_waiting, ask).await;
+    let asked = retry::within(PANEL_TIMEOUT, retry::PANEL, &world.jitter, PanelError::ends_waiting, ask).await;
     asked.map_err(|error| {
-        error.unwrap_or_else(|| PanelError::Timeout { call: format!("GET /servers/{id}"), limit: PANEL_PATIENCE })
+        error.unwrap_or_else(|| PanelError::Timeout { call: format!("GET /servers/{id}"), limit: PANEL_TIMEOUT })
     })
 }
 
@@ -73,7 +73,7 @@ pub(super) async fn sync(world: &World, id: ServerId, subject: &Subject) -> Resu
         let _turn = world.questions.acquire().await;
         let asked_at = world.clock.now();
         let server = panel.server(id).await?;
-        Ok(PanelWord { server, asked_at, read_at: world.clock.now() })
+        Ok(FetchedSpec { server, asked_at, read_at: world.clock.now() })
     };
     let word = match subject {
         Subject::Install(_) => ask().await?,
@@ -121,7 +121,7 @@ pub(super) async fn report(world: &World, id: ServerId) -> Result<(), JobError> 
 pub fn apply_sync(
     store: &Store,
     id: ServerId,
-    word: &PanelWord,
+    word: &FetchedSpec,
     start: Option<String>,
 ) -> Result<Arc<Snapshot>, StoreError> {
     for _ in 1..WRITE_ATTEMPTS {
@@ -137,7 +137,7 @@ pub fn apply_sync(
 fn try_apply(
     store: &Store,
     id: ServerId,
-    word: &PanelWord,
+    word: &FetchedSpec,
     start: Option<String>,
 ) -> Result<Arc<Snapshot>, StoreError> {
     let before = store.get(id).ok_or(StoreError::Unknown(id))?;

@@ -16,7 +16,7 @@ use bytes::Bytes;
 /// So many bytes of the file's beginning are compared.
 pub(super) const COMPARED: usize = 4096;
 /// Most bytes that are held back, and of the file's end that they are compared with.
-pub(super) const MOST_HELD: usize = 8 * 1024 * 1024;
+pub(super) const MAX_HELD: usize = 8 * 1024 * 1024;
 /// Fewer bytes in common, before others that are not, are taken for chance.
 const LEAST_COMMON: usize = 8;
 /// Stands where output was lost.
@@ -46,7 +46,7 @@ impl ReadOn {
 
     /// Whether no more can be held back.
     pub(super) fn is_full(&self) -> bool {
-        matches!(self, Self::Hold { held } if held.len() > MOST_HELD)
+        matches!(self, Self::Hold { held } if held.len() > MAX_HELD)
     }
 
     /// Takes a piece and gives what is new.
@@ -173,9 +173,9 @@ mod tests {
     #[test]
     fn what_is_held_back_has_a_limit() {
         let mut read_on = ReadOn::new(3, b"abc".into());
-        assert!(read_on.take(Bytes::from(vec![b'x'; MOST_HELD])).is_empty() && read_on.holds() && !read_on.is_full());
+        assert!(read_on.take(Bytes::from(vec![b'x'; MAX_HELD])).is_empty() && read_on.holds() && !read_on.is_full());
         assert!(read_on.take(Bytes::from_static(b"yy")).is_empty() && read_on.is_full());
-        assert_eq!(read_on.release().len(), MOST_HELD + 2);
+        assert_eq!(read_on.release().len(), MAX_HELD + 2);
         assert_eq!(read_on.take(Bytes::from_static(b"zz")), "zz");
     }
 

@@ -5,8 +5,8 @@ use crate::reconcile::bench;
 use crate::runtime::fake::{Call, Faults};
 use crate::runtime::{ErrorKind, RuntimeError};
 
-fn nonsense() -> PanelError {
-    PanelError::Nonsense { call: "GET /servers/x/install".into(), detail: "the answer: expected JSON".into() }
+fn invalid_response() -> PanelError {
+    PanelError::InvalidResponse { call: "GET /servers/x/install".into(), detail: "the answer: expected JSON".into() }
 }
 
 fn away() -> PanelError {
@@ -18,18 +18,18 @@ fn fails_for_good(failures: Vec<PanelError>) -> bool {
     let (_root, world) = bench::world(None);
     let id = bench::id(1);
     for failure in failures {
-        let run = world.with_live(id, |live| begin(live, JobKind::Script, &Subject::Install("token".into())));
+        let run = world.with_server(id, |live| begin(live, JobKind::Script, &Subject::Install("token".into())));
         end(&world, id, JobKind::Script, run, Err(failure.into()));
     }
-    world.with_live(id, |live| matches!(live.jobs[&JobKind::Script].job.state, JobState::Failed { fatal: true, .. }))
+    world.with_server(id, |live| matches!(live.jobs[&JobKind::Script].job.state, JobState::Failed { fatal: true, .. }))
 }
 
 #[tokio::test(start_paused = true)]
 async fn answers_that_cannot_be_read_count_as_a_refusal_in_the_end() {
-    assert!(!fails_for_good(vec![nonsense(); 4]));
-    assert!(fails_for_good(vec![nonsense(); 5]));
-    let mut interrupted = vec![nonsense(); 4];
-    interrupted.extend([away(), nonsense()]);
+    assert!(!fails_for_good(vec![invalid_response(); 4]));
+    assert!(fails_for_good(vec![invalid_response(); 5]));
+    let mut interrupted = vec![invalid_response(); 4];
+    interrupted.extend([away(), invalid_response()]);
     assert!(!fails_for_good(interrupted), "only in a row");
     assert!(!fails_for_good(vec![away(); 30]), "silence is waited out");
 }
@@ -37,11 +37,11 @@ async fn answers_that_cannot_be_read_count_as_a_refusal_in_the_end() {
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_an_answer_that_will_not_come() {
     let panel = bench::ScriptedPanel::default();
-    panel.answers(nonsense());
+    panel.answers(invalid_response());
     let (_root, world) = bench::world(None);
     let began = tokio::time::Instant::now();
     let error = sync_with_retries(&world, &panel, bench::id(1)).await.unwrap_err();
-    assert_eq!((error, panel.asked(), began.elapsed()), (nonsense(), 1, Duration::ZERO));
+    assert_eq!((error, panel.asked(), began.elapsed()), (invalid_response(), 1, Duration::ZERO));
     let timeout = PanelError::Timeout { call: "GET /servers/x".into(), limit: Duration::from_secs(3) };
     panel.answers(timeout.clone());
     let error = sync_with_retries(&world, &panel, bench::id(1)).await.unwrap_err();
@@ -56,8 +56,8 @@ async fn nobody_waits_for_an_answer_that_will_not_come() {
 async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
     let (_root, world) = bench::world(None);
     let mut turns = Vec::new();
-    for walk in [Walk::Removal, Walk::Watch] {
-        while let Some(turn) = world.walks.turn(walk).now_or_never() {
+    for walk in [DiskScan::Removal, DiskScan::Watch] {
+        while let Some(turn) = world.disk_scans.turn(walk).now_or_never() {
             turns.push(turn);
         }
     }

@@ -4,7 +4,7 @@ mod install;
 mod power;
 
 use super::{Reconciler, StepError};
-use crate::model::{ContainerFacts, ContainerState, Handled, Record, ServerId};
+use crate::model::{ContainerState, ContainerStatus, Handled, Record, ServerId};
 use crate::reconcile::job::JobKind;
 use crate::reconcile::jobs;
 use crate::reconcile::step::Step;
@@ -78,14 +78,14 @@ impl Reconciler {
 
     /// Makes a container. What it is like is known then, and nobody is asked.
     async fn create(&self, id: ServerId, spec: &ContainerSpec, purpose: &Purpose, image: JobKind) -> Done {
-        let serial = self.world.with_live(id, |live| {
+        let version = self.world.with_server(id, |live| {
             let look = live.look(purpose.role);
-            look.spoil();
-            look.serial()
+            look.invalidate();
+            look.version()
         });
         match self.world.runtime.create(spec, purpose).await {
             Ok(container) => {
-                let made = ContainerFacts {
+                let made = ContainerStatus {
                     id: container,
                     state: ContainerState::Created,
                     started_at: None,
@@ -96,13 +96,13 @@ impl Reconciler {
                     // The image's, which matters once it runs and was looked at.
                     stop_signal: None,
                 };
-                self.world.with_live(id, |live| {
+                self.world.with_server(id, |live| {
                     let look = live.look(purpose.role);
-                    if look.serial() == serial {
-                        look.fill(serial, Some(made));
+                    if look.version() == version {
+                        look.fill(version, Some(made));
                     } else {
                         // Something has happened meanwhile, and who looked then may have found nothing.
-                        look.spoil();
+                        look.invalidate();
                     }
                 });
                 Ok(true)
@@ -111,7 +111,7 @@ impl Reconciler {
                 if error.kind == ErrorKind::NotFound {
                     // Something of which it is made: if somebody has removed the image since it was had, the next attempt pulls
                     // it again.
-                    self.world.with_live(id, |live| live.jobs.remove(&image));
+                    self.world.with_server(id, |live| live.jobs.remove(&image));
                 }
                 Err(error.into())
             }
@@ -126,15 +126,15 @@ impl Reconciler {
     async fn prepare(&self, id: ServerId) -> Done {
         let layout = self.world.layout.clone();
         self.world.store.blocking().run(move || layout.prepare(id)).await?;
-        self.world.with_live(id, |live| live.prepared = true);
+        self.world.with_server(id, |live| live.prepared = true);
         Ok(true)
     }
 
     fn quiesce(&self, id: ServerId) -> bool {
         self.world.console.detach(id);
-        self.world.with_live(id, |live| {
+        self.world.with_server(id, |live| {
             live.end_jobs_except(JobKind::Removal);
-            live.untold.clear();
+            live.pending_reports.clear();
         });
         self.world.release_slot(id);
         true
@@ -142,7 +142,7 @@ impl Reconciler {
 
     async fn forget(&self, id: ServerId) -> Done {
         let world = self.world.clone();
-        let forgotten = self.world.store.run(move |store| {
+        let recently_deleted = self.world.store.run(move |store| {
             if store.get(id).is_none() {
                 return Ok(true);
             }
@@ -151,7 +151,7 @@ impl Reconciler {
                 let unwanted = !now.wanted();
                 if unwanted {
                     // Before it is gone: the panel's list may just be about to be applied.
-                    world.forgotten.add(id);
+                    world.recently_deleted.add(id);
                 }
                 unwanted
             };
@@ -160,8 +160,8 @@ impl Reconciler {
             }
             store.make_again(id)
         });
-        if forgotten.await? {
-            self.world.forget_live(id);
+        if recently_deleted.await? {
+            self.world.forget_server(id);
         }
         Ok(true)
     }

@@ -1,10 +1,10 @@
 //! The plan of a first pass, made without the services that a daemon runs.
 
-use super::look::containers;
+use super::observe::containers;
 use super::plan_of;
 use crate::config::NodeConfig;
 use crate::files::Layout;
-use crate::model::{ContainerFacts, Role, ServerId, Timestamp};
+use crate::model::{ContainerStatus, Role, ServerId, Timestamp};
 use crate::reconcile::plan::Plan;
 use crate::reconcile::world;
 use crate::runtime::Runtime;
@@ -21,7 +21,7 @@ pub async fn first_plan(
     let found = tokio::join!(runtime.inspect(id, Role::Server), runtime.inspect(id, Role::Installer));
     // Whether a container that was made and not started is still the right one depends on the servers' network, which is there
     // if such a container is.
-    if matches!(&found.0, Ok(Some(server)) if ContainerFacts::fresh(server)) {
+    if matches!(&found.0, Ok(Some(server)) if ContainerStatus::fresh(server)) {
         // Without it the plan goes by the configuration.
         let _ = runtime.prepare_node().await;
     }

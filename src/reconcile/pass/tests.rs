@@ -37,7 +37,7 @@ async fn a_removal_that_is_under_way_is_waited_for_and_not_asked_for_in_a_circle
     let Next::At(again) = reconciler.pass(id).await else { panic!("its event may be lost") };
     assert_eq!(again, world.clock.now() + Duration::from_secs(3));
     assert_eq!(machine.calls()["remove"], 2);
-    assert_eq!(world.with_live(id, |live| live.restless), 0);
+    assert_eq!(world.with_server(id, |live| live.unconverged), 0);
 
     tokio::time::sleep(Duration::from_secs(40)).await;
     assert_eq!(machine.state_of(&name), None);
@@ -64,7 +64,7 @@ async fn the_panel_is_told_what_became_of_a_server_while_it_was_parked() {
     let name = run_outside(&machine, id);
     let reconciler = Reconciler::new(world.clone());
     let come_to_rest = async || {
-        world.with_live(id, |live| live.spoil());
+        world.with_server(id, |live| live.invalidate());
         reconciler.pass(id).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
@@ -108,16 +108,16 @@ async fn a_container_that_was_made_is_there_whatever_was_seen_meanwhile() {
     let listing = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         // The stream of events has ended, and the listing with which the next one begins finds nothing.
-        world.with_live(id, |live| {
-            live.spoil();
-            let serial = live.server.serial();
-            live.server.fill(serial, None);
+        world.with_server(id, |live| {
+            live.invalidate();
+            let version = live.server.version();
+            live.server.fill(version, None);
         });
     };
     let (created, ()) = tokio::join!(reconciler.execute(id, &create), listing);
     assert!(created.unwrap());
     assert!(machine.state_of(&container_name(id, Role::Server)).is_some());
-    assert!(reconciler.look(id).await.server.is_some());
+    assert!(reconciler.observe(id).await.server.is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -134,7 +134,7 @@ async fn an_engine_that_goes_down_is_not_asked_by_every_pass_whether_it_stays() 
     machine.go_down();
     for _ in 0..30 {
         for id in ids {
-            world.with_live(id, |live| live.spoil());
+            world.with_server(id, |live| live.invalidate());
             reconciler.pass(id).await;
             let status = world.store.status(id).unwrap();
             assert_eq!(status.state, Running, "nothing is made of the end of {id}");

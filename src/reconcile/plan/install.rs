@@ -12,7 +12,7 @@ use super::Planner;
 use super::start::image_subject;
 use super::stop::{Demand, KILL_AGAIN};
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest, Reason, Role,
+    ConditionKind, ConditionStatus, ContainerState, ContainerStatus, InstallOutcome, ManagedBy, Manifest, Reason, Role,
 };
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
@@ -22,7 +22,7 @@ use crate::requests::{InstallRequest, start_id};
 /// An image that cannot be had is asked for this often before the installation counts as failed.
 const IMAGE_ATTEMPTS: u32 = 3;
 /// A follower may take this long after the script's end.
-const FOLLOWER_PATIENCE: Duration = Duration::from_secs(5);
+const FOLLOWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A script that vanished from the manifest is fetched again this long after it was fetched before.
 const SCRIPT_AGAIN: Duration = Duration::from_secs(5);
 /// See [`IMAGE_ATTEMPTS`]: the same for a container that the engine refuses to make.
@@ -35,14 +35,14 @@ const INTERRUPTIONS: usize = 3;
 const KILLED: [i64; 3] = [137, 143, 255];
 
 impl Planner<'_> {
-    pub(super) fn plan_install(&mut self, intent: &Manifest, install: &InstallRequest<'_>) {
+    pub(super) fn plan_install(&mut self, manifest: &Manifest, install: &InstallRequest<'_>) {
         self.plan.state = self.state_as_observed();
-        self.say_offline(Reason::Installing, "an installation is under way");
+        self.set_offline(Reason::Installing, "an installation is under way");
         self.waiting(Reason::Pending, "the installation is about to begin");
         self.expires();
         if let Some(server) = self.observed.server.as_ref().filter(|server| server.running()) {
             let server = server.clone();
-            self.plan_stop(intent, &server, &Demand::installation());
+            self.plan_stop(manifest, &server, &Demand::installation());
             self.waiting(Reason::Stopping, "the server is stopped before it is installed");
             return;
         }
@@ -52,22 +52,22 @@ impl Planner<'_> {
         }
         match &self.observed.installer {
             Some(installer) if installer.token.as_deref() == Some(install.id) => {
-                self.follow_installer(intent, install, &installer.clone());
+                self.follow_installer(manifest, install, &installer.clone());
             }
             Some(other) => {
                 // Of another request, or another daemon's leftover under our name.
                 self.remove_installer(other);
             }
-            None => self.begin_install(intent, install),
+            None => self.begin_install(manifest, install),
         }
     }
 
     fn waiting(&mut self, reason: Reason, message: &str) {
-        self.say(ConditionKind::Installed, ConditionStatus::False, reason, message.into());
+        self.set_condition(ConditionKind::Installed, ConditionStatus::False, reason, message.into());
     }
 
     /// Removes an installer, unless that has just failed.
-    pub(super) fn remove_installer(&mut self, installer: &ContainerFacts) {
+    pub(super) fn remove_installer(&mut self, installer: &ContainerStatus) {
         if !self.held_back(StepKind::RemoveInstaller, &installer.id) {
             self.step(Step::RemoveInstaller { container: installer.id.clone() });
         }
@@ -97,11 +97,11 @@ impl Planner<'_> {
     }
 
     /// There is no installer yet: everything that must be there before it.
-    fn begin_install(&mut self, intent: &Manifest, install: &InstallRequest<'_>) {
-        if !self.synced_for_install(intent, install) {
+    fn begin_install(&mut self, manifest: &Manifest, install: &InstallRequest<'_>) {
+        if !self.synced_for_install(manifest, install) {
             return;
         }
-        if intent.spec.settings.skip_egg_scripts {
+        if manifest.spec.settings.skip_egg_scripts {
             if !self.prepared() {
                 return;
             }
@@ -109,7 +109,7 @@ impl Planner<'_> {
             self.record_install(install, InstallOutcome::Succeeded, None, Reason::Skipped, message);
             return;
         }
-        if !self.has_script(intent, install) {
+        if !self.has_script(manifest, install) {
             return;
         }
         if !self.observed.install_slot {
@@ -120,7 +120,7 @@ impl Planner<'_> {
             self.step(Step::TakeInstallSlot);
             return;
         }
-        if !self.prepared() || !self.has_images(intent, install) || !self.has_server_container(install) {
+        if !self.prepared() || !self.has_images(manifest, install) || !self.has_server_container(install) {
             return;
         }
         if self.observed.script_ready.as_deref() != Some(install.id) {
@@ -152,24 +152,24 @@ impl Planner<'_> {
     }
 
     /// The panel's configuration must be newer than the request.
-    fn synced_for_install(&mut self, intent: &Manifest, install: &InstallRequest<'_>) -> bool {
-        if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
+    fn synced_for_install(&mut self, manifest: &Manifest, install: &InstallRequest<'_>) -> bool {
+        if !self.policy.panel || manifest.metadata.managed_by != ManagedBy::Panel {
             return true;
         }
         let fresh = self.record.synced_at.is_some_and(|synced| synced >= install.at);
         fresh || self.fetched(install, JobKind::Sync)
     }
 
-    fn has_script(&mut self, intent: &Manifest, install: &InstallRequest<'_>) -> bool {
-        if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
-            if intent.spec.script.is_none() {
+    fn has_script(&mut self, manifest: &Manifest, install: &InstallRequest<'_>) -> bool {
+        if !self.policy.panel || manifest.metadata.managed_by != ManagedBy::Panel {
+            if manifest.spec.script.is_none() {
                 let message = "an installation was requested, but there is no spec.script to run; add one";
                 self.waiting(Reason::NoScript, message);
             }
-            return intent.spec.script.is_some();
+            return manifest.spec.script.is_some();
         }
         let begun = self.record.install.begun.as_deref() == Some(install.id);
-        match (begun, &intent.spec.script) {
+        match (begun, &manifest.spec.script) {
             (true, Some(_)) => true,
             (true, None) => self.fetch_script_again(install),
             (false, _) => self.fetched(install, JobKind::Script),
@@ -184,7 +184,7 @@ impl Planner<'_> {
         };
         self.waiting(Reason::Fetching, "the script is no longer in the manifest, and is fetched from the panel again");
         match *at + SCRIPT_AGAIN {
-            due if self.now < due => self.look_again_at(due),
+            due if self.now < due => self.requeue_at(due),
             _ => self.step(Step::StartJob { job: JobKind::Script, subject }),
         }
         false
@@ -205,24 +205,24 @@ impl Planner<'_> {
             Err(Some((false, attempts, message))) => {
                 let message = format!("{message}; attempt {attempts}, tried again until the panel answers");
                 self.waiting(Reason::PanelAway, &message);
-                self.say(ConditionKind::PanelReachable, ConditionStatus::False, Reason::PanelAway, message);
+                self.set_condition(ConditionKind::PanelReachable, ConditionStatus::False, Reason::PanelAway, message);
                 false
             }
         }
     }
 
     /// Both images; pulled side by side.
-    fn has_images(&mut self, intent: &Manifest, install: &InstallRequest<'_>) -> bool {
-        let Some(script) = &intent.spec.script else { return false };
+    fn has_images(&mut self, manifest: &Manifest, install: &InstallRequest<'_>) -> bool {
+        let Some(script) = &manifest.spec.script else { return false };
         let installation = Subject::Install(install.id.to_owned());
-        let server = image_subject(intent, &installation);
+        let server = image_subject(manifest, &installation);
         let installer = installation.image(&script.image);
         let mut ready = true;
         for (kind, subject) in [(JobKind::ServerImage, &server), (JobKind::InstallerImage, &installer)] {
             match self.need(kind, subject) {
                 Ok(()) => {}
                 Err(None) => {
-                    self.say(
+                    self.set_condition(
                         ConditionKind::ImageReady,
                         ConditionStatus::False,
                         Reason::Pulling,
@@ -233,7 +233,7 @@ impl Planner<'_> {
                 }
                 Err(Some((fatal, attempts, message))) if fatal || attempts >= IMAGE_ATTEMPTS => {
                     self.plan.steps.clear();
-                    self.say(
+                    self.set_condition(
                         ConditionKind::ImageReady,
                         ConditionStatus::False,
                         Reason::ImagePullFailed,
@@ -244,7 +244,7 @@ impl Planner<'_> {
                 }
                 Err(Some((_, attempts, message))) => {
                     let message = format!("{message}; attempt {attempts}, tried again");
-                    self.say(
+                    self.set_condition(
                         ConditionKind::ImageReady,
                         ConditionStatus::False,
                         Reason::ImagePullBackOff,
@@ -256,7 +256,12 @@ impl Planner<'_> {
             }
         }
         if ready {
-            self.say(ConditionKind::ImageReady, ConditionStatus::True, Reason::Ready, "both images are there".into());
+            self.set_condition(
+                ConditionKind::ImageReady,
+                ConditionStatus::True,
+                Reason::Ready,
+                "both images are there".into(),
+            );
         }
         ready
     }
@@ -269,7 +274,12 @@ impl Planner<'_> {
         let token = start_id(install.id);
         match self.failed(StepKind::CreateServer, &token) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
-                self.say(ConditionKind::ContainerReady, ConditionStatus::False, Reason::Refused, message.clone());
+                self.set_condition(
+                    ConditionKind::ContainerReady,
+                    ConditionStatus::False,
+                    Reason::Refused,
+                    message.clone(),
+                );
                 self.fail(install, Reason::ContainerRefused, message);
             }
             failed => {
@@ -284,11 +294,11 @@ impl Planner<'_> {
         false
     }
 
-    fn follow_installer(&mut self, intent: &Manifest, install: &InstallRequest<'_>, installer: &ContainerFacts) {
-        let timeout = intent.spec.install.as_ref().and_then(|install| install.timeout);
+    fn follow_installer(&mut self, manifest: &Manifest, install: &InstallRequest<'_>, installer: &ContainerStatus) {
+        let timeout = manifest.spec.install.as_ref().and_then(|install| install.timeout);
         let limit = timeout.map(|span| span.0).filter(|span| !span.is_zero()).or(self.policy.install_timeout);
         match installer.state {
-            ContainerState::Created => self.start_installer(intent, install, installer),
+            ContainerState::Created => self.start_installer(manifest, install, installer),
             ContainerState::StartFailed => self.make_installer_again(install, installer),
             ContainerState::Running => {
                 self.waiting(Reason::Running, "the install script is running");
@@ -297,7 +307,7 @@ impl Planner<'_> {
                 let killed = self.observed.installer_stop.as_ref().filter(|stop| stop.container == installer.id);
                 let due = killed.and_then(|stop| stop.killed_at).map_or(deadline, |killed_at| killed_at + KILL_AGAIN);
                 if self.now < due {
-                    self.look_again_at(due);
+                    self.requeue_at(due);
                 } else if !self.held_back(StepKind::Kill, &installer.id) {
                     self.step(Step::Kill { container: installer.id.clone(), role: Role::Installer });
                 }
@@ -330,19 +340,19 @@ impl Planner<'_> {
     }
 
     /// The next attempt to start is one of a new container, see [`ContainerState::StartFailed`].
-    fn make_installer_again(&mut self, install: &InstallRequest<'_>, installer: &ContainerFacts) {
+    fn make_installer_again(&mut self, install: &InstallRequest<'_>, installer: &ContainerStatus) {
         if !self.installer_is_given_up(install) {
             self.remove_installer(installer);
         }
     }
 
-    fn start_installer(&mut self, intent: &Manifest, install: &InstallRequest<'_>, installer: &ContainerFacts) {
+    fn start_installer(&mut self, manifest: &Manifest, install: &InstallRequest<'_>, installer: &ContainerStatus) {
         if self.installer_is_given_up(install) || self.held_back(StepKind::StartInstaller, install.id) {
             return;
         }
         if self.observed.script_ready.as_deref() != Some(install.id) {
             // Made by a daemon that died before the start: the folder may hold half a script.
-            if !self.has_script(intent, install) || !self.prepared() {
+            if !self.has_script(manifest, install) || !self.prepared() {
                 return;
             }
             self.step(Step::WriteScript { token: install.id.to_owned() });
@@ -352,12 +362,12 @@ impl Planner<'_> {
 
     /// The log is read to its end once more after the script's end was seen: whether a follower's stream ended with the script
     /// or broke off just before it, nobody can tell. A log that cannot be had does not hold the result up for ever.
-    fn log_is_closed(&mut self, install: &InstallRequest<'_>, installer: &ContainerFacts) -> bool {
+    fn log_is_closed(&mut self, install: &InstallRequest<'_>, installer: &ContainerStatus) -> bool {
         let follower = self.observed.job(JobKind::InstallLog, &Subject::Container(installer.id.clone()));
         if follower.is_some_and(|job| job.state == JobState::Running) {
-            let patience = installer.finished_at.unwrap_or(self.now) + FOLLOWER_PATIENCE;
-            if self.now < patience {
-                self.look_again_at(patience);
+            let timeout = installer.finished_at.unwrap_or(self.now) + FOLLOWER_TIMEOUT;
+            if self.now < timeout {
+                self.requeue_at(timeout);
                 return false;
             }
         }
@@ -372,14 +382,14 @@ impl Planner<'_> {
 
     /// Whether a killed script's end was neither our doing nor seen: then the engine or the host went down under it. One that
     /// was killed before our eyes was killed by somebody, or by itself.
-    fn was_cut_off(&self, installer: &ContainerFacts) -> bool {
+    fn was_cut_off(&self, installer: &ContainerStatus) -> bool {
         let seen = self.observed.installer_seen.as_ref() == Some(&installer.id);
         let ours = self.observed.installer_stop.as_ref().is_some_and(|stop| stop.container == installer.id);
         !seen && !ours
     }
 
     /// A script that did not get to its end runs again, but not for ever: it may be what brings the host down.
-    fn run_script_again(&mut self, install: &InstallRequest<'_>, installer: &ContainerFacts) {
+    fn run_script_again(&mut self, install: &InstallRequest<'_>, installer: &ContainerStatus) {
         self.waiting(Reason::Interrupted, "the install script was cut off and is run again");
         let before = self.record.interrupted(install.id);
         let noted = before.contains(&installer.id);
@@ -397,7 +407,7 @@ impl Planner<'_> {
     fn harvest(
         &mut self,
         install: &InstallRequest<'_>,
-        installer: &ContainerFacts,
+        installer: &ContainerStatus,
         code: i64,
         limit: Option<Duration>,
     ) {

@@ -4,45 +4,45 @@ use std::time::Duration;
 
 use super::stop::Demand;
 use super::{Planner, Progress, disk_limit};
-use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, ManagedBy, Manifest, Reason};
+use crate::model::{ConditionKind, ConditionStatus, ContainerStatus, ManagedBy, Manifest, Reason};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::JobState;
 use crate::reconcile::step::{Step, StepKind};
 use crate::requests::PowerRequest;
 
 /// A start whose end is not seen counts as over after this time.
-const START_PATIENCE: Duration = Duration::from_secs(120);
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Planner<'_> {
-    pub(super) fn plan_power(&mut self, intent: &Manifest) {
+    pub(super) fn plan_power(&mut self, manifest: &Manifest) {
         self.plan.state = self.state_as_observed();
-        self.say_disk(intent);
+        self.set_disk_condition(manifest);
         if self.expires() {
             return;
         }
         let request = self.asked().power();
         match &self.observed.server {
-            Some(server) if server.running() => match self.demand(intent, server, request.as_ref()) {
+            Some(server) if server.running() => match self.demand(manifest, server, request.as_ref()) {
                 Some(demand) => {
                     self.begin_restart(server, request.as_ref(), &demand);
-                    self.plan_stop(intent, server, &demand);
-                    self.close_refused(intent, server, request.as_ref());
+                    self.plan_stop(manifest, server, &demand);
+                    self.close_refused(manifest, server, request.as_ref());
                 }
-                None => self.plan_running(intent, server, request.as_ref()),
+                None => self.plan_running(manifest, server, request.as_ref()),
             },
             _ => match request {
                 Some(request) if request.verb.wants_up() && self.installer_runs() => {
-                    self.say_offline(
+                    self.set_offline(
                         Reason::Installing,
                         "an installer is still running; the server starts when it has ended",
                     );
                 }
-                Some(request) if request.verb.wants_up() => self.plan_start(intent, &request),
+                Some(request) if request.verb.wants_up() => self.plan_start(manifest, &request),
                 Some(request) => {
-                    self.say_offline(Reason::Stopped, "the server is stopped, as requested");
+                    self.set_offline(Reason::Stopped, "the server is stopped, as requested");
                     self.close(&request, Reason::Stopped, "the server is stopped");
                 }
-                None => self.say_handled(),
+                None => self.set_handled_condition(),
             },
         }
     }
@@ -50,7 +50,7 @@ impl Planner<'_> {
     /// A request with a deadline for which nothing was begun expires; the one before it, if it is not handled, counts again.
     pub(super) fn expires(&mut self) -> bool {
         if let Some(at) = self.asked().next_expiry() {
-            self.look_again_at(at);
+            self.requeue_at(at);
         }
         let Some(expired) = self.asked().expired() else { return false };
         self.close(&expired, Reason::Expired, "the request could not begin before its deadline");
@@ -59,11 +59,11 @@ impl Planner<'_> {
 
     /// A leftover that goes only when the engine answers, or another daemon's that has to end by itself.
     fn installer_runs(&self) -> bool {
-        self.observed.installer.as_ref().is_some_and(ContainerFacts::running)
+        self.observed.installer.as_ref().is_some_and(ContainerStatus::running)
     }
 
     /// A restart has begun when it begins to stop what runs: however long that takes, the start follows.
-    fn begin_restart(&mut self, server: &ContainerFacts, request: Option<&PowerRequest>, demand: &Demand) {
+    fn begin_restart(&mut self, server: &ContainerStatus, request: Option<&PowerRequest>, demand: &Demand) {
         let Some(request) = request.filter(|request| request.expires_at.is_some() && demand.is_restart()) else {
             return;
         };
@@ -72,7 +72,7 @@ impl Planner<'_> {
         }
     }
 
-    fn plan_running(&mut self, intent: &Manifest, server: &ContainerFacts, request: Option<&PowerRequest>) {
+    fn plan_running(&mut self, manifest: &Manifest, server: &ContainerStatus, request: Option<&PowerRequest>) {
         if let Some(start) = request.filter(|request| self.serving(server) != Some(&request.id))
             && !self.held_back(StepKind::Assign, &start.id)
         {
@@ -85,7 +85,7 @@ impl Planner<'_> {
         } else {
             (Reason::Starting, "waiting for the start-up to finish")
         };
-        self.say(ConditionKind::Running, ConditionStatus::True, reason, message.into());
+        self.set_condition(ConditionKind::Running, ConditionStatus::True, reason, message.into());
         self.attach(server);
         let seen = self.observed.done_seen.as_ref() == Some(&server.id);
         if seen && self.record.power.started.as_ref() != Some(&server.id) {
@@ -95,27 +95,27 @@ impl Planner<'_> {
             self.end_start(server);
         }
         self.plan_limits(server);
-        self.watch_disk(intent);
+        self.watch_disk(manifest);
     }
 
     /// A server may never say that it has come up. After a while its start is over nevertheless: what was asked for it does not
     /// hold for the next one.
-    fn end_start(&mut self, server: &ContainerFacts) {
+    fn end_start(&mut self, server: &ContainerStatus) {
         let asked = [JobKind::Sync, JobKind::ServerImage, JobKind::Permissions];
         let asked =
             asked.iter().any(|kind| self.observed.jobs.get(kind).is_some_and(|job| job.state != JobState::Running));
         if self.record.synced_for.is_none() && !asked {
             return;
         }
-        match server.started_at.map(|at| at + START_PATIENCE) {
-            Some(due) if self.now < due => self.look_again_at(due),
+        match server.started_at.map(|at| at + START_TIMEOUT) {
+            Some(due) if self.now < due => self.requeue_at(due),
             _ if self.held_back(StepKind::EndStart, &server.id) => {}
             _ => self.step(Step::EndStart { container: server.id.clone() }),
         }
     }
 
     /// Opens a running server's terminal where it is not open.
-    pub(super) fn attach(&mut self, server: &ContainerFacts) {
+    pub(super) fn attach(&mut self, server: &ContainerStatus) {
         let attached = self.observed.attached.as_ref() == Some(&server.id);
         if !attached && !self.held_back(StepKind::Attach, &server.id) {
             let replay = !self.started(server);
@@ -124,15 +124,15 @@ impl Planner<'_> {
     }
 
     /// Changed limits are put in force at once; everything else waits for the next start.
-    fn plan_limits(&mut self, server: &ContainerFacts) {
+    fn plan_limits(&mut self, server: &ContainerStatus) {
         let Some(wanted) = &self.observed.wanted else { return };
         if server.limits_hash.as_ref() == Some(&wanted.limits_hash) {
             let message = "the container has the limits it should have".to_string();
-            self.say(ConditionKind::ContainerReady, ConditionStatus::True, Reason::Ready, message);
+            self.set_condition(ConditionKind::ContainerReady, ConditionStatus::True, Reason::Ready, message);
             return;
         }
         if let Some((_, _, message)) = self.failed(StepKind::UpdateLimits, &server.id) {
-            self.say(ConditionKind::ContainerReady, ConditionStatus::False, Reason::LimitsRefused, message);
+            self.set_condition(ConditionKind::ContainerReady, ConditionStatus::False, Reason::LimitsRefused, message);
         }
         if !self.held_back(StepKind::UpdateLimits, &server.id) {
             self.step(Step::UpdateLimits { container: server.id.clone() });
@@ -140,9 +140,9 @@ impl Planner<'_> {
     }
 
     /// Measures a running server's files as often as the node says.
-    fn watch_disk(&mut self, intent: &Manifest) {
+    fn watch_disk(&mut self, manifest: &Manifest) {
         let interval = self.policy.disk_check_interval;
-        if disk_limit(intent).is_none() || interval.is_zero() {
+        if disk_limit(manifest).is_none() || interval.is_zero() {
             return;
         }
         if let Some(job) = self.observed.jobs.get(&JobKind::Usage)
@@ -151,7 +151,7 @@ impl Planner<'_> {
             return;
         }
         match self.observed.usage {
-            Some(usage) if self.now < usage.at + interval => self.look_again_at(usage.at + interval),
+            Some(usage) if self.now < usage.at + interval => self.requeue_at(usage.at + interval),
             // A count that failed is due again at the next interval; its own retry time is sooner and not needed.
             _ => match self.observed.job(JobKind::Usage, &Subject::DiskLimit) {
                 Some(job) if matches!(job.state, JobState::Failed { .. }) => {
@@ -164,11 +164,11 @@ impl Planner<'_> {
 
     /// A start that cannot be had (suspended, disk full) is over; the stop that is under way goes on without it. A new one waits
     /// for the stop: until then there may be room, and the start counts again.
-    fn close_refused(&mut self, intent: &Manifest, server: &ContainerFacts, request: Option<&PowerRequest>) {
+    fn close_refused(&mut self, manifest: &Manifest, server: &ContainerStatus, request: Option<&PowerRequest>) {
         let Some(request) = request.filter(|request| request.verb.wants_up()) else { return };
-        if intent.spec.suspended && intent.metadata.managed_by == ManagedBy::Panel {
+        if manifest.spec.suspended && manifest.metadata.managed_by == ManagedBy::Panel {
             self.close(request, Reason::Suspended, "the server is suspended");
-        } else if self.over_disk_limit(intent) && self.serving(server) == Some(&request.id) {
+        } else if self.over_disk_limit(manifest) && self.serving(server) == Some(&request.id) {
             self.close(
                 request,
                 Reason::DiskLimitExceeded,
@@ -182,26 +182,26 @@ impl Planner<'_> {
         self.step(Step::ClosePower { power: id, sequence, verb, reason, message: message.into() });
     }
 
-    pub(super) fn over_disk_limit(&self, intent: &Manifest) -> bool {
-        match (disk_limit(intent), self.observed.usage) {
+    pub(super) fn over_disk_limit(&self, manifest: &Manifest) -> bool {
+        match (disk_limit(manifest), self.observed.usage) {
             (Some(limit), Some(usage)) => usage.exceeds(limit) && !self.policy.disk_check_interval.is_zero(),
             _ => false,
         }
     }
 
-    pub(super) fn say_offline(&mut self, reason: Reason, message: &str) {
-        self.say(ConditionKind::Running, ConditionStatus::False, reason, message.into());
+    pub(super) fn set_offline(&mut self, reason: Reason, message: &str) {
+        self.set_condition(ConditionKind::Running, ConditionStatus::False, reason, message.into());
     }
 
-    fn say_handled(&mut self) {
+    fn set_handled_condition(&mut self) {
         match &self.record.power.handled {
-            Some(handled) => self.say_offline(handled.reason, &handled.message),
-            None => self.say_offline(Reason::NotWanted, "the server was not asked to run"),
+            Some(handled) => self.set_offline(handled.reason, &handled.message),
+            None => self.set_offline(Reason::NotWanted, "the server was not asked to run"),
         }
     }
 
-    fn say_disk(&mut self, intent: &Manifest) {
-        let (Some(limit), Some(usage)) = (disk_limit(intent), self.observed.usage) else { return };
+    fn set_disk_condition(&mut self, manifest: &Manifest) {
+        let (Some(limit), Some(usage)) = (disk_limit(manifest), self.observed.usage) else { return };
         let mut message = format!("{} of {} MiB used", usage.bytes.div_ceil(1024 * 1024), limit / (1024 * 1024));
         if usage.hidden {
             message.push_str(
@@ -209,9 +209,9 @@ impl Planner<'_> {
             );
         }
         if usage.exceeds(limit) {
-            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::False, Reason::Exceeded, message);
+            self.set_condition(ConditionKind::DiskWithinLimit, ConditionStatus::False, Reason::Exceeded, message);
         } else {
-            self.say(ConditionKind::DiskWithinLimit, ConditionStatus::True, Reason::Within, message);
+            self.set_condition(ConditionKind::DiskWithinLimit, ConditionStatus::True, Reason::Within, message);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::{Planner, Progress, disk_limit};
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerFacts, ContainerState, Crash, ManagedBy, Manifest, PowerState, Reason,
+    ConditionKind, ConditionStatus, ContainerState, ContainerStatus, Crash, ManagedBy, Manifest, PowerState, Reason,
 };
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::JobState;
@@ -14,45 +14,45 @@ use crate::reconcile::step::{Step, StepKind};
 use crate::requests::PowerRequest;
 
 impl Planner<'_> {
-    pub(super) fn plan_start(&mut self, intent: &Manifest, request: &PowerRequest) {
-        if self.judges_crash(intent, request) {
+    pub(super) fn plan_start(&mut self, manifest: &Manifest, request: &PowerRequest) {
+        if self.judges_crash(manifest, request) {
             return;
         }
-        if intent.spec.suspended {
-            self.say_offline(Reason::Suspended, "the server is suspended and does not start");
-            if intent.metadata.managed_by == ManagedBy::Panel {
+        if manifest.spec.suspended {
+            self.set_offline(Reason::Suspended, "the server is suspended and does not start");
+            if manifest.metadata.managed_by == ManagedBy::Panel {
                 self.close(request, Reason::Suspended, "the server is suspended");
             }
             return;
         }
-        if request.after_install && self.report_comes_first(intent) {
-            self.say_offline(Reason::Reporting, "the panel hears of the installation before the server starts");
+        if request.after_install && self.report_comes_first(manifest) {
+            self.set_offline(Reason::Reporting, "the panel hears of the installation before the server starts");
             return;
         }
         if request.expires_at.is_some() {
             self.step(Step::RecordBegun { power: request.id.clone() });
         }
         let key = self.start_key(request);
-        if !self.synced(intent, request, &key) || !self.fits_on_disk(intent, request, &key) {
+        if !self.synced(manifest, request, &key) || !self.fits_on_disk(manifest, request, &key) {
             return;
         }
-        self.plan.state = self.starting(intent, request, &key);
+        self.plan.state = self.starting(manifest, request, &key);
         if !self.observed.prepared {
             if let Some((_, _, message)) = self.failed(StepKind::Prepare, "") {
-                self.say_offline(Reason::FoldersInTheWay, &message);
+                self.set_offline(Reason::FoldersInTheWay, &message);
             }
             if !self.held_back(StepKind::Prepare, "") {
                 self.step(Step::Prepare);
             }
             return;
         }
-        if self.has_image_and_permissions(intent, &key) {
+        if self.has_image_and_permissions(manifest, &key) {
             self.plan_container(request);
         }
     }
 
     /// A container that served this request has ended by itself: decide once what follows.
-    fn judges_crash(&mut self, intent: &Manifest, request: &PowerRequest) -> bool {
+    fn judges_crash(&mut self, manifest: &Manifest, request: &PowerRequest) -> bool {
         let Some(server) = &self.observed.server else { return false };
         let ContainerState::Exited { code, oom_killed } = server.state else { return false };
         let judged = self.crashes().any(|crash| crash.container == server.id);
@@ -62,8 +62,8 @@ impl Planner<'_> {
         if self.serving(server) != Some(&request.id) || judged || !watched || stopped {
             return false;
         }
-        let (restart, reason, message) = self.crash_verdict(intent, code, oom_killed);
-        self.say_offline(reason, &message);
+        let (restart, reason, message) = self.crash_verdict(manifest, code, oom_killed);
+        self.set_offline(reason, &message);
         if reason == Reason::Exited {
             self.close(request, reason, &message);
         } else {
@@ -87,10 +87,10 @@ impl Planner<'_> {
     }
 
     /// Source: lifecycle, "Crash handling".
-    fn crash_verdict(&self, intent: &Manifest, code: i64, oom_killed: bool) -> (bool, Reason, String) {
+    fn crash_verdict(&self, manifest: &Manifest, code: i64, oom_killed: bool) -> (bool, Reason, String) {
         let how =
             if oom_killed { "was killed for want of memory".into() } else { format!("ended with exit code {code}") };
-        if !intent.spec.settings.crash_detection_enabled.unwrap_or(self.policy.crash_detection) {
+        if !manifest.spec.settings.crash_detection_enabled.unwrap_or(self.policy.crash_detection) {
             return (false, Reason::CrashDetectionDisabled, format!("the server {how}, and crash detection is off"));
         }
         if code == 0 && !oom_killed && !self.policy.clean_exit_is_crash {
@@ -112,8 +112,8 @@ impl Planner<'_> {
     }
 
     /// The panel hears how an installation ended before it hears that the server starts, if it listens.
-    fn report_comes_first(&self, intent: &Manifest) -> bool {
-        let telling = self.policy.panel && intent.metadata.managed_by == ManagedBy::Panel;
+    fn report_comes_first(&self, manifest: &Manifest) -> bool {
+        let telling = self.policy.panel && manifest.metadata.managed_by == ManagedBy::Panel;
         let Some(done) = self.record.install.done.as_ref().filter(|done| telling && !done.reported) else {
             return false;
         };
@@ -134,8 +134,8 @@ impl Planner<'_> {
     }
 
     /// The panel's word before each start; its silence does not hold the start up, its refusal does.
-    fn synced(&mut self, intent: &Manifest, request: &PowerRequest, key: &Subject) -> bool {
-        if !self.policy.panel || intent.metadata.managed_by != ManagedBy::Panel {
+    fn synced(&mut self, manifest: &Manifest, request: &PowerRequest, key: &Subject) -> bool {
+        if !self.policy.panel || manifest.metadata.managed_by != ManagedBy::Panel {
             return true;
         }
         if self.record.synced_for == Some(key.to_string()) {
@@ -144,11 +144,11 @@ impl Planner<'_> {
         match self.job(JobKind::Sync, key, false) {
             Progress::Ready => true,
             Progress::Waiting => {
-                self.say_offline(Reason::Syncing, "asking the panel for the newest configuration");
+                self.set_offline(Reason::Syncing, "asking the panel for the newest configuration");
                 false
             }
             Progress::Failed { fatal: true, message, .. } => {
-                self.say_offline(Reason::PanelRefused, &message);
+                self.set_offline(Reason::PanelRefused, &message);
                 self.close(request, Reason::PanelRefused, &message);
                 false
             }
@@ -158,26 +158,31 @@ impl Planner<'_> {
                     None => "the configuration on disk is used".into(),
                 };
                 let message = format!("{message}; {age}");
-                self.say(ConditionKind::PanelReachable, ConditionStatus::False, Reason::SpecStale, message);
+                self.set_condition(ConditionKind::PanelReachable, ConditionStatus::False, Reason::SpecStale, message);
                 true
             }
         }
     }
 
-    fn fits_on_disk(&mut self, intent: &Manifest, request: &PowerRequest, key: &Subject) -> bool {
-        if disk_limit(intent).is_none() || self.policy.disk_check_interval.is_zero() {
+    fn fits_on_disk(&mut self, manifest: &Manifest, request: &PowerRequest, key: &Subject) -> bool {
+        if disk_limit(manifest).is_none() || self.policy.disk_check_interval.is_zero() {
             return true;
         }
         match self.need(JobKind::Usage, key) {
-            Ok(()) if self.over_disk_limit(intent) => self.refuse_full_disk(request),
+            Ok(()) if self.over_disk_limit(manifest) => self.refuse_full_disk(request),
             Ok(()) => true,
             Err(None) => {
-                self.say_offline(Reason::CheckingDisk, "counting the bytes of the server's files");
+                self.set_offline(Reason::CheckingDisk, "counting the bytes of the server's files");
                 false
             }
-            Err(Some(_)) if self.over_disk_limit(intent) => self.refuse_full_disk(request),
+            Err(Some(_)) if self.over_disk_limit(manifest) => self.refuse_full_disk(request),
             Err(Some((_, _, message))) => {
-                self.say(ConditionKind::DiskWithinLimit, ConditionStatus::Unknown, Reason::CannotCount, message);
+                self.set_condition(
+                    ConditionKind::DiskWithinLimit,
+                    ConditionStatus::Unknown,
+                    Reason::CannotCount,
+                    message,
+                );
                 true
             }
         }
@@ -185,15 +190,15 @@ impl Planner<'_> {
 
     fn refuse_full_disk(&mut self, request: &PowerRequest) -> bool {
         let message = "the server's files are larger than its disk limit; delete some and start it again";
-        self.say_offline(Reason::DiskLimitExceeded, message);
+        self.set_offline(Reason::DiskLimitExceeded, message);
         self.close(request, Reason::DiskLimitExceeded, message);
         false
     }
 
     /// The state word of a start under way. One that has failed before is tried again without telling everybody each
     /// time: it shows when the container runs.
-    fn starting(&self, intent: &Manifest, request: &PowerRequest, key: &Subject) -> PowerState {
-        let jobs = [(JobKind::ServerImage, image_subject(intent, key)), (JobKind::Permissions, key.clone())];
+    fn starting(&self, manifest: &Manifest, request: &PowerRequest, key: &Subject) -> PowerState {
+        let jobs = [(JobKind::ServerImage, image_subject(manifest, key)), (JobKind::Permissions, key.clone())];
         let job_failed = jobs.iter().filter_map(|(kind, subject)| self.observed.job(*kind, subject));
         let mut job_failed = job_failed.map(|job| job.attempts > 1 || matches!(job.state, JobState::Failed { .. }));
         let old = self.observed.server.as_ref().map(|server| &server.id);
@@ -205,19 +210,19 @@ impl Planner<'_> {
         if job_failed.any(|failed| failed) || step_failed { PowerState::Offline } else { PowerState::Starting }
     }
 
-    fn has_image_and_permissions(&mut self, intent: &Manifest, key: &Subject) -> bool {
-        let image = self.has_server_image(intent, key);
+    fn has_image_and_permissions(&mut self, manifest: &Manifest, key: &Subject) -> bool {
+        let image = self.has_server_image(manifest, key);
         if !self.policy.fix_permissions {
             return image;
         }
         match self.need(JobKind::Permissions, key) {
             Ok(()) => image,
             Err(None) => {
-                self.say_offline(Reason::FixingPermissions, "giving the server's files to their user");
+                self.set_offline(Reason::FixingPermissions, "giving the server's files to their user");
                 false
             }
             Err(Some((_, _, message))) => {
-                self.say_offline(Reason::PermissionsFailed, &message);
+                self.set_offline(Reason::PermissionsFailed, &message);
                 self.plan.state = PowerState::Offline;
                 false
             }
@@ -225,17 +230,22 @@ impl Planner<'_> {
     }
 
     /// Whether the server's image is there; says so where it is not.
-    pub(super) fn has_server_image(&mut self, intent: &Manifest, key: &Subject) -> bool {
-        let image = &intent.spec.settings.container.image;
-        match self.need(JobKind::ServerImage, &image_subject(intent, key)) {
+    pub(super) fn has_server_image(&mut self, manifest: &Manifest, key: &Subject) -> bool {
+        let image = &manifest.spec.settings.container.image;
+        match self.need(JobKind::ServerImage, &image_subject(manifest, key)) {
             Ok(()) => {
-                self.say(ConditionKind::ImageReady, ConditionStatus::True, Reason::Ready, format!("{image} is there"));
+                self.set_condition(
+                    ConditionKind::ImageReady,
+                    ConditionStatus::True,
+                    Reason::Ready,
+                    format!("{image} is there"),
+                );
                 true
             }
             Err(None) => {
                 let message = format!("{image} is being pulled");
-                self.say(ConditionKind::ImageReady, ConditionStatus::False, Reason::Pulling, message);
-                self.say_offline(Reason::Pulling, "waiting for the image");
+                self.set_condition(ConditionKind::ImageReady, ConditionStatus::False, Reason::Pulling, message);
+                self.set_offline(Reason::Pulling, "waiting for the image");
                 false
             }
             Err(Some((fatal, attempts, message))) => {
@@ -243,16 +253,16 @@ impl Planner<'_> {
                     true => (Reason::InvalidImage, message),
                     false => (Reason::ImagePullBackOff, format!("{message}; attempt {attempts}, tried again")),
                 };
-                self.say(ConditionKind::ImageReady, ConditionStatus::False, reason, message.clone());
-                self.say_offline(reason, &message);
+                self.set_condition(ConditionKind::ImageReady, ConditionStatus::False, reason, message.clone());
+                self.set_offline(reason, &message);
                 false
             }
         }
     }
 
     fn plan_container(&mut self, request: &PowerRequest) {
-        let Some(wanted) = &self.observed.wanted else { return self.say_silent_path() };
-        let usable = |server: &&ContainerFacts| {
+        let Some(wanted) = &self.observed.wanted else { return self.set_unresponsive_path() };
+        let usable = |server: &&ContainerStatus| {
             server.fresh()
                 && wanted.spec_hash.is_some()
                 && server.spec_hash == wanted.spec_hash
@@ -260,13 +270,13 @@ impl Planner<'_> {
         };
         match &self.observed.server {
             None => {
-                self.say_container(StepKind::CreateServer, &request.id);
+                self.set_container_condition(StepKind::CreateServer, &request.id);
                 if !self.held_back(StepKind::CreateServer, &request.id) {
                     self.step(Step::CreateServer { token: request.id.clone() });
                 }
             }
             Some(server) if usable(&server) => {
-                self.say_container(StepKind::StartServer, &request.id);
+                self.set_container_condition(StepKind::StartServer, &request.id);
                 if self.held_back(StepKind::StartServer, &request.id) {
                     return;
                 }
@@ -276,7 +286,7 @@ impl Planner<'_> {
                 self.step(Step::StartServer { container: server.id.clone(), power: request.id.clone() });
             }
             Some(server) => {
-                self.say_container(StepKind::RemoveServer, &server.id);
+                self.set_container_condition(StepKind::RemoveServer, &server.id);
                 if !self.held_back(StepKind::RemoveServer, &server.id) {
                     self.step(Step::RemoveServer { container: server.id.clone() });
                 }
@@ -285,29 +295,39 @@ impl Planner<'_> {
     }
 
     /// Says why nobody knows what the container should be like.
-    fn say_silent_path(&mut self) {
-        let Some(silent) = &self.observed.silent_path else { return };
+    fn set_unresponsive_path(&mut self) {
+        let Some(silent) = &self.observed.unresponsive_path else { return };
         let message = format!("{silent}; the server starts when it answers");
         self.plan.state = PowerState::Offline;
-        self.say(ConditionKind::ContainerReady, ConditionStatus::Unknown, Reason::MountSilent, message.clone());
-        self.say_offline(Reason::MountSilent, &message);
+        self.set_condition(
+            ConditionKind::ContainerReady,
+            ConditionStatus::Unknown,
+            Reason::MountUnresponsive,
+            message.clone(),
+        );
+        self.set_offline(Reason::MountUnresponsive, &message);
     }
 
     /// Says what stands in the way of the container, if this step has failed before.
-    pub(super) fn say_container(&mut self, step: StepKind, subject: &str) {
+    pub(super) fn set_container_condition(&mut self, step: StepKind, subject: &str) {
         match self.failed(step, subject) {
             Some((attempts, _, message)) => {
                 self.plan.state = PowerState::Offline;
                 let message = format!("{message}; attempt {attempts}, tried again");
-                self.say(ConditionKind::ContainerReady, ConditionStatus::False, Reason::Refused, message.clone());
-                self.say_offline(Reason::ContainerRefused, &message);
+                self.set_condition(
+                    ConditionKind::ContainerReady,
+                    ConditionStatus::False,
+                    Reason::Refused,
+                    message.clone(),
+                );
+                self.set_offline(Reason::ContainerRefused, &message);
             }
-            None => self.say_offline(Reason::Starting, "the container is being made and started"),
+            None => self.set_offline(Reason::Starting, "the container is being made and started"),
         }
     }
 }
 
 /// An image job is for one attempt and one image: another image is another job.
-pub(super) fn image_subject(intent: &Manifest, key: &Subject) -> Subject {
-    key.image(&intent.spec.settings.container.image)
+pub(super) fn image_subject(manifest: &Manifest, key: &Subject) -> Subject {
+    key.image(&manifest.spec.settings.container.image)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Planner;
-use crate::model::{ConditionKind, ConditionStatus, ContainerFacts, Manifest, PowerState, Reason, Role, Verb};
+use crate::model::{ConditionKind, ConditionStatus, ContainerStatus, Manifest, PowerState, Reason, Role, Verb};
 use crate::reconcile::step::{Step, StepKind, StopMethod};
 use crate::requests::PowerRequest;
 
@@ -47,17 +47,17 @@ impl Planner<'_> {
     /// What asks for the end of a running server, if anything does.
     pub(super) fn demand(
         &self,
-        intent: &Manifest,
-        server: &ContainerFacts,
+        manifest: &Manifest,
+        server: &ContainerStatus,
         request: Option<&PowerRequest>,
     ) -> Option<Demand> {
         let demand = |kill, cap, reason| Some(Demand { kill, cap, reason });
         let verb = request.map(|request| request.verb);
         let killing = verb == Some(Verb::Kill);
-        if intent.spec.suspended {
+        if manifest.spec.suspended {
             return demand(killing, FORCED_GRACE, Reason::Suspended);
         }
-        if self.over_disk_limit(intent) {
+        if self.over_disk_limit(manifest) {
             return demand(killing, FORCED_GRACE, Reason::DiskLimitExceeded);
         }
         match request {
@@ -73,13 +73,13 @@ impl Planner<'_> {
         self.observed.stopping().map(|_| Demand::stop())
     }
 
-    pub(super) fn plan_stop(&mut self, intent: &Manifest, server: &ContainerFacts, demand: &Demand) {
+    pub(super) fn plan_stop(&mut self, manifest: &Manifest, server: &ContainerStatus, demand: &Demand) {
         self.plan.state = PowerState::Stopping;
         let message = "the server is being stopped".to_string();
-        self.say(ConditionKind::Running, ConditionStatus::False, demand.reason, message);
+        self.set_condition(ConditionKind::Running, ConditionStatus::False, demand.reason, message);
         let Some(stop) = self.observed.stopping() else {
             if !self.held_back(StepKind::Stop, &server.id) {
-                let (method, grace) = method(intent, demand.kill);
+                let (method, grace) = method(manifest, demand.kill);
                 let grace = grace.min(demand.cap);
                 if matches!(method, StopMethod::Command(_)) {
                     // A daemon that has just come up has no terminal to type into yet.
@@ -100,17 +100,17 @@ impl Planner<'_> {
                 self.step(Step::Kill { container: server.id.clone(), role: Role::Server });
             }
         } else {
-            self.look_again_at(due);
+            self.requeue_at(due);
         }
     }
 }
 
 /// How the egg wants its server stopped. Source: lifecycle, "Stop by type".
-fn method(intent: &Manifest, kill: bool) -> (StopMethod, Duration) {
+fn method(manifest: &Manifest, kill: bool) -> (StopMethod, Duration) {
     if kill {
         return (StopMethod::Kill, KILL_AGAIN);
     }
-    let stop = &intent.spec.process.stop;
+    let stop = &manifest.spec.process.stop;
     match stop.kind.as_str() {
         "command" if !stop.value.is_empty() => (StopMethod::Command(stop.value.clone()), GRACE),
         "signal" | "" => match stop.value.to_ascii_uppercase().as_str() {

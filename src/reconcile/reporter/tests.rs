@@ -14,23 +14,23 @@ fn scene(recorded: Option<PowerState>) -> (tempfile::TempDir, Arc<World>, Arc<Sc
     let id = bench::id(1);
     let mut manifest = Manifest::new(id, ManagedBy::Panel);
     manifest.spec.settings.container.image = "game:1".into();
-    world.store.create(manifest, Record { told: recorded, ..Record::default() }, []).unwrap();
+    world.store.create(manifest, Record { last_reported: recorded, ..Record::default() }, []).unwrap();
     (root, world, panel, id)
 }
 
 fn recorded(world: &World, id: ServerId) -> Option<PowerState> {
-    world.store.get(id).unwrap().record.told
+    world.store.get(id).unwrap().record.last_reported
 }
 
-fn untold(world: &World, id: ServerId) -> Vec<PowerState> {
-    world.with_live(id, |live| live.untold.iter().copied().collect())
+fn pending_reports(world: &World, id: ServerId) -> Vec<PowerState> {
+    world.with_server(id, |live| live.pending_reports.iter().copied().collect())
 }
 
 /// What the next life of the daemon has to say when it finds this state.
 fn says_next(world: &World, id: ServerId, now: PowerState) -> Vec<PowerState> {
-    world.forget_live(id);
+    world.forget_server(id);
     note(world, id, recorded(world, id), now);
-    untold(world, id)
+    pending_reports(world, id)
 }
 
 #[tokio::test(start_paused = true)]
@@ -42,7 +42,7 @@ async fn a_report_without_an_answer_may_have_been_heard_whatever_was_acknowledge
         (Some(Running), vec![Offline], Offline),
     ] {
         let (_root, world, panel, id) = scene(before);
-        world.with_live(id, |live| live.untold.extend(states.clone()));
+        world.with_server(id, |live| live.pending_reports.extend(states.clone()));
         panel.loses_answers_about(Some(lost));
         report(&world, &*panel, id).await.unwrap_err();
         assert_eq!(panel.states().last().map(|(_, new)| *new), Some(lost));
@@ -58,12 +58,12 @@ async fn a_report_without_an_answer_may_have_been_heard_whatever_was_acknowledge
 #[tokio::test(start_paused = true)]
 async fn what_the_panel_knows_for_certain_is_not_said_again() {
     let (_root, world, panel, id) = scene(Some(Running));
-    world.with_live(id, |live| live.untold.extend([Stopping, Offline]));
+    world.with_server(id, |live| live.pending_reports.extend([Stopping, Offline]));
     report(&world, &*panel, id).await.unwrap();
     assert_eq!(panel.states(), [(Running, Stopping), (Stopping, Offline)]);
     assert_eq!(recorded(&world, id), Some(Offline));
     note(&world, id, None, Offline);
-    assert_eq!(untold(&world, id), []);
+    assert_eq!(pending_reports(&world, id), []);
     assert_eq!(says_next(&world, id, Offline), []);
 }
 
@@ -83,6 +83,6 @@ async fn states_are_noted_against_what_was_told_last() {
         for now in &shown {
             note(&world, id, recorded, *now);
         }
-        assert_eq!(untold(&world, id), expected, "{recorded:?} {shown:?}");
+        assert_eq!(pending_reports(&world, id), expected, "{recorded:?} {shown:?}");
     }
 }

@@ -14,14 +14,14 @@ use bollard::query_parameters::{
 use serde::Deserialize;
 
 use super::wire::Wire;
-use crate::model::{ContainerFacts, ContainerState, Role, ServerId, Timestamp};
+use crate::model::{ContainerState, ContainerStatus, Role, ServerId, Timestamp};
 use crate::runtime::{
-    ContainerSpec, EngineFacts, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC, LABEL_TOKEN, Limits, Listed,
+    ContainerSpec, EngineInfo, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC, LABEL_TOKEN, Limits, Listed,
     Purpose, Removal, Volume, parse_container_name,
 };
 
 /// Looks at the engine itself.
-pub(super) async fn engine(docker: &Docker) -> Result<EngineFacts, Error> {
+pub(super) async fn engine(docker: &Docker) -> Result<EngineInfo, Error> {
     let info = docker.info().await?;
     let backing = info.driver_status.unwrap_or_default().into_iter().find_map(|mut pair| {
         let backing = pair.len() == 2 && pair[0] == "Backing Filesystem";
@@ -29,7 +29,7 @@ pub(super) async fn engine(docker: &Docker) -> Result<EngineFacts, Error> {
     });
     // Podman does not say the version, only which program it is.
     let runc = info.runc_commit.and_then(|commit| commit.id).filter(|id| !id.is_empty());
-    Ok(EngineFacts {
+    Ok(EngineInfo {
         version: info.server_version.unwrap_or_default(),
         cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
         cgroup_version: info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
@@ -114,7 +114,7 @@ pub(super) fn belongs_to<'a>(
 }
 
 /// Looks at a container by its name or id.
-pub(super) async fn inspect(wire: &Wire, name: &str) -> Result<Option<ContainerFacts>, Error> {
+pub(super) async fn inspect(wire: &Wire, name: &str) -> Result<Option<ContainerStatus>, Error> {
     Ok(found(inspection(wire, name).await)?.map(Inspection::facts))
 }
 
@@ -134,13 +134,13 @@ impl Inspection {
         matches!(self.state.state(), ContainerState::Exited { .. })
     }
 
-    fn facts(self) -> ContainerFacts {
+    fn facts(self) -> ContainerStatus {
         let mut labels = self.config.labels.unwrap_or_default();
         let (started_at, finished_at) =
             (Timestamp::parse(&self.state.started_at), Timestamp::parse(&self.state.finished_at));
         let state = self.state.state();
         let ended = matches!(state, ContainerState::Exited { .. });
-        ContainerFacts {
+        ContainerStatus {
             id: self.id,
             started_at,
             // Two clocks of the engine: what ends at once may have ended before it was noted as started.

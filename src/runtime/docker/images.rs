@@ -195,8 +195,8 @@ mod tests {
 
     #[test]
     fn not_every_report_is_told() {
-        let told = Mutex::new(Vec::new());
-        let progress = |line| told.lock().unwrap().push(line);
+        let last_reported = Mutex::new(Vec::new());
+        let progress = |line| last_reported.lock().unwrap().push(line);
         let mut telling = Telling::new(&progress);
         let start = Instant::now();
         let downloading = report(r#"{"status":"Downloading","progress":"1/2","id":"ab"}"#);
@@ -204,11 +204,11 @@ mod tests {
             telling.tell(&downloading, start + Duration::from_millis(millis));
         }
         telling.tell(&report("{}"), start);
-        assert_eq!(told.lock().unwrap().len(), 3);
+        assert_eq!(last_reported.lock().unwrap().len(), 3);
         for _ in 0..10_000 {
             telling.tell(&report(r#"{"status":"Waiting","id":"ab"}"#), start);
         }
-        assert_eq!(told.lock().unwrap().len(), 3 + MAX_STATUS_LINES);
+        assert_eq!(last_reported.lock().unwrap().len(), 3 + MAX_STATUS_LINES);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::containers::found;
 use super::subnets;
 use super::wire::Wire;
-use crate::runtime::{NetworkFacts, NetworkPurpose, NetworkSpec};
+use crate::runtime::{NetworkInfo, NetworkPurpose, NetworkSpec};
 
 /// The option that names the bridge's device on the host.
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
@@ -21,7 +21,7 @@ const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 const ROUTES: &str = "/proc/net/route";
 
 /// Looks at a network, after making it where it is missing.
-pub(super) async fn ensure(wire: &Wire, docker: &Docker, spec: &NetworkSpec) -> Result<NetworkFacts, Error> {
+pub(super) async fn ensure(wire: &Wire, docker: &Docker, spec: &NetworkSpec) -> Result<NetworkInfo, Error> {
     if let Some(facts) = look(docker, &spec.name).await? {
         return Ok(facts);
     }
@@ -153,14 +153,14 @@ async fn in_use(docker: &Docker) -> Result<Vec<IpNet>, Error> {
     Ok(used)
 }
 
-async fn look(docker: &Docker, name: &str) -> Result<Option<NetworkFacts>, Error> {
+async fn look(docker: &Docker, name: &str) -> Result<Option<NetworkInfo>, Error> {
     Ok(found(docker.inspect_network(name, None::<InspectNetworkOptions>).await)?.map(facts))
 }
 
-fn facts(network: NetworkInspect) -> NetworkFacts {
+fn facts(network: NetworkInspect) -> NetworkInfo {
     let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
     let mut gateways = configs.into_iter().filter_map(|config| config.gateway);
-    NetworkFacts {
+    NetworkInfo {
         driver: network.driver.unwrap_or_default(),
         // Some versions write the prefix's length behind it.
         gateway: gateways.find_map(|gateway| {

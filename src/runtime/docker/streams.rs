@@ -43,7 +43,7 @@ pub(super) async fn attach(wire: &Wire, id: &str) -> Result<Attachment, Error> {
         false => payloads(read(output)).boxed(),
     };
     Ok(Attachment {
-        output: told(output, wire, format!("reading the terminal of the container {id}")),
+        output: last_reported(output, wire, format!("reading the terminal of the container {id}")),
         input: Box::new(input),
     })
 }
@@ -64,11 +64,11 @@ pub(super) async fn logs(
     let response = wire.open(Method::GET, &path, HeaderMap::new(), Bytes::new()).await?;
     let output = lines::chunks(response);
     let output = if raw { output } else { payloads(output).boxed() };
-    Ok(told(output, wire, format!("reading the log of the container {id}")))
+    Ok(last_reported(output, wire, format!("reading the log of the container {id}")))
 }
 
 /// Errors of a stream in our words.
-fn told(
+fn last_reported(
     output: BoxStream<'static, Result<Bytes, Error>>,
     wire: &Wire,
     attempt: String,

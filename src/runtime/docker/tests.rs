@@ -55,11 +55,11 @@ async fn the_version_is_negotiated_again_after_an_outage() {
 
 #[tokio::test]
 async fn an_engine_that_was_replaced_unnoticed_is_asked_again() {
-    let told = Mutex::new(0);
+    let last_reported = Mutex::new(0);
     let engine = ScriptedEngine::start("1.41", move |_| {
-        let mut told = told.lock().unwrap();
-        *told += 1;
-        match *told {
+        let mut last_reported = last_reported.lock().unwrap();
+        *last_reported += 1;
+        match *last_reported {
             1 => Answer::error(400, "client version 1.41 is too old. Minimum supported API version is 1.44"),
             _ => Answer::json(200, "[]"),
         }
@@ -264,8 +264,8 @@ async fn a_pull_that_is_cut_off_is_an_outage() {
 async fn a_dropped_pull_closes_its_connection() {
     let engine = ScriptedEngine::start("1.41", |_| Answer::Endless { body: "{\"status\":\"Downloading\"}\n".into() });
     let runtime = engine.runtime();
-    let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
-    let progress = move |line| drop(told.send(line));
+    let (last_reported, mut hear) = tokio::sync::mpsc::unbounded_channel();
+    let progress = move |line| drop(last_reported.send(line));
     {
         let pulling = runtime.pull("a/b:c", None, &progress);
         tokio::pin!(pulling);

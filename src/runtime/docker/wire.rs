@@ -254,8 +254,8 @@ mod tests {
         ] {
             assert_eq!(choose(version(newest), Version::parse(oldest)).to_string(), chosen);
         }
-        for nonsense in ["", "1", "a.b", "1.", "0.0"] {
-            assert_eq!(Version::parse(nonsense), None, "{nonsense}");
+        for invalid_response in ["", "1", "a.b", "1.", "0.0"] {
+            assert_eq!(Version::parse(invalid_response), None, "{invalid_response}");
         }
         assert_eq!(Version::unpack(version("1.41").pack()), Some(version("1.41")));
         assert_eq!(Version::unpack(0), None);

@@ -3,14 +3,14 @@
 use super::container::Container;
 use super::images::canonical;
 use super::program::Program;
-use super::refusal::Refusal;
+use super::rejection::Rejection;
 use super::state::State;
 use crate::runtime::ContainerSpec;
 
 impl State {
-    pub(super) fn refuse_creation(&self, spec: &ContainerSpec) -> Option<Refusal> {
+    pub(super) fn refuse_creation(&self, spec: &ContainerSpec) -> Option<Rejection> {
         if let Some(other) = self.containers.values().find(|other| other.name == spec.name) {
-            return Some(Refusal::new(
+            return Some(Rejection::new(
                 409,
                 format!(
                     "Conflict. The container name \"/{}\" is already in use by container \"{}\". You have to \
@@ -20,37 +20,37 @@ impl State {
             ));
         }
         if !self.images.local.contains_key(&canonical(&spec.image)) {
-            return Some(Refusal::new(404, format!("No such image: {}", spec.image)));
+            return Some(Rejection::new(404, format!("No such image: {}", spec.image)));
         }
         self.refuse_mounts(spec)
     }
 
-    fn refuse_mounts(&self, spec: &ContainerSpec) -> Option<Refusal> {
+    fn refuse_mounts(&self, spec: &ContainerSpec) -> Option<Rejection> {
         let paths = spec.volumes.iter().map(|volume| volume.path.as_deref().unwrap_or_default());
         let path = paths.filter(|_| self.checks_mounts).find(|path| !std::path::Path::new(path).exists())?;
         let text = "invalid mount config for type \"bind\": bind source path does not exist";
-        Some(Refusal::new(400, format!("{text}: {path}")))
+        Some(Rejection::new(400, format!("{text}: {path}")))
     }
 
-    pub(super) fn refuse_start(&self, number: u64, program: &Program) -> Option<Refusal> {
+    pub(super) fn refuse_start(&self, number: u64, program: &Program) -> Option<Rejection> {
         let container = &self.containers[&number];
         if let Some(message) = &program.unstartable {
-            return Some(Refusal::new(400, message.clone()));
+            return Some(Rejection::new(400, message.clone()));
         }
-        if let Some(refusal) = self.refuse_mounts(&container.spec) {
-            return Some(refusal);
+        if let Some(rejection) = self.refuse_mounts(&container.spec) {
+            return Some(rejection);
         }
         let endpoint = container.spec.endpoint.as_ref().map(|endpoint| endpoint.network.as_str());
         for network in endpoint.into_iter().chain([container.spec.network_mode.as_str()]) {
             let built_in = matches!(network, "" | "default" | "bridge" | "host" | "none");
             if !built_in && !network.starts_with("container:") && !self.networks.contains_key(network) {
-                return Some(Refusal::new(404, format!("network {network} not found")));
+                return Some(Rejection::new(404, format!("network {network} not found")));
             }
         }
         self.refuse_ports(container)
     }
 
-    fn refuse_ports(&self, container: &Container) -> Option<Refusal> {
+    fn refuse_ports(&self, container: &Container) -> Option<Rejection> {
         let overlap = |one: &str, other: &str| one == other || one == "0.0.0.0" || other == "0.0.0.0";
         let failed = format!("driver failed programming external connectivity on endpoint {}", container.name);
         for wanted in &container.spec.ports {
@@ -59,11 +59,11 @@ impl State {
             let place = format!("{}:{}", wanted.address, wanted.port);
             if running.flat_map(|other| &other.spec.ports).any(|other| taken(other.port, &other.address)) {
                 let text = format!("{failed}: Bind for {place} failed: port is already allocated");
-                return Some(Refusal::new(500, text));
+                return Some(Rejection::new(500, text));
             }
             if self.taken_ports.iter().any(|(address, port)| taken(*port, address)) {
                 let text = format!("{failed}: listen tcp4 {place}: bind: address already in use");
-                return Some(Refusal::new(500, text));
+                return Some(Rejection::new(500, text));
             }
         }
         None

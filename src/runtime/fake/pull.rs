@@ -1,7 +1,7 @@
 //! A pull under way.
 
 use super::images::{Images, RemoteImage, canonical};
-use super::refusal::Refusal;
+use super::rejection::Rejection;
 use super::unreachable;
 use super::world::FakeWorld;
 use crate::runtime::RuntimeError;
@@ -33,7 +33,7 @@ impl<'a> Pull<'a> {
         auth: Option<&RegistryAuth>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), RuntimeError> {
-        let refused = |no: Refusal| no.into_error(attempt.to_owned());
+        let refused = |no: Rejection| no.into_error(attempt.to_owned());
         let image = self.world.with(|state| find_remote(&state.images, &self.name, auth)).map_err(refused)?;
         progress(format!("Pulling from {}", self.name));
         let end = tokio::time::sleep(image.takes);
@@ -50,7 +50,7 @@ impl<'a> Pull<'a> {
             }
         }
         if let Some(message) = image.fails {
-            return Err(refused(Refusal::new(500, message)));
+            return Err(refused(Rejection::new(500, message)));
         }
         self.world.with(|state| {
             state.images.local.insert(self.name.clone(), image.image);
@@ -70,22 +70,22 @@ impl Drop for Pull<'_> {
     }
 }
 
-fn find_remote(images: &Images, name: &str, auth: Option<&RegistryAuth>) -> Result<RemoteImage, Refusal> {
+fn find_remote(images: &Images, name: &str, auth: Option<&RegistryAuth>) -> Result<RemoteImage, Rejection> {
     if !images.registry_up {
         let text = "Get \"https://registry/v2/\": dial tcp: lookup registry: no such host";
-        return Err(Refusal::new(500, text));
+        return Err(Rejection::new(500, text));
     }
     if name.contains([' ', '\t']) {
-        return Err(Refusal::new(400, "invalid reference format"));
+        return Err(Rejection::new(400, "invalid reference format"));
     }
     let Some(image) = images.remote.get(name) else {
         let text = format!("pull access denied for {name}, repository does not exist or may require 'docker login'");
-        return Err(Refusal::new(404, text));
+        return Err(Rejection::new(404, text));
     };
     let given = auth.map(|auth| (auth.username.as_str(), auth.password.as_str()));
     let wanted = image.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
     if wanted.is_some() && given != wanted {
-        return Err(Refusal::new(500, format!("pulling {name}: unauthorized: authentication required")));
+        return Err(Rejection::new(500, format!("pulling {name}: unauthorized: authentication required")));
     }
     Ok(image.clone())
 }

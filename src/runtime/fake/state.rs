@@ -15,9 +15,9 @@ use super::container::{Container, Phase};
 use super::images::{Images, canonical};
 use super::ledger::{Breach, Ended, Ledger, Violation};
 use super::program::{Act, KILLED, Launch, Program, Script, usual_program};
-use super::refusal::{Refusal, signal_name};
+use super::rejection::{Rejection, signal_name};
 use crate::model::{Role, ServerId};
-use crate::runtime::{ContainerChange, ContainerSpec, Limits, NetworkFacts, Purpose, RuntimeEvent};
+use crate::runtime::{ContainerChange, ContainerSpec, Limits, NetworkInfo, Purpose, RuntimeEvent};
 
 /// Longest line that can be typed, bytes: the terminal's own limit.
 const LINE: usize = 4_095;
@@ -28,7 +28,7 @@ pub(super) type Chooser = Arc<dyn Fn(&Launch<'_>) -> Program + Send + Sync>;
 /// A network, and the subnet that it was made with.
 #[derive(Debug, Clone)]
 pub(super) struct Network {
-    pub(super) facts: NetworkFacts,
+    pub(super) facts: NetworkInfo,
     pub(super) subnet: String,
 }
 
@@ -131,12 +131,12 @@ impl State {
     }
 
     /// Makes a container.
-    pub(super) fn create(&mut self, spec: &ContainerSpec, purpose: Option<&Purpose>) -> Result<String, Refusal> {
+    pub(super) fn create(&mut self, spec: &ContainerSpec, purpose: Option<&Purpose>) -> Result<String, Rejection> {
         let token = purpose.map(|purpose| purpose.token.clone());
         let refused = self.refuse_creation(spec);
         self.ledger.note(self.now, "create", &spec.name, token, refused.is_none());
-        if let Some(refusal) = refused {
-            return Err(refusal);
+        if let Some(rejection) = refused {
+            return Err(rejection);
         }
         let image = self.images.local.get(&canonical(&spec.image));
         let stop_signal = image.and_then(|image| image.stop_signal.clone());
@@ -167,8 +167,8 @@ impl State {
     }
 
     /// Starts a container; one that runs stays as it is.
-    pub(super) fn start(&mut self, key: &str) -> Result<(), Refusal> {
-        let number = self.number(key).ok_or_else(|| Refusal::no_container(key))?;
+    pub(super) fn start(&mut self, key: &str) -> Result<(), Rejection> {
+        let number = self.number(key).ok_or_else(|| Rejection::no_container(key))?;
         if self.containers[&number].running() {
             return Ok(());
         }
@@ -177,11 +177,11 @@ impl State {
         let refused = self.refuse_start(number, &program);
         let token = self.containers[&number].token();
         self.ledger.note(self.now, "start", &name, token, refused.is_none());
-        if let Some(refusal) = refused {
+        if let Some(rejection) = refused {
             if let Some(container) = self.containers.get_mut(&number).filter(|found| found.phase == Phase::Created) {
                 container.phase = Phase::StartFailed;
             }
-            return Err(refusal);
+            return Err(rejection);
         }
         self.check_first_start(number);
         *self.runs_by_name.entry(name).or_default() += 1;
@@ -307,7 +307,7 @@ impl State {
     }
 
     /// Sends a signal; `false` where there is nobody to get it.
-    pub(super) fn signal(&mut self, key: &str, signal: &str) -> Result<bool, Refusal> {
+    pub(super) fn signal(&mut self, key: &str, signal: &str) -> Result<bool, Rejection> {
         let name = signal_name(signal)?;
         let Some(number) = self.number(key) else {
             return Ok(false);

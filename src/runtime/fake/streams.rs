@@ -95,8 +95,8 @@ impl Listener {
             let wait = tokio::time::sleep_until(due.unwrap_or_else(Instant::now));
             tokio::select! {
                 biased;
-                heard = self.from.recv() => {
-                    let (at, event) = heard?;
+                acknowledged = self.from.recv() => {
+                    let (at, event) = acknowledged?;
                     self.deliver(at, event);
                 }
                 () = wait, if due.is_some() => {}

@@ -100,7 +100,7 @@ fn scenario(seed: u64) -> (Vec<Entry>, Vec<(Duration, RuntimeEvent)>) {
         let faults = Arc::new(Seeded(AtomicU64::new(seed)));
         let runtime = FakeRuntime::new(world.clone(), faults, Host::for_tests());
         let listener = async {
-            let mut heard = Vec::new();
+            let mut acknowledged = Vec::new();
             while let Ok(mut events) = tokio::time::timeout_at(began + 100 * SECOND, async {
                 loop {
                     if let Ok(events) = runtime.events().await {
@@ -111,10 +111,10 @@ fn scenario(seed: u64) -> (Vec<Entry>, Vec<(Duration, RuntimeEvent)>) {
             .await
             {
                 while let Ok(Some(event)) = tokio::time::timeout_at(began + 100 * SECOND, events.next()).await {
-                    heard.push((began.elapsed(), event));
+                    acknowledged.push((began.elapsed(), event));
                 }
             }
-            heard
+            acknowledged
         };
         let client = |of: ServerId, role: Role| {
             let runtime = runtime.clone();
@@ -133,8 +133,8 @@ fn scenario(seed: u64) -> (Vec<Entry>, Vec<(Duration, RuntimeEvent)>) {
         let clients = futures_util::future::join_all(
             (0..3).flat_map(|number| [Role::Server, Role::Installer].map(|role| client(server(number), role))),
         );
-        let (heard, _) = tokio::join!(listener, clients);
-        (world.history(), heard)
+        let (acknowledged, _) = tokio::join!(listener, clients);
+        (world.history(), acknowledged)
     })
 }
 
@@ -142,9 +142,9 @@ fn scenario(seed: u64) -> (Vec<Entry>, Vec<(Duration, RuntimeEvent)>) {
 fn the_same_seed_gives_the_same_history() {
     let mut histories = Vec::new();
     for seed in 0..20 {
-        let (history, heard) = scenario(seed);
-        assert!(!history.is_empty() && !heard.is_empty(), "seed {seed} does nothing");
-        assert_eq!((history.clone(), heard), scenario(seed), "seed {seed} gives two histories");
+        let (history, acknowledged) = scenario(seed);
+        assert!(!history.is_empty() && !acknowledged.is_empty(), "seed {seed} does nothing");
+        assert_eq!((history.clone(), acknowledged), scenario(seed), "seed {seed} gives two histories");
         histories.push(history);
     }
     histories.dedup();
@@ -189,15 +189,15 @@ async fn a_server_reacts_to_lines_and_signals() {
     let runtime = faultless(&world);
     let name = container_name(server(1), Role::Server);
     let id = make_running(&runtime, server(1), Role::Server).await;
-    assert!(world.type_line(&name, "say hello there"));
+    assert!(world.send_command(&name, "say hello there"));
     assert_eq!(world.printed(&name), "booting\r\nsay hello there\r\nhello there\r\n");
     runtime.signal(&id, "SIGHUP").await.unwrap();
-    assert!(world.type_line(&name, "crash 3"));
+    assert!(world.send_command(&name, "crash 3"));
     assert_eq!(world.state_of(&name), Some(ContainerState::Exited { code: 3, oom_killed: false }));
     for stop in ["stop", "SIGTERM", "SIGINT"] {
         runtime.start(&id).await.unwrap();
         match stop {
-            "stop" => assert!(world.type_line(&name, stop)),
+            "stop" => assert!(world.send_command(&name, stop)),
             signal => runtime.signal(&id, signal).await.unwrap(),
         }
         tokio::time::advance(Duration::from_millis(499)).await;
@@ -205,7 +205,7 @@ async fn a_server_reacts_to_lines_and_signals() {
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(world.state_of(&name), Some(ContainerState::Exited { code: 0, oom_killed: false }), "{stop}");
     }
-    assert!(!world.type_line(&name, "say nobody hears"));
+    assert!(!world.send_command(&name, "say nobody hears"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,7 +217,7 @@ async fn a_deaf_server_ends_by_kill_alone() {
     let name = container_name(server(1), Role::Server);
     let id = make_running(&runtime, server(1), Role::Server).await;
     runtime.signal(&id, "SIGTERM").await.unwrap();
-    world.type_line(&name, "stop");
+    world.send_command(&name, "stop");
     tokio::time::advance(600 * SECOND).await;
     assert_eq!(world.state_of(&name), Some(ContainerState::Running));
     runtime.signal(&id, "SIGKILL").await.unwrap();
@@ -291,7 +291,7 @@ async fn the_hook_runs_in_time_though_nobody_looks() {
     let world = machine();
     let lasts = |name: &str| if name == container_name(server(1), Role::Installer) { 100 } else { 2 };
     world.choose_programs(move |launch| Program::installer(&[], lasts(launch.name) * SECOND, 0));
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (tell, mut last_reported) = mpsc::unbounded_channel();
     world.on_end(move |_, end| tell.send((end.spec.name.clone(), Instant::now())).unwrap());
     let runtime = faultless(&world);
     let began = Instant::now();
@@ -300,7 +300,7 @@ async fn the_hook_runs_in_time_though_nobody_looks() {
     tokio::time::sleep(SECOND).await;
     make_running(&runtime, server(2), Role::Installer).await;
     for (number, at) in [(2, 3), (1, 100)] {
-        let (name, time) = told.recv().await.unwrap();
+        let (name, time) = last_reported.recv().await.unwrap();
         assert_eq!((name, time - began), (container_name(server(number), Role::Installer), at * SECOND));
     }
 }

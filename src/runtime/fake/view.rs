@@ -3,14 +3,14 @@
 use super::container::Container;
 use super::state::{Network, State};
 use super::world::FakeWorld;
-use crate::model::ContainerFacts;
-use crate::runtime::{EngineFacts, NetworkFacts, NetworkSpec};
+use crate::model::ContainerStatus;
+use crate::runtime::{EngineInfo, NetworkInfo, NetworkSpec};
 
-pub(super) fn engine_facts(state: &State) -> EngineFacts {
+pub(super) fn engine_info(state: &State) -> EngineInfo {
     let count = |which: fn(&Container) -> bool| {
         i64::try_from(state.containers.values().filter(|container| which(container)).count()).unwrap_or(i64::MAX)
     };
-    EngineFacts {
+    EngineInfo {
         version: "0.0.0-fake".into(),
         cgroup_driver: "systemd".into(),
         cgroup_version: "2".into(),
@@ -21,10 +21,10 @@ pub(super) fn engine_facts(state: &State) -> EngineFacts {
     }
 }
 
-pub(super) fn facts(world: &FakeWorld, state: &State, name: &str) -> Option<ContainerFacts> {
+pub(super) fn facts(world: &FakeWorld, state: &State, name: &str) -> Option<ContainerStatus> {
     let container = state.find(name)?;
     let ours = container.purpose.as_ref();
-    Some(ContainerFacts {
+    Some(ContainerStatus {
         id: container.id.clone(),
         state: container.phase.state(),
         started_at: container.started.map(|at| world.timestamp(at)),
@@ -36,7 +36,7 @@ pub(super) fn facts(world: &FakeWorld, state: &State, name: &str) -> Option<Cont
     })
 }
 
-pub(super) fn ensure_network(state: &mut State, spec: &NetworkSpec) -> NetworkFacts {
+pub(super) fn ensure_network(state: &mut State, spec: &NetworkSpec) -> NetworkInfo {
     if let Some(network) = state.networks.get(&spec.name) {
         return network.facts.clone();
     }
@@ -44,7 +44,7 @@ pub(super) fn ensure_network(state: &mut State, spec: &NetworkSpec) -> NetworkFa
     let pool = || (18..=255).map(|part| (format!("172.{part}.0.0/16"), format!("172.{part}.0.1")));
     let wanted = spec.v4.clone().filter(|(subnet, _)| free(subnet));
     let (subnet, gateway) = wanted.or_else(|| pool().find(|(subnet, _)| free(subnet))).unwrap_or_default();
-    let facts = NetworkFacts { driver: spec.driver.clone(), gateway: Some(gateway) };
+    let facts = NetworkInfo { driver: spec.driver.clone(), gateway: Some(gateway) };
     state.networks.insert(spec.name.clone(), Network { facts: facts.clone(), subnet });
     facts
 }

@@ -261,7 +261,7 @@ impl FakeWorld {
     }
 
     /// Types a line into a container as if an attachment did; `false` if nobody reads it.
-    pub fn type_line(&self, name: &str, line: &str) -> bool {
+    pub fn send_command(&self, name: &str, line: &str) -> bool {
         self.with(|state| {
             let Some(id) = state.find(name).filter(|found| found.running()).map(|found| found.id.clone()) else {
                 return false;

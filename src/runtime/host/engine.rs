@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::runtime::{NetworkFacts, NetworkSpec, RuntimeError};
+use crate::runtime::{NetworkInfo, NetworkSpec, RuntimeError};
 
 /// What a [`Host`](super::Host) asks of its engine: images and networks by name.
 #[async_trait]
@@ -19,7 +19,7 @@ pub trait Engine: Clone + Send + Sync + 'static {
     ) -> Result<(), RuntimeError>;
 
     /// Makes the network where it is missing, with a free subnet where the wanted one overlaps, and inspects it.
-    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkFacts, RuntimeError>;
+    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkInfo, RuntimeError>;
 }
 
 /// Credentials for a registry.

@@ -5,14 +5,14 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::runtime::KernelLimits;
-use crate::runtime::blueprint::clean_path;
+use crate::runtime::spec_builder::clean_path;
 
 /// Where cgroups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Where mount sources and allowed folders really are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MountFacts {
+pub struct MountInfo {
     /// By source, as the settings spell it.
     pub sources: BTreeMap<String, MountSource>,
     /// The node's `allowed_mounts`, symbolic links resolved where they exist.
@@ -30,7 +30,7 @@ pub enum MountSource {
     Unusable(String),
 }
 
-impl MountFacts {
+impl MountInfo {
     /// Notes where an allowed folder leads; one that leads nowhere counts as it is written.
     pub fn allow(&mut self, path: &Path, found: MountSource) {
         self.allowed.push(match found {

@@ -14,7 +14,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::follow::{self, MountFacts, MountSource};
+use super::follow::{self, MountInfo, MountSource};
 use crate::runtime::{ErrorKind, RuntimeError};
 use crate::tasks::Blocking;
 
@@ -37,7 +37,7 @@ fn unresponsive(path: &Path) -> RuntimeError {
 pub struct Paths {
     blocking: Blocking,
     follow: Follow,
-    patience: Duration,
+    timeout: Duration,
     asked: Arc<Mutex<Asked>>,
 }
 
@@ -59,17 +59,17 @@ impl Paths {
     }
 
     /// Asks somebody else, and waits for as long.
-    pub fn with(blocking: Blocking, follow: Follow, patience: Duration) -> Self {
-        Self { blocking, follow, patience, asked: Arc::default() }
+    pub fn with(blocking: Blocking, follow: Follow, timeout: Duration) -> Self {
+        Self { blocking, follow, timeout, asked: Arc::default() }
     }
 
     /// Where the sources of mounts lead, and those allowed folders that say something about them.
     ///
     /// # Errors
     /// One of these paths does not answer.
-    pub async fn of_mounts(&self, sources: &[&str], allowed: &[PathBuf]) -> Result<MountFacts, RuntimeError> {
-        let until = Instant::now() + self.patience;
-        let mut facts = MountFacts::default();
+    pub async fn of_mounts(&self, sources: &[&str], allowed: &[PathBuf]) -> Result<MountInfo, RuntimeError> {
+        let until = Instant::now() + self.timeout;
+        let mut facts = MountInfo::default();
         for source in sources {
             let found = match follow::source_path(source) {
                 Ok(path) => self.ask(&path, until).await?,
@@ -104,7 +104,7 @@ impl Paths {
         path: &Path,
         work: impl FnOnce() -> MountSource + Send + 'static,
     ) -> Result<MountSource, RuntimeError> {
-        self.wait(path, Instant::now() + self.patience, work).await
+        self.wait(path, Instant::now() + self.timeout, work).await
     }
 
     async fn ask(&self, path: &Path, until: Instant) -> Result<MountSource, RuntimeError> {
@@ -130,7 +130,7 @@ impl Paths {
         {
             let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(question) = asked.get(path) {
-                return (question.since.elapsed() < self.patience).then(|| question.answer.clone());
+                return (question.since.elapsed() < self.timeout).then(|| question.answer.clone());
             }
             asked.insert(path.to_owned(), Question { since: Instant::now(), answer: answer.clone() });
         }

@@ -32,7 +32,7 @@ fn spec() -> ContainerSpec {
     let node = NodeConfig::for_tests(std::path::Path::new("/node"));
     let mut spec = crate::model::Spec::default();
     spec.settings.container.image = "game:1".into();
-    blueprint::server_container(id(), &spec, &node, &HostInfo::default()).spec
+    spec_builder::server_container(id(), &spec, &node, &HostInfo::default()).spec
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,9 +120,9 @@ async fn a_network_that_could_not_be_made_is_tried_again_where_it_is_needed() {
     let purpose = Purpose { server: id(), role: Role::Server, token: "t".into() };
     let container = runtime.create(&spec(), &purpose).await.unwrap();
     assert_eq!(runtime.start(&container).await.unwrap_err().kind, ErrorKind::NotFound);
-    assert_eq!(runtime.host().network, NetworkFacts::default());
+    assert_eq!(runtime.host().network, NetworkInfo::default());
     assert_eq!(runtime.start(&container).await.unwrap_err().kind, ErrorKind::NotFound);
-    assert_ne!(runtime.host().network, NetworkFacts::default(), "it was made for the next attempt");
+    assert_ne!(runtime.host().network, NetworkInfo::default(), "it was made for the next attempt");
     runtime.start(&container).await.unwrap();
     assert!(machine.state_of(&container_name(id(), Role::Server)).is_some());
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::follow::{MountFacts, MountSource};
+use super::follow::{MountInfo, MountSource};
 use super::paths::Paths;
 use crate::config::NodeConfig;
 use crate::files::Layout;
@@ -75,7 +75,7 @@ fn source(volume: &Volume) -> Option<&str> {
 }
 
 /// Where a mount of the settings leads, or why it cannot be used.
-fn mount_path(source: &str, mounts: &MountFacts) -> Result<PathBuf, String> {
+fn mount_path(source: &str, mounts: &MountInfo) -> Result<PathBuf, String> {
     match mounts.sources.get(source) {
         Some(MountSource::There(real)) if mounts.allows(real) => Ok(real.clone()),
         Some(MountSource::There(real)) => {

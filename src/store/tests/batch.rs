@@ -42,7 +42,7 @@ fn a_batch_is_written_kind_by_kind() {
     let expected = [
         [DiskOp::CreateFolder; 3].as_slice(),
         &[DiskOp::WriteRequests],
-        &[DiskOp::WriteIntent; 3],
+        &[DiskOp::WriteManifest; 3],
         &[DiskOp::WriteRecord; 3],
     ];
     assert_eq!(scene.disk.done(), expected.concat());
@@ -139,7 +139,7 @@ impl DiskHook for RefusesOne {
 
 #[test]
 fn one_server_s_error_is_its_own() {
-    for op in [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteIntent] {
+    for op in [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteManifest] {
         let root = tempfile::tempdir().unwrap();
         let hook = Arc::new(RefusesOne(numbered(2), op));
         let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(hook)).unwrap();

@@ -123,7 +123,7 @@ fn what_is_no_file_is_refused() {
     fs::create_dir(scene.path(CONFIG_FILE)).unwrap();
     scene.store.refresh(id()).unwrap();
     names(&scene.problem(), &["config.yml"]);
-    assert_eq!(scene.intent().spec.settings.invocation, "./run");
+    assert_eq!(scene.manifest().spec.settings.invocation, "./run");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_folder_that_vanishes_changes_nothing_either() {
     fs::rename(scene.store.folder(id()), scene.root.path().join("elsewhere")).unwrap();
     scene.store.refresh(id()).unwrap();
     assert_eq!(scene.get().problem.as_ref().unwrap().reason, Reason::SpecMissing);
-    assert_eq!(scene.intent().spec.settings.invocation, "./run");
+    assert_eq!(scene.manifest().spec.settings.invocation, "./run");
 }
 
 #[test]

@@ -154,7 +154,8 @@ fn a_create_that_is_cut_off_leaves_no_server() {
     };
     let pictures = pictures(&scene, create);
     // From here on it counts, with a record or without.
-    let counts = pictures.iter().position(|(op, moment, _)| (*op, *moment) == (DiskOp::WriteIntent, "after")).unwrap();
+    let counts =
+        pictures.iter().position(|(op, moment, _)| (*op, *moment) == (DiskOp::WriteManifest, "after")).unwrap();
     assert_eq!((pictures.len(), counts), (8, 5));
     for (position, (op, moment, picture)) in pictures.iter().enumerate() {
         let store = reopened(picture.path());

@@ -68,7 +68,10 @@ fn nothing_runs_twice_whatever_is_damaged() {
                 assert_eq!(known.requests.declared, declared(&known.manifest.as_ref().unwrap().spec), "{what}");
                 assert!(!known.requests.lost, "{what}");
                 let record = &known.record;
-                assert!(record.install.reset_owed && record.told == Some(PowerState::Running), "{what}: {record:?}");
+                assert!(
+                    record.install.reset_owed && record.last_reported == Some(PowerState::Running),
+                    "{what}: {record:?}"
+                );
                 // Not a result that is certain: a report would clear a failed installation on the panel.
                 assert!(record.install.done.as_ref().is_none_or(|done| done.reported), "{what}");
                 let again = reopened(scene.root.path()).get(id()).unwrap();
@@ -121,14 +124,15 @@ fn a_damaged_file_is_damaged_once() {
         reopened(scene.root.path()).refresh(id()).unwrap();
         let store = reopened(scene.root.path());
         assert!(!store.get(id()).unwrap().unrecorded, "{files:?}");
-        let settled =
-            |record: &mut Record| (record.told, record.install.reset_owed) = (Some(PowerState::Offline), false);
+        let settled = |record: &mut Record| {
+            (record.last_reported, record.install.reset_owed) = (Some(PowerState::Offline), false)
+        };
         store.commit(id(), settled).unwrap();
         // What is saved while the daemon is down is a change.
         scene.saves(CONFIG_FILE, &panel_file());
         let again = reopened(scene.root.path()).get(id()).unwrap();
         assert_eq!(
-            (again.record.told, again.record.install.reset_owed),
+            (again.record.last_reported, again.record.install.reset_owed),
             (Some(PowerState::Offline), false),
             "{files:?}"
         );
@@ -189,7 +193,7 @@ fn a_damaged_record_of_a_persons_server_is_no_matter_of_the_panels() {
     fs::write(scene.path(REQUESTS_FILE), "{").unwrap();
     let store = reopened(scene.root.path());
     let record = store.get(id()).unwrap().record.clone();
-    assert_eq!((record.install.reset_owed, record.told), (false, None));
+    assert_eq!((record.install.reset_owed, record.last_reported), (false, None));
 }
 
 #[test]

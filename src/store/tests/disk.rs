@@ -15,7 +15,7 @@ fn is_of_the_disk(error: StoreError, expected: io::ErrorKind) {
 #[test]
 fn a_server_that_cannot_be_written_does_not_exist() {
     for kind in KINDS {
-        for op in [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteIntent] {
+        for op in [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteManifest] {
             let scene = Scene::empty();
             scene.disk.refuses(&[op], kind);
             let create = || scene.store.create(manifest(id()), Record::default(), [request("install", INSTALL)]);
@@ -36,7 +36,7 @@ fn a_server_that_cannot_be_written_does_not_exist() {
 fn a_create_writes_the_requests_before_the_manifest_and_the_record_last() {
     let scene = Scene::empty();
     scene.store.create(manifest(id()), Record::default(), [request("install", INSTALL)]).unwrap();
-    let ops = [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteIntent, DiskOp::WriteRecord];
+    let ops = [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteManifest, DiskOp::WriteRecord];
     assert_eq!(scene.disk.done(), ops);
     assert!(!scene.get().unrecorded);
     assert!(!scene.store.refresh(id()).unwrap(), "the first pass has nothing to write");
@@ -46,7 +46,7 @@ fn a_create_writes_the_requests_before_the_manifest_and_the_record_last() {
 
 #[test]
 fn a_change_that_cannot_be_written_did_not_happen() {
-    for op in [DiskOp::WriteIntent, DiskOp::WriteRecord] {
+    for op in [DiskOp::WriteManifest, DiskOp::WriteRecord] {
         let scene = Scene::of_panel();
         let before = scene.get();
         scene.disk.refuses(&[op], io::ErrorKind::StorageFull);
@@ -60,11 +60,11 @@ fn a_change_that_cannot_be_written_did_not_happen() {
         // What was refused does not come in effect later, either.
         scene.disk.refuses(&[], io::ErrorKind::StorageFull);
         scene.store.refresh(id()).unwrap();
-        assert_eq!(scene.intent(), before.manifest.clone().unwrap(), "{op:?}");
+        assert_eq!(scene.manifest(), before.manifest.clone().unwrap(), "{op:?}");
         assert_eq!(scene.get().record.generation, 1, "{op:?}");
         scene.is_the_same_after_a_reboot();
         scene.sync(edit).unwrap();
-        assert_eq!(scene.intent().spec.settings.invocation, "./walk");
+        assert_eq!(scene.manifest().spec.settings.invocation, "./walk");
         scene.is_the_same_after_a_reboot();
     }
 }
@@ -102,11 +102,11 @@ fn a_saved_file_that_cannot_be_recorded_is_recorded_at_the_next_look() {
     scene.disk.refuses(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
     scene.saves(CONFIG_FILE, &FILE.replace("./run", "./walk"));
     is_of_the_disk(scene.store.refresh(id()).unwrap_err(), io::ErrorKind::StorageFull);
-    assert_eq!(scene.intent().spec.settings.invocation, "./run", "what is not recorded is not in effect");
+    assert_eq!(scene.manifest().spec.settings.invocation, "./run", "what is not recorded is not in effect");
 
     scene.disk.refuses(&[], io::ErrorKind::StorageFull);
     assert!(scene.store.refresh(id()).unwrap());
-    assert_eq!(scene.intent().spec.settings.invocation, "./walk");
+    assert_eq!(scene.manifest().spec.settings.invocation, "./walk");
     assert_eq!(scene.get().record.generation, 2);
     scene.is_the_same_after_a_reboot();
 }
@@ -126,7 +126,7 @@ fn a_server_that_cannot_be_removed_is_still_there() {
 
 #[test]
 fn a_replacement_that_cannot_be_written_did_not_happen() {
-    for op in [DiskOp::WriteRequests, DiskOp::WriteIntent, DiskOp::WriteRecord] {
+    for op in [DiskOp::WriteRequests, DiskOp::WriteManifest, DiskOp::WriteRecord] {
         let scene = Scene::with_file();
         scene.store.commit(id(), |record| record.parked = Some(Timestamp::from_millis(1000))).unwrap();
         let before = scene.get();
@@ -261,7 +261,7 @@ fn nothing_is_written_where_nothing_changes() {
     scene.store.refresh(id()).unwrap();
     assert_eq!(scene.disk.done(), []);
     scene.sync(|manifest| manifest.spec.suspended = true).unwrap();
-    assert_eq!(scene.disk.done(), [DiskOp::WriteIntent, DiskOp::WriteRecord]);
+    assert_eq!(scene.disk.done(), [DiskOp::WriteManifest, DiskOp::WriteRecord]);
     scene.accepts("one", Verb::Start);
     assert_eq!(scene.disk.done(), [DiskOp::WriteRequests]);
     scene.store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap();

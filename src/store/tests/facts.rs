@@ -29,7 +29,7 @@ fn each_kind_of_write_survives_a_reboot() {
     scene.is_the_same_after_a_reboot();
     scene.store.replace(id(), manifest(id()), |record| record.parked = None, [request("j", INSTALL)]).unwrap();
     scene.is_the_same_after_a_reboot();
-    assert_eq!(scene.intent().spec.settings.invocation, "./walk", "the override survives even that");
+    assert_eq!(scene.manifest().spec.settings.invocation, "./walk", "the override survives even that");
     scene.accepts("delete", Verb::Delete);
     scene.is_the_same_after_a_reboot();
     scene.store.remove(id()).unwrap();

@@ -102,7 +102,8 @@ fn a_copy_of_a_server_is_not_a_second_one_of_it() {
         at: Timestamp::default(),
         reported: false,
     };
-    let facts = |record: &mut Record| (record.told, record.install.done) = (Some(PowerState::Running), Some(result));
+    let facts =
+        |record: &mut Record| (record.last_reported, record.install.done) = (Some(PowerState::Running), Some(result));
     scene.store.commit(id(), facts).unwrap();
     scene.accepts("second", Verb::Stop);
     scene.accepts("again", INSTALL);
@@ -114,7 +115,7 @@ fn a_copy_of_a_server_is_not_a_second_one_of_it() {
         let snapshot = store.get(two).unwrap();
         assert_eq!(snapshot.manifest, None, "nothing is in effect");
         assert!(snapshot.problem.as_ref().unwrap().message.contains("metadata.uuid"), "{:?}", snapshot.problem);
-        assert_eq!((snapshot.record.told, verbs(&snapshot)), (None, vec![]));
+        assert_eq!((snapshot.record.last_reported, verbs(&snapshot)), (None, vec![]));
         let done = snapshot.record.install.done.as_ref().expect("what was installed is in the copy");
         assert!(done.reported, "and was the other server's to report");
     }

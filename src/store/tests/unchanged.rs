@@ -10,9 +10,9 @@ use super::fingerprint::FileFingerprint;
 use super::*;
 
 /// Sees who opens the files of intent, as the kernel reports it.
-struct Openings(OwnedFd);
+struct Startups(OwnedFd);
 
-impl Openings {
+impl Startups {
     fn of(scene: &Scene) -> Self {
         let events = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC).unwrap();
         inotify::add_watch(&events, scene.store.folder(id()), inotify::WatchFlags::OPEN).unwrap();
@@ -55,7 +55,7 @@ impl Scene {
     }
 
     fn map(&self) -> String {
-        self.intent().spec.settings.environment["MAP"].to_string()
+        self.manifest().spec.settings.environment["MAP"].to_string()
     }
 }
 
@@ -63,7 +63,7 @@ impl Scene {
 fn files_that_are_as_they_were_read_are_not_read_again() {
     let scene = Scene::with_file();
     scene.saves(OVERRIDE_FILE, "spec: {settings: {environment: {MODE: hard}}}");
-    let openings = Openings::of(&scene);
+    let openings = Startups::of(&scene);
     assert!(scene.refresh());
     let both = [CONFIG_FILE, OVERRIDE_FILE];
     assert_eq!(openings.seen(), both);
@@ -107,7 +107,7 @@ fn files_are_read_once_after_a_reboot_and_mean_the_same() {
     let scene = Scene::with_file();
     scene.clock_goes_on();
     let store = reopened(scene.root.path());
-    let openings = Openings::of(&scene);
+    let openings = Startups::of(&scene);
     assert!(!store.refresh(id()).unwrap());
     assert_eq!(openings.seen(), [CONFIG_FILE]);
     assert!(!store.refresh(id()).unwrap());
@@ -130,7 +130,7 @@ fn another_text_with_the_same_fingerprint_is_found() {
     fs::write(scene.path(CONFIG_FILE), FILE.replace("de_dust", "de_rust")).unwrap();
     // As it is where the kernel's clock stood still between reading and writing.
     let entry = scene.store.entry(id()).unwrap();
-    *lock(&entry.write) = intent::fingerprints(&scene.store.folder(id())).unwrap();
+    *lock(&entry.write) = manifests::fingerprints(&scene.store.folder(id())).unwrap();
     assert!(scene.refresh());
     assert_eq!(scene.map(), "\"de_rust\"");
     assert_eq!(scene.get().record.generation, 2);

@@ -11,7 +11,7 @@ fn a_sync_replaces_a_file_that_the_panel_manages_and_no_other() {
     let text = scene.config();
     assert!(text.starts_with("# Written by alula") && text.contains("override.yml"), "{text}");
     assert!(text.contains("./walk") && !text.contains("Ask Ada"), "as a whole: {text}");
-    assert_eq!(scene.intent().spec.power, Some(crate::model::Power::Down), "what the panel has no word about stays");
+    assert_eq!(scene.manifest().spec.power, Some(crate::model::Power::Down), "what the panel has no word about stays");
 
     let scene = Scene::with_file();
     let before = scene.get();
@@ -27,7 +27,7 @@ fn an_override_wins_and_survives_every_change() {
     let over = "# The operator's word\nspec:\n  settings:\n    invocation: ./walk\n    environment: {EXTRA: '1'}\n";
     scene.saves(OVERRIDE_FILE, over);
     assert!(scene.store.refresh(id()).unwrap());
-    let settings = |scene: &Scene| scene.intent().spec.settings.clone();
+    let settings = |scene: &Scene| scene.manifest().spec.settings.clone();
     assert_eq!(settings(&scene).invocation, "./walk");
     assert_eq!(settings(&scene).environment.len(), 2, "maps are merged");
     assert_eq!(settings(&scene).container.image, "example/image:1");
@@ -84,7 +84,7 @@ fn a_file_that_a_person_wrote_a_moment_ago_is_not_overwritten() {
     let error = scene.store.create(manifest(id()), Record::default(), []).unwrap_err();
     assert!(matches!(error, StoreError::Exists(_)), "{error}");
     assert_eq!(scene.config(), FILE);
-    assert_eq!(scene.intent().spec.settings.invocation, "./run");
+    assert_eq!(scene.manifest().spec.settings.invocation, "./run");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_change_that_is_based_on_an_old_revision_is_refused() {
         StoreError::Conflict { expected, found, .. } => assert_eq!((expected, found), (seen, scene.get().revision)),
         other => panic!("{other}"),
     }
-    assert_eq!(scene.intent().spec.settings.invocation, "./walk");
+    assert_eq!(scene.manifest().spec.settings.invocation, "./walk");
 
     // Facts count as well: who decided on old facts decides again.
     let seen = scene.get().revision;
@@ -123,8 +123,8 @@ fn what_a_person_saved_before_a_change_is_part_of_it() {
     scene.saves(CONFIG_FILE, &panel_file().replace("de_dust", "de_inferno"));
     scene.store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {}).unwrap();
     assert!(scene.config().contains("de_inferno"));
-    assert_eq!(scene.intent().spec.settings.environment["MAP"], "de_inferno");
-    assert!(scene.intent().spec.suspended);
+    assert_eq!(scene.manifest().spec.settings.environment["MAP"], "de_inferno");
+    assert!(scene.manifest().spec.suspended);
 }
 
 #[test]
@@ -135,10 +135,10 @@ fn what_a_person_saves_during_a_change_is_not_overwritten() {
     let change = scene.store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {});
     assert!(matches!(change.unwrap_err(), StoreError::Conflict { .. }));
     assert_eq!(scene.config(), panel_file().replace("de_dust", "de_inferno"));
-    assert_eq!(scene.intent().spec.settings.environment["MAP"], "de_inferno");
+    assert_eq!(scene.manifest().spec.settings.environment["MAP"], "de_inferno");
     scene.is_the_same_after_a_reboot();
     scene.store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {}).unwrap();
-    assert!(scene.intent().spec.suspended && scene.config().contains("de_inferno"));
+    assert!(scene.manifest().spec.suspended && scene.config().contains("de_inferno"));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn many_writers_at_once_lose_nothing() {
             });
         }
     });
-    assert_eq!(scene.intent().metadata.labels.len(), 32);
+    assert_eq!(scene.manifest().metadata.labels.len(), 32);
     assert_eq!(scene.get().record.generation, 33);
     assert_eq!(scene.get().requests.sequence, 33, "the file's own, and 32");
     assert_eq!(verbs(&scene.get()), [Verb::Restart], "the latest has replaced the others");
@@ -197,7 +197,7 @@ fn of_writers_that_compare_one_wins_at_a_time() {
             });
         }
     });
-    assert_eq!(scene.intent().metadata.labels["count"], "32", "{} conflicts", conflicts.load(Ordering::Relaxed));
+    assert_eq!(scene.manifest().metadata.labels["count"], "32", "{} conflicts", conflicts.load(Ordering::Relaxed));
 }
 
 #[test]
@@ -330,12 +330,12 @@ fn whether_a_server_goes_is_decided_when_its_turn_has_come() {
     assert!(scene.path(CONFIG_FILE).exists());
 
     // While one asks for the server again, another is about to remove it.
-    let (store, (told, removed)) = (scene.store.clone(), std::sync::mpsc::channel());
+    let (store, (last_reported, removed)) = (scene.store.clone(), std::sync::mpsc::channel());
     scene.disk.meanwhile(move || {
         let (begun, waits) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             begun.send(()).unwrap();
-            told.send(store.remove_if(id(), |now| !now.wanted()).unwrap()).unwrap();
+            last_reported.send(store.remove_if(id(), |now| !now.wanted()).unwrap()).unwrap();
         });
         waits.recv().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(50));

@@ -140,7 +140,7 @@ enum Subject<'e> {
     /// A server's folder has come (`true`) or gone.
     Folder(&'e str, bool),
     /// A file of intent.
-    Intent(&'e str),
+    Manifest(&'e str),
 }
 
 impl Handler {
@@ -158,7 +158,7 @@ impl Handler {
         let folder = folder.to_str().filter(|name| is_folder_name(name))?;
         match (names.next(), names.next()) {
             (None, _) => (arrival || departure).then_some(Subject::Folder(folder, arrival)),
-            (Some(file), None) if file == CONFIG_FILE || file == OVERRIDE_FILE => Some(Subject::Intent(folder)),
+            (Some(file), None) if file == CONFIG_FILE || file == OVERRIDE_FILE => Some(Subject::Manifest(folder)),
             _ => None,
         }
     }
@@ -188,7 +188,7 @@ impl notify::EventHandler for Handler {
                 Some(Subject::Folder(name, appeared)) => {
                     self.signals.update(|state| state.touch(name, appeared));
                 }
-                Some(Subject::Intent(name)) => self.signals.update(|state| state.touch(name, false)),
+                Some(Subject::Manifest(name)) => self.signals.update(|state| state.touch(name, false)),
                 None => {}
             }
             let linked = self.signals.lock().links.get(path).cloned().unwrap_or_default();

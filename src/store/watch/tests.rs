@@ -55,16 +55,16 @@ impl Scene {
     }
 
     /// What has been told, up to a change that is made after everything else.
-    async fn told(&mut self) -> Vec<WatchEvent> {
+    async fn last_reported(&mut self) -> Vec<WatchEvent> {
         self.fences += 1;
         fs::write(self.server("fence").join("config.yml"), self.fences.to_string()).unwrap();
-        let mut told = Vec::new();
+        let mut last_reported = Vec::new();
         loop {
             let event = next(&mut self.events).await;
             if event == WatchEvent::Changed("fence".into()) {
-                return told;
+                return last_reported;
             }
-            told.push(event);
+            last_reported.push(event);
         }
     }
 }
@@ -93,7 +93,7 @@ async fn a_file_written_in_place_in_two_halves_is_one_change() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     file.write_all(b"ver\n").unwrap();
     drop(file);
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
 }
 
 #[tokio::test]
@@ -101,9 +101,9 @@ async fn a_temporary_file_renamed_is_one_change() {
     let mut scene = Scene::new().await;
     let path = scene.server("a").join("override.yml");
     crate::atomic::write_file(&path, b"x: 1\n", 0o600).unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
     crate::atomic::write_file(&path, b"x: 2\n", 0o600).unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
 }
 
 /// What `strace` shows of `:w` with `backup` and `writebackup` set, on a file in a folder.
@@ -122,9 +122,9 @@ fn write_as_vim_does(folder: &Path, text: &str) {
 async fn vims_dance_is_one_change() {
     let mut scene = Scene::new().await;
     fs::write(scene.server("a").join("config.yml"), "a: 1\n").unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
     write_as_vim_does(&scene.server("a"), "a: 2\n");
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn other_files_and_reading_are_no_change() {
     let folder = scene.server("a");
     fs::write(folder.join("config.yml"), "a: 1\n").unwrap();
     fs::create_dir_all(folder.join("data/world")).unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
 
     for name in [
         "record.json",
@@ -156,8 +156,8 @@ async fn other_files_and_reading_are_no_change() {
         fs::create_dir(scene.server(name)).unwrap();
     }
     fs::write(scene.server("stray"), b"a file among folders").unwrap();
-    let told = scene.told().await;
-    assert!(told.iter().all(|event| *event == changed("stray")), "{told:?}");
+    let last_reported = scene.last_reported().await;
+    assert!(last_reported.iter().all(|event| *event == changed("stray")), "{last_reported:?}");
 }
 
 #[tokio::test]
@@ -165,12 +165,12 @@ async fn a_file_deleted_and_made_again_is_one_change() {
     let mut scene = Scene::new().await;
     let path = scene.server("a").join("config.yml");
     fs::write(&path, "a: 1\n").unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
     fs::remove_file(&path).unwrap();
     fs::write(&path, "a: 2\n").unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
     fs::remove_file(&path).unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
 }
 
 #[tokio::test]
@@ -178,9 +178,9 @@ async fn a_new_folder_is_told_and_watched() {
     let mut scene = Scene::new().await;
     fs::create_dir(scene.server("b")).unwrap();
     fs::write(scene.server("b").join("config.yml"), "a: 1\n").unwrap();
-    assert_eq!(scene.told().await, [changed("b")]);
+    assert_eq!(scene.last_reported().await, [changed("b")]);
     fs::write(scene.server("b").join("config.yml"), "a: 2\n").unwrap();
-    assert_eq!(scene.told().await, [changed("b")]);
+    assert_eq!(scene.last_reported().await, [changed("b")]);
 }
 
 #[tokio::test]
@@ -191,37 +191,37 @@ async fn a_folder_moved_in_renamed_and_moved_out_is_followed() {
     fs::write(outside.join("config.yml"), "a: 1\n").unwrap();
 
     fs::rename(&outside, scene.server("b")).unwrap();
-    assert_eq!(scene.told().await, [changed("b")]);
+    assert_eq!(scene.last_reported().await, [changed("b")]);
     fs::rename(scene.server("b"), scene.server("c")).unwrap();
-    let mut told = scene.told().await;
-    told.sort_by_key(|event| format!("{event:?}"));
-    assert_eq!(told, [changed("b"), changed("c")]);
+    let mut last_reported = scene.last_reported().await;
+    last_reported.sort_by_key(|event| format!("{event:?}"));
+    assert_eq!(last_reported, [changed("b"), changed("c")]);
     fs::write(scene.server("c").join("config.yml"), "a: 2\n").unwrap();
-    assert_eq!(scene.told().await, [changed("c")]);
+    assert_eq!(scene.last_reported().await, [changed("c")]);
 
     fs::rename(scene.server("c"), &outside).unwrap();
-    assert_eq!(scene.told().await, [changed("c")]);
+    assert_eq!(scene.last_reported().await, [changed("c")]);
     fs::write(outside.join("config.yml"), "a: 3\n").unwrap();
-    assert_eq!(scene.told().await, []);
+    assert_eq!(scene.last_reported().await, []);
 }
 
 #[tokio::test]
 async fn a_folder_removed_is_told_and_may_come_again() {
     let mut scene = Scene::new().await;
     fs::write(scene.server("a").join("config.yml"), "a: 1\n").unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
     fs::remove_dir_all(scene.server("a")).unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
 
     // At once again, so that the old folder's end and the new one's beginning come together.
     for round in 0..3 {
         fs::create_dir(scene.server("a")).unwrap();
-        assert_eq!(scene.told().await, [changed("a")]);
+        assert_eq!(scene.last_reported().await, [changed("a")]);
         fs::write(scene.server("a").join("config.yml"), "a: 1\n").unwrap();
-        assert_eq!(scene.told().await, [changed("a")], "round {round}");
+        assert_eq!(scene.last_reported().await, [changed("a")], "round {round}");
         fs::remove_dir_all(scene.server("a")).unwrap();
         if round == 1 {
-            assert_eq!(scene.told().await, [changed("a")]);
+            assert_eq!(scene.last_reported().await, [changed("a")]);
         }
     }
 }
@@ -236,29 +236,29 @@ async fn a_linked_file_is_followed_to_its_target() {
     fs::write(git.join("two.yml"), "a: 2\n").unwrap();
     let link = scene.server("a").join("config.yml");
     symlink(git.join("one.yml"), &link).unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
 
     crate::atomic::write_file(&git.join("one.yml"), b"a: 3\n", 0o644).unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
     fs::write(git.join("one.yml"), "a: 4\n").unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
     fs::write(git.join("two.yml"), "a: 5\n").unwrap();
-    assert_eq!(scene.told().await, []);
+    assert_eq!(scene.last_reported().await, []);
 
     // The link is turned to another file, as deployment tools do.
     symlink(git.join("two.yml"), scene.server("a").join(".new")).unwrap();
     fs::rename(scene.server("a").join(".new"), &link).unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
     fs::write(git.join("two.yml"), "a: 6\n").unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
     fs::write(git.join("one.yml"), "a: 7\n").unwrap();
-    assert_eq!(scene.told().await, []);
+    assert_eq!(scene.last_reported().await, []);
 
     // Neither the link nor its target are of interest any more.
     fs::remove_file(&link).unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
     fs::write(git.join("two.yml"), "a: 8\n").unwrap();
-    assert_eq!(scene.told().await, []);
+    assert_eq!(scene.last_reported().await, []);
 }
 
 #[tokio::test]
@@ -350,8 +350,8 @@ async fn beyond_inotifys_limit_all_is_looked_at_until_it_is_raised() {
         }
     }
     // Complete again: no more looking at everything.
-    scene.told().await;
-    assert_eq!(scene.told().await, []);
+    scene.last_reported().await;
+    assert_eq!(scene.last_reported().await, []);
 }
 
 #[tokio::test]
@@ -363,9 +363,11 @@ async fn a_folder_that_comes_when_the_limit_is_reached_is_looked_at_soon() {
     };
     let mut scene = Scene::with(Arc::new(connect), timing(TEST_QUIET)).await;
     fs::create_dir(scene.server("late")).unwrap();
-    let mut told = Vec::new();
-    while told.iter().filter(|event| **event == WatchEvent::Rescan).count() < 3 || !told.contains(&changed("late")) {
-        told.push(next(&mut scene.events).await);
+    let mut last_reported = Vec::new();
+    while last_reported.iter().filter(|event| **event == WatchEvent::Rescan).count() < 3
+        || !last_reported.contains(&changed("late"))
+    {
+        last_reported.push(next(&mut scene.events).await);
     }
 }
 
@@ -384,7 +386,7 @@ async fn a_watch_that_cannot_be_set_up_is_tried_again() {
         assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
     }
     fs::write(scene.server("a").join("config.yml"), "a: 1\n").unwrap();
-    assert_eq!(scene.told().await, [changed("a")]);
+    assert_eq!(scene.last_reported().await, [changed("a")]);
     assert_eq!(attempts.load(Ordering::SeqCst), 4);
 }
 

@@ -56,8 +56,8 @@ pub(super) fn answer(shared: &Shared, index: usize) -> Answer {
     {
         return unknown();
     }
-    if let Some(refusal) = refusal(shared, &request) {
-        return refusal;
+    if let Some(rejection) = rejection(shared, &request) {
+        return rejection;
     }
     match (request.method.as_str(), &path[..]) {
         ("GET", ["servers"]) => list(shared, &ledger, &request),
@@ -77,7 +77,7 @@ pub(super) fn answer(shared: &Shared, index: usize) -> Answer {
     }
 }
 
-fn refusal(shared: &Shared, request: &Recorded) -> Option<Answer> {
+fn rejection(shared: &Shared, request: &Recorded) -> Option<Answer> {
     let Some(bearer) = request.header("authorization").strip_prefix("Bearer ") else {
         let detail = "Access to this endpoint must include an Authorization header.";
         return Some(error(401, "HttpException", detail));

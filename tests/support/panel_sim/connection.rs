@@ -27,7 +27,7 @@ pub(super) enum Control {
 }
 
 /// What holds the port.
-enum Door {
+enum Endpoint {
     Open(TcpListener),
     /// Bound and not listening: connections are refused, and nobody else can take the port.
     Shut(TcpSocket),
@@ -41,37 +41,37 @@ pub(super) fn run(
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let door = Door::Open(TcpListener::from_std(listener).expect("a listening socket"));
-        serve(shared, door, address, orders).await;
+        let endpoint = Endpoint::Open(TcpListener::from_std(listener).expect("a listening socket"));
+        serve(shared, endpoint, address, orders).await;
     });
 }
 
 async fn serve(
     shared: &Arc<Shared>,
-    mut door: Door,
+    mut endpoint: Endpoint,
     address: SocketAddr,
     mut orders: async_mpsc::UnboundedReceiver<Control>,
 ) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            stream = accept(&door) => {
+            stream = accept(&endpoint) => {
                 connections.spawn(converse(shared.clone(), stream));
             }
             Some(_) = connections.join_next() => {}
             order = orders.recv() => match order {
                 None => return,
                 Some(Control::Pause(done)) => {
-                    if matches!(door, Door::Open(_)) {
-                        drop(door);
+                    if matches!(endpoint, Endpoint::Open(_)) {
+                        drop(endpoint);
                         connections.shutdown().await;
-                        door = Door::Shut(reserve(address));
+                        endpoint = Endpoint::Shut(reserve(address));
                     }
                     let _ = done.send(());
                 }
                 Some(Control::Resume(done)) => {
-                    door = match door {
-                        Door::Shut(socket) => Door::Open(socket.listen(1024).expect("a reserved port")),
+                    endpoint = match endpoint {
+                        Endpoint::Shut(socket) => Endpoint::Open(socket.listen(1024).expect("a reserved port")),
                         open => open,
                     };
                     let _ = done.send(());
@@ -88,10 +88,10 @@ fn reserve(address: SocketAddr) -> TcpSocket {
     socket
 }
 
-async fn accept(door: &Door) -> TcpStream {
-    match door {
-        Door::Shut(_) => std::future::pending().await,
-        Door::Open(listener) => loop {
+async fn accept(endpoint: &Endpoint) -> TcpStream {
+    match endpoint {
+        Endpoint::Shut(_) => std::future::pending().await,
+        Endpoint::Open(listener) => loop {
             if let Ok((stream, _)) = listener.accept().await {
                 return stream;
             }

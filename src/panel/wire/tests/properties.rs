@@ -91,6 +91,6 @@ proptest! {
     fn arbitrary_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = page(&bytes);
         let _ = json(&bytes).map(|value| server(id(), &value));
-        prop_assert!(refusal(&bytes).chars().count() <= 200);
+        prop_assert!(rejection(&bytes).chars().count() <= 200);
     }
 }

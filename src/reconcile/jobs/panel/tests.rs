@@ -13,8 +13,8 @@ fn at(second: i64) -> Timestamp {
 }
 
 /// What a panel said that was asked at one second and answered at the other.
-fn word(invocation: &str, asked_at: i64, read_at: i64) -> PanelWord {
-    PanelWord { server: server(invocation), asked_at: at(asked_at), read_at: at(read_at) }
+fn word(invocation: &str, asked_at: i64, read_at: i64) -> FetchedSpec {
+    FetchedSpec { server: server(invocation), asked_at: at(asked_at), read_at: at(read_at) }
 }
 
 /// A store in which the panel's word of second 10 is in force.
@@ -103,7 +103,7 @@ async fn an_installation_waits_for_a_slow_answer_and_a_start_does_not() {
     assert_eq!((invocation(&world.store).as_str(), panel.asked()), ("run", 1));
     let began = tokio::time::Instant::now();
     sync(&world, id(0), &Subject::Start("install:i1".into())).await.unwrap_err();
-    assert_eq!(began.elapsed(), PANEL_PATIENCE);
+    assert_eq!(began.elapsed(), PANEL_TIMEOUT);
 }
 
 #[tokio::test(start_paused = true)]

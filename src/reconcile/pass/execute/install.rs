@@ -7,7 +7,7 @@ use crate::files::install_log;
 use crate::model::{InstallOutcome, InstallResult, ManagedBy, Reason, Role, ServerId};
 use crate::reconcile::job::JobKind;
 use crate::runtime::Purpose;
-use crate::runtime::blueprint;
+use crate::runtime::spec_builder;
 
 /// An installation waits so long for its files to be on disk.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
@@ -18,9 +18,9 @@ impl Reconciler {
         let Some(manifest) = snapshot.manifest.clone() else { return Ok(false) };
         let Some(script) = manifest.spec.script.clone() else { return Ok(false) };
         let host = self.world.runtime.host();
-        let built = blueprint::installer_container(id, &manifest.spec, &script, &self.world.node, &host);
+        let built = spec_builder::installer_container(id, &manifest.spec, &script, &self.world.node, &host);
         let (layout, kernel) = (self.world.layout.clone(), self.world.kernel.clone());
-        let fresh = !matches!(self.world.with_live(id, |live| live.installer.fresh().cloned()), Some(Some(_)));
+        let fresh = !matches!(self.world.with_server(id, |live| live.installer.fresh().cloned()), Some(Some(_)));
         let written = self.world.store.blocking().run(move || {
             layout.write_script(id, &script.text)?;
             if !fresh {
@@ -35,7 +35,7 @@ impl Reconciler {
             install_log::begin(&layout, id, &header)
         });
         written.await.map_err(StepError::Files)?;
-        self.world.with_live(id, |live| live.script_ready = Some(token.to_owned()));
+        self.world.with_server(id, |live| live.script_ready = Some(token.to_owned()));
         Ok(true)
     }
 
@@ -44,19 +44,19 @@ impl Reconciler {
         let Some(manifest) = snapshot.manifest.clone() else { return Ok(false) };
         let Some(script) = &manifest.spec.script else { return Ok(false) };
         let runtime = &self.world.runtime;
-        let built = blueprint::installer_container(id, &manifest.spec, script, &self.world.node, &runtime.host());
+        let built = spec_builder::installer_container(id, &manifest.spec, script, &self.world.node, &runtime.host());
         let built = runtime.resolve(id, built).await?;
         let purpose = Purpose { server: id, role: Role::Installer, token: token.to_owned() };
         self.create(id, &built.spec, &purpose, JobKind::InstallerImage).await
     }
 
     pub(super) async fn start_installer(&self, id: ServerId, container: &str) -> Done {
-        self.world.with_live(id, |live| {
-            live.installer.spoil();
+        self.world.with_server(id, |live| {
+            live.installer.invalidate();
             live.installer_seen = Some(container.to_owned());
         });
         self.world.runtime.start(container).await?;
-        self.world.with_live(id, |live| live.installer.spoil());
+        self.world.with_server(id, |live| live.installer.invalidate());
         self.world.store.event(id, self.world.clock.now(), Reason::InstallStarted, "the install script is running");
         Ok(true)
     }
@@ -76,7 +76,7 @@ impl Reconciler {
         let Some(install) = snapshot.asked(at).install().filter(|install| install.id == token) else {
             return Ok(false);
         };
-        let told = self.world.panel.is_some() && manifest.metadata.managed_by == ManagedBy::Panel;
+        let last_reported = self.world.panel.is_some() && manifest.metadata.managed_by == ManagedBy::Panel;
         let result = InstallResult {
             token: token.to_owned(),
             sequence: install.sequence,
@@ -86,12 +86,12 @@ impl Reconciler {
             reason,
             message: message.to_owned(),
             at,
-            reported: !told,
+            reported: !last_reported,
         };
         self.flush(id).await;
         self.world.store.event(id, result.at, reason.of_install_event(), message);
         self.commit(id, move |record| record.finish_install(result)).await?;
-        self.world.with_live(id, |live| {
+        self.world.with_server(id, |live| {
             live.script_ready = None;
             live.usage = None;
         });
@@ -121,10 +121,10 @@ impl Reconciler {
     }
 
     pub(super) async fn remove_installer(&self, id: ServerId, container: &str) -> Done {
-        self.world.with_live(id, |live| live.installer.spoil());
+        self.world.with_server(id, |live| live.installer.invalidate());
         let removal = self.world.runtime.remove(container).await?;
-        self.world.with_live(id, |live| {
-            live.installer.spoil();
+        self.world.with_server(id, |live| {
+            live.installer.invalidate();
             live.script_ready = None;
             if let Some(job) = live.jobs.remove(&JobKind::InstallLog)
                 && let Some(task) = job.task

@@ -20,8 +20,8 @@ const REFUSED_GRACE: Duration = Duration::from_secs(1);
 impl Reconciler {
     pub(super) async fn kill(&self, id: ServerId, container: &str, role: Role) -> Done {
         let now = self.world.clock.now();
-        self.world.with_live(id, |live| {
-            live.spoil();
+        self.world.with_server(id, |live| {
+            live.invalidate();
             // Its own memory: that the server was stopped for the installation is still to be known after it.
             let stop = match role {
                 Role::Server => &mut live.stop,
@@ -42,9 +42,9 @@ impl Reconciler {
     }
 
     pub(super) async fn remove_server(&self, id: ServerId, container: &str) -> Done {
-        self.world.with_live(id, |live| live.server.spoil());
+        self.world.with_server(id, |live| live.server.invalidate());
         let removal = self.world.runtime.remove(container).await?;
-        self.world.with_live(id, |live| live.server.spoil());
+        self.world.with_server(id, |live| live.server.invalidate());
         Ok(self.is_removed(id, removal))
     }
 
@@ -52,7 +52,7 @@ impl Reconciler {
     pub(super) fn is_removed(&self, id: ServerId, removal: Removal) -> bool {
         if removal == Removal::UnderWay {
             let at = self.world.clock.now() + REMOVAL_CHECK;
-            self.world.with_live(id, |live| live.look_again = Some(at));
+            self.world.with_server(id, |live| live.look_again = Some(at));
         }
         removal == Removal::Done
     }
@@ -76,8 +76,8 @@ impl Reconciler {
     pub(super) async fn start_server(&self, id: ServerId, container: &str, _power: &str) -> Done {
         // Attached first, so that not a line is missed.
         self.attach(id, container, false).await?;
-        self.world.with_live(id, |live| {
-            live.server.spoil();
+        self.world.with_server(id, |live| {
+            live.server.invalidate();
             live.seen_running = Some(container.to_owned());
         });
         if let Err(error) = self.world.runtime.start(container).await {
@@ -86,7 +86,7 @@ impl Reconciler {
             }
             return Err(error.into());
         }
-        self.world.with_live(id, |live| live.server.spoil());
+        self.world.with_server(id, |live| live.server.invalidate());
         Ok(true)
     }
 
@@ -94,18 +94,18 @@ impl Reconciler {
     /// has ended, so it is looked at afterwards; one that is closed again at once is left alone for a moment.
     pub(super) async fn reattach(&self, id: ServerId, container: &str, replay: bool) -> Done {
         let now = self.world.clock.now();
-        let again = self.world.with_live(id, |live| {
+        let again = self.world.with_server(id, |live| {
             let before = live.reopened.replace((container.to_owned(), now));
             before.is_some_and(|(before, at)| before == container && now.since(at) < REOPEN_AFTER)
         });
         if again {
-            self.world.with_live(id, |live| live.server.spoil());
+            self.world.with_server(id, |live| live.server.invalidate());
             return Err(StepError::Other(
                 "the terminal of the running container was closed as soon as it was opened".into(),
             ));
         }
         let attached = self.attach(id, container, replay).await;
-        self.world.with_live(id, |live| live.server.spoil());
+        self.world.with_server(id, |live| live.server.invalidate());
         attached
     }
 
@@ -121,7 +121,7 @@ impl Reconciler {
     pub(super) async fn stop(&self, id: ServerId, container: &str, method: &StopMethod, grace: Duration) -> Done {
         let now = self.world.clock.now();
         let sent = match method {
-            StopMethod::Command(command) => match self.world.console.type_line(id, command).await {
+            StopMethod::Command(command) => match self.world.console.send_command(id, command).await {
                 Ok(()) => Ok(()),
                 Err(error) => {
                     tracing::warn!(server.id = %id, "the stop command cannot be typed ({error}); the image's stop signal is sent");
@@ -156,14 +156,14 @@ impl Reconciler {
         killed_at: Option<Timestamp>,
     ) {
         let stop = StopProgress { container: container.to_owned(), sent_at: now, deadline: now + grace, killed_at };
-        self.world.with_live(id, |live| {
-            live.server.spoil();
+        self.world.with_server(id, |live| {
+            live.server.invalidate();
             live.stop = Some(stop);
         });
     }
 
     pub(super) async fn signal_native(&self, id: ServerId, container: &str) -> Result<(), RuntimeError> {
-        let facts = self.world.with_live(id, |live| live.server.fresh().cloned().flatten());
+        let facts = self.world.with_server(id, |live| live.server.fresh().cloned().flatten());
         let asked = match facts.and_then(|facts| facts.stop_signal) {
             None => return self.world.runtime.signal(container, Signal::Terminate.name()).await,
             Some(signal) => self.world.runtime.signal(container, &signal).await,
@@ -215,7 +215,7 @@ impl Reconciler {
     }
 
     fn forget_start_jobs(&self, id: ServerId) {
-        self.world.with_live(id, |live| {
+        self.world.with_server(id, |live| {
             live.jobs.retain(|kind, live| {
                 let for_start = matches!(kind, JobKind::Sync | JobKind::ServerImage | JobKind::Permissions);
                 !for_start || live.job.state == JobState::Running
@@ -244,7 +244,7 @@ impl Reconciler {
             // A server comes back although the disk is full; that it crashed is kept in memory.
             Err(StepError::Store(error)) if restart && error.is_full_disk() => {
                 tracing::warn!(server.id = %id, "a crash is not written down: {error}");
-                self.world.with_live(id, |live| live.crash = Some(crash));
+                self.world.with_server(id, |live| live.crash = Some(crash));
             }
             Err(error) => return Err(error),
         }

@@ -2,7 +2,7 @@
 
 use super::scene::{Scene, container};
 use super::words::{reason, steps, table, text};
-use crate::model::{ConditionKind, ContainerFacts, ContainerState, Phase, PowerState, Reason};
+use crate::model::{ConditionKind, ContainerState, ContainerStatus, Phase, PowerState, Reason};
 use crate::reconcile::job::JobKind::{Removal, Sync};
 use crate::reconcile::step::{Step, StepKind};
 
@@ -45,7 +45,7 @@ fn a_deletion_removes_containers_then_files_then_the_record() {
             &["RemoveInstaller n1"],
         ),
         ("a parked server", doomed().with(|s| s.record.parked = Some(s.now)), &["StartJob Removal deletion"]),
-        ("a broken spec", doomed().with(|s| s.intent = None), &["StartJob Removal deletion"]),
+        ("a broken spec", doomed().with(|s| s.manifest = None), &["StartJob Removal deletion"]),
     ]);
     let plan = both().plan();
     assert_eq!((plan.phase, plan.state), (Phase::Deleting, PowerState::Offline));
@@ -83,7 +83,7 @@ fn a_parked_server_is_left_as_it_is() {
             parked(Scene::panel_server().wants_install("i1").installer_running("n1", "i1")),
             &[],
         ),
-        ("to be told about", parked(running().with(|s| s.observed.untold = 2)), &[]),
+        ("to be told about", parked(running().with(|s| s.observed.pending_reports = 2)), &[]),
     ]);
     let plan = parked(running()).plan();
     assert_eq!((plan.phase, plan.state), (Phase::Parked, PowerState::Running));
@@ -114,7 +114,7 @@ fn while_the_engine_is_silent_nothing_is_decided_about_containers() {
         ),
         (
             "the panel is told all the same",
-            silent(Scene::panel_server().installed()).with(|s| s.observed.untold = 1),
+            silent(Scene::panel_server().installed()).with(|s| s.observed.pending_reports = 1),
             &["StartJob Report state"],
         ),
     ]);
@@ -131,7 +131,7 @@ fn a_broken_spec_is_said_and_the_last_good_one_carried_out() {
     assert_eq!(steps(&plan), ["StartJob ServerImage p1 game:1", "StartJob Permissions p1"]);
 
     let never_good = broken(Scene::file_server().container_running("c1", "p1").with(|s| {
-        s.intent = None;
+        s.manifest = None;
         s.shown = PowerState::Running;
     }));
     let plan = never_good.plan();
@@ -170,7 +170,7 @@ fn a_server_that_nobody_wants_up_gets_its_folders_and_nothing_else() {
 
 #[test]
 fn a_running_leftover_goes_before_the_start() {
-    let runs = ContainerFacts { state: ContainerState::Running, ..container("n1", Some("old")) };
+    let runs = ContainerStatus { state: ContainerState::Running, ..container("n1", Some("old")) };
     let plan = Scene::panel_server()
         .installed()
         .wants_up("p1")

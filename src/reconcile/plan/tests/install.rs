@@ -3,7 +3,7 @@
 use super::scene::{Scene, at, container, could_not_start};
 use super::words::{reason, seconds, steps, table, text};
 use crate::model::{
-    ConditionKind, ContainerFacts, ContainerState, InstallOutcome, Interrupted, Phase, PowerState, Reason, Verb,
+    ConditionKind, ContainerState, ContainerStatus, InstallOutcome, Interrupted, Phase, PowerState, Reason, Verb,
 };
 use crate::reconcile::job::JobKind::{InstallLog, InstallerImage, Report, Script, ServerImage, Sync};
 use crate::reconcile::observed::JobState;
@@ -248,7 +248,7 @@ fn a_script_that_was_cut_off_runs_again() {
         let interrupted = Interrupted { token: token.into(), containers };
         ended(137).with(|s| s.record.install.interrupted = Some(interrupted.clone()))
     };
-    let oom = ContainerFacts {
+    let oom = ContainerStatus {
         state: ContainerState::Exited { code: 137, oom_killed: true },
         started_at: Some(at(-60)),
         finished_at: Some(at(-1)),
@@ -282,7 +282,7 @@ fn a_script_that_was_cut_off_runs_again() {
 #[test]
 fn the_end_of_the_log_is_waited_for_but_not_for_ever() {
     let ended = |finished: i64| {
-        let facts = ContainerFacts {
+        let facts = ContainerStatus {
             state: ContainerState::Exited { code: 0, oom_killed: false },
             started_at: Some(at(-100)),
             finished_at: Some(at(finished)),
@@ -456,7 +456,7 @@ fn the_start_that_follows_waits_for_the_first_attempt_to_tell_the_panel() {
 
 #[test]
 fn an_installer_of_another_daemon_keeps_the_server_from_starting() {
-    let foreign = ContainerFacts { state: ContainerState::Running, ..container("n9", None) };
+    let foreign = ContainerStatus { state: ContainerState::Running, ..container("n9", None) };
     let scene = || Scene::panel_server().installed().installer(foreign.clone());
     table(&[
         ("no start", scene().wants_up("p1"), &[]),
@@ -473,7 +473,7 @@ fn an_installer_of_another_daemon_keeps_the_server_from_starting() {
         ("a request with a deadline expires", scene().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
         (
             "over",
-            scene().installer(ContainerFacts {
+            scene().installer(ContainerStatus {
                 state: ContainerState::Exited { code: 0, oom_killed: false },
                 ..foreign.clone()
             }),

@@ -6,21 +6,21 @@ use super::scene::Scene;
 use super::tape::{Tape, manners, scene};
 use super::words::{steps, text};
 use super::world::World;
-use crate::model::{ContainerFacts, ManagedBy, Reason};
+use crate::model::{ContainerStatus, ManagedBy, Reason};
 use crate::reconcile::job::JobKind;
 use crate::reconcile::plan::Plan;
 use crate::reconcile::step::Step;
 use crate::requests::{self, start_id};
 
 /// Plans that a world may take to come to rest.
-const MOST_ROUNDS: usize = 300;
+const MAX_ROUNDS: usize = 300;
 
 /// What no plan may do.
 fn is_harmless(scene: &Scene, plan: &Plan) -> Result<(), TestCaseError> {
     let doomed = requests::deletion(&scene.requests).is_some();
     let open = scene.asked().install();
-    let suspended = scene.intent.as_ref().is_some_and(|intent| intent.spec.suspended);
-    let installer_runs = scene.observed.installer.as_ref().is_some_and(ContainerFacts::running);
+    let suspended = scene.manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
+    let installer_runs = scene.observed.installer.as_ref().is_some_and(ContainerStatus::running);
     let mut ups_and_downs = 0;
     for step in &plan.steps {
         match step {
@@ -36,7 +36,7 @@ fn is_harmless(scene: &Scene, plan: &Plan) -> Result<(), TestCaseError> {
             Step::Stop { container, .. } => {
                 ups_and_downs += 1;
                 let server = scene.observed.server.as_ref().filter(|server| server.id == *container);
-                prop_assert!(server.is_some_and(ContainerFacts::running), "a stop of what does not run");
+                prop_assert!(server.is_some_and(ContainerStatus::running), "a stop of what does not run");
             }
             Step::CreateServer { token } => match open {
                 Some(install) => prop_assert_eq!(token, &start_id(install.id)),
@@ -61,7 +61,7 @@ fn is_harmless(scene: &Scene, plan: &Plan) -> Result<(), TestCaseError> {
         }
     }
     prop_assert!(ups_and_downs <= 1, "up and down at once");
-    if !doomed && (scene.record.parked.is_some() || scene.intent.is_none()) {
+    if !doomed && (scene.record.parked.is_some() || scene.manifest.is_none()) {
         // Its place in the line for installations is others', not its own.
         let touched = plan.steps.iter().any(|step| *step != Step::ReleaseInstallSlot);
         prop_assert!(!touched, "a server without intent is touched");
@@ -72,21 +72,21 @@ fn is_harmless(scene: &Scene, plan: &Plan) -> Result<(), TestCaseError> {
 
 /// What is so when there is nothing more to do.
 fn is_as_wanted(world: &World) -> Result<(), TestCaseError> {
-    let Scene { intent, record, observed, policy, .. } = &world.scene;
+    let Scene { manifest, record, observed, policy, .. } = &world.scene;
     if world.gone {
         let deleted = requests::deletion(&world.scene.requests).is_some();
         prop_assert!(deleted && observed.server.is_none() && observed.installer.is_none());
         return Ok(());
     }
     prop_assert!(requests::deletion(&world.scene.requests).is_none(), "a deletion that does not end");
-    let Some(intent) = intent.as_ref().filter(|_| record.parked.is_none()) else { return Ok(()) };
+    let Some(manifest) = manifest.as_ref().filter(|_| record.parked.is_none()) else { return Ok(()) };
     prop_assert!(world.scene.asked().install().is_none(), "an installation that does not end");
     prop_assert!(observed.installer.is_none() && !observed.in_install_line(), "a leftover of an installation");
     prop_assert!(!world.scene.unrecorded && observed.prepared);
     let running = observed.server.as_ref().filter(|server| server.running());
     let open = world.scene.asked().power();
     match (&open, running) {
-        _ if intent.spec.suspended => prop_assert!(running.is_none(), "a suspended server runs"),
+        _ if manifest.spec.suspended => prop_assert!(running.is_none(), "a suspended server runs"),
         (Some(request), Some(server)) => {
             prop_assert!(request.verb.wants_up());
             let assigned = record.power.serving.as_ref().filter(|serving| serving.container == server.id);
@@ -102,9 +102,9 @@ fn is_as_wanted(world: &World) -> Result<(), TestCaseError> {
         prop_assert_eq!(observed.attached.as_ref(), Some(&server.id));
         prop_assert_eq!(server.limits_hash.as_ref(), observed.wanted.as_ref().map(|wanted| &wanted.limits_hash));
     }
-    if policy.panel && intent.metadata.managed_by == ManagedBy::Panel {
+    if policy.panel && manifest.metadata.managed_by == ManagedBy::Panel {
         prop_assert!(record.install.done.as_ref().is_none_or(|done| done.reported), "a result that is not told");
-        prop_assert_eq!(observed.untold, 0, "a state that is not told");
+        prop_assert_eq!(observed.pending_reports, 0, "a state that is not told");
     }
     Ok(())
 }
@@ -112,7 +112,7 @@ fn is_as_wanted(world: &World) -> Result<(), TestCaseError> {
 /// Plans and does, until there is nothing to do.
 fn comes_to_rest(mut world: World) -> Result<World, TestCaseError> {
     let mut story = String::new();
-    for _ in 0..MOST_ROUNDS {
+    for _ in 0..MAX_ROUNDS {
         if world.gone {
             return Ok(world);
         }
@@ -129,7 +129,7 @@ fn comes_to_rest(mut world: World) -> Result<World, TestCaseError> {
             world.carry_out(&plan);
         }
     }
-    Err(TestCaseError::fail(format!("no rest after {MOST_ROUNDS} plans:\n{story}")))
+    Err(TestCaseError::fail(format!("no rest after {MAX_ROUNDS} plans:\n{story}")))
 }
 
 fn tapes() -> impl Strategy<Value = Tape> {

@@ -8,24 +8,24 @@ use crate::reconcile::job::JobKind::Report;
 #[test]
 fn the_result_of_an_installation_comes_before_states() {
     let done = || Scene::panel_server().wants_install("i1").install_ended("i1", InstallOutcome::Failed);
-    let untold = |scene: Scene, count| scene.with(|s| s.observed.untold = count);
+    let pending_reports = |scene: Scene, count| scene.with(|s| s.observed.pending_reports = count);
     table(&[
         ("a result", done(), &["StartJob Report install:i1"]),
-        ("a result and states", untold(done(), 3), &["StartJob Report install:i1"]),
-        ("states", untold(done().reported(), 1), &["StartJob Report state"]),
-        ("being told", untold(done().reported(), 1).job_running(Report, "state"), &[]),
-        ("the panel is away", untold(done().reported(), 1).job_failed(Report, "state", 3, 7), &[]),
+        ("a result and states", pending_reports(done(), 3), &["StartJob Report install:i1"]),
+        ("states", pending_reports(done().reported(), 1), &["StartJob Report state"]),
+        ("being told", pending_reports(done().reported(), 1).job_running(Report, "state"), &[]),
+        ("the panel is away", pending_reports(done().reported(), 1).job_failed(Report, "state", 3, 7), &[]),
         (
             "the panel is away, due",
-            untold(done().reported(), 1).job_failed(Report, "state", 3, 0),
+            pending_reports(done().reported(), 1).job_failed(Report, "state", 3, 0),
             &["StartJob Report state"],
         ),
         ("nothing", done().reported(), &[]),
-        ("no panel", untold(done(), 3).with(|s| s.policy.panel = false), &[]),
-        ("a file's server", untold(Scene::file_server().installed(), 3), &[]),
+        ("no panel", pending_reports(done(), 3).with(|s| s.policy.panel = false), &[]),
+        ("a file's server", pending_reports(Scene::file_server().installed(), 3), &[]),
         (
             "beside an installation that is under way",
-            untold(
+            pending_reports(
                 Scene::panel_server()
                     .wants_install("i1")
                     .synced()
@@ -35,7 +35,7 @@ fn the_result_of_an_installation_comes_before_states() {
             &["StartJob Report state"],
         ),
     ]);
-    let away = untold(done().reported(), 1).job_failed(Report, "state", 3, 7).plan();
+    let away = pending_reports(done().reported(), 1).job_failed(Report, "state", 3, 7).plan();
     assert_eq!(reason(&away, ConditionKind::PanelNotified), Some(Reason::PanelAway));
     assert_eq!(seconds(away.requeue), Some(7));
     assert_eq!(reason(&done().reported().plan(), ConditionKind::PanelNotified), Some(Reason::Told));

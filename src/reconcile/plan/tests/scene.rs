@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::manifest::{Install, Script, Span};
 use crate::model::record::{Crash, Handled, InstallResult, Serving};
 use crate::model::{
-    ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Manifest, PowerState, Reason, Record, Request,
+    ContainerState, ContainerStatus, InstallOutcome, ManagedBy, Manifest, PowerState, Reason, Record, Request,
     Requester, Requests, Timestamp, Verb,
 };
 use crate::reconcile::job::{JobKind, Subject};
@@ -29,7 +29,7 @@ pub fn at(seconds: i64) -> Timestamp {
 /// Everything that a plan is made from.
 #[derive(Debug, Clone)]
 pub struct Scene {
-    pub intent: Option<Manifest>,
+    pub manifest: Option<Manifest>,
     pub problem: Option<(Reason, String)>,
     pub unrecorded: bool,
     pub requests: Requests,
@@ -41,8 +41,8 @@ pub struct Scene {
 }
 
 /// A container as it is a moment after its making.
-pub fn container(id: &str, token: Option<&str>) -> ContainerFacts {
-    ContainerFacts {
+pub fn container(id: &str, token: Option<&str>) -> ContainerStatus {
+    ContainerStatus {
         id: id.into(),
         state: ContainerState::Created,
         started_at: None,
@@ -55,8 +55,8 @@ pub fn container(id: &str, token: Option<&str>) -> ContainerFacts {
 }
 
 /// The same after the engine could not start it.
-pub fn could_not_start(id: &str, token: &str) -> ContainerFacts {
-    ContainerFacts { state: ContainerState::StartFailed, ..container(id, Some(token)) }
+pub fn could_not_start(id: &str, token: &str) -> ContainerStatus {
+    ContainerStatus { state: ContainerState::StartFailed, ..container(id, Some(token)) }
 }
 
 impl Scene {
@@ -67,7 +67,7 @@ impl Scene {
         manifest.spec.process.stop.kind = "command".into();
         manifest.spec.process.stop.value = "quit".into();
         Self {
-            intent: Some(manifest),
+            manifest: Some(manifest),
             problem: None,
             unrecorded: false,
             requests: Requests::default(),
@@ -95,7 +95,7 @@ impl Scene {
 
     pub fn plan(&self) -> Plan {
         plan(Input {
-            intent: self.intent.as_ref(),
+            manifest: self.manifest.as_ref(),
             problem: self.problem.as_ref().map(|(reason, message)| (*reason, message.as_str())),
             unrecorded: self.unrecorded,
             requests: &self.requests,
@@ -113,7 +113,7 @@ impl Scene {
     }
 
     pub fn manifest(&mut self) -> &mut Manifest {
-        self.intent.as_mut().expect("the scene has an intent")
+        self.manifest.as_mut().expect("the scene has an intent")
     }
 
     // What was asked.
@@ -292,7 +292,7 @@ impl Scene {
 
     // What is there.
 
-    pub fn container(self, server: ContainerFacts) -> Self {
+    pub fn container(self, server: ContainerStatus) -> Self {
         self.with(|scene| scene.observed.server = Some(server))
     }
 
@@ -303,7 +303,7 @@ impl Scene {
 
     /// The server's container runs for this request since a minute; it is attached, and its start-up is over.
     pub fn container_running(self, id: &str, request: &str) -> Self {
-        let server = ContainerFacts {
+        let server = ContainerStatus {
             state: ContainerState::Running,
             started_at: Some(at(-60)),
             ..container(id, Some(request))
@@ -313,7 +313,7 @@ impl Scene {
 
     /// The server's container has run for this request, seen by this daemon, and ended a second ago.
     pub fn container_exited(self, id: &str, request: &str, code: i64) -> Self {
-        let server = ContainerFacts {
+        let server = ContainerStatus {
             state: ContainerState::Exited { code, oom_killed: false },
             started_at: Some(at(-60)),
             finished_at: Some(at(-1)),
@@ -347,10 +347,10 @@ impl Scene {
     }
 
     fn installer_runs(&self) -> bool {
-        self.observed.installer.as_ref().is_some_and(ContainerFacts::running)
+        self.observed.installer.as_ref().is_some_and(ContainerStatus::running)
     }
 
-    pub fn installer(self, installer: ContainerFacts) -> Self {
+    pub fn installer(self, installer: ContainerStatus) -> Self {
         self.with(|scene| scene.observed.installer = Some(installer))
     }
 
@@ -361,13 +361,13 @@ impl Scene {
     /// The installer runs since a minute, and its output is followed.
     pub fn installer_running(self, id: &str, token: &str) -> Self {
         let installer =
-            ContainerFacts { state: ContainerState::Running, started_at: Some(at(-60)), ..container(id, Some(token)) };
+            ContainerStatus { state: ContainerState::Running, started_at: Some(at(-60)), ..container(id, Some(token)) };
         self.installer(installer).slot().job_running(JobKind::InstallLog, id)
     }
 
     /// The installer has run for a minute and ended a second ago, and its follower with it.
     pub fn installer_exited(self, id: &str, token: &str, code: i64) -> Self {
-        let installer = ContainerFacts {
+        let installer = ContainerStatus {
             state: ContainerState::Exited { code, oom_killed: false },
             started_at: Some(at(-61)),
             finished_at: Some(at(-1)),

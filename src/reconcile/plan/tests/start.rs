@@ -2,7 +2,7 @@
 
 use super::scene::{Scene, at, container, could_not_start};
 use super::words::{reason, seconds, table, text};
-use crate::model::{ConditionKind, ContainerFacts, ContainerState, Crash, PowerState, Reason};
+use crate::model::{ConditionKind, ContainerState, ContainerStatus, Crash, PowerState, Reason};
 use crate::reconcile::job::JobKind::{Permissions, ServerImage, Sync, Usage};
 use crate::reconcile::job::Subject;
 use crate::reconcile::observed::{Job, JobState};
@@ -44,12 +44,12 @@ fn a_start_goes_stage_by_stage() {
         ("a used container", ready().container_exited("c1", "p0", 0), &["RemoveServer c1"]),
         (
             "a container of another spec",
-            ready().container(ContainerFacts { spec_hash: Some("old".into()), ..container("c1", Some("p1")) }),
+            ready().container(ContainerStatus { spec_hash: Some("old".into()), ..container("c1", Some("p1")) }),
             &["RemoveServer c1"],
         ),
         (
             "a container of other limits",
-            ready().container(ContainerFacts { limits_hash: Some("old".into()), ..container("c1", Some("p1")) }),
+            ready().container(ContainerStatus { limits_hash: Some("old".into()), ..container("c1", Some("p1")) }),
             &["RemoveServer c1"],
         ),
         ("another daemon's container", ready().container(container("c1", None)), &["RemoveServer c1"]),
@@ -158,7 +158,7 @@ fn a_mount_that_does_not_answer_holds_up_a_start_and_nothing_else() {
     let silent = |scene: Scene| {
         scene.with(|scene| {
             scene.observed.wanted = None;
-            scene.observed.silent_path = Some("/mnt/share does not answer".into());
+            scene.observed.unresponsive_path = Some("/mnt/share does not answer".into());
         })
     };
     let running = ready().container_running("c1", "p1");
@@ -176,8 +176,8 @@ fn a_mount_that_does_not_answer_holds_up_a_start_and_nothing_else() {
         ("a stop", silent(Scene::panel_server().installed().wants_down("d1")), &["ClosePower d1 Stopped"]),
     ]);
     let plan = silent(ready()).plan();
-    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some(Reason::MountSilent));
-    assert_eq!(reason(&plan, ConditionKind::Running), Some(Reason::MountSilent));
+    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some(Reason::MountUnresponsive));
+    assert_eq!(reason(&plan, ConditionKind::Running), Some(Reason::MountUnresponsive));
     assert_eq!(plan.state, PowerState::Offline);
 }
 
@@ -277,7 +277,7 @@ fn a_running_container_is_attached_and_its_start_up_noticed() {
 #[test]
 fn a_start_that_is_never_seen_to_finish_is_over_after_a_while() {
     let since = |seconds: i64| {
-        let facts = ContainerFacts {
+        let facts = ContainerStatus {
             state: ContainerState::Running,
             started_at: Some(at(-seconds)),
             ..container("c1", Some("p1"))
@@ -319,7 +319,7 @@ fn a_crash_that_is_not_written_down_is_judged_once() {
 
 #[test]
 fn a_daemon_that_comes_back_adopts_what_runs() {
-    let foreign = ContainerFacts { state: ContainerState::Running, spec_hash: None, ..container("c9", None) };
+    let foreign = ContainerStatus { state: ContainerState::Running, spec_hash: None, ..container("c9", None) };
     let idle = || Scene::panel_server().installed();
     table(&[
         ("started", ready().container_running("c1", "p1").daemon_restarted(), &["Attach c1"]),

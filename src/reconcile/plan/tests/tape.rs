@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::scene::{Scene, at, container, script};
 use super::world::Manners;
 use crate::model::manifest::{Install, Span};
-use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, PowerState, Reason, Verb};
+use crate::model::{ContainerState, ContainerStatus, InstallOutcome, ManagedBy, PowerState, Reason, Verb};
 use crate::reconcile::job::JobKind;
 use crate::reconcile::observed::JobState;
 use crate::reconcile::step::StepKind;
@@ -132,9 +132,9 @@ fn remembered(tape: &mut Tape, scene: &mut Scene) {
         next.record.parked = Some(at(-100));
     }
     if tape.one_in(24) {
-        next.intent = None;
+        next.manifest = None;
     }
-    next.unrecorded = next.intent.is_some() && tape.one_in(4);
+    next.unrecorded = next.manifest.is_some() && tape.one_in(4);
     next.shown = tape.pick(&[PowerState::Offline, PowerState::Running]);
     *scene = next;
 }
@@ -154,14 +154,14 @@ fn state(tape: &mut Tape) -> Option<ContainerState> {
 }
 
 fn containers(tape: &mut Tape, scene: &mut Scene) {
-    let times = |facts: ContainerFacts| ContainerFacts {
+    let times = |facts: ContainerStatus| ContainerStatus {
         started_at: facts.started().then_some(at(-60)),
         finished_at: (facts.started() && !facts.running()).then_some(at(-3)),
         ..facts
     };
     if let Some(state) = state(tape) {
         let token = tape.pick(&[Some("p1"), Some("p0"), Some("install:i1"), None]);
-        let mut facts = times(ContainerFacts { state, ..container("c1", token) });
+        let mut facts = times(ContainerStatus { state, ..container("c1", token) });
         if tape.one_in(4) {
             facts.spec_hash = Some("old".into());
         }
@@ -177,7 +177,7 @@ fn containers(tape: &mut Tape, scene: &mut Scene) {
         && let Some(state) = state(tape)
     {
         let token = tape.pick(&[Some("i1"), Some("i0"), None]);
-        scene.observed.installer = Some(times(ContainerFacts { state, ..container("n1", token) }));
+        scene.observed.installer = Some(times(ContainerStatus { state, ..container("n1", token) }));
     }
     if tape.one_in(3) {
         let (container, ago) = (tape.pick(&["c1", "n1", "c0"]), tape.pick(&[1, 30, 700]));
@@ -188,7 +188,7 @@ fn containers(tape: &mut Tape, scene: &mut Scene) {
     scene.observed.install_queued = !scene.observed.install_slot && tape.one_in(4);
     scene.observed.script_ready = tape.pick(&[None, Some("i1"), Some("i0")]).map(Into::into);
     scene.observed.prepared = !tape.one_in(4);
-    scene.observed.untold = usize::from(tape.next() % 3);
+    scene.observed.pending_reports = usize::from(tape.next() % 3);
     if tape.one_in(16) {
         scene.observed.outage = Some("no answer".into());
     }
@@ -231,7 +231,7 @@ fn under_way(tape: &mut Tape, scene: &mut Scene) {
         // What was fetched is in the file.
         if kind == JobKind::Script
             && matches!(state, JobState::Done { .. })
-            && let Some(manifest) = &mut scene.intent
+            && let Some(manifest) = &mut scene.manifest
         {
             manifest.spec.script = Some(script());
         }

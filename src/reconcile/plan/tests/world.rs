@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::scene::{Scene, container, script};
 use crate::model::record::{Crash, Handled, InstallResult, Serving};
-use crate::model::{ContainerFacts, ContainerState, InstallOutcome, ManagedBy, Reason, Record, Role, Timestamp};
+use crate::model::{ContainerState, ContainerStatus, InstallOutcome, ManagedBy, Reason, Record, Role, Timestamp};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Failure, Job, JobState, StopProgress, Usage};
 use crate::reconcile::plan::{Plan, report_subject};
@@ -167,7 +167,7 @@ impl World {
                 self.record().power.handled = Some(Handled { sequence, id: power, verb, reason, message, at: now });
             }
             Step::Quiesce => {
-                (observed.attached, observed.untold) = (None, 0);
+                (observed.attached, observed.pending_reports) = (None, 0);
                 (observed.install_slot, observed.install_queued) = (false, false);
                 observed.jobs.retain(|kind, _| *kind == JobKind::Removal);
             }
@@ -177,7 +177,7 @@ impl World {
         }
     }
 
-    fn make(&mut self, kind: &str, token: &str) -> ContainerFacts {
+    fn make(&mut self, kind: &str, token: &str) -> ContainerStatus {
         self.made += 1;
         let mut made = container(&format!("{kind}-made-{}", self.made), Some(token));
         if let Some(wanted) = &self.scene.observed.wanted {
@@ -196,8 +196,8 @@ impl World {
         message: String,
     ) {
         let at = self.scene.now;
-        let told = self.scene.policy.panel && self.scene.manifest().metadata.managed_by == ManagedBy::Panel;
-        let (reinstall, reported) = (false, !told);
+        let last_reported = self.scene.policy.panel && self.scene.manifest().metadata.managed_by == ManagedBy::Panel;
+        let (reinstall, reported) = (false, !last_reported);
         let sequence = self.scene.asked().install().expect("it is pending").sequence;
         let result = InstallResult { token, sequence, outcome, reinstall, exit_code, reason, message, at, reported };
         self.record().finish_install(result);
@@ -238,7 +238,7 @@ impl World {
             JobKind::Sync => {
                 (self.record().synced_at, self.record().synced_for) = (Some(now), Some(subject.to_string()));
             }
-            JobKind::Script if self.scene.intent.is_some() => {
+            JobKind::Script if self.scene.manifest.is_some() => {
                 self.scene.manifest().spec.script = Some(script());
                 self.record().install.begun = Some(subject.to_string());
             }
@@ -251,7 +251,7 @@ impl World {
                 if let Some(done) = &mut self.record().install.done {
                     done.reported = true;
                 }
-                self.scene.observed.untold = 0;
+                self.scene.observed.pending_reports = 0;
                 self.scene.observed.jobs.remove(&kind);
             }
             _ => {}
@@ -281,7 +281,7 @@ impl World {
     /// The terminal of a container that has ended is closed.
     fn detach_ended(&mut self) {
         let observed = &mut self.scene.observed;
-        let runs = observed.server.as_ref().is_some_and(ContainerFacts::running);
+        let runs = observed.server.as_ref().is_some_and(ContainerStatus::running);
         if !runs {
             observed.attached = None;
         }
@@ -299,7 +299,7 @@ impl World {
         }
         let (now, script_takes, stop_takes) = (self.scene.now, self.manners.script_takes, self.manners.stop_takes);
         let observed = &self.scene.observed;
-        let running = |found: &Option<ContainerFacts>| found.clone().filter(ContainerFacts::running);
+        let running = |found: &Option<ContainerStatus>| found.clone().filter(ContainerStatus::running);
         let script_ends = running(&observed.installer)
             .map(|installer| installer.started_at.unwrap_or(now) + Duration::from_secs(script_takes));
         let stop = observed.stopping().filter(|_| !self.manners.stubborn).cloned();
@@ -321,7 +321,7 @@ impl World {
     }
 
     fn ends_jobs(&mut self) -> bool {
-        let script_runs = self.scene.observed.installer.as_ref().is_some_and(ContainerFacts::running);
+        let script_runs = self.scene.observed.installer.as_ref().is_some_and(ContainerStatus::running);
         let ending: Vec<JobKind> = (self.scene.observed.jobs.iter())
             .filter(|(kind, job)| job.state == JobState::Running && !(script_runs && **kind == JobKind::InstallLog))
             .map(|(kind, _)| *kind)
@@ -343,7 +343,7 @@ impl World {
     }
 }
 
-fn end(found: &mut ContainerFacts, code: i64, at: Timestamp) {
+fn end(found: &mut ContainerStatus, code: i64, at: Timestamp) {
     found.state = ContainerState::Exited { code, oom_killed: false };
     found.finished_at = Some(at);
 }

@@ -158,7 +158,7 @@ fn states() {
     }
 }
 
-fn inspected(state: serde_json::Value, labels: serde_json::Value) -> ContainerFacts {
+fn inspected(state: serde_json::Value, labels: serde_json::Value) -> ContainerStatus {
     let container = json!({"Id": "0123", "State": state, "Config": {"Labels": labels, "StopSignal": "SIGINT"}});
     serde_json::from_value::<Inspection>(container).unwrap().facts()
 }

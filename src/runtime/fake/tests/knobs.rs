@@ -133,14 +133,14 @@ async fn events_are_lost_doubled_and_late() {
     let mut events = runtime.events().await.unwrap();
     let began = Instant::now();
     make_running(&runtime, server(1), Role::Installer).await;
-    let mut heard = Vec::new();
+    let mut acknowledged = Vec::new();
     for _ in 0..3 {
         let event = tokio::time::timeout(60 * SECOND, events.next()).await.unwrap().unwrap();
         assert_eq!((event.server, event.role), (server(1), Role::Installer));
-        heard.push((event.change, began.elapsed()));
+        acknowledged.push((event.change, began.elapsed()));
     }
     let (ended, started) = (ContainerChange::Ended, ContainerChange::Started);
-    assert_eq!(heard, [(ended, 2 * SECOND), (ended, 2 * SECOND), (started, 3 * SECOND)]);
+    assert_eq!(acknowledged, [(ended, 2 * SECOND), (ended, 2 * SECOND), (started, 3 * SECOND)]);
 }
 
 #[tokio::test(start_paused = true)]

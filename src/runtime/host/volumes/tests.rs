@@ -5,7 +5,7 @@ use crate::model::Settings;
 use crate::model::settings::Mount;
 use crate::model::{Script, Spec};
 use crate::runtime::HostInfo;
-use crate::runtime::blueprint::{installer_container, server_container};
+use crate::runtime::spec_builder::{installer_container, server_container};
 use crate::tasks::Blocking;
 
 fn id() -> ServerId {

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, UnixListener};
 use self::accept::{Acceptor, Listener};
 use self::certificates::Certificates;
 use self::limits::Limits;
-use crate::api::Door;
+use crate::api::Endpoint;
 use crate::config::NodeConfig;
 use crate::tasks::Tasks;
 
@@ -26,8 +26,8 @@ use crate::tasks::Tasks;
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Listening sockets that are not served yet.
-pub struct Doors {
-    tcp: Option<(TcpListener, Option<Arc<Certificates>>, Door)>,
+pub struct Listeners {
+    tcp: Option<(TcpListener, Option<Arc<Certificates>>, Endpoint)>,
     local: UnixListener,
 }
 
@@ -35,13 +35,13 @@ pub struct Doors {
 ///
 /// # Errors
 /// A port that is taken, a certificate that cannot be read; with what to do about it.
-pub async fn open(node: &NodeConfig) -> anyhow::Result<Doors> {
-    let tcp = match super::tcp_door(node) {
+pub async fn open(node: &NodeConfig) -> anyhow::Result<Listeners> {
+    let tcp = match super::tcp_endpoint(node) {
         None => {
             tracing::info!("no token is configured: the API is served on the local socket only");
             None
         }
-        Some(door) => {
+        Some(endpoint) => {
             let certificates =
                 node.api.tls.as_ref().map(|files| Certificates::load(files, CERTIFICATE_INTERVAL)).transpose()?;
             let address = &node.api.address;
@@ -51,10 +51,10 @@ pub async fn open(node: &NodeConfig) -> anyhow::Result<Doors> {
                     node.source.display()
                 )
             })?;
-            Some((listener, certificates, door))
+            Some((listener, certificates, endpoint))
         }
     };
-    Ok(Doors { tcp, local: local(&node.directories.socket)? })
+    Ok(Listeners { tcp, local: local(&node.directories.socket)? })
 }
 
 /// Removes the unix socket's file.
@@ -81,17 +81,17 @@ fn local(path: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-impl Doors {
+impl Listeners {
     /// Serves both doors until the tasks are shut down.
-    pub fn serve(self, tasks: &Tasks, router: impl Fn(Door) -> Router) {
+    pub fn serve(self, tasks: &Tasks, router: impl Fn(Endpoint) -> Router) {
         let serve = |name: &'static str, listener, router| {
             let acceptor = Acceptor::new(listener, router, Limits::API, tasks.clone());
             tasks.spawn_graceful(name, |end| acceptor.run(end));
         };
-        if let Some((listener, certificates, door)) = self.tcp {
-            serve("api", Listener::Tcp(listener, certificates), router(door));
+        if let Some((listener, certificates, endpoint)) = self.tcp {
+            serve("api", Listener::Tcp(listener, certificates), router(endpoint));
         }
-        serve("local api", Listener::Local(self.local), router(Door::Local));
+        serve("local api", Listener::Local(self.local), router(Endpoint::Local));
     }
 }
 

@@ -7,17 +7,17 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 const WISHES: u32 = 1024;
 
 /// Lets many wishes through at once, or one reset.
-pub struct ResetGate {
+pub struct ResetLock {
     places: Semaphore,
 }
 
-impl Default for ResetGate {
+impl Default for ResetLock {
     fn default() -> Self {
         Self { places: Semaphore::new(WISHES as usize) }
     }
 }
 
-impl ResetGate {
+impl ResetLock {
     /// Waits for a reset that is under way. While the permit is held none begins.
     pub async fn wish(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.

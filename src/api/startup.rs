@@ -1,6 +1,6 @@
 //! The API while the daemon starts: what needs no server is answered at once, everything else waits for the state folder.
 //!
-//! [`router`](super::router) is served from the first moment; [`Opening::open`] hands over the API as soon as there is one. A node
+//! [`router`](super::router) is served from the first moment; [`Startup::open`] hands over the API as soon as there is one. A node
 //! with thousands of servers so shows that it is alive while it still reads them, and no caller is refused meanwhile.
 
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use super::Api;
 
 /// Where handlers get the API from; clones share it.
 #[derive(Clone)]
-pub struct Opening {
+pub struct Startup {
     kernel: Arc<str>,
     api: Arc<SetOnce<Arc<Api>>>,
 }
 
-impl Opening {
+impl Startup {
     /// Without an API yet. `kernel` is the kernel's release.
     pub fn new(kernel: &str) -> Self {
         Self { kernel: kernel.into(), api: Arc::default() }

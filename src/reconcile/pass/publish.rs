@@ -9,7 +9,7 @@ use crate::store::Snapshot;
 
 impl Reconciler {
     /// Returns whether there is something new to tell the panel.
-    pub(super) fn show(&self, snapshot: &Snapshot, observed: &Observed, plan: &Plan) -> bool {
+    pub(super) fn publish(&self, snapshot: &Snapshot, observed: &Observed, plan: &Plan) -> bool {
         let world = &self.world;
         let (id, now) = (snapshot.id, world.clock.now());
         let Some(before) = world.store.status(id) else { return false };
@@ -19,7 +19,7 @@ impl Reconciler {
         status.state = plan.state;
         status.suspended = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
         status.container = observed.server.as_ref().map(|server| server.id.clone());
-        status.told = snapshot.record.told;
+        status.last_reported = snapshot.record.last_reported;
         status.disk_bytes = observed.usage.map_or(status.disk_bytes, |usage| usage.bytes);
         status.conditions.retain(|old| plan.conditions.iter().any(|verdict| verdict.kind == old.kind));
         for verdict in &plan.conditions {
@@ -36,17 +36,17 @@ impl Reconciler {
             status.push_event(now, Reason::StateChanged, &format!("{} → {}", before.state.word(), plan.state.word()));
         }
         // A silent runtime shows nothing new.
-        if observed.outage.is_none() && self.is_told(snapshot) {
-            reporter::note(world, id, snapshot.record.told, plan.state);
+        if observed.outage.is_none() && self.is_reported(snapshot) {
+            reporter::note(world, id, snapshot.record.last_reported, plan.state);
         }
         if world.store.set_status(id, status) {
-            world.with_live(id, |live| live.status_stale = true);
+            world.with_server(id, |live| live.status_stale = true);
         }
-        world.with_live(id, |live| live.untold.len()) > observed.untold
+        world.with_server(id, |live| live.pending_reports.len()) > observed.pending_reports
     }
 
     /// Whether there is a panel that wants to know.
-    fn is_told(&self, snapshot: &Snapshot) -> bool {
+    fn is_reported(&self, snapshot: &Snapshot) -> bool {
         let managed =
             snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
         managed && self.world.panel.is_some() && snapshot.is_listed()
@@ -54,7 +54,7 @@ impl Reconciler {
 
     /// Brings `status.yml` up to date. Nothing depends on it, so a disk that refuses is noted and no more.
     pub(super) async fn write_status(&self, id: ServerId) {
-        if !self.world.with_live(id, |live| std::mem::take(&mut live.status_stale)) {
+        if !self.world.with_server(id, |live| std::mem::take(&mut live.status_stale)) {
             return;
         }
         if let Err(error) = self.world.store.run(move |store| store.write_status(id)).await {

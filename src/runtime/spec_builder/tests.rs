@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::model::Settings;
-use crate::runtime::{KernelLimits, NetworkFacts};
+use crate::runtime::{KernelLimits, NetworkInfo};
 
 fn id() -> ServerId {
     "550e8400-e29b-41d4-a716-446655440000".parse().unwrap()
@@ -18,7 +18,7 @@ fn node() -> NodeConfig {
 
 fn host() -> HostInfo {
     HostInfo {
-        network: NetworkFacts { driver: "bridge".into(), gateway: Some("172.30.0.1".into()) },
+        network: NetworkInfo { driver: "bridge".into(), gateway: Some("172.30.0.1".into()) },
         kernel: KernelLimits { block_io_weight: true, oom_kill_disable: true },
     }
 }
@@ -47,17 +47,17 @@ fn script() -> Script {
 
 #[test]
 fn a_server() {
-    let blueprint = server_container(id(), &full(), &node(), &host());
-    assert_eq!(blueprint.omissions, []);
-    assert_eq!(blueprint.spec.own_network, None);
-    insta::assert_snapshot!(serde_json::to_string_pretty(&blueprint.spec).unwrap());
+    let spec_builder = server_container(id(), &full(), &node(), &host());
+    assert_eq!(spec_builder.omissions, []);
+    assert_eq!(spec_builder.spec.own_network, None);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&spec_builder.spec).unwrap());
 }
 
 #[test]
 fn an_installer() {
-    let blueprint = installer_container(id(), &full(), &script(), &node(), &host());
-    assert_eq!(blueprint.omissions, []);
-    insta::assert_snapshot!(serde_json::to_string_pretty(&blueprint.spec).unwrap());
+    let spec_builder = installer_container(id(), &full(), &script(), &node(), &host());
+    assert_eq!(spec_builder.omissions, []);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&spec_builder.spec).unwrap());
 }
 
 #[test]
@@ -101,8 +101,8 @@ fn time_zones() {
     assert_eq!(zone("Europe/Berlin"), "TZ=Europe/Berlin");
     assert_eq!(zone("America/Port-au-Prince"), "TZ=America/Port-au-Prince");
     assert_eq!(zone("Etc/GMT+5"), "TZ=Etc/GMT+5");
-    for nonsense in ["No/Where", "", "../../etc/passwd"] {
-        assert_eq!(zone(nonsense), "TZ=UTC", "{nonsense}");
+    for invalid_response in ["No/Where", "", "../../etc/passwd"] {
+        assert_eq!(zone(invalid_response), "TZ=UTC", "{invalid_response}");
     }
 }
 
@@ -137,7 +137,7 @@ fn local_images() {
 fn nul_bytes_reach_no_container() {
     let mut spec = full();
     spec.settings.environment.insert("BAD".into(), "a\0b".into());
-    let blueprint = server_container(id(), &spec, &node(), &host());
-    assert!(blueprint.spec.environment.iter().all(|variable| !variable.contains('\0')));
-    assert_eq!(blueprint.omissions.len(), 1);
+    let spec_builder = server_container(id(), &spec, &node(), &host());
+    assert!(spec_builder.spec.environment.iter().all(|variable| !variable.contains('\0')));
+    assert_eq!(spec_builder.omissions.len(), 1);
 }

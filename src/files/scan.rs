@@ -50,7 +50,7 @@ pub(super) fn walk<V: Visitor>(
     cancelled: &AtomicBool,
     visitor: &mut V,
 ) -> Result<(), FilesError> {
-    let mut walk = Walk { path, resolver: root.resolver(), frames: Vec::new(), visitor, first_error: None };
+    let mut walk = DiskScan { path, resolver: root.resolver(), frames: Vec::new(), visitor, first_error: None };
     let top = rustix::fs::openat(root, ".", REOPEN, Mode::empty());
     walk.enter(top.map_err(FilesError::disk(V::ACTION, path))?, c"");
     while !walk.frames.is_empty() {
@@ -77,7 +77,7 @@ struct Frame {
     name: CString,
 }
 
-struct Walk<'a, V> {
+struct DiskScan<'a, V> {
     path: &'a Path,
     resolver: Resolver,
     /// From the top down to where we are.
@@ -86,7 +86,7 @@ struct Walk<'a, V> {
     first_error: Option<FilesError>,
 }
 
-impl<V: Visitor> Walk<'_, V> {
+impl<V: Visitor> DiskScan<'_, V> {
     /// Looks at one entry, or leaves the directory.
     fn step(&mut self) {
         let Some(frame) = self.frames.last_mut() else {

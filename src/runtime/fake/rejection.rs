@@ -4,12 +4,12 @@ use crate::runtime::{ErrorKind, RuntimeError};
 
 /// The engine says no.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct Rejection {
     status: u16,
     message: String,
 }
 
-impl Refusal {
+impl Rejection {
     pub(super) fn new(status: u16, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
@@ -30,12 +30,16 @@ impl Refusal {
 }
 
 /// The full name of a signal, as the engine reads it: with or without `SIG`, in any case.
-pub(super) fn signal_name(signal: &str) -> Result<String, Refusal> {
+pub(super) fn signal_name(signal: &str) -> Result<String, Rejection> {
     const KNOWN: [&str; 12] = [
         "SIGHUP", "SIGINT", "SIGQUIT", "SIGABRT", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGCONT", "SIGSTOP",
         "SIGWINCH", "SIGPIPE",
     ];
     let upper = signal.to_ascii_uppercase();
     let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-    if KNOWN.contains(&full.as_str()) { Ok(full) } else { Err(Refusal::new(400, format!("Invalid signal: {signal}"))) }
+    if KNOWN.contains(&full.as_str()) {
+        Ok(full)
+    } else {
+        Err(Rejection::new(400, format!("Invalid signal: {signal}")))
+    }
 }

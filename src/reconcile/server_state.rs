@@ -6,16 +6,16 @@ use std::collections::{BTreeMap, VecDeque};
 use super::job::JobKind;
 use super::observed::{Failure, Job, JobState, StopProgress, Usage};
 use super::step::StepKind;
-use crate::model::{ContainerFacts, Crash, PowerState, Role, Timestamp};
+use crate::model::{ContainerStatus, Crash, PowerState, Role, Timestamp};
 use crate::tasks::TaskHandle;
 
 /// Memory of one server.
 #[derive(Default)]
-pub struct Live {
+pub struct ServerState {
     /// The last look at the server's container.
-    pub server: Look,
+    pub server: Cached,
     /// The last look at the installer's container.
-    pub installer: Look,
+    pub installer: Cached,
     /// Jobs under way and ended.
     pub jobs: BTreeMap<JobKind, LiveJob>,
     /// The stop that was sent to the server.
@@ -39,15 +39,15 @@ pub struct Live {
     /// Folders and small files were found in place.
     pub prepared: bool,
     /// State changes that the panel has not been told, oldest first.
-    pub untold: VecDeque<PowerState>,
+    pub pending_reports: VecDeque<PowerState>,
     /// The state that the panel was last told. `None`: nothing yet since the daemon started.
-    pub told: Option<PowerState>,
+    pub last_reported: Option<PowerState>,
     /// `status.yml` no longer says what is so.
     pub status_stale: bool,
     /// Revision of the record over which a pass last came to rest.
     pub rested: u64,
     /// Passes in a row that did not come to rest.
-    pub restless: u32,
+    pub unconverged: u32,
     /// The container whose terminal was last opened again, and when.
     pub reopened: Option<(String, Timestamp)>,
     /// Passes in a row that panicked.
@@ -62,32 +62,32 @@ pub struct Live {
 
 /// A look at one container, and whether it can still be trusted.
 #[derive(Debug, Default)]
-pub struct Look {
-    facts: Option<Option<ContainerFacts>>,
+pub struct Cached {
+    facts: Option<Option<ContainerStatus>>,
     /// Counts reasons to look again, so that one that comes during a look is not lost.
-    serial: u64,
+    version: u64,
 }
 
-impl Look {
+impl Cached {
     /// What was seen, if nothing has happened since.
-    pub fn fresh(&self) -> Option<&Option<ContainerFacts>> {
+    pub fn fresh(&self) -> Option<&Option<ContainerStatus>> {
         self.facts.as_ref()
     }
 
     /// Something has happened.
-    pub fn spoil(&mut self) {
+    pub fn invalidate(&mut self) {
         self.facts = None;
-        self.serial += 1;
+        self.version += 1;
     }
 
-    /// To be handed to [`Look::fill`] after the look.
-    pub fn serial(&self) -> u64 {
-        self.serial
+    /// To be handed to [`Cached::fill`] after the look.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// Notes what was seen, unless something has happened during the look.
-    pub fn fill(&mut self, serial: u64, facts: Option<ContainerFacts>) {
-        if serial == self.serial {
+    pub fn fill(&mut self, version: u64, facts: Option<ContainerStatus>) {
+        if version == self.version {
             self.facts = Some(facts);
         }
     }
@@ -102,12 +102,12 @@ pub struct LiveJob {
     /// Tells this run from the one before.
     pub run: u64,
     /// Answers in a row that could not be read.
-    pub nonsense: u32,
+    pub invalid_response: u32,
 }
 
-impl Live {
+impl ServerState {
     /// The look of a role.
-    pub fn look(&mut self, role: Role) -> &mut Look {
+    pub fn look(&mut self, role: Role) -> &mut Cached {
         match role {
             Role::Server => &mut self.server,
             Role::Installer => &mut self.installer,
@@ -115,15 +115,15 @@ impl Live {
     }
 
     /// Both looks can no longer be trusted.
-    pub fn spoil(&mut self) {
-        self.server.spoil();
-        self.installer.spoil();
+    pub fn invalidate(&mut self) {
+        self.server.invalidate();
+        self.installer.invalidate();
     }
 
     /// Nobody has watched the containers, or nobody will from now on: what ends meanwhile ends unseen, and what was known of
     /// them is looked at again.
     pub fn unwatch(&mut self) {
-        self.spoil();
+        self.invalidate();
         self.seen_running = None;
         self.installer_seen = None;
         self.watch += 1;

@@ -3,21 +3,21 @@
 use super::Reconciler;
 use crate::config::NodeConfig;
 use crate::model::record::AppliedLimits;
-use crate::model::{ContainerFacts, ContainerState, Role, ServerId, Timestamp};
+use crate::model::{ContainerState, ContainerStatus, Role, ServerId, Timestamp};
 use crate::reconcile::observed::{Observed, WantedContainer};
 use crate::requests::InstallRequest;
-use crate::runtime::{BuiltSpec, ErrorKind, Runtime, RuntimeError, blueprint};
+use crate::runtime::{BuiltSpec, ErrorKind, Runtime, RuntimeError, spec_builder};
 use crate::store::Snapshot;
 
 /// What the engine says about one container.
-type Found = Result<Option<ContainerFacts>, RuntimeError>;
+type Found = Result<Option<ContainerStatus>, RuntimeError>;
 
 impl Reconciler {
     /// Looks at everything that a plan can depend on. Containers are asked for only if something has happened to them since
     /// the last look.
-    pub(super) async fn look(&self, id: ServerId) -> Observed {
+    pub(super) async fn observe(&self, id: ServerId) -> Observed {
         let world = &self.world;
-        let watch = world.with_live(id, |live| live.watch);
+        let watch = world.with_server(id, |live| live.watch);
         let found = tokio::join!(self.container(id, Role::Server), self.container(id, Role::Installer));
         let snapshot = world.store.get(id);
         let now = world.clock.now();
@@ -26,10 +26,10 @@ impl Reconciler {
             world.slots.adopt(id);
         }
         let prepared = self.is_prepared(id).await;
-        world.with_live(id, |live| {
+        world.with_server(id, |live| {
             live.outages = if seen.outage.is_some() { live.outages + 1 } else { 0 };
-            live.silences = if seen.silent_path.is_some() { live.silences + 1 } else { 0 };
-            if let Some(silent) = seen.silent_path.as_ref().filter(|_| live.silences == 1) {
+            live.silences = if seen.unresponsive_path.is_some() { live.silences + 1 } else { 0 };
+            if let Some(silent) = seen.unresponsive_path.as_ref().filter(|_| live.silences == 1) {
                 tracing::warn!(server.id = %id, "{silent}");
             }
             // A look takes time: what was seen before the engine went down, with all that ran, was not seen since.
@@ -51,16 +51,16 @@ impl Reconciler {
                 usage: live.usage,
                 install_slot: world.slots.holds(id),
                 install_queued: world.slots.waits(id),
-                untold: live.untold.len(),
+                pending_reports: live.pending_reports.len(),
                 ..seen
             }
         })
     }
 
     async fn container(&self, id: ServerId, role: Role) -> Found {
-        let (fresh, serial) = self.world.with_live(id, |live| {
+        let (fresh, version) = self.world.with_server(id, |live| {
             let look = live.look(role);
-            (look.fresh().cloned(), look.serial())
+            (look.fresh().cloned(), look.version())
         });
         if let Some(facts) = fresh {
             return Ok(facts);
@@ -70,17 +70,17 @@ impl Reconciler {
             // An engine that goes down takes its containers along: then nothing is to be made of their end.
             self.world.runtime.stays().await?;
         }
-        self.world.with_live(id, |live| live.look(role).fill(serial, facts.clone()));
+        self.world.with_server(id, |live| live.look(role).fill(version, facts.clone()));
         Ok(facts)
     }
 
     /// Whether a container that ran has ended, and not because of us.
-    fn ended_unasked(&self, id: ServerId, role: Role, facts: &ContainerFacts) -> bool {
+    fn ended_unasked(&self, id: ServerId, role: Role, facts: &ContainerStatus) -> bool {
         let ended = matches!(facts.state, ContainerState::Exited { .. });
         let kept = self.world.store.get(id).is_some_and(|snapshot| !snapshot.is_being_deleted());
         ended
             && kept
-            && self.world.with_live(id, |live| {
+            && self.world.with_server(id, |live| {
                 let (seen, stop) = match role {
                     Role::Server => (&live.seen_running, &live.stop),
                     Role::Installer => (&live.installer_seen, &live.installer_stop),
@@ -91,12 +91,12 @@ impl Reconciler {
     }
 
     async fn is_prepared(&self, id: ServerId) -> bool {
-        if self.world.with_live(id, |live| live.prepared) {
+        if self.world.with_server(id, |live| live.prepared) {
             return true;
         }
         let layout = self.world.layout.clone();
         let prepared = self.world.store.blocking().run(move || layout.is_prepared(id)).await;
-        self.world.with_live(id, |live| live.prepared = prepared);
+        self.world.with_server(id, |live| live.prepared = prepared);
         prepared
     }
 
@@ -129,14 +129,14 @@ pub(super) async fn containers(
         Some(snapshot) if outage.is_none() => wanted(runtime, node, snapshot, now, server.as_ref()).await,
         _ => Ok(None),
     };
-    let mut silent_path = None;
+    let mut unresponsive_path = None;
     let wanted = wanted.unwrap_or_else(|error| {
-        let says = if error.kind == ErrorKind::VolumeUnresponsive { &mut silent_path } else { &mut outage };
+        let says = if error.kind == ErrorKind::VolumeUnresponsive { &mut unresponsive_path } else { &mut outage };
         *says = Some(error.to_string());
         None
     });
     let running =
-        |found: &Option<ContainerFacts>| found.as_ref().filter(|facts| facts.running()).map(|facts| facts.id.clone());
+        |found: &Option<ContainerStatus>| found.as_ref().filter(|facts| facts.running()).map(|facts| facts.id.clone());
     Observed {
         install_slot: install.is_some_and(resumed),
         seen_running: running(&server),
@@ -145,7 +145,7 @@ pub(super) async fn containers(
         server,
         installer,
         wanted,
-        silent_path,
+        unresponsive_path,
         ..Observed::default()
     }
 }
@@ -156,9 +156,9 @@ async fn wanted(
     node: &NodeConfig,
     snapshot: &Snapshot,
     now: Timestamp,
-    server: Option<&ContainerFacts>,
+    server: Option<&ContainerStatus>,
 ) -> Result<Option<WantedContainer>, RuntimeError> {
-    let running = server.is_some_and(ContainerFacts::running);
+    let running = server.is_some_and(ContainerStatus::running);
     if !running && !may_start(snapshot, now) {
         return Ok(None);
     }
@@ -173,11 +173,11 @@ async fn wanted(
 
 fn built(runtime: &dyn Runtime, node: &NodeConfig, snapshot: &Snapshot) -> Option<BuiltSpec> {
     let manifest = snapshot.manifest.as_ref()?;
-    Some(blueprint::server_container(snapshot.id, &manifest.spec, node, &runtime.host()))
+    Some(spec_builder::server_container(snapshot.id, &manifest.spec, node, &runtime.host()))
 }
 
 /// What was put in force since the container was made counts, and not what its label says.
-fn with_limits(mut server: ContainerFacts, snapshot: Option<&Snapshot>) -> ContainerFacts {
+fn with_limits(mut server: ContainerStatus, snapshot: Option<&Snapshot>) -> ContainerStatus {
     let since = snapshot.and_then(|snapshot| snapshot.record.power.limits.as_ref());
     let lost = |since: &&AppliedLimits| since.container.is_empty() && server.running();
     if let Some(since) = since.filter(|since| since.container == server.id || lost(since)) {

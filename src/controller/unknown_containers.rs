@@ -14,14 +14,15 @@ pub struct Strays(BTreeSet<(ServerId, Role, String)>);
 impl Strays {
     /// Has a listing said what there is. `before` is whether a server was known before it.
     pub fn see(&mut self, world: &World, listed: &[Listed], before: impl Fn(ServerId) -> bool) {
-        if !world.forgotten.list_in_force() {
+        if !world.recently_deleted.list_in_force() {
             // On its first day a node knows none of the servers that the panel is about to name.
             return;
         }
         let unknown = |container: &&Listed| !before(container.server) && world.store.get(container.server).is_none();
-        let strays = listed.iter().filter(unknown);
-        let strays = strays.map(|container| (container.server, container.role, container.id.clone())).collect();
-        for (server, role, container) in self.replace(strays) {
+        let unknown_containers = listed.iter().filter(unknown);
+        let unknown_containers =
+            unknown_containers.map(|container| (container.server, container.role, container.id.clone())).collect();
+        for (server, role, container) in self.replace(unknown_containers) {
             let (name, folder) = (container_name(server, role), world.store.folder(server));
             tracing::warn!(
                 server.id = %server,
@@ -34,8 +35,8 @@ impl Strays {
     }
 
     /// Returns those that are new.
-    fn replace(&mut self, strays: BTreeSet<(ServerId, Role, String)>) -> Vec<(ServerId, Role, String)> {
-        let before = std::mem::replace(&mut self.0, strays);
+    fn replace(&mut self, unknown_containers: BTreeSet<(ServerId, Role, String)>) -> Vec<(ServerId, Role, String)> {
+        let before = std::mem::replace(&mut self.0, unknown_containers);
         self.0.difference(&before).cloned().collect()
     }
 }
@@ -51,8 +52,8 @@ mod tests {
         Listed { server: bench::id(number), role: Role::Server, id: format!("c{number}"), running: true }
     }
 
-    fn numbers(strays: &Strays) -> Vec<ServerId> {
-        strays.0.iter().map(|(server, ..)| *server).collect()
+    fn numbers(unknown_containers: &Strays) -> Vec<ServerId> {
+        unknown_containers.0.iter().map(|(server, ..)| *server).collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -60,34 +61,34 @@ mod tests {
         let (_root, world) = bench::world(None);
         world.store.create(bench::file_server(1), Record::default(), []).unwrap();
         let listed = [container(1), container(2), container(3)];
-        let mut strays = Strays::default();
+        let mut unknown_containers = Strays::default();
         // The third was deleted while the engine answered.
-        strays.see(&world, &listed, |id| id == bench::id(3));
-        assert_eq!(numbers(&strays), [bench::id(2)]);
+        unknown_containers.see(&world, &listed, |id| id == bench::id(3));
+        assert_eq!(numbers(&unknown_containers), [bench::id(2)]);
         world.store.create(bench::file_server(2), Record::default(), []).unwrap();
-        strays.see(&world, &listed[..2], |_| false);
-        assert_eq!(numbers(&strays), []);
+        unknown_containers.see(&world, &listed[..2], |_| false);
+        assert_eq!(numbers(&unknown_containers), []);
     }
 
     #[tokio::test(start_paused = true)]
     async fn before_the_panels_list_nobody_knows_who_is_unknown() {
         let panel: std::sync::Arc<dyn Panel> = std::sync::Arc::new(bench::ScriptedPanel::default());
         let (_root, world) = bench::world(Some(panel));
-        let mut strays = Strays::default();
-        strays.see(&world, &[container(1)], |_| false);
-        assert_eq!(numbers(&strays), []);
-        world.forgotten.close();
-        strays.see(&world, &[container(1)], |_| false);
-        assert_eq!(numbers(&strays), [bench::id(1)]);
+        let mut unknown_containers = Strays::default();
+        unknown_containers.see(&world, &[container(1)], |_| false);
+        assert_eq!(numbers(&unknown_containers), []);
+        world.recently_deleted.close();
+        unknown_containers.see(&world, &[container(1)], |_| false);
+        assert_eq!(numbers(&unknown_containers), [bench::id(1)]);
     }
 
     #[test]
     fn each_is_named_once_and_again_when_it_comes_back() {
         let stray = |number| (bench::id(number), Role::Server, format!("c{number}"));
-        let mut strays = Strays::default();
-        assert_eq!(strays.replace([stray(1)].into()), [stray(1)]);
-        assert_eq!(strays.replace([stray(1), stray(2)].into()), [stray(2)]);
-        assert_eq!(strays.replace([stray(2)].into()), []);
-        assert_eq!(strays.replace([stray(1)].into()), [stray(1)]);
+        let mut unknown_containers = Strays::default();
+        assert_eq!(unknown_containers.replace([stray(1)].into()), [stray(1)]);
+        assert_eq!(unknown_containers.replace([stray(1), stray(2)].into()), [stray(2)]);
+        assert_eq!(unknown_containers.replace([stray(2)].into()), []);
+        assert_eq!(unknown_containers.replace([stray(1)].into()), [stray(1)]);
     }
 }

@@ -14,7 +14,7 @@ const REMOVALS: usize = 2;
 
 /// What a walk is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Walk {
+pub enum DiskScan {
     /// A start or an installation waits for it.
     Awaited,
     /// A count of a running server's files.
@@ -24,25 +24,25 @@ pub enum Walk {
 }
 
 /// The node's places for walks.
-pub struct Walks {
+pub struct DiskScans {
     awaited: Semaphore,
     watches: Semaphore,
     removals: Semaphore,
 }
 
-impl Default for Walks {
+impl Default for DiskScans {
     fn default() -> Self {
         Self { awaited: Semaphore::new(AWAITED), watches: Semaphore::new(WATCHES), removals: Semaphore::new(REMOVALS) }
     }
 }
 
-impl Walks {
+impl DiskScans {
     /// Waits for a place; it is free again when what is returned is dropped.
-    pub async fn turn(&self, walk: Walk) -> Option<SemaphorePermit<'_>> {
+    pub async fn turn(&self, walk: DiskScan) -> Option<SemaphorePermit<'_>> {
         let places = match walk {
-            Walk::Awaited => &self.awaited,
-            Walk::Watch => &self.watches,
-            Walk::Removal => &self.removals,
+            DiskScan::Awaited => &self.awaited,
+            DiskScan::Watch => &self.watches,
+            DiskScan::Removal => &self.removals,
         };
         // The places are never closed.
         places.acquire().await.ok()
@@ -57,15 +57,16 @@ mod tests {
 
     #[tokio::test]
     async fn walks_that_nobody_waits_for_hold_up_no_start() {
-        let walks = Walks::default();
+        let disk_scans = DiskScans::default();
         let mut turns = Vec::new();
-        for (walk, places) in [(Walk::Removal, REMOVALS), (Walk::Watch, WATCHES), (Walk::Awaited, AWAITED)] {
+        for (walk, places) in [(DiskScan::Removal, REMOVALS), (DiskScan::Watch, WATCHES), (DiskScan::Awaited, AWAITED)]
+        {
             for _ in 0..places {
-                turns.push(walks.turn(walk).now_or_never().expect("a free place"));
+                turns.push(disk_scans.turn(walk).now_or_never().expect("a free place"));
             }
-            assert!(walks.turn(walk).now_or_never().is_none(), "{walk:?}: there are no more");
+            assert!(disk_scans.turn(walk).now_or_never().is_none(), "{walk:?}: there are no more");
         }
         turns.clear();
-        assert!(walks.turn(Walk::Removal).now_or_never().is_some());
+        assert!(disk_scans.turn(DiskScan::Removal).now_or_never().is_some());
     }
 }

@@ -2,14 +2,14 @@ use std::path::Path;
 
 use super::*;
 use crate::model::settings::Allocation;
-use crate::runtime::NetworkFacts;
+use crate::runtime::NetworkInfo;
 
 fn node() -> NodeConfig {
     NodeConfig::for_tests(Path::new("/node"))
 }
 
 fn host(driver: &str) -> HostInfo {
-    let network = NetworkFacts { driver: driver.into(), gateway: Some("172.30.0.1".into()) };
+    let network = NetworkInfo { driver: driver.into(), gateway: Some("172.30.0.1".into()) };
     HostInfo { network, ..HostInfo::default() }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::load::Access;
 use super::stored::was_set_aside;
 use super::{
-    CONFIG_FILE, Entry, Inner, REQUESTS_FILE, Snapshot, Sources, SpecProblem, Store, StoreError, intent, load, lock,
+    CONFIG_FILE, Entry, Inner, REQUESTS_FILE, Snapshot, Sources, SpecProblem, Store, StoreError, load, lock, manifests,
     read, write,
 };
 use crate::model::{Record, Requests, ServerId};
@@ -25,15 +25,15 @@ impl Store {
         };
         let Ok(mut sources) = entry.for_writing() else { return Ok(false) };
         let before = read(&entry.snapshot).clone();
-        if entry.is_sealed() && !self.unseal(&entry, &mut sources) {
+        if entry.is_quarantined() && !self.leave_quarantine(&entry, &mut sources) {
             return Ok(new);
         }
         let new = new || before.revision != read(&entry.snapshot).revision;
         let before = read(&entry.snapshot).clone();
-        if !new && is_in_effect(&entry, &sources, &before) && intent::fingerprints(&folder) == Some(*sources) {
+        if !new && is_in_effect(&entry, &sources, &before) && manifests::fingerprints(&folder) == Some(*sources) {
             return Ok(false);
         }
-        let files = intent::read(&folder, id);
+        let files = manifests::read(&folder, id);
         if !new && *sources == files.sources() && !before.unrecorded && is_of_these_texts(&entry, &before, &files) {
             *lock(&entry.settled) = files.settled();
             return Ok(false);
@@ -76,9 +76,9 @@ impl Store {
     }
 
     /// Reads a record again that could not be read. Returns whether it can be now, or is out of the way.
-    pub(super) fn unseal(&self, entry: &Entry, sources: &mut Sources) -> bool {
+    pub(super) fn leave_quarantine(&self, entry: &Entry, sources: &mut Sources) -> bool {
         let found = self.load_again(entry.id);
-        if found.is_sealed() {
+        if found.is_quarantined() {
             return false;
         }
         *sources = *lock(&found.write);
@@ -94,7 +94,7 @@ impl Store {
         &self,
         entry: &Entry,
         sources: &mut Sources,
-        files: &intent::Files,
+        files: &manifests::Files,
         mut record: Record,
     ) -> Result<Arc<Snapshot>, StoreError> {
         let before = read(&entry.snapshot).clone();
@@ -187,7 +187,7 @@ impl Store {
 }
 
 /// Whether the spec in effect is that of these texts.
-fn is_of_these_texts(entry: &Entry, snapshot: &Snapshot, files: &intent::Files) -> bool {
+fn is_of_these_texts(entry: &Entry, snapshot: &Snapshot, files: &manifests::Files) -> bool {
     let digest = files.digest();
     snapshot.manifest.is_some() && snapshot.problem.is_none() && digest.is_some() && *lock(&entry.text) == digest
 }

@@ -12,12 +12,12 @@ use crate::model::ServerId;
 
 /// Names and times of servers that are gone. Empty once the list is in force, and from then on.
 #[derive(Debug)]
-pub struct Forgotten {
+pub struct RecentlyDeleted {
     gone: Mutex<Option<BTreeMap<ServerId, Instant>>>,
     in_force: watch::Sender<bool>,
 }
 
-impl Forgotten {
+impl RecentlyDeleted {
     /// Nothing yet; and nothing ever where no list is `awaited`.
     pub fn until_listed(awaited: bool) -> Self {
         Self { gone: Mutex::new(awaited.then(BTreeMap::new)), in_force: watch::Sender::new(!awaited) }

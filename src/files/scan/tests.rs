@@ -96,7 +96,7 @@ fn few_directories_are_open_at_a_time() {
     make_deep(folder.path(), HELD_OPEN * 4);
     let root = Root::open(folder.path()).unwrap();
     let mut seen = Seen::default();
-    let mut walk = Walk {
+    let mut walk = DiskScan {
         path: folder.path(),
         resolver: root.resolver(),
         frames: Vec::new(),
@@ -135,7 +135,8 @@ fn the_way_back_is_not_found_when_directories_were_moved() {
     fs::write(path.join("elsewhere/file"), "").unwrap();
     let root = Root::open(path).unwrap();
     let mut seen = Seen::default();
-    let mut walk = Walk { path, resolver: root.resolver(), frames: Vec::new(), visitor: &mut seen, first_error: None };
+    let mut walk =
+        DiskScan { path, resolver: root.resolver(), frames: Vec::new(), visitor: &mut seen, first_error: None };
     walk.enter(rustix::fs::openat(&root, ".", REOPEN, Mode::empty()).unwrap(), c"");
     while walk.frames.len() <= HELD_OPEN * 2 {
         walk.step();
