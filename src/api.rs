@@ -26,8 +26,8 @@ use std::sync::Arc;
 use axum::Router;
 
 use self::startup::Startup;
+use crate::reconcile::context::Context;
 use crate::reconcile::pass::Reconciler;
-use crate::reconcile::world::World;
 
 pub use error::ApiError;
 pub use guard::Endpoint;
@@ -36,7 +36,7 @@ pub use routes::router;
 
 /// What handlers work with.
 pub struct Api {
-    world: Arc<World>,
+    world: Arc<Context>,
     reconciler: Reconciler,
     view: view::ServerViews,
 }

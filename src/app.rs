@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -25,8 +25,8 @@ use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::panel::Panel;
 use crate::panel::client::{HttpPanel, PanelOptions};
+use crate::reconcile::context::{Context, Parts, Wake};
 use crate::reconcile::pass::Reconciler;
-use crate::reconcile::world::{Parts, Wake, World};
 use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
@@ -128,7 +128,7 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
     Ok(())
 }
 
-fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptions) -> anyhow::Result<Arc<World>> {
+fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptions) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     Layout::new(node).prepare_node()?;
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
@@ -161,7 +161,7 @@ fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptio
     );
     let changed = wake.clone();
     store.on_change(move |id| changed(id));
-    Ok(Arc::new(World::new(Parts {
+    Ok(Arc::new(Context::new(Parts {
         store,
         runtime: docker,
         panel,
@@ -182,7 +182,7 @@ fn kernel() -> String {
 }
 
 /// Starts everything that makes the world match the files.
-fn start(world: &Arc<World>, reconciler: Reconciler, queue: &Queue) {
+fn start(world: &Arc<Context>, reconciler: Reconciler, queue: &Queue) {
     let tasks = &world.tasks;
     let (known, ready) = watch::channel(false);
     tasks.spawn("containers", containers::follow(world.clone(), queue.clone(), known));

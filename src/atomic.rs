@@ -19,7 +19,7 @@ mod tests;
 /// How many names for a temporary file are tried before giving up.
 const NAME_ATTEMPTS: usize = 16;
 /// How many symbolic links in a row are followed.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// An attempt to change something on disk that failed. The change did not happen.
 ///
@@ -248,7 +248,7 @@ impl Drop for Kept {
 /// Where a path leads in the end, whether there is something or not.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
-    for _ in 0..MOST_LINKS {
+    for _ in 0..MAX_LINKS {
         match std::fs::read_link(&path) {
             Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
             // No link, or nothing at all.

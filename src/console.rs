@@ -107,11 +107,11 @@ struct Inner {
     tasks: Tasks,
     wake: Arc<dyn Fn(ServerId) + Send + Sync>,
     turns: Arc<Semaphore>,
-    seats: Mutex<BTreeMap<ServerId, Seat>>,
+    slots: Mutex<BTreeMap<ServerId, Slot>>,
 }
 
 /// One server's console.
-struct Seat {
+struct Slot {
     sinks: Sinks,
     live: Option<ServerState>,
     /// The container in which the start-up was seen to finish.
@@ -143,8 +143,8 @@ impl Console {
             daemon: format!("[{} Daemon]: ", options.app_name),
             numbers: Arc::default(),
         };
-        let (turns, seats) = (Arc::new(Semaphore::new(TURNS)), Mutex::default());
-        Self { inner: Arc::new(Inner { runtime, blocking, rules: Arc::new(rules), events, tasks, wake, turns, seats }) }
+        let (turns, slots) = (Arc::new(Semaphore::new(TURNS)), Mutex::default());
+        Self { inner: Arc::new(Inner { runtime, blocking, rules: Arc::new(rules), events, tasks, wake, turns, slots }) }
     }
 
     /// Attaches to a container; its output goes to the transcript in the folder `transcript`.
@@ -168,7 +168,7 @@ impl Console {
             return Ok(());
         }
         let terminal = self.inner.runtime.attach(container).await?;
-        let (sinks, former) = self.with_seat(id, |seat| (seat.sinks.clone(), seat.live.take()));
+        let (sinks, former) = self.with_slot(id, |slot| (slot.sinks.clone(), slot.live.take()));
         drop_attachment(former);
         let anchor = sinks.transcript.open(transcript, container, replay).await;
         let replay = replay.then(|| {
@@ -183,14 +183,14 @@ impl Console {
 
     /// Whether the container is attached; if so, it is matched against this from now on.
     fn is_attached(&self, id: ServerId, container: &str, startup: Option<&Startup>) -> bool {
-        let mut seats = self.inner.seats();
-        let Some(seat) = seats.get_mut(&id) else { return false };
-        let Some(live) = seat.live.as_mut().filter(|live| live.container == container) else {
+        let mut slots = self.inner.slots();
+        let Some(slot) = slots.get_mut(&id) else { return false };
+        let Some(live) = slot.live.as_mut().filter(|live| live.container == container) else {
             return false;
         };
         if let Some(startup) = startup
             && live.startup.is_some_and(|known| known != fingerprint(startup))
-            && seat.done.is_none()
+            && slot.done.is_none()
             && live.orders.try_send(Order::Match(DoneMatcher::new(id, startup))).is_ok()
         {
             live.startup = Some(fingerprint(startup));
@@ -210,9 +210,9 @@ impl Console {
         let (to, orders) = mpsc::channel(ORDERS);
         let matcher = startup.map(|startup| DoneMatcher::new(id, startup));
         let this = Attached { inner: self.inner.clone(), id, orders: to.downgrade() };
-        let mut seats = self.inner.seats();
-        let seat = self.inner.seat(&mut seats, id);
-        seat.sinks = sinks.clone();
+        let mut slots = self.inner.slots();
+        let slot = self.inner.slot(&mut slots, id);
+        slot.sinks = sinks.clone();
         // The task looks for itself in the seat, so it must be there before the lock is let go.
         let task = self.inner.tasks.spawn(format!("console {id}"), async move {
             let ending = Ending(this);
@@ -220,24 +220,24 @@ impl Console {
             Session { terminal, orders, sinks, matcher, on_done, lines: Lines::default(), replay }.run().await;
         });
         // What the former attachment to the same container has seen stays true: it may not be on record yet.
-        seat.done.take_if(|done| *done != container);
+        slot.done.take_if(|done| *done != container);
         let container = container.to_owned();
         let live = ServerState { container, orders: to, startup: startup.map(fingerprint), task };
-        let former = seat.live.replace(live);
-        drop(seats);
+        let former = slot.live.replace(live);
+        drop(slots);
         drop_attachment(former);
     }
 
     /// The container that is attached.
     pub fn attached(&self, id: ServerId) -> Option<String> {
-        let seats = self.inner.seats();
-        seats.get(&id)?.live.as_ref().map(|live| live.container.clone())
+        let slots = self.inner.slots();
+        slots.get(&id)?.live.as_ref().map(|live| live.container.clone())
     }
 
     /// The container in which the start-up was seen to finish, by its last attachment. It is known beyond the end of
     /// that attachment.
     pub fn done_seen(&self, id: ServerId) -> Option<String> {
-        self.inner.seats().get(&id)?.done.clone()
+        self.inner.slots().get(&id)?.done.clone()
     }
 
     /// Types a line and its end into a server.
@@ -248,7 +248,7 @@ impl Console {
         if line.len() > TYPED {
             return Err(ConsoleError::TooLong { server: id, length: line.len() });
         }
-        let orders = self.inner.seats().get(&id).and_then(|seat| Some(seat.live.as_ref()?.orders.clone()));
+        let orders = self.inner.slots().get(&id).and_then(|slot| Some(slot.live.as_ref()?.orders.clone()));
         let orders = orders.ok_or(ConsoleError::NotAttached(id))?;
         let (done, answer) = oneshot::channel();
         let typed = async {
@@ -266,17 +266,17 @@ impl Console {
     /// Drops a server's attachment and all that is known about its console. What was printed is still written, as
     /// long as the server's folder is there.
     pub fn detach(&self, id: ServerId) {
-        let seat = self.inner.seats().remove(&id);
-        if let Some(seat) = seat {
-            seat.sinks.transcript.flush();
-            drop_attachment(seat.live);
+        let slot = self.inner.slots().remove(&id);
+        if let Some(slot) = slot {
+            slot.sinks.transcript.flush();
+            drop_attachment(slot.live);
         }
     }
 
     /// A line of the daemon itself, to the transcript and to subscribers. Before the first attachment a few of
     /// them wait until it is known where the transcript is.
     pub fn say(&self, id: ServerId, text: &str) {
-        let sinks = self.with_seat(id, |seat| seat.sinks.clone());
+        let sinks = self.with_slot(id, |slot| slot.sinks.clone());
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             // Errors of engines and names from elsewhere may be in it.
             let line: String = line.chars().take(SAID).map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -290,7 +290,7 @@ impl Console {
     /// # Errors
     /// The transcript cannot be opened.
     pub async fn handover(&self, id: ServerId, transcript: &Path) -> io::Result<Handover> {
-        let sinks = self.with_seat(id, |seat| seat.sinks.clone());
+        let sinks = self.with_slot(id, |slot| slot.sinks.clone());
         sinks.transcript.handover(transcript).await
     }
 
@@ -299,20 +299,20 @@ impl Console {
         format!("{}{text}", self.inner.rules.daemon)
     }
 
-    fn with_seat<T>(&self, id: ServerId, look: impl FnOnce(&mut Seat) -> T) -> T {
-        look(self.inner.seat(&mut self.inner.seats(), id))
+    fn with_slot<T>(&self, id: ServerId, look: impl FnOnce(&mut Slot) -> T) -> T {
+        look(self.inner.slot(&mut self.inner.slots(), id))
     }
 }
 
 impl Inner {
-    fn seats(&self) -> MutexGuard<'_, BTreeMap<ServerId, Seat>> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<ServerId, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seat<'a>(&self, seats: &'a mut BTreeMap<ServerId, Seat>, id: ServerId) -> &'a mut Seat {
-        seats.entry(id).or_insert_with(|| {
+    fn slot<'a>(&self, slots: &'a mut BTreeMap<ServerId, Slot>, id: ServerId) -> &'a mut Slot {
+        slots.entry(id).or_insert_with(|| {
             let transcript = Transcript::new(id, self.rules.clone(), self.blocking, self.tasks.clone());
-            Seat { sinks: Sinks { transcript, events: self.events.clone() }, live: None, done: None }
+            Slot { sinks: Sinks { transcript, events: self.events.clone() }, live: None, done: None }
         })
     }
 }
@@ -326,20 +326,20 @@ struct Attached {
 
 impl Attached {
     /// Changes the seat and wakes the server.
-    fn report(&self, change: impl FnOnce(&mut Seat)) {
-        let mut seats = self.inner.seats();
-        let own = |seat: &Seat| {
+    fn report(&self, change: impl FnOnce(&mut Slot)) {
+        let mut slots = self.inner.slots();
+        let own = |slot: &Slot| {
             let orders = self.orders.upgrade();
-            seat.live.as_ref().zip(orders).is_some_and(|(live, orders)| live.orders.same_channel(&orders))
+            slot.live.as_ref().zip(orders).is_some_and(|(live, orders)| live.orders.same_channel(&orders))
         };
-        let Some(seat) = seats.get_mut(&self.id).filter(|seat| own(seat)) else { return };
-        change(seat);
-        drop(seats);
+        let Some(slot) = slots.get_mut(&self.id).filter(|slot| own(slot)) else { return };
+        change(slot);
+        drop(slots);
         (self.inner.wake)(self.id);
     }
 
     fn done(&self) {
-        self.report(|seat| seat.done = seat.live.as_ref().map(|live| live.container.clone()));
+        self.report(|slot| slot.done = slot.live.as_ref().map(|live| live.container.clone()));
     }
 }
 
@@ -348,7 +348,7 @@ struct Ending(Attached);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.report(|seat| seat.live = None);
+        self.0.report(|slot| slot.live = None);
     }
 }
 

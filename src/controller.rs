@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use tokio::sync::{Semaphore, watch};
 use tracing::Instrument;
 
-use crate::model::{Condition, ConditionKind, ConditionStatus, Reason, ServerId, Status};
+use crate::model::{Condition, ConditionStatus, ConditionType, Reason, ServerId, Status};
 use crate::reconcile::pass::{Next, Reconciler};
 use crate::retry;
 use crate::telemetry::pass_span;
@@ -98,7 +98,7 @@ fn show_bug(reconciler: &Reconciler, id: ServerId, text: &str) {
     let mut status = Status::clone(&before);
     let now = world.clock.now();
     status.set_condition(Condition {
-        kind: ConditionKind::Running,
+        kind: ConditionType::Running,
         status: ConditionStatus::Unknown,
         reason: Reason::InternalError,
         message: format!("the daemon failed to handle this server, which is a bug: {text}; it is tried again"),

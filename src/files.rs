@@ -41,7 +41,7 @@ use crate::model::ServerId;
 pub use error::{FilesError, Uncounted};
 pub use ownership::Fixed;
 use root::Root;
-use scan::{Visitor, walk};
+use scan::{Visitor, scan};
 
 /// Where servers' files are, and who owns them.
 #[derive(Clone, Debug)]
@@ -104,9 +104,9 @@ impl Layout {
     /// Part of it cannot be looked at, or `cancelled` was set. The error says how much there is at least.
     pub fn usage(&self, id: ServerId, cancelled: &AtomicBool) -> Result<u64, Uncounted> {
         let mut usage = usage::Usage::default();
-        let walked = self.walk_data(id, cancelled, &mut usage);
+        let scanned = self.scan_data(id, cancelled, &mut usage);
         let bytes = usage.bytes();
-        walked.map(|()| bytes).map_err(|source| Uncounted { bytes, source })
+        scanned.map(|()| bytes).map_err(|source| Uncounted { bytes, source })
     }
 
     /// Has a server's files on disk. What a container wrote is there only after that, whatever the container's end may say.
@@ -116,7 +116,7 @@ impl Layout {
     pub fn flush(&self, id: ServerId) -> Result<(), FilesError> {
         let too_many = AtomicBool::new(false);
         // What cannot be brought there by itself is with all the rest.
-        if self.walk_data(id, &too_many, &mut flush::Flush::new(&too_many)).is_ok() {
+        if self.scan_data(id, &too_many, &mut flush::Flush::new(&too_many)).is_ok() {
             return Ok(());
         }
         let path = self.data(id);
@@ -134,7 +134,7 @@ impl Layout {
     /// Some could not be changed (all others were), or `cancelled` was set.
     pub fn fix_ownership(&self, id: ServerId, cancelled: &AtomicBool) -> Result<Fixed, FilesError> {
         let mut ownership = ownership::Ownership::new(self.uid, self.gid);
-        self.walk_data(id, cancelled, &mut ownership)?;
+        self.scan_data(id, cancelled, &mut ownership)?;
         Ok(ownership.fixed())
     }
 
@@ -166,10 +166,10 @@ impl Layout {
         errors.fold(Ok(()), Result::and)
     }
 
-    fn walk_data<V: Visitor>(&self, id: ServerId, cancelled: &AtomicBool, visitor: &mut V) -> Result<(), FilesError> {
+    fn scan_data<V: Visitor>(&self, id: ServerId, cancelled: &AtomicBool, visitor: &mut V) -> Result<(), FilesError> {
         let path = self.data(id);
         match Root::open(&path) {
-            Ok(root) => walk(&root, &path, cancelled, visitor),
+            Ok(root) => scan(&root, &path, cancelled, visitor),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(FilesError::disk(V::ACTION, &path)(error)),
         }

@@ -25,5 +25,5 @@ pub use reason::Reason;
 pub use record::{Crash, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record};
 pub use request::{Declared, Request, Requester, Requests, Verb};
 pub use settings::{Process, Settings};
-pub use status::{Condition, ConditionKind, ConditionStatus, Event, Phase, PowerState, Status};
+pub use status::{Condition, ConditionStatus, ConditionType, Event, Phase, PowerState, Status};
 pub use time::Timestamp;

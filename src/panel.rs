@@ -80,7 +80,7 @@ pub enum PanelError {
     },
     /// The panel says no (4xx). Final.
     #[error("{call}: the panel refused with {status} ({detail})")]
-    Refused {
+    Rejected {
         /// What was asked.
         call: String,
         /// HTTP status.
@@ -101,7 +101,7 @@ pub enum PanelError {
 impl PanelError {
     /// Whether asking again is pointless.
     pub fn is_final(&self) -> bool {
-        matches!(self, PanelError::Refused { .. })
+        matches!(self, PanelError::Rejected { .. })
     }
 
     /// Whether somebody who waits should stop waiting: the answer will hardly be another one in a moment, and a panel that was
@@ -112,7 +112,7 @@ impl PanelError {
 
     /// Whether the panel said that it does not know the thing.
     pub fn is_unknown(&self) -> bool {
-        matches!(self, PanelError::Refused { status: 404, .. })
+        matches!(self, PanelError::Rejected { status: 404, .. })
     }
 }
 

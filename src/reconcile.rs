@@ -9,6 +9,7 @@
 
 #[cfg(test)]
 pub(crate) mod bench;
+pub mod context;
 pub mod job;
 pub mod jobs;
 pub mod observed;
@@ -17,4 +18,3 @@ pub mod plan;
 pub mod reporter;
 pub mod server_state;
 pub mod step;
-pub mod world;

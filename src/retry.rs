@@ -39,7 +39,7 @@ pub const FILES: Growth = Growth { initial: Duration::from_secs(1), factor: 2.0,
 /// Spread of the jitter: a delay is between 1-SPREAD and 1+SPREAD of what it would be.
 const SPREAD: f64 = 0.25;
 /// Beyond this the cap is long reached.
-const MOST_STEPS: u32 = 40;
+const MAX_STEPS: u32 = 40;
 
 /// A source of jitter.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub fn delay(growth: Growth, failures: u32, jitter: &Jitter) -> Duration {
         .with_max_elapsed_time(None)
         .build();
     let mut delay = growth.initial;
-    for _ in 0..failures.clamp(1, MOST_STEPS) {
+    for _ in 0..failures.clamp(1, MAX_STEPS) {
         delay = exponential.next_backoff().unwrap_or(growth.cap);
     }
     delay.mul_f64(1.0 + SPREAD * (2.0 * jitter.unit() - 1.0)).min(growth.cap)

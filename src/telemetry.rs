@@ -66,12 +66,12 @@ pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<FlushOnDrop> {
     let filter = with_own_targets(filter)?;
     let path = node.directories.log.join("wings.log");
     let terminal = LogQueue::start("stderr", io::stderr())?;
-    let (file, refused) = match LogFile::open(&path) {
+    let (file, rejected) = match LogFile::open(&path) {
         Ok(file) => (Some(LogQueue::start("wings.log", file)?), None),
         Err(error) => (None, Some(error)),
     };
     subscriber(filter, terminal.clone(), io::stderr().is_terminal(), file.clone()).try_init()?;
-    if let Some(error) = refused {
+    if let Some(error) = rejected {
         tracing::warn!("{}: {error}; logging to stderr only", path.display());
     }
     reopen_on_hangup(file.clone());
@@ -197,13 +197,13 @@ mod tests {
     use super::*;
 
     /// A log in a folder of its own.
-    struct Scene {
+    struct Fixture {
         _folder: tempfile::TempDir,
         path: PathBuf,
         log: LogQueue,
     }
 
-    impl Scene {
+    impl Fixture {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("wings.log");
@@ -225,30 +225,30 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_moved_away_is_begun_anew() {
-        let scene = Scene::new();
-        let moved = scene.path.with_extension("log-1");
-        scene.log("one\n");
-        scene.flush();
-        std::fs::rename(&scene.path, &moved).unwrap();
-        scene.log("two\n");
-        scene.log.reopen();
-        scene.flush();
-        scene.log("three\n");
-        scene.flush();
+    fn a_log_that_was_moved_away_is_begun_again() {
+        let fixture = Fixture::new();
+        let moved = fixture.path.with_extension("log-1");
+        fixture.log("one\n");
+        fixture.flush();
+        std::fs::rename(&fixture.path, &moved).unwrap();
+        fixture.log("two\n");
+        fixture.log.reopen();
+        fixture.flush();
+        fixture.log("three\n");
+        fixture.flush();
         assert_eq!(std::fs::read_to_string(&moved).unwrap(), "one\ntwo\n");
-        assert_eq!(scene.text(), "three\n");
+        assert_eq!(fixture.text(), "three\n");
     }
 
     #[test]
     fn a_log_that_was_copied_and_truncated_goes_on_at_its_new_end() {
-        let scene = Scene::new();
-        scene.log("one\n");
-        scene.flush();
-        File::options().write(true).open(&scene.path).unwrap().set_len(0).unwrap();
-        scene.log("two\n");
-        scene.flush();
-        assert_eq!(scene.text(), "two\n");
+        let fixture = Fixture::new();
+        fixture.log("one\n");
+        fixture.flush();
+        File::options().write(true).open(&fixture.path).unwrap().set_len(0).unwrap();
+        fixture.log("two\n");
+        fixture.flush();
+        assert_eq!(fixture.text(), "two\n");
     }
 
     #[test]
@@ -317,10 +317,10 @@ mod tests {
 
     #[test]
     fn what_is_queued_at_the_end_is_written() {
-        let scene = Scene::new();
+        let fixture = Fixture::new();
         let lines: Vec<String> = (0..5_000).map(|number| format!("line {number}\n")).collect();
-        lines.iter().for_each(|line| scene.log(line));
-        drop(FlushOnDrop(vec![scene.log.clone()]));
-        assert_eq!(scene.text(), lines.concat());
+        lines.iter().for_each(|line| fixture.log(line));
+        drop(FlushOnDrop(vec![fixture.log.clone()]));
+        assert_eq!(fixture.text(), lines.concat());
     }
 }

@@ -233,8 +233,8 @@ fn power_is_the_daemons_decision() {
 
     let suspended = record(TWO, "second").replace("spec:\n", "spec:\n  suspended: true\n");
     node.edit(TWO, &suspended);
-    let refused = node.run(&["power", "restart", TWO]);
-    assert!(refused.code == 1 && refused.err.contains("suspended"), "{refused:?}");
+    let rejected = node.run(&["power", "restart", TWO]);
+    assert!(rejected.code == 1 && rejected.err.contains("suspended"), "{rejected:?}");
     daemon.end();
 }
 
@@ -252,13 +252,13 @@ fn deletion_is_asked_for_and_accepted() {
     assert!(node.ok(&["delete", "--yes", ONE]).out.contains("already"));
     let done = node.json(&["delete", "--yes", ONE, TWO]);
     assert_eq!((&done[0]["uuid"], &done[1]["result"]), (&Value::from(ONE), &Value::from("deletion accepted")));
-    let refused = node.run(&["power", "start", ONE]);
-    assert!(refused.code == 1 && refused.err.contains("it is being deleted"), "{refused:?}");
-    let refused = node.run(&["apply", "-f", "one.yml"]);
-    assert!(refused.code == 1 && refused.err.contains("is being deleted"), "{refused:?}");
-    let refused = node.run(&["power", "start", ONE, "-o", "json"]);
-    let done: Value = serde_json::from_str(&refused.out).unwrap();
-    assert!(refused.code == 1 && done[0]["error"].as_str().unwrap().contains("it is being deleted"), "{refused:?}");
+    let rejected = node.run(&["power", "start", ONE]);
+    assert!(rejected.code == 1 && rejected.err.contains("it is being deleted"), "{rejected:?}");
+    let rejected = node.run(&["apply", "-f", "one.yml"]);
+    assert!(rejected.code == 1 && rejected.err.contains("is being deleted"), "{rejected:?}");
+    let rejected = node.run(&["power", "start", ONE, "-o", "json"]);
+    let done: Value = serde_json::from_str(&rejected.out).unwrap();
+    assert!(rejected.code == 1 && done[0]["error"].as_str().unwrap().contains("it is being deleted"), "{rejected:?}");
     daemon.end();
 }
 
@@ -295,7 +295,7 @@ fn listing(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_exit_code_2() {
+fn what_makes_no_sense_is_rejected_with_exit_code_2() {
     let node = Node::new();
     for arguments in [
         &["--pprof"][..],

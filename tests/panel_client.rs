@@ -76,7 +76,7 @@ async fn requests_look_like_those_of_wings() {
     panel.report_install(id, true, false).await.unwrap();
     panel.report_state(id, PowerState::Offline, PowerState::Starting).await.unwrap();
 
-    let requests = sim.with(|ledger| ledger.requests.clone());
+    let requests = sim.with(|call_log| call_log.requests.clone());
     let seen: Vec<_> = requests
         .iter()
         .map(|request| {
@@ -135,14 +135,14 @@ async fn answers_become_the_model() {
 }
 
 #[test]
-fn options_that_cannot_work_are_refused() {
+fn options_that_cannot_work_are_rejected() {
     let sim = PanelSim::start();
     for url in ["", "panel.example.com", "ftp://panel.example.com", "http://", "https://panel.example.com/?a=b"] {
-        let refused = HttpPanel::new(PanelOptions { url: url.into(), ..options(&sim) });
-        assert!(matches!(refused, Err(OptionsError::Url { .. })), "{url}");
+        let rejected = HttpPanel::new(PanelOptions { url: url.into(), ..options(&sim) });
+        assert!(matches!(rejected, Err(OptionsError::Url { .. })), "{url}");
     }
-    let refused = HttpPanel::new(PanelOptions { token: Secret::new("line\nbreak"), ..options(&sim) }).unwrap_err();
-    assert!(!refused.to_string().contains("break"), "{refused}");
+    let rejected = HttpPanel::new(PanelOptions { token: Secret::new("line\nbreak"), ..options(&sim) }).unwrap_err();
+    assert!(!rejected.to_string().contains("break"), "{rejected}");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn the_token_is_never_shown() {
 // ------------------------------------------------------------------ classes of errors
 
 #[tokio::test]
-async fn a_refusal_is_final_and_says_why() {
+async fn a_rejection_is_final_and_says_why() {
     let sim = PanelSim::start();
     let panel = panel(&sim);
     let error = panel.server(id(9)).await.unwrap_err();
@@ -168,7 +168,7 @@ async fn a_refusal_is_final_and_says_why() {
     for status in [400, 401, 403, 408, 409, 422, 429, 499] {
         let fault = sim.fault(Fault::on("reset").status(status));
         let error = panel.reset().await.unwrap_err();
-        assert!(matches!(error, PanelError::Refused { status: found, .. } if found == status), "{error}");
+        assert!(matches!(error, PanelError::Rejected { status: found, .. } if found == status), "{error}");
         assert_eq!(fault.hits(), 1, "{status} was tried again");
     }
 }
@@ -282,7 +282,7 @@ async fn what_a_report_is_answered_does_not_matter_but_its_status() {
         let _fault = sim.fault(Fault::on("install$").method("POST").status(200).body(body));
         panel.report_install(id, false, true).await.unwrap();
     }
-    assert_eq!(sim.with(|ledger| ledger.servers[0].installed), None, "the faults answered");
+    assert_eq!(sim.with(|call_log| call_log.servers[0].installed), None, "the faults answered");
 }
 
 // ------------------------------------------------------------------ redirects
@@ -298,7 +298,7 @@ async fn redirects_are_followed_with_the_method_and_the_token() {
         let mark = sim.mark();
         // The answer is the target's, which wants another body.
         let error = panel.reset().await.unwrap_err();
-        assert!(matches!(error, PanelError::Refused { status: 422, .. }), "{status}: {error}");
+        assert!(matches!(error, PanelError::Rejected { status: 422, .. }), "{status}: {error}");
         let followed = sim.matching(mark, "POST", ".*/install");
         assert_eq!(followed.len(), 1, "{status}");
         assert_eq!(&followed[0].body[..], b"null");

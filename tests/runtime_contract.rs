@@ -52,15 +52,15 @@ contract! {
         what_has_ended_can_be_started_again
         signals_reach_the_process
         signalling_what_is_not_there_is_fine
-        a_signal_that_does_not_exist_is_refused
+        a_signal_that_does_not_exist_is_rejected
         a_running_container_is_removed
         removing_what_is_not_there_is_fine
         of_removals_at_once_one_is_done_and_others_say_no_more_than_is_so
-        a_taken_name_is_refused
-        a_missing_image_is_refused
-        a_missing_mount_is_refused
-        a_bad_entrypoint_is_refused_at_the_start
-        a_taken_port_is_refused_at_the_start
+        a_taken_name_is_rejected
+        a_missing_image_is_rejected
+        a_missing_mount_is_rejected
+        a_bad_entrypoint_is_rejected_at_the_start
+        a_taken_port_is_rejected_at_the_start
         starting_what_is_not_there_fails
         limits_change_in_place;
     output:
@@ -86,5 +86,5 @@ contract! {
         a_network_is_made_once
         a_subnet_that_is_taken_gives_way
         a_network_of_its_own_is_prepared_with_a_container
-        a_missing_network_is_refused_at_the_start;
+        a_missing_network_is_rejected_at_the_start;
 }

@@ -51,9 +51,9 @@ async fn servers(node: &mut Node, count: usize) -> std::time::Duration {
     for id in &ids {
         node.delete(id).await;
     }
-    node.panel.with(|ledger| {
-        ledger.requests.clear();
-        ledger.servers.retain(|server: &SimServer| !ids.contains(&server.uuid));
+    node.panel.with(|call_log| {
+        call_log.requests.clear();
+        call_log.servers.retain(|server: &SimServer| !ids.contains(&server.uuid));
     });
     took
 }

@@ -84,7 +84,7 @@ impl IntoResponse for ApiError {
             ApiError::Store(StoreError::Broken { .. } | StoreError::Conflict { .. }) => {
                 return json_error(StatusCode::CONFLICT, &self.to_string(), None);
             }
-            ApiError::Store(StoreError::Disk { source, .. }) => refused_by_disk(source.kind()),
+            ApiError::Store(StoreError::Disk { source, .. }) => rejected_by_disk(source.kind()),
             ApiError::Store(_) | ApiError::Panel(_) | ApiError::Failed(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, UNEXPECTED)
             }
@@ -95,7 +95,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-fn refused_by_disk(kind: ErrorKind) -> (StatusCode, &'static str) {
+fn rejected_by_disk(kind: ErrorKind) -> (StatusCode, &'static str) {
     match kind {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             (StatusCode::INSUFFICIENT_STORAGE, "The node's disk is full; free some space and try again.")

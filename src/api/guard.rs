@@ -82,7 +82,7 @@ async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -
     } else {
         let mut response = match *request.method() {
             // There are no HEAD routes; answering as GET does would run handlers.
-            Method::HEAD => guard.refuse(Access::NodeToken, &request).unwrap_or_else(not_found),
+            Method::HEAD => guard.reject(Access::NodeToken, &request).unwrap_or_else(not_found),
             _ => run(next, request, &request_id).instrument(span).await,
         };
         response.headers_mut().insert(header::USER_AGENT, guard.user_agent.clone());
@@ -115,7 +115,7 @@ async fn run(next: Next, request: Request, request_id: &str) -> Response {
 }
 
 /// The answer to a request that does not carry this token.
-fn refuse_without(token: &Secret, request: &Request) -> Option<Response> {
+fn reject_without(token: &Secret, request: &Request) -> Option<Response> {
     let presented = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let Some(presented) = presented.strip_prefix(b"Bearer ") else {
         let message = "The required authorization heads were not present in the request.";
@@ -151,10 +151,10 @@ impl Guard {
     }
 
     /// The answer to a caller who may not call a route of this access.
-    pub fn refuse(&self, access: Access, request: &Request) -> Option<Response> {
+    pub fn reject(&self, access: Access, request: &Request) -> Option<Response> {
         match (&self.endpoint, access) {
             (Endpoint::Local, _) => None,
-            (Endpoint::Tcp(token), Access::NodeToken) => refuse_without(token, request),
+            (Endpoint::Tcp(token), Access::NodeToken) => reject_without(token, request),
             (Endpoint::Tcp(_), Access::LocalSocket) => Some(not_found()),
         }
     }

@@ -77,7 +77,7 @@ fn build(table: Vec<Route>, opening: &Startup, endpoint: Endpoint, node: &NodeCo
     let of_fallback = guard.clone();
     // Also for a known path with another method.
     let no_route =
-        move |request: Request| ready(of_fallback.refuse(Access::NodeToken, &request).unwrap_or_else(guard::not_found));
+        move |request: Request| ready(of_fallback.reject(Access::NodeToken, &request).unwrap_or_else(guard::not_found));
     guard::wrap(router.fallback(no_route.clone()).method_not_allowed_fallback(no_route), guard)
 }
 
@@ -113,7 +113,7 @@ impl Route {
         let (guard, opening) = (guard.clone(), opening.clone());
         let Self { method, access, body, handle, .. } = self;
         on(method, move |mut request: Request| async move {
-            if let Some(rejection) = guard.refuse(access, &request) {
+            if let Some(rejection) = guard.reject(access, &request) {
                 return rejection;
             }
             body.limit(&mut request);
@@ -125,7 +125,7 @@ impl Route {
     fn redirect(&self, guard: &Arc<Guard>) -> MethodRouter {
         let (guard, access) = (guard.clone(), self.access);
         on(self.method, move |request: Request| {
-            ready(guard.refuse(access, &request).unwrap_or_else(|| guard::without_slash(&request)))
+            ready(guard.reject(access, &request).unwrap_or_else(|| guard::without_slash(&request)))
         })
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::model::{Manifest, ServerId, Status};
-use crate::reconcile::world::World;
+use crate::reconcile::context::Context;
 use crate::store::Snapshot;
 
 /// Rendered servers, valid for one version of the store.
@@ -34,7 +34,7 @@ struct Rendered {
 
 impl ServerViews {
     /// All servers as a JSON array.
-    pub fn list(&self, world: &World) -> Bytes {
+    pub fn list(&self, world: &Context) -> Bytes {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         // Read before the servers: a change during the rendering makes the next caller render again.
         let version = world.store.version();
@@ -51,14 +51,14 @@ impl ServerViews {
     }
 
     /// One server as a JSON object.
-    pub fn one(&self, world: &World, snapshot: &Snapshot) -> Bytes {
+    pub fn one(&self, world: &Context, snapshot: &Snapshot) -> Bytes {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.one(world, snapshot)
     }
 }
 
 impl Cache {
-    fn render(&mut self, world: &World) {
+    fn render(&mut self, world: &Context) {
         let snapshots = world.store.list();
         let mut list = Vec::with_capacity(self.list.len().max(64));
         list.push(b'[');
@@ -77,7 +77,7 @@ impl Cache {
         self.list = Bytes::from(list);
     }
 
-    fn one(&mut self, world: &World, snapshot: &Snapshot) -> Bytes {
+    fn one(&mut self, world: &Context, snapshot: &Snapshot) -> Bytes {
         let Some(manifest) = &snapshot.manifest else { return Bytes::from_static(b"{}") };
         let status = world.store.status(snapshot.id).unwrap_or_else(|| Status::new(snapshot.id).into());
         if let Some(rendered) = self.servers.get(&snapshot.id)
@@ -99,7 +99,7 @@ impl Cache {
     }
 }
 
-fn server(world: &World, manifest: &Manifest, status: &Status) -> Value {
+fn server(world: &Context, manifest: &Manifest, status: &Status) -> Value {
     let settings = &manifest.spec.settings;
     let state = status.state.word();
     let mut configuration = serde_json::to_value(settings).unwrap_or_default();

@@ -64,7 +64,7 @@ struct Answer {
 pub async fn run(node: &NodeArguments, arguments: &Apply, printer: Printer) -> Result<(), CliError> {
     let documents = match read_all(&arguments.files) {
         Ok(documents) => documents,
-        Err(faults) => return refuse(&faults, arguments.dry_run, printer),
+        Err(faults) => return reject(&faults, arguments.dry_run, printer),
     };
     let node = Node::open(node)?;
     let client = node.daemon()?;
@@ -99,7 +99,7 @@ fn said(error: &CliError) -> String {
 }
 
 /// Nothing is applied, since some files are wrong.
-fn refuse(faults: &[(PathBuf, Fault)], dry_run: bool, printer: Printer) -> Result<(), CliError> {
+fn reject(faults: &[(PathBuf, Fault)], dry_run: bool, printer: Printer) -> Result<(), CliError> {
     let outcome = |(path, fault): &(PathBuf, Fault)| {
         let error = validate::line(&shown(path), fault);
         tell(&format!("error: {error}"));

@@ -23,7 +23,7 @@ use super::error::CliError;
 /// A plan may wait for the container engine; everything else answers at once.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest answer that is read, bytes: a list of very many servers.
-const MOST_ANSWER: usize = 512 << 20;
+const MAX_ANSWER: usize = 512 << 20;
 
 /// The daemon behind a socket.
 #[derive(Debug, Clone)]
@@ -84,7 +84,7 @@ impl Client {
     pub async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, CliError> {
         let answer = tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await;
         let (status, body) = answer.map_err(|_| self.silent())??;
-        if status.is_success() { Ok(body) } else { Err(refused(status, &body)) }
+        if status.is_success() { Ok(body) } else { Err(rejected(status, &body)) }
     }
 
     /// Reads an answer that goes on, as it comes. It ends where the daemon ends it; an error says that it broke off.
@@ -96,8 +96,8 @@ impl Client {
         let (response, mut connection) = begun.map_err(|_| self.silent())??;
         let (head, body) = response.into_parts();
         if !head.status.is_success() {
-            let body = drive(&mut connection, Limited::new(body, MOST_ANSWER).collect()).await;
-            return Err(refused(head.status, &body.map_err(|error| self.lost(error))?.to_bytes()));
+            let body = drive(&mut connection, Limited::new(body, MAX_ANSWER).collect()).await;
+            return Err(rejected(head.status, &body.map_err(|error| self.lost(error))?.to_bytes()));
         }
         let mut body = body.into_data_stream();
         Ok(StreamReader::new(stream::poll_fn(move |context| {
@@ -122,7 +122,7 @@ impl Client {
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), CliError> {
         let (response, mut connection) = self.begin(method, path, body).await?;
         let status = response.status();
-        let body = drive(&mut connection, Limited::new(response.into_body(), MOST_ANSWER).collect()).await;
+        let body = drive(&mut connection, Limited::new(response.into_body(), MAX_ANSWER).collect()).await;
         Ok((status, body.map_err(|error| self.lost(error))?.to_bytes()))
     }
 
@@ -164,12 +164,12 @@ async fn drive<T>(connection: &mut Option<Connection>, part: impl Future<Output 
     part.await
 }
 
-fn refused(status: StatusCode, body: &Bytes) -> CliError {
+fn rejected(status: StatusCode, body: &Bytes) -> CliError {
     let message = match serde_json::from_slice::<Rejection>(body) {
         Ok(rejection) => rejection.error,
         Err(_) => String::from_utf8_lossy(body).chars().take(500).collect(),
     };
-    CliError::Refused { status: status.as_u16(), message }
+    CliError::Rejected { status: status.as_u16(), message }
 }
 
 fn failed(socket: &Path, why: impl std::fmt::Display) -> CliError {

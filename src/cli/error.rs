@@ -60,7 +60,7 @@ pub enum CliError {
     },
     /// The daemon said no.
     #[error("the daemon refused (HTTP {status}): {message}")]
-    Refused {
+    Rejected {
         /// HTTP status.
         status: u16,
         /// In its words.

@@ -2,7 +2,7 @@
 
 use super::server::{Problem, ServerView};
 use crate::model::{
-    Condition, ConditionKind, ConditionStatus, Crash, Handled, InstallOutcome, InstallResult, ManagedBy, Manifest,
+    Condition, ConditionStatus, ConditionType, Crash, Handled, InstallOutcome, InstallResult, ManagedBy, Manifest,
     Phase, PowerState, Reason, Record, Request, Requester, Requests, ServerId, Status, Timestamp, Verb,
 };
 
@@ -36,7 +36,7 @@ fn asked(sequence: u64, id: &str, age: u64, verb: Verb) -> Requests {
     Requests { sequence, accepted: vec![request], ..Requests::default() }
 }
 
-fn say(server: &mut ServerView, kind: ConditionKind, status: ConditionStatus, reason: Reason, message: &str, age: u64) {
+fn say(server: &mut ServerView, kind: ConditionType, status: ConditionStatus, reason: Reason, message: &str, age: u64) {
     server.status.set_condition(Condition {
         kind,
         status,
@@ -75,13 +75,13 @@ fn running() -> ServerView {
     status.push_event(before(570), Reason::StateChanged, "starting → running");
     say(
         &mut server,
-        ConditionKind::SpecAccepted,
+        ConditionType::SpecAccepted,
         ConditionStatus::True,
         Reason::Accepted,
         "the files of intent are in force",
         90_000,
     );
-    say(&mut server, ConditionKind::Running, ConditionStatus::True, Reason::Running, "the server runs", 570);
+    say(&mut server, ConditionType::Running, ConditionStatus::True, Reason::Running, "the server runs", 570);
     server
 }
 
@@ -125,7 +125,7 @@ fn troubled() -> ServerView {
     }
     server.status.phase = Phase::Failed;
     let message = "cannot pull example/does-not-exist: not found; attempt 3, tried again";
-    say(&mut server, ConditionKind::ImageReady, ConditionStatus::False, Reason::ImagePullBackOff, message, 45);
+    say(&mut server, ConditionType::ImageReady, ConditionStatus::False, Reason::ImagePullBackOff, message, 45);
     server
 }
 

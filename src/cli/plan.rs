@@ -13,7 +13,7 @@ use super::output::{Cell, Paint, Printer, Progress, Tone, clean, table};
 use super::server::{ServerView, runs_unasked};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
-use crate::model::{ConditionKind, ConditionStatus, Phase, PowerState, Reason, ServerId, Timestamp};
+use crate::model::{ConditionStatus, ConditionType, Phase, PowerState, Reason, ServerId, Timestamp};
 use crate::reconcile::pass::first::first_plan;
 use crate::requests;
 use crate::runtime::docker::{Address, DockerRuntime};
@@ -46,7 +46,7 @@ struct PlanView {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Verdict {
-    kind: ConditionKind,
+    kind: ConditionType,
     status: ConditionStatus,
     reason: Reason,
     message: String,
@@ -95,7 +95,7 @@ impl<'a> Source<'a> {
     async fn plan(&self, id: ServerId) -> Result<Option<Planned>, CliError> {
         match self {
             Source::Daemon(client) => match client.get(&format!("/local/servers/{id}/plan")).await {
-                Err(CliError::Refused { status: 404, .. }) => Ok(None),
+                Err(CliError::Rejected { status: 404, .. }) => Ok(None),
                 plan => plan.map(Some),
             },
             Source::Here(local) => local.plan(id).await,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::error::CliError;
 use super::output::clean;
 use crate::model::{
-    Condition, ConditionKind, ConditionStatus, ManagedBy, Manifest, Phase, PowerState, Reason, Record, Requests,
+    Condition, ConditionStatus, ConditionType, ManagedBy, Manifest, Phase, PowerState, Reason, Record, Requests,
     ServerId, Status, Timestamp,
 };
 use crate::requests::{self, Asked};
@@ -47,7 +47,7 @@ pub struct Problem {
 #[derive(Debug, Clone, Copy)]
 pub struct Trouble<'a> {
     /// What it is about.
-    pub kind: ConditionKind,
+    pub kind: ConditionType,
     /// One word.
     pub reason: Reason,
     /// What is wrong, and what to do.
@@ -122,7 +122,7 @@ impl ServerView {
     /// The first thing that is not as it should be. A broken file comes first, even if no daemon has seen it yet.
     pub fn trouble(&self) -> Option<Trouble<'_>> {
         if let Some(Problem { reason, message }) = &self.problem {
-            return Some(Trouble { kind: ConditionKind::SpecAccepted, reason: *reason, message });
+            return Some(Trouble { kind: ConditionType::SpecAccepted, reason: *reason, message });
         }
         let failing = self.status.conditions.iter().find(|condition| is_trouble(condition))?;
         Some(Trouble { kind: failing.kind, reason: failing.reason, message: &failing.message })
@@ -134,8 +134,8 @@ pub fn is_trouble(condition: &Condition) -> bool {
     // Down because it is to be down is as it should be.
     let as_wanted = matches!(condition.reason, Reason::Stopped | Reason::NotWanted | Reason::Exited);
     match condition.kind {
-        ConditionKind::Deleting => condition.status == ConditionStatus::True && condition.reason != Reason::Requested,
-        ConditionKind::Running if as_wanted => false,
+        ConditionType::Deleting => condition.status == ConditionStatus::True && condition.reason != Reason::Requested,
+        ConditionType::Running if as_wanted => false,
         _ => condition.status != ConditionStatus::True,
     }
 }
@@ -233,8 +233,8 @@ mod tests {
             since: Timestamp::default(),
             observed_generation: 1,
         };
-        use ConditionKind::{Deleting, Running};
         use ConditionStatus::{False, True, Unknown};
+        use ConditionType::{Deleting, Running};
         assert!(!is_trouble(&condition(Running, False, Reason::Stopped)));
         assert!(is_trouble(&condition(Running, False, Reason::CrashLoop)));
         assert!(is_trouble(&condition(Running, Unknown, Reason::InternalError)));

@@ -286,7 +286,7 @@ pub fn files_in(path: &Path) -> Result<Vec<PathBuf>, CliError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let mut files = intent_of(path);
+    let mut files = manifest_of(path);
     if folder_id(&path.join(CONFIG_FILE)).is_none() {
         files.clear();
         for item in items(path)? {
@@ -294,9 +294,9 @@ pub fn files_in(path: &Path) -> Result<Vec<PathBuf>, CliError> {
             if item.is_file() && (name.ends_with(".yml") || name.ends_with(".yaml")) {
                 files.push(item);
             } else if item.is_dir() {
-                files.extend(intent_of(&item));
+                files.extend(manifest_of(&item));
                 if name == "servers" {
-                    files.extend(items(&item)?.iter().flat_map(|server| intent_of(server)));
+                    files.extend(items(&item)?.iter().flat_map(|server| manifest_of(server)));
                 }
             }
         }
@@ -327,7 +327,7 @@ fn items(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
 }
 
 /// The files of intent in a server's folder.
-fn intent_of(folder: &Path) -> Vec<PathBuf> {
+fn manifest_of(folder: &Path) -> Vec<PathBuf> {
     let named = [CONFIG_FILE, OVERRIDE_FILE].map(|name| folder.join(name));
     named.into_iter().filter(|file| file.is_file()).collect()
 }

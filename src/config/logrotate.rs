@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     /// A node that wants its log rotated, and an `/etc` with logrotate.
-    fn scene() -> (tempfile::TempDir, NodeConfig, PathBuf) {
+    fn fixture() -> (tempfile::TempDir, NodeConfig, PathBuf) {
         let root = tempfile::tempdir().unwrap();
         let mut node = NodeConfig::for_tests(root.path());
         node.rotate_daemon_log = true;
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn it_is_written_once() {
-        let (root, node, folder) = scene();
+        let (root, node, folder) = fixture();
         let etc = root.path().join("etc");
         assert_eq!(rotate_daemon_log(&node, &etc), None);
         let text = fs::read_to_string(folder.join("alula")).unwrap();
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn it_is_not_written_where_nobody_wants_it() {
-        let (root, mut node, folder) = scene();
+        let (root, mut node, folder) = fixture();
         node.rotate_daemon_log = false;
         assert_eq!(rotate_daemon_log(&node, &root.path().join("etc")), None);
         assert!(!folder.join("alula").exists());
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_file_that_names_the_log_already_stays_the_only_one() {
-        let (root, node, folder) = scene();
+        let (root, node, folder) = fixture();
         let wings = format!("{}/wings.log {{\n    size 10M\n}}\n", root.path().display());
         fs::write(folder.join("wings"), wings).unwrap();
         let said = rotate_daemon_log(&node, &root.path().join("etc")).unwrap();

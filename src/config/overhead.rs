@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn multipliers_that_docker_would_refuse() {
+    fn multipliers_that_docker_would_reject() {
         let resolve = |default_multiplier, step| {
             let (mut lenient, multipliers) = (Lenient::default(), BTreeMap::from([(64, step)]));
             let file = OverheadFile { enabled: true, default_multiplier, multipliers };

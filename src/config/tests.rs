@@ -302,8 +302,8 @@ fn zero_is_never_or_always() {
 #[test]
 fn a_servers_own_timezone_counts_if_it_is_one() {
     let node = meaning("");
-    for (wish, zone) in [(None, "UTC"), (Some(""), "UTC"), (Some("no"), "UTC"), (Some("Asia/Tokyo"), "Asia/Tokyo")] {
-        assert_eq!(node.timezone_for(wish), zone);
+    for (request, zone) in [(None, "UTC"), (Some(""), "UTC"), (Some("no"), "UTC"), (Some("Asia/Tokyo"), "Asia/Tokyo")] {
+        assert_eq!(node.timezone_for(request), zone);
     }
 }
 

@@ -6,7 +6,7 @@ use super::file::ConfigFile;
 use crate::yaml;
 
 /// At most so many are named.
-const MOST: usize = 30;
+const MAX: usize = 30;
 
 /// A key that the file has and nobody reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub fn unknown_keys(text: &str) -> Vec<UnknownKey> {
     let known = serde_json::to_value(ConfigFile::default()).unwrap_or_default();
     let mut found = Vec::new();
     compare(&set, &known, &mut Vec::new(), &mut found);
-    found.truncate(MOST);
+    found.truncate(MAX);
     found
 }
 

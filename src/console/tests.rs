@@ -8,7 +8,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::events::Subscription;
 use crate::model::Role;
-use crate::runtime::fake::{Act, FakeRuntime, FakeWorld, LocalImage, Program, ServerScript};
+use crate::runtime::fake::{Act, FakeEngine, FakeRuntime, LocalImage, Program, ServerScript};
 use crate::runtime::host::Host;
 use crate::runtime::{ContainerSpec, Limits, Purpose, container_name};
 
@@ -22,7 +22,7 @@ fn id() -> ServerId {
 struct House {
     root: TempDir,
     events: Events,
-    world: FakeWorld,
+    world: FakeEngine,
 }
 
 /// One daemon's life.
@@ -34,7 +34,7 @@ struct Daemon {
 
 impl House {
     fn new() -> Self {
-        let world = FakeWorld::default();
+        let world = FakeEngine::default();
         world.add_image("box", LocalImage::default());
         Self { root: TempDir::new().unwrap(), events: Events::new(Clock::System), world }
     }
@@ -275,8 +275,8 @@ async fn an_engine_that_was_away_is_taken_up_again_too() {
     house.world.set_engine_up(false);
     tokio::time::sleep(2 * SECOND).await;
     assert_eq!((daemon.console.attached(id()), daemon.wakes()), (None, 1));
-    let refused = daemon.console.attach(id(), &container, None, &house.logs(), true).await.unwrap_err();
-    assert!(refused.is_outage(), "{refused}");
+    let rejected = daemon.console.attach(id(), &container, None, &house.logs(), true).await.unwrap_err();
+    assert!(rejected.is_outage(), "{rejected}");
     house.world.set_engine_up(true);
     daemon.console.attach(id(), &container, None, &house.logs(), true).await.unwrap();
     tokio::time::sleep(2 * SECOND).await;
@@ -300,7 +300,7 @@ async fn a_start_up_that_was_seen_stays_seen_when_the_attachment_is_made_again()
 }
 
 #[tokio::test(start_paused = true)]
-async fn long_lines_are_refused_and_unread_ones_are_given_up() {
+async fn long_lines_are_rejected_and_unread_ones_are_given_up() {
     let house = House::new();
     let daemon = house.daemon();
     let long = "x".repeat(TYPED + 1);
@@ -309,7 +309,7 @@ async fn long_lines_are_refused_and_unread_ones_are_given_up() {
     let container = house.container(Program::idle()).await;
     daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
     // A task that does not come to it stands for a server that does not read.
-    let orders = daemon.console.inner.seats().get(&id()).unwrap().live.as_ref().unwrap().orders.clone();
+    let orders = daemon.console.inner.slots().get(&id()).unwrap().live.as_ref().unwrap().orders.clone();
     let full = orders.reserve_many(ORDERS).await.unwrap();
     let began = tokio::time::Instant::now();
     assert!(matches!(daemon.console.send_command(id(), "x").await, Err(ConsoleError::NotRead { .. })));

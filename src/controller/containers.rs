@@ -17,9 +17,9 @@ use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 
 use super::queue::Queue;
-use super::unknown_containers::Strays;
+use super::unknown_containers::UnknownContainers;
 use crate::model::{Role, ServerId};
-use crate::reconcile::world::World;
+use crate::reconcile::context::Context;
 use crate::retry;
 use crate::runtime::{ContainerChange, ErrorKind, RuntimeError, RuntimeEvent};
 
@@ -33,8 +33,8 @@ const NEW_LIST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Follows the runtime for as long as the daemon runs. `ready` turns true after the first listing, or the first failure
 /// to get one.
-pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>) {
-    let (mut failures, mut unknown_containers) = (0, Strays::default());
+pub async fn follow(world: Arc<Context>, queue: Queue, ready: watch::Sender<bool>) {
+    let (mut failures, mut unknown_containers) = (0, UnknownContainers::default());
     loop {
         match begin(&world, &queue, &mut unknown_containers, failures == 0).await {
             Ok(events) => {
@@ -67,9 +67,9 @@ pub async fn follow(world: Arc<World>, queue: Queue, ready: watch::Sender<bool>)
 
 /// Connects, and says what stands in the way of the network if nobody has heard of it yet (`first`).
 async fn begin(
-    world: &World,
+    world: &Context,
     queue: &Queue,
-    unknown_containers: &mut Strays,
+    unknown_containers: &mut UnknownContainers,
     first: bool,
 ) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
     let mut events = world.runtime.events().await?;
@@ -81,7 +81,7 @@ async fn begin(
     Ok(events)
 }
 
-async fn settle(world: &World, unknown_containers: &mut Strays, first: bool) -> Result<(), RuntimeError> {
+async fn settle(world: &Context, unknown_containers: &mut UnknownContainers, first: bool) -> Result<(), RuntimeError> {
     match world.runtime.prepare_node().await {
         // Servers that need it will say so; those that run do not.
         Err(error) if first => tracing::error!("the servers' network is not ready: {error}"),
@@ -91,9 +91,9 @@ async fn settle(world: &World, unknown_containers: &mut Strays, first: bool) -> 
 }
 
 async fn listen(
-    world: &World,
+    world: &Context,
     queue: &Queue,
-    unknown_containers: &mut Strays,
+    unknown_containers: &mut UnknownContainers,
     mut events: BoxStream<'static, RuntimeEvent>,
 ) {
     while hearing(world, queue, &mut events, tokio::time::sleep(RESYNC)).await.is_some() {
@@ -110,7 +110,7 @@ async fn listen(
 
 /// Does something while events are heard. `None`: their stream has ended, which is not to be noticed any later for it.
 async fn hearing<T>(
-    world: &World,
+    world: &Context,
     queue: &Queue,
     events: &mut BoxStream<'static, RuntimeEvent>,
     work: impl Future<Output = T>,
@@ -126,7 +126,7 @@ async fn hearing<T>(
     }
 }
 
-fn acknowledged(world: &World, queue: &Queue, event: &RuntimeEvent) {
+fn acknowledged(world: &Context, queue: &Queue, event: &RuntimeEvent) {
     tracing::debug!(server.id = %event.server, role = event.role.word(), change = ?event.change, "container event");
     let news = world.with_server(event.server, |live| {
         let look = live.look(event.role);
@@ -144,7 +144,7 @@ fn acknowledged(world: &World, queue: &Queue, event: &RuntimeEvent) {
 }
 
 /// Lists all containers and corrects what is remembered. Returns the servers whose memory was wrong.
-async fn list(world: &World, unknown_containers: &mut Strays) -> Result<Vec<ServerId>, RuntimeError> {
+async fn list(world: &Context, unknown_containers: &mut UnknownContainers) -> Result<Vec<ServerId>, RuntimeError> {
     let mut serials = BTreeMap::new();
     for id in world.store.ids() {
         world.with_server(id, |live| serials.insert(id, (live.server.version(), live.installer.version())));
@@ -184,7 +184,7 @@ async fn list(world: &World, unknown_containers: &mut Strays) -> Result<Vec<Serv
 
 /// Notes which of these servers have no containers, as far as the store does not know them yet: one call instead of two for each
 /// of them in its first pass. What cannot be learned soon is left to the passes.
-pub(super) async fn observe_new(world: &World, ids: impl Iterator<Item = ServerId>) {
+pub(super) async fn observe_new(world: &Context, ids: impl Iterator<Item = ServerId>) {
     let new: Vec<ServerId> = ids.filter(|id| world.store.get(*id).is_none()).collect();
     if new.len() < FEW_NEW {
         return;
@@ -201,7 +201,7 @@ pub(super) async fn observe_new(world: &World, ids: impl Iterator<Item = ServerI
     }
 }
 
-fn wake_all(world: &World, queue: &Queue) {
+fn wake_all(world: &Context, queue: &Queue) {
     for id in world.store.ids() {
         queue.push(id);
     }

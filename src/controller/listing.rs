@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::containers;
 use crate::model::{ManagedBy, Reason, Record, ServerId, Timestamp};
 use crate::panel::{Listed, Panel, PanelError};
+use crate::reconcile::context::Context;
 use crate::reconcile::jobs::{FetchedSpec, apply_sync, new_manifest};
-use crate::reconcile::world::World;
 use crate::retry;
 use crate::store::{NewServer, Snapshot, Store, StoreError};
 
@@ -25,12 +25,12 @@ const RESET_HELD_BACK: Duration = Duration::from_secs(600);
 const RESET_LIMIT: Duration = Duration::from_secs(5);
 
 /// Brings the panel's list in force and resets the panel's flags; returns when both are done.
-pub async fn follow(world: Arc<World>, panel: Arc<dyn Panel>) {
+pub async fn follow(world: Arc<Context>, panel: Arc<dyn Panel>) {
     let (listed, when) = list(&world, &*panel).await;
     let count = listed.servers.len();
     containers::observe_new(&world, listed.servers.iter().map(|listed| listed.id)).await;
-    let task_world = world.clone();
-    let applied = world.store.run(move |_| apply(&task_world, listed, when)).await;
+    let task_context = world.clone();
+    let applied = world.store.run(move |_| apply(&task_context, listed, when)).await;
     world.recently_deleted.close();
     tracing::info!(servers = count, changed = applied, "the panel's list is in force");
     reset(&world, &*panel).await;
@@ -43,7 +43,7 @@ struct When {
     read_at: Timestamp,
 }
 
-async fn list(world: &World, panel: &dyn Panel) -> (Listed, When) {
+async fn list(world: &Context, panel: &dyn Panel) -> (Listed, When) {
     let mut failures = 0;
     let mut said = String::new();
     loop {
@@ -81,7 +81,7 @@ fn say(error: &PanelError, said: &mut String) {
 }
 
 /// The panel takes every server that it thinks is installing for installed: so it is asked to only when none is.
-async fn reset(world: &World, panel: &dyn Panel) {
+async fn reset(world: &Context, panel: &dyn Panel) {
     let (mut held_since, mut failures) = (None, 0);
     loop {
         let gate = world.reset_lock.reset().await;
@@ -120,7 +120,7 @@ enum Cleared {
 
 /// Clears `reset_owed` of the servers whose record was lost. A reset ends "installing" on the panel and leaves "install
 /// failed" as it is, so nothing else follows. Without a reset the assumed result becomes one that is to be reported.
-async fn settle(world: &World, cleared: Cleared) {
+async fn settle(world: &Context, cleared: Cleared) {
     let owed = |snapshot: &Arc<Snapshot>| snapshot.record.install.reset_owed;
     for snapshot in world.store.list().into_iter().filter(owed) {
         let of_panel =
@@ -159,7 +159,7 @@ fn installing(snapshot: &Snapshot, now: Timestamp) -> bool {
 }
 
 /// Applies the panel's list to the store. Returns how many servers were changed.
-fn apply(world: &World, listed: Listed, when: When) -> usize {
+fn apply(world: &Context, listed: Listed, when: When) -> usize {
     let Listed { servers, asked, incomplete } = listed;
     let mut names = BTreeSet::new();
     let (mut new, mut changed) = (Vec::new(), 0);
@@ -207,7 +207,7 @@ fn new_server(id: ServerId, word: FetchedSpec) -> NewServer {
 /// Makes the folders of a server that is on disk and not published yet: a user who sees it in the list may write files into them.
 /// They are not made earlier, because nothing would remove them if the server could not be written. The first pass finds an error
 /// again.
-fn prepare(world: &World, id: ServerId) {
+fn prepare(world: &Context, id: ServerId) {
     match world.layout.prepare(id) {
         Ok(()) => world.with_server(id, |live| live.prepared = true),
         Err(error) => tracing::warn!(server.id = %id, "{error}"),

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::queue::Queue;
 use crate::model::ServerId;
-use crate::reconcile::world::World;
+use crate::reconcile::context::Context;
 use crate::store::watch::WatchEvent;
 
 /// Looks that may be under way at once. One that hangs (a file of intent is a link into a network file system, say) keeps its
@@ -20,7 +20,7 @@ const LOOKS: usize = 16;
 const RESCAN_PACE: Duration = Duration::from_millis(1);
 
 /// Reads what has changed, for as long as the watch lives.
-pub async fn follow(world: Arc<World>, events: mpsc::Receiver<WatchEvent>) {
+pub async fn follow(world: Arc<Context>, events: mpsc::Receiver<WatchEvent>) {
     let (queue, rescan) = (Queue::default(), Notify::new());
     tokio::select! {
         biased;
@@ -44,7 +44,7 @@ async fn receive(mut events: mpsc::Receiver<WatchEvent>, queue: &Queue, rescan: 
 }
 
 /// Puts every server into the queue, once for all rescans that were asked for meanwhile.
-async fn list(world: &World, queue: &Queue, rescan: &Notify) {
+async fn list(world: &Context, queue: &Queue, rescan: &Notify) {
     loop {
         rescan.notified().await;
         let folder = world.store.servers_folder().to_owned();
@@ -70,7 +70,7 @@ async fn list(world: &World, queue: &Queue, rescan: &Notify) {
 }
 
 /// Looks at what is due: two `stat` calls for each server whose files are as they were when this daemon last read them.
-async fn look(world: &Arc<World>, queue: &Queue) {
+async fn look(world: &Arc<Context>, queue: &Queue) {
     let places = Arc::new(Semaphore::new(LOOKS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -87,7 +87,7 @@ async fn look(world: &Arc<World>, queue: &Queue) {
     }
 }
 
-async fn refresh(world: &World, id: ServerId) {
+async fn refresh(world: &Context, id: ServerId) {
     if let Err(error) = world.refresh(id).await {
         tracing::error!(server.id = %id, "a changed intent cannot be recorded: {error}");
         // The pass tries again, and again later if the disk still refuses.

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wish_to_look_again_is_kept() {
+    async fn a_request_to_look_again_is_kept() {
         let queue = Queue::default();
         queue.push(id(1));
         assert_eq!(queue.next().await, id(1));

@@ -12,14 +12,14 @@ use super::*;
 use crate::model::settings::Mount;
 use crate::model::{Record, Role, Verb};
 use crate::reconcile::bench;
-use crate::reconcile::world::World;
-use crate::runtime::fake::{Call, FakeRuntime, FakeWorld, Faults};
+use crate::reconcile::context::Context;
+use crate::runtime::fake::{Call, FakeEngine, FakeRuntime, Faults};
 use crate::runtime::host::{MountSource, Paths};
 use crate::runtime::{ErrorKind, RuntimeError, container_name};
 use crate::store::Blocking;
 use crate::telemetry::capture::Capture;
 
-fn add(world: &World, number: u32, mount: Option<&str>) {
+fn add(world: &Context, number: u32, mount: Option<&str>) {
     let mut manifest = bench::file_server(number);
     manifest.spec.settings.mounts =
         mount.map(|source| vec![Mount { source: source.into(), target: "/maps".into(), read_only: true }]);
@@ -27,7 +27,7 @@ fn add(world: &World, number: u32, mount: Option<&str>) {
     asks(world, number, Verb::Start);
 }
 
-fn asks(world: &World, number: u32, verb: Verb) {
+fn asks(world: &Context, number: u32, verb: Verb) {
     let request = bench::request(world, &world.ids.next(), verb);
     world.store.request(bench::id(number), None, [request]).unwrap();
     (world.wake)(bench::id(number));
@@ -43,14 +43,14 @@ async fn comes_to(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("in ten seconds it did not come to this: {what}");
 }
 
-fn runs(machine: &FakeWorld, number: u32) -> bool {
+fn runs(machine: &FakeEngine, number: u32) -> bool {
     let state = machine.state_of(&container_name(bench::id(number), Role::Server));
     state == Some(crate::model::ContainerState::Running)
 }
 
-fn reason(world: &World, number: u32) -> Option<Reason> {
+fn reason(world: &Context, number: u32) -> Option<Reason> {
     let status = world.store.status(bench::id(number))?;
-    let running = status.conditions.iter().find(|condition| condition.kind == ConditionKind::Running)?;
+    let running = status.conditions.iter().find(|condition| condition.kind == ConditionType::Running)?;
     Some(running.reason)
 }
 
@@ -112,8 +112,8 @@ struct NoCreations;
 #[async_trait]
 impl Faults for NoCreations {
     async fn before(&self, call: Call) -> Result<(), RuntimeError> {
-        let refused = || RuntimeError::new(ErrorKind::Failed, "create", "no");
-        if call.name == "create" { Err(refused()) } else { Ok(()) }
+        let rejected = || RuntimeError::new(ErrorKind::Failed, "create", "no");
+        if call.name == "create" { Err(rejected()) } else { Ok(()) }
     }
 }
 

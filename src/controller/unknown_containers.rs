@@ -4,17 +4,17 @@
 use std::collections::BTreeSet;
 
 use crate::model::{Role, ServerId};
-use crate::reconcile::world::World;
+use crate::reconcile::context::Context;
 use crate::runtime::{Listed, container_name};
 
 /// Those that were there at the last listing.
 #[derive(Debug, Default)]
-pub struct Strays(BTreeSet<(ServerId, Role, String)>);
+pub struct UnknownContainers(BTreeSet<(ServerId, Role, String)>);
 
-impl Strays {
+impl UnknownContainers {
     /// Has a listing said what there is. `before` is whether a server was known before it.
-    pub fn see(&mut self, world: &World, listed: &[Listed], before: impl Fn(ServerId) -> bool) {
-        if !world.recently_deleted.list_in_force() {
+    pub fn see(&mut self, world: &Context, listed: &[Listed], before: impl Fn(ServerId) -> bool) {
+        if !world.recently_deleted.list_is_current() {
             // On its first day a node knows none of the servers that the panel is about to name.
             return;
         }
@@ -52,16 +52,16 @@ mod tests {
         Listed { server: bench::id(number), role: Role::Server, id: format!("c{number}"), running: true }
     }
 
-    fn numbers(unknown_containers: &Strays) -> Vec<ServerId> {
+    fn numbers(unknown_containers: &UnknownContainers) -> Vec<ServerId> {
         unknown_containers.0.iter().map(|(server, ..)| *server).collect()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn containers_of_unknown_servers_are_strays() {
+    async fn containers_of_unknown_servers_are_unknown_containers() {
         let (_root, world) = bench::world(None);
         world.store.create(bench::file_server(1), Record::default(), []).unwrap();
         let listed = [container(1), container(2), container(3)];
-        let mut unknown_containers = Strays::default();
+        let mut unknown_containers = UnknownContainers::default();
         // The third was deleted while the engine answered.
         unknown_containers.see(&world, &listed, |id| id == bench::id(3));
         assert_eq!(numbers(&unknown_containers), [bench::id(2)]);
@@ -74,7 +74,7 @@ mod tests {
     async fn before_the_panels_list_nobody_knows_who_is_unknown() {
         let panel: std::sync::Arc<dyn Panel> = std::sync::Arc::new(bench::ScriptedPanel::default());
         let (_root, world) = bench::world(Some(panel));
-        let mut unknown_containers = Strays::default();
+        let mut unknown_containers = UnknownContainers::default();
         unknown_containers.see(&world, &[container(1)], |_| false);
         assert_eq!(numbers(&unknown_containers), []);
         world.recently_deleted.close();
@@ -84,11 +84,14 @@ mod tests {
 
     #[test]
     fn each_is_named_once_and_again_when_it_comes_back() {
-        let stray = |number| (bench::id(number), Role::Server, format!("c{number}"));
-        let mut unknown_containers = Strays::default();
-        assert_eq!(unknown_containers.replace([stray(1)].into()), [stray(1)]);
-        assert_eq!(unknown_containers.replace([stray(1), stray(2)].into()), [stray(2)]);
-        assert_eq!(unknown_containers.replace([stray(2)].into()), []);
-        assert_eq!(unknown_containers.replace([stray(1)].into()), [stray(1)]);
+        let unknown_container = |number| (bench::id(number), Role::Server, format!("c{number}"));
+        let mut unknown_containers = UnknownContainers::default();
+        assert_eq!(unknown_containers.replace([unknown_container(1)].into()), [unknown_container(1)]);
+        assert_eq!(
+            unknown_containers.replace([unknown_container(1), unknown_container(2)].into()),
+            [unknown_container(2)]
+        );
+        assert_eq!(unknown_containers.replace([unknown_container(2)].into()), []);
+        assert_eq!(unknown_containers.replace([unknown_container(1)].into()), [unknown_container(1)]);
     }
 }

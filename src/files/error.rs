@@ -25,7 +25,7 @@ pub enum FilesError {
     },
     /// Something is there that must not be touched, and that a person has to look at.
     #[error("cannot {action} {}: {reason}", Shown(path))]
-    Refused {
+    Rejected {
         /// What was attempted, as a verb phrase.
         action: &'static str,
         /// On what.
@@ -52,7 +52,7 @@ impl FilesError {
         match self {
             Self::Disk { source, .. } => source.kind(),
             Self::Write(error) => error.kind(),
-            Self::Refused { .. } => io::ErrorKind::Other,
+            Self::Rejected { .. } => io::ErrorKind::Other,
             Self::Cancelled { .. } => io::ErrorKind::Interrupted,
         }
     }
@@ -68,8 +68,8 @@ impl FilesError {
         move |source| Self::Disk { action, path, source: source.into() }
     }
 
-    pub(super) fn refused(action: &'static str, path: &Path, reason: &'static str) -> Self {
-        Self::Refused { action, path: path.to_owned(), reason }
+    pub(super) fn rejected(action: &'static str, path: &Path, reason: &'static str) -> Self {
+        Self::Rejected { action, path: path.to_owned(), reason }
     }
 }
 
@@ -86,7 +86,7 @@ pub struct Uncounted {
 impl Uncounted {
     /// Whether there is room where nobody can look: anything may hide there.
     pub fn hides_something(&self) -> bool {
-        matches!(self.source, FilesError::Refused { .. })
+        matches!(self.source, FilesError::Rejected { .. })
     }
 
     /// Whether it only ended because it was told to.
@@ -145,7 +145,7 @@ mod tests {
     fn hostile_names_stay_on_one_short_line() {
         let name = [b"/srv/a\nb\x1b[2J\xff".as_slice(), &[b'x'; 5000]].concat();
         let path = Path::new(OsStr::from_bytes(&name));
-        let text = FilesError::refused("measure", path, "why").to_string();
+        let text = FilesError::rejected("measure", path, "why").to_string();
         assert!(text.starts_with("cannot measure /srv/a\\nb\\u{1b}[2J\u{fffd}xxx"), "{text}");
         assert!(text.ends_with("x…: why"), "{text}");
         assert!(text.chars().count() < SHOWN_PATH + 50);

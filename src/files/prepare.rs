@@ -75,11 +75,11 @@ impl Layout {
             Ok(found) if found.is_dir() => return Ok(()),
             Ok(_) => {
                 let reason = "a file is in its place; move it away";
-                return Err(FilesError::refused(ACTION, &path, reason));
+                return Err(FilesError::rejected(ACTION, &path, reason));
             }
             Err(_) if path.is_symlink() => {
                 let reason = "a link that leads nowhere is in its place; make what it should lead to, or remove it";
-                return Err(FilesError::refused(ACTION, &path, reason));
+                return Err(FilesError::rejected(ACTION, &path, reason));
             }
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => {}
             Err(other) => return Err(error(ACTION, &path)(other)),

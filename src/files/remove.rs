@@ -43,7 +43,7 @@ pub(super) fn remove_tree(path: &Path) -> Result<(), FilesError> {
     let error = |errno: Errno| FilesError::disk(ACTION, path)(errno);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         let reason = "it has no name of its own";
-        return Err(FilesError::refused(ACTION, path, reason));
+        return Err(FilesError::rejected(ACTION, path, reason));
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let parent = match rustix::fs::open(parent, flags, Mode::empty()) {

@@ -94,7 +94,7 @@ impl Root {
                 Ok(openat2(self.as_fd(), &path, flags, mode, resolve)?)
             }
             Resolver::Names => {
-                let (parent, name) = self.walk_to_parent(&path)?;
+                let (parent, name) = self.scan_to_parent(&path)?;
                 let parent = parent.as_ref().map_or(self.as_fd(), AsFd::as_fd);
                 Ok(rustix::fs::openat(parent, name, flags, mode)?)
             }
@@ -130,7 +130,7 @@ impl Root {
         self.resolver
     }
 
-    fn walk_to_parent<'p>(&self, path: &'p Path) -> io::Result<(Option<OwnedFd>, &'p OsStr)> {
+    fn scan_to_parent<'p>(&self, path: &'p Path) -> io::Result<(Option<OwnedFd>, &'p OsStr)> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut names = path.components().map(Component::as_os_str);
         let last = names.next_back().unwrap_or(OsStr::new("."));

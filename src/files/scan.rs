@@ -44,22 +44,22 @@ pub(super) trait Visitor {
 ///
 /// # Errors
 /// The first thing that could not be looked at, after everything else was; or it was cancelled.
-pub(super) fn walk<V: Visitor>(
+pub(super) fn scan<V: Visitor>(
     root: &Root,
     path: &Path,
     cancelled: &AtomicBool,
     visitor: &mut V,
 ) -> Result<(), FilesError> {
-    let mut walk = DiskScan { path, resolver: root.resolver(), frames: Vec::new(), visitor, first_error: None };
+    let mut scan = DiskScan { path, resolver: root.resolver(), frames: Vec::new(), visitor, first_error: None };
     let top = rustix::fs::openat(root, ".", REOPEN, Mode::empty());
-    walk.enter(top.map_err(FilesError::disk(V::ACTION, path))?, c"");
-    while !walk.frames.is_empty() {
+    scan.enter(top.map_err(FilesError::disk(V::ACTION, path))?, c"");
+    while !scan.frames.is_empty() {
         if cancelled.load(Ordering::Relaxed) {
             return Err(FilesError::Cancelled { action: V::ACTION, path: path.to_owned() });
         }
-        walk.step();
+        scan.step();
     }
-    walk.first_error.map_or(Ok(()), Err)
+    scan.first_error.map_or(Ok(()), Err)
 }
 
 /// How a directory that was found before is opened.
@@ -150,7 +150,7 @@ impl<V: Visitor> DiskScan<'_, V> {
     fn enter(&mut self, directory: OwnedFd, name: &CStr) {
         if self.frames.len() >= MAX_DEPTH {
             let reason = "it is nested too deeply for any program to use; remove that directory";
-            let error = FilesError::refused(V::ACTION, &self.path_of(name), reason);
+            let error = FilesError::rejected(V::ACTION, &self.path_of(name), reason);
             self.first_error.get_or_insert(error);
             return;
         }

@@ -88,7 +88,7 @@ impl Layout {
         }
         let reason =
             "somebody keeps putting something in its place; name a directory of its own in system.tmp_directory";
-        Err(FilesError::refused("make the directory", &path, reason))
+        Err(FilesError::rejected("make the directory", &path, reason))
     }
 }
 

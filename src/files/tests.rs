@@ -333,7 +333,7 @@ fn files_that_come_and_go_are_no_error() {
 }
 
 #[test]
-fn a_walk_ends_when_it_is_told_to() {
+fn a_scan_ends_when_it_is_told_to() {
     let (_folder, layout) = layout();
     layout.prepare(id()).unwrap();
     let cancelled = AtomicBool::new(true);

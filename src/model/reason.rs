@@ -83,9 +83,9 @@ pub enum Reason {
 
     // `ContainerReady`
     /// The engine refused to make, start or remove the container; it is tried again.
-    Refused,
+    Rejected,
     /// The engine refused changed limits of the running container.
-    LimitsRefused,
+    LimitsRejected,
     /// The path of a mount does not respond; the server starts when it does.
     MountUnresponsive,
     /// The container engine does not respond; also of `Deleting`.
@@ -121,9 +121,9 @@ pub enum Reason {
     /// The server's folders cannot be made; also of `Installed`.
     FoldersInTheWay,
     /// The engine refused the container: the start is tried again, or the installation has failed.
-    ContainerRefused,
+    ContainerRejected,
     /// The panel refused to give the configuration or the script; also of `Installed`.
-    PanelRefused,
+    PanelRejected,
     /// The server ended by itself with exit code 0, which the node does not count as a crash.
     Exited,
     /// The server crashed and is started again.
@@ -153,7 +153,7 @@ pub enum Reason {
     /// The panel does not answer; it is tried again. Of `PanelReachable`, `PanelNotified` and `Installed`.
     PanelAway,
     /// The panel has acknowledged every report.
-    Told,
+    Reported,
 
     // `Deleting`
     /// The deletion is being carried out.
@@ -181,7 +181,7 @@ pub enum Reason {
     /// An install script was ended by the engine or the host; it runs again, or has failed where that happened too often.
     InstallInterrupted,
     /// The panel refused the result of an installation.
-    InstallReportRefused,
+    InstallReportRejected,
     /// An installation is over: [`Reason::Completed`].
     InstallCompleted,
     /// An installation is over: [`Reason::Skipped`].
@@ -194,10 +194,10 @@ pub enum Reason {
     InstallScriptFailed,
     /// An installation is over: [`Reason::ImagePullFailed`].
     InstallImagePullFailed,
-    /// An installation is over: [`Reason::ContainerRefused`].
-    InstallContainerRefused,
-    /// An installation is over: [`Reason::PanelRefused`].
-    InstallPanelRefused,
+    /// An installation is over: [`Reason::ContainerRejected`].
+    InstallContainerRejected,
+    /// An installation is over: [`Reason::PanelRejected`].
+    InstallPanelRejected,
 
     /// Read from a file or an answer of another release, which has a reason that this one does not know.
     #[serde(other)]
@@ -219,8 +219,8 @@ impl Reason {
             Reason::TimedOut => Reason::InstallTimedOut,
             Reason::ScriptFailed => Reason::InstallScriptFailed,
             Reason::ImagePullFailed => Reason::InstallImagePullFailed,
-            Reason::ContainerRefused => Reason::InstallContainerRefused,
-            Reason::PanelRefused => Reason::InstallPanelRefused,
+            Reason::ContainerRejected => Reason::InstallContainerRejected,
+            Reason::PanelRejected => Reason::InstallPanelRejected,
             Reason::Interrupted => Reason::InstallInterrupted,
             other => other,
         }

@@ -69,7 +69,7 @@ pub enum Phase {
 
 /// What a condition is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, Display)]
-pub enum ConditionKind {
+pub enum ConditionType {
     /// The files of intent parse and validate.
     SpecAccepted,
     /// The installation that is wanted has succeeded.
@@ -106,7 +106,7 @@ pub enum ConditionStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// What it is about.
-    pub kind: ConditionKind,
+    pub kind: ConditionType,
     /// Whether it holds.
     pub status: ConditionStatus,
     /// One word.
@@ -180,7 +180,7 @@ impl Status {
     }
 
     /// The condition of a kind.
-    pub fn condition(&self, kind: ConditionKind) -> Option<&Condition> {
+    pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.kind == kind)
     }
 

@@ -127,7 +127,7 @@ impl HttpPanel {
 
     /// The panel does not know the server, or has no such route: the same 404 stands for both. Only where it knows the
     /// server is it the route that is missing.
-    async fn explain_missing_state_route(&self, id: ServerId, refused: PanelError) -> Result<(), PanelError> {
+    async fn explain_missing_state_route(&self, id: ServerId, rejected: PanelError) -> Result<(), PanelError> {
         match self.get_server(id).await {
             Ok(_) => {
                 *self.no_state_route.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -135,7 +135,7 @@ impl HttpPanel {
                 tracing::info!("the panel takes no container states; it is not told any for an hour");
                 Ok(())
             }
-            Err(error) if error.is_final() => Err(refused),
+            Err(error) if error.is_final() => Err(rejected),
             Err(error) => Err(error),
         }
     }
@@ -176,8 +176,8 @@ impl Panel for HttpPanel {
                 self.has_state_route.store(true, Ordering::Relaxed);
                 Ok(())
             }
-            Err(refused) if refused.is_unknown() && !self.has_state_route.load(Ordering::Relaxed) => {
-                self.explain_missing_state_route(id, refused).await
+            Err(rejected) if rejected.is_unknown() && !self.has_state_route.load(Ordering::Relaxed) => {
+                self.explain_missing_state_route(id, rejected).await
             }
             last_reported => last_reported,
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tempfile::TempDir;
 
-use super::world::{Parts, World};
+use super::context::{Context, Parts};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::{Console, ConsoleOptions};
@@ -19,7 +19,7 @@ use crate::panel::{Listed, Panel, PanelError, PanelServer};
 use crate::requests::NewRequest;
 use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
-use crate::runtime::fake::{FakeRuntime, FakeWorld, Faults};
+use crate::runtime::fake::{FakeEngine, FakeRuntime, Faults};
 use crate::runtime::host::Host;
 use crate::store::{Blocking, DiskHook, Store};
 use crate::tasks::Tasks;
@@ -43,27 +43,27 @@ pub fn file_server(number: u32) -> Manifest {
 }
 
 /// A request of the panel, made now.
-pub fn request(world: &World, name: &str, verb: Verb) -> NewRequest {
+pub fn request(world: &Context, name: &str, verb: Verb) -> NewRequest {
     NewRequest { id: name.into(), at: world.clock.now(), expires_at: None, by: Requester::Panel, verb }
 }
 
 /// A world, and the folder that it lives in.
-pub fn world(panel: Option<Arc<dyn Panel>>) -> (TempDir, Arc<World>) {
-    world_on(Blocking::Inline, None, panel)
+pub fn world(panel: Option<Arc<dyn Panel>>) -> (TempDir, Arc<Context>) {
+    context_on(Blocking::Inline, None, panel)
 }
 
 /// The same, on a disk of its own.
-pub fn world_on(
+pub fn context_on(
     blocking: Blocking,
     disk: Option<Arc<dyn DiskHook>>,
     panel: Option<Arc<dyn Panel>>,
-) -> (TempDir, Arc<World>) {
+) -> (TempDir, Arc<Context>) {
     let (root, world, _) = machine_on(blocking, disk, panel);
     (root, Arc::new(world))
 }
 
 /// A world that is still to be changed, and the machine with its engine.
-pub fn machine(panel: Option<Arc<dyn Panel>>) -> (TempDir, World, FakeWorld) {
+pub fn machine(panel: Option<Arc<dyn Panel>>) -> (TempDir, Context, FakeEngine) {
     machine_on(Blocking::Inline, None, panel)
 }
 
@@ -71,11 +71,11 @@ fn machine_on(
     blocking: Blocking,
     disk: Option<Arc<dyn DiskHook>>,
     panel: Option<Arc<dyn Panel>>,
-) -> (TempDir, World, FakeWorld) {
+) -> (TempDir, Context, FakeEngine) {
     let root = tempfile::tempdir().unwrap();
     let node = Arc::new(NodeConfig::for_tests(root.path()));
     crate::config::host::make_directories(&node).unwrap();
-    let machine = FakeWorld::default();
+    let machine = FakeEngine::default();
     let tasks = Tasks::new();
     let host = Host::new(node.clone(), tasks.clone(), blocking, KernelLimits::default());
     let runtime = Arc::new(FakeRuntime::faultless(machine.clone(), host));
@@ -85,7 +85,7 @@ fn machine_on(
     let store = Store::open(root.path(), blocking, clock, disk).unwrap();
     let events = store.events().clone();
     let console = Console::new(runtime.clone(), blocking, events, options, tasks.clone(), Arc::new(|_| {}));
-    let world = World::new(Parts {
+    let world = Context::new(Parts {
         store,
         runtime,
         panel,
@@ -102,12 +102,12 @@ fn machine_on(
 }
 
 /// The host that a world is on.
-pub fn host(world: &World) -> Host {
+pub fn host(world: &Context) -> Host {
     Host::new(world.node.clone(), world.tasks.clone(), world.store.blocking(), KernelLimits::default())
 }
 
 /// Connects a world to its engine anew, with these faults.
-pub fn reconnect(world: &mut World, machine: &FakeWorld, faults: Arc<dyn Faults>) {
+pub fn reconnect(world: &mut Context, machine: &FakeEngine, faults: Arc<dyn Faults>) {
     world.runtime = Arc::new(FakeRuntime::new(machine.clone(), faults, host(world)));
 }
 

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
+use super::context::{Context, DiskScan};
 use super::job::{JobKind, Subject};
 use super::observed::{Job, JobState, Usage};
-use super::server_state::{LiveJob, ServerState};
-use super::world::{DiskScan, World};
+use super::server_state::{ServerState, StateJob};
 use crate::files::FilesError;
 use crate::model::ServerId;
 use crate::panel::PanelError;
@@ -64,15 +64,15 @@ impl From<FilesError> for JobError {
 }
 
 /// Starts a job.
-pub fn start(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &Subject) {
+pub fn start(world: &Arc<Context>, id: ServerId, kind: JobKind, subject: &Subject) {
     let run = world.with_server(id, |live| begin(live, kind, subject));
-    let (task_world, task_subject) = (world.clone(), subject.clone());
+    let (task_context, task_subject) = (world.clone(), subject.clone());
     let task = world.tasks.spawn(format!("{kind:?} {id}"), async move {
-        let work = std::panic::AssertUnwindSafe(perform(&task_world, id, kind, &task_subject)).catch_unwind();
+        let work = std::panic::AssertUnwindSafe(perform(&task_context, id, kind, &task_subject)).catch_unwind();
         let result = work.await.unwrap_or_else(|_| {
             Err(JobError::new(retry::FILES, format!("{kind:?} failed by a bug of the daemon; please report it")))
         });
-        end(&task_world, id, kind, run, result);
+        end(&task_context, id, kind, run, result);
     });
     world.with_server(id, |live| match live.jobs.get_mut(&kind) {
         Some(job) if job.run == run && job.job.state == JobState::Running => job.task = Some(task),
@@ -96,11 +96,11 @@ fn begin(live: &mut ServerState, kind: JobKind, subject: &Subject) -> u64 {
         }
     }
     let job = Job { subject: subject.clone(), state: JobState::Running, attempts };
-    live.jobs.insert(kind, LiveJob { job, task: None, run, invalid_response });
+    live.jobs.insert(kind, StateJob { job, task: None, run, invalid_response });
     run
 }
 
-fn end(world: &World, id: ServerId, kind: JobKind, run: u64, result: Result<(), JobError>) {
+fn end(world: &Context, id: ServerId, kind: JobKind, run: u64, result: Result<(), JobError>) {
     let now = world.clock.now();
     let asks_panel = matches!(kind, JobKind::Sync | JobKind::Script | JobKind::Report);
     let answered = result.as_ref().map_or_else(|error| error.fatal, |()| true);
@@ -131,7 +131,7 @@ fn end(world: &World, id: ServerId, kind: JobKind, run: u64, result: Result<(), 
     (world.wake)(id);
 }
 
-async fn perform(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &Subject) -> Result<(), JobError> {
+async fn perform(world: &Arc<Context>, id: ServerId, kind: JobKind, subject: &Subject) -> Result<(), JobError> {
     match kind {
         JobKind::Sync => panel::sync(world, id, subject).await,
         JobKind::Script => panel::script(world, id, subject.to_string()).await,
@@ -145,20 +145,20 @@ async fn perform(world: &Arc<World>, id: ServerId, kind: JobKind, subject: &Subj
     }
 }
 
-async fn server_image_job(world: &World, id: ServerId) -> Result<(), JobError> {
+async fn server_image_job(world: &Context, id: ServerId) -> Result<(), JobError> {
     let Some(manifest) = world.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else { return Ok(()) };
     let built = spec_builder::server_container(id, &manifest.spec, &world.node, &world.runtime.host());
     prepare(world, &built.spec).await
 }
 
-async fn installer_image_job(world: &World, id: ServerId) -> Result<(), JobError> {
+async fn installer_image_job(world: &Context, id: ServerId) -> Result<(), JobError> {
     let Some(manifest) = world.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else { return Ok(()) };
     let Some(script) = &manifest.spec.script else { return Ok(()) };
     let built = spec_builder::installer_container(id, &manifest.spec, script, &world.node, &world.runtime.host());
     prepare(world, &built.spec).await
 }
 
-async fn prepare(world: &World, spec: &ContainerSpec) -> Result<(), JobError> {
+async fn prepare(world: &Context, spec: &ContainerSpec) -> Result<(), JobError> {
     world.runtime.prepare(spec).await.map_err(|error| JobError {
         fatal: error.kind == ErrorKind::InvalidImage,
         ..JobError::new(retry::IMAGE, error.to_string())
@@ -174,11 +174,11 @@ impl Drop for CancelOnDrop {
     }
 }
 
-async fn usage(world: &World, id: ServerId, subject: &Subject) -> Result<(), JobError> {
+async fn usage(world: &Context, id: ServerId, subject: &Subject) -> Result<(), JobError> {
     let (guard, layout) = (CancelOnDrop(Arc::default()), world.layout.clone());
     let cancelled = guard.0.clone();
-    let walk = if *subject == Subject::DiskLimit { DiskScan::Watch } else { DiskScan::Awaited };
-    let _turn = world.disk_scans.turn(walk).await;
+    let scan = if *subject == Subject::DiskLimit { DiskScan::Watch } else { DiskScan::Awaited };
+    let _turn = world.disk_scans.turn(scan).await;
     let counted = world.store.blocking().run(move || layout.usage(id, &cancelled)).await;
     let at = world.clock.now();
     let Err(error) = counted.as_ref() else {
@@ -196,7 +196,7 @@ async fn usage(world: &World, id: ServerId, subject: &Subject) -> Result<(), Job
     Err(JobError::new(retry::FILES, error.to_string()))
 }
 
-async fn permissions(world: &World, id: ServerId) -> Result<(), JobError> {
+async fn permissions(world: &Context, id: ServerId) -> Result<(), JobError> {
     let (guard, layout) = (CancelOnDrop(Arc::default()), world.layout.clone());
     let cancelled = guard.0.clone();
     let _turn = world.disk_scans.turn(DiskScan::Awaited).await;
@@ -204,7 +204,7 @@ async fn permissions(world: &World, id: ServerId) -> Result<(), JobError> {
     Ok(())
 }
 
-async fn removal(world: &World, id: ServerId) -> Result<(), JobError> {
+async fn removal(world: &Context, id: ServerId) -> Result<(), JobError> {
     let layout = world.layout.clone();
     let _turn = world.disk_scans.turn(DiskScan::Removal).await;
     let remove_backups = world.node.remove_backups_on_server_delete;

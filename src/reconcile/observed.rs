@@ -139,7 +139,7 @@ pub struct Failure {
     /// Failures in a row.
     pub attempts: u32,
     /// Whether the engine refused (as opposed to being away).
-    pub refused: bool,
+    pub rejected: bool,
     /// When to try again.
     pub retry_at: Timestamp,
     /// For people.

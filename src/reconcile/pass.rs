@@ -9,10 +9,10 @@ mod publish;
 
 use std::sync::Arc;
 
+use super::context::Context;
 use super::observed::{Failure, Observed, Policy};
 use super::plan::{self, Input, Plan};
 use super::step::Step;
-use super::world::World;
 use crate::model::{Reason, ServerId, Timestamp};
 use crate::retry;
 use crate::runtime::RuntimeError;
@@ -61,17 +61,17 @@ fn plan_of(store: &Store, snapshot: &Snapshot, observed: &Observed, policy: &Pol
 /// Does what the planner says.
 #[derive(Clone)]
 pub struct Reconciler {
-    world: Arc<World>,
+    world: Arc<Context>,
 }
 
 impl Reconciler {
     /// A reconciler for this world.
-    pub fn new(world: Arc<World>) -> Self {
+    pub fn new(world: Arc<Context>) -> Self {
         Self { world }
     }
 
     /// What it works with.
-    pub fn world(&self) -> &Arc<World> {
+    pub fn world(&self) -> &Arc<Context> {
         &self.world
     }
 
@@ -98,12 +98,12 @@ impl Reconciler {
             }
         }
         self.write_status(id).await;
-        self.after_no_rest(id)
+        self.after_no_convergence(id)
     }
 
     /// One pass that found no rest may have had much to do. More of them in a row are steps that undo each other, which is
     /// a bug: it must not cost the node a core.
-    fn after_no_rest(&self, id: ServerId) -> Next {
+    fn after_no_convergence(&self, id: ServerId) -> Next {
         let unconverged = self.world.with_server(id, |live| {
             live.unconverged += 1;
             live.unconverged
@@ -154,7 +154,7 @@ impl Reconciler {
                 }
             }
         }
-        if let Some(at) = self.world.with_server(id, |live| live.look_again.take()) {
+        if let Some(at) = self.world.with_server(id, |live| live.requeue_at.take()) {
             requeue = Some(requeue.map_or(at, |requeue| requeue.min(at)));
         }
         if done {
@@ -186,7 +186,7 @@ impl Reconciler {
 
     fn failed(&self, id: ServerId, step: &Step, error: &StepError) {
         let now = self.world.clock.now();
-        let refused = matches!(error, StepError::Runtime(error) if !error.is_outage());
+        let rejected = matches!(error, StepError::Runtime(error) if !error.is_outage());
         let message = error.to_string();
         let attempts = self.world.with_server(id, |live| {
             // The world is not as it was thought to be.
@@ -197,7 +197,7 @@ impl Reconciler {
             let failure = Failure {
                 subject: step.subject().into_owned(),
                 attempts,
-                refused,
+                rejected,
                 retry_at: now + retry::delay(retry::STEP, attempts, &self.world.jitter),
                 message: message.clone(),
             };

@@ -27,7 +27,7 @@ use super::job::{JobKind, Subject};
 use super::observed::{Job, JobState, Observed, Policy};
 use super::step::{self, Step, StepKind};
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerStatus, InstallOutcome, ManagedBy, Manifest, Phase, PowerState, Reason,
+    ConditionStatus, ConditionType, ContainerStatus, InstallOutcome, ManagedBy, Manifest, Phase, PowerState, Reason,
     Record, Requests, Timestamp,
 };
 use crate::requests::{self, Asked};
@@ -77,7 +77,7 @@ pub struct Plan {
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
     /// What it is about.
-    pub kind: ConditionKind,
+    pub kind: ConditionType,
     /// Whether it holds.
     pub status: ConditionStatus,
     /// One word.
@@ -152,7 +152,7 @@ impl<'a> Planner<'a> {
         if let Some(outage) = &self.observed.outage {
             let outage = outage.clone();
             self.set_condition(
-                ConditionKind::ContainerReady,
+                ConditionType::ContainerReady,
                 ConditionStatus::Unknown,
                 Reason::RuntimeUnreachable,
                 outage,
@@ -175,7 +175,7 @@ impl<'a> Planner<'a> {
         if let Some(installer) = &self.observed.installer {
             if installer.running() && installer.token.is_none() {
                 self.set_condition(
-                    ConditionKind::Installed,
+                    ConditionType::Installed,
                     ConditionStatus::Unknown,
                     Reason::ForeignInstaller,
                     "an installer that another daemon started is still running; the server does not start before it has ended"
@@ -226,9 +226,9 @@ impl<'a> Planner<'a> {
         let result = self.record.install.done.as_ref().filter(|done| !done.reported);
         if result.is_none() && self.observed.pending_reports == 0 {
             self.set_condition(
-                ConditionKind::PanelNotified,
+                ConditionType::PanelNotified,
                 ConditionStatus::True,
-                Reason::Told,
+                Reason::Reported,
                 "the panel knows what is so".into(),
             );
             return;
@@ -238,7 +238,7 @@ impl<'a> Planner<'a> {
         if let Progress::Failed { attempts, message, .. } = self.job(JobKind::Report, &subject, true) {
             let message =
                 format!("{message}; {attempts} attempts so far, and it is tried again until the panel has it");
-            self.set_condition(ConditionKind::PanelNotified, ConditionStatus::False, Reason::PanelAway, message);
+            self.set_condition(ConditionType::PanelNotified, ConditionStatus::False, Reason::PanelAway, message);
         }
         if result.is_none() {
             // Nothing waits for the job; and what people see already, the panel should hear now.
@@ -250,11 +250,11 @@ impl<'a> Planner<'a> {
     fn set_spec_condition(&mut self) {
         match self.input.problem {
             Some((reason, message)) => {
-                self.set_condition(ConditionKind::SpecAccepted, ConditionStatus::False, reason, message.into());
+                self.set_condition(ConditionType::SpecAccepted, ConditionStatus::False, reason, message.into());
             }
             None => {
                 self.set_condition(
-                    ConditionKind::SpecAccepted,
+                    ConditionType::SpecAccepted,
                     ConditionStatus::True,
                     Reason::Accepted,
                     "the files of intent are in force".into(),
@@ -270,11 +270,11 @@ impl<'a> Planner<'a> {
                     InstallOutcome::Succeeded => ConditionStatus::True,
                     InstallOutcome::Failed => ConditionStatus::False,
                 };
-                self.set_condition(ConditionKind::Installed, status, done.reason, done.message.clone());
+                self.set_condition(ConditionType::Installed, status, done.reason, done.message.clone());
             }
             None => {
                 let message = "no installation was ever asked for".to_string();
-                self.set_condition(ConditionKind::Installed, ConditionStatus::True, Reason::NotWanted, message);
+                self.set_condition(ConditionType::Installed, ConditionStatus::True, Reason::NotWanted, message);
             }
         }
     }
@@ -288,7 +288,7 @@ impl<'a> Planner<'a> {
         self.plan.steps.push(step);
     }
 
-    fn set_condition(&mut self, kind: ConditionKind, status: ConditionStatus, reason: Reason, message: String) {
+    fn set_condition(&mut self, kind: ConditionType, status: ConditionStatus, reason: Reason, message: String) {
         self.plan.conditions.retain(|verdict| verdict.kind != kind);
         self.plan.conditions.push(Verdict { kind, status, reason, message });
     }
@@ -335,7 +335,7 @@ impl<'a> Planner<'a> {
     /// Failures in a row of a step, and the latest one's message.
     fn failed(&self, step: StepKind, subject: &str) -> Option<(u32, bool, String)> {
         let failure = self.observed.failures.get(&step)?;
-        (failure.subject == subject).then(|| (failure.attempts, failure.refused, failure.message.clone()))
+        (failure.subject == subject).then(|| (failure.attempts, failure.rejected, failure.message.clone()))
     }
 
     /// The request that a container serves.

@@ -6,14 +6,14 @@
 //! While the panel answers it is told every state; while it does not, only the latest one is kept. A refusal (4xx) is an
 //! answer: the fact is dropped, since saying it again would change nothing.
 
-use super::world::World;
+use super::context::Context;
 use crate::model::{InstallOutcome, PowerState, Reason, Record, ServerId};
 use crate::panel::{Panel, PanelError};
 use crate::store::StoreError;
 
 /// Notes the state that people see now, unless it is what the panel was told last or is about to be told. What came before is not
 /// asked: a state that nobody reported (the server was parked, say) is made up for as soon as it counts again.
-pub fn note(world: &World, id: ServerId, recorded: Option<PowerState>, now: PowerState) {
+pub fn note(world: &Context, id: ServerId, recorded: Option<PowerState>, now: PowerState) {
     world.with_server(id, |live| {
         let last = live.pending_reports.back().copied().or(live.last_reported);
         if last == Some(now) {
@@ -47,25 +47,25 @@ pub enum ReportError {
     Record(#[from] StoreError),
     /// What the panel is told cannot be written down.
     #[error("what the panel is told about the server's state cannot be written down: {0}")]
-    Told(#[source] StoreError),
+    Reported(#[source] StoreError),
 }
 
 /// Tells the panel what it does not know about one server.
 ///
 /// # Errors
 /// The first call that failed and is worth another try.
-pub async fn report(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
+pub async fn report(world: &Context, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
     report_install(world, panel, id).await?;
     report_states(world, panel, id).await
 }
 
-async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
+async fn report_install(world: &Context, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
     let Some(snapshot) = world.store.get(id) else { return Ok(()) };
     let Some(done) = snapshot.record.install.done.clone().filter(|done| !done.reported) else { return Ok(()) };
     match panel.report_install(id, done.outcome == InstallOutcome::Succeeded, done.reinstall).await {
         Ok(()) => {}
         Err(error) if error.is_final() => {
-            world.store.event(id, world.clock.now(), Reason::InstallReportRefused, &error.to_string());
+            world.store.event(id, world.clock.now(), Reason::InstallReportRejected, &error.to_string());
         }
         Err(error) => return Err(error.into()),
     }
@@ -80,7 +80,7 @@ async fn report_install(world: &World, panel: &dyn Panel, id: ServerId) -> Resul
     Ok(())
 }
 
-async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
+async fn report_states(world: &Context, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
     let Some(snapshot) = world.store.get(id) else { return Ok(()) };
     let mut last_reported = snapshot.record.last_reported;
     let (mut recorded, mut may_have_heard) = (last_reported, false);
@@ -134,12 +134,12 @@ async fn report_states(world: &World, panel: &dyn Panel, id: ServerId) -> Result
 }
 
 async fn record_last_reported(
-    world: &World,
+    world: &Context,
     id: ServerId,
     last_reported: Option<PowerState>,
 ) -> Result<(), ReportError> {
     let written = world.store.run(move |store| store.commit(id, |record| record.last_reported = last_reported)).await;
-    written.map(drop).map_err(ReportError::Told)
+    written.map(drop).map_err(ReportError::Reported)
 }
 
 /// Whether the panel takes the server for offline without being told again.

@@ -17,7 +17,7 @@ pub struct ServerState {
     /// The last look at the installer's container.
     pub installer: Cached,
     /// Jobs under way and ended.
-    pub jobs: BTreeMap<JobKind, LiveJob>,
+    pub jobs: BTreeMap<JobKind, StateJob>,
     /// The stop that was sent to the server.
     pub stop: Option<StopProgress>,
     /// The same for the installer.
@@ -55,7 +55,7 @@ pub struct ServerState {
     /// Looks in a row at which the runtime did not answer.
     pub outages: u32,
     /// A step waits for what the engine is at: when to look again, should its event be lost.
-    pub look_again: Option<Timestamp>,
+    pub requeue_at: Option<Timestamp>,
     /// Looks in a row at which the path of a mount did not answer.
     pub silences: u32,
 }
@@ -94,7 +94,7 @@ impl Cached {
 }
 
 /// A job and the task that runs it.
-pub struct LiveJob {
+pub struct StateJob {
     /// For the planner.
     pub job: Job,
     /// The task, while it runs.

@@ -57,7 +57,7 @@ pub struct DockerRuntime {
     docker: Docker,
     /// Hash of the limits last put in force, by container. Labels cannot be changed after creation; what is lost
     /// here with the process is one superfluous update.
-    limits_in_force: Arc<Mutex<HashMap<String, String>>>,
+    current_limits: Arc<Mutex<HashMap<String, String>>>,
 }
 
 impl DockerRuntime {
@@ -76,7 +76,7 @@ impl DockerRuntime {
         let docker =
             Docker::connect_with_custom_transport(transport, Some(wire::BASE), backstop, bollard::API_DEFAULT_VERSION)
                 .expect("a custom transport needs no preparation that could fail");
-        Self { host: Arc::new(host), wire, docker, limits_in_force: Arc::default() }
+        Self { host: Arc::new(host), wire, docker, current_limits: Arc::default() }
     }
 
     /// Awaits an answer for no longer than `limit`. The attempt's words are made only when it fails.
@@ -102,8 +102,8 @@ impl DockerRuntime {
         error
     }
 
-    fn limits_in_force(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
-        self.limits_in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current_limits(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
+        self.current_limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -136,7 +136,7 @@ impl Runtime for DockerRuntime {
 
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {
         let listed = self.within(QUICK, || "listing containers".into(), containers::list(&self.wire)).await?;
-        self.limits_in_force().retain(|id, _| listed.iter().any(|container| container.id == *id));
+        self.current_limits().retain(|id, _| listed.iter().any(|container| container.id == *id));
         Ok(listed)
     }
 
@@ -153,9 +153,9 @@ impl Runtime for DockerRuntime {
         let answer = containers::inspect(&self.wire, &name);
         let mut facts = self.within(QUICK, || format!("looking at the container {name}"), answer).await?;
         if let Some(facts) = &mut facts
-            && let Some(in_force) = self.limits_in_force().get(&facts.id)
+            && let Some(is_current) = self.current_limits().get(&facts.id)
         {
-            facts.limits_hash = Some(in_force.clone());
+            facts.limits_hash = Some(is_current.clone());
         }
         Ok(facts)
     }
@@ -180,7 +180,7 @@ impl Runtime for DockerRuntime {
         let attempt = || format!("removing the container {id}");
         let removal = self.within(REMOVE, attempt, containers::remove(&self.docker, id)).await?;
         if removal == Removal::Done {
-            self.limits_in_force().remove(id);
+            self.current_limits().remove(id);
         }
         Ok(removal)
     }
@@ -189,7 +189,7 @@ impl Runtime for DockerRuntime {
         let attempt = || format!("changing the limits of the container {id}");
         let there = self.within(QUICK, attempt, containers::update(&self.docker, id, limits)).await?;
         if there {
-            self.limits_in_force().insert(id.to_owned(), limits.hash());
+            self.current_limits().insert(id.to_owned(), limits.hash());
         }
         Ok(())
     }

@@ -1,16 +1,17 @@
 //! The container runtime in memory: the same promises as Docker, on tokio's clock, with everything that may go
 //! wrong under control.
 //!
-//! A [`FakeWorld`] is a machine with its engine, images and containers; it outlives daemons. A [`FakeRuntime`] is
+//! A [`FakeEngine`] is a machine with its engine, images and containers; it outlives daemons. A [`FakeRuntime`] is
 //! one daemon's connection to it, with the [`Faults`] of that connection. What containers do is a [`Program`],
 //! chosen per start. Everything is deterministic: the same calls at the same (paused) times give the same
 //! history. There are no threads, no real time and no randomness in here.
 
+mod calls;
 mod checks;
 mod container;
+mod engine;
 mod faults;
 mod images;
-mod ledger;
 mod program;
 mod pull;
 mod rejection;
@@ -20,7 +21,6 @@ mod tape;
 #[cfg(test)]
 mod tests;
 mod view;
-mod world;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,12 +31,12 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use tokio::sync::{mpsc, oneshot};
 
+pub use calls::{Breach, Counts, Ended, Entry, HISTORY, Violation};
+pub use engine::{EPOCH, FakeEngine};
 pub use faults::{Call, Delivery, Faults, NoFaults};
 pub use images::{LocalImage, Pulls, RemoteImage};
-pub use ledger::{Breach, Counts, Ended, Entry, HISTORY, Violation};
 pub use program::{Act, KILLED, Launch, Program, Reaction, Script, ServerScript, Typed, usual_program};
 pub use tape::TAPE;
-pub use world::{EPOCH, FakeWorld};
 
 use super::host::{Engine, Host, RegistryAuth};
 use super::{
@@ -57,10 +57,10 @@ const START: Duration = Duration::from_secs(30);
 /// Limit of making or removing a container.
 const HEAVY: Duration = Duration::from_secs(60);
 
-/// One daemon's connection to a [`FakeWorld`].
+/// One daemon's connection to a [`FakeEngine`].
 #[derive(Clone)]
 pub struct FakeRuntime {
-    world: FakeWorld,
+    engine: FakeEngine,
     faults: Arc<dyn Faults>,
     host: Arc<Host>,
     /// Hash of the limits that this connection last put in force, by container id. Labels cannot be changed, so
@@ -79,18 +79,18 @@ struct Request {
 
 impl FakeRuntime {
     /// A connection with these faults, of a daemon on this host.
-    pub fn new(world: FakeWorld, faults: Arc<dyn Faults>, host: Host) -> Self {
-        Self { world, faults, host: Arc::new(host), limits: Arc::default() }
+    pub fn new(engine: FakeEngine, faults: Arc<dyn Faults>, host: Host) -> Self {
+        Self { engine, faults, host: Arc::new(host), limits: Arc::default() }
     }
 
     /// A connection on which nothing goes wrong.
-    pub fn faultless(world: FakeWorld, host: Host) -> Self {
-        Self::new(world, Arc::new(NoFaults), host)
+    pub fn faultless(engine: FakeEngine, host: Host) -> Self {
+        Self::new(engine, Arc::new(NoFaults), host)
     }
 
     /// The machine that it is connected to.
-    pub fn world(&self) -> &FakeWorld {
-        &self.world
+    pub fn engine(&self) -> &FakeEngine {
+        &self.engine
     }
 
     fn limits(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
@@ -112,7 +112,7 @@ impl FakeRuntime {
 
     /// A call about a container by its id.
     fn about_id(&self, call: &'static str, id: &str, limit: Duration) -> Request {
-        let known = self.world.with(|state| state.find(id).map(|found| (found.name.clone(), found.owner())));
+        let known = self.engine.with(|state| state.find(id).map(|found| (found.name.clone(), found.owner())));
         let (name, owner) = known.unzip();
         let (server, role) = owner.flatten().unzip();
         Request { call: Call { name: call, server, role }, name, attempt: format!("{call} container {id}"), limit }
@@ -141,10 +141,10 @@ impl FakeRuntime {
         let work = async {
             self.faults.before(request.call.clone()).await?;
             self.reach(&request).await?;
-            let answer = self.world.with(at_once);
+            let answer = self.engine.with(at_once);
             let result = match (answer, self.faults.takes(&request.call)) {
                 (Some(answer), _) => Ok(answer),
-                (None, None) => self.world.with(effect).map_err(|no| no.into_error(request.attempt.clone())),
+                (None, None) => self.engine.with(effect).map_err(|no| no.into_error(request.attempt.clone())),
                 (None, Some(time)) => self.carry_out(&request, time, effect).await,
             };
             self.faults.after(request.call.clone()).await?;
@@ -160,8 +160,8 @@ impl FakeRuntime {
     async fn reach(&self, request: &Request) -> Result<(), RuntimeError> {
         loop {
             // Before the state is read: what changes after it is not missed.
-            let poked = self.world.outside();
-            let (up, hangs) = self.world.with(|state| {
+            let poked = self.engine.outside();
+            let (up, hangs) = self.engine.with(|state| {
                 let name = request.name.as_ref();
                 (state.up, name.is_some_and(|name| state.hanging.contains(name)))
             });
@@ -169,7 +169,7 @@ impl FakeRuntime {
                 return Err(unreachable(&request.attempt));
             }
             if !hangs {
-                self.world.with(|state| *state.ledger.calls.entry(request.call.name).or_default() += 1);
+                self.engine.with(|state| *state.call_log.calls.entry(request.call.name).or_default() += 1);
                 return Ok(());
             }
             poked.await;
@@ -182,13 +182,13 @@ impl FakeRuntime {
         T: Send + 'static,
         F: FnOnce(&mut State) -> Result<T, Rejection> + Send + 'static,
     {
-        let (world, attempt) = (self.world.clone(), request.attempt.clone());
+        let (engine, attempt) = (self.engine.clone(), request.attempt.clone());
         let (tell, last_reported) = oneshot::channel();
         // An engine's work is no task of the daemon: it goes on when that dies.
         #[allow(clippy::disallowed_methods)]
         tokio::spawn(async move {
             tokio::time::sleep(time).await;
-            let done = world.with(|state| state.up.then(|| effect(state)));
+            let done = engine.with(|state| state.up.then(|| effect(state)));
             let result = match done {
                 None => Err(unreachable(&attempt)),
                 Some(result) => result.map_err(|no| no.into_error(attempt)),
@@ -255,13 +255,13 @@ impl Runtime for FakeRuntime {
 
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError> {
         let request = Self::about_role("inspect", server, role, QUICK);
-        let (name, world) = (container_name(server, role), self.world.clone());
-        let look = move |state: &mut State| Ok(view::facts(&world, state, &name));
+        let (name, engine) = (container_name(server, role), self.engine.clone());
+        let look = move |state: &mut State| Ok(view::facts(&engine, state, &name));
         let mut facts = self.ask(request, look).await?;
         if let Some(facts) = &mut facts
-            && let Some(in_force) = self.limits().get(&facts.id)
+            && let Some(is_current) = self.limits().get(&facts.id)
         {
-            facts.limits_hash = Some(in_force.clone());
+            facts.limits_hash = Some(is_current.clone());
         }
         Ok(facts)
     }
@@ -311,13 +311,13 @@ impl Runtime for FakeRuntime {
     }
 
     async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError> {
-        let (key, world) = (id.to_owned(), self.world.clone());
+        let (key, engine) = (id.to_owned(), self.engine.clone());
         let attach = move |state: &mut State| {
             let generation = state.generation;
             let container = state.find_mut(&key).ok_or_else(|| Rejection::no_container(&key))?;
             let run = if container.running() { container.run } else { container.run + 1 };
             let output = streams::output(None, Some(container.read(true)));
-            let keyboard = Keyboard { world, id: container.id.clone(), run, generation };
+            let keyboard = Keyboard { engine, id: container.id.clone(), run, generation };
             Ok(Attachment { output, input: Box::new(keyboard) })
         };
         self.ask(self.about_id("attach", id, QUICK), attach).await
@@ -349,7 +349,7 @@ impl Runtime for FakeRuntime {
         };
         let listening = self.ask(Self::about("events", "of the engine", QUICK), listen).await;
         let from = listening.inspect_err(|_| self.host.settle())?;
-        Ok(Listener::new(self.world.clone(), self.faults.clone(), from).into_stream())
+        Ok(Listener::new(self.engine.clone(), self.faults.clone(), from).into_stream())
     }
 }
 
@@ -374,9 +374,9 @@ impl Engine for FakeRuntime {
         let request = Self::about("pull", reference, Duration::MAX);
         self.faults.before(request.call.clone()).await?;
         self.reach(&request).await?;
-        let pull = Pull::begin(&self.world, reference);
+        let pull = Pull::begin(&self.engine, reference);
         let result = pull.run(&request.attempt, auth.as_ref(), progress).await;
-        self.world.with(|state| state.ledger.note(state.now, "pull", reference, None, result.is_ok()));
+        self.engine.with(|state| state.call_log.note(state.now, "pull", reference, None, result.is_ok()));
         self.faults.after(request.call).await?;
         result
     }

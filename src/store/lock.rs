@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two tries.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// More of the file is not read, bytes.
-const MOST: u64 = 16 * 1024;
+const MAX: u64 = 16 * 1024;
 
 /// The daemon that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,7 +139,7 @@ fn write_holder(file: &File, holder: &Holder) -> io::Result<()> {
 
 fn read_holder(file: &File) -> Option<Holder> {
     let mut text = Vec::new();
-    file.take(MOST).read_to_end(&mut text).ok()?;
+    file.take(MAX).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
 }
 

@@ -89,15 +89,15 @@ fn manifest(id: ServerId) -> Manifest {
 /// A disk under the test's control.
 #[derive(Default)]
 struct Disk {
-    refuses: Mutex<Vec<(DiskOp, io::ErrorKind)>>,
+    rejects: Mutex<Vec<(DiskOp, io::ErrorKind)>>,
     done: Mutex<Vec<DiskOp>>,
     /// Done once, at the next operation.
     meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Disk {
-    fn refuses(&self, ops: &[DiskOp], kind: io::ErrorKind) {
-        *self.refuses.lock().unwrap() = ops.iter().map(|op| (*op, kind)).collect();
+    fn rejects(&self, ops: &[DiskOp], kind: io::ErrorKind) {
+        *self.rejects.lock().unwrap() = ops.iter().map(|op| (*op, kind)).collect();
     }
 
     fn meanwhile(&self, act: impl FnOnce() + Send + 'static) {
@@ -114,7 +114,7 @@ impl DiskHook for Disk {
         if let Some(act) = self.meanwhile.lock().unwrap().take() {
             act();
         }
-        match self.refuses.lock().unwrap().iter().find(|(refused, _)| *refused == op) {
+        match self.rejects.lock().unwrap().iter().find(|(rejected, _)| *rejected == op) {
             Some((_, kind)) => Err(io::Error::from(*kind)),
             None => Ok(()),
         }
@@ -126,13 +126,13 @@ impl DiskHook for Disk {
 }
 
 /// A state folder and the store on it.
-struct Scene {
+struct Fixture {
     root: TempDir,
     disk: Arc<Disk>,
     store: Store,
 }
 
-impl Scene {
+impl Fixture {
     fn empty() -> Self {
         let root = tempfile::tempdir().unwrap();
         let disk = Arc::new(Disk::default());
@@ -151,12 +151,12 @@ impl Scene {
     }
 
     fn with_text(text: &str) -> Self {
-        let scene = Self::empty();
-        fs::create_dir(scene.store.folder(id())).unwrap();
-        scene.saves(CONFIG_FILE, text);
-        assert!(scene.store.refresh(id()).unwrap());
-        scene.disk.done();
-        scene
+        let fixture = Self::empty();
+        fs::create_dir(fixture.store.folder(id())).unwrap();
+        fixture.saves(CONFIG_FILE, text);
+        assert!(fixture.store.refresh(id()).unwrap());
+        fixture.disk.done();
+        fixture
     }
 
     fn path(&self, file: &str) -> std::path::PathBuf {

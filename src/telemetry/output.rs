@@ -87,12 +87,12 @@ mod tests {
 
     /// An output that takes so many bytes, or fails, as it is told; everything once it is told nothing more.
     #[derive(Default)]
-    struct Told {
+    struct Reported {
         answers: VecDeque<Result<usize, ErrorKind>>,
         written: Vec<u8>,
     }
 
-    impl Write for Told {
+    impl Write for Reported {
         fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
             let taken = self.answers.pop_front().unwrap_or(Ok(lines.len()))?.min(lines.len());
             self.written.extend_from_slice(&lines[..taken]);
@@ -104,13 +104,13 @@ mod tests {
         }
     }
 
-    impl Output for Told {}
+    impl Output for Reported {}
 
-    fn last_reported(answers: impl IntoIterator<Item = Result<usize, ErrorKind>>) -> Lines<Told> {
-        Lines::new(Told { answers: answers.into_iter().collect(), ..Told::default() })
+    fn last_reported(answers: impl IntoIterator<Item = Result<usize, ErrorKind>>) -> Lines<Reported> {
+        Lines::new(Reported { answers: answers.into_iter().collect(), ..Reported::default() })
     }
 
-    fn text(lines: &Lines<Told>) -> &str {
+    fn text(lines: &Lines<Reported>) -> &str {
         std::str::from_utf8(&lines.output.written).unwrap()
     }
 

@@ -197,13 +197,13 @@ mod tests {
 
     impl Output for UnixStream {}
 
-    struct Scene {
+    struct Fixture {
         queue: LogQueue,
         permits: Sender<bool>,
         written: Arc<Mutex<Vec<u8>>>,
     }
 
-    impl Scene {
+    impl Fixture {
         fn new() -> Self {
             let (sender, permits) = channel();
             let written = Arc::default();
@@ -231,20 +231,20 @@ mod tests {
 
     #[test]
     fn an_output_that_takes_nothing_holds_nobody_up_and_is_told_how_much_it_missed() {
-        let scene = Scene::new();
+        let fixture = Fixture::new();
         let line = |number: usize| format!("{number:0>1000}");
         let logged = 3 * MAX_QUEUED / 1000;
-        scene.log(&line(0));
-        while !scene.queue.state().writing {
+        fixture.log(&line(0));
+        while !fixture.queue.state().writing {
             std::thread::yield_now();
         }
         for number in 1..logged {
-            scene.log(&line(number));
+            fixture.log(&line(number));
         }
-        assert_eq!(scene.text(), "", "every line was logged before one was written");
-        assert!(scene.queue.state().lines.len() <= MAX_QUEUED);
+        assert_eq!(fixture.text(), "", "every line was logged before one was written");
+        assert!(fixture.queue.state().lines.len() <= MAX_QUEUED);
 
-        let Scene { queue, permits, written } = scene;
+        let Fixture { queue, permits, written } = fixture;
         drop(permits);
         queue.flush(Instant::now() + Duration::from_secs(20));
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
@@ -262,31 +262,31 @@ mod tests {
 
     #[test]
     fn lines_that_could_not_be_written_are_counted() {
-        let scene = Scene::new();
+        let fixture = Fixture::new();
         for line in ["one", "two"] {
-            scene.permits.send(false).unwrap();
-            scene.log(line);
-            scene.flush();
+            fixture.permits.send(false).unwrap();
+            fixture.log(line);
+            fixture.flush();
         }
-        assert_eq!(scene.text(), "");
-        scene.permits.send(true).unwrap();
-        scene.permits.send(true).unwrap();
-        scene.log("three");
-        scene.flush();
-        let text = scene.text();
+        assert_eq!(fixture.text(), "");
+        fixture.permits.send(true).unwrap();
+        fixture.permits.send(true).unwrap();
+        fixture.log("three");
+        fixture.flush();
+        let text = fixture.text();
         assert!(text.starts_with("three\n"), "{text}");
         assert_eq!(text.lines().filter_map(lost).collect::<Vec<_>>(), [2], "{text}");
     }
 
     #[test]
     fn a_line_that_was_written_is_not_counted_because_the_count_was_not() {
-        let scene = Scene::new();
+        let fixture = Fixture::new();
         for (line, permits) in [("one", [false].as_slice()), ("two", &[true, false]), ("three", &[true, true])] {
-            permits.iter().for_each(|permit| scene.permits.send(*permit).unwrap());
-            scene.log(line);
-            scene.flush();
+            permits.iter().for_each(|permit| fixture.permits.send(*permit).unwrap());
+            fixture.log(line);
+            fixture.flush();
         }
-        let text = scene.text();
+        let text = fixture.text();
         assert!(text.starts_with("two\nthree\n"), "{text}");
         assert_eq!(text.lines().filter_map(lost).collect::<Vec<_>>(), [1], "{text}");
     }
@@ -308,14 +308,14 @@ mod tests {
 
     #[test]
     fn a_flush_waits_for_every_line_and_not_for_ever() {
-        let scene = Scene::new();
-        scene.log("one");
-        scene.queue.flush(Instant::now() + Duration::from_millis(20));
-        assert_eq!(scene.text(), "", "the output takes nothing, and the flush has ended");
-        scene.log("two");
-        scene.permits.send(true).unwrap();
-        scene.permits.send(true).unwrap();
-        scene.flush();
-        assert_eq!(scene.text(), "one\ntwo\n");
+        let fixture = Fixture::new();
+        fixture.log("one");
+        fixture.queue.flush(Instant::now() + Duration::from_millis(20));
+        assert_eq!(fixture.text(), "", "the output takes nothing, and the flush has ended");
+        fixture.log("two");
+        fixture.permits.send(true).unwrap();
+        fixture.permits.send(true).unwrap();
+        fixture.flush();
+        assert_eq!(fixture.text(), "one\ntwo\n");
     }
 }

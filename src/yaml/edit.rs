@@ -121,7 +121,7 @@ fn changed_children(old: &Value, new: &Value) -> Vec<Step> {
 }
 
 /// One edit of the value at `path`, with its result checked.
-fn attempt(text: &str, path: &[Step], old: &Value, expected: &Value, steps: &mut usize, anew: bool) -> Option<String> {
+fn attempt(text: &str, path: &[Step], old: &Value, expected: &Value, steps: &mut usize, again: bool) -> Option<String> {
     *steps = steps.checked_sub(1)?;
     let document = Document::read(text).ok()?;
     let mut editor = Editor::new(text, &document);
@@ -129,7 +129,7 @@ fn attempt(text: &str, path: &[Step], old: &Value, expected: &Value, steps: &mut
     match document.root.as_ref() {
         Some(root) => {
             let (site, node) = node_at(text, root, path)?;
-            if anew {
+            if again {
                 editor.replace(site, node, to).ok()?;
             } else {
                 editor.change(site, node, from, to).ok()?;

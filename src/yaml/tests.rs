@@ -216,7 +216,7 @@ fn a_byte_order_mark_and_crlf_are_read() {
 }
 
 #[test]
-fn ten_mebibytes_are_refused_unread() {
+fn ten_mebibytes_are_rejected_unread() {
     let text = format!("a: {}", "x".repeat(10 * 1024 * 1024));
     let error = parse_value(&text).unwrap_err();
     assert!(error.message.contains("10485763 bytes are too many: the limit is 1048576 bytes (1 MiB)"), "{error}");
@@ -235,7 +235,7 @@ fn billion_laughs() -> String {
 }
 
 #[test]
-fn an_alias_bomb_is_refused_before_it_unfolds() {
+fn an_alias_bomb_is_rejected_before_it_unfolds() {
     let error = parse_value(&billion_laughs()).unwrap_err();
     assert!(error.message.contains("aliases"), "{error}");
 
@@ -270,7 +270,7 @@ fn a_few_aliases_are_fine() {
 }
 
 #[test]
-fn an_alias_of_itself_is_refused() {
+fn an_alias_of_itself_is_rejected() {
     let error = parse_value("a: &a\n  b: *a\n").unwrap_err();
     assert_eq!(error.line, Some(2));
     assert!(error.message.contains("inside the very value"), "{error}");

@@ -16,11 +16,11 @@ use alula::ids::Ids;
 use alula::model::settings::{Process, Settings};
 use alula::model::{ManagedBy, Manifest, PowerState, Record, Script, ServerId};
 use alula::panel::{Listed, Panel, PanelError, PanelServer};
+use alula::reconcile::context::{Context, Parts, Wake};
 use alula::reconcile::pass::Reconciler;
-use alula::reconcile::world::{Parts, Wake, World};
 use alula::retry::Jitter;
 use alula::runtime::KernelLimits;
-use alula::runtime::fake::{FakeRuntime, FakeWorld, Faults, LocalImage, NoFaults};
+use alula::runtime::fake::{FakeEngine, FakeRuntime, Faults, LocalImage, NoFaults};
 use alula::runtime::host::Host;
 use alula::store::{Blocking, DiskHook, DiskOp, Store};
 use alula::tasks::Tasks;
@@ -112,8 +112,8 @@ impl Stream {
 
 /// A node, and what its API is asked through.
 pub struct Bench {
-    pub world: Arc<World>,
-    pub docker: FakeWorld,
+    pub world: Arc<Context>,
+    pub docker: FakeEngine,
     pub disk: Arc<Disk>,
     pub panel: Arc<MemoryPanel>,
     router: axum::Router,
@@ -147,7 +147,7 @@ impl Bench {
         node.panel = Some(panel_config());
         configure(&mut node);
         let node = Arc::new(node);
-        let (docker, disk) = (FakeWorld::default(), Arc::new(Disk::default()));
+        let (docker, disk) = (FakeEngine::default(), Arc::new(Disk::default()));
         docker.add_image(IMAGE, LocalImage::default());
         let panel = Arc::new(MemoryPanel::default());
         let world = world(&root, node, &docker, &disk, &panel, faults);
@@ -219,11 +219,11 @@ impl Bench {
 fn world(
     root: &TempDir,
     node: Arc<NodeConfig>,
-    docker: &FakeWorld,
+    docker: &FakeEngine,
     disk: &Arc<Disk>,
     panel: &Arc<MemoryPanel>,
     faults: Arc<dyn Faults>,
-) -> (Arc<World>, Queue) {
+) -> (Arc<Context>, Queue) {
     let (tasks, queue) = (Tasks::new(), Queue::default());
     let clock = Clock::Simulated { base: docker.now(), start: tokio::time::Instant::now() };
     alula::config::host::make_directories(&node).unwrap();
@@ -241,7 +241,7 @@ fn world(
     let console = Console::new(runtime.clone(), Blocking::Inline, events, options, tasks.clone(), wake.clone());
     let changed = wake.clone();
     store.on_change(move |id| changed(id));
-    let world = World::new(Parts {
+    let world = Context::new(Parts {
         store,
         runtime,
         panel: Some(panel.clone()),
@@ -282,18 +282,18 @@ pub fn server() -> PanelServer {
 /// A disk that refuses to write anything while it is told to.
 #[derive(Default)]
 pub struct Disk {
-    refused: Mutex<Option<io::ErrorKind>>,
+    rejected: Mutex<Option<io::ErrorKind>>,
     /// The operation for which there is no room, once.
     full_for: Mutex<Option<DiskOp>>,
 }
 
 impl Disk {
-    pub fn refuses(&self, kind: Option<io::ErrorKind>) {
-        *self.refused.lock().unwrap() = kind;
+    pub fn rejects(&self, kind: Option<io::ErrorKind>) {
+        *self.rejected.lock().unwrap() = kind;
     }
 
     /// There is no room for the next operation of this kind.
-    pub fn refuses_one(&self, op: DiskOp) {
+    pub fn rejects_one(&self, op: DiskOp) {
         *self.full_for.lock().unwrap() = Some(op);
     }
 }
@@ -303,7 +303,7 @@ impl DiskHook for Disk {
         if self.full_for.lock().unwrap().take_if(|full| *full == op).is_some() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.refused.lock().unwrap().map_or(Ok(()), |kind| Err(kind.into()))
+        self.rejected.lock().unwrap().map_or(Ok(()), |kind| Err(kind.into()))
     }
 
     fn after(&self, _: ServerId, _: DiskOp) {}
@@ -339,7 +339,8 @@ impl Panel for MemoryPanel {
         self.answer(Listed { servers: Vec::new(), asked: tokio::time::Instant::now(), incomplete: None })
     }
     async fn server(&self, id: ServerId) -> Result<PanelServer, PanelError> {
-        let unknown = PanelError::Refused { call: format!("GET /servers/{id}"), status: 404, detail: "unknown".into() };
+        let unknown =
+            PanelError::Rejected { call: format!("GET /servers/{id}"), status: 404, detail: "unknown".into() };
         let server = self.servers.lock().unwrap().get(&id).cloned();
         let meanwhile = self.meanwhile.lock().unwrap().take();
         if let Some(act) = meanwhile {

@@ -62,7 +62,7 @@ async fn bodies_that_cannot_be_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_too_long_is_refused_in_words() {
+async fn a_body_that_is_too_long_is_rejected_in_words() {
     let bench = Bench::new();
     let power = format!("/api/servers/{}/power", bench.add(1));
     for path in [power.as_str(), "/api/servers"] {
@@ -77,7 +77,7 @@ async fn a_body_that_is_too_long_is_refused_in_words() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_disk_that_refuses_is_named() {
+async fn a_disk_that_rejects_is_named() {
     let bench = Bench::new();
     let power = format!("/api/servers/{}/power", bench.add(1));
     for (kind, status, words) in [
@@ -90,9 +90,9 @@ async fn a_disk_that_refuses_is_named() {
         ),
         (ErrorKind::PermissionDenied, 500, UNEXPECTED),
     ] {
-        bench.disk.refuses(Some(kind));
+        bench.disk.rejects(Some(kind));
         let answer = bench.ask(Method::POST, &power, r#"{"action": "start"}"#).await;
-        bench.disk.refuses(None);
+        bench.disk.rejects(None);
         assert_eq!(answer.status.as_u16(), status, "{kind:?}");
         assert_eq!(answer.json(), json!({"error": words, "request_id": answer.header("x-request-id")}), "{kind:?}");
     }

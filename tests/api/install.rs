@@ -110,7 +110,7 @@ async fn a_create_counts_later_than_an_earlier_start_whoever_has_the_newer_word(
 
 /// Its deletion ends at any moment, also between two looks of whoever makes it again.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_vanishes_meanwhile_is_made_anew() {
+async fn a_server_that_vanishes_meanwhile_is_made_again() {
     let bench = Bench::new();
     let (store, stop) = (bench.world.store.clone(), Arc::new(AtomicBool::new(false)));
     let others = {

@@ -130,11 +130,11 @@ async fn the_panel_has_heard_of_what_is_shown() {
 async fn a_start_that_comes_as_soon_as_the_end_is_seen_is_done() {
     let bench = Bench::with(|node| node.crash_detection.enabled = false);
     let id = running(&bench).await;
-    bench.disk.refuses(Some(std::io::ErrorKind::StorageFull));
+    bench.disk.rejects(Some(std::io::ErrorKind::StorageFull));
     assert!(bench.docker.kill_outside(&id.to_string()));
     bench.becomes(id, PowerState::Offline).await;
     tokio::time::sleep(Duration::from_secs(20)).await;
-    bench.disk.refuses(None);
+    bench.disk.rejects(None);
     act(&bench, id, "start").await;
     tokio::time::sleep(Duration::from_secs(100)).await;
     let status = bench.world.store.status(id).unwrap();

@@ -145,7 +145,7 @@ async fn a_create_over_a_parked_server_that_fails_is_completed_by_the_next_one()
     }
     let now = bench.world.clock.now();
     bench.world.store.commit(id, |record| record.parked = Some(now)).unwrap();
-    bench.disk.refuses_one(DiskOp::WriteRequests);
+    bench.disk.rejects_one(DiskOp::WriteRequests);
     assert_eq!(bench.ask(Method::POST, "/api/servers", body()).await.status, StatusCode::INSUFFICIENT_STORAGE);
     assert!(!bench.world.store.get(id).unwrap().is_listed());
     assert_eq!(bench.ask(Method::POST, "/api/servers", body()).await.status, StatusCode::ACCEPTED);

@@ -37,12 +37,15 @@ fn a_folder_is_applied_as_a_whole_or_not_at_all() {
     let daemon = Daemon::start(&node);
     node.write("git/one.yml", &record(ONE, "first"));
     node.write(&format!("git/{TWO}/config.yml"), &record(TWO, "second").replace("image:", "imgae:"));
-    let refused = node.run(&["apply", "-f", "git"]);
-    assert_eq!(refused.code, 1);
-    assert!(refused.err.contains(&format!("git/{TWO}/config.yml:10:7: spec.settings.container.imgae")), "{refused:?}");
+    let rejected = node.run(&["apply", "-f", "git"]);
+    assert_eq!(rejected.code, 1);
     assert!(
-        refused.err.contains("did you mean `image`?") && refused.err.contains("nothing was applied"),
-        "{refused:?}"
+        rejected.err.contains(&format!("git/{TWO}/config.yml:10:7: spec.settings.container.imgae")),
+        "{rejected:?}"
+    );
+    assert!(
+        rejected.err.contains("did you mean `image`?") && rejected.err.contains("nothing was applied"),
+        "{rejected:?}"
     );
     assert!(!node.server(ONE).exists());
 

@@ -28,10 +28,10 @@ fn a_reader_that_has_gone_ends_no_work() {
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!((node.verbs(ONE), node.verbs(TWO)), (vec!["delete".to_owned()], vec!["delete".to_owned()]));
     for format in ["table", "json"] {
-        let refused = unread(&node, &["power", "start", ONE, TWO, "-o", format]);
-        assert_eq!((refused.code, refused.err.matches("being deleted").count()), (1, 2), "{refused:?}");
-        let refused = unread(&node, &["apply", "-f", "one.yml", "-f", "two.yml", "-o", format]);
-        assert_eq!((refused.code, refused.err.matches("being deleted").count()), (1, 2), "{refused:?}");
+        let rejected = unread(&node, &["power", "start", ONE, TWO, "-o", format]);
+        assert_eq!((rejected.code, rejected.err.matches("being deleted").count()), (1, 2), "{rejected:?}");
+        let rejected = unread(&node, &["apply", "-f", "one.yml", "-f", "two.yml", "-o", format]);
+        assert_eq!((rejected.code, rejected.err.matches("being deleted").count()), (1, 2), "{rejected:?}");
     }
     daemon.end();
 }

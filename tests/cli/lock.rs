@@ -80,8 +80,8 @@ fn who_reads_takes_no_lock_and_leaves_everything_where_it_is() {
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     reads();
     node.write("elsewhere.yml", &format!("system: {{root_directory: root, {}}}\n", super::SYSTEM));
-    let refused = Ended::of(node.bare_command().args(["run", "--config", "elsewhere.yml"]).output().unwrap());
-    assert!(refused.code == 1 && refused.err.contains("another alula runs on the state folder"), "{refused:?}");
+    let rejected = Ended::of(node.bare_command().args(["run", "--config", "elsewhere.yml"]).output().unwrap());
+    assert!(rejected.code == 1 && rejected.err.contains("another alula runs on the state folder"), "{rejected:?}");
     assert!(!node.root().join("wings.log").exists(), "nothing is written without the lock");
 }
 

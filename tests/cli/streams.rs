@@ -118,9 +118,9 @@ fn logs_are_read_from_the_files_where_no_daemon_runs() {
     assert_eq!(node.ok(&["logs", "--install", ONE]).out, "fetching\n\ndone\n");
 
     for arguments in [&["logs", "--follow", ONE][..], &["logs", "-f", "--install", ONE]] {
-        let refused = node.run(arguments);
-        assert!(refused.code == 1 && refused.out.is_empty(), "{refused:?}");
-        assert!(refused.err.contains("start it (`alula run`), or leave --follow out"), "{refused:?}");
+        let rejected = node.run(arguments);
+        assert!(rejected.code == 1 && rejected.out.is_empty(), "{rejected:?}");
+        assert!(rejected.err.contains("start it (`alula run`), or leave --follow out"), "{rejected:?}");
     }
     assert_eq!(node.run(&["logs"]).code, 2);
 }

@@ -1,6 +1,6 @@
 //! The container engine's own troubles: it restarts, it dies, it hangs for one container.
 
-use alula::model::{ConditionKind, Reason};
+use alula::model::{ConditionType, Reason};
 
 use crate::daemon_process::{Node, NodeOptions, until, with_node};
 use crate::docker_proxy::Side;
@@ -31,7 +31,7 @@ async fn the_engine_restarts() {
         engine.stop();
         // What is asked for meanwhile is accepted, shown as waiting, and done afterwards.
         node.power(&stopped, "start").await;
-        node.wait_condition(&stopped, ConditionKind::ContainerReady, Reason::RuntimeUnreachable).await;
+        node.wait_condition(&stopped, ConditionType::ContainerReady, Reason::RuntimeUnreachable).await;
         engine.up().await;
         until("the start after the engine's restart", async || {
             (node.read(&id, "starts.txt").lines().count() == 2).then_some(())
@@ -41,7 +41,7 @@ async fn the_engine_restarts() {
         node.wait_state(&stopped, "running").await;
 
         engine.kill();
-        node.wait_condition(&id, ConditionKind::ContainerReady, Reason::RuntimeUnreachable).await;
+        node.wait_condition(&id, ConditionType::ContainerReady, Reason::RuntimeUnreachable).await;
         assert_eq!(node.state(&id).await.as_deref(), Some("running"), "nothing else is known");
         engine.up().await;
         // An engine that was killed ends its containers when it comes up.
@@ -107,7 +107,7 @@ async fn the_engine_hangs_for_one_container() {
         node.wait_state(&another, "offline").await;
         assert_eq!(node.read(&hung, "starts.txt"), "start\n");
 
-        let message = node.wait_condition(&hung, ConditionKind::ContainerReady, Reason::RuntimeUnreachable).await;
+        let message = node.wait_condition(&hung, ConditionType::ContainerReady, Reason::RuntimeUnreachable).await;
         assert!(message.contains("10"), "it says how long it was waited: {message}");
         drop(silence);
         until("the restart", async || (node.read(&hung, "starts.txt").lines().count() == 2).then_some(())).await;

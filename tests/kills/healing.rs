@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use alula::model::{ConditionKind, Reason};
+use alula::model::{ConditionType, Reason};
 use bollard::query_parameters::{KillContainerOptions, RemoveContainerOptionsBuilder};
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
@@ -97,7 +97,7 @@ async fn directories_with_wrong_permissions() {
         std::os::unix::fs::chown(node.data(&bad), Some(0), Some(0)).expect("a directory");
         let immutable = Immutable::new(&node.data(&bad));
         node.power(&bad, "start").await;
-        let message = node.wait_condition(&bad, ConditionKind::Running, Reason::PermissionsFailed).await;
+        let message = node.wait_condition(&bad, ConditionType::Running, Reason::PermissionsFailed).await;
         assert!(message.contains("data") || message.contains(&bad), "it names the place: {message}");
         assert_eq!(node.state(&bad).await.as_deref(), Some("offline"));
         untouched(node, &neighbour, &container).await;
@@ -124,7 +124,7 @@ async fn a_file_in_the_place_of_a_directory() {
         node.power(&bad, "start").await;
         let message = until("a condition that names the place", async || {
             let status = node.status(&bad)?;
-            let running = status.condition(ConditionKind::Running)?;
+            let running = status.condition(ConditionType::Running)?;
             running.message.contains(&*data.to_string_lossy()).then(|| running.message.clone())
         })
         .await;

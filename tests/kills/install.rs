@@ -1,6 +1,6 @@
 //! `kill -9` at every moment of an installation: it completes once, is reported, and the server starts.
 
-use alula::model::{ConditionKind, Reason};
+use alula::model::{ConditionType, Reason};
 use serde_json::json;
 
 use crate::daemon_process::{Node, PATIENCE, until};
@@ -168,7 +168,7 @@ async fn while_the_panel_is_away() {
         node.touch(&id, "end");
         // The start does not wait for the panel, and says that nobody could be asked.
         node.wait_state(&id, "running").await;
-        node.wait_condition(&id, ConditionKind::PanelNotified, Reason::PanelAway).await;
+        node.wait_condition(&id, ConditionType::PanelNotified, Reason::PanelAway).await;
         assert!(node.panel.matching(0, "POST", &format!("/servers/{id}/install")).is_empty());
         node.kill_and_boot().await;
         node.panel.resume();
@@ -195,7 +195,7 @@ async fn while_the_panel_is_slow_to_answer_the_report() {
 }
 
 #[tokio::test]
-async fn while_the_panel_refuses_to_take_the_report() {
+async fn while_the_panel_rejects_to_take_the_report() {
     on_a_node(async |node| {
         let id = node.define(SCRIPT);
         let fault = || Fault::on(&format!("^/servers/{id}/install$")).method("POST").status(500);

@@ -81,7 +81,7 @@ async fn pages_are_kept_when_the_caller_stops_waiting() {
     tokio::select! {
         _ = panel.list() => unreachable!("two pages are held back"),
         // Asking for the others, the listing has the first page.
-        () = sim.wait("all requests", |ledger| (ledger.requests.len() == 3).then_some(())) => {}
+        () = sim.wait("all requests", |call_log| (call_log.requests.len() == 3).then_some(())) => {}
     }
     drop(fault);
     let mark = sim.mark();

@@ -65,7 +65,7 @@ async fn the_simulator_knows_what_a_report_does() {
     let sim = PanelSim::start();
     let ids = add(&sim, 3);
     let panel = panel(&sim);
-    let standing = |number: usize| sim.with(|ledger| ledger.servers[number].standing);
+    let standing = |number: usize| sim.with(|call_log| call_log.servers[number].standing);
     panel.report_install(ids[0], true, false).await.unwrap();
     panel.report_install(ids[1], false, false).await.unwrap();
     assert_eq!(
@@ -76,7 +76,7 @@ async fn the_simulator_knows_what_a_report_does() {
     assert_eq!(standing(1), Standing::ReinstallFailed);
     panel.reset().await.unwrap();
     assert_eq!((standing(1), standing(2)), (Standing::ReinstallFailed, Standing::Normal));
-    assert_eq!(sim.with(|ledger| ledger.resets), 1);
+    assert_eq!(sim.with(|call_log| call_log.resets), 1);
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn a_pause_breaks_what_is_under_way() {
     let panel = panel(&sim);
     let _fault = sim.fault(Fault::on(&id.to_string()).held().times(1));
     let (outcome, ()) = tokio::join!(panel.server(id), async {
-        sim.wait("the request", |ledger| (!ledger.requests.is_empty()).then_some(())).await;
+        sim.wait("the request", |call_log| (!call_log.requests.is_empty()).then_some(())).await;
         sim.pause();
     });
     assert!(matches!(outcome.unwrap_err(), PanelError::Unreachable { .. }));

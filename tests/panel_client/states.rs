@@ -14,7 +14,7 @@ async fn states_arrive() {
     let panel = panel(&sim);
     panel.report_state(id, PowerState::Offline, PowerState::Starting).await.unwrap();
     panel.report_state(id, PowerState::Starting, PowerState::Running).await.unwrap();
-    assert_eq!(sim.with(|ledger| ledger.servers[0].state.clone()), Some("running".into()));
+    assert_eq!(sim.with(|call_log| call_log.servers[0].state.clone()), Some("running".into()));
     let states = sim.states(0, &id.to_string());
     assert_eq!(states, [("offline", "starting"), ("starting", "running")].map(|(a, b)| (a.into(), b.into())));
 }
@@ -23,7 +23,7 @@ async fn states_arrive() {
 async fn a_panel_without_a_route_for_states_is_left_alone() {
     let sim = PanelSim::start();
     let ids = add(&sim, 2);
-    sim.with(|ledger| ledger.without_state_route = true);
+    sim.with(|call_log| call_log.without_state_route = true);
     let panel = panel(&sim);
     for id in ids {
         panel.report_state(id, PowerState::Offline, PowerState::Starting).await.unwrap();
@@ -33,7 +33,7 @@ async fn a_panel_without_a_route_for_states_is_left_alone() {
 }
 
 #[tokio::test]
-async fn one_refusal_says_nothing_about_a_route_that_has_been_used() {
+async fn one_rejection_says_nothing_about_a_route_that_has_been_used() {
     let sim = PanelSim::start();
     let ids = add(&sim, 2);
     let panel = panel(&sim);
@@ -60,7 +60,7 @@ async fn a_server_that_the_panel_does_not_know_says_nothing_about_the_route() {
 
     // While it cannot be told which of the two it is, the report is to be tried again.
     let panel = HttpPanel::new(options(&sim)).unwrap();
-    sim.with(|ledger| ledger.without_state_route = true);
+    sim.with(|call_log| call_log.without_state_route = true);
     let _fault = sim.fault(Fault::on(&format!("{known}$")).status(500));
     let error = panel.report_state(known, PowerState::Starting, PowerState::Running).await.unwrap_err();
     assert!(matches!(error, PanelError::Failed { .. }), "{error}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use alula::config::NodeConfig;
 use alula::model::Timestamp;
 use alula::runtime::Runtime;
-use alula::runtime::fake::{Act, FakeRuntime, FakeWorld, Launch, LocalImage, Program, Reaction, Typed};
+use alula::runtime::fake::{Act, FakeEngine, FakeRuntime, Launch, LocalImage, Program, Reaction, Typed};
 use async_trait::async_trait;
 
 use crate::bench::{Bench, IMAGE, PATIENCE, ROUTINE, Routine, host, node};
@@ -16,7 +16,7 @@ struct FakeBench {
 
 /// Runs a case on a fresh machine.
 pub async fn run(case: impl AsyncFnOnce(&dyn Bench)) {
-    let world = FakeWorld::default();
+    let world = FakeEngine::default();
     world.add_image(IMAGE, LocalImage { stop_signal: Some("SIGQUIT".into()), ..LocalImage::default() });
     world.choose_programs(program);
     let bench = FakeBench { runtime: FakeRuntime::faultless(world, host(node())) };
@@ -66,7 +66,7 @@ impl Bench for FakeBench {
     }
 
     fn runtime_of(&self, node: NodeConfig) -> Box<dyn Runtime> {
-        Box::new(FakeRuntime::faultless(self.runtime.world().clone(), host(node)))
+        Box::new(FakeRuntime::faultless(self.runtime.engine().clone(), host(node)))
     }
 
     fn run(&self) -> &str {
@@ -74,10 +74,10 @@ impl Bench for FakeBench {
     }
 
     fn now(&self) -> Timestamp {
-        self.runtime.world().now()
+        self.runtime.engine().now()
     }
 
     async fn create_foreign(&self, name: &str) -> String {
-        self.runtime.world().create_foreign(name).expect("the name is free")
+        self.runtime.engine().create_foreign(name).expect("the name is free")
     }
 }

@@ -94,11 +94,11 @@ pub async fn signalling_what_is_not_there_is_fine(bench: &dyn Bench) {
     runtime.signal(&id, "SIGKILL").await.unwrap();
 }
 
-pub async fn a_signal_that_does_not_exist_is_refused(bench: &dyn Bench) {
+pub async fn a_signal_that_does_not_exist_is_rejected(bench: &dyn Bench) {
     let subject = Subject::server(bench, Routine::Answers);
     let id = subject.start(bench).await;
-    let refused = bench.runtime().signal(&id, "SIGNONSENSE").await.unwrap_err();
-    assert!(!refused.is_outage() && refused.kind != ErrorKind::NotFound, "{refused:?}");
+    let rejected = bench.runtime().signal(&id, "SIGNONSENSE").await.unwrap_err();
+    assert!(!rejected.is_outage() && rejected.kind != ErrorKind::NotFound, "{rejected:?}");
     assert!(subject.facts(bench).await.running());
 }
 
@@ -129,48 +129,48 @@ pub async fn of_removals_at_once_one_is_done_and_others_say_no_more_than_is_so(b
     assert_eq!(runtime.remove(&id).await, Ok(Removal::Done));
 }
 
-pub async fn a_taken_name_is_refused(bench: &dyn Bench) {
+pub async fn a_taken_name_is_rejected(bench: &dyn Bench) {
     let subject = Subject::server(bench, Routine::Answers);
     let id = subject.create(bench).await;
-    let refused = bench.runtime().create(&subject.spec, &subject.purpose).await.unwrap_err();
-    assert_eq!(refused.kind, ErrorKind::NameTaken, "{refused:?}");
+    let rejected = bench.runtime().create(&subject.spec, &subject.purpose).await.unwrap_err();
+    assert_eq!(rejected.kind, ErrorKind::NameTaken, "{rejected:?}");
     assert_eq!(subject.facts(bench).await.id, id);
 }
 
-pub async fn a_missing_image_is_refused(bench: &dyn Bench) {
+pub async fn a_missing_image_is_rejected(bench: &dyn Bench) {
     let mut subject = Subject::server(bench, Routine::Answers);
     subject.spec.image = "alula-contract/missing:1".into();
-    let refused = bench.runtime().create(&subject.spec, &subject.purpose).await.unwrap_err();
-    assert!(refused.kind == ErrorKind::NotFound && refused.to_string().contains("No such image"), "{refused:?}");
-    assert!(refused.to_string().contains("alula-contract/missing:1"), "{refused}");
+    let rejected = bench.runtime().create(&subject.spec, &subject.purpose).await.unwrap_err();
+    assert!(rejected.kind == ErrorKind::NotFound && rejected.to_string().contains("No such image"), "{rejected:?}");
+    assert!(rejected.to_string().contains("alula-contract/missing:1"), "{rejected}");
     assert_eq!(bench.runtime().inspect(subject.server, Role::Server).await.unwrap(), None);
 }
 
-pub async fn a_missing_mount_is_refused(bench: &dyn Bench) {
+pub async fn a_missing_mount_is_rejected(bench: &dyn Bench) {
     let mut subject = Subject::server(bench, Routine::Answers);
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("missing").to_str().unwrap().to_owned();
     let (role, path) = (VolumeRole::Data, Some(source.clone()));
     subject.spec.volumes.push(Volume { role, path, target: "/x".into(), read_only: false });
-    let refused = match bench.runtime().create(&subject.spec, &subject.purpose).await {
+    let rejected = match bench.runtime().create(&subject.spec, &subject.purpose).await {
         Ok(id) => bench.runtime().start(&id).await.unwrap_err(),
-        Err(refused) => refused,
+        Err(rejected) => rejected,
     };
-    assert_eq!(refused.kind, ErrorKind::Invalid, "{refused:?}");
-    assert!(refused.to_string().contains(&source), "{refused}");
+    assert_eq!(rejected.kind, ErrorKind::Invalid, "{rejected:?}");
+    assert!(rejected.to_string().contains(&source), "{rejected}");
     assert!(!std::path::Path::new(&source).exists(), "the engine made the folder");
 }
 
-pub async fn a_bad_entrypoint_is_refused_at_the_start(bench: &dyn Bench) {
+pub async fn a_bad_entrypoint_is_rejected_at_the_start(bench: &dyn Bench) {
     let subject = Subject::server(bench, Routine::BadEntrypoint);
     let id = subject.create(bench).await;
-    let refused = bench.runtime().start(&id).await.unwrap_err();
-    assert_eq!(refused.kind, ErrorKind::Invalid, "{refused:?}");
+    let rejected = bench.runtime().start(&id).await.unwrap_err();
+    assert_eq!(rejected.kind, ErrorKind::Invalid, "{rejected:?}");
     let facts = subject.facts(bench).await;
     assert_eq!((facts.state, facts.started_at), (ContainerState::StartFailed, None));
 }
 
-pub async fn a_taken_port_is_refused_at_the_start(bench: &dyn Bench) {
+pub async fn a_taken_port_is_rejected_at_the_start(bench: &dyn Bench) {
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
     let port = PublishedPort { address: "127.0.0.1".into(), port: free.port() };
     let made = async || {
@@ -183,8 +183,8 @@ pub async fn a_taken_port_is_refused_at_the_start(bench: &dyn Bench) {
     };
     let ((first, _), (second, other)) = (made().await, made().await);
     bench.runtime().start(&first).await.unwrap();
-    let refused = bench.runtime().start(&second).await.unwrap_err();
-    assert_eq!(refused.kind, ErrorKind::Failed, "{refused:?}");
+    let rejected = bench.runtime().start(&second).await.unwrap_err();
+    assert_eq!(rejected.kind, ErrorKind::Failed, "{rejected:?}");
     assert_eq!(other.facts(bench).await.state, ContainerState::StartFailed);
     bench.runtime().remove(&first).await.unwrap();
     bench.runtime().start(&made().await.0).await.unwrap();

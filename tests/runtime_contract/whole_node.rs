@@ -130,17 +130,17 @@ pub async fn a_network_of_its_own_is_prepared_with_a_container(bench: &dyn Bench
     assert!(subject.facts(bench).await.running());
 }
 
-pub async fn a_missing_network_is_refused_at_the_start(bench: &dyn Bench) {
+pub async fn a_missing_network_is_rejected_at_the_start(bench: &dyn Bench) {
     let mut subject = Subject::server(bench, Routine::Answers);
     subject.spec.network_mode = bench.network(4);
-    let refused = match bench.runtime().create(&subject.spec, &subject.purpose).await {
+    let rejected = match bench.runtime().create(&subject.spec, &subject.purpose).await {
         Ok(id) => {
-            let refused = bench.runtime().start(&id).await.unwrap_err();
+            let rejected = bench.runtime().start(&id).await.unwrap_err();
             assert_eq!(subject.facts(bench).await.state, ContainerState::StartFailed);
-            refused
+            rejected
         }
-        Err(refused) => refused,
+        Err(rejected) => rejected,
     };
-    assert_eq!(refused.kind, ErrorKind::NotFound, "{refused:?}");
-    assert!(refused.to_string().contains(&subject.spec.network_mode), "{refused}");
+    assert_eq!(rejected.kind, ErrorKind::NotFound, "{rejected:?}");
+    assert!(rejected.to_string().contains(&subject.spec.network_mode), "{rejected}");
 }

@@ -103,8 +103,8 @@ async fn welcome(State(shelf): State<Arc<Shelf>>, headers: HeaderMap) -> Respons
 }
 
 async fn fetch(State(shelf): State<Arc<Shelf>>, Path(path): Path<String>, headers: HeaderMap) -> Response {
-    if let Err(refused) = shelf.admit(&headers) {
-        return refused;
+    if let Err(rejected) = shelf.admit(&headers) {
+        return rejected;
     }
     let digest_of_manifest = digest(&shelf.manifest);
     match path.rsplit_once('/') {

@@ -54,7 +54,7 @@ impl Play {
             }
             Some(_) => {
                 // The panel has its row all the same, so the next boot finds it in the list.
-                self.tally.refused += 1;
+                self.tally.rejected += 1;
                 server.deleted = false;
             }
             None => {
@@ -120,7 +120,7 @@ impl Play {
         self.follow(daemon, at);
         match answer {
             Some(status) if status.is_success() => self.note_power(daemon, at, action, before),
-            Some(_) => self.tally.refused += 1,
+            Some(_) => self.tally.rejected += 1,
             None => self.servers[at].asked.unanswered(&daemon.world.store.folder(id), id),
         }
     }
@@ -161,7 +161,7 @@ impl Play {
             }
             // The panel takes its own change back, unless an earlier installation is still under way.
             Some(_) => {
-                self.tally.refused += 1;
+                self.tally.rejected += 1;
                 self.take_back(id);
             }
             None => {

@@ -33,15 +33,15 @@ pub struct Rates {
     pub panel_answer_lost: u64,
     pub panel_slow: u64,
     /// The panel says no.
-    pub panel_refuses: u64,
+    pub panel_rejects: u64,
     /// The news of a container's end is lost, beside what else is.
     pub end_lost: u64,
 }
 
 /// Points that no minute of a life has: in a daemon that passes more it goes round in circles.
-pub const MOST_IN_A_MINUTE: u64 = 600;
+pub const MAX_IN_A_MINUTE: u64 = 600;
 /// The same for calls to the engine that are alike.
-pub const MOST_ALIKE_IN_A_MINUTE: u64 = 30;
+pub const MAX_ALIKE_IN_A_MINUTE: u64 = 30;
 
 /// One life's faults.
 pub struct Fate {
@@ -62,7 +62,7 @@ struct State {
     crash_at: Option<u64>,
     over: bool,
     /// The runtime call that the engine refuses, whenever it comes.
-    refused: &'static str,
+    rejected: &'static str,
     /// The minute that it is, and points passed in it.
     minute: (Instant, u64),
     busiest: u64,
@@ -91,7 +91,7 @@ impl Fate {
             passed: 0,
             crash_at,
             over: false,
-            refused: "",
+            rejected: "",
             minute: (Instant::now(), 0),
             busiest: 0,
             calls: BTreeMap::new(),
@@ -105,8 +105,8 @@ impl Fate {
     }
 
     /// From now on the engine refuses this call; none when it is empty.
-    pub fn refuse(&self, call: &'static str) {
-        self.state.lock().unwrap().refused = call;
+    pub fn reject(&self, call: &'static str) {
+        self.state.lock().unwrap().rejected = call;
     }
 
     pub fn passed(&self) -> u64 {
@@ -185,7 +185,7 @@ impl Fate {
         }
         state.minute.1 += 1;
         state.busiest = state.busiest.max(state.minute.1);
-        if state.busiest > MOST_IN_A_MINUTE || state.busiest_call.0 > MOST_ALIKE_IN_A_MINUTE {
+        if state.busiest > MAX_IN_A_MINUTE || state.busiest_call.0 > MAX_ALIKE_IN_A_MINUTE {
             // Ended here, or time would stand still for ever.
             state.over = true;
             drop(state);
@@ -208,8 +208,8 @@ impl Fate {
     /// The status with which the panel says no to a call, if it does.
     pub fn rejection(&self, call: &str) -> Option<u16> {
         let occasion = self.occasion(format!("{}/answer", in_short(call)));
-        let refuses = occasion.has("refused", |rates| rates.panel_refuses);
-        refuses.then(|| *occasion.rng("status").pick(&[403, 404, 409, 422]))
+        let rejects = occasion.has("refused", |rates| rates.panel_rejects);
+        rejects.then(|| *occasion.rng("status").pick(&[403, 404, 409, 422]))
     }
 
     /// Before a call to the panel.
@@ -304,7 +304,7 @@ impl Faults for RuntimeFate {
         if occasion.has("slow", |rates| rates.runtime_slow) {
             tokio::time::sleep(occasion.rng("pause").millis(1, 15_000)).await;
         }
-        if self.0.state.lock().unwrap().refused == call.name {
+        if self.0.state.lock().unwrap().rejected == call.name {
             return Err(RuntimeError::new(ErrorKind::Failed, call.name, "refused"));
         }
         if occasion.has("failed", |rates| rates.runtime_fails) {

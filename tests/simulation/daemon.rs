@@ -14,11 +14,11 @@ use alula::files::Layout;
 use alula::ids::Ids;
 use alula::model::{ServerId, Timestamp};
 use alula::panel::Panel;
+use alula::reconcile::context::{Context, Parts, Wake};
 use alula::reconcile::pass::Reconciler;
-use alula::reconcile::world::{Parts, Wake, World};
 use alula::retry::Jitter;
 use alula::runtime::KernelLimits;
-use alula::runtime::fake::{FakeRuntime, FakeWorld};
+use alula::runtime::fake::{FakeEngine, FakeRuntime};
 use alula::runtime::host::Host;
 use alula::store::watch::WatchEvent;
 use alula::store::{Blocking, Store};
@@ -39,7 +39,7 @@ const RESCAN: Duration = Duration::from_secs(300);
 /// A daemon that runs.
 pub struct Daemon {
     pub fate: Arc<Fate>,
-    pub world: Arc<World>,
+    pub world: Arc<Context>,
     pub reconciler: Reconciler,
     tasks: Tasks,
     router: axum::Router,
@@ -49,7 +49,7 @@ pub struct Daemon {
 /// What outlives the daemon.
 pub struct Machine {
     pub root: tempfile::TempDir,
-    pub docker: FakeWorld,
+    pub docker: FakeEngine,
     pub panel: SimPanel,
     pub disk: Disk,
     pub node: Arc<NodeConfig>,
@@ -68,7 +68,7 @@ impl Machine {
         let mut node = crate::node::node(root.path());
         node.reconcile.concurrent_installs = places;
         let node = Arc::new(node);
-        let docker = FakeWorld::default();
+        let docker = FakeEngine::default();
         let epoch = (docker.now(), tokio::time::Instant::now());
         Self { docker, panel: SimPanel::default(), disk: Disk::default(), node, root, epoch, journal: Journal::new() }
     }
@@ -101,7 +101,7 @@ impl Machine {
         let console = Console::new(runtime.clone(), Blocking::Inline, events, options, tasks.clone(), wake.clone());
         let changed = wake.clone();
         store.on_change(move |id| changed(id));
-        let world = Arc::new(World::new(Parts {
+        let world = Arc::new(Context::new(Parts {
             store,
             runtime,
             panel: Some(panel.clone()),

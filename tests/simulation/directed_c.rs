@@ -18,13 +18,13 @@ use crate::daemon::{Daemon, Machine};
 use crate::furnish::{LAST_LINE, by_hand, furnish, panel_side};
 
 /// One daemon without faults, and one server that its panel knows.
-struct Scene {
+struct Fixture {
     machine: Machine,
     daemon: Daemon,
     id: ServerId,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
         let machine = Machine::new();
         let runs: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
@@ -82,24 +82,24 @@ fn played(play: impl AsyncFnOnce()) {
 pub fn a_log_whose_stream_breaks_just_before_its_end() {
     for (before_end, kept) in [(2, None), (20, None), (20, Some(30)), (49, None), (700, None)] {
         played(async || {
-            let scene = Scene::new();
-            scene.machine.docker.set_live_restore(true);
-            scene.machine.docker.set_kept_log(kept);
-            scene.create().await;
-            while scene.state(Role::Installer) != Some(ContainerState::Running) {
-                scene.daemon.wait(Duration::from_millis(1)).await;
+            let fixture = Fixture::new();
+            fixture.machine.docker.set_live_restore(true);
+            fixture.machine.docker.set_kept_log(kept);
+            fixture.create().await;
+            while fixture.state(Role::Installer) != Some(ContainerState::Running) {
+                fixture.daemon.wait(Duration::from_millis(1)).await;
             }
-            scene.daemon.wait(Duration::from_millis(3000 - before_end)).await;
-            assert_eq!(scene.state(Role::Installer), Some(ContainerState::Running));
-            scene.machine.docker.set_engine_up(false);
-            scene.daemon.wait(Duration::from_secs(5)).await;
-            scene.machine.docker.set_engine_up(true);
-            scene.installed().await;
-            let log = std::fs::read_to_string(scene.daemon.world.layout.install_log(scene.id)).unwrap();
+            fixture.daemon.wait(Duration::from_millis(3000 - before_end)).await;
+            assert_eq!(fixture.state(Role::Installer), Some(ContainerState::Running));
+            fixture.machine.docker.set_engine_up(false);
+            fixture.daemon.wait(Duration::from_secs(5)).await;
+            fixture.machine.docker.set_engine_up(true);
+            fixture.installed().await;
+            let log = std::fs::read_to_string(fixture.daemon.world.layout.install_log(fixture.id)).unwrap();
             let (_, output) = log.split_once("| Script Output\n").unwrap();
             let lines: Vec<&str> = output.lines().skip(1).collect();
             assert_eq!(lines, ["installing", "half way", LAST_LINE], "{before_end} ms, {kept:?}");
-            scene.daemon.kill().await;
+            fixture.daemon.kill().await;
         });
     }
 }
@@ -110,32 +110,32 @@ pub fn requests_to_a_server_that_is_made_again() {
     for (earlier, last) in [(None, "start"), (Some("start"), "stop"), (Some("stop"), "start")] {
         for reboots in [false, true] {
             played(async || {
-                let mut scene = Scene::new();
-                scene.create().await;
-                scene.installed().await;
-                scene.machine.docker.set_engine_up(false);
-                let path = format!("/api/servers/{}", scene.id);
-                let answer = scene.daemon.request(Method::DELETE, &path, json!(null)).await;
+                let mut fixture = Fixture::new();
+                fixture.create().await;
+                fixture.installed().await;
+                fixture.machine.docker.set_engine_up(false);
+                let path = format!("/api/servers/{}", fixture.id);
+                let answer = fixture.daemon.request(Method::DELETE, &path, json!(null)).await;
                 assert_eq!(answer, Some(StatusCode::NO_CONTENT));
-                scene.create().await;
+                fixture.create().await;
                 if let Some(earlier) = earlier {
-                    scene.power(earlier).await;
+                    fixture.power(earlier).await;
                 }
-                let config = scene.daemon.world.store.folder(scene.id).join("config.yml");
+                let config = fixture.daemon.world.store.folder(fixture.id).join("config.yml");
                 let whole = std::fs::read_to_string(&config).unwrap();
-                scene.saves(&config, &format!("{whole}\n\tbroken: [")).await;
-                scene.power(last).await;
+                fixture.saves(&config, &format!("{whole}\n\tbroken: [")).await;
+                fixture.power(last).await;
                 if reboots {
-                    scene.daemon.kill().await;
-                    scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+                    fixture.daemon.kill().await;
+                    fixture.daemon = fixture.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
                 }
-                scene.machine.docker.set_engine_up(true);
-                scene.until("the deletion", |snapshot| !snapshot.is_being_deleted()).await;
-                scene.saves(&config, &whole).await;
-                scene.daemon.wait(Duration::from_secs(120)).await;
-                let runs = scene.state(Role::Server) == Some(ContainerState::Running);
+                fixture.machine.docker.set_engine_up(true);
+                fixture.until("the deletion", |snapshot| !snapshot.is_being_deleted()).await;
+                fixture.saves(&config, &whole).await;
+                fixture.daemon.wait(Duration::from_secs(120)).await;
+                let runs = fixture.state(Role::Server) == Some(ContainerState::Running);
                 assert_eq!(runs, last == "start", "{earlier:?}, then {last}, reboots={reboots}");
-                scene.daemon.kill().await;
+                fixture.daemon.kill().await;
             });
         }
     }
@@ -145,27 +145,27 @@ pub fn requests_to_a_server_that_is_made_again() {
 pub fn an_edit_in_the_folder_of_a_server_that_is_being_deleted() {
     for reboots in [false, true] {
         played(async || {
-            let mut scene = Scene::new();
-            scene.create().await;
-            scene.installed().await;
-            scene.machine.docker.set_engine_up(false);
-            let path = format!("/api/servers/{}", scene.id);
-            let answer = scene.daemon.request(Method::DELETE, &path, json!(null)).await;
+            let mut fixture = Fixture::new();
+            fixture.create().await;
+            fixture.installed().await;
+            fixture.machine.docker.set_engine_up(false);
+            let path = format!("/api/servers/{}", fixture.id);
+            let answer = fixture.daemon.request(Method::DELETE, &path, json!(null)).await;
             assert_eq!(answer, Some(StatusCode::NO_CONTENT));
-            scene.machine.panel.lock().servers.clear();
-            let config = scene.daemon.world.store.folder(scene.id).join("config.yml");
+            fixture.machine.panel.lock().servers.clear();
+            let config = fixture.daemon.world.store.folder(fixture.id).join("config.yml");
             let text = std::fs::read_to_string(&config).unwrap();
             let edited = text.replace("spec:\n", "spec:\n  power: up\n  install:\n    version: '2'\n");
             assert_ne!(edited, text);
-            scene.saves(&config, &edited).await;
+            fixture.saves(&config, &edited).await;
             if reboots {
-                scene.daemon.kill().await;
-                scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+                fixture.daemon.kill().await;
+                fixture.daemon = fixture.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
             }
-            scene.machine.docker.set_engine_up(true);
-            scene.daemon.wait(Duration::from_secs(120)).await;
-            assert!(scene.daemon.world.store.get(scene.id).is_none(), "it is there again, reboots={reboots}");
-            scene.daemon.kill().await;
+            fixture.machine.docker.set_engine_up(true);
+            fixture.daemon.wait(Duration::from_secs(120)).await;
+            assert!(fixture.daemon.world.store.get(fixture.id).is_none(), "it is there again, reboots={reboots}");
+            fixture.daemon.kill().await;
         });
     }
 }
@@ -173,27 +173,27 @@ pub fn an_edit_in_the_folder_of_a_server_that_is_being_deleted() {
 /// Damaged requests of a server that has no declarative field are replaced: an edit while no daemon runs counts again.
 pub fn an_edit_after_requests_were_lost() {
     played(async || {
-        let mut scene = Scene::new();
-        let id = scene.id;
-        scene.machine.panel.lock().servers.clear();
-        scene.machine.panel.lock().of_files.insert(id);
-        let folder = scene.daemon.world.store.folder(id);
+        let mut fixture = Fixture::new();
+        let id = fixture.id;
+        fixture.machine.panel.lock().servers.clear();
+        fixture.machine.panel.lock().of_files.insert(id);
+        let folder = fixture.daemon.world.store.folder(id);
         std::fs::create_dir_all(&folder).unwrap();
         let config = folder.join("config.yml");
         let mut manifest = by_hand(id, String::new(), false);
         manifest.spec.install = None;
-        scene.saves(&config, &manifests::render(&manifest).unwrap()).await;
-        scene.daemon.kill().await;
+        fixture.saves(&config, &manifests::render(&manifest).unwrap()).await;
+        fixture.daemon.kill().await;
         std::fs::write(folder.join(REQUESTS_FILE), "{").unwrap();
-        scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
-        scene.daemon.wait(Duration::from_secs(60)).await;
-        scene.daemon.kill().await;
+        fixture.daemon = fixture.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+        fixture.daemon.wait(Duration::from_secs(60)).await;
+        fixture.daemon.kill().await;
         manifest.spec.power = Some(Power::Up);
         std::fs::write(&config, manifests::render(&manifest).unwrap()).unwrap();
-        scene.daemon = scene.machine.boot(Fate::new(3, Rates::default(), None), 3).unwrap();
-        scene.daemon.wait(Duration::from_secs(120)).await;
-        assert_eq!(scene.state(Role::Server), Some(ContainerState::Running));
-        scene.daemon.kill().await;
+        fixture.daemon = fixture.machine.boot(Fate::new(3, Rates::default(), None), 3).unwrap();
+        fixture.daemon.wait(Duration::from_secs(120)).await;
+        assert_eq!(fixture.state(Role::Server), Some(ContainerState::Running));
+        fixture.daemon.kill().await;
     });
 }
 
@@ -201,28 +201,28 @@ pub fn an_edit_after_requests_were_lost() {
 pub fn an_override_of_a_server_that_is_made_again() {
     for reboots in [false, true] {
         played(async || {
-            let mut scene = Scene::new();
-            scene.create().await;
-            scene.installed().await;
-            scene.machine.docker.set_engine_up(false);
-            let path = format!("/api/servers/{}", scene.id);
-            let answer = scene.daemon.request(Method::DELETE, &path, json!(null)).await;
+            let mut fixture = Fixture::new();
+            fixture.create().await;
+            fixture.installed().await;
+            fixture.machine.docker.set_engine_up(false);
+            let path = format!("/api/servers/{}", fixture.id);
+            let answer = fixture.daemon.request(Method::DELETE, &path, json!(null)).await;
             assert_eq!(answer, Some(StatusCode::NO_CONTENT));
-            let folder = scene.daemon.world.store.folder(scene.id);
-            scene.saves(&folder.join("override.yml"), "spec:\n  power: up\n").await;
+            let folder = fixture.daemon.world.store.folder(fixture.id);
+            fixture.saves(&folder.join("override.yml"), "spec:\n  power: up\n").await;
             // Nothing is fetched and written after the request.
-            if let Some(side) = scene.machine.panel.lock().servers.get_mut(&scene.id) {
+            if let Some(side) = fixture.machine.panel.lock().servers.get_mut(&fixture.id) {
                 side.wanted.settings.skip_egg_scripts = true;
             }
-            scene.create().await;
+            fixture.create().await;
             if reboots {
-                scene.daemon.kill().await;
-                scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+                fixture.daemon.kill().await;
+                fixture.daemon = fixture.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
             }
-            scene.machine.docker.set_engine_up(true);
-            scene.daemon.wait(Duration::from_secs(120)).await;
-            assert_eq!(scene.state(Role::Server), Some(ContainerState::Running), "reboots={reboots}");
-            scene.daemon.kill().await;
+            fixture.machine.docker.set_engine_up(true);
+            fixture.daemon.wait(Duration::from_secs(120)).await;
+            assert_eq!(fixture.state(Role::Server), Some(ContainerState::Running), "reboots={reboots}");
+            fixture.daemon.kill().await;
         });
     }
 }
@@ -231,24 +231,24 @@ pub fn an_override_of_a_server_that_is_made_again() {
 /// for ever.
 pub fn a_lost_record_of_a_server_of_a_file() {
     played(async || {
-        let mut scene = Scene::new();
+        let mut fixture = Fixture::new();
         let id = ServerId::new(uuid::Builder::from_random_bytes([8; 16]).into_uuid());
-        scene.machine.panel.lock().of_files.insert(id);
+        fixture.machine.panel.lock().of_files.insert(id);
         let text = manifests::render(&by_hand(id, "1".into(), false)).unwrap();
-        scene.daemon.world.store.apply(id, &text, false).unwrap();
-        let folder = scene.daemon.world.store.folder(id);
-        scene.create().await;
-        scene.daemon.wait(Duration::from_secs(2)).await;
-        scene.daemon.kill().await;
+        fixture.daemon.world.store.apply(id, &text, false).unwrap();
+        let folder = fixture.daemon.world.store.folder(id);
+        fixture.create().await;
+        fixture.daemon.wait(Duration::from_secs(2)).await;
+        fixture.daemon.kill().await;
         std::fs::write(folder.join(RECORD_FILE), "").unwrap();
-        scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
-        scene.daemon.wait(Duration::from_secs(1)).await;
+        fixture.daemon = fixture.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+        fixture.daemon.wait(Duration::from_secs(1)).await;
         // It has given its list, and does not hear how the installation of its own server ends.
-        scene.machine.panel.lock().away_until = Some(Instant::now() + Duration::from_secs(3600));
-        scene.daemon.wait(Duration::from_secs(1200)).await;
-        let done = scene.daemon.world.store.get(id).unwrap().record.install.done.clone().unwrap();
+        fixture.machine.panel.lock().away_until = Some(Instant::now() + Duration::from_secs(3600));
+        fixture.daemon.wait(Duration::from_secs(1200)).await;
+        let done = fixture.daemon.world.store.get(id).unwrap().record.install.done.clone().unwrap();
         assert!(done.reported, "{done:?}");
-        scene.daemon.kill().await;
+        fixture.daemon.kill().await;
     });
 }
 
@@ -256,53 +256,53 @@ pub fn a_lost_record_of_a_server_of_a_file() {
 /// daemon.
 pub fn a_request_while_a_lost_record_cannot_be_written() {
     played(async || {
-        let mut scene = Scene::new();
-        scene.create().await;
-        scene.installed().await;
-        scene.daemon.wait(Duration::from_secs(60)).await;
-        let record = scene.daemon.world.store.folder(scene.id).join(RECORD_FILE);
-        scene.daemon.kill().await;
+        let mut fixture = Fixture::new();
+        fixture.create().await;
+        fixture.installed().await;
+        fixture.daemon.wait(Duration::from_secs(60)).await;
+        let record = fixture.daemon.world.store.folder(fixture.id).join(RECORD_FILE);
+        fixture.daemon.kill().await;
         std::fs::write(record, "").unwrap();
-        scene.machine.disk.refuse(&[DiskOp::WriteRecord], None, ErrorKind::StorageFull, Duration::from_secs(600));
-        scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
-        scene.daemon.wait(Duration::from_secs(10)).await;
-        scene.power("start").await;
-        scene.daemon.kill().await;
-        scene.machine.disk.take_all();
-        scene.daemon = scene.machine.boot(Fate::new(3, Rates::default(), None), 3).unwrap();
-        scene.daemon.wait(Duration::from_secs(120)).await;
-        assert_eq!(scene.state(Role::Server), Some(ContainerState::Running));
-        let requests = scene.daemon.world.store.get(scene.id).unwrap().requests.clone();
+        fixture.machine.disk.reject(&[DiskOp::WriteRecord], None, ErrorKind::StorageFull, Duration::from_secs(600));
+        fixture.daemon = fixture.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+        fixture.daemon.wait(Duration::from_secs(10)).await;
+        fixture.power("start").await;
+        fixture.daemon.kill().await;
+        fixture.machine.disk.take_all();
+        fixture.daemon = fixture.machine.boot(Fate::new(3, Rates::default(), None), 3).unwrap();
+        fixture.daemon.wait(Duration::from_secs(120)).await;
+        assert_eq!(fixture.state(Role::Server), Some(ContainerState::Running));
+        let requests = fixture.daemon.world.store.get(fixture.id).unwrap().requests.clone();
         assert_eq!(requests.completed_through, None, "the record says it now");
-        scene.daemon.kill().await;
+        fixture.daemon.kill().await;
     });
 }
 
 /// With the record goes what limits a running container was given since it was made: they are given again.
 pub fn limits_of_a_server_whose_record_was_lost() {
     played(async || {
-        let mut scene = Scene::new();
-        let wants = |scene: &Scene, memory| {
-            let mut panel = scene.machine.panel.lock();
-            panel.servers.get_mut(&scene.id).unwrap().wanted.settings.build.memory_limit = memory;
+        let mut fixture = Fixture::new();
+        let wants = |fixture: &Fixture, memory| {
+            let mut panel = fixture.machine.panel.lock();
+            panel.servers.get_mut(&fixture.id).unwrap().wanted.settings.build.memory_limit = memory;
         };
-        let name = container_name(scene.id, Role::Server);
-        scene.create().await;
-        scene.installed().await;
-        scene.power("start").await;
-        scene.daemon.wait(Duration::from_secs(60)).await;
-        let made = scene.machine.docker.limits_of(&name).unwrap();
-        wants(&scene, 512);
-        let path = format!("/api/servers/{}/sync", scene.id);
-        scene.daemon.request(Method::POST, &path, json!([])).await.unwrap();
-        assert_ne!(scene.machine.docker.limits_of(&name), Some(made.clone()));
-        wants(&scene, 0);
-        let record = scene.daemon.world.store.folder(scene.id).join(RECORD_FILE);
-        scene.daemon.kill().await;
+        let name = container_name(fixture.id, Role::Server);
+        fixture.create().await;
+        fixture.installed().await;
+        fixture.power("start").await;
+        fixture.daemon.wait(Duration::from_secs(60)).await;
+        let made = fixture.machine.docker.limits_of(&name).unwrap();
+        wants(&fixture, 512);
+        let path = format!("/api/servers/{}/sync", fixture.id);
+        fixture.daemon.request(Method::POST, &path, json!([])).await.unwrap();
+        assert_ne!(fixture.machine.docker.limits_of(&name), Some(made.clone()));
+        wants(&fixture, 0);
+        let record = fixture.daemon.world.store.folder(fixture.id).join(RECORD_FILE);
+        fixture.daemon.kill().await;
         std::fs::write(record, "").unwrap();
-        scene.daemon = scene.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
-        scene.daemon.wait(Duration::from_secs(60)).await;
-        assert_eq!(scene.machine.docker.limits_of(&name), Some(made));
-        scene.daemon.kill().await;
+        fixture.daemon = fixture.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+        fixture.daemon.wait(Duration::from_secs(60)).await;
+        assert_eq!(fixture.machine.docker.limits_of(&name), Some(made));
+        fixture.daemon.kill().await;
     });
 }

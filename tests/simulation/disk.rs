@@ -29,7 +29,7 @@ struct NoRecords {
 }
 
 impl Disk {
-    pub fn refuse(&self, ops: &'static [DiskOp], server: Option<ServerId>, kind: io::ErrorKind, time: Duration) {
+    pub fn reject(&self, ops: &'static [DiskOp], server: Option<ServerId>, kind: io::ErrorKind, time: Duration) {
         *self.0.lock().unwrap() = Some(NoRecords { ops, server, kind, until: Instant::now() + time });
     }
 
@@ -39,10 +39,10 @@ impl Disk {
     }
 
     fn write(&self, op: DiskOp, id: ServerId) -> io::Result<()> {
-        let refuses = |no: &&NoRecords| {
+        let rejects = |no: &&NoRecords| {
             Instant::now() < no.until && no.server.is_none_or(|server| server == id) && no.ops.contains(&op)
         };
-        self.0.lock().unwrap().as_ref().filter(refuses).map_or(Ok(()), |no| Err(no.kind.into()))
+        self.0.lock().unwrap().as_ref().filter(rejects).map_or(Ok(()), |no| Err(no.kind.into()))
     }
 }
 

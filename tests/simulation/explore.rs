@@ -17,7 +17,7 @@ use crate::scenario::{Run, Tally};
 use crate::shrink::{Failure, quietly, shrink};
 
 /// Failures that are made smaller; many more are one fault.
-const MOST_SHRUNK: usize = 20;
+const MAX_SHRUNK: usize = 20;
 /// Percent of the servers that end with a certain expectation, at least: of the others little is proven.
 const CERTAIN: u64 = 60;
 
@@ -86,5 +86,5 @@ fn report(failure: Failure, failed: &Mutex<Vec<u64>>) {
         failed.push(failure.seed);
         failed.len() - 1
     };
-    eprintln!("{}\n", if earlier < MOST_SHRUNK { shrink(failure) } else { failure });
+    eprintln!("{}\n", if earlier < MAX_SHRUNK { shrink(failure) } else { failure });
 }

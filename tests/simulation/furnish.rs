@@ -81,7 +81,7 @@ pub fn furnish(machine: &Machine, seed: u64, runs: &Runs, calm: bool) {
     machine.docker.choose_programs(move |launch: &Launch<'_>| {
         let attempt =
             attempts.lock().unwrap().entry(launch.name.to_owned()).and_modify(|n| *n += 1).or_insert(1).to_owned();
-        if !calm && is_refused(seed, launch.name, attempt) {
+        if !calm && is_rejected(seed, launch.name, attempt) {
             return Program::bad_entrypoint("sh");
         }
         let mut rng = Rng::new(seed ^ u64::from(launch.run_of_name) ^ launch.name.len() as u64);
@@ -105,7 +105,7 @@ pub fn furnish(machine: &Machine, seed: u64, runs: &Runs, calm: bool) {
 }
 
 /// Whether this attempt to start is refused: now and then, and never the next one too.
-fn is_refused(seed: u64, name: &str, attempt: u32) -> bool {
+fn is_rejected(seed: u64, name: &str, attempt: u32) -> bool {
     attempt % 2 == 1 && Rng::new(seed ^ u64::from(attempt) << 32 ^ name.len() as u64).permille(60)
 }
 

@@ -67,7 +67,7 @@ impl Play {
     }
 
     /// The disk refuses records, requests or both for a while: those of one server, or all.
-    pub fn records_refused(&mut self, at: usize) {
+    pub fn records_rejected(&mut self, at: usize) {
         let server = self.rng.permille(500).then(|| self.servers[at].id);
         let kind = *self.rng.pick(&[ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem, ErrorKind::Other]);
         let time = self.outage();
@@ -77,7 +77,7 @@ impl Play {
             _ => &[DiskOp::WriteRecord, DiskOp::WriteRequests],
         };
         self.say(|| format!("the disk refuses {ops:?} of {server:?} for {time:?}: {kind}"));
-        self.machine.disk.refuse(ops, server, kind, time);
+        self.machine.disk.reject(ops, server, kind, time);
     }
 
     /// While no daemon runs, the disk damages the record of a server, its requests, or both: they are cut off, emptied, or

@@ -75,7 +75,7 @@ impl Connection {
             act(&mut state)
         };
         self.fate.after_panel(&call).await?;
-        result.map_err(|(status, detail)| PanelError::Refused { call, status, detail: detail.into() })
+        result.map_err(|(status, detail)| PanelError::Rejected { call, status, detail: detail.into() })
     }
 
     /// Asks about one server. Now and then the panel says no: `acknowledged` is what becomes of a fact that it was told all the same.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use alula::model::PowerState;
 
-use crate::crash::{Fate, MOST_ALIKE_IN_A_MINUTE, MOST_IN_A_MINUTE, Rates};
+use crate::crash::{Fate, MAX_ALIKE_IN_A_MINUTE, MAX_IN_A_MINUTE, Rates};
 use crate::daemon::Daemon;
 use crate::scenario::{Play, Tally};
 
 /// Points of one server in [`REST`] in which nothing happens: a count of its files and a listing now and then.
-const MOST_AT_REST: u64 = 12;
+const MAX_AT_REST: u64 = 12;
 
 /// Lost events are found by the listing that comes every five minutes, and edits that nobody noticed by the rescan.
 const REST: Duration = Duration::from_secs(330);
@@ -76,10 +76,10 @@ impl Play {
         self.tally.points += daemon.fate.passed();
         self.tally.busiest = self.tally.busiest.max(daemon.fate.busiest());
         let busiest = daemon.fate.busiest();
-        assert!(busiest <= MOST_IN_A_MINUTE, "seed {}: {busiest} points in one minute", self.seed);
+        assert!(busiest <= MAX_IN_A_MINUTE, "seed {}: {busiest} points in one minute", self.seed);
         let (calls, name) = daemon.fate.busiest_call();
         self.tally.alike = self.tally.alike.max(calls);
-        assert!(calls <= MOST_ALIKE_IN_A_MINUTE, "seed {}: {calls} times {name} in one minute", self.seed);
+        assert!(calls <= MAX_ALIKE_IN_A_MINUTE, "seed {}: {calls} times {name} in one minute", self.seed);
     }
 
     async fn boot_in_peace(&mut self, daemon: Daemon) -> Daemon {
@@ -155,7 +155,7 @@ impl Play {
             }
         }
         let each = (daemon.fate.passed() - before) / self.servers.len() as u64;
-        assert!(each <= MOST_AT_REST, "seed {}: {each} points for each server, and nothing to do", self.seed);
+        assert!(each <= MAX_AT_REST, "seed {}: {each} points for each server, and nothing to do", self.seed);
         self.tally.resting = self.tally.resting.max(each);
         true
     }

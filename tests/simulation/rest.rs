@@ -30,13 +30,13 @@ pub fn a_deletion_that_is_held_back() {
         while machine.docker.state_of(&installer) != Some(ContainerState::Running) {
             daemon.wait(Duration::from_millis(100)).await;
         }
-        fate.refuse("remove");
+        fate.reject("remove");
         let before = fate.passed();
         daemon.request(Method::DELETE, &format!("/api/servers/{id}"), json!(null)).await.unwrap();
         daemon.wait(Duration::from_secs(600)).await;
         let tried = fate.passed() - before;
         assert!(tried < 200, "{tried} calls and writes in ten minutes in which nothing could be done");
-        fate.refuse("");
+        fate.reject("");
         daemon.wait(Duration::from_secs(120)).await;
         assert!(daemon.world.store.get(id).is_none(), "deleted when the engine allows it");
         daemon.kill().await;

@@ -23,7 +23,7 @@ pub struct Tally {
     pub lives: u64,
     pub points: u64,
     pub wishes: u64,
-    pub refused: u64,
+    pub rejected: u64,
     pub installs: u64,
     pub virtual_seconds: u64,
     pub history: u64,
@@ -43,7 +43,7 @@ impl Tally {
         self.lives += other.lives;
         self.points += other.points;
         self.wishes += other.wishes;
-        self.refused += other.refused;
+        self.rejected += other.rejected;
         self.installs += other.installs;
         self.virtual_seconds += other.virtual_seconds;
         self.history += other.history;
@@ -66,7 +66,7 @@ impl fmt::Display for Tally {
             self.alike,
             self.resting,
             self.wishes,
-            self.refused,
+            self.rejected,
             self.installs,
             self.history,
             self.servers,
@@ -218,7 +218,7 @@ impl Play {
             panel_fails: rng.below(150),
             panel_answer_lost: rng.below(80),
             panel_slow: rng.below(150),
-            panel_refuses: if rng.permille(300) { rng.below(100) } else { 0 },
+            panel_rejects: if rng.permille(300) { rng.below(100) } else { 0 },
             end_lost: if rng.permille(300) { rng.below(600) } else { 0 },
         };
         let watched = rng.permille(800);
@@ -365,7 +365,7 @@ impl Play {
             73..=75 => self.interfere(at),
             76..=79 => self.engine_away(),
             80..=84 => self.panel_away(),
-            85..=86 => self.records_refused(at),
+            85..=86 => self.records_rejected(at),
             87..=90 => self.list_or_not(at),
             91..=97 => {
                 self.say(|| "kill -9".into());

@@ -10,7 +10,7 @@ use crate::scenario::{self, Run};
 use crate::watchdog;
 
 /// Plays that a shrinking takes at most.
-const MOST_PLAYS: u32 = 1500;
+const MAX_PLAYS: u32 = 1500;
 
 /// A run that broke an invariant.
 #[derive(Debug, Clone)]
@@ -102,7 +102,7 @@ fn shrink_by(failure: Failure, play: impl Fn(BTreeSet<String>) -> Option<Failure
     let mut smallest = failure;
     let mut plays = 0;
     let mut parts = 2;
-    while plays < MOST_PLAYS {
+    while plays < MAX_PLAYS {
         let names: Vec<String> = smallest.happened.iter().cloned().collect();
         let length = names.len().div_ceil(parts).max(1);
         let smaller = names.chunks(length).find_map(|left_out| {

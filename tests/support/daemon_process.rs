@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use alula::model::{ConditionKind, Reason, Status};
+use alula::model::{ConditionType, Reason, Status};
 use bollard::Docker;
 use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use futures_util::FutureExt;
@@ -332,7 +332,7 @@ impl Node {
     }
 
     /// Waits until a condition has this reason, and returns its message.
-    pub async fn wait_condition(&self, id: &str, kind: ConditionKind, reason: Reason) -> String {
+    pub async fn wait_condition(&self, id: &str, kind: ConditionType, reason: Reason) -> String {
         until(&format!("{kind:?} of {id} with the reason {reason}"), async || {
             let status = self.status(id)?;
             let condition = status.condition(kind).filter(|condition| condition.reason == reason)?;

@@ -131,7 +131,7 @@ impl Recorded {
 
 /// Everything that the panel knows and has seen.
 #[derive(Default)]
-pub struct Ledger {
+pub struct CallLog {
     /// In the order of their creation, which is that of the list.
     pub servers: Vec<SimServer>,
     pub requests: Vec<Recorded>,
@@ -142,7 +142,7 @@ pub struct Ledger {
     faults: Vec<Arc<Rule>>,
 }
 
-impl Ledger {
+impl CallLog {
     pub fn server(&self, uuid: &str) -> Option<&SimServer> {
         self.servers.iter().find(|server| server.uuid == uuid)
     }
@@ -156,13 +156,13 @@ struct Shared {
     url: String,
     token_id: String,
     token: String,
-    ledger: Mutex<Ledger>,
+    call_log: Mutex<CallLog>,
     changed: watch::Sender<()>,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, CallLog> {
+        self.call_log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -183,7 +183,7 @@ impl PanelSim {
             url: format!("http://{address}"),
             token_id: "SimTokenId123456".to_owned(),
             token: "sim-token-of-64-characters-".repeat(3)[..64].to_owned(),
-            ledger: Mutex::default(),
+            call_log: Mutex::default(),
             changed: watch::Sender::new(()),
         });
         let (control, orders) = async_mpsc::unbounded_channel();
@@ -216,7 +216,7 @@ impl PanelSim {
     }
 
     /// Looks at what the panel knows, or changes it.
-    pub fn with<T>(&self, look: impl FnOnce(&mut Ledger) -> T) -> T {
+    pub fn with<T>(&self, look: impl FnOnce(&mut CallLog) -> T) -> T {
         let found = look(&mut self.shared.lock());
         self.shared.changed.send_replace(());
         found
@@ -224,23 +224,23 @@ impl PanelSim {
 
     /// Adds a server.
     pub fn add(&self, server: SimServer) {
-        self.with(|ledger| ledger.servers.push(server));
+        self.with(|call_log| call_log.servers.push(server));
     }
 
     /// Changes a server.
     pub fn edit(&self, uuid: &str, change: impl FnOnce(&mut SimServer)) {
-        self.with(|ledger| change(ledger.server_mut(uuid).expect("a server that was added")));
+        self.with(|call_log| change(call_log.server_mut(uuid).expect("a server that was added")));
     }
 
     /// Removes a server.
     pub fn remove(&self, uuid: &str) {
-        self.with(|ledger| ledger.servers.retain(|server| server.uuid != uuid));
+        self.with(|call_log| call_log.servers.retain(|server| server.uuid != uuid));
     }
 
     /// Misbehaves until what this returns is dropped. Of several faults for a request the oldest counts.
     pub fn fault(&self, fault: Fault) -> ActiveFault {
         let rule = Rule::new(fault);
-        self.with(|ledger| ledger.faults.push(rule.clone()));
+        self.with(|call_log| call_log.faults.push(rule.clone()));
         ActiveFault::new(rule, self.shared.clone())
     }
 
@@ -281,7 +281,7 @@ impl PanelSim {
     }
 
     /// Waits until `look` finds something, and panics with the latest requests if it does not in [`PATIENCE`].
-    pub async fn wait<T>(&self, what: &str, mut look: impl FnMut(&Ledger) -> Option<T>) -> T {
+    pub async fn wait<T>(&self, what: &str, mut look: impl FnMut(&CallLog) -> Option<T>) -> T {
         let mut changed = self.shared.changed.subscribe();
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
@@ -301,8 +301,8 @@ impl PanelSim {
     /// Waits until so many matching requests were answered since a mark, and returns the last of them.
     pub async fn wait_for(&self, since: usize, method: &str, path: &str, count: usize) -> Recorded {
         assert!(count > 0, "nothing to wait for");
-        self.wait(&format!("{count} of {method} {path}"), |ledger| {
-            let mut found = matching(ledger, since, method, path);
+        self.wait(&format!("{count} of {method} {path}"), |call_log| {
+            let mut found = matching(call_log, since, method, path);
             found.retain(|request| request.status.is_some());
             (found.len() >= count).then(|| found.swap_remove(count - 1))
         })
@@ -312,8 +312,8 @@ impl PanelSim {
     /// Waits until the panel was told this state of a server, and accepted it.
     pub async fn wait_state(&self, since: usize, uuid: &str, state: &str) -> Recorded {
         let path = state_path(uuid);
-        self.wait(&format!("state {state} of {uuid}"), |ledger| {
-            let found = matching(ledger, since, "POST", &path).into_iter();
+        self.wait(&format!("state {state} of {uuid}"), |call_log| {
+            let found = matching(call_log, since, "POST", &path).into_iter();
             let last_reported = |request: &Recorded| request.json()["data"]["new_state"] == state;
             found.filter(accepted).find(last_reported)
         })
@@ -323,8 +323,8 @@ impl PanelSim {
     /// Waits until the panel has accepted a report about an installation, and returns its body.
     pub async fn wait_install(&self, since: usize, uuid: &str) -> Value {
         let path = format!("/servers/{uuid}/install");
-        self.wait(&format!("the install report of {uuid}"), |ledger| {
-            matching(ledger, since, "POST", &path).iter().find(|request| accepted(request)).map(Recorded::json)
+        self.wait(&format!("the install report of {uuid}"), |call_log| {
+            matching(call_log, since, "POST", &path).iter().find(|request| accepted(request)).map(Recorded::json)
         })
         .await
     }
@@ -339,8 +339,8 @@ impl PanelSim {
 
     /// The latest requests, one a line.
     fn story(&self) -> String {
-        let ledger = self.shared.lock();
-        let latest = ledger.requests.iter().rev().take(40).rev();
+        let call_log = self.shared.lock();
+        let latest = call_log.requests.iter().rev().take(40).rev();
         latest
             .map(|request| {
                 let status = request.status.map_or("-".into(), |status| status.to_string());
@@ -368,8 +368,8 @@ fn accepted(request: &Recorded) -> bool {
     request.status.is_some_and(|status| (200..300).contains(&status))
 }
 
-fn matching(ledger: &Ledger, since: usize, method: &str, path: &str) -> Vec<Recorded> {
+fn matching(call_log: &CallLog, since: usize, method: &str, path: &str) -> Vec<Recorded> {
     let path = Regex::new(&format!("^(?:{path})$")).expect("a regular expression");
-    let requests = ledger.requests.iter().skip(since);
+    let requests = call_log.requests.iter().skip(since);
     requests.filter(|request| request.method == method && path.is_match(&request.path)).cloned().collect()
 }

@@ -16,7 +16,7 @@ use crate::events::{EventKind, ServerEvent, Subscription};
 use crate::files::install_log;
 use crate::files::log::LogReader;
 use crate::model::ServerId;
-use crate::reconcile::world::World;
+use crate::reconcile::context::Context;
 
 /// Longest time that the transcript's writer is waited for.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,7 +61,7 @@ pub async fn logs(
 }
 
 /// The transcript up to now, and then the lines that are published.
-async fn console(world: Arc<World>, wanted: Wanted, out: Out) -> io::Result<()> {
+async fn console(world: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<()> {
     let folder = world.layout.logs(wanted.id);
     let handover = tokio::time::timeout(HANDOVER_TIMEOUT, world.console.handover(wanted.id, &folder)).await;
     let handover =
@@ -97,7 +97,7 @@ async fn console(world: Arc<World>, wanted: Wanted, out: Out) -> io::Result<()> 
 }
 
 /// Adds the line of an event, if it has one that comes after line number `last`.
-fn add_line(world: &World, event: &ServerEvent, last: u64, text: &mut String) {
+fn add_line(world: &Context, event: &ServerEvent, last: u64, text: &mut String) {
     match &event.kind {
         EventKind::Console { line, number } if *number > last => text.push_str(line),
         EventKind::Daemon { line, number } if *number > last => text.push_str(&world.console.daemon_line(line)),
@@ -111,7 +111,7 @@ fn add_line(world: &World, event: &ServerEvent, last: u64, text: &mut String) {
 }
 
 /// The install log as far as it is written, and again each time that something was added to it.
-async fn install(world: Arc<World>, wanted: Wanted, out: Out) -> io::Result<()> {
+async fn install(world: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<()> {
     let (id, mut subscription) = (wanted.id, wanted.subscription);
     let mut reader = open(&world, id, None, wanted.tail).await?;
     loop {
@@ -132,7 +132,7 @@ async fn install(world: Arc<World>, wanted: Wanted, out: Out) -> io::Result<()> 
 
 /// The install log, also where it is another file than the one that was read before.
 async fn open(
-    world: &World,
+    world: &Context,
     id: ServerId,
     before: Option<LogReader>,
     tail: Option<u64>,
@@ -153,7 +153,7 @@ async fn open(
 
 /// Sends what can be read of a log, and returns it with whether the last line has its end.
 async fn copy(
-    world: &World,
+    world: &Context,
     out: &Out,
     open: impl FnOnce() -> io::Result<LogReader> + Send + 'static,
 ) -> io::Result<(LogReader, bool)> {

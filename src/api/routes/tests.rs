@@ -168,13 +168,13 @@ async fn a_handler_gets_as_much_of_a_body_as_its_row_says() {
 }
 
 #[tokio::test]
-async fn while_the_daemon_starts_callers_are_refused_at_once_and_others_wait() {
+async fn while_the_daemon_starts_callers_are_rejected_at_once_and_others_wait() {
     let router = listener(table(), tcp());
     for route in table() {
         let ask =
             |authorization| ask(&router, request(&route.method(), &route.example(), authorization, "")).now_or_never();
-        let refused = ask(None).map(|(status, _)| status);
-        assert_eq!(refused, Some(StatusCode::UNAUTHORIZED), "{}", route.mark());
+        let rejected = ask(None).map(|(status, _)| status);
+        assert_eq!(rejected, Some(StatusCode::UNAUTHORIZED), "{}", route.mark());
         let answered = ask(Some(TOKEN)).map(|(status, _)| status);
         let expected = match (route.path, route.access) {
             ("/api/system", _) => Some(StatusCode::OK),

@@ -31,7 +31,7 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
     })?;
     if api.world.store.get(id).is_some() {
         // This answer accepts a request like any other, although nothing is written for it.
-        let _gate = api.world.reset_lock.wish().await;
+        let _gate = api.world.reset_lock.request().await;
         // What a person has just changed is accepted before the panel's later request.
         api.world.refresh(id).await?;
         if api.world.store.get(id).is_some_and(|snapshot| is_under_way(&snapshot)) {
@@ -53,7 +53,7 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
         by: Requester::Panel,
         verb: Verb::Install { reinstall: false, then_start: wanted.start_on_completion },
     };
-    let _gate = api.world.reset_lock.wish().await;
+    let _gate = api.world.reset_lock.request().await;
     api.world.store.run(move |store| write(store, id, &install, &word)).await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -33,7 +33,7 @@ pub async fn reinstall(State(api): State<Arc<Api>>, ServerName(server): ServerNa
 /// # Errors
 /// Why it is refused, or the disk's error.
 pub async fn request_install(api: &Api, id: ServerId, reinstall: bool, by: Requester) -> Result<(), ApiError> {
-    let _gate = api.world.reset_lock.wish().await;
+    let _gate = api.world.reset_lock.request().await;
     decide_again(|| try_install(api, id, reinstall, by)).await
 }
 

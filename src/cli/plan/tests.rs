@@ -29,13 +29,13 @@ fn plans_as_people_see_them() {
         ],
         conditions: vec![
             verdict(
-                ConditionKind::SpecAccepted,
+                ConditionType::SpecAccepted,
                 ConditionStatus::True,
                 Reason::Accepted,
                 "the files of intent are in force",
             ),
             verdict(
-                ConditionKind::ImageReady,
+                ConditionType::ImageReady,
                 ConditionStatus::False,
                 Reason::Pulling,
                 "hostile \u{1b}[31m is being pulled",

@@ -56,7 +56,7 @@ fn a_file_in_the_way_is_named_with_its_key() {
 }
 
 #[test]
-fn somebody_elses_tmp_is_refused() {
+fn somebody_elses_tmp_is_rejected() {
     let (dir, mut node) = node();
     if !rustix::process::geteuid().is_root() {
         return; // Only root can give a directory away.

@@ -15,7 +15,7 @@ use crate::console::transcript::{Rules, TRANSCRIPT_FILE};
 use crate::events::Subscription;
 use crate::model::ServerId;
 use crate::model::settings::Startup;
-use crate::runtime::fake::{Act, FakeRuntime, FakeWorld, Program};
+use crate::runtime::fake::{Act, FakeEngine, FakeRuntime, Program};
 use crate::runtime::host::Host;
 use crate::runtime::{ErrorKind, LogPart};
 use crate::store::Blocking;
@@ -232,12 +232,12 @@ async fn a_broken_output_ends_it_and_leaves_the_unfinished_line() {
 }
 
 fn replay(log: Vec<Bytes>, every: Duration, anchor: &[&str]) -> Replay {
-    let mut replay = replay_of(&FakeWorld::default(), "one", anchor);
+    let mut replay = replay_of(&FakeEngine::default(), "one", anchor);
     replay.set_log(log_of(log, every));
     replay
 }
 
-fn replay_of(world: &FakeWorld, container: &str, anchor: &[&str]) -> Replay {
+fn replay_of(world: &FakeEngine, container: &str, anchor: &[&str]) -> Replay {
     let anchor = anchor.iter().map(|line| crate::console::transcript::line_hash(line.as_bytes())).collect();
     let runtime = Arc::new(FakeRuntime::faultless(world.clone(), Host::for_tests()));
     Replay::new(runtime, container.into(), LogPart::All, anchor, Arc::new(Semaphore::new(1)))
@@ -287,7 +287,7 @@ async fn a_log_that_lost_lines_lets_nobody_start_forever() {
 async fn a_log_that_breaks_off_is_read_again() {
     let broken = RuntimeError::new(ErrorKind::Unavailable, "reading", "reset");
     let first = stream::iter([Ok("old\r\nhad\r\nmis".into()), Err(broken)]).boxed();
-    let world = FakeWorld::default();
+    let world = FakeEngine::default();
     let container = world.create_foreign("one").unwrap();
     world.choose_programs(|_| {
         let says = |program: Program, line: &str| program.and_then(Duration::ZERO, Act::Print(line.into()));
@@ -306,7 +306,7 @@ async fn a_log_that_breaks_off_is_read_again() {
 /// No log, as from a driver that keeps none: what it would say is never known.
 #[tokio::test(start_paused = true)]
 async fn a_log_that_is_never_had_lets_nobody_start_forever() {
-    let replay = replay_of(&FakeWorld::default(), "gone", &[]);
+    let replay = replay_of(&FakeEngine::default(), "gone", &[]);
     let terminal = terminal(&["ready"], Some(replay)).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(terminal.done(), 0);

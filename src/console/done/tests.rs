@@ -65,7 +65,7 @@ fn what_is_stripped_leaves_the_text() {
 }
 
 #[test]
-fn greedy_entries_are_refused_without_effort() {
+fn greedy_entries_are_rejected_without_effort() {
     let greedy = r"regex:((\w{100}){100}){100}";
     assert!(matches!(matcher(&[greedy], false).entries[..], [Entry::Text(_)]));
     let many = vec!["x"; 10_000];

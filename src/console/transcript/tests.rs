@@ -144,7 +144,7 @@ async fn files_are_rotated_by_size_and_the_oldest_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_disk_refuses_is_counted_and_said() {
+async fn what_the_disk_rejects_is_counted_and_said() {
     let desk = Desk::new(1 << 20, 3);
     // A folder in the file's place stands for a disk that refuses.
     fs::create_dir_all(desk.folder().join(TRANSCRIPT_FILE)).unwrap();

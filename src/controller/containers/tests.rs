@@ -9,7 +9,7 @@ use crate::model::{ContainerState, Record, Script, Verb};
 use crate::reconcile::bench;
 use crate::reconcile::pass::Reconciler;
 use crate::runtime::ErrorKind;
-use crate::runtime::fake::{Call, FakeWorld, Faults, Program};
+use crate::runtime::fake::{Call, FakeEngine, Faults, Program};
 use crate::runtime::{container_name, spec_builder};
 
 #[tokio::test(start_paused = true)]
@@ -33,7 +33,7 @@ async fn an_engine_that_comes_back_after_hours_is_noticed_within_seconds() {
 #[derive(Default)]
 struct Trouble {
     slow: Mutex<Option<(&'static str, Option<Role>)>>,
-    refused: Mutex<Option<&'static str>>,
+    rejected: Mutex<Option<&'static str>>,
 }
 
 /// How slow.
@@ -42,7 +42,7 @@ const SLOW: Duration = Duration::from_secs(9);
 #[async_trait]
 impl Faults for Trouble {
     async fn before(&self, call: Call) -> Result<(), RuntimeError> {
-        if *self.refused.lock().unwrap() == Some(call.name) {
+        if *self.rejected.lock().unwrap() == Some(call.name) {
             return Err(RuntimeError::new(ErrorKind::Failed, call.name, "refused"));
         }
         let slow = *self.slow.lock().unwrap() == Some((call.name, call.role));
@@ -54,15 +54,15 @@ impl Faults for Trouble {
 }
 
 /// A server whose install script runs and is seen to, and a daemon that follows its containers.
-struct Scene {
-    world: Arc<World>,
-    machine: FakeWorld,
+struct Fixture {
+    world: Arc<Context>,
+    machine: FakeEngine,
     trouble: Arc<Trouble>,
     reconciler: Reconciler,
     _root: tempfile::TempDir,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let (root, mut world, machine) = bench::machine(None);
         for image in ["game:1", "installer:1"] {
@@ -80,9 +80,9 @@ impl Scene {
         let known = watch::Sender::new(false);
         world.tasks.spawn("containers", follow(world.clone(), Queue::default(), known));
         let reconciler = Reconciler::new(world.clone());
-        let scene = Self { world, machine, trouble, reconciler, _root: root };
-        scene.comes_to("the script runs", Self::runs).await;
-        scene
+        let fixture = Self { world, machine, trouble, reconciler, _root: root };
+        fixture.comes_to("the script runs", Self::runs).await;
+        fixture
     }
 
     fn runs(&self) -> bool {
@@ -126,46 +126,46 @@ impl Scene {
 
 #[tokio::test(start_paused = true)]
 async fn a_look_that_the_engine_went_down_under_has_seen_nothing() {
-    let scene = Scene::new().await;
-    scene.world.with_server(bench::id(1), |live| live.server.invalidate());
-    scene.slow(Some(("inspect", Some(Role::Server))));
-    tokio::join!(scene.reconciler.pass(bench::id(1)), async {
+    let fixture = Fixture::new().await;
+    fixture.world.with_server(bench::id(1), |live| live.server.invalidate());
+    fixture.slow(Some(("inspect", Some(Role::Server))));
+    tokio::join!(fixture.reconciler.pass(bench::id(1)), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        scene.engine_restarts().await;
+        fixture.engine_restarts().await;
     });
-    scene.slow(None);
-    scene.runs_again().await;
+    fixture.slow(None);
+    fixture.runs_again().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_seen_while_nobody_followed_counts_as_unseen() {
-    let scene = Scene::new().await;
-    scene.machine.set_live_restore(true);
-    *scene.trouble.refused.lock().unwrap() = Some("events");
-    scene.engine_restarts().await;
+    let fixture = Fixture::new().await;
+    fixture.machine.set_live_restore(true);
+    *fixture.trouble.rejected.lock().unwrap() = Some("events");
+    fixture.engine_restarts().await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     // Right after an attempt to follow, so that the next one is seconds away.
-    let attempts = |scene: &Scene| scene.world.with_server(bench::id(1), |live| live.watch);
-    let before = attempts(&scene);
-    while attempts(&scene) == before {
+    let attempts = |fixture: &Fixture| fixture.world.with_server(bench::id(1), |live| live.watch);
+    let before = attempts(&fixture);
+    while attempts(&fixture) == before {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    scene.comes_to("the script is seen", Scene::runs).await;
-    scene.machine.set_live_restore(false);
-    scene.engine_restarts().await;
-    *scene.trouble.refused.lock().unwrap() = None;
-    scene.runs_again().await;
+    fixture.comes_to("the script is seen", Fixture::runs).await;
+    fixture.machine.set_live_restore(false);
+    fixture.engine_restarts().await;
+    *fixture.trouble.rejected.lock().unwrap() = None;
+    fixture.runs_again().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_goes_down_under_a_listing_is_noticed_at_once() {
-    let scene = Scene::new().await;
-    scene.slow(Some(("list", None)));
+    let fixture = Fixture::new().await;
+    fixture.slow(Some(("list", None)));
     tokio::time::sleep(RESYNC + Duration::from_secs(1)).await;
-    scene.engine_restarts().await;
-    scene.slow(None);
-    scene.world.with_server(bench::id(1), |live| live.invalidate());
-    scene.runs_again().await;
+    fixture.engine_restarts().await;
+    fixture.slow(None);
+    fixture.world.with_server(bench::id(1), |live| live.invalidate());
+    fixture.runs_again().await;
 }
 
 /// An engine that makes containers long after the daemon has given up waiting.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::model::{InstallOutcome, InstallRecord, InstallResult, PowerState, Script, Verb};
 use crate::panel::{ListedServer, PanelServer};
-use crate::reconcile::bench::{ScriptedPanel, id, request, server, world, world_on};
+use crate::reconcile::bench::{ScriptedPanel, context_on, id, request, server, world};
 use crate::store::{Blocking, DiskHook, DiskOp};
 
 fn listed(servers: &[(u32, &str)], asked: Instant) -> Listed {
@@ -16,24 +16,24 @@ fn listed(servers: &[(u32, &str)], asked: Instant) -> Listed {
 }
 
 /// The panel's list, asked for so many seconds ago.
-fn when(world: &World, ago: u64) -> When {
+fn when(world: &Context, ago: u64) -> When {
     let read_at = world.clock.now();
     When { asked_at: read_at - Duration::from_secs(ago), read_at }
 }
 
 /// A server that was synced so many seconds ago.
-fn add(world: &World, number: u32, invocation: &str, ago: u64) {
+fn add(world: &Context, number: u32, invocation: &str, ago: u64) {
     let synced_at = Some(world.clock.now() - Duration::from_secs(ago));
     let record = Record { synced_at, ..Record::default() };
     world.store.create(new_manifest(id(number), server(invocation)), record, []).unwrap();
 }
 
-fn parked(world: &World) -> Vec<ServerId> {
+fn parked(world: &Context) -> Vec<ServerId> {
     let servers = world.store.list().into_iter();
     servers.filter(|snapshot| snapshot.record.parked.is_some()).map(|snapshot| snapshot.id).collect()
 }
 
-fn invocation(world: &World, number: u32) -> String {
+fn invocation(world: &Context, number: u32) -> String {
     world.store.get(id(number)).unwrap().manifest.as_ref().unwrap().spec.settings.invocation.clone()
 }
 
@@ -129,10 +129,10 @@ async fn the_list_is_as_old_as_the_question_for_its_oldest_page() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panel_that_refuses_the_list_is_left_alone_for_minutes() {
-    let refused = PanelError::Refused { call: "GET /servers".into(), status: 403, detail: "wrong token".into() };
+async fn a_panel_that_rejects_the_list_is_left_alone_for_minutes() {
+    let rejected = PanelError::Rejected { call: "GET /servers".into(), status: 403, detail: "wrong token".into() };
     let failed = PanelError::Failed { call: "GET /servers".into(), status: 502, detail: "bad gateway".into() };
-    for (error, shortest, longest) in [(refused, 80, 300), (failed, 0, 2)] {
+    for (error, shortest, longest) in [(rejected, 80, 300), (failed, 0, 2)] {
         let (_root, world) = world(None);
         let panel = Lists(Mutex::new(vec![Err(error), Ok(listed(&[], Instant::now()))]));
         let began = Instant::now();
@@ -163,7 +163,7 @@ async fn nothing_is_remembered_where_no_list_is_awaited() {
 }
 
 /// A server of the panel with an installation: open, or done as far as a lost record lets the store assume.
-fn add_installed(world: &World, number: u32, lost: bool) {
+fn add_installed(world: &Context, number: u32, lost: bool) {
     let done = InstallResult {
         token: "i1".into(),
         sequence: 1,
@@ -186,7 +186,7 @@ fn add_installed(world: &World, number: u32, lost: bool) {
 }
 
 /// What a reset is owed to, and whether the assumed result is reported.
-fn owed(world: &World, number: u32) -> (bool, bool) {
+fn owed(world: &Context, number: u32) -> (bool, bool) {
     let record = &world.store.get(id(number)).unwrap().record;
     (record.install.reset_owed, record.install.done.as_ref().unwrap().reported)
 }
@@ -201,12 +201,12 @@ async fn a_reset_is_all_that_a_lost_record_needs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_record_s_result_is_reported_where_the_panel_refuses_a_reset() {
+async fn a_lost_record_s_result_is_reported_where_the_panel_rejects_a_reset() {
     let (_root, world) = world(None);
     add_installed(&world, 1, true);
     add(&world, 2, "run", 1);
     let panel = ScriptedPanel::default();
-    panel.answers(PanelError::Refused { call: "POST /servers/reset".into(), status: 404, detail: "none".into() });
+    panel.answers(PanelError::Rejected { call: "POST /servers/reset".into(), status: 404, detail: "none".into() });
     reset(&world, &panel).await;
     assert_eq!(owed(&world, 1), (false, false));
     assert_eq!(world.store.get(id(2)).unwrap().record.install, InstallRecord::default(), "nothing was owed to it");
@@ -236,8 +236,8 @@ async fn a_panel_that_does_not_answer_a_reset_for_long_gets_no_assumed_result() 
     add_installed(&world, 1, true);
     let panel = Arc::new(ScriptedPanel::default());
     panel.answers(PanelError::Failed { call: "POST /servers/reset".into(), status: 502, detail: "busy".into() });
-    let (task_world, task_panel) = (world.clone(), panel.clone());
-    let resetting = world.tasks.spawn("reset", async move { reset(&task_world, &*task_panel).await });
+    let (task_context, task_panel) = (world.clone(), panel.clone());
+    let resetting = world.tasks.spawn("reset", async move { reset(&task_context, &*task_panel).await });
     tokio::time::sleep(2 * RESET_HELD_BACK).await;
     add_installed(&world, 2, false);
     tokio::time::sleep(RESET_HELD_BACK / 2).await;
@@ -259,9 +259,9 @@ impl DiskHook for NoRoomForManifests {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_cannot_be_written_down_leaves_no_files() {
-    let (root, refused) = world_on(Blocking::Inline, Some(Arc::new(NoRoomForManifests)), None);
-    assert_eq!(apply(&refused, listed(&[(1, "a")], Instant::now()), when(&refused, 0)), 0);
-    let (data, folder) = (refused.layout.data(id(1)), refused.store.folder(id(1)));
+    let (root, rejected) = context_on(Blocking::Inline, Some(Arc::new(NoRoomForManifests)), None);
+    assert_eq!(apply(&rejected, listed(&[(1, "a")], Instant::now()), when(&rejected, 0)), 0);
+    let (data, folder) = (rejected.layout.data(id(1)), rejected.store.folder(id(1)));
     assert_eq!((data.exists(), folder.exists()), (false, false), "{}", root.path().display());
 
     let (_root, written) = world(None);

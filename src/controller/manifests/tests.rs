@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex};
 
 use super::*;
 use crate::model::{ManagedBy, Manifest, Record};
-use crate::reconcile::bench::{id, world_on};
+use crate::reconcile::bench::{context_on, id};
 use crate::store::{Blocking, CONFIG_FILE, DiskHook, DiskOp};
 
 /// A disk on which some servers' files hang whoever writes them.
@@ -35,14 +35,14 @@ impl DiskHook for Disk {
 }
 
 /// A person saves the server's file with another command.
-fn saves(world: &World, number: u32, invocation: &str) {
+fn saves(world: &Context, number: u32, invocation: &str) {
     let path = world.store.folder(id(number)).join(CONFIG_FILE);
     let mut manifest: Manifest = crate::yaml::parse(&fs::read_to_string(&path).unwrap()).unwrap();
     manifest.spec.settings.invocation = invocation.into();
     fs::write(&path, crate::yaml::to_string(&manifest).unwrap()).unwrap();
 }
 
-fn runs(world: &World, number: u32, invocation: &str) -> bool {
+fn runs(world: &Context, number: u32, invocation: &str) -> bool {
     world.store.get(id(number)).unwrap().manifest.as_ref().unwrap().spec.settings.invocation == invocation
 }
 
@@ -59,7 +59,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_hangs_holds_nobody_else_up() {
     let disk = Arc::new(Disk::default());
-    let (_root, world) = world_on(Blocking::Pool, Some(disk.clone()), None);
+    let (_root, world) = context_on(Blocking::Pool, Some(disk.clone()), None);
     for number in 0..5 {
         let mut manifest = Manifest::new(id(number), ManagedBy::File);
         manifest.spec.settings.container.image = "game:1".into();

@@ -167,7 +167,7 @@ fn a_place_that_is_taken_is_an_error_that_says_so() {
 }
 
 #[test]
-fn a_directory_that_a_crash_left_half_made_is_made_anew() {
+fn a_directory_that_a_crash_left_half_made_is_made_again() {
     let (_folder, layout) = layout();
     let unfinished = layout.unfinished_data_path(id()).unwrap();
     make_dir(&unfinished);

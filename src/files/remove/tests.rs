@@ -162,7 +162,7 @@ fn inner_with_a_mount() {
     for resolver in [Resolver::available(), Resolver::Names] {
         let root = super::super::root::Root::open_with(&path, resolver).unwrap();
         let never = AtomicBool::new(false);
-        super::super::scan::walk(&root, &path, &never, &mut usage).unwrap();
+        super::super::scan::scan(&root, &path, &never, &mut usage).unwrap();
         assert_eq!(usage.bytes(), 0, "{resolver:?}");
         let errno = open_child(resolver, root.as_fd(), c"mounted").unwrap_err();
         assert_eq!(errno, Errno::XDEV, "{resolver:?}");

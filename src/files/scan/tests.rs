@@ -33,7 +33,7 @@ impl Visitor for Seen {
 
 fn seen_at(path: &Path, mut seen: Seen) -> (Seen, Result<(), FilesError>) {
     let root = Root::open(path).unwrap();
-    let result = walk(&root, path, &NEVER, &mut seen);
+    let result = scan(&root, path, &NEVER, &mut seen);
     (seen, result)
 }
 
@@ -53,7 +53,7 @@ fn everything_is_seen_once() {
 }
 
 #[test]
-fn an_error_does_not_end_the_walk() {
+fn an_error_does_not_end_the_scan() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["a", "b", "bad", "c"] {
         make_dir(&folder.path().join(name));
@@ -96,18 +96,18 @@ fn few_directories_are_open_at_a_time() {
     make_deep(folder.path(), HELD_OPEN * 4);
     let root = Root::open(folder.path()).unwrap();
     let mut seen = Seen::default();
-    let mut walk = DiskScan {
+    let mut scan = DiskScan {
         path: folder.path(),
         resolver: root.resolver(),
         frames: Vec::new(),
         visitor: &mut seen,
         first_error: None,
     };
-    walk.enter(rustix::fs::openat(&root, ".", REOPEN, Mode::empty()).unwrap(), c"");
+    scan.enter(rustix::fs::openat(&root, ".", REOPEN, Mode::empty()).unwrap(), c"");
     let mut most = 0;
-    while !walk.frames.is_empty() {
-        walk.step();
-        let open = walk.frames.iter().filter(|frame| frame.entries.is_some());
+    while !scan.frames.is_empty() {
+        scan.step();
+        let open = scan.frames.iter().filter(|frame| frame.entries.is_some());
         most = most.max(open.count());
     }
     assert_eq!(most, HELD_OPEN + 1, "and the top");
@@ -135,21 +135,21 @@ fn the_way_back_is_not_found_when_directories_were_moved() {
     fs::write(path.join("elsewhere/file"), "").unwrap();
     let root = Root::open(path).unwrap();
     let mut seen = Seen::default();
-    let mut walk =
+    let mut scan =
         DiskScan { path, resolver: root.resolver(), frames: Vec::new(), visitor: &mut seen, first_error: None };
-    walk.enter(rustix::fs::openat(&root, ".", REOPEN, Mode::empty()).unwrap(), c"");
-    while walk.frames.len() <= HELD_OPEN * 2 {
-        walk.step();
+    scan.enter(rustix::fs::openat(&root, ".", REOPEN, Mode::empty()).unwrap(), c"");
+    while scan.frames.len() <= HELD_OPEN * 2 {
+        scan.step();
     }
     // The place where the way back has to be found by `..` is moved below another directory.
     let half = HELD_OPEN + 1;
     let to = path.join("elsewhere/moved");
     let from = path.join(["deep"].repeat(half).join("/"));
     fs::rename(from, to).unwrap();
-    while !walk.frames.is_empty() {
-        walk.step();
+    while !scan.frames.is_empty() {
+        scan.step();
     }
-    let text = walk.first_error.unwrap().to_string();
+    let text = scan.first_error.unwrap().to_string();
     assert!(text.contains("moved meanwhile"), "{text}");
     assert!(seen.entries.contains("file RegularFile"), "the rest is seen");
 }

@@ -204,7 +204,7 @@ async fn conclude(call: &Call, response: Response) -> Result<Response, PanelErro
     };
     let (call, status, detail) = (call.name(), status.as_u16(), wire::rejection(&page));
     Err(match status {
-        400..=499 => PanelError::Refused { call, status, detail },
+        400..=499 => PanelError::Rejected { call, status, detail },
         _ => PanelError::Failed { call, status, detail },
     })
 }

@@ -13,7 +13,7 @@ use crate::events::EventKind;
 use crate::files::FilesError;
 use crate::files::install_log::InstallLog;
 use crate::model::ServerId;
-use crate::reconcile::world::World;
+use crate::reconcile::context::Context;
 use crate::retry;
 use crate::runtime::{ErrorKind, LogPart, RuntimeError};
 
@@ -24,7 +24,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Follows a running installer.
-pub(super) async fn follow(world: &World, id: ServerId, container: &str) -> Result<(), JobError> {
+pub(super) async fn follow(world: &Context, id: ServerId, container: &str) -> Result<(), JobError> {
     copy(world, id, container, LogPart::Follow).await.map_err(|error| JobError::new(retry::STEP, error))
 }
 
@@ -32,7 +32,7 @@ pub(super) async fn follow(world: &World, id: ServerId, container: &str) -> Resu
 ///
 /// # Errors
 /// What stood in the way, for people.
-pub async fn close(world: &World, id: ServerId, container: &str) -> Result<(), String> {
+pub async fn close(world: &Context, id: ServerId, container: &str) -> Result<(), String> {
     // The follower is reading the same bytes into the same file; only one may.
     world.with_server(id, |live| {
         if let Some(job) = live.jobs.remove(&super::JobKind::InstallLog)
@@ -66,7 +66,7 @@ async fn next(output: &mut (impl Stream<Item = Result<Bytes, RuntimeError>> + Un
     }
 }
 
-async fn copy(world: &World, id: ServerId, container: &str, part: LogPart) -> Result<(), String> {
+async fn copy(world: &Context, id: ServerId, container: &str, part: LogPart) -> Result<(), String> {
     let layout = world.layout.clone();
     let blocking = world.store.blocking();
     let opened = blocking.run(move || {

@@ -9,16 +9,16 @@ use super::{JobError, PANEL_TIMEOUT};
 use crate::model::manifest::digest;
 use crate::model::{ManagedBy, Manifest, Reason, Record, ServerId, Timestamp};
 use crate::panel::{Panel, PanelError, PanelServer};
+use crate::reconcile::context::Context;
 use crate::reconcile::job::Subject;
 use crate::reconcile::reporter::{self, ReportError};
-use crate::reconcile::world::World;
 use crate::retry;
 use crate::store::{Snapshot, Store, StoreError};
 
 /// How often a word is written anew because somebody else wrote in between.
 const WRITE_ATTEMPTS: u32 = 20;
 
-fn panel_of(world: &World) -> Result<Arc<dyn Panel>, JobError> {
+fn panel_of(world: &Context) -> Result<Arc<dyn Panel>, JobError> {
     let panel = world.panel.clone();
     panel.ok_or_else(|| JobError::new(retry::PANEL, "there is no panel; set `remote` in config.yml"))
 }
@@ -49,13 +49,13 @@ impl FetchedSpec {
 ///
 /// # Errors
 /// The last attempt's error.
-pub async fn sync_with_retries(world: &World, panel: &dyn Panel, id: ServerId) -> Result<PanelServer, PanelError> {
+pub async fn sync_with_retries(world: &Context, panel: &dyn Panel, id: ServerId) -> Result<PanelServer, PanelError> {
     patiently(world, id, || panel.server(id)).await
 }
 
 /// Asks about a server until there is an answer that counts, for as long as somebody can be kept waiting.
 async fn patiently<T, F: Future<Output = Result<T, PanelError>>>(
-    world: &World,
+    world: &Context,
     id: ServerId,
     ask: impl FnMut() -> F,
 ) -> Result<T, PanelError> {
@@ -67,7 +67,7 @@ async fn patiently<T, F: Future<Output = Result<T, PanelError>>>(
 
 /// Fetches the configuration before a start or an installation. A start goes on without the panel soon. An installation waits
 /// for it however long it takes, so each of its attempts may take as long as the panel is allowed to.
-pub(super) async fn sync(world: &World, id: ServerId, subject: &Subject) -> Result<(), JobError> {
+pub(super) async fn sync(world: &Context, id: ServerId, subject: &Subject) -> Result<(), JobError> {
     let panel = panel_of(world)?;
     let ask = || async {
         let _turn = world.questions.acquire().await;
@@ -85,7 +85,7 @@ pub(super) async fn sync(world: &World, id: ServerId, subject: &Subject) -> Resu
 }
 
 /// Fetches the install script.
-pub(super) async fn script(world: &World, id: ServerId, token: String) -> Result<(), JobError> {
+pub(super) async fn script(world: &Context, id: ServerId, token: String) -> Result<(), JobError> {
     let panel = panel_of(world)?;
     let script = {
         let _turn = world.questions.acquire().await;
@@ -105,11 +105,11 @@ pub(super) async fn script(world: &World, id: ServerId, token: String) -> Result
     written.map(drop).map_err(|error| JobError::new(retry::PANEL, error.to_string()))
 }
 
-pub(super) async fn report(world: &World, id: ServerId) -> Result<(), JobError> {
+pub(super) async fn report(world: &Context, id: ServerId) -> Result<(), JobError> {
     let panel = panel_of(world)?;
     reporter::report(world, &*panel, id).await.map_err(|error| match error {
         ReportError::Panel(error) => error.into(),
-        ReportError::Record(_) | ReportError::Told(_) => JobError::new(retry::PANEL, error.to_string()),
+        ReportError::Record(_) | ReportError::Reported(_) => JobError::new(retry::PANEL, error.to_string()),
     })
 }
 

@@ -25,7 +25,7 @@ fn fails_for_good(failures: Vec<PanelError>) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_cannot_be_read_count_as_a_refusal_in_the_end() {
+async fn answers_that_cannot_be_read_count_as_a_rejection_in_the_end() {
     assert!(!fails_for_good(vec![invalid_response(); 4]));
     assert!(fails_for_good(vec![invalid_response(); 5]));
     let mut interrupted = vec![invalid_response(); 4];
@@ -56,8 +56,8 @@ async fn nobody_waits_for_an_answer_that_will_not_come() {
 async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
     let (_root, world) = bench::world(None);
     let mut turns = Vec::new();
-    for walk in [DiskScan::Removal, DiskScan::Watch] {
-        while let Some(turn) = world.disk_scans.turn(walk).now_or_never() {
+    for scan in [DiskScan::Removal, DiskScan::Watch] {
+        while let Some(turn) = world.disk_scans.turn(scan).now_or_never() {
             turns.push(turn);
         }
     }

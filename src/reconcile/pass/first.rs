@@ -5,8 +5,8 @@ use super::plan_of;
 use crate::config::NodeConfig;
 use crate::files::Layout;
 use crate::model::{ContainerStatus, Role, ServerId, Timestamp};
+use crate::reconcile::context;
 use crate::reconcile::plan::Plan;
-use crate::reconcile::world;
 use crate::runtime::Runtime;
 use crate::store::Store;
 
@@ -29,5 +29,5 @@ pub async fn first_plan(
     let mut observed = containers(runtime, node, Some(&snapshot), now, found).await;
     let layout = Layout::new(node);
     observed.prepared = store.blocking().run(move || layout.is_prepared(id)).await;
-    Some(plan_of(store, &snapshot, &observed, &world::policy(node, node.panel.is_some()), now))
+    Some(plan_of(store, &snapshot, &observed, &context::policy(node, node.panel.is_some()), now))
 }

@@ -10,7 +10,7 @@ use crate::model::PowerState::{Offline, Running};
 use crate::model::{ManagedBy, Manifest, Record, Role, Verb};
 use crate::reconcile::bench;
 use crate::runtime::container_name;
-use crate::runtime::fake::{Call, FakeWorld, Faults};
+use crate::runtime::fake::{Call, FakeEngine, Faults};
 
 /// An engine whose removals take longer than anybody waits.
 struct SlowRemovals;
@@ -46,7 +46,7 @@ async fn a_removal_that_is_under_way_is_waited_for_and_not_asked_for_in_a_circle
 }
 
 /// Makes a container of another daemon run for a server.
-fn run_outside(machine: &FakeWorld, id: ServerId) -> String {
+fn run_outside(machine: &FakeEngine, id: ServerId) -> String {
     let name = container_name(id, Role::Server);
     machine.create_foreign(&name).unwrap();
     assert!(machine.start_outside(&name));

@@ -1,7 +1,7 @@
 //! Carrying out the deletion mark: installer, container, files, record, in this order.
 
 use super::{Planner, Progress};
-use crate::model::{ConditionKind, ConditionStatus, Phase, PowerState, Reason};
+use crate::model::{ConditionStatus, ConditionType, Phase, PowerState, Reason};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::step::{Step, StepKind};
 
@@ -10,10 +10,10 @@ impl Planner<'_> {
         self.plan.phase = Phase::Deleting;
         self.plan.state = PowerState::Offline;
         let message = "the server is being removed with its files".to_string();
-        self.set_condition(ConditionKind::Deleting, ConditionStatus::True, Reason::Requested, message);
+        self.set_condition(ConditionType::Deleting, ConditionStatus::True, Reason::Requested, message);
         if let Some(outage) = &self.observed.outage {
             let message = format!("its containers cannot be removed: {outage}");
-            self.set_condition(ConditionKind::Deleting, ConditionStatus::True, Reason::RuntimeUnreachable, message);
+            self.set_condition(ConditionType::Deleting, ConditionStatus::True, Reason::RuntimeUnreachable, message);
             return;
         }
         let busy = self.observed.attached.is_some()
@@ -29,7 +29,7 @@ impl Planner<'_> {
             Progress::Ready => self.step(Step::Forget),
             Progress::Waiting => {}
             Progress::Failed { message, .. } => {
-                self.set_condition(ConditionKind::Deleting, ConditionStatus::True, Reason::FilesInTheWay, message);
+                self.set_condition(ConditionType::Deleting, ConditionStatus::True, Reason::FilesInTheWay, message);
             }
         }
     }

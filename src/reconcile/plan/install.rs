@@ -12,7 +12,7 @@ use super::Planner;
 use super::start::image_subject;
 use super::stop::{Demand, KILL_AGAIN};
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerState, ContainerStatus, InstallOutcome, ManagedBy, Manifest, Reason, Role,
+    ConditionStatus, ConditionType, ContainerState, ContainerStatus, InstallOutcome, ManagedBy, Manifest, Reason, Role,
 };
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
@@ -63,7 +63,7 @@ impl Planner<'_> {
     }
 
     fn waiting(&mut self, reason: Reason, message: &str) {
-        self.set_condition(ConditionKind::Installed, ConditionStatus::False, reason, message.into());
+        self.set_condition(ConditionType::Installed, ConditionStatus::False, reason, message.into());
     }
 
     /// Removes an installer, unless that has just failed.
@@ -131,7 +131,7 @@ impl Planner<'_> {
         }
         match self.failed(StepKind::CreateInstaller, install.id) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
-                self.fail(install, Reason::ContainerRefused, message);
+                self.fail(install, Reason::ContainerRejected, message);
             }
             _ if self.held_back(StepKind::CreateInstaller, install.id) => {}
             _ => self.step(Step::CreateInstaller { token: install.id.to_owned() }),
@@ -199,13 +199,13 @@ impl Planner<'_> {
                 false
             }
             Err(Some((true, _, message))) => {
-                self.fail(install, Reason::PanelRefused, message);
+                self.fail(install, Reason::PanelRejected, message);
                 false
             }
             Err(Some((false, attempts, message))) => {
                 let message = format!("{message}; attempt {attempts}, tried again until the panel answers");
                 self.waiting(Reason::PanelAway, &message);
-                self.set_condition(ConditionKind::PanelReachable, ConditionStatus::False, Reason::PanelAway, message);
+                self.set_condition(ConditionType::PanelReachable, ConditionStatus::False, Reason::PanelAway, message);
                 false
             }
         }
@@ -223,7 +223,7 @@ impl Planner<'_> {
                 Ok(()) => {}
                 Err(None) => {
                     self.set_condition(
-                        ConditionKind::ImageReady,
+                        ConditionType::ImageReady,
                         ConditionStatus::False,
                         Reason::Pulling,
                         "waiting for images".into(),
@@ -234,7 +234,7 @@ impl Planner<'_> {
                 Err(Some((fatal, attempts, message))) if fatal || attempts >= IMAGE_ATTEMPTS => {
                     self.plan.steps.clear();
                     self.set_condition(
-                        ConditionKind::ImageReady,
+                        ConditionType::ImageReady,
                         ConditionStatus::False,
                         Reason::ImagePullFailed,
                         message.clone(),
@@ -245,7 +245,7 @@ impl Planner<'_> {
                 Err(Some((_, attempts, message))) => {
                     let message = format!("{message}; attempt {attempts}, tried again");
                     self.set_condition(
-                        ConditionKind::ImageReady,
+                        ConditionType::ImageReady,
                         ConditionStatus::False,
                         Reason::ImagePullBackOff,
                         message.clone(),
@@ -257,7 +257,7 @@ impl Planner<'_> {
         }
         if ready {
             self.set_condition(
-                ConditionKind::ImageReady,
+                ConditionType::ImageReady,
                 ConditionStatus::True,
                 Reason::Ready,
                 "both images are there".into(),
@@ -275,12 +275,12 @@ impl Planner<'_> {
         match self.failed(StepKind::CreateServer, &token) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
                 self.set_condition(
-                    ConditionKind::ContainerReady,
+                    ConditionType::ContainerReady,
                     ConditionStatus::False,
-                    Reason::Refused,
+                    Reason::Rejected,
                     message.clone(),
                 );
-                self.fail(install, Reason::ContainerRefused, message);
+                self.fail(install, Reason::ContainerRejected, message);
             }
             failed => {
                 if let Some((attempts, _, message)) = failed {
@@ -332,7 +332,7 @@ impl Planner<'_> {
     fn installer_is_given_up(&mut self, install: &InstallRequest<'_>) -> bool {
         match self.failed(StepKind::StartInstaller, install.id) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
-                self.fail(install, Reason::ContainerRefused, message);
+                self.fail(install, Reason::ContainerRejected, message);
                 true
             }
             _ => false,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::stop::Demand;
 use super::{Planner, Progress, disk_limit};
-use crate::model::{ConditionKind, ConditionStatus, ContainerStatus, ManagedBy, Manifest, Reason};
+use crate::model::{ConditionStatus, ConditionType, ContainerStatus, ManagedBy, Manifest, Reason};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::JobState;
 use crate::reconcile::step::{Step, StepKind};
@@ -26,7 +26,7 @@ impl Planner<'_> {
                 Some(demand) => {
                     self.begin_restart(server, request.as_ref(), &demand);
                     self.plan_stop(manifest, server, &demand);
-                    self.close_refused(manifest, server, request.as_ref());
+                    self.close_rejected(manifest, server, request.as_ref());
                 }
                 None => self.plan_running(manifest, server, request.as_ref()),
             },
@@ -85,7 +85,7 @@ impl Planner<'_> {
         } else {
             (Reason::Starting, "waiting for the start-up to finish")
         };
-        self.set_condition(ConditionKind::Running, ConditionStatus::True, reason, message.into());
+        self.set_condition(ConditionType::Running, ConditionStatus::True, reason, message.into());
         self.attach(server);
         let seen = self.observed.done_seen.as_ref() == Some(&server.id);
         if seen && self.record.power.started.as_ref() != Some(&server.id) {
@@ -128,11 +128,11 @@ impl Planner<'_> {
         let Some(wanted) = &self.observed.wanted else { return };
         if server.limits_hash.as_ref() == Some(&wanted.limits_hash) {
             let message = "the container has the limits it should have".to_string();
-            self.set_condition(ConditionKind::ContainerReady, ConditionStatus::True, Reason::Ready, message);
+            self.set_condition(ConditionType::ContainerReady, ConditionStatus::True, Reason::Ready, message);
             return;
         }
         if let Some((_, _, message)) = self.failed(StepKind::UpdateLimits, &server.id) {
-            self.set_condition(ConditionKind::ContainerReady, ConditionStatus::False, Reason::LimitsRefused, message);
+            self.set_condition(ConditionType::ContainerReady, ConditionStatus::False, Reason::LimitsRejected, message);
         }
         if !self.held_back(StepKind::UpdateLimits, &server.id) {
             self.step(Step::UpdateLimits { container: server.id.clone() });
@@ -164,7 +164,7 @@ impl Planner<'_> {
 
     /// A start that cannot be had (suspended, disk full) is over; the stop that is under way goes on without it. A new one waits
     /// for the stop: until then there may be room, and the start counts again.
-    fn close_refused(&mut self, manifest: &Manifest, server: &ContainerStatus, request: Option<&PowerRequest>) {
+    fn close_rejected(&mut self, manifest: &Manifest, server: &ContainerStatus, request: Option<&PowerRequest>) {
         let Some(request) = request.filter(|request| request.verb.wants_up()) else { return };
         if manifest.spec.suspended && manifest.metadata.managed_by == ManagedBy::Panel {
             self.close(request, Reason::Suspended, "the server is suspended");
@@ -190,7 +190,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn set_offline(&mut self, reason: Reason, message: &str) {
-        self.set_condition(ConditionKind::Running, ConditionStatus::False, reason, message.into());
+        self.set_condition(ConditionType::Running, ConditionStatus::False, reason, message.into());
     }
 
     fn set_handled_condition(&mut self) {
@@ -209,9 +209,9 @@ impl Planner<'_> {
             );
         }
         if usage.exceeds(limit) {
-            self.set_condition(ConditionKind::DiskWithinLimit, ConditionStatus::False, Reason::Exceeded, message);
+            self.set_condition(ConditionType::DiskWithinLimit, ConditionStatus::False, Reason::Exceeded, message);
         } else {
-            self.set_condition(ConditionKind::DiskWithinLimit, ConditionStatus::True, Reason::Within, message);
+            self.set_condition(ConditionType::DiskWithinLimit, ConditionStatus::True, Reason::Within, message);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::{Planner, Progress, disk_limit};
 use crate::model::{
-    ConditionKind, ConditionStatus, ContainerState, ContainerStatus, Crash, ManagedBy, Manifest, PowerState, Reason,
+    ConditionStatus, ConditionType, ContainerState, ContainerStatus, Crash, ManagedBy, Manifest, PowerState, Reason,
 };
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::JobState;
@@ -148,8 +148,8 @@ impl Planner<'_> {
                 false
             }
             Progress::Failed { fatal: true, message, .. } => {
-                self.set_offline(Reason::PanelRefused, &message);
-                self.close(request, Reason::PanelRefused, &message);
+                self.set_offline(Reason::PanelRejected, &message);
+                self.close(request, Reason::PanelRejected, &message);
                 false
             }
             Progress::Failed { message, .. } => {
@@ -158,7 +158,7 @@ impl Planner<'_> {
                     None => "the configuration on disk is used".into(),
                 };
                 let message = format!("{message}; {age}");
-                self.set_condition(ConditionKind::PanelReachable, ConditionStatus::False, Reason::SpecStale, message);
+                self.set_condition(ConditionType::PanelReachable, ConditionStatus::False, Reason::SpecStale, message);
                 true
             }
         }
@@ -169,16 +169,16 @@ impl Planner<'_> {
             return true;
         }
         match self.need(JobKind::Usage, key) {
-            Ok(()) if self.over_disk_limit(manifest) => self.refuse_full_disk(request),
+            Ok(()) if self.over_disk_limit(manifest) => self.reject_full_disk(request),
             Ok(()) => true,
             Err(None) => {
                 self.set_offline(Reason::CheckingDisk, "counting the bytes of the server's files");
                 false
             }
-            Err(Some(_)) if self.over_disk_limit(manifest) => self.refuse_full_disk(request),
+            Err(Some(_)) if self.over_disk_limit(manifest) => self.reject_full_disk(request),
             Err(Some((_, _, message))) => {
                 self.set_condition(
-                    ConditionKind::DiskWithinLimit,
+                    ConditionType::DiskWithinLimit,
                     ConditionStatus::Unknown,
                     Reason::CannotCount,
                     message,
@@ -188,7 +188,7 @@ impl Planner<'_> {
         }
     }
 
-    fn refuse_full_disk(&mut self, request: &PowerRequest) -> bool {
+    fn reject_full_disk(&mut self, request: &PowerRequest) -> bool {
         let message = "the server's files are larger than its disk limit; delete some and start it again";
         self.set_offline(Reason::DiskLimitExceeded, message);
         self.close(request, Reason::DiskLimitExceeded, message);
@@ -235,7 +235,7 @@ impl Planner<'_> {
         match self.need(JobKind::ServerImage, &image_subject(manifest, key)) {
             Ok(()) => {
                 self.set_condition(
-                    ConditionKind::ImageReady,
+                    ConditionType::ImageReady,
                     ConditionStatus::True,
                     Reason::Ready,
                     format!("{image} is there"),
@@ -244,7 +244,7 @@ impl Planner<'_> {
             }
             Err(None) => {
                 let message = format!("{image} is being pulled");
-                self.set_condition(ConditionKind::ImageReady, ConditionStatus::False, Reason::Pulling, message);
+                self.set_condition(ConditionType::ImageReady, ConditionStatus::False, Reason::Pulling, message);
                 self.set_offline(Reason::Pulling, "waiting for the image");
                 false
             }
@@ -253,7 +253,7 @@ impl Planner<'_> {
                     true => (Reason::InvalidImage, message),
                     false => (Reason::ImagePullBackOff, format!("{message}; attempt {attempts}, tried again")),
                 };
-                self.set_condition(ConditionKind::ImageReady, ConditionStatus::False, reason, message.clone());
+                self.set_condition(ConditionType::ImageReady, ConditionStatus::False, reason, message.clone());
                 self.set_offline(reason, &message);
                 false
             }
@@ -300,7 +300,7 @@ impl Planner<'_> {
         let message = format!("{silent}; the server starts when it answers");
         self.plan.state = PowerState::Offline;
         self.set_condition(
-            ConditionKind::ContainerReady,
+            ConditionType::ContainerReady,
             ConditionStatus::Unknown,
             Reason::MountUnresponsive,
             message.clone(),
@@ -315,12 +315,12 @@ impl Planner<'_> {
                 self.plan.state = PowerState::Offline;
                 let message = format!("{message}; attempt {attempts}, tried again");
                 self.set_condition(
-                    ConditionKind::ContainerReady,
+                    ConditionType::ContainerReady,
                     ConditionStatus::False,
-                    Reason::Refused,
+                    Reason::Rejected,
                     message.clone(),
                 );
-                self.set_offline(Reason::ContainerRefused, &message);
+                self.set_offline(Reason::ContainerRejected, &message);
             }
             None => self.set_offline(Reason::Starting, "the container is being made and started"),
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Planner;
-use crate::model::{ConditionKind, ConditionStatus, ContainerStatus, Manifest, PowerState, Reason, Role, Verb};
+use crate::model::{ConditionStatus, ConditionType, ContainerStatus, Manifest, PowerState, Reason, Role, Verb};
 use crate::reconcile::step::{Step, StepKind, StopMethod};
 use crate::requests::PowerRequest;
 
@@ -76,7 +76,7 @@ impl Planner<'_> {
     pub(super) fn plan_stop(&mut self, manifest: &Manifest, server: &ContainerStatus, demand: &Demand) {
         self.plan.state = PowerState::Stopping;
         let message = "the server is being stopped".to_string();
-        self.set_condition(ConditionKind::Running, ConditionStatus::False, demand.reason, message);
+        self.set_condition(ConditionType::Running, ConditionStatus::False, demand.reason, message);
         let Some(stop) = self.observed.stopping() else {
             if !self.held_back(StepKind::Stop, &server.id) {
                 let (method, grace) = method(manifest, demand.kill);

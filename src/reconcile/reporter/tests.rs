@@ -8,7 +8,7 @@ use crate::model::{ManagedBy, Manifest, Record};
 use crate::reconcile::bench::{self, ScriptedPanel};
 
 /// A server of a panel of which an earlier life of the daemon has recorded this.
-fn scene(recorded: Option<PowerState>) -> (tempfile::TempDir, Arc<World>, Arc<ScriptedPanel>, ServerId) {
+fn fixture(recorded: Option<PowerState>) -> (tempfile::TempDir, Arc<Context>, Arc<ScriptedPanel>, ServerId) {
     let panel = Arc::new(ScriptedPanel::default());
     let (root, world) = bench::world(Some(panel.clone()));
     let id = bench::id(1);
@@ -18,16 +18,16 @@ fn scene(recorded: Option<PowerState>) -> (tempfile::TempDir, Arc<World>, Arc<Sc
     (root, world, panel, id)
 }
 
-fn recorded(world: &World, id: ServerId) -> Option<PowerState> {
+fn recorded(world: &Context, id: ServerId) -> Option<PowerState> {
     world.store.get(id).unwrap().record.last_reported
 }
 
-fn pending_reports(world: &World, id: ServerId) -> Vec<PowerState> {
+fn pending_reports(world: &Context, id: ServerId) -> Vec<PowerState> {
     world.with_server(id, |live| live.pending_reports.iter().copied().collect())
 }
 
 /// What the next life of the daemon has to say when it finds this state.
-fn says_next(world: &World, id: ServerId, now: PowerState) -> Vec<PowerState> {
+fn says_next(world: &Context, id: ServerId, now: PowerState) -> Vec<PowerState> {
     world.forget_server(id);
     note(world, id, recorded(world, id), now);
     pending_reports(world, id)
@@ -41,7 +41,7 @@ async fn a_report_without_an_answer_may_have_been_heard_whatever_was_acknowledge
         (Some(Stopping), vec![Offline, Starting, Running], Running),
         (Some(Running), vec![Offline], Offline),
     ] {
-        let (_root, world, panel, id) = scene(before);
+        let (_root, world, panel, id) = fixture(before);
         world.with_server(id, |live| live.pending_reports.extend(states.clone()));
         panel.loses_answers_about(Some(lost));
         report(&world, &*panel, id).await.unwrap_err();
@@ -57,7 +57,7 @@ async fn a_report_without_an_answer_may_have_been_heard_whatever_was_acknowledge
 
 #[tokio::test(start_paused = true)]
 async fn what_the_panel_knows_for_certain_is_not_said_again() {
-    let (_root, world, panel, id) = scene(Some(Running));
+    let (_root, world, panel, id) = fixture(Some(Running));
     world.with_server(id, |live| live.pending_reports.extend([Stopping, Offline]));
     report(&world, &*panel, id).await.unwrap();
     assert_eq!(panel.states(), [(Running, Stopping), (Stopping, Offline)]);
@@ -79,7 +79,7 @@ async fn states_are_noted_against_what_was_told_last() {
         (Some(Running), vec![Offline], vec![Offline]),
         (None, vec![Offline, Starting, Running, Starting], vec![Starting, Running, Offline, Starting]),
     ] {
-        let (_root, world, _panel, id) = scene(recorded);
+        let (_root, world, _panel, id) = fixture(recorded);
         for now in &shown {
             note(&world, id, recorded, *now);
         }

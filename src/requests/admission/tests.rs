@@ -14,7 +14,7 @@ fn at(seconds: i64) -> Timestamp {
 
 /// What is known about one server.
 #[derive(Debug, Clone)]
-struct Scene {
+struct Fixture {
     manifest: Manifest,
     requests: Requests,
     record: Record,
@@ -23,7 +23,7 @@ struct Scene {
     start_fails: bool,
 }
 
-impl Scene {
+impl Fixture {
     fn new(state: PowerState) -> Self {
         let id = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
         Self {
@@ -150,10 +150,10 @@ impl Scene {
 }
 
 #[track_caller]
-fn table(rows: &[(&str, Scene, Verb, i64, &str)]) {
+fn table(rows: &[(&str, Fixture, Verb, i64, &str)]) {
     let mut wrong = String::new();
-    for (name, scene, verb, wait_seconds, expected) in rows {
-        let found = scene.answer(*verb, *wait_seconds);
+    for (name, fixture, verb, wait_seconds, expected) in rows {
+        let found = fixture.answer(*verb, *wait_seconds);
         if found != *expected {
             wrong += &format!("\n{name}: {verb:?} waiting {wait_seconds}: expected {expected:?}, found {found:?}");
         }
@@ -174,58 +174,58 @@ fn times_are_read_as_on_the_wire() {
 fn start() {
     use Verb::Start;
     table(&[
-        ("installing", Scene::offline().installing(false), Start, 0, "refused: Installing"),
-        ("installing, may wait", Scene::offline().installing(false), Start, 60, "accepted until 60"),
-        ("installing, a start follows", Scene::offline().installing(true), Start, 60, "already"),
+        ("installing", Fixture::offline().installing(false), Start, 0, "refused: Installing"),
+        ("installing, may wait", Fixture::offline().installing(false), Start, 60, "accepted until 60"),
+        ("installing, a start follows", Fixture::offline().installing(true), Start, 60, "already"),
         (
             "installing, a start follows, may not wait",
-            Scene::offline().installing(true),
+            Fixture::offline().installing(true),
             Start,
             0,
             "refused: Installing",
         ),
         (
             "installing, the start that was to follow was cancelled",
-            Scene::offline().installing(true).down(),
+            Fixture::offline().installing(true).down(),
             Start,
             60,
             "accepted until 60",
         ),
-        ("installing, and still running", Scene::running().installing(false), Start, 60, "accepted until 60"),
-        ("installing, and wanted up after it", Scene::offline().installing(false).up(), Start, 60, "already"),
-        ("suspended", Scene::offline().suspended(), Start, 0, "refused: Suspended"),
-        ("suspended, and wanted up", Scene::offline().suspended().up(), Start, 0, "refused: Suspended"),
-        ("suspended, and running", Scene::running().suspended(), Start, 0, "refused: Suspended"),
-        ("stopping", Scene::stopping().down(), Start, 0, "accepted"),
-        ("stopping, may wait", Scene::stopping().down(), Start, 60, "accepted until 60"),
-        ("stopping, for nobody", Scene::stopping(), Start, 0, "accepted"),
-        ("restarting", Scene::stopping().up(), Start, 60, "already"),
-        ("a start waits for the stop", Scene::stopping().up_until(60), Start, 60, "already"),
-        ("a start waits, for less long", Scene::stopping().up_until(10), Start, 60, "accepted until 60"),
-        ("a start waits, for less than ever", Scene::stopping().up_until(10), Start, 0, "accepted"),
-        ("running, as wanted", Scene::running().up(), Start, 0, "already"),
-        ("running, begun long ago", Scene::running().up_until(-100).begun(), Start, 0, "already"),
-        ("running, adopted", Scene::running(), Start, 0, "accepted"),
-        ("running, adopted, may wait", Scene::running(), Start, 60, "accepted"),
-        ("running when it was last seen", Scene::running().unseen(), Start, 0, "accepted"),
-        ("running, its request handled", Scene::running().up().handled(), Start, 0, "accepted"),
-        ("running, about to stop", Scene::running().down(), Start, 0, "accepted"),
-        ("starting", Scene::new(PowerState::Starting).up(), Start, 0, "already"),
-        ("offline", Scene::offline(), Start, 0, "accepted"),
-        ("offline, stopped", Scene::offline().down().handled(), Start, 0, "accepted"),
-        ("offline, about to start", Scene::offline().up(), Start, 0, "already"),
-        ("offline, stuck, or given up in this moment", Scene::offline().up().stuck(), Start, 0, "accepted"),
-        ("restarting, stuck before", Scene::stopping().up().stuck(), Start, 0, "already"),
-        ("offline, crashed too often", Scene::offline().up().handled(), Start, 0, "accepted"),
-        ("offline, about to lapse", Scene::offline().up_until(0), Start, 60, "accepted until 60"),
+        ("installing, and still running", Fixture::running().installing(false), Start, 60, "accepted until 60"),
+        ("installing, and wanted up after it", Fixture::offline().installing(false).up(), Start, 60, "already"),
+        ("suspended", Fixture::offline().suspended(), Start, 0, "refused: Suspended"),
+        ("suspended, and wanted up", Fixture::offline().suspended().up(), Start, 0, "refused: Suspended"),
+        ("suspended, and running", Fixture::running().suspended(), Start, 0, "refused: Suspended"),
+        ("stopping", Fixture::stopping().down(), Start, 0, "accepted"),
+        ("stopping, may wait", Fixture::stopping().down(), Start, 60, "accepted until 60"),
+        ("stopping, for nobody", Fixture::stopping(), Start, 0, "accepted"),
+        ("restarting", Fixture::stopping().up(), Start, 60, "already"),
+        ("a start waits for the stop", Fixture::stopping().up_until(60), Start, 60, "already"),
+        ("a start waits, for less long", Fixture::stopping().up_until(10), Start, 60, "accepted until 60"),
+        ("a start waits, for less than ever", Fixture::stopping().up_until(10), Start, 0, "accepted"),
+        ("running, as wanted", Fixture::running().up(), Start, 0, "already"),
+        ("running, begun long ago", Fixture::running().up_until(-100).begun(), Start, 0, "already"),
+        ("running, adopted", Fixture::running(), Start, 0, "accepted"),
+        ("running, adopted, may wait", Fixture::running(), Start, 60, "accepted"),
+        ("running when it was last seen", Fixture::running().unseen(), Start, 0, "accepted"),
+        ("running, its request handled", Fixture::running().up().handled(), Start, 0, "accepted"),
+        ("running, about to stop", Fixture::running().down(), Start, 0, "accepted"),
+        ("starting", Fixture::new(PowerState::Starting).up(), Start, 0, "already"),
+        ("offline", Fixture::offline(), Start, 0, "accepted"),
+        ("offline, stopped", Fixture::offline().down().handled(), Start, 0, "accepted"),
+        ("offline, about to start", Fixture::offline().up(), Start, 0, "already"),
+        ("offline, stuck, or given up in this moment", Fixture::offline().up().stuck(), Start, 0, "accepted"),
+        ("restarting, stuck before", Fixture::stopping().up().stuck(), Start, 0, "already"),
+        ("offline, crashed too often", Fixture::offline().up().handled(), Start, 0, "accepted"),
+        ("offline, about to lapse", Fixture::offline().up_until(0), Start, 60, "accepted until 60"),
         (
             "installed, about to start",
-            Scene::offline().installing(true).installed(InstallOutcome::Succeeded),
+            Fixture::offline().installing(true).installed(InstallOutcome::Succeeded),
             Start,
             0,
             "already",
         ),
-        ("not installed", Scene::offline().installing(true).installed(InstallOutcome::Failed), Start, 0, "accepted"),
+        ("not installed", Fixture::offline().installing(true).installed(InstallOutcome::Failed), Start, 0, "accepted"),
     ]);
 }
 
@@ -233,26 +233,26 @@ fn start() {
 fn restart() {
     use Verb::Restart;
     table(&[
-        ("installing", Scene::offline().installing(false), Restart, 0, "refused: Installing"),
-        ("installing, may wait", Scene::offline().installing(false), Restart, 60, "accepted until 60"),
-        ("installing, a start follows", Scene::offline().installing(true), Restart, 60, "already"),
-        ("suspended", Scene::running().suspended(), Restart, 0, "refused: Suspended"),
-        ("stopping", Scene::stopping().down(), Restart, 0, "accepted"),
-        ("restarting", Scene::stopping().up(), Restart, 0, "accepted"),
-        ("running", Scene::running().up(), Restart, 0, "accepted"),
-        ("running, may wait", Scene::running().up(), Restart, 30, "accepted until 30"),
+        ("installing", Fixture::offline().installing(false), Restart, 0, "refused: Installing"),
+        ("installing, may wait", Fixture::offline().installing(false), Restart, 60, "accepted until 60"),
+        ("installing, a start follows", Fixture::offline().installing(true), Restart, 60, "already"),
+        ("suspended", Fixture::running().suspended(), Restart, 0, "refused: Suspended"),
+        ("stopping", Fixture::stopping().down(), Restart, 0, "accepted"),
+        ("restarting", Fixture::stopping().up(), Restart, 0, "accepted"),
+        ("running", Fixture::running().up(), Restart, 0, "accepted"),
+        ("running, may wait", Fixture::running().up(), Restart, 30, "accepted until 30"),
         (
             "running, begun long ago, may wait",
-            Scene::running().up_until(-100).begun(),
+            Fixture::running().up_until(-100).begun(),
             Restart,
             30,
             "accepted until 30",
         ),
-        ("a start waits, for longer", Scene::stopping().up_until(60), Restart, 30, "accepted until 30"),
-        ("a start waits, for less long", Scene::stopping().up_until(10), Restart, 30, "accepted until 30"),
-        ("running, about to stop, may wait", Scene::running().down(), Restart, 30, "accepted until 30"),
-        ("starting", Scene::new(PowerState::Starting).up(), Restart, 0, "accepted"),
-        ("offline", Scene::offline(), Restart, 0, "accepted"),
+        ("a start waits, for longer", Fixture::stopping().up_until(60), Restart, 30, "accepted until 30"),
+        ("a start waits, for less long", Fixture::stopping().up_until(10), Restart, 30, "accepted until 30"),
+        ("running, about to stop, may wait", Fixture::running().down(), Restart, 30, "accepted until 30"),
+        ("starting", Fixture::new(PowerState::Starting).up(), Restart, 0, "accepted"),
+        ("offline", Fixture::offline(), Restart, 0, "accepted"),
     ]);
 }
 
@@ -260,33 +260,39 @@ fn restart() {
 fn stop() {
     use Verb::Stop;
     table(&[
-        ("installing, a start follows", Scene::offline().installing(true), Stop, 0, "accepted"),
-        ("installing, a start waits", Scene::offline().installing(false).up_until(30), Stop, 0, "accepted"),
-        ("installing, nothing follows", Scene::offline().installing(false), Stop, 0, "already"),
-        ("installing, cancelled already", Scene::offline().installing(true).down(), Stop, 0, "already"),
-        ("installing, a start follows an earlier stop", Scene::offline().down().installing(true), Stop, 0, "accepted"),
-        ("suspended, and running", Scene::running().suspended(), Stop, 0, "accepted"),
-        ("suspended, and wanted up", Scene::offline().suspended().up(), Stop, 0, "accepted"),
-        ("stopping", Scene::stopping().down(), Stop, 0, "already"),
-        ("restarting", Scene::stopping().up(), Stop, 0, "accepted"),
-        ("being killed", Scene::stopping().killed(), Stop, 0, "already"),
-        ("running", Scene::running().up(), Stop, 0, "accepted"),
-        ("running, adopted", Scene::running(), Stop, 0, "accepted"),
-        ("running, started by somebody else since", Scene::running().down().handled(), Stop, 0, "accepted"),
-        ("running, about to stop", Scene::running().down(), Stop, 0, "already"),
-        ("starting", Scene::new(PowerState::Starting).up(), Stop, 0, "accepted"),
-        ("offline", Scene::offline(), Stop, 0, "already"),
-        ("offline when it was last seen", Scene::offline().unseen(), Stop, 0, "accepted"),
-        ("offline, stopped", Scene::offline().down().handled(), Stop, 0, "already"),
-        ("offline, about to start", Scene::offline().up(), Stop, 0, "accepted"),
+        ("installing, a start follows", Fixture::offline().installing(true), Stop, 0, "accepted"),
+        ("installing, a start waits", Fixture::offline().installing(false).up_until(30), Stop, 0, "accepted"),
+        ("installing, nothing follows", Fixture::offline().installing(false), Stop, 0, "already"),
+        ("installing, cancelled already", Fixture::offline().installing(true).down(), Stop, 0, "already"),
         (
-            "offline, installed, about to start",
-            Scene::offline().installing(true).installed(InstallOutcome::Succeeded),
+            "installing, a start follows an earlier stop",
+            Fixture::offline().down().installing(true),
             Stop,
             0,
             "accepted",
         ),
-        ("the time to wait does not matter", Scene::running().up(), Stop, 60, "accepted"),
+        ("suspended, and running", Fixture::running().suspended(), Stop, 0, "accepted"),
+        ("suspended, and wanted up", Fixture::offline().suspended().up(), Stop, 0, "accepted"),
+        ("stopping", Fixture::stopping().down(), Stop, 0, "already"),
+        ("restarting", Fixture::stopping().up(), Stop, 0, "accepted"),
+        ("being killed", Fixture::stopping().killed(), Stop, 0, "already"),
+        ("running", Fixture::running().up(), Stop, 0, "accepted"),
+        ("running, adopted", Fixture::running(), Stop, 0, "accepted"),
+        ("running, started by somebody else since", Fixture::running().down().handled(), Stop, 0, "accepted"),
+        ("running, about to stop", Fixture::running().down(), Stop, 0, "already"),
+        ("starting", Fixture::new(PowerState::Starting).up(), Stop, 0, "accepted"),
+        ("offline", Fixture::offline(), Stop, 0, "already"),
+        ("offline when it was last seen", Fixture::offline().unseen(), Stop, 0, "accepted"),
+        ("offline, stopped", Fixture::offline().down().handled(), Stop, 0, "already"),
+        ("offline, about to start", Fixture::offline().up(), Stop, 0, "accepted"),
+        (
+            "offline, installed, about to start",
+            Fixture::offline().installing(true).installed(InstallOutcome::Succeeded),
+            Stop,
+            0,
+            "accepted",
+        ),
+        ("the time to wait does not matter", Fixture::running().up(), Stop, 60, "accepted"),
     ]);
 }
 
@@ -294,41 +300,41 @@ fn stop() {
 fn kill() {
     use Verb::Kill;
     table(&[
-        ("installing, a start follows", Scene::offline().installing(true), Kill, 0, "accepted"),
-        ("installing, nothing follows", Scene::offline().installing(false), Kill, 0, "already"),
-        ("suspended, and running", Scene::running().suspended(), Kill, 0, "accepted"),
-        ("stopping", Scene::stopping().down(), Kill, 0, "accepted"),
-        ("being killed", Scene::stopping().killed(), Kill, 0, "already"),
-        ("restarting", Scene::stopping().up(), Kill, 0, "accepted"),
-        ("running", Scene::running().up(), Kill, 0, "accepted"),
-        ("running, adopted", Scene::running(), Kill, 0, "accepted"),
-        ("offline", Scene::offline(), Kill, 0, "already"),
-        ("offline when it was last seen", Scene::offline().unseen(), Kill, 0, "accepted"),
-        ("offline, about to be seen stopped", Scene::offline().down(), Kill, 0, "accepted"),
-        ("offline, killed", Scene::offline().killed().handled(), Kill, 0, "already"),
-        ("offline, about to start", Scene::offline().up(), Kill, 0, "accepted"),
+        ("installing, a start follows", Fixture::offline().installing(true), Kill, 0, "accepted"),
+        ("installing, nothing follows", Fixture::offline().installing(false), Kill, 0, "already"),
+        ("suspended, and running", Fixture::running().suspended(), Kill, 0, "accepted"),
+        ("stopping", Fixture::stopping().down(), Kill, 0, "accepted"),
+        ("being killed", Fixture::stopping().killed(), Kill, 0, "already"),
+        ("restarting", Fixture::stopping().up(), Kill, 0, "accepted"),
+        ("running", Fixture::running().up(), Kill, 0, "accepted"),
+        ("running, adopted", Fixture::running(), Kill, 0, "accepted"),
+        ("offline", Fixture::offline(), Kill, 0, "already"),
+        ("offline when it was last seen", Fixture::offline().unseen(), Kill, 0, "accepted"),
+        ("offline, about to be seen stopped", Fixture::offline().down(), Kill, 0, "accepted"),
+        ("offline, killed", Fixture::offline().killed().handled(), Kill, 0, "already"),
+        ("offline, about to start", Fixture::offline().up(), Kill, 0, "accepted"),
     ]);
 }
 
 #[test]
 fn installing_again() {
-    let asks = |scene: &Scene, reinstall| admit_install(scene.context(), reinstall);
-    for (name, scene, install, reinstall) in [
-        ("offline", Scene::offline(), Ok(()), Ok(())),
-        ("running", Scene::running().up(), Ok(()), Ok(())),
-        ("stopped", Scene::offline().down().handled(), Ok(()), Ok(())),
-        ("installing", Scene::offline().installing(false), Err(Denied::Installing), Err(Denied::PowerAction)),
-        ("installed", Scene::offline().installing(false).installed(InstallOutcome::Failed), Ok(()), Ok(())),
-        ("stopping", Scene::stopping().down(), Ok(()), Err(Denied::PowerAction)),
-        ("about to start", Scene::offline().up(), Ok(()), Err(Denied::PowerAction)),
-        ("cannot start", Scene::offline().up().stuck(), Ok(()), Ok(())),
-        ("suspended, and wanted up", Scene::offline().up().suspended(), Ok(()), Ok(())),
+    let asks = |fixture: &Fixture, reinstall| admit_install(fixture.context(), reinstall);
+    for (name, fixture, install, reinstall) in [
+        ("offline", Fixture::offline(), Ok(()), Ok(())),
+        ("running", Fixture::running().up(), Ok(()), Ok(())),
+        ("stopped", Fixture::offline().down().handled(), Ok(()), Ok(())),
+        ("installing", Fixture::offline().installing(false), Err(Denied::Installing), Err(Denied::PowerAction)),
+        ("installed", Fixture::offline().installing(false).installed(InstallOutcome::Failed), Ok(()), Ok(())),
+        ("stopping", Fixture::stopping().down(), Ok(()), Err(Denied::PowerAction)),
+        ("about to start", Fixture::offline().up(), Ok(()), Err(Denied::PowerAction)),
+        ("cannot start", Fixture::offline().up().stuck(), Ok(()), Ok(())),
+        ("suspended, and wanted up", Fixture::offline().up().suspended(), Ok(()), Ok(())),
     ] {
-        assert_eq!((asks(&scene, false), asks(&scene, true)), (install, reinstall), "{name}");
+        assert_eq!((asks(&fixture, false), asks(&fixture, true)), (install, reinstall), "{name}");
     }
 }
 
-fn scenes() -> impl Strategy<Value = Scene> {
+fn fixtures() -> impl Strategy<Value = Fixture> {
     let states = prop::sample::select(vec![
         PowerState::Offline,
         PowerState::Starting,
@@ -340,19 +346,19 @@ fn scenes() -> impl Strategy<Value = Scene> {
     let install = prop::option::of((0usize..4, any::<bool>(), prop::option::of(any::<bool>())));
     (states, any::<bool>(), requests, install, (any::<bool>(), any::<bool>(), any::<bool>())).prop_map(
         |(state, suspended, requests, install, (handled, seen, fails))| {
-            let mut scene = Scene::new(state);
-            (scene.manifest.spec.suspended, scene.seen, scene.start_fails) = (suspended, seen, fails);
+            let mut fixture = Fixture::new(state);
+            (fixture.manifest.spec.suspended, fixture.seen, fixture.start_fails) = (suspended, seen, fails);
             for (number, (verb, expires)) in requests.into_iter().enumerate() {
                 if let Some((_, then_start, done)) = install.filter(|(before, ..)| *before == number) {
-                    scene = scene.installing(then_start);
+                    fixture = fixture.installing(then_start);
                     if let Some(succeeded) = done {
                         let outcome = if succeeded { InstallOutcome::Succeeded } else { InstallOutcome::Failed };
-                        scene = scene.installed(outcome);
+                        fixture = fixture.installed(outcome);
                     }
                 }
-                scene = scene.asked_for(&format!("r{number}"), verb, expires.filter(|_| verb.wants_up()));
+                fixture = fixture.asked_for(&format!("r{number}"), verb, expires.filter(|_| verb.wants_up()));
             }
-            if handled { scene.handled() } else { scene }
+            if handled { fixture.handled() } else { fixture }
         },
     )
 }
@@ -362,57 +368,57 @@ fn verbs() -> impl Strategy<Value = Verb> {
 }
 
 /// The request that will count once an installation that is under way has succeeded.
-fn in_the_end(scene: &Scene, now: Timestamp) -> Option<(String, bool)> {
-    let scene = match scene.asked().install() {
-        Some(_) => scene.clone().installed(InstallOutcome::Succeeded),
-        None => scene.clone(),
+fn in_the_end(fixture: &Fixture, now: Timestamp) -> Option<(String, bool)> {
+    let fixture = match fixture.asked().install() {
+        Some(_) => fixture.clone().installed(InstallOutcome::Succeeded),
+        None => fixture.clone(),
     };
-    let asked = Asked { now, ..scene.asked() };
+    let asked = Asked { now, ..fixture.asked() };
     asked.power().map(|power| (power.id, power.verb.wants_up()))
 }
 
 proptest! {
     #[test]
-    fn what_was_accepted_counts_and_a_stop_is_not_accepted_twice(scene in scenes(), verb in verbs(), seconds in 0i64..310) {
-        let Ok(Admitted::Accepted { expires_at }) = scene.asks(verb, seconds) else { return Ok(()) };
+    fn what_was_accepted_counts_and_a_stop_is_not_accepted_twice(fixture in fixtures(), verb in verbs(), seconds in 0i64..310) {
+        let Ok(Admitted::Accepted { expires_at }) = fixture.asks(verb, seconds) else { return Ok(()) };
         let expires = expires_at.map(|at_| i64::try_from(at_.since(at(0)).as_secs()).unwrap());
-        let after = scene.clone().asked_for("new", verb, expires);
+        let after = fixture.clone().asked_for("new", verb, expires);
         prop_assert_eq!(in_the_end(&after, at(0)), Some(("new".to_owned(), verb.wants_up())));
         let again = after.asks(verb, seconds);
         match verb {
             // Each of them is one more restart, and a new attempt of a start that does not come up.
             Verb::Restart => {}
-            Verb::Start if scene.state == PowerState::Offline && scene.start_fails => {}
+            Verb::Start if fixture.state == PowerState::Offline && fixture.start_fails => {}
             _ => prop_assert_eq!(again, Ok(Admitted::Already)),
         }
     }
 
     #[test]
-    fn what_is_already_so_needs_no_request(scene in scenes(), verb in verbs(), seconds in 0i64..310) {
-        if scene.asks(verb, seconds) != Ok(Admitted::Already) {
+    fn what_is_already_so_needs_no_request(fixture in fixtures(), verb in verbs(), seconds in 0i64..310) {
+        if fixture.asks(verb, seconds) != Ok(Admitted::Already) {
             return Ok(());
         }
-        let counts = in_the_end(&scene, at(0)).map(|(_, up)| up);
+        let counts = in_the_end(&fixture, at(0)).map(|(_, up)| up);
         if verb.wants_up() {
             prop_assert_eq!(counts, Some(true));
         } else {
-            prop_assert!(counts == Some(false) || (counts.is_none() && scene.state == PowerState::Offline));
+            prop_assert!(counts == Some(false) || (counts.is_none() && fixture.state == PowerState::Offline));
         }
     }
 
     #[test]
-    fn a_request_with_a_deadline_takes_nothing_with_it(scene in scenes(), verb in verbs(), seconds in 1i64..300) {
-        let Ok(Admitted::Accepted { expires_at: Some(expires_at) }) = scene.asks(verb, seconds) else { return Ok(()) };
-        let later = in_the_end(&scene, expires_at).filter(|_| scene.asked().install().is_none());
-        let after = scene.clone().asked_for("new", verb, Some(seconds));
-        let counts = in_the_end(&after, expires_at).filter(|_| scene.asked().install().is_none());
+    fn a_request_with_a_deadline_takes_nothing_with_it(fixture in fixtures(), verb in verbs(), seconds in 1i64..300) {
+        let Ok(Admitted::Accepted { expires_at: Some(expires_at) }) = fixture.asks(verb, seconds) else { return Ok(()) };
+        let later = in_the_end(&fixture, expires_at).filter(|_| fixture.asked().install().is_none());
+        let after = fixture.clone().asked_for("new", verb, Some(seconds));
+        let counts = in_the_end(&after, expires_at).filter(|_| fixture.asked().install().is_none());
         prop_assert_eq!(counts, later, "what would count at the deadline does");
     }
 
     #[test]
-    fn only_what_brings_a_server_up_is_refused(scene in scenes(), verb in verbs(), seconds in 0i64..310) {
-        let answer = scene.asks(verb, seconds);
-        if scene.manifest.spec.suspended && verb.wants_up() {
+    fn only_what_brings_a_server_up_is_rejected(fixture in fixtures(), verb in verbs(), seconds in 0i64..310) {
+        let answer = fixture.asks(verb, seconds);
+        if fixture.manifest.spec.suspended && verb.wants_up() {
             prop_assert_eq!(&answer, &Err(Denied::Suspended));
         }
         if answer.is_err() {

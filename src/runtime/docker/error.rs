@@ -94,13 +94,13 @@ mod tests {
         translate("looking".into(), error, &Address::Unix("/run/x.sock".into()))
     }
 
-    fn refused(status_code: u16, message: &str) -> RuntimeError {
+    fn rejected(status_code: u16, message: &str) -> RuntimeError {
         translated(&Error::DockerResponseServerError { status_code, message: message.into() })
     }
 
     #[test]
     fn statuses() {
-        let of = |status| refused(status, "such  is\nlife");
+        let of = |status| rejected(status, "such  is\nlife");
         assert_eq!(of(404), RuntimeError::new(ErrorKind::NotFound, "looking", "such is life"));
         for (status, kind) in [
             (400, ErrorKind::Invalid),
@@ -112,13 +112,13 @@ mod tests {
         ] {
             assert_eq!(of(status), RuntimeError::new(kind, "looking", "such is life"), "{status}");
         }
-        assert!(!refused(500, "x").is_outage());
-        assert!(refused(400, "client version 1.53 is too new. Maximum supported API version is 1.41").is_outage());
+        assert!(!rejected(500, "x").is_outage());
+        assert!(rejected(400, "client version 1.53 is too new. Maximum supported API version is 1.41").is_outage());
     }
 
     #[test]
     fn kinds_that_only_the_words_tell() {
-        let kind = |status, message| refused(status, message).kind;
+        let kind = |status, message| rejected(status, message).kind;
         let taken = "creating container storage: the container name \"x\" is already in use by 1. You have to remove \
                      that container to be able to reuse that name: that name is already in use";
         assert_eq!(kind(500, taken), ErrorKind::NameTaken, "Podman");
@@ -150,9 +150,9 @@ mod tests {
 
     #[test]
     fn nobody_reads_a_whole_page() {
-        let text = refused(500, &"<html> ".repeat(10_000)).to_string();
+        let text = rejected(500, &"<html> ".repeat(10_000)).to_string();
         assert!(text.len() < MAX_MESSAGE + 100 && text.ends_with('…'));
-        let text = refused(500, &"x".repeat(10_000)).to_string();
+        let text = rejected(500, &"x".repeat(10_000)).to_string();
         assert!(text.len() < 100, "{text}");
     }
 }

@@ -220,8 +220,8 @@ async fn events_flow_once_the_engine_listens() {
     let request = engine.requests().pop().unwrap();
     assert!(request.query.contains("since=") && request.query.contains("filters="), "{request:?}");
 
-    let refusing = ScriptedEngine::start("1.41", |_| Answer::error(500, "no events today"));
-    assert!(refusing.runtime().events().await.is_err_and(|error| !error.is_outage()));
+    let rejecting = ScriptedEngine::start("1.41", |_| Answer::error(500, "no events today"));
+    assert!(rejecting.runtime().events().await.is_err_and(|error| !error.is_outage()));
 }
 
 /// Pulls `a/b:c` from an engine that answers so.
@@ -307,7 +307,7 @@ async fn images_are_there_under_their_reference_alone() {
 }
 
 #[tokio::test]
-async fn nonsense_is_refused_and_no_outage() {
+async fn nonsense_is_rejected_and_no_outage() {
     let engine = ScriptedEngine::start("1.41", |_| Answer::json(200, "<html>"));
     let error = engine.runtime().list().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Failed, "{error:?}");

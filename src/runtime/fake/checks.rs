@@ -8,7 +8,7 @@ use super::state::State;
 use crate::runtime::ContainerSpec;
 
 impl State {
-    pub(super) fn refuse_creation(&self, spec: &ContainerSpec) -> Option<Rejection> {
+    pub(super) fn reject_creation(&self, spec: &ContainerSpec) -> Option<Rejection> {
         if let Some(other) = self.containers.values().find(|other| other.name == spec.name) {
             return Some(Rejection::new(
                 409,
@@ -22,22 +22,22 @@ impl State {
         if !self.images.local.contains_key(&canonical(&spec.image)) {
             return Some(Rejection::new(404, format!("No such image: {}", spec.image)));
         }
-        self.refuse_mounts(spec)
+        self.reject_mounts(spec)
     }
 
-    fn refuse_mounts(&self, spec: &ContainerSpec) -> Option<Rejection> {
+    fn reject_mounts(&self, spec: &ContainerSpec) -> Option<Rejection> {
         let paths = spec.volumes.iter().map(|volume| volume.path.as_deref().unwrap_or_default());
         let path = paths.filter(|_| self.checks_mounts).find(|path| !std::path::Path::new(path).exists())?;
         let text = "invalid mount config for type \"bind\": bind source path does not exist";
         Some(Rejection::new(400, format!("{text}: {path}")))
     }
 
-    pub(super) fn refuse_start(&self, number: u64, program: &Program) -> Option<Rejection> {
+    pub(super) fn reject_start(&self, number: u64, program: &Program) -> Option<Rejection> {
         let container = &self.containers[&number];
         if let Some(message) = &program.unstartable {
             return Some(Rejection::new(400, message.clone()));
         }
-        if let Some(rejection) = self.refuse_mounts(&container.spec) {
+        if let Some(rejection) = self.reject_mounts(&container.spec) {
             return Some(rejection);
         }
         let endpoint = container.spec.endpoint.as_ref().map(|endpoint| endpoint.network.as_str());
@@ -47,10 +47,10 @@ impl State {
                 return Some(Rejection::new(404, format!("network {network} not found")));
             }
         }
-        self.refuse_ports(container)
+        self.reject_ports(container)
     }
 
-    fn refuse_ports(&self, container: &Container) -> Option<Rejection> {
+    fn reject_ports(&self, container: &Container) -> Option<Rejection> {
         let overlap = |one: &str, other: &str| one == other || one == "0.0.0.0" || other == "0.0.0.0";
         let failed = format!("driver failed programming external connectivity on endpoint {}", container.name);
         for wanted in &container.spec.ports {

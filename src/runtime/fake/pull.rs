@@ -1,30 +1,30 @@
 //! A pull under way.
 
+use super::engine::FakeEngine;
 use super::images::{Images, RemoteImage, canonical};
 use super::rejection::Rejection;
 use super::unreachable;
-use super::world::FakeWorld;
 use crate::runtime::RuntimeError;
 use crate::runtime::host::RegistryAuth;
 
 /// A pull under way; counted as long as it lives.
 pub(super) struct Pull<'a> {
-    world: &'a FakeWorld,
+    engine: &'a FakeEngine,
     name: String,
     generation: u64,
 }
 
 impl<'a> Pull<'a> {
-    pub(super) fn begin(world: &'a FakeWorld, reference: &str) -> Self {
+    pub(super) fn begin(engine: &'a FakeEngine, reference: &str) -> Self {
         let name = canonical(reference);
-        let generation = world.with(|state| {
+        let generation = engine.with(|state| {
             let pulls = state.images.pulls.entry(name.clone()).or_default();
             pulls.begun += 1;
             pulls.running += 1;
             pulls.most_at_once = pulls.most_at_once.max(pulls.running);
             state.generation
         });
-        Self { world, name, generation }
+        Self { engine, name, generation }
     }
 
     pub(super) async fn run(
@@ -33,14 +33,14 @@ impl<'a> Pull<'a> {
         auth: Option<&RegistryAuth>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), RuntimeError> {
-        let refused = |no: Rejection| no.into_error(attempt.to_owned());
-        let image = self.world.with(|state| find_remote(&state.images, &self.name, auth)).map_err(refused)?;
+        let rejected = |no: Rejection| no.into_error(attempt.to_owned());
+        let image = self.engine.with(|state| find_remote(&state.images, &self.name, auth)).map_err(rejected)?;
         progress(format!("Pulling from {}", self.name));
         let end = tokio::time::sleep(image.takes);
         tokio::pin!(end);
         loop {
-            let poked = self.world.outside();
-            if self.world.with(|state| state.generation) != self.generation {
+            let poked = self.engine.outside();
+            if self.engine.with(|state| state.generation) != self.generation {
                 return Err(unreachable(attempt));
             }
             tokio::select! {
@@ -50,9 +50,9 @@ impl<'a> Pull<'a> {
             }
         }
         if let Some(message) = image.fails {
-            return Err(refused(Rejection::new(500, message)));
+            return Err(rejected(Rejection::new(500, message)));
         }
-        self.world.with(|state| {
+        self.engine.with(|state| {
             state.images.local.insert(self.name.clone(), image.image);
             state.images.pulls.entry(self.name.clone()).or_default().succeeded += 1;
         });
@@ -63,7 +63,7 @@ impl<'a> Pull<'a> {
 
 impl Drop for Pull<'_> {
     fn drop(&mut self) {
-        self.world.with(|state| {
+        self.engine.with(|state| {
             let pulls = state.images.pulls.entry(self.name.clone()).or_default();
             pulls.running = pulls.running.saturating_sub(1);
         });

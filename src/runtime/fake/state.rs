@@ -11,9 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::calls::{Breach, CallLog, Ended, Violation};
 use super::container::{Container, Phase};
 use super::images::{Images, canonical};
-use super::ledger::{Breach, Ended, Ledger, Violation};
 use super::program::{Act, KILLED, Launch, Program, Script, usual_program};
 use super::rejection::{Rejection, signal_name};
 use crate::model::{Role, ServerId};
@@ -65,7 +65,7 @@ pub(super) struct State {
     /// Counts the times the engine went away: connections of an earlier one are broken.
     pub(super) generation: u64,
     pub(super) listeners: Vec<mpsc::UnboundedSender<(Duration, RuntimeEvent)>>,
-    pub(super) ledger: Ledger,
+    pub(super) call_log: CallLog,
     /// For the hook, which runs without the lock.
     pub(super) ended: Vec<Ended>,
 }
@@ -92,7 +92,7 @@ impl State {
             goes_down: false,
             generation: 0,
             listeners: Vec::new(),
-            ledger: Ledger::default(),
+            call_log: CallLog::default(),
             ended: Vec::new(),
         }
     }
@@ -133,9 +133,9 @@ impl State {
     /// Makes a container.
     pub(super) fn create(&mut self, spec: &ContainerSpec, purpose: Option<&Purpose>) -> Result<String, Rejection> {
         let token = purpose.map(|purpose| purpose.token.clone());
-        let refused = self.refuse_creation(spec);
-        self.ledger.note(self.now, "create", &spec.name, token, refused.is_none());
-        if let Some(rejection) = refused {
+        let rejected = self.reject_creation(spec);
+        self.call_log.note(self.now, "create", &spec.name, token, rejected.is_none());
+        if let Some(rejection) = rejected {
             return Err(rejection);
         }
         let image = self.images.local.get(&canonical(&spec.image));
@@ -158,7 +158,7 @@ impl State {
         self.containers.insert(number, container);
         if let Some(owner) = owner {
             let there = self.alive(owner, |_| true);
-            let counts = self.ledger.counts(owner);
+            let counts = self.call_log.counts(owner);
             counts.creates += 1;
             counts.most = counts.most.max(there);
         }
@@ -174,10 +174,10 @@ impl State {
         }
         let name = self.containers[&number].name.clone();
         let program = self.choose(number, &name);
-        let refused = self.refuse_start(number, &program);
+        let rejected = self.reject_start(number, &program);
         let token = self.containers[&number].token();
-        self.ledger.note(self.now, "start", &name, token, refused.is_none());
-        if let Some(rejection) = refused {
+        self.call_log.note(self.now, "start", &name, token, rejected.is_none());
+        if let Some(rejection) = rejected {
             if let Some(container) = self.containers.get_mut(&number).filter(|found| found.phase == Phase::Created) {
                 container.phase = Phase::StartFailed;
             }
@@ -221,7 +221,7 @@ impl State {
     fn check_first_start(&mut self, number: u64) {
         let container = &self.containers[&number];
         if let (Phase::StartFailed, Some((server, _))) = (container.phase, container.owner()) {
-            self.ledger.violations.push(Violation { at: self.now, server, what: Breach::StartedAfterFailing });
+            self.call_log.violations.push(Violation { at: self.now, server, what: Breach::StartedAfterFailing });
         }
     }
 
@@ -231,7 +231,7 @@ impl State {
             return;
         };
         let same = self.alive((server, role), Container::running);
-        let counts = self.ledger.counts((server, role));
+        let counts = self.call_log.counts((server, role));
         counts.starts += 1;
         counts.most_running = counts.most_running.max(same);
         let (other, breach) = match role {
@@ -240,10 +240,10 @@ impl State {
         };
         let at = self.now;
         if self.alive((server, other), Container::running) > 0 {
-            self.ledger.violations.push(Violation { at, server, what: breach });
+            self.call_log.violations.push(Violation { at, server, what: breach });
         }
         if same > 1 {
-            self.ledger.violations.push(Violation { at, server, what: Breach::TwoOfARole(role) });
+            self.call_log.violations.push(Violation { at, server, what: Breach::TwoOfARole(role) });
         }
     }
 
@@ -298,10 +298,10 @@ impl State {
         container.line.clear();
         container.let_go();
         let (spec, purpose) = (container.spec.clone(), container.purpose.clone());
-        self.ledger.note(now, "die", &container.name, container.token(), true);
+        self.call_log.note(now, "die", &container.name, container.token(), true);
         self.ended.push(Ended { spec, purpose, code, by_itself });
         if let Some(owner) = self.containers[&number].owner() {
-            self.ledger.counts(owner).ends += 1;
+            self.call_log.counts(owner).ends += 1;
         }
         self.emit(number, ContainerChange::Ended);
     }
@@ -317,7 +317,7 @@ impl State {
         };
         container.signalled = true;
         let program = container.program.clone();
-        self.ledger.note(self.now, "signal", &container.name, container.token(), true);
+        self.call_log.note(self.now, "signal", &container.name, container.token(), true);
         self.emit(number, ContainerChange::Other);
         if name == "SIGKILL" {
             self.exit(number, KILLED, false, false);
@@ -343,9 +343,9 @@ impl State {
         }
         self.emit(number, ContainerChange::Removed);
         if let Some(container) = self.containers.remove(&number) {
-            self.ledger.note(self.now, "remove", &container.name, container.token(), true);
+            self.call_log.note(self.now, "remove", &container.name, container.token(), true);
             if let Some(owner) = container.owner() {
-                self.ledger.counts(owner).removes += 1;
+                self.call_log.counts(owner).removes += 1;
             }
         }
         true
@@ -359,7 +359,7 @@ impl State {
         };
         container.limits = limits.clone();
         let (name, token) = (container.name.clone(), container.token());
-        self.ledger.note(now, "update", &name, token, true);
+        self.call_log.note(now, "update", &name, token, true);
         true
     }
 

@@ -14,8 +14,8 @@ use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::engine::FakeEngine;
 use super::faults::{Delivery, Faults};
-use super::world::FakeWorld;
 use crate::runtime::{RuntimeError, RuntimeEvent};
 
 /// What was there already, then what comes.
@@ -32,7 +32,7 @@ pub(super) fn output(
 
 /// The way into a container's terminal, for one run of it over one connection.
 pub(super) struct Keyboard {
-    pub(super) world: FakeWorld,
+    pub(super) engine: FakeEngine,
     pub(super) id: String,
     /// The run it belongs to.
     pub(super) run: u32,
@@ -42,7 +42,7 @@ pub(super) struct Keyboard {
 
 impl AsyncWrite for Keyboard {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let typed = self.world.with(|state| {
+        let typed = self.engine.with(|state| {
             let current = state.find(&self.id).is_some_and(|container| container.run <= self.run);
             current && state.generation == self.generation && state.type_in(&self.id, bytes)
         });
@@ -60,7 +60,7 @@ impl AsyncWrite for Keyboard {
 
 /// One listener to events, with the faults of its connection.
 pub(super) struct Listener {
-    world: FakeWorld,
+    engine: FakeEngine,
     faults: Arc<dyn Faults>,
     from: mpsc::UnboundedReceiver<(Duration, RuntimeEvent)>,
     ready: VecDeque<RuntimeEvent>,
@@ -70,11 +70,11 @@ pub(super) struct Listener {
 
 impl Listener {
     pub(super) fn new(
-        world: FakeWorld,
+        engine: FakeEngine,
         faults: Arc<dyn Faults>,
         from: mpsc::UnboundedReceiver<(Duration, RuntimeEvent)>,
     ) -> Self {
-        Self { world, faults, from, ready: VecDeque::new(), late: BTreeMap::new(), delayed: 0 }
+        Self { engine, faults, from, ready: VecDeque::new(), late: BTreeMap::new(), delayed: 0 }
     }
 
     pub(super) fn into_stream(self) -> BoxStream<'static, RuntimeEvent> {
@@ -111,7 +111,7 @@ impl Listener {
             Delivery::Twice => self.ready.extend([event.clone(), event]),
             Delivery::Late(by) => {
                 self.delayed += 1;
-                self.late.insert((self.world.instant(at) + by, self.delayed), event);
+                self.late.insert((self.engine.instant(at) + by, self.delayed), event);
             }
         }
     }

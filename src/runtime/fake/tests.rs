@@ -19,7 +19,7 @@ fn server(number: u128) -> ServerId {
 }
 
 fn spec(server: ServerId, role: Role) -> ContainerSpec {
-    let mut spec = world::foreign_spec(&container_name(server, role));
+    let mut spec = engine::foreign_spec(&container_name(server, role));
     spec.image = "box".into();
     spec
 }
@@ -29,14 +29,14 @@ fn purpose(server: ServerId, role: Role, token: &str) -> Purpose {
 }
 
 /// A machine with the image `box`.
-fn machine() -> FakeWorld {
-    let world = FakeWorld::default();
-    world.add_image("box", LocalImage::default());
-    world
+fn machine() -> FakeEngine {
+    let engine = FakeEngine::default();
+    engine.add_image("box", LocalImage::default());
+    engine
 }
 
-fn faultless(world: &FakeWorld) -> FakeRuntime {
-    FakeRuntime::faultless(world.clone(), Host::for_tests())
+fn faultless(engine: &FakeEngine) -> FakeRuntime {
+    FakeRuntime::faultless(engine.clone(), Host::for_tests())
 }
 
 async fn make(runtime: &FakeRuntime, server: ServerId, role: Role) -> String {
@@ -96,9 +96,9 @@ fn scenario(seed: u64) -> (Vec<Entry>, Vec<(Duration, RuntimeEvent)>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let began = Instant::now();
-        let world = machine();
+        let engine = machine();
         let faults = Arc::new(Seeded(AtomicU64::new(seed)));
-        let runtime = FakeRuntime::new(world.clone(), faults, Host::for_tests());
+        let runtime = FakeRuntime::new(engine.clone(), faults, Host::for_tests());
         let listener = async {
             let mut acknowledged = Vec::new();
             while let Ok(mut events) = tokio::time::timeout_at(began + 100 * SECOND, async {
@@ -134,7 +134,7 @@ fn scenario(seed: u64) -> (Vec<Entry>, Vec<(Duration, RuntimeEvent)>) {
             (0..3).flat_map(|number| [Role::Server, Role::Installer].map(|role| client(server(number), role))),
         );
         let (acknowledged, _) = tokio::join!(listener, clients);
-        (world.history(), acknowledged)
+        (engine.history(), acknowledged)
     })
 }
 
@@ -153,18 +153,18 @@ fn the_same_seed_gives_the_same_history() {
 
 #[tokio::test(start_paused = true)]
 async fn an_installer_prints_in_time_and_ends_by_itself() {
-    let world = machine();
+    let engine = machine();
     let lines = [(SECOND, "one"), (3 * SECOND, "two")];
-    world.set_program("box", Program::installer(&lines, 5 * SECOND, 7));
-    let runtime = faultless(&world);
+    engine.set_program("box", Program::installer(&lines, 5 * SECOND, 7));
+    let runtime = faultless(&engine);
     let name = container_name(server(1), Role::Installer);
     let id = make(&runtime, server(1), Role::Installer).await;
-    assert_eq!(world.state_of(&name), Some(ContainerState::Created));
+    assert_eq!(engine.state_of(&name), Some(ContainerState::Created));
     runtime.start(&id).await.unwrap();
     tokio::time::advance(2 * SECOND).await;
-    assert_eq!(world.printed(&name), "one\r\n");
+    assert_eq!(engine.printed(&name), "one\r\n");
     tokio::time::advance(3 * SECOND).await;
-    assert_eq!(world.printed(&name), "one\r\ntwo\r\n");
+    assert_eq!(engine.printed(&name), "one\r\ntwo\r\n");
     let facts = runtime.inspect(server(1), Role::Installer).await.unwrap().unwrap();
     assert_eq!(facts.state, ContainerState::Exited { code: 7, oom_killed: false });
     let (began, ended) = (facts.started_at.unwrap(), facts.finished_at.unwrap());
@@ -173,9 +173,9 @@ async fn an_installer_prints_in_time_and_ends_by_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn an_end_is_dated_when_it_was_due_however_late_somebody_looks() {
-    let world = machine();
-    world.set_program("box", Program::idle().and_then(2 * SECOND, Act::RunOutOfMemory));
-    let runtime = faultless(&world);
+    let engine = machine();
+    engine.set_program("box", Program::idle().and_then(2 * SECOND, Act::RunOutOfMemory));
+    let runtime = faultless(&engine);
     make_running(&runtime, server(1), Role::Server).await;
     tokio::time::advance(3_600 * SECOND).await;
     let facts = runtime.inspect(server(1), Role::Server).await.unwrap().unwrap();
@@ -185,87 +185,87 @@ async fn an_end_is_dated_when_it_was_due_however_late_somebody_looks() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_reacts_to_lines_and_signals() {
-    let world = machine();
-    let runtime = faultless(&world);
+    let engine = machine();
+    let runtime = faultless(&engine);
     let name = container_name(server(1), Role::Server);
     let id = make_running(&runtime, server(1), Role::Server).await;
-    assert!(world.send_command(&name, "say hello there"));
-    assert_eq!(world.printed(&name), "booting\r\nsay hello there\r\nhello there\r\n");
+    assert!(engine.send_command(&name, "say hello there"));
+    assert_eq!(engine.printed(&name), "booting\r\nsay hello there\r\nhello there\r\n");
     runtime.signal(&id, "SIGHUP").await.unwrap();
-    assert!(world.send_command(&name, "crash 3"));
-    assert_eq!(world.state_of(&name), Some(ContainerState::Exited { code: 3, oom_killed: false }));
+    assert!(engine.send_command(&name, "crash 3"));
+    assert_eq!(engine.state_of(&name), Some(ContainerState::Exited { code: 3, oom_killed: false }));
     for stop in ["stop", "SIGTERM", "SIGINT"] {
         runtime.start(&id).await.unwrap();
         match stop {
-            "stop" => assert!(world.send_command(&name, stop)),
+            "stop" => assert!(engine.send_command(&name, stop)),
             signal => runtime.signal(&id, signal).await.unwrap(),
         }
         tokio::time::advance(Duration::from_millis(499)).await;
-        assert_eq!(world.state_of(&name), Some(ContainerState::Running), "{stop}");
+        assert_eq!(engine.state_of(&name), Some(ContainerState::Running), "{stop}");
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(world.state_of(&name), Some(ContainerState::Exited { code: 0, oom_killed: false }), "{stop}");
+        assert_eq!(engine.state_of(&name), Some(ContainerState::Exited { code: 0, oom_killed: false }), "{stop}");
     }
-    assert!(!world.send_command(&name, "say nobody hears"));
+    assert!(!engine.send_command(&name, "say nobody hears"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deaf_server_ends_by_kill_alone() {
-    let world = machine();
+    let engine = machine();
     let deaf = ServerScript { stops_in: None, boots_in: None, ..ServerScript::default() };
-    world.set_program("box", Program::server(&deaf));
-    let runtime = faultless(&world);
+    engine.set_program("box", Program::server(&deaf));
+    let runtime = faultless(&engine);
     let name = container_name(server(1), Role::Server);
     let id = make_running(&runtime, server(1), Role::Server).await;
     runtime.signal(&id, "SIGTERM").await.unwrap();
-    world.send_command(&name, "stop");
+    engine.send_command(&name, "stop");
     tokio::time::advance(600 * SECOND).await;
-    assert_eq!(world.state_of(&name), Some(ContainerState::Running));
+    assert_eq!(engine.state_of(&name), Some(ContainerState::Running));
     runtime.signal(&id, "SIGKILL").await.unwrap();
-    assert_eq!(world.state_of(&name), Some(ContainerState::Exited { code: KILLED, oom_killed: false }));
+    assert_eq!(engine.state_of(&name), Some(ContainerState::Exited { code: KILLED, oom_killed: false }));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_left_of_an_earlier_run_does_not_touch_the_next() {
-    let world = machine();
-    world.choose_programs(|launch| match launch.run_of_name {
+    let engine = machine();
+    engine.choose_programs(|launch| match launch.run_of_name {
         1 => Program::idle().and_then(10 * SECOND, Act::Exit(1)),
         _ => Program::idle(),
     });
-    let runtime = faultless(&world);
+    let runtime = faultless(&engine);
     let name = container_name(server(1), Role::Server);
     let id = make_running(&runtime, server(1), Role::Server).await;
-    world.kill_outside(&name);
+    engine.kill_outside(&name);
     runtime.start(&id).await.unwrap();
     tokio::time::advance(20 * SECOND).await;
-    assert_eq!(world.state_of(&name), Some(ContainerState::Running));
+    assert_eq!(engine.state_of(&name), Some(ContainerState::Running));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_books_show_counts_and_what_must_never_be() {
-    let world = machine();
+    let engine = machine();
     let ended = Arc::new(std::sync::Mutex::new(Vec::new()));
     let noted = ended.clone();
-    world.on_end(move |world, end| {
-        assert!(!world.history().is_empty(), "the hook may look at the world");
+    engine.on_end(move |engine, end| {
+        assert!(!engine.history().is_empty(), "the hook may look at the world");
         let token = end.purpose.as_ref().unwrap().token.clone();
         noted.lock().unwrap().push((token, end.code, end.by_itself));
     });
-    let runtime = faultless(&world);
+    let runtime = faultless(&engine);
     let (one, two) = (server(1), server(2));
     make_running(&runtime, one, Role::Installer).await;
     tokio::time::advance(3 * SECOND).await;
     make_running(&runtime, one, Role::Server).await;
-    assert_eq!(world.violations(), []);
+    assert_eq!(engine.violations(), []);
     make_running(&runtime, two, Role::Installer).await;
     make_running(&runtime, two, Role::Server).await;
-    world.remove_outside(&container_name(two, Role::Installer));
-    let breaches: Vec<_> = world.violations().iter().map(|one| (one.server, one.what)).collect();
+    engine.remove_outside(&container_name(two, Role::Installer));
+    let breaches: Vec<_> = engine.violations().iter().map(|one| (one.server, one.what)).collect();
     assert_eq!(breaches, [(two, Breach::StartedWhileInstalling)]);
     assert_eq!(*ended.lock().unwrap(), [("token".into(), 0, true), ("token".into(), KILLED, false)]);
-    let counts = world.counts(two, Role::Installer);
+    let counts = engine.counts(two, Role::Installer);
     let wanted = Counts { creates: 1, starts: 1, removes: 1, ends: 1, most: 1, most_running: 1 };
     assert_eq!(counts, wanted);
-    let calls: Vec<_> = world.history().iter().map(|entry| entry.call).collect();
+    let calls: Vec<_> = engine.history().iter().map(|entry| entry.call).collect();
     let story = ["create", "start", "die", "create", "start", "create", "start", "create", "start"];
     assert_eq!(calls[..9], story);
     assert_eq!(calls[9..], ["die", "remove", "remove outside"]);
@@ -273,27 +273,27 @@ async fn the_books_show_counts_and_what_must_never_be() {
 
 #[tokio::test(start_paused = true)]
 async fn two_containers_of_one_role_are_noticed() {
-    let world = machine();
-    let runtime = faultless(&world);
+    let engine = machine();
+    let runtime = faultless(&engine);
     make_running(&runtime, server(1), Role::Server).await;
     let mut twin = spec(server(1), Role::Server);
     twin.name = "twin".into();
     let id = runtime.create(&twin, &purpose(server(1), Role::Server, "t")).await.unwrap();
-    assert_eq!(world.violations(), []);
+    assert_eq!(engine.violations(), []);
     runtime.start(&id).await.unwrap();
-    let breaches: Vec<_> = world.violations().iter().map(|one| one.what).collect();
+    let breaches: Vec<_> = engine.violations().iter().map(|one| one.what).collect();
     assert_eq!(breaches, [Breach::TwoOfARole(Role::Server)]);
-    assert_eq!(world.counts(server(1), Role::Server).most_running, 2);
+    assert_eq!(engine.counts(server(1), Role::Server).most_running, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_hook_runs_in_time_though_nobody_looks() {
-    let world = machine();
+    let engine = machine();
     let lasts = |name: &str| if name == container_name(server(1), Role::Installer) { 100 } else { 2 };
-    world.choose_programs(move |launch| Program::installer(&[], lasts(launch.name) * SECOND, 0));
+    engine.choose_programs(move |launch| Program::installer(&[], lasts(launch.name) * SECOND, 0));
     let (tell, mut last_reported) = mpsc::unbounded_channel();
-    world.on_end(move |_, end| tell.send((end.spec.name.clone(), Instant::now())).unwrap());
-    let runtime = faultless(&world);
+    engine.on_end(move |_, end| tell.send((end.spec.name.clone(), Instant::now())).unwrap());
+    let runtime = faultless(&engine);
     let began = Instant::now();
     make_running(&runtime, server(1), Role::Installer).await;
     // The world waits for the first one by now; the second is due sooner.
@@ -307,23 +307,23 @@ async fn the_hook_runs_in_time_though_nobody_looks() {
 
 #[tokio::test(start_paused = true)]
 async fn limits_in_force_are_known_to_the_connection_that_set_them() {
-    let world = machine();
-    let runtime = faultless(&world);
+    let engine = machine();
+    let runtime = faultless(&engine);
     let id = make(&runtime, server(1), Role::Server).await;
     let (before, after) = (Limits::default(), Limits { memory: 1 << 30, ..Limits::default() });
     runtime.update(&id, &after).await.unwrap();
-    assert_eq!(world.limits_of(&container_name(server(1), Role::Server)), Some(after.clone()));
+    assert_eq!(engine.limits_of(&container_name(server(1), Role::Server)), Some(after.clone()));
     let hash = async |runtime: &FakeRuntime| {
         runtime.inspect(server(1), Role::Server).await.unwrap().unwrap().limits_hash.unwrap()
     };
     assert_eq!(hash(&runtime).await, after.hash());
-    assert_eq!(hash(&faultless(&world)).await, before.hash());
+    assert_eq!(hash(&faultless(&engine)).await, before.hash());
 }
 
 #[tokio::test(start_paused = true)]
-async fn ports_mounts_and_networks_are_refused_as_docker_does() {
-    let world = machine();
-    let runtime = faultless(&world);
+async fn ports_mounts_and_networks_are_rejected_as_docker_does() {
+    let engine = machine();
+    let runtime = faultless(&engine);
     let port = |address: &str| vec![crate::runtime::PublishedPort { address: address.into(), port: 25_565 }];
     let mut ids = Vec::new();
     for (number, address) in ["127.0.0.1", "127.0.0.2", "0.0.0.0"].into_iter().enumerate() {
@@ -334,26 +334,26 @@ async fn ports_mounts_and_networks_are_refused_as_docker_does() {
     }
     runtime.start(&ids[0]).await.unwrap();
     runtime.start(&ids[1]).await.unwrap();
-    let refused = runtime.start(&ids[2]).await.unwrap_err();
+    let rejected = runtime.start(&ids[2]).await.unwrap_err();
     assert!(
-        refused.kind == ErrorKind::Failed && refused.to_string().contains("port is already allocated"),
-        "{refused}"
+        rejected.kind == ErrorKind::Failed && rejected.to_string().contains("port is already allocated"),
+        "{rejected}"
     );
     runtime.remove(&ids[0]).await.unwrap();
     runtime.remove(&ids[1]).await.unwrap();
-    world.set_port_taken("10.0.0.1", 25_565, true);
+    engine.set_port_taken("10.0.0.1", 25_565, true);
     assert!(runtime.start(&ids[2]).await.unwrap_err().to_string().contains("address already in use"));
-    world.set_port_taken("10.0.0.1", 25_565, false);
+    engine.set_port_taken("10.0.0.1", 25_565, false);
     runtime.start(&ids[2]).await.unwrap();
 
     let mut mounted = spec(server(9), Role::Server);
     let (role, path) = (crate::runtime::VolumeRole::Data, Some("/nowhere/at/all".to_owned()));
     mounted.volumes.push(crate::runtime::Volume { role, path, target: "/x".into(), read_only: false });
-    let refused = runtime.create(&mounted, &purpose(server(9), Role::Server, "t")).await.unwrap_err();
-    assert_eq!(refused.kind, ErrorKind::Invalid, "{refused}");
-    world.set_checks_mounts(false);
+    let rejected = runtime.create(&mounted, &purpose(server(9), Role::Server, "t")).await.unwrap_err();
+    assert_eq!(rejected.kind, ErrorKind::Invalid, "{rejected}");
+    engine.set_checks_mounts(false);
     mounted.network_mode = "gone".into();
     let id = runtime.create(&mounted, &purpose(server(9), Role::Server, "t")).await.unwrap();
-    let refused = runtime.start(&id).await.unwrap_err();
-    assert_eq!(refused.kind, ErrorKind::NotFound, "{refused}");
+    let rejected = runtime.start(&id).await.unwrap_err();
+    assert_eq!(rejected.kind, ErrorKind::NotFound, "{rejected}");
 }

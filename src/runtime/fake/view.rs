@@ -1,8 +1,8 @@
 //! What callers see of the fake engine's state, in the runtime's vocabulary; and its networks.
 
 use super::container::Container;
+use super::engine::FakeEngine;
 use super::state::{Network, State};
-use super::world::FakeWorld;
 use crate::model::ContainerStatus;
 use crate::runtime::{EngineInfo, NetworkInfo, NetworkSpec};
 
@@ -21,14 +21,14 @@ pub(super) fn engine_info(state: &State) -> EngineInfo {
     }
 }
 
-pub(super) fn facts(world: &FakeWorld, state: &State, name: &str) -> Option<ContainerStatus> {
+pub(super) fn facts(engine: &FakeEngine, state: &State, name: &str) -> Option<ContainerStatus> {
     let container = state.find(name)?;
     let ours = container.purpose.as_ref();
     Some(ContainerStatus {
         id: container.id.clone(),
         state: container.phase.state(),
-        started_at: container.started.map(|at| world.timestamp(at)),
-        finished_at: container.finished.map(|at| world.timestamp(at)),
+        started_at: container.started.map(|at| engine.timestamp(at)),
+        finished_at: container.finished.map(|at| engine.timestamp(at)),
         token: ours.map(|purpose| purpose.token.clone()),
         spec_hash: ours.map(|_| container.spec_hash.clone()),
         limits_hash: ours.map(|_| container.limits_label.clone()),

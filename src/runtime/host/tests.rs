@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::PullPolicy;
 use crate::model::Role;
-use crate::runtime::fake::{Call, FakeRuntime, FakeWorld, Faults, LocalImage, NoFaults, RemoteImage};
+use crate::runtime::fake::{Call, FakeEngine, FakeRuntime, Faults, LocalImage, NoFaults, RemoteImage};
 use crate::runtime::{Purpose, Runtime, container_name};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -13,7 +13,7 @@ fn id() -> ServerId {
 }
 
 /// A node with this policy, connected to an engine.
-fn runtime(machine: &FakeWorld, policy: PullPolicy, faults: Arc<dyn Faults>) -> FakeRuntime {
+fn runtime(machine: &FakeEngine, policy: PullPolicy, faults: Arc<dyn Faults>) -> FakeRuntime {
     let mut node = NodeConfig::for_tests(std::path::Path::new("/node"));
     node.docker.pull_policy = policy;
     let host = Host::new(Arc::new(node), Tasks::new(), Blocking::Inline, KernelLimits::default());
@@ -21,8 +21,8 @@ fn runtime(machine: &FakeWorld, policy: PullPolicy, faults: Arc<dyn Faults>) -> 
 }
 
 /// A machine whose registry has `game:1`, in five seconds.
-fn machine() -> FakeWorld {
-    let machine = FakeWorld::default();
+fn machine() -> FakeEngine {
+    let machine = FakeEngine::default();
     machine.publish_image("game:1", RemoteImage { takes: 5 * SECOND, ..RemoteImage::default() });
     machine.set_checks_mounts(false);
     machine

@@ -9,7 +9,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::events::EventKind;
 use crate::model::{
-    Condition, ConditionKind, ConditionStatus, PowerState, Reason, Requester, Requests, Status, Timestamp, Verb,
+    Condition, ConditionStatus, ConditionType, PowerState, Reason, Requester, Requests, Status, Timestamp, Verb,
 };
 use crate::requests::NewRequest;
 use crate::store::{Blocking, CONFIG_FILE, STATUS_FILE};
@@ -182,7 +182,7 @@ fn changes_of_status_are_published() {
     status.state = PowerState::Running;
     status.disk_bytes = 5;
     let condition = Condition {
-        kind: ConditionKind::Running,
+        kind: ConditionType::Running,
         status: ConditionStatus::True,
         reason: Reason::Running,
         message: "the server runs".into(),

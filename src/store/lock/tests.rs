@@ -35,7 +35,7 @@ fn no_child_inherits_it() {
 }
 
 #[test]
-fn a_link_in_its_place_is_refused() {
+fn a_link_in_its_place_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = folder.path().join("elsewhere");
     symlink(&elsewhere, folder.path().join(LOCK_FILE)).unwrap();

@@ -64,7 +64,7 @@ fn what_makes_sense_is_taken() {
 }
 
 #[test]
-fn what_makes_none_is_refused_in_a_persons_file_alone() {
+fn what_makes_none_is_rejected_in_a_persons_file_alone() {
     for (path, value, expected) in [
         ("settings.allocations.default.port", json!(65536), "1 to 65535"),
         ("settings.allocations.default.port", json!(-1), "1 to 65535"),

@@ -37,24 +37,24 @@ fn created(results: &[(ServerId, Result<(), StoreError>)]) -> Vec<ServerId> {
 
 #[test]
 fn a_batch_is_written_kind_by_kind() {
-    let scene = Scene::empty();
-    assert_eq!(created(&create_all(&scene.store, three())), [numbered(1), numbered(2), numbered(3)]);
+    let fixture = Fixture::empty();
+    assert_eq!(created(&create_all(&fixture.store, three())), [numbered(1), numbered(2), numbered(3)]);
     let expected = [
         [DiskOp::CreateFolder; 3].as_slice(),
         &[DiskOp::WriteRequests],
         &[DiskOp::WriteManifest; 3],
         &[DiskOp::WriteRecord; 3],
     ];
-    assert_eq!(scene.disk.done(), expected.concat());
+    assert_eq!(fixture.disk.done(), expected.concat());
     for number in 1..=3 {
-        let snapshot = scene.store.get(numbered(number)).unwrap();
+        let snapshot = fixture.store.get(numbered(number)).unwrap();
         assert_eq!(snapshot.manifest.as_ref().unwrap().spec.settings.invocation, format!("./run {number}"));
         assert_eq!((snapshot.record.generation, snapshot.unrecorded), (1, false));
-        assert!(!scene.store.refresh(numbered(number)).unwrap(), "the first pass has nothing to write");
+        assert!(!fixture.store.refresh(numbered(number)).unwrap(), "the first pass has nothing to write");
     }
-    assert_eq!(scene.disk.done(), []);
-    scene.is_the_same_after_a_reboot();
-    assert!(reopened(scene.root.path()).list().iter().all(|snapshot| !snapshot.unrecorded));
+    assert_eq!(fixture.disk.done(), []);
+    fixture.is_the_same_after_a_reboot();
+    assert!(reopened(fixture.root.path()).list().iter().all(|snapshot| !snapshot.unrecorded));
 }
 
 #[test]
@@ -178,53 +178,53 @@ fn a_record_that_cannot_be_written_is_written_by_the_first_pass() {
 
 #[test]
 fn a_server_that_exists_stays_as_it_is() {
-    let scene = Scene::empty();
-    scene.store.create(manifest(numbered(1)), Record::default(), [request("first", INSTALL)]).unwrap();
-    fs::create_dir(scene.store.folder(numbered(2))).unwrap();
+    let fixture = Fixture::empty();
+    fixture.store.create(manifest(numbered(1)), Record::default(), [request("first", INSTALL)]).unwrap();
+    fs::create_dir(fixture.store.folder(numbered(2))).unwrap();
     // Its file was put there a moment ago, and no pass has seen it.
     let theirs = FILE.replace(&id().to_string(), &numbered(2).to_string());
-    saves(&scene.store.folder(numbered(2)).join(CONFIG_FILE), &theirs);
-    let before = scene.store.get(numbered(1)).unwrap();
-    let results = create_all(&scene.store, vec![new(1, &[]), new(2, &[]), new(3, &[]), new(3, &[INSTALL])]);
+    saves(&fixture.store.folder(numbered(2)).join(CONFIG_FILE), &theirs);
+    let before = fixture.store.get(numbered(1)).unwrap();
+    let results = create_all(&fixture.store, vec![new(1, &[]), new(2, &[]), new(3, &[]), new(3, &[INSTALL])]);
     assert_eq!(created(&results), [numbered(3)]);
     let exists = results.iter().filter(|(id, result)| matches!(result, Err(StoreError::Exists(found)) if found == id));
     assert_eq!(exists.count(), 3);
-    assert_eq!(scene.store.get(numbered(1)).unwrap().revision, before.revision);
-    assert_eq!(fs::read_to_string(scene.store.folder(numbered(2)).join(CONFIG_FILE)).unwrap(), theirs);
-    assert_eq!(verbs(&scene.store.get(numbered(3)).unwrap()), [], "the first of two with one name counts");
-    scene.store.refresh(numbered(2)).unwrap();
-    scene.is_the_same_after_a_reboot();
+    assert_eq!(fixture.store.get(numbered(1)).unwrap().revision, before.revision);
+    assert_eq!(fs::read_to_string(fixture.store.folder(numbered(2)).join(CONFIG_FILE)).unwrap(), theirs);
+    assert_eq!(verbs(&fixture.store.get(numbered(3)).unwrap()), [], "the first of two with one name counts");
+    fixture.store.refresh(numbered(2)).unwrap();
+    fixture.is_the_same_after_a_reboot();
 }
 
 #[test]
 fn an_override_that_is_broken_is_one_server_s_problem() {
-    let scene = Scene::empty();
-    fs::create_dir(scene.store.folder(numbered(2))).unwrap();
-    saves(&scene.store.folder(numbered(2)).join(OVERRIDE_FILE), "spec: {");
-    assert_eq!(created(&create_all(&scene.store, three())).len(), 3);
-    let problem = |number| scene.store.get(numbered(number)).unwrap().problem.is_some();
+    let fixture = Fixture::empty();
+    fs::create_dir(fixture.store.folder(numbered(2))).unwrap();
+    saves(&fixture.store.folder(numbered(2)).join(OVERRIDE_FILE), "spec: {");
+    assert_eq!(created(&create_all(&fixture.store, three())).len(), 3);
+    let problem = |number| fixture.store.get(numbered(number)).unwrap().problem.is_some();
     assert_eq!([problem(1), problem(2), problem(3)], [false, true, false]);
 }
 
 #[test]
 fn more_servers_than_a_batch_has_room_for() {
-    let scene = Scene::empty();
+    let fixture = Fixture::empty();
     let count = super::super::create::BATCH as u32 * 2 + 3;
-    let results = create_all(&scene.store, (0..count).map(|number| new(number, &[])).collect());
+    let results = create_all(&fixture.store, (0..count).map(|number| new(number, &[])).collect());
     assert_eq!(created(&results).len(), count as usize);
-    assert_eq!(reopened(scene.root.path()).ids(), scene.store.ids());
+    assert_eq!(reopened(fixture.root.path()).ids(), fixture.store.ids());
 }
 
 #[test]
 fn a_manifest_that_is_a_link_to_nothing_yet_is_written_where_it_leads() {
-    let scene = Scene::empty();
-    let (folder, checkout) = (scene.store.folder(id()), scene.root.path().join("checkout"));
+    let fixture = Fixture::empty();
+    let (folder, checkout) = (fixture.store.folder(id()), fixture.root.path().join("checkout"));
     fs::create_dir(&folder).unwrap();
     fs::create_dir(&checkout).unwrap();
     let target = checkout.join("club.yml");
     std::os::unix::fs::symlink(&target, folder.join(CONFIG_FILE)).unwrap();
-    scene.store.create(manifest(id()), Record::default(), []).unwrap();
+    fixture.store.create(manifest(id()), Record::default(), []).unwrap();
     assert!(folder.join(CONFIG_FILE).is_symlink() && target.is_file());
-    assert!(!scene.store.refresh(id()).unwrap());
-    scene.is_the_same_after_a_reboot();
+    assert!(!fixture.store.refresh(id()).unwrap());
+    fixture.is_the_same_after_a_reboot();
 }

@@ -138,21 +138,21 @@ fn a_power_cut_while_a_server_is_replaced_leaves_what_the_next_create_completes(
 }
 
 /// What was on disk before and after each operation of `write` on this scene's folder.
-fn pictures(scene: &Scene, write: impl FnOnce(&Store)) -> Vec<(DiskOp, &'static str, TempDir)> {
-    let camera = Arc::new(Camera::of(scene.root.path()));
-    let store = Store::open(scene.root.path(), Blocking::Inline, Clock::System, Some(camera.clone())).unwrap();
+fn pictures(fixture: &Fixture, write: impl FnOnce(&Store)) -> Vec<(DiskOp, &'static str, TempDir)> {
+    let camera = Arc::new(Camera::of(fixture.root.path()));
+    let store = Store::open(fixture.root.path(), Blocking::Inline, Clock::System, Some(camera.clone())).unwrap();
     write(&store);
     camera.pictures()
 }
 
 #[test]
 fn a_create_that_is_cut_off_leaves_no_server() {
-    let scene = Scene::empty();
+    let fixture = Fixture::empty();
     let install = Verb::Install { reinstall: false, then_start: true };
     let create = |store: &Store| {
         store.create(manifest(id()), Record::default(), [request("install", install)]).unwrap();
     };
-    let pictures = pictures(&scene, create);
+    let pictures = pictures(&fixture, create);
     // From here on it counts, with a record or without.
     let counts =
         pictures.iter().position(|(op, moment, _)| (*op, *moment) == (DiskOp::WriteManifest, "after")).unwrap();
@@ -175,9 +175,9 @@ fn a_create_that_is_cut_off_leaves_no_server() {
 /// A changed field becomes a request once, wherever the daemon is cut off.
 #[test]
 fn a_changed_field_is_requested_once_whatever_was_written() {
-    let scene = Scene::with_file();
-    scene.saves(CONFIG_FILE, &FILE.replace("power: down", "power: up"));
-    let pictures = pictures(&scene, |store| assert!(store.refresh(id()).unwrap()));
+    let fixture = Fixture::with_file();
+    fixture.saves(CONFIG_FILE, &FILE.replace("power: down", "power: up"));
+    let pictures = pictures(&fixture, |store| assert!(store.refresh(id()).unwrap()));
     let ops: Vec<DiskOp> = pictures.iter().map(|(op, ..)| *op).collect();
     assert_eq!(ops, [DiskOp::WriteRequests, DiskOp::WriteRequests, DiskOp::WriteRecord, DiskOp::WriteRecord]);
     for (op, moment, picture) in &pictures {
@@ -206,32 +206,32 @@ fn a_changed_field_is_requested_once_whatever_was_written() {
 #[test]
 fn a_changed_field_whose_request_cannot_be_written_is_requested_when_it_can() {
     for reboots in [false, true] {
-        let scene = Scene::with_file();
-        scene.saves(CONFIG_FILE, &FILE.replace("power: down", "restartedAt: monday"));
-        scene.disk.refuses(&[DiskOp::WriteRequests], io::ErrorKind::ReadOnlyFilesystem);
-        scene.store.refresh(id()).unwrap_err();
-        scene.store.refresh(id()).unwrap_err();
-        assert_eq!(verbs(&scene.get()), [Verb::Stop], "nothing is done for what is not on disk");
-        scene.disk.refuses(&[], io::ErrorKind::Other);
-        let store = if reboots { reopened(scene.root.path()) } else { scene.store.clone() };
+        let fixture = Fixture::with_file();
+        fixture.saves(CONFIG_FILE, &FILE.replace("power: down", "restartedAt: monday"));
+        fixture.disk.rejects(&[DiskOp::WriteRequests], io::ErrorKind::ReadOnlyFilesystem);
+        fixture.store.refresh(id()).unwrap_err();
+        fixture.store.refresh(id()).unwrap_err();
+        assert_eq!(verbs(&fixture.get()), [Verb::Stop], "nothing is done for what is not on disk");
+        fixture.disk.rejects(&[], io::ErrorKind::Other);
+        let store = if reboots { reopened(fixture.root.path()) } else { fixture.store.clone() };
         store.refresh(id()).unwrap();
         let after = store.get(id()).unwrap();
         assert_eq!((verbs(&after), after.requests.sequence), (vec![Verb::Restart], 2));
         assert_eq!(after.record.generation, 2);
-        assert_eq!(reopened(scene.root.path()).get(id()).unwrap().requests, after.requests);
+        assert_eq!(reopened(fixture.root.path()).get(id()).unwrap().requests, after.requests);
     }
 }
 
 /// The deletion goes last.
 #[test]
 fn making_a_deleted_server_again_can_be_cut_off() {
-    let scene = Scene::with_file();
-    scene.accepts("delete", Verb::Delete);
-    scene.store.commit(id(), |record| record.power.begun = Some("before".into())).unwrap();
-    scene.store.replace(id(), manifest(id()), |_| {}, [request("install", INSTALL)]).unwrap();
+    let fixture = Fixture::with_file();
+    fixture.accepts("delete", Verb::Delete);
+    fixture.store.commit(id(), |record| record.power.begun = Some("before".into())).unwrap();
+    fixture.store.replace(id(), manifest(id()), |_| {}, [request("install", INSTALL)]).unwrap();
     let mut moments = 0;
-    let camera = Arc::new(Camera::of(scene.root.path()));
-    let store = Store::open(scene.root.path(), Blocking::Inline, Clock::System, Some(camera.clone())).unwrap();
+    let camera = Arc::new(Camera::of(fixture.root.path()));
+    let store = Store::open(fixture.root.path(), Blocking::Inline, Clock::System, Some(camera.clone())).unwrap();
     assert!(store.make_again(id()).unwrap());
     for (op, moment, picture) in &*camera.pictures.lock().unwrap() {
         moments += 1;

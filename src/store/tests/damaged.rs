@@ -9,14 +9,14 @@ const DAMAGES: [&str; 5] =
     ["", "{", "\0\0\0\0", "[]", r#"{"version": 99, "files": {}, "lastGood": null, "facts": {}}"#];
 
 /// A panel's server with each declarative field, and requests that nothing was done about yet.
-fn asked_for_everything() -> (Scene, String) {
+fn asked_for_everything() -> (Fixture, String) {
     let fields = "power: up\n  restartedAt: monday\n  install: {version: one, thenStart: true}";
     let text = panel_file().replace("power: down", fields);
-    let scene = Scene::with_text(&text);
+    let fixture = Fixture::with_text(&text);
     let install = Verb::Install { reinstall: true, then_start: true };
-    scene.store.request(id(), None, [request("again", install), request("second", Verb::Restart)]).unwrap();
-    assert_eq!(verbs(&scene.get()), [install, Verb::Restart]);
-    (scene, text)
+    fixture.store.request(id(), None, [request("again", install), request("second", Verb::Restart)]).unwrap();
+    assert_eq!(verbs(&fixture.get()), [install, Verb::Restart]);
+    (fixture, text)
 }
 
 fn install_token(snapshot: &Snapshot) -> Option<String> {
@@ -31,13 +31,13 @@ fn takes_everything_for_done(snapshot: &Snapshot, what: &str) {
     assert!(asked.expired().is_none() && !asked.start_follows(), "{what}");
 }
 
-type Change = fn(&Scene);
+type Change = fn(&Fixture);
 
 /// What happens to `config.yml` while a file of the daemon is damaged.
 const CONFIGS: [(&str, Change); 3] = [
     ("config.yml is fine", |_| {}),
-    ("config.yml is broken", |scene| scene.saves(CONFIG_FILE, "spec: {")),
-    ("config.yml is missing", |scene| fs::remove_file(scene.path(CONFIG_FILE)).unwrap()),
+    ("config.yml is broken", |fixture| fixture.saves(CONFIG_FILE, "spec: {")),
+    ("config.yml is missing", |fixture| fs::remove_file(fixture.path(CONFIG_FILE)).unwrap()),
 ];
 
 #[test]
@@ -46,21 +46,21 @@ fn nothing_runs_twice_whatever_is_damaged() {
         for (config, change) in CONFIGS {
             for restarts in [false, true] {
                 let what = format!("{files:?}, {config}, restarts: {restarts}");
-                let (scene, text) = asked_for_everything();
+                let (fixture, text) = asked_for_everything();
                 for file in files {
-                    fs::write(scene.path(file), "{").unwrap();
+                    fs::write(fixture.path(file), "{").unwrap();
                 }
-                change(&scene);
-                let mut store = reopened(scene.root.path());
+                change(&fixture);
+                let mut store = reopened(fixture.root.path());
                 takes_everything_for_done(&store.get(id()).unwrap(), &what);
                 if restarts {
                     // Cut off before its first pass.
-                    store = reopened(scene.root.path());
+                    store = reopened(fixture.root.path());
                 }
                 store.refresh(id()).unwrap();
-                store = reopened(scene.root.path());
+                store = reopened(fixture.root.path());
                 takes_everything_for_done(&store.get(id()).unwrap(), &what);
-                scene.saves(CONFIG_FILE, &text);
+                fixture.saves(CONFIG_FILE, &text);
                 store.refresh(id()).unwrap();
                 let known = store.get(id()).unwrap();
                 takes_everything_for_done(&known, &what);
@@ -74,25 +74,25 @@ fn nothing_runs_twice_whatever_is_damaged() {
                 );
                 // Not a result that is certain: a report would clear a failed installation on the panel.
                 assert!(record.install.done.as_ref().is_none_or(|done| done.reported), "{what}");
-                let again = reopened(scene.root.path()).get(id()).unwrap();
+                let again = reopened(fixture.root.path()).get(id()).unwrap();
                 assert_eq!((&again.requests, &again.record), (&known.requests, &known.record), "{what}: on disk");
 
-                later_requests_count(&scene, &store, &text, &what);
+                later_requests_count(&fixture, &store, &text, &what);
             }
         }
     }
 }
 
 #[track_caller]
-fn later_requests_count(scene: &Scene, store: &Store, text: &str, what: &str) {
+fn later_requests_count(fixture: &Fixture, store: &Store, text: &str, what: &str) {
     store.request(id(), None, [request("third", Verb::Start)]).unwrap();
     assert_eq!(power(&store.get(id()).unwrap()), Some(Verb::Start), "{what}");
     store.request(id(), None, [request("third", INSTALL)]).unwrap();
     assert_eq!(install_token(&store.get(id()).unwrap()).as_deref(), Some("third"), "{what}");
     let changed = text.replace("power: up", "power: down").replace("version: one", "version: two");
-    scene.saves(CONFIG_FILE, &changed);
+    fixture.saves(CONFIG_FILE, &changed);
     store.refresh(id()).unwrap();
-    let known = reopened(scene.root.path()).get(id()).unwrap();
+    let known = reopened(fixture.root.path()).get(id()).unwrap();
     assert_eq!(power(&known), Some(Verb::Stop), "{what}");
     assert!(install_token(&known).is_some_and(|token| token.starts_with("manifest-")), "{what}");
 }
@@ -101,11 +101,11 @@ fn later_requests_count(scene: &Scene, store: &Store, text: &str, what: &str) {
 fn a_damaged_file_is_kept_for_a_person_who_wants_to_know() {
     for file in [RECORD_FILE, REQUESTS_FILE] {
         for damage in DAMAGES {
-            let (scene, _) = asked_for_everything();
-            fs::write(scene.path(file), damage).unwrap();
-            let store = reopened(scene.root.path());
+            let (fixture, _) = asked_for_everything();
+            fs::write(fixture.path(file), damage).unwrap();
+            let store = reopened(fixture.root.path());
             takes_everything_for_done(&store.get(id()).unwrap(), damage);
-            let kept = fs::read_to_string(scene.path(&format!("{file}.broken"))).unwrap();
+            let kept = fs::read_to_string(fixture.path(&format!("{file}.broken"))).unwrap();
             assert_eq!(kept, damage, "{file}");
             assert_eq!(store.status(id()).unwrap().state, PowerState::Offline, "nothing has shown that it runs");
         }
@@ -117,20 +117,20 @@ fn a_damaged_file_is_kept_for_a_person_who_wants_to_know() {
 fn a_damaged_file_is_damaged_once() {
     let file = panel_file().replace("  power: down\n", "");
     for files in [&[RECORD_FILE][..], &[REQUESTS_FILE], &[RECORD_FILE, REQUESTS_FILE]] {
-        let scene = Scene::with_text(&file);
+        let fixture = Fixture::with_text(&file);
         for file in files {
-            fs::write(scene.path(file), "{").unwrap();
+            fs::write(fixture.path(file), "{").unwrap();
         }
-        reopened(scene.root.path()).refresh(id()).unwrap();
-        let store = reopened(scene.root.path());
+        reopened(fixture.root.path()).refresh(id()).unwrap();
+        let store = reopened(fixture.root.path());
         assert!(!store.get(id()).unwrap().unrecorded, "{files:?}");
         let settled = |record: &mut Record| {
             (record.last_reported, record.install.reset_owed) = (Some(PowerState::Offline), false)
         };
         store.commit(id(), settled).unwrap();
         // What is saved while the daemon is down is a change.
-        scene.saves(CONFIG_FILE, &panel_file());
-        let again = reopened(scene.root.path()).get(id()).unwrap();
+        fixture.saves(CONFIG_FILE, &panel_file());
+        let again = reopened(fixture.root.path()).get(id()).unwrap();
         assert_eq!(
             (again.record.last_reported, again.record.install.reset_owed),
             (Some(PowerState::Offline), false),
@@ -142,7 +142,7 @@ fn a_damaged_file_is_damaged_once() {
 
 #[test]
 fn what_was_done_is_not_forgotten_with_the_requests() {
-    let (scene, _) = asked_for_everything();
+    let (fixture, _) = asked_for_everything();
     let result = InstallResult {
         token: "again".into(),
         sequence: 3,
@@ -155,9 +155,9 @@ fn what_was_done_is_not_forgotten_with_the_requests() {
         reported: false,
     };
     let done = result.clone();
-    scene.store.commit(id(), |record| record.install.done = Some(done)).unwrap();
-    fs::write(scene.path(REQUESTS_FILE), "{").unwrap();
-    let store = reopened(scene.root.path());
+    fixture.store.commit(id(), |record| record.install.done = Some(done)).unwrap();
+    fs::write(fixture.path(REQUESTS_FILE), "{").unwrap();
+    let store = reopened(fixture.root.path());
     let known = store.get(id()).unwrap();
     assert_eq!(known.record.install.done.as_ref(), Some(&result), "it is certain, and still to be reported");
     store.request(id(), None, [request("later", INSTALL)]).unwrap();
@@ -167,10 +167,10 @@ fn what_was_done_is_not_forgotten_with_the_requests() {
 /// An installer of a request that is lost may have run to its end.
 #[test]
 fn an_installation_that_had_begun_counts_as_done_without_its_request() {
-    let (scene, _) = asked_for_everything();
-    scene.store.commit(id(), |record| record.install.begun = Some("again".into())).unwrap();
-    fs::write(scene.path(REQUESTS_FILE), "{").unwrap();
-    let known = reopened(scene.root.path()).get(id()).unwrap();
+    let (fixture, _) = asked_for_everything();
+    fixture.store.commit(id(), |record| record.install.begun = Some("again".into())).unwrap();
+    fs::write(fixture.path(REQUESTS_FILE), "{").unwrap();
+    let known = reopened(fixture.root.path()).get(id()).unwrap();
     let done = known.record.install.done.as_ref().expect("it counts as done");
     assert_eq!((done.token.as_str(), done.outcome, done.reported), ("again", InstallOutcome::Succeeded, true));
     assert_eq!(done.reason, Reason::RecordLost);
@@ -178,37 +178,37 @@ fn an_installation_that_had_begun_counts_as_done_without_its_request() {
 
 #[test]
 fn a_deletion_goes_on_without_the_record() {
-    let (scene, _) = asked_for_everything();
-    scene.accepts("delete", Verb::Delete);
-    fs::write(scene.path(RECORD_FILE), "{").unwrap();
-    let store = reopened(scene.root.path());
+    let (fixture, _) = asked_for_everything();
+    fixture.accepts("delete", Verb::Delete);
+    fs::write(fixture.path(RECORD_FILE), "{").unwrap();
+    let store = reopened(fixture.root.path());
     assert!(store.get(id()).unwrap().is_being_deleted());
     store.refresh(id()).unwrap();
-    assert!(reopened(scene.root.path()).get(id()).unwrap().is_being_deleted());
+    assert!(reopened(fixture.root.path()).get(id()).unwrap().is_being_deleted());
 }
 
 #[test]
 fn a_damaged_record_of_a_persons_server_is_no_matter_of_the_panels() {
-    let scene = Scene::with_file();
-    fs::write(scene.path(REQUESTS_FILE), "{").unwrap();
-    let store = reopened(scene.root.path());
+    let fixture = Fixture::with_file();
+    fs::write(fixture.path(REQUESTS_FILE), "{").unwrap();
+    let store = reopened(fixture.root.path());
     let record = store.get(id()).unwrap().record.clone();
     assert_eq!((record.install.reset_owed, record.last_reported), (false, None));
 }
 
 #[test]
 fn a_later_installation_pays_what_a_damaged_record_owes() {
-    let (scene, _) = asked_for_everything();
-    fs::write(scene.path(RECORD_FILE), "{").unwrap();
-    let mut record = Record::clone(&reopened(scene.root.path()).get(id()).unwrap().record);
+    let (fixture, _) = asked_for_everything();
+    fs::write(fixture.path(RECORD_FILE), "{").unwrap();
+    let mut record = Record::clone(&reopened(fixture.root.path()).get(id()).unwrap().record);
     let result = InstallResult { token: "i2".into(), reported: false, ..record.install.done.clone().unwrap() };
     record.finish_install(result);
     assert!(!record.install.reset_owed);
 }
 
 /// A file that cannot be read, as on a failing disk. Moved away, it can.
-fn hides(scene: &Scene, file: &str) -> std::path::PathBuf {
-    let (path, kept) = (scene.path(file), scene.root.path().join("kept.json"));
+fn hides(fixture: &Fixture, file: &str) -> std::path::PathBuf {
+    let (path, kept) = (fixture.path(file), fixture.root.path().join("kept.json"));
     fs::rename(&path, &kept).unwrap();
     fs::create_dir(&path).unwrap();
     kept
@@ -217,33 +217,33 @@ fn hides(scene: &Scene, file: &str) -> std::path::PathBuf {
 #[test]
 fn a_file_that_cannot_be_read_is_set_aside_and_not_written_over() {
     for file in [RECORD_FILE, REQUESTS_FILE] {
-        let (scene, _) = asked_for_everything();
-        hides(&scene, file);
-        fs::write(scene.path(file).join("what it says"), "").unwrap();
-        let daemon = reopened(scene.root.path());
+        let (fixture, _) = asked_for_everything();
+        hides(&fixture, file);
+        fs::write(fixture.path(file).join("what it says"), "").unwrap();
+        let daemon = reopened(fixture.root.path());
         takes_everything_for_done(&daemon.get(id()).unwrap(), file);
         daemon.refresh(id()).unwrap();
         daemon.commit(id(), |record| record.synced_for = Some("x".into())).unwrap();
-        assert!(scene.path(&format!("{file}.broken")).join("what it says").exists());
-        takes_everything_for_done(&reopened(scene.root.path()).get(id()).unwrap(), file);
+        assert!(fixture.path(&format!("{file}.broken")).join("what it says").exists());
+        takes_everything_for_done(&reopened(fixture.root.path()).get(id()).unwrap(), file);
     }
 }
 
 #[test]
 fn a_file_that_cannot_even_be_set_aside_keeps_its_server_as_it_is() {
     for file in [RECORD_FILE, REQUESTS_FILE] {
-        let (scene, _) = asked_for_everything();
-        let before = scene.get();
-        let kept = hides(&scene, file);
-        fs::create_dir_all(scene.path(&format!("{file}.broken")).join("in the way")).unwrap();
-        fs::remove_dir(scene.path(file)).unwrap();
-        std::os::unix::fs::symlink(file, scene.path(file)).unwrap();
-        let daemon = reopened(scene.root.path());
-        is_left_alone(&scene, &daemon, file);
+        let (fixture, _) = asked_for_everything();
+        let before = fixture.get();
+        let kept = hides(&fixture, file);
+        fs::create_dir_all(fixture.path(&format!("{file}.broken")).join("in the way")).unwrap();
+        fs::remove_dir(fixture.path(file)).unwrap();
+        std::os::unix::fs::symlink(file, fixture.path(file)).unwrap();
+        let daemon = reopened(fixture.root.path());
+        is_left_alone(&fixture, &daemon, file);
 
         // The disk is well again: nothing was lost.
-        fs::remove_file(scene.path(file)).unwrap();
-        fs::rename(kept, scene.path(file)).unwrap();
+        fs::remove_file(fixture.path(file)).unwrap();
+        fs::rename(kept, fixture.path(file)).unwrap();
         assert!(daemon.refresh(id()).unwrap());
         let after = daemon.get(id()).unwrap();
         assert_eq!(
@@ -258,13 +258,13 @@ fn a_file_that_cannot_even_be_set_aside_keeps_its_server_as_it_is() {
 }
 
 #[track_caller]
-fn is_left_alone(scene: &Scene, store: &Store, file: &str) {
+fn is_left_alone(fixture: &Fixture, store: &Store, file: &str) {
     let snapshot = store.get(id()).unwrap();
     assert!(snapshot.manifest.is_none(), "nothing is done with it");
     let problem = snapshot.problem.clone().unwrap();
     assert_eq!(problem.reason, Reason::RecordUnreadable);
     assert!(problem.message.contains(&format!("rename it to {file}.broken")), "{}", problem.message);
-    let others = [CONFIG_FILE, RECORD_FILE, REQUESTS_FILE].map(|other| fs::read(scene.path(other)).ok());
+    let others = [CONFIG_FILE, RECORD_FILE, REQUESTS_FILE].map(|other| fs::read(fixture.path(other)).ok());
     let broken = |error: StoreError| assert!(matches!(error, StoreError::Broken { .. }), "{file}: {error}");
     broken(store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err());
     broken(store.request(id(), None, [request("second", Verb::Start)]).unwrap_err());
@@ -272,16 +272,16 @@ fn is_left_alone(scene: &Scene, store: &Store, file: &str) {
     broken(store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {}).unwrap_err());
     broken(store.replace(id(), manifest(id()), |_| {}, []).unwrap_err());
     assert!(!store.refresh(id()).unwrap());
-    assert_eq!([CONFIG_FILE, RECORD_FILE, REQUESTS_FILE].map(|other| fs::read(scene.path(other)).ok()), others);
-    assert!(scene.path(file).is_symlink(), "it was not written over");
+    assert_eq!([CONFIG_FILE, RECORD_FILE, REQUESTS_FILE].map(|other| fs::read(fixture.path(other)).ok()), others);
+    assert!(fixture.path(file).is_symlink(), "it was not written over");
 }
 
 #[test]
 fn a_reader_moves_no_file_and_writes_none() {
     for file in [RECORD_FILE, REQUESTS_FILE] {
-        let (scene, _) = asked_for_everything();
-        fs::write(scene.path(file), "{").unwrap();
-        let reader = Store::open_to_read(scene.root.path()).unwrap();
+        let (fixture, _) = asked_for_everything();
+        fs::write(fixture.path(file), "{").unwrap();
+        let reader = Store::open_to_read(fixture.root.path()).unwrap();
         takes_everything_for_done(&reader.get(id()).unwrap(), file);
         for error in [
             reader.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err(),
@@ -291,14 +291,14 @@ fn a_reader_moves_no_file_and_writes_none() {
         ] {
             assert!(error.to_string().contains("opened to read"), "{error}");
         }
-        assert_eq!(fs::read_to_string(scene.path(file)).unwrap(), "{");
-        assert!(!scene.path(&format!("{file}.broken")).exists());
+        assert_eq!(fs::read_to_string(fixture.path(file)).unwrap(), "{");
+        assert!(!fixture.path(&format!("{file}.broken")).exists());
 
-        fs::remove_file(scene.path(file)).unwrap();
-        fs::create_dir(scene.path(file)).unwrap();
-        let reader = Store::open_to_read(scene.root.path()).unwrap();
+        fs::remove_file(fixture.path(file)).unwrap();
+        fs::create_dir(fixture.path(file)).unwrap();
+        let reader = Store::open_to_read(fixture.root.path()).unwrap();
         let problem = reader.get(id()).unwrap().problem.clone().unwrap();
         assert!(problem.reason == Reason::RecordUnreadable && problem.message.contains(file), "{problem:?}");
-        assert!(scene.path(file).is_dir());
+        assert!(fixture.path(file).is_dir());
     }
 }

@@ -16,131 +16,131 @@ fn is_of_the_disk(error: StoreError, expected: io::ErrorKind) {
 fn a_server_that_cannot_be_written_does_not_exist() {
     for kind in KINDS {
         for op in [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteManifest] {
-            let scene = Scene::empty();
-            scene.disk.refuses(&[op], kind);
-            let create = || scene.store.create(manifest(id()), Record::default(), [request("install", INSTALL)]);
+            let fixture = Fixture::empty();
+            fixture.disk.rejects(&[op], kind);
+            let create = || fixture.store.create(manifest(id()), Record::default(), [request("install", INSTALL)]);
             is_of_the_disk(create().unwrap_err(), kind);
-            assert!(scene.store.get(id()).is_none(), "{op:?}");
-            assert!(!scene.store.folder(id()).exists(), "{op:?}: nothing is left");
-            scene.is_the_same_after_a_reboot();
+            assert!(fixture.store.get(id()).is_none(), "{op:?}");
+            assert!(!fixture.store.folder(id()).exists(), "{op:?}: nothing is left");
+            fixture.is_the_same_after_a_reboot();
 
-            scene.disk.refuses(&[], kind);
+            fixture.disk.rejects(&[], kind);
             create().unwrap();
-            assert_eq!(verbs(&scene.get()), [INSTALL]);
-            scene.is_the_same_after_a_reboot();
+            assert_eq!(verbs(&fixture.get()), [INSTALL]);
+            fixture.is_the_same_after_a_reboot();
         }
     }
 }
 
 #[test]
 fn a_create_writes_the_requests_before_the_manifest_and_the_record_last() {
-    let scene = Scene::empty();
-    scene.store.create(manifest(id()), Record::default(), [request("install", INSTALL)]).unwrap();
+    let fixture = Fixture::empty();
+    fixture.store.create(manifest(id()), Record::default(), [request("install", INSTALL)]).unwrap();
     let ops = [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteManifest, DiskOp::WriteRecord];
-    assert_eq!(scene.disk.done(), ops);
-    assert!(!scene.get().unrecorded);
-    assert!(!scene.store.refresh(id()).unwrap(), "the first pass has nothing to write");
-    assert_eq!(verbs(&scene.get()), [INSTALL]);
-    scene.is_the_same_after_a_reboot();
+    assert_eq!(fixture.disk.done(), ops);
+    assert!(!fixture.get().unrecorded);
+    assert!(!fixture.store.refresh(id()).unwrap(), "the first pass has nothing to write");
+    assert_eq!(verbs(&fixture.get()), [INSTALL]);
+    fixture.is_the_same_after_a_reboot();
 }
 
 #[test]
 fn a_change_that_cannot_be_written_did_not_happen() {
     for op in [DiskOp::WriteManifest, DiskOp::WriteRecord] {
-        let scene = Scene::of_panel();
-        let before = scene.get();
-        scene.disk.refuses(&[op], io::ErrorKind::StorageFull);
+        let fixture = Fixture::of_panel();
+        let before = fixture.get();
+        fixture.disk.rejects(&[op], io::ErrorKind::StorageFull);
         let edit = |manifest: &mut Manifest| manifest.spec.settings.invocation = "./walk".into();
-        is_of_the_disk(scene.sync(edit).unwrap_err(), io::ErrorKind::StorageFull);
-        let after = scene.get();
+        is_of_the_disk(fixture.sync(edit).unwrap_err(), io::ErrorKind::StorageFull);
+        let after = fixture.get();
         assert_eq!((&after.manifest, &after.record), (&before.manifest, &before.record), "{op:?}");
-        assert_eq!(scene.config(), panel_file(), "{op:?}: the old file stands");
-        scene.has_no_leftovers();
+        assert_eq!(fixture.config(), panel_file(), "{op:?}: the old file stands");
+        fixture.has_no_leftovers();
 
         // What was refused does not come in effect later, either.
-        scene.disk.refuses(&[], io::ErrorKind::StorageFull);
-        scene.store.refresh(id()).unwrap();
-        assert_eq!(scene.manifest(), before.manifest.clone().unwrap(), "{op:?}");
-        assert_eq!(scene.get().record.generation, 1, "{op:?}");
-        scene.is_the_same_after_a_reboot();
-        scene.sync(edit).unwrap();
-        assert_eq!(scene.manifest().spec.settings.invocation, "./walk");
-        scene.is_the_same_after_a_reboot();
+        fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
+        fixture.store.refresh(id()).unwrap();
+        assert_eq!(fixture.manifest(), before.manifest.clone().unwrap(), "{op:?}");
+        assert_eq!(fixture.get().record.generation, 1, "{op:?}");
+        fixture.is_the_same_after_a_reboot();
+        fixture.sync(edit).unwrap();
+        assert_eq!(fixture.manifest().spec.settings.invocation, "./walk");
+        fixture.is_the_same_after_a_reboot();
     }
 }
 
 #[test]
 fn requests_that_cannot_be_written_are_not_accepted() {
     for kind in KINDS {
-        let scene = Scene::with_file();
-        let before = scene.get();
-        let text = fs::read(scene.path(REQUESTS_FILE)).unwrap();
-        scene.disk.refuses(&[DiskOp::WriteRequests], kind);
-        let refused = scene.store.request(id(), None, [request("one", Verb::Start), request("two", Verb::Delete)]);
-        is_of_the_disk(refused.unwrap_err(), kind);
-        assert_eq!((scene.get().revision, &scene.get().requests), (before.revision, &before.requests));
-        assert_eq!(fs::read(scene.path(REQUESTS_FILE)).unwrap(), text);
-        scene.has_no_leftovers();
-        scene.is_the_same_after_a_reboot();
+        let fixture = Fixture::with_file();
+        let before = fixture.get();
+        let text = fs::read(fixture.path(REQUESTS_FILE)).unwrap();
+        fixture.disk.rejects(&[DiskOp::WriteRequests], kind);
+        let rejected = fixture.store.request(id(), None, [request("one", Verb::Start), request("two", Verb::Delete)]);
+        is_of_the_disk(rejected.unwrap_err(), kind);
+        assert_eq!((fixture.get().revision, &fixture.get().requests), (before.revision, &before.requests));
+        assert_eq!(fs::read(fixture.path(REQUESTS_FILE)).unwrap(), text);
+        fixture.has_no_leftovers();
+        fixture.is_the_same_after_a_reboot();
     }
 }
 
 #[test]
 fn facts_that_cannot_be_written_did_not_happen() {
-    let scene = Scene::with_file();
-    let before = scene.get();
-    scene.disk.refuses(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
+    let fixture = Fixture::with_file();
+    let before = fixture.get();
+    fixture.disk.rejects(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
     let edit = |record: &mut Record| record.synced_for = Some("x".into());
-    is_of_the_disk(scene.store.commit(id(), edit).unwrap_err(), io::ErrorKind::StorageFull);
-    assert_eq!(scene.get().record, before.record);
-    scene.is_the_same_after_a_reboot();
+    is_of_the_disk(fixture.store.commit(id(), edit).unwrap_err(), io::ErrorKind::StorageFull);
+    assert_eq!(fixture.get().record, before.record);
+    fixture.is_the_same_after_a_reboot();
 }
 
 #[test]
 fn a_saved_file_that_cannot_be_recorded_is_recorded_at_the_next_look() {
-    let scene = Scene::with_file();
-    scene.disk.refuses(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
-    scene.saves(CONFIG_FILE, &FILE.replace("./run", "./walk"));
-    is_of_the_disk(scene.store.refresh(id()).unwrap_err(), io::ErrorKind::StorageFull);
-    assert_eq!(scene.manifest().spec.settings.invocation, "./run", "what is not recorded is not in effect");
+    let fixture = Fixture::with_file();
+    fixture.disk.rejects(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
+    fixture.saves(CONFIG_FILE, &FILE.replace("./run", "./walk"));
+    is_of_the_disk(fixture.store.refresh(id()).unwrap_err(), io::ErrorKind::StorageFull);
+    assert_eq!(fixture.manifest().spec.settings.invocation, "./run", "what is not recorded is not in effect");
 
-    scene.disk.refuses(&[], io::ErrorKind::StorageFull);
-    assert!(scene.store.refresh(id()).unwrap());
-    assert_eq!(scene.manifest().spec.settings.invocation, "./walk");
-    assert_eq!(scene.get().record.generation, 2);
-    scene.is_the_same_after_a_reboot();
+    fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
+    assert!(fixture.store.refresh(id()).unwrap());
+    assert_eq!(fixture.manifest().spec.settings.invocation, "./walk");
+    assert_eq!(fixture.get().record.generation, 2);
+    fixture.is_the_same_after_a_reboot();
 }
 
 #[test]
 fn a_server_that_cannot_be_removed_is_still_there() {
-    let scene = Scene::with_file();
-    scene.disk.refuses(&[DiskOp::RemoveFolder], io::ErrorKind::ReadOnlyFilesystem);
-    is_of_the_disk(scene.store.remove(id()).unwrap_err(), io::ErrorKind::ReadOnlyFilesystem);
-    scene.is_the_same_after_a_reboot();
-    assert_eq!(scene.store.ids(), [id()]);
-    scene.disk.refuses(&[], io::ErrorKind::ReadOnlyFilesystem);
-    scene.store.remove(id()).unwrap();
-    assert!(scene.store.ids().is_empty());
-    assert!(!scene.store.folder(id()).exists());
+    let fixture = Fixture::with_file();
+    fixture.disk.rejects(&[DiskOp::RemoveFolder], io::ErrorKind::ReadOnlyFilesystem);
+    is_of_the_disk(fixture.store.remove(id()).unwrap_err(), io::ErrorKind::ReadOnlyFilesystem);
+    fixture.is_the_same_after_a_reboot();
+    assert_eq!(fixture.store.ids(), [id()]);
+    fixture.disk.rejects(&[], io::ErrorKind::ReadOnlyFilesystem);
+    fixture.store.remove(id()).unwrap();
+    assert!(fixture.store.ids().is_empty());
+    assert!(!fixture.store.folder(id()).exists());
 }
 
 #[test]
 fn a_replacement_that_cannot_be_written_did_not_happen() {
     for op in [DiskOp::WriteRequests, DiskOp::WriteManifest, DiskOp::WriteRecord] {
-        let scene = Scene::with_file();
-        scene.store.commit(id(), |record| record.parked = Some(Timestamp::from_millis(1000))).unwrap();
-        let before = scene.get();
-        scene.disk.refuses(&[op], io::ErrorKind::StorageFull);
+        let fixture = Fixture::with_file();
+        fixture.store.commit(id(), |record| record.parked = Some(Timestamp::from_millis(1000))).unwrap();
+        let before = fixture.get();
+        fixture.disk.rejects(&[op], io::ErrorKind::StorageFull);
         let facts = |record: &mut Record| record.parked = None;
-        let replaced = scene.store.replace(id(), manifest(id()), facts, [request("install", INSTALL)]);
+        let replaced = fixture.store.replace(id(), manifest(id()), facts, [request("install", INSTALL)]);
         is_of_the_disk(replaced.unwrap_err(), io::ErrorKind::StorageFull);
         let known = |s: &Snapshot| (s.manifest.clone(), s.record.clone(), verbs(s));
-        assert_eq!(known(&scene.get()), known(&before), "{op:?}");
-        assert_eq!(scene.config(), FILE);
-        scene.disk.refuses(&[], io::ErrorKind::StorageFull);
-        scene.store.refresh(id()).unwrap();
-        scene.is_the_same_after_a_reboot();
-        assert_eq!(known(&scene.get()), known(&before), "{op:?}");
+        assert_eq!(known(&fixture.get()), known(&before), "{op:?}");
+        assert_eq!(fixture.config(), FILE);
+        fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
+        fixture.store.refresh(id()).unwrap();
+        fixture.is_the_same_after_a_reboot();
+        assert_eq!(known(&fixture.get()), known(&before), "{op:?}");
     }
 }
 
@@ -165,7 +165,7 @@ impl DiskHook for LastBlock {
 
 /// The new file took the last block: there is none for the record, and none to write the old file again.
 #[test]
-fn what_was_refused_on_a_full_disk_is_taken_back_on_a_full_disk() {
+fn what_was_rejected_on_a_full_disk_is_taken_back_on_a_full_disk() {
     type Write = fn(&Store) -> Result<(), StoreError>;
     let sync: Write = |store| {
         store.sync(id(), None, |manifest| manifest.spec.settings.invocation = "./walk".into(), |_| {}).map(drop)
@@ -216,58 +216,58 @@ impl DiskHook for SavedInBetween {
 }
 
 #[test]
-fn what_a_person_saved_after_a_refused_change_stays() {
-    let scene = Scene::of_panel();
-    let path = scene.path(CONFIG_FILE);
+fn what_a_person_saved_after_a_rejected_change_stays() {
+    let fixture = Fixture::of_panel();
+    let path = fixture.path(CONFIG_FILE);
     let store =
-        Store::open(scene.root.path(), Blocking::Inline, Clock::System, Some(Arc::new(SavedInBetween(path.clone()))))
+        Store::open(fixture.root.path(), Blocking::Inline, Clock::System, Some(Arc::new(SavedInBetween(path.clone()))))
             .unwrap();
-    let refused = store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {});
-    is_of_the_disk(refused.unwrap_err(), io::ErrorKind::StorageFull);
+    let rejected = store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {});
+    is_of_the_disk(rejected.unwrap_err(), io::ErrorKind::StorageFull);
     assert!(fs::read_to_string(&path).unwrap().contains("./by-hand"));
 }
 
 #[test]
 fn a_status_that_cannot_be_written_is_an_error_and_no_more() {
-    let scene = Scene::with_file();
-    scene.disk.refuses(&[DiskOp::WriteStatus], io::ErrorKind::StorageFull);
-    is_of_the_disk(scene.store.write_status(id()).unwrap_err(), io::ErrorKind::StorageFull);
-    scene.disk.refuses(&[], io::ErrorKind::StorageFull);
-    scene.store.write_status(id()).unwrap();
-    assert!(scene.path(STATUS_FILE).exists());
-    scene.has_no_leftovers();
+    let fixture = Fixture::with_file();
+    fixture.disk.rejects(&[DiskOp::WriteStatus], io::ErrorKind::StorageFull);
+    is_of_the_disk(fixture.store.write_status(id()).unwrap_err(), io::ErrorKind::StorageFull);
+    fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
+    fixture.store.write_status(id()).unwrap();
+    assert!(fixture.path(STATUS_FILE).exists());
+    fixture.has_no_leftovers();
 }
 
 #[test]
 fn a_real_folder_that_cannot_be_written_is_an_error() {
-    let scene = Scene::with_file();
-    let before = scene.get();
+    let fixture = Fixture::with_file();
+    let before = fixture.get();
     // A folder in the place of the file keeps even root from replacing it.
-    fs::remove_file(scene.path(RECORD_FILE)).unwrap();
-    fs::create_dir(scene.path(RECORD_FILE)).unwrap();
-    let error = scene.store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err();
+    fs::remove_file(fixture.path(RECORD_FILE)).unwrap();
+    fs::create_dir(fixture.path(RECORD_FILE)).unwrap();
+    let error = fixture.store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err();
     assert!(matches!(error, StoreError::Disk { .. }), "{error}");
     assert!(error.to_string().contains(RECORD_FILE), "{error}");
-    assert_eq!(scene.get().record, before.record);
-    scene.has_no_leftovers();
+    assert_eq!(fixture.get().record, before.record);
+    fixture.has_no_leftovers();
 }
 
 #[test]
 fn nothing_is_written_where_nothing_changes() {
-    let scene = Scene::of_panel();
-    scene.sync(|_| {}).unwrap();
-    scene.store.commit(id(), |_| {}).unwrap();
-    scene.store.request(id(), None, []).unwrap();
-    scene.store.refresh(id()).unwrap();
-    assert_eq!(scene.disk.done(), []);
-    scene.sync(|manifest| manifest.spec.suspended = true).unwrap();
-    assert_eq!(scene.disk.done(), [DiskOp::WriteManifest, DiskOp::WriteRecord]);
-    scene.accepts("one", Verb::Start);
-    assert_eq!(scene.disk.done(), [DiskOp::WriteRequests]);
-    scene.store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap();
-    assert_eq!(scene.disk.done(), [DiskOp::WriteRecord]);
-    scene.store.refresh(id()).unwrap();
-    assert_eq!(scene.disk.done(), [], "what the store wrote itself is no news");
+    let fixture = Fixture::of_panel();
+    fixture.sync(|_| {}).unwrap();
+    fixture.store.commit(id(), |_| {}).unwrap();
+    fixture.store.request(id(), None, []).unwrap();
+    fixture.store.refresh(id()).unwrap();
+    assert_eq!(fixture.disk.done(), []);
+    fixture.sync(|manifest| manifest.spec.suspended = true).unwrap();
+    assert_eq!(fixture.disk.done(), [DiskOp::WriteManifest, DiskOp::WriteRecord]);
+    fixture.accepts("one", Verb::Start);
+    assert_eq!(fixture.disk.done(), [DiskOp::WriteRequests]);
+    fixture.store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap();
+    assert_eq!(fixture.disk.done(), [DiskOp::WriteRecord]);
+    fixture.store.refresh(id()).unwrap();
+    assert_eq!(fixture.disk.done(), [], "what the store wrote itself is no news");
 }
 
 #[test]
@@ -276,8 +276,8 @@ fn a_reader_makes_nothing() {
     assert!(Store::open_to_read(root.path()).is_err(), "there is no folder to read");
     fs::create_dir(root.path().join("servers")).unwrap();
     let reader = Store::open_to_read(root.path()).unwrap();
-    let refused = reader.create(manifest(id()), Record::default(), []).unwrap_err();
-    is_of_the_disk(refused, io::ErrorKind::ReadOnlyFilesystem);
+    let rejected = reader.create(manifest(id()), Record::default(), []).unwrap_err();
+    is_of_the_disk(rejected, io::ErrorKind::ReadOnlyFilesystem);
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "no reserve");
     assert_eq!(fs::read_dir(root.path().join("servers")).unwrap().count(), 0);
 }

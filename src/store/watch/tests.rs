@@ -17,7 +17,7 @@ const TEST_QUIET: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A state folder with the servers `a` and `fence`, and a running watch.
-struct Scene {
+struct Fixture {
     root: TempDir,
     events: mpsc::Receiver<WatchEvent>,
     task: JoinHandle<()>,
@@ -34,7 +34,7 @@ fn timing(quiet: Duration) -> Timing {
     }
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         Self::with(Arc::new(folders::connect), timing(TEST_QUIET)).await
     }
@@ -69,7 +69,7 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
+impl Drop for Fixture {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -86,24 +86,24 @@ fn changed(name: &str) -> WatchEvent {
 
 #[tokio::test]
 async fn a_file_written_in_place_in_two_halves_is_one_change() {
-    let mut scene = Scene::new().await;
-    let mut file = fs::File::create(scene.server("a").join("config.yml")).unwrap();
+    let mut fixture = Fixture::new().await;
+    let mut file = fs::File::create(fixture.server("a").join("config.yml")).unwrap();
     file.write_all(b"kind: Ser").unwrap();
     file.sync_all().unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
     file.write_all(b"ver\n").unwrap();
     drop(file);
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
 }
 
 #[tokio::test]
 async fn a_temporary_file_renamed_is_one_change() {
-    let mut scene = Scene::new().await;
-    let path = scene.server("a").join("override.yml");
+    let mut fixture = Fixture::new().await;
+    let path = fixture.server("a").join("override.yml");
     crate::atomic::write_file(&path, b"x: 1\n", 0o600).unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
     crate::atomic::write_file(&path, b"x: 2\n", 0o600).unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
 }
 
 /// What `strace` shows of `:w` with `backup` and `writebackup` set, on a file in a folder.
@@ -120,20 +120,20 @@ fn write_as_vim_does(folder: &Path, text: &str) {
 
 #[tokio::test]
 async fn vims_dance_is_one_change() {
-    let mut scene = Scene::new().await;
-    fs::write(scene.server("a").join("config.yml"), "a: 1\n").unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
-    write_as_vim_does(&scene.server("a"), "a: 2\n");
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    let mut fixture = Fixture::new().await;
+    fs::write(fixture.server("a").join("config.yml"), "a: 1\n").unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
+    write_as_vim_does(&fixture.server("a"), "a: 2\n");
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
 }
 
 #[tokio::test]
 async fn other_files_and_reading_are_no_change() {
-    let mut scene = Scene::new().await;
-    let folder = scene.server("a");
+    let mut fixture = Fixture::new().await;
+    let folder = fixture.server("a");
     fs::write(folder.join("config.yml"), "a: 1\n").unwrap();
     fs::create_dir_all(folder.join("data/world")).unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
 
     for name in [
         "record.json",
@@ -153,135 +153,135 @@ async fn other_files_and_reading_are_no_change() {
     fs::read(folder.join("config.yml")).unwrap();
     fs::read_dir(&folder).unwrap().count();
     for name in [".git", "old~"] {
-        fs::create_dir(scene.server(name)).unwrap();
+        fs::create_dir(fixture.server(name)).unwrap();
     }
-    fs::write(scene.server("stray"), b"a file among folders").unwrap();
-    let last_reported = scene.last_reported().await;
+    fs::write(fixture.server("stray"), b"a file among folders").unwrap();
+    let last_reported = fixture.last_reported().await;
     assert!(last_reported.iter().all(|event| *event == changed("stray")), "{last_reported:?}");
 }
 
 #[tokio::test]
 async fn a_file_deleted_and_made_again_is_one_change() {
-    let mut scene = Scene::new().await;
-    let path = scene.server("a").join("config.yml");
+    let mut fixture = Fixture::new().await;
+    let path = fixture.server("a").join("config.yml");
     fs::write(&path, "a: 1\n").unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
     fs::remove_file(&path).unwrap();
     fs::write(&path, "a: 2\n").unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
     fs::remove_file(&path).unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
 }
 
 #[tokio::test]
 async fn a_new_folder_is_told_and_watched() {
-    let mut scene = Scene::new().await;
-    fs::create_dir(scene.server("b")).unwrap();
-    fs::write(scene.server("b").join("config.yml"), "a: 1\n").unwrap();
-    assert_eq!(scene.last_reported().await, [changed("b")]);
-    fs::write(scene.server("b").join("config.yml"), "a: 2\n").unwrap();
-    assert_eq!(scene.last_reported().await, [changed("b")]);
+    let mut fixture = Fixture::new().await;
+    fs::create_dir(fixture.server("b")).unwrap();
+    fs::write(fixture.server("b").join("config.yml"), "a: 1\n").unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("b")]);
+    fs::write(fixture.server("b").join("config.yml"), "a: 2\n").unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("b")]);
 }
 
 #[tokio::test]
 async fn a_folder_moved_in_renamed_and_moved_out_is_followed() {
-    let mut scene = Scene::new().await;
-    let outside = scene.root.path().join("prepared");
+    let mut fixture = Fixture::new().await;
+    let outside = fixture.root.path().join("prepared");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("config.yml"), "a: 1\n").unwrap();
 
-    fs::rename(&outside, scene.server("b")).unwrap();
-    assert_eq!(scene.last_reported().await, [changed("b")]);
-    fs::rename(scene.server("b"), scene.server("c")).unwrap();
-    let mut last_reported = scene.last_reported().await;
+    fs::rename(&outside, fixture.server("b")).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("b")]);
+    fs::rename(fixture.server("b"), fixture.server("c")).unwrap();
+    let mut last_reported = fixture.last_reported().await;
     last_reported.sort_by_key(|event| format!("{event:?}"));
     assert_eq!(last_reported, [changed("b"), changed("c")]);
-    fs::write(scene.server("c").join("config.yml"), "a: 2\n").unwrap();
-    assert_eq!(scene.last_reported().await, [changed("c")]);
+    fs::write(fixture.server("c").join("config.yml"), "a: 2\n").unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("c")]);
 
-    fs::rename(scene.server("c"), &outside).unwrap();
-    assert_eq!(scene.last_reported().await, [changed("c")]);
+    fs::rename(fixture.server("c"), &outside).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("c")]);
     fs::write(outside.join("config.yml"), "a: 3\n").unwrap();
-    assert_eq!(scene.last_reported().await, []);
+    assert_eq!(fixture.last_reported().await, []);
 }
 
 #[tokio::test]
 async fn a_folder_removed_is_told_and_may_come_again() {
-    let mut scene = Scene::new().await;
-    fs::write(scene.server("a").join("config.yml"), "a: 1\n").unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
-    fs::remove_dir_all(scene.server("a")).unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    let mut fixture = Fixture::new().await;
+    fs::write(fixture.server("a").join("config.yml"), "a: 1\n").unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
+    fs::remove_dir_all(fixture.server("a")).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
 
     // At once again, so that the old folder's end and the new one's beginning come together.
     for round in 0..3 {
-        fs::create_dir(scene.server("a")).unwrap();
-        assert_eq!(scene.last_reported().await, [changed("a")]);
-        fs::write(scene.server("a").join("config.yml"), "a: 1\n").unwrap();
-        assert_eq!(scene.last_reported().await, [changed("a")], "round {round}");
-        fs::remove_dir_all(scene.server("a")).unwrap();
+        fs::create_dir(fixture.server("a")).unwrap();
+        assert_eq!(fixture.last_reported().await, [changed("a")]);
+        fs::write(fixture.server("a").join("config.yml"), "a: 1\n").unwrap();
+        assert_eq!(fixture.last_reported().await, [changed("a")], "round {round}");
+        fs::remove_dir_all(fixture.server("a")).unwrap();
         if round == 1 {
-            assert_eq!(scene.last_reported().await, [changed("a")]);
+            assert_eq!(fixture.last_reported().await, [changed("a")]);
         }
     }
 }
 
 #[tokio::test]
 async fn a_linked_file_is_followed_to_its_target() {
-    let mut scene = Scene::new().await;
-    let git = scene.root.path().join("git");
+    let mut fixture = Fixture::new().await;
+    let git = fixture.root.path().join("git");
     fs::create_dir(&git).unwrap();
     let git = git.canonicalize().unwrap();
     fs::write(git.join("one.yml"), "a: 1\n").unwrap();
     fs::write(git.join("two.yml"), "a: 2\n").unwrap();
-    let link = scene.server("a").join("config.yml");
+    let link = fixture.server("a").join("config.yml");
     symlink(git.join("one.yml"), &link).unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
 
     crate::atomic::write_file(&git.join("one.yml"), b"a: 3\n", 0o644).unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
     fs::write(git.join("one.yml"), "a: 4\n").unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
     fs::write(git.join("two.yml"), "a: 5\n").unwrap();
-    assert_eq!(scene.last_reported().await, []);
+    assert_eq!(fixture.last_reported().await, []);
 
     // The link is turned to another file, as deployment tools do.
-    symlink(git.join("two.yml"), scene.server("a").join(".new")).unwrap();
-    fs::rename(scene.server("a").join(".new"), &link).unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    symlink(git.join("two.yml"), fixture.server("a").join(".new")).unwrap();
+    fs::rename(fixture.server("a").join(".new"), &link).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
     fs::write(git.join("two.yml"), "a: 6\n").unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
     fs::write(git.join("one.yml"), "a: 7\n").unwrap();
-    assert_eq!(scene.last_reported().await, []);
+    assert_eq!(fixture.last_reported().await, []);
 
     // Neither the link nor its target are of interest any more.
     fs::remove_file(&link).unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
     fs::write(git.join("two.yml"), "a: 8\n").unwrap();
-    assert_eq!(scene.last_reported().await, []);
+    assert_eq!(fixture.last_reported().await, []);
 }
 
 #[tokio::test]
 async fn a_folder_that_is_never_quiet_is_told_all_the_same() {
     let timing = Timing { longest: Duration::from_millis(300), ..timing(Duration::from_secs(60)) };
-    let mut scene = Scene::with(Arc::new(folders::connect), timing).await;
-    let path = scene.server("a").join("config.yml");
+    let mut fixture = Fixture::with(Arc::new(folders::connect), timing).await;
+    let path = fixture.server("a").join("config.yml");
     let writer = tokio::spawn(async move {
         loop {
             fs::write(&path, "a: 1\n").unwrap();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    assert_eq!(next(&mut scene.events).await, changed("a"));
+    assert_eq!(next(&mut fixture.events).await, changed("a"));
     writer.abort();
 }
 
 #[tokio::test]
 async fn a_lost_watch_is_set_up_again() {
-    let mut scene = Scene::new().await;
-    let servers = scene.root.path().join("servers");
-    fs::rename(&servers, scene.root.path().join("away")).unwrap();
-    assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
+    let mut fixture = Fixture::new().await;
+    let servers = fixture.root.path().join("servers");
+    fs::rename(&servers, fixture.root.path().join("away")).unwrap();
+    assert_eq!(next(&mut fixture.events).await, WatchEvent::Rescan);
     fs::create_dir_all(servers.join("fence")).unwrap();
     fs::create_dir_all(servers.join("b")).unwrap();
 
@@ -290,7 +290,7 @@ async fn a_lost_watch_is_set_up_again() {
     loop {
         assert!(Instant::now() < deadline, "never watched again");
         fs::write(servers.join("b/config.yml"), "a: 1\n").unwrap();
-        if let Ok(Some(WatchEvent::Changed(name))) = tokio::time::timeout(TEST_QUIET * 2, scene.events.recv()).await {
+        if let Ok(Some(WatchEvent::Changed(name))) = tokio::time::timeout(TEST_QUIET * 2, fixture.events.recv()).await {
             assert_eq!(name, "b");
             break;
         }
@@ -332,9 +332,9 @@ async fn beyond_inotifys_limit_all_is_looked_at_until_it_is_raised() {
     let connect = move |handler: Handler| -> notify::Result<Box<dyn Watcher + Send>> {
         Ok(Box::new(Limited { inner: folders::connect(handler)?, left: limit.clone() }))
     };
-    let mut scene = Scene::with(Arc::new(connect), timing(TEST_QUIET)).await;
+    let mut fixture = Fixture::with(Arc::new(connect), timing(TEST_QUIET)).await;
     for _ in 0..3 {
-        assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
+        assert_eq!(next(&mut fixture.events).await, WatchEvent::Rescan);
     }
 
     left.store(100, Ordering::SeqCst);
@@ -343,15 +343,15 @@ async fn beyond_inotifys_limit_all_is_looked_at_until_it_is_raised() {
     while seen.len() < 2 {
         assert!(Instant::now() < deadline, "only {seen:?} are watched");
         for name in ["a", "fence"] {
-            fs::write(scene.server(name).join("config.yml"), "a: 1\n").unwrap();
+            fs::write(fixture.server(name).join("config.yml"), "a: 1\n").unwrap();
         }
-        if let Ok(Some(WatchEvent::Changed(name))) = tokio::time::timeout(TEST_QUIET * 2, scene.events.recv()).await {
+        if let Ok(Some(WatchEvent::Changed(name))) = tokio::time::timeout(TEST_QUIET * 2, fixture.events.recv()).await {
             seen.insert(name);
         }
     }
     // Complete again: no more looking at everything.
-    scene.last_reported().await;
-    assert_eq!(scene.last_reported().await, []);
+    fixture.last_reported().await;
+    assert_eq!(fixture.last_reported().await, []);
 }
 
 #[tokio::test]
@@ -361,13 +361,13 @@ async fn a_folder_that_comes_when_the_limit_is_reached_is_looked_at_soon() {
     let connect = move |handler: Handler| -> notify::Result<Box<dyn Watcher + Send>> {
         Ok(Box::new(Limited { inner: folders::connect(handler)?, left: left.clone() }))
     };
-    let mut scene = Scene::with(Arc::new(connect), timing(TEST_QUIET)).await;
-    fs::create_dir(scene.server("late")).unwrap();
+    let mut fixture = Fixture::with(Arc::new(connect), timing(TEST_QUIET)).await;
+    fs::create_dir(fixture.server("late")).unwrap();
     let mut last_reported = Vec::new();
     while last_reported.iter().filter(|event| **event == WatchEvent::Rescan).count() < 3
         || !last_reported.contains(&changed("late"))
     {
-        last_reported.push(next(&mut scene.events).await);
+        last_reported.push(next(&mut fixture.events).await);
     }
 }
 
@@ -381,12 +381,12 @@ async fn a_watch_that_cannot_be_set_up_is_tried_again() {
         }
         folders::connect(handler)
     };
-    let mut scene = Scene::with(Arc::new(connect), timing(TEST_QUIET)).await;
+    let mut fixture = Fixture::with(Arc::new(connect), timing(TEST_QUIET)).await;
     for _ in 0..3 {
-        assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
+        assert_eq!(next(&mut fixture.events).await, WatchEvent::Rescan);
     }
-    fs::write(scene.server("a").join("config.yml"), "a: 1\n").unwrap();
-    assert_eq!(scene.last_reported().await, [changed("a")]);
+    fs::write(fixture.server("a").join("config.yml"), "a: 1\n").unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
     assert_eq!(attempts.load(Ordering::SeqCst), 4);
 }
 
@@ -422,27 +422,27 @@ async fn an_overflow_is_a_rescan_and_a_dead_watcher_is_set_up_again() {
     use notify::event::{Event, EventKind, Flag};
 
     let (connect, handler) = captured();
-    let mut scene = Scene::with(connect, timing(TEST_QUIET)).await;
+    let mut fixture = Fixture::with(connect, timing(TEST_QUIET)).await;
     let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
     handler.lock().unwrap().as_mut().unwrap().handle_event(Ok(overflow));
-    assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
+    assert_eq!(next(&mut fixture.events).await, WatchEvent::Rescan);
 
     let error = notify::Error::generic("broken");
     handler.lock().unwrap().as_mut().unwrap().handle_event(Err(error));
-    assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
+    assert_eq!(next(&mut fixture.events).await, WatchEvent::Rescan);
 
     // The thread that called it is gone.
     drop(handler.lock().unwrap().take());
-    assert_eq!(next(&mut scene.events).await, WatchEvent::Rescan);
+    assert_eq!(next(&mut fixture.events).await, WatchEvent::Rescan);
     assert!(handler.lock().unwrap().is_some(), "set up again");
 }
 
 #[tokio::test]
 async fn it_ends_when_nobody_listens() {
-    let mut scene = Scene::new().await;
-    scene.events.close();
+    let mut fixture = Fixture::new().await;
+    fixture.events.close();
     let ended = async {
-        while !scene.task.is_finished() {
+        while !fixture.task.is_finished() {
             tokio::task::yield_now().await;
         }
     };

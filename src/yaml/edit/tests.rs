@@ -237,7 +237,7 @@ fn a_text_put_in_the_place_of_all_does_not_swallow_the_last_comment() {
 }
 
 #[test]
-fn what_does_not_fit_the_limits_is_refused_and_what_does_is_written() {
+fn what_does_not_fit_the_limits_is_rejected_and_what_does_is_written() {
     let long = "k".repeat(2000);
     let mut new = json!({"a": 1});
     new[&long] = json!("x");

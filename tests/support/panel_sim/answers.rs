@@ -5,7 +5,7 @@ use http::Response;
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use super::{Ledger, Recorded, Shared, SimServer, Standing};
+use super::{CallLog, Recorded, Shared, SimServer, Standing};
 
 type Answer = Response<Full<Bytes>>;
 
@@ -45,14 +45,14 @@ fn no_content() -> Answer {
 
 /// Answers the request at this place of the record.
 pub(super) fn answer(shared: &Shared, index: usize) -> Answer {
-    let mut ledger = shared.lock();
-    let request = ledger.requests[index].clone();
+    let mut call_log = shared.lock();
+    let request = call_log.requests[index].clone();
     let path: Vec<&str> = request.path.split('/').skip(1).collect();
     // Route binding comes before authentication: an unknown server is 404, whoever asks.
     let unknown = || error(404, "NotFoundHttpException", "The requested resource could not be found on the server.");
     if let ["servers", uuid, ..] = path[..]
         && uuid != "reset"
-        && ledger.server(uuid).is_none()
+        && call_log.server(uuid).is_none()
     {
         return unknown();
     }
@@ -60,15 +60,17 @@ pub(super) fn answer(shared: &Shared, index: usize) -> Answer {
         return rejection;
     }
     match (request.method.as_str(), &path[..]) {
-        ("GET", ["servers"]) => list(shared, &ledger, &request),
-        ("POST", ["servers", "reset"]) => reset(&mut ledger),
-        ("GET", ["servers", uuid]) => ledger.server(uuid).map_or_else(unknown, |server| with_json(200, &whole(server))),
-        ("GET", ["servers", uuid, "install"]) => {
-            ledger.server(uuid).map_or_else(unknown, |server| with_json(200, &server.script))
+        ("GET", ["servers"]) => list(shared, &call_log, &request),
+        ("POST", ["servers", "reset"]) => reset(&mut call_log),
+        ("GET", ["servers", uuid]) => {
+            call_log.server(uuid).map_or_else(unknown, |server| with_json(200, &whole(server)))
         }
-        ("POST", ["servers", uuid, "install"]) => install_report(&mut ledger, uuid, &request),
-        ("POST", ["servers", uuid, "container", "status"]) if !ledger.without_state_route => {
-            state_report(&mut ledger, uuid, &request)
+        ("GET", ["servers", uuid, "install"]) => {
+            call_log.server(uuid).map_or_else(unknown, |server| with_json(200, &server.script))
+        }
+        ("POST", ["servers", uuid, "install"]) => install_report(&mut call_log, uuid, &request),
+        ("POST", ["servers", uuid, "container", "status"]) if !call_log.without_state_route => {
+            state_report(&mut call_log, uuid, &request)
         }
         _ => {
             let detail = format!("The route api/remote{} could not be found.", request.path);
@@ -103,18 +105,18 @@ fn whole(server: &SimServer) -> Value {
     json!({"settings": server.settings, "process_configuration": server.process})
 }
 
-fn list(shared: &Shared, ledger: &Ledger, request: &Recorded) -> Answer {
+fn list(shared: &Shared, call_log: &CallLog, request: &Recorded) -> Answer {
     let number = |key: &str, default: usize| {
         request.query.get(key).and_then(|text| text.parse().ok()).filter(|number| *number >= 1).unwrap_or(default)
     };
-    let (page, per_page, total) = (number("page", 1), number("per_page", 50), ledger.servers.len());
+    let (page, per_page, total) = (number("page", 1), number("per_page", 50), call_log.servers.len());
     let first = (page - 1).saturating_mul(per_page);
     let entry = |server: &SimServer| {
         let mut entry = whole(server);
         entry["uuid"] = json!(server.uuid);
         entry
     };
-    let data: Vec<Value> = ledger.servers.iter().skip(first).take(per_page).map(entry).collect();
+    let data: Vec<Value> = call_log.servers.iter().skip(first).take(per_page).map(entry).collect();
     let (from, to) = match data.len() {
         0 => (Value::Null, Value::Null),
         count => (json!(first + 1), json!(first + count)),
@@ -130,9 +132,9 @@ fn list(shared: &Shared, ledger: &Ledger, request: &Recorded) -> Answer {
 }
 
 /// The panel takes every installation of the node for finished.
-fn reset(ledger: &mut Ledger) -> Answer {
-    ledger.resets += 1;
-    for server in &mut ledger.servers {
+fn reset(call_log: &mut CallLog) -> Answer {
+    call_log.resets += 1;
+    for server in &mut call_log.servers {
         if server.standing == Standing::Installing {
             server.standing = Standing::Normal;
         }
@@ -140,12 +142,12 @@ fn reset(ledger: &mut Ledger) -> Answer {
     no_content()
 }
 
-fn install_report(ledger: &mut Ledger, uuid: &str, request: &Recorded) -> Answer {
+fn install_report(call_log: &mut CallLog, uuid: &str, request: &Recorded) -> Answer {
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let Some(successful) = body["successful"].as_bool() else {
         return error(422, "ValidationException", "The successful field must be present.");
     };
-    if let Some(server) = ledger.server_mut(uuid) {
+    if let Some(server) = call_log.server_mut(uuid) {
         server.installed = Some(successful);
         server.standing = match (successful, body["reinstall"].as_bool()) {
             (true, _) => Standing::Normal,
@@ -156,10 +158,10 @@ fn install_report(ledger: &mut Ledger, uuid: &str, request: &Recorded) -> Answer
     no_content()
 }
 
-fn state_report(ledger: &mut Ledger, uuid: &str, request: &Recorded) -> Answer {
+fn state_report(call_log: &mut CallLog, uuid: &str, request: &Recorded) -> Answer {
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let state = body["data"]["new_state"].as_str().filter(|state| STATES.contains(state)).unwrap_or("missing");
-    if let Some(server) = ledger.server_mut(uuid) {
+    if let Some(server) = call_log.server_mut(uuid) {
         server.state = Some(state.to_owned());
     }
     with_json(200, &json!([]))

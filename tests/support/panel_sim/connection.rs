@@ -129,10 +129,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         Some(fault) => faulty(fault),
         None => answers::answer(&shared, index),
     };
-    let mut ledger = shared.lock();
-    ledger.requests[index].status = Some(response.status().as_u16());
-    ledger.requests[index].answered = Some(Instant::now());
-    drop(ledger);
+    let mut call_log = shared.lock();
+    call_log.requests[index].status = Some(response.status().as_u16());
+    call_log.requests[index].answered = Some(Instant::now());
+    drop(call_log);
     shared.changed.send_replace(());
     Ok(response)
 }
@@ -146,12 +146,12 @@ async fn record(shared: &Shared, request: Request<Incoming>) -> (usize, Option<A
     let query: BTreeMap<String, String> =
         url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
     let method = head.method.to_string();
-    let mut ledger = shared.lock();
-    let index = ledger.requests.len();
-    let rule = ledger.faults.iter().find(|rule| rule.take(&method, &path)).cloned();
+    let mut call_log = shared.lock();
+    let index = call_log.requests.len();
+    let rule = call_log.faults.iter().find(|rule| rule.take(&method, &path)).cloned();
     let headers = head.headers;
     let faulted = rule.is_some();
-    ledger.requests.push(Recorded {
+    call_log.requests.push(Recorded {
         index,
         at,
         method,
@@ -163,7 +163,7 @@ async fn record(shared: &Shared, request: Request<Incoming>) -> (usize, Option<A
         answered: None,
         faulted,
     });
-    drop(ledger);
+    drop(call_log);
     shared.changed.send_replace(());
     (index, rule)
 }

@@ -70,7 +70,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn arbitrary_json_is_read_or_refused(settings in any_json(), process in any_json()) {
+    fn arbitrary_json_is_read_or_rejected(settings in any_json(), process in any_json()) {
         let answer = json!({"uuid": ID, "settings": settings, "process_configuration": process});
         let list = json!({"data": [answer, settings], "meta": process});
         if let Ok(read) = server(id(), &answer) {
@@ -88,7 +88,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_are_read_or_rejected(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = page(&bytes);
         let _ = json(&bytes).map(|value| server(id(), &value));
         prop_assert!(rejection(&bytes).chars().count() <= 200);

@@ -6,7 +6,7 @@ use super::*;
 use crate::model::Verb;
 use crate::panel::QUESTIONS;
 use crate::reconcile::bench::{ScriptedPanel, id, request, server, world};
-use crate::reconcile::world::JOB_QUESTIONS;
+use crate::reconcile::context::JOB_QUESTIONS;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(second * 1000)
@@ -84,7 +84,7 @@ async fn a_hand_edit_that_is_undone_is_named() {
 }
 
 /// A world whose panel needs so long for an answer, and has servers that are to be installed.
-fn slow(seconds: u64, servers: u32) -> (tempfile::TempDir, Arc<World>, Arc<ScriptedPanel>) {
+fn slow(seconds: u64, servers: u32) -> (tempfile::TempDir, Arc<Context>, Arc<ScriptedPanel>) {
     let panel = Arc::new(ScriptedPanel::default());
     panel.takes(Duration::from_secs(seconds));
     let (root, world) = world(Some(panel.clone()));

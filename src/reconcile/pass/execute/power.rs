@@ -52,7 +52,7 @@ impl Reconciler {
     pub(super) fn is_removed(&self, id: ServerId, removal: Removal) -> bool {
         if removal == Removal::UnderWay {
             let at = self.world.clock.now() + REMOVAL_CHECK;
-            self.world.with_server(id, |live| live.look_again = Some(at));
+            self.world.with_server(id, |live| live.requeue_at = Some(at));
         }
         removal == Removal::Done
     }

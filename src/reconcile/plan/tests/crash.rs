@@ -2,31 +2,31 @@
 
 use std::time::Duration;
 
-use super::scene::{Scene, at};
+use super::fixture::{Fixture, at};
 use super::words::{reason, table};
-use crate::model::{ConditionKind, ContainerState, Reason};
+use crate::model::{ConditionType, ContainerState, Reason};
 use crate::reconcile::observed::Policy;
 
-fn exited(code: i64) -> Scene {
-    Scene::panel_server().installed().wants_up("p1").container_exited("c1", "p1", code)
+fn exited(code: i64) -> Fixture {
+    Fixture::panel_server().installed().wants_up("p1").container_exited("c1", "p1", code)
 }
 
-fn policy(scene: Scene, change: impl FnOnce(&mut Policy)) -> Scene {
-    scene.with(|scene| change(&mut scene.policy))
+fn policy(fixture: Fixture, change: impl FnOnce(&mut Policy)) -> Fixture {
+    fixture.with(|fixture| change(&mut fixture.policy))
 }
 
-fn killed_for_memory(scene: Scene) -> Scene {
-    scene.with(|scene| {
-        scene.observed.server.as_mut().unwrap().state = ContainerState::Exited { code: 0, oom_killed: true };
+fn killed_for_memory(fixture: Fixture) -> Fixture {
+    fixture.with(|fixture| {
+        fixture.observed.server.as_mut().unwrap().state = ContainerState::Exited { code: 0, oom_killed: true };
     })
 }
 
 #[test]
 fn a_crash_is_judged_once() {
     let restart: &[&str] = &["RecordCrash c1 Crashed restart"];
-    let lenient = |scene| policy(scene, |policy| policy.clean_exit_is_crash = false);
-    let off = |scene| policy(scene, |policy| policy.crash_detection = false);
-    let own = |scene: Scene, on| scene.with(|s| s.manifest().spec.settings.crash_detection_enabled = Some(on));
+    let lenient = |fixture| policy(fixture, |policy| policy.clean_exit_is_crash = false);
+    let off = |fixture| policy(fixture, |policy| policy.crash_detection = false);
+    let own = |fixture: Fixture, on| fixture.with(|s| s.manifest().spec.settings.crash_detection_enabled = Some(on));
     table(&[
         ("a bad end", exited(1), restart),
         ("a clean end counts", exited(0), restart),
@@ -62,7 +62,7 @@ fn a_second_crash_within_the_time_stays_down() {
         ),
         ("a clock that was set back", again(-1000), loops),
     ]);
-    assert_eq!(reason(&again(59).plan(), ConditionKind::Running), Some(Reason::CrashLoop));
+    assert_eq!(reason(&again(59).plan(), ConditionType::Running), Some(Reason::CrashLoop));
 }
 
 #[test]
@@ -75,14 +75,14 @@ fn an_end_that_was_asked_for_or_that_nobody_saw_is_no_crash() {
         ("it ran for an earlier request", exited(1).wants_up("p2"), &["StartJob Sync p2"]),
         ("it was stopped as wanted", exited(1).wants_down("d1"), &["ClosePower d1 Stopped"]),
         ("nobody wanted it", exited(1).closed("p1", Reason::Exited), &[]),
-        ("it was never started", Scene::panel_server().installed().wants_up("p1").container_made("c1", "p1"), start),
+        ("it was never started", Fixture::panel_server().installed().wants_up("p1").container_made("c1", "p1"), start),
     ]);
 }
 
 #[test]
 fn a_server_that_was_given_its_request_later_crashes_like_any_other() {
-    let scene = exited(1).wants_up("p2").serving("c1", "p2");
-    table(&[("assigned", scene, &["RecordCrash c1 Crashed restart"])]);
+    let fixture = exited(1).wants_up("p2").serving("c1", "p2");
+    table(&[("assigned", fixture, &["RecordCrash c1 Crashed restart"])]);
 }
 
 #[test]
@@ -95,10 +95,10 @@ fn a_crash_of_a_suspended_server_is_judged_and_not_followed_by_a_start() {
 
 #[test]
 fn the_history_forgets_its_oldest_crashes() {
-    let mut scene = exited(1);
+    let mut fixture = exited(1);
     for number in 0..50 {
-        scene = scene.crashed(&format!("c-{number}"), 1000 - number, true);
+        fixture = fixture.crashed(&format!("c-{number}"), 1000 - number, true);
     }
-    assert_eq!(scene.record.crashes.len(), crate::model::record::CRASH_HISTORY);
-    assert_eq!(scene.record.crashes.last().unwrap().at, at(-951));
+    assert_eq!(fixture.record.crashes.len(), crate::model::record::CRASH_HISTORY);
+    assert_eq!(fixture.record.crashes.last().unwrap().at, at(-951));
 }

@@ -1,13 +1,13 @@
 //! The deletion mark, and servers that are left alone.
 
-use super::scene::{Scene, container};
+use super::fixture::{Fixture, container};
 use super::words::{reason, steps, table, text};
-use crate::model::{ConditionKind, ContainerState, ContainerStatus, Phase, PowerState, Reason};
+use crate::model::{ConditionType, ContainerState, ContainerStatus, Phase, PowerState, Reason};
 use crate::reconcile::job::JobKind::{Removal, Sync};
 use crate::reconcile::step::{Step, StepKind};
 
-fn doomed() -> Scene {
-    Scene::panel_server().installed().wants_up("p1").deleted(false)
+fn doomed() -> Fixture {
+    Fixture::panel_server().installed().wants_up("p1").deleted(false)
 }
 
 #[test]
@@ -50,37 +50,37 @@ fn a_deletion_removes_containers_then_files_then_the_record() {
     let plan = both().plan();
     assert_eq!((plan.phase, plan.state), (Phase::Deleting, PowerState::Offline));
     let stuck = doomed().job_failed(Removal, "deletion", 2, 4).plan();
-    assert_eq!(reason(&stuck, ConditionKind::Deleting), Some(Reason::FilesInTheWay));
+    assert_eq!(reason(&stuck, ConditionType::Deleting), Some(Reason::FilesInTheWay));
 }
 
 #[test]
 fn a_deletion_waits_for_a_silent_engine() {
     let plan = doomed().with(|s| s.observed.outage = Some("no answer".into())).plan();
     assert!(plan.steps.is_empty(), "{:?}", steps(&plan));
-    assert_eq!(reason(&plan, ConditionKind::Deleting), Some(Reason::RuntimeUnreachable));
+    assert_eq!(reason(&plan, ConditionType::Deleting), Some(Reason::RuntimeUnreachable));
 }
 
 #[test]
 fn a_parked_server_is_left_as_it_is() {
-    let parked = |scene: Scene| scene.with(|s| s.record.parked = Some(s.now));
-    let running = || Scene::panel_server().installed().wants_down("d1").container_running("c1", "p1");
+    let parked = |fixture: Fixture| fixture.with(|s| s.record.parked = Some(s.now));
+    let running = || Fixture::panel_server().installed().wants_down("d1").container_running("c1", "p1");
     table(&[
         ("running", parked(running()), &[]),
-        ("crashed", parked(Scene::panel_server().installed().wants_up("p1").container_exited("c1", "p1", 1)), &[]),
-        ("to be installed", parked(Scene::panel_server().wants_install("i1")), &[]),
+        ("crashed", parked(Fixture::panel_server().installed().wants_up("p1").container_exited("c1", "p1", 1)), &[]),
+        ("to be installed", parked(Fixture::panel_server().wants_install("i1")), &[]),
         (
             "it waited for a place",
-            parked(Scene::panel_server().wants_install("i1")).with(|s| s.observed.install_queued = true),
+            parked(Fixture::panel_server().wants_install("i1")).with(|s| s.observed.install_queued = true),
             &["ReleaseInstallSlot"],
         ),
         (
             "it held a place",
-            parked(Scene::panel_server().wants_install("i1")).with(|s| s.observed.install_slot = true),
+            parked(Fixture::panel_server().wants_install("i1")).with(|s| s.observed.install_slot = true),
             &["ReleaseInstallSlot"],
         ),
         (
             "its installer runs on in its place",
-            parked(Scene::panel_server().wants_install("i1").installer_running("n1", "i1")),
+            parked(Fixture::panel_server().wants_install("i1").installer_running("n1", "i1")),
             &[],
         ),
         ("to be told about", parked(running().with(|s| s.observed.pending_reports = 2)), &[]),
@@ -97,40 +97,41 @@ fn a_parked_server_is_left_as_it_is() {
 
 #[test]
 fn while_the_engine_is_silent_nothing_is_decided_about_containers() {
-    let silent = |scene: Scene| {
-        scene.with(|s| {
+    let silent = |fixture: Fixture| {
+        fixture.with(|s| {
             s.observed.outage = Some("connection refused".into());
             s.observed.server = None;
             s.shown = PowerState::Running;
         })
     };
     table(&[
-        ("running", silent(Scene::panel_server().installed().wants_up("p1").container_running("c1", "p1")), &[]),
-        ("to be installed", silent(Scene::panel_server().wants_install("i1")), &[]),
+        ("running", silent(Fixture::panel_server().installed().wants_up("p1").container_running("c1", "p1")), &[]),
+        ("to be installed", silent(Fixture::panel_server().wants_install("i1")), &[]),
         (
             "a changed file is read all the same",
-            silent(Scene::file_server().installed()).with(|s| s.unrecorded = true),
+            silent(Fixture::file_server().installed()).with(|s| s.unrecorded = true),
             &["Accept"],
         ),
         (
             "the panel is told all the same",
-            silent(Scene::panel_server().installed()).with(|s| s.observed.pending_reports = 1),
+            silent(Fixture::panel_server().installed()).with(|s| s.observed.pending_reports = 1),
             &["StartJob Report state"],
         ),
     ]);
-    let plan = silent(Scene::panel_server().installed()).plan();
+    let plan = silent(Fixture::panel_server().installed()).plan();
     assert_eq!(plan.state, PowerState::Running, "what was last seen is still shown");
-    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some(Reason::RuntimeUnreachable));
+    assert_eq!(reason(&plan, ConditionType::ContainerReady), Some(Reason::RuntimeUnreachable));
 }
 
 #[test]
 fn a_broken_spec_is_said_and_the_last_good_one_carried_out() {
-    let broken = |scene: Scene| scene.with(|s| s.problem = Some((Reason::SpecInvalid, "config.yml: line 3".into())));
-    let plan = broken(Scene::file_server().installed().wants_up("p1")).plan();
-    assert_eq!(reason(&plan, ConditionKind::SpecAccepted), Some(Reason::SpecInvalid));
+    let broken =
+        |fixture: Fixture| fixture.with(|s| s.problem = Some((Reason::SpecInvalid, "config.yml: line 3".into())));
+    let plan = broken(Fixture::file_server().installed().wants_up("p1")).plan();
+    assert_eq!(reason(&plan, ConditionType::SpecAccepted), Some(Reason::SpecInvalid));
     assert_eq!(steps(&plan), ["StartJob ServerImage p1 game:1", "StartJob Permissions p1"]);
 
-    let never_good = broken(Scene::file_server().container_running("c1", "p1").with(|s| {
+    let never_good = broken(Fixture::file_server().container_running("c1", "p1").with(|s| {
         s.manifest = None;
         s.shown = PowerState::Running;
     }));
@@ -141,24 +142,24 @@ fn a_broken_spec_is_said_and_the_last_good_one_carried_out() {
 
 #[test]
 fn a_changed_file_is_recorded_first() {
-    let scene = Scene::file_server().installed().wants_up("p1").with(|s| s.unrecorded = true);
-    assert_eq!(steps(&scene.plan())[0], "Accept");
-    let running = Scene::file_server().installed().container_running("c1", "p1").with(|s| s.unrecorded = true);
+    let fixture = Fixture::file_server().installed().wants_up("p1").with(|s| s.unrecorded = true);
+    assert_eq!(steps(&fixture.plan())[0], "Accept");
+    let running = Fixture::file_server().installed().container_running("c1", "p1").with(|s| s.unrecorded = true);
     assert_eq!(steps(&running.plan()), ["Accept"]);
 }
 
 #[test]
 fn a_server_that_nobody_wants_up_gets_its_folders_and_nothing_else() {
-    let idle = Scene::panel_server().installed();
+    let idle = Fixture::panel_server().installed();
     table(&[
         ("folders are missing", idle.clone().with(|s| s.observed.prepared = false), &["Prepare"]),
         (
             "folders cannot be made",
-            idle.clone().with(|s| s.observed.prepared = false).step_refused(StepKind::Prepare, "", 1, 4),
+            idle.clone().with(|s| s.observed.prepared = false).step_rejected(StepKind::Prepare, "", 1, 4),
             &[],
         ),
         ("all is well", idle.clone(), &[]),
-        ("never installed", Scene::panel_server(), &[]),
+        ("never installed", Fixture::panel_server(), &[]),
         (
             "an ended leftover",
             idle.clone().installer_exited("n1", "old", 0).with(|s| s.observed.install_slot = false),
@@ -171,7 +172,7 @@ fn a_server_that_nobody_wants_up_gets_its_folders_and_nothing_else() {
 #[test]
 fn a_running_leftover_goes_before_the_start() {
     let runs = ContainerStatus { state: ContainerState::Running, ..container("n1", Some("old")) };
-    let plan = Scene::panel_server()
+    let plan = Fixture::panel_server()
         .installed()
         .wants_up("p1")
         .ready_to_start("p1")

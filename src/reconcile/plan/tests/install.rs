@@ -1,19 +1,19 @@
 //! Installing, from the request to the recorded result, and everything that can come in between.
 
-use super::scene::{Scene, at, container, could_not_start};
+use super::fixture::{Fixture, at, container, could_not_start};
 use super::words::{reason, seconds, steps, table, text};
 use crate::model::{
-    ConditionKind, ContainerState, ContainerStatus, InstallOutcome, Interrupted, Phase, PowerState, Reason, Verb,
+    ConditionType, ContainerState, ContainerStatus, InstallOutcome, Interrupted, Phase, PowerState, Reason, Verb,
 };
 use crate::reconcile::job::JobKind::{InstallLog, InstallerImage, Report, Script, ServerImage, Sync};
 use crate::reconcile::observed::JobState;
 use crate::reconcile::step::StepKind;
 
-fn first() -> Scene {
-    Scene::panel_server().wants_install("i1").then_start()
+fn first() -> Fixture {
+    Fixture::panel_server().wants_install("i1").then_start()
 }
 
-fn running() -> Scene {
+fn running() -> Fixture {
     first().ready_to_install("i1").installer_running("n1", "i1")
 }
 
@@ -71,17 +71,17 @@ fn a_first_installation_goes_stage_by_stage() {
 
 #[test]
 fn a_server_of_a_file_needs_no_panel() {
-    let scene = || Scene::file_server().wants_install("i1");
+    let fixture = || Fixture::file_server().wants_install("i1");
     table(&[
-        ("at once to its place", scene(), &["TakeInstallSlot"]),
+        ("at once to its place", fixture(), &["TakeInstallSlot"]),
         (
             "nobody is told",
-            scene().then_start().install_ended("i1", InstallOutcome::Succeeded),
+            fixture().then_start().install_ended("i1", InstallOutcome::Succeeded),
             &["StartJob ServerImage install:i1 game:1", "StartJob Permissions install:i1"],
         ),
     ]);
-    let without_panel = first().with(|scene| scene.policy.panel = false).with(|scene| {
-        scene.manifest().spec.script = Some(super::scene::script());
+    let without_panel = first().with(|fixture| fixture.policy.panel = false).with(|fixture| {
+        fixture.manifest().spec.script = Some(super::fixture::script());
     });
     assert_eq!(steps(&without_panel.plan()), ["TakeInstallSlot"], "a node without a panel asks none");
 }
@@ -89,21 +89,21 @@ fn a_server_of_a_file_needs_no_panel() {
 #[test]
 fn an_installation_waits_for_its_place() {
     let plan = first().synced().script_fetched("i1").plan();
-    assert_eq!(reason(&plan, ConditionKind::Installed), Some(Reason::Queued));
+    assert_eq!(reason(&plan, ConditionType::Installed), Some(Reason::Queued));
     assert_eq!(plan.phase, Phase::Installing);
     assert_eq!(plan.state, PowerState::Offline);
 }
 
 #[test]
 fn an_image_that_cannot_be_had_is_asked_for_three_times() {
-    let scene = || first().synced().script_fetched("i1").slot().job_done(ServerImage, "i1 game:1");
-    let failing = |attempts, retry_in| scene().job_failed(InstallerImage, "i1 setup:1", attempts, retry_in);
+    let fixture = || first().synced().script_fetched("i1").slot().job_done(ServerImage, "i1 game:1");
+    let failing = |attempts, retry_in| fixture().job_failed(InstallerImage, "i1 setup:1", attempts, retry_in);
     table(&[
         ("once, not due", failing(1, 4), &[]),
         ("once, due", failing(1, 0), &["StartJob InstallerImage i1 setup:1"]),
         ("twice, due", failing(2, -1), &["StartJob InstallerImage i1 setup:1"]),
         ("three times", failing(3, 4), &["RecordInstall i1 Failed ImagePullFailed"]),
-        ("refused", scene().job_refused(InstallerImage, "i1 setup:1"), &["RecordInstall i1 Failed ImagePullFailed"]),
+        ("refused", fixture().job_rejected(InstallerImage, "i1 setup:1"), &["RecordInstall i1 Failed ImagePullFailed"]),
         (
             "the server's image, with the other one not begun",
             first().synced().script_fetched("i1").slot().job_failed(ServerImage, "i1 game:1", 3, 4),
@@ -116,43 +116,43 @@ fn an_image_that_cannot_be_had_is_asked_for_three_times() {
         ),
         (
             "the failures of another image do not count",
-            scene().job_failed(InstallerImage, "i1 setup:0", 3, 4),
+            fixture().job_failed(InstallerImage, "i1 setup:0", 3, 4),
             &["StartJob InstallerImage i1 setup:1"],
         ),
     ]);
     let plan = failing(1, 4).plan();
-    assert_eq!(reason(&plan, ConditionKind::ImageReady), Some(Reason::ImagePullBackOff));
+    assert_eq!(reason(&plan, ConditionType::ImageReady), Some(Reason::ImagePullBackOff));
     assert_eq!(seconds(plan.requeue), Some(4));
 }
 
 #[test]
-fn containers_that_the_engine_refuses_end_the_installation() {
+fn containers_that_the_engine_rejects_end_the_installation() {
     let without_server = || {
-        let mut scene = first().ready_to_install("i1");
-        scene.observed.server = None;
-        scene
+        let mut fixture = first().ready_to_install("i1");
+        fixture.observed.server = None;
+        fixture
     };
-    let refused =
-        |attempts, retry_in| without_server().step_refused(StepKind::CreateServer, "install:i1", attempts, retry_in);
+    let rejected =
+        |attempts, retry_in| without_server().step_rejected(StepKind::CreateServer, "install:i1", attempts, retry_in);
     let ready = || first().ready_to_install("i1");
     table(&[
-        ("server, once, not due", refused(1, 3), &[]),
-        ("server, once, due", refused(1, 0), &["CreateServer install:i1"]),
-        ("server, three times", refused(3, 3), &["RecordInstall i1 Failed ContainerRefused"]),
+        ("server, once, not due", rejected(1, 3), &[]),
+        ("server, once, due", rejected(1, 0), &["CreateServer install:i1"]),
+        ("server, three times", rejected(3, 3), &["RecordInstall i1 Failed ContainerRefused"]),
         (
             "server, an engine that is away",
             without_server().step_unanswered(StepKind::CreateServer, "install:i1", 9, 0),
             &["CreateServer install:i1"],
         ),
-        ("installer made, once, not due", ready().step_refused(StepKind::CreateInstaller, "i1", 1, 3), &[]),
+        ("installer made, once, not due", ready().step_rejected(StepKind::CreateInstaller, "i1", 1, 3), &[]),
         (
             "installer made, twice, due",
-            ready().step_refused(StepKind::CreateInstaller, "i1", 2, 0),
+            ready().step_rejected(StepKind::CreateInstaller, "i1", 2, 0),
             &["CreateInstaller i1"],
         ),
         (
             "installer made, three times",
-            ready().step_refused(StepKind::CreateInstaller, "i1", 3, 3),
+            ready().step_rejected(StepKind::CreateInstaller, "i1", 3, 3),
             &["RecordInstall i1 Failed ContainerRefused"],
         ),
         ("installer, an engine that is away", ready().step_unanswered(StepKind::CreateInstaller, "i1", 9, 3), &[]),
@@ -163,58 +163,58 @@ fn containers_that_the_engine_refuses_end_the_installation() {
         ),
         (
             "installer started, twice, due",
-            ready().installer_made("n2", "i1").step_refused(StepKind::StartInstaller, "i1", 2, 0),
+            ready().installer_made("n2", "i1").step_rejected(StepKind::StartInstaller, "i1", 2, 0),
             &["StartInstaller i1"],
         ),
-        ("not due", ready().installer_made("n2", "i1").step_refused(StepKind::StartInstaller, "i1", 2, 3), &[]),
+        ("not due", ready().installer_made("n2", "i1").step_rejected(StepKind::StartInstaller, "i1", 2, 3), &[]),
         (
             "that one has failed",
-            ready().installer(could_not_start("n2", "i1")).step_refused(StepKind::StartInstaller, "i1", 2, 3),
+            ready().installer(could_not_start("n2", "i1")).step_rejected(StepKind::StartInstaller, "i1", 2, 3),
             &["RemoveInstaller n2"],
         ),
         ("in another life of the daemon", ready().installer(could_not_start("n2", "i1")), &["RemoveInstaller n2"]),
         (
             "installer started, three times",
-            ready().installer(could_not_start("n3", "i1")).step_refused(StepKind::StartInstaller, "i1", 3, 3),
+            ready().installer(could_not_start("n3", "i1")).step_rejected(StepKind::StartInstaller, "i1", 3, 3),
             &["RecordInstall i1 Failed ContainerRefused"],
         ),
         (
             "an earlier request's refusal",
-            ready().step_refused(StepKind::CreateInstaller, "i0", 3, 3),
+            ready().step_rejected(StepKind::CreateInstaller, "i0", 3, 3),
             &["CreateInstaller i1"],
         ),
     ]);
 }
 
 #[test]
-fn the_panel_is_waited_for_and_its_refusal_is_final() {
+fn the_panel_is_waited_for_and_its_rejection_is_final() {
     table(&[
         ("away", first().job_failed(Sync, "i1", 7, 5), &[]),
         ("away, due", first().job_failed(Sync, "i1", 7, 0), &["StartJob Sync i1"]),
-        ("refuses the configuration", first().job_refused(Sync, "i1"), &["RecordInstall i1 Failed PanelRefused"]),
-        ("refuses the script", first().synced().job_refused(Script, "i1"), &["RecordInstall i1 Failed PanelRefused"]),
+        ("refuses the configuration", first().job_rejected(Sync, "i1"), &["RecordInstall i1 Failed PanelRefused"]),
+        ("refuses the script", first().synced().job_rejected(Script, "i1"), &["RecordInstall i1 Failed PanelRefused"]),
         ("its old word does not count", first().with(|s| s.record.synced_at = Some(at(-11))), &["StartJob Sync i1"]),
         ("a script that a person took out", first().synced().job_done(Script, "i1").slot(), &[]),
         ("an old script does not count", first().synced().script_fetched("i0"), &["StartJob Script i1"]),
     ]);
     let plan = first().job_failed(Sync, "i1", 7, 5).plan();
-    assert_eq!(reason(&plan, ConditionKind::PanelReachable), Some(Reason::PanelAway));
+    assert_eq!(reason(&plan, ConditionType::PanelReachable), Some(Reason::PanelAway));
     assert_eq!(seconds(plan.requeue), Some(5));
 }
 
 #[test]
 fn folders_that_cannot_be_made_hold_it_up_visibly() {
-    let scene = |retry_in| {
-        first().synced().script_fetched("i1").slot().with(|s| s.observed.prepared = false).step_refused(
+    let fixture = |retry_in| {
+        first().synced().script_fetched("i1").slot().with(|s| s.observed.prepared = false).step_rejected(
             StepKind::Prepare,
             "",
             2,
             retry_in,
         )
     };
-    table(&[("not due", scene(6), &[]), ("due", scene(0), &["Prepare"])]);
-    let plan = scene(6).plan();
-    assert_eq!(reason(&plan, ConditionKind::Installed), Some(Reason::FoldersInTheWay));
+    table(&[("not due", fixture(6), &[]), ("due", fixture(0), &["Prepare"])]);
+    let plan = fixture(6).plan();
+    assert_eq!(reason(&plan, ConditionType::Installed), Some(Reason::FoldersInTheWay));
     assert_eq!(seconds(plan.requeue), Some(6));
 }
 
@@ -235,9 +235,9 @@ fn a_daemon_that_comes_back_takes_the_installer_up() {
 #[test]
 fn a_script_that_was_cut_off_runs_again() {
     let ended = |code| first().ready_to_install("i1").installer_exited("n1", "i1", code);
-    let seen = |scene: Scene| scene.with(|s| s.observed.installer_seen = Some("n1".into()));
-    let noted = |scene: Scene, times: usize| {
-        scene.with(|s| {
+    let seen = |fixture: Fixture| fixture.with(|s| s.observed.installer_seen = Some("n1".into()));
+    let noted = |fixture: Fixture, times: usize| {
+        fixture.with(|s| {
             let earlier = (1..times).map(|number| format!("n0{number}"));
             let containers = earlier.chain(["n1".to_owned()]).collect();
             s.record.install.interrupted = Some(Interrupted { token: "i1".into(), containers });
@@ -298,13 +298,13 @@ fn the_end_of_the_log_is_waited_for_but_not_for_ever() {
         // With the script, or just before its end: nobody can tell.
         ("its follower's stream has ended", ended(-1).job_done(InstallLog, "n1"), &["CloseInstallLog n1", record]),
         ("at that very moment", ended(0).job_done(InstallLog, "n1"), &["CloseInstallLog n1", record]),
-        ("the rest was refused", ended(-1).step_refused(StepKind::CloseInstallLog, "n1", 1, 3), &[]),
+        ("the rest was refused", ended(-1).step_rejected(StepKind::CloseInstallLog, "n1", 1, 3), &[]),
         (
             "the rest was refused six times",
-            ended(-1).step_refused(StepKind::CloseInstallLog, "n1", 6, 0),
+            ended(-1).step_rejected(StepKind::CloseInstallLog, "n1", 6, 0),
             &["CloseInstallLog n1", record],
         ),
-        ("the rest was refused seven times", ended(-1).step_refused(StepKind::CloseInstallLog, "n1", 7, 0), &[record]),
+        ("the rest was refused seven times", ended(-1).step_rejected(StepKind::CloseInstallLog, "n1", 7, 0), &[record]),
     ]);
     assert_eq!(seconds(ended(-1).job_running(InstallLog, "n1").plan().requeue), Some(4));
 }
@@ -312,7 +312,7 @@ fn the_end_of_the_log_is_waited_for_but_not_for_ever() {
 #[test]
 fn the_exit_code_decides_where_the_node_says_so() {
     let ended = |code| first().ready_to_install("i1").installer_exited("n1", "i1", code);
-    let strict = |code| ended(code).with(|scene| scene.policy.fail_on_nonzero_exit = true);
+    let strict = |code| ended(code).with(|fixture| fixture.policy.fail_on_nonzero_exit = true);
     table(&[
         ("lenient", ended(3), &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 3"]),
         ("strict, bad", strict(3), &["CloseInstallLog n1", "RecordInstall i1 Failed ScriptFailed 3"]),
@@ -329,7 +329,7 @@ fn a_script_has_its_time() {
         ("SIGKILL is on its way", limited(60).stop_sent("n1", 3, 0).kill_sent(3), &[]),
         ("SIGKILL did nothing", limited(60).stop_sent("n1", 10, 0).kill_sent(10), &["Kill n1"]),
         ("SIGKILL was for another one", limited(60).stop_sent("c1", 3, 0).kill_sent(3), &["Kill n1"]),
-        ("refused a moment ago", limited(60).step_refused(StepKind::Kill, "n1", 1, 2), &[]),
+        ("refused a moment ago", limited(60).step_rejected(StepKind::Kill, "n1", 1, 2), &[]),
         (
             "ended by it",
             first().ready_to_install("i1").installer_exited("n1", "i1", 137).install_timeout(60),
@@ -342,12 +342,12 @@ fn a_script_has_its_time() {
         ),
         (
             "the node's limit",
-            running().with(|scene| scene.policy.install_timeout = Some(std::time::Duration::from_secs(60))),
+            running().with(|fixture| fixture.policy.install_timeout = Some(std::time::Duration::from_secs(60))),
             &["Kill n1"],
         ),
         (
             "the manifest's own limit wins",
-            limited(90).with(|scene| scene.policy.install_timeout = Some(std::time::Duration::from_secs(60))),
+            limited(90).with(|fixture| fixture.policy.install_timeout = Some(std::time::Duration::from_secs(60))),
             &[],
         ),
     ]);
@@ -358,7 +358,7 @@ fn a_script_has_its_time() {
 
 #[test]
 fn an_abort_ends_it_as_failed() {
-    let aborted = |scene: Scene| scene.asks("a1", Verb::Abort, -1);
+    let aborted = |fixture: Fixture| fixture.asks("a1", Verb::Abort, -1);
     table(&[
         ("before it began", aborted(first()), &["RecordInstall i1 Failed Aborted"]),
         ("while it runs", aborted(running()), &["RemoveInstaller n1"]),
@@ -370,7 +370,7 @@ fn an_abort_ends_it_as_failed() {
 
 #[test]
 fn a_new_request_replaces_the_one_that_is_under_way() {
-    let next = |scene: Scene| scene.wants_install("i2").synced().script_fetched("i2");
+    let next = |fixture: Fixture| fixture.wants_install("i2").synced().script_fetched("i2");
     table(&[
         ("a running installer", next(running()), &["RemoveInstaller n1"]),
         ("an ended one", next(first().installer_exited("n1", "i1", 0)), &["RemoveInstaller n1"]),
@@ -391,7 +391,7 @@ fn a_new_request_replaces_the_one_that_is_under_way() {
 
 #[test]
 fn without_a_script_nothing_runs() {
-    let by_egg = || first().with(|scene| scene.manifest().spec.settings.skip_egg_scripts = true);
+    let by_egg = || first().with(|fixture| fixture.manifest().spec.settings.skip_egg_scripts = true);
     let skipped = "RecordInstall i1 Succeeded Skipped";
     table(&[
         ("the panel is asked all the same", by_egg(), &["StartJob Sync i1"]),
@@ -399,9 +399,9 @@ fn without_a_script_nothing_runs() {
         ("folders first", by_egg().synced().with(|s| s.observed.prepared = false), &["Prepare"]),
         (
             "a file's",
-            Scene::file_server()
+            Fixture::file_server()
                 .wants_install("i1")
-                .with(|scene| scene.manifest().spec.settings.skip_egg_scripts = true),
+                .with(|fixture| fixture.manifest().spec.settings.skip_egg_scripts = true),
             &[skipped],
         ),
     ]);
@@ -409,21 +409,22 @@ fn without_a_script_nothing_runs() {
 
 #[test]
 fn a_running_server_comes_down_first() {
-    let scene = || Scene::panel_server().installed().container_running("c1", "p0").wants_install("i1").wants_down("d1");
+    let fixture =
+        || Fixture::panel_server().installed().container_running("c1", "p0").wants_install("i1").wants_down("d1");
     table(&[
-        ("asked as the egg says, with ten seconds", scene(), &["Stop c1 command \"quit\" 10s"]),
-        ("still within them", scene().stop_sent("c1", 4, 10), &[]),
-        ("a longer stop is cut short", scene().stop_sent("c1", 10, 600), &["Kill c1"]),
-        ("also before an abort", scene().asks("a1", Verb::Abort, -1), &["Stop c1 command \"quit\" 10s"]),
-        ("down", scene().container_exited("c1", "p0", 0), &["StartJob Sync i1"]),
+        ("asked as the egg says, with ten seconds", fixture(), &["Stop c1 command \"quit\" 10s"]),
+        ("still within them", fixture().stop_sent("c1", 4, 10), &[]),
+        ("a longer stop is cut short", fixture().stop_sent("c1", 10, 600), &["Kill c1"]),
+        ("also before an abort", fixture().asks("a1", Verb::Abort, -1), &["Stop c1 command \"quit\" 10s"]),
+        ("down", fixture().container_exited("c1", "p0", 0), &["StartJob Sync i1"]),
     ]);
-    let plan = scene().stop_sent("c1", 4, 10).plan();
+    let plan = fixture().stop_sent("c1", 4, 10).plan();
     assert_eq!((plan.state, seconds(plan.requeue)), (PowerState::Stopping, Some(6)));
 }
 
 #[test]
 fn a_request_that_waits_for_an_installation_expires_beside_it() {
-    let alone = || Scene::panel_server().wants_install("i1").ready_to_install("i1").installer_running("n1", "i1");
+    let alone = || Fixture::panel_server().wants_install("i1").ready_to_install("i1").installer_running("n1", "i1");
     table(&[
         ("in time", alone().wants_up("p1").until(5), &[]),
         ("too late", alone().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
@@ -434,7 +435,7 @@ fn a_request_that_waits_for_an_installation_expires_beside_it() {
 
 #[test]
 fn a_failed_installation_leaves_the_server_down() {
-    let failed = |scene: Scene| scene.install_ended("i1", InstallOutcome::Failed);
+    let failed = |fixture: Fixture| fixture.install_ended("i1", InstallOutcome::Failed);
     table(&[
         ("told", failed(first()), &["StartJob Report install:i1"]),
         ("nothing follows", failed(first()).reported(), &[]),
@@ -457,39 +458,39 @@ fn the_start_that_follows_waits_for_the_first_attempt_to_tell_the_panel() {
 #[test]
 fn an_installer_of_another_daemon_keeps_the_server_from_starting() {
     let foreign = ContainerStatus { state: ContainerState::Running, ..container("n9", None) };
-    let scene = || Scene::panel_server().installed().installer(foreign.clone());
+    let fixture = || Fixture::panel_server().installed().installer(foreign.clone());
     table(&[
-        ("no start", scene().wants_up("p1"), &[]),
+        ("no start", fixture().wants_up("p1"), &[]),
         (
             "a stop is carried out",
-            scene().container_running("c1", "p0").wants_down("d1"),
+            fixture().container_running("c1", "p0").wants_down("d1"),
             &["Stop c1 command \"quit\" 600s"],
         ),
         (
             "a restart comes down",
-            scene().container_running("c1", "p0").wants_restart("p1"),
+            fixture().container_running("c1", "p0").wants_restart("p1"),
             &["Stop c1 command \"quit\" 600s"],
         ),
-        ("a request with a deadline expires", scene().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
+        ("a request with a deadline expires", fixture().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
         (
             "over",
-            scene().installer(ContainerStatus {
+            fixture().installer(ContainerStatus {
                 state: ContainerState::Exited { code: 0, oom_killed: false },
                 ..foreign.clone()
             }),
             &["RemoveInstaller n9"],
         ),
     ]);
-    assert_eq!(reason(&scene().plan(), ConditionKind::Installed), Some(Reason::ForeignInstaller));
+    assert_eq!(reason(&fixture().plan(), ConditionType::Installed), Some(Reason::ForeignInstaller));
 }
 
 #[test]
 fn a_leftover_that_cannot_be_removed_keeps_the_server_from_starting_while_it_runs() {
-    let held = |scene: Scene| scene.wants_up("p1").step_unanswered(StepKind::RemoveInstaller, "n1", 1, 3);
+    let held = |fixture: Fixture| fixture.wants_up("p1").step_unanswered(StepKind::RemoveInstaller, "n1", 1, 3);
     let runs =
-        Scene::panel_server().installed().installer_running("n1", "old").with(|s| s.observed.install_slot = false);
+        Fixture::panel_server().installed().installer_running("n1", "old").with(|s| s.observed.install_slot = false);
     let ended =
-        Scene::panel_server().installed().installer_exited("n1", "old", 0).with(|s| s.observed.install_slot = false);
+        Fixture::panel_server().installed().installer_exited("n1", "old", 0).with(|s| s.observed.install_slot = false);
     table(&[("it runs", held(runs), &[]), ("it has ended", held(ended), &["StartJob Sync p1"])]);
 }
 
@@ -514,13 +515,14 @@ fn whole_plans_of_an_installation() {
 #[test]
 fn a_script_that_was_put_back_with_an_earlier_manifest_is_fetched_again() {
     let gone = |done| {
-        let scene = first().synced().script_fetched("i1").slot().job(Script, "i1", JobState::Done { at: at(done) }, 1);
-        scene.with(|scene| scene.manifest().spec.script = None)
+        let fixture =
+            first().synced().script_fetched("i1").slot().job(Script, "i1", JobState::Done { at: at(done) }, 1);
+        fixture.with(|fixture| fixture.manifest().spec.script = None)
     };
     table(&[
         ("long ago", gone(-5), &["StartJob Script i1"]),
         ("a moment ago", gone(-1), &[]),
-        ("by another daemon", gone(-5).with(|scene| scene.observed.jobs.clear()), &["StartJob Script i1"]),
+        ("by another daemon", gone(-5).with(|fixture| fixture.observed.jobs.clear()), &["StartJob Script i1"]),
     ]);
     assert_eq!(seconds(gone(-1).plan().requeue), Some(4));
 }

@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::scene::Scene;
-use super::tape::{Tape, manners, scene};
+use super::fixture::Fixture;
+use super::model::Model;
+use super::tape::{Tape, fixture, manners};
 use super::words::{steps, text};
-use super::world::World;
 use crate::model::{ContainerStatus, ManagedBy, Reason};
 use crate::reconcile::job::JobKind;
 use crate::reconcile::plan::Plan;
@@ -16,11 +16,11 @@ use crate::requests::{self, start_id};
 const MAX_ROUNDS: usize = 300;
 
 /// What no plan may do.
-fn is_harmless(scene: &Scene, plan: &Plan) -> Result<(), TestCaseError> {
-    let doomed = requests::deletion(&scene.requests).is_some();
-    let open = scene.asked().install();
-    let suspended = scene.manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
-    let installer_runs = scene.observed.installer.as_ref().is_some_and(ContainerStatus::running);
+fn is_harmless(fixture: &Fixture, plan: &Plan) -> Result<(), TestCaseError> {
+    let doomed = requests::deletion(&fixture.requests).is_some();
+    let open = fixture.asked().install();
+    let suspended = fixture.manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
+    let installer_runs = fixture.observed.installer.as_ref().is_some_and(ContainerStatus::running);
     let mut ups_and_downs = 0;
     for step in &plan.steps {
         match step {
@@ -31,11 +31,11 @@ fn is_harmless(scene: &Scene, plan: &Plan) -> Result<(), TestCaseError> {
                 ups_and_downs += 1;
                 prop_assert!(open.is_none() && !installer_runs, "a start beside an installation");
                 prop_assert!(!suspended && !doomed, "a start of a server that must not run");
-                prop_assert!(scene.observed.prepared, "a start without folders");
+                prop_assert!(fixture.observed.prepared, "a start without folders");
             }
             Step::Stop { container, .. } => {
                 ups_and_downs += 1;
-                let server = scene.observed.server.as_ref().filter(|server| server.id == *container);
+                let server = fixture.observed.server.as_ref().filter(|server| server.id == *container);
                 prop_assert!(server.is_some_and(ContainerStatus::running), "a stop of what does not run");
             }
             Step::CreateServer { token } => match open {
@@ -48,11 +48,12 @@ fn is_harmless(scene: &Scene, plan: &Plan) -> Result<(), TestCaseError> {
             }
             Step::RemoveServer { container } => {
                 let runs =
-                    scene.observed.server.as_ref().is_some_and(|found| found.id == *container && found.running());
+                    fixture.observed.server.as_ref().is_some_and(|found| found.id == *container && found.running());
                 prop_assert!(doomed || !runs, "a running server is removed");
             }
             Step::RemoveInstaller { container } => {
-                let token = scene.observed.installer.as_ref().filter(|found| found.id == *container && found.running());
+                let token =
+                    fixture.observed.installer.as_ref().filter(|found| found.id == *container && found.running());
                 let ours = token.and_then(|found| found.token.as_deref()) == open.map(|install| install.id);
                 let lively = token.is_some() && open.is_some_and(|install| !install.aborted);
                 prop_assert!(doomed || !(lively && ours), "an installation that is wanted is ended");
@@ -61,7 +62,7 @@ fn is_harmless(scene: &Scene, plan: &Plan) -> Result<(), TestCaseError> {
         }
     }
     prop_assert!(ups_and_downs <= 1, "up and down at once");
-    if !doomed && (scene.record.parked.is_some() || scene.manifest.is_none()) {
+    if !doomed && (fixture.record.parked.is_some() || fixture.manifest.is_none()) {
         // Its place in the line for installations is others', not its own.
         let touched = plan.steps.iter().any(|step| *step != Step::ReleaseInstallSlot);
         prop_assert!(!touched, "a server without intent is touched");
@@ -71,20 +72,20 @@ fn is_harmless(scene: &Scene, plan: &Plan) -> Result<(), TestCaseError> {
 }
 
 /// What is so when there is nothing more to do.
-fn is_as_wanted(world: &World) -> Result<(), TestCaseError> {
-    let Scene { manifest, record, observed, policy, .. } = &world.scene;
-    if world.gone {
-        let deleted = requests::deletion(&world.scene.requests).is_some();
+fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
+    let Fixture { manifest, record, observed, policy, .. } = &model.fixture;
+    if model.gone {
+        let deleted = requests::deletion(&model.fixture.requests).is_some();
         prop_assert!(deleted && observed.server.is_none() && observed.installer.is_none());
         return Ok(());
     }
-    prop_assert!(requests::deletion(&world.scene.requests).is_none(), "a deletion that does not end");
+    prop_assert!(requests::deletion(&model.fixture.requests).is_none(), "a deletion that does not end");
     let Some(manifest) = manifest.as_ref().filter(|_| record.parked.is_none()) else { return Ok(()) };
-    prop_assert!(world.scene.asked().install().is_none(), "an installation that does not end");
+    prop_assert!(model.fixture.asked().install().is_none(), "an installation that does not end");
     prop_assert!(observed.installer.is_none() && !observed.in_install_line(), "a leftover of an installation");
-    prop_assert!(!world.scene.unrecorded && observed.prepared);
+    prop_assert!(!model.fixture.unrecorded && observed.prepared);
     let running = observed.server.as_ref().filter(|server| server.running());
-    let open = world.scene.asked().power();
+    let open = model.fixture.asked().power();
     match (&open, running) {
         _ if manifest.spec.suspended => prop_assert!(running.is_none(), "a suspended server runs"),
         (Some(request), Some(server)) => {
@@ -110,23 +111,23 @@ fn is_as_wanted(world: &World) -> Result<(), TestCaseError> {
 }
 
 /// Plans and does, until there is nothing to do.
-fn comes_to_rest(mut world: World) -> Result<World, TestCaseError> {
+fn comes_to_rest(mut model: Model) -> Result<Model, TestCaseError> {
     let mut story = String::new();
     for _ in 0..MAX_ROUNDS {
-        if world.gone {
-            return Ok(world);
+        if model.gone {
+            return Ok(model);
         }
-        let plan = world.scene.plan();
-        story += &format!("{:?} {}\n", steps(&plan), world.scene.now);
-        is_harmless(&world.scene, &plan).map_err(|error| TestCaseError::fail(format!("{error}\n{story}")))?;
+        let plan = model.fixture.plan();
+        story += &format!("{:?} {}\n", steps(&plan), model.fixture.now);
+        is_harmless(&model.fixture, &plan).map_err(|error| TestCaseError::fail(format!("{error}\n{story}")))?;
         if plan.steps.is_empty() {
-            if !world.goes_on(&plan) {
-                return is_as_wanted(&world)
-                    .map(|()| world)
+            if !model.goes_on(&plan) {
+                return is_as_wanted(&model)
+                    .map(|()| model)
                     .map_err(|error| TestCaseError::fail(format!("{error}\n{story}{}", text(&plan))));
             }
         } else {
-            world.carry_out(&plan);
+            model.carry_out(&plan);
         }
     }
     Err(TestCaseError::fail(format!("no rest after {MAX_ROUNDS} plans:\n{story}")))
@@ -141,37 +142,37 @@ proptest! {
 
     #[test]
     fn no_plan_does_harm(mut tape in tapes()) {
-        let scene = scene(&mut tape);
-        let plan = scene.plan();
-        is_harmless(&scene, &plan)?;
-        prop_assert_eq!(scene.plan(), plan, "the same scene, the same plan");
+        let fixture = fixture(&mut tape);
+        let plan = fixture.plan();
+        is_harmless(&fixture, &plan)?;
+        prop_assert_eq!(fixture.plan(), plan, "the same scene, the same plan");
     }
 
     #[test]
     fn every_world_comes_to_rest_as_it_is_wanted(mut tape in tapes()) {
-        let world = World::new(scene(&mut tape), manners(&mut tape));
-        let rested = comes_to_rest(world)?;
+        let model = Model::new(fixture(&mut tape), manners(&mut tape));
+        let rested = comes_to_rest(model)?;
         if !rested.gone {
-            prop_assert_eq!(rested.scene.plan().steps, vec![], "what has come to rest stays there");
+            prop_assert_eq!(rested.fixture.plan().steps, vec![], "what has come to rest stays there");
         }
     }
 
     #[test]
     fn a_daemon_that_dies_at_any_moment_comes_to_the_same_rest(mut tape in tapes(), moments in prop::collection::vec(0usize..40, 1..4)) {
-        let mut world = World::new(scene(&mut tape), manners(&mut tape));
+        let mut model = Model::new(fixture(&mut tape), manners(&mut tape));
         for moment in moments {
             for _ in 0..moment {
-                let plan = world.scene.plan();
-                if world.gone || (plan.steps.is_empty() && !world.goes_on(&plan)) {
+                let plan = model.fixture.plan();
+                if model.gone || (plan.steps.is_empty() && !model.goes_on(&plan)) {
                     break;
                 }
                 // Killed between two steps, now and then.
                 let done = Plan { steps: plan.steps.iter().take(1).cloned().collect(), ..plan };
-                world.carry_out(&done);
+                model.carry_out(&done);
             }
-            world.scene = world.scene.daemon_restarted();
+            model.fixture = model.fixture.daemon_restarted();
         }
-        comes_to_rest(world)?;
+        comes_to_rest(model)?;
     }
 }
 
@@ -179,15 +180,15 @@ proptest! {
 fn plan_of_500_converged_servers() {
     for number in 0..500 {
         let (request, container) = (format!("p{number}"), format!("c{number}"));
-        let scene = match number % 2 {
-            0 => Scene::panel_server().installed().wants_up(&request).container_running(&container, &request),
-            _ => Scene::panel_server()
+        let fixture = match number % 2 {
+            0 => Fixture::panel_server().installed().wants_up(&request).container_running(&container, &request),
+            _ => Fixture::panel_server()
                 .installed()
                 .wants_down(&request)
                 .closed(&request, Reason::Stopped)
                 .container_exited(&container, "p", 0),
         };
-        let plan = scene.plan();
+        let plan = fixture.plan();
         assert!(plan.steps.is_empty(), "{number}: {:?}", steps(&plan));
         assert_eq!(plan.requeue, None, "{number}: nothing happens, so nothing is done");
     }

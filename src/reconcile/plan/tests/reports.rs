@@ -1,14 +1,14 @@
 //! What the panel is told, and when.
 
-use super::scene::Scene;
+use super::fixture::Fixture;
 use super::words::{reason, seconds, table};
-use crate::model::{ConditionKind, InstallOutcome, Reason};
+use crate::model::{ConditionType, InstallOutcome, Reason};
 use crate::reconcile::job::JobKind::Report;
 
 #[test]
 fn the_result_of_an_installation_comes_before_states() {
-    let done = || Scene::panel_server().wants_install("i1").install_ended("i1", InstallOutcome::Failed);
-    let pending_reports = |scene: Scene, count| scene.with(|s| s.observed.pending_reports = count);
+    let done = || Fixture::panel_server().wants_install("i1").install_ended("i1", InstallOutcome::Failed);
+    let pending_reports = |fixture: Fixture, count| fixture.with(|s| s.observed.pending_reports = count);
     table(&[
         ("a result", done(), &["StartJob Report install:i1"]),
         ("a result and states", pending_reports(done(), 3), &["StartJob Report install:i1"]),
@@ -22,11 +22,11 @@ fn the_result_of_an_installation_comes_before_states() {
         ),
         ("nothing", done().reported(), &[]),
         ("no panel", pending_reports(done(), 3).with(|s| s.policy.panel = false), &[]),
-        ("a file's server", pending_reports(Scene::file_server().installed(), 3), &[]),
+        ("a file's server", pending_reports(Fixture::file_server().installed(), 3), &[]),
         (
             "beside an installation that is under way",
             pending_reports(
-                Scene::panel_server()
+                Fixture::panel_server()
                     .wants_install("i1")
                     .synced()
                     .job_running(crate::reconcile::job::JobKind::Script, "i1"),
@@ -36,7 +36,7 @@ fn the_result_of_an_installation_comes_before_states() {
         ),
     ]);
     let away = pending_reports(done().reported(), 1).job_failed(Report, "state", 3, 7).plan();
-    assert_eq!(reason(&away, ConditionKind::PanelNotified), Some(Reason::PanelAway));
+    assert_eq!(reason(&away, ConditionType::PanelNotified), Some(Reason::PanelAway));
     assert_eq!(seconds(away.requeue), Some(7));
-    assert_eq!(reason(&done().reported().plan(), ConditionKind::PanelNotified), Some(Reason::Told));
+    assert_eq!(reason(&done().reported().plan(), ConditionType::PanelNotified), Some(Reason::Reported));
 }

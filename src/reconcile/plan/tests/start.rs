@@ -1,18 +1,18 @@
 //! Starting: every stage of it, what holds it up, and what ends the request.
 
-use super::scene::{Scene, at, container, could_not_start};
+use super::fixture::{Fixture, at, container, could_not_start};
 use super::words::{reason, seconds, table, text};
-use crate::model::{ConditionKind, ContainerState, ContainerStatus, Crash, PowerState, Reason};
+use crate::model::{ConditionType, ContainerState, ContainerStatus, Crash, PowerState, Reason};
 use crate::reconcile::job::JobKind::{Permissions, ServerImage, Sync, Usage};
 use crate::reconcile::job::Subject;
 use crate::reconcile::observed::{Job, JobState};
 use crate::reconcile::step::StepKind;
 
-fn up() -> Scene {
-    Scene::panel_server().installed().wants_up("p1")
+fn up() -> Fixture {
+    Fixture::panel_server().installed().wants_up("p1")
 }
 
-fn ready() -> Scene {
+fn ready() -> Fixture {
     up().ready_to_start("p1")
 }
 
@@ -56,12 +56,12 @@ fn a_start_goes_stage_by_stage() {
         ("a container that could not start", ready().container(could_not_start("c1", "p1")), &["RemoveServer c1"]),
         (
             "one made in its place, not due",
-            ready().container_made("c2", "p1").step_refused(StepKind::StartServer, "p1", 1, 3),
+            ready().container_made("c2", "p1").step_rejected(StepKind::StartServer, "p1", 1, 3),
             &[],
         ),
         (
             "one made in its place, due",
-            ready().container_made("c2", "p1").step_refused(StepKind::StartServer, "p1", 1, 0),
+            ready().container_made("c2", "p1").step_rejected(StepKind::StartServer, "p1", 1, 0),
             &["StartServer p1"],
         ),
         ("running", ready().container_running("c1", "p1"), &[]),
@@ -70,8 +70,8 @@ fn a_start_goes_stage_by_stage() {
 
 #[test]
 fn a_server_of_a_file_asks_no_panel() {
-    let scene = Scene::file_server().installed().wants_up("p1");
-    table(&[("at once", scene, &["StartJob ServerImage p1 game:1", "StartJob Permissions p1"])]);
+    let fixture = Fixture::file_server().installed().wants_up("p1");
+    table(&[("at once", fixture, &["StartJob ServerImage p1 game:1", "StartJob Permissions p1"])]);
 }
 
 #[test]
@@ -88,13 +88,13 @@ fn a_start_with_a_time_is_noted_as_begun_before_anything_else() {
 }
 
 #[test]
-fn the_panel_away_does_not_hold_a_start_up_and_its_refusal_does() {
+fn the_panel_away_does_not_hold_a_start_up_and_its_rejection_does() {
     table(&[
         ("away", up().job_failed(Sync, "p1", 1, 5), &["StartJob ServerImage p1 game:1", "StartJob Permissions p1"]),
-        ("refuses", up().job_refused(Sync, "p1"), &["ClosePower p1 PanelRefused"]),
+        ("refuses", up().job_rejected(Sync, "p1"), &["ClosePower p1 PanelRefused"]),
     ]);
     let plan = up().synced().job_failed(Sync, "p1", 1, 5).plan();
-    assert_eq!(reason(&plan, ConditionKind::PanelReachable), Some(Reason::SpecStale));
+    assert_eq!(reason(&plan, ConditionType::PanelReachable), Some(Reason::SpecStale));
     let message = &plan.conditions.iter().find(|verdict| verdict.reason == Reason::SpecStale).unwrap().message;
     assert!(message.contains("the configuration of 2027-01-15T08:00:00.000Z is used"), "{message}");
 }
@@ -132,37 +132,37 @@ fn a_suspended_server_does_not_start() {
     table(&[
         ("the panel's", up().suspended(), &["ClosePower p1 Suspended"]),
         ("closed", up().suspended().closed("p1", Reason::Suspended), &[]),
-        ("a file's", Scene::file_server().installed().wants_up("p1").suspended(), &[]),
+        ("a file's", Fixture::file_server().installed().wants_up("p1").suspended(), &[]),
         (
             "not even with everything ready",
             ready().suspended().container_made("c1", "p1"),
             &["ClosePower p1 Suspended"],
         ),
     ]);
-    let plan = Scene::file_server().installed().wants_up("p1").suspended().plan();
-    assert_eq!(reason(&plan, ConditionKind::Running), Some(Reason::Suspended));
+    let plan = Fixture::file_server().installed().wants_up("p1").suspended().plan();
+    assert_eq!(reason(&plan, ConditionType::Running), Some(Reason::Suspended));
 }
 
 #[test]
 fn folders_that_cannot_be_made_hold_a_start_up_visibly() {
-    let scene =
-        |retry_in| ready().with(|s| s.observed.prepared = false).step_refused(StepKind::Prepare, "", 2, retry_in);
-    table(&[("not due: nothing is started without its folders", scene(6), &[]), ("due", scene(0), &["Prepare"])]);
-    let plan = scene(6).plan();
-    assert_eq!(reason(&plan, ConditionKind::Running), Some(Reason::FoldersInTheWay));
+    let fixture =
+        |retry_in| ready().with(|s| s.observed.prepared = false).step_rejected(StepKind::Prepare, "", 2, retry_in);
+    table(&[("not due: nothing is started without its folders", fixture(6), &[]), ("due", fixture(0), &["Prepare"])]);
+    let plan = fixture(6).plan();
+    assert_eq!(reason(&plan, ConditionType::Running), Some(Reason::FoldersInTheWay));
     assert_eq!((plan.state, seconds(plan.requeue)), (PowerState::Offline, Some(6)));
 }
 
 #[test]
 fn a_mount_that_does_not_answer_holds_up_a_start_and_nothing_else() {
-    let silent = |scene: Scene| {
-        scene.with(|scene| {
-            scene.observed.wanted = None;
-            scene.observed.unresponsive_path = Some("/mnt/share does not answer".into());
+    let silent = |fixture: Fixture| {
+        fixture.with(|fixture| {
+            fixture.observed.wanted = None;
+            fixture.observed.unresponsive_path = Some("/mnt/share does not answer".into());
         })
     };
     let running = ready().container_running("c1", "p1");
-    let limits_alone = running.with(|scene| scene.observed.wanted.as_mut().unwrap().spec_hash = None);
+    let limits_alone = running.with(|fixture| fixture.observed.wanted.as_mut().unwrap().spec_hash = None);
     table(&[
         ("no container", silent(ready()), &[]),
         ("a container", silent(ready().container_made("c1", "p1")), &[]),
@@ -173,11 +173,11 @@ fn a_mount_that_does_not_answer_holds_up_a_start_and_nothing_else() {
             &["StartJob ServerImage p1 game:1"],
         ),
         ("it runs", limits_alone, &[]),
-        ("a stop", silent(Scene::panel_server().installed().wants_down("d1")), &["ClosePower d1 Stopped"]),
+        ("a stop", silent(Fixture::panel_server().installed().wants_down("d1")), &["ClosePower d1 Stopped"]),
     ]);
     let plan = silent(ready()).plan();
-    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some(Reason::MountUnresponsive));
-    assert_eq!(reason(&plan, ConditionKind::Running), Some(Reason::MountUnresponsive));
+    assert_eq!(reason(&plan, ConditionType::ContainerReady), Some(Reason::MountUnresponsive));
+    assert_eq!(reason(&plan, ConditionType::Running), Some(Reason::MountUnresponsive));
     assert_eq!(plan.state, PowerState::Offline);
 }
 
@@ -189,42 +189,46 @@ fn what_fails_is_tried_again_for_as_long_as_it_is_wanted() {
     table(&[
         ("image, not due", image(1, 5), &[]),
         ("image, due", image(99, 0), &["StartJob ServerImage p1 game:1"]),
-        ("image refused", up().synced_for("p1").job_done(Permissions, "p1").job_refused(ServerImage, "p1 game:1"), &[]),
+        (
+            "image refused",
+            up().synced_for("p1").job_done(Permissions, "p1").job_rejected(ServerImage, "p1 game:1"),
+            &[],
+        ),
         ("permissions, not due", up().ready_to_start("p1").job_failed(Permissions, "p1", 1, 5), &[]),
         (
             "permissions, due",
             up().ready_to_start("p1").job_failed(Permissions, "p1", 1, 0),
             &["StartJob Permissions p1"],
         ),
-        ("container, not due", ready().step_refused(StepKind::CreateServer, "p1", 99, 5), &[]),
-        ("container, due", ready().step_refused(StepKind::CreateServer, "p1", 99, 0), &["CreateServer p1"]),
-        ("start, not due", ready().container_made("c1", "p1").step_refused(StepKind::StartServer, "p1", 1, 5), &[]),
+        ("container, not due", ready().step_rejected(StepKind::CreateServer, "p1", 99, 5), &[]),
+        ("container, due", ready().step_rejected(StepKind::CreateServer, "p1", 99, 0), &["CreateServer p1"]),
+        ("start, not due", ready().container_made("c1", "p1").step_rejected(StepKind::StartServer, "p1", 1, 5), &[]),
         (
             "start, due",
-            ready().container_made("c1", "p1").step_refused(StepKind::StartServer, "p1", 1, 0),
+            ready().container_made("c1", "p1").step_rejected(StepKind::StartServer, "p1", 1, 0),
             &["StartServer p1"],
         ),
         (
             "removal, not due",
-            ready().container_exited("c1", "p0", 0).step_refused(StepKind::RemoveServer, "c1", 1, 5),
+            ready().container_exited("c1", "p0", 0).step_rejected(StepKind::RemoveServer, "c1", 1, 5),
             &[],
         ),
         (
             "an earlier request's failure does not count",
-            ready().step_refused(StepKind::CreateServer, "p0", 9, 5),
+            ready().step_rejected(StepKind::CreateServer, "p0", 9, 5),
             &["CreateServer p1"],
         ),
     ]);
     let plan = image(1, 5).plan();
-    assert_eq!(reason(&plan, ConditionKind::Running), Some(Reason::ImagePullBackOff));
+    assert_eq!(reason(&plan, ConditionType::Running), Some(Reason::ImagePullBackOff));
     assert_eq!(seconds(plan.requeue), Some(5));
-    let invalid = up().synced_for("p1").job_done(Permissions, "p1").job_refused(ServerImage, "p1 game:1").plan();
-    assert_eq!((reason(&invalid, ConditionKind::Running), invalid.requeue), (Some(Reason::InvalidImage), None));
+    let invalid = up().synced_for("p1").job_done(Permissions, "p1").job_rejected(ServerImage, "p1 game:1").plan();
+    assert_eq!((reason(&invalid, ConditionType::Running), invalid.requeue), (Some(Reason::InvalidImage), None));
 }
 
 #[test]
 fn the_state_says_starting_on_the_first_attempt_only() {
-    for (name, scene, state) in [
+    for (name, fixture, state) in [
         ("before the panel's answer", up(), PowerState::Offline),
         ("pulling", up().synced_for("p1"), PowerState::Starting),
         ("making", ready(), PowerState::Starting),
@@ -234,10 +238,10 @@ fn the_state_says_starting_on_the_first_attempt_only() {
             ready().job(ServerImage, "p1 game:1", crate::reconcile::observed::JobState::Running, 2),
             PowerState::Offline,
         ),
-        ("the engine has refused", ready().step_refused(StepKind::CreateServer, "p1", 1, 5), PowerState::Offline),
+        ("the engine has refused", ready().step_rejected(StepKind::CreateServer, "p1", 1, 5), PowerState::Offline),
         (
             "the engine refuses the start",
-            ready().container_made("c1", "p1").step_refused(StepKind::StartServer, "p1", 1, 5),
+            ready().container_made("c1", "p1").step_rejected(StepKind::StartServer, "p1", 1, 5),
             PowerState::Offline,
         ),
         (
@@ -247,22 +251,22 @@ fn the_state_says_starting_on_the_first_attempt_only() {
         ),
         ("the start-up is over", ready().container_running("c1", "p1"), PowerState::Running),
     ] {
-        assert_eq!(scene.plan().state, state, "{name}");
+        assert_eq!(fixture.plan().state, state, "{name}");
     }
 }
 
 #[test]
 fn a_running_container_is_attached_and_its_start_up_noticed() {
     let fresh = || {
-        ready().container_running("c1", "p1").with(|scene| {
-            scene.record.power.started = None;
-            scene.observed.attached = None;
+        ready().container_running("c1", "p1").with(|fixture| {
+            fixture.record.power.started = None;
+            fixture.observed.attached = None;
         })
     };
     table(&[
         ("not attached", fresh(), &["Attach c1 replay"]),
         ("another one was attached", fresh().attached("c0"), &["Attach c1 replay"]),
-        ("cannot be attached", fresh().step_refused(StepKind::Attach, "c1", 1, 5), &[]),
+        ("cannot be attached", fresh().step_rejected(StepKind::Attach, "c1", 1, 5), &[]),
         ("attached", fresh().attached("c1"), &[]),
         (
             "its start-up was seen",
@@ -292,7 +296,7 @@ fn a_start_that_is_never_seen_to_finish_is_over_after_a_while() {
         ("a moment ago", since(5), &[]),
         ("long ago", since(120), &["EndStart c1"]),
         ("written down", asked_nothing, &[]),
-        ("the disk did not take it", since(300).step_refused(StepKind::EndStart, "c1", 1, 5), &[]),
+        ("the disk did not take it", since(300).step_rejected(StepKind::EndStart, "c1", 1, 5), &[]),
     ]);
     assert_eq!(seconds(since(5).plan().requeue), Some(115));
 }
@@ -320,7 +324,7 @@ fn a_crash_that_is_not_written_down_is_judged_once() {
 #[test]
 fn a_daemon_that_comes_back_adopts_what_runs() {
     let foreign = ContainerStatus { state: ContainerState::Running, spec_hash: None, ..container("c9", None) };
-    let idle = || Scene::panel_server().installed();
+    let idle = || Fixture::panel_server().installed();
     table(&[
         ("started", ready().container_running("c1", "p1").daemon_restarted(), &["Attach c1"]),
         (
@@ -352,8 +356,8 @@ fn a_daemon_that_comes_back_adopts_what_runs() {
 fn what_an_installation_fetched_does_not_count_for_a_start_of_the_same_name() {
     let pulled_for = |of: Subject| {
         let job = Job { subject: of.image("game:1"), state: JobState::Done { at: at(-1) }, attempts: 1 };
-        let scene = up().synced_for("p1").job_done(Permissions, "p1");
-        scene.with(|s| drop(s.observed.jobs.insert(ServerImage, job)))
+        let fixture = up().synced_for("p1").job_done(Permissions, "p1");
+        fixture.with(|s| drop(s.observed.jobs.insert(ServerImage, job)))
     };
     table(&[
         ("the start's", pulled_for(Subject::Start("p1".into())), &["CreateServer p1"]),
@@ -364,20 +368,20 @@ fn what_an_installation_fetched_does_not_count_for_a_start_of_the_same_name() {
 #[test]
 fn limits_change_while_it_runs_and_everything_else_at_the_next_start() {
     let drifted = |spec: &str, limits: &str| {
-        let scene = ready().container_running("c1", "p1");
+        let fixture = ready().container_running("c1", "p1");
         let (spec, limits) = (spec.to_string(), limits.to_string());
-        scene.with(|scene| {
-            let wanted = scene.observed.wanted.as_mut().unwrap();
+        fixture.with(|fixture| {
+            let wanted = fixture.observed.wanted.as_mut().unwrap();
             (wanted.spec_hash, wanted.limits_hash) = (Some(spec), limits);
         })
     };
     table(&[
         ("limits", drifted("spec", "more"), &["UpdateLimits c1"]),
-        ("limits were refused", drifted("spec", "more").step_refused(StepKind::UpdateLimits, "c1", 1, 5), &[]),
+        ("limits were refused", drifted("spec", "more").step_rejected(StepKind::UpdateLimits, "c1", 1, 5), &[]),
         ("anything else", drifted("new", "limits"), &[]),
     ]);
-    let plan = drifted("spec", "more").step_refused(StepKind::UpdateLimits, "c1", 1, 5).plan();
-    assert_eq!(reason(&plan, ConditionKind::ContainerReady), Some(Reason::LimitsRefused));
+    let plan = drifted("spec", "more").step_rejected(StepKind::UpdateLimits, "c1", 1, 5).plan();
+    assert_eq!(reason(&plan, ConditionType::ContainerReady), Some(Reason::LimitsRejected));
 }
 
 #[test]
@@ -386,7 +390,7 @@ fn a_running_servers_files_are_counted_as_often_as_the_node_says() {
     table(&[
         ("never counted", running(), &["StartJob Usage watch"]),
         ("counted a second ago", running().usage(50), &[]),
-        ("counted long ago", running().usage(50).with(|s| s.now = super::scene::at(149)), &["StartJob Usage watch"]),
+        ("counted long ago", running().usage(50).with(|s| s.now = super::fixture::at(149)), &["StartJob Usage watch"]),
         ("being counted", running().job_running(Usage, "watch"), &[]),
         ("could not be counted", running().job_failed(Usage, "watch", 1, 5), &[]),
         ("could not be counted, due", running().job_failed(Usage, "watch", 1, 0), &["StartJob Usage watch"]),
@@ -399,6 +403,6 @@ fn a_running_servers_files_are_counted_as_often_as_the_node_says() {
 #[test]
 fn whole_plans_of_a_start() {
     insta::assert_snapshot!("start_begins", text(&up().until(30).plan()));
-    insta::assert_snapshot!("start_refused", text(&ready().step_refused(StepKind::CreateServer, "p1", 3, 20).plan()));
+    insta::assert_snapshot!("start_refused", text(&ready().step_rejected(StepKind::CreateServer, "p1", 3, 20).plan()));
     insta::assert_snapshot!("runs", text(&ready().container_running("c1", "p1").disk_limit(100).usage(50).plan()));
 }

@@ -1,16 +1,16 @@
 //! Coming down: what asks for it, how, until when, and what follows.
 
-use super::scene::Scene;
+use super::fixture::Fixture;
 use super::words::{reason, seconds, steps, table, text};
-use crate::model::{ConditionKind, PowerState, Reason};
+use crate::model::{ConditionType, PowerState, Reason};
 use crate::reconcile::job::JobKind::Usage;
 use crate::reconcile::step::StepKind;
 
-fn running() -> Scene {
-    Scene::panel_server().installed().container_running("c1", "p1")
+fn running() -> Fixture {
+    Fixture::panel_server().installed().container_running("c1", "p1")
 }
 
-fn down() -> Scene {
+fn down() -> Fixture {
     running().wants_down("d1")
 }
 
@@ -90,7 +90,7 @@ fn a_kill_is_sigkill_at_once_and_escalates_a_stop() {
 
 #[test]
 fn a_server_that_is_down_completes_the_request() {
-    let wanted = || Scene::panel_server().installed().wants_down("d1");
+    let wanted = || Fixture::panel_server().installed().wants_down("d1");
     table(&[
         ("exited", wanted().container_exited("c1", "p1", 0), &["ClosePower d1 Stopped"]),
         ("never made", wanted(), &["ClosePower d1 Stopped"]),
@@ -182,7 +182,7 @@ fn a_stop_counts_again_when_the_start_after_it_expires() {
 #[test]
 fn a_suspension_brings_a_server_down_within_a_minute() {
     let panel = || running().wants_up("p1").suspended();
-    let file = || Scene::file_server().installed().container_running("c1", "p1").wants_up("p1").suspended();
+    let file = || Fixture::file_server().installed().container_running("c1", "p1").wants_up("p1").suspended();
     table(&[
         ("the panel's: the request ends", panel(), &["Stop c1 command \"quit\" 60s", "ClosePower p1 Suspended"]),
         ("unasked", running().suspended(), &["Stop c1 command \"quit\" 60s"]),
@@ -225,8 +225,8 @@ fn a_full_disk_brings_a_server_down_within_a_minute() {
             &[],
         ),
     ]);
-    assert_eq!(reason(&full().plan(), ConditionKind::DiskWithinLimit), Some(Reason::Exceeded));
-    assert_eq!(reason(&full().plan(), ConditionKind::Running), Some(Reason::DiskLimitExceeded));
+    assert_eq!(reason(&full().plan(), ConditionType::DiskWithinLimit), Some(Reason::Exceeded));
+    assert_eq!(reason(&full().plan(), ConditionType::Running), Some(Reason::DiskLimitExceeded));
 }
 
 #[test]

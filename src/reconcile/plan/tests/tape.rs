@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::scene::{Scene, at, container, script};
-use super::world::Manners;
+use super::fixture::{Fixture, at, container, script};
+use super::model::Manners;
 use crate::model::manifest::{Install, Span};
 use crate::model::{ContainerState, ContainerStatus, InstallOutcome, ManagedBy, PowerState, Reason, Verb};
 use crate::reconcile::job::JobKind;
@@ -45,39 +45,39 @@ impl Tape {
 }
 
 /// Any scene: also such as no history leads to.
-pub fn scene(tape: &mut Tape) -> Scene {
-    let mut scene = if tape.one_in(3) { Scene::file_server() } else { Scene::panel_server() };
-    scene.policy.panel = !tape.one_in(5);
-    scene.policy.fix_permissions = tape.one_in(2);
-    scene.policy.clean_exit_is_crash = tape.one_in(2);
-    scene.policy.install_timeout = tape.pick(&[None, Some(Duration::from_secs(100))]);
-    wanted(tape, &mut scene);
-    remembered(tape, &mut scene);
-    containers(tape, &mut scene);
-    under_way(tape, &mut scene);
-    scene
+pub fn fixture(tape: &mut Tape) -> Fixture {
+    let mut fixture = if tape.one_in(3) { Fixture::file_server() } else { Fixture::panel_server() };
+    fixture.policy.panel = !tape.one_in(5);
+    fixture.policy.fix_permissions = tape.one_in(2);
+    fixture.policy.clean_exit_is_crash = tape.one_in(2);
+    fixture.policy.install_timeout = tape.pick(&[None, Some(Duration::from_secs(100))]);
+    wanted(tape, &mut fixture);
+    remembered(tape, &mut fixture);
+    containers(tape, &mut fixture);
+    under_way(tape, &mut fixture);
+    fixture
 }
 
-fn wanted(tape: &mut Tape, scene: &mut Scene) {
+fn wanted(tape: &mut Tape, fixture: &mut Fixture) {
     let first_install = tape.one_in(2);
     if first_install {
-        installs(tape, scene);
+        installs(tape, fixture);
     }
     for id in ["p0", "p1"] {
         if tape.one_in(2) {
             let verb = tape.pick(&[Verb::Start, Verb::Stop, Verb::Restart, Verb::Kill]);
             let expires = tape.pick(&[None, None, None, Some(-2), Some(30)]);
-            *scene = scene.clone().asks(id, verb, -1);
+            *fixture = fixture.clone().asks(id, verb, -1);
             if let Some(seconds) = expires {
-                *scene = scene.clone().until(seconds);
+                *fixture = fixture.clone().until(seconds);
             }
         }
     }
     if !first_install && tape.one_in(2) {
-        installs(tape, scene);
+        installs(tape, fixture);
     }
-    let without_panel = !scene.policy.panel;
-    let manifest = scene.manifest();
+    let without_panel = !fixture.policy.panel;
+    let manifest = fixture.manifest();
     manifest.spec.suspended = tape.one_in(6);
     manifest.spec.settings.build.disk_space = tape.pick(&[0, 0, 100]);
     manifest.spec.settings.skip_egg_scripts = tape.one_in(8);
@@ -88,20 +88,20 @@ fn wanted(tape: &mut Tape, scene: &mut Scene) {
     manifest.spec.script = (of_file || tape.one_in(2)).then(script);
 }
 
-fn installs(tape: &mut Tape, scene: &mut Scene) {
+fn installs(tape: &mut Tape, fixture: &mut Fixture) {
     let verb = Verb::Install { reinstall: false, then_start: tape.one_in(2) };
-    *scene = scene.clone().asks("i1", verb, -10);
+    *fixture = fixture.clone().asks("i1", verb, -10);
     if tape.one_in(8) {
-        *scene = scene.clone().asks("a1", Verb::Abort, -1);
+        *fixture = fixture.clone().asks("a1", Verb::Abort, -1);
     }
     let timeout = tape.pick(&[None, Some(Span(Duration::from_secs(50)))]);
-    scene.manifest().spec.install = Some(Install { timeout, ..Install::default() });
+    fixture.manifest().spec.install = Some(Install { timeout, ..Install::default() });
 }
 
-fn remembered(tape: &mut Tape, scene: &mut Scene) {
+fn remembered(tape: &mut Tape, fixture: &mut Fixture) {
     let outcome = tape.pick(&[InstallOutcome::Succeeded, InstallOutcome::Failed]);
     let done = tape.pick(&[None, Some("i1"), Some("i0")]);
-    let mut next = scene.clone();
+    let mut next = fixture.clone();
     if let Some(token) = done {
         next = next.install_ended(token, outcome);
         if tape.one_in(2) {
@@ -136,7 +136,7 @@ fn remembered(tape: &mut Tape, scene: &mut Scene) {
     }
     next.unrecorded = next.manifest.is_some() && tape.one_in(4);
     next.shown = tape.pick(&[PowerState::Offline, PowerState::Running]);
-    *scene = next;
+    *fixture = next;
 }
 
 fn state(tape: &mut Tape) -> Option<ContainerState> {
@@ -153,7 +153,7 @@ fn state(tape: &mut Tape) -> Option<ContainerState> {
     ])
 }
 
-fn containers(tape: &mut Tape, scene: &mut Scene) {
+fn containers(tape: &mut Tape, fixture: &mut Fixture) {
     let times = |facts: ContainerStatus| ContainerStatus {
         started_at: facts.started().then_some(at(-60)),
         finished_at: (facts.started() && !facts.running()).then_some(at(-3)),
@@ -168,33 +168,33 @@ fn containers(tape: &mut Tape, scene: &mut Scene) {
         if tape.one_in(4) {
             facts.limits_hash = Some("old".into());
         }
-        scene.observed.server = Some(facts);
-        scene.observed.attached = tape.pick(&[None, Some("c1"), Some("c0")]).map(Into::into);
-        scene.observed.seen_running = tape.pick(&[None, Some("c1"), Some("c0")]).map(Into::into);
-        scene.observed.done_seen = tape.pick(&[None, Some("c1")]).map(Into::into);
+        fixture.observed.server = Some(facts);
+        fixture.observed.attached = tape.pick(&[None, Some("c1"), Some("c0")]).map(Into::into);
+        fixture.observed.seen_running = tape.pick(&[None, Some("c1"), Some("c0")]).map(Into::into);
+        fixture.observed.done_seen = tape.pick(&[None, Some("c1")]).map(Into::into);
     }
     if tape.one_in(2)
         && let Some(state) = state(tape)
     {
         let token = tape.pick(&[Some("i1"), Some("i0"), None]);
-        scene.observed.installer = Some(times(ContainerStatus { state, ..container("n1", token) }));
+        fixture.observed.installer = Some(times(ContainerStatus { state, ..container("n1", token) }));
     }
     if tape.one_in(3) {
         let (container, ago) = (tape.pick(&["c1", "n1", "c0"]), tape.pick(&[1, 30, 700]));
-        let next = scene.clone().stop_sent(container, ago, tape.pick(&[10, 600]));
-        *scene = if tape.one_in(2) { next.kill_sent(1) } else { next };
+        let next = fixture.clone().stop_sent(container, ago, tape.pick(&[10, 600]));
+        *fixture = if tape.one_in(2) { next.kill_sent(1) } else { next };
     }
-    scene.observed.install_slot = tape.one_in(2);
-    scene.observed.install_queued = !scene.observed.install_slot && tape.one_in(4);
-    scene.observed.script_ready = tape.pick(&[None, Some("i1"), Some("i0")]).map(Into::into);
-    scene.observed.prepared = !tape.one_in(4);
-    scene.observed.pending_reports = usize::from(tape.next() % 3);
+    fixture.observed.install_slot = tape.one_in(2);
+    fixture.observed.install_queued = !fixture.observed.install_slot && tape.one_in(4);
+    fixture.observed.script_ready = tape.pick(&[None, Some("i1"), Some("i0")]).map(Into::into);
+    fixture.observed.prepared = !tape.one_in(4);
+    fixture.observed.pending_reports = usize::from(tape.next() % 3);
     if tape.one_in(16) {
-        scene.observed.outage = Some("no answer".into());
+        fixture.observed.outage = Some("no answer".into());
     }
 }
 
-fn under_way(tape: &mut Tape, scene: &mut Scene) {
+fn under_way(tape: &mut Tape, fixture: &mut Fixture) {
     let states = [
         JobState::Running,
         JobState::Done { at: at(-1) },
@@ -224,27 +224,27 @@ fn under_way(tape: &mut Tape, scene: &mut Scene) {
             *fatal = false;
         }
         // The daemon forgets reports that are told, and makes no other ones than are due.
-        let report = crate::reconcile::plan::report_subject(&scene.record);
+        let report = crate::reconcile::plan::report_subject(&fixture.record);
         if kind == JobKind::Report && (matches!(state, JobState::Done { .. }) || subject != report.to_string()) {
             continue;
         }
         // What was fetched is in the file.
         if kind == JobKind::Script
             && matches!(state, JobState::Done { .. })
-            && let Some(manifest) = &mut scene.manifest
+            && let Some(manifest) = &mut fixture.manifest
         {
             manifest.spec.script = Some(script());
         }
         // Files are removed, and a removal remembered, only where a deletion was requested.
-        if kind == JobKind::Removal && requests::deletion(&scene.requests).is_none() {
+        if kind == JobKind::Removal && requests::deletion(&fixture.requests).is_none() {
             continue;
         }
-        *scene = scene.clone().job(kind, subject, state, attempts);
+        *fixture = fixture.clone().job(kind, subject, state, attempts);
     }
-    scene.observed.usage = None;
+    fixture.observed.usage = None;
     let counted = tape.pick(&[None, Some(50), Some(150)]);
     if let Some(mib) = counted {
-        *scene = scene.clone().usage(mib);
+        *fixture = fixture.clone().usage(mib);
     }
     if tape.one_in(3) {
         let (step, subject) = tape.pick(&[
@@ -264,10 +264,10 @@ fn under_way(tape: &mut Tape, scene: &mut Scene) {
             (StepKind::UpdateLimits, "c1"),
             (StepKind::CloseInstallLog, "n1"),
         ]);
-        let (attempts, retry_in, refused) = (tape.pick(&[1, 2, 3]), tape.pick(&[3, -1]), tape.one_in(2));
-        let next = scene.clone();
-        *scene = match refused {
-            true => next.step_refused(step, subject, attempts, retry_in),
+        let (attempts, retry_in, rejected) = (tape.pick(&[1, 2, 3]), tape.pick(&[3, -1]), tape.one_in(2));
+        let next = fixture.clone();
+        *fixture = match rejected {
+            true => next.step_rejected(step, subject, attempts, retry_in),
             false => next.step_unanswered(step, subject, attempts, retry_in),
         };
     }

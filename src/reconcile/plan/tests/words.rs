@@ -1,10 +1,10 @@
 //! Plans as short texts, so that a table can be read.
 
-use crate::model::{ConditionKind, Reason, Timestamp};
+use crate::model::{ConditionType, Reason, Timestamp};
 use crate::reconcile::plan::Plan;
 use crate::reconcile::step::{Step, StopMethod};
 
-use super::scene::{NOW, Scene};
+use super::fixture::{Fixture, NOW};
 
 /// A step in a few words: its name, then what tells it from others of its name.
 pub fn words(step: &Step) -> String {
@@ -43,7 +43,7 @@ pub fn seconds(at: Option<Timestamp>) -> Option<i64> {
 }
 
 /// The reason of a condition.
-pub fn reason(plan: &Plan, kind: ConditionKind) -> Option<Reason> {
+pub fn reason(plan: &Plan, kind: ConditionType) -> Option<Reason> {
     plan.conditions.iter().find(|verdict| verdict.kind == kind).map(|verdict| verdict.reason)
 }
 
@@ -66,10 +66,10 @@ pub fn text(plan: &Plan) -> String {
 
 /// Checks each row of a table: what is so, and what is done about it. All rows that fail are shown.
 #[track_caller]
-pub fn table(rows: &[(&str, Scene, &[&str])]) {
+pub fn table(rows: &[(&str, Fixture, &[&str])]) {
     let mut wrong = String::new();
-    for (name, scene, expected) in rows {
-        let plan = scene.plan();
+    for (name, fixture, expected) in rows {
+        let plan = fixture.plan();
         let found = steps(&plan);
         if found != *expected {
             wrong += &format!("\n{name}\n  expected {expected:?}\n     found {found:?}\n  {}", text(&plan));

@@ -32,12 +32,12 @@ fn is_timeout<T>(result: Result<T, RuntimeError>) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_hanging_container_holds_up_its_own_calls_for_their_limits() {
-    let world = machine();
-    let runtime = faultless(&world);
+    let engine = machine();
+    let runtime = faultless(&engine);
     let (one, two) = (server(1), server(2));
     let name = container_name(one, Role::Server);
     let id = make(&runtime, one, Role::Server).await;
-    world.hang(&name, true);
+    engine.hang(&name, true);
     let took = async |limit: u64, timed_out: bool, began: Instant| {
         assert!(timed_out);
         assert_eq!(began.elapsed(), Duration::from_secs(limit));
@@ -66,19 +66,19 @@ async fn a_hanging_container_holds_up_its_own_calls_for_their_limits() {
 
     let (started, ()) = tokio::join!(runtime.start(&id), async {
         tokio::time::sleep(5 * SECOND).await;
-        world.hang(&name, false);
+        engine.hang(&name, false);
     });
     started.unwrap();
     assert_eq!(at.elapsed(), 5 * SECOND);
-    assert_eq!(world.state_of(&name), Some(ContainerState::Running));
+    assert_eq!(engine.state_of(&name), Some(ContainerState::Running));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_answer_may_be_lost_although_it_was_done() {
-    let world = machine();
+    let engine = machine();
     for (lose_answer, never_answer) in [(true, false), (false, true)] {
         let one = One { call: "create", lose_answer, never_answer, takes: None };
-        let runtime = FakeRuntime::new(world.clone(), Arc::new(one), Host::for_tests());
+        let runtime = FakeRuntime::new(engine.clone(), Arc::new(one), Host::for_tests());
         let of = server(u128::from(lose_answer));
         let result = runtime.create(&spec(of, Role::Server), &purpose(of, Role::Server, "t")).await;
         assert!(result.unwrap_err().is_outage());
@@ -88,9 +88,9 @@ async fn the_answer_may_be_lost_although_it_was_done() {
 
 #[tokio::test(start_paused = true)]
 async fn the_engine_goes_on_when_its_caller_is_gone() {
-    let world = machine();
+    let engine = machine();
     let one = One { call: "create", takes: Some(90 * SECOND), ..One::default() };
-    let runtime = FakeRuntime::new(world.clone(), Arc::new(one), Host::for_tests());
+    let runtime = FakeRuntime::new(engine.clone(), Arc::new(one), Host::for_tests());
     let of = server(1);
     assert!(is_timeout(runtime.create(&spec(of, Role::Server), &purpose(of, Role::Server, "t")).await));
     assert_eq!(runtime.inspect(of, Role::Server).await.unwrap(), None);
@@ -100,9 +100,9 @@ async fn the_engine_goes_on_when_its_caller_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn who_asks_for_a_removal_again_is_told_that_it_is_under_way() {
-    let world = machine();
+    let engine = machine();
     let one = One { call: "remove", takes: Some(90 * SECOND), ..One::default() };
-    let runtime = FakeRuntime::new(world.clone(), Arc::new(one), Host::for_tests());
+    let runtime = FakeRuntime::new(engine.clone(), Arc::new(one), Host::for_tests());
     let id = make(&runtime, server(1), Role::Server).await;
     let mut events = runtime.events().await.unwrap();
     assert!(is_timeout(runtime.remove(&id).await));
@@ -128,8 +128,8 @@ impl Faults for ByChange {
 
 #[tokio::test(start_paused = true)]
 async fn events_are_lost_doubled_and_late() {
-    let world = machine();
-    let runtime = FakeRuntime::new(world.clone(), Arc::new(ByChange), Host::for_tests());
+    let engine = machine();
+    let runtime = FakeRuntime::new(engine.clone(), Arc::new(ByChange), Host::for_tests());
     let mut events = runtime.events().await.unwrap();
     let began = Instant::now();
     make_running(&runtime, server(1), Role::Installer).await;
@@ -145,37 +145,37 @@ async fn events_are_lost_doubled_and_late() {
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_goes_away_ends_streams_and_containers() {
-    let world = machine();
-    let runtime = faultless(&world);
+    let engine = machine();
+    let runtime = faultless(&engine);
     let name = container_name(server(1), Role::Server);
     let id = make_running(&runtime, server(1), Role::Server).await;
     let mut events = runtime.events().await.unwrap();
     let mut terminal = runtime.attach(&id).await.unwrap();
-    assert_eq!(world.attachments(&name), 1);
-    world.set_engine_up(false);
+    assert_eq!(engine.attachments(&name), 1);
+    engine.set_engine_up(false);
     assert_eq!(events.next().await, None);
     while terminal.output.next().await.is_some() {}
     let typed = tokio::io::AsyncWriteExt::write_all(&mut terminal.input, b"stop\n").await;
     assert_eq!(typed.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
-    assert_eq!(world.attachments(&name), 0);
+    assert_eq!(engine.attachments(&name), 0);
     assert_eq!(runtime.list().await.unwrap_err().kind, ErrorKind::Unavailable);
     assert_eq!(runtime.start(&id).await.unwrap_err().kind, ErrorKind::Unavailable);
-    world.set_engine_up(true);
-    assert_eq!(world.state_of(&name), Some(ContainerState::Exited { code: KILLED, oom_killed: false }));
+    engine.set_engine_up(true);
+    assert_eq!(engine.state_of(&name), Some(ContainerState::Exited { code: KILLED, oom_killed: false }));
     runtime.start(&id).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn containers_may_outlive_the_engine_and_end_unseen() {
-    let world = machine();
-    world.set_live_restore(true);
-    let runtime = faultless(&world);
+    let engine = machine();
+    engine.set_live_restore(true);
+    let runtime = faultless(&engine);
     make_running(&runtime, server(1), Role::Installer).await;
     let id = make_running(&runtime, server(2), Role::Server).await;
     let mut terminal = runtime.attach(&id).await.unwrap();
-    world.set_engine_up(false);
+    engine.set_engine_up(false);
     tokio::time::sleep(60 * SECOND).await;
-    world.set_engine_up(true);
+    engine.set_engine_up(true);
     let typed = tokio::io::AsyncWriteExt::write_all(&mut terminal.input, b"stop\n").await;
     assert!(typed.is_err(), "the connection did not outlive the engine");
     let installer = runtime.inspect(server(1), Role::Installer).await.unwrap().unwrap();
@@ -186,10 +186,10 @@ async fn containers_may_outlive_the_engine_and_end_unseen() {
 
 #[tokio::test(start_paused = true)]
 async fn pulls_take_time_are_counted_and_end_with_their_caller() {
-    let world = machine();
+    let engine = machine();
     let remote = RemoteImage { takes: 5 * SECOND, ..RemoteImage::default() };
-    world.publish_image("game:1", remote.clone());
-    let runtime = faultless(&world);
+    engine.publish_image("game:1", remote.clone());
+    let runtime = faultless(&engine);
     let quiet = |_: String| {};
     let given_up = tokio::time::timeout(4 * SECOND, runtime.pull("game:1", None, &quiet)).await;
     assert!(given_up.is_err());
@@ -200,40 +200,40 @@ async fn pulls_take_time_are_counted_and_end_with_their_caller() {
     assert_eq!(began.elapsed(), 5 * SECOND);
     assert!(runtime.image("docker.io/library/game:1").await.unwrap().is_some());
     let wanted = Pulls { begun: 3, succeeded: 2, running: 0, most_at_once: 2 };
-    assert_eq!(world.pulls("game:1"), wanted);
+    assert_eq!(engine.pulls("game:1"), wanted);
 
     let broken = RemoteImage { fails: Some("toomanyrequests".into()), ..remote.clone() };
-    world.publish_image("broken", broken);
+    engine.publish_image("broken", broken);
     assert!(runtime.pull("broken", None, &quiet).await.unwrap_err().to_string().contains("toomanyrequests"));
     let login = Some(("user".to_owned(), "password".to_owned()));
-    world.publish_image("private", RemoteImage { login, ..remote.clone() });
+    engine.publish_image("private", RemoteImage { login, ..remote.clone() });
     assert!(runtime.pull("private", None, &quiet).await.is_err());
     let auth = RegistryAuth { username: "user".into(), password: "password".into() };
     runtime.pull("private", Some(auth), &quiet).await.unwrap();
-    world.set_registry_up(false);
+    engine.set_registry_up(false);
     assert!(runtime.pull("game:1", None, &quiet).await.is_err());
 
-    world.set_registry_up(true);
+    engine.set_registry_up(true);
     let (pull, ()) = tokio::join!(runtime.pull("game:1", None, &quiet), async {
         tokio::time::sleep(SECOND).await;
-        world.set_engine_up(false);
+        engine.set_engine_up(false);
     });
     assert_eq!(pull.unwrap_err().kind, ErrorKind::Unavailable);
 }
 
 #[tokio::test(start_paused = true)]
 async fn containers_of_others_are_listed_by_name_or_not_at_all() {
-    let world = machine();
-    let runtime = faultless(&world);
+    let engine = machine();
+    let runtime = faultless(&engine);
     let name = container_name(server(1), Role::Installer);
-    world.create_foreign("proxy").unwrap();
-    let id = world.create_foreign(&name).unwrap();
-    assert_eq!(world.create_foreign(&name), None);
-    assert!(world.start_outside(&name));
+    engine.create_foreign("proxy").unwrap();
+    let id = engine.create_foreign(&name).unwrap();
+    assert_eq!(engine.create_foreign(&name), None);
+    assert!(engine.start_outside(&name));
     let wanted = Listed { server: server(1), role: Role::Installer, id, running: true };
     assert_eq!(runtime.list().await.unwrap(), [wanted]);
-    assert!(world.kill_outside(&name));
-    assert!(!world.kill_outside(&name));
-    assert!(world.remove_outside(&name));
-    assert_eq!(world.container_names(), ["proxy"]);
+    assert!(engine.kill_outside(&name));
+    assert!(!engine.kill_outside(&name));
+    assert!(engine.remove_outside(&name));
+    assert_eq!(engine.container_names(), ["proxy"]);
 }

@@ -44,7 +44,7 @@ pub const JOB_QUESTIONS: usize = QUESTIONS - 2;
 pub type Wake = Arc<dyn Fn(ServerId) + Send + Sync>;
 
 /// Everything a pass and its jobs work with.
-pub struct World {
+pub struct Context {
     /// Intent, facts, status.
     pub store: Store,
     /// Containers.
@@ -81,17 +81,17 @@ pub struct World {
     pub reset_lock: ResetLock,
     /// Some call to the panel has failed since the last one that was answered.
     panel_unresponsive: AtomicBool,
-    /// The panel has heard of a state, see [`World::panel_has_acknowledged`].
+    /// The panel has heard of a state, see [`Context::panel_has_acknowledged`].
     pub acknowledged: Notify,
     /// Servers that are gone since the daemon started, until the panel's list is in force.
     pub recently_deleted: RecentlyDeleted,
-    /// A pass has come to rest, see [`World::wait_until`].
+    /// A pass has come to rest, see [`Context::wait_until`].
     rested: Notify,
     /// What is remembered of each server between passes.
     lives: Mutex<BTreeMap<ServerId, Arc<Mutex<ServerState>>>>,
 }
 
-/// What a [`World`] is made from.
+/// What a [`Context`] is made from.
 pub struct Parts {
     /// Intent, facts, status.
     pub store: Store,
@@ -117,7 +117,7 @@ pub struct Parts {
     pub wake: Wake,
 }
 
-impl World {
+impl Context {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         let policy = policy(&parts.node, parts.panel.is_some());

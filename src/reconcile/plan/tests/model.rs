@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::scene::{Scene, container, script};
+use super::fixture::{Fixture, container, script};
 use crate::model::record::{Crash, Handled, InstallResult, Serving};
 use crate::model::{ContainerState, ContainerStatus, InstallOutcome, ManagedBy, Reason, Record, Role, Timestamp};
 use crate::reconcile::job::{JobKind, Subject};
@@ -37,17 +37,17 @@ pub struct Manners {
 
 /// A scene that lives.
 #[derive(Debug, Clone)]
-pub struct World {
-    pub scene: Scene,
+pub struct Model {
+    pub fixture: Fixture,
     /// The server and everything of it was removed.
     pub gone: bool,
     manners: Manners,
     made: u32,
 }
 
-impl World {
-    pub fn new(scene: Scene, manners: Manners) -> Self {
-        Self { scene, gone: false, manners, made: 0 }
+impl Model {
+    pub fn new(fixture: Fixture, manners: Manners) -> Self {
+        Self { fixture, gone: false, manners, made: 0 }
     }
 
     /// Does the steps of a plan, as a pass does: up to the first one that fails.
@@ -60,22 +60,22 @@ impl World {
     }
 
     fn try_step(&mut self, step: &Step) -> bool {
-        let now = self.scene.now;
-        let mut refused = None;
+        let now = self.fixture.now;
+        let mut rejected = None;
         if let Some((kind, left, by_engine)) = &mut self.manners.step_failures
             && *kind == step.kind()
             && *left > 0
         {
             *left -= 1;
-            refused = Some(*by_engine);
+            rejected = Some(*by_engine);
         }
-        let failures = &mut self.scene.observed.failures;
-        if let Some(refused) = refused {
+        let failures = &mut self.fixture.observed.failures;
+        if let Some(rejected) = rejected {
             let same = failures.remove(&step.kind()).filter(|before| before.subject == step.subject());
             let failure = Failure {
                 subject: step.subject().into(),
                 attempts: same.map_or(0, |same| same.attempts) + 1,
-                refused,
+                rejected,
                 retry_at: now + BACK_OFF,
                 message: "it fails now and then".into(),
             };
@@ -88,14 +88,14 @@ impl World {
     }
 
     fn record(&mut self) -> &mut Record {
-        &mut self.scene.record
+        &mut self.fixture.record
     }
 
     fn step(&mut self, step: &Step) {
-        let now = self.scene.now;
-        let observed = &mut self.scene.observed;
+        let now = self.fixture.now;
+        let observed = &mut self.fixture.observed;
         match step.clone() {
-            Step::Accept => self.scene.unrecorded = false,
+            Step::Accept => self.fixture.unrecorded = false,
             Step::TakeInstallSlot => (observed.install_slot, observed.install_queued) = (true, false),
             Step::ReleaseInstallSlot => (observed.install_slot, observed.install_queued) = (false, false),
             Step::Prepare => observed.prepared = true,
@@ -104,7 +104,7 @@ impl World {
             Step::CreateInstaller { token } => {
                 assert!(observed.installer.is_none(), "the name is taken");
                 let made = self.make("n", &token);
-                self.scene.observed.installer = Some(made);
+                self.fixture.observed.installer = Some(made);
             }
             Step::StartInstaller { container, .. } => {
                 let installer = observed.installer.as_mut().filter(|found| found.id == container).expect("it is there");
@@ -123,7 +123,7 @@ impl World {
             Step::CreateServer { token } => {
                 assert!(observed.server.is_none(), "the name is taken");
                 let made = self.make("c", &token);
-                self.scene.observed.server = Some(made);
+                self.fixture.observed.server = Some(made);
             }
             Step::Assign { container, power } => self.record().power.serving = Some(Serving { container, power }),
             Step::StartServer { container, .. } => {
@@ -180,7 +180,7 @@ impl World {
     fn make(&mut self, kind: &str, token: &str) -> ContainerStatus {
         self.made += 1;
         let mut made = container(&format!("{kind}-made-{}", self.made), Some(token));
-        if let Some(wanted) = &self.scene.observed.wanted {
+        if let Some(wanted) = &self.fixture.observed.wanted {
             made.spec_hash = wanted.spec_hash.clone();
             made.limits_hash = Some(wanted.limits_hash.clone());
         }
@@ -195,38 +195,39 @@ impl World {
         reason: Reason,
         message: String,
     ) {
-        let at = self.scene.now;
-        let last_reported = self.scene.policy.panel && self.scene.manifest().metadata.managed_by == ManagedBy::Panel;
+        let at = self.fixture.now;
+        let last_reported =
+            self.fixture.policy.panel && self.fixture.manifest().metadata.managed_by == ManagedBy::Panel;
         let (reinstall, reported) = (false, !last_reported);
-        let sequence = self.scene.asked().install().expect("it is pending").sequence;
+        let sequence = self.fixture.asked().install().expect("it is pending").sequence;
         let result = InstallResult { token, sequence, outcome, reinstall, exit_code, reason, message, at, reported };
         self.record().finish_install(result);
-        (self.scene.observed.script_ready, self.scene.observed.usage) = (None, None);
+        (self.fixture.observed.script_ready, self.fixture.observed.usage) = (None, None);
     }
 
     fn forget(&mut self) {
-        if !requests::wanted(&self.scene.requests) {
+        if !requests::wanted(&self.fixture.requests) {
             self.gone = true;
             return;
         }
-        let deletion = requests::deletion(&self.scene.requests).map_or(0, |deletion| deletion.sequence);
-        self.scene.requests.accepted.retain(|request| request.sequence > deletion);
-        let generation = self.scene.record.generation;
-        self.scene.record = Record { generation, synced_at: self.scene.record.synced_at, ..Record::default() };
-        let wanted = self.scene.observed.wanted.take();
-        self.scene.observed = crate::reconcile::observed::Observed { wanted, ..Default::default() };
+        let deletion = requests::deletion(&self.fixture.requests).map_or(0, |deletion| deletion.sequence);
+        self.fixture.requests.accepted.retain(|request| request.sequence > deletion);
+        let generation = self.fixture.record.generation;
+        self.fixture.record = Record { generation, synced_at: self.fixture.record.synced_at, ..Record::default() };
+        let wanted = self.fixture.observed.wanted.take();
+        self.fixture.observed = crate::reconcile::observed::Observed { wanted, ..Default::default() };
     }
 
     fn start_job(&mut self, kind: JobKind, subject: Subject) {
-        let old = self.scene.observed.jobs.get(&kind).filter(|job| job.subject == subject);
+        let old = self.fixture.observed.jobs.get(&kind).filter(|job| job.subject == subject);
         let attempts = old.map_or(1, |job| job.attempts + u32::from(matches!(job.state, JobState::Failed { .. })));
-        self.scene.observed.jobs.insert(kind, Job { subject, state: JobState::Running, attempts });
+        self.fixture.observed.jobs.insert(kind, Job { subject, state: JobState::Running, attempts });
     }
 
     /// A job comes to its end, and what it does is done.
     fn end_job(&mut self, kind: JobKind) {
-        let now = self.scene.now;
-        let Some(job) = self.scene.observed.jobs.get_mut(&kind) else { return };
+        let now = self.fixture.now;
+        let Some(job) = self.fixture.observed.jobs.get_mut(&kind) else { return };
         if let Some(left) = self.manners.job_failures.get_mut(&kind).filter(|left| **left > 0) {
             *left -= 1;
             job.state = JobState::Failed { fatal: false, retry_at: now + BACK_OFF, message: "no answer".into() };
@@ -238,28 +239,28 @@ impl World {
             JobKind::Sync => {
                 (self.record().synced_at, self.record().synced_for) = (Some(now), Some(subject.to_string()));
             }
-            JobKind::Script if self.scene.manifest.is_some() => {
-                self.scene.manifest().spec.script = Some(script());
+            JobKind::Script if self.fixture.manifest.is_some() => {
+                self.fixture.manifest().spec.script = Some(script());
                 self.record().install.begun = Some(subject.to_string());
             }
             JobKind::Usage => {
-                self.scene.observed.usage =
+                self.fixture.observed.usage =
                     Some(Usage { bytes: self.manners.usage * 1024 * 1024, hidden: false, at: now });
             }
             JobKind::Report => {
-                assert_eq!(subject, report_subject(&self.scene.record), "somebody else's report");
+                assert_eq!(subject, report_subject(&self.fixture.record), "somebody else's report");
                 if let Some(done) = &mut self.record().install.done {
                     done.reported = true;
                 }
-                self.scene.observed.pending_reports = 0;
-                self.scene.observed.jobs.remove(&kind);
+                self.fixture.observed.pending_reports = 0;
+                self.fixture.observed.jobs.remove(&kind);
             }
             _ => {}
         }
     }
 
     fn kill(&mut self, id: &str, role: Role) {
-        let (now, observed) = (self.scene.now, &mut self.scene.observed);
+        let (now, observed) = (self.fixture.now, &mut self.fixture.observed);
         let known = match role {
             Role::Server => &mut observed.stop,
             Role::Installer => &mut observed.installer_stop,
@@ -280,7 +281,7 @@ impl World {
 
     /// The terminal of a container that has ended is closed.
     fn detach_ended(&mut self) {
-        let observed = &mut self.scene.observed;
+        let observed = &mut self.fixture.observed;
         let runs = observed.server.as_ref().is_some_and(ContainerStatus::running);
         if !runs {
             observed.attached = None;
@@ -294,22 +295,22 @@ impl World {
 
     /// What happens by itself next. Returns whether anything does.
     pub fn goes_on(&mut self, plan: &Plan) -> bool {
-        if self.scene.observed.outage.take().is_some() || self.ends_jobs() || self.finishes_starting() {
+        if self.fixture.observed.outage.take().is_some() || self.ends_jobs() || self.finishes_starting() {
             return true;
         }
-        let (now, script_takes, stop_takes) = (self.scene.now, self.manners.script_takes, self.manners.stop_takes);
-        let observed = &self.scene.observed;
+        let (now, script_takes, stop_takes) = (self.fixture.now, self.manners.script_takes, self.manners.stop_takes);
+        let observed = &self.fixture.observed;
         let running = |found: &Option<ContainerStatus>| found.clone().filter(ContainerStatus::running);
         let script_ends = running(&observed.installer)
             .map(|installer| installer.started_at.unwrap_or(now) + Duration::from_secs(script_takes));
         let stop = observed.stopping().filter(|_| !self.manners.stubborn).cloned();
         let server_ends = stop.map(|stop| stop.sent_at + Duration::from_secs(stop_takes));
-        let watched = observed.usage.map(|usage| usage.at + self.scene.policy.disk_check_interval);
+        let watched = observed.usage.map(|usage| usage.at + self.fixture.policy.disk_check_interval);
         let again = plan.requeue.filter(|again| Some(*again) != watched || running(&observed.server).is_none());
         let Some(next) = [script_ends, server_ends, again].into_iter().flatten().min() else { return false };
         let next = next.max(now);
-        self.scene.now = next;
-        let observed = &mut self.scene.observed;
+        self.fixture.now = next;
+        let observed = &mut self.fixture.observed;
         if script_ends.is_some_and(|at| at <= next) {
             end(observed.installer.as_mut().expect("it runs"), self.manners.exit_code, next);
         }
@@ -321,8 +322,8 @@ impl World {
     }
 
     fn ends_jobs(&mut self) -> bool {
-        let script_runs = self.scene.observed.installer.as_ref().is_some_and(ContainerStatus::running);
-        let ending: Vec<JobKind> = (self.scene.observed.jobs.iter())
+        let script_runs = self.fixture.observed.installer.as_ref().is_some_and(ContainerStatus::running);
+        let ending: Vec<JobKind> = (self.fixture.observed.jobs.iter())
             .filter(|(kind, job)| job.state == JobState::Running && !(script_runs && **kind == JobKind::InstallLog))
             .map(|(kind, _)| *kind)
             .collect();
@@ -333,7 +334,7 @@ impl World {
     }
 
     fn finishes_starting(&mut self) -> bool {
-        let observed = &mut self.scene.observed;
+        let observed = &mut self.fixture.observed;
         let attached = observed.server.as_ref().filter(|server| server.running()).map(|server| server.id.clone());
         if attached.is_none() || attached != observed.attached || observed.done_seen == attached {
             return false;

@@ -19,7 +19,7 @@ impl Default for ResetLock {
 
 impl ResetLock {
     /// Waits for a reset that is under way. While the permit is held none begins.
-    pub async fn wish(&self) -> Option<SemaphorePermit<'_>> {
+    pub async fn request(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
         self.places.acquire().await.ok()
     }

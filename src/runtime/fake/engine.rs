@@ -12,8 +12,8 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::calls::{Counts, Ended, Entry, Violation};
 use super::images::{LocalImage, Pulls, RemoteImage, canonical};
-use super::ledger::{Counts, Ended, Entry, Violation};
 use super::program::{Launch, Program};
 use super::state::State;
 use crate::model::{ContainerState, Role, ServerId, Timestamp};
@@ -22,7 +22,7 @@ use crate::runtime::{ContainerSpec, Limits};
 /// Milliseconds since the Unix epoch at which a world begins unless told otherwise.
 pub const EPOCH: i64 = 1_750_000_000_000;
 
-type Hook = Arc<dyn Fn(&FakeWorld, &Ended) + Send + Sync>;
+type Hook = Arc<dyn Fn(&FakeEngine, &Ended) + Send + Sync>;
 
 /// The fake machine: containers, images and networks. Cheap to clone; all clones are the same machine.
 ///
@@ -30,7 +30,7 @@ type Hook = Arc<dyn Fn(&FakeWorld, &Ended) + Send + Sync>;
 /// is done by whoever looks next, and by one task that wakes up when something is due and ends when nothing is
 /// planned; it dies with the tokio runtime.
 #[derive(Clone)]
-pub struct FakeWorld {
+pub struct FakeEngine {
     inner: Arc<Inner>,
 }
 
@@ -57,13 +57,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Default for FakeWorld {
+impl Default for FakeEngine {
     fn default() -> Self {
         Self::new(Timestamp::from_millis(EPOCH))
     }
 }
 
-impl FakeWorld {
+impl FakeEngine {
     /// An empty machine; it is now this time there.
     pub fn new(epoch: Timestamp) -> Self {
         let inner = Inner {
@@ -136,8 +136,8 @@ impl FakeWorld {
                 let Ok(runtime) = Handle::try_current() else {
                     return;
                 };
-                let world = Arc::downgrade(&self.inner);
-                let task = runtime.spawn(drive(world, self.inner.sooner.clone()));
+                let engine = Arc::downgrade(&self.inner);
+                let task = runtime.spawn(drive(engine, self.inner.sooner.clone()));
                 *driver = Some(Driver { task, due });
             }
         }
@@ -155,7 +155,7 @@ impl FakeWorld {
 
     /// Called at the end of each container, without the lock; on a current-thread runtime nobody can see before
     /// that it ended. The world is handed in, since a hook that owned it would keep it for ever.
-    pub fn on_end(&self, hook: impl Fn(&FakeWorld, &Ended) + Send + Sync + 'static) {
+    pub fn on_end(&self, hook: impl Fn(&FakeEngine, &Ended) + Send + Sync + 'static) {
         *lock(&self.inner.hook) = Some(Arc::new(hook));
     }
 
@@ -214,7 +214,7 @@ impl FakeWorld {
     pub fn create_foreign(&self, name: &str) -> Option<String> {
         self.with(|state| {
             let free = state.find(name).is_none();
-            state.ledger.note(state.now, "create outside", name, None, free);
+            state.call_log.note(state.now, "create outside", name, None, free);
             free.then(|| state.add(&foreign_spec(name), None, None))
         })
     }
@@ -222,7 +222,7 @@ impl FakeWorld {
     fn interfere(&self, call: &'static str, name: &str, act: impl FnOnce(&mut State) -> bool) -> bool {
         self.with(|state| {
             let done = act(state);
-            state.ledger.note(state.now, call, name, None, done);
+            state.call_log.note(state.now, call, name, None, done);
             done
         })
     }
@@ -234,7 +234,7 @@ impl FakeWorld {
     }
 
     /// The engine is told to end, and has ended its containers: it answers on the connections that there are and takes no
-    /// new ones, until [`FakeWorld::set_engine_up`].
+    /// new ones, until [`FakeEngine::set_engine_up`].
     pub fn go_down(&self) {
         self.with(State::go_down);
     }
@@ -298,47 +298,47 @@ impl FakeWorld {
 
     /// What happened so far, oldest first.
     pub fn history(&self) -> Vec<Entry> {
-        self.with(|state| state.ledger.history.iter().cloned().collect())
+        self.with(|state| state.call_log.history.iter().cloned().collect())
     }
 
     /// Calls that reached the engine, by name.
     pub fn calls(&self) -> BTreeMap<&'static str, u64> {
-        self.with(|state| state.ledger.calls.clone())
+        self.with(|state| state.call_log.calls.clone())
     }
 
     /// How often things were done for one role of a server.
     pub fn counts(&self, server: ServerId, role: Role) -> Counts {
-        self.with(|state| state.ledger.counts.get(&(server, role)).copied().unwrap_or_default())
+        self.with(|state| state.call_log.counts.get(&(server, role)).copied().unwrap_or_default())
     }
 
     /// The counts of everybody.
     pub fn all_counts(&self) -> BTreeMap<(ServerId, Role), Counts> {
-        self.with(|state| state.ledger.counts.clone())
+        self.with(|state| state.call_log.counts.clone())
     }
 
     /// What must never have happened and did.
     pub fn violations(&self) -> Vec<Violation> {
-        self.with(|state| state.ledger.violations.clone())
+        self.with(|state| state.call_log.violations.clone())
     }
 }
 
 /// Wakes up when something is due, and ends when nothing is.
-async fn drive(world: Weak<Inner>, sooner: Arc<Notify>) {
+async fn drive(engine: Weak<Inner>, sooner: Arc<Notify>) {
     loop {
         let due = {
-            let Some(inner) = world.upgrade() else { return };
-            let world = FakeWorld { inner };
-            world.settle();
+            let Some(inner) = engine.upgrade() else { return };
+            let engine = FakeEngine { inner };
+            engine.settle();
             // The end is decided under the driver's lock, so that whoever plans something next sees it.
-            let mut driver = lock(&world.inner.driver);
-            let Some(due) = lock(&world.inner.state).next_due() else {
+            let mut driver = lock(&engine.inner.driver);
+            let Some(due) = lock(&engine.inner.state).next_due() else {
                 *driver = None;
                 return;
             };
             if let Some(driver) = driver.as_mut() {
                 driver.due = due;
             }
-            world.instant(due)
+            engine.instant(due)
         };
         tokio::select! {
             () = tokio::time::sleep_until(due) => {}

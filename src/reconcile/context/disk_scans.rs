@@ -38,8 +38,8 @@ impl Default for DiskScans {
 
 impl DiskScans {
     /// Waits for a place; it is free again when what is returned is dropped.
-    pub async fn turn(&self, walk: DiskScan) -> Option<SemaphorePermit<'_>> {
-        let places = match walk {
+    pub async fn turn(&self, scan: DiskScan) -> Option<SemaphorePermit<'_>> {
+        let places = match scan {
             DiskScan::Awaited => &self.awaited,
             DiskScan::Watch => &self.watches,
             DiskScan::Removal => &self.removals,
@@ -56,15 +56,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn walks_that_nobody_waits_for_hold_up_no_start() {
+    async fn scans_that_nobody_waits_for_hold_up_no_start() {
         let disk_scans = DiskScans::default();
         let mut turns = Vec::new();
-        for (walk, places) in [(DiskScan::Removal, REMOVALS), (DiskScan::Watch, WATCHES), (DiskScan::Awaited, AWAITED)]
+        for (scan, places) in [(DiskScan::Removal, REMOVALS), (DiskScan::Watch, WATCHES), (DiskScan::Awaited, AWAITED)]
         {
             for _ in 0..places {
-                turns.push(disk_scans.turn(walk).now_or_never().expect("a free place"));
+                turns.push(disk_scans.turn(scan).now_or_never().expect("a free place"));
             }
-            assert!(disk_scans.turn(walk).now_or_never().is_none(), "{walk:?}: there are no more");
+            assert!(disk_scans.turn(scan).now_or_never().is_none(), "{scan:?}: there are no more");
         }
         turns.clear();
         assert!(disk_scans.turn(DiskScan::Removal).now_or_never().is_some());

@@ -1,10 +1,10 @@
 //! Checking the files of intent, and noting what they bring.
 
-use super::World;
+use super::Context;
 use crate::model::{Reason, ServerId};
 use crate::store::StoreError;
 
-impl World {
+impl Context {
     /// Checks a server's files: what a person has changed comes in effect or becomes a problem, and is an event. What was in the
     /// files when the daemon started is recorded, and is none. Returns whether anything changed.
     ///

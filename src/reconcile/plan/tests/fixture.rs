@@ -1,4 +1,4 @@
-//! A server in words: `Scene::panel_server().installed().wants_up("p1").container_running("c1", "p1")`.
+//! A server in words: `Fixture::panel_server().installed().wants_up("p1").container_running("c1", "p1")`.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub fn at(seconds: i64) -> Timestamp {
 
 /// Everything that a plan is made from.
 #[derive(Debug, Clone)]
-pub struct Scene {
+pub struct Fixture {
     pub manifest: Option<Manifest>,
     pub problem: Option<(Reason, String)>,
     pub unrecorded: bool,
@@ -59,7 +59,7 @@ pub fn could_not_start(id: &str, token: &str) -> ContainerStatus {
     ContainerStatus { state: ContainerState::StartFailed, ..container(id, Some(token)) }
 }
 
-impl Scene {
+impl Fixture {
     fn new(managed_by: ManagedBy) -> Self {
         let id = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
         let mut manifest = Manifest::new(id, managed_by);
@@ -120,8 +120,8 @@ impl Scene {
 
     /// A request that was accepted so many seconds from now, after all that were before.
     pub fn asks(self, id: &str, verb: Verb, seconds: i64) -> Self {
-        self.with(|scene| {
-            let requests = &mut scene.requests;
+        self.with(|fixture| {
+            let requests = &mut fixture.requests;
             requests.sequence += 1;
             let (sequence, id, at) = (requests.sequence, id.into(), at(seconds));
             requests.accepted.push(Request { sequence, id, at, expires_at: None, by: Requester::Panel, verb });
@@ -146,7 +146,7 @@ impl Scene {
 
     /// The latest request expires so many seconds from now.
     pub fn until(self, seconds: i64) -> Self {
-        self.with(|scene| scene.requests.accepted.last_mut().unwrap().expires_at = Some(at(seconds)))
+        self.with(|fixture| fixture.requests.accepted.last_mut().unwrap().expires_at = Some(at(seconds)))
     }
 
     /// What was asked, and what became of it.
@@ -161,18 +161,18 @@ impl Scene {
 
     /// An installation that was asked for ten seconds ago.
     pub fn wants_install(self, token: &str) -> Self {
-        let scene = self.with(|scene| {
-            scene.requests.accepted.retain(|old| !matches!(old.verb, Verb::Install { .. }));
-            if scene.manifest().metadata.managed_by == ManagedBy::File {
-                scene.manifest().spec.script = Some(script());
+        let fixture = self.with(|fixture| {
+            fixture.requests.accepted.retain(|old| !matches!(old.verb, Verb::Install { .. }));
+            if fixture.manifest().metadata.managed_by == ManagedBy::File {
+                fixture.manifest().spec.script = Some(script());
             }
         });
-        scene.asks(token, Verb::Install { reinstall: false, then_start: false }, -10)
+        fixture.asks(token, Verb::Install { reinstall: false, then_start: false }, -10)
     }
 
     pub fn install(self, change: impl FnOnce(&mut Request)) -> Self {
-        self.with(|scene| {
-            let mut requests = scene.requests.accepted.iter_mut();
+        self.with(|fixture| {
+            let mut requests = fixture.requests.accepted.iter_mut();
             change(requests.rfind(|request| matches!(request.verb, Verb::Install { .. })).unwrap());
         })
     }
@@ -182,53 +182,53 @@ impl Scene {
     }
 
     pub fn install_timeout(self, seconds: u64) -> Self {
-        self.with(|scene| {
+        self.with(|fixture| {
             let timeout = Some(Span(Duration::from_secs(seconds)));
-            scene.manifest().spec.install = Some(Install { timeout, ..Install::default() });
+            fixture.manifest().spec.install = Some(Install { timeout, ..Install::default() });
         })
     }
 
     pub fn suspended(self) -> Self {
-        self.with(|scene| scene.manifest().spec.suspended = true)
+        self.with(|fixture| fixture.manifest().spec.suspended = true)
     }
 
     pub fn stops_by(self, kind: &str, value: &str) -> Self {
-        self.with(|scene| {
-            let stop = &mut scene.manifest().spec.process.stop;
+        self.with(|fixture| {
+            let stop = &mut fixture.manifest().spec.process.stop;
             (stop.kind, stop.value) = (kind.into(), value.into());
         })
     }
 
     pub fn disk_limit(self, mib: i64) -> Self {
-        self.with(|scene| scene.manifest().spec.settings.build.disk_space = mib)
+        self.with(|fixture| fixture.manifest().spec.settings.build.disk_space = mib)
     }
 
     // What was done.
 
     /// The panel's answer about the configuration is newer than every request.
     pub fn synced(self) -> Self {
-        self.with(|scene| scene.record.synced_at = Some(at(0)))
+        self.with(|fixture| fixture.record.synced_at = Some(at(0)))
     }
 
     /// The panel was asked for the start of this request.
     pub fn synced_for(self, key: &str) -> Self {
-        self.synced().with(|scene| scene.record.synced_for = Some(key.into()))
+        self.synced().with(|fixture| fixture.record.synced_for = Some(key.into()))
     }
 
     /// The install script of this token was fetched.
     pub fn script_fetched(self, token: &str) -> Self {
-        self.with(|scene| {
-            scene.record.install.begun = Some(token.into());
-            scene.manifest().spec.script = Some(script());
+        self.with(|fixture| {
+            fixture.record.install.begun = Some(token.into());
+            fixture.manifest().spec.script = Some(script());
         })
     }
 
     /// An installation with this token is over, five seconds ago; the panel has not been told.
     pub fn install_ended(self, token: &str, outcome: InstallOutcome) -> Self {
-        self.with(|scene| {
-            scene.record.install.done = Some(InstallResult {
+        self.with(|fixture| {
+            fixture.record.install.done = Some(InstallResult {
                 token: token.into(),
-                sequence: scene.sequence_of(token),
+                sequence: fixture.sequence_of(token),
                 outcome,
                 reinstall: false,
                 exit_code: Some(0),
@@ -242,7 +242,7 @@ impl Scene {
 
     /// The panel knows how the last installation ended.
     pub fn reported(self) -> Self {
-        self.with(|scene| scene.record.install.done.as_mut().unwrap().reported = true)
+        self.with(|fixture| fixture.record.install.done.as_mut().unwrap().reported = true)
     }
 
     /// An installation has succeeded long ago, and the panel knows.
@@ -254,46 +254,46 @@ impl Scene {
     }
 
     pub fn closed(self, id: &str, reason: Reason) -> Self {
-        self.with(|scene| {
-            let (sequence, message) = (scene.sequence_of(id), format!("closed: {reason}"));
+        self.with(|fixture| {
+            let (sequence, message) = (fixture.sequence_of(id), format!("closed: {reason}"));
             let verb = Verb::Start;
-            scene.record.power.handled = Some(Handled { sequence, id: id.into(), verb, reason, message, at: at(-1) });
+            fixture.record.power.handled = Some(Handled { sequence, id: id.into(), verb, reason, message, at: at(-1) });
         })
     }
 
     pub fn begun(self, request: &str) -> Self {
-        self.with(|scene| scene.record.power.begun = Some(request.into()))
+        self.with(|fixture| fixture.record.power.begun = Some(request.into()))
     }
 
     pub fn started(self, container: &str) -> Self {
-        self.with(|scene| scene.record.power.started = Some(container.into()))
+        self.with(|fixture| fixture.record.power.started = Some(container.into()))
     }
 
     pub fn serving(self, container: &str, request: &str) -> Self {
-        self.with(|scene| {
-            scene.record.power.serving = Some(Serving { container: container.into(), power: request.into() });
+        self.with(|fixture| {
+            fixture.record.power.serving = Some(Serving { container: container.into(), power: request.into() });
         })
     }
 
     /// A crash so many seconds ago.
     pub fn crashed(self, container: &str, seconds_ago: i64, restarted: bool) -> Self {
-        self.with(|scene| {
+        self.with(|fixture| {
             let at = at(-seconds_ago);
             let crash = Crash { container: container.into(), at, exit_code: 1, oom_killed: false, restarted };
-            scene.record.push_crash(crash);
+            fixture.record.push_crash(crash);
         })
     }
 
     /// The server is to be deleted, and made again after that if `again`.
     pub fn deleted(self, again: bool) -> Self {
-        let scene = self.asks("d0", Verb::Delete, -1);
-        if again { scene.asks("i9", Verb::Install { reinstall: false, then_start: false }, -1) } else { scene }
+        let fixture = self.asks("d0", Verb::Delete, -1);
+        if again { fixture.asks("i9", Verb::Install { reinstall: false, then_start: false }, -1) } else { fixture }
     }
 
     // What is there.
 
     pub fn container(self, server: ContainerStatus) -> Self {
-        self.with(|scene| scene.observed.server = Some(server))
+        self.with(|fixture| fixture.observed.server = Some(server))
     }
 
     /// The server's container was made for this request and never started.
@@ -323,19 +323,19 @@ impl Scene {
     }
 
     pub fn seen_running(self, id: &str) -> Self {
-        self.with(|scene| scene.observed.seen_running = Some(id.into()))
+        self.with(|fixture| fixture.observed.seen_running = Some(id.into()))
     }
 
     pub fn attached(self, id: &str) -> Self {
-        self.with(|scene| scene.observed.attached = Some(id.into()))
+        self.with(|fixture| fixture.observed.attached = Some(id.into()))
     }
 
     /// The daemon has just come up: of what it remembered between passes nothing is left.
     pub fn daemon_restarted(self) -> Self {
-        self.with(|scene| {
-            let install_slot = scene.installer_runs();
-            let old = std::mem::take(&mut scene.observed);
-            scene.observed = Observed {
+        self.with(|fixture| {
+            let install_slot = fixture.installer_runs();
+            let old = std::mem::take(&mut fixture.observed);
+            fixture.observed = Observed {
                 server: old.server,
                 installer: old.installer,
                 wanted: old.wanted,
@@ -351,7 +351,7 @@ impl Scene {
     }
 
     pub fn installer(self, installer: ContainerStatus) -> Self {
-        self.with(|scene| scene.observed.installer = Some(installer))
+        self.with(|fixture| fixture.observed.installer = Some(installer))
     }
 
     pub fn installer_made(self, id: &str, token: &str) -> Self {
@@ -377,16 +377,16 @@ impl Scene {
     }
 
     pub fn slot(self) -> Self {
-        self.with(|scene| scene.observed.install_slot = true)
+        self.with(|fixture| fixture.observed.install_slot = true)
     }
 
     pub fn script_ready(self, token: &str) -> Self {
-        self.with(|scene| scene.observed.script_ready = Some(token.into()))
+        self.with(|fixture| fixture.observed.script_ready = Some(token.into()))
     }
 
     /// A stop was sent so many seconds ago, with so many seconds to go from then.
     pub fn stop_sent(self, container: &str, seconds_ago: i64, grace: i64) -> Self {
-        self.with(|scene| {
+        self.with(|fixture| {
             let stop = StopProgress {
                 container: container.into(),
                 sent_at: at(-seconds_ago),
@@ -395,16 +395,16 @@ impl Scene {
             };
             // Installers are called n1, n2, …
             match container.starts_with('n') {
-                true => scene.observed.installer_stop = Some(stop),
-                false => scene.observed.stop = Some(stop),
+                true => fixture.observed.installer_stop = Some(stop),
+                false => fixture.observed.stop = Some(stop),
             }
         })
     }
 
     /// SIGKILL followed so many seconds ago.
     pub fn kill_sent(self, seconds_ago: i64) -> Self {
-        self.with(|scene| {
-            let observed = &mut scene.observed;
+        self.with(|fixture| {
+            let observed = &mut fixture.observed;
             for stop in [&mut observed.stop, &mut observed.installer_stop].into_iter().flatten() {
                 stop.killed_at = Some(at(-seconds_ago));
             }
@@ -412,14 +412,16 @@ impl Scene {
     }
 
     pub fn usage(self, mib: u64) -> Self {
-        self.with(|scene| scene.observed.usage = Some(Usage { bytes: mib * 1024 * 1024, hidden: false, at: at(-1) }))
+        self.with(|fixture| {
+            fixture.observed.usage = Some(Usage { bytes: mib * 1024 * 1024, hidden: false, at: at(-1) })
+        })
     }
 
     // What runs beside the passes, and what went wrong.
 
     pub fn job(self, kind: JobKind, subject: &str, state: JobState, attempts: u32) -> Self {
-        self.with(|scene| {
-            scene.observed.jobs.insert(kind, Job { subject: subject_of(kind, subject), state, attempts });
+        self.with(|fixture| {
+            fixture.observed.jobs.insert(kind, Job { subject: subject_of(kind, subject), state, attempts });
         })
     }
 
@@ -438,29 +440,29 @@ impl Scene {
     }
 
     /// A job that was refused for good.
-    pub fn job_refused(self, kind: JobKind, subject: &str) -> Self {
+    pub fn job_rejected(self, kind: JobKind, subject: &str) -> Self {
         let state = JobState::Failed { fatal: true, retry_at: at(1), message: "refused".into() };
         self.job(kind, subject, state, 1)
     }
 
     /// A step that the engine has refused so often, and is due again in so many seconds.
-    pub fn step_refused(self, step: StepKind, subject: &str, attempts: u32, retry_in: i64) -> Self {
-        self.with(|scene| {
+    pub fn step_rejected(self, step: StepKind, subject: &str, attempts: u32, retry_in: i64) -> Self {
+        self.with(|fixture| {
             let failure = Failure {
                 subject: subject.into(),
                 attempts,
-                refused: true,
+                rejected: true,
                 retry_at: at(retry_in),
                 message: "the engine said no".into(),
             };
-            scene.observed.failures.insert(step, failure);
+            fixture.observed.failures.insert(step, failure);
         })
     }
 
     /// The same, but because the engine did not answer.
     pub fn step_unanswered(self, step: StepKind, subject: &str, attempts: u32, retry_in: i64) -> Self {
-        self.step_refused(step, subject, attempts, retry_in)
-            .with(|scene| scene.observed.failures.get_mut(&step).unwrap().refused = false)
+        self.step_rejected(step, subject, attempts, retry_in)
+            .with(|fixture| fixture.observed.failures.get_mut(&step).unwrap().rejected = false)
     }
 
     /// Everything that a start needs is there but a container.

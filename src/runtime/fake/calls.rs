@@ -81,7 +81,7 @@ pub struct Ended {
 
 /// The books.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct CallLog {
     pub(super) history: VecDeque<Entry>,
     pub(super) counts: BTreeMap<(ServerId, Role), Counts>,
     pub(super) violations: Vec<Violation>,
@@ -89,7 +89,7 @@ pub(super) struct Ledger {
     pub(super) calls: BTreeMap<&'static str, u64>,
 }
 
-impl Ledger {
+impl CallLog {
     pub(super) fn note(&mut self, at: Duration, call: &'static str, name: &str, token: Option<String>, ok: bool) {
         if self.history.len() == HISTORY {
             self.history.pop_front();

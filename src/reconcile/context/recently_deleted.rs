@@ -14,13 +14,13 @@ use crate::model::ServerId;
 #[derive(Debug)]
 pub struct RecentlyDeleted {
     gone: Mutex<Option<BTreeMap<ServerId, Instant>>>,
-    in_force: watch::Sender<bool>,
+    is_current: watch::Sender<bool>,
 }
 
 impl RecentlyDeleted {
     /// Nothing yet; and nothing ever where no list is `awaited`.
     pub fn until_listed(awaited: bool) -> Self {
-        Self { gone: Mutex::new(awaited.then(BTreeMap::new)), in_force: watch::Sender::new(!awaited) }
+        Self { gone: Mutex::new(awaited.then(BTreeMap::new)), is_current: watch::Sender::new(!awaited) }
     }
 
     /// A server is about to be forgotten. To be said before it is, so that whoever no longer finds it finds it here.
@@ -46,19 +46,19 @@ impl RecentlyDeleted {
     }
 
     /// Whether the panel's list is in force, or none is awaited.
-    pub fn list_in_force(&self) -> bool {
-        *self.in_force.borrow()
+    pub fn list_is_current(&self) -> bool {
+        *self.is_current.borrow()
     }
 
     /// The list is in force; nobody asks any more.
     pub fn close(&self) {
         *self.gone.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.in_force.send_replace(true);
+        self.is_current.send_replace(true);
     }
 
     /// Waits for the list to be in force, for so long at most. Returns whether it is; it is where none is awaited.
     pub async fn listed(&self, limit: Duration) -> bool {
-        let mut in_force = self.in_force.subscribe();
-        matches!(tokio::time::timeout(limit, in_force.wait_for(|in_force| *in_force)).await, Ok(Ok(_)))
+        let mut is_current = self.is_current.subscribe();
+        matches!(tokio::time::timeout(limit, is_current.wait_for(|is_current| *is_current)).await, Ok(Ok(_)))
     }
 }
