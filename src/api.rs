@@ -36,7 +36,7 @@ pub use routes::router;
 
 /// What handlers work with.
 pub struct Api {
-    world: Arc<Context>,
+    context: Arc<Context>,
     reconciler: Reconciler,
     view: view::ServerViews,
 }
@@ -44,13 +44,13 @@ pub struct Api {
 impl Api {
     /// An API over this reconciler's world.
     pub fn new(reconciler: Reconciler) -> Arc<Self> {
-        Arc::new(Self { world: reconciler.world().clone(), reconciler, view: view::ServerViews::default() })
+        Arc::new(Self { context: reconciler.context().clone(), reconciler, view: view::ServerViews::default() })
     }
 
     /// The routes of a listener of its own.
     pub fn router(self: &Arc<Self>, endpoint: Endpoint) -> Router {
-        let opening = Startup::new(&self.world.kernel);
+        let opening = Startup::new(&self.context.kernel);
         opening.open(self.clone());
-        routes::router(&opening, endpoint, &self.world.node)
+        routes::router(&opening, endpoint, &self.context.node)
     }
 }

@@ -108,14 +108,14 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
     let opening = Startup::new(&kernel());
     listeners.serve(&tasks, |endpoint| api::router(&opening, endpoint, &node));
     // Blocks this thread, which is none of those that serve.
-    let world = world(&node, &tasks, &queue, options)?;
-    let reconciler = Reconciler::new(world.clone());
+    let context = context(&node, &tasks, &queue, options)?;
+    let reconciler = Reconciler::new(context.clone());
     opening.open(Api::new(reconciler.clone()));
-    start(&world, reconciler, &queue);
+    start(&context, reconciler, &queue);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        servers = world.store.ids().len(),
-        panel = world.panel.is_some(),
+        servers = context.store.ids().len(),
+        panel = context.panel.is_some(),
         "alula is up"
     );
     wait_for_end().await;
@@ -128,7 +128,7 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
     Ok(())
 }
 
-fn world(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptions) -> anyhow::Result<Arc<Context>> {
+fn context(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptions) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     Layout::new(node).prepare_node()?;
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
@@ -182,17 +182,17 @@ fn kernel() -> String {
 }
 
 /// Starts everything that makes the world match the files.
-fn start(world: &Arc<Context>, reconciler: Reconciler, queue: &Queue) {
-    let tasks = &world.tasks;
+fn start(context: &Arc<Context>, reconciler: Reconciler, queue: &Queue) {
+    let tasks = &context.tasks;
     let (known, ready) = watch::channel(false);
-    tasks.spawn("containers", containers::follow(world.clone(), queue.clone(), known));
-    let (servers_watch, events) = ServersWatch::new(world.store.servers_folder());
+    tasks.spawn("containers", containers::follow(context.clone(), queue.clone(), known));
+    let (servers_watch, events) = ServersWatch::new(context.store.servers_folder());
     tasks.spawn("state folder watch", servers_watch.run());
-    tasks.spawn("intents", manifests::follow(world.clone(), events));
-    if let Some(panel) = &world.panel {
-        tasks.spawn("panel's list", listing::follow(world.clone(), panel.clone()));
+    tasks.spawn("intents", manifests::follow(context.clone(), events));
+    if let Some(panel) = &context.panel {
+        tasks.spawn("panel's list", listing::follow(context.clone(), panel.clone()));
     }
-    let controller = Controller::new(reconciler, queue.clone(), world.node.reconcile.workers, ready);
+    let controller = Controller::new(reconciler, queue.clone(), context.node.reconcile.workers, ready);
     tasks.spawn("controller", controller.run());
 }
 

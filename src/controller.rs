@@ -52,11 +52,11 @@ impl Controller {
                 drop(place);
                 let at = match next {
                     Next::OnEvent => None,
-                    Next::At(at) => Some(reconciler.world().clock.instant(at)),
+                    Next::At(at) => Some(reconciler.context().clock.instant(at)),
                 };
                 queue.done(id, at);
             };
-            self.reconciler.world().tasks.spawn(format!("pass {id}"), run.instrument(pass_span(id, pass)));
+            self.reconciler.context().tasks.spawn(format!("pass {id}"), run.instrument(pass_span(id, pass)));
         }
     }
 }
@@ -64,25 +64,27 @@ impl Controller {
 /// A pass whose panic is this server's condition and nobody else's trouble.
 async fn guarded_pass(reconciler: &Reconciler, id: ServerId) -> Next {
     let pass = std::panic::AssertUnwindSafe(reconciler.pass(id)).catch_unwind().await;
-    let world = reconciler.world();
+    let context = reconciler.context();
     match pass {
         Ok(next) => {
             // What is remembered of a server that is gone was just forgotten.
-            if world.store.get(id).is_some() {
-                world.with_server(id, |live| live.panics = 0);
+            if context.store.get(id).is_some() {
+                context.with_server(id, |state| state.panics = 0);
             }
             next
         }
         Err(panic) => {
-            let panics = world.with_server(id, |live| {
-                live.invalidate();
-                live.panics += 1;
-                live.panics
+            let panics = context.with_server(id, |state| {
+                state.invalidate();
+                state.panics += 1;
+                state.panics
             });
             let text = panic_text(&*panic);
             tracing::error!(panics, "a pass panicked: {text}");
             show_bug(reconciler, id, &text);
-            Next::At(world.clock.now() + retry::delay(retry::FILES, panics, &world.jitter).max(Duration::from_secs(1)))
+            Next::At(
+                context.clock.now() + retry::delay(retry::FILES, panics, &context.jitter).max(Duration::from_secs(1)),
+            )
         }
     }
 }
@@ -93,10 +95,10 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 fn show_bug(reconciler: &Reconciler, id: ServerId, text: &str) {
-    let world = reconciler.world();
-    let Some(before) = world.store.status(id) else { return };
+    let context = reconciler.context();
+    let Some(before) = context.store.status(id) else { return };
     let mut status = Status::clone(&before);
-    let now = world.clock.now();
+    let now = context.clock.now();
     status.set_condition(Condition {
         kind: ConditionType::Running,
         status: ConditionStatus::Unknown,
@@ -106,7 +108,7 @@ fn show_bug(reconciler: &Reconciler, id: ServerId, text: &str) {
         observed_generation: status.observed_generation,
     });
     status.push_event(now, Reason::InternalError, text);
-    world.store.set_status(id, status);
+    context.store.set_status(id, status);
 }
 
 #[cfg(test)]

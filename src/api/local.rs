@@ -21,7 +21,7 @@ use crate::store::{ApplyError, Snapshot};
 
 /// `GET /local/servers`.
 pub async fn list(State(api): State<Arc<Api>>) -> Response {
-    let servers: Vec<Value> = api.world.store.list().iter().map(|snapshot| summary(&api, snapshot)).collect();
+    let servers: Vec<Value> = api.context.store.list().iter().map(|snapshot| summary(&api, snapshot)).collect();
     axum_json(&Value::Array(servers))
 }
 
@@ -32,7 +32,7 @@ pub async fn describe(State(api): State<Arc<Api>>, ServerName(server): ServerNam
 }
 
 fn summary(api: &Api, snapshot: &Snapshot) -> Value {
-    let status = api.world.store.status(snapshot.id).unwrap_or_else(|| Arc::new(Status::new(snapshot.id)));
+    let status = api.context.store.status(snapshot.id).unwrap_or_else(|| Arc::new(Status::new(snapshot.id)));
     json!({
         "uuid": snapshot.id,
         "manifest": snapshot.manifest,
@@ -46,7 +46,7 @@ fn summary(api: &Api, snapshot: &Snapshot) -> Value {
 /// Any server on disk, listed by its panel or not.
 fn any(api: &Api, server: &str) -> Result<Arc<Snapshot>, ApiError> {
     let id: Option<ServerId> = server.parse().ok();
-    id.and_then(|id| api.world.store.get(id)).ok_or_else(ApiError::no_server)
+    id.and_then(|id| api.context.store.get(id)).ok_or_else(ApiError::no_server)
 }
 
 /// `GET /local/servers/{server}/plan`: what a pass would do now.
@@ -68,7 +68,7 @@ pub async fn power(
     body: Sent,
 ) -> Result<StatusCode, ApiError> {
     let snapshot = any(&api, &server)?;
-    if let Some(why) = without_power(&snapshot, api.world.clock.now()) {
+    if let Some(why) = without_power(&snapshot, api.context.clock.now()) {
         return Err(ApiError::worded(StatusCode::CONFLICT, why));
     }
     let wanted: Wanted = body::object(&body)?;
@@ -137,7 +137,7 @@ pub async fn apply(
         .map_err(|error| ApiError::worded(StatusCode::BAD_REQUEST, format!("the manifest is not UTF-8: {error}")))?;
     let dry_run = parameter(query.as_deref(), "dry_run") == Some("true");
     let applied =
-        api.world.store.run(move |store| store.apply(id, &text, dry_run)).await.map_err(|error| match error {
+        api.context.store.run(move |store| store.apply(id, &text, dry_run)).await.map_err(|error| match error {
             ApplyError::Store(error) => error.into(),
             ApplyError::BeingDeleted(_) => ApiError::worded(StatusCode::CONFLICT, error.to_string()),
             ApplyError::Text(_) | ApplyError::Invalid(_) | ApplyError::OtherServer { .. } => {

@@ -28,11 +28,12 @@ impl Api {
     /// 404.
     pub(super) fn server(&self, name: &str) -> Result<Known, ApiError> {
         let id: ServerId = name.parse().map_err(|_| ApiError::no_server())?;
-        let snapshot = self.world.store.get(id).filter(|snapshot| snapshot.is_listed());
+        let snapshot = self.context.store.get(id).filter(|snapshot| snapshot.is_listed());
         let snapshot = snapshot.ok_or_else(ApiError::no_server)?;
         let manifest = snapshot.manifest.clone().ok_or_else(ApiError::no_server)?;
-        let status = self.world.store.status(id).unwrap_or_else(|| Arc::new(Status::new(id)));
-        let (container, fails) = self.world.with_server(id, |live| (live.server.fresh().cloned(), live.start_fails()));
+        let status = self.context.store.status(id).unwrap_or_else(|| Arc::new(Status::new(id)));
+        let (container, fails) =
+            self.context.with_server(id, |state| (state.server.fresh().cloned(), state.start_fails()));
         let seen = container.is_some();
         let start_fails = fails || container.flatten().is_some_and(|container| self.has_ended(&snapshot, &container));
         Ok(Known { id, snapshot, manifest, status, seen, start_fails })
@@ -42,7 +43,7 @@ impl Api {
 impl Api {
     /// Whether a container has ended that ran for the power request that counts.
     fn has_ended(&self, snapshot: &Snapshot, container: &ContainerStatus) -> bool {
-        let power = snapshot.asked(self.world.clock.now()).power();
+        let power = snapshot.asked(self.context.clock.now()).power();
         let ended = matches!(container.state, ContainerState::Exited { .. });
         ended && power.is_some_and(|power| snapshot.record.serving(container) == Some(power.id.as_str()))
     }
@@ -54,7 +55,7 @@ impl Api {
     pub(super) async fn server_as_on_disk(&self, name: &str) -> Result<Known, ApiError> {
         let known = self.server(name)?;
         let id = known.id;
-        if let Err(error) = self.world.refresh(id).await {
+        if let Err(error) = self.context.refresh(id).await {
             // A disk that takes no more must not keep anybody from stopping a server.
             tracing::debug!(server.id = %id, "decided on what was known: {error}");
         }

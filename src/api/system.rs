@@ -33,7 +33,7 @@ fn plain(kernel: &str) -> Value {
 }
 
 async fn detailed(api: &Api) -> Result<Value, ApiError> {
-    let engine = api.world.runtime.engine().await.map_err(|error| ApiError::Failed(error.to_string()))?;
+    let engine = api.context.runtime.engine().await.map_err(|error| ApiError::Failed(error.to_string()))?;
     let [total, running, paused, stopped] = engine.containers;
     Ok(json!({
         "version": WINGS_VERSION,
@@ -48,7 +48,7 @@ async fn detailed(api: &Api) -> Result<Value, ApiError> {
             "architecture": architecture(),
             "cpu_threads": cpus(),
             "memory_bytes": memory_bytes(),
-            "kernel_version": api.world.kernel,
+            "kernel_version": api.context.kernel,
             "os": os_name(),
             "os_type": std::env::consts::OS,
         },

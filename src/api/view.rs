@@ -34,12 +34,12 @@ struct Rendered {
 
 impl ServerViews {
     /// All servers as a JSON array.
-    pub fn list(&self, world: &Context) -> Bytes {
+    pub fn list(&self, context: &Context) -> Bytes {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         // Read before the servers: a change during the rendering makes the next caller render again.
-        let version = world.store.version();
+        let version = context.store.version();
         if cache.version != version {
-            cache.render(world);
+            cache.render(context);
             cache.version = version;
         }
         cache.list.clone()
@@ -51,15 +51,15 @@ impl ServerViews {
     }
 
     /// One server as a JSON object.
-    pub fn one(&self, world: &Context, snapshot: &Snapshot) -> Bytes {
+    pub fn one(&self, context: &Context, snapshot: &Snapshot) -> Bytes {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.one(world, snapshot)
+        cache.one(context, snapshot)
     }
 }
 
 impl Cache {
-    fn render(&mut self, world: &Context) {
-        let snapshots = world.store.list();
+    fn render(&mut self, context: &Context) {
+        let snapshots = context.store.list();
         let mut list = Vec::with_capacity(self.list.len().max(64));
         list.push(b'[');
         let mut listed = BTreeMap::new();
@@ -67,7 +67,7 @@ impl Cache {
             if list.len() > 1 {
                 list.push(b',');
             }
-            list.extend_from_slice(&self.one(world, snapshot));
+            list.extend_from_slice(&self.one(context, snapshot));
             if let Some(rendered) = self.servers.remove(&snapshot.id) {
                 listed.insert(snapshot.id, rendered);
             }
@@ -77,16 +77,16 @@ impl Cache {
         self.list = Bytes::from(list);
     }
 
-    fn one(&mut self, world: &Context, snapshot: &Snapshot) -> Bytes {
+    fn one(&mut self, context: &Context, snapshot: &Snapshot) -> Bytes {
         let Some(manifest) = &snapshot.manifest else { return Bytes::from_static(b"{}") };
-        let status = world.store.status(snapshot.id).unwrap_or_else(|| Status::new(snapshot.id).into());
+        let status = context.store.status(snapshot.id).unwrap_or_else(|| Status::new(snapshot.id).into());
         if let Some(rendered) = self.servers.get(&snapshot.id)
             && (rendered.revision, rendered.state, rendered.disk_bytes)
                 == (snapshot.revision, status.state, status.disk_bytes)
         {
             return rendered.json.clone();
         }
-        let value = server(world, manifest, &status);
+        let value = server(context, manifest, &status);
         let json = Bytes::from(value.to_string());
         let rendered = Rendered {
             revision: snapshot.revision,
@@ -99,7 +99,7 @@ impl Cache {
     }
 }
 
-fn server(world: &Context, manifest: &Manifest, status: &Status) -> Value {
+fn server(context: &Context, manifest: &Manifest, status: &Status) -> Value {
     let settings = &manifest.spec.settings;
     let state = status.state.word();
     let mut configuration = serde_json::to_value(settings).unwrap_or_default();
@@ -108,7 +108,7 @@ fn server(world: &Context, manifest: &Manifest, status: &Status) -> Value {
         configuration.insert("suspended".into(), json!(manifest.spec.suspended));
         configuration.insert("labels".into(), json!(settings.labels));
         configuration.insert("mounts".into(), json!(settings.mounts));
-        let detection = settings.crash_detection_enabled.unwrap_or(world.policy.crash_detection);
+        let detection = settings.crash_detection_enabled.unwrap_or(context.policy.crash_detection);
         configuration.insert("crash_detection_enabled".into(), json!(detection));
     }
     json!({

@@ -33,17 +33,17 @@ const NEW_LIST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Follows the runtime for as long as the daemon runs. `ready` turns true after the first listing, or the first failure
 /// to get one.
-pub async fn follow(world: Arc<Context>, queue: Queue, ready: watch::Sender<bool>) {
+pub async fn follow(context: Arc<Context>, queue: Queue, ready: watch::Sender<bool>) {
     let (mut failures, mut unknown_containers) = (0, UnknownContainers::default());
     loop {
-        match begin(&world, &queue, &mut unknown_containers, failures == 0).await {
+        match begin(&context, &queue, &mut unknown_containers, failures == 0).await {
             Ok(events) => {
                 if failures > 0 {
                     tracing::info!("the container engine answers again");
                 }
                 failures = 0;
                 ready.send_replace(true);
-                listen(&world, &queue, &mut unknown_containers, events).await;
+                listen(&context, &queue, &mut unknown_containers, events).await;
                 tracing::warn!("the stream of container events has ended; looking at everything again");
             }
             Err(error) => {
@@ -56,48 +56,52 @@ pub async fn follow(world: Arc<Context>, queue: Queue, ready: watch::Sender<bool
         }
         // What ends from now on ends unwatched: an engine that goes down takes its containers along, and none of them has
         // crashed.
-        world.for_each_server(|_, live| live.unwatch());
+        context.for_each_server(|_, state| state.unwatch());
         if failures <= 1 {
             // Once for each outage: their conditions should say so.
-            wake_all(&world, &queue);
+            wake_all(&context, &queue);
         }
-        tokio::time::sleep(retry::delay(retry::ENGINE, failures.max(1), &world.jitter)).await;
+        tokio::time::sleep(retry::delay(retry::ENGINE, failures.max(1), &context.jitter)).await;
     }
 }
 
 /// Connects, and says what stands in the way of the network if nobody has heard of it yet (`first`).
 async fn begin(
-    world: &Context,
+    context: &Context,
     queue: &Queue,
     unknown_containers: &mut UnknownContainers,
     first: bool,
 ) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
-    let mut events = world.runtime.events().await?;
+    let mut events = context.runtime.events().await?;
     // The engine may have gone down and come back since the last stream ended.
-    world.for_each_server(|_, live| live.unwatch());
+    context.for_each_server(|_, state| state.unwatch());
     let ended = RuntimeError::new(ErrorKind::Unavailable, "following containers", "disconnected");
-    hearing(world, queue, &mut events, settle(world, unknown_containers, first)).await.unwrap_or(Err(ended))?;
-    wake_all(world, queue);
+    hearing(context, queue, &mut events, settle(context, unknown_containers, first)).await.unwrap_or(Err(ended))?;
+    wake_all(context, queue);
     Ok(events)
 }
 
-async fn settle(world: &Context, unknown_containers: &mut UnknownContainers, first: bool) -> Result<(), RuntimeError> {
-    match world.runtime.prepare_node().await {
+async fn settle(
+    context: &Context,
+    unknown_containers: &mut UnknownContainers,
+    first: bool,
+) -> Result<(), RuntimeError> {
+    match context.runtime.prepare_node().await {
         // Servers that need it will say so; those that run do not.
         Err(error) if first => tracing::error!("the servers' network is not ready: {error}"),
         _ => {}
     }
-    list(world, unknown_containers).await.map(drop)
+    list(context, unknown_containers).await.map(drop)
 }
 
 async fn listen(
-    world: &Context,
+    context: &Context,
     queue: &Queue,
     unknown_containers: &mut UnknownContainers,
     mut events: BoxStream<'static, RuntimeEvent>,
 ) {
-    while hearing(world, queue, &mut events, tokio::time::sleep(RESYNC)).await.is_some() {
-        match hearing(world, queue, &mut events, list(world, unknown_containers)).await {
+    while hearing(context, queue, &mut events, tokio::time::sleep(RESYNC)).await.is_some() {
+        match hearing(context, queue, &mut events, list(context, unknown_containers)).await {
             Some(Ok(changed)) => changed.into_iter().for_each(|id| queue.push(id)),
             Some(Err(error)) => {
                 tracing::warn!("{error}");
@@ -110,7 +114,7 @@ async fn listen(
 
 /// Does something while events are heard. `None`: their stream has ended, which is not to be noticed any later for it.
 async fn hearing<T>(
-    world: &Context,
+    context: &Context,
     queue: &Queue,
     events: &mut BoxStream<'static, RuntimeEvent>,
     work: impl Future<Output = T>,
@@ -120,16 +124,16 @@ async fn hearing<T>(
         // Both arms are cancel-safe: a stream's `next`, and work that goes on where it was.
         tokio::select! {
             biased;
-            event = events.next() => acknowledged(world, queue, &event?),
+            event = events.next() => acknowledged(context, queue, &event?),
             done = &mut work => return Some(done),
         }
     }
 }
 
-fn acknowledged(world: &Context, queue: &Queue, event: &RuntimeEvent) {
+fn acknowledged(context: &Context, queue: &Queue, event: &RuntimeEvent) {
     tracing::debug!(server.id = %event.server, role = event.role.word(), change = ?event.change, "container event");
-    let news = world.with_server(event.server, |live| {
-        let look = live.look(event.role);
+    let news = context.with_server(event.server, |state| {
+        let look = state.look(event.role);
         // The daemon's own creation is known from its answer, unless that came too late: then "no container" was observed since.
         let news = event.change != ContainerChange::Created || look.fresh() == Some(&None);
         if news {
@@ -144,23 +148,23 @@ fn acknowledged(world: &Context, queue: &Queue, event: &RuntimeEvent) {
 }
 
 /// Lists all containers and corrects what is remembered. Returns the servers whose memory was wrong.
-async fn list(world: &Context, unknown_containers: &mut UnknownContainers) -> Result<Vec<ServerId>, RuntimeError> {
+async fn list(context: &Context, unknown_containers: &mut UnknownContainers) -> Result<Vec<ServerId>, RuntimeError> {
     let mut serials = BTreeMap::new();
-    for id in world.store.ids() {
-        world.with_server(id, |live| serials.insert(id, (live.server.version(), live.installer.version())));
+    for id in context.store.ids() {
+        context.with_server(id, |state| serials.insert(id, (state.server.version(), state.installer.version())));
     }
     let mut seen: BTreeMap<(ServerId, Role), (String, bool)> = BTreeMap::new();
-    let listed = world.runtime.list().await?;
-    unknown_containers.see(world, &listed, |id| serials.contains_key(&id));
+    let listed = context.runtime.list().await?;
+    unknown_containers.see(context, &listed, |id| serials.contains_key(&id));
     for listed in listed {
         seen.insert((listed.server, listed.role), (listed.id, listed.running));
     }
     let mut changed = Vec::new();
     for (id, (server, installer)) in serials {
-        let wrong = world.with_server(id, |live| {
+        let wrong = context.with_server(id, |state| {
             let mut wrong = false;
             for (role, version) in [(Role::Server, server), (Role::Installer, installer)] {
-                let look = live.look(role);
+                let look = state.look(role);
                 let remembered =
                     look.fresh().map(|facts| facts.as_ref().map(|facts| (facts.id.clone(), facts.running())));
                 match (seen.get(&(id, role)), remembered) {
@@ -184,25 +188,26 @@ async fn list(world: &Context, unknown_containers: &mut UnknownContainers) -> Re
 
 /// Notes which of these servers have no containers, as far as the store does not know them yet: one call instead of two for each
 /// of them in its first pass. What cannot be learned soon is left to the passes.
-pub(super) async fn observe_new(world: &Context, ids: impl Iterator<Item = ServerId>) {
-    let new: Vec<ServerId> = ids.filter(|id| world.store.get(*id).is_none()).collect();
+pub(super) async fn observe_new(context: &Context, ids: impl Iterator<Item = ServerId>) {
+    let new: Vec<ServerId> = ids.filter(|id| context.store.get(*id).is_none()).collect();
     if new.len() < FEW_NEW {
         return;
     }
-    let version = |id: ServerId| world.with_server(id, |live| (id, live.server.version(), live.installer.version()));
+    let version =
+        |id: ServerId| context.with_server(id, |state| (id, state.server.version(), state.installer.version()));
     let before: Vec<_> = new.into_iter().map(version).collect();
-    let Ok(Ok(listed)) = tokio::time::timeout(NEW_LIST_TIMEOUT, world.runtime.list()).await else { return };
+    let Ok(Ok(listed)) = tokio::time::timeout(NEW_LIST_TIMEOUT, context.runtime.list()).await else { return };
     let there: BTreeSet<ServerId> = listed.into_iter().map(|listed| listed.server).collect();
     for (id, server, installer) in before.into_iter().filter(|(id, ..)| !there.contains(id)) {
-        world.with_server(id, |live| {
-            live.server.fill(server, None);
-            live.installer.fill(installer, None);
+        context.with_server(id, |state| {
+            state.server.fill(server, None);
+            state.installer.fill(installer, None);
         });
     }
 }
 
-fn wake_all(world: &Context, queue: &Queue) {
-    for id in world.store.ids() {
+fn wake_all(context: &Context, queue: &Queue) {
+    for id in context.store.ids() {
         queue.push(id);
     }
 }

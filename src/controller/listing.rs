@@ -25,15 +25,15 @@ const RESET_HELD_BACK: Duration = Duration::from_secs(600);
 const RESET_LIMIT: Duration = Duration::from_secs(5);
 
 /// Brings the panel's list in force and resets the panel's flags; returns when both are done.
-pub async fn follow(world: Arc<Context>, panel: Arc<dyn Panel>) {
-    let (listed, when) = list(&world, &*panel).await;
+pub async fn follow(context: Arc<Context>, panel: Arc<dyn Panel>) {
+    let (listed, when) = list(&context, &*panel).await;
     let count = listed.servers.len();
-    containers::observe_new(&world, listed.servers.iter().map(|listed| listed.id)).await;
-    let task_context = world.clone();
-    let applied = world.store.run(move |_| apply(&task_context, listed, when)).await;
-    world.recently_deleted.close();
+    containers::observe_new(&context, listed.servers.iter().map(|listed| listed.id)).await;
+    let task_context = context.clone();
+    let applied = context.store.run(move |_| apply(&task_context, listed, when)).await;
+    context.recently_deleted.close();
     tracing::info!(servers = count, changed = applied, "the panel's list is in force");
-    reset(&world, &*panel).await;
+    reset(&context, &*panel).await;
 }
 
 /// When the panel's word was asked for and read.
@@ -43,22 +43,22 @@ struct When {
     read_at: Timestamp,
 }
 
-async fn list(world: &Context, panel: &dyn Panel) -> (Listed, When) {
+async fn list(context: &Context, panel: &dyn Panel) -> (Listed, When) {
     let mut failures = 0;
     let mut said = String::new();
     loop {
-        let (began_at, began) = (world.clock.now(), Instant::now());
+        let (began_at, began) = (context.clock.now(), Instant::now());
         match panel.list().await {
             Ok(listed) => {
                 // Its oldest page may be from an attempt before this one.
                 let asked_at = began_at - began.saturating_duration_since(listed.asked);
-                return (listed, When { asked_at, read_at: world.clock.now() });
+                return (listed, When { asked_at, read_at: context.clock.now() });
             }
             Err(error) => {
                 failures += 1;
                 let growth = if error.is_final() { retry::REFUSED } else { retry::PANEL };
                 say(&error, &mut said);
-                tokio::time::sleep(retry::delay(growth, failures, &world.jitter)).await;
+                tokio::time::sleep(retry::delay(growth, failures, &context.jitter)).await;
             }
         }
     }
@@ -81,13 +81,13 @@ fn say(error: &PanelError, said: &mut String) {
 }
 
 /// The panel takes every server that it thinks is installing for installed: so it is asked to only when none is.
-async fn reset(world: &Context, panel: &dyn Panel) {
+async fn reset(context: &Context, panel: &dyn Panel) {
     let (mut held_since, mut failures) = (None, 0);
     loop {
-        let gate = world.reset_lock.reset().await;
-        if world.store.list().iter().any(|snapshot| installing(snapshot, world.clock.now())) {
+        let gate = context.reset_lock.reset().await;
+        if context.store.list().iter().any(|snapshot| installing(snapshot, context.clock.now())) {
             if held_since.get_or_insert_with(Instant::now).elapsed() >= RESET_HELD_BACK {
-                settle(world, Cleared::Never).await;
+                settle(context, Cleared::Never).await;
             }
             drop(gate);
             tokio::time::sleep(INSTALLS_CHECK).await;
@@ -97,15 +97,15 @@ async fn reset(world: &Context, panel: &dyn Panel) {
         // Whoever wants to install meanwhile waits, so the panel does not get all the time it may have elsewhere.
         let answer = tokio::time::timeout(RESET_LIMIT, panel.reset()).await;
         match answer {
-            Ok(Ok(())) => return settle(world, Cleared::ByReset).await,
+            Ok(Ok(())) => return settle(context, Cleared::ByReset).await,
             Ok(Err(error)) if error.is_final() => {
                 tracing::warn!("{error}");
-                return settle(world, Cleared::Never).await;
+                return settle(context, Cleared::Never).await;
             }
             _ => {
                 drop(gate);
                 failures += 1;
-                tokio::time::sleep(retry::delay(retry::PANEL, failures, &world.jitter)).await;
+                tokio::time::sleep(retry::delay(retry::PANEL, failures, &context.jitter)).await;
             }
         }
     }
@@ -120,13 +120,13 @@ enum Cleared {
 
 /// Clears `reset_owed` of the servers whose record was lost. A reset ends "installing" on the panel and leaves "install
 /// failed" as it is, so nothing else follows. Without a reset the assumed result becomes one that is to be reported.
-async fn settle(world: &Context, cleared: Cleared) {
+async fn settle(context: &Context, cleared: Cleared) {
     let owed = |snapshot: &Arc<Snapshot>| snapshot.record.install.reset_owed;
-    for snapshot in world.store.list().into_iter().filter(owed) {
+    for snapshot in context.store.list().into_iter().filter(owed) {
         let of_panel =
             snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
         let listed = of_panel && snapshot.record.parked.is_none();
-        if cleared == Cleared::Never && (!listed || installing(&snapshot, world.clock.now())) {
+        if cleared == Cleared::Never && (!listed || installing(&snapshot, context.clock.now())) {
             // The panel does not list the server, or gets the result of a later installation.
             continue;
         }
@@ -139,8 +139,8 @@ async fn settle(world: &Context, cleared: Cleared) {
                 done.reported &= cleared == Cleared::ByReset;
             }
         };
-        match world.store.run(move |store| store.commit(id, settled)).await {
-            Ok(_) => (world.wake)(id),
+        match context.store.run(move |store| store.commit(id, settled)).await {
+            Ok(_) => (context.wake)(id),
             Err(error) if cleared == Cleared::ByReset => {
                 tracing::warn!(server.id = %id, %error, "cannot record the panel's reset; it is sent again after the next start");
             }
@@ -159,7 +159,7 @@ fn installing(snapshot: &Snapshot, now: Timestamp) -> bool {
 }
 
 /// Applies the panel's list to the store. Returns how many servers were changed.
-fn apply(world: &Context, listed: Listed, when: When) -> usize {
+fn apply(context: &Context, listed: Listed, when: When) -> usize {
     let Listed { servers, asked, incomplete } = listed;
     let mut names = BTreeSet::new();
     let (mut new, mut changed) = (Vec::new(), 0);
@@ -172,18 +172,18 @@ fn apply(world: &Context, listed: Listed, when: When) -> usize {
                 continue;
             }
         };
-        match world.store.get(entry.id) {
+        match context.store.get(entry.id) {
             None => new.push(new_server(entry.id, word)),
-            Some(snapshot) => changed += count(entry.id, apply_one(&world.store, &snapshot, &word)),
+            Some(snapshot) => changed += count(entry.id, apply_one(&context.store, &snapshot, &word)),
         }
     }
     // Asked as late as possible: a server may be deleted while others are written.
-    let new = new.into_iter().filter(|new| !world.recently_deleted.since(new.manifest.metadata.uuid, asked));
-    for (id, created) in world.store.create_all(new, |id| prepare(world, id)) {
+    let new = new.into_iter().filter(|new| !context.recently_deleted.since(new.manifest.metadata.uuid, asked));
+    for (id, created) in context.store.create_all(new, |id| prepare(context, id)) {
         changed += count(id, created.map(|_| true));
     }
     match incomplete {
-        None => changed + park(&world.store, &names, when.asked_at),
+        None => changed + park(&context.store, &names, when.asked_at),
         Some(reason) => {
             tracing::warn!("the panel's list may lack servers: {reason}; no server is parked because it is not in it");
             changed
@@ -207,9 +207,9 @@ fn new_server(id: ServerId, word: FetchedSpec) -> NewServer {
 /// Makes the folders of a server that is on disk and not published yet: a user who sees it in the list may write files into them.
 /// They are not made earlier, because nothing would remove them if the server could not be written. The first pass finds an error
 /// again.
-fn prepare(world: &Context, id: ServerId) {
-    match world.layout.prepare(id) {
-        Ok(()) => world.with_server(id, |live| live.prepared = true),
+fn prepare(context: &Context, id: ServerId) {
+    match context.layout.prepare(id) {
+        Ok(()) => context.with_server(id, |state| state.prepared = true),
         Err(error) => tracing::warn!(server.id = %id, "{error}"),
     }
 }

@@ -20,13 +20,13 @@ const LOOKS: usize = 16;
 const RESCAN_PACE: Duration = Duration::from_millis(1);
 
 /// Reads what has changed, for as long as the watch lives.
-pub async fn follow(world: Arc<Context>, events: mpsc::Receiver<WatchEvent>) {
+pub async fn follow(context: Arc<Context>, events: mpsc::Receiver<WatchEvent>) {
     let (queue, rescan) = (Queue::default(), Notify::new());
     tokio::select! {
         biased;
         () = receive(events, &queue, &rescan) => {}
-        () = list(&world, &queue, &rescan) => {}
-        () = look(&world, &queue) => {}
+        () = list(&context, &queue, &rescan) => {}
+        () = look(&context, &queue) => {}
     }
 }
 
@@ -44,18 +44,18 @@ async fn receive(mut events: mpsc::Receiver<WatchEvent>, queue: &Queue, rescan: 
 }
 
 /// Puts every server into the queue, once for all rescans that were asked for meanwhile.
-async fn list(world: &Context, queue: &Queue, rescan: &Notify) {
+async fn list(context: &Context, queue: &Queue, rescan: &Notify) {
     loop {
         rescan.notified().await;
-        let folder = world.store.servers_folder().to_owned();
+        let folder = context.store.servers_folder().to_owned();
         let read = move || {
             let items = std::fs::read_dir(&folder)?;
             Ok::<Vec<ServerId>, std::io::Error>(
                 items.filter_map(|item| item.ok()?.file_name().to_str()?.parse().ok()).collect(),
             )
         };
-        let mut ids = world.store.ids();
-        match world.store.blocking().run(read).await {
+        let mut ids = context.store.ids();
+        match context.store.blocking().run(read).await {
             Ok(found) => ids.extend(found),
             Err(error) => tracing::error!("the state folder cannot be listed: {error}"),
         }
@@ -70,13 +70,13 @@ async fn list(world: &Context, queue: &Queue, rescan: &Notify) {
 }
 
 /// Looks at what is due: two `stat` calls for each server whose files are as they were when this daemon last read them.
-async fn look(world: &Arc<Context>, queue: &Queue) {
+async fn look(context: &Arc<Context>, queue: &Queue) {
     let places = Arc::new(Semaphore::new(LOOKS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let id = queue.next().await;
-        let (looks, queue) = (world.clone(), queue.clone());
-        world.tasks.spawn(format!("look at the files of {id}"), async move {
+        let (looks, queue) = (context.clone(), queue.clone());
+        context.tasks.spawn(format!("look at the files of {id}"), async move {
             let _place = place;
             if std::panic::AssertUnwindSafe(refresh(&looks, id)).catch_unwind().await.is_err() {
                 // The next change is looked at all the same.
@@ -87,11 +87,11 @@ async fn look(world: &Arc<Context>, queue: &Queue) {
     }
 }
 
-async fn refresh(world: &Context, id: ServerId) {
-    if let Err(error) = world.refresh(id).await {
+async fn refresh(context: &Context, id: ServerId) {
+    if let Err(error) = context.refresh(id).await {
         tracing::error!(server.id = %id, "a changed intent cannot be recorded: {error}");
         // The pass tries again, and again later if the disk still refuses.
-        (world.wake)(id);
+        (context.wake)(id);
     }
 }
 

@@ -19,18 +19,18 @@ use crate::runtime::{ErrorKind, RuntimeError, container_name};
 use crate::store::Blocking;
 use crate::telemetry::capture::Capture;
 
-fn add(world: &Context, number: u32, mount: Option<&str>) {
+fn add(context: &Context, number: u32, mount: Option<&str>) {
     let mut manifest = bench::file_server(number);
     manifest.spec.settings.mounts =
         mount.map(|source| vec![Mount { source: source.into(), target: "/maps".into(), read_only: true }]);
-    world.store.create(manifest, Record::default(), []).unwrap();
-    asks(world, number, Verb::Start);
+    context.store.create(manifest, Record::default(), []).unwrap();
+    asks(context, number, Verb::Start);
 }
 
-fn asks(world: &Context, number: u32, verb: Verb) {
-    let request = bench::request(world, &world.ids.next(), verb);
-    world.store.request(bench::id(number), None, [request]).unwrap();
-    (world.wake)(bench::id(number));
+fn asks(context: &Context, number: u32, verb: Verb) {
+    let request = bench::request(context, &context.ids.next(), verb);
+    context.store.request(bench::id(number), None, [request]).unwrap();
+    (context.wake)(bench::id(number));
 }
 
 async fn comes_to(what: &str, mut holds: impl FnMut() -> bool) {
@@ -48,20 +48,20 @@ fn runs(machine: &FakeEngine, number: u32) -> bool {
     state == Some(crate::model::ContainerState::Running)
 }
 
-fn reason(world: &Context, number: u32) -> Option<Reason> {
-    let status = world.store.status(bench::id(number))?;
+fn reason(context: &Context, number: u32) -> Option<Reason> {
+    let status = context.store.status(bench::id(number))?;
     let running = status.conditions.iter().find(|condition| condition.kind == ConditionType::Running)?;
     Some(running.reason)
 }
 
 #[tokio::test]
 async fn a_mount_that_does_not_answer_holds_up_the_start_of_its_own_server_alone() {
-    let (_root, mut world, machine) = bench::machine(None);
+    let (_root, mut context, machine) = bench::machine(None);
     machine.add_image("game:1", Default::default());
     machine.set_checks_mounts(false);
     let queue = Queue::default();
     let pushed = queue.clone();
-    world.wake = Arc::new(move |id| pushed.push(id));
+    context.wake = Arc::new(move |id| pushed.push(id));
     let (release, released) = mpsc::channel::<()>();
     let (dead, hung, released) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)), Mutex::new(released));
     let (is_dead, hangs) = (dead.clone(), hung.clone());
@@ -73,27 +73,27 @@ async fn a_mount_that_does_not_answer_holds_up_the_start_of_its_own_server_alone
         MountSource::There(path.to_owned())
     };
     let timeout = Duration::from_millis(50);
-    let host = bench::host(&world).with_paths(Paths::with(Blocking::Pool, Arc::new(follow), timeout));
-    world.runtime = Arc::new(FakeRuntime::faultless(machine.clone(), host));
-    world.runtime.prepare_node().await.unwrap();
-    let world = Arc::new(world);
+    let host = bench::host(&context).with_paths(Paths::with(Blocking::Pool, Arc::new(follow), timeout));
+    context.runtime = Arc::new(FakeRuntime::faultless(machine.clone(), host));
+    context.runtime.prepare_node().await.unwrap();
+    let context = Arc::new(context);
     let (_ready, ready) = watch::channel(true);
-    let controller = Controller::new(Reconciler::new(world.clone()), queue, 1, ready);
-    let running = world.tasks.spawn("controller", controller.run());
+    let controller = Controller::new(Reconciler::new(context.clone()), queue, 1, ready);
+    let running = context.tasks.spawn("controller", controller.run());
 
     for number in 1..4 {
-        add(&world, number, Some("/dead"));
+        add(&context, number, Some("/dead"));
     }
     comes_to("three servers run", || (1..4).all(|number| runs(&machine, number))).await;
     dead.store(true, Ordering::SeqCst);
-    asks(&world, 1, Verb::Kill);
-    asks(&world, 2, Verb::Delete);
-    asks(&world, 3, Verb::Kill);
-    asks(&world, 3, Verb::Start);
-    add(&world, 4, None);
-    comes_to("a stop", || !runs(&machine, 1) && reason(&world, 1) == Some(Reason::Stopped)).await;
-    comes_to("a deletion", || world.store.get(bench::id(2)).is_none()).await;
-    comes_to("a restart that waits", || reason(&world, 3) == Some(Reason::MountUnresponsive)).await;
+    asks(&context, 1, Verb::Kill);
+    asks(&context, 2, Verb::Delete);
+    asks(&context, 3, Verb::Kill);
+    asks(&context, 3, Verb::Start);
+    add(&context, 4, None);
+    comes_to("a stop", || !runs(&machine, 1) && reason(&context, 1) == Some(Reason::Stopped)).await;
+    comes_to("a deletion", || context.store.get(bench::id(2)).is_none()).await;
+    comes_to("a restart that waits", || reason(&context, 3) == Some(Reason::MountUnresponsive)).await;
     assert!(!runs(&machine, 3));
     comes_to("a healthy server", || runs(&machine, 4)).await;
     tokio::time::sleep(4 * timeout).await;
@@ -127,31 +127,31 @@ fn pass_of(line: &str) -> Option<(u64, String)> {
 
 #[tokio::test(start_paused = true)]
 async fn each_line_of_a_pass_and_of_the_jobs_it_starts_names_the_server_and_the_pass() {
-    let (_root, mut world, machine) = bench::machine(None);
+    let (_root, mut context, machine) = bench::machine(None);
     machine.add_image("game:1", Default::default());
     machine.set_checks_mounts(false);
-    bench::reconnect(&mut world, &machine, Arc::new(NoCreations));
-    world.runtime.prepare_node().await.unwrap();
+    bench::reconnect(&mut context, &machine, Arc::new(NoCreations));
+    context.runtime.prepare_node().await.unwrap();
     let queue = Queue::default();
     let pushed = queue.clone();
-    world.wake = Arc::new(move |id| pushed.push(id));
-    let world = Arc::new(world);
+    context.wake = Arc::new(move |id| pushed.push(id));
+    let context = Arc::new(context);
     // The first one's container cannot be made, and the other one's image is not to be had.
-    add(&world, 1, None);
+    add(&context, 1, None);
     let mut manifest = bench::file_server(2);
     manifest.spec.settings.container.image = "nowhere:1".into();
-    world.store.create(manifest, Record::default(), []).unwrap();
-    asks(&world, 2, Verb::Start);
+    context.store.create(manifest, Record::default(), []).unwrap();
+    asks(&context, 2, Verb::Start);
 
     for filter in ["alula=debug", "alula::reconcile=warn"] {
         for number in [1, 2] {
-            world.forget_server(bench::id(number));
-            (world.wake)(bench::id(number));
+            context.forget_server(bench::id(number));
+            (context.wake)(bench::id(number));
         }
         let (log, _guard) = Capture::of_this_thread(filter);
         let (_ready, ready) = watch::channel(true);
-        let controller = Controller::new(Reconciler::new(world.clone()), queue.clone(), 2, ready);
-        let running = world.tasks.spawn("controller", controller.run());
+        let controller = Controller::new(Reconciler::new(context.clone()), queue.clone(), 2, ready);
+        let running = context.tasks.spawn("controller", controller.run());
         let from = |module: &str| log.lines().into_iter().filter(|line| line.contains(module)).collect::<Vec<_>>();
         let (step, job) = ("WARN pass{", "alula::reconcile::jobs: ");
         comes_to("a step and a job have failed", || {

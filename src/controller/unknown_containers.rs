@@ -13,17 +13,17 @@ pub struct UnknownContainers(BTreeSet<(ServerId, Role, String)>);
 
 impl UnknownContainers {
     /// Has a listing said what there is. `before` is whether a server was known before it.
-    pub fn see(&mut self, world: &Context, listed: &[Listed], before: impl Fn(ServerId) -> bool) {
-        if !world.recently_deleted.list_is_current() {
+    pub fn see(&mut self, context: &Context, listed: &[Listed], before: impl Fn(ServerId) -> bool) {
+        if !context.recently_deleted.list_is_current() {
             // On its first day a node knows none of the servers that the panel is about to name.
             return;
         }
-        let unknown = |container: &&Listed| !before(container.server) && world.store.get(container.server).is_none();
+        let unknown = |container: &&Listed| !before(container.server) && context.store.get(container.server).is_none();
         let unknown_containers = listed.iter().filter(unknown);
         let unknown_containers =
             unknown_containers.map(|container| (container.server, container.role, container.id.clone())).collect();
         for (server, role, container) in self.replace(unknown_containers) {
-            let (name, folder) = (container_name(server, role), world.store.folder(server));
+            let (name, folder) = (container_name(server, role), context.store.folder(server));
             tracing::warn!(
                 server.id = %server,
                 container,
@@ -58,27 +58,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn containers_of_unknown_servers_are_unknown_containers() {
-        let (_root, world) = bench::world(None);
-        world.store.create(bench::file_server(1), Record::default(), []).unwrap();
+        let (_root, context) = bench::context(None);
+        context.store.create(bench::file_server(1), Record::default(), []).unwrap();
         let listed = [container(1), container(2), container(3)];
         let mut unknown_containers = UnknownContainers::default();
         // The third was deleted while the engine answered.
-        unknown_containers.see(&world, &listed, |id| id == bench::id(3));
+        unknown_containers.see(&context, &listed, |id| id == bench::id(3));
         assert_eq!(numbers(&unknown_containers), [bench::id(2)]);
-        world.store.create(bench::file_server(2), Record::default(), []).unwrap();
-        unknown_containers.see(&world, &listed[..2], |_| false);
+        context.store.create(bench::file_server(2), Record::default(), []).unwrap();
+        unknown_containers.see(&context, &listed[..2], |_| false);
         assert_eq!(numbers(&unknown_containers), []);
     }
 
     #[tokio::test(start_paused = true)]
     async fn before_the_panels_list_nobody_knows_who_is_unknown() {
         let panel: std::sync::Arc<dyn Panel> = std::sync::Arc::new(bench::ScriptedPanel::default());
-        let (_root, world) = bench::world(Some(panel));
+        let (_root, context) = bench::context(Some(panel));
         let mut unknown_containers = UnknownContainers::default();
-        unknown_containers.see(&world, &[container(1)], |_| false);
+        unknown_containers.see(&context, &[container(1)], |_| false);
         assert_eq!(numbers(&unknown_containers), []);
-        world.recently_deleted.close();
-        unknown_containers.see(&world, &[container(1)], |_| false);
+        context.recently_deleted.close();
+        unknown_containers.see(&context, &[container(1)], |_| false);
         assert_eq!(numbers(&unknown_containers), [bench::id(1)]);
     }
 

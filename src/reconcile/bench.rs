@@ -43,12 +43,12 @@ pub fn file_server(number: u32) -> Manifest {
 }
 
 /// A request of the panel, made now.
-pub fn request(world: &Context, name: &str, verb: Verb) -> NewRequest {
-    NewRequest { id: name.into(), at: world.clock.now(), expires_at: None, by: Requester::Panel, verb }
+pub fn request(context: &Context, name: &str, verb: Verb) -> NewRequest {
+    NewRequest { id: name.into(), at: context.clock.now(), expires_at: None, by: Requester::Panel, verb }
 }
 
 /// A world, and the folder that it lives in.
-pub fn world(panel: Option<Arc<dyn Panel>>) -> (TempDir, Arc<Context>) {
+pub fn context(panel: Option<Arc<dyn Panel>>) -> (TempDir, Arc<Context>) {
     context_on(Blocking::Inline, None, panel)
 }
 
@@ -58,8 +58,8 @@ pub fn context_on(
     disk: Option<Arc<dyn DiskHook>>,
     panel: Option<Arc<dyn Panel>>,
 ) -> (TempDir, Arc<Context>) {
-    let (root, world, _) = machine_on(blocking, disk, panel);
-    (root, Arc::new(world))
+    let (root, context, _) = machine_on(blocking, disk, panel);
+    (root, Arc::new(context))
 }
 
 /// A world that is still to be changed, and the machine with its engine.
@@ -85,7 +85,7 @@ fn machine_on(
     let store = Store::open(root.path(), blocking, clock, disk).unwrap();
     let events = store.events().clone();
     let console = Console::new(runtime.clone(), blocking, events, options, tasks.clone(), Arc::new(|_| {}));
-    let world = Context::new(Parts {
+    let context = Context::new(Parts {
         store,
         runtime,
         panel,
@@ -98,17 +98,17 @@ fn machine_on(
         kernel: "test".into(),
         wake: Arc::new(|_| {}),
     });
-    (root, world, machine)
+    (root, context, machine)
 }
 
 /// The host that a world is on.
-pub fn host(world: &Context) -> Host {
-    Host::new(world.node.clone(), world.tasks.clone(), world.store.blocking(), KernelLimits::default())
+pub fn host(context: &Context) -> Host {
+    Host::new(context.node.clone(), context.tasks.clone(), context.store.blocking(), KernelLimits::default())
 }
 
 /// Connects a world to its engine anew, with these faults.
-pub fn reconnect(world: &mut Context, machine: &FakeEngine, faults: Arc<dyn Faults>) {
-    world.runtime = Arc::new(FakeRuntime::new(machine.clone(), faults, host(world)));
+pub fn reconnect(context: &mut Context, machine: &FakeEngine, faults: Arc<dyn Faults>) {
+    context.runtime = Arc::new(FakeRuntime::new(machine.clone(), faults, host(context)));
 }
 
 /// A panel that answers every question the same.

@@ -88,7 +88,7 @@ pub struct Context {
     /// A pass has come to rest, see [`Context::wait_until`].
     rested: Notify,
     /// What is remembered of each server between passes.
-    lives: Mutex<BTreeMap<ServerId, Arc<Mutex<ServerState>>>>,
+    servers: Mutex<BTreeMap<ServerId, Arc<Mutex<ServerState>>>>,
 }
 
 /// What a [`Context`] is made from.
@@ -131,7 +131,7 @@ impl Context {
             acknowledged: Notify::new(),
             recently_deleted: RecentlyDeleted::until_listed(parts.panel.is_some()),
             rested: Notify::new(),
-            lives: Mutex::new(BTreeMap::new()),
+            servers: Mutex::new(BTreeMap::new()),
             policy,
             store: parts.store,
             runtime: parts.runtime,
@@ -148,21 +148,21 @@ impl Context {
     }
 
     /// What is remembered of a server between passes.
-    pub fn live(&self, id: ServerId) -> Arc<Mutex<ServerState>> {
-        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
-        lives.entry(id).or_default().clone()
+    pub fn state(&self, id: ServerId) -> Arc<Mutex<ServerState>> {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.entry(id).or_default().clone()
     }
 
     /// Works on what is remembered of a server.
     pub fn with_server<T>(&self, id: ServerId, work: impl FnOnce(&mut ServerState) -> T) -> T {
-        let live = self.live(id);
-        let mut live = live.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut live)
+        let state = self.state(id);
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut state)
     }
 
     /// Forgets what is remembered of a server.
     pub fn forget_server(&self, id: ServerId) {
-        self.lives.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         self.release_slot(id);
         self.rested.notify_waiters();
     }
@@ -176,20 +176,20 @@ impl Context {
 
     /// Works on what is remembered of every server.
     pub fn for_each_server(&self, mut work: impl FnMut(ServerId, &mut ServerState)) {
-        let lives: Vec<_> = {
-            let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
-            lives.iter().map(|(id, live)| (*id, live.clone())).collect()
+        let servers: Vec<_> = {
+            let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+            servers.iter().map(|(id, state)| (*id, state.clone())).collect()
         };
-        for (id, live) in lives {
-            work(id, &mut live.lock().unwrap_or_else(PoisonError::into_inner));
+        for (id, state) in servers {
+            work(id, &mut state.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
 
     /// A pass over this revision of a server's record has nothing left to do now.
     pub fn note_converged(&self, id: ServerId, revision: u64) {
-        self.with_server(id, |live| {
-            live.unconverged = 0;
-            live.rested = revision;
+        self.with_server(id, |state| {
+            state.unconverged = 0;
+            state.rested = revision;
         });
         self.rested.notify_waiters();
     }
@@ -219,7 +219,7 @@ impl Context {
                 // Before the look: what is heard after it must not be missed.
                 next.as_mut().enable();
                 if self.panel_unresponsive.load(Ordering::Relaxed)
-                    || self.with_server(id, |live| live.pending_reports.is_empty())
+                    || self.with_server(id, |state| state.pending_reports.is_empty())
                 {
                     return;
                 }
@@ -241,8 +241,8 @@ impl Context {
     fn panel_recovered(&self) {
         let now = self.clock.now();
         let mut woken = Vec::new();
-        self.for_each_server(|id, live| {
-            if live.retry_panel_jobs_at(now) {
+        self.for_each_server(|id, state| {
+            if state.retry_panel_jobs_at(now) {
                 woken.push(id);
             }
         });

@@ -64,17 +64,17 @@ impl From<FilesError> for JobError {
 }
 
 /// Starts a job.
-pub fn start(world: &Arc<Context>, id: ServerId, kind: JobKind, subject: &Subject) {
-    let run = world.with_server(id, |live| begin(live, kind, subject));
-    let (task_context, task_subject) = (world.clone(), subject.clone());
-    let task = world.tasks.spawn(format!("{kind:?} {id}"), async move {
+pub fn start(context: &Arc<Context>, id: ServerId, kind: JobKind, subject: &Subject) {
+    let run = context.with_server(id, |state| begin(state, kind, subject));
+    let (task_context, task_subject) = (context.clone(), subject.clone());
+    let task = context.tasks.spawn(format!("{kind:?} {id}"), async move {
         let work = std::panic::AssertUnwindSafe(perform(&task_context, id, kind, &task_subject)).catch_unwind();
         let result = work.await.unwrap_or_else(|_| {
             Err(JobError::new(retry::FILES, format!("{kind:?} failed by a bug of the daemon; please report it")))
         });
         end(&task_context, id, kind, run, result);
     });
-    world.with_server(id, |live| match live.jobs.get_mut(&kind) {
+    context.with_server(id, |state| match state.jobs.get_mut(&kind) {
         Some(job) if job.run == run && job.job.state == JobState::Running => job.task = Some(task),
         Some(job) if job.run == run => {}
         // Replaced or ended by somebody else in between.
@@ -83,9 +83,9 @@ pub fn start(world: &Arc<Context>, id: ServerId, kind: JobKind, subject: &Subjec
 }
 
 /// Notes a job as running. Returns the number of this run.
-fn begin(live: &mut ServerState, kind: JobKind, subject: &Subject) -> u64 {
+fn begin(state: &mut ServerState, kind: JobKind, subject: &Subject) -> u64 {
     let (mut attempts, mut run, mut invalid_response) = (1, 1, 0);
-    if let Some(old) = live.jobs.remove(&kind) {
+    if let Some(old) = state.jobs.remove(&kind) {
         run = old.run + 1;
         if old.job.subject == *subject {
             attempts = old.job.attempts + u32::from(matches!(old.job.state, JobState::Failed { .. }));
@@ -96,20 +96,20 @@ fn begin(live: &mut ServerState, kind: JobKind, subject: &Subject) -> u64 {
         }
     }
     let job = Job { subject: subject.clone(), state: JobState::Running, attempts };
-    live.jobs.insert(kind, StateJob { job, task: None, run, invalid_response });
+    state.jobs.insert(kind, StateJob { job, task: None, run, invalid_response });
     run
 }
 
-fn end(world: &Context, id: ServerId, kind: JobKind, run: u64, result: Result<(), JobError>) {
-    let now = world.clock.now();
+fn end(context: &Context, id: ServerId, kind: JobKind, run: u64, result: Result<(), JobError>) {
+    let now = context.clock.now();
     let asks_panel = matches!(kind, JobKind::Sync | JobKind::Script | JobKind::Report);
     let answered = result.as_ref().map_or_else(|error| error.fatal, |()| true);
-    world.with_server(id, |live| {
-        let Some(job) = live.jobs.get_mut(&kind).filter(|job| job.run == run) else { return };
+    context.with_server(id, |state| {
+        let Some(job) = state.jobs.get_mut(&kind).filter(|job| job.run == run) else { return };
         job.task = None;
         if result.is_ok() && kind == JobKind::Report {
             // Nothing is left to say; the next thing to say is another job.
-            live.jobs.remove(&kind);
+            state.jobs.remove(&kind);
             return;
         }
         job.job.state = match result {
@@ -120,46 +120,46 @@ fn end(world: &Context, id: ServerId, kind: JobKind, run: u64, result: Result<()
                 if job.job.attempts == 1 || error.fatal {
                     tracing::warn!(job = ?kind, "{}", error.message);
                 }
-                let retry_at = now + retry::delay(error.growth, job.job.attempts, &world.jitter);
+                let retry_at = now + retry::delay(error.growth, job.job.attempts, &context.jitter);
                 JobState::Failed { fatal: error.fatal, retry_at, message: error.message }
             }
         };
     });
     if asks_panel {
-        world.note_panel(answered);
+        context.note_panel(answered);
     }
-    (world.wake)(id);
+    (context.wake)(id);
 }
 
-async fn perform(world: &Arc<Context>, id: ServerId, kind: JobKind, subject: &Subject) -> Result<(), JobError> {
+async fn perform(context: &Arc<Context>, id: ServerId, kind: JobKind, subject: &Subject) -> Result<(), JobError> {
     match kind {
-        JobKind::Sync => panel::sync(world, id, subject).await,
-        JobKind::Script => panel::script(world, id, subject.to_string()).await,
-        JobKind::Report => panel::report(world, id).await,
-        JobKind::ServerImage => server_image_job(world, id).await,
-        JobKind::InstallerImage => installer_image_job(world, id).await,
-        JobKind::Usage => usage(world, id, subject).await,
-        JobKind::Permissions => permissions(world, id).await,
-        JobKind::InstallLog => install_log::follow(world, id, &subject.to_string()).await,
-        JobKind::Removal => removal(world, id).await,
+        JobKind::Sync => panel::sync(context, id, subject).await,
+        JobKind::Script => panel::script(context, id, subject.to_string()).await,
+        JobKind::Report => panel::report(context, id).await,
+        JobKind::ServerImage => server_image_job(context, id).await,
+        JobKind::InstallerImage => installer_image_job(context, id).await,
+        JobKind::Usage => usage(context, id, subject).await,
+        JobKind::Permissions => permissions(context, id).await,
+        JobKind::InstallLog => install_log::follow(context, id, &subject.to_string()).await,
+        JobKind::Removal => removal(context, id).await,
     }
 }
 
-async fn server_image_job(world: &Context, id: ServerId) -> Result<(), JobError> {
-    let Some(manifest) = world.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else { return Ok(()) };
-    let built = spec_builder::server_container(id, &manifest.spec, &world.node, &world.runtime.host());
-    prepare(world, &built.spec).await
+async fn server_image_job(context: &Context, id: ServerId) -> Result<(), JobError> {
+    let Some(manifest) = context.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else { return Ok(()) };
+    let built = spec_builder::server_container(id, &manifest.spec, &context.node, &context.runtime.host());
+    prepare(context, &built.spec).await
 }
 
-async fn installer_image_job(world: &Context, id: ServerId) -> Result<(), JobError> {
-    let Some(manifest) = world.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else { return Ok(()) };
+async fn installer_image_job(context: &Context, id: ServerId) -> Result<(), JobError> {
+    let Some(manifest) = context.store.get(id).and_then(|snapshot| snapshot.manifest.clone()) else { return Ok(()) };
     let Some(script) = &manifest.spec.script else { return Ok(()) };
-    let built = spec_builder::installer_container(id, &manifest.spec, script, &world.node, &world.runtime.host());
-    prepare(world, &built.spec).await
+    let built = spec_builder::installer_container(id, &manifest.spec, script, &context.node, &context.runtime.host());
+    prepare(context, &built.spec).await
 }
 
-async fn prepare(world: &Context, spec: &ContainerSpec) -> Result<(), JobError> {
-    world.runtime.prepare(spec).await.map_err(|error| JobError {
+async fn prepare(context: &Context, spec: &ContainerSpec) -> Result<(), JobError> {
+    context.runtime.prepare(spec).await.map_err(|error| JobError {
         fatal: error.kind == ErrorKind::InvalidImage,
         ..JobError::new(retry::IMAGE, error.to_string())
     })
@@ -174,41 +174,41 @@ impl Drop for CancelOnDrop {
     }
 }
 
-async fn usage(world: &Context, id: ServerId, subject: &Subject) -> Result<(), JobError> {
-    let (guard, layout) = (CancelOnDrop(Arc::default()), world.layout.clone());
+async fn usage(context: &Context, id: ServerId, subject: &Subject) -> Result<(), JobError> {
+    let (guard, layout) = (CancelOnDrop(Arc::default()), context.layout.clone());
     let cancelled = guard.0.clone();
     let scan = if *subject == Subject::DiskLimit { DiskScan::Watch } else { DiskScan::Awaited };
-    let _turn = world.disk_scans.turn(scan).await;
-    let counted = world.store.blocking().run(move || layout.usage(id, &cancelled)).await;
-    let at = world.clock.now();
+    let _turn = context.disk_scans.turn(scan).await;
+    let counted = context.store.blocking().run(move || layout.usage(id, &cancelled)).await;
+    let at = context.clock.now();
     let Err(error) = counted.as_ref() else {
         let bytes = counted.unwrap_or_default();
-        world.with_server(id, |live| live.usage = Some(Usage { bytes, hidden: false, at }));
+        context.with_server(id, |state| state.usage = Some(Usage { bytes, hidden: false, at }));
         return Ok(());
     };
     if !error.is_cancelled() {
         // A server must not get rid of its limit by making itself hard to count.
-        world.with_server(id, |live| {
-            let before = live.usage.map_or(0, |usage| usage.bytes);
-            live.usage = Some(Usage { bytes: before.max(error.bytes), hidden: error.hides_something(), at });
+        context.with_server(id, |state| {
+            let before = state.usage.map_or(0, |usage| usage.bytes);
+            state.usage = Some(Usage { bytes: before.max(error.bytes), hidden: error.hides_something(), at });
         });
     }
     Err(JobError::new(retry::FILES, error.to_string()))
 }
 
-async fn permissions(world: &Context, id: ServerId) -> Result<(), JobError> {
-    let (guard, layout) = (CancelOnDrop(Arc::default()), world.layout.clone());
+async fn permissions(context: &Context, id: ServerId) -> Result<(), JobError> {
+    let (guard, layout) = (CancelOnDrop(Arc::default()), context.layout.clone());
     let cancelled = guard.0.clone();
-    let _turn = world.disk_scans.turn(DiskScan::Awaited).await;
-    world.store.blocking().run(move || layout.fix_ownership(id, &cancelled)).await?;
+    let _turn = context.disk_scans.turn(DiskScan::Awaited).await;
+    context.store.blocking().run(move || layout.fix_ownership(id, &cancelled)).await?;
     Ok(())
 }
 
-async fn removal(world: &Context, id: ServerId) -> Result<(), JobError> {
-    let layout = world.layout.clone();
-    let _turn = world.disk_scans.turn(DiskScan::Removal).await;
-    let remove_backups = world.node.remove_backups_on_server_delete;
-    world.store.blocking().run(move || layout.remove_server(id, remove_backups)).await?;
+async fn removal(context: &Context, id: ServerId) -> Result<(), JobError> {
+    let layout = context.layout.clone();
+    let _turn = context.disk_scans.turn(DiskScan::Removal).await;
+    let remove_backups = context.node.remove_backups_on_server_delete;
+    context.store.blocking().run(move || layout.remove_server(id, remove_backups)).await?;
     Ok(())
 }
 

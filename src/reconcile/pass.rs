@@ -61,31 +61,31 @@ fn plan_of(store: &Store, snapshot: &Snapshot, observed: &Observed, policy: &Pol
 /// Does what the planner says.
 #[derive(Clone)]
 pub struct Reconciler {
-    world: Arc<Context>,
+    context: Arc<Context>,
 }
 
 impl Reconciler {
     /// A reconciler for this world.
-    pub fn new(world: Arc<Context>) -> Self {
-        Self { world }
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
     }
 
     /// What it works with.
-    pub fn world(&self) -> &Arc<Context> {
-        &self.world
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
     }
 
     /// Brings one server as close to its intent as can be done now.
     pub async fn pass(&self, id: ServerId) -> Next {
         for _ in 0..MAX_ROUNDS {
-            if self.world.store.get(id).is_none() {
-                self.world.console.detach(id);
-                self.world.forget_server(id);
+            if self.context.store.get(id).is_none() {
+                self.context.console.detach(id);
+                self.context.forget_server(id);
                 return Next::OnEvent;
             }
             let observed = self.observe(id).await;
             // Taken after the look, which may have waited: the newest intent counts.
-            let Some(snapshot) = self.world.store.get(id) else { continue };
+            let Some(snapshot) = self.context.store.get(id) else { continue };
             let plan = self.plan(&snapshot, &observed);
             if self.publish(&snapshot, &observed, &plan) {
                 // What has just come up to be told was not known to this plan.
@@ -93,7 +93,7 @@ impl Reconciler {
             }
             if let Some(next) = self.execute_all(id, &plan).await {
                 self.write_status(id).await;
-                self.world.note_converged(id, snapshot.revision);
+                self.context.note_converged(id, snapshot.revision);
                 return next;
             }
         }
@@ -104,29 +104,29 @@ impl Reconciler {
     /// One pass that found no rest may have had much to do. More of them in a row are steps that undo each other, which is
     /// a bug: it must not cost the node a core.
     fn after_no_convergence(&self, id: ServerId) -> Next {
-        let unconverged = self.world.with_server(id, |live| {
-            live.unconverged += 1;
-            live.unconverged
+        let unconverged = self.context.with_server(id, |state| {
+            state.unconverged += 1;
+            state.unconverged
         });
-        let now = self.world.clock.now();
+        let now = self.context.clock.now();
         if unconverged < 2 {
             return Next::At(now);
         }
         if unconverged == 2 {
             tracing::error!("the plans for this server do not come to rest, which is a bug: please report it");
         }
-        Next::At(now + retry::delay(retry::STEP, unconverged - 1, &self.world.jitter))
+        Next::At(now + retry::delay(retry::STEP, unconverged - 1, &self.context.jitter))
     }
 
     /// The plan that a pass would carry out now; nothing is done or shown.
     pub async fn preview(&self, id: ServerId) -> Option<Plan> {
         let observed = self.observe(id).await;
-        let snapshot = self.world.store.get(id)?;
+        let snapshot = self.context.store.get(id)?;
         Some(self.plan(&snapshot, &observed))
     }
 
     fn plan(&self, snapshot: &Snapshot, observed: &Observed) -> Plan {
-        plan_of(&self.world.store, snapshot, observed, &self.world.policy, self.world.clock.now())
+        plan_of(&self.context.store, snapshot, observed, &self.context.policy, self.context.clock.now())
     }
 
     /// Does the steps of a plan. `None`: something was done, make the next plan.
@@ -154,7 +154,7 @@ impl Reconciler {
                 }
             }
         }
-        if let Some(at) = self.world.with_server(id, |live| live.requeue_at.take()) {
+        if let Some(at) = self.context.with_server(id, |state| state.requeue_at.take()) {
             requeue = Some(requeue.map_or(at, |requeue| requeue.min(at)));
         }
         if done {
@@ -165,48 +165,48 @@ impl Reconciler {
 
     /// When to ask a silent runtime, or a silent path, again.
     fn after_silence(&self, id: ServerId) -> Option<Timestamp> {
-        let silent = self.world.with_server(id, |live| live.outages.max(live.silences));
-        (silent > 0).then(|| self.world.clock.now() + retry::delay(retry::STEP, silent, &self.world.jitter))
+        let silent = self.context.with_server(id, |state| state.outages.max(state.silences));
+        (silent > 0).then(|| self.context.clock.now() + retry::delay(retry::STEP, silent, &self.context.jitter))
     }
 
     /// A step that has just failed waits, whether the planner thought of it or not.
     fn held_back(&self, id: ServerId, step: &Step) -> Option<Timestamp> {
-        let now = self.world.clock.now();
-        self.world.with_server(id, |live| {
-            let failure = live.failures.get(&step.kind())?;
+        let now = self.context.clock.now();
+        self.context.with_server(id, |state| {
+            let failure = state.failures.get(&step.kind())?;
             (failure.subject == step.subject() && now < failure.retry_at).then_some(failure.retry_at)
         })
     }
 
     fn succeeded(&self, id: ServerId, step: &Step) {
-        self.world.with_server(id, |live| {
-            live.failures.remove(&step.kind());
+        self.context.with_server(id, |state| {
+            state.failures.remove(&step.kind());
         });
     }
 
     fn failed(&self, id: ServerId, step: &Step, error: &StepError) {
-        let now = self.world.clock.now();
+        let now = self.context.clock.now();
         let rejected = matches!(error, StepError::Runtime(error) if !error.is_outage());
         let message = error.to_string();
-        let attempts = self.world.with_server(id, |live| {
+        let attempts = self.context.with_server(id, |state| {
             // The world is not as it was thought to be.
-            live.invalidate();
-            live.prepared = false;
-            let same = live.failures.remove(&step.kind()).filter(|before| before.subject == step.subject());
+            state.invalidate();
+            state.prepared = false;
+            let same = state.failures.remove(&step.kind()).filter(|before| before.subject == step.subject());
             let attempts = same.map_or(0, |same| same.attempts) + 1;
             let failure = Failure {
                 subject: step.subject().into_owned(),
                 attempts,
                 rejected,
-                retry_at: now + retry::delay(retry::STEP, attempts, &self.world.jitter),
+                retry_at: now + retry::delay(retry::STEP, attempts, &self.context.jitter),
                 message: message.clone(),
             };
-            live.failures.insert(step.kind(), failure);
+            state.failures.insert(step.kind(), failure);
             attempts
         });
         if attempts == 1 {
             tracing::warn!(step = step.kind().as_str(), "{message}");
-            self.world.store.event(id, now, Reason::StepFailed, &format!("{}: {message}", step.kind().as_str()));
+            self.context.store.event(id, now, Reason::StepFailed, &format!("{}: {message}", step.kind().as_str()));
         }
     }
 }

@@ -13,25 +13,25 @@ use crate::store::StoreError;
 
 /// Notes the state that people see now, unless it is what the panel was told last or is about to be told. What came before is not
 /// asked: a state that nobody reported (the server was parked, say) is made up for as soon as it counts again.
-pub fn note(world: &Context, id: ServerId, recorded: Option<PowerState>, now: PowerState) {
-    world.with_server(id, |live| {
-        let last = live.pending_reports.back().copied().or(live.last_reported);
+pub fn note(context: &Context, id: ServerId, recorded: Option<PowerState>, now: PowerState) {
+    context.with_server(id, |state| {
+        let last = state.pending_reports.back().copied().or(state.last_reported);
         if last == Some(now) {
             return;
         }
         // What the panel was told by an earlier life of the daemon may have been lost on its way: it is said again.
         if last.is_none() && now == PowerState::Offline && is_quiet(recorded) {
-            live.last_reported = Some(now);
+            state.last_reported = Some(now);
             return;
         }
         let before = last.or(recorded).unwrap_or_default();
         if now == PowerState::Starting && !matches!(before, PowerState::Offline | PowerState::Starting) {
-            live.pending_reports.push_back(PowerState::Offline);
+            state.pending_reports.push_back(PowerState::Offline);
         }
-        live.pending_reports.push_back(now);
+        state.pending_reports.push_back(now);
         // A panel that is away for a day must not fill the memory.
-        while live.pending_reports.len() > 32 {
-            live.pending_reports.pop_front();
+        while state.pending_reports.len() > 32 {
+            state.pending_reports.pop_front();
         }
     });
 }
@@ -54,18 +54,18 @@ pub enum ReportError {
 ///
 /// # Errors
 /// The first call that failed and is worth another try.
-pub async fn report(world: &Context, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
-    report_install(world, panel, id).await?;
-    report_states(world, panel, id).await
+pub async fn report(context: &Context, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
+    report_install(context, panel, id).await?;
+    report_states(context, panel, id).await
 }
 
-async fn report_install(world: &Context, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
-    let Some(snapshot) = world.store.get(id) else { return Ok(()) };
+async fn report_install(context: &Context, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
+    let Some(snapshot) = context.store.get(id) else { return Ok(()) };
     let Some(done) = snapshot.record.install.done.clone().filter(|done| !done.reported) else { return Ok(()) };
     match panel.report_install(id, done.outcome == InstallOutcome::Succeeded, done.reinstall).await {
         Ok(()) => {}
         Err(error) if error.is_final() => {
-            world.store.event(id, world.clock.now(), Reason::InstallReportRejected, &error.to_string());
+            context.store.event(id, context.clock.now(), Reason::InstallReportRejected, &error.to_string());
         }
         Err(error) => return Err(error.into()),
     }
@@ -76,21 +76,21 @@ async fn report_install(world: &Context, panel: &dyn Panel, id: ServerId) -> Res
         }
     };
     // An error is that of the job, which is started again after a while: the panel does not mind hearing it twice.
-    world.store.run(move |store| store.commit(id, acknowledged)).await?;
+    context.store.run(move |store| store.commit(id, acknowledged)).await?;
     Ok(())
 }
 
-async fn report_states(world: &Context, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
-    let Some(snapshot) = world.store.get(id) else { return Ok(()) };
+async fn report_states(context: &Context, panel: &dyn Panel, id: ServerId) -> Result<(), ReportError> {
+    let Some(snapshot) = context.store.get(id) else { return Ok(()) };
     let mut last_reported = snapshot.record.last_reported;
     let (mut recorded, mut may_have_heard) = (last_reported, false);
     let result = loop {
-        let Some(next) = world.with_server(id, |live| live.pending_reports.front().copied()) else { break Ok(()) };
+        let Some(next) = context.with_server(id, |state| state.pending_reports.front().copied()) else { break Ok(()) };
         if next != PowerState::Offline && is_quiet(recorded) {
             // From here on the panel may have heard of it, whatever becomes of the answer and of this daemon: the next one must
             // not take silence about a server that is offline for what the panel believes.
             recorded = Some(next);
-            record_last_reported(world, id, recorded).await?;
+            record_last_reported(context, id, recorded).await?;
         }
         // Said again after a restart: then from offline, as a daemon that has just come up sees it.
         let previous = last_reported.filter(|last_reported| *last_reported != next).unwrap_or(PowerState::Offline);
@@ -100,10 +100,10 @@ async fn report_states(world: &Context, panel: &dyn Panel, id: ServerId) -> Resu
                     // It may have heard that all the same, whatever it has acknowledged before.
                     (last_reported, may_have_heard) = (Some(next), true);
                 }
-                world.with_server(id, |live| {
-                    if let Some(latest) = live.pending_reports.pop_back() {
-                        live.pending_reports.clear();
-                        live.pending_reports.push_back(latest);
+                context.with_server(id, |state| {
+                    if let Some(latest) = state.pending_reports.pop_back() {
+                        state.pending_reports.clear();
+                        state.pending_reports.push_back(latest);
                     }
                 });
                 break Err(error.into());
@@ -115,18 +115,18 @@ async fn report_states(world: &Context, panel: &dyn Panel, id: ServerId) -> Resu
                 (last_reported, may_have_heard) = (Some(next), true);
                 // A report that replaces one which ends in this moment says the same once more; only one of them may
                 // take it out, or the next state would go unsaid with it. Two equal ones never follow each other.
-                world.with_server(id, |live| {
-                    if live.pending_reports.front() == Some(&next) {
-                        live.pending_reports.pop_front();
+                context.with_server(id, |state| {
+                    if state.pending_reports.front() == Some(&next) {
+                        state.pending_reports.pop_front();
                     }
-                    live.last_reported = Some(next);
+                    state.last_reported = Some(next);
                 });
-                world.acknowledged.notify_waiters();
+                context.acknowledged.notify_waiters();
             }
         }
     };
     // Also where the record says so already: a report that was replaced by this one may have written an older state since.
-    if may_have_heard && let Err(error) = record_last_reported(world, id, last_reported).await {
+    if may_have_heard && let Err(error) = record_last_reported(context, id, last_reported).await {
         // What is on disk makes the next life say more than it had to, and not less.
         tracing::warn!("{error}");
     }
@@ -134,11 +134,11 @@ async fn report_states(world: &Context, panel: &dyn Panel, id: ServerId) -> Resu
 }
 
 async fn record_last_reported(
-    world: &Context,
+    context: &Context,
     id: ServerId,
     last_reported: Option<PowerState>,
 ) -> Result<(), ReportError> {
-    let written = world.store.run(move |store| store.commit(id, |record| record.last_reported = last_reported)).await;
+    let written = context.store.run(move |store| store.commit(id, |record| record.last_reported = last_reported)).await;
     written.map(drop).map_err(ReportError::Reported)
 }
 

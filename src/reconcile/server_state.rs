@@ -132,9 +132,9 @@ impl ServerState {
     /// Brings retries that wait for the panel forward. Returns whether there were any.
     pub fn retry_panel_jobs_at(&mut self, now: Timestamp) -> bool {
         let mut any = false;
-        for (kind, live) in &mut self.jobs {
+        for (kind, state) in &mut self.jobs {
             if matches!(kind, JobKind::Sync | JobKind::Script | JobKind::Report)
-                && let JobState::Failed { fatal: false, retry_at, .. } = &mut live.job.state
+                && let JobState::Failed { fatal: false, retry_at, .. } = &mut state.job.state
                 && *retry_at > now
             {
                 *retry_at = now;
@@ -151,14 +151,14 @@ impl ServerState {
         steps.iter().any(|step| self.failures.contains_key(step))
             || jobs
                 .iter()
-                .any(|kind| self.jobs.get(kind).is_some_and(|live| matches!(live.job.state, JobState::Failed { .. })))
+                .any(|kind| self.jobs.get(kind).is_some_and(|state| matches!(state.job.state, JobState::Failed { .. })))
     }
 
     /// Ends every job but those of a kind.
     pub fn end_jobs_except(&mut self, kept: JobKind) {
-        self.jobs.retain(|kind, live| {
+        self.jobs.retain(|kind, state| {
             if *kind != kept
-                && let Some(task) = live.task.take()
+                && let Some(task) = state.task.take()
             {
                 task.abort();
             }

@@ -20,7 +20,7 @@ use crate::store::Store;
 pub async fn events(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let after = parameter(query.as_deref(), "after").and_then(|after| after.parse().ok());
     let after = Timestamp::from_millis(after.unwrap_or_default());
-    let store = &api.world.store;
+    let store = &api.context.store;
     if parameter(query.as_deref(), "follow") != Some("true") {
         let happened = store.run(move |store| happened(store, after)).await;
         return Ok(axum_json(&json!(happened)));
@@ -30,7 +30,7 @@ pub async fn events(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> R
     let store = store.clone();
     let name = "stream of events".to_owned();
     let work = move |out| follow(store, after, subscription, out);
-    Ok(stream::answer(&api.world.tasks, name, "application/x-ndjson", work))
+    Ok(stream::answer(&api.context.tasks, name, "application/x-ndjson", work))
 }
 
 /// The events in the servers' status at this time or later, the oldest first.

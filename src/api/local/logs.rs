@@ -46,31 +46,31 @@ pub async fn logs(
         .map_err(|_| ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, "`tail` has to be a number of lines"))?;
     let follow = parameter(query, "follow") == Some("true");
     // First of all: what happens from here on is not missed, and the end of the server is not either.
-    let subscription = follow.then(|| api.world.store.events().subscribe(id));
+    let subscription = follow.then(|| api.context.store.events().subscribe(id));
     any(&api, &server)?;
-    let (world, wanted) = (api.world.clone(), Wanted { id, tail, subscription });
-    let (tasks, content_type) = (&api.world.tasks, "text/plain; charset=utf-8");
+    let (context, wanted) = (api.context.clone(), Wanted { id, tail, subscription });
+    let (tasks, content_type) = (&api.context.tasks, "text/plain; charset=utf-8");
     Ok(match parameter(query, "install") == Some("true") {
         true => stream::answer(tasks, format!("stream of install log {id}"), content_type, |out| {
-            install(world, wanted, out)
+            install(context, wanted, out)
         }),
         false => {
-            stream::answer(tasks, format!("stream of console {id}"), content_type, |out| console(world, wanted, out))
+            stream::answer(tasks, format!("stream of console {id}"), content_type, |out| console(context, wanted, out))
         }
     })
 }
 
 /// The transcript up to now, and then the lines that are published.
-async fn console(world: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<()> {
-    let folder = world.layout.logs(wanted.id);
-    let handover = tokio::time::timeout(HANDOVER_TIMEOUT, world.console.handover(wanted.id, &folder)).await;
+async fn console(context: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<()> {
+    let folder = context.layout.logs(wanted.id);
+    let handover = tokio::time::timeout(HANDOVER_TIMEOUT, context.console.handover(wanted.id, &folder)).await;
     let handover =
         handover.map_err(|_| io::Error::other("the transcript's writer does not get on; see the disk"))??;
     let mut at_line_end = true;
     if let Some(mut file) = handover.file {
         let in_memory = handover.unwritten.iter().filter(|byte| **byte == b'\n').count() as u64;
         let tail = wanted.tail.map(|lines| lines.saturating_sub(in_memory));
-        (_, at_line_end) = copy(&world, &out, move || {
+        (_, at_line_end) = copy(&context, &out, move || {
             tail.map_or(Ok(()), |lines| file.skip_to_last(lines))?;
             Ok(file)
         })
@@ -83,11 +83,11 @@ async fn console(world: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<()
     let Some(mut subscription) = wanted.subscription else { return Ok(()) };
     let mut text = if at_line_end { String::new() } else { "\n".to_owned() };
     while let Some(event) = out.wait_for(subscription.recv()).await? {
-        add_line(&world, &event, handover.last, &mut text);
+        add_line(&context, &event, handover.last, &mut text);
         while text.len() < PIECE
             && let Some(event) = subscription.try_recv()
         {
-            add_line(&world, &event, handover.last, &mut text);
+            add_line(&context, &event, handover.last, &mut text);
         }
         if !text.is_empty() {
             out.send(std::mem::take(&mut text)).await?;
@@ -97,13 +97,13 @@ async fn console(world: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<()
 }
 
 /// Adds the line of an event, if it has one that comes after line number `last`.
-fn add_line(world: &Context, event: &ServerEvent, last: u64, text: &mut String) {
+fn add_line(context: &Context, event: &ServerEvent, last: u64, text: &mut String) {
     match &event.kind {
         EventKind::Console { line, number } if *number > last => text.push_str(line),
-        EventKind::Daemon { line, number } if *number > last => text.push_str(&world.console.daemon_line(line)),
+        EventKind::Daemon { line, number } if *number > last => text.push_str(&context.console.daemon_line(line)),
         EventKind::Lagged { missed } => {
             let gap = format!("up to {missed} lines are missing here: they were not read in time");
-            text.push_str(&world.console.daemon_line(&gap));
+            text.push_str(&context.console.daemon_line(&gap));
         }
         _ => return,
     }
@@ -111,12 +111,12 @@ fn add_line(world: &Context, event: &ServerEvent, last: u64, text: &mut String) 
 }
 
 /// The install log as far as it is written, and again each time that something was added to it.
-async fn install(world: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<()> {
+async fn install(context: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<()> {
     let (id, mut subscription) = (wanted.id, wanted.subscription);
-    let mut reader = open(&world, id, None, wanted.tail).await?;
+    let mut reader = open(&context, id, None, wanted.tail).await?;
     loop {
         if let Some(file) = reader.take() {
-            let (file, _) = copy(&world, &out, move || Ok(file)).await?;
+            let (file, _) = copy(&context, &out, move || Ok(file)).await?;
             reader = Some(file);
         }
         let Some(subscription) = &mut subscription else { return Ok(()) };
@@ -126,18 +126,18 @@ async fn install(world: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<()
                 break;
             }
         }
-        reader = open(&world, id, reader, None).await?;
+        reader = open(&context, id, reader, None).await?;
     }
 }
 
 /// The install log, also where it is another file than the one that was read before.
 async fn open(
-    world: &Context,
+    context: &Context,
     id: ServerId,
     before: Option<LogReader>,
     tail: Option<u64>,
 ) -> io::Result<Option<LogReader>> {
-    let layout = world.layout.clone();
+    let layout = context.layout.clone();
     let open = move || {
         if before.as_ref().is_some_and(|before| !before.was_replaced(&layout.install_log(id))) {
             return Ok(before);
@@ -148,16 +148,16 @@ async fn open(
         }
         Ok(reader)
     };
-    world.store.blocking().run(open).await
+    context.store.blocking().run(open).await
 }
 
 /// Sends what can be read of a log, and returns it with whether the last line has its end.
 async fn copy(
-    world: &Context,
+    context: &Context,
     out: &Out,
     open: impl FnOnce() -> io::Result<LogReader> + Send + 'static,
 ) -> io::Result<(LogReader, bool)> {
-    let blocking = world.store.blocking();
+    let blocking = context.store.blocking();
     let mut file = blocking.run(open).await?;
     let mut at_line_end = true;
     loop {

@@ -29,32 +29,32 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
         let message = "The data provided in the request could not be validated.";
         ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, message)
     })?;
-    if api.world.store.get(id).is_some() {
+    if api.context.store.get(id).is_some() {
         // This answer accepts a request like any other, although nothing is written for it.
-        let _gate = api.world.reset_lock.request().await;
+        let _gate = api.context.reset_lock.request().await;
         // What a person has just changed is accepted before the panel's later request.
-        api.world.refresh(id).await?;
-        if api.world.store.get(id).is_some_and(|snapshot| is_under_way(&snapshot)) {
+        api.context.refresh(id).await?;
+        if api.context.store.get(id).is_some_and(|snapshot| is_under_way(&snapshot)) {
             return Ok(StatusCode::ACCEPTED);
         }
     }
-    let Some(panel) = api.world.panel.clone() else {
+    let Some(panel) = api.context.panel.clone() else {
         return Err(ApiError::Failed(format!(
             "{id} was asked for through the API, but no panel is configured to fetch it from; set `remote` in config.yml"
         )));
     };
-    let asked_at = api.world.clock.now();
-    let server = sync_with_retries(&api.world, &*panel, id).await?;
-    let word = FetchedSpec { server, asked_at, read_at: api.world.clock.now() };
+    let asked_at = api.context.clock.now();
+    let server = sync_with_retries(&api.context, &*panel, id).await?;
+    let word = FetchedSpec { server, asked_at, read_at: api.context.clock.now() };
     let install = NewRequest {
-        id: api.world.ids.next(),
+        id: api.context.ids.next(),
         at: word.asked_at,
         expires_at: None,
         by: Requester::Panel,
         verb: Verb::Install { reinstall: false, then_start: wanted.start_on_completion },
     };
-    let _gate = api.world.reset_lock.request().await;
-    api.world.store.run(move |store| write(store, id, &install, &word)).await?;
+    let _gate = api.context.reset_lock.request().await;
+    api.context.store.run(move |store| write(store, id, &install, &word)).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

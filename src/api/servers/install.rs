@@ -33,15 +33,15 @@ pub async fn reinstall(State(api): State<Arc<Api>>, ServerName(server): ServerNa
 /// # Errors
 /// Why it is refused, or the disk's error.
 pub async fn request_install(api: &Api, id: ServerId, reinstall: bool, by: Requester) -> Result<(), ApiError> {
-    let _gate = api.world.reset_lock.request().await;
+    let _gate = api.context.reset_lock.request().await;
     decide_again(|| try_install(api, id, reinstall, by)).await
 }
 
 async fn try_install(api: &Api, id: ServerId, reinstall: bool, by: Requester) -> Result<(), ApiError> {
     let known = api.server_as_on_disk(&id.to_string()).await?;
-    let at = api.world.clock.now();
+    let at = api.context.clock.now();
     admit_install(known.context(at), reinstall)?;
-    let new = |verb| NewRequest { id: api.world.ids.next(), at, expires_at: None, by, verb };
+    let new = |verb| NewRequest { id: api.context.ids.next(), at, expires_at: None, by, verb };
     let install = new(Verb::Install { reinstall, then_start: false });
     // The server stays down after it, unless its file is a person's and says otherwise.
     let power = known.snapshot.asked(at).power();
@@ -49,7 +49,7 @@ async fn try_install(api: &Api, id: ServerId, reinstall: bool, by: Requester) ->
     let down = (up && known.manifest.metadata.managed_by == ManagedBy::Panel).then(|| new(Verb::Stop));
     let revision = known.snapshot.revision;
     let requests: Vec<NewRequest> = [install].into_iter().chain(down).collect();
-    api.world.store.run(move |store| store.request(id, Some(revision), requests)).await?;
+    api.context.store.run(move |store| store.request(id, Some(revision), requests)).await?;
     Ok(())
 }
 
@@ -60,13 +60,14 @@ async fn try_install(api: &Api, id: ServerId, reinstall: bool, by: Requester) ->
 pub async fn abort_install(api: &Api, id: ServerId) -> Result<(), ApiError> {
     decide_again(|| async {
         let known = api.server_as_on_disk(&id.to_string()).await?;
-        let at = api.world.clock.now();
+        let at = api.context.clock.now();
         if admit_abort(known.snapshot.asked(at))? == Admitted::Already {
             return Ok(());
         }
-        let new = NewRequest { id: api.world.ids.next(), at, expires_at: None, by: Requester::Cli, verb: Verb::Abort };
+        let new =
+            NewRequest { id: api.context.ids.next(), at, expires_at: None, by: Requester::Cli, verb: Verb::Abort };
         let revision = known.snapshot.revision;
-        api.world.store.run(move |store| store.request(id, Some(revision), [new])).await?;
+        api.context.store.run(move |store| store.request(id, Some(revision), [new])).await?;
         Ok(())
     })
     .await
@@ -81,20 +82,20 @@ const LIMITS_TIMEOUT: Duration = Duration::from_secs(2);
 /// follow all the same.
 pub async fn sync(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
     let known = api.server(&server)?;
-    let panel = api.world.panel.clone().filter(|_| known.manifest.metadata.managed_by == ManagedBy::Panel);
+    let panel = api.context.panel.clone().filter(|_| known.manifest.metadata.managed_by == ManagedBy::Panel);
     let Some(panel) = panel else {
         // The file is the whole truth, and it is read when it changes.
-        api.world.store.wake(known.id);
+        api.context.store.wake(known.id);
         return Ok(StatusCode::NO_CONTENT);
     };
-    let asked_at = api.world.clock.now();
-    let fetched = sync_with_retries(&api.world, &*panel, known.id).await?;
+    let asked_at = api.context.clock.now();
+    let fetched = sync_with_retries(&api.context, &*panel, known.id).await?;
     let id = known.id;
-    let word = FetchedSpec { server: fetched, asked_at, read_at: api.world.clock.now() };
-    let written = api.world.store.run(move |store| apply_sync(store, id, &word, None)).await?;
+    let word = FetchedSpec { server: fetched, asked_at, read_at: api.context.clock.now() };
+    let written = api.context.store.run(move |store| apply_sync(store, id, &word, None)).await?;
     if known.status.state != PowerState::Offline {
         let revision = written.revision;
-        api.world.wait_until(LIMITS_TIMEOUT, || api.world.with_server(id, |live| live.rested >= revision)).await;
+        api.context.wait_until(LIMITS_TIMEOUT, || api.context.with_server(id, |state| state.rested >= revision)).await;
     }
     Ok(StatusCode::NO_CONTENT)
 }

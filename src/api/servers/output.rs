@@ -34,9 +34,9 @@ pub async fn logs(
     let size = size.and_then(|size| size.parse::<i64>().ok()).unwrap_or(0);
     let size = u32::try_from(size).ok().filter(|size| (1..=MAX_LINES).contains(size)).unwrap_or(MAX_LINES);
     let failed = |error: crate::runtime::RuntimeError| ApiError::Failed(error.to_string());
-    let container = api.world.runtime.inspect(known.id, Role::Server).await.map_err(failed)?;
+    let container = api.context.runtime.inspect(known.id, Role::Server).await.map_err(failed)?;
     let container = container.ok_or_else(|| ApiError::Failed(format!("{} has no container", known.id)))?;
-    let mut output = api.world.runtime.logs(&container.id, LogPart::Tail(size)).await.map_err(failed)?;
+    let mut output = api.context.runtime.logs(&container.id, LogPart::Tail(size)).await.map_err(failed)?;
     let mut bytes = Vec::new();
     let until = tokio::time::Instant::now() + PATIENCE;
     // What an engine that hangs has said by then is the answer.
@@ -55,8 +55,8 @@ pub async fn logs(
 /// `GET /api/servers/{server}/install-logs`: what the last install script printed.
 pub async fn install_logs(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<Response, ApiError> {
     let known = api.server(&server)?;
-    let (id, layout) = (known.id, api.world.layout.clone());
-    let read = api.world.store.blocking().run(move || install_log::read_output(&layout, id, MAX_BYTES)).await;
+    let (id, layout) = (known.id, api.context.layout.clone());
+    let read = api.context.store.blocking().run(move || install_log::read_output(&layout, id, MAX_BYTES)).await;
     match read {
         Ok(Some(text)) => Ok(axum_json(&json!({"data": text}))),
         Ok(None) => Err(no_log()),

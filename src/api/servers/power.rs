@@ -61,14 +61,14 @@ pub async fn request_power(
 ) -> Result<(), ApiError> {
     decide_again(|| async {
         let known = api.server_as_on_disk(&id.to_string()).await?;
-        let at = api.world.clock.now();
+        let at = api.context.clock.now();
         match admit_power(known.context(at), verb, wait)? {
             // The cached state may be stale: the next pass checks it again.
-            Admitted::Already => api.world.store.wake(id),
+            Admitted::Already => api.context.store.wake(id),
             Admitted::Accepted { expires_at } => {
-                let new = NewRequest { id: api.world.ids.next(), at, expires_at, by, verb };
+                let new = NewRequest { id: api.context.ids.next(), at, expires_at, by, verb };
                 let revision = known.snapshot.revision;
-                api.world.store.run(move |store| store.request(id, Some(revision), [new])).await?;
+                api.context.store.run(move |store| store.request(id, Some(revision), [new])).await?;
             }
         }
         Ok(())
@@ -100,7 +100,7 @@ pub async fn commands(
         let is_stop = stop.kind == "command" && *command == stop.value;
         if is_stopping(&api, &api.server(&server)?) {
             // The line that stops it comes first.
-            api.world.wait_until(ATTACH_TIMEOUT, || stop_was_sent(&api, known.id)).await;
+            api.context.wait_until(ATTACH_TIMEOUT, || stop_was_sent(&api, known.id)).await;
         } else if is_stop {
             request_power(&api, known.id, Verb::Stop, None, Requester::Panel).await?;
             continue;
@@ -112,21 +112,21 @@ pub async fn commands(
 
 /// Whether the server is being stopped, or about to be.
 fn is_stopping(api: &Api, known: &Known) -> bool {
-    let power = known.snapshot.asked(api.world.clock.now()).power();
+    let power = known.snapshot.asked(api.context.clock.now()).power();
     known.status.state == PowerState::Stopping || power.is_some_and(|request| !request.verb.wants_up())
 }
 
 fn stop_was_sent(api: &Api, id: ServerId) -> bool {
-    let offline = api.world.store.status(id).is_none_or(|status| status.state == PowerState::Offline);
-    offline || api.world.with_server(id, |live| live.stop.is_some())
+    let offline = api.context.store.status(id).is_none_or(|status| status.state == PowerState::Offline);
+    offline || api.context.with_server(id, |state| state.stop.is_some())
 }
 
 async fn send_command(api: &Api, id: ServerId, line: &str) -> Result<(), ApiError> {
     let timeout = tokio::time::Instant::now() + ATTACH_TIMEOUT;
-    while api.world.console.attached(id).is_none() && tokio::time::Instant::now() < timeout {
+    while api.context.console.attached(id).is_none() && tokio::time::Instant::now() < timeout {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    api.world.console.send_command(id, line).await.map_err(|error| {
+    api.context.console.send_command(id, line).await.map_err(|error| {
         ApiError::worded(StatusCode::BAD_GATEWAY, format!("The command could not be sent to the server: {error}"))
     })
 }

@@ -14,15 +14,15 @@ use crate::api::{Api, ApiError};
 ///
 /// At boot it waits until the servers' network has been seen to: whoever has read the list may start servers.
 pub async fn list(State(api): State<Arc<Api>>) -> Response {
-    api.world.runtime.node_settled().await;
-    json(api.view.list(&api.world))
+    api.context.runtime.node_settled().await;
+    json(api.view.list(&api.context))
 }
 
 /// `GET /api/servers/{server}`.
 pub async fn get(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<Response, ApiError> {
-    api.world.panel_has_acknowledged(api.server(&server)?.id).await;
+    api.context.panel_has_acknowledged(api.server(&server)?.id).await;
     let known = api.server(&server)?;
-    Ok(json(api.view.one(&api.world, &known.snapshot)))
+    Ok(json(api.view.one(&api.context, &known.snapshot)))
 }
 
 fn json(body: Bytes) -> Response {

@@ -25,7 +25,7 @@ pub async fn delete(State(api): State<Arc<Api>>, ServerName(server): ServerName)
     let known = wait_for(&api, &server).await?;
     request_deletion(&api, known.id, Requester::Panel).await?;
     // Nothing is lost when the time is over: the request is on disk.
-    api.world.wait_until(CONTAINER_TIMEOUT, || containers_gone(&api, known.id)).await;
+    api.context.wait_until(CONTAINER_TIMEOUT, || containers_gone(&api, known.id)).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -37,11 +37,11 @@ async fn wait_for(api: &Api, server: &str) -> Result<Known, ApiError> {
         known => return known,
     };
     let Ok(id) = server.parse::<ServerId>() else { return Err(unknown) };
-    let being_deleted = api.world.store.get(id).is_some_and(|snapshot| !snapshot.wanted());
-    if being_deleted || api.world.recently_deleted.has(id) {
+    let being_deleted = api.context.store.get(id).is_some_and(|snapshot| !snapshot.wanted());
+    if being_deleted || api.context.recently_deleted.has(id) {
         return Err(unknown);
     }
-    if !api.world.recently_deleted.listed(LIST_TIMEOUT).await {
+    if !api.context.recently_deleted.listed(LIST_TIMEOUT).await {
         let message = "The node has not been able to read the panel's list of servers since it started, so it does not know whether this server is one of its own. See the node's log for the reason, and delete the server again when it is mended.";
         return Err(ApiError::worded(StatusCode::SERVICE_UNAVAILABLE, message));
     }
@@ -49,10 +49,10 @@ async fn wait_for(api: &Api, server: &str) -> Result<Known, ApiError> {
 }
 
 fn containers_gone(api: &Api, id: ServerId) -> bool {
-    api.world.store.get(id).is_none()
-        || api
-            .world
-            .with_server(id, |live| matches!((live.server.fresh(), live.installer.fresh()), (Some(None), Some(None))))
+    api.context.store.get(id).is_none()
+        || api.context.with_server(id, |state| {
+            matches!((state.server.fresh(), state.installer.fresh()), (Some(None), Some(None)))
+        })
 }
 
 /// Has the request to delete on disk.
@@ -60,9 +60,9 @@ fn containers_gone(api: &Api, id: ServerId) -> bool {
 /// # Errors
 /// The disk's error.
 pub async fn request_deletion(api: &Api, id: ServerId, by: Requester) -> Result<(), ApiError> {
-    let (at, name) = (api.world.clock.now(), api.world.ids.next());
+    let (at, name) = (api.context.clock.now(), api.context.ids.next());
     let new = NewRequest { id: name, at, expires_at: None, by, verb: Verb::Delete };
-    api.world.store.run(move |store| store.request(id, None, [new])).await?;
+    api.context.store.run(move |store| store.request(id, None, [new])).await?;
     api.view.forget(id);
     Ok(())
 }

@@ -14,11 +14,12 @@ use crate::runtime::{container_name, spec_builder};
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_comes_back_after_hours_is_noticed_within_seconds() {
-    let (_root, world, machine) = bench::machine(None);
-    let (world, queue) = (Arc::new(world), Queue::default());
-    world.store.create(bench::file_server(1), Record::default(), []).unwrap();
+    let (_root, context, machine) = bench::machine(None);
+    let (context, queue) = (Arc::new(context), Queue::default());
+    context.store.create(bench::file_server(1), Record::default(), []).unwrap();
     machine.set_engine_up(false);
-    let following = world.tasks.spawn("containers", follow(world.clone(), queue.clone(), watch::Sender::new(false)));
+    let following =
+        context.tasks.spawn("containers", follow(context.clone(), queue.clone(), watch::Sender::new(false)));
     // Once for the outage.
     queue.done(queue.next().await, None);
     let last_reported = tokio::time::timeout(Duration::from_secs(7200), queue.next()).await;
@@ -55,7 +56,7 @@ impl Faults for Trouble {
 
 /// A server whose install script runs and is seen to, and a daemon that follows its containers.
 struct Fixture {
-    world: Arc<Context>,
+    context: Arc<Context>,
     machine: FakeEngine,
     trouble: Arc<Trouble>,
     reconciler: Reconciler,
@@ -64,23 +65,23 @@ struct Fixture {
 
 impl Fixture {
     async fn new() -> Self {
-        let (root, mut world, machine) = bench::machine(None);
+        let (root, mut context, machine) = bench::machine(None);
         for image in ["game:1", "installer:1"] {
             machine.add_image(image, Default::default());
         }
         machine.set_checks_mounts(false);
         machine.set_program("installer:1", Program::installer(&[], Duration::from_secs(3600), 0));
         let trouble = Arc::new(Trouble::default());
-        bench::reconnect(&mut world, &machine, trouble.clone());
-        let world = Arc::new(world);
+        bench::reconnect(&mut context, &machine, trouble.clone());
+        let context = Arc::new(context);
         let mut manifest = bench::file_server(1);
         manifest.spec.script = Some(Script { image: "installer:1".into(), entrypoint: "sh".into(), text: "x".into() });
-        let install = bench::request(&world, "once", Verb::Install { reinstall: false, then_start: false });
-        world.store.create(manifest, Record::default(), [install]).unwrap();
+        let install = bench::request(&context, "once", Verb::Install { reinstall: false, then_start: false });
+        context.store.create(manifest, Record::default(), [install]).unwrap();
         let known = watch::Sender::new(false);
-        world.tasks.spawn("containers", follow(world.clone(), Queue::default(), known));
-        let reconciler = Reconciler::new(world.clone());
-        let fixture = Self { world, machine, trouble, reconciler, _root: root };
+        context.tasks.spawn("containers", follow(context.clone(), Queue::default(), known));
+        let reconciler = Reconciler::new(context.clone());
+        let fixture = Self { context, machine, trouble, reconciler, _root: root };
         fixture.comes_to("the script runs", Self::runs).await;
         fixture
     }
@@ -88,7 +89,7 @@ impl Fixture {
     fn runs(&self) -> bool {
         let state = self.machine.state_of(&container_name(bench::id(1), Role::Installer));
         state == Some(ContainerState::Running)
-            && self.world.with_server(bench::id(1), |live| live.installer_seen.is_some())
+            && self.context.with_server(bench::id(1), |state| state.installer_seen.is_some())
     }
 
     async fn comes_to(&self, what: &str, holds: impl Fn(&Self) -> bool) {
@@ -99,7 +100,7 @@ impl Fixture {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let status = self.world.store.status(bench::id(1));
+        let status = self.context.store.status(bench::id(1));
         panic!("in a minute it did not come to this: {what}: {status:#?}");
     }
 
@@ -117,17 +118,17 @@ impl Fixture {
     /// What was cut off does not count as run, and runs again.
     async fn runs_again(self) {
         self.comes_to("the script runs again", Self::runs).await;
-        let record = &self.world.store.get(bench::id(1)).unwrap().record;
+        let record = &self.context.store.get(bench::id(1)).unwrap().record;
         assert_eq!(record.install.done, None);
         assert_eq!(record.interrupted("once").len(), 1);
-        self.world.tasks.abort_all();
+        self.context.tasks.abort_all();
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_look_that_the_engine_went_down_under_has_seen_nothing() {
     let fixture = Fixture::new().await;
-    fixture.world.with_server(bench::id(1), |live| live.server.invalidate());
+    fixture.context.with_server(bench::id(1), |state| state.server.invalidate());
     fixture.slow(Some(("inspect", Some(Role::Server))));
     tokio::join!(fixture.reconciler.pass(bench::id(1)), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -145,7 +146,7 @@ async fn what_was_seen_while_nobody_followed_counts_as_unseen() {
     fixture.engine_restarts().await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     // Right after an attempt to follow, so that the next one is seconds away.
-    let attempts = |fixture: &Fixture| fixture.world.with_server(bench::id(1), |live| live.watch);
+    let attempts = |fixture: &Fixture| fixture.context.with_server(bench::id(1), |state| state.watch);
     let before = attempts(&fixture);
     while attempts(&fixture) == before {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -164,7 +165,7 @@ async fn an_engine_that_goes_down_under_a_listing_is_noticed_at_once() {
     tokio::time::sleep(RESYNC + Duration::from_secs(1)).await;
     fixture.engine_restarts().await;
     fixture.slow(None);
-    fixture.world.with_server(bench::id(1), |live| live.invalidate());
+    fixture.context.with_server(bench::id(1), |state| state.invalidate());
     fixture.runs_again().await;
 }
 
@@ -179,23 +180,23 @@ impl Faults for LateCreations {
 
 #[tokio::test(start_paused = true)]
 async fn a_container_that_was_made_too_late_for_its_answer_is_noticed() {
-    let (_root, mut world, machine) = bench::machine(None);
+    let (_root, mut context, machine) = bench::machine(None);
     machine.add_image("game:1", Default::default());
     machine.set_checks_mounts(false);
-    bench::reconnect(&mut world, &machine, Arc::new(LateCreations));
-    let (id, world, queue) = (bench::id(1), Arc::new(world), Queue::default());
-    world.store.create(bench::file_server(1), Record::default(), []).unwrap();
-    world.tasks.spawn("containers", follow(world.clone(), queue.clone(), watch::Sender::new(false)));
+    bench::reconnect(&mut context, &machine, Arc::new(LateCreations));
+    let (id, context, queue) = (bench::id(1), Arc::new(context), Queue::default());
+    context.store.create(bench::file_server(1), Record::default(), []).unwrap();
+    context.tasks.spawn("containers", follow(context.clone(), queue.clone(), watch::Sender::new(false)));
     queue.done(queue.next().await, None);
     let host = crate::runtime::HostInfo::default();
-    let built = spec_builder::server_container(id, &bench::file_server(1).spec, &world.node, &host);
-    let spec = world.runtime.resolve(id, built).await.unwrap().spec;
+    let built = spec_builder::server_container(id, &bench::file_server(1).spec, &context.node, &host);
+    let spec = context.runtime.resolve(id, built).await.unwrap().spec;
     let purpose = crate::runtime::Purpose { server: id, role: Role::Server, token: "start".into() };
-    world.runtime.create(&spec, &purpose).await.unwrap_err();
-    let version = world.with_server(id, |live| live.server.version());
-    world.with_server(id, |live| live.server.fill(version, None));
+    context.runtime.create(&spec, &purpose).await.unwrap_err();
+    let version = context.with_server(id, |state| state.server.version());
+    context.with_server(id, |state| state.server.fill(version, None));
     let last_reported = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
     assert_eq!(last_reported, Ok(id));
-    assert_eq!(world.with_server(id, |live| live.server.fresh().cloned()), None, "it is looked at again");
-    world.tasks.abort_all();
+    assert_eq!(context.with_server(id, |state| state.server.fresh().cloned()), None, "it is looked at again");
+    context.tasks.abort_all();
 }

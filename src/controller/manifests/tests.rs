@@ -35,15 +35,15 @@ impl DiskHook for Disk {
 }
 
 /// A person saves the server's file with another command.
-fn saves(world: &Context, number: u32, invocation: &str) {
-    let path = world.store.folder(id(number)).join(CONFIG_FILE);
+fn saves(context: &Context, number: u32, invocation: &str) {
+    let path = context.store.folder(id(number)).join(CONFIG_FILE);
     let mut manifest: Manifest = crate::yaml::parse(&fs::read_to_string(&path).unwrap()).unwrap();
     manifest.spec.settings.invocation = invocation.into();
     fs::write(&path, crate::yaml::to_string(&manifest).unwrap()).unwrap();
 }
 
-fn runs(world: &Context, number: u32, invocation: &str) -> bool {
-    world.store.get(id(number)).unwrap().manifest.as_ref().unwrap().spec.settings.invocation == invocation
+fn runs(context: &Context, number: u32, invocation: &str) -> bool {
+    context.store.get(id(number)).unwrap().manifest.as_ref().unwrap().spec.settings.invocation == invocation
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) {
@@ -59,29 +59,29 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_hangs_holds_nobody_else_up() {
     let disk = Arc::new(Disk::default());
-    let (_root, world) = context_on(Blocking::Pool, Some(disk.clone()), None);
+    let (_root, context) = context_on(Blocking::Pool, Some(disk.clone()), None);
     for number in 0..5 {
         let mut manifest = Manifest::new(id(number), ManagedBy::File);
         manifest.spec.settings.container.image = "game:1".into();
-        world.store.create(manifest, Record::default(), []).unwrap();
+        context.store.create(manifest, Record::default(), []).unwrap();
     }
     disk.hangs((1..5).map(id));
     let (edits, events) = mpsc::channel(8);
-    world.tasks.spawn("intents", follow(world.clone(), events));
+    context.tasks.spawn("intents", follow(context.clone(), events));
     for round in 0..3 {
         let invocation = format!("run {round}");
-        (0..5).for_each(|number| saves(&world, number, &invocation));
+        (0..5).for_each(|number| saves(&context, number, &invocation));
         for number in (1..5).chain(0..5) {
             edits.send(WatchEvent::Changed(id(number).to_string())).await.unwrap();
         }
         edits.send(WatchEvent::Rescan).await.unwrap();
-        until("the edit is in force", || runs(&world, 0, &invocation)).await;
+        until("the edit is in force", || runs(&context, 0, &invocation)).await;
     }
-    let looks = || world.tasks.running().iter().filter(|name| name.starts_with("look")).count();
+    let looks = || context.tasks.running().iter().filter(|name| name.starts_with("look")).count();
     until("one look for each that hangs", || looks() == 4).await;
 
     // What has changed during a look is looked at after it.
     disk.hangs(std::iter::empty());
-    until("the latest edits are in force", || (1..5).all(|number| runs(&world, number, "run 2"))).await;
+    until("the latest edits are in force", || (1..5).all(|number| runs(&context, number, "run 2"))).await;
     until("nobody looks any more", || looks() == 0).await;
 }

@@ -24,24 +24,24 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Follows a running installer.
-pub(super) async fn follow(world: &Context, id: ServerId, container: &str) -> Result<(), JobError> {
-    copy(world, id, container, LogPart::Follow).await.map_err(|error| JobError::new(retry::STEP, error))
+pub(super) async fn follow(context: &Context, id: ServerId, container: &str) -> Result<(), JobError> {
+    copy(context, id, container, LogPart::Follow).await.map_err(|error| JobError::new(retry::STEP, error))
 }
 
 /// Brings the log of a finished installer to its end.
 ///
 /// # Errors
 /// What stood in the way, for people.
-pub async fn close(world: &Context, id: ServerId, container: &str) -> Result<(), String> {
+pub async fn close(context: &Context, id: ServerId, container: &str) -> Result<(), String> {
     // The follower is reading the same bytes into the same file; only one may.
-    world.with_server(id, |live| {
-        if let Some(job) = live.jobs.remove(&super::JobKind::InstallLog)
+    context.with_server(id, |state| {
+        if let Some(job) = state.jobs.remove(&super::JobKind::InstallLog)
             && let Some(task) = job.task
         {
             task.abort();
         }
     });
-    match tokio::time::timeout(CLOSE_LIMIT, copy(world, id, container, LogPart::All)).await {
+    match tokio::time::timeout(CLOSE_LIMIT, copy(context, id, container, LogPart::All)).await {
         Ok(result) => result,
         Err(_) => {
             Err(format!("reading the rest of the install log took longer than {} seconds", CLOSE_LIMIT.as_secs()))
@@ -66,9 +66,9 @@ async fn next(output: &mut (impl Stream<Item = Result<Bytes, RuntimeError>> + Un
     }
 }
 
-async fn copy(world: &Context, id: ServerId, container: &str, part: LogPart) -> Result<(), String> {
-    let layout = world.layout.clone();
-    let blocking = world.store.blocking();
+async fn copy(context: &Context, id: ServerId, container: &str, part: LogPart) -> Result<(), String> {
+    let layout = context.layout.clone();
+    let blocking = context.store.blocking();
     let opened = blocking.run(move || {
         let log = InstallLog::open(&layout, id)?;
         let head = log.head(COMPARED)?;
@@ -78,14 +78,14 @@ async fn copy(world: &Context, id: ServerId, container: &str, part: LogPart) -> 
     let mut full = log.is_full();
     let mut read_on = ReadOn::new(log.written(), head);
     let log = Arc::new(Mutex::new(log));
-    let mut output = match world.runtime.logs(container, part).await {
+    let mut output = match context.runtime.logs(container, part).await {
         Ok(output) => output,
         // There is no container, or its engine keeps no logs: there is nothing to be had, however often it is asked for.
         Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unsupported) => return Ok(()),
         Err(error) => return Err(error.to_string()),
     };
     let publish = |line: &[u8]| {
-        world.store.events().publish_output(id, || EventKind::Install { line: shown(line).into() });
+        context.store.events().publish_output(id, || EventKind::Install { line: shown(line).into() });
     };
     let mut lines = Lines::default();
     // Who follows reads on, so that its end is that of the script.

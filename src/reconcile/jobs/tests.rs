@@ -15,13 +15,14 @@ fn away() -> PanelError {
 
 /// Runs a job through these failures. Whether the last one was final.
 fn fails_for_good(failures: Vec<PanelError>) -> bool {
-    let (_root, world) = bench::world(None);
+    let (_root, context) = bench::context(None);
     let id = bench::id(1);
     for failure in failures {
-        let run = world.with_server(id, |live| begin(live, JobKind::Script, &Subject::Install("token".into())));
-        end(&world, id, JobKind::Script, run, Err(failure.into()));
+        let run = context.with_server(id, |state| begin(state, JobKind::Script, &Subject::Install("token".into())));
+        end(&context, id, JobKind::Script, run, Err(failure.into()));
     }
-    world.with_server(id, |live| matches!(live.jobs[&JobKind::Script].job.state, JobState::Failed { fatal: true, .. }))
+    context
+        .with_server(id, |state| matches!(state.jobs[&JobKind::Script].job.state, JobState::Failed { fatal: true, .. }))
 }
 
 #[tokio::test(start_paused = true)]
@@ -38,26 +39,26 @@ async fn answers_that_cannot_be_read_count_as_a_rejection_in_the_end() {
 async fn nobody_waits_for_an_answer_that_will_not_come() {
     let panel = bench::ScriptedPanel::default();
     panel.answers(invalid_response());
-    let (_root, world) = bench::world(None);
+    let (_root, context) = bench::context(None);
     let began = tokio::time::Instant::now();
-    let error = sync_with_retries(&world, &panel, bench::id(1)).await.unwrap_err();
+    let error = sync_with_retries(&context, &panel, bench::id(1)).await.unwrap_err();
     assert_eq!((error, panel.asked(), began.elapsed()), (invalid_response(), 1, Duration::ZERO));
     let timeout = PanelError::Timeout { call: "GET /servers/x".into(), limit: Duration::from_secs(3) };
     panel.answers(timeout.clone());
-    let error = sync_with_retries(&world, &panel, bench::id(1)).await.unwrap_err();
+    let error = sync_with_retries(&context, &panel, bench::id(1)).await.unwrap_err();
     assert_eq!((error, panel.asked(), began.elapsed()), (timeout, 1, Duration::ZERO), "it has had its time");
     panel.answers(away());
-    let error = sync_with_retries(&world, &panel, bench::id(1)).await.unwrap_err();
+    let error = sync_with_retries(&context, &panel, bench::id(1)).await.unwrap_err();
     assert_eq!(error, away());
     assert!(panel.asked() > 3, "silence is asked again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
-    let (_root, world) = bench::world(None);
+    let (_root, context) = bench::context(None);
     let mut turns = Vec::new();
     for scan in [DiskScan::Removal, DiskScan::Watch] {
-        while let Some(turn) = world.disk_scans.turn(scan).now_or_never() {
+        while let Some(turn) = context.disk_scans.turn(scan).now_or_never() {
             turns.push(turn);
         }
     }
@@ -67,7 +68,7 @@ async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
         (JobKind::Usage, Subject::DiskLimit, false),
         (JobKind::Removal, Subject::Deletion, false),
     ] {
-        let ended = perform(&world, bench::id(1), kind, &subject).now_or_never();
+        let ended = perform(&context, bench::id(1), kind, &subject).now_or_never();
         assert_eq!(ended.is_some(), goes_on, "{kind:?} {subject}");
     }
 }
@@ -88,8 +89,8 @@ impl Faults for NoLogs {
 #[tokio::test(start_paused = true)]
 async fn a_log_that_the_engine_does_not_keep_is_read_and_one_that_it_does_not_give_is_not() {
     for (kind, is_read) in [(ErrorKind::Unsupported, true), (ErrorKind::Failed, false)] {
-        let (_root, mut world, machine) = bench::machine(None);
-        bench::reconnect(&mut world, &machine, Arc::new(NoLogs(kind)));
-        assert_eq!(close_install_log(&world, bench::id(1), "n1").await.is_ok(), is_read, "{kind:?}");
+        let (_root, mut context, machine) = bench::machine(None);
+        bench::reconnect(&mut context, &machine, Arc::new(NoLogs(kind)));
+        assert_eq!(close_install_log(&context, bench::id(1), "n1").await.is_ok(), is_read, "{kind:?}");
     }
 }

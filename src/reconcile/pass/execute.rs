@@ -18,14 +18,14 @@ impl Reconciler {
     pub(super) async fn execute(&self, id: ServerId, step: &Step) -> Done {
         match step {
             Step::Accept => self.accept(id).await,
-            Step::TakeInstallSlot => Ok(self.world.slots.take(id)),
+            Step::TakeInstallSlot => Ok(self.context.slots.take(id)),
             Step::ReleaseInstallSlot => {
-                self.world.release_slot(id);
+                self.context.release_slot(id);
                 Ok(true)
             }
             Step::Prepare => self.prepare(id).await,
             Step::StartJob { job, subject } => {
-                jobs::start(&self.world, id, *job, subject);
+                jobs::start(&self.context, id, *job, subject);
                 Ok(true)
             }
             Step::WriteScript { token } => self.write_script(id, token).await,
@@ -33,7 +33,7 @@ impl Reconciler {
             Step::StartInstaller { container, .. } => self.start_installer(id, container).await,
             Step::Kill { container, role } => self.kill(id, container, *role).await,
             Step::CloseInstallLog { container, .. } => {
-                jobs::close_install_log(&self.world, id, container).await.map_err(StepError::Other)?;
+                jobs::close_install_log(&self.context, id, container).await.map_err(StepError::Other)?;
                 Ok(true)
             }
             Step::RecordInstall { token, outcome, exit_code, reason, message } => {
@@ -62,7 +62,7 @@ impl Reconciler {
                     verb: *verb,
                     reason: *reason,
                     message: message.clone(),
-                    at: self.world.clock.now(),
+                    at: self.context.clock.now(),
                 };
                 self.close_power(id, handled).await
             }
@@ -72,18 +72,18 @@ impl Reconciler {
     }
 
     async fn commit(&self, id: ServerId, edit: impl FnOnce(&mut Record) + Send + 'static) -> Done {
-        self.world.store.run(move |store| store.commit(id, edit)).await?;
+        self.context.store.run(move |store| store.commit(id, edit)).await?;
         Ok(true)
     }
 
     /// Makes a container. What it is like is known then, and nobody is asked.
     async fn create(&self, id: ServerId, spec: &ContainerSpec, purpose: &Purpose, image: JobKind) -> Done {
-        let version = self.world.with_server(id, |live| {
-            let look = live.look(purpose.role);
+        let version = self.context.with_server(id, |state| {
+            let look = state.look(purpose.role);
             look.invalidate();
             look.version()
         });
-        match self.world.runtime.create(spec, purpose).await {
+        match self.context.runtime.create(spec, purpose).await {
             Ok(container) => {
                 let made = ContainerStatus {
                     id: container,
@@ -96,8 +96,8 @@ impl Reconciler {
                     // The image's, which matters once it runs and was looked at.
                     stop_signal: None,
                 };
-                self.world.with_server(id, |live| {
-                    let look = live.look(purpose.role);
+                self.context.with_server(id, |state| {
+                    let look = state.look(purpose.role);
                     if look.version() == version {
                         look.fill(version, Some(made));
                     } else {
@@ -111,7 +111,7 @@ impl Reconciler {
                 if error.kind == ErrorKind::NotFound {
                     // Something of which it is made: if somebody has removed the image since it was had, the next attempt pulls
                     // it again.
-                    self.world.with_server(id, |live| live.jobs.remove(&image));
+                    self.context.with_server(id, |state| state.jobs.remove(&image));
                 }
                 Err(error.into())
             }
@@ -119,30 +119,30 @@ impl Reconciler {
     }
 
     async fn accept(&self, id: ServerId) -> Done {
-        self.world.refresh(id).await?;
+        self.context.refresh(id).await?;
         Ok(true)
     }
 
     async fn prepare(&self, id: ServerId) -> Done {
-        let layout = self.world.layout.clone();
-        self.world.store.blocking().run(move || layout.prepare(id)).await?;
-        self.world.with_server(id, |live| live.prepared = true);
+        let layout = self.context.layout.clone();
+        self.context.store.blocking().run(move || layout.prepare(id)).await?;
+        self.context.with_server(id, |state| state.prepared = true);
         Ok(true)
     }
 
     fn quiesce(&self, id: ServerId) -> bool {
-        self.world.console.detach(id);
-        self.world.with_server(id, |live| {
-            live.end_jobs_except(JobKind::Removal);
-            live.pending_reports.clear();
+        self.context.console.detach(id);
+        self.context.with_server(id, |state| {
+            state.end_jobs_except(JobKind::Removal);
+            state.pending_reports.clear();
         });
-        self.world.release_slot(id);
+        self.context.release_slot(id);
         true
     }
 
     async fn forget(&self, id: ServerId) -> Done {
-        let world = self.world.clone();
-        let recently_deleted = self.world.store.run(move |store| {
+        let context = self.context.clone();
+        let recently_deleted = self.context.store.run(move |store| {
             if store.get(id).is_none() {
                 return Ok(true);
             }
@@ -151,7 +151,7 @@ impl Reconciler {
                 let unwanted = !now.wanted();
                 if unwanted {
                     // Before it is gone: the panel's list may just be about to be applied.
-                    world.recently_deleted.add(id);
+                    context.recently_deleted.add(id);
                 }
                 unwanted
             };
@@ -161,7 +161,7 @@ impl Reconciler {
             store.make_again(id)
         });
         if recently_deleted.await? {
-            self.world.forget_server(id);
+            self.context.forget_server(id);
         }
         Ok(true)
     }

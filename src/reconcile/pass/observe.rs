@@ -16,74 +16,74 @@ impl Reconciler {
     /// Looks at everything that a plan can depend on. Containers are asked for only if something has happened to them since
     /// the last look.
     pub(super) async fn observe(&self, id: ServerId) -> Observed {
-        let world = &self.world;
-        let watch = world.with_server(id, |live| live.watch);
+        let context = &self.context;
+        let watch = context.with_server(id, |state| state.watch);
         let found = tokio::join!(self.container(id, Role::Server), self.container(id, Role::Installer));
-        let snapshot = world.store.get(id);
-        let now = world.clock.now();
-        let seen = containers(world.runtime.as_ref(), &world.node, snapshot.as_deref(), now, found).await;
+        let snapshot = context.store.get(id);
+        let now = context.clock.now();
+        let seen = containers(context.runtime.as_ref(), &context.node, snapshot.as_deref(), now, found).await;
         if seen.install_slot {
-            world.slots.adopt(id);
+            context.slots.adopt(id);
         }
         let prepared = self.is_prepared(id).await;
-        world.with_server(id, |live| {
-            live.outages = if seen.outage.is_some() { live.outages + 1 } else { 0 };
-            live.silences = if seen.unresponsive_path.is_some() { live.silences + 1 } else { 0 };
-            if let Some(silent) = seen.unresponsive_path.as_ref().filter(|_| live.silences == 1) {
+        context.with_server(id, |state| {
+            state.outages = if seen.outage.is_some() { state.outages + 1 } else { 0 };
+            state.silences = if seen.unresponsive_path.is_some() { state.silences + 1 } else { 0 };
+            if let Some(silent) = seen.unresponsive_path.as_ref().filter(|_| state.silences == 1) {
                 tracing::warn!(server.id = %id, "{silent}");
             }
             // A look takes time: what was seen before the engine went down, with all that ran, was not seen since.
-            let watched = live.watch == watch;
-            live.seen_running = seen.seen_running.filter(|_| watched).or(live.seen_running.take());
-            live.installer_seen = seen.installer_seen.filter(|_| watched).or(live.installer_seen.take());
+            let watched = state.watch == watch;
+            state.seen_running = seen.seen_running.filter(|_| watched).or(state.seen_running.take());
+            state.installer_seen = seen.installer_seen.filter(|_| watched).or(state.installer_seen.take());
             Observed {
                 prepared,
-                script_ready: live.script_ready.clone(),
-                attached: world.console.attached(id),
-                done_seen: world.console.done_seen(id),
-                seen_running: live.seen_running.clone(),
-                installer_seen: live.installer_seen.clone(),
-                crash: live.crash.clone(),
-                stop: live.stop.clone(),
-                installer_stop: live.installer_stop.clone(),
-                jobs: live.jobs.iter().map(|(kind, live)| (*kind, live.job.clone())).collect(),
-                failures: live.failures.clone(),
-                usage: live.usage,
-                install_slot: world.slots.holds(id),
-                install_queued: world.slots.waits(id),
-                pending_reports: live.pending_reports.len(),
+                script_ready: state.script_ready.clone(),
+                attached: context.console.attached(id),
+                done_seen: context.console.done_seen(id),
+                seen_running: state.seen_running.clone(),
+                installer_seen: state.installer_seen.clone(),
+                crash: state.crash.clone(),
+                stop: state.stop.clone(),
+                installer_stop: state.installer_stop.clone(),
+                jobs: state.jobs.iter().map(|(kind, state)| (*kind, state.job.clone())).collect(),
+                failures: state.failures.clone(),
+                usage: state.usage,
+                install_slot: context.slots.holds(id),
+                install_queued: context.slots.waits(id),
+                pending_reports: state.pending_reports.len(),
                 ..seen
             }
         })
     }
 
     async fn container(&self, id: ServerId, role: Role) -> Found {
-        let (fresh, version) = self.world.with_server(id, |live| {
-            let look = live.look(role);
+        let (fresh, version) = self.context.with_server(id, |state| {
+            let look = state.look(role);
             (look.fresh().cloned(), look.version())
         });
         if let Some(facts) = fresh {
             return Ok(facts);
         }
-        let facts = self.world.runtime.inspect(id, role).await?;
+        let facts = self.context.runtime.inspect(id, role).await?;
         if facts.as_ref().is_some_and(|facts| self.ended_unasked(id, role, facts)) {
             // An engine that goes down takes its containers along: then nothing is to be made of their end.
-            self.world.runtime.stays().await?;
+            self.context.runtime.stays().await?;
         }
-        self.world.with_server(id, |live| live.look(role).fill(version, facts.clone()));
+        self.context.with_server(id, |state| state.look(role).fill(version, facts.clone()));
         Ok(facts)
     }
 
     /// Whether a container that ran has ended, and not because of us.
     fn ended_unasked(&self, id: ServerId, role: Role, facts: &ContainerStatus) -> bool {
         let ended = matches!(facts.state, ContainerState::Exited { .. });
-        let kept = self.world.store.get(id).is_some_and(|snapshot| !snapshot.is_being_deleted());
+        let kept = self.context.store.get(id).is_some_and(|snapshot| !snapshot.is_being_deleted());
         ended
             && kept
-            && self.world.with_server(id, |live| {
+            && self.context.with_server(id, |state| {
                 let (seen, stop) = match role {
-                    Role::Server => (&live.seen_running, &live.stop),
-                    Role::Installer => (&live.installer_seen, &live.installer_stop),
+                    Role::Server => (&state.seen_running, &state.stop),
+                    Role::Installer => (&state.installer_seen, &state.installer_stop),
                 };
                 let ours = stop.as_ref().is_some_and(|stop| stop.container == facts.id);
                 seen.as_ref() == Some(&facts.id) && !ours
@@ -91,18 +91,18 @@ impl Reconciler {
     }
 
     async fn is_prepared(&self, id: ServerId) -> bool {
-        if self.world.with_server(id, |live| live.prepared) {
+        if self.context.with_server(id, |state| state.prepared) {
             return true;
         }
-        let layout = self.world.layout.clone();
-        let prepared = self.world.store.blocking().run(move || layout.is_prepared(id)).await;
-        self.world.with_server(id, |live| live.prepared = prepared);
+        let layout = self.context.layout.clone();
+        let prepared = self.context.store.blocking().run(move || layout.is_prepared(id)).await;
+        self.context.with_server(id, |state| state.prepared = prepared);
         prepared
     }
 
     /// What the server's container should be like.
     pub(super) fn built(&self, snapshot: &Snapshot) -> Option<BuiltSpec> {
-        built(self.world.runtime.as_ref(), &self.world.node, snapshot)
+        built(self.context.runtime.as_ref(), &self.context.node, snapshot)
     }
 }
 

@@ -10,9 +10,9 @@ use crate::store::Snapshot;
 impl Reconciler {
     /// Returns whether there is something new to tell the panel.
     pub(super) fn publish(&self, snapshot: &Snapshot, observed: &Observed, plan: &Plan) -> bool {
-        let world = &self.world;
-        let (id, now) = (snapshot.id, world.clock.now());
-        let Some(before) = world.store.status(id) else { return false };
+        let context = &self.context;
+        let (id, now) = (snapshot.id, context.clock.now());
+        let Some(before) = context.store.status(id) else { return false };
         let mut status = Status::clone(&before);
         status.observed_generation = snapshot.record.generation;
         status.phase = plan.phase;
@@ -37,27 +37,27 @@ impl Reconciler {
         }
         // A silent runtime shows nothing new.
         if observed.outage.is_none() && self.is_reported(snapshot) {
-            reporter::note(world, id, snapshot.record.last_reported, plan.state);
+            reporter::note(context, id, snapshot.record.last_reported, plan.state);
         }
-        if world.store.set_status(id, status) {
-            world.with_server(id, |live| live.status_stale = true);
+        if context.store.set_status(id, status) {
+            context.with_server(id, |state| state.status_stale = true);
         }
-        world.with_server(id, |live| live.pending_reports.len()) > observed.pending_reports
+        context.with_server(id, |state| state.pending_reports.len()) > observed.pending_reports
     }
 
     /// Whether there is a panel that wants to know.
     fn is_reported(&self, snapshot: &Snapshot) -> bool {
         let managed =
             snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
-        managed && self.world.panel.is_some() && snapshot.is_listed()
+        managed && self.context.panel.is_some() && snapshot.is_listed()
     }
 
     /// Brings `status.yml` up to date. Nothing depends on it, so a disk that refuses is noted and no more.
     pub(super) async fn write_status(&self, id: ServerId) {
-        if !self.world.with_server(id, |live| std::mem::take(&mut live.status_stale)) {
+        if !self.context.with_server(id, |state| std::mem::take(&mut state.status_stale)) {
             return;
         }
-        if let Err(error) = self.world.store.run(move |store| store.write_status(id)).await {
+        if let Err(error) = self.context.store.run(move |store| store.write_status(id)).await {
             tracing::debug!("status.yml is stale: {error}");
         }
     }

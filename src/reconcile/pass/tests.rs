@@ -23,21 +23,21 @@ impl Faults for SlowRemovals {
 
 #[tokio::test(start_paused = true)]
 async fn a_removal_that_is_under_way_is_waited_for_and_not_asked_for_in_a_circle() {
-    let (_root, mut world, machine) = bench::machine(None);
-    bench::reconnect(&mut world, &machine, Arc::new(SlowRemovals));
-    let (id, world) = (bench::id(1), Arc::new(world));
-    let delete = bench::request(&world, "delete", Verb::Delete);
-    world.store.create(bench::file_server(1), Record::default(), [delete]).unwrap();
+    let (_root, mut context, machine) = bench::machine(None);
+    bench::reconnect(&mut context, &machine, Arc::new(SlowRemovals));
+    let (id, context) = (bench::id(1), Arc::new(context));
+    let delete = bench::request(&context, "delete", Verb::Delete);
+    context.store.create(bench::file_server(1), Record::default(), [delete]).unwrap();
     let name = container_name(id, Role::Server);
     machine.create_foreign(&name).unwrap();
-    let reconciler = Reconciler::new(world.clone());
+    let reconciler = Reconciler::new(context.clone());
 
     let Next::At(retry_at) = reconciler.pass(id).await else { panic!("a removal that took too long is tried again") };
-    tokio::time::sleep_until(world.clock.instant(retry_at)).await;
+    tokio::time::sleep_until(context.clock.instant(retry_at)).await;
     let Next::At(again) = reconciler.pass(id).await else { panic!("its event may be lost") };
-    assert_eq!(again, world.clock.now() + Duration::from_secs(3));
+    assert_eq!(again, context.clock.now() + Duration::from_secs(3));
     assert_eq!(machine.calls()["remove"], 2);
-    assert_eq!(world.with_server(id, |live| live.unconverged), 0);
+    assert_eq!(context.with_server(id, |state| state.unconverged), 0);
 
     tokio::time::sleep(Duration::from_secs(40)).await;
     assert_eq!(machine.state_of(&name), None);
@@ -56,28 +56,28 @@ fn run_outside(machine: &FakeEngine, id: ServerId) -> String {
 #[tokio::test(start_paused = true)]
 async fn the_panel_is_told_what_became_of_a_server_while_it_was_parked() {
     let panel = Arc::new(bench::ScriptedPanel::default());
-    let (_root, world, machine) = bench::machine(Some(panel.clone()));
-    let (id, world) = (bench::id(1), Arc::new(world));
+    let (_root, context, machine) = bench::machine(Some(panel.clone()));
+    let (id, context) = (bench::id(1), Arc::new(context));
     let mut manifest = Manifest::new(id, ManagedBy::Panel);
     manifest.spec.settings.container.image = "game:1".into();
-    world.store.create(manifest, Record::default(), []).unwrap();
+    context.store.create(manifest, Record::default(), []).unwrap();
     let name = run_outside(&machine, id);
-    let reconciler = Reconciler::new(world.clone());
+    let reconciler = Reconciler::new(context.clone());
     let come_to_rest = async || {
-        world.with_server(id, |live| live.invalidate());
+        context.with_server(id, |state| state.invalidate());
         reconciler.pass(id).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
     come_to_rest().await;
     assert_eq!(panel.states(), [(Offline, Running)]);
 
-    let parked = world.clock.now();
-    world.store.commit(id, |record| record.parked = Some(parked)).unwrap();
+    let parked = context.clock.now();
+    context.store.commit(id, |record| record.parked = Some(parked)).unwrap();
     assert!(machine.kill_outside(&name));
     come_to_rest().await;
     assert_eq!(panel.states().len(), 1, "its panel does not have it");
 
-    world.store.commit(id, |record| record.parked = None).unwrap();
+    context.store.commit(id, |record| record.parked = None).unwrap();
     come_to_rest().await;
     assert_eq!(panel.states(), [(Offline, Running), (Running, Offline)]);
 }
@@ -97,21 +97,21 @@ impl Faults for SlowCreations {
 
 #[tokio::test(start_paused = true)]
 async fn a_container_that_was_made_is_there_whatever_was_seen_meanwhile() {
-    let (_root, mut world, machine) = bench::machine(None);
+    let (_root, mut context, machine) = bench::machine(None);
     machine.add_image("game:1", Default::default());
     machine.set_checks_mounts(false);
-    bench::reconnect(&mut world, &machine, Arc::new(SlowCreations));
-    let (id, world) = (bench::id(1), Arc::new(world));
-    world.store.create(bench::file_server(1), Record::default(), []).unwrap();
-    let reconciler = Reconciler::new(world.clone());
+    bench::reconnect(&mut context, &machine, Arc::new(SlowCreations));
+    let (id, context) = (bench::id(1), Arc::new(context));
+    context.store.create(bench::file_server(1), Record::default(), []).unwrap();
+    let reconciler = Reconciler::new(context.clone());
     let create = Step::CreateServer { token: "request".into() };
     let listing = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         // The stream of events has ended, and the listing with which the next one begins finds nothing.
-        world.with_server(id, |live| {
-            live.invalidate();
-            let version = live.server.version();
-            live.server.fill(version, None);
+        context.with_server(id, |state| {
+            state.invalidate();
+            let version = state.server.version();
+            state.server.fill(version, None);
         });
     };
     let (created, ()) = tokio::join!(reconciler.execute(id, &create), listing);
@@ -122,21 +122,21 @@ async fn a_container_that_was_made_is_there_whatever_was_seen_meanwhile() {
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_goes_down_is_not_asked_by_every_pass_whether_it_stays() {
-    let (_root, world, machine) = bench::machine(None);
-    let world = Arc::new(world);
-    let reconciler = Reconciler::new(world.clone());
+    let (_root, context, machine) = bench::machine(None);
+    let context = Arc::new(context);
+    let reconciler = Reconciler::new(context.clone());
     let ids = [1, 2, 3].map(bench::id);
     for (number, id) in (1..).zip(ids) {
-        world.store.create(bench::file_server(number), Record::default(), []).unwrap();
+        context.store.create(bench::file_server(number), Record::default(), []).unwrap();
         run_outside(&machine, id);
         reconciler.pass(id).await;
     }
     machine.go_down();
     for _ in 0..30 {
         for id in ids {
-            world.with_server(id, |live| live.invalidate());
+            context.with_server(id, |state| state.invalidate());
             reconciler.pass(id).await;
-            let status = world.store.status(id).unwrap();
+            let status = context.store.status(id).unwrap();
             assert_eq!(status.state, Running, "nothing is made of the end of {id}");
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -147,25 +147,26 @@ async fn an_engine_that_goes_down_is_not_asked_by_every_pass_whether_it_stays() 
 
 #[tokio::test(start_paused = true)]
 async fn a_plan_without_a_daemon_is_that_of_a_first_pass() {
-    let (_root, world, machine) = bench::machine(None);
-    let world = Arc::new(world);
+    let (_root, context, machine) = bench::machine(None);
+    let context = Arc::new(context);
     for (number, verb) in [(1, Verb::Start), (2, Verb::Stop), (3, Verb::Start)] {
-        let asked = bench::request(&world, "one", verb);
-        world.store.create(bench::file_server(number), Record::default(), [asked]).unwrap();
+        let asked = bench::request(&context, "one", verb);
+        context.store.create(bench::file_server(number), Record::default(), [asked]).unwrap();
     }
     run_outside(&machine, bench::id(2));
-    world.layout.prepare(bench::id(3)).unwrap();
+    context.layout.prepare(bench::id(3)).unwrap();
     let kinds = |plan: &Plan| plan.steps.iter().map(|step| step.kind().as_str()).collect::<Vec<_>>();
     let mut firsts = Vec::new();
     for number in 1..=3 {
         let id = bench::id(number);
-        let first = first_plan(&world.store, world.runtime.as_ref(), &world.node, id, world.clock.now()).await;
+        let first = first_plan(&context.store, context.runtime.as_ref(), &context.node, id, context.clock.now()).await;
         let first = first.expect("the server is there");
-        assert_eq!(Some(&first), Reconciler::new(world.clone()).preview(id).await.as_ref(), "{number}");
+        assert_eq!(Some(&first), Reconciler::new(context.clone()).preview(id).await.as_ref(), "{number}");
         firsts.push(kinds(&first));
     }
     assert!(firsts.iter().all(|steps| !steps.is_empty()), "{firsts:?}");
     assert!(firsts[0].contains(&"Prepare") && !firsts[2].contains(&"Prepare"), "{firsts:?}");
-    let gone = first_plan(&world.store, world.runtime.as_ref(), &world.node, bench::id(9), world.clock.now()).await;
+    let gone =
+        first_plan(&context.store, context.runtime.as_ref(), &context.node, bench::id(9), context.clock.now()).await;
     assert_eq!(gone, None);
 }

@@ -10,27 +10,27 @@ use crate::reconcile::bench::{self, ScriptedPanel};
 /// A server of a panel of which an earlier life of the daemon has recorded this.
 fn fixture(recorded: Option<PowerState>) -> (tempfile::TempDir, Arc<Context>, Arc<ScriptedPanel>, ServerId) {
     let panel = Arc::new(ScriptedPanel::default());
-    let (root, world) = bench::world(Some(panel.clone()));
+    let (root, context) = bench::context(Some(panel.clone()));
     let id = bench::id(1);
     let mut manifest = Manifest::new(id, ManagedBy::Panel);
     manifest.spec.settings.container.image = "game:1".into();
-    world.store.create(manifest, Record { last_reported: recorded, ..Record::default() }, []).unwrap();
-    (root, world, panel, id)
+    context.store.create(manifest, Record { last_reported: recorded, ..Record::default() }, []).unwrap();
+    (root, context, panel, id)
 }
 
-fn recorded(world: &Context, id: ServerId) -> Option<PowerState> {
-    world.store.get(id).unwrap().record.last_reported
+fn recorded(context: &Context, id: ServerId) -> Option<PowerState> {
+    context.store.get(id).unwrap().record.last_reported
 }
 
-fn pending_reports(world: &Context, id: ServerId) -> Vec<PowerState> {
-    world.with_server(id, |live| live.pending_reports.iter().copied().collect())
+fn pending_reports(context: &Context, id: ServerId) -> Vec<PowerState> {
+    context.with_server(id, |state| state.pending_reports.iter().copied().collect())
 }
 
 /// What the next life of the daemon has to say when it finds this state.
-fn says_next(world: &Context, id: ServerId, now: PowerState) -> Vec<PowerState> {
-    world.forget_server(id);
-    note(world, id, recorded(world, id), now);
-    pending_reports(world, id)
+fn says_next(context: &Context, id: ServerId, now: PowerState) -> Vec<PowerState> {
+    context.forget_server(id);
+    note(context, id, recorded(context, id), now);
+    pending_reports(context, id)
 }
 
 #[tokio::test(start_paused = true)]
@@ -41,30 +41,30 @@ async fn a_report_without_an_answer_may_have_been_heard_whatever_was_acknowledge
         (Some(Stopping), vec![Offline, Starting, Running], Running),
         (Some(Running), vec![Offline], Offline),
     ] {
-        let (_root, world, panel, id) = fixture(before);
-        world.with_server(id, |live| live.pending_reports.extend(states.clone()));
+        let (_root, context, panel, id) = fixture(before);
+        context.with_server(id, |state| state.pending_reports.extend(states.clone()));
         panel.loses_answers_about(Some(lost));
-        report(&world, &*panel, id).await.unwrap_err();
+        report(&context, &*panel, id).await.unwrap_err();
         assert_eq!(panel.states().last().map(|(_, new)| *new), Some(lost));
         assert_eq!(
-            says_next(&world, id, Offline),
+            says_next(&context, id, Offline),
             [Offline],
             "{before:?} {states:?}: recorded {:?}",
-            recorded(&world, id)
+            recorded(&context, id)
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_panel_knows_for_certain_is_not_said_again() {
-    let (_root, world, panel, id) = fixture(Some(Running));
-    world.with_server(id, |live| live.pending_reports.extend([Stopping, Offline]));
-    report(&world, &*panel, id).await.unwrap();
+    let (_root, context, panel, id) = fixture(Some(Running));
+    context.with_server(id, |state| state.pending_reports.extend([Stopping, Offline]));
+    report(&context, &*panel, id).await.unwrap();
     assert_eq!(panel.states(), [(Running, Stopping), (Stopping, Offline)]);
-    assert_eq!(recorded(&world, id), Some(Offline));
-    note(&world, id, None, Offline);
-    assert_eq!(pending_reports(&world, id), []);
-    assert_eq!(says_next(&world, id, Offline), []);
+    assert_eq!(recorded(&context, id), Some(Offline));
+    note(&context, id, None, Offline);
+    assert_eq!(pending_reports(&context, id), []);
+    assert_eq!(says_next(&context, id, Offline), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,10 +79,10 @@ async fn states_are_noted_against_what_was_told_last() {
         (Some(Running), vec![Offline], vec![Offline]),
         (None, vec![Offline, Starting, Running, Starting], vec![Starting, Running, Offline, Starting]),
     ] {
-        let (_root, world, _panel, id) = fixture(recorded);
+        let (_root, context, _panel, id) = fixture(recorded);
         for now in &shown {
-            note(&world, id, recorded, *now);
+            note(&context, id, recorded, *now);
         }
-        assert_eq!(pending_reports(&world, id), expected, "{recorded:?} {shown:?}");
+        assert_eq!(pending_reports(&context, id), expected, "{recorded:?} {shown:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::model::Verb;
 use crate::panel::QUESTIONS;
-use crate::reconcile::bench::{ScriptedPanel, id, request, server, world};
+use crate::reconcile::bench::{ScriptedPanel, context, id, request, server};
 use crate::reconcile::context::JOB_QUESTIONS;
 
 fn at(second: i64) -> Timestamp {
@@ -19,11 +19,11 @@ fn word(invocation: &str, asked_at: i64, read_at: i64) -> FetchedSpec {
 
 /// A store in which the panel's word of second 10 is in force.
 fn store() -> (tempfile::TempDir, Store) {
-    let (root, world) = world(None);
+    let (root, context) = context(None);
     let hash = digest(&(&server("old").settings, &server("old").process, false));
     let record = Record { synced_at: Some(at(10)), synced_hash: Some(hash), ..Record::default() };
-    world.store.create(new_manifest(id(1), server("old")), record, []).unwrap();
-    (root, world.store.clone())
+    context.store.create(new_manifest(id(1), server("old")), record, []).unwrap();
+    (root, context.store.clone())
 }
 
 fn invocation(store: &Store) -> String {
@@ -87,31 +87,31 @@ async fn a_hand_edit_that_is_undone_is_named() {
 fn slow(seconds: u64, servers: u32) -> (tempfile::TempDir, Arc<Context>, Arc<ScriptedPanel>) {
     let panel = Arc::new(ScriptedPanel::default());
     panel.takes(Duration::from_secs(seconds));
-    let (root, world) = world(Some(panel.clone()));
+    let (root, context) = context(Some(panel.clone()));
     for number in 0..servers {
-        let install = request(&world, "i1", Verb::Install { reinstall: false, then_start: false });
+        let install = request(&context, "i1", Verb::Install { reinstall: false, then_start: false });
         let manifest = new_manifest(id(number), server("old"));
-        world.store.create(manifest, Record::default(), [install]).unwrap();
+        context.store.create(manifest, Record::default(), [install]).unwrap();
     }
-    (root, world, panel)
+    (root, context, panel)
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_installation_waits_for_a_slow_answer_and_a_start_does_not() {
-    let (_root, world, panel) = slow(20, 1);
-    sync(&world, id(0), &Subject::Install("i1".into())).await.unwrap();
-    assert_eq!((invocation(&world.store).as_str(), panel.asked()), ("run", 1));
+    let (_root, context, panel) = slow(20, 1);
+    sync(&context, id(0), &Subject::Install("i1".into())).await.unwrap();
+    assert_eq!((invocation(&context.store).as_str(), panel.asked()), ("run", 1));
     let began = tokio::time::Instant::now();
-    sync(&world, id(0), &Subject::Start("install:i1".into())).await.unwrap_err();
+    sync(&context, id(0), &Subject::Start("install:i1".into())).await.unwrap_err();
     assert_eq!(began.elapsed(), PANEL_TIMEOUT);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_does_not_wait_behind_the_starts_of_a_whole_node() {
-    let (_root, world, panel) = slow(2, 20);
+    let (_root, context, panel) = slow(2, 20);
     for number in 0..20 {
-        let world = world.clone();
-        tokio::spawn(async move { sync(&world, id(number), &Subject::Start("start".into())).await });
+        let context = context.clone();
+        tokio::spawn(async move { sync(&context, id(number), &Subject::Start("start".into())).await });
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(panel.at_once() as usize, JOB_QUESTIONS);

@@ -14,14 +14,14 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
 impl Reconciler {
     pub(super) async fn write_script(&self, id: ServerId, token: &str) -> Done {
-        let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
+        let Some(snapshot) = self.context.store.get(id) else { return Ok(false) };
         let Some(manifest) = snapshot.manifest.clone() else { return Ok(false) };
         let Some(script) = manifest.spec.script.clone() else { return Ok(false) };
-        let host = self.world.runtime.host();
-        let built = spec_builder::installer_container(id, &manifest.spec, &script, &self.world.node, &host);
-        let (layout, kernel) = (self.world.layout.clone(), self.world.kernel.clone());
-        let fresh = !matches!(self.world.with_server(id, |live| live.installer.fresh().cloned()), Some(Some(_)));
-        let written = self.world.store.blocking().run(move || {
+        let host = self.context.runtime.host();
+        let built = spec_builder::installer_container(id, &manifest.spec, &script, &self.context.node, &host);
+        let (layout, kernel) = (self.context.layout.clone(), self.context.kernel.clone());
+        let fresh = !matches!(self.context.with_server(id, |state| state.installer.fresh().cloned()), Some(Some(_)));
+        let written = self.context.store.blocking().run(move || {
             layout.write_script(id, &script.text)?;
             if !fresh {
                 return Ok(());
@@ -35,29 +35,29 @@ impl Reconciler {
             install_log::begin(&layout, id, &header)
         });
         written.await.map_err(StepError::Files)?;
-        self.world.with_server(id, |live| live.script_ready = Some(token.to_owned()));
+        self.context.with_server(id, |state| state.script_ready = Some(token.to_owned()));
         Ok(true)
     }
 
     pub(super) async fn create_installer(&self, id: ServerId, token: &str) -> Done {
-        let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
+        let Some(snapshot) = self.context.store.get(id) else { return Ok(false) };
         let Some(manifest) = snapshot.manifest.clone() else { return Ok(false) };
         let Some(script) = &manifest.spec.script else { return Ok(false) };
-        let runtime = &self.world.runtime;
-        let built = spec_builder::installer_container(id, &manifest.spec, script, &self.world.node, &runtime.host());
+        let runtime = &self.context.runtime;
+        let built = spec_builder::installer_container(id, &manifest.spec, script, &self.context.node, &runtime.host());
         let built = runtime.resolve(id, built).await?;
         let purpose = Purpose { server: id, role: Role::Installer, token: token.to_owned() };
         self.create(id, &built.spec, &purpose, JobKind::InstallerImage).await
     }
 
     pub(super) async fn start_installer(&self, id: ServerId, container: &str) -> Done {
-        self.world.with_server(id, |live| {
-            live.installer.invalidate();
-            live.installer_seen = Some(container.to_owned());
+        self.context.with_server(id, |state| {
+            state.installer.invalidate();
+            state.installer_seen = Some(container.to_owned());
         });
-        self.world.runtime.start(container).await?;
-        self.world.with_server(id, |live| live.installer.invalidate());
-        self.world.store.event(id, self.world.clock.now(), Reason::InstallStarted, "the install script is running");
+        self.context.runtime.start(container).await?;
+        self.context.with_server(id, |state| state.installer.invalidate());
+        self.context.store.event(id, self.context.clock.now(), Reason::InstallStarted, "the install script is running");
         Ok(true)
     }
 
@@ -70,13 +70,13 @@ impl Reconciler {
         reason: Reason,
         message: &str,
     ) -> Done {
-        let Some(snapshot) = self.world.store.get(id) else { return Ok(false) };
+        let Some(snapshot) = self.context.store.get(id) else { return Ok(false) };
         let Some(manifest) = &snapshot.manifest else { return Ok(false) };
-        let at = self.world.clock.now();
+        let at = self.context.clock.now();
         let Some(install) = snapshot.asked(at).install().filter(|install| install.id == token) else {
             return Ok(false);
         };
-        let last_reported = self.world.panel.is_some() && manifest.metadata.managed_by == ManagedBy::Panel;
+        let last_reported = self.context.panel.is_some() && manifest.metadata.managed_by == ManagedBy::Panel;
         let result = InstallResult {
             token: token.to_owned(),
             sequence: install.sequence,
@@ -89,11 +89,11 @@ impl Reconciler {
             reported: !last_reported,
         };
         self.flush(id).await;
-        self.world.store.event(id, result.at, reason.of_install_event(), message);
+        self.context.store.event(id, result.at, reason.of_install_event(), message);
         self.commit(id, move |record| record.finish_install(result)).await?;
-        self.world.with_server(id, |live| {
-            live.script_ready = None;
-            live.usage = None;
+        self.context.with_server(id, |state| {
+            state.script_ready = None;
+            state.usage = None;
         });
         Ok(true)
     }
@@ -102,15 +102,15 @@ impl Reconciler {
         let (owned, token) = (container.to_owned(), token.to_owned());
         self.commit(id, move |record| record.interrupt_install(&token, &owned)).await?;
         let message = "the container engine or the host went down under the install script; it is run again";
-        self.world.store.event(id, self.world.clock.now(), Reason::InstallInterrupted, message);
+        self.context.store.event(id, self.context.clock.now(), Reason::InstallInterrupted, message);
         Ok(true)
     }
 
     /// What the script wrote is on disk before the record says that it ran: after a power cut nobody would run it again. A disk
     /// that is busy does not hold the installation up for longer than [`FLUSH_LIMIT`].
     pub(super) async fn flush(&self, id: ServerId) {
-        let layout = self.world.layout.clone();
-        let flushed = self.world.store.blocking().run(move || layout.flush(id));
+        let layout = self.context.layout.clone();
+        let flushed = self.context.store.blocking().run(move || layout.flush(id));
         match tokio::time::timeout(FLUSH_LIMIT, flushed).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(server.id = %id, "{error}"),
@@ -121,19 +121,19 @@ impl Reconciler {
     }
 
     pub(super) async fn remove_installer(&self, id: ServerId, container: &str) -> Done {
-        self.world.with_server(id, |live| live.installer.invalidate());
-        let removal = self.world.runtime.remove(container).await?;
-        self.world.with_server(id, |live| {
-            live.installer.invalidate();
-            live.script_ready = None;
-            if let Some(job) = live.jobs.remove(&JobKind::InstallLog)
+        self.context.with_server(id, |state| state.installer.invalidate());
+        let removal = self.context.runtime.remove(container).await?;
+        self.context.with_server(id, |state| {
+            state.installer.invalidate();
+            state.script_ready = None;
+            if let Some(job) = state.jobs.remove(&JobKind::InstallLog)
                 && let Some(task) = job.task
             {
                 task.abort();
             }
         });
-        let layout = self.world.layout.clone();
-        self.world.store.blocking().run(move || layout.remove_script(id)).await?;
+        let layout = self.context.layout.clone();
+        self.context.store.blocking().run(move || layout.remove_script(id)).await?;
         Ok(self.is_removed(id, removal))
     }
 }
