@@ -100,11 +100,11 @@ fn show_bug(reconciler: &Reconciler, id: ServerId, text: &str) {
     let mut status = Status::clone(&before);
     let now = context.clock.now();
     status.set_condition(Condition {
-        kind: ConditionType::Running,
+        condition_type: ConditionType::Running,
         status: ConditionStatus::Unknown,
         reason: Reason::InternalError,
         message: format!("the daemon failed to handle this server, which is a bug: {text}; it is tried again"),
-        since: now,
+        last_transition_time: now,
         observed_generation: status.observed_generation,
     });
     status.push_event(now, Reason::InternalError, text);

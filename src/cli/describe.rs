@@ -267,10 +267,10 @@ fn conditions(server: &ServerView, paint: Paint, now: Timestamp) -> String {
             _ => Tone::Plain,
         };
         vec![
-            Cell::plain(condition.kind.to_string()),
+            Cell::plain(condition.condition_type.to_string()),
             Cell::new(tone, condition.status.to_string()),
             Cell::plain(condition.reason.as_str()),
-            Cell::plain(span(now.since(condition.since))),
+            Cell::plain(span(now.since(condition.last_transition_time))),
             Cell::plain(&condition.message),
         ]
     };

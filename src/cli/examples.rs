@@ -38,11 +38,11 @@ fn asked(sequence: u64, id: &str, age: u64, verb: Verb) -> Requests {
 
 fn say(server: &mut ServerView, kind: ConditionType, status: ConditionStatus, reason: Reason, message: &str, age: u64) {
     server.status.set_condition(Condition {
-        kind,
+        condition_type: kind,
         status,
         reason,
         message: message.into(),
-        since: before(age),
+        last_transition_time: before(age),
         observed_generation: 1,
     });
 }

@@ -113,7 +113,7 @@ impl ServerView {
 
     /// When something about it changed last.
     pub fn changed_at(&self) -> Option<Timestamp> {
-        let conditions = self.status.conditions.iter().map(|condition| condition.since);
+        let conditions = self.status.conditions.iter().map(|condition| condition.last_transition_time);
         let events = self.status.events.iter().map(|event| event.at);
         let facts = [requests::deletion(&self.requests).map(|deletion| deletion.at), self.record.parked];
         conditions.chain(events).chain(facts.into_iter().flatten()).max()
@@ -125,7 +125,7 @@ impl ServerView {
             return Some(Trouble { kind: ConditionType::SpecAccepted, reason: *reason, message });
         }
         let failing = self.status.conditions.iter().find(|condition| is_trouble(condition))?;
-        Some(Trouble { kind: failing.kind, reason: failing.reason, message: &failing.message })
+        Some(Trouble { kind: failing.condition_type, reason: failing.reason, message: &failing.message })
     }
 }
 
@@ -133,7 +133,7 @@ impl ServerView {
 pub fn is_trouble(condition: &Condition) -> bool {
     // Down because it is to be down is as it should be.
     let as_wanted = matches!(condition.reason, Reason::Stopped | Reason::NotWanted | Reason::Exited);
-    match condition.kind {
+    match condition.condition_type {
         ConditionType::Deleting => condition.status == ConditionStatus::True && condition.reason != Reason::Requested,
         ConditionType::Running if as_wanted => false,
         _ => condition.status != ConditionStatus::True,
@@ -226,11 +226,11 @@ mod tests {
     #[test]
     fn a_stopped_server_is_no_trouble_and_a_failed_one_is() {
         let condition = |kind, status, reason: Reason| Condition {
-            kind,
+            condition_type: kind,
             status,
             reason,
             message: String::new(),
-            since: Timestamp::default(),
+            last_transition_time: Timestamp::default(),
             observed_generation: 1,
         };
         use ConditionStatus::{False, True, Unknown};

@@ -50,7 +50,7 @@ fn runs(machine: &FakeEngine, number: u32) -> bool {
 
 fn reason(context: &Context, number: u32) -> Option<Reason> {
     let status = context.store.status(bench::id(number))?;
-    let running = status.conditions.iter().find(|condition| condition.kind == ConditionType::Running)?;
+    let running = status.conditions.iter().find(|condition| condition.condition_type == ConditionType::Running)?;
     Some(running.reason)
 }
 

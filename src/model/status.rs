@@ -105,16 +105,16 @@ pub enum ConditionStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// What it is about.
-    pub kind: ConditionType,
+    #[serde(rename = "type")]
+    pub condition_type: ConditionType,
     /// Whether it holds.
     pub status: ConditionStatus,
     /// One word.
     pub reason: Reason,
     /// A sentence for people: what is, and what to do.
     pub message: String,
-    /// Since when the status is what it is.
-    pub since: Timestamp,
+    /// When `status` last changed.
+    pub last_transition_time: Timestamp,
     /// The generation it speaks of.
     pub observed_generation: u64,
 }
@@ -180,16 +180,16 @@ impl Status {
     }
 
     /// The condition of a kind.
-    pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
-        self.conditions.iter().find(|condition| condition.kind == kind)
+    pub fn condition(&self, condition_type: ConditionType) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.condition_type == condition_type)
     }
 
-    /// Puts a condition in its place. `since` of the old one is kept while the status stays the same.
+    /// Puts a condition in its place. `last_transition_time` of the old one is kept while the status stays the same.
     pub fn set_condition(&mut self, mut new: Condition) {
-        match self.conditions.binary_search_by_key(&new.kind, |condition| condition.kind) {
+        match self.conditions.binary_search_by_key(&new.condition_type, |condition| condition.condition_type) {
             Ok(at) => {
                 if self.conditions[at].status == new.status {
-                    new.since = self.conditions[at].since;
+                    new.last_transition_time = self.conditions[at].last_transition_time;
                 }
                 self.conditions[at] = new;
             }

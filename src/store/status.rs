@@ -56,7 +56,7 @@ impl Store {
         }
         let same = |a: &Condition, b: &Condition| (a.status, a.reason, &a.message) == (b.status, b.reason, &b.message);
         for condition in &after.conditions {
-            if !before.condition(condition.kind).is_some_and(|before| same(before, condition)) {
+            if !before.condition(condition.condition_type).is_some_and(|before| same(before, condition)) {
                 events.publish(id, None, || EventKind::Condition { condition: condition.clone() });
             }
         }

@@ -21,14 +21,14 @@ impl Reconciler {
         status.container = observed.server.as_ref().map(|server| server.id.clone());
         status.last_reported = snapshot.record.last_reported;
         status.disk_bytes = observed.usage.map_or(status.disk_bytes, |usage| usage.bytes);
-        status.conditions.retain(|old| plan.conditions.iter().any(|verdict| verdict.kind == old.kind));
+        status.conditions.retain(|old| plan.conditions.iter().any(|verdict| verdict.kind == old.condition_type));
         for verdict in &plan.conditions {
             status.set_condition(Condition {
-                kind: verdict.kind,
+                condition_type: verdict.kind,
                 status: verdict.status,
                 reason: verdict.reason,
                 message: verdict.message.clone(),
-                since: now,
+                last_transition_time: now,
                 observed_generation: snapshot.record.generation,
             });
         }

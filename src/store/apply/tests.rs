@@ -182,11 +182,11 @@ fn changes_of_status_are_published() {
     status.state = PowerState::Running;
     status.disk_bytes = 5;
     let condition = Condition {
-        kind: ConditionType::Running,
+        condition_type: ConditionType::Running,
         status: ConditionStatus::True,
         reason: Reason::Running,
         message: "the server runs".into(),
-        since: at,
+        last_transition_time: at,
         observed_generation: 1,
     };
     status.set_condition(condition.clone());

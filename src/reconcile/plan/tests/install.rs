@@ -138,7 +138,7 @@ fn containers_that_the_engine_rejects_end_the_installation() {
     table(&[
         ("server, once, not due", rejected(1, 3), &[]),
         ("server, once, due", rejected(1, 0), &["CreateServer install:i1"]),
-        ("server, three times", rejected(3, 3), &["RecordInstall i1 Failed ContainerRefused"]),
+        ("server, three times", rejected(3, 3), &["RecordInstall i1 Failed ContainerRejected"]),
         (
             "server, an engine that is away",
             without_server().step_unanswered(StepKind::CreateServer, "install:i1", 9, 0),
@@ -153,7 +153,7 @@ fn containers_that_the_engine_rejects_end_the_installation() {
         (
             "installer made, three times",
             ready().step_rejected(StepKind::CreateInstaller, "i1", 3, 3),
-            &["RecordInstall i1 Failed ContainerRefused"],
+            &["RecordInstall i1 Failed ContainerRejected"],
         ),
         ("installer, an engine that is away", ready().step_unanswered(StepKind::CreateInstaller, "i1", 9, 3), &[]),
         (
@@ -176,7 +176,7 @@ fn containers_that_the_engine_rejects_end_the_installation() {
         (
             "installer started, three times",
             ready().installer(could_not_start("n3", "i1")).step_rejected(StepKind::StartInstaller, "i1", 3, 3),
-            &["RecordInstall i1 Failed ContainerRefused"],
+            &["RecordInstall i1 Failed ContainerRejected"],
         ),
         (
             "an earlier request's refusal",
@@ -191,8 +191,8 @@ fn the_panel_is_waited_for_and_its_rejection_is_final() {
     table(&[
         ("away", first().job_failed(Sync, "i1", 7, 5), &[]),
         ("away, due", first().job_failed(Sync, "i1", 7, 0), &["StartJob Sync i1"]),
-        ("refuses the configuration", first().job_rejected(Sync, "i1"), &["RecordInstall i1 Failed PanelRefused"]),
-        ("refuses the script", first().synced().job_rejected(Script, "i1"), &["RecordInstall i1 Failed PanelRefused"]),
+        ("refuses the configuration", first().job_rejected(Sync, "i1"), &["RecordInstall i1 Failed PanelRejected"]),
+        ("refuses the script", first().synced().job_rejected(Script, "i1"), &["RecordInstall i1 Failed PanelRejected"]),
         ("its old word does not count", first().with(|s| s.record.synced_at = Some(at(-11))), &["StartJob Sync i1"]),
         ("a script that a person took out", first().synced().job_done(Script, "i1").slot(), &[]),
         ("an old script does not count", first().synced().script_fetched("i0"), &["StartJob Script i1"]),

@@ -91,7 +91,7 @@ fn a_start_with_a_time_is_noted_as_begun_before_anything_else() {
 fn the_panel_away_does_not_hold_a_start_up_and_its_rejection_does() {
     table(&[
         ("away", up().job_failed(Sync, "p1", 1, 5), &["StartJob ServerImage p1 game:1", "StartJob Permissions p1"]),
-        ("refuses", up().job_rejected(Sync, "p1"), &["ClosePower p1 PanelRefused"]),
+        ("refuses", up().job_rejected(Sync, "p1"), &["ClosePower p1 PanelRejected"]),
     ]);
     let plan = up().synced().job_failed(Sync, "p1", 1, 5).plan();
     assert_eq!(reason(&plan, ConditionType::PanelReachable), Some(Reason::SpecStale));
