@@ -105,6 +105,7 @@ pub enum ConditionStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
+    /// What it is about.
     #[serde(rename = "type")]
     pub condition_type: ConditionType,
     /// Whether it holds.

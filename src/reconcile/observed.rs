@@ -39,7 +39,7 @@ pub struct Observed {
     /// The same for the installer.
     pub installer_stop: Option<StopProgress>,
     /// Jobs that run beside the passes, or have ended.
-    pub jobs: BTreeMap<JobKind, Job>,
+    pub jobs: Vec<Job>,
     /// Steps that failed, until they succeed or fail for something else.
     pub failures: BTreeMap<StepKind, Failure>,
     /// Disk usage and when it was measured.
@@ -95,6 +95,8 @@ pub struct Usage {
 /// A job, running or over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
+    /// What runs.
+    pub kind: JobKind,
     /// What it is for: a job for something else does not count.
     pub subject: Subject,
     /// Where it stands.
@@ -149,7 +151,12 @@ pub struct Failure {
 impl Observed {
     /// The job of a kind, if it is for this subject.
     pub fn job(&self, kind: JobKind, subject: &Subject) -> Option<&Job> {
-        self.jobs.get(&kind).filter(|job| job.subject == *subject)
+        self.jobs_of(kind).find(|job| job.subject == *subject)
+    }
+
+    /// The jobs of a kind.
+    pub fn jobs_of(&self, kind: JobKind) -> impl Iterator<Item = &Job> {
+        self.jobs.iter().filter(move |job| job.kind == kind)
     }
 
     /// Whether the server takes part in the distribution of places for installations.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::job::JobKind;
+use super::job::{JobKind, Subject};
 use super::observed::{Failure, Job, JobState, StopProgress, Usage};
 use super::step::StepKind;
 use crate::model::{ContainerStatus, Crash, PowerState, Role, Timestamp};
@@ -17,7 +17,9 @@ pub struct ServerState {
     /// The last look at the installer's container.
     pub installer: Cached,
     /// Jobs under way and ended.
-    pub jobs: BTreeMap<JobKind, StateJob>,
+    pub jobs: Vec<StateJob>,
+    /// Number of the run of a job that was started last.
+    pub last_run: u64,
     /// The stop that was sent to the server.
     pub stop: Option<StopProgress>,
     /// The same for the installer.
@@ -102,7 +104,7 @@ pub struct StateJob {
     /// Tells this run from the one before.
     pub run: u64,
     /// Answers in a row that could not be read.
-    pub invalid_response: u32,
+    pub invalid_responses: u32,
 }
 
 impl ServerState {
@@ -132,9 +134,9 @@ impl ServerState {
     /// Brings retries that wait for the panel forward. Returns whether there were any.
     pub fn retry_panel_jobs_at(&mut self, now: Timestamp) -> bool {
         let mut any = false;
-        for (kind, state) in &mut self.jobs {
-            if matches!(kind, JobKind::Sync | JobKind::Script | JobKind::Report)
-                && let JobState::Failed { fatal: false, retry_at, .. } = &mut state.job.state
+        for run in &mut self.jobs {
+            if run.job.kind.asks_panel()
+                && let JobState::Failed { fatal: false, retry_at, .. } = &mut run.job.state
                 && *retry_at > now
             {
                 *retry_at = now;
@@ -147,22 +149,22 @@ impl ServerState {
     /// Whether a start has failed and is tried again.
     pub fn start_fails(&self) -> bool {
         let steps = [StepKind::CreateServer, StepKind::StartServer, StepKind::RemoveServer];
-        let jobs = [JobKind::ServerImage, JobKind::Permissions];
-        steps.iter().any(|step| self.failures.contains_key(step))
-            || jobs
-                .iter()
-                .any(|kind| self.jobs.get(kind).is_some_and(|state| matches!(state.job.state, JobState::Failed { .. })))
+        let fails = |job: &Job| {
+            let of_start = match &job.subject {
+                Subject::Image { role, .. } => *role == Role::Server,
+                _ => job.kind == JobKind::Permissions,
+            };
+            of_start && matches!(job.state, JobState::Failed { .. })
+        };
+        steps.iter().any(|step| self.failures.contains_key(step)) || self.jobs.iter().any(|run| fails(&run.job))
     }
 
-    /// Ends every job but those of a kind.
-    pub fn end_jobs_except(&mut self, kept: JobKind) {
-        self.jobs.retain(|kind, state| {
-            if *kind != kept
-                && let Some(task) = state.task.take()
-            {
+    /// Ends these jobs, running or not.
+    pub fn end_jobs(&mut self, which: impl Fn(&Job) -> bool) {
+        for ended in self.jobs.extract_if(.., |run| which(&run.job)) {
+            if let Some(task) = ended.task {
                 task.abort();
             }
-            *kind == kept
-        });
+        }
     }
 }

@@ -24,7 +24,7 @@ fn plans_as_people_see_them() {
     let step = |step: Step| serde_json::json!({"text": step.to_string()});
     let to_do = PlanView {
         steps: vec![
-            step(Step::StartJob { job: JobKind::ServerImage, subject: Subject::Start("wish-1".into()) }),
+            step(Step::StartJob { job: JobKind::Image, subject: Subject::Start("wish-1".into()) }),
             step(Step::RecordBegun { power: "wish-1".into() }),
         ],
         conditions: vec![

@@ -38,7 +38,7 @@ impl Default for DiskScans {
 
 impl DiskScans {
     /// Waits for a place; it is free again when what is returned is dropped.
-    pub async fn turn(&self, scan: DiskScan) -> Option<SemaphorePermit<'_>> {
+    pub async fn permit(&self, scan: DiskScan) -> Option<SemaphorePermit<'_>> {
         let places = match scan {
             DiskScan::Awaited => &self.awaited,
             DiskScan::Watch => &self.watches,
@@ -58,15 +58,15 @@ mod tests {
     #[tokio::test]
     async fn scans_that_nobody_waits_for_hold_up_no_start() {
         let disk_scans = DiskScans::default();
-        let mut turns = Vec::new();
+        let mut permits = Vec::new();
         for (scan, places) in [(DiskScan::Removal, REMOVALS), (DiskScan::Watch, WATCHES), (DiskScan::Awaited, AWAITED)]
         {
             for _ in 0..places {
-                turns.push(disk_scans.turn(scan).now_or_never().expect("a free place"));
+                permits.push(disk_scans.permit(scan).now_or_never().expect("a free place"));
             }
-            assert!(disk_scans.turn(scan).now_or_never().is_none(), "{scan:?}: there are no more");
+            assert!(disk_scans.permit(scan).now_or_never().is_none(), "{scan:?}: there are no more");
         }
-        turns.clear();
-        assert!(disk_scans.turn(DiskScan::Removal).now_or_never().is_some());
+        permits.clear();
+        assert!(disk_scans.permit(DiskScan::Removal).now_or_never().is_some());
     }
 }

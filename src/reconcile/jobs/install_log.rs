@@ -3,17 +3,19 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
-use super::JobError;
 use super::read_on::{self, COMPARED, MAX_HELD, ReadOn};
+use super::{BackgroundJob, JobError, JobOutput, JobRun};
 use crate::console::lines::{Lines, shown};
 use crate::events::EventKind;
 use crate::files::FilesError;
 use crate::files::install_log::InstallLog;
 use crate::model::ServerId;
 use crate::reconcile::context::Context;
+use crate::reconcile::job::JobKind;
 use crate::retry;
 use crate::runtime::{ErrorKind, LogPart, RuntimeError};
 
@@ -24,8 +26,14 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Follows a running installer.
-pub(super) async fn follow(context: &Context, id: ServerId, container: &str) -> Result<(), JobError> {
-    copy(context, id, container, LogPart::Follow).await.map_err(|error| JobError::new(retry::STEP, error))
+pub(super) struct FollowInstallLog;
+
+#[async_trait]
+impl BackgroundJob for FollowInstallLog {
+    async fn run(&self, run: &JobRun) -> Result<JobOutput, JobError> {
+        let copied = copy(&run.context, run.server, &run.subject.to_string(), LogPart::Follow).await;
+        copied.map(|()| JobOutput::Nothing).map_err(|error| JobError::new(retry::STEP, error))
+    }
 }
 
 /// Brings the log of a finished installer to its end.
@@ -34,13 +42,7 @@ pub(super) async fn follow(context: &Context, id: ServerId, container: &str) -> 
 /// What stood in the way, for people.
 pub async fn close(context: &Context, id: ServerId, container: &str) -> Result<(), String> {
     // The follower is reading the same bytes into the same file; only one may.
-    context.with_server(id, |state| {
-        if let Some(job) = state.jobs.remove(&super::JobKind::InstallLog)
-            && let Some(task) = job.task
-        {
-            task.abort();
-        }
-    });
+    context.with_server(id, |state| state.end_jobs(|job| job.kind == JobKind::InstallLog));
     match tokio::time::timeout(CLOSE_LIMIT, copy(context, id, container, LogPart::All)).await {
         Ok(result) => result,
         Err(_) => {

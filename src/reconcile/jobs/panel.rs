@@ -10,15 +10,14 @@ use crate::model::manifest::digest;
 use crate::model::{ManagedBy, Manifest, Reason, Record, ServerId, Timestamp};
 use crate::panel::{Panel, PanelError, PanelServer};
 use crate::reconcile::context::Context;
-use crate::reconcile::job::Subject;
-use crate::reconcile::reporter::{self, ReportError};
 use crate::retry;
 use crate::store::{Snapshot, Store, StoreError};
 
 /// How often a word is written anew because somebody else wrote in between.
 const WRITE_ATTEMPTS: u32 = 20;
 
-fn panel_of(context: &Context) -> Result<Arc<dyn Panel>, JobError> {
+/// The panel, where there is one.
+pub(super) fn panel_of(context: &Context) -> Result<Arc<dyn Panel>, JobError> {
     let panel = context.panel.clone();
     panel.ok_or_else(|| JobError::new(retry::PANEL, "there is no panel; set `remote` in config.yml"))
 }
@@ -54,7 +53,7 @@ pub async fn sync_with_retries(context: &Context, panel: &dyn Panel, id: ServerI
 }
 
 /// Asks about a server until there is an answer that counts, for as long as somebody can be kept waiting.
-async fn patiently<T, F: Future<Output = Result<T, PanelError>>>(
+pub(super) async fn patiently<T, F: Future<Output = Result<T, PanelError>>>(
     context: &Context,
     id: ServerId,
     ask: impl FnMut() -> F,
@@ -62,54 +61,6 @@ async fn patiently<T, F: Future<Output = Result<T, PanelError>>>(
     let asked = retry::within(PANEL_TIMEOUT, retry::PANEL, &context.jitter, PanelError::ends_waiting, ask).await;
     asked.map_err(|error| {
         error.unwrap_or_else(|| PanelError::Timeout { call: format!("GET /servers/{id}"), limit: PANEL_TIMEOUT })
-    })
-}
-
-/// Fetches the configuration before a start or an installation. A start goes on without the panel soon. An installation waits
-/// for it however long it takes, so each of its attempts may take as long as the panel is allowed to.
-pub(super) async fn sync(context: &Context, id: ServerId, subject: &Subject) -> Result<(), JobError> {
-    let panel = panel_of(context)?;
-    let ask = || async {
-        let _turn = context.questions.acquire().await;
-        let asked_at = context.clock.now();
-        let server = panel.server(id).await?;
-        Ok(FetchedSpec { server, asked_at, read_at: context.clock.now() })
-    };
-    let word = match subject {
-        Subject::Install(_) => ask().await?,
-        _ => patiently(context, id, ask).await?,
-    };
-    let subject = subject.to_string();
-    let written = context.store.run(move |store| apply_sync(store, id, &word, Some(subject))).await;
-    written.map(drop).map_err(|error| JobError::new(retry::PANEL, error.to_string()))
-}
-
-/// Fetches the install script.
-pub(super) async fn script(context: &Context, id: ServerId, token: String) -> Result<(), JobError> {
-    let panel = panel_of(context)?;
-    let script = {
-        let _turn = context.questions.acquire().await;
-        panel.script(id).await?
-    };
-    let written = context
-        .store
-        .run(move |store| {
-            store.sync(
-                id,
-                None,
-                |manifest| manifest.spec.script = Some(script),
-                |record| record.install.begun = Some(token),
-            )
-        })
-        .await;
-    written.map(drop).map_err(|error| JobError::new(retry::PANEL, error.to_string()))
-}
-
-pub(super) async fn report(context: &Context, id: ServerId) -> Result<(), JobError> {
-    let panel = panel_of(context)?;
-    reporter::report(context, &*panel, id).await.map_err(|error| match error {
-        ReportError::Panel(error) => error.into(),
-        ReportError::Record(_) | ReportError::Reported(_) => JobError::new(retry::PANEL, error.to_string()),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::reconcile::bench;
+use crate::reconcile::context::DiskScan;
 use crate::runtime::fake::{Call, Faults};
 use crate::runtime::{ErrorKind, RuntimeError};
 
@@ -17,12 +18,12 @@ fn away() -> PanelError {
 fn fails_for_good(failures: Vec<PanelError>) -> bool {
     let (_root, context) = bench::context(None);
     let id = bench::id(1);
+    let job = JobRun { context: context.clone(), server: id, subject: Subject::Install("token".into()) };
     for failure in failures {
-        let run = context.with_server(id, |state| begin(state, JobKind::Script, &Subject::Install("token".into())));
-        end(&context, id, JobKind::Script, run, Err(failure.into()));
+        let run = context.with_server(id, |state| begin(state, JobKind::Script, &job.subject));
+        end(&job, JobKind::Script, run, Err(failure.into()));
     }
-    context
-        .with_server(id, |state| matches!(state.jobs[&JobKind::Script].job.state, JobState::Failed { fatal: true, .. }))
+    context.with_server(id, |state| matches!(state.jobs[0].job.state, JobState::Failed { fatal: true, .. }))
 }
 
 #[tokio::test(start_paused = true)]
@@ -56,10 +57,10 @@ async fn nobody_waits_for_an_answer_that_will_not_come() {
 #[tokio::test(start_paused = true)]
 async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
     let (_root, context) = bench::context(None);
-    let mut turns = Vec::new();
+    let mut permits = Vec::new();
     for scan in [DiskScan::Removal, DiskScan::Watch] {
-        while let Some(turn) = context.disk_scans.turn(scan).now_or_never() {
-            turns.push(turn);
+        while let Some(permit) = context.disk_scans.permit(scan).now_or_never() {
+            permits.push(permit);
         }
     }
     for (kind, subject, goes_on) in [
@@ -68,8 +69,9 @@ async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
         (JobKind::Usage, Subject::DiskLimit, false),
         (JobKind::Removal, Subject::Deletion, false),
     ] {
-        let ended = perform(&context, bench::id(1), kind, &subject).now_or_never();
-        assert_eq!(ended.is_some(), goes_on, "{kind:?} {subject}");
+        let job = JobRun { context: context.clone(), server: bench::id(1), subject };
+        let ended = implementation(kind).run(&job).now_or_never();
+        assert_eq!(ended.is_some(), goes_on, "{kind:?} {}", job.subject);
     }
 }
 

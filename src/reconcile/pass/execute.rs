@@ -5,8 +5,9 @@ mod power;
 
 use super::{Reconciler, StepError};
 use crate::model::{ContainerState, ContainerStatus, Handled, Record, ServerId};
-use crate::reconcile::job::JobKind;
+use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::jobs;
+use crate::reconcile::observed::Job;
 use crate::reconcile::step::Step;
 use crate::runtime::{ContainerSpec, ErrorKind, Purpose};
 use crate::store::Snapshot;
@@ -77,7 +78,7 @@ impl Reconciler {
     }
 
     /// Makes a container. What it is like is known then, and nobody is asked.
-    async fn create(&self, id: ServerId, spec: &ContainerSpec, purpose: &Purpose, image: JobKind) -> Done {
+    async fn create(&self, id: ServerId, spec: &ContainerSpec, purpose: &Purpose) -> Done {
         let version = self.context.with_server(id, |state| {
             let look = state.look(purpose.role);
             look.invalidate();
@@ -111,7 +112,9 @@ impl Reconciler {
                 if error.kind == ErrorKind::NotFound {
                     // Something of which it is made: if somebody has removed the image since it was had, the next attempt pulls
                     // it again.
-                    self.context.with_server(id, |state| state.jobs.remove(&image));
+                    let of_role =
+                        |job: &Job| matches!(&job.subject, Subject::Image { role, .. } if *role == purpose.role);
+                    self.context.with_server(id, |state| state.end_jobs(of_role));
                 }
                 Err(error.into())
             }
@@ -133,7 +136,7 @@ impl Reconciler {
     fn quiesce(&self, id: ServerId) -> bool {
         self.context.console.detach(id);
         self.context.with_server(id, |state| {
-            state.end_jobs_except(JobKind::Removal);
+            state.end_jobs(|job| job.kind != JobKind::Removal);
             state.pending_reports.clear();
         });
         self.context.release_slot(id);

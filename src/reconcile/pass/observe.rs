@@ -46,7 +46,7 @@ impl Reconciler {
                 crash: state.crash.clone(),
                 stop: state.stop.clone(),
                 installer_stop: state.installer_stop.clone(),
-                jobs: state.jobs.iter().map(|(kind, state)| (*kind, state.job.clone())).collect(),
+                jobs: state.jobs.iter().map(|run| run.job.clone()).collect(),
                 failures: state.failures.clone(),
                 usage: state.usage,
                 install_slot: context.slots.holds(id),

@@ -7,6 +7,8 @@ use crate::model::Verb;
 use crate::panel::QUESTIONS;
 use crate::reconcile::bench::{ScriptedPanel, context, id, request, server};
 use crate::reconcile::context::JOB_QUESTIONS;
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::jobs::{JobOutput, JobRun, implementation};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(second * 1000)
@@ -96,13 +98,17 @@ fn slow(seconds: u64, servers: u32) -> (tempfile::TempDir, Arc<Context>, Arc<Scr
     (root, context, panel)
 }
 
+async fn sync(context: &Arc<Context>, number: u32, subject: Subject) -> Result<JobOutput, JobError> {
+    implementation(JobKind::Sync).run(&JobRun { context: context.clone(), server: id(number), subject }).await
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_installation_waits_for_a_slow_answer_and_a_start_does_not() {
     let (_root, context, panel) = slow(20, 1);
-    sync(&context, id(0), &Subject::Install("i1".into())).await.unwrap();
+    sync(&context, 0, Subject::Install("i1".into())).await.unwrap();
     assert_eq!((invocation(&context.store).as_str(), panel.asked()), ("run", 1));
     let began = tokio::time::Instant::now();
-    sync(&context, id(0), &Subject::Start("install:i1".into())).await.unwrap_err();
+    sync(&context, 0, Subject::Start("install:i1".into())).await.unwrap_err();
     assert_eq!(began.elapsed(), PANEL_TIMEOUT);
 }
 
@@ -111,7 +117,7 @@ async fn a_request_does_not_wait_behind_the_starts_of_a_whole_node() {
     let (_root, context, panel) = slow(2, 20);
     for number in 0..20 {
         let context = context.clone();
-        tokio::spawn(async move { sync(&context, id(number), &Subject::Start("start".into())).await });
+        tokio::spawn(async move { sync(&context, number, Subject::Start("start".into())).await });
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(panel.at_once() as usize, JOB_QUESTIONS);

@@ -47,7 +47,7 @@ impl Reconciler {
         let built = spec_builder::installer_container(id, &manifest.spec, script, &self.context.node, &runtime.host());
         let built = runtime.resolve(id, built).await?;
         let purpose = Purpose { server: id, role: Role::Installer, token: token.to_owned() };
-        self.create(id, &built.spec, &purpose, JobKind::InstallerImage).await
+        self.create(id, &built.spec, &purpose).await
     }
 
     pub(super) async fn start_installer(&self, id: ServerId, container: &str) -> Done {
@@ -126,11 +126,7 @@ impl Reconciler {
         self.context.with_server(id, |state| {
             state.installer.invalidate();
             state.script_ready = None;
-            if let Some(job) = state.jobs.remove(&JobKind::InstallLog)
-                && let Some(task) = job.task
-            {
-                task.abort();
-            }
+            state.end_jobs(|job| job.kind == JobKind::InstallLog);
         });
         let layout = self.context.layout.clone();
         self.context.store.blocking().run(move || layout.remove_script(id)).await?;

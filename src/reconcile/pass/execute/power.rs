@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::{Done, Reconciler, StepError};
 use crate::model::record::{AppliedLimits, Serving};
 use crate::model::{Crash, Handled, Reason, Role, ServerId, Timestamp};
-use crate::reconcile::job::JobKind;
 use crate::reconcile::observed::{JobState, StopProgress};
 use crate::reconcile::step::{Step, StopMethod};
 use crate::runtime::{Purpose, Removal, RuntimeError, Signal};
@@ -65,7 +64,7 @@ impl Reconciler {
             self.context.store.event(id, self.context.clock.now(), Reason::LeftOut, &omission.to_string());
         }
         let purpose = Purpose { server: id, role: Role::Server, token: token.to_owned() };
-        self.create(id, &built.spec, &purpose, JobKind::ServerImage).await
+        self.create(id, &built.spec, &purpose).await
     }
 
     pub(super) async fn assign(&self, id: ServerId, container: &str, power: &str) -> Done {
@@ -216,10 +215,7 @@ impl Reconciler {
 
     fn forget_start_jobs(&self, id: ServerId) {
         self.context.with_server(id, |state| {
-            state.jobs.retain(|kind, state| {
-                let for_start = matches!(kind, JobKind::Sync | JobKind::ServerImage | JobKind::Permissions);
-                !for_start || state.job.state == JobState::Running
-            });
+            state.jobs.retain(|run| !run.job.kind.belongs_to_start() || run.job.state == JobState::Running);
         });
     }
 

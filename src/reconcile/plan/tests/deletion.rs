@@ -129,7 +129,7 @@ fn a_broken_spec_is_said_and_the_last_good_one_carried_out() {
         |fixture: Fixture| fixture.with(|s| s.problem = Some((Reason::SpecInvalid, "config.yml: line 3".into())));
     let plan = broken(Fixture::file_server().installed().wants_up("p1")).plan();
     assert_eq!(reason(&plan, ConditionType::SpecAccepted), Some(Reason::SpecInvalid));
-    assert_eq!(steps(&plan), ["StartJob ServerImage p1 game:1", "StartJob Permissions p1"]);
+    assert_eq!(steps(&plan), ["StartJob Image p1 server game:1", "StartJob Permissions p1"]);
 
     let never_good = broken(Fixture::file_server().container_running("c1", "p1").with(|s| {
         s.manifest = None;

@@ -204,8 +204,8 @@ fn under_way(tape: &mut Tape, fixture: &mut Fixture) {
     let jobs: [(JobKind, &[&str]); 9] = [
         (JobKind::Sync, &["i1", "p1", "install:i1"]),
         (JobKind::Script, &["i1", "i0"]),
-        (JobKind::ServerImage, &["i1 game:1", "p1 game:1", "p0 game:1"]),
-        (JobKind::InstallerImage, &["i1 setup:1", "i0 setup:1"]),
+        (JobKind::Image, &["i1 server game:1", "p1 server game:1", "p0 server game:1"]),
+        (JobKind::Image, &["i1 installer setup:1", "i0 installer setup:1"]),
         (JobKind::Usage, &["p1", "watch"]),
         (JobKind::Permissions, &["p1", "install:i1"]),
         (JobKind::InstallLog, &["n1", "n0"]),
@@ -218,7 +218,8 @@ fn under_way(tape: &mut Tape, fixture: &mut Fixture) {
         }
         let (subject, mut state, attempts) = (tape.pick(subjects), tape.pick(&states), tape.pick(&[1, 2, 5]));
         // Only the panel and registries refuse for good; a refused image of the server waits for another one.
-        if !matches!(kind, JobKind::Sync | JobKind::Script | JobKind::InstallerImage)
+        if !matches!(kind, JobKind::Sync | JobKind::Script)
+            && !subject.contains(" installer ")
             && let JobState::Failed { fatal, .. } = &mut state
         {
             *fatal = false;
@@ -278,8 +279,7 @@ pub fn manners(tape: &mut Tape) -> Manners {
     let kinds = [
         JobKind::Sync,
         JobKind::Script,
-        JobKind::ServerImage,
-        JobKind::InstallerImage,
+        JobKind::Image,
         JobKind::Usage,
         JobKind::Permissions,
         JobKind::InstallLog,
