@@ -219,7 +219,7 @@ impl Context {
                 // Before the look: what is heard after it must not be missed.
                 next.as_mut().enable();
                 if self.panel_unresponsive.load(Ordering::Relaxed)
-                    || self.with_server(id, |state| state.pending_reports.is_empty())
+                    || self.with_server(id, |state| state.transitions.is_empty())
                 {
                     return;
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::job::{JobKind, Subject};
 use super::step::StepKind;
-use crate::model::{ContainerStatus, Crash, Timestamp};
+use crate::model::{ContainerStatus, Crash, PowerState, Timestamp};
 
 /// Everything the planner knows beside intent and facts.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -48,8 +48,10 @@ pub struct Observed {
     pub install_slot: bool,
     /// Whether it waits in line for one.
     pub install_queued: bool,
-    /// State changes that the panel has not been told yet.
-    pub pending_reports: usize,
+    /// The state that the panel has acknowledged last, to this process.
+    pub acknowledged: Option<PowerState>,
+    /// It has not acknowledged a state that was observed since.
+    pub unacknowledged: bool,
 }
 
 impl Usage {

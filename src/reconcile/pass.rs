@@ -87,10 +87,7 @@ impl Reconciler {
             // Taken after the look, which may have waited: the newest intent counts.
             let Some(snapshot) = self.context.store.get(id) else { continue };
             let plan = self.plan(&snapshot, &observed);
-            if self.publish(&snapshot, &observed, &plan) {
-                // What has just come up to be told was not known to this plan.
-                continue;
-            }
+            self.publish(&snapshot, &observed, &plan);
             if let Some(next) = self.execute_all(id, &plan).await {
                 self.write_status(id).await;
                 self.context.note_converged(id, snapshot.revision);

@@ -224,7 +224,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let result = self.record.install.done.as_ref().filter(|done| !done.reported);
-        if result.is_none() && self.observed.pending_reports == 0 {
+        if result.is_none() && !self.state_report_is_due() {
             self.set_condition(
                 ConditionType::PanelNotified,
                 ConditionStatus::True,
@@ -245,6 +245,14 @@ impl<'a> Planner<'a> {
             let added = self.plan.steps.len() - others;
             self.plan.steps.rotate_right(added);
         }
+    }
+
+    /// Whether the panel has to learn a state: one that was observed before, or that of this plan. While the engine does not answer
+    /// there is no new one.
+    fn state_report_is_due(&self) -> bool {
+        let known = known_to_panel(self.observed.acknowledged, self.record.last_reported);
+        let changed = self.observed.outage.is_none() && known != Some(self.plan.state);
+        changed || self.observed.unacknowledged
     }
 
     fn set_spec_condition(&mut self) {
@@ -359,6 +367,13 @@ impl<'a> Planner<'a> {
             _ => PowerState::Offline,
         }
     }
+}
+
+/// The state that the panel shows for certain. What an earlier process reported may not have arrived, so a state other than
+/// offline counts only when it was acknowledged to this process.
+pub fn known_to_panel(acknowledged: Option<PowerState>, recorded: Option<PowerState>) -> Option<PowerState> {
+    let quiet = matches!(recorded, None | Some(PowerState::Offline));
+    acknowledged.or(quiet.then_some(PowerState::Offline))
 }
 
 /// What the report job is for: the result of an installation, or the state.

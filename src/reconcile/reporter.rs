@@ -7,34 +7,41 @@
 //! answer: the fact is dropped, since saying it again would change nothing.
 
 use super::context::Context;
+use super::plan::known_to_panel;
 use crate::model::{InstallOutcome, PowerState, Reason, Record, ServerId};
 use crate::panel::{Panel, PanelError};
 use crate::store::StoreError;
 
-/// Notes the state that people see now, unless it is what the panel was told last or is about to be told. What came before is not
-/// asked: a state that nobody reported (the server was parked, say) is made up for as soon as it counts again.
-pub fn note(context: &Context, id: ServerId, recorded: Option<PowerState>, now: PowerState) {
+/// Keeps a state that the panel does not show yet. Only intermediate states need it: see [`known_to_panel`].
+pub fn keep_transition(context: &Context, id: ServerId, recorded: Option<PowerState>, now: PowerState) {
     context.with_server(id, |state| {
-        let last = state.pending_reports.back().copied().or(state.last_reported);
+        let last = state.transitions.back().copied().or(known_to_panel(state.acknowledged, recorded));
         if last == Some(now) {
-            return;
-        }
-        // What the panel was told by an earlier life of the daemon may have been lost on its way: it is said again.
-        if last.is_none() && now == PowerState::Offline && is_quiet(recorded) {
-            state.last_reported = Some(now);
             return;
         }
         let before = last.or(recorded).unwrap_or_default();
         if now == PowerState::Starting && !matches!(before, PowerState::Offline | PowerState::Starting) {
-            state.pending_reports.push_back(PowerState::Offline);
+            state.transitions.push_back(PowerState::Offline);
         }
-        state.pending_reports.push_back(now);
-        // A panel that is away for a day must not fill the memory.
-        while state.pending_reports.len() > 32 {
-            state.pending_reports.pop_front();
+        state.transitions.push_back(now);
+        // A panel that does not answer for a day must not fill the memory.
+        while state.transitions.len() > MAX_TRANSITIONS {
+            state.transitions.pop_front();
         }
     });
 }
+
+/// The next state to report; none where the panel shows the latest one.
+fn next_state(context: &Context, id: ServerId, recorded: Option<PowerState>) -> Option<PowerState> {
+    let latest = context.store.status(id)?.state;
+    context.with_server(id, |state| {
+        let due = known_to_panel(state.acknowledged, recorded) != Some(latest);
+        state.transitions.front().copied().or(due.then_some(latest))
+    })
+}
+
+/// States kept for a panel that does not answer.
+const MAX_TRANSITIONS: usize = 32;
 
 /// Why a report has to be made again.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +92,7 @@ async fn report_states(context: &Context, panel: &dyn Panel, id: ServerId) -> Re
     let mut last_reported = snapshot.record.last_reported;
     let (mut recorded, mut may_have_heard) = (last_reported, false);
     let result = loop {
-        let Some(next) = context.with_server(id, |state| state.pending_reports.front().copied()) else { break Ok(()) };
+        let Some(next) = next_state(context, id, recorded) else { break Ok(()) };
         if next != PowerState::Offline && is_quiet(recorded) {
             // From here on the panel may have heard of it, whatever becomes of the answer and of this daemon: the next one must
             // not take silence about a server that is offline for what the panel believes.
@@ -100,11 +107,11 @@ async fn report_states(context: &Context, panel: &dyn Panel, id: ServerId) -> Re
                     // It may have heard that all the same, whatever it has acknowledged before.
                     (last_reported, may_have_heard) = (Some(next), true);
                 }
+                // It may show any state now. The latest one is reported when it answers again.
                 context.with_server(id, |state| {
-                    if let Some(latest) = state.pending_reports.pop_back() {
-                        state.pending_reports.clear();
-                        state.pending_reports.push_back(latest);
-                    }
+                    state.acknowledged = None;
+                    let earlier = state.transitions.len().saturating_sub(1);
+                    state.transitions.drain(..earlier);
                 });
                 break Err(error.into());
             }
@@ -116,10 +123,10 @@ async fn report_states(context: &Context, panel: &dyn Panel, id: ServerId) -> Re
                 // A report that replaces one which ends in this moment says the same once more; only one of them may
                 // take it out, or the next state would go unsaid with it. Two equal ones never follow each other.
                 context.with_server(id, |state| {
-                    if state.pending_reports.front() == Some(&next) {
-                        state.pending_reports.pop_front();
+                    if state.transitions.front() == Some(&next) {
+                        state.transitions.pop_front();
                     }
-                    state.last_reported = Some(next);
+                    state.acknowledged = Some(next);
                 });
                 context.acknowledged.notify_waiters();
             }

@@ -40,10 +40,11 @@ pub struct ServerState {
     pub script_ready: Option<String>,
     /// Folders and small files were found in place.
     pub prepared: bool,
-    /// State changes that the panel has not been told, oldest first.
-    pub pending_reports: VecDeque<PowerState>,
-    /// The state that the panel was last told. `None`: nothing yet since the daemon started.
-    pub last_reported: Option<PowerState>,
+    /// States that the panel has not acknowledged, oldest first: while it answers it gets the intermediate ones, too. The planner
+    /// compares the latest one by itself.
+    pub transitions: VecDeque<PowerState>,
+    /// The state that the panel has acknowledged last. `None`: none yet since the daemon started.
+    pub acknowledged: Option<PowerState>,
     /// `status.yml` no longer says what is so.
     pub status_stale: bool,
     /// Revision of the record over which a pass last came to rest.

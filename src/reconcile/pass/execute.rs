@@ -137,7 +137,7 @@ impl Reconciler {
         self.context.console.detach(id);
         self.context.with_server(id, |state| {
             state.end_jobs(|job| job.kind != JobKind::Removal);
-            state.pending_reports.clear();
+            state.transitions.clear();
         });
         self.context.release_slot(id);
         true

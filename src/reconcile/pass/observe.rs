@@ -51,7 +51,8 @@ impl Reconciler {
                 usage: state.usage,
                 install_slot: context.slots.holds(id),
                 install_queued: context.slots.waits(id),
-                pending_reports: state.pending_reports.len(),
+                acknowledged: state.acknowledged,
+                unacknowledged: !state.transitions.is_empty(),
                 ..seen
             }
         })

@@ -8,11 +8,11 @@ use crate::reconcile::reporter;
 use crate::store::Snapshot;
 
 impl Reconciler {
-    /// Returns whether there is something new to tell the panel.
-    pub(super) fn publish(&self, snapshot: &Snapshot, observed: &Observed, plan: &Plan) -> bool {
+    /// Publishes the status, and keeps the state for a report.
+    pub(super) fn publish(&self, snapshot: &Snapshot, observed: &Observed, plan: &Plan) {
         let context = &self.context;
         let (id, now) = (snapshot.id, context.clock.now());
-        let Some(before) = context.store.status(id) else { return false };
+        let Some(before) = context.store.status(id) else { return };
         let mut status = Status::clone(&before);
         status.observed_generation = snapshot.record.generation;
         status.phase = plan.phase;
@@ -35,14 +35,12 @@ impl Reconciler {
         if before.state != plan.state {
             status.push_event(now, Reason::StateChanged, &format!("{} → {}", before.state.word(), plan.state.word()));
         }
-        // A silent runtime shows nothing new.
         if observed.outage.is_none() && self.is_reported(snapshot) {
-            reporter::note(context, id, snapshot.record.last_reported, plan.state);
+            reporter::keep_transition(context, id, snapshot.record.last_reported, plan.state);
         }
         if context.store.set_status(id, status) {
             context.with_server(id, |state| state.status_stale = true);
         }
-        context.with_server(id, |state| state.pending_reports.len()) > observed.pending_reports
     }
 
     /// Whether there is a panel that wants to know.

@@ -22,15 +22,22 @@ fn recorded(context: &Context, id: ServerId) -> Option<PowerState> {
     context.store.get(id).unwrap().record.last_reported
 }
 
-fn pending_reports(context: &Context, id: ServerId) -> Vec<PowerState> {
-    context.with_server(id, |state| state.pending_reports.iter().copied().collect())
+fn transitions(context: &Context, id: ServerId) -> Vec<PowerState> {
+    context.with_server(id, |state| state.transitions.iter().copied().collect())
 }
 
-/// What the next life of the daemon has to say when it finds this state.
-fn says_next(context: &Context, id: ServerId, now: PowerState) -> Vec<PowerState> {
+/// What the next process reports when it observes this state.
+fn reported_after_a_restart(context: &Context, id: ServerId, now: PowerState) -> Vec<PowerState> {
     context.forget_server(id);
-    note(context, id, recorded(context, id), now);
-    pending_reports(context, id)
+    keep_transition(context, id, recorded(context, id), now);
+    transitions(context, id)
+}
+
+/// The status as the latest pass published it.
+fn publish(context: &Context, id: ServerId, state: PowerState) {
+    let mut status = crate::model::Status::clone(&context.store.status(id).unwrap());
+    status.state = state;
+    context.store.set_status(id, status);
 }
 
 #[tokio::test(start_paused = true)]
@@ -42,12 +49,12 @@ async fn a_report_without_an_answer_may_have_been_heard_whatever_was_acknowledge
         (Some(Running), vec![Offline], Offline),
     ] {
         let (_root, context, panel, id) = fixture(before);
-        context.with_server(id, |state| state.pending_reports.extend(states.clone()));
+        context.with_server(id, |state| state.transitions.extend(states.clone()));
         panel.loses_answers_about(Some(lost));
         report(&context, &*panel, id).await.unwrap_err();
         assert_eq!(panel.states().last().map(|(_, new)| *new), Some(lost));
         assert_eq!(
-            says_next(&context, id, Offline),
+            reported_after_a_restart(&context, id, Offline),
             [Offline],
             "{before:?} {states:?}: recorded {:?}",
             recorded(&context, id)
@@ -58,13 +65,13 @@ async fn a_report_without_an_answer_may_have_been_heard_whatever_was_acknowledge
 #[tokio::test(start_paused = true)]
 async fn what_the_panel_knows_for_certain_is_not_said_again() {
     let (_root, context, panel, id) = fixture(Some(Running));
-    context.with_server(id, |state| state.pending_reports.extend([Stopping, Offline]));
+    context.with_server(id, |state| state.transitions.extend([Stopping, Offline]));
     report(&context, &*panel, id).await.unwrap();
     assert_eq!(panel.states(), [(Running, Stopping), (Stopping, Offline)]);
     assert_eq!(recorded(&context, id), Some(Offline));
-    note(&context, id, None, Offline);
-    assert_eq!(pending_reports(&context, id), []);
-    assert_eq!(says_next(&context, id, Offline), []);
+    keep_transition(&context, id, None, Offline);
+    assert_eq!(transitions(&context, id), []);
+    assert_eq!(reported_after_a_restart(&context, id, Offline), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,8 +88,38 @@ async fn states_are_noted_against_what_was_told_last() {
     ] {
         let (_root, context, _panel, id) = fixture(recorded);
         for now in &shown {
-            note(&context, id, recorded, *now);
+            keep_transition(&context, id, recorded, *now);
         }
-        assert_eq!(pending_reports(&context, id), expected, "{recorded:?} {shown:?}");
+        assert_eq!(transitions(&context, id), expected, "{recorded:?} {shown:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_latest_state_is_reported_although_no_transition_was_kept() {
+    for (recorded, shown, expected) in [
+        (None, Running, vec![(Offline, Running)]),
+        (Some(Running), Offline, vec![(Running, Offline)]),
+        (Some(Running), Running, vec![(Offline, Running)]),
+        (None, Offline, vec![]),
+    ] {
+        let (_root, context, panel, id) = fixture(recorded);
+        publish(&context, id, shown);
+        report(&context, &*panel, id).await.unwrap();
+        report(&context, &*panel, id).await.unwrap();
+        assert_eq!(panel.states(), expected, "{recorded:?} {shown:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_is_reported_again_after_one_whose_answer_was_lost() {
+    let (_root, context, panel, id) = fixture(None);
+    publish(&context, id, Running);
+    report(&context, &*panel, id).await.unwrap();
+    keep_transition(&context, id, recorded(&context, id), Stopping);
+    panel.loses_answers_about(Some(Stopping));
+    report(&context, &*panel, id).await.unwrap_err();
+    context.with_server(id, |state| state.transitions.clear());
+    panel.loses_answers_about(None);
+    report(&context, &*panel, id).await.unwrap();
+    assert_eq!(panel.states().last(), Some(&(Stopping, Running)), "it may show the server as stopping");
 }

@@ -83,7 +83,7 @@ fn a_parked_server_is_left_as_it_is() {
             parked(Fixture::panel_server().wants_install("i1").installer_running("n1", "i1")),
             &[],
         ),
-        ("to be told about", parked(running().with(|s| s.observed.pending_reports = 2)), &[]),
+        ("to be told about", parked(running().with(|s| s.observed.unacknowledged = true)), &[]),
     ]);
     let plan = parked(running()).plan();
     assert_eq!((plan.phase, plan.state), (Phase::Parked, PowerState::Running));
@@ -114,7 +114,7 @@ fn while_the_engine_is_silent_nothing_is_decided_about_containers() {
         ),
         (
             "the panel is told all the same",
-            silent(Fixture::panel_server().installed()).with(|s| s.observed.pending_reports = 1),
+            silent(Fixture::panel_server().installed()).with(|s| s.observed.unacknowledged = true),
             &["StartJob Report state"],
         ),
     ]);

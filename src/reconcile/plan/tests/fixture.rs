@@ -38,6 +38,8 @@ pub struct Fixture {
     pub observed: Observed,
     pub policy: Policy,
     pub now: Timestamp,
+    /// Plans report states. Otherwise the panel has acknowledged the state of each plan.
+    pub reports_states: bool,
 }
 
 /// A container as it is a moment after its making.
@@ -80,6 +82,7 @@ impl Fixture {
             },
             policy: Policy::default(),
             now: at(0),
+            reports_states: false,
         }
     }
 
@@ -94,6 +97,14 @@ impl Fixture {
     }
 
     pub fn plan(&self) -> Plan {
+        let planned = self.plan_from(&self.observed);
+        if self.reports_states {
+            return planned;
+        }
+        self.plan_from(&Observed { acknowledged: Some(planned.state), ..self.observed.clone() })
+    }
+
+    fn plan_from(&self, observed: &Observed) -> Plan {
         plan(Input {
             manifest: self.manifest.as_ref(),
             problem: self.problem.as_ref().map(|(reason, message)| (*reason, message.as_str())),
@@ -101,7 +112,7 @@ impl Fixture {
             requests: &self.requests,
             record: &self.record,
             shown: self.shown,
-            observed: &self.observed,
+            observed,
             policy: &self.policy,
             now: self.now,
         })

@@ -164,7 +164,7 @@ impl Model {
                 self.record().power.handled = Some(Handled { sequence, id: power, verb, reason, message, at: now });
             }
             Step::Quiesce => {
-                (observed.attached, observed.pending_reports) = (None, 0);
+                (observed.attached, observed.unacknowledged) = (None, false);
                 (observed.install_slot, observed.install_queued) = (false, false);
                 observed.jobs.retain(|job| job.kind == JobKind::Removal);
             }
@@ -251,7 +251,9 @@ impl Model {
                 if let Some(done) = &mut self.record().install.done {
                     done.reported = true;
                 }
-                self.fixture.observed.pending_reports = 0;
+                let state = self.fixture.plan().state;
+                (self.fixture.observed.acknowledged, self.fixture.observed.unacknowledged) = (Some(state), false);
+                self.record().last_reported = Some(state);
                 self.fixture.observed.jobs.retain(|job| job.kind != kind);
             }
             _ => {}

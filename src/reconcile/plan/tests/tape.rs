@@ -188,7 +188,11 @@ fn containers(tape: &mut Tape, fixture: &mut Fixture) {
     fixture.observed.install_queued = !fixture.observed.install_slot && tape.one_in(4);
     fixture.observed.script_ready = tape.pick(&[None, Some("i1"), Some("i0")]).map(Into::into);
     fixture.observed.prepared = !tape.one_in(4);
-    fixture.observed.pending_reports = usize::from(tape.next() % 3);
+    fixture.reports_states = true;
+    let states = [PowerState::Offline, PowerState::Starting, PowerState::Running, PowerState::Stopping];
+    fixture.observed.acknowledged = tape.one_in(2).then(|| tape.pick(&states));
+    fixture.record.last_reported = tape.one_in(2).then(|| tape.pick(&states));
+    fixture.observed.unacknowledged = tape.one_in(3);
     if tape.one_in(16) {
         fixture.observed.outage = Some("no answer".into());
     }
