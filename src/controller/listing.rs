@@ -56,7 +56,7 @@ async fn list(context: &Context, panel: &dyn Panel) -> (Listed, When) {
             }
             Err(error) => {
                 failures += 1;
-                let growth = if error.is_final() { retry::REFUSED } else { retry::PANEL };
+                let growth = if error.is_final() { retry::REJECTED } else { retry::PANEL };
                 say(&error, &mut said);
                 tokio::time::sleep(retry::delay(growth, failures, &context.jitter)).await;
             }
