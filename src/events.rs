@@ -3,7 +3,6 @@
 //! The store publishes events, states and conditions, the console its lines, the reconciler the installer's output. A server's
 //! broadcast contains all of them, the node's broadcast all except output. Publishing never waits, and creates no event without a
 //! subscriber. A slow subscriber gets the number of missed events ([`EventKind::Lagged`]).
-#![allow(missing_docs)]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +19,7 @@ use crate::model::{Condition, PowerState, Reason, ServerId, Timestamp};
 const CAPACITY: usize = 1024;
 
 /// An event of a server or of the node.
+#[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerEvent {
     /// Absent in [`EventKind::Lagged`] of the node's broadcast.
@@ -31,6 +31,7 @@ pub struct ServerEvent {
 }
 
 /// The type and content of an event.
+#[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum EventKind {
@@ -84,6 +85,7 @@ struct Inner {
 }
 
 impl Events {
+    /// Broadcasts without subscribers.
     pub fn new(clock: Clock) -> Self {
         Self { inner: Arc::new(Inner { clock, channels: RwLock::default(), any: AtomicBool::new(false) }) }
     }

@@ -75,6 +75,7 @@ impl TaskHandle {
 }
 
 impl Tasks {
+    /// A registry without tasks.
     pub fn new() -> Self {
         Self::default()
     }
