@@ -99,14 +99,16 @@ fn show_bug(reconciler: &Reconciler, id: ServerId, text: &str) {
     let Some(before) = context.store.status(id) else { return };
     let mut status = Status::clone(&before);
     let now = context.clock.now();
-    status.set_condition(Condition {
-        condition_type: ConditionType::Running,
-        status: ConditionStatus::Unknown,
-        reason: Reason::InternalError,
-        message: format!("the daemon failed to handle this server, which is a bug: {text}; it is tried again"),
-        last_transition_time: now,
-        observed_generation: status.observed_generation,
-    });
+    for condition_type in [ConditionType::Ready, ConditionType::Running] {
+        status.set_condition(Condition {
+            condition_type,
+            status: ConditionStatus::Unknown,
+            reason: Reason::InternalError,
+            message: format!("reconcile failed (bug, please report): {text}; it is tried again"),
+            last_transition_time: now,
+            observed_generation: status.observed_generation,
+        });
+    }
     status.push_event(now, Reason::InternalError, text);
     context.store.set_status(id, status);
 }

@@ -53,7 +53,7 @@ const PURE: &[(&str, &[&str])] = &[
         "src/reconcile/plan",
         &["model", "reconcile::job", "reconcile::observed", "reconcile::plan", "reconcile::step", "requests"],
     ),
-    ("src/reconcile/job", &[]),
+    ("src/reconcile/job", &["model"]),
     ("src/reconcile/observed", &["model", "reconcile::job", "reconcile::step"]),
     ("src/reconcile/step", &["model", "reconcile::job"]),
 ];

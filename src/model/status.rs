@@ -77,6 +77,8 @@ pub enum Phase {
 /// What a condition is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, Display)]
 pub enum ConditionType {
+    /// The server is as its spec and its requests say: the summary of the others.
+    Ready,
     /// The files of intent parse and validate.
     SpecAccepted,
     /// The installation that is wanted has succeeded.
@@ -95,6 +97,19 @@ pub enum ConditionType {
     PanelNotified,
     /// A deletion is under way.
     Deleting,
+}
+
+impl ConditionType {
+    /// Whether a condition of this type keeps a server from being ready.
+    pub fn is_failing(self, status: ConditionStatus, reason: Reason) -> bool {
+        match self {
+            ConditionType::Ready => false,
+            ConditionType::Deleting => status == ConditionStatus::True && reason != Reason::Requested,
+            // A server that is to be down is down.
+            ConditionType::Running if matches!(reason, Reason::Stopped | Reason::NotWanted | Reason::Exited) => false,
+            _ => status != ConditionStatus::True,
+        }
+    }
 }
 
 /// Truth of a condition.
@@ -229,5 +244,25 @@ impl Status {
     fn forget_old_events(&mut self) {
         let excess = self.events.len().saturating_sub(EVENT_HISTORY);
         self.events.drain(..excess);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ConditionStatus::{False, True, Unknown};
+    use super::ConditionType::{Deleting, Running};
+    use super::*;
+
+    #[test]
+    fn a_stopped_server_is_as_requested_and_a_failed_one_is_not() {
+        for (condition, status, reason, failing) in [
+            (Running, False, Reason::Stopped, false),
+            (Running, False, Reason::CrashLoop, true),
+            (Running, Unknown, Reason::InternalError, true),
+            (Deleting, True, Reason::Requested, false),
+            (Deleting, True, Reason::FilesInTheWay, true),
+        ] {
+            assert_eq!(condition.is_failing(status, reason), failing, "{condition} {status} {reason}");
+        }
     }
 }

@@ -90,6 +90,7 @@ pub struct Verdict {
 pub fn plan(input: Input<'_>) -> Plan {
     let mut planner = Planner::new(input);
     planner.run();
+    planner.set_ready_condition();
     planner.plan
 }
 
@@ -253,6 +254,23 @@ impl<'a> Planner<'a> {
         let known = PowerState::known_to_panel(self.observed.acknowledged, self.record.last_reported);
         let changed = self.observed.outage.is_none() && known != Some(self.plan.state);
         changed || self.observed.unacknowledged
+    }
+
+    /// Sums the conditions up. A start that is under way is not ready before its start-up has finished.
+    fn set_ready_condition(&mut self) {
+        let starting =
+            |verdict: &&Verdict| verdict.kind == ConditionType::Running && verdict.reason == Reason::Starting;
+        let failing = |verdict: &&Verdict| verdict.kind.is_failing(verdict.status, verdict.reason);
+        let conditions = &self.plan.conditions;
+        let first = conditions.iter().filter(failing).min_by_key(|verdict| verdict.kind);
+        let (status, reason, message) = match first.or(conditions.iter().find(starting)) {
+            Some(verdict) if verdict.status == ConditionStatus::Unknown => {
+                (ConditionStatus::Unknown, verdict.reason, verdict.message.clone())
+            }
+            Some(verdict) => (ConditionStatus::False, verdict.reason, verdict.message.clone()),
+            None => (ConditionStatus::True, Reason::Ready, "the server is as its spec and requests say".into()),
+        };
+        self.plan.conditions.insert(0, Verdict { kind: ConditionType::Ready, status, reason, message });
     }
 
     fn set_spec_condition(&mut self) {
