@@ -45,6 +45,13 @@ impl PowerState {
             PowerState::Stopping => "stopping",
         }
     }
+
+    /// The state that the panel shows for certain, where there is one. What an earlier process reported may not have arrived, so a
+    /// state other than offline counts only when it was acknowledged to this process.
+    pub fn known_to_panel(acknowledged: Option<Self>, recorded: Option<Self>) -> Option<Self> {
+        let quiet = matches!(recorded, None | Some(PowerState::Offline));
+        acknowledged.or(quiet.then_some(PowerState::Offline))
+    }
 }
 
 /// The phase, for people.
