@@ -98,7 +98,7 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
     if let Some(notice) = config::rotate_daemon_log(&node, HostEnvironment::of_this_process().etc) {
         tracing::warn!("{notice}");
     }
-    if let Err(error) = config::host::tighten(&node.source) {
+    if let Err(error) = config::host::restrict_mode(&node.source) {
         tracing::warn!("{error}");
     }
     let listeners = listeners::open(&node).await?;

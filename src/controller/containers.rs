@@ -129,7 +129,7 @@ async fn while_following<T>(
             biased;
             event = events.next() => {
                 let RuntimeEvent { server, role, change } = event?;
-                tracing::debug!(server.id = %server, role = role.word(), ?change, "container event");
+                tracing::debug!(server.id = %server, role = role.as_str(), ?change, "container event");
                 if context.servers.container_event(server, role, change) {
                     queue.push(server);
                 }

@@ -74,7 +74,7 @@ impl JobRun {
 impl From<PanelError> for JobError {
     fn from(error: PanelError) -> Self {
         let invalid_response = matches!(error, PanelError::InvalidResponse { .. });
-        let growth = if invalid_response { retry::NONSENSE } else { retry::PANEL };
+        let growth = if invalid_response { retry::INVALID_RESPONSE } else { retry::PANEL };
         let fatal = error.is_final();
         Self { fatal, invalid_response, ..Self::new(growth, error.to_string()) }
     }

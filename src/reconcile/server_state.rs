@@ -95,6 +95,11 @@ impl ServerStates {
         wait::until(changes, limit, holds).await
     }
 
+    /// The servers of which something is kept.
+    pub fn ids(&self) -> Vec<ServerId> {
+        self.lock().keys().copied().collect()
+    }
+
     /// The server is gone.
     pub fn remove(&self, id: ServerId) {
         self.lock().remove(&id);

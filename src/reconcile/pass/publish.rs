@@ -32,7 +32,11 @@ impl Reconciler {
             });
         }
         if before.state != plan.state {
-            status.push_event(now, Reason::StateChanged, &format!("{} → {}", before.state.word(), plan.state.word()));
+            status.push_event(
+                now,
+                Reason::StateChanged,
+                &format!("{} → {}", before.state.as_str(), plan.state.as_str()),
+            );
         }
         if let Some(sync) = context.sync.as_ref().filter(|_| observed.outage.is_none() && is_reported(snapshot)) {
             sync.state_published(id, &snapshot.record, plan.state);
