@@ -56,7 +56,7 @@ pub enum EventKind {
     },
     /// The server printed a line.
     Console {
-        /// As people see it, see [`shown`](crate::console::lines::shown).
+        /// As people see it, see [`display_text`](crate::console::lines::display_text).
         line: Arc<str>,
         /// Its number, see [`Handover`](crate::console::Handover).
         #[serde(skip)]

@@ -69,7 +69,7 @@ impl Reconciler {
         let facts = self.context.runtime.inspect(id, role).await?;
         if facts.as_ref().is_some_and(|facts| self.ended_unasked(id, role, facts)) {
             // An engine that goes down takes its containers along: then nothing is to be made of their end.
-            self.context.runtime.stays().await?;
+            self.context.runtime.ping().await?;
         }
         self.context.with_server(id, |state| state.look(role).fill(version, facts.clone()));
         Ok(facts)
