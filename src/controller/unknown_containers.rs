@@ -14,7 +14,7 @@ pub struct UnknownContainers(BTreeSet<(ServerId, Role, String)>);
 impl UnknownContainers {
     /// Has a listing said what there is. `before` is whether a server was known before it.
     pub fn see(&mut self, context: &Context, listed: &[Listed], before: impl Fn(ServerId) -> bool) {
-        if !context.recently_deleted.list_is_current() {
+        if context.sync.as_ref().is_some_and(|sync| !sync.list_is_applied()) {
             // On its first day a node knows none of the servers that the panel is about to name.
             return;
         }
@@ -77,7 +77,7 @@ mod tests {
         let mut unknown_containers = UnknownContainers::default();
         unknown_containers.see(&context, &[container(1)], |_| false);
         assert_eq!(numbers(&unknown_containers), []);
-        context.recently_deleted.close();
+        context.sync.as_ref().unwrap().list_applied();
         unknown_containers.see(&context, &[container(1)], |_| false);
         assert_eq!(numbers(&unknown_containers), [bench::id(1)]);
     }

@@ -37,24 +37,6 @@ async fn answers_that_cannot_be_read_count_as_a_rejection_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_an_answer_that_will_not_come() {
-    let panel = bench::ScriptedPanel::default();
-    panel.answers(invalid_response());
-    let (_root, context) = bench::context(None);
-    let began = tokio::time::Instant::now();
-    let error = sync_with_retries(&context, &panel, bench::id(1)).await.unwrap_err();
-    assert_eq!((error, panel.asked(), began.elapsed()), (invalid_response(), 1, Duration::ZERO));
-    let timeout = PanelError::Timeout { call: "GET /servers/x".into(), limit: Duration::from_secs(3) };
-    panel.answers(timeout.clone());
-    let error = sync_with_retries(&context, &panel, bench::id(1)).await.unwrap_err();
-    assert_eq!((error, panel.asked(), began.elapsed()), (timeout, 1, Duration::ZERO), "it has had its time");
-    panel.answers(away());
-    let error = sync_with_retries(&context, &panel, bench::id(1)).await.unwrap_err();
-    assert_eq!(error, away());
-    assert!(panel.asked() > 3, "silence is asked again");
-}
-
-#[tokio::test(start_paused = true)]
 async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
     let (_root, context) = bench::context(None);
     let mut permits = Vec::new();
