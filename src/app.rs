@@ -87,7 +87,7 @@ async fn serve(node: NodeConfig, notices: Vec<String>, ignore_certificate_errors
     for notice in notices.into_iter().chain(rotation) {
         tracing::warn!("{notice}");
     }
-    if let Err(error) = config::host::tighten(&node.source) {
+    if let Err(error) = config::host::restrict_mode(&node.source) {
         tracing::warn!("{error}");
     }
     let listeners = listeners::open(&node).await?;
@@ -177,7 +177,7 @@ fn start(context: &Arc<Context>, reconciler: Reconciler, queue: &Queue) {
     if let Some(sync) = &context.sync {
         tasks.spawn("panel's list", listing::follow(context.clone(), sync.clone()));
     }
-    let controller = Controller::new(reconciler, queue.clone(), context.node.reconcile.workers, ready);
+    let controller = Controller::new(reconciler, queue.clone(), context.node.config.reconcile.workers, ready);
     tasks.spawn("controller", controller.run());
 }
 

@@ -101,14 +101,14 @@ impl Cache {
 
 fn server(context: &Context, manifest: &Manifest, status: &Status) -> Value {
     let settings = &manifest.spec.settings;
-    let state = status.state.word();
+    let state = status.state.as_str();
     let mut configuration = serde_json::to_value(settings).unwrap_or_default();
     if let Value::Object(configuration) = &mut configuration {
         configuration.insert("uuid".into(), json!(manifest.metadata.uuid));
         configuration.insert("suspended".into(), json!(manifest.spec.suspended));
         configuration.insert("labels".into(), json!(settings.labels));
         configuration.insert("mounts".into(), json!(settings.mounts));
-        let detection = settings.crash_detection_enabled.unwrap_or(context.policy.crash_detection);
+        let detection = settings.crash_detection_enabled.unwrap_or(context.node.policy.crash_detection);
         configuration.insert("crash_detection_enabled".into(), json!(detection));
     }
     json!({

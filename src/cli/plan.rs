@@ -118,7 +118,7 @@ fn text(planned: &Planned, name: &str) -> String {
     let head = format!("{} {}", planned.uuid, clean(name));
     let phase = plan.phase.to_string();
     let (head, phase) = (Tone::Head.paint(head.trim_end()), super::get::tone(plan.phase).paint(&phase));
-    let mut text = format!("{head}  {phase} ({})\n", plan.state.word());
+    let mut text = format!("{head}  {phase} ({})\n", plan.state.as_str());
     if !planned.wanted.is_empty() {
         text.push_str(&format!("  wanted: {}\n", clean(&planned.wanted)));
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -145,7 +146,7 @@ async fn each_line_of_a_pass_and_of_the_jobs_it_starts_names_the_server_and_the_
 
     for filter in ["alula=debug", "alula::reconcile=warn"] {
         for number in [1, 2] {
-            context.forget_server(bench::id(number));
+            context.servers.remove(bench::id(number));
             (context.wake)(bench::id(number));
         }
         let (log, _guard) = Capture::of_this_thread(filter);

@@ -41,7 +41,7 @@ impl PanelSync {
                 Err(error) => {
                     failures += 1;
                     log_once(&error, &mut logged);
-                    let growth = if error.is_final() { retry::REFUSED } else { retry::PANEL };
+                    let growth = if error.is_final() { retry::REJECTED } else { retry::PANEL };
                     tokio::time::sleep(retry::delay(growth, failures, &self.jitter)).await;
                 }
             }

@@ -186,7 +186,7 @@ fn installing() -> Vec<(Duration, Act)> {
 async fn a_log_that_cannot_be_read_breaks_off() {
     let bench = Bench::new();
     let id = bench.add(1);
-    let log = bench.world.layout.logs(id).join("console.log");
+    let log = bench.world.node.layout.logs(id).join("console.log");
     let path = format!("/local/servers/{id}/logs");
     assert!(bench.stream(&path).await.rest().await.is_empty(), "a server that never ran has printed nothing");
     fs::create_dir_all(&log).unwrap();

@@ -173,7 +173,7 @@ impl Subject {
     pub async fn ended(&self, bench: &dyn Bench) -> ContainerStatus {
         loop {
             let facts = self.facts(bench).await;
-            if !facts.running() && !facts.fresh() {
+            if !facts.running() && !facts.is_created() {
                 return facts;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

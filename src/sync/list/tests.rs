@@ -26,7 +26,7 @@ fn node() -> (tempfile::TempDir, Arc<Context>) {
 async fn apply_list(context: &Context, listed: Listed, ago: u64) -> usize {
     let read_at = context.clock.now();
     let list = FetchedList { listed, asked_at: read_at - Duration::from_secs(ago), read_at };
-    let layout = context.layout.clone();
+    let layout = context.node.layout.clone();
     sync(context).apply_list(list, move |id| layout.prepare(id).unwrap()).await
 }
 
@@ -171,11 +171,11 @@ async fn a_server_that_cannot_be_created_leaves_no_files() {
     let disk = Arc::new(NoRoomForManifests);
     let (root, rejected) = context_on(Blocking::Inline, Some(disk), Some(Arc::new(ScriptedPanel::default())));
     assert_eq!(apply_list(&rejected, listed(&[(1, "a")], Instant::now()), 0).await, 0);
-    let (data, folder) = (rejected.layout.data(id(1)), rejected.store.folder(id(1)));
+    let (data, folder) = (rejected.node.layout.data(id(1)), rejected.store.folder(id(1)));
     assert_eq!((data.exists(), folder.exists()), (false, false), "{}", root.path().display());
 
     let (_root, written) = node();
-    let (seen, data) = (Arc::new(Mutex::new(None)), written.layout.data(id(1)));
+    let (seen, data) = (Arc::new(Mutex::new(None)), written.node.layout.data(id(1)));
     let woken = seen.clone();
     written.store.on_change(move |_| {
         woken.lock().unwrap().get_or_insert(data.exists());
