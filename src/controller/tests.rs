@@ -154,7 +154,7 @@ async fn each_line_of_a_pass_and_of_the_jobs_it_starts_names_the_server_and_the_
         let controller = Controller::new(Reconciler::new(context.clone()), queue.clone(), 2, ready);
         let running = context.tasks.spawn("controller", controller.run());
         let from = |module: &str| log.lines().into_iter().filter(|line| line.contains(module)).collect::<Vec<_>>();
-        let (step, job) = ("WARN pass{", "alula::reconcile::jobs: ");
+        let (step, job) = ("WARN pass{", "alula::reconcile::server_state::jobs: ");
         comes_to("a step and a job have failed", || {
             from("alula::reconcile::pass: ").iter().any(|line| line.contains(step)) && !from(job).is_empty()
         })

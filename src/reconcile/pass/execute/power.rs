@@ -182,11 +182,11 @@ impl Reconciler {
             }
             Err(error) => return Err(error),
         }
-        self.context.console.say(id, "---------- Detected server process in a crashed state! ----------");
-        self.context.console.say(id, &format!("Exit code: {exit_code}"));
-        self.context.console.say(id, &format!("Out of memory: {oom_killed}"));
+        self.context.console.announce(id, "---------- Detected server process in a crashed state! ----------");
+        self.context.console.announce(id, &format!("Exit code: {exit_code}"));
+        self.context.console.announce(id, &format!("Out of memory: {oom_killed}"));
         if !restart {
-            self.context.console.say(id, &format!("Aborting automatic restart: {message}"));
+            self.context.console.announce(id, &format!("Aborting automatic restart: {message}"));
         }
         self.context.store.event(id, at, reason, &message);
         Ok(true)
