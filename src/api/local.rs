@@ -25,12 +25,6 @@ pub async fn list(State(api): State<Arc<Api>>) -> Response {
     json_response(Value::Array(servers).to_string())
 }
 
-/// `GET /local/servers/{server}`.
-pub async fn describe(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
-    let snapshot = any(&api, id)?;
-    Ok(json_response(summary(&api, &snapshot).to_string()))
-}
-
 fn summary(api: &Api, snapshot: &Snapshot) -> Value {
     let status = api.context.store.status(snapshot.id).unwrap_or_else(|| Arc::new(Status::new(snapshot.id)));
     json!({
@@ -56,7 +50,7 @@ pub async fn plan(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Re
 }
 
 #[derive(Deserialize)]
-struct PowerBody {
+struct ActionBody {
     action: String,
 }
 
@@ -70,7 +64,7 @@ pub async fn power(
     if let Some(why) = without_power(&snapshot, api.context.clock.now()) {
         return Err(ApiError::new(StatusCode::CONFLICT, why));
     }
-    let wanted: PowerBody = body::object(&body)?;
+    let wanted: ActionBody = body::object(&body)?;
     let verb = servers::power_verb(&wanted.action)
         .ok_or_else(|| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "expected one of start, stop, restart, kill"))?;
     servers::request_power(&api, id, verb, None, Requester::Cli).await?;
@@ -90,18 +84,6 @@ fn without_power(snapshot: &Snapshot, now: Timestamp) -> Option<&'static str> {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum InstallAction {
-    Again,
-    Abort,
-}
-
-#[derive(Deserialize)]
-struct InstallBody {
-    action: InstallAction,
-}
-
 /// `POST /local/servers/{server}/install`: runs the install script again, or aborts an installation.
 pub async fn install(
     State(api): State<Arc<Api>>,
@@ -109,9 +91,10 @@ pub async fn install(
     body: RequestBody,
 ) -> Result<StatusCode, ApiError> {
     api.server(id)?;
-    match body::object::<InstallBody>(&body)?.action {
-        InstallAction::Again => servers::request_install(&api, id, true, Requester::Cli).await?,
-        InstallAction::Abort => servers::abort_install(&api, id).await?,
+    match body::object::<ActionBody>(&body)?.action.as_str() {
+        "again" => servers::request_install(&api, id, true, Requester::Cli).await?,
+        "abort" => servers::abort_install(&api, id).await?,
+        _ => return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "expected one of again, abort")),
     }
     Ok(StatusCode::ACCEPTED)
 }

@@ -31,28 +31,14 @@ pub fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-/// How much of a body a route reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyLimit {
-    /// The route reads no body.
-    None,
-    /// The route rejects a longer body.
-    Bytes(usize),
-}
+/// The maximum size of a request's body, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct BodyLimit(usize);
 
-impl BodyLimit {
-    /// Applies the limit to [`RequestBody`].
-    pub fn limit(self, request: &mut Request) {
-        DefaultBodyLimit::max(self.max()).apply(request);
-        request.extensions_mut().insert(self);
-    }
-
-    fn max(self) -> usize {
-        match self {
-            BodyLimit::None => 0,
-            BodyLimit::Bytes(bytes) => bytes,
-        }
-    }
+/// Limits what [`RequestBody`] reads of a request; with 0 it reads nothing.
+pub fn limit_body(request: &mut Request, bytes: usize) {
+    DefaultBodyLimit::max(bytes).apply(request);
+    request.extensions_mut().insert(BodyLimit(bytes));
 }
 
 /// A body, or why it cannot be read.
@@ -65,7 +51,7 @@ impl<S: Send + Sync> FromRequest<S> for RequestBody {
     type Rejection = Infallible;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Infallible> {
-        let max = request.extensions().get::<BodyLimit>().map_or(0, |body| body.max());
+        let max = request.extensions().get::<BodyLimit>().map_or(0, |limit| limit.0);
         Ok(Self { body: Bytes::from_request(request, state).await, max })
     }
 }

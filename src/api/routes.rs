@@ -12,7 +12,7 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::guard::{self, Access, Endpoint, Guard};
-use super::request::BodyLimit;
+use super::request::limit_body;
 use super::startup::Startup;
 use super::{Api, local, servers, system};
 use crate::config::NodeConfig;
@@ -22,7 +22,8 @@ struct Route {
     method: MethodFilter,
     path: &'static str,
     access: Access,
-    body: BodyLimit,
+    /// The maximum size of a body, in bytes.
+    max_body: usize,
     handle: Arc<dyn Fn(Request, Startup) -> Answer + Send + Sync>,
 }
 
@@ -34,8 +35,8 @@ fn table() -> Vec<Route> {
     const POST: MethodFilter = MethodFilter::POST;
     const PUT: MethodFilter = MethodFilter::PUT;
     const DELETE: MethodFilter = MethodFilter::DELETE;
-    const NONE: BodyLimit = BodyLimit::None;
-    const SMALL: BodyLimit = BodyLimit::Bytes(4 << 20);
+    const NONE: usize = 0;
+    const SMALL: usize = 4 << 20;
     vec![
         Route::during_startup(GET, "/api/system", Node, NONE, system::system),
         Route::new(GET, "/api/servers", Node, NONE, servers::list),
@@ -52,7 +53,6 @@ fn table() -> Vec<Route> {
         Route::new(POST, "/api/servers/{server}/ws/deny", Node, SMALL, servers::deny_tokens),
         Route::new(GET, "/local/servers", Local, NONE, local::list),
         Route::new(GET, "/local/events", Local, NONE, local::events::events),
-        Route::new(GET, "/local/servers/{server}", Local, NONE, local::describe),
         Route::new(PUT, "/local/servers/{server}", Local, SMALL, local::apply),
         Route::new(DELETE, "/local/servers/{server}", Local, NONE, local::delete),
         Route::new(GET, "/local/servers/{server}/logs", Local, NONE, local::logs::logs),
@@ -87,14 +87,14 @@ impl Route {
         method: MethodFilter,
         path: &'static str,
         access: Access,
-        body: BodyLimit,
+        max_body: usize,
         handler: impl Handler<T, Arc<Api>>,
     ) -> Self {
         let handle = move |request, startup: Startup| -> Answer {
             let handler = handler.clone();
             Box::pin(async move { handler.call(request, startup.api().await).await })
         };
-        Self { method, path, access, body, handle: Arc::new(handle) }
+        Self { method, path, access, max_body, handle: Arc::new(handle) }
     }
 
     /// A route that is answered during the startup, too.
@@ -102,21 +102,21 @@ impl Route {
         method: MethodFilter,
         path: &'static str,
         access: Access,
-        body: BodyLimit,
+        max_body: usize,
         handler: impl Handler<T, Startup>,
     ) -> Self {
         let handle = move |request, startup| -> Answer { Box::pin(handler.clone().call(request, startup)) };
-        Self { method, path, access, body, handle: Arc::new(handle) }
+        Self { method, path, access, max_body, handle: Arc::new(handle) }
     }
 
     fn answer(self, guard: &Arc<Guard>, startup: &Startup) -> MethodRouter {
         let (guard, startup) = (guard.clone(), startup.clone());
-        let Self { method, access, body, handle, .. } = self;
+        let Self { method, access, max_body, handle, .. } = self;
         on(method, move |mut request: Request| async move {
             if let Some(rejection) = guard.reject(access, &request) {
                 return rejection;
             }
-            body.limit(&mut request);
+            limit_body(&mut request, max_body);
             handle(request, startup).await
         })
     }

@@ -156,10 +156,7 @@ async fn nothing_outside_the_table_is_routed() {
 async fn a_body_is_limited_as_in_its_row() {
     let router = listener(marked(), Endpoint::Local);
     for route in table() {
-        let max = match route.body {
-            BodyLimit::None => 0,
-            BodyLimit::Bytes(bytes) => bytes,
-        };
+        let max = route.max_body;
         for (length, expected) in [(max, StatusCode::OK), (max + 1, StatusCode::PAYLOAD_TOO_LARGE)] {
             let request = request(&route.method(), &route.example(), None, vec![b' '; length]);
             assert_eq!(ask(&router, request).await.0, expected, "{} {length}", route.mark());

@@ -42,7 +42,7 @@ async fn try_install(api: &Api, id: ServerId, reinstall: bool, by: Requester) ->
     admit_install(known.context(at), reinstall)?;
     let new = |verb| NewRequest { id: api.context.ids.next(), at, expires_at: None, by, verb };
     let install = new(Verb::Install { reinstall, then_start: false });
-    // Afterwards the server stays down, unless a manifest that people manage has `power: up`.
+    // Afterwards a server of the panel stays down.
     let power = known.snapshot.asked(at).power();
     let up = power.is_some_and(|request| request.verb.wants_up()) || known.status.state != PowerState::Offline;
     let down = (up && known.manifest.metadata.managed_by == ManagedBy::Panel).then(|| new(Verb::Stop));
