@@ -99,7 +99,7 @@ async fn serve(node: NodeConfig, notices: Vec<String>, ignore_certificate_errors
     // Blocks this thread, which serves no requests.
     let context = context(&node, &tasks, &queue, ignore_certificate_errors)?;
     let reconciler = Reconciler::new(context.clone());
-    startup.open(Api::new(reconciler.clone()));
+    startup.finish(Api::new(reconciler.clone()));
     start(&context, reconciler, &queue);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -223,10 +223,10 @@ fn observed(page: &mut Page, server: &ServerView, now: Timestamp) {
         page.field("Disk used", bytes(status.disk_bytes));
     }
     if let Some(last_reported) = status.last_reported.or(record.last_reported) {
-        page.field("Last reported", last_reported.as_str());
+        page.field("Reported", last_reported.as_str());
     }
     if let Some(at) = record.synced_at {
-        page.field("Last synced", format!("{} ago", span(now.since(at))));
+        page.field("Synced", format!("{} ago", span(now.since(at))));
     }
     if let Some(at) = record.parked {
         let text = "the panel has not listed it for";
