@@ -23,4 +23,6 @@ pub mod runtime;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod yaml;

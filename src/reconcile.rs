@@ -7,8 +7,6 @@
 //! `pass` drives them: it is the only place that does things, and it decides nothing. `jobs` runs what takes long
 //! beside the passes. The controller calls [`pass::Reconciler::pass`] and learns when to call again.
 
-#[cfg(test)]
-pub(crate) mod bench;
 pub mod context;
 pub mod job;
 pub mod jobs;

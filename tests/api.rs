@@ -1,8 +1,6 @@
-//! The API behind its guard, over a world in memory: what every answer has, the wire's own errors, and what becomes of
+//! The API behind its guard, over a node in memory: what every answer has, the wire's own errors, and what becomes of
 //! requests that change something.
 
-#[path = "api/bench.rs"]
-mod bench;
 #[path = "api/boot.rs"]
 mod boot;
 #[path = "api/errors.rs"]
@@ -11,7 +9,7 @@ mod errors;
 mod guard;
 #[path = "api/install.rs"]
 mod install;
-#[path = "support/node.rs"]
+#[path = "api/node.rs"]
 mod node;
 #[path = "api/power.rs"]
 mod power;

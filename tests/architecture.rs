@@ -27,7 +27,7 @@ const RANKS: &[(u32, &[&str])] = &[
     (5, &["console"]),
     (6, &["reconcile"]),
     (7, &["api", "cli", "controller"]),
-    (8, &["app"]),
+    (8, &["app", "testing"]),
 ];
 
 /// Crates that stay behind one door: only these files may name them.
@@ -38,7 +38,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("bollard", &["src/runtime/docker.rs", "src/runtime/docker/"]),
     ("reqwest", &["src/panel/client.rs", "src/panel/client/"]),
     ("notify", &["src/store/watch.rs", "src/store/watch/"]),
-    ("axum", &["src/api.rs", "src/api/", "src/app/listeners.rs", "src/app/listeners/"]),
+    ("axum", &["src/api.rs", "src/api/", "src/app/listeners.rs", "src/app/listeners/", "src/testing/node.rs"]),
     ("tokio_rustls", &["src/app/listeners/certificates.rs", "src/app/listeners/certificates/"]),
     ("clap", &["src/cli.rs", "src/cli/"]),
     ("tracing_subscriber", &["src/telemetry.rs", "src/telemetry/"]),
@@ -185,6 +185,17 @@ fn nothing_is_unsafe() {
 fn every_module_says_what_it_owns() {
     let silent = sources().iter().filter(|source| !source.is_test_file() && !source.opens_with_a_doc());
     assert_none(silent.map(|source| format!("{}: does not open with `//!`", source.path)).collect());
+}
+
+/// The product has no test doubles: the module is behind a feature that no build of the product enables, and the ranks keep
+/// every other module from importing it outside of tests.
+#[test]
+fn test_doubles_are_behind_a_feature() {
+    let read = |file: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    assert!(read("src/lib.rs").contains("#[cfg(feature = \"testing\")]\npub mod testing;"));
+    let manifest = read("Cargo.toml");
+    let features = manifest.split("[features]\n").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap();
+    assert!(!features.contains("default"), "{features}");
 }
 
 fn architecture() -> String {

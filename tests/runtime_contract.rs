@@ -13,8 +13,6 @@ mod fake_bench;
 mod images;
 #[path = "runtime_contract/life.rs"]
 mod life;
-#[path = "support/node.rs"]
-mod node;
 #[path = "runtime_contract/output.rs"]
 mod output;
 #[path = "runtime_contract/whole_node.rs"]

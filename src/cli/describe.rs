@@ -326,7 +326,7 @@ mod tests {
 
     fn described(index: usize) -> String {
         let server = &examples::servers()[index];
-        let node = NodeConfig::for_tests(Path::new("/srv/node"));
+        let node = crate::testing::node_config(Path::new("/srv/node"));
         let described = Described { server, files: places(&node, server.uuid) };
         text(&described, Paint::fixed(false), examples::now())
     }

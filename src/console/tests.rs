@@ -8,9 +8,8 @@ use super::*;
 use crate::clock::Clock;
 use crate::events::Subscription;
 use crate::model::Role;
-use crate::runtime::fake::{Act, FakeEngine, FakeRuntime, LocalImage, Program, ServerScript};
-use crate::runtime::host::Host;
 use crate::runtime::{ContainerSpec, Limits, Purpose, container_name};
+use crate::testing::fake::{Act, FakeEngine, FakeRuntime, LocalImage, Program, ServerScript};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -59,7 +58,7 @@ impl House {
     }
 
     fn runtime(&self) -> FakeRuntime {
-        FakeRuntime::faultless(self.world.clone(), Host::for_tests())
+        FakeRuntime::faultless(self.world.clone(), crate::testing::test_host())
     }
 
     /// Makes a container that will run this program; an earlier one is removed.

@@ -45,11 +45,10 @@ impl UnknownContainers {
 mod tests {
     use super::*;
     use crate::model::Record;
-    use crate::panel::Panel;
-    use crate::reconcile::bench;
+    use crate::testing::{TestNode, TestPanel, file_manifest, server_id};
 
     fn container(number: u32) -> Listed {
-        Listed { server: bench::id(number), role: Role::Server, id: format!("c{number}"), running: true }
+        Listed { server: server_id(number), role: Role::Server, id: format!("c{number}"), running: true }
     }
 
     fn numbers(unknown_containers: &UnknownContainers) -> Vec<ServerId> {
@@ -58,33 +57,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn containers_of_unknown_servers_are_unknown_containers() {
-        let (_root, context) = bench::context(None);
-        context.store.create(bench::file_server(1), Record::default(), []).unwrap();
+        let node = TestNode::new();
+        let context = &node.context;
+        context.store.create(file_manifest(1), Record::default(), []).unwrap();
         let listed = [container(1), container(2), container(3)];
         let mut unknown_containers = UnknownContainers::default();
         // The third was deleted while the engine answered.
-        unknown_containers.see(&context, &listed, |id| id == bench::id(3));
-        assert_eq!(numbers(&unknown_containers), [bench::id(2)]);
-        context.store.create(bench::file_server(2), Record::default(), []).unwrap();
-        unknown_containers.see(&context, &listed[..2], |_| false);
+        unknown_containers.see(context, &listed, |id| id == server_id(3));
+        assert_eq!(numbers(&unknown_containers), [server_id(2)]);
+        context.store.create(file_manifest(2), Record::default(), []).unwrap();
+        unknown_containers.see(context, &listed[..2], |_| false);
         assert_eq!(numbers(&unknown_containers), []);
     }
 
     #[tokio::test(start_paused = true)]
     async fn before_the_panels_list_nobody_knows_who_is_unknown() {
-        let panel: std::sync::Arc<dyn Panel> = std::sync::Arc::new(bench::ScriptedPanel::default());
-        let (_root, context) = bench::context(Some(panel));
+        let node = TestNode::builder().panel(TestPanel::default()).build();
+        let context = &node.context;
         let mut unknown_containers = UnknownContainers::default();
-        unknown_containers.see(&context, &[container(1)], |_| false);
+        unknown_containers.see(context, &[container(1)], |_| false);
         assert_eq!(numbers(&unknown_containers), []);
         context.recently_deleted.close();
-        unknown_containers.see(&context, &[container(1)], |_| false);
-        assert_eq!(numbers(&unknown_containers), [bench::id(1)]);
+        unknown_containers.see(context, &[container(1)], |_| false);
+        assert_eq!(numbers(&unknown_containers), [server_id(1)]);
     }
 
     #[test]
     fn each_is_named_once_and_again_when_it_comes_back() {
-        let unknown_container = |number| (bench::id(number), Role::Server, format!("c{number}"));
+        let unknown_container = |number| (server_id(number), Role::Server, format!("c{number}"));
         let mut unknown_containers = UnknownContainers::default();
         assert_eq!(unknown_containers.replace([unknown_container(1)].into()), [unknown_container(1)]);
         assert_eq!(

@@ -47,7 +47,7 @@ pub trait Bench: Send + Sync {
 
 /// A node that pulls images only where they are missing.
 pub fn node() -> NodeConfig {
-    let mut node = crate::node::node(Path::new("/node"));
+    let mut node = alula::testing::node_config(Path::new("/node"));
     node.docker.pull_policy = PullPolicy::IfNotPresent;
     node
 }

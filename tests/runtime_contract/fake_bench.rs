@@ -5,7 +5,7 @@ use std::time::Duration;
 use alula::config::NodeConfig;
 use alula::model::Timestamp;
 use alula::runtime::Runtime;
-use alula::runtime::fake::{Act, FakeEngine, FakeRuntime, Launch, LocalImage, Program, Reaction, Typed};
+use alula::testing::fake::{Act, FakeEngine, FakeRuntime, Launch, LocalImage, Program, Reaction, Typed};
 use async_trait::async_trait;
 
 use crate::bench::{Bench, IMAGE, PATIENCE, ROUTINE, Routine, host, node};
@@ -46,7 +46,7 @@ fn routine_program(routine: Routine) -> Program {
                 .on_signal("SIGTERM", vec![(Duration::ZERO, Act::Exit(6))]);
             for word in ["one", "two"] {
                 let answer = vec![(Duration::ZERO, print(&format!("got {word}")))];
-                program.typed.push(Typed { text: word.into(), by_word: false, reaction: Reaction::Do(answer) });
+                program.typed.push(Typed { text: word.into(), prefix: false, reaction: Reaction::Do(answer) });
             }
             program
         }

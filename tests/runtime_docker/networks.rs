@@ -9,7 +9,7 @@ const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 
 /// The node's network under names of its own: of the network, of the bridge's device, and of the ranges.
 fn spec(bridge: &str, third: u8) -> NetworkSpec {
-    let node = crate::node::node(std::path::Path::new("/node"));
+    let node = alula::testing::node_config(std::path::Path::new("/node"));
     let mut spec = spec_builder::network(&node);
     spec.name = crate::unique("net");
     if let NetworkPurpose::Servers { device, .. } = &mut spec.purpose {

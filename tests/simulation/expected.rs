@@ -128,7 +128,7 @@ impl Asked {
         self.known = false;
     }
 
-    /// All that was asked before is taken for done, also what only the disk has heard of.
+    /// All earlier requests count as completed, also those that are only on disk.
     pub fn lose_requests(&mut self, folder: &Path, expect: Expect) {
         self.power(expect);
         if let Some(stored) = handled_on_disk(folder).filter(|_| self.handled.is_some()) {
@@ -153,8 +153,8 @@ impl Asked {
             return false;
         };
         self.expire(&snapshot, now);
-        let dies = snapshot.is_being_deleted() && !snapshot.wanted();
-        if snapshot.requests.lost || dies {
+        let crashes = snapshot.is_being_deleted() && !snapshot.wanted();
+        if snapshot.requests.lost || crashes {
             return false;
         }
         // While the files are bad the last good spec is in effect.

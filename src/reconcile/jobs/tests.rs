@@ -1,10 +1,10 @@
 //! How jobs end.
 
 use super::*;
-use crate::reconcile::bench;
 use crate::reconcile::context::DiskScan;
-use crate::runtime::fake::{Call, Faults};
 use crate::runtime::{ErrorKind, RuntimeError};
+use crate::testing::fake::{Call, Faults};
+use crate::testing::{TestNode, TestPanel, server_id};
 
 fn invalid_response() -> PanelError {
     PanelError::InvalidResponse { call: "GET /servers/x/install".into(), detail: "the answer: expected JSON".into() }
@@ -16,8 +16,8 @@ fn away() -> PanelError {
 
 /// Runs a job through these failures. Whether the last one was final.
 fn fails_for_good(failures: Vec<PanelError>) -> bool {
-    let (_root, context) = bench::context(None);
-    let id = bench::id(1);
+    let node = TestNode::new();
+    let (context, id) = (&node.context, server_id(1));
     let job = JobRun { context: context.clone(), server: id, subject: Subject::Install("token".into()) };
     for failure in failures {
         let run = context.with_server(id, |state| begin(state, JobKind::Script, &job.subject));
@@ -38,25 +38,27 @@ async fn answers_that_cannot_be_read_count_as_a_rejection_in_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_an_answer_that_will_not_come() {
-    let panel = bench::ScriptedPanel::default();
-    panel.answers(invalid_response());
-    let (_root, context) = bench::context(None);
+    let panel = TestPanel::with_servers();
+    panel.fail(|_| true, invalid_response());
+    let node = TestNode::new();
+    let context = &node.context;
     let began = tokio::time::Instant::now();
-    let error = sync_with_retries(&context, &panel, bench::id(1)).await.unwrap_err();
-    assert_eq!((error, panel.asked(), began.elapsed()), (invalid_response(), 1, Duration::ZERO));
+    let error = sync_with_retries(context, &panel, server_id(1)).await.unwrap_err();
+    assert_eq!((error, panel.calls(), began.elapsed()), (invalid_response(), 1, Duration::ZERO));
     let timeout = PanelError::Timeout { call: "GET /servers/x".into(), limit: Duration::from_secs(3) };
-    panel.answers(timeout.clone());
-    let error = sync_with_retries(&context, &panel, bench::id(1)).await.unwrap_err();
-    assert_eq!((error, panel.asked(), began.elapsed()), (timeout, 1, Duration::ZERO), "it has had its time");
-    panel.answers(away());
-    let error = sync_with_retries(&context, &panel, bench::id(1)).await.unwrap_err();
+    panel.fail(|_| true, timeout.clone());
+    let error = sync_with_retries(context, &panel, server_id(1)).await.unwrap_err();
+    assert_eq!((error, panel.calls(), began.elapsed()), (timeout, 1, Duration::ZERO), "it has had its time");
+    panel.fail(|_| true, away());
+    let error = sync_with_retries(context, &panel, server_id(1)).await.unwrap_err();
     assert_eq!(error, away());
-    assert!(panel.asked() > 3, "silence is asked again");
+    assert!(panel.calls() > 3, "silence is asked again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
-    let (_root, context) = bench::context(None);
+    let node = TestNode::new();
+    let context = &node.context;
     let mut permits = Vec::new();
     for scan in [DiskScan::Removal, DiskScan::Watch] {
         while let Some(permit) = context.disk_scans.permit(scan).now_or_never() {
@@ -69,7 +71,7 @@ async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
         (JobKind::Usage, Subject::DiskLimit, false),
         (JobKind::Removal, Subject::Deletion, false),
     ] {
-        let job = JobRun { context: context.clone(), server: bench::id(1), subject };
+        let job = JobRun { context: context.clone(), server: server_id(1), subject };
         let ended = implementation(kind).run(&job).now_or_never();
         assert_eq!(ended.is_some(), goes_on, "{kind:?} {}", job.subject);
     }
@@ -91,8 +93,7 @@ impl Faults for NoLogs {
 #[tokio::test(start_paused = true)]
 async fn a_log_that_the_engine_does_not_keep_is_read_and_one_that_it_does_not_give_is_not() {
     for (kind, is_read) in [(ErrorKind::Unsupported, true), (ErrorKind::Failed, false)] {
-        let (_root, mut context, machine) = bench::machine(None);
-        bench::reconnect(&mut context, &machine, Arc::new(NoLogs(kind)));
-        assert_eq!(close_install_log(&context, bench::id(1), "n1").await.is_ok(), is_read, "{kind:?}");
+        let node = TestNode::builder().engine_faults(Arc::new(NoLogs(kind))).build();
+        assert_eq!(close_install_log(&node.context, server_id(1), "n1").await.is_ok(), is_read, "{kind:?}");
     }
 }

@@ -1,21 +1,17 @@
 //! What the panel is told, and what the record says it may believe.
 
-use std::sync::Arc;
-
 use super::*;
 use crate::model::PowerState::{Offline, Running, Starting, Stopping};
-use crate::model::{ManagedBy, Manifest, Record};
-use crate::reconcile::bench::{self, ScriptedPanel};
+use crate::model::Record;
+use crate::testing::{PanelCall, TestNode, TestPanel, panel_manifest, server_id};
 
 /// A server of a panel of which an earlier life of the daemon has recorded this.
-fn fixture(recorded: Option<PowerState>) -> (tempfile::TempDir, Arc<Context>, Arc<ScriptedPanel>, ServerId) {
-    let panel = Arc::new(ScriptedPanel::default());
-    let (root, context) = bench::context(Some(panel.clone()));
-    let id = bench::id(1);
-    let mut manifest = Manifest::new(id, ManagedBy::Panel);
-    manifest.spec.settings.container.image = "game:1".into();
-    context.store.create(manifest, Record { last_reported: recorded, ..Record::default() }, []).unwrap();
-    (root, context, panel, id)
+fn fixture(recorded: Option<PowerState>) -> (TestNode, TestPanel, ServerId) {
+    let panel = TestPanel::with_servers();
+    let node = TestNode::builder().panel(panel.clone()).build();
+    let record = Record { last_reported: recorded, ..Record::default() };
+    node.context.store.create(panel_manifest(1, "run"), record, []).unwrap();
+    (node, panel, server_id(1))
 }
 
 fn recorded(context: &Context, id: ServerId) -> Option<PowerState> {
@@ -48,30 +44,30 @@ async fn a_report_without_an_answer_may_have_been_heard_whatever_was_acknowledge
         (Some(Stopping), vec![Offline, Starting, Running], Running),
         (Some(Running), vec![Offline], Offline),
     ] {
-        let (_root, context, panel, id) = fixture(before);
-        context.with_server(id, |state| state.transitions.extend(states.clone()));
-        panel.loses_answers_about(Some(lost));
-        report(&context, &*panel, id).await.unwrap_err();
-        assert_eq!(panel.states().last().map(|(_, new)| *new), Some(lost));
+        let (node, panel, id) = fixture(before);
+        node.context.with_server(id, |state| state.transitions.extend(states.clone()));
+        panel.lose_answers(move |call| *call == PanelCall::ReportState(id, lost));
+        report(&node.context, &panel, id).await.unwrap_err();
+        assert_eq!(panel.states(id).last().map(|(_, new)| *new), Some(lost));
         assert_eq!(
-            reported_after_a_restart(&context, id, Offline),
+            reported_after_a_restart(&node.context, id, Offline),
             [Offline],
             "{before:?} {states:?}: recorded {:?}",
-            recorded(&context, id)
+            recorded(&node.context, id)
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_panel_knows_for_certain_is_not_said_again() {
-    let (_root, context, panel, id) = fixture(Some(Running));
-    context.with_server(id, |state| state.transitions.extend([Stopping, Offline]));
-    report(&context, &*panel, id).await.unwrap();
-    assert_eq!(panel.states(), [(Running, Stopping), (Stopping, Offline)]);
-    assert_eq!(recorded(&context, id), Some(Offline));
-    keep_transition(&context, id, None, Offline);
-    assert_eq!(transitions(&context, id), []);
-    assert_eq!(reported_after_a_restart(&context, id, Offline), []);
+    let (node, panel, id) = fixture(Some(Running));
+    node.context.with_server(id, |state| state.transitions.extend([Stopping, Offline]));
+    report(&node.context, &panel, id).await.unwrap();
+    assert_eq!(panel.states(id), [(Running, Stopping), (Stopping, Offline)]);
+    assert_eq!(recorded(&node.context, id), Some(Offline));
+    keep_transition(&node.context, id, None, Offline);
+    assert_eq!(transitions(&node.context, id), []);
+    assert_eq!(reported_after_a_restart(&node.context, id, Offline), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,11 +82,11 @@ async fn states_are_noted_against_what_was_told_last() {
         (Some(Running), vec![Offline], vec![Offline]),
         (None, vec![Offline, Starting, Running, Starting], vec![Starting, Running, Offline, Starting]),
     ] {
-        let (_root, context, _panel, id) = fixture(recorded);
+        let (node, _panel, id) = fixture(recorded);
         for now in &shown {
-            keep_transition(&context, id, recorded, *now);
+            keep_transition(&node.context, id, recorded, *now);
         }
-        assert_eq!(transitions(&context, id), expected, "{recorded:?} {shown:?}");
+        assert_eq!(transitions(&node.context, id), expected, "{recorded:?} {shown:?}");
     }
 }
 
@@ -102,24 +98,24 @@ async fn the_latest_state_is_reported_although_no_transition_was_kept() {
         (Some(Running), Running, vec![(Offline, Running)]),
         (None, Offline, vec![]),
     ] {
-        let (_root, context, panel, id) = fixture(recorded);
-        publish(&context, id, shown);
-        report(&context, &*panel, id).await.unwrap();
-        report(&context, &*panel, id).await.unwrap();
-        assert_eq!(panel.states(), expected, "{recorded:?} {shown:?}");
+        let (node, panel, id) = fixture(recorded);
+        publish(&node.context, id, shown);
+        report(&node.context, &panel, id).await.unwrap();
+        report(&node.context, &panel, id).await.unwrap();
+        assert_eq!(panel.states(id), expected, "{recorded:?} {shown:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_state_is_reported_again_after_one_whose_answer_was_lost() {
-    let (_root, context, panel, id) = fixture(None);
-    publish(&context, id, Running);
-    report(&context, &*panel, id).await.unwrap();
-    keep_transition(&context, id, recorded(&context, id), Stopping);
-    panel.loses_answers_about(Some(Stopping));
-    report(&context, &*panel, id).await.unwrap_err();
-    context.with_server(id, |state| state.transitions.clear());
-    panel.loses_answers_about(None);
-    report(&context, &*panel, id).await.unwrap();
-    assert_eq!(panel.states().last(), Some(&(Stopping, Running)), "it may show the server as stopping");
+    let (node, panel, id) = fixture(None);
+    publish(&node.context, id, Running);
+    report(&node.context, &panel, id).await.unwrap();
+    keep_transition(&node.context, id, recorded(&node.context, id), Stopping);
+    panel.lose_answers(move |call| *call == PanelCall::ReportState(id, Stopping));
+    report(&node.context, &panel, id).await.unwrap_err();
+    node.context.with_server(id, |state| state.transitions.clear());
+    panel.succeed();
+    report(&node.context, &panel, id).await.unwrap();
+    assert_eq!(panel.states(id).last(), Some(&(Stopping, Running)), "it may show the server as stopping");
 }

@@ -1,4 +1,4 @@
-//! What people do behind the daemon's back: edit files, write whole servers, work on Docker, take servers off the panel.
+//! What operators do without the API: edit files, write whole servers, use Docker directly, remove servers from the panel.
 
 use std::path::Path;
 
@@ -11,24 +11,24 @@ use serde_json::json;
 
 use crate::daemon::Daemon;
 use crate::expected::{Asked, on_disk};
-use crate::furnish::{GAME, OTHER_GAME, by_hand};
 use crate::scenario::{Play, Server};
+use crate::setup::{GAME, OTHER_GAME, by_hand};
 
 /// Percent of a core that an override allows.
 pub const OVERRIDDEN_CPU: i64 = 150;
 
 /// Replaces a file as editors do: under another name first.
-fn put(path: &Path, text: &str) {
-    let aside = path.with_file_name(".edited");
-    std::fs::write(&aside, text).unwrap();
-    std::fs::rename(aside, path).unwrap();
+fn replace_file(path: &Path, text: &str) {
+    let temporary = path.with_file_name(".edited");
+    std::fs::write(&temporary, text).unwrap();
+    std::fs::rename(temporary, path).unwrap();
 }
 
 impl Server {
     /// A later installation is asked for than the one whose result is recorded.
     pub fn notice_later_installation(&mut self, snapshot: &Snapshot, now: Timestamp) {
         if let (Some(_), Some(done)) = (snapshot.asked(now).install(), &snapshot.record.install.done) {
-            self.outdone = Some(done.token.clone());
+            self.superseded_install = Some(done.token.clone());
         }
     }
 }
@@ -42,8 +42,8 @@ impl Play {
     /// A server of a file: a folder is written, or a file is applied.
     pub async fn create_by_hand(&mut self, daemon: &Daemon, at: usize) {
         let id = self.servers[at].id;
-        let folder = daemon.world.store.folder(id);
-        if daemon.world.store.get(id).is_some() || folder.join("config.yml").exists() {
+        let folder = daemon.node.context.store.folder(id);
+        if daemon.node.context.store.get(id).is_some() || folder.join("config.yml").exists() {
             return;
         }
         let start = self.rng.permille(500);
@@ -55,33 +55,33 @@ impl Play {
             manifest.spec.install = None;
         }
         let applied = self.rng.permille(500);
-        self.say(|| format!("create {at} by hand, applied={applied} {:?}", declared(&manifest.spec)));
-        self.tally.wishes += 1;
+        self.log(|| format!("create {at} by hand, applied={applied} {:?}", declared(&manifest.spec)));
+        self.tally.requests += 1;
         let text = manifests::render(&manifest).unwrap();
-        // It may be on disk or not when the daemon dies.
+        // It may be on disk or not when the daemon crashes.
         self.servers[at].asked = Asked::default();
         self.servers[at].deleted = false;
         self.servers[at].created = match applied {
             true => self.apply(daemon, at, &text),
             false => {
                 std::fs::create_dir_all(&folder).unwrap();
-                put(&folder.join("config.yml"), &text);
+                replace_file(&folder.join("config.yml"), &text);
                 self.noticed(daemon, at);
                 true
             }
         };
     }
 
-    /// A file is applied. Returns whether the daemon says that it was.
+    /// Applies a file. Returns whether the daemon accepted it.
     fn apply(&mut self, daemon: &Daemon, at: usize, text: &str) -> bool {
         let id = self.servers[at].id;
-        let apply = std::panic::AssertUnwindSafe(|| daemon.world.store.apply(id, text, false));
+        let apply = std::panic::AssertUnwindSafe(|| daemon.node.context.store.apply(id, text, false));
         let applied = std::panic::catch_unwind(apply);
-        self.say(|| format!("apply {at}: {:?}", applied.as_ref().map(|applied| applied.is_ok()).ok()));
+        self.log(|| format!("apply {at}: {:?}", applied.as_ref().map(|applied| applied.is_ok()).ok()));
         match applied {
             Ok(applied) => applied.is_ok(),
             Err(_) => {
-                self.servers[at].asked.unanswered(&daemon.world.store.folder(id), id);
+                self.servers[at].asked.unanswered(&daemon.node.context.store.folder(id), id);
                 false
             }
         }
@@ -97,28 +97,28 @@ impl Play {
         }
     }
 
-    /// Somebody edits files by hand, well or badly.
+    /// An operator edits files by hand, with and without mistakes.
     pub fn edit(&mut self, daemon: &Daemon, at: usize) {
         let id = self.servers[at].id;
-        let path = daemon.world.store.folder(id).join("config.yml");
+        let path = daemon.node.context.store.folder(id).join("config.yml");
         let Ok(text) = std::fs::read_to_string(&path) else { return };
         if text.contains("\tbroken") {
             return;
         }
-        let folder = daemon.world.store.folder(id);
+        let folder = daemon.node.context.store.folder(id);
         let before = on_disk(&folder, id);
         let kind = self.rng.below(18);
-        self.say(|| format!("edit {at} kind {kind}"));
+        self.log(|| format!("edit {at} kind {kind}"));
         match kind {
-            0 => put(&path, &format!("# a note by hand\n{text}")),
+            0 => replace_file(&path, &format!("# a note by hand\n{text}")),
             1 | 2 => {
                 // A folder with neither a manifest nor a record is no server.
                 if kind == 1 || !path.with_file_name(RECORD_FILE).exists() {
-                    put(&path, &format!("{text}\n\tbroken: ["));
+                    replace_file(&path, &format!("{text}\n\tbroken: ["));
                 } else {
                     std::fs::remove_file(&path).unwrap();
                 }
-                // Put right again at the end, as a person would. Until then the last good spec is in effect.
+                // Fixed at the end, as a person would do. Until then the last good spec is the accepted one.
                 std::fs::write(path.with_file_name(".saved.yml"), &text).unwrap();
             }
             3 | 4 => self.edit_override(at, &path),
@@ -138,14 +138,14 @@ impl Play {
         }
         let after = on_disk(&folder, id);
         if after.is_some() && before != after {
-            self.tally.wishes += 1;
-            let snapshot = daemon.world.store.get(id);
+            self.tally.requests += 1;
+            let snapshot = daemon.node.context.store.get(id);
             self.servers[at].asked.edited(snapshot.as_deref());
         }
-        self.say(|| format!("{at} says {after:?}"));
+        self.log(|| format!("{at} declares {after:?}"));
         self.noticed(daemon, at);
-        let dies = daemon.world.store.get(id).is_some_and(|snapshot| snapshot.is_being_deleted());
-        if dies {
+        let crashes = daemon.node.context.store.get(id).is_some_and(|snapshot| snapshot.is_being_deleted());
+        if crashes {
             // What is written into a folder on its way out may go with it.
             self.servers[at].overridden = false;
         }
@@ -160,7 +160,7 @@ impl Play {
             2 => spec["restartedAt"] = json!(self.note()),
             _ => {}
         }
-        put(&path.with_file_name("override.yml"), &yaml::to_string(&json!({"spec": spec})).unwrap());
+        replace_file(&path.with_file_name("override.yml"), &yaml::to_string(&json!({"spec": spec})).unwrap());
         self.servers[at].overridden = true;
     }
 
@@ -200,7 +200,7 @@ impl Play {
             // Without the script, if it is an old text: the panel's stays.
             Some(earlier) => drop(self.apply(daemon, at, &earlier)),
             None if self.servers[at].of_file && self.rng.permille(700) => drop(self.apply(daemon, at, text)),
-            None => put(path, text),
+            None => replace_file(path, text),
         }
     }
 
@@ -210,37 +210,36 @@ impl Play {
         self.servers[at].texts.get(chosen).cloned()
     }
 
-    /// Puts a broken or lost file right again, as a person would. What was edited before it broke, and was never read since,
-    /// comes in effect now.
+    /// Fixes a broken or lost file, as a person would do. Edits from before it broke that were never read are accepted now.
     pub fn put_right(&mut self, daemon: &Daemon, at: usize) {
-        let path = daemon.world.store.folder(self.servers[at].id).join("config.yml");
+        let path = daemon.node.context.store.folder(self.servers[at].id).join("config.yml");
         let saved = path.with_file_name(".saved.yml");
         if saved.exists() {
             std::fs::rename(&saved, path).unwrap();
         }
     }
 
-    /// Somebody else works on Docker. What should run comes up again.
+    /// Another program uses Docker. Servers that should run come up again.
     pub fn interfere(&mut self, at: usize) {
         let id = self.servers[at].id;
-        // What is done to a parked server's container would be taken for the daemon's work.
+        // A call about a parked server's container would count as the daemon's.
         if self.servers[at].parked.is_some() || self.machine.panel.lock().elsewhere.contains_key(&id) {
             return;
         }
         let name = container_name(id, Role::Server);
         let killed = if self.rng.permille(500) {
-            self.machine.docker.kill_outside(&name)
+            self.machine.engine.kill_outside(&name)
         } else {
-            self.machine.docker.remove_outside(&name)
+            self.machine.engine.remove_outside(&name)
         };
-        self.say(|| format!("interfere with {at}: {killed}"));
+        self.log(|| format!("interfere with {at}: {killed}"));
     }
 
-    /// The panel stops listing a server, or has it again.
+    /// The panel stops listing a server, or lists it again.
     pub fn list_or_not(&mut self, at: usize) {
         let server = &mut self.servers[at];
         let mut panel = self.machine.panel.lock();
-        let said = if let Some(mut side) = panel.servers.remove(&server.id) {
+        let change = if let Some(mut side) = panel.servers.remove(&server.id) {
             side.promised = false;
             side.installing = false;
             panel.elsewhere.insert(server.id, side);
@@ -252,13 +251,13 @@ impl Play {
             return;
         };
         drop(panel);
-        self.say(|| format!("{at} is {said}"));
+        self.log(|| format!("{at} is {change}"));
     }
 }
 
-/// Works a change into a file.
+/// Applies a change to a file's text.
 fn change(path: &Path, text: &str, change: impl FnOnce(&mut Manifest)) {
     let mut manifest: Manifest = yaml::parse(text).unwrap();
     change(&mut manifest);
-    put(path, &manifests::render(&manifest).unwrap());
+    replace_file(path, &manifests::render(&manifest).unwrap());
 }

@@ -1,4 +1,4 @@
-//! What may go wrong between a caller and the fake engine: decided outside, asked for at each call.
+//! Faults between a caller and the fake engine: a test decides them for each call.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::runtime::{RuntimeError, RuntimeEvent};
 pub struct Call {
     /// The method's name: `create`, `start`, `inspect`, …
     pub name: &'static str,
-    /// The server, where the call is about a container that the world knows.
+    /// The server, where the call is about a container that exists.
     pub server: Option<ServerId>,
     /// The container's role, likewise.
     pub role: Option<Role>,
@@ -27,17 +27,16 @@ pub enum Delivery {
     Lost,
     /// Two times, both at once.
     Twice,
-    /// So much later; other events may overtake it.
+    /// This much later; other events may overtake it.
     Late(Duration),
 }
 
 /// The faults of one connection to the engine.
 ///
-/// No method is called while the world is locked, so all of them may use it. All of a call, what is done
-/// here included, counts against the call's time limit.
+/// No method runs under the machine's lock, so all of them may use it. Their time counts against the call's timeout.
 #[async_trait]
 pub trait Faults: Send + Sync {
-    /// Before the engine hears of the call: may delay it, or fail it without an effect.
+    /// Before the engine gets the call: may delay it, or fail it without an effect.
     async fn before(&self, _call: Call) -> Result<(), RuntimeError> {
         Ok(())
     }
@@ -47,8 +46,7 @@ pub trait Faults: Send + Sync {
         Ok(())
     }
 
-    /// How long the engine takes to carry the call out. It does so even when the caller has gone meanwhile;
-    /// `None` is at once.
+    /// How long the engine takes to execute the call, even if the caller is dropped; `None`: at once.
     fn takes(&self, _call: &Call) -> Option<Duration> {
         None
     }
@@ -59,7 +57,7 @@ pub trait Faults: Send + Sync {
     }
 }
 
-/// Nothing goes wrong.
+/// No faults.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoFaults;
 

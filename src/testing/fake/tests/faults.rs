@@ -1,4 +1,4 @@
-//! Faults, outside interference, and the engine going away.
+//! Faults, calls of other programs, and an engine that stops.
 
 use super::*;
 use crate::runtime::ContainerChange;
@@ -78,7 +78,7 @@ async fn the_answer_may_be_lost_although_it_was_done() {
     let engine = machine();
     for (lose_answer, never_answer) in [(true, false), (false, true)] {
         let one = One { call: "create", lose_answer, never_answer, takes: None };
-        let runtime = FakeRuntime::new(engine.clone(), Arc::new(one), Host::for_tests());
+        let runtime = FakeRuntime::new(engine.clone(), Arc::new(one), crate::testing::test_host());
         let of = server(u128::from(lose_answer));
         let result = runtime.create(&spec(of, Role::Server), &purpose(of, Role::Server, "t")).await;
         assert!(result.unwrap_err().is_outage());
@@ -90,7 +90,7 @@ async fn the_answer_may_be_lost_although_it_was_done() {
 async fn the_engine_goes_on_when_its_caller_is_gone() {
     let engine = machine();
     let one = One { call: "create", takes: Some(90 * SECOND), ..One::default() };
-    let runtime = FakeRuntime::new(engine.clone(), Arc::new(one), Host::for_tests());
+    let runtime = FakeRuntime::new(engine.clone(), Arc::new(one), crate::testing::test_host());
     let of = server(1);
     assert!(is_timeout(runtime.create(&spec(of, Role::Server), &purpose(of, Role::Server, "t")).await));
     assert_eq!(runtime.inspect(of, Role::Server).await.unwrap(), None);
@@ -99,10 +99,10 @@ async fn the_engine_goes_on_when_its_caller_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_for_a_removal_again_is_told_that_it_is_under_way() {
+async fn a_second_removal_reports_that_the_first_is_in_progress() {
     let engine = machine();
     let one = One { call: "remove", takes: Some(90 * SECOND), ..One::default() };
-    let runtime = FakeRuntime::new(engine.clone(), Arc::new(one), Host::for_tests());
+    let runtime = FakeRuntime::new(engine.clone(), Arc::new(one), crate::testing::test_host());
     let id = make(&runtime, server(1), Role::Server).await;
     let mut events = runtime.events().await.unwrap();
     assert!(is_timeout(runtime.remove(&id).await));
@@ -129,7 +129,7 @@ impl Faults for ByChange {
 #[tokio::test(start_paused = true)]
 async fn events_are_lost_doubled_and_late() {
     let engine = machine();
-    let runtime = FakeRuntime::new(engine.clone(), Arc::new(ByChange), Host::for_tests());
+    let runtime = FakeRuntime::new(engine.clone(), Arc::new(ByChange), crate::testing::test_host());
     let mut events = runtime.events().await.unwrap();
     let began = Instant::now();
     make_running(&runtime, server(1), Role::Installer).await;

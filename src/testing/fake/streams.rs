@@ -1,4 +1,4 @@
-//! The streams that leave the fake engine: output, logs and events; and the terminal's way in.
+//! The fake engine's streams: output, logs, events, and the terminal's input.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -18,7 +18,7 @@ use super::engine::FakeEngine;
 use super::faults::{Delivery, Faults};
 use crate::runtime::{RuntimeError, RuntimeEvent};
 
-/// What was there already, then what comes.
+/// Earlier output, then new output.
 pub(super) fn output(
     before: Option<Bytes>,
     from: Option<mpsc::Receiver<Bytes>>,
@@ -27,11 +27,11 @@ pub(super) fn output(
     let Some(mut from) = from else {
         return before.boxed();
     };
-    before.chain(stream::poll_fn(move |context| from.poll_recv(context).map(|piece| piece.map(Ok)))).boxed()
+    before.chain(stream::poll_fn(move |context| from.poll_recv(context).map(|chunk| chunk.map(Ok)))).boxed()
 }
 
-/// The way into a container's terminal, for one run of it over one connection.
-pub(super) struct Keyboard {
+/// The input of a container's terminal, for one run over one connection.
+pub(super) struct TerminalInput {
     pub(super) engine: FakeEngine,
     pub(super) id: String,
     /// The run it belongs to.
@@ -40,7 +40,7 @@ pub(super) struct Keyboard {
     pub(super) generation: u64,
 }
 
-impl AsyncWrite for Keyboard {
+impl AsyncWrite for TerminalInput {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let typed = self.engine.with(|state| {
             let current = state.find(&self.id).is_some_and(|container| container.run <= self.run);

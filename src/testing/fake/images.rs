@@ -5,25 +5,25 @@ use std::time::Duration;
 
 use crate::model::image::ImageReference;
 
-/// An image that is there.
+/// A local image.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LocalImage {
-    /// Another one of the same name has another id.
+    /// Distinguishes images that had the same name one after the other.
     pub version: u32,
-    /// The signal that it wants at a native stop.
+    /// Its stop signal.
     pub stop_signal: Option<String>,
 }
 
-/// An image that the registry has.
+/// An image in the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RemoteImage {
     /// How long a pull takes.
     pub takes: Duration,
-    /// The pull ends with this error inside its stream instead.
+    /// The pull ends with this error in its stream instead.
     pub fails: Option<String>,
-    /// User and password without which the registry says no.
+    /// User and password that the registry requires.
     pub login: Option<(String, String)>,
-    /// What it is once it is there.
+    /// The local image after a pull.
     pub image: LocalImage,
 }
 
@@ -32,11 +32,11 @@ pub struct RemoteImage {
 pub struct Pulls {
     /// Begun.
     pub begun: u32,
-    /// Ended with the image there.
+    /// Succeeded.
     pub succeeded: u32,
-    /// Under way.
+    /// In progress.
     pub running: u32,
-    /// Most that were under way at once.
+    /// Maximum in progress at once.
     pub most_at_once: u32,
 }
 
@@ -55,7 +55,7 @@ impl Default for Images {
     }
 }
 
-/// The one spelling of a reference.
+/// The canonical form of a reference.
 pub(super) fn canonical(reference: &str) -> String {
     ImageReference::parse(reference).map_or_else(|| reference.to_owned(), |reference| reference.canonical())
 }

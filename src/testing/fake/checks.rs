@@ -1,4 +1,4 @@
-//! What the fake engine checks before it makes or starts a container.
+//! Checks of the fake engine before it creates or starts a container.
 
 use super::container::Container;
 use super::images::canonical;
@@ -56,13 +56,13 @@ impl State {
         for wanted in &container.spec.ports {
             let running = self.containers.values().filter(|other| other.running());
             let taken = |port: u16, address: &str| port == wanted.port && overlap(address, &wanted.address);
-            let place = format!("{}:{}", wanted.address, wanted.port);
+            let socket = format!("{}:{}", wanted.address, wanted.port);
             if running.flat_map(|other| &other.spec.ports).any(|other| taken(other.port, &other.address)) {
-                let text = format!("{failed}: Bind for {place} failed: port is already allocated");
+                let text = format!("{failed}: Bind for {socket} failed: port is already allocated");
                 return Some(Rejection::new(500, text));
             }
             if self.taken_ports.iter().any(|(address, port)| taken(*port, address)) {
-                let text = format!("{failed}: listen tcp4 {place}: bind: address already in use");
+                let text = format!("{failed}: listen tcp4 {socket}: bind: address already in use");
                 return Some(Rejection::new(500, text));
             }
         }

@@ -1,8 +1,7 @@
-//! The fake engine's containers and networks, and how they change. Everything here happens under the world's lock.
+//! The fake engine's containers and networks, and how they change. All of it runs under the machine's lock.
 //!
-//! Time enters as a number, the time since the world began; what will happen is on an agenda, and
-//! [`State::advance`] does what is due. What other code must be told leaves through `ended` (for the hook)
-//! and the listeners (events).
+//! Time is the time since the machine was made. Future actions are on an agenda, and [`State::advance`] runs those that are due.
+//! Ended containers leave through `ended` (for the hook), events through the listeners.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,12 +13,12 @@ use tokio::sync::mpsc;
 use super::calls::{Breach, CallLog, Ended, Violation};
 use super::container::{Container, Phase};
 use super::images::{Images, canonical};
-use super::program::{Act, KILLED, Launch, Program, Script, usual_program};
+use super::program::{Act, KILLED, Launch, Program, Script, default_program};
 use super::rejection::{Rejection, signal_name};
 use crate::model::{Role, ServerId};
 use crate::runtime::{ContainerChange, ContainerSpec, Limits, NetworkInfo, Purpose, RuntimeEvent};
 
-/// Longest line that can be typed, bytes: the terminal's own limit.
+/// Longest line of input, bytes: the terminal's limit.
 const LINE: usize = 4_095;
 
 /// Chooses what a container does.
@@ -28,11 +27,11 @@ pub(super) type Chooser = Arc<dyn Fn(&Launch<'_>) -> Program + Send + Sync>;
 /// A network, and the subnet that it was made with.
 #[derive(Debug, Clone)]
 pub(super) struct Network {
-    pub(super) facts: NetworkInfo,
+    pub(super) info: NetworkInfo,
     pub(super) subnet: String,
 }
 
-/// Something a container will do.
+/// A scheduled action of a container.
 #[derive(Debug)]
 struct Due {
     container: u64,
@@ -40,10 +39,10 @@ struct Due {
     act: Act,
 }
 
-/// Everything there is.
+/// The machine's state.
 pub(super) struct State {
     pub(super) now: Duration,
-    /// By number, so in the order in which they were made.
+    /// By number, which is the order of creation.
     pub(super) containers: BTreeMap<u64, Container>,
     created: u64,
     runs_by_name: BTreeMap<String, u32>,
@@ -60,9 +59,9 @@ pub(super) struct State {
     pub(super) live_restore: bool,
     /// Bytes that a container's log keeps.
     pub(super) kept_log: Option<usize>,
-    /// It takes no new connections and answers on old ones.
+    /// It accepts no new connections and answers on open ones.
     pub(super) goes_down: bool,
-    /// Counts the times the engine went away: connections of an earlier one are broken.
+    /// Counts the engine's stops: connections of an earlier generation are broken.
     pub(super) generation: u64,
     pub(super) listeners: Vec<mpsc::UnboundedSender<(Duration, RuntimeEvent)>>,
     pub(super) call_log: CallLog,
@@ -80,7 +79,7 @@ impl State {
             agenda: BTreeMap::new(),
             planned: 0,
             programs: BTreeMap::new(),
-            chooser: Arc::new(usual_program),
+            chooser: Arc::new(default_program),
             images: Images::default(),
             networks: BTreeMap::new(),
             taken_ports: BTreeSet::new(),
@@ -97,12 +96,12 @@ impl State {
         }
     }
 
-    /// When the next thing is due.
+    /// The time of the next action.
     pub(super) fn next_due(&self) -> Option<Duration> {
         self.agenda.keys().next().map(|(at, _)| *at)
     }
 
-    /// Lets time pass: does in order what is due until `now`, each thing at its own time.
+    /// Advances the time to `now`: runs due actions in order, each at its own time.
     pub(super) fn advance(&mut self, now: Duration) {
         while let Some(entry) = self.agenda.first_entry()
             && entry.key().0 <= now
@@ -143,7 +142,7 @@ impl State {
         Ok(self.add(spec, purpose, stop_signal))
     }
 
-    /// Adds a container without asking whether that may be.
+    /// Adds a container without checks.
     pub(super) fn add(
         &mut self,
         spec: &ContainerSpec,
@@ -225,7 +224,7 @@ impl State {
         }
     }
 
-    /// Counts a start and notes what must never be.
+    /// Counts a start, and records violations.
     fn check_start(&mut self, number: u64) {
         let Some((server, role)) = self.containers[&number].owner() else {
             return;
@@ -296,7 +295,7 @@ impl State {
         container.phase = Phase::Exited { code, oom_killed };
         container.finished = Some(now);
         container.line.clear();
-        container.let_go();
+        container.drop_readers();
         let (spec, purpose) = (container.spec.clone(), container.purpose.clone());
         self.call_log.note(now, "die", &container.name, container.token(), true);
         self.ended.push(Ended { spec, purpose, code, by_itself });
@@ -306,7 +305,7 @@ impl State {
         self.emit(number, ContainerChange::Ended);
     }
 
-    /// Sends a signal; `false` where there is nobody to get it.
+    /// Sends a signal; `false` where no container runs.
     pub(super) fn signal(&mut self, key: &str, signal: &str) -> Result<bool, Rejection> {
         let name = signal_name(signal)?;
         let Some(number) = self.number(key) else {
@@ -327,7 +326,7 @@ impl State {
         Ok(true)
     }
 
-    /// Whether a removal begins now, or has nothing to do; `false` where an earlier one is under way.
+    /// Whether a removal begins now or has nothing to do; `false` where an earlier one is in progress.
     pub(super) fn begin_removal(&mut self, key: &str) -> bool {
         self.find_mut(key).is_none_or(|container| !std::mem::replace(&mut container.removing, true))
     }
@@ -363,8 +362,7 @@ impl State {
         true
     }
 
-    /// Types bytes into the terminal of a container: they are echoed, and whole lines reach the program.
-    /// `false` where nobody reads them any more.
+    /// Sends bytes to the terminal of a container: they are echoed, and whole lines reach the program. `false` where it has ended.
     pub(super) fn type_in(&mut self, id: &str, bytes: &[u8]) -> bool {
         let Some(number) = self.number(id) else {
             return false;
@@ -385,7 +383,7 @@ impl State {
         true
     }
 
-    /// The line that is being typed is done.
+    /// Completes the line of input.
     fn enter(&mut self, number: u64) {
         let Some(container) = self.containers.get_mut(&number) else {
             return;
@@ -406,7 +404,7 @@ impl State {
         self.listeners.retain(|listener| listener.send((now, event.clone())).is_ok());
     }
 
-    /// The engine goes away or comes back.
+    /// Stops or starts the engine.
     pub(super) fn set_up(&mut self, up: bool) {
         if up && self.goes_down {
             self.set_up(false);
@@ -422,13 +420,13 @@ impl State {
         self.generation += 1;
         self.listeners.clear();
         for container in self.containers.values_mut() {
-            container.let_go();
+            container.drop_readers();
             container.removing = false;
         }
         self.end_all();
     }
 
-    /// The engine has been told to end: it ends its containers, and takes no new connections.
+    /// Shuts the engine down: it ends its containers, and accepts no new connections.
     pub(super) fn go_down(&mut self) {
         if self.up {
             self.goes_down = true;

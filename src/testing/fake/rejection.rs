@@ -1,8 +1,8 @@
-//! What the fake engine refuses, in Docker's words and with its statuses.
+//! The fake engine's rejections, with Docker's messages and statuses.
 
 use crate::runtime::{ErrorKind, RuntimeError};
 
-/// The engine says no.
+/// A rejected call.
 #[derive(Debug)]
 pub(super) struct Rejection {
     status: u16,

@@ -1,4 +1,4 @@
-//! One fake container: what it was made from, where it stands, what it printed, and who reads that.
+//! One fake container: its spec, phase, output and readers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::log::{ContainerLog, LOG_CHUNKS};
 use super::program::Program;
-use super::tape::{TAPE, Tape};
 use crate::model::{ContainerState, Role, ServerId};
 use crate::runtime::{ContainerSpec, Limits, Purpose, parse_container_name};
 
-/// Where a container stands.
+/// The phase of a container.
 ///
 /// ```text
 ///  create          start             exit, kill
 /// -------> Created ------> Running ------------> Exited
-///             | refused       ^                    | |
+///             | rejected      ^                    | |
 ///             +--> StartFailed +------- start ------+ |
 ///             |         | (start, as Docker 29 does) |
 ///             +---------+------ remove --------------+--> (gone)
@@ -37,7 +37,7 @@ pub(super) struct Container {
     pub(super) name: String,
     pub(super) spec: ContainerSpec,
     pub(super) purpose: Option<Purpose>,
-    /// Limits in force.
+    /// Applied limits.
     pub(super) limits: Limits,
     /// Labels: hashes of spec and limits at creation.
     pub(super) spec_hash: String,
@@ -45,22 +45,22 @@ pub(super) struct Container {
     pub(super) phase: Phase,
     pub(super) started: Option<Duration>,
     pub(super) finished: Option<Duration>,
-    /// Starts so far; tells what is still due of an earlier run.
+    /// Starts so far. Scheduled actions carry it, so that those of an earlier run are skipped.
     pub(super) run: u32,
     pub(super) program: Arc<Program>,
     /// Was sent a signal in this run.
     pub(super) signalled: bool,
     pub(super) stop_signal: Option<String>,
-    /// The engine is at removing it.
+    /// A removal is in progress.
     pub(super) removing: bool,
-    pub(super) tape: Tape,
-    /// A line that is being typed; before the start, all that was typed ahead.
+    pub(super) log: ContainerLog,
+    /// An incomplete line of input; before the start, all input so far.
     pub(super) line: Vec<u8>,
-    /// Whoever reads what it prints; all are let go when it ends.
+    /// Receivers of its output, dropped when it ends.
     readers: Vec<Reader>,
 }
 
-/// Somebody who reads what a container prints.
+/// A receiver of a container's output.
 #[derive(Debug)]
 struct Reader {
     to: mpsc::Sender<Bytes>,
@@ -98,23 +98,23 @@ impl Container {
             signalled: false,
             stop_signal: None,
             removing: false,
-            tape: Tape::default(),
+            log: ContainerLog::default(),
             line: Vec::new(),
             readers: Vec::new(),
         }
     }
 
-    /// Prints something, for all readers and for the log, of which the last `kept` bytes stay.
+    /// Prints bytes to all readers and to the log, which keeps the last `kept` bytes.
     pub(super) fn print(&mut self, bytes: Bytes, kept: Option<usize>) {
         self.readers.retain(|reader| reader.to.try_send(bytes.clone()).is_ok());
-        self.tape.push(bytes);
+        self.log.push(bytes);
         if let Some(kept) = kept {
-            self.tape.rotate(kept);
+            self.log.rotate(kept);
         }
     }
 
-    /// Lets all readers go: it ended, or the connections broke.
-    pub(super) fn let_go(&mut self) {
+    /// Drops all readers: the container ended, or the connections broke.
+    pub(super) fn drop_readers(&mut self) {
         self.readers.clear();
     }
 
@@ -122,7 +122,7 @@ impl Container {
         self.phase == Phase::Running
     }
 
-    /// Server and role, by purpose or name; `None` for containers that are none of ours.
+    /// Server and role, by purpose or name; `None` for containers of other programs.
     pub(super) fn owner(&self) -> Option<(ServerId, Role)> {
         match &self.purpose {
             Some(purpose) => Some((purpose.server, purpose.role)),
@@ -130,10 +130,9 @@ impl Container {
         }
     }
 
-    /// What it prints from now on, until it ends: nothing at all where it has ended. A reader that falls [`TAPE`] pieces behind
-    /// is let go.
+    /// Its output from now on, until it ends. A reader that falls [`LOG_CHUNKS`] chunks behind is dropped.
     pub(super) fn read(&mut self, attached: bool) -> mpsc::Receiver<Bytes> {
-        let (to, from) = mpsc::channel(TAPE);
+        let (to, from) = mpsc::channel(LOG_CHUNKS);
         if !matches!(self.phase, Phase::Exited { .. }) {
             self.readers.push(Reader { to, attached });
         }

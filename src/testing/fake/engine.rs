@@ -1,5 +1,5 @@
-//! The machine's Docker, for tests: a handle that survives daemon restarts, knobs for what goes on outside, and
-//! the books.
+//! The fake machine: a handle that survives restarts of the daemon, what other programs and people do on the machine, and what
+//! happened on it.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -19,16 +19,15 @@ use super::state::State;
 use crate::model::{ContainerState, Role, ServerId, Timestamp};
 use crate::runtime::{ContainerSpec, Limits};
 
-/// Milliseconds since the Unix epoch at which a world begins unless told otherwise.
+/// Default start time of a machine, milliseconds since the Unix epoch.
 pub const EPOCH: i64 = 1_750_000_000_000;
 
 type Hook = Arc<dyn Fn(&FakeEngine, &Ended) + Send + Sync>;
 
 /// The fake machine: containers, images and networks. Cheap to clone; all clones are the same machine.
 ///
-/// It lives on tokio's clock: make it inside the runtime whose (paused) clock it should follow. What falls due
-/// is done by whoever looks next, and by one task that wakes up when something is due and ends when nothing is
-/// planned; it dies with the tokio runtime.
+/// It follows the (paused) clock of the tokio runtime in which it is made. Actions that are due run with the next call, or in a
+/// driver task that sleeps until the next one and ends when none is scheduled.
 #[derive(Clone)]
 pub struct FakeEngine {
     inner: Arc<Inner>,
@@ -39,20 +38,20 @@ struct Inner {
     epoch: Timestamp,
     state: Mutex<State>,
     hook: Mutex<Option<Hook>>,
-    /// Poked when a container stops or begins to hang, and when the engine comes or goes.
+    /// Notified when a container hangs or recovers, and when the engine stops or starts.
     pub(super) outside: Arc<Notify>,
     driver: Mutex<Option<Driver>>,
-    /// Tells the driver that something is due sooner.
+    /// Wakes the driver for an earlier action.
     sooner: Arc<Notify>,
 }
 
-/// The task that wakes up when something is due, and when it will.
+/// The task that runs due actions, and the time of the next one.
 struct Driver {
     task: JoinHandle<()>,
     due: Duration,
 }
 
-/// Takes a lock; what a panicking test left behind is as good as anything.
+/// Locks, also after a test has panicked under the lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -64,7 +63,7 @@ impl Default for FakeEngine {
 }
 
 impl FakeEngine {
-    /// An empty machine; it is now this time there.
+    /// An empty machine whose clock shows this time.
     pub fn new(epoch: Timestamp) -> Self {
         let inner = Inner {
             began: Instant::now(),
@@ -78,7 +77,7 @@ impl FakeEngine {
         Self { inner: Arc::new(inner) }
     }
 
-    /// The time there.
+    /// The machine's time.
     pub fn now(&self) -> Timestamp {
         self.inner.epoch + self.inner.began.elapsed()
     }
@@ -91,14 +90,14 @@ impl FakeEngine {
         self.inner.began + at
     }
 
-    /// The next time that somebody pokes, from now on.
+    /// The next notification of `outside`, from now on.
     pub(super) fn outside(&self) -> Pin<Box<OwnedNotified>> {
-        let mut poked = Box::pin(self.inner.outside.clone().notified_owned());
-        poked.as_mut().enable();
-        poked
+        let mut notified = Box::pin(self.inner.outside.clone().notified_owned());
+        notified.as_mut().enable();
+        notified
     }
 
-    /// Lets what is due happen, then looks at or changes the state, then tells the hook and the driver.
+    /// Runs due actions, then `act`, then the hook, and wakes the driver.
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
         self.settle();
         let result = act(&mut lock(&self.inner.state));
@@ -107,7 +106,7 @@ impl FakeEngine {
         result
     }
 
-    /// Does what is due and runs the hook for what ended, without the lock.
+    /// Runs due actions, and the hook for containers that ended, without the lock.
     fn settle(&self) {
         let ended = {
             let mut state = lock(&self.inner.state);
@@ -123,7 +122,7 @@ impl FakeEngine {
         }
     }
 
-    /// Makes sure that somebody wakes up when something is due.
+    /// Makes sure that the driver wakes up for the next action.
     fn drive(&self) {
         let Some(due) = lock(&self.inner.state).next_due() else {
             return;
@@ -143,18 +142,18 @@ impl FakeEngine {
         }
     }
 
-    /// Fixes what containers of an image do, whatever the chooser says.
+    /// Sets the program of an image's containers; it wins over [`FakeEngine::choose_programs`].
     pub fn set_program(&self, image: &str, program: Program) {
         self.with(|state| state.programs.insert(canonical(image), program));
     }
 
-    /// Chooses what containers do at each start. It is asked under the world's lock: it must not use the world.
+    /// Chooses the program at each start. The chooser runs under the lock: it must not use the machine.
     pub fn choose_programs(&self, chooser: impl Fn(&Launch<'_>) -> Program + Send + Sync + 'static) {
         self.with(|state| state.chooser = Arc::new(chooser));
     }
 
-    /// Called at the end of each container, without the lock; on a current-thread runtime nobody can see before
-    /// that it ended. The world is handed in, since a hook that owned it would keep it for ever.
+    /// Calls `hook` at the end of each container, without the lock; on a current-thread runtime no task observes the end before. The
+    /// hook gets the machine, since one that owned it would never be dropped.
     pub fn on_end(&self, hook: impl Fn(&FakeEngine, &Ended) + Send + Sync + 'static) {
         *lock(&self.inner.hook) = Some(Arc::new(hook));
     }
@@ -189,28 +188,28 @@ impl FakeEngine {
         self.with(|state| state.checks_mounts = checks);
     }
 
-    /// Some other program of the machine listens on a port, or lets it go.
+    /// Another program of the machine binds a port, or releases it.
     pub fn set_port_taken(&self, address: &str, port: u16, taken: bool) {
-        let place = (address.to_owned(), port);
-        self.with(|state| if taken { state.taken_ports.insert(place) } else { state.taken_ports.remove(&place) });
+        let socket = (address.to_owned(), port);
+        self.with(|state| if taken { state.taken_ports.insert(socket) } else { state.taken_ports.remove(&socket) });
     }
 
-    /// Somebody kills a container by name (`docker kill`); `false` if it does not run.
+    /// Kills a container by name, as `docker kill` does; `false` if it does not run.
     pub fn kill_outside(&self, name: &str) -> bool {
         self.interfere("kill outside", name, |state| state.signal(name, "SIGKILL").unwrap_or(false))
     }
 
-    /// Somebody removes a container by name (`docker rm -f`); `false` if there is none.
+    /// Removes a container by name, as `docker rm -f` does; `false` if there is none.
     pub fn remove_outside(&self, name: &str) -> bool {
         self.interfere("remove outside", name, |state| state.remove(name))
     }
 
-    /// Somebody starts a container by name (`docker start`); `false` if that fails.
+    /// Starts a container by name, as `docker start` does; `false` if that fails.
     pub fn start_outside(&self, name: &str) -> bool {
         self.interfere("start outside", name, |state| state.start(name).is_ok())
     }
 
-    /// Another daemon, or a person, makes a container: it has none of our labels. `None` if the name is taken.
+    /// Creates a container without our labels. `None` if the name is taken.
     pub fn create_foreign(&self, name: &str) -> Option<String> {
         self.with(|state| {
             let free = state.find(name).is_none();
@@ -227,19 +226,19 @@ impl FakeEngine {
         })
     }
 
-    /// The engine goes away or comes back. While it is away every call is unreachable, and all streams have ended.
+    /// Stops or starts the engine. While it is stopped, every call fails as unreachable, and all streams have ended.
     pub fn set_engine_up(&self, up: bool) {
         self.with(|state| state.set_up(up));
         self.inner.outside.notify_waiters();
     }
 
-    /// The engine is told to end, and has ended its containers: it answers on the connections that there are and takes no
-    /// new ones, until [`FakeEngine::set_engine_up`].
+    /// The engine shuts down: its containers have ended, and it answers on open connections but accepts no new ones, until
+    /// [`FakeEngine::set_engine_up`].
     pub fn go_down(&self) {
         self.with(State::go_down);
     }
 
-    /// Whether it is still going down.
+    /// Whether it is still shutting down.
     pub fn goes_down(&self) -> bool {
         self.with(|state| state.goes_down)
     }
@@ -260,7 +259,7 @@ impl FakeEngine {
         self.inner.outside.notify_waiters();
     }
 
-    /// Types a line into a container as if an attachment did; `false` if nobody reads it.
+    /// Sends a line to a container as an attachment does; `false` if it does not run.
     pub fn send_command(&self, name: &str, line: &str) -> bool {
         self.with(|state| {
             let Some(id) = state.find(name).filter(|found| found.running()).map(|found| found.id.clone()) else {
@@ -270,12 +269,12 @@ impl FakeEngine {
         })
     }
 
-    /// Where a container stands, past the runtime and its faults; `None` if there is none.
+    /// A container's state, without the runtime and its faults; `None` if there is none.
     pub fn state_of(&self, name: &str) -> Option<ContainerState> {
         self.with(|state| state.find(name).map(|found| found.phase.state()))
     }
 
-    /// The limits in force on a container.
+    /// The applied limits of a container.
     pub fn limits_of(&self, name: &str) -> Option<Limits> {
         self.with(|state| state.find(name).map(|found| found.limits.clone()))
     }
@@ -285,9 +284,9 @@ impl FakeEngine {
         self.with(|state| state.containers.values().map(|container| container.name.clone()).collect())
     }
 
-    /// All that a container has printed (as far as it is kept).
+    /// The kept output of a container.
     pub fn printed(&self, name: &str) -> String {
-        let printed = |state: &mut State| state.find(name).map(|found| found.tape.all());
+        let printed = |state: &mut State| state.find(name).map(|found| found.log.all());
         String::from_utf8_lossy(&self.with(printed).unwrap_or_default()).into_owned()
     }
 
@@ -311,25 +310,25 @@ impl FakeEngine {
         self.with(|state| state.call_log.counts.get(&(server, role)).copied().unwrap_or_default())
     }
 
-    /// The counts of everybody.
+    /// The counts of all servers.
     pub fn all_counts(&self) -> BTreeMap<(ServerId, Role), Counts> {
         self.with(|state| state.call_log.counts.clone())
     }
 
-    /// What must never have happened and did.
+    /// Events that must never happen and did.
     pub fn violations(&self) -> Vec<Violation> {
         self.with(|state| state.call_log.violations.clone())
     }
 }
 
-/// Wakes up when something is due, and ends when nothing is.
+/// Runs actions when they are due, and ends when none is scheduled.
 async fn drive(engine: Weak<Inner>, sooner: Arc<Notify>) {
     loop {
         let due = {
             let Some(inner) = engine.upgrade() else { return };
             let engine = FakeEngine { inner };
             engine.settle();
-            // The end is decided under the driver's lock, so that whoever plans something next sees it.
+            // Decided under the driver's lock, so that the next call that schedules an action starts a new driver.
             let mut driver = lock(&engine.inner.driver);
             let Some(due) = lock(&engine.inner.state).next_due() else {
                 *driver = None;

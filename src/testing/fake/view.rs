@@ -1,4 +1,4 @@
-//! What callers see of the fake engine's state, in the runtime's vocabulary; and its networks.
+//! The fake engine's state in the runtime's types, and its networks.
 
 use super::container::Container;
 use super::engine::FakeEngine;
@@ -21,7 +21,7 @@ pub(super) fn engine_info(state: &State) -> EngineInfo {
     }
 }
 
-pub(super) fn facts(engine: &FakeEngine, state: &State, name: &str) -> Option<ContainerStatus> {
+pub(super) fn status(engine: &FakeEngine, state: &State, name: &str) -> Option<ContainerStatus> {
     let container = state.find(name)?;
     let ours = container.purpose.as_ref();
     Some(ContainerStatus {
@@ -38,13 +38,13 @@ pub(super) fn facts(engine: &FakeEngine, state: &State, name: &str) -> Option<Co
 
 pub(super) fn ensure_network(state: &mut State, spec: &NetworkSpec) -> NetworkInfo {
     if let Some(network) = state.networks.get(&spec.name) {
-        return network.facts.clone();
+        return network.info.clone();
     }
     let free = |subnet: &str| !state.networks.values().any(|network| network.subnet == subnet);
     let pool = || (18..=255).map(|part| (format!("172.{part}.0.0/16"), format!("172.{part}.0.1")));
     let wanted = spec.v4.clone().filter(|(subnet, _)| free(subnet));
     let (subnet, gateway) = wanted.or_else(|| pool().find(|(subnet, _)| free(subnet))).unwrap_or_default();
-    let facts = NetworkInfo { driver: spec.driver.clone(), gateway: Some(gateway) };
-    state.networks.insert(spec.name.clone(), Network { facts: facts.clone(), subnet });
-    facts
+    let info = NetworkInfo { driver: spec.driver.clone(), gateway: Some(gateway) };
+    state.networks.insert(spec.name.clone(), Network { info: info.clone(), subnet });
+    info
 }

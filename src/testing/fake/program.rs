@@ -1,4 +1,4 @@
-//! What a fake container does once it is started: a script by time, and reactions to input and signals.
+//! The behaviour of a started fake container: a script by time, and reactions to input and signals.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::runtime::{ContainerSpec, Purpose};
 /// Exit status of a process that SIGKILL ended.
 pub const KILLED: i64 = 137;
 
-/// One thing that a process does.
+/// One action of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
     /// Prints a line; the terminal ends it with CR LF.
@@ -18,20 +18,20 @@ pub enum Act {
     Write(Vec<u8>),
     /// Ends with this exit status.
     Exit(i64),
-    /// The kernel ends it for want of memory: 137, with the flag.
+    /// The kernel kills it for lack of memory: 137, with the flag.
     RunOutOfMemory,
 }
 
-/// Things that are done one after another, each so long after the cause.
+/// Actions, each with its delay after the cause.
 pub type Script = Vec<(Duration, Act)>;
 
 /// What a typed line causes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Typed {
-    /// The whole line, or its first word where [`Typed::by_word`] is set.
+    /// The whole line, or its first token where [`Typed::prefix`] is set.
     pub text: String,
-    /// Compare the first word alone.
-    pub by_word: bool,
+    /// Compares the first token only.
+    pub prefix: bool,
     /// What is done.
     pub reaction: Reaction,
 }
@@ -53,24 +53,24 @@ pub enum Reaction {
 /// container's first process without a handler.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Program {
-    /// What it does by itself, by the time since its start.
+    /// Actions by the time since its start.
     pub script: Script,
-    /// What typed lines cause; the first entry that fits counts.
+    /// Reactions to input; the first match wins.
     pub typed: Vec<Typed>,
     /// Signal name (`SIGTERM`) → what it causes.
     pub signals: BTreeMap<&'static str, Script>,
-    /// Its entrypoint cannot be run: the start is refused with these words.
+    /// Its entrypoint cannot be executed: the start fails with this message.
     pub unstartable: Option<String>,
 }
 
-/// A container about to start, shown to whoever chooses its program.
+/// A container about to start, as a chooser of programs gets it.
 #[derive(Debug, Clone, Copy)]
 pub struct Launch<'a> {
     /// The container's name.
     pub name: &'a str,
     /// Its spec.
     pub spec: &'a ContainerSpec,
-    /// Whom it serves; `None` for one that another daemon made.
+    /// What it was created for; `None` for containers of other programs.
     pub purpose: Option<&'a Purpose>,
     /// Starts of this container, this one included.
     pub run: u32,
@@ -94,10 +94,10 @@ impl Launch<'_> {
     }
 }
 
-/// Times and words of a well-behaved game server.
+/// Times and output of a well-behaved game server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerScript {
-    /// From the start to the done line; `None` never gets there.
+    /// From the start to the done line; `None`: never.
     pub boots_in: Option<Duration>,
     /// The done line.
     pub done: String,
@@ -105,7 +105,7 @@ pub struct ServerScript {
     pub stop_command: String,
     /// From a stop command or signal to its end; `None` ignores both.
     pub stops_in: Option<Duration>,
-    /// It crashes so long after its start, with this exit status.
+    /// Time from the start to a crash, and its exit status.
     pub crash: Option<(Duration, i64)>,
 }
 
@@ -122,7 +122,7 @@ impl Default for ServerScript {
 }
 
 impl Program {
-    /// A program that prints lines, each so long after the start, and ends with an exit status after `lasts`.
+    /// A program that prints lines, each with its delay after the start, and exits after `lasts`.
     pub fn installer(lines: &[(Duration, &str)], lasts: Duration, code: i64) -> Self {
         let mut script: Script = lines.iter().map(|(at, line)| (*at, Act::Print((*line).into()))).collect();
         script.push((lasts, Act::Exit(code)));
@@ -136,15 +136,15 @@ impl Program {
         script.extend(plan.boots_in.map(|after| (after, Act::Print(plan.done.clone()))));
         script.extend(plan.crash.map(|(after, code)| (after, Act::Exit(code))));
         let mut typed = vec![
-            Typed { text: "say".into(), by_word: true, reaction: Reaction::Echo },
-            Typed { text: "crash".into(), by_word: true, reaction: Reaction::ExitWith },
+            Typed { text: "say".into(), prefix: true, reaction: Reaction::Echo },
+            Typed { text: "crash".into(), prefix: true, reaction: Reaction::ExitWith },
         ];
         let mut signals = BTreeMap::new();
         if let Some(after) = plan.stops_in {
             let stop = vec![(Duration::ZERO, Act::Print("Stopping the server".into())), (after, Act::Exit(0))];
             signals.insert("SIGTERM", stop.clone());
             signals.insert("SIGINT", stop.clone());
-            typed.push(Typed { text: plan.stop_command.clone(), by_word: false, reaction: Reaction::Do(stop) });
+            typed.push(Typed { text: plan.stop_command.clone(), prefix: false, reaction: Reaction::Do(stop) });
         }
         Self { script, typed, signals, unstartable: None }
     }
@@ -163,7 +163,7 @@ impl Program {
         Self { unstartable: Some(message), ..Self::default() }
     }
 
-    /// Adds something that it does by itself, so long after its start.
+    /// Adds an action at this time after its start.
     pub fn and_then(mut self, after: Duration, act: Act) -> Self {
         self.script.push((after, act));
         self
@@ -175,18 +175,18 @@ impl Program {
         self
     }
 
-    /// Adds the reaction to a typed line, before those that it has.
+    /// Adds the reaction to a line of input, ahead of the existing ones.
     pub fn on_line(mut self, text: &str, reaction: Script) -> Self {
-        let typed = Typed { text: text.into(), by_word: false, reaction: Reaction::Do(reaction) };
+        let typed = Typed { text: text.into(), prefix: false, reaction: Reaction::Do(reaction) };
         self.typed.insert(0, typed);
         self
     }
 
     /// What a typed line causes.
     pub(super) fn typed(&self, line: &str) -> Script {
-        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
         let fits = |typed: &&Typed| {
-            if typed.by_word { typed.text == word } else { typed.text == line }
+            if typed.prefix { typed.text == first } else { typed.text == line }
         };
         match self.typed.iter().find(fits).map(|typed| &typed.reaction) {
             None => Script::new(),
@@ -199,9 +199,8 @@ impl Program {
     }
 }
 
-/// The program of a container that nobody chose one for: an installer that takes two seconds, or a server
-/// with the usual times.
-pub fn usual_program(launch: &Launch<'_>) -> Program {
+/// The default program: an installer that takes two seconds, or a server with the default times.
+pub fn default_program(launch: &Launch<'_>) -> Program {
     match launch.role() {
         Role::Installer => Program::installer(
             &[(Duration::ZERO, "installing"), (Duration::from_secs(1), "half way")],

@@ -1,6 +1,6 @@
-//! What the fake promises beyond the contract suite: determinism, knobs, and the books.
+//! What the fake guarantees beyond the contract suite: determinism, faults, history and counts.
 
-mod knobs;
+mod faults;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +36,7 @@ fn machine() -> FakeEngine {
 }
 
 fn faultless(engine: &FakeEngine) -> FakeRuntime {
-    FakeRuntime::faultless(engine.clone(), Host::for_tests())
+    FakeRuntime::faultless(engine.clone(), crate::testing::test_host())
 }
 
 async fn make(runtime: &FakeRuntime, server: ServerId, role: Role) -> String {
@@ -98,7 +98,7 @@ fn scenario(seed: u64) -> (Vec<Entry>, Vec<(Duration, RuntimeEvent)>) {
         let began = Instant::now();
         let engine = machine();
         let faults = Arc::new(Seeded(AtomicU64::new(seed)));
-        let runtime = FakeRuntime::new(engine.clone(), faults, Host::for_tests());
+        let runtime = FakeRuntime::new(engine.clone(), faults, crate::testing::test_host());
         let listener = async {
             let mut acknowledged = Vec::new();
             while let Ok(mut events) = tokio::time::timeout_at(began + 100 * SECOND, async {
@@ -121,11 +121,11 @@ fn scenario(seed: u64) -> (Vec<Entry>, Vec<(Duration, RuntimeEvent)>) {
             async move {
                 for _ in 0..4 {
                     let _ = runtime.create(&spec(of, role), &purpose(of, role, "t")).await;
-                    if let Ok(Some(facts)) = runtime.inspect(of, role).await {
-                        let _ = runtime.start(&facts.id).await;
+                    if let Ok(Some(status)) = runtime.inspect(of, role).await {
+                        let _ = runtime.start(&status.id).await;
                         tokio::time::sleep(SECOND).await;
-                        let _ = runtime.signal(&facts.id, "SIGTERM").await;
-                        let _ = runtime.remove(&facts.id).await;
+                        let _ = runtime.signal(&status.id, "SIGTERM").await;
+                        let _ = runtime.remove(&status.id).await;
                     }
                 }
             }
@@ -165,22 +165,22 @@ async fn an_installer_prints_in_time_and_ends_by_itself() {
     assert_eq!(engine.printed(&name), "one\r\n");
     tokio::time::advance(3 * SECOND).await;
     assert_eq!(engine.printed(&name), "one\r\ntwo\r\n");
-    let facts = runtime.inspect(server(1), Role::Installer).await.unwrap().unwrap();
-    assert_eq!(facts.state, ContainerState::Exited { code: 7, oom_killed: false });
-    let (began, ended) = (facts.started_at.unwrap(), facts.finished_at.unwrap());
+    let status = runtime.inspect(server(1), Role::Installer).await.unwrap().unwrap();
+    assert_eq!(status.state, ContainerState::Exited { code: 7, oom_killed: false });
+    let (began, ended) = (status.started_at.unwrap(), status.finished_at.unwrap());
     assert_eq!(ended.since(began), 5 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_is_dated_when_it_was_due_however_late_somebody_looks() {
+async fn an_end_has_the_time_at_which_it_was_due() {
     let engine = machine();
     engine.set_program("box", Program::idle().and_then(2 * SECOND, Act::RunOutOfMemory));
     let runtime = faultless(&engine);
     make_running(&runtime, server(1), Role::Server).await;
     tokio::time::advance(3_600 * SECOND).await;
-    let facts = runtime.inspect(server(1), Role::Server).await.unwrap().unwrap();
-    assert_eq!(facts.state, ContainerState::Exited { code: KILLED, oom_killed: true });
-    assert_eq!(facts.finished_at.unwrap().since(facts.started_at.unwrap()), 2 * SECOND);
+    let status = runtime.inspect(server(1), Role::Server).await.unwrap().unwrap();
+    assert_eq!(status.state, ContainerState::Exited { code: KILLED, oom_killed: true });
+    assert_eq!(status.finished_at.unwrap().since(status.started_at.unwrap()), 2 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,11 +205,11 @@ async fn a_server_reacts_to_lines_and_signals() {
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(engine.state_of(&name), Some(ContainerState::Exited { code: 0, oom_killed: false }), "{stop}");
     }
-    assert!(!engine.send_command(&name, "say nobody hears"));
+    assert!(!engine.send_command(&name, "say again"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deaf_server_ends_by_kill_alone() {
+async fn a_server_without_handlers_ends_only_by_kill() {
     let engine = machine();
     let deaf = ServerScript { stops_in: None, boots_in: None, ..ServerScript::default() };
     engine.set_program("box", Program::server(&deaf));
@@ -225,7 +225,7 @@ async fn a_deaf_server_ends_by_kill_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_left_of_an_earlier_run_does_not_touch_the_next() {
+async fn scheduled_actions_of_an_earlier_run_are_skipped() {
     let engine = machine();
     engine.choose_programs(|launch| match launch.run_of_name {
         1 => Program::idle().and_then(10 * SECOND, Act::Exit(1)),
@@ -241,12 +241,12 @@ async fn what_is_left_of_an_earlier_run_does_not_touch_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_books_show_counts_and_what_must_never_be() {
+async fn counts_and_violations_are_recorded() {
     let engine = machine();
     let ended = Arc::new(std::sync::Mutex::new(Vec::new()));
     let noted = ended.clone();
     engine.on_end(move |engine, end| {
-        assert!(!engine.history().is_empty(), "the hook may look at the world");
+        assert!(!engine.history().is_empty(), "the hook may use the machine");
         let token = end.purpose.as_ref().unwrap().token.clone();
         noted.lock().unwrap().push((token, end.code, end.by_itself));
     });
@@ -287,26 +287,26 @@ async fn two_containers_of_one_role_are_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_hook_runs_in_time_though_nobody_looks() {
+async fn the_hook_runs_in_time_without_a_call() {
     let engine = machine();
     let lasts = |name: &str| if name == container_name(server(1), Role::Installer) { 100 } else { 2 };
     engine.choose_programs(move |launch| Program::installer(&[], lasts(launch.name) * SECOND, 0));
-    let (tell, mut last_reported) = mpsc::unbounded_channel();
-    engine.on_end(move |_, end| tell.send((end.spec.name.clone(), Instant::now())).unwrap());
+    let (ended, mut ends) = mpsc::unbounded_channel();
+    engine.on_end(move |_, end| ended.send((end.spec.name.clone(), Instant::now())).unwrap());
     let runtime = faultless(&engine);
     let began = Instant::now();
     make_running(&runtime, server(1), Role::Installer).await;
-    // The world waits for the first one by now; the second is due sooner.
+    // The driver sleeps until the first end by now; the second is due earlier.
     tokio::time::sleep(SECOND).await;
     make_running(&runtime, server(2), Role::Installer).await;
     for (number, at) in [(2, 3), (1, 100)] {
-        let (name, time) = last_reported.recv().await.unwrap();
+        let (name, time) = ends.recv().await.unwrap();
         assert_eq!((name, time - began), (container_name(server(number), Role::Installer), at * SECOND));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_in_force_are_known_to_the_connection_that_set_them() {
+async fn applied_limits_are_known_to_the_connection_that_set_them() {
     let engine = machine();
     let runtime = faultless(&engine);
     let id = make(&runtime, server(1), Role::Server).await;

@@ -1,4 +1,4 @@
-//! What happened in the fake world: history, counts, and broken promises, for the invariants of a simulation.
+//! What happened on a fake machine: history, counts and violations, for the invariants of the simulation.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::runtime::{ContainerSpec, Purpose};
 /// Entries of the history that are kept.
 pub const HISTORY: usize = 65_536;
 
-/// One thing that was done to a container or an image, or that it did.
+/// One call about a container or an image, or an event of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Since the world began.
+    /// Since the machine was made.
     pub at: Duration,
     /// `create`, `start`, `signal`, `remove`, `update`, `pull`; `die` for an end; `kill outside` and the like
     /// for interference.
@@ -21,11 +21,11 @@ pub struct Entry {
     pub name: String,
     /// The container's token.
     pub token: Option<String>,
-    /// Whether the engine did it, or refused.
+    /// Whether the engine executed it.
     pub ok: bool,
 }
 
-/// How often things were really done for one role of a server.
+/// How often calls took effect for one role of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Containers made.
@@ -42,10 +42,10 @@ pub struct Counts {
     pub most_running: u32,
 }
 
-/// Something that must never happen.
+/// An event that must never happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Since the world began.
+    /// Since the machine was made.
     pub at: Duration,
     /// Whose.
     pub server: ServerId,
@@ -53,7 +53,7 @@ pub struct Violation {
     pub what: Breach,
 }
 
-/// What was broken.
+/// The kind of a [`Violation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Breach {
     /// The server was started while its installer ran.
@@ -66,20 +66,20 @@ pub enum Breach {
     TwoOfARole(Role),
 }
 
-/// A container ended; handed to the hook of the world.
+/// A container that ended, as [`FakeEngine::on_end`](super::FakeEngine::on_end) gets it.
 #[derive(Debug, Clone)]
 pub struct Ended {
     /// Its spec.
     pub spec: ContainerSpec,
-    /// Whom it served.
+    /// What it was created for.
     pub purpose: Option<Purpose>,
     /// Its exit status.
     pub code: i64,
-    /// It ended by itself, so its script ran to its end; otherwise something ended it.
+    /// Its script ran to the end; otherwise a signal or the engine ended it.
     pub by_itself: bool,
 }
 
-/// The books.
+/// History and counters.
 #[derive(Debug, Default)]
 pub(super) struct CallLog {
     pub(super) history: VecDeque<Entry>,

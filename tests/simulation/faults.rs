@@ -1,7 +1,7 @@
-//! Where one life of the daemon can go wrong: at each file operation, each runtime call and each panel call.
+//! Faults of one daemon process: at each file operation, runtime call and panel call.
 //!
-//! A crash at a point means that nothing behind it happens any more: asynchronous callers wait for ever, file
-//! operations unwind. The harness then drops the whole daemon and boots another one over the same folder.
+//! After a crash at a point nothing else happens: asynchronous callers wait without end, file operations unwind. The harness then
+//! drops the whole daemon and boots another one over the same folder.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use alula::model::ServerId;
 use alula::panel::PanelError;
-use alula::runtime::fake::{Call, Delivery, Faults};
 use alula::runtime::{ContainerChange, ErrorKind, RuntimeError, RuntimeEvent};
+use alula::testing::fake::{Call, Delivery, Faults};
+use alula::testing::{PanelCall, PanelFaults};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -19,7 +20,7 @@ use crate::journal::Journal;
 use crate::plan::Plan;
 use crate::rng::Rng;
 
-/// How often what goes wrong, in a thousand.
+/// Faults per thousand occasions, by kind.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rates {
     pub runtime_fails: u64,
@@ -32,21 +33,21 @@ pub struct Rates {
     pub panel_fails: u64,
     pub panel_answer_lost: u64,
     pub panel_slow: u64,
-    /// The panel says no.
+    /// The panel rejects the call.
     pub panel_rejects: u64,
-    /// The news of a container's end is lost, beside what else is.
+    /// The event of a container's end is lost, in addition to `event_lost`.
     pub end_lost: u64,
 }
 
-/// Points that no minute of a life has: in a daemon that passes more it goes round in circles.
+/// Maximum points in one minute: a daemon that passes more loops.
 pub const MAX_IN_A_MINUTE: u64 = 600;
-/// The same for calls to the engine that are alike.
+/// The same for equal calls to the engine.
 pub const MAX_ALIKE_IN_A_MINUTE: u64 = 30;
 
-/// One life's faults.
-pub struct Fate {
+/// The faults of one daemon process.
+pub struct ProcessFaults {
     plan: Plan,
-    life: u64,
+    process: u64,
     state: Mutex<State>,
     crashed: Notify,
     journal: OnceLock<Journal>,
@@ -54,37 +55,37 @@ pub struct Fate {
 
 struct State {
     rates: Rates,
-    /// Occasions for faults so far, by kind.
+    /// Occasions so far, by kind.
     occasions: BTreeMap<String, u64>,
-    /// Points passed in this life.
+    /// Points passed in this process.
     passed: u64,
-    /// The point at which it ends.
+    /// The point at which the process crashes.
     crash_at: Option<u64>,
     over: bool,
-    /// The runtime call that the engine refuses, whenever it comes.
+    /// The runtime call that the engine always rejects.
     rejected: &'static str,
-    /// The minute that it is, and points passed in it.
+    /// Begin of the current minute, and points passed in it.
     minute: (Instant, u64),
     busiest: u64,
-    /// Calls to the engine in the present minute, by name and server.
+    /// Calls to the engine in the current minute, by name and server.
     calls: BTreeMap<(&'static str, Option<ServerId>), u64>,
     busiest_call: (u64, &'static str),
 }
 
-/// A daemon that is dead goes no further.
-async fn hold(dies: bool) {
-    if dies {
+/// Stops the caller where the daemon has crashed.
+async fn hold(crashes: bool) {
+    if crashes {
         std::future::pending::<()>().await;
     }
 }
 
-impl Fate {
-    /// A life that stands alone.
+impl ProcessFaults {
+    /// The only process of a run.
     pub fn new(seed: u64, rates: Rates, crash_at: Option<u64>) -> Arc<Self> {
-        Self::of_life(Plan::new(seed), 1, rates, crash_at)
+        Self::of_process(Plan::new(seed), 1, rates, crash_at)
     }
 
-    pub fn of_life(plan: Plan, life: u64, rates: Rates, crash_at: Option<u64>) -> Arc<Self> {
+    pub fn of_process(plan: Plan, process: u64, rates: Rates, crash_at: Option<u64>) -> Arc<Self> {
         let state = State {
             rates,
             occasions: BTreeMap::new(),
@@ -97,14 +98,14 @@ impl Fate {
             calls: BTreeMap::new(),
             busiest_call: (0, ""),
         };
-        Arc::new(Self { plan, life, state: Mutex::new(state), crashed: Notify::new(), journal: OnceLock::new() })
+        Arc::new(Self { plan, process, state: Mutex::new(state), crashed: Notify::new(), journal: OnceLock::new() })
     }
 
     pub fn set_rates(&self, rates: Rates) {
         self.state.lock().unwrap().rates = rates;
     }
 
-    /// From now on the engine refuses this call; none when it is empty.
+    /// Makes the engine reject this call from now on; no call when it is empty.
     pub fn reject(&self, call: &'static str) {
         self.state.lock().unwrap().rejected = call;
     }
@@ -113,7 +114,7 @@ impl Fate {
         self.state.lock().unwrap().passed
     }
 
-    /// Counts a call to the engine that does something. Looks come with whatever else happens.
+    /// Counts a call to the engine, except reads.
     fn count(&self, call: &Call) {
         if call.name == "inspect" {
             return;
@@ -141,8 +142,8 @@ impl Fate {
         self.state.lock().unwrap().over
     }
 
-    /// Ends the life at the next point.
-    pub fn doom(&self) {
+    /// Crashes at the next point.
+    pub fn crash_at_next_point(&self) {
         let mut state = self.state.lock().unwrap();
         state.crash_at = Some(state.passed);
     }
@@ -153,9 +154,9 @@ impl Fate {
         }
     }
 
-    /// Whatever happens from now on is noted in this journal.
+    /// Records events in this journal from now on.
     pub fn write_into(&self, journal: &Journal) {
-        // A life has one machine.
+        // A process has one machine.
         let _ = self.journal.set(journal.clone());
     }
 
@@ -165,8 +166,8 @@ impl Fate {
         }
     }
 
-    /// Passes a point. `true`: the daemon is dead.
-    pub fn dies(&self, what: impl Display) -> bool {
+    /// Passes a point. Returns whether the daemon has crashed.
+    pub fn crashes_at(&self, what: impl Display) -> bool {
         let mut state = self.state.lock().unwrap();
         if state.over {
             return true;
@@ -186,7 +187,7 @@ impl Fate {
         state.minute.1 += 1;
         state.busiest = state.busiest.max(state.minute.1);
         if state.busiest > MAX_IN_A_MINUTE || state.busiest_call.0 > MAX_ALIKE_IN_A_MINUTE {
-            // Ended here, or time would stand still for ever.
+            // Crash here: the paused time would not advance any more.
             state.over = true;
             drop(state);
             self.crashed.notify_one();
@@ -195,82 +196,52 @@ impl Fate {
         false
     }
 
-    /// An occasion for faults: the nth of its kind in this life.
+    /// An occasion for faults: the nth of its kind in this process.
     pub fn occasion(&self, kind: String) -> Occasion<'_> {
         let mut state = self.state.lock().unwrap();
         let number = state.occasions.entry(kind.clone()).or_default();
         *number += 1;
-        let name = format!("{}/{kind}/{number}", self.life);
+        let name = format!("{}/{kind}/{number}", self.process);
         drop(state);
-        Occasion { fate: self, name }
-    }
-
-    /// The status with which the panel says no to a call, if it does.
-    pub fn rejection(&self, call: &str) -> Option<u16> {
-        let occasion = self.occasion(format!("{}/answer", in_short(call)));
-        let rejects = occasion.has("refused", |rates| rates.panel_rejects);
-        rejects.then(|| *occasion.rng("status").pick(&[403, 404, 409, 422]))
-    }
-
-    /// Before a call to the panel.
-    pub async fn before_panel(&self, call: &str) -> Result<(), PanelError> {
-        let dies = self.dies(format_args!("before {call}"));
-        hold(dies).await;
-        let occasion = self.occasion(in_short(call));
-        if occasion.has("slow", |rates| rates.panel_slow) {
-            tokio::time::sleep(occasion.rng("pause").millis(10, 4000)).await;
-        }
-        if occasion.has("failed", |rates| rates.panel_fails) {
-            return Err(PanelError::Failed { call: call.into(), status: 502, detail: "simulated".into() });
-        }
-        Ok(())
-    }
-
-    /// After a call to the panel that had its effect.
-    pub async fn after_panel(&self, call: &str) -> Result<(), PanelError> {
-        let dies = self.dies(format_args!("after {call}"));
-        hold(dies).await;
-        if self.occasion(format!("{}/after", in_short(call))).has("lost", |rates| rates.panel_answer_lost) {
-            return Err(PanelError::Unreachable { call: call.into(), cause: "simulated reset".into() });
-        }
-        Ok(())
+        Occasion { faults: self, name }
     }
 }
 
-/// A call to the panel as the name of an occasion.
-fn in_short(call: &str) -> String {
+/// The name of a panel call's occasion.
+fn in_short(call: &PanelCall) -> String {
+    let call = call.to_string();
     let part = |part: &str| part.parse().map_or_else(|_| part.replace(' ', ""), short);
     call.split('/').map(part).collect::<Vec<_>>().join("-")
 }
 
-/// The number of a server in its run.
+/// A server's number in its run.
 pub fn short(id: ServerId) -> String {
     u64::from_str_radix(&id.simple()[28..], 16).unwrap_or_default().to_string()
 }
 
 /// One occasion for faults.
 pub struct Occasion<'a> {
-    fate: &'a Fate,
+    faults: &'a ProcessFaults,
     name: String,
 }
 
 impl Occasion<'_> {
     pub fn has(&self, fault: &str, rate: impl Fn(&Rates) -> u64) -> bool {
-        let rate = rate(&self.fate.state.lock().unwrap().rates);
+        let rate = rate(&self.faults.state.lock().unwrap().rates);
         let name = format!("{}/{fault}", self.name);
-        rate > 0 && self.fate.plan.rng(&name).permille(rate) && self.fate.plan.happens(&name)
+        rate > 0 && self.faults.plan.rng(&name).permille(rate) && self.faults.plan.happens(&name)
     }
 
     fn rng(&self, what: &str) -> Rng {
-        self.fate.plan.rng(&format!("{}/{what}", self.name))
+        self.faults.plan.rng(&format!("{}/{what}", self.name))
     }
 }
 
-/// A call to the engine, with the side of it.
+/// A moment of a call to the engine: `before` or `after` it.
 struct Named<'a>(&'static str, &'a Call);
 
 impl Named<'_> {
-    /// As the name of an occasion.
+    /// The name of its occasion.
     fn kind(&self) -> String {
         let Named(side, Call { name, server, role }) = self;
         let server = server.map(|id| format!("/{}", short(id))).unwrap_or_default();
@@ -290,22 +261,22 @@ impl Display for Named<'_> {
     }
 }
 
-/// The runtime's faults in one life.
-pub struct RuntimeFate(pub Arc<Fate>);
+/// The faults of one daemon's connection to the engine.
+pub struct RuntimeFaults(pub Arc<ProcessFaults>);
 
 #[async_trait::async_trait]
-impl Faults for RuntimeFate {
+impl Faults for RuntimeFaults {
     async fn before(&self, call: Call) -> Result<(), RuntimeError> {
-        tracing::debug!(call = call.name, server.id = ?call.server, "the engine is asked");
+        tracing::debug!(call = call.name, server.id = ?call.server, "runtime call");
         self.0.count(&call);
-        let dies = self.0.dies(Named("before", &call));
-        hold(dies).await;
+        let crashes = self.0.crashes_at(Named("before", &call));
+        hold(crashes).await;
         let occasion = self.0.occasion(Named("before", &call).kind());
         if occasion.has("slow", |rates| rates.runtime_slow) {
             tokio::time::sleep(occasion.rng("pause").millis(1, 15_000)).await;
         }
         if self.0.state.lock().unwrap().rejected == call.name {
-            return Err(RuntimeError::new(ErrorKind::Failed, call.name, "refused"));
+            return Err(RuntimeError::new(ErrorKind::Failed, call.name, "rejected"));
         }
         if occasion.has("failed", |rates| rates.runtime_fails) {
             return Err(match occasion.rng("how").permille(500) {
@@ -317,8 +288,8 @@ impl Faults for RuntimeFate {
     }
 
     async fn after(&self, call: Call) -> Result<(), RuntimeError> {
-        let dies = self.0.dies(Named("after", &call));
-        hold(dies).await;
+        let crashes = self.0.crashes_at(Named("after", &call));
+        hold(crashes).await;
         if self.0.occasion(Named("after", &call).kind()).has("lost", |rates| rates.runtime_answer_lost) {
             return Err(RuntimeError::new(ErrorKind::Unavailable, call.name, "simulated reset"));
         }
@@ -338,5 +309,39 @@ impl Faults for RuntimeFate {
         } else {
             Delivery::Once
         }
+    }
+}
+
+/// The faults of one daemon's connection to the panel.
+pub struct PanelConnectionFaults(pub Arc<ProcessFaults>);
+
+#[async_trait::async_trait]
+impl PanelFaults for PanelConnectionFaults {
+    async fn before(&self, call: &PanelCall) -> Result<(), PanelError> {
+        let crashes = self.0.crashes_at(format_args!("before {call}"));
+        hold(crashes).await;
+        let occasion = self.0.occasion(in_short(call));
+        if occasion.has("slow", |rates| rates.panel_slow) {
+            tokio::time::sleep(occasion.rng("pause").millis(10, 4000)).await;
+        }
+        if occasion.has("failed", |rates| rates.panel_fails) {
+            return Err(PanelError::Failed { call: call.to_string(), status: 502, detail: "simulated".into() });
+        }
+        Ok(())
+    }
+
+    async fn after(&self, call: &PanelCall) -> Result<(), PanelError> {
+        let crashes = self.0.crashes_at(format_args!("after {call}"));
+        hold(crashes).await;
+        if self.0.occasion(format!("{}/after", in_short(call))).has("lost", |rates| rates.panel_answer_lost) {
+            return Err(PanelError::Unreachable { call: call.to_string(), cause: "simulated reset".into() });
+        }
+        Ok(())
+    }
+
+    fn rejection(&self, call: &PanelCall) -> Option<u16> {
+        let occasion = self.0.occasion(format!("{}/answer", in_short(call)));
+        let rejects = occasion.has("refused", |rates| rates.panel_rejects);
+        rejects.then(|| *occasion.rng("status").pick(&[403, 404, 409, 422]))
     }
 }

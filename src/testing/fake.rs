@@ -1,10 +1,8 @@
-//! The container runtime in memory: the same promises as Docker, on tokio's clock, with everything that may go
-//! wrong under control.
+//! The container runtime in memory: the same promises as Docker, on tokio's clock, and with faults under a test's control.
 //!
-//! A [`FakeEngine`] is a machine with its engine, images and containers; it outlives daemons. A [`FakeRuntime`] is
-//! one daemon's connection to it, with the [`Faults`] of that connection. What containers do is a [`Program`],
-//! chosen per start. Everything is deterministic: the same calls at the same (paused) times give the same
-//! history. There are no threads, no real time and no randomness in here.
+//! A [`FakeEngine`] is a machine with its engine, images and containers; it outlives daemons. A [`FakeRuntime`] is one daemon's
+//! connection to it, with the [`Faults`] of that connection. Each start of a container selects a [`Program`]. The same calls at the
+//! same (paused) times give the same history: the module uses no threads, no real time and no randomness.
 
 mod calls;
 mod checks;
@@ -12,12 +10,12 @@ mod container;
 mod engine;
 mod faults;
 mod images;
+mod log;
 mod program;
 mod pull;
 mod rejection;
 mod state;
 mod streams;
-mod tape;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -35,26 +33,26 @@ pub use calls::{Breach, Counts, Ended, Entry, HISTORY, Violation};
 pub use engine::{EPOCH, FakeEngine};
 pub use faults::{Call, Delivery, Faults, NoFaults};
 pub use images::{LocalImage, Pulls, RemoteImage};
-pub use program::{Act, KILLED, Launch, Program, Reaction, Script, ServerScript, Typed, usual_program};
-pub use tape::TAPE;
+pub use log::LOG_CHUNKS;
+pub use program::{Act, KILLED, Launch, Program, Reaction, Script, ServerScript, Typed, default_program};
 
-use super::host::{Engine, Host, RegistryAuth};
-use super::{
+use crate::model::{ContainerStatus, Role, ServerId};
+use crate::runtime::host::{Engine, Host, RegistryAuth};
+use crate::runtime::{
     Attachment, BuiltSpec, ContainerSpec, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkInfo,
     NetworkSpec, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
 };
-use crate::model::{ContainerStatus, Role, ServerId};
 use images::canonical;
 use pull::Pull;
 use rejection::Rejection;
 use state::State;
-use streams::{Keyboard, Listener};
+use streams::{Listener, TerminalInput};
 
-/// Limit of the calls that only look, of signals, updates, and of opening a stream.
+/// Timeout of reads, signals, updates, and of opening a stream.
 const QUICK: Duration = Duration::from_secs(10);
-/// Limit of a start, and of making a network.
+/// Timeout of a start, and of creating a network.
 const START: Duration = Duration::from_secs(30);
-/// Limit of making or removing a container.
+/// Timeout of creating or removing a container.
 const HEAVY: Duration = Duration::from_secs(60);
 
 /// One daemon's connection to a [`FakeEngine`].
@@ -63,15 +61,15 @@ pub struct FakeRuntime {
     engine: FakeEngine,
     faults: Arc<dyn Faults>,
     host: Arc<Host>,
-    /// Hash of the limits that this connection last put in force, by container id. Labels cannot be changed, so
-    /// a daemon that is new, as with Docker, knows the limits at creation alone.
+    /// Hash of the limits that this connection last applied, by container id. Labels cannot be changed, so a new daemon knows only
+    /// the limits at creation, as with Docker.
     limits: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
-/// A call under way: what the faults see, and what errors say.
+/// A call in progress, as faults and errors describe it.
 struct Request {
     call: Call,
-    /// The name of the container that it is about.
+    /// The name of the container.
     name: Option<String>,
     attempt: String,
     limit: Duration,
@@ -83,7 +81,7 @@ impl FakeRuntime {
         Self { engine, faults, host: Arc::new(host), limits: Arc::default() }
     }
 
-    /// A connection on which nothing goes wrong.
+    /// A connection without faults.
     pub fn faultless(engine: FakeEngine, host: Host) -> Self {
         Self::new(engine, Arc::new(NoFaults), host)
     }
@@ -118,7 +116,7 @@ impl FakeRuntime {
         Request { call: Call { name: call, server, role }, name, attempt: format!("{call} container {id}"), limit }
     }
 
-    /// Makes a call within its limit: faults before, the engine's part, faults after.
+    /// Makes a call within its timeout: faults before, the effect, faults after.
     async fn ask<T, F>(&self, request: Request, effect: F) -> Result<T, RuntimeError>
     where
         T: Send + 'static,
@@ -127,7 +125,7 @@ impl FakeRuntime {
         self.ask_unless(request, |_| None, effect).await
     }
 
-    /// The same, for a call that the engine may answer without beginning anything.
+    /// The same, for a call that the engine may answer without an effect.
     async fn ask_unless<T, F>(
         &self,
         request: Request,
@@ -156,10 +154,10 @@ impl FakeRuntime {
         }
     }
 
-    /// Waits until the engine listens to the call; while its container hangs, it does not.
+    /// Waits until the engine accepts the call: not while its container hangs.
     async fn reach(&self, request: &Request) -> Result<(), RuntimeError> {
         loop {
-            // Before the state is read: what changes after it is not missed.
+            // Subscribe before the state is read, so that no change is missed.
             let poked = self.engine.outside();
             let (up, hangs) = self.engine.with(|state| {
                 let name = request.name.as_ref();
@@ -176,15 +174,15 @@ impl FakeRuntime {
         }
     }
 
-    /// The engine takes its time, whether or not anybody waits for it.
+    /// Runs the effect after this time, even if the caller is dropped.
     async fn carry_out<T, F>(&self, request: &Request, time: Duration, effect: F) -> Result<T, RuntimeError>
     where
         T: Send + 'static,
         F: FnOnce(&mut State) -> Result<T, Rejection> + Send + 'static,
     {
         let (engine, attempt) = (self.engine.clone(), request.attempt.clone());
-        let (tell, last_reported) = oneshot::channel();
-        // An engine's work is no task of the daemon: it goes on when that dies.
+        let (done, result) = oneshot::channel();
+        // The engine's work continues when the daemon dies, so it is no task of the daemon.
         #[allow(clippy::disallowed_methods)]
         tokio::spawn(async move {
             tokio::time::sleep(time).await;
@@ -193,10 +191,10 @@ impl FakeRuntime {
                 None => Err(unreachable(&attempt)),
                 Some(result) => result.map_err(|no| no.into_error(attempt)),
             };
-            // The caller may have gone.
-            let _ = tell.send(result);
+            // The caller may have been dropped.
+            let _ = done.send(result);
         });
-        last_reported.await.unwrap_or_else(|_| Err(unreachable(&request.attempt)))
+        result.await.unwrap_or_else(|_| Err(unreachable(&request.attempt)))
     }
 }
 
@@ -227,7 +225,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn engine(&self) -> Result<EngineInfo, RuntimeError> {
-        self.ask(Self::about("engine", "facts", QUICK), |state| Ok(view::engine_info(state))).await
+        self.ask(Self::about("engine", "info", QUICK), |state| Ok(view::engine_info(state))).await
     }
 
     async fn stays(&self) -> Result<(), RuntimeError> {
@@ -256,14 +254,14 @@ impl Runtime for FakeRuntime {
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError> {
         let request = Self::about_role("inspect", server, role, QUICK);
         let (name, engine) = (container_name(server, role), self.engine.clone());
-        let look = move |state: &mut State| Ok(view::facts(&engine, state, &name));
-        let mut facts = self.ask(request, look).await?;
-        if let Some(facts) = &mut facts
-            && let Some(is_current) = self.limits().get(&facts.id)
+        let read = move |state: &mut State| Ok(view::status(&engine, state, &name));
+        let mut status = self.ask(request, read).await?;
+        if let Some(status) = &mut status
+            && let Some(applied) = self.limits().get(&status.id)
         {
-            facts.limits_hash = Some(is_current.clone());
+            status.limits_hash = Some(applied.clone());
         }
-        Ok(facts)
+        Ok(status)
     }
 
     async fn create(&self, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, RuntimeError> {
@@ -317,7 +315,7 @@ impl Runtime for FakeRuntime {
             let container = state.find_mut(&key).ok_or_else(|| Rejection::no_container(&key))?;
             let run = if container.running() { container.run } else { container.run + 1 };
             let output = streams::output(None, Some(container.read(true)));
-            let keyboard = Keyboard { engine, id: container.id.clone(), run, generation };
+            let keyboard = TerminalInput { engine, id: container.id.clone(), run, generation };
             Ok(Attachment { output, input: Box::new(keyboard) })
         };
         self.ask(self.about_id("attach", id, QUICK), attach).await
@@ -332,8 +330,8 @@ impl Runtime for FakeRuntime {
         let read = move |state: &mut State| {
             let container = state.find_mut(&key).ok_or_else(|| Rejection::no_container(&key))?;
             let bytes = match part {
-                LogPart::All | LogPart::Follow => container.tape.all(),
-                LogPart::Tail(lines) => container.tape.tail(lines),
+                LogPart::All | LogPart::Follow => container.log.all(),
+                LogPart::Tail(lines) => container.log.tail(lines),
             };
             let follows = part == LogPart::Follow && container.running();
             Ok(streams::output(Some(bytes), follows.then(|| container.read(false))))
@@ -358,11 +356,11 @@ impl Engine for FakeRuntime {
     async fn image(&self, reference: &str) -> Result<Option<String>, RuntimeError> {
         let name = canonical(reference);
         let request = Self::about("image", reference, QUICK);
-        let look = move |state: &mut State| {
+        let read = move |state: &mut State| {
             let found = state.images.local.get(&name);
             Ok(found.map(|image| format!("sha256:{name}/{}", image.version)))
         };
-        self.ask(request, look).await
+        self.ask(request, read).await
     }
 
     async fn pull(

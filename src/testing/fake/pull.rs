@@ -1,4 +1,4 @@
-//! A pull under way.
+//! A pull in progress.
 
 use super::engine::FakeEngine;
 use super::images::{Images, RemoteImage, canonical};
@@ -7,7 +7,7 @@ use super::unreachable;
 use crate::runtime::RuntimeError;
 use crate::runtime::host::RegistryAuth;
 
-/// A pull under way; counted as long as it lives.
+/// A pull in progress, counted until it is dropped.
 pub(super) struct Pull<'a> {
     engine: &'a FakeEngine,
     name: String,

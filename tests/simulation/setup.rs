@@ -1,4 +1,4 @@
-//! What there is in the simulated world: images, what their containers do, and servers as a panel or a person wants them.
+//! The set-up of a run: images, programs of their containers, and servers of a panel or of a file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,26 +9,26 @@ use alula::model::settings::{Process, Settings, Startup, Stop};
 use alula::model::{Install, ManagedBy, Manifest, Role, Script, ServerId};
 use alula::panel::PanelServer;
 use alula::runtime::VolumeRole;
-use alula::runtime::fake::{Act, Launch, LocalImage, Program, RemoteImage, ServerScript};
+use alula::testing::PanelSide;
+use alula::testing::fake::{Act, Launch, LocalImage, Program, RemoteImage, ServerScript};
 use serde_json::json;
 
 use crate::daemon::Machine;
-use crate::panel::PanelSide;
 use crate::rng::Rng;
 
 /// The image of game servers.
 pub const GAME: &str = "game:1";
-/// Another one, for whoever edits files.
+/// Another one, for edits of files.
 pub const OTHER_GAME: &str = "game:2";
 /// The image of installers.
 pub const INSTALLER: &str = "installer:1";
-/// The last thing that an installer prints.
+/// The last line of an installer.
 pub const LAST_LINE: &str = "that was all of it";
 
-/// Times that the script of each installation ran to its end by itself.
+/// How often the script of each installation ran to its end.
 pub type Runs = Arc<Mutex<BTreeMap<String, u64>>>;
 
-/// A server as the panel wants it.
+/// A server of the panel.
 pub fn wanted(id: ServerId, name: &str) -> PanelServer {
     let mut settings = Settings { invocation: "game".into(), ..Settings::default() };
     settings.container.image = GAME.into();
@@ -49,17 +49,10 @@ fn script() -> Script {
 
 /// The panel's side of a new server.
 pub fn panel_side(id: ServerId, name: &str) -> PanelSide {
-    PanelSide {
-        wanted: wanted(id, name),
-        script: script(),
-        installing: false,
-        promised: false,
-        reports: Vec::new(),
-        states: Vec::new(),
-    }
+    PanelSide::new(wanted(id, name), script())
 }
 
-/// A server that a person wants, with an installation.
+/// A server of a file, with an installation.
 pub fn by_hand(id: ServerId, version: String, then_start: bool) -> Manifest {
     let wanted = wanted(id, "by hand");
     let mut manifest = Manifest::new(id, ManagedBy::File);
@@ -70,15 +63,15 @@ pub fn by_hand(id: ServerId, version: String, then_start: bool) -> Manifest {
     manifest
 }
 
-/// What containers do, and what is counted of it.
-pub fn furnish(machine: &Machine, seed: u64, runs: &Runs, calm: bool) {
+/// Sets the programs of containers, and counts completed installations.
+pub fn set_up(machine: &Machine, seed: u64, runs: &Runs, calm: bool) {
     let pull =
         RemoteImage { takes: Duration::from_millis(1500), image: LocalImage::default(), ..RemoteImage::default() };
     for image in [GAME, OTHER_GAME, INSTALLER] {
-        machine.docker.publish_image(image, pull.clone());
+        machine.engine.publish_image(image, pull.clone());
     }
     let attempts = Mutex::new(BTreeMap::<String, u32>::new());
-    machine.docker.choose_programs(move |launch: &Launch<'_>| {
+    machine.engine.choose_programs(move |launch: &Launch<'_>| {
         let attempt =
             attempts.lock().unwrap().entry(launch.name.to_owned()).and_modify(|n| *n += 1).or_insert(1).to_owned();
         if !calm && is_rejected(seed, launch.name, attempt) {
@@ -91,7 +84,7 @@ pub fn furnish(machine: &Machine, seed: u64, runs: &Runs, calm: bool) {
         }
     });
     let runs = runs.clone();
-    machine.docker.on_end(move |_, ended| {
+    machine.engine.on_end(move |_, ended| {
         let Some(purpose) = ended.purpose.as_ref().filter(|purpose| purpose.role == Role::Installer) else { return };
         if !ended.by_itself {
             return;
@@ -99,12 +92,12 @@ pub fn furnish(machine: &Machine, seed: u64, runs: &Runs, calm: bool) {
         *runs.lock().unwrap().entry(format!("{} {}", purpose.server, purpose.token)).or_default() += 1;
         if let Some(data) = ended.spec.volumes.iter().find(|volume| volume.role == VolumeRole::Data) {
             let path = PathBuf::from(data.path.as_deref().unwrap());
-            std::fs::write(path.join("world.txt"), "precious").unwrap();
+            std::fs::write(path.join("level.dat"), "precious").unwrap();
         }
     });
 }
 
-/// Whether this attempt to start is refused: now and then, and never the next one too.
+/// Whether this attempt to start is rejected: sometimes, and never twice in a row.
 fn is_rejected(seed: u64, name: &str, attempt: u32) -> bool {
     attempt % 2 == 1 && Rng::new(seed ^ u64::from(attempt) << 32 ^ name.len() as u64).permille(60)
 }

@@ -13,9 +13,9 @@ use axum::http::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::crash::{Fate, Rates};
 use crate::daemon::{Daemon, Machine};
-use crate::furnish::{LAST_LINE, by_hand, furnish, panel_side};
+use crate::faults::{ProcessFaults, Rates};
+use crate::setup::{LAST_LINE, by_hand, panel_side, setup};
 
 /// One daemon without faults, and one server that its panel knows.
 struct Fixture {
@@ -28,10 +28,10 @@ impl Fixture {
     fn new() -> Self {
         let machine = Machine::new();
         let runs: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
-        furnish(&machine, 1, &runs, true);
+        set_up(&machine, 1, &runs, true);
         let id = ServerId::new(uuid::Builder::from_random_bytes([9; 16]).into_uuid());
         machine.panel.lock().servers.insert(id, panel_side(id, "only"));
-        let daemon = machine.boot(Fate::new(1, Rates::default(), None), 1).unwrap();
+        let daemon = machine.boot(ProcessFaults::new(1, Rates::default(), None), 1).unwrap();
         Self { machine, daemon, id }
     }
 
@@ -47,13 +47,13 @@ impl Fixture {
     }
 
     fn state(&self, role: Role) -> Option<ContainerState> {
-        self.machine.docker.state_of(&container_name(self.id, role))
+        self.machine.engine.state_of(&container_name(self.id, role))
     }
 
-    /// Until this is so.
+    /// Waits until this holds.
     async fn until(&self, what: &str, is_so: impl Fn(&Snapshot) -> bool) {
         for _ in 0..600 {
-            if self.daemon.world.store.get(self.id).is_some_and(|snapshot| is_so(&snapshot)) {
+            if self.daemon.node.context.store.get(self.id).is_some_and(|snapshot| is_so(&snapshot)) {
                 return;
             }
             self.daemon.wait(Duration::from_millis(100)).await;
@@ -83,19 +83,19 @@ pub fn a_log_whose_stream_breaks_just_before_its_end() {
     for (before_end, kept) in [(2, None), (20, None), (20, Some(30)), (49, None), (700, None)] {
         played(async || {
             let fixture = Fixture::new();
-            fixture.machine.docker.set_live_restore(true);
-            fixture.machine.docker.set_kept_log(kept);
+            fixture.machine.engine.set_live_restore(true);
+            fixture.machine.engine.set_kept_log(kept);
             fixture.create().await;
             while fixture.state(Role::Installer) != Some(ContainerState::Running) {
                 fixture.daemon.wait(Duration::from_millis(1)).await;
             }
             fixture.daemon.wait(Duration::from_millis(3000 - before_end)).await;
             assert_eq!(fixture.state(Role::Installer), Some(ContainerState::Running));
-            fixture.machine.docker.set_engine_up(false);
+            fixture.machine.engine.set_engine_up(false);
             fixture.daemon.wait(Duration::from_secs(5)).await;
-            fixture.machine.docker.set_engine_up(true);
+            fixture.machine.engine.set_engine_up(true);
             fixture.installed().await;
-            let log = std::fs::read_to_string(fixture.daemon.world.layout.install_log(fixture.id)).unwrap();
+            let log = std::fs::read_to_string(fixture.daemon.node.context.layout.install_log(fixture.id)).unwrap();
             let (_, output) = log.split_once("| Script Output\n").unwrap();
             let lines: Vec<&str> = output.lines().skip(1).collect();
             assert_eq!(lines, ["installing", "half way", LAST_LINE], "{before_end} ms, {kept:?}");
@@ -113,7 +113,7 @@ pub fn requests_to_a_server_that_is_made_again() {
                 let mut fixture = Fixture::new();
                 fixture.create().await;
                 fixture.installed().await;
-                fixture.machine.docker.set_engine_up(false);
+                fixture.machine.engine.set_engine_up(false);
                 let path = format!("/api/servers/{}", fixture.id);
                 let answer = fixture.daemon.request(Method::DELETE, &path, json!(null)).await;
                 assert_eq!(answer, Some(StatusCode::NO_CONTENT));
@@ -121,17 +121,17 @@ pub fn requests_to_a_server_that_is_made_again() {
                 if let Some(earlier) = earlier {
                     fixture.power(earlier).await;
                 }
-                let config = fixture.daemon.world.store.folder(fixture.id).join("config.yml");
-                let whole = std::fs::read_to_string(&config).unwrap();
-                fixture.saves(&config, &format!("{whole}\n\tbroken: [")).await;
+                let config = fixture.daemon.node.context.store.folder(fixture.id).join("config.yml");
+                let complete = std::fs::read_to_string(&config).unwrap();
+                fixture.saves(&config, &format!("{complete}\n\tbroken: [")).await;
                 fixture.power(last).await;
                 if reboots {
                     fixture.daemon.kill().await;
-                    fixture.daemon = fixture.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+                    fixture.daemon = fixture.machine.boot(ProcessFaults::new(2, Rates::default(), None), 2).unwrap();
                 }
-                fixture.machine.docker.set_engine_up(true);
+                fixture.machine.engine.set_engine_up(true);
                 fixture.until("the deletion", |snapshot| !snapshot.is_being_deleted()).await;
-                fixture.saves(&config, &whole).await;
+                fixture.saves(&config, &complete).await;
                 fixture.daemon.wait(Duration::from_secs(120)).await;
                 let runs = fixture.state(Role::Server) == Some(ContainerState::Running);
                 assert_eq!(runs, last == "start", "{earlier:?}, then {last}, reboots={reboots}");
@@ -148,23 +148,26 @@ pub fn an_edit_in_the_folder_of_a_server_that_is_being_deleted() {
             let mut fixture = Fixture::new();
             fixture.create().await;
             fixture.installed().await;
-            fixture.machine.docker.set_engine_up(false);
+            fixture.machine.engine.set_engine_up(false);
             let path = format!("/api/servers/{}", fixture.id);
             let answer = fixture.daemon.request(Method::DELETE, &path, json!(null)).await;
             assert_eq!(answer, Some(StatusCode::NO_CONTENT));
             fixture.machine.panel.lock().servers.clear();
-            let config = fixture.daemon.world.store.folder(fixture.id).join("config.yml");
+            let config = fixture.daemon.node.context.store.folder(fixture.id).join("config.yml");
             let text = std::fs::read_to_string(&config).unwrap();
             let edited = text.replace("spec:\n", "spec:\n  power: up\n  install:\n    version: '2'\n");
             assert_ne!(edited, text);
             fixture.saves(&config, &edited).await;
             if reboots {
                 fixture.daemon.kill().await;
-                fixture.daemon = fixture.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+                fixture.daemon = fixture.machine.boot(ProcessFaults::new(2, Rates::default(), None), 2).unwrap();
             }
-            fixture.machine.docker.set_engine_up(true);
+            fixture.machine.engine.set_engine_up(true);
             fixture.daemon.wait(Duration::from_secs(120)).await;
-            assert!(fixture.daemon.world.store.get(fixture.id).is_none(), "it is there again, reboots={reboots}");
+            assert!(
+                fixture.daemon.node.context.store.get(fixture.id).is_none(),
+                "it is there again, reboots={reboots}"
+            );
             fixture.daemon.kill().await;
         });
     }
@@ -176,8 +179,8 @@ pub fn an_edit_after_requests_were_lost() {
         let mut fixture = Fixture::new();
         let id = fixture.id;
         fixture.machine.panel.lock().servers.clear();
-        fixture.machine.panel.lock().of_files.insert(id);
-        let folder = fixture.daemon.world.store.folder(id);
+        fixture.machine.panel.lock().file_managed.insert(id);
+        let folder = fixture.daemon.node.context.store.folder(id);
         std::fs::create_dir_all(&folder).unwrap();
         let config = folder.join("config.yml");
         let mut manifest = by_hand(id, String::new(), false);
@@ -185,12 +188,12 @@ pub fn an_edit_after_requests_were_lost() {
         fixture.saves(&config, &manifests::render(&manifest).unwrap()).await;
         fixture.daemon.kill().await;
         std::fs::write(folder.join(REQUESTS_FILE), "{").unwrap();
-        fixture.daemon = fixture.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+        fixture.daemon = fixture.machine.boot(ProcessFaults::new(2, Rates::default(), None), 2).unwrap();
         fixture.daemon.wait(Duration::from_secs(60)).await;
         fixture.daemon.kill().await;
         manifest.spec.power = Some(Power::Up);
         std::fs::write(&config, manifests::render(&manifest).unwrap()).unwrap();
-        fixture.daemon = fixture.machine.boot(Fate::new(3, Rates::default(), None), 3).unwrap();
+        fixture.daemon = fixture.machine.boot(ProcessFaults::new(3, Rates::default(), None), 3).unwrap();
         fixture.daemon.wait(Duration::from_secs(120)).await;
         assert_eq!(fixture.state(Role::Server), Some(ContainerState::Running));
         fixture.daemon.kill().await;
@@ -204,22 +207,22 @@ pub fn an_override_of_a_server_that_is_made_again() {
             let mut fixture = Fixture::new();
             fixture.create().await;
             fixture.installed().await;
-            fixture.machine.docker.set_engine_up(false);
+            fixture.machine.engine.set_engine_up(false);
             let path = format!("/api/servers/{}", fixture.id);
             let answer = fixture.daemon.request(Method::DELETE, &path, json!(null)).await;
             assert_eq!(answer, Some(StatusCode::NO_CONTENT));
-            let folder = fixture.daemon.world.store.folder(fixture.id);
+            let folder = fixture.daemon.node.context.store.folder(fixture.id);
             fixture.saves(&folder.join("override.yml"), "spec:\n  power: up\n").await;
             // Nothing is fetched and written after the request.
             if let Some(side) = fixture.machine.panel.lock().servers.get_mut(&fixture.id) {
-                side.wanted.settings.skip_egg_scripts = true;
+                side.server.settings.skip_egg_scripts = true;
             }
             fixture.create().await;
             if reboots {
                 fixture.daemon.kill().await;
-                fixture.daemon = fixture.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+                fixture.daemon = fixture.machine.boot(ProcessFaults::new(2, Rates::default(), None), 2).unwrap();
             }
-            fixture.machine.docker.set_engine_up(true);
+            fixture.machine.engine.set_engine_up(true);
             fixture.daemon.wait(Duration::from_secs(120)).await;
             assert_eq!(fixture.state(Role::Server), Some(ContainerState::Running), "reboots={reboots}");
             fixture.daemon.kill().await;
@@ -228,25 +231,25 @@ pub fn an_override_of_a_server_that_is_made_again() {
 }
 
 /// The assumed result of a file's server, whose record was lost, is not one that a panel waits for: it would hold the reset back
-/// for ever.
+/// without end.
 pub fn a_lost_record_of_a_server_of_a_file() {
     played(async || {
         let mut fixture = Fixture::new();
         let id = ServerId::new(uuid::Builder::from_random_bytes([8; 16]).into_uuid());
-        fixture.machine.panel.lock().of_files.insert(id);
+        fixture.machine.panel.lock().file_managed.insert(id);
         let text = manifests::render(&by_hand(id, "1".into(), false)).unwrap();
-        fixture.daemon.world.store.apply(id, &text, false).unwrap();
-        let folder = fixture.daemon.world.store.folder(id);
+        fixture.daemon.node.context.store.apply(id, &text, false).unwrap();
+        let folder = fixture.daemon.node.context.store.folder(id);
         fixture.create().await;
         fixture.daemon.wait(Duration::from_secs(2)).await;
         fixture.daemon.kill().await;
         std::fs::write(folder.join(RECORD_FILE), "").unwrap();
-        fixture.daemon = fixture.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+        fixture.daemon = fixture.machine.boot(ProcessFaults::new(2, Rates::default(), None), 2).unwrap();
         fixture.daemon.wait(Duration::from_secs(1)).await;
         // It has given its list, and does not hear how the installation of its own server ends.
-        fixture.machine.panel.lock().away_until = Some(Instant::now() + Duration::from_secs(3600));
+        fixture.machine.panel.lock().unreachable_until = Some(Instant::now() + Duration::from_secs(3600));
         fixture.daemon.wait(Duration::from_secs(1200)).await;
-        let done = fixture.daemon.world.store.get(id).unwrap().record.install.done.clone().unwrap();
+        let done = fixture.daemon.node.context.store.get(id).unwrap().record.install.done.clone().unwrap();
         assert!(done.reported, "{done:?}");
         fixture.daemon.kill().await;
     });
@@ -260,19 +263,19 @@ pub fn a_request_while_a_lost_record_cannot_be_written() {
         fixture.create().await;
         fixture.installed().await;
         fixture.daemon.wait(Duration::from_secs(60)).await;
-        let record = fixture.daemon.world.store.folder(fixture.id).join(RECORD_FILE);
+        let record = fixture.daemon.node.context.store.folder(fixture.id).join(RECORD_FILE);
         fixture.daemon.kill().await;
         std::fs::write(record, "").unwrap();
         fixture.machine.disk.reject(&[DiskOp::WriteRecord], None, ErrorKind::StorageFull, Duration::from_secs(600));
-        fixture.daemon = fixture.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+        fixture.daemon = fixture.machine.boot(ProcessFaults::new(2, Rates::default(), None), 2).unwrap();
         fixture.daemon.wait(Duration::from_secs(10)).await;
         fixture.power("start").await;
         fixture.daemon.kill().await;
-        fixture.machine.disk.take_all();
-        fixture.daemon = fixture.machine.boot(Fate::new(3, Rates::default(), None), 3).unwrap();
+        fixture.machine.disk.recover();
+        fixture.daemon = fixture.machine.boot(ProcessFaults::new(3, Rates::default(), None), 3).unwrap();
         fixture.daemon.wait(Duration::from_secs(120)).await;
         assert_eq!(fixture.state(Role::Server), Some(ContainerState::Running));
-        let requests = fixture.daemon.world.store.get(fixture.id).unwrap().requests.clone();
+        let requests = fixture.daemon.node.context.store.get(fixture.id).unwrap().requests.clone();
         assert_eq!(requests.completed_through, None, "the record says it now");
         fixture.daemon.kill().await;
     });
@@ -284,25 +287,25 @@ pub fn limits_of_a_server_whose_record_was_lost() {
         let mut fixture = Fixture::new();
         let wants = |fixture: &Fixture, memory| {
             let mut panel = fixture.machine.panel.lock();
-            panel.servers.get_mut(&fixture.id).unwrap().wanted.settings.build.memory_limit = memory;
+            panel.servers.get_mut(&fixture.id).unwrap().server.settings.build.memory_limit = memory;
         };
         let name = container_name(fixture.id, Role::Server);
         fixture.create().await;
         fixture.installed().await;
         fixture.power("start").await;
         fixture.daemon.wait(Duration::from_secs(60)).await;
-        let made = fixture.machine.docker.limits_of(&name).unwrap();
+        let made = fixture.machine.engine.limits_of(&name).unwrap();
         wants(&fixture, 512);
         let path = format!("/api/servers/{}/sync", fixture.id);
         fixture.daemon.request(Method::POST, &path, json!([])).await.unwrap();
-        assert_ne!(fixture.machine.docker.limits_of(&name), Some(made.clone()));
+        assert_ne!(fixture.machine.engine.limits_of(&name), Some(made.clone()));
         wants(&fixture, 0);
-        let record = fixture.daemon.world.store.folder(fixture.id).join(RECORD_FILE);
+        let record = fixture.daemon.node.context.store.folder(fixture.id).join(RECORD_FILE);
         fixture.daemon.kill().await;
         std::fs::write(record, "").unwrap();
-        fixture.daemon = fixture.machine.boot(Fate::new(2, Rates::default(), None), 2).unwrap();
+        fixture.daemon = fixture.machine.boot(ProcessFaults::new(2, Rates::default(), None), 2).unwrap();
         fixture.daemon.wait(Duration::from_secs(60)).await;
-        assert_eq!(fixture.machine.docker.limits_of(&name), Some(made));
+        assert_eq!(fixture.machine.engine.limits_of(&name), Some(made));
         fixture.daemon.kill().await;
     });
 }
