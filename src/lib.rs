@@ -21,8 +21,10 @@ pub mod requests;
 pub mod retry;
 pub mod runtime;
 pub mod store;
+pub mod sync;
 pub mod tasks;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod wait;
 pub mod yaml;

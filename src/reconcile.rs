@@ -13,6 +13,5 @@ pub mod jobs;
 pub mod observed;
 pub mod pass;
 pub mod plan;
-pub mod reporter;
 pub mod server_state;
 pub mod step;

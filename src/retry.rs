@@ -28,9 +28,10 @@ pub const ENGINE: Growth = Growth { initial: Duration::from_millis(500), factor:
 /// What the panel must be told or asked.
 pub const PANEL: Growth = Growth { initial: Duration::from_millis(500), factor: 1.5, cap: Duration::from_secs(12) };
 /// What the panel answers with something else than the protocol says: a page for people, say, while it is being updated.
-pub const NONSENSE: Growth = Growth { initial: Duration::from_secs(2), factor: 2.0, cap: Duration::from_secs(60) };
+pub const INVALID_RESPONSE: Growth =
+    Growth { initial: Duration::from_secs(2), factor: 2.0, cap: Duration::from_secs(60) };
 /// The panel refuses to list the node's servers: a person has to see to it.
-pub const REFUSED: Growth = Growth { initial: Duration::from_secs(120), factor: 1.5, cap: Duration::from_secs(300) };
+pub const REJECTED: Growth = Growth { initial: Duration::from_secs(120), factor: 1.5, cap: Duration::from_secs(300) };
 /// Images that cannot be had.
 pub const IMAGE: Growth = Growth { initial: Duration::from_millis(500), factor: 3.0, cap: Duration::from_secs(300) };
 /// Long blocking work that failed.

@@ -9,6 +9,7 @@ pub mod fake;
 pub mod node;
 pub mod panel;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ use crate::config::{ConfigFile, NodeConfig, host};
 use crate::model::settings::{Process, Settings, Stop};
 use crate::model::{ManagedBy, Manifest, ServerId};
 use crate::panel::PanelServer;
-use crate::runtime::KernelLimits;
 use crate::runtime::host::Host;
+use crate::runtime::{ContainerSpec, KernelLimits, Limits};
 use crate::tasks::{Blocking, Tasks};
 
 pub use disk::TestDisk;
@@ -69,4 +70,33 @@ pub fn node_config(root: &Path) -> NodeConfig {
 pub fn test_host() -> Host {
     let node = Arc::new(node_config(Path::new("/node")));
     Host::new(node, Tasks::new(), Blocking::Inline, KernelLimits::default())
+}
+
+/// A container with the command of its image, without limits, mounts, ports and labels.
+pub fn container_spec(name: &str, image: &str) -> ContainerSpec {
+    ContainerSpec {
+        name: name.into(),
+        image: image.into(),
+        local_image: false,
+        image_id: None,
+        hostname: String::new(),
+        domainname: String::new(),
+        user: None,
+        command: None,
+        environment: Vec::new(),
+        labels: BTreeMap::new(),
+        volumes: Vec::new(),
+        tmpfs: BTreeMap::new(),
+        dns: Vec::new(),
+        log: None,
+        security_opt: Vec::new(),
+        read_only_root: false,
+        cap_drop: Vec::new(),
+        network_mode: "bridge".into(),
+        own_network: None,
+        endpoint: None,
+        userns_mode: String::new(),
+        ports: Vec::new(),
+        limits: Limits::default(),
+    }
 }

@@ -1,5 +1,4 @@
-//! The API behind its guard, over a node in memory: what every answer has, the wire's own errors, and what becomes of
-//! requests that change something.
+//! The API behind its guard, over a node in memory: headers, errors in the protocol's format, and the effects of requests.
 
 #[path = "api/boot.rs"]
 mod boot;

@@ -1,5 +1,5 @@
 //! What only a real engine can show of the Docker runtime, beyond the contract: pulls from a registry, networks that
-//! clash, and containers as blueprints want them.
+//! clash, and containers as the spec builder describes them.
 //!
 //! Without an engine these fail; `ALULA_SKIP_DOCKER=1` leaves them out, and says so.
 

@@ -13,6 +13,7 @@ use super::{Api, ApiError};
 use crate::model::{ContainerState, ContainerStatus, Manifest, ServerId, Status, Timestamp};
 use crate::requests::admission::AdmissionContext;
 use crate::store::{Snapshot, StoreError};
+use crate::sync::InstallPermit;
 
 pub use create::create;
 pub use install::{abort_install, install, reinstall, request_install, sync};
@@ -60,6 +61,11 @@ impl Api {
             tracing::debug!(server.id = %id, "decided on what was known: {error}");
         }
         self.server(name)
+    }
+
+    /// Waits for a reset of the panel's flags. None begins while the permit is held, so hold it while a request to install is accepted.
+    async fn permit_install(&self) -> Option<InstallPermit<'_>> {
+        self.context.sync.as_ref()?.permit_install().await
     }
 }
 

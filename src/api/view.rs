@@ -101,7 +101,7 @@ impl Cache {
 
 fn server(context: &Context, manifest: &Manifest, status: &Status) -> Value {
     let settings = &manifest.spec.settings;
-    let state = status.state.word();
+    let state = status.state.as_str();
     let mut configuration = serde_json::to_value(settings).unwrap_or_default();
     if let Value::Object(configuration) = &mut configuration {
         configuration.insert("uuid".into(), json!(manifest.metadata.uuid));

@@ -124,7 +124,7 @@ fn identity(page: &mut Page, server: &ServerView) {
     }
     let phase = server.phase();
     page.painted("Phase", tone(phase), phase.to_string());
-    page.field("State", server.status.state.word());
+    page.field("State", server.status.state.as_str());
     page.field("Managed by", server.managed_by());
     let generation = server.record.generation;
     page.field(
@@ -236,7 +236,7 @@ fn seen(page: &mut Page, server: &ServerView, now: Timestamp) {
         page.field("Disk used", bytes(status.disk_bytes));
     }
     if let Some(last_reported) = status.last_reported.or(record.last_reported) {
-        page.field("Panel knows", last_reported.word());
+        page.field("Panel knows", last_reported.as_str());
     }
     if let Some(at) = record.synced_at {
         page.field("Panel asked", format!("{} ago", span(now.since(at))));

@@ -44,7 +44,7 @@ fn row(server: &ServerView, now: Timestamp) -> Vec<Cell> {
         Cell::plain(server.uuid.to_string()),
         Cell::plain(server.name()),
         Cell::new(tone(phase), phase.to_string()),
-        Cell::plain(server.status.state.word()),
+        Cell::plain(server.status.state.as_str()),
         Cell::plain(server.managed_by()),
         Cell::plain(server.record.generation.to_string()),
         Cell::plain(server.image()),

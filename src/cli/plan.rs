@@ -138,7 +138,7 @@ fn one(planned: &Planned, name: &str, paint: Paint) -> String {
         "{}  {} ({})\n",
         paint.text(Tone::Head, head.trim_end()),
         paint.text(super::get::tone(plan.phase), &phase),
-        plan.state.word()
+        plan.state.as_str()
     );
     if !planned.wanted.is_empty() {
         text.push_str(&format!("  wanted: {}\n", clean(&planned.wanted)));

@@ -174,7 +174,7 @@ fn write_for_containers(key: &'static str, path: &Path, text: &str) -> Result<()
 ///
 /// # Errors
 /// The mode cannot be read or changed, as on a read-only file system. The daemon can go on without.
-pub fn tighten(path: &Path) -> io::Result<bool> {
+pub fn restrict_mode(path: &Path) -> io::Result<bool> {
     let file = File::open(path)?;
     let mode = file.metadata()?.permissions().mode() & 0o7777;
     if mode & 0o077 == 0 {

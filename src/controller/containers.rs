@@ -131,7 +131,7 @@ async fn hearing<T>(
 }
 
 fn acknowledged(context: &Context, queue: &Queue, event: &RuntimeEvent) {
-    tracing::debug!(server.id = %event.server, role = event.role.word(), change = ?event.change, "container event");
+    tracing::debug!(server.id = %event.server, role = event.role.as_str(), change = ?event.change, "container event");
     let news = context.with_server(event.server, |state| {
         let look = state.look(event.role);
         // The daemon's own creation is known from its answer, unless that came too late: then "no container" was observed since.

@@ -14,7 +14,7 @@ pub struct UnknownContainers(BTreeSet<(ServerId, Role, String)>);
 impl UnknownContainers {
     /// Has a listing said what there is. `before` is whether a server was known before it.
     pub fn see(&mut self, context: &Context, listed: &[Listed], before: impl Fn(ServerId) -> bool) {
-        if !context.recently_deleted.list_is_current() {
+        if context.sync.as_ref().is_some_and(|sync| !sync.list_is_applied()) {
             // On its first day a node knows none of the servers that the panel is about to name.
             return;
         }
@@ -45,7 +45,7 @@ impl UnknownContainers {
 mod tests {
     use super::*;
     use crate::model::Record;
-    use crate::testing::{TestNode, TestPanel, file_manifest, server_id};
+    use crate::testing::{TestNode, file_manifest, server_id};
 
     fn container(number: u32) -> Listed {
         Listed { server: server_id(number), role: Role::Server, id: format!("c{number}"), running: true }
@@ -72,12 +72,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn before_the_panels_list_nobody_knows_who_is_unknown() {
-        let node = TestNode::builder().panel(TestPanel::default()).build();
+        let (node, _panel) = TestNode::with_panel();
         let context = &node.context;
         let mut unknown_containers = UnknownContainers::default();
         unknown_containers.see(context, &[container(1)], |_| false);
         assert_eq!(numbers(&unknown_containers), []);
-        context.recently_deleted.close();
+        node.sync().list_applied();
         unknown_containers.see(context, &[container(1)], |_| false);
         assert_eq!(numbers(&unknown_containers), [server_id(1)]);
     }

@@ -1,12 +1,14 @@
 //! Containers as the runtime shows them, reduced to what decisions need.
 
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use super::Timestamp;
 
 /// What a container is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Role {
     /// Runs the game; named by the server's uuid.
     Server,
@@ -15,12 +17,9 @@ pub enum Role {
 }
 
 impl Role {
-    /// The word in our label.
-    pub fn word(self) -> &'static str {
-        match self {
-            Role::Server => "server",
-            Role::Installer => "installer",
-        }
+    /// The value of the label `alula.role`.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -77,7 +76,7 @@ impl ContainerStatus {
     }
 
     /// Whether it was made and nobody has tried to start it.
-    pub fn fresh(&self) -> bool {
+    pub fn is_created(&self) -> bool {
         self.state == ContainerState::Created
     }
 }

@@ -4,6 +4,7 @@
 //! one handled. The order of the list is the order of acceptance. Which request counts is decided in [`crate::requests`].
 
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use super::Timestamp;
 use super::manifest::Power;
@@ -74,7 +75,8 @@ pub enum Requester {
 }
 
 /// What can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 #[serde(tag = "verb", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Verb {
     /// The server runs; one that runs goes on.
@@ -111,15 +113,7 @@ impl Verb {
 
     /// The verb in lower case, as it is stored.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Verb::Start => "start",
-            Verb::Stop => "stop",
-            Verb::Restart => "restart",
-            Verb::Kill => "kill",
-            Verb::Install { .. } => "install",
-            Verb::Abort => "abort",
-            Verb::Delete => "delete",
-        }
+        self.into()
     }
 }
 

@@ -4,7 +4,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use strum::Display;
+use strum::{Display, IntoStaticStr};
 
 use super::{Reason, ServerId, Timestamp};
 
@@ -21,8 +21,9 @@ pub const EVENT_HISTORY: usize = 30;
 ///    +-------------------+--------> stopping <------+
 ///    +------------------------------------+
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum PowerState {
     /// No container runs.
     #[default]
@@ -36,14 +37,16 @@ pub enum PowerState {
 }
 
 impl PowerState {
-    /// The word on the wire.
-    pub fn word(self) -> &'static str {
-        match self {
-            PowerState::Offline => "offline",
-            PowerState::Starting => "starting",
-            PowerState::Running => "running",
-            PowerState::Stopping => "stopping",
-        }
+    /// The state as the panel's API spells it.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// The state that the panel shows for certain, where there is one. What an earlier process reported may not have arrived, so a
+    /// state other than offline counts only when it was acknowledged to this process.
+    pub fn known_to_panel(acknowledged: Option<Self>, recorded: Option<Self>) -> Option<Self> {
+        let quiet = matches!(recorded, None | Some(PowerState::Offline));
+        acknowledged.or(quiet.then_some(PowerState::Offline))
     }
 }
 

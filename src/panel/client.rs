@@ -169,7 +169,7 @@ impl Panel for HttpPanel {
         if self.state_route_is_missing() {
             return Ok(());
         }
-        let body = json!({"data": {"previous_state": previous.word(), "new_state": new.word()}});
+        let body = json!({"data": {"previous_state": previous.as_str(), "new_state": new.as_str()}});
         let last_reported = self.exchange.tell(&Call::post(format!("/servers/{id}/container/status"), &body)).await;
         match last_reported {
             Ok(()) => {

@@ -3,16 +3,13 @@
 
 mod disk_scans;
 mod files;
-mod recently_deleted;
-mod reset_lock;
 mod slots;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use super::observed::Policy;
 use super::server_state::ServerState;
@@ -22,23 +19,15 @@ use crate::console::Console;
 use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::ServerId;
-use crate::panel::{Panel, QUESTIONS};
+use crate::panel::Panel;
 use crate::retry::Jitter;
 use crate::runtime::Runtime;
 use crate::store::Store;
+use crate::sync::PanelSync;
 use crate::tasks::Tasks;
 
 pub use disk_scans::{DiskScan, DiskScans};
-pub use recently_deleted::RecentlyDeleted;
-pub use reset_lock::ResetLock;
 pub use slots::InstallSlots;
-
-/// How long whoever reads a server's state waits for the panel to hear of it, too.
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(100);
-
-/// Questions that jobs ask the panel at once. Some of its places are left to requests: after a boot with 500 starts a request
-/// must not wait behind them.
-pub const JOB_QUESTIONS: usize = QUESTIONS - 2;
 
 /// Has a server looked at.
 pub type Wake = Arc<dyn Fn(ServerId) + Send + Sync>;
@@ -49,8 +38,8 @@ pub struct Context {
     pub store: Store,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
-    /// The panel, where there is one.
-    pub panel: Option<Arc<dyn Panel>>,
+    /// The panel protocol, where there is a panel.
+    pub sync: Option<Arc<PanelSync>>,
     /// Terminals of running servers.
     pub console: Console,
     /// Where a server's files are.
@@ -62,7 +51,7 @@ pub struct Context {
     /// The time.
     pub clock: Clock,
     /// Spreads retries.
-    pub jitter: Jitter,
+    pub jitter: Arc<Jitter>,
     /// Names requests.
     pub ids: Ids,
     /// Who runs jobs.
@@ -71,20 +60,10 @@ pub struct Context {
     pub slots: InstallSlots,
     /// Places for walks over servers' files.
     pub disk_scans: DiskScans,
-    /// Questions of jobs to the panel, see [`JOB_QUESTIONS`].
-    pub questions: Semaphore,
     /// The kernel's release, for install logs.
     pub kernel: String,
     /// Has a server looked at again.
     pub wake: Wake,
-    /// Wishes to install and the panel's reset keep out of each other's way, see [`ResetLock`].
-    pub reset_lock: ResetLock,
-    /// Some call to the panel has failed since the last one that was answered.
-    panel_unresponsive: AtomicBool,
-    /// The panel has heard of a state, see [`Context::panel_has_acknowledged`].
-    pub acknowledged: Notify,
-    /// Servers that are gone since the daemon started, until the panel's list is in force.
-    pub recently_deleted: RecentlyDeleted,
     /// A pass has come to rest, see [`Context::wait_until`].
     rested: Notify,
     /// What is remembered of each server between passes.
@@ -120,26 +99,23 @@ pub struct Parts {
 impl Context {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
+        let (store, clock, jitter) = (parts.store, parts.clock, Arc::new(parts.jitter));
+        let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
         let policy = policy(&parts.node, parts.panel.is_some());
         Self {
             slots: InstallSlots::new(parts.node.reconcile.concurrent_installs),
             layout: Layout::new(&parts.node),
             disk_scans: DiskScans::default(),
-            questions: Semaphore::new(JOB_QUESTIONS),
-            reset_lock: ResetLock::default(),
-            panel_unresponsive: AtomicBool::new(false),
-            acknowledged: Notify::new(),
-            recently_deleted: RecentlyDeleted::until_listed(parts.panel.is_some()),
             rested: Notify::new(),
             servers: Mutex::new(BTreeMap::new()),
             policy,
-            store: parts.store,
+            sync: parts.panel.map(sync),
+            store,
             runtime: parts.runtime,
-            panel: parts.panel,
             console: parts.console,
             node: parts.node,
-            clock: parts.clock,
-            jitter: parts.jitter,
+            clock,
+            jitter,
             ids: parts.ids,
             tasks: parts.tasks,
             kernel: parts.kernel,
@@ -163,6 +139,9 @@ impl Context {
     /// Forgets what is remembered of a server.
     pub fn forget_server(&self, id: ServerId) {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(sync) = &self.sync {
+            sync.forget(id);
+        }
         self.release_slot(id);
         self.rested.notify_waiters();
     }
@@ -210,35 +189,8 @@ impl Context {
         tokio::time::timeout(limit, wait).await.is_ok()
     }
 
-    /// Comes back when the panel has heard of the states that are shown, or does not answer at once. Whoever reads a state
-    /// here may then find it there.
-    pub async fn panel_has_acknowledged(&self, id: ServerId) {
-        let acknowledged = async {
-            loop {
-                let mut next = std::pin::pin!(self.acknowledged.notified());
-                // Before the look: what is heard after it must not be missed.
-                next.as_mut().enable();
-                if self.panel_unresponsive.load(Ordering::Relaxed)
-                    || self.with_server(id, |state| state.transitions.is_empty())
-                {
-                    return;
-                }
-                next.await;
-            }
-        };
-        let _ = tokio::time::timeout(ACKNOWLEDGED_WITHIN, acknowledged).await;
-    }
-
-    /// The panel has answered a job, or has not. When it answers again, whatever waits for it is tried at once.
-    pub fn note_panel(&self, answered: bool) {
-        if !answered {
-            self.panel_unresponsive.store(true, Ordering::Relaxed);
-        } else if self.panel_unresponsive.swap(false, Ordering::Relaxed) {
-            self.panel_recovered();
-        }
-    }
-
-    fn panel_recovered(&self) {
+    /// The panel answers again: whatever waits for it is tried at once.
+    pub fn panel_recovered(&self) {
         let now = self.clock.now();
         let mut woken = Vec::new();
         self.for_each_server(|id, state| {

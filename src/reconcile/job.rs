@@ -106,7 +106,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Subject::Start(id) | Subject::Install(id) | Subject::Container(id) => f.write_str(id),
-            Subject::Image { of, role, image } => write!(f, "{of} {} {image}", role.word()),
+            Subject::Image { of, role, image } => write!(f, "{of} {} {image}", role.as_str()),
             Subject::DiskLimit => f.write_str("watch"),
             Subject::InstallResult(token) => write!(f, "install:{token}"),
             Subject::State => f.write_str("state"),

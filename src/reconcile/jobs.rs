@@ -6,7 +6,6 @@
 
 mod image;
 mod install_log;
-mod panel;
 mod permissions;
 mod read_on;
 mod removal;
@@ -17,7 +16,6 @@ mod usage;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -30,12 +28,10 @@ use crate::files::FilesError;
 use crate::model::ServerId;
 use crate::panel::PanelError;
 use crate::retry::{self, Growth};
+use crate::store::StoreError;
+use crate::sync::PanelSync;
 
 pub use install_log::close as close_install_log;
-pub use panel::{FetchedSpec, apply_sync, new_manifest, sync_with_retries};
-
-/// The time within which the panel must answer a request or a start that waits for it.
-pub const PANEL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// After this many answers in a row that the protocol does not allow, a job counts as rejected by the panel.
 const MAX_INVALID_RESPONSES: u32 = 5;
@@ -71,6 +67,14 @@ struct JobRun {
     subject: Subject,
 }
 
+impl JobRun {
+    /// The panel protocol.
+    fn sync(&self) -> Result<&PanelSync, JobError> {
+        let sync = self.context.sync.as_deref();
+        sync.ok_or_else(|| JobError::new(retry::PANEL, "there is no panel; set `remote` in config.yml"))
+    }
+}
+
 /// What a job found out.
 #[derive(Debug, Default)]
 enum JobOutput {
@@ -104,9 +108,15 @@ impl JobError {
 impl From<PanelError> for JobError {
     fn from(error: PanelError) -> Self {
         let invalid_response = matches!(error, PanelError::InvalidResponse { .. });
-        let growth = if invalid_response { retry::NONSENSE } else { retry::PANEL };
+        let growth = if invalid_response { retry::INVALID_RESPONSE } else { retry::PANEL };
         let fatal = error.is_final();
         Self { fatal, invalid_response, ..Self::new(growth, error.to_string()) }
+    }
+}
+
+impl From<StoreError> for JobError {
+    fn from(error: StoreError) -> Self {
+        Self::new(retry::PANEL, error.to_string())
     }
 }
 
@@ -183,8 +193,8 @@ fn end(job: &JobRun, kind: JobKind, run: u64, result: Result<JobOutput, JobError
             JobOutput::Usage(usage) => state.usage = Some(usage),
         }
     });
-    if kind.asks_panel() {
-        context.note_panel(answered);
+    if kind.asks_panel() && context.sync.as_ref().is_some_and(|sync| sync.note_answer(answered)) {
+        context.panel_recovered();
     }
     (context.wake)(job.server);
 }

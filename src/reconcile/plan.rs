@@ -251,7 +251,7 @@ impl<'a> Planner<'a> {
     /// Whether the panel has to learn a state: one that was observed before, or that of this plan. While the engine does not answer
     /// there is no new one.
     fn state_report_is_due(&self) -> bool {
-        let known = known_to_panel(self.observed.acknowledged, self.record.last_reported);
+        let known = PowerState::known_to_panel(self.observed.acknowledged, self.record.last_reported);
         let changed = self.observed.outage.is_none() && known != Some(self.plan.state);
         changed || self.observed.unacknowledged
     }
@@ -385,13 +385,6 @@ impl<'a> Planner<'a> {
             _ => PowerState::Offline,
         }
     }
-}
-
-/// The state that the panel shows for certain. What an earlier process reported may not have arrived, so a state other than
-/// offline counts only when it was acknowledged to this process.
-pub fn known_to_panel(acknowledged: Option<PowerState>, recorded: Option<PowerState>) -> Option<PowerState> {
-    let quiet = matches!(recorded, None | Some(PowerState::Offline));
-    acknowledged.or(quiet.then_some(PowerState::Offline))
 }
 
 /// What the report job is for: the result of an installation, or the state.

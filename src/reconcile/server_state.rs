@@ -1,12 +1,12 @@
 //! What the daemon remembers of one server between passes. All of it may be lost: after a restart it is observed again,
 //! asked for again, or sent again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::job::{JobKind, Subject};
 use super::observed::{Failure, Job, JobState, StopProgress, Usage};
 use super::step::StepKind;
-use crate::model::{ContainerStatus, Crash, PowerState, Role, Timestamp};
+use crate::model::{ContainerStatus, Crash, Role, Timestamp};
 use crate::tasks::TaskHandle;
 
 /// Memory of one server.
@@ -40,11 +40,6 @@ pub struct ServerState {
     pub script_ready: Option<String>,
     /// Folders and small files were found in place.
     pub prepared: bool,
-    /// States that the panel has not acknowledged, oldest first: while it answers it gets the intermediate ones, too. The planner
-    /// compares the latest one by itself.
-    pub transitions: VecDeque<PowerState>,
-    /// The state that the panel has acknowledged last. `None`: none yet since the daemon started.
-    pub acknowledged: Option<PowerState>,
     /// `status.yml` no longer says what is so.
     pub status_stale: bool,
     /// Revision of the record over which a pass last came to rest.

@@ -32,7 +32,7 @@ impl Blocking {
     ///
     /// # Errors
     /// The system has no thread.
-    pub fn apart(self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    pub fn run_detached(self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         match self {
             Blocking::Inline => work(),
             Blocking::Pool => drop(std::thread::Builder::new().name(name.into()).spawn(in_current_span(work))?),
@@ -69,7 +69,7 @@ mod tests {
                 // The test waits for it.
                 let _ = ended.send(());
             };
-            Blocking::Pool.apart("apart", work).unwrap();
+            Blocking::Pool.run_detached("apart", work).unwrap();
         }
         .instrument(tracing::info_span!("asked", number = 7))
         .await;

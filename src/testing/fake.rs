@@ -181,7 +181,7 @@ impl FakeRuntime {
         F: FnOnce(&mut State) -> Result<T, Rejection> + Send + 'static,
     {
         let (engine, attempt) = (self.engine.clone(), request.attempt.clone());
-        let (done, result) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
         // The engine's work continues when the daemon dies, so it is no task of the daemon.
         #[allow(clippy::disallowed_methods)]
         tokio::spawn(async move {
@@ -192,9 +192,9 @@ impl FakeRuntime {
                 Some(result) => result.map_err(|no| no.into_error(attempt)),
             };
             // The caller may have been dropped.
-            let _ = done.send(result);
+            let _ = sender.send(result);
         });
-        result.await.unwrap_or_else(|_| Err(unreachable(&request.attempt)))
+        answer.await.unwrap_or_else(|_| Err(unreachable(&request.attempt)))
     }
 }
 

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::fake::{FakeEngine, FakeRuntime, Faults, LocalImage, NoFaults};
-use super::{IMAGE, TestDisk, node_config};
+use super::{IMAGE, TestDisk, TestPanel, node_config};
 use crate::api::{Api, Endpoint};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
@@ -26,6 +26,7 @@ use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
 use crate::runtime::host::Host;
 use crate::store::{Blocking, Store};
+use crate::sync::PanelSync;
 use crate::tasks::Tasks;
 
 /// A node. Nothing runs in it until [`TestNode::start`]; its tasks end when it is dropped.
@@ -34,7 +35,7 @@ pub struct TestNode {
     pub engine: FakeEngine,
     pub disk: Arc<TestDisk>,
     pub reconciler: Reconciler,
-    /// Servers that the store or a job has queued.
+    /// Servers that wait for a pass.
     pub queue: Queue,
     _root: Option<TempDir>,
 }
@@ -67,6 +68,17 @@ impl TestNode {
         Self::builder().build()
     }
 
+    /// The same with a panel that has numbered servers.
+    pub fn with_panel() -> (Self, TestPanel) {
+        let panel = TestPanel::with_servers();
+        (Self::builder().panel(panel.clone()).build(), panel)
+    }
+
+    /// The panel protocol of a node with a panel.
+    pub fn sync(&self) -> &Arc<PanelSync> {
+        self.context.sync.as_ref().expect("the node has a panel")
+    }
+
     /// The state folder.
     pub fn root(&self) -> &Path {
         &self.context.node.directories.root
@@ -77,14 +89,17 @@ impl TestNode {
         NewRequest { id: id.into(), at: self.context.clock.now(), expires_at: None, by: Requester::Panel, verb }
     }
 
-    /// Accepts a request of the panel, made now.
+    /// Accepts a request of the panel, made now, and queues its server.
     pub fn accept(&self, server: ServerId, verb: Verb) {
         let request = self.request(&self.context.ids.next(), verb);
         self.context.store.request(server, None, [request]).expect("the store accepts the request");
+        (self.context.wake)(server);
     }
 
-    /// Follows the engine's containers, and reconciles queued servers with this many workers.
+    /// Follows the engine's containers, and reconciles changed servers with this many workers.
     pub fn start(&self, workers: usize) {
+        let changed = self.queue.clone();
+        self.context.store.on_change(move |id| changed.push(id));
         let (known, ready) = watch::channel(false);
         let containers = containers::follow(self.context.clone(), self.queue.clone(), known);
         self.context.tasks.spawn("containers", containers);
@@ -182,8 +197,6 @@ impl TestNodeBuilder {
         let runtime = Arc::new(FakeRuntime::new(self.engine.clone(), self.faults, host));
         let pushed = queue.clone();
         let wake: Wake = Arc::new(move |id| pushed.push(id));
-        let pushed = queue.clone();
-        store.on_change(move |id| pushed.push(id));
         let options =
             ConsoleOptions { app_name: "test".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
         let events = store.events().clone();

@@ -98,10 +98,10 @@ impl fmt::Display for PanelCall {
 }
 
 impl TestPanel {
-    /// A panel with servers 0 to 9, each as [`panel_server`] has it with the command `run`.
+    /// A panel with servers 0 to 19, each as [`panel_server`] has it with the command `run`.
     pub fn with_servers() -> Self {
         let panel = Self::default();
-        (0..10).for_each(|number| panel.add(server_id(number), panel_server("run")));
+        (0..20).for_each(|number| panel.add(server_id(number), panel_server("run")));
         panel
     }
 

@@ -1,4 +1,4 @@
-//! What is asked while the daemon comes up.
+//! Requests during the start of the daemon.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn slow_networks(seconds: u64) -> ApiNode {
     ApiNode::build(TestNode::builder().engine_faults(Arc::new(SlowNetworks(Duration::from_secs(seconds)))))
 }
 
-/// A busy engine takes seconds to make the network; who has read the list may start servers.
+/// A busy engine takes seconds to create the network, and a client that has read the list may start servers.
 #[tokio::test(start_paused = true)]
 async fn the_list_waits_for_the_network() {
     let node = slow_networks(4);
@@ -34,9 +34,9 @@ async fn the_list_waits_for_the_network() {
     assert_eq!(answer.status, StatusCode::OK);
 }
 
-/// An engine that hangs keeps nobody from reading, and whoever asks again and again does not begin to wait anew.
+/// An engine that hangs delays readers once: repeated requests do not wait again.
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_hangs_holds_the_list_up_once() {
+async fn an_engine_that_hangs_delays_the_list_once() {
     let node = slow_networks(60);
     for asked in 1..4 {
         let list = node.ask(Method::GET, "/api/servers", "");
@@ -48,9 +48,8 @@ async fn an_engine_that_hangs_holds_the_list_up_once() {
     panic!("not answered in 6 s");
 }
 
-/// An engine that is away does not delay the list.
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_is_away_does_not_hold_the_list_up() {
+async fn an_unreachable_engine_does_not_delay_the_list() {
     let node = slow_networks(60);
     node.engine.set_engine_up(false);
     let list = tokio::time::timeout(Duration::from_secs(1), node.ask(Method::GET, "/api/servers", "")).await;

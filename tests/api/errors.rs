@@ -1,4 +1,4 @@
-//! Errors in the wire's own words.
+//! Errors in the format of the protocol.
 
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex};
@@ -40,7 +40,7 @@ async fn bodies_that_cannot_be_used() {
     let node = ApiNode::new();
     let power = format!("/api/servers/{}/power", node.add(1));
     let no_body = "The data passed in the request was not in a parsable format. Please try again.";
-    for (path, body, status, words) in [
+    for (path, body, status, message) in [
         (power.as_str(), "", 400, no_body),
         ("/api/servers", " \n", 400, no_body),
         (&power, "{", 400, UNEXPECTED),
@@ -55,15 +55,19 @@ async fn bodies_that_cannot_be_used() {
         ("/api/servers", r#"{"uuid": "x"}"#, 422, "The data provided in the request could not be validated."),
     ] {
         let answer = node.ask(Method::POST, path, body).await;
-        assert_eq!((answer.status.as_u16(), answer.json()["error"].as_str()), (status, Some(words)), "{path} {body:?}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.json()["error"].as_str()),
+            (status, Some(message)),
+            "{path} {body:?}"
+        );
         let request_id = answer.json()["request_id"].as_str().unwrap_or_default().to_owned();
-        let expected = if words == UNEXPECTED { answer.header("x-request-id") } else { "" };
+        let expected = if message == UNEXPECTED { answer.header("x-request-id") } else { "" };
         assert_eq!(request_id, expected, "{path} {body:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_too_long_is_rejected_in_words() {
+async fn a_body_that_is_too_long_is_rejected_with_a_message() {
     let node = ApiNode::new();
     let power = format!("/api/servers/{}/power", node.add(1));
     for path in [power.as_str(), "/api/servers"] {
@@ -81,7 +85,7 @@ async fn a_body_that_is_too_long_is_rejected_in_words() {
 async fn a_disk_that_rejects_is_named() {
     let node = ApiNode::new();
     let power = format!("/api/servers/{}/power", node.add(1));
-    for (kind, status, words) in [
+    for (kind, status, message) in [
         (ErrorKind::StorageFull, 507, "The node's disk is full; free some space and try again."),
         (ErrorKind::QuotaExceeded, 507, "The node's disk is full; free some space and try again."),
         (
@@ -95,13 +99,13 @@ async fn a_disk_that_rejects_is_named() {
         let answer = node.ask(Method::POST, &power, r#"{"action": "start"}"#).await;
         node.disk.succeed();
         assert_eq!(answer.status.as_u16(), status, "{kind:?}");
-        assert_eq!(answer.json(), json!({"error": words, "request_id": answer.header("x-request-id")}), "{kind:?}");
+        assert_eq!(answer.json(), json!({"error": message, "request_id": answer.header("x-request-id")}), "{kind:?}");
     }
     assert_eq!(node.context.store.get(server_id(1)).unwrap().requests.accepted, []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panel_that_talks_nonsense_does_not_hold_a_create_up() {
+async fn an_invalid_response_of_the_panel_does_not_delay_a_create() {
     let node = ApiNode::new();
     let invalid_response =
         PanelError::InvalidResponse { call: "GET /servers".into(), detail: "the answer: expected JSON".into() };
@@ -114,7 +118,7 @@ async fn a_panel_that_talks_nonsense_does_not_hold_a_create_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_panics_is_answered_for_and_logged() {
+async fn a_panic_in_a_handler_is_answered_and_logged() {
     let log = Log::start();
     let node = ApiNode::new();
     node.add(1);
@@ -127,7 +131,7 @@ async fn a_handler_that_panics_is_answered_for_and_logged() {
     let log = log.text();
     let line = log.lines().find(|line| line.contains("out of luck")).expect(&log);
     assert!(line.contains(request_id) && line.contains("path=\"/api/servers\"") && !line.contains("secret"), "{line}");
-    // The next one is answered as if nothing had happened.
+    // The next request succeeds.
     let answer = node.ask(Method::GET, &format!("/api/servers/{}", server_id(1)), "").await;
     assert_eq!(answer.status, StatusCode::OK);
 }

@@ -18,15 +18,15 @@ fn bearer() -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_token_is_asked_for_on_every_path() {
+async fn every_path_requires_the_token() {
     let node = ApiNode::new();
     for path in ["/api/system", "/api/servers/550e8400-e29b-41d4-a716-446655440000", "/", "/nope", "/api/servers/"] {
         for headers in [vec![], vec![("authorization", "Basic dGVzdA==")], vec![("authorization", "bearer the-token")]]
         {
             let answer = node.send(request("GET", path, &headers)).await;
             assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path} {headers:?}");
-            let words = "The required authorization heads were not present in the request.";
-            assert_eq!(answer.json(), json!({"error": words}));
+            let message = "The required authorization heads were not present in the request.";
+            assert_eq!(answer.json(), json!({"error": message}));
             assert_eq!(answer.header("www-authenticate"), "Bearer");
             assert_eq!(answer.header("content-type"), "application/json; charset=utf-8");
             assert_eq!(answer.header("user-agent"), AGENT);

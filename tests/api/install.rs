@@ -1,4 +1,4 @@
-//! Servers that the panel makes, and how their installations go on.
+//! Servers that the panel creates, and their installations.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +38,7 @@ async fn a_script_that_cannot_be_read_fails_the_installation_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panel_that_is_silent_is_waited_for() {
+async fn an_installation_waits_for_an_unreachable_panel() {
     let node = ApiNode::new();
     let away = PanelError::Unreachable { call: "GET /install".into(), cause: "refused".into() };
     node.panel.fail(|call| matches!(call, PanelCall::Script(_)), away);
@@ -55,7 +55,7 @@ async fn a_create_that_finds_an_installation_under_way_waits_for_a_reset_all_the
     let node = ApiNode::new();
     let id = node.add(1);
     create(&node, 1).await;
-    let reset = node.context.reset_lock.reset().await;
+    let reset = node.sync().hold_back_installs().await;
     let mut again = std::pin::pin!(create(&node, 1));
     let soon = tokio::time::timeout(Duration::from_secs(4), &mut again).await;
     assert!(soon.is_err(), "the panel would take {id} for installed although it was promised another report");
@@ -64,11 +64,11 @@ async fn a_create_that_finds_an_installation_under_way_waits_for_a_reset_all_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_create_does_not_undo_a_newer_word_of_the_panel() {
+async fn a_create_does_not_undo_a_newer_configuration() {
     let node = ApiNode::new();
     let context = node.context.clone();
     node.panel.during_next_fetch(move || {
-        // The panel's list, asked for a moment later, is there first.
+        // The panel's list, which was requested later, arrives first.
         let record = Record { synced_at: Some(context.clock.now()), ..Record::default() };
         context.store.create(panel_manifest(1, "newer"), record, []).unwrap();
     });
@@ -80,9 +80,9 @@ async fn a_create_does_not_undo_a_newer_word_of_the_panel() {
     assert!(asked.install().is_some(), "it is installed all the same");
 }
 
-/// One that the list brought, and that was started since: the panel wants it as new, and down when it is installed.
+/// The server came with the list and was started since; the panel creates it, and it stays offline after its installation.
 #[tokio::test(start_paused = true)]
-async fn a_create_counts_later_than_an_earlier_start_whoever_has_the_newer_word() {
+async fn a_create_supersedes_an_earlier_start() {
     for newer in [false, true] {
         let node = ApiNode::new();
         let id = node.add(1);
@@ -92,7 +92,7 @@ async fn a_create_counts_later_than_an_earlier_start_whoever_has_the_newer_word(
         if newer {
             let context = node.context.clone();
             node.panel.during_next_fetch(move || {
-                // The start's own word of the panel, asked for a moment later, is there first.
+                // The configuration for the start, which was requested later, arrives first.
                 let now = context.clock.now();
                 context.store.commit(id, |record| record.synced_at = Some(now)).unwrap();
             });
@@ -101,14 +101,14 @@ async fn a_create_counts_later_than_an_earlier_start_whoever_has_the_newer_word(
         tokio::time::sleep(Duration::from_secs(60)).await;
         let snapshot = node.context.store.get(id).unwrap();
         assert!(snapshot.record.install.done.is_some(), "newer={newer}: it is installed");
-        let shown = node.context.store.status(id).unwrap().state;
-        assert_eq!(shown, PowerState::Offline, "newer={newer}: nobody has asked for a start since");
+        let state = node.context.store.status(id).unwrap().state;
+        assert_eq!(state, PowerState::Offline, "newer={newer}: there was no start request since");
     }
 }
 
-/// Its deletion ends at any moment, also between two looks of whoever makes it again.
+/// Its deletion ends at any moment, also between two steps of the create.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_vanishes_meanwhile_is_made_again() {
+async fn a_server_that_disappears_during_a_create_is_created() {
     let node = ApiNode::new();
     let (store, stop) = (node.context.store.clone(), Arc::new(AtomicBool::new(false)));
     let others = {

@@ -37,10 +37,10 @@ impl Answer {
     }
 }
 
-/// An answer that goes on.
+/// A streamed answer.
 pub struct Stream {
     body: Body,
-    /// What came and was not taken.
+    /// Received text that was not returned yet.
     text: String,
 }
 
@@ -59,7 +59,7 @@ impl Stream {
         }
     }
 
-    /// So many lines.
+    /// This many lines.
     pub async fn lines(&mut self, count: usize) -> Vec<String> {
         let mut lines = Vec::new();
         for _ in 0..count {
@@ -68,8 +68,8 @@ impl Stream {
         lines
     }
 
-    /// Whether it ends with an error.
-    pub async fn breaks_off(self) -> bool {
+    /// Reads to the end. Returns whether that is an error.
+    pub async fn ends_with_error(self) -> bool {
         self.body.collect().await.is_err()
     }
 
@@ -108,7 +108,7 @@ impl ApiNode {
     /// The same with another configuration.
     pub fn with_config(change: impl FnOnce(&mut NodeConfig)) -> Self {
         let node = Self::before_list(change);
-        node.context.recently_deleted.close();
+        node.sync().list_applied();
         node
     }
 
@@ -153,7 +153,7 @@ impl ApiNode {
         Self::answer(self.local.clone().oneshot(request).await.unwrap()).await
     }
 
-    /// An answer of the local socket that goes on.
+    /// A streamed answer of the local socket.
     pub async fn stream(&self, path: &str) -> Stream {
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let response = self.local.clone().oneshot(request).await.unwrap();
@@ -161,7 +161,7 @@ impl ApiNode {
         Stream { body: response.into_body(), text: String::new() }
     }
 
-    /// A server that its panel has and that was never started.
+    /// A server of the panel that was never started.
     pub fn add(&self, number: u32) -> ServerId {
         let id = server_id(number);
         self.panel.add(id, panel_server("run"));
@@ -169,7 +169,7 @@ impl ApiNode {
         id
     }
 
-    /// Waits until the server shows a state.
+    /// Waits until the server has this state.
     pub async fn becomes(&self, id: ServerId, state: PowerState) {
         for _ in 0..600 {
             if self.context.store.status(id).is_some_and(|status| status.state == state) {

@@ -103,18 +103,18 @@ async fn a_start_of_what_runs_already_is_remembered() {
     assert_eq!(node.context.store.get(id).unwrap().record.crashes.len(), 1);
 }
 
-/// Whoever reads a state here and then looks at the panel finds it there, unless the panel takes long.
+/// A state that the API returns was reported to the panel before, unless the panel is slow.
 #[tokio::test(start_paused = true)]
-async fn the_panel_has_heard_of_what_is_shown() {
+async fn a_state_is_reported_before_it_is_returned() {
     for (takes, last_reported) in [(20, true), (5000, false)] {
         let node = ApiNode::new();
         node.panel.delay(|call| matches!(call, PanelCall::ReportState(..)), Duration::from_millis(takes));
         let id = running(&node).await;
         act(&node, id, "kill").await;
         let path = format!("/api/servers/{id}");
-        let shown = async || node.ask(Method::GET, &path, "").await.json()["state"] == "offline";
+        let is_offline = async || node.ask(Method::GET, &path, "").await.json()["state"] == "offline";
         let began = tokio::time::Instant::now();
-        while !shown().await {
+        while !is_offline().await {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Servers that are deleted, and what is left of them.
+//! Servers that are deleted, and what remains of them.
 
 use std::time::Duration;
 
@@ -29,12 +29,12 @@ async fn gone(node: &ApiNode, id: ServerId) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_made_again_shows_nothing_of_the_one_before() {
+async fn a_server_that_is_created_again_has_nothing_of_the_deleted_one() {
     let node = ApiNode::new();
     for invocation in ["first", "second"] {
         let id = add(&node, invocation);
-        let shown = node.ask(Method::GET, &format!("/api/servers/{id}"), "").await.json();
-        assert_eq!(shown["configuration"]["invocation"], invocation);
+        let answer = node.ask(Method::GET, &format!("/api/servers/{id}"), "").await.json();
+        assert_eq!(answer["configuration"]["invocation"], invocation);
         assert_eq!(delete(&node, id).await.status, StatusCode::NO_CONTENT);
         gone(&node, id).await;
     }
@@ -68,7 +68,7 @@ async fn a_server_that_may_be_on_the_list_is_not_called_unknown_before_it() {
     let early = tokio::time::timeout(Duration::from_secs(1), &mut waiting).await;
     assert!(early.is_err(), "{early:?}");
     add(&node, "run");
-    node.context.recently_deleted.close();
+    node.sync().list_applied();
     assert_eq!(waiting.await.status, StatusCode::NO_CONTENT);
     let began = tokio::time::Instant::now();
     assert_eq!((delete(&node, server_id(2)).await.status, began.elapsed()), (StatusCode::NOT_FOUND, Duration::ZERO));

@@ -1,4 +1,4 @@
-//! Answers of the local socket that go on: events and logs, from the past into the present.
+//! Streamed answers of the local socket: events and logs, the earlier ones first.
 
 use std::fs;
 use std::time::Duration;
@@ -97,14 +97,14 @@ async fn a_console_is_followed_from_its_transcript_on() {
     let id = started(&node, 20).await;
     // Half a line's time after the seventh, which is printed and not written yet.
     let path = format!("/local/servers/{id}/logs");
-    let mut whole = node.stream(&format!("{path}?follow=true")).await;
-    assert_eq!(whole.lines(7).await, lines(1, 7));
+    let mut complete = node.stream(&format!("{path}?follow=true")).await;
+    assert_eq!(complete.lines(7).await, lines(1, 7));
     let mut last = node.stream(&format!("{path}?follow=true&tail=2")).await;
     assert_eq!(last.lines(4).await, lines(6, 9));
     assert_eq!(node.stream(&format!("{path}?tail=3")).await.rest().await, lines(7, 9));
-    assert_eq!(whole.lines(13).await, lines(8, 20));
+    assert_eq!(complete.lines(13).await, lines(8, 20));
     node.context.console.say(id, "goodbye");
-    assert_eq!(whole.line().await.unwrap(), "[test Daemon]: goodbye");
+    assert_eq!(complete.line().await.unwrap(), "[test Daemon]: goodbye");
     let read = node.stream(&path).await.rest().await;
     assert_eq!(read.last().unwrap(), "[test Daemon]: goodbye");
     assert_eq!(read[..20], lines(1, 20));
@@ -184,14 +184,14 @@ fn installing() -> Vec<(Duration, Act)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_cannot_be_read_breaks_off() {
+async fn a_log_that_cannot_be_read_ends_with_error() {
     let node = ApiNode::new();
     let id = node.add(1);
     let log = node.context.layout.logs(id).join("console.log");
     let path = format!("/local/servers/{id}/logs");
     assert!(node.stream(&path).await.rest().await.is_empty(), "a server that never ran has printed nothing");
     fs::create_dir_all(&log).unwrap();
-    assert!(node.stream(&path).await.breaks_off().await);
+    assert!(node.stream(&path).await.ends_with_error().await);
     let wrong = node.ask_locally(&format!("{path}?tail=some")).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
     let over_tcp = node.ask(Method::GET, &path, "").await;

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use serde_json::json;
 
-use super::{Daemon, Follow, Node, ONE, PATIENCE, TWO, wait_for};
+use super::{Daemon, Follow, Node, ONE, TIMEOUT, TWO, wait_for};
 
 /// A daemon by hand: requests come out, each with its connection.
 struct Socket {
@@ -41,7 +41,7 @@ impl Socket {
 
     /// The next request, and where its answer goes.
     fn next(&self) -> (String, UnixStream) {
-        self.requests.recv_timeout(PATIENCE).expect("another request")
+        self.requests.recv_timeout(TIMEOUT).expect("another request")
     }
 
     /// Answers the next request with all of this.

@@ -3,7 +3,7 @@
 use alula::model::{ConditionType, Reason};
 use serde_json::json;
 
-use crate::daemon_process::{Node, PATIENCE, until};
+use crate::daemon_process::{Node, TIMEOUT, until};
 use crate::docker_proxy::Side;
 use crate::panel_sim::Fault;
 use crate::{behind_a_proxy, on_a_node};
@@ -39,7 +39,7 @@ async fn installed_once(node: &Node, id: &str) {
     until("the installer's removal", async || node.container(&installer).await.is_none().then_some(())).await;
 }
 
-/// Kills the daemon at a call to the engine, starts it again and looks at what comes of it. `{id}` in the pattern of calls
+/// Kills the daemon at a call to the engine, starts it again and checks the result. `{id}` in the pattern of calls
 /// stands for the server.
 async fn killed_at(side: Side, calls: &str, skip: u32) {
     behind_a_proxy(async |node, proxy| {
@@ -47,7 +47,7 @@ async fn killed_at(side: Side, calls: &str, skip: u32) {
         let hold = proxy.hold(side, &calls.replace("{id}", &id), skip);
         node.boot().await;
         node.create(&id, true).await;
-        hold.reached(PATIENCE).await;
+        hold.reached(TIMEOUT).await;
         node.kill();
         drop(hold);
         node.boot().await;
@@ -100,12 +100,12 @@ async fn at_every_change_in_a_row() {
         node.create(&id, true).await;
         // Two containers made, two started, one removed.
         for change in 0..5 {
-            hold.reached(PATIENCE).await;
+            hold.reached(TIMEOUT).await;
             node.kill();
             drop(hold);
             hold = proxy.hold(Side::After, changes, 0);
             node.boot().await;
-            hold.reached(PATIENCE).await;
+            hold.reached(TIMEOUT).await;
             node.kill();
             drop(hold);
             let last = change == 4;
@@ -166,7 +166,7 @@ async fn while_the_panel_is_away() {
         node.kill_and_boot().await;
         node.touch(&id, "go");
         node.touch(&id, "end");
-        // The start does not wait for the panel, and says that nobody could be asked.
+        // The start does not wait for the panel, and its condition says that the panel did not answer.
         node.wait_state(&id, "running").await;
         node.wait_condition(&id, ConditionType::PanelNotified, Reason::PanelAway).await;
         assert!(node.panel.matching(0, "POST", &format!("/servers/{id}/install")).is_empty());

@@ -16,7 +16,7 @@ async fn requests_survive_the_daemon() {
         node.kill_and_boot().await;
         node.wait_state(&id, "offline").await;
         assert!(node.container(&id).await.is_none_or(|(_, running)| !running));
-        assert_eq!(node.read(&id, "stops.txt"), "command\n", "stopped as its egg says, whoever did it");
+        assert_eq!(node.read(&id, "stops.txt"), "command\n", "stopped as its egg defines it");
 
         node.power(&id, "start").await;
         node.kill_and_boot().await;
@@ -61,7 +61,7 @@ async fn requests_survive_without_a_first_step() {
 
         let deaf = proxy.hold(Side::Before, "^(POST|DELETE) ", 0);
         node.power(&id, "stop").await;
-        deaf.reached(crate::daemon_process::PATIENCE).await;
+        deaf.reached(crate::daemon_process::TIMEOUT).await;
         // A later request is the one that counts, also where it is seen first.
         node.power(&id, "kill").await;
         node.kill();

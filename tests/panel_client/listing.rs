@@ -90,7 +90,7 @@ async fn pages_are_kept_when_the_caller_stops_waiting() {
 }
 
 #[tokio::test]
-async fn a_list_that_changes_while_it_is_read_is_not_taken_for_whole() {
+async fn a_list_that_changes_while_it_is_read_is_incomplete() {
     let sim = PanelSim::start();
     let ids = add(&sim, 6);
     let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
@@ -115,7 +115,7 @@ async fn a_list_that_changes_while_it_is_read_is_not_taken_for_whole() {
 async fn a_broken_server_is_listed_with_its_error() {
     let sim = PanelSim::start();
     let ids = add(&sim, 3);
-    sim.edit(&ids[1].to_string(), |server| server.process["startup"] = json!("nonsense"));
+    sim.edit(&ids[1].to_string(), |server| server.process["startup"] = json!("invalid"));
     let listed = panel(&sim).list().await.unwrap().servers;
     assert_eq!(listed.iter().map(|listed| listed.id).collect::<Vec<_>>(), ids);
     assert_eq!(listed.iter().map(|listed| listed.server.is_ok()).collect::<Vec<_>>(), [true, false, true]);

@@ -22,7 +22,7 @@ async fn the_simulator_checks_credentials_as_the_panel_does() {
         (format!("Bearer other.{token}"), "/servers".into(), 404),
         (format!("Bearer {token_id}.other"), "/servers".into(), 403),
         (format!("Bearer {token_id}.other"), format!("/servers/{id}"), 403),
-        // An unknown server is 404 before anybody looks at the token.
+        // An unknown server is 404 before the token is checked.
         (String::new(), format!("/servers/{}", self::id(9)), 404),
         (format!("Bearer {token_id}.{token}"), "/servers".into(), 200),
         (format!("Bearer {token_id}.{token}"), "/nothing".into(), 404),

@@ -34,9 +34,9 @@ async fn inspected(docker: &Docker, spec: &NetworkSpec) -> NetworkInspect {
 async fn the_nodes_network_is_made_as_wanted() {
     let Some((runtime, docker)) = crate::engine().await else { return };
     let spec = spec(&device(), 80);
-    let facts = runtime.ensure_network(&spec).await.unwrap();
+    let info = runtime.ensure_network(&spec).await.unwrap();
     let network = inspected(&docker, &spec).await;
-    assert_eq!((facts.driver.as_str(), facts.gateway.as_deref()), ("bridge", Some("10.213.80.1")));
+    assert_eq!((info.driver.as_str(), info.gateway.as_deref()), ("bridge", Some("10.213.80.1")));
     let options = network.options.unwrap();
     let NetworkPurpose::Servers { device, reachable, mtu } = &spec.purpose else { panic!("{spec:?}") };
     assert_eq!(options.get(BRIDGE_NAME), Some(device));
@@ -74,8 +74,8 @@ async fn an_outgoing_network_is_made() {
     let Some((runtime, docker)) = crate::engine().await else { return };
     let mut spec = spec_builder::outgoing_network("10.213.84.1");
     spec.name = crate::unique("out");
-    let facts = runtime.ensure_network(&spec).await.unwrap();
+    let info = runtime.ensure_network(&spec).await.unwrap();
     let network = inspected(&docker, &spec).await;
-    assert!(facts.gateway.is_some());
+    assert!(info.gateway.is_some());
     assert_eq!(network.options.unwrap()["com.docker.network.host_ipv4"], "10.213.84.1");
 }

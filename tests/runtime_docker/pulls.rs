@@ -23,7 +23,7 @@ async fn forget(docker: &Docker, reference: &str) {
 #[tokio::test]
 async fn an_image_is_pulled() {
     let Some((runtime, docker)) = crate::engine().await else { return };
-    let registry = Registry::start(None, Layer::Whole).await;
+    let registry = Registry::start(None, Layer::Complete).await;
     let reference = registry.reference("good");
     assert!(runtime.image(&reference).await.unwrap().is_none());
     let lines = Mutex::new(Vec::new());
@@ -38,7 +38,7 @@ async fn an_image_is_pulled() {
 #[tokio::test]
 async fn a_tag_that_is_not_there_is_an_error() {
     let Some((runtime, _)) = crate::engine().await else { return };
-    let registry = Registry::start(None, Layer::Whole).await;
+    let registry = Registry::start(None, Layer::Complete).await;
     let reference = registry.reference("missing");
     let error = runtime.pull(&reference, None, &|_| ()).await.unwrap_err();
     assert!(!error.is_outage(), "{error:?}");
@@ -52,7 +52,7 @@ async fn a_tag_that_is_not_there_is_an_error() {
 #[tokio::test]
 async fn a_private_registry_wants_the_right_password() {
     let Some((runtime, docker)) = crate::engine().await else { return };
-    let registry = Registry::start(Some(("alula", PASSWORD)), Layer::Whole).await;
+    let registry = Registry::start(Some(("alula", PASSWORD)), Layer::Complete).await;
     let reference = registry.reference("good");
     for wrong in [None, auth("wrong")] {
         let error = runtime.pull(&reference, wrong, &|_| ()).await.unwrap_err();

@@ -39,11 +39,9 @@ impl Play {
                 // An install request that was accepted before, whose answer may have been lost, is not accepted again.
                 let after = daemon.node.context.store.get(id);
                 if after.is_some_and(|after| Server::was_asked_to_install(before.as_deref(), &after)) {
+                    // A power request from before the panel created the server does not follow the installation.
+                    server.asked.power(Expect::Down);
                     server.asked.install(start);
-                    if !start {
-                        // Requests for a server of this id from before its creation do not count.
-                        server.asked.power(Expect::Down);
-                    }
                     server.unchanged_since = None;
                 }
                 server.created = true;

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::daemon::Daemon;
 use crate::expected::Expect;
-use crate::hands::OVERRIDDEN_CPU;
+use crate::operators::OVERRIDDEN_CPU;
 use crate::scenario::{Play, Server};
 use crate::setup::LAST_LINE;
 

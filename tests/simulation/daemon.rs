@@ -74,7 +74,7 @@ impl Machine {
         let node = TestNodeBuilder::new(self.config.clone(), self.engine.clone())
             .engine_faults(Arc::new(RuntimeFaults(faults.clone())))
             .disk(disk)
-            .panel(panel.clone())
+            .panel(panel)
             .epoch(self.epoch.0, self.epoch.1)
             .seed(seed)
             .build();
@@ -88,7 +88,7 @@ impl Machine {
                 let _ = watch.send(WatchEvent::Rescan).await;
             }
         });
-        context.tasks.spawn("panel's list", listing::follow(context.clone(), Arc::new(panel)));
+        context.tasks.spawn("panel's list", listing::follow(context.clone(), context.sync.clone().unwrap()));
         Daemon { faults, router: node.router(Endpoint::Local), node, edits }
     }
 }

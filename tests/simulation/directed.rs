@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::daemon::{Daemon, Machine};
 use crate::faults::{ProcessFaults, Rates};
-use crate::setup::{LAST_LINE, by_hand, panel_side, setup};
+use crate::setup::{LAST_LINE, by_hand, panel_side, set_up};
 
 /// One daemon without faults, and one server that its panel knows.
 struct Fixture {

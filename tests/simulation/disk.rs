@@ -59,9 +59,9 @@ impl Disk {
 
     fn write(&self, op: DiskOp, id: ServerId) -> io::Result<()> {
         let rejects = |outage: &&Outage| {
-            Instant::now() < no.until && no.server.is_none_or(|server| server == id) && no.ops.contains(&op)
+            Instant::now() < outage.until && outage.server.is_none_or(|server| server == id) && outage.ops.contains(&op)
         };
-        self.0.lock().unwrap().as_ref().filter(rejects).map_or(Ok(()), |no| Err(no.kind.into()))
+        self.0.lock().unwrap().as_ref().filter(rejects).map_or(Ok(()), |outage| Err(outage.kind.into()))
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::daemon::Machine;
 use crate::faults::{ProcessFaults, Rates};
-use crate::setup::{by_hand, panel_side, setup};
+use crate::setup::{by_hand, panel_side, set_up};
 
 /// Where in one process the daemon crashes: after so many points.
 type Deaths = Vec<Option<u64>>;

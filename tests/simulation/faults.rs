@@ -245,7 +245,7 @@ impl Named<'_> {
     fn kind(&self) -> String {
         let Named(side, Call { name, server, role }) = self;
         let server = server.map(|id| format!("/{}", short(id))).unwrap_or_default();
-        let role = role.map(|role| format!("/{}", role.word())).unwrap_or_default();
+        let role = role.map(|role| format!("/{}", role.as_str())).unwrap_or_default();
         format!("{name}{server}{role}/{side}")
     }
 }
@@ -257,7 +257,7 @@ impl Display for Named<'_> {
         if let Some(server) = server {
             write!(f, " {server}")?;
         }
-        role.map_or(Ok(()), |role| write!(f, " {}", role.word()))
+        role.map_or(Ok(()), |role| write!(f, " {}", role.as_str()))
     }
 }
 
@@ -298,7 +298,7 @@ impl Faults for RuntimeFaults {
 
     fn deliver(&self, event: &RuntimeEvent) -> Delivery {
         let RuntimeEvent { server, role, change } = event;
-        let occasion = self.0.occasion(format!("event/{}/{}/{change:?}", short(*server), role.word()));
+        let occasion = self.0.occasion(format!("event/{}/{}/{change:?}", short(*server), role.as_str()));
         let end_lost = *change == ContainerChange::Ended && occasion.has("end-lost", |rates| rates.end_lost);
         if end_lost || occasion.has("lost", |rates| rates.event_lost) {
             Delivery::Lost

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::daemon::Machine;
 use crate::faults::{ProcessFaults, Rates};
-use crate::setup::{panel_side, setup};
+use crate::setup::{panel_side, set_up};
 
 /// A deletion whose running installer the engine does not remove: seed 175 found passes that released the install slot and
 /// acquired it again, without end.

@@ -14,7 +14,7 @@ use crate::faults::{ProcessFaults, Rates};
 use crate::journal::Journal;
 use crate::plan::Plan;
 use crate::rng::Rng;
-use crate::setup::{Runs, panel_side, setup};
+use crate::setup::{Runs, panel_side, set_up};
 use crate::shrink::{self, Failure};
 
 /// Counters of a run; two runs of a seed have equal ones.

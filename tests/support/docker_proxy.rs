@@ -1,5 +1,5 @@
 //! A way to a container engine that can be made to stall: a unix socket whose calls are forwarded one by one, and held back
-//! where a test says so, either before the engine hears of them or before its answer is passed on.
+//! where a test says so, either before the engine gets them or before its answer is forwarded.
 //!
 //! Requests are read as HTTP, so that a test names calls by method and path. Terminals that take a connection over are
 //! copied through as bytes.
@@ -25,9 +25,9 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Where a call is held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The engine has not heard of it.
+    /// Before the engine gets the call.
     Before,
-    /// The engine has done it; the caller has not heard.
+    /// After the engine has executed it, before the caller gets the answer.
     After,
 }
 
@@ -75,7 +75,7 @@ impl DockerProxy {
         Self { shared, socket, server }
     }
 
-    /// `DOCKER_HOST` of whoever is to go through here.
+    /// `DOCKER_HOST` for clients of this proxy.
     pub fn address(&self) -> String {
         format!("unix://{}", self.socket.display())
     }

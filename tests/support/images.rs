@@ -1,7 +1,7 @@
 //! The one small image of the whole-daemon tests and the benchmark: a static busybox with a game of a few lines, imported
 //! without any registry.
 //!
-//! Its name carries a registry's address where nobody listens, so that a daemon that pulls is refused at once and falls
+//! Its name has the address of a registry without a listener, so that a pull fails at once and the daemon falls
 //! back to the local image. The tag is a hash of the content: a changed image has another name, and runs share one.
 
 #![allow(dead_code, reason = "each binary uses a part of it")]

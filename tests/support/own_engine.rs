@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// An engine takes its time to stop containers, and to come up on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A dockerd with everything in a folder of its own.
 pub struct OwnEngine {
@@ -48,7 +48,7 @@ impl OwnEngine {
         self.dockerd = Some(dockerd);
         let begun = Instant::now();
         while crate::daemon_process::engine(Some(&self.socket())).await.is_err() {
-            assert!(begun.elapsed() < PATIENCE, "dockerd does not come up:\n{}", self.output());
+            assert!(begun.elapsed() < TIMEOUT, "dockerd does not come up:\n{}", self.output());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -63,7 +63,7 @@ impl OwnEngine {
             }
             let begun = Instant::now();
             while dockerd.try_wait().expect("a child").is_none() {
-                if begun.elapsed() > PATIENCE {
+                if begun.elapsed() > TIMEOUT {
                     let _ = dockerd.kill();
                 }
                 std::thread::sleep(Duration::from_millis(20));
@@ -80,10 +80,10 @@ impl OwnEngine {
         // It dies with its parent, a moment later.
         let begun = Instant::now();
         while containerd.is_some() && self.containerd() == containerd {
-            assert!(begun.elapsed() < PATIENCE, "containerd outlives dockerd");
+            assert!(begun.elapsed() < TIMEOUT, "containerd outlives dockerd");
             std::thread::sleep(Duration::from_millis(20));
         }
-        // Where nobody buries orphans, a new dockerd would take it for alive.
+        // Without an init process that reaps orphans, a new dockerd would consider it alive.
         let _ = std::fs::remove_file(self.containerd_pid());
     }
 

@@ -10,7 +10,6 @@ use super::decide_again;
 use crate::api::request::ServerName;
 use crate::api::{Api, ApiError};
 use crate::model::{ManagedBy, PowerState, Requester, ServerId, Verb};
-use crate::reconcile::jobs::{FetchedSpec, apply_sync, sync_with_retries};
 use crate::requests::NewRequest;
 use crate::requests::admission::{Admitted, admit_abort, admit_install};
 
@@ -33,7 +32,7 @@ pub async fn reinstall(State(api): State<Arc<Api>>, ServerName(server): ServerNa
 /// # Errors
 /// Why it is refused, or the disk's error.
 pub async fn request_install(api: &Api, id: ServerId, reinstall: bool, by: Requester) -> Result<(), ApiError> {
-    let _gate = api.context.reset_lock.request().await;
+    let _permit = api.permit_install().await;
     decide_again(|| try_install(api, id, reinstall, by)).await
 }
 
@@ -82,17 +81,15 @@ const LIMITS_TIMEOUT: Duration = Duration::from_secs(2);
 /// follow all the same.
 pub async fn sync(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
     let known = api.server(&server)?;
-    let panel = api.context.panel.clone().filter(|_| known.manifest.metadata.managed_by == ManagedBy::Panel);
-    let Some(panel) = panel else {
+    let sync = api.context.sync.as_ref().filter(|_| known.manifest.metadata.managed_by == ManagedBy::Panel);
+    let Some(sync) = sync else {
         // The file is the whole truth, and it is read when it changes.
         api.context.store.wake(known.id);
         return Ok(StatusCode::NO_CONTENT);
     };
-    let asked_at = api.context.clock.now();
-    let fetched = sync_with_retries(&api.context, &*panel, known.id).await?;
     let id = known.id;
-    let word = FetchedSpec { server: fetched, asked_at, read_at: api.context.clock.now() };
-    let written = api.context.store.run(move |store| apply_sync(store, id, &word, None)).await?;
+    let fetched = sync.fetch(id).await?;
+    let written = sync.apply(id, fetched, None).await?;
     if known.status.state != PowerState::Offline {
         let revision = written.revision;
         api.context.wait_until(LIMITS_TIMEOUT, || api.context.with_server(id, |state| state.rested >= revision)).await;

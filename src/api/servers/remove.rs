@@ -12,8 +12,6 @@ use crate::api::{Api, ApiError};
 use crate::model::{Requester, ServerId, Verb};
 use crate::requests::NewRequest;
 
-/// A server that is not known waits this long for the panel's list, which may have it.
-const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The answer waits this long for the containers to go.
 const CONTAINER_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -38,10 +36,11 @@ async fn wait_for(api: &Api, server: &str) -> Result<Known, ApiError> {
     };
     let Ok(id) = server.parse::<ServerId>() else { return Err(unknown) };
     let being_deleted = api.context.store.get(id).is_some_and(|snapshot| !snapshot.wanted());
-    if being_deleted || api.context.recently_deleted.has(id) {
+    let Some(sync) = api.context.sync.as_ref().filter(|_| !being_deleted) else { return Err(unknown) };
+    if sync.was_removed(id) {
         return Err(unknown);
     }
-    if !api.context.recently_deleted.listed(LIST_TIMEOUT).await {
+    if !sync.wait_for_list().await {
         let message = "The node has not been able to read the panel's list of servers since it started, so it does not know whether this server is one of its own. See the node's log for the reason, and delete the server again when it is mended.";
         return Err(ApiError::worded(StatusCode::SERVICE_UNAVAILABLE, message));
     }

@@ -117,7 +117,7 @@ fn a_file_that_others_can_read_is_closed_to_them() {
     fs::write(&path, "debug: true\n").unwrap();
     for (before, tightened, after) in [(0o644, true, 0o600), (0o600, false, 0o600), (0o400, false, 0o400)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
-        assert_eq!(tighten(&path).unwrap(), tightened);
+        assert_eq!(restrict_mode(&path).unwrap(), tightened);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, after);
     }
     assert_eq!(fs::read_to_string(&path).unwrap(), "debug: true\n");

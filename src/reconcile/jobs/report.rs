@@ -1,10 +1,9 @@
-//! Reports to the panel what it does not know: see [`reporter`].
+//! Reports to the panel what it does not know: see [`PanelSync::report`](crate::sync::PanelSync::report).
 
 use async_trait::async_trait;
 
-use super::{BackgroundJob, JobError, JobOutput, JobRun, panel};
-use crate::reconcile::reporter::{self, ReportError};
-use crate::retry;
+use super::{BackgroundJob, JobError, JobOutput, JobRun};
+use crate::sync::ReportError;
 
 /// The result of an installation, then states.
 pub(super) struct Report;
@@ -12,11 +11,10 @@ pub(super) struct Report;
 #[async_trait]
 impl BackgroundJob for Report {
     async fn run(&self, run: &JobRun) -> Result<JobOutput, JobError> {
-        let panel = panel::panel_of(&run.context)?;
-        match reporter::report(&run.context, &*panel, run.server).await {
+        match run.sync()?.report(run.server).await {
             Ok(()) => Ok(JobOutput::Nothing),
             Err(ReportError::Panel(error)) => Err(error.into()),
-            Err(error) => Err(JobError::new(retry::PANEL, error.to_string())),
+            Err(ReportError::Record(error)) => Err(error.into()),
         }
     }
 }

@@ -2,30 +2,20 @@
 
 use async_trait::async_trait;
 
-use super::panel::{self, FetchedSpec, apply_sync};
 use super::{BackgroundJob, JobError, JobOutput, JobRun, Subject};
-use crate::retry;
 
-/// A start goes on without the panel soon. An installation waits for it, so each attempt may take as long as the panel is allowed to.
+/// A start goes on without the panel soon. An installation waits for it, so each attempt may take as long as the panel's timeout.
 pub(super) struct Sync;
 
 #[async_trait]
 impl BackgroundJob for Sync {
     async fn run(&self, run: &JobRun) -> Result<JobOutput, JobError> {
-        let JobRun { context, server, subject } = run;
-        let (id, panel) = (*server, panel::panel_of(context)?);
-        let fetch = || async {
-            let _permit = context.questions.acquire().await;
-            let asked_at = context.clock.now();
-            let server = panel.server(id).await?;
-            Ok(FetchedSpec { server, asked_at, read_at: context.clock.now() })
+        let sync = run.sync()?;
+        let fetched = match run.subject {
+            Subject::Install(_) => sync.fetch_for_install(run.server).await?,
+            _ => sync.fetch_for_start(run.server).await?,
         };
-        let fetched = match subject {
-            Subject::Install(_) => fetch().await?,
-            _ => panel::patiently(context, id, fetch).await?,
-        };
-        let subject = subject.to_string();
-        let written = context.store.run(move |store| apply_sync(store, id, &fetched, Some(subject))).await;
-        written.map(|_| JobOutput::Nothing).map_err(|error| JobError::new(retry::PANEL, error.to_string()))
+        sync.apply(run.server, fetched, Some(run.subject.to_string())).await?;
+        Ok(JobOutput::Nothing)
     }
 }

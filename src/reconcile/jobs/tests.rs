@@ -4,7 +4,7 @@ use super::*;
 use crate::reconcile::context::DiskScan;
 use crate::runtime::{ErrorKind, RuntimeError};
 use crate::testing::fake::{Call, Faults};
-use crate::testing::{TestNode, TestPanel, server_id};
+use crate::testing::{TestNode, server_id};
 
 fn invalid_response() -> PanelError {
     PanelError::InvalidResponse { call: "GET /servers/x/install".into(), detail: "the answer: expected JSON".into() }
@@ -34,25 +34,6 @@ async fn answers_that_cannot_be_read_count_as_a_rejection_in_the_end() {
     interrupted.extend([away(), invalid_response()]);
     assert!(!fails_for_good(interrupted), "only in a row");
     assert!(!fails_for_good(vec![away(); 30]), "silence is waited out");
-}
-
-#[tokio::test(start_paused = true)]
-async fn nobody_waits_for_an_answer_that_will_not_come() {
-    let panel = TestPanel::with_servers();
-    panel.fail(|_| true, invalid_response());
-    let node = TestNode::new();
-    let context = &node.context;
-    let began = tokio::time::Instant::now();
-    let error = sync_with_retries(context, &panel, server_id(1)).await.unwrap_err();
-    assert_eq!((error, panel.calls(), began.elapsed()), (invalid_response(), 1, Duration::ZERO));
-    let timeout = PanelError::Timeout { call: "GET /servers/x".into(), limit: Duration::from_secs(3) };
-    panel.fail(|_| true, timeout.clone());
-    let error = sync_with_retries(context, &panel, server_id(1)).await.unwrap_err();
-    assert_eq!((error, panel.calls(), began.elapsed()), (timeout, 1, Duration::ZERO), "it has had its time");
-    panel.fail(|_| true, away());
-    let error = sync_with_retries(context, &panel, server_id(1)).await.unwrap_err();
-    assert_eq!(error, away());
-    assert!(panel.calls() > 3, "silence is asked again");
 }
 
 #[tokio::test(start_paused = true)]

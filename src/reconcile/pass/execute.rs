@@ -137,8 +137,10 @@ impl Reconciler {
         self.context.console.detach(id);
         self.context.with_server(id, |state| {
             state.end_jobs(|job| job.kind != JobKind::Removal);
-            state.transitions.clear();
         });
+        if let Some(sync) = &self.context.sync {
+            sync.discard_states(id);
+        }
         self.context.release_slot(id);
         true
     }
@@ -152,9 +154,8 @@ impl Reconciler {
             // Both decide on what is so in that moment: somebody may have asked for the server since the plan was made.
             let unwanted = |now: &Snapshot| {
                 let unwanted = !now.wanted();
-                if unwanted {
-                    // Before it is gone: the panel's list may just be about to be applied.
-                    context.recently_deleted.add(id);
+                if let Some(sync) = context.sync.as_ref().filter(|_| unwanted) {
+                    sync.server_removed(id);
                 }
                 unwanted
             };

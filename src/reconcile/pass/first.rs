@@ -21,7 +21,7 @@ pub async fn first_plan(
     let found = tokio::join!(runtime.inspect(id, Role::Server), runtime.inspect(id, Role::Installer));
     // Whether a container that was made and not started is still the right one depends on the servers' network, which is there
     // if such a container is.
-    if matches!(&found.0, Ok(Some(server)) if ContainerStatus::fresh(server)) {
+    if matches!(&found.0, Ok(Some(server)) if ContainerStatus::is_created(server)) {
         // Without it the plan goes by the configuration.
         let _ = runtime.prepare_node().await;
     }

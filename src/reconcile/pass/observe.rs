@@ -26,6 +26,8 @@ impl Reconciler {
             context.slots.adopt(id);
         }
         let prepared = self.is_prepared(id).await;
+        let sync = context.sync.as_ref();
+        let (acknowledged, unacknowledged) = sync.map(|sync| sync.acknowledged(id)).unwrap_or_default();
         context.with_server(id, |state| {
             state.outages = if seen.outage.is_some() { state.outages + 1 } else { 0 };
             state.silences = if seen.unresponsive_path.is_some() { state.silences + 1 } else { 0 };
@@ -51,8 +53,8 @@ impl Reconciler {
                 usage: state.usage,
                 install_slot: context.slots.holds(id),
                 install_queued: context.slots.waits(id),
-                acknowledged: state.acknowledged,
-                unacknowledged: !state.transitions.is_empty(),
+                acknowledged,
+                unacknowledged,
                 ..seen
             }
         })

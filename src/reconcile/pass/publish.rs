@@ -4,7 +4,6 @@ use super::Reconciler;
 use crate::model::{Condition, ManagedBy, Reason, ServerId, Status};
 use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::Plan;
-use crate::reconcile::reporter;
 use crate::store::Snapshot;
 
 impl Reconciler {
@@ -33,21 +32,18 @@ impl Reconciler {
             });
         }
         if before.state != plan.state {
-            status.push_event(now, Reason::StateChanged, &format!("{} → {}", before.state.word(), plan.state.word()));
+            status.push_event(
+                now,
+                Reason::StateChanged,
+                &format!("{} → {}", before.state.as_str(), plan.state.as_str()),
+            );
         }
-        if observed.outage.is_none() && self.is_reported(snapshot) {
-            reporter::keep_transition(context, id, snapshot.record.last_reported, plan.state);
+        if let Some(sync) = context.sync.as_ref().filter(|_| observed.outage.is_none() && is_reported(snapshot)) {
+            sync.state_published(id, &snapshot.record, plan.state);
         }
         if context.store.set_status(id, status) {
             context.with_server(id, |state| state.status_stale = true);
         }
-    }
-
-    /// Whether there is a panel that wants to know.
-    fn is_reported(&self, snapshot: &Snapshot) -> bool {
-        let managed =
-            snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
-        managed && self.context.panel.is_some() && snapshot.is_listed()
     }
 
     /// Brings `status.yml` up to date. Nothing depends on it, so a disk that refuses is noted and no more.
@@ -59,4 +55,10 @@ impl Reconciler {
             tracing::debug!("status.yml is stale: {error}");
         }
     }
+}
+
+/// Whether the panel lists the server and gets its state.
+fn is_reported(snapshot: &Snapshot) -> bool {
+    let manifest = snapshot.manifest.as_ref().filter(|_| snapshot.is_listed());
+    manifest.is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel)
 }

@@ -264,7 +264,7 @@ impl Planner<'_> {
     fn plan_container(&mut self, request: &PowerRequest) {
         let Some(wanted) = &self.observed.wanted else { return self.set_unresponsive_path() };
         let usable = |server: &&ContainerStatus| {
-            server.fresh()
+            server.is_created()
                 && wanted.spec_hash.is_some()
                 && server.spec_hash == wanted.spec_hash
                 && server.limits_hash.as_ref() == Some(&wanted.limits_hash)

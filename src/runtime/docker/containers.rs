@@ -108,7 +108,7 @@ pub(super) fn belongs_to<'a>(
     label: impl Fn(&str) -> Option<&'a str>,
     mut names: impl Iterator<Item = &'a str>,
 ) -> Option<(ServerId, Role)> {
-    let role = |word: &str| [Role::Server, Role::Installer].into_iter().find(|role| role.word() == word);
+    let role = |word: &str| [Role::Server, Role::Installer].into_iter().find(|role| role.as_str() == word);
     let labelled = || Some((label(LABEL_SERVER)?.parse().ok()?, role(label(LABEL_ROLE)?)?));
     labelled().or_else(|| names.find_map(parse_container_name))
 }
@@ -327,7 +327,7 @@ fn labels(spec: &ContainerSpec, purpose: &Purpose) -> HashMap<String, String> {
     // Last, so that no label of a panel or a file passes for one of ours.
     labels.extend([
         (LABEL_SERVER.to_owned(), purpose.server.to_string()),
-        (LABEL_ROLE.to_owned(), purpose.role.word().to_owned()),
+        (LABEL_ROLE.to_owned(), purpose.role.as_str().to_owned()),
         (LABEL_TOKEN.to_owned(), purpose.token.clone()),
         (LABEL_SPEC.to_owned(), spec.hash()),
         (LABEL_LIMITS.to_owned(), spec.limits.hash()),

@@ -135,7 +135,7 @@ impl Paths {
             asked.insert(path.to_owned(), Question { since: Instant::now(), answer: answer.clone() });
         }
         let over = Over { asked: self.asked.clone(), path: path.to_owned() };
-        let begun = self.blocking.apart("path", move || {
+        let begun = self.blocking.run_detached("path", move || {
             let source = work();
             // What is asked from now on is asked again.
             drop(over);

@@ -17,7 +17,8 @@ use super::images::{LocalImage, Pulls, RemoteImage, canonical};
 use super::program::{Launch, Program};
 use super::state::State;
 use crate::model::{ContainerState, Role, ServerId, Timestamp};
-use crate::runtime::{ContainerSpec, Limits};
+use crate::runtime::Limits;
+use crate::testing::container_spec;
 
 /// Default start time of a machine, milliseconds since the Unix epoch.
 pub const EPOCH: i64 = 1_750_000_000_000;
@@ -214,7 +215,7 @@ impl FakeEngine {
         self.with(|state| {
             let free = state.find(name).is_none();
             state.call_log.note(state.now, "create outside", name, None, free);
-            free.then(|| state.add(&foreign_spec(name), None, None))
+            free.then(|| state.add(&container_spec(name, "foreign:latest"), None, None))
         })
     }
 
@@ -343,33 +344,5 @@ async fn drive(engine: Weak<Inner>, sooner: Arc<Notify>) {
             () = tokio::time::sleep_until(due) => {}
             () = sooner.notified() => {}
         }
-    }
-}
-
-pub(super) fn foreign_spec(name: &str) -> ContainerSpec {
-    ContainerSpec {
-        name: name.into(),
-        image: "foreign:latest".into(),
-        local_image: false,
-        image_id: None,
-        hostname: String::new(),
-        domainname: String::new(),
-        user: None,
-        command: None,
-        environment: Vec::new(),
-        labels: BTreeMap::new(),
-        volumes: Vec::new(),
-        tmpfs: BTreeMap::new(),
-        dns: Vec::new(),
-        log: None,
-        security_opt: Vec::new(),
-        read_only_root: false,
-        cap_drop: Vec::new(),
-        network_mode: "bridge".into(),
-        own_network: None,
-        endpoint: None,
-        userns_mode: String::new(),
-        ports: Vec::new(),
-        limits: Limits::default(),
     }
 }

@@ -19,7 +19,7 @@ fn server(number: u128) -> ServerId {
 }
 
 fn spec(server: ServerId, role: Role) -> ContainerSpec {
-    let mut spec = engine::foreign_spec(&container_name(server, role));
+    let mut spec = crate::testing::container_spec(&container_name(server, role), "foreign:latest");
     spec.image = "box".into();
     spec
 }

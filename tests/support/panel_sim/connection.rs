@@ -20,7 +20,7 @@ use super::answers::{self, error};
 use super::faults::{Fault, Rule};
 use super::{Recorded, Shared};
 
-/// What the thread is told; it answers when it is done.
+/// A command to the thread, which answers when it is done.
 pub(super) enum Control {
     Pause(mpsc::Sender<()>),
     Resume(mpsc::Sender<()>),
@@ -29,7 +29,7 @@ pub(super) enum Control {
 /// What holds the port.
 enum Endpoint {
     Open(TcpListener),
-    /// Bound and not listening: connections are refused, and nobody else can take the port.
+    /// Bound and not listening: connections are refused, and no other program can bind the port.
     Shut(TcpSocket),
 }
 

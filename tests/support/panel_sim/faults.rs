@@ -98,7 +98,7 @@ impl Fault {
     }
 }
 
-/// A fault in force, until this is dropped.
+/// A fault that is active until this is dropped.
 #[must_use = "the fault ends when this is dropped"]
 pub struct ActiveFault {
     rule: Arc<Rule>,

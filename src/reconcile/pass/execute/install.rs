@@ -76,7 +76,7 @@ impl Reconciler {
         let Some(install) = snapshot.asked(at).install().filter(|install| install.id == token) else {
             return Ok(false);
         };
-        let last_reported = self.context.panel.is_some() && manifest.metadata.managed_by == ManagedBy::Panel;
+        let is_reported = self.context.sync.is_some() && manifest.metadata.managed_by == ManagedBy::Panel;
         let result = InstallResult {
             token: token.to_owned(),
             sequence: install.sequence,
@@ -86,7 +86,7 @@ impl Reconciler {
             reason,
             message: message.to_owned(),
             at,
-            reported: !last_reported,
+            reported: !is_reported,
         };
         self.flush(id).await;
         self.context.store.event(id, result.at, reason.of_install_event(), message);

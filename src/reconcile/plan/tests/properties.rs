@@ -8,7 +8,7 @@ use super::tape::{Tape, fixture, manners};
 use super::words::{steps, text};
 use crate::model::{ContainerStatus, ManagedBy, Reason};
 use crate::reconcile::job::JobKind;
-use crate::reconcile::plan::{Plan, known_to_panel};
+use crate::reconcile::plan::Plan;
 use crate::reconcile::step::Step;
 use crate::requests::{self, start_id};
 
@@ -105,7 +105,7 @@ fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
     }
     if policy.panel && manifest.metadata.managed_by == ManagedBy::Panel {
         prop_assert!(record.install.done.as_ref().is_none_or(|done| done.reported), "a result that is not told");
-        let known = known_to_panel(observed.acknowledged, record.last_reported);
+        let known = crate::model::PowerState::known_to_panel(observed.acknowledged, record.last_reported);
         prop_assert_eq!(known, Some(model.fixture.plan().state), "a state that is not reported");
         prop_assert!(!observed.unacknowledged, "a state that is not reported");
     }

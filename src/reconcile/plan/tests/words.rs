@@ -50,7 +50,7 @@ pub fn reason(plan: &Plan, kind: ConditionType) -> Option<Reason> {
 /// The whole plan, for snapshots.
 pub fn text(plan: &Plan) -> String {
     use std::fmt::Write;
-    let mut text = format!("{:?}, {}\n", plan.phase, plan.state.word());
+    let mut text = format!("{:?}, {}\n", plan.phase, plan.state.as_str());
     for step in steps(plan) {
         writeln!(text, "  do {step}").unwrap();
     }

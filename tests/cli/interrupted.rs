@@ -1,4 +1,4 @@
-//! Commands about several servers whose reader or daemon goes away half-way.
+//! Commands about several servers whose reader or daemon ends in between.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::{Daemon, Ended, Node, ONE, TWO, record};
 
-/// Runs a command whose standard output nobody reads.
-fn unread(node: &Node, arguments: &[&str]) -> Ended {
+/// Runs a command whose standard output is closed.
+fn with_closed_output(node: &Node, arguments: &[&str]) -> Ended {
     let mut child = node.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // Closed before anything is written to it, as by `| head -0`.
     drop(child.stdout.take());
@@ -21,16 +21,16 @@ fn unread(node: &Node, arguments: &[&str]) -> Ended {
 fn a_reader_that_has_gone_ends_no_work() {
     let node = Node::with_servers();
     let daemon = Daemon::start(&node);
-    let ended = unread(&node, &["power", "start", ONE, TWO]);
+    let ended = with_closed_output(&node, &["power", "start", ONE, TWO]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!((node.verbs(ONE), node.verbs(TWO)), (vec!["start".to_owned()], vec!["start".to_owned()]));
-    let ended = unread(&node, &["delete", "-y", ONE, TWO]);
+    let ended = with_closed_output(&node, &["delete", "-y", ONE, TWO]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!((node.verbs(ONE), node.verbs(TWO)), (vec!["delete".to_owned()], vec!["delete".to_owned()]));
     for format in ["table", "json"] {
-        let rejected = unread(&node, &["power", "start", ONE, TWO, "-o", format]);
+        let rejected = with_closed_output(&node, &["power", "start", ONE, TWO, "-o", format]);
         assert_eq!((rejected.code, rejected.err.matches("being deleted").count()), (1, 2), "{rejected:?}");
-        let rejected = unread(&node, &["apply", "-f", "one.yml", "-f", "two.yml", "-o", format]);
+        let rejected = with_closed_output(&node, &["apply", "-f", "one.yml", "-f", "two.yml", "-o", format]);
         assert_eq!((rejected.code, rejected.err.matches("being deleted").count()), (1, 2), "{rejected:?}");
     }
     daemon.end();
@@ -44,12 +44,12 @@ fn a_reader_that_has_gone_hides_no_invalid_file() {
     for arguments in [&["validate", "good.yml", "bad.yml"][..], &["apply", "-f", "good.yml", "-f", "bad.yml"]] {
         for format in ["table", "json"] {
             let arguments = [arguments, &["-o", format]].concat();
-            let ended = unread(&node, &arguments);
+            let ended = with_closed_output(&node, &arguments);
             assert_eq!(ended.code, 1, "{arguments:?}: {ended:?}");
             assert!(format == "json" || ended.err.contains("error: bad.yml"), "{arguments:?}: {ended:?}");
         }
     }
-    assert_eq!(unread(&node, &["validate", "good.yml"]).code, 0);
+    assert_eq!(with_closed_output(&node, &["validate", "good.yml"]).code, 0);
     assert!(!node.root().exists());
 }
 

@@ -1,4 +1,4 @@
-//! What a case needs around the runtime, and the programs that it runs.
+//! The harness of a case around a runtime, and the programs of its containers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,15 +20,15 @@ use uuid::Uuid;
 /// The image that all programs run in. It wants SIGQUIT at a native stop.
 pub const IMAGE: &str = "alula-contract/box:2";
 /// Variable that names the program.
-pub const ROUTINE: &str = "ROUTINE";
-/// Label of all that one run of a case makes; its value is [`Bench::run`].
+pub const PROGRAM: &str = "PROGRAM";
+/// Label of all that one run of a case makes; its value is [`Harness::run`].
 pub const RUN_LABEL: &str = "alula-contract.run";
 /// Longest time that a case may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A runtime with an engine around it.
+/// A runtime and its engine.
 #[async_trait]
-pub trait Bench: Send + Sync {
+pub trait Harness: Send + Sync {
     /// The runtime.
     fn runtime(&self) -> &dyn Runtime;
     /// A runtime of another node on the same engine.
@@ -37,9 +37,9 @@ pub trait Bench: Send + Sync {
     fn run(&self) -> &str;
     /// The time on the engine's clock.
     fn now(&self) -> Timestamp;
-    /// Makes a container of [`IMAGE`] past the runtime, without any label of the product; returns its id.
+    /// Creates a container of [`IMAGE`] without the runtime and without labels of the product; returns its id.
     async fn create_foreign(&self, name: &str) -> String;
-    /// A name for a network, of this bench alone.
+    /// A network name that only this harness uses.
     fn network(&self, which: u8) -> String {
         format!("alula-contract-{which}-{}", self.run())
     }
@@ -57,61 +57,61 @@ pub fn host(node: NodeConfig) -> Host {
     Host::new(Arc::new(node), Tasks::new(), Blocking::Inline, KernelLimits::default())
 }
 
-/// A network of a container's own, made where the engine has room.
+/// A network of one container, in a subnet that the engine selects.
 pub fn own_network(name: String) -> NetworkSpec {
     let purpose = NetworkPurpose::Outgoing { address: "10.213.84.1".into() };
     NetworkSpec { name, driver: "bridge".into(), internal: false, ipv6: false, v4: None, v6: None, purpose }
 }
 
-/// What a container does. Each has the same effect in both engines.
+/// The program of a container, with the same effect in both engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Routine {
+pub enum TestProgram {
     /// Prints `first`, `second`, `third`, and ends with 3.
     EndsWithThree,
     /// Prints `ready`; answers `x` with `got x`; the line `quit` ends it with 5, SIGTERM with 6.
     Answers,
-    /// Prints `early`, after four seconds `late`, and waits on.
+    /// Prints `early`, after four seconds `late`, and keeps running.
     EarlyAndLate,
     /// Prints `early`, after a second `late`, and ends with 0.
     EarlyThenEnds,
-    /// Uses more memory than it may.
-    EatsMemory,
-    /// Cannot be run.
+    /// Exceeds its memory limit.
+    ExceedsMemory,
+    /// Cannot be executed.
     BadEntrypoint,
 }
 
-impl Routine {
-    pub const ALL: [Routine; 6] = [
-        Routine::EndsWithThree,
-        Routine::Answers,
-        Routine::EarlyAndLate,
-        Routine::EarlyThenEnds,
-        Routine::EatsMemory,
-        Routine::BadEntrypoint,
+impl TestProgram {
+    pub const ALL: [TestProgram; 6] = [
+        TestProgram::EndsWithThree,
+        TestProgram::Answers,
+        TestProgram::EarlyAndLate,
+        TestProgram::EarlyThenEnds,
+        TestProgram::ExceedsMemory,
+        TestProgram::BadEntrypoint,
     ];
 
-    pub fn word(self) -> String {
+    pub fn name(self) -> String {
         format!("{self:?}")
     }
 
     /// The command that does it, with busybox.
     fn command(self) -> Vec<String> {
         let script = match self {
-            Routine::EndsWithThree => "echo first; echo second; echo third; exit 3",
-            Routine::Answers => {
+            TestProgram::EndsWithThree => "echo first; echo second; echo third; exit 3",
+            TestProgram::Answers => {
                 "trap 'exit 6' TERM; echo ready
                 while read -r line; do [ \"$line\" = quit ] && exit 5; echo \"got $line\"; done"
             }
-            Routine::EarlyAndLate => "echo early; sleep 4; echo late; exec sleep 300",
-            Routine::EarlyThenEnds => "echo early; sleep 1; echo late",
-            Routine::EatsMemory => "exec tail /dev/zero",
-            Routine::BadEntrypoint => return vec!["/no/such/program".into()],
+            TestProgram::EarlyAndLate => "echo early; sleep 4; echo late; exec sleep 300",
+            TestProgram::EarlyThenEnds => "echo early; sleep 1; echo late",
+            TestProgram::ExceedsMemory => "exec tail /dev/zero",
+            TestProgram::BadEntrypoint => return vec!["/no/such/program".into()],
         };
         ["/bin/sh", "-c", script].map(String::from).to_vec()
     }
 }
 
-/// One server of a case, fresh.
+/// A new server of a case.
 pub struct Subject {
     pub server: ServerId,
     pub role: Role,
@@ -120,71 +120,59 @@ pub struct Subject {
 }
 
 impl Subject {
-    pub fn new(bench: &dyn Bench, role: Role, routine: Routine) -> Self {
+    pub fn new(harness: &dyn Harness, role: Role, program: TestProgram) -> Self {
         let server = ServerId::new(Uuid::new_v4());
         let spec = ContainerSpec {
-            name: container_name(server, role),
-            image: IMAGE.into(),
-            local_image: false,
-            image_id: None,
             hostname: "contract".into(),
-            domainname: String::new(),
-            user: None,
-            command: Some(routine.command()),
-            environment: vec![format!("{ROUTINE}={}", routine.word())],
-            labels: BTreeMap::from([(RUN_LABEL.into(), bench.run().into())]),
-            volumes: Vec::new(),
+            command: Some(program.command()),
+            environment: vec![format!("{PROGRAM}={}", program.name())],
+            labels: BTreeMap::from([(RUN_LABEL.into(), harness.run().into())]),
             tmpfs: BTreeMap::from([("/tmp".into(), "rw,exec,nosuid,size=4M".into())]),
-            dns: Vec::new(),
-            log: None,
             security_opt: vec!["no-new-privileges".into()],
             read_only_root: true,
             cap_drop: vec!["setpcap".into(), "mknod".into()],
             network_mode: "none".into(),
-            own_network: None,
-            endpoint: None,
-            userns_mode: String::new(),
-            ports: Vec::new(),
             limits: limits(32),
+            ..alula::testing::container_spec(&container_name(server, role), IMAGE)
         };
         let purpose = Purpose { server, role, token: format!("token-of-{server}") };
         Self { server, role, spec, purpose }
     }
 
-    pub fn server(bench: &dyn Bench, routine: Routine) -> Self {
-        Self::new(bench, Role::Server, routine)
+    pub fn server(harness: &dyn Harness, program: TestProgram) -> Self {
+        Self::new(harness, Role::Server, program)
     }
 
-    pub async fn create(&self, bench: &dyn Bench) -> String {
-        bench.runtime().create(&self.spec, &self.purpose).await.unwrap()
+    pub async fn create(&self, harness: &dyn Harness) -> String {
+        harness.runtime().create(&self.spec, &self.purpose).await.unwrap()
     }
 
-    pub async fn start(&self, bench: &dyn Bench) -> String {
-        let id = self.create(bench).await;
-        bench.runtime().start(&id).await.unwrap();
+    pub async fn start(&self, harness: &dyn Harness) -> String {
+        let id = self.create(harness).await;
+        harness.runtime().start(&id).await.unwrap();
         id
     }
 
-    pub async fn facts(&self, bench: &dyn Bench) -> ContainerStatus {
-        bench.runtime().inspect(self.server, self.role).await.unwrap().expect("a container")
+    pub async fn status(&self, harness: &dyn Harness) -> ContainerStatus {
+        harness.runtime().inspect(self.server, self.role).await.unwrap().expect("a container")
     }
 
     /// Waits until the container has ended.
-    pub async fn ended(&self, bench: &dyn Bench) -> ContainerStatus {
+    pub async fn ended(&self, harness: &dyn Harness) -> ContainerStatus {
         loop {
-            let facts = self.facts(bench).await;
-            if !facts.running() && !facts.fresh() {
-                return facts;
+            let status = self.status(harness).await;
+            if !status.running() && !status.is_created() {
+                return status;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
     /// Waits until the whole log holds this text.
-    pub async fn printed(&self, bench: &dyn Bench, text: &str) {
-        let id = self.facts(bench).await.id;
+    pub async fn printed(&self, harness: &dyn Harness, text: &str) {
+        let id = self.status(harness).await.id;
         loop {
-            let log = bench.runtime().logs(&id, alula::runtime::LogPart::All).await.unwrap();
+            let log = harness.runtime().logs(&id, alula::runtime::LogPart::All).await.unwrap();
             if read_all(log).await.contains(text) {
                 return;
             }
@@ -193,7 +181,7 @@ impl Subject {
     }
 }
 
-/// Limits with so much memory, MiB.
+/// Limits with this much memory, MiB.
 pub fn limits(memory: i64) -> Limits {
     let memory = memory << 20;
     Limits {

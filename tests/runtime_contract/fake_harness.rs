@@ -1,4 +1,4 @@
-//! The suite's bench around the runtime in memory.
+//! The harness of the runtime in memory.
 
 use std::time::Duration;
 
@@ -8,59 +8,61 @@ use alula::runtime::Runtime;
 use alula::testing::fake::{Act, FakeEngine, FakeRuntime, Launch, LocalImage, Program, Reaction, Typed};
 use async_trait::async_trait;
 
-use crate::bench::{Bench, IMAGE, PATIENCE, ROUTINE, Routine, host, node};
+use crate::harness::{Harness, IMAGE, PROGRAM, TIMEOUT, TestProgram, host, node};
 
-struct FakeBench {
+struct FakeHarness {
     runtime: FakeRuntime,
 }
 
 /// Runs a case on a fresh machine.
-pub async fn run(case: impl AsyncFnOnce(&dyn Bench)) {
-    let world = FakeEngine::default();
-    world.add_image(IMAGE, LocalImage { stop_signal: Some("SIGQUIT".into()), ..LocalImage::default() });
-    world.choose_programs(program);
-    let bench = FakeBench { runtime: FakeRuntime::faultless(world, host(node())) };
-    tokio::time::timeout(PATIENCE, case(&bench)).await.expect("the case takes too long");
+pub async fn run(case: impl AsyncFnOnce(&dyn Harness)) {
+    let engine = FakeEngine::default();
+    engine.add_image(IMAGE, LocalImage { stop_signal: Some("SIGQUIT".into()), ..LocalImage::default() });
+    engine.choose_programs(program);
+    let harness = FakeHarness { runtime: FakeRuntime::faultless(engine, host(node())) };
+    tokio::time::timeout(TIMEOUT, case(&harness)).await.expect("the case takes too long");
 }
 
 fn program(launch: &Launch<'_>) -> Program {
-    let word = launch.env(ROUTINE);
-    match Routine::ALL.into_iter().find(|routine| Some(routine.word().as_str()) == word) {
+    let name = launch.env(PROGRAM);
+    match TestProgram::ALL.into_iter().find(|program| Some(program.name().as_str()) == name) {
         None => Program::idle(),
-        Some(routine) => routine_program(routine),
+        Some(program) => fake_program(program),
     }
 }
 
-fn routine_program(routine: Routine) -> Program {
+fn fake_program(program: TestProgram) -> Program {
     let seconds = Duration::from_secs;
     let print = |text: &str| Act::Print(text.into());
-    match routine {
-        Routine::EndsWithThree => {
+    match program {
+        TestProgram::EndsWithThree => {
             let lines = ["first", "second", "third"].map(|line| (Duration::ZERO, line));
             Program::installer(&lines, Duration::from_millis(1), 3)
         }
-        Routine::Answers => {
+        TestProgram::Answers => {
             let mut program = Program::idle()
                 .and_then(Duration::ZERO, print("ready"))
                 .on_line("quit", vec![(Duration::ZERO, Act::Exit(5))])
                 .on_signal("SIGTERM", vec![(Duration::ZERO, Act::Exit(6))]);
-            for word in ["one", "two"] {
-                let answer = vec![(Duration::ZERO, print(&format!("got {word}")))];
-                program.typed.push(Typed { text: word.into(), prefix: false, reaction: Reaction::Do(answer) });
+            for line in ["one", "two"] {
+                let answer = vec![(Duration::ZERO, print(&format!("got {line}")))];
+                program.typed.push(Typed { text: line.into(), prefix: false, reaction: Reaction::Do(answer) });
             }
             program
         }
-        Routine::EarlyAndLate => {
+        TestProgram::EarlyAndLate => {
             Program::idle().and_then(Duration::ZERO, print("early")).and_then(seconds(4), print("late"))
         }
-        Routine::EarlyThenEnds => Program::installer(&[(Duration::ZERO, "early"), (seconds(1), "late")], seconds(1), 0),
-        Routine::EatsMemory => Program::idle().and_then(seconds(1), Act::RunOutOfMemory),
-        Routine::BadEntrypoint => Program::bad_entrypoint("/no/such/program"),
+        TestProgram::EarlyThenEnds => {
+            Program::installer(&[(Duration::ZERO, "early"), (seconds(1), "late")], seconds(1), 0)
+        }
+        TestProgram::ExceedsMemory => Program::idle().and_then(seconds(1), Act::RunOutOfMemory),
+        TestProgram::BadEntrypoint => Program::bad_entrypoint("/no/such/program"),
     }
 }
 
 #[async_trait]
-impl Bench for FakeBench {
+impl Harness for FakeHarness {
     fn runtime(&self) -> &dyn Runtime {
         &self.runtime
     }

@@ -1,4 +1,4 @@
-//! A node with many servers: how soon it answers, what it costs at rest, what a list costs.
+//! A node with many servers: time to the first answer, cost while idle, cost of a list.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::table::{Table, load, median, millis, spread};
 use crate::{REPEATS, options, process};
 
 const SERVERS: usize = 500;
-/// How slow the panel is that is not away.
+/// Delay of the panel's answers.
 const PANEL_DELAY: Duration = Duration::from_millis(50);
 
 /// Measures the wanted ones of `[boot, idle, list, takeover]`.
@@ -49,7 +49,7 @@ async fn fill(node: &mut Node, table: &mut Table, measured: bool) {
     process::quiet(node.pid()).await;
     if measured {
         let at_rest =
-            format!("{:.2} s of CPU time at rest, load {}", process::cpu_ever(node.pid()).as_secs_f64(), load());
+            format!("{:.2} s of CPU time while idle, load {}", process::cpu_ever(node.pid()).as_secs_f64(), load());
         let seconds = |span: Duration| format!("{:.2} s", span.as_secs_f64());
         let met = |span: Duration| span <= Duration::from_millis(150);
         table.row("takeover of 500 servers", seconds(took), at_rest.clone(), "0.15 s".into(), met(took));
@@ -86,7 +86,7 @@ async fn boots_with(node: &mut Node, table: &mut Table, panel: &str) {
                 break;
             }
             assert!(begun.elapsed() < Duration::from_secs(60), "{}", node.latest_output());
-            // Refused: nobody listens yet.
+            // Refused: the listener does not exist yet.
             tokio::task::yield_now().await;
         }
         answers.extend(first);

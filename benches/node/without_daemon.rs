@@ -1,5 +1,5 @@
-//! The bare sequence: the calls to the engine that an installation and a start cannot do without, one after the other, by
-//! somebody who does nothing else.
+//! The minimal sequence: the calls to the engine that an installation and a start cannot do without, one after the other and
+//! without other work.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 use crate::daemon_process::{Node, until};
 
 /// Containers like those that a daemon makes, and where to make them.
-pub struct Bare {
+pub struct Baseline {
     docker: Docker,
     image: String,
     data: PathBuf,
@@ -25,7 +25,7 @@ pub struct Bare {
     installer: ContainerCreateBody,
 }
 
-impl Bare {
+impl Baseline {
     /// Has the daemon make a server, and copies what the engine says about its containers.
     pub async fn like_those_of(node: &mut Node) -> Self {
         let id = node.define("while [ ! -e /mnt/server/end ]; do sleep 0.05; done");
@@ -94,7 +94,7 @@ impl Bare {
             attached.output.next().await
         {
             seen.extend_from_slice(&message);
-            if seen.windows(5).any(|word| word == b"ready") {
+            if seen.windows(5).any(|bytes| bytes == b"ready") {
                 return;
             }
         }
@@ -119,7 +119,7 @@ impl Bare {
 fn template(container: ContainerInspectResponse) -> ContainerCreateBody {
     let config = serde_json::to_value(container.config.expect("a configuration")).expect("JSON");
     let mut body: ContainerCreateBody = serde_json::from_value(config).expect("the same words");
-    // The labels of alula would make the daemon look at containers that are none of its own.
+    // With alula's labels the daemon would take these containers for its own.
     body.labels = Some(HashMap::from([("Service".into(), "bare".into())]));
     body.hostname = Some("bare".into());
     body.host_config = container.host_config;

@@ -1,4 +1,5 @@
-//! What others do to a server's container and directory: healed, or shown, and no other server notices.
+//! Changes of other programs to a server's container and directory: the daemon repairs or reports them, and no other server is
+//! affected.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,7 +11,7 @@ use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use crate::daemon_process::{Node, until};
 use crate::on_a_node;
 
-/// The neighbour runs on in the container that it had, started once.
+/// The other server still runs in the same container, which was started once.
 async fn untouched(node: &Node, id: &str, container: &str) {
     assert_eq!(node.container(id).await, Some((container.to_owned(), true)));
     assert_eq!(node.state(id).await.as_deref(), Some("running"));
@@ -118,8 +119,8 @@ async fn a_file_in_the_place_of_a_directory() {
         node.power(&bad, "stop").await;
         node.wait_state(&bad, "offline").await;
 
-        let (data, aside) = (node.data(&bad), node.folder.path().join("aside"));
-        std::fs::rename(&data, &aside).expect("a directory");
+        let (data, moved) = (node.data(&bad), node.folder.path().join("moved"));
+        std::fs::rename(&data, &moved).expect("a directory");
         std::fs::write(&data, "not a directory").expect("a file");
         node.power(&bad, "start").await;
         let message = until("a condition that names the place", async || {
@@ -135,7 +136,7 @@ async fn a_file_in_the_place_of_a_directory() {
         node.kill_and_boot().await;
         node.wait_state(&neighbour, "running").await;
         std::fs::remove_file(&data).expect("a file");
-        std::fs::rename(&aside, &data).expect("a directory");
+        std::fs::rename(&moved, &data).expect("a directory");
         started_again(node, &bad).await;
         untouched(node, &neighbour, &container).await;
     })

@@ -1,4 +1,4 @@
-//! The suite's bench around a real engine: the one that `DOCKER_HOST` names, or the local one.
+//! The suite's harness around a real engine: the one that `DOCKER_HOST` names, or the local one.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -19,7 +19,7 @@ use bollard::query_parameters::{
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::OnceCell;
 
-use crate::bench::{Bench, IMAGE, PATIENCE, RUN_LABEL, host, node};
+use crate::harness::{Harness, IMAGE, RUN_LABEL, TIMEOUT, host, node};
 
 /// Leaves this half of the suite out.
 const SKIP: &str = "ALULA_SKIP_DOCKER";
@@ -27,14 +27,14 @@ const SKIP: &str = "ALULA_SKIP_DOCKER";
 /// The image is there; made once for all tests of the process, and kept for the next one.
 static IMAGE_MADE: OnceCell<()> = OnceCell::const_new();
 
-struct DockerBench {
+struct DockerHarness {
     runtime: DockerRuntime,
     docker: Docker,
     run: String,
 }
 
 /// Runs a case against the engine, and removes what it made however it ends.
-pub async fn run(case: impl AsyncFnOnce(&dyn Bench)) {
+pub async fn run(case: impl AsyncFnOnce(&dyn Harness)) {
     if std::env::var(SKIP).is_ok_and(|value| value == "1") {
         eprintln!("skipped: {SKIP}=1, so nothing is known about Docker");
         return;
@@ -45,9 +45,9 @@ pub async fn run(case: impl AsyncFnOnce(&dyn Bench)) {
     IMAGE_MADE.get_or_init(|| make_image(&docker)).await;
     let runtime = runtime(node());
     let run = uuid::Uuid::new_v4().simple().to_string();
-    let bench = DockerBench { runtime, docker, run };
-    let outcome = AssertUnwindSafe(tokio::time::timeout(PATIENCE, case(&bench))).catch_unwind().await;
-    bench.clean().await;
+    let harness = DockerHarness { runtime, docker, run };
+    let outcome = AssertUnwindSafe(tokio::time::timeout(TIMEOUT, case(&harness))).catch_unwind().await;
+    harness.clean().await;
     match outcome {
         Ok(in_time) => in_time.expect("the case takes too long"),
         Err(panic) => resume_unwind(panic),
@@ -104,7 +104,7 @@ fn busybox() -> PathBuf {
     path
 }
 
-impl DockerBench {
+impl DockerHarness {
     async fn clean(&self) {
         let label = format!("{RUN_LABEL}={}", self.run);
         let options =
@@ -121,7 +121,7 @@ impl DockerBench {
 }
 
 #[async_trait]
-impl Bench for DockerBench {
+impl Harness for DockerHarness {
     fn runtime(&self) -> &dyn Runtime {
         &self.runtime
     }
