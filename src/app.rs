@@ -192,7 +192,7 @@ fn start(context: &Arc<Context>, reconciler: Reconciler, queue: &Queue) {
     if let Some(sync) = &context.sync {
         tasks.spawn("panel's list", listing::follow(context.clone(), sync.clone()));
     }
-    let controller = Controller::new(reconciler, queue.clone(), context.node.reconcile.workers, ready);
+    let controller = Controller::new(reconciler, queue.clone(), context.node.config.reconcile.workers, ready);
     tasks.spawn("controller", controller.run());
 }
 

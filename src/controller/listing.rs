@@ -22,8 +22,8 @@ pub async fn follow(context: Arc<Context>, sync: Arc<PanelSync>) {
 /// They are not created earlier, because nothing would remove them if the server could not be written. The first pass finds an
 /// error again.
 fn prepare(context: &Context, id: ServerId) {
-    match context.layout.prepare(id) {
-        Ok(()) => context.with_server(id, |state| state.prepared = true),
+    match context.node.layout.prepare(id) {
+        Ok(()) => context.servers.prepared(id),
         Err(error) => tracing::warn!(server.id = %id, "{error}"),
     }
 }

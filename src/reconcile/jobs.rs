@@ -1,4 +1,4 @@
-//! Background jobs: work that takes long runs as a task beside the passes, and its end wakes the server.
+//! Background jobs: work that takes long runs as a task of its own, and its end queues a pass.
 //!
 //! Each kind of job is a [`BackgroundJob`] in a file of its own; [`implementation`] is the registry. The planner names a job by kind and
 //! subject and finds it again in [`Observed`](super::observed::Observed); a job for another subject replaces those that
@@ -22,19 +22,15 @@ use futures_util::FutureExt;
 
 use super::context::Context;
 use super::job::{JobKind, Subject};
-use super::observed::{Job, JobState, Usage};
-use super::server_state::{ServerState, StateJob};
+use super::server_state::{JobError, JobOutput};
 use crate::files::FilesError;
 use crate::model::ServerId;
 use crate::panel::PanelError;
-use crate::retry::{self, Growth};
+use crate::retry;
 use crate::store::StoreError;
 use crate::sync::PanelSync;
 
 pub use install_log::close as close_install_log;
-
-/// After this many answers in a row that the protocol does not allow, a job counts as rejected by the panel.
-const MAX_INVALID_RESPONSES: u32 = 5;
 
 /// A kind of background job.
 #[async_trait]
@@ -75,36 +71,6 @@ impl JobRun {
     }
 }
 
-/// What a job found out.
-#[derive(Debug, Default)]
-enum JobOutput {
-    /// Its effect is on disk, in the engine or on the panel.
-    #[default]
-    Nothing,
-    /// The disk usage.
-    Usage(Usage),
-}
-
-/// How a job failed.
-#[derive(Debug)]
-struct JobError {
-    /// Another attempt would fail, too.
-    fatal: bool,
-    /// How the next attempts are spaced.
-    growth: Growth,
-    /// The panel's answer is not what the protocol says.
-    invalid_response: bool,
-    /// What was found out nevertheless.
-    output: JobOutput,
-    message: String,
-}
-
-impl JobError {
-    fn new(growth: Growth, message: impl Into<String>) -> Self {
-        Self { fatal: false, growth, invalid_response: false, output: JobOutput::Nothing, message: message.into() }
-    }
-}
-
 impl From<PanelError> for JobError {
     fn from(error: PanelError) -> Self {
         let invalid_response = matches!(error, PanelError::InvalidResponse { .. });
@@ -128,75 +94,25 @@ impl From<FilesError> for JobError {
 
 /// Starts a job.
 pub fn start(context: &Arc<Context>, id: ServerId, kind: JobKind, subject: &Subject) {
-    let run = context.with_server(id, |state| begin(state, kind, subject));
+    let run = context.servers.job_starting(id, kind, subject);
     let job = JobRun { context: context.clone(), server: id, subject: subject.clone() };
     let task = context.tasks.spawn(format!("{kind:?} {id}"), async move {
         let work = std::panic::AssertUnwindSafe(implementation(kind).run(&job)).catch_unwind();
-        let result = work.await.unwrap_or_else(|_| {
-            Err(JobError::new(retry::FILES, format!("{kind:?} failed by a bug of the daemon; please report it")))
-        });
-        end(&job, kind, run, result);
+        let result = work
+            .await
+            .unwrap_or_else(|_| Err(JobError::new(retry::FILES, format!("{kind:?} panicked (bug, please report it)"))));
+        end(&job.context, id, kind, run, result);
     });
-    context.with_server(id, |state| match state.jobs.iter_mut().find(|job| job.run == run) {
-        Some(job) if job.job.state == JobState::Running => job.task = Some(task),
-        Some(_) => {}
-        // Replaced or ended in between.
-        None => task.abort(),
-    });
+    context.servers.job_started(id, run, task);
 }
 
-/// Notes a job as running. Returns the number of this run.
-fn begin(state: &mut ServerState, kind: JobKind, subject: &Subject) -> u64 {
-    let (mut attempts, mut invalid_responses) = (1, 0);
-    if let Some(old) = state.jobs.iter().find(|old| old.job.kind == kind && old.job.subject == *subject) {
-        attempts = old.job.attempts + u32::from(matches!(old.job.state, JobState::Failed { .. }));
-        invalid_responses = old.invalid_responses;
-    }
-    state.end_jobs(|old| old.kind == kind && subject.replaces(&old.subject));
-    state.last_run += 1;
-    let (run, job) = (state.last_run, Job { kind, subject: subject.clone(), state: JobState::Running, attempts });
-    state.jobs.push(StateJob { job, task: None, run, invalid_responses });
-    run
-}
-
-fn end(job: &JobRun, kind: JobKind, run: u64, result: Result<JobOutput, JobError>) {
-    let context = &job.context;
-    let now = context.clock.now();
+fn end(context: &Context, id: ServerId, kind: JobKind, run: u64, result: Result<JobOutput, JobError>) {
     let answered = result.as_ref().map_or_else(|error| error.fatal, |_| true);
-    context.with_server(job.server, |state| {
-        let Some(at) = state.jobs.iter().position(|job| job.run == run) else { return };
-        if result.is_ok() && kind == JobKind::Report {
-            // Nothing is left to report; the next change is another job.
-            state.jobs.remove(at);
-            return;
-        }
-        let job = &mut state.jobs[at];
-        job.task = None;
-        let output = match result {
-            Ok(output) => {
-                job.job.state = JobState::Done { at: now };
-                output
-            }
-            Err(mut error) => {
-                job.invalid_responses = if error.invalid_response { job.invalid_responses + 1 } else { 0 };
-                error.fatal |= job.invalid_responses >= MAX_INVALID_RESPONSES;
-                if job.job.attempts == 1 || error.fatal {
-                    tracing::warn!(job = ?kind, "{}", error.message);
-                }
-                let retry_at = now + retry::delay(error.growth, job.job.attempts, &context.jitter);
-                job.job.state = JobState::Failed { fatal: error.fatal, retry_at, message: error.message };
-                error.output
-            }
-        };
-        match output {
-            JobOutput::Nothing => {}
-            JobOutput::Usage(usage) => state.usage = Some(usage),
-        }
-    });
+    context.servers.job_finished(id, run, result);
     if kind.asks_panel() && context.sync.as_ref().is_some_and(|sync| sync.note_answer(answered)) {
-        context.panel_recovered();
+        context.servers.panel_recovered().into_iter().for_each(|id| (context.wake)(id));
     }
-    (context.wake)(job.server);
+    (context.wake)(id);
 }
 
 /// Sets its flag when it is dropped, so that blocking work whose job was replaced ends soon.

@@ -46,7 +46,7 @@ pub struct Input<'a> {
     /// Facts.
     pub record: &'a Record,
     /// The state that was last shown; kept while the runtime is silent.
-    pub shown: PowerState,
+    pub published: PowerState,
     /// What the look found.
     pub observed: &'a Observed,
     /// The node's settings.
@@ -135,14 +135,14 @@ impl<'a> Planner<'a> {
             return;
         }
         let Some(manifest) = self.input.manifest else {
-            self.plan.state = self.input.shown;
+            self.plan.state = self.input.published;
             return;
         };
         if self.record.parked.is_some() {
             self.plan.phase = Phase::Parked;
             self.leave_install_line();
             self.plan.state = match self.observed.outage {
-                Some(_) => self.input.shown,
+                Some(_) => self.input.published,
                 None => self.state_as_observed(),
             };
             return;
@@ -158,7 +158,7 @@ impl<'a> Planner<'a> {
                 Reason::RuntimeUnreachable,
                 outage,
             );
-            self.plan.state = self.input.shown;
+            self.plan.state = self.input.published;
             self.finish(manifest);
             return;
         }

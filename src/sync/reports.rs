@@ -71,11 +71,6 @@ impl PanelSync {
         });
     }
 
-    /// Discards the states of a server that is being deleted.
-    pub fn discard_states(&self, id: ServerId) {
-        self.change(id, |pending| pending.transitions.clear());
-    }
-
     /// The state that the panel has acknowledged last to this process, and whether it has yet to acknowledge a later one.
     pub fn acknowledged(&self, id: ServerId) -> (Option<PowerState>, bool) {
         let pending = self.pending();

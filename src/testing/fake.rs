@@ -228,7 +228,7 @@ impl Runtime for FakeRuntime {
         self.ask(Self::about("engine", "info", QUICK), |state| Ok(view::engine_info(state))).await
     }
 
-    async fn stays(&self) -> Result<(), RuntimeError> {
+    async fn ping(&self) -> Result<(), RuntimeError> {
         let request = Self::about("stays", "the engine", QUICK);
         let attempt = request.attempt.clone();
         let ask = async {
@@ -237,7 +237,7 @@ impl Runtime for FakeRuntime {
                 false => Ok(()),
             }
         };
-        self.host.check.answered(ask).await
+        self.host.check.run(ask).await
     }
 
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {

@@ -81,7 +81,7 @@ impl TestNode {
 
     /// The state folder.
     pub fn root(&self) -> &Path {
-        &self.context.node.directories.root
+        &self.context.node.config.directories.root
     }
 
     /// A request of the panel, made now.

@@ -47,9 +47,7 @@ async fn nothing_of_a_deleted_server_stays_in_memory() {
     assert_eq!(delete(&node, id).await.status, StatusCode::NO_CONTENT);
     gone(&node, id).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let mut left = Vec::new();
-    node.context.for_each_server(|id, _| left.push(id));
-    assert_eq!(left, []);
+    assert_eq!(node.context.servers.ids(), []);
 }
 
 /// The panel takes a 404 for "gone already".

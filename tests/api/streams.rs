@@ -103,7 +103,7 @@ async fn a_console_is_followed_from_its_transcript_on() {
     assert_eq!(last.lines(4).await, lines(6, 9));
     assert_eq!(node.stream(&format!("{path}?tail=3")).await.rest().await, lines(7, 9));
     assert_eq!(complete.lines(13).await, lines(8, 20));
-    node.context.console.say(id, "goodbye");
+    node.context.console.announce(id, "goodbye");
     assert_eq!(complete.line().await.unwrap(), "[test Daemon]: goodbye");
     let read = node.stream(&path).await.rest().await;
     assert_eq!(read.last().unwrap(), "[test Daemon]: goodbye");
@@ -187,7 +187,7 @@ fn installing() -> Vec<(Duration, Act)> {
 async fn a_log_that_cannot_be_read_ends_with_error() {
     let node = ApiNode::new();
     let id = node.add(1);
-    let log = node.context.layout.logs(id).join("console.log");
+    let log = node.context.node.layout.logs(id).join("console.log");
     let path = format!("/local/servers/{id}/logs");
     assert!(node.stream(&path).await.rest().await.is_empty(), "a server that never ran has printed nothing");
     fs::create_dir_all(&log).unwrap();

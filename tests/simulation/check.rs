@@ -64,7 +64,7 @@ impl Play {
         let (seed, id) = (self.seed, server.id);
         let name = container_name(id, Role::Server);
         let running = self.machine.engine.state_of(&name) == Some(ContainerState::Running);
-        let data = daemon.node.context.layout.data(id);
+        let data = daemon.node.context.node.layout.data(id);
         let snapshot = daemon.node.context.store.get(id);
         self.check_place(daemon, at, server, snapshot.as_deref());
         if server.deleted && !server.created {
@@ -176,7 +176,8 @@ impl Play {
         let name = container_name(server.id, Role::Server);
         if running {
             let host = HostInfo::default();
-            let wanted = server_container(server.id, &manifest.spec, &daemon.node.context.node, &host).spec.limits;
+            let wanted =
+                server_container(server.id, &manifest.spec, &daemon.node.context.node.config, &host).spec.limits;
             let limits = self.machine.engine.limits_of(&name);
             assert_eq!(limits, Some(wanted), "seed {seed}: the limits of {at}");
         }
@@ -201,7 +202,7 @@ impl Play {
         if done.exit_code.is_none() || !complete {
             return;
         }
-        let log = std::fs::read_to_string(daemon.node.context.layout.install_log(snapshot.id)).unwrap_or_default();
+        let log = std::fs::read_to_string(daemon.node.context.node.layout.install_log(snapshot.id)).unwrap_or_default();
         // One that was withdrawn before its container was created began a log that has a header and no output.
         let has_only_header = log.ends_with("| Script Output\n| ------------------------------\n");
         if has_only_header && server.superseded_install.as_ref() == Some(&done.token) {

@@ -92,7 +92,7 @@ fn check(
     );
     assert!(panel.violations.is_empty(), "{crash_points:?}: {:?}", panel.violations);
     drop(panel);
-    let log = std::fs::read_to_string(daemon.node.context.layout.install_log(id)).unwrap();
+    let log = std::fs::read_to_string(daemon.node.context.node.layout.install_log(id)).unwrap();
     let output = log.split("| Script Output").nth(1).unwrap_or_default();
     assert_eq!(
         output.matches("half way").count(),

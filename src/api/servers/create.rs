@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::api::request::Sent;
 use crate::api::{Api, ApiError, body};
 use crate::model::{ManagedBy, Record, Requester, ServerId, Verb};
+use crate::reconcile::refresh::refresh;
 use crate::requests::NewRequest;
 use crate::store::{NewServer, Snapshot, Store, StoreError};
 use crate::sync::{self, FetchedSpec, new_manifest};
@@ -33,7 +34,7 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
         // This answer accepts a request like any other, although nothing is written for it.
         let _permit = api.permit_install().await;
         // What a person has just changed is accepted before the panel's later request.
-        api.context.refresh(id).await?;
+        refresh(&api.context.store, api.context.clock, id).await?;
         if api.context.store.get(id).is_some_and(|snapshot| is_under_way(&snapshot)) {
             return Ok(StatusCode::ACCEPTED);
         }

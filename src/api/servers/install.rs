@@ -1,7 +1,6 @@
 //! Installing again, and fetching the panel's word.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use http::StatusCode;
@@ -12,6 +11,7 @@ use crate::api::{Api, ApiError};
 use crate::model::{ManagedBy, PowerState, Requester, ServerId, Verb};
 use crate::requests::NewRequest;
 use crate::requests::admission::{Admitted, admit_abort, admit_install};
+use crate::wait;
 
 /// `POST /api/servers/{server}/install`: as at creation, with the newest word of the panel.
 pub async fn install(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
@@ -72,9 +72,6 @@ pub async fn abort_install(api: &Api, id: ServerId) -> Result<(), ApiError> {
     .await
 }
 
-/// New limits of a running server are waited for this long.
-const LIMITS_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// `POST /api/servers/{server}/sync`: fetches the panel's configuration and writes it.
 ///
 /// A running server's limits are in force when the panel has its answer, as it is used to; where the engine needs longer they
@@ -91,8 +88,8 @@ pub async fn sync(State(api): State<Arc<Api>>, ServerName(server): ServerName) -
     let fetched = sync.fetch(id).await?;
     let written = sync.apply(id, fetched, None).await?;
     if known.status.state != PowerState::Offline {
-        let revision = written.revision;
-        api.context.wait_until(LIMITS_TIMEOUT, || api.context.with_server(id, |state| state.rested >= revision)).await;
+        let servers = &api.context.servers;
+        servers.wait(id, wait::SYNC_FOR_LIMITS, || servers.has_converged(id, written.revision)).await;
     }
     Ok(StatusCode::NO_CONTENT)
 }

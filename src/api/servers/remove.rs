@@ -1,7 +1,6 @@
 //! `DELETE /api/servers/{server}`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use http::StatusCode;
@@ -11,9 +10,7 @@ use crate::api::request::ServerName;
 use crate::api::{Api, ApiError};
 use crate::model::{Requester, ServerId, Verb};
 use crate::requests::NewRequest;
-
-/// The answer waits this long for the containers to go.
-const CONTAINER_TIMEOUT: Duration = Duration::from_secs(3);
+use crate::wait;
 
 /// Accepts the request to delete; the reconciler carries it out. From now on the API does not know the server.
 ///
@@ -23,7 +20,9 @@ pub async fn delete(State(api): State<Arc<Api>>, ServerName(server): ServerName)
     let known = wait_for(&api, &server).await?;
     request_deletion(&api, known.id, Requester::Panel).await?;
     // Nothing is lost when the time is over: the request is on disk.
-    api.context.wait_until(CONTAINER_TIMEOUT, || containers_gone(&api, known.id)).await;
+    let (store, servers) = (&api.context.store, &api.context.servers);
+    let gone = || store.get(known.id).is_none() || servers.has_no_containers(known.id);
+    servers.wait(known.id, wait::DELETE_FOR_CONTAINERS, gone).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -45,13 +44,6 @@ async fn wait_for(api: &Api, server: &str) -> Result<Known, ApiError> {
         return Err(ApiError::worded(StatusCode::SERVICE_UNAVAILABLE, message));
     }
     api.server(server)
-}
-
-fn containers_gone(api: &Api, id: ServerId) -> bool {
-    api.context.store.get(id).is_none()
-        || api.context.with_server(id, |state| {
-            matches!((state.server.fresh(), state.installer.fresh()), (Some(None), Some(None)))
-        })
 }
 
 /// Has the request to delete on disk.

@@ -101,7 +101,7 @@ fn the_planners_plans_are_understood() {
         unrecorded: true,
         requests: &Requests::default(),
         record: &server.record,
-        shown: server.status.state,
+        published: server.status.state,
         observed: &Observed::default(),
         policy: &Policy::default(),
         now: examples::now(),

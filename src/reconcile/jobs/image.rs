@@ -20,10 +20,10 @@ impl BackgroundJob for PrepareImage {
         let (spec, host) = (&manifest.spec, context.runtime.host());
         let built = match (subject, &spec.script) {
             (Subject::Image { role: Role::Installer, .. }, Some(script)) => {
-                spec_builder::installer_container(*server, spec, script, &context.node, &host)
+                spec_builder::installer_container(*server, spec, script, &context.node.config, &host)
             }
             (Subject::Image { role: Role::Installer, .. }, None) => return Ok(JobOutput::Nothing),
-            _ => spec_builder::server_container(*server, spec, &context.node, &host),
+            _ => spec_builder::server_container(*server, spec, &context.node.config, &host),
         };
         context.runtime.prepare(&built.spec).await.map_err(|error| JobError {
             fatal: error.kind == ErrorKind::InvalidImage,

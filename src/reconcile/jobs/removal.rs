@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{BackgroundJob, JobError, JobOutput, JobRun};
-use crate::reconcile::context::DiskScan;
+use crate::reconcile::disk_scans::DiskScan;
 
 /// With its backups, where the node says so.
 pub(super) struct RemoveFiles;
@@ -12,7 +12,8 @@ pub(super) struct RemoveFiles;
 impl BackgroundJob for RemoveFiles {
     async fn run(&self, run: &JobRun) -> Result<JobOutput, JobError> {
         let (id, context) = (run.server, &run.context);
-        let (layout, remove_backups) = (context.layout.clone(), context.node.remove_backups_on_server_delete);
+        let (layout, remove_backups) =
+            (context.node.layout.clone(), context.node.config.remove_backups_on_server_delete);
         let _permit = context.disk_scans.permit(DiskScan::Removal).await;
         context.store.blocking().run(move || layout.remove_server(id, remove_backups)).await?;
         Ok(JobOutput::Nothing)

@@ -1,7 +1,8 @@
 //! How jobs end.
 
 use super::*;
-use crate::reconcile::context::DiskScan;
+use crate::reconcile::disk_scans::DiskScan;
+use crate::reconcile::observed::{JobState, Observed};
 use crate::runtime::{ErrorKind, RuntimeError};
 use crate::testing::fake::{Call, Faults};
 use crate::testing::{TestNode, server_id};
@@ -14,30 +15,30 @@ fn away() -> PanelError {
     PanelError::Unreachable { call: "GET /servers/x/install".into(), cause: "refused".into() }
 }
 
-/// Runs a job through these failures. Whether the last one was final.
+/// Whether a job whose attempts fail in these ways ends with a fatal failure.
 fn fails_for_good(failures: Vec<PanelError>) -> bool {
-    let node = TestNode::new();
-    let (context, id) = (&node.context, server_id(1));
-    let job = JobRun { context: context.clone(), server: id, subject: Subject::Install("token".into()) };
+    let (node, kind) = (TestNode::new(), JobKind::Script);
+    let (context, id, subject) = (&node.context, server_id(1), Subject::Install("token".into()));
     for failure in failures {
-        let run = context.with_server(id, |state| begin(state, JobKind::Script, &job.subject));
-        end(&job, JobKind::Script, run, Err(failure.into()));
+        let run = context.servers.job_starting(id, kind, &subject);
+        end(context, id, kind, run, Err(failure.into()));
     }
-    context.with_server(id, |state| matches!(state.jobs[0].job.state, JobState::Failed { fatal: true, .. }))
+    let observed = context.servers.observed(id, 0, Observed::default());
+    matches!(observed.job(kind, &subject).unwrap().state, JobState::Failed { fatal: true, .. })
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_cannot_be_read_count_as_a_rejection_in_the_end() {
+async fn invalid_responses_in_a_row_count_as_a_rejection() {
     assert!(!fails_for_good(vec![invalid_response(); 4]));
     assert!(fails_for_good(vec![invalid_response(); 5]));
     let mut interrupted = vec![invalid_response(); 4];
     interrupted.extend([away(), invalid_response()]);
     assert!(!fails_for_good(interrupted), "only in a row");
-    assert!(!fails_for_good(vec![away(); 30]), "silence is waited out");
+    assert!(!fails_for_good(vec![away(); 30]), "a panel that does not answer is asked again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
+async fn removals_and_counts_in_the_background_hold_up_no_start() {
     let node = TestNode::new();
     let context = &node.context;
     let mut permits = Vec::new();

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{BackgroundJob, CancelOnDrop, JobError, JobOutput, JobRun, Subject};
-use crate::reconcile::context::DiskScan;
+use crate::reconcile::disk_scans::DiskScan;
 use crate::reconcile::observed::Usage;
 use crate::retry;
 
@@ -14,7 +14,7 @@ pub(super) struct MeasureUsage;
 impl BackgroundJob for MeasureUsage {
     async fn run(&self, run: &JobRun) -> Result<JobOutput, JobError> {
         let JobRun { context, server, subject } = run;
-        let (id, layout, guard) = (*server, context.layout.clone(), CancelOnDrop::default());
+        let (id, layout, guard) = (*server, context.node.layout.clone(), CancelOnDrop::default());
         let cancelled = guard.0.clone();
         let scan = if *subject == Subject::DiskLimit { DiskScan::Watch } else { DiskScan::Awaited };
         let _permit = context.disk_scans.permit(scan).await;
@@ -27,8 +27,8 @@ impl BackgroundJob for MeasureUsage {
         let output = if error.is_cancelled() {
             JobOutput::Nothing
         } else {
-            // A server must not get rid of its limit by making itself hard to count.
-            let before = context.with_server(id, |state| state.usage.map_or(0, |usage| usage.bytes));
+            // A server must not evade its limit by making its files hard to count.
+            let before = context.servers.used_bytes(id);
             JobOutput::Usage(Usage { bytes: before.max(error.bytes), hidden: error.hides_something(), at })
         };
         Err(JobError { output, ..JobError::new(retry::FILES, error.to_string()) })

@@ -1,4 +1,4 @@
-//! Showing what a plan says: status, events, and what the panel will be told.
+//! Publishing what a plan says: status, events, and states for the panel.
 
 use super::Reconciler;
 use crate::model::{Condition, ManagedBy, Reason, ServerId, Status};
@@ -42,17 +42,17 @@ impl Reconciler {
             sync.state_published(id, &snapshot.record, plan.state);
         }
         if context.store.set_status(id, status) {
-            context.with_server(id, |state| state.status_stale = true);
+            context.servers.status_published(id);
         }
     }
 
-    /// Brings `status.yml` up to date. Nothing depends on it, so a disk that refuses is noted and no more.
+    /// Brings `status.yml` up to date. Nothing depends on it, so an error of the disk is logged and no more.
     pub(super) async fn write_status(&self, id: ServerId) {
-        if !self.context.with_server(id, |state| std::mem::take(&mut state.status_stale)) {
+        if !self.context.servers.take_stale_status(id) {
             return;
         }
         if let Err(error) = self.context.store.run(move |store| store.write_status(id)).await {
-            tracing::debug!("status.yml is stale: {error}");
+            tracing::debug!(%error, "cannot write status.yml");
         }
     }
 }

@@ -21,7 +21,7 @@ fn listed(servers: &[(u32, &str)], asked: Instant) -> Listed {
 async fn apply_list(node: &TestNode, listed: Listed, ago: u64) -> usize {
     let read_at = node.context.clock.now();
     let list = FetchedList { listed, asked_at: read_at - Duration::from_secs(ago), read_at };
-    let layout = node.context.layout.clone();
+    let layout = node.context.node.layout.clone();
     node.sync().apply_list(list, move |id| layout.prepare(id).unwrap()).await
 }
 
@@ -126,11 +126,11 @@ async fn a_server_that_cannot_be_created_leaves_no_files() {
     let (rejected, _panel) = TestNode::with_panel();
     rejected.disk.fail(std::io::ErrorKind::StorageFull, |_, op| op == DiskOp::WriteManifest);
     assert_eq!(apply_list(&rejected, listed(&[(1, "a")], Instant::now()), 0).await, 0);
-    let (data, folder) = (rejected.context.layout.data(server_id(1)), rejected.context.store.folder(server_id(1)));
+    let (data, folder) = (rejected.context.node.layout.data(server_id(1)), rejected.context.store.folder(server_id(1)));
     assert_eq!((data.exists(), folder.exists()), (false, false));
 
     let (written, _panel) = TestNode::with_panel();
-    let (seen, data) = (Arc::new(Mutex::new(None)), written.context.layout.data(server_id(1)));
+    let (seen, data) = (Arc::new(Mutex::new(None)), written.context.node.layout.data(server_id(1)));
     let woken = seen.clone();
     written.context.store.on_change(move |_| {
         woken.lock().unwrap().get_or_insert(data.exists());

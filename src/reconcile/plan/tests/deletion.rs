@@ -90,7 +90,7 @@ fn a_parked_server_is_left_as_it_is() {
     let silent = parked(running().with(|s| {
         s.observed.outage = Some("no answer".into());
         s.observed.server = None;
-        s.shown = PowerState::Running;
+        s.published = PowerState::Running;
     }));
     assert_eq!(silent.plan().state, PowerState::Running, "while the engine is silent, the last known state is shown");
 }
@@ -101,7 +101,7 @@ fn while_the_engine_is_silent_nothing_is_decided_about_containers() {
         fixture.with(|s| {
             s.observed.outage = Some("connection refused".into());
             s.observed.server = None;
-            s.shown = PowerState::Running;
+            s.published = PowerState::Running;
         })
     };
     table(&[
@@ -133,7 +133,7 @@ fn a_broken_spec_is_said_and_the_last_good_one_carried_out() {
 
     let never_good = broken(Fixture::file_server().container_running("c1", "p1").with(|s| {
         s.manifest = None;
-        s.shown = PowerState::Running;
+        s.published = PowerState::Running;
     }));
     let plan = never_good.plan();
     assert!(plan.steps.is_empty(), "nothing is done without an intent: {:?}", steps(&plan));

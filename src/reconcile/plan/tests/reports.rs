@@ -41,7 +41,7 @@ fn the_result_of_an_installation_comes_before_states() {
 fn a_state_is_reported_where_the_panel_may_show_another_one() {
     let offline = || Fixture::panel_server().installed();
     let running = || Fixture::panel_server().installed().wants_up("p1").container_running("c1", "p1");
-    let away = || running().with(|s| (s.observed.outage, s.shown) = (Some("no answer".into()), Running));
+    let away = || running().with(|s| (s.observed.outage, s.published) = (Some("no answer".into()), Running));
     let cases: [(&str, Fixture, Option<PowerState>, Option<PowerState>, bool); 10] = [
         ("offline, and nothing was ever reported", offline(), None, None, false),
         ("offline, as recorded", offline(), None, Some(Offline), false),

@@ -135,7 +135,7 @@ fn remembered(tape: &mut Tape, fixture: &mut Fixture) {
         next.manifest = None;
     }
     next.unrecorded = next.manifest.is_some() && tape.one_in(4);
-    next.shown = tape.pick(&[PowerState::Offline, PowerState::Running]);
+    next.published = tape.pick(&[PowerState::Offline, PowerState::Running]);
     *fixture = next;
 }
 

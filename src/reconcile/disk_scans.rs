@@ -1,29 +1,28 @@
-//! How many walks over servers' files run at once: each keeps a disk busy, and one of the threads that every write of the
-//! store needs.
+//! How many scans of servers' files run at once. Each keeps a disk busy, and one of the threads that every write of the store needs.
 //!
-//! Those that nobody waits for have few places and their own: however long they take, the next start finds one free.
+//! Scans for which no start waits have few permits of their own: however long they take, the next start gets one.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// What a start or an installation waits for.
+/// Scans for which a start or an installation waits.
 const AWAITED: usize = 8;
 /// Counts of running servers' files, each due again after an interval.
 const WATCHES: usize = 4;
 /// Removals of deleted servers' files, which may take hours.
 const REMOVALS: usize = 2;
 
-/// What a walk is for.
+/// What a scan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskScan {
     /// A start or an installation waits for it.
     Awaited,
-    /// A count of a running server's files.
+    /// It counts the files of a running server.
     Watch,
-    /// A removal.
+    /// It removes the files of a deleted server.
     Removal,
 }
 
-/// The node's places for walks.
+/// The node's permits for scans.
 pub struct DiskScans {
     awaited: Semaphore,
     watches: Semaphore,
@@ -37,15 +36,15 @@ impl Default for DiskScans {
 }
 
 impl DiskScans {
-    /// Waits for a place; it is free again when what is returned is dropped.
+    /// Waits for a permit, which is released when it is dropped.
     pub async fn permit(&self, scan: DiskScan) -> Option<SemaphorePermit<'_>> {
-        let places = match scan {
+        let permits = match scan {
             DiskScan::Awaited => &self.awaited,
             DiskScan::Watch => &self.watches,
             DiskScan::Removal => &self.removals,
         };
-        // The places are never closed.
-        places.acquire().await.ok()
+        // The semaphores are never closed.
+        permits.acquire().await.ok()
     }
 }
 
@@ -56,17 +55,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn scans_that_nobody_waits_for_hold_up_no_start() {
+    async fn scans_in_the_background_hold_up_no_start() {
         let disk_scans = DiskScans::default();
-        let mut permits = Vec::new();
-        for (scan, places) in [(DiskScan::Removal, REMOVALS), (DiskScan::Watch, WATCHES), (DiskScan::Awaited, AWAITED)]
-        {
-            for _ in 0..places {
-                permits.push(disk_scans.permit(scan).now_or_never().expect("a free place"));
+        let mut held = Vec::new();
+        for (scan, count) in [(DiskScan::Removal, REMOVALS), (DiskScan::Watch, WATCHES), (DiskScan::Awaited, AWAITED)] {
+            for _ in 0..count {
+                held.push(disk_scans.permit(scan).now_or_never().expect("a free permit"));
             }
             assert!(disk_scans.permit(scan).now_or_never().is_none(), "{scan:?}: there are no more");
         }
-        permits.clear();
+        held.clear();
         assert!(disk_scans.permit(DiskScan::Removal).now_or_never().is_some());
     }
 }
