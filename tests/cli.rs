@@ -1,5 +1,5 @@
-//! The command line as a process: what it prints, where, and with which exit code; on a state folder without a daemon, which
-//! is only read, and with one (whose container engine does not answer).
+//! The command line as a process: its output and exit codes, on a state folder without a daemon and with one whose container engine
+//! does not answer.
 
 #[path = "cli/files.rs"]
 mod files;
@@ -22,7 +22,7 @@ use serde_json::Value;
 
 const ONE: &str = "550e8400-e29b-41d4-a716-446655440000";
 const TWO: &str = "550e9999-e29b-41d4-a716-446655440000";
-/// Nothing outside of the state folder, and no user of its own.
+/// Configuration that needs nothing outside of the state folder, and no user.
 const SYSTEM: &str = "enable_log_rotate: false, user: {rootless: {enabled: true}}, check_permissions_on_boot: false";
 /// Timeout of awaited states.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ impl Node {
     fn bare_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_alula"));
         command.current_dir(self.folder.path());
-        // No engine that may happen to run has a part in this.
+        // An engine that runs on this machine must not affect the tests.
         command
             .env("DOCKER_HOST", "unix:///nonexistent/docker.sock")
             .env_remove("RUST_LOG")
@@ -64,7 +64,7 @@ impl Node {
         Ended::of(self.command(arguments).output().unwrap())
     }
 
-    /// Runs what must succeed.
+    /// Runs a command that must succeed.
     fn ok(&self, arguments: &[&str]) -> Ended {
         let ended = self.run(arguments);
         assert_eq!(ended.code, 0, "{arguments:?}: {ended:?}");
@@ -88,7 +88,7 @@ impl Node {
         fs::read_to_string(self.server(uuid).join("config.yml")).unwrap()
     }
 
-    /// What was asked of a server, the oldest first.
+    /// The accepted verbs of a server, the oldest first.
     fn verbs(&self, uuid: &str) -> Vec<String> {
         let accepted = &self.json(&["get", uuid])[0]["requests"]["accepted"];
         accepted.as_array().unwrap().iter().map(|request| request["verb"].as_str().unwrap().to_owned()).collect()
@@ -313,7 +313,7 @@ fn what_makes_no_sense_is_rejected_with_exit_code_2() {
     }
     assert!(node.run(&["--auto-tls"]).err.contains("api.ssl"));
     assert!(node.run(&["run"]).err.contains("root_directory: ."));
-    assert!(!node.root().exists(), "a refusal makes no folders");
+    assert!(!node.root().exists(), "a refused command creates no folders");
     let nowhere = node.run(&["get"]);
     assert!(nowhere.code == 1 && nowhere.err.contains("there is no state folder"), "{nowhere:?}");
     assert!(!node.root().exists(), "nor does a command that reads");
@@ -478,10 +478,10 @@ fn events_outlive_the_daemon_and_are_followed_across_its_restart() {
     assert_eq!(reasons(&node), ["SpecAccepted"], "without a daemon, from the file");
 
     let daemon = Daemon::start(&node);
-    // What it finds when it comes up is a condition and no event: nothing has happened.
+    // What it finds at its start is a condition and no event.
     wait_for("the first pass", || reconciled(&node));
     node.edit(ONE, "half an ed");
-    assert_eq!(follow.next()["reason"], "SpecInvalid", "the old event is not shown again");
+    assert_eq!(follow.next()["reason"], "SpecInvalid", "the old event is not printed again");
     wait_for("both events", || reasons(&node) == ["SpecAccepted", "SpecInvalid"]);
     let ended = node.ok(&["get", ONE]);
     assert!(ended.out.contains("SpecInvalid") && ended.out.contains("config.yml: line 1, "), "{ended:?}");

@@ -1,4 +1,4 @@
-//! Files that are validated and applied: where they lie, what is wrong with them, what becomes of them.
+//! Files that are validated and applied: their locations, their mistakes, and the results.
 
 use std::fs;
 use std::io::Write;

@@ -18,7 +18,7 @@ fn with_closed_output(node: &Node, arguments: &[&str]) -> Ended {
 }
 
 #[test]
-fn a_reader_that_has_gone_ends_no_work() {
+fn a_closed_pipe_does_not_stop_a_command() {
     let node = Node::with_servers();
     let daemon = Daemon::start(&node);
     let ended = with_closed_output(&node, &["power", "start", ONE, TWO]);
@@ -37,7 +37,7 @@ fn a_reader_that_has_gone_ends_no_work() {
 }
 
 #[test]
-fn a_reader_that_has_gone_hides_no_invalid_file() {
+fn a_closed_pipe_hides_no_invalid_file() {
     let node = Node::new();
     node.write("good.yml", &record(ONE, "first"));
     node.write("bad.yml", "half an ed");
@@ -53,9 +53,8 @@ fn a_reader_that_has_gone_hides_no_invalid_file() {
     assert!(!node.root().exists());
 }
 
-/// Something at the daemon's socket that lists servers, answers one request that changes something, and hangs up on every
-/// other.
-fn daemon_that_dies(node: &Node) {
+/// A program at the daemon's socket that lists servers, answers one write request, and closes the connection on every other.
+fn daemon_that_ends_early(node: &Node) {
     let servers = node.ok(&["get", "-o", "json"]).out;
     let listener = UnixListener::bind(node.root().join("alula.sock")).unwrap();
     std::thread::spawn(move || {
@@ -82,7 +81,7 @@ fn daemon_that_dies(node: &Node) {
 }
 
 #[test]
-fn a_daemon_that_goes_away_does_not_hide_what_was_done() {
+fn results_are_printed_although_the_daemon_ends() {
     for arguments in [
         &["power", "stop", ONE, TWO, "aaaa"][..],
         &["delete", "--yes", ONE, TWO, "aaaa"],
@@ -93,7 +92,7 @@ fn a_daemon_that_goes_away_does_not_hide_what_was_done() {
         node.write("three.yml", &record(&three, "third"));
         node.write(&format!("root/servers/{three}/config.yml"), &record(&three, "third"));
         let written = fs::read(node.root().join("servers").join(TWO).join("config.yml")).unwrap();
-        daemon_that_dies(&node);
+        daemon_that_ends_early(&node);
         let ended = node.run(&[arguments, &["-o", "json"]].concat());
         assert_eq!(ended.code, 1, "{arguments:?}: {ended:?}");
         let done: Value = serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
@@ -108,9 +107,9 @@ fn a_daemon_that_goes_away_does_not_hide_what_was_done() {
 }
 
 #[test]
-fn people_see_what_was_done_before_a_daemon_went_away() {
+fn the_error_names_results_before_the_daemon_ended() {
     let node = Node::with_servers();
-    daemon_that_dies(&node);
+    daemon_that_ends_early(&node);
     let ended = node.run(&["power", "stop", ONE, TWO]);
     assert!(ended.code == 1 && ended.out.contains("stop accepted") && ended.out.lines().count() == 1, "{ended:?}");
     assert!(ended.err.contains(&format!("error: {TWO}: the daemon cannot be asked")), "{ended:?}");

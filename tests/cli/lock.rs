@@ -1,4 +1,4 @@
-//! One daemon writes into a state folder; commands ask it, or read.
+//! One daemon writes into a state folder; commands call it, or read the files.
 
 use std::fs::File;
 use std::io::Write;
@@ -42,7 +42,7 @@ fn a_daemon_with_another_socket_is_noticed() {
 fn a_folder_has_one_daemon() {
     let node = Node::with_servers();
     let mut first = Daemon::start(&node);
-    // Another socket does not make it another folder.
+    // The folder is the same with another socket.
     let text = format!("system: {{root_directory: root, {}}}\nalula: {{socket: other.sock}}\n", super::SYSTEM);
     let config = node.write("elsewhere.yml", &text);
     let mut command = node.bare_command();
@@ -52,7 +52,7 @@ fn a_folder_has_one_daemon() {
     assert!(!node.folder.path().join("other.sock").exists());
     node.ok(&["power", "start", ONE]);
 
-    // The lock goes with the process, however it ends.
+    // The lock is released with the end of the process, also after SIGKILL.
     first.child.kill().unwrap();
     first.child.wait().unwrap();
     let mode = node.root().join(".lock").metadata().unwrap().permissions().mode();

@@ -1,4 +1,4 @@
-//! The container engine's own troubles: it restarts, it dies, it hangs for one container.
+//! Faults of the container engine: it restarts, it is killed, it hangs for one container.
 
 use alula::model::{ConditionType, Reason};
 
@@ -29,7 +29,7 @@ async fn the_engine_restarts() {
         node.wait_state(&stopped, "offline").await;
 
         engine.stop();
-        // What is asked for meanwhile is accepted, shown as waiting, and done afterwards.
+        // Requests from that time are accepted, reported as waiting, and executed afterwards.
         node.power(&stopped, "start").await;
         node.wait_condition(&stopped, ConditionType::ContainerReady, Reason::RuntimeUnreachable).await;
         engine.up().await;
@@ -44,7 +44,7 @@ async fn the_engine_restarts() {
         node.wait_condition(&id, ConditionType::ContainerReady, Reason::RuntimeUnreachable).await;
         assert_eq!(node.state(&id).await.as_deref(), Some("running"), "nothing else is known");
         engine.up().await;
-        // An engine that was killed ends its containers when it comes up.
+        // An engine that was killed ends its containers when it starts.
         until("the start after the engine's death", async || {
             (node.read(&id, "starts.txt").lines().count() == 3).then_some(())
         })
@@ -56,7 +56,7 @@ async fn the_engine_restarts() {
     .await;
 }
 
-/// The engine takes the script down with it: the script runs again and to its end, and only then does the panel hear of it.
+/// The engine ends the script when it stops: the script runs again to its end, and only then the result is reported.
 #[tokio::test]
 async fn the_engine_goes_down_under_an_install_script() {
     on_an_own_engine(async |node, engine| {
@@ -85,7 +85,7 @@ async fn the_engine_goes_down_under_an_install_script() {
     .await;
 }
 
-/// Calls about one container hang: that server says so, and the others start, stop and are seen as ever.
+/// Calls about one container hang: the condition of its server says so, and other servers are not affected.
 #[tokio::test]
 async fn the_engine_hangs_for_one_container() {
     behind_a_proxy(async |node, proxy| {

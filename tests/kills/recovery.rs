@@ -66,7 +66,7 @@ async fn containers_that_vanish_while_the_daemon_is_away() {
     .await;
 }
 
-/// Makes a directory and what is in it unchangeable, also for root, until this is dropped.
+/// Makes a directory and its files immutable, also for root, until this is dropped.
 struct Immutable(File);
 
 impl Immutable {
@@ -132,7 +132,7 @@ async fn a_file_in_the_place_of_a_directory() {
         assert!(message.contains("irectory"), "it says what is wrong: {message}");
         untouched(node, &neighbour, &container).await;
 
-        // Also a daemon that has just come up is not led astray.
+        // A daemon that has just started does the same.
         node.kill_and_boot().await;
         node.wait_state(&neighbour, "running").await;
         std::fs::remove_file(&data).expect("a file");

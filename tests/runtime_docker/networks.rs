@@ -1,4 +1,4 @@
-//! Networks as the node wants them, on an engine that has others.
+//! The node's networks, on an engine that has others.
 
 use alula::runtime::host::Engine;
 use alula::runtime::{NetworkPurpose, NetworkSpec, spec_builder};
@@ -7,7 +7,7 @@ use bollard::models::NetworkInspect;
 
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 
-/// The node's network under names of its own: of the network, of the bridge's device, and of the ranges.
+/// The node's network with unique names and subnets.
 fn spec(bridge: &str, third: u8) -> NetworkSpec {
     let node = alula::testing::node_config(std::path::Path::new("/node"));
     let mut spec = spec_builder::network(&node);

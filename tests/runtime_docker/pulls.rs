@@ -43,7 +43,7 @@ async fn a_tag_that_is_not_there_is_an_error() {
     let error = runtime.pull(&reference, None, &|_| ()).await.unwrap_err();
     assert!(!error.is_outage(), "{error:?}");
     let text = error.to_string();
-    // The second is how containerd says it, which pulls by itself since Docker 29.
+    // The second is containerd's message, which pulls since Docker 29.
     assert!(text.contains("manifest unknown") || text.contains("not found"), "{text}");
     assert!(text.contains(&reference), "{text}");
     assert!(runtime.image(&reference).await.unwrap().is_none());

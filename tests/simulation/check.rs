@@ -66,7 +66,7 @@ impl Play {
         let running = self.machine.engine.state_of(&name) == Some(ContainerState::Running);
         let data = daemon.node.context.node.layout.data(id);
         let snapshot = daemon.node.context.store.get(id);
-        self.check_place(daemon, at, server, snapshot.as_deref());
+        self.check_slot(daemon, at, server, snapshot.as_deref());
         if server.deleted && !server.created {
             assert!(snapshot.is_none(), "seed {seed}: {at} is deleted, but its record is there");
             assert!(
@@ -212,7 +212,7 @@ impl Play {
     }
 
     /// No server waits for or holds an install slot without an installation.
-    fn check_place(&self, daemon: &Daemon, at: usize, server: &Server, snapshot: Option<&Snapshot>) {
+    fn check_slot(&self, daemon: &Daemon, at: usize, server: &Server, snapshot: Option<&Snapshot>) {
         let now = daemon.node.context.clock.now();
         let open = snapshot
             .is_some_and(|snapshot| snapshot.record.parked.is_none() && snapshot.asked(now).install().is_some());

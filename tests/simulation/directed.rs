@@ -1,4 +1,4 @@
-//! What is known to have gone wrong: logs that broke off just before their end, servers that are made again, lost files.
+//! Regression tests of known faults: install logs that broke off before their end, servers that are created again, lost files.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -17,7 +17,7 @@ use crate::daemon::{Daemon, Machine};
 use crate::faults::{ProcessFaults, Rates};
 use crate::setup::{LAST_LINE, by_hand, panel_side, set_up};
 
-/// One daemon without faults, and one server that its panel knows.
+/// One daemon without faults, and one server of its panel.
 struct Fixture {
     machine: Machine,
     daemon: Daemon,
@@ -51,14 +51,14 @@ impl Fixture {
     }
 
     /// Waits until this holds.
-    async fn until(&self, what: &str, is_so: impl Fn(&Snapshot) -> bool) {
+    async fn until(&self, what: &str, holds: impl Fn(&Snapshot) -> bool) {
         for _ in 0..600 {
-            if self.daemon.node.context.store.get(self.id).is_some_and(|snapshot| is_so(&snapshot)) {
+            if self.daemon.node.context.store.get(self.id).is_some_and(|snapshot| holds(&snapshot)) {
                 return;
             }
             self.daemon.wait(Duration::from_millis(100)).await;
         }
-        panic!("{what} does not come to its end");
+        panic!("timeout: {what}");
     }
 
     async fn installed(&self) {
@@ -77,8 +77,8 @@ fn played(play: impl AsyncFnOnce()) {
     runtime.block_on(play());
 }
 
-/// An engine whose containers outlive it goes away, and breaks every stream, this long before a script's end. What it prints
-/// meanwhile is in the log all the same, once, whether the engine keeps all of it or only the last of it.
+/// An engine with live restore stops shortly before a script's end, which breaks every stream. The output from that time is in the
+/// log exactly once, whether the engine keeps the whole log or only its end.
 pub fn a_log_whose_stream_breaks_just_before_its_end() {
     for (before_end, kept) in [(2, None), (20, None), (20, Some(30)), (49, None), (700, None)] {
         played(async || {
@@ -104,8 +104,7 @@ pub fn a_log_whose_stream_breaks_just_before_its_end() {
     }
 }
 
-/// A server is wanted again while it is being deleted, and its file is broken: what is asked of it then is asked of the server
-/// that is made again.
+/// A server is created again while it is being deleted, and its file is broken: requests from then on count for the new server.
 pub fn requests_to_a_server_that_is_made_again() {
     for (earlier, last) in [(None, "start"), (Some("start"), "stop"), (Some("stop"), "start")] {
         for reboots in [false, true] {
@@ -141,7 +140,7 @@ pub fn requests_to_a_server_that_is_made_again() {
     }
 }
 
-/// A file that is edited while its server is being deleted asks for nothing: an installation would make the server again.
+/// An edit of a file while its server is being deleted is no request: an installation would create the server again.
 pub fn an_edit_in_the_folder_of_a_server_that_is_being_deleted() {
     for reboots in [false, true] {
         played(async || {
@@ -173,7 +172,7 @@ pub fn an_edit_in_the_folder_of_a_server_that_is_being_deleted() {
     }
 }
 
-/// Damaged requests of a server that has no declarative field are replaced: an edit while no daemon runs counts again.
+/// Damaged requests of a server without declarative fields are replaced, and a later edit while no daemon runs is a request again.
 pub fn an_edit_after_requests_were_lost() {
     played(async || {
         let mut fixture = Fixture::new();
@@ -200,7 +199,7 @@ pub fn an_edit_after_requests_were_lost() {
     });
 }
 
-/// What an override says when its server is wanted again, while it is being deleted, is asked of the server that is made again.
+/// The declarative fields of an override count for a server that is created again while it is being deleted.
 pub fn an_override_of_a_server_that_is_made_again() {
     for reboots in [false, true] {
         played(async || {
@@ -213,7 +212,7 @@ pub fn an_override_of_a_server_that_is_made_again() {
             assert_eq!(answer, Some(StatusCode::NO_CONTENT));
             let folder = fixture.daemon.node.context.store.folder(fixture.id);
             fixture.saves(&folder.join("override.yml"), "spec:\n  power: up\n").await;
-            // Nothing is fetched and written after the request.
+            // No configuration is fetched and written after the request.
             if let Some(side) = fixture.machine.panel.lock().servers.get_mut(&fixture.id) {
                 side.server.settings.skip_egg_scripts = true;
             }
@@ -230,8 +229,7 @@ pub fn an_override_of_a_server_that_is_made_again() {
     }
 }
 
-/// The assumed result of a file's server, whose record was lost, is not one that a panel waits for: it would hold the reset back
-/// without end.
+/// The assumed result of a file's server whose record was lost does not hold the panel's reset back: no panel waits for it.
 pub fn a_lost_record_of_a_server_of_a_file() {
     played(async || {
         let mut fixture = Fixture::new();
@@ -246,7 +244,7 @@ pub fn a_lost_record_of_a_server_of_a_file() {
         std::fs::write(folder.join(RECORD_FILE), "").unwrap();
         fixture.daemon = fixture.machine.boot(ProcessFaults::new(2, Rates::default(), None), 2).unwrap();
         fixture.daemon.wait(Duration::from_secs(1)).await;
-        // It has given its list, and does not hear how the installation of its own server ends.
+        // The panel has returned its list, and gets no report about its own server's installation.
         fixture.machine.panel.lock().unreachable_until = Some(Instant::now() + Duration::from_secs(3600));
         fixture.daemon.wait(Duration::from_secs(1200)).await;
         let done = fixture.daemon.node.context.store.get(id).unwrap().record.install.done.clone().unwrap();
@@ -255,8 +253,7 @@ pub fn a_lost_record_of_a_server_of_a_file() {
     });
 }
 
-/// A request that was accepted since the record was lost, and before another one could be written, is carried out by the next
-/// daemon.
+/// The next daemon executes a request that was accepted after the record was lost and before another one was written.
 pub fn a_request_while_a_lost_record_cannot_be_written() {
     played(async || {
         let mut fixture = Fixture::new();
@@ -281,7 +278,7 @@ pub fn a_request_while_a_lost_record_cannot_be_written() {
     });
 }
 
-/// With the record goes what limits a running container was given since it was made: they are given again.
+/// A lost record does not contain the limits that were applied to a running container since its creation: they are applied again.
 pub fn limits_of_a_server_whose_record_was_lost() {
     played(async || {
         let mut fixture = Fixture::new();

@@ -1,5 +1,5 @@
-//! One create-install-start run, with a crash after each write and each call in turn, and after each pair of them; and the process of
-//! a server of a file, whose declarative fields are edited, with a crash at each point.
+//! A run that creates, installs and starts a server, with a crash after each write and call, and after each pair of them; and one
+//! that edits declarative fields of a file's server, with a crash at each point.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,16 +14,16 @@ use crate::daemon::Machine;
 use crate::faults::{ProcessFaults, Rates};
 use crate::setup::{by_hand, panel_side, set_up};
 
-/// Where in one process the daemon crashes: after so many points.
-type Deaths = Vec<Option<u64>>;
+/// The points after which each process crashes.
+type CrashPoints = Vec<Option<u64>>;
 
 /// Plays the run with crashes at these points. Returns the points passed in each process.
-fn play(crash_points: &Deaths) -> Vec<u64> {
+fn play(crash_points: &CrashPoints) -> Vec<u64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(run(crash_points))
 }
 
-async fn run(crash_points: &Deaths) -> Vec<u64> {
+async fn run(crash_points: &CrashPoints) -> Vec<u64> {
     let machine = Machine::new();
     let runs = std::sync::Arc::default();
     set_up(&machine, 1, &runs, true);
@@ -39,7 +39,7 @@ async fn run(crash_points: &Deaths) -> Vec<u64> {
             continue;
         };
         if !accepted {
-            // The panel asks until it has an answer; what is asked twice is done once.
+            // The panel repeats the request until it has an answer; a repeated request has one effect.
             let body = json!({"uuid": id, "start_on_completion": true});
             let answer = daemon.request(Method::POST, "/api/servers", body).await;
             accepted = answer.is_some_and(|status| status.is_success());
@@ -62,14 +62,14 @@ fn check(
     daemon: &crate::daemon::Daemon,
     id: ServerId,
     runs: &std::sync::Arc<std::sync::Mutex<std::collections::BTreeMap<String, u64>>>,
-    crash_points: &Deaths,
+    crash_points: &CrashPoints,
 ) {
     let state = machine.engine.state_of(&container_name(id, Role::Server));
-    let actions = || {
+    let details = || {
         let status = daemon.node.context.store.status(id);
         format!("{crash_points:?}: {status:#?} {:#?}", machine.engine.history())
     };
-    assert_eq!(state, Some(ContainerState::Running), "{}", actions());
+    assert_eq!(state, Some(ContainerState::Running), "{}", details());
     assert_eq!(machine.engine.state_of(&container_name(id, Role::Installer)), None, "{crash_points:?}");
     assert_eq!(machine.engine.violations(), [], "{crash_points:?}");
     let runs: Vec<u64> = runs.lock().unwrap().values().copied().collect();
@@ -106,8 +106,8 @@ fn check(
     );
 }
 
-/// Plays each of these on all cores.
-fn all(cases: Vec<Deaths>) -> Vec<Vec<u64>> {
+/// Plays all of these on all cores.
+fn all(cases: Vec<CrashPoints>) -> Vec<Vec<u64>> {
     let next = AtomicU64::new(0);
     let results = std::sync::Mutex::new(vec![Vec::new(); cases.len()]);
     std::thread::scope(|scope| {
@@ -125,8 +125,8 @@ fn all(cases: Vec<Deaths>) -> Vec<Vec<u64>> {
     results.into_inner().unwrap()
 }
 
-/// A file's server is made, started, stopped and started again by its fields alone, and the daemon crashes at one point. Returns the
-/// points passed in the first process.
+/// Creates, starts, stops and starts a file's server by its declarative fields alone, with a crash at one point. Returns the points
+/// passed in the first process.
 async fn edit(death: Option<u64>) -> u64 {
     let machine = Machine::new();
     let runs = std::sync::Arc::default();
@@ -136,7 +136,7 @@ async fn edit(death: Option<u64>) -> u64 {
     let folder = machine.root.path().join(format!("servers/{id}"));
     std::fs::create_dir_all(&folder).unwrap();
     let mut manifest = by_hand(id, "1".into(), false);
-    // On a new server there is nothing to restart.
+    // A new server does not run, so `restartedAt` is no request.
     manifest.spec.restarted_at = Some("today".into());
     let first = ProcessFaults::new(1, Rates::default(), death);
     let mut daemon = machine.boot(first.clone(), 1);
@@ -172,7 +172,7 @@ async fn edit(death: Option<u64>) -> u64 {
     first.passed()
 }
 
-/// A crash at each point of the process of a file's server.
+/// A crash at each point of the run with a file's server.
 pub fn every_point_of_a_file() {
     let play = |death| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -197,7 +197,7 @@ pub fn every_point() {
 /// A crash at each point, then one at each point of the process after it.
 pub fn every_pair() {
     let points = play(&Vec::new())[0];
-    let singles: Vec<Deaths> = (0..points).map(|at| vec![Some(at)]).collect();
+    let singles: Vec<CrashPoints> = (0..points).map(|at| vec![Some(at)]).collect();
     let passed = all(singles);
     let mut pairs = Vec::new();
     for (first, passed) in passed.iter().enumerate() {

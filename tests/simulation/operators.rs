@@ -49,7 +49,7 @@ impl Play {
         let start = self.rng.permille(500);
         let mut manifest = by_hand(id, self.note(), start);
         manifest.spec.power = *self.rng.pick(&[None, None, Some(Power::Up), Some(Power::Down)]);
-        // On a new server there is nothing to restart.
+        // A new server does not run, so `restartedAt` is no request.
         manifest.spec.restarted_at = self.rng.permille(400).then(|| self.note());
         if self.rng.permille(200) {
             manifest.spec.install = None;

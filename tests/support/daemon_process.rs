@@ -1,5 +1,5 @@
-//! A real daemon as a child process, with everything of its own: state folder, configuration, panel simulator, network
-//! in the container engine. Its containers, networks and files are removed at the end of the test, whatever its result.
+//! A real daemon as a child process with its own state folder, configuration, panel simulator and network in the container
+//! engine. Its containers, networks and files are removed at the end of the test, whatever its result.
 
 #![allow(dead_code, reason = "each binary uses a part of it")]
 
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::images;
 use crate::panel_sim::{PanelSim, SimServer};
 
-/// How long a state is waited for. Generous: the machine may be busy with other tests.
+/// Timeout of awaited states. Generous, since the machine may be busy with other tests.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// Interval of the checks for an awaited state.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -62,7 +62,7 @@ pub struct Node {
     servers: Vec<String>,
 }
 
-/// Runs a test on a node that is not started yet, and removes what it made.
+/// Runs a test on a node that is not started yet, and cleans up.
 pub async fn with_node(options: NodeOptions, test: impl AsyncFnOnce(&mut Node)) {
     let mut node = Node::new(options).await;
     let outcome = AssertUnwindSafe(test(&mut node)).catch_unwind().await;
@@ -182,7 +182,7 @@ impl Node {
         self.answers().await;
     }
 
-    /// Starts the daemon and waits for nothing.
+    /// Starts the daemon, and does not wait.
     pub fn spawn(&mut self) {
         assert!(self.daemon.is_none(), "it runs");
         let output = File::options().append(true).create(true).open(self.output_path()).expect("a file");
@@ -236,7 +236,7 @@ impl Node {
         self.daemon.as_ref().expect("a daemon that runs").id()
     }
 
-    /// The end of what it has printed.
+    /// The end of its output.
     pub fn latest_output(&self) -> String {
         let output = std::fs::read(self.output_path()).unwrap_or_default();
         String::from_utf8_lossy(&output[output.len().saturating_sub(12_000)..]).into_owned()
@@ -244,7 +244,7 @@ impl Node {
 
     // --------------------------------------------------------------- the API
 
-    /// Where its API is.
+    /// A URL of its API.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
@@ -275,7 +275,7 @@ impl Node {
         answer.bytes().await.expect("a body")
     }
 
-    /// Has the daemon delete a server, and waits until nothing of it is left in the engine.
+    /// Deletes a server through the API, and waits until the engine has none of its containers.
     pub async fn delete(&self, id: &str) {
         let answer = self.request(reqwest::Method::DELETE, &format!("/api/servers/{id}")).send().await;
         assert_eq!(answer.expect("an answer").status().as_u16(), 204, "deleting {id}");
@@ -284,7 +284,7 @@ impl Node {
 
     // --------------------------------------------------------------- servers
 
-    /// A new server of the panel, with this install script. The daemon does not know of it yet.
+    /// A new server of the panel, with this install script. The daemon does not know it yet.
     pub fn define(&mut self, script: &str) -> String {
         let id = uuid::Uuid::new_v4().to_string();
         let mut server = SimServer::new(&id, &self.image, &self.image);
@@ -300,7 +300,7 @@ impl Node {
         assert_eq!(self.post("/api/servers", wanted).await, 202, "creating {id}");
     }
 
-    /// A server that runs.
+    /// A running server.
     pub async fn running_server(&mut self) -> String {
         let id = self.define("echo run >> /mnt/server/runs.txt");
         self.create(&id, true).await;
@@ -325,7 +325,7 @@ impl Node {
         until(&format!("state {state} of {id}"), async || (self.state(id).await? == state).then_some(())).await;
     }
 
-    /// What `status.yml` says.
+    /// The content of `status.yml`.
     pub fn status(&self, id: &str) -> Option<Status> {
         let path = self.folder.path().join("root/servers").join(id).join("status.yml");
         serde_yaml::from_slice(&std::fs::read(path).ok()?).ok()
@@ -351,12 +351,12 @@ impl Node {
         std::fs::read_to_string(self.data(id).join(name)).unwrap_or_default()
     }
 
-    /// Makes an empty file of the server, for a script that waits for it.
+    /// Creates an empty file of the server, for a script that waits for it.
     pub fn touch(&self, id: &str, name: &str) {
         std::fs::write(self.data(id).join(name), "").expect("a file");
     }
 
-    /// Waits until a file of the server is there.
+    /// Waits until a file of the server exists.
     pub async fn wait_file(&self, id: &str, name: &str) {
         let path = self.data(id).join(name);
         until(&format!("{}", path.display()), async || path.exists().then_some(())).await;
@@ -374,13 +374,13 @@ impl Node {
         Some((found.id.unwrap_or_default(), running))
     }
 
-    /// Removes containers and the network; the folder goes by itself.
+    /// Removes containers and the network.
     async fn clean(&mut self) {
         let mut tries = 1;
         if let Some(mut daemon) = self.daemon.take() {
             let _ = daemon.kill();
             let _ = daemon.wait();
-            // The engine may still be making the network that it has asked for.
+            // The engine may still be creating the network.
             tries = 20;
         }
         let removals = self.servers.iter().flat_map(|id| [id.clone(), format!("{id}_installer")]).map(|name| {

@@ -1,7 +1,7 @@
 //! A simulator of the panel's remote API, for tests and benchmarks of the whole daemon.
 //!
-//! It listens on a random port of the loopback address, on a thread of its own, so that it answers however busy or
-//! blocked the test is. It keeps servers as plain JSON in the panel's format, records every request in order, answers as
+//! It listens on a random port of the loopback address, on its own thread, so that it answers while the test is busy or
+//! blocked. It keeps servers as plain JSON in the panel's format, records every request in order, answers as
 //! the panel does (route binding before authentication, paging, validation), and misbehaves on demand: see [`Fault`]
 //! and [`PanelSim::pause`]. Waiting is for states, with a deadline, in real time.
 
@@ -30,7 +30,7 @@ use self::connection::Control;
 use self::faults::Rule;
 pub use self::faults::{ActiveFault, Fault};
 
-/// How long the waiting calls wait before they give up.
+/// Timeout of waiting calls.
 pub const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A server's installation as the panel has it.
@@ -46,7 +46,7 @@ pub enum Standing {
     ReinstallFailed,
 }
 
-/// One server of the panel. The three JSON values are in the wire's shape; tests change them freely.
+/// One server of the panel. The three JSON values have the format of the protocol; tests change them freely.
 #[derive(Debug, Clone)]
 pub struct SimServer {
     pub uuid: String,
@@ -97,7 +97,7 @@ impl SimServer {
     }
 }
 
-/// One request that came in.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Recorded {
     /// Position in the record.
@@ -129,7 +129,7 @@ impl Recorded {
     }
 }
 
-/// Everything that the panel knows and has seen.
+/// The panel's servers and received requests.
 #[derive(Default)]
 pub struct CallLog {
     /// In the order of their creation, which is that of the list.
@@ -166,7 +166,7 @@ impl Shared {
     }
 }
 
-/// The panel. It is gone when this is dropped.
+/// The panel, which stops when this is dropped.
 pub struct PanelSim {
     shared: Arc<Shared>,
     control: Option<async_mpsc::UnboundedSender<Control>>,
@@ -210,7 +210,7 @@ impl PanelSim {
         &self.shared.token
     }
 
-    /// Where the panel listens.
+    /// The panel's address.
     pub fn address(&self) -> SocketAddr {
         self.shared.url.trim_start_matches("http://").parse().expect("an address")
     }
@@ -265,12 +265,12 @@ impl PanelSim {
         self.shared.lock().requests.len()
     }
 
-    /// Requests since a mark whose path matches the regular expression as a whole.
+    /// Requests since a mark whose whole path matches the regular expression.
     pub fn matching(&self, since: usize, method: &str, path: &str) -> Vec<Recorded> {
         matching(&self.shared.lock(), since, method, path)
     }
 
-    /// The most requests of a method that were under way at the same time.
+    /// The most requests of a method that were in progress at the same time.
     pub fn most_at_once(&self, method: &str) -> usize {
         let requests = self.matching(0, method, ".*");
         let during = |at: Instant| {
@@ -301,7 +301,7 @@ impl PanelSim {
         }
     }
 
-    /// Waits until so many matching requests were answered since a mark, and returns the last of them.
+    /// Waits until `count` matching requests were answered since a mark, and returns the last of them.
     pub async fn wait_for(&self, since: usize, method: &str, path: &str, count: usize) -> Recorded {
         assert!(count > 0, "nothing to wait for");
         self.wait(&format!("{count} of {method} {path}"), |call_log| {

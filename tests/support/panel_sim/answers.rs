@@ -1,4 +1,4 @@
-//! What the panel answers: routes, authentication, paging, validation.
+//! The panel's answers: routes, authentication, paging, validation.
 
 use bytes::Bytes;
 use http::Response;
@@ -43,7 +43,7 @@ fn no_content() -> Answer {
     response
 }
 
-/// Answers the request at this place of the record.
+/// Answers the request at this position of the record.
 pub(super) fn answer(shared: &Shared, index: usize) -> Answer {
     let mut call_log = shared.lock();
     let request = call_log.requests[index].clone();
@@ -131,7 +131,7 @@ fn list(shared: &Shared, call_log: &CallLog, request: &Recorded) -> Answer {
     with_json(200, &body)
 }
 
-/// The panel takes every installation of the node for finished.
+/// Marks every installation of the node as finished.
 fn reset(call_log: &mut CallLog) -> Answer {
     call_log.resets += 1;
     for server in &mut call_log.servers {

@@ -1,4 +1,4 @@
-//! The simulator's thread: accepting, recording, faults, going away and coming back.
+//! The simulator's thread: it accepts and records requests, applies faults, stops and starts again.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -137,7 +137,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     Ok(response)
 }
 
-/// Writes the request down, and decides in the same breath which fault applies to it.
+/// Records the request and selects its fault, both under one lock.
 async fn record(shared: &Shared, request: Request<Incoming>) -> (usize, Option<Arc<Rule>>) {
     let at = Instant::now();
     let (head, body) = request.into_parts();
