@@ -304,7 +304,7 @@ mod tests {
     fn panic_and_flush_the_file(folder: &Path) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let _inside = runtime.enter();
-        let mut node = NodeConfig::for_tests(folder);
+        let mut node = crate::testing::node_config(folder);
         node.directories.log = folder.to_owned();
         let log = start(&node, false).unwrap();
         std::panic::catch_unwind(|| panic!("of a {}", "test")).unwrap_err();

@@ -1,4 +1,4 @@
-//! Files that are validated and applied: where they lie, what is wrong with them, what becomes of them.
+//! Files that are validated and applied: their locations, their mistakes, and the results.
 
 use std::fs;
 use std::io::Write;
@@ -32,7 +32,7 @@ fn applied_files_become_servers_with_their_comments() {
 }
 
 #[test]
-fn a_folder_is_applied_as_a_whole_or_not_at_all() {
+fn a_folder_is_applied_completely_or_not_at_all() {
     let node = Node::new();
     let daemon = Daemon::start(&node);
     node.write("git/one.yml", &record(ONE, "first"));
