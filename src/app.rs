@@ -24,7 +24,7 @@ use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::panel::Panel;
-use crate::panel::client::{HttpPanel, PanelOptions};
+use crate::panel::client::HttpPanel;
 use crate::reconcile::context::{Context, Parts, Wake};
 use crate::reconcile::pass::Reconciler;
 use crate::retry::Jitter;
@@ -136,9 +136,7 @@ fn context(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOpt
     let panel = match &node.panel {
         None => None,
         Some(panel) => {
-            let mut wanted = PanelOptions::from(panel);
-            wanted.ignore_certificate_errors = options.ignore_certificate_errors;
-            let client: Arc<dyn Panel> = Arc::new(HttpPanel::new(wanted)?);
+            let client: Arc<dyn Panel> = Arc::new(HttpPanel::new(panel, options.ignore_certificate_errors)?);
             Some(client)
         }
     };

@@ -59,7 +59,7 @@ async fn a_server_that_the_panel_does_not_know_says_nothing_about_the_route() {
     assert_eq!(sim.states(0, &known.to_string()).len(), 1);
 
     // While it cannot be told which of the two it is, the report is to be tried again.
-    let panel = HttpPanel::new(options(&sim)).unwrap();
+    let panel = HttpPanel::new(&options(&sim), false).unwrap();
     sim.with(|call_log| call_log.without_state_route = true);
     let _fault = sim.fault(Fault::on(&format!("{known}$")).status(500));
     let error = panel.report_state(known, PowerState::Starting, PowerState::Running).await.unwrap_err();
