@@ -291,7 +291,7 @@ mod tests {
     use crate::cli::examples;
 
     fn described(server: &ServerView) -> String {
-        let node = NodeConfig::for_tests(std::path::Path::new("/srv/node"));
+        let node = crate::testing::node_config(std::path::Path::new("/srv/node"));
         let described = Described { server, files: files(&node, server.uuid) };
         examples::without_colours(&text(&described, examples::now()))
     }
