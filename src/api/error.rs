@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::json;
 
-use super::body;
+use super::response;
 use crate::panel::PanelError;
 use crate::requests::admission::Denied;
 use crate::store::StoreError;
@@ -109,7 +109,7 @@ fn rejected_by_disk(kind: ErrorKind) -> (StatusCode, &'static str) {
 
 /// `{"error": …}`.
 pub(super) fn json_error(status: StatusCode, message: &str) -> Response {
-    (status, body::json(json!({"error": message}).to_string())).into_response()
+    (status, response::json(json!({"error": message}).to_string())).into_response()
 }
 
 /// Adds the request's id to the response to an unexpected error, and logs the cause.
@@ -119,5 +119,5 @@ pub(super) fn with_request_id(response: Response, request_id: &str) -> Response 
     };
     tracing::error!(error = cause, "request failed");
     let text = json!({"error": message, "request_id": request_id}).to_string();
-    (response.status(), body::json(text)).into_response()
+    (response.status(), response::json(text)).into_response()
 }
