@@ -21,6 +21,11 @@ pub const IMAGE: &str = "game:1";
 /// The image of the install script.
 pub const INSTALLER_IMAGE: &str = "setup:1";
 
+/// A node with a panel and the defaults otherwise.
+pub fn policy() -> Policy {
+    Policy {}
+}
+
 /// So many seconds from now.
 pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis((NOW + seconds) * 1000)
@@ -80,7 +85,7 @@ impl Fixture {
                 prepared: true,
                 ..Observed::default()
             },
-            policy: Policy::default(),
+            policy: policy(),
             now: at(0),
             reports_states: false,
         }
