@@ -145,7 +145,7 @@ fn a_folder_is_validated_file_by_file() {
     assert_eq!(ended.code, 1);
     assert!(ended.out.contains(&format!("{ONE}/config.yml: ok")), "{ended:?}");
     assert!(ended.err.contains("override.yml:1:8: spec.suspendde"), "{ended:?}");
-    assert!(ended.err.contains("state/config.yml:1:8: alula: unknown key `soket`"), "{ended:?}");
+    assert!(ended.err.contains("state/config.yml:1:9: alula.soket: unknown field `soket`"), "{ended:?}");
     node.write("state/config.yml", "");
     node.write(&format!("state/servers/{ONE}/override.yml"), "spec: {suspended: true}\n");
     let ended = node.ok(&["validate", "state"]);
