@@ -106,7 +106,7 @@ where
     tracing_subscriber::registry().with(filter).with(to_terminal).with(file.map(plain))
 }
 
-/// The default format of fields as a separate type: layers of the same type share the formatted fields of a span, so the file
+/// The default format of fields as a separate type. Layers with the same type share the formatted fields of a span, so the file
 /// would contain the colours of the terminal.
 #[derive(Default)]
 struct FileFields(DefaultFields);

@@ -68,7 +68,7 @@ fn a_state_folder_is_applied_without_its_nodes_own_file() {
     assert!(alone.code == 1 && alone.err.contains("the configuration of a node"), "{alone:?}");
     fs::remove_dir_all(node.folder.path().join("state/servers")).unwrap();
     let empty = node.run(&["apply", "-f", "state"]);
-    assert!(empty.code == 1 && empty.err.contains("no record of a server"), "{empty:?}");
+    assert!(empty.code == 1 && empty.err.contains("no manifest"), "{empty:?}");
     daemon.end();
 }
 
