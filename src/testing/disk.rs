@@ -44,8 +44,10 @@ impl TestDisk {
     pub fn before_next(&self, act: impl FnOnce() + Send + 'static) {
         let act = Mutex::new(Some(act));
         self.on_before(move |_, _| {
-            let act = act.lock().unwrap_or_else(PoisonError::into_inner).take();
-            act.map_or(Ok(()), |act| Ok(act()))
+            if let Some(act) = act.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                act();
+            }
+            Ok(())
         });
     }
 

@@ -97,7 +97,10 @@ fn no_server_is_published_before_it_is_on_disk() {
         seen.lock().unwrap().extend(servers.map(|snapshot| snapshot.id));
     };
     let observe_after = observe.clone();
-    disk.on_before(move |_, _| Ok(observe()));
+    disk.on_before(move |_, _| {
+        observe();
+        Ok(())
+    });
     disk.on_after(move |_, _| observe_after());
     let (woken, then) = (Arc::new(Mutex::new(Vec::new())), Mutex::new(Vec::new()));
     let wakes = woken.clone();
