@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alula::model::{ServerId, Verb};
-use alula::store::{CONFIG_FILE, Snapshot};
+use alula::store::{CONFIG_FILE, RECORD_FILE, Snapshot};
 use axum::http::Method;
 use serde_json::json;
 
@@ -243,7 +243,7 @@ impl Play {
                 let known = daemon.world.store.get(id);
                 // It may have waited for the list that was just bringing the server: then nobody has heard of it.
                 let unheard = known.as_ref().is_none_or(|snapshot| !snapshot.is_being_deleted())
-                    && daemon.world.store.folder(id).join(CONFIG_FILE).exists();
+                    && [CONFIG_FILE, RECORD_FILE].iter().any(|file| daemon.world.store.folder(id).join(file).exists());
                 self.servers[at].created = known.is_some_and(|snapshot| snapshot.is_listed()) || unheard;
                 if !self.servers[at].created {
                     self.servers[at].deleted = true;
