@@ -94,7 +94,7 @@ fn a_handled_request_is_not_pending() {
 #[test]
 fn the_planners_plans_are_read() {
     let server = &examples::servers()[0];
-    let node = NodeConfig::for_tests(std::path::Path::new("/"));
+    let node = crate::testing::node_config(std::path::Path::new("/"));
     let plan = plan::plan(plan::Input {
         manifest: server.manifest.as_ref(),
         problem: None,
