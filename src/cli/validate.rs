@@ -246,7 +246,7 @@ fn check_node(path: &Path) -> Result<(), Fault> {
 }
 
 fn senseless(problem: &SpecProblem, text: &str) -> Fault {
-    let place = manifests::place_of(problem, text);
+    let place = manifests::position_of(problem, text);
     Fault {
         line: place.map(|(line, _)| line),
         column: place.map(|(_, column)| column),

@@ -118,7 +118,7 @@ async fn a_server_that_vanishes_meanwhile_is_made_again() {
         std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 let _ = store.create(Manifest::new(id(1), ManagedBy::Panel), Record::default(), []);
-                let _ = store.remove(id(1));
+                let _ = store.remove(id(1), |_| true);
                 std::thread::sleep(Duration::from_millis(1));
             }
         })

@@ -155,7 +155,7 @@ impl Reconciler {
                 }
                 unwanted
             };
-            if store.remove_if(id, unwanted)? {
+            if store.remove(id, unwanted)? {
                 return Ok(true);
             }
             store.make_again(id)

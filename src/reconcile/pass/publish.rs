@@ -33,7 +33,11 @@ impl Reconciler {
             });
         }
         if before.state != plan.state {
-            status.push_event(now, Reason::StateChanged, &format!("{} → {}", before.state.as_str(), plan.state.as_str()));
+            status.push_event(
+                now,
+                Reason::StateChanged,
+                &format!("{} → {}", before.state.as_str(), plan.state.as_str()),
+            );
         }
         // A silent runtime shows nothing new.
         if observed.outage.is_none() && self.is_reported(snapshot) {

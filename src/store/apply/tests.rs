@@ -204,6 +204,6 @@ fn changes_of_status_are_published() {
     status.conditions[0].observed_generation = 2;
     store.set_status(id(), status);
     assert!(subscription.try_recv().is_none(), "none of these has changed");
-    store.remove(id()).unwrap();
+    store.remove(id(), |_| true).unwrap();
     assert!(subscription.recv().now_or_never().unwrap().is_none(), "the server is gone");
 }

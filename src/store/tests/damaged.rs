@@ -287,9 +287,9 @@ fn a_reader_moves_no_file_and_writes_none() {
             reader.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err(),
             reader.request(id(), None, [request("third", Verb::Start)]).unwrap_err(),
             reader.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {}).unwrap_err(),
-            reader.remove(id()).unwrap_err(),
+            reader.remove(id(), |_| true).unwrap_err(),
         ] {
-            assert!(error.to_string().contains("opened to read"), "{error}");
+            assert!(error.to_string().contains("open for reading only"), "{error}");
         }
         assert_eq!(fs::read_to_string(fixture.path(file)).unwrap(), "{");
         assert!(!fixture.path(&format!("{file}.broken")).exists());

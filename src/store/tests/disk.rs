@@ -7,7 +7,7 @@ const KINDS: [io::ErrorKind; 2] = [io::ErrorKind::StorageFull, io::ErrorKind::Re
 #[track_caller]
 fn is_of_the_disk(error: StoreError, expected: io::ErrorKind) {
     match error {
-        StoreError::Disk { source, .. } => assert_eq!(source.kind(), expected),
+        StoreError::Disk(error) => assert_eq!(error.kind(), expected),
         other => panic!("not the disk's: {other}"),
     }
 }
@@ -115,11 +115,11 @@ fn a_saved_file_that_cannot_be_recorded_is_recorded_at_the_next_look() {
 fn a_server_that_cannot_be_removed_is_still_there() {
     let fixture = Fixture::with_file();
     fixture.disk.rejects(&[DiskOp::RemoveFolder], io::ErrorKind::ReadOnlyFilesystem);
-    is_of_the_disk(fixture.store.remove(id()).unwrap_err(), io::ErrorKind::ReadOnlyFilesystem);
+    is_of_the_disk(fixture.store.remove(id(), |_| true).unwrap_err(), io::ErrorKind::ReadOnlyFilesystem);
     fixture.is_the_same_after_a_reboot();
     assert_eq!(fixture.store.ids(), [id()]);
     fixture.disk.rejects(&[], io::ErrorKind::ReadOnlyFilesystem);
-    fixture.store.remove(id()).unwrap();
+    fixture.store.remove(id(), |_| true).unwrap();
     assert!(fixture.store.ids().is_empty());
     assert!(!fixture.store.folder(id()).exists());
 }
@@ -246,7 +246,7 @@ fn a_real_folder_that_cannot_be_written_is_an_error() {
     fs::remove_file(fixture.path(RECORD_FILE)).unwrap();
     fs::create_dir(fixture.path(RECORD_FILE)).unwrap();
     let error = fixture.store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err();
-    assert!(matches!(error, StoreError::Disk { .. }), "{error}");
+    assert!(matches!(error, StoreError::Disk(_)), "{error}");
     assert!(error.to_string().contains(RECORD_FILE), "{error}");
     assert_eq!(fixture.get().record, before.record);
     fixture.has_no_leftovers();

@@ -32,7 +32,7 @@ fn each_kind_of_write_survives_a_reboot() {
     assert_eq!(fixture.manifest().spec.settings.invocation, "./walk", "the override survives even that");
     fixture.accepts("delete", Verb::Delete);
     fixture.is_the_same_after_a_reboot();
-    fixture.store.remove(id()).unwrap();
+    fixture.store.remove(id(), |_| true).unwrap();
     fixture.is_the_same_after_a_reboot();
     assert!(fixture.store.list().is_empty());
 }
@@ -177,12 +177,12 @@ fn a_revision_is_never_given_out_twice() {
         let asked = fixture.accepts("one", Verb::Start).revision;
         assert!(given.insert(born) && given.insert(changed) && given.insert(asked));
         assert!(born < changed && changed < asked);
-        fixture.store.remove(id()).unwrap();
+        fixture.store.remove(id(), |_| true).unwrap();
         // A person puts the folder back.
         fs::create_dir(fixture.store.folder(id())).unwrap();
         fixture.saves(CONFIG_FILE, FILE);
         assert!(fixture.store.refresh(id()).unwrap());
         assert!(given.insert(fixture.get().revision));
-        fixture.store.remove(id()).unwrap();
+        fixture.store.remove(id(), |_| true).unwrap();
     }
 }

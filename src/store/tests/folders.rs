@@ -38,7 +38,7 @@ fn a_folder_that_is_put_back_is_not_deleted() {
     assert!(reopened(fixture.root.path()).get(id()).unwrap().is_being_deleted(), "a deletion under way goes on");
     let rescued = fixture.root.path().join("rescued");
     copy(&fixture.store.folder(id()), &rescued);
-    fixture.store.remove(id()).unwrap();
+    fixture.store.remove(id(), |_| true).unwrap();
 
     copy(&rescued, &fixture.store.folder(id()));
     for _ in 0..2 {
@@ -61,7 +61,7 @@ fn a_folder_that_comes_back_after_its_server_is_gone_is_kept() {
     fixture.accepts("delete", Verb::Delete);
     let elsewhere = fixture.root.path().join("elsewhere");
     fs::rename(fixture.store.folder(id()), &elsewhere).unwrap();
-    fixture.store.remove(id()).unwrap();
+    fixture.store.remove(id(), |_| true).unwrap();
     assert!(fixture.store.get(id()).is_none());
     fs::rename(&elsewhere, fixture.store.folder(id())).unwrap();
     assert!(fixture.store.refresh(id()).unwrap());

@@ -128,9 +128,9 @@ fn an_override_that_can_no_longer_be_looked_at_is_a_problem() {
 fn another_text_with_the_same_fingerprint_is_found() {
     let fixture = Fixture::with_file();
     fs::write(fixture.path(CONFIG_FILE), FILE.replace("de_dust", "de_rust")).unwrap();
-    // As it is where the kernel's clock stood still between reading and writing.
+    // As if the kernel's clock had not advanced between reading and writing.
     let entry = fixture.store.entry(id()).unwrap();
-    *lock(&entry.write) = manifests::fingerprints(&fixture.store.folder(id())).unwrap();
+    lock(&entry.write).sources = manifests::fingerprints(&fixture.store.folder(id())).unwrap();
     assert!(fixture.refresh());
     assert_eq!(fixture.map(), "\"de_rust\"");
     assert_eq!(fixture.get().record.generation, 2);
