@@ -83,7 +83,7 @@ impl IntoResponse for ApiError {
             ApiError::Store(StoreError::Broken { .. } | StoreError::Conflict { .. }) => {
                 return json_error(StatusCode::CONFLICT, &self.to_string());
             }
-            ApiError::Store(StoreError::Disk { source, .. }) => rejected_by_disk(source.kind()),
+            ApiError::Store(StoreError::Disk(error)) => rejected_by_disk(error.kind()),
             ApiError::Store(_) | ApiError::Panel(_) | ApiError::Failed(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, UNEXPECTED)
             }

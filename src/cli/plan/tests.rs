@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::cli::examples;
-use crate::config::NodeConfig;
 use crate::model::{Requests, Verb};
 use crate::reconcile::context::policy;
 use crate::reconcile::job::{JobKind, Subject};
