@@ -107,7 +107,7 @@ fn recall(entry: &Entry, writer: &mut Writer, path: &Path) {
         let earlier = earlier_events(path);
         let mut current = write(&entry.status);
         let mut status = Status::clone(&current);
-        status.put_before(earlier);
+        status.insert_earlier(earlier);
         *current = Arc::new(status);
     }
 }

@@ -76,7 +76,7 @@ fn a_changed_file_replaces_the_old_one_and_no_request() {
 }
 
 #[test]
-fn the_panels_script_stays_where_the_file_does_not_say() {
+fn a_file_without_a_script_keeps_the_script_of_the_panel() {
     let root = tempfile::tempdir().unwrap();
     let store = store(root.path());
     let of_panel = FILE.replace("spec:\n", "  managedBy: panel\nspec:\n");

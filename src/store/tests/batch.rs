@@ -127,9 +127,9 @@ fn no_server_is_published_before_it_is_on_disk() {
 }
 
 /// Refuses one kind of write of one server.
-struct RefusesOne(ServerId, DiskOp);
+struct RejectsOne(ServerId, DiskOp);
 
-impl DiskHook for RefusesOne {
+impl DiskHook for RejectsOne {
     fn before(&self, id: ServerId, op: DiskOp) -> io::Result<()> {
         if (id, op) == (self.0, self.1) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
@@ -141,7 +141,7 @@ impl DiskHook for RefusesOne {
 fn one_server_s_error_is_its_own() {
     for op in [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteManifest] {
         let root = tempfile::tempdir().unwrap();
-        let hook = Arc::new(RefusesOne(numbered(2), op));
+        let hook = Arc::new(RejectsOne(numbered(2), op));
         let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(hook)).unwrap();
         let called = Mutex::new(Vec::new());
         let results =
@@ -164,7 +164,7 @@ fn one_server_s_error_is_its_own() {
 #[test]
 fn a_record_that_cannot_be_written_is_written_by_the_first_pass() {
     let root = tempfile::tempdir().unwrap();
-    let hook = Arc::new(RefusesOne(numbered(2), DiskOp::WriteRecord));
+    let hook = Arc::new(RejectsOne(numbered(2), DiskOp::WriteRecord));
     let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(hook)).unwrap();
     assert_eq!(created(&create_all(&store, three())).len(), 3);
     assert!(store.get(numbered(2)).unwrap().unrecorded && !store.get(numbered(3)).unwrap().unrecorded);

@@ -50,7 +50,7 @@ fn a_change_that_cannot_be_written_did_not_happen() {
         let fixture = Fixture::of_panel();
         let before = fixture.get();
         fixture.disk.rejects(&[op], io::ErrorKind::StorageFull);
-        let edit = |manifest: &mut Manifest| manifest.spec.settings.invocation = "./walk".into();
+        let edit = |manifest: &mut Manifest| manifest.spec.settings.invocation = "./jump".into();
         is_of_the_disk(fixture.sync(edit).unwrap_err(), io::ErrorKind::StorageFull);
         let after = fixture.get();
         assert_eq!((&after.manifest, &after.record), (&before.manifest, &before.record), "{op:?}");
@@ -64,7 +64,7 @@ fn a_change_that_cannot_be_written_did_not_happen() {
         assert_eq!(fixture.get().record.generation, 1, "{op:?}");
         fixture.is_the_same_after_a_reboot();
         fixture.sync(edit).unwrap();
-        assert_eq!(fixture.manifest().spec.settings.invocation, "./walk");
+        assert_eq!(fixture.manifest().spec.settings.invocation, "./jump");
         fixture.is_the_same_after_a_reboot();
     }
 }
@@ -86,7 +86,7 @@ fn requests_that_cannot_be_written_are_not_accepted() {
 }
 
 #[test]
-fn facts_that_cannot_be_written_did_not_happen() {
+fn a_record_that_cannot_be_written_is_not_changed() {
     let fixture = Fixture::with_file();
     let before = fixture.get();
     fixture.disk.rejects(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
@@ -97,16 +97,16 @@ fn facts_that_cannot_be_written_did_not_happen() {
 }
 
 #[test]
-fn a_saved_file_that_cannot_be_recorded_is_recorded_at_the_next_look() {
+fn a_saved_file_that_cannot_be_recorded_is_recorded_at_the_next_refresh() {
     let fixture = Fixture::with_file();
     fixture.disk.rejects(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
-    fixture.saves(CONFIG_FILE, &FILE.replace("./run", "./walk"));
+    fixture.saves(CONFIG_FILE, &FILE.replace("./run", "./jump"));
     is_of_the_disk(fixture.store.refresh(id()).unwrap_err(), io::ErrorKind::StorageFull);
     assert_eq!(fixture.manifest().spec.settings.invocation, "./run", "what is not recorded is not in effect");
 
     fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
     assert!(fixture.store.refresh(id()).unwrap());
-    assert_eq!(fixture.manifest().spec.settings.invocation, "./walk");
+    assert_eq!(fixture.manifest().spec.settings.invocation, "./jump");
     assert_eq!(fixture.get().record.generation, 2);
     fixture.is_the_same_after_a_reboot();
 }
@@ -131,8 +131,8 @@ fn a_replacement_that_cannot_be_written_did_not_happen() {
         fixture.store.commit(id(), |record| record.parked = Some(Timestamp::from_millis(1000))).unwrap();
         let before = fixture.get();
         fixture.disk.rejects(&[op], io::ErrorKind::StorageFull);
-        let facts = |record: &mut Record| record.parked = None;
-        let replaced = fixture.store.replace(id(), manifest(id()), facts, [request("install", INSTALL)]);
+        let edit_record = |record: &mut Record| record.parked = None;
+        let replaced = fixture.store.replace(id(), manifest(id()), edit_record, [request("install", INSTALL)]);
         is_of_the_disk(replaced.unwrap_err(), io::ErrorKind::StorageFull);
         let known = |s: &Snapshot| (s.manifest.clone(), s.record.clone(), verbs(s));
         assert_eq!(known(&fixture.get()), known(&before), "{op:?}");
@@ -168,7 +168,7 @@ impl DiskHook for LastBlock {
 fn what_was_rejected_on_a_full_disk_is_taken_back_on_a_full_disk() {
     type Write = fn(&Store) -> Result<(), StoreError>;
     let sync: Write = |store| {
-        store.sync(id(), None, |manifest| manifest.spec.settings.invocation = "./walk".into(), |_| {}).map(drop)
+        store.sync(id(), None, |manifest| manifest.spec.settings.invocation = "./jump".into(), |_| {}).map(drop)
     };
     let replace: Write = |store| store.replace(id(), manifest(id()), |record| record.parked = None, []);
     let file = panel_file();
@@ -200,7 +200,7 @@ fn what_was_rejected_on_a_full_disk_is_taken_back_on_a_full_disk() {
     }
 }
 
-/// Somebody saves the file after the store has written it; then the record is refused.
+/// A person saves the file after the store has written it; then writing the record fails.
 struct SavedInBetween(std::path::PathBuf);
 
 impl DiskHook for SavedInBetween {
