@@ -49,8 +49,8 @@ impl Api {
 
     /// The routes of a listener of its own.
     pub fn router(self: &Arc<Self>, endpoint: Endpoint) -> Router {
-        let opening = Startup::new(&self.context.kernel);
+        let opening = Startup::new(&self.context.node.kernel);
         opening.open(self.clone());
-        routes::router(&opening, endpoint, &self.context.node)
+        routes::router(&opening, endpoint, &self.context.node.config)
     }
 }

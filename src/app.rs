@@ -98,7 +98,7 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
     if let Some(notice) = config::rotate_daemon_log(&node, HostEnvironment::of_this_process().etc) {
         tracing::warn!("{notice}");
     }
-    if let Err(error) = config::host::tighten(&node.source) {
+    if let Err(error) = config::host::restrict_mode(&node.source) {
         tracing::warn!("{error}");
     }
     let listeners = listeners::open(&node).await?;
@@ -115,7 +115,7 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         servers = context.store.ids().len(),
-        panel = context.panel.is_some(),
+        panel = context.sync.is_some(),
         "alula is up"
     );
     wait_for_end().await;
@@ -189,10 +189,10 @@ fn start(context: &Arc<Context>, reconciler: Reconciler, queue: &Queue) {
     let (servers_watch, events) = ServersWatch::new(context.store.servers_folder());
     tasks.spawn("state folder watch", servers_watch.run());
     tasks.spawn("intents", manifests::follow(context.clone(), events));
-    if let Some(panel) = &context.panel {
-        tasks.spawn("panel's list", listing::follow(context.clone(), panel.clone()));
+    if let Some(sync) = &context.sync {
+        tasks.spawn("panel's list", listing::follow(context.clone(), sync.clone()));
     }
-    let controller = Controller::new(reconciler, queue.clone(), context.node.reconcile.workers, ready);
+    let controller = Controller::new(reconciler, queue.clone(), context.node.config.reconcile.workers, ready);
     tasks.spawn("controller", controller.run());
 }
 

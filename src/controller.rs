@@ -1,8 +1,8 @@
-//! The loop around the reconciler: which server is looked at when.
+//! The loop around the reconciler: which server gets a pass when.
 //!
-//! `queue` holds names and times. Wake-ups push names into it: changed intent (`manifests`), containers (`containers`), the
-//! panel's list (`listing`), jobs and terminals that have ended, and the times that passes ask for. [`Controller::run`] takes
-//! names out and runs passes, many servers at once and never one server twice. Nobody tells a pass why it runs.
+//! `queue` holds servers and times. Changed manifests (`manifests`), containers (`containers`), the panel's list (`listing`), jobs
+//! and terminals that have ended, and the times that passes ask for put servers into it. [`Controller::run`] takes servers out and
+//! runs passes: many servers at once, one pass at a time per server. A pass does not know why it runs.
 
 pub mod containers;
 pub mod listing;
@@ -11,7 +11,6 @@ pub mod queue;
 mod unknown_containers;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{Semaphore, watch};
@@ -19,7 +18,6 @@ use tracing::Instrument;
 
 use crate::model::{Condition, ConditionStatus, ConditionType, Reason, ServerId, Status};
 use crate::reconcile::pass::{Next, Reconciler};
-use crate::retry;
 use crate::telemetry::pass_span;
 use queue::Queue;
 
@@ -28,28 +26,28 @@ pub struct Controller {
     reconciler: Reconciler,
     queue: Queue,
     workers: usize,
-    /// Turns true when it is known which containers there are, or that nobody can say.
+    /// Turns true when all containers were listed, or cannot be.
     ready: watch::Receiver<bool>,
 }
 
 impl Controller {
-    /// A controller that takes names from `queue` once `ready` says so.
+    /// A controller that takes servers from `queue` once `ready` is true.
     pub fn new(reconciler: Reconciler, queue: Queue, workers: usize, ready: watch::Receiver<bool>) -> Self {
         Self { reconciler, queue, workers: workers.max(1), ready }
     }
 
     /// Runs passes until it is dropped.
     pub async fn run(mut self) {
-        // An error would mean that the other side is gone; then there is nothing to wait for.
+        // An error means that the sender is gone: then there is nothing to wait for.
         let _ = self.ready.wait_for(|ready| *ready).await;
-        let places = Arc::new(Semaphore::new(self.workers));
+        let permits = Arc::new(Semaphore::new(self.workers));
         for pass in 1.. {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
             let id = self.queue.next().await;
             let (reconciler, queue) = (self.reconciler.clone(), self.queue.clone());
             let run = async move {
                 let next = guarded_pass(&reconciler, id).await;
-                drop(place);
+                drop(permit);
                 let at = match next {
                     Next::OnEvent => None,
                     Next::At(at) => Some(reconciler.context().clock.instant(at)),
@@ -61,32 +59,16 @@ impl Controller {
     }
 }
 
-/// A pass whose panic is this server's condition and nobody else's trouble.
+/// A pass whose panic becomes a condition of its server.
 async fn guarded_pass(reconciler: &Reconciler, id: ServerId) -> Next {
     let pass = std::panic::AssertUnwindSafe(reconciler.pass(id)).catch_unwind().await;
-    let context = reconciler.context();
-    match pass {
-        Ok(next) => {
-            // What is remembered of a server that is gone was just forgotten.
-            if context.store.get(id).is_some() {
-                context.with_server(id, |state| state.panics = 0);
-            }
-            next
-        }
-        Err(panic) => {
-            let panics = context.with_server(id, |state| {
-                state.invalidate();
-                state.panics += 1;
-                state.panics
-            });
-            let text = panic_text(&*panic);
-            tracing::error!(panics, "a pass panicked: {text}");
-            show_bug(reconciler, id, &text);
-            Next::At(
-                context.clock.now() + retry::delay(retry::FILES, panics, &context.jitter).max(Duration::from_secs(1)),
-            )
-        }
-    }
+    pass.unwrap_or_else(|panic| {
+        let (panics, next) = reconciler.context().servers.panicked(id);
+        let text = panic_text(&*panic);
+        tracing::error!(panics, panic = text, "a pass panicked (bug, please report)");
+        publish_bug(reconciler, id, &text);
+        Next::At(next)
+    })
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
@@ -94,19 +76,21 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
-fn show_bug(reconciler: &Reconciler, id: ServerId, text: &str) {
+fn publish_bug(reconciler: &Reconciler, id: ServerId, text: &str) {
     let context = reconciler.context();
     let Some(before) = context.store.status(id) else { return };
     let mut status = Status::clone(&before);
     let now = context.clock.now();
-    status.set_condition(Condition {
-        condition_type: ConditionType::Running,
-        status: ConditionStatus::Unknown,
-        reason: Reason::InternalError,
-        message: format!("the daemon failed to handle this server, which is a bug: {text}; it is tried again"),
-        last_transition_time: now,
-        observed_generation: status.observed_generation,
-    });
+    for condition_type in [ConditionType::Ready, ConditionType::Running] {
+        status.set_condition(Condition {
+            condition_type,
+            status: ConditionStatus::Unknown,
+            reason: Reason::InternalError,
+            message: format!("reconcile failed (bug, please report): {text}; it is tried again"),
+            last_transition_time: now,
+            observed_generation: status.observed_generation,
+        });
+    }
     status.push_event(now, Reason::InternalError, text);
     context.store.set_status(id, status);
 }

@@ -21,6 +21,8 @@ pub mod requests;
 pub mod retry;
 pub mod runtime;
 pub mod store;
+pub mod sync;
 pub mod tasks;
 pub mod telemetry;
+pub mod wait;
 pub mod yaml;

@@ -1,20 +1,21 @@
-//! One server's way from what is to what should be: observe, plan, execute.
+//! The reconciler: one server's way from its observed state to its desired state.
 //!
-//! `observed` is what a look at the world found, as plain data. `plan` is pure: intent, facts, observation and the time
-//! go in; steps, conditions and the time of the next look come out. `step` names what can be done, `job` what can run
-//! in the background. `state` is what the
-//! daemon remembers of a server between passes (jobs under way, the stop that was sent), all of it expendable.
-//! `pass` drives them: it is the only place that does things, and it decides nothing. `jobs` runs what takes long
-//! beside the passes. The controller calls [`pass::Reconciler::pass`] and learns when to call again.
+//! `plan` is pure: manifest, requests, record, observation, policy and time go in; steps, conditions and the time of the next pass come
+//! out. `observed`, `step` and `job` are the plain data that it works with. `pass` observes, plans, publishes the status and executes
+//! the steps; it decides nothing. `jobs` runs what takes long in the background. `server_state` is what the daemon keeps in memory of
+//! each server between passes, and `context` the services. The controller calls [`pass::Reconciler::pass`] and learns when the next
+//! pass is due.
 
 #[cfg(test)]
 pub(crate) mod bench;
 pub mod context;
+pub mod disk_scans;
 pub mod job;
 pub mod jobs;
 pub mod observed;
 pub mod pass;
 pub mod plan;
-pub mod reporter;
+pub mod refresh;
 pub mod server_state;
+pub mod slots;
 pub mod step;

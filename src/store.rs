@@ -41,7 +41,7 @@ use load::Access;
 use reserve::Reserve;
 use stored::Sources;
 
-use crate::atomic::{self, AtomicError};
+use crate::atomic::AtomicError;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::model::{Manifest, Reason, Record, Requests, ServerId, Status, Timestamp};
@@ -322,15 +322,7 @@ impl Store {
         let folder = self.folder(id);
         let action = "remove the folder";
         self.observed(id, DiskOp::RemoveFolder, action, &folder, || {
-            // The manifest goes first: after a crash in between the folder does not count as a server.
-            match atomic::remove_file(&folder.join(CONFIG_FILE)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            match std::fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(AtomicError::at(action, &folder)(error)),
-                _ => Ok(()),
-            }
+            disk::remove_folder(&folder).map_err(AtomicError::at(action, &folder))
         })?;
         writer.gone = true;
         write(&self.inner.entries).remove(&id);

@@ -20,11 +20,11 @@ use strum::VariantArray;
 /// Who may know whom: a module knows only modules of lower ranks, and itself. Modules of one rank do not know each other.
 const RANKS: &[(u32, &[&str])] = &[
     (0, &["model"]),
-    (1, &["atomic", "clock", "ids", "requests", "retry", "tasks", "yaml"]),
+    (1, &["atomic", "clock", "ids", "requests", "retry", "tasks", "wait", "yaml"]),
     (2, &["config", "events"]),
     (3, &["files", "telemetry"]),
     (4, &["panel", "runtime", "store"]),
-    (5, &["console"]),
+    (5, &["console", "sync"]),
     (6, &["reconcile"]),
     (7, &["api", "cli", "controller"]),
     (8, &["app"]),
@@ -53,7 +53,7 @@ const PURE: &[(&str, &[&str])] = &[
         "src/reconcile/plan",
         &["model", "reconcile::job", "reconcile::observed", "reconcile::plan", "reconcile::step", "requests"],
     ),
-    ("src/reconcile/job", &[]),
+    ("src/reconcile/job", &["model"]),
     ("src/reconcile/observed", &["model", "reconcile::job", "reconcile::step"]),
     ("src/reconcile/step", &["model", "reconcile::job"]),
 ];

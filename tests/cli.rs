@@ -484,7 +484,7 @@ fn events_outlive_the_daemon_and_are_followed_across_its_restart() {
     assert_eq!(follow.next()["reason"], "SpecInvalid", "the old event is not shown again");
     wait_for("both events", || reasons(&node) == ["SpecAccepted", "SpecInvalid"]);
     let ended = node.ok(&["get", ONE]);
-    assert!(ended.out.contains("SpecAccepted: SpecInvalid") && ended.out.contains("config.yml: line 1, "), "{ended:?}");
+    assert!(ended.out.contains("SpecInvalid") && ended.out.contains("config.yml: line 1, "), "{ended:?}");
     daemon.end();
 }
 

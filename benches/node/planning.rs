@@ -38,7 +38,7 @@ pub fn measure(table: &mut Table) {
                 unrecorded: false,
                 requests: &server.requests,
                 record: &server.record,
-                shown: PowerState::Running,
+                published: PowerState::Running,
                 observed: &server.observed,
                 policy: &policy,
                 now,

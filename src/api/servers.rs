@@ -10,9 +10,11 @@ mod remove;
 use std::sync::Arc;
 
 use super::{Api, ApiError};
-use crate::model::{ContainerState, ContainerStatus, Manifest, ServerId, Status, Timestamp};
+use crate::model::{ContainerState, ContainerStatus, Manifest, Role, ServerId, Status, Timestamp};
+use crate::reconcile::refresh::refresh;
 use crate::requests::admission::AdmissionContext;
 use crate::store::{Snapshot, StoreError};
+use crate::sync::InstallPermit;
 
 pub use create::create;
 pub use install::{abort_install, install, reinstall, request_install, sync};
@@ -32,10 +34,11 @@ impl Api {
         let snapshot = snapshot.ok_or_else(ApiError::no_server)?;
         let manifest = snapshot.manifest.clone().ok_or_else(ApiError::no_server)?;
         let status = self.context.store.status(id).unwrap_or_else(|| Arc::new(Status::new(id)));
-        let (container, fails) =
-            self.context.with_server(id, |state| (state.server.fresh().cloned(), state.start_fails()));
+        let servers = &self.context.servers;
+        let container = servers.cached(id, Role::Server);
         let seen = container.is_some();
-        let start_fails = fails || container.flatten().is_some_and(|container| self.has_ended(&snapshot, &container));
+        let start_fails = servers.start_fails(id)
+            || container.flatten().is_some_and(|container| self.has_ended(&snapshot, &container));
         Ok(Known { id, snapshot, manifest, status, seen, start_fails })
     }
 }
@@ -55,11 +58,16 @@ impl Api {
     pub(super) async fn server_as_on_disk(&self, name: &str) -> Result<Known, ApiError> {
         let known = self.server(name)?;
         let id = known.id;
-        if let Err(error) = self.context.refresh(id).await {
+        if let Err(error) = refresh(&self.context.store, self.context.clock, id).await {
             // A disk that takes no more must not keep anybody from stopping a server.
             tracing::debug!(server.id = %id, "decided on what was known: {error}");
         }
         self.server(name)
+    }
+
+    /// Waits for a reset of the panel's flags. None begins while the permit is held, so hold it while a request to install is accepted.
+    async fn permit_install(&self) -> Option<InstallPermit<'_>> {
+        self.context.sync.as_ref()?.permit_install().await
     }
 }
 

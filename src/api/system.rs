@@ -48,7 +48,7 @@ async fn detailed(api: &Api) -> Result<Value, ApiError> {
             "architecture": architecture(),
             "cpu_threads": cpus(),
             "memory_bytes": memory_bytes(),
-            "kernel_version": api.context.kernel,
+            "kernel_version": api.context.node.kernel,
             "os": os_name(),
             "os_type": std::env::consts::OS,
         },

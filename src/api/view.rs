@@ -108,7 +108,7 @@ fn server(context: &Context, manifest: &Manifest, status: &Status) -> Value {
         configuration.insert("suspended".into(), json!(manifest.spec.suspended));
         configuration.insert("labels".into(), json!(settings.labels));
         configuration.insert("mounts".into(), json!(settings.mounts));
-        let detection = settings.crash_detection_enabled.unwrap_or(context.policy.crash_detection);
+        let detection = settings.crash_detection_enabled.unwrap_or(context.node.policy.crash_detection);
         configuration.insert("crash_detection_enabled".into(), json!(detection));
     }
     json!({

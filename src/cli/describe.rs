@@ -10,7 +10,7 @@ use super::error::CliError;
 use super::get::tone;
 use super::node::Node;
 use super::output::{Cell, Paint, Printer, Tone, bytes, clean, span, table};
-use super::server::{ServerView, is_trouble, runs_unasked};
+use super::server::{ServerView, runs_unasked};
 use crate::config::NodeConfig;
 use crate::files::Layout;
 use crate::model::{ConditionStatus, InstallOutcome, InstallResult, Manifest, Record, ServerId, Timestamp};
@@ -262,7 +262,7 @@ fn conditions(server: &ServerView, paint: Paint, now: Timestamp) -> String {
     }
     let row = |condition: &crate::model::Condition| {
         let tone = match condition.status {
-            _ if is_trouble(condition) => Tone::Bad,
+            status if condition.condition_type.is_failing(status, condition.reason) => Tone::Bad,
             ConditionStatus::True => Tone::Good,
             _ => Tone::Plain,
         };

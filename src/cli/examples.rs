@@ -73,6 +73,8 @@ fn running() -> ServerView {
     status.disk_bytes = 3 << 30;
     status.push_event(before(590), Reason::StateChanged, "offline → starting");
     status.push_event(before(570), Reason::StateChanged, "starting → running");
+    let message = "the server is as its spec and requests say";
+    say(&mut server, ConditionType::Ready, ConditionStatus::True, Reason::Ready, message, 570);
     say(
         &mut server,
         ConditionType::SpecAccepted,
@@ -125,7 +127,9 @@ fn troubled() -> ServerView {
     }
     server.status.phase = Phase::Failed;
     let message = "cannot pull example/does-not-exist: not found; attempt 3, tried again";
-    say(&mut server, ConditionType::ImageReady, ConditionStatus::False, Reason::ImagePullBackOff, message, 45);
+    for condition in [ConditionType::Ready, ConditionType::ImageReady] {
+        say(&mut server, condition, ConditionStatus::False, Reason::ImagePullBackOff, message, 45);
+    }
     server
 }
 

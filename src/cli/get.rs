@@ -8,7 +8,7 @@ use super::server::ServerView;
 use crate::model::{Phase, Timestamp};
 
 const HEADINGS: [&str; 10] =
-    ["UUID", "NAME", "PHASE", "STATE", "MANAGED BY", "GEN", "IMAGE", "AGE", "CONDITION", "MESSAGE"];
+    ["UUID", "NAME", "PHASE", "STATE", "MANAGED BY", "GEN", "IMAGE", "AGE", "REASON", "MESSAGE"];
 
 /// Lists servers.
 ///
@@ -38,7 +38,7 @@ fn row(server: &ServerView, now: Timestamp) -> Vec<Cell> {
     let phase = server.phase();
     let age = server.changed_at().map(|at| span(now.since(at))).unwrap_or_default();
     let trouble = server.trouble();
-    let condition = trouble.map(|trouble| format!("{}: {}", trouble.kind, trouble.reason));
+    let reason = trouble.map(|trouble| trouble.reason.as_str());
     let message = trouble.map(|trouble| trouble.message);
     vec![
         Cell::plain(server.uuid.to_string()),
@@ -49,7 +49,7 @@ fn row(server: &ServerView, now: Timestamp) -> Vec<Cell> {
         Cell::plain(server.record.generation.to_string()),
         Cell::plain(server.image()),
         Cell::plain(age),
-        Cell::new(Tone::Bad, condition.unwrap_or_default()).dim_if_empty(),
+        Cell::new(Tone::Bad, reason.unwrap_or_default()).dim_if_empty(),
         Cell::new(Tone::Plain, message.unwrap_or_default()).dim_if_empty(),
     ]
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::error::CliError;
 use super::output::clean;
 use crate::model::{
-    Condition, ConditionStatus, ConditionType, ManagedBy, Manifest, Phase, PowerState, Reason, Record, Requests,
-    ServerId, Status, Timestamp,
+    ConditionStatus, ConditionType, ManagedBy, Manifest, Phase, PowerState, Reason, Record, Requests, ServerId, Status,
+    Timestamp,
 };
 use crate::requests::{self, Asked};
 use crate::store::{STATUS_FILE, Snapshot, Store};
@@ -46,8 +46,6 @@ pub struct Problem {
 /// Something that is not as it should be.
 #[derive(Debug, Clone, Copy)]
 pub struct Trouble<'a> {
-    /// What it is about.
-    pub kind: ConditionType,
     /// One word.
     pub reason: Reason,
     /// What is wrong, and what to do.
@@ -122,21 +120,10 @@ impl ServerView {
     /// The first thing that is not as it should be. A broken file comes first, even if no daemon has seen it yet.
     pub fn trouble(&self) -> Option<Trouble<'_>> {
         if let Some(Problem { reason, message }) = &self.problem {
-            return Some(Trouble { kind: ConditionType::SpecAccepted, reason: *reason, message });
+            return Some(Trouble { reason: *reason, message });
         }
-        let failing = self.status.conditions.iter().find(|condition| is_trouble(condition))?;
-        Some(Trouble { kind: failing.condition_type, reason: failing.reason, message: &failing.message })
-    }
-}
-
-/// Whether a condition wants somebody's attention, or patience.
-pub fn is_trouble(condition: &Condition) -> bool {
-    // Down because it is to be down is as it should be.
-    let as_wanted = matches!(condition.reason, Reason::Stopped | Reason::NotWanted | Reason::Exited);
-    match condition.condition_type {
-        ConditionType::Deleting => condition.status == ConditionStatus::True && condition.reason != Reason::Requested,
-        ConditionType::Running if as_wanted => false,
-        _ => condition.status != ConditionStatus::True,
+        let ready = self.status.condition(ConditionType::Ready)?;
+        (ready.status != ConditionStatus::True).then_some(Trouble { reason: ready.reason, message: &ready.message })
     }
 }
 
@@ -221,24 +208,5 @@ mod tests {
         assert!(picked(&["dead"]).unwrap_err().contains("alula get"));
         let several = picked(&["550e"]).unwrap_err();
         assert!(several.contains("2 servers") && several.contains("446655440001"), "{several}");
-    }
-
-    #[test]
-    fn a_stopped_server_is_no_trouble_and_a_failed_one_is() {
-        let condition = |kind, status, reason: Reason| Condition {
-            condition_type: kind,
-            status,
-            reason,
-            message: String::new(),
-            last_transition_time: Timestamp::default(),
-            observed_generation: 1,
-        };
-        use ConditionStatus::{False, True, Unknown};
-        use ConditionType::{Deleting, Running};
-        assert!(!is_trouble(&condition(Running, False, Reason::Stopped)));
-        assert!(is_trouble(&condition(Running, False, Reason::CrashLoop)));
-        assert!(is_trouble(&condition(Running, Unknown, Reason::InternalError)));
-        assert!(!is_trouble(&condition(Deleting, True, Reason::Requested)));
-        assert!(is_trouble(&condition(Deleting, True, Reason::FilesInTheWay)));
     }
 }

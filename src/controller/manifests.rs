@@ -1,4 +1,4 @@
-//! Files of intent that people change: what the watch reports is looked at, each server's files on their own.
+//! Manifests that people change: the files of each server that the watch reports are read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,23 +10,24 @@ use tokio::time::Instant;
 use super::queue::Queue;
 use crate::model::ServerId;
 use crate::reconcile::context::Context;
+use crate::reconcile::refresh::refresh;
 use crate::store::watch::WatchEvent;
 
-/// Looks that may be under way at once. One that hangs (a file of intent is a link into a network file system, say) keeps its
-/// place and one of the threads for blocking work; it takes many of them to keep the others from being looked at.
-const LOOKS: usize = 16;
+/// Concurrent reads. One that hangs (a manifest may be a link into a network file system) keeps its permit and one of the threads for
+/// blocking work; only many of them would hold up the others.
+const READS: usize = 16;
 
-/// Time between two servers of a rescan: what has changed meanwhile comes first, and one or two threads do all of it.
+/// Time between two servers of a rescan: changes meanwhile come first, and one or two threads do all of it.
 const RESCAN_PACE: Duration = Duration::from_millis(1);
 
-/// Reads what has changed, for as long as the watch lives.
+/// Reads changed files, until the watch ends.
 pub async fn follow(context: Arc<Context>, events: mpsc::Receiver<WatchEvent>) {
     let (queue, rescan) = (Queue::default(), Notify::new());
     tokio::select! {
         biased;
         () = receive(events, &queue, &rescan) => {}
         () = list(&context, &queue, &rescan) => {}
-        () = look(&context, &queue) => {}
+        () = read(&context, &queue) => {}
     }
 }
 
@@ -43,21 +44,21 @@ async fn receive(mut events: mpsc::Receiver<WatchEvent>, queue: &Queue, rescan: 
     }
 }
 
-/// Puts every server into the queue, once for all rescans that were asked for meanwhile.
+/// Queues every server, once for all rescans that were requested meanwhile.
 async fn list(context: &Context, queue: &Queue, rescan: &Notify) {
     loop {
         rescan.notified().await;
         let folder = context.store.servers_folder().to_owned();
-        let read = move || {
+        let list = move || {
             let items = std::fs::read_dir(&folder)?;
             Ok::<Vec<ServerId>, std::io::Error>(
                 items.filter_map(|item| item.ok()?.file_name().to_str()?.parse().ok()).collect(),
             )
         };
         let mut ids = context.store.ids();
-        match context.store.blocking().run(read).await {
+        match context.store.blocking().run(list).await {
             Ok(found) => ids.extend(found),
-            Err(error) => tracing::error!("the state folder cannot be listed: {error}"),
+            Err(error) => tracing::error!(%error, "cannot list the state folder"),
         }
         ids.sort_unstable();
         ids.dedup();
@@ -69,29 +70,27 @@ async fn list(context: &Context, queue: &Queue, rescan: &Notify) {
     }
 }
 
-/// Looks at what is due: two `stat` calls for each server whose files are as they were when this daemon last read them.
-async fn look(context: &Arc<Context>, queue: &Queue) {
-    let places = Arc::new(Semaphore::new(LOOKS));
+/// Reads what is due: two `stat` calls for each server whose files are as they were when this daemon last read them.
+async fn read(context: &Arc<Context>, queue: &Queue) {
+    let permits = Arc::new(Semaphore::new(READS));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let id = queue.next().await;
-        let (looks, queue) = (context.clone(), queue.clone());
-        context.tasks.spawn(format!("look at the files of {id}"), async move {
-            let _place = place;
-            if std::panic::AssertUnwindSafe(refresh(&looks, id)).catch_unwind().await.is_err() {
-                // The next change is looked at all the same.
-                tracing::error!(server.id = %id, "a look at this server's files panicked, which is a bug: please report it");
+        let (task_context, queue) = (context.clone(), queue.clone());
+        context.tasks.spawn(format!("read the files of {id}"), async move {
+            let _permit = permit;
+            let refreshed = refresh(&task_context.store, task_context.clock, id);
+            match std::panic::AssertUnwindSafe(refreshed).catch_unwind().await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(server.id = %id, %error, "cannot record a changed manifest");
+                    // The pass tries again, and later again if the disk still fails.
+                    (task_context.wake)(id);
+                }
+                Err(_) => tracing::error!(server.id = %id, "reading this server's files panicked (bug, please report)"),
             }
             queue.done(id, None);
         });
-    }
-}
-
-async fn refresh(context: &Context, id: ServerId) {
-    if let Err(error) = context.refresh(id).await {
-        tracing::error!(server.id = %id, "a changed intent cannot be recorded: {error}");
-        // The pass tries again, and again later if the disk still refuses.
-        (context.wake)(id);
     }
 }
 

@@ -1,5 +1,5 @@
-//! A queue of names with times: each name is in it once, the earlier time counts, and a name that is being worked on comes
-//! out again only when that has ended.
+//! A queue of servers with times: each server is in it once, the earlier time counts, and a server that is being worked on comes out
+//! again only when that work has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ pub struct Queue {
 #[derive(Default)]
 struct Inner {
     state: Mutex<State>,
-    /// Something was put in that may be due before what [`Queue::next`] waits for.
+    /// A server was queued that may be due before the one that [`Queue::next`] waits for.
     earlier: Notify,
 }
 
@@ -42,31 +42,31 @@ impl State {
         true
     }
 
-    /// The first name that is not being worked on, and its time.
+    /// The first server that is not being worked on, and its time.
     fn first(&self) -> Option<(Instant, ServerId)> {
         self.order.iter().find(|(_, id)| !self.running.contains(id)).copied()
     }
 }
 
 impl Queue {
-    /// Has a server looked at now.
+    /// Queues a server for now.
     pub fn push(&self, id: ServerId) {
         self.push_at(id, Instant::now());
     }
 
-    /// Has a server looked at at a time, unless it is looked at earlier anyway.
+    /// Queues a server for a time, unless an earlier one is queued.
     pub fn push_at(&self, id: ServerId, at: Instant) {
         if self.lock().push(id, at) {
             self.inner.earlier.notify_one();
         }
     }
 
-    /// Waits for the next name whose time has come and takes it out. It is being worked on until [`Queue::done`].
+    /// Waits for the next server whose time has come, and takes it out. It is being worked on until [`Queue::done`].
     ///
     /// Only one caller waits at a time. Dropping the future loses nothing.
     pub async fn next(&self) -> ServerId {
         loop {
-            // Asked for before the look: what is put in after it wakes this.
+            // Before the queue is read: a server that is queued afterwards is noticed.
             let earlier = self.inner.earlier.notified();
             let first = {
                 let mut state = self.lock();
@@ -93,21 +93,15 @@ impl Queue {
         }
     }
 
-    /// The work on a name has ended; it wants to be looked at again at `again`.
-    pub fn done(&self, id: ServerId, again: Option<Instant>) {
+    /// The work on a server has ended; it is queued for `next`.
+    pub fn done(&self, id: ServerId, next: Option<Instant>) {
         let mut state = self.lock();
         state.running.remove(&id);
-        if let Some(at) = again {
+        if let Some(at) = next {
             state.push(id, at);
         }
         drop(state);
         self.inner.earlier.notify_one();
-    }
-
-    /// Whether nothing is being worked on and nothing is due before `at`.
-    pub fn is_quiet_until(&self, at: Instant) -> bool {
-        let state = self.lock();
-        state.running.is_empty() && state.order.first().is_none_or(|(due, _)| *due > at)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -139,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_name_in_work_waits_for_its_end_and_holds_nobody_up() {
+    async fn a_server_in_work_waits_for_its_end_and_holds_up_no_other() {
         let queue = Queue::default();
         queue.push(id(1));
         assert_eq!(queue.next().await, id(1));
@@ -152,11 +146,11 @@ mod tests {
         assert_eq!(queue.next().await, id(1));
         queue.done(id(1), None);
         queue.done(id(2), None);
-        assert!(queue.is_quiet_until(Instant::now() + Duration::from_secs(3600)));
+        assert!(tokio::time::timeout(Duration::from_secs(3600), queue.next()).await.is_err(), "nothing is left");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_while_waiting_is_noticed() {
+    async fn a_server_that_is_queued_during_a_wait_is_noticed() {
         let queue = Queue::default();
         queue.push_at(id(1), Instant::now() + Duration::from_secs(100));
         let other = queue.clone();
@@ -169,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_to_look_again_is_kept() {
+    async fn the_time_of_the_next_pass_is_kept() {
         let queue = Queue::default();
         queue.push(id(1));
         assert_eq!(queue.next().await, id(1));

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -145,7 +146,7 @@ async fn each_line_of_a_pass_and_of_the_jobs_it_starts_names_the_server_and_the_
 
     for filter in ["alula=debug", "alula::reconcile=warn"] {
         for number in [1, 2] {
-            context.forget_server(bench::id(number));
+            context.servers.remove(bench::id(number));
             (context.wake)(bench::id(number));
         }
         let (log, _guard) = Capture::of_this_thread(filter);
@@ -153,7 +154,7 @@ async fn each_line_of_a_pass_and_of_the_jobs_it_starts_names_the_server_and_the_
         let controller = Controller::new(Reconciler::new(context.clone()), queue.clone(), 2, ready);
         let running = context.tasks.spawn("controller", controller.run());
         let from = |module: &str| log.lines().into_iter().filter(|line| line.contains(module)).collect::<Vec<_>>();
-        let (step, job) = ("WARN pass{", "alula::reconcile::jobs: ");
+        let (step, job) = ("WARN pass{", "alula::reconcile::server_state::jobs: ");
         comes_to("a step and a job have failed", || {
             from("alula::reconcile::pass: ").iter().any(|line| line.contains(step)) && !from(job).is_empty()
         })

@@ -1,5 +1,5 @@
-//! Containers of servers that nobody knows: the folder was removed by hand while the daemon was away. They are nobody's to end,
-//! so a person is told, once for each.
+//! Containers of servers that the store does not know: their folder was removed by hand while the daemon was not running. The daemon
+//! leaves them alone and logs each of them once.
 
 use std::collections::BTreeSet;
 
@@ -7,22 +7,20 @@ use crate::model::{Role, ServerId};
 use crate::reconcile::context::Context;
 use crate::runtime::{Listed, container_name};
 
-/// Those that were there at the last listing.
+/// The unknown containers of the last listing.
 #[derive(Debug, Default)]
 pub struct UnknownContainers(BTreeSet<(ServerId, Role, String)>);
 
 impl UnknownContainers {
-    /// Has a listing said what there is. `before` is whether a server was known before it.
-    pub fn see(&mut self, context: &Context, listed: &[Listed], before: impl Fn(ServerId) -> bool) {
-        if !context.recently_deleted.list_is_current() {
-            // On its first day a node knows none of the servers that the panel is about to name.
+    /// All containers were listed; `before` is whether a server was known before that.
+    pub fn update(&mut self, context: &Context, listed: &[Listed], before: impl Fn(ServerId) -> bool) {
+        if context.sync.as_ref().is_some_and(|sync| !sync.list_is_applied()) {
+            // A new node knows none of the servers that the panel is about to list.
             return;
         }
         let unknown = |container: &&Listed| !before(container.server) && context.store.get(container.server).is_none();
-        let unknown_containers = listed.iter().filter(unknown);
-        let unknown_containers =
-            unknown_containers.map(|container| (container.server, container.role, container.id.clone())).collect();
-        for (server, role, container) in self.replace(unknown_containers) {
+        let key = |container: &Listed| (container.server, container.role, container.id.clone());
+        for (server, role, container) in self.replace(listed.iter().filter(unknown).map(key).collect()) {
             let (name, folder) = (container_name(server, role), context.store.folder(server));
             tracing::warn!(
                 server.id = %server,
@@ -57,28 +55,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn containers_of_unknown_servers_are_unknown_containers() {
+    async fn containers_of_servers_that_the_store_does_not_know_are_unknown() {
         let (_root, context) = bench::context(None);
         context.store.create(bench::file_server(1), Record::default(), []).unwrap();
         let listed = [container(1), container(2), container(3)];
         let mut unknown_containers = UnknownContainers::default();
         // The third was deleted while the engine answered.
-        unknown_containers.see(&context, &listed, |id| id == bench::id(3));
+        unknown_containers.update(&context, &listed, |id| id == bench::id(3));
         assert_eq!(numbers(&unknown_containers), [bench::id(2)]);
         context.store.create(bench::file_server(2), Record::default(), []).unwrap();
-        unknown_containers.see(&context, &listed[..2], |_| false);
+        unknown_containers.update(&context, &listed[..2], |_| false);
         assert_eq!(numbers(&unknown_containers), []);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn before_the_panels_list_nobody_knows_who_is_unknown() {
+    async fn no_container_is_unknown_before_the_panels_list_is_applied() {
         let panel: std::sync::Arc<dyn Panel> = std::sync::Arc::new(bench::ScriptedPanel::default());
         let (_root, context) = bench::context(Some(panel));
         let mut unknown_containers = UnknownContainers::default();
-        unknown_containers.see(&context, &[container(1)], |_| false);
+        unknown_containers.update(&context, &[container(1)], |_| false);
         assert_eq!(numbers(&unknown_containers), []);
-        context.recently_deleted.close();
-        unknown_containers.see(&context, &[container(1)], |_| false);
+        context.sync.as_ref().unwrap().list_applied();
+        unknown_containers.update(&context, &[container(1)], |_| false);
         assert_eq!(numbers(&unknown_containers), [bench::id(1)]);
     }
 

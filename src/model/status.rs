@@ -37,6 +37,13 @@ impl PowerState {
     pub fn as_str(self) -> &'static str {
         self.into()
     }
+
+    /// The state that the panel shows for certain, where there is one. What an earlier process reported may not have arrived, so a
+    /// state other than offline counts only when it was acknowledged to this process.
+    pub fn known_to_panel(acknowledged: Option<Self>, recorded: Option<Self>) -> Option<Self> {
+        let quiet = matches!(recorded, None | Some(PowerState::Offline));
+        acknowledged.or(quiet.then_some(PowerState::Offline))
+    }
 }
 
 /// A summary of the conditions, for people.
@@ -60,6 +67,8 @@ pub enum Phase {
 /// The type of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, Display)]
 pub enum ConditionType {
+    /// Summary of the other conditions: the server is as its spec and its requests demand.
+    Ready,
     /// The manifest files are valid.
     SpecAccepted,
     /// The requested installation has succeeded.
@@ -79,6 +88,19 @@ pub enum ConditionType {
     Deleting,
 }
 
+impl ConditionType {
+    /// Whether a condition of this type keeps a server from being ready.
+    pub fn is_failing(self, status: ConditionStatus, reason: Reason) -> bool {
+        match self {
+            ConditionType::Ready => false,
+            ConditionType::Deleting => status == ConditionStatus::True && reason != Reason::Requested,
+            // A server that should be offline is offline.
+            ConditionType::Running if matches!(reason, Reason::Stopped | Reason::NotWanted | Reason::Exited) => false,
+            _ => status != ConditionStatus::True,
+        }
+    }
+}
+
 /// The status of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Display)]
 pub enum ConditionStatus {
@@ -91,6 +113,7 @@ pub enum ConditionStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
+    /// What it is about.
     #[serde(rename = "type")]
     pub condition_type: ConditionType,
     pub status: ConditionStatus,
@@ -198,5 +221,25 @@ impl Status {
     fn drop_old_events(&mut self) {
         let excess = self.events.len().saturating_sub(EVENT_HISTORY);
         self.events.drain(..excess);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ConditionStatus::{False, True, Unknown};
+    use super::ConditionType::{Deleting, Running};
+    use super::*;
+
+    #[test]
+    fn a_stopped_server_is_as_requested_and_a_failed_one_is_not() {
+        for (condition, status, reason, failing) in [
+            (Running, False, Reason::Stopped, false),
+            (Running, False, Reason::CrashLoop, true),
+            (Running, Unknown, Reason::InternalError, true),
+            (Deleting, True, Reason::Requested, false),
+            (Deleting, True, Reason::FilesInTheWay, true),
+        ] {
+            assert_eq!(condition.is_failing(status, reason), failing, "{condition} {status} {reason}");
+        }
     }
 }

@@ -103,7 +103,7 @@ fn machine_on(
 
 /// The host that a world is on.
 pub fn host(context: &Context) -> Host {
-    Host::new(context.node.clone(), context.tasks.clone(), context.store.blocking(), KernelLimits::default())
+    Host::new(context.node.config.clone(), context.tasks.clone(), context.store.blocking(), KernelLimits::default())
 }
 
 /// Connects a world to its engine anew, with these faults.

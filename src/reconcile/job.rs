@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use crate::model::Role;
+
 /// What can run in the background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -12,10 +14,8 @@ pub enum JobKind {
     Sync,
     /// Fetch the install script from the panel.
     Script,
-    /// Have the server's image.
-    ServerImage,
-    /// Have the installer's image.
-    InstallerImage,
+    /// Make an image available; several may run at once.
+    Image,
     /// Count the bytes of the server's files.
     Usage,
     /// Give the server's files to their user.
@@ -28,14 +28,25 @@ pub enum JobKind {
     Removal,
 }
 
+impl JobKind {
+    /// Whether what such a job brings is for one start and is brought again for the next one.
+    pub fn belongs_to_start(self) -> bool {
+        matches!(self, JobKind::Sync | JobKind::Image | JobKind::Permissions)
+    }
+
+    /// Whether such a job asks the panel.
+    pub fn asks_panel(self) -> bool {
+        matches!(self, JobKind::Sync | JobKind::Script | JobKind::Report)
+    }
+}
+
 /// As people read it in a plan.
 impl fmt::Display for JobKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             JobKind::Sync => "ask the panel for the newest configuration",
             JobKind::Script => "ask the panel for the install script",
-            JobKind::ServerImage => "have the server's image (pull it where the policy says so)",
-            JobKind::InstallerImage => "have the installer's image (pull it where the policy says so)",
+            JobKind::Image => "make the image available (pull it where the policy says so)",
             JobKind::Usage => "count the bytes of the server's files",
             JobKind::Permissions => "give the server's files to their user",
             JobKind::InstallLog => "follow the installer's output into the install log",
@@ -46,7 +57,7 @@ impl fmt::Display for JobKind {
 }
 
 /// What a job is for. Its result counts for nothing else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// One attempt to start: a power request, after its latest crash.
     Start(String),
@@ -54,8 +65,10 @@ pub enum Subject {
     Install(String),
     /// An image for a start or an installation: another image is another job.
     Image {
-        /// What needs it.
+        /// The start or the installation.
         of: Box<Subject>,
+        /// Whose image it is: an installation needs two.
+        role: Role,
         /// The reference.
         image: String,
     },
@@ -73,8 +86,18 @@ pub enum Subject {
 
 impl Subject {
     /// An image that this needs.
-    pub fn image(&self, image: &str) -> Self {
-        Subject::Image { of: Box::new(self.clone()), image: image.to_owned() }
+    pub fn image(&self, role: Role, image: &str) -> Self {
+        Subject::Image { of: Box::new(self.clone()), role, image: image.to_owned() }
+    }
+
+    /// Whether a job for this one ends a job of the same kind for `other`.
+    pub fn replaces(&self, other: &Subject) -> bool {
+        match (self, other) {
+            (Subject::Image { of, role, .. }, Subject::Image { of: other_of, role: other_role, .. }) => {
+                of != other_of || role == other_role
+            }
+            _ => true,
+        }
     }
 }
 
@@ -83,7 +106,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Subject::Start(id) | Subject::Install(id) | Subject::Container(id) => f.write_str(id),
-            Subject::Image { of, image } => write!(f, "{of} {image}"),
+            Subject::Image { of, role, image } => write!(f, "{of} {} {image}", role.as_str()),
             Subject::DiskLimit => f.write_str("watch"),
             Subject::InstallResult(token) => write!(f, "install:{token}"),
             Subject::State => f.write_str("state"),

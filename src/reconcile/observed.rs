@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::job::{JobKind, Subject};
 use super::step::StepKind;
-use crate::model::{ContainerStatus, Crash, Timestamp};
+use crate::model::{ContainerStatus, Crash, PowerState, Timestamp};
 
 /// Everything the planner knows beside intent and facts.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -39,7 +39,7 @@ pub struct Observed {
     /// The same for the installer.
     pub installer_stop: Option<StopProgress>,
     /// Jobs that run beside the passes, or have ended.
-    pub jobs: BTreeMap<JobKind, Job>,
+    pub jobs: Vec<Job>,
     /// Steps that failed, until they succeed or fail for something else.
     pub failures: BTreeMap<StepKind, Failure>,
     /// Disk usage and when it was measured.
@@ -48,8 +48,10 @@ pub struct Observed {
     pub install_slot: bool,
     /// Whether it waits in line for one.
     pub install_queued: bool,
-    /// State changes that the panel has not been told yet.
-    pub pending_reports: usize,
+    /// The state that the panel has acknowledged last, to this process.
+    pub acknowledged: Option<PowerState>,
+    /// It has not acknowledged a state that was observed since.
+    pub unacknowledged: bool,
 }
 
 impl Usage {
@@ -95,6 +97,8 @@ pub struct Usage {
 /// A job, running or over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
+    /// What runs.
+    pub kind: JobKind,
     /// What it is for: a job for something else does not count.
     pub subject: Subject,
     /// Where it stands.
@@ -149,7 +153,12 @@ pub struct Failure {
 impl Observed {
     /// The job of a kind, if it is for this subject.
     pub fn job(&self, kind: JobKind, subject: &Subject) -> Option<&Job> {
-        self.jobs.get(&kind).filter(|job| job.subject == *subject)
+        self.jobs_of(kind).find(|job| job.subject == *subject)
+    }
+
+    /// The jobs of a kind.
+    pub fn jobs_of(&self, kind: JobKind) -> impl Iterator<Item = &Job> {
+        self.jobs.iter().filter(move |job| job.kind == kind)
     }
 
     /// Whether the server takes part in the distribution of places for installations.

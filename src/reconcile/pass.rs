@@ -1,6 +1,6 @@
-//! One pass over one server: look, plan, show, do; again until there is nothing to do now.
+//! One pass over one server: observe, plan, publish the status, execute; again until there is nothing to do now.
 //!
-//! The key comes from the controller, which never runs two passes over the same server at once. Nothing is decided here.
+//! The controller never runs two passes over one server at once. A pass decides nothing: every decision is in the plan.
 
 mod execute;
 pub mod first;
@@ -10,23 +10,22 @@ mod publish;
 use std::sync::Arc;
 
 use super::context::Context;
-use super::observed::{Failure, Observed, Policy};
+use super::observed::{Observed, Policy};
 use super::plan::{self, Input, Plan};
 use super::step::Step;
 use crate::model::{Reason, ServerId, Timestamp};
-use crate::retry;
 use crate::runtime::RuntimeError;
 use crate::store::{Snapshot, Store, StoreError};
 
-/// A pass that has not come to rest after so many rounds lets others work first.
+/// Rounds of one pass. One that has not converged by then lets other servers go first.
 const MAX_ROUNDS: u32 = 24;
 
-/// When a server is to be looked at again.
+/// When the next pass over a server is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// When something happens to it.
+    /// At an event.
     OnEvent,
-    /// At this time, or when something happens.
+    /// At this time, or at an event before it.
     At(Timestamp),
 }
 
@@ -43,7 +42,6 @@ pub(crate) enum StepError {
     Other(String),
 }
 
-/// The plan for a server that was observed.
 fn plan_of(store: &Store, snapshot: &Snapshot, observed: &Observed, policy: &Policy, now: Timestamp) -> Plan {
     plan::plan(Input {
         manifest: snapshot.manifest.as_deref(),
@@ -51,74 +49,58 @@ fn plan_of(store: &Store, snapshot: &Snapshot, observed: &Observed, policy: &Pol
         unrecorded: snapshot.unrecorded,
         requests: &snapshot.requests,
         record: &snapshot.record,
-        shown: store.status(snapshot.id).map(|status| status.state).unwrap_or_default(),
+        published: store.status(snapshot.id).map(|status| status.state).unwrap_or_default(),
         observed,
         policy,
         now,
     })
 }
 
-/// Does what the planner says.
+/// Runs passes.
 #[derive(Clone)]
 pub struct Reconciler {
     context: Arc<Context>,
 }
 
 impl Reconciler {
-    /// A reconciler for this world.
+    /// A reconciler with these services.
     pub fn new(context: Arc<Context>) -> Self {
         Self { context }
     }
 
-    /// What it works with.
+    /// Its services.
     pub fn context(&self) -> &Arc<Context> {
         &self.context
     }
 
-    /// Brings one server as close to its intent as can be done now.
+    /// Brings one server as close to its desired state as is possible now.
     pub async fn pass(&self, id: ServerId) -> Next {
         for _ in 0..MAX_ROUNDS {
             if self.context.store.get(id).is_none() {
                 self.context.console.detach(id);
-                self.context.forget_server(id);
+                self.drop_state(id);
                 return Next::OnEvent;
             }
             let observed = self.observe(id).await;
-            // Taken after the look, which may have waited: the newest intent counts.
+            // Read after the observation, which may have taken long: the newest manifest and requests count.
             let Some(snapshot) = self.context.store.get(id) else { continue };
             let plan = self.plan(&snapshot, &observed);
-            if self.publish(&snapshot, &observed, &plan) {
-                // What has just come up to be told was not known to this plan.
-                continue;
-            }
+            self.publish(&snapshot, &observed, &plan);
             if let Some(next) = self.execute_all(id, &plan).await {
                 self.write_status(id).await;
-                self.context.note_converged(id, snapshot.revision);
+                self.context.servers.converged(id, snapshot.revision);
                 return next;
             }
         }
         self.write_status(id).await;
-        self.after_no_convergence(id)
+        let (passes, next) = self.context.servers.not_converged(id);
+        if passes == 2 {
+            tracing::error!("reconcile did not converge after {MAX_ROUNDS} rounds (bug, please report); backing off");
+        }
+        Next::At(next)
     }
 
-    /// One pass that found no rest may have had much to do. More of them in a row are steps that undo each other, which is
-    /// a bug: it must not cost the node a core.
-    fn after_no_convergence(&self, id: ServerId) -> Next {
-        let unconverged = self.context.with_server(id, |state| {
-            state.unconverged += 1;
-            state.unconverged
-        });
-        let now = self.context.clock.now();
-        if unconverged < 2 {
-            return Next::At(now);
-        }
-        if unconverged == 2 {
-            tracing::error!("the plans for this server do not come to rest, which is a bug: please report it");
-        }
-        Next::At(now + retry::delay(retry::STEP, unconverged - 1, &self.context.jitter))
-    }
-
-    /// The plan that a pass would carry out now; nothing is done or shown.
+    /// The plan that a pass would execute now. Nothing is executed or published.
     pub async fn preview(&self, id: ServerId) -> Option<Plan> {
         let observed = self.observe(id).await;
         let snapshot = self.context.store.get(id)?;
@@ -126,88 +108,62 @@ impl Reconciler {
     }
 
     fn plan(&self, snapshot: &Snapshot, observed: &Observed) -> Plan {
-        plan_of(&self.context.store, snapshot, observed, &self.context.policy, self.context.clock.now())
+        plan_of(&self.context.store, snapshot, observed, &self.context.node.policy, self.context.clock.now())
     }
 
-    /// Does the steps of a plan. `None`: something was done, make the next plan.
+    /// Executes the steps of a plan. `None`: something was done, so the next plan is due at once.
     async fn execute_all(&self, id: ServerId, plan: &Plan) -> Option<Next> {
-        let mut requeue = plan.requeue;
-        if let Some(at) = self.after_silence(id) {
-            requeue = Some(requeue.map_or(at, |requeue| requeue.min(at)));
-        }
-        let mut done = false;
+        let (servers, mut due, mut done) = (&self.context.servers, plan.requeue, false);
         for step in &plan.steps {
-            if let Some(retry_at) = self.held_back(id, step) {
-                requeue = Some(requeue.map_or(retry_at, |requeue| requeue.min(retry_at)));
+            if let Some(retry_at) = servers.held_back(id, step) {
+                due = due.into_iter().chain([retry_at]).min();
                 break;
             }
-            tracing::debug!(step = step.kind().as_str(), subject = %step.subject(), "executing");
+            tracing::debug!(step = step.kind().as_str(), subject = %step.subject(), "executing step");
             match self.execute(id, step).await {
                 Ok(progress) => {
-                    self.succeeded(id, step);
+                    servers.step_succeeded(id, step);
                     done |= progress;
                 }
                 Err(error) => {
-                    self.failed(id, step, &error);
+                    self.step_failed(id, step, &error);
                     done = true;
                     break;
                 }
             }
         }
-        if let Some(at) = self.context.with_server(id, |state| state.requeue_at.take()) {
-            requeue = Some(requeue.map_or(at, |requeue| requeue.min(at)));
+        let due = servers.take_check(id).into_iter().chain(due).min();
+        (!done).then(|| due.map_or(Next::OnEvent, Next::At))
+    }
+
+    fn step_failed(&self, id: ServerId, step: &Step, error: &StepError) {
+        let (rejected, message) = match error {
+            StepError::Runtime(error) => (!error.is_outage(), error.to_string()),
+            error => (false, error.to_string()),
+        };
+        let step_name = step.kind().as_str();
+        if self.context.servers.step_failed(id, step, rejected, message.clone()) == 1 {
+            tracing::warn!(step = step_name, "{message}");
+            self.event(id, Reason::StepFailed, &format!("{step_name}: {message}"));
         }
-        if done {
-            return None;
+    }
+
+    fn event(&self, id: ServerId, reason: Reason, message: &str) {
+        self.context.store.event(id, self.context.clock.now(), reason, message);
+    }
+
+    /// Drops what is kept in memory of a server that is gone.
+    fn drop_state(&self, id: ServerId) {
+        self.context.servers.remove(id);
+        if let Some(sync) = &self.context.sync {
+            sync.forget(id);
         }
-        Some(requeue.map_or(Next::OnEvent, Next::At))
+        self.release_slot(id);
     }
 
-    /// When to ask a silent runtime, or a silent path, again.
-    fn after_silence(&self, id: ServerId) -> Option<Timestamp> {
-        let silent = self.context.with_server(id, |state| state.outages.max(state.silences));
-        (silent > 0).then(|| self.context.clock.now() + retry::delay(retry::STEP, silent, &self.context.jitter))
-    }
-
-    /// A step that has just failed waits, whether the planner thought of it or not.
-    fn held_back(&self, id: ServerId, step: &Step) -> Option<Timestamp> {
-        let now = self.context.clock.now();
-        self.context.with_server(id, |state| {
-            let failure = state.failures.get(&step.kind())?;
-            (failure.subject == step.subject() && now < failure.retry_at).then_some(failure.retry_at)
-        })
-    }
-
-    fn succeeded(&self, id: ServerId, step: &Step) {
-        self.context.with_server(id, |state| {
-            state.failures.remove(&step.kind());
-        });
-    }
-
-    fn failed(&self, id: ServerId, step: &Step, error: &StepError) {
-        let now = self.context.clock.now();
-        let rejected = matches!(error, StepError::Runtime(error) if !error.is_outage());
-        let message = error.to_string();
-        let attempts = self.context.with_server(id, |state| {
-            // The world is not as it was thought to be.
-            state.invalidate();
-            state.prepared = false;
-            let same = state.failures.remove(&step.kind()).filter(|before| before.subject == step.subject());
-            let attempts = same.map_or(0, |same| same.attempts) + 1;
-            let failure = Failure {
-                subject: step.subject().into_owned(),
-                attempts,
-                rejected,
-                retry_at: now + retry::delay(retry::STEP, attempts, &self.context.jitter),
-                message: message.clone(),
-            };
-            state.failures.insert(step.kind(), failure);
-            attempts
-        });
-        if attempts == 1 {
-            tracing::warn!(step = step.kind().as_str(), "{message}");
-            self.context.store.event(id, now, Reason::StepFailed, &format!("{}: {message}", step.kind().as_str()));
-        }
+    /// Releases a server's install slot, and queues the servers that may take one now.
+    fn release_slot(&self, id: ServerId) {
+        self.context.slots.release(id).into_iter().for_each(|next| (self.context.wake)(next));
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Input<'a> {
     /// Facts.
     pub record: &'a Record,
     /// The state that was last shown; kept while the runtime is silent.
-    pub shown: PowerState,
+    pub published: PowerState,
     /// What the look found.
     pub observed: &'a Observed,
     /// The node's settings.
@@ -90,6 +90,7 @@ pub struct Verdict {
 pub fn plan(input: Input<'_>) -> Plan {
     let mut planner = Planner::new(input);
     planner.run();
+    planner.set_ready_condition();
     planner.plan
 }
 
@@ -134,14 +135,14 @@ impl<'a> Planner<'a> {
             return;
         }
         let Some(manifest) = self.input.manifest else {
-            self.plan.state = self.input.shown;
+            self.plan.state = self.input.published;
             return;
         };
         if self.record.parked.is_some() {
             self.plan.phase = Phase::Parked;
             self.leave_install_line();
             self.plan.state = match self.observed.outage {
-                Some(_) => self.input.shown,
+                Some(_) => self.input.published,
                 None => self.state_as_observed(),
             };
             return;
@@ -157,7 +158,7 @@ impl<'a> Planner<'a> {
                 Reason::RuntimeUnreachable,
                 outage,
             );
-            self.plan.state = self.input.shown;
+            self.plan.state = self.input.published;
             self.finish(manifest);
             return;
         }
@@ -224,7 +225,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let result = self.record.install.done.as_ref().filter(|done| !done.reported);
-        if result.is_none() && self.observed.pending_reports == 0 {
+        if result.is_none() && !self.state_report_is_due() {
             self.set_condition(
                 ConditionType::PanelNotified,
                 ConditionStatus::True,
@@ -245,6 +246,31 @@ impl<'a> Planner<'a> {
             let added = self.plan.steps.len() - others;
             self.plan.steps.rotate_right(added);
         }
+    }
+
+    /// Whether the panel has to learn a state: one that was observed before, or that of this plan. While the engine does not answer
+    /// there is no new one.
+    fn state_report_is_due(&self) -> bool {
+        let known = PowerState::known_to_panel(self.observed.acknowledged, self.record.last_reported);
+        let changed = self.observed.outage.is_none() && known != Some(self.plan.state);
+        changed || self.observed.unacknowledged
+    }
+
+    /// Sums the conditions up. A start that is under way is not ready before its start-up has finished.
+    fn set_ready_condition(&mut self) {
+        let starting =
+            |verdict: &&Verdict| verdict.kind == ConditionType::Running && verdict.reason == Reason::Starting;
+        let failing = |verdict: &&Verdict| verdict.kind.is_failing(verdict.status, verdict.reason);
+        let conditions = &self.plan.conditions;
+        let first = conditions.iter().filter(failing).min_by_key(|verdict| verdict.kind);
+        let (status, reason, message) = match first.or(conditions.iter().find(starting)) {
+            Some(verdict) if verdict.status == ConditionStatus::Unknown => {
+                (ConditionStatus::Unknown, verdict.reason, verdict.message.clone())
+            }
+            Some(verdict) => (ConditionStatus::False, verdict.reason, verdict.message.clone()),
+            None => (ConditionStatus::True, Reason::Ready, "the server is as its spec and requests say".into()),
+        };
+        self.plan.conditions.insert(0, Verdict { kind: ConditionType::Ready, status, reason, message });
     }
 
     fn set_spec_condition(&mut self) {

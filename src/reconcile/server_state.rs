@@ -1,168 +1,260 @@
-//! What the daemon remembers of one server between passes. All of it may be lost: after a restart it is observed again,
-//! asked for again, or sent again.
+//! What the daemon keeps in memory of each server between passes. All of it may be lost: after a restart it is observed again,
+//! requested again, or sent again.
+//!
+//! The state of a server is private. Methods say what happened to it, and [`ServerStates::observed`] gives the planner what it needs.
+//! Each change is announced, see [`ServerStates::wait`].
 
-use std::collections::{BTreeMap, VecDeque};
+mod containers;
+mod jobs;
 
-use super::job::JobKind;
-use super::observed::{Failure, Job, JobState, StopProgress, Usage};
-use super::step::StepKind;
-use crate::model::{ContainerStatus, Crash, PowerState, Role, Timestamp};
-use crate::tasks::TaskHandle;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// Memory of one server.
+use tokio::sync::watch;
+
+use super::observed::{Failure, Observed, Usage};
+use super::step::{Step, StepKind};
+use crate::clock::Clock;
+use crate::model::{Crash, ServerId, Timestamp};
+use crate::retry::{self, Growth, Jitter};
+use crate::wait;
+
+pub use containers::Listing;
+pub use jobs::{JobError, JobOutput};
+
+/// The states of all servers.
+pub struct ServerStates {
+    clock: Clock,
+    jitter: Arc<Jitter>,
+    servers: Mutex<BTreeMap<ServerId, ServerState>>,
+}
+
 #[derive(Default)]
-pub struct ServerState {
-    /// The last look at the server's container.
-    pub server: Cached,
-    /// The last look at the installer's container.
-    pub installer: Cached,
-    /// Jobs under way and ended.
-    pub jobs: BTreeMap<JobKind, StateJob>,
-    /// The stop that was sent to the server.
-    pub stop: Option<StopProgress>,
-    /// The same for the installer.
-    pub installer_stop: Option<StopProgress>,
-    /// The container that was started or seen running.
-    pub seen_running: Option<String>,
-    /// The same for the installer.
-    pub installer_seen: Option<String>,
-    /// Counts the watches over containers that broke off or began: what was seen before counts as unseen.
-    pub watch: u64,
-    /// A crash that a full disk did not take.
-    pub crash: Option<Crash>,
+struct ServerState {
+    containers: containers::Containers,
+    jobs: jobs::Jobs,
+    /// A crash that a full disk could not record.
+    crash: Option<Crash>,
     /// Steps that failed.
-    pub failures: BTreeMap<StepKind, Failure>,
-    /// Disk usage.
-    pub usage: Option<Usage>,
-    /// Token of the install script that lies in its folder.
-    pub script_ready: Option<String>,
-    /// Folders and small files were found in place.
-    pub prepared: bool,
-    /// State changes that the panel has not been told, oldest first.
-    pub pending_reports: VecDeque<PowerState>,
-    /// The state that the panel was last told. `None`: nothing yet since the daemon started.
-    pub last_reported: Option<PowerState>,
-    /// `status.yml` no longer says what is so.
-    pub status_stale: bool,
-    /// Revision of the record over which a pass last came to rest.
-    pub rested: u64,
-    /// Passes in a row that did not come to rest.
-    pub unconverged: u32,
-    /// The container whose terminal was last opened again, and when.
-    pub reopened: Option<(String, Timestamp)>,
+    failures: BTreeMap<StepKind, Failure>,
+    usage: Option<Usage>,
+    /// Token of the install script in its folder.
+    script_ready: Option<String>,
+    /// Folders and small files are in place.
+    prepared: bool,
+    /// `status.yml` is older than the status.
+    status_stale: bool,
+    /// Revision of the record over which a pass converged last.
+    converged: u64,
+    /// Passes in a row that did not converge.
+    unconverged: u32,
     /// Passes in a row that panicked.
-    pub panics: u32,
-    /// Looks in a row at which the runtime did not answer.
-    pub outages: u32,
-    /// A step waits for what the engine is at: when to look again, should its event be lost.
-    pub requeue_at: Option<Timestamp>,
-    /// Looks in a row at which the path of a mount did not answer.
-    pub silences: u32,
+    panics: u32,
+    /// Observations in a row in which the engine did not answer.
+    outages: u32,
+    /// Observations in a row in which the path of a mount did not answer.
+    unresponsive_paths: u32,
+    /// When to check what the engine is working on, in case that its event is lost.
+    check_at: Option<Timestamp>,
+    /// The container whose terminal was attached last, and when.
+    reattached: Option<(String, Timestamp)>,
+    changes: watch::Sender<()>,
 }
 
-/// A look at one container, and whether it can still be trusted.
-#[derive(Debug, Default)]
-pub struct Cached {
-    facts: Option<Option<ContainerStatus>>,
-    /// Counts reasons to look again, so that one that comes during a look is not lost.
-    version: u64,
-}
-
-impl Cached {
-    /// What was seen, if nothing has happened since.
-    pub fn fresh(&self) -> Option<&Option<ContainerStatus>> {
-        self.facts.as_ref()
+impl ServerStates {
+    /// No server yet.
+    pub fn new(clock: Clock, jitter: Arc<Jitter>) -> Self {
+        Self { clock, jitter, servers: Mutex::default() }
     }
 
-    /// Something has happened.
-    pub fn invalidate(&mut self) {
-        self.facts = None;
-        self.version += 1;
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, ServerState>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To be handed to [`Cached::fill`] after the look.
-    pub fn version(&self) -> u64 {
-        self.version
+    fn change<T>(&self, id: ServerId, edit: impl FnOnce(&mut ServerState) -> T) -> T {
+        let mut servers = self.lock();
+        let state = servers.entry(id).or_default();
+        let result = edit(state);
+        state.changes.send_replace(());
+        result
     }
 
-    /// Notes what was seen, unless something has happened during the look.
-    pub fn fill(&mut self, version: u64, facts: Option<ContainerStatus>) {
-        if version == self.version {
-            self.facts = Some(facts);
-        }
-    }
-}
-
-/// A job and the task that runs it.
-pub struct StateJob {
-    /// For the planner.
-    pub job: Job,
-    /// The task, while it runs.
-    pub task: Option<TaskHandle>,
-    /// Tells this run from the one before.
-    pub run: u64,
-    /// Answers in a row that could not be read.
-    pub invalid_response: u32,
-}
-
-impl ServerState {
-    /// The look of a role.
-    pub fn look(&mut self, role: Role) -> &mut Cached {
-        match role {
-            Role::Server => &mut self.server,
-            Role::Installer => &mut self.installer,
-        }
+    fn read<T: Default>(&self, id: ServerId, read: impl FnOnce(&ServerState) -> T) -> T {
+        self.lock().get(&id).map(read).unwrap_or_default()
     }
 
-    /// Both looks can no longer be trusted.
-    pub fn invalidate(&mut self) {
-        self.server.invalidate();
-        self.installer.invalidate();
+    fn retry_at(&self, growth: Growth, failures: u32) -> Timestamp {
+        self.clock.now() + retry::delay(growth, failures, &self.jitter)
     }
 
-    /// Nobody has watched the containers, or nobody will from now on: what ends meanwhile ends unseen, and what was known of
-    /// them is looked at again.
-    pub fn unwatch(&mut self) {
-        self.invalidate();
-        self.seen_running = None;
-        self.installer_seen = None;
-        self.watch += 1;
+    /// Waits until the condition holds, for `limit` at most. It is checked at each change of the server's state. Returns whether it
+    /// holds.
+    pub async fn wait(&self, id: ServerId, limit: Duration, holds: impl Fn() -> bool) -> bool {
+        let changes = self.lock().entry(id).or_default().changes.subscribe();
+        wait::until(changes, limit, holds).await
     }
 
-    /// Brings retries that wait for the panel forward. Returns whether there were any.
-    pub fn retry_panel_jobs_at(&mut self, now: Timestamp) -> bool {
-        let mut any = false;
-        for (kind, state) in &mut self.jobs {
-            if matches!(kind, JobKind::Sync | JobKind::Script | JobKind::Report)
-                && let JobState::Failed { fatal: false, retry_at, .. } = &mut state.job.state
-                && *retry_at > now
-            {
-                *retry_at = now;
-                any = true;
+    /// The servers of which something is kept.
+    pub fn ids(&self) -> Vec<ServerId> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// The server is gone.
+    pub fn remove(&self, id: ServerId) {
+        self.lock().remove(&id);
+    }
+
+    /// Merges a new observation into the state, and adds what the state knows. `watch` is what [`ServerStates::watch`] returned before
+    /// the observation.
+    pub fn observed(&self, id: ServerId, watch: u64, seen: Observed) -> Observed {
+        self.change(id, |state| {
+            state.outages = if seen.outage.is_some() { state.outages + 1 } else { 0 };
+            state.unresponsive_paths = if seen.unresponsive_path.is_some() { state.unresponsive_paths + 1 } else { 0 };
+            if let Some(path) = seen.unresponsive_path.as_ref().filter(|_| state.unresponsive_paths == 1) {
+                tracing::warn!(server.id = %id, "{path}");
             }
-        }
-        any
-    }
-
-    /// Whether a start has failed and is tried again.
-    pub fn start_fails(&self) -> bool {
-        let steps = [StepKind::CreateServer, StepKind::StartServer, StepKind::RemoveServer];
-        let jobs = [JobKind::ServerImage, JobKind::Permissions];
-        steps.iter().any(|step| self.failures.contains_key(step))
-            || jobs
-                .iter()
-                .any(|kind| self.jobs.get(kind).is_some_and(|state| matches!(state.job.state, JobState::Failed { .. })))
-    }
-
-    /// Ends every job but those of a kind.
-    pub fn end_jobs_except(&mut self, kept: JobKind) {
-        self.jobs.retain(|kind, state| {
-            if *kind != kept
-                && let Some(task) = state.task.take()
-            {
-                task.abort();
+            let seen = state.containers.observed(watch, seen);
+            Observed {
+                prepared: state.prepared,
+                script_ready: state.script_ready.clone(),
+                crash: state.crash.clone(),
+                jobs: state.jobs.all(),
+                failures: state.failures.clone(),
+                usage: state.usage,
+                ..seen
             }
-            *kind == kept
+        })
+    }
+
+    /// Whether folders and small files are known to be in place.
+    pub fn is_prepared(&self, id: ServerId) -> bool {
+        self.read(id, |state| state.prepared)
+    }
+
+    /// Folders and small files are in place.
+    pub fn prepared(&self, id: ServerId) {
+        self.change(id, |state| state.prepared = true);
+    }
+
+    /// The install script of this token is in its folder.
+    pub fn script_written(&self, id: ServerId, token: &str) {
+        self.change(id, |state| state.script_ready = Some(token.to_owned()));
+    }
+
+    /// The result of an installation is recorded: its script is no longer needed, and its files are not counted yet.
+    pub fn install_recorded(&self, id: ServerId) {
+        self.change(id, |state| {
+            state.script_ready = None;
+            state.usage = None;
         });
     }
+
+    /// A crash cannot be recorded, because the disk is full.
+    pub fn crash_unrecorded(&self, id: ServerId, crash: Crash) {
+        self.change(id, |state| state.crash = Some(crash));
+    }
+
+    /// The terminal of a running container is attached again. Returns whether that was done a moment ago, too.
+    pub fn reattaching(&self, id: ServerId, container: &str) -> bool {
+        let now = self.clock.now();
+        self.change(id, |state| {
+            let before = state.reattached.replace((container.to_owned(), now));
+            before.is_some_and(|(before, at)| before == container && now.since(at) < wait::REATTACH)
+        })
+    }
+
+    /// The engine is still removing a container.
+    pub fn removal_under_way(&self, id: ServerId) {
+        self.change(id, |state| state.check_at = Some(self.clock.now() + wait::REMOVAL_CHECK));
+    }
+
+    /// When the next pass is due because of the engine: it did not answer, a path did not, or it is working on something.
+    pub fn take_check(&self, id: ServerId) -> Option<Timestamp> {
+        self.change(id, |state| {
+            let failures = state.outages.max(state.unresponsive_paths);
+            let retry_at = (failures > 0).then(|| self.retry_at(retry::STEP, failures));
+            state.check_at.take().into_iter().chain(retry_at).min()
+        })
+    }
+
+    /// When a step that has just failed may be executed again, whether the planner considered it or not.
+    pub fn held_back(&self, id: ServerId, step: &Step) -> Option<Timestamp> {
+        let now = self.clock.now();
+        self.read(id, |state| {
+            let failure = state.failures.get(&step.kind())?;
+            (failure.subject == step.subject() && now < failure.retry_at).then_some(failure.retry_at)
+        })
+    }
+
+    /// A step was executed.
+    pub fn step_succeeded(&self, id: ServerId, step: &Step) {
+        self.change(id, |state| {
+            state.failures.remove(&step.kind());
+        });
+    }
+
+    /// A step failed, so everything is observed again; `rejected` by the engine or not. Returns how often it has failed in a row.
+    pub fn step_failed(&self, id: ServerId, step: &Step, rejected: bool, message: String) -> u32 {
+        self.change(id, |state| {
+            state.containers.invalidate();
+            state.prepared = false;
+            let same = state.failures.get(&step.kind()).filter(|before| before.subject == step.subject());
+            let attempts = same.map_or(0, |same| same.attempts) + 1;
+            let retry_at = self.retry_at(retry::STEP, attempts);
+            let subject = step.subject().into_owned();
+            state.failures.insert(step.kind(), Failure { subject, attempts, rejected, retry_at, message });
+            attempts
+        })
+    }
+
+    /// The status was published, so `status.yml` is stale.
+    pub fn status_published(&self, id: ServerId) {
+        self.change(id, |state| state.status_stale = true);
+    }
+
+    /// Whether `status.yml` is stale; asked by the pass that is about to write it.
+    pub fn take_stale_status(&self, id: ServerId) -> bool {
+        self.change(id, |state| std::mem::take(&mut state.status_stale))
+    }
+
+    /// A pass over this revision of the record has nothing left to do now.
+    pub fn converged(&self, id: ServerId, revision: u64) {
+        self.change(id, |state| {
+            (state.unconverged, state.panics) = (0, 0);
+            state.converged = revision;
+        });
+    }
+
+    /// Whether a pass has converged over this revision of the record or a later one.
+    pub fn has_converged(&self, id: ServerId, revision: u64) -> bool {
+        self.read(id, |state| state.converged) >= revision
+    }
+
+    /// A pass did not converge. Returns how many did not in a row, and when the next one is due. The first one may have had much to
+    /// do; more of them are steps that undo each other, which must not cost the node a core.
+    pub fn not_converged(&self, id: ServerId) -> (u32, Timestamp) {
+        self.change(id, |state| {
+            state.panics = 0;
+            state.unconverged += 1;
+            let at = match state.unconverged {
+                1 => self.clock.now(),
+                more => self.retry_at(retry::STEP, more - 1),
+            };
+            (state.unconverged, at)
+        })
+    }
+
+    /// A pass panicked, so everything is observed again. Returns how many did in a row, and when the next one is due.
+    pub fn panicked(&self, id: ServerId) -> (u32, Timestamp) {
+        self.change(id, |state| {
+            state.containers.invalidate();
+            state.panics += 1;
+            let at = self.retry_at(retry::FILES, state.panics);
+            (state.panics, at.max(self.clock.now() + Duration::from_secs(1)))
+        })
+    }
 }
+
+#[cfg(test)]
+mod tests;

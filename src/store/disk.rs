@@ -1,7 +1,7 @@
 //! What the store writes: one function for each kind of file, each observed by a hook.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::entry::Writer;
@@ -210,6 +210,37 @@ impl Store {
             hook.after(id, op);
         }
     }
+}
+
+/// Removes the folder of a server that is being deleted. A missing folder is not an error.
+pub(super) fn remove_folder(folder: &Path) -> io::Result<()> {
+    let remove = || {
+        for path in removal_order(folder)? {
+            match path.is_dir() && !path.is_symlink() {
+                true => std::fs::remove_dir_all(&path)?,
+                // Each removal is on disk before the next one.
+                false => atomic::remove_file(&path)?,
+            }
+        }
+        std::fs::remove_dir(folder)
+    };
+    match remove() {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The content of a server's folder in the order of its removal. The manifest goes first. The record goes before the deletion in
+/// `requests.json`: a crash in between leaves a deletion that continues, or a folder that does not count as a server.
+pub(super) fn removal_order(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = std::fs::read_dir(folder)?.map(|item| Ok(item?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.sort_by_key(|path| match path.file_name().and_then(|name| name.to_str()) {
+        Some(CONFIG_FILE) => 0,
+        Some(name) if name.starts_with(RECORD_FILE) => 2,
+        Some(REQUESTS_FILE) => 3,
+        _ => 1,
+    });
+    Ok(paths)
 }
 
 /// Whether a new spec asks a running server to stop, which frees space.

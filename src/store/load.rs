@@ -90,22 +90,21 @@ pub(super) fn load(
     now: Timestamp,
 ) -> Option<Entry> {
     let folder = servers.join(id.to_string());
+    let found = Sources {
+        config: FileFingerprint::of(&folder.join(CONFIG_FILE)).ok(),
+        overlay: FileFingerprint::of(&folder.join(OVERRIDE_FILE)).ok(),
+    };
     let record = read_or_quarantine(&folder.join(RECORD_FILE), id, access);
+    if found.config.is_none() && matches!(record, Loaded::New) {
+        return None;
+    }
     let requests = read_or_quarantine(&folder.join(REQUESTS_FILE), id, access);
     match (&record, &requests) {
         (Loaded::Unreadable(why), _) => return Some(quarantined_entry(id, revisions, RECORD_FILE, why)),
         (_, Loaded::Unreadable(why)) => return Some(quarantined_entry(id, revisions, REQUESTS_FILE, why)),
         _ => {}
     }
-    let known = matches!(record, Loaded::Known(_));
     let past = past(record, requests, &folder, id);
-    let found = Sources {
-        config: FileFingerprint::of(&folder.join(CONFIG_FILE)).ok(),
-        overlay: FileFingerprint::of(&folder.join(OVERRIDE_FILE)).ok(),
-    };
-    if found.config.is_none() && !known && !past.lost {
-        return None;
-    }
     Some(read_spec(&folder, id, revisions, past, found, now))
 }
 

@@ -111,13 +111,17 @@ impl Store {
         // come before the record, because a later daemon that finds a record takes the spec for a changed one.
         let requests = if first || before.unrecorded {
             let requests = put_requests()?;
-            put_record()?;
-            requests
+            let recorded = put_record().and_then(|()| self.put_with_record(entry, writer, requests.clone()));
+            recorded.inspect_err(|_| {
+                // The requests are on disk. A caller that rejects the spec removes them again.
+                if requests != before.requests {
+                    entry.publish(|next| next.requests = requests.clone());
+                }
+            })?
         } else {
             put_record()?;
-            put_requests()?
+            self.put_with_record(entry, writer, put_requests()?)?
         };
-        let requests = self.put_with_record(entry, writer, requests)?;
         // Only what is recorded counts as read: the next pass tries again after an error of the disk.
         writer.sources = files.sources();
         writer.text = files.digest();

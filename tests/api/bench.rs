@@ -130,7 +130,7 @@ impl Bench {
     /// A node whose configuration was changed.
     pub fn with(configure: impl FnOnce(&mut NodeConfig)) -> Self {
         let bench = Self::before_the_list(configure);
-        bench.world.recently_deleted.close();
+        bench.world.sync.as_ref().unwrap().list_applied();
         bench
     }
 

@@ -54,7 +54,7 @@ async fn a_create_that_finds_an_installation_under_way_waits_for_a_reset_all_the
     let bench = Bench::new();
     let id = bench.add(1);
     create(&bench, 1).await;
-    let reset = bench.world.reset_lock.reset().await;
+    let reset = bench.world.sync.as_ref().unwrap().hold_back_installs().await;
     let mut again = std::pin::pin!(create(&bench, 1));
     let soon = tokio::time::timeout(Duration::from_secs(4), &mut again).await;
     assert!(soon.is_err(), "the panel would take {id} for installed although it was promised another report");

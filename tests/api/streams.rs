@@ -102,7 +102,7 @@ async fn a_console_is_followed_from_its_transcript_on() {
     assert_eq!(last.lines(4).await, lines(6, 9));
     assert_eq!(bench.stream(&format!("{path}?tail=3")).await.rest().await, lines(7, 9));
     assert_eq!(whole.lines(13).await, lines(8, 20));
-    bench.world.console.say(id, "goodbye");
+    bench.world.console.announce(id, "goodbye");
     assert_eq!(whole.line().await.unwrap(), "[test Daemon]: goodbye");
     let read = bench.stream(&path).await.rest().await;
     assert_eq!(read.last().unwrap(), "[test Daemon]: goodbye");
@@ -186,7 +186,7 @@ fn installing() -> Vec<(Duration, Act)> {
 async fn a_log_that_cannot_be_read_breaks_off() {
     let bench = Bench::new();
     let id = bench.add(1);
-    let log = bench.world.layout.logs(id).join("console.log");
+    let log = bench.world.node.layout.logs(id).join("console.log");
     let path = format!("/local/servers/{id}/logs");
     assert!(bench.stream(&path).await.rest().await.is_empty(), "a server that never ran has printed nothing");
     fs::create_dir_all(&log).unwrap();

@@ -39,11 +39,9 @@ impl Play {
                 // One whose installation was asked for before, though the answer may have been lost, is not asked for again.
                 let after = daemon.world.store.get(id);
                 if after.is_some_and(|after| Server::was_asked_to_install(before.as_deref(), &after)) {
+                    // A power request from before the panel created the server does not follow the installation.
+                    server.asked.power(Expect::Down);
                     server.asked.install(start);
-                    if !start {
-                        // What was asked of a server of this name before its panel has created it does not follow.
-                        server.asked.power(Expect::Down);
-                    }
                     server.quiet_since = None;
                 }
                 server.created = true;

@@ -64,7 +64,7 @@ impl Play {
         let (seed, id) = (self.seed, server.id);
         let name = container_name(id, Role::Server);
         let running = self.machine.docker.state_of(&name) == Some(ContainerState::Running);
-        let data = daemon.world.layout.data(id);
+        let data = daemon.world.node.layout.data(id);
         let snapshot = daemon.world.store.get(id);
         self.check_place(daemon, at, server, snapshot.as_deref());
         if server.deleted && !server.created {
@@ -173,7 +173,7 @@ impl Play {
         let name = container_name(server.id, Role::Server);
         if running {
             let host = HostInfo::default();
-            let wanted = server_container(server.id, &manifest.spec, &daemon.world.node, &host).spec.limits;
+            let wanted = server_container(server.id, &manifest.spec, &daemon.world.node.config, &host).spec.limits;
             let limits = self.machine.docker.limits_of(&name);
             assert_eq!(limits, Some(wanted), "seed {seed}: the limits of {at}");
         }
@@ -198,7 +198,7 @@ impl Play {
         if done.exit_code.is_none() || !whole {
             return;
         }
-        let log = std::fs::read_to_string(daemon.world.layout.install_log(snapshot.id)).unwrap_or_default();
+        let log = std::fs::read_to_string(daemon.world.node.layout.install_log(snapshot.id)).unwrap_or_default();
         // One that was withdrawn before its container was made has begun another log, too: with a head and no output.
         let is_begun = log.ends_with("| Script Output\n| ------------------------------\n");
         if is_begun && server.outdone.as_ref() == Some(&done.token) {

@@ -104,7 +104,7 @@ impl Machine {
         let world = Arc::new(Context::new(Parts {
             store,
             runtime,
-            panel: Some(panel.clone()),
+            panel: Some(panel),
             console,
             node: self.node.clone(),
             clock,
@@ -126,7 +126,7 @@ impl Machine {
                 let _ = watch.send(WatchEvent::Rescan).await;
             }
         });
-        tasks.spawn("panel's list", listing::follow(world.clone(), panel));
+        tasks.spawn("panel's list", listing::follow(world.clone(), world.sync.clone().unwrap()));
         tasks.spawn("controller", Controller::new(reconciler.clone(), queue.clone(), 4, ready).run());
         let router = Api::new(reconciler.clone()).router(Endpoint::Local);
         Daemon { fate, world, reconciler, tasks, router, edits }

@@ -95,7 +95,7 @@ pub fn a_log_whose_stream_breaks_just_before_its_end() {
             fixture.daemon.wait(Duration::from_secs(5)).await;
             fixture.machine.docker.set_engine_up(true);
             fixture.installed().await;
-            let log = std::fs::read_to_string(fixture.daemon.world.layout.install_log(fixture.id)).unwrap();
+            let log = std::fs::read_to_string(fixture.daemon.world.node.layout.install_log(fixture.id)).unwrap();
             let (_, output) = log.split_once("| Script Output\n").unwrap();
             let lines: Vec<&str> = output.lines().skip(1).collect();
             assert_eq!(lines, ["installing", "half way", LAST_LINE], "{before_end} ms, {kept:?}");

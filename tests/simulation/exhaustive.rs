@@ -83,7 +83,7 @@ fn check(
     assert_eq!(side.states.last().map(|(_, new)| *new), Some(PowerState::Running), "{deaths:?}: {:?}", side.states);
     assert!(panel.violations.is_empty(), "{deaths:?}: {:?}", panel.violations);
     drop(panel);
-    let log = std::fs::read_to_string(daemon.world.layout.install_log(id)).unwrap();
+    let log = std::fs::read_to_string(daemon.world.node.layout.install_log(id)).unwrap();
     let output = log.split("| Script Output").nth(1).unwrap_or_default();
     assert_eq!(output.matches("half way").count(), 1, "the log is whole and has nothing twice: {deaths:?}\n{log}");
     let record = daemon.world.store.get(id).unwrap().record.clone();

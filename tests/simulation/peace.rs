@@ -45,6 +45,8 @@ impl Play {
                 true => break,
                 false => {
                     daemon = self.reboot(daemon).await;
+                    // A deletion may be lost with a damaged file, and then the server has no manifest any more.
+                    self.mend_files(&daemon);
                     self.end_outages();
                 }
             }
@@ -170,11 +172,11 @@ impl Play {
             // A running server is looked at for ever: its disk usage is measured now and then.
             let soon = daemon.world.clock.now() + Duration::from_secs(60);
             let waits = plan.state == PowerState::Offline && plan.requeue.is_some_and(|at| at < soon);
-            let pending_reports = daemon.world.with_server(server.id, |live| live.pending_reports.len());
+            let unacknowledged = daemon.world.sync.as_ref().is_some_and(|sync| sync.acknowledged(server.id).1);
             let unreported = snapshot.record.install.done.as_ref().is_some_and(|done| !done.reported);
             let installing = snapshot.asked(daemon.world.clock.now()).install().is_some();
             let moving = installing || matches!(plan.state, PowerState::Starting | PowerState::Stopping);
-            if !plan.steps.is_empty() || waits || pending_reports > 0 || unreported || moving || !snapshot.wanted() {
+            if !plan.steps.is_empty() || waits || unacknowledged || unreported || moving || !snapshot.wanted() {
                 return false;
             }
         }

@@ -62,7 +62,7 @@ pub async fn logs(
 
 /// The transcript up to now, and then the lines that are published.
 async fn console(context: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<()> {
-    let folder = context.layout.logs(wanted.id);
+    let folder = context.node.layout.logs(wanted.id);
     let handover = tokio::time::timeout(HANDOVER_TIMEOUT, context.console.handover(wanted.id, &folder)).await;
     let handover =
         handover.map_err(|_| io::Error::other("the transcript's writer does not get on; see the disk"))??;
@@ -137,7 +137,7 @@ async fn open(
     before: Option<LogReader>,
     tail: Option<u64>,
 ) -> io::Result<Option<LogReader>> {
-    let layout = context.layout.clone();
+    let layout = context.node.layout.clone();
     let open = move || {
         if before.as_ref().is_some_and(|before| !before.was_replaced(&layout.install_log(id))) {
             return Ok(before);

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use crate::api::request::Sent;
 use crate::api::{Api, ApiError, body};
 use crate::model::{ManagedBy, Record, Requester, ServerId, Verb};
-use crate::reconcile::jobs::{FetchedSpec, apply_sync, new_manifest, sync_with_retries};
+use crate::reconcile::refresh::refresh;
 use crate::requests::NewRequest;
-use crate::store::{Snapshot, Store, StoreError};
+use crate::store::{NewServer, Snapshot, Store, StoreError};
+use crate::sync::{self, FetchedSpec, new_manifest};
 
 #[derive(Deserialize)]
 struct Wanted {
@@ -31,30 +32,28 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
     })?;
     if api.context.store.get(id).is_some() {
         // This answer accepts a request like any other, although nothing is written for it.
-        let _gate = api.context.reset_lock.request().await;
+        let _permit = api.permit_install().await;
         // What a person has just changed is accepted before the panel's later request.
-        api.context.refresh(id).await?;
+        refresh(&api.context.store, api.context.clock, id).await?;
         if api.context.store.get(id).is_some_and(|snapshot| is_under_way(&snapshot)) {
             return Ok(StatusCode::ACCEPTED);
         }
     }
-    let Some(panel) = api.context.panel.clone() else {
+    let Some(sync) = &api.context.sync else {
         return Err(ApiError::Failed(format!(
             "{id} was asked for through the API, but no panel is configured to fetch it from; set `remote` in config.yml"
         )));
     };
-    let asked_at = api.context.clock.now();
-    let server = sync_with_retries(&api.context, &*panel, id).await?;
-    let word = FetchedSpec { server, asked_at, read_at: api.context.clock.now() };
+    let fetched = sync.fetch(id).await?;
     let install = NewRequest {
         id: api.context.ids.next(),
-        at: word.asked_at,
+        at: fetched.asked_at,
         expires_at: None,
         by: Requester::Panel,
         verb: Verb::Install { reinstall: false, then_start: wanted.start_on_completion },
     };
-    let _gate = api.context.reset_lock.request().await;
-    api.context.store.run(move |store| write(store, id, &install, &word)).await?;
+    let _permit = api.permit_install().await;
+    api.context.store.run(move |store| write(store, id, &install, &fetched)).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -68,9 +67,9 @@ fn is_under_way(snapshot: &Snapshot) -> bool {
 }
 
 /// Writes a server that is new, known from the list alone, was parked, or is still being deleted.
-fn write(store: &Store, id: ServerId, install: &NewRequest, word: &FetchedSpec) -> Result<(), StoreError> {
+fn write(store: &Store, id: ServerId, install: &NewRequest, fetched: &FetchedSpec) -> Result<(), StoreError> {
     loop {
-        match attempt(store, id, install, word) {
+        match attempt(store, id, install, fetched) {
             Ok(false) => {}
             // Another writer has changed it, or its deletion has just come to its end.
             Err(StoreError::Exists(_) | StoreError::Conflict { .. } | StoreError::Unknown(_)) => {}
@@ -88,11 +87,9 @@ fn as_new(before: &Snapshot, install: &NewRequest) -> Vec<NewRequest> {
 }
 
 /// One attempt; `false` if what it was decided by is no longer so.
-fn attempt(store: &Store, id: ServerId, install: &NewRequest, word: &FetchedSpec) -> Result<bool, StoreError> {
-    let (asked_at, hash) = (word.asked_at, word.hash());
-    let manifest = new_manifest(id, word.server.clone());
+fn attempt(store: &Store, id: ServerId, install: &NewRequest, fetched: &FetchedSpec) -> Result<bool, StoreError> {
     let Some(before) = store.get(id) else {
-        let record = Record { synced_at: Some(asked_at), synced_hash: Some(hash), ..Record::default() };
+        let NewServer { manifest, record, .. } = fetched.new_server(id);
         return store.create(manifest, record, [install.clone()]).map(|_| true);
     };
     if is_under_way(&before) {
@@ -101,15 +98,14 @@ fn attempt(store: &Store, id: ServerId, install: &NewRequest, word: &FetchedSpec
     }
     if before.is_listed() {
         // Known from the panel's list alone. A list that was asked for later has the newer configuration, which stands.
-        let before = apply_sync(store, id, word, None)?;
+        let before = sync::apply(store, id, fetched, None)?;
         return store.request(id, Some(before.revision), as_new(&before, install)).map(|_| true);
     }
-    let synced = move |record: &mut Record| {
+    let synced = |record: &mut Record| {
         record.parked = None;
-        record.synced_at = Some(asked_at);
-        record.synced_hash = Some(hash);
+        fetched.note_in(record);
     };
-    store.replace(id, manifest, synced, as_new(&before, install))?;
+    store.replace(id, new_manifest(id, fetched.server.clone()), synced, as_new(&before, install))?;
     // Nothing is replaced if the panel's list has brought the server back in this moment.
     Ok(store.get(id).is_none_or(|after| !after.is_listed() || is_under_way(&after)))
 }

@@ -1,7 +1,6 @@
 //! Installing again, and fetching the panel's word.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use http::StatusCode;
@@ -10,9 +9,9 @@ use super::decide_again;
 use crate::api::request::ServerName;
 use crate::api::{Api, ApiError};
 use crate::model::{ManagedBy, PowerState, Requester, ServerId, Verb};
-use crate::reconcile::jobs::{FetchedSpec, apply_sync, sync_with_retries};
 use crate::requests::NewRequest;
 use crate::requests::admission::{Admitted, admit_abort, admit_install};
+use crate::wait;
 
 /// `POST /api/servers/{server}/install`: as at creation, with the newest word of the panel.
 pub async fn install(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
@@ -33,7 +32,7 @@ pub async fn reinstall(State(api): State<Arc<Api>>, ServerName(server): ServerNa
 /// # Errors
 /// Why it is refused, or the disk's error.
 pub async fn request_install(api: &Api, id: ServerId, reinstall: bool, by: Requester) -> Result<(), ApiError> {
-    let _gate = api.context.reset_lock.request().await;
+    let _permit = api.permit_install().await;
     decide_again(|| try_install(api, id, reinstall, by)).await
 }
 
@@ -73,29 +72,24 @@ pub async fn abort_install(api: &Api, id: ServerId) -> Result<(), ApiError> {
     .await
 }
 
-/// New limits of a running server are waited for this long.
-const LIMITS_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// `POST /api/servers/{server}/sync`: fetches the panel's configuration and writes it.
 ///
 /// A running server's limits are in force when the panel has its answer, as it is used to; where the engine needs longer they
 /// follow all the same.
 pub async fn sync(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
     let known = api.server(&server)?;
-    let panel = api.context.panel.clone().filter(|_| known.manifest.metadata.managed_by == ManagedBy::Panel);
-    let Some(panel) = panel else {
+    let sync = api.context.sync.as_ref().filter(|_| known.manifest.metadata.managed_by == ManagedBy::Panel);
+    let Some(sync) = sync else {
         // The file is the whole truth, and it is read when it changes.
         api.context.store.wake(known.id);
         return Ok(StatusCode::NO_CONTENT);
     };
-    let asked_at = api.context.clock.now();
-    let fetched = sync_with_retries(&api.context, &*panel, known.id).await?;
     let id = known.id;
-    let word = FetchedSpec { server: fetched, asked_at, read_at: api.context.clock.now() };
-    let written = api.context.store.run(move |store| apply_sync(store, id, &word, None)).await?;
+    let fetched = sync.fetch(id).await?;
+    let written = sync.apply(id, fetched, None).await?;
     if known.status.state != PowerState::Offline {
-        let revision = written.revision;
-        api.context.wait_until(LIMITS_TIMEOUT, || api.context.with_server(id, |state| state.rested >= revision)).await;
+        let servers = &api.context.servers;
+        servers.wait(id, wait::SYNC_FOR_LIMITS, || servers.has_converged(id, written.revision)).await;
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -55,7 +55,7 @@ pub async fn logs(
 /// `GET /api/servers/{server}/install-logs`: what the last install script printed.
 pub async fn install_logs(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<Response, ApiError> {
     let known = api.server(&server)?;
-    let (id, layout) = (known.id, api.context.layout.clone());
+    let (id, layout) = (known.id, api.context.node.layout.clone());
     let read = api.context.store.blocking().run(move || install_log::read_output(&layout, id, MAX_BYTES)).await;
     match read {
         Ok(Some(text)) => Ok(axum_json(&json!({"data": text}))),

@@ -13,9 +13,7 @@ use crate::api::{Api, ApiError, body};
 use crate::model::{PowerState, Requester, ServerId, Verb};
 use crate::requests::NewRequest;
 use crate::requests::admission::{Admitted, admit_power, wait};
-
-/// A terminal that is being attached (after a restart of the daemon, say) is waited for this long.
-const ATTACH_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::wait;
 
 #[derive(Deserialize)]
 struct Wanted {
@@ -100,7 +98,8 @@ pub async fn commands(
         let is_stop = stop.kind == "command" && *command == stop.value;
         if is_stopping(&api, &api.server(&server)?) {
             // The line that stops it comes first.
-            api.context.wait_until(ATTACH_TIMEOUT, || stop_was_sent(&api, known.id)).await;
+            let sent = || stop_was_sent(&api, known.id);
+            api.context.servers.wait(known.id, wait::COMMAND_FOR_TERMINAL, sent).await;
         } else if is_stop {
             request_power(&api, known.id, Verb::Stop, None, Requester::Panel).await?;
             continue;
@@ -118,14 +117,12 @@ fn is_stopping(api: &Api, known: &Known) -> bool {
 
 fn stop_was_sent(api: &Api, id: ServerId) -> bool {
     let offline = api.context.store.status(id).is_none_or(|status| status.state == PowerState::Offline);
-    offline || api.context.with_server(id, |state| state.stop.is_some())
+    offline || api.context.servers.stop_was_sent(id)
 }
 
 async fn send_command(api: &Api, id: ServerId, line: &str) -> Result<(), ApiError> {
-    let timeout = tokio::time::Instant::now() + ATTACH_TIMEOUT;
-    while api.context.console.attached(id).is_none() && tokio::time::Instant::now() < timeout {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let attached = || api.context.console.attached(id).is_some();
+    api.context.servers.wait(id, wait::COMMAND_FOR_TERMINAL, attached).await;
     api.context.console.send_command(id, line).await.map_err(|error| {
         ApiError::worded(StatusCode::BAD_GATEWAY, format!("The command could not be sent to the server: {error}"))
     })

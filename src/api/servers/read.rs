@@ -20,7 +20,10 @@ pub async fn list(State(api): State<Arc<Api>>) -> Response {
 
 /// `GET /api/servers/{server}`.
 pub async fn get(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<Response, ApiError> {
-    api.context.panel_has_acknowledged(api.server(&server)?.id).await;
+    let id = api.server(&server)?.id;
+    if let Some(sync) = &api.context.sync {
+        sync.wait_for_acknowledgement(id).await;
+    }
     let known = api.server(&server)?;
     Ok(json(api.view.one(&api.context, &known.snapshot)))
 }

@@ -1,7 +1,6 @@
 //! `DELETE /api/servers/{server}`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use http::StatusCode;
@@ -11,11 +10,7 @@ use crate::api::request::ServerName;
 use crate::api::{Api, ApiError};
 use crate::model::{Requester, ServerId, Verb};
 use crate::requests::NewRequest;
-
-/// A server that is not known waits this long for the panel's list, which may have it.
-const LIST_TIMEOUT: Duration = Duration::from_secs(5);
-/// The answer waits this long for the containers to go.
-const CONTAINER_TIMEOUT: Duration = Duration::from_secs(3);
+use crate::wait;
 
 /// Accepts the request to delete; the reconciler carries it out. From now on the API does not know the server.
 ///
@@ -25,7 +20,9 @@ pub async fn delete(State(api): State<Arc<Api>>, ServerName(server): ServerName)
     let known = wait_for(&api, &server).await?;
     request_deletion(&api, known.id, Requester::Panel).await?;
     // Nothing is lost when the time is over: the request is on disk.
-    api.context.wait_until(CONTAINER_TIMEOUT, || containers_gone(&api, known.id)).await;
+    let (store, servers) = (&api.context.store, &api.context.servers);
+    let gone = || store.get(known.id).is_none() || servers.has_no_containers(known.id);
+    servers.wait(known.id, wait::DELETE_FOR_CONTAINERS, gone).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -38,21 +35,15 @@ async fn wait_for(api: &Api, server: &str) -> Result<Known, ApiError> {
     };
     let Ok(id) = server.parse::<ServerId>() else { return Err(unknown) };
     let being_deleted = api.context.store.get(id).is_some_and(|snapshot| !snapshot.wanted());
-    if being_deleted || api.context.recently_deleted.has(id) {
+    let Some(sync) = api.context.sync.as_ref().filter(|_| !being_deleted) else { return Err(unknown) };
+    if sync.was_removed(id) {
         return Err(unknown);
     }
-    if !api.context.recently_deleted.listed(LIST_TIMEOUT).await {
+    if !sync.wait_for_list().await {
         let message = "The node has not been able to read the panel's list of servers since it started, so it does not know whether this server is one of its own. See the node's log for the reason, and delete the server again when it is mended.";
         return Err(ApiError::worded(StatusCode::SERVICE_UNAVAILABLE, message));
     }
     api.server(server)
-}
-
-fn containers_gone(api: &Api, id: ServerId) -> bool {
-    api.context.store.get(id).is_none()
-        || api.context.with_server(id, |state| {
-            matches!((state.server.fresh(), state.installer.fresh()), (Some(None), Some(None)))
-        })
 }
 
 /// Has the request to delete on disk.

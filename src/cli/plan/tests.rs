@@ -24,7 +24,7 @@ fn plans_as_people_see_them() {
     let step = |step: Step| serde_json::json!({"text": step.to_string()});
     let to_do = PlanView {
         steps: vec![
-            step(Step::StartJob { job: JobKind::ServerImage, subject: Subject::Start("wish-1".into()) }),
+            step(Step::StartJob { job: JobKind::Image, subject: Subject::Start("wish-1".into()) }),
             step(Step::RecordBegun { power: "wish-1".into() }),
         ],
         conditions: vec![
@@ -101,7 +101,7 @@ fn the_planners_plans_are_understood() {
         unrecorded: true,
         requests: &Requests::default(),
         record: &server.record,
-        shown: server.status.state,
+        published: server.status.state,
         observed: &Observed::default(),
         policy: &Policy::default(),
         now: examples::now(),

@@ -1,12 +1,14 @@
 //! Engines that go away and come back.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::*;
-use crate::model::{ContainerState, Record, Script, Verb};
+use crate::model::{ContainerState, Record, Role, Script, Verb};
 use crate::reconcile::bench;
+use crate::reconcile::observed::Observed;
 use crate::reconcile::pass::Reconciler;
 use crate::runtime::ErrorKind;
 use crate::runtime::fake::{Call, FakeEngine, Faults, Program};
@@ -89,7 +91,7 @@ impl Fixture {
     fn runs(&self) -> bool {
         let state = self.machine.state_of(&container_name(bench::id(1), Role::Installer));
         state == Some(ContainerState::Running)
-            && self.context.with_server(bench::id(1), |state| state.installer_seen.is_some())
+            && self.context.servers.observed(bench::id(1), u64::MAX, Observed::default()).installer_seen.is_some()
     }
 
     async fn comes_to(&self, what: &str, holds: impl Fn(&Self) -> bool) {
@@ -128,7 +130,7 @@ impl Fixture {
 #[tokio::test(start_paused = true)]
 async fn a_look_that_the_engine_went_down_under_has_seen_nothing() {
     let fixture = Fixture::new().await;
-    fixture.context.with_server(bench::id(1), |state| state.server.invalidate());
+    fixture.context.servers.container_changed(bench::id(1), Role::Server);
     fixture.slow(Some(("inspect", Some(Role::Server))));
     tokio::join!(fixture.reconciler.pass(bench::id(1)), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -146,7 +148,7 @@ async fn what_was_seen_while_nobody_followed_counts_as_unseen() {
     fixture.engine_restarts().await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     // Right after an attempt to follow, so that the next one is seconds away.
-    let attempts = |fixture: &Fixture| fixture.context.with_server(bench::id(1), |state| state.watch);
+    let attempts = |fixture: &Fixture| fixture.context.servers.watch(bench::id(1));
     let before = attempts(&fixture);
     while attempts(&fixture) == before {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -162,10 +164,10 @@ async fn what_was_seen_while_nobody_followed_counts_as_unseen() {
 async fn an_engine_that_goes_down_under_a_listing_is_noticed_at_once() {
     let fixture = Fixture::new().await;
     fixture.slow(Some(("list", None)));
-    tokio::time::sleep(RESYNC + Duration::from_secs(1)).await;
+    tokio::time::sleep(wait::CONTAINER_RESYNC + Duration::from_secs(1)).await;
     fixture.engine_restarts().await;
     fixture.slow(None);
-    fixture.context.with_server(bench::id(1), |state| state.invalidate());
+    fixture.context.servers.containers_changed(bench::id(1));
     fixture.runs_again().await;
 }
 
@@ -189,14 +191,13 @@ async fn a_container_that_was_made_too_late_for_its_answer_is_noticed() {
     context.tasks.spawn("containers", follow(context.clone(), queue.clone(), watch::Sender::new(false)));
     queue.done(queue.next().await, None);
     let host = crate::runtime::HostInfo::default();
-    let built = spec_builder::server_container(id, &bench::file_server(1).spec, &context.node, &host);
+    let built = spec_builder::server_container(id, &bench::file_server(1).spec, &context.node.config, &host);
     let spec = context.runtime.resolve(id, built).await.unwrap().spec;
     let purpose = crate::runtime::Purpose { server: id, role: Role::Server, token: "start".into() };
     context.runtime.create(&spec, &purpose).await.unwrap_err();
-    let version = context.with_server(id, |state| state.server.version());
-    context.with_server(id, |state| state.server.fill(version, None));
+    context.servers.inspected(id, Role::Server, context.servers.version(id, Role::Server), None);
     let last_reported = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
     assert_eq!(last_reported, Ok(id));
-    assert_eq!(context.with_server(id, |state| state.server.fresh().cloned()), None, "it is looked at again");
+    assert_eq!(context.servers.cached(id, Role::Server), None, "it is inspected again");
     context.tasks.abort_all();
 }

@@ -10,7 +10,7 @@ use crate::model::{ManagedBy, Manifest, Record};
 use crate::reconcile::bench::{context_on, id};
 use crate::store::{Blocking, CONFIG_FILE, DiskHook, DiskOp};
 
-/// A disk on which some servers' files hang whoever writes them.
+/// A disk on which writing some servers' files hangs.
 #[derive(Default)]
 struct Disk {
     hanging: Mutex<BTreeSet<ServerId>>,
@@ -57,7 +57,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_hangs_holds_nobody_else_up() {
+async fn a_file_that_hangs_holds_up_no_other_server() {
     let disk = Arc::new(Disk::default());
     let (_root, context) = context_on(Blocking::Pool, Some(disk.clone()), None);
     for number in 0..5 {
@@ -75,13 +75,13 @@ async fn a_file_that_hangs_holds_nobody_else_up() {
             edits.send(WatchEvent::Changed(id(number).to_string())).await.unwrap();
         }
         edits.send(WatchEvent::Rescan).await.unwrap();
-        until("the edit is in force", || runs(&context, 0, &invocation)).await;
+        until("the edit is effective", || runs(&context, 0, &invocation)).await;
     }
-    let looks = || context.tasks.running().iter().filter(|name| name.starts_with("look")).count();
-    until("one look for each that hangs", || looks() == 4).await;
+    let reads = || context.tasks.running().iter().filter(|name| name.starts_with("read the files")).count();
+    until("one read for each that hangs", || reads() == 4).await;
 
-    // What has changed during a look is looked at after it.
+    // Files that changed during a read are read again after it.
     disk.hangs(std::iter::empty());
-    until("the latest edits are in force", || (1..5).all(|number| runs(&context, number, "run 2"))).await;
-    until("nobody looks any more", || looks() == 0).await;
+    until("the latest edits are effective", || (1..5).all(|number| runs(&context, number, "run 2"))).await;
+    until("no read is left", || reads() == 0).await;
 }

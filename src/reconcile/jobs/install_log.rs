@@ -1,14 +1,15 @@
-//! The installer's output on its way into the log: followed while it runs, read on from where the file ends.
+//! Copies the installer's output into the install log: it is followed while the installer runs, from where the file ends.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
-use super::JobError;
 use super::read_on::{self, COMPARED, MAX_HELD, ReadOn};
-use crate::console::lines::{Lines, shown};
+use super::{BackgroundJob, JobError, JobOutput, JobRun};
+use crate::console::lines::{Lines, display_text};
 use crate::events::EventKind;
 use crate::files::FilesError;
 use crate::files::install_log::InstallLog;
@@ -16,49 +17,41 @@ use crate::model::ServerId;
 use crate::reconcile::context::Context;
 use crate::retry;
 use crate::runtime::{ErrorKind, LogPart, RuntimeError};
-
-/// Reading what is left of a finished installer's output takes no longer than this.
-const CLOSE_LIMIT: Duration = Duration::from_secs(20);
-
-/// Output that is held back until it is known what of it is new is held back no longer than this.
-const PAUSE: Duration = Duration::from_secs(2);
+use crate::wait;
 
 /// Follows a running installer.
-pub(super) async fn follow(context: &Context, id: ServerId, container: &str) -> Result<(), JobError> {
-    copy(context, id, container, LogPart::Follow).await.map_err(|error| JobError::new(retry::STEP, error))
+pub(super) struct FollowInstallLog;
+
+#[async_trait]
+impl BackgroundJob for FollowInstallLog {
+    async fn run(&self, run: &JobRun) -> Result<JobOutput, JobError> {
+        let copied = copy(&run.context, run.server, &run.subject.to_string(), LogPart::Follow).await;
+        copied.map(|()| JobOutput::Nothing).map_err(|error| JobError::new(retry::STEP, error))
+    }
 }
 
-/// Brings the log of a finished installer to its end.
+/// Completes the log of an installer that has ended.
 ///
 /// # Errors
-/// What stood in the way, for people.
+/// Why the output cannot be read or written.
 pub async fn close(context: &Context, id: ServerId, container: &str) -> Result<(), String> {
-    // The follower is reading the same bytes into the same file; only one may.
-    context.with_server(id, |state| {
-        if let Some(job) = state.jobs.remove(&super::JobKind::InstallLog)
-            && let Some(task) = job.task
-        {
-            task.abort();
-        }
-    });
-    match tokio::time::timeout(CLOSE_LIMIT, copy(context, id, container, LogPart::All)).await {
-        Ok(result) => result,
-        Err(_) => {
-            Err(format!("reading the rest of the install log took longer than {} seconds", CLOSE_LIMIT.as_secs()))
-        }
-    }
+    // The follower writes the same bytes into the same file, which only one may.
+    context.servers.closing_install_log(id);
+    let limit = wait::INSTALL_LOG_CLOSE;
+    let copied = tokio::time::timeout(limit, copy(context, id, container, LogPart::All)).await;
+    copied.unwrap_or_else(|_| Err(format!("reading the rest of the install log took longer than {limit:?}")))
 }
 
 enum Piece {
     Output(Result<Bytes, RuntimeError>),
-    /// Nothing came for a while.
+    /// The engine has sent nothing for a while.
     Pause,
     End,
 }
 
-/// The next piece of output; with `impatient` a pause is noticed too.
-async fn next(output: &mut (impl Stream<Item = Result<Bytes, RuntimeError>> + Unpin), impatient: bool) -> Piece {
-    let limit = if impatient { PAUSE } else { Duration::MAX };
+/// The next piece of output. With `notice_pause` a pause is one, too.
+async fn next(output: &mut (impl Stream<Item = Result<Bytes, RuntimeError>> + Unpin), notice_pause: bool) -> Piece {
+    let limit = if notice_pause { wait::INSTALL_LOG_PAUSE } else { Duration::MAX };
     match tokio::time::timeout(limit, output.next()).await {
         Ok(Some(piece)) => Piece::Output(piece),
         Ok(None) => Piece::End,
@@ -67,7 +60,7 @@ async fn next(output: &mut (impl Stream<Item = Result<Bytes, RuntimeError>> + Un
 }
 
 async fn copy(context: &Context, id: ServerId, container: &str, part: LogPart) -> Result<(), String> {
-    let layout = context.layout.clone();
+    let layout = context.node.layout.clone();
     let blocking = context.store.blocking();
     let opened = blocking.run(move || {
         let log = InstallLog::open(&layout, id)?;
@@ -80,15 +73,15 @@ async fn copy(context: &Context, id: ServerId, container: &str, part: LogPart) -
     let log = Arc::new(Mutex::new(log));
     let mut output = match context.runtime.logs(container, part).await {
         Ok(output) => output,
-        // There is no container, or its engine keeps no logs: there is nothing to be had, however often it is asked for.
+        // There is no container, or its engine keeps no logs: another attempt would find nothing, too.
         Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unsupported) => return Ok(()),
         Err(error) => return Err(error.to_string()),
     };
     let publish = |line: &[u8]| {
-        context.store.events().publish_output(id, || EventKind::Install { line: shown(line).into() });
+        context.store.events().publish_output(id, || EventKind::Install { line: display_text(line).into() });
     };
     let mut lines = Lines::default();
-    // Who follows reads on, so that its end is that of the script.
+    // A follower reads on although the log is full, so that it ends with the script.
     while part == LogPart::Follow || !full {
         let (new, known, more) = match next(&mut output, read_on.holds()).await {
             Piece::Output(piece) => {
@@ -119,7 +112,7 @@ async fn copy(context: &Context, id: ServerId, container: &str, part: LogPart) -
         }
     }
     lines.finish(publish);
-    // The container goes soon, and with it the only other copy of what it printed.
+    // The container is removed soon, and with it the only other copy of its output.
     let finish = move || match Arc::try_unwrap(log) {
         Ok(log) => log.into_inner().unwrap_or_else(PoisonError::into_inner).finish(),
         Err(_) => Ok(()),

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::reconcile::bench;
+use crate::reconcile::disk_scans::DiskScan;
+use crate::reconcile::observed::{JobState, Observed};
 use crate::runtime::fake::{Call, Faults};
 use crate::runtime::{ErrorKind, RuntimeError};
 
@@ -13,53 +15,35 @@ fn away() -> PanelError {
     PanelError::Unreachable { call: "GET /servers/x/install".into(), cause: "refused".into() }
 }
 
-/// Runs a job through these failures. Whether the last one was final.
+/// Whether a job whose attempts fail in these ways ends with a fatal failure.
 fn fails_for_good(failures: Vec<PanelError>) -> bool {
     let (_root, context) = bench::context(None);
-    let id = bench::id(1);
+    let (id, kind, subject) = (bench::id(1), JobKind::Script, Subject::Install("token".into()));
     for failure in failures {
-        let run = context.with_server(id, |state| begin(state, JobKind::Script, &Subject::Install("token".into())));
-        end(&context, id, JobKind::Script, run, Err(failure.into()));
+        let run = context.servers.job_starting(id, kind, &subject);
+        end(&context, id, kind, run, Err(failure.into()));
     }
-    context
-        .with_server(id, |state| matches!(state.jobs[&JobKind::Script].job.state, JobState::Failed { fatal: true, .. }))
+    let observed = context.servers.observed(id, 0, Observed::default());
+    matches!(observed.job(kind, &subject).unwrap().state, JobState::Failed { fatal: true, .. })
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_cannot_be_read_count_as_a_rejection_in_the_end() {
+async fn invalid_responses_in_a_row_count_as_a_rejection() {
     assert!(!fails_for_good(vec![invalid_response(); 4]));
     assert!(fails_for_good(vec![invalid_response(); 5]));
     let mut interrupted = vec![invalid_response(); 4];
     interrupted.extend([away(), invalid_response()]);
     assert!(!fails_for_good(interrupted), "only in a row");
-    assert!(!fails_for_good(vec![away(); 30]), "silence is waited out");
+    assert!(!fails_for_good(vec![away(); 30]), "a panel that does not answer is asked again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_an_answer_that_will_not_come() {
-    let panel = bench::ScriptedPanel::default();
-    panel.answers(invalid_response());
+async fn removals_and_counts_in_the_background_hold_up_no_start() {
     let (_root, context) = bench::context(None);
-    let began = tokio::time::Instant::now();
-    let error = sync_with_retries(&context, &panel, bench::id(1)).await.unwrap_err();
-    assert_eq!((error, panel.asked(), began.elapsed()), (invalid_response(), 1, Duration::ZERO));
-    let timeout = PanelError::Timeout { call: "GET /servers/x".into(), limit: Duration::from_secs(3) };
-    panel.answers(timeout.clone());
-    let error = sync_with_retries(&context, &panel, bench::id(1)).await.unwrap_err();
-    assert_eq!((error, panel.asked(), began.elapsed()), (timeout, 1, Duration::ZERO), "it has had its time");
-    panel.answers(away());
-    let error = sync_with_retries(&context, &panel, bench::id(1)).await.unwrap_err();
-    assert_eq!(error, away());
-    assert!(panel.asked() > 3, "silence is asked again");
-}
-
-#[tokio::test(start_paused = true)]
-async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
-    let (_root, context) = bench::context(None);
-    let mut turns = Vec::new();
+    let mut permits = Vec::new();
     for scan in [DiskScan::Removal, DiskScan::Watch] {
-        while let Some(turn) = context.disk_scans.turn(scan).now_or_never() {
-            turns.push(turn);
+        while let Some(permit) = context.disk_scans.permit(scan).now_or_never() {
+            permits.push(permit);
         }
     }
     for (kind, subject, goes_on) in [
@@ -68,8 +52,9 @@ async fn removals_and_counts_that_nobody_waits_for_hold_up_no_start() {
         (JobKind::Usage, Subject::DiskLimit, false),
         (JobKind::Removal, Subject::Deletion, false),
     ] {
-        let ended = perform(&context, bench::id(1), kind, &subject).now_or_never();
-        assert_eq!(ended.is_some(), goes_on, "{kind:?} {subject}");
+        let job = JobRun { context: context.clone(), server: bench::id(1), subject };
+        let ended = implementation(kind).run(&job).now_or_never();
+        assert_eq!(ended.is_some(), goes_on, "{kind:?} {}", job.subject);
     }
 }
 

@@ -1,26 +1,26 @@
-//! Doing steps. Each does what its name says and nothing else; whether it should be done was decided by the planner.
+//! Executing steps. Each does what its name says and nothing else; the planner has decided that it is due.
 
 mod install;
 mod power;
 
 use super::{Reconciler, StepError};
 use crate::model::{ContainerState, ContainerStatus, Handled, Record, ServerId};
-use crate::reconcile::job::JobKind;
 use crate::reconcile::jobs;
+use crate::reconcile::refresh::refresh;
 use crate::reconcile::step::Step;
 use crate::runtime::{ContainerSpec, ErrorKind, Purpose};
-use crate::store::Snapshot;
+use crate::store::{Snapshot, StoreError};
 
 type Done = Result<bool, StepError>;
 
 impl Reconciler {
-    /// Does one step. `false` says that it changed nothing, so that a new plan would be the same.
+    /// Executes one step. Returns whether it changed anything, so that the next plan may differ.
     pub(super) async fn execute(&self, id: ServerId, step: &Step) -> Done {
         match step {
             Step::Accept => self.accept(id).await,
             Step::TakeInstallSlot => Ok(self.context.slots.take(id)),
             Step::ReleaseInstallSlot => {
-                self.context.release_slot(id);
+                self.release_slot(id);
                 Ok(true)
             }
             Step::Prepare => self.prepare(id).await,
@@ -44,7 +44,7 @@ impl Reconciler {
             Step::RemoveServer { container } => self.remove_server(id, container).await,
             Step::CreateServer { token } => self.create_server(id, token).await,
             Step::Assign { container, power } => self.assign(id, container, power).await,
-            Step::StartServer { container, power } => self.start_server(id, container, power).await,
+            Step::StartServer { container, .. } => self.start_server(id, container).await,
             Step::Attach { container, replay } => self.reattach(id, container, *replay).await,
             Step::Stop { container, method, grace } => self.stop(id, container, method, *grace).await,
             Step::UpdateLimits { container } => self.update_limits(id, container).await,
@@ -66,7 +66,10 @@ impl Reconciler {
                 };
                 self.close_power(id, handled).await
             }
-            Step::Quiesce => Ok(self.quiesce(id)),
+            Step::Quiesce => {
+                self.quiesce(id);
+                Ok(true)
+            }
             Step::Forget => self.forget(id).await,
         }
     }
@@ -76,16 +79,12 @@ impl Reconciler {
         Ok(true)
     }
 
-    /// Makes a container. What it is like is known then, and nobody is asked.
-    async fn create(&self, id: ServerId, spec: &ContainerSpec, purpose: &Purpose, image: JobKind) -> Done {
-        let version = self.context.with_server(id, |state| {
-            let look = state.look(purpose.role);
-            look.invalidate();
-            look.version()
-        });
+    async fn create(&self, id: ServerId, spec: &ContainerSpec, purpose: &Purpose) -> Done {
+        let servers = &self.context.servers;
+        let version = servers.creating(id, purpose.role);
         match self.context.runtime.create(spec, purpose).await {
             Ok(container) => {
-                let made = ContainerStatus {
+                let created = ContainerStatus {
                     id: container,
                     state: ContainerState::Created,
                     started_at: None,
@@ -93,25 +92,15 @@ impl Reconciler {
                     token: Some(purpose.token.clone()),
                     spec_hash: Some(spec.hash()),
                     limits_hash: Some(spec.limits.hash()),
-                    // The image's, which matters once it runs and was looked at.
+                    // The image's, which matters once the container runs and was inspected.
                     stop_signal: None,
                 };
-                self.context.with_server(id, |state| {
-                    let look = state.look(purpose.role);
-                    if look.version() == version {
-                        look.fill(version, Some(made));
-                    } else {
-                        // Something has happened meanwhile, and who looked then may have found nothing.
-                        look.invalidate();
-                    }
-                });
+                servers.created(id, purpose.role, version, created);
                 Ok(true)
             }
             Err(error) => {
                 if error.kind == ErrorKind::NotFound {
-                    // Something of which it is made: if somebody has removed the image since it was had, the next attempt pulls
-                    // it again.
-                    self.context.with_server(id, |state| state.jobs.remove(&image));
+                    servers.image_missing(id, purpose.role);
                 }
                 Err(error.into())
             }
@@ -119,49 +108,44 @@ impl Reconciler {
     }
 
     async fn accept(&self, id: ServerId) -> Done {
-        self.context.refresh(id).await?;
+        refresh(&self.context.store, self.context.clock, id).await?;
         Ok(true)
     }
 
     async fn prepare(&self, id: ServerId) -> Done {
-        let layout = self.context.layout.clone();
+        let layout = self.context.node.layout.clone();
         self.context.store.blocking().run(move || layout.prepare(id)).await?;
-        self.context.with_server(id, |state| state.prepared = true);
+        self.context.servers.prepared(id);
         Ok(true)
     }
 
-    fn quiesce(&self, id: ServerId) -> bool {
+    fn quiesce(&self, id: ServerId) {
         self.context.console.detach(id);
-        self.context.with_server(id, |state| {
-            state.end_jobs_except(JobKind::Removal);
-            state.pending_reports.clear();
-        });
-        self.context.release_slot(id);
-        true
+        self.context.servers.quiesce(id);
+        if let Some(sync) = &self.context.sync {
+            sync.forget(id);
+        }
+        self.release_slot(id);
     }
 
     async fn forget(&self, id: ServerId) -> Done {
-        let context = self.context.clone();
-        let recently_deleted = self.context.store.run(move |store| {
+        let sync = self.context.sync.clone();
+        let removed = self.context.store.run(move |store| {
             if store.get(id).is_none() {
                 return Ok(true);
             }
-            // Both decide on what is so in that moment: somebody may have asked for the server since the plan was made.
+            // The requests may have changed since the plan was made: both decide on the current ones.
             let unwanted = |now: &Snapshot| {
                 let unwanted = !now.wanted();
-                if unwanted {
-                    // Before it is gone: the panel's list may just be about to be applied.
-                    context.recently_deleted.add(id);
+                if let Some(sync) = sync.as_ref().filter(|_| unwanted) {
+                    sync.server_removed(id);
                 }
                 unwanted
             };
-            if store.remove(id, unwanted)? {
-                return Ok(true);
-            }
-            store.make_again(id)
+            Ok::<_, StoreError>(store.remove(id, unwanted)? || store.make_again(id)?)
         });
-        if recently_deleted.await? {
-            self.context.forget_server(id);
+        if removed.await? {
+            self.drop_state(id);
         }
         Ok(true)
     }

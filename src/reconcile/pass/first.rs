@@ -1,4 +1,4 @@
-//! The plan of a first pass, made without the services that a daemon runs.
+//! The plan of a first pass, made without the services of a daemon.
 
 use super::observe::containers;
 use super::plan_of;
@@ -10,7 +10,7 @@ use crate::reconcile::plan::Plan;
 use crate::runtime::Runtime;
 use crate::store::Store;
 
-/// What a daemon that has just started would do about a server; none where there is no such server. Nothing is done.
+/// The plan of a daemon that has just started; none where there is no such server. Nothing is executed.
 pub async fn first_plan(
     store: &Store,
     runtime: &dyn Runtime,
@@ -19,10 +19,10 @@ pub async fn first_plan(
     now: Timestamp,
 ) -> Option<Plan> {
     let found = tokio::join!(runtime.inspect(id, Role::Server), runtime.inspect(id, Role::Installer));
-    // Whether a container that was made and not started is still the right one depends on the servers' network, which is there
-    // if such a container is.
+    // Whether a container that was created and not started is still usable depends on the servers' network, which exists if such a
+    // container does.
     if matches!(&found.0, Ok(Some(server)) if ContainerStatus::is_created(server)) {
-        // Without it the plan goes by the configuration.
+        // Without it the plan follows the configuration.
         let _ = runtime.prepare_node().await;
     }
     let snapshot = store.get(id)?;

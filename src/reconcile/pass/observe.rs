@@ -1,113 +1,77 @@
-//! Looking at one server.
+//! Observing one server.
 
 use super::Reconciler;
 use crate::config::NodeConfig;
 use crate::model::record::AppliedLimits;
-use crate::model::{ContainerState, ContainerStatus, Role, ServerId, Timestamp};
+use crate::model::{ContainerStatus, Role, ServerId, Timestamp};
 use crate::reconcile::observed::{Observed, WantedContainer};
 use crate::requests::InstallRequest;
 use crate::runtime::{BuiltSpec, ErrorKind, Runtime, RuntimeError, spec_builder};
 use crate::store::Snapshot;
 
-/// What the engine says about one container.
+/// An inspected container.
 type Found = Result<Option<ContainerStatus>, RuntimeError>;
 
 impl Reconciler {
-    /// Looks at everything that a plan can depend on. Containers are asked for only if something has happened to them since
-    /// the last look.
+    /// Observes everything that a plan can depend on. A container is inspected only if it has changed since the last inspection.
     pub(super) async fn observe(&self, id: ServerId) -> Observed {
         let context = &self.context;
-        let watch = context.with_server(id, |state| state.watch);
+        let watch = context.servers.watch(id);
         let found = tokio::join!(self.container(id, Role::Server), self.container(id, Role::Installer));
         let snapshot = context.store.get(id);
-        let now = context.clock.now();
-        let seen = containers(context.runtime.as_ref(), &context.node, snapshot.as_deref(), now, found).await;
+        let (now, config) = (context.clock.now(), &context.node.config);
+        let seen = containers(context.runtime.as_ref(), config, snapshot.as_deref(), now, found).await;
         if seen.install_slot {
             context.slots.adopt(id);
         }
-        let prepared = self.is_prepared(id).await;
-        context.with_server(id, |state| {
-            state.outages = if seen.outage.is_some() { state.outages + 1 } else { 0 };
-            state.silences = if seen.unresponsive_path.is_some() { state.silences + 1 } else { 0 };
-            if let Some(silent) = seen.unresponsive_path.as_ref().filter(|_| state.silences == 1) {
-                tracing::warn!(server.id = %id, "{silent}");
-            }
-            // A look takes time: what was seen before the engine went down, with all that ran, was not seen since.
-            let watched = state.watch == watch;
-            state.seen_running = seen.seen_running.filter(|_| watched).or(state.seen_running.take());
-            state.installer_seen = seen.installer_seen.filter(|_| watched).or(state.installer_seen.take());
-            Observed {
-                prepared,
-                script_ready: state.script_ready.clone(),
-                attached: context.console.attached(id),
-                done_seen: context.console.done_seen(id),
-                seen_running: state.seen_running.clone(),
-                installer_seen: state.installer_seen.clone(),
-                crash: state.crash.clone(),
-                stop: state.stop.clone(),
-                installer_stop: state.installer_stop.clone(),
-                jobs: state.jobs.iter().map(|(kind, state)| (*kind, state.job.clone())).collect(),
-                failures: state.failures.clone(),
-                usage: state.usage,
-                install_slot: context.slots.holds(id),
-                install_queued: context.slots.waits(id),
-                pending_reports: state.pending_reports.len(),
-                ..seen
-            }
-        })
+        self.observe_folders(id).await;
+        let (acknowledged, unacknowledged) =
+            context.sync.as_ref().map(|sync| sync.acknowledged(id)).unwrap_or_default();
+        Observed {
+            attached: context.console.attached(id),
+            done_seen: context.console.done_seen(id),
+            install_slot: context.slots.holds(id),
+            install_queued: context.slots.waits(id),
+            acknowledged,
+            unacknowledged,
+            ..context.servers.observed(id, watch, seen)
+        }
     }
 
     async fn container(&self, id: ServerId, role: Role) -> Found {
-        let (fresh, version) = self.context.with_server(id, |state| {
-            let look = state.look(role);
-            (look.fresh().cloned(), look.version())
-        });
-        if let Some(facts) = fresh {
-            return Ok(facts);
+        let servers = &self.context.servers;
+        let version = servers.version(id, role);
+        if let Some(found) = servers.cached(id, role) {
+            return Ok(found);
         }
-        let facts = self.context.runtime.inspect(id, role).await?;
-        if facts.as_ref().is_some_and(|facts| self.ended_unasked(id, role, facts)) {
-            // An engine that goes down takes its containers along: then nothing is to be made of their end.
-            self.context.runtime.stays().await?;
-        }
-        self.context.with_server(id, |state| state.look(role).fill(version, facts.clone()));
-        Ok(facts)
-    }
-
-    /// Whether a container that ran has ended, and not because of us.
-    fn ended_unasked(&self, id: ServerId, role: Role, facts: &ContainerStatus) -> bool {
-        let ended = matches!(facts.state, ContainerState::Exited { .. });
+        let found = self.context.runtime.inspect(id, role).await?;
         let kept = self.context.store.get(id).is_some_and(|snapshot| !snapshot.is_being_deleted());
-        ended
-            && kept
-            && self.context.with_server(id, |state| {
-                let (seen, stop) = match role {
-                    Role::Server => (&state.seen_running, &state.stop),
-                    Role::Installer => (&state.installer_seen, &state.installer_stop),
-                };
-                let ours = stop.as_ref().is_some_and(|stop| stop.container == facts.id);
-                seen.as_ref() == Some(&facts.id) && !ours
-            })
-    }
-
-    async fn is_prepared(&self, id: ServerId) -> bool {
-        if self.context.with_server(id, |state| state.prepared) {
-            return true;
+        if kept && found.as_ref().is_some_and(|found| servers.ended_unexpectedly(id, role, found)) {
+            // An engine that goes down takes its containers along: then their end means nothing.
+            self.context.runtime.ping().await?;
         }
-        let layout = self.context.layout.clone();
-        let prepared = self.context.store.blocking().run(move || layout.is_prepared(id)).await;
-        self.context.with_server(id, |state| state.prepared = prepared);
-        prepared
+        servers.inspected(id, role, version, found.clone());
+        Ok(found)
     }
 
-    /// What the server's container should be like.
+    async fn observe_folders(&self, id: ServerId) {
+        if self.context.servers.is_prepared(id) {
+            return;
+        }
+        let layout = self.context.node.layout.clone();
+        if self.context.store.blocking().run(move || layout.is_prepared(id)).await {
+            self.context.servers.prepared(id);
+        }
+    }
+
+    /// The spec of the server's container.
     pub(super) fn built(&self, snapshot: &Snapshot) -> Option<BuiltSpec> {
-        built(self.context.runtime.as_ref(), &self.context.node, snapshot)
+        built(self.context.runtime.as_ref(), &self.context.node.config, snapshot)
     }
 }
 
-/// What follows from a server's files and its containers, server and installer, alone. It holds one of the node's slots if
-/// its installer runs.
+/// What follows from a server's files and its containers (server and installer) alone. The server holds an install slot if its
+/// installer runs.
 pub(super) async fn containers(
     runtime: &dyn Runtime,
     node: &NodeConfig,
@@ -131,12 +95,12 @@ pub(super) async fn containers(
     };
     let mut unresponsive_path = None;
     let wanted = wanted.unwrap_or_else(|error| {
-        let says = if error.kind == ErrorKind::VolumeUnresponsive { &mut unresponsive_path } else { &mut outage };
-        *says = Some(error.to_string());
+        let path = error.kind == ErrorKind::VolumeUnresponsive;
+        *(if path { &mut unresponsive_path } else { &mut outage }) = Some(error.to_string());
         None
     });
     let running =
-        |found: &Option<ContainerStatus>| found.as_ref().filter(|facts| facts.running()).map(|facts| facts.id.clone());
+        |found: &Option<ContainerStatus>| found.as_ref().filter(|found| found.running()).map(|found| found.id.clone());
     Observed {
         install_slot: install.is_some_and(resumed),
         seen_running: running(&server),
@@ -150,7 +114,7 @@ pub(super) async fn containers(
     }
 }
 
-/// What the server's container should be like, as far as a plan can depend on it.
+/// What the server's container should be, as far as a plan can depend on it.
 async fn wanted(
     runtime: &dyn Runtime,
     node: &NodeConfig,
@@ -164,7 +128,7 @@ async fn wanted(
     }
     let Some(built) = built(runtime, node, snapshot) else { return Ok(None) };
     if running {
-        // No path has a say in its limits.
+        // Its limits depend on no path.
         return Ok(Some(WantedContainer { spec_hash: None, limits_hash: built.spec.limits.hash() }));
     }
     let spec = runtime.resolve(snapshot.id, built).await?.spec;
@@ -176,18 +140,17 @@ fn built(runtime: &dyn Runtime, node: &NodeConfig, snapshot: &Snapshot) -> Optio
     Some(spec_builder::server_container(snapshot.id, &manifest.spec, node, &runtime.host()))
 }
 
-/// What was put in force since the container was made counts, and not what its label says.
+/// The limits that were applied after the container was created count, and not those of its label.
 fn with_limits(mut server: ContainerStatus, snapshot: Option<&Snapshot>) -> ContainerStatus {
-    let since = snapshot.and_then(|snapshot| snapshot.record.power.limits.as_ref());
-    let lost = |since: &&AppliedLimits| since.container.is_empty() && server.running();
-    if let Some(since) = since.filter(|since| since.container == server.id || lost(since)) {
-        server.limits_hash = since.hash.clone();
+    let applied = snapshot.and_then(|snapshot| snapshot.record.power.limits.as_ref());
+    let lost = |applied: &&AppliedLimits| applied.container.is_empty() && server.running();
+    if let Some(applied) = applied.filter(|applied| applied.container == server.id || lost(applied)) {
+        server.limits_hash.clone_from(&applied.hash);
     }
     server
 }
 
-/// The installation whose running installer holds one of the node's slots. One that is no longer requested holds none: its
-/// installer is a leftover to be removed.
+/// The installation whose running installer holds a slot. One that is no longer requested holds none: its installer is removed.
 fn resumable_install(snapshot: &Snapshot, now: Timestamp) -> Option<InstallRequest<'_>> {
     if snapshot.record.parked.is_some() || snapshot.is_being_deleted() {
         return None;
@@ -195,7 +158,7 @@ fn resumable_install(snapshot: &Snapshot, now: Timestamp) -> Option<InstallReque
     snapshot.asked(now).install()
 }
 
-/// Whether a plan may make or start the server's container for a power request.
+/// Whether a plan may create or start the server's container for a power request.
 fn may_start(snapshot: &Snapshot, now: Timestamp) -> bool {
     let Some(manifest) = &snapshot.manifest else { return false };
     let asked = snapshot.asked(now);

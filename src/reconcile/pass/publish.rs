@@ -1,18 +1,17 @@
-//! Showing what a plan says: status, events, and what the panel will be told.
+//! Publishing what a plan says: status, events, and states for the panel.
 
 use super::Reconciler;
 use crate::model::{Condition, ManagedBy, Reason, ServerId, Status};
 use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::Plan;
-use crate::reconcile::reporter;
 use crate::store::Snapshot;
 
 impl Reconciler {
-    /// Returns whether there is something new to tell the panel.
-    pub(super) fn publish(&self, snapshot: &Snapshot, observed: &Observed, plan: &Plan) -> bool {
+    /// Publishes the status, and keeps the state for a report.
+    pub(super) fn publish(&self, snapshot: &Snapshot, observed: &Observed, plan: &Plan) {
         let context = &self.context;
         let (id, now) = (snapshot.id, context.clock.now());
-        let Some(before) = context.store.status(id) else { return false };
+        let Some(before) = context.store.status(id) else { return };
         let mut status = Status::clone(&before);
         status.observed_generation = snapshot.record.generation;
         status.phase = plan.phase;
@@ -39,30 +38,27 @@ impl Reconciler {
                 &format!("{} → {}", before.state.as_str(), plan.state.as_str()),
             );
         }
-        // A silent runtime shows nothing new.
-        if observed.outage.is_none() && self.is_reported(snapshot) {
-            reporter::note(context, id, snapshot.record.last_reported, plan.state);
+        if let Some(sync) = context.sync.as_ref().filter(|_| observed.outage.is_none() && is_reported(snapshot)) {
+            sync.state_published(id, &snapshot.record, plan.state);
         }
         if context.store.set_status(id, status) {
-            context.with_server(id, |state| state.status_stale = true);
+            context.servers.status_published(id);
         }
-        context.with_server(id, |state| state.pending_reports.len()) > observed.pending_reports
     }
 
-    /// Whether there is a panel that wants to know.
-    fn is_reported(&self, snapshot: &Snapshot) -> bool {
-        let managed =
-            snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
-        managed && self.context.panel.is_some() && snapshot.is_listed()
-    }
-
-    /// Brings `status.yml` up to date. Nothing depends on it, so a disk that refuses is noted and no more.
+    /// Brings `status.yml` up to date. Nothing depends on it, so an error of the disk is logged and no more.
     pub(super) async fn write_status(&self, id: ServerId) {
-        if !self.context.with_server(id, |state| std::mem::take(&mut state.status_stale)) {
+        if !self.context.servers.take_stale_status(id) {
             return;
         }
         if let Err(error) = self.context.store.run(move |store| store.write_status(id)).await {
-            tracing::debug!("status.yml is stale: {error}");
+            tracing::debug!(%error, "cannot write status.yml");
         }
     }
+}
+
+/// Whether the panel lists the server and gets its state.
+fn is_reported(snapshot: &Snapshot) -> bool {
+    let manifest = snapshot.manifest.as_ref().filter(|_| snapshot.is_listed());
+    manifest.is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel)
 }

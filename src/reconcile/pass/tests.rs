@@ -37,7 +37,7 @@ async fn a_removal_that_is_under_way_is_waited_for_and_not_asked_for_in_a_circle
     let Next::At(again) = reconciler.pass(id).await else { panic!("its event may be lost") };
     assert_eq!(again, context.clock.now() + Duration::from_secs(3));
     assert_eq!(machine.calls()["remove"], 2);
-    assert_eq!(context.with_server(id, |state| state.unconverged), 0);
+    assert_eq!(context.servers.not_converged(id).0, 1, "the passes before have converged");
 
     tokio::time::sleep(Duration::from_secs(40)).await;
     assert_eq!(machine.state_of(&name), None);
@@ -64,7 +64,7 @@ async fn the_panel_is_told_what_became_of_a_server_while_it_was_parked() {
     let name = run_outside(&machine, id);
     let reconciler = Reconciler::new(context.clone());
     let come_to_rest = async || {
-        context.with_server(id, |state| state.invalidate());
+        context.servers.containers_changed(id);
         reconciler.pass(id).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
@@ -108,11 +108,9 @@ async fn a_container_that_was_made_is_there_whatever_was_seen_meanwhile() {
     let listing = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         // The stream of events has ended, and the listing with which the next one begins finds nothing.
-        context.with_server(id, |state| {
-            state.invalidate();
-            let version = state.server.version();
-            state.server.fill(version, None);
-        });
+        context.servers.container_changed(id, Role::Server);
+        let version = context.servers.version(id, Role::Server);
+        context.servers.inspected(id, Role::Server, version, None);
     };
     let (created, ()) = tokio::join!(reconciler.execute(id, &create), listing);
     assert!(created.unwrap());
@@ -134,7 +132,7 @@ async fn an_engine_that_goes_down_is_not_asked_by_every_pass_whether_it_stays() 
     machine.go_down();
     for _ in 0..30 {
         for id in ids {
-            context.with_server(id, |state| state.invalidate());
+            context.servers.containers_changed(id);
             reconciler.pass(id).await;
             let status = context.store.status(id).unwrap();
             assert_eq!(status.state, Running, "nothing is made of the end of {id}");
@@ -154,12 +152,13 @@ async fn a_plan_without_a_daemon_is_that_of_a_first_pass() {
         context.store.create(bench::file_server(number), Record::default(), [asked]).unwrap();
     }
     run_outside(&machine, bench::id(2));
-    context.layout.prepare(bench::id(3)).unwrap();
+    context.node.layout.prepare(bench::id(3)).unwrap();
     let kinds = |plan: &Plan| plan.steps.iter().map(|step| step.kind().as_str()).collect::<Vec<_>>();
     let mut firsts = Vec::new();
     for number in 1..=3 {
         let id = bench::id(number);
-        let first = first_plan(&context.store, context.runtime.as_ref(), &context.node, id, context.clock.now()).await;
+        let first =
+            first_plan(&context.store, context.runtime.as_ref(), &context.node.config, id, context.clock.now()).await;
         let first = first.expect("the server is there");
         assert_eq!(Some(&first), Reconciler::new(context.clone()).preview(id).await.as_ref(), "{number}");
         firsts.push(kinds(&first));
@@ -167,6 +166,7 @@ async fn a_plan_without_a_daemon_is_that_of_a_first_pass() {
     assert!(firsts.iter().all(|steps| !steps.is_empty()), "{firsts:?}");
     assert!(firsts[0].contains(&"Prepare") && !firsts[2].contains(&"Prepare"), "{firsts:?}");
     let gone =
-        first_plan(&context.store, context.runtime.as_ref(), &context.node, bench::id(9), context.clock.now()).await;
+        first_plan(&context.store, context.runtime.as_ref(), &context.node.config, bench::id(9), context.clock.now())
+            .await;
     assert_eq!(gone, None);
 }

@@ -18,7 +18,7 @@ impl Planner<'_> {
         }
         let busy = self.observed.attached.is_some()
             || self.observed.in_install_line()
-            || self.observed.jobs.keys().any(|kind| *kind != JobKind::Removal);
+            || self.observed.jobs.iter().any(|job| job.kind != JobKind::Removal);
         if busy {
             self.step(Step::Quiesce);
         }

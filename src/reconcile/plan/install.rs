@@ -216,10 +216,10 @@ impl Planner<'_> {
         let Some(script) = &manifest.spec.script else { return false };
         let installation = Subject::Install(install.id.to_owned());
         let server = image_subject(manifest, &installation);
-        let installer = installation.image(&script.image);
+        let installer = installation.image(Role::Installer, &script.image);
         let mut ready = true;
-        for (kind, subject) in [(JobKind::ServerImage, &server), (JobKind::InstallerImage, &installer)] {
-            match self.need(kind, subject) {
+        for subject in [&server, &installer] {
+            match self.need(JobKind::Image, subject) {
                 Ok(()) => {}
                 Err(None) => {
                     self.set_condition(

@@ -6,7 +6,7 @@ use super::stop::Demand;
 use super::{Planner, Progress, disk_limit};
 use crate::model::{ConditionStatus, ConditionType, ContainerStatus, ManagedBy, Manifest, Reason};
 use crate::reconcile::job::{JobKind, Subject};
-use crate::reconcile::observed::JobState;
+use crate::reconcile::observed::{Job, JobState};
 use crate::reconcile::step::{Step, StepKind};
 use crate::requests::PowerRequest;
 
@@ -101,10 +101,8 @@ impl Planner<'_> {
     /// A server may never say that it has come up. After a while its start is over nevertheless: what was asked for it does not
     /// hold for the next one.
     fn end_start(&mut self, server: &ContainerStatus) {
-        let asked = [JobKind::Sync, JobKind::ServerImage, JobKind::Permissions];
-        let asked =
-            asked.iter().any(|kind| self.observed.jobs.get(kind).is_some_and(|job| job.state != JobState::Running));
-        if self.record.synced_for.is_none() && !asked {
+        let ended = |job: &Job| job.kind.belongs_to_start() && job.state != JobState::Running;
+        if self.record.synced_for.is_none() && !self.observed.jobs.iter().any(ended) {
             return;
         }
         match server.started_at.map(|at| at + START_TIMEOUT) {
@@ -145,9 +143,7 @@ impl Planner<'_> {
         if disk_limit(manifest).is_none() || interval.is_zero() {
             return;
         }
-        if let Some(job) = self.observed.jobs.get(&JobKind::Usage)
-            && job.state == JobState::Running
-        {
+        if self.observed.jobs_of(JobKind::Usage).any(|job| job.state == JobState::Running) {
             return;
         }
         match self.observed.usage {

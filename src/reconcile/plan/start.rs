@@ -7,6 +7,7 @@
 use super::{Planner, Progress, disk_limit};
 use crate::model::{
     ConditionStatus, ConditionType, ContainerState, ContainerStatus, Crash, ManagedBy, Manifest, PowerState, Reason,
+    Role,
 };
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::JobState;
@@ -198,7 +199,7 @@ impl Planner<'_> {
     /// The state word of a start under way. One that has failed before is tried again without telling everybody each
     /// time: it shows when the container runs.
     fn starting(&self, manifest: &Manifest, request: &PowerRequest, key: &Subject) -> PowerState {
-        let jobs = [(JobKind::ServerImage, image_subject(manifest, key)), (JobKind::Permissions, key.clone())];
+        let jobs = [(JobKind::Image, image_subject(manifest, key)), (JobKind::Permissions, key.clone())];
         let job_failed = jobs.iter().filter_map(|(kind, subject)| self.observed.job(*kind, subject));
         let mut job_failed = job_failed.map(|job| job.attempts > 1 || matches!(job.state, JobState::Failed { .. }));
         let old = self.observed.server.as_ref().map(|server| &server.id);
@@ -232,7 +233,7 @@ impl Planner<'_> {
     /// Whether the server's image is there; says so where it is not.
     pub(super) fn has_server_image(&mut self, manifest: &Manifest, key: &Subject) -> bool {
         let image = &manifest.spec.settings.container.image;
-        match self.need(JobKind::ServerImage, &image_subject(manifest, key)) {
+        match self.need(JobKind::Image, &image_subject(manifest, key)) {
             Ok(()) => {
                 self.set_condition(
                     ConditionType::ImageReady,
@@ -329,5 +330,5 @@ impl Planner<'_> {
 
 /// An image job is for one attempt and one image: another image is another job.
 pub(super) fn image_subject(manifest: &Manifest, key: &Subject) -> Subject {
-    key.image(&manifest.spec.settings.container.image)
+    key.image(Role::Server, &manifest.spec.settings.container.image)
 }

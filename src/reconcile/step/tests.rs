@@ -60,8 +60,7 @@ fn steps() -> Vec<Step> {
     let jobs = [
         JobKind::Sync,
         JobKind::Script,
-        JobKind::ServerImage,
-        JobKind::InstallerImage,
+        JobKind::Image,
         JobKind::Usage,
         JobKind::Permissions,
         JobKind::InstallLog,

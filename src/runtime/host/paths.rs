@@ -30,7 +30,7 @@ fn unresponsive(path: &Path) -> RuntimeError {
         "{path} does not answer: mend or unmount the file system that it is on, or take it out of the server's mounts \
          if it is one of them"
     );
-    RuntimeError::worded(ErrorKind::VolumeUnresponsive, message)
+    RuntimeError::with_message(ErrorKind::VolumeUnresponsive, message)
 }
 
 /// Follows paths.
@@ -135,7 +135,7 @@ impl Paths {
             asked.insert(path.to_owned(), Question { since: Instant::now(), answer: answer.clone() });
         }
         let over = Over { asked: self.asked.clone(), path: path.to_owned() };
-        let begun = self.blocking.apart("path", move || {
+        let begun = self.blocking.run_detached("path", move || {
             let source = work();
             // What is asked from now on is asked again.
             drop(over);

@@ -1,29 +1,29 @@
 //! Steps of an installation: script, installer, result.
 
-use std::time::Duration;
-
 use super::{Done, Reconciler, StepError};
 use crate::files::install_log;
-use crate::model::{InstallOutcome, InstallResult, ManagedBy, Reason, Role, ServerId};
-use crate::reconcile::job::JobKind;
-use crate::runtime::Purpose;
-use crate::runtime::spec_builder;
-
-/// An installation waits so long for its files to be on disk.
-const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+use crate::model::{InstallOutcome, InstallResult, ManagedBy, Reason, Role, Script, ServerId};
+use crate::runtime::{BuiltSpec, Purpose, spec_builder};
+use crate::wait;
 
 impl Reconciler {
+    /// The install script, and the spec of the container that runs it.
+    fn installer(&self, id: ServerId) -> Option<(Script, BuiltSpec)> {
+        let manifest = self.context.store.get(id)?.manifest.clone()?;
+        let script = manifest.spec.script.clone()?;
+        let (config, host) = (&self.context.node.config, self.context.runtime.host());
+        let built = spec_builder::installer_container(id, &manifest.spec, &script, config, &host);
+        Some((script, built))
+    }
+
     pub(super) async fn write_script(&self, id: ServerId, token: &str) -> Done {
-        let Some(snapshot) = self.context.store.get(id) else { return Ok(false) };
-        let Some(manifest) = snapshot.manifest.clone() else { return Ok(false) };
-        let Some(script) = manifest.spec.script.clone() else { return Ok(false) };
-        let host = self.context.runtime.host();
-        let built = spec_builder::installer_container(id, &manifest.spec, &script, &self.context.node, &host);
-        let (layout, kernel) = (self.context.layout.clone(), self.context.kernel.clone());
-        let fresh = !matches!(self.context.with_server(id, |state| state.installer.fresh().cloned()), Some(Some(_)));
+        let Some((script, built)) = self.installer(id) else { return Ok(false) };
+        let (layout, kernel) = (self.context.node.layout.clone(), self.context.node.kernel.clone());
+        // With a container there is a log, which the container's output continues.
+        let begins_log = !matches!(self.context.servers.cached(id, Role::Installer), Some(Some(_)));
         let written = self.context.store.blocking().run(move || {
             layout.write_script(id, &script.text)?;
-            if !fresh {
+            if !begins_log {
                 return Ok(());
             }
             let header = install_log::LogHeader {
@@ -35,29 +35,22 @@ impl Reconciler {
             install_log::begin(&layout, id, &header)
         });
         written.await.map_err(StepError::Files)?;
-        self.context.with_server(id, |state| state.script_ready = Some(token.to_owned()));
+        self.context.servers.script_written(id, token);
         Ok(true)
     }
 
     pub(super) async fn create_installer(&self, id: ServerId, token: &str) -> Done {
-        let Some(snapshot) = self.context.store.get(id) else { return Ok(false) };
-        let Some(manifest) = snapshot.manifest.clone() else { return Ok(false) };
-        let Some(script) = &manifest.spec.script else { return Ok(false) };
-        let runtime = &self.context.runtime;
-        let built = spec_builder::installer_container(id, &manifest.spec, script, &self.context.node, &runtime.host());
-        let built = runtime.resolve(id, built).await?;
+        let Some((_, built)) = self.installer(id) else { return Ok(false) };
+        let built = self.context.runtime.resolve(id, built).await?;
         let purpose = Purpose { server: id, role: Role::Installer, token: token.to_owned() };
-        self.create(id, &built.spec, &purpose, JobKind::InstallerImage).await
+        self.create(id, &built.spec, &purpose).await
     }
 
     pub(super) async fn start_installer(&self, id: ServerId, container: &str) -> Done {
-        self.context.with_server(id, |state| {
-            state.installer.invalidate();
-            state.installer_seen = Some(container.to_owned());
-        });
+        self.context.servers.starting(id, Role::Installer, container);
         self.context.runtime.start(container).await?;
-        self.context.with_server(id, |state| state.installer.invalidate());
-        self.context.store.event(id, self.context.clock.now(), Reason::InstallStarted, "the install script is running");
+        self.context.servers.container_changed(id, Role::Installer);
+        self.event(id, Reason::InstallStarted, "the install script is running");
         Ok(true)
     }
 
@@ -76,7 +69,7 @@ impl Reconciler {
         let Some(install) = snapshot.asked(at).install().filter(|install| install.id == token) else {
             return Ok(false);
         };
-        let last_reported = self.context.panel.is_some() && manifest.metadata.managed_by == ManagedBy::Panel;
+        let is_reported = self.context.sync.is_some() && manifest.metadata.managed_by == ManagedBy::Panel;
         let result = InstallResult {
             token: token.to_owned(),
             sequence: install.sequence,
@@ -86,15 +79,12 @@ impl Reconciler {
             reason,
             message: message.to_owned(),
             at,
-            reported: !last_reported,
+            reported: !is_reported,
         };
         self.flush(id).await;
-        self.context.store.event(id, result.at, reason.of_install_event(), message);
+        self.event(id, reason.of_install_event(), message);
         self.commit(id, move |record| record.finish_install(result)).await?;
-        self.context.with_server(id, |state| {
-            state.script_ready = None;
-            state.usage = None;
-        });
+        self.context.servers.install_recorded(id);
         Ok(true)
     }
 
@@ -102,37 +92,27 @@ impl Reconciler {
         let (owned, token) = (container.to_owned(), token.to_owned());
         self.commit(id, move |record| record.interrupt_install(&token, &owned)).await?;
         let message = "the container engine or the host went down under the install script; it is run again";
-        self.context.store.event(id, self.context.clock.now(), Reason::InstallInterrupted, message);
+        self.event(id, Reason::InstallInterrupted, message);
         Ok(true)
     }
 
-    /// What the script wrote is on disk before the record says that it ran: after a power cut nobody would run it again. A disk
-    /// that is busy does not hold the installation up for longer than [`FLUSH_LIMIT`].
-    pub(super) async fn flush(&self, id: ServerId) {
-        let layout = self.context.layout.clone();
+    /// Flushes what the script wrote to disk. It must be there before the record says that the script ran: after a power cut it
+    /// would not run again.
+    async fn flush(&self, id: ServerId) {
+        let layout = self.context.node.layout.clone();
         let flushed = self.context.store.blocking().run(move || layout.flush(id));
-        match tokio::time::timeout(FLUSH_LIMIT, flushed).await {
+        match tokio::time::timeout(wait::INSTALL_FLUSH, flushed).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(server.id = %id, "{error}"),
-            Err(_) => {
-                tracing::warn!(server.id = %id, "the disk is busy: the installation's files may not be on it yet")
-            }
+            Ok(Err(error)) => tracing::warn!(%error, "cannot flush the installation's files"),
+            Err(_) => tracing::warn!("the disk is busy: the installation's files may not be flushed yet"),
         }
     }
 
     pub(super) async fn remove_installer(&self, id: ServerId, container: &str) -> Done {
-        self.context.with_server(id, |state| state.installer.invalidate());
+        self.context.servers.container_changed(id, Role::Installer);
         let removal = self.context.runtime.remove(container).await?;
-        self.context.with_server(id, |state| {
-            state.installer.invalidate();
-            state.script_ready = None;
-            if let Some(job) = state.jobs.remove(&JobKind::InstallLog)
-                && let Some(task) = job.task
-            {
-                task.abort();
-            }
-        });
-        let layout = self.context.layout.clone();
+        self.context.servers.installer_removed(id);
+        let layout = self.context.node.layout.clone();
         self.context.store.blocking().run(move || layout.remove_script(id)).await?;
         Ok(self.is_removed(id, removal))
     }

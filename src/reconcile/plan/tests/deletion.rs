@@ -83,14 +83,14 @@ fn a_parked_server_is_left_as_it_is() {
             parked(Fixture::panel_server().wants_install("i1").installer_running("n1", "i1")),
             &[],
         ),
-        ("to be told about", parked(running().with(|s| s.observed.pending_reports = 2)), &[]),
+        ("to be told about", parked(running().with(|s| s.observed.unacknowledged = true)), &[]),
     ]);
     let plan = parked(running()).plan();
     assert_eq!((plan.phase, plan.state), (Phase::Parked, PowerState::Running));
     let silent = parked(running().with(|s| {
         s.observed.outage = Some("no answer".into());
         s.observed.server = None;
-        s.shown = PowerState::Running;
+        s.published = PowerState::Running;
     }));
     assert_eq!(silent.plan().state, PowerState::Running, "while the engine is silent, the last known state is shown");
 }
@@ -101,7 +101,7 @@ fn while_the_engine_is_silent_nothing_is_decided_about_containers() {
         fixture.with(|s| {
             s.observed.outage = Some("connection refused".into());
             s.observed.server = None;
-            s.shown = PowerState::Running;
+            s.published = PowerState::Running;
         })
     };
     table(&[
@@ -114,7 +114,7 @@ fn while_the_engine_is_silent_nothing_is_decided_about_containers() {
         ),
         (
             "the panel is told all the same",
-            silent(Fixture::panel_server().installed()).with(|s| s.observed.pending_reports = 1),
+            silent(Fixture::panel_server().installed()).with(|s| s.observed.unacknowledged = true),
             &["StartJob Report state"],
         ),
     ]);
@@ -129,11 +129,11 @@ fn a_broken_spec_is_said_and_the_last_good_one_carried_out() {
         |fixture: Fixture| fixture.with(|s| s.problem = Some((Reason::SpecInvalid, "config.yml: line 3".into())));
     let plan = broken(Fixture::file_server().installed().wants_up("p1")).plan();
     assert_eq!(reason(&plan, ConditionType::SpecAccepted), Some(Reason::SpecInvalid));
-    assert_eq!(steps(&plan), ["StartJob ServerImage p1 game:1", "StartJob Permissions p1"]);
+    assert_eq!(steps(&plan), ["StartJob Image p1 server game:1", "StartJob Permissions p1"]);
 
     let never_good = broken(Fixture::file_server().container_running("c1", "p1").with(|s| {
         s.manifest = None;
-        s.shown = PowerState::Running;
+        s.published = PowerState::Running;
     }));
     let plan = never_good.plan();
     assert!(plan.steps.is_empty(), "nothing is done without an intent: {:?}", steps(&plan));

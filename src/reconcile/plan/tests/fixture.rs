@@ -6,7 +6,7 @@ use crate::model::manifest::{Install, Script, Span};
 use crate::model::record::{Crash, Handled, InstallResult, Serving};
 use crate::model::{
     ContainerState, ContainerStatus, InstallOutcome, ManagedBy, Manifest, PowerState, Reason, Record, Request,
-    Requester, Requests, Timestamp, Verb,
+    Requester, Requests, Role, Timestamp, Verb,
 };
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Failure, Job, JobState, Observed, Policy, StopProgress, Usage, WantedContainer};
@@ -34,10 +34,12 @@ pub struct Fixture {
     pub unrecorded: bool,
     pub requests: Requests,
     pub record: Record,
-    pub shown: PowerState,
+    pub published: PowerState,
     pub observed: Observed,
     pub policy: Policy,
     pub now: Timestamp,
+    /// Plans report states. Otherwise the panel has acknowledged the state of each plan.
+    pub reports_states: bool,
 }
 
 /// A container as it is a moment after its making.
@@ -72,7 +74,7 @@ impl Fixture {
             unrecorded: false,
             requests: Requests::default(),
             record: Record { generation: 1, ..Record::default() },
-            shown: PowerState::Offline,
+            published: PowerState::Offline,
             observed: Observed {
                 wanted: Some(WantedContainer { spec_hash: Some("spec".into()), limits_hash: "limits".into() }),
                 prepared: true,
@@ -80,6 +82,7 @@ impl Fixture {
             },
             policy: Policy::default(),
             now: at(0),
+            reports_states: false,
         }
     }
 
@@ -94,14 +97,22 @@ impl Fixture {
     }
 
     pub fn plan(&self) -> Plan {
+        let planned = self.plan_from(&self.observed);
+        if self.reports_states {
+            return planned;
+        }
+        self.plan_from(&Observed { acknowledged: Some(planned.state), ..self.observed.clone() })
+    }
+
+    fn plan_from(&self, observed: &Observed) -> Plan {
         plan(Input {
             manifest: self.manifest.as_ref(),
             problem: self.problem.as_ref().map(|(reason, message)| (*reason, message.as_str())),
             unrecorded: self.unrecorded,
             requests: &self.requests,
             record: &self.record,
-            shown: self.shown,
-            observed: &self.observed,
+            published: self.published,
+            observed,
             policy: &self.policy,
             now: self.now,
         })
@@ -421,7 +432,9 @@ impl Fixture {
 
     pub fn job(self, kind: JobKind, subject: &str, state: JobState, attempts: u32) -> Self {
         self.with(|fixture| {
-            fixture.observed.jobs.insert(kind, Job { subject: subject_of(kind, subject), state, attempts });
+            let subject = subject_of(kind, subject);
+            fixture.observed.jobs.retain(|old| old.kind != kind || !subject.replaces(&old.subject));
+            fixture.observed.jobs.push(Job { kind, subject, state, attempts });
         })
     }
 
@@ -468,7 +481,7 @@ impl Fixture {
     /// Everything that a start needs is there but a container.
     pub fn ready_to_start(self, key: &str) -> Self {
         self.synced_for(key)
-            .job_done(JobKind::ServerImage, &format!("{key} {IMAGE}"))
+            .job_done(JobKind::Image, &format!("{key} server {IMAGE}"))
             .job_done(JobKind::Permissions, key)
     }
 
@@ -477,8 +490,8 @@ impl Fixture {
         self.synced()
             .script_fetched(token)
             .slot()
-            .job_done(JobKind::ServerImage, &format!("{token} {IMAGE}"))
-            .job_done(JobKind::InstallerImage, &format!("{token} {INSTALLER_IMAGE}"))
+            .job_done(JobKind::Image, &format!("{token} server {IMAGE}"))
+            .job_done(JobKind::Image, &format!("{token} installer {INSTALLER_IMAGE}"))
             .container_made("c0", &format!("install:{token}"))
             .script_ready(token)
     }
@@ -493,9 +506,9 @@ pub fn subject_of(kind: JobKind, text: &str) -> Subject {
     let subject = match kind {
         JobKind::Usage if text == "watch" => Subject::DiskLimit,
         JobKind::Sync | JobKind::Script | JobKind::Usage | JobKind::Permissions => attempt(text),
-        JobKind::ServerImage | JobKind::InstallerImage => {
-            let (of, image) = text.split_once(' ').expect("an image");
-            attempt(of).image(image)
+        JobKind::Image => {
+            let [of, role, image] = text.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{text} is no image") };
+            attempt(of).image(if role == "server" { Role::Server } else { Role::Installer }, image)
         }
         JobKind::InstallLog => Subject::Container(text.into()),
         JobKind::Report => match text.strip_prefix("install:") {

@@ -5,7 +5,7 @@ use super::words::{reason, seconds, steps, table, text};
 use crate::model::{
     ConditionType, ContainerState, ContainerStatus, InstallOutcome, Interrupted, Phase, PowerState, Reason, Verb,
 };
-use crate::reconcile::job::JobKind::{InstallLog, InstallerImage, Report, Script, ServerImage, Sync};
+use crate::reconcile::job::JobKind::{Image, InstallLog, Report, Script, Sync};
 use crate::reconcile::observed::JobState;
 use crate::reconcile::step::StepKind;
 
@@ -20,7 +20,7 @@ fn running() -> Fixture {
 #[test]
 fn a_first_installation_goes_stage_by_stage() {
     let fetched = || first().synced().script_fetched("i1");
-    let with_images = || fetched().slot().job_done(ServerImage, "i1 game:1").job_done(InstallerImage, "i1 setup:1");
+    let with_images = || fetched().slot().job_done(Image, "i1 server game:1").job_done(Image, "i1 installer setup:1");
     table(&[
         ("nothing is there", first(), &["StartJob Sync i1"]),
         ("the panel is being asked", first().job_running(Sync, "i1"), &[]),
@@ -32,11 +32,11 @@ fn a_first_installation_goes_stage_by_stage() {
         (
             "folders are there",
             fetched().slot(),
-            &["StartJob ServerImage i1 game:1", "StartJob InstallerImage i1 setup:1"],
+            &["StartJob Image i1 server game:1", "StartJob Image i1 installer setup:1"],
         ),
         (
             "one image is there",
-            fetched().slot().job_done(ServerImage, "i1 game:1").job_running(InstallerImage, "i1 setup:1"),
+            fetched().slot().job_done(Image, "i1 server game:1").job_running(Image, "i1 installer setup:1"),
             &[],
         ),
         ("both images are there", with_images(), &["CreateServer install:i1"]),
@@ -77,7 +77,7 @@ fn a_server_of_a_file_needs_no_panel() {
         (
             "nobody is told",
             fixture().then_start().install_ended("i1", InstallOutcome::Succeeded),
-            &["StartJob ServerImage install:i1 game:1", "StartJob Permissions install:i1"],
+            &["StartJob Image install:i1 server game:1", "StartJob Permissions install:i1"],
         ),
     ]);
     let without_panel = first().with(|fixture| fixture.policy.panel = false).with(|fixture| {
@@ -96,28 +96,32 @@ fn an_installation_waits_for_its_place() {
 
 #[test]
 fn an_image_that_cannot_be_had_is_asked_for_three_times() {
-    let fixture = || first().synced().script_fetched("i1").slot().job_done(ServerImage, "i1 game:1");
-    let failing = |attempts, retry_in| fixture().job_failed(InstallerImage, "i1 setup:1", attempts, retry_in);
+    let fixture = || first().synced().script_fetched("i1").slot().job_done(Image, "i1 server game:1");
+    let failing = |attempts, retry_in| fixture().job_failed(Image, "i1 installer setup:1", attempts, retry_in);
     table(&[
         ("once, not due", failing(1, 4), &[]),
-        ("once, due", failing(1, 0), &["StartJob InstallerImage i1 setup:1"]),
-        ("twice, due", failing(2, -1), &["StartJob InstallerImage i1 setup:1"]),
+        ("once, due", failing(1, 0), &["StartJob Image i1 installer setup:1"]),
+        ("twice, due", failing(2, -1), &["StartJob Image i1 installer setup:1"]),
         ("three times", failing(3, 4), &["RecordInstall i1 Failed ImagePullFailed"]),
-        ("refused", fixture().job_rejected(InstallerImage, "i1 setup:1"), &["RecordInstall i1 Failed ImagePullFailed"]),
+        (
+            "refused",
+            fixture().job_rejected(Image, "i1 installer setup:1"),
+            &["RecordInstall i1 Failed ImagePullFailed"],
+        ),
         (
             "the server's image, with the other one not begun",
-            first().synced().script_fetched("i1").slot().job_failed(ServerImage, "i1 game:1", 3, 4),
+            first().synced().script_fetched("i1").slot().job_failed(Image, "i1 server game:1", 3, 4),
             &["RecordInstall i1 Failed ImagePullFailed"],
         ),
         (
             "nothing more is pulled then",
-            first().synced().script_fetched("i1").slot().job_failed(InstallerImage, "i1 setup:1", 3, 4),
+            first().synced().script_fetched("i1").slot().job_failed(Image, "i1 installer setup:1", 3, 4),
             &["RecordInstall i1 Failed ImagePullFailed"],
         ),
         (
             "the failures of another image do not count",
-            fixture().job_failed(InstallerImage, "i1 setup:0", 3, 4),
-            &["StartJob InstallerImage i1 setup:1"],
+            fixture().job_failed(Image, "i1 installer setup:0", 3, 4),
+            &["StartJob Image i1 installer setup:1"],
         ),
     ]);
     let plan = failing(1, 4).plan();
@@ -382,8 +386,8 @@ fn a_new_request_replaces_the_one_that_is_under_way() {
                 .wants_install("i2")
                 .synced()
                 .script_fetched("i2")
-                .job_done(ServerImage, "i2 game:1")
-                .job_done(InstallerImage, "i2 setup:1"),
+                .job_done(Image, "i2 server game:1")
+                .job_done(Image, "i2 installer setup:1"),
             &["WriteScript i2"],
         ),
     ]);
@@ -505,8 +509,8 @@ fn whole_plans_of_an_installation() {
                 .synced()
                 .script_fetched("i1")
                 .slot()
-                .job_done(ServerImage, "i1 game:1")
-                .job_failed(InstallerImage, "i1 setup:1", 2, 20)
+                .job_done(Image, "i1 server game:1")
+                .job_failed(Image, "i1 installer setup:1", 2, 20)
                 .plan()
         )
     );

@@ -117,7 +117,7 @@ impl Model {
             Step::RecordInterrupted { container, token } => self.record().interrupt_install(&token, &container),
             Step::RemoveInstaller { .. } => {
                 (observed.installer, observed.script_ready) = (None, None);
-                observed.jobs.remove(&JobKind::InstallLog);
+                observed.jobs.retain(|job| job.kind != JobKind::InstallLog);
             }
             Step::RemoveServer { .. } => observed.server = None,
             Step::CreateServer { token } => {
@@ -146,15 +146,12 @@ impl Model {
             }
             Step::RecordBegun { power } => self.record().power.begun = Some(power),
             Step::RecordStarted { container } => {
-                for kind in [JobKind::Sync, JobKind::ServerImage, JobKind::Permissions] {
-                    observed.jobs.remove(&kind);
-                }
+                observed.jobs.retain(|job| !job.kind.belongs_to_start());
                 self.record().power.started = Some(container);
                 self.record().synced_for = None;
             }
             Step::EndStart { .. } => {
-                let kinds = [JobKind::Sync, JobKind::ServerImage, JobKind::Permissions];
-                kinds.iter().for_each(|kind| drop(observed.jobs.remove(kind)));
+                observed.jobs.retain(|job| !job.kind.belongs_to_start());
                 self.record().synced_for = None;
             }
             Step::RecordCrash { container, exit_code, oom_killed, restart, power, sequence, verb, reason, message } => {
@@ -167,9 +164,9 @@ impl Model {
                 self.record().power.handled = Some(Handled { sequence, id: power, verb, reason, message, at: now });
             }
             Step::Quiesce => {
-                (observed.attached, observed.pending_reports) = (None, 0);
+                (observed.attached, observed.unacknowledged) = (None, false);
                 (observed.install_slot, observed.install_queued) = (false, false);
-                observed.jobs.retain(|kind, _| *kind == JobKind::Removal);
+                observed.jobs.retain(|job| job.kind == JobKind::Removal);
             }
             Step::Forget => self.forget(),
             // `CloseInstallLog` changes nothing that a plan depends on. Plans with a step that should be here do not converge.
@@ -219,22 +216,24 @@ impl Model {
     }
 
     fn start_job(&mut self, kind: JobKind, subject: Subject) {
-        let old = self.fixture.observed.jobs.get(&kind).filter(|job| job.subject == subject);
+        let jobs = &mut self.fixture.observed.jobs;
+        let old = jobs.iter().find(|job| job.kind == kind && job.subject == subject);
         let attempts = old.map_or(1, |job| job.attempts + u32::from(matches!(job.state, JobState::Failed { .. })));
-        self.fixture.observed.jobs.insert(kind, Job { subject, state: JobState::Running, attempts });
+        jobs.retain(|job| job.kind != kind || !subject.replaces(&job.subject));
+        jobs.push(Job { kind, subject, state: JobState::Running, attempts });
     }
 
     /// A job comes to its end, and what it does is done.
-    fn end_job(&mut self, kind: JobKind) {
+    fn end_job(&mut self, kind: JobKind, subject: Subject) {
         let now = self.fixture.now;
-        let Some(job) = self.fixture.observed.jobs.get_mut(&kind) else { return };
+        let jobs = &mut self.fixture.observed.jobs;
+        let Some(job) = jobs.iter_mut().find(|job| job.kind == kind && job.subject == subject) else { return };
         if let Some(left) = self.manners.job_failures.get_mut(&kind).filter(|left| **left > 0) {
             *left -= 1;
             job.state = JobState::Failed { fatal: false, retry_at: now + BACK_OFF, message: "no answer".into() };
             return;
         }
         job.state = JobState::Done { at: now };
-        let subject = job.subject.clone();
         match kind {
             JobKind::Sync => {
                 (self.record().synced_at, self.record().synced_for) = (Some(now), Some(subject.to_string()));
@@ -252,8 +251,10 @@ impl Model {
                 if let Some(done) = &mut self.record().install.done {
                     done.reported = true;
                 }
-                self.fixture.observed.pending_reports = 0;
-                self.fixture.observed.jobs.remove(&kind);
+                let state = self.fixture.plan().state;
+                (self.fixture.observed.acknowledged, self.fixture.observed.unacknowledged) = (Some(state), false);
+                self.record().last_reported = Some(state);
+                self.fixture.observed.jobs.retain(|job| job.kind != kind);
             }
             _ => {}
         }
@@ -286,10 +287,11 @@ impl Model {
         if !runs {
             observed.attached = None;
         }
-        if observed.installer.as_ref().is_some_and(|installer| !installer.running())
-            && observed.jobs.get(&JobKind::InstallLog).is_some_and(|job| job.state == JobState::Running)
-        {
-            self.end_job(JobKind::InstallLog);
+        let ended = observed.installer.as_ref().is_some_and(|installer| !installer.running());
+        let follows = |job: &&Job| ended && job.kind == JobKind::InstallLog && job.state == JobState::Running;
+        let follower = observed.jobs.iter().find(follows).map(|job| job.subject.clone());
+        if let Some(subject) = follower {
+            self.end_job(JobKind::InstallLog, subject);
         }
     }
 
@@ -323,12 +325,10 @@ impl Model {
 
     fn ends_jobs(&mut self) -> bool {
         let script_runs = self.fixture.observed.installer.as_ref().is_some_and(ContainerStatus::running);
-        let ending: Vec<JobKind> = (self.fixture.observed.jobs.iter())
-            .filter(|(kind, job)| job.state == JobState::Running && !(script_runs && **kind == JobKind::InstallLog))
-            .map(|(kind, _)| *kind)
-            .collect();
-        for kind in &ending {
-            self.end_job(*kind);
+        let ends = |job: &&Job| job.state == JobState::Running && !(script_runs && job.kind == JobKind::InstallLog);
+        let ending: Vec<Job> = self.fixture.observed.jobs.iter().filter(ends).cloned().collect();
+        for job in &ending {
+            self.end_job(job.kind, job.subject.clone());
         }
         !ending.is_empty()
     }

@@ -105,7 +105,9 @@ fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
     }
     if policy.panel && manifest.metadata.managed_by == ManagedBy::Panel {
         prop_assert!(record.install.done.as_ref().is_none_or(|done| done.reported), "a result that is not told");
-        prop_assert_eq!(observed.pending_reports, 0, "a state that is not told");
+        let known = crate::model::PowerState::known_to_panel(observed.acknowledged, record.last_reported);
+        prop_assert_eq!(known, Some(model.fixture.plan().state), "a state that is not reported");
+        prop_assert!(!observed.unacknowledged, "a state that is not reported");
     }
     Ok(())
 }

@@ -1,42 +1,65 @@
-//! What the panel is told, and when.
+//! What is reported to the panel, and when.
 
 use super::fixture::Fixture;
-use super::words::{reason, seconds, table};
-use crate::model::{ConditionType, InstallOutcome, Reason};
-use crate::reconcile::job::JobKind::Report;
+use super::words::{reason, seconds, steps, table};
+use crate::model::PowerState::{Offline, Running, Starting};
+use crate::model::{ConditionType, InstallOutcome, PowerState, Reason};
+use crate::reconcile::job::JobKind::{Report, Script};
+
+fn done() -> Fixture {
+    Fixture::panel_server().wants_install("i1").install_ended("i1", InstallOutcome::Failed)
+}
+
+/// The panel has not acknowledged an earlier state.
+fn unacknowledged(fixture: Fixture) -> Fixture {
+    fixture.with(|s| s.observed.unacknowledged = true)
+}
 
 #[test]
 fn the_result_of_an_installation_comes_before_states() {
-    let done = || Fixture::panel_server().wants_install("i1").install_ended("i1", InstallOutcome::Failed);
-    let pending_reports = |fixture: Fixture, count| fixture.with(|s| s.observed.pending_reports = count);
+    let state = || unacknowledged(done().reported());
+    let installing = Fixture::panel_server().wants_install("i1").synced().job_running(Script, "i1");
     table(&[
         ("a result", done(), &["StartJob Report install:i1"]),
-        ("a result and states", pending_reports(done(), 3), &["StartJob Report install:i1"]),
-        ("states", pending_reports(done().reported(), 1), &["StartJob Report state"]),
-        ("being told", pending_reports(done().reported(), 1).job_running(Report, "state"), &[]),
-        ("the panel is away", pending_reports(done().reported(), 1).job_failed(Report, "state", 3, 7), &[]),
-        (
-            "the panel is away, due",
-            pending_reports(done().reported(), 1).job_failed(Report, "state", 3, 0),
-            &["StartJob Report state"],
-        ),
+        ("a result and a state", unacknowledged(done()), &["StartJob Report install:i1"]),
+        ("a state", state(), &["StartJob Report state"]),
+        ("a report is running", state().job_running(Report, "state"), &[]),
+        ("the panel is away", state().job_failed(Report, "state", 3, 7), &[]),
+        ("the panel is away, due", state().job_failed(Report, "state", 3, 0), &["StartJob Report state"]),
         ("nothing", done().reported(), &[]),
-        ("no panel", pending_reports(done(), 3).with(|s| s.policy.panel = false), &[]),
-        ("a file's server", pending_reports(Fixture::file_server().installed(), 3), &[]),
-        (
-            "beside an installation that is under way",
-            pending_reports(
-                Fixture::panel_server()
-                    .wants_install("i1")
-                    .synced()
-                    .job_running(crate::reconcile::job::JobKind::Script, "i1"),
-                1,
-            ),
-            &["StartJob Report state"],
-        ),
+        ("no panel", unacknowledged(done()).with(|s| s.policy.panel = false), &[]),
+        ("a file's server", unacknowledged(Fixture::file_server().installed()), &[]),
+        ("during an installation", unacknowledged(installing), &["StartJob Report state"]),
     ]);
-    let away = pending_reports(done().reported(), 1).job_failed(Report, "state", 3, 7).plan();
+    let away = state().job_failed(Report, "state", 3, 7).plan();
     assert_eq!(reason(&away, ConditionType::PanelNotified), Some(Reason::PanelAway));
     assert_eq!(seconds(away.requeue), Some(7));
     assert_eq!(reason(&done().reported().plan(), ConditionType::PanelNotified), Some(Reason::Reported));
+}
+
+#[test]
+fn a_state_is_reported_where_the_panel_may_show_another_one() {
+    let offline = || Fixture::panel_server().installed();
+    let running = || Fixture::panel_server().installed().wants_up("p1").container_running("c1", "p1");
+    let away = || running().with(|s| (s.observed.outage, s.published) = (Some("no answer".into()), Running));
+    let cases: [(&str, Fixture, Option<PowerState>, Option<PowerState>, bool); 10] = [
+        ("offline, and nothing was ever reported", offline(), None, None, false),
+        ("offline, as recorded", offline(), None, Some(Offline), false),
+        ("offline, and the earlier process reported it running", offline(), None, Some(Running), true),
+        ("running, and nothing was ever reported", running(), None, None, true),
+        ("running, and the earlier process's report may be lost", running(), None, Some(Running), true),
+        ("running, acknowledged", running(), Some(Running), Some(Running), false),
+        ("running, and the record is behind", running(), Some(Running), Some(Starting), false),
+        ("running, and starting was acknowledged", running(), Some(Starting), Some(Starting), true),
+        ("shown as running, and the engine is away", away(), Some(Running), Some(Running), false),
+        ("shown as running after a restart, and the engine is away", away(), None, Some(Running), false),
+    ];
+    for (name, fixture, acknowledged, recorded, due) in cases {
+        let plan = fixture.with(|s| {
+            s.reports_states = true;
+            (s.observed.acknowledged, s.record.last_reported) = (acknowledged, recorded);
+        });
+        let reports = steps(&plan.plan()).contains(&"StartJob Report state".to_owned());
+        assert_eq!(reports, due, "{name}");
+    }
 }

@@ -2,8 +2,8 @@
 
 use super::fixture::{Fixture, at, container, could_not_start};
 use super::words::{reason, seconds, table, text};
-use crate::model::{ConditionType, ContainerState, ContainerStatus, Crash, PowerState, Reason};
-use crate::reconcile::job::JobKind::{Permissions, ServerImage, Sync, Usage};
+use crate::model::{ConditionType, ContainerState, ContainerStatus, Crash, PowerState, Reason, Role};
+use crate::reconcile::job::JobKind::{Image, Permissions, Sync, Usage};
 use crate::reconcile::job::Subject;
 use crate::reconcile::observed::{Job, JobState};
 use crate::reconcile::step::StepKind;
@@ -18,7 +18,7 @@ fn ready() -> Fixture {
 
 #[test]
 fn a_start_goes_stage_by_stage() {
-    let image = "StartJob ServerImage p1 game:1";
+    let image = "StartJob Image p1 server game:1";
     let permissions = "StartJob Permissions p1";
     table(&[
         ("the panel is asked", up(), &["StartJob Sync p1"]),
@@ -28,12 +28,12 @@ fn a_start_goes_stage_by_stage() {
         ("folders come first", up().synced_for("p1").with(|s| s.observed.prepared = false), &["Prepare"]),
         (
             "the image is being pulled",
-            up().synced_for("p1").job_running(ServerImage, "p1 game:1").job_done(Permissions, "p1"),
+            up().synced_for("p1").job_running(Image, "p1 server game:1").job_done(Permissions, "p1"),
             &[],
         ),
         (
             "files are being given away",
-            up().synced_for("p1").job_done(ServerImage, "p1 game:1").job_running(Permissions, "p1"),
+            up().synced_for("p1").job_done(Image, "p1 server game:1").job_running(Permissions, "p1"),
             &[],
         ),
         ("no permissions wanted", up().synced_for("p1").with(|s| s.policy.fix_permissions = false), &[image]),
@@ -71,7 +71,7 @@ fn a_start_goes_stage_by_stage() {
 #[test]
 fn a_server_of_a_file_asks_no_panel() {
     let fixture = Fixture::file_server().installed().wants_up("p1");
-    table(&[("at once", fixture, &["StartJob ServerImage p1 game:1", "StartJob Permissions p1"])]);
+    table(&[("at once", fixture, &["StartJob Image p1 server game:1", "StartJob Permissions p1"])]);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_start_with_a_time_is_noted_as_begun_before_anything_else() {
 #[test]
 fn the_panel_away_does_not_hold_a_start_up_and_its_rejection_does() {
     table(&[
-        ("away", up().job_failed(Sync, "p1", 1, 5), &["StartJob ServerImage p1 game:1", "StartJob Permissions p1"]),
+        ("away", up().job_failed(Sync, "p1", 1, 5), &["StartJob Image p1 server game:1", "StartJob Permissions p1"]),
         ("refuses", up().job_rejected(Sync, "p1"), &["ClosePower p1 PanelRejected"]),
     ]);
     let plan = up().synced().job_failed(Sync, "p1", 1, 5).plan();
@@ -104,7 +104,7 @@ fn the_disk_limit_is_looked_at_before_a_start() {
     let limited = || up().synced_for("p1").disk_limit(100);
     let counted = |mib| limited().job_done(Usage, "p1").usage(mib);
     let uncounted = |mib| limited().job_failed(Usage, "p1", 1, 5).usage(mib);
-    let go_on: &[&str] = &["StartJob ServerImage p1 game:1", "StartJob Permissions p1"];
+    let go_on: &[&str] = &["StartJob Image p1 server game:1", "StartJob Permissions p1"];
     table(&[
         ("counted first", limited(), &["StartJob Usage p1"]),
         ("being counted", limited().job_running(Usage, "p1"), &[]),
@@ -170,7 +170,7 @@ fn a_mount_that_does_not_answer_holds_up_a_start_and_nothing_else() {
         (
             "what comes before it",
             silent(up().synced_for("p1").job_done(Permissions, "p1")),
-            &["StartJob ServerImage p1 game:1"],
+            &["StartJob Image p1 server game:1"],
         ),
         ("it runs", limits_alone, &[]),
         ("a stop", silent(Fixture::panel_server().installed().wants_down("d1")), &["ClosePower d1 Stopped"]),
@@ -184,14 +184,14 @@ fn a_mount_that_does_not_answer_holds_up_a_start_and_nothing_else() {
 #[test]
 fn what_fails_is_tried_again_for_as_long_as_it_is_wanted() {
     let image = |attempts, retry_in| {
-        up().synced_for("p1").job_done(Permissions, "p1").job_failed(ServerImage, "p1 game:1", attempts, retry_in)
+        up().synced_for("p1").job_done(Permissions, "p1").job_failed(Image, "p1 server game:1", attempts, retry_in)
     };
     table(&[
         ("image, not due", image(1, 5), &[]),
-        ("image, due", image(99, 0), &["StartJob ServerImage p1 game:1"]),
+        ("image, due", image(99, 0), &["StartJob Image p1 server game:1"]),
         (
             "image refused",
-            up().synced_for("p1").job_done(Permissions, "p1").job_rejected(ServerImage, "p1 game:1"),
+            up().synced_for("p1").job_done(Permissions, "p1").job_rejected(Image, "p1 server game:1"),
             &[],
         ),
         ("permissions, not due", up().ready_to_start("p1").job_failed(Permissions, "p1", 1, 5), &[]),
@@ -222,7 +222,7 @@ fn what_fails_is_tried_again_for_as_long_as_it_is_wanted() {
     let plan = image(1, 5).plan();
     assert_eq!(reason(&plan, ConditionType::Running), Some(Reason::ImagePullBackOff));
     assert_eq!(seconds(plan.requeue), Some(5));
-    let invalid = up().synced_for("p1").job_done(Permissions, "p1").job_rejected(ServerImage, "p1 game:1").plan();
+    let invalid = up().synced_for("p1").job_done(Permissions, "p1").job_rejected(Image, "p1 server game:1").plan();
     assert_eq!((reason(&invalid, ConditionType::Running), invalid.requeue), (Some(Reason::InvalidImage), None));
 }
 
@@ -232,10 +232,10 @@ fn the_state_says_starting_on_the_first_attempt_only() {
         ("before the panel's answer", up(), PowerState::Offline),
         ("pulling", up().synced_for("p1"), PowerState::Starting),
         ("making", ready(), PowerState::Starting),
-        ("a pull has failed", ready().job_failed(ServerImage, "p1 game:1", 1, 5), PowerState::Offline),
+        ("a pull has failed", ready().job_failed(Image, "p1 server game:1", 1, 5), PowerState::Offline),
         (
             "a pull that has failed is tried again",
-            ready().job(ServerImage, "p1 game:1", crate::reconcile::observed::JobState::Running, 2),
+            ready().job(Image, "p1 server game:1", crate::reconcile::observed::JobState::Running, 2),
             PowerState::Offline,
         ),
         ("the engine has refused", ready().step_rejected(StepKind::CreateServer, "p1", 1, 5), PowerState::Offline),
@@ -341,7 +341,7 @@ fn a_daemon_that_comes_back_adopts_what_runs() {
         (
             "ended while nobody looked",
             up().ready_to_start("p1").container_exited("c1", "p1", 1).daemon_restarted(),
-            &["StartJob ServerImage p1 game:1", "StartJob Permissions p1"],
+            &["StartJob Image p1 server game:1", "StartJob Permissions p1"],
         ),
         (
             "a stop was under way",
@@ -355,13 +355,14 @@ fn a_daemon_that_comes_back_adopts_what_runs() {
 #[test]
 fn what_an_installation_fetched_does_not_count_for_a_start_of_the_same_name() {
     let pulled_for = |of: Subject| {
-        let job = Job { subject: of.image("game:1"), state: JobState::Done { at: at(-1) }, attempts: 1 };
+        let subject = of.image(Role::Server, "game:1");
+        let job = Job { kind: Image, subject, state: JobState::Done { at: at(-1) }, attempts: 1 };
         let fixture = up().synced_for("p1").job_done(Permissions, "p1");
-        fixture.with(|s| drop(s.observed.jobs.insert(ServerImage, job)))
+        fixture.with(|s| s.observed.jobs.push(job))
     };
     table(&[
         ("the start's", pulled_for(Subject::Start("p1".into())), &["CreateServer p1"]),
-        ("an installation's", pulled_for(Subject::Install("p1".into())), &["StartJob ServerImage p1 game:1"]),
+        ("an installation's", pulled_for(Subject::Install("p1".into())), &["StartJob Image p1 server game:1"]),
     ]);
 }
 

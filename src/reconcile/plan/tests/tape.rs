@@ -135,7 +135,7 @@ fn remembered(tape: &mut Tape, fixture: &mut Fixture) {
         next.manifest = None;
     }
     next.unrecorded = next.manifest.is_some() && tape.one_in(4);
-    next.shown = tape.pick(&[PowerState::Offline, PowerState::Running]);
+    next.published = tape.pick(&[PowerState::Offline, PowerState::Running]);
     *fixture = next;
 }
 
@@ -188,7 +188,11 @@ fn containers(tape: &mut Tape, fixture: &mut Fixture) {
     fixture.observed.install_queued = !fixture.observed.install_slot && tape.one_in(4);
     fixture.observed.script_ready = tape.pick(&[None, Some("i1"), Some("i0")]).map(Into::into);
     fixture.observed.prepared = !tape.one_in(4);
-    fixture.observed.pending_reports = usize::from(tape.next() % 3);
+    fixture.reports_states = true;
+    let states = [PowerState::Offline, PowerState::Starting, PowerState::Running, PowerState::Stopping];
+    fixture.observed.acknowledged = tape.one_in(2).then(|| tape.pick(&states));
+    fixture.record.last_reported = tape.one_in(2).then(|| tape.pick(&states));
+    fixture.observed.unacknowledged = tape.one_in(3);
     if tape.one_in(16) {
         fixture.observed.outage = Some("no answer".into());
     }
@@ -204,8 +208,8 @@ fn under_way(tape: &mut Tape, fixture: &mut Fixture) {
     let jobs: [(JobKind, &[&str]); 9] = [
         (JobKind::Sync, &["i1", "p1", "install:i1"]),
         (JobKind::Script, &["i1", "i0"]),
-        (JobKind::ServerImage, &["i1 game:1", "p1 game:1", "p0 game:1"]),
-        (JobKind::InstallerImage, &["i1 setup:1", "i0 setup:1"]),
+        (JobKind::Image, &["i1 server game:1", "p1 server game:1", "p0 server game:1"]),
+        (JobKind::Image, &["i1 installer setup:1", "i0 installer setup:1"]),
         (JobKind::Usage, &["p1", "watch"]),
         (JobKind::Permissions, &["p1", "install:i1"]),
         (JobKind::InstallLog, &["n1", "n0"]),
@@ -218,7 +222,8 @@ fn under_way(tape: &mut Tape, fixture: &mut Fixture) {
         }
         let (subject, mut state, attempts) = (tape.pick(subjects), tape.pick(&states), tape.pick(&[1, 2, 5]));
         // Only the panel and registries refuse for good; a refused image of the server waits for another one.
-        if !matches!(kind, JobKind::Sync | JobKind::Script | JobKind::InstallerImage)
+        if !matches!(kind, JobKind::Sync | JobKind::Script)
+            && !subject.contains(" installer ")
             && let JobState::Failed { fatal, .. } = &mut state
         {
             *fatal = false;
@@ -278,8 +283,7 @@ pub fn manners(tape: &mut Tape) -> Manners {
     let kinds = [
         JobKind::Sync,
         JobKind::Script,
-        JobKind::ServerImage,
-        JobKind::InstallerImage,
+        JobKind::Image,
         JobKind::Usage,
         JobKind::Permissions,
         JobKind::InstallLog,

@@ -1,11 +1,11 @@
-//! The node's places for installations: as many installers run at once as there are places.
+//! The node's install slots: as many installers run at once as there are slots.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use crate::model::ServerId;
 
-/// Who holds a place, and who waits for one, first come first served.
+/// Which servers hold a slot, and which wait for one, in the order of their requests.
 #[derive(Debug)]
 pub struct InstallSlots {
     limit: usize,
@@ -19,22 +19,22 @@ struct State {
 }
 
 impl InstallSlots {
-    /// So many places; at least one.
+    /// At least one slot.
     pub fn new(limit: usize) -> Self {
         Self { limit: limit.max(1), state: Mutex::default() }
     }
 
-    /// Whether a server holds a place.
+    /// Whether a server holds a slot.
     pub fn holds(&self, id: ServerId) -> bool {
         self.lock().held.contains(&id)
     }
 
-    /// Whether a server waits in line.
+    /// Whether a server waits for a slot.
     pub fn waits(&self, id: ServerId) -> bool {
         self.lock().waiting.contains(&id)
     }
 
-    /// Takes a place if one is free and nobody has waited longer; otherwise the server waits in line.
+    /// Takes a slot if one is free and no other server has waited longer; otherwise the server waits.
     pub fn take(&self, id: ServerId) -> bool {
         let mut state = self.lock();
         if state.held.contains(&id) {
@@ -53,14 +53,14 @@ impl InstallSlots {
         false
     }
 
-    /// An installer that runs already has its place, whether one was free or not.
+    /// An installer that runs already has its slot, whether one was free or not.
     pub fn adopt(&self, id: ServerId) {
         let mut state = self.lock();
         state.waiting.retain(|waiting| *waiting != id);
         state.held.insert(id);
     }
 
-    /// Gives a place back (or leaves the line) and names those whose turn it may be now.
+    /// Releases a slot, or stops waiting for one. Returns the servers that may take a slot now.
     pub fn release(&self, id: ServerId) -> Vec<ServerId> {
         let mut state = self.lock();
         state.held.remove(&id);
@@ -83,11 +83,11 @@ mod tests {
     }
 
     #[test]
-    fn places_are_given_in_the_order_of_asking() {
+    fn slots_are_given_in_the_order_of_requests() {
         let slots = InstallSlots::new(2);
         assert!(slots.take(id(1)) && slots.take(id(2)));
         assert!(!slots.take(id(3)) && !slots.take(id(4)));
-        assert!(slots.take(id(1)), "who holds one has it");
+        assert!(slots.take(id(1)), "it holds one");
         assert_eq!(slots.release(id(1)), [id(3)]);
         assert!(!slots.take(id(4)), "3 was first");
         assert!(slots.take(id(3)));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_the_line_holds_nobody_up() {
+    fn a_server_that_stops_waiting_holds_up_no_other() {
         let slots = InstallSlots::new(1);
         assert!(slots.take(id(1)));
         assert!(!slots.take(id(2)) && !slots.take(id(3)));

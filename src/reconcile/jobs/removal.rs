@@ -1,0 +1,21 @@
+//! Removes the files of a server that is deleted.
+
+use async_trait::async_trait;
+
+use super::{BackgroundJob, JobError, JobOutput, JobRun};
+use crate::reconcile::disk_scans::DiskScan;
+
+/// With its backups, where the node says so.
+pub(super) struct RemoveFiles;
+
+#[async_trait]
+impl BackgroundJob for RemoveFiles {
+    async fn run(&self, run: &JobRun) -> Result<JobOutput, JobError> {
+        let (id, context) = (run.server, &run.context);
+        let (layout, remove_backups) =
+            (context.node.layout.clone(), context.node.config.remove_backups_on_server_delete);
+        let _permit = context.disk_scans.permit(DiskScan::Removal).await;
+        context.store.blocking().run(move || layout.remove_server(id, remove_backups)).await?;
+        Ok(JobOutput::Nothing)
+    }
+}

@@ -1,0 +1,20 @@
+//! Reports to the panel what it does not know: see [`PanelSync::report`](crate::sync::PanelSync::report).
+
+use async_trait::async_trait;
+
+use super::{BackgroundJob, JobError, JobOutput, JobRun};
+use crate::sync::ReportError;
+
+/// The result of an installation, then states.
+pub(super) struct Report;
+
+#[async_trait]
+impl BackgroundJob for Report {
+    async fn run(&self, run: &JobRun) -> Result<JobOutput, JobError> {
+        match run.sync()?.report(run.server).await {
+            Ok(()) => Ok(JobOutput::Nothing),
+            Err(ReportError::Panel(error)) => Err(error.into()),
+            Err(ReportError::Record(error)) => Err(error.into()),
+        }
+    }
+}

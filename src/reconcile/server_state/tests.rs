@@ -1,0 +1,215 @@
+//! The rules of the state in memory that are easy to get wrong.
+
+use super::*;
+use crate::model::{ContainerState, ContainerStatus, Role};
+use crate::reconcile::bench::{self, id};
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::{Job, JobState};
+use crate::runtime::{ContainerChange, Listed};
+
+fn states() -> ServerStates {
+    let start = tokio::time::Instant::now();
+    ServerStates::new(Clock::Simulated { base: Timestamp::from_millis(1_000_000), start }, Arc::new(Jitter::seeded(1)))
+}
+
+fn container(state: ContainerState) -> ContainerStatus {
+    ContainerStatus {
+        id: "c1".into(),
+        state,
+        started_at: None,
+        finished_at: None,
+        token: None,
+        spec_hash: None,
+        limits_hash: None,
+        stop_signal: None,
+    }
+}
+
+fn exited() -> ContainerStatus {
+    container(ContainerState::Exited { code: 1, oom_killed: false })
+}
+
+fn seen(container: &str) -> Observed {
+    Observed { seen_running: Some(container.into()), ..Observed::default() }
+}
+
+#[tokio::test]
+async fn a_change_during_an_inspection_is_not_lost() {
+    let states = states();
+    let version = states.version(id(1), Role::Server);
+    states.container_changed(id(1), Role::Server);
+    states.inspected(id(1), Role::Server, version, None);
+    assert_eq!(states.cached(id(1), Role::Server), None, "it is inspected again");
+    states.inspected(id(1), Role::Server, states.version(id(1), Role::Server), None);
+    assert_eq!(states.cached(id(1), Role::Server), Some(None));
+    assert!(!states.has_no_containers(id(1)), "the installer was not inspected");
+    states.inspected(id(1), Role::Installer, 0, None);
+    assert!(states.has_no_containers(id(1)));
+}
+
+#[tokio::test]
+async fn a_created_container_is_known_without_an_inspection_unless_one_came_in_between() {
+    for between in [false, true] {
+        let states = states();
+        let version = states.creating(id(1), Role::Server);
+        if between {
+            states.container_changed(id(1), Role::Server);
+            states.inspected(id(1), Role::Server, states.version(id(1), Role::Server), None);
+        }
+        states.created(id(1), Role::Server, version, container(ContainerState::Created));
+        let known = states.cached(id(1), Role::Server).flatten();
+        assert_eq!(known.is_some(), !between, "inspected in between: {between}");
+        assert_ne!(states.cached(id(1), Role::Server), Some(None));
+    }
+}
+
+#[tokio::test]
+async fn the_event_of_the_daemon_s_own_creation_is_no_news_unless_no_container_was_observed() {
+    let states = states();
+    assert!(!states.container_event(id(1), Role::Server, ContainerChange::Created));
+    states.inspected(id(1), Role::Server, states.version(id(1), Role::Server), None);
+    assert!(states.container_event(id(1), Role::Server, ContainerChange::Created));
+    assert_eq!(states.cached(id(1), Role::Server), None);
+}
+
+#[tokio::test]
+async fn a_container_that_was_seen_before_the_stream_of_events_broke_off_counts_as_unseen() {
+    let states = states();
+    let watch = states.watch(id(1));
+    assert_eq!(states.observed(id(1), watch, seen("c1")).seen_running.as_deref(), Some("c1"));
+    assert!(states.ended_unexpectedly(id(1), Role::Server, &exited()));
+    states.unwatch();
+    assert!(!states.ended_unexpectedly(id(1), Role::Server, &exited()));
+    // An observation that began before the stream broke off has seen nothing.
+    assert_eq!(states.observed(id(1), watch, seen("c1")).seen_running, None);
+    assert_eq!(states.observed(id(1), states.watch(id(1)), seen("c1")).seen_running.as_deref(), Some("c1"));
+}
+
+#[tokio::test]
+async fn a_container_that_was_asked_to_stop_does_not_end_unexpectedly() {
+    for stop in [ServerStates::stop_server, |states: &ServerStates| states.killing(id(1), Role::Server, "c1")] {
+        let states = states();
+        states.starting(id(1), Role::Server, "c1");
+        assert!(states.ended_unexpectedly(id(1), Role::Server, &exited()));
+        stop(&states);
+        assert!(!states.ended_unexpectedly(id(1), Role::Server, &exited()));
+        assert!(states.stop_was_sent(id(1)));
+    }
+}
+
+impl ServerStates {
+    fn stop_server(&self) {
+        self.stop_sent(id(1), "c1", Duration::from_secs(10), false);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_keeps_when_the_stop_of_the_same_container_was_sent() {
+    let states = states();
+    states.stop_server();
+    let stop = |states: &ServerStates| states.observed(id(1), 0, Observed::default()).stop.unwrap();
+    let sent = stop(&states);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    states.killing(id(1), Role::Server, "c1");
+    let killed = stop(&states);
+    assert_eq!((killed.sent_at, killed.deadline), (sent.sent_at, sent.deadline));
+    assert_eq!(killed.killed_at, Some(sent.sent_at + Duration::from_secs(5)));
+    states.killing(id(1), Role::Server, "c2");
+    assert_eq!(stop(&states).sent_at, sent.sent_at + Duration::from_secs(5), "another container");
+}
+
+#[tokio::test]
+async fn a_listing_completes_what_is_unknown_and_invalidates_what_differs() {
+    let listed = [Listed { server: id(1), role: Role::Server, id: "c1".into(), running: true }];
+    let known = |states: &ServerStates, found| {
+        states.inspected(id(1), Role::Server, states.version(id(1), Role::Server), found);
+    };
+    for (cached, containers, changed, after) in [
+        (None, &listed[..0], false, Some(None)),
+        (None, &listed[..], true, None),
+        (Some(None), &listed[..0], false, Some(None)),
+        (Some(None), &listed[..], true, None),
+        (Some(Some(exited())), &listed[..], true, None),
+        (Some(Some(container(ContainerState::Running))), &listed[..0], true, None),
+    ] {
+        let states = states();
+        if let Some(found) = cached.clone() {
+            known(&states, found);
+        }
+        let before = states.begin_listing([id(1)]);
+        assert!(before.knew(id(1)) && !before.knew(id(2)));
+        assert_eq!(!states.listed(&before, containers).is_empty(), changed, "{cached:?} {containers:?}");
+        assert_eq!(states.cached(id(1), Role::Server), after, "{cached:?} {containers:?}");
+    }
+    let states = states();
+    known(&states, Some(container(ContainerState::Running)));
+    assert!(states.listed(&states.begin_listing([id(1)]), &listed).is_empty());
+    let before = states.begin_listing([id(2)]);
+    states.container_changed(id(2), Role::Server);
+    assert!(states.listed(&before, &[]).is_empty());
+    assert_eq!(states.cached(id(2), Role::Server), None, "it changed while the containers were listed");
+}
+
+#[tokio::test]
+async fn a_job_for_something_else_replaces_the_one_before() {
+    let states = states();
+    let jobs = |states: &ServerStates| states.observed(id(1), 0, Observed::default()).jobs;
+    let subject = |token: &str| Subject::Install(token.into());
+    let first = states.job_starting(id(1), JobKind::Script, &subject("one"));
+    let second = states.job_starting(id(1), JobKind::Script, &subject("two"));
+    states.job_finished(id(1), first, Ok(JobOutput::Nothing));
+    let running = Job { kind: JobKind::Script, subject: subject("two"), state: JobState::Running, attempts: 1 };
+    assert_eq!(jobs(&states), [running]);
+    states.job_finished(id(1), second, Err(JobError::new(retry::PANEL, "away")));
+    assert!(matches!(jobs(&states)[0].state, JobState::Failed { fatal: false, .. }));
+    assert_eq!(states.panel_recovered(), [id(1)]);
+    assert!(matches!(jobs(&states)[0].state, JobState::Failed { retry_at, .. } if retry_at <= states.clock.now()));
+    assert_eq!(states.panel_recovered(), []);
+    states.job_starting(id(1), JobKind::Script, &subject("two"));
+    assert_eq!(jobs(&states)[0].attempts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_of_a_job_that_was_ended_is_aborted() {
+    let (_root, context) = bench::context(None);
+    let states = states();
+    let run = states.job_starting(id(1), JobKind::Script, &Subject::Install("one".into()));
+    let task = context.tasks.spawn("job", std::future::pending());
+    states.quiesce(id(1));
+    states.job_started(id(1), run, task);
+    while !context.tasks.running().is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_change_of_a_server_is_noticed_by_those_that_wait_for_it() {
+    let states = states();
+    let limit = Duration::from_secs(5);
+    let change = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        states.converged(id(2), 7);
+        states.converged(id(1), 6);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        states.converged(id(1), 7);
+    };
+    let began = tokio::time::Instant::now();
+    let (converged, ()) = tokio::join!(states.wait(id(1), limit, || states.has_converged(id(1), 7)), change);
+    assert!(converged);
+    assert_eq!(began.elapsed(), Duration::from_secs(2));
+    let remove = async { states.remove(id(1)) };
+    let (converged, ()) = tokio::join!(states.wait(id(1), limit, || states.has_converged(id(1), 8)), remove);
+    assert!(!converged);
+    assert_eq!(began.elapsed(), Duration::from_secs(2), "nothing more can come");
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_that_undo_each_other_are_slowed_down() {
+    let states = states();
+    let now = states.clock.now();
+    assert_eq!(states.not_converged(id(1)), (1, now));
+    let (passes, at) = states.not_converged(id(1));
+    assert!(passes == 2 && at > now);
+    states.converged(id(1), 1);
+    assert_eq!(states.not_converged(id(1)), (1, now));
+}

@@ -1,0 +1,159 @@
+//! The panel's list of servers: fetched after the start of the daemon until it is there, then applied to the store. Servers of the
+//! panel that the list does not name are parked.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{FetchedSpec, PanelSync, apply};
+use crate::model::{ManagedBy, Reason, ServerId, Timestamp};
+use crate::panel::{Listed, PanelError};
+use crate::retry;
+use crate::store::{Snapshot, StoreError};
+
+/// The panel's list, and when it was fetched.
+pub struct FetchedList {
+    listed: Listed,
+    asked_at: Timestamp,
+    read_at: Timestamp,
+}
+
+impl FetchedList {
+    /// The servers that it names.
+    pub fn ids(&self) -> impl Iterator<Item = ServerId> {
+        self.listed.servers.iter().map(|listed| listed.id)
+    }
+}
+
+impl PanelSync {
+    /// Fetches the list, however many attempts it takes.
+    pub async fn fetch_list(&self) -> FetchedList {
+        let (mut failures, mut logged) = (0, String::new());
+        loop {
+            let (began_at, began) = (self.clock.now(), Instant::now());
+            match self.panel.list().await {
+                Ok(listed) => {
+                    // Its oldest page may be from an earlier attempt.
+                    let asked_at = began_at - began.saturating_duration_since(listed.asked);
+                    return FetchedList { listed, asked_at, read_at: self.clock.now() };
+                }
+                Err(error) => {
+                    failures += 1;
+                    log_once(&error, &mut logged);
+                    let growth = if error.is_final() { retry::REJECTED } else { retry::PANEL };
+                    tokio::time::sleep(retry::delay(growth, failures, &self.jitter)).await;
+                }
+            }
+        }
+    }
+
+    /// Applies the list to the store. `prepare` is called for each new server before it is published. Returns how many servers were
+    /// changed.
+    pub async fn apply_list(self: &Arc<Self>, list: FetchedList, prepare: impl Fn(ServerId) + Send + 'static) -> usize {
+        let sync = self.clone();
+        self.store.run(move |_| sync.apply_all(list, prepare)).await
+    }
+
+    fn apply_all(&self, list: FetchedList, prepare: impl Fn(ServerId)) -> usize {
+        let FetchedList { listed: Listed { servers, asked, incomplete }, asked_at, read_at } = list;
+        let (mut ids, mut new, mut results) = (BTreeSet::new(), Vec::new(), Vec::new());
+        for entry in servers {
+            let id = entry.id;
+            ids.insert(id);
+            let fetched = match entry.server {
+                Ok(server) => FetchedSpec { server, asked_at, read_at },
+                Err(message) => {
+                    tracing::error!(server.id = %id, "the panel's configuration of this server cannot be read: {message}");
+                    continue;
+                }
+            };
+            match self.store.get(id) {
+                None => new.push(fetched.new_server(id)),
+                Some(snapshot) => results.push((id, self.apply_listed(&snapshot, &fetched))),
+            }
+        }
+        // Checked as late as possible: a server may be removed while others are written.
+        let removed = |id| self.removed_at(id).is_some_and(|at| at >= asked);
+        let new = new.into_iter().filter(|new| !removed(new.manifest.metadata.uuid));
+        let created = self.store.create_all(new, prepare);
+        results.extend(created.into_iter().map(|(id, created)| (id, created.map(|_| true))));
+        match incomplete {
+            None => results.extend(self.park(&ids, asked_at)),
+            Some(reason) => {
+                tracing::warn!(
+                    "the panel's list may lack servers: {reason}; no server is parked because it is not in it"
+                );
+            }
+        }
+        let changed = |(id, result): &(ServerId, Result<bool, StoreError>)| match result {
+            Ok(changed) => *changed,
+            Err(error) => {
+                tracing::error!(server.id = %id, %error, "cannot apply the panel's list to this server");
+                false
+            }
+        };
+        results.iter().filter(|result| changed(result)).count()
+    }
+
+    fn apply_listed(&self, snapshot: &Snapshot, fetched: &FetchedSpec) -> Result<bool, StoreError> {
+        let id = snapshot.id;
+        let by_file =
+            snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::File);
+        if by_file || snapshot.is_being_deleted() {
+            return Ok(false);
+        }
+        let mut changed = false;
+        if snapshot.record.parked.is_some() {
+            self.store.commit(id, |record| record.parked = None)?;
+            self.store.wake(id);
+            changed = true;
+        }
+        if !fetched.is_applied_to(snapshot) {
+            let before = self.store.get(id).map(|snapshot| snapshot.revision);
+            changed |= Some(apply(&self.store, id, fetched, None)?.revision) != before;
+        }
+        Ok(changed)
+    }
+
+    /// Parks the servers of the panel that it does not list: their files and containers stay as they are. One that was created while
+    /// the list was fetched is not among them.
+    fn park(&self, listed: &BTreeSet<ServerId>, asked_at: Timestamp) -> Vec<(ServerId, Result<bool, StoreError>)> {
+        let missing = |snapshot: &Arc<Snapshot>| {
+            let of_panel =
+                snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
+            let younger = snapshot.record.synced_at.is_some_and(|synced| synced >= asked_at);
+            let known = listed.contains(&snapshot.id) || snapshot.record.parked.is_some();
+            of_panel && !younger && !known && !snapshot.is_being_deleted()
+        };
+        let park = |snapshot: Arc<Snapshot>| {
+            let parked = self.store.commit(snapshot.id, |record| record.parked = Some(asked_at)).map(|_| {
+                let message = "the panel no longer lists this server; its files and containers are left as they are";
+                self.store.event(snapshot.id, asked_at, Reason::Parked, message);
+                self.store.wake(snapshot.id);
+                true
+            });
+            (snapshot.id, parked)
+        };
+        self.store.list().into_iter().filter(missing).map(park).collect()
+    }
+}
+
+/// Logs why the list cannot be fetched, unless it was logged just before.
+fn log_once(error: &PanelError, logged: &mut String) {
+    let message = error.to_string();
+    if message == *logged {
+        return;
+    }
+    if error.is_final() {
+        tracing::error!(
+            "{message}; check `token_id`, `token` and `remote` in config.yml against the node's page in the panel. The servers on disk are run meanwhile, and the panel is asked again every few minutes"
+        );
+    } else {
+        tracing::warn!("{message}; the servers on disk are run meanwhile, and the panel is asked again");
+    }
+    *logged = message;
+}
+
+#[cfg(test)]
+mod tests;

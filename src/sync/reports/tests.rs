@@ -1,0 +1,130 @@
+//! What is reported to the panel, and what the record says that it may show.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::model::PowerState::{Offline, Running, Starting, Stopping};
+use crate::model::{ManagedBy, Manifest, Record};
+use crate::reconcile::bench::{self, ScriptedPanel};
+
+/// A server of a panel for which an earlier process has recorded this.
+fn fixture(recorded: Option<PowerState>) -> (tempfile::TempDir, Arc<PanelSync>, Arc<ScriptedPanel>, ServerId) {
+    let panel = Arc::new(ScriptedPanel::default());
+    let (root, context) = bench::context(Some(panel.clone()));
+    let id = bench::id(1);
+    let mut manifest = Manifest::new(id, ManagedBy::Panel);
+    manifest.spec.settings.container.image = "game:1".into();
+    context.store.create(manifest, Record { last_reported: recorded, ..Record::default() }, []).unwrap();
+    (root, context.sync.clone().unwrap(), panel, id)
+}
+
+fn recorded(sync: &PanelSync, id: ServerId) -> Option<PowerState> {
+    sync.store.get(id).unwrap().record.last_reported
+}
+
+fn transitions(sync: &PanelSync, id: ServerId) -> Vec<PowerState> {
+    sync.change(id, |pending| pending.transitions.iter().copied().collect())
+}
+
+/// A pass publishes this state.
+fn observe(sync: &PanelSync, id: ServerId, state: PowerState) {
+    sync.state_published(id, &sync.store.get(id).unwrap().record, state);
+}
+
+/// What the next process reports when it observes this state.
+fn reported_after_a_restart(sync: &PanelSync, id: ServerId, now: PowerState) -> Vec<PowerState> {
+    sync.forget(id);
+    observe(sync, id, now);
+    transitions(sync, id)
+}
+
+/// The status as the latest pass published it.
+fn publish(sync: &PanelSync, id: ServerId, state: PowerState) {
+    let mut status = crate::model::Status::clone(&sync.store.status(id).unwrap());
+    status.state = state;
+    sync.store.set_status(id, status);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_without_an_answer_may_have_arrived_whatever_was_acknowledged_before_it() {
+    for (before, states, lost) in [
+        (None, vec![Starting], Starting),
+        (Some(Running), vec![Offline, Starting], Starting),
+        (Some(Stopping), vec![Offline, Starting, Running], Running),
+        (Some(Running), vec![Offline], Offline),
+    ] {
+        let (_root, sync, panel, id) = fixture(before);
+        sync.change(id, |pending| pending.transitions.extend(states.clone()));
+        panel.loses_answers_about(Some(lost));
+        sync.report(id).await.unwrap_err();
+        assert_eq!(panel.states().last().map(|(_, new)| *new), Some(lost));
+        assert_eq!(
+            reported_after_a_restart(&sync, id, Offline),
+            [Offline],
+            "{before:?} {states:?}: recorded {:?}",
+            recorded(&sync, id)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_the_panel_shows_for_certain_is_not_reported_again() {
+    let (_root, sync, panel, id) = fixture(Some(Running));
+    sync.change(id, |pending| pending.transitions.extend([Stopping, Offline]));
+    sync.report(id).await.unwrap();
+    assert_eq!(panel.states(), [(Running, Stopping), (Stopping, Offline)]);
+    assert_eq!(recorded(&sync, id), Some(Offline));
+    observe(&sync, id, Offline);
+    assert_eq!(transitions(&sync, id), []);
+    assert_eq!(reported_after_a_restart(&sync, id, Offline), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn states_are_compared_with_the_last_acknowledged_one() {
+    for (recorded, shown, expected) in [
+        (None, vec![Offline, Offline], vec![]),
+        (Some(Offline), vec![Offline], vec![]),
+        (None, vec![Running], vec![Running]),
+        (Some(Running), vec![Running, Running], vec![Running]),
+        (Some(Starting), vec![Starting], vec![Starting]),
+        (Some(Running), vec![Starting], vec![Offline, Starting]),
+        (Some(Running), vec![Offline], vec![Offline]),
+        (None, vec![Offline, Starting, Running, Starting], vec![Starting, Running, Offline, Starting]),
+    ] {
+        let (_root, sync, _panel, id) = fixture(recorded);
+        for now in &shown {
+            observe(&sync, id, *now);
+        }
+        assert_eq!(transitions(&sync, id), expected, "{recorded:?} {shown:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_latest_state_is_reported_although_no_transition_was_kept() {
+    for (recorded, shown, expected) in [
+        (None, Running, vec![(Offline, Running)]),
+        (Some(Running), Offline, vec![(Running, Offline)]),
+        (Some(Running), Running, vec![(Offline, Running)]),
+        (None, Offline, vec![]),
+    ] {
+        let (_root, sync, panel, id) = fixture(recorded);
+        publish(&sync, id, shown);
+        sync.report(id).await.unwrap();
+        sync.report(id).await.unwrap();
+        assert_eq!(panel.states(), expected, "{recorded:?} {shown:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_is_reported_again_after_one_whose_answer_was_lost() {
+    let (_root, sync, panel, id) = fixture(None);
+    publish(&sync, id, Running);
+    sync.report(id).await.unwrap();
+    observe(&sync, id, Stopping);
+    panel.loses_answers_about(Some(Stopping));
+    sync.report(id).await.unwrap_err();
+    sync.change(id, |pending| pending.transitions.clear());
+    panel.loses_answers_about(None);
+    sync.report(id).await.unwrap();
+    assert_eq!(panel.states().last(), Some(&(Stopping, Running)), "it may show the server as stopping");
+}
