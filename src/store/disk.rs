@@ -42,7 +42,7 @@ pub(super) struct ReadOnly;
 
 impl DiskHook for ReadOnly {
     fn before(&self, _: ServerId, _: DiskOp) -> io::Result<()> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "the state folder is open for reading only"))
+        Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the state folder is open for reading only"))
     }
 
     fn after(&self, _: ServerId, _: DiskOp) {}

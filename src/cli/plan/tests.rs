@@ -93,7 +93,7 @@ fn a_handled_request_is_not_pending() {
 #[test]
 fn the_planners_plans_are_read() {
     let server = &examples::servers()[0];
-    let node = crate::testing::node_config(std::path::Path::new("/"));
+    let node = crate::testing::node_config(std::path::Path::new("/srv/node"));
     let plan = plan::plan(plan::Input {
         manifest: server.manifest.as_ref(),
         problem: None,
