@@ -24,5 +24,7 @@ pub mod store;
 pub mod sync;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod wait;
 pub mod yaml;

@@ -53,7 +53,7 @@ fn add(sim: &PanelSim, count: usize) -> Vec<ServerId> {
 // ------------------------------------------------------------------ what is sent
 
 #[tokio::test]
-async fn requests_look_like_those_of_wings() {
+async fn requests_are_like_those_of_wings() {
     let sim = PanelSim::start();
     let id = add(&sim, 1)[0];
     let panel = HttpPanel::new(PanelOptions {
@@ -146,16 +146,16 @@ fn options_that_cannot_work_are_rejected() {
 }
 
 #[test]
-fn the_token_is_never_shown() {
+fn the_token_is_never_printed() {
     let sim = PanelSim::start();
-    let shown = format!("{:?} {:?}", options(&sim), panel(&sim));
-    assert!(!shown.contains(sim.token()), "{shown}");
+    let printed = format!("{:?} {:?}", options(&sim), panel(&sim));
+    assert!(!printed.contains(sim.token()), "{printed}");
 }
 
 // ------------------------------------------------------------------ classes of errors
 
 #[tokio::test]
-async fn a_rejection_is_final_and_says_why() {
+async fn a_rejection_is_final_and_has_its_cause() {
     let sim = PanelSim::start();
     let panel = panel(&sim);
     let error = panel.server(id(9)).await.unwrap_err();
@@ -237,7 +237,7 @@ async fn a_slow_answer_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn nonsense_is_an_error_of_its_own() {
+async fn an_invalid_response_is_an_error_of_its_own() {
     let sim = PanelSim::start();
     let id = add(&sim, 1)[0];
     let panel = panel(&sim);
@@ -250,13 +250,13 @@ async fn nonsense_is_an_error_of_its_own() {
     let _fault = sim.fault(Fault::on("install$").status(200).body("<html>"));
     assert!(matches!(panel.script(id).await.unwrap_err(), PanelError::InvalidResponse { .. }));
 
-    sim.edit(&id.to_string(), |server| server.settings["build"] = json!("nonsense"));
+    sim.edit(&id.to_string(), |server| server.settings["build"] = json!("invalid"));
     let error = panel.server(id).await.unwrap_err();
     assert!(error.to_string().contains("settings.build: expected an object, found a text"), "{error}");
 }
 
 #[tokio::test]
-async fn another_servers_answer_is_nonsense() {
+async fn an_answer_about_another_server_is_invalid() {
     let sim = PanelSim::start();
     let ids = add(&sim, 2);
     sim.edit(&ids[0].to_string(), |server| server.settings["uuid"] = json!(ids[1]));
@@ -311,7 +311,7 @@ async fn redirects_are_followed_with_the_method_and_the_token() {
 }
 
 #[tokio::test]
-async fn redirects_that_cannot_be_followed_say_what_to_do() {
+async fn the_error_of_a_redirect_names_the_fix() {
     let sim = PanelSim::start();
     let panel = panel(&sim);
     for (location, what) in [
@@ -333,7 +333,7 @@ async fn redirects_that_cannot_be_followed_say_what_to_do() {
 #[tokio::test]
 async fn a_panel_that_moved_to_https_is_asked_there() {
     let sim = PanelSim::start();
-    // Nobody speaks TLS there, which is enough to see that it was tried.
+    // No server speaks TLS there; the error shows that it was tried.
     let location = format!("https://{}/api/remote/servers", sim.address());
     let fault = sim.fault(Fault::on(LIST).status(301).header("location", &location));
     let error = panel(&sim).list().await.unwrap_err();

@@ -316,7 +316,10 @@ fn a_kept_file_is_put_back_as_it_was_or_leaves_nothing() {
         assert_eq!(fs::metadata(&path).unwrap().ino() == inode, expected == "old");
     }
 
-    // What a crash leaves is removed at the next boot, and the file stays.
+    // What a crash leaves is removed at the next boot, and the file stays. The file is a new one that was never locked: a process
+    // that another test forks at this moment holds the locks of the files above until it executes its program.
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "new").unwrap();
     std::mem::forget(Kept::keep(&path).unwrap());
     assert_eq!(clean_leftovers(folder.path(), |file| file == "config.yml").unwrap(), 1);
     assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(folder.path()).len()), ("new", 1));

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::model::{Handled, ManagedBy, Requester, Timestamp, Verb};
 use crate::requests::NewRequest;
+use crate::testing::TestDisk;
 
 /// A file as a person writes it.
 const FILE: &str = "\
@@ -86,57 +87,23 @@ fn manifest(id: ServerId) -> Manifest {
     manifest
 }
 
-/// A disk under the test's control.
-#[derive(Default)]
-struct Disk {
-    rejects: Mutex<Vec<(DiskOp, io::ErrorKind)>>,
-    done: Mutex<Vec<DiskOp>>,
-    /// Done once, at the next operation.
-    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl Disk {
-    fn rejects(&self, ops: &[DiskOp], kind: io::ErrorKind) {
-        *self.rejects.lock().unwrap() = ops.iter().map(|op| (*op, kind)).collect();
-    }
-
-    fn meanwhile(&self, act: impl FnOnce() + Send + 'static) {
-        *self.meanwhile.lock().unwrap() = Some(Box::new(act));
-    }
-
-    fn done(&self) -> Vec<DiskOp> {
-        std::mem::take(&mut self.done.lock().unwrap())
-    }
-}
-
-impl DiskHook for Disk {
-    fn before(&self, _: ServerId, op: DiskOp) -> io::Result<()> {
-        if let Some(act) = self.meanwhile.lock().unwrap().take() {
-            act();
-        }
-        match self.rejects.lock().unwrap().iter().find(|(rejected, _)| *rejected == op) {
-            Some((_, kind)) => Err(io::Error::from(*kind)),
-            None => Ok(()),
-        }
-    }
-
-    fn after(&self, _: ServerId, op: DiskOp) {
-        self.done.lock().unwrap().push(op);
-    }
+/// A store on this disk.
+fn open(root: &Path, disk: &Arc<TestDisk>) -> Store {
+    Store::open(root, Blocking::Inline, Clock::System, Some(disk.clone())).unwrap()
 }
 
 /// A state folder and the store on it.
 struct Fixture {
     root: TempDir,
-    disk: Arc<Disk>,
+    disk: Arc<TestDisk>,
     store: Store,
 }
 
 impl Fixture {
     fn empty() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let disk = Arc::new(Disk::default());
-        let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(disk.clone())).unwrap();
+        let disk = Arc::default();
+        let store = open(root.path(), &disk);
         Self { root, disk, store }
     }
 
@@ -155,7 +122,7 @@ impl Fixture {
         fs::create_dir(fixture.store.folder(id())).unwrap();
         fixture.saves(CONFIG_FILE, text);
         assert!(fixture.store.refresh(id()).unwrap());
-        fixture.disk.done();
+        fixture.disk.take_done();
         fixture
     }
 

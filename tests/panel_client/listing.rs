@@ -1,4 +1,4 @@
-//! The list of servers, page by page, and how much is under way at once.
+//! The list of servers, page by page, and the limit of concurrent requests.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::panel_sim::{Fault, PanelSim};
 use super::{LIST, add, options, panel};
 
-/// The pages that were asked for since a mark, in ascending order.
+/// The pages that were requested since a mark, in ascending order.
 fn pages_asked(sim: &PanelSim, since: usize) -> Vec<u32> {
     let requests = sim.matching(since, "GET", "/servers");
     let mut pages: Vec<u32> = requests.iter().map(|request| request.query["page"].parse().unwrap()).collect();
@@ -37,7 +37,7 @@ async fn each_page_is_asked_for_once() {
         let requests = sim.matching(0, "GET", "/servers");
         assert!(requests.iter().all(|request| request.query["per_page"] == per_page.to_string()));
 
-        // A second listing is a new one.
+        // A second listing starts from the first page.
         let mark = sim.mark();
         panel.list().await.unwrap();
         assert_eq!(pages_asked(&sim, mark), pages);
@@ -80,7 +80,7 @@ async fn pages_are_kept_when_the_caller_stops_waiting() {
     let fault = sim.fault(Fault::on(LIST).held().skip(1));
     tokio::select! {
         _ = panel.list() => unreachable!("two pages are held back"),
-        // Asking for the others, the listing has the first page.
+        // The first page has arrived once the others are requested.
         () = sim.wait("all requests", |call_log| (call_log.requests.len() == 3).then_some(())) => {}
     }
     drop(fault);
@@ -90,11 +90,11 @@ async fn pages_are_kept_when_the_caller_stops_waiting() {
 }
 
 #[tokio::test]
-async fn a_list_that_changes_while_it_is_read_is_not_taken_for_whole() {
+async fn a_list_that_changes_while_it_is_read_is_incomplete() {
     let sim = PanelSim::start();
     let ids = add(&sim, 6);
     let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
-    // The others are held back until a server of the first page is gone: the third one slips through.
+    // The other pages are held back until a server of the first page is removed, so the listing misses the third server.
     let fault = sim.fault(Fault::on(LIST).held().skip(1));
     let (listed, ()) = tokio::join!(panel.list(), async {
         sim.wait_for(0, "GET", "/servers", 1).await;
@@ -115,7 +115,7 @@ async fn a_list_that_changes_while_it_is_read_is_not_taken_for_whole() {
 async fn a_broken_server_is_listed_with_its_error() {
     let sim = PanelSim::start();
     let ids = add(&sim, 3);
-    sim.edit(&ids[1].to_string(), |server| server.process["startup"] = json!("nonsense"));
+    sim.edit(&ids[1].to_string(), |server| server.process["startup"] = json!("invalid"));
     let listed = panel(&sim).list().await.unwrap().servers;
     assert_eq!(listed.iter().map(|listed| listed.id).collect::<Vec<_>>(), ids);
     assert_eq!(listed.iter().map(|listed| listed.server.is_ok()).collect::<Vec<_>>(), [true, false, true]);
@@ -145,7 +145,7 @@ async fn a_list_that_never_fits_together_is_taken_as_incomplete_in_the_end() {
     let sim = PanelSim::start();
     let ids = add(&sim, 4);
     let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
-    // Whatever page is asked for, it is the first one.
+    // Every request gets the first page.
     let first = json!({
         "data": [{"uuid": ids[0]}, {"uuid": ids[1]}],
         "meta": {"last_page": 2, "total": 4},

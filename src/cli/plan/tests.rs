@@ -1,4 +1,4 @@
-//! Plans as people read them.
+//! The text of plans.
 
 use super::*;
 use crate::cli::examples;
@@ -9,7 +9,7 @@ use crate::reconcile::plan;
 use crate::reconcile::step::Step;
 
 #[test]
-fn a_step_of_another_release_is_shown_in_the_daemons_words_or_as_it_came() {
+fn a_step_of_another_release_is_printed_with_its_description_or_as_json() {
     let mut step = serde_json::json!({"step": "dance", "partner": "x"});
     assert_eq!(sentence(&step), r#"{"step":"dance","partner":"x"}"#);
     step["text"] = "dance with x".into();
@@ -24,16 +24,11 @@ fn plans_as_people_see_them() {
     let step = |step: Step| serde_json::json!({"text": step.to_string()});
     let to_do = PlanView {
         steps: vec![
-            step(Step::StartJob { job: JobKind::Image, subject: Subject::Start("wish-1".into()) }),
-            step(Step::RecordBegun { power: "wish-1".into() }),
+            step(Step::StartJob { job: JobKind::Image, subject: Subject::Start("request-1".into()) }),
+            step(Step::RecordBegun { power: "request-1".into() }),
         ],
         conditions: vec![
-            verdict(
-                ConditionType::SpecAccepted,
-                ConditionStatus::True,
-                Reason::Accepted,
-                "the files of intent are in force",
-            ),
+            verdict(ConditionType::SpecAccepted, ConditionStatus::True, Reason::Accepted, "accepted generation 3"),
             verdict(
                 ConditionType::ImageReady,
                 ConditionStatus::False,
@@ -52,7 +47,9 @@ fn plans_as_people_see_them() {
         wanted: wanted(&servers[server], plan.state, examples::now()),
         plan,
     });
-    insta::assert_snapshot!(text(&servers, &plans, Paint::fixed(false)));
+    let texts: Vec<String> =
+        plans.iter().zip([1, 3]).map(|(planned, server)| text(planned, servers[server].name())).collect();
+    insta::assert_snapshot!(examples::without_colours(&texts.join("\n")));
 }
 
 fn wanted_now(server: &ServerView, state: PowerState) -> String {
@@ -76,7 +73,7 @@ fn a_plan_names_the_request_that_it_serves() {
 }
 
 #[test]
-fn a_request_that_was_handled_is_not_taken_for_one_that_counts() {
+fn a_handled_request_is_not_pending() {
     let mut server = examples::servers().remove(0);
     server.record.power.handled = Some(crate::model::Handled {
         sequence: 2,
@@ -93,7 +90,7 @@ fn a_request_that_was_handled_is_not_taken_for_one_that_counts() {
 }
 
 #[test]
-fn the_planners_plans_are_understood() {
+fn the_planners_plans_are_read() {
     let server = &examples::servers()[0];
     let plan = plan::plan(plan::Input {
         manifest: server.manifest.as_ref(),

@@ -206,9 +206,9 @@ fn a_request_is_accepted_while_a_file_is_broken_or_missing() {
         break_it(&fixture);
         fixture.store.refresh(id()).unwrap();
         let before = fixture.get();
-        fixture.disk.done();
+        fixture.disk.take_done();
         let after = fixture.accepts("second", Verb::Start);
-        assert_eq!(fixture.disk.done(), [DiskOp::WriteRequests], "{name}: no other file is touched");
+        assert_eq!(fixture.disk.take_done(), [DiskOp::WriteRequests], "{name}: no other file is touched");
         assert_eq!(power(&after), Some(Verb::Restart), "{name}: a start after a stop");
         assert_eq!((&after.manifest, &after.problem), (&before.manifest, &before.problem), "{name}");
         fixture.is_the_same_after_a_reboot();

@@ -59,14 +59,14 @@ fn what_was_saved_while_the_daemon_was_down_outlives_a_file_that_is_broken_befor
     for break_it in [|path: &Path| saves(path, "spec: {"), |path: &Path| fs::remove_file(path).unwrap()] {
         let fixture = Fixture::with_file();
         fixture.saves(CONFIG_FILE, &FILE.replace("./run", "./walk"));
-        let disk = Arc::new(Disk::default());
-        let again = Store::open(fixture.root.path(), Blocking::Inline, Clock::System, Some(disk.clone())).unwrap();
+        let disk = Arc::default();
+        let again = open(fixture.root.path(), &disk);
         let is_current = again.get(id()).unwrap();
         break_it(&fixture.path(CONFIG_FILE));
-        disk.rejects(&[DiskOp::WriteRecord], io::ErrorKind::PermissionDenied);
+        disk.fail_ops(&[DiskOp::WriteRecord], io::ErrorKind::PermissionDenied);
         again.refresh(id()).unwrap_err();
         assert!(again.get(id()).unwrap().unrecorded, "nothing is done for it until it is recorded");
-        disk.rejects(&[], io::ErrorKind::Other);
+        disk.succeed();
         assert!(again.refresh(id()).unwrap());
         let known = again.get(id()).unwrap();
         assert!(known.problem.is_some() && !known.unrecorded);

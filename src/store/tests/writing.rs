@@ -22,7 +22,7 @@ fn a_sync_replaces_a_file_that_the_panel_manages_and_no_other() {
     let facts = |record: &mut Record| record.synced_for = Some("x".into());
     let after = fixture.store.sync(id(), None, |manifest| manifest.spec.suspended = true, facts).unwrap();
     assert_eq!((after.revision, fixture.config().as_str()), (before.revision, FILE));
-    assert_eq!(fixture.disk.done(), []);
+    assert_eq!(fixture.disk.take_done(), []);
 }
 
 #[test]
@@ -63,9 +63,9 @@ fn an_override_may_wait_for_its_server() {
         assert_eq!(snapshot.manifest.as_ref().unwrap().spec.settings.invocation, invocation);
         assert_eq!(snapshot.problem.is_some(), over == "spec: {");
         assert_eq!(snapshot.record.generation, 1);
-        fixture.disk.done();
+        fixture.disk.take_done();
         fixture.store.refresh(id()).unwrap();
-        assert_eq!(fixture.disk.done(), [DiskOp::WriteRecord], "the record comes with the first pass");
+        assert_eq!(fixture.disk.take_done(), [DiskOp::WriteRecord], "the record comes with the first pass");
         assert!(!fixture.store.refresh(id()).unwrap(), "nothing has changed since");
         fixture.is_the_same_after_a_reboot();
     }
@@ -138,7 +138,7 @@ fn what_a_person_saved_before_a_change_is_part_of_it() {
 fn what_a_person_saves_during_a_change_is_not_overwritten() {
     let fixture = Fixture::of_panel();
     let path = fixture.path(CONFIG_FILE);
-    fixture.disk.meanwhile(move || saves(&path, &panel_file().replace("de_dust", "de_inferno")));
+    fixture.disk.before_next(move || saves(&path, &panel_file().replace("de_dust", "de_inferno")));
     let change = fixture.store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {});
     assert!(matches!(change.unwrap_err(), StoreError::Conflict { .. }));
     assert_eq!(fixture.config(), panel_file().replace("de_dust", "de_inferno"));
@@ -338,7 +338,7 @@ fn whether_a_server_goes_is_decided_when_its_turn_has_come() {
 
     // While one asks for the server again, another is about to remove it.
     let (store, (last_reported, removed)) = (fixture.store.clone(), std::sync::mpsc::channel());
-    fixture.disk.meanwhile(move || {
+    fixture.disk.before_next(move || {
         let (begun, waits) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             begun.send(()).unwrap();
@@ -366,16 +366,16 @@ fn a_file_that_is_a_link_is_written_where_it_leads() {
     fs::rename(fixture.path(CONFIG_FILE), &target).unwrap();
     std::os::unix::fs::symlink(&target, fixture.path(CONFIG_FILE)).unwrap();
     fixture.store.refresh(id()).unwrap();
-    fixture.disk.done();
+    fixture.disk.take_done();
     fixture.sync(|manifest| manifest.spec.settings.invocation = "./walk".into()).unwrap();
     assert!(fixture.path(CONFIG_FILE).is_symlink());
     assert!(fs::read_to_string(&target).unwrap().contains("./walk"));
     assert!(!fixture.store.refresh(id()).unwrap(), "what the store wrote itself is no news");
-    fixture.disk.rejects(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
+    fixture.disk.fail_ops(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
     fixture.store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {}).unwrap_err();
     assert!(fixture.path(CONFIG_FILE).is_symlink());
     assert!(!fs::read_to_string(&target).unwrap().contains("suspended: true"), "taken back");
-    fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
+    fixture.disk.succeed();
     fixture.store.refresh(id()).unwrap();
     fixture.is_the_same_after_a_reboot();
 }
