@@ -3,7 +3,7 @@
 use super::fixture::Fixture;
 use super::words::{reason, seconds, steps, table};
 use crate::model::PowerState::{Offline, Running, Starting};
-use crate::model::{ConditionType, InstallOutcome, PowerState, Reason};
+use crate::model::{ConditionType, InstallOutcome, Reason};
 use crate::reconcile::job::JobKind::{Report, Script};
 
 fn done() -> Fixture {
