@@ -14,6 +14,7 @@ mod guard;
 mod local;
 mod peer;
 mod request;
+mod response;
 mod routes;
 mod servers;
 pub mod startup;

@@ -24,7 +24,7 @@ use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::panel::Panel;
-use crate::panel::client::{HttpPanel, PanelOptions};
+use crate::panel::client::HttpPanel;
 use crate::reconcile::context::{Context, Parts, Wake};
 use crate::reconcile::pass::Reconciler;
 use crate::retry::Jitter;
@@ -124,10 +124,10 @@ fn context(
     Layout::new(node).prepare_node()?;
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
     let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?, host));
-    let panel = node.panel.as_ref().map(|panel| {
-        let options = PanelOptions { ignore_certificate_errors, ..PanelOptions::from(panel) };
-        HttpPanel::new(options).map(|client| Arc::new(client) as Arc<dyn Panel>)
-    });
+    let panel = node
+        .panel
+        .as_ref()
+        .map(|panel| HttpPanel::new(panel, ignore_certificate_errors).map(|client| Arc::new(client) as Arc<dyn Panel>));
     let panel = panel.transpose()?;
     let woken = queue.clone();
     let wake: Wake = Arc::new(move |id: ServerId| woken.push(id));

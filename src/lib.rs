@@ -1,4 +1,4 @@
-//! alula: the node daemon of a game-server host, as a reconciliation controller. The map of the crate:
+//! alula: the node daemon of a game-server host, as a reconciliation controller. The architecture:
 //!
 #![doc = include_str!("../ARCHITECTURE.md")]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]

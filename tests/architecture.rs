@@ -36,7 +36,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("saphyr_parser", &["src/yaml.rs", "src/yaml/"]),
     ("backoff", &["src/retry.rs"]),
     ("bollard", &["src/runtime/docker.rs", "src/runtime/docker/"]),
-    ("reqwest", &["src/panel/client.rs", "src/panel/client/"]),
+    ("reqwest", &["src/panel/client.rs", "src/panel/client/", "src/cli/client.rs"]),
     ("notify", &["src/store/watch.rs", "src/store/watch/"]),
     ("axum", &["src/api.rs", "src/api/", "src/app/listeners.rs", "src/app/listeners/", "src/testing/node.rs"]),
     ("tokio_rustls", &["src/app/listeners/certificates.rs", "src/app/listeners/certificates/"]),

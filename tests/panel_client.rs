@@ -11,9 +11,9 @@ mod states;
 
 use std::time::{Duration, Instant};
 
-use alula::config::Secret;
+use alula::config::{PanelConfig, Secret};
 use alula::model::{PowerState, ServerId};
-use alula::panel::client::{HttpPanel, OptionsError, PanelOptions, WINGS_VERSION};
+use alula::panel::client::{HttpPanel, OptionsError, WINGS_VERSION};
 use alula::panel::{Panel, PanelError};
 use http::{HeaderName, HeaderValue};
 use panel_sim::{Fault, PanelSim, SimServer};
@@ -21,20 +21,20 @@ use serde_json::json;
 
 const LIST: &str = "^/servers$";
 
-fn options(sim: &PanelSim) -> PanelOptions {
-    PanelOptions {
+fn options(sim: &PanelSim) -> PanelConfig {
+    PanelConfig {
+        remote: sim.url().into(),
         url: sim.url().into(),
         token_id: sim.token_id().into(),
         token: Secret::new(sim.token()),
         timeout: Duration::from_secs(10),
-        per_page: 50,
+        servers_per_page: 50,
         custom_headers: Vec::new(),
-        ignore_certificate_errors: false,
     }
 }
 
 fn panel(sim: &PanelSim) -> HttpPanel {
-    HttpPanel::new(options(sim)).unwrap()
+    HttpPanel::new(&options(sim), false).unwrap()
 }
 
 fn id(number: usize) -> ServerId {
@@ -56,7 +56,7 @@ fn add(sim: &PanelSim, count: usize) -> Vec<ServerId> {
 async fn requests_are_like_those_of_wings() {
     let sim = PanelSim::start();
     let id = add(&sim, 1)[0];
-    let panel = HttpPanel::new(PanelOptions {
+    let config = PanelConfig {
         url: format!("{}/", sim.url()),
         custom_headers: vec![
             (HeaderName::from_static("x-access"), HeaderValue::from_static("letmein")),
@@ -66,8 +66,8 @@ async fn requests_are_like_those_of_wings() {
             (HeaderName::from_static("content-type"), HeaderValue::from_static("no")),
         ],
         ..options(&sim)
-    })
-    .unwrap();
+    };
+    let panel = HttpPanel::new(&config, false).unwrap();
 
     panel.list().await.unwrap();
     panel.reset().await.unwrap();
@@ -138,10 +138,11 @@ async fn answers_become_the_model() {
 fn options_that_cannot_work_are_rejected() {
     let sim = PanelSim::start();
     for url in ["", "panel.example.com", "ftp://panel.example.com", "http://", "https://panel.example.com/?a=b"] {
-        let rejected = HttpPanel::new(PanelOptions { url: url.into(), ..options(&sim) });
+        let rejected = HttpPanel::new(&PanelConfig { url: url.into(), ..options(&sim) }, false);
         assert!(matches!(rejected, Err(OptionsError::Url { .. })), "{url}");
     }
-    let rejected = HttpPanel::new(PanelOptions { token: Secret::new("line\nbreak"), ..options(&sim) }).unwrap_err();
+    let rejected =
+        HttpPanel::new(&PanelConfig { token: Secret::new("line\nbreak"), ..options(&sim) }, false).unwrap_err();
     assert!(!rejected.to_string().contains("break"), "{rejected}");
 }
 
@@ -162,7 +163,7 @@ async fn a_rejection_is_final_and_has_its_cause() {
     assert!(error.is_final() && error.is_unknown(), "{error}");
     assert_eq!(
         error.to_string(),
-        "GET /api/remote/servers/550e8400-e29b-41d4-a716-000000000009: the panel refused with 404 \
+        "GET /api/remote/servers/550e8400-e29b-41d4-a716-000000000009: the panel rejected it with 404 \
          (NotFoundHttpException: The requested resource could not be found on the server.)"
     );
     for status in [400, 401, 403, 408, 409, 422, 429, 499] {
@@ -224,7 +225,7 @@ async fn a_slow_answer_is_a_timeout() {
     let sim = PanelSim::start();
     let id = add(&sim, 1)[0];
     let limit = Duration::from_millis(200);
-    let panel = HttpPanel::new(PanelOptions { timeout: limit, ..options(&sim) }).unwrap();
+    let panel = HttpPanel::new(&PanelConfig { timeout: limit, ..options(&sim) }, false).unwrap();
     let fault = sim.fault(Fault::on(&id.to_string()).held());
     let began = Instant::now();
     let error = panel.server(id).await.unwrap_err();

@@ -1,19 +1,11 @@
 //! JSON bodies. As in Wings, the content type does not matter, keys may be in any case, and anything after the first JSON value is
 //! ignored. Source: HTTP API, "Transport".
 
-use axum::body::Body;
-use axum::response::{IntoResponse, Response};
-use http::header;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::ApiError;
 use super::request::RequestBody;
-
-/// A response with this JSON text.
-pub fn json(text: impl Into<Body>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], text.into()).into_response()
-}
 
 /// Reads an object from a request.
 ///

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::json;
 
-use super::body;
+use super::response;
 use crate::panel::PanelError;
 use crate::requests::admission::Denied;
 use crate::store::StoreError;
@@ -83,7 +83,7 @@ impl IntoResponse for ApiError {
             ApiError::Store(StoreError::Broken { .. } | StoreError::Conflict { .. }) => {
                 return json_error(StatusCode::CONFLICT, &self.to_string());
             }
-            ApiError::Store(StoreError::Disk { source, .. }) => rejected_by_disk(source.kind()),
+            ApiError::Store(StoreError::Disk(error)) => rejected_by_disk(error.kind()),
             ApiError::Store(_) | ApiError::Panel(_) | ApiError::Failed(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, UNEXPECTED)
             }
@@ -109,7 +109,7 @@ fn rejected_by_disk(kind: ErrorKind) -> (StatusCode, &'static str) {
 
 /// `{"error": …}`.
 pub(super) fn json_error(status: StatusCode, message: &str) -> Response {
-    (status, body::json(json!({"error": message}).to_string())).into_response()
+    (status, response::json(json!({"error": message}).to_string())).into_response()
 }
 
 /// Adds the request's id to the response to an unexpected error, and logs the cause.
@@ -119,5 +119,5 @@ pub(super) fn with_request_id(response: Response, request_id: &str) -> Response 
     };
     tracing::error!(error = cause, "request failed");
     let text = json!({"error": message, "request_id": request_id}).to_string();
-    (response.status(), body::json(text)).into_response()
+    (response.status(), response::json(text)).into_response()
 }

@@ -12,8 +12,9 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body::{self, json as json_response};
+use super::body;
 use super::request::{RequestBody, ServerPath, parameter};
+use super::response::json as json_response;
 use super::{Api, ApiError, servers};
 use crate::model::{Requester, ServerId, Status, Timestamp};
 use crate::requests::availability::{Holder, held_by};

@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use super::request::parameter;
 use super::startup::Startup;
-use super::{Api, ApiError, body};
+use super::{Api, ApiError, response};
 use crate::panel::client::WINGS_VERSION;
 
 /// `GET /api/system[?v=2]`. The first form is constant and answered during the startup; the second one asks the container engine.
 pub async fn system(State(startup): State<Startup>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let is_detailed = parameter(query.as_deref(), "v") == Some("2");
     let value = if is_detailed { detailed(&*startup.api().await).await? } else { plain(startup.kernel()) };
-    Ok(body::json(value.to_string()))
+    Ok(response::json(value.to_string()))
 }
 
 /// The first form.

@@ -212,7 +212,7 @@ fn check_node(path: &Path) -> Result<(), Fault> {
 }
 
 fn invalid(problem: &SpecProblem, text: &str) -> Fault {
-    Fault::new(problem.message.clone()).at(manifests::place_of(problem, text))
+    Fault::new(problem.message.clone()).at(manifests::position_of(problem, text))
 }
 
 impl Fault {

@@ -1,4 +1,4 @@
-//! What can run in the background: kinds of jobs, and what a job is for.
+//! Background jobs: their kinds, and what a job is for.
 
 use std::fmt;
 
@@ -18,11 +18,11 @@ pub enum JobKind {
     Image,
     /// Count the bytes of the server's files.
     Usage,
-    /// Give the server's files to their user.
+    /// Set the owner of the server's files.
     Permissions,
     /// Write the installer's output into its log.
     InstallLog,
-    /// Tell the panel what it does not know.
+    /// Report to the panel what it does not know.
     Report,
     /// Remove the server's files.
     Removal,
@@ -40,7 +40,7 @@ impl JobKind {
     }
 }
 
-/// As people read it in a plan.
+/// For people.
 impl fmt::Display for JobKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -48,9 +48,9 @@ impl fmt::Display for JobKind {
             JobKind::Script => "ask the panel for the install script",
             JobKind::Image => "make the image available (pull it where the policy says so)",
             JobKind::Usage => "count the bytes of the server's files",
-            JobKind::Permissions => "give the server's files to their user",
+            JobKind::Permissions => "set the owner of the server's files",
             JobKind::InstallLog => "follow the installer's output into the install log",
-            JobKind::Report => "tell the panel what it does not know yet",
+            JobKind::Report => "report to the panel what it does not know yet",
             JobKind::Removal => "remove the server's files",
         })
     }

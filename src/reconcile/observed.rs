@@ -1,4 +1,6 @@
-//! What one look at the world found, as plain data for the planner.
+//! What one observation found, as plain data for the planner.
+
+#![allow(missing_docs)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,77 +9,73 @@ use super::job::{JobKind, Subject};
 use super::step::StepKind;
 use crate::model::{ContainerStatus, Crash, PowerState, Timestamp};
 
-/// Everything the planner knows beside intent and facts.
+/// Everything that the planner needs besides manifest, requests and record.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Observed {
-    /// Why the container runtime could not be asked; then nothing below about containers counts.
+    /// Why the engine did not answer; then nothing below about containers counts.
     pub outage: Option<String>,
-    /// The server's container.
     pub server: Option<ContainerStatus>,
-    /// The installer's container.
     pub installer: Option<ContainerStatus>,
-    /// What the server's container would be made from now.
+    /// What the server's container would be created from now.
     pub wanted: Option<WantedContainer>,
-    /// Why nobody knows all of that: the path of a mount does not answer.
+    /// Why `wanted` is not known: the path of a mount does not answer.
     pub unresponsive_path: Option<String>,
     /// The server's folders and small files are in place.
     pub prepared: bool,
-    /// The install script of this token lies in its folder, and its log is begun.
+    /// The install script of this token is in its folder, and its log is begun.
     pub script_ready: Option<String>,
     /// The container whose terminal is attached.
     pub attached: Option<String>,
     /// The container whose start-up was seen to finish.
     pub done_seen: Option<String>,
-    /// The container that this daemon has started or seen running.
+    /// The container that this process has started or seen running.
     pub seen_running: Option<String>,
     /// The same for the installer.
     pub installer_seen: Option<String>,
-    /// A crash that could not be written down.
+    /// A crash that could not be recorded.
     pub crash: Option<Crash>,
     /// The stop that was sent to a server's container, and to which.
     pub stop: Option<StopProgress>,
     /// The same for the installer.
     pub installer_stop: Option<StopProgress>,
-    /// Jobs that run beside the passes, or have ended.
+    /// Background jobs that run or have ended.
     pub jobs: Vec<Job>,
     /// Steps that failed, until they succeed or fail for something else.
     pub failures: BTreeMap<StepKind, Failure>,
-    /// Disk usage and when it was measured.
     pub usage: Option<Usage>,
-    /// Whether one of the node's places for installations is held.
+    /// Whether an install slot is held.
     pub install_slot: bool,
-    /// Whether it waits in line for one.
+    /// Whether the server waits for one.
     pub install_queued: bool,
-    /// The state that the panel has acknowledged last, to this process.
+    /// The state that the panel has acknowledged last to this process.
     pub acknowledged: Option<PowerState>,
-    /// It has not acknowledged a state that was observed since.
+    /// The panel has not acknowledged a state that was published since.
     pub unacknowledged: bool,
 }
 
 impl Usage {
-    /// Whether this is more than a limit in bytes. Where something is hidden it is taken to be.
+    /// Whether this is more than a limit in bytes. Hidden files count as more.
     pub fn exceeds(&self, limit: u64) -> bool {
         self.hidden || self.bytes > limit
     }
 }
 
-/// Hashes of what the server's container would be made from now.
+/// Hashes of what the server's container would be created from now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedContainer {
-    /// Everything but limits. `None` while the server runs, when it makes no difference: where its mounts lead is not asked.
+    /// Everything but limits. `None` while the server runs, when it makes no difference: its mounts are not resolved then.
     pub spec_hash: Option<String>,
-    /// Limits.
     pub limits_hash: String,
 }
 
-/// How far a stop has come. Forgotten with the daemon: then it is sent again.
+/// How far a stop has come. After a restart of the daemon it is sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopProgress {
     /// The container it was sent to.
     pub container: String,
     /// When it was sent.
     pub sent_at: Timestamp,
-    /// When it may no longer take its time.
+    /// When SIGKILL is due.
     pub deadline: Timestamp,
     /// When SIGKILL was last sent.
     pub killed_at: Option<Timestamp>,
@@ -86,15 +84,14 @@ pub struct StopProgress {
 /// Bytes used by the server's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes; at least, where not all could be counted.
+    /// At least, where not all could be counted.
     pub bytes: u64,
-    /// There are directories that nobody can look into.
+    /// There are directories that cannot be read.
     pub hidden: bool,
-    /// When they were counted.
     pub at: Timestamp,
 }
 
-/// A job, running or over.
+/// A job that runs or has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// What runs.
@@ -126,11 +123,10 @@ pub enum JobState {
     },
     /// Failed.
     Failed {
-        /// Whether trying again is pointless without a new intent.
+        /// Whether another attempt would fail, too, without a change of the spec.
         fatal: bool,
-        /// When to try again.
+        /// When the next attempt is due.
         retry_at: Timestamp,
-        /// For people.
         message: String,
     },
 }
@@ -142,11 +138,10 @@ pub struct Failure {
     pub subject: String,
     /// Failures in a row.
     pub attempts: u32,
-    /// Whether the engine refused (as opposed to being away).
+    /// Whether the engine rejected it (as opposed to not answering).
     pub rejected: bool,
-    /// When to try again.
+    /// When the next attempt is due.
     pub retry_at: Timestamp,
-    /// For people.
     pub message: String,
 }
 
@@ -161,12 +156,12 @@ impl Observed {
         self.jobs.iter().filter(move |job| job.kind == kind)
     }
 
-    /// Whether the server takes part in the distribution of places for installations.
-    pub fn in_install_line(&self) -> bool {
+    /// Whether the server holds an install slot or waits for one.
+    pub fn has_install_slot_or_waits(&self) -> bool {
         self.install_slot || self.install_queued
     }
 
-    /// The stop that was sent to the server's present container.
+    /// The stop that was sent to the server's current container.
     pub fn stopping(&self) -> Option<&StopProgress> {
         let server = self.server.as_ref().filter(|server| server.running())?;
         self.stop.as_ref().filter(|stop| stop.container == server.id)
@@ -176,11 +171,11 @@ impl Observed {
 /// What decisions need of the node's configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// Whether there is a panel to ask and to tell.
+    /// Whether there is a panel.
     pub panel: bool,
     /// Restart after a crash, where the server does not say.
     pub crash_detection: bool,
-    /// Count an exit with status 0 that nobody asked for as a crash.
+    /// Count an unrequested exit with status 0 as a crash.
     pub clean_exit_is_crash: bool,
     /// A second crash within this time stays down; zero always restarts.
     pub crash_timeout: Duration,
@@ -188,23 +183,8 @@ pub struct Policy {
     pub install_timeout: Option<Duration>,
     /// Count a script that ends with another status than 0 as failed.
     pub fail_on_nonzero_exit: bool,
-    /// Give the server's files to their user before each start.
+    /// Set the owner of the server's files before each start.
     pub fix_permissions: bool,
     /// How old a disk usage may be; zero never measures.
     pub disk_check_interval: Duration,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            panel: true,
-            crash_detection: true,
-            clean_exit_is_crash: true,
-            crash_timeout: Duration::from_secs(60),
-            install_timeout: None,
-            fail_on_nonzero_exit: false,
-            fix_permissions: true,
-            disk_check_interval: Duration::from_secs(150),
-        }
-    }
 }

@@ -1,17 +1,19 @@
-//! The planner: what should be done now for one server, and why. Pure.
+//! The planner: what is to be done now for one server, and why. Pure.
 //!
-//! Goes in: intent, facts, one observation, the node's policy, the time. Comes out: steps (done in order, then planned
-//! again from a new look), conditions, the words for people and panel, and when to look again although nothing has
-//! happened. Every decision of the daemon about a server is made here or in the files below.
+//! Manifest, requests, record, one observation, the node's policy and the time go in. Steps, conditions, phase and state come out,
+//! and when the next pass is due without an event. Steps are executed in order; then the next plan is made from a new observation.
+//! Every decision of the daemon about a server is made here or in the files below.
 //!
 //! ```text
 //!            deletion mark ──────────────▶ deletion
 //!            parked ─────────────────────▶ (nothing)
-//!            runtime silent ─────────────▶ (wait)
-//!            install intent not done ────▶ install ──┐ stop what runs, then
+//!            engine unreachable ─────────▶ (wait)
+//!            install request pending ────▶ install ──┐ stop what runs, then
 //!            otherwise ──────────────────▶ power ◀───┘ up, down, or as it is
 //!            always ─────────────────────▶ reports
 //! ```
+
+#![allow(missing_docs)]
 
 mod deletion;
 mod install;
@@ -35,40 +37,31 @@ use crate::requests::{self, Asked};
 /// What a plan is made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// The intent in force; none where no file was ever good.
+    /// The effective manifest; none where no file was ever valid.
     pub manifest: Option<&'a Manifest>,
-    /// What is wrong with the files of intent: reason and message.
+    /// What is wrong with the manifest's files: reason and message.
     pub problem: Option<(Reason, &'a str)>,
     /// The accepted spec, or a request that it makes, is not recorded yet.
     pub unrecorded: bool,
-    /// What was asked.
     pub requests: &'a Requests,
-    /// Facts.
     pub record: &'a Record,
-    /// The state that was last shown; kept while the runtime is silent.
+    /// The published state; it is kept while the engine does not answer.
     pub published: PowerState,
-    /// What the look found.
     pub observed: &'a Observed,
-    /// The node's settings.
     pub policy: &'a Policy,
-    /// The time.
     pub now: Timestamp,
 }
 
-/// What should be done, and what to say about it.
+/// What is to be done, and what is published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// To be done in order; then the next plan is made.
     #[serde(serialize_with = "step::with_text")]
     pub steps: Vec<Step>,
-    /// What is so.
     pub conditions: Vec<Verdict>,
-    /// For people.
     pub phase: Phase,
-    /// For the panel.
     pub state: PowerState,
-    /// Look again at this time, whatever happens. `None`: when something happens.
+    /// When the next pass is due. `None`: at the next event.
     pub requeue: Option<Timestamp>,
 }
 
@@ -76,13 +69,9 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
-    /// What it is about.
     pub kind: ConditionType,
-    /// Whether it holds.
     pub status: ConditionStatus,
-    /// One word.
     pub reason: Reason,
-    /// A sentence.
     pub message: String,
 }
 
@@ -94,7 +83,7 @@ pub fn plan(input: Input<'_>) -> Plan {
     planner.plan
 }
 
-/// How far something is that must be there before the next step.
+/// How far a job is whose result the next step needs.
 enum Progress {
     Ready,
     Waiting,
@@ -140,7 +129,7 @@ impl<'a> Planner<'a> {
         };
         if self.record.parked.is_some() {
             self.plan.phase = Phase::Parked;
-            self.leave_install_line();
+            self.release_slot();
             self.plan.state = match self.observed.outage {
                 Some(_) => self.input.published,
                 None => self.state_as_observed(),
@@ -152,57 +141,48 @@ impl<'a> Planner<'a> {
         }
         if let Some(outage) = &self.observed.outage {
             let outage = outage.clone();
-            self.set_condition(
-                ConditionType::ContainerReady,
-                ConditionStatus::Unknown,
-                Reason::RuntimeUnreachable,
-                outage,
-            );
+            self.set_unknown(ConditionType::ContainerReady, Reason::RuntimeUnreachable, outage);
             self.plan.state = self.input.published;
-            self.finish(manifest);
+            self.finish();
             return;
         }
         match self.asked().install() {
             Some(install) => self.plan_install(manifest, &install),
             None => self.plan_installed(manifest),
         }
-        self.finish(manifest);
+        self.finish();
     }
 
-    /// No installation is wanted: see to leftovers, then to power.
+    /// No installation is pending: a leftover installer is removed, then power is planned.
     fn plan_installed(&mut self, manifest: &Manifest) {
         self.set_installed_condition();
-        self.leave_install_line();
+        self.release_slot();
         if let Some(installer) = &self.observed.installer {
             if installer.running() && installer.token.is_none() {
-                self.set_condition(
-                    ConditionType::Installed,
-                    ConditionStatus::Unknown,
-                    Reason::ForeignInstaller,
-                    "an installer that another daemon started is still running; the server does not start before it has ended"
-                        .into(),
-                );
+                let message =
+                    "an installer of another daemon is still running; the server does not start before it has ended";
+                self.set_unknown(ConditionType::Installed, Reason::ForeignInstaller, message);
             } else {
                 self.remove_installer(installer);
             }
         }
         self.plan_power(manifest);
-        if !self.observed.prepared && self.plan.steps.is_empty() && !self.held_back(StepKind::Prepare, "") {
-            self.step(Step::Prepare);
+        if !self.observed.prepared && self.plan.steps.is_empty() {
+            self.try_step(Step::Prepare);
         }
     }
 
-    /// Whoever does not install (any more) takes nobody's place. An installer that still runs keeps its own.
-    fn leave_install_line(&mut self) {
+    /// Releases the install slot when no install is pending. A parked server whose installer still runs keeps it.
+    fn release_slot(&mut self) {
         let runs = self.observed.installer.as_ref().is_some_and(ContainerStatus::running);
         let keeps = self.record.parked.is_some() && (runs || self.observed.outage.is_some());
-        if self.observed.in_install_line() && !keeps {
+        if self.observed.has_install_slot_or_waits() && !keeps {
             self.step(Step::ReleaseInstallSlot);
         }
     }
 
-    /// Phase and reports, whatever was planned.
-    fn finish(&mut self, manifest: &Manifest) {
+    /// Sets the phase and plans the reports, whatever else was planned.
+    fn finish(&mut self) {
         self.plan.phase = if self.asked().install().is_some() {
             match self.observed.installer {
                 Some(_) => Phase::Installing,
@@ -216,22 +196,17 @@ impl<'a> Planner<'a> {
         } else {
             Phase::Offline
         };
-        self.plan_reports(manifest);
+        self.plan_reports();
     }
 
-    /// What happened must reach the panel: first the result of an installation, then the states, in order.
-    fn plan_reports(&mut self, manifest: &Manifest) {
-        if !self.policy.panel || manifest.metadata.managed_by != ManagedBy::Panel {
+    /// Plans the report to the panel: first the result of an installation, then the states in order.
+    fn plan_reports(&mut self) {
+        if !self.is_managed_by_panel() {
             return;
         }
         let result = self.record.install.done.as_ref().filter(|done| !done.reported);
         if result.is_none() && !self.state_report_is_due() {
-            self.set_condition(
-                ConditionType::PanelNotified,
-                ConditionStatus::True,
-                Reason::Reported,
-                "the panel knows what is so".into(),
-            );
+            self.set_true(ConditionType::PanelNotified, Reason::Reported, "the panel has the current state");
             return;
         }
         let subject = report_subject(self.record);
@@ -239,24 +214,24 @@ impl<'a> Planner<'a> {
         if let Progress::Failed { attempts, message, .. } = self.job(JobKind::Report, &subject, true) {
             let message =
                 format!("{message}; {attempts} attempts so far, and it is tried again until the panel has it");
-            self.set_condition(ConditionType::PanelNotified, ConditionStatus::False, Reason::PanelAway, message);
+            self.set_false(ConditionType::PanelNotified, Reason::PanelAway, message);
         }
         if result.is_none() {
-            // Nothing waits for the job; and what people see already, the panel should hear now.
+            // No step waits for a report of a state. It comes first, because the state is published already.
             let added = self.plan.steps.len() - others;
             self.plan.steps.rotate_right(added);
         }
     }
 
-    /// Whether the panel has to learn a state: one that was observed before, or that of this plan. While the engine does not answer
-    /// there is no new one.
+    /// Whether a state is to be reported: one that was published before, or that of this plan. While the engine does not answer there
+    /// is no new one.
     fn state_report_is_due(&self) -> bool {
         let known = PowerState::known_to_panel(self.observed.acknowledged, self.record.last_reported);
         let changed = self.observed.outage.is_none() && known != Some(self.plan.state);
         changed || self.observed.unacknowledged
     }
 
-    /// Sums the conditions up. A start that is under way is not ready before its start-up has finished.
+    /// Sums the conditions up. A server is not ready before its start-up has finished.
     fn set_ready_condition(&mut self) {
         let starting =
             |verdict: &&Verdict| verdict.kind == ConditionType::Running && verdict.reason == Reason::Starting;
@@ -276,15 +251,10 @@ impl<'a> Planner<'a> {
     fn set_spec_condition(&mut self) {
         match self.input.problem {
             Some((reason, message)) => {
-                self.set_condition(ConditionType::SpecAccepted, ConditionStatus::False, reason, message.into());
+                self.set_false(ConditionType::SpecAccepted, reason, message);
             }
             None => {
-                self.set_condition(
-                    ConditionType::SpecAccepted,
-                    ConditionStatus::True,
-                    Reason::Accepted,
-                    "the files of intent are in force".into(),
-                );
+                self.set_true(ConditionType::SpecAccepted, Reason::Accepted, "the manifest is effective");
             }
         }
     }
@@ -299,13 +269,19 @@ impl<'a> Planner<'a> {
                 self.set_condition(ConditionType::Installed, status, done.reason, done.message.clone());
             }
             None => {
-                let message = "no installation was ever asked for".to_string();
-                self.set_condition(ConditionType::Installed, ConditionStatus::True, Reason::NotWanted, message);
+                let message = "no installation was requested";
+                self.set_true(ConditionType::Installed, Reason::NotWanted, message);
             }
         }
     }
 
-    /// What was asked of the server, and what became of it.
+    /// Whether the panel is asked about the server and gets its reports.
+    fn is_managed_by_panel(&self) -> bool {
+        let manifest = self.input.manifest.filter(|_| self.policy.panel);
+        manifest.is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel)
+    }
+
+    /// The requests, and what became of them.
     fn asked(&self) -> Asked<'a> {
         Asked { requests: self.input.requests, record: self.record, now: self.now }
     }
@@ -314,16 +290,35 @@ impl<'a> Planner<'a> {
         self.plan.steps.push(step);
     }
 
+    /// Adds a step, unless it has failed and is not due yet.
+    fn try_step(&mut self, step: Step) {
+        if !self.held_back(step.kind(), &step.subject()) {
+            self.step(step);
+        }
+    }
+
     fn set_condition(&mut self, kind: ConditionType, status: ConditionStatus, reason: Reason, message: String) {
         self.plan.conditions.retain(|verdict| verdict.kind != kind);
         self.plan.conditions.push(Verdict { kind, status, reason, message });
+    }
+
+    fn set_true(&mut self, kind: ConditionType, reason: Reason, message: impl Into<String>) {
+        self.set_condition(kind, ConditionStatus::True, reason, message.into());
+    }
+
+    fn set_false(&mut self, kind: ConditionType, reason: Reason, message: impl Into<String>) {
+        self.set_condition(kind, ConditionStatus::False, reason, message.into());
+    }
+
+    fn set_unknown(&mut self, kind: ConditionType, reason: Reason, message: impl Into<String>) {
+        self.set_condition(kind, ConditionStatus::Unknown, reason, message.into());
     }
 
     fn requeue_at(&mut self, at: Timestamp) {
         self.plan.requeue = Some(self.plan.requeue.map_or(at, |requeue| requeue.min(at)));
     }
 
-    /// How far a job is; starts it where it has not been, and again when its time has come if `retry`.
+    /// How far a job is. Starts it where it was not, and again when its next attempt is due if `retry`.
     fn job(&mut self, kind: JobKind, subject: &Subject, retry: bool) -> Progress {
         let start = |planner: &mut Self| {
             planner.step(Step::StartJob { job: kind, subject: subject.clone() });
@@ -348,7 +343,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether a step that failed must still wait; then its time is noted.
+    /// Whether a step that failed is not due yet; then its time is noted.
     fn held_back(&mut self, step: StepKind, subject: &str) -> bool {
         let Some(failure) = self.observed.failures.get(&step) else { return false };
         if failure.subject != subject || self.now >= failure.retry_at {
@@ -358,7 +353,7 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// Failures in a row of a step, and the latest one's message.
+    /// Failures of a step in a row, whether the engine rejected the last one, and its message.
     fn failed(&self, step: StepKind, subject: &str) -> Option<(u32, bool, String)> {
         let failure = self.observed.failures.get(&step)?;
         (failure.subject == subject).then(|| (failure.attempts, failure.rejected, failure.message.clone()))
@@ -369,14 +364,14 @@ impl<'a> Planner<'a> {
         self.record.serving(container)
     }
 
-    /// Whether the start-up in this container has finished. One that another daemon made is taken for finished.
+    /// Whether the start-up in this container has finished. That of another daemon's container counts as finished.
     fn started(&self, container: &ContainerStatus) -> bool {
         container.token.is_none()
             || self.record.power.started.as_ref() == Some(&container.id)
             || self.observed.done_seen.as_ref() == Some(&container.id)
     }
 
-    /// The state word for what is there, leaving out starts that have no running container yet.
+    /// The state of the container, without starts that have no running container yet.
     fn state_as_observed(&self) -> PowerState {
         match &self.observed.server {
             Some(server) if server.running() && self.observed.stopping().is_some() => PowerState::Stopping,
@@ -395,7 +390,7 @@ pub fn report_subject(record: &Record) -> Subject {
     }
 }
 
-/// The limit on the server's files in bytes, where there is one.
+/// The disk limit in bytes, where there is one.
 fn disk_limit(manifest: &Manifest) -> Option<u64> {
     let mib = u64::try_from(manifest.spec.settings.build.disk_space).ok().filter(|mib| *mib > 0)?;
     Some(mib.saturating_mul(1024 * 1024))

@@ -1,7 +1,9 @@
-//! What can be done to bring a server closer to what it should be.
+//! What can be done to bring a server closer to its desired state.
 //!
-//! Each step is idempotent, takes seconds at most, and leaves something that the next look finds: a container, a file, a
-//! fact in the record, a job.
+//! Each step is idempotent, takes seconds at most, and leaves something that the next pass observes: a container, a file, an entry of
+//! the record, a job.
+
+#![allow(missing_docs)]
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +13,7 @@ use serde::{Serialize, Serializer};
 use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
 
 use super::job::{JobKind, Subject};
-use crate::model::{InstallOutcome, Reason, Role, Verb};
+use crate::model::{Crash, Handled, InstallOutcome, InstallResult, Role};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, EnumDiscriminants)]
@@ -21,27 +23,22 @@ use crate::model::{InstallOutcome, Reason, Role, Verb};
     doc = "The kind of a step. The variants' names are the texts in logs, events and ARCHITECTURE.md."
 )]
 pub enum Step {
-    /// Record the intent that was accepted (seen again as `record.generation`).
+    /// Record the manifest that was accepted (observed as `record.generation`).
     Accept,
-    /// Take one of the node's places for installations, if one is free.
+    /// Take an install slot, if one is free.
     TakeInstallSlot,
-    /// Give the place back.
+    /// Release the install slot.
     ReleaseInstallSlot,
-    /// Make the server's folders, links and machine-id.
+    /// Create the server's folders, links and machine-id.
     Prepare,
-    /// Start a job beside the passes.
-    StartJob {
-        /// Which.
-        job: JobKind,
-        /// What it is for.
-        subject: Subject,
-    },
+    /// Start a background job.
+    StartJob { job: JobKind, subject: Subject },
     /// Write the install script into its folder and begin the log.
     WriteScript {
         /// The install token.
         token: String,
     },
-    /// Make the installer's container.
+    /// Create the installer's container.
     CreateInstaller {
         /// The install token.
         token: String,
@@ -60,34 +57,23 @@ pub enum Step {
         /// Whose it is.
         role: Role,
     },
-    /// Bring the log to its end.
+    /// Complete the install log.
     CloseInstallLog {
         /// The container.
         container: String,
         /// The install token.
         token: String,
     },
-    /// Record how an installation ended; the panel is told from there.
-    RecordInstall {
-        /// The install token.
-        token: String,
-        /// How it ended.
-        outcome: InstallOutcome,
-        /// The script's exit status.
-        exit_code: Option<i64>,
-        /// One word.
-        reason: Reason,
-        /// A sentence.
-        message: String,
-    },
-    /// Record that the engine or the host has cut off the install script; it is run again.
+    /// Record how an installation ended; the report to the panel follows from the record.
+    RecordInstall(InstallResult),
+    /// Record that the engine or the host has interrupted the install script; it is run again.
     RecordInterrupted {
         /// The container.
         container: String,
         /// The install token.
         token: String,
     },
-    /// Remove a container and what was made for it beside the server's own files.
+    /// Remove the installer's container, and its script.
     RemoveInstaller {
         /// The container.
         container: String,
@@ -97,12 +83,12 @@ pub enum Step {
         /// The container.
         container: String,
     },
-    /// Make the server's container.
+    /// Create the server's container.
     CreateServer {
-        /// The power request (or installation) it is made for.
+        /// The power request or installation that it is created for.
         token: String,
     },
-    /// Write down that a container serves another request than its label says.
+    /// Record that a container serves another request than its label names.
     Assign {
         /// The container.
         container: String,
@@ -142,8 +128,7 @@ pub enum Step {
         /// The power request.
         power: String,
     },
-    /// Record that the start-up has finished. What was fetched and pulled for it counts for no later start, whatever may end
-    /// this container.
+    /// Record that the start-up has finished. What was fetched and pulled for it does not count for a later start.
     RecordStarted {
         /// The container.
         container: String,
@@ -153,62 +138,37 @@ pub enum Step {
         /// The container.
         container: String,
     },
-    /// Record a crash and what follows from it.
+    /// Record a crash. The power request is handled unless the server is started again.
     RecordCrash {
-        /// The container.
-        container: String,
-        /// Its exit status.
-        exit_code: i64,
-        /// Ended by the kernel for want of memory.
-        oom_killed: bool,
-        /// Whether the server is started again.
-        restart: bool,
-        /// The power request, handled when not restarted.
-        power: String,
-        /// Its position in the order of acceptance.
-        sequence: u64,
-        /// What it asked.
-        verb: Verb,
-        /// Why not, in a word.
-        reason: Reason,
-        /// A sentence.
-        message: String,
+        /// The crash.
+        crash: Crash,
+        /// The power request, and what follows from the crash.
+        handled: Handled,
     },
     /// Record that a power request was handled.
-    ClosePower {
-        /// The request.
-        power: String,
-        /// Its position in the order of acceptance.
-        sequence: u64,
-        /// What it asked.
-        verb: Verb,
-        /// One word.
-        reason: Reason,
-        /// A sentence.
-        message: String,
-    },
+    ClosePower(Handled),
     /// End every job and attachment of a server that is being deleted.
     Quiesce,
-    /// Forget the server, or begin anew where it is wanted again.
+    /// Remove the server from the store, or create it again where that was requested after the deletion.
     Forget,
 }
 
-/// How a running server is asked to stop.
+/// How a running server is stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum StopMethod {
-    /// Type a command; as `Native` where nothing is attached.
+    /// Send a command to the terminal; as `Native` where none is attached.
     Command(String),
     /// Send a signal.
     Signal(&'static str),
-    /// The signal that the image asks for, SIGTERM as a rule: `docker stop` without its impatience.
+    /// Send the image's stop signal, SIGTERM by default, as `docker stop` does.
     Native,
     /// SIGKILL.
     Kill,
 }
 
 impl Step {
-    /// What the step is for: with its name it tells one failure from another.
+    /// What the step is for. Kind and subject identify a failure.
     pub fn subject(&self) -> Cow<'_, str> {
         match self {
             Step::StartJob { subject, .. } => subject.to_string().into(),
@@ -216,10 +176,10 @@ impl Step {
             | Step::CreateInstaller { token }
             | Step::StartInstaller { token, .. }
             | Step::CreateServer { token }
-            | Step::RecordInstall { token, .. } => token.into(),
+            | Step::RecordInstall(InstallResult { token, .. }) => token.into(),
             Step::StartServer { power, .. }
             | Step::RecordBegun { power }
-            | Step::ClosePower { power, .. }
+            | Step::ClosePower(Handled { id: power, .. })
             | Step::Assign { power, .. } => power.into(),
             Step::Kill { container, .. }
             | Step::CloseInstallLog { container, .. }
@@ -231,7 +191,7 @@ impl Step {
             | Step::UpdateLimits { container }
             | Step::RecordStarted { container }
             | Step::EndStart { container }
-            | Step::RecordCrash { container, .. } => container.into(),
+            | Step::RecordCrash { crash: Crash { container, .. }, .. } => container.into(),
             Step::Accept
             | Step::TakeInstallSlot
             | Step::ReleaseInstallSlot
@@ -241,7 +201,7 @@ impl Step {
         }
     }
 
-    /// Its kind, which tells failures of different steps apart.
+    /// Its kind.
     pub fn kind(&self) -> StepKind {
         self.into()
     }
@@ -254,26 +214,26 @@ impl StepKind {
     }
 }
 
-/// A sentence for people.
+/// For people.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Accept => write!(f, "record the intent that the files hold"),
-            Step::TakeInstallSlot => write!(f, "take one of the node's places for installations, if one is free"),
-            Step::ReleaseInstallSlot => write!(f, "give the place for installations back"),
-            Step::Prepare => write!(f, "make the server's folders and links"),
+            Step::Accept => write!(f, "record the accepted manifest"),
+            Step::TakeInstallSlot => write!(f, "take an install slot, if one is free"),
+            Step::ReleaseInstallSlot => write!(f, "release the install slot"),
+            Step::Prepare => write!(f, "create the server's folders and links"),
             Step::StartJob { job, .. } => write!(f, "{job}"),
             Step::WriteScript { token } => write!(f, "write the install script ({token}) and begin its log"),
-            Step::CreateInstaller { token } => write!(f, "make the install container ({token})"),
+            Step::CreateInstaller { token } => write!(f, "create the install container ({token})"),
             Step::StartInstaller { container, .. } => write!(f, "start the install container {container:.12}"),
             Step::Kill { container, .. } => write!(f, "send SIGKILL to container {container:.12}"),
             Step::RecordInterrupted { container, .. } => {
-                write!(f, "note that the install script in {container:.12} was cut off; it is run again")
+                write!(f, "record that the install script in {container:.12} was interrupted; it is run again")
             }
             Step::CloseInstallLog { container, .. } => {
-                write!(f, "bring the log of the install container {container:.12} to its end")
+                write!(f, "complete the log of the install container {container:.12}")
             }
-            Step::RecordInstall { token, outcome, message, .. } => {
+            Step::RecordInstall(InstallResult { token, outcome, message, .. }) => {
                 let outcome = match outcome {
                     InstallOutcome::Succeeded => "succeeded",
                     InstallOutcome::Failed => "failed",
@@ -282,9 +242,9 @@ impl fmt::Display for Step {
             }
             Step::RemoveInstaller { container } => write!(f, "remove the install container {container:.12}"),
             Step::RemoveServer { container } => write!(f, "remove the server's container {container:.12}"),
-            Step::CreateServer { token } => write!(f, "make the server's container ({token})"),
+            Step::CreateServer { token } => write!(f, "create the server's container ({token})"),
             Step::Assign { container, power } => {
-                write!(f, "note that container {container:.12} serves the power request {power}")
+                write!(f, "record that container {container:.12} serves the power request {power}")
             }
             Step::StartServer { container, .. } => write!(f, "attach to container {container:.12} and start it"),
             Step::Attach { container, .. } => write!(f, "attach to the running container {container:.12}"),
@@ -292,7 +252,7 @@ impl fmt::Display for Step {
             Step::Stop { container, method, grace } => {
                 write!(f, "stop container {container:.12} {method}; SIGKILL after {} s", grace.as_secs())
             }
-            Step::UpdateLimits { container } => write!(f, "put the new limits on container {container:.12} in force"),
+            Step::UpdateLimits { container } => write!(f, "apply the new limits to container {container:.12}"),
             Step::RecordBegun { power } => write!(f, "record that the start ({power}) has begun"),
             Step::RecordStarted { container } => {
                 write!(f, "record that the start-up in container {container:.12} has finished")
@@ -300,13 +260,13 @@ impl fmt::Display for Step {
             Step::EndStart { container } => {
                 write!(f, "record that the start in container {container:.12} is over, though its end was not seen")
             }
-            Step::RecordCrash { container, message, .. } => {
-                write!(f, "record a crash of container {container:.12}: {message}")
+            Step::RecordCrash { crash, handled } => {
+                write!(f, "record a crash of container {:.12}: {}", crash.container, handled.message)
             }
-            Step::ClosePower { power, message, .. } => {
-                write!(f, "record that the power request {power} was handled: {message}")
+            Step::ClosePower(Handled { id, message, .. }) => {
+                write!(f, "record that the power request {id} was handled: {message}")
             }
-            Step::Quiesce => write!(f, "end everything that runs for the server"),
+            Step::Quiesce => write!(f, "end the server's jobs and detach its terminal"),
             Step::Forget => write!(f, "remove the server's record"),
         }
     }
@@ -315,7 +275,7 @@ impl fmt::Display for Step {
 impl fmt::Display for StopMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StopMethod::Command(command) => write!(f, "by typing {command:?}"),
+            StopMethod::Command(command) => write!(f, "by the command {command:?}"),
             StopMethod::Signal(signal) => write!(f, "with {signal}"),
             StopMethod::Native => write!(f, "with the signal that its image asks for"),
             StopMethod::Kill => write!(f, "with SIGKILL"),
@@ -323,7 +283,7 @@ impl fmt::Display for StopMethod {
     }
 }
 
-/// Steps for tools and people: the fields of each, and its sentence as `text`.
+/// The fields of each step, and its sentence as `text`.
 pub(super) fn with_text<S: Serializer>(steps: &[Step], serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Described<'a> {

@@ -1,4 +1,4 @@
-//! The state folder: what it promises to people who edit files, to the API, and to whoever reboots the host.
+//! The guarantees of the state folder: to people who edit files, to the API, and after a reboot of the host.
 
 mod batch;
 mod broken;
@@ -6,8 +6,8 @@ mod crash;
 mod damaged;
 mod declared;
 mod disk;
-mod facts;
 mod folders;
+mod records;
 mod room;
 mod unchanged;
 mod writing;
@@ -143,7 +143,7 @@ impl Fixture {
         self.store.get(id()).unwrap()
     }
 
-    /// The panel's spec changes.
+    /// Syncs a changed spec from the panel.
     fn sync(&self, edit: impl FnOnce(&mut Manifest)) -> Result<Arc<Snapshot>, StoreError> {
         self.store.sync(id(), None, edit, |_| {})
     }
@@ -161,7 +161,7 @@ impl Fixture {
         self.get().problem.clone().expect("there is a problem").message
     }
 
-    /// The host goes down and comes back: what a new store reads is what this one knows.
+    /// After a reboot of the host a new store has the same servers as this one.
     #[track_caller]
     fn is_the_same_after_a_reboot(&self) {
         let again = reopened(self.root.path());
@@ -174,7 +174,7 @@ impl Fixture {
         assert_eq!(known(&self.store), known(&again));
     }
 
-    /// Nothing that a writer leaves half done lies about.
+    /// No temporary file is left.
     #[track_caller]
     fn has_no_leftovers(&self) {
         for entry in fs::read_dir(self.store.folder(id())).unwrap() {

@@ -116,7 +116,7 @@ async fn a_server_that_disappears_during_a_create_is_created() {
         std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 let _ = store.create(Manifest::new(server_id(1), ManagedBy::Panel), Record::default(), []);
-                let _ = store.remove(server_id(1));
+                let _ = store.remove(server_id(1), |_| true);
                 std::thread::sleep(Duration::from_millis(1));
             }
         })

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use alula::config::PanelConfig;
 use alula::model::ServerId;
-use alula::panel::client::{HttpPanel, PanelOptions};
+use alula::panel::client::HttpPanel;
 use alula::panel::{Panel, PanelError};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -30,7 +31,7 @@ async fn each_page_is_asked_for_once() {
     ] {
         let sim = PanelSim::start();
         let ids = add(&sim, count);
-        let panel = HttpPanel::new(PanelOptions { per_page, ..options(&sim) }).unwrap();
+        let panel = HttpPanel::new(&PanelConfig { servers_per_page: per_page, ..options(&sim) }, false).unwrap();
         let listed: Vec<ServerId> = panel.list().await.unwrap().servers.iter().map(|listed| listed.id).collect();
         assert_eq!(listed, ids);
         assert_eq!(pages_asked(&sim, 0), pages);
@@ -48,7 +49,7 @@ async fn each_page_is_asked_for_once() {
 async fn pages_are_read_side_by_side_within_a_bound() {
     let sim = PanelSim::start();
     add(&sim, 13);
-    let panel = HttpPanel::new(PanelOptions { per_page: 1, ..options(&sim) }).unwrap();
+    let panel = HttpPanel::new(&PanelConfig { servers_per_page: 1, ..options(&sim) }, false).unwrap();
     let _fault = sim.fault(Fault::on(LIST).delay(Duration::from_millis(50)));
     assert_eq!(panel.list().await.unwrap().servers.len(), 13);
     assert_eq!(sim.most_at_once("GET"), 4);
@@ -58,7 +59,7 @@ async fn pages_are_read_side_by_side_within_a_bound() {
 async fn pages_that_were_read_are_kept_when_another_fails() {
     let sim = PanelSim::start();
     let ids = add(&sim, 5);
-    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
+    let panel = HttpPanel::new(&PanelConfig { servers_per_page: 2, ..options(&sim) }, false).unwrap();
     let fault = sim.fault(Fault::on(LIST).status(503).skip(1).times(1));
     let error = panel.list().await.unwrap_err();
     assert!(matches!(error, PanelError::Failed { status: 503, .. }), "{error}");
@@ -76,7 +77,7 @@ async fn pages_that_were_read_are_kept_when_another_fails() {
 async fn pages_are_kept_when_the_caller_stops_waiting() {
     let sim = PanelSim::start();
     let ids = add(&sim, 5);
-    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
+    let panel = HttpPanel::new(&PanelConfig { servers_per_page: 2, ..options(&sim) }, false).unwrap();
     let fault = sim.fault(Fault::on(LIST).held().skip(1));
     tokio::select! {
         _ = panel.list() => unreachable!("two pages are held back"),
@@ -93,7 +94,7 @@ async fn pages_are_kept_when_the_caller_stops_waiting() {
 async fn a_list_that_changes_while_it_is_read_is_incomplete() {
     let sim = PanelSim::start();
     let ids = add(&sim, 6);
-    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
+    let panel = HttpPanel::new(&PanelConfig { servers_per_page: 2, ..options(&sim) }, false).unwrap();
     // The other pages are held back until a server of the first page is removed, so the listing misses the third server.
     let fault = sim.fault(Fault::on(LIST).held().skip(1));
     let (listed, ()) = tokio::join!(panel.list(), async {
@@ -144,7 +145,7 @@ async fn entries_without_a_name_make_a_list_incomplete() {
 async fn a_list_that_never_fits_together_is_taken_as_incomplete_in_the_end() {
     let sim = PanelSim::start();
     let ids = add(&sim, 4);
-    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
+    let panel = HttpPanel::new(&PanelConfig { servers_per_page: 2, ..options(&sim) }, false).unwrap();
     // Every request gets the first page.
     let first = json!({
         "data": [{"uuid": ids[0]}, {"uuid": ids[1]}],
@@ -167,7 +168,7 @@ async fn a_list_that_never_fits_together_is_taken_as_incomplete_in_the_end() {
 async fn pages_that_count_differently_are_put_together_in_the_end() {
     let sim = PanelSim::start();
     let ids = add(&sim, 4);
-    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
+    let panel = HttpPanel::new(&PanelConfig { servers_per_page: 2, ..options(&sim) }, false).unwrap();
     let other = json!({"data": [{"uuid": ids[3]}], "meta": {"last_page": 2, "total": 3}});
     let second_page = || sim.fault(Fault::on(LIST).skip(1).status(200).body(other.to_string()));
     for _ in 0..2 {
@@ -184,7 +185,7 @@ async fn pages_that_count_differently_are_put_together_in_the_end() {
 async fn a_list_is_as_old_as_its_oldest_page() {
     let sim = PanelSim::start();
     add(&sim, 5);
-    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
+    let panel = HttpPanel::new(&PanelConfig { servers_per_page: 2, ..options(&sim) }, false).unwrap();
     let fault = sim.fault(Fault::on(LIST).status(503).skip(1));
     let before = tokio::time::Instant::now();
     panel.list().await.unwrap_err();

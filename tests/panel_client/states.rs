@@ -59,7 +59,7 @@ async fn an_unknown_server_does_not_disable_the_route() {
     assert_eq!(sim.states(0, &known.to_string()).len(), 1);
 
     // While both causes are possible, the report is tried again.
-    let panel = HttpPanel::new(options(&sim)).unwrap();
+    let panel = HttpPanel::new(&options(&sim), false).unwrap();
     sim.with(|call_log| call_log.without_state_route = true);
     let _fault = sim.fault(Fault::on(&format!("{known}$")).status(500));
     let error = panel.report_state(known, PowerState::Starting, PowerState::Running).await.unwrap_err();

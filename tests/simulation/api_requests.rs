@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alula::model::{ServerId, Verb};
-use alula::store::{CONFIG_FILE, Snapshot};
+use alula::store::{CONFIG_FILE, RECORD_FILE, Snapshot};
 use axum::http::Method;
 use serde_json::json;
 
@@ -242,7 +242,9 @@ impl Play {
                 let known = daemon.node.context.store.get(id);
                 // The delete may have waited for the list that was bringing the server; then it was not accepted.
                 let not_accepted = known.as_ref().is_none_or(|snapshot| !snapshot.is_being_deleted())
-                    && daemon.node.context.store.folder(id).join(CONFIG_FILE).exists();
+                    && [CONFIG_FILE, RECORD_FILE]
+                        .iter()
+                        .any(|file| daemon.node.context.store.folder(id).join(file).exists());
                 self.servers[at].created = known.is_some_and(|snapshot| snapshot.is_listed()) || not_accepted;
                 if !self.servers[at].created {
                     self.servers[at].deleted = true;

@@ -7,8 +7,8 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use serde_json::json;
 
-use crate::api::body;
 use crate::api::request::parameter;
+use crate::api::response;
 use crate::api::stream::{self, Out};
 use crate::api::{Api, ApiError};
 use crate::events::{EventKind, ServerEvent, Subscription};
@@ -23,7 +23,7 @@ pub async fn events(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> R
     let store = &api.context.store;
     if parameter(query.as_deref(), "follow") != Some("true") {
         let past = store.run(move |store| past_events(store, after)).await;
-        return Ok(body::json(json!(past).to_string()));
+        return Ok(response::json(json!(past).to_string()));
     }
     // Before past events are read, so that none is missed.
     let subscription = store.events().subscribe_to_all();

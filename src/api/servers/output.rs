@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use crate::api::request::{ServerPath, parameter};
-use crate::api::{Api, ApiError, body};
+use crate::api::{Api, ApiError, response};
 use crate::files::install_log;
 use crate::model::Role;
 use crate::runtime::LogPart;
@@ -47,7 +47,7 @@ pub async fn logs(
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().map(|line| line.trim_end_matches('\r')).collect();
     let value = json!({"data": (!lines.is_empty()).then_some(lines)});
-    Ok(body::json(value.to_string()))
+    Ok(response::json(value.to_string()))
 }
 
 /// `GET /api/servers/{server}/install-logs`: the output of the last install script.
@@ -61,5 +61,5 @@ pub async fn install_logs(State(api): State<Arc<Api>>, ServerPath(id): ServerPat
     });
     let message = "failed to read the log for the installation process.";
     let text = text.ok_or_else(|| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message))?;
-    Ok(body::json(json!({"data": text}).to_string()))
+    Ok(response::json(json!({"data": text}).to_string()))
 }

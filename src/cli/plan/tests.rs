@@ -3,8 +3,9 @@
 use super::*;
 use crate::cli::examples;
 use crate::model::{Requests, Verb};
+use crate::reconcile::context::policy;
 use crate::reconcile::job::{JobKind, Subject};
-use crate::reconcile::observed::{Observed, Policy};
+use crate::reconcile::observed::Observed;
 use crate::reconcile::plan;
 use crate::reconcile::step::Step;
 
@@ -92,6 +93,7 @@ fn a_handled_request_is_not_pending() {
 #[test]
 fn the_planners_plans_are_read() {
     let server = &examples::servers()[0];
+    let node = crate::testing::node_config(std::path::Path::new("/"));
     let plan = plan::plan(plan::Input {
         manifest: server.manifest.as_ref(),
         problem: None,
@@ -100,7 +102,7 @@ fn the_planners_plans_are_read() {
         record: &server.record,
         published: server.status.state,
         observed: &Observed::default(),
-        policy: &Policy::default(),
+        policy: &policy(&node, true),
         now: examples::now(),
     });
     let sentences: Vec<String> = plan.steps.iter().map(Step::to_string).collect();

@@ -4,7 +4,7 @@ mod install;
 mod power;
 
 use super::{Reconciler, StepError};
-use crate::model::{ContainerState, ContainerStatus, Handled, Record, ServerId};
+use crate::model::{ContainerState, ContainerStatus, Record, ServerId};
 use crate::reconcile::jobs;
 use crate::reconcile::refresh::refresh;
 use crate::reconcile::step::Step;
@@ -36,9 +36,7 @@ impl Reconciler {
                 jobs::close_install_log(&self.context, id, container).await.map_err(StepError::Other)?;
                 Ok(true)
             }
-            Step::RecordInstall { token, outcome, exit_code, reason, message } => {
-                self.record_install(id, token, *outcome, *exit_code, *reason, message).await
-            }
+            Step::RecordInstall(result) => self.record_install(id, result.clone()).await,
             Step::RecordInterrupted { container, token } => self.record_interrupted(id, container, token).await,
             Step::RemoveInstaller { container } => self.remove_installer(id, container).await,
             Step::RemoveServer { container } => self.remove_server(id, container).await,
@@ -54,18 +52,8 @@ impl Reconciler {
             }
             Step::RecordStarted { container } => self.record_started(id, container).await,
             Step::EndStart { .. } => self.end_start(id).await,
-            Step::RecordCrash { .. } => self.record_crash(id, step).await,
-            Step::ClosePower { power, sequence, verb, reason, message } => {
-                let handled = Handled {
-                    sequence: *sequence,
-                    id: power.clone(),
-                    verb: *verb,
-                    reason: *reason,
-                    message: message.clone(),
-                    at: self.context.clock.now(),
-                };
-                self.close_power(id, handled).await
-            }
+            Step::RecordCrash { crash, handled } => self.record_crash(id, crash, handled).await,
+            Step::ClosePower(handled) => self.close_power(id, handled.clone()).await,
             Step::Quiesce => {
                 self.quiesce(id);
                 Ok(true)
@@ -142,7 +130,7 @@ impl Reconciler {
                 }
                 unwanted
             };
-            Ok::<_, StoreError>(store.remove_if(id, unwanted)? || store.make_again(id)?)
+            Ok::<_, StoreError>(store.remove(id, unwanted)? || store.make_again(id)?)
         });
         if removed.await? {
             self.drop_state(id);

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! no container ──▶ fetched ──▶ images ──▶ server container ──▶ script ──▶ created ──▶ running ──▶ exited ──▶ recorded
-//!      ▲              (each is found again by the next look: jobs, containers by label, files)                 │
-//!      └────────────────────────── another token: the old container goes, and it begins anew ──────────────────┘
+//!      ▲              (each is observed by the next pass: jobs, containers by label, files)                   │
+//!      └────────────────── another token: the old container is removed, and it begins again ──────────────────┘
 //! ```
 
 use std::time::Duration;
@@ -12,26 +12,27 @@ use super::Planner;
 use super::start::image_subject;
 use super::stop::{Demand, KILL_AGAIN};
 use crate::model::{
-    ConditionStatus, ConditionType, ContainerState, ContainerStatus, InstallOutcome, ManagedBy, Manifest, Reason, Role,
+    ConditionType, ContainerState, ContainerStatus, InstallOutcome, InstallResult, Manifest, Reason, Role,
 };
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
 use crate::reconcile::step::{Step, StepKind};
 use crate::requests::{InstallRequest, start_id};
 
-/// An image that cannot be had is asked for this often before the installation counts as failed.
+/// Attempts to make an image available before the installation counts as failed.
 const IMAGE_ATTEMPTS: u32 = 3;
-/// A follower may take this long after the script's end.
+/// The job that follows the output may take this long after the end of the script.
 const FOLLOWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A script that vanished from the manifest is fetched again this long after it was fetched before.
 const SCRIPT_AGAIN: Duration = Duration::from_secs(5);
-/// See [`IMAGE_ATTEMPTS`]: the same for a container that the engine refuses to make.
+/// Attempts to create or start a container that the engine rejects.
 const CONTAINER_ATTEMPTS: u32 = 3;
-/// Reading the rest of a log is tried this often, over half a minute: then the container goes, with the only other copy.
+/// Attempts to read the rest of a log, over half a minute. Then the container is removed, and with it the only other copy.
 const LOG_ATTEMPTS: u32 = 7;
-/// A script that was cut off is run again this often.
+/// How often a script that was interrupted is run again.
 const INTERRUPTIONS: usize = 3;
-/// Exit statuses of what was ended from outside: SIGKILL, SIGTERM, and an end that the engine has not seen (the host went down).
+/// Exit statuses of a process that was ended from outside: SIGKILL, SIGTERM, and an end that the engine did not see (the host went
+/// down).
 const KILLED: [i64; 3] = [137, 143, 255];
 
 impl Planner<'_> {
@@ -62,15 +63,12 @@ impl Planner<'_> {
         }
     }
 
-    fn waiting(&mut self, reason: Reason, message: &str) {
-        self.set_condition(ConditionType::Installed, ConditionStatus::False, reason, message.into());
+    fn waiting(&mut self, reason: Reason, message: impl Into<String>) {
+        self.set_false(ConditionType::Installed, reason, message);
     }
 
-    /// Removes an installer, unless that has just failed.
     pub(super) fn remove_installer(&mut self, installer: &ContainerStatus) {
-        if !self.held_back(StepKind::RemoveInstaller, &installer.id) {
-            self.step(Step::RemoveInstaller { container: installer.id.clone() });
-        }
+        self.try_step(Step::RemoveInstaller { container: installer.id.clone() });
     }
 
     fn abort(&mut self, install: &InstallRequest<'_>) {
@@ -78,11 +76,11 @@ impl Planner<'_> {
             self.remove_installer(installer);
             return;
         }
-        self.fail(install, Reason::Aborted, "the installation was ended because that was requested".into());
+        self.fail(install, Reason::Aborted, "the installation was aborted, as requested");
     }
 
-    fn fail(&mut self, install: &InstallRequest<'_>, reason: Reason, message: String) {
-        self.record_install(install, InstallOutcome::Failed, None, reason, message);
+    fn fail(&mut self, install: &InstallRequest<'_>, reason: Reason, message: impl Into<String>) {
+        self.record_install(install, InstallOutcome::Failed, None, reason, message.into());
     }
 
     fn record_install(
@@ -93,20 +91,30 @@ impl Planner<'_> {
         reason: Reason,
         message: String,
     ) {
-        self.step(Step::RecordInstall { token: install.id.to_owned(), outcome, exit_code, reason, message });
+        self.step(Step::RecordInstall(InstallResult {
+            token: install.id.to_owned(),
+            sequence: install.sequence,
+            outcome,
+            reinstall: install.reinstall,
+            exit_code,
+            reason,
+            message,
+            at: self.now,
+            reported: !self.is_managed_by_panel(),
+        }));
     }
 
-    /// There is no installer yet: everything that must be there before it.
+    /// There is no installer yet: everything that it needs comes first.
     fn begin_install(&mut self, manifest: &Manifest, install: &InstallRequest<'_>) {
-        if !self.synced_for_install(manifest, install) {
+        if !self.synced_for_install(install) {
             return;
         }
         if manifest.spec.settings.skip_egg_scripts {
             if !self.prepared() {
                 return;
             }
-            let message = "there was no script to run".to_string();
-            self.record_install(install, InstallOutcome::Succeeded, None, Reason::Skipped, message);
+            let message = "there was no script to run";
+            self.record_install(install, InstallOutcome::Succeeded, None, Reason::Skipped, message.into());
             return;
         }
         if !self.has_script(manifest, install) {
@@ -115,7 +123,7 @@ impl Planner<'_> {
         if !self.observed.install_slot {
             self.waiting(
                 Reason::Queued,
-                "waiting for a place: at most alula.reconcile.concurrent_installs installations run at once",
+                "waiting for an install slot: alula.reconcile.concurrent_installs limits concurrent installations",
             );
             self.step(Step::TakeInstallSlot);
             return;
@@ -124,9 +132,7 @@ impl Planner<'_> {
             return;
         }
         if self.observed.script_ready.as_deref() != Some(install.id) {
-            if !self.held_back(StepKind::WriteScript, install.id) {
-                self.step(Step::WriteScript { token: install.id.to_owned() });
-            }
+            self.try_step(Step::WriteScript { token: install.id.to_owned() });
             return;
         }
         match self.failed(StepKind::CreateInstaller, install.id) {
@@ -143,25 +149,20 @@ impl Planner<'_> {
             return true;
         }
         if let Some((_, _, message)) = self.failed(StepKind::Prepare, "") {
-            self.waiting(Reason::FoldersInTheWay, &message);
+            self.waiting(Reason::FoldersInTheWay, message);
         }
-        if !self.held_back(StepKind::Prepare, "") {
-            self.step(Step::Prepare);
-        }
+        self.try_step(Step::Prepare);
         false
     }
 
     /// The panel's configuration must be newer than the request.
-    fn synced_for_install(&mut self, manifest: &Manifest, install: &InstallRequest<'_>) -> bool {
-        if !self.policy.panel || manifest.metadata.managed_by != ManagedBy::Panel {
-            return true;
-        }
-        let fresh = self.record.synced_at.is_some_and(|synced| synced >= install.at);
-        fresh || self.fetched(install, JobKind::Sync)
+    fn synced_for_install(&mut self, install: &InstallRequest<'_>) -> bool {
+        let synced = self.record.synced_at.is_some_and(|synced| synced >= install.at);
+        !self.is_managed_by_panel() || synced || self.fetched(install, JobKind::Sync)
     }
 
     fn has_script(&mut self, manifest: &Manifest, install: &InstallRequest<'_>) -> bool {
-        if !self.policy.panel || manifest.metadata.managed_by != ManagedBy::Panel {
+        if !self.is_managed_by_panel() {
             if manifest.spec.script.is_none() {
                 let message = "an installation was requested, but there is no spec.script to run; add one";
                 self.waiting(Reason::NoScript, message);
@@ -176,7 +177,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The script was fetched and is not in the manifest any more: an earlier one was put back.
+    /// The script was fetched and is not in the manifest any more: an earlier manifest was restored.
     fn fetch_script_again(&mut self, install: &InstallRequest<'_>) -> bool {
         let subject = Subject::Install(install.id.to_owned());
         let Some(Job { state: JobState::Done { at }, .. }) = self.observed.job(JobKind::Script, &subject) else {
@@ -190,7 +191,7 @@ impl Planner<'_> {
         false
     }
 
-    /// Waits for the panel as long as it takes; its refusal ends the installation, and so do answers that cannot be read.
+    /// Waits for the panel, however long it takes. A rejection ends the installation, and so do invalid responses in a row.
     fn fetched(&mut self, install: &InstallRequest<'_>, kind: JobKind) -> bool {
         match self.need(kind, &Subject::Install(install.id.to_owned())) {
             Ok(()) => true,
@@ -204,14 +205,14 @@ impl Planner<'_> {
             }
             Err(Some((false, attempts, message))) => {
                 let message = format!("{message}; attempt {attempts}, tried again until the panel answers");
-                self.waiting(Reason::PanelAway, &message);
-                self.set_condition(ConditionType::PanelReachable, ConditionStatus::False, Reason::PanelAway, message);
+                self.waiting(Reason::PanelAway, message.clone());
+                self.set_false(ConditionType::PanelReachable, Reason::PanelAway, message);
                 false
             }
         }
     }
 
-    /// Both images; pulled side by side.
+    /// Whether both images are available. They are pulled at the same time.
     fn has_images(&mut self, manifest: &Manifest, install: &InstallRequest<'_>) -> bool {
         let Some(script) = &manifest.spec.script else { return false };
         let installation = Subject::Install(install.id.to_owned());
@@ -222,51 +223,31 @@ impl Planner<'_> {
             match self.need(JobKind::Image, subject) {
                 Ok(()) => {}
                 Err(None) => {
-                    self.set_condition(
-                        ConditionType::ImageReady,
-                        ConditionStatus::False,
-                        Reason::Pulling,
-                        "waiting for images".into(),
-                    );
+                    self.set_false(ConditionType::ImageReady, Reason::Pulling, "waiting for images");
                     self.waiting(Reason::Pulling, "waiting for images");
                     ready = false;
                 }
                 Err(Some((fatal, attempts, message))) if fatal || attempts >= IMAGE_ATTEMPTS => {
                     self.plan.steps.clear();
-                    self.set_condition(
-                        ConditionType::ImageReady,
-                        ConditionStatus::False,
-                        Reason::ImagePullFailed,
-                        message.clone(),
-                    );
+                    self.set_false(ConditionType::ImageReady, Reason::ImagePullFailed, message.clone());
                     self.fail(install, Reason::ImagePullFailed, message);
                     return false;
                 }
                 Err(Some((_, attempts, message))) => {
                     let message = format!("{message}; attempt {attempts}, tried again");
-                    self.set_condition(
-                        ConditionType::ImageReady,
-                        ConditionStatus::False,
-                        Reason::ImagePullBackOff,
-                        message.clone(),
-                    );
-                    self.waiting(Reason::ImagePullBackOff, &message);
+                    self.set_false(ConditionType::ImageReady, Reason::ImagePullBackOff, message.clone());
+                    self.waiting(Reason::ImagePullBackOff, message);
                     ready = false;
                 }
             }
         }
         if ready {
-            self.set_condition(
-                ConditionType::ImageReady,
-                ConditionStatus::True,
-                Reason::Ready,
-                "both images are there".into(),
-            );
+            self.set_true(ConditionType::ImageReady, Reason::Ready, "both images are available");
         }
         ready
     }
 
-    /// The server's container is made before its files, so that a server that cannot be made is noticed now.
+    /// The server's container is created before its files, so that one that cannot be created is noticed before the script runs.
     fn has_server_container(&mut self, install: &InstallRequest<'_>) -> bool {
         if self.observed.server.is_some() {
             return true;
@@ -274,21 +255,14 @@ impl Planner<'_> {
         let token = start_id(install.id);
         match self.failed(StepKind::CreateServer, &token) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
-                self.set_condition(
-                    ConditionType::ContainerReady,
-                    ConditionStatus::False,
-                    Reason::Rejected,
-                    message.clone(),
-                );
+                self.set_false(ConditionType::ContainerReady, Reason::Rejected, message.clone());
                 self.fail(install, Reason::ContainerRejected, message);
             }
             failed => {
                 if let Some((attempts, _, message)) = failed {
-                    self.waiting(Reason::ContainerBackOff, &format!("{message}; attempt {attempts}, tried again"));
+                    self.waiting(Reason::ContainerBackOff, format!("{message}; attempt {attempts}, tried again"));
                 }
-                if !self.held_back(StepKind::CreateServer, &token) {
-                    self.step(Step::CreateServer { token });
-                }
+                self.try_step(Step::CreateServer { token });
             }
         }
         false
@@ -299,7 +273,7 @@ impl Planner<'_> {
         let limit = timeout.map(|span| span.0).filter(|span| !span.is_zero()).or(self.policy.install_timeout);
         match installer.state {
             ContainerState::Created => self.start_installer(manifest, install, installer),
-            ContainerState::StartFailed => self.make_installer_again(install, installer),
+            ContainerState::StartFailed => self.recreate_installer(install, installer),
             ContainerState::Running => {
                 self.waiting(Reason::Running, "the install script is running");
                 self.job(JobKind::InstallLog, &Subject::Container(installer.id.clone()), true);
@@ -308,8 +282,8 @@ impl Planner<'_> {
                 let due = killed.and_then(|stop| stop.killed_at).map_or(deadline, |killed_at| killed_at + KILL_AGAIN);
                 if self.now < due {
                     self.requeue_at(due);
-                } else if !self.held_back(StepKind::Kill, &installer.id) {
-                    self.step(Step::Kill { container: installer.id.clone(), role: Role::Installer });
+                } else {
+                    self.try_step(Step::Kill { container: installer.id.clone(), role: Role::Installer });
                 }
             }
             ContainerState::Exited { code, oom_killed } => {
@@ -319,7 +293,7 @@ impl Planner<'_> {
                 };
                 let killed = KILLED.contains(&code) && !oom_killed;
                 let limit = limit.filter(|limit| killed && ran >= *limit);
-                if killed && limit.is_none() && self.was_cut_off(installer) {
+                if killed && limit.is_none() && self.was_interrupted(installer) {
                     self.run_script_again(install, installer);
                 } else {
                     self.harvest(install, installer, code, limit);
@@ -328,7 +302,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether its start was refused too often; then the installation has failed.
+    /// Whether the engine has rejected its start too often; then the installation has failed.
     fn installer_is_given_up(&mut self, install: &InstallRequest<'_>) -> bool {
         match self.failed(StepKind::StartInstaller, install.id) {
             Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
@@ -339,8 +313,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The next attempt to start is one of a new container, see [`ContainerState::StartFailed`].
-    fn make_installer_again(&mut self, install: &InstallRequest<'_>, installer: &ContainerStatus) {
+    /// The next attempt to start uses a new container, see [`ContainerState::StartFailed`].
+    fn recreate_installer(&mut self, install: &InstallRequest<'_>, installer: &ContainerStatus) {
         if !self.installer_is_given_up(install) {
             self.remove_installer(installer);
         }
@@ -351,7 +325,7 @@ impl Planner<'_> {
             return;
         }
         if self.observed.script_ready.as_deref() != Some(install.id) {
-            // Made by a daemon that died before the start: the folder may hold half a script.
+            // Created by a daemon that died before the start: the folder may hold a part of the script.
             if !self.has_script(manifest, install) || !self.prepared() {
                 return;
             }
@@ -360,8 +334,8 @@ impl Planner<'_> {
         self.step(Step::StartInstaller { container: installer.id.clone(), token: install.id.to_owned() });
     }
 
-    /// The log is read to its end once more after the script's end was seen: whether a follower's stream ended with the script
-    /// or broke off just before it, nobody can tell. A log that cannot be had does not hold the result up for ever.
+    /// The log is completed after the script has ended: the stream of its follower may have broken off just before. A log that cannot
+    /// be read delays the result only for [`LOG_ATTEMPTS`].
     fn log_is_closed(&mut self, install: &InstallRequest<'_>, installer: &ContainerStatus) -> bool {
         let follower = self.observed.job(JobKind::InstallLog, &Subject::Container(installer.id.clone()));
         if follower.is_some_and(|job| job.state == JobState::Running) {
@@ -380,21 +354,21 @@ impl Planner<'_> {
         true
     }
 
-    /// Whether a killed script's end was neither our doing nor seen: then the engine or the host went down under it. One that
-    /// was killed before our eyes was killed by somebody, or by itself.
-    fn was_cut_off(&self, installer: &ContainerStatus) -> bool {
+    /// Whether the daemon neither killed the script nor saw it run: then the engine or the host went down under it.
+    fn was_interrupted(&self, installer: &ContainerStatus) -> bool {
         let seen = self.observed.installer_seen.as_ref() == Some(&installer.id);
-        let ours = self.observed.installer_stop.as_ref().is_some_and(|stop| stop.container == installer.id);
-        !seen && !ours
+        let killed = self.observed.installer_stop.as_ref().is_some_and(|stop| stop.container == installer.id);
+        !seen && !killed
     }
 
-    /// A script that did not get to its end runs again, but not for ever: it may be what brings the host down.
+    /// A script that was interrupted runs again, but only [`INTERRUPTIONS`] times: it may be what brings the host down.
     fn run_script_again(&mut self, install: &InstallRequest<'_>, installer: &ContainerStatus) {
-        self.waiting(Reason::Interrupted, "the install script was cut off and is run again");
+        self.waiting(Reason::Interrupted, "the install script was interrupted and is run again");
         let before = self.record.interrupted(install.id);
         let noted = before.contains(&installer.id);
         if before.len() >= INTERRUPTIONS && !noted {
-            let message = format!("the install script was cut off {} times; look into what ends it", before.len() + 1);
+            let message =
+                format!("the install script was interrupted {} times; find out what ends it", before.len() + 1);
             self.fail(install, Reason::Interrupted, message);
         } else if !noted {
             self.step(Step::RecordInterrupted { container: installer.id.clone(), token: install.id.to_owned() });
@@ -403,7 +377,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The script has ended: its log is brought to its end, then the result is recorded. `limit`: it was ended for reaching it.
+    /// The script has ended: its log is completed, then the result is recorded. `limit`: the time limit that it was killed for.
     fn harvest(
         &mut self,
         install: &InstallRequest<'_>,
@@ -412,7 +386,7 @@ impl Planner<'_> {
         limit: Option<Duration>,
     ) {
         self.waiting(Reason::Harvesting, "the install script has ended");
-        // Not even the log is read again while what comes after it has to wait.
+        // The log is not read again while the record of the result has to wait.
         if self.held_back(StepKind::RecordInstall, install.id) || !self.log_is_closed(install, installer) {
             return;
         }

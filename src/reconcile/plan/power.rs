@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::stop::Demand;
 use super::{Planner, Progress, disk_limit};
-use crate::model::{ConditionStatus, ConditionType, ContainerStatus, ManagedBy, Manifest, Reason};
+use crate::model::{ConditionType, ContainerStatus, Handled, ManagedBy, Manifest, Reason};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
 use crate::reconcile::step::{Step, StepKind};
 use crate::requests::PowerRequest;
 
-/// A start whose end is not seen counts as over after this time.
+/// A start whose end was not seen counts as over after this time.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Planner<'_> {
@@ -57,12 +57,12 @@ impl Planner<'_> {
         true
     }
 
-    /// A leftover that goes only when the engine answers, or another daemon's that has to end by itself.
+    /// An installer that is still to be removed, or one of another daemon that has to end by itself.
     fn installer_runs(&self) -> bool {
         self.observed.installer.as_ref().is_some_and(ContainerStatus::running)
     }
 
-    /// A restart has begun when it begins to stop what runs: however long that takes, the start follows.
+    /// A restart has begun when it stops the server: however long the stop takes, the start follows.
     fn begin_restart(&mut self, server: &ContainerStatus, request: Option<&PowerRequest>, demand: &Demand) {
         let Some(request) = request.filter(|request| request.expires_at.is_some() && demand.is_restart()) else {
             return;
@@ -73,11 +73,9 @@ impl Planner<'_> {
     }
 
     fn plan_running(&mut self, manifest: &Manifest, server: &ContainerStatus, request: Option<&PowerRequest>) {
-        if let Some(start) = request.filter(|request| self.serving(server) != Some(&request.id))
-            && !self.held_back(StepKind::Assign, &start.id)
-        {
+        if let Some(start) = request.filter(|request| self.serving(server) != Some(&request.id)) {
             // It runs already, for an earlier request or another daemon: from now on it runs for this one.
-            self.step(Step::Assign { container: server.id.clone(), power: start.id.clone() });
+            self.try_step(Step::Assign { container: server.id.clone(), power: start.id.clone() });
         }
         let started = self.started(server);
         let (reason, message) = if started {
@@ -85,7 +83,7 @@ impl Planner<'_> {
         } else {
             (Reason::Starting, "waiting for the start-up to finish")
         };
-        self.set_condition(ConditionType::Running, ConditionStatus::True, reason, message.into());
+        self.set_true(ConditionType::Running, reason, message);
         self.attach(server);
         let seen = self.observed.done_seen.as_ref() == Some(&server.id);
         if seen && self.record.power.started.as_ref() != Some(&server.id) {
@@ -98,8 +96,8 @@ impl Planner<'_> {
         self.watch_disk(manifest);
     }
 
-    /// A server may never say that it has come up. After a while its start is over nevertheless: what was asked for it does not
-    /// hold for the next one.
+    /// A server may never print that it has started. After a while its start is over nevertheless: what was fetched and pulled for it
+    /// does not count for the next one.
     fn end_start(&mut self, server: &ContainerStatus) {
         let ended = |job: &Job| job.kind.belongs_to_start() && job.state != JobState::Running;
         if self.record.synced_for.is_none() && !self.observed.jobs.iter().any(ended) {
@@ -107,37 +105,34 @@ impl Planner<'_> {
         }
         match server.started_at.map(|at| at + START_TIMEOUT) {
             Some(due) if self.now < due => self.requeue_at(due),
-            _ if self.held_back(StepKind::EndStart, &server.id) => {}
-            _ => self.step(Step::EndStart { container: server.id.clone() }),
+            _ => self.try_step(Step::EndStart { container: server.id.clone() }),
         }
     }
 
-    /// Opens a running server's terminal where it is not open.
+    /// Attaches a running server's terminal where it is not attached.
     pub(super) fn attach(&mut self, server: &ContainerStatus) {
         let attached = self.observed.attached.as_ref() == Some(&server.id);
-        if !attached && !self.held_back(StepKind::Attach, &server.id) {
+        if !attached {
             let replay = !self.started(server);
-            self.step(Step::Attach { container: server.id.clone(), replay });
+            self.try_step(Step::Attach { container: server.id.clone(), replay });
         }
     }
 
-    /// Changed limits are put in force at once; everything else waits for the next start.
+    /// Changed limits are applied at once. Everything else takes effect at the next start.
     fn plan_limits(&mut self, server: &ContainerStatus) {
         let Some(wanted) = &self.observed.wanted else { return };
         if server.limits_hash.as_ref() == Some(&wanted.limits_hash) {
-            let message = "the container has the limits it should have".to_string();
-            self.set_condition(ConditionType::ContainerReady, ConditionStatus::True, Reason::Ready, message);
+            let message = "the container has the limits it should have";
+            self.set_true(ConditionType::ContainerReady, Reason::Ready, message);
             return;
         }
         if let Some((_, _, message)) = self.failed(StepKind::UpdateLimits, &server.id) {
-            self.set_condition(ConditionType::ContainerReady, ConditionStatus::False, Reason::LimitsRejected, message);
+            self.set_false(ConditionType::ContainerReady, Reason::LimitsRejected, message);
         }
-        if !self.held_back(StepKind::UpdateLimits, &server.id) {
-            self.step(Step::UpdateLimits { container: server.id.clone() });
-        }
+        self.try_step(Step::UpdateLimits { container: server.id.clone() });
     }
 
-    /// Measures a running server's files as often as the node says.
+    /// Counts the bytes of a running server's files at the interval of the node's configuration.
     fn watch_disk(&mut self, manifest: &Manifest) {
         let interval = self.policy.disk_check_interval;
         if disk_limit(manifest).is_none() || interval.is_zero() {
@@ -158,8 +153,8 @@ impl Planner<'_> {
         }
     }
 
-    /// A start that cannot be had (suspended, disk full) is over; the stop that is under way goes on without it. A new one waits
-    /// for the stop: until then there may be room, and the start counts again.
+    /// A start that is not possible (suspended, disk full) is over, and the stop that is under way goes on without it. A new start waits
+    /// for the stop: until then there may be room.
     fn close_rejected(&mut self, manifest: &Manifest, server: &ContainerStatus, request: Option<&PowerRequest>) {
         let Some(request) = request.filter(|request| request.verb.wants_up()) else { return };
         if manifest.spec.suspended && manifest.metadata.managed_by == ManagedBy::Panel {
@@ -173,9 +168,14 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn close(&mut self, request: &PowerRequest, reason: Reason, message: &str) {
+    pub(super) fn close(&mut self, request: &PowerRequest, reason: Reason, message: impl Into<String>) {
+        let handled = self.handled(request, reason, message.into());
+        self.step(Step::ClosePower(handled));
+    }
+
+    pub(super) fn handled(&self, request: &PowerRequest, reason: Reason, message: String) -> Handled {
         let PowerRequest { id, sequence, verb, .. } = request.clone();
-        self.step(Step::ClosePower { power: id, sequence, verb, reason, message: message.into() });
+        Handled { sequence, id, verb, reason, message, at: self.now }
     }
 
     pub(super) fn over_disk_limit(&self, manifest: &Manifest) -> bool {
@@ -185,13 +185,13 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn set_offline(&mut self, reason: Reason, message: &str) {
-        self.set_condition(ConditionType::Running, ConditionStatus::False, reason, message.into());
+    pub(super) fn set_offline(&mut self, reason: Reason, message: impl Into<String>) {
+        self.set_false(ConditionType::Running, reason, message);
     }
 
     fn set_handled_condition(&mut self) {
         match &self.record.power.handled {
-            Some(handled) => self.set_offline(handled.reason, &handled.message),
+            Some(handled) => self.set_offline(handled.reason, handled.message.clone()),
             None => self.set_offline(Reason::NotWanted, "the server was not asked to run"),
         }
     }
@@ -200,18 +200,17 @@ impl Planner<'_> {
         let (Some(limit), Some(usage)) = (disk_limit(manifest), self.observed.usage) else { return };
         let mut message = format!("{} of {} MiB used", usage.bytes.div_ceil(1024 * 1024), limit / (1024 * 1024));
         if usage.hidden {
-            message.push_str(
-                "; some directories are nested too deeply to be counted, which is as good as full: remove them",
-            );
+            message
+                .push_str("; some directories are nested too deeply to be counted, which counts as full: remove them");
         }
         if usage.exceeds(limit) {
-            self.set_condition(ConditionType::DiskWithinLimit, ConditionStatus::False, Reason::Exceeded, message);
+            self.set_false(ConditionType::DiskWithinLimit, Reason::Exceeded, message);
         } else {
-            self.set_condition(ConditionType::DiskWithinLimit, ConditionStatus::True, Reason::Within, message);
+            self.set_true(ConditionType::DiskWithinLimit, Reason::Within, message);
         }
     }
 
-    /// Waits for a job that a start or an installation needs; `Err` says that there is nothing more to do now.
+    /// The result of a job that a start or an installation needs. `Err`: it is not there yet, or has failed (fatal, attempts, message).
     pub(super) fn need(&mut self, kind: JobKind, subject: &Subject) -> Result<(), Option<(bool, u32, String)>> {
         match self.job(kind, subject, true) {
             Progress::Ready => Ok(()),

@@ -1,4 +1,4 @@
-//! Starting a server: crash handling first, then everything that must be so before the container runs.
+//! Starting a server: crash handling first, then everything that the container needs before it runs.
 //!
 //! ```text
 //! (crash judged) → sync with the panel → disk limit → folders → image, permissions → container → start
@@ -6,8 +6,7 @@
 
 use super::{Planner, Progress, disk_limit};
 use crate::model::{
-    ConditionStatus, ConditionType, ContainerState, ContainerStatus, Crash, ManagedBy, Manifest, PowerState, Reason,
-    Role,
+    ConditionType, ContainerState, ContainerStatus, Crash, ManagedBy, Manifest, PowerState, Reason, Role,
 };
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::JobState;
@@ -26,25 +25,23 @@ impl Planner<'_> {
             }
             return;
         }
-        if request.after_install && self.report_comes_first(manifest) {
-            self.set_offline(Reason::Reporting, "the panel hears of the installation before the server starts");
+        if request.after_install && self.report_comes_first() {
+            self.set_offline(Reason::Reporting, "the installation is reported to the panel before the server starts");
             return;
         }
         if request.expires_at.is_some() {
             self.step(Step::RecordBegun { power: request.id.clone() });
         }
         let key = self.start_key(request);
-        if !self.synced(manifest, request, &key) || !self.fits_on_disk(manifest, request, &key) {
+        if !self.synced(request, &key) || !self.fits_on_disk(manifest, request, &key) {
             return;
         }
         self.plan.state = self.starting(manifest, request, &key);
         if !self.observed.prepared {
             if let Some((_, _, message)) = self.failed(StepKind::Prepare, "") {
-                self.set_offline(Reason::FoldersInTheWay, &message);
+                self.set_offline(Reason::FoldersInTheWay, message);
             }
-            if !self.held_back(StepKind::Prepare, "") {
-                self.step(Step::Prepare);
-            }
+            self.try_step(Step::Prepare);
             return;
         }
         if self.has_image_and_permissions(manifest, &key) {
@@ -52,33 +49,26 @@ impl Planner<'_> {
         }
     }
 
-    /// A container that served this request has ended by itself: decide once what follows.
+    /// A container that served this request has ended by itself. What follows is decided once.
     fn judges_crash(&mut self, manifest: &Manifest, request: &PowerRequest) -> bool {
         let Some(server) = &self.observed.server else { return false };
         let ContainerState::Exited { code, oom_killed } = server.state else { return false };
         let judged = self.crashes().any(|crash| crash.container == server.id);
         let watched = self.observed.seen_running.as_ref() == Some(&server.id);
         let stopped = self.observed.stop.as_ref().is_some_and(|stop| stop.container == server.id);
-        // What ended while nobody watched (the host went down, the daemon was away) is started again.
+        // A container that ended unwatched (the host went down, the daemon was not running) is started again.
         if self.serving(server) != Some(&request.id) || judged || !watched || stopped {
             return false;
         }
         let (restart, reason, message) = self.crash_verdict(manifest, code, oom_killed);
-        self.set_offline(reason, &message);
+        self.set_offline(reason, message.clone());
         if reason == Reason::Exited {
-            self.close(request, reason, &message);
+            self.close(request, reason, message);
         } else {
-            self.step(Step::RecordCrash {
-                container: server.id.clone(),
-                exit_code: code,
-                oom_killed,
-                restart,
-                power: request.id.clone(),
-                sequence: request.sequence,
-                verb: request.verb,
-                reason,
-                message,
-            });
+            let (container, at) = (server.id.clone(), self.now);
+            let crash = Crash { container, at, exit_code: code, oom_killed, restarted: restart };
+            let handled = self.handled(request, reason, message);
+            self.step(Step::RecordCrash { crash, handled });
         }
         true
     }
@@ -112,12 +102,10 @@ impl Planner<'_> {
         (true, Reason::Crashed, format!("the server {how}; it is started again"))
     }
 
-    /// The panel hears how an installation ended before it hears that the server starts, if it listens.
-    fn report_comes_first(&self, manifest: &Manifest) -> bool {
-        let telling = self.policy.panel && manifest.metadata.managed_by == ManagedBy::Panel;
-        let Some(done) = self.record.install.done.as_ref().filter(|done| telling && !done.reported) else {
-            return false;
-        };
+    /// The result of an installation is reported before the state of the start that follows, if the panel answers.
+    fn report_comes_first(&self) -> bool {
+        let done = self.record.install.done.as_ref().filter(|done| !done.reported);
+        let Some(done) = done.filter(|_| self.is_managed_by_panel()) else { return false };
         let subject = Subject::InstallResult(done.token.clone());
         match self.observed.job(JobKind::Report, &subject) {
             Some(job) => job.state == JobState::Running && job.attempts <= 1,
@@ -125,8 +113,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Names one attempt to start: a new request or a crash makes a new one, which asks the panel and the registry again. So does a
-    /// start after one that came up, see [`Step::RecordStarted`].
+    /// Identifies one attempt to start: a new request or a crash makes a new one, which asks the panel and the registry again. So does a
+    /// start after one that has finished, see [`Step::RecordStarted`].
     fn start_key(&self, request: &PowerRequest) -> Subject {
         Subject::Start(match self.crashes().max_by_key(|crash| crash.at) {
             Some(crash) => format!("{}#{}", request.id, crash.at.as_millis()),
@@ -134,12 +122,9 @@ impl Planner<'_> {
         })
     }
 
-    /// The panel's word before each start; its silence does not hold the start up, its refusal does.
-    fn synced(&mut self, manifest: &Manifest, request: &PowerRequest, key: &Subject) -> bool {
-        if !self.policy.panel || manifest.metadata.managed_by != ManagedBy::Panel {
-            return true;
-        }
-        if self.record.synced_for == Some(key.to_string()) {
+    /// Each start fetches the panel's configuration. It goes on if the panel does not answer, and not if the panel rejects it.
+    fn synced(&mut self, request: &PowerRequest, key: &Subject) -> bool {
+        if !self.is_managed_by_panel() || self.record.synced_for == Some(key.to_string()) {
             return true;
         }
         match self.job(JobKind::Sync, key, false) {
@@ -149,8 +134,8 @@ impl Planner<'_> {
                 false
             }
             Progress::Failed { fatal: true, message, .. } => {
-                self.set_offline(Reason::PanelRejected, &message);
-                self.close(request, Reason::PanelRejected, &message);
+                self.set_offline(Reason::PanelRejected, message.clone());
+                self.close(request, Reason::PanelRejected, message);
                 false
             }
             Progress::Failed { message, .. } => {
@@ -159,7 +144,7 @@ impl Planner<'_> {
                     None => "the configuration on disk is used".into(),
                 };
                 let message = format!("{message}; {age}");
-                self.set_condition(ConditionType::PanelReachable, ConditionStatus::False, Reason::SpecStale, message);
+                self.set_false(ConditionType::PanelReachable, Reason::SpecStale, message);
                 true
             }
         }
@@ -178,12 +163,7 @@ impl Planner<'_> {
             }
             Err(Some(_)) if self.over_disk_limit(manifest) => self.reject_full_disk(request),
             Err(Some((_, _, message))) => {
-                self.set_condition(
-                    ConditionType::DiskWithinLimit,
-                    ConditionStatus::Unknown,
-                    Reason::CannotCount,
-                    message,
-                );
+                self.set_unknown(ConditionType::DiskWithinLimit, Reason::CannotCount, message);
                 true
             }
         }
@@ -196,8 +176,7 @@ impl Planner<'_> {
         false
     }
 
-    /// The state word of a start under way. One that has failed before is tried again without telling everybody each
-    /// time: it shows when the container runs.
+    /// The state of a start that is under way. One that has failed before is tried again as "offline" until the container runs.
     fn starting(&self, manifest: &Manifest, request: &PowerRequest, key: &Subject) -> PowerState {
         let jobs = [(JobKind::Image, image_subject(manifest, key)), (JobKind::Permissions, key.clone())];
         let job_failed = jobs.iter().filter_map(|(kind, subject)| self.observed.job(*kind, subject));
@@ -223,29 +202,24 @@ impl Planner<'_> {
                 false
             }
             Err(Some((_, _, message))) => {
-                self.set_offline(Reason::PermissionsFailed, &message);
+                self.set_offline(Reason::PermissionsFailed, message);
                 self.plan.state = PowerState::Offline;
                 false
             }
         }
     }
 
-    /// Whether the server's image is there; says so where it is not.
+    /// Whether the server's image is available.
     pub(super) fn has_server_image(&mut self, manifest: &Manifest, key: &Subject) -> bool {
         let image = &manifest.spec.settings.container.image;
         match self.need(JobKind::Image, &image_subject(manifest, key)) {
             Ok(()) => {
-                self.set_condition(
-                    ConditionType::ImageReady,
-                    ConditionStatus::True,
-                    Reason::Ready,
-                    format!("{image} is there"),
-                );
+                self.set_true(ConditionType::ImageReady, Reason::Ready, format!("{image} is available"));
                 true
             }
             Err(None) => {
                 let message = format!("{image} is being pulled");
-                self.set_condition(ConditionType::ImageReady, ConditionStatus::False, Reason::Pulling, message);
+                self.set_false(ConditionType::ImageReady, Reason::Pulling, message);
                 self.set_offline(Reason::Pulling, "waiting for the image");
                 false
             }
@@ -254,8 +228,8 @@ impl Planner<'_> {
                     true => (Reason::InvalidImage, message),
                     false => (Reason::ImagePullBackOff, format!("{message}; attempt {attempts}, tried again")),
                 };
-                self.set_condition(ConditionType::ImageReady, ConditionStatus::False, reason, message.clone());
-                self.set_offline(reason, &message);
+                self.set_false(ConditionType::ImageReady, reason, message.clone());
+                self.set_offline(reason, message);
                 false
             }
         }
@@ -272,9 +246,7 @@ impl Planner<'_> {
         match &self.observed.server {
             None => {
                 self.set_container_condition(StepKind::CreateServer, &request.id);
-                if !self.held_back(StepKind::CreateServer, &request.id) {
-                    self.step(Step::CreateServer { token: request.id.clone() });
-                }
+                self.try_step(Step::CreateServer { token: request.id.clone() });
             }
             Some(server) if usable(&server) => {
                 self.set_container_condition(StepKind::StartServer, &request.id);
@@ -288,42 +260,30 @@ impl Planner<'_> {
             }
             Some(server) => {
                 self.set_container_condition(StepKind::RemoveServer, &server.id);
-                if !self.held_back(StepKind::RemoveServer, &server.id) {
-                    self.step(Step::RemoveServer { container: server.id.clone() });
-                }
+                self.try_step(Step::RemoveServer { container: server.id.clone() });
             }
         }
     }
 
-    /// Says why nobody knows what the container should be like.
+    /// The spec of the container is not known, because the path of a mount does not answer.
     fn set_unresponsive_path(&mut self) {
-        let Some(silent) = &self.observed.unresponsive_path else { return };
-        let message = format!("{silent}; the server starts when it answers");
+        let Some(path) = &self.observed.unresponsive_path else { return };
+        let message = format!("{path}; the server starts when it answers");
         self.plan.state = PowerState::Offline;
-        self.set_condition(
-            ConditionType::ContainerReady,
-            ConditionStatus::Unknown,
-            Reason::MountUnresponsive,
-            message.clone(),
-        );
-        self.set_offline(Reason::MountUnresponsive, &message);
+        self.set_unknown(ConditionType::ContainerReady, Reason::MountUnresponsive, message.clone());
+        self.set_offline(Reason::MountUnresponsive, message);
     }
 
-    /// Says what stands in the way of the container, if this step has failed before.
+    /// Sets the container's condition: why this step has failed, if it has.
     pub(super) fn set_container_condition(&mut self, step: StepKind, subject: &str) {
         match self.failed(step, subject) {
             Some((attempts, _, message)) => {
                 self.plan.state = PowerState::Offline;
                 let message = format!("{message}; attempt {attempts}, tried again");
-                self.set_condition(
-                    ConditionType::ContainerReady,
-                    ConditionStatus::False,
-                    Reason::Rejected,
-                    message.clone(),
-                );
-                self.set_offline(Reason::ContainerRejected, &message);
+                self.set_false(ConditionType::ContainerReady, Reason::Rejected, message.clone());
+                self.set_offline(Reason::ContainerRejected, message);
             }
-            None => self.set_offline(Reason::Starting, "the container is being made and started"),
+            None => self.set_offline(Reason::Starting, "the container is being created and started"),
         }
     }
 }

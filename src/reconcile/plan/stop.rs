@@ -1,27 +1,27 @@
-//! Bringing a running server down: what asks for it, how, and until when.
+//! Stopping a running server: why, how, and until when.
 
 use std::time::Duration;
 
 use super::Planner;
-use crate::model::{ConditionStatus, ConditionType, ContainerStatus, Manifest, PowerState, Reason, Role, Verb};
+use crate::model::{ConditionType, ContainerStatus, Manifest, PowerState, Reason, Role, Verb};
 use crate::reconcile::step::{Step, StepKind, StopMethod};
 use crate::requests::PowerRequest;
 
-/// A stop that has this long may use it; then SIGKILL follows.
+/// Time that a stop gets before SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(600);
 /// The same for a stop by signal.
 pub const SIGNAL_GRACE: Duration = Duration::from_secs(10);
-/// The same where a suspension or the disk limit asks for it.
+/// The same for a stop because of a suspension or the disk limit.
 pub const FORCED_GRACE: Duration = Duration::from_secs(60);
-/// The same where an installation asks for it.
+/// The same for a stop because of an installation.
 pub const INSTALL_GRACE: Duration = Duration::from_secs(10);
 /// SIGKILL is sent again after this, if the container still runs.
 pub const KILL_AGAIN: Duration = Duration::from_secs(10);
 
-/// Reason of a stop that a restart asks for.
+/// Reason of a stop for a restart.
 const RESTART: Reason = Reason::RestartRequested;
 
-/// Why and how fast a running server must come down.
+/// Why and how fast a running server is stopped.
 pub(super) struct Demand {
     kill: bool,
     cap: Duration,
@@ -44,7 +44,7 @@ impl Demand {
 }
 
 impl Planner<'_> {
-    /// What asks for the end of a running server, if anything does.
+    /// Why a running server is to be stopped, if it is.
     pub(super) fn demand(
         &self,
         manifest: &Manifest,
@@ -69,20 +69,20 @@ impl Planner<'_> {
             }
             _ => {}
         }
-        // A stop that was sent is brought to its end, also when its request was superseded.
+        // A stop that was sent is completed, although its request may be superseded.
         self.observed.stopping().map(|_| Demand::stop())
     }
 
     pub(super) fn plan_stop(&mut self, manifest: &Manifest, server: &ContainerStatus, demand: &Demand) {
         self.plan.state = PowerState::Stopping;
-        let message = "the server is being stopped".to_string();
-        self.set_condition(ConditionType::Running, ConditionStatus::False, demand.reason, message);
+        let message = "the server is being stopped";
+        self.set_false(ConditionType::Running, demand.reason, message);
         let Some(stop) = self.observed.stopping() else {
             if !self.held_back(StepKind::Stop, &server.id) {
                 let (method, grace) = method(manifest, demand.kill);
                 let grace = grace.min(demand.cap);
                 if matches!(method, StopMethod::Command(_)) {
-                    // A daemon that has just come up has no terminal to type into yet.
+                    // A daemon that has just started has no terminal yet.
                     self.attach(server);
                 }
                 self.step(Step::Stop { container: server.id.clone(), method, grace });
@@ -96,16 +96,14 @@ impl Planner<'_> {
             None => deadline,
         };
         if self.now >= due {
-            if !self.held_back(StepKind::Kill, &server.id) {
-                self.step(Step::Kill { container: server.id.clone(), role: Role::Server });
-            }
+            self.try_step(Step::Kill { container: server.id.clone(), role: Role::Server });
         } else {
             self.requeue_at(due);
         }
     }
 }
 
-/// How the egg wants its server stopped. Source: lifecycle, "Stop by type".
+/// The egg's way to stop its server. Source: lifecycle, "Stop by type".
 fn method(manifest: &Manifest, kill: bool) -> (StopMethod, Duration) {
     if kill {
         return (StopMethod::Kill, KILL_AGAIN);

@@ -1,13 +1,22 @@
 //! Steps as people read them.
 
 use super::*;
+use crate::model::{Reason, Timestamp, Verb};
 
 /// Each kind of step once.
 fn steps() -> Vec<Step> {
     let container = || "0123456789abcdef".to_owned();
     let token = || "token-1".to_owned();
     let power = || "request-1".to_owned();
-    let message = || "so it is".to_owned();
+    let message = || "the message".to_owned();
+    let handled = |reason| Handled {
+        sequence: 2,
+        id: power(),
+        verb: Verb::Start,
+        reason,
+        message: message(),
+        at: Timestamp::default(),
+    };
     let mut steps = vec![
         Step::Accept,
         Step::TakeInstallSlot,
@@ -19,13 +28,17 @@ fn steps() -> Vec<Step> {
         Step::Kill { container: container(), role: Role::Server },
         Step::RecordInterrupted { container: container(), token: token() },
         Step::CloseInstallLog { container: container(), token: token() },
-        Step::RecordInstall {
+        Step::RecordInstall(InstallResult {
             token: token(),
+            sequence: 1,
             outcome: InstallOutcome::Succeeded,
+            reinstall: false,
             exit_code: Some(0),
             reason: Reason::Completed,
             message: message(),
-        },
+            at: Timestamp::default(),
+            reported: false,
+        }),
         Step::RemoveInstaller { container: container() },
         Step::RemoveServer { container: container() },
         Step::CreateServer { token: token() },
@@ -37,23 +50,16 @@ fn steps() -> Vec<Step> {
         Step::RecordStarted { container: container() },
         Step::EndStart { container: container() },
         Step::RecordCrash {
-            container: container(),
-            exit_code: 1,
-            oom_killed: false,
-            restart: true,
-            power: power(),
-            sequence: 2,
-            verb: Verb::Start,
-            reason: Reason::Crashed,
-            message: message(),
+            crash: Crash {
+                container: container(),
+                at: Timestamp::default(),
+                exit_code: 1,
+                oom_killed: false,
+                restarted: true,
+            },
+            handled: handled(Reason::Crashed),
         },
-        Step::ClosePower {
-            power: power(),
-            sequence: 2,
-            verb: Verb::Start,
-            reason: Reason::Stopped,
-            message: message(),
-        },
+        Step::ClosePower(handled(Reason::Stopped)),
         Step::Quiesce,
         Step::Forget,
     ];

@@ -208,3 +208,91 @@ fn a_manifest_that_is_a_link_to_nothing_yet_is_written_where_it_leads() {
     assert!(!fixture.store.refresh(id()).unwrap());
     fixture.is_the_same_after_a_reboot();
 }
+
+/// Saves a person's `config.yml` at the first operation of one kind.
+struct SavesMeanwhile {
+    folder: PathBuf,
+    text: String,
+    op: DiskOp,
+    saved: std::sync::Once,
+}
+
+impl DiskHook for SavesMeanwhile {
+    fn before(&self, _: ServerId, op: DiskOp) -> io::Result<()> {
+        if op == self.op {
+            self.saved.call_once(|| {
+                let _ = fs::create_dir(&self.folder);
+                saves(&self.folder.join(CONFIG_FILE), &self.text);
+            });
+        }
+        Ok(())
+    }
+
+    fn after(&self, _: ServerId, _: DiskOp) {}
+}
+
+#[test]
+fn a_file_that_a_person_saves_during_a_creation_stays() {
+    for op in [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteManifest] {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("servers").join(id().to_string());
+        let hook = Arc::new(SavesMeanwhile { folder, text: FILE.into(), op, saved: std::sync::Once::new() });
+        let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(hook)).unwrap();
+        let created = store.create(manifest(id()), Record::default(), [request("asked", INSTALL)]);
+        assert!(created.is_err(), "{op:?}");
+        assert_eq!(fs::read_to_string(store.folder(id()).join(CONFIG_FILE)).unwrap(), FILE, "{op:?}");
+        store.refresh(id()).unwrap();
+        let snapshot = store.get(id()).unwrap();
+        assert_eq!(snapshot.manifest.as_ref().unwrap().metadata.managed_by, ManagedBy::File, "{op:?}");
+        assert_eq!(verbs(&snapshot), [Verb::Stop], "{op:?}: only the request of the file counts");
+    }
+}
+
+/// Rejects manifests, and checks that a name stays taken while the files of a failed creation are removed.
+#[derive(Default)]
+struct ChecksName {
+    store: OnceLock<Store>,
+    checked: std::sync::atomic::AtomicBool,
+}
+
+impl DiskHook for ChecksName {
+    fn before(&self, id: ServerId, op: DiskOp) -> io::Result<()> {
+        if op == DiskOp::RemoveFolder {
+            let store = self.store.get().unwrap();
+            assert!(store.ids().contains(&id) && store.folder(id).join(REQUESTS_FILE).exists());
+            self.checked.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        if op == DiskOp::WriteManifest { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn after(&self, _: ServerId, _: DiskOp) {}
+}
+
+#[test]
+fn a_failed_creation_removes_its_files_before_another_can_take_the_name() {
+    let root = tempfile::tempdir().unwrap();
+    let hook = Arc::new(ChecksName::default());
+    let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(hook.clone())).unwrap();
+    hook.store.set(store.clone()).ok().unwrap();
+    store.create(manifest(id()), Record::default(), [request("asked", INSTALL)]).unwrap_err();
+    assert!(hook.checked.load(std::sync::atomic::Ordering::Relaxed));
+    assert!(store.get(id()).is_none() && !store.folder(id()).exists());
+}
+
+#[test]
+fn the_fields_of_an_override_that_waited_are_those_of_a_new_server() {
+    for (text, expected) in [
+        ("spec: {restartedAt: a}", vec![]),
+        ("spec: {power: down, restartedAt: a}", vec![Verb::Stop]),
+        ("spec: {power: up}", vec![Verb::Start]),
+    ] {
+        let fixture = Fixture::empty();
+        fs::create_dir(fixture.store.folder(id())).unwrap();
+        saves(&fixture.store.folder(id()).join(OVERRIDE_FILE), text);
+        fixture.store.create(manifest(id()), Record::default(), []).unwrap();
+        assert_eq!(verbs(&fixture.store.get(id()).unwrap()), expected, "{text}");
+        fixture.store.refresh(id()).unwrap();
+        assert_eq!(verbs(&fixture.store.get(id()).unwrap()), expected, "{text}");
+        fixture.is_the_same_after_a_reboot();
+    }
+}

@@ -1,4 +1,4 @@
-//! A power cut at each operation on the disk: what the next start of the daemon finds.
+//! A power cut at each operation on the disk, and what the next start of the daemon finds.
 
 use super::*;
 
@@ -60,7 +60,7 @@ fn a_power_cut_leaves_the_old_or_the_new() {
             let edit = |manifest: &mut Manifest| manifest.spec.settings.invocation = "./run".into();
             drop(store.sync(id(), None, edit, |_| {}).unwrap());
         }),
-        ("facts", |store| drop(store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap())),
+        ("record", |store| drop(store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap())),
         ("park", |store| drop(store.commit(id(), |record| record.parked = Some(Timestamp::default())).unwrap())),
         ("replace", |store| store.replace(id(), manifest(id()), |record| record.parked = None, []).unwrap()),
         ("two requests", |store| {
@@ -94,13 +94,13 @@ fn a_power_cut_leaves_the_old_or_the_new() {
             let asked =
                 |known: &Snapshot| found.requests.accepted == known.requests.accepted || known.is_being_deleted();
             assert!(asked(&new) || old.as_ref().is_some_and(|old| asked(old)), "{place}: half of what was asked");
-            // Facts never run ahead of the spec that they belong to.
-            let facts_are_new =
+            // A record is never newer than the spec that it belongs to.
+            let record_is_new =
                 found.record.synced_for == new.record.synced_for && found.record.parked == new.record.parked;
-            let facts_are_old = old.as_ref().is_none_or(|old| {
+            let record_is_old = old.as_ref().is_none_or(|old| {
                 found.record.synced_for == old.record.synced_for && found.record.parked == old.record.parked
             });
-            assert!((facts_are_new && is(&new)) || facts_are_old, "{place}");
+            assert!((record_is_new && is(&new)) || record_is_old, "{place}");
         }
         // What has returned is on disk.
         let (_, _, last) = pictures.last().unwrap();
@@ -125,8 +125,8 @@ fn a_power_cut_while_a_server_is_replaced_leaves_what_the_next_create_completes(
             false => drop(store.commit(id(), |record| record.parked = Some(Timestamp::default())).unwrap()),
         }
         camera.take();
-        let facts = |record: &mut Record| record.parked = None;
-        store.replace(id(), Manifest::new(id(), ManagedBy::Panel), facts, [request("again", INSTALL)]).unwrap();
+        let edit_record = |record: &mut Record| record.parked = None;
+        store.replace(id(), Manifest::new(id(), ManagedBy::Panel), edit_record, [request("again", INSTALL)]).unwrap();
         for (op, moment, picture) in &camera.take() {
             let found = reopened(picture.path()).get(id()).unwrap();
             let asked_again = found.requests.accepted.iter().any(|request| request.id == "again");
@@ -274,6 +274,6 @@ fn a_removal_that_is_cut_off_goes_on_or_leaves_no_server() {
         };
         assert!(ends, "without {}: {found:?}", path.display());
     }
-    fixture.store.remove(id()).unwrap();
+    fixture.store.remove(id(), |_| true).unwrap();
     assert!(!fixture.store.folder(id()).exists());
 }

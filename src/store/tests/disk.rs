@@ -9,7 +9,7 @@ const KINDS: [io::ErrorKind; 2] = [io::ErrorKind::StorageFull, io::ErrorKind::Re
 #[track_caller]
 fn is_of_the_disk(error: StoreError, expected: io::ErrorKind) {
     match error {
-        StoreError::Disk { source, .. } => assert_eq!(source.kind(), expected),
+        StoreError::Disk(error) => assert_eq!(error.kind(), expected),
         other => panic!("not the disk's: {other}"),
     }
 }
@@ -52,7 +52,7 @@ fn a_change_that_cannot_be_written_did_not_happen() {
         let fixture = Fixture::of_panel();
         let before = fixture.get();
         fixture.disk.fail_ops(&[op], io::ErrorKind::StorageFull);
-        let edit = |manifest: &mut Manifest| manifest.spec.settings.invocation = "./walk".into();
+        let edit = |manifest: &mut Manifest| manifest.spec.settings.invocation = "./jump".into();
         is_of_the_disk(fixture.sync(edit).unwrap_err(), io::ErrorKind::StorageFull);
         let after = fixture.get();
         assert_eq!((&after.manifest, &after.record), (&before.manifest, &before.record), "{op:?}");
@@ -66,7 +66,7 @@ fn a_change_that_cannot_be_written_did_not_happen() {
         assert_eq!(fixture.get().record.generation, 1, "{op:?}");
         fixture.is_the_same_after_a_reboot();
         fixture.sync(edit).unwrap();
-        assert_eq!(fixture.manifest().spec.settings.invocation, "./walk");
+        assert_eq!(fixture.manifest().spec.settings.invocation, "./jump");
         fixture.is_the_same_after_a_reboot();
     }
 }
@@ -89,7 +89,7 @@ fn requests_that_cannot_be_written_are_not_accepted() {
 
 /// Where there is no record, the requests of a manifest are written before it.
 #[test]
-fn fields_of_a_manifest_that_was_refused_ask_for_nothing() {
+fn the_fields_of_a_rejected_manifest_make_no_request() {
     let fixture = Fixture::empty();
     fixture.disk.fail_ops(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
     fixture.store.create(manifest(id()), Record::default(), [request("install", INSTALL)]).unwrap();
@@ -122,7 +122,7 @@ fn a_field_whose_request_was_written_before_a_record_that_could_not_be() {
 }
 
 #[test]
-fn facts_that_cannot_be_written_did_not_happen() {
+fn a_record_that_cannot_be_written_is_not_changed() {
     let fixture = Fixture::with_file();
     let before = fixture.get();
     fixture.disk.fail_ops(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
@@ -133,16 +133,16 @@ fn facts_that_cannot_be_written_did_not_happen() {
 }
 
 #[test]
-fn a_saved_file_that_cannot_be_recorded_is_recorded_at_the_next_look() {
+fn a_saved_file_that_cannot_be_recorded_is_recorded_at_the_next_refresh() {
     let fixture = Fixture::with_file();
     fixture.disk.fail_ops(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
-    fixture.saves(CONFIG_FILE, &FILE.replace("./run", "./walk"));
+    fixture.saves(CONFIG_FILE, &FILE.replace("./run", "./jump"));
     is_of_the_disk(fixture.store.refresh(id()).unwrap_err(), io::ErrorKind::StorageFull);
     assert_eq!(fixture.manifest().spec.settings.invocation, "./run", "what is not recorded is not in effect");
 
     fixture.disk.succeed();
     assert!(fixture.store.refresh(id()).unwrap());
-    assert_eq!(fixture.manifest().spec.settings.invocation, "./walk");
+    assert_eq!(fixture.manifest().spec.settings.invocation, "./jump");
     assert_eq!(fixture.get().record.generation, 2);
     fixture.is_the_same_after_a_reboot();
 }
@@ -151,11 +151,11 @@ fn a_saved_file_that_cannot_be_recorded_is_recorded_at_the_next_look() {
 fn a_server_that_cannot_be_removed_is_still_there() {
     let fixture = Fixture::with_file();
     fixture.disk.fail_ops(&[DiskOp::RemoveFolder], io::ErrorKind::ReadOnlyFilesystem);
-    is_of_the_disk(fixture.store.remove(id()).unwrap_err(), io::ErrorKind::ReadOnlyFilesystem);
+    is_of_the_disk(fixture.store.remove(id(), |_| true).unwrap_err(), io::ErrorKind::ReadOnlyFilesystem);
     fixture.is_the_same_after_a_reboot();
     assert_eq!(fixture.store.ids(), [id()]);
     fixture.disk.succeed();
-    fixture.store.remove(id()).unwrap();
+    fixture.store.remove(id(), |_| true).unwrap();
     assert!(fixture.store.ids().is_empty());
     assert!(!fixture.store.folder(id()).exists());
 }
@@ -167,8 +167,8 @@ fn a_replacement_that_cannot_be_written_did_not_happen() {
         fixture.store.commit(id(), |record| record.parked = Some(Timestamp::from_millis(1000))).unwrap();
         let before = fixture.get();
         fixture.disk.fail_ops(&[op], io::ErrorKind::StorageFull);
-        let facts = |record: &mut Record| record.parked = None;
-        let replaced = fixture.store.replace(id(), manifest(id()), facts, [request("install", INSTALL)]);
+        let edit_record = |record: &mut Record| record.parked = None;
+        let replaced = fixture.store.replace(id(), manifest(id()), edit_record, [request("install", INSTALL)]);
         is_of_the_disk(replaced.unwrap_err(), io::ErrorKind::StorageFull);
         let known = |s: &Snapshot| (s.manifest.clone(), s.record.clone(), verbs(s));
         assert_eq!(known(&fixture.get()), known(&before), "{op:?}");
@@ -185,7 +185,7 @@ fn a_replacement_that_cannot_be_written_did_not_happen() {
 fn what_was_rejected_on_a_full_disk_is_taken_back_on_a_full_disk() {
     type Write = fn(&Store) -> Result<(), StoreError>;
     let sync: Write = |store| {
-        store.sync(id(), None, |manifest| manifest.spec.settings.invocation = "./walk".into(), |_| {}).map(drop)
+        store.sync(id(), None, |manifest| manifest.spec.settings.invocation = "./jump".into(), |_| {}).map(drop)
     };
     let replace: Write = |store| store.replace(id(), manifest(id()), |record| record.parked = None, []);
     let file = panel_file();
@@ -254,7 +254,7 @@ fn a_real_folder_that_cannot_be_written_is_an_error() {
     fs::remove_file(fixture.path(RECORD_FILE)).unwrap();
     fs::create_dir(fixture.path(RECORD_FILE)).unwrap();
     let error = fixture.store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err();
-    assert!(matches!(error, StoreError::Disk { .. }), "{error}");
+    assert!(matches!(error, StoreError::Disk(_)), "{error}");
     assert!(error.to_string().contains(RECORD_FILE), "{error}");
     assert_eq!(fixture.get().record, before.record);
     fixture.has_no_leftovers();

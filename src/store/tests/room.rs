@@ -47,7 +47,7 @@ fn a_full_disk_accepts_what_frees_space() {
         ("start", Frees::No, |store| asks(store, Verb::Start)),
         ("restart", Frees::No, |store| asks(store, Verb::Restart)),
         ("install", Frees::No, |store| asks(store, INSTALL)),
-        ("facts", Frees::No, |store| store.commit(id(), |record| record.synced_for = Some("x".into())).map(drop)),
+        ("record", Frees::No, |store| store.commit(id(), |record| record.synced_for = Some("x".into())).map(drop)),
     ];
     for (name, frees, write) in writes {
         let (root, disk, store) = installing();
@@ -71,7 +71,7 @@ fn a_full_disk_accepts_what_frees_space() {
 }
 
 #[test]
-fn a_full_disk_accepts_a_file_that_says_down() {
+fn a_full_disk_accepts_a_file_with_power_down() {
     for (text, accepted) in [("power: down", true), ("power: up", false)] {
         let (_root, disk, store) = installing();
         let path = store.folder(id()).join(CONFIG_FILE);

@@ -2,7 +2,7 @@
 
 use super::{Done, Reconciler, StepError};
 use crate::files::install_log;
-use crate::model::{InstallOutcome, InstallResult, ManagedBy, Reason, Role, Script, ServerId};
+use crate::model::{InstallResult, Reason, Role, Script, ServerId};
 use crate::runtime::{BuiltSpec, Purpose, spec_builder};
 use crate::wait;
 
@@ -54,35 +54,13 @@ impl Reconciler {
         Ok(true)
     }
 
-    pub(super) async fn record_install(
-        &self,
-        id: ServerId,
-        token: &str,
-        outcome: InstallOutcome,
-        exit_code: Option<i64>,
-        reason: Reason,
-        message: &str,
-    ) -> Done {
+    pub(super) async fn record_install(&self, id: ServerId, result: InstallResult) -> Done {
         let Some(snapshot) = self.context.store.get(id) else { return Ok(false) };
-        let Some(manifest) = &snapshot.manifest else { return Ok(false) };
-        let at = self.context.clock.now();
-        let Some(install) = snapshot.asked(at).install().filter(|install| install.id == token) else {
+        if snapshot.asked(result.at).install().is_none_or(|install| install.id != result.token) {
             return Ok(false);
-        };
-        let is_reported = self.context.sync.is_some() && manifest.metadata.managed_by == ManagedBy::Panel;
-        let result = InstallResult {
-            token: token.to_owned(),
-            sequence: install.sequence,
-            outcome,
-            reinstall: install.reinstall,
-            exit_code,
-            reason,
-            message: message.to_owned(),
-            at,
-            reported: !is_reported,
-        };
+        }
         self.flush(id).await;
-        self.event(id, reason.of_install_event(), message);
+        self.event(id, result.reason.of_install_event(), &result.message);
         self.commit(id, move |record| record.finish_install(result)).await?;
         self.context.servers.install_recorded(id);
         Ok(true)
@@ -91,7 +69,7 @@ impl Reconciler {
     pub(super) async fn record_interrupted(&self, id: ServerId, container: &str, token: &str) -> Done {
         let (owned, token) = (container.to_owned(), token.to_owned());
         self.commit(id, move |record| record.interrupt_install(&token, &owned)).await?;
-        let message = "the container engine or the host went down under the install script; it is run again";
+        let message = "the container engine or the host interrupted the install script; it is run again";
         self.event(id, Reason::InstallInterrupted, message);
         Ok(true)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Done, Reconciler, StepError};
 use crate::model::record::{AppliedLimits, Serving};
 use crate::model::{Crash, Handled, Reason, Role, ServerId};
-use crate::reconcile::step::{Step, StopMethod};
+use crate::reconcile::step::StopMethod;
 use crate::runtime::{Purpose, Removal, RuntimeError, Signal};
 use crate::wait;
 
@@ -157,38 +157,30 @@ impl Reconciler {
         Ok(true)
     }
 
-    pub(super) async fn record_crash(&self, id: ServerId, step: &Step) -> Done {
-        let Step::RecordCrash { container, exit_code, oom_killed, restart, power, sequence, verb, reason, message } =
-            step.clone()
-        else {
-            return Ok(false);
-        };
-        let at = self.context.clock.now();
-        let crash = Crash { container, at, exit_code, oom_killed, restarted: restart };
-        let (noted, closed) = (crash.clone(), message.clone());
+    pub(super) async fn record_crash(&self, id: ServerId, crash: &Crash, handled: &Handled) -> Done {
+        let (noted, closed) = (crash.clone(), handled.clone());
         let recorded = self.commit(id, move |record| {
-            record.push_crash(noted);
-            if !restart {
-                let handled = Handled { sequence, id: power, verb, reason, message: closed, at };
-                record.power.handled = Some(handled);
+            if !noted.restarted {
+                record.power.handled = Some(closed);
             }
+            record.push_crash(noted);
         });
         match recorded.await {
             Ok(_) => {}
             // A server is started again although the disk is full; its crash is kept in memory.
-            Err(StepError::Store(error)) if restart && error.is_full_disk() => {
+            Err(StepError::Store(error)) if crash.restarted && error.is_full_disk() => {
                 tracing::warn!(%error, "cannot record a crash; it is kept in memory");
-                self.context.servers.crash_unrecorded(id, crash);
+                self.context.servers.crash_unrecorded(id, crash.clone());
             }
             Err(error) => return Err(error),
         }
         self.context.console.announce(id, "---------- Detected server process in a crashed state! ----------");
-        self.context.console.announce(id, &format!("Exit code: {exit_code}"));
-        self.context.console.announce(id, &format!("Out of memory: {oom_killed}"));
-        if !restart {
-            self.context.console.announce(id, &format!("Aborting automatic restart: {message}"));
+        self.context.console.announce(id, &format!("Exit code: {}", crash.exit_code));
+        self.context.console.announce(id, &format!("Out of memory: {}", crash.oom_killed));
+        if !crash.restarted {
+            self.context.console.announce(id, &format!("Aborting automatic restart: {}", handled.message));
         }
-        self.context.store.event(id, at, reason, &message);
+        self.context.store.event(id, crash.at, handled.reason, &handled.message);
         Ok(true)
     }
 

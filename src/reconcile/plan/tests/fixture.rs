@@ -21,6 +21,20 @@ pub const IMAGE: &str = "game:1";
 /// The image of the install script.
 pub const INSTALLER_IMAGE: &str = "setup:1";
 
+/// A node with a panel and the defaults otherwise.
+pub fn policy() -> Policy {
+    Policy {
+        panel: true,
+        crash_detection: true,
+        clean_exit_is_crash: true,
+        crash_timeout: Duration::from_secs(60),
+        install_timeout: None,
+        fail_on_nonzero_exit: false,
+        fix_permissions: true,
+        disk_check_interval: Duration::from_secs(150),
+    }
+}
+
 /// So many seconds from now.
 pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis((NOW + seconds) * 1000)
@@ -80,7 +94,7 @@ impl Fixture {
                 prepared: true,
                 ..Observed::default()
             },
-            policy: Policy::default(),
+            policy: policy(),
             now: at(0),
             reports_states: false,
         }
@@ -124,7 +138,7 @@ impl Fixture {
     }
 
     pub fn manifest(&mut self) -> &mut Manifest {
-        self.manifest.as_mut().expect("the scene has an intent")
+        self.manifest.as_mut().expect("the fixture has a manifest")
     }
 
     // What was asked.
@@ -234,7 +248,7 @@ impl Fixture {
         })
     }
 
-    /// An installation with this token is over, five seconds ago; the panel has not been told.
+    /// An installation with this token ended five seconds ago and is not reported yet.
     pub fn install_ended(self, token: &str, outcome: InstallOutcome) -> Self {
         self.with(|fixture| {
             fixture.record.install.done = Some(InstallResult {
@@ -428,7 +442,7 @@ impl Fixture {
         })
     }
 
-    // What runs beside the passes, and what went wrong.
+    // Background jobs, and failed steps.
 
     pub fn job(self, kind: JobKind, subject: &str, state: JobState, attempts: u32) -> Self {
         self.with(|fixture| {

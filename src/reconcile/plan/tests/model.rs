@@ -1,12 +1,12 @@
-//! A small model of everything that steps act on: each step does to the scene what it promises, so that the next look finds
+//! A small model of everything that steps act on: each step changes the fixture as it promises, so that the next observation finds
 //! it. Time goes on only when there is nothing to do.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fixture::{Fixture, container, script};
-use crate::model::record::{Crash, Handled, InstallResult, Serving};
-use crate::model::{ContainerState, ContainerStatus, InstallOutcome, ManagedBy, Reason, Record, Role, Timestamp};
+use crate::model::record::{InstallResult, Serving};
+use crate::model::{ContainerState, ContainerStatus, Record, Role, Timestamp};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Failure, Job, JobState, StopProgress, Usage};
 use crate::reconcile::plan::{Plan, report_subject};
@@ -16,7 +16,7 @@ use crate::requests;
 /// A failed job or step is due again after this.
 const BACK_OFF: Duration = Duration::from_secs(5);
 
-/// How the world behaves.
+/// How engine, panel and disk behave.
 #[derive(Debug, Clone)]
 pub struct Manners {
     /// The server ignores everything but SIGKILL.
@@ -111,9 +111,7 @@ impl Model {
                 (installer.state, installer.started_at) = (ContainerState::Running, Some(now));
             }
             Step::Kill { container, role } => self.kill(&container, role),
-            Step::RecordInstall { token, outcome, exit_code, reason, message } => {
-                self.record_install(token, outcome, exit_code, reason, message);
-            }
+            Step::RecordInstall(result) => self.record_install(result),
             Step::RecordInterrupted { container, token } => self.record().interrupt_install(&token, &container),
             Step::RemoveInstaller { .. } => {
                 (observed.installer, observed.script_ready) = (None, None);
@@ -154,15 +152,13 @@ impl Model {
                 observed.jobs.retain(|job| !job.kind.belongs_to_start());
                 self.record().synced_for = None;
             }
-            Step::RecordCrash { container, exit_code, oom_killed, restart, power, sequence, verb, reason, message } => {
-                self.record().push_crash(Crash { container, at: now, exit_code, oom_killed, restarted: restart });
-                if !restart {
-                    self.record().power.handled = Some(Handled { sequence, id: power, verb, reason, message, at: now });
+            Step::RecordCrash { crash, handled } => {
+                if !crash.restarted {
+                    self.record().power.handled = Some(handled);
                 }
+                self.record().push_crash(crash);
             }
-            Step::ClosePower { power, sequence, verb, reason, message } => {
-                self.record().power.handled = Some(Handled { sequence, id: power, verb, reason, message, at: now });
-            }
+            Step::ClosePower(handled) => self.record().power.handled = Some(handled),
             Step::Quiesce => {
                 (observed.attached, observed.unacknowledged) = (None, false);
                 (observed.install_slot, observed.install_queued) = (false, false);
@@ -184,20 +180,8 @@ impl Model {
         made
     }
 
-    fn record_install(
-        &mut self,
-        token: String,
-        outcome: InstallOutcome,
-        exit_code: Option<i64>,
-        reason: Reason,
-        message: String,
-    ) {
-        let at = self.fixture.now;
-        let last_reported =
-            self.fixture.policy.panel && self.fixture.manifest().metadata.managed_by == ManagedBy::Panel;
-        let (reinstall, reported) = (false, !last_reported);
-        let sequence = self.fixture.asked().install().expect("it is pending").sequence;
-        let result = InstallResult { token, sequence, outcome, reinstall, exit_code, reason, message, at, reported };
+    fn record_install(&mut self, result: InstallResult) {
+        assert_eq!(self.fixture.asked().install().expect("it is pending").sequence, result.sequence);
         self.record().finish_install(result);
         (self.fixture.observed.script_ready, self.fixture.observed.usage) = (None, None);
     }
@@ -247,7 +231,7 @@ impl Model {
                     Some(Usage { bytes: self.manners.usage * 1024 * 1024, hidden: false, at: now });
             }
             JobKind::Report => {
-                assert_eq!(subject, report_subject(&self.fixture.record), "somebody else's report");
+                assert_eq!(subject, report_subject(&self.fixture.record), "another report");
                 if let Some(done) = &mut self.record().install.done {
                     done.reported = true;
                 }

@@ -1,16 +1,16 @@
 //! Plans as short texts, so that a table can be read.
 
-use crate::model::{ConditionType, Reason, Timestamp};
+use crate::model::{ConditionType, Handled, InstallResult, Reason, Timestamp};
 use crate::reconcile::plan::Plan;
 use crate::reconcile::step::{Step, StopMethod};
 
 use super::fixture::{Fixture, NOW};
 
-/// A step in a few words: its name, then what tells it from others of its name.
+/// A step in a few words: its name, then what distinguishes it from others of its name.
 pub fn words(step: &Step) -> String {
     match step {
         Step::StartJob { job, subject } => format!("StartJob {job:?} {subject}"),
-        Step::RecordInstall { token, outcome, exit_code, reason, .. } => {
+        Step::RecordInstall(InstallResult { token, outcome, exit_code, reason, .. }) => {
             let code = exit_code.map_or(String::new(), |code| format!(" {code}"));
             format!("RecordInstall {token} {outcome:?} {reason}{code}")
         }
@@ -24,10 +24,11 @@ pub fn words(step: &Step) -> String {
             };
             format!("Stop {container} {method} {}s", grace.as_secs())
         }
-        Step::RecordCrash { container, restart, reason, .. } => {
-            format!("RecordCrash {container} {reason} {}", if *restart { "restart" } else { "stay down" })
+        Step::RecordCrash { crash, handled } => {
+            let then = if crash.restarted { "restart" } else { "stay down" };
+            format!("RecordCrash {} {} {then}", crash.container, handled.reason)
         }
-        Step::ClosePower { power, reason, .. } => format!("ClosePower {power} {reason}"),
+        Step::ClosePower(Handled { id, reason, .. }) => format!("ClosePower {id} {reason}"),
         step => format!("{} {}", step.kind().as_str(), step.subject()).trim_end().to_string(),
     }
 }
@@ -37,7 +38,7 @@ pub fn steps(plan: &Plan) -> Vec<String> {
     plan.steps.iter().map(words).collect()
 }
 
-/// When a plan is made again by itself, in seconds from the scene's present.
+/// When the next pass is due without an event, in seconds from the fixture's time.
 pub fn seconds(at: Option<Timestamp>) -> Option<i64> {
     at.map(|at| at.as_millis() / 1000 - NOW)
 }
@@ -59,12 +60,12 @@ pub fn text(plan: &Plan) -> String {
     }
     match seconds(plan.requeue) {
         Some(seconds) => writeln!(text, "  again in {seconds} s").unwrap(),
-        None => writeln!(text, "  again when something happens").unwrap(),
+        None => writeln!(text, "  again at the next event").unwrap(),
     }
     text
 }
 
-/// Checks each row of a table: what is so, and what is done about it. All rows that fail are shown.
+/// Checks each row of a table: a situation, and the steps of its plan. The message names all rows that fail.
 #[track_caller]
 pub fn table(rows: &[(&str, Fixture, &[&str])]) {
     let mut wrong = String::new();

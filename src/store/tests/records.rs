@@ -1,4 +1,4 @@
-//! Facts, and what is left of them after a reboot.
+//! Records, and their state after a reboot.
 
 use super::*;
 
@@ -15,24 +15,28 @@ fn each_kind_of_write_survives_a_reboot() {
     fixture.is_the_same_after_a_reboot();
     fixture.store.commit(id(), |record| record.power.begun = Some("first".into())).unwrap();
     fixture.is_the_same_after_a_reboot();
-    let facts = |record: &mut Record| record.synced_at = Some(Timestamp::from_millis(5000));
-    fixture.store.sync(id(), None, |manifest| manifest.spec.suspended = true, facts).unwrap();
+    let edit_record = |record: &mut Record| record.synced_at = Some(Timestamp::from_millis(5000));
+    fixture.store.sync(id(), None, |manifest| manifest.spec.suspended = true, edit_record).unwrap();
     fixture.is_the_same_after_a_reboot();
-    let facts = |record: &mut Record| record.synced_at = Some(Timestamp::from_millis(5500));
-    fixture.store.sync(id(), None, |_| {}, facts).unwrap();
-    assert_eq!(fixture.get().record.synced_at, Some(Timestamp::from_millis(5500)), "facts alone are written, too");
+    let edit_record = |record: &mut Record| record.synced_at = Some(Timestamp::from_millis(5500));
+    fixture.store.sync(id(), None, |_| {}, edit_record).unwrap();
+    assert_eq!(
+        fixture.get().record.synced_at,
+        Some(Timestamp::from_millis(5500)),
+        "a record is written without a change of the spec, too"
+    );
     fixture.is_the_same_after_a_reboot();
-    fixture.saves(OVERRIDE_FILE, "spec: {settings: {invocation: ./walk}}");
+    fixture.saves(OVERRIDE_FILE, "spec: {settings: {invocation: ./jump}}");
     fixture.store.refresh(id()).unwrap();
     fixture.is_the_same_after_a_reboot();
     fixture.store.commit(id(), |record| record.parked = Some(Timestamp::from_millis(6000))).unwrap();
     fixture.is_the_same_after_a_reboot();
     fixture.store.replace(id(), manifest(id()), |record| record.parked = None, [request("j", INSTALL)]).unwrap();
     fixture.is_the_same_after_a_reboot();
-    assert_eq!(fixture.manifest().spec.settings.invocation, "./walk", "the override survives even that");
+    assert_eq!(fixture.manifest().spec.settings.invocation, "./jump", "the override survives even that");
     fixture.accepts("delete", Verb::Delete);
     fixture.is_the_same_after_a_reboot();
-    fixture.store.remove(id()).unwrap();
+    fixture.store.remove(id(), |_| true).unwrap();
     fixture.is_the_same_after_a_reboot();
     assert!(fixture.store.list().is_empty());
 }
@@ -40,11 +44,11 @@ fn each_kind_of_write_survives_a_reboot() {
 #[test]
 fn what_was_saved_while_the_daemon_was_down_counts_and_is_recorded() {
     let fixture = Fixture::with_file();
-    fixture.saves(CONFIG_FILE, &FILE.replace("./run", "./walk"));
+    fixture.saves(CONFIG_FILE, &FILE.replace("./run", "./jump"));
     let again = reopened(fixture.root.path());
     let snapshot = again.get(id()).unwrap();
     assert!(snapshot.unrecorded);
-    assert_eq!(snapshot.manifest.as_ref().unwrap().spec.settings.invocation, "./walk");
+    assert_eq!(snapshot.manifest.as_ref().unwrap().spec.settings.invocation, "./jump");
     assert_eq!(snapshot.record.generation, 2);
     assert!(again.refresh(id()).unwrap());
     let recorded = again.get(id()).unwrap();
@@ -58,7 +62,7 @@ fn what_was_saved_while_the_daemon_was_down_counts_and_is_recorded() {
 fn what_was_saved_while_the_daemon_was_down_outlives_a_file_that_is_broken_before_it_was_recorded() {
     for break_it in [|path: &Path| saves(path, "spec: {"), |path: &Path| fs::remove_file(path).unwrap()] {
         let fixture = Fixture::with_file();
-        fixture.saves(CONFIG_FILE, &FILE.replace("./run", "./walk"));
+        fixture.saves(CONFIG_FILE, &FILE.replace("./run", "./jump"));
         let disk = Arc::default();
         let again = open(fixture.root.path(), &disk);
         let is_current = again.get(id()).unwrap();
@@ -73,7 +77,7 @@ fn what_was_saved_while_the_daemon_was_down_outlives_a_file_that_is_broken_befor
         assert_eq!(known.manifest, is_current.manifest);
 
         let third = reopened(fixture.root.path());
-        assert_eq!(third.get(id()).unwrap().manifest, known.manifest, "no older intent comes back");
+        assert_eq!(third.get(id()).unwrap().manifest, known.manifest, "the spec does not revert to an older one");
         assert_eq!(third.get(id()).unwrap().record, known.record);
     }
 }
@@ -107,14 +111,14 @@ fn the_generation_counts_real_changes_alone() {
     assert_eq!(generation(), 1, "quotes");
     fixture.saves(CONFIG_FILE, &format!("{FILE}  suspended: false\n"));
     assert_eq!(generation(), 1, "a default, spelled out");
-    fixture.saves(CONFIG_FILE, &FILE.replace("./run", "./walk"));
+    fixture.saves(CONFIG_FILE, &FILE.replace("./run", "./jump"));
     assert_eq!(generation(), 2, "a change");
     fixture.saves(CONFIG_FILE, FILE);
     assert_eq!(generation(), 3, "a change back");
     fixture.saves(OVERRIDE_FILE, "spec: {settings: {invocation: ./run}}");
     assert_eq!(generation(), 3, "an override that says the same");
     fixture.store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap();
-    assert_eq!(generation(), 3, "a fact");
+    assert_eq!(generation(), 3, "a record");
 }
 
 #[test]
@@ -177,12 +181,12 @@ fn a_revision_is_never_given_out_twice() {
         let asked = fixture.accepts("one", Verb::Start).revision;
         assert!(given.insert(born) && given.insert(changed) && given.insert(asked));
         assert!(born < changed && changed < asked);
-        fixture.store.remove(id()).unwrap();
+        fixture.store.remove(id(), |_| true).unwrap();
         // A person puts the folder back.
         fs::create_dir(fixture.store.folder(id())).unwrap();
         fixture.saves(CONFIG_FILE, FILE);
         assert!(fixture.store.refresh(id()).unwrap());
         assert!(given.insert(fixture.get().revision));
-        fixture.store.remove(id()).unwrap();
+        fixture.store.remove(id(), |_| true).unwrap();
     }
 }
