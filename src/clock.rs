@@ -1,23 +1,23 @@
-//! The time of day, real or simulated.
+//! The time of day, of the system or of a simulation.
 
 use crate::model::Timestamp;
 
-/// Tells the time.
+/// A clock.
 #[derive(Debug, Clone, Copy)]
 pub enum Clock {
-    /// The machine's.
+    /// The clock of the system.
     System,
-    /// Follows tokio's clock from a fixed beginning: with paused time it is a simulation's.
+    /// Follows tokio's clock from a fixed start, so that it can be paused.
     Simulated {
-        /// What the time was at `start`.
+        /// The time at `start`.
         base: Timestamp,
-        /// Tokio's instant at that time.
+        /// The instant of tokio at the time `base`.
         start: tokio::time::Instant,
     },
 }
 
 impl Clock {
-    /// Now.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         match self {
             Clock::System => {
@@ -30,7 +30,7 @@ impl Clock {
         }
     }
 
-    /// Tokio's instant at a time of day.
+    /// The instant of tokio at this time.
     pub fn instant(&self, at: Timestamp) -> tokio::time::Instant {
         tokio::time::Instant::now() + at.since(self.now())
     }

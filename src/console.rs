@@ -275,7 +275,7 @@ impl Console {
 
     /// A line of the daemon itself, to the transcript and to subscribers. Before the first attachment a few of
     /// them wait until it is known where the transcript is.
-    pub fn say(&self, id: ServerId, text: &str) {
+    pub fn announce(&self, id: ServerId, text: &str) {
         let sinks = self.with_slot(id, |slot| slot.sinks.clone());
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             // Errors of engines and names from elsewhere may be in it.

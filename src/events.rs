@@ -1,8 +1,8 @@
-//! What happens to servers, as it happens: one bounded broadcast for each server, and one for the node.
+//! Live events of servers: a bounded broadcast for each server, and one for the node.
 //!
 //! The store publishes events, states and conditions, the console its lines, the reconciler the installer's output. A server's
-//! broadcast carries all of it, the node's broadcast all but output. Publishing never waits, and makes nothing while there is no
-//! subscriber. A subscriber that is too slow is told how many events it has missed ([`EventKind::Lagged`]).
+//! broadcast contains all of them, the node's broadcast all except output. Publishing never waits, and creates no event without a
+//! subscriber. A slow subscriber gets the number of missed events ([`EventKind::Lagged`]).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,87 +15,72 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use crate::clock::Clock;
 use crate::model::{Condition, PowerState, Reason, ServerId, Timestamp};
 
-/// Events that a subscriber may be behind. Output of a busy console comes in pieces of hundreds of lines.
+/// Events that are kept for a slow subscriber. A busy console publishes hundreds of lines at once.
 const CAPACITY: usize = 1024;
 
-/// Something that has happened.
+/// An event of a server or of the node.
+#[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerEvent {
-    /// The server; absent in [`EventKind::Lagged`] of the node's broadcast.
+    /// Absent in [`EventKind::Lagged`] of the node's broadcast.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<ServerId>,
-    /// When.
     pub at: Timestamp,
-    /// What.
     #[serde(flatten)]
     pub kind: EventKind,
 }
 
-/// What has happened.
+/// The type and content of an event.
+#[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum EventKind {
     /// An event was added to the server's status.
     Event {
-        /// In one word.
         reason: Reason,
-        /// For people.
         message: String,
-        /// How often it has happened in a row.
+        /// Consecutive occurrences.
         count: u32,
     },
-    /// The state that the panel sees has changed.
-    State {
-        /// The new one.
-        state: PowerState,
-    },
+    /// The state that is reported to the panel has changed.
+    State { state: PowerState },
     /// A condition is new, or has another status, reason or message.
-    Condition {
-        /// As it is now.
-        condition: Condition,
-    },
+    Condition { condition: Condition },
     /// The server printed a line.
     Console {
-        /// As people see it, see [`shown`](crate::console::lines::shown).
+        /// See [`display_text`](crate::console::lines::display_text).
         line: Arc<str>,
-        /// Its number, see [`Handover`](crate::console::Handover).
+        /// See [`Handover`](crate::console::Handover).
         #[serde(skip)]
         number: u64,
     },
     /// The daemon added a line to the server's console.
     Daemon {
-        /// Without the daemon's name.
+        /// Without the prefix.
         line: Arc<str>,
-        /// As in [`EventKind::Console`].
         #[serde(skip)]
         number: u64,
     },
-    /// The installer printed a line. It is in the install log by now, unless that is full.
-    Install {
-        /// As in [`EventKind::Console`].
-        line: Arc<str>,
-    },
+    /// The installer printed a line, which is in the install log unless that is full.
+    Install { line: Arc<str> },
     /// The subscriber was too slow.
-    Lagged {
-        /// How many events it has missed.
-        missed: u64,
-    },
+    Lagged { missed: u64 },
 }
 
-/// All broadcasts of the node; all clones are the same.
+/// All broadcasts of the node; clones share them.
 #[derive(Clone)]
 pub struct Events {
     inner: Arc<Inner>,
 }
 
-/// A server's broadcast, or the node's.
+/// The server of a broadcast, or `None` for the node's.
 type Scope = Option<ServerId>;
 
 struct Inner {
     clock: Clock,
-    /// Those that have subscribers.
+    /// Broadcasts with subscribers.
     channels: RwLock<BTreeMap<Scope, broadcast::Sender<Arc<ServerEvent>>>>,
-    /// Whether there are any.
+    /// Whether there are subscribers.
     any: AtomicBool,
 }
 
@@ -105,13 +90,13 @@ impl Events {
         Self { inner: Arc::new(Inner { clock, channels: RwLock::default(), any: AtomicBool::new(false) }) }
     }
 
-    /// Everything that happens to a server from now on. The caller makes sure that the server exists afterwards: the broadcast
-    /// ends when the server is removed, and that of an unknown server stays silent.
+    /// Subscribes to all events of a server. Check afterwards that the server exists: a broadcast ends when its server is removed,
+    /// and one of an unknown server never ends.
     pub fn subscribe(&self, server: ServerId) -> Subscription {
         self.subscribe_to(Some(server))
     }
 
-    /// Events, states and conditions of every server from now on.
+    /// Subscribes to events, states and conditions of all servers.
     pub fn subscribe_to_all(&self) -> Subscription {
         self.subscribe_to(None)
     }
@@ -124,12 +109,12 @@ impl Events {
         Subscription { events: self.clone(), scope, receiver: Some(receiver) }
     }
 
-    /// Publishes an event, state or condition, at this time or now. `make` is called if there is a subscriber.
+    /// Publishes an event, state or condition with this time or the current one. Calls `make` if there is a subscriber.
     pub fn publish(&self, server: ServerId, at: Option<Timestamp>, make: impl FnOnce() -> EventKind) {
         self.send(server, at, &[Some(server), None], make);
     }
 
-    /// Publishes output of a server, to its own broadcast. `make` is called if there is a subscriber.
+    /// Publishes output of a server to its own broadcast. Calls `make` if there is a subscriber.
     pub fn publish_output(&self, server: ServerId, make: impl FnOnce() -> EventKind) {
         self.send(server, None, &[Some(server)], make);
     }
@@ -146,17 +131,17 @@ impl Events {
         let at = at.unwrap_or_else(|| self.inner.clock.now());
         let event = Arc::new(ServerEvent { uuid: Some(server), at, kind: make() });
         for channel in channels {
-            // An error means that the last subscriber is leaving.
+            // It fails only if the last subscriber has just unsubscribed.
             let _ = channel.send(event.clone());
         }
     }
 
-    /// Whether anything is subscribed to any broadcast.
+    /// Whether any broadcast has a subscriber.
     pub fn has_subscribers(&self) -> bool {
         self.inner.any.load(Ordering::Acquire)
     }
 
-    /// Ends a server's broadcast. Call when the server is gone.
+    /// Ends a server's broadcast after the server was removed.
     pub fn remove(&self, server: ServerId) {
         if self.has_subscribers() {
             self.inner.remove_if(Some(server), |_| true);
@@ -178,16 +163,16 @@ impl Inner {
     }
 }
 
-/// The receiving end of a broadcast.
+/// The receiver of a broadcast.
 pub struct Subscription {
     events: Events,
     scope: Scope,
-    /// Present until the drop.
+    /// `None` during the drop.
     receiver: Option<broadcast::Receiver<Arc<ServerEvent>>>,
 }
 
 impl Subscription {
-    /// The next event; `None` when the server is gone. Dropping the future loses nothing.
+    /// The next event; `None` after the server was removed. Cancel safe.
     pub async fn recv(&mut self) -> Option<Arc<ServerEvent>> {
         match self.receiver.as_mut()?.recv().await {
             Ok(event) => Some(event),
@@ -196,7 +181,7 @@ impl Subscription {
         }
     }
 
-    /// The next event, if one has been published already.
+    /// The next event, if it was published already.
     pub fn try_recv(&mut self) -> Option<Arc<ServerEvent>> {
         match self.receiver.as_mut()?.try_recv() {
             Ok(event) => Some(event),
@@ -213,7 +198,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        // Before the count: a broadcast of the same scope may be a later one, with subscribers of its own.
+        // Unsubscribe before the count. The broadcast of this scope may be a newer one with subscribers.
         self.receiver = None;
         self.events.inner.remove_if(self.scope, |channel| channel.receiver_count() == 0);
     }

@@ -1,20 +1,19 @@
-//! The only door to a server's directory, and to what else a server has on the host's disk.
+//! Access to a server's directory and its other files on the host.
 //!
-//! Server ids come in; paths for containers, sizes, and texts of logs go out. Everything below a server's data
-//! directory belongs to its user, who may change it at any moment and is hostile: it is only reached through
-//! descriptors ([`root`]), no link in it is followed, and nothing outside is touched. Everything blocks: for the blocking
-//! pool, not for async threads.
+//! The user of a server owns everything below its data directory, may change it at any time, and is not trusted. This module
+//! accesses it through descriptors only ([`root`]), follows no link in it, and touches nothing outside. All functions block:
+//! call them on the blocking pool.
 //!
-//! Where Wings' folders are named in the node's configuration the bytes are there, and the paths of the state folder
-//! answer as links (`->`):
+//! If the node's configuration names the folders of Wings, the files are there and the paths of the state folder are links
+//! (`->`):
 //!
 //! ```text
 //! {root}/servers/{uuid}/data         the server's files, or -> {system.data}/{uuid}
-//! {root}/servers/{uuid}/logs/        the server's own logs
+//! {root}/servers/{uuid}/logs/        the server's logs
 //! {root}/servers/{uuid}/install.log  -> {log}/install/{uuid}.log
 //! {root}/install/{uuid}.log          the log of the last installation, or -> {log}/install/{uuid}.log
 //! {root}/wings.log                   the daemon's log, or -> {log}/wings.log
-//! {tmp}/install_{uuid}/install.sh    the install script, while it is needed
+//! {tmp}/install_{uuid}/install.sh    the install script, during an installation
 //! {machine_id}/{uuid}                the server's machine-id
 //! ```
 
@@ -38,12 +37,12 @@ use std::sync::atomic::AtomicBool;
 use crate::config::{Directories, NodeConfig};
 use crate::model::ServerId;
 
-pub use error::{FilesError, Uncounted};
+pub use error::{FilesError, UsageError};
 pub use ownership::Fixed;
 use root::Root;
 use scan::{Visitor, scan};
 
-/// Where servers' files are, and who owns them.
+/// The paths and the owner of servers' files.
 #[derive(Clone, Debug)]
 pub struct Layout {
     directories: Directories,
@@ -53,7 +52,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// What the node's configuration says.
+    /// The layout of the node's configuration.
     pub fn new(node: &NodeConfig) -> Self {
         Self {
             directories: node.directories.clone(),
@@ -63,10 +62,10 @@ impl Layout {
         }
     }
 
-    /// A server's files: what containers mount. Links are resolved, as far as the directory is there.
+    /// The path of a server's files, which containers mount, with links resolved if the directory exists.
     ///
-    /// An existing directory is used where it is: files that lie in the state folder are not lost
-    /// because the configuration names Wings' folder now, nor the other way round.
+    /// An existing directory is used in its position, even if the configuration has changed: files in the state folder stay there
+    /// after `system.data` is set, and files in the folder of Wings after it is unset.
     pub fn data(&self, id: ServerId) -> PathBuf {
         let path = self.data_path(id);
         path.canonicalize().unwrap_or(path)
@@ -77,12 +76,12 @@ impl Layout {
         self.directories.server(&id)
     }
 
-    /// A server's own logs.
+    /// The folder of a server's logs.
     pub fn logs(&self, id: ServerId) -> PathBuf {
         self.folder(id).join("logs")
     }
 
-    /// The folder with a server's install script, for installers to mount.
+    /// The folder of a server's install script, which installers mount.
     pub fn script_folder(&self, id: ServerId) -> PathBuf {
         self.directories.tmp.join(format!("install_{id}"))
     }
@@ -97,25 +96,25 @@ impl Layout {
         self.directories.machine_id_file(&id)
     }
 
-    /// Bytes in a server's files: the lengths of regular files, each once however many names it has. Links are not
-    /// followed, mounts not entered. Zero where there is no directory.
+    /// Bytes in a server's files: the lengths of regular files, each counted once for all of its names. Does not follow links or
+    /// enter mounts. Zero if there is no directory.
     ///
     /// # Errors
-    /// Part of it cannot be looked at, or `cancelled` was set. The error says how much there is at least.
-    pub fn usage(&self, id: ServerId, cancelled: &AtomicBool) -> Result<u64, Uncounted> {
+    /// Part of the directory cannot be read, or `cancelled` was set. The error contains a lower bound.
+    pub fn usage(&self, id: ServerId, cancelled: &AtomicBool) -> Result<u64, UsageError> {
         let mut usage = usage::Usage::default();
         let scanned = self.scan_data(id, cancelled, &mut usage);
         let bytes = usage.bytes();
-        scanned.map(|()| bytes).map_err(|source| Uncounted { bytes, source })
+        scanned.map(|()| bytes).map_err(|source| UsageError { bytes, source })
     }
 
-    /// Has a server's files on disk. What a container wrote is there only after that, whatever the container's end may say.
+    /// Syncs a server's files to disk. What a container has written is durable only after this call.
     ///
     /// # Errors
-    /// The system says no.
+    /// The sync fails.
     pub fn flush(&self, id: ServerId) -> Result<(), FilesError> {
         let too_many = AtomicBool::new(false);
-        // What cannot be brought there by itself is with all the rest.
+        // Many files, or one that cannot be opened: sync the whole file system.
         if self.scan_data(id, &too_many, &mut flush::Flush::new(&too_many)).is_ok() {
             return Ok(());
         }
@@ -123,27 +122,26 @@ impl Layout {
         let flushed = Root::open(&path).and_then(|root| Ok(rustix::fs::syncfs(root)?));
         match flushed {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            flushed => flushed.map_err(FilesError::disk("bring to disk", &path)),
+            flushed => flushed.map_err(FilesError::disk("sync", &path)),
         }
     }
 
-    /// Gives all of a server's files to the server's user, where they are not yet; what a link leads to and what is
-    /// mounted keep their owners, and so do devices. Files that change hands lose set-user-id bits and capabilities.
+    /// Sets the owner of a server's files to the server's user. Targets of links, mounts and devices keep their owners. A file whose
+    /// owner changes loses set-user-id bits and capabilities.
     ///
     /// # Errors
-    /// Some could not be changed (all others were), or `cancelled` was set.
+    /// Some owners cannot be changed (all others are), or `cancelled` was set.
     pub fn fix_ownership(&self, id: ServerId, cancelled: &AtomicBool) -> Result<Fixed, FilesError> {
         let mut ownership = ownership::Ownership::new(self.uid, self.gid);
         self.scan_data(id, cancelled, &mut ownership)?;
         Ok(ownership.fixed())
     }
 
-    /// Removes everything that a server has on disk but its folder in the state folder: files, logs, links, script,
-    /// machine-id, and backups if wanted. Where its data directory is a link, only the link goes. Whatever
-    /// is gone already is fine.
+    /// Removes everything of a server except its folder in the state folder: files, logs, links, script, machine-id, and
+    /// optionally backups. If its data directory is a link, only the link is removed. Idempotent.
     ///
     /// # Errors
-    /// Something cannot be removed, and all else is gone; call again when what is in the way is gone, too.
+    /// Something cannot be removed; everything else is. Call again after the cause is fixed.
     pub fn remove_server(&self, id: ServerId, remove_backups: bool) -> Result<(), FilesError> {
         let root = &self.directories.root;
         let mut paths = vec![
@@ -161,7 +159,7 @@ impl Layout {
             paths.push(self.directories.backup.join(id.to_string()));
         }
         paths.extend(self.unfinished_data_path(id));
-        // What is in the way of one does not keep the others.
+        // An error of one path does not prevent the removal of the others.
         let errors = paths.iter().map(|path| remove::remove_tree(path));
         errors.fold(Ok(()), Result::and)
     }
@@ -175,7 +173,7 @@ impl Layout {
         }
     }
 
-    /// Where a server's files are or should be; this may be a link.
+    /// The actual or future path of a server's files, which may be a link.
     fn data_path(&self, id: ServerId) -> PathBuf {
         let path = self.directories.server_data(&id);
         let other = self.other_data_path(id);
@@ -187,7 +185,7 @@ impl Layout {
         }
     }
 
-    /// Where a server's files would be if the configuration named Wings' folder, and it does not; or the other way round.
+    /// The path of a server's files under the other kind of configuration, with or without `system.data`.
     fn other_data_path(&self, id: ServerId) -> PathBuf {
         match self.directories.data {
             Some(_) => self.folder(id).join("data"),
@@ -195,7 +193,7 @@ impl Layout {
         }
     }
 
-    /// The name of a data directory that is being made.
+    /// The temporary name of a data directory while it is created.
     fn unfinished_data_path(&self, id: ServerId) -> Option<PathBuf> {
         let path = self.directories.server_data(&id);
         Some(path.parent()?.join(format!(".{id}.new")))

@@ -1,33 +1,33 @@
-//! Names of requests: each is new, whatever earlier runs of the daemon have given out.
+//! Creates ids of requests that are unique across restarts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use uuid::Uuid;
 
-/// Gives names to requests.
+/// A source of ids.
 #[derive(Debug)]
 pub struct Ids(Source);
 
 #[derive(Debug)]
 enum Source {
-    /// UUIDs that begin with the time.
+    /// UUIDs of version 7, which begin with the time.
     Time,
-    /// Numbers below a prefix.
+    /// Consecutive numbers with a prefix.
     Numbered { prefix: u64, next: AtomicU64 },
 }
 
 impl Ids {
-    /// UUIDs of version 7.
+    /// Ids of a daemon: UUIDs of version 7.
     pub fn by_time() -> Self {
         Self(Source::Time)
     }
 
-    /// The same names for the same prefix, for tests and simulations.
+    /// Deterministic ids, for tests and simulations.
     pub fn numbered(prefix: u64) -> Self {
         Self(Source::Numbered { prefix, next: AtomicU64::new(0) })
     }
 
-    /// A name that was not given out before.
+    /// A new id.
     pub fn next(&self) -> String {
         let id = match &self.0 {
             Source::Time => Uuid::now_v7(),
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_is_new_and_numbered_ones_repeat_themselves() {
+    fn ids_are_unique_and_numbered_ones_are_deterministic() {
         let three = |ids: Ids| [ids.next(), ids.next(), ids.next()];
         let [first, second, third] = three(Ids::by_time());
         assert!(first < second && second < third);

@@ -1,7 +1,7 @@
-//! When to try again. The only module that knows the crate `backoff`.
+//! Delays between attempts. The only module that uses the crate `backoff`.
 //!
-//! A delay follows from a policy, the number of failures in a row and a source of jitter; nobody keeps a timer object. The
-//! jitter has a seed, so that a simulation repeats itself.
+//! A delay is a function of a policy, the number of consecutive failures and a source of jitter. The jitter has a seed, so that
+//! simulations are deterministic.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,25 +21,25 @@ pub struct Growth {
     pub cap: Duration,
 }
 
-/// Steps that failed: the engine is away, a disk is busy.
+/// Failed steps: the engine is unreachable, a disk is busy.
 pub const STEP: Growth = Growth { initial: Duration::from_millis(500), factor: 2.0, cap: Duration::from_secs(60) };
-/// The connection to the engine, which costs nothing to try.
+/// Connections to the engine.
 pub const ENGINE: Growth = Growth { initial: Duration::from_millis(500), factor: 2.0, cap: Duration::from_secs(3) };
-/// What the panel must be told or asked.
+/// Requests to the panel.
 pub const PANEL: Growth = Growth { initial: Duration::from_millis(500), factor: 1.5, cap: Duration::from_secs(12) };
-/// What the panel answers with something else than the protocol says: a page for people, say, while it is being updated.
+/// Requests with an invalid response of the panel, such as an HTML page during an update.
 pub const INVALID_RESPONSE: Growth =
     Growth { initial: Duration::from_secs(2), factor: 2.0, cap: Duration::from_secs(60) };
-/// The panel refuses to list the node's servers: a person has to see to it.
+/// Lists of servers that the panel rejects: a person has to fix it.
 pub const REJECTED: Growth = Growth { initial: Duration::from_secs(120), factor: 1.5, cap: Duration::from_secs(300) };
-/// Images that cannot be had.
+/// Image pulls.
 pub const IMAGE: Growth = Growth { initial: Duration::from_millis(500), factor: 3.0, cap: Duration::from_secs(300) };
-/// Long blocking work that failed.
+/// Long blocking work.
 pub const FILES: Growth = Growth { initial: Duration::from_secs(1), factor: 2.0, cap: Duration::from_secs(300) };
 
-/// Spread of the jitter: a delay is between 1-SPREAD and 1+SPREAD of what it would be.
+/// The range of the jitter: a delay is multiplied by 1-SPREAD to 1+SPREAD.
 const SPREAD: f64 = 0.25;
-/// Beyond this the cap is long reached.
+/// Every policy reaches its cap in fewer steps.
 const MAX_STEPS: u32 = 40;
 
 /// A source of jitter.
@@ -47,12 +47,12 @@ const MAX_STEPS: u32 = 40;
 pub struct Jitter(AtomicU64);
 
 impl Jitter {
-    /// A source whose sequence follows from its seed.
+    /// A deterministic source.
     pub fn seeded(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
     }
 
-    /// A source for a running daemon.
+    /// A source with a random seed.
     pub fn random() -> Self {
         Self::seeded(uuid::Uuid::new_v4().as_u64_pair().0)
     }
@@ -66,7 +66,7 @@ impl Jitter {
     }
 }
 
-/// The delay after `failures` failures in a row (1 is the first).
+/// The delay after this number of consecutive failures, counted from one.
 pub fn delay(growth: Growth, failures: u32, jitter: &Jitter) -> Duration {
     let mut exponential = ExponentialBackoffBuilder::new()
         .with_initial_interval(growth.initial)
@@ -82,11 +82,10 @@ pub fn delay(growth: Growth, failures: u32, jitter: &Jitter) -> Duration {
     delay.mul_f64(1.0 + SPREAD * (2.0 * jitter.unit() - 1.0)).min(growth.cap)
 }
 
-/// Tries until it succeeds, fails finally, or `total` is over; for callers who are waiting. An attempt that is under way
-/// when the time is over is dropped.
+/// Repeats `attempt` until it succeeds, returns a final error, or `total` has passed. At that time a running attempt is dropped.
 ///
 /// # Errors
-/// The last attempt's error, or `None` if not even one attempt ended in time.
+/// The error of the last attempt, or `None` if no attempt ended in time.
 pub async fn within<T, E, F>(
     total: Duration,
     growth: Growth,
@@ -121,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_grow_to_the_cap_and_repeat_with_the_seed() {
+    fn delays_grow_to_the_cap_and_depend_on_the_seed() {
         let delays = |seed| {
             let jitter = Jitter::seeded(seed);
             (1..20).map(|failures| delay(PANEL, failures, &jitter)).collect::<Vec<_>>()
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn retries_end_with_the_time() {
+    async fn retries_end_at_the_deadline() {
         let mut attempts = 0;
         let started = tokio::time::Instant::now();
         let result: Result<(), _> = within(
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_final_error_ends_them_at_once() {
+    async fn a_final_error_ends_the_retries() {
         let result: Result<(), _> =
             within(Duration::from_secs(8), PANEL, &Jitter::seeded(1), |error| *error == 4, || async { Err(4) }).await;
         assert_eq!(result, Err(Some(4)));

@@ -205,7 +205,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// Whether the engine takes new calls. One that goes down ends its containers first, and answers meanwhile on the
     /// connections that it has: then this is [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`], for callers in the next
     /// seconds too.
-    async fn stays(&self) -> Result<(), RuntimeError>;
+    async fn ping(&self) -> Result<(), RuntimeError>;
 
     /// Makes a container of a spec that was resolved, and returns its id. A name that is taken is [`ErrorKind::NameTaken`].
     async fn create(&self, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, RuntimeError>;

@@ -343,17 +343,7 @@ impl Store {
             return Ok(false);
         }
         let folder = self.folder(id);
-        self.observed(id, DiskOp::RemoveFolder, "remove the folder", &folder, || {
-            // The intent goes first: a folder without one is never taken for a server again.
-            match crate::atomic::remove_file(&folder.join(CONFIG_FILE)).map_err(io::Error::from) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            match std::fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            }
-        })?;
+        self.observed(id, DiskOp::RemoveFolder, "remove the folder", &folder, || disk::remove_folder(&folder))?;
         entry.gone.store(true, Ordering::Release);
         write(&self.inner.entries).remove(&id);
         self.inner.events.remove(id);

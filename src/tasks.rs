@@ -1,9 +1,8 @@
-//! The one place that spawns tasks and threads.
+//! Spawns tasks and threads. No other module does.
 //!
-//! Whoever needs something done beside itself gives a name and a future to [`Tasks::spawn`]. Each task is tracked
-//! until it ends, and carries the span in which it was started; a panic in one is logged with its name and ends that task alone. [`Tasks::shutdown`] ends them all
-//! in order: first the ordinary ones, which are dropped where they wait, then those that have something to write
-//! down ([`Tasks::spawn_graceful`]), and what is still there at the deadline is aborted and named.
+//! Each task has a name, is tracked until it ends, and runs in the span of its caller. A panic is logged with the name and ends
+//! that task only. [`Tasks::shutdown`] ends all tasks in order: first the ordinary ones, which are dropped at an await, then those
+//! that have something to write ([`Tasks::spawn_graceful`]). At the deadline it aborts and logs the remaining ones.
 
 mod blocking;
 
@@ -22,7 +21,7 @@ use tracing::Instrument;
 
 pub use blocking::Blocking;
 
-/// A handle on all tasks of the daemon; all clones are the same.
+/// All tasks of the daemon; clones share them.
 #[derive(Clone, Default)]
 pub struct Tasks {
     inner: Arc<Inner>,
@@ -32,16 +31,14 @@ pub struct Tasks {
 struct Inner {
     ordinary: TaskTracker,
     graceful: TaskTracker,
-    /// Ends the ordinary tasks.
     drop_ordinary: CancellationToken,
-    /// Asks the graceful ones to end.
     stop_graceful: CancellationToken,
-    book: Mutex<Book>,
+    registry: Mutex<Registry>,
 }
 
-/// Who runs.
+/// The running tasks.
 #[derive(Default)]
-struct Book {
+struct Registry {
     next: u64,
     closed: bool,
     running: BTreeMap<u64, Entry>,
@@ -49,42 +46,42 @@ struct Book {
 
 struct Entry {
     name: Cow<'static, str>,
-    /// `None` for the moment between the entry and the spawn.
+    /// `None` until the task is spawned.
     abort: Option<AbortHandle>,
 }
 
-/// One task. Dropping the handle leaves the task alone.
+/// A task. Dropping the handle does not end it.
 #[derive(Debug)]
 pub struct TaskHandle {
     join: JoinHandle<()>,
 }
 
 impl TaskHandle {
-    /// Ends the task where it waits; it is dropped at its next turn.
+    /// Aborts the task at its next await.
     pub fn abort(&self) {
         self.join.abort();
     }
 
-    /// Whether the task has ended, in whatever way.
+    /// Whether the task has completed, panicked or was aborted.
     pub fn is_finished(&self) -> bool {
         self.join.is_finished()
     }
 
-    /// Waits until the task has ended, in whatever way.
+    /// Waits until the task has completed, panicked or was aborted.
     pub async fn finished(self) {
-        // The error says that the task was aborted; panics were logged where they happened.
+        // An error means that the task was aborted; panics are caught and logged.
         let _ = self.join.await;
     }
 }
 
 impl Tasks {
-    /// No tasks yet.
+    /// A registry without tasks.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Starts a task that may be dropped at any await: what it does is repeated or taken up again by whoever comes
-    /// later. Must be called inside a tokio runtime. Once the shutdown has begun the future is dropped.
+    /// Starts a task that may be dropped at any await: its work must be repeatable. Must be called in a tokio runtime. After the
+    /// start of the shutdown the future is dropped.
     pub fn spawn(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -101,8 +98,8 @@ impl Tasks {
         self.track(&self.inner.ordinary, name.into(), future)
     }
 
-    /// Starts a task that ends by itself soon after the token it is given is cancelled. The shutdown cancels it once
-    /// all ordinary tasks have ended.
+    /// Starts a task that ends by itself soon after its token is cancelled. The shutdown cancels it after all ordinary tasks have
+    /// ended.
     pub fn spawn_graceful<F: Future<Output = ()> + Send + 'static>(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -119,36 +116,36 @@ impl Tasks {
         future: impl Future<Output = ()> + Send + 'static,
     ) -> TaskHandle {
         let (id, closed) = {
-            let mut book = self.book();
-            let id = book.next;
-            book.next += 1;
-            book.running.insert(id, Entry { name: name.clone(), abort: None });
-            (id, book.closed)
+            let mut registry = self.registry();
+            let id = registry.next;
+            registry.next += 1;
+            registry.running.insert(id, Entry { name: name.clone(), abort: None });
+            (id, registry.closed)
         };
-        let entry = Strike { tasks: self.clone(), id };
+        let entry = Unregister { tasks: self.clone(), id };
         let run = async move {
             let _entry = entry;
             if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await {
-                tracing::error!(task = %name, panic = panic_text(panic.as_ref()), "a task panicked and has ended; this is a bug");
+                tracing::error!(task = %name, panic = panic_text(panic.as_ref()), "task panicked (bug, please report)");
             }
         };
         let join = tracker.spawn(run.in_current_span());
         if closed {
             join.abort();
         }
-        if let Some(entry) = self.book().running.get_mut(&id) {
+        if let Some(entry) = self.registry().running.get_mut(&id) {
             entry.abort = Some(join.abort_handle());
         }
         TaskHandle { join }
     }
 
-    /// The names of all running tasks, oldest first.
+    /// The names of the running tasks, oldest first.
     pub fn running(&self) -> Vec<String> {
-        self.book().running.values().map(|entry| entry.name.to_string()).collect()
+        self.registry().running.values().map(|entry| entry.name.to_string()).collect()
     }
 
-    /// Ends all tasks: the ordinary ones, then the graceful ones, then by force. Returns the names of those that had
-    /// to be forced. No task can be started from then on.
+    /// Ends all tasks: the ordinary ones, then the graceful ones. Returns the names of the tasks that it aborted at the deadline.
+    /// No task can be started afterwards.
     pub async fn shutdown(&self, deadline: Duration) -> Vec<String> {
         let Inner { ordinary, graceful, drop_ordinary, stop_graceful, .. } = &*self.inner;
         let orderly = async {
@@ -160,44 +157,44 @@ impl Tasks {
             graceful.wait().await;
         };
         if tokio::time::timeout(deadline, orderly).await.is_ok() {
-            self.book().closed = true;
+            self.registry().closed = true;
             return Vec::new();
         }
         let late = self.running();
-        tracing::warn!(tasks = ?late, ?deadline, "these tasks did not end in time and were cut off");
+        tracing::warn!(tasks = ?late, ?deadline, "tasks did not end in time and are aborted");
         self.abort_all();
         late
     }
 
-    /// Ends everything at once, as a crash would. No task can be started from then on.
+    /// Aborts all tasks, as a crash would. No task can be started afterwards.
     pub fn abort_all(&self) {
         self.inner.drop_ordinary.cancel();
-        let mut book = self.book();
-        book.closed = true;
-        let handles: Vec<_> = book.running.values().rev().filter_map(|entry| entry.abort.clone()).collect();
-        // The book is closed first: an aborted task strikes itself out, maybe right here.
-        drop(book);
+        let mut registry = self.registry();
+        registry.closed = true;
+        let handles: Vec<_> = registry.running.values().rev().filter_map(|entry| entry.abort.clone()).collect();
+        // Release the lock first: an abort may unregister the task at once.
+        drop(registry);
         handles.iter().for_each(AbortHandle::abort);
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.inner.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Strikes a task out of the book when it ends or is dropped.
-struct Strike {
+/// Unregisters a task when it ends or is dropped.
+struct Unregister {
     tasks: Tasks,
     id: u64,
 }
 
-impl Drop for Strike {
+impl Drop for Unregister {
     fn drop(&mut self) {
-        self.tasks.book().running.remove(&self.id);
+        self.tasks.registry().running.remove(&self.id);
     }
 }
 
-/// The words of a panic, where it had any.
+/// The message of a panic.
 pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()

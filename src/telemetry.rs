@@ -1,8 +1,8 @@
-//! Logs: lines on stderr (colours only on a terminal) and the same lines in `{log_directory}/wings.log`, which is opened anew
-//! on SIGHUP, as logrotate wants it. `RUST_LOG` overrides what is logged. Each output has a queue and a thread of its own.
+//! Logs to stderr (with colours on a terminal) and to `{log_directory}/wings.log`, which is opened again on SIGHUP for logrotate.
+//! `RUST_LOG` sets the filter. Each output has a queue and a thread.
 //!
-//! Field names: `server.id`, `pass.id`, `step`, `job`, `request_id`. The first two come from the span of a pass, which
-//! every line carries that is logged in it, in work that it hands to other threads, and in tasks that it starts.
+//! Field names: `server.id`, `pass.id`, `step`, `job`, `request_id`. The first two are fields of the span of a pass, which
+//! includes blocking work and tasks that the pass starts.
 
 #[cfg(test)]
 pub mod capture;
@@ -34,13 +34,13 @@ const PASSES: &str = "alula::pass";
 /// The target of panics.
 const PANICS: &str = "alula::panic";
 
-/// How long a thread that panics waits until that is written: the process may end right after.
+/// How long a panicking thread waits for the log: the process may end right after.
 const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How long the end of the daemon waits for outputs that are slow.
+/// How long the shutdown waits for slow outputs.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Writes out what is queued when it is dropped. To be kept until nothing is logged any more.
+/// Flushes the queues when it is dropped. Keep it until the end of the process.
 #[must_use]
 pub struct FlushOnDrop(Vec<LogQueue>);
 
@@ -51,11 +51,10 @@ impl Drop for FlushOnDrop {
     }
 }
 
-/// Starts logging, once for each process, inside a tokio runtime. A log file that cannot be opened costs the file, not the
-/// daemon.
+/// Starts logging, once per process, inside a tokio runtime. If the log file cannot be opened, it logs to stderr only.
 ///
 /// # Errors
-/// When logging was started before, or the system has no thread.
+/// Logging was started before, or a thread cannot be created.
 pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<FlushOnDrop> {
     let level = match (debug || node.debug, node.quiet) {
         (true, _) => "alula=debug,info",
@@ -72,22 +71,22 @@ pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<FlushOnDrop> {
     };
     subscriber(filter, terminal.clone(), io::stderr().is_terminal(), file.clone()).try_init()?;
     if let Some(error) = rejected {
-        tracing::warn!("{}: {error}; logging to stderr only", path.display());
+        tracing::warn!(path = %path.display(), %error, "cannot open the log file; logging to stderr only");
     }
     reopen_on_hangup(file.clone());
-    // The file first: it need not share the time with a pipe that nobody reads.
+    // The file first: a blocked pipe must not use up its time to flush.
     let queues: Vec<LogQueue> = [file, Some(terminal)].into_iter().flatten().collect();
     log_panics(queues.clone());
     Ok(FlushOnDrop(queues))
 }
 
-/// Has panics logged with their place, whatever `RUST_LOG` says. The standard library's own hook would write to stderr
-/// itself, past the queue, and wait there for as long as nobody reads.
+/// Logs panics with their location, independent of `RUST_LOG`. The hook of the standard library would write to stderr without the
+/// queue, and block while no process reads it.
 fn log_panics(queues: Vec<LogQueue>) {
     std::panic::set_hook(Box::new(move |panic| {
         let text = panic.payload_as_str().unwrap_or("no message");
         let location = panic.location().map(tracing::field::display);
-        // Taken where `RUST_BACKTRACE` asks for it.
+        // Captured if `RUST_BACKTRACE` is set.
         let backtrace = Backtrace::capture();
         let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(backtrace));
         let thread = std::thread::current();
@@ -97,7 +96,7 @@ fn log_panics(queues: Vec<LogQueue>) {
     }));
 }
 
-/// Logs to a terminal, or what stands for it, and to a file, where there is one.
+/// Logs to stderr and to a file, if there is one.
 fn subscriber<W>(filter: EnvFilter, terminal: W, colours: bool, file: Option<W>) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -107,8 +106,8 @@ where
     tracing_subscriber::registry().with(filter).with(to_terminal).with(file.map(plain))
 }
 
-/// The usual format of fields under a type of its own: layers with the same type share the text of a span's fields, which
-/// would bring a terminal's colours into the file.
+/// The default format of fields as a separate type: layers of the same type share the formatted fields of a span, so the file
+/// would contain the colours of the terminal.
 #[derive(Default)]
 struct FileFields(DefaultFields);
 
@@ -118,31 +117,30 @@ impl<'a> FormatFields<'a> for FileFields {
     }
 }
 
-/// The same filter, which lets spans of passes and panics through as well: a `RUST_LOG` that names one module would leave
-/// its lines without the ones, and the log without the others.
+/// Adds the spans of passes and panics to a filter, because a `RUST_LOG` that names one module would exclude them.
 fn with_own_targets(filter: EnvFilter) -> anyhow::Result<EnvFilter> {
     let filter = filter.add_directive(format!("{PASSES}=error").parse()?);
     Ok(filter.add_directive(format!("{PANICS}=error").parse()?))
 }
 
-/// What every line of one pass carries.
+/// The span of a pass.
 pub fn pass_span(server: ServerId, pass: u64) -> Span {
     tracing::error_span!(target: PASSES, "pass", server.id = %server, pass.id = pass)
 }
 
-/// For the command line: what the modules below have to say about damage in the state folder is said, and nothing else.
+/// For the command line: logs warnings about damage in the state folder to stderr.
 pub fn warnings_to_stderr() {
-    // What lies among the servers' folders and is none is no damage; `alula get` names it, with what to do.
+    // Unknown folders are no damage; `alula get` lists them.
     let filter = EnvFilter::new("warn,alula::store::load=error");
     let layer = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    // Logging is started once for each process; a second time would be a test's.
+    // A test may have started logging before.
     let _ = layer.without_time().with_target(false).with_ansi(false).try_init();
 }
 
-/// Also without a file: SIGHUP would end the daemon otherwise.
+/// Handles SIGHUP even without a file, because its default action ends the process.
 fn reopen_on_hangup(file: Option<LogQueue>) {
     let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
-    // Lives as long as the process, like the log itself.
+    // Runs until the process ends.
     #[allow(clippy::disallowed_methods)]
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
@@ -153,7 +151,7 @@ fn reopen_on_hangup(file: Option<LogQueue>) {
     });
 }
 
-/// A file that can be opened anew under the same name.
+/// A file that can be opened again by its path.
 struct LogFile {
     path: PathBuf,
     file: File,
@@ -196,7 +194,7 @@ mod tests {
     use super::capture::Capture;
     use super::*;
 
-    /// A log in a folder of its own.
+    /// A log in a temporary folder.
     struct Fixture {
         _folder: tempfile::TempDir,
         path: PathBuf,
@@ -225,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_moved_away_is_begun_again() {
+    fn a_renamed_log_is_created_again() {
         let fixture = Fixture::new();
         let moved = fixture.path.with_extension("log-1");
         fixture.log("one\n");
@@ -241,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_copied_and_truncated_goes_on_at_its_new_end() {
+    fn a_truncated_log_is_continued_at_its_new_end() {
         let fixture = Fixture::new();
         fixture.log("one\n");
         fixture.flush();
@@ -252,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_colours_of_a_terminal_are_not_in_the_file() {
+    fn the_file_has_no_colours() {
         let (terminal, file) = (Capture::default(), Capture::default());
         let log = subscriber(EnvFilter::new("info"), terminal.clone(), true, Some(file.clone()));
         tracing::subscriber::with_default(log, || {
@@ -266,9 +264,9 @@ mod tests {
         assert!(!file.contains('\u{1b}'), "{file:?}");
     }
 
-    /// The place of the panic hook is the process: the test runs itself again in one of its own.
+    /// The panic hook is global, so the test runs itself in another process.
     #[test]
-    fn a_panic_is_in_the_file_with_its_place_though_nobody_reads_stderr() {
+    fn a_panic_is_in_the_file_with_its_location_even_if_stderr_is_blocked() {
         const FOLDER: &str = "ALULA_TEST_PANIC_FOLDER";
         if let Some(folder) = std::env::var_os(FOLDER) {
             return panic_and_flush_the_file(Path::new(&folder));
@@ -278,7 +276,7 @@ mod tests {
         stderr.set_nonblocking(true).unwrap();
         while stderr.write(&[b' '; 100]).is_ok() {}
         stderr.set_nonblocking(false).unwrap();
-        let test = "telemetry::tests::a_panic_is_in_the_file_with_its_place_though_nobody_reads_stderr";
+        let test = "telemetry::tests::a_panic_is_in_the_file_with_its_location_even_if_stderr_is_blocked";
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture"])
             .env(FOLDER, folder.path())
@@ -297,10 +295,10 @@ mod tests {
         child.wait().unwrap();
         assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
         let text = std::fs::read_to_string(folder.path().join("wings.log")).unwrap();
-        let (line, place) = text.trim_end().split_once(" location=src/telemetry.rs:").expect(&text);
+        let (line, location) = text.trim_end().split_once(" location=src/telemetry.rs:").expect(&text);
         assert!(line.ends_with(" ERROR alula::panic: panic: of a test"), "{text}");
-        assert!(place.starts_with(|digit: char| digit.is_ascii_digit()), "{text}");
-        assert!(!place.contains('\n') && !place.contains("backtrace"), "{text}");
+        assert!(location.starts_with(|digit: char| digit.is_ascii_digit()), "{text}");
+        assert!(!location.contains('\n') && !location.contains("backtrace"), "{text}");
     }
 
     fn panic_and_flush_the_file(folder: &Path) {
@@ -311,12 +309,12 @@ mod tests {
         let log = start(&node, false).unwrap();
         std::panic::catch_unwind(|| panic!("of a {}", "test")).unwrap_err();
         log.0[0].flush(Instant::now() + Duration::from_secs(20));
-        // Would wait for stderr.
+        // Its drop would wait for stderr.
         std::mem::forget(log);
     }
 
     #[test]
-    fn what_is_queued_at_the_end_is_written() {
+    fn queued_lines_are_written_at_the_end() {
         let fixture = Fixture::new();
         let lines: Vec<String> = (0..5_000).map(|number| format!("line {number}\n")).collect();
         lines.iter().for_each(|line| fixture.log(line));

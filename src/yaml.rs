@@ -1,12 +1,11 @@
-//! YAML in and out: the only module that knows the YAML libraries.
+//! Reads and writes YAML: the only module that uses the YAML libraries.
 //!
-//! Text of any origin comes in; a typed value, a JSON value or a [`YamlError`] that names line,
-//! column and key goes out. [`edit`] changes a text while keeping what people wrote around it.
+//! [`parse`] turns a text of any origin into a typed value, or into a [`YamlError`] with line, column and key.
+//! [`edit`] changes values in a text and keeps its comments and layout.
 //!
-//! A text is read twice. `tree` takes it apart with the marks of `saphyr-parser`, within limits,
-//! and finds what the deserializer would let pass (a key that is there twice) or would choke on (an alias
-//! bomb, a million open brackets). Only then does `serde_yaml` make it the type that is asked for.
-//! Both parsers have to accept a text.
+//! Each text is parsed twice, and both parsers have to accept it. `tree` reads it with `saphyr-parser` within limits, and
+//! rejects what the deserializer would accept (a key that is there twice) or could not handle (an alias bomb, a million
+//! open brackets). `serde_yaml` then deserializes it.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -21,31 +20,29 @@ mod tests;
 pub use explain::nearest;
 use tree::Document;
 
-/// The longest text, in bytes, that is looked at.
+/// The longest text, in bytes.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
-/// Why a text is not the YAML that was expected, and where.
+/// What is wrong with a YAML text, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct YamlError {
     /// Line, counted from one.
     pub line: Option<usize>,
     /// Column, counted from one, in characters.
     pub column: Option<usize>,
-    /// Dotted path of keys, such as `spec.power.want`, with list indices as in `spec.mounts[2]`.
+    /// Dotted path of keys, such as `spec.install.timeout`, with list indices as in `spec.mounts[2]`.
     pub path: Option<String>,
     /// What is wrong and what was expected.
     pub message: String,
-    /// What the person who wrote the file may do about it.
+    /// What to do about it.
     pub help: Option<String>,
 }
 
 impl YamlError {
-    /// An error about a whole text.
     fn new(message: impl Into<String>) -> Self {
         Self { line: None, column: None, path: None, message: message.into(), help: None }
     }
 
-    /// An error at a place, both counted from one.
     fn at(line: usize, column: usize, message: impl Into<String>) -> Self {
         Self { line: Some(line), column: Some(column), ..Self::new(message) }
     }
@@ -58,11 +55,7 @@ impl YamlError {
 impl std::fmt::Display for YamlError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if let Some(line) = self.line {
-            write!(f, "line {line}, ")?;
-            match self.column {
-                Some(column) => write!(f, "column {column}: ")?,
-                None => write!(f, "column 1: ")?,
-            }
+            write!(f, "line {line}, column {}: ", self.column.unwrap_or(1))?;
         }
         if let Some(path) = &self.path {
             write!(f, "{path}: ")?;
@@ -80,15 +73,15 @@ impl std::error::Error for YamlError {}
 /// Reads one document as a `T`.
 ///
 /// # Errors
-/// The text is longer than [`MAX_BYTES`], is not YAML, holds a second document, a key twice, more
-/// nesting, values or aliases than the limits allow, or is not a `T`.
+/// The text is longer than [`MAX_BYTES`], is not YAML, holds a second document or a key twice, exceeds the limits on nesting,
+/// values or aliases, or is not a `T`.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     let text = admit(text)?;
     let document = Document::read(text)?;
     serde_yaml::from_str(text).map_err(|error| explain::shape(text, &document, &error))
 }
 
-/// Reads one document as a JSON value; a text without content is `null`.
+/// Reads one document as a JSON value. A text without content is `null`.
 ///
 /// # Errors
 /// As [`parse`].
@@ -99,45 +92,36 @@ pub fn parse_value(text: &str) -> Result<serde_json::Value, YamlError> {
 /// Writes a value as YAML in block style.
 ///
 /// # Errors
-/// The value has no form in YAML, such as a mapping whose keys are mappings.
+/// YAML cannot represent the value, such as a mapping whose keys are mappings.
 pub fn to_string<T: Serialize + ?Sized>(value: &T) -> Result<String, YamlError> {
     serde_yaml::to_string(value).map_err(|e| YamlError::new(format!("cannot be written as YAML: {e}")))
 }
 
-/// Refuses a file by its length, so that it need not be read first.
-///
-/// # Errors
-/// `bytes` is more than [`MAX_BYTES`].
-pub fn check_size(bytes: u64) -> Result<(), YamlError> {
-    if bytes <= MAX_BYTES as u64 {
-        return Ok(());
-    }
-    let message = format!("{bytes} bytes are too many: the limit is {MAX_BYTES} bytes (1 MiB)");
-    Err(YamlError::new(message).help("is this the right file?"))
-}
-
-/// Where the value with this path of keys and list indices stands in the text: line and column,
-/// both counted from one. `None` if it is not there, or the text is not YAML.
+/// Line and column, counted from one, of the value at this path of keys and list indices. `None` if it is not there, or the
+/// text is not YAML.
 ///
 /// For errors that are found only after a text was merged with another one.
 pub fn locate(text: &str, path: &[&str]) -> Option<(usize, usize)> {
     let document = Document::read(admit(text).ok()?).ok()?;
     let mut node = document.root.as_ref()?;
-    let mut place = (node.line, node.column);
+    let mut position = (node.line, node.column);
     for step in path {
         if let Some(entry) = node.entry(step) {
-            place = (entry.key.line, entry.key.column);
+            position = (entry.key.line, entry.key.column);
             node = &entry.value;
         } else {
             node = node.item(step.parse().ok()?)?;
-            place = (node.line, node.column);
+            position = (node.line, node.column);
         }
     }
-    Some(place)
+    Some(position)
 }
 
-/// The text as it is read: not too long, and without a byte order mark.
+/// Checks the length of a text and removes its byte order mark.
 fn admit(text: &str) -> Result<&str, YamlError> {
-    check_size(text.len() as u64)?;
+    if text.len() > MAX_BYTES {
+        let message = format!("{} bytes are too many: the limit is {MAX_BYTES} bytes (1 MiB)", text.len());
+        return Err(YamlError::new(message).help("is this the right file?"));
+    }
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }

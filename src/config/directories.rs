@@ -1,4 +1,4 @@
-//! Where on the host things are.
+//! The node's directories on the host.
 
 use std::path::{Path, PathBuf};
 
@@ -6,28 +6,27 @@ use super::file::SystemFile;
 use super::{Problem, absolute};
 use crate::model::ServerId;
 
-/// Wings' state folder. Below it, and only there, Wings' other default folders are used too.
+/// The default state folder of Wings. A node that uses it uses the other default folders of Wings too.
 const WINGS_ROOT: &str = "/var/lib/pelican";
 
 /// The node's directories, all absolute.
+#[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directories {
     /// The state folder, `{root}`.
     pub root: PathBuf,
     /// `wings.log` and `install/`; the state folder unless the file names `system.log_directory`.
     pub log: PathBuf,
-    /// Wings' folder of servers' files where the file names `system.data`, with symbolic links resolved.
-    /// `None` keeps each server's files in its own state folder; ask [`server_data`](Self::server_data).
+    /// The folder of servers' files if the file names `system.data`, with symbolic links resolved. `None`: each server's files
+    /// are in its own state folder. See [`server_data`](Self::server_data).
     pub data: Option<PathBuf>,
-    /// Archives.
     pub archive: PathBuf,
-    /// Backups.
     pub backup: PathBuf,
-    /// Install scripts; the Docker daemon must see it under the same path.
+    /// Install scripts. The container engine must see it under the same path.
     pub tmp: PathBuf,
     /// `passwd` and `group` for containers.
     pub passwd: PathBuf,
-    /// One machine-id file per server.
+    /// A machine-id file for each server.
     pub machine_id: PathBuf,
     /// Unix socket of the local API.
     pub socket: PathBuf,
@@ -39,7 +38,7 @@ impl Directories {
             None => Ok(None),
             Some(text) => {
                 let path = absolute(source, text);
-                // Whatever is below these is chowned or deleted one day.
+                // The daemon changes owners and deletes files below these directories.
                 if path.parent().is_none() {
                     return Err(Problem::new(key, format!("is {text:?}: expected a directory of its own")));
                 }
@@ -48,8 +47,7 @@ impl Directories {
         };
         let root = named("system.root_directory", Some(&system.root_directory))?
             .ok_or_else(|| Problem::new("system.root_directory", "is empty: expected the path of the state folder"))?;
-        // A node whose state was moved elsewhere is moved as a whole: it must not share /etc/pelican or
-        // /tmp/pelican with another node of the host.
+        // A node with another state folder must not share /etc/pelican or /tmp/pelican with another node of the host.
         let default = |below_root: &str, of_wings: &str| match root == Path::new(WINGS_ROOT) {
             true => PathBuf::from(of_wings),
             false => root.join(below_root),
@@ -80,19 +78,19 @@ impl Directories {
         })
     }
 
-    /// Replaces the path of Wings' data folder by what it leads to, if it is there.
+    /// Resolves symbolic links in the path of the data folder, if it exists.
     pub(super) fn follow_data_link(&mut self) {
         if let Some(real) = self.data.as_ref().and_then(|path| path.canonicalize().ok()) {
             self.data = Some(real);
         }
     }
 
-    /// The folder of one server's state.
+    /// A server's state folder.
     pub fn server(&self, id: &ServerId) -> PathBuf {
         self.root.join("servers").join(id.to_string())
     }
 
-    /// Where one server's files really are; this path is what containers mount.
+    /// The path of a server's files, which containers mount.
     pub fn server_data(&self, id: &ServerId) -> PathBuf {
         match &self.data {
             Some(data) => data.join(id.to_string()),
@@ -100,17 +98,17 @@ impl Directories {
         }
     }
 
-    /// The log of a server's last installation, where Wings' users look for it.
+    /// The log of a server's last installation, at the path of Wings.
     pub fn install_log(&self, id: &ServerId) -> PathBuf {
         self.log.join("install").join(format!("{id}.log"))
     }
 
-    /// The daemon's own log.
+    /// The daemon's log.
     pub fn daemon_log(&self) -> PathBuf {
         self.log.join("wings.log")
     }
 
-    /// The machine-id file of one server.
+    /// A server's machine-id file.
     pub fn machine_id_file(&self, id: &ServerId) -> PathBuf {
         self.machine_id.join(id.to_string())
     }

@@ -1,96 +1,88 @@
-//! How containers are made on this node.
+//! Settings for containers, images and the network of servers.
+#![allow(missing_docs)]
 
 use std::collections::BTreeMap;
 
 use super::file::{DockerFile, LogConfigFile, NetworkFile, PullPolicy};
 use super::lenient::Lenient;
-use super::{Overhead, Registries};
+use super::{Overhead, Problem, Registries};
 
 /// The node's settings for containers and images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DockerConfig {
-    /// The network of the servers.
     pub network: NetworkConfig,
-    /// Domain name of containers; empty is none.
+    /// Domain name of containers; may be empty.
     pub domainname: String,
-    /// Credentials by registry.
     pub registries: Registries,
-    /// MiB of `/tmp` in containers.
+    /// Size of `/tmp` in containers.
     pub tmpfs_mib: u64,
-    /// Processes per container, as Docker's `PidsLimit` has it: 0 and -1 are without limit.
+    /// Processes per container, in the format of Docker's `PidsLimit`: 0 and -1 are unlimited.
     pub pids_limit: i64,
-    /// Least resources of an installer.
+    /// The minimum of an installer's limits.
     pub installer_limits: InstallerLimits,
     /// Memory beyond the server's limit.
     pub overhead: Overhead,
-    /// User namespace mode of containers; empty is Docker's own.
+    /// User namespace mode of containers; empty for Docker's default.
     pub userns_mode: String,
-    /// Docker's own log of containers; `None` is Docker's default.
+    /// Docker's log of containers; `None` for Docker's default.
     pub log_config: Option<LogConfig>,
-    /// When images are pulled.
     pub pull_policy: PullPolicy,
 }
 
 /// The network of the servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkConfig {
-    /// Name of the network that is looked up, or made where missing.
+    /// Name of the network, which is created if it is missing.
     pub name: String,
-    /// `NetworkMode` of every container.
+    /// `NetworkMode` of each container.
     pub network_mode: String,
-    /// Driver for a network that is made.
+    /// Driver of a created network.
     pub driver: String,
-    /// Address that stands for 127.0.0.1 in allocations, until the network itself says otherwise.
+    /// Address that replaces 127.0.0.1 in allocations if the network has no gateway.
     pub interface: String,
-    /// DNS servers of containers.
     pub dns: Vec<String>,
-    /// Whether allocations on 127.0.0.1 are left unbound.
+    /// Whether allocations on 127.0.0.1 stay unbound.
     pub ispn: bool,
-    /// Whether a network that is made has IPv6.
+    /// Whether a created network has IPv6.
     pub ipv6: bool,
-    /// Whether a network that is made has no way out.
+    /// Whether a created network has no external access.
     pub is_internal: bool,
-    /// Whether containers on a network that is made reach each other.
+    /// Whether containers on a created network reach each other.
     pub enable_icc: bool,
-    /// Bytes.
     pub mtu: i64,
-    /// IPv4 range for a network that is made.
+    /// IPv4 range of a created network.
     pub v4: Subnet,
-    /// IPv6 range for a network that is made.
+    /// IPv6 range of a created network.
     pub v6: Subnet,
 }
 
-/// An address range and the gateway in it, as Docker is told them.
+/// An address range and its gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subnet {
-    /// Range in CIDR notation.
+    /// In CIDR notation.
     pub subnet: String,
-    /// Gateway.
     pub gateway: String,
 }
 
-/// What an installer gets at least.
+/// The minimum of an installer's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InstallerLimits {
-    /// MiB.
     pub memory_mib: i64,
-    /// Percent of one core; 0 is without limit.
+    /// Percent of one core; 0 is unlimited.
     pub cpu_percent: i64,
 }
 
-/// Docker's own log of a container.
+/// Docker's log of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
-    /// Name of the log driver.
     pub driver: String,
-    /// Its options.
     pub options: BTreeMap<String, String>,
 }
 
 impl DockerConfig {
-    pub(super) fn resolve(file: &DockerFile, pull_policy: PullPolicy, lenient: &mut Lenient) -> Self {
+    pub(super) fn resolve(file: &DockerFile, pull_policy: PullPolicy, lenient: &mut Lenient) -> Result<Self, Problem> {
         let limits = &file.installer_limits;
-        Self {
+        Ok(Self {
             network: NetworkConfig::resolve(&file.network, lenient),
             domainname: file.domainname.clone(),
             registries: Registries::resolve(&file.registries),
@@ -112,11 +104,11 @@ impl DockerConfig {
                     100,
                 ),
             },
-            overhead: Overhead::resolve(&file.overhead, lenient),
+            overhead: Overhead::resolve(&file.overhead, lenient)?,
             userns_mode: file.userns_mode.clone(),
             log_config: LogConfig::resolve(&file.log_config),
             pull_policy,
-        }
+        })
     }
 }
 
@@ -149,7 +141,7 @@ impl NetworkConfig {
 }
 
 impl LogConfig {
-    /// Options of Wings' defaults, which other drivers than these two do not know.
+    /// The default options of Wings, for `local` and `json-file`. Other drivers do not know them.
     const DEFAULTS: [(&str, &str); 4] =
         [("max-size", "5m"), ("max-file", "1"), ("compress", "false"), ("mode", "non-blocking")];
 

@@ -1,26 +1,26 @@
-//! What the environment adds to the file: tokens from variables and from files of their own.
+//! Tokens from environment variables and from files.
 
 use std::io::Read;
 
 use super::{Problem, Secret};
 
-/// Looks a variable of the environment up. Unset and not UTF-8 are both `None`.
+/// Looks up an environment variable. `None` if it is unset or not UTF-8.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The process's own environment.
+/// Looks up a variable of this process.
 pub fn process_variables(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Longest token file, in bytes.
+/// The longest token file, in bytes.
 const MAX_TOKEN_FILE: u64 = 64 * 1024;
 
-/// A key of the file that holds half of the node's credentials.
+/// A key of the file with one half of the node's credentials.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TokenKey {
     /// Name in the file.
     pub key: &'static str,
-    /// Variable that takes precedence over the file when it is not empty.
+    /// Variable that takes precedence over the file unless it is empty.
     pub variable: &'static str,
 }
 
@@ -28,9 +28,12 @@ pub(crate) const TOKEN_ID: TokenKey = TokenKey { key: "token_id", variable: "WIN
 pub(crate) const TOKEN: TokenKey = TokenKey { key: "token", variable: "WINGS_TOKEN" };
 
 impl TokenKey {
-    /// What the key means: the variable's or the file's text, `$VAR` and `${VAR}` expanded, `file://PATH` read.
+    /// The token: the text of the variable or the file, with `$VAR` and `${VAR}` expanded and `file://PATH` read.
     ///
-    /// An empty text is `Ok` and empty; a text that *leads* to nothing is an error.
+    /// An empty text gives an empty token.
+    ///
+    /// # Errors
+    /// A text that is not empty gives an empty or invalid token.
     pub(crate) fn resolve(self, written: &Secret, variables: Variables<'_>) -> Result<Secret, Problem> {
         let from_environment = variables(self.variable).filter(|value| !value.is_empty());
         let (name, text) = match from_environment {
@@ -49,7 +52,7 @@ impl TokenKey {
         if token.is_empty() {
             let message = match unset.as_slice() {
                 [] => "is empty".to_owned(),
-                unset => format!("is empty, since the environment does not have {}", unset.join(", ")),
+                unset => format!("is empty: the environment does not have {}", unset.join(", ")),
             };
             return Err(Problem::new(name, message));
         }
@@ -62,8 +65,8 @@ impl TokenKey {
 
 fn read_token(name: &str, path: &str) -> Result<String, Problem> {
     let problem = |why: String| {
-        let next = "write the token there, or correct the path";
-        Problem::new(name, format!("cannot take the token from the file {path}: {why}; {next}"))
+        let help = "write the token there, or correct the path";
+        Problem::new(name, format!("cannot read the token from the file {path}: {why}; {help}"))
     };
     let file = std::fs::File::open(path).map_err(|error| problem(error.to_string()))?;
     let mut text = String::new();
@@ -77,8 +80,7 @@ fn read_token(name: &str, path: &str) -> Result<String, Problem> {
     Ok(text)
 }
 
-/// Replaces `$NAME` and `${NAME}`, an unset one by nothing; a `$` before anything else stays.
-/// Also gives the names that were not set.
+/// Replaces `$NAME` and `${NAME}`, an unset one with nothing. Any other `$` stays. Also returns the unset names.
 pub(crate) fn expand(text: &str, variables: Variables<'_>) -> (String, Vec<String>) {
     let (mut out, mut unset) = (String::new(), Vec::new());
     let mut rest = text;
@@ -100,7 +102,7 @@ pub(crate) fn expand(text: &str, variables: Variables<'_>) -> (String, Vec<Strin
     (out, unset)
 }
 
-/// The name at the start of what follows a `$`, and how much of the text it takes.
+/// The name after a `$`, and its length including braces.
 fn variable_name(after: &str) -> Option<(&str, usize)> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let (name, length) = match after.strip_prefix('{') {

@@ -1,59 +1,42 @@
-//! What can be wrong with the node's file.
+//! Errors of the node's file.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::DEFAULT_PATH;
 use crate::yaml::YamlError;
 
-/// Why the node's file gives no configuration. The texts name the file and the next step, and never show a secret.
+/// Why the node's file cannot be used. The messages name the file and the next step, and never contain a secret.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
+#[allow(missing_docs)]
 pub enum ConfigError {
-    /// There is no such file.
     #[error(
         "there is no configuration file {}: write one there, or name another one with --config (the default is {DEFAULT_PATH})",
         path.display()
     )]
-    Missing {
-        /// Where it was looked for.
-        path: PathBuf,
-    },
-    /// The file cannot be read.
+    Missing { path: PathBuf },
     #[error("cannot read the configuration file {}: {source}{}", path.display(), remedy(source.kind()))]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    Unreadable { path: PathBuf, source: io::Error },
     /// The file is not YAML, or a value has the wrong type.
     #[error("{}", broken(path, source))]
-    Broken {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        source: Box<YamlError>,
-    },
-    /// A value has the right type and makes no sense.
-    #[error("{}: {problem}", place(path, *at))]
+    Broken { path: PathBuf, source: Box<YamlError> },
+    /// A value has the right type and is invalid.
+    #[error("{}: {problem}", position(path, *at))]
     Invalid {
-        /// The file.
         path: PathBuf,
-        /// Line and column of the key, counted from one, if the file has it.
+        /// Line and column of the key, counted from one, if the file has the key.
         at: Option<(usize, usize)>,
-        /// What is wrong with which key.
         problem: Problem,
     },
 }
 
-/// A key of the file whose value makes no sense.
+/// An invalid value of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Dotted name of the key, such as `api.port`.
     pub key: String,
-    /// What was found, and what was expected.
+    /// The value, and what was expected.
     pub message: String,
 }
 
@@ -70,14 +53,14 @@ impl fmt::Display for Problem {
 }
 
 impl ConfigError {
-    /// A problem with a file's text, with the place of the key.
+    /// An invalid value in a text, with the position of its key.
     pub(crate) fn invalid(path: &Path, text: &str, problem: Problem) -> Self {
         let keys: Vec<&str> = problem.key.split('.').collect();
         Self::Invalid { path: path.to_owned(), at: crate::yaml::locate(text, &keys), problem }
     }
 }
 
-/// What a person can do about a file that cannot be read, as the end of a message.
+/// What to do about a file that cannot be read, as the end of a message.
 fn remedy(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::PermissionDenied => "; run this as root, or as the file's owner",
@@ -87,8 +70,7 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// The file, and the place in it.
-pub(super) fn place(path: &Path, at: Option<(usize, usize)>) -> String {
+fn position(path: &Path, at: Option<(usize, usize)>) -> String {
     match at {
         Some((line, column)) => format!("{}:{line}:{column}", path.display()),
         None => path.display().to_string(),
@@ -96,13 +78,6 @@ pub(super) fn place(path: &Path, at: Option<(usize, usize)>) -> String {
 }
 
 fn broken(path: &Path, error: &YamlError) -> String {
-    let mut text = place(path, error.line.map(|line| (line, error.column.unwrap_or(1))));
-    if let Some(key) = &error.path {
-        let _ = write!(text, ": {key}");
-    }
-    let _ = write!(text, ": {}", error.message);
-    if let Some(help) = &error.help {
-        let _ = write!(text, "; {help}");
-    }
-    text
+    let at = error.line.map(|line| (line, error.column.unwrap_or(1)));
+    format!("{}: {}", position(path, at), YamlError { line: None, ..error.clone() })
 }

@@ -1,8 +1,6 @@
-//! What the file asks of the host: the system user, directories, and the files that containers see as
-//! `/etc/passwd`, `/etc/group` and `/etc/machine-id`.
+//! Prepares the host: the system user, the directories, and the `/etc/passwd` and `/etc/group` of containers.
 //!
-//! Only what is missing is made; what is there keeps its mode and owner. Runs before anything else of the
-//! daemon, and may take as long as `useradd` takes.
+//! Only what is missing is created; existing directories keep their mode and owner. Runs before the rest of the daemon.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -18,70 +16,42 @@ mod user;
 pub use user::current_user;
 pub(super) use user::find_owner;
 
-/// Mode of the node's file: it holds the node's token.
+/// Mode of the node's file, which contains the node's token.
 const CONFIG_MODE: u32 = 0o600;
 
-/// Why the host could not be set up. The texts name the path and the next step.
+/// Why the host could not be prepared. The messages name the path and the next step.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
+#[allow(missing_docs)]
 pub enum HostError {
-    /// The system user could not be looked up.
-    #[error("cannot look the system user {name:?} up: {why}; correct system.username, or try again")]
-    Lookup {
-        /// The user.
-        name: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The system user could not be made.
+    #[error("cannot look up the system user {name:?}: {why}; correct system.username, or try again")]
+    Lookup { name: String, why: String },
     #[error(
         "cannot create the system user {name:?} with `{command}`: {why}; create it yourself, name another one in \
          system.username, or set system.user.rootless.enabled to run as the current user"
     )]
-    CreateUser {
-        /// The user.
-        name: String,
-        /// What was run.
-        command: String,
-        /// What it said.
-        why: String,
-    },
-    /// A directory could not be made.
-    #[error("cannot make the directory {} ({key}): {source}; make it yourself, or name another one", path.display())]
+    CreateUser { name: String, command: String, why: String },
+    #[error("cannot create the directory {} ({key}): {source}; create it yourself, or name another one", path.display())]
     Directory {
-        /// The key that names it.
+        /// The key of the file that names it.
         key: &'static str,
-        /// The directory.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// The directory of install scripts belongs to somebody else, who could replace them.
+    /// The directory of install scripts belongs to another user, who could replace them.
     #[error(
         "the directory {} belongs to user {uid}, who could change what install containers run: remove it, or name \
          another one in system.tmp_directory", path.display()
     )]
-    Foreign {
-        /// The directory.
-        path: PathBuf,
-        /// Its owner.
-        uid: u32,
-    },
-    /// A file for containers could not be written.
-    #[error("{source}; the directory is named by {key}, and the mount can be switched off beside it")]
-    ContainerFile {
-        /// The key that names its directory.
-        key: &'static str,
-        /// What was attempted on which path.
-        source: AtomicError,
-    },
+    Foreign { path: PathBuf, uid: u32 },
+    #[error("{source}; {key} names the directory, and `enable` next to it disables the mount")]
+    ContainerFile { key: &'static str, source: AtomicError },
 }
 
-/// Makes what is missing of the system user, the directories and the containers' files, and gives the
-/// configuration with the user and the data directory as they really are.
+/// Creates the system user, the directories and the files for containers if they are missing. Returns the configuration with
+/// the actual user and data directory.
 ///
 /// # Errors
-/// The first thing that cannot be made.
+/// The first of them that cannot be created.
 pub fn prepare(
     file: &ConfigFile,
     mut node: NodeConfig,
@@ -94,10 +64,10 @@ pub fn prepare(
     Ok(node)
 }
 
-/// Makes the directories that are missing, for the current user alone.
+/// Creates the missing directories, accessible for the current user only.
 ///
 /// # Errors
-/// One of them cannot be made, or is not a directory.
+/// One of them cannot be created, or is not a directory.
 pub fn make_directories(node: &NodeConfig) -> Result<(), HostError> {
     let directories = &node.directories;
     make("system.root_directory", &directories.root)?;
@@ -122,10 +92,10 @@ fn make(key: &'static str, path: &Path) -> Result<(), HostError> {
     made.map_err(|source| HostError::Directory { key, path: path.to_owned(), source })
 }
 
-/// `/tmp/pelican`, the default, is in a place where anybody may have been first.
+/// Any user may create `/tmp/pelican`, the default, before the daemon does.
 fn check_tmp(path: &Path, owner: &Owner) -> Result<(), HostError> {
     let error = |source| HostError::Directory { key: "system.tmp_directory", path: path.to_owned(), source };
-    // The link itself too, if it is one: its owner decides where it leads.
+    // The owner of a link decides on its target, so both are checked.
     for uid in [fs::symlink_metadata(path).map_err(error)?.uid(), fs::metadata(path).map_err(error)?.uid()] {
         if uid != 0 && uid != owner.uid && uid != rustix::process::geteuid().as_raw() {
             return Err(HostError::Foreign { path: path.to_owned(), uid });
@@ -134,18 +104,18 @@ fn check_tmp(path: &Path, owner: &Owner) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Text of `/etc/passwd` in servers. Wings writes no line break at the end.
-pub fn passwd_text(node: &NodeConfig) -> String {
+/// Content of `/etc/passwd` in servers. Wings writes no line break at the end.
+fn passwd_text(node: &NodeConfig) -> String {
     let user = node.container_user();
     format!("container:x:{}:{}::/home/container:/usr/sbin/nologin", user.uid, user.gid)
 }
 
-/// Text of `/etc/group` in servers. Wings writes no line break at the end.
-pub fn group_text(node: &NodeConfig) -> String {
+/// Content of `/etc/group` in servers. Wings writes no line break at the end.
+fn group_text(node: &NodeConfig) -> String {
     format!("container:x:{}:container", node.container_user().gid)
 }
 
-/// Writes `passwd` and `group` for servers, if the file wants them and they are not there already.
+/// Writes `passwd` and `group` for servers, if their mount is enabled.
 ///
 /// # Errors
 /// One of them cannot be written.
@@ -159,21 +129,21 @@ pub fn write_passwd_files(node: &NodeConfig) -> Result<(), HostError> {
     write_for_containers(key, &directory.join("group"), &group_text(node))
 }
 
-/// Running containers have the file itself mounted, so it is replaced only when it is not right.
+/// Running containers mount the file itself, so a correct one is not replaced.
 fn write_for_containers(key: &'static str, path: &Path, text: &str) -> Result<(), HostError> {
     const READABLE: u32 = 0o444;
-    let right = fs::read(path).is_ok_and(|found| found == text.as_bytes())
+    let correct = fs::read(path).is_ok_and(|found| found == text.as_bytes())
         && fs::metadata(path).is_ok_and(|found| found.permissions().mode() & READABLE == READABLE);
-    if right {
+    if correct {
         return Ok(());
     }
     atomic::write_file(path, text.as_bytes(), 0o644).map_err(|source| HostError::ContainerFile { key, source })
 }
 
-/// Takes the file away from others than its owner, if they can read or write it. Says whether they could.
+/// Restricts the file to its owner. Returns whether other users had access before.
 ///
 /// # Errors
-/// The mode cannot be read or changed, as on a read-only file system. The daemon can go on without.
+/// The mode cannot be read or changed, such as on a read-only file system.
 pub fn restrict_mode(path: &Path) -> io::Result<bool> {
     let file = File::open(path)?;
     let mode = file.metadata()?.permissions().mode() & 0o7777;

@@ -1,65 +1,54 @@
-//! Values with which Wings starts and that make no sense: what counts instead, so that a node that is taken over starts too,
-//! and what is said about it. [`within`] is for keys that Wings does not have: there such a value is refused.
+//! Invalid values: those that Wings starts with are replaced, so that a node can be taken over; others are errors.
 
 use std::ops::RangeInclusive;
 
 use super::Problem;
 
-/// What was found on the way, for warnings.
+/// Collects the replaced values, for warnings.
 #[derive(Debug, Default)]
-pub(super) struct Lenient {
-    said: Vec<Problem>,
-}
+pub(super) struct Lenient(Vec<Problem>);
 
 impl Lenient {
-    /// Notes what is wrong with a key, and what is done about it.
+    /// Notes what is wrong with a key, and which value is used.
     pub(super) fn note(&mut self, key: impl Into<String>, message: impl Into<String>) {
-        self.said.push(Problem::new(key, message));
+        self.0.push(Problem::new(key, message));
     }
 
-    /// Notes a problem whose value is left out.
-    pub(super) fn skip(&mut self, problem: Problem) {
-        self.note(problem.key, format!("{}; it is left out", problem.message));
+    /// An element of a list or map. An invalid one is left out.
+    pub(super) fn keep<T>(&mut self, key: &str, element: Result<T, String>) -> Option<T> {
+        element.map_err(|message| self.note(key, format!("{message}; it is left out"))).ok()
     }
 
-    /// A number that should lie in a range. Above it the greatest counts, below it `otherwise`.
+    /// A number in a range. Above the range its maximum is used, below it `default`.
     pub(super) fn within<T: TryFrom<i64> + Default>(
         &mut self,
         key: &str,
         value: i64,
         range: RangeInclusive<i64>,
         unit: &str,
-        otherwise: i64,
+        default: i64,
     ) -> T {
-        let (least, most) = (*range.start(), *range.end());
-        let used = match value {
-            _ if value < least => otherwise,
-            _ => value.min(most),
-        };
-        if used != value {
-            self.note(key, format!("is {value}: expected {least} to {most} {unit}; {used} is used"));
-        }
-        // The range fits the type.
-        T::try_from(used).unwrap_or_default()
+        within(key, value, range.clone(), unit).unwrap_or_else(|problem| {
+            let used = if value < *range.start() { default } else { *range.end() };
+            self.note(problem.key, format!("{}; {used} is used", problem.message));
+            // The range fits the type.
+            T::try_from(used).unwrap_or_default()
+        })
     }
 
-    /// Everything that was noted.
-    pub(super) fn said(self) -> Vec<Problem> {
-        self.said
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.0
     }
 }
 
-/// A number that lies in a range, in the type that its user wants.
+/// A number in a range, as the type that the caller needs.
 pub(super) fn within<T: TryFrom<i64>>(
     key: &str,
     value: i64,
     range: RangeInclusive<i64>,
     unit: &str,
 ) -> Result<T, Problem> {
-    let (least, most) = (range.start(), range.end());
-    let problem = || Problem::new(key, format!("is {value}: expected {least} to {most} {unit}"));
-    if !range.contains(&value) {
-        return Err(problem());
-    }
-    T::try_from(value).map_err(|_| problem())
+    let in_range = range.contains(&value).then(|| T::try_from(value).ok()).flatten();
+    let (min, max) = range.into_inner();
+    in_range.ok_or_else(|| Problem::new(key, format!("is {value}: expected {min} to {max} {unit}")))
 }

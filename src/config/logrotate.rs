@@ -1,18 +1,17 @@
-//! The host's logrotate is told of the daemon's log, as Wings does.
+//! Configures the host's logrotate for the daemon's log, as Wings does.
 //!
-//! One small file in `logrotate.d`, written where the node's file wants it (`system.enable_log_rotate`), the host has
-//! logrotate, and nobody has written one yet. logrotate moves the log away and sends SIGHUP, at which the daemon opens
-//! it anew.
+//! The file in `logrotate.d` is written if `system.enable_log_rotate` is set, the host has logrotate, and no file names the log
+//! yet. logrotate renames the log and sends SIGHUP, and the daemon opens a new one.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::NodeConfig;
 
-/// Name of the file, which is that of the service too.
+/// Name of the file and of the service.
 const NAME: &str = "alula";
 
-/// Writes the file. Returns what should be said about it, as a warning: nothing depends on it.
+/// Writes the file. Returns a warning if it cannot be written; the daemon does not depend on it.
 pub fn rotate_daemon_log(node: &NodeConfig, etc: &Path) -> Option<String> {
     let folder = etc.join("logrotate.d");
     let path = folder.join(NAME);
@@ -21,7 +20,7 @@ pub fn rotate_daemon_log(node: &NodeConfig, etc: &Path) -> Option<String> {
     }
     let log = node.directories.daemon_log();
     if let Some(other) = rotated_by(&folder, &log) {
-        // logrotate refuses a log that two files name.
+        // logrotate rejects a log that two files name.
         return Some(format!(
             "{} is rotated by {} already: have its postrotate run `systemctl kill -s HUP {NAME}.service`, or remove it, \
              and alula writes its own",
@@ -33,19 +32,19 @@ pub fn rotate_daemon_log(node: &NodeConfig, etc: &Path) -> Option<String> {
     written.err().map(|error| format!("{error}; {} is not rotated", log.display()))
 }
 
-/// Another file of the folder that names the log. Wings leaves one behind on a node that was taken over.
-fn rotated_by(folder: &Path, log: &Path) -> Option<std::path::PathBuf> {
+/// Another file of the folder that names the log. Wings has written one on a node that was taken over.
+fn rotated_by(folder: &Path, log: &Path) -> Option<PathBuf> {
     let log = log.display().to_string();
     let files = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
     files.into_iter().find(|file| {
         let text = fs::read_to_string(file).unwrap_or_default();
-        text.split_whitespace().any(|word| word.trim_matches('"') == log)
+        text.split_whitespace().any(|part| part.trim_matches('"') == log)
     })
 }
 
 fn text(log: &Path) -> String {
     format!(
-        "# Written by alula once; it is yours to change. `system.enable_log_rotate: false` keeps it from being written.
+        "# Written once by alula; edit it freely. `system.enable_log_rotate: false` in config.yml prevents writing it.
 \"{}\" {{
     size 10M
     compress
@@ -65,11 +64,9 @@ fn text(log: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
-    /// A node that wants its log rotated, and an `/etc` with logrotate.
+    /// A node whose log is rotated, and an `/etc` with logrotate.
     fn fixture() -> (tempfile::TempDir, NodeConfig, PathBuf) {
         let root = tempfile::tempdir().unwrap();
         let mut node = NodeConfig::for_tests(root.path());
@@ -80,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_written_once() {
+    fn the_file_is_written_once() {
         let (root, node, folder) = fixture();
         let etc = root.path().join("etc");
         assert_eq!(rotate_daemon_log(&node, &etc), None);
@@ -93,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_not_written_where_nobody_wants_it() {
+    fn the_file_is_not_written_if_disabled_or_without_logrotate() {
         let (root, mut node, folder) = fixture();
         node.rotate_daemon_log = false;
         assert_eq!(rotate_daemon_log(&node, &root.path().join("etc")), None);
@@ -105,12 +102,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_names_the_log_already_stays_the_only_one() {
+    fn an_existing_file_that_names_the_log_is_not_duplicated() {
         let (root, node, folder) = fixture();
         let wings = format!("{}/wings.log {{\n    size 10M\n}}\n", root.path().display());
         fs::write(folder.join("wings"), wings).unwrap();
-        let said = rotate_daemon_log(&node, &root.path().join("etc")).unwrap();
-        assert!(said.contains("logrotate.d/wings") && said.contains("alula.service"), "{said}");
+        let warning = rotate_daemon_log(&node, &root.path().join("etc")).unwrap();
+        assert!(warning.contains("logrotate.d/wings") && warning.contains("alula.service"), "{warning}");
         assert!(!folder.join("alula").exists());
     }
 }

@@ -1,4 +1,5 @@
-//! What the file means on this host, checked: the only configuration that other modules see.
+//! The validated configuration of this host, which the other modules use.
+#![allow(missing_docs)]
 
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
@@ -9,35 +10,32 @@ use super::file::{AlulaFile, ConfigFile, SystemFile};
 use super::lenient::{Lenient, within};
 use super::{ApiConfig, Directories, DockerConfig, PanelConfig, Problem, Secret, Variables};
 
-/// Seconds.
+/// The longest time, in seconds.
 const CENTURY: i64 = 3_155_760_000;
 
 /// The node's configuration. Shared as `Arc<NodeConfig>`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeConfig {
-    /// The file that all this comes from.
+    /// Path of the file.
     pub source: PathBuf,
-    /// Debug logging.
     pub debug: bool,
     /// Log warnings and errors only. Never together with `debug`.
     pub quiet: bool,
     /// Name in `[<app_name> Daemon]:` console lines.
     pub app_name: String,
-    /// The node's UUID on the panel, as the file has it.
+    /// The node's UUID on the panel; not validated.
     pub uuid: String,
-    /// The node's token id, which the API shows in its `User-Agent` header; empty without one.
+    /// The node's token id, for the API's `User-Agent` header; empty without one.
     pub token_id: String,
-    /// What callers of the HTTP API must present. Without it the API is not served over TCP.
+    /// The token of callers of the HTTP API. Without one the API is not served over TCP.
     pub api_token: Option<Secret>,
-    /// The HTTP API.
     pub api: ApiConfig,
-    /// The panel; `None` is a node that runs from files alone.
+    /// `None` for a node without a panel.
     pub panel: Option<PanelConfig>,
-    /// Where things are.
     pub directories: Directories,
     /// The system user that owns the servers' files.
     pub owner: Owner,
-    /// Who processes in containers are, if not `owner`: the daemon and Docker run without root.
+    /// User of processes in containers if it is not `owner`: the daemon and Docker run without root.
     pub rootless: Option<ContainerUser>,
     /// Whether `/etc/passwd` and `/etc/group` are mounted in servers.
     pub mount_passwd: bool,
@@ -45,51 +43,42 @@ pub struct NodeConfig {
     pub mount_machine_id: bool,
     /// Name of the node's timezone in the timezone database.
     pub timezone: String,
-    /// Containers and images.
     pub docker: DockerConfig,
     /// Host paths below which servers may mount.
     pub allowed_mounts: Vec<PathBuf>,
-    /// Whether mounts at or below `/home/container` are refused.
+    /// Whether mounts at or below `/home/container` are rejected.
     pub block_base_dir_mount: bool,
-    /// Crash detection, where a server's own settings do not say.
+    /// Crash detection of servers whose own settings leave it open.
     pub crash_detection: CrashDetection,
-    /// Time between looks at a server's disk usage; `None` is never, and no limit is enforced.
+    /// Time between measurements of a server's disk usage. `None`: never, and no limit is enforced.
     pub disk_check_interval: Option<Duration>,
     /// Whether the owner of a server's files is set before each start.
     pub check_permissions_on_boot: bool,
-    /// Whether a server's local backups go with it when it is deleted.
+    /// Whether a server's local backups are deleted with it.
     pub remove_backups_on_server_delete: bool,
-    /// Whether the panel's pushes leave the file alone.
-    pub ignore_panel_config_updates: bool,
-    /// The controller.
     pub reconcile: ReconcileConfig,
-    /// Installations.
     pub install: InstallConfig,
     /// Console transcripts.
     pub logs: LogRotation,
-    /// Whether the host's logrotate is asked to rotate the daemon's log.
+    /// Whether the daemon writes a logrotate file for its log.
     pub rotate_daemon_log: bool,
-    /// Values without sense, each with what counts instead.
+    /// Invalid values, each with the value that is used.
     pub adjusted: Vec<Problem>,
 }
 
 /// A system user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// Name.
     pub name: String,
-    /// User id.
     pub uid: u32,
-    /// Id of the user's own group.
+    /// The user's own group.
     pub gid: u32,
 }
 
-/// A user and group in a container. Written as Docker's `User` has it.
+/// A user and group in a container, displayed in the format of Docker's `User`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContainerUser {
-    /// User id.
     pub uid: u32,
-    /// Group id.
     pub gid: u32,
 }
 
@@ -99,50 +88,49 @@ impl Display for ContainerUser {
     }
 }
 
-/// When a server that went down by itself is started again.
+/// When a crashed server is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrashDetection {
-    /// For servers whose own settings do not say.
+    /// For servers whose own settings leave it open.
     pub enabled: bool,
-    /// Whether an exit with code 0 that nobody asked for is a crash.
+    /// Whether an unrequested exit with code 0 is a crash.
     pub clean_exit_is_crash: bool,
-    /// A second crash within this time is not followed by a restart. Zero: every crash is.
+    /// After a second crash within this time the server stays offline. Zero: it is always started again.
     pub timeout: Duration,
 }
 
 /// Limits of the controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReconcileConfig {
-    /// Servers looked at at the same time.
+    /// Passes that run at the same time.
     pub workers: usize,
     /// Installers that run at the same time.
     pub concurrent_installs: usize,
 }
 
-/// How installations go.
+/// Limits of installations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InstallConfig {
-    /// Longest run of an install script; `None` is without limit.
+    /// The longest run of an install script; `None` for no limit.
     pub timeout: Option<Duration>,
-    /// Whether a script that ends with another code than 0 has failed.
+    /// Whether a script with an exit code other than 0 has failed.
     pub fail_on_nonzero_exit: bool,
 }
 
-/// How a server's console transcript is rotated.
+/// Rotation of a server's console transcript.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogRotation {
-    /// Bytes after which a new file is begun.
+    /// Size at which a new file is started.
     pub max_bytes: u64,
-    /// Files kept, the current one included.
+    /// Number of files, including the current one.
     pub max_files: usize,
 }
 
 impl NodeConfig {
-    /// What `file`, read from `source`, means for this owner and timezone.
+    /// Validates `file`, which was read from `source`.
     ///
     /// # Errors
-    /// The first value without which nothing works, or a token that leads to nothing. Other values without sense are replaced,
-    /// and told in `adjusted`.
+    /// The first invalid value that cannot be replaced. Replaced values are listed in `adjusted`.
     pub fn resolve(
         file: &ConfigFile,
         source: &Path,
@@ -163,7 +151,7 @@ impl NodeConfig {
             app_name: file.app_name.clone(),
             uuid: file.uuid.clone(),
             token_id: token_id.expose().to_owned(),
-            api: ApiConfig::resolve(file, source, lenient)?,
+            api: ApiConfig::resolve(file, source)?,
             panel: PanelConfig::resolve(file, &token_id, &token, lenient)?,
             api_token: Some(token).filter(|token| !token.is_empty()),
             directories: Directories::resolve(system, alula.socket.as_deref(), source)?,
@@ -172,32 +160,31 @@ impl NodeConfig {
             mount_passwd: system.user.passwd.enable,
             mount_machine_id: system.machine_id.enable,
             timezone,
-            docker: DockerConfig::resolve(&file.docker, alula.pull.policy, lenient),
+            docker: DockerConfig::resolve(&file.docker, alula.pull.policy, lenient)?,
             allowed_mounts: allowed_mounts(&file.allowed_mounts, lenient),
             block_base_dir_mount: file.block_base_dir_mount,
             crash_detection: CrashDetection::resolve(system, lenient),
             disk_check_interval: lenient_seconds("system.disk_check_interval", interval, 150, lenient),
             check_permissions_on_boot: system.check_permissions_on_boot,
             remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,
-            ignore_panel_config_updates: file.ignore_panel_config_updates,
             reconcile: ReconcileConfig::resolve(alula)?,
             install: InstallConfig::resolve(alula)?,
             logs: LogRotation::resolve(alula)?,
             rotate_daemon_log: system.enable_log_rotate,
             adjusted: Vec::new(),
         };
-        node.adjusted = std::mem::take(lenient).said();
+        node.adjusted = std::mem::take(lenient).into_problems();
         Ok(node)
     }
 
-    /// Who the processes in containers are, as Docker's `User` has it.
+    /// The user of processes in containers.
     pub fn container_user(&self) -> ContainerUser {
         self.rootless.unwrap_or(ContainerUser { uid: self.owner.uid, gid: self.owner.gid })
     }
 
-    /// Name of the timezone that a container gets: a server's own `SERVER_TIMEZONE` if it is one, else the node's.
+    /// The timezone of a container: the server's own `SERVER_TIMEZONE` if it is valid, else the node's.
     pub fn timezone_for(&self, server_timezone: Option<&str>) -> String {
-        server_timezone.and_then(super::canonical_timezone).unwrap_or_else(|| self.timezone.clone())
+        server_timezone.and_then(super::timezone::canonical).unwrap_or_else(|| self.timezone.clone())
     }
 }
 
@@ -215,7 +202,7 @@ impl ContainerUser {
 impl CrashDetection {
     fn resolve(system: &SystemFile, lenient: &mut Lenient) -> Self {
         let file = &system.crash_detection;
-        // Wings compares with it: below 0 is as 0.
+        // Wings treats a value below 0 as 0.
         let timeout = lenient_seconds("system.crash_detection.timeout", file.timeout, 0, lenient);
         Self {
             enabled: file.enabled,
@@ -258,24 +245,21 @@ impl LogRotation {
 }
 
 fn allowed_mounts(file: &[String], lenient: &mut Lenient) -> Vec<PathBuf> {
-    let mut allowed = Vec::new();
-    for text in file.iter().filter(|text| !text.is_empty()) {
-        match Path::new(text).is_absolute() {
-            true => allowed.push(Path::new(text).components().collect()),
-            false => lenient.skip(Problem::new("allowed_mounts", format!("{text:?} is not an absolute path"))),
-        }
-    }
-    allowed
+    let mounts = file.iter().filter(|text| !text.is_empty()).map(|text| match Path::new(text).is_absolute() {
+        true => Ok(Path::new(text).components().collect()),
+        false => Err(format!("{text:?} is not an absolute path")),
+    });
+    mounts.filter_map(|mount| lenient.keep("allowed_mounts", mount)).collect()
 }
 
-/// A time in seconds, where 0 stands for none. A century is enough for anybody.
+/// A time in seconds; 0 is none.
 fn seconds_or_none(key: &str, value: i64) -> Result<Option<Duration>, Problem> {
     let seconds: u64 = within(key, value, 0..=CENTURY, "seconds")?;
     Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
 }
 
-/// The same where a value without sense is replaced.
-fn lenient_seconds(key: &str, value: i64, otherwise: i64, lenient: &mut Lenient) -> Option<Duration> {
-    let seconds: u64 = lenient.within(key, value, 0..=CENTURY, "seconds", otherwise);
+/// As [`seconds_or_none`], with an invalid value replaced.
+fn lenient_seconds(key: &str, value: i64, default: i64, lenient: &mut Lenient) -> Option<Duration> {
+    let seconds: u64 = lenient.within(key, value, 0..=CENTURY, "seconds", default);
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }

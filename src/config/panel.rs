@@ -1,68 +1,64 @@
-//! The two sides of HTTP: the panel that is asked, and the API that is served.
+//! Settings of the panel client and of the HTTP API.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use ipnet::IpNet;
 
 use super::file::{ApiFile, ConfigFile};
 use super::lenient::{Lenient, within};
 use super::{Problem, Secret, absolute};
 
 /// The panel that manages this node.
+#[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PanelConfig {
-    /// Base URL as the file has it, which is also the origin that browsers come from.
+    /// Base URL as the file has it, which is also the origin of browsers.
     pub remote: String,
-    /// Base URL without a slash at its end.
+    /// Base URL without a trailing slash.
     pub url: String,
     /// First half of `Bearer <id>.<token>`.
     pub token_id: String,
-    /// Second half.
+    /// Second half of the bearer token.
     pub token: Secret,
-    /// Longest time of one request.
+    /// Timeout of a request.
     pub timeout: Duration,
-    /// Servers per page of the list.
+    /// Servers per page of the panel's list.
     pub servers_per_page: u32,
-    /// Headers for every request. Never one that the protocol itself needs.
+    /// Additional headers of each request, without those of the protocol.
     pub custom_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// The HTTP API that is served.
+/// The HTTP API.
+#[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiConfig {
-    /// Host and port to listen on, as `TcpListener::bind` takes them. Port 0 is any free one.
+    /// Host and port to listen on, for `TcpListener::bind`. Port 0 selects a free one.
     pub address: String,
-    /// Port to listen on.
-    pub port: u16,
-    /// Certificate and key, if the API is served over TLS.
+    /// `None` without TLS.
     pub tls: Option<TlsFiles>,
-    /// Peers whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Origins beside the panel's that browsers may come from.
+    /// Origins of browsers, in addition to the panel's.
     pub allowed_origins: Vec<String>,
     /// Whether private network preflights are answered.
     pub allow_cors_private_network: bool,
 }
 
-/// A certificate and its key, both PEM.
+/// Paths of a certificate chain and its private key, both PEM.
+#[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate chain.
     pub cert: PathBuf,
-    /// The private key.
     pub key: PathBuf,
 }
 
 impl PanelConfig {
-    /// Headers of the protocol itself, which the file cannot set.
+    /// Headers of the protocol, which the file cannot set.
     const RESERVED: [HeaderName; 4] =
         [http::header::AUTHORIZATION, http::header::USER_AGENT, http::header::ACCEPT, http::header::CONTENT_TYPE];
 
-    /// `None` where the file names no panel.
+    /// `None` if the file names no panel.
     pub(super) fn resolve(
         file: &ConfigFile,
         token_id: &Secret,
@@ -79,7 +75,7 @@ impl PanelConfig {
                 return Err(Problem::new(
                     key,
                     format!(
-                        "is empty, and the panel at {remote} wants it: copy it from the node's page there, \
+                        "is empty, and the panel at {remote} requires it: copy it from the node's page there, \
                          or remove `remote` to run without a panel"
                     ),
                 ));
@@ -112,21 +108,17 @@ fn check_url(remote: &str) -> Result<(), Problem> {
         return Err(expected("not a web address".into()));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(expected("which goes on with ? or #".into()));
+        return Err(expected("with a query or fragment".into()));
     }
     Ok(())
 }
 
 fn custom_headers(file: &BTreeMap<String, Secret>, lenient: &mut Lenient) -> Vec<(HeaderName, HeaderValue)> {
-    let mut headers = Vec::new();
-    for (name, value) in file {
-        match custom_header(name, value) {
-            Ok((name, _)) if PanelConfig::RESERVED.contains(&name) => {}
-            Ok(header) => headers.push(header),
-            Err(why) => lenient.skip(Problem::new("remote_query.custom_headers", format!("{name:?}: {why}"))),
-        }
-    }
-    headers
+    let headers = file.iter().filter_map(|(name, value)| {
+        let header = custom_header(name, value).map_err(|message| format!("{name:?}: {message}"));
+        lenient.keep("remote_query.custom_headers", header)
+    });
+    headers.filter(|(name, _)| !PanelConfig::RESERVED.contains(name)).collect()
 }
 
 fn custom_header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), &'static str> {
@@ -138,48 +130,25 @@ fn custom_header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue)
 }
 
 impl ApiConfig {
-    pub(super) fn resolve(file: &ConfigFile, source: &Path, lenient: &mut Lenient) -> Result<Self, Problem> {
+    pub(super) fn resolve(file: &ConfigFile, source: &Path) -> Result<Self, Problem> {
         let api = &file.api;
         let port: u16 = within("api.port", api.port, 0..=65535, "as a port number")?;
         Ok(Self {
             address: format!("{}:{port}", bindable(&api.host)),
-            port,
             tls: TlsFiles::resolve(api, source)?,
-            trusted_proxies: trusted_proxies(&api.trusted_proxies, lenient),
             allowed_origins: file.allowed_origins.clone(),
             allow_cors_private_network: file.allow_cors_private_network,
         })
     }
 }
 
-/// A host as it stands before `:port`. An IPv6 address gets the brackets that the file may lack.
+/// The host part of an address. An IPv6 address gets brackets if it has none.
 fn bindable(host: &str) -> String {
     match host.trim() {
         "" => "0.0.0.0".to_owned(),
         host if host.parse::<Ipv6Addr>().is_ok() => format!("[{host}]"),
         host => host.to_owned(),
     }
-}
-
-fn trusted_proxies(file: &[String], lenient: &mut Lenient) -> Vec<IpNet> {
-    let mut trusted = Vec::new();
-    for text in file {
-        match proxy(text) {
-            Ok(proxy) => trusted.push(proxy),
-            Err(problem) => lenient.skip(problem),
-        }
-    }
-    trusted
-}
-
-fn proxy(text: &str) -> Result<IpNet, Problem> {
-    let text = text.trim();
-    let address = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {
-        let message =
-            format!("{text:?} is not an address: expected one such as 10.0.0.1, or a range such as 10.0.0.0/8");
-        Problem::new("api.trusted_proxies", message)
-    })
 }
 
 impl TlsFiles {

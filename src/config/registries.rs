@@ -1,4 +1,4 @@
-//! Credentials for image registries, and which of them belong to an image.
+//! Credentials for image registries, and which of them apply to an image.
 
 use std::collections::BTreeMap;
 
@@ -6,29 +6,29 @@ use super::Secret;
 use super::file::RegistryFile;
 use crate::model::image::{DEFAULT_REGISTRY, ImageReference};
 
-/// The account at one registry.
+/// The account at a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// Host, and path where the account is for a part of the registry only.
+    /// Host, and a path if the account is for a part of the registry only.
     pub server: String,
-    /// Name of the account.
+    #[allow(missing_docs)]
     pub username: String,
-    /// Its password or token.
+    /// Password or token.
     pub password: Secret,
 }
 
-/// The registries that the file knows.
+/// The registries of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registries {
-    /// By place, the longest first.
-    entries: Vec<(Place, Credentials)>,
+    /// The longest scope first.
+    entries: Vec<(Scope, Credentials)>,
 }
 
-/// A host and a path on it.
+/// A registry, or a path on one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct Scope {
     host: String,
-    /// Without slashes at the ends; empty for the whole host.
+    /// Without slashes at its ends; empty for the whole registry.
     path: String,
 }
 
@@ -38,32 +38,32 @@ impl Registries {
             .iter()
             .filter(|(_, account)| !account.username.is_empty() || !account.password.is_empty())
             .map(|(name, account)| {
-                let place = Place::of_entry(name);
-                let server = [place.host.as_str(), &place.path].join("/").trim_end_matches('/').to_owned();
+                let scope = Scope::parse(name);
+                let server = [scope.host.as_str(), &scope.path].join("/").trim_end_matches('/').to_owned();
                 let (username, password) = (account.username.clone(), account.password.clone());
-                (place, Credentials { server, username, password })
+                (scope, Credentials { server, username, password })
             })
             .collect();
-        entries.sort_by_key(|(place, _)| std::cmp::Reverse(place.host.len() + place.path.len()));
+        entries.sort_by_key(|(scope, _)| std::cmp::Reverse(scope.host.len() + scope.path.len()));
         Self { entries }
     }
 
-    /// The account for an image: that of the same registry with the longest path that leads to the image.
+    /// The account for an image: the one with the longest scope that contains the image.
     ///
-    /// `image` is a reference as the panel has it, with or without tag, digest and leading `~`.
+    /// `image` is a reference from the panel, with or without tag, digest and leading `~`.
     pub fn credentials_for(&self, image: &str) -> Option<&Credentials> {
         let image = image.trim();
         let image = ImageReference::parse(image.strip_prefix('~').unwrap_or(image))?;
         let host = canonical_host(image.registry());
         let path = if host == DEFAULT_REGISTRY { image.full_path() } else { image.path().to_owned() };
-        let found = self.entries.iter().find(|(place, _)| place.host == host && place.leads_to(&path));
+        let found = self.entries.iter().find(|(scope, _)| scope.host == host && scope.contains(&path));
         found.map(|(_, credentials)| credentials)
     }
 }
 
-impl Place {
-    /// The place that an entry of the file names: a host, `host/path`, or a URL.
-    fn of_entry(name: &str) -> Self {
+impl Scope {
+    /// Parses the name of an entry: a host, `host/path`, or a URL.
+    fn parse(name: &str) -> Self {
         let name = name.trim();
         let (scheme, rest) = name.split_once("://").unwrap_or(("", name));
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -71,7 +71,7 @@ impl Place {
             "https" => host.strip_suffix(":443").unwrap_or(host),
             _ => host,
         };
-        // `docker login` writes the address of the API's version as the registry's name.
+        // `docker login` names Docker Hub with the version of its API.
         let path = match path.trim_matches('/') {
             "v1" | "v2" => "",
             path => path,
@@ -79,8 +79,8 @@ impl Place {
         Self { host: canonical_host(host), path: path.to_owned() }
     }
 
-    /// Whether this path is empty or made of the first whole segments of the other.
-    fn leads_to(&self, path: &str) -> bool {
+    /// Whether the scope is the whole registry, or its path consists of the first segments of `path`.
+    fn contains(&self, path: &str) -> bool {
         match path.strip_prefix(self.path.as_str()) {
             Some(rest) => self.path.is_empty() || rest.is_empty() || rest.starts_with('/'),
             None => false,
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn which_account_belongs_to_an_image() {
+    fn the_account_for_an_image() {
         let cases: &[(&[&str], &str, Option<&str>)] = &[
             (&[], "ghcr.io/a/b", None),
             (&["ghcr.io"], "ghcr.io/a/b:1", Some("ghcr.io")),
@@ -149,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_account_is_none() {
+    fn an_empty_account_is_ignored() {
         let file = BTreeMap::from([("ghcr.io".to_owned(), RegistryFile::default())]);
         assert_eq!(Registries::resolve(&file), Registries::default());
     }
 
     #[test]
-    fn the_server_is_named_as_docker_does() {
+    fn the_server_name_is_the_one_of_docker() {
         let found = registries(&["https://index.docker.io/v1/"]);
         assert_eq!(found.credentials_for("nginx").unwrap().server, "docker.io");
         let found = registries(&["https://ghcr.io/team/"]);
@@ -164,7 +164,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_account_leaves_its_registry(image in "~?[a-z.:/@]{0,24}", entry in "(https://)?[a-z.:/]{0,16}") {
+        fn credentials_are_used_for_their_own_registry_only(image in "~?[a-z.:/@]{0,24}", entry in "(https://)?[a-z.:/]{0,16}") {
             let registries = registries(&[&entry]);
             if let Some(found) = registries.credentials_for(&image) {
                 let host = found.server.split('/').next().unwrap();

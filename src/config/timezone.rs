@@ -8,64 +8,51 @@ use jiff::tz::{TimeZoneDatabase, TimeZoneName};
 use super::{Problem, Variables};
 use crate::yaml;
 
-/// The node's timezone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Timezone {
-    /// Name in the timezone database, such as `America/Port-au-Prince`.
-    pub name: String,
-    /// What should be said about how it was found.
-    pub notice: Option<String>,
-}
-
-impl Timezone {
-    /// Coordinated universal time, where nothing says otherwise.
-    pub fn utc() -> Self {
-        Self { name: "UTC".into(), notice: None }
-    }
-
-    /// `configured` if it is not empty, else `$TZ`, else `{etc}/timezone`, else what `{etc}/localtime` points to,
-    /// else UTC.
-    ///
-    /// # Errors
-    /// The configured name is not in the database. A name that is merely found and not in the database is
-    /// passed over, with a notice.
-    pub fn find(configured: &str, variables: Variables<'_>, etc: &Path) -> Result<Self, Problem> {
-        if !configured.trim().is_empty() {
-            let name = canonical(configured).ok_or_else(|| Problem::new("system.timezone", unknown(configured)))?;
-            return Ok(Self { name, notice: None });
-        }
-        let mut notice = None;
-        for (place, found) in [
-            ("the variable TZ", variables("TZ")),
-            ("/etc/timezone", fs::read_to_string(etc.join("timezone")).ok()),
-            ("the link /etc/localtime", localtime(&etc.join("localtime"))),
-        ] {
-            let Some(found) = found.filter(|text| !text.trim().is_empty()) else {
-                continue;
-            };
-            match canonical(&found) {
-                Some(name) => return Ok(Self { name, notice }),
-                None => notice = Some(format!("{place} is passed over: {}", unknown(found.trim()))),
-            }
-        }
-        Ok(Self { notice, ..Self::utc() })
-    }
-}
-
-/// The database's spelling of a name, if it has it.
+/// The name of the node's timezone in the database, and a notice about invalid names that were ignored.
 ///
-/// A path below a `zoneinfo` folder and a leading `:`, which are also ways to write `TZ`, are understood.
-pub fn canonical(name: &str) -> Option<String> {
+/// It is `configured` unless that is empty, else `$TZ`, else `{etc}/timezone`, else the target of `{etc}/localtime`, else UTC.
+///
+/// # Errors
+/// The configured name is not in the database. Unknown names from the other sources are ignored, with a notice.
+pub(super) fn find(
+    configured: &str,
+    variables: Variables<'_>,
+    etc: &Path,
+) -> Result<(String, Option<String>), Problem> {
+    if !configured.trim().is_empty() {
+        let name = canonical(configured).ok_or_else(|| Problem::new("system.timezone", unknown(configured)))?;
+        return Ok((name, None));
+    }
+    let mut notice = None;
+    for (source, found) in [
+        ("the variable TZ", variables("TZ")),
+        ("/etc/timezone", fs::read_to_string(etc.join("timezone")).ok()),
+        ("the link /etc/localtime", localtime(&etc.join("localtime"))),
+    ] {
+        let Some(found) = found.filter(|text| !text.trim().is_empty()) else {
+            continue;
+        };
+        match canonical(&found) {
+            Some(name) => return Ok((name, notice)),
+            None => notice = Some(format!("{source} is ignored: {}", unknown(found.trim()))),
+        }
+    }
+    Ok(("UTC".into(), notice))
+}
+
+/// The database's spelling of a name, or `None` for an unknown one.
+///
+/// Accepts a path below a `zoneinfo` folder and a leading `:`, which are valid in `TZ`.
+pub(super) fn canonical(name: &str) -> Option<String> {
     let name = name.trim().trim_start_matches(':');
     let name = name.rsplit_once("/zoneinfo/").map_or(name, |(_, name)| name);
-    // The database that is built in answers at once; the host's, which may be newer, has to be walked first.
+    // The bundled database is in memory; the host's, which may be newer, is read from disk.
     let zone = TimeZoneDatabase::bundled().get(name).or_else(|_| jiff::tz::db().get(name)).ok()?;
     Some(zone.iana_name()?.to_owned())
 }
 
 fn localtime(link: &Path) -> Option<String> {
     let target = fs::read_link(link).ok()?;
-    // A file that is no link, or a link to elsewhere, has no name.
     let (_, name) = target.to_str()?.rsplit_once("zoneinfo/")?;
     Some(name.to_owned())
 }

@@ -19,7 +19,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::done::DoneMatcher;
-use super::lines::{Lines, shown};
+use super::lines::{Lines, display_text};
 use super::replay::{Replay, Rest};
 use super::transcript::Transcript;
 use crate::events::{EventKind, Events};
@@ -54,7 +54,7 @@ impl Sinks {
     }
 
     fn publish(&self, line: &[u8], number: u64) {
-        let make = || EventKind::Console { line: shown(line).into(), number };
+        let make = || EventKind::Console { line: display_text(line).into(), number };
         self.events.publish_output(self.transcript.server(), make);
     }
 }
@@ -181,7 +181,7 @@ impl<F: Fn()> Session<F> {
 
 /// Looks at one line; after the first hit no line has a meaning any more.
 fn look_for_done(matcher: &mut Option<DoneMatcher>, line: &[u8], on_done: &impl Fn()) {
-    if matcher.as_ref().is_some_and(|matcher| matcher.matches(&shown(line))) {
+    if matcher.as_ref().is_some_and(|matcher| matcher.matches(&display_text(line))) {
         *matcher = None;
         on_done();
     }

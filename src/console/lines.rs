@@ -59,7 +59,7 @@ fn give(mut piece: &[u8], line: &mut impl FnMut(&[u8])) {
 
 /// A line as it is matched and shown: text, with each `" \r"` (a terminal of fixed width that wraps) as a line break
 /// inside it.
-pub fn shown(line: &[u8]) -> Cow<'_, str> {
+pub fn display_text(line: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(line);
     if text.contains(" \r") { Cow::Owned(text.replace(" \r", "\r\n")) } else { text }
 }
@@ -115,8 +115,8 @@ mod tests {
 
     #[test]
     fn wrapped_lines_are_broken_where_they_are_shown() {
-        assert_eq!(shown(b"one \rtwo \r"), "one\r\ntwo\r\n");
-        assert_eq!(shown(b"one\rtwo"), "one\rtwo");
-        assert_eq!(shown(b"caf\xe9"), "caf\u{fffd}");
+        assert_eq!(display_text(b"one \rtwo \r"), "one\r\ntwo\r\n");
+        assert_eq!(display_text(b"one\rtwo"), "one\rtwo");
+        assert_eq!(display_text(b"caf\xe9"), "caf\u{fffd}");
     }
 }

@@ -144,7 +144,7 @@ async fn a_server_starts_is_typed_into_and_ends() {
 
     console.send_command(id(), "say hello").await.unwrap();
     tokio::time::sleep(SECOND).await;
-    console.say(id(), "stopping\nbecause of \x1b[1mtests");
+    console.announce(id(), "stopping\nbecause of \x1b[1mtests");
     console.send_command(id(), "stop").await.unwrap();
     tokio::time::sleep(SECOND).await;
     assert_eq!(console.attached(id()), None);
@@ -334,12 +334,12 @@ async fn lines_are_published_as_they_come() {
     let mut watcher = house.events.subscribe(id());
     let container = house.container(printing(&[(0, "a"), (1, "b")])).await;
     daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
-    daemon.console.say(id(), "starting");
+    daemon.console.announce(id(), "starting");
     house.runtime().start(&container).await.unwrap();
     assert_eq!(next_line(&mut watcher).await, "daemon: starting");
     assert_eq!(next_line(&mut watcher).await, "a");
     daemon.console.detach(id());
-    daemon.console.say(id(), "the server is still there");
+    daemon.console.announce(id(), "the server is still there");
     assert_eq!(next_line(&mut watcher).await, "daemon: the server is still there");
 }
 
@@ -382,12 +382,12 @@ async fn a_reader_of_the_transcript_takes_over_from_it_without_a_gap() {
 async fn what_has_no_transcript_yet_is_handed_over_too() {
     let house = House::new();
     let daemon = house.daemon();
-    daemon.console.say(id(), "pulling the image");
+    daemon.console.announce(id(), "pulling the image");
     let handover = daemon.console.handover(id(), &house.logs()).await.unwrap();
     assert!(handover.file.is_none());
     assert_eq!(String::from_utf8(handover.unwritten).unwrap(), "[alula Daemon]: pulling the image\n");
     let mut subscription = house.events.subscribe(id());
-    daemon.console.say(id(), "starting");
+    daemon.console.announce(id(), "starting");
     match subscription.recv().await.unwrap().kind {
         EventKind::Daemon { number, .. } => assert!(number > handover.last),
         ref other => panic!("{other:?}"),

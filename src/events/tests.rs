@@ -1,4 +1,4 @@
-//! Broadcasts: who gets what, what it costs, and how they end.
+//! Broadcasts: their subscribers, cost and end.
 
 use std::sync::atomic::AtomicU32;
 
@@ -25,7 +25,7 @@ fn kinds(subscription: &mut Subscription) -> Vec<EventKind> {
 }
 
 #[test]
-fn a_server_has_all_of_its_own_and_the_node_all_but_output() {
+fn a_server_gets_its_own_events_and_the_node_all_except_output() {
     let events = events();
     let (mut one, mut all) = (events.subscribe(server(1)), events.subscribe_to_all());
     events.publish_output(server(1), || line("one"));
@@ -40,7 +40,7 @@ fn a_server_has_all_of_its_own_and_the_node_all_but_output() {
 }
 
 #[test]
-fn nothing_is_made_or_kept_without_a_subscriber() {
+fn nothing_is_created_or_kept_without_a_subscriber() {
     let events = events();
     let made = AtomicU32::new(0);
     let publish = || {
@@ -65,7 +65,7 @@ fn nothing_is_made_or_kept_without_a_subscriber() {
 }
 
 #[tokio::test]
-async fn a_slow_subscriber_is_told_what_it_missed_and_goes_on() {
+async fn a_slow_subscriber_gets_the_number_of_missed_events_and_continues() {
     let events = events();
     let mut slow = events.subscribe(server(1));
     for number in 0..CAPACITY + 10 {
@@ -78,7 +78,7 @@ async fn a_slow_subscriber_is_told_what_it_missed_and_goes_on() {
 }
 
 #[tokio::test]
-async fn it_ends_when_the_server_is_removed_and_not_before_the_rest_is_read() {
+async fn a_broadcast_ends_after_its_server_is_removed_and_the_rest_is_read() {
     let events = events();
     let mut old = events.subscribe(server(1));
     events.publish_output(server(1), || line("last"));
@@ -88,13 +88,13 @@ async fn it_ends_when_the_server_is_removed_and_not_before_the_rest_is_read() {
     assert_eq!(old.recv().await.unwrap().kind, line("last"));
     assert!(old.recv().await.is_none());
     drop(old);
-    assert_eq!(kinds(&mut new).len(), 1, "the end of the former one leaves it");
+    assert_eq!(kinds(&mut new).len(), 1, "the end of the earlier one does not affect it");
     events.publish_output(server(1), || line("x"));
     assert_eq!(kinds(&mut new).len(), 1);
 }
 
 #[test]
-fn each_kind_has_its_form() {
+fn events_are_serialized_with_their_type() {
     let at = Timestamp::from_millis(1_700_000_000_000);
     let form = |uuid, kind| {
         let event = ServerEvent { uuid, at, kind };

@@ -1,53 +1,32 @@
-//! What can go wrong in a server's directory.
+//! Errors of file operations.
 
-use std::fmt::{self, Display};
+use std::fmt::{self, Display, Write};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::atomic::AtomicError;
 
-/// Longest path that a message shows, in characters: what is below a server's directory is as deep as its user likes.
-const SHOWN_PATH: usize = 300;
+/// The longest path in a message, in characters. Users control the names and depth of paths.
+const MAX_PATH: usize = 300;
 
-/// Why something was not done to a server's files. The texts say what was attempted on what, and what to do next.
+/// Why an operation on a server's files failed. The messages name the operation, the path and the next step. `action` is a
+/// verb phrase.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
+#[allow(missing_docs)]
 pub enum FilesError {
-    /// The system said no.
-    #[error("cannot {action} {}: {source}{}", Shown(path), remedy(source.kind()))]
-    Disk {
-        /// What was attempted, as a verb phrase.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Something is there that must not be touched, and that a person has to look at.
-    #[error("cannot {action} {}: {reason}", Shown(path))]
-    Rejected {
-        /// What was attempted, as a verb phrase.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What is in the way, and what to do about it.
-        reason: &'static str,
-    },
-    /// A file could not be written.
+    #[error("cannot {action} {}: {source}{}", Escaped(path), remedy(source.kind()))]
+    Disk { action: &'static str, path: PathBuf, source: io::Error },
+    /// Something is in the way that the daemon must not touch.
+    #[error("cannot {action} {}: {reason}", Escaped(path))]
+    Rejected { action: &'static str, path: PathBuf, reason: &'static str },
     #[error(transparent)]
     Write(#[from] AtomicError),
-    /// Whoever asked for it does not want it any more.
-    #[error("told to stop before it was done: {action} {}", Shown(path))]
-    Cancelled {
-        /// What was under way, as a verb phrase.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-    },
+    #[error("cancelled: {action} {}", Escaped(path))]
+    Cancelled { action: &'static str, path: PathBuf },
 }
 
 impl FilesError {
-    /// The kind of failure; [`io::ErrorKind::StorageFull`], say, is nobody's mistake.
+    /// The kind of failure, such as [`io::ErrorKind::StorageFull`].
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Disk { source, .. } => source.kind(),
@@ -57,12 +36,7 @@ impl FilesError {
         }
     }
 
-    /// Whether it only ended because it was told to.
-    pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled { .. })
-    }
-
-    /// Makes an error of what the system said.
+    /// Converts an error of the system.
     pub(super) fn disk<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self + use<E> {
         let path = path.to_owned();
         move |source| Self::Disk { action, path, source: source.into() }
@@ -73,29 +47,29 @@ impl FilesError {
     }
 }
 
-/// Files could not all be counted.
+/// Some files could not be counted.
 #[derive(Debug, thiserror::Error)]
 #[error("{source}")]
-pub struct Uncounted {
-    /// Bytes of those that were: there are at least so many.
+#[allow(missing_docs)]
+pub struct UsageError {
+    /// Bytes of the counted files: a lower bound.
     pub bytes: u64,
-    /// What stood in the way.
     pub source: FilesError,
 }
 
-impl Uncounted {
-    /// Whether there is room where nobody can look: anything may hide there.
+impl UsageError {
+    /// Whether files may be hidden where the daemon cannot count them.
     pub fn hides_something(&self) -> bool {
         matches!(self.source, FilesError::Rejected { .. })
     }
 
-    /// Whether it only ended because it was told to.
+    /// Whether the count was cancelled.
     pub fn is_cancelled(&self) -> bool {
-        self.source.is_cancelled()
+        matches!(self.source, FilesError::Cancelled { .. })
     }
 }
 
-/// What a person can do about a failure, as the end of a message.
+/// What to do about a failure, as the end of a message.
 fn remedy(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space or inodes on that disk",
@@ -111,25 +85,17 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// A path for people: on one line and not too long, whatever names a server gave to its files.
-struct Shown<'a>(&'a Path);
+/// A path on one line, cut to [`MAX_PATH`].
+struct Escaped<'a>(&'a Path);
 
-impl Display for Shown<'_> {
+impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write;
-        let text = self.0.to_string_lossy();
-        let escaped = text.chars().flat_map(|char| {
-            let (plain, escape) = match char.is_control() {
-                true => (None, Some(char.escape_default())),
-                false => (Some(char), None),
-            };
-            plain.into_iter().chain(escape.into_iter().flatten())
-        });
-        for (count, char) in escaped.enumerate() {
-            if count == SHOWN_PATH {
-                return f.write_str("…");
+        for (count, char) in self.0.to_string_lossy().chars().enumerate() {
+            match char {
+                _ if count == MAX_PATH => return f.write_char('…'),
+                char if char.is_control() => write!(f, "{}", char.escape_default())?,
+                char => f.write_char(char)?,
             }
-            f.write_char(char)?;
         }
         Ok(())
     }
@@ -142,17 +108,17 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     #[test]
-    fn hostile_names_stay_on_one_short_line() {
+    fn paths_are_escaped_and_cut() {
         let name = [b"/srv/a\nb\x1b[2J\xff".as_slice(), &[b'x'; 5000]].concat();
         let path = Path::new(OsStr::from_bytes(&name));
         let text = FilesError::rejected("measure", path, "why").to_string();
         assert!(text.starts_with("cannot measure /srv/a\\nb\\u{1b}[2J\u{fffd}xxx"), "{text}");
         assert!(text.ends_with("x…: why"), "{text}");
-        assert!(text.chars().count() < SHOWN_PATH + 50);
+        assert!(text.chars().count() < MAX_PATH + 50);
     }
 
     #[test]
-    fn an_error_says_what_to_do() {
+    fn an_error_has_a_remedy() {
         let full = rustix::io::Errno::NOSPC;
         let error = FilesError::disk("write", Path::new("/a/b"))(full);
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);

@@ -1,4 +1,4 @@
-//! Having a server's files on disk.
+//! Syncs a server's files to disk.
 
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
@@ -8,23 +8,23 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 use super::scan::Visitor;
 
-/// So many files and directories are brought to disk one by one. Where there are more the whole file system is quicker, but it has
-/// to wait for what everybody else has written.
-const FEW: usize = 32;
+/// The most files and directories that are synced one by one. For more a sync of the whole file system is quicker, although it
+/// includes the files of other servers.
+const MAX: usize = 32;
 
-/// Brings files to disk one by one, as long as they are few.
+/// Syncs up to [`MAX`] files one by one.
 pub(super) struct Flush<'a> {
     left: usize,
-    /// Ends the walk: they are many.
+    /// Cancels the scan.
     too_many: &'a AtomicBool,
 }
 
 impl<'a> Flush<'a> {
     pub(super) fn new(too_many: &'a AtomicBool) -> Self {
-        Self { left: FEW, too_many }
+        Self { left: MAX, too_many }
     }
 
-    fn counts(&mut self) -> bool {
+    fn is_within_limit(&mut self) -> bool {
         match self.left.checked_sub(1) {
             Some(left) => {
                 self.left = left;
@@ -39,14 +39,14 @@ impl<'a> Flush<'a> {
 }
 
 impl Visitor for Flush<'_> {
-    const ACTION: &'static str = "bring to disk";
+    const ACTION: &'static str = "sync";
 
     fn directory(&mut self, directory: BorrowedFd<'_>, _: &Stat) -> rustix::io::Result<()> {
-        if self.counts() { rustix::fs::fsync(directory) } else { Ok(()) }
+        if self.is_within_limit() { rustix::fs::fsync(directory) } else { Ok(()) }
     }
 
     fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Result<()> {
-        if kind != FileType::RegularFile || !self.counts() {
+        if kind != FileType::RegularFile || !self.is_within_limit() {
             return Ok(());
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

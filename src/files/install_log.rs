@@ -1,7 +1,6 @@
 //! The log of a server's last installation.
 //!
-//! What is installed comes in at the beginning, then the installer's output, byte for byte, as it is written; text for
-//! the API and for people goes out. The file is Wings', whose users and tools know its parts:
+//! It has a header about the installation and the unchanged output of the installer. The format is that of Wings:
 //!
 //! ```text
 //! Pelican Server Installation Log
@@ -9,12 +8,12 @@
 //! |
 //! | Script Output
 //! | ------------------------------
-//! (the output, raw)
+//! (the output)
 //! ```
 //!
-//! The file itself says how much of the output it has, so that a daemon that finds a running installer reads its output on
-//! from there ([`InstallLog::written`]). Every byte of output has one place in the file: two writers of the same output, an
-//! old one and the one that takes over, do each other no harm.
+//! The length of the file is the progress: a daemon that adopts a running installer continues to read its output from there
+//! ([`InstallLog::written`]). Each byte of output has a fixed position in the file, so two writers of the same output, such as an
+//! old process and its successor, do not corrupt it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -27,46 +26,45 @@ use super::{FilesError, Layout};
 use crate::atomic;
 use crate::model::ServerId;
 
-/// Output that a log has room for, in bytes. A script that writes more is cut here, with a line that says so.
+/// The most output in a log, in bytes. More output is replaced by a line about it.
 pub const MAX_OUTPUT: u64 = 16 * 1024 * 1024;
 
-/// What follows output that was cut.
+/// Follows output that was cut.
 const CUT: &[u8] = b"\n[the rest of the output is left out: the log is full]\n";
 
-/// What the output follows.
+/// Precedes the output.
 const MARKER: &[u8] = b"| Script Output\n| ------------------------------\n";
 
-/// Bytes in which the marker is looked for.
+/// The longest header, in bytes. The marker is searched in it.
 const MAX_HEADER: u64 = 2 * 1024 * 1024;
 
-/// Bytes of environment variables that a log has room for; less than [`MAX_HEADER`] even with each character escaped.
+/// The most environment variables in a log, in bytes; less than [`MAX_HEADER`] even with each character escaped.
 const MAX_ENVIRONMENT: usize = 256 * 1024;
 
-/// Characters of any other value.
+/// The longest other value, in characters.
 const MAX_FIELD: usize = 1000;
 
 const ACTION_OPEN: &str = "open the install log";
 const ACTION_WRITE: &str = "write to the install log";
 const ACTION_READ: &str = "read the install log";
 
-/// What a log says about an installation before its output.
+/// The header of a log.
+#[allow(missing_docs)]
 #[derive(Debug, Clone, Copy)]
 pub struct LogHeader<'a> {
-    /// The installer's image.
     pub image: &'a str,
-    /// What runs the script.
     pub entrypoint: &'a str,
-    /// The kernel's release.
+    /// Release of the kernel.
     pub kernel: &'a str,
     /// `KEY=value` of all environment variables.
     pub environment: &'a [String],
 }
 
-/// Begins a new log in the place of the last one. On return it is on disk, even after a power cut: an old log with its
-/// output must not be taken for this one.
+/// Replaces the log by one without output. Durable on return: the output of the previous log must not count as output of this
+/// installation.
 ///
 /// # Errors
-/// It cannot be written; the last one is still there.
+/// It cannot be written; the previous one stays.
 pub fn begin(layout: &Layout, id: ServerId, header: &LogHeader<'_>) -> Result<(), FilesError> {
     let path = layout.install_log(id);
     if let Some(folder) = path.parent() {
@@ -106,7 +104,7 @@ fn header_text(id: ServerId, header: &LogHeader<'_>) -> String {
     text
 }
 
-/// The first characters of `text` on a line of their own: a value with line breaks must not look like the marker.
+/// The first characters of `text` on one line, so that a value cannot contain the marker.
 fn one_line(text: &str, limit: usize) -> String {
     let mut line = String::new();
     for char in text.chars().take(limit) {
@@ -118,22 +116,21 @@ fn one_line(text: &str, limit: usize) -> String {
     line
 }
 
-/// A log that output is added to.
+/// A log that is open for writing.
 #[derive(Debug)]
 pub struct InstallLog {
     file: File,
     path: PathBuf,
-    /// Where the output begins.
+    /// Start of the output.
     start: u64,
-    /// Bytes of output in the file.
+    /// Bytes of output.
     written: u64,
-    /// Whether the file says that there was more.
+    /// Whether [`CUT`] follows the output.
     cut: bool,
 }
 
 impl InstallLog {
-    /// Opens a server's log to add output to what it has. Where there is none, or a person removed its marker, one
-    /// is made that has the output alone.
+    /// Opens a server's log to append output. If there is no log, or a person removed its marker, a marker is appended.
     ///
     /// # Errors
     /// It cannot be opened or written.
@@ -166,42 +163,42 @@ impl InstallLog {
         Ok(Self { file, path: path.to_owned(), start, written: output.min(MAX_OUTPUT), cut })
     }
 
-    /// Bytes of output that are in the file: where in the installer's output to read on.
+    /// Bytes of output in the file, which is the position in the installer's output to continue from.
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// Whether there was more than the file has room for: nothing that follows comes in.
+    /// Whether the log is full and accepts no more output.
     pub fn is_full(&self) -> bool {
         self.cut
     }
 
-    /// The first bytes of output that are in the file, `most` at most.
+    /// The first bytes of output, at most `max`.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn head(&self, most: usize) -> Result<Vec<u8>, FilesError> {
-        self.output(0, most)
+    pub fn head(&self, max: usize) -> Result<Vec<u8>, FilesError> {
+        self.output(0, max)
     }
 
-    /// The last bytes of output that are in the file, `most` at most.
+    /// The last bytes of output, at most `max`.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn tail(&self, most: usize) -> Result<Vec<u8>, FilesError> {
-        self.output(self.written.saturating_sub(most as u64), most)
+    pub fn tail(&self, max: usize) -> Result<Vec<u8>, FilesError> {
+        self.output(self.written.saturating_sub(max as u64), max)
     }
 
-    fn output(&self, from: u64, most: usize) -> Result<Vec<u8>, FilesError> {
-        let mut bytes = vec![0; most.min(usize::try_from(self.written - from).unwrap_or(most))];
+    fn output(&self, from: u64, max: usize) -> Result<Vec<u8>, FilesError> {
+        let mut bytes = vec![0; max.min(usize::try_from(self.written - from).unwrap_or(max))];
         let read = self.file.read_exact_at(&mut bytes, self.start + from);
         read.map_err(FilesError::disk(ACTION_READ, &self.path)).map(|()| bytes)
     }
 
-    /// Adds output. What is more than [`MAX_OUTPUT`] in all is left out, and a line says so.
+    /// Appends output. Output beyond [`MAX_OUTPUT`] is replaced by a line about it.
     ///
     /// # Errors
-    /// The disk is full, say. What part of `output` was written before that is written again by the next attempt.
+    /// The write fails, such as on a full disk. The next attempt overwrites what was written.
     pub fn append(&mut self, output: &[u8]) -> Result<(), FilesError> {
         let appended = self.append_output(output);
         appended.map_err(FilesError::disk(ACTION_WRITE, &self.path))
@@ -221,66 +218,64 @@ impl InstallLog {
         Ok(())
     }
 
-    /// Brings what was added to disk. After that the installer's container, which has the same output, may be removed.
+    /// Syncs the log to disk. The installer's container, which has the same output, may be removed afterwards.
     ///
     /// # Errors
-    /// The disk says no.
+    /// The sync fails.
     pub fn finish(self) -> Result<(), FilesError> {
         let synced = self.file.sync_data();
         synced.map_err(FilesError::disk(ACTION_WRITE, &self.path))
     }
 }
 
-/// The output of a server's last installation, or the whole log where it has no marker; `None` where there is no log. Bytes
-/// that are no UTF-8 are replaced. Of a longer text the last `max_bytes` are given, after a line that says so.
+/// The output of a server's last installation, or the whole log if it has no marker; `None` if there is no log. Bytes that are
+/// not UTF-8 are replaced. Of a longer text only the last `max_bytes` are returned, after a line about it.
 ///
 /// # Errors
 /// The log cannot be read.
 pub fn read_output(layout: &Layout, id: ServerId, max_bytes: usize) -> Result<Option<String>, FilesError> {
-    let path = layout.install_log(id);
-    match read_path(&path, max_bytes) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(FilesError::disk(ACTION_READ, &path)(error)),
-    }
+    let read = |(file, start): (File, u64)| read_end(&file, start, max_bytes);
+    let text = open_output(layout, id)?.map(read).transpose();
+    text.map_err(FilesError::disk(ACTION_READ, &layout.install_log(id)))
 }
 
-fn read_path(path: &Path, max_bytes: usize) -> io::Result<String> {
-    let file = open_regular(OpenOptions::new().read(true), path)?;
-    let length = file.metadata()?.len();
-    let start = find_output(&file)?.unwrap_or(0);
-    let left_out = length.saturating_sub(start).saturating_sub(max_bytes as u64);
-    let mut bytes = vec![0; usize::try_from(length - start - left_out).unwrap_or(0)];
-    let read = read_at_most(&file, &mut bytes, start + left_out)?;
+fn read_end(file: &File, start: u64, max_bytes: usize) -> io::Result<String> {
+    let length = file.metadata()?.len().saturating_sub(start);
+    let left_out = length.saturating_sub(max_bytes as u64);
+    let mut bytes = vec![0; usize::try_from(length - left_out).unwrap_or(0)];
+    let read = read_at_most(file, &mut bytes, start + left_out)?;
     bytes.truncate(read);
     if left_out == 0 {
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
-    // Not in the middle of a character.
+    // Skip the rest of a character.
     let begin = bytes.iter().take(3).take_while(|byte| **byte & 0xc0 == 0x80).count();
     let text = String::from_utf8_lossy(&bytes[begin..]);
     Ok(format!("[the first {} bytes are left out]\n{text}", left_out + begin as u64))
 }
 
-/// The output of a server's last installation from its beginning, see [`read_output`]; `None` where there is no log.
+/// A reader of the output of a server's last installation, see [`read_output`]; `None` if there is no log.
 ///
 /// # Errors
 /// The log cannot be read.
 pub fn output(layout: &Layout, id: ServerId) -> Result<Option<LogReader>, FilesError> {
+    Ok(open_output(layout, id)?.map(|(file, start)| LogReader::new(file, start)))
+}
+
+/// The log and the start of its output.
+fn open_output(layout: &Layout, id: ServerId) -> Result<Option<(File, u64)>, FilesError> {
     let path = layout.install_log(id);
-    let open = || {
-        let file = open_regular(OpenOptions::new().read(true), &path)?;
+    let opened = open_regular(OpenOptions::new().read(true), &path).and_then(|file| {
         let start = find_output(&file)?.unwrap_or(0);
-        Ok::<_, io::Error>(LogReader::new(file, start))
-    };
-    match open() {
-        Ok(reader) => Ok(Some(reader)),
+        Ok((file, start))
+    });
+    match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(FilesError::disk(ACTION_READ, &path)(error)),
+        opened => opened.map(Some).map_err(FilesError::disk(ACTION_READ, &path)),
     }
 }
 
-/// Where a log's output begins; `None` where the marker is missing.
+/// The start of a log's output; `None` if the marker is missing.
 fn find_output(file: &File) -> io::Result<Option<u64>> {
     let mut header = Vec::new();
     file.take(MAX_HEADER).read_to_end(&mut header)?;

@@ -1,4 +1,4 @@
-//! The state folder's names for what is really elsewhere.
+//! Links in the state folder to files in other folders.
 
 use std::fs;
 use std::io;
@@ -7,25 +7,24 @@ use std::path::{Component, Path, PathBuf};
 
 use super::FilesError;
 
-/// Whether `at` answers for `target`: it is that path, a link to it, or a file or directory of its own, which is not
-/// ours to replace.
-pub(super) fn is_answered(root: &Path, at: &Path, target: &Path) -> bool {
+/// Whether `at` needs no change: it is the path `target`, a link to it, or a file or directory, which is never replaced.
+pub(super) fn is_valid(root: &Path, at: &Path, target: &Path) -> bool {
     if at == target {
         return true;
     }
     match fs::read_link(at) {
         Ok(text) => text == link_text(root, at, target),
-        // It is there and no link.
+        // It exists and is not a link.
         Err(error) => error.kind() == io::ErrorKind::InvalidInput,
     }
 }
 
-/// Makes `at` answer for `target`, which need not exist yet. A link that leads elsewhere is replaced.
+/// Makes `at` a link to `target`, which need not exist yet. A link to another path is replaced.
 ///
 /// # Errors
-/// The link cannot be made.
+/// The link cannot be created.
 pub(super) fn ensure(root: &Path, at: &Path, target: &Path) -> Result<(), FilesError> {
-    if is_answered(root, at, target) {
+    if is_valid(root, at, target) {
         return Ok(());
     }
     let text = link_text(root, at, target);
@@ -33,10 +32,10 @@ pub(super) fn ensure(root: &Path, at: &Path, target: &Path) -> Result<(), FilesE
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => replace(&text, at),
         other => other,
     };
-    made.map_err(FilesError::disk("make the link", at))
+    made.map_err(FilesError::disk("create the link", at))
 }
 
-/// Puts a link in the place of another.
+/// Replaces a link atomically.
 fn replace(text: &Path, at: &Path) -> io::Result<()> {
     let name = at.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let temporary = at.with_file_name(format!(".{}.link", name.to_string_lossy()));
@@ -47,14 +46,14 @@ fn replace(text: &Path, at: &Path) -> io::Result<()> {
     fs::rename(&temporary, at)
 }
 
-/// What a link at `at` to `target` says: a relative path where both are in the state folder, which may then be moved
-/// as a whole, or be mounted elsewhere; an absolute one otherwise.
+/// The content of a link at `at` to `target`: a relative path if both are in the state folder, so that the folder can be moved,
+/// else an absolute one.
 fn link_text(root: &Path, at: &Path, target: &Path) -> PathBuf {
     let inside = |path: &Path| Some(path.strip_prefix(root).ok()?.to_owned());
     let (Some(folder), Some(goal)) = (at.parent().and_then(inside), inside(target)) else {
         return target.to_owned();
     };
-    // `..` leads out of what a link leads to, not back to where the link is.
+    // In a folder that is reached through a link, `..` is the parent of the link's target.
     let mut ancestor = root.to_owned();
     for name in &folder {
         ancestor.push(name);

@@ -1,4 +1,4 @@
-//! Logs read in pieces, however long they are. Everything here blocks.
+//! Reads logs of any length in pieces. All functions block.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,21 +10,21 @@ use rustix::fs::OFlags;
 /// Bytes that are read at a time.
 const PIECE: usize = 64 * 1024;
 
-/// A log that is read from some position on.
+/// Reads a log from a position.
 #[derive(Debug)]
 pub struct LogReader {
     file: File,
-    /// What is read next.
+    /// The position of the next piece.
     at: u64,
-    /// Where reading ends: here, or where the file does.
+    /// Where reading ends, if not at the end of the file.
     end: Option<u64>,
 }
 
 impl LogReader {
-    /// Opens a log; `None` where there is none.
+    /// Opens a log; `None` if it does not exist.
     ///
     /// # Errors
-    /// It cannot be opened, or is no regular file.
+    /// It cannot be opened, or is not a regular file.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
         match open_regular(OpenOptions::new().read(true), path) {
             Ok(file) => Ok(Some(Self::new(file, 0))),
@@ -33,21 +33,21 @@ impl LogReader {
         }
     }
 
-    /// Reads an open file from this position on.
+    /// Reads an open file from this position.
     pub(super) fn new(file: File, at: u64) -> Self {
         Self { file, at, end: None }
     }
 
-    /// Leaves out what is added to the file from now on.
+    /// Sets the end to the current length of the file.
     ///
     /// # Errors
-    /// The file's length cannot be had.
+    /// The length cannot be read.
     pub fn end_here(&mut self) -> io::Result<()> {
         self.end = Some(self.file.metadata()?.len());
         Ok(())
     }
 
-    /// Leaves out what comes before the last lines. A line that has no end yet counts.
+    /// Skips everything before the last `lines` lines. An incomplete line counts.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -68,7 +68,7 @@ impl LogReader {
             self.file.read_exact_at(piece, from)?;
             for (index, _) in piece.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
                 let next = from + index as u64 + 1;
-                // The last byte ends the last line.
+                // The line break at the end of the file belongs to the last line.
                 if next == end {
                     continue;
                 }
@@ -83,7 +83,7 @@ impl LogReader {
         Ok(())
     }
 
-    /// The next bytes; none where reading ends. What is added to the file later can be read then.
+    /// The next bytes; empty at the end. After the file grows, more can be read.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -96,7 +96,7 @@ impl LogReader {
         Ok(piece)
     }
 
-    /// Whether `path` is another file by now, or none.
+    /// Whether `path` is missing or another file by now.
     pub fn was_replaced(&self, path: &Path) -> bool {
         let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
         let now = path.metadata().map(identity).ok();
@@ -104,13 +104,13 @@ impl LogReader {
     }
 }
 
-/// Opens a file that is one: no FIFO that a reader waits at.
+/// Opens a regular file. Does not block on a FIFO.
 pub(super) fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     let file = options.custom_flags(flags).open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
-        false => Err(io::Error::other("it is no regular file; move it away")),
+        false => Err(io::Error::other("it is not a regular file; move it away")),
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read of a log with this text, of its last lines.
+    /// Reads the last lines of a log with this text.
     fn tail(text: &str, lines: u64) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_is_read_later_or_left_out() {
+    fn additions_are_read_unless_the_end_is_set() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         assert!(LogReader::open(&path).unwrap().is_none());
@@ -188,6 +188,6 @@ mod tests {
         fs::write(folder.path().join("new"), "c\n").unwrap();
         fs::rename(folder.path().join("new"), &path).unwrap();
         assert!(follows.was_replaced(&path));
-        assert!(LogReader::open(folder.path()).is_err(), "a folder is no log");
+        assert!(LogReader::open(folder.path()).is_err(), "a folder is not a log");
     }
 }

@@ -1,4 +1,4 @@
-//! Making what a server needs on disk before any container of it can be made.
+//! Creates the files and directories that a server's containers require.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -12,21 +12,21 @@ use rustix::io::Errno;
 use super::{FilesError, Layout, links, remove};
 use crate::model::ServerId;
 
-/// Readable for whatever user looks at it in a container.
+/// Readable for all users of a container.
 const FOR_CONTAINERS: u32 = 0o644;
 
 impl Layout {
-    /// Makes what is missing: the server's folder, its data directory (0700, of the server's user), `logs/` (0700), the
-    /// machine-id file where containers mount one, and the links by which the state folder's names answer. A
-    /// data directory that is there keeps its mode and owner, a real file in the place of a link stays.
+    /// Creates what is missing: the server's folder, its data directory (0700, owned by the server's user), `logs/` (0700), the
+    /// machine-id file if containers mount one, and the links in the state folder. An existing data directory keeps its mode and
+    /// owner; an existing file in the position of a link stays.
     ///
     /// # Errors
-    /// Something cannot be made, or a place is taken by something else.
+    /// Something cannot be created, or its path is taken.
     pub fn prepare(&self, id: ServerId) -> Result<(), FilesError> {
         make_private(&self.folder(id))?;
         self.make_data(id)?;
         make_private(&self.logs(id))?;
-        if self.machine_id && !self.machine_id_is_right(id) {
+        if self.machine_id && !self.has_machine_id(id) {
             make_private(&self.directories.machine_id)?;
             let path = self.machine_id(id);
             replace_unsynced(&path, id.simple().as_bytes(), FOR_CONTAINERS)
@@ -36,18 +36,18 @@ impl Layout {
         self.links(id).iter().try_for_each(|(at, target)| links::ensure(&self.directories.root, at, target))
     }
 
-    /// Whether there is nothing for [`prepare`](Self::prepare) to do. A few looks at names; nothing is written.
+    /// Whether [`prepare`](Self::prepare) has nothing to do. Writes nothing.
     pub fn is_prepared(&self, id: ServerId) -> bool {
         self.data_path(id).is_dir()
             && self.logs(id).is_dir()
-            && (!self.machine_id || self.machine_id_is_right(id))
-            && self.links(id).iter().all(|(at, target)| links::is_answered(&self.directories.root, at, target))
+            && (!self.machine_id || self.has_machine_id(id))
+            && self.links(id).iter().all(|(at, target)| links::is_valid(&self.directories.root, at, target))
     }
 
-    /// Makes what the node as a whole needs: the folders of install logs, and the link to the daemon's log.
+    /// Creates the folders of install logs, and the link to the daemon's log.
     ///
     /// # Errors
-    /// Something cannot be made.
+    /// Something cannot be created.
     pub fn prepare_node(&self) -> Result<(), FilesError> {
         let root = &self.directories.root;
         make_private(&root.join("install"))?;
@@ -55,7 +55,7 @@ impl Layout {
         links::ensure(root, &root.join("wings.log"), &self.directories.daemon_log())
     }
 
-    /// The names that answer for a server, and for what.
+    /// The links of a server with their targets.
     fn links(&self, id: ServerId) -> [(PathBuf, PathBuf); 3] {
         let install_log = self.install_log(id);
         let by_id = self.directories.root.join("install").join(format!("{id}.log"));
@@ -66,19 +66,19 @@ impl Layout {
         ]
     }
 
-    /// Makes the data directory as a whole: until it has its owner and mode, it does not have its name.
+    /// Creates the data directory under a temporary name and renames it after its owner and mode are set.
     fn make_data(&self, id: ServerId) -> Result<(), FilesError> {
-        const ACTION: &str = "make the directory";
+        const ACTION: &str = "create the directory";
         let path = self.data_path(id);
         let error = FilesError::disk::<io::Error>;
         match fs::metadata(&path) {
             Ok(found) if found.is_dir() => return Ok(()),
             Ok(_) => {
-                let reason = "a file is in its place; move it away";
+                let reason = "a file has its path; move the file away";
                 return Err(FilesError::rejected(ACTION, &path, reason));
             }
             Err(_) if path.is_symlink() => {
-                let reason = "a link that leads nowhere is in its place; make what it should lead to, or remove it";
+                let reason = "a dangling link has its path; create the target of the link, or remove it";
                 return Err(FilesError::rejected(ACTION, &path, reason));
             }
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => {}
@@ -90,11 +90,11 @@ impl Layout {
         let Some(unfinished) = self.unfinished_data_path(id) else {
             return Ok(());
         };
-        // One that a crash left; nothing was ever put into it.
+        // A crash may have left an empty one.
         remove::remove_tree(&unfinished)?;
         let made = self.make_owned(&unfinished).and_then(|()| {
             match rustix::fs::renameat_with(CWD, &unfinished, CWD, &path, RenameFlags::NOREPLACE) {
-                // A file system that cannot rename like this. Nothing is there, so nothing is replaced.
+                // The file system does not support the flag. The path does not exist, so nothing is replaced.
                 Err(Errno::INVAL | Errno::NOSYS) => fs::rename(&unfinished, &path),
                 other => Ok(other?),
             }
@@ -102,7 +102,7 @@ impl Layout {
         made.map_err(error(ACTION, &path))
     }
 
-    /// Makes a directory that only the server's user may enter.
+    /// Creates a directory that only the server's user may enter.
     fn make_owned(&self, path: &Path) -> io::Result<()> {
         DirBuilder::new().mode(0o700).create(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -115,26 +115,22 @@ impl Layout {
         Ok(rustix::fs::fchmod(&made, Mode::RWXU)?)
     }
 
-    /// Containers have the file itself mounted, so one that is right is never replaced.
-    fn machine_id_is_right(&self, id: ServerId) -> bool {
+    /// Containers mount the file itself, so a correct one is never replaced.
+    fn has_machine_id(&self, id: ServerId) -> bool {
         let path = self.machine_id(id);
-        let readable = |path: &Path| {
-            let found = fs::metadata(path)?;
-            Ok::<_, io::Error>(found.is_file() && found.mode() & 0o444 == 0o444 && found.len() < 64)
-        };
-        readable(&path).is_ok_and(|readable| readable)
-            && fs::read(&path).is_ok_and(|text| text == id.simple().as_bytes())
+        let is_readable = |found: fs::Metadata| found.is_file() && found.mode() & 0o444 == 0o444 && found.len() < 64;
+        fs::metadata(&path).is_ok_and(is_readable) && fs::read(&path).is_ok_and(|text| text == id.simple().as_bytes())
     }
 }
 
-/// Makes a directory and what is missing above it, for the daemon alone; one that is there stays as it is.
+/// Creates a directory and its parents with access for the daemon only. An existing one keeps its mode.
 pub(super) fn make_private(path: &Path) -> Result<(), FilesError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(FilesError::disk("make the directory", path))
+    made.map_err(FilesError::disk("create the directory", path))
 }
 
-/// Replaces a file in a folder of the daemon. A power cut may leave it empty or missing, so it must be compared before each use;
-/// a sync for each server would be the longest part of creating hundreds.
+/// Replaces a file in a folder of the daemon without a sync, which would dominate the creation of hundreds of servers. A power
+/// cut may leave it empty or missing, so it is compared before each use.
 fn replace_unsynced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let temporary = path.with_file_name(format!(".{}.new", name.to_string_lossy()));
@@ -143,7 +139,7 @@ fn replace_unsynced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-/// Replaces a file in an open folder, where hostile things may lie. It may be missing after a power cut, but is never there in part.
+/// Replaces a file in an open folder with untrusted content. After a power cut it may be missing, but is never incomplete.
 pub(super) fn replace_file_in(folder: BorrowedFd<'_>, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = format!(".{name}.new");
     match rustix::fs::unlinkat(folder, &temporary, AtFlags::empty()) {
@@ -159,7 +155,7 @@ pub(super) fn replace_file_in(folder: BorrowedFd<'_>, name: &str, bytes: &[u8], 
         .and_then(|()| file.sync_data())
         .and_then(|()| Ok(rustix::fs::renameat(folder, &temporary, folder, name)?));
     if written.is_err() {
-        // The error goes to the caller; what stays is removed before the next attempt.
+        // The next attempt removes a file that stays.
         let _ = rustix::fs::unlinkat(folder, &temporary, AtFlags::empty());
     }
     written

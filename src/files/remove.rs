@@ -1,12 +1,11 @@
-//! Removing a directory with everything in it, whatever that is and whatever is done to it meanwhile.
+//! Removes a directory with everything in it, while its owner may change it.
 //!
-//! Directories are emptied by descriptor, so a name that was replaced by a link is removed as a link. Mounts are not entered.
-//! What is nested too deeply is first moved to the top, so that few descriptors do for any depth.
+//! Directories are emptied through descriptors, so a name that was replaced by a link is removed as a link. Mounts are not
+//! entered. Deeply nested directories are first moved to the top, so that any depth requires few descriptors only.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -15,34 +14,35 @@ use rustix::io::Errno;
 
 use super::FilesError;
 use super::root::{Resolver, open_child};
+use super::scan::path_below;
 
-/// What this is about, in messages.
+/// A verb for errors.
 const ACTION: &str = "remove";
 
-/// Directories open at a time.
+/// The most directories that are open at a time.
 const HELD_OPEN: usize = 32;
 
-/// How often listings are begun again because something was left or came in; each time, something was removed.
+/// The most listings of a directory whose entries reappear.
 const MAX_PASSES: u32 = 100_000;
 
-/// How many passes in a row may remove nothing although nothing is refused.
+/// The most listings in a row that remove nothing without an error.
 const IDLE_PASSES: u32 = 200;
 
-/// How often a name is looked at that is a directory now and something else the next moment.
+/// Attempts for a name whose type changes during the removal.
 const ATTEMPTS: usize = 8;
 
-/// What deep directories are called at the top.
+/// Prefix of the names of moved directories.
 const MOVED_PREFIX: &str = ".alula-removing-";
 
-/// Removes what is at `path` with everything in it. A link is removed itself. That nothing is there is no error; links in
-/// the path before the last name are followed.
+/// Removes `path` with everything in it. A link is removed itself; links in the path before the last name are followed. A missing
+/// path is no error.
 ///
 /// # Errors
-/// Something cannot be removed, or something else keeps writing there; what could be removed is gone.
+/// Something cannot be removed, or another program keeps writing there. Everything else is removed.
 pub(super) fn remove_tree(path: &Path) -> Result<(), FilesError> {
     let error = |errno: Errno| FilesError::disk(ACTION, path)(errno);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        let reason = "it has no name of its own";
+        let reason = "the path has no last name";
         return Err(FilesError::rejected(ACTION, path, reason));
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -56,7 +56,7 @@ pub(super) fn remove_tree(path: &Path) -> Result<(), FilesError> {
         Err(Errno::ISDIR) => {}
         Err(errno) => return Err(error(errno)),
     }
-    // This one may be a mount: a file system of the server's own.
+    // The top directory may be a mount: a file system for one server.
     let flags = flags | OFlags::NOFOLLOW;
     let top = rustix::fs::openat(&parent, name, flags, Mode::empty());
     let mut removal = Removal::new(path, top.map_err(error)?)?;
@@ -64,23 +64,23 @@ pub(super) fn remove_tree(path: &Path) -> Result<(), FilesError> {
         removal.empty();
         match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::NOTEMPTY | Errno::EXIST) if removal.begin_again() => {}
+            Err(Errno::NOTEMPTY | Errno::EXIST) if removal.restart() => {}
             Err(errno) => return Err(removal.first_error.unwrap_or_else(|| error(errno))),
         }
     }
 }
 
-/// A directory that is being emptied.
+/// A directory on the current path, which is being emptied.
 struct Frame {
     entries: Dir,
-    /// Its name in the one above.
+    /// Its name in the parent.
     name: CString,
-    /// Whether anything was removed since its listing began.
+    /// Whether anything was removed in the current listing.
     progress: bool,
     /// Whether something in it cannot be removed.
     blocked: bool,
-    /// Whether its mode was changed so that things can be removed from it.
-    opened_up: bool,
+    /// Whether its mode was changed to allow removals.
+    unlocked: bool,
 }
 
 impl Frame {
@@ -90,7 +90,7 @@ impl Frame {
             name: name.to_owned(),
             progress: false,
             blocked: false,
-            opened_up: false,
+            unlocked: false,
         })
     }
 }
@@ -98,12 +98,12 @@ impl Frame {
 struct Removal<'a> {
     path: &'a Path,
     resolver: Resolver,
-    /// From the top down to where we are.
+    /// The current path, from the top.
     frames: Vec<Frame>,
     passes: u32,
-    /// Those of them in a row that have removed nothing.
+    /// The last passes that removed nothing.
     idle: u32,
-    /// Directories moved to the top.
+    /// Number of moved directories.
     moved: u64,
     first_error: Option<FilesError>,
 }
@@ -122,7 +122,7 @@ impl<'a> Removal<'a> {
         })
     }
 
-    /// Removes everything in the top directory that can be removed.
+    /// Removes all removable entries of the top directory.
     fn empty(&mut self) {
         while let Some(frame) = self.frames.last_mut() {
             let end = match frame.entries.next() {
@@ -142,21 +142,21 @@ impl<'a> Removal<'a> {
         }
     }
 
-    /// Has the listing of the innermost directory begun again, if that may lead anywhere.
-    fn begin_again(&mut self) -> bool {
+    /// Restarts the listing of the innermost directory, if another pass may remove more.
+    fn restart(&mut self) -> bool {
         self.passes += 1;
         let Some(frame) = self.frames.last_mut() else {
             return false;
         };
         self.idle = if frame.progress { 0 } else { self.idle + 1 };
-        // What is neither removed nor refused was another thing each time it was looked at.
-        let hope = (frame.progress || !frame.blocked && self.idle < IDLE_PASSES) && self.passes < MAX_PASSES;
-        if hope {
+        // An entry that was neither removed nor failed has changed its type on each attempt.
+        let retry = (frame.progress || !frame.blocked && self.idle < IDLE_PASSES) && self.passes < MAX_PASSES;
+        if retry {
             frame.progress = false;
             frame.blocked = false;
             frame.entries.rewind();
         }
-        hope
+        retry
     }
 
     fn remove(&mut self, entry: &DirEntry) {
@@ -174,7 +174,6 @@ impl<'a> Removal<'a> {
                 Ok(()) | Err(Errno::NOENT) => return,
                 Err(Errno::ISDIR) => directory = true,
                 Err(Errno::NOTDIR | Errno::LOOP) => directory = false,
-                // A mount.
                 Err(Errno::XDEV) => return self.failed(name, Errno::BUSY),
                 Err(errno) => return self.failed(name, errno),
             }
@@ -187,16 +186,16 @@ impl<'a> Removal<'a> {
         };
         let directory = frame.entries.fd()?;
         let mut unlinked = rustix::fs::unlinkat(directory, name, flags);
-        if unlinked == Err(Errno::ACCESS) && !frame.opened_up {
+        if unlinked == Err(Errno::ACCESS) && !frame.unlocked {
             rustix::fs::fchmod(directory, Mode::RWXU)?;
-            frame.opened_up = true;
+            frame.unlocked = true;
             unlinked = rustix::fs::unlinkat(directory, name, flags);
         }
         frame.progress |= unlinked.is_ok();
         unlinked
     }
 
-    /// Goes on with a directory in the innermost one, or moves it to the top.
+    /// Enters a directory in the innermost one, or moves it to the top.
     fn enter(&mut self, name: &CStr) -> rustix::io::Result<()> {
         let Some(frame) = self.frames.last() else {
             return Ok(());
@@ -207,7 +206,7 @@ impl<'a> Removal<'a> {
         }
         let child = match open_child(self.resolver, parent, name) {
             Err(Errno::ACCESS) => {
-                open_up(parent, name)?;
+                unlock(parent, name)?;
                 open_child(self.resolver, parent, name)?
             }
             other => other?,
@@ -225,13 +224,13 @@ impl<'a> Removal<'a> {
             self.moved += 1;
             let (from, to) = (frame.entries.fd()?, top.entries.fd()?);
             match rustix::fs::renameat(from, name, to, &new_name) {
-                // Taken by something that was there before.
+                // The name is taken.
                 Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) if self.is_directory(name) => {}
                 Err(errno) => return Err(errno),
                 Ok(()) => break,
             }
         }
-        // The top has something to remove that its listing may not show any more.
+        // The listing of the top may be past the moved directory, so another one is needed.
         for frame in [0, self.frames.len() - 1] {
             self.frames[frame].progress = true;
         }
@@ -246,29 +245,29 @@ impl<'a> Removal<'a> {
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
     }
 
-    /// Removes the innermost directory, which should be empty now, and goes on with the one above.
+    /// Removes the innermost directory, which should be empty, and continues with its parent.
     fn leave(&mut self) {
         let Some(done) = self.frames.pop() else {
             return;
         };
         if done.blocked {
-            if let Some(above) = self.frames.last_mut() {
-                above.blocked = true;
+            if let Some(parent) = self.frames.last_mut() {
+                parent.blocked = true;
             }
             return;
         }
         let mut removed = self.unlink(&done.name, AtFlags::REMOVEDIR);
         if removed == Err(Errno::NOTDIR) {
-            // It was replaced: by a link, say.
+            // It was replaced, such as by a link.
             removed = self.unlink(&done.name, AtFlags::empty());
         }
         match removed {
-            // A directory again: the listing of the one above has it.
+            // `ISDIR`: a directory again, which the next listing of the parent contains.
             Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
                 let name = done.name.clone();
                 self.frames.push(done);
-                if !self.begin_again() {
+                if !self.restart() {
                     self.frames.pop();
                     self.failed(&name, Errno::NOTEMPTY);
                 }
@@ -277,7 +276,7 @@ impl<'a> Removal<'a> {
         }
     }
 
-    /// Something in the innermost directory cannot be removed.
+    /// Notes that an entry of the innermost directory cannot be removed.
     fn failed(&mut self, name: &CStr, errno: Errno) {
         if self.first_error.is_none() {
             let path = self.path_of(name);
@@ -289,17 +288,12 @@ impl<'a> Removal<'a> {
     }
 
     fn path_of(&self, name: &CStr) -> PathBuf {
-        let names = self.frames.iter().map(|frame| frame.name.as_c_str());
-        let mut path = self.path.to_owned();
-        for name in names.chain([name]).filter(|name| !name.is_empty()) {
-            path.push(OsStr::from_bytes(name.to_bytes()));
-        }
-        path
+        path_below(self.path, self.frames.iter().map(|frame| frame.name.as_c_str()).chain([name]))
     }
 }
 
-/// Lets a daemon that is not root into a directory of its own user. Not by name, which might be a link by now.
-fn open_up(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+/// Allows a daemon without root to enter a directory of its user. Uses a descriptor, because the name may be a link by now.
+fn unlock(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(parent, name, flags, Mode::empty())?;
     let itself = format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd());

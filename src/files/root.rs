@@ -1,14 +1,12 @@
-//! A directory that paths cannot lead out of.
+//! A confined root directory: untrusted paths are opened below it and never outside.
 //!
-//! A directory on the host comes in and is held open; paths below it, from users and containers and thus hostile,
-//! come in as well; descriptors of what they name go out. The kernel resolves the paths (`openat2`), at the moment
-//! of opening, so nothing that is renamed or replaced by a link meanwhile leads outside. Where the kernel cannot (before
-//! Linux 5.6, or where a sandbox forbids it), paths are walked one name at a time and no link is followed at all.
+//! The kernel resolves a path at the moment of opening (`openat2`), so a concurrent rename or a new link cannot lead outside. If
+//! the kernel does not support this (before Linux 5.6, or in a sandbox), paths are resolved name by name and no link is followed.
 //!
-//! The rules, which are those of Wings' users:
-//! - an absolute path starts at the root, `.` and `..` are taken literally, and one that leads above the root is refused;
-//! - a link as the last name is never followed, a link before it only as far as it stays below the root;
-//! - `/proc`'s magic links are never followed, mounts below the root are entered unless asked otherwise.
+//! The rules are those of Wings:
+//! - an absolute path starts at the root, and `..` is resolved by text; a path that leads above the root is rejected;
+//! - a link as the last name is never followed, a link before it only if it stays below the root;
+//! - magic links of `/proc` are never followed; [`Root::open_file`] enters mounts.
 
 use std::ffi::{CStr, OsStr};
 use std::io;
@@ -20,29 +18,29 @@ use std::sync::OnceLock;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// The kernel gives up (`EAGAIN`) where something is renamed while it resolves a path; so often it is asked again.
+/// Attempts to resolve a path. The kernel returns `EAGAIN` if something is renamed at the same time.
 const ATTEMPTS: usize = 64;
 
-/// What every opening has: nothing is inherited by children, and no FIFO or device holds up the opener.
+/// Flags of every open call: children inherit nothing, and FIFOs and devices do not block.
 const ALWAYS: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// How paths are resolved.
+/// The method of resolving paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolver {
-    /// By the kernel, with `openat2`.
+    /// By the kernel with `openat2`.
     Kernel,
-    /// Name by name, with `openat`; no link is followed.
+    /// Name by name with `openat`; no link is followed.
     Names,
 }
 
 impl Resolver {
-    /// The better one that this kernel lets us have; found out once per process.
+    /// `Kernel` if this kernel supports it; determined once per process.
     pub fn available() -> Self {
         static AVAILABLE: OnceLock<Resolver> = OnceLock::new();
         *AVAILABLE.get_or_init(|| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             match rustix::fs::openat2(CWD, "/", flags, Mode::empty(), ResolveFlags::empty()) {
-                // Sandboxes that do not know the call forbid it.
+                // Sandboxes forbid system calls that they do not know.
                 Err(Errno::NOSYS | Errno::PERM) => Self::Names,
                 _ => Self::Kernel,
             }
@@ -50,7 +48,7 @@ impl Resolver {
     }
 }
 
-/// A directory, held open, and what is below it.
+/// An open directory.
 #[derive(Debug)]
 pub struct Root {
     directory: OwnedFd,
@@ -58,33 +56,33 @@ pub struct Root {
 }
 
 impl Root {
-    /// Opens the directory at `path`. Links in this path are followed: it comes from the node's configuration.
+    /// Opens the directory at `path`. Follows links, since the path comes from the node's configuration.
     ///
     /// # Errors
-    /// It is missing, no directory, or may not be read.
+    /// The directory is missing, not a directory, or not readable.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::open_with(path, Resolver::available())
     }
 
-    /// Like [`open`](Self::open), with paths resolved in this way.
+    /// As [`open`](Self::open), with this method of resolving paths.
     ///
     /// # Errors
-    /// It is missing, no directory, or may not be read.
+    /// The directory is missing, not a directory, or not readable.
     pub fn open_with(path: &Path, resolver: Resolver) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
         Ok(Self { directory, resolver })
     }
 
-    /// Opens what `path` names below this directory, or makes it where `flags` say so. What comes back may be of any
-    /// kind that `flags` let through, and does not block.
+    /// Opens `path` below this directory, or creates it according to `flags`. The file may have any type that `flags` allow, and
+    /// does not block.
     ///
     /// # Errors
-    /// - [`io::ErrorKind::InvalidInput`]: the path as such leads out, or has a NUL;
-    /// - [`io::ErrorKind::CrossesDevices`]: a link on the way leads out (name by name, any link is
+    /// - [`io::ErrorKind::InvalidInput`]: the text of the path leads outside, or has a NUL;
+    /// - [`io::ErrorKind::CrossesDevices`]: a link in the path leads outside (name by name, any link is
     ///   [`io::ErrorKind::NotADirectory`]);
     /// - `ELOOP`: the last name is a link;
-    /// - whatever else the system says.
+    /// - other errors of the system.
     pub fn open_file(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let path = relative(path)?;
         let flags = flags | ALWAYS;
@@ -94,14 +92,14 @@ impl Root {
                 Ok(openat2(self.as_fd(), &path, flags, mode, resolve)?)
             }
             Resolver::Names => {
-                let (parent, name) = self.scan_to_parent(&path)?;
+                let (parent, name) = self.open_names(&path)?;
                 let parent = parent.as_ref().map_or(self.as_fd(), AsFd::as_fd);
                 Ok(rustix::fs::openat(parent, name, flags, mode)?)
             }
         }
     }
 
-    /// Opens the directory that `path` names.
+    /// Opens a directory.
     ///
     /// # Errors
     /// As [`open_file`](Self::open_file), and [`io::ErrorKind::NotADirectory`].
@@ -109,18 +107,18 @@ impl Root {
         self.open_file(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
     }
 
-    /// The directory that the last name of `path` is in, and that name: for acting on the name itself, such as
-    /// removing, renaming, or making a link.
+    /// Opens the directory that contains the last name of `path`, and returns it with that name, for operations on the name such
+    /// as removing and renaming.
     ///
     /// # Errors
     /// As [`open_directory`](Self::open_directory); [`io::ErrorKind::InvalidInput`] for the root itself.
     pub fn open_parent(&self, path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
         let path = relative(path)?;
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(invalid("it names the root itself"));
+            return Err(invalid("the path is the root itself"));
         };
         if path == Path::new(".") {
-            return Err(invalid("it names the root itself"));
+            return Err(invalid("the path is the root itself"));
         }
         Ok((self.open_directory(parent)?, PathBuf::from(name)))
     }
@@ -130,7 +128,7 @@ impl Root {
         self.resolver
     }
 
-    fn scan_to_parent<'p>(&self, path: &'p Path) -> io::Result<(Option<OwnedFd>, &'p OsStr)> {
+    fn open_names<'p>(&self, path: &'p Path) -> io::Result<(Option<OwnedFd>, &'p OsStr)> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut names = path.components().map(Component::as_os_str);
         let last = names.next_back().unwrap_or(OsStr::new("."));
@@ -149,11 +147,10 @@ impl AsFd for Root {
     }
 }
 
-/// Opens the directory `name` in `parent`, for reading: itself, not what a link of that name leads to, and only where
-/// it is on the same mount.
+/// Opens the directory `name` in `parent` for reading, if it is on the same mount. Does not follow a link.
 ///
 /// # Errors
-/// [`Errno::NOTDIR`] or [`Errno::LOOP`] where it is something else, [`Errno::XDEV`] where something is mounted there.
+/// [`Errno::NOTDIR`] or [`Errno::LOOP`] if it is not a directory, [`Errno::XDEV`] if it is a mount.
 pub(super) fn open_child(resolver: Resolver, parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | ALWAYS;
     match resolver {
@@ -188,27 +185,27 @@ fn openat2(
     rustix::fs::openat2(root, path, flags, mode, resolve)
 }
 
-/// The number of the mount that an open file is on. The device alone does not tell a bind mount of the same file system.
+/// The mount of an open file. A bind mount of the same file system has the same device.
 fn mount_of(fd: BorrowedFd<'_>) -> Option<u64> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
     line.trim().parse().ok()
 }
 
-/// `path` as names below the root, by its text alone: never empty, `.` for the root itself.
+/// Resolves the text of `path` to names below the root; `.` for the root itself.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`] where it leads above the root or has a NUL.
+/// [`io::ErrorKind::InvalidInput`] if it leads above the root or has a NUL.
 pub fn relative(path: &Path) -> io::Result<PathBuf> {
     if path.as_os_str().as_bytes().contains(&0) {
-        return Err(invalid("it contains a NUL"));
+        return Err(invalid("the path contains a NUL"));
     }
     let mut names = PathBuf::new();
     for component in path.components() {
         match component {
             Component::Normal(name) => names.push(name),
             Component::ParentDir if !names.pop() => {
-                return Err(invalid("it leads out of the server's directory"));
+                return Err(invalid("the path leads out of the server's directory"));
             }
             Component::ParentDir | Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
         }

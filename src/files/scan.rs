@@ -1,8 +1,8 @@
-//! Looking at everything below a directory, whatever its owner does meanwhile.
+//! Visits everything below a directory whose owner may change it at the same time.
 //!
-//! Each directory is opened by its name in the one above, which is held open: a name that was replaced by a link is
-//! not followed, and nothing outside is ever reached. Mounts are not entered. Memory does not grow with
-//! the number of files, and with the depth only up to [`MAX_DEPTH`].
+//! Each directory is opened by its name in its parent, which is held open: a name that was replaced by a link is not followed,
+//! and nothing outside is reached. Mounts are not entered. Memory does not grow with the number of files, and with the depth
+//! only up to [`MAX_DEPTH`].
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
@@ -17,33 +17,32 @@ use rustix::io::Errno;
 use super::FilesError;
 use super::root::{Resolver, Root, open_child};
 
-/// Directories that are held open at a time; the others are found again by `..`. Many walks run at once, and
-/// descriptors are few.
+/// The most directories that are open at a time; the others are opened again through `..`. Many scans run at the same time, and
+/// descriptors are limited.
 const HELD_OPEN: usize = 32;
 
-/// Deepest directory. A path has at most 4096 bytes, so nothing deeper has a path that programs could use.
+/// The deepest directory. A path has at most 4096 bytes, so nothing deeper has a path that programs can use.
 pub(super) const MAX_DEPTH: usize = 2048;
 
-/// How often a name is looked at that is a directory now and something else the next moment.
+/// Attempts for a name whose type changes during the scan.
 const ATTEMPTS: usize = 8;
 
-/// What is done with what a walk finds. An error is remembered, and the walk goes on; that something is gone
-/// ([`Errno::NOENT`]) is none.
+/// Handles the entries that a scan finds. After an error the scan continues; [`Errno::NOENT`] is ignored.
 pub(super) trait Visitor {
-    /// What this is about, as a verb phrase.
+    /// A verb phrase for errors.
     const ACTION: &'static str;
 
-    /// A directory, the top one included, before its entries.
+    /// Handles a directory, including the top one, before its entries.
     fn directory(&mut self, directory: BorrowedFd<'_>, stat: &Stat) -> rustix::io::Result<()>;
 
-    /// Anything else, by its name. What is there may be another thing by now.
+    /// Handles any other entry. The name may refer to another file by now.
     fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Result<()>;
 }
 
-/// Shows everything below `root`, and `root` itself, to `visitor`. `path` is for messages.
+/// Visits `root` and everything below it. `path` is for messages.
 ///
 /// # Errors
-/// The first thing that could not be looked at, after everything else was; or it was cancelled.
+/// The first entry that failed, after all others were visited; or `cancelled` was set.
 pub(super) fn scan<V: Visitor>(
     root: &Root,
     path: &Path,
@@ -62,32 +61,32 @@ pub(super) fn scan<V: Visitor>(
     scan.first_error.map_or(Ok(()), Err)
 }
 
-/// How a directory that was found before is opened.
+/// Flags for the top directory and for `..`.
 const REOPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
-/// A directory whose entries are being looked at.
+/// A directory on the current path.
 struct Frame {
-    /// `None` while too many below it are open.
+    /// `None` if it was closed because too many directories are open.
     entries: Option<Dir>,
-    /// Where its listing goes on.
+    /// The position in its listing.
     position: i64,
-    /// Which directory it is: device and inode.
+    /// Device and inode.
     identity: (u64, u64),
-    /// Its name in the one above.
+    /// Its name in the parent.
     name: CString,
 }
 
 struct DiskScan<'a, V> {
     path: &'a Path,
     resolver: Resolver,
-    /// From the top down to where we are.
+    /// The current path, from the top.
     frames: Vec<Frame>,
     visitor: &'a mut V,
     first_error: Option<FilesError>,
 }
 
 impl<V: Visitor> DiskScan<'_, V> {
-    /// Looks at one entry, or leaves the directory.
+    /// Visits one entry, or leaves the directory.
     fn step(&mut self) {
         let Some(frame) = self.frames.last_mut() else {
             return;
@@ -99,7 +98,7 @@ impl<V: Visitor> DiskScan<'_, V> {
         match entries.next() {
             Some(Ok(entry)) => {
                 frame.position = entry.offset();
-                self.look_at(&entry);
+                self.visit(&entry);
             }
             Some(Err(errno)) => {
                 self.failed(c"", errno);
@@ -109,7 +108,7 @@ impl<V: Visitor> DiskScan<'_, V> {
         }
     }
 
-    fn look_at(&mut self, entry: &DirEntry) {
+    fn visit(&mut self, entry: &DirEntry) {
         let name = entry.file_name();
         if name == c"." || name == c".." {
             return;
@@ -123,19 +122,19 @@ impl<V: Visitor> DiskScan<'_, V> {
                 Ok(fd) => fd,
                 Err(errno) => return self.failed(name, errno),
             };
-            let looked = match kind {
+            let visited = match kind {
                 FileType::Directory => match open_child(self.resolver, parent, name) {
                     Ok(child) => return self.enter(child, name),
-                    // Something is mounted there: not this server's files.
+                    // A mount does not belong to the server's files.
                     Err(Errno::XDEV) => return,
                     Err(errno) => Err(errno),
                 },
                 FileType::Unknown => Err(Errno::NOTDIR),
                 other => self.visitor.entry(parent, name, other),
             };
-            match looked {
+            match visited {
                 Ok(()) | Err(Errno::NOENT) => return,
-                // It is not what the listing said, or not any more.
+                // The type is not the one of the listing.
                 Err(Errno::NOTDIR | Errno::LOOP | Errno::ISDIR) => {}
                 Err(errno) => return self.failed(name, errno),
             }
@@ -149,7 +148,7 @@ impl<V: Visitor> DiskScan<'_, V> {
 
     fn enter(&mut self, directory: OwnedFd, name: &CStr) {
         if self.frames.len() >= MAX_DEPTH {
-            let reason = "it is nested too deeply for any program to use; remove that directory";
+            let reason = "it is nested too deeply for other programs; remove that directory";
             let error = FilesError::rejected(V::ACTION, &self.path_of(name), reason);
             self.first_error.get_or_insert(error);
             return;
@@ -161,7 +160,7 @@ impl<V: Visitor> DiskScan<'_, V> {
         match entered {
             Ok((entries, identity)) => {
                 self.frames.push(Frame { entries: Some(entries), position: 0, identity, name: name.to_owned() });
-                // The top one stays open whatever happens: the way back for all.
+                // The top one stays open, to return to.
                 if let Some(index) = self.frames.len().checked_sub(HELD_OPEN + 1)
                     && index > 0
                 {
@@ -173,19 +172,19 @@ impl<V: Visitor> DiskScan<'_, V> {
         }
     }
 
-    /// Goes on with the directory above.
+    /// Continues with the parent.
     fn leave(&mut self) {
         let Some(done) = self.frames.pop() else {
             return;
         };
-        let Some(above) = self.frames.last_mut() else {
+        let Some(parent) = self.frames.last_mut() else {
             return;
         };
-        if above.entries.is_some() {
+        if parent.entries.is_some() {
             return;
         }
-        match reopen(&done, above) {
-            Ok(entries) => above.entries = Some(entries),
+        match reopen_parent(&done, parent) {
+            Ok(entries) => parent.entries = Some(entries),
             Err(source) => {
                 let path = self.path_of(c"");
                 let error = FilesError::disk(V::ACTION, &path)(source);
@@ -202,25 +201,26 @@ impl<V: Visitor> DiskScan<'_, V> {
     }
 
     fn path_of(&self, name: &CStr) -> PathBuf {
-        let names = self.frames.iter().map(|frame| frame.name.as_c_str());
-        let mut path = self.path.to_owned();
-        for name in names.chain([name]).filter(|name| !name.is_empty()) {
-            path.push(OsStr::from_bytes(name.to_bytes()));
-        }
-        path
+        path_below(self.path, self.frames.iter().map(|frame| frame.name.as_c_str()).chain([name]))
     }
 }
 
-/// Opens the directory above `below`, which must be the one that it was entered from.
-fn reopen(below: &Frame, above: &Frame) -> io::Result<Dir> {
-    let entries = below.entries.as_ref().ok_or(Errno::BADF)?;
+/// The path of nested names below `top`, for messages.
+pub(super) fn path_below<'a>(top: &Path, names: impl Iterator<Item = &'a CStr>) -> PathBuf {
+    let names = names.filter(|name| !name.is_empty());
+    top.join(names.map(|name| OsStr::from_bytes(name.to_bytes())).collect::<PathBuf>())
+}
+
+/// Opens the parent of `child`, which must be the directory that it was entered from.
+fn reopen_parent(child: &Frame, parent: &Frame) -> io::Result<Dir> {
+    let entries = child.entries.as_ref().ok_or(Errno::BADF)?;
     let directory = rustix::fs::openat(entries.fd()?, "..", REOPEN, Mode::empty())?;
     let stat = rustix::fs::fstat(&directory)?;
-    if (stat.st_dev, stat.st_ino) != above.identity {
-        return Err(io::Error::other("directories below were moved meanwhile; it is looked at again"));
+    if (stat.st_dev, stat.st_ino) != parent.identity {
+        return Err(io::Error::other("directories below it were moved during the scan, which will be repeated"));
     }
     let mut entries = Dir::new(directory)?;
-    entries.seek(above.position)?;
+    entries.seek(parent.position)?;
     Ok(entries)
 }
 

@@ -1,11 +1,10 @@
 //! The install script, in the folder that the installer mounts.
 //!
-//! The script must be readable in the container, whoever that makes the reader: with user namespaces, or a rootless
-//! engine, the container's root is some other user of the host, and an image may run as a user of its own.
-//! Other users of the host must not read it. So the folder and the file are open to all (0755, 0644), and it is the directory
-//! of all scripts (`system.tmp_directory`, made 0700) that keeps others out: it is not on the container's way, which
-//! has the folder itself mounted. Where that directory is open to others (`/tmp`, say), the folder is 0700, as Wings'
-//! is: then others still cannot read it, but such a container cannot either.
+//! The script must be readable for any user of the container: with user namespaces or a rootless engine the container's root is
+//! another user of the host, and an image may have a user of its own. Other users of the host must not read it. So the folder
+//! and the file are readable for all (0755, 0644), and the directory of all scripts (`system.tmp_directory`, created with 0700)
+//! protects them; the container mounts the folder itself. If that directory is accessible for others, such as `/tmp`, the folder
+//! is 0700, as for Wings: other users cannot read it, and neither can such a container.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,17 +16,17 @@ use super::prepare::{make_private, replace_file_in};
 use super::{FilesError, Layout, remove};
 use crate::model::ServerId;
 
-/// The script's name, in its folder and in the container.
+/// Name of the script in its folder and in the container.
 const NAME: &str = "install.sh";
 
-/// How often the folder is made before giving up on somebody who keeps putting things in its place.
+/// Attempts to create the folder while another user takes its path.
 const ATTEMPTS: usize = 4;
 
 impl Layout {
-    /// Writes a server's install script. Windows' line ends become Unix', and nothing else is changed.
+    /// Writes a server's install script. CRLF is replaced by LF.
     ///
     /// # Errors
-    /// It cannot be written; one from before is still there, whole.
+    /// It cannot be written; an earlier one stays.
     pub fn write_script(&self, id: ServerId, text: &str) -> Result<(), FilesError> {
         let path = self.script_folder(id);
         make_private(&self.directories.tmp)?;
@@ -41,7 +40,7 @@ impl Layout {
                 .map_err(FilesError::disk("write", &path.join(NAME)))
         };
         match write() {
-            // An earlier installer, which may write there, left a directory in the place of a file.
+            // An earlier installer, which may write to the folder, has replaced a file by a directory.
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
                 remove::remove_tree(&path)?;
                 write()
@@ -50,13 +49,13 @@ impl Layout {
         }
     }
 
-    /// Whether a server's install script is there, whole.
+    /// Whether a server's install script is there.
     pub fn has_script(&self, id: ServerId) -> bool {
         let path = self.script_folder(id).join(NAME);
         path.symlink_metadata().is_ok_and(|found| found.is_file())
     }
 
-    /// Removes a server's install script and its folder with whatever the installer left there.
+    /// Removes the folder of a server's install script.
     ///
     /// # Errors
     /// It cannot be removed.
@@ -64,15 +63,15 @@ impl Layout {
         remove::remove_tree(&self.script_folder(id))
     }
 
-    /// The script's folder as it should be. One that is a link or somebody else's is not used: that one
-    /// could replace what an installer runs as root.
+    /// Opens the folder, and creates it if it is missing. One that is a link or belongs to another user is replaced: its owner
+    /// could replace the script, which an installer runs as root.
     fn open_script_folder(&self, id: ServerId, tmp: BorrowedFd<'_>) -> Result<OwnedFd, FilesError> {
         let path = self.script_folder(id);
         let name = format!("install_{id}");
         for _ in 0..ATTEMPTS {
             match rustix::fs::mkdirat(tmp, &name, Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(FilesError::disk("make the directory", &path)(errno)),
+                Err(errno) => return Err(FilesError::disk("create the directory", &path)(errno)),
             }
             match open_own(tmp, &name) {
                 Ok(Some(folder)) => {
@@ -86,13 +85,12 @@ impl Layout {
                 Err(errno) => return Err(FilesError::disk("open", &path)(errno)),
             }
         }
-        let reason =
-            "somebody keeps putting something in its place; name a directory of its own in system.tmp_directory";
-        Err(FilesError::rejected("make the directory", &path, reason))
+        let reason = "another user keeps taking its path; name a private directory in system.tmp_directory";
+        Err(FilesError::rejected("create the directory", &path, reason))
     }
 }
 
-/// Opens a directory if it is the daemon's own.
+/// Opens a directory; `None` if another user owns it.
 fn open_own(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = rustix::fs::openat(parent, name, flags, Mode::empty())?;
@@ -100,7 +98,7 @@ fn open_own(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<Option<Own
     Ok((stat.st_uid == rustix::process::geteuid().as_raw()).then_some(folder))
 }
 
-/// Open to all where nobody else comes that far, and closed otherwise.
+/// The mode of a script's folder: readable for all if `tmp` is private.
 fn folder_mode(tmp: BorrowedFd<'_>) -> rustix::io::Result<Mode> {
     let mode = Mode::from_raw_mode(rustix::fs::fstat(tmp)?.st_mode);
     Ok(match mode.intersects(Mode::XGRP | Mode::XOTH) {

@@ -1,4 +1,4 @@
-//! Trees as a hostile user makes them, and what is counted, changed and removed of them.
+//! Trees of a hostile user: measured, given to another owner, and removed.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ pub(super) fn id() -> ServerId {
     "550e8400-e29b-41d4-a716-446655440000".parse().unwrap()
 }
 
-/// A folder for many small files: in memory where that is possible, since other tests keep the disk busy.
+/// A folder for many small files, in memory if possible.
 pub(super) fn roomy_folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
@@ -56,7 +56,7 @@ pub(super) fn make_fifo(path: &Path) {
     rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
 }
 
-/// Makes directories in each other, deeper than a path can say.
+/// Creates nested directories, deeper than the longest path.
 pub(super) fn make_deep(top: &Path, depth: usize) -> OwnedFd {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let mut innermost = rustix::fs::open(top, flags, Mode::empty()).unwrap();
@@ -83,7 +83,7 @@ pub(super) fn while_swapping<T>(a: &Path, b: &Path, work: impl FnOnce() -> T) ->
     })
 }
 
-/// A directory outside with a file in it that must survive everything.
+/// A directory outside of the server with a file that must not change.
 pub(super) struct Outside(TempDir);
 
 impl Outside {
@@ -109,7 +109,7 @@ impl Outside {
     }
 }
 
-/// Every kind of thing that a user can make. Gives the bytes that count.
+/// Creates files of every type that a user can create. Returns the bytes that count.
 fn make_hostile_tree(data: &Path, outside: &Outside) -> u64 {
     make_dir(&data.join("sub/sub"));
     fs::write(data.join("plain"), "12345").unwrap();
@@ -144,7 +144,7 @@ fn make_hostile_tree(data: &Path, outside: &Outside) -> u64 {
 }
 
 #[test]
-fn a_hostile_tree_is_measured_and_removed_and_nothing_outside_of_it() {
+fn a_hostile_tree_is_measured_and_removed() {
     let outside = Outside::new();
     let (_folder, layout) = layout();
     layout.prepare(id()).unwrap();
@@ -157,7 +157,7 @@ fn a_hostile_tree_is_measured_and_removed_and_nothing_outside_of_it() {
 }
 
 #[test]
-fn files_are_brought_to_disk_whether_few_or_many() {
+fn few_and_many_files_are_synced() {
     let (_folder, layout) = layout();
     layout.flush(id()).unwrap();
     layout.prepare(id()).unwrap();
@@ -171,11 +171,11 @@ fn files_are_brought_to_disk_whether_few_or_many() {
 }
 
 #[test]
-fn what_cannot_be_counted_does_not_hide_the_rest() {
+fn uncountable_files_do_not_hide_the_others() {
     let (_folder, layout) = layout();
     layout.prepare(id()).unwrap();
     let data = layout.data(id());
-    fs::write(data.join("world"), "12345678").unwrap();
+    fs::write(data.join("save"), "12345678").unwrap();
     make_deep(&data, crate::files::scan::MAX_DEPTH + 10);
     let error = layout.usage(id(), &NEVER).unwrap_err();
     assert_eq!((error.bytes, error.hides_something()), (8, true), "{error}");
@@ -183,7 +183,7 @@ fn what_cannot_be_counted_does_not_hide_the_rest() {
 }
 
 #[test]
-fn a_hostile_tree_changes_hands_and_nothing_outside_of_it() {
+fn the_owner_of_a_hostile_tree_is_changed() {
     if !is_root() {
         eprintln!("only root may give files away");
         return;
@@ -197,7 +197,7 @@ fn a_hostile_tree_changes_hands_and_nothing_outside_of_it() {
     (layout.uid, layout.gid) = (54_321, 54_322);
 
     let first = layout.fix_ownership(id(), &NEVER).unwrap();
-    assert_eq!(first.changed + 1, first.looked_at, "all but one, which had two names: {first:?}");
+    assert_eq!(first.changed + 1, first.checked, "all but one, which had two names: {first:?}");
     let owned = |name: &str| {
         let found = fs::symlink_metadata(data.join(name)).unwrap();
         (found.uid(), found.gid())
@@ -211,13 +211,13 @@ fn a_hostile_tree_changes_hands_and_nothing_outside_of_it() {
     assert_eq!(fs::metadata("/etc").unwrap().uid(), 0);
 
     let second = layout.fix_ownership(id(), &NEVER).unwrap();
-    let expected = Fixed { changed: 0, looked_at: first.looked_at };
+    let expected = Fixed { changed: 0, checked: first.checked };
     assert_eq!(second, expected);
     layout.remove_server(id(), true).unwrap();
 }
 
 #[test]
-fn a_device_is_not_given_away() {
+fn a_device_keeps_its_owner() {
     if !is_root() {
         eprintln!("only root makes devices");
         return;
@@ -233,12 +233,12 @@ fn a_device_is_not_given_away() {
     }
     (layout.uid, layout.gid) = (54_321, 54_321);
     let fixed = layout.fix_ownership(id(), &NEVER).unwrap();
-    assert_eq!(fixed, Fixed { changed: 1, looked_at: 2 });
+    assert_eq!(fixed, Fixed { changed: 1, checked: 2 });
     assert_eq!(fs::metadata(&device).unwrap().uid(), 0);
 }
 
 #[test]
-fn an_owner_that_cannot_be_set_is_an_error_that_names_a_file() {
+fn an_owner_that_cannot_be_changed_is_an_error_with_a_path() {
     if is_root() {
         eprintln!("root may give anything away");
         return;
@@ -271,13 +271,13 @@ fn a_hundred_thousand_files() {
     }
     assert_eq!(layout.usage(id(), &NEVER).unwrap(), 2);
     let fixed = layout.fix_ownership(id(), &NEVER).unwrap();
-    assert_eq!(fixed, Fixed { changed: 0, looked_at: FILES + 11 });
+    assert_eq!(fixed, Fixed { changed: 0, checked: FILES + 11 });
     layout.remove_server(id(), false).unwrap();
     assert!(!data.exists());
 }
 
 #[test]
-fn a_directory_swapped_for_a_link_leads_nowhere() {
+fn a_directory_that_is_swapped_for_a_link_is_not_followed() {
     let outside = Outside::new();
     for name in 0..200 {
         fs::write(outside.path().join(name.to_string()), "1234567890").unwrap();
@@ -304,7 +304,7 @@ fn a_directory_swapped_for_a_link_leads_nowhere() {
 }
 
 #[test]
-fn files_that_come_and_go_are_no_error() {
+fn files_that_appear_and_vanish_are_no_error() {
     let (_folder, layout) = layout_in(roomy_folder());
     layout.prepare(id()).unwrap();
     let data = layout.data(id());
@@ -333,16 +333,17 @@ fn files_that_come_and_go_are_no_error() {
 }
 
 #[test]
-fn a_scan_ends_when_it_is_told_to() {
+fn a_cancelled_scan_ends() {
     let (_folder, layout) = layout();
     layout.prepare(id()).unwrap();
     let cancelled = AtomicBool::new(true);
     assert!(layout.usage(id(), &cancelled).unwrap_err().is_cancelled());
-    assert!(layout.fix_ownership(id(), &cancelled).unwrap_err().is_cancelled());
+    let error = layout.fix_ownership(id(), &cancelled).unwrap_err();
+    assert!(matches!(error, FilesError::Cancelled { .. }), "{error}");
 }
 
 #[test]
-fn all_that_a_server_has_is_removed_and_nothing_of_another() {
+fn everything_of_a_server_is_removed_and_nothing_of_another() {
     for (_folder, layout) in [layout(), wings_layout()] {
         let other: ServerId = "550e8400-e29b-41d4-a716-446655440001".parse().unwrap();
         let backups = |id: ServerId| layout.directories.backup.join(id.to_string());
@@ -374,7 +375,7 @@ fn all_that_a_server_has_is_removed_and_nothing_of_another() {
 }
 
 #[test]
-fn of_a_data_directory_that_is_a_link_only_the_link_is_removed() {
+fn if_a_data_directory_is_a_link_only_the_link_is_removed() {
     for (_folder, layout) in [layout(), wings_layout()] {
         let outside = Outside::new();
         let path = layout.directories.server_data(&id());

@@ -1,4 +1,4 @@
-//! How many bytes a server's files have.
+//! Measures the size of a server's files.
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -8,11 +8,11 @@ use rustix::fs::{AtFlags, FileType, Stat};
 
 use super::scan::Visitor;
 
-/// Files with several names that are remembered, so that each counts once.
+/// The most files with several names that are remembered, so that each counts once.
 const REMEMBERED: usize = 1 << 18;
 
-/// Adds up the sizes of regular files, as Wings does: the length that a file says it has, once however many names it
-/// has; directories, links and devices are nothing.
+/// Adds up the lengths of regular files, as Wings does. A file with several names counts once; directories, links and devices
+/// do not count.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
     bytes: u64,
@@ -27,7 +27,7 @@ impl Usage {
 
     fn add(&mut self, stat: &Stat) {
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        // Its type differs between architectures.
+        // The type of `st_nlink` differs between architectures.
         let counted = match u64::try_from(u128::from(stat.st_nlink)).unwrap_or(u64::MAX) {
             0 | 1 => size,
             names => self.share_of_name(size, names, (stat.st_dev, stat.st_ino)),
@@ -35,7 +35,7 @@ impl Usage {
         self.bytes = self.bytes.saturating_add(counted);
     }
 
-    /// What one of several names of a file counts.
+    /// The bytes that one of several names of a file adds.
     fn share_of_name(&mut self, size: u64, names: u64, file: (u64, u64)) -> u64 {
         if self.seen.contains(&file) {
             0
@@ -43,7 +43,7 @@ impl Usage {
             self.seen.insert(file);
             size
         } else {
-            // Too many to remember: each name has its share. That is the same sum but for the rounding.
+            // Beyond the limit each name adds its share, which gives the same sum except for rounding.
             size / names
         }
     }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_beyond_what_is_remembered_count_their_share() {
+    fn names_beyond_the_limit_add_their_share() {
         let mut usage = Usage::default();
         for inode in 0..REMEMBERED as u64 {
             assert_eq!(usage.share_of_name(10, 2, (1, inode)), 10);

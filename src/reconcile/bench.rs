@@ -1,5 +1,4 @@
-//! A world in memory for tests that stand beside the code: a state folder of its own, an engine without faults, and a panel
-//! that says what it is told to.
+//! A node in memory for unit tests: a state folder of its own, an engine without faults, and a panel with scripted answers.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -47,7 +46,7 @@ pub fn request(context: &Context, name: &str, verb: Verb) -> NewRequest {
     NewRequest { id: name.into(), at: context.clock.now(), expires_at: None, by: Requester::Panel, verb }
 }
 
-/// A world, and the folder that it lives in.
+/// The context of a node, and its state folder.
 pub fn context(panel: Option<Arc<dyn Panel>>) -> (TempDir, Arc<Context>) {
     context_on(Blocking::Inline, None, panel)
 }
@@ -62,7 +61,7 @@ pub fn context_on(
     (root, Arc::new(context))
 }
 
-/// A world that is still to be changed, and the machine with its engine.
+/// A context that can still be changed, and the machine with its engine.
 pub fn machine(panel: Option<Arc<dyn Panel>>) -> (TempDir, Context, FakeEngine) {
     machine_on(Blocking::Inline, None, panel)
 }
@@ -101,12 +100,12 @@ fn machine_on(
     (root, context, machine)
 }
 
-/// The host that a world is on.
+/// The host of a node.
 pub fn host(context: &Context) -> Host {
     Host::new(context.node.config.clone(), context.tasks.clone(), context.store.blocking(), KernelLimits::default())
 }
 
-/// Connects a world to its engine anew, with these faults.
+/// Connects a context to its engine again, with these faults.
 pub fn reconnect(context: &mut Context, machine: &FakeEngine, faults: Arc<dyn Faults>) {
     context.runtime = Arc::new(FakeRuntime::new(machine.clone(), faults, host(context)));
 }
@@ -142,7 +141,7 @@ impl ScriptedPanel {
         *self.unanswered.lock().unwrap() = state;
     }
 
-    /// The states that were reported, answered or not, as the panel heard them: the one before, and the new one.
+    /// The states that were reported, answered or not, as the panel got them: the one before, and the new one.
     pub fn states(&self) -> Vec<(PowerState, PowerState)> {
         self.states.lock().unwrap().clone()
     }

@@ -140,12 +140,9 @@ impl Runtime for DockerRuntime {
         Ok(listed)
     }
 
-    async fn stays(&self) -> Result<(), RuntimeError> {
+    async fn ping(&self) -> Result<(), RuntimeError> {
         let answer = self.wire.knock();
-        self.host
-            .check
-            .answered(self.within(KNOCK, || "asking whether the container engine stays".into(), answer))
-            .await
+        self.host.check.run(self.within(KNOCK, || "asking whether the container engine stays".into(), answer)).await
     }
 
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError> {

@@ -55,7 +55,7 @@ impl RuntimeError {
     }
 
     /// The same with a sentence of its own.
-    pub fn worded(kind: ErrorKind, message: impl Into<String>) -> Self {
+    pub fn with_message(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 

@@ -230,7 +230,7 @@ impl Runtime for FakeRuntime {
         self.ask(Self::about("engine", "facts", QUICK), |state| Ok(view::engine_info(state))).await
     }
 
-    async fn stays(&self) -> Result<(), RuntimeError> {
+    async fn ping(&self) -> Result<(), RuntimeError> {
         let request = Self::about("stays", "the engine", QUICK);
         let attempt = request.attempt.clone();
         let ask = async {
@@ -239,7 +239,7 @@ impl Runtime for FakeRuntime {
                 false => Ok(()),
             }
         };
-        self.host.check.answered(ask).await
+        self.host.check.run(ask).await
     }
 
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {

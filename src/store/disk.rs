@@ -1,7 +1,7 @@
 //! What the store does to files: one function for each kind of write, each seen by a hook.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::fingerprint::FileFingerprint;
@@ -227,6 +227,37 @@ impl Store {
             hook.after(id, op);
         }
     }
+}
+
+/// Removes the folder of a server that is being deleted. One that is gone already is no error.
+pub(super) fn remove_folder(folder: &Path) -> io::Result<()> {
+    let remove = || {
+        for path in removal_order(folder)? {
+            match path.is_dir() && !path.is_symlink() {
+                true => std::fs::remove_dir_all(&path)?,
+                // Each is on disk before the next one goes.
+                false => crate::atomic::remove_file(&path)?,
+            }
+        }
+        std::fs::remove_dir(folder)
+    };
+    match remove() {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What is in a server's folder, in the order in which it is removed. The spec goes first. The record goes before the deletion in
+/// `requests.json`: a crash in between leaves a deletion that goes on, or nothing that counts as a server.
+pub(super) fn removal_order(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = std::fs::read_dir(folder)?.map(|item| Ok(item?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.sort_by_key(|path| match path.file_name().and_then(|name| name.to_str()) {
+        Some(CONFIG_FILE) => 0,
+        Some(name) if name.starts_with(RECORD_FILE) => 2,
+        Some(REQUESTS_FILE) => 3,
+        _ => 1,
+    });
+    Ok(paths)
 }
 
 /// Whether a new spec asks for the end of a running server, which makes room.

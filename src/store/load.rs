@@ -95,22 +95,21 @@ pub(super) fn load(
     now: Timestamp,
 ) -> Option<Entry> {
     let folder = servers.join(id.to_string());
+    let found = Sources {
+        config: FileFingerprint::of(&folder.join(CONFIG_FILE)).ok(),
+        overlay: FileFingerprint::of(&folder.join(OVERRIDE_FILE)).ok(),
+    };
     let record = facts(&folder.join(RECORD_FILE), id, access);
+    if found.config.is_none() && matches!(record, Facts::New) {
+        return None;
+    }
     let requests = facts(&folder.join(REQUESTS_FILE), id, access);
     match (&record, &requests) {
         (Facts::OutOfReach(what), _) => return Some(quarantined_entry(id, revisions, RECORD_FILE, what)),
         (_, Facts::OutOfReach(what)) => return Some(quarantined_entry(id, revisions, REQUESTS_FILE, what)),
         _ => {}
     }
-    let known = matches!(record, Facts::Known(_));
     let past = past(record, requests, &folder, id);
-    let found = Sources {
-        config: FileFingerprint::of(&folder.join(CONFIG_FILE)).ok(),
-        overlay: FileFingerprint::of(&folder.join(OVERRIDE_FILE)).ok(),
-    };
-    if found.config.is_none() && !known && !past.lost {
-        return None;
-    }
     Some(read_spec(&folder, id, revisions, past, found, now))
 }
 

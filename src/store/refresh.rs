@@ -115,13 +115,17 @@ impl Store {
         // spec come before the record: a later daemon that finds a record takes the spec for a changed one.
         let requests = if first || before.unrecorded {
             let requests = put_requests()?;
-            put_record()?;
-            requests
+            let recorded = put_record().and_then(|()| self.put_with_record(entry, requests.clone()));
+            recorded.inspect_err(|_| {
+                // They are on disk all the same: who refuses the spec takes them back.
+                if requests != before.requests {
+                    entry.publish(|next| next.requests = requests.clone());
+                }
+            })?
         } else {
             put_record()?;
-            put_requests()?
+            self.put_with_record(entry, put_requests()?)?
         };
-        let requests = self.put_with_record(entry, requests)?;
         // Only what is recorded counts as read: a disk that refuses now is asked again at the next look.
         *sources = files.sources();
         *lock(&entry.text) = files.digest();

@@ -1,4 +1,4 @@
-//! Where blocking work runs: beside the runtime's threads, or in the simulation on the only one.
+//! Runs blocking work: on other threads than the runtime's, or in the simulation on its only thread.
 
 use std::io;
 
@@ -7,12 +7,12 @@ use std::io;
 pub enum Blocking {
     /// On tokio's pool of blocking threads.
     Pool,
-    /// Where it is called: for the simulation, which owns the only thread.
+    /// In the caller, for the simulation.
     Inline,
 }
 
 impl Blocking {
-    /// Runs blocking work off the runtime's threads, in the current span, and waits for its result.
+    /// Runs blocking work in the current span and waits for its result.
     pub async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> T {
         match self {
             Blocking::Inline => work(),
@@ -20,18 +20,17 @@ impl Blocking {
                 Ok(value) => value,
                 Err(error) => match error.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
-                    // Blocking work is cancelled only when the whole runtime goes down.
+                    // Blocking work is cancelled only when the runtime shuts down.
                     Err(_) => std::future::pending().await,
                 },
             },
         }
     }
 
-    /// Runs work that may never end on a thread of its own: it takes none from the pool, and nobody waits for it at the end of
-    /// the daemon.
+    /// Runs work that may never end on a new thread, which occupies no thread of the pool and does not delay the shutdown.
     ///
     /// # Errors
-    /// The system has no thread.
+    /// The thread cannot be created.
     pub fn run_detached(self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         match self {
             Blocking::Inline => work(),
@@ -41,7 +40,7 @@ impl Blocking {
     }
 }
 
-/// What the work logs on another thread belongs to what asked for it.
+/// Runs the work in the span of the caller.
 fn in_current_span<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let span = tracing::Span::current();
     move || span.in_scope(work)
@@ -56,20 +55,20 @@ mod tests {
     use crate::telemetry::capture::Capture;
 
     #[tokio::test]
-    async fn what_blocking_work_logs_belongs_to_the_span_that_asked_for_it() {
+    async fn blocking_work_runs_in_the_span_of_its_caller() {
         let (log, _guard) = Capture::of_this_thread("info");
         let dispatch = get_default(Clone::clone);
         let work = move || with_default(&dispatch, || tracing::info!("here"));
         let (ended, end) = tokio::sync::oneshot::channel();
-        let apart = work.clone();
+        let detached = work.clone();
         async {
             Blocking::Pool.run(work).await;
             let work = move || {
-                apart();
+                detached();
                 // The test waits for it.
                 let _ = ended.send(());
             };
-            Blocking::Pool.run_detached("apart", work).unwrap();
+            Blocking::Pool.run_detached("detached", work).unwrap();
         }
         .instrument(tracing::info_span!("asked", number = 7))
         .await;

@@ -1,4 +1,4 @@
-//! Order, names and accidents of tasks.
+//! Order, names and failures of tasks.
 
 use std::sync::mpsc;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Says so when it is dropped.
+/// Reports its drop.
 struct Note(mpsc::Sender<&'static str>, &'static str);
 
 impl Drop for Note {
@@ -35,7 +35,7 @@ async fn a_task_is_named_while_it_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_ends_its_own_task_alone() {
+async fn a_panic_ends_its_own_task_only() {
     let tasks = Tasks::new();
     let other = tasks.spawn("other", std::future::pending());
     let broken = tasks.spawn("broken", async { panic!("on purpose") });
@@ -45,10 +45,10 @@ async fn a_panic_ends_its_own_task_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_a_handle_leaves_the_task_alone() {
+async fn dropping_a_handle_does_not_end_the_task() {
     let tasks = Tasks::new();
     let (to, from) = mpsc::channel();
-    drop(tasks.spawn("left alone", async move {
+    drop(tasks.spawn("detached", async move {
         tokio::time::sleep(SECOND).await;
         to.send("done").unwrap();
     }));
@@ -63,7 +63,7 @@ async fn graceful_tasks_end_after_the_ordinary_ones() {
     let graceful = Note(to.clone(), "graceful");
     tasks.spawn_graceful("graceful", |stop| async move {
         stop.cancelled().await;
-        graceful.0.send("asked").unwrap();
+        graceful.0.send("cancelled").unwrap();
         tokio::time::sleep(SECOND).await;
         drop(graceful);
     });
@@ -71,7 +71,7 @@ async fn graceful_tasks_end_after_the_ordinary_ones() {
     tokio::task::yield_now().await;
 
     assert!(tasks.shutdown(10 * SECOND).await.is_empty());
-    assert_eq!(from.try_iter().collect::<Vec<_>>(), ["ordinary", "asked", "graceful"]);
+    assert_eq!(from.try_iter().collect::<Vec<_>>(), ["ordinary", "cancelled", "graceful"]);
     assert!(tasks.running().is_empty());
 }
 
@@ -86,7 +86,7 @@ impl Drop for Slow {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn graceful_tasks_are_asked_when_the_ordinary_ones_are_gone() {
+async fn graceful_tasks_are_cancelled_after_the_ordinary_ones_are_dropped() {
     let tasks = Tasks::new();
     let (to, from) = mpsc::channel();
     let slow = Slow(to.clone());
@@ -96,14 +96,14 @@ async fn graceful_tasks_are_asked_when_the_ordinary_ones_are_gone() {
     });
     tasks.spawn_graceful("graceful", |stop| async move {
         stop.cancelled().await;
-        to.send("asked").unwrap();
+        to.send("cancelled").unwrap();
     });
     assert!(tasks.shutdown(10 * SECOND).await.is_empty());
-    assert_eq!(from.try_iter().collect::<Vec<_>>(), ["dropped", "asked"]);
+    assert_eq!(from.try_iter().collect::<Vec<_>>(), ["dropped", "cancelled"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_end_in_time_is_cut_off_and_named() {
+async fn a_task_that_does_not_end_in_time_is_aborted_and_named() {
     let tasks = Tasks::new();
     let (to, from) = mpsc::channel();
     let note = Note(to, "dropped");
@@ -116,7 +116,7 @@ async fn what_does_not_end_in_time_is_cut_off_and_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_starts_after_the_end() {
+async fn no_task_starts_after_the_shutdown() {
     for crash in [false, true] {
         let tasks = Tasks::new();
         let (to, from) = mpsc::channel();

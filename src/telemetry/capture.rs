@@ -1,4 +1,4 @@
-//! For tests: the log as a file would have it.
+//! For tests: captures the log.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -8,14 +8,14 @@ use tracing::dispatcher::DefaultGuard;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What a test logs; all clones are the same.
+/// A captured log; clones share it.
 #[derive(Clone, Default)]
 pub struct Capture {
     text: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Capture {
-    /// Takes what this thread logs while the guard lives, filtered as `RUST_LOG` would.
+    /// Captures the log of this thread until the guard is dropped; `filter` has the format of `RUST_LOG`.
     pub fn of_this_thread(filter: &str) -> (Self, DefaultGuard) {
         let capture = Self::default();
         let filter = super::with_own_targets(EnvFilter::new(filter)).unwrap();
@@ -24,7 +24,7 @@ impl Capture {
         (capture, guard)
     }
 
-    /// What was logged so far.
+    /// The lines so far.
     pub fn lines(&self) -> Vec<String> {
         String::from_utf8_lossy(&self.text.lock().unwrap()).lines().map(str::to_owned).collect()
     }

@@ -1,14 +1,14 @@
-//! Where log lines end up, and the writing of them to an output that takes a part, that takes them later, or that fails.
+//! Writes log lines to an output that may accept a part of them, block, or fail.
 
 use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
 
-/// How long an output that has no room, and does not wait until it has some, is left alone.
+/// The pause before a retry of a write that would block.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(5);
 
-/// Where lines end up. It keeps none of them back.
+/// An output without a buffer.
 pub trait Output: Write + Send + 'static {
-    /// Opens the file of this name again, which may be another one by now.
+    /// Opens the output again by its path, which may be a new file.
     ///
     /// # Errors
     /// It cannot be opened; the old file stays in use.
@@ -19,13 +19,13 @@ pub trait Output: Write + Send + 'static {
 
 impl Output for io::Stderr {}
 
-/// An output, and whether it ends inside a line.
+/// An output, and whether its last line is incomplete.
 pub struct Lines<O> {
     output: O,
     inside_line: bool,
 }
 
-/// Lines that are not in the output, or not with their end.
+/// Lines that were not written completely.
 #[derive(Debug)]
 pub struct Lost {
     pub lines: usize,
@@ -42,10 +42,10 @@ impl<O: Output> Lines<O> {
         self.output.reopen()
     }
 
-    /// Writes lines, for as long as the output needs; half a line of an earlier write stays a line of its own.
+    /// Writes lines and waits until the output accepts them. An incomplete line of an earlier write is ended first.
     ///
     /// # Errors
-    /// The output fails. What it took before that is written.
+    /// The output fails. The lines before are written.
     pub fn write(&mut self, lines: &[u8]) -> Result<(), Lost> {
         let mut left = lines;
         let ended = if self.inside_line { self.advance(&mut b"\n".as_slice()) } else { Ok(()) };
@@ -55,10 +55,10 @@ impl<O: Output> Lines<O> {
         })
     }
 
-    /// Leaves what is not written.
+    /// Writes `left`, and removes what was written from it.
     #[expect(
         clippy::disallowed_methods,
-        reason = "no output says when it has room again, and this is the log's own thread"
+        reason = "outputs do not signal when they accept more, and the thread does nothing else"
     )]
     fn advance(&mut self, left: &mut &[u8]) -> io::Result<()> {
         while !left.is_empty() {
@@ -70,7 +70,7 @@ impl<O: Output> Lines<O> {
                     *left = rest;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Whoever shares stderr with the daemon may have made it non-blocking.
+                // A process that shares stderr with the daemon may have made it non-blocking.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(NO_ROOM_PAUSE),
                 Err(error) => return Err(error),
             }
@@ -85,14 +85,14 @@ mod tests {
 
     use super::*;
 
-    /// An output that takes so many bytes, or fails, as it is told; everything once it is told nothing more.
+    /// An output that accepts a number of bytes or fails, in a given order, and then accepts everything.
     #[derive(Default)]
-    struct Reported {
+    struct Scripted {
         answers: VecDeque<Result<usize, ErrorKind>>,
         written: Vec<u8>,
     }
 
-    impl Write for Reported {
+    impl Write for Scripted {
         fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
             let taken = self.answers.pop_front().unwrap_or(Ok(lines.len()))?.min(lines.len());
             self.written.extend_from_slice(&lines[..taken]);
@@ -104,31 +104,31 @@ mod tests {
         }
     }
 
-    impl Output for Reported {}
+    impl Output for Scripted {}
 
-    fn last_reported(answers: impl IntoIterator<Item = Result<usize, ErrorKind>>) -> Lines<Reported> {
-        Lines::new(Reported { answers: answers.into_iter().collect(), ..Reported::default() })
+    fn scripted(answers: impl IntoIterator<Item = Result<usize, ErrorKind>>) -> Lines<Scripted> {
+        Lines::new(Scripted { answers: answers.into_iter().collect(), ..Scripted::default() })
     }
 
-    fn text(lines: &Lines<Reported>) -> &str {
+    fn text(lines: &Lines<Scripted>) -> &str {
         std::str::from_utf8(&lines.output.written).unwrap()
     }
 
     #[test]
-    fn only_lines_without_their_end_are_lost_and_the_next_one_begins_a_line() {
+    fn incomplete_lines_are_lost_and_the_next_line_is_separate() {
         let full = Err(ErrorKind::StorageFull);
-        let mut lines = last_reported([Ok(3), Ok(3), full, full]);
+        let mut lines = scripted([Ok(3), Ok(3), full, full]);
         let lost = lines.write(b"one\ntwo\nthree\n").unwrap_err();
         assert_eq!((lost.lines, lost.error.kind()), (2, ErrorKind::StorageFull));
-        assert_eq!(lines.write(b"four\n").unwrap_err().lines, 1, "not even the end of the half line was taken");
+        assert_eq!(lines.write(b"four\n").unwrap_err().lines, 1, "the end of the incomplete line was not accepted");
         lines.write(b"five\n").unwrap();
         lines.write(b"six\n").unwrap();
         assert_eq!(text(&lines), "one\ntw\nfive\nsix\n");
     }
 
     #[test]
-    fn between_two_lines_nothing_is_added() {
-        let mut lines = last_reported([Ok(4), Ok(0)]);
+    fn nothing_is_added_between_complete_lines() {
+        let mut lines = scripted([Ok(4), Ok(0)]);
         let lost = lines.write(b"one\ntwo\n").unwrap_err();
         assert_eq!((lost.lines, lost.error.kind()), (1, ErrorKind::WriteZero));
         lines.write(b"three\n").unwrap();
@@ -136,9 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn an_output_without_room_and_an_interrupted_write_are_tried_again() {
+    fn blocked_and_interrupted_writes_are_repeated() {
         let (full, interrupted) = (Err(ErrorKind::WouldBlock), Err(ErrorKind::Interrupted));
-        let mut lines = last_reported([interrupted, full, Ok(2), full, full, Ok(3), interrupted]);
+        let mut lines = scripted([interrupted, full, Ok(2), full, full, Ok(3), interrupted]);
         lines.write(b"one\ntwo\n").unwrap();
         assert_eq!(text(&lines), "one\ntwo\n");
     }

@@ -1,7 +1,7 @@
-//! Log lines on their way to one output: a bounded queue in memory, and a thread that writes it out.
+//! The bounded queue of an output, and the thread that writes it.
 //!
-//! Logging never waits for a disk or a pipe. A line that finds no room is dropped and counted, and the output gets the count
-//! as soon as it takes lines again.
+//! Logging never waits for a disk or a pipe. A line that does not fit is dropped and counted, and the count is logged as soon as
+//! the output accepts lines again.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,40 +13,40 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::output::{Lines, Lost, Output};
 
-/// The most bytes that wait for one output: some thousand lines.
+/// The size of a queue in bytes, for some thousand lines.
 const MAX_QUEUED: usize = 1024 * 1024;
 
-/// The queue of one output; all clones are the same.
+/// The queue of an output; clones share it.
 #[derive(Clone)]
 pub struct LogQueue {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// Of the output, for messages.
+    /// Name of the output.
     name: &'static str,
     state: Mutex<State>,
-    /// There is something to do for the thread.
+    /// Wakes the thread.
     due: Condvar,
-    /// The thread has done all there was.
+    /// The thread has finished a batch.
     idle: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     lines: Vec<u8>,
-    /// Lines lost since the output was last told of some.
+    /// Lines lost since the last notice.
     dropped: usize,
     reopen: bool,
-    /// The thread writes what it has taken.
+    /// The thread is writing a batch.
     writing: bool,
 }
 
 impl LogQueue {
-    /// A queue, and its thread, which ends with the process.
+    /// Creates a queue and its thread, which ends with the process.
     ///
     /// # Errors
-    /// The system has no thread.
+    /// The thread cannot be created.
     pub fn start(name: &'static str, output: impl Output) -> io::Result<Self> {
         let (state, due, idle) = Default::default();
         let queue = Self { shared: Arc::new(Shared { name, state, due, idle }) };
@@ -62,13 +62,13 @@ impl LogQueue {
         Ok(queue)
     }
 
-    /// Has the output opened again, once what is queued now is written.
+    /// Opens the output again after the queued lines are written.
     pub fn reopen(&self) {
         self.state().reopen = true;
         self.shared.due.notify_one();
     }
 
-    /// Waits until everything is written, or until the deadline.
+    /// Waits until everything is written, at most until the deadline.
     pub fn flush(&self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
         let busy = |state: &mut State| state.writing || state.is_due();
@@ -87,7 +87,7 @@ impl LogQueue {
         self.shared.due.notify_one();
     }
 
-    /// Waits until something is due and does it. `fails`: the last write did.
+    /// Waits for a batch and writes it. `fails` is whether the last write failed.
     fn write_batch(&self, output: &mut Lines<impl Output>, fails: &mut bool) {
         let waited = self.shared.due.wait_while(self.state(), |state| !state.is_due());
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
@@ -96,14 +96,14 @@ impl LogQueue {
         drop(state);
         let written = write_lines(output, &batch);
         if let (Err(Lost { error, .. }), false) = (&written, *fails) {
-            // For the other output; this one gets the count when it is well again.
-            tracing::error!(output = self.shared.name, %error, "log lines cannot be written");
+            // For the other output; this one gets a notice after it recovers.
+            tracing::error!(output = self.shared.name, %error, "cannot write log lines");
         }
         *fails = written.is_err();
         if batch.reopen
             && let Err(error) = output.reopen()
         {
-            tracing::error!(output = self.shared.name, %error, "the log file cannot be opened again; the old one stays in use");
+            tracing::error!(output = self.shared.name, %error, "cannot open the log file again; the old one stays in use");
         }
         let mut state = self.state();
         if let Err(lost) = written {
@@ -124,7 +124,7 @@ impl State {
     }
 }
 
-/// The lines, and then how many are missing. What is not told counts as lost again.
+/// Writes the lines, then a notice about lost ones. If the notice fails, they stay counted.
 fn write_lines(output: &mut Lines<impl Output>, batch: &State) -> Result<(), Lost> {
     let dropped = batch.dropped;
     output.write(&batch.lines).map_err(|lost| Lost { lines: lost.lines + dropped, ..lost })?;
@@ -134,13 +134,13 @@ fn write_lines(output: &mut Lines<impl Output>, batch: &State) -> Result<(), Los
     Ok(())
 }
 
-/// The line about lines that are missing. It does not go through the queue, where it could be dropped as well.
+/// The line about lost lines. It bypasses the queue, where it could be dropped.
 fn notice(lines: usize) -> String {
     let mut text = String::new();
-    // The time is left out where it cannot be written.
+    // The line has no time if it cannot be formatted.
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));
     text + &format!(
-        "  WARN alula::telemetry: log lines were dropped, because this output did not take them lines={lines}\n"
+        "  WARN alula::telemetry: log lines were dropped because the output did not accept them lines={lines}\n"
     )
 }
 
@@ -172,15 +172,15 @@ mod tests {
 
     use super::*;
 
-    /// An output that waits for permission before each write, and fails where the permission says so.
-    struct Gate {
+    /// An output that waits for a permit before each write, and fails for `false`.
+    struct Blocked {
         permits: Receiver<bool>,
         written: Arc<Mutex<Vec<u8>>>,
     }
 
-    impl Write for Gate {
+    impl Write for Blocked {
         fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-            // Closed: open for good.
+            // A closed channel permits everything.
             if self.permits.recv() == Ok(false) {
                 return Err(io::ErrorKind::StorageFull.into());
             }
@@ -193,7 +193,7 @@ mod tests {
         }
     }
 
-    impl Output for Gate {}
+    impl Output for Blocked {}
 
     impl Output for UnixStream {}
 
@@ -207,7 +207,7 @@ mod tests {
         fn new() -> Self {
             let (sender, permits) = channel();
             let written = Arc::default();
-            let queue = LogQueue::start("gate", Gate { permits, written: Arc::clone(&written) }).unwrap();
+            let queue = LogQueue::start("blocked", Blocked { permits, written: Arc::clone(&written) }).unwrap();
             Self { queue, permits: sender, written }
         }
 
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_takes_nothing_holds_nobody_up_and_is_told_how_much_it_missed() {
+    fn a_blocked_output_does_not_block_logging_and_gets_the_count_of_lost_lines() {
         let fixture = Fixture::new();
         let line = |number: usize| format!("{number:0>1000}");
         let logged = 3 * MAX_QUEUED / 1000;
@@ -241,7 +241,7 @@ mod tests {
         for number in 1..logged {
             fixture.log(&line(number));
         }
-        assert_eq!(fixture.text(), "", "every line was logged before one was written");
+        assert_eq!(fixture.text(), "", "all lines were logged before one was written");
         assert!(fixture.queue.state().lines.len() <= MAX_QUEUED);
 
         let Fixture { queue, permits, written } = fixture;
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(lines.len() + missed, logged);
         assert!(missed > logged / 4, "{missed}");
         assert!(lines.iter().enumerate().all(|(number, text)| *text == line(number)), "the first ones, in order");
-        assert!(text.ends_with(&format!("lines={missed}\n")), "told once, after the lines that there was room for");
+        assert!(text.ends_with(&format!("lines={missed}\n")), "once, after the queued lines");
 
         (&queue).write_all(b"after\n").unwrap();
         queue.flush(Instant::now() + Duration::from_secs(20));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_could_not_be_written_are_counted() {
+    fn lines_of_failed_writes_are_counted() {
         let fixture = Fixture::new();
         for line in ["one", "two"] {
             fixture.permits.send(false).unwrap();
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_written_is_not_counted_because_the_count_was_not() {
+    fn a_failed_notice_does_not_count_written_lines() {
         let fixture = Fixture::new();
         for (line, permits) in [("one", [false].as_slice()), ("two", &[true, false]), ("three", &[true, true])] {
             permits.iter().for_each(|permit| fixture.permits.send(*permit).unwrap());
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_never_waits_loses_nothing() {
+    fn a_nonblocking_output_loses_nothing() {
         let (mut reader, output) = UnixStream::pair().unwrap();
         output.set_nonblocking(true).unwrap();
         let queue = LogQueue::start("stream", output).unwrap();
@@ -307,11 +307,11 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_waits_for_every_line_and_not_for_ever() {
+    fn a_flush_waits_for_all_lines_until_its_deadline() {
         let fixture = Fixture::new();
         fixture.log("one");
         fixture.queue.flush(Instant::now() + Duration::from_millis(20));
-        assert_eq!(fixture.text(), "", "the output takes nothing, and the flush has ended");
+        assert_eq!(fixture.text(), "", "the output is blocked, and the flush has ended");
         fixture.log("two");
         fixture.permits.send(true).unwrap();
         fixture.permits.send(true).unwrap();

@@ -1,4 +1,4 @@
-//! What the deserializer complains about, as a place and in words for the person who wrote the file.
+//! Errors of the deserializer, with their position, translated for the person who wrote the file.
 
 use super::YamlError;
 use super::syntax::{self, MAX_MESSAGE, MAX_QUOTE, cut, short};
@@ -6,14 +6,14 @@ use super::tree::{Document, Kind, Node};
 
 /// The longest path of keys, in characters.
 const MAX_PATH: usize = 200;
-/// The shortest beginning of a name that stands for it, in characters.
-const MIN_BEGINNING: usize = 4;
+/// The shortest prefix that counts as an abbreviation of a name, in characters.
+const MIN_PREFIX: usize = 4;
 
-/// A document that is not of the expected shape: the deserializer's error, with its place.
+/// The error for a document that does not have the expected shape.
 pub(super) fn shape(text: &str, document: &Document, error: &serde_yaml::Error) -> YamlError {
-    let place = error.location().map(|at| (at.line(), at.column()));
+    let position = error.location().map(|at| (at.line(), at.column()));
     let mut message = error.to_string();
-    if let Some((line, column)) = place {
+    if let Some((line, column)) = position {
         let suffix = format!(" at line {line} column {column}");
         message.truncate(message.strip_suffix(&suffix).map_or(message.len(), str::len));
     }
@@ -21,72 +21,63 @@ pub(super) fn shape(text: &str, document: &Document, error: &serde_yaml::Error) 
         let error = YamlError::at(1, 1, format!("there is nothing in it: {message}"));
         return error.help("write the missing keys");
     };
-    // A place of the deserializer's own scanner: what it calls an error, ours let pass.
+    // The deserializer has a scanner of its own, which rejects some texts that the parser accepts.
     if message.contains(", while ") || message.contains("found character") {
-        let (line, column) = place.unwrap_or((1, 1));
-        return syntax::complaint(text, &message, line, column);
+        return syntax::explain(text, &message, position.unwrap_or((1, 1)), None);
     }
-    let mut target = follow(root, &message);
-    let said = target.rest.to_owned();
-    if let Some(key) = quoted_after(&said, "unknown field `")
-        && let Some(found) = find_key(&target, key)
-    {
-        target = found;
+    let (mut target, rest) = follow(root, &message);
+    if let Some(key) = quoted_after(rest, "unknown field `") {
+        target = find_key(&target, key).unwrap_or(target);
     }
-    let node_place = (target.node.line, target.node.column);
-    let (line, column) = match place {
-        Some(place) if target.path.is_empty() => place,
-        _ => node_place,
-    };
+    let Target { node, path } = target;
+    let (line, column) = position.filter(|_| path.is_empty()).unwrap_or((node.line, node.column));
     YamlError {
         line: Some(line),
         column: Some(column),
-        help: suggestion(&said),
-        message: cut(&wrong_type(&said, &target.path).unwrap_or(said), MAX_MESSAGE),
-        path: (!target.path.is_empty()).then(|| cut(&target.path, MAX_PATH)),
+        help: suggestion(rest),
+        message: cut(&wrong_type(rest, &path).unwrap_or_else(|| rest.to_owned()), MAX_MESSAGE),
+        path: (!path.is_empty()).then(|| cut(&path, MAX_PATH)),
     }
 }
 
-/// A node, the dotted path to it, and what is left of the message behind that path.
+/// A node and the dotted path to it.
 struct Target<'a> {
     node: &'a Node,
     path: String,
-    rest: &'a str,
 }
 
-/// Walks along the path with which the deserializer begins its message.
-fn follow<'a>(root: &'a Node, message: &'a str) -> Target<'a> {
-    let mut target = Target { node: root, path: String::new(), rest: message };
-    while let Some((node, path)) = children(target.node, &target.path)
-        .filter(|(_, path)| message.starts_with(path.as_str()))
-        .filter(|(_, path)| message[path.len()..].starts_with([':', '.', '[']))
-        .max_by_key(|(_, path)| path.len())
+/// Follows the path with which the deserializer begins its message. Returns the node, and the rest of the message.
+fn follow<'a, 'm>(root: &'a Node, message: &'m str) -> (Target<'a>, &'m str) {
+    let mut target = Target { node: root, path: String::new() };
+    let on_path = |child: Target<'a>| {
+        let rest = message.strip_prefix(child.path.as_str()).filter(|rest| rest.starts_with([':', '.', '[']))?;
+        Some((child, rest))
+    };
+    while let Some((child, rest)) =
+        children(&target).into_iter().filter_map(on_path).max_by_key(|(child, _)| child.path.len())
     {
-        let rest = message[path.len()..].strip_prefix(": ").unwrap_or(message);
-        target = Target { node, path, rest };
-        if target.rest.len() < message.len() {
-            break;
+        target = child;
+        if let Some(rest) = rest.strip_prefix(": ") {
+            return (target, rest);
         }
     }
-    if target.rest.len() == message.len() {
-        // No node is called so: the message has no path, or one that leads through an alias.
-        target = Target { node: root, path: String::new(), rest: message };
-    }
-    target
+    // The message has no path, or one that leads through an alias.
+    (Target { node: root, path: String::new() }, message)
 }
 
-/// The values in a collection with their paths, written as the deserializer writes them.
-fn children<'a>(node: &'a Node, path: &str) -> Box<dyn Iterator<Item = (&'a Node, String)> + 'a> {
-    let path = path.to_owned();
-    match &node.kind {
+/// The values in a collection, with their paths as the deserializer writes them.
+fn children<'a>(parent: &Target<'a>) -> Vec<Target<'a>> {
+    let path = &parent.path;
+    match &parent.node.kind {
         Kind::Sequence { items, .. } => {
-            Box::new(items.iter().enumerate().map(move |(i, item)| (&item.value, format!("{path}[{i}]"))))
+            let items = items.iter().enumerate();
+            items.map(|(index, item)| Target { node: &item.value, path: format!("{path}[{index}]") }).collect()
         }
-        Kind::Mapping { entries, .. } => Box::new(entries.iter().filter_map(move |entry| {
-            let key = entry.key.as_key()?;
-            Some((&entry.value, join(&path, key)))
-        })),
-        Kind::Scalar { .. } | Kind::Alias => Box::new(std::iter::empty()),
+        Kind::Mapping { entries, .. } => {
+            let named = entries.iter().filter_map(|entry| Some((entry.key.as_key()?, &entry.value)));
+            named.map(|(key, node)| Target { node, path: join(path, key) }).collect()
+        }
+        Kind::Scalar { .. } | Kind::Alias => Vec::new(),
     }
 }
 
@@ -94,18 +85,19 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// The key of this name in the node or, since buffered types lose the place, nearest below it.
+/// The nearest key of this name in or below the node. Buffered types (tagged enums) lose the exact position.
 fn find_key<'a>(from: &Target<'a>, name: &str) -> Option<Target<'a>> {
-    let mut level = vec![(from.node, from.path.clone())];
-    while !level.is_empty() {
-        for (node, path) in &level {
-            if let Some(entry) = node.entry(name) {
-                return Some(Target { node: &entry.key, path: join(path, name), rest: from.rest });
-            }
-        }
-        level = level.iter().flat_map(|(node, path)| children(node, path)).collect();
+    let in_node = |target: &Target<'a>| {
+        let entry = target.node.entry(name)?;
+        Some(Target { node: &entry.key, path: join(&target.path, name) })
+    };
+    let mut found = in_node(from);
+    let mut level = children(from);
+    while found.is_none() && !level.is_empty() {
+        found = level.iter().find_map(in_node);
+        level = level.iter().flat_map(children).collect();
     }
-    None
+    found
 }
 
 fn quoted_after<'a>(message: &'a str, start: &str) -> Option<&'a str> {
@@ -121,7 +113,7 @@ fn suggestion(message: &str) -> Option<String> {
     nearest(wrong, known).map(|name| format!("did you mean `{name}`?"))
 }
 
-/// The one of the known names that a wrong one was probably meant to be.
+/// The known name that is most similar to a wrong one, if one is similar enough.
 pub fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let wrong = cut(wrong, MAX_QUOTE).to_lowercase();
     let length = wrong.chars().count();
@@ -129,15 +121,14 @@ pub fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<
         let known = name.chars().count();
         // More than half of it is right: `on` resembles `down` no more than `up`.
         let alike = distance <= 1 + known / 4 && 2 * distance < known.max(length);
-        alike || (length >= MIN_BEGINNING && name.to_lowercase().starts_with(&wrong))
+        alike || (length >= MIN_PREFIX && name.to_lowercase().starts_with(&wrong))
     };
     let distances = known.map(|name| (strsim::damerau_levenshtein(&wrong, &name.to_lowercase()), name));
     let near = distances.filter(|(distance, name)| is_near(*distance, name));
     near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 
-/// `invalid type: string "x", expected u32` as a sentence that names types as people do, and that
-/// does not repeat what may be a secret.
+/// Translates `invalid type: string "x", expected u32`. The value is left out if it may be a secret.
 fn wrong_type(message: &str, path: &str) -> Option<String> {
     let found_expected = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "))?;
     let (found, expected) = found_expected.rsplit_once(", expected ")?;
@@ -147,21 +138,22 @@ fn wrong_type(message: &str, path: &str) -> Option<String> {
         "f32" | "f64" => "a number",
         "a boolean" => "true or false",
         "a sequence" => "a list",
+        "a string" => "a text",
         "a map" => "a mapping of keys to values",
         other if other.starts_with("struct ") => "a mapping of keys to values",
         other if other.starts_with("enum ") => "one of the known words",
         other => other,
     };
     let key = path.rsplit('.').next().unwrap_or_default().to_lowercase();
-    let secret = ["token", "secret", "password", "key"].iter().any(|word| key.contains(word));
+    let secret = ["token", "secret", "password", "key"].iter().any(|part| key.contains(part));
     Some(if secret {
         format!("expected {expected}, found something else")
     } else {
-        format!("expected {expected}, found {}", found_in_words(found))
+        format!("expected {expected}, found {}", describe(found))
     })
 }
 
-fn found_in_words(found: &str) -> String {
+fn describe(found: &str) -> String {
     match found {
         "unit value" => "nothing".to_owned(),
         "map" => "a mapping".to_owned(),

@@ -1,18 +1,16 @@
-//! What the parser complains about, as a place and in words for the person who wrote the file.
+//! Errors of the YAML parser, translated for the person who wrote the file.
 
 use super::YamlError;
 
-mod brackets;
-
-/// What the scanner says where brackets do not match.
+/// Messages of the scanner about brackets that do not match.
 const FLOW: [&str; 4] =
     ["did not find expected node content", "illegal placement of ':'", "a flow mapping", "a flow sequence"];
-/// The longest piece of a file that a message repeats, in characters.
+/// The longest quotation from a file in a message, in characters.
 pub(super) const MAX_QUOTE: usize = 60;
 /// The longest message, in characters.
 pub(super) const MAX_MESSAGE: usize = 1000;
 
-/// `text` as far as a message repeats it.
+/// `text` cut to [`MAX_QUOTE`].
 pub(super) fn short(text: &str) -> String {
     cut(text, MAX_QUOTE)
 }
@@ -25,31 +23,29 @@ pub(super) fn cut(text: &str, characters: usize) -> String {
     }
 }
 
-/// A text that is not YAML. `line` and `column` count from one.
-pub(super) fn complaint(text: &str, message: &str, line: usize, column: usize) -> YamlError {
+/// A line and a column, counted from one.
+type Position = (usize, usize);
+
+/// The error for a text that is not YAML, from the scanner's message and position. `unclosed` is the innermost open bracket.
+pub(super) fn explain(text: &str, message: &str, at: Position, unclosed: Option<(char, Position)>) -> YamlError {
+    let (mut line, mut column) = at;
     if let Some(tab) = tab_in_indentation(text, line) {
         let message = format!("a tab at line {tab}: YAML is indented with spaces");
         return YamlError::at(tab, 1, message).help("replace the tab by spaces");
     }
-    if FLOW.iter().any(|words| message.contains(words))
-        && let Some((bracket, line, column)) = brackets::unclosed(text)
+    if let Some((bracket, (line, column))) = unclosed
+        && FLOW.iter().any(|part| message.contains(part))
     {
-        let (opening, closing) = bracket;
-        let error = YamlError::at(line, column, format!("a `{opening}` is not closed"));
+        let closing = if bracket == '[' { ']' } else { '}' };
+        let error = YamlError::at(line, column, format!("a `{bracket}` is not closed"));
         return error.help(format!("write the `{closing}` that belongs to it, or put the value in quotes"));
     }
-    let (says, help) = in_words(message);
-    let (line, column) = if message.contains("simple key expect") {
-        // The scanner notices only on a later line that the colon never came.
-        last_content_line(text, line).unwrap_or((line, column))
-    } else {
-        (line, column)
-    };
-    let error = YamlError::at(line, column, says);
-    match help {
-        Some(help) => error.help(help),
-        None => error,
+    if message.contains("simple key expect") {
+        // The scanner notices a missing colon only on a later line.
+        (line, column) = last_content_line(text, line).unwrap_or(at);
     }
+    let (message, help) = translate(message);
+    YamlError { help: help.map(str::to_owned), ..YamlError::at(line, column, message) }
 }
 
 /// The first of the lines around `line` that is indented with a tab.
@@ -68,32 +64,28 @@ fn last_content_line(text: &str, line: usize) -> Option<(usize, usize)> {
     Some((index + 1, content.len() - content.trim_start().len() + 1))
 }
 
-/// The scanner's words in those of people who write files.
-fn in_words(message: &str) -> (String, Option<&'static str>) {
+/// A message and a remedy for a message of the scanner.
+fn translate(message: &str) -> (String, Option<&'static str>) {
+    const COLON: &str = "a `:` where no key can be";
+    const COLON_HELP: &str = "put a value that contains `: ` in quotes, or correct the indentation";
+    const QUOTE: &str = "a quoted text that is not closed";
+    const QUOTE_HELP: &str = "close the quote";
     let known: [(&str, &str, Option<&'static str>); 13] = [
-        (
-            "illegal placement of ':'",
-            "a `:` where no key can be",
-            Some("put a value that contains `: ` in quotes, or correct the indentation"),
-        ),
+        ("illegal placement of ':'", COLON, Some(COLON_HELP)),
+        ("mapping values are not allowed", COLON, Some(COLON_HELP)),
         ("misplaced bracket", "a bracket that closes nothing", Some("put the value in quotes")),
         ("did not find expected node content", "expected a value here", Some("put the value in quotes")),
-        (
-            "mapping values are not allowed",
-            "a `:` where no key can be",
-            Some("put a value that contains `: ` in quotes, or correct the indentation"),
-        ),
         ("simple key expect", "expected `key: value`, found no `:`", Some("write a `:` and a space after the key")),
         (
             "invalid indentation in quoted scalar",
             "a quoted text that is not closed, or whose next line is not indented",
-            Some("close the quote"),
+            Some(QUOTE_HELP),
         ),
-        ("unclosed quote", "a quoted text that is not closed", Some("close the quote")),
-        ("found unexpected end of stream", "a quoted text that is not closed", Some("close the quote")),
+        ("unclosed quote", QUOTE, Some(QUOTE_HELP)),
+        ("found unexpected end of stream", QUOTE, Some(QUOTE_HELP)),
         (
             "invalid trailing content",
-            "text behind the closing quote",
+            "text after the closing quote",
             Some("in single quotes, write a quote as two: `''`"),
         ),
         (
@@ -108,13 +100,13 @@ fn in_words(message: &str) -> (String, Option<&'static str>) {
         ),
         (
             "unknown anchor",
-            "an alias (`*name`) to an anchor (`&name`) that is not there",
+            "an alias (`*name`) to an anchor (`&name`) that does not exist",
             Some("put a value that begins with `*` in quotes"),
         ),
-        ("recursion limit", "too deep a nesting", None),
+        ("recursion limit", "too many levels of nesting", None),
     ];
-    if let Some((_, says, help)) = known.iter().find(|(needle, ..)| message.contains(needle)) {
-        return ((*says).to_owned(), *help);
+    if let Some((_, translation, help)) = known.iter().find(|(needle, ..)| message.contains(needle)) {
+        return ((*translation).to_owned(), *help);
     }
     let help = (message.contains("unexpected character") || message.contains("cannot start any token"))
         .then_some("put the value in quotes");

@@ -1,11 +1,10 @@
-//! A YAML document as nodes that know where they stand in the text.
+//! A YAML document as a tree of nodes with their positions in the text.
 //!
-//! Text goes in, one bounded [`Document`] comes out, or the reason why this text is refused: it is
-//! no YAML, it holds more than one document, a key twice, too many nodes, too deep a nesting, or
-//! aliases that unfold to more than anybody means. All of that is found out on the parser's events,
-//! before the deserializer, whose own bounds are weaker, sees the text.
+//! [`Document::read`] rejects a text that is not YAML, holds more than one document or a key twice, or exceeds the limits on
+//! nesting, values and aliases. It works on the parser's events, before the deserializer, whose own limits are weaker, reads
+//! the text.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
@@ -13,75 +12,62 @@ use super::{YamlError, syntax};
 
 mod measure;
 
-/// How deep collections may be nested. The deserializer and the nodes' own recursion need a bound.
+/// Levels of nested collections. Bounds the recursion over nodes.
 pub(super) const MAX_DEPTH: usize = 64;
-/// How many nodes a document may have after its aliases are unfolded.
+/// Nodes of a document, each alias counted as the nodes that it stands for.
 pub(super) const MAX_NODES: usize = 100_000;
-/// How many aliases a document may use.
+/// Aliases in a document.
 pub(super) const MAX_ALIASES: usize = 64;
 
 /// How a collection is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// By indentation, one entry a line.
+    /// By indentation, one entry per line.
     Block,
     /// In brackets or braces.
     Flow,
-    /// A mapping of one pair inside a flow sequence, with no braces: `[a: 1]`.
+    /// A mapping of one pair in a flow sequence, without braces: `[a: 1]`.
     Pair,
 }
 
-/// What a node holds.
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// A text, and how it is quoted.
     Scalar { value: String, style: ScalarStyle },
-    /// A name for what an anchor marks.
     Alias,
-    /// A list.
     Sequence { layout: Layout, items: Vec<Item> },
-    /// Keys with their values, in order.
     Mapping { layout: Layout, entries: Vec<Entry> },
 }
 
-/// A node and the bytes it covers, its anchor and tag included, comments around it excluded.
+/// A node and the bytes it covers, including its anchor and tag, excluding the comments around it.
 #[derive(Debug)]
 pub(super) struct Node {
-    /// What it is, with what is in it.
     pub kind: Kind,
-    /// Its first byte.
     pub start: usize,
-    /// The byte behind its last.
     pub end: usize,
     /// Counted from one.
     pub line: usize,
     /// Counted from one, in characters.
     pub column: usize,
-    /// It has an anchor or a tag.
+    /// The node has an anchor or a tag.
     pub decorated: bool,
 }
 
-/// An element of a sequence.
 #[derive(Debug)]
 pub(super) struct Item {
-    /// Where its dash is, in block layout.
+    /// Position of the dash, in block layout.
     pub dash: Option<usize>,
-    /// What it is.
     pub value: Node,
 }
 
-/// A pair of a mapping.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// Its name, mostly a text.
     pub key: Node,
-    /// Where its colon is, if it follows the key on the same line.
+    /// Position of the colon, if it is on the line of the key.
     pub colon: Option<usize>,
-    /// What is called so.
     pub value: Node,
 }
 
-/// The one document of a text.
+/// The document of a text.
 #[derive(Debug)]
 pub(super) struct Document {
     /// `None` for a text of blanks and comments.
@@ -89,7 +75,14 @@ pub(super) struct Document {
 }
 
 impl Node {
-    /// The key this node is, where it can be one.
+    fn layout(&self) -> Option<Layout> {
+        match &self.kind {
+            Kind::Sequence { layout, .. } | Kind::Mapping { layout, .. } => Some(*layout),
+            Kind::Scalar { .. } | Kind::Alias => None,
+        }
+    }
+
+    /// The text of a scalar.
     pub fn as_key(&self) -> Option<&str> {
         match &self.kind {
             Kind::Scalar { value, .. } => Some(value),
@@ -97,20 +90,28 @@ impl Node {
         }
     }
 
-    /// The pair with this key.
+    /// The entry of a mapping with this key.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
-        let Kind::Mapping { entries, .. } = &self.kind else {
-            return None;
-        };
-        entries.iter().find(|e| e.key.as_key() == Some(name))
+        match &self.kind {
+            Kind::Mapping { entries, .. } => entries.iter().find(|entry| entry.key.as_key() == Some(name)),
+            _ => None,
+        }
     }
 
-    /// The element at this index.
+    /// The element of a sequence at this index.
     pub fn item(&self, index: usize) -> Option<&Self> {
-        let Kind::Sequence { items, .. } = &self.kind else {
-            return None;
-        };
-        items.get(index).map(|item| &item.value)
+        match &self.kind {
+            Kind::Sequence { items, .. } => items.get(index).map(|item| &item.value),
+            _ => None,
+        }
+    }
+}
+
+impl Entry {
+    /// The byte after the entry.
+    pub fn end(&self) -> usize {
+        let after_colon = self.colon.map_or(0, |colon| colon + 1);
+        after_colon.max(self.value.end).max(self.key.end)
     }
 }
 
@@ -121,7 +122,7 @@ impl Document {
         for event in Parser::new_from_str(text) {
             let (event, span) = event.map_err(|e| {
                 let at = e.marker();
-                syntax::complaint(text, e.info(), at.line(), at.col() + 1)
+                syntax::explain(text, e.info(), (at.line(), at.col() + 1), builder.unclosed_bracket())
             })?;
             builder.take(event, span)?;
         }
@@ -133,34 +134,32 @@ impl Document {
     }
 }
 
-/// A collection whose end has not come yet.
+/// A collection whose end has not been read yet.
 struct Open {
     node: Node,
     anchor: usize,
-    /// Nodes in it so far, aliases unfolded.
-    unfolded: usize,
-    /// The key that waits for its value.
+    /// Nodes in it so far, with aliases expanded.
+    expanded: usize,
+    /// The key whose value has not been read yet.
     key: Option<Node>,
     /// The keys so far, with their lines.
     keys: HashMap<String, usize>,
 }
 
-/// Puts nodes together from events.
+/// Builds nodes from events.
 struct Builder<'t> {
     text: &'t str,
-    /// Byte offset of each character, where the two differ.
+    /// Byte offset of each character, if the text is not ASCII.
     bytes: Option<Vec<u32>>,
     open: Vec<Open>,
     root: Option<Node>,
-    /// Where the document's content may begin, after `---` if there is one.
+    /// Where the content of the document may start: after `---` if there is one.
     body: usize,
     documents: usize,
     aliases: usize,
     nodes: usize,
-    /// Unfolded size of each complete anchored node.
-    anchors: HashMap<usize, usize>,
-    /// Anchors whose node is not complete yet.
-    pending: HashSet<usize>,
+    /// Expanded size of each anchored node. `None` while the node is open.
+    anchors: HashMap<usize, Option<usize>>,
 }
 
 impl<'t> Builder<'t> {
@@ -179,11 +178,10 @@ impl<'t> Builder<'t> {
             aliases: 0,
             nodes: 0,
             anchors: HashMap::new(),
-            pending: HashSet::new(),
         }
     }
 
-    /// The parser counts characters, slices want bytes.
+    /// The parser counts characters.
     fn byte(&self, at: Marker) -> usize {
         match &self.bytes {
             None => at.index().min(self.text.len()),
@@ -207,12 +205,8 @@ impl<'t> Builder<'t> {
             Event::DocumentStart(explicit) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(YamlError::at(
-                        span.start.line(),
-                        span.start.col() + 1,
-                        "a second document begins here",
-                    )
-                    .help("a file holds one document: put the other one into a file of its own, or remove the `---`"));
+                    let help = "a file holds one document: move the second one to its own file, or remove the `---`";
+                    return Err(error(span, "a second document begins here").help(help));
                 }
                 if explicit {
                     self.body = self.byte(span.end);
@@ -220,9 +214,9 @@ impl<'t> Builder<'t> {
             }
             Event::Alias(anchor) => {
                 self.aliases += 1;
-                let unfolded = self.alias(anchor, span)?;
+                let expanded = self.alias(anchor, span)?;
                 let node = self.node(span, Kind::Alias, false);
-                self.add(node, 0, unfolded)?;
+                self.add(node, 0, expanded)?;
             }
             Event::Scalar(value, style, anchor, tag) => {
                 let kind = Kind::Scalar { value: value.into_owned(), style };
@@ -246,49 +240,48 @@ impl<'t> Builder<'t> {
     }
 
     fn layout(&self, span: Span, bracket: char) -> Layout {
-        let inside_flow = self.open.last().is_some_and(|open| match &open.node.kind {
-            Kind::Sequence { layout, .. } | Kind::Mapping { layout, .. } => *layout != Layout::Block,
-            _ => false,
-        });
         if self.text[self.byte(span.start)..self.byte(span.end)].ends_with(bracket) {
             Layout::Flow
-        } else if inside_flow {
+        } else if self.open.last().is_some_and(|open| open.node.layout() != Some(Layout::Block)) {
             Layout::Pair
         } else {
             Layout::Block
         }
     }
 
-    /// The unfolded size of the node an alias stands for.
+    /// The innermost open bracket or brace, with line and column.
+    fn unclosed_bracket(&self) -> Option<(char, (usize, usize))> {
+        let node = &self.open.iter().rfind(|open| open.node.layout() == Some(Layout::Flow))?.node;
+        let bracket = if matches!(node.kind, Kind::Sequence { .. }) { '[' } else { '{' };
+        Some((bracket, (node.line, node.column)))
+    }
+
+    /// The expanded size of the node that an alias stands for.
     fn alias(&self, anchor: usize, span: Span) -> Result<usize, YamlError> {
-        let (line, column) = (span.start.line(), span.start.col() + 1);
         if self.aliases > MAX_ALIASES {
             let message = format!("more than {MAX_ALIASES} aliases (`*name`) in one document");
-            return Err(YamlError::at(line, column, message).help("write the values out"));
-        }
-        if self.pending.contains(&anchor) {
-            return Err(
-                YamlError::at(line, column, "an alias inside the very value it stands for").help("write the value out")
-            );
+            return Err(error(span, message).help("write the values out"));
         }
         let parent = self.open.last();
-        let is_key = parent.is_some_and(|p| matches!(p.node.kind, Kind::Mapping { .. }) && p.key.is_none());
-        if is_key {
-            return Err(YamlError::at(line, column, "an alias in the place of a key").help("write the key out"));
+        if parent.is_some_and(|p| matches!(p.node.kind, Kind::Mapping { .. }) && p.key.is_none()) {
+            return Err(error(span, "an alias in the position of a key").help("write the key out"));
         }
-        Ok(self.anchors.get(&anchor).copied().unwrap_or(1))
+        match self.anchors.get(&anchor) {
+            Some(None) => Err(error(span, "an alias inside the value it stands for").help("write the value out")),
+            Some(Some(expanded)) => Ok(*expanded),
+            None => Ok(1),
+        }
     }
 
     fn begin(&mut self, span: Span, kind: Kind, anchor: usize, tagged: bool) -> Result<(), YamlError> {
         if self.open.len() >= MAX_DEPTH {
-            let message = format!("more than {MAX_DEPTH} levels of nesting");
-            return Err(YamlError::at(span.start.line(), span.start.col() + 1, message));
+            return Err(error(span, format!("more than {MAX_DEPTH} levels of nesting")));
         }
         if anchor != 0 {
-            self.pending.insert(anchor);
+            self.anchors.insert(anchor, None);
         }
         let node = self.node(span, kind, anchor != 0 || tagged);
-        self.open.push(Open { node, anchor, unfolded: 1, key: None, keys: HashMap::new() });
+        self.open.push(Open { node, anchor, expanded: 1, key: None, keys: HashMap::new() });
         Ok(())
     }
 
@@ -296,57 +289,54 @@ impl<'t> Builder<'t> {
         let Some(mut open) = self.open.pop() else {
             return Ok(());
         };
-        // The end of a flow collection is its bracket; the span goes on over a comment behind it.
-        open.node.end = match &open.node.kind {
-            Kind::Sequence { layout: Layout::Flow, .. } | Kind::Mapping { layout: Layout::Flow, .. } => {
-                self.byte(span.start) + 1
-            }
-            _ => self.byte(span.start),
-        };
-        self.pending.remove(&open.anchor);
-        self.add(open.node, open.anchor, open.unfolded)
+        // The end of a flow collection is its bracket; the span extends over a comment after it.
+        let bracket = usize::from(open.node.layout() == Some(Layout::Flow));
+        open.node.end = self.byte(span.start) + bracket;
+        self.add(open.node, open.anchor, open.expanded)
     }
 
-    /// Gives a complete node to the collection it stands in.
-    fn add(&mut self, node: Node, anchor: usize, unfolded: usize) -> Result<(), YamlError> {
-        let place = (node.line, node.column);
+    /// Adds a complete node to the collection that contains it.
+    fn add(&mut self, node: Node, anchor: usize, expanded: usize) -> Result<(), YamlError> {
+        let (line, column) = (node.line, node.column);
         self.nodes += 1;
         if anchor != 0 {
-            self.anchors.insert(anchor, unfolded);
+            self.anchors.insert(anchor, Some(expanded));
         }
         let Some(parent) = self.open.last_mut() else {
             self.root = (!is_blank(&node)).then_some(node);
             return Ok(());
         };
-        parent.unfolded = parent.unfolded.saturating_add(unfolded);
-        let total = parent.unfolded.max(self.nodes);
+        parent.expanded = parent.expanded.saturating_add(expanded);
+        if parent.expanded.max(self.nodes) > MAX_NODES {
+            let message = format!("more than {MAX_NODES} values, with aliases expanded");
+            return Err(YamlError::at(line, column, message));
+        }
         match &mut parent.node.kind {
             Kind::Sequence { items, .. } => items.push(Item { dash: None, value: node }),
             Kind::Mapping { entries, .. } => match parent.key.take() {
                 Some(key) => entries.push(Entry { key, colon: None, value: node }),
                 None => {
-                    if let Some(name) = node.as_key() {
-                        let first = parent.keys.insert(name.to_owned(), node.line);
-                        if let Some(line) = first {
-                            let message =
-                                format!("the key `{}` is there twice, first on line {line}", syntax::short(name));
-                            return Err(YamlError::at(place.0, place.1, message).help("remove one of the two"));
-                        }
+                    if let Some(name) = node.as_key()
+                        && let Some(first) = parent.keys.insert(name.to_owned(), line)
+                    {
+                        let name = syntax::short(name);
+                        let message = format!("the key `{name}` is there twice, first on line {first}");
+                        return Err(YamlError::at(line, column, message).help("remove one of the two"));
                     }
                     parent.key = Some(node);
                 }
             },
             Kind::Scalar { .. } | Kind::Alias => {}
         }
-        if total > MAX_NODES {
-            let message = format!("more than {MAX_NODES} values, counting what aliases stand for");
-            return Err(YamlError::at(place.0, place.1, message));
-        }
         Ok(())
     }
 }
 
-/// A text without content makes one empty scalar.
+fn error(span: Span, message: impl Into<String>) -> YamlError {
+    YamlError::at(span.start.line(), span.start.col() + 1, message)
+}
+
+/// The parser reads one empty scalar from a text without content.
 fn is_blank(node: &Node) -> bool {
     matches!(&node.kind, Kind::Scalar { value, style: ScalarStyle::Plain } if value.is_empty()) && !node.decorated
 }

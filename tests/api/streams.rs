@@ -102,7 +102,7 @@ async fn a_console_is_followed_from_its_transcript_on() {
     assert_eq!(last.lines(4).await, lines(6, 9));
     assert_eq!(bench.stream(&format!("{path}?tail=3")).await.rest().await, lines(7, 9));
     assert_eq!(whole.lines(13).await, lines(8, 20));
-    bench.world.console.say(id, "goodbye");
+    bench.world.console.announce(id, "goodbye");
     assert_eq!(whole.line().await.unwrap(), "[test Daemon]: goodbye");
     let read = bench.stream(&path).await.rest().await;
     assert_eq!(read.last().unwrap(), "[test Daemon]: goodbye");

@@ -145,6 +145,19 @@ impl Asked {
         }
     }
 
+    /// A file was applied. The requests that only the memory of the daemon had are on disk with it, also those of values that the
+    /// file takes back. Returns whether an installation is among them.
+    pub fn recorded(&mut self, before: &Snapshot) -> bool {
+        let (Some(handled), Some(manifest)) = (&self.handled, &before.manifest) else { return false };
+        if !before.unrecorded || before.requests.lost {
+            return false;
+        }
+        let (earlier, first) = (handled.clone(), !self.known);
+        self.known = true;
+        self.handled = Some(before.requests.declared.clone());
+        self.handle(&earlier, &before.requests.declared, &manifest.spec, first)
+    }
+
     /// What became requests since it was asked last. Returns whether an installation did, or may have.
     pub fn follow(&mut self, store: &Store, id: ServerId, now: Timestamp) -> bool {
         let Some(snapshot) = store.get(id) else {

@@ -5,7 +5,7 @@ use std::path::Path;
 use alula::model::{Install, Manifest, Power, Role, Timestamp};
 use alula::requests::declared;
 use alula::runtime::container_name;
-use alula::store::{RECORD_FILE, Snapshot, manifests};
+use alula::store::{Applied, RECORD_FILE, Snapshot, manifests};
 use alula::yaml;
 use serde_json::json;
 
@@ -76,12 +76,21 @@ impl Play {
     fn apply(&mut self, daemon: &Daemon, at: usize, text: &str) -> bool {
         let id = self.servers[at].id;
         let apply = std::panic::AssertUnwindSafe(|| daemon.world.store.apply(id, text, false));
+        let before = daemon.world.store.get(id);
         let applied = std::panic::catch_unwind(apply);
         self.say(|| format!("apply {at}: {:?}", applied.as_ref().map(|applied| applied.is_ok()).ok()));
+        let server = &mut self.servers[at];
         match applied {
-            Ok(applied) => applied.is_ok(),
+            Ok(applied) => {
+                let written = matches!(applied, Ok(Applied::Created | Applied::Changed));
+                if written && before.is_some_and(|before| server.asked.recorded(&before)) {
+                    server.quiet_since = None;
+                }
+                applied.is_ok()
+            }
             Err(_) => {
-                self.servers[at].asked.unanswered(&daemon.world.store.folder(id), id);
+                server.asked.unanswered(&daemon.world.store.folder(id), id);
+                server.quiet_since = None;
                 false
             }
         }

@@ -45,6 +45,8 @@ impl Play {
                 true => break,
                 false => {
                     daemon = self.reboot(daemon).await;
+                    // A deletion may be lost with a damaged file, and then the server has no manifest any more.
+                    self.mend_files(&daemon);
                     self.end_outages();
                 }
             }

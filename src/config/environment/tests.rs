@@ -38,7 +38,7 @@ fn variables_are_expanded() {
 }
 
 #[test]
-fn forms_of_a_token() {
+fn tokens_are_read_from_text_variables_and_files() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &[u8]| {
         let path = dir.path().join(name);
@@ -51,11 +51,11 @@ fn forms_of_a_token() {
     let binary = file("binary", &[0xff, 0xfe]);
     let two = file("two", b"one two\n");
     let missing = dir.path().join("missing").display().to_string();
-    let place = dir.path().display().to_string();
+    let folder = dir.path().display().to_string();
 
     let variables = move |name: &str| match name {
         "TOKEN_FILE" => Some(good.clone()),
-        "PLACE" => Some(place.clone()),
+        "FOLDER" => Some(folder.clone()),
         "SECRET" => Some("from-variable".to_owned()),
         _ => None,
     };
@@ -66,7 +66,7 @@ fn forms_of_a_token() {
         ("${SECRET}", Ok("from-variable")),
         ("pre-$SECRET", Ok("pre-from-variable")),
         ("file://${TOKEN_FILE}", Ok("s3cret")),
-        ("file://${PLACE}/good", Ok("s3cret")),
+        ("file://${FOLDER}/good", Ok("s3cret")),
         ("${NOT_SET}", Err("NOT_SET")),
         (&format!("file://{missing}"), Err("No such file")),
         (&format!("file://{blank}"), Err("it is empty")),
@@ -88,7 +88,7 @@ fn forms_of_a_token() {
 }
 
 #[test]
-fn the_environment_wins_over_the_file() {
+fn the_environment_takes_precedence_over_the_file() {
     let variables = |name: &str| match name {
         "WINGS_TOKEN" => Some("${OTHER}".to_owned()),
         "OTHER" => Some("deep".to_owned()),
@@ -96,13 +96,13 @@ fn the_environment_wins_over_the_file() {
         _ => None,
     };
     assert_eq!(TOKEN.resolve(&Secret::new("file://nowhere"), &variables).unwrap().expose(), "deep");
-    // An empty variable is as good as none.
+    // An empty variable is ignored.
     assert_eq!(TOKEN_ID.resolve(&Secret::new("mine"), &variables).unwrap().expose(), "mine");
     assert_eq!(TOKEN_ID.resolve(&Secret::new("mine"), &none).unwrap().expose(), "mine");
 }
 
 #[test]
-fn errors_name_the_variable_and_hide_the_token() {
+fn errors_name_the_variable_and_not_the_token() {
     let variables = |name: &str| (name == "WINGS_TOKEN").then(|| "hush hush".to_owned());
     let problem = TOKEN.resolve(&Secret::default(), &variables).unwrap_err();
     assert_eq!(problem.key, "WINGS_TOKEN");
@@ -111,9 +111,8 @@ fn errors_name_the_variable_and_hide_the_token() {
 
 proptest::proptest! {
     #[test]
-    fn any_text_can_be_expanded(text in "[$ {}A-Z_é]{0,40}") {
+    fn expansion_without_variables_adds_nothing(text in "[$ {}A-Z_é]{0,40}") {
         let (expanded, unset) = expand(&text, &none);
-        // Without variables nothing is added, and what has no `$` is as it was.
         proptest::prop_assert!(expanded.len() <= text.len());
         proptest::prop_assert_eq!(text.contains('$') || expanded == text, true);
         proptest::prop_assert!(unset.len() <= text.matches('$').count());

@@ -15,7 +15,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn directories_are_made_private_and_existing_ones_left_alone() {
+fn directories_are_created_private_and_existing_ones_keep_their_mode() {
     let (_dir, node) = node();
     fs::create_dir_all(&node.directories.backup).unwrap();
     fs::set_permissions(&node.directories.backup, fs::Permissions::from_mode(0o751)).unwrap();
@@ -37,7 +37,7 @@ fn directories_are_made_private_and_existing_ones_left_alone() {
 }
 
 #[test]
-fn what_is_switched_off_is_not_made() {
+fn disabled_mounts_create_nothing() {
     let (_dir, mut node) = node();
     node.mount_passwd = false;
     node.mount_machine_id = false;
@@ -47,7 +47,7 @@ fn what_is_switched_off_is_not_made() {
 }
 
 #[test]
-fn a_file_in_the_way_is_named_with_its_key() {
+fn a_directory_that_cannot_be_created_is_named_with_its_key() {
     let (dir, mut node) = node();
     node.directories.backup = dir.path().join("file/backups");
     fs::write(dir.path().join("file"), "").unwrap();
@@ -56,22 +56,22 @@ fn a_file_in_the_way_is_named_with_its_key() {
 }
 
 #[test]
-fn somebody_elses_tmp_is_rejected() {
+fn a_tmp_directory_of_another_user_is_rejected() {
     let (dir, mut node) = node();
     if !rustix::process::geteuid().is_root() {
         return; // Only root can give a directory away.
     }
-    node.directories.tmp = dir.path().join("theirs");
+    node.directories.tmp = dir.path().join("foreign");
     fs::create_dir(&node.directories.tmp).unwrap();
     std::os::unix::fs::chown(&node.directories.tmp, Some(12_345), None).unwrap();
     assert!(matches!(make_directories(&node).unwrap_err(), HostError::Foreign { uid: 12_345, .. }));
-    // The owner of the servers' files is trusted with them anyway.
+    // The owner of the servers' files is trusted.
     node.owner.uid = 12_345;
     make_directories(&node).unwrap();
 }
 
 #[test]
-fn files_for_containers() {
+fn passwd_and_group_for_containers() {
     let (_dir, mut node) = node();
     make_directories(&node).unwrap();
     write_passwd_files(&node).unwrap();
@@ -82,7 +82,7 @@ fn files_for_containers() {
     assert_eq!(text(&group), "container:x:987:container");
     assert_eq!((mode(&passwd), mode(&group)), (0o644, 0o644));
 
-    // Running containers have the file mounted: what is right stays the same file.
+    // Running containers mount the file: a correct one is not replaced.
     let inode = fs::metadata(&passwd).unwrap().ino();
     write_passwd_files(&node).unwrap();
     assert_eq!(fs::metadata(&passwd).unwrap().ino(), inode);
@@ -94,7 +94,7 @@ fn files_for_containers() {
 }
 
 #[test]
-fn a_data_directory_that_is_a_link_is_followed() {
+fn a_link_to_the_data_directory_is_resolved() {
     let dir = tempfile::tempdir().unwrap();
     let real = dir.path().canonicalize().unwrap().join("disk2/volumes");
     fs::create_dir_all(&real).unwrap();
@@ -111,13 +111,13 @@ fn a_data_directory_that_is_a_link_is_followed() {
 }
 
 #[test]
-fn a_file_that_others_can_read_is_closed_to_them() {
+fn a_file_that_others_can_read_is_restricted_to_its_owner() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.yml");
     fs::write(&path, "debug: true\n").unwrap();
-    for (before, tightened, after) in [(0o644, true, 0o600), (0o600, false, 0o600), (0o400, false, 0o400)] {
+    for (before, restricted, after) in [(0o644, true, 0o600), (0o600, false, 0o600), (0o400, false, 0o400)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
-        assert_eq!(restrict_mode(&path).unwrap(), tightened);
+        assert_eq!(restrict_mode(&path).unwrap(), restricted);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, after);
     }
     assert_eq!(fs::read_to_string(&path).unwrap(), "debug: true\n");

@@ -10,7 +10,7 @@ use super::HostError;
 use crate::config::file::ConfigFile;
 use crate::config::{HostEnvironment, Owner};
 
-/// The user that this process runs as.
+/// The user of this process.
 pub fn current_user() -> Owner {
     let uid = rustix::process::geteuid().as_raw();
     let gid = rustix::process::getegid().as_raw();
@@ -18,8 +18,8 @@ pub fn current_user() -> Owner {
     Owner { name: name.unwrap_or_else(|| uid.to_string()), uid, gid }
 }
 
-/// The user that the file asks for, if it exists: the environment's in a distroless image, the current one without
-/// root, else `system.username`.
+/// The user that owns the servers' files, if it exists: from the environment in a distroless image, the current user if rootless,
+/// else `system.username`.
 pub(in crate::config) fn find_owner(
     file: &ConfigFile,
     host_environment: HostEnvironment<'_>,
@@ -38,7 +38,7 @@ pub(in crate::config) fn find_owner(
     Ok(found.map(|user| Owner { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
 }
 
-/// As [`find_owner`], and makes the user if it is missing.
+/// As [`find_owner`], but creates a missing user.
 pub(super) fn ensure_owner(file: &ConfigFile, host_environment: HostEnvironment<'_>) -> Result<Owner, HostError> {
     let name = &file.system.username;
     let find = || find_owner(file, host_environment).map_err(|why| HostError::Lookup { name: name.clone(), why });
@@ -46,16 +46,16 @@ pub(super) fn ensure_owner(file: &ConfigFile, host_environment: HostEnvironment<
         return Ok(owner);
     }
     let group_exists = Group::from_name(name).is_ok_and(|group| group.is_some());
-    let commands = creation(name, &os_id(host_environment.etc), group_exists);
+    let commands = creation_commands(name, &os_id(host_environment.etc), group_exists);
     for command in &commands {
         run(name, command)?;
     }
     let command = commands.last().map(|command| command.join(" ")).unwrap_or_default();
-    let why = "it said nothing, and there is still no such user".to_owned();
+    let why = "the command succeeded, and the user still does not exist".to_owned();
     find()?.ok_or(HostError::CreateUser { name: name.clone(), command, why })
 }
 
-/// A distroless image has no user database: the environment says who owns the files.
+/// A distroless image has no user database, so the owner comes from the environment.
 fn distroless_owner(host_environment: HostEnvironment<'_>) -> Result<Owner, String> {
     const DEFAULT_ID: u32 = 988;
     let variable = |name: &str| (host_environment.variables)(name).filter(|value| !value.is_empty());
@@ -70,30 +70,30 @@ fn distroless_owner(host_environment: HostEnvironment<'_>) -> Result<Owner, Stri
     })
 }
 
-/// `ID` of the host's os-release file; empty where there is none.
+/// `ID` of the host's os-release file; empty if there is none.
 fn os_id(etc: &Path) -> String {
     let text = fs::read_to_string(etc.join("os-release")).unwrap_or_default();
     let id = text.lines().find_map(|line| line.strip_prefix("ID="));
     id.unwrap_or_default().trim().trim_matches(['"', '\'']).to_owned()
 }
 
-/// The commands that make a system user.
-fn creation(name: &str, os_id: &str, group_exists: bool) -> Vec<Vec<String>> {
-    let words = |text: &str| text.split(' ').map(|word| word.replace("NAME", name)).collect();
+/// The commands that create a system user.
+fn creation_commands(name: &str, os_id: &str, group_exists: bool) -> Vec<Vec<String>> {
+    let command = |text: &str| text.split(' ').map(|part| part.replace("NAME", name)).collect();
     if !os_id.starts_with("alpine") {
         let group = if group_exists { "--gid NAME " } else { "" };
-        return vec![words(&format!("useradd --system --no-create-home --shell /usr/sbin/nologin {group}NAME"))];
+        return vec![command(&format!("useradd --system --no-create-home --shell /usr/sbin/nologin {group}NAME"))];
     }
-    let user = words("adduser -S -D -H -G NAME -s /sbin/nologin NAME");
-    if group_exists { vec![user] } else { vec![words("addgroup -S NAME"), user] }
+    let user = command("adduser -S -D -H -G NAME -s /sbin/nologin NAME");
+    if group_exists { vec![user] } else { vec![command("addgroup -S NAME"), user] }
 }
 
 fn run(name: &str, command: &[String]) -> Result<(), HostError> {
     let error = |why: String| HostError::CreateUser { name: name.to_owned(), command: command.join(" "), why };
-    // A name that is no plain word could be taken for an option.
+    // A name with other characters could be parsed as an option.
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     if name.len() > 32 || !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(plain) {
-        return Err(error("this is not a name for a system user".into()));
+        return Err(error("not a valid name of a system user".into()));
     }
     let output = Command::new(&command[0])
         .args(&command[1..])
@@ -103,9 +103,9 @@ fn run(name: &str, command: &[String]) -> Result<(), HostError> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said: String = said.trim().chars().take(500).collect();
-    Err(error(format!("{} ({})", if said.is_empty() { "no message" } else { &said }, output.status)))
+    let message = String::from_utf8_lossy(&output.stderr);
+    let message: String = message.trim().chars().take(500).collect();
+    Err(error(format!("{} ({})", if message.is_empty() { "no message" } else { &message }, output.status)))
 }
 
 #[cfg(test)]
@@ -119,21 +119,21 @@ mod tests {
     }
 
     #[test]
-    fn the_commands_that_make_a_user() {
-        let said = |os, group| -> Vec<String> {
-            creation("pelican", os, group).iter().map(|command| command.join(" ")).collect()
+    fn the_commands_that_create_a_user() {
+        let commands = |os, group| -> Vec<String> {
+            creation_commands("pelican", os, group).iter().map(|command| command.join(" ")).collect()
         };
         let useradd = "useradd --system --no-create-home --shell /usr/sbin/nologin";
-        assert_eq!(said("debian", false), [format!("{useradd} pelican")]);
-        assert_eq!(said("", false), [format!("{useradd} pelican")]);
-        assert_eq!(said("debian", true), [format!("{useradd} --gid pelican pelican")]);
+        assert_eq!(commands("debian", false), [format!("{useradd} pelican")]);
+        assert_eq!(commands("", false), [format!("{useradd} pelican")]);
+        assert_eq!(commands("debian", true), [format!("{useradd} --gid pelican pelican")]);
         let adduser = "adduser -S -D -H -G pelican -s /sbin/nologin pelican";
-        assert_eq!(said("alpine", false), ["addgroup -S pelican", adduser]);
-        assert_eq!(said("alpine", true), [adduser]);
+        assert_eq!(commands("alpine", false), ["addgroup -S pelican", adduser]);
+        assert_eq!(commands("alpine", true), [adduser]);
     }
 
     #[test]
-    fn os_release_in_its_spellings() {
+    fn os_release_is_read_with_and_without_quotes() {
         for (text, id) in [
             ("NAME=x\nID=alpine\n", "alpine"),
             ("ID=\"debian\"\n", "debian"),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn who_owns_the_files() {
+    fn the_owner_is_the_user_of_the_file() {
         let debian = etc("ID=debian");
         let host_environment = HostEnvironment { variables: &|_| None, etc: debian.path() };
         let mut file = ConfigFile::default();
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_says_it_in_a_distroless_image() {
+    fn the_owner_in_a_distroless_image_comes_from_the_environment() {
         let distroless = etc("ID=distroless");
         let owner = |variables: &dyn Fn(&str) -> Option<String>| {
             find_owner(&ConfigFile::default(), HostEnvironment { variables, etc: distroless.path() })
@@ -181,19 +181,19 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_looks_like_an_option_is_never_run() {
+    fn a_name_that_could_be_an_option_is_never_run() {
         let debian = etc("ID=debian");
         let host_environment = HostEnvironment { variables: &|_| None, etc: debian.path() };
         for name in ["-o", "a b", "a:b", "1up", &"x".repeat(33)] {
             let mut file = ConfigFile::default();
             file.system.username = name.into();
             let error = ensure_owner(&file, host_environment).unwrap_err();
-            assert!(error.to_string().contains("not a name for a system user"), "{error}");
+            assert!(error.to_string().contains("not a valid name of a system user"), "{error}");
         }
     }
 
     #[test]
-    fn what_a_failing_command_said_is_passed_on() {
+    fn the_output_of_a_failing_command_is_in_the_error() {
         let command = ["ls", "/no/such/place"].map(String::from);
         let error = run("pelican", &command).unwrap_err().to_string();
         assert!(error.contains("/no/such/place") && error.contains("system.username"), "{error}");

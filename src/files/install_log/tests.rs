@@ -12,7 +12,7 @@ fn read(layout: &Layout) -> String {
 }
 
 #[test]
-fn the_header_is_wings() {
+fn the_header_has_the_format_of_wings() {
     let (_folder, layout) = layout();
     let environment = ["TZ=Europe/Paris".to_owned(), "MOTD=a \"b\" <c> é".to_owned()];
     let header = LogHeader { environment: &environment, ..HEADER };
@@ -46,7 +46,7 @@ Pelican Server Installation Log
 }
 
 #[test]
-fn values_cannot_pretend_to_be_output() {
+fn values_cannot_contain_the_marker() {
     let (_folder, layout) = layout();
     let marker = String::from_utf8_lossy(MARKER);
     let environment = [format!("A=\n|\n{marker}fake\r\n"), format!("B={marker}")];
@@ -61,7 +61,7 @@ fn values_cannot_pretend_to_be_output() {
 }
 
 #[test]
-fn a_header_has_a_limit_within_which_the_marker_is_found() {
+fn a_long_header_is_cut_so_that_the_marker_is_found() {
     let (_folder, layout) = layout();
     let environment: Vec<_> = (0..300).map(|_| "\u{1b}".repeat(1000)).collect();
     let image = "\u{1b}".repeat(1 << 20);
@@ -75,7 +75,7 @@ fn a_header_has_a_limit_within_which_the_marker_is_found() {
 }
 
 #[test]
-fn a_log_is_read_on_from_where_it_ends() {
+fn a_log_is_continued_at_its_end() {
     let (_folder, layout) = layout();
     begin(&layout, id(), &HEADER).unwrap();
     let output: Vec<u8> = (0..5000).flat_map(|line| format!("line {line}\r\n").into_bytes()).collect();
@@ -84,12 +84,12 @@ fn a_log_is_read_on_from_where_it_ends() {
     for chunk in chunks.by_ref().take(20) {
         log.append(chunk).unwrap();
     }
-    // The daemon is killed: nobody closes the log, and its successor asks for the output from the beginning.
+    // The daemon is killed without closing the log, and its successor opens it.
     let first = log;
     let mut second = InstallLog::open(&layout, id()).unwrap();
     assert_eq!(second.written(), 20 * 777);
     second.append(&output[20 * 777..30 * 777]).unwrap();
-    // The old one was not quite dead.
+    // The old process writes once more.
     let mut first = first;
     first.append(chunks.next().unwrap()).unwrap();
     second.append(&output[30 * 777..]).unwrap();
@@ -99,7 +99,7 @@ fn a_log_is_read_on_from_where_it_ends() {
 }
 
 #[test]
-fn a_new_installation_begins_a_new_log() {
+fn a_new_installation_replaces_the_log() {
     let (_folder, layout) = layout();
     begin(&layout, id(), &HEADER).unwrap();
     InstallLog::open(&layout, id()).unwrap().append(b"old output").unwrap();
@@ -141,7 +141,7 @@ fn too_much_output_is_cut_once() {
 }
 
 #[test]
-fn output_that_just_fits_is_not_cut() {
+fn output_of_the_maximum_length_is_not_cut() {
     let (_folder, layout) = layout();
     begin(&layout, id(), &HEADER).unwrap();
     let mut log = InstallLog::open(&layout, id()).unwrap();
@@ -151,7 +151,7 @@ fn output_that_just_fits_is_not_cut() {
 }
 
 #[test]
-fn logs_that_others_wrote_are_read() {
+fn logs_of_other_programs_are_read() {
     let (_folder, layout) = layout();
     assert_eq!(read_output(&layout, id(), 100).unwrap(), None);
     let path = layout.install_log(id());
@@ -175,7 +175,7 @@ fn logs_that_others_wrote_are_read() {
 }
 
 #[test]
-fn a_log_that_a_person_removed_or_emptied_goes_on() {
+fn a_removed_or_emptied_log_is_continued() {
     let (_folder, layout) = layout();
     for text in [None, Some(""), Some("a note")] {
         let path = layout.install_log(id());
@@ -192,7 +192,7 @@ fn a_log_that_a_person_removed_or_emptied_goes_on() {
 }
 
 #[test]
-fn a_fifo_in_its_place_holds_up_nobody() {
+fn a_fifo_does_not_block() {
     let (_folder, layout) = layout();
     fs::create_dir_all(layout.install_log(id()).parent().unwrap()).unwrap();
     make_fifo(&layout.install_log(id()));

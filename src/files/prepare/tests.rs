@@ -8,7 +8,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn a_server_gets_what_it_needs() {
+fn everything_that_a_server_requires_is_created() {
     let (_folder, mut layout) = layout();
     if is_root() {
         (layout.uid, layout.gid) = (54_321, 54_322);
@@ -35,7 +35,7 @@ fn a_server_gets_what_it_needs() {
 }
 
 #[test]
-fn whatever_is_missing_is_noticed_and_made_again() {
+fn missing_and_wrong_files_are_created_again() {
     let (_folder, layout) = wings_layout();
     layout.prepare(id()).unwrap();
     let by_id = layout.directories.root.join("install").join(format!("{}.log", id()));
@@ -59,11 +59,11 @@ fn whatever_is_missing_is_noticed_and_made_again() {
 }
 
 #[test]
-fn a_node_of_wings_is_taken_over_in_place() {
+fn the_files_of_a_wings_node_are_used_in_place() {
     let (_folder, layout) = wings_layout();
     let data = layout.directories.root.join("volumes").join(id().to_string());
     make_dir(&data);
-    fs::write(data.join("world"), "old").unwrap();
+    fs::write(data.join("save"), "old").unwrap();
     fs::set_permissions(&data, fs::Permissions::from_mode(0o750)).unwrap();
     make_dir(&layout.directories.log.join("install"));
     fs::write(layout.install_log(id()), "old log").unwrap();
@@ -72,7 +72,7 @@ fn a_node_of_wings_is_taken_over_in_place() {
     assert_eq!(layout.data(id()), data);
     assert_eq!(mode(&data), 0o750, "as it was");
     let folder = layout.folder(id());
-    assert_eq!(fs::read_to_string(folder.join("data/world")).unwrap(), "old");
+    assert_eq!(fs::read_to_string(folder.join("data/save")).unwrap(), "old");
     let link = fs::read_link(folder.join("data")).unwrap();
     assert_eq!(link, Path::new("../../volumes").join(id().to_string()));
     assert_eq!(fs::read_to_string(folder.join("install.log")).unwrap(), "old log");
@@ -82,25 +82,25 @@ fn a_node_of_wings_is_taken_over_in_place() {
     // The state folder may be moved as a whole.
     let moved = layout.directories.root.with_file_name("moved");
     fs::rename(&layout.directories.root, &moved).unwrap();
-    let world = moved.join("servers").join(id().to_string()).join("data/world");
-    assert_eq!(fs::read_to_string(world).unwrap(), "old");
+    let save = moved.join("servers").join(id().to_string()).join("data/save");
+    assert_eq!(fs::read_to_string(save).unwrap(), "old");
 }
 
 #[test]
-fn links_below_a_link_still_answer() {
+fn links_in_a_linked_folder_are_valid() {
     let (folder, layout) = wings_layout();
     let elsewhere = folder.path().join("elsewhere/far/away");
     make_dir(&elsewhere);
     make_dir(&layout.directories.root);
     symlink(&elsewhere, layout.directories.root.join("servers")).unwrap();
     layout.prepare(id()).unwrap();
-    fs::write(layout.data(id()).join("world"), "1").unwrap();
-    assert!(layout.folder(id()).join("data/world").exists());
+    fs::write(layout.data(id()).join("save"), "1").unwrap();
+    assert!(layout.folder(id()).join("data/save").exists());
     assert!(layout.is_prepared(id()));
 }
 
 #[test]
-fn a_real_file_is_never_replaced_by_a_link() {
+fn an_existing_file_is_never_replaced_by_a_link() {
     let (_folder, layout) = wings_layout();
     let folder = layout.folder(id());
     let log = folder.join("install.log");
@@ -115,7 +115,7 @@ fn a_real_file_is_never_replaced_by_a_link() {
 }
 
 #[test]
-fn a_link_that_leads_elsewhere_is_replaced() {
+fn a_link_to_another_path_is_replaced() {
     let (_folder, layout) = wings_layout();
     let link = layout.folder(id()).join("data");
     make_dir(&layout.folder(id()));
@@ -128,46 +128,46 @@ fn a_link_that_leads_elsewhere_is_replaced() {
 }
 
 #[test]
-fn files_are_used_where_they_are() {
-    // In the state folder, though the configuration names Wings' folder now.
+fn files_are_used_in_their_position_after_a_configuration_change() {
+    // The files are in the state folder, and the configuration names the folder of Wings now.
     let (_folder, layout) = wings_layout();
     let here = layout.folder(id()).join("data");
     make_dir(&here);
-    fs::write(here.join("world"), "1").unwrap();
+    fs::write(here.join("save"), "1").unwrap();
     layout.prepare(id()).unwrap();
     assert_eq!(layout.data(id()), here);
-    assert!(layout.is_prepared(id()) && here.join("world").exists());
+    assert!(layout.is_prepared(id()) && here.join("save").exists());
 
-    // In Wings' folder, though the configuration does not name it any more.
+    // The files are in the folder of Wings, and the configuration no longer names it.
     let (_folder, layout) = super::super::tests::layout();
     let there = layout.directories.root.join("volumes").join(id().to_string());
     make_dir(&there);
-    fs::write(there.join("world"), "1").unwrap();
+    fs::write(there.join("save"), "1").unwrap();
     layout.prepare(id()).unwrap();
     assert_eq!(layout.data(id()), there);
-    assert!(layout.is_prepared(id()) && layout.folder(id()).join("data/world").exists());
+    assert!(layout.is_prepared(id()) && layout.folder(id()).join("data/save").exists());
     layout.remove_server(id(), false).unwrap();
     assert!(!there.exists());
 }
 
 #[test]
-fn a_place_that_is_taken_is_an_error_that_says_so() {
+fn a_taken_path_is_an_error_with_a_reason() {
     let (_folder, layout) = wings_layout();
     let data = layout.data(id());
     make_dir(data.parent().unwrap());
     symlink("/nowhere/at/all", &data).unwrap();
     let error = layout.prepare(id()).unwrap_err().to_string();
-    assert!(error.contains("leads nowhere"), "{error}");
+    assert!(error.contains("a dangling link has its path"), "{error}");
     fs::remove_file(&data).unwrap();
     fs::write(&data, "precious").unwrap();
     let error = layout.prepare(id()).unwrap_err().to_string();
-    assert!(error.contains("a file is in its place"), "{error}");
+    assert!(error.contains("a file has its path"), "{error}");
     assert!(!layout.is_prepared(id()));
     assert_eq!(fs::read_to_string(&data).unwrap(), "precious");
 }
 
 #[test]
-fn a_directory_that_a_crash_left_half_made_is_made_again() {
+fn an_incomplete_directory_of_a_crash_is_replaced() {
     let (_folder, layout) = layout();
     let unfinished = layout.unfinished_data_path(id()).unwrap();
     make_dir(&unfinished);
@@ -178,7 +178,7 @@ fn a_directory_that_a_crash_left_half_made_is_made_again() {
 }
 
 #[test]
-fn the_node_has_its_folders_and_the_link_to_its_log() {
+fn the_folders_of_the_node_and_the_link_to_its_log_are_created() {
     for (_folder, layout) in [layout(), wings_layout()] {
         for _ in 0..2 {
             layout.prepare_node().unwrap();

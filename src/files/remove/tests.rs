@@ -16,7 +16,7 @@ fn tree_in(folder: tempfile::TempDir) -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn whatever_is_there_goes() {
+fn files_directories_and_links_are_removed() {
     let outside = Outside::new();
     let (_folder, path) = tree();
     remove_tree(&path).unwrap();
@@ -35,10 +35,10 @@ fn whatever_is_there_goes() {
 }
 
 #[test]
-fn any_depth_goes() {
+fn any_depth_is_removed() {
     let (folder, path) = tree_in(roomy_folder());
     make_deep(&path, 5000);
-    // Names that are taken already.
+    // Names that are taken.
     make_dir(&path.join(format!("{MOVED_PREFIX}0/full")));
     fs::write(path.join(format!("{MOVED_PREFIX}1")), "").unwrap();
     remove_tree(&path).unwrap();
@@ -46,7 +46,7 @@ fn any_depth_goes() {
 }
 
 #[test]
-fn closed_directories_are_no_obstacle_to_their_owner() {
+fn directories_without_permissions_are_removed() {
     let (_folder, path) = tree();
     for mode in [0o000, 0o100, 0o400, 0o500] {
         let dir = path.join(format!("{mode:o}"));
@@ -59,7 +59,7 @@ fn closed_directories_are_no_obstacle_to_their_owner() {
 }
 
 #[test]
-fn links_swapped_in_lead_nowhere() {
+fn swapped_links_are_not_followed() {
     let outside = Outside::new();
     for _ in 0..200 {
         let (_folder, path) = tree_in(roomy_folder());
@@ -75,7 +75,7 @@ fn links_swapped_in_lead_nowhere() {
 }
 
 #[test]
-fn what_comes_in_meanwhile_goes_too() {
+fn files_that_appear_during_the_removal_are_removed() {
     let (_folder, path) = tree_in(roomy_folder());
     let written = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -98,7 +98,7 @@ fn what_comes_in_meanwhile_goes_too() {
 }
 
 #[test]
-fn what_cannot_be_removed_keeps_nothing_else() {
+fn everything_except_an_immutable_file_is_removed() {
     let (_folder, path) = tree();
     for name in 0..20 {
         make_dir(&path.join(format!("{name}/deep/er")));
@@ -122,7 +122,7 @@ fn what_cannot_be_removed_keeps_nothing_else() {
     assert!(!path.exists());
 }
 
-/// Runs this file's inner test in a mount namespace of its own, where something is mounted in the tree.
+/// Runs the inner test of this file in another mount namespace, with a mount in the tree.
 #[test]
 fn a_mount_is_neither_entered_nor_emptied() {
     let outside = Outside::new();
@@ -140,7 +140,7 @@ fn a_mount_is_neither_entered_nor_emptied() {
     unshare.args([outside.path(), &path, &std::env::current_exe().unwrap()]);
     let output = unshare.env("ALULA_TEST_TREE", &path).output();
     let Some(output) = output.ok().filter(|output| {
-        // 1 and 32 are those of `unshare` and `mount`, where the sandbox lets nobody mount.
+        // 1 and 32 are those of `unshare` and `mount`, where the sandbox forbids mounts.
         !matches!(output.status.code(), Some(1 | 32))
     }) else {
         eprintln!("no mounts in this sandbox");

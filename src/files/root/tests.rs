@@ -40,7 +40,7 @@ fn tree(outside: &Outside) -> tempfile::TempDir {
 }
 
 #[test]
-fn paths_stay_inside() {
+fn paths_stay_below_the_root() {
     let outside = Outside::new();
     let folder = tree(&outside);
     for resolver in resolvers() {
@@ -84,7 +84,7 @@ fn paths_stay_inside() {
 }
 
 #[test]
-fn the_parent_and_the_name_of_a_path() {
+fn the_parent_of_a_path_is_opened_below_the_root() {
     let outside = Outside::new();
     let folder = tree(&outside);
     for resolver in resolvers() {
@@ -105,7 +105,7 @@ fn the_parent_and_the_name_of_a_path() {
 }
 
 #[test]
-fn a_path_is_not_raced_out_of_the_root() {
+fn swapped_links_do_not_lead_outside() {
     let outside = Outside::new();
     let folder = tree(&outside);
     let (directory, link) = (folder.path().join("dir"), folder.path().join("out"));
@@ -124,7 +124,7 @@ fn a_path_is_not_raced_out_of_the_root() {
             }
         });
         assert!(inside > 0, "{resolver:?}: never saw the directory");
-        // Back as it was for the next one.
+        // Restore the tree for the next resolver.
         if directory.is_symlink() {
             let flags = rustix::fs::RenameFlags::EXCHANGE;
             rustix::fs::renameat_with(CWD, &directory, CWD, &link, flags).unwrap();
@@ -133,7 +133,7 @@ fn a_path_is_not_raced_out_of_the_root() {
 }
 
 #[test]
-fn a_child_is_a_directory_on_the_same_mount() {
+fn only_directories_on_the_same_mount_are_children() {
     let outside = Outside::new();
     let folder = tree(&outside);
     for resolver in resolvers() {

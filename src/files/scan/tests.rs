@@ -6,7 +6,7 @@ use super::super::remove::remove_tree;
 use super::super::tests::{NEVER, Outside, make_deep, make_dir, roomy_folder};
 use super::*;
 
-/// Counts what it sees, and fails where it is told to.
+/// Counts what it visits, and fails at one name.
 #[derive(Default)]
 struct Seen {
     directories: usize,
@@ -15,7 +15,7 @@ struct Seen {
 }
 
 impl Visitor for Seen {
-    const ACTION: &'static str = "look at";
+    const ACTION: &'static str = "visit";
 
     fn directory(&mut self, _: BorrowedFd<'_>, _: &Stat) -> rustix::io::Result<()> {
         self.directories += 1;
@@ -38,7 +38,7 @@ fn seen_at(path: &Path, mut seen: Seen) -> (Seen, Result<(), FilesError>) {
 }
 
 #[test]
-fn everything_is_seen_once() {
+fn everything_is_visited_once() {
     let outside = Outside::new();
     let folder = tempfile::tempdir().unwrap();
     make_dir(&folder.path().join("a/b"));
@@ -64,7 +64,7 @@ fn an_error_does_not_end_the_scan() {
     assert_eq!((seen.directories, seen.entries.len()), (5, 3));
     let text = result.unwrap_err().to_string();
     let path = folder.path().join("bad/bad");
-    assert!(text.starts_with(&format!("cannot look at {}: ", path.display())), "{text}");
+    assert!(text.starts_with(&format!("cannot visit {}: ", path.display())), "{text}");
 }
 
 /// A chain of directories, each with entries on both sides of the next.
@@ -80,7 +80,7 @@ fn chain(top: &Path, depth: usize) {
 }
 
 #[test]
-fn listings_go_on_where_they_were_however_deep_it_went() {
+fn listings_continue_after_deep_directories() {
     let folder = roomy_folder();
     let depth = HELD_OPEN * 10;
     chain(folder.path(), depth);
@@ -91,7 +91,7 @@ fn listings_go_on_where_they_were_however_deep_it_went() {
 }
 
 #[test]
-fn few_directories_are_open_at_a_time() {
+fn the_number_of_open_directories_is_limited() {
     let folder = roomy_folder();
     make_deep(folder.path(), HELD_OPEN * 4);
     let root = Root::open(folder.path()).unwrap();
@@ -115,7 +115,7 @@ fn few_directories_are_open_at_a_time() {
 }
 
 #[test]
-fn what_is_too_deep_is_an_error_and_the_rest_is_seen() {
+fn a_directory_beyond_the_depth_limit_is_an_error_and_the_rest_is_visited() {
     let folder = roomy_folder();
     make_deep(folder.path(), MAX_DEPTH + 10);
     make_dir(&folder.path().join("other"));
@@ -127,7 +127,7 @@ fn what_is_too_deep_is_an_error_and_the_rest_is_seen() {
 }
 
 #[test]
-fn the_way_back_is_not_found_when_directories_were_moved() {
+fn directories_that_move_during_the_scan_are_an_error() {
     let folder = roomy_folder();
     let path = folder.path();
     make_deep(path, HELD_OPEN * 2);
@@ -141,7 +141,7 @@ fn the_way_back_is_not_found_when_directories_were_moved() {
     while scan.frames.len() <= HELD_OPEN * 2 {
         scan.step();
     }
-    // The place where the way back has to be found by `..` is moved below another directory.
+    // A directory that is opened again through `..` is moved below another one.
     let half = HELD_OPEN + 1;
     let to = path.join("elsewhere/moved");
     let from = path.join(["deep"].repeat(half).join("/"));
@@ -150,6 +150,6 @@ fn the_way_back_is_not_found_when_directories_were_moved() {
         scan.step();
     }
     let text = scan.first_error.unwrap().to_string();
-    assert!(text.contains("moved meanwhile"), "{text}");
-    assert!(seen.entries.contains("file RegularFile"), "the rest is seen");
+    assert!(text.contains("moved during the scan"), "{text}");
+    assert!(seen.entries.contains("file RegularFile"), "the rest is visited");
 }

@@ -10,7 +10,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn a_script_is_written_as_it_is_but_for_windows_line_ends() {
+fn crlf_is_replaced_in_a_script_and_nothing_else() {
     let (_folder, layout) = layout();
     let file = layout.script_folder(id()).join(NAME);
     assert!(!layout.has_script(id()));
@@ -31,7 +31,7 @@ fn a_script_is_written_as_it_is_but_for_windows_line_ends() {
 }
 
 #[test]
-fn containers_can_read_it_and_other_users_of_the_host_cannot() {
+fn containers_can_read_the_script_and_other_users_of_the_host_cannot() {
     let (_folder, layout) = layout();
     layout.write_script(id(), "echo").unwrap();
     assert_eq!(mode(&layout.directories.tmp), 0o700);
@@ -57,7 +57,7 @@ fn a_running_installer_keeps_the_script_that_it_reads() {
 }
 
 #[test]
-fn what_somebody_else_put_there_is_not_used() {
+fn links_and_folders_of_other_users_are_replaced() {
     let outside = Outside::new();
     let (_folder, layout) = layout();
     let folder = layout.script_folder(id());
@@ -89,6 +89,6 @@ fn what_somebody_else_put_there_is_not_used() {
         layout.write_script(id(), "echo").unwrap();
         let after = fs::metadata(&folder).unwrap();
         assert_eq!(after.uid(), 0);
-        assert_ne!(after.ino(), before, "a new one: {held:?} is theirs");
+        assert_ne!(after.ino(), before, "a new one: {held:?} belongs to another user");
     }
 }

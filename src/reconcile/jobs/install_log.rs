@@ -9,7 +9,7 @@ use futures_util::{Stream, StreamExt};
 
 use super::read_on::{self, COMPARED, MAX_HELD, ReadOn};
 use super::{BackgroundJob, JobError, JobOutput, JobRun};
-use crate::console::lines::{Lines, shown};
+use crate::console::lines::{Lines, display_text};
 use crate::events::EventKind;
 use crate::files::FilesError;
 use crate::files::install_log::InstallLog;
@@ -78,7 +78,7 @@ async fn copy(context: &Context, id: ServerId, container: &str, part: LogPart) -
         Err(error) => return Err(error.to_string()),
     };
     let publish = |line: &[u8]| {
-        context.store.events().publish_output(id, || EventKind::Install { line: shown(line).into() });
+        context.store.events().publish_output(id, || EventKind::Install { line: display_text(line).into() });
     };
     let mut lines = Lines::default();
     // A follower reads on although the log is full, so that it ends with the script.

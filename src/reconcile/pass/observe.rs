@@ -48,7 +48,7 @@ impl Reconciler {
         let kept = self.context.store.get(id).is_some_and(|snapshot| !snapshot.is_being_deleted());
         if kept && found.as_ref().is_some_and(|found| servers.ended_unexpectedly(id, role, found)) {
             // An engine that goes down takes its containers along: then their end means nothing.
-            self.context.runtime.stays().await?;
+            self.context.runtime.ping().await?;
         }
         servers.inspected(id, role, version, found.clone());
         Ok(found)

@@ -1,4 +1,4 @@
-//! Passes over a world in memory.
+//! Passes over a node in memory.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn run_outside(machine: &FakeEngine, id: ServerId) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_panel_is_told_what_became_of_a_server_while_it_was_parked() {
+async fn the_panel_gets_the_state_that_a_server_reached_while_it_was_parked() {
     let panel = Arc::new(bench::ScriptedPanel::default());
     let (_root, context, machine) = bench::machine(Some(panel.clone()));
     let (id, context) = (bench::id(1), Arc::new(context));

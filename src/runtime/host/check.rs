@@ -24,7 +24,7 @@ impl EngineCheck {
     ///
     /// # Errors
     /// The engine takes no new calls.
-    pub async fn answered(&self, ask: impl Future<Output = Result<(), RuntimeError>>) -> Result<(), RuntimeError> {
+    pub async fn run(&self, ask: impl Future<Output = Result<(), RuntimeError>>) -> Result<(), RuntimeError> {
         let _checking = match self.failure() {
             Some(_) => Some(self.checking.lock().await),
             None => None,
@@ -56,7 +56,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(500)).await;
             Ok(())
         };
-        let answers = (0..8).map(|_| check.answered(slow()));
+        let answers = (0..8).map(|_| check.run(slow()));
         assert!(futures_util::future::join_all(answers).await.iter().all(Result::is_ok));
         assert_eq!(began.elapsed(), Duration::from_millis(500));
     }

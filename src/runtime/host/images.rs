@@ -49,7 +49,7 @@ impl Images {
     pub async fn ensure(&self, engine: &impl Engine, reference: &str, local: bool) -> Result<(), RuntimeError> {
         if reference.is_empty() {
             let message = "no image is named; set spec.settings.container.image";
-            return Err(RuntimeError::worded(ErrorKind::InvalidImage, message));
+            return Err(RuntimeError::with_message(ErrorKind::InvalidImage, message));
         }
         let policy = self.node.docker.pull_policy;
         if local || policy != PullPolicy::Always {
@@ -60,7 +60,7 @@ impl Images {
                 let message = format!(
                     "the image {reference} is not on this host, and it is not to be pulled; load it with `docker load`"
                 );
-                return Err(RuntimeError::worded(ErrorKind::NotFound, message));
+                return Err(RuntimeError::with_message(ErrorKind::NotFound, message));
             }
         }
         match self.pull(engine, reference).await {
@@ -124,7 +124,7 @@ impl Images {
                 Ok(result) => result.map_err(about_image),
                 Err(_) => {
                     let message = format!("the pull of {name} took longer than {} minutes", PULL_LIMIT.as_secs() / 60);
-                    Err(RuntimeError::worded(ErrorKind::Failed, message))
+                    Err(RuntimeError::with_message(ErrorKind::Failed, message))
                 }
             };
             pulls.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
@@ -134,7 +134,7 @@ impl Images {
         let name = reference.to_owned();
         let given_up = move |_| {
             let message = format!("the pull of {name} was given up, since the daemon is stopping");
-            Err(RuntimeError::worded(ErrorKind::Unavailable, message))
+            Err(RuntimeError::with_message(ErrorKind::Unavailable, message))
         };
         receiver.map(|ended| ended.unwrap_or_else(given_up)).boxed().shared()
     }

@@ -30,7 +30,7 @@ fn unresponsive(path: &Path) -> RuntimeError {
         "{path} does not answer: mend or unmount the file system that it is on, or take it out of the server's mounts \
          if it is one of them"
     );
-    RuntimeError::worded(ErrorKind::VolumeUnresponsive, message)
+    RuntimeError::with_message(ErrorKind::VolumeUnresponsive, message)
 }
 
 /// Follows paths.

@@ -165,6 +165,12 @@ fn a_create_that_is_cut_off_leaves_no_server() {
             continue;
         }
         assert!(store.list().is_empty(), "{moment} {op:?}");
+        // Nor does a disk that damages the first attempt's requests make a server of them.
+        let requests = store.folder(id()).join(REQUESTS_FILE);
+        if requests.exists() {
+            fs::write(&requests, "{").unwrap();
+            assert!(reopened(picture.path()).list().is_empty(), "{moment} {op:?}: requests that are damaged");
+        }
         // The panel asks again, and what the first attempt left counts no more.
         store.create(manifest(id()), Record::default(), []).unwrap();
         assert_eq!(verbs(&store.get(id()).unwrap()), [], "{moment} {op:?}");
@@ -244,4 +250,33 @@ fn making_a_deleted_server_again_can_be_cut_off() {
         assert!(text.contains("install"), "{moment} {op:?}");
     }
     assert_eq!(moments, 4);
+}
+
+#[test]
+fn a_removal_that_is_cut_off_goes_on_or_leaves_no_server() {
+    let fixture = Fixture::of_panel();
+    fixture.saves(OVERRIDE_FILE, "spec: {power: up}");
+    for left in ["record.json.broken", "requests.json.broken", "install.log"] {
+        fs::write(fixture.path(left), "{").unwrap();
+    }
+    fs::create_dir_all(fixture.path("logs/old")).unwrap();
+    fixture.accepts("delete", Verb::Delete);
+    let order = super::super::disk::removal_order(&fixture.store.folder(id())).unwrap();
+    assert_eq!(order.len(), 8, "{order:?}");
+    for path in order {
+        match path.is_dir() {
+            true => fs::remove_dir_all(&path).unwrap(),
+            false => fs::remove_file(&path).unwrap(),
+        }
+        let found = reopened(fixture.root.path()).get(id());
+        let ends = match &found {
+            Some(found) => found.is_being_deleted(),
+            None => {
+                fs::read_dir(fixture.store.folder(id())).unwrap().all(|left| left.unwrap().file_name() == REQUESTS_FILE)
+            }
+        };
+        assert!(ends, "without {}: {found:?}", path.display());
+    }
+    fixture.store.remove(id()).unwrap();
+    assert!(!fixture.store.folder(id()).exists());
 }

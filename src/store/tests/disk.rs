@@ -85,6 +85,40 @@ fn requests_that_cannot_be_written_are_not_accepted() {
     }
 }
 
+/// Where there is no record, the requests of a manifest are written before it.
+#[test]
+fn fields_of_a_manifest_that_was_refused_ask_for_nothing() {
+    let fixture = Fixture::empty();
+    fixture.disk.rejects(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
+    fixture.store.create(manifest(id()), Record::default(), [request("install", INSTALL)]).unwrap();
+    let before = fixture.get();
+    let text = FILE.replace("power: down", "power: up");
+    assert!(fixture.store.apply(id(), &text, false).is_err());
+    assert_eq!(fixture.get().requests, before.requests);
+    let stored = reopened(fixture.root.path()).get(id()).unwrap();
+    assert_eq!((verbs(&stored), power(&stored)), (vec![INSTALL], None));
+
+    fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
+    fixture.store.apply(id(), &text, false).unwrap();
+    assert_eq!(verbs(&fixture.get()), [INSTALL, Verb::Start]);
+    fixture.is_the_same_after_a_reboot();
+}
+
+/// As above, of a file that a person saves and takes back: what is on disk is what the daemon knows.
+#[test]
+fn a_field_whose_request_was_written_before_a_record_that_could_not_be() {
+    let fixture = Fixture::empty();
+    fixture.disk.rejects(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
+    fixture.store.create(manifest(id()), Record::default(), []).unwrap();
+    let first = fixture.config();
+    fixture.saves(CONFIG_FILE, &FILE.replace("power: down", "power: up"));
+    is_of_the_disk(fixture.store.refresh(id()).unwrap_err(), io::ErrorKind::StorageFull);
+    fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
+    fixture.saves(CONFIG_FILE, &first);
+    fixture.store.refresh(id()).unwrap();
+    fixture.is_the_same_after_a_reboot();
+}
+
 #[test]
 fn facts_that_cannot_be_written_did_not_happen() {
     let fixture = Fixture::with_file();

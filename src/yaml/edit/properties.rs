@@ -1,4 +1,4 @@
-//! What holds for any value and any hand-written form of it.
+//! Properties of merges of any value into any handwritten form of another one.
 
 use proptest::prelude::*;
 use serde_json::{Map, json};
@@ -42,7 +42,7 @@ fn mapping(values: impl Strategy<Value = Value>) -> impl Strategy<Value = Value>
     pairs.prop_map(|pairs| pairs.into_iter().collect::<Map<_, _>>().into())
 }
 
-/// Ways to write a value by hand, drawn one after the other, round and round.
+/// Choices between the ways to write a value by hand, used in a cycle.
 #[derive(Debug, Clone)]
 struct Hand {
     choices: Vec<u8>,
@@ -89,7 +89,7 @@ impl Hand {
         out.push('\n');
     }
 
-    /// The value behind a colon or dash, up to the end of its last line.
+    /// The value after a colon or dash, up to the end of its last line.
     fn write(&mut self, value: &Value, indent: usize, out: &mut String) {
         match value {
             Value::Object(map) if !map.is_empty() && self.choose(4) > 0 => {
@@ -143,7 +143,7 @@ impl Hand {
     }
 }
 
-/// A text that literal style can hold in the simplest way.
+/// A text for the simplest form of a literal block.
 fn is_simple_text(text: &str) -> bool {
     let body = text.strip_suffix('\n').unwrap_or_default();
     !body.is_empty()
@@ -188,7 +188,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn a_merge_means_what_was_asked_for(old in mapping(value()), new in mapping(value()), mut hand in hand()) {
+    fn a_merged_text_means_the_new_value(old in mapping(value()), new in mapping(value()), mut hand in hand()) {
         let text = hand.document(&old);
         prop_assert_eq!(parse_value(&text).map_err(|e| TestCaseError::fail(format!("{e}\n{text}")))?, old, "{}", text);
         let merged = merge(&text, &new).map_err(|e| TestCaseError::fail(format!("{e}\n{text}")))?;
@@ -205,15 +205,15 @@ proptest! {
     }
 
     #[test]
-    fn a_text_that_means_it_already_stays(old in mapping(value()), mut hand in hand()) {
+    fn a_text_with_the_same_value_stays(old in mapping(value()), mut hand in hand()) {
         let text = hand.document(&old);
         prop_assert_eq!(merge(&text, &old).unwrap(), text);
     }
 
-    /// One pair is changed, one comes, one goes: all other pairs keep their bytes and their comments.
+    /// One pair is changed and one inserted: all other pairs keep their bytes and their comments.
     #[test]
-    fn pairs_that_stay_keep_their_bytes(
-        old in mapping(value()), mut hand in hand(), fresh in value(), changed in any::<prop::sample::Index>(),
+    fn unchanged_pairs_keep_their_bytes(
+        old in mapping(value()), mut hand in hand(), inserted in value(), changed in any::<prop::sample::Index>(),
     ) {
         let text = hand.document(&old);
         let mut new = old.clone();
@@ -221,10 +221,10 @@ proptest! {
         let mut touched = vec!["new".to_owned()];
         if !map.is_empty() {
             let key = map.keys().nth(changed.index(map.len())).unwrap().clone();
-            map[&key] = fresh.clone();
+            map[&key] = inserted.clone();
             touched.push(key);
         }
-        map.insert("new".into(), fresh);
+        map.insert("new".into(), inserted);
         let merged = merge(&text, &new).unwrap();
         prop_assert_eq!(parse_value(&merged).unwrap(), new, "{}\n===\n{}", text, merged);
 

@@ -1,9 +1,9 @@
-//! Values as YAML in the style of the file they go into.
+//! Renders values as YAML in the style of the file.
 
 use saphyr_parser::ScalarStyle;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// How a file is laid out.
+/// The indentation of a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Style {
     /// Columns by which a mapping inside a mapping is indented.
@@ -12,57 +12,57 @@ pub(super) struct Style {
     pub dash: usize,
 }
 
-/// A value in two parts: what stands behind the colon or dash, and the lines below, each with its line break.
+/// A value in two parts.
 #[derive(Debug, Default)]
 pub(super) struct Rendered {
-    /// Behind the colon or dash; empty where everything is below.
+    /// The part after the colon or dash; may be empty.
     pub inline: String,
-    /// The lines below.
+    /// The lines below, each with its line break.
     pub lines: String,
 }
 
 impl Style {
-    /// A value behind a key that stands in column `indent`, counted from zero. A text keeps the
-    /// kind of quotes it `had`.
+    /// A value after a key in column `indent`, counted from zero. A text keeps the kind of quotes it `had`.
     pub fn after_key(&self, value: &Value, indent: usize, had: Option<ScalarStyle>) -> Rendered {
-        let mut lines = String::new();
-        match value {
-            Value::Object(map) if !map.is_empty() => self.mapping(map, indent + self.step, &mut lines),
-            Value::Array(list) if !list.is_empty() => self.list(list, indent + self.dash, &mut lines),
-            other => return self.scalar(other, indent + self.step, had),
-        }
-        Rendered { inline: String::new(), lines }
+        let (inner, dash) = (indent + self.step, indent + self.dash);
+        self.collection(value, inner, dash).unwrap_or_else(|| scalar(value, inner, had))
     }
 
-    /// A value behind a dash in column `indent`, one blank after it.
+    /// A value after a dash in column `indent` and one space.
     pub fn after_dash(&self, value: &Value, indent: usize, had: Option<ScalarStyle>) -> Rendered {
         let inner = indent + 2;
-        let mut lines = String::new();
-        match value {
-            Value::Object(map) if !map.is_empty() => self.mapping(map, inner, &mut lines),
-            Value::Array(list) if !list.is_empty() => self.list(list, inner, &mut lines),
-            other => return self.scalar(other, inner, had),
-        }
-        // Its first line goes where the dash is.
+        let Some(Rendered { lines, .. }) = self.collection(value, inner, inner) else {
+            return scalar(value, inner, had);
+        };
+        // The first line continues the line of the dash.
         let (first, rest) = lines.split_once('\n').unwrap_or((&lines, ""));
         Rendered { inline: first.trim_start().to_owned(), lines: rest.to_owned() }
     }
 
-    /// A value that stands alone.
+    /// A value that is the whole document.
     pub fn alone(&self, value: &Value) -> String {
-        let mut lines = String::new();
-        match value {
-            Value::Object(map) if !map.is_empty() => self.mapping(map, 0, &mut lines),
-            Value::Array(list) if !list.is_empty() => self.list(list, 0, &mut lines),
-            other => {
-                let rendered = self.scalar(other, self.step, None);
-                lines = format!("{}\n{}", rendered.inline, rendered.lines);
+        match self.collection(value, 0, 0) {
+            Some(rendered) => rendered.lines,
+            None => {
+                let Rendered { inline, lines } = scalar(value, self.step, None);
+                format!("{inline}\n{lines}")
             }
         }
-        lines
     }
 
-    /// The lines of a pair whose key stands in column `indent`.
+    /// The lines of a collection with keys in column `indent`, or dashes in column `dash`. `None` for a scalar or an
+    /// empty collection.
+    fn collection(&self, value: &Value, indent: usize, dash: usize) -> Option<Rendered> {
+        let mut lines = String::new();
+        match value {
+            Value::Object(map) => map.iter().for_each(|(key, value)| self.pair(key, value, indent, &mut lines)),
+            Value::Array(list) => list.iter().for_each(|value| self.element(value, dash, &mut lines)),
+            _ => {}
+        }
+        (!lines.is_empty()).then_some(Rendered { inline: String::new(), lines })
+    }
+
+    /// Appends the lines of a pair with its key in column `indent`.
     pub fn pair(&self, key: &str, value: &Value, indent: usize, out: &mut String) {
         let rendered = self.after_key(value, indent, None);
         let gap = if rendered.inline.is_empty() { "" } else { " " };
@@ -70,31 +70,19 @@ impl Style {
         *out += &format!("{:indent$}{key}:{gap}{inline}\n{}", "", rendered.lines);
     }
 
-    /// The lines of a list element whose dash stands in column `indent`.
+    /// Appends the lines of a list element with its dash in column `indent`.
     pub fn element(&self, value: &Value, indent: usize, out: &mut String) {
         let rendered = self.after_dash(value, indent, None);
         *out += &format!("{:indent$}- {}\n{}", "", rendered.inline, rendered.lines);
     }
+}
 
-    fn mapping(&self, map: &Map<String, Value>, indent: usize, out: &mut String) {
-        for (key, value) in map {
-            self.pair(key, value, indent, out);
-        }
-    }
-
-    fn list(&self, list: &[Value], indent: usize, out: &mut String) {
-        for value in list {
-            self.element(value, indent, out);
-        }
-    }
-
-    /// A value without children; the lines of a long text go to column `indent`.
-    fn scalar(&self, value: &Value, indent: usize, had: Option<ScalarStyle>) -> Rendered {
-        let quoted = matches!(had, Some(ScalarStyle::DoubleQuoted | ScalarStyle::SingleQuoted));
-        match value {
-            Value::String(string) if !quoted && fits_literal(string) => literal(string, indent),
-            other => Rendered { inline: inline(other, had, false), lines: String::new() },
-        }
+/// A value without children. The lines of a long text start in column `indent`.
+fn scalar(value: &Value, indent: usize, had: Option<ScalarStyle>) -> Rendered {
+    let quoted = matches!(had, Some(ScalarStyle::DoubleQuoted | ScalarStyle::SingleQuoted));
+    match value {
+        Value::String(string) if !quoted && fits_literal(string) => literal(string, indent),
+        other => Rendered { inline: inline(other, had, false), lines: String::new() },
     }
 }
 
@@ -120,7 +108,7 @@ pub(super) fn flow_pair(key: &str, value: &Value) -> String {
     format!("{}: {}", text(key, None, true), inline(value, None, true))
 }
 
-/// A text on one line: with the quotes it had, or with none where it needs none.
+/// A text on one line, with the quotes it had, or without quotes if it needs none.
 fn text(string: &str, had: Option<ScalarStyle>, in_flow: bool) -> String {
     let printable = string.chars().all(is_printable);
     match had {
@@ -132,10 +120,10 @@ fn text(string: &str, had: Option<ScalarStyle>, in_flow: bool) -> String {
     }
 }
 
-/// Whether a text without quotes is read back as that text, by our reader and by those that still
-/// know YAML 1.1.
+/// Whether a text without quotes is read back as that text, by this crate and by parsers of YAML 1.1, which many game
+/// servers use.
 fn is_plain(string: &str, in_flow: bool) -> bool {
-    const YAML_1_1_WORDS: [&str; 6] = ["y", "n", "yes", "no", "on", "off"];
+    const YAML_1_1_BOOLEANS: [&str; 6] = ["y", "n", "yes", "no", "on", "off"];
     let first = string.chars().next();
     let begins_well = first.is_some_and(|c| c.is_alphanumeric() || c == '/' || c == '_');
     let number_like = first.is_some_and(|c| c.is_ascii_digit()) && string.contains(['_', ':']);
@@ -143,7 +131,7 @@ fn is_plain(string: &str, in_flow: bool) -> bool {
     begins_well
         && !number_like
         && !breaks_flow
-        && !YAML_1_1_WORDS.contains(&string.to_lowercase().as_str())
+        && !YAML_1_1_BOOLEANS.contains(&string.to_lowercase().as_str())
         && serde_yaml::to_string(string).is_ok_and(|text| text.strip_suffix('\n') == Some(string))
 }
 
@@ -161,8 +149,6 @@ fn double_quoted(string: &str) -> String {
             '\r' => out += "\\r",
             '\t' => out += "\\t",
             c if is_printable(c) => out.push(c),
-            c if u32::from(c) <= 0xff => out += &format!("\\x{:02x}", u32::from(c)),
-            c if u32::from(c) <= 0xffff => out += &format!("\\u{:04x}", u32::from(c)),
             c => out += &format!("\\U{:08x}", u32::from(c)),
         }
     }
@@ -170,12 +156,12 @@ fn double_quoted(string: &str) -> String {
     out
 }
 
-/// Whether a character can stand in a text as it is, on one line.
+/// Whether a character needs no escape in a text on one line.
 fn is_printable(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
-/// Whether a text of several lines can be written line by line, with no indentation indicator.
+/// Whether a text can be written as a literal block scalar without an indentation indicator.
 fn fits_literal(string: &str) -> bool {
     string.contains('\n')
         && !string.starts_with([' ', '\t', '\n'])

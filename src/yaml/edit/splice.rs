@@ -1,28 +1,28 @@
-//! The careful edit: what changed between two values as replacements of pieces of the text.
+//! Edits a text in place: the differences between two values as replacements of byte ranges.
 
 use std::ops::Range;
 
 use serde_json::{Map, Value};
 
-use super::render::{Rendered, Style, inline};
-use super::{Unable, common_ends, flow};
+use super::Unable;
+use super::render::{Rendered, Style, flow_pair, inline};
 use crate::yaml::tree::{Document, Entry, Item, Kind, Layout, Node};
 
-/// What a value stands behind.
+/// The position of a value in the text.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Site {
-    /// Nothing: it is the document.
+    /// The whole document.
     Root,
-    /// A key in column `indent`, with its colon at this byte.
+    /// After a key in column `indent` and the colon at byte `mark`.
     Key { indent: usize, mark: usize },
-    /// A dash in column `indent`, at this byte.
+    /// After a dash in column `indent`, at byte `mark`.
     Dash { indent: usize, mark: usize },
-    /// Something inside brackets or braces.
+    /// Inside brackets or braces.
     Flow,
 }
 
 impl Site {
-    /// What the value of a pair hangs on. A pair whose colon stands elsewhere cannot be edited in place.
+    /// Fails for a pair in brackets without braces, and for one whose colon is not on the line of its key.
     pub fn of_entry(layout: Layout, entry: &Entry) -> Result<Self, Unable> {
         match layout {
             Layout::Block => {
@@ -34,7 +34,6 @@ impl Site {
         }
     }
 
-    /// What an element of a list hangs on.
     pub fn of_item(layout: Layout, item: &Item, text: &str) -> Result<Self, Unable> {
         match layout {
             Layout::Block => {
@@ -52,105 +51,125 @@ fn column(text: &str, at: usize) -> usize {
     text[..at].chars().rev().take_while(|c| *c != '\n').count()
 }
 
-/// A replacement of a piece of the text.
-#[derive(Debug)]
+/// Replaces a byte range of the text.
 struct Splice {
     range: Range<usize>,
     with: String,
 }
 
-/// Collects the replacements for one edit.
+/// Collects the replacements of one edit.
 pub(super) struct Editor<'t> {
     text: &'t str,
+    document: &'t Document,
     style: Style,
     splices: Vec<Splice>,
 }
 
 impl<'t> Editor<'t> {
-    /// An editor that indents as the text does.
-    pub fn new(text: &'t str, document: &Document) -> Self {
-        let mut style = Seen::default();
+    /// An editor for `document`, which was read from `text`. New lines are indented like those of the text.
+    pub fn new(text: &'t str, document: &'t Document) -> Self {
+        let mut indentation = Indentation::default();
         if let Some(root) = &document.root {
-            style.look(root, text);
+            indentation.detect(root, text);
         }
-        let style = Style { step: style.step.unwrap_or(2), dash: style.dash.unwrap_or(0) };
-        Self { text, style, splices: Vec::new() }
+        let style = Style { step: indentation.step.unwrap_or(2), dash: indentation.dash.unwrap_or(0) };
+        Self { text, document, style, splices: Vec::new() }
     }
 
-    /// The text with all replacements made.
-    pub fn apply(mut self) -> Result<String, Unable> {
-        // Stable, so that insertions at one place stay in the order in which they were made.
+    /// The text, which means `old`, changed to mean `new`. The caller verifies the result.
+    pub fn edit(mut self, old: &Value, new: &Value) -> Result<String, Unable> {
+        match &self.document.root {
+            Some(root) => self.change(Site::Root, root, old, new)?,
+            // The text consists of comments.
+            None => self.insert_lines(self.text.len(), self.style.alone(new)),
+        }
+        self.apply()
+    }
+
+    fn apply(mut self) -> Result<String, Unable> {
+        // The sort is stable: insertions at one position keep their order.
         self.splices.sort_by_key(|splice| (splice.range.start, splice.range.end));
         let crlf = self.text.contains("\r\n");
         let mut out = String::with_capacity(self.text.len() + 256);
         let mut at = 0;
         for Splice { range, with } in self.splices {
-            let kept = self.text.get(at..range.start).ok_or(Unable)?;
-            out += kept;
+            out += self.text.get(at..range.start).ok_or(Unable)?;
             out += &if crlf { with.replace('\n', "\r\n") } else { with };
             at = range.end;
         }
-        out += self.text.get(at..).ok_or(Unable)?;
-        Ok(out)
+        Ok(out + self.text.get(at..).ok_or(Unable)?)
     }
 
-    /// Puts a value behind the comments of a text that has none.
-    pub fn append(&mut self, value: &Value) {
-        let lines = self.style.alone(value);
-        self.insert_lines(self.text.len(), lines);
-    }
-
-    /// Makes `node`, which means `old`, mean `new`.
-    pub fn change(&mut self, site: Site, node: &Node, old: &Value, new: &Value) -> Result<(), Unable> {
-        if old == new {
+    /// Changes `node`, which means `old`, to mean `new`: in place if possible, otherwise by rewriting the node.
+    fn change(&mut self, site: Site, node: &Node, old: &Value, new: &Value) -> Result<(), Unable> {
+        let before = self.splices.len();
+        if old == new || self.change_in_place(node, old, new).is_ok() {
             return Ok(());
         }
+        self.splices.truncate(before);
+        self.replace(site, node, new)
+    }
+
+    fn change_in_place(&mut self, node: &Node, old: &Value, new: &Value) -> Result<(), Unable> {
         match (&node.kind, old, new) {
             (Kind::Mapping { layout: Layout::Block, entries }, Value::Object(old), Value::Object(new))
                 if old.keys().any(|key| new.contains_key(key)) =>
             {
-                self.change_mapping(entries, old, new)
+                self.change_entries(Layout::Block, entries, old, new)?;
+                self.insert_pairs(entries, old, new)?;
+                self.remove_pairs(entries, new)
+            }
+            (Kind::Mapping { layout, entries }, Value::Object(old), Value::Object(new))
+                if old.keys().all(|key| new.contains_key(key)) =>
+            {
+                self.change_entries(*layout, entries, old, new)?;
+                let added = new.iter().filter(|(key, _)| !old.contains_key(*key));
+                let added: String = added.map(|(key, value)| format!(", {}", flow_pair(key, value))).collect();
+                self.insert(entries.last().ok_or(Unable)?.end(), added);
+                Ok(())
             }
             (Kind::Sequence { layout: Layout::Block, items }, Value::Array(old), Value::Array(new))
                 if !new.is_empty() =>
             {
                 self.change_list(items, old, new)
             }
-            (Kind::Mapping { layout: Layout::Flow, entries }, _, Value::Object(_)) if !entries.is_empty() => {
-                self.change_flow(node, old, new)
+            (Kind::Sequence { layout, items }, Value::Array(old), Value::Array(new))
+                if items.len() == old.len() && old.len() <= new.len() =>
+            {
+                for (item, (old, new)) in items.iter().zip(old.iter().zip(new)) {
+                    self.change(Site::of_item(*layout, item, self.text)?, &item.value, old, new)?;
+                }
+                let added: String =
+                    new[old.len()..].iter().map(|new| format!(", {}", inline(new, None, true))).collect();
+                self.insert(items.last().ok_or(Unable)?.value.end, added);
+                Ok(())
             }
-            (Kind::Sequence { layout: Layout::Flow, items }, _, Value::Array(_)) if !items.is_empty() => {
-                self.change_flow(node, old, new)
-            }
-            _ => self.replace(site, node, new),
+            _ => Err(Unable),
         }
     }
 
-    fn change_flow(&mut self, node: &Node, old: &Value, new: &Value) -> Result<(), Unable> {
-        let with = flow::edited(self.text, node, old, new)?;
-        self.splices.push(Splice { range: node.start..node.end, with });
-        Ok(())
-    }
-
-    /// Writes a value anew in the place of `node`.
-    pub fn replace(&mut self, site: Site, node: &Node, new: &Value) -> Result<(), Unable> {
+    /// Writes `new` in the position of `node`.
+    fn replace(&mut self, site: Site, node: &Node, new: &Value) -> Result<(), Unable> {
         let had = match &node.kind {
             Kind::Scalar { style, .. } => Some(*style),
             _ => None,
         };
+        // A flow collection stays one.
+        let site = match (&node.kind, new) {
+            (Kind::Mapping { layout: Layout::Flow, entries }, Value::Object(_)) if !entries.is_empty() => Site::Flow,
+            (Kind::Sequence { layout: Layout::Flow, items }, Value::Array(_)) if !items.is_empty() => Site::Flow,
+            _ => site,
+        };
         let (indent, mark, rendered) = match site {
             Site::Root => {
-                let lines = self.style.alone(new);
-                let with = lines.trim_end_matches('\n').to_owned();
-                // Up to the end of the line: a comment there would become part of a text.
-                let range = node.start..self.line_end(node.end);
-                self.splices.push(Splice { range, with });
+                let with = self.style.alone(new).trim_end_matches('\n').to_owned();
+                // Up to the end of the line: a comment there would become part of a block scalar.
+                self.splices.push(Splice { range: node.start..self.line_end(node.end), with });
                 return Ok(());
             }
             Site::Flow if node.start == node.end => return Err(Unable),
             Site::Flow => {
-                let with = inline(new, had, true);
-                self.splices.push(Splice { range: node.start..node.end, with });
+                self.splices.push(Splice { range: node.start..node.end, with: inline(new, had, true) });
                 return Ok(());
             }
             Site::Key { indent, mark } => (indent, mark, self.style.after_key(new, indent, had)),
@@ -160,32 +179,31 @@ impl<'t> Editor<'t> {
         Ok(())
     }
 
-    /// Puts a rendered value behind the colon or dash at `mark`, in the place of `node`. `indent` is the
-    /// column of the key or dash.
+    /// Writes `rendered` after the colon or dash at `mark`, in the position of `node`. `indent` is the column of the key or
+    /// dash.
     fn put(&mut self, indent: usize, mark: usize, node: &Node, rendered: Rendered) {
         let Rendered { inline, lines } = rendered;
-        let behind = mark + 1;
+        let after_mark = mark + 1;
         let gap = if inline.is_empty() { "" } else { " " };
         if node.start == node.end {
-            // Nothing was there, but perhaps a comment.
-            self.splices.push(Splice { range: behind..behind, with: format!("{gap}{inline}") });
-            self.insert_lines(self.next_line(behind), lines);
-        } else if self.text[behind..node.start].contains('\n') {
-            // It was on the lines below. A comment behind the key stays.
-            self.splices.push(Splice { range: behind..behind, with: format!("{gap}{inline}") });
-            let below = self.line_end(behind)..self.with_comments_below(node.end, indent);
-            let with = format!("\n{lines}");
-            let with = with.trim_end_matches('\n').to_owned();
-            self.splices.push(Splice { range: below, with });
+            // The old value is empty; a comment may follow the mark.
+            self.insert(after_mark, format!("{gap}{inline}"));
+            self.insert_lines(self.next_line(after_mark), lines);
+        } else if self.text[after_mark..node.start].contains('\n') {
+            // The old value is on the lines below. A comment after the mark stays.
+            self.insert(after_mark, format!("{gap}{inline}"));
+            let range = self.line_end(after_mark)..self.with_comments_below(node.end, indent);
+            self.splices.push(Splice { range, with: format!("\n{lines}").trim_end_matches('\n').to_owned() });
         } else {
-            let from = if inline.is_empty() && self.rest_is_blank(node.end) { behind } else { node.start };
+            let from = if inline.is_empty() && self.rest_is_blank(node.end) { after_mark } else { node.start };
             self.splices.push(Splice { range: from..node.end, with: inline });
             self.insert_lines(self.next_line(node.end), lines);
         }
     }
 
-    fn change_mapping(
+    fn change_entries(
         &mut self,
+        layout: Layout,
         entries: &[Entry],
         old: &Map<String, Value>,
         new: &Map<String, Value>,
@@ -193,16 +211,14 @@ impl<'t> Editor<'t> {
         for entry in entries {
             let key = entry.key.as_key().ok_or(Unable)?;
             let before = old.get(key).ok_or(Unable)?;
-            if let Some(after) = new.get(key) {
-                let site = Site::of_entry(Layout::Block, entry)?;
-                self.change(site, &entry.value, before, after)?;
+            if let Some(after) = new.get(key).filter(|after| *after != before) {
+                self.change(Site::of_entry(layout, entry)?, &entry.value, before, after)?;
             }
         }
-        self.insert_pairs(entries, old, new)?;
-        self.remove_pairs(entries, new)
+        Ok(())
     }
 
-    /// New keys go behind the one that they follow in `new`, those that follow none to the end.
+    /// Inserts each new key after the key that precedes it in `new`, or at the end if there is none.
     fn insert_pairs(
         &mut self,
         entries: &[Entry],
@@ -210,17 +226,16 @@ impl<'t> Editor<'t> {
         new: &Map<String, Value>,
     ) -> Result<(), Unable> {
         let last = entries.last().ok_or(Unable)?;
-        let indent = last.key.column - 1;
         let mut leading = String::new();
-        let mut follows = None;
+        let mut previous = None;
         for (key, value) in new {
             if old.contains_key(key) {
-                follows = entries.iter().find(|entry| entry.key.as_key() == Some(key));
+                previous = entries.iter().find(|entry| entry.key.as_key() == Some(key));
                 continue;
             }
             let mut lines = String::new();
-            self.style.pair(key, value, indent, &mut lines);
-            match follows {
+            self.style.pair(key, value, last.key.column - 1, &mut lines);
+            match previous {
                 Some(entry) => self.insert_lines(self.next_line(self.entry_end(entry)), lines),
                 None => leading += &lines,
             }
@@ -236,26 +251,24 @@ impl<'t> Editor<'t> {
             && !is_kept(first)
             && !self.begins_line(first.key.start)
         {
-            // It shares its line with a dash: the next pair that stays moves up to it.
+            // The first key is on the line of a dash: the next key that stays takes its position.
             let kept = entries.iter().position(is_kept).ok_or(Unable)?;
-            let range = first.key.start..entries[kept].key.start;
-            self.splices.push(Splice { range, with: String::new() });
+            self.remove(first.key.start..entries[kept].key.start);
             rest = &entries[kept..];
         }
         let mut floor = 0;
         for entry in rest {
             let end = self.next_line(self.entry_end(entry));
             if !is_kept(entry) {
-                let start = self.comments_above(entry.key.start, floor);
-                self.splices.push(Splice { range: start..end, with: String::new() });
+                self.remove(self.comments_above(entry.key.start, floor)..end);
             }
             floor = end;
         }
         Ok(())
     }
 
-    /// Elements are compared from both ends; what differs between is changed in place, and the rest
-    /// inserted or removed.
+    /// Elements that both lists have at their ends stay. The others are changed in place, in pairs; what remains of the
+    /// longer list is inserted or removed.
     fn change_list(&mut self, items: &[Item], old: &[Value], new: &[Value]) -> Result<(), Unable> {
         if items.len() != old.len() {
             return Err(Unable);
@@ -267,47 +280,43 @@ impl<'t> Editor<'t> {
             let site = Site::of_item(Layout::Block, item, self.text)?;
             self.change(site, &item.value, &old[head + index], &come[index])?;
         }
+        let first_dash = items.first().and_then(|item| item.dash).ok_or(Unable)?;
         let mut lines = String::new();
-        let indent = column(self.text, items.first().and_then(|item| item.dash).ok_or(Unable)?);
         for value in &come[paired..] {
-            self.style.element(value, indent, &mut lines);
+            self.style.element(value, column(self.text, first_dash), &mut lines);
         }
-        let place = match (head + paired).checked_sub(1) {
-            Some(before) => self.next_line(self.item_end(&items[before])?),
-            None => {
-                let dash = items[0].dash.ok_or(Unable)?;
-                if !self.begins_line(dash) && !lines.is_empty() {
-                    return Err(Unable);
-                }
-                self.line_start(dash)
-            }
-        };
-        self.insert_lines(place, lines);
+        match (head + paired).checked_sub(1) {
+            Some(previous) => self.insert_lines(self.next_line(self.item_end(&items[previous])?), lines),
+            None if lines.is_empty() => {}
+            None if self.begins_line(first_dash) => self.insert_lines(self.line_start(first_dash), lines),
+            None => return Err(Unable),
+        }
         for item in &gone[paired..] {
-            let dash = item.dash.ok_or(Unable)?;
-            if !self.begins_line(dash) {
-                return Err(Unable);
-            }
-            let start = self.comments_above(dash, 0);
-            let end = self.next_line(self.item_end(item)?);
-            self.splices.push(Splice { range: start..end, with: String::new() });
+            let dash = item.dash.filter(|dash| self.begins_line(*dash)).ok_or(Unable)?;
+            self.remove(self.comments_above(dash, 0)..self.next_line(self.item_end(item)?));
         }
         Ok(())
     }
 
-    fn insert_lines(&mut self, at: usize, lines: String) {
-        if lines.is_empty() {
-            return;
-        }
-        let unfinished = at == self.text.len() && !self.text.is_empty() && !self.text.ends_with('\n');
-        let with = if unfinished { format!("\n{}", lines.trim_end_matches('\n')) } else { lines };
+    fn remove(&mut self, range: Range<usize>) {
+        self.splices.push(Splice { range, with: String::new() });
+    }
+
+    fn insert(&mut self, at: usize, with: String) {
         self.splices.push(Splice { range: at..at, with });
     }
 
-    /// Where a pair's last line ends, comments below it that are indented deeper included.
+    fn insert_lines(&mut self, at: usize, lines: String) {
+        let unfinished = at == self.text.len() && !self.text.is_empty() && !self.text.ends_with('\n');
+        match unfinished && !lines.is_empty() {
+            true => self.insert(at, format!("\n{}", lines.trim_end_matches('\n'))),
+            false => self.insert(at, lines),
+        }
+    }
+
+    /// The end of the last line of a pair, including comments below it that are indented deeper.
     fn entry_end(&self, entry: &Entry) -> usize {
-        let end = entry.colon.map_or(0, |colon| colon + 1).max(entry.value.end).max(entry.key.end);
-        self.with_comments_below(end, entry.key.column - 1)
+        self.with_comments_below(entry.end(), entry.key.column - 1)
     }
 
     fn item_end(&self, item: &Item) -> Result<usize, Unable> {
@@ -331,8 +340,8 @@ impl<'t> Editor<'t> {
         last
     }
 
-    /// The start of the line at `at`, or of the comments directly above it with the same
-    /// indentation. A comment at the head of the file belongs to the file.
+    /// The start of the line at `at`, or of the comments directly above it with the same indentation. A comment at the
+    /// head of the file belongs to the file.
     fn comments_above(&self, at: usize, floor: usize) -> usize {
         let own = self.line_start(at);
         let indent = at - own;
@@ -353,7 +362,7 @@ impl<'t> Editor<'t> {
         self.text[..at].rfind('\n').map_or(0, |newline| newline + 1)
     }
 
-    /// Where the line at `at` ends, before its line break.
+    /// The end of the line at `at`, before its line break.
     fn line_end(&self, at: usize) -> usize {
         let rest = &self.text[at..];
         let line = rest.find('\n').map_or(rest, |newline| &rest[..newline]);
@@ -373,40 +382,46 @@ impl<'t> Editor<'t> {
     }
 }
 
-/// The first indentations that a text shows.
+/// How many elements two lists have in common at their beginnings and, of the rest, at their ends.
+fn common_ends(old: &[Value], new: &[Value]) -> (usize, usize) {
+    let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+    let ends = old[head..].iter().rev().zip(new[head..].iter().rev());
+    (head, ends.take_while(|(a, b)| a == b).count())
+}
+
+/// The first indentations in a text.
 #[derive(Default)]
-struct Seen {
+struct Indentation {
     step: Option<usize>,
     dash: Option<usize>,
 }
 
-impl Seen {
-    fn look(&mut self, node: &Node, text: &str) {
+impl Indentation {
+    fn detect(&mut self, node: &Node, text: &str) {
         match &node.kind {
             Kind::Mapping { layout: Layout::Block, entries } => {
-                for entry in entries {
-                    self.compare(entry, text);
-                    self.look(&entry.value, text);
+                for Entry { key, value, .. } in entries {
+                    self.compare(key.column, value, text);
+                    self.detect(value, text);
                 }
             }
             Kind::Sequence { layout: Layout::Block, items } => {
-                items.iter().for_each(|item| self.look(&item.value, text));
+                items.iter().for_each(|item| self.detect(&item.value, text));
             }
             _ => {}
         }
     }
 
-    fn compare(&mut self, entry: &Entry, text: &str) {
-        let indent = entry.key.column;
-        match &entry.value.kind {
+    /// `outer` is the column of the key whose value is `node`.
+    fn compare(&mut self, outer: usize, node: &Node, text: &str) {
+        let deeper = |inner: usize| inner.checked_sub(outer);
+        match &node.kind {
             Kind::Mapping { layout: Layout::Block, entries } => {
-                let inner = entries.first().map(|first| first.key.column);
-                self.step = self.step.or(inner.and_then(|inner| inner.checked_sub(indent)));
+                self.step = self.step.or(entries.first().and_then(|entry| deeper(entry.key.column)));
             }
             Kind::Sequence { layout: Layout::Block, items } => {
-                let dash = items.first().and_then(|first| first.dash);
-                let column = dash.map(|dash| 1 + column(text, dash));
-                self.dash = self.dash.or(column.and_then(|column| column.checked_sub(indent)));
+                let dash = items.first().and_then(|item| item.dash);
+                self.dash = self.dash.or(dash.and_then(|dash| deeper(1 + column(text, dash))));
             }
             _ => {}
         }

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-/// Merges the value that `change` makes of the text's value, and checks what every merge promises.
+/// Applies `change` to the value of the text, merges it, and checks what holds for every merge.
 fn edited(text: &str, change: impl FnOnce(&mut Value)) -> String {
     let mut value = parse_value(text).unwrap();
     change(&mut value);
@@ -12,7 +12,7 @@ fn edited(text: &str, change: impl FnOnce(&mut Value)) -> String {
     merged
 }
 
-const RECORD: &str = r#"# my survival server; ask Ann before you change the port
+const MANIFEST: &str = r#"# my survival server; ask Ann before you change the port
 apiVersion: alula/v1
 kind: Server
 
@@ -47,11 +47,11 @@ spec:
 
 #[test]
 fn a_changed_scalar_changes_nothing_else() {
-    let merged = edited(RECORD, |v| {
+    let merged = edited(MANIFEST, |v| {
         v["spec"]["power"]["id"] = json!("002");
         v["spec"]["power"]["want"] = json!("up");
     });
-    let expected = RECORD.replace("'001'", "'002'").replace("want: down", "want: up");
+    let expected = MANIFEST.replace("'001'", "'002'").replace("want: down", "want: up");
     assert_eq!(merged, expected);
 }
 
@@ -65,13 +65,13 @@ fn quotes_are_kept_and_added_where_needed() {
 }
 
 #[test]
-fn a_missing_mapping_is_inserted_as_the_file_indents() {
-    let merged = edited(RECORD, |v| {
+fn a_missing_mapping_is_inserted_with_the_indentation_of_the_file() {
+    let merged = edited(MANIFEST, |v| {
         v["spec"]["install"] = json!({"token": "t1", "limits": {"cpu": 100}, "tags": ["a", "b"]});
     });
     let inserted = "    install:\n        token: t1\n        limits:\n            cpu: 100\n        tags:\n        - a\n        - b\n";
     let script_end = "        echo hi\n";
-    assert_eq!(merged, RECORD.replace(script_end, &format!("{script_end}{inserted}")));
+    assert_eq!(merged, MANIFEST.replace(script_end, &format!("{script_end}{inserted}")));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_new_key_follows_the_one_before_it() {
 }
 
 #[test]
-fn a_removed_key_takes_its_comments_along() {
+fn the_comments_of_a_removed_key_are_removed() {
     let text =
         "# the file\n\na: 1\n\n# about b\n# more about b\nb: {x: 1}  # b!\n# about c\nc:\n  x: 1\n  # inside c\nd: 4\n";
     let merged = edited(text, |v| {
@@ -103,13 +103,13 @@ fn the_comment_at_the_head_of_the_file_stays() {
 
 #[test]
 fn flow_collections_stay_flow() {
-    let merged = edited(RECORD, |v| {
+    let merged = edited(MANIFEST, |v| {
         let environment = &mut v["spec"]["settings"]["environment"];
         environment["MEMORY"] = json!("2048");
         environment["NAME"] = json!("a, b");
         environment.as_object_mut().unwrap().shift_remove("EULA");
     });
-    let expected = RECORD.replace(r#"{MEMORY: "1024", EULA: "true"}"#, r#"{MEMORY: "2048", NAME: 'a, b'}"#);
+    let expected = MANIFEST.replace(r#"{MEMORY: "1024", EULA: "true"}"#, r#"{MEMORY: '2048', NAME: 'a, b'}"#);
     assert_eq!(merged, expected);
 }
 
@@ -137,7 +137,7 @@ fn list_elements_are_changed_inserted_and_removed_in_place() {
 }
 
 #[test]
-fn the_first_key_behind_a_dash_can_go() {
+fn the_first_key_after_a_dash_can_be_removed() {
     let text = "- a: 1\n  b: 2   # two\n  c: 3\n- a: 4\n";
     let merged = edited(text, |v| {
         v[0].as_object_mut().unwrap().shift_remove("a");
@@ -146,17 +146,17 @@ fn the_first_key_behind_a_dash_can_go() {
 }
 
 #[test]
-fn a_script_is_replaced_line_by_line_as_literal_text() {
-    let merged = edited(RECORD, |v| v["spec"]["script"] = json!("#!/bin/bash\n\nexit 0\n"));
+fn a_script_is_written_as_a_literal_block() {
+    let merged = edited(MANIFEST, |v| v["spec"]["script"] = json!("#!/bin/bash\n\nexit 0\n"));
     let old = "        #!/bin/sh\n        # comment in the script\n        echo hi\n";
-    assert_eq!(merged, RECORD.replace(old, "        #!/bin/bash\n\n        exit 0\n"));
+    assert_eq!(merged, MANIFEST.replace(old, "        #!/bin/bash\n\n        exit 0\n"));
 
     let merged = edited("script: none   # yet\nb: 1\n", |v| v["script"] = json!("a\nb"));
     assert_eq!(merged, "script: |-   # yet\n  a\n  b\nb: 1\n");
 }
 
 #[test]
-fn values_change_between_kinds() {
+fn values_change_between_types() {
     for (text, key, new, expected) in [
         ("p:   # why\nq: 1\n", "p", json!("v"), "p: v   # why\nq: 1\n"),
         ("p:   # why\nq: 1\n", "p", json!({"x": 1}), "p:   # why\n  x: 1\nq: 1\n"),
@@ -176,7 +176,7 @@ fn values_change_between_kinds() {
 }
 
 #[test]
-fn line_ends_of_windows_and_missing_ones_are_kept() {
+fn crlf_and_a_missing_last_line_break_are_kept() {
     let merged = edited("a: 1\r\nb:\r\n  c: 2   # two\r\n", |v| {
         v["b"]["d"] = json!({"e": 1});
         v["a"] = json!("x\ny");
@@ -188,7 +188,7 @@ fn line_ends_of_windows_and_missing_ones_are_kept() {
 }
 
 #[test]
-fn the_frame_of_a_document_is_kept() {
+fn directives_markers_and_byte_order_mark_are_kept() {
     let text = "%YAML 1.2\n---   # begin\na: 1\n...\n";
     assert_eq!(edited(text, |v| v["b"] = json!(2)), "%YAML 1.2\n---   # begin\na: 1\nb: 2\n...\n");
     let text = "\u{feff}# bom\na: 1\n";
@@ -200,13 +200,13 @@ fn the_frame_of_a_document_is_kept() {
 }
 
 #[test]
-fn anchors_and_aliases_never_change_a_meaning() {
+fn anchors_and_aliases_never_change_a_value() {
     let text = "base: &b   # shared\n  x: 1\n  y: 2\none: *b\ntwo: *b   # too\nlast: 1   # keep\n";
-    // What is shared is changed in one place only.
+    // An alias is replaced; its anchor and other aliases stay.
     let merged = edited(text, |v| v["one"]["x"] = json!(9));
     assert!(merged.contains("two: *b   # too\nlast: 1   # keep\n"), "{merged}");
     assert!(merged.starts_with("base: &b   # shared\n  x: 1\n"), "{merged}");
-    // The original is changed, and the copies must not be.
+    // The anchored value changes; the values of its aliases must not.
     let merged = edited(text, |v| v["base"]["x"] = json!(9));
     assert_eq!(parse_value(&merged).unwrap()["one"]["x"], json!(1));
     let merged = edited(text, |v| {
@@ -216,7 +216,7 @@ fn anchors_and_aliases_never_change_a_meaning() {
 }
 
 #[test]
-fn what_the_careful_edit_cannot_do_costs_only_its_own_mapping() {
+fn a_construct_that_cannot_be_edited_costs_the_comments_of_its_mapping_only() {
     let text = "# head\na:\n  ? odd\n  : 1\n  b: 2   # lost\nc: 3   # kept\n";
     let merged = edited(text, |v| v["a"]["odd"] = json!(5));
     assert!(merged.starts_with("# head\na:"), "{merged}");
@@ -224,20 +224,20 @@ fn what_the_careful_edit_cannot_do_costs_only_its_own_mapping() {
 }
 
 #[test]
-fn a_broken_text_is_not_overwritten() {
+fn an_invalid_text_is_rejected() {
     let error = merge("a: [1,\n", &json!({"a": 1})).unwrap_err();
     assert!(error.line.is_some());
     assert!(merge("a: 1\na: 2\n", &json!({"a": 1})).is_err());
 }
 
 #[test]
-fn a_text_put_in_the_place_of_all_does_not_swallow_the_last_comment() {
+fn a_rewritten_document_does_not_absorb_the_last_comment() {
     let merged = merge("# head\na: [1]   # tail\n", &json!({"b": "x\ny\n"})).unwrap();
     assert_eq!(merged, "# head\nb: |\n  x\n  y\n");
 }
 
 #[test]
-fn what_does_not_fit_the_limits_is_rejected_and_what_does_is_written() {
+fn a_value_beyond_the_limits_is_rejected() {
     let long = "k".repeat(2000);
     let mut new = json!({"a": 1});
     new[&long] = json!("x");
@@ -250,8 +250,8 @@ fn what_does_not_fit_the_limits_is_rejected_and_what_does_is_written() {
 }
 
 #[test]
-fn strange_texts_survive() {
-    for strange in [
+fn unusual_texts_are_read_back_unchanged() {
+    for unusual in [
         "",
         " ",
         "~",
@@ -316,12 +316,12 @@ fn strange_texts_survive() {
             "k:\n- old\nz: 1\n",
         ] {
             let merged = edited(text, |v| match &mut v["k"] {
-                Value::Object(map) => map["k"] = json!(strange),
-                Value::Array(list) => list[0] = json!(strange),
-                other => *other = json!(strange),
+                Value::Object(map) => map["k"] = json!(unusual),
+                Value::Array(list) => list[0] = json!(unusual),
+                other => *other = json!(unusual),
             });
             assert!(merged.ends_with("z: 1\n"), "{merged}");
-            let as_key = edited(text, |v| v[strange] = json!({"x": 1}));
+            let as_key = edited(text, |v| v[unusual] = json!({"x": 1}));
             assert!(as_key.contains("z: 1\n"), "{as_key}");
         }
     }

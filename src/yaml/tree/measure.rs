@@ -1,13 +1,13 @@
-//! Where nodes exactly begin and end, and where their dashes and colons are.
+//! Exact positions of the nodes, their dashes and their colons, which [`edit`](crate::yaml::edit) needs.
 //!
-//! The parser's marks are made for error messages: the end of a block collection is the start of what follows, a
-//! quoted text goes on over the comment behind it, a dash has no mark at all. An editor needs them to the byte.
+//! The parser's marks are made for error messages: a block collection ends where the next node starts, a quoted text
+//! includes the comment after it, a dash has no mark.
 
 use saphyr_parser::ScalarStyle;
 
 use super::{Entry, Item, Kind, Layout, Node};
 
-/// The first byte at or after `at` that is neither blank, line break nor comment.
+/// The first byte at or after `at` that belongs to neither a space, a line break nor a comment.
 fn skip_blank(text: &str, mut at: usize) -> usize {
     let bytes = text.as_bytes();
     while let Some(byte) = bytes.get(at) {
@@ -22,7 +22,7 @@ fn skip_blank(text: &str, mut at: usize) -> usize {
     at
 }
 
-/// As [`skip_blank`], and over anchors and tags.
+/// As [`skip_blank`], but skips anchors and tags too.
 fn skip_properties(text: &str, from: usize) -> usize {
     let mut at = skip_blank(text, from);
     while text[at..].starts_with(['&', '!']) {
@@ -32,8 +32,8 @@ fn skip_properties(text: &str, from: usize) -> usize {
     at
 }
 
-/// Sets the exact ends of nodes and the places of dashes and colons, which events do not tell.
-/// `from` is where this node's text may begin: behind its colon or dash.
+/// Sets the exact ends of nodes and the positions of dashes and colons.
+/// `from` is where the text of this node may start: after its colon or dash.
 pub(super) fn measure(node: &mut Node, text: &str, from: usize) {
     match &mut node.kind {
         Kind::Alias => node.end = node.start + text[node.start..node.end].trim_end().len(),
@@ -65,7 +65,7 @@ pub(super) fn measure(node: &mut Node, text: &str, from: usize) {
     }
 }
 
-/// Measures the items of a sequence whose first dash is at `at`; says where the last one ends.
+/// Measures the items of a sequence whose first dash is at `at`. Returns the end of the last one.
 fn measure_items(items: &mut [Item], layout: Layout, text: &str, mut at: usize) -> usize {
     for item in items {
         let mut from = item.value.start;
@@ -83,7 +83,7 @@ fn measure_items(items: &mut [Item], layout: Layout, text: &str, mut at: usize) 
     at
 }
 
-/// Measures a pair; says where it ends.
+/// Measures a pair. Returns its end.
 fn measure_entry(entry: &mut Entry, text: &str) -> usize {
     let start = entry.key.start;
     measure(&mut entry.key, text, start);
@@ -92,11 +92,10 @@ fn measure_entry(entry: &mut Entry, text: &str) -> usize {
     entry.colon = text[colon..].starts_with(':').then_some(colon);
     let from = entry.colon.map_or(entry.value.start, |colon| colon + 1);
     measure(&mut entry.value, text, from);
-    from.max(entry.key.end).max(entry.value.end)
+    entry.end().max(from)
 }
 
-/// Where the last line of a block scalar ends. Blank lines behind it belong to it only if its
-/// header says so (`|+`).
+/// The end of the last line of a block scalar. Blank lines after it belong to it only if its header has a `+`.
 fn block_scalar_end(text: &str, start: usize, end: usize) -> usize {
     let header = skip_properties(text, start);
     let first_line = text[header..end.max(header)].lines().next().unwrap_or_default();
@@ -108,7 +107,7 @@ fn block_scalar_end(text: &str, start: usize, end: usize) -> usize {
     start + text[start..end].trim_end().len()
 }
 
-/// Where the quoted scalar that begins at `start` ends, its closing quote included.
+/// The end of the quoted scalar that starts at `start`, including its closing quote.
 fn quoted_end(text: &str, start: usize) -> usize {
     let bytes = text.as_bytes();
     let Some(&quote) = bytes.get(start) else {

@@ -174,11 +174,11 @@ impl Reconciler {
             }
             Err(error) => return Err(error),
         }
-        self.context.console.say(id, "---------- Detected server process in a crashed state! ----------");
-        self.context.console.say(id, &format!("Exit code: {}", crash.exit_code));
-        self.context.console.say(id, &format!("Out of memory: {}", crash.oom_killed));
+        self.context.console.announce(id, "---------- Detected server process in a crashed state! ----------");
+        self.context.console.announce(id, &format!("Exit code: {}", crash.exit_code));
+        self.context.console.announce(id, &format!("Out of memory: {}", crash.oom_killed));
         if !crash.restarted {
-            self.context.console.say(id, &format!("Aborting automatic restart: {}", handled.message));
+            self.context.console.announce(id, &format!("Aborting automatic restart: {}", handled.message));
         }
         self.context.store.event(id, crash.at, handled.reason, &handled.message);
         Ok(true)

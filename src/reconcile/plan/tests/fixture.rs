@@ -23,7 +23,16 @@ pub const INSTALLER_IMAGE: &str = "setup:1";
 
 /// A node with a panel and the defaults otherwise.
 pub fn policy() -> Policy {
-    Policy {}
+    Policy {
+        panel: true,
+        crash_detection: true,
+        clean_exit_is_crash: true,
+        crash_timeout: Duration::from_secs(60),
+        install_timeout: None,
+        fail_on_nonzero_exit: false,
+        fix_permissions: true,
+        disk_check_interval: Duration::from_secs(150),
+    }
 }
 
 /// So many seconds from now.
@@ -129,7 +138,7 @@ impl Fixture {
     }
 
     pub fn manifest(&mut self) -> &mut Manifest {
-        self.manifest.as_mut().expect("the scene has an intent")
+        self.manifest.as_mut().expect("the fixture has a manifest")
     }
 
     // What was asked.
@@ -239,7 +248,7 @@ impl Fixture {
         })
     }
 
-    /// An installation with this token is over, five seconds ago; the panel has not been told.
+    /// An installation with this token ended five seconds ago and is not reported yet.
     pub fn install_ended(self, token: &str, outcome: InstallOutcome) -> Self {
         self.with(|fixture| {
             fixture.record.install.done = Some(InstallResult {
@@ -433,7 +442,7 @@ impl Fixture {
         })
     }
 
-    // What runs beside the passes, and what went wrong.
+    // Background jobs, and failed steps.
 
     pub fn job(self, kind: JobKind, subject: &str, state: JobState, attempts: u32) -> Self {
         self.with(|fixture| {

@@ -1,12 +1,12 @@
-//! A small model of everything that steps act on: each step does to the scene what it promises, so that the next look finds
+//! A small model of everything that steps act on: each step changes the fixture as it promises, so that the next observation finds
 //! it. Time goes on only when there is nothing to do.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fixture::{Fixture, container, script};
-use crate::model::record::{Crash, Handled, InstallResult, Serving};
-use crate::model::{ContainerState, ContainerStatus, InstallOutcome, ManagedBy, Reason, Record, Role, Timestamp};
+use crate::model::record::{InstallResult, Serving};
+use crate::model::{ContainerState, ContainerStatus, Record, Role, Timestamp};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Failure, Job, JobState, StopProgress, Usage};
 use crate::reconcile::plan::{Plan, report_subject};
@@ -16,7 +16,7 @@ use crate::requests;
 /// A failed job or step is due again after this.
 const BACK_OFF: Duration = Duration::from_secs(5);
 
-/// How the world behaves.
+/// How engine, panel and disk behave.
 #[derive(Debug, Clone)]
 pub struct Manners {
     /// The server ignores everything but SIGKILL.
@@ -231,7 +231,7 @@ impl Model {
                     Some(Usage { bytes: self.manners.usage * 1024 * 1024, hidden: false, at: now });
             }
             JobKind::Report => {
-                assert_eq!(subject, report_subject(&self.fixture.record), "somebody else's report");
+                assert_eq!(subject, report_subject(&self.fixture.record), "another report");
                 if let Some(done) = &mut self.record().install.done {
                     done.reported = true;
                 }

@@ -2,17 +2,17 @@
 
 use proptest::prelude::*;
 
+use super::display::{steps, text};
 use super::fixture::Fixture;
 use super::model::Model;
 use super::tape::{Tape, fixture, manners};
-use super::words::{steps, text};
 use crate::model::{ContainerStatus, ManagedBy, Reason};
 use crate::reconcile::job::JobKind;
 use crate::reconcile::plan::Plan;
 use crate::reconcile::step::Step;
 use crate::requests::{self, start_id};
 
-/// Plans that a world may take to come to rest.
+/// Plans until a model must converge.
 const MAX_ROUNDS: usize = 300;
 
 /// What no plan may do.
@@ -44,7 +44,7 @@ fn is_harmless(fixture: &Fixture, plan: &Plan) -> Result<(), TestCaseError> {
             },
             Step::CreateInstaller { token } | Step::WriteScript { token } => {
                 let wanted = open.map(|install| install.id);
-                prop_assert_eq!(Some(token.as_str()), wanted, "an installation that nobody waits for");
+                prop_assert_eq!(Some(token.as_str()), wanted, "an installation that is not pending");
             }
             Step::RemoveServer { container } => {
                 let runs =
@@ -65,13 +65,13 @@ fn is_harmless(fixture: &Fixture, plan: &Plan) -> Result<(), TestCaseError> {
     if !doomed && (fixture.record.parked.is_some() || fixture.manifest.is_none()) {
         // Its place in the line for installations is others', not its own.
         let touched = plan.steps.iter().any(|step| *step != Step::ReleaseInstallSlot);
-        prop_assert!(!touched, "a server without intent is touched");
+        prop_assert!(!touched, "a server without a manifest is changed");
     }
     prop_assert!(plan.steps.iter().all(|step| plan.steps.iter().filter(|other| *other == step).count() == 1));
     Ok(())
 }
 
-/// What is so when there is nothing more to do.
+/// What holds when there is nothing more to do.
 fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
     let Fixture { manifest, record, observed, policy, .. } = &model.fixture;
     if model.gone {
@@ -82,7 +82,7 @@ fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
     prop_assert!(requests::deletion(&model.fixture.requests).is_none(), "a deletion that does not end");
     let Some(manifest) = manifest.as_ref().filter(|_| record.parked.is_none()) else { return Ok(()) };
     prop_assert!(model.fixture.asked().install().is_none(), "an installation that does not end");
-    prop_assert!(observed.installer.is_none() && !observed.in_install_line(), "a leftover of an installation");
+    prop_assert!(observed.installer.is_none() && !observed.has_install_slot_or_waits(), "a leftover of an installation");
     prop_assert!(!model.fixture.unrecorded && observed.prepared);
     let running = observed.server.as_ref().filter(|server| server.running());
     let open = model.fixture.asked().power();
@@ -104,7 +104,7 @@ fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
         prop_assert_eq!(server.limits_hash.as_ref(), observed.wanted.as_ref().map(|wanted| &wanted.limits_hash));
     }
     if policy.panel && manifest.metadata.managed_by == ManagedBy::Panel {
-        prop_assert!(record.install.done.as_ref().is_none_or(|done| done.reported), "a result that is not told");
+        prop_assert!(record.install.done.as_ref().is_none_or(|done| done.reported), "a result that is not reported");
         let known = crate::model::PowerState::known_to_panel(observed.acknowledged, record.last_reported);
         prop_assert_eq!(known, Some(model.fixture.plan().state), "a state that is not reported");
         prop_assert!(!observed.unacknowledged, "a state that is not reported");
@@ -113,7 +113,7 @@ fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
 }
 
 /// Plans and does, until there is nothing to do.
-fn comes_to_rest(mut model: Model) -> Result<Model, TestCaseError> {
+fn converge(mut model: Model) -> Result<Model, TestCaseError> {
     let mut story = String::new();
     for _ in 0..MAX_ROUNDS {
         if model.gone {
@@ -151,11 +151,11 @@ proptest! {
     }
 
     #[test]
-    fn every_world_comes_to_rest_as_it_is_wanted(mut tape in tapes()) {
+    fn every_model_converges_to_its_desired_state(mut tape in tapes()) {
         let model = Model::new(fixture(&mut tape), manners(&mut tape));
-        let rested = comes_to_rest(model)?;
-        if !rested.gone {
-            prop_assert_eq!(rested.fixture.plan().steps, vec![], "what has come to rest stays there");
+        let converged = converge(model)?;
+        if !converged.gone {
+            prop_assert_eq!(converged.fixture.plan().steps, vec![], "a converged model stays as it is");
         }
     }
 
@@ -174,7 +174,7 @@ proptest! {
             }
             model.fixture = model.fixture.daemon_restarted();
         }
-        comes_to_rest(model)?;
+        converge(model)?;
     }
 }
 
