@@ -97,7 +97,7 @@ fn a_request_that_was_handled_is_not_taken_for_one_that_counts() {
 #[test]
 fn the_planners_plans_are_understood() {
     let server = &examples::servers()[0];
-    let node = NodeConfig::for_tests(std::path::Path::new("/"));
+    let node = NodeConfig::for_tests(std::path::Path::new("/srv/alula"));
     let plan = plan::plan(plan::Input {
         manifest: server.manifest.as_ref(),
         problem: None,
