@@ -1,8 +1,8 @@
-//! What a node costs: `cargo bench --bench node`, or `cargo bench --bench node -- start idle` for a part of it.
+//! The cost of a node: `cargo bench --bench node`, or `cargo bench --bench node -- start idle` for a part of it.
 //!
-//! The real daemon, as released, against the machine's container engine and the project's panel simulator. What it is
-//! compared with is measured in the same run, in turns, so that a busy machine slows both; the table says how busy it
-//! was. It wants root and an engine, as the daemon does.
+//! The real daemon, as released, against the machine's container engine and the project's panel simulator. The
+//! baseline is measured in the same run, alternately, so that a busy machine slows both; the table includes the load. It needs
+//! root and an engine, as the daemon does.
 
 #[path = "../tests/support/daemon_process.rs"]
 mod daemon_process;
@@ -11,10 +11,8 @@ mod images;
 #[path = "../tests/support/panel_sim.rs"]
 mod panel_sim;
 
-#[path = "node/bare.rs"]
-mod bare;
-#[path = "node/crowd.rs"]
-mod crowd;
+#[path = "node/many_servers.rs"]
+mod many_servers;
 #[path = "node/planning.rs"]
 mod planning;
 #[path = "node/process.rs"]
@@ -23,11 +21,13 @@ mod process;
 mod start;
 #[path = "node/table.rs"]
 mod table;
+#[path = "node/without_daemon.rs"]
+mod without_daemon;
 
 use daemon_process::NodeOptions;
 use table::Table;
 
-/// Each figure is the median of so many.
+/// Number of measurements; each figure is their median.
 const REPEATS: usize = 5;
 
 fn options() -> NodeOptions {
@@ -48,7 +48,7 @@ fn main() {
         }
         let parts = ["boot", "idle", "list", "takeover"].map(|part| (part, wanted(part)));
         if parts.iter().any(|(_, wanted)| *wanted) {
-            crowd::measure(&mut table, parts.map(|(_, wanted)| wanted)).await;
+            many_servers::measure(&mut table, parts.map(|(_, wanted)| wanted)).await;
         }
     });
     table.print();

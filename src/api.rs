@@ -1,12 +1,12 @@
-//! The HTTP API that panels and the command line speak. Every route is in the table of `routes`.
+//! The HTTP API for panels and for the command line. The table in `routes` has every route.
 //!
-//! Requests that change what a server should be write it and answer: a 2xx means that it is on disk. Nothing here talks
-//! to containers but `commands` (a line into a terminal), `logs` and `GET /api/system?v=2`, which are streams and facts, not
-//! state. `request`, `body` and `error` speak the wire's dialect; `guard` does what every answer needs (request id, CORS, a 500
-//! where a handler panics) and checks who may call a route; `view` renders servers once per change.
+//! A request that changes a server is written to disk before its 2xx response. Handlers do not talk to the container engine, except
+//! for streams and for what only the engine knows: `commands`, `logs` and `GET /api/system?v=2`. `request`, `body` and `error`
+//! implement Wings' dialect; `guard` adds to every response what it must carry (request id, CORS, a 500 if a handler panics) and
+//! checks who may call a route; `view` renders servers once per change.
 //!
-//! Two listeners are served from that table: TCP, where the node's token is required, and a unix socket that needs permission on
-//! the file and no token, and that has the routes of `local` for the command line, too.
+//! Two listeners are served from the table: TCP, which requires the node's token, and a unix socket, which requires permission on
+//! its file. The socket also has the routes of `local`.
 
 mod body;
 mod error;
@@ -14,6 +14,7 @@ mod guard;
 mod local;
 mod peer;
 mod request;
+mod response;
 mod routes;
 mod servers;
 pub mod startup;
@@ -34,7 +35,7 @@ pub use guard::Endpoint;
 pub use peer::Peer;
 pub use routes::router;
 
-/// What handlers work with.
+/// The state of the handlers.
 pub struct Api {
     context: Arc<Context>,
     reconciler: Reconciler,
@@ -42,15 +43,15 @@ pub struct Api {
 }
 
 impl Api {
-    /// An API over this reconciler's world.
+    /// An API on this reconciler and its services.
     pub fn new(reconciler: Reconciler) -> Arc<Self> {
         Arc::new(Self { context: reconciler.context().clone(), reconciler, view: view::ServerViews::default() })
     }
 
-    /// The routes of a listener of its own.
+    /// The routes of a listener, without a startup phase.
     pub fn router(self: &Arc<Self>, endpoint: Endpoint) -> Router {
-        let opening = Startup::new(&self.context.node.kernel);
-        opening.open(self.clone());
-        routes::router(&opening, endpoint, &self.context.node.config)
+        let startup = Startup::new(&self.context.node.kernel);
+        startup.finish(self.clone());
+        routes::router(&startup, endpoint, &self.context.node.config)
     }
 }

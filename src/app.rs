@@ -1,11 +1,10 @@
-//! Puts a daemon together and runs it: the only module that knows all the others.
+//! Wires a daemon together and runs it: the only module that knows all the others.
 //!
-//! The doors open first, then the state folder is read; who asks for servers meanwhile waits a few milliseconds. Nothing on
-//! the way needs the panel or the container engine: both are followed by tasks of their own.
+//! The listeners are opened before the state folder is read; requests about servers wait a few milliseconds meanwhile. The startup
+//! needs neither the panel nor the container engine: both have tasks of their own.
 
 mod listeners;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::api::startup::Startup;
-use crate::api::{self, Api, Endpoint};
+use crate::api::{self, Api};
+use crate::cli::DaemonOptions;
 use crate::clock::Clock;
 use crate::config::{self, HostEnvironment, Loaded, NodeConfig};
 use crate::console::{Console, ConsoleOptions};
@@ -24,7 +24,7 @@ use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::panel::Panel;
-use crate::panel::client::{HttpPanel, PanelOptions};
+use crate::panel::client::HttpPanel;
 use crate::reconcile::context::{Context, Parts, Wake};
 use crate::reconcile::pass::Reconciler;
 use crate::retry::Jitter;
@@ -36,24 +36,15 @@ use crate::store::{Blocking, Store};
 use crate::tasks::Tasks;
 use crate::telemetry;
 
-/// Running work gets this long at the end; what is not done by then is taken up at the next start.
-const SHUTDOWN: Duration = Duration::from_secs(5);
+/// Running tasks get this long at the end. The next run continues the work of those that do not finish.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the command line adds to the configuration file.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RunOptions {
-    /// Log what happens in detail.
-    pub debug: bool,
-    /// Believe any certificate of the panel.
-    pub ignore_certificate_errors: bool,
-}
-
-/// Runs the daemon until it is told to end.
+/// Runs the daemon until a signal ends it.
 ///
 /// # Errors
-/// What keeps it from starting: the configuration file, the state folder, a port that is taken.
-pub fn run(config_path: &Path, options: RunOptions) -> anyhow::Result<()> {
-    let loaded = config::load(config_path, HostEnvironment::of_this_process())?;
+/// What prevents the start: the configuration file, the state folder, a port that is in use.
+pub fn run(options: DaemonOptions) -> anyhow::Result<()> {
+    let loaded = config::load(&options.config, HostEnvironment::of_this_process())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
         .thread_keep_alive(Duration::from_secs(2))
@@ -61,7 +52,7 @@ pub fn run(config_path: &Path, options: RunOptions) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
-    // Before anything else is done there, and for as long as the process lives.
+    // Before the first access to the state folder, and until the process ends.
     let _lock = runtime.block_on(lock(&loaded.node))?;
     let Loaded { file, node, notices } = loaded;
     let node = config::host::prepare(&file, node, HostEnvironment::of_this_process())?;
@@ -69,13 +60,13 @@ pub fn run(config_path: &Path, options: RunOptions) -> anyhow::Result<()> {
         let _inside = runtime.enter();
         telemetry::start(&node, options.debug).context("cannot start logging")?
     };
-    let result = runtime.block_on(serve(node, notices, options));
-    // Blocking work that is under way (a walk, a pull's last write) does not hold the end up.
+    let result = runtime.block_on(serve(node, notices, options.ignore_certificate_errors));
+    // Blocking calls, such as a disk scan, do not delay the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-/// Keeps the state folder to this daemon.
+/// Locks the state folder, so that no other daemon uses it.
 async fn lock(node: &NodeConfig) -> anyhow::Result<StateLock> {
     let root = node.directories.root.display();
     match StateLock::take(&node.directories.root, &Holder::this(&node.source)).await {
@@ -91,11 +82,9 @@ async fn lock(node: &NodeConfig) -> anyhow::Result<StateLock> {
     }
 }
 
-async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> anyhow::Result<()> {
-    for notice in notices {
-        tracing::warn!("{notice}");
-    }
-    if let Some(notice) = config::rotate_daemon_log(&node, HostEnvironment::of_this_process().etc) {
+async fn serve(node: NodeConfig, notices: Vec<String>, ignore_certificate_errors: bool) -> anyhow::Result<()> {
+    let rotation = config::rotate_daemon_log(&node, HostEnvironment::of_this_process().etc);
+    for notice in notices.into_iter().chain(rotation) {
         tracing::warn!("{notice}");
     }
     if let Err(error) = config::host::restrict_mode(&node.source) {
@@ -105,47 +94,43 @@ async fn serve(node: NodeConfig, notices: Vec<String>, options: RunOptions) -> a
     let tasks = Tasks::new();
     let node = Arc::new(node);
     let queue = Queue::default();
-    let opening = Startup::new(&kernel());
-    listeners.serve(&tasks, |endpoint| api::router(&opening, endpoint, &node));
-    // Blocks this thread, which is none of those that serve.
-    let context = context(&node, &tasks, &queue, options)?;
+    let startup = Startup::new(&kernel());
+    listeners.serve(&tasks, |endpoint| api::router(&startup, endpoint, &node));
+    // Blocks this thread, which serves no requests.
+    let context = context(&node, &tasks, &queue, ignore_certificate_errors)?;
     let reconciler = Reconciler::new(context.clone());
-    opening.open(Api::new(reconciler.clone()));
+    startup.finish(Api::new(reconciler.clone()));
     start(&context, reconciler, &queue);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         servers = context.store.ids().len(),
         panel = context.sync.is_some(),
-        "alula is up"
+        "daemon started"
     );
     wait_for_end().await;
-    tracing::info!("ending; containers keep running");
-    let left = tasks.shutdown(SHUTDOWN).await;
-    if !left.is_empty() {
-        tracing::warn!(tasks = left.join(", "), "not finished; taken up at the next start");
-    }
+    tracing::info!("daemon ends; containers keep running");
+    tasks.shutdown(SHUTDOWN_TIMEOUT).await;
     listeners::close(&node);
     Ok(())
 }
 
-fn context(node: &Arc<NodeConfig>, tasks: &Tasks, queue: &Queue, options: RunOptions) -> anyhow::Result<Arc<Context>> {
+fn context(
+    node: &Arc<NodeConfig>,
+    tasks: &Tasks,
+    queue: &Queue,
+    ignore_certificate_errors: bool,
+) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     Layout::new(node).prepare_node()?;
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
     let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?, host));
-    let panel = match &node.panel {
-        None => None,
-        Some(panel) => {
-            let mut wanted = PanelOptions::from(panel);
-            wanted.ignore_certificate_errors = options.ignore_certificate_errors;
-            let client: Arc<dyn Panel> = Arc::new(HttpPanel::new(wanted)?);
-            Some(client)
-        }
-    };
-    let wake: Wake = {
-        let queue = queue.clone();
-        Arc::new(move |id: ServerId| queue.push(id))
-    };
+    let panel = node
+        .panel
+        .as_ref()
+        .map(|panel| HttpPanel::new(panel, ignore_certificate_errors).map(|client| Arc::new(client) as Arc<dyn Panel>));
+    let panel = panel.transpose()?;
+    let woken = queue.clone();
+    let wake: Wake = Arc::new(move |id: ServerId| woken.push(id));
     let console_options = ConsoleOptions {
         app_name: node.app_name.clone(),
         max_transcript_bytes: node.logs.max_bytes,
@@ -181,14 +166,14 @@ fn kernel() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
-/// Starts everything that makes the world match the files.
+/// Starts the controller and its sources of events.
 fn start(context: &Arc<Context>, reconciler: Reconciler, queue: &Queue) {
     let tasks = &context.tasks;
     let (known, ready) = watch::channel(false);
     tasks.spawn("containers", containers::follow(context.clone(), queue.clone(), known));
     let (servers_watch, events) = ServersWatch::new(context.store.servers_folder());
     tasks.spawn("state folder watch", servers_watch.run());
-    tasks.spawn("intents", manifests::follow(context.clone(), events));
+    tasks.spawn("manifests", manifests::follow(context.clone(), events));
     if let Some(sync) = &context.sync {
         tasks.spawn("panel's list", listing::follow(context.clone(), sync.clone()));
     }
@@ -206,9 +191,4 @@ async fn wait_for_end() {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-}
-
-/// The TCP door's kind, where there is a token to ask for.
-fn tcp_endpoint(node: &NodeConfig) -> Option<Endpoint> {
-    node.api_token.clone().map(Endpoint::Tcp)
 }

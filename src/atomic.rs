@@ -1,31 +1,25 @@
 //! Durable atomic changes of files and folders.
 //!
-//! A caller's bytes come in; on return they are on the disk under their name, and survive a power
-//! cut. On an error, or if the process dies anywhere in between, the old file is still there, whole.
-//! Everything here blocks on the disk: not for async threads.
+//! When a function returns, its change is on disk and survives a power cut. After an error or a crash the old file is still
+//! there and complete. Every function blocks on the disk: call none of them on an async thread.
 
-use std::fs::{File, Metadata};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 #[cfg(test)]
 mod tests;
 
-/// How many names for a temporary file are tried before giving up.
-const NAME_ATTEMPTS: usize = 16;
 /// How many symbolic links in a row are followed.
 const MAX_LINKS: usize = 40;
 
-/// An attempt to change something on disk that failed. The change did not happen.
+/// A change on disk that failed. The change did not happen.
 ///
-/// It becomes an [`io::Error`] of the same [`io::ErrorKind`], so that a full disk
-/// ([`io::ErrorKind::StorageFull`]) can be told from a read-only one
-/// ([`io::ErrorKind::ReadOnlyFilesystem`]).
+/// It becomes an [`io::Error`] of the same [`io::ErrorKind`], so that a caller can distinguish a full disk
+/// ([`io::ErrorKind::StorageFull`]) from a read-only one ([`io::ErrorKind::ReadOnlyFilesystem`]).
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}{}", path.display(), remedy(source.kind()))]
 pub struct AtomicError {
@@ -33,11 +27,16 @@ pub struct AtomicError {
     pub action: &'static str,
     /// The path it was attempted on.
     pub path: PathBuf,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 
 impl AtomicError {
+    /// Adds to a system error what was attempted, and on which path.
+    pub fn at(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self { action, path: path.to_owned(), source }
+    }
+
     /// The kind of failure.
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
@@ -51,207 +50,218 @@ impl From<AtomicError> for io::Error {
 }
 
 /// What a person can do about a failure, as the end of a message.
-fn remedy(kind: io::ErrorKind) -> &'static str {
+pub fn remedy(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space or inodes on that disk",
         io::ErrorKind::ReadOnlyFilesystem => "; see why that disk is read-only (`dmesg`, `mount`)",
-        io::ErrorKind::PermissionDenied => "; check who owns it and what the daemon runs as",
+        io::ErrorKind::PermissionDenied => "; run this as root, or check who owns it",
         _ => "",
     }
 }
 
-/// Replaces the file at `path`, or makes it, with these bytes and exactly this mode (no umask).
+/// Creates or replaces the file at `path` with these bytes and exactly this mode (no umask).
 ///
-/// The bytes go to a temporary file beside it (`.name.XXXXXXXX.tmp`), which then takes its name. A
-/// symbolic link at `path` is replaced, not followed.
+/// The bytes go to a temporary file in the same folder (`.name.XXXXXXXX.tmp`), which is then renamed. A symbolic link at `path`
+/// is replaced, not followed.
 ///
 /// # Errors
-/// The folder is missing, full or read-only, or `path` is a folder. The old file is untouched and
-/// the temporary one removed; only if the folder's final sync fails may the new file be in place.
+/// The folder is missing, full or read-only, or `path` is a folder. The old file is untouched and the temporary one removed.
+/// If only the final sync of the folder fails, the new file may be in place.
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AtomicError> {
     let write = || PendingFile::write(path, bytes, mode)?.replace(|| Ok(()));
-    write().map_err(|source| AtomicError { action: "write", path: path.to_owned(), source })
+    write().map_err(AtomicError::at("write", path))
 }
 
-/// As [`write_file`], for a file that is a person's too: one that is there keeps its mode, and its owner where the system
-/// allows that, and a symbolic link is followed, so that the file it leads to is replaced in its own folder. `mode` is for a
-/// file that is not there yet. `still` is asked when all is ready and only the change of names is left to do: it may keep a
-/// file that somebody has saved meanwhile.
+/// As [`write_file`], for a file that people edit too: an existing file keeps its mode, and its owner where the system allows
+/// that. A symbolic link is followed, and the file that it leads to is replaced in its own folder. `mode` is for a new file.
+/// `check` is called when only the rename is left to do: its error keeps a file that was saved meanwhile.
 ///
 /// # Errors
-/// As [`write_file`], or what `still` says; the link leads to a folder that is not there, or in a circle.
+/// As [`write_file`], or the error of `check`; the link leads into a folder that does not exist, or in a circle.
 pub fn write_through(
     path: &Path,
     bytes: &[u8],
     mode: u32,
-    still: impl FnOnce() -> io::Result<()>,
+    check: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), AtomicError> {
-    let write = || PendingFile::write_through(path, bytes, mode)?.replace(still);
-    write().map_err(|source| AtomicError { action: "write", path: path.to_owned(), source })
+    let write = || PendingFile::write_through(path, bytes, mode)?.replace(check);
+    write().map_err(AtomicError::at("write", path))
 }
 
-/// A file that is written and does not have its name yet. Many of them can be brought to disk at once, see [`sync_all`]. One that
-/// is dropped before [`place`](Self::place) is removed.
+/// A file that is written under a temporary name. Many of them can be synced at once, see [`in_parallel`]. Dropping it before
+/// [`place`](Self::place) removes it.
 pub struct PendingFile {
-    folder: OwnedFd,
-    target: String,
-    /// `None` once it has its final name.
-    temporary: Option<String>,
+    target: PathBuf,
+    temporary: PathBuf,
     file: File,
-    /// A link led here, to a folder that the caller does not know.
+    /// A link led into a folder that the caller does not know and will not sync.
     elsewhere: bool,
 }
 
 impl PendingFile {
-    /// Writes these bytes beside `path`, with exactly this mode.
+    /// Writes these bytes next to `path`, with exactly this mode.
     ///
     /// # Errors
     /// The folder is missing, full or read-only.
     pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
-        let mut pending = Self::create(path, Mode::from_raw_mode(mode))?;
+        let temporary = temporary_path(path);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let mut pending = Self { target: path.to_owned(), temporary, file, elsewhere: false };
+        pending.file.set_permissions(Permissions::from_mode(mode))?;
         pending.file.write_all(bytes)?;
         Ok(pending)
     }
 
-    /// As [`write`](Self::write), for a file that is a person's too, see [`write_through`].
+    /// As [`write`](Self::write), for a file that people edit too, see [`write_through`].
     ///
     /// # Errors
-    /// As [`write`](Self::write); the link leads to a folder that is not there, or in a circle.
+    /// As [`write`](Self::write); the link leads into a folder that does not exist, or in a circle.
     pub fn write_through(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
         let target = resolve(path)?;
-        let found = match std::fs::metadata(&target) {
-            Ok(found) => found,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let mut pending = Self::write(&target, bytes, mode)?;
-                pending.elsewhere = target != path;
-                return Ok(pending);
-            }
+        let old = match std::fs::metadata(&target) {
+            Ok(old) => Some(old),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(e),
         };
-        let mode = Mode::from_raw_mode(found.mode() & 0o7777);
-        let mut pending = Self::create(&target, mode)?;
+        let mode = old.as_ref().map_or(mode, |old| old.mode() & 0o7777);
+        let mut pending = Self::write(&target, bytes, mode)?;
+        if let Some(old) = old {
+            pending.copy_owner(&old, mode)?;
+        }
         pending.elsewhere = target != path;
-        pending.give_to_owner_of(&found, mode)?;
-        pending.file.write_all(bytes)?;
         Ok(pending)
     }
 
     /// Brings the bytes to disk.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's error.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
 
-    /// Gives the file its name. Call after [`sync`](Self::sync); the name is on disk once its folder is, see [`sync_folder`].
+    /// Gives the file its name and returns its metadata. Call after [`sync`](Self::sync). The name is on disk once the folder
+    /// is synced, see [`sync_folder`].
     ///
     /// # Errors
     /// The name belongs to a folder, or the folder cannot be changed.
-    pub fn place(&mut self) -> io::Result<()> {
-        if let Some(temporary) = &self.temporary {
-            rustix::fs::renameat(&self.folder, temporary, &self.folder, &self.target)?;
-        }
-        self.temporary = None;
+    pub fn place(self) -> io::Result<Metadata> {
+        std::fs::rename(&self.temporary, &self.target)?;
         if self.elsewhere {
-            rustix::fs::fsync(&self.folder)?;
+            sync_parent(&self.target)?;
         }
-        Ok(())
-    }
-
-    /// What the file system knows of the file.
-    ///
-    /// # Errors
-    /// The file system does not answer.
-    pub fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
     }
 
-    fn replace(mut self, still: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    fn replace(self, check: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let target = self.target.clone();
         self.sync()?;
-        still()?;
+        check()?;
         self.place()?;
-        Ok(rustix::fs::fsync(&self.folder)?)
+        sync_parent(&target)
+    }
+
+    /// Copies the owner of the old file. A file system or a user that may not do that leaves the owner as it is.
+    fn copy_owner(&self, old: &Metadata, mode: u32) -> io::Result<()> {
+        let own = self.file.metadata()?;
+        if (own.uid(), own.gid()) == (old.uid(), old.gid()) {
+            return Ok(());
+        }
+        match std::os::unix::fs::fchown(&self.file, Some(old.uid()), Some(old.gid())) {
+            // A change of owner may clear bits of the mode.
+            Ok(()) => self.file.set_permissions(Permissions::from_mode(mode)),
+            Err(e) => match Errno::from_io_error(&e) {
+                Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+                _ => Err(e),
+            },
+        }
     }
 }
 
-/// How many syncs of [`sync_all`] are under way at once: a file system brings what it is asked for at the same time to disk
-/// together.
-const SYNCS: usize = 8;
+impl Drop for PendingFile {
+    fn drop(&mut self) {
+        // Does nothing once the file has its name. What cannot be removed is cleaned up at boot.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
 
-/// Runs `sync` for each item, many at once, and returns the results in the items' order.
-pub fn sync_all<T: Sync>(items: &[T], sync: impl Fn(&T) -> io::Result<()> + Sync) -> Vec<io::Result<()>> {
-    let share = items.len().div_ceil(SYNCS).max(1);
-    let sync = &sync;
+/// How many threads [`in_parallel`] uses: a file system brings what is synced at the same time to disk together.
+const THREADS: usize = 8;
+
+/// Runs `work` for each item, many at once, and returns the results in the items' order.
+pub fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let share = items.len().div_ceil(THREADS).max(1);
+    let work = &work;
     std::thread::scope(|scope| {
         let mut parts = items.chunks(share);
         // A single part, which is that of a single file, needs no other thread.
         let own = parts.next().unwrap_or_default();
-        let others: Vec<_> =
-            parts.map(|part| (part.len(), scope.spawn(move || Vec::from_iter(part.iter().map(sync))))).collect();
-        let mut results: Vec<_> = own.iter().map(sync).collect();
-        for (length, other) in others {
-            let panicked = |_| (0..length).map(|_| Err(io::Error::other("a sync panicked"))).collect();
-            results.extend(other.join().unwrap_or_else(panicked));
+        let others: Vec<_> = parts.map(|part| scope.spawn(move || Vec::from_iter(part.iter().map(work)))).collect();
+        let mut results: Vec<_> = own.iter().map(work).collect();
+        for other in others {
+            results.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
         results
     })
 }
 
-/// Brings a folder's names to disk.
+/// Brings a folder's entries to disk.
 ///
 /// # Errors
-/// The disk's, or there is no such folder.
+/// The disk's error, or there is no such folder.
 pub fn sync_folder(path: &Path) -> Result<(), AtomicError> {
-    let sync = || File::open(path)?.sync_all();
-    sync().map_err(|source| AtomicError { action: "bring to disk", path: path.to_owned(), source })
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(AtomicError::at("sync", path))
 }
 
-/// A file that is about to be replaced, kept under a second name until this is dropped: putting it back takes no room on the
+/// Brings the entries of the folder that holds `path` to disk.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// A file that is about to be replaced, kept under a second name until this is dropped. Putting it back needs no space on the
 /// disk.
 pub struct Kept {
-    folder: OwnedFd,
-    name: String,
-    second: String,
+    target: PathBuf,
+    second: PathBuf,
 }
 
 impl Kept {
     /// Keeps the file at `path`, or the one that a symbolic link leads to.
     ///
     /// # Errors
-    /// There is none, or the file system gives no second names.
+    /// There is no such file, or the file system has no hard links.
     pub fn keep(path: &Path) -> io::Result<Self> {
         let target = resolve(path)?;
-        let (folder, name) = open_parent(&target)?;
-        let second = temporary_name(name);
-        rustix::fs::linkat(&folder, name, &folder, &second, AtFlags::empty())?;
-        Ok(Self { name: name.to_owned(), second, folder })
+        let second = temporary_path(&target);
+        std::fs::hard_link(&target, &second)?;
+        Ok(Self { target, second })
     }
 
-    /// Puts it back in the place of what has replaced it.
+    /// Puts it back in the place of the file that has replaced it.
     ///
     /// # Errors
     /// Its folder cannot be changed.
     pub fn put_back(&self) -> io::Result<()> {
-        rustix::fs::renameat(&self.folder, &self.second, &self.folder, &self.name)?;
-        Ok(rustix::fs::fsync(&self.folder)?)
+        std::fs::rename(&self.second, &self.target)?;
+        sync_parent(&self.target)
     }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // It may be back under its own name alone; what stays is cleaned at boot.
-        let _ = rustix::fs::unlinkat(&self.folder, &self.second, AtFlags::empty());
+        // Does nothing once it is back. What cannot be removed is cleaned up at boot.
+        let _ = std::fs::remove_file(&self.second);
     }
 }
 
-/// Where a path leads in the end, whether there is something or not.
+/// Where a path leads in the end; the target need not exist.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         match std::fs::read_link(&path) {
             Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
-            // No link, or nothing at all.
+            // Not a link, or nothing at all.
             Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => return Ok(path),
             Err(e) => return Err(e),
         }
@@ -259,40 +269,29 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     Err(Errno::LOOP.into())
 }
 
-/// Removes the file at `path`; a symbolic link is removed itself.
+/// Removes the file at `path`; a symbolic link is not followed.
 ///
 /// # Errors
-/// There is none ([`io::ErrorKind::NotFound`]), it is a folder, or its folder cannot be changed.
+/// There is no such file ([`io::ErrorKind::NotFound`]), it is a folder, or its folder cannot be changed.
 pub fn remove_file(path: &Path) -> Result<(), AtomicError> {
-    let remove = || -> io::Result<()> {
-        let (folder, name) = open_parent(path)?;
-        rustix::fs::unlinkat(&folder, name, AtFlags::empty())?;
-        Ok(rustix::fs::fsync(&folder)?)
-    };
-    remove().map_err(|source| AtomicError { action: "remove", path: path.to_owned(), source })
+    std::fs::remove_file(path).and_then(|()| sync_parent(path)).map_err(AtomicError::at("remove", path))
 }
 
-/// Makes the folder at `path` with exactly this mode (no umask). Its parent has to be there. It is on disk once both are synced,
-/// see [`sync_folder`].
+/// Creates the folder at `path` with exactly this mode (no umask). Its parent must exist. It is on disk once both are synced, see
+/// [`sync_folder`].
 ///
 /// # Errors
-/// It is there already ([`io::ErrorKind::AlreadyExists`]), or its parent cannot be changed.
+/// It exists already ([`io::ErrorKind::AlreadyExists`]), or its parent cannot be changed.
 pub fn create_dir(path: &Path, mode: u32) -> Result<(), AtomicError> {
-    let create = || -> io::Result<()> {
-        let (parent, name) = open_parent(path)?;
-        let mode = Mode::from_raw_mode(mode);
-        rustix::fs::mkdirat(&parent, name, mode)?;
-        // Opened without following links, so that the mode lands on what was made just now.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
-        rustix::fs::fchmod(&made, mode)?;
-        Ok(())
+    let create = || {
+        DirBuilder::new().mode(mode).create(path)?;
+        std::fs::set_permissions(path, Permissions::from_mode(mode))
     };
-    create().map_err(|source| AtomicError { action: "make the folder", path: path.to_owned(), source })
+    create().map_err(AtomicError::at("create the folder", path))
 }
 
-/// Removes the temporary files that a crash left in a folder, of files whose names are `ours`, and says how many there
-/// were. Those that some process is still writing stay.
+/// Removes the temporary files that a crash left in a folder, of files whose names are `ours`, and returns how many there were.
+/// No other process may write there meanwhile.
 ///
 /// # Errors
 /// The folder cannot be read or changed.
@@ -303,109 +302,24 @@ pub fn clean_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<usi
             let entry = entry?;
             let leftover = entry.file_name().to_str().and_then(temporary_of).is_some_and(&ours);
             if leftover && entry.file_type()?.is_file() {
-                removed += usize::from(remove_abandoned(&entry.path())?);
+                std::fs::remove_file(entry.path())?;
+                removed += 1;
             }
         }
         Ok(removed)
     };
-    clean().map_err(|source| AtomicError { action: "clean up", path: folder.to_owned(), source })
+    clean().map_err(AtomicError::at("clean up", folder))
 }
 
-fn temporary_name(target: &str) -> String {
-    format!(".{target}.{}.tmp", &uuid::Uuid::new_v4().simple().to_string()[..8])
+/// A name for a temporary file next to `target`.
+fn temporary_path(target: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().display();
+    target.with_file_name(format!(".{name}.{}.tmp", &uuid::Uuid::new_v4().simple().to_string()[..8]))
 }
 
-/// The file whose temporary one [`write_file`] would give such a name.
+/// The file for which [`temporary_path`] would give such a name.
 fn temporary_of(name: &str) -> Option<&str> {
     let (target, random) = name.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
     let is_random = random.len() == 8 && random.bytes().all(|b| b.is_ascii_hexdigit());
     (is_random && !target.is_empty()).then_some(target)
-}
-
-/// Removes a temporary file unless its writer is alive, which then holds its lock.
-fn remove_abandoned(path: &Path) -> io::Result<bool> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(e),
-    };
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => return Ok(false),
-        // A file system without locks: nobody can hold one.
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK) => {}
-        Err(e) => return Err(e.into()),
-    }
-    match std::fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
-/// The folder that `path` names something in, held open, and the name.
-fn open_parent(path: &Path) -> io::Result<(OwnedFd, &str)> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name in UTF-8"))?;
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok((rustix::fs::open(folder, flags, Mode::empty())?, name))
-}
-
-impl PendingFile {
-    fn create(path: &Path, mode: Mode) -> io::Result<Self> {
-        let (folder, target) = open_parent(path)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        for _ in 0..NAME_ATTEMPTS {
-            let name = temporary_name(target);
-            let file = match rustix::fs::openat(&folder, &name, flags, Mode::RUSR | Mode::WUSR) {
-                Ok(fd) => File::from(fd),
-                Err(Errno::EXIST) => continue,
-                Err(e) => return Err(e.into()),
-            };
-            if !claim(&file)? {
-                continue;
-            }
-            let pending = Self { folder, target: target.to_owned(), temporary: Some(name), file, elsewhere: false };
-            rustix::fs::fchmod(&pending.file, mode)?;
-            return Ok(pending);
-        }
-        Err(io::Error::new(io::ErrorKind::AlreadyExists, "no free name for a temporary file"))
-    }
-
-    /// Gives it the owner of another file; a file system or a user that may not do that leaves it as it is.
-    fn give_to_owner_of(&self, other: &Metadata, mode: Mode) -> io::Result<()> {
-        let own = self.file.metadata()?;
-        if (own.uid(), own.gid()) == (other.uid(), other.gid()) {
-            return Ok(());
-        }
-        let (owner, group) = (Uid::from_raw(other.uid()), Gid::from_raw(other.gid()));
-        match rustix::fs::fchown(&self.file, Some(owner), Some(group)) {
-            // A change of owner may take bits of the mode away.
-            Ok(()) => Ok(rustix::fs::fchmod(&self.file, mode)?),
-            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
-            Err(e) => Err(e.into()),
-        }
-    }
-}
-
-impl Drop for PendingFile {
-    fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            // It failed already, and the caller hears of that; what stays is cleaned at boot.
-            let _ = rustix::fs::unlinkat(&self.folder, temporary, AtFlags::empty());
-        }
-    }
-}
-
-/// Takes the lock that keeps [`clean_leftovers`] away. False if it was quicker and removed the
-/// file between its making and the lock.
-fn claim(file: &File) -> io::Result<bool> {
-    match rustix::fs::flock(file, FlockOperation::LockExclusive) {
-        Ok(()) => Ok(rustix::fs::fstat(file)?.st_nlink > 0),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK) => Ok(true),
-        Err(e) => Err(e.into()),
-    }
 }

@@ -1,36 +1,32 @@
-//! The command line: what people type comes in, text on standard output and an exit code go out.
+//! The command line: arguments in, text on standard output and an exit code out.
 //!
-//! Commands about servers go through the daemon's unix socket; where it does not run, those that read do so from the state
-//! folder (`node` finds out). One file for each command; `output` is how everything is printed. Data goes to standard
-//! output, everything else to standard error. Exit codes: 0, 1 for what failed, 2 for a command line without sense.
+//! Commands about servers use the daemon's unix socket. Commands that only read use the state folder if no daemon runs
+//! (see `node`). Data goes to standard output, everything else to standard error. Exit codes: 0; 1 for a failure; 2 for a wrong
+//! command line.
 //!
-//! The daemon itself is not known here: [`main`] is given the function that runs it.
+//! This module does not know the daemon itself: [`main`] gets the function that runs it.
 
 mod about;
 mod apply;
 mod arguments;
 mod client;
-mod delete;
 mod describe;
-mod done;
 mod error;
 mod events;
 #[cfg(test)]
 mod examples;
 mod get;
-mod install;
 mod logs;
 mod node;
+mod outcome;
 mod output;
 mod plan;
-mod power;
+mod requests;
 mod server;
 mod validate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use crate::clock::Clock;
 use crate::telemetry;
@@ -39,85 +35,72 @@ use error::CliError;
 use node::Node;
 use output::Printer;
 
-/// How the daemon is to run.
+/// Options of the daemon.
 #[derive(Debug)]
-pub struct DaemonRequest {
+pub struct DaemonOptions {
     /// The node's configuration file.
     pub config: PathBuf,
-    /// Log what happens in detail.
+    /// Whether debug messages are logged.
     pub debug: bool,
-    /// Believe any certificate of the panel.
+    /// Whether the panel's TLS certificate is not verified.
     pub ignore_certificate_errors: bool,
 }
 
-/// Does what the command line says; `daemon` runs the daemon until it is told to end.
-pub fn main(daemon: impl FnOnce(DaemonRequest) -> anyhow::Result<()>) -> ExitCode {
-    match execute(Arguments::parse(), daemon) {
+/// Executes the command line of this process. `daemon` runs the daemon until a signal ends it.
+pub fn main(daemon: impl FnOnce(DaemonOptions) -> anyhow::Result<()>) -> ExitCode {
+    match Arguments::read().and_then(|arguments| execute(arguments, daemon)) {
         Ok(()) | Err(CliError::Closed) => ExitCode::SUCCESS,
         Err(CliError::Reported) => ExitCode::FAILURE,
         Err(error) => {
-            for (number, line) in error.to_string().lines().enumerate() {
-                output::tell(&if number == 0 { format!("error: {line}") } else { line.to_owned() });
-            }
+            // Line by line: a message on standard error has one line.
+            format!("error: {error}").lines().for_each(output::notify);
             if matches!(error, CliError::Usage(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
 
-fn execute(arguments: Arguments, daemon: impl FnOnce(DaemonRequest) -> anyhow::Result<()>) -> Result<(), CliError> {
-    let Arguments { node, run, command } = arguments;
-    if let Some(rejection) = run.foreign.rejection() {
-        return Err(CliError::Usage(rejection));
-    }
-    let command = match command {
-        None => return run_daemon(&node, &[&run], daemon),
-        Some(Command::Run(more)) => return run_daemon(&node, &[&run, &more], daemon),
-        Some(command) => command,
+fn execute(arguments: Arguments, daemon: impl FnOnce(DaemonOptions) -> anyhow::Result<()>) -> Result<(), CliError> {
+    let Arguments { node, run: RunOptions { debug, ignore_certificate_errors }, command } = arguments;
+    let more = match command {
+        None => RunOptions::default(),
+        Some(Command::Run(more)) => more,
+        Some(_) if debug || ignore_certificate_errors => {
+            return Err(CliError::Usage("--debug and --ignore-certificate-errors are options of `alula run`".into()));
+        }
+        Some(command) => {
+            telemetry::warnings_to_stderr();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| CliError::Failed(format!("cannot start the asynchronous runtime: {error}")))?;
+            return runtime.block_on(perform(&node, &command));
+        }
     };
-    if run.debug || run.ignore_certificate_errors {
-        return Err(CliError::Usage("--debug and --ignore-certificate-errors are options of `alula run`".into()));
-    }
-    telemetry::warnings_to_stderr();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::Failed(format!("cannot start the asynchronous runtime: {error}")))?;
-    runtime.block_on(perform(&node, &command))
-}
-
-fn run_daemon(
-    node: &NodeArguments,
-    options: &[&RunOptions],
-    daemon: impl FnOnce(DaemonRequest) -> anyhow::Result<()>,
-) -> Result<(), CliError> {
-    if let Some(rejection) = options.iter().find_map(|options| options.foreign.rejection()) {
-        return Err(CliError::Usage(rejection));
-    }
-    let request = DaemonRequest {
-        config: node::config_path(node)?,
-        debug: options.iter().any(|options| options.debug),
-        ignore_certificate_errors: options.iter().any(|options| options.ignore_certificate_errors),
+    let options = DaemonOptions {
+        config: node::config_path(&node)?,
+        debug: debug || more.debug,
+        ignore_certificate_errors: ignore_certificate_errors || more.ignore_certificate_errors,
     };
-    daemon(request).map_err(|error| CliError::Failed(format!("{error:#}")))
+    daemon(options).map_err(|error| CliError::Failed(format!("{error:#}")))
 }
 
 async fn perform(node: &NodeArguments, command: &Command) -> Result<(), CliError> {
-    let printer = |format| Printer::new(format, Clock::System.now());
+    let printer = |output: arguments::Output| Printer::new(output.output, Clock::System.now());
     let open = || Node::open(node);
     match command {
-        // Taken care of before.
+        // Handled by the caller.
         Command::Run(_) => Ok(()),
-        Command::Get(select) => get::run(&open()?, select, printer(select.output.output)).await,
-        Command::Describe(one) => describe::run(&open()?, one, printer(one.output.output)).await,
-        Command::Plan(select) => plan::run(&open()?, select, printer(select.output.output)).await,
-        Command::Validate(files) => validate::run(files, printer(files.output.output)),
-        Command::Apply(files) => apply::run(node, files, printer(files.output.output)).await,
-        Command::Install(install) => install::run(&open()?, install, printer(install.output.output)).await,
-        Command::Power(power) => power::run(&open()?, power, printer(power.output.output)).await,
-        Command::Delete(delete) => delete::run(&open()?, delete, printer(delete.output.output)).await,
-        Command::Events(events) => events::run(open()?, events, printer(events.output.output)).await,
-        Command::Logs(logs) => logs::run(&open()?, logs, printer(logs.output.output)).await,
-        Command::Version(output) => about::version(output, printer(output.output)),
+        Command::Get(select) => get::run(&open()?, select, printer(select.output)).await,
+        Command::Describe(one) => describe::run(&open()?, one, printer(one.output)).await,
+        Command::Plan(select) => plan::run(&open()?, select, printer(select.output)).await,
+        Command::Validate(files) => validate::run(files, printer(files.output)),
+        Command::Apply(files) => apply::run(node, files, printer(files.output)).await,
+        Command::Install(install) => requests::install(&open()?, install, printer(install.targets.output)).await,
+        Command::Power(power) => requests::power(&open()?, power, printer(power.targets.output)).await,
+        Command::Delete(delete) => requests::delete(&open()?, delete, printer(delete.targets.output)).await,
+        Command::Events(events) => events::run(open()?, events, printer(events.select.output)).await,
+        Command::Logs(logs) => logs::run(&open()?, logs, printer(logs.one.output)).await,
+        Command::Version(output) => about::version(printer(*output)),
         Command::Completions { shell } => about::completions(*shell),
         Command::Schema => about::schema(),
     }

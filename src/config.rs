@@ -72,7 +72,7 @@ impl HostEnvironment<'_> {
 /// If the system user of the file does not exist yet, the current user takes its position until [`host::prepare`] creates it.
 ///
 /// # Errors
-/// The file is missing, unreadable or not YAML, a value is invalid, or a token refers to a variable or file that is not there.
+/// The file is missing, unreadable or not YAML, or a value is invalid.
 pub fn load(path: &Path, host_environment: HostEnvironment<'_>) -> Result<Loaded, ConfigError> {
     let path = std::path::absolute(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     let text = read_text(&path)?;

@@ -1,4 +1,4 @@
-//! alula: the node daemon of a game-server host, as a reconciliation controller. The map of the crate:
+//! alula: the node daemon of a game-server host, as a reconciliation controller. The architecture:
 //!
 #![doc = include_str!("../ARCHITECTURE.md")]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
@@ -24,5 +24,7 @@ pub mod store;
 pub mod sync;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod wait;
 pub mod yaml;

@@ -1,9 +1,7 @@
-//! Pure data: what should be, what is, and what was decided. No I/O, no clock, no tokio.
+//! Plain data with `serde`: manifests, requests, records, status. No I/O, no clock, no tokio.
 //!
-//! Everything here is plain values with `serde` shapes. The store reads and writes them, the planner
-//! compares them, the API shows them. Field names follow Kubernetes where it has one (`metadata`,
-//! `spec`, `generation`, `conditions`), Wings and its panel where they have one (`settings`,
-//! `process_configuration`, the four state words).
+//! The store reads and writes these types, the planner compares them, and the API returns them. Field names are those of Kubernetes
+//! (`metadata`, `spec`, `generation`, `conditions`) or of Wings and its panel (`settings`, `process_configuration`, the four states).
 
 pub mod container;
 pub mod expression;

@@ -6,8 +6,6 @@
 //! each server between passes, and `context` the services. The controller calls [`pass::Reconciler::pass`] and learns when the next
 //! pass is due.
 
-#[cfg(test)]
-pub(crate) mod bench;
 pub mod context;
 pub mod disk_scans;
 pub mod job;

@@ -1,93 +1,92 @@
 //! The rules about requests. Pure: used by the store, the API, the planner and the command line.
 //!
-//! [`accept`] puts a request behind those that were accepted before it, and [`declare`] does the same for declarative fields
-//! whose value has changed. [`Asked`] says which request counts: the latest power request that has neither been handled nor
-//! expired, held back by an installation that is not done. A request with a deadline keeps the one before it, which counts
-//! again when the deadline passes.
+//! [`accept`] appends a request, and [`declare`] appends those of declarative fields whose value has changed. [`Asked`] decides which
+//! request counts: the latest power request that is neither handled nor expired. A pending installation holds power requests back. A
+//! request with a deadline keeps the one before it, which counts again after the deadline.
 
 pub mod admission;
 pub mod availability;
 
 use crate::model::{Declared, InstallOutcome, Power, Record, Request, Requester, Requests, Spec, Timestamp, Verb};
 
-/// A request that is about to be accepted.
+/// A request before it is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRequest {
-    /// Unique name.
+    /// Unique.
     pub id: String,
-    /// Now.
+    /// The current time.
     pub at: Timestamp,
-    /// When it expires, if it has not begun by then.
+    /// The request expires if it has not begun by then.
     pub expires_at: Option<Timestamp>,
-    /// Who asks.
+    /// Who makes the request.
     pub by: Requester,
-    /// For what.
+    /// What the request is for.
     pub verb: Verb,
 }
 
-/// What was asked of a server, and what became of it.
+/// The requests of a server and their progress.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// What was asked.
+    /// The accepted requests.
     pub requests: &'a Requests,
-    /// What became of it.
+    /// Their progress.
     pub record: &'a Record,
-    /// The time.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// A power request that is not handled.
+/// A pending power request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PowerRequest {
-    /// Its id; `install:{id}` for the start that an installation asked for.
+    /// The request's id; `install:{id}` for the start that an installation requested.
     pub id: String,
-    /// Its position in the order of acceptance.
+    /// Position in the order of acceptance.
     pub sequence: u64,
-    /// What it asks.
+    /// What the request is for.
     pub verb: Verb,
     /// When it expires; `None` once it has begun.
     pub expires_at: Option<Timestamp>,
-    /// It is the start that follows an installation.
+    /// Whether this is the start that follows an installation.
     pub after_install: bool,
 }
 
-/// An installation that is not done.
+/// A pending installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InstallRequest<'a> {
-    /// Its id.
+    /// The request's id.
     pub id: &'a str,
-    /// Its position in the order of acceptance.
+    /// Position in the order of acceptance.
     pub sequence: u64,
     /// When it was accepted.
     pub at: Timestamp,
     /// Reported to the panel as a reinstallation.
     pub reinstall: bool,
-    /// The server starts when it has succeeded, unless a later power request says otherwise.
+    /// The server starts after a success, unless there is a later power request.
     pub then_start: bool,
-    /// It is to end, and to count as failed.
+    /// An abort was requested: the installation ends and counts as failed.
     pub aborted: bool,
 }
 
-/// The deletion that is under way.
+/// The pending deletion.
 pub fn deletion(requests: &Requests) -> Option<&Request> {
     requests.accepted.iter().rfind(|request| request.verb == Verb::Delete)
 }
 
-/// Whether the server should exist once everything that is under way has ended.
+/// Whether the server should exist once all its requests are completed.
 pub fn wanted(requests: &Requests) -> bool {
     let current = current(requests);
     current.len() == requests.accepted.len()
         || current.iter().any(|request| matches!(request.verb, Verb::Install { .. }))
 }
 
-/// The requests that are not about a server that is being deleted.
+/// The requests after the deletion, if there is one.
 fn current(requests: &Requests) -> &[Request] {
     let deletion = requests.accepted.iter().rposition(|request| request.verb == Verb::Delete);
     &requests.accepted[deletion.map_or(0, |position| position + 1)..]
 }
 
 impl<'a> Asked<'a> {
-    /// The installation that is not done. Power requests wait for it.
+    /// The pending installation. Power requests wait for it.
     pub fn install(self) -> Option<InstallRequest<'a>> {
         let current = current(self.requests);
         let (request, reinstall, then_start) = current.iter().rev().find_map(|request| match request.verb {
@@ -107,17 +106,17 @@ impl<'a> Asked<'a> {
         self.unhandled().find(|request| !self.is_expired(request))
     }
 
-    /// A power request that has expired and was not handled yet, if none counts.
+    /// An expired power request that was not handled yet, if none counts.
     pub fn expired(self) -> Option<PowerRequest> {
         if self.start_follows() || self.power().is_some() { None } else { self.unhandled().next() }
     }
 
-    /// When another request begins to count, should nothing happen before.
+    /// When the current power request expires.
     pub fn next_expiry(self) -> Option<Timestamp> {
         self.power().and_then(|request| request.expires_at)
     }
 
-    /// Whether a start follows the installation that is not done.
+    /// Whether a start follows the pending installation.
     pub fn start_follows(self) -> bool {
         self.install().is_some_and(|install| {
             let later = self.power().map_or(self.handled(), |power| power.sequence) > install.sequence;
@@ -129,7 +128,7 @@ impl<'a> Asked<'a> {
         request.expires_at.is_some_and(|at| self.now >= at)
     }
 
-    /// Power requests that were not handled, the latest first.
+    /// Pending power requests, the latest first.
     fn unhandled(self) -> impl Iterator<Item = PowerRequest> {
         let handled = self.handled();
         let later = move |request: &&Request| request.sequence > handled;
@@ -166,12 +165,12 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// The id of the start that an installation asks for.
+/// The id of the start that an installation requests.
 pub fn start_id(install: &str) -> String {
     format!("install:{install}")
 }
 
-/// Puts a request behind those that were accepted before, and drops those that it leaves nothing of.
+/// Appends a request, and removes those that it supersedes.
 pub fn accept(requests: &mut Requests, record: &Record, new: NewRequest) {
     let NewRequest { id, at, expires_at, by, verb } = new;
     if verb == Verb::Delete && !wanted(requests) {
@@ -197,8 +196,7 @@ pub fn accept(requests: &mut Requests, record: &Record, new: NewRequest) {
     requests.accepted.push(Request { sequence, id, at, expires_at, by, verb });
 }
 
-/// Whether a start takes the place of a stop, or of a restart, that was accepted and may be under way: then what runs now is
-/// not what was asked for.
+/// Whether a start supersedes a pending stop or restart, which may have begun: then the server that runs now still has to end.
 fn follows_stop(asked: Asked<'_>) -> bool {
     asked.power().is_some_and(|power| match power.verb {
         Verb::Stop | Verb::Kill => true,
@@ -207,28 +205,27 @@ fn follows_stop(asked: Asked<'_>) -> bool {
     })
 }
 
-/// Whether a request still counts when a later one with this deadline has expired.
+/// Whether a request counts again after a later one with this deadline has expired.
 fn outlasts(asked: Asked<'_>, old: &PowerRequest, new: Option<Timestamp>) -> bool {
     let Some(new) = new else { return false };
     !asked.is_expired(old) && old.expires_at.is_none_or(|old| old > new)
 }
 
-/// The highest sequence number that was given out, also where one of the two files was lost.
+/// The highest sequence number that was used, also if one of the two files was lost.
 pub fn last_sequence(requests: &Requests, record: &Record) -> u64 {
     let handled = record.power.handled.as_ref().map_or(0, |handled| handled.sequence);
     let installed = record.install.done.as_ref().map_or(0, |done| done.sequence);
     requests.sequence.max(handled).max(installed)
 }
 
-/// The requests after a spec came in effect, see [`declare_for_next`]. `None` also while the server is being deleted: what is edited
-/// in its folder then does not make it again.
+/// The requests after a spec took effect, see [`declare_for_next`]. `None` also while the server is being deleted: an edit in its
+/// folder does not create it again.
 pub fn declare(requests: &Requests, record: &Record, spec: &Spec, at: Timestamp, first: bool) -> Option<Requests> {
     if wanted(requests) { declare_for_next(requests, record, spec, at, first) } else { None }
 }
 
-/// The requests after a spec came in effect, of a server that is wanted or about to be: its declarative fields ask for what they say
-/// where their values differ from those handled last. `None` if they do not. `first`: the server had no spec before, so there is
-/// nothing to restart.
+/// The requests after a spec took effect, for a server that is wanted or about to be: declarative fields whose values differ from
+/// those handled last make requests. `None` if none differs. `first`: the server had no spec before, so there is nothing to restart.
 pub fn declare_for_next(
     requests: &Requests,
     record: &Record,

@@ -1,13 +1,14 @@
 //! The container runtime in our own vocabulary.
 //!
 //! [`Runtime`] is the seam: `docker` implements it over the Docker API (and Podman's socket that speaks it),
-//! `fake` in memory; one contract suite runs against both. Both keep a `host` for images, networks and paths. Calls come from `reconcile` (steps) and
+//! `testing::fake` in memory for tests;
+//! one contract suite runs against both. Both keep a `host` for images, networks and paths.
+//! Calls come from `reconcile` (steps) and
 //! `console` (attachments); wake-ups leave through [`Runtime::events`], which name a container and never say
 //! what should be done about it. `spec_builder` turns settings into container specs and is pure.
 
 pub mod docker;
 mod error;
-pub mod fake;
 pub mod host;
 mod spec;
 pub mod spec_builder;

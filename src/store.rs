@@ -1,13 +1,13 @@
 //! The state folder: the only reader and writer of `{root}/servers/`.
 //!
-//! Manifests come in from the panel ([`Store::create`], [`Store::sync`]) and from people, who edit files (noticed by `watch`, read
-//! by [`Store::refresh`]) or apply them. Requests come in from the API and the command line ([`Store::request`]), facts and status
-//! from the reconciler ([`Store::commit`], [`Store::set_status`]). Everything goes out as an immutable [`Snapshot`] behind an `Arc`, and
-//! each change wakes whoever was given to [`Store::on_change`] with the server's name and nothing else.
+//! Manifests come from the panel ([`Store::create`], [`Store::sync`]) and from people, who edit files (noticed by `watch`, read by
+//! [`Store::refresh`]) or apply them ([`Store::apply`]). Requests come from the API and the command line ([`Store::request`]), records
+//! and status from the reconciler ([`Store::commit`], [`Store::set_status`]). Readers get an immutable [`Snapshot`] behind an `Arc`.
+//! Each change calls the function given to [`Store::on_change`] with the server's id.
 //!
-//! Each entry has one lock for writing, held for the length of a few file operations and never across an await:
-//! these functions block, and asynchronous callers go through [`Store::run`]. On disk `config.yml`, `requests.json` and
-//! `record.json` are replaced atomically and durably; `status.yml` is expendable.
+//! Each entry has one lock for writing, held for a few file operations and never across an await. These functions block:
+//! asynchronous callers use [`Store::run`]. `config.yml`, `requests.json` and `record.json` are replaced atomically and durably;
+//! `status.yml` is expendable.
 
 mod apply;
 mod change;
@@ -41,100 +41,85 @@ use load::Access;
 use reserve::Reserve;
 use stored::Sources;
 
+use crate::atomic::AtomicError;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::model::{Manifest, Reason, Record, Requests, ServerId, Status, Timestamp};
 use crate::requests::Asked;
 pub use crate::tasks::Blocking;
 
-/// Name of the file of intent.
+/// The manifest.
 pub const CONFIG_FILE: &str = "config.yml";
-/// Name of the operator's own changes, laid over it.
+/// The operator's changes, merged over the manifest.
 pub const OVERRIDE_FILE: &str = "override.yml";
-/// Name of the file of requests.
+/// The accepted requests.
 pub const REQUESTS_FILE: &str = "requests.json";
-/// Name of the file of facts.
+/// Facts that cannot be observed again.
 pub const RECORD_FILE: &str = "record.json";
-/// Name of the derived status.
+/// The derived status.
 pub const STATUS_FILE: &str = "status.yml";
-
-/// Name of the file in the state folder that keeps room for a full disk.
+/// Reserves space for a full disk; it lies in the state folder itself.
 pub const RESERVE_FILE: &str = ".reserve";
 
-/// Why the store could not do what it was asked.
+/// Why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no such server.
     #[error("no server {0} in the state folder")]
     Unknown(ServerId),
-    /// There is one already.
+    /// The server exists already.
     #[error("server {0} exists already")]
     Exists(ServerId),
-    /// Somebody else changed it in between.
-    #[error("server {id} was changed in between (revision {found}, expected {expected}); read it again and retry")]
-    Conflict {
-        /// The server.
-        id: ServerId,
-        /// The revision the change was based on.
-        expected: u64,
-        /// The one that is there.
-        found: u64,
-    },
-    /// The files of intent are broken, so a change cannot be written into them.
-    #[error("{path}: {message}; mend the file first")]
+    /// Another writer has changed the server in between.
+    #[error("server {0} was changed in between; read it again and retry")]
+    Conflict(ServerId),
+    /// A file is broken or unreadable, so it cannot be changed.
+    #[error("{path}: {message}; fix the file first")]
     Broken {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         message: String,
     },
-    /// The disk said no.
-    #[error("cannot {action} {path}: {source}")]
-    Disk {
-        /// What was attempted.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    /// An operation on the disk failed.
+    #[error(transparent)]
+    Disk(#[from] AtomicError),
 }
 
 impl StoreError {
-    /// Whether there is no room for what was to be written.
+    /// Whether there is no space for what was to be written.
     pub fn is_full_disk(&self) -> bool {
         let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        matches!(self, Self::Disk { source, .. } if full.contains(&source.kind()))
+        matches!(self, Self::Disk(error) if full.contains(&error.kind()))
     }
 }
 
-/// What is wrong with the files of intent; the last good intent stays in force meanwhile.
+/// What is wrong with the manifest files; the last good spec stays in effect meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecProblem {
-    /// `SpecInvalid` or `SpecMissing`.
+    /// The reason of the condition `SpecAccepted`.
     pub reason: Reason,
     /// File, line, what was expected, what to do.
     pub message: String,
 }
 
-/// One server as the store has it. Immutable; a change makes a new one.
+/// One server in the store. Immutable; a change makes a new one.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The server.
     pub id: ServerId,
-    /// Counts changes of intent and facts since the daemon started: higher than any before, of this server and of an earlier one
-    /// of its name.
+    /// Counts changes of spec, requests and record since the daemon started. It is higher than every earlier one, also of a removed
+    /// server of the same name.
     pub revision: u64,
-    /// The intent in force: `config.yml` with `override.yml` over it, or the last good one. `None` where none was ever
-    /// good.
+    /// The manifest in effect: `config.yml` merged with `override.yml`, or the last good one. `None` if none was ever good.
     pub manifest: Option<Arc<Manifest>>,
-    /// What was asked of it.
+    /// The accepted requests.
     pub requests: Arc<Requests>,
-    /// Facts.
+    /// Facts that cannot be observed again.
     pub record: Arc<Record>,
-    /// What is wrong with the files of intent.
+    /// What is wrong with the manifest files.
     pub problem: Option<SpecProblem>,
-    /// The spec, or a request that it makes, is not on disk in `record.json` and `requests.json` yet.
+    /// The spec, or a request that it makes, is not in `record.json` and `requests.json` yet.
     pub unrecorded: bool,
 }
 
@@ -144,7 +129,7 @@ impl Snapshot {
         self.manifest.is_some() && self.record.parked.is_none() && self.wanted()
     }
 
-    /// Whether the server should exist (again) once everything that is under way has ended.
+    /// Whether the server should exist (again) once all its requests are completed.
     pub fn wanted(&self) -> bool {
         crate::requests::wanted(&self.requests)
     }
@@ -154,9 +139,16 @@ impl Snapshot {
         crate::requests::deletion(&self.requests).is_some()
     }
 
-    /// What was asked of the server, and what became of it.
+    /// The requests and the record, for the rules about requests.
     pub fn asked(&self, now: Timestamp) -> Asked<'_> {
         Asked { requests: &self.requests, record: &self.record, now }
+    }
+
+    fn check_revision(&self, expected: Option<u64>) -> Result<(), StoreError> {
+        match expected {
+            Some(expected) if expected != self.revision => Err(StoreError::Conflict(self.id)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -178,16 +170,15 @@ struct Inner {
     blocking: Blocking,
     clock: Clock,
     events: Events,
-    /// Counts visible changes of any server, so that derived lists know when they are stale.
+    /// Counts visible changes of any server: a derived list is stale when it differs.
     version: AtomicU64,
 }
 
 impl Store {
-    /// Opens the state folder and reads every record in it. A record that cannot be read is that server's
-    /// condition, not a failure.
+    /// Opens the state folder and reads every server in it. A file that cannot be read is a problem of that server, not an error.
     ///
     /// # Errors
-    /// When the folder cannot be made or listed.
+    /// The folder cannot be created or listed.
     pub fn open(
         root: &Path,
         blocking: Blocking,
@@ -195,20 +186,16 @@ impl Store {
         hook: Option<Arc<dyn DiskHook>>,
     ) -> Result<Self, StoreError> {
         let servers = root.join("servers");
-        std::fs::create_dir_all(&servers).map_err(|source| StoreError::Disk {
-            action: "create the folder",
-            path: servers,
-            source,
-        })?;
+        std::fs::create_dir_all(&servers).map_err(AtomicError::at("create the folder", &servers))?;
         let store = Self::load(root, Access::Write, blocking, clock, hook)?;
         store.inner.reserve.keep();
         Ok(store)
     }
 
-    /// Opens the state folder to read it, for a command that finds no daemon. Nothing is moved, and each write is refused.
+    /// Opens the state folder for reading, for a command that finds no daemon. No file is changed, and each write is an error.
     ///
     /// # Errors
-    /// When the folder cannot be listed.
+    /// The folder cannot be listed.
     pub fn open_to_read(root: &Path) -> Result<Self, StoreError> {
         Self::load(root, Access::Read, Blocking::Inline, Clock::System, Some(Arc::new(ReadOnly)))
     }
@@ -223,12 +210,11 @@ impl Store {
         let servers = root.join("servers");
         let revisions = Revisions::default();
         let entries = load::load_all(&servers, access, &revisions, clock.now())?;
-        let reserve = Reserve::new(root.join(RESERVE_FILE));
         Ok(Self {
             inner: Arc::new(Inner {
                 servers,
                 revisions,
-                reserve,
+                reserve: Reserve::new(root.join(RESERVE_FILE)),
                 entries: RwLock::new(entries.into_iter().map(|entry| (entry.id, Arc::new(entry))).collect()),
                 on_change: OnceLock::new(),
                 hook,
@@ -240,23 +226,23 @@ impl Store {
         })
     }
 
-    /// Names the one that is woken at each change. Only the first call counts.
+    /// Sets the function that is called at each change. Only the first call has an effect.
     pub fn on_change(&self, wake: impl Fn(ServerId) + Send + Sync + 'static) {
         let _ = self.inner.on_change.set(Box::new(wake));
     }
 
-    /// Runs one of this store's blocking functions off the runtime's threads.
+    /// Runs a blocking function of this store outside the runtime's threads.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Store) -> T + Send + 'static) -> T {
         let store = self.clone();
         self.inner.blocking.run(move || work(&store)).await
     }
 
-    /// Has a server looked at again.
+    /// Queues the reconciliation of a server.
     pub fn wake(&self, id: ServerId) {
         self.changed(id);
     }
 
-    /// What happens to servers, as it happens.
+    /// The event streams of all servers.
     pub fn events(&self) -> &Events {
         &self.inner.events
     }
@@ -301,53 +287,47 @@ impl Store {
         self.inner.version.load(Ordering::Acquire)
     }
 
-    /// Changes facts. They are on disk when this returns. A change that changes nothing writes nothing. Nobody is woken:
-    /// the reconciler, who gathers facts, looks again anyway; everybody else calls [`Store::wake`] after it.
+    /// Changes the record. It is on disk when this returns. An edit that changes nothing writes nothing. No reconciliation is queued:
+    /// the reconciler observes again after its own steps, and other callers use [`Store::wake`].
     ///
     /// # Errors
-    /// [`StoreError::Unknown`], or the disk's refusal, after which the old facts stand.
+    /// [`StoreError::Unknown`], or the disk's error, after which the old record stays.
     pub fn commit(&self, id: ServerId, edit: impl FnOnce(&mut Record)) -> Result<Arc<Snapshot>, StoreError> {
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
-        let sources = entry.for_writing()?;
+        let writer = entry.for_writing()?;
         let before = read(&entry.snapshot).clone();
         let mut record = Record::clone(&before.record);
         edit(&mut record);
         if record == *before.record {
             return Ok(before);
         }
-        self.put_record(&entry, &sources, before.manifest.as_ref(), &record)?;
+        self.put_record(&entry, &writer, &writer.sources, before.manifest.as_ref(), &record)?;
         let snapshot = entry.publish(|next| next.record = Arc::new(record));
-        drop(sources);
+        drop(writer);
         self.inner.version.fetch_add(1, Ordering::AcqRel);
         Ok(snapshot)
     }
 
-    /// Removes a server and its folder with everything the store keeps there.
+    /// Removes a server and its folder, if it is `due` under the lock. Returns whether the server is gone.
     ///
     /// # Errors
-    /// The disk's refusal; calling again goes on where it stopped.
-    pub fn remove(&self, id: ServerId) -> Result<(), StoreError> {
-        self.remove_if(id, |_| true).map(drop)
-    }
-
-    /// As [`Store::remove`], if the server is still `due` when its turn has come: nobody can change it in between. Returns
-    /// whether it is gone.
-    ///
-    /// # Errors
-    /// As [`Store::remove`].
-    pub fn remove_if(&self, id: ServerId, due: impl FnOnce(&Snapshot) -> bool) -> Result<bool, StoreError> {
+    /// The disk's error; the next call continues.
+    pub fn remove(&self, id: ServerId, due: impl FnOnce(&Snapshot) -> bool) -> Result<bool, StoreError> {
         let Some(entry) = self.entry(id) else { return Ok(true) };
-        let Ok(guard) = entry.for_writing() else { return Ok(true) };
+        let Ok(mut writer) = entry.for_writing() else { return Ok(true) };
         let before = read(&entry.snapshot).clone();
         if !due(&before) {
             return Ok(false);
         }
         let folder = self.folder(id);
-        self.observed(id, DiskOp::RemoveFolder, "remove the folder", &folder, || disk::remove_folder(&folder))?;
-        entry.gone.store(true, Ordering::Release);
+        let action = "remove the folder";
+        self.observed(id, DiskOp::RemoveFolder, action, &folder, || {
+            disk::remove_folder(&folder).map_err(AtomicError::at(action, &folder))
+        })?;
+        writer.gone = true;
         write(&self.inner.entries).remove(&id);
         self.inner.events.remove(id);
-        drop(guard);
+        drop(writer);
         self.changed(id);
         Ok(true)
     }
@@ -364,7 +344,7 @@ impl Store {
     }
 }
 
-// A panic while one of these locks was held leaves whole values behind: each is replaced, never edited in place.
+// Values behind these locks are replaced and never edited in place, so a panic leaves a complete one.
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -106,7 +106,7 @@ where
     tracing_subscriber::registry().with(filter).with(to_terminal).with(file.map(plain))
 }
 
-/// The default format of fields as a separate type: layers of the same type share the formatted fields of a span, so the file
+/// The default format of fields as a separate type. Layers with the same type share the formatted fields of a span, so the file
 /// would contain the colours of the terminal.
 #[derive(Default)]
 struct FileFields(DefaultFields);
@@ -304,7 +304,7 @@ mod tests {
     fn panic_and_flush_the_file(folder: &Path) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let _inside = runtime.enter();
-        let mut node = NodeConfig::for_tests(folder);
+        let mut node = crate::testing::node_config(folder);
         node.directories.log = folder.to_owned();
         let log = start(&node, false).unwrap();
         std::panic::catch_unwind(|| panic!("of a {}", "test")).unwrap_err();

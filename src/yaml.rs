@@ -3,8 +3,8 @@
 //! [`parse`] turns a text of any origin into a typed value, or into a [`YamlError`] with line, column and key.
 //! [`edit`] changes values in a text and keeps its comments and layout.
 //!
-//! Each text is parsed twice, and both parsers have to accept it. `tree` reads it with `saphyr-parser` within limits, and
-//! rejects what the deserializer would accept (a key that is there twice) or could not handle (an alias bomb, a million
+//! Each text is parsed twice, and both parsers have to accept it. `tree` reads it with `saphyr-parser` within limits.
+//! It rejects what the deserializer would accept (a key that is there twice) or could not handle (an alias bomb, a million
 //! open brackets). `serde_yaml` then deserializes it.
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -73,8 +73,8 @@ impl std::error::Error for YamlError {}
 /// Reads one document as a `T`.
 ///
 /// # Errors
-/// The text is longer than [`MAX_BYTES`], is not YAML, holds a second document or a key twice, exceeds the limits on nesting,
-/// values or aliases, or is not a `T`.
+/// The text is not YAML or not a `T`, holds a second document or a key twice, or exceeds [`MAX_BYTES`] or the limits on nesting,
+/// values and aliases.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     let text = admit(text)?;
     let document = Document::read(text)?;

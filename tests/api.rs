@@ -1,8 +1,5 @@
-//! The API behind its guard, over a world in memory: what every answer has, the wire's own errors, and what becomes of
-//! requests that change something.
+//! The API behind its guard, over a node in memory: headers, errors in the protocol's format, and the effects of requests.
 
-#[path = "api/bench.rs"]
-mod bench;
 #[path = "api/boot.rs"]
 mod boot;
 #[path = "api/errors.rs"]
@@ -11,7 +8,7 @@ mod errors;
 mod guard;
 #[path = "api/install.rs"]
 mod install;
-#[path = "support/node.rs"]
+#[path = "api/node.rs"]
 mod node;
 #[path = "api/power.rs"]
 mod power;

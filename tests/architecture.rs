@@ -1,7 +1,7 @@
-//! Imports run one way, and what must stay behind one door stays there.
+//! Module ranks, purity, and the files that may name a crate.
 //!
-//! The sources are read as text: comments and literals are taken out, and what is left is looked through for paths. Code of
-//! tests (`tests.rs`, `tests/`, `mod tests`) may know whom it likes; the doors around crates count for it too.
+//! The sources are read as text without comments and literals. Code of tests (`tests.rs`, `tests/`, `mod tests`) may import any
+//! module; the rules about crates hold for it too.
 
 #[path = "architecture/circles.rs"]
 mod circles;
@@ -17,7 +17,7 @@ use circles::Files;
 use source::Source;
 use strum::VariantArray;
 
-/// Who may know whom: a module knows only modules of lower ranks, and itself. Modules of one rank do not know each other.
+/// A module imports only modules of lower ranks, and itself.
 const RANKS: &[(u32, &[&str])] = &[
     (0, &["model"]),
     (1, &["atomic", "clock", "ids", "requests", "retry", "tasks", "wait", "yaml"]),
@@ -27,18 +27,18 @@ const RANKS: &[(u32, &[&str])] = &[
     (5, &["console", "sync"]),
     (6, &["reconcile"]),
     (7, &["api", "cli", "controller"]),
-    (8, &["app"]),
+    (8, &["app", "testing"]),
 ];
 
-/// Crates that stay behind one door: only these files may name them.
-const DOORS: &[(&str, &[&str])] = &[
+/// Crates that only these files may name.
+const CRATES: &[(&str, &[&str])] = &[
     ("serde_yaml", &["src/yaml.rs", "src/yaml/"]),
     ("saphyr_parser", &["src/yaml.rs", "src/yaml/"]),
     ("backoff", &["src/retry.rs"]),
     ("bollard", &["src/runtime/docker.rs", "src/runtime/docker/"]),
-    ("reqwest", &["src/panel/client.rs", "src/panel/client/"]),
+    ("reqwest", &["src/panel/client.rs", "src/panel/client/", "src/cli/client.rs"]),
     ("notify", &["src/store/watch.rs", "src/store/watch/"]),
-    ("axum", &["src/api.rs", "src/api/", "src/app/listeners.rs", "src/app/listeners/"]),
+    ("axum", &["src/api.rs", "src/api/", "src/app/listeners.rs", "src/app/listeners/", "src/testing/node.rs"]),
     ("tokio_rustls", &["src/app/listeners/certificates.rs", "src/app/listeners/certificates/"]),
     ("clap", &["src/cli.rs", "src/cli/"]),
     ("tracing_subscriber", &["src/telemetry.rs", "src/telemetry/"]),
@@ -58,7 +58,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/reconcile/step", &["model", "reconcile::job"]),
 ];
 
-/// What pure code does not name.
+/// Crates and modules that pure code must not name.
 const IMPURE: &[&str] = &[
     "tokio",
     "tracing",
@@ -101,7 +101,7 @@ fn import_violations(source: &Source) -> Vec<String> {
             _ if to == from || import.in_test => {}
             Some(rank) if rank < own => {}
             Some(_) => violations.push(format!(
-                "{}:{}: `{from}` must not know `{to}` (crate::{})",
+                "{}:{}: `{from}` must not import `{to}` (crate::{})",
                 source.path, import.line, import.path
             )),
             None => violations
@@ -111,18 +111,18 @@ fn import_violations(source: &Source) -> Vec<String> {
     violations
 }
 
-fn door_violations(source: &Source) -> Vec<String> {
+fn crate_violations(source: &Source) -> Vec<String> {
     let mut violations = Vec::new();
-    for (krate, listeners) in DOORS {
-        let open = listeners.iter().any(|endpoint| {
+    for (krate, files) in CRATES {
+        let allowed = files.iter().any(|endpoint| {
             if endpoint.ends_with('/') { source.path.starts_with(endpoint) } else { source.path == *endpoint }
         });
-        if open {
+        if allowed {
             continue;
         }
         for named in source.external_paths().iter().filter(|named| is_below(&named.path, krate)) {
             violations
-                .push(format!("{}:{}: the crate `{krate}` is known to {listeners:?} alone", source.path, named.line));
+                .push(format!("{}:{}: the crate `{krate}` may be named only in {files:?}", source.path, named.line));
         }
     }
     violations
@@ -138,7 +138,8 @@ fn purity_violations(source: &Source) -> Vec<String> {
     let mut violations = Vec::new();
     for import in source.imports().iter().filter(|import| !import.in_test) {
         if !allowed.iter().any(|allowed| is_below(&import.path, allowed)) {
-            violations.push(format!("{}:{}: pure code must not know crate::{}", source.path, import.line, import.path));
+            violations
+                .push(format!("{}:{}: pure code must not import crate::{}", source.path, import.line, import.path));
         }
     }
     for named in source.external_paths().iter().filter(|named| !named.in_test) {
@@ -154,18 +155,18 @@ fn assert_none(violations: Vec<String>) {
 }
 
 #[test]
-fn imports_run_one_way() {
+fn imports_follow_the_ranks() {
     assert_none(sources().iter().flat_map(import_violations).collect());
 }
 
 #[test]
-fn no_files_import_each_other_in_a_circle() {
+fn no_files_import_each_other_in_a_cycle() {
     assert_none(Files::of(sources()).circles());
 }
 
 #[test]
-fn crates_stay_behind_their_doors() {
-    assert_none(sources().iter().flat_map(door_violations).collect());
+fn crates_are_named_only_where_allowed() {
+    assert_none(sources().iter().flat_map(crate_violations).collect());
 }
 
 #[test]
@@ -176,15 +177,26 @@ fn decisions_are_pure() {
 #[test]
 fn nothing_is_unsafe() {
     let unsafe_lines = sources().iter().flat_map(|source| {
-        source.words("unsafe").into_iter().map(move |line| format!("{}:{line}: `unsafe`", source.path))
+        source.lines_of("unsafe").into_iter().map(move |line| format!("{}:{line}: `unsafe`", source.path))
     });
     assert_none(unsafe_lines.collect());
 }
 
 #[test]
-fn every_module_says_what_it_owns() {
-    let silent = sources().iter().filter(|source| !source.is_test_file() && !source.opens_with_a_doc());
-    assert_none(silent.map(|source| format!("{}: does not open with `//!`", source.path)).collect());
+fn every_module_has_a_doc_comment() {
+    let undocumented = sources().iter().filter(|source| !source.is_test_file() && !source.opens_with_a_doc());
+    assert_none(undocumented.map(|source| format!("{}: does not open with `//!`", source.path)).collect());
+}
+
+/// The product has no test doubles: the module is behind a feature that no build of the product enables, and the ranks keep
+/// every other module from importing it outside of tests.
+#[test]
+fn test_doubles_are_behind_a_feature() {
+    let read = |file: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    assert!(read("src/lib.rs").contains("#[cfg(feature = \"testing\")]\npub mod testing;"));
+    let manifest = read("Cargo.toml");
+    let features = manifest.split("[features]\n").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap();
+    assert!(!features.contains("default"), "{features}");
 }
 
 fn architecture() -> String {
@@ -192,14 +204,14 @@ fn architecture() -> String {
 }
 
 #[test]
-fn the_map_shows_every_module() {
+fn the_map_has_every_module() {
     let map = architecture();
     let modules: BTreeSet<String> = sources().iter().filter_map(|source| source.module().first().cloned()).collect();
     let ranked: BTreeSet<String> =
         RANKS.iter().flat_map(|(_, modules)| modules.iter().map(ToString::to_string)).collect();
     assert_eq!(modules, ranked, "the table of ranks and src/ differ");
     let missing = modules.iter().filter(|module| !map.contains(&format!("`{module}`")));
-    assert_none(missing.map(|module| format!("ARCHITECTURE.md does not show `{module}`")).collect());
+    assert_none(missing.map(|module| format!("ARCHITECTURE.md does not list `{module}`")).collect());
 }
 
 /// The names in the first column of the table of steps.
@@ -219,7 +231,7 @@ fn the_table_of_steps_has_each_of_them_once() {
     assert_eq!(documented, steps, "the table of steps in ARCHITECTURE.md and `Step` differ");
 }
 
-/// The rules above find what they are for.
+/// Each rule finds its violations.
 mod rules {
     use super::*;
 
@@ -228,7 +240,7 @@ mod rules {
     }
 
     #[test]
-    fn an_import_upwards_or_sideways_is_found() {
+    fn an_import_of_the_same_or_a_higher_rank_is_found() {
         for text in [
             "use crate::store::Store;",
             "use crate::{model::Record, store::Store};",
@@ -243,7 +255,7 @@ mod rules {
     }
 
     #[test]
-    fn what_is_allowed_is_left_alone() {
+    fn allowed_imports_are_accepted() {
         for text in [
             "use crate::{atomic, model::{Record, ServerId}};\nuse super::panel::wire;",
             "// use crate::store::Store;\n/* crate::store */ const TEXT: &str = \"crate::store\";",
@@ -288,13 +300,16 @@ mod rules {
     }
 
     #[test]
-    fn a_crate_outside_its_door_is_found() {
+    fn a_crate_outside_its_files_is_found() {
         let text = "fn f() { serde_yaml::to_string(&1) }";
-        assert_eq!(door_violations(&source("src/store.rs", text)).len(), 1);
-        assert_eq!(door_violations(&source("src/yamlish.rs", text)).len(), 1);
-        assert_eq!(door_violations(&source("src/store/tests.rs", "use backoff::{Error, retry};")).len(), 2);
-        assert_none(door_violations(&source("src/yaml/edit.rs", text)));
-        assert_none(door_violations(&source("src/store.rs", "use crate::retry::backoff; let notify = 1; notify.x();")));
+        assert_eq!(crate_violations(&source("src/store.rs", text)).len(), 1);
+        assert_eq!(crate_violations(&source("src/yamlish.rs", text)).len(), 1);
+        assert_eq!(crate_violations(&source("src/store/tests.rs", "use backoff::{Error, retry};")).len(), 2);
+        assert_none(crate_violations(&source("src/yaml/edit.rs", text)));
+        assert_none(crate_violations(&source(
+            "src/store.rs",
+            "use crate::retry::backoff; let notify = 1; notify.x();",
+        )));
     }
 
     #[test]
@@ -324,7 +339,7 @@ mod rules {
 
     #[test]
     fn unsafe_is_found_where_it_is_code() {
-        assert_eq!(source("src/a.rs", "// unsafe\nfn f() { unsafe { g() } }").words("unsafe"), [2]);
-        assert!(source("src/a.rs", "#![deny(unsafe_code)] const A: &str = \"unsafe\";").words("unsafe").is_empty());
+        assert_eq!(source("src/a.rs", "// unsafe\nfn f() { unsafe { g() } }").lines_of("unsafe"), [2]);
+        assert!(source("src/a.rs", "#![deny(unsafe_code)] const A: &str = \"unsafe\";").lines_of("unsafe").is_empty());
     }
 }

@@ -1,12 +1,12 @@
-//! The command line as a process: what it prints, where, and with which exit code; on a state folder without a daemon, which
-//! is only read, and with one (whose container engine does not answer).
+//! The command line as a process: its output and exit codes, on a state folder without a daemon and with one whose container engine
+//! does not answer.
 
 #[path = "cli/files.rs"]
 mod files;
 #[path = "cli/git.rs"]
 mod git;
-#[path = "cli/halfway.rs"]
-mod halfway;
+#[path = "cli/interrupted.rs"]
+mod interrupted;
 #[path = "cli/lock.rs"]
 mod lock;
 #[path = "cli/streams.rs"]
@@ -22,10 +22,10 @@ use serde_json::Value;
 
 const ONE: &str = "550e8400-e29b-41d4-a716-446655440000";
 const TWO: &str = "550e9999-e29b-41d4-a716-446655440000";
-/// Nothing outside of the state folder, and no user of its own.
+/// Configuration that needs nothing outside of the state folder, and no user.
 const SYSTEM: &str = "enable_log_rotate: false, user: {rootless: {enabled: true}}, check_permissions_on_boot: false";
-/// How long a state is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of awaited states.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A state folder of its own.
 struct Node {
@@ -47,11 +47,11 @@ impl Node {
         command
     }
 
-    /// The program, not told which node is meant.
+    /// The program, without `--root`.
     fn bare_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_alula"));
         command.current_dir(self.folder.path());
-        // No engine that may happen to run has a part in this.
+        // An engine that runs on this machine must not affect the tests.
         command
             .env("DOCKER_HOST", "unix:///nonexistent/docker.sock")
             .env_remove("RUST_LOG")
@@ -64,7 +64,7 @@ impl Node {
         Ended::of(self.command(arguments).output().unwrap())
     }
 
-    /// Runs what must succeed.
+    /// Runs a command that must succeed.
     fn ok(&self, arguments: &[&str]) -> Ended {
         let ended = self.run(arguments);
         assert_eq!(ended.code, 0, "{arguments:?}: {ended:?}");
@@ -88,7 +88,7 @@ impl Node {
         fs::read_to_string(self.server(uuid).join("config.yml")).unwrap()
     }
 
-    /// What was asked of a server, the oldest first.
+    /// The accepted verbs of a server, the oldest first.
     fn verbs(&self, uuid: &str) -> Vec<String> {
         let accepted = &self.json(&["get", uuid])[0]["requests"]["accepted"];
         accepted.as_array().unwrap().iter().map(|request| request["verb"].as_str().unwrap().to_owned()).collect()
@@ -100,11 +100,11 @@ impl Node {
 
     /// Changes a server's file as editors do, which replace it as a whole.
     fn edit(&self, uuid: &str, text: &str) {
-        let fresh = self.write("edited.yml", text);
-        fs::rename(fresh, self.server(uuid).join("config.yml")).unwrap();
+        let edited = self.write("edited.yml", text);
+        fs::rename(edited, self.server(uuid).join("config.yml")).unwrap();
     }
 
-    /// Two servers in the state folder, and their files beside it.
+    /// Two servers in the state folder, and their files next to it.
     fn with_servers() -> Self {
         let node = Self::new();
         for (file, uuid, name) in [("one.yml", ONE, "first"), ("two.yml", TWO, "second")] {
@@ -161,7 +161,7 @@ fn servers_are_listed_and_described() {
     let lines: Vec<&str> = ended.out.lines().collect();
     assert_eq!(lines.len(), 3, "{ended:?}");
     assert!(lines[0].starts_with("UUID") && lines[1].contains("first") && lines[2].contains("example/image:1"));
-    assert!(!ended.out.contains('\u{1b}'), "no colours where nobody sees them");
+    assert!(!ended.out.contains('\u{1b}'), "no colours without a terminal");
     let list = node.json(&["get"]);
     assert_eq!(list[1]["uuid"], TWO);
     assert_eq!(list[1]["record"]["generation"], 1);
@@ -186,7 +186,7 @@ fn beginnings_of_uuids_name_servers() {
 }
 
 #[test]
-fn commands_that_write_need_the_daemon_and_say_so() {
+fn commands_that_write_need_a_daemon() {
     let node = Node::with_servers();
     node.write("three.yml", &record(&ONE.replace("550e8400", "aaaa8400"), "third"));
     let before = listing(&node.root());
@@ -313,10 +313,10 @@ fn what_makes_no_sense_is_rejected_with_exit_code_2() {
     }
     assert!(node.run(&["--auto-tls"]).err.contains("api.ssl"));
     assert!(node.run(&["run"]).err.contains("root_directory: ."));
-    assert!(!node.root().exists(), "a refusal makes no folders");
+    assert!(!node.root().exists(), "a refused command creates no folders");
     let nowhere = node.run(&["get"]);
     assert!(nowhere.code == 1 && nowhere.err.contains("there is no state folder"), "{nowhere:?}");
-    assert!(!node.root().exists(), "neither does a look");
+    assert!(!node.root().exists(), "nor does a command that reads");
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn completions_version_and_schema_are_printed() {
 }
 
 #[test]
-fn nobody_is_told_when_the_reader_has_gone() {
+fn a_closed_pipe_is_no_error() {
     let node = Node::with_servers();
     for arguments in [&["get"][..], &["completions", "bash"], &["schema"]] {
         let mut child = node.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -372,7 +372,7 @@ impl Daemon {
         Self::of(node.command(&["run"]), &node.root().join("alula.sock"))
     }
 
-    /// A daemon whose socket the state folder does not tell.
+    /// A daemon whose socket is outside of the state folder.
     fn start_hidden(node: &Node) -> Self {
         let text = format!("system: {{root_directory: root, {SYSTEM}}}\nalula: {{socket: other.sock}}\n");
         let config = node.write("elsewhere.yml", &text);
@@ -405,16 +405,16 @@ impl Drop for Daemon {
     }
 }
 
-fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !so() {
-        assert!(Instant::now() < deadline, "{what} does not come");
+fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !holds() {
+        assert!(Instant::now() < deadline, "timeout: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Whether a daemon has looked at the first server.
-fn looked_at(node: &Node) -> bool {
+/// Whether a daemon has reconciled the first server.
+fn reconciled(node: &Node) -> bool {
     let server = &node.json(&["get", ONE])[0];
     let conditions = server["status"]["conditions"].as_array().unwrap();
     conditions.iter().any(|condition| condition["reason"] == "RuntimeUnreachable")
@@ -426,7 +426,7 @@ fn a_running_daemon_is_asked_through_its_socket() {
     let daemon = Daemon::start(&node);
     let ended = node.ok(&["get"]);
     assert!(ended.out.contains("first") && ended.err.is_empty(), "{ended:?}");
-    wait_for("the first look", || looked_at(&node));
+    wait_for("the first pass", || reconciled(&node));
     let described = node.ok(&["describe", ONE]);
     assert!(described.out.contains("RuntimeUnreachable"), "{described:?}");
     assert!(node.ok(&["plan", ONE]).out.contains("RuntimeUnreachable"));
@@ -478,10 +478,10 @@ fn events_outlive_the_daemon_and_are_followed_across_its_restart() {
     assert_eq!(reasons(&node), ["SpecAccepted"], "without a daemon, from the file");
 
     let daemon = Daemon::start(&node);
-    // What it finds when it comes up is a condition and no event: nothing has happened.
-    wait_for("the first look", || looked_at(&node));
+    // What it finds at its start is a condition and no event.
+    wait_for("the first pass", || reconciled(&node));
     node.edit(ONE, "half an ed");
-    assert_eq!(follow.next()["reason"], "SpecInvalid", "the old event is not shown again");
+    assert_eq!(follow.next()["reason"], "SpecInvalid", "the old event is not printed again");
     wait_for("both events", || reasons(&node) == ["SpecAccepted", "SpecInvalid"]);
     let ended = node.ok(&["get", ONE]);
     assert!(ended.out.contains("SpecInvalid") && ended.out.contains("config.yml: line 1, "), "{ended:?}");
@@ -511,7 +511,7 @@ impl Follow {
     }
 
     fn next(&mut self) -> Value {
-        let line = self.lines.recv_timeout(PATIENCE).expect("another event");
+        let line = self.lines.recv_timeout(TIMEOUT).expect("another event");
         serde_json::from_str(&line).unwrap()
     }
 }

@@ -1,6 +1,6 @@
-//! The real daemon against a real container engine, killed, cut off and obstructed at every turn.
+//! The real daemon on a real container engine: killed, disconnected and obstructed at every step.
 //!
-//! Without an engine these tests fail; `ALULA_SKIP_DOCKER=1` leaves them out, and says so. They want root, as the daemon
+//! Without an engine these tests fail; `ALULA_SKIP_DOCKER=1` skips them with a message. They need root, as the daemon
 //! does.
 
 #[path = "support/daemon_process.rs"]
@@ -16,12 +16,12 @@ mod panel_sim;
 
 #[path = "kills/engine.rs"]
 mod engine;
-#[path = "kills/healing.rs"]
-mod healing;
 #[path = "kills/install.rs"]
 mod install;
 #[path = "kills/power.rs"]
 mod power;
+#[path = "kills/recovery.rs"]
+mod recovery;
 
 use std::path::Path;
 
@@ -31,13 +31,13 @@ use docker_proxy::DockerProxy;
 /// The machine's engine.
 const ENGINE: &str = "/var/run/docker.sock";
 
-/// Whether these tests are to be left out.
-fn left_out() -> bool {
-    let left_out = std::env::var("ALULA_SKIP_DOCKER").is_ok_and(|value| value == "1");
-    if left_out {
-        eprintln!("skipped: ALULA_SKIP_DOCKER=1, so nothing is known about the real daemon");
+/// Whether to skip these tests.
+fn skipped() -> bool {
+    let skipped = std::env::var("ALULA_SKIP_DOCKER").is_ok_and(|value| value == "1");
+    if skipped {
+        eprintln!("skipped: ALULA_SKIP_DOCKER=1, so the real daemon is not tested");
     }
-    left_out
+    skipped
 }
 
 fn options() -> NodeOptions {
@@ -46,14 +46,14 @@ fn options() -> NodeOptions {
 
 /// Runs a test on a node.
 async fn on_a_node(test: impl AsyncFnOnce(&mut Node)) {
-    if !left_out() {
+    if !skipped() {
         with_node(options(), test).await;
     }
 }
 
-/// Runs a test on a node whose way to the engine can be made to stall.
+/// Runs a test on a node whose connection to the engine can be stalled.
 async fn behind_a_proxy(test: impl AsyncFnOnce(&mut Node, &DockerProxy)) {
-    if left_out() {
+    if skipped() {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -11,9 +11,9 @@ mod states;
 
 use std::time::{Duration, Instant};
 
-use alula::config::Secret;
+use alula::config::{PanelConfig, Secret};
 use alula::model::{PowerState, ServerId};
-use alula::panel::client::{HttpPanel, OptionsError, PanelOptions, WINGS_VERSION};
+use alula::panel::client::{HttpPanel, OptionsError, WINGS_VERSION};
 use alula::panel::{Panel, PanelError};
 use http::{HeaderName, HeaderValue};
 use panel_sim::{Fault, PanelSim, SimServer};
@@ -21,20 +21,20 @@ use serde_json::json;
 
 const LIST: &str = "^/servers$";
 
-fn options(sim: &PanelSim) -> PanelOptions {
-    PanelOptions {
+fn options(sim: &PanelSim) -> PanelConfig {
+    PanelConfig {
+        remote: sim.url().into(),
         url: sim.url().into(),
         token_id: sim.token_id().into(),
         token: Secret::new(sim.token()),
         timeout: Duration::from_secs(10),
-        per_page: 50,
+        servers_per_page: 50,
         custom_headers: Vec::new(),
-        ignore_certificate_errors: false,
     }
 }
 
 fn panel(sim: &PanelSim) -> HttpPanel {
-    HttpPanel::new(options(sim)).unwrap()
+    HttpPanel::new(&options(sim), false).unwrap()
 }
 
 fn id(number: usize) -> ServerId {
@@ -53,10 +53,10 @@ fn add(sim: &PanelSim, count: usize) -> Vec<ServerId> {
 // ------------------------------------------------------------------ what is sent
 
 #[tokio::test]
-async fn requests_look_like_those_of_wings() {
+async fn requests_are_like_those_of_wings() {
     let sim = PanelSim::start();
     let id = add(&sim, 1)[0];
-    let panel = HttpPanel::new(PanelOptions {
+    let config = PanelConfig {
         url: format!("{}/", sim.url()),
         custom_headers: vec![
             (HeaderName::from_static("x-access"), HeaderValue::from_static("letmein")),
@@ -66,8 +66,8 @@ async fn requests_look_like_those_of_wings() {
             (HeaderName::from_static("content-type"), HeaderValue::from_static("no")),
         ],
         ..options(&sim)
-    })
-    .unwrap();
+    };
+    let panel = HttpPanel::new(&config, false).unwrap();
 
     panel.list().await.unwrap();
     panel.reset().await.unwrap();
@@ -138,31 +138,32 @@ async fn answers_become_the_model() {
 fn options_that_cannot_work_are_rejected() {
     let sim = PanelSim::start();
     for url in ["", "panel.example.com", "ftp://panel.example.com", "http://", "https://panel.example.com/?a=b"] {
-        let rejected = HttpPanel::new(PanelOptions { url: url.into(), ..options(&sim) });
+        let rejected = HttpPanel::new(&PanelConfig { url: url.into(), ..options(&sim) }, false);
         assert!(matches!(rejected, Err(OptionsError::Url { .. })), "{url}");
     }
-    let rejected = HttpPanel::new(PanelOptions { token: Secret::new("line\nbreak"), ..options(&sim) }).unwrap_err();
+    let rejected =
+        HttpPanel::new(&PanelConfig { token: Secret::new("line\nbreak"), ..options(&sim) }, false).unwrap_err();
     assert!(!rejected.to_string().contains("break"), "{rejected}");
 }
 
 #[test]
-fn the_token_is_never_shown() {
+fn the_token_is_never_printed() {
     let sim = PanelSim::start();
-    let shown = format!("{:?} {:?}", options(&sim), panel(&sim));
-    assert!(!shown.contains(sim.token()), "{shown}");
+    let printed = format!("{:?} {:?}", options(&sim), panel(&sim));
+    assert!(!printed.contains(sim.token()), "{printed}");
 }
 
 // ------------------------------------------------------------------ classes of errors
 
 #[tokio::test]
-async fn a_rejection_is_final_and_says_why() {
+async fn a_rejection_is_final_and_has_its_cause() {
     let sim = PanelSim::start();
     let panel = panel(&sim);
     let error = panel.server(id(9)).await.unwrap_err();
     assert!(error.is_final() && error.is_unknown(), "{error}");
     assert_eq!(
         error.to_string(),
-        "GET /api/remote/servers/550e8400-e29b-41d4-a716-000000000009: the panel refused with 404 \
+        "GET /api/remote/servers/550e8400-e29b-41d4-a716-000000000009: the panel rejected it with 404 \
          (NotFoundHttpException: The requested resource could not be found on the server.)"
     );
     for status in [400, 401, 403, 408, 409, 422, 429, 499] {
@@ -224,7 +225,7 @@ async fn a_slow_answer_is_a_timeout() {
     let sim = PanelSim::start();
     let id = add(&sim, 1)[0];
     let limit = Duration::from_millis(200);
-    let panel = HttpPanel::new(PanelOptions { timeout: limit, ..options(&sim) }).unwrap();
+    let panel = HttpPanel::new(&PanelConfig { timeout: limit, ..options(&sim) }, false).unwrap();
     let fault = sim.fault(Fault::on(&id.to_string()).held());
     let began = Instant::now();
     let error = panel.server(id).await.unwrap_err();
@@ -237,7 +238,7 @@ async fn a_slow_answer_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn nonsense_is_an_error_of_its_own() {
+async fn an_invalid_response_is_an_error_of_its_own() {
     let sim = PanelSim::start();
     let id = add(&sim, 1)[0];
     let panel = panel(&sim);
@@ -250,13 +251,13 @@ async fn nonsense_is_an_error_of_its_own() {
     let _fault = sim.fault(Fault::on("install$").status(200).body("<html>"));
     assert!(matches!(panel.script(id).await.unwrap_err(), PanelError::InvalidResponse { .. }));
 
-    sim.edit(&id.to_string(), |server| server.settings["build"] = json!("nonsense"));
+    sim.edit(&id.to_string(), |server| server.settings["build"] = json!("invalid"));
     let error = panel.server(id).await.unwrap_err();
     assert!(error.to_string().contains("settings.build: expected an object, found a text"), "{error}");
 }
 
 #[tokio::test]
-async fn another_servers_answer_is_nonsense() {
+async fn an_answer_about_another_server_is_invalid() {
     let sim = PanelSim::start();
     let ids = add(&sim, 2);
     sim.edit(&ids[0].to_string(), |server| server.settings["uuid"] = json!(ids[1]));
@@ -311,7 +312,7 @@ async fn redirects_are_followed_with_the_method_and_the_token() {
 }
 
 #[tokio::test]
-async fn redirects_that_cannot_be_followed_say_what_to_do() {
+async fn the_error_of_a_redirect_names_the_fix() {
     let sim = PanelSim::start();
     let panel = panel(&sim);
     for (location, what) in [
@@ -333,7 +334,7 @@ async fn redirects_that_cannot_be_followed_say_what_to_do() {
 #[tokio::test]
 async fn a_panel_that_moved_to_https_is_asked_there() {
     let sim = PanelSim::start();
-    // Nobody speaks TLS there, which is enough to see that it was tried.
+    // No server speaks TLS there; the error shows that it was tried.
     let location = format!("https://{}/api/remote/servers", sim.address());
     let fault = sim.fault(Fault::on(LIST).status(301).header("location", &location));
     let error = panel(&sim).list().await.unwrap_err();

@@ -1,12 +1,10 @@
 //! What only a real engine can show of the Docker runtime, beyond the contract: pulls from a registry, networks that
-//! clash, and containers as blueprints want them.
+//! clash, and containers as the spec builder describes them.
 //!
 //! Without an engine these fail; `ALULA_SKIP_DOCKER=1` leaves them out, and says so.
 
 #[path = "runtime_docker/networks.rs"]
 mod networks;
-#[path = "support/node.rs"]
-mod node;
 #[path = "runtime_docker/pulls.rs"]
 mod pulls;
 #[path = "runtime_docker/registry.rs"]
@@ -27,7 +25,7 @@ async fn engine() -> Option<(DockerRuntime, Docker)> {
         eprintln!("skipped: {SKIP}=1, so nothing is known about Docker");
         return None;
     }
-    let node = Arc::new(node::node(std::path::Path::new("/node")));
+    let node = Arc::new(alula::testing::node_config(std::path::Path::new("/node")));
     let host = Host::new(node, Tasks::new(), Blocking::Pool, KernelLimits::default());
     let address = Address::from_environment().expect("DOCKER_HOST is an address");
     let runtime = DockerRuntime::connect(address, host);

@@ -1,19 +1,19 @@
-//! The whole controller in a simulated world: a real state folder, the in-memory runtime and panel, paused time, and a
-//! seeded plan of everything that goes wrong.
+//! The whole controller over a real state folder, with the runtime and the panel in memory, paused time, and a seeded plan of
+//! faults.
 //!
-//! A normal run plays 2,000 seeds; `./test.sh --explore MINUTES` plays new ones. A failing seed is made smaller, then it prints
-//! what is left of it and how it is played again. See `simulation/explore.rs` for the variables that choose seeds.
+//! A normal run plays 2,000 seeds; `./test.sh --explore MINUTES` plays new ones. A failing seed is shrunk and printed
+//! with the command that repeats it. `simulation/explore.rs` lists the variables that select seeds.
 
-#[path = "simulation/acts.rs"]
-mod acts;
+#[path = "simulation/api_requests.rs"]
+mod api_requests;
 #[path = "simulation/check.rs"]
 mod check;
-#[path = "simulation/crash.rs"]
-mod crash;
+#[path = "simulation/convergence.rs"]
+mod convergence;
 #[path = "simulation/daemon.rs"]
 mod daemon;
-#[path = "simulation/directed_c.rs"]
-mod directed_c;
+#[path = "simulation/directed.rs"]
+mod directed;
 #[path = "simulation/disk.rs"]
 mod disk;
 #[path = "simulation/exhaustive.rs"]
@@ -22,28 +22,24 @@ mod exhaustive;
 mod expected;
 #[path = "simulation/explore.rs"]
 mod explore;
-#[path = "simulation/furnish.rs"]
-mod furnish;
-#[path = "simulation/hands.rs"]
-mod hands;
+#[path = "simulation/faults.rs"]
+mod faults;
+#[path = "simulation/idle.rs"]
+mod idle;
 #[path = "simulation/journal.rs"]
 mod journal;
-#[path = "support/node.rs"]
-mod node;
+#[path = "simulation/operators.rs"]
+mod operators;
 #[path = "simulation/outages.rs"]
 mod outages;
-#[path = "simulation/panel.rs"]
-mod panel;
-#[path = "simulation/peace.rs"]
-mod peace;
 #[path = "simulation/plan.rs"]
 mod plan;
-#[path = "simulation/rest.rs"]
-mod rest;
 #[path = "simulation/rng.rs"]
 mod rng;
 #[path = "simulation/scenario.rs"]
 mod scenario;
+#[path = "simulation/setup.rs"]
+mod setup;
 #[path = "simulation/shrink.rs"]
 mod shrink;
 #[path = "simulation/watchdog.rs"]
@@ -62,52 +58,52 @@ fn a_seed_repeats_itself() {
     for seed in first..first + count {
         let (one, other) = (scenario::play(seed), scenario::play(seed));
         if let Some(difference) = journal::difference(&one.journal, &other.journal) {
-            panic!("seed {seed} took another course the second time:\n{difference}");
+            panic!("seed {seed} had another journal the second time:\n{difference}");
         }
         assert_eq!(one.tally, other.tally, "seed {seed}");
         lines += one.journal.lines().count() as u64;
     }
-    assert!(lines > 100 * count, "{lines} lines of {count} seeds: they hardly say anything");
+    assert!(lines > 100 * count, "{lines} lines of {count} seeds: the journals are too short");
 }
 
 #[test]
 fn a_log_whose_stream_breaks_just_before_its_end() {
-    directed_c::a_log_whose_stream_breaks_just_before_its_end();
+    directed::a_log_whose_stream_breaks_just_before_its_end();
 }
 
 #[test]
 fn requests_to_a_server_that_is_made_again() {
-    directed_c::requests_to_a_server_that_is_made_again();
+    directed::requests_to_a_server_that_is_made_again();
 }
 
 #[test]
 fn an_edit_in_the_folder_of_a_server_that_is_being_deleted() {
-    directed_c::an_edit_in_the_folder_of_a_server_that_is_being_deleted();
+    directed::an_edit_in_the_folder_of_a_server_that_is_being_deleted();
 }
 
 #[test]
 fn an_edit_after_requests_were_lost() {
-    directed_c::an_edit_after_requests_were_lost();
+    directed::an_edit_after_requests_were_lost();
 }
 
 #[test]
 fn an_override_of_a_server_that_is_made_again() {
-    directed_c::an_override_of_a_server_that_is_made_again();
+    directed::an_override_of_a_server_that_is_made_again();
 }
 
 #[test]
 fn a_lost_record_of_a_server_of_a_file() {
-    directed_c::a_lost_record_of_a_server_of_a_file();
+    directed::a_lost_record_of_a_server_of_a_file();
 }
 
 #[test]
 fn a_request_while_a_lost_record_cannot_be_written() {
-    directed_c::a_request_while_a_lost_record_cannot_be_written();
+    directed::a_request_while_a_lost_record_cannot_be_written();
 }
 
 #[test]
 fn limits_of_a_server_whose_record_was_lost() {
-    directed_c::limits_of_a_server_whose_record_was_lost();
+    directed::limits_of_a_server_whose_record_was_lost();
 }
 
 #[test]
@@ -127,5 +123,5 @@ fn a_crash_after_each_pair_of_them() {
 
 #[test]
 fn a_deletion_that_is_held_back_waits() {
-    rest::a_deletion_that_is_held_back();
+    idle::a_deletion_that_is_held_back();
 }

@@ -11,7 +11,7 @@ pub struct Memory {
     pub anonymous: u64,
 }
 
-/// Looks at a process's memory.
+/// Reads a process's memory.
 pub fn memory(pid: u32) -> Memory {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("a process");
     let field = |name: &str| {
@@ -54,5 +54,5 @@ pub async fn quiet(pid: u32) {
             return;
         }
     }
-    eprintln!("the daemon did not come to rest within a minute");
+    eprintln!("the daemon did not become idle within a minute");
 }

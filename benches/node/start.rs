@@ -2,17 +2,17 @@
 
 use std::time::Instant;
 
-use crate::bare::Bare;
 use crate::daemon_process::{Node, with_node};
 use crate::panel_sim::SimServer;
 use crate::table::{Table, load, median, millis, spread};
+use crate::without_daemon::Baseline;
 use crate::{REPEATS, options};
 
 /// Measures one server, and ten at once.
 pub async fn measure(table: &mut Table) {
     with_node(options(), async |node| {
         node.boot().await;
-        let bare = Bare::like_those_of(node).await;
+        let bare = Baseline::like_those_of(node).await;
         for count in [1, 10] {
             compare(node, &bare, count, table).await;
         }
@@ -20,7 +20,7 @@ pub async fn measure(table: &mut Table) {
     .await;
 }
 
-async fn compare(node: &mut Node, bare: &Bare, count: usize, table: &mut Table) {
+async fn compare(node: &mut Node, bare: &Baseline, count: usize, table: &mut Table) {
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     // Each of them once before it counts: caches are warm for both.
     bare.run(count).await;

@@ -1,18 +1,17 @@
-//! Bodies as the panel's client sends them: any content type, keys in any case, and whatever follows the first JSON value
+//! JSON bodies. As in Wings, the content type does not matter, keys may be in any case, and anything after the first JSON value is
 //! ignored. Source: HTTP API, "Transport".
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::ApiError;
-use super::request::Sent;
+use super::request::RequestBody;
 
-/// Reads an object.
+/// Reads an object from a request.
 ///
 /// # Errors
-/// A body that could not be had, an empty one, text that is no JSON, something that is no object, or a value of the wrong
-/// type.
-pub fn object<T: DeserializeOwned>(body: &Sent) -> Result<T, ApiError> {
+/// The body cannot be read, is empty, is not JSON, is no object, or has a value of the wrong type.
+pub fn object<T: DeserializeOwned>(body: &RequestBody) -> Result<T, ApiError> {
     let body = body.bytes()?;
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(ApiError::NoBody);
@@ -45,11 +44,11 @@ mod tests {
     }
 
     fn read(text: &'static str) -> Result<Example, ApiError> {
-        object(&Sent::from(text))
+        object(&RequestBody::from(text))
     }
 
     #[test]
-    fn lenient_where_the_wire_is() {
+    fn what_wings_accepts_is_accepted() {
         let full = Example { uuid: "x".into(), start_on_completion: true };
         assert_eq!(read(r#"{"uuid":"x","start_on_completion":true,"more":1}"#).unwrap(), full);
         assert_eq!(read(r#"{"UUID":"x","Start_On_Completion":true} trailing"#).unwrap(), full);
@@ -58,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn strict_where_it_must_be() {
+    fn other_bodies_are_rejected() {
         assert!(matches!(read(""), Err(ApiError::NoBody)));
         for text in ["{", "[]", "\"text\"", "5", r#"{"uuid":5}"#, r#"{"uuid": null, "x": }"#] {
             assert!(matches!(read(text), Err(ApiError::BadBody(_))), "{text}");

@@ -1,4 +1,4 @@
-//! What every answer carries (an id, CORS headers, a 500 where a handler panics), and what callers must present.
+//! What every response carries (an id, CORS headers, a 500 if a handler panics), and what callers must present.
 //!
 //! Source: HTTP API, "Headers on every response", "CORS and origins", "Authentication classes".
 
@@ -19,25 +19,25 @@ use crate::config::{NodeConfig, Secret};
 use crate::panel::client::user_agent;
 use crate::tasks::panic_text;
 
-/// Where requests come in.
+/// A listener, by what it requires.
 #[derive(Debug, Clone)]
 pub enum Endpoint {
     /// TCP: the node's token is required.
     Tcp(Secret),
-    /// A unix socket: the permission to open the file is enough for every route.
+    /// A unix socket: permission on its file is required, for every route.
     Local,
 }
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Callers with the node's token, and those of the unix socket.
+    /// Callers with the node's token, and callers of the unix socket.
     NodeToken,
-    /// Callers of the unix socket. Over TCP there is no such route.
+    /// Callers of the unix socket. TCP does not have the route.
     LocalSocket,
 }
 
-/// What the routes of a listener require, and what each of its answers carries.
+/// Checks the callers of a listener, and completes its responses.
 pub struct Guard {
     endpoint: Endpoint,
     panel: HeaderValue,
@@ -46,13 +46,13 @@ pub struct Guard {
     user_agent: HeaderValue,
 }
 
-/// Puts `guard` around every answer of `router`.
+/// Completes every response of `router`.
 pub fn wrap(router: Router, guard: Arc<Guard>) -> Router {
     // A layer of `router` itself would run before the router adds `Allow`.
     Router::new().fallback_service(router).layer(from_fn_with_state(guard, answer))
 }
 
-/// The answer to a path without its slash at the end, for a request with one.
+/// The redirect from a path with a slash at its end to the path without.
 pub fn without_slash(request: &Request) -> Response {
     let (method, uri) = (request.method(), request.uri());
     // A parameter at the end of a path matches no empty name, unless a slash follows.
@@ -68,7 +68,7 @@ pub fn without_slash(request: &Request) -> Response {
     }
 }
 
-/// The answer where there is no route.
+/// The response if there is no route.
 pub fn not_found() -> Response {
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/plain")], "404 page not found").into_response()
 }
@@ -81,12 +81,12 @@ async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -
         StatusCode::NO_CONTENT.into_response()
     } else {
         let mut response = match *request.method() {
-            // There are no HEAD routes; answering as GET does would run handlers.
+            // There are no HEAD routes: a response as to GET would run handlers.
             Method::HEAD => guard.reject(Access::NodeToken, &request).unwrap_or_else(not_found),
             _ => run(next, request, &request_id).instrument(span).await,
         };
         response.headers_mut().insert(header::USER_AGENT, guard.user_agent.clone());
-        // The router names the methods of a known path, also to callers that it refuses.
+        // The router adds the methods of a known path, also for callers without access.
         response.headers_mut().remove(header::ALLOW);
         response
     };
@@ -98,7 +98,7 @@ async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -
     response
 }
 
-/// Every line that is logged for a request carries these, whatever the level of the log. The query is left out: it may hold a token.
+/// The span of a request, at every log level. The query is left out: it may contain a token.
 fn request_span(request: &Request, request_id: &str) -> tracing::Span {
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| tracing::field::display(*peer));
     let (method, path) = (request.method(), request.uri().path());
@@ -106,7 +106,7 @@ fn request_span(request: &Request, request_id: &str) -> tracing::Span {
 }
 
 async fn run(next: Next, request: Request, request_id: &str) -> Response {
-    // What handlers share is behind locks, which a panic releases.
+    // The handlers' shared state is behind locks, which a panic releases.
     let response = AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|panic| {
         let text = panic_text(panic.as_ref());
         ApiError::Failed(format!("the handler panicked: {text}; this is a bug, please report it")).into_response()
@@ -114,19 +114,19 @@ async fn run(next: Next, request: Request, request_id: &str) -> Response {
     with_request_id(response, request_id)
 }
 
-/// The answer to a request that does not carry this token.
+/// The response to a request without this token.
 fn reject_without(token: &Secret, request: &Request) -> Option<Response> {
     let presented = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let Some(presented) = presented.strip_prefix(b"Bearer ") else {
         let message = "The required authorization heads were not present in the request.";
-        let mut response = json_error(StatusCode::UNAUTHORIZED, message, None);
+        let mut response = json_error(StatusCode::UNAUTHORIZED, message);
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return Some(response);
     };
     if token.matches(presented) {
         return None;
     }
-    Some(json_error(StatusCode::FORBIDDEN, "You are not authorized to access this endpoint.", None))
+    Some(json_error(StatusCode::FORBIDDEN, "You are not authorized to access this endpoint."))
 }
 
 impl Guard {
@@ -142,7 +142,7 @@ impl Guard {
         }
     }
 
-    /// Whether this listener has routes of this access.
+    /// Whether this listener has routes with this access.
     pub fn serves(&self, access: Access) -> bool {
         match access {
             Access::NodeToken => true,
@@ -150,7 +150,7 @@ impl Guard {
         }
     }
 
-    /// The answer to a caller who may not call a route of this access.
+    /// The response to a caller who may not call a route with this access.
     pub fn reject(&self, access: Access, request: &Request) -> Option<Response> {
         match (&self.endpoint, access) {
             (Endpoint::Local, _) => None,
@@ -176,7 +176,7 @@ impl Guard {
         }
     }
 
-    /// The panel's origin, or the first allowed one that fits.
+    /// The request's origin if it is allowed, otherwise the panel's.
     fn allowed_origin(&self, origin: Option<&HeaderValue>) -> HeaderValue {
         let Some(origin) = origin.filter(|origin| **origin != self.panel) else { return self.panel.clone() };
         let allowed =

@@ -1,5 +1,5 @@
-//! Routes of the unix socket, for the command line: every server with its status, also parked ones, plans, events, logs, and
-//! files to apply.
+//! Routes of the unix socket, for the command line: servers with their status (also parked ones), plans, events, logs, requests and
+//! manifests.
 
 pub mod events;
 pub mod logs;
@@ -12,9 +12,10 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::request::{Sent, ServerName};
-use super::system::axum_json;
-use super::{Api, ApiError, body, servers};
+use super::body;
+use super::request::{RequestBody, ServerPath, parameter};
+use super::response::json as json_response;
+use super::{Api, ApiError, servers};
 use crate::model::{Requester, ServerId, Status, Timestamp};
 use crate::requests::availability::{Holder, held_by};
 use crate::store::{ApplyError, Snapshot};
@@ -22,13 +23,7 @@ use crate::store::{ApplyError, Snapshot};
 /// `GET /local/servers`.
 pub async fn list(State(api): State<Arc<Api>>) -> Response {
     let servers: Vec<Value> = api.context.store.list().iter().map(|snapshot| summary(&api, snapshot)).collect();
-    axum_json(&Value::Array(servers))
-}
-
-/// `GET /local/servers/{server}`.
-pub async fn describe(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<Response, ApiError> {
-    let snapshot = any(&api, &server)?;
-    Ok(axum_json(&summary(&api, &snapshot)))
+    json_response(Value::Array(servers).to_string())
 }
 
 fn summary(api: &Api, snapshot: &Snapshot) -> Value {
@@ -43,112 +38,92 @@ fn summary(api: &Api, snapshot: &Snapshot) -> Value {
     })
 }
 
-/// Any server on disk, listed by its panel or not.
-fn any(api: &Api, server: &str) -> Result<Arc<Snapshot>, ApiError> {
-    let id: Option<ServerId> = server.parse().ok();
-    id.and_then(|id| api.context.store.get(id)).ok_or_else(ApiError::no_server)
+/// A server of the state folder, also if its panel does not list it.
+fn any(api: &Api, id: ServerId) -> Result<Arc<Snapshot>, ApiError> {
+    api.context.store.get(id).ok_or_else(ApiError::no_server)
 }
 
-/// `GET /local/servers/{server}/plan`: what a pass would do now.
-pub async fn plan(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<Response, ApiError> {
-    let snapshot = any(&api, &server)?;
-    let plan = api.reconciler.preview(snapshot.id).await.ok_or_else(ApiError::no_server)?;
-    Ok(axum_json(&json!({"uuid": snapshot.id, "plan": plan})))
+/// `GET /local/servers/{server}/plan`: the plan of a pass that would run now.
+pub async fn plan(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
+    any(&api, id)?;
+    let plan = api.reconciler.preview(id).await.ok_or_else(ApiError::no_server)?;
+    Ok(json_response(json!({"uuid": id, "plan": plan}).to_string()))
 }
 
 #[derive(Deserialize)]
-struct Wanted {
+struct ActionBody {
     action: String,
 }
 
 /// `POST /local/servers/{server}/power`.
 pub async fn power(
     State(api): State<Arc<Api>>,
-    ServerName(server): ServerName,
-    body: Sent,
+    ServerPath(id): ServerPath,
+    body: RequestBody,
 ) -> Result<StatusCode, ApiError> {
-    let snapshot = any(&api, &server)?;
+    let snapshot = any(&api, id)?;
     if let Some(why) = without_power(&snapshot, api.context.clock.now()) {
-        return Err(ApiError::worded(StatusCode::CONFLICT, why));
+        return Err(ApiError::new(StatusCode::CONFLICT, why));
     }
-    let wanted: Wanted = body::object(&body)?;
-    let verb = servers::power_verb(&wanted.action).ok_or_else(|| {
-        ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, "expected one of start, stop, restart, kill")
-    })?;
-    servers::request_power(&api, snapshot.id, verb, None, Requester::Cli).await?;
+    let wanted: ActionBody = body::object(&body)?;
+    let verb = servers::power_verb(&wanted.action)
+        .ok_or_else(|| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "expected one of start, stop, restart, kill"))?;
+    servers::request_power(&api, id, verb, None, Requester::Cli).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Why a server on disk has no power, in words for the person who asked.
+/// Why a server accepts no power requests, as a message for people.
 fn without_power(snapshot: &Snapshot, now: Timestamp) -> Option<&'static str> {
     match held_by(false, snapshot.asked(now)) {
         Some(Holder::Deletion) => Some("it is being deleted"),
         Some(Holder::Parking) => Some(
             "its panel no longer lists it; apply a file with managedBy: file to run it without the panel, or delete it",
         ),
-        _ if snapshot.manifest.is_none() => Some("its files have never said what it should be; see `alula describe`"),
-        // Admission decides about these.
+        _ if snapshot.manifest.is_none() => Some("it has no valid manifest yet; see `alula describe`"),
+        // Admission decides.
         Some(Holder::Suspension | Holder::Installation) | None => None,
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum InstallAction {
-    Again,
-    Abort,
-}
-
-#[derive(Deserialize)]
-struct Installation {
-    action: InstallAction,
-}
-
-/// `POST /local/servers/{server}/install`: runs the install script again, or ends an installation.
+/// `POST /local/servers/{server}/install`: runs the install script again, or aborts an installation.
 pub async fn install(
     State(api): State<Arc<Api>>,
-    ServerName(server): ServerName,
-    body: Sent,
+    ServerPath(id): ServerPath,
+    body: RequestBody,
 ) -> Result<StatusCode, ApiError> {
-    let id = api.server(&server)?.id;
-    match body::object::<Installation>(&body)?.action {
-        InstallAction::Again => servers::request_install(&api, id, true, Requester::Cli).await?,
-        InstallAction::Abort => servers::abort_install(&api, id).await?,
+    api.server(id)?;
+    match body::object::<ActionBody>(&body)?.action.as_str() {
+        "again" => servers::request_install(&api, id, true, Requester::Cli).await?,
+        "abort" => servers::abort_install(&api, id).await?,
+        _ => return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "expected one of again, abort")),
     }
     Ok(StatusCode::ACCEPTED)
 }
 
-/// `DELETE /local/servers/{server}`: also for servers that the panel does not list, or whose files are broken.
-pub async fn delete(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<StatusCode, ApiError> {
-    let snapshot = any(&api, &server)?;
-    servers::request_deletion(&api, snapshot.id, Requester::Cli).await?;
+/// `DELETE /local/servers/{server}`: also for servers that the panel does not list, or whose manifest is invalid.
+pub async fn delete(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Result<StatusCode, ApiError> {
+    any(&api, id)?;
+    servers::request_deletion(&api, id, Requester::Cli).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `PUT /local/servers/{server}[?dry_run=true]`: a manifest, as the text of a file, replaces the server's `config.yml`.
+/// `PUT /local/servers/{server}[?dry_run=true]`: replaces the server's `config.yml` with the body.
 pub async fn apply(
     State(api): State<Arc<Api>>,
-    ServerName(server): ServerName,
+    ServerPath(id): ServerPath,
     RawQuery(query): RawQuery,
-    body: Sent,
+    body: RequestBody,
 ) -> Result<Response, ApiError> {
-    let id: ServerId = server.parse().map_err(|_| ApiError::no_server())?;
     let text = String::from_utf8(body.bytes()?.to_vec())
-        .map_err(|error| ApiError::worded(StatusCode::BAD_REQUEST, format!("the manifest is not UTF-8: {error}")))?;
+        .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, format!("the manifest is not UTF-8: {error}")))?;
     let dry_run = parameter(query.as_deref(), "dry_run") == Some("true");
     let applied =
         api.context.store.run(move |store| store.apply(id, &text, dry_run)).await.map_err(|error| match error {
             ApplyError::Store(error) => error.into(),
-            ApplyError::BeingDeleted(_) => ApiError::worded(StatusCode::CONFLICT, error.to_string()),
+            ApplyError::BeingDeleted(_) => ApiError::new(StatusCode::CONFLICT, error.to_string()),
             ApplyError::Text(_) | ApplyError::Invalid(_) | ApplyError::OtherServer { .. } => {
-                ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+                ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
             }
         })?;
-    Ok(axum_json(&json!({"uuid": id, "result": applied.as_str()})))
-}
-
-/// The value of a parameter in a query. None of those here needs decoding.
-fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
-    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    Ok(json_response(json!({"uuid": id, "result": applied.as_str()}).to_string()))
 }

@@ -1,5 +1,5 @@
-//! What comes with a request, taken so that the wire's own errors are the answer where it cannot be used: the server's name
-//! in the path, and the body, whose faults count only once it is known that there is such a server.
+//! Parts of a request: the server's id in the path, parameters of the query, and the body. A handler reads the body's errors once
+//! it knows that the server exists.
 
 use std::convert::Infallible;
 
@@ -10,68 +10,62 @@ use http::StatusCode;
 use http::request::Parts;
 
 use super::ApiError;
+use crate::model::ServerId;
 
-/// `{server}` of a path. Whatever cannot be read is the name of no server.
-pub struct ServerName(pub String);
+/// `{server}` of a path. Anything but a UUID is answered with 404, as an unknown server is.
+pub struct ServerPath(pub ServerId);
 
-impl<S: Send + Sync> FromRequestParts<S> for ServerName {
+impl<S: Send + Sync> FromRequestParts<S> for ServerPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let path = Path::<String>::from_request_parts(parts, state).await;
-        path.map(|Path(name)| Self(name)).map_err(|_| ApiError::no_server())
+        let id = path.ok().and_then(|Path(name)| name.parse().ok());
+        id.map(Self).ok_or_else(ApiError::no_server)
     }
 }
 
-/// How much of a request's body a route reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestBody {
-    /// Nothing.
-    Unread,
-    /// All of it, unless it is longer than this many bytes.
-    UpTo(usize),
+/// The value of a query's parameter. No parameter of this API needs decoding.
+pub fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
+    let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-impl RequestBody {
-    /// Has [`Sent`] keep to it.
-    pub fn limit(self, request: &mut Request) {
-        DefaultBodyLimit::max(self.max()).apply(request);
-        request.extensions_mut().insert(self);
-    }
+/// The maximum size of a request's body, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct BodyLimit(usize);
 
-    fn max(self) -> usize {
-        match self {
-            RequestBody::Unread => 0,
-            RequestBody::UpTo(bytes) => bytes,
-        }
-    }
+/// Limits what [`RequestBody`] reads of a request; with 0 it reads nothing.
+pub fn limit_body(request: &mut Request, bytes: usize) {
+    DefaultBodyLimit::max(bytes).apply(request);
+    request.extensions_mut().insert(BodyLimit(bytes));
 }
 
-/// A body, or why it could not be had.
-pub struct Sent {
+/// A body, or why it cannot be read.
+pub struct RequestBody {
     body: Result<Bytes, BytesRejection>,
     max: usize,
 }
 
-impl<S: Send + Sync> FromRequest<S> for Sent {
+impl<S: Send + Sync> FromRequest<S> for RequestBody {
     type Rejection = Infallible;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Infallible> {
-        let max = request.extensions().get::<RequestBody>().map_or(0, |body| body.max());
+        let max = request.extensions().get::<BodyLimit>().map_or(0, |limit| limit.0);
         Ok(Self { body: Bytes::from_request(request, state).await, max })
     }
 }
 
-impl Sent {
+impl RequestBody {
     /// The body's bytes.
     ///
     /// # Errors
-    /// It is too long, or broke off.
+    /// The body is too long or incomplete.
     pub fn bytes(&self) -> Result<&Bytes, ApiError> {
         self.body.as_ref().map_err(|rejection| match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 let message = format!("The request body is larger than {} MiB.", self.max >> 20);
-                ApiError::worded(StatusCode::PAYLOAD_TOO_LARGE, message)
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
             }
             _ => ApiError::BadBody(rejection.body_text()),
         })
@@ -79,7 +73,7 @@ impl Sent {
 }
 
 #[cfg(test)]
-impl From<&'static str> for Sent {
+impl From<&'static str> for RequestBody {
     fn from(text: &'static str) -> Self {
         Self { body: Ok(Bytes::from_static(text.as_bytes())), max: text.len() }
     }

@@ -1,5 +1,5 @@
-//! Every route of the API: method, path, who may call it, and how much of a body it reads. The routers of both listeners are
-//! built from this table alone, and each route checks its own row before its handler runs.
+//! The table of routes: method, path, who may call it, and the limit of its body. The routers of both listeners are built from it,
+//! and each route checks its own row before its handler runs.
 
 use std::future::{Future, ready};
 use std::pin::Pin;
@@ -12,17 +12,18 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::guard::{self, Access, Endpoint, Guard};
-use super::request::RequestBody;
+use super::request::limit_body;
 use super::startup::Startup;
 use super::{Api, local, servers, system};
 use crate::config::NodeConfig;
 
-/// One row of the table.
+/// A row of the table.
 struct Route {
     method: MethodFilter,
     path: &'static str,
     access: Access,
-    body: RequestBody,
+    /// The maximum size of a body, in bytes.
+    max_body: usize,
     handle: Arc<dyn Fn(Request, Startup) -> Answer + Send + Sync>,
 }
 
@@ -34,10 +35,10 @@ fn table() -> Vec<Route> {
     const POST: MethodFilter = MethodFilter::POST;
     const PUT: MethodFilter = MethodFilter::PUT;
     const DELETE: MethodFilter = MethodFilter::DELETE;
-    const NONE: RequestBody = RequestBody::Unread;
-    const SMALL: RequestBody = RequestBody::UpTo(4 << 20);
+    const NONE: usize = 0;
+    const SMALL: usize = 4 << 20;
     vec![
-        Route::at_once(GET, "/api/system", Node, NONE, system::system),
+        Route::during_startup(GET, "/api/system", Node, NONE, system::system),
         Route::new(GET, "/api/servers", Node, NONE, servers::list),
         Route::new(POST, "/api/servers", Node, SMALL, servers::create),
         Route::new(GET, "/api/servers/{server}", Node, NONE, servers::get),
@@ -52,7 +53,6 @@ fn table() -> Vec<Route> {
         Route::new(POST, "/api/servers/{server}/ws/deny", Node, SMALL, servers::deny_tokens),
         Route::new(GET, "/local/servers", Local, NONE, local::list),
         Route::new(GET, "/local/events", Local, NONE, local::events::events),
-        Route::new(GET, "/local/servers/{server}", Local, NONE, local::describe),
         Route::new(PUT, "/local/servers/{server}", Local, SMALL, local::apply),
         Route::new(DELETE, "/local/servers/{server}", Local, NONE, local::delete),
         Route::new(GET, "/local/servers/{server}/logs", Local, NONE, local::logs::logs),
@@ -62,66 +62,66 @@ fn table() -> Vec<Route> {
     ]
 }
 
-/// The routes of a listener. Those that need the servers answer once `opening` has the API.
-pub fn router(opening: &Startup, endpoint: Endpoint, node: &NodeConfig) -> Router {
-    build(table(), opening, endpoint, node)
+/// The routes of a listener. Routes about servers wait until the startup has finished.
+pub fn router(startup: &Startup, endpoint: Endpoint, node: &NodeConfig) -> Router {
+    build(table(), startup, endpoint, node)
 }
 
-fn build(table: Vec<Route>, opening: &Startup, endpoint: Endpoint, node: &NodeConfig) -> Router {
+fn build(table: Vec<Route>, startup: &Startup, endpoint: Endpoint, node: &NodeConfig) -> Router {
     let guard = Arc::new(Guard::new(endpoint, node));
     let mut router = Router::new();
     for route in table.into_iter().filter(|route| guard.serves(route.access)) {
         let with_slash = format!("{}/", route.path);
-        router = router.route(&with_slash, route.redirect(&guard)).route(route.path, route.answer(&guard, opening));
+        router = router.route(&with_slash, route.redirect(&guard)).route(route.path, route.answer(&guard, startup));
     }
     let of_fallback = guard.clone();
-    // Also for a known path with another method.
+    // Also the response for a known path with another method.
     let no_route =
         move |request: Request| ready(of_fallback.reject(Access::NodeToken, &request).unwrap_or_else(guard::not_found));
     guard::wrap(router.fallback(no_route.clone()).method_not_allowed_fallback(no_route), guard)
 }
 
 impl Route {
-    /// A route whose handler needs the servers: while the daemon starts, its callers wait for them.
+    /// A route about servers: its callers wait for the end of the startup.
     fn new<T: 'static>(
         method: MethodFilter,
         path: &'static str,
         access: Access,
-        body: RequestBody,
+        max_body: usize,
         handler: impl Handler<T, Arc<Api>>,
     ) -> Self {
-        let handle = move |request, opening: Startup| -> Answer {
+        let handle = move |request, startup: Startup| -> Answer {
             let handler = handler.clone();
-            Box::pin(async move { handler.call(request, opening.api().await).await })
+            Box::pin(async move { handler.call(request, startup.api().await).await })
         };
-        Self { method, path, access, body, handle: Arc::new(handle) }
+        Self { method, path, access, max_body, handle: Arc::new(handle) }
     }
 
-    /// A route whose handler is called while the daemon starts, too.
-    fn at_once<T: 'static>(
+    /// A route that is answered during the startup, too.
+    fn during_startup<T: 'static>(
         method: MethodFilter,
         path: &'static str,
         access: Access,
-        body: RequestBody,
+        max_body: usize,
         handler: impl Handler<T, Startup>,
     ) -> Self {
-        let handle = move |request, opening| -> Answer { Box::pin(handler.clone().call(request, opening)) };
-        Self { method, path, access, body, handle: Arc::new(handle) }
+        let handle = move |request, startup| -> Answer { Box::pin(handler.clone().call(request, startup)) };
+        Self { method, path, access, max_body, handle: Arc::new(handle) }
     }
 
-    fn answer(self, guard: &Arc<Guard>, opening: &Startup) -> MethodRouter {
-        let (guard, opening) = (guard.clone(), opening.clone());
-        let Self { method, access, body, handle, .. } = self;
+    fn answer(self, guard: &Arc<Guard>, startup: &Startup) -> MethodRouter {
+        let (guard, startup) = (guard.clone(), startup.clone());
+        let Self { method, access, max_body, handle, .. } = self;
         on(method, move |mut request: Request| async move {
             if let Some(rejection) = guard.reject(access, &request) {
                 return rejection;
             }
-            body.limit(&mut request);
-            handle(request, opening).await
+            limit_body(&mut request, max_body);
+            handle(request, startup).await
         })
     }
 
-    /// The answer to the path with a slash at its end.
+    /// The route of the path with a slash at its end.
     fn redirect(&self, guard: &Arc<Guard>) -> MethodRouter {
         let (guard, access) = (guard.clone(), self.access);
         on(self.method, move |request: Request| {

@@ -1,4 +1,4 @@
-//! `/api/servers`: handlers, one file for each kind of thing they do.
+//! Handlers of `/api/servers`.
 
 mod create;
 mod install;
@@ -24,12 +24,11 @@ pub use read::{get, list};
 pub use remove::{delete, request_deletion};
 
 impl Api {
-    /// The server that a path names, if the API knows it.
+    /// The server with this id.
     ///
     /// # Errors
-    /// 404.
-    pub(super) fn server(&self, name: &str) -> Result<Known, ApiError> {
-        let id: ServerId = name.parse().map_err(|_| ApiError::no_server())?;
+    /// 404 if there is none, or its panel does not list it.
+    pub(super) fn server(&self, id: ServerId) -> Result<Known, ApiError> {
         let snapshot = self.context.store.get(id).filter(|snapshot| snapshot.is_listed());
         let snapshot = snapshot.ok_or_else(ApiError::no_server)?;
         let manifest = snapshot.manifest.clone().ok_or_else(ApiError::no_server)?;
@@ -41,28 +40,25 @@ impl Api {
             || container.flatten().is_some_and(|container| self.has_ended(&snapshot, &container));
         Ok(Known { id, snapshot, manifest, status, seen, start_fails })
     }
-}
 
-impl Api {
-    /// Whether a container has ended that ran for the power request that counts.
+    /// Whether the container that the current power request has started has ended.
     fn has_ended(&self, snapshot: &Snapshot, container: &ContainerStatus) -> bool {
         let power = snapshot.asked(self.context.clock.now()).power();
         let ended = matches!(container.state, ContainerState::Exited { .. });
         ended && power.is_some_and(|power| snapshot.record.serving(container) == Some(power.id.as_str()))
     }
 
-    /// As [`Api::server`], once its files were looked at: what a person has just changed is accepted before a later request.
+    /// As [`Api::server`], after its files were read again, so that an edit is accepted before a later request.
     ///
     /// # Errors
-    /// 404.
-    pub(super) async fn server_as_on_disk(&self, name: &str) -> Result<Known, ApiError> {
-        let known = self.server(name)?;
-        let id = known.id;
+    /// As [`Api::server`].
+    pub(super) async fn server_as_on_disk(&self, id: ServerId) -> Result<Known, ApiError> {
+        self.server(id)?;
         if let Err(error) = refresh(&self.context.store, self.context.clock, id).await {
-            // A disk that takes no more must not keep anybody from stopping a server.
-            tracing::debug!(server.id = %id, "decided on what was known: {error}");
+            // A full disk must not prevent a stop.
+            tracing::debug!(server.id = %id, %error, "server not read again; the known state decides");
         }
-        self.server(name)
+        self.server(id)
     }
 
     /// Waits for a reset of the panel's flags. None begins while the permit is held, so hold it while a request to install is accepted.
@@ -71,12 +67,12 @@ impl Api {
     }
 }
 
-/// How often a decision is made anew because somebody else wrote in between.
-const CONFLICT_ATTEMPTS: u32 = 20;
+/// Attempts to write a decision that other writers make obsolete.
+const MAX_ATTEMPTS: u32 = 20;
 
-/// Decides and writes; and again, on what is so then, when somebody else wrote in between.
-async fn decide_again<F: Future<Output = Result<(), ApiError>>>(attempt: impl Fn() -> F) -> Result<(), ApiError> {
-    for _ in 1..CONFLICT_ATTEMPTS {
+/// Repeats an attempt that has failed because another writer has changed the server meanwhile.
+async fn retry_on_conflict<F: Future<Output = Result<(), ApiError>>>(attempt: impl Fn() -> F) -> Result<(), ApiError> {
+    for _ in 1..MAX_ATTEMPTS {
         match attempt().await {
             Err(ApiError::Store(StoreError::Conflict { .. })) => {}
             result => return result,
@@ -85,24 +81,22 @@ async fn decide_again<F: Future<Output = Result<(), ApiError>>>(attempt: impl Fn
     attempt().await
 }
 
-/// A server that the API knows, at one moment.
+/// A server at one moment.
 pub(super) struct Known {
-    /// Its name.
     pub id: ServerId,
-    /// Intent and facts; what a change is based on.
+    /// A write is rejected if the snapshot is no longer current.
     pub snapshot: Arc<Snapshot>,
-    /// The intent in force.
+    /// The effective manifest.
     pub manifest: Arc<Manifest>,
-    /// What was seen last.
     pub status: Arc<Status>,
-    /// Its container was looked at, and nothing has happened to it since.
+    /// The cached state of its container is current.
     pub seen: bool,
-    /// A start has failed and is tried again, or what it started has ended.
+    /// A start has failed and is tried again, or the container that it started has ended.
     pub start_fails: bool,
 }
 
 impl Known {
-    /// What the admission of a request depends on.
+    /// The input of admission.
     pub fn context(&self, now: Timestamp) -> AdmissionContext<'_> {
         AdmissionContext {
             manifest: &self.manifest,

@@ -1,7 +1,8 @@
-//! The API while the daemon starts: what needs no server is answered at once, everything else waits for the state folder.
+//! The API during the daemon's startup. Requests that need no server are answered at once, all others wait until the state folder is
+//! read.
 //!
-//! [`router`](super::router) is served from the first moment; [`Startup::open`] hands over the API as soon as there is one. A node
-//! with thousands of servers so shows that it is alive while it still reads them, and no caller is refused meanwhile.
+//! [`router`](super::router) is served from the beginning; [`Startup::finish`] provides the API. So a node with thousands of servers
+//! answers health checks while it still reads them, and rejects no request meanwhile.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tokio::sync::SetOnce;
 
 use super::Api;
 
-/// Where handlers get the API from; clones share it.
+/// Provides handlers with the API; clones share it.
 #[derive(Clone)]
 pub struct Startup {
     kernel: Arc<str>,
@@ -17,18 +18,18 @@ pub struct Startup {
 }
 
 impl Startup {
-    /// Without an API yet. `kernel` is the kernel's release.
+    /// A startup that has not finished. `kernel` is the kernel's release.
     pub fn new(kernel: &str) -> Self {
         Self { kernel: kernel.into(), api: Arc::default() }
     }
 
-    /// Answers with `api` from now on. Only the first call counts.
-    pub fn open(&self, api: Arc<Api>) {
-        // The error returns a second API.
+    /// Provides the API. Only the first call counts.
+    pub fn finish(&self, api: Arc<Api>) {
+        // The error would return a second API.
         let _ = self.api.set(api);
     }
 
-    /// The API, once it is there.
+    /// Waits for the API.
     pub async fn api(&self) -> Arc<Api> {
         self.api.wait().await.clone()
     }

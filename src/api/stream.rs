@@ -1,4 +1,4 @@
-//! Answers that go on. A task of the daemon makes each, so it ends with the daemon, and the daemon does not wait for its reader.
+//! Responses that are streams. Each is written by a task, which ends with the daemon and is not delayed by its reader.
 
 use std::io;
 
@@ -10,27 +10,27 @@ use tokio::sync::mpsc;
 
 use crate::tasks::Tasks;
 
-/// Pieces that wait for a slow reader.
-const WAITING: usize = 4;
+/// Pieces that are buffered for a slow reader.
+const BUFFERED: usize = 4;
 
-/// Where a task writes its answer to.
+/// The response that a task writes.
 pub struct Out {
     pieces: mpsc::Sender<io::Result<Bytes>>,
 }
 
 impl Out {
-    /// Writes a piece, once there is room for it.
+    /// Writes a piece, once the buffer has room for it.
     ///
     /// # Errors
-    /// The reader has left.
+    /// The reader has closed the connection.
     pub async fn send(&self, piece: impl Into<Bytes>) -> io::Result<()> {
         self.pieces.send(Ok(piece.into())).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
-    /// Waits for something to write.
+    /// Waits for the next thing to write.
     ///
     /// # Errors
-    /// The reader has left.
+    /// The reader has closed the connection.
     pub async fn wait_for<T>(&self, next: impl Future<Output = T>) -> io::Result<T> {
         tokio::select! {
             biased;
@@ -40,19 +40,19 @@ impl Out {
     }
 }
 
-/// An answer that `work` makes. It breaks off where `work` fails.
+/// A response that `work` writes. It is aborted if `work` fails.
 pub fn answer<F>(tasks: &Tasks, name: String, content_type: &'static str, work: impl FnOnce(Out) -> F) -> Response
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
 {
-    let (sender, mut pieces) = mpsc::channel(WAITING);
+    let (sender, mut pieces) = mpsc::channel(BUFFERED);
     let failed = sender.clone();
     let work = work(Out { pieces: sender });
     tasks.spawn(name.clone(), async move {
         match work.await {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                tracing::warn!(stream = %name, %error, "an answer breaks off");
-                // The reader may have left.
+                tracing::warn!(stream = %name, %error, "response aborted");
+                // The reader may have closed the connection.
                 let _ = failed.send(Err(error)).await;
             }
             _ => {}

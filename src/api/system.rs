@@ -1,24 +1,19 @@
-//! `GET /api/system`: what the node is.
+//! `GET /api/system`: information about the node.
 
 use axum::extract::{RawQuery, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::request::parameter;
 use super::startup::Startup;
-use super::{Api, ApiError};
+use super::{Api, ApiError, response};
 use crate::panel::client::WINGS_VERSION;
 
-/// `GET /api/system[?v=2]`. The first form says what cannot change, also while the daemon starts; the second asks the container
-/// engine.
-pub async fn system(State(opening): State<Startup>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
-    let is_detailed = query.unwrap_or_default().split('&').any(|pair| pair == "v=2");
-    let value = if is_detailed { detailed(&*opening.api().await).await? } else { plain(opening.kernel()) };
-    Ok(axum_json(&value))
-}
-
-/// A JSON answer.
-pub fn axum_json(value: &Value) -> Response {
-    ([(http::header::CONTENT_TYPE, "application/json; charset=utf-8")], value.to_string()).into_response()
+/// `GET /api/system[?v=2]`. The first form is constant and answered during the startup; the second one asks the container engine.
+pub async fn system(State(startup): State<Startup>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    let is_detailed = parameter(query.as_deref(), "v") == Some("2");
+    let value = if is_detailed { detailed(&*startup.api().await).await? } else { plain(startup.kernel()) };
+    Ok(response::json(value.to_string()))
 }
 
 /// The first form.
@@ -55,7 +50,7 @@ async fn detailed(api: &Api) -> Result<Value, ApiError> {
     }))
 }
 
-/// The processor's name as Go has it, which is what the panel expects.
+/// The processor's name in Go, which the panel expects.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

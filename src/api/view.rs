@@ -1,4 +1,4 @@
-//! Servers as the panel reads them, rendered once for each change and shared by everybody who asks.
+//! Servers as JSON for the panel, rendered once for each change.
 //!
 //! Source: HTTP API, "Server object".
 
@@ -36,7 +36,7 @@ impl ServerViews {
     /// All servers as a JSON array.
     pub fn list(&self, context: &Context) -> Bytes {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        // Read before the servers: a change during the rendering makes the next caller render again.
+        // Before the servers are read: a change during the rendering makes the next caller render again.
         let version = context.store.version();
         if cache.version != version {
             cache.render(context);
@@ -45,8 +45,8 @@ impl ServerViews {
         cache.list.clone()
     }
 
-    /// A server is gone, or about to be.
-    pub fn forget(&self, id: ServerId) {
+    /// Removes a server that is being deleted.
+    pub fn remove(&self, id: ServerId) {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).servers.remove(&id);
     }
 

@@ -22,7 +22,7 @@ use crate::api::Endpoint;
 use crate::config::NodeConfig;
 use crate::tasks::Tasks;
 
-/// Between two checks of the certificate's files.
+/// Interval between two checks of the certificate's files.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Listening sockets that are not served yet.
@@ -34,39 +34,35 @@ pub struct Listeners {
 /// Opens the sockets.
 ///
 /// # Errors
-/// A port that is taken, a certificate that cannot be read; with what to do about it.
+/// A port is in use, a certificate cannot be read. The message says what to do.
 pub async fn open(node: &NodeConfig) -> anyhow::Result<Listeners> {
-    let tcp = match super::tcp_endpoint(node) {
-        None => {
-            tracing::info!("no token is configured: the API is served on the local socket only");
-            None
-        }
-        Some(endpoint) => {
-            let certificates =
-                node.api.tls.as_ref().map(|files| Certificates::load(files, CERTIFICATE_INTERVAL)).transpose()?;
-            let address = &node.api.address;
-            let listener = TcpListener::bind(address).await.with_context(|| {
-                format!(
-                    "cannot listen on {address}; is another daemon running? see `api.host` and `api.port` in {}",
-                    node.source.display()
-                )
-            })?;
-            Some((listener, certificates, endpoint))
-        }
+    let Some(token) = node.api_token.clone() else {
+        tracing::info!("no token is configured: the API is served on the local socket only");
+        return Ok(Listeners { tcp: None, local: local(&node.directories.socket)? });
     };
+    let certificates =
+        node.api.tls.as_ref().map(|files| Certificates::load(files, CERTIFICATE_INTERVAL)).transpose()?;
+    let address = &node.api.address;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "cannot listen on {address}; is another daemon running? see `api.host` and `api.port` in {}",
+            node.source.display()
+        )
+    })?;
+    let tcp = Some((listener, certificates, Endpoint::Tcp(token)));
     Ok(Listeners { tcp, local: local(&node.directories.socket)? })
 }
 
 /// Removes the unix socket's file.
 pub fn close(node: &NodeConfig) {
-    // Whoever finds it there tries to connect, is refused, and knows that no daemon runs.
+    // If this fails, connections to the file are refused, which clients take for "no daemon runs".
     let _ = std::fs::remove_file(&node.directories.socket);
 }
 
 fn local(path: &Path) -> anyhow::Result<UnixListener> {
     let what = || format!("cannot open the socket {}", path.display());
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        // It is none of this state folder, whose lock we have.
+        // That daemon has another state folder: this one is locked by this process.
         anyhow::bail!(
             "{} answers already: another daemon listens there; stop it first, or name another path in `alula.socket`",
             path.display()
@@ -82,7 +78,7 @@ fn local(path: &Path) -> anyhow::Result<UnixListener> {
 }
 
 impl Listeners {
-    /// Serves both doors until the tasks are shut down.
+    /// Serves both listeners until the tasks are shut down.
     pub fn serve(self, tasks: &Tasks, router: impl Fn(Endpoint) -> Router) {
         let serve = |name: &'static str, listener, router| {
             let acceptor = Acceptor::new(listener, router, Limits::API, tasks.clone());

@@ -13,7 +13,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A small file system of its own, for the time of a test.
+/// A small file system that is mounted for one test.
 struct SmallDisk {
     folder: TempDir,
 }
@@ -31,11 +31,11 @@ impl SmallDisk {
             Ok(output) if output.status.success() => Some(disk),
             Ok(output) => {
                 let why = String::from_utf8_lossy(&output.stderr);
-                eprintln!("skipped, for mounting a tmpfs is not possible here: {why}");
+                eprintln!("skipped: cannot mount a tmpfs: {why}");
                 None
             }
             Err(e) => {
-                eprintln!("skipped, for `mount` cannot be run here: {e}");
+                eprintln!("skipped: cannot run `mount`: {e}");
                 None
             }
         }
@@ -69,7 +69,7 @@ fn a_file_is_made_and_replaced_with_its_exact_mode() {
     let after = fs::metadata(&path).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"two");
     assert_eq!(after.permissions().mode() & 0o7777, 0o600);
-    assert_ne!(after.ino(), before, "replaced, not written over");
+    assert_ne!(after.ino(), before, "replaced, not written in place");
     assert_eq!(names(folder.path()), ["record.json"]);
 }
 
@@ -102,7 +102,6 @@ fn many_writers_of_one_file_leave_one_of_their_versions() {
             scope.spawn(move || {
                 for _ in 0..20 {
                     write_file(path, &[writer; 5000], 0o600).unwrap();
-                    clean_leftovers(path.parent().unwrap(), |_| true).unwrap();
                 }
             });
         }
@@ -133,10 +132,8 @@ fn a_missing_folder_is_not_found() {
 }
 
 #[test]
-fn a_full_disk_keeps_the_old_file_and_says_so() {
-    let Some(disk) = SmallDisk::mount() else {
-        return;
-    };
+fn an_error_of_a_full_disk_names_the_remedy_and_keeps_the_old_file() {
+    let Some(disk) = SmallDisk::mount() else { return };
     let path = disk.path().join("config.yml");
     write_file(&path, b"old", 0o600).unwrap();
 
@@ -146,8 +143,8 @@ fn a_full_disk_keeps_the_old_file_and_says_so() {
     assert_eq!(fs::read(&path).unwrap(), b"old");
     assert_eq!(names(disk.path()), ["config.yml"]);
 
-    // The temporary file gives its space back: at once, or when a process that another test has just forked, and that still
-    // holds it open, has become another program.
+    // A process that another test has just forked may hold the temporary file open until it calls exec. Its space is free
+    // only then.
     let timeout = std::time::Instant::now() + std::time::Duration::from_secs(5);
     while let Err(error) = write_file(&path, &[b'y'; 20_000], 0o600) {
         assert!(std::time::Instant::now() < timeout, "{error}");
@@ -158,9 +155,7 @@ fn a_full_disk_keeps_the_old_file_and_says_so() {
 
 #[test]
 fn a_disk_without_inodes_keeps_the_old_file() {
-    let Some(disk) = SmallDisk::mount() else {
-        return;
-    };
+    let Some(disk) = SmallDisk::mount() else { return };
     let path = disk.path().join("config.yml");
     write_file(&path, b"old", 0o600).unwrap();
     let filled = (0..1000).find(|i| fs::write(disk.path().join(format!("fill{i}")), b"").is_err());
@@ -172,10 +167,8 @@ fn a_disk_without_inodes_keeps_the_old_file() {
 }
 
 #[test]
-fn a_read_only_disk_is_told_from_a_full_one() {
-    let Some(disk) = SmallDisk::mount() else {
-        return;
-    };
+fn a_read_only_disk_has_its_own_kind_of_error() {
+    let Some(disk) = SmallDisk::mount() else { return };
     let path = disk.path().join("config.yml");
     write_file(&path, b"old", 0o600).unwrap();
     disk.make_read_only();
@@ -220,18 +213,6 @@ fn leftovers_of_a_crash_go_and_nothing_else_does() {
 }
 
 #[test]
-fn a_temporary_file_in_use_is_no_leftover() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("f");
-    let temporary = PendingFile::create(&path, Mode::RUSR).unwrap();
-    assert_eq!(clean_leftovers(folder.path(), |_| true).unwrap(), 0);
-    assert_eq!(names(folder.path()).len(), 1);
-    assert!(names(folder.path()).iter().all(|name| temporary_of(name).is_some()));
-    drop(temporary);
-    assert!(names(folder.path()).is_empty());
-}
-
-#[test]
 fn a_symbolic_link_is_replaced_and_its_target_kept() {
     let folder = TempDir::new().unwrap();
     let (target, link) = (folder.path().join("target"), folder.path().join("link"));
@@ -260,14 +241,14 @@ fn writing_through_replaces_what_links_lead_to() {
     assert!(link.is_symlink() && here.join("second").is_symlink());
     let new = fs::metadata(&target).unwrap();
     assert_eq!(fs::read(&target).unwrap(), b"new");
-    assert_ne!(new.ino(), old.ino(), "replaced, never half written");
+    assert_ne!(new.ino(), old.ino(), "replaced, not written in place");
     assert_eq!(new.mode(), old.mode());
     assert_eq!((new.uid(), new.gid()), (old.uid(), old.gid()), "given away: {given}");
     assert_eq!(names(&there), ["config.yml"]);
 
     fs::remove_file(&target).unwrap();
     write_through(&link, b"first", 0o640, || Ok(())).unwrap();
-    assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o640, "a link that led nowhere");
+    assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o640, "the link had no target");
     fs::remove_dir_all(&there).unwrap();
     assert_eq!(write_through(&link, b"new", 0o600, || Ok(())).unwrap_err().kind(), io::ErrorKind::NotFound);
     assert!(link.is_symlink());
@@ -282,14 +263,14 @@ fn a_file_that_is_saved_while_another_is_being_written_stays() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("config.yml");
     fs::write(&path, b"old").unwrap();
-    let still = || {
+    let check = || {
         let temporary =
             names(folder.path()).into_iter().find(|name| temporary_of(name).is_some()).expect("all is ready");
         assert_eq!(fs::read(folder.path().join(temporary)).unwrap(), b"new");
         fs::write(&path, b"by hand").unwrap();
         Err(io::Error::other("it was saved"))
     };
-    write_through(&path, b"new", 0o600, still).unwrap_err();
+    write_through(&path, b"new", 0o600, check).unwrap_err();
     assert_eq!(fs::read(&path).unwrap(), b"by hand");
     assert_eq!(names(folder.path()), ["config.yml"]);
 }
@@ -316,18 +297,21 @@ fn a_kept_file_is_put_back_as_it_was_or_leaves_nothing() {
         assert_eq!(fs::metadata(&path).unwrap().ino() == inode, expected == "old");
     }
 
-    // What a crash leaves is removed at the next boot, and the file stays.
+    // What a crash leaves is removed at the next boot, and the file stays. The file is a new one that was never locked: a process
+    // that another test forks at this moment holds the locks of the files above until it executes its program.
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "new").unwrap();
     std::mem::forget(Kept::keep(&path).unwrap());
     assert_eq!(clean_leftovers(folder.path(), |file| file == "config.yml").unwrap(), 1);
     assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(folder.path()).len()), ("new", 1));
 }
 
 #[test]
-fn many_syncs_have_their_results_in_order() {
+fn parallel_work_has_its_results_in_order() {
     for count in [0, 1, 2, 15, 16, 17, 100] {
         let items: Vec<usize> = (0..count).collect();
         let fails = |item: &usize| if item % 7 == 3 { Err(io::Error::other(item.to_string())) } else { Ok(()) };
-        let results = sync_all(&items, fails);
+        let results = in_parallel(&items, fails);
         assert_eq!(results.len(), count);
         for (item, result) in results.into_iter().enumerate() {
             assert_eq!(result.err().map(|error| error.to_string()), (item % 7 == 3).then(|| item.to_string()));
@@ -339,13 +323,13 @@ fn many_syncs_have_their_results_in_order() {
 fn a_pending_file_has_its_name_only_once_it_is_placed() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("f");
-    let mut pending = PendingFile::write(&path, b"new", 0o640).unwrap();
+    let pending = PendingFile::write(&path, b"new", 0o640).unwrap();
     assert!(!path.exists());
+    assert!(names(folder.path()).iter().all(|name| temporary_of(name) == Some("f")));
     pending.sync().unwrap();
-    pending.place().unwrap();
+    let placed = pending.place().unwrap();
     let found = fs::metadata(&path).unwrap();
-    assert_eq!((found.permissions().mode() & 0o7777, found.ino()), (0o640, pending.metadata().unwrap().ino()));
-    drop(pending);
+    assert_eq!((found.permissions().mode() & 0o7777, found.ino()), (0o640, placed.ino()));
     assert_eq!(names(folder.path()), ["f"]);
 
     drop(PendingFile::write(&path, b"newer", 0o640).unwrap());

@@ -1,47 +1,43 @@
-//! What the program says about itself: version, completions, the schema of its files.
+//! `alula version`, `alula completions` and `alula schema`.
 
 use clap::CommandFactory;
 use serde_json::json;
 
-use super::arguments::{Arguments, Output};
+use super::arguments::Arguments;
 use super::error::CliError;
 use super::output::{Printer, print};
 use crate::model::Manifest;
 use crate::panel::client::WINGS_VERSION;
 
-/// `alula version`.
+/// Prints the version.
 ///
 /// # Errors
-/// The output is closed.
-pub fn version(_arguments: &Output, printer: Printer) -> Result<(), CliError> {
+/// Standard output is closed or cannot be written.
+pub fn version(printer: Printer) -> Result<(), CliError> {
     let version = env!("CARGO_PKG_VERSION");
     let value = json!({"version": version, "wings": WINGS_VERSION});
     printer.print(&value, || format!("alula {version} (speaks to panels as Wings {WINGS_VERSION})\n"))
 }
 
-/// `alula completions`.
+/// Prints completions for a shell.
 ///
 /// # Errors
-/// The output is closed.
+/// Standard output is closed or cannot be written.
 pub fn completions(shell: clap_complete::Shell) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "alula", &mut script);
     print(&String::from_utf8_lossy(&script))
 }
 
-/// `alula schema`.
+/// Prints the JSON Schema of a manifest.
 ///
 /// # Errors
-/// The output is closed.
+/// Standard output is closed or cannot be written.
 pub fn schema() -> Result<(), CliError> {
     print(&schema_text()?)
 }
 
-/// The JSON Schema of a server's record.
-///
-/// # Errors
-/// Never: it is made of JSON.
-pub fn schema_text() -> Result<String, CliError> {
+fn schema_text() -> Result<String, CliError> {
     Ok(serde_json::to_string_pretty(&schemars::schema_for!(Manifest))? + "\n")
 }
 
@@ -50,12 +46,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_contradicts_itself_nowhere() {
+    fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn the_shipped_schema_is_the_generated_one() {
+    fn the_shipped_schema_is_up_to_date() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/state/server.schema.json");
         let shipped = std::fs::read_to_string(path).unwrap_or_default();
         assert!(

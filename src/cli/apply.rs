@@ -1,53 +1,37 @@
-//! `alula apply`: servers are to be as files say.
+//! `alula apply`: creates or changes servers from manifests.
 //!
-//! All files are read and checked first; one that is wrong keeps all of them from being applied.
+//! All files are read and checked first. If one is invalid, none is applied.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::Method;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::arguments::{Apply, NodeArguments};
-use super::client::Client;
-use super::done::{judged, not_tried};
 use super::error::CliError;
 use super::node::Node;
-use super::output::{Cell, Format, Paint, Printer, Progress, Tone, table, tell};
-use super::validate::{self, Fault, Kind, shown};
+use super::outcome::{Outcome, each, judged};
+use super::output::{Printer, notify};
+use super::validate::{self, Fault, Kind, display_name};
 use crate::model::{ManagedBy, Manifest, ServerId};
-use crate::store::CONFIG_FILE;
 
 struct Document {
     path: PathBuf,
     text: String,
     manifest: Manifest,
-}
-
-/// What became of a file.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Outcome {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uuid: Option<ServerId>,
-    name: String,
-    result: String,
     dry_run: bool,
-    file: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
 }
 
-impl Outcome {
-    fn of(document: &Document, result: &str, dry_run: bool) -> Self {
+impl From<&Document> for Outcome {
+    fn from(document: &Document) -> Self {
         Self {
             uuid: Some(document.manifest.metadata.uuid),
             name: document.manifest.spec.settings.meta.name.clone(),
-            result: result.into(),
-            dry_run,
-            file: shown(&document.path),
-            error: None,
+            file: Some(display_name(&document.path)),
+            dry_run: document.dry_run,
+            ..Self::default()
         }
     }
 }
@@ -60,152 +44,94 @@ struct Answer {
 /// Applies files.
 ///
 /// # Errors
-/// A file is wrong, no daemon runs, or the daemon refuses.
+/// A file is invalid, no daemon runs, or the daemon rejects a manifest.
 pub async fn run(node: &NodeArguments, arguments: &Apply, printer: Printer) -> Result<(), CliError> {
-    let documents = match read_all(&arguments.files) {
+    let dry_run = arguments.dry_run;
+    let documents = match read_all(&arguments.files, dry_run) {
         Ok(documents) => documents,
-        Err(faults) => return reject(&faults, arguments.dry_run, printer),
+        Err(faults) => return reject(faults, dry_run, printer),
     };
     let node = Node::open(node)?;
     let client = node.daemon()?;
-    let mut outcomes = Vec::new();
-    let mut progress = Progress::new("applying", documents.len());
-    for document in &documents {
-        match apply(client, document, arguments.dry_run).await {
-            Ok(result) => outcomes.push(Outcome::of(document, &result, arguments.dry_run)),
-            Err(error) => {
-                let text = said(&error);
-                tell(&format!("error: {}: {text}", shown(&document.path)));
-                let outcome = Outcome::of(document, "failed", arguments.dry_run);
-                outcomes.push(Outcome { error: Some(text), ..outcome });
-                if error.is_of_daemon() {
-                    not_tried(documents.len() - outcomes.len());
-                    break;
-                }
-            }
-        }
-        progress.step();
+    let mut changed = false;
+    let apply = async |document: &Document| {
+        let path = format!("/local/servers/{}?dry_run={dry_run}", document.manifest.metadata.uuid);
+        let answer = client.call(Method::PUT, &path, Bytes::from(document.text.clone())).await?;
+        let Answer { result } = client.read(&answer)?;
+        changed |= result != "unchanged";
+        Ok(result)
+    };
+    let result = each(&documents, printer, apply).await;
+    let of_panel = documents.iter().any(|document| document.manifest.metadata.managed_by == ManagedBy::Panel);
+    if of_panel && changed && !dry_run && node.config.panel.is_some() {
+        notify(
+            "the panel's next sync overwrites settings, process and script of servers with managedBy: panel; put permanent \
+             changes into override.yml",
+        );
     }
-    drop(progress);
-    let printed = printer.print(&outcomes, || text(&outcomes, printer.paint));
-    say_more(&node, arguments, &documents, &outcomes);
-    judged(printed, outcomes.iter().all(|outcome| outcome.error.is_none()))
+    result
 }
 
-/// A message that names a server's file by its path, and once more by its name, names it once.
-fn said(error: &CliError) -> String {
-    let again = format!("/{CONFIG_FILE}: {CONFIG_FILE}: ");
-    error.to_string().replace(&again, &format!("/{CONFIG_FILE}: "))
-}
-
-/// Nothing is applied, since some files are wrong.
-fn reject(faults: &[(PathBuf, Fault)], dry_run: bool, printer: Printer) -> Result<(), CliError> {
-    let outcome = |(path, fault): &(PathBuf, Fault)| {
-        let error = validate::line(&shown(path), fault);
-        tell(&format!("error: {error}"));
-        let (file, result) = (shown(path), "invalid".into());
-        Outcome { uuid: None, name: String::new(), result, dry_run, file, error: Some(error) }
+/// Reports the invalid files. Nothing is applied.
+fn reject(faults: Vec<(PathBuf, Fault)>, dry_run: bool, printer: Printer) -> Result<(), CliError> {
+    let outcome = |(path, fault): (PathBuf, Fault)| {
+        let file = display_name(&path);
+        let (error, result) = (Some(fault.line_for(&file)), "invalid".into());
+        notify(&format!("error: {}", fault.line_for(&file)));
+        Outcome { file: Some(file), dry_run, result, error, ..Outcome::default() }
     };
-    let outcomes: Vec<Outcome> = faults.iter().map(outcome).collect();
-    tell("nothing was applied");
-    let printed = match printer.format {
-        Format::Table => Ok(()),
-        Format::Json | Format::Yaml => printer.print(&outcomes, String::new),
-    };
-    judged(printed, false)
+    let outcomes: Vec<Outcome> = faults.into_iter().map(outcome).collect();
+    notify("nothing was applied");
+    judged(printer.print(&outcomes, String::new), false)
 }
 
-/// Every record that the paths stand for, or what is wrong with some of them.
-fn read_all(paths: &[PathBuf]) -> Result<Vec<Document>, Vec<(PathBuf, Fault)>> {
+/// Reads every manifest that the paths stand for, or returns the faults of the invalid ones.
+fn read_all(paths: &[PathBuf], dry_run: bool) -> Result<Vec<Document>, Vec<(PathBuf, Fault)>> {
     let mut documents: Vec<Document> = Vec::new();
     let mut owners: BTreeMap<ServerId, PathBuf> = BTreeMap::new();
     let mut faults = Vec::new();
     for path in paths {
         let files = validate::files_in(path).unwrap_or_else(|error| {
-            faults.push((path.clone(), Fault::of_reading(&error)));
+            faults.push((path.clone(), error.into()));
             Vec::new()
         });
-        let mut records = 0;
+        let mut manifests = 0;
         for file in files {
             match read(&file, path.is_dir()) {
                 Ok(None) => continue,
-                Ok(Some(document)) => {
-                    let uuid = document.manifest.metadata.uuid;
+                Ok(Some((text, manifest))) => {
+                    let uuid = manifest.metadata.uuid;
                     if let Some(other) = owners.insert(uuid, file.clone()) {
-                        let message = format!("it is about the server {uuid}, and so is {}", shown(&other));
-                        faults.push((file, Fault { help: Some("keep one of them".into()), ..Fault::new(message) }));
+                        let message = format!("{} is a manifest of the same server {uuid}", display_name(&other));
+                        faults.push((file.clone(), Fault::new(message).help("keep one of them")));
                     }
-                    documents.push(document);
+                    documents.push(Document { path: file, text, manifest, dry_run });
                 }
                 Err(fault) => faults.push((file, fault)),
             }
-            records += 1;
+            manifests += 1;
         }
-        if records == 0 && faults.is_empty() {
-            faults.push((path.clone(), Fault::new("there is no record of a server in this folder".into())));
+        if manifests == 0 && faults.is_empty() {
+            faults.push((path.clone(), Fault::new("there is no manifest in this folder".into())));
         }
     }
     if faults.is_empty() { Ok(documents) } else { Err(faults) }
 }
 
-/// A file's record; nothing for one that came with its folder and is no record.
-fn read(path: &Path, of_folder: bool) -> Result<Option<Document>, Fault> {
-    let text = validate::read(path).map_err(|error| Fault::of_reading(&error))?;
-    let (what, next) = match validate::kind_of(path, &text) {
-        Kind::Override => {
-            ("an operator's changes to a server", "put it into the server's own folder, beside its config.yml")
-        }
+/// Reads a manifest. A file of another kind is a fault, or `None` if the folder was named and not the file.
+fn read(path: &Path, of_folder: bool) -> Result<Option<(String, Manifest)>, Fault> {
+    let text = validate::read(path)?;
+    let (what, help) = match validate::kind_of(path, &text) {
+        Kind::Override => ("an operator's patch", "put it into the server's own folder, next to its config.yml"),
         Kind::Node => ("the configuration of a node", "run that node with `alula run --config FILE`"),
         Kind::Server | Kind::Folder => {
             let manifest = validate::check_server(path, &text)?;
-            return Ok(Some(Document { path: path.to_owned(), text, manifest }));
+            return Ok(Some((text, manifest)));
         }
     };
     if of_folder {
-        tell(&format!("left out: {}: it is {what}, not a record of a server", shown(path)));
+        notify(&format!("left out: {}: it is {what}, not a manifest", display_name(path)));
         return Ok(None);
     }
-    let message = format!("it is {what}, not a record of a server");
-    Err(Fault { help: Some(next.into()), ..Fault::new(message) })
-}
-
-/// Has the daemon apply one file, and gives the word for what that changed.
-async fn apply(client: &Client, document: &Document, dry_run: bool) -> Result<String, CliError> {
-    let path = format!("/local/servers/{}?dry_run={dry_run}", document.manifest.metadata.uuid);
-    let answer = client.call(Method::PUT, &path, Bytes::from(document.text.clone())).await?;
-    Ok(client.read::<Answer>(&answer)?.result)
-}
-
-fn text(outcomes: &[Outcome], paint: Paint) -> String {
-    let done = outcomes.iter().filter(|outcome| outcome.error.is_none());
-    let row = |outcome: &Outcome| {
-        let tone = if outcome.result == "unchanged" { Tone::Dim } else { Tone::Good };
-        let result = if outcome.dry_run { format!("{} (dry run)", outcome.result) } else { outcome.result.clone() };
-        vec![
-            Cell::plain(outcome.uuid.map(|uuid| uuid.to_string()).unwrap_or_default()),
-            Cell::plain(&outcome.name),
-            Cell::new(tone, result),
-            Cell::plain(&outcome.file),
-        ]
-    };
-    let rows: Vec<Vec<Cell>> = done.map(row).collect();
-    if rows.is_empty() {
-        return String::new();
-    }
-    table(paint, "", &["UUID", "NAME", "RESULT", "FILE"], &rows)
-}
-
-/// What a person should know beside the result.
-fn say_more(node: &Node, arguments: &Apply, documents: &[Document], outcomes: &[Outcome]) {
-    let changed = outcomes.iter().any(|outcome| outcome.error.is_none() && outcome.result != "unchanged");
-    if arguments.dry_run || !changed {
-        return;
-    }
-    let of_panel = documents.iter().any(|document| document.manifest.metadata.managed_by == ManagedBy::Panel);
-    if of_panel && node.config.panel.is_some() {
-        tell(
-            "for servers with managedBy: panel the panel's next word on settings, process and script counts; changes \
-             that shall stay belong in override.yml",
-        );
-    }
+    Err(Fault::new(format!("it is {what}, not a manifest")).help(help))
 }

@@ -1,110 +1,103 @@
-//! What can be typed: sub-commands, options, and the options of Wings.
+//! The command line: sub-commands and options. Comments without a full stop are help texts.
 
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::error::ContextKind;
 use clap::{Args, Parser, Subcommand};
 
+use super::error::CliError;
 use super::output::Format;
 
-/// Node daemon of a game-server host: makes the servers that should exist exist.
+/// Node daemon of a game-server host: reconciles the host's servers with their specs
 ///
 /// Without a command it runs the daemon, as Wings does.
 #[derive(Debug, Parser)]
 #[command(name = "alula", version, propagate_version = false, max_term_width = 100)]
 pub struct Arguments {
-    /// Which node.
     #[command(flatten)]
     pub node: NodeArguments,
-    /// How the daemon runs, where no command is given.
+    /// For the daemon, if no command is given.
     #[command(flatten)]
     pub run: RunOptions,
-    /// What to do.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// Which node is meant.
+/// Options that name a node.
 #[derive(Debug, Clone, Args)]
 pub struct NodeArguments {
     /// The node's configuration file [default: /etc/pelican/config.yml]
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "root")]
     pub config: Option<PathBuf>,
-    /// The state folder of a node; its config.yml is read where there is one
+    /// The state folder of a node; its config.yml is read if there is one
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
 }
 
-/// How the daemon runs.
+/// Options of the daemon.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunOptions {
-    /// Log what happens in detail
+    /// Write debug messages to the log
     #[arg(long)]
     pub debug: bool,
-    /// Believe any certificate of the panel
+    /// Do not verify the panel's TLS certificate
     #[arg(long)]
     pub ignore_certificate_errors: bool,
-    /// Options of Wings that are refused.
-    #[command(flatten)]
-    pub foreign: ForeignOptions,
 }
 
-/// Options of Wings without a meaning here. They are known so that the refusal can say what to do instead.
-#[derive(Debug, Clone, Default, Args)]
-pub struct ForeignOptions {
-    #[arg(long, hide = true)]
-    auto_tls: bool,
-    #[arg(long, hide = true, value_name = "HOST")]
-    tls_hostname: Option<String>,
-    #[arg(long, hide = true)]
-    pprof: bool,
-    #[arg(long, hide = true, value_name = "PORT")]
-    pprof_port: Option<String>,
-    #[arg(long, hide = true, value_name = "RATE")]
-    pprof_block_rate: Option<String>,
-}
+/// Options of Wings that alula does not have, each with what to do instead.
+const WINGS_OPTIONS: [(&str, &str); 5] = [
+    ("--auto-tls", NO_CERTIFICATES),
+    ("--tls-hostname", NO_CERTIFICATES),
+    ("--pprof", NO_PROFILING),
+    ("--pprof-port", NO_PROFILING),
+    ("--pprof-block-rate", NO_PROFILING),
+];
+const NO_CERTIFICATES: &str = "alula fetches no certificates: use certbot or a reverse proxy, name the files in `api.ssl` \
+                               of config.yml, and leave this option out";
+const NO_PROFILING: &str = "alula has no profiling server: leave this option out, and use `perf` instead";
 
-impl ForeignOptions {
-    /// Why these options cannot be served, if any of them was given.
-    pub fn rejection(&self) -> Option<String> {
-        let certificates = "alula fetches no certificates: have certbot or a reverse proxy do it, name the files in \
-                            `api.ssl` of config.yml, and leave this option out";
-        let profiling = "alula has no profiling server: leave this option out, and use `perf` where needed";
-        let given = [
-            (self.auto_tls, "--auto-tls", certificates),
-            (self.tls_hostname.is_some(), "--tls-hostname", certificates),
-            (self.pprof, "--pprof", profiling),
-            (self.pprof_port.is_some(), "--pprof-port", profiling),
-            (self.pprof_block_rate.is_some(), "--pprof-block-rate", profiling),
-        ];
-        given.into_iter().find(|(given, ..)| *given).map(|(_, option, why)| format!("{option}: {why}"))
+impl Arguments {
+    /// Reads the command line of this process. It prints help or an error and ends the process where that is called for.
+    ///
+    /// # Errors
+    /// An option of Wings that alula does not have.
+    pub fn read() -> Result<Self, CliError> {
+        Self::try_parse().or_else(|error| {
+            let unknown = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+            match WINGS_OPTIONS.iter().find(|(option, _)| unknown.split_whitespace().next() == Some(option)) {
+                Some((option, why)) => Err(CliError::Usage(format!("{option}: {why}"))),
+                None => error.exit(),
+            }
+        })
     }
 }
 
-/// What to do.
+/// Sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the daemon until it is told to end
+    /// Run the daemon in the foreground
     Run(RunOptions),
-    /// List servers: what they are, how they are
+    /// List servers
     Get(Select),
-    /// Show everything about one server: conditions, installation, crashes, events, files
+    /// Show the details of one server: conditions, installation, crashes, events, files
     Describe(One),
-    /// Show what would be done now, and why
+    /// Show the steps that the next pass would execute, and why
     Plan(Select),
-    /// Check files without a node: records of servers, override.yml, the node's config.yml
+    /// Check files without a node: manifests, override.yml, the node's config.yml
     Validate(Validate),
-    /// Make servers be as files say (needs the daemon)
+    /// Create or change servers from manifests (needs the daemon)
     Apply(Apply),
     /// Start, stop, restart or kill servers (needs the daemon)
     Power(Power),
-    /// Run install scripts again, or end installations
+    /// Run install scripts again, or abort installations (needs the daemon)
     Install(Install),
     /// Delete servers with all their files (needs the daemon)
     Delete(Delete),
-    /// Show what happened
+    /// Show events
     Events(Events),
-    /// Show what a server printed
+    /// Show the console output or the install log of a server
     Logs(Logs),
     /// Print the version
     Version(Output),
@@ -113,14 +106,14 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the JSON Schema of a server's record
+    /// Print the JSON Schema of a manifest
     Schema,
 }
 
-/// How data is printed.
+/// The output format.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Output {
-    /// How to print
+    /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
 }
@@ -128,10 +121,19 @@ pub struct Output {
 /// Any number of servers.
 #[derive(Debug, Args)]
 pub struct Select {
-    /// Servers, by UUID or its beginning (at least 4 characters); all of them where none is named
+    /// Servers, by UUID or its beginning (at least 4 characters); all servers if none is named
     #[arg(value_name = "UUID")]
     pub servers: Vec<String>,
-    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// At least one server.
+#[derive(Debug, Args)]
+pub struct Targets {
+    /// Servers, by UUID or its beginning (at least 4 characters)
+    #[arg(value_name = "UUID", required = true)]
+    pub servers: Vec<String>,
     #[command(flatten)]
     pub output: Output,
 }
@@ -142,96 +144,77 @@ pub struct One {
     /// The server, by UUID or its beginning (at least 4 characters)
     #[arg(value_name = "UUID")]
     pub server: String,
-    /// How to print.
     #[command(flatten)]
     pub output: Output,
 }
 
-/// `validate`.
+/// Arguments of `validate`.
 #[derive(Debug, Args)]
 pub struct Validate {
     /// Files to check, or folders of them; `-` is standard input
     #[arg(value_name = "FILE|DIR", required = true)]
     pub files: Vec<PathBuf>,
-    /// How to print.
     #[command(flatten)]
     pub output: Output,
 }
 
-/// `apply`.
+/// Arguments of `apply`.
 #[derive(Debug, Args)]
 pub struct Apply {
-    /// A file with one record, or a folder of them (*.yml, */config.yml, servers/*/config.yml); `-` is standard input
+    /// A manifest, or a folder of them (*.yml, */config.yml, servers/*/config.yml); `-` is standard input
     #[arg(short, long = "filename", value_name = "FILE|DIR", required = true)]
     pub files: Vec<PathBuf>,
-    /// Say what would change, and change nothing
+    /// Print what would change, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// How to print.
     #[command(flatten)]
     pub output: Output,
 }
 
-/// `power`.
+/// Arguments of `power`.
 #[derive(Debug, Args)]
 pub struct Power {
-    /// What to do
+    /// The power action
     #[arg(value_parser = actions())]
     pub action: String,
-    /// Servers, by UUID or its beginning (at least 4 characters)
-    #[arg(value_name = "UUID", required = true)]
-    pub servers: Vec<String>,
-    /// How to print.
     #[command(flatten)]
-    pub output: Output,
+    pub targets: Targets,
 }
 
-/// The words of the power actions, each with its help.
+/// The power actions, each with its help.
 fn actions() -> impl TypedValueParser<Value = String> {
-    let action = |word: &'static str, help: &'static str| PossibleValue::new(word).help(help);
     PossibleValuesParser::new([
-        action("start", "Up, unless it is"),
-        action("stop", "Down, as its egg says"),
-        action("restart", "Down and up"),
-        action("kill", "Down at once"),
+        PossibleValue::new("start").help("Start, unless the server runs"),
+        PossibleValue::new("stop").help("Stop, as the egg configures it"),
+        PossibleValue::new("restart").help("Stop and start"),
+        PossibleValue::new("kill").help("Kill the container at once"),
     ])
 }
 
-/// `install`.
+/// Arguments of `install`.
 #[derive(Debug, Args)]
 pub struct Install {
-    /// Servers, by UUID or its beginning (at least 4 characters)
-    #[arg(value_name = "UUID", required = true)]
-    pub servers: Vec<String>,
-    /// End the installation that is under way; it counts as failed
+    /// Abort the current installation; it counts as failed
     #[arg(long)]
     pub abort: bool,
-    /// How to print.
     #[command(flatten)]
-    pub output: Output,
+    pub targets: Targets,
 }
 
-/// `delete`.
+/// Arguments of `delete`.
 #[derive(Debug, Args)]
 pub struct Delete {
-    /// Servers, by UUID or its beginning (at least 4 characters)
-    #[arg(value_name = "UUID", required = true)]
-    pub servers: Vec<String>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
-    /// How to print.
     #[command(flatten)]
-    pub output: Output,
+    pub targets: Targets,
 }
 
-/// `logs`.
+/// Arguments of `logs`.
 #[derive(Debug, Args)]
 pub struct Logs {
-    /// The server, by UUID or its beginning (at least 4 characters)
-    #[arg(value_name = "UUID")]
-    pub server: String,
-    /// Go on, and show what is printed (needs the daemon)
+    /// Continue with new output (needs the daemon)
     #[arg(short, long)]
     pub follow: bool,
     /// Show the output of the last installation instead of the console
@@ -240,21 +223,16 @@ pub struct Logs {
     /// Begin with the last N lines instead of the whole file
     #[arg(long, value_name = "N")]
     pub tail: Option<u64>,
-    /// How to print.
     #[command(flatten)]
-    pub output: Output,
+    pub one: One,
 }
 
-/// `events`.
+/// Arguments of `events`.
 #[derive(Debug, Args)]
 pub struct Events {
-    /// Servers, by UUID or its beginning (at least 4 characters); all of them where none is named
-    #[arg(value_name = "UUID")]
-    pub servers: Vec<String>,
-    /// Go on, and show what happens; a daemon that is away is waited for
+    /// Continue with new events; wait for the daemon while it does not run
     #[arg(short, long)]
     pub follow: bool,
-    /// How to print.
     #[command(flatten)]
-    pub output: Output,
+    pub select: Select,
 }

@@ -1,34 +1,29 @@
-//! The daemon's unix socket: one request, one connection, one answer, read as a whole or as it comes.
+//! The daemon's unix socket: one connection for each request.
 
+use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use futures_util::stream;
+use http::{Method, StatusCode};
+use reqwest::Response;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncBufRead;
-use tokio::net::UnixStream;
 use tokio_util::io::StreamReader;
 
 use super::error::CliError;
 
-/// A plan may wait for the container engine; everything else answers at once.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The longest answer that is read, bytes: a list of very many servers.
-const MAX_ANSWER: usize = 512 << 20;
+/// The daemon may wait for the container engine before it answers with a plan; other answers come at once.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The daemon behind a socket.
+/// The daemon at a socket.
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    http: reqwest::Client,
 }
 
 #[derive(Deserialize)]
@@ -37,15 +32,15 @@ struct Rejection {
 }
 
 impl Client {
-    /// The daemon that listens there, if one does.
+    /// The daemon that listens on the socket; `None` if there is none.
     ///
     /// # Errors
-    /// Somebody may be there, and we may not ask.
+    /// The socket cannot be opened, for example for lack of permission.
     pub fn find(socket: &Path) -> Result<Option<Self>, CliError> {
         match std::os::unix::net::UnixStream::connect(socket) {
-            Ok(_) => Ok(Some(Self { socket: socket.to_owned() })),
+            Ok(_) => Self::new(socket).map(Some),
             Err(error) => match error.kind() {
-                // A path that is too long for a socket is one that no daemon can have opened.
+                // No daemon can listen on a path that is too long for a socket.
                 ErrorKind::NotFound
                 | ErrorKind::ConnectionRefused
                 | ErrorKind::InvalidInput
@@ -58,113 +53,87 @@ impl Client {
         }
     }
 
-    /// Reads something.
+    fn new(socket: &Path) -> Result<Self, CliError> {
+        // Neither proxies nor certificates have a part in this, and both would be read from the environment.
+        let http = reqwest::Client::builder()
+            .unix_socket(socket)
+            .no_proxy()
+            .tls_certs_only([])
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(|error| failed(socket, cause(&error)))?;
+        Ok(Self { socket: socket.to_owned(), http })
+    }
+
+    /// Makes a GET request and reads its JSON response.
     ///
     /// # Errors
-    /// The daemon's refusal, or its silence.
+    /// The daemon rejects the request or does not answer.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
         let answer = self.call(Method::GET, path, Bytes::new()).await?;
         self.read(&answer)
     }
 
-    /// Reads an answer.
+    /// Reads a JSON response.
     ///
     /// # Errors
-    /// It has another shape than this release's.
-    pub fn read<T: DeserializeOwned>(&self, answer: &Bytes) -> Result<T, CliError> {
+    /// Its shape is not that of this release.
+    pub fn read<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, CliError> {
         serde_json::from_slice(answer).map_err(|error| {
             failed(&self.socket, format!("its answer is not understood ({error}); is the daemon of another version than this program? restart it"))
         })
     }
 
-    /// Makes a request and gives the answer's body.
+    /// Makes a request and returns the response's body.
     ///
     /// # Errors
-    /// The daemon's refusal, or its silence.
+    /// The daemon rejects the request or does not answer.
     pub async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, CliError> {
-        let answer = tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await;
-        let (status, body) = answer.map_err(|_| self.silent())??;
-        if status.is_success() { Ok(body) } else { Err(rejected(status, &body)) }
+        let answer = async { self.send(method, path, body).await?.bytes().await.map_err(|error| self.lost(&error)) };
+        self.in_time(answer).await
     }
 
-    /// Reads an answer that goes on, as it comes. It ends where the daemon ends it; an error says that it broke off.
+    /// Makes a GET request and returns the response's body as it arrives. The stream fails if the connection breaks.
     ///
     /// # Errors
-    /// The daemon's refusal, or its silence.
+    /// The daemon rejects the request or does not answer.
     pub async fn stream(&self, path: &str) -> Result<impl AsyncBufRead + Unpin + use<>, CliError> {
-        let begun = tokio::time::timeout(PATIENCE, self.begin(Method::GET, path, Bytes::new())).await;
-        let (response, mut connection) = begun.map_err(|_| self.silent())??;
-        let (head, body) = response.into_parts();
-        if !head.status.is_success() {
-            let body = drive(&mut connection, Limited::new(body, MAX_ANSWER).collect()).await;
-            return Err(rejected(head.status, &body.map_err(|error| self.lost(error))?.to_bytes()));
-        }
-        let mut body = body.into_data_stream();
-        Ok(StreamReader::new(stream::poll_fn(move |context| {
-            if let Some(open) = &mut connection
-                && open.as_mut().poll(context).is_ready()
-            {
-                connection = None;
-            }
-            body.poll_next_unpin(context).map(|piece| piece.map(|piece| piece.map_err(io::Error::other)))
-        })))
+        let response = self.in_time(self.send(Method::GET, path, Bytes::new())).await?;
+        let pieces = stream::try_unfold(response, async |mut response: Response| {
+            let piece = response.chunk().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>(piece.map(|piece| (piece, response)))
+        });
+        Ok(StreamReader::new(Box::pin(pieces)))
     }
 
-    /// The daemon ended, or the connection broke.
-    pub fn lost(&self, error: impl std::fmt::Display) -> CliError {
-        failed(&self.socket, format!("{error}; did it just end? try again"))
+    /// The error for a connection that the daemon has closed.
+    pub fn lost(&self, error: &(dyn Error + 'static)) -> CliError {
+        failed(&self.socket, format!("{}; did it just end? try again", cause(error)))
     }
 
-    fn silent(&self) -> CliError {
-        failed(&self.socket, format!("no answer within {} seconds; see its log", PATIENCE.as_secs()))
-    }
-
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), CliError> {
-        let (response, mut connection) = self.begin(method, path, body).await?;
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response, CliError> {
+        let request = self.http.request(method, format!("http://localhost{path}")).body(body);
+        let response = request.send().await.map_err(|error| self.lost(&error))?;
         let status = response.status();
-        let body = drive(&mut connection, Limited::new(response.into_body(), MAX_ANSWER).collect()).await;
-        Ok((status, body.map_err(|error| self.lost(error))?.to_bytes()))
-    }
-
-    /// Makes a request, and reads the head of the answer.
-    async fn begin(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-    ) -> Result<(Response<Incoming>, Option<Connection>), CliError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.lost(error))?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.lost(error))?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "localhost")
-            .body(Full::new(body))
-            .map_err(|error| self.lost(error))?;
-        let mut connection = Some(Box::pin(connection));
-        let response = drive(&mut connection, sender.send_request(request)).await;
-        Ok((response.map_err(|error| self.lost(error))?, connection))
-    }
-}
-
-/// Does the reading and writing that goes on while an answer is read; gone when there is no more to be done.
-type Connection = Pin<Box<http1::Connection<TokioIo<UnixStream>, Full<Bytes>>>>;
-
-/// Waits for a part of an answer. The connection may be over before that is taken.
-async fn drive<T>(connection: &mut Option<Connection>, part: impl Future<Output = T>) -> T {
-    tokio::pin!(part);
-    if let Some(open) = connection {
-        tokio::select! {
-            biased;
-            part = &mut part => return part,
-            _ = open => *connection = None,
+        if status.is_success() {
+            return Ok(response);
         }
+        Err(rejected(status, &response.bytes().await.map_err(|error| self.lost(&error))?))
     }
-    part.await
+
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+        tokio::time::timeout(TIMEOUT, answer).await.unwrap_or_else(|_| {
+            Err(failed(&self.socket, format!("no answer within {} seconds; see its log", TIMEOUT.as_secs())))
+        })
+    }
 }
 
-fn rejected(status: StatusCode, body: &Bytes) -> CliError {
+/// The innermost cause: the outer errors only name the request.
+fn cause(error: &(dyn Error + 'static)) -> String {
+    error.source().map_or_else(|| error.to_string(), cause)
+}
+
+fn rejected(status: StatusCode, body: &[u8]) -> CliError {
     let message = match serde_json::from_slice::<Rejection>(body) {
         Ok(rejection) => rejection.error,
         Err(_) => String::from_utf8_lossy(body).chars().take(500).collect(),

@@ -1,4 +1,4 @@
-//! `alula events`: what happened, and, if asked for, what happens from now on.
+//! `alula events`: past events, and new ones with `--follow`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use super::arguments::Events;
 use super::client::Client;
 use super::error::CliError;
 use super::node::{Endpoint, Node};
-use super::output::{Cell, Paint, Printer, Tone, clean, table, tell};
+use super::output::{Cell, Printer, Tone, clean, notify, print, table};
 use super::server::ServerView;
 use crate::events::{self, EventKind};
-use crate::model::{Reason, ServerId, Timestamp};
+use crate::model::{Event, Reason, ServerId, Timestamp};
 
-/// An event may come to be known this much later than its time says, after others with a later one.
-const LATE: Duration = Duration::from_secs(10);
-/// Width of reasons, so that lines of a stream are in line.
+/// An event may arrive this much later than others with a later time.
+const MAX_DELAY: Duration = Duration::from_secs(10);
+/// Width of the column of reasons.
 const REASONS: usize = 16;
 
 /// An event and its server.
@@ -31,7 +31,7 @@ pub struct ServerEvent {
 }
 
 impl ServerEvent {
-    /// What is shown of something that has happened: events of servers.
+    /// `None` for anything but an event of a server.
     fn of(event: events::ServerEvent) -> Option<Self> {
         match (event.uuid, event.kind) {
             (Some(uuid), EventKind::Event { reason, message, count }) => {
@@ -42,27 +42,24 @@ impl ServerEvent {
     }
 }
 
-/// Shows events.
+/// Prints events.
 ///
 /// # Errors
-/// A name that names none, a daemon that does not answer.
+/// A name matches no server, or the daemon does not answer.
 pub async fn run(node: Node, arguments: &Events, printer: Printer) -> Result<(), CliError> {
-    let servers = node.pick(&arguments.servers).await?;
-    let named: Option<BTreeSet<ServerId>> =
-        (!arguments.servers.is_empty()).then(|| servers.iter().map(|server| server.uuid).collect());
+    let names = &arguments.select.servers;
+    let servers = node.pick(names).await?;
+    let named = (!names.is_empty()).then(|| servers.iter().map(|server| server.uuid).collect());
     let mut follower = Follower { named, printer, seen: Seen::default() };
     let client = match &node.endpoint {
         Endpoint::Daemon(client) if arguments.follow => client.clone(),
         _ => {
-            node.warn_without_daemon("these are the events that were written down last");
+            node.warn_without_daemon("these are the last known events");
             let events = written(&servers);
             if !arguments.follow {
-                return printer.print(&events, || match events.as_slice() {
-                    [] => String::new(),
-                    events => text(events, printer.paint),
-                });
+                return printer.print(&events, || text(&events));
             }
-            events.into_iter().try_for_each(|event| follower.show(event))?;
+            events.into_iter().try_for_each(|event| follower.print(event))?;
             node.daemon_again().await
         }
     };
@@ -71,39 +68,35 @@ pub async fn run(node: Node, arguments: &Events, printer: Printer) -> Result<(),
 
 /// The events in the servers' status, the oldest first.
 fn written(servers: &[ServerView]) -> Vec<ServerEvent> {
-    let mut events: Vec<ServerEvent> = Vec::new();
-    for server in servers {
-        events.extend(server.status.events.iter().map(|event| ServerEvent {
-            at: event.at,
-            uuid: server.uuid,
-            reason: event.reason,
-            message: event.message.clone(),
-            count: event.count,
-        }));
-    }
+    let of_server = |server: &ServerView| {
+        let uuid = server.uuid;
+        let events = server.status.events.clone().into_iter();
+        events.map(move |Event { at, reason, message, count }| ServerEvent { at, uuid, reason, message, count })
+    };
+    let mut events: Vec<ServerEvent> = servers.iter().flat_map(of_server).collect();
     events.sort();
     events
 }
 
-/// Shows each event once, as it happens.
+/// Prints each event once.
 struct Follower {
-    /// The servers that are meant; all of them where none was named.
+    /// The servers whose events are printed; all servers if `None`.
     named: Option<BTreeSet<ServerId>>,
     printer: Printer,
     seen: Seen,
 }
 
 impl Follower {
-    /// Goes on until the output is closed. A daemon that is away is waited for: it may be restarting.
+    /// Runs until the output is closed. A daemon that does not run is waited for: it may be restarting.
     async fn follow(mut self, node: &Node, mut client: Client) -> Result<(), CliError> {
         loop {
             let path = format!("/local/events?follow=true&after={}", self.seen.after().as_millis());
             match client.stream(&path).await {
-                // An error of reading is the end of the daemon, as the end of the stream is.
+                // A read error means that the daemon has ended, as does the end of the stream.
                 Ok(stream) => {
                     let mut lines = stream.lines();
                     while let Ok(Some(line)) = lines.next_line().await {
-                        self.take(client.read(&line.into())?)?;
+                        self.receive(client.read(line.as_bytes())?)?;
                     }
                 }
                 Err(error) if error.is_of_daemon() => {}
@@ -113,46 +106,46 @@ impl Follower {
         }
     }
 
-    fn take(&mut self, event: events::ServerEvent) -> Result<(), CliError> {
+    fn receive(&mut self, event: events::ServerEvent) -> Result<(), CliError> {
         if let EventKind::Lagged { missed } = event.kind {
-            tell(&format!("up to {missed} events are missing here: they were not read in time; see `alula events`"));
+            notify(&format!("up to {missed} events are missing here: they were not read in time; see `alula events`"));
         }
-        ServerEvent::of(event).map_or(Ok(()), |event| self.show(event))
+        ServerEvent::of(event).map_or(Ok(()), |event| self.print(event))
     }
 
-    fn show(&mut self, event: ServerEvent) -> Result<(), CliError> {
+    fn print(&mut self, event: ServerEvent) -> Result<(), CliError> {
         let wanted = self.named.as_ref().is_none_or(|named| named.contains(&event.uuid));
         if !self.seen.is_new(&event) || !wanted {
             return Ok(());
         }
-        self.printer.print_item(&event, || line(&event, self.printer.paint))
+        print(&self.printer.item(&event, || line(&event))?)
     }
 }
 
-/// What was shown already, and may come again from another run of the daemon.
+/// Events that were printed, and that a restarted daemon may send again.
 #[derive(Default)]
 struct Seen {
     newest: Timestamp,
-    /// Events that are not older than [`LATE`] before the newest.
-    shown: BTreeSet<ServerEvent>,
+    /// Events at most [`MAX_DELAY`] older than the newest.
+    printed: BTreeSet<ServerEvent>,
 }
 
 impl Seen {
-    /// Whether the event was not there before.
+    /// Whether the event was not printed before.
     fn is_new(&mut self, event: &ServerEvent) -> bool {
         self.newest = self.newest.max(event.at);
         let after = self.after();
-        self.shown.retain(|event| event.at >= after);
-        event.at < after || self.shown.insert(event.clone())
+        self.printed.retain(|event| event.at >= after);
+        event.at < after || self.printed.insert(event.clone())
     }
 
-    /// Events that happened before this are not asked for again.
+    /// Start of the events that are requested again.
     fn after(&self) -> Timestamp {
-        self.newest - LATE
+        self.newest - MAX_DELAY
     }
 }
 
-fn text(events: &[ServerEvent], paint: Paint) -> String {
+fn text(events: &[ServerEvent]) -> String {
     let row = |event: &ServerEvent| {
         vec![
             Cell::new(Tone::Dim, event.at.to_string()),
@@ -162,14 +155,13 @@ fn text(events: &[ServerEvent], paint: Paint) -> String {
             Cell::plain(&event.message),
         ]
     };
-    let rows: Vec<Vec<Cell>> = events.iter().map(row).collect();
-    table(paint, "", &["AT", "UUID", "TIMES", "REASON", "MESSAGE"], &rows)
+    table("", None, &["AT", "UUID", "TIMES", "REASON", "MESSAGE"], events.iter().map(row).collect())
 }
 
-fn line(event: &ServerEvent, paint: Paint) -> String {
+fn line(event: &ServerEvent) -> String {
     let (at, reason) = (event.at.to_string(), format!("{:REASONS$}", event.reason));
     let times = if event.count > 1 { format!(" ({} times)", event.count) } else { String::new() };
-    format!("{}  {}  {reason}  {}{times}\n", paint.text(Tone::Dim, &at), event.uuid, clean(&event.message))
+    format!("{}  {}  {reason}  {}{times}\n", Tone::Dim.paint(&at), event.uuid, clean(&event.message))
 }
 
 #[cfg(test)]
@@ -188,23 +180,22 @@ mod tests {
     }
 
     #[test]
-    fn each_event_is_shown_once_also_one_that_comes_late() {
+    fn each_event_is_printed_once_also_a_late_one() {
         let mut seen = Seen::default();
-        let mut shown =
-            |events: &[ServerEvent]| -> Vec<bool> { events.iter().map(|event| seen.is_new(event)).collect() };
+        let mut new = |events: &[ServerEvent]| -> Vec<bool> { events.iter().map(|event| seen.is_new(event)).collect() };
         let (early, late) = (event(5, Reason::Parked), event(20, Reason::LeftOut));
-        assert_eq!(shown(&[early.clone(), late.clone()]), [true, true]);
-        assert_eq!(shown(&[late.clone(), event(19, Reason::SpecAccepted)]), [false, true]);
-        // Older than anything that is asked for again: it cannot be a repetition.
-        assert_eq!(shown(&[early.clone(), event(2, Reason::SpecMissing)]), [true, true]);
+        assert_eq!(new(&[early.clone(), late.clone()]), [true, true]);
+        assert_eq!(new(&[late.clone(), event(19, Reason::SpecAccepted)]), [false, true]);
+        // Older than what is requested again: it cannot be a repetition.
+        assert_eq!(new(&[early.clone(), event(2, Reason::SpecMissing)]), [true, true]);
         let again = ServerEvent { count: 2, ..event(30, Reason::StepFailed) };
-        assert_eq!(shown(&[again.clone(), again]), [true, false]);
-        assert_eq!(seen.shown.len(), 2, "what cannot come again is forgotten");
+        assert_eq!(new(&[again.clone(), again]), [true, false]);
+        assert_eq!(seen.printed.len(), 2, "events that cannot come again are dropped");
     }
 
     #[test]
     fn as_people_see_it() {
         let events = [event(0, Reason::StateChanged), ServerEvent { count: 3, ..event(5, Reason::StepFailed) }];
-        insta::assert_snapshot!(text(&events, Paint::fixed(false)) + &line(&events[1], Paint::fixed(false)));
+        insta::assert_snapshot!(examples::without_colours(&(text(&events) + &line(&events[1]))));
     }
 }

@@ -1,4 +1,4 @@
-//! Servers that the outputs are tested with.
+//! Servers for tests of the output.
 
 use super::server::{Problem, ServerView};
 use crate::model::{
@@ -6,7 +6,12 @@ use crate::model::{
     Phase, PowerState, Reason, Record, Request, Requester, Requests, ServerId, Status, Timestamp, Verb,
 };
 
-/// The time at which the examples are looked at.
+/// A text without its colours.
+pub fn without_colours(text: &str) -> String {
+    anstream::adapter::strip_str(text).to_string()
+}
+
+/// The current time in the examples.
 pub fn now() -> Timestamp {
     Timestamp::parse("2026-03-01T12:00:00Z").unwrap()
 }
@@ -15,7 +20,7 @@ fn before(seconds: u64) -> Timestamp {
     now() - std::time::Duration::from_secs(seconds)
 }
 
-/// One that runs, one in trouble, one that is parked, one that nobody has looked at yet.
+/// A running server, a failed one, a parked one, and one that no pass has observed yet.
 pub fn servers() -> Vec<ServerView> {
     vec![running(), troubled(), parked(), new()]
 }
@@ -36,7 +41,14 @@ fn asked(sequence: u64, id: &str, age: u64, verb: Verb) -> Requests {
     Requests { sequence, accepted: vec![request], ..Requests::default() }
 }
 
-fn say(server: &mut ServerView, kind: ConditionType, status: ConditionStatus, reason: Reason, message: &str, age: u64) {
+fn set_condition(
+    server: &mut ServerView,
+    kind: ConditionType,
+    status: ConditionStatus,
+    reason: Reason,
+    message: &str,
+    age: u64,
+) {
     server.status.set_condition(Condition {
         condition_type: kind,
         status,
@@ -74,16 +86,16 @@ fn running() -> ServerView {
     status.push_event(before(590), Reason::StateChanged, "offline → starting");
     status.push_event(before(570), Reason::StateChanged, "starting → running");
     let message = "the server is as its spec and requests say";
-    say(&mut server, ConditionType::Ready, ConditionStatus::True, Reason::Ready, message, 570);
-    say(
+    set_condition(&mut server, ConditionType::Ready, ConditionStatus::True, Reason::Ready, message, 570);
+    set_condition(
         &mut server,
         ConditionType::SpecAccepted,
         ConditionStatus::True,
         Reason::Accepted,
-        "the files of intent are in force",
+        "accepted generation 3",
         90_000,
     );
-    say(&mut server, ConditionType::Running, ConditionStatus::True, Reason::Running, "the server runs", 570);
+    set_condition(&mut server, ConditionType::Running, ConditionStatus::True, Reason::Running, "the server runs", 570);
     server
 }
 
@@ -128,7 +140,7 @@ fn troubled() -> ServerView {
     server.status.phase = Phase::Failed;
     let message = "cannot pull example/does-not-exist: not found; attempt 3, tried again";
     for condition in [ConditionType::Ready, ConditionType::ImageReady] {
-        say(&mut server, condition, ConditionStatus::False, Reason::ImagePullBackOff, message, 45);
+        set_condition(&mut server, condition, ConditionStatus::False, Reason::ImagePullBackOff, message, 45);
     }
     server
 }

@@ -1,9 +1,9 @@
-//! `alula get`: servers, one a line.
+//! `alula get`: a list of servers.
 
 use super::arguments::Select;
 use super::error::CliError;
 use super::node::Node;
-use super::output::{Cell, Paint, Printer, Tone, span, table_within, tell};
+use super::output::{Cell, Printer, Tone, notify, span, table};
 use super::server::ServerView;
 use crate::model::{Phase, Timestamp};
 
@@ -13,33 +13,29 @@ const HEADINGS: [&str; 10] =
 /// Lists servers.
 ///
 /// # Errors
-/// A name that names none, a daemon that does not answer.
+/// A name matches no server, or the daemon does not answer.
 pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<(), CliError> {
-    node.warn_without_daemon("phases and states are those that were seen last");
+    node.warn_without_daemon("phases and states are the last known ones");
     let servers = node.pick(&arguments.servers).await?;
     if servers.is_empty() {
-        tell("there are no servers; write the first one with `alula apply -f FILE`");
+        notify("there are no servers; write the first one with `alula apply -f FILE`");
     }
     if arguments.servers.is_empty() {
-        for stranger in node.strangers() {
-            tell(&format!("left alone: {stranger}"));
+        for message in node.unknown_folders() {
+            notify(&format!("ignored: {message}"));
         }
     }
-    let table = || text(&servers, printer.width, printer.paint, printer.now);
-    printer.print(&servers, || if servers.is_empty() { String::new() } else { table() })
+    printer.print(&servers, || text(&servers, printer.width, printer.now))
 }
 
-fn text(servers: &[ServerView], width: Option<usize>, paint: Paint, now: Timestamp) -> String {
-    let rows: Vec<Vec<Cell>> = servers.iter().map(|server| row(server, now)).collect();
-    table_within(width, paint, &HEADINGS, rows)
+fn text(servers: &[ServerView], width: Option<usize>, now: Timestamp) -> String {
+    table("", width, &HEADINGS, servers.iter().map(|server| row(server, now)).collect())
 }
 
 fn row(server: &ServerView, now: Timestamp) -> Vec<Cell> {
     let phase = server.phase();
     let age = server.changed_at().map(|at| span(now.since(at))).unwrap_or_default();
-    let trouble = server.trouble();
-    let reason = trouble.map(|trouble| trouble.reason.as_str());
-    let message = trouble.map(|trouble| trouble.message);
+    let (reason, message) = server.trouble().map_or(("", ""), |(reason, message)| (reason.as_str(), message));
     vec![
         Cell::plain(server.uuid.to_string()),
         Cell::plain(server.name()),
@@ -49,8 +45,8 @@ fn row(server: &ServerView, now: Timestamp) -> Vec<Cell> {
         Cell::plain(server.record.generation.to_string()),
         Cell::plain(server.image()),
         Cell::plain(age),
-        Cell::new(Tone::Bad, reason.unwrap_or_default()).dim_if_empty(),
-        Cell::new(Tone::Plain, message.unwrap_or_default()).dim_if_empty(),
+        Cell::new(Tone::Bad, reason),
+        Cell::plain(message),
     ]
 }
 
@@ -72,17 +68,18 @@ mod tests {
 
     #[test]
     fn as_people_see_it() {
-        insta::assert_snapshot!(text(&examples::servers(), None, Paint::fixed(false), examples::now()));
+        let text = text(&examples::servers(), None, examples::now());
+        insta::assert_snapshot!(examples::without_colours(&text));
     }
 
     #[test]
     fn with_colours() {
-        let text = text(&examples::servers()[..1], Some(80), Paint::fixed(true), examples::now());
+        let text = text(&examples::servers()[..1], Some(80), examples::now());
         assert!(text.contains("\u{1b}[32mOnline\u{1b}[0m"), "{text:?}");
     }
 
     #[test]
-    fn programs_see_everything() {
+    fn json_and_yaml_have_every_field() {
         let server = &examples::servers()[0];
         let json = serde_json::to_string(server).unwrap();
         let again: ServerView = serde_json::from_str(&json).unwrap();

@@ -1,4 +1,4 @@
-//! `alula logs`: what a server or its installer has printed, and, if asked for, what it prints from now on.
+//! `alula logs`: the output of a server or its installer, and new output with `--follow`.
 
 use std::io::{self, IsTerminal};
 
@@ -9,7 +9,7 @@ use tokio::io::AsyncBufReadExt;
 use super::arguments::Logs;
 use super::error::CliError;
 use super::node::{Endpoint, Node};
-use super::output::{Format, Printer, clean, print_bytes, tell};
+use super::output::{Format, Printer, clean, notify, print_bytes};
 use super::server::ServerView;
 use crate::console::TRANSCRIPT_FILE;
 use crate::files::Layout;
@@ -17,69 +17,62 @@ use crate::files::install_log;
 use crate::files::log::LogReader;
 use crate::model::ServerId;
 
-/// A line as programs get it.
+/// A line, in JSON and YAML.
 #[derive(Serialize)]
 struct Line<'a> {
     uuid: ServerId,
     line: &'a str,
 }
 
-/// Shows a server's logs.
+/// Prints a server's log.
 ///
 /// # Errors
-/// The name is no server's, the log cannot be read, or it is to be followed and no daemon runs.
+/// The name matches no server, the log cannot be read, or `--follow` is given and no daemon runs.
 pub async fn run(node: &Node, arguments: &Logs, printer: Printer) -> Result<(), CliError> {
-    let servers = node.pick(std::slice::from_ref(&arguments.server)).await?;
+    let servers = node.pick(std::slice::from_ref(&arguments.one.server)).await?;
     let Some(ServerView { uuid, .. }) = servers.first() else { return Ok(()) };
-    let mut shown = Shown::new(*uuid, printer);
+    let mut output = Output::new(*uuid, printer);
     match &node.endpoint {
         Endpoint::Daemon(client) => {
-            let mut path = format!("/local/servers/{uuid}/logs?install={}", arguments.install);
-            path.push_str(&format!("&follow={}", arguments.follow));
-            if let Some(lines) = arguments.tail {
-                path.push_str(&format!("&tail={lines}"));
-            }
+            let Logs { install, follow, tail, .. } = arguments;
+            let tail = tail.map(|lines| format!("&tail={lines}")).unwrap_or_default();
+            let path = format!("/local/servers/{uuid}/logs?install={install}&follow={follow}{tail}");
             let mut text = client.stream(&path).await?;
             loop {
-                let piece = text.fill_buf().await.map_err(|error| client.lost(error))?;
+                let piece = text.fill_buf().await.map_err(|error| client.lost(&error))?;
                 if piece.is_empty() {
                     break;
                 }
-                shown.add(piece)?;
+                output.add(piece)?;
                 let length = piece.len();
                 text.consume(length);
             }
         }
         Endpoint::Folder(_) if arguments.follow => {
-            return Err(node.no_daemon(|root| {
-                format!(
-                    "no daemon runs on {root}, so there is nothing to follow; start it (`alula run`), or leave --follow out to \
-                     read what was written"
-                )
-            }));
+            return Err(node.no_daemon(
+                ", so there is nothing to follow; start it (`alula run`), or leave --follow out to read what was written",
+            ));
         }
         Endpoint::Folder(_) => {
             node.warn_without_daemon("this is what was written down last");
-            let opened = open(&Layout::new(&node.config), *uuid, arguments)?;
-            if let Some(mut log) = opened {
+            if let Some(mut log) = open(&Layout::new(&node.config), *uuid, arguments)? {
                 loop {
                     let piece = log.next_piece().map_err(unreadable)?;
                     if piece.is_empty() {
                         break;
                     }
-                    shown.add(&piece)?;
+                    output.add(&piece)?;
                 }
             }
         }
     }
-    shown.finish()?;
+    output.finish()?;
     if arguments.follow {
-        tell("the stream has ended: the daemon has, or the server is gone");
-    } else if shown.is_empty {
-        tell(if arguments.install {
-            "there is no install log with output"
-        } else {
-            "the server has printed nothing yet"
+        notify("the stream has ended: the daemon has, or the server is deleted");
+    } else if output.is_empty {
+        notify(match arguments.install {
+            true => "there is no install log with output",
+            false => "the server has printed nothing yet",
         });
     }
     Ok(())
@@ -101,17 +94,17 @@ fn unreadable(error: io::Error) -> CliError {
     CliError::Failed(format!("cannot read the log: {error}"))
 }
 
-/// A log on its way to standard output: as it is where that is no terminal, and otherwise line by line.
-struct Shown {
+/// Prints a log: unchanged if standard output is no terminal, otherwise line by line and without control characters.
+struct Output {
     uuid: ServerId,
     printer: Printer,
     terminal: bool,
-    /// A line whose end has not come.
+    /// The beginning of an incomplete line.
     rest: Vec<u8>,
     is_empty: bool,
 }
 
-impl Shown {
+impl Output {
     fn new(uuid: ServerId, printer: Printer) -> Self {
         Self { uuid, printer, terminal: io::stdout().is_terminal(), rest: Vec::new(), is_empty: true }
     }
@@ -130,7 +123,7 @@ impl Shown {
         print_bytes(text?.as_bytes())
     }
 
-    /// Shows a line that has no end.
+    /// Prints an incomplete last line.
     fn finish(&mut self) -> Result<(), CliError> {
         match std::mem::take(&mut self.rest) {
             rest if rest.is_empty() => Ok(()),
@@ -145,7 +138,7 @@ impl Shown {
     }
 }
 
-/// A line without what a terminal would obey.
+/// A line without control sequences.
 fn plain(line: &str) -> String {
     clean(&strip_str(line).to_string()).into_owned()
 }
@@ -155,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_is_not_told_what_to_do() {
+    fn a_terminal_gets_no_control_sequences() {
         assert_eq!(plain("\u{1b}[31mred\u{1b}[0m and \u{1b}]0;title\u{7}\tplain"), "red and  plain");
         assert_eq!(plain("50%\r100%"), "50% 100%");
     }

@@ -1,5 +1,5 @@
-//! Which node is meant, and how it is reached: through its daemon's socket, or, to read where no daemon runs, in its state
-//! folder. Only the daemon writes.
+//! The node of a command, and how to reach it: through the daemon's socket or, to read while no daemon runs, in the state folder.
+//! Only the daemon writes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,38 +12,33 @@ use super::output;
 use super::server::{self, ServerView};
 use crate::config::{self, ConfigError, ConfigFile, DEFAULT_PATH, HostEnvironment, NodeConfig};
 use crate::model::ServerId;
-use crate::store::Store;
 use crate::store::lock::{self, Holder};
+use crate::store::{CONFIG_FILE, Store};
 
-/// The name of the node's configuration file in its state folder.
-pub const CONFIG_FILE: &str = "config.yml";
-
-/// How long a daemon that is away is left alone before it is looked for again.
+/// Pause between two attempts to reach a daemon that does not run.
 const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 
-/// The folder of the servers in it.
+/// The folder of the servers, in the state folder.
 const SERVERS: &str = "servers";
 
-/// How a node is reached.
+/// How to reach a node.
 pub enum Endpoint {
-    /// Its daemon runs.
+    /// The daemon runs.
     Daemon(Client),
-    /// No daemon was found: the state folder itself, to read.
+    /// No daemon was found: the state folder, to read.
     Folder(Store),
 }
 
-/// A node that commands are about.
+/// The node of a command.
 pub struct Node {
-    /// Its configuration.
     pub config: Arc<NodeConfig>,
-    /// How it is reached.
     pub endpoint: Endpoint,
 }
 
-/// The file that `run` starts the daemon from.
+/// The configuration file that `run` starts the daemon with.
 ///
 /// # Errors
-/// The state folder that was named has none.
+/// The state folder has no configuration file, or one that names another state folder.
 pub fn config_path(arguments: &NodeArguments) -> Result<PathBuf, CliError> {
     if let Some(config) = &arguments.config {
         return Ok(config.clone());
@@ -51,8 +46,7 @@ pub fn config_path(arguments: &NodeArguments) -> Result<PathBuf, CliError> {
     let Some(root) = &arguments.root else { return Ok(DEFAULT_PATH.into()) };
     let path = root.join(CONFIG_FILE);
     if path.exists() {
-        // Found out here, so that the folder that was named is the one that is used.
-        config_of(arguments)?;
+        of_root(root)?;
         return Ok(path);
     }
     Err(CliError::Usage(format!(
@@ -62,21 +56,19 @@ pub fn config_path(arguments: &NodeArguments) -> Result<PathBuf, CliError> {
     )))
 }
 
-/// What the named node's configuration is.
-///
-/// # Errors
-/// Its file is missing or broken, or belongs to another state folder.
-pub fn config_of(arguments: &NodeArguments) -> Result<NodeConfig, CliError> {
-    let host_environment = HostEnvironment::of_this_process();
-    match (&arguments.config, &arguments.root) {
-        (Some(config), _) => Ok(config::load(config, host_environment)?.node),
-        (None, None) => match config::load(Path::new(DEFAULT_PATH), host_environment) {
-            Ok(loaded) => Ok(loaded.node),
-            Err(error @ ConfigError::Missing { .. }) => Err(CliError::NoConfig(error)),
-            Err(error) => Err(error.into()),
-        },
-        (None, Some(root)) => of_root(root),
-    }
+/// The node's configuration.
+fn config_of(arguments: &NodeArguments) -> Result<NodeConfig, CliError> {
+    let path = match (&arguments.config, &arguments.root) {
+        (Some(config), _) => config,
+        (None, Some(root)) => return of_root(root),
+        (None, None) => Path::new(DEFAULT_PATH),
+    };
+    config::load(path, HostEnvironment::of_this_process()).map(|loaded| loaded.node).map_err(|error| match error {
+        ConfigError::Missing { .. } if arguments.config.is_none() => {
+            CliError::Failed(format!("{error}; or name a state folder with --root"))
+        }
+        error => error.into(),
+    })
 }
 
 fn of_root(root: &Path) -> Result<NodeConfig, CliError> {
@@ -88,13 +80,13 @@ fn of_root(root: &Path) -> Result<NodeConfig, CliError> {
         file.system.root_directory = root.display().to_string();
         let owner = config::host::current_user();
         return NodeConfig::resolve(&file, &path, &|_| None, owner, "UTC".into())
-            .map_err(|problem| CliError::Root { root, problem });
+            .map_err(|problem| CliError::Failed(format!("{}: {problem}", root.display())));
     }
     let node = config::load(&path, HostEnvironment::of_this_process())?.node;
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if real(&node.directories.root) != real(&root) {
         return Err(CliError::Usage(format!(
-            "{} says that the state folder is {}, and --root says {}; set `system.root_directory: .` there, or name the \
+            "{} names {} as the state folder, and --root names {}; set `system.root_directory: .` there, or name the \
              file with --config",
             path.display(),
             node.directories.root.display(),
@@ -104,126 +96,109 @@ fn of_root(root: &Path) -> Result<NodeConfig, CliError> {
     Ok(node)
 }
 
-/// Why something in `servers/` is no server, and what to do.
-fn stranger(folder: &Path, name: &str) -> String {
-    let path = folder.join(name);
-    match uuid::Uuid::try_parse(name) {
-        Ok(uuid) => {
-            let id = ServerId::new(uuid);
-            format!("{} is no server: its UUID is not in lower case with dashes; rename it to {id}", path.display())
-        }
+/// Why a folder in `servers/` is no server, and what to do.
+fn unknown_folder(path: &Path, name: &str) -> String {
+    let path = path.display();
+    match uuid::Uuid::try_parse(name).map(ServerId::new) {
+        Ok(id) => format!("{path} is no server: its UUID is not in lower case with dashes; rename it to {id}"),
         Err(_) => format!(
-            "{} is no server: its name is no UUID; rename it to the server's UUID, or move it out of {SERVERS}/",
-            path.display()
+            "{path} is no server: its name is no UUID; rename it to the server's UUID, or move it out of {SERVERS}/"
         ),
     }
 }
 
-fn nowhere(config: &NodeConfig) -> CliError {
-    CliError::Failed(format!(
-        "there is no state folder {} (it would have a folder `servers`); name the right one with --config or --root, or \
-         start the daemon, which makes it (`alula run`)",
-        config.directories.root.display()
-    ))
-}
-
-/// Which daemon runs on the state folder and does not answer, and what to do.
-fn in_use(config: &NodeConfig, Holder { pid, config: file }: &Holder) -> String {
-    format!(
-        "a daemon (pid {pid}) runs on {} but does not answer at {}; name its configuration file with --config {}, or try \
-         again if it is just starting or ending",
-        config.directories.root.display(),
-        config.directories.socket.display(),
-        file.display()
-    )
-}
-
 impl Node {
-    /// Finds the node and whether its daemon runs.
+    /// Finds the node, and whether its daemon runs.
     ///
     /// # Errors
-    /// There is no such node, or no permission to ask it.
+    /// The node does not exist, or its socket cannot be opened.
     pub fn open(arguments: &NodeArguments) -> Result<Self, CliError> {
-        Self::of(Arc::new(config_of(arguments)?))
+        let config = config_of(arguments)?;
+        let (root, socket) = (&config.directories.root, &config.directories.socket);
+        let endpoint = match Client::find(socket)? {
+            Some(client) => Endpoint::Daemon(client),
+            None if root.join(SERVERS).is_dir() => Endpoint::Folder(Store::open_to_read(root)?),
+            None => {
+                return Err(CliError::Failed(format!(
+                    "there is no state folder {} (it would have a folder `{SERVERS}`); name the right one with --config or \
+                     --root, or start the daemon, which creates it (`alula run`)",
+                    root.display()
+                )));
+            }
+        };
+        Ok(Self { config: Arc::new(config), endpoint })
     }
 
-    /// Waits until a daemon can be asked, a moment at least, and says so if that takes longer.
+    /// Waits until a daemon runs, and reports if that takes longer than a moment.
     pub async fn daemon_again(&self) -> Client {
-        let mut away = false;
+        let mut waiting = false;
         loop {
             tokio::time::sleep(RECONNECT_DELAY).await;
-            // Someone else's daemon, or a socket that cannot be opened, is no daemon.
+            // A socket that cannot be opened is treated as if no daemon ran.
             if let Ok(Some(client)) = Client::find(&self.config.directories.socket) {
-                if away {
-                    output::tell("the daemon runs");
+                if waiting {
+                    output::notify("the daemon runs");
                 }
                 return client;
             }
-            if !std::mem::replace(&mut away, true) {
-                output::tell("no daemon runs; waiting for it");
+            if !std::mem::replace(&mut waiting, true) {
+                output::notify("no daemon runs; waiting for it");
             }
         }
-    }
-
-    fn of(config: Arc<NodeConfig>) -> Result<Self, CliError> {
-        let directories = &config.directories;
-        let endpoint = match Client::find(&directories.socket)? {
-            Some(client) => Endpoint::Daemon(client),
-            None if directories.root.join(SERVERS).is_dir() => {
-                Endpoint::Folder(Store::open_to_read(&directories.root)?)
-            }
-            None => return Err(nowhere(&config)),
-        };
-        Ok(Self { config, endpoint })
     }
 
     /// The daemon, for a command that writes.
     ///
     /// # Errors
-    /// It does not run, or not where it is looked for.
+    /// It does not run, or listens on another socket.
     pub fn daemon(&self) -> Result<&Client, CliError> {
-        if let Endpoint::Daemon(client) = &self.endpoint {
-            return Ok(client);
+        match &self.endpoint {
+            Endpoint::Daemon(client) => Ok(client),
+            Endpoint::Folder(_) => {
+                let servers = self.config.directories.root.join(SERVERS);
+                Err(self.no_daemon(&format!(
+                    ", and nothing was done; start it (`alula run`) and try again, or edit the server's file yourself: \
+                     {}/{{uuid}}/{CONFIG_FILE}",
+                    servers.display()
+                )))
+            }
         }
-        Err(self.no_daemon(|root| {
-            format!(
-                "no daemon runs on {root}, and nothing was done; start it (`alula run`) and try again, or edit the \
-                 server's file yourself: {root}/{SERVERS}/{{uuid}}/config.yml"
-            )
-        }))
     }
 
-    /// Why a command that needs the daemon does nothing: it runs elsewhere, or `message` of the state folder.
-    pub fn no_daemon(&self, message: impl FnOnce(std::path::Display<'_>) -> String) -> CliError {
-        let root = self.config.directories.root.display();
-        CliError::Failed(self.hidden_daemon().unwrap_or_else(|| message(root)))
+    /// The error of a command that needs the daemon. `consequence` follows "no daemon runs on" and the state folder.
+    pub fn no_daemon(&self, consequence: &str) -> CliError {
+        let none = || format!("no daemon runs on {}{consequence}", self.config.directories.root.display());
+        CliError::Failed(self.unreachable_daemon().unwrap_or_else(none))
     }
 
-    /// What to say of a daemon that runs and does not answer where it is looked for.
-    fn hidden_daemon(&self) -> Option<String> {
-        lock::daemon_on(&self.config.directories.root).map(|holder| in_use(&self.config, &holder))
+    /// The message about a daemon that runs on the state folder and listens on another socket.
+    fn unreachable_daemon(&self) -> Option<String> {
+        let directories = &self.config.directories;
+        let Holder { pid, config } = lock::daemon_on(&directories.root)?;
+        Some(format!(
+            "a daemon (pid {pid}) runs on {} but does not answer at {}; name its configuration file with --config {}, or try \
+             again if it is just starting or ending",
+            directories.root.display(),
+            directories.socket.display(),
+            config.display()
+        ))
     }
 
-    /// What lies among the servers' folders and is none of them, each with what to do about it.
-    pub fn strangers(&self) -> Vec<String> {
+    /// A message about each folder in `servers/` that belongs to no server.
+    pub fn unknown_folders(&self) -> Vec<String> {
         let folder = self.config.directories.root.join(SERVERS);
-        let mut strangers: Vec<String> = std::fs::read_dir(&folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|item| item.file_name().to_string_lossy().into_owned())
-            .filter(|name| !name.starts_with('.') && name.parse::<ServerId>().is_err())
-            .map(|name| stranger(&folder, &name))
-            .collect();
-        strangers.sort();
-        strangers
+        let items = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let mut names: Vec<String> = items.map(|item| item.file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| !name.starts_with('.') && name.parse::<ServerId>().is_err());
+        names.sort();
+        names.iter().map(|name| unknown_folder(&folder.join(name), name)).collect()
     }
 
-    /// Says on standard error that no daemon runs, or none that answers, and what follows from it.
+    /// Reports on standard error that no daemon answers, and the consequence for the command's output.
     pub fn warn_without_daemon(&self, consequence: &str) {
-        let Endpoint::Folder(_) = self.endpoint else { return };
-        let none = || format!("no daemon runs on {}", self.config.directories.root.display());
-        output::tell(&format!("{}: {consequence}", self.hidden_daemon().unwrap_or_else(none)));
+        if let Endpoint::Folder(_) = self.endpoint {
+            output::notify(&format!("{}: {consequence}", self.no_daemon("")));
+        }
     }
 
     /// Every server, ordered by UUID.
@@ -237,10 +212,10 @@ impl Node {
         }
     }
 
-    /// The servers that are meant: those named, or all where none is.
+    /// The named servers, or all servers if `names` is empty.
     ///
     /// # Errors
-    /// A name is no beginning of a UUID, or of none, or of several.
+    /// A name is too short, or does not match exactly one server.
     pub async fn pick(&self, names: &[String]) -> Result<Vec<ServerView>, CliError> {
         let servers = self.servers().await?;
         if names.is_empty() { Ok(servers) } else { server::pick(servers, names) }

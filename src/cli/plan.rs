@@ -1,19 +1,18 @@
-//! `alula plan`: what would be done now, and why. Nothing is done.
+//! `alula plan`: the steps that the next pass would execute, and why. Nothing is executed.
 
-use std::sync::Arc;
-
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::arguments::Select;
+use super::client::Client;
 use super::error::CliError;
 use super::node::{Endpoint, Node};
-use super::output::{Cell, Paint, Printer, Progress, Tone, clean, table};
+use super::output::{Cell, Format, Printer, Tone, clean, print, table};
 use super::server::{ServerView, runs_unasked};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
-use crate::model::{ConditionStatus, ConditionType, Phase, PowerState, Reason, ServerId, Timestamp};
+use crate::model::{ConditionStatus, ConditionType, Handled, Phase, PowerState, Reason, ServerId, Timestamp};
 use crate::reconcile::pass::first::first_plan;
 use crate::requests;
 use crate::runtime::docker::{Address, DockerRuntime};
@@ -21,14 +20,14 @@ use crate::runtime::host::{self, Host};
 use crate::store::{Blocking, Store};
 use crate::tasks::Tasks;
 
-/// Servers that are looked at at the same time.
-const AT_ONCE: usize = 8;
+/// Servers that are planned at the same time.
+const CONCURRENCY: usize = 8;
 
-/// A server's plan, as the daemon gives it.
+/// A server's plan, as the daemon sends it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Planned {
     uuid: ServerId,
-    /// What the server is wanted to be, and by whose word.
+    /// The desired state, and the request that asks for it.
     #[serde(default)]
     wanted: String,
     plan: PlanView,
@@ -52,94 +51,74 @@ struct Verdict {
     message: String,
 }
 
-/// Shows plans.
+/// Prints plans.
 ///
 /// # Errors
-/// A name that names none, a daemon that does not answer.
+/// A name matches no server, or the daemon does not answer.
 pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<(), CliError> {
     node.warn_without_daemon("this is what it would do first");
     let servers = node.pick(&arguments.servers).await?;
     let source = Source::of(node)?;
-    let mut progress = Progress::new("planning", servers.len());
-    let plans: Vec<Planned> = stream::iter(&servers)
-        .map(async |server| {
-            let planned = source.plan(server.uuid).await?;
-            Ok::<_, CliError>(
-                planned.map(|planned| Planned { wanted: wanted(server, planned.plan.state, printer.now), ..planned }),
-            )
-        })
-        .buffered(AT_ONCE)
-        .inspect_ok(|_| progress.step())
-        .try_filter_map(async |plan| Ok(plan))
-        .try_collect()
-        .await?;
-    drop(progress);
-    printer.print(&plans, || text(&servers, &plans, printer.paint))
+    let mut plans =
+        stream::iter(&servers).map(async |server| (server, source.plan(server.uuid).await)).buffered(CONCURRENCY);
+    let mut all = Vec::new();
+    while let Some((server, planned)) = plans.next().await {
+        let Some(mut planned) = planned? else { continue };
+        planned.wanted = wanted(server, planned.plan.state, printer.now);
+        if printer.format == Format::Table {
+            let separator = if all.is_empty() { "" } else { "\n" };
+            print(&format!("{separator}{}", text(&planned, server.name())))?;
+        }
+        all.push(planned);
+    }
+    printer.print(&all, String::new)
 }
 
 /// Where plans come from.
 enum Source<'a> {
-    Daemon(&'a super::client::Client),
-    Here(Local<'a>),
+    Daemon(&'a Client),
+    /// No daemon runs: plans are made here.
+    Folder {
+        node: &'a NodeConfig,
+        store: &'a Store,
+        runtime: Box<DockerRuntime>,
+    },
 }
 
 impl<'a> Source<'a> {
     fn of(node: &'a Node) -> Result<Self, CliError> {
-        Ok(match &node.endpoint {
-            Endpoint::Daemon(client) => Source::Daemon(client),
-            Endpoint::Folder(store) => Source::Here(Local::new(&node.config, store)?),
-        })
+        let store = match &node.endpoint {
+            Endpoint::Daemon(client) => return Ok(Source::Daemon(client)),
+            Endpoint::Folder(store) => store,
+        };
+        let host = Host::new(node.config.clone(), Tasks::new(), Blocking::Inline, host::kernel_limits());
+        let runtime = Box::new(DockerRuntime::connect(Address::from_environment()?, host));
+        Ok(Source::Folder { node: &node.config, store, runtime })
     }
 
-    /// A server's plan; none where it has just gone.
+    /// A server's plan; `None` if the server has been deleted meanwhile.
     async fn plan(&self, id: ServerId) -> Result<Option<Planned>, CliError> {
         match self {
             Source::Daemon(client) => match client.get(&format!("/local/servers/{id}/plan")).await {
                 Err(CliError::Rejected { status: 404, .. }) => Ok(None),
                 plan => plan.map(Some),
             },
-            Source::Here(local) => local.plan(id).await,
+            Source::Folder { node, store, runtime } => {
+                let plan = first_plan(store, &**runtime, node, id, Clock::System.now()).await;
+                let Some(plan) = plan else { return Ok(None) };
+                let plan = serde_json::from_value(serde_json::to_value(plan)?)?;
+                Ok(Some(Planned { uuid: id, wanted: String::new(), plan }))
+            }
         }
     }
 }
 
-/// A node whose daemon does not run.
-struct Local<'a> {
-    node: &'a NodeConfig,
-    store: &'a Store,
-    runtime: DockerRuntime,
-}
-
-impl<'a> Local<'a> {
-    fn new(node: &'a Arc<NodeConfig>, store: &'a Store) -> Result<Self, CliError> {
-        let host = Host::new(node.clone(), Tasks::new(), Blocking::Inline, host::kernel_limits());
-        Ok(Self { node, store, runtime: DockerRuntime::connect(Address::from_environment()?, host) })
-    }
-
-    async fn plan(&self, id: ServerId) -> Result<Option<Planned>, CliError> {
-        let plan = first_plan(self.store, &self.runtime, self.node, id, Clock::System.now()).await;
-        let Some(plan) = plan else { return Ok(None) };
-        let plan = serde_json::from_value(serde_json::to_value(plan)?)?;
-        Ok(Some(Planned { uuid: id, wanted: String::new(), plan }))
-    }
-}
-
-fn text(servers: &[ServerView], plans: &[Planned], paint: Paint) -> String {
-    let name = |id: ServerId| servers.iter().find(|server| server.uuid == id).map(ServerView::name).unwrap_or_default();
-    let parts: Vec<String> = plans.iter().map(|planned| one(planned, name(planned.uuid), paint)).collect();
-    parts.join("\n")
-}
-
-fn one(planned: &Planned, name: &str, paint: Paint) -> String {
+fn text(planned: &Planned, name: &str) -> String {
     let plan = &planned.plan;
     let head = format!("{} {}", planned.uuid, clean(name));
     let phase = plan.phase.to_string();
-    let mut text = format!(
-        "{}  {} ({})\n",
-        paint.text(Tone::Head, head.trim_end()),
-        paint.text(super::get::tone(plan.phase), &phase),
-        plan.state.as_str()
-    );
+    let (head, phase) = (Tone::Head.paint(head.trim_end()), super::get::tone(plan.phase).paint(&phase));
+    let mut text = format!("{head}  {phase} ({})\n", plan.state.as_str());
     if !planned.wanted.is_empty() {
         text.push_str(&format!("  wanted: {}\n", clean(&planned.wanted)));
     }
@@ -147,24 +126,20 @@ fn one(planned: &Planned, name: &str, paint: Paint) -> String {
         text.push_str(&format!("  {}. {}\n", number + 1, clean(&sentence(step))));
     }
     text.push_str(match plan.steps.as_slice() {
-        [] => "  nothing to do now; look again when something happens",
-        _ => "  then look again",
+        [] => "  nothing to do now; the next pass runs on an event",
+        _ => "  then the next plan is made",
     });
-    text.push_str(&plan.requeue.map(|at| format!(", and at {at} in any case")).unwrap_or_default());
+    text.push_str(&plan.requeue.map(|at| format!(", at {at} at the latest")).unwrap_or_default());
     text.push('\n');
-    let rows: Vec<Vec<Cell>> = plan.conditions.iter().map(because).collect();
-    if !rows.is_empty() {
-        text.push_str(&table(paint, "  ", &["BECAUSE", "STATUS", "REASON", "MESSAGE"], &rows));
-    }
-    text
+    text + &table("  ", None, &["BECAUSE", "STATUS", "REASON", "MESSAGE"], plan.conditions.iter().map(row).collect())
 }
 
-/// What a server that is in a `state` should be, and by which request.
+/// The desired state of a server whose current state is `state`, and the request that asks for it.
 fn wanted(server: &ServerView, state: PowerState, now: Timestamp) -> String {
     let Some(manifest) = &server.manifest else { return String::new() };
     let asked = server.asked(now);
     if requests::deletion(&server.requests).is_some() {
-        return "gone, by a deletion".into();
+        return "deleted, by a request".into();
     }
     if server.record.parked.is_some() {
         return "left as it is, since its panel no longer lists it".into();
@@ -179,28 +154,20 @@ fn wanted(server: &ServerView, state: PowerState, now: Timestamp) -> String {
         return format!("installed, by the request {}{then}", install.id);
     }
     let Some(power) = power else {
-        let mut text = match &server.record.power.handled {
-            Some(handled) => {
-                format!(
-                    "nothing: the request {} to {} was handled, {}",
-                    handled.id,
-                    handled.verb.as_str(),
-                    handled.reason
-                )
+        let text = match &server.record.power.handled {
+            Some(Handled { id, verb, reason, .. }) => {
+                format!("nothing: the request {id} to {} was handled, {reason}", verb.as_str())
             }
             None => "nothing: no power request was made".into(),
         };
-        if let Some(hint) = runs_unasked(asked, state) {
-            text.push_str(&format!("; {hint}"));
-        }
-        return text;
+        return runs_unasked(asked, state).map_or(text.clone(), |hint| format!("{text}; {hint}"));
     };
     let want = if power.verb.wants_up() { "up" } else { "down" };
     let held = if manifest.spec.suspended && power.verb.wants_up() { ", and held back: spec.suspended" } else { "" };
     format!("{want}, by the request {}{held}", power.id)
 }
 
-fn because(verdict: &Verdict) -> Vec<Cell> {
+fn row(verdict: &Verdict) -> Vec<Cell> {
     let tone = match verdict.status {
         ConditionStatus::True => Tone::Good,
         ConditionStatus::False | ConditionStatus::Unknown => Tone::Notice,
@@ -213,7 +180,7 @@ fn because(verdict: &Verdict) -> Vec<Cell> {
     ]
 }
 
-/// A step as the daemon words it. One of a daemon that sends no words is shown as it came.
+/// The daemon's description of a step. A step without one, of a daemon of another release, is printed as JSON.
 fn sentence(step: &Value) -> String {
     step["text"].as_str().map_or_else(|| step.to_string(), str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! A server as the command line knows it, from the daemon or from its files, and the names that people give it.
+//! A server as the command line shows it, and the names that people use for servers.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,48 +11,35 @@ use crate::model::{
 use crate::requests::{self, Asked};
 use crate::store::{STATUS_FILE, Snapshot, Store};
 
-/// Fewer characters name no server.
-const SHORTEST_NAME: usize = 4;
+/// Minimum number of characters of a server's name.
+const MIN_NAME: usize = 4;
 /// Candidates that an error lists.
 const MAX_CANDIDATES: usize = 8;
 
-/// Everything about one server.
+/// A server: its spec, requests, record and status.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerView {
-    /// The server.
     pub uuid: ServerId,
-    /// The intent in force.
+    /// The effective manifest.
     pub manifest: Option<Manifest>,
-    /// What was asked.
     pub requests: Requests,
-    /// Facts.
     pub record: Record,
-    /// What is wrong with the files of intent.
+    /// What is wrong with the manifest's files.
     pub problem: Option<Problem>,
-    /// What is so, as the daemon saw it last.
+    /// The status that the daemon has written last.
     pub status: Status,
 }
 
-/// What is wrong with the files of intent.
+/// What is wrong with the manifest's files.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Problem {
-    /// One word.
     pub reason: Reason,
     /// File, line, what was expected, what to do.
     pub message: String,
 }
 
-/// Something that is not as it should be.
-#[derive(Debug, Clone, Copy)]
-pub struct Trouble<'a> {
-    /// One word.
-    pub reason: Reason,
-    /// What is wrong, and what to do.
-    pub message: &'a str,
-}
-
-/// Reads a server from its files. The status is the one that a daemon wrote last.
+/// Reads a server from its files.
 pub fn read(store: &Store, snapshot: &Snapshot) -> ServerView {
     let path = store.folder(snapshot.id).join(STATUS_FILE);
     let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -69,27 +56,24 @@ pub fn read(store: &Store, snapshot: &Snapshot) -> ServerView {
 }
 
 impl ServerView {
-    /// What was asked of it, and what became of it.
+    /// The requests, with the record of those that were handled.
     pub fn asked(&self, now: Timestamp) -> Asked<'_> {
         Asked { requests: &self.requests, record: &self.record, now }
     }
 
-    /// Name, for people.
     pub fn name(&self) -> &str {
         self.manifest.as_ref().map(|manifest| manifest.spec.settings.meta.name.as_str()).unwrap_or_default()
     }
 
-    /// UUID and name on one line, for the terminal.
+    /// UUID and name.
     pub fn title(&self) -> String {
         format!("{} {}", self.uuid, clean(self.name())).trim_end().to_owned()
     }
 
-    /// The image.
     pub fn image(&self) -> &str {
         self.manifest.as_ref().map(|manifest| manifest.spec.settings.container.image.as_str()).unwrap_or_default()
     }
 
-    /// Who manages it.
     pub fn managed_by(&self) -> &'static str {
         match self.manifest.as_ref().map(|manifest| manifest.metadata.managed_by) {
             Some(ManagedBy::Panel) => "panel",
@@ -98,7 +82,7 @@ impl ServerView {
         }
     }
 
-    /// The phase. The facts know of a deletion and of parking before the daemon has looked.
+    /// The phase. A deletion or parking counts before the status shows it.
     pub fn phase(&self) -> Phase {
         if requests::deletion(&self.requests).is_some() {
             Phase::Deleting
@@ -109,35 +93,35 @@ impl ServerView {
         }
     }
 
-    /// When something about it changed last.
+    /// The time of the last change.
     pub fn changed_at(&self) -> Option<Timestamp> {
         let conditions = self.status.conditions.iter().map(|condition| condition.last_transition_time);
         let events = self.status.events.iter().map(|event| event.at);
-        let facts = [requests::deletion(&self.requests).map(|deletion| deletion.at), self.record.parked];
-        conditions.chain(events).chain(facts.into_iter().flatten()).max()
+        let deletion = requests::deletion(&self.requests).map(|deletion| deletion.at);
+        conditions.chain(events).chain(deletion).chain(self.record.parked).max()
     }
 
-    /// The first thing that is not as it should be. A broken file comes first, even if no daemon has seen it yet.
-    pub fn trouble(&self) -> Option<Trouble<'_>> {
+    /// Reason and message of what is wrong: a problem with the manifest's files, or the condition `Ready` that is not true.
+    pub fn trouble(&self) -> Option<(Reason, &str)> {
         if let Some(Problem { reason, message }) = &self.problem {
-            return Some(Trouble { reason: *reason, message });
+            return Some((*reason, message));
         }
         let ready = self.status.condition(ConditionType::Ready)?;
-        (ready.status != ConditionStatus::True).then_some(Trouble { reason: ready.reason, message: &ready.message })
+        (ready.status != ConditionStatus::True).then_some((ready.reason, &ready.message))
     }
 }
 
-/// What to say of a server that runs although no power request asks for it: another daemon started it.
+/// A hint about a server that runs without a power request, because another daemon has started it.
 pub fn runs_unasked(asked: Asked<'_>, state: PowerState) -> Option<&'static str> {
     let runs = matches!(state, PowerState::Starting | PowerState::Running);
     (runs && asked.power().is_none())
         .then_some("it runs, but is not started again when it ends or the host reboots: `alula power start`")
 }
 
-/// The servers with these names, each once, in the order they were named.
+/// The servers with these names, each once, in the order of the names.
 ///
 /// # Errors
-/// A name is too short, unknown, or could mean several.
+/// A name is too short, or does not match exactly one server.
 pub fn pick(servers: Vec<ServerView>, names: &[String]) -> Result<Vec<ServerView>, CliError> {
     let mut picked: Vec<ServerView> = Vec::new();
     for name in names {
@@ -151,9 +135,8 @@ pub fn pick(servers: Vec<ServerView>, names: &[String]) -> Result<Vec<ServerView
 
 fn find<'a>(servers: &'a [ServerView], name: &str) -> Result<&'a ServerView, CliError> {
     let lower = name.to_ascii_lowercase();
-    if lower.len() < SHORTEST_NAME {
-        let message =
-            format!("{name:?} is too short: name a server by at least {SHORTEST_NAME} characters of its UUID");
+    if lower.len() < MIN_NAME {
+        let message = format!("{name:?} is too short: name a server by at least {MIN_NAME} characters of its UUID");
         return Err(CliError::Usage(message));
     }
     let found: Vec<&ServerView> = servers.iter().filter(|server| server.uuid.to_string().starts_with(&lower)).collect();
@@ -162,12 +145,7 @@ fn find<'a>(servers: &'a [ServerView], name: &str) -> Result<&'a ServerView, Cli
         [] => Err(CliError::Failed(format!("no server's UUID begins with {name:?}; see `alula get`"))),
         several => {
             let mut message = format!("{name:?} could be any of {} servers; write more of the UUID:", several.len());
-            for server in several.iter().take(MAX_CANDIDATES) {
-                message.push_str(&format!("\n  {}", server.title()));
-            }
-            if several.len() > MAX_CANDIDATES {
-                message.push_str("\n  …");
-            }
+            several.iter().take(MAX_CANDIDATES).for_each(|server| message.push_str(&format!("\n  {}", server.title())));
             Err(CliError::Failed(message))
         }
     }
@@ -200,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beginning_names_a_server_if_it_names_one() {
+    fn a_unique_prefix_names_a_server() {
         assert_eq!(picked(&["7777"]).unwrap(), ["7777aaaa-e29b-41d4-a716-446655440000"]);
         assert_eq!(picked(&["7777AA", "7777aaaa-e29b"]).unwrap().len(), 1);
         assert_eq!(picked(&["550e8400-e29b-41d4-a716-446655440001"]).unwrap().len(), 1);

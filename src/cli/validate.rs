@@ -1,7 +1,7 @@
-//! `alula validate`: what is wrong with files, before a node reads them.
+//! `alula validate`: checks files before a node reads them.
 //!
-//! A file's text says what it is: a record of a server, the node's configuration, or, by its name, an `override.yml`,
-//! which is read together with the `config.yml` beside it.
+//! The keys of a file decide whether it is a manifest or the node's configuration. An `override.yml` is known by its name, and
+//! checked together with the `config.yml` in the same folder.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,29 +10,29 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::arguments::Validate;
-use super::done::judged;
-use super::error::CliError;
-use super::output::{Format, Printer, Tone, clean, print, tell};
+use super::error::{CliError, remedy};
+use super::outcome::judged;
+use super::output::{Printer, Tone, clean, notify};
 use crate::config::{self, ConfigError, HostEnvironment};
 use crate::model::{Manifest, ServerId};
 use crate::store::{CONFIG_FILE, OVERRIDE_FILE, SpecProblem, manifests};
 use crate::yaml::{self, YamlError};
 
-/// What a file is.
+/// The kind of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// A record of a server.
+    /// A manifest.
     Server,
-    /// The operator's changes to one.
+    /// The operator's patch of a manifest.
     Override,
     /// The node's configuration.
     Node,
-    /// A folder of files.
+    /// A folder that cannot be read.
     Folder,
 }
 
-/// What was found in a file.
+/// The result for a file.
 #[derive(Debug, Serialize)]
 pub struct Finding {
     file: String,
@@ -45,28 +45,34 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn good(path: &Path, kind: Kind, uuid: Option<ServerId>) -> Self {
-        Self { file: shown(path), kind, valid: true, uuid, fault: None }
+    fn new(path: &Path, kind: Kind, result: Result<Option<ServerId>, Fault>) -> Self {
+        let (valid, file) = (result.is_ok(), display_name(path));
+        let (uuid, fault) = result.map_or_else(|fault| (None, Some(fault)), |uuid| (uuid, None));
+        Self { file, kind, valid, uuid, fault }
     }
 
-    fn bad(path: &Path, kind: Kind, fault: Fault) -> Self {
-        Self { file: shown(path), kind, valid: false, uuid: None, fault: Some(fault) }
+    fn ok_line(&self) -> String {
+        let what = match (self.kind, self.uuid) {
+            (Kind::Server, Some(uuid)) => format!("server {uuid}"),
+            (Kind::Override, Some(uuid)) => format!("override of server {uuid}"),
+            _ => "configuration of a node".into(),
+        };
+        format!("{}: {} ({what})\n", clean(&self.file), Tone::Good.paint("ok"))
     }
 }
 
-/// A path as people named it.
-pub fn shown(path: &Path) -> String {
+/// A path in messages.
+pub fn display_name(path: &Path) -> String {
     if path == Path::new("-") { "<stdin>".into() } else { path.display().to_string() }
 }
 
 /// What is wrong with a file, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// Line, counted from one.
+    /// Counted from one.
     pub line: Option<usize>,
-    /// Column, counted from one.
+    /// Counted from one.
     pub column: Option<usize>,
-    /// The key.
     pub key: Option<String>,
     /// What is wrong, and what was expected.
     pub message: String,
@@ -74,73 +80,43 @@ pub struct Fault {
     pub help: Option<String>,
 }
 
-/// Checks files; a folder stands for every file in it that a node would read.
+/// Checks files. A folder stands for every file in it that a node would read.
 ///
 /// # Errors
-/// One of them is not as it should be.
+/// A file is invalid.
 pub fn run(arguments: &Validate, printer: Printer) -> Result<(), CliError> {
     let mut findings = Vec::new();
     for path in &arguments.files {
         match files_in(path) {
             Ok(files) => findings.extend(files.iter().map(|file| check(file))),
-            Err(error) => findings.push(Finding::bad(path, Kind::Folder, Fault::of_reading(&error))),
+            Err(error) => findings.push(Finding::new(path, Kind::Folder, Err(error.into()))),
         }
     }
-    let mut printed = Ok(());
-    if printer.format == Format::Table {
-        for finding in &findings {
-            match &finding.fault {
-                None => printed = printed.and_then(|()| print(&ok_line(finding, printer))),
-                Some(fault) => tell(&format!("error: {}", line(&finding.file, fault))),
-            }
+    for finding in &findings {
+        if let Some(fault) = &finding.fault {
+            notify(&format!("error: {}", fault.line_for(&finding.file)));
         }
-    } else {
-        printed = printer.print(&findings, String::new);
     }
-    judged(printed, findings.iter().all(|finding| finding.valid))
+    let valid = || findings.iter().filter(|finding| finding.valid);
+    let printed = printer.print(&findings, || valid().map(Finding::ok_line).collect());
+    judged(printed, valid().count() == findings.len())
 }
 
-fn ok_line(finding: &Finding, printer: Printer) -> String {
-    let what = match (finding.kind, finding.uuid) {
-        (Kind::Server, Some(uuid)) => format!("server {uuid}"),
-        (Kind::Override, Some(uuid)) => format!("override of server {uuid}"),
-        (Kind::Node | Kind::Folder, _) => "configuration of a node".into(),
-        (Kind::Server | Kind::Override, None) => "server".into(),
-    };
-    format!("{}: {} ({what})\n", clean(&finding.file), printer.paint.text(Tone::Good, "ok"))
-}
-
-/// A fault on one line, as compilers write it.
-pub fn line(file: &str, fault: &Fault) -> String {
-    let mut text = file.to_owned();
-    if let Some(line) = fault.line {
-        text.push_str(&format!(":{line}:{}", fault.column.unwrap_or(1)));
-    }
-    if let Some(key) = &fault.key {
-        text.push_str(&format!(": {key}"));
-    }
-    text.push_str(&format!(": {}", fault.message));
-    if let Some(help) = &fault.help {
-        text.push_str(&format!("; {help}"));
-    }
-    text
-}
-
-/// Reads a file as far as a record may be long; `-` is standard input.
+/// Reads a file; `-` is standard input. A file above the size limit is cut just above the limit, so that its parser rejects it.
 ///
 /// # Errors
-/// It cannot be read. One that is too long is cut so that its length is noticed.
+/// The file cannot be read.
 pub fn read(path: &Path) -> Result<String, CliError> {
     let failed = |source| CliError::File { action: "read", path: path.to_owned(), source };
     let limit = manifests::MAX_FILE + 1;
     let mut bytes = Vec::new();
-    if path == Path::new("-") {
-        io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(failed)?;
-    } else {
-        File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
-    }
+    let read = match path == Path::new("-") {
+        true => io::stdin().lock().take(limit).read_to_end(&mut bytes),
+        false => File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
+    };
+    read.map_err(failed)?;
     if bytes.len() as u64 == limit {
-        // The last character may have been cut in two; nobody reads that far.
+        // The cut may have split the last character.
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
     String::from_utf8(bytes).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error())))
@@ -149,27 +125,24 @@ pub fn read(path: &Path) -> Result<String, CliError> {
 fn check(path: &Path) -> Finding {
     let text = match read(path) {
         Ok(text) => text,
-        Err(error) => return Finding::bad(path, kind_of(path, ""), Fault::of_reading(&error)),
+        Err(error) => return Finding::new(path, kind_of(path, ""), Err(error.into())),
     };
     let kind = kind_of(path, &text);
-    let checked = match kind {
+    let result = match kind {
         Kind::Server => check_server(path, &text).map(|manifest| Some(manifest.metadata.uuid)),
         Kind::Override => check_override(path, &text).map(Some),
         Kind::Node | Kind::Folder => check_node(path).map(|()| None),
     };
-    match checked {
-        Ok(uuid) => Finding::good(path, kind, uuid),
-        Err(fault) => Finding::bad(path, kind, fault),
-    }
+    Finding::new(path, kind, result)
 }
 
-/// Keys that only a record of a server has.
-const OF_RECORD: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
+/// Keys that only a manifest has.
+const OF_MANIFEST: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
 /// Keys that only a node's file has.
 const OF_NODE: [&str; 9] =
     ["remote", "token", "token_id", "api", "system", "docker", "alula", "allowed_mounts", "debug"];
 
-/// What a file is: by its name and place, or else by its keys.
+/// The kind of a file, by its name and folder, or else by its keys.
 pub fn kind_of(path: &Path, text: &str) -> Kind {
     let named = |name: &str| path.file_name().is_some_and(|found| found == name);
     if named(OVERRIDE_FILE) {
@@ -177,27 +150,27 @@ pub fn kind_of(path: &Path, text: &str) -> Kind {
     }
     let has = |keys: &[&str]| match yaml::parse_value(text) {
         Ok(value) => keys.iter().any(|key| value.get(key).is_some()),
-        // What cannot be parsed is known by how its lines begin.
+        // In a text that is not YAML, keys begin a line.
         Err(_) => {
             let begins = |line: &str, key: &str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
             text.lines().any(|line| keys.iter().any(|key| begins(line, key)))
         }
     };
-    if folder_id(path).is_some() || has(&OF_RECORD) {
+    if folder_id(path).is_some() || has(&OF_MANIFEST) {
         return Kind::Server;
     }
-    // In a server's folder a config.yml is that server's; anywhere else it is a node's, whatever is in it.
+    // Outside of a server's folder, any other config.yml is a node's.
     if named(CONFIG_FILE) || (has(&OF_NODE) && path != Path::new("-")) { Kind::Node } else { Kind::Server }
 }
 
-/// Checks a record of a server. In a folder that is named by a UUID it must be that server's.
+/// Checks a manifest. In a folder that is named by a UUID it must be that server's.
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with the manifest.
 pub fn check_server(path: &Path, text: &str) -> Result<Manifest, Fault> {
     let manifest: Manifest = yaml::parse(text)?;
     let uuid = folder_id(path).unwrap_or(manifest.metadata.uuid);
-    manifests::validate(&manifest, uuid).map_err(|problem| senseless(&problem, text))?;
+    manifests::validate(&manifest, uuid).map_err(|problem| invalid(&problem, text))?;
     Ok(manifest)
 }
 
@@ -210,62 +183,68 @@ fn folder_id(path: &Path) -> Option<ServerId> {
 
 fn check_override(path: &Path, text: &str) -> Result<ServerId, Fault> {
     let config = path.with_file_name(CONFIG_FILE);
-    let alone = |why: String, help: &str| Fault { help: Some(help.into()), ..Fault::new(why) };
     let base = read(&config).map_err(|error| {
-        let why = format!("it is read together with the {CONFIG_FILE} beside it, and that cannot be had: {error}");
-        alone(why, "put both into one folder")
+        let message = format!("it needs the {CONFIG_FILE} in the same folder, which cannot be read: {error}");
+        Fault::new(message).help("put both into one folder")
     })?;
-    let base_manifest = check_server(&config, &base).map_err(|fault| {
-        let why = format!("the file that it changes is wrong itself: {}", line(&config.display().to_string(), &fault));
-        alone(why, "mend that one first")
+    let manifest = check_server(&config, &base).map_err(|fault| {
+        let message = format!("the manifest that it patches is invalid: {}", fault.line_for(&display_name(&config)));
+        Fault::new(message).help("fix that file first")
     })?;
-    let uuid = base_manifest.metadata.uuid;
+    let uuid = manifest.metadata.uuid;
     let manifest = manifests::merge(&base, text)?;
-    manifests::validate(&manifest, uuid).map_err(|problem| senseless(&problem, text))?;
+    manifests::validate(&manifest, uuid).map_err(|problem| invalid(&problem, text))?;
     Ok(uuid)
 }
 
 fn check_node(path: &Path) -> Result<(), Fault> {
     match config::load(path, HostEnvironment::of_this_process()) {
         Ok(loaded) => {
-            for notice in loaded.notices {
-                tell(&format!("warning: {notice}"));
-            }
+            loaded.notices.iter().for_each(|notice| notify(&format!("warning: {notice}")));
             Ok(())
         }
         Err(ConfigError::Broken { source, .. }) => Err((*source).into()),
-        Err(ConfigError::Invalid { at, problem, .. }) => Err(Fault {
-            line: at.map(|(line, _)| line),
-            column: at.map(|(_, column)| column),
-            key: Some(problem.key),
-            message: problem.message,
-            help: None,
-        }),
+        Err(ConfigError::Invalid { at, problem, .. }) => {
+            Err(Fault { key: Some(problem.key), ..Fault::new(problem.message).at(at) })
+        }
         Err(other) => Err(Fault::new(other.to_string())),
     }
 }
 
-fn senseless(problem: &SpecProblem, text: &str) -> Fault {
-    let place = manifests::place_of(problem, text);
-    Fault {
-        line: place.map(|(line, _)| line),
-        column: place.map(|(_, column)| column),
-        key: None,
-        message: problem.message.clone(),
-        help: None,
-    }
+fn invalid(problem: &SpecProblem, text: &str) -> Fault {
+    Fault::new(problem.message.clone()).at(manifests::position_of(problem, text))
 }
 
 impl Fault {
-    /// What is wrong with a file as a whole.
+    /// A fault of a whole file.
     pub fn new(message: String) -> Self {
         Self { line: None, column: None, key: None, message, help: None }
     }
 
-    /// A file that cannot be read. The line that tells it begins with the path.
-    pub fn of_reading(error: &CliError) -> Self {
+    /// The fault with advice.
+    pub fn help(self, help: &str) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    fn at(self, position: Option<(usize, usize)>) -> Self {
+        let (line, column) = position.unzip();
+        Self { line, column, ..self }
+    }
+
+    /// The fault on one line, in the form of compilers: `file:line:column: key: message; help`.
+    pub fn line_for(&self, file: &str) -> String {
+        let position = self.line.map(|line| format!(":{line}:{}", self.column.unwrap_or(1))).unwrap_or_default();
+        let key = self.key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default();
+        let help = self.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+        format!("{file}{position}: {key}{}{help}", self.message)
+    }
+}
+
+impl From<CliError> for Fault {
+    fn from(error: CliError) -> Self {
         Self::new(match error {
-            CliError::File { action, source, .. } => format!("cannot {action} it: {source}{}", error.remedy()),
+            // The line of the fault begins with the path.
+            CliError::File { action, source, .. } => format!("cannot {action} it: {source}{}", remedy(source.kind())),
             other => other.to_string(),
         })
     }
@@ -277,11 +256,11 @@ impl From<YamlError> for Fault {
     }
 }
 
-/// The files that a path stands for: itself; in a server's folder its files of intent; in any other folder each `*.yml`,
-/// `*.yaml`, `*/config.yml` and `*/override.yml`, and those of `servers/` as well, hidden ones left out.
+/// The files that a path stands for: the path itself; in a server's folder the files of its manifest; in any other folder each
+/// `*.yml`, `*.yaml`, `*/config.yml` and `*/override.yml`, and those of `servers/*/`. Hidden files are ignored.
 ///
 /// # Errors
-/// The folder cannot be read, or holds none.
+/// The folder cannot be read, or has no such file.
 pub fn files_in(path: &Path) -> Result<Vec<PathBuf>, CliError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -303,30 +282,24 @@ pub fn files_in(path: &Path) -> Result<Vec<PathBuf>, CliError> {
     }
     files.sort();
     if files.is_empty() {
-        let message = format!(
+        return Err(CliError::Failed(format!(
             "{}: no files in this folder that a node would read; they would be named *.yml, *.yaml, */config.yml or \
              servers/*/config.yml",
             path.display()
-        );
-        return Err(CliError::Failed(message));
+        )));
     }
     Ok(files)
 }
 
-/// What lies in a folder and is not hidden.
+/// The files and folders in a folder that are not hidden.
 fn items(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
     let failed = |source| CliError::File { action: "list", path: folder.to_owned(), source };
-    let mut items = Vec::new();
-    for item in std::fs::read_dir(folder).map_err(failed)? {
-        let item = item.map_err(failed)?;
-        if !item.file_name().as_encoded_bytes().starts_with(b".") {
-            items.push(item.path());
-        }
-    }
-    Ok(items)
+    let items: io::Result<Vec<_>> = std::fs::read_dir(folder).map_err(failed)?.collect();
+    let items = items.map_err(failed)?.into_iter();
+    Ok(items.filter(|item| !item.file_name().as_encoded_bytes().starts_with(b".")).map(|item| item.path()).collect())
 }
 
-/// The files of intent in a server's folder.
+/// The files of a manifest in a server's folder.
 fn manifest_of(folder: &Path) -> Vec<PathBuf> {
     let named = [CONFIG_FILE, OVERRIDE_FILE].map(|name| folder.join(name));
     named.into_iter().filter(|file| file.is_file()).collect()

@@ -69,7 +69,7 @@ mod tests {
     /// A node whose log is rotated, and an `/etc` with logrotate.
     fn fixture() -> (tempfile::TempDir, NodeConfig, PathBuf) {
         let root = tempfile::tempdir().unwrap();
-        let mut node = NodeConfig::for_tests(root.path());
+        let mut node = crate::testing::node_config(root.path());
         node.rotate_daemon_log = true;
         let folder = root.path().join("etc/logrotate.d");
         fs::create_dir_all(&folder).unwrap();
@@ -98,7 +98,7 @@ mod tests {
         node.rotate_daemon_log = true;
         assert_eq!(rotate_daemon_log(&node, &root.path().join("nowhere")), None);
         assert!(!root.path().join("nowhere").exists());
-        assert!(!NodeConfig::for_tests(root.path()).rotate_daemon_log, "tests leave the host alone");
+        assert!(!crate::testing::node_config(root.path()).rotate_daemon_log, "tests leave the host alone");
     }
 
     #[test]

@@ -6,18 +6,6 @@ use crate::model::ServerId;
 
 const PANEL: &str = "token_id: abc\ntoken: def\nremote: https://panel.example.com/\n";
 
-impl NodeConfig {
-    /// A node with everything below `root`, the current user as owner, no panel, and defaults otherwise.
-    pub(crate) fn for_tests(root: &Path) -> Self {
-        assert!(root.is_absolute(), "{} is not absolute", root.display());
-        let mut file = ConfigFile::default();
-        file.system.enable_log_rotate = false;
-        file.system.root_directory = root.display().to_string();
-        let owner = host::current_user();
-        Self::resolve(&file, &root.join("config.yml"), &|_| None, owner, "UTC".into()).expect("the defaults are valid")
-    }
-}
-
 fn owner() -> Owner {
     Owner { name: "pelican".into(), uid: 988, gid: 987 }
 }
@@ -333,7 +321,7 @@ fn timezone_token_and_owner_come_from_the_host_environment() {
 
 #[test]
 fn a_node_for_tests_is_below_its_root() {
-    let node = NodeConfig::for_tests(Path::new("/tmp/x"));
+    let node = crate::testing::node_config(Path::new("/tmp/x"));
     let directories = &node.directories;
     for path in [&directories.root, &directories.tmp, &directories.passwd, &directories.machine_id, &directories.socket]
     {

@@ -8,9 +8,9 @@ use super::*;
 use crate::clock::Clock;
 use crate::events::Subscription;
 use crate::model::Role;
-use crate::runtime::fake::{Act, FakeEngine, FakeRuntime, LocalImage, Program, ServerScript};
-use crate::runtime::host::Host;
-use crate::runtime::{ContainerSpec, Limits, Purpose, container_name};
+use crate::runtime::{Purpose, container_name};
+use crate::testing::container_spec;
+use crate::testing::fake::{Act, FakeEngine, FakeRuntime, LocalImage, Program, ServerScript};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -59,7 +59,7 @@ impl House {
     }
 
     fn runtime(&self) -> FakeRuntime {
-        FakeRuntime::faultless(self.world.clone(), Host::for_tests())
+        FakeRuntime::faultless(self.world.clone(), crate::testing::test_host())
     }
 
     /// Makes a container that will run this program; an earlier one is removed.
@@ -68,7 +68,7 @@ impl House {
         let name = container_name(id(), Role::Server);
         self.runtime().remove(&name).await.unwrap();
         let purpose = Purpose { server: id(), role: Role::Server, token: "token".into() };
-        self.runtime().create(&spec(name), &purpose).await.unwrap()
+        self.runtime().create(&container_spec(&name, "box"), &purpose).await.unwrap()
     }
 
     fn logs(&self) -> std::path::PathBuf {
@@ -77,34 +77,6 @@ impl House {
 
     fn transcript(&self) -> String {
         std::fs::read_to_string(self.logs().join(TRANSCRIPT_FILE)).unwrap_or_default()
-    }
-}
-
-fn spec(name: String) -> ContainerSpec {
-    ContainerSpec {
-        name,
-        image: "box".into(),
-        local_image: false,
-        image_id: None,
-        hostname: String::new(),
-        domainname: String::new(),
-        user: None,
-        command: None,
-        environment: Vec::new(),
-        labels: BTreeMap::new(),
-        volumes: Vec::new(),
-        tmpfs: BTreeMap::new(),
-        dns: Vec::new(),
-        log: None,
-        security_opt: Vec::new(),
-        read_only_root: false,
-        cap_drop: Vec::new(),
-        network_mode: "bridge".into(),
-        own_network: None,
-        endpoint: None,
-        userns_mode: String::new(),
-        ports: Vec::new(),
-        limits: Limits::default(),
     }
 }
 
@@ -206,7 +178,7 @@ async fn nobody_is_attached_to_two_containers() {
     let daemon = house.daemon();
     let first = house.container(Program::idle()).await;
     let purpose = Purpose { server: id(), role: Role::Server, token: "token".into() };
-    let second = house.runtime().create(&spec("another".into()), &purpose).await.unwrap();
+    let second = house.runtime().create(&container_spec("another", "box"), &purpose).await.unwrap();
     for container in [&first, &second] {
         house.runtime().start(container).await.unwrap();
         daemon.console.attach(id(), container, None, &house.logs(), false).await.unwrap();

@@ -12,26 +12,20 @@ use async_trait::async_trait;
 use super::*;
 use crate::model::settings::Mount;
 use crate::model::{Record, Role, Verb};
-use crate::reconcile::bench;
 use crate::reconcile::context::Context;
-use crate::runtime::fake::{Call, FakeEngine, FakeRuntime, Faults};
 use crate::runtime::host::{MountSource, Paths};
 use crate::runtime::{ErrorKind, RuntimeError, container_name};
 use crate::store::Blocking;
 use crate::telemetry::capture::Capture;
+use crate::testing::fake::{Call, FakeEngine, Faults};
+use crate::testing::{TestNode, file_manifest, server_id};
 
-fn add(context: &Context, number: u32, mount: Option<&str>) {
-    let mut manifest = bench::file_server(number);
+fn add(node: &TestNode, number: u32, mount: Option<&str>) {
+    let mut manifest = file_manifest(number);
     manifest.spec.settings.mounts =
         mount.map(|source| vec![Mount { source: source.into(), target: "/maps".into(), read_only: true }]);
-    context.store.create(manifest, Record::default(), []).unwrap();
-    asks(context, number, Verb::Start);
-}
-
-fn asks(context: &Context, number: u32, verb: Verb) {
-    let request = bench::request(context, &context.ids.next(), verb);
-    context.store.request(bench::id(number), None, [request]).unwrap();
-    (context.wake)(bench::id(number));
+    node.context.store.create(manifest, Record::default(), []).unwrap();
+    node.accept(server_id(number), Verb::Start);
 }
 
 async fn comes_to(what: &str, mut holds: impl FnMut() -> bool) {
@@ -45,24 +39,18 @@ async fn comes_to(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 fn runs(machine: &FakeEngine, number: u32) -> bool {
-    let state = machine.state_of(&container_name(bench::id(number), Role::Server));
+    let state = machine.state_of(&container_name(server_id(number), Role::Server));
     state == Some(crate::model::ContainerState::Running)
 }
 
 fn reason(context: &Context, number: u32) -> Option<Reason> {
-    let status = context.store.status(bench::id(number))?;
+    let status = context.store.status(server_id(number))?;
     let running = status.conditions.iter().find(|condition| condition.condition_type == ConditionType::Running)?;
     Some(running.reason)
 }
 
 #[tokio::test]
 async fn a_mount_that_does_not_answer_holds_up_the_start_of_its_own_server_alone() {
-    let (_root, mut context, machine) = bench::machine(None);
-    machine.add_image("game:1", Default::default());
-    machine.set_checks_mounts(false);
-    let queue = Queue::default();
-    let pushed = queue.clone();
-    context.wake = Arc::new(move |id| pushed.push(id));
     let (release, released) = mpsc::channel::<()>();
     let (dead, hung, released) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)), Mutex::new(released));
     let (is_dead, hangs) = (dead.clone(), hung.clone());
@@ -74,37 +62,36 @@ async fn a_mount_that_does_not_answer_holds_up_the_start_of_its_own_server_alone
         MountSource::There(path.to_owned())
     };
     let timeout = Duration::from_millis(50);
-    let host = bench::host(&context).with_paths(Paths::with(Blocking::Pool, Arc::new(follow), timeout));
-    context.runtime = Arc::new(FakeRuntime::faultless(machine.clone(), host));
+    let paths = Paths::with(Blocking::Pool, Arc::new(follow), timeout);
+    let node = TestNode::builder().host(|host| host.with_paths(paths)).build();
+    let (context, machine) = (&node.context, &node.engine);
+    machine.set_checks_mounts(false);
     context.runtime.prepare_node().await.unwrap();
-    let context = Arc::new(context);
     let (_ready, ready) = watch::channel(true);
-    let controller = Controller::new(Reconciler::new(context.clone()), queue, 1, ready);
-    let running = context.tasks.spawn("controller", controller.run());
+    let controller = Controller::new(node.reconciler.clone(), node.queue.clone(), 1, ready);
+    context.tasks.spawn("controller", controller.run());
 
     for number in 1..4 {
-        add(&context, number, Some("/dead"));
+        add(&node, number, Some("/dead"));
     }
-    comes_to("three servers run", || (1..4).all(|number| runs(&machine, number))).await;
+    comes_to("three servers run", || (1..4).all(|number| runs(machine, number))).await;
     dead.store(true, Ordering::SeqCst);
-    asks(&context, 1, Verb::Kill);
-    asks(&context, 2, Verb::Delete);
-    asks(&context, 3, Verb::Kill);
-    asks(&context, 3, Verb::Start);
-    add(&context, 4, None);
-    comes_to("a stop", || !runs(&machine, 1) && reason(&context, 1) == Some(Reason::Stopped)).await;
-    comes_to("a deletion", || context.store.get(bench::id(2)).is_none()).await;
-    comes_to("a restart that waits", || reason(&context, 3) == Some(Reason::MountUnresponsive)).await;
-    assert!(!runs(&machine, 3));
-    comes_to("a healthy server", || runs(&machine, 4)).await;
+    for (number, verb) in [(1, Verb::Kill), (2, Verb::Delete), (3, Verb::Kill), (3, Verb::Start)] {
+        node.accept(server_id(number), verb);
+    }
+    add(&node, 4, None);
+    comes_to("a stop", || !runs(machine, 1) && reason(context, 1) == Some(Reason::Stopped)).await;
+    comes_to("a deletion", || context.store.get(server_id(2)).is_none()).await;
+    comes_to("a restart that waits", || reason(context, 3) == Some(Reason::MountUnresponsive)).await;
+    assert!(!runs(machine, 3));
+    comes_to("a healthy server", || runs(machine, 4)).await;
     tokio::time::sleep(4 * timeout).await;
     assert_eq!(hung.load(Ordering::SeqCst), 1, "threads that hang");
 
     dead.store(false, Ordering::SeqCst);
     drop(release);
-    comes_to("the restart", || runs(&machine, 3)).await;
+    comes_to("the restart", || runs(machine, 3)).await;
     assert_eq!(hung.load(Ordering::SeqCst), 1);
-    running.abort();
 }
 
 /// An engine that makes no containers.
@@ -128,30 +115,25 @@ fn pass_of(line: &str) -> Option<(u64, String)> {
 
 #[tokio::test(start_paused = true)]
 async fn each_line_of_a_pass_and_of_the_jobs_it_starts_names_the_server_and_the_pass() {
-    let (_root, mut context, machine) = bench::machine(None);
-    machine.add_image("game:1", Default::default());
-    machine.set_checks_mounts(false);
-    bench::reconnect(&mut context, &machine, Arc::new(NoCreations));
+    let node = TestNode::builder().engine_faults(Arc::new(NoCreations)).build();
+    node.engine.set_checks_mounts(false);
+    let context = &node.context;
     context.runtime.prepare_node().await.unwrap();
-    let queue = Queue::default();
-    let pushed = queue.clone();
-    context.wake = Arc::new(move |id| pushed.push(id));
-    let context = Arc::new(context);
     // The first one's container cannot be made, and the other one's image is not to be had.
-    add(&context, 1, None);
-    let mut manifest = bench::file_server(2);
+    add(&node, 1, None);
+    let mut manifest = file_manifest(2);
     manifest.spec.settings.container.image = "nowhere:1".into();
     context.store.create(manifest, Record::default(), []).unwrap();
-    asks(&context, 2, Verb::Start);
+    node.accept(server_id(2), Verb::Start);
 
     for filter in ["alula=debug", "alula::reconcile=warn"] {
         for number in [1, 2] {
-            context.servers.remove(bench::id(number));
-            (context.wake)(bench::id(number));
+            context.servers.remove(server_id(number));
+            (context.wake)(server_id(number));
         }
         let (log, _guard) = Capture::of_this_thread(filter);
         let (_ready, ready) = watch::channel(true);
-        let controller = Controller::new(Reconciler::new(context.clone()), queue.clone(), 2, ready);
+        let controller = Controller::new(node.reconciler.clone(), node.queue.clone(), 2, ready);
         let running = context.tasks.spawn("controller", controller.run());
         let from = |module: &str| log.lines().into_iter().filter(|line| line.contains(module)).collect::<Vec<_>>();
         let (step, job) = ("WARN pass{", "alula::reconcile::server_state::jobs: ");
@@ -166,7 +148,7 @@ async fn each_line_of_a_pass_and_of_the_jobs_it_starts_names_the_server_and_the_
             servers.entry(pass).or_default().insert(server);
         }
         assert!(servers.len() > 1 && servers.values().all(|servers| servers.len() == 1), "{servers:?}");
-        let expected = bench::id(2).to_string();
+        let expected = server_id(2).to_string();
         assert!(from(job).iter().all(|line| pass_of(line).is_some_and(|(_, server)| server == expected)));
     }
 }

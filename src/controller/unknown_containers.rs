@@ -43,11 +43,10 @@ impl UnknownContainers {
 mod tests {
     use super::*;
     use crate::model::Record;
-    use crate::panel::Panel;
-    use crate::reconcile::bench;
+    use crate::testing::{TestNode, file_manifest, server_id};
 
     fn container(number: u32) -> Listed {
-        Listed { server: bench::id(number), role: Role::Server, id: format!("c{number}"), running: true }
+        Listed { server: server_id(number), role: Role::Server, id: format!("c{number}"), running: true }
     }
 
     fn numbers(unknown_containers: &UnknownContainers) -> Vec<ServerId> {
@@ -56,33 +55,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn containers_of_servers_that_the_store_does_not_know_are_unknown() {
-        let (_root, context) = bench::context(None);
-        context.store.create(bench::file_server(1), Record::default(), []).unwrap();
+        let node = TestNode::new();
+        let context = &node.context;
+        context.store.create(file_manifest(1), Record::default(), []).unwrap();
         let listed = [container(1), container(2), container(3)];
         let mut unknown_containers = UnknownContainers::default();
         // The third was deleted while the engine answered.
-        unknown_containers.update(&context, &listed, |id| id == bench::id(3));
-        assert_eq!(numbers(&unknown_containers), [bench::id(2)]);
-        context.store.create(bench::file_server(2), Record::default(), []).unwrap();
-        unknown_containers.update(&context, &listed[..2], |_| false);
+        unknown_containers.update(context, &listed, |id| id == server_id(3));
+        assert_eq!(numbers(&unknown_containers), [server_id(2)]);
+        context.store.create(file_manifest(2), Record::default(), []).unwrap();
+        unknown_containers.update(context, &listed[..2], |_| false);
         assert_eq!(numbers(&unknown_containers), []);
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_container_is_unknown_before_the_panels_list_is_applied() {
-        let panel: std::sync::Arc<dyn Panel> = std::sync::Arc::new(bench::ScriptedPanel::default());
-        let (_root, context) = bench::context(Some(panel));
+        let (node, _panel) = TestNode::with_panel();
+        let context = &node.context;
         let mut unknown_containers = UnknownContainers::default();
-        unknown_containers.update(&context, &[container(1)], |_| false);
+        unknown_containers.update(context, &[container(1)], |_| false);
         assert_eq!(numbers(&unknown_containers), []);
-        context.sync.as_ref().unwrap().list_applied();
-        unknown_containers.update(&context, &[container(1)], |_| false);
-        assert_eq!(numbers(&unknown_containers), [bench::id(1)]);
+        node.sync().list_applied();
+        unknown_containers.update(context, &[container(1)], |_| false);
+        assert_eq!(numbers(&unknown_containers), [server_id(1)]);
     }
 
     #[test]
     fn each_is_named_once_and_again_when_it_comes_back() {
-        let unknown_container = |number| (bench::id(number), Role::Server, format!("c{number}"));
+        let unknown_container = |number| (server_id(number), Role::Server, format!("c{number}"));
         let mut unknown_containers = UnknownContainers::default();
         assert_eq!(unknown_containers.replace([unknown_container(1)].into()), [unknown_container(1)]);
         assert_eq!(

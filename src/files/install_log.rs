@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The length of the file is the progress: a daemon that adopts a running installer continues to read its output from there
-//! ([`InstallLog::written`]). Each byte of output has a fixed position in the file, so two writers of the same output, such as an
+//! ([`InstallLog::written`]). Each byte of output has a fixed position in the file. So two writers of the same output, such as an
 //! old process and its successor, do not corrupt it.
 
 use std::fs::{File, OpenOptions};

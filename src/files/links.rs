@@ -46,8 +46,8 @@ fn replace(text: &Path, at: &Path) -> io::Result<()> {
     fs::rename(&temporary, at)
 }
 
-/// The content of a link at `at` to `target`: a relative path if both are in the state folder, so that the folder can be moved,
-/// else an absolute one.
+/// The content of a link at `at` to `target`. It is a relative path if both are in the state folder, so that the folder can be
+/// moved, else an absolute one.
 fn link_text(root: &Path, at: &Path, target: &Path) -> PathBuf {
     let inside = |path: &Path| Some(path.strip_prefix(root).ok()?.to_owned());
     let (Some(folder), Some(goal)) = (at.parent().and_then(inside), inside(target)) else {

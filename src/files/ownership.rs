@@ -19,7 +19,7 @@ pub struct Fixed {
 /// Sets owner and group where they are wrong.
 ///
 /// - The owner of a link changes, not that of its target.
-/// - Devices keep their owner: an install script runs as root and can create them, and the server's user must not get access
+/// - Devices keep their owner. An install script runs as root and can create them, and the server's user must not get access
 ///   to the host's disks.
 /// - The kernel clears set-user-id bits, set-group-id bits and file capabilities of a file whose owner changes. They are not
 ///   restored: servers run with `no-new-privileges`, which disables them.

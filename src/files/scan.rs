@@ -1,7 +1,7 @@
 //! Visits everything below a directory whose owner may change it at the same time.
 //!
-//! Each directory is opened by its name in its parent, which is held open: a name that was replaced by a link is not followed,
-//! and nothing outside is reached. Mounts are not entered. Memory does not grow with the number of files, and with the depth
+//! Each directory is opened by its name in its open parent. A name that was replaced by a link is not followed, and nothing
+//! outside is reached. Mounts are not entered. Memory does not grow with the number of files, and with the depth
 //! only up to [`MAX_DEPTH`].
 
 use std::ffi::{CStr, CString, OsStr};

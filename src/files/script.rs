@@ -1,10 +1,11 @@
 //! The install script, in the folder that the installer mounts.
 //!
-//! The script must be readable for any user of the container: with user namespaces or a rootless engine the container's root is
-//! another user of the host, and an image may have a user of its own. Other users of the host must not read it. So the folder
-//! and the file are readable for all (0755, 0644), and the directory of all scripts (`system.tmp_directory`, created with 0700)
-//! protects them; the container mounts the folder itself. If that directory is accessible for others, such as `/tmp`, the folder
-//! is 0700, as for Wings: other users cannot read it, and neither can such a container.
+//! Any user of the container must be able to read the script. With user namespaces or a rootless engine the container's root is
+//! another user of the host, and an image may have its own user. Other users of the host must not read it.
+//!
+//! So the folder and the file are readable for all (0755, 0644). The directory of all scripts (`system.tmp_directory`, created with
+//! 0700) protects them; the container mounts the folder itself. If other users can access that directory, such as `/tmp`, the
+//! folder is 0700, as for Wings. Then other users cannot read it, and neither can such a container.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -32,7 +32,7 @@ pub(super) fn layout() -> (TempDir, Layout) {
 
 fn layout_in(folder: TempDir) -> (TempDir, Layout) {
     let root = folder.path().canonicalize().unwrap().join("root");
-    (folder, Layout::new(&NodeConfig::for_tests(&root)))
+    (folder, Layout::new(&crate::testing::node_config(&root)))
 }
 
 /// A node whose configuration names Wings' folders.

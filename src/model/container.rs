@@ -1,4 +1,6 @@
-//! Containers as the runtime shows them, reduced to what decisions need.
+//! Containers as the runtime reports them, reduced to what decisions need.
+
+#![allow(missing_docs)]
 
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
@@ -23,59 +25,53 @@ impl Role {
     }
 }
 
-/// Where a container stands.
+/// The state of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ContainerState {
-    /// Made, never started.
+    /// Created, and no start was attempted.
     Created,
-    /// Made, and the runtime could not start it. Never started again: Docker 29 does, but without its network.
+    /// Created, and the runtime could not start it. It is not started again: Docker 29 would start it without its network.
     StartFailed,
-    /// Running (also when paused: it comes back by itself or by its owner).
+    /// Running, or paused by its owner.
     Running,
-    /// Ended.
     Exited {
-        /// Exit status of its first process.
         code: i64,
-        /// The kernel ended it for want of memory.
         oom_killed: bool,
     },
 }
 
-/// One container.
+/// What was observed of one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerStatus {
     /// The runtime's id.
     pub id: String,
-    /// Where it stands.
     pub state: ContainerState,
-    /// Its last start.
     pub started_at: Option<Timestamp>,
-    /// Its last end.
     pub finished_at: Option<Timestamp>,
-    /// The intent it was made for (our label); `None` for one that another daemon made.
+    /// Label `alula.token`: the request for which it was created; `None` if another daemon has created it.
     pub token: Option<String>,
-    /// Hash of the spec it was made from (our label).
+    /// Label `alula.spec`.
     pub spec_hash: Option<String>,
-    /// Hash of the limits in force, comparable with the wanted ones.
+    /// Hash of the applied limits, comparable with that of the spec's limits.
     pub limits_hash: Option<String>,
-    /// Signal that the image wants at a native stop.
+    /// The image's signal for a native stop.
     pub stop_signal: Option<String>,
 }
 
 impl ContainerStatus {
-    /// Whether it runs.
+    /// Whether the container runs.
     pub fn running(&self) -> bool {
         self.state == ContainerState::Running
     }
 
-    /// Whether it runs or has run.
+    /// Whether the container runs or has run.
     pub fn started(&self) -> bool {
         !matches!(self.state, ContainerState::Created | ContainerState::StartFailed)
     }
 
-    /// Whether it was made and nobody has tried to start it.
+    /// Whether the container was created and no start was attempted.
     pub fn is_created(&self) -> bool {
         self.state == ContainerState::Created
     }

@@ -1,7 +1,7 @@
-//! Regular expressions as Go writes them, in the words of the `regex` crate.
+//! Translation of Go's regular expressions to the syntax of the `regex` crate.
 //!
-//! Both are of RE2's family. Where they differ, Go takes more characters literally: a brace that starts no
-//! repetition, a bracket or a doubled `&`, `-` or `~` inside a class, `\<` and `\>`; and it has `\Q…\E`.
+//! Both belong to RE2's family. Go takes more characters literally: a brace that starts no repetition, a bracket or a doubled `&`,
+//! `-` or `~` inside a class, `\<` and `\>`. It also has `\Q…\E`.
 
 /// The same expression for the `regex` crate.
 pub fn translate(expression: &str) -> String {
@@ -34,17 +34,17 @@ pub fn translate(expression: &str) -> String {
     out
 }
 
-/// The beginning of a class; a closing bracket right there is literal.
+/// The start of a class; a closing bracket right after it is literal.
 fn class_start(rest: &str) -> (usize, String) {
-    let opening = if rest.starts_with("[^") { "[^" } else { "[" };
-    if rest[opening.len()..].starts_with(']') {
-        (opening.len() + 1, format!(r"{opening}\]"))
+    let start = if rest.starts_with("[^") { "[^" } else { "[" };
+    if rest[start.len()..].starts_with(']') {
+        (start.len() + 1, format!(r"{start}\]"))
     } else {
-        (opening.len(), opening.to_owned())
+        (start.len(), start.to_owned())
     }
 }
 
-/// What a backslash begins: how long it is, and what it becomes.
+/// An escape sequence: its length, and its translation.
 fn escape(rest: &str) -> (usize, String) {
     if let Some(literal) = rest.strip_prefix(r"\Q") {
         let (literal, ending) = match literal.find(r"\E") {
@@ -60,7 +60,7 @@ fn escape(rest: &str) -> (usize, String) {
     }
 }
 
-/// Whether this brace begins `{n}`, `{n,}` or `{n,m}`.
+/// Whether this brace starts `{n}`, `{n,}` or `{n,m}`.
 fn is_repetition(rest: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let Some((inside, _)) = rest[1..].split_once('}') else {
@@ -86,7 +86,7 @@ mod tests {
     use regex::Regex;
 
     #[test]
-    fn what_go_takes_literally_is_literal() {
+    fn characters_that_go_takes_literally_are_literal() {
         for (expression, line, matches) in [
             (r#"{"level":"info".*started"#, r#"{"level":"info","msg":"started"}"#, true),
             (r"x{,3}", "x{,3}", true),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_expressions_stay_broken() {
+    fn invalid_expressions_stay_invalid() {
         for expression in ["([", "(", "a**b)", "[a", "\\", "*"] {
             assert!(Regex::new(&translate(expression)).is_err(), "{expression}");
         }

@@ -1,23 +1,22 @@
-//! The name of a server: a UUID in its one canonical spelling.
+//! The id of a server: a UUID in its canonical spelling.
 
 use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-/// A server's UUID. Its text form is lower case with dashes, and no other spelling is accepted,
-/// since the text names folders, containers and URL paths.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A server's UUID. Only lower case with dashes is accepted, because the text names folders, containers and URL paths.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ServerId(Uuid);
 
 /// Why a text is not a server id.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error(
-    "{0:?} is not a server id: expected a UUID in lower case with dashes, such as 550e8400-e29b-41d4-a716-446655440000"
-)]
+#[error("{0:?} is not a server id: expected {EXPECTED}")]
 pub struct InvalidServerId(String);
+
+const EXPECTED: &str = "a UUID in lower case with dashes, such as 550e8400-e29b-41d4-a716-446655440000";
 
 impl ServerId {
     /// Wraps a UUID.
@@ -30,7 +29,7 @@ impl ServerId {
         self.0.get_version_num() == 4 && self.0.get_variant() == uuid::Variant::RFC4122
     }
 
-    /// The UUID's 32 hexadecimal digits, as a machine-id file wants them.
+    /// The UUID's 32 hexadecimal digits, as in a machine-id file.
     pub fn simple(&self) -> String {
         self.0.simple().to_string()
     }
@@ -62,16 +61,9 @@ impl fmt::Debug for ServerId {
     }
 }
 
-impl Serialize for ServerId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 impl<'de> Deserialize<'de> for ServerId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expected = "a UUID in lower case with dashes, such as 550e8400-e29b-41d4-a716-446655440000";
-        super::text::deserialize(deserializer, expected, |text| text.parse().ok())
+        super::text::deserialize(deserializer, EXPECTED, |text| text.parse().ok())
     }
 }
 
@@ -109,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn version_is_known() {
+    fn only_version_4_is_v4() {
         let v4: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
         let v1: ServerId = "550e8400-e29b-11d4-a716-446655440000".parse().unwrap();
         assert!(v4.is_v4());

@@ -1,20 +1,20 @@
-//! References to images, as far as the daemon has to understand them.
+//! Image references, as far as the daemon has to parse them.
 
-/// The registry that a reference without one means.
+/// The registry of a reference that names none.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
 
-/// A reference in its parts: `[registry/]path[:tag][@digest]`.
+/// A parsed reference: `[registry/]path[:tag][@digest]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageReference<'a> {
-    /// Registry and path, as they are written.
+    /// Registry and path as written.
     pub name: &'a str,
     tag: Option<&'a str>,
     digest: Option<&'a str>,
 }
 
 impl<'a> ImageReference<'a> {
-    /// Reads a reference; `None` for what no engine would accept. Less strict than engines are, but strict enough
-    /// to be a part of a URL's path.
+    /// Parses a reference; `None` if no engine would accept it. Less strict than engines, and strict enough for a part of a URL's
+    /// path.
     pub fn parse(text: &'a str) -> Option<Self> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@[]+".contains(&byte);
         let segments = |text: &str| text.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
@@ -25,21 +25,21 @@ impl<'a> ImageReference<'a> {
             Some((rest, digest)) => (rest, Some(digest)),
             None => (text, None),
         };
-        // A colon before the last slash belongs to a port.
+        // A colon before the last slash separates a port.
         let (name, tag) = match rest.rsplit_once(':') {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
             _ => (rest, None),
         };
-        let whole = |part: Option<&str>| part.is_none_or(|part| !part.is_empty() && !part.contains('@'));
-        (!name.is_empty() && whole(tag) && whole(digest)).then_some(Self { name, tag, digest })
+        let complete = |part: Option<&str>| part.is_none_or(|part| !part.is_empty() && !part.contains('@'));
+        (!name.is_empty() && complete(tag) && complete(digest)).then_some(Self { name, tag, digest })
     }
 
-    /// What is asked for of the name: the digest, the tag, or `latest`. Without any, an engine would fetch all tags.
+    /// The digest, the tag, or `latest`: without any of them an engine would pull all tags.
     pub fn version(&self) -> &'a str {
         self.digest.or(self.tag).unwrap_or("latest")
     }
 
-    /// The registry's host, with its port where it has one.
+    /// The registry's host, with its port if there is one.
     pub fn registry(&self) -> &'a str {
         match self.name.split_once('/') {
             Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
@@ -47,18 +47,18 @@ impl<'a> ImageReference<'a> {
         }
     }
 
-    /// The image's name at its registry, as it is written.
+    /// The image's name at its registry, as written.
     pub fn path(&self) -> &'a str {
         self.name.strip_prefix(self.registry()).and_then(|path| path.strip_prefix('/')).unwrap_or(self.name)
     }
 
-    /// The same in full: Docker Hub's own images are below `library/`.
+    /// The full path: Docker Hub's own images are below `library/`.
     pub fn full_path(&self) -> String {
         let library = if self.registry() == DEFAULT_REGISTRY && !self.path().contains('/') { "library/" } else { "" };
         format!("{library}{}", self.path())
     }
 
-    /// The one spelling of all that mean the same image.
+    /// The canonical spelling: equal for all references of the same image.
     pub fn canonical(&self) -> String {
         let separator = if self.digest.is_some() { '@' } else { ':' };
         format!("{}/{}{separator}{}", self.registry(), self.full_path(), self.version())
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings_of_one_image() {
+    fn references_of_the_same_image_have_one_canonical_spelling() {
         let canonical = |text| ImageReference::parse(text).map(|reference| reference.canonical());
         for (text, expected) in [
             ("busybox", "docker.io/library/busybox:latest"),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reference() {
+    fn invalid_references() {
         for text in
             ["", "a b", "../info", "a/../../info", "a?b", "a#b", "/a", "a/", "a//b", "a:", "a@", ":a", "a%2e", "ä"]
         {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn parts() {
+    fn a_reference_is_split_into_parts() {
         let parts = |text| {
             let reference: ImageReference<'static> = ImageReference::parse(text).unwrap();
             (reference.name, reference.version(), reference.registry(), reference.path())

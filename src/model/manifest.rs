@@ -1,4 +1,6 @@
-//! The desired state of one server: what `config.yml` says, with `override.yml` laid over it.
+//! The desired state of one server: `config.yml`, merged with `override.yml`.
+
+#![allow(missing_docs)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,87 +11,74 @@ use serde::{Deserialize, Serialize};
 use super::ServerId;
 use super::settings::{Process, Settings};
 
-/// A record of intent: one server that should exist.
+/// The desired state of one server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(title = "alula server")]
 pub struct Manifest {
-    /// `alula/v1`.
     pub api_version: ApiVersion,
-    /// `Server`.
     pub kind: Kind,
-    /// Who the server is and who manages it.
     pub metadata: Metadata,
-    /// What should be.
     #[serde(default)]
     pub spec: Spec,
 }
 
-/// The version of the record's shape.
+/// Version of the manifest's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ApiVersion {
-    /// The first and only one.
     #[serde(rename = "alula/v1")]
     V1,
 }
 
-/// The kind of the record.
+/// Kind of the manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Kind {
-    /// A game server.
     Server,
 }
 
-/// Who the server is and who manages it.
+/// Which server this is, and what manages it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Metadata {
-    /// The server's UUID, the same as its folder's name.
+    /// The server's UUID; equals the name of its folder.
     pub uuid: ServerId,
-    /// Whose word counts for `settings`, `process` and `script`.
+    /// Where `settings`, `process` and `script` come from.
     #[serde(default)]
     pub managed_by: ManagedBy,
-    /// Free labels for people and tools.
+    /// Labels for people and tools; the daemon does not use them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
 
-/// Whose word counts.
+/// Where a server's settings come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ManagedBy {
-    /// The panel's database: each sync writes its values here.
+    /// The panel: each sync replaces this file.
     Panel,
-    /// This file: no panel is ever asked.
+    /// This file: the panel is never asked about the server.
     #[default]
     File,
 }
 
-/// What should be.
+/// How the server should be.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Spec {
-    /// Whether the server should run. A changed value is a request to start or stop it; absent: no opinion, and what is asked
-    /// for through the API or `alula power` decides alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Whether the server should run. A changed value is a request to start or stop it. If absent, only requests of the API and of
+    /// `alula power` count.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub power: Option<Power>,
     /// Any text, such as a date. A changed value is a request to restart the server, unless `power` is `down`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub restarted_at: Option<String>,
-    /// Installation by a file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub install: Option<Install>,
     /// A suspended server is stopped and does not start.
-    #[serde(default)]
     pub suspended: bool,
-    /// Image, command, environment, limits, allocations.
-    #[serde(default)]
     pub settings: Settings,
-    /// Start-up detection, stop, configuration files.
-    #[serde(default)]
     pub process: Process,
-    /// The install script.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<Script>,
 }
 
@@ -97,24 +86,22 @@ pub struct Spec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Power {
-    /// It runs.
     Up,
-    /// It does not run.
     Down,
 }
 
 /// When and how a server is installed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Install {
     /// Any text. A changed value is a request to run the install script (again).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Start the server when an installation that `version` asked for has succeeded.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    /// Start the server when an installation that `version` requested has succeeded.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub then_start: bool,
-    /// Longest run of the script, such as `1h` or `30m`; the node's setting where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Time limit of the script, such as `1h` or `30m`; the node's setting if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
 }
 
@@ -130,7 +117,7 @@ pub struct Script {
     pub text: String,
 }
 
-/// A span of time, written as people do: `90s`, `30m`, `1h 30m`.
+/// A span of time: `90s`, `30m`, `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -161,7 +148,7 @@ impl JsonSchema for Span {
 }
 
 impl Manifest {
-    /// A manifest with nothing in it but its name.
+    /// A manifest with an empty spec.
     pub fn new(uuid: ServerId, managed_by: ManagedBy) -> Self {
         Self {
             api_version: ApiVersion::V1,
@@ -170,10 +157,8 @@ impl Manifest {
             spec: Spec::default(),
         }
     }
-}
 
-impl Manifest {
-    /// Hash of everything in it; equal manifests have equal hashes.
+    /// Hash of the whole manifest; equal manifests have equal hashes.
     pub fn hash(&self) -> String {
         digest(self)
     }
@@ -192,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_written_as_people_do() {
+    fn spans_are_read_and_written_with_units() {
         for (text, seconds) in [("1h", 3600), ("90s", 90), ("30m", 1800), ("1h 30m", 5400), ("PT2M", 120)] {
             let span: Span = serde_json::from_value(text.into()).unwrap();
             assert_eq!(span.0, Duration::from_secs(seconds), "{text}");

@@ -1,13 +1,13 @@
-//! Why a condition is what it is, why a request is over, what an event is about: one word each.
+//! Reasons of conditions, events, and completed requests.
 //!
-//! The variants' names are the texts in `status.yml`, `record.json` and the API; code compares variants. A text that this
-//! release does not know is read as [`Reason::Unrecognized`], so that a file of a newer release stays readable.
+//! A variant's name is its text in `status.yml`, `record.json` and the API. Code compares variants. A text that this release does not
+//! know is read as [`Reason::Unrecognized`], so that files of a newer release stay readable.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use strum::{Display, IntoStaticStr, VariantArray};
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
-/// A reason.
+/// A reason in CamelCase, as in Kubernetes.
 #[derive(
     Debug,
     Clone,
@@ -21,6 +21,7 @@ use strum::{Display, IntoStaticStr, VariantArray};
     Deserialize,
     JsonSchema,
     Display,
+    EnumString,
     IntoStaticStr,
     VariantArray,
 )]
@@ -108,7 +109,7 @@ pub enum Reason {
     Suspended,
     /// The server's files exceed its disk limit: it is stopped, or does not start.
     DiskLimitExceeded,
-    /// The panel is told the result of the installation before the server starts.
+    /// The result of the installation is reported to the panel before the server starts.
     Reporting,
     /// The panel is asked for the newest configuration before the start.
     Syncing,
@@ -182,21 +183,21 @@ pub enum Reason {
     InstallInterrupted,
     /// The panel refused the result of an installation.
     InstallReportRejected,
-    /// An installation is over: [`Reason::Completed`].
+    /// An installation has ended: [`Reason::Completed`].
     InstallCompleted,
-    /// An installation is over: [`Reason::Skipped`].
+    /// An installation has ended: [`Reason::Skipped`].
     InstallSkipped,
-    /// An installation is over: [`Reason::Aborted`].
+    /// An installation has ended: [`Reason::Aborted`].
     InstallAborted,
-    /// An installation is over: [`Reason::TimedOut`].
+    /// An installation has ended: [`Reason::TimedOut`].
     InstallTimedOut,
-    /// An installation is over: [`Reason::ScriptFailed`].
+    /// An installation has ended: [`Reason::ScriptFailed`].
     InstallScriptFailed,
-    /// An installation is over: [`Reason::ImagePullFailed`].
+    /// An installation has ended: [`Reason::ImagePullFailed`].
     InstallImagePullFailed,
-    /// An installation is over: [`Reason::ContainerRejected`].
+    /// An installation has ended: [`Reason::ContainerRejected`].
     InstallContainerRejected,
-    /// An installation is over: [`Reason::PanelRejected`].
+    /// An installation has ended: [`Reason::PanelRejected`].
     InstallPanelRejected,
 
     /// Read from a file or an answer of another release, which has a reason that this one does not know.
@@ -210,20 +211,9 @@ impl Reason {
         self.into()
     }
 
-    /// The reason of the event that an installation is over with this result.
+    /// The reason of the event for an installation with this result.
     pub fn of_install_event(self) -> Self {
-        match self {
-            Reason::Completed => Reason::InstallCompleted,
-            Reason::Skipped => Reason::InstallSkipped,
-            Reason::Aborted => Reason::InstallAborted,
-            Reason::TimedOut => Reason::InstallTimedOut,
-            Reason::ScriptFailed => Reason::InstallScriptFailed,
-            Reason::ImagePullFailed => Reason::InstallImagePullFailed,
-            Reason::ContainerRejected => Reason::InstallContainerRejected,
-            Reason::PanelRejected => Reason::InstallPanelRejected,
-            Reason::Interrupted => Reason::InstallInterrupted,
-            other => other,
-        }
+        format!("Install{self}").parse().unwrap_or(self)
     }
 }
 

@@ -1,7 +1,9 @@
-//! What was asked of one server: `requests.json`. Only the store writes it.
+//! `requests.json`: the accepted requests of one server. Only the store writes it.
 //!
-//! API and command line append requests; a declarative field of the manifest becomes one when its value differs from the last
-//! one handled. The order of the list is the order of acceptance. Which request counts is decided in [`crate::requests`].
+//! API and command line append requests. A declarative field of the manifest becomes a request when its value differs from the one
+//! handled last. The list has the order of acceptance. [`crate::requests`] decides which request counts.
+
+#![allow(missing_docs)]
 
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
@@ -13,31 +15,28 @@ use super::manifest::Power;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Requests {
-    /// Sequence number of the request that was accepted last.
+    /// Sequence number of the latest accepted request.
     pub sequence: u64,
-    /// The values of declarative fields that were handled last.
+    /// The values of the declarative fields that were handled last.
     pub declared: Declared,
     /// The file was damaged: the values of the next good spec count as handled.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub lost: bool,
-    /// The record was lost: requests up to this position count as completed. Set until a record is written again.
+    /// The record was lost: requests up to this position count as completed. Cleared when a record is written again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed_through: Option<u64>,
-    /// Accepted requests, oldest first. Completed ones stay until a later one takes their place.
+    /// Accepted requests, oldest first. A completed request stays until a later one supersedes it.
     pub accepted: Vec<Request>,
 }
 
-/// Values of a manifest's declarative fields.
+/// The values of a manifest's declarative fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Declared {
-    /// `spec.power`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub power: Option<Power>,
-    /// `spec.restartedAt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restarted_at: Option<String>,
-    /// `spec.install.version`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub install_version: Option<String>,
 }
@@ -48,21 +47,19 @@ pub struct Declared {
 pub struct Request {
     /// Position in the order of acceptance, from 1.
     pub sequence: u64,
-    /// Unique name; the token of containers that are made for it.
+    /// Unique; the token of containers that are created for the request.
     pub id: String,
     /// When it was accepted.
     pub at: Timestamp,
-    /// A request that has not begun by then expires.
+    /// The request expires if it has not begun by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// Who asked.
     pub by: Requester,
-    /// What is asked.
     #[serde(flatten)]
     pub verb: Verb,
 }
 
-/// Who asked for something.
+/// Who made a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Requester {
@@ -74,39 +71,39 @@ pub enum Requester {
     Manifest,
 }
 
-/// What can be asked.
+/// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 #[serde(tag = "verb", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Verb {
-    /// The server runs; one that runs goes on.
+    /// Starts the server; a running server is left as it is.
     Start,
-    /// The server is stopped as its egg says.
+    /// Stops the server as its egg defines.
     Stop,
-    /// The server is stopped, if it runs, and started.
+    /// Stops the server if it runs, then starts it.
     Restart,
-    /// The server is killed.
+    /// Kills the server.
     Kill,
-    /// The install script runs.
+    /// Runs the install script.
     Install {
         /// Reported to the panel as a reinstallation.
         reinstall: bool,
         /// Start the server when the installation has succeeded.
         then_start: bool,
     },
-    /// The installation before it ends and counts as failed.
+    /// Ends the earlier installation, which then counts as failed.
     Abort,
-    /// The server and its files are removed. Requests after it are for a server of the same name that is made afterwards.
+    /// Removes the server and its files. Later requests apply to a server of the same name that is created afterwards.
     Delete,
 }
 
 impl Verb {
-    /// Whether it is about power.
+    /// Whether this is a power request.
     pub fn is_power(self) -> bool {
         matches!(self, Verb::Start | Verb::Stop | Verb::Restart | Verb::Kill)
     }
 
-    /// Whether the server runs once it is completed.
+    /// Whether the server runs once the request is completed.
     pub fn wants_up(self) -> bool {
         matches!(self, Verb::Start | Verb::Restart)
     }
@@ -122,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_stored_with_their_verb_beside_their_id() {
+    fn a_request_and_its_verb_are_stored_as_one_object() {
         let verbs =
             [Verb::Start, Verb::Install { reinstall: true, then_start: false }, Verb::Abort, Verb::Kill, Verb::Delete];
         for (sequence, verb) in (1..).zip(verbs) {

@@ -1,6 +1,6 @@
-//! What is: phase, conditions and events of one server, as `status.yml` and the command line show them.
-//!
-//! Derived and expendable. Decisions never read it.
+//! `status.yml`: phase, conditions and events of one server. Derived and expendable; no decision reads it.
+
+#![allow(missing_docs)]
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,10 +8,10 @@ use strum::{Display, IntoStaticStr};
 
 use super::{Reason, ServerId, Timestamp};
 
-/// Events kept for one server.
+/// Events that are kept for each server.
 pub const EVENT_HISTORY: usize = 30;
 
-/// The four words that cross the wire.
+/// The state of a server as the panel knows it.
 ///
 /// ```text
 ///            start                 done line
@@ -25,14 +25,10 @@ pub const EVENT_HISTORY: usize = 30;
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum PowerState {
-    /// No container runs.
     #[default]
     Offline,
-    /// A start is under way.
     Starting,
-    /// The start-up has finished.
     Running,
-    /// A stop is under way.
     Stopping,
 }
 
@@ -50,48 +46,45 @@ impl PowerState {
     }
 }
 
-/// The phase, for people.
+/// A summary of the conditions, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, Display)]
 pub enum Phase {
-    /// Known, and not installed yet.
+    /// Not installed yet.
     #[default]
     Created,
-    /// An installation is under way.
     Installing,
-    /// The last installation failed and nothing runs.
+    /// The last installation failed, and the server does not run.
     Failed,
     /// Installed and not running.
     Offline,
     /// Starting, running or stopping.
     Online,
-    /// Being deleted.
     Deleting,
-    /// No longer listed by its panel; left as it is.
+    /// No longer listed by its panel; nothing is done with it.
     Parked,
 }
 
-/// What a condition is about.
+/// The type of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, Display)]
 pub enum ConditionType {
-    /// The server is as its spec and its requests say: the summary of the others.
+    /// Summary of the other conditions: the server is as its spec and its requests demand.
     Ready,
-    /// The files of intent parse and validate.
+    /// The manifest files are valid.
     SpecAccepted,
-    /// The installation that is wanted has succeeded.
+    /// The requested installation has succeeded.
     Installed,
-    /// The images that are needed now are there.
+    /// The images that are needed now are available.
     ImageReady,
-    /// The container is as it should be.
+    /// The container matches the spec.
     ContainerReady,
-    /// The server runs as wanted.
+    /// The server runs as requested.
     Running,
     /// The files fit into the disk limit.
     DiskWithinLimit,
-    /// The panel's part of the intent is fresh.
+    /// The panel's part of the spec is current.
     PanelReachable,
-    /// The panel knows what it should know.
+    /// The panel has acknowledged every report.
     PanelNotified,
-    /// A deletion is under way.
     Deleting,
 }
 
@@ -101,21 +94,18 @@ impl ConditionType {
         match self {
             ConditionType::Ready => false,
             ConditionType::Deleting => status == ConditionStatus::True && reason != Reason::Requested,
-            // A server that is to be down is down.
+            // A server that should be offline is offline.
             ConditionType::Running if matches!(reason, Reason::Stopped | Reason::NotWanted | Reason::Exited) => false,
             _ => status != ConditionStatus::True,
         }
     }
 }
 
-/// Truth of a condition.
+/// The status of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Display)]
 pub enum ConditionStatus {
-    /// It holds.
     True,
-    /// It does not.
     False,
-    /// Not known.
     Unknown,
 }
 
@@ -126,55 +116,46 @@ pub struct Condition {
     /// What it is about.
     #[serde(rename = "type")]
     pub condition_type: ConditionType,
-    /// Whether it holds.
     pub status: ConditionStatus,
-    /// One word.
     pub reason: Reason,
-    /// A sentence for people: what is, and what to do.
+    /// For people: what is the case, and what to do.
     pub message: String,
     /// When `status` last changed.
     pub last_transition_time: Timestamp,
-    /// The generation it speaks of.
+    /// The generation that was observed.
     pub observed_generation: u64,
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
-    /// When.
     pub at: Timestamp,
-    /// One word.
     pub reason: Reason,
-    /// A sentence.
     pub message: String,
-    /// Times it happened in a row.
+    /// How often it occurred in a row.
     pub count: u32,
 }
 
-/// Everything derived about one server.
+/// The status of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// The server.
     pub uuid: ServerId,
-    /// Generation that the conditions speak of.
+    /// The generation that was observed.
     pub observed_generation: u64,
-    /// For people.
     pub phase: Phase,
-    /// For the panel.
     pub state: PowerState,
-    /// Whether the server is suspended.
     pub suspended: bool,
-    /// Conditions, in the order of their kinds.
+    /// Ordered by type.
     pub conditions: Vec<Condition>,
-    /// The server's container.
+    /// The runtime's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// What the panel was last told.
+    /// The state that was last reported to the panel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_reported: Option<PowerState>,
-    /// Disk usage at the last look, bytes.
+    /// Disk usage at the last disk scan, bytes.
     #[serde(default)]
     pub disk_bytes: u64,
     /// Latest events, oldest first, at most [`EVENT_HISTORY`].
@@ -182,7 +163,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// The status of a server that was never looked at.
+    /// The status of a server that was not observed yet.
     pub fn new(uuid: ServerId) -> Self {
         Self {
             uuid,
@@ -198,12 +179,12 @@ impl Status {
         }
     }
 
-    /// The condition of a kind.
+    /// The condition of this type.
     pub fn condition(&self, condition_type: ConditionType) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.condition_type == condition_type)
     }
 
-    /// Puts a condition in its place. `last_transition_time` of the old one is kept while the status stays the same.
+    /// Adds or replaces a condition. `last_transition_time` changes only with the status.
     pub fn set_condition(&mut self, mut new: Condition) {
         match self.conditions.binary_search_by_key(&new.condition_type, |condition| condition.condition_type) {
             Ok(at) => {
@@ -216,7 +197,7 @@ impl Status {
         }
     }
 
-    /// Notes an event; one that repeats the latest is counted there.
+    /// Adds an event. An event that equals the latest one increments its count.
     pub fn push_event(&mut self, at: Timestamp, reason: Reason, message: &str) {
         if let Some(last) = self.events.last_mut()
             && last.reason == reason
@@ -227,17 +208,17 @@ impl Status {
             return;
         }
         self.events.push(Event { at, reason, message: message.into(), count: 1 });
-        self.forget_old_events();
+        self.drop_old_events();
     }
 
-    /// Puts events that happened earlier in front of the present ones.
-    pub fn put_before(&mut self, mut earlier: Vec<Event>) {
+    /// Inserts earlier events before the current ones.
+    pub fn insert_earlier(&mut self, mut earlier: Vec<Event>) {
         earlier.append(&mut self.events);
         self.events = earlier;
-        self.forget_old_events();
+        self.drop_old_events();
     }
 
-    fn forget_old_events(&mut self) {
+    fn drop_old_events(&mut self) {
         let excess = self.events.len().saturating_sub(EVENT_HISTORY);
         self.events.drain(..excess);
     }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
-/// Reads a text as what `parse` makes of it. A text that is none is an error of the text itself, so that whoever wrote it is
-/// shown its own place, and not that of what surrounds it.
+/// Parses a text with `parse`. The error belongs to the text itself, so a YAML error has the text's own line and not that of the
+/// value around it.
 pub(super) fn deserialize<'de, T, D: Deserializer<'de>>(
     deserializer: D,
     expected: &'static str,

@@ -1,4 +1,4 @@
-//! Points in time as the records keep them: milliseconds, written as RFC 3339.
+//! Points in time: milliseconds, written as RFC 3339.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From milliseconds since the Unix epoch.
+    /// A time from milliseconds since the Unix epoch.
     pub fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
@@ -22,12 +22,12 @@ impl Timestamp {
         self.0
     }
 
-    /// The time from `earlier` to this, zero if it lies after.
+    /// The duration from `earlier` to this; zero if `earlier` is later.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Reads RFC 3339; Docker's zero time (year 1) reads as `None`.
+    /// Parses RFC 3339. Docker's zero time (year 1) is `None`.
     pub fn parse(text: &str) -> Option<Self> {
         let time: jiff::Timestamp = text.parse().ok()?;
         (time.as_millisecond() > 0).then(|| Self(time.as_millisecond()))

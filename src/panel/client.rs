@@ -1,8 +1,8 @@
 //! The panel's remote API over HTTP: [`HttpPanel`].
 //!
-//! Each call is one attempt, within one time limit; a bounded number are under way at once. What came of it is one of
-//! [`PanelError`]'s classes. Nothing is retried here. The only things remembered between calls are the pages of a listing
-//! that was cut short (`listing`) and whether the panel has a route for container states.
+//! Each call is one attempt with one timeout, and fails with a class of [`PanelError`]. A bounded number of calls is in flight
+//! at once. Nothing is retried here. Two things are kept between calls: the pages of an unfinished listing (`listing`), and
+//! whether the panel has a route for container states.
 
 mod exchange;
 mod listing;
@@ -13,74 +13,32 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
 use serde_json::json;
 use tokio::time::Instant;
 
 use self::exchange::{Call, Exchange};
 use self::listing::Listing;
 use super::{Listed, Panel, PanelError, PanelServer, wire};
-use crate::config::{PanelConfig, Secret};
+use crate::config::PanelConfig;
 use crate::model::{PowerState, Script, ServerId};
 
-/// The version of Wings that this daemon claims to be, towards the panel and in its own answers. The panel offers
-/// features by it.
+/// The version of Wings that this daemon reports to the panel and in its own answers. The panel enables features by it.
 pub const WINGS_VERSION: &str = "1.13.3";
 
-/// How long container states are not sent to a panel that has no route for them.
+/// How long no container states are sent to a panel that has no route for them.
 const ROUTE_MISSING_FOR: Duration = Duration::from_secs(3600);
 
-/// `User-Agent` of the daemon's requests and of its answers. The panel refuses answers with the name of another node.
+/// `User-Agent` of the daemon's requests and answers. The panel rejects answers with the token id of another node.
 pub fn user_agent(token_id: &str) -> String {
     format!("Pelican Wings/v{WINGS_VERSION} (id:{token_id})")
 }
 
-/// Where the panel is and how to ask it.
-#[derive(Debug, Clone)]
-pub struct PanelOptions {
-    /// Base URL, with or without a slash at its end.
-    pub url: String,
-    /// First half of `Bearer <id>.<token>`.
-    pub token_id: String,
-    /// Second half.
-    pub token: Secret,
-    /// Longest time of one call (`remote_query.timeout`).
-    pub timeout: Duration,
-    /// Servers per page of the list (`remote_query.boot_servers_per_page`), at least 1.
-    pub per_page: u32,
-    /// Headers for every request (`remote_query.custom_headers`). Those that the protocol itself needs are not taken
-    /// from here.
-    pub custom_headers: Vec<(HeaderName, HeaderValue)>,
-    /// Believe any certificate (`--ignore-certificate-errors`).
-    pub ignore_certificate_errors: bool,
-}
-
-impl From<&PanelConfig> for PanelOptions {
-    fn from(config: &PanelConfig) -> Self {
-        Self {
-            url: config.url.clone(),
-            token_id: config.token_id.clone(),
-            token: config.token.clone(),
-            timeout: config.timeout,
-            per_page: config.servers_per_page,
-            custom_headers: config.custom_headers.clone(),
-            ignore_certificate_errors: false,
-        }
-    }
-}
-
-/// Options that cannot be used.
+/// A configuration that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
-    /// Not a web address.
     #[error("the panel's URL {url:?} cannot be used ({reason}): expected one such as https://panel.example.com")]
-    Url {
-        /// The text.
-        url: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The token or its id would not survive in a header.
+    Url { url: String, reason: String },
+    /// The token or its id has characters that an HTTP header cannot have.
     #[error(
         "the node's {0} has characters that an HTTP header cannot have: copy it again from the node's page in the panel"
     )]
@@ -92,21 +50,21 @@ pub enum OptionsError {
 pub struct HttpPanel {
     exchange: Exchange,
     listing: Listing,
-    /// Until when the panel counts as one without a route for container states.
+    /// Until when no container states are sent, because the panel has no route for them.
     no_state_route: Mutex<Option<Instant>>,
-    /// The panel has accepted a container state: it has the route, whatever it answers for one server.
+    /// The panel has accepted a container state, so a later 404 is about the server and not about the route.
     has_state_route: AtomicBool,
 }
 
 impl HttpPanel {
-    /// Connects to nothing yet.
+    /// A client that connects at the first call.
     ///
     /// # Errors
-    /// The URL or the token cannot be used at all.
-    pub fn new(options: PanelOptions) -> Result<Self, OptionsError> {
+    /// The URL or the token is invalid.
+    pub fn new(config: &PanelConfig, ignore_certificate_errors: bool) -> Result<Self, OptionsError> {
         Ok(Self {
-            listing: Listing::new(options.per_page.max(1)),
-            exchange: Exchange::new(options)?,
+            listing: Listing::new(config.servers_per_page.max(1)),
+            exchange: Exchange::new(config, ignore_certificate_errors)?,
             no_state_route: Mutex::default(),
             has_state_route: AtomicBool::new(false),
         })
@@ -125,14 +83,14 @@ impl HttpPanel {
         until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// The panel does not know the server, or has no such route: the same 404 stands for both. Only where it knows the
-    /// server is it the route that is missing.
+    /// Finds out what a 404 to a container state means. The panel sends it for an unknown server and for an unknown route: if
+    /// it knows the server, the route is missing.
     async fn explain_missing_state_route(&self, id: ServerId, rejected: PanelError) -> Result<(), PanelError> {
         match self.get_server(id).await {
             Ok(_) => {
                 *self.no_state_route.lock().unwrap_or_else(PoisonError::into_inner) =
                     Some(Instant::now() + ROUTE_MISSING_FOR);
-                tracing::info!("the panel takes no container states; it is not told any for an hour");
+                tracing::info!("the panel has no route for container states; not sending any for an hour");
                 Ok(())
             }
             Err(error) if error.is_final() => Err(rejected),
@@ -149,20 +107,20 @@ impl Panel for HttpPanel {
 
     async fn server(&self, id: ServerId) -> Result<PanelServer, PanelError> {
         let (call, answer) = self.get_server(id).await?;
-        let answer = wire::json(&answer).map_err(|error| invalid_response(&call, &error))?;
-        wire::server(id, &answer).map_err(|error| invalid_response(&call, &error))
+        let server = wire::json(&answer).and_then(|answer| wire::server(id, &answer));
+        server.map_err(|error| invalid_response(call, &error))
     }
 
     async fn script(&self, id: ServerId) -> Result<Script, PanelError> {
         let call = Call::get(format!("/servers/{id}/install"));
         let answer = self.exchange.fetch(&call).await?;
-        let answer = wire::json(&answer).map_err(|error| invalid_response(&call.name(), &error))?;
-        wire::script(&answer).map_err(|error| invalid_response(&call.name(), &error))
+        let script = wire::json(&answer).and_then(|answer| wire::script(&answer));
+        script.map_err(|error| invalid_response(call.name(), &error))
     }
 
     async fn report_install(&self, id: ServerId, successful: bool, reinstall: bool) -> Result<(), PanelError> {
         let body = json!({"successful": successful, "reinstall": reinstall});
-        self.exchange.tell(&Call::post(format!("/servers/{id}/install"), &body)).await
+        self.exchange.report(&Call::post(format!("/servers/{id}/install"), &body)).await
     }
 
     async fn report_state(&self, id: ServerId, previous: PowerState, new: PowerState) -> Result<(), PanelError> {
@@ -170,8 +128,8 @@ impl Panel for HttpPanel {
             return Ok(());
         }
         let body = json!({"data": {"previous_state": previous.as_str(), "new_state": new.as_str()}});
-        let last_reported = self.exchange.tell(&Call::post(format!("/servers/{id}/container/status"), &body)).await;
-        match last_reported {
+        let result = self.exchange.report(&Call::post(format!("/servers/{id}/container/status"), &body)).await;
+        match result {
             Ok(()) => {
                 self.has_state_route.store(true, Ordering::Relaxed);
                 Ok(())
@@ -179,15 +137,15 @@ impl Panel for HttpPanel {
             Err(rejected) if rejected.is_unknown() && !self.has_state_route.load(Ordering::Relaxed) => {
                 self.explain_missing_state_route(id, rejected).await
             }
-            last_reported => last_reported,
+            result => result,
         }
     }
 
     async fn reset(&self) -> Result<(), PanelError> {
-        self.exchange.tell(&Call::post("/servers/reset".into(), &serde_json::Value::Null)).await
+        self.exchange.report(&Call::post("/servers/reset".into(), &serde_json::Value::Null)).await
     }
 }
 
-fn invalid_response(call: &str, error: &wire::WireError) -> PanelError {
-    PanelError::InvalidResponse { call: call.to_owned(), detail: error.to_string() }
+fn invalid_response(call: String, error: &wire::WireError) -> PanelError {
+    PanelError::InvalidResponse { call, detail: error.to_string() }
 }

@@ -1,14 +1,14 @@
 //! Whether a request is accepted. Pure.
 //!
-//! What is accepted is on disk before it is answered, and is completed or superseded by a later request. What will not be done
-//! is refused here, with a reason.
+//! An accepted request is on disk before the answer, and is completed or superseded by a later one. A request that will not be carried
+//! out is rejected here, with a reason.
 //!
 //! | request | installing | suspended | stopping | starting, running | offline |
 //! |---|---|---|---|---|---|
-//! | start | refused, or kept for `wait_seconds` | refused | after the stop | nothing to do; without a request: accepted | accepted |
-//! | restart | refused, or kept for `wait_seconds` | refused | after the stop | accepted | accepted as start |
-//! | stop | cancels the start that was to follow | accepted | nothing to do | accepted | nothing to do |
-//! | kill | cancels the start that was to follow | accepted | escalates | accepted | nothing to do |
+//! | start | rejected, or kept for `wait_seconds` | rejected | after the stop | nothing to do; without a request: accepted | accepted |
+//! | restart | rejected, or kept for `wait_seconds` | rejected | after the stop | accepted | accepted as start |
+//! | stop | cancels the start after the installation | accepted | nothing to do | accepted | nothing to do |
+//! | kill | cancels the start after the installation | accepted | escalates | accepted | nothing to do |
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use super::Asked;
 use super::availability::{Holder, held_by};
 use crate::model::{Manifest, PowerState, Timestamp, Verb};
 
-/// Why a request is refused. The texts are those of Wings.
+/// Why a request is rejected. The texts are those of Wings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// Suspended servers do not start.
+    /// A suspended server does not start.
     #[error("Cannot start or restart a server that is suspended.")]
     Suspended,
-    /// Nothing starts beside an installer.
+    /// No server starts while its installer runs.
     #[error("server is currently installing")]
     Installing,
     /// A reinstallation does not interrupt a start or a stop.
@@ -33,14 +33,14 @@ pub enum Denied {
     NotInstalling,
 }
 
-/// What becomes of a power request.
+/// The decision about a request that is not rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admitted {
-    /// It is so already, or under way.
+    /// The server is in the requested state, or about to be.
     Already,
-    /// It is to be accepted, until this time.
+    /// The request is to be accepted.
     Accepted {
-        /// When it expires.
+        /// When the request expires.
         expires_at: Option<Timestamp>,
     },
 }
@@ -50,22 +50,22 @@ pub enum Admitted {
 pub struct AdmissionContext<'a> {
     /// The spec in effect.
     pub manifest: &'a Manifest,
-    /// What was asked before.
+    /// The earlier requests.
     pub asked: Asked<'a>,
     /// The state of the server.
     pub state: PowerState,
-    /// `state` was observed by this process, and nothing has happened since. Otherwise it may have ended meanwhile.
+    /// `state` was observed by this process and is current. Otherwise the server may have ended meanwhile.
     pub seen: bool,
-    /// The start that was asked for last has failed and is tried again, or the container that ran for it has ended.
+    /// The latest start has failed and is tried again, or its container has ended.
     pub start_fails: bool,
 }
 
-/// Longest time for which a request can be kept, seconds; other values count as [`DEFAULT_WAIT`].
+/// The longest time for which a request is kept, seconds; other values count as [`DEFAULT_WAIT`].
 const MAX_WAIT: i64 = 300;
 /// See [`MAX_WAIT`].
 const DEFAULT_WAIT: i64 = 30;
 
-/// How long a request is kept, from `wait_seconds` on the wire: 0 is "as long as it takes, but not beside an installation".
+/// How long a request is kept, from `wait_seconds` of the panel's API. `None` (0): no deadline, but rejected during an installation.
 pub fn wait(wait_seconds: i64) -> Option<Duration> {
     match wait_seconds {
         0 => None,
@@ -77,7 +77,7 @@ pub fn wait(wait_seconds: i64) -> Option<Duration> {
 /// Decides about a power request.
 ///
 /// # Errors
-/// Why it is refused.
+/// Why the request is rejected.
 pub fn admit_power(context: AdmissionContext<'_>, verb: Verb, wait: Option<Duration>) -> Result<Admitted, Denied> {
     match verb {
         Verb::Start | Verb::Restart => admit_up(context, verb, wait),
@@ -94,14 +94,14 @@ fn admit_up(context: AdmissionContext<'_>, verb: Verb, wait: Option<Duration>) -
         Some(Holder::Installation | Holder::Deletion | Holder::Parking) | None => {}
     }
     if asked.start_follows() {
-        // A request that may expire does not take the place of the start that does not.
+        // A request with a deadline does not supersede the start, which has none.
         return Ok(Admitted::Already);
     }
     let expires_at = wait.map(|wait| asked.now + wait);
     let lasting = asked.power().filter(|power| {
         power.verb.wants_up() && power.expires_at.is_none_or(|old| expires_at.is_some_and(|new| old >= new))
     });
-    // A start that fails, or that may be given up in this moment, gets a fresh attempt by a new request.
+    // A start that fails, or that may be cancelled at this moment, is attempted again for a new request.
     let failed = context.state == PowerState::Offline && context.start_fails;
     if verb == Verb::Start && lasting.is_some() && !failed {
         return Ok(Admitted::Already);
@@ -127,14 +127,14 @@ fn admit_down(context: AdmissionContext<'_>, verb: Verb) -> Admitted {
 /// Decides about an installation.
 ///
 /// # Errors
-/// Why it is refused.
+/// Why the request is rejected.
 pub fn admit_install(context: AdmissionContext<'_>, reinstall: bool) -> Result<(), Denied> {
     if context.asked.install().is_some() {
         return Err(if reinstall { Denied::PowerAction } else { Denied::Installing });
     }
     let acting = match context.state {
         PowerState::Stopping => true,
-        // Of a suspended server nothing is under way, whatever was asked.
+        // A suspended server carries out no power request.
         PowerState::Offline if context.manifest.spec.suspended => false,
         PowerState::Offline => context.asked.power().is_some_and(|power| power.verb.wants_up()) && !context.start_fails,
         PowerState::Starting | PowerState::Running => false,
@@ -142,10 +142,10 @@ pub fn admit_install(context: AdmissionContext<'_>, reinstall: bool) -> Result<(
     if reinstall && acting { Err(Denied::PowerAction) } else { Ok(()) }
 }
 
-/// Decides about the end of an installation.
+/// Decides about an abort.
 ///
 /// # Errors
-/// There is none.
+/// There is no installation.
 pub fn admit_abort(asked: Asked<'_>) -> Result<Admitted, Denied> {
     match asked.install() {
         Some(install) if install.aborted => Ok(Admitted::Already),

@@ -1,21 +1,21 @@
-//! Whether a server's files and power are free, or what holds them. Pure.
+//! Whether a server's files and power are available, or what holds them. Pure.
 
 use super::{Asked, wanted};
 
-/// What holds a server's files and its power: meanwhile it does not start, and its files are not to be changed by others.
+/// What holds a server's files and power: meanwhile the server does not start, and its files must not be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
     /// The server is being deleted.
     Deletion,
     /// The panel no longer lists the server.
     Parking,
-    /// The panel, or an operator, has suspended the server.
+    /// The server is suspended by its panel or an operator.
     Suspension,
-    /// The server is being installed, or about to be.
+    /// An installation is pending or running.
     Installation,
 }
 
-/// What holds a server, the most lasting first; `None` if it is free. `suspended` is what the spec in effect says.
+/// What holds a server, the most lasting one; `None` if it is available. `suspended` is the value in the current spec.
 pub fn held_by(suspended: bool, asked: Asked<'_>) -> Option<Holder> {
     if !wanted(asked.requests) {
         Some(Holder::Deletion)
@@ -59,7 +59,7 @@ mod tests {
             (true, false, &[INSTALL], Some(Suspension)),
             (true, true, &[INSTALL], Some(Parking)),
             (true, true, &[INSTALL, Verb::Delete], Some(Deletion)),
-            // Wanted again while the deletion is under way: it will be installed.
+            // Created again during the deletion: the server will be installed.
             (false, false, &[Verb::Delete, INSTALL], Some(Installation)),
         ] {
             assert_eq!(held(suspended, parked, verbs), expected, "{suspended} {parked} {verbs:?}");

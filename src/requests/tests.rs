@@ -40,7 +40,7 @@ impl Server {
     }
 
     /// The manifest is changed, and read.
-    fn says(mut self, change: impl FnOnce(&mut Spec)) -> Self {
+    fn declares(mut self, change: impl FnOnce(&mut Spec)) -> Self {
         let first = self.spec == Spec::default() && self.requests == Requests::default();
         change(&mut self.spec);
         self.read(first);
@@ -201,21 +201,25 @@ fn what_is_asked_after_a_deletion_is_for_the_server_that_follows() {
 #[test]
 fn a_declarative_field_asks_when_its_value_differs_from_the_one_handled_last() {
     let new = Server::default;
-    let up = || new().says(power(Power::Up));
+    let up = || new().declares(power(Power::Up));
     table(&[
         ("up", up(), "start m1"),
-        ("up, applied again", up().handled().says(power(Power::Up)), "nothing"),
-        ("up, stopped through the API, applied again", up().asks("a", Verb::Stop).says(power(Power::Up)), "stop a"),
-        ("down", up().says(power(Power::Down)), "stop m2"),
-        ("down, and up again", up().says(power(Power::Down)).handled().says(power(Power::Up)), "start m3"),
-        ("no opinion", up().handled().says(|spec| spec.power = None), "nothing"),
-        ("no opinion, and up again", up().handled().says(|spec| spec.power = None).says(power(Power::Up)), "start m2"),
-        ("a restart of a new server", new().says(restarted("1")), "nothing"),
-        ("a restart", new().says(restarted("1")).says(restarted("2")), "restart m1"),
-        ("a restart of one that is up", up().says(restarted("1")), "restart m2"),
+        ("up, applied again", up().handled().declares(power(Power::Up)), "nothing"),
+        ("up, stopped through the API, applied again", up().asks("a", Verb::Stop).declares(power(Power::Up)), "stop a"),
+        ("down", up().declares(power(Power::Down)), "stop m2"),
+        ("down, and up again", up().declares(power(Power::Down)).handled().declares(power(Power::Up)), "start m3"),
+        ("no opinion", up().handled().declares(|spec| spec.power = None), "nothing"),
+        (
+            "no opinion, and up again",
+            up().handled().declares(|spec| spec.power = None).declares(power(Power::Up)),
+            "start m2",
+        ),
+        ("a restart of a new server", new().declares(restarted("1")), "nothing"),
+        ("a restart", new().declares(restarted("1")).declares(restarted("2")), "restart m1"),
+        ("a restart of one that is up", up().declares(restarted("1")), "restart m2"),
         (
             "up and a restart at once",
-            up().handled().says(power(Power::Down)).handled().says(|spec| {
+            up().handled().declares(power(Power::Down)).handled().declares(|spec| {
                 power(Power::Up)(spec);
                 restarted("1")(spec);
             }),
@@ -223,14 +227,14 @@ fn a_declarative_field_asks_when_its_value_differs_from_the_one_handled_last() {
         ),
         (
             "a restart of one that is to be down",
-            new().says(power(Power::Down)).handled().says(restarted("1")),
+            new().declares(power(Power::Down)).handled().declares(restarted("1")),
             "nothing",
         ),
-        ("an installation", new().says(version("1")), "install m1, nothing"),
-        ("an installation and up", new().says(version("1")).says(power(Power::Up)), "install m1, start m2"),
+        ("an installation", new().declares(version("1")), "install m1, nothing"),
+        ("an installation and up", new().declares(version("1")).declares(power(Power::Up)), "install m1, start m2"),
         (
             "both at once",
-            new().says(|spec| {
+            new().declares(|spec| {
                 power(Power::Up)(spec);
                 version("1")(spec);
             }),
@@ -238,22 +242,22 @@ fn a_declarative_field_asks_when_its_value_differs_from_the_one_handled_last() {
         ),
         (
             "the same version",
-            new().says(version("1")).installed(InstallOutcome::Succeeded).says(version("1")),
+            new().declares(version("1")).installed(InstallOutcome::Succeeded).declares(version("1")),
             "nothing",
         ),
         (
             "reverted",
             new()
-                .says(version("1"))
+                .declares(version("1"))
                 .installed(InstallOutcome::Failed)
-                .says(version("2"))
+                .declares(version("2"))
                 .installed(InstallOutcome::Succeeded)
-                .says(version("1")),
+                .declares(version("1")),
             "install m3, nothing",
         ),
         (
             "without a version",
-            new().says(version("1")).installed(InstallOutcome::Succeeded).says(|spec| spec.install = None),
+            new().declares(version("1")).installed(InstallOutcome::Succeeded).declares(|spec| spec.install = None),
             "nothing",
         ),
     ]);
@@ -261,13 +265,13 @@ fn a_declarative_field_asks_when_its_value_differs_from_the_one_handled_last() {
 
 #[test]
 fn values_count_as_handled_where_the_file_of_requests_was_lost() {
-    let mut server = Server::default().says(power(Power::Up)).says(version("1"));
+    let mut server = Server::default().declares(power(Power::Up)).declares(version("1"));
     server.requests =
         Requests { sequence: last_sequence(&server.requests, &server.record), lost: true, ..Requests::default() };
     server.read(false);
     assert_eq!(server.counts(), "nothing");
     assert!(!server.requests.lost);
-    assert_eq!(server.says(power(Power::Down)).counts(), "stop m3");
+    assert_eq!(server.declares(power(Power::Down)).counts(), "stop m3");
 }
 
 /// One thing that happens to a server.
@@ -307,7 +311,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
     prop::collection::vec(one, 0..25)
 }
 
-/// The power that the happenings ask for in the end, by a model that keeps every request for ever.
+/// The power requested in the end, by a model that keeps every request.
 #[derive(Default)]
 struct Model {
     /// Sequence, verb wants up, deadline.

@@ -39,7 +39,7 @@ pub struct Host {
     volumes: volumes::Volumes,
     images: images::Images,
     /// Whether the engine takes new calls.
-    pub(super) check: check::EngineCheck,
+    pub(crate) check: check::EngineCheck,
     /// The network of the servers as it was last seen.
     network: Mutex<Option<NetworkInfo>>,
     /// The first attempt at that network has ended.
@@ -144,12 +144,6 @@ impl Host {
 
 #[cfg(test)]
 impl Host {
-    /// The host of a node with defaults, on which nothing is there.
-    pub(crate) fn for_tests() -> Self {
-        let node = Arc::new(NodeConfig::for_tests(std::path::Path::new("/node")));
-        Self::new(node, Tasks::new(), Blocking::Inline, KernelLimits::default())
-    }
-
     /// Follows paths in another way.
     pub(crate) fn with_paths(self, paths: Paths) -> Self {
         Self { volumes: volumes::Volumes::new(self.node.clone(), paths), ..self }

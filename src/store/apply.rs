@@ -1,62 +1,61 @@
-//! Applying a person's manifest: its text comes in, and is the server's `config.yml`, on disk, when the function returns.
+//! Applying a person's manifest: its text becomes the server's `config.yml`.
+
+use strum::IntoStaticStr;
 
 use super::{CONFIG_FILE, NewServer, OVERRIDE_FILE, Snapshot, SpecProblem, Store, StoreError, manifests};
 use crate::model::{ManagedBy, Manifest, Record, ServerId};
 use crate::yaml::{self, YamlError};
 
-/// What an applied file has changed, or would.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What applying a file has changed, or would change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Applied {
-    /// There was no such server.
+    /// The server was created.
     Created,
-    /// Its intent was another one.
+    /// The server's manifest was another one.
     Changed,
-    /// It was so already.
+    /// The server has this manifest already.
     Unchanged,
 }
 
 impl Applied {
     /// In lower case, for people and tools.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Applied::Created => "created",
-            Applied::Changed => "changed",
-            Applied::Unchanged => "unchanged",
-        }
+        self.into()
     }
 }
 
 /// Why a file was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The text is no record of intent.
+    /// The text is not a manifest.
     #[error("{0}")]
     Text(#[from] YamlError),
-    /// The record makes no sense.
+    /// The manifest is invalid.
     #[error("{}", .0.message)]
     Invalid(SpecProblem),
     /// The text is about another server.
-    #[error("metadata.uuid is {found}, and {expected} was asked for")]
+    #[error("metadata.uuid is {found}, expected {expected}")]
     OtherServer {
-        /// Who was asked for.
+        /// The server that was requested.
         expected: ServerId,
-        /// Who it is about.
+        /// The server in the text.
         found: ServerId,
     },
-    /// The server is on its way out.
+    /// The server is being deleted.
     #[error("server {0} is being deleted; apply the file again when `alula get` no longer shows it")]
     BeingDeleted(ServerId),
-    /// The state folder refused.
+    /// The store could not write it.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Store {
-    /// Makes a text the `config.yml` of a server, comments included. What the text does not say about the panel's script stays.
-    /// An unchanged text asks for nothing. With `dry_run` nothing is written.
+    /// Makes a text the `config.yml` of a server, comments included. A text without a script keeps the script that was fetched from
+    /// the panel. An unchanged text makes no request. With `dry_run` nothing is written.
     ///
     /// # Errors
-    /// The text's faults, or the disk's error.
+    /// What is wrong with the text, or the disk's error.
     pub fn apply(&self, id: ServerId, text: &str, dry_run: bool) -> Result<Applied, ApplyError> {
         let manifest: Manifest = yaml::parse(text)?;
         let found = manifest.metadata.uuid;
@@ -79,38 +78,24 @@ impl Store {
             return Err(ApplyError::BeingDeleted(id));
         }
         let text = with_script(text, manifest.clone(), &before)?;
-        // A server that is taken out of its panel's hands is parked no longer.
+        // A server that its panel no longer manages is no longer parked.
         let unparks = before.record.parked.is_some() && manifest.metadata.managed_by == ManagedBy::File;
-        self.check_override(id, &text)?;
+        // A text that would not take effect because of the override is rejected.
+        manifests::effective(&text, &self.folder(id), id)
+            .map_err(|problem| self.broken(id, OVERRIDE_FILE, problem.message))?;
         let current = std::fs::read_to_string(self.folder(id).join(CONFIG_FILE));
         if !unparks && current.is_ok_and(|current| current == text) {
             return Ok(Applied::Unchanged);
         }
         if !dry_run {
-            let facts = |record: &mut Record| {
-                if unparks {
-                    record.parked = None;
-                }
-            };
-            self.replace_text(id, &text, |before| !before.is_being_deleted(), facts, [])?;
+            let unpark = |record: &mut Record| record.parked = record.parked.filter(|_| !unparks);
+            self.replace_text(id, &text, |before| !before.is_being_deleted(), unpark, [])?;
         }
         Ok(Applied::Changed)
     }
 }
 
-impl Store {
-    /// Refuses a text that would not come in effect because of what `override.yml` says.
-    fn check_override(&self, id: ServerId, text: &str) -> Result<(), StoreError> {
-        match std::fs::read_to_string(self.folder(id).join(OVERRIDE_FILE)) {
-            Ok(overlay) => manifests::merge(text, &overlay)
-                .map(drop)
-                .map_err(|error| self.broken(id, OVERRIDE_FILE, error.to_string())),
-            Err(_) => Ok(()),
-        }
-    }
-}
-
-/// The text of a server that its panel manages, with the script that was fetched for it.
+/// The text for a server that its panel manages, with the script that was fetched for it.
 fn with_script(text: &str, mut manifest: Manifest, before: &Snapshot) -> Result<String, ApplyError> {
     let fetched = before.manifest.as_ref().and_then(|before| before.spec.script.as_ref());
     let (ManagedBy::Panel, None, Some(script)) = (manifest.metadata.managed_by, &manifest.spec.script, fetched) else {

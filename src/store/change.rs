@@ -1,29 +1,28 @@
-//! Manifests of servers that exist: the panel's configuration, replaced files.
+//! Manifests of servers that exist: synced from the panel, or replaced.
 //!
-//! A change is on disk when its function returns, or did not happen. What a person has written in between is never written
-//! over.
+//! A change is on disk when its function returns, or did not happen. A file that a person has saved in between is never
+//! overwritten.
 
+use std::io;
 use std::sync::Arc;
 
+use super::entry::Writer;
 use super::fingerprint::FileFingerprint;
 use super::requests::accepted;
 use super::{
-    CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, Snapshot, Sources, Store, StoreError, frees_space, manifests, read,
+    CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, Snapshot, Store, StoreError, frees_space, manifests, read,
 };
-use crate::atomic::Kept;
+use crate::atomic::{self, Kept};
 use crate::model::{ManagedBy, Manifest, Record, Requests, ServerId};
 use crate::requests::{self, NewRequest};
 
 impl Store {
     pub(super) fn render(&self, manifest: &Manifest) -> Result<String, StoreError> {
-        manifests::render(manifest).map_err(|error| StoreError::Broken {
-            path: self.folder(manifest.metadata.uuid).join(CONFIG_FILE),
-            message: error.to_string(),
-        })
+        manifests::render(manifest).map_err(|error| self.broken(manifest.metadata.uuid, CONFIG_FILE, error.to_string()))
     }
 
-    /// Whether a text can be read back once it is a server's `config.yml`: nothing that the store writes may need a
-    /// person to mend it.
+    /// Parses and validates a text that is about to become a server's `config.yml`: the store writes no file that a person would
+    /// have to fix.
     pub(super) fn check(&self, id: ServerId, text: &str) -> Result<Manifest, StoreError> {
         let manifest: Manifest =
             crate::yaml::parse(text).map_err(|error| self.broken(id, CONFIG_FILE, error.to_string()))?;
@@ -35,33 +34,28 @@ impl Store {
         StoreError::Broken { path: self.folder(id).join(file), message }
     }
 
-    /// Rewrites the `config.yml` of a server that its panel manages, with facts that belong to the change. What `edit` gets is the
-    /// file without `override.yml`. A change that changes nothing writes nothing, and so does one of a server that a file manages.
+    /// Rewrites the `config.yml` of a server that its panel manages, and the record with it. `edit` gets the file without
+    /// `override.yml`. An edit that changes nothing writes nothing. The file of a server that a file manages is never changed.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when `expected` is given and no longer the revision, [`StoreError::Broken`]
-    /// while the file does not parse, or the disk's error, after which the old file is in its place.
+    /// [`StoreError::Conflict`] if `expected` is given and no longer the revision. [`StoreError::Broken`] while the file does not
+    /// parse. The disk's error, after which the old file is in place.
     pub fn sync(
         &self,
         id: ServerId,
         expected: Option<u64>,
         edit: impl FnOnce(&mut Manifest),
-        facts: impl FnOnce(&mut Record),
+        edit_record: impl FnOnce(&mut Record),
     ) -> Result<Arc<Snapshot>, StoreError> {
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
-        let mut sources = entry.for_writing()?;
+        let mut writer = entry.for_writing()?;
         let before = read(&entry.snapshot).clone();
-        entry.check_not_quarantined(|| self.folder(id).join(RECORD_FILE))?;
-        if let Some(expected) = expected
-            && expected != before.revision
-        {
-            return Err(StoreError::Conflict { id, expected, found: before.revision });
-        }
-        let folder = self.folder(id);
-        let mut files = manifests::read(&folder, id);
-        let (text, base) = files.base().map_err(|problem| self.broken(id, CONFIG_FILE, problem.message))?;
+        self.check_not_quarantined(id, &writer, RECORD_FILE)?;
+        before.check_revision(expected)?;
+        let files = manifests::read(&self.folder(id), id);
+        let base = files.base().map_err(|problem| self.broken(id, CONFIG_FILE, problem.message))?;
         if let Some(problem) = files.problem() {
-            // A change that would not come in force must not look as if it had.
+            // A change that would not take effect must not be reported as done.
             return Err(self.broken(id, OVERRIDE_FILE, problem.message));
         }
         if base.metadata.managed_by == ManagedBy::File {
@@ -70,138 +64,128 @@ impl Store {
         let mut wanted = base.clone();
         edit(&mut wanted);
         let mut record = Record::clone(&before.record);
-        facts(&mut record);
-        let changed = wanted != base;
-        let (mut kept, mut written) = (None, None);
-        if !changed && record == *before.record {
-            return Ok(before);
-        }
-        if changed {
-            let edited = self.render(&wanted)?;
-            self.check(id, &edited)?;
-            let basis = files.sources().config;
+        edit_record(&mut record);
+        let snapshot = if wanted != base {
+            let text = self.render(&wanted)?;
+            self.check(id, &text)?;
             let frees = frees_space(Some(&base), Some(&wanted));
-            if !self.with_reserve(frees, || self.write_over(id, &edited, basis, &mut kept))? {
-                let read = manifests::read(&folder, id);
-                let after = self.accept(&entry, &mut sources, &read, Record::clone(&before.record))?;
-                drop(sources);
-                self.changed(id);
-                return Err(StoreError::Conflict { id, expected: before.revision, found: after.revision });
-            }
-            files = manifests::read(&folder, id);
-            written = files.sources().config;
-        }
-        let snapshot = self.accept(&entry, &mut sources, &files, record).inspect_err(|_| {
-            if changed {
-                self.take_back(id, written, kept.as_ref(), Some(&text));
-            }
-        })?;
-        drop(sources);
-        self.changed(id);
-        Ok(snapshot)
+            self.put_manifest(&entry, &mut writer, &text, files.sources().config, record, frees)
+        } else if record != *before.record {
+            self.accept(&entry, &mut writer, &files, record)
+        } else {
+            return Ok(before);
+        };
+        drop(writer);
+        self.after_change(id, snapshot)
     }
 
-    /// What could not be recorded was refused, so it must not come in force at the next look. The disk may be full, and the file
-    /// that was `kept` needs no room; its `text` is written again only where the file system keeps none. If even that fails, the
-    /// change does come in force: then the file says what is wanted, and the next look records it. A file that is no longer the
-    /// one `written` was saved by a person since, and stays.
-    fn take_back(&self, id: ServerId, written: Option<FileFingerprint>, kept: Option<&Kept>, text: Option<&str>) {
+    /// Wakes the server after a change. After a conflict the file is accepted that a person has saved meanwhile.
+    fn after_change<T>(&self, id: ServerId, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &result {
+            Ok(_) => self.changed(id),
+            Err(StoreError::Conflict(_)) => drop(self.refresh(id)?),
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Replaces the `config.yml` that a change is based on, and accepts the new one with this record. It is a conflict if a person
+    /// has saved the file since.
+    fn put_manifest(
+        &self,
+        entry: &Entry,
+        writer: &mut Writer,
+        text: &str,
+        basis: Option<FileFingerprint>,
+        record: Record,
+        frees: bool,
+    ) -> Result<Arc<Snapshot>, StoreError> {
+        let id = entry.id;
+        self.ensure_folder(id)?;
+        let kept = self.with_reserve(frees, || self.write_manifest(id, text, basis))?;
+        let kept = kept.ok_or(StoreError::Conflict(id))?;
+        let files = manifests::read(&self.folder(id), id);
+        self.accept(entry, writer, &files, record).inspect_err(|_| self.take_back(id, files.sources().config, kept))
+    }
+
+    /// Restores the `config.yml` that was replaced: a change that could not be recorded is reported as failed, and must not take
+    /// effect later. The disk may be full, and the `kept` file needs no space. If even that fails, the change does take effect: the
+    /// next pass records what the file says. A file that is no longer the one `written` was saved by a person since, and stays.
+    fn take_back(&self, id: ServerId, written: Option<FileFingerprint>, kept: io::Result<Kept>) {
         let path = self.folder(id).join(CONFIG_FILE);
         if FileFingerprint::of(&path).ok() != written {
             return;
         }
-        let taken = match (kept, text) {
-            (Some(kept), _) => kept.put_back().map_err(|source| StoreError::Disk { action: "put back", path, source }),
-            (None, Some(text)) => self.write_manifest(id, text).map(drop),
-            (None, None) => crate::atomic::remove_file(&path).map_err(|error| StoreError::Disk {
-                action: "remove",
-                path,
-                source: error.into(),
-            }),
+        let restored = match kept {
+            Ok(kept) => kept.put_back(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                atomic::remove_file(&path).map_err(io::Error::from)
+            }
+            Err(error) => Err(error),
         };
-        if let Err(error) = taken {
-            tracing::error!(server.id = %id, "a refused change stays in the file: {error}");
+        if let Err(error) = restored {
+            tracing::error!(server.id = %id, %error, "a failed change stays in the file");
         }
     }
 
-    /// Writes a new manifest over a server that the API no longer knows (parked, or being deleted), and what is asked of it. One
-    /// that it knows by now is left as it is: another caller was faster with the same request.
+    /// Writes a new manifest over a server that the API no longer knows (parked, or being deleted), and new requests. A server that
+    /// the API knows by now is not changed: another caller was faster with the same request.
     ///
     /// # Errors
-    /// [`StoreError::Unknown`], or the disk's error.
+    /// [`StoreError::Unknown`], [`StoreError::Conflict`] if a person has saved the file meanwhile, or the disk's error.
     pub fn replace(
         &self,
         id: ServerId,
         manifest: Manifest,
-        facts: impl FnOnce(&mut Record),
+        edit_record: impl FnOnce(&mut Record),
         new: impl IntoIterator<Item = NewRequest>,
     ) -> Result<(), StoreError> {
         let text = self.render(&manifest)?;
-        self.replace_text(id, &text, |before| !before.is_listed(), facts, new)
+        self.replace_text(id, &text, |before| !before.is_listed(), edit_record, new)
     }
 
-    /// Makes a text a server's `config.yml`, if it is `due` under the lock. The requests come first: a crash after them leaves a
-    /// server that is still parked, or being deleted, and the same call completes it.
+    /// Makes a text a server's `config.yml`, if it is `due` under the lock. The requests are written first: a crash after them
+    /// leaves a server that is still parked, or being deleted, and the same call completes it.
     pub(super) fn replace_text(
         &self,
         id: ServerId,
         text: &str,
         due: impl FnOnce(&Snapshot) -> bool,
-        facts: impl FnOnce(&mut Record),
+        edit_record: impl FnOnce(&mut Record),
         new: impl IntoIterator<Item = NewRequest>,
     ) -> Result<(), StoreError> {
         let manifest = self.check(id, text)?;
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
-        let mut sources = entry.for_writing()?;
+        let mut writer = entry.for_writing()?;
         let before = read(&entry.snapshot).clone();
         if !due(&before) {
             return Ok(());
         }
-        entry.check_not_quarantined(|| self.folder(id).join(RECORD_FILE))?;
+        self.check_not_quarantined(id, &writer, RECORD_FILE)?;
+        let basis = FileFingerprint::of(&self.folder(id).join(CONFIG_FILE)).ok();
         let mut record = Record::clone(&before.record);
-        facts(&mut record);
+        edit_record(&mut record);
         let fields = self.fields_of_next(&before, text);
         let requests = accepted(fields.as_ref().unwrap_or(&before.requests), &before.record, new);
-        self.put_accepted(&entry, Arc::new(requests))?;
+        self.put_accepted(&entry, &writer, Arc::new(requests))?;
         let frees = frees_space(before.manifest.as_deref(), Some(&manifest));
-        self.write_instead(&entry, &mut sources, text, record, frees).inspect_err(|_| {
-            if let Err(error) = self.put_accepted(&entry, before.requests.clone()) {
-                tracing::error!(server.id = %id, "requests that were refused stay in the file: {error}");
-            }
-        })?;
-        drop(sources);
-        self.changed(id);
-        Ok(())
+        let replaced = self.put_manifest(&entry, &mut writer, text, basis, record, frees);
+        if replaced.is_err()
+            && let Err(error) = self.put_accepted(&entry, &writer, before.requests.clone())
+        {
+            tracing::error!(server.id = %id, %error, "requests of a failed change stay in the file");
+        }
+        drop(writer);
+        self.after_change(id, replaced.map(drop))
     }
 
-    /// Writes a text over the `config.yml` that is there, and accepts it with this record.
-    fn write_instead(
-        &self,
-        entry: &Entry,
-        sources: &mut Sources,
-        text: &str,
-        record: Record,
-        frees: bool,
-    ) -> Result<(), StoreError> {
-        let id = entry.id;
-        self.ensure_folder(id)?;
-        let path = self.folder(id).join(CONFIG_FILE);
-        let (old, kept) = (std::fs::read_to_string(&path).ok(), Kept::keep(&path).ok());
-        let written = self.with_reserve(frees, || self.write_manifest(id, text))?;
-        let files = manifests::read(&self.folder(id), id);
-        self.accept(entry, sources, &files, record)
-            .inspect_err(|_| self.take_back(id, written, kept.as_ref(), old.as_deref()))?;
-        Ok(())
-    }
-
-    /// The requests with those that the fields of a new manifest make for a server that is made again after its deletion. They come
-    /// before the request that makes it.
+    /// The requests, and those that the fields of a new manifest make for a server that is created again after its deletion. They
+    /// come before the request that creates it.
     fn fields_of_next(&self, before: &Snapshot, text: &str) -> Option<Requests> {
         if before.wanted() {
             return None;
         }
-        let overlay = std::fs::read_to_string(self.folder(before.id).join(OVERRIDE_FILE)).unwrap_or_default();
-        let manifest = manifests::merge(text, &overlay).ok()?;
+        let manifest = manifests::effective(text, &self.folder(before.id), before.id).ok()?;
         let now = self.inner.clock.now();
         requests::declare_for_next(&before.requests, &before.record, &manifest.spec, now, true)
     }

@@ -1,136 +1,120 @@
-//! What the store does to files: one function for each kind of write, each seen by a hook.
+//! What the store writes: one function for each kind of file, each observed by a hook.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::entry::Writer;
 use super::fingerprint::FileFingerprint;
 use super::stored::{self, FolderId, StoredRecord, StoredRequests};
 use super::{CONFIG_FILE, Entry, RECORD_FILE, REQUESTS_FILE, Sources, Store, StoreError, read};
-use crate::atomic::Kept;
+use crate::atomic::{self, AtomicError, Kept};
 use crate::model::{Manifest, Power, Record, Requests, ServerId, Verb};
 use crate::requests;
 
-/// What happens to a file, for fault injection and for counting.
+/// An operation on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskOp {
-    /// `config.yml` is replaced.
+    /// Replaces `config.yml`.
     WriteManifest,
-    /// `requests.json` is replaced.
+    /// Replaces `requests.json`.
     WriteRequests,
-    /// `record.json` is replaced.
+    /// Replaces `record.json`.
     WriteRecord,
-    /// `status.yml` is replaced.
+    /// Replaces `status.yml`.
     WriteStatus,
-    /// The server's folder is made.
+    /// Creates the server's folder.
     CreateFolder,
-    /// The server's folder is removed.
+    /// Removes the server's folder, or what a failed creation has written into it.
     RemoveFolder,
 }
 
-/// Looks on at each file operation, and may make it fail. Tests use it to fill the disk and to cut the power.
+/// Is called around each operation on the disk, and may make it fail. Tests use it to fill the disk and to cut the power.
 pub trait DiskHook: Send + Sync {
-    /// Before the operation; an error takes its place.
+    /// Called before the operation; an error is returned in its place.
     fn before(&self, server: ServerId, op: DiskOp) -> io::Result<()>;
-    /// After the operation has succeeded.
+    /// Called after the operation has succeeded.
     fn after(&self, server: ServerId, op: DiskOp);
 }
 
-/// Refuses every write, for those who do not hold the lock of the state folder.
+/// Rejects every write, for a process that does not hold the lock of the state folder.
 pub(super) struct ReadOnly;
 
 impl DiskHook for ReadOnly {
     fn before(&self, _: ServerId, _: DiskOp) -> io::Result<()> {
-        Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the state folder was opened to read it"))
+        Err(io::Error::new(io::ErrorKind::Unsupported, "the state folder is open for reading only"))
     }
 
     fn after(&self, _: ServerId, _: DiskOp) {}
 }
 
 impl Store {
-    /// Makes the server's folder where it is missing. It is on disk when this returns.
+    /// Creates the server's folder if it is missing. It is on disk when this returns.
     pub(super) fn ensure_folder(&self, id: ServerId) -> Result<(), StoreError> {
-        if !self.make_folder(id)? {
-            return Ok(());
+        if self.make_folder(id)? {
+            atomic::sync_folder(&self.folder(id))?;
+            atomic::sync_folder(&self.inner.servers)?;
         }
-        let sync = |folder: &Path| {
-            crate::atomic::sync_folder(folder).map_err(|error| StoreError::Disk {
-                action: "bring to disk",
-                path: folder.to_owned(),
-                source: error.into(),
-            })
-        };
-        sync(&self.folder(id))?;
-        sync(&self.inner.servers)
+        Ok(())
     }
 
-    /// Makes the server's folder where it is missing, and brings it to disk later. Returns whether it was.
+    /// Creates the server's folder if it is missing, and leaves the sync to the caller. Returns whether it was missing.
     pub(super) fn make_folder(&self, id: ServerId) -> Result<bool, StoreError> {
         let folder = self.folder(id);
         if folder.is_dir() {
             return Ok(false);
         }
-        let make = || crate::atomic::create_dir(&folder, 0o700).map_err(io::Error::from);
-        self.observed(id, DiskOp::CreateFolder, "create the folder", &folder, make)?;
+        self.observed(id, DiskOp::CreateFolder, "create the folder", &folder, || atomic::create_dir(&folder, 0o700))?;
         Ok(true)
     }
 
-    pub(super) fn write_manifest(&self, id: ServerId, text: &str) -> Result<Option<FileFingerprint>, StoreError> {
-        let path = self.folder(id).join(CONFIG_FILE);
-        self.observed(id, DiskOp::WriteManifest, "write", &path, || {
-            crate::atomic::write_through(&path, text.as_bytes(), 0o600, || Ok(())).map_err(io::Error::from)
-        })?;
-        Ok(FileFingerprint::of(&path).ok())
-    }
-
-    /// Replaces the `config.yml` that a change is based on; not one that a person has saved since. Returns whether it did. The
-    /// file that was replaced is `kept`, where the file system can do that.
-    pub(super) fn write_over(
+    /// Replaces the `config.yml` that a change is based on, but not one that a person has saved since: then the result is `None`.
+    /// Returns the file that was replaced.
+    pub(super) fn write_manifest(
         &self,
         id: ServerId,
         text: &str,
         basis: Option<FileFingerprint>,
-        kept: &mut Option<Kept>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<io::Result<Kept>>, StoreError> {
         let path = self.folder(id).join(CONFIG_FILE);
-        let (mut stale, mut before) = (false, None);
+        let (mut stale, mut kept) = (false, None);
         let written = self.observed(id, DiskOp::WriteManifest, "write", &path, || {
-            // Asked when the new text is on the disk: writing it takes longer than an editor needs to save.
-            let still = || {
+            // Called when the new text is on disk: writing it takes longer than an editor needs to save.
+            let check = || {
                 stale = FileFingerprint::of(&path).ok() != basis;
                 if stale {
-                    return Err(io::Error::other("it was saved in between"));
+                    return Err(io::Error::other("the file was saved in between"));
                 }
-                // A second name moves the fingerprint's change time, so it comes last.
-                before = Kept::keep(&path).ok();
+                // A second name changes the fingerprint's change time, so it comes last.
+                kept = Some(Kept::keep(&path));
                 Ok(())
             };
-            crate::atomic::write_through(&path, text.as_bytes(), 0o600, still).map_err(io::Error::from)
+            atomic::write_through(&path, text.as_bytes(), 0o600, check)
         });
-        if let (Err(_), Some(before)) = (&written, &before)
-            && let Err(error) = before.put_back()
+        if let (Err(_), Some(Ok(kept))) = (&written, &kept)
+            && let Err(error) = kept.put_back()
         {
-            // The new text may be in its place although its folder could not be brought to disk.
-            tracing::error!(server.id = %id, "a change that was refused stays in the file: {error}");
+            // The new text may be in place although its folder could not be synced.
+            tracing::error!(server.id = %id, %error, "a failed change stays in the file");
         }
-        *kept = before;
-        if stale { Ok(false) } else { written.map(|()| true) }
+        if stale { Ok(None) } else { written.map(|()| kept) }
     }
 
     /// Replaces `record.json`.
     pub(super) fn put_record(
         &self,
         entry: &Entry,
+        writer: &Writer,
         sources: &Sources,
         manifest: Option<&Arc<Manifest>>,
         record: &Record,
     ) -> Result<(), StoreError> {
         let frees = frees_space(read(&entry.snapshot).manifest.as_deref(), manifest.map(|manifest| &**manifest));
         let text = || self.record_text(entry.id, sources, manifest, record);
-        self.put(entry, RECORD_FILE, DiskOp::WriteRecord, text, frees)
+        self.put(entry.id, writer, RECORD_FILE, DiskOp::WriteRecord, text, frees)
     }
 
-    /// What `record.json` says then.
+    /// The text of `record.json`.
     pub(super) fn record_text(
         &self,
         id: ServerId,
@@ -138,27 +122,21 @@ impl Store {
         manifest: Option<&Arc<Manifest>>,
         record: &Record,
     ) -> Result<Vec<u8>, StoreError> {
-        let stored = StoredRecord {
-            version: stored::VERSION,
-            files: *sources,
-            last_good: manifest.map(|last| &**last),
-            facts: record,
-        };
+        let stored =
+            StoredRecord { version: stored::VERSION, files: *sources, last_good: manifest.map(|last| &**last), record };
         serde_json::to_vec(&stored).map_err(|error| self.broken(id, RECORD_FILE, error.to_string()))
     }
 
     /// Replaces `requests.json`.
-    pub(super) fn put_requests(&self, entry: &Entry, requests: &Requests) -> Result<(), StoreError> {
-        self.ensure_folder(entry.id)?;
+    pub(super) fn put_requests(&self, entry: &Entry, writer: &Writer, requests: &Requests) -> Result<(), StoreError> {
         let before = read(&entry.snapshot).requests.sequence;
-        let later = requests.accepted.iter().filter(|request| request.sequence > before);
-        let frees = later
-            .into_iter()
-            .any(|request| matches!(request.verb, Verb::Stop | Verb::Kill | Verb::Abort | Verb::Delete));
-        self.put(entry, REQUESTS_FILE, DiskOp::WriteRequests, || self.requests_text(entry.id, requests), frees)
+        let mut later = requests.accepted.iter().filter(|request| request.sequence > before);
+        let frees = later.any(|request| matches!(request.verb, Verb::Stop | Verb::Kill | Verb::Abort | Verb::Delete));
+        let text = || self.requests_text(entry.id, requests);
+        self.put(entry.id, writer, REQUESTS_FILE, DiskOp::WriteRequests, text, frees)
     }
 
-    /// What `requests.json` says then. The folder must be there.
+    /// The text of `requests.json`. The folder must exist.
     pub(super) fn requests_text(&self, id: ServerId, requests: &Requests) -> Result<Vec<u8>, StoreError> {
         let folder = requests::deletion(requests).and_then(|_| FolderId::of(&self.folder(id)));
         let stored = StoredRequests { version: stored::VERSION, server: id, folder, requests };
@@ -168,34 +146,39 @@ impl Store {
     /// Replaces a JSON file of a server. It is on disk when this returns.
     fn put(
         &self,
-        entry: &Entry,
+        id: ServerId,
+        writer: &Writer,
         file: &str,
         op: DiskOp,
         text: impl FnOnce() -> Result<Vec<u8>, StoreError>,
         frees: bool,
     ) -> Result<(), StoreError> {
-        entry.check_not_quarantined(|| self.folder(entry.id).join(file))?;
-        self.ensure_folder(entry.id)?;
-        let path = self.folder(entry.id).join(file);
+        self.check_not_quarantined(id, writer, file)?;
+        self.ensure_folder(id)?;
+        let path = self.folder(id).join(file);
         let text = text()?;
-        self.with_reserve(frees, || {
-            self.observed(entry.id, op, "write", &path, || {
-                crate::atomic::write_file(&path, &text, 0o600).map_err(io::Error::from)
-            })
-        })?;
+        self.with_reserve(frees, || self.observed(id, op, "write", &path, || atomic::write_file(&path, &text, 0o600)))?;
         self.inner.reserve.keep();
         Ok(())
     }
 
-    /// Writes, and once more with the reserve given up if the disk is full and what is written `frees` space.
+    /// Rejects what would overwrite a file that could not be read.
+    pub(super) fn check_not_quarantined(&self, id: ServerId, writer: &Writer, file: &str) -> Result<(), StoreError> {
+        match &writer.quarantine {
+            Some(message) => Err(self.broken(id, file, message.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes, and releases the reserve to write again if the disk is full and what is written `frees` space.
     pub(super) fn with_reserve<T>(
         &self,
         frees: bool,
         mut write: impl FnMut() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         match write() {
-            Err(StoreError::Disk { source, .. })
-                if frees && source.kind() == io::ErrorKind::StorageFull && self.inner.reserve.release() =>
+            Err(StoreError::Disk(error))
+                if frees && error.kind() == io::ErrorKind::StorageFull && self.inner.reserve.release() =>
             {
                 write()
             }
@@ -203,17 +186,17 @@ impl Store {
         }
     }
 
+    /// Runs an operation between the two calls of the hook.
     pub(super) fn observed(
         &self,
         id: ServerId,
         op: DiskOp,
         action: &'static str,
         path: &Path,
-        work: impl FnOnce() -> io::Result<()>,
+        work: impl FnOnce() -> Result<(), AtomicError>,
     ) -> Result<(), StoreError> {
-        let disk = |source| StoreError::Disk { action, path: path.to_owned(), source };
-        self.before(id, op).map_err(disk)?;
-        work().map_err(disk)?;
+        self.before(id, op).map_err(AtomicError::at(action, path))?;
+        work()?;
         self.after(id, op);
         Ok(())
     }
@@ -229,14 +212,14 @@ impl Store {
     }
 }
 
-/// Removes the folder of a server that is being deleted. One that is gone already is no error.
+/// Removes the folder of a server that is being deleted. A missing folder is not an error.
 pub(super) fn remove_folder(folder: &Path) -> io::Result<()> {
     let remove = || {
         for path in removal_order(folder)? {
             match path.is_dir() && !path.is_symlink() {
                 true => std::fs::remove_dir_all(&path)?,
-                // Each is on disk before the next one goes.
-                false => crate::atomic::remove_file(&path)?,
+                // Each removal is on disk before the next one.
+                false => atomic::remove_file(&path)?,
             }
         }
         std::fs::remove_dir(folder)
@@ -247,8 +230,8 @@ pub(super) fn remove_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// What is in a server's folder, in the order in which it is removed. The spec goes first. The record goes before the deletion in
-/// `requests.json`: a crash in between leaves a deletion that goes on, or nothing that counts as a server.
+/// The content of a server's folder in the order of its removal. The manifest goes first. The record goes before the deletion in
+/// `requests.json`: a crash in between leaves a deletion that continues, or a folder that does not count as a server.
 pub(super) fn removal_order(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = std::fs::read_dir(folder)?.map(|item| Ok(item?.path())).collect::<io::Result<Vec<_>>>()?;
     paths.sort_by_key(|path| match path.file_name().and_then(|name| name.to_str()) {
@@ -260,7 +243,7 @@ pub(super) fn removal_order(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Whether a new spec asks for the end of a running server, which makes room.
+/// Whether a new spec asks a running server to stop, which frees space.
 pub(super) fn frees_space(before: Option<&Manifest>, after: Option<&Manifest>) -> bool {
     let ends = |manifest: &Manifest| (manifest.spec.power == Some(Power::Down), manifest.spec.suspended);
     let (down, suspended) = after.map(ends).unwrap_or_default();

@@ -1,7 +1,4 @@
-//! Cheap evidence that a file is unchanged since it was last read.
-//!
-//! Metadata comes in, a few numbers that can be stored go out; equal numbers mean that the file
-//! need not be read again.
+//! Fingerprints of files, made of their metadata. A file whose fingerprint is unchanged need not be read again.
 
 use std::fs::Metadata;
 use std::io;
@@ -11,11 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// What the file system tells of a file without its being read.
+/// What the file system states about a file without reading it.
 ///
-/// Every change of content moves at least the change time, which, unlike the modification time, no
-/// program can set back. Within one tick of the file system's clock a second write may go unseen:
-/// whoever read a file that was [`recently`](Self::recently) changed should read it again.
+/// Every change of content changes at least the change time, which, unlike the modification time, no program can set. Two writes
+/// within one tick of the file system's clock may have the same times: read a file that was [`recently`](Self::recently) changed
+/// again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileFingerprint {
     /// Length in bytes.
@@ -24,33 +21,32 @@ pub struct FileFingerprint {
     pub mtime_ns: i64,
     /// Time of the last change of content, name, owner or mode, in nanoseconds since 1970.
     pub ctime_ns: i64,
-    /// Number of the file in its file system: differs after a replacement.
+    /// Differs after the file is replaced.
     pub inode: u64,
 }
 
 impl FileFingerprint {
-    /// The fingerprint of the file at `path`, or of the one that a symbolic link leads to.
+    /// The fingerprint of the file at `path`; symbolic links are followed.
     ///
     /// # Errors
-    /// There is no such file ([`io::ErrorKind::NotFound`]), or the file system does not answer.
+    /// There is no such file ([`io::ErrorKind::NotFound`]), or the system's error.
     pub fn of(path: &Path) -> io::Result<Self> {
         Ok(Self::from(&std::fs::metadata(path)?))
     }
 
-    /// Whether the last change is so near to `now_ns` (nanoseconds since 1970), the time when the
-    /// file was read, that a later write could have the same times.
+    /// Whether a write after `now_ns` (nanoseconds since 1970), the time at which the file was read, could have the same times.
     pub fn recently(&self, now_ns: i64) -> bool {
         now_ns.saturating_sub(self.ctime_ns) < self.tick_ns()
     }
 
-    /// How long a file may be written again without another time: twice the tick of the clock.
+    /// How long a later write may have the same times: twice the tick of the clock.
     fn tick_ns(&self) -> i64 {
         const KERNEL: i64 = 20_000_000;
-        const WHOLE_SECONDS: i64 = 2_000_000_000;
-        // ext3, some NFS servers and ext4 with small inodes keep no fractions. Where both times lie on
-        // a whole second by chance, the file is read once more than it had to be.
-        let whole = [self.mtime_ns, self.ctime_ns].iter().all(|time| time % 1_000_000_000 == 0);
-        if whole { WHOLE_SECONDS } else { KERNEL }
+        const SECONDS: i64 = 2_000_000_000;
+        // ext3, some NFS servers and ext4 with small inodes store seconds only. If both times are full seconds by chance, the file
+        // is read once more than necessary.
+        let seconds = [self.mtime_ns, self.ctime_ns].iter().all(|time| time % 1_000_000_000 == 0);
+        if seconds { SECONDS } else { KERNEL }
     }
 }
 
@@ -82,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// Lets the kernel's clock go on, so that a next write has another time.
+    /// Waits for the next tick of the kernel's clock, so that a later write has another time.
     fn next_tick(path: &Path) {
         let seen = FileFingerprint::of(path).unwrap();
         let probe = path.with_extension("probe");
@@ -93,7 +89,7 @@ mod tests {
                 return;
             }
         }
-        panic!("the clock stands still");
+        panic!("the clock does not advance");
     }
 
     #[test]
@@ -111,7 +107,7 @@ mod tests {
         let second = FileFingerprint::of(&path).unwrap();
         assert_ne!(second, first);
 
-        // `cp -p`, `touch -d` and git may give back the old size and time; not the change time.
+        // `cp -p`, `touch -d` and git may restore the old size and modification time, but not the change time.
         next_tick(&path);
         fs::write(&path, b"six").unwrap();
         let file = File::options().write(true).open(&path).unwrap();
@@ -122,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_file_and_the_target_of_a_link_are_seen() {
+    fn a_replaced_file_and_the_target_of_a_link_have_other_fingerprints() {
         let folder = tempfile::tempdir().unwrap();
         let (path, link) = (folder.path().join("a"), folder.path().join("b"));
         fs::write(&path, b"one").unwrap();
@@ -134,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_file_is_recent_and_an_old_one_is_not() {
+    fn a_new_file_is_recent_and_an_old_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         fs::write(&path, b"one").unwrap();
@@ -144,13 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn where_times_are_whole_seconds_a_file_stays_recent_for_two() {
+    fn with_times_in_seconds_a_file_stays_recent_for_two() {
         const SECOND: i64 = 1_000_000_000;
         let now = 1_700_000_000 * SECOND;
         let changed = |mtime_ns, ctime_ns| FileFingerprint { size: 1, mtime_ns, ctime_ns, inode: 1 };
-        let whole = changed(now - 5 * SECOND, now);
-        assert!(whole.recently(now + SECOND + 999_999_999), "a later write in the same second has the same times");
-        assert!(!whole.recently(now + 2 * SECOND));
+        let coarse = changed(now - 5 * SECOND, now);
+        assert!(coarse.recently(now + SECOND + 999_999_999), "a later write in the same second has the same times");
+        assert!(!coarse.recently(now + 2 * SECOND));
         for fine in [changed(now, now + 1), changed(now + 1, now)] {
             assert!(fine.recently(now + 10_000_000));
             assert!(!fine.recently(now + 30_000_000), "{fine:?}");
@@ -158,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn it_survives_being_stored() {
+    fn a_fingerprint_survives_serialization() {
         let print = FileFingerprint { size: 1, mtime_ns: -2, ctime_ns: 3, inode: u64::MAX };
         let text = serde_json::to_string(&print).unwrap();
         assert_eq!(serde_json::from_str::<FileFingerprint>(&text).unwrap(), print);

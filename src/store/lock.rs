@@ -1,8 +1,8 @@
-//! The lock on a state folder: the daemon that writes into it holds it for as long as its process lives.
+//! The lock on a state folder. The daemon that writes into the folder holds it while its process runs.
 //!
-//! It is the kernel's advisory lock on `{root}/.lock`: it goes with the process, however that ends, and no child inherits it.
-//! The file names the process that holds it, for messages, and stays where it is. The store does not take it by itself: the
-//! daemon does before it opens the store, and a command that only reads needs none.
+//! It is the kernel's advisory lock on `{root}/.lock`. It ends with the process, and no child inherits it. The file names the
+//! process that holds it, for messages, and is never removed. The daemon takes the lock before it opens the store; a command that
+//! only reads needs none.
 
 use std::fmt::{self, Display};
 use std::fs::{DirBuilder, File};
@@ -16,20 +16,22 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::atomic::AtomicError;
+
 /// Name of the file in the state folder.
 pub const LOCK_FILE: &str = ".lock";
 
-/// So long is a lock waited for: a daemon that was told to end has mostly done so by then.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Between two tries.
+/// How long [`StateLock::take`] waits for the lock: enough for most daemons that are shutting down.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two attempts.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// More of the file is not read, bytes.
+/// How much of the file is read, bytes.
 const MAX: u64 = 16 * 1024;
 
 /// The daemon that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
     /// The configuration file that it was started from.
     pub config: PathBuf,
@@ -48,37 +50,30 @@ impl Display for Holder {
     }
 }
 
-/// Why a lock was not had.
+/// Why a lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another daemon has it; which one is unknown where it could not be written down.
+    /// Another daemon holds it; `None` if the file does not name it.
     #[error("another daemon runs on the state folder")]
     Held(Option<Holder>),
-    /// The system said no.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Disk {
-        /// What was attempted.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    /// An operation on the disk failed.
+    #[error(transparent)]
+    Disk(#[from] AtomicError),
 }
 
-/// The right to write into a state folder, until it is dropped.
+/// The lock of a state folder, held until it is dropped.
 #[derive(Debug)]
 pub struct StateLock {
     _file: File,
 }
 
 impl StateLock {
-    /// Takes the lock as soon as it is free, within a moment. The state folder is made where it is missing.
+    /// Takes the lock, and waits up to two seconds for it. The state folder is created if it is missing.
     ///
     /// # Errors
-    /// Another daemon keeps it, or the system says no.
+    /// Another daemon holds it, or the disk's error.
     pub async fn take(root: &Path, holder: &Holder) -> Result<Self, LockError> {
-        let timeout = Instant::now() + PATIENCE;
+        let timeout = Instant::now() + TIMEOUT;
         loop {
             match Self::try_take(root, holder) {
                 Err(LockError::Held(_)) if Instant::now() < timeout => tokio::time::sleep(INTERVAL).await,
@@ -88,22 +83,21 @@ impl StateLock {
     }
 
     fn try_take(root: &Path, holder: &Holder) -> Result<Self, LockError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(disk("make the state folder", root))?;
+        let create = DirBuilder::new().recursive(true).mode(0o700).create(root);
+        create.map_err(AtomicError::at("create the state folder", root))?;
         let path = root.join(LOCK_FILE);
-        let file = open(&path, OFlags::RDWR | OFlags::CREATE).map_err(disk("open", &path))?;
-        match try_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(true) => {}
-            Ok(false) => return Err(LockError::Held(read_holder(&file))),
-            Err(source) => return Err(disk("lock", &path)(source)),
+        let file = open(&path, OFlags::RDWR | OFlags::CREATE).map_err(AtomicError::at("open", &path))?;
+        if !try_lock(&file, FlockOperation::NonBlockingLockExclusive).map_err(AtomicError::at("lock", &path))? {
+            return Err(LockError::Held(read_holder(&file)));
         }
-        // Only for messages: a disk that is full keeps nobody from working.
+        // Only for messages: a full disk must not keep the daemon from starting.
         let _ = write_holder(&file, holder);
         Ok(Self { _file: file })
     }
 }
 
-/// The daemon that holds a state folder, as far as it can be found out. For those who only read: they may not be allowed to
-/// write there, and take nothing from anybody.
+/// The daemon that holds a state folder, if there is one and its file can be read. Needs no permission to write and does not keep
+/// the lock.
 pub fn daemon_on(root: &Path) -> Option<Holder> {
     let file = open(&root.join(LOCK_FILE), OFlags::RDONLY).ok()?;
     match try_lock(&file, FlockOperation::NonBlockingLockShared) {
@@ -121,10 +115,10 @@ fn open(path: &Path, flags: OFlags) -> io::Result<File> {
     }
 }
 
-/// Whether the lock is ours now.
+/// Whether the lock was taken.
 fn try_lock(file: &File, operation: FlockOperation) -> io::Result<bool> {
     match rustix::fs::flock(file, operation) {
-        // A file system without locks: nobody can hold one.
+        // On a file system without locks no other process can hold one.
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(error) => Err(error.into()),
@@ -141,11 +135,6 @@ fn read_holder(file: &File) -> Option<Holder> {
     let mut text = Vec::new();
     file.take(MAX).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
-}
-
-fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LockError {
-    let path = path.to_owned();
-    move |source| LockError::Disk { action, path, source }
 }
 
 #[cfg(test)]

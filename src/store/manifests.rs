@@ -1,6 +1,6 @@
-//! The files of intent of one server: read, laid over each other, validated.
+//! The manifest files of one server: read, merged, validated.
 //!
-//! `config.yml` is a whole manifest; `override.yml` has the same shape with everything optional and wins.
+//! `config.yml` is a complete manifest. `override.yml` has the same shape with every field optional, and its values win.
 
 use std::io;
 use std::path::Path;
@@ -13,10 +13,10 @@ use super::{CONFIG_FILE, OVERRIDE_FILE, Sources, SpecProblem};
 use crate::model::{ManagedBy, Manifest, Reason, ServerId};
 use crate::yaml::{self, YamlError};
 
-/// The largest file of intent that is read, bytes.
+/// The largest manifest file that is read, bytes.
 pub const MAX_FILE: u64 = 1024 * 1024;
 
-/// What the two files said when they were read together.
+/// The two files as they were read together.
 pub struct Files {
     id: ServerId,
     config: io::Result<(String, FileFingerprint)>,
@@ -32,7 +32,7 @@ pub fn read(folder: &Path, id: ServerId) -> Files {
     Files { id, config, overlay, read_at_ns }
 }
 
-/// What both files look like now, without reading them; `None` where the file system does not say.
+/// The current fingerprints of both files; `None` if the file system does not return one.
 pub(super) fn fingerprints(folder: &Path) -> Option<Sources> {
     let of = |file| match FileFingerprint::of(&folder.join(file)) {
         Ok(fingerprint) => Some(Some(fingerprint)),
@@ -43,7 +43,7 @@ pub(super) fn fingerprints(folder: &Path) -> Option<Sources> {
 }
 
 fn read_file(path: &Path) -> io::Result<(String, FileFingerprint)> {
-    // Taken before the text: a change in between leaves a fingerprint that no longer fits, and so is read again.
+    // Taken before the text: after a change in between the fingerprint no longer matches, and the file is read again.
     let metadata = std::fs::metadata(path)?;
     let fingerprint = FileFingerprint::from(&metadata);
     if !metadata.is_file() {
@@ -64,8 +64,8 @@ impl Files {
         }
     }
 
-    /// The fingerprints, if no later change can have the same ones: the files were read so long after their last change that
-    /// the kernel's clock has gone on.
+    /// The fingerprints, if no later change can have the same ones: the kernel's clock has advanced between the last change and the
+    /// reading.
     pub(super) fn settled(&self) -> Option<Sources> {
         let settled = |file: &io::Result<(String, FileFingerprint)>| match file {
             Ok((_, fingerprint)) => !fingerprint.recently(self.read_at_ns),
@@ -74,47 +74,70 @@ impl Files {
         (settled(&self.config) && settled(&self.overlay)).then(|| self.sources())
     }
 
-    /// Tells these texts from others, see [`digest`]; `None` where one cannot be read.
+    /// The digest of these texts, see [`digest`]; `None` if one cannot be read.
     pub(super) fn digest(&self) -> Option<String> {
         let (config, _) = self.config.as_ref().ok()?;
-        let overlay = match &self.overlay {
-            Ok((overlay, _)) => Some(overlay.as_str()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(_) => return None,
-        };
-        Some(digest(config, overlay))
+        Some(digest(config, text_of(&self.overlay).ok()?))
     }
 
-    /// `config.yml` alone: its text and what it means.
+    /// The manifest of `config.yml` alone.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn base(&self) -> Result<(String, Manifest), SpecProblem> {
+    pub fn base(&self) -> Result<Manifest, SpecProblem> {
         let (text, _) = self.config.as_ref().map_err(|error| unreadable(CONFIG_FILE, error))?;
-        let manifest: Manifest = yaml::parse(text).map_err(|error| invalid(CONFIG_FILE, error))?;
-        validate(&manifest, self.id).map_err(|problem| placed(CONFIG_FILE, text, problem))?;
-        Ok((text.clone(), manifest))
+        parse_config(text, self.id)
     }
 
-    /// Both files together: the intent that they mean.
+    /// The manifest of both files together.
     ///
     /// # Errors
     /// What is wrong with them.
     pub fn effective(&self) -> Result<Manifest, SpecProblem> {
-        let (text, manifest) = self.base()?;
-        let overlay = match &self.overlay {
-            Ok((overlay, _)) => overlay,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(manifest),
-            Err(error) => return Err(unreadable(OVERRIDE_FILE, error)),
-        };
-        let manifest = merge(&text, overlay).map_err(|error| invalid(OVERRIDE_FILE, error))?;
-        validate(&manifest, self.id).map_err(|problem| placed(OVERRIDE_FILE, overlay, problem))?;
-        Ok(manifest)
+        let (text, _) = self.config.as_ref().map_err(|error| unreadable(CONFIG_FILE, error))?;
+        merge_and_validate(text, &self.overlay, self.id)
     }
 
     /// What is wrong with the files, if anything is.
     pub fn problem(&self) -> Option<SpecProblem> {
         self.effective().err()
+    }
+}
+
+/// The manifest of a text for `config.yml` together with the `override.yml` in a folder.
+///
+/// # Errors
+/// What is wrong with them.
+pub(super) fn effective(text: &str, folder: &Path, id: ServerId) -> Result<Manifest, SpecProblem> {
+    merge_and_validate(text, &read_file(&folder.join(OVERRIDE_FILE)), id)
+}
+
+fn merge_and_validate(
+    text: &str,
+    overlay: &io::Result<(String, FileFingerprint)>,
+    id: ServerId,
+) -> Result<Manifest, SpecProblem> {
+    let manifest = parse_config(text, id)?;
+    let Some(overlay) = text_of(overlay).map_err(|error| unreadable(OVERRIDE_FILE, error))? else {
+        return Ok(manifest);
+    };
+    let manifest = merge(text, overlay).map_err(|error| invalid(OVERRIDE_FILE, error))?;
+    validate(&manifest, id).map_err(|problem| located(OVERRIDE_FILE, overlay, problem))?;
+    Ok(manifest)
+}
+
+fn parse_config(text: &str, id: ServerId) -> Result<Manifest, SpecProblem> {
+    let manifest: Manifest = yaml::parse(text).map_err(|error| invalid(CONFIG_FILE, error))?;
+    validate(&manifest, id).map_err(|problem| located(CONFIG_FILE, text, problem))?;
+    Ok(manifest)
+}
+
+/// The text of an optional file; `None` if there is none.
+fn text_of(file: &io::Result<(String, FileFingerprint)>) -> Result<Option<&str>, &io::Error> {
+    match file {
+        Ok((text, _)) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -128,7 +151,7 @@ fn unreadable(file: &str, error: &io::Error) -> SpecProblem {
         return SpecProblem {
             reason: Reason::SpecMissing,
             message: format!(
-                "{file} has vanished; the last good intent stays in force and nothing is deleted. Put the file back, or run `alula delete` to delete the server"
+                "{file} is missing; the last good spec stays in effect and nothing is deleted. Restore the file, or run `alula delete` to delete the server"
             ),
         };
     }
@@ -139,54 +162,54 @@ fn invalid(file: &str, error: YamlError) -> SpecProblem {
     SpecProblem { reason: Reason::SpecInvalid, message: format!("{file}: {error}") }
 }
 
-/// What the text of a `config.yml` means with that of an `override.yml` laid over it.
+/// The manifest of the text of a `config.yml` merged with that of an `override.yml`.
 ///
 /// # Errors
-/// What is wrong with the override, at its place in it.
+/// What is wrong with the override, with the line in it.
 pub fn merge(config: &str, overlay: &str) -> Result<Manifest, YamlError> {
     let over = yaml::parse_value(overlay)?;
     if over.is_null() {
         return yaml::parse(config);
     }
     let mut value = yaml::parse_value(config)?;
-    lay_over(&mut value, over);
-    // Through text once more, for the same wording (and nearest-key help) as a broken `config.yml` gets.
+    overlay_value(&mut value, over);
+    // Through text once more, for the same messages (and nearest-key help) as a broken `config.yml` gets.
     yaml::parse(&yaml::to_string(&value)?).map_err(|mut error| {
-        // Lines of the merged text mean nothing to anybody.
-        let place = error.path.as_deref().and_then(|path| locate(overlay, path));
-        (error.line, error.column) = (place.map(|(line, _)| line), place.map(|(_, column)| column));
+        // The lines of the merged text are in no file.
+        let position = error.path.as_deref().and_then(|path| locate(overlay, path));
+        (error.line, error.column) = (position.map(|(line, _)| line), position.map(|(_, column)| column));
         error
     })
 }
 
-/// Where a dotted path of keys stands in a text, or the last of its parents that is there: line and column.
+/// Line and column of a dotted path of keys in a text, or of the last of its parents that is there.
 fn locate(text: &str, path: &str) -> Option<(usize, usize)> {
     let path = path.replace('[', ".").replace(']', "");
     let keys: Vec<&str> = path.split('.').collect();
     (1..=keys.len()).rev().find_map(|length| yaml::locate(text, &keys[..length]))
 }
 
-/// Where in a text the key stands with which a problem's message begins: line and column.
-pub fn place_of(problem: &SpecProblem, text: &str) -> Option<(usize, usize)> {
+/// Line and column of the key in a text with which a problem's message begins.
+pub fn position_of(problem: &SpecProblem, text: &str) -> Option<(usize, usize)> {
     let key = problem.message.split([' ', ':']).next()?;
     (key.starts_with("metadata.") || key.starts_with("spec.")).then(|| locate(text, key))?
 }
 
-/// A problem with its file and its place in it.
-fn placed(file: &str, text: &str, problem: SpecProblem) -> SpecProblem {
-    let message = match place_of(&problem, text) {
+/// A problem with its file and its position in it.
+fn located(file: &str, text: &str, problem: SpecProblem) -> SpecProblem {
+    let message = match position_of(&problem, text) {
         Some((line, column)) => format!("{file}: line {line}, column {column}: {}", problem.message),
         None => format!("{file}: {}", problem.message),
     };
     SpecProblem { message, ..problem }
 }
 
-/// Maps merge, everything else replaces.
-fn lay_over(base: &mut Value, over: Value) {
+/// Merges maps; any other value replaces the one before.
+fn overlay_value(base: &mut Value, over: Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
             for (key, value) in over {
-                lay_over(base.entry(key).or_insert(Value::Null), value);
+                overlay_value(base.entry(key).or_insert(Value::Null), value);
             }
         }
         (base, over) => *base = over,
@@ -200,7 +223,7 @@ fn lay_over(base: &mut Value, over: Value) {
 pub fn render(manifest: &Manifest) -> Result<String, YamlError> {
     let head = match manifest.metadata.managed_by {
         ManagedBy::Panel => {
-            "# Written by alula from the panel's configuration, and replaced at each sync. Put your own changes into\n# override.yml beside this file.\n"
+            "# Written by alula from the panel's configuration, and replaced at each sync. Put your own changes into\n# override.yml in this folder.\n"
         }
         ManagedBy::File => "",
     };
@@ -212,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_settled_once_the_clock_has_gone_on() {
+    fn files_are_settled_once_the_clock_has_advanced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(CONFIG_FILE);
         std::fs::write(&path, "one").unwrap();

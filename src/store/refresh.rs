@@ -1,59 +1,56 @@
-//! Reading the files of intent again: what people have changed comes in effect, or becomes a problem.
+//! Reading the manifest files again: a person's change takes effect, or becomes a problem.
 
 use std::sync::Arc;
 
+use super::entry::Writer;
 use super::load::Access;
-use super::stored::was_set_aside;
+use super::stored::was_quarantined;
 use super::{
-    CONFIG_FILE, Entry, Inner, REQUESTS_FILE, Snapshot, Sources, SpecProblem, Store, StoreError, load, lock, manifests,
-    read, write,
+    CONFIG_FILE, Entry, Inner, REQUESTS_FILE, Snapshot, SpecProblem, Store, StoreError, load, lock, manifests, read,
+    write,
 };
 use crate::model::{Record, Requests, ServerId};
 use crate::requests;
 
 impl Store {
-    /// Checks the files of intent: their fingerprints first, and their text only where that could be another one than was read. Returns whether anything changed.
+    /// Checks the manifest files: first their fingerprints, and their texts only if these may have changed. Returns whether
+    /// anything changed.
     ///
     /// # Errors
-    /// When an accepted change cannot be recorded.
+    /// An accepted change could not be recorded.
     pub fn refresh(&self, id: ServerId) -> Result<bool, StoreError> {
         let folder = self.folder(id);
-        let (entry, new) = match self.entry(id) {
+        let (entry, adopted) = match self.entry(id) {
             Some(entry) => (entry, false),
             None if folder.join(CONFIG_FILE).exists() => (self.adopt_folder(id), true),
             None => return Ok(false),
         };
-        let Ok(mut sources) = entry.for_writing() else { return Ok(false) };
-        let before = read(&entry.snapshot).clone();
-        if entry.is_quarantined() && !self.leave_quarantine(&entry, &mut sources) {
-            return Ok(new);
+        let Ok(mut writer) = entry.for_writing() else { return Ok(false) };
+        let mut new = adopted;
+        if writer.quarantine.is_some() {
+            if !self.leave_quarantine(&entry, &mut writer) {
+                return Ok(new);
+            }
+            new = true;
         }
-        let new = new || before.revision != read(&entry.snapshot).revision;
         let before = read(&entry.snapshot).clone();
-        if !new && is_in_effect(&entry, &sources, &before) && manifests::fingerprints(&folder) == Some(*sources) {
+        let applied = before.manifest.is_some() && before.problem.is_none();
+        let recorded = !new && !before.unrecorded;
+        let settled = writer.settled == Some(writer.sources);
+        if recorded && applied && settled && manifests::fingerprints(&folder) == Some(writer.sources) {
             return Ok(false);
         }
         let files = manifests::read(&folder, id);
-        if !new && *sources == files.sources() && !before.unrecorded && is_of_these_texts(&entry, &before, &files) {
-            *lock(&entry.settled) = files.settled();
-            return Ok(false);
-        }
-        let effective = files.effective();
-        // Within one tick of the kernel's clock another text may have the same fingerprint.
-        let same = match &effective {
-            Ok(manifest) => before.problem.is_none() && before.manifest.as_deref() == Some(manifest),
-            Err(problem) => before.problem.as_ref() == Some(problem) && before.manifest.is_some(),
-        };
-        if same && *sources == files.sources() && !new && !before.unrecorded {
-            *lock(&entry.settled) = files.settled();
-            if effective.is_ok() {
-                *lock(&entry.text) = files.digest();
+        if recorded && writer.sources == files.sources() && is_known(&writer, &before, &files) {
+            writer.settled = files.settled();
+            if before.problem.is_none() {
+                writer.text = files.digest();
             }
             return Ok(false);
         }
-        let after = self.accept(&entry, &mut sources, &files, Record::clone(&before.record))?;
-        *lock(&entry.settled) = files.settled();
-        drop(sources);
+        let after = self.accept(&entry, &mut writer, &files, Record::clone(&before.record))?;
+        writer.settled = files.settled();
+        drop(writer);
         let changed = new || after.revision != before.revision;
         if changed {
             self.changed(id);
@@ -61,11 +58,10 @@ impl Store {
         Ok(changed)
     }
 
-    /// Takes up a folder that came while the daemon runs, with the facts that it brings: it may be a server that was moved
-    /// here.
+    /// Adds a folder that appeared while the daemon runs, with its record: it may be a server that was moved here.
     pub(super) fn adopt_folder(&self, id: ServerId) -> Arc<Entry> {
         let found = self.load_again(id);
-        // No deletion that this daemon is about can be in a folder that its store does not know.
+        // A deletion in a folder that the store does not know was requested elsewhere.
         found.drop_deletion();
         write(&self.inner.entries).entry(id).or_insert_with(|| Arc::new(found)).clone()
     }
@@ -75,32 +71,32 @@ impl Store {
         load::load(servers, id, Access::Write, revisions, clock.now()).unwrap_or_else(|| Entry::empty(id, revisions))
     }
 
-    /// Reads a record again that could not be read. Returns whether it can be now, or is out of the way.
-    pub(super) fn leave_quarantine(&self, entry: &Entry, sources: &mut Sources) -> bool {
+    /// Reads the files of a quarantined server again. Returns whether they can be read now, or are out of the way.
+    pub(super) fn leave_quarantine(&self, entry: &Entry, writer: &mut Writer) -> bool {
         let found = self.load_again(entry.id);
-        if found.is_quarantined() {
+        let loaded = lock(&found.write);
+        if loaded.quarantine.is_some() {
             return false;
         }
-        *sources = *lock(&found.write);
+        (writer.sources, writer.quarantine) = (loaded.sources, None);
         let known = read(&found.snapshot).clone();
-        *write(&entry.sealed) = None;
         entry.publish(|next| *next = Snapshot::clone(&known));
         true
     }
 
-    /// Accepts freshly read files: a good spec comes in effect, and its declarative fields make requests; a bad one becomes a
+    /// Accepts files that were just read: a good spec takes effect, and its declarative fields make requests; a bad one becomes a
     /// problem. `record` and the requests are on disk when this returns.
     pub(super) fn accept(
         &self,
         entry: &Entry,
-        sources: &mut Sources,
+        writer: &mut Writer,
         files: &manifests::Files,
         mut record: Record,
     ) -> Result<Arc<Snapshot>, StoreError> {
         let before = read(&entry.snapshot).clone();
         let manifest = match files.effective() {
             Ok(manifest) => manifest,
-            Err(problem) => return self.note_problem(entry, sources, problem, record),
+            Err(problem) => return self.note_problem(entry, writer, problem, record),
         };
         record.accept_hash(manifest.hash());
         let manifest = match &before.manifest {
@@ -109,26 +105,26 @@ impl Store {
         };
         let (first, now) = (before.manifest.is_none(), self.inner.clock.now());
         let declared = requests::declare(&before.requests, &record, &manifest.spec, now, first);
-        let put_record = || self.put_record(entry, &files.sources(), Some(&manifest), &record);
-        let put_requests = || self.put_if_new(entry, declared, &before);
-        // The record comes first: where the requests cannot be written then, the next look makes them again. Those of the first
-        // spec come before the record: a later daemon that finds a record takes the spec for a changed one.
+        let put_record = || self.put_record(entry, writer, &files.sources(), Some(&manifest), &record);
+        let put_requests = || self.put_if_new(entry, writer, declared, &before);
+        // The record comes first: if the requests cannot be written then, the next pass makes them again. Those of the first spec
+        // come before the record, because a later daemon that finds a record takes the spec for a changed one.
         let requests = if first || before.unrecorded {
             let requests = put_requests()?;
-            let recorded = put_record().and_then(|()| self.put_with_record(entry, requests.clone()));
+            let recorded = put_record().and_then(|()| self.put_with_record(entry, writer, requests.clone()));
             recorded.inspect_err(|_| {
-                // They are on disk all the same: who refuses the spec takes them back.
+                // The requests are on disk. A caller that rejects the spec removes them again.
                 if requests != before.requests {
                     entry.publish(|next| next.requests = requests.clone());
                 }
             })?
         } else {
             put_record()?;
-            self.put_with_record(entry, put_requests()?)?
+            self.put_with_record(entry, writer, put_requests()?)?
         };
-        // Only what is recorded counts as read: a disk that refuses now is asked again at the next look.
-        *sources = files.sources();
-        *lock(&entry.text) = files.digest();
+        // Only what is recorded counts as read: the next pass tries again after an error of the disk.
+        writer.sources = files.sources();
+        writer.text = files.digest();
         Ok(entry.publish(|next| {
             (next.manifest, next.record, next.requests) = (Some(manifest), Arc::new(record), requests);
             (next.problem, next.unrecorded) = (None, false);
@@ -139,7 +135,7 @@ impl Store {
     fn note_problem(
         &self,
         entry: &Entry,
-        sources: &Sources,
+        writer: &Writer,
         problem: SpecProblem,
         record: Record,
     ) -> Result<Arc<Snapshot>, StoreError> {
@@ -150,11 +146,11 @@ impl Store {
         }
         let mut requests = before.requests.clone();
         if !recorded {
-            // A spec that is in effect and that only the files knew is recorded now: the next start of the daemon no longer finds
-            // it in them, and would go back to an older one.
-            requests = self.put_if_new(entry, None, &before)?;
-            self.put_record(entry, sources, before.manifest.as_ref(), &record)?;
-            requests = self.put_with_record(entry, requests)?;
+            // A spec in effect that only the files had is recorded now: after a restart the daemon no longer finds it in them, and
+            // would go back to an older one.
+            requests = self.put_if_new(entry, writer, None, &before)?;
+            self.put_record(entry, writer, &writer.sources, before.manifest.as_ref(), &record)?;
+            requests = self.put_with_record(entry, writer, requests)?;
         }
         Ok(entry.publish(|next| {
             (next.record, next.requests) = (Arc::new(record), requests);
@@ -162,44 +158,50 @@ impl Store {
         }))
     }
 
-    /// Has on disk that there is a record again, once one was written: from now on it says what is completed.
-    fn put_with_record(&self, entry: &Entry, requests: Arc<Requests>) -> Result<Arc<Requests>, StoreError> {
+    /// Notes on disk that a record was written again: from now on it states what is completed.
+    fn put_with_record(
+        &self,
+        entry: &Entry,
+        writer: &Writer,
+        requests: Arc<Requests>,
+    ) -> Result<Arc<Requests>, StoreError> {
         if requests.completed_through.is_none() {
             return Ok(requests);
         }
         let requests = Requests { completed_through: None, ..Requests::clone(&requests) };
-        self.put_requests(entry, &requests)?;
+        self.put_requests(entry, writer, &requests)?;
         Ok(Arc::new(requests))
     }
 
-    /// Has requests on disk that are new, or that only the memory knows.
-    fn put_if_new(&self, entry: &Entry, new: Option<Requests>, before: &Snapshot) -> Result<Arc<Requests>, StoreError> {
+    /// Writes requests that are new, or that are not on disk yet.
+    fn put_if_new(
+        &self,
+        entry: &Entry,
+        writer: &Writer,
+        new: Option<Requests>,
+        before: &Snapshot,
+    ) -> Result<Arc<Requests>, StoreError> {
+        // A quarantined file is replaced even by an empty one: otherwise it would count as lost at each start.
+        let due =
+            || *before.requests != Requests::default() || was_quarantined(&self.folder(entry.id).join(REQUESTS_FILE));
         let requests = match new {
             Some(new) => Arc::new(new),
-            // One that was set aside is replaced, also by one that says nothing: it would be taken for lost at each start.
-            None if before.unrecorded
-                && (*before.requests != Requests::default()
-                    || was_set_aside(&self.folder(entry.id).join(REQUESTS_FILE))) =>
-            {
-                before.requests.clone()
-            }
+            None if before.unrecorded && due() => before.requests.clone(),
             None => return Ok(before.requests.clone()),
         };
-        self.put_requests(entry, &requests)?;
+        self.put_requests(entry, writer, &requests)?;
         Ok(requests)
     }
 }
 
-/// Whether the spec in effect is that of these texts.
-fn is_of_these_texts(entry: &Entry, snapshot: &Snapshot, files: &manifests::Files) -> bool {
-    let digest = files.digest();
-    snapshot.manifest.is_some() && snapshot.problem.is_none() && digest.is_some() && *lock(&entry.text) == digest
-}
-
-/// Whether what the files said when they were last read is in effect, and only another fingerprint can mean another text.
-fn is_in_effect(entry: &Entry, sources: &Sources, snapshot: &Snapshot) -> bool {
-    snapshot.manifest.is_some()
-        && snapshot.problem.is_none()
-        && !snapshot.unrecorded
-        && *lock(&entry.settled) == Some(*sources)
+/// Whether the files mean what they meant when they were accepted. Within one tick of the kernel's clock another text may have the
+/// same fingerprint.
+fn is_known(writer: &Writer, before: &Snapshot, files: &manifests::Files) -> bool {
+    let same_text = writer.text.is_some() && writer.text == files.digest();
+    before.manifest.is_some()
+        && match (&before.problem, same_text) {
+            (None, true) => true,
+            (None, false) => files.effective().ok().as_ref() == before.manifest.as_deref(),
+            (Some(problem), _) => files.problem().as_ref() == Some(problem),
+        }
 }

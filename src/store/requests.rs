@@ -1,7 +1,8 @@
-//! Accepting requests, and dropping them once a deleted server is gone.
+//! Accepting requests, and removing them once a deleted server is gone.
 
 use std::sync::Arc;
 
+use super::entry::Writer;
 use super::{Entry, REQUESTS_FILE, Snapshot, Store, StoreError, read};
 use crate::model::{Record, Requests, ServerId};
 use crate::requests::{self, NewRequest};
@@ -10,7 +11,7 @@ impl Store {
     /// Accepts requests. They are on disk when this returns.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when `expected` is given and no longer the revision, or the disk's error, after which the requests
+    /// [`StoreError::Conflict`] if `expected` is given and no longer the revision, or the disk's error, after which the requests
     /// are not accepted.
     pub fn request(
         &self,
@@ -19,41 +20,42 @@ impl Store {
         new: impl IntoIterator<Item = NewRequest>,
     ) -> Result<Arc<Snapshot>, StoreError> {
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
-        let guard = entry.for_writing()?;
+        let writer = entry.for_writing()?;
         let before = read(&entry.snapshot).clone();
-        if let Some(expected) = expected
-            && expected != before.revision
-        {
-            return Err(StoreError::Conflict { id, expected, found: before.revision });
-        }
-        entry.check_not_quarantined(|| self.folder(id).join(REQUESTS_FILE))?;
+        before.check_revision(expected)?;
+        self.check_not_quarantined(id, &writer, REQUESTS_FILE)?;
         let accepted = accepted(&before.requests, &before.record, new);
-        let snapshot = self.put_accepted(&entry, Arc::new(accepted))?;
-        drop(guard);
+        let snapshot = self.put_accepted(&entry, &writer, Arc::new(accepted))?;
+        drop(writer);
         if snapshot.revision != before.revision {
             self.changed(id);
         }
         Ok(snapshot)
     }
 
-    /// Publishes requests once they are on disk. Those that are published already are not written again.
-    pub(super) fn put_accepted(&self, entry: &Entry, requests: Arc<Requests>) -> Result<Arc<Snapshot>, StoreError> {
+    /// Publishes requests once they are on disk. Requests that are published already are not written again.
+    pub(super) fn put_accepted(
+        &self,
+        entry: &Entry,
+        writer: &Writer,
+        requests: Arc<Requests>,
+    ) -> Result<Arc<Snapshot>, StoreError> {
         let before = read(&entry.snapshot).clone();
         if requests == before.requests {
             return Ok(before);
         }
-        self.put_requests(entry, &requests)?;
+        self.put_requests(entry, writer, &requests)?;
         Ok(entry.publish(|next| next.requests = requests))
     }
 
-    /// Drops the deletion of a server that is gone and that is wanted again, with all that was asked of it before. Returns whether
-    /// it did; otherwise the server is not wanted, or not being deleted.
+    /// Removes the deletion of a server that is gone and that is to be created again, with everything that was requested before it.
+    /// Returns whether it did; otherwise the server is not wanted, or is not being deleted.
     ///
     /// # Errors
-    /// The disk's error; calling again finishes the rest.
+    /// The disk's error; the next call finishes the rest.
     pub fn make_again(&self, id: ServerId) -> Result<bool, StoreError> {
         let entry = self.entry(id).ok_or(StoreError::Unknown(id))?;
-        let sources = entry.for_writing()?;
+        let writer = entry.for_writing()?;
         let before = read(&entry.snapshot).clone();
         let Some(deletion) = requests::deletion(&before.requests).filter(|_| before.wanted()) else { return Ok(false) };
         let record = Record {
@@ -66,17 +68,17 @@ impl Store {
         let mut requests = Requests::clone(&before.requests);
         requests.accepted.retain(|request| request.sequence > deletion.sequence);
         requests.completed_through = None;
-        // The deletion goes last: a crash in between finds it again, and nothing left to delete.
-        self.put_record(&entry, &sources, before.manifest.as_ref(), &record)?;
-        self.put_requests(&entry, &requests)?;
+        // The deletion goes last: after a crash in between it is found again, with nothing left to delete.
+        self.put_record(&entry, &writer, &writer.sources, before.manifest.as_ref(), &record)?;
+        self.put_requests(&entry, &writer, &requests)?;
         entry.publish(|next| (next.record, next.requests) = (Arc::new(record), Arc::new(requests)));
-        drop(sources);
+        drop(writer);
         self.changed(id);
         Ok(true)
     }
 }
 
-/// The requests once `new` ones were accepted.
+/// The requests after `new` ones were accepted.
 pub(super) fn accepted(before: &Requests, record: &Record, new: impl IntoIterator<Item = NewRequest>) -> Requests {
     let mut requests = before.clone();
     for new in new {

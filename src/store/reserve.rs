@@ -1,7 +1,7 @@
-//! A little room that is kept for a full disk: the wishes that free space must be written first.
+//! Disk space that is reserved for requests that free space.
 //!
-//! While all is well a file lies in the state folder and takes up space. When a wish to bring something down finds the disk
-//! full, the file goes, and the wish is written in its place. It comes back when there is room again.
+//! A file in the state folder occupies the space. When a request that stops or removes something finds the disk full, the file is
+//! removed, and the request is written. The file is created again when there is enough space.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
-/// How much room is kept, bytes.
+/// Size of the reserve, bytes.
 const SIZE: u64 = 1024 * 1024;
-/// The reserve is made only where so much is free: what it gave up a moment ago is not taken back at once.
-const ROOM: u64 = 8 * SIZE;
+/// The reserve is created only if this much is free, bytes: space that it has just released is not taken again at once.
+const MIN_FREE: u64 = 8 * SIZE;
 
 /// The reserve of one state folder.
 pub(super) struct Reserve {
@@ -27,14 +27,14 @@ impl Reserve {
         Self { kept: AtomicBool::new(false), path }
     }
 
-    /// Makes the reserve where it is missing and there is room. Best effort: without it a full disk refuses every wish.
+    /// Creates the reserve if it is missing and there is enough space. Without it, a full disk rejects every request.
     pub(super) fn keep(&self) {
         if self.kept.load(Ordering::Acquire) {
             return;
         }
         match self.make() {
             Ok(made) => self.kept.store(made, Ordering::Release),
-            Err(error) => tracing::debug!("no reserve can be kept at {}: {error}", self.path.display()),
+            Err(error) => tracing::debug!(path = %self.path.display(), %error, "cannot create the reserve"),
         }
     }
 
@@ -43,7 +43,7 @@ impl Reserve {
             return Ok(true);
         }
         let disk = statvfs(self.path.parent().unwrap_or(&self.path))?;
-        if disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM {
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < MIN_FREE {
             return Ok(false);
         }
         let file = File::create(&self.path)?;
@@ -52,18 +52,18 @@ impl Reserve {
             filled => filled.map_err(io::Error::from),
         };
         if filled.is_err() {
-            // Half a reserve would look like a whole one that was used.
+            // An incomplete file would occupy space and free too little.
             let _ = std::fs::remove_file(&self.path);
         }
         filled.map(|()| true)
     }
 
-    /// Gives the room up. Returns whether there was any.
+    /// Releases the space. Returns whether there was any.
     pub(super) fn release(&self) -> bool {
         self.kept.store(false, Ordering::Release);
         let released = std::fs::remove_file(&self.path).is_ok();
         if released {
-            tracing::warn!("the disk is full; the room that was kept in {} is given up", self.path.display());
+            tracing::warn!(path = %self.path.display(), "the disk is full; the reserve is released");
         }
         released
     }

@@ -1,7 +1,7 @@
-//! What the shapes of intent cannot say: which values make sense together, and for whom.
+//! Validation of manifests beyond their types: which values are valid together.
 //!
-//! A manifest comes in, the first thing that is wrong with it goes out, beginning with its key. What a panel says is taken as
-//! it comes, since nobody at the node could mend it; a file that a person wrote is held to its word.
+//! The result is the first thing that is wrong; its message begins with the key. A manifest from a panel is accepted as it is, since
+//! an operator of the node cannot correct it. A file that a person wrote is validated strictly.
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ const STOPS: [&str; 3] = ["command", "signal", "stop"];
 /// Signals that stop a server; `C` is short for the second.
 const SIGNALS: [&str; 5] = ["SIGTERM", "SIGINT", "SIGABRT", "SIGKILL", "C"];
 
-/// What the shapes cannot say.
+/// Validates a manifest.
 ///
 /// # Errors
 /// The first thing that is wrong, with the key and what to write instead.
@@ -43,7 +43,7 @@ fn check_file(spec: &Spec) -> Result<(), String> {
     let installs = spec.install.as_ref().is_some_and(|install| install.version.is_some());
     if installs && spec.script.is_none() && !spec.settings.skip_egg_scripts {
         return Err(
-            "spec.install.version is there, but no spec.script to run; add the script, or set spec.settings.skip_egg_scripts: true"
+            "spec.install.version is set, but there is no spec.script to run; add the script, or set spec.settings.skip_egg_scripts: true"
                 .into(),
         );
     }
@@ -70,19 +70,19 @@ fn check_mounts(settings: &Settings) -> Result<(), String> {
 }
 
 fn check_image(key: &str, image: &str) -> Result<(), String> {
-    // A local image, never pulled.
+    // A local image is never pulled.
     let reference = image.strip_prefix('~').unwrap_or(image);
     if reference.is_empty() {
         return Err(format!("{key} is missing or empty; write the image to run, such as example/game:1"));
     }
     if reference.contains(char::is_whitespace) {
-        return Err(format!("{key} is {image:?}, and an image's name has no spaces in it"));
+        return Err(format!("{key} is {image:?}, and an image's name must not contain spaces"));
     }
-    // What is no reference at all is refused by the engine, in its words.
+    // The engine reports a text that is not a reference.
     let path = ImageReference::parse(reference).map_or("", |reference| reference.path());
     if path.contains(char::is_uppercase) {
         let lower = image.replacen(path, &path.to_lowercase(), 1);
-        return Err(format!("{key} is {image:?}, and an image's name is in lower case; write {lower}"));
+        return Err(format!("{key} is {image:?}, and an image's name must be lower case; write {lower}"));
     }
     Ok(())
 }
@@ -152,11 +152,11 @@ fn check_done(done: &[String]) -> Result<(), String> {
     for (index, entry) in done.iter().enumerate() {
         let Some(text) = entry.strip_prefix("regex:") else { continue };
         if let Err(error) = RegexBuilder::new(&expression::translate(text)).build() {
-            // The last line says what is wrong; those before it draw where.
+            // The last line names the error; the lines before it show its position.
             let error = error.to_string();
             let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
             return Err(format!(
-                "spec.process.startup.done[{index}] is no regular expression: {why}; mend it, or leave `regex:` out for a plain text"
+                "spec.process.startup.done[{index}] is not a regular expression: {why}; fix it, or remove `regex:` for a plain text"
             ));
         }
     }

@@ -1,4 +1,4 @@
-//! `status.yml`: what is so, and what has happened, for people and tools. Nothing depends on it.
+//! `status.yml`: the current status and recent events, for people and tools. No decision depends on it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,17 +6,18 @@ use std::sync::atomic::Ordering;
 
 use serde::Deserialize;
 
-use super::entry::Entry;
+use super::entry::{Entry, Writer};
 use super::{DiskOp, STATUS_FILE, Store, StoreError, read, write};
+use crate::atomic::AtomicError;
 use crate::events::EventKind;
 use crate::model::{Condition, Event, Reason, ServerId, Status, Timestamp};
 
-/// The longest `status.yml` that is looked at for earlier events, bytes.
+/// The largest `status.yml` from which earlier events are read, bytes.
 const MAX_STATUS: u64 = 1024 * 1024;
 
 impl Store {
-    /// Publishes a server's status. Returns whether `status.yml` is stale, because this differs from the one before or
-    /// because something was noted since; then [`Store::write_status`] is due.
+    /// Publishes a server's status. Returns whether `status.yml` is stale, because this status differs from the one before or
+    /// because an event was added since; then [`Store::write_status`] is due.
     pub fn set_status(&self, id: ServerId, status: Status) -> bool {
         let Some(entry) = self.entry(id) else { return false };
         let mut current = write(&entry.status);
@@ -32,20 +33,20 @@ impl Store {
         true
     }
 
-    /// Notes something that happened to a server.
+    /// Adds an event of a server.
     pub fn event(&self, id: ServerId, at: Timestamp, reason: Reason, message: &str) {
         let Some(entry) = self.entry(id) else { return };
         tracing::info!(server.id = %id, reason = reason.as_str(), "{message}");
         let mut current = write(&entry.status);
         let mut status = Status::clone(&current);
         status.push_event(at, reason, message);
-        // Under the lock, as all of these: a subscriber that reads the status afterwards has each event from one or both.
+        // Under the lock, as every event: a subscriber that reads the status afterwards gets each event from one or both.
         self.publish_latest_event(id, &status);
         *current = Arc::new(status);
         entry.unwritten_events.store(true, Ordering::Release);
     }
 
-    /// Publishes what differs.
+    /// Publishes the differences to subscribers.
     fn publish_changes(&self, id: ServerId, before: &Status, after: &Status) {
         let events = &self.inner.events;
         if before.events.last() != after.events.last() {
@@ -71,50 +72,42 @@ impl Store {
     /// Reads the events that an earlier run of the daemon left in `status.yml`, unless they are known.
     pub fn recall_events(&self, id: ServerId) {
         let Some(entry) = self.entry(id) else { return };
-        if entry.history.load(Ordering::Acquire) {
-            return;
-        }
-        // An entry that is gone has nothing to recall.
-        if let Ok(_guard) = entry.for_writing() {
-            recall(&entry, &self.folder(id).join(STATUS_FILE));
+        if let Ok(mut writer) = entry.for_writing() {
+            recall(&entry, &mut writer, &self.folder(id).join(STATUS_FILE));
         }
     }
 
-    /// Writes `status.yml`: atomic, not durable. The first time, the events that are in it already are kept: an earlier
-    /// run of the daemon has seen them.
+    /// Writes `status.yml`: atomic, not durable. The first write keeps the events of an earlier run of the daemon that are in it.
     ///
     /// # Errors
-    /// The disk's refusal; nothing depends on the file.
+    /// The disk's error; nothing depends on the file.
     pub fn write_status(&self, id: ServerId) -> Result<(), StoreError> {
         let Some(entry) = self.entry(id) else { return Ok(()) };
-        let Ok(guard) = entry.for_writing() else { return Ok(()) };
+        let Ok(mut writer) = entry.for_writing() else { return Ok(()) };
         let path = self.folder(id).join(STATUS_FILE);
-        recall(&entry, &path);
-        // Before the status is taken: what is noted from now on is not in it.
+        recall(&entry, &mut writer, &path);
+        // Before the status is read: later events are not in it.
         entry.unwritten_events.store(false, Ordering::Release);
         let status = read(&entry.status).clone();
-        let text = crate::yaml::to_string(&*status)
-            .map_err(|error| StoreError::Broken { path: path.clone(), message: error.to_string() })?;
-        let result = self.observed(id, DiskOp::WriteStatus, "write", &path, || {
-            let temporary = path.with_file_name(".status.yml.tmp");
-            std::fs::write(&temporary, text)?;
-            std::fs::rename(&temporary, &path)
-        });
+        let text = crate::yaml::to_string(&*status).map_err(|error| self.broken(id, STATUS_FILE, error.to_string()))?;
+        let temporary = path.with_file_name(".status.yml.tmp");
+        let replace = || std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, &path));
+        let result = self
+            .observed(id, DiskOp::WriteStatus, "write", &path, || replace().map_err(AtomicError::at("write", &path)));
         if result.is_err() {
             entry.unwritten_events.store(true, Ordering::Release);
         }
-        drop(guard);
         result
     }
 }
 
-/// Puts the events in `status.yml` in front of the present ones, the first time. Call with the entry's lock for writing.
-fn recall(entry: &Entry, path: &Path) {
-    if !entry.history.swap(true, Ordering::AcqRel) {
+/// Adds the events in `status.yml` before the current ones, once.
+fn recall(entry: &Entry, writer: &mut Writer, path: &Path) {
+    if !std::mem::replace(&mut writer.history, true) {
         let earlier = earlier_events(path);
         let mut current = write(&entry.status);
         let mut status = Status::clone(&current);
-        status.put_before(earlier);
+        status.insert_earlier(earlier);
         *current = Arc::new(status);
     }
 }

@@ -1,51 +1,53 @@
-//! The shapes of `record.json` and `requests.json`.
+//! The formats of `record.json` and `requests.json`.
 //!
-//! A file comes in as [`Found`]; one that says nothing that this release understands is set aside under another name.
+//! Reading a file gives [`Found`]. A file that this release cannot parse is quarantined: it is renamed to `*.json.broken`.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::fingerprint::FileFingerprint;
 use crate::model::ServerId;
 
-/// Version of both shapes.
+/// Version of both formats.
 pub(super) const VERSION: u32 = 1;
 
 /// `record.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StoredRecord<M, R> {
+    #[serde(deserialize_with = "current_version")]
     pub(super) version: u32,
     pub(super) files: Sources,
     pub(super) last_good: M,
-    pub(super) facts: R,
+    pub(super) record: R,
 }
 
 /// `requests.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StoredRequests<R> {
+    #[serde(deserialize_with = "current_version")]
     pub(super) version: u32,
-    /// Whose requests these are: tells them from those in a copied folder.
+    /// Distinguishes them from the requests in a copied folder.
     pub(super) server: ServerId,
-    /// The folder whose server is to be deleted: tells a deletion that was asked for here from one in a copied folder.
+    /// The folder whose server is to be deleted. Distinguishes a deletion of this folder from one in a copied folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) folder: Option<FolderId>,
     #[serde(flatten)]
     pub(super) requests: R,
 }
 
-/// Which folder it is.
+/// Identifies a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FolderId {
-    /// Its number in its file system, which may be used again.
+    /// May be reused by the file system.
     inode: u64,
-    /// When it was made, in nanoseconds since 1970; 0 where the file system does not know.
+    /// When it was created, in nanoseconds since 1970; 0 if the file system does not know.
     born_ns: u64,
 }
 
@@ -58,7 +60,7 @@ impl FolderId {
     }
 }
 
-/// What the files of intent looked like when they were last read.
+/// Fingerprints of the manifest files when they were last read.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Sources {
     pub(super) config: Option<FileFingerprint>,
@@ -66,62 +68,50 @@ pub(super) struct Sources {
     pub(super) overlay: Option<FileFingerprint>,
 }
 
-/// What lies where a file of the store should.
+/// What was found at the path of a file.
 pub(super) enum Found<T> {
-    Known(T),
+    Known(Box<T>),
     Nothing,
-    /// A file that was of no use lies beside it.
-    SetAside,
-    /// It says nothing that this release understands.
+    /// There is no file, and an earlier one is quarantined.
+    Quarantined,
+    /// This release cannot parse it.
     Damaged(String),
-    /// What it says cannot be known.
     Unreadable(io::Error),
 }
 
-/// A file with a version of its shape.
-pub(super) trait Versioned: DeserializeOwned {
-    fn version(&self) -> u32;
-}
-
-impl<M: DeserializeOwned, R: DeserializeOwned> Versioned for StoredRecord<M, R> {
-    fn version(&self) -> u32 {
-        self.version
-    }
-}
-
-impl<R: DeserializeOwned> Versioned for StoredRequests<R> {
-    fn version(&self) -> u32 {
-        self.version
+fn current_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        VERSION => Ok(VERSION),
+        other => Err(D::Error::custom(format_args!("it has version {other}, and this release knows {VERSION}"))),
     }
 }
 
 /// Reads a file of the store.
-pub(super) fn read<T: Versioned>(path: &Path) -> Found<T> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Found<T> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return if was_set_aside(path) { Found::SetAside } else { Found::Nothing };
+            return if was_quarantined(path) { Found::Quarantined } else { Found::Nothing };
         }
-        // A file with a server's name is no server.
+        // A file with a server's name is not a server.
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Found::Nothing,
         Err(error) => return Found::Unreadable(error),
     };
-    match serde_json::from_slice::<T>(&text) {
-        Ok(stored) if stored.version() == VERSION => Found::Known(stored),
-        Ok(stored) => Found::Damaged(format!("has version {}, and this release knows {VERSION}", stored.version())),
+    match serde_json::from_slice(&text) {
+        Ok(stored) => Found::Known(Box::new(stored)),
         Err(error) => Found::Damaged(format!("does not parse ({error})")),
     }
 }
 
-/// Extension of a damaged file.
+/// Extension of a quarantined file.
 const BROKEN: &str = "json.broken";
 
-/// Keeps a file that is of no use for a person who wants to know what was in it.
-pub(super) fn set_aside(path: &Path) -> io::Result<()> {
+/// Renames a file that cannot be used, so that a person can see what was in it.
+pub(super) fn quarantine(path: &Path) -> io::Result<()> {
     std::fs::rename(path, path.with_extension(BROKEN))
 }
 
-/// Whether a damaged file of this name lies beside its place.
-pub(super) fn was_set_aside(path: &Path) -> bool {
+/// Whether a quarantined file of this name exists.
+pub(super) fn was_quarantined(path: &Path) -> bool {
     path.with_extension(BROKEN).exists()
 }

@@ -1,4 +1,4 @@
-//! The state folder: what it promises to people who edit files, to the API, and to whoever reboots the host.
+//! The guarantees of the state folder: to people who edit files, to the API, and after a reboot of the host.
 
 mod batch;
 mod broken;
@@ -6,8 +6,8 @@ mod crash;
 mod damaged;
 mod declared;
 mod disk;
-mod facts;
 mod folders;
+mod records;
 mod room;
 mod unchanged;
 mod writing;
@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::model::{Handled, ManagedBy, Requester, Timestamp, Verb};
 use crate::requests::NewRequest;
+use crate::testing::TestDisk;
 
 /// A file as a person writes it.
 const FILE: &str = "\
@@ -86,57 +87,23 @@ fn manifest(id: ServerId) -> Manifest {
     manifest
 }
 
-/// A disk under the test's control.
-#[derive(Default)]
-struct Disk {
-    rejects: Mutex<Vec<(DiskOp, io::ErrorKind)>>,
-    done: Mutex<Vec<DiskOp>>,
-    /// Done once, at the next operation.
-    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl Disk {
-    fn rejects(&self, ops: &[DiskOp], kind: io::ErrorKind) {
-        *self.rejects.lock().unwrap() = ops.iter().map(|op| (*op, kind)).collect();
-    }
-
-    fn meanwhile(&self, act: impl FnOnce() + Send + 'static) {
-        *self.meanwhile.lock().unwrap() = Some(Box::new(act));
-    }
-
-    fn done(&self) -> Vec<DiskOp> {
-        std::mem::take(&mut self.done.lock().unwrap())
-    }
-}
-
-impl DiskHook for Disk {
-    fn before(&self, _: ServerId, op: DiskOp) -> io::Result<()> {
-        if let Some(act) = self.meanwhile.lock().unwrap().take() {
-            act();
-        }
-        match self.rejects.lock().unwrap().iter().find(|(rejected, _)| *rejected == op) {
-            Some((_, kind)) => Err(io::Error::from(*kind)),
-            None => Ok(()),
-        }
-    }
-
-    fn after(&self, _: ServerId, op: DiskOp) {
-        self.done.lock().unwrap().push(op);
-    }
+/// A store on this disk.
+fn open(root: &Path, disk: &Arc<TestDisk>) -> Store {
+    Store::open(root, Blocking::Inline, Clock::System, Some(disk.clone())).unwrap()
 }
 
 /// A state folder and the store on it.
 struct Fixture {
     root: TempDir,
-    disk: Arc<Disk>,
+    disk: Arc<TestDisk>,
     store: Store,
 }
 
 impl Fixture {
     fn empty() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let disk = Arc::new(Disk::default());
-        let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(disk.clone())).unwrap();
+        let disk = Arc::default();
+        let store = open(root.path(), &disk);
         Self { root, disk, store }
     }
 
@@ -155,7 +122,7 @@ impl Fixture {
         fs::create_dir(fixture.store.folder(id())).unwrap();
         fixture.saves(CONFIG_FILE, text);
         assert!(fixture.store.refresh(id()).unwrap());
-        fixture.disk.done();
+        fixture.disk.take_done();
         fixture
     }
 
@@ -176,7 +143,7 @@ impl Fixture {
         self.store.get(id()).unwrap()
     }
 
-    /// The panel's spec changes.
+    /// Syncs a changed spec from the panel.
     fn sync(&self, edit: impl FnOnce(&mut Manifest)) -> Result<Arc<Snapshot>, StoreError> {
         self.store.sync(id(), None, edit, |_| {})
     }
@@ -194,7 +161,7 @@ impl Fixture {
         self.get().problem.clone().expect("there is a problem").message
     }
 
-    /// The host goes down and comes back: what a new store reads is what this one knows.
+    /// After a reboot of the host a new store has the same servers as this one.
     #[track_caller]
     fn is_the_same_after_a_reboot(&self) {
         let again = reopened(self.root.path());
@@ -207,7 +174,7 @@ impl Fixture {
         assert_eq!(known(&self.store), known(&again));
     }
 
-    /// Nothing that a writer leaves half done lies about.
+    /// No temporary file is left.
     #[track_caller]
     fn has_no_leftovers(&self) {
         for entry in fs::read_dir(self.store.folder(id())).unwrap() {

@@ -1,8 +1,8 @@
 //! Changes values in a YAML text and keeps everything else in it.
 //!
 //! [`merge`] takes a text and a value and returns a text that means exactly this value. Lines whose values did not change
-//! keep their bytes, including comments, quotes, order and layout. The result is parsed and compared before it is returned:
-//! a construct that cannot be edited in place is rewritten, and costs its comments but never changes a value.
+//! keep their bytes, including comments, quotes, order and layout. The result is parsed and compared before it is returned.
+//! A construct that cannot be edited in place is rewritten, which costs its comments and never changes a value.
 
 use serde_json::Value;
 

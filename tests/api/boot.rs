@@ -1,12 +1,13 @@
-//! What is asked while the daemon comes up.
+//! Requests during the start of the daemon.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use alula::runtime::fake::{Call, Faults};
+use alula::testing::TestNode;
+use alula::testing::fake::{Call, Faults};
 use http::{Method, StatusCode};
 
-use crate::bench::Bench;
+use crate::node::ApiNode;
 
 /// An engine that takes this long to make a network.
 struct SlowNetworks(Duration);
@@ -17,23 +18,28 @@ impl Faults for SlowNetworks {
     }
 }
 
-/// A busy engine takes seconds to make the network; who has read the list may start servers.
+/// A node on an engine that takes so many seconds to make a network.
+fn slow_networks(seconds: u64) -> ApiNode {
+    ApiNode::build(TestNode::builder().engine_faults(Arc::new(SlowNetworks(Duration::from_secs(seconds)))))
+}
+
+/// A busy engine takes seconds to create the network, and a client that has read the list may start servers.
 #[tokio::test(start_paused = true)]
 async fn the_list_waits_for_the_network() {
-    let bench = Bench::on_engine(Arc::new(SlowNetworks(Duration::from_secs(4))), |_| {});
-    let mut list = std::pin::pin!(bench.ask(Method::GET, "/api/servers", ""));
+    let node = slow_networks(4);
+    let mut list = std::pin::pin!(node.ask(Method::GET, "/api/servers", ""));
     let early = tokio::time::timeout(Duration::from_millis(3_990), &mut list).await;
     assert!(early.is_err(), "{early:?}");
     let answer = tokio::time::timeout(Duration::from_millis(20), list).await.unwrap();
     assert_eq!(answer.status, StatusCode::OK);
 }
 
-/// An engine that hangs keeps nobody from reading, and whoever asks again and again does not begin to wait anew.
+/// An engine that hangs delays readers once: repeated requests do not wait again.
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_hangs_holds_the_list_up_once() {
-    let bench = Bench::on_engine(Arc::new(SlowNetworks(Duration::from_secs(60))), |_| {});
+async fn an_engine_that_hangs_delays_the_list_once() {
+    let node = slow_networks(60);
     for asked in 1..4 {
-        let list = bench.ask(Method::GET, "/api/servers", "");
+        let list = node.ask(Method::GET, "/api/servers", "");
         if tokio::time::timeout(Duration::from_secs(2), list).await.is_ok() {
             assert_eq!(asked, 3, "five seconds after the start");
             return;
@@ -42,11 +48,10 @@ async fn an_engine_that_hangs_holds_the_list_up_once() {
     panic!("not answered in 6 s");
 }
 
-/// An engine that is away does not delay the list.
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_is_away_does_not_hold_the_list_up() {
-    let bench = Bench::on_engine(Arc::new(SlowNetworks(Duration::from_secs(60))), |_| {});
-    bench.docker.set_engine_up(false);
-    let list = tokio::time::timeout(Duration::from_secs(1), bench.ask(Method::GET, "/api/servers", "")).await;
+async fn an_unreachable_engine_does_not_delay_the_list() {
+    let node = slow_networks(60);
+    node.engine.set_engine_up(false);
+    let list = tokio::time::timeout(Duration::from_secs(1), node.ask(Method::GET, "/api/servers", "")).await;
     assert_eq!(list.unwrap().status, StatusCode::OK);
 }

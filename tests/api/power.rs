@@ -3,21 +3,22 @@
 use std::time::Duration;
 
 use alula::model::{PowerState, Reason, ServerId};
-use alula::runtime::fake::{Act, Program, ServerScript};
+use alula::testing::fake::{Act, Program, ServerScript};
+use alula::testing::{IMAGE, PanelCall};
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::bench::{Bench, IMAGE};
+use crate::node::ApiNode;
 
-async fn act(bench: &Bench, id: ServerId, action: &str) {
+async fn act(node: &ApiNode, id: ServerId, action: &str) {
     let body = json!({"action": action}).to_string();
-    let answer = bench.ask(Method::POST, &format!("/api/servers/{id}/power"), body).await;
+    let answer = node.ask(Method::POST, &format!("/api/servers/{id}/power"), body).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
 }
 
-async fn type_lines(bench: &Bench, id: ServerId, lines: &[&str]) -> StatusCode {
+async fn type_lines(node: &ApiNode, id: ServerId, lines: &[&str]) -> StatusCode {
     let body = json!({"commands": lines}).to_string();
-    bench.ask(Method::POST, &format!("/api/servers/{id}/commands"), body).await.status
+    node.ask(Method::POST, &format!("/api/servers/{id}/commands"), body).await.status
 }
 
 /// A server that says so when it is asked to stop, and ends when it is asked again.
@@ -27,97 +28,97 @@ fn stubborn() -> Program {
         .on_line("end", vec![(Duration::ZERO, Act::Exit(0))])
 }
 
-async fn running(bench: &Bench) -> ServerId {
-    bench.docker.set_program(IMAGE, stubborn());
-    let id = bench.add(1);
-    act(bench, id, "start").await;
-    bench.becomes(id, PowerState::Starting).await;
+async fn running(node: &ApiNode) -> ServerId {
+    node.engine.set_program(IMAGE, stubborn());
+    let id = node.add(1);
+    act(node, id, "start").await;
+    node.becomes(id, PowerState::Starting).await;
     // Its egg names no line that ends the start-up.
     tokio::time::sleep(Duration::from_secs(5)).await;
     id
 }
 
 /// The lines that the container printed and that are about input.
-fn acknowledged(bench: &Bench, id: ServerId) -> Vec<String> {
-    let printed = bench.docker.printed(&id.to_string());
+fn acknowledged(node: &ApiNode, id: ServerId) -> Vec<String> {
+    let printed = node.engine.printed(&id.to_string());
     let lines = printed.lines().map(|line| line.trim_end().to_owned());
     lines.filter(|line| line == "asked to stop" || line.starts_with("line ")).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_second_stop_command_is_typed() {
-    let bench = Bench::new();
-    let id = running(&bench).await;
-    assert_eq!(type_lines(&bench, id, &["stop"]).await, StatusCode::NO_CONTENT);
-    bench.becomes(id, PowerState::Stopping).await;
-    assert_eq!(type_lines(&bench, id, &["stop"]).await, StatusCode::NO_CONTENT);
+    let node = ApiNode::new();
+    let id = running(&node).await;
+    assert_eq!(type_lines(&node, id, &["stop"]).await, StatusCode::NO_CONTENT);
+    node.becomes(id, PowerState::Stopping).await;
+    assert_eq!(type_lines(&node, id, &["stop"]).await, StatusCode::NO_CONTENT);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(acknowledged(&bench, id), ["asked to stop", "asked to stop"]);
+    assert_eq!(acknowledged(&node, id), ["asked to stop", "asked to stop"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn lines_keep_their_order_around_a_stop_command() {
-    let bench = Bench::new();
-    let id = running(&bench).await;
+    let node = ApiNode::new();
+    let id = running(&node).await;
     assert_eq!(
-        type_lines(&bench, id, &["say line 1", "stop", "say line 2", "stop", "say line 3"]).await,
+        type_lines(&node, id, &["say line 1", "stop", "say line 2", "stop", "say line 3"]).await,
         StatusCode::NO_CONTENT
     );
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(acknowledged(&bench, id), ["line 1", "asked to stop", "line 2", "asked to stop", "line 3"]);
+    assert_eq!(acknowledged(&node, id), ["line 1", "asked to stop", "line 2", "asked to stop", "line 3"]);
     // It was a request, so what follows is no crash.
-    assert_eq!(type_lines(&bench, id, &["end"]).await, StatusCode::NO_CONTENT);
-    bench.becomes(id, PowerState::Offline).await;
+    assert_eq!(type_lines(&node, id, &["end"]).await, StatusCode::NO_CONTENT);
+    node.becomes(id, PowerState::Offline).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    bench.becomes(id, PowerState::Offline).await;
-    assert_eq!(bench.world.store.get(id).unwrap().record.crashes, []);
+    node.becomes(id, PowerState::Offline).await;
+    assert_eq!(node.context.store.get(id).unwrap().record.crashes, []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_start_of_what_runs_already_is_remembered() {
-    let bench = Bench::new();
-    let id = bench.add(1);
-    let container = bench.docker.create_foreign(&id.to_string()).unwrap();
-    assert!(bench.docker.start_outside(&id.to_string()));
-    bench.becomes(id, PowerState::Running).await;
+    let node = ApiNode::new();
+    let id = node.add(1);
+    let container = node.engine.create_foreign(&id.to_string()).unwrap();
+    assert!(node.engine.start_outside(&id.to_string()));
+    node.becomes(id, PowerState::Running).await;
 
-    act(&bench, id, "start").await;
+    act(&node, id, "start").await;
     tokio::time::sleep(Duration::from_secs(30)).await;
-    let status = bench.world.store.status(id).unwrap();
+    let status = node.context.store.status(id).unwrap();
     assert_eq!((status.state, status.container.as_deref()), (PowerState::Running, Some(container.as_str())));
-    act(&bench, id, "start").await;
+    act(&node, id, "start").await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(
-        bench.world.store.status(id).unwrap().container.as_deref(),
+        node.context.store.status(id).unwrap().container.as_deref(),
         Some(container.as_str()),
         "nothing restarts"
     );
 
     // It crashes, and comes back.
-    assert!(bench.docker.kill_outside(&id.to_string()));
+    assert!(node.engine.kill_outside(&id.to_string()));
     tokio::time::sleep(Duration::from_secs(30)).await;
-    let status = bench.world.store.status(id).unwrap();
+    let status = node.context.store.status(id).unwrap();
     assert!(matches!(status.state, PowerState::Starting | PowerState::Running), "{status:?}");
     assert_ne!(status.container.as_deref(), Some(container.as_str()));
-    assert_eq!(bench.world.store.get(id).unwrap().record.crashes.len(), 1);
+    assert_eq!(node.context.store.get(id).unwrap().record.crashes.len(), 1);
 }
 
-/// Whoever reads a state here and then looks at the panel finds it there, unless the panel takes long.
+/// A state that the API returns was reported to the panel before, unless the panel is slow.
 #[tokio::test(start_paused = true)]
-async fn the_panel_has_heard_of_what_is_shown() {
+async fn a_state_is_reported_before_it_is_returned() {
     for (takes, last_reported) in [(20, true), (5000, false)] {
-        let bench = Bench::new();
-        *bench.panel.takes.lock().unwrap() = Duration::from_millis(takes);
-        let id = running(&bench).await;
-        act(&bench, id, "kill").await;
+        let node = ApiNode::new();
+        node.panel.delay(|call| matches!(call, PanelCall::ReportState(..)), Duration::from_millis(takes));
+        let id = running(&node).await;
+        act(&node, id, "kill").await;
         let path = format!("/api/servers/{id}");
-        let shown = async || bench.ask(Method::GET, &path, "").await.json()["state"] == "offline";
+        let is_offline = async || node.ask(Method::GET, &path, "").await.json()["state"] == "offline";
         let began = tokio::time::Instant::now();
-        while !shown().await {
+        while !is_offline().await {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(
-            bench.panel.states.lock().unwrap().last() == Some(&PowerState::Offline),
+            node.panel.states(id).last().is_some_and(|(_, new)| *new == PowerState::Offline),
             last_reported,
             "{takes} ms"
         );
@@ -128,46 +129,46 @@ async fn the_panel_has_heard_of_what_is_shown() {
 /// What people see is written down a moment later; on a full disk, when there is room again.
 #[tokio::test(start_paused = true)]
 async fn a_start_that_comes_as_soon_as_the_end_is_seen_is_done() {
-    let bench = Bench::with(|node| node.crash_detection.enabled = false);
-    let id = running(&bench).await;
-    bench.disk.rejects(Some(std::io::ErrorKind::StorageFull));
-    assert!(bench.docker.kill_outside(&id.to_string()));
-    bench.becomes(id, PowerState::Offline).await;
+    let node = ApiNode::with_config(|node| node.crash_detection.enabled = false);
+    let id = running(&node).await;
+    node.disk.fail(std::io::ErrorKind::StorageFull, |_, _| true);
+    assert!(node.engine.kill_outside(&id.to_string()));
+    node.becomes(id, PowerState::Offline).await;
     tokio::time::sleep(Duration::from_secs(20)).await;
-    bench.disk.rejects(None);
-    act(&bench, id, "start").await;
+    node.disk.succeed();
+    act(&node, id, "start").await;
     tokio::time::sleep(Duration::from_secs(100)).await;
-    let status = bench.world.store.status(id).unwrap();
+    let status = node.context.store.status(id).unwrap();
     assert!(matches!(status.state, PowerState::Starting | PowerState::Running), "{status:#?}");
 }
 
 /// An engine that is away keeps a restart from beginning in its time.
 #[tokio::test(start_paused = true)]
 async fn a_restart_that_expires_does_not_end_the_request_before_it() {
-    let bench = Bench::new();
-    let id = running(&bench).await;
-    bench.docker.set_live_restore(true);
-    bench.docker.set_engine_up(false);
+    let node = ApiNode::new();
+    let id = running(&node).await;
+    node.engine.set_live_restore(true);
+    node.engine.set_engine_up(false);
     tokio::time::sleep(Duration::from_secs(5)).await;
     let body = json!({"action": "restart", "wait_seconds": 30}).to_string();
-    let answer = bench.ask(Method::POST, &format!("/api/servers/{id}/power"), body).await;
+    let answer = node.ask(Method::POST, &format!("/api/servers/{id}/power"), body).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
     tokio::time::sleep(Duration::from_secs(60)).await;
-    bench.docker.set_engine_up(true);
+    node.engine.set_engine_up(true);
     tokio::time::sleep(Duration::from_secs(120)).await;
-    let snapshot = bench.world.store.get(id).unwrap();
-    let power = snapshot.asked(bench.world.clock.now()).power();
+    let snapshot = node.context.store.get(id).unwrap();
+    let power = snapshot.asked(node.context.clock.now()).power();
     assert!(power.is_some_and(|power| power.verb.wants_up()), "{snapshot:#?}");
 }
 
 /// A request may come before the watch has seen what a person has just saved.
 #[tokio::test(start_paused = true)]
 async fn what_a_request_finds_in_the_files_is_an_event_too() {
-    let bench = Bench::new();
-    let id = running(&bench).await;
-    let path = bench.world.store.folder(id).join("config.yml");
+    let node = ApiNode::new();
+    let id = running(&node).await;
+    let path = node.context.store.folder(id).join("config.yml");
     std::fs::write(path, "half an ed").unwrap();
-    act(&bench, id, "kill").await;
-    let status = bench.world.store.status(id).unwrap();
+    act(&node, id, "kill").await;
+    let status = node.context.store.status(id).unwrap();
     assert!(status.events.iter().any(|event| event.reason == Reason::SpecInvalid), "{:#?}", status.events);
 }

@@ -1,15 +1,16 @@
-//! Answers of the local socket that go on: events and logs, from the past into the present.
+//! Streamed answers of the local socket: events and logs, the earlier ones first.
 
 use std::fs;
 use std::time::Duration;
 
 use alula::events::{EventKind, ServerEvent};
 use alula::model::{PowerState, Reason, ServerId, Verb};
-use alula::runtime::fake::{Act, Program, ServerScript};
+use alula::testing::fake::{Act, Program, ServerScript};
+use alula::testing::{IMAGE, panel_server, server_id};
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::bench::{Bench, IMAGE, Stream, id, server};
+use crate::node::{ApiNode, Stream};
 
 /// Prints a line each second, and ends when it is asked to stop.
 fn counting(lines: u32) -> Program {
@@ -19,13 +20,13 @@ fn counting(lines: u32) -> Program {
     program
 }
 
-async fn started(bench: &Bench, lines: u32) -> ServerId {
-    bench.docker.set_program(IMAGE, counting(lines));
-    let id = bench.add(1);
+async fn started(node: &ApiNode, lines: u32) -> ServerId {
+    node.engine.set_program(IMAGE, counting(lines));
+    let id = node.add(1);
     let body = json!({"action": "start"}).to_string();
-    let answer = bench.ask(Method::POST, &format!("/api/servers/{id}/power"), body).await;
+    let answer = node.ask(Method::POST, &format!("/api/servers/{id}/power"), body).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
-    bench.becomes(id, PowerState::Starting).await;
+    node.becomes(id, PowerState::Starting).await;
     id
 }
 
@@ -47,15 +48,15 @@ fn lines(from: u32, to: u32) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn events_are_followed_from_the_past_on() {
-    let bench = Bench::new();
-    let id = bench.add(1);
-    let note = |message| bench.world.store.event(id, bench.world.clock.now(), Reason::LeftOut, message);
+    let node = ApiNode::new();
+    let id = node.add(1);
+    let note = |message| node.context.store.event(id, node.context.clock.now(), Reason::LeftOut, message);
     note("first");
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let later = bench.world.clock.now();
+    let later = node.context.clock.now();
     note("second");
-    let mut all = bench.stream("/local/events?follow=true").await;
-    let mut late = bench.stream(&format!("/local/events?follow=true&after={}", later.as_millis())).await;
+    let mut all = node.stream("/local/events?follow=true").await;
+    let mut late = node.stream(&format!("/local/events?follow=true&after={}", later.as_millis())).await;
     // While the past is being sent.
     note("third");
     for message in ["first", "second", "third"] {
@@ -64,7 +65,7 @@ async fn events_are_followed_from_the_past_on() {
     for message in ["second", "third"] {
         assert_eq!(next_reason(&mut late).await, (Reason::LeftOut, message.to_owned()));
     }
-    let past = bench.ask_locally("/local/events").await.text;
+    let past = node.ask_locally("/local/events").await.text;
     assert_eq!(past.matches(r#""type":"event""#).count(), 3, "{past}");
     note("again");
     note("again");
@@ -74,9 +75,9 @@ async fn events_are_followed_from_the_past_on() {
 
 #[tokio::test(start_paused = true)]
 async fn states_and_conditions_are_followed() {
-    let bench = Bench::new();
-    let mut stream = bench.stream("/local/events?follow=true").await;
-    let id = started(&bench, 1).await;
+    let node = ApiNode::new();
+    let mut stream = node.stream("/local/events?follow=true").await;
+    let id = started(&node, 1).await;
     let (mut state, mut condition, mut changed) = (false, false, false);
     while !(state && condition && changed) {
         let event = next(&mut stream).await;
@@ -92,81 +93,81 @@ async fn states_and_conditions_are_followed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_console_is_followed_from_its_transcript_on() {
-    let bench = Bench::new();
-    let id = started(&bench, 20).await;
+    let node = ApiNode::new();
+    let id = started(&node, 20).await;
     // Half a line's time after the seventh, which is printed and not written yet.
     let path = format!("/local/servers/{id}/logs");
-    let mut whole = bench.stream(&format!("{path}?follow=true")).await;
-    assert_eq!(whole.lines(7).await, lines(1, 7));
-    let mut last = bench.stream(&format!("{path}?follow=true&tail=2")).await;
+    let mut complete = node.stream(&format!("{path}?follow=true")).await;
+    assert_eq!(complete.lines(7).await, lines(1, 7));
+    let mut last = node.stream(&format!("{path}?follow=true&tail=2")).await;
     assert_eq!(last.lines(4).await, lines(6, 9));
-    assert_eq!(bench.stream(&format!("{path}?tail=3")).await.rest().await, lines(7, 9));
-    assert_eq!(whole.lines(13).await, lines(8, 20));
-    bench.world.console.announce(id, "goodbye");
-    assert_eq!(whole.line().await.unwrap(), "[test Daemon]: goodbye");
-    let read = bench.stream(&path).await.rest().await;
+    assert_eq!(node.stream(&format!("{path}?tail=3")).await.rest().await, lines(7, 9));
+    assert_eq!(complete.lines(13).await, lines(8, 20));
+    node.context.console.announce(id, "goodbye");
+    assert_eq!(complete.line().await.unwrap(), "[test Daemon]: goodbye");
+    let read = node.stream(&path).await.rest().await;
     assert_eq!(read.last().unwrap(), "[test Daemon]: goodbye");
     assert_eq!(read[..20], lines(1, 20));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_ends_with_its_server() {
-    let bench = Bench::new();
-    let id = started(&bench, 3).await;
-    let console = bench.stream(&format!("/local/servers/{id}/logs?follow=true")).await;
-    let install = bench.stream(&format!("/local/servers/{id}/logs?follow=true&install=true")).await;
-    let answer = bench.ask(Method::DELETE, &format!("/api/servers/{id}"), "").await;
+    let node = ApiNode::new();
+    let id = started(&node, 3).await;
+    let console = node.stream(&format!("/local/servers/{id}/logs?follow=true")).await;
+    let install = node.stream(&format!("/local/servers/{id}/logs?follow=true&install=true")).await;
+    let answer = node.ask(Method::DELETE, &format!("/api/servers/{id}"), "").await;
     assert_eq!(answer.status, StatusCode::NO_CONTENT);
     console.rest().await;
     assert!(install.rest().await.is_empty());
-    while bench.world.store.get(id).is_some() {
+    while node.context.store.get(id).is_some() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let unknown = bench.ask_locally(&format!("/local/servers/{id}/logs?follow=true")).await;
+    let unknown = node.ask_locally(&format!("/local/servers/{id}/logs?follow=true")).await;
     assert_eq!(unknown.status, StatusCode::NOT_FOUND);
-    assert!(!bench.world.store.events().has_subscribers());
+    assert!(!node.context.store.events().has_subscribers());
 }
 
 #[tokio::test(start_paused = true)]
 async fn streams_end_with_the_daemon_and_with_their_readers() {
-    let bench = Bench::new();
-    let id = started(&bench, 1).await;
+    let node = ApiNode::new();
+    let id = started(&node, 1).await;
     let followed = ["/local/events?follow=true".to_owned(), format!("/local/servers/{id}/logs?follow=true")];
     for path in &followed {
-        drop(bench.stream(path).await);
+        drop(node.stream(path).await);
     }
-    while bench.world.store.events().has_subscribers() {
+    while node.context.store.events().has_subscribers() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let (events, console) = (bench.stream(&followed[0]).await, bench.stream(&followed[1]).await);
-    assert!(bench.world.tasks.shutdown(Duration::from_secs(1)).await.is_empty(), "nothing waits for the readers");
+    let (events, console) = (node.stream(&followed[0]).await, node.stream(&followed[1]).await);
+    assert!(node.context.tasks.shutdown(Duration::from_secs(1)).await.is_empty(), "nothing waits for the readers");
     events.rest().await;
     console.rest().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_installation_is_followed_and_so_is_the_next_one() {
-    let bench = Bench::new();
-    bench.docker.set_program(IMAGE, Program { script: installing(), ..Program::default() });
-    bench.panel.servers.lock().unwrap().insert(id(1), server());
-    let body = json!({"uuid": id(1), "start_on_completion": false}).to_string();
-    assert_eq!(bench.ask(Method::POST, "/api/servers", body).await.status, StatusCode::ACCEPTED);
-    let path = format!("/local/servers/{}/logs?install=true", id(1));
+    let node = ApiNode::new();
+    node.engine.set_program(IMAGE, Program { script: installing(), ..Program::default() });
+    node.panel.add(server_id(1), panel_server("run"));
+    let body = json!({"uuid": server_id(1), "start_on_completion": false}).to_string();
+    assert_eq!(node.ask(Method::POST, "/api/servers", body).await.status, StatusCode::ACCEPTED);
+    let path = format!("/local/servers/{}/logs?install=true", server_id(1));
     // Before there is a log.
-    let mut stream = bench.stream(&format!("{path}&follow=true")).await;
+    let mut stream = node.stream(&format!("{path}&follow=true")).await;
     assert_eq!(stream.lines(2).await, ["download\r", "download\r"].map(|line| line.to_owned()));
-    let mut late = bench.stream(&format!("{path}&follow=true&tail=1")).await;
+    let mut late = node.stream(&format!("{path}&follow=true&tail=1")).await;
     assert_eq!(late.lines(2).await, ["download\r", "done\r"]);
     assert_eq!(stream.lines(1).await, ["done\r"]);
-    while bench.world.store.get(id(1)).unwrap().record.install.done.is_none() {
+    while node.context.store.get(server_id(1)).unwrap().record.install.done.is_none() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let asked = bench.world.store.request(
-        id(1),
+    let asked = node.context.store.request(
+        server_id(1),
         None,
         [alula::requests::NewRequest {
             id: "again".into(),
-            at: bench.world.clock.now(),
+            at: node.context.clock.now(),
             expires_at: None,
             by: alula::model::Requester::Cli,
             verb: Verb::Install { reinstall: true, then_start: false },
@@ -174,7 +175,7 @@ async fn an_installation_is_followed_and_so_is_the_next_one() {
     );
     asked.unwrap();
     assert_eq!(stream.lines(3).await, ["download\r", "download\r", "done\r"], "of the other log");
-    assert_eq!(bench.stream(&path).await.rest().await.len(), 3);
+    assert_eq!(node.stream(&path).await.rest().await.len(), 3);
 }
 
 fn installing() -> Vec<(Duration, Act)> {
@@ -183,16 +184,16 @@ fn installing() -> Vec<(Duration, Act)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_cannot_be_read_breaks_off() {
-    let bench = Bench::new();
-    let id = bench.add(1);
-    let log = bench.world.node.layout.logs(id).join("console.log");
+async fn a_log_that_cannot_be_read_ends_with_error() {
+    let node = ApiNode::new();
+    let id = node.add(1);
+    let log = node.context.node.layout.logs(id).join("console.log");
     let path = format!("/local/servers/{id}/logs");
-    assert!(bench.stream(&path).await.rest().await.is_empty(), "a server that never ran has printed nothing");
+    assert!(node.stream(&path).await.rest().await.is_empty(), "a server that never ran has printed nothing");
     fs::create_dir_all(&log).unwrap();
-    assert!(bench.stream(&path).await.breaks_off().await);
-    let wrong = bench.ask_locally(&format!("{path}?tail=some")).await;
+    assert!(node.stream(&path).await.ends_with_error().await);
+    let wrong = node.ask_locally(&format!("{path}?tail=some")).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
-    let over_tcp = bench.ask(Method::GET, &path, "").await;
+    let over_tcp = node.ask(Method::GET, &path, "").await;
     assert_eq!(over_tcp.status, StatusCode::NOT_FOUND, "the local socket alone");
 }

@@ -1,7 +1,7 @@
 //! Which files of `src/` import each other, and whether there is a way back.
 //!
 //! A path leads to the file that defines what it names: a `use` in a module on the way is followed. A module's own parents are
-//! its surroundings and no import; everything else counts, what a parent takes from its children too.
+//! its scope and no import; everything else counts, what a parent takes from its children too.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,4 +1,4 @@
-//! One source file as far as the rules need it: its place, its words, and the paths that it names.
+//! One source file: its module, its tokens, and the paths that it names.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -74,8 +74,8 @@ impl Source {
     }
 
     /// The lines on which a word stands, outside of comments and literals.
-    pub fn words(&self, word: &str) -> Vec<usize> {
-        self.tokens.iter().filter(|token| token.text == word).map(|token| token.line).collect()
+    pub fn lines_of(&self, token: &str) -> Vec<usize> {
+        self.tokens.iter().filter(|found| found.text == token).map(|found| found.line).collect()
     }
 
     /// Paths into the crate, from its root: those that begin with `crate::`, `self::` or `super::`.

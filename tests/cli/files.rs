@@ -1,4 +1,4 @@
-//! Files that are validated and applied: where they lie, what is wrong with them, what becomes of them.
+//! Files that are validated and applied: their locations, their mistakes, and the results.
 
 use std::fs;
 use std::io::Write;
@@ -32,7 +32,7 @@ fn applied_files_become_servers_with_their_comments() {
 }
 
 #[test]
-fn a_folder_is_applied_as_a_whole_or_not_at_all() {
+fn a_folder_is_applied_completely_or_not_at_all() {
     let node = Node::new();
     let daemon = Daemon::start(&node);
     node.write("git/one.yml", &record(ONE, "first"));
@@ -68,7 +68,7 @@ fn a_state_folder_is_applied_without_its_nodes_own_file() {
     assert!(alone.code == 1 && alone.err.contains("the configuration of a node"), "{alone:?}");
     fs::remove_dir_all(node.folder.path().join("state/servers")).unwrap();
     let empty = node.run(&["apply", "-f", "state"]);
-    assert!(empty.code == 1 && empty.err.contains("no record of a server"), "{empty:?}");
+    assert!(empty.code == 1 && empty.err.contains("no manifest"), "{empty:?}");
     daemon.end();
 }
 
@@ -145,7 +145,7 @@ fn a_folder_is_validated_file_by_file() {
     assert_eq!(ended.code, 1);
     assert!(ended.out.contains(&format!("{ONE}/config.yml: ok")), "{ended:?}");
     assert!(ended.err.contains("override.yml:1:8: spec.suspendde"), "{ended:?}");
-    assert!(ended.err.contains("state/config.yml:1:8: alula: unknown key `soket`"), "{ended:?}");
+    assert!(ended.err.contains("state/config.yml:1:9: alula.soket: unknown field `soket`"), "{ended:?}");
     node.write("state/config.yml", "");
     node.write(&format!("state/servers/{ONE}/override.yml"), "spec: {suspended: true}\n");
     let ended = node.ok(&["validate", "state"]);

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::{Daemon, Node, ONE, TWO, record, wait_for};
 
-/// Runs git, whatever is set up for the person who runs the test; returns what it printed.
+/// Runs git without the configuration of the current user; returns its output.
 fn git(folder: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("git");
     command.current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
@@ -21,7 +21,7 @@ fn status(node: &Node) -> String {
     git(&node.root(), &["status", "--porcelain", "--untracked-files=all"])
 }
 
-/// Two servers whose manifests are tracked, and whose daemon runs.
+/// Two servers with tracked manifests, and their running daemon.
 fn tracked() -> (Node, Daemon) {
     let node = Node::with_servers();
     fs::write(node.root().join(".gitignore"), include_str!("../../state/.gitignore")).unwrap();
@@ -72,7 +72,7 @@ fn a_commit_that_is_reverted_is_a_change_and_an_unchanged_checkout_is_none() {
 
     node.ok(&["power", "kill", ONE]);
     let before = ids();
-    // Written again as it is, by git and by a person.
+    // Written again unchanged, by git and by a person.
     fs::remove_file(node.server(ONE).join("config.yml")).unwrap();
     git(&node.root(), &["checkout", "--", "."]);
     fs::write(node.folder.path().join("one.yml"), &up).unwrap();

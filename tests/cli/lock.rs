@@ -1,4 +1,4 @@
-//! One daemon writes into a state folder; commands ask it, or read.
+//! One daemon writes into a state folder; commands call it, or read the files.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,11 +9,11 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{Daemon, Ended, Node, ONE, TWO, listing, record};
 
-/// More than a pipe holds, bytes: who has written so much has a reader.
+/// More bytes than a pipe holds: writing them ends only if the command reads.
 const MORE_THAN_A_PIPE: usize = 256 * 1024;
 
 #[test]
-fn a_daemon_that_is_not_found_is_not_taken_for_none() {
+fn a_daemon_with_another_socket_is_noticed() {
     let node = Node::with_servers();
     let daemon = Daemon::start_hidden(&node);
     node.write("one.yml", &record(ONE, "renamed"));
@@ -26,7 +26,7 @@ fn a_daemon_that_is_not_found_is_not_taken_for_none() {
     }
     assert_eq!(node.config(ONE), record(ONE, "first"));
 
-    // Who only reads is told, and served from the files.
+    // Commands that only read print a warning, and read the files.
     let ended = node.ok(&["get"]);
     assert!(ended.out.contains("first") && ended.err.contains("does not answer at"), "{ended:?}");
     assert!(!ended.err.contains("no daemon runs"), "{ended:?}");
@@ -42,7 +42,7 @@ fn a_daemon_that_is_not_found_is_not_taken_for_none() {
 fn a_folder_has_one_daemon() {
     let node = Node::with_servers();
     let mut first = Daemon::start(&node);
-    // Another socket does not make it another folder.
+    // The folder is the same with another socket.
     let text = format!("system: {{root_directory: root, {}}}\nalula: {{socket: other.sock}}\n", super::SYSTEM);
     let config = node.write("elsewhere.yml", &text);
     let mut command = node.bare_command();
@@ -52,7 +52,7 @@ fn a_folder_has_one_daemon() {
     assert!(!node.folder.path().join("other.sock").exists());
     node.ok(&["power", "start", ONE]);
 
-    // The lock goes with the process, however it ends.
+    // The lock is released with the end of the process, also after SIGKILL.
     first.child.kill().unwrap();
     first.child.wait().unwrap();
     let mode = node.root().join(".lock").metadata().unwrap().permissions().mode();
@@ -61,9 +61,9 @@ fn a_folder_has_one_daemon() {
 }
 
 #[test]
-fn who_reads_takes_no_lock_and_leaves_everything_where_it_is() {
+fn commands_that_read_take_no_lock_and_change_no_file() {
     let node = Node::with_servers();
-    // Damaged, and left behind by a writer: the daemon's to put in order.
+    // A damaged file and a leftover of a writer, which the daemon cleans up.
     node.write(&format!("root/servers/{ONE}/record.json"), "{");
     node.write(&format!("root/servers/{ONE}/.config.yml.0a1b2c3d.tmp"), "half");
     let reads = || {
@@ -75,7 +75,7 @@ fn who_reads_takes_no_lock_and_leaves_everything_where_it_is() {
         assert_eq!(listing(&node.root()), before);
     };
     reads();
-    // Held by a process that has not said who it is.
+    // Held by a process that has not written its pid.
     let lock = File::create(node.root().join(".lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     reads();
@@ -86,7 +86,7 @@ fn who_reads_takes_no_lock_and_leaves_everything_where_it_is() {
 }
 
 #[test]
-fn files_that_are_still_being_typed_keep_nobody_waiting() {
+fn a_file_that_is_still_being_typed_blocks_no_other_command() {
     let node = Node::with_servers();
     let mut command = node.command(&["apply", "-f", "-"]);
     let typing = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -94,7 +94,7 @@ fn files_that_are_still_being_typed_keep_nobody_waiting() {
     let mut keyboard = typing.stdin.take().unwrap();
     keyboard.write_all(record(ONE, "typed").as_bytes()).unwrap();
     keyboard.write_all("# and so on\n".repeat(MORE_THAN_A_PIPE / 12).as_bytes()).unwrap();
-    // It reads by now, and neither a daemon nor another command waits for it.
+    // It reads by now. Neither a daemon nor another command waits for it.
     let daemon = Daemon::start(&node);
     node.ok(&["power", "start", TWO]);
     assert!(typing.try_wait().unwrap().is_none());

@@ -1,4 +1,4 @@
-//! What is followed: one answer that goes on, from a daemon, and logs that are read without one.
+//! Streams that commands follow: events and logs from a daemon, and logs that are read without one.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -7,9 +7,9 @@ use std::sync::mpsc;
 
 use serde_json::json;
 
-use super::{Daemon, Follow, Node, ONE, PATIENCE, TWO, wait_for};
+use super::{Daemon, Follow, Node, ONE, TIMEOUT, TWO, wait_for};
 
-/// A daemon by hand: requests come out, each with its connection.
+/// A fake daemon, which returns each request with its connection.
 struct Socket {
     requests: mpsc::Receiver<(String, UnixStream)>,
 }
@@ -23,7 +23,7 @@ impl Socket {
                 let stream = stream.unwrap();
                 let mut reader = BufReader::new(stream.try_clone().unwrap());
                 let mut line = String::new();
-                // A connection without a request looks whether there is a daemon.
+                // A connection without a request only checks for a daemon.
                 if reader.read_line(&mut line).unwrap_or(0) == 0 {
                     continue;
                 }
@@ -39,12 +39,12 @@ impl Socket {
         Self { requests }
     }
 
-    /// The next request, and where its answer goes.
+    /// The next request, and the connection for its answer.
     fn next(&self) -> (String, UnixStream) {
-        self.requests.recv_timeout(PATIENCE).expect("another request")
+        self.requests.recv_timeout(TIMEOUT).expect("another request")
     }
 
-    /// Answers the next request with all of this.
+    /// Answers the next request with this body.
     fn answers(&self, path: &str, body: &str) {
         let (request, mut stream) = self.next();
         assert!(request.contains(path), "{request}");
@@ -78,7 +78,7 @@ fn events_are_followed_by_one_request_and_not_by_asking_again() {
     }
     assert!(socket.requests.try_recv().is_err(), "nothing is asked while the answer goes on");
 
-    // The daemon ends; the next one knows an event that was shown, and another one.
+    // The daemon ends. The next one has an event that was printed already, and a new one.
     drop(stream);
     let (request, mut stream) = socket.next();
     assert!(request.contains("GET /local/events?follow=true&after=1772366390000 "), "{request}");

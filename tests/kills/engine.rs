@@ -1,4 +1,4 @@
-//! The container engine's own troubles: it restarts, it dies, it hangs for one container.
+//! Faults of the container engine: it restarts, it is killed, it hangs for one container.
 
 use alula::model::{ConditionType, Reason};
 
@@ -6,11 +6,11 @@ use crate::daemon_process::{Node, NodeOptions, until, with_node};
 use crate::docker_proxy::Side;
 use crate::install::GATED;
 use crate::own_engine::OwnEngine;
-use crate::{behind_a_proxy, left_out, options};
+use crate::{behind_a_proxy, options, skipped};
 
-/// A node whose engine is nobody else's.
+/// A node on an engine of its own.
 async fn on_an_own_engine(test: impl AsyncFnOnce(&mut Node, &mut OwnEngine)) {
-    if left_out() {
+    if skipped() {
         return;
     }
     let mut engine = OwnEngine::start().await;
@@ -18,7 +18,7 @@ async fn on_an_own_engine(test: impl AsyncFnOnce(&mut Node, &mut OwnEngine)) {
     with_node(options, async |node| test(node, &mut engine).await).await;
 }
 
-/// Servers come back, and nobody restarts the daemon for it.
+/// Servers start again without a restart of the daemon.
 #[tokio::test]
 async fn the_engine_restarts() {
     on_an_own_engine(async |node, engine| {
@@ -29,7 +29,7 @@ async fn the_engine_restarts() {
         node.wait_state(&stopped, "offline").await;
 
         engine.stop();
-        // What is asked for meanwhile is accepted, shown as waiting, and done afterwards.
+        // Requests from that time are accepted, reported as waiting, and executed afterwards.
         node.power(&stopped, "start").await;
         node.wait_condition(&stopped, ConditionType::ContainerReady, Reason::RuntimeUnreachable).await;
         engine.up().await;
@@ -44,7 +44,7 @@ async fn the_engine_restarts() {
         node.wait_condition(&id, ConditionType::ContainerReady, Reason::RuntimeUnreachable).await;
         assert_eq!(node.state(&id).await.as_deref(), Some("running"), "nothing else is known");
         engine.up().await;
-        // An engine that was killed ends its containers when it comes up.
+        // An engine that was killed ends its containers when it starts.
         until("the start after the engine's death", async || {
             (node.read(&id, "starts.txt").lines().count() == 3).then_some(())
         })
@@ -56,7 +56,7 @@ async fn the_engine_restarts() {
     .await;
 }
 
-/// The engine takes the script down with it: the script runs again and to its end, and only then does the panel hear of it.
+/// The engine ends the script when it stops: the script runs again to its end, and only then the result is reported.
 #[tokio::test]
 async fn the_engine_goes_down_under_an_install_script() {
     on_an_own_engine(async |node, engine| {
@@ -74,7 +74,7 @@ async fn the_engine_goes_down_under_an_install_script() {
         engine.kill();
         engine.up().await;
         runs(3).await;
-        assert!(node.panel.matching(0, "POST", &format!("/servers/{id}/install")).is_empty(), "told too early");
+        assert!(node.panel.matching(0, "POST", &format!("/servers/{id}/install")).is_empty(), "reported too early");
         node.touch(&id, "go");
         node.touch(&id, "end");
         node.wait_state(&id, "running").await;
@@ -85,16 +85,16 @@ async fn the_engine_goes_down_under_an_install_script() {
     .await;
 }
 
-/// Calls about one container hang: that server says so, and the others start, stop and are seen as ever.
+/// Calls about one container hang: the condition of its server says so, and other servers are not affected.
 #[tokio::test]
 async fn the_engine_hangs_for_one_container() {
     behind_a_proxy(async |node, proxy| {
         node.boot().await;
         let (hung, neighbour) = (node.running_server().await, node.running_server().await);
         let (container, _) = node.container(&hung).await.expect("a container");
-        let silence = proxy.hold(Side::Before, &format!("{hung}|{container}"), 0);
+        let hang = proxy.hold(Side::Before, &format!("{hung}|{container}"), 0);
         node.power(&hung, "restart").await;
-        silence.reached(crate::daemon_process::PATIENCE).await;
+        hang.reached(crate::daemon_process::TIMEOUT).await;
 
         node.power(&neighbour, "restart").await;
         until("the neighbour's restart", async || {
@@ -109,7 +109,7 @@ async fn the_engine_hangs_for_one_container() {
 
         let message = node.wait_condition(&hung, ConditionType::ContainerReady, Reason::RuntimeUnreachable).await;
         assert!(message.contains("10"), "it says how long it was waited: {message}");
-        drop(silence);
+        drop(hang);
         until("the restart", async || (node.read(&hung, "starts.txt").lines().count() == 2).then_some(())).await;
         node.wait_state(&hung, "running").await;
     })

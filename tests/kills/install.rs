@@ -1,14 +1,14 @@
-//! `kill -9` at every moment of an installation: it completes once, is reported, and the server starts.
+//! SIGKILL at every moment of an installation: it completes once, is reported, and the server starts.
 
 use alula::model::{ConditionType, Reason};
 use serde_json::json;
 
-use crate::daemon_process::{Node, PATIENCE, until};
+use crate::daemon_process::{Node, TIMEOUT, until};
 use crate::docker_proxy::Side;
 use crate::panel_sim::Fault;
 use crate::{behind_a_proxy, on_a_node};
 
-/// Leaves a line in a file each time it runs.
+/// Appends a line to a file each time it runs.
 const SCRIPT: &str = "#!/bin/sh\r\necho first line\r\necho run >> /mnt/server/runs.txt\r\necho last line\r\n";
 
 /// The same, and waits in the middle and shortly before its end.
@@ -21,7 +21,7 @@ touch /mnt/server/late
 while [ ! -e /mnt/server/end ]; do sleep 0.05; done
 ";
 
-/// The installation is done, once, the panel knows, and the server runs, started once.
+/// The installation was completed and reported once, and the server was started once.
 async fn installed_once(node: &Node, id: &str) {
     node.wait_state(id, "running").await;
     let report = node.panel.wait_install(0, id).await;
@@ -39,7 +39,7 @@ async fn installed_once(node: &Node, id: &str) {
     until("the installer's removal", async || node.container(&installer).await.is_none().then_some(())).await;
 }
 
-/// Kills the daemon at a call to the engine, starts it again and looks at what comes of it. `{id}` in the pattern of calls
+/// Kills the daemon at a call to the engine, starts it again and checks the result. `{id}` in the pattern of calls
 /// stands for the server.
 async fn killed_at(side: Side, calls: &str, skip: u32) {
     behind_a_proxy(async |node, proxy| {
@@ -47,7 +47,7 @@ async fn killed_at(side: Side, calls: &str, skip: u32) {
         let hold = proxy.hold(side, &calls.replace("{id}", &id), skip);
         node.boot().await;
         node.create(&id, true).await;
-        hold.reached(PATIENCE).await;
+        hold.reached(TIMEOUT).await;
         node.kill();
         drop(hold);
         node.boot().await;
@@ -89,7 +89,7 @@ killed_at! {
     when_the_server_has_started: After, START, 1;
 }
 
-/// All of it in one installation: before and after everything that changes what the engine has.
+/// Kills before and after every call of one installation that changes the engine's state.
 #[tokio::test]
 async fn at_every_change_in_a_row() {
     behind_a_proxy(async |node, proxy| {
@@ -98,14 +98,14 @@ async fn at_every_change_in_a_row() {
         let mut hold = proxy.hold(Side::Before, changes, 0);
         node.boot().await;
         node.create(&id, true).await;
-        // Two containers made, two started, one removed.
+        // Two containers created, two started, one removed.
         for change in 0..5 {
-            hold.reached(PATIENCE).await;
+            hold.reached(TIMEOUT).await;
             node.kill();
             drop(hold);
             hold = proxy.hold(Side::After, changes, 0);
             node.boot().await;
-            hold.reached(PATIENCE).await;
+            hold.reached(TIMEOUT).await;
             node.kill();
             drop(hold);
             let last = change == 4;
@@ -135,7 +135,7 @@ async fn early_and_late_in_the_script() {
     .await;
 }
 
-/// The script ends while no daemon is there: its result is found by the next one.
+/// The script ends while no daemon runs: the next one finds its result.
 #[tokio::test]
 async fn before_the_harvest() {
     on_a_node(async |node| {
@@ -154,7 +154,7 @@ async fn before_the_harvest() {
     .await;
 }
 
-/// As above, with a panel that is away from before the script's end until after the start.
+/// As above, with a panel that is unreachable from before the script's end until after the start.
 #[tokio::test]
 async fn while_the_panel_is_away() {
     on_a_node(async |node| {
@@ -166,7 +166,7 @@ async fn while_the_panel_is_away() {
         node.kill_and_boot().await;
         node.touch(&id, "go");
         node.touch(&id, "end");
-        // The start does not wait for the panel, and says that nobody could be asked.
+        // The start does not wait for the panel, and its condition says that the panel did not answer.
         node.wait_state(&id, "running").await;
         node.wait_condition(&id, ConditionType::PanelNotified, Reason::PanelAway).await;
         assert!(node.panel.matching(0, "POST", &format!("/servers/{id}/install")).is_empty());
@@ -207,7 +207,7 @@ async fn while_the_panel_rejects_to_take_the_report() {
         let before = ill.hits();
         node.boot().await;
         node.panel.wait("another report", |_| (ill.hits() > before).then_some(())).await;
-        // The panel's illness does not keep the server from its start.
+        // An unreachable panel does not prevent the start.
         node.wait_state(&id, "running").await;
         drop(ill);
         installed_once(node, &id).await;
@@ -223,7 +223,7 @@ async fn between_report_and_start() {
         node.boot().await;
         node.create(&id, true).await;
         node.panel.wait("the report", |_| (report.hits() > 0).then_some(())).await;
-        // The configuration is asked for once more before the start.
+        // The configuration is fetched again before the start.
         let slow = node.panel.fault(Fault::on(&format!("^/servers/{id}$")).method("GET").held());
         drop(report);
         node.panel.wait("the question before the start", |_| (slow.hits() > 0).then_some(())).await;
@@ -239,7 +239,7 @@ async fn between_report_and_start() {
     .await;
 }
 
-/// Many at once, and the daemon killed again and again without looking where they stand.
+/// Many installations at once, and a daemon that is killed repeatedly at arbitrary moments.
 #[tokio::test]
 async fn several_at_once_and_again_and_again() {
     on_a_node(async |node| {
@@ -249,7 +249,7 @@ async fn several_at_once_and_again_and_again() {
             node.create(id, true).await;
         }
         for round in 0..6 {
-            // Each life is a little longer: it ends with the number of starts that it has seen, or a listing.
+            // Each process runs longer: it is killed after a growing number of starts, or at a listing.
             for _ in 0..round * 4 {
                 assert_eq!(node.get("/api/servers").await.map(|list| list.as_array().map_or(0, Vec::len)), Some(5));
             }
@@ -262,7 +262,7 @@ async fn several_at_once_and_again_and_again() {
     .await;
 }
 
-/// The panel's list, read at the boot, may name a server before the panel has asked for it; or arrive after that.
+/// The panel's list at boot may contain a server before the create request for it arrives, or arrive after that.
 #[tokio::test]
 async fn a_server_that_is_listed_is_still_to_be_installed() {
     on_a_node(async |node| {
@@ -284,13 +284,13 @@ async fn a_server_that_is_listed_is_still_to_be_installed() {
     .await;
 }
 
-/// A server that could not be made is no server: the panel's answer was needed and did not come.
+/// A server whose configuration could not be fetched is not created.
 #[tokio::test]
 async fn nothing_is_left_of_a_creation_without_a_panel() {
     on_a_node(async |node| {
         node.boot().await;
         node.panel.pause();
-        // Only now: the daemon makes a record of whatever the panel's list has when it boots.
+        // Not earlier: at boot the daemon creates every server of the panel's list.
         let id = node.define(SCRIPT);
         let status = node.post("/api/servers", json!({"uuid": id, "start_on_completion": true})).await;
         assert!(status >= 500, "{status}");

@@ -16,11 +16,11 @@ async fn requests_survive_the_daemon() {
         node.kill_and_boot().await;
         node.wait_state(&id, "offline").await;
         assert!(node.container(&id).await.is_none_or(|(_, running)| !running));
-        assert_eq!(node.read(&id, "stops.txt"), "command\n", "stopped as its egg says, whoever did it");
+        assert_eq!(node.read(&id, "stops.txt"), "command\n", "stopped as its egg defines it");
 
         node.power(&id, "start").await;
         node.kill_and_boot().await;
-        // The first state that a daemon shows is the one that the one before has written down last.
+        // A daemon first reports the last state that its predecessor has written.
         until("the second start", async || (node.read(&id, "starts.txt").lines().count() == 2).then_some(())).await;
         node.wait_state(&id, "running").await;
 
@@ -37,35 +37,35 @@ async fn requests_survive_the_daemon() {
     .await;
 }
 
-/// As above, with the engine's ear covered: the request had no effect at all before the daemon died.
+/// As above, with calls to the engine held back: the request had no effect before the daemon was killed.
 #[tokio::test]
 async fn requests_survive_without_a_first_step() {
     behind_a_proxy(async |node, proxy| {
         node.boot().await;
         let id = node.define("echo run >> /mnt/server/runs.txt");
-        // A command would be typed into the terminal that is open already.
+        // A stop command would be sent through the terminal that is open already.
         node.panel.edit(&id, |server| server.process["stop"] = json!({"type": "signal", "value": "SIGTERM"}));
         node.create(&id, true).await;
         node.wait_state(&id, "running").await;
         let (started, _) = node.container(&id).await.expect("a container");
 
-        let deaf = proxy.hold(Side::Before, "^(POST|DELETE) ", 0);
+        let held = proxy.hold(Side::Before, "^(POST|DELETE) ", 0);
         node.power(&id, "restart").await;
         node.kill();
         assert_eq!(node.container(&id).await, Some((started.clone(), true)), "nothing has happened");
-        drop(deaf);
+        drop(held);
         node.boot().await;
         until("the restart", async || (node.container(&id).await?.0 != started).then_some(())).await;
         node.wait_state(&id, "running").await;
         assert_eq!(node.read(&id, "starts.txt").lines().count(), 2);
 
-        let deaf = proxy.hold(Side::Before, "^(POST|DELETE) ", 0);
+        let held = proxy.hold(Side::Before, "^(POST|DELETE) ", 0);
         node.power(&id, "stop").await;
-        deaf.reached(crate::daemon_process::PATIENCE).await;
-        // A later request is the one that counts, also where it is seen first.
+        held.reached(crate::daemon_process::TIMEOUT).await;
+        // The latest request counts.
         node.power(&id, "kill").await;
         node.kill();
-        drop(deaf);
+        drop(held);
         node.boot().await;
         node.wait_state(&id, "offline").await;
     })

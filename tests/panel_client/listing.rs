@@ -1,9 +1,10 @@
-//! The list of servers, page by page, and how much is under way at once.
+//! The list of servers, page by page, and the limit of concurrent requests.
 
 use std::time::Duration;
 
+use alula::config::PanelConfig;
 use alula::model::ServerId;
-use alula::panel::client::{HttpPanel, PanelOptions};
+use alula::panel::client::HttpPanel;
 use alula::panel::{Panel, PanelError};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::panel_sim::{Fault, PanelSim};
 use super::{LIST, add, options, panel};
 
-/// The pages that were asked for since a mark, in ascending order.
+/// The pages that were requested since a mark, in ascending order.
 fn pages_asked(sim: &PanelSim, since: usize) -> Vec<u32> {
     let requests = sim.matching(since, "GET", "/servers");
     let mut pages: Vec<u32> = requests.iter().map(|request| request.query["page"].parse().unwrap()).collect();
@@ -30,14 +31,14 @@ async fn each_page_is_asked_for_once() {
     ] {
         let sim = PanelSim::start();
         let ids = add(&sim, count);
-        let panel = HttpPanel::new(PanelOptions { per_page, ..options(&sim) }).unwrap();
+        let panel = HttpPanel::new(&PanelConfig { servers_per_page: per_page, ..options(&sim) }, false).unwrap();
         let listed: Vec<ServerId> = panel.list().await.unwrap().servers.iter().map(|listed| listed.id).collect();
         assert_eq!(listed, ids);
         assert_eq!(pages_asked(&sim, 0), pages);
         let requests = sim.matching(0, "GET", "/servers");
         assert!(requests.iter().all(|request| request.query["per_page"] == per_page.to_string()));
 
-        // A second listing is a new one.
+        // A second listing starts from the first page.
         let mark = sim.mark();
         panel.list().await.unwrap();
         assert_eq!(pages_asked(&sim, mark), pages);
@@ -48,7 +49,7 @@ async fn each_page_is_asked_for_once() {
 async fn pages_are_read_side_by_side_within_a_bound() {
     let sim = PanelSim::start();
     add(&sim, 13);
-    let panel = HttpPanel::new(PanelOptions { per_page: 1, ..options(&sim) }).unwrap();
+    let panel = HttpPanel::new(&PanelConfig { servers_per_page: 1, ..options(&sim) }, false).unwrap();
     let _fault = sim.fault(Fault::on(LIST).delay(Duration::from_millis(50)));
     assert_eq!(panel.list().await.unwrap().servers.len(), 13);
     assert_eq!(sim.most_at_once("GET"), 4);
@@ -58,7 +59,7 @@ async fn pages_are_read_side_by_side_within_a_bound() {
 async fn pages_that_were_read_are_kept_when_another_fails() {
     let sim = PanelSim::start();
     let ids = add(&sim, 5);
-    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
+    let panel = HttpPanel::new(&PanelConfig { servers_per_page: 2, ..options(&sim) }, false).unwrap();
     let fault = sim.fault(Fault::on(LIST).status(503).skip(1).times(1));
     let error = panel.list().await.unwrap_err();
     assert!(matches!(error, PanelError::Failed { status: 503, .. }), "{error}");
@@ -76,11 +77,11 @@ async fn pages_that_were_read_are_kept_when_another_fails() {
 async fn pages_are_kept_when_the_caller_stops_waiting() {
     let sim = PanelSim::start();
     let ids = add(&sim, 5);
-    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
+    let panel = HttpPanel::new(&PanelConfig { servers_per_page: 2, ..options(&sim) }, false).unwrap();
     let fault = sim.fault(Fault::on(LIST).held().skip(1));
     tokio::select! {
         _ = panel.list() => unreachable!("two pages are held back"),
-        // Asking for the others, the listing has the first page.
+        // The first page has arrived once the others are requested.
         () = sim.wait("all requests", |call_log| (call_log.requests.len() == 3).then_some(())) => {}
     }
     drop(fault);
@@ -90,11 +91,11 @@ async fn pages_are_kept_when_the_caller_stops_waiting() {
 }
 
 #[tokio::test]
-async fn a_list_that_changes_while_it_is_read_is_not_taken_for_whole() {
+async fn a_list_that_changes_while_it_is_read_is_incomplete() {
     let sim = PanelSim::start();
     let ids = add(&sim, 6);
-    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
-    // The others are held back until a server of the first page is gone: the third one slips through.
+    let panel = HttpPanel::new(&PanelConfig { servers_per_page: 2, ..options(&sim) }, false).unwrap();
+    // The other pages are held back until a server of the first page is removed, so the listing misses the third server.
     let fault = sim.fault(Fault::on(LIST).held().skip(1));
     let (listed, ()) = tokio::join!(panel.list(), async {
         sim.wait_for(0, "GET", "/servers", 1).await;
@@ -115,7 +116,7 @@ async fn a_list_that_changes_while_it_is_read_is_not_taken_for_whole() {
 async fn a_broken_server_is_listed_with_its_error() {
     let sim = PanelSim::start();
     let ids = add(&sim, 3);
-    sim.edit(&ids[1].to_string(), |server| server.process["startup"] = json!("nonsense"));
+    sim.edit(&ids[1].to_string(), |server| server.process["startup"] = json!("invalid"));
     let listed = panel(&sim).list().await.unwrap().servers;
     assert_eq!(listed.iter().map(|listed| listed.id).collect::<Vec<_>>(), ids);
     assert_eq!(listed.iter().map(|listed| listed.server.is_ok()).collect::<Vec<_>>(), [true, false, true]);
@@ -144,8 +145,8 @@ async fn entries_without_a_name_make_a_list_incomplete() {
 async fn a_list_that_never_fits_together_is_taken_as_incomplete_in_the_end() {
     let sim = PanelSim::start();
     let ids = add(&sim, 4);
-    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
-    // Whatever page is asked for, it is the first one.
+    let panel = HttpPanel::new(&PanelConfig { servers_per_page: 2, ..options(&sim) }, false).unwrap();
+    // Every request gets the first page.
     let first = json!({
         "data": [{"uuid": ids[0]}, {"uuid": ids[1]}],
         "meta": {"last_page": 2, "total": 4},
@@ -167,7 +168,7 @@ async fn a_list_that_never_fits_together_is_taken_as_incomplete_in_the_end() {
 async fn pages_that_count_differently_are_put_together_in_the_end() {
     let sim = PanelSim::start();
     let ids = add(&sim, 4);
-    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
+    let panel = HttpPanel::new(&PanelConfig { servers_per_page: 2, ..options(&sim) }, false).unwrap();
     let other = json!({"data": [{"uuid": ids[3]}], "meta": {"last_page": 2, "total": 3}});
     let second_page = || sim.fault(Fault::on(LIST).skip(1).status(200).body(other.to_string()));
     for _ in 0..2 {
@@ -184,7 +185,7 @@ async fn pages_that_count_differently_are_put_together_in_the_end() {
 async fn a_list_is_as_old_as_its_oldest_page() {
     let sim = PanelSim::start();
     add(&sim, 5);
-    let panel = HttpPanel::new(PanelOptions { per_page: 2, ..options(&sim) }).unwrap();
+    let panel = HttpPanel::new(&PanelConfig { servers_per_page: 2, ..options(&sim) }, false).unwrap();
     let fault = sim.fault(Fault::on(LIST).status(503).skip(1));
     let before = tokio::time::Instant::now();
     panel.list().await.unwrap_err();

@@ -1,4 +1,4 @@
-//! The simulator itself: where it is wrong, every other test is.
+//! The simulator itself, which the other tests rely on.
 
 use alula::model::PowerState;
 use alula::panel::{Panel, PanelError};
@@ -22,7 +22,7 @@ async fn the_simulator_checks_credentials_as_the_panel_does() {
         (format!("Bearer other.{token}"), "/servers".into(), 404),
         (format!("Bearer {token_id}.other"), "/servers".into(), 403),
         (format!("Bearer {token_id}.other"), format!("/servers/{id}"), 403),
-        // An unknown server is 404 before anybody looks at the token.
+        // An unknown server is 404 before the token is checked.
         (String::new(), format!("/servers/{}", self::id(9)), 404),
         (format!("Bearer {token_id}.{token}"), "/servers".into(), 200),
         (format!("Bearer {token_id}.{token}"), "/nothing".into(), 404),
@@ -85,7 +85,7 @@ async fn the_simulator_waits_for_what_happens_later() {
     let id = add(&sim, 1)[0];
     let panel = panel(&sim);
     let uuid = id.to_string();
-    // A refused report is not one that the panel has.
+    // A rejected report does not count as received.
     let _fault = sim.fault(Fault::on("install$").method("POST").status(500).times(1));
     let (report, state, request, ()) = tokio::join!(
         sim.wait_install(0, &uuid),

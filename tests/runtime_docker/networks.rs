@@ -1,4 +1,4 @@
-//! Networks as the node wants them, on an engine that has others.
+//! The node's networks, on an engine that has others.
 
 use alula::runtime::host::Engine;
 use alula::runtime::{NetworkPurpose, NetworkSpec, spec_builder};
@@ -7,9 +7,9 @@ use bollard::models::NetworkInspect;
 
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 
-/// The node's network under names of its own: of the network, of the bridge's device, and of the ranges.
+/// The node's network with unique names and subnets.
 fn spec(bridge: &str, third: u8) -> NetworkSpec {
-    let node = crate::node::node(std::path::Path::new("/node"));
+    let node = alula::testing::node_config(std::path::Path::new("/node"));
     let mut spec = spec_builder::network(&node);
     spec.name = crate::unique("net");
     if let NetworkPurpose::Servers { device, .. } = &mut spec.purpose {
@@ -34,9 +34,9 @@ async fn inspected(docker: &Docker, spec: &NetworkSpec) -> NetworkInspect {
 async fn the_nodes_network_is_made_as_wanted() {
     let Some((runtime, docker)) = crate::engine().await else { return };
     let spec = spec(&device(), 80);
-    let facts = runtime.ensure_network(&spec).await.unwrap();
+    let info = runtime.ensure_network(&spec).await.unwrap();
     let network = inspected(&docker, &spec).await;
-    assert_eq!((facts.driver.as_str(), facts.gateway.as_deref()), ("bridge", Some("10.213.80.1")));
+    assert_eq!((info.driver.as_str(), info.gateway.as_deref()), ("bridge", Some("10.213.80.1")));
     let options = network.options.unwrap();
     let NetworkPurpose::Servers { device, reachable, mtu } = &spec.purpose else { panic!("{spec:?}") };
     assert_eq!(options.get(BRIDGE_NAME), Some(device));
@@ -74,8 +74,8 @@ async fn an_outgoing_network_is_made() {
     let Some((runtime, docker)) = crate::engine().await else { return };
     let mut spec = spec_builder::outgoing_network("10.213.84.1");
     spec.name = crate::unique("out");
-    let facts = runtime.ensure_network(&spec).await.unwrap();
+    let info = runtime.ensure_network(&spec).await.unwrap();
     let network = inspected(&docker, &spec).await;
-    assert!(facts.gateway.is_some());
+    assert!(info.gateway.is_some());
     assert_eq!(network.options.unwrap()["com.docker.network.host_ipv4"], "10.213.84.1");
 }

@@ -23,7 +23,7 @@ async fn forget(docker: &Docker, reference: &str) {
 #[tokio::test]
 async fn an_image_is_pulled() {
     let Some((runtime, docker)) = crate::engine().await else { return };
-    let registry = Registry::start(None, Layer::Whole).await;
+    let registry = Registry::start(None, Layer::Complete).await;
     let reference = registry.reference("good");
     assert!(runtime.image(&reference).await.unwrap().is_none());
     let lines = Mutex::new(Vec::new());
@@ -38,12 +38,12 @@ async fn an_image_is_pulled() {
 #[tokio::test]
 async fn a_tag_that_is_not_there_is_an_error() {
     let Some((runtime, _)) = crate::engine().await else { return };
-    let registry = Registry::start(None, Layer::Whole).await;
+    let registry = Registry::start(None, Layer::Complete).await;
     let reference = registry.reference("missing");
     let error = runtime.pull(&reference, None, &|_| ()).await.unwrap_err();
     assert!(!error.is_outage(), "{error:?}");
     let text = error.to_string();
-    // The second is how containerd says it, which pulls by itself since Docker 29.
+    // The second is containerd's message, which pulls since Docker 29.
     assert!(text.contains("manifest unknown") || text.contains("not found"), "{text}");
     assert!(text.contains(&reference), "{text}");
     assert!(runtime.image(&reference).await.unwrap().is_none());
@@ -52,7 +52,7 @@ async fn a_tag_that_is_not_there_is_an_error() {
 #[tokio::test]
 async fn a_private_registry_wants_the_right_password() {
     let Some((runtime, docker)) = crate::engine().await else { return };
-    let registry = Registry::start(Some(("alula", PASSWORD)), Layer::Whole).await;
+    let registry = Registry::start(Some(("alula", PASSWORD)), Layer::Complete).await;
     let reference = registry.reference("good");
     for wrong in [None, auth("wrong")] {
         let error = runtime.pull(&reference, wrong, &|_| ()).await.unwrap_err();

@@ -22,7 +22,7 @@ const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// How the layer is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layer {
-    Whole,
+    Complete,
     /// Other bytes than its digest says.
     Wrong,
     /// A few bytes now and then, without end.

@@ -1,5 +1,5 @@
-//! The disk under the state folder: each operation is a point where the daemon can die, the disk can be full, and for a while
-//! it may refuse records and requests.
+//! The disk under the state folder: the daemon can crash at each operation, the disk can be full, and it may reject records and
+//! requests for a while.
 
 use std::fmt::Display;
 use std::io;
@@ -7,22 +7,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alula::model::ServerId;
-use alula::store::{DiskHook, DiskOp};
+use alula::store::DiskOp;
 use tokio::time::Instant;
 
-use crate::crash::{Fate, short};
+use crate::faults::{ProcessFaults, short};
 
-/// What a file operation unwinds with when the daemon is dead.
+/// What a file operation unwinds with when the daemon has crashed.
 struct Crashed;
 
 /// The disk under the state folder, which outlives daemons.
 #[derive(Clone, Default)]
-pub struct Disk(Arc<Mutex<Option<NoRecords>>>);
+pub struct Disk(Arc<Mutex<Option<Outage>>>);
 
-/// A time in which the disk refuses files of the store.
-struct NoRecords {
+/// A time in which the disk rejects files of the store.
+struct Outage {
     ops: &'static [DiskOp],
-    /// Those of one server, or all.
+    /// Files of one server, or of all.
     server: Option<ServerId>,
     kind: io::ErrorKind,
     until: Instant,
@@ -30,52 +30,50 @@ struct NoRecords {
 
 impl Disk {
     pub fn reject(&self, ops: &'static [DiskOp], server: Option<ServerId>, kind: io::ErrorKind, time: Duration) {
-        *self.0.lock().unwrap() = Some(NoRecords { ops, server, kind, until: Instant::now() + time });
+        *self.0.lock().unwrap() = Some(Outage { ops, server, kind, until: Instant::now() + time });
     }
 
-    /// Everything is written again.
-    pub fn take_all(&self) {
+    /// Ends the outage.
+    pub fn recover(&self) {
         *self.0.lock().unwrap() = None;
     }
 
+    /// What happens before each operation of one daemon.
+    pub fn hook(
+        &self,
+        faults: Arc<ProcessFaults>,
+    ) -> impl Fn(ServerId, DiskOp) -> io::Result<()> + Send + Sync + 'static {
+        let disk = self.clone();
+        move |server, op| {
+            if op == DiskOp::WriteStatus {
+                return if faults.is_over() { Err(io::ErrorKind::Other.into()) } else { Ok(()) };
+            }
+            tracing::debug!(?op, server.id = %server, "file operation");
+            point(&faults, format_args!("before {op:?} {server}"));
+            if faults.occasion(format!("{op:?}/{}", short(server))).has("full", |rates| rates.disk_full) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            disk.write(op, server)
+        }
+    }
+
     fn write(&self, op: DiskOp, id: ServerId) -> io::Result<()> {
-        let rejects = |no: &&NoRecords| {
-            Instant::now() < no.until && no.server.is_none_or(|server| server == id) && no.ops.contains(&op)
+        let rejects = |outage: &&Outage| {
+            Instant::now() < outage.until && outage.server.is_none_or(|server| server == id) && outage.ops.contains(&op)
         };
-        self.0.lock().unwrap().as_ref().filter(rejects).map_or(Ok(()), |no| Err(no.kind.into()))
+        self.0.lock().unwrap().as_ref().filter(rejects).map_or(Ok(()), |outage| Err(outage.kind.into()))
     }
 }
 
-/// The disk's faults in one life.
-pub struct DiskFate {
-    pub fate: Arc<Fate>,
-    pub disk: Disk,
-}
-
-impl DiskFate {
-    fn point(&self, what: impl Display) {
-        if self.fate.dies(what) {
-            std::panic::resume_unwind(Box::new(Crashed));
-        }
+fn point(faults: &ProcessFaults, what: impl Display) {
+    if faults.crashes_at(what) {
+        std::panic::resume_unwind(Box::new(Crashed));
     }
 }
 
-impl DiskHook for DiskFate {
-    fn before(&self, server: ServerId, op: DiskOp) -> io::Result<()> {
-        if op == DiskOp::WriteStatus {
-            return if self.fate.is_over() { Err(io::ErrorKind::Other.into()) } else { Ok(()) };
-        }
-        tracing::debug!(?op, server.id = %server, "the disk is asked");
-        self.point(format_args!("before {op:?} {server}"));
-        if self.fate.occasion(format!("{op:?}/{}", short(server))).has("full", |rates| rates.disk_full) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.disk.write(op, server)
-    }
-
-    fn after(&self, server: ServerId, op: DiskOp) {
-        if op != DiskOp::WriteStatus {
-            self.point(format_args!("after {op:?} {server}"));
-        }
+/// The point after an operation.
+pub fn passed(faults: &ProcessFaults, server: ServerId, op: DiskOp) {
+    if op != DiskOp::WriteStatus {
+        point(faults, format_args!("after {op:?} {server}"));
     }
 }

@@ -1,8 +1,7 @@
-//! What must be so of one server at the end of a run: what was asked of it, in the order of acceptance.
+//! The expected state of one server at the end of a run, which follows from its requests in the order of acceptance.
 //!
-//! Requests of the API count when they are answered with 2xx. A declarative field of the files counts at the moment in which the
-//! daemon handles another value than the one that it handled last. Only that moment is taken from the daemon; what follows from
-//! it is decided here.
+//! An API request counts once it is answered with 2xx. A declarative field counts at the moment in which the daemon handles a value
+//! that differs from the last one. Only that moment is taken from the daemon; this module decides what follows.
 
 use std::path::Path;
 
@@ -13,41 +12,41 @@ use alula::store::{REQUESTS_FILE, Snapshot, Store, manifests};
 use crate::check::LAST_STEP;
 use crate::scenario::Server;
 
-/// What the power of a server must be at the end.
+/// The expected power state at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
     Up,
     Down,
-    /// A request was not answered, or a damaged file has lost what was asked.
+    /// A request was not answered, or a damaged file has lost requests.
     Either,
 }
 
-/// What was asked of a server.
+/// The requests of a server, reduced to what is expected.
 #[derive(Debug)]
 pub struct Asked {
     pub expect: Expect,
-    /// It is up because an installation asked for it.
+    /// The expectation comes from an installation's `thenStart`.
     pub after_install: bool,
-    /// What counts again when another installation takes the place of that one, with its start.
+    /// The expectation without that installation, for one that supersedes it.
     without_install: Expect,
-    /// A start that expires. Meanwhile nothing is expected.
+    /// A start that may expire. Meanwhile nothing is expected.
     pub expiring: Option<Expiring>,
-    /// What counts was asked before a request that has expired: if it was given up, that one is the last that was handled.
+    /// The request that counts is older than an expired one, which may be the last that was handled.
     pub expired: bool,
-    /// The values of declarative fields that were handled last; `None` where that is not known.
+    /// The last handled values of declarative fields; `None` where they are unknown.
     handled: Option<Declared>,
-    /// Whether the values on disk ask for something is not known.
+    /// It is unknown whether the values on disk are requests.
     unsure: bool,
-    /// The daemon has had a good spec of it.
+    /// The daemon has accepted a spec of it.
     known: bool,
 }
 
-/// A request that does not count any more when its deadline passes before it has begun.
+/// A request that expires when its deadline passes before it has begun.
 #[derive(Debug)]
 pub struct Expiring {
     id: String,
     at: Timestamp,
-    /// What counts then.
+    /// The expectation after the deadline.
     before: Expect,
 }
 
@@ -77,7 +76,7 @@ impl Asked {
     pub fn up(&mut self, before: &Snapshot, after: &Snapshot, now: Timestamp) {
         let asked = after.asked(now);
         let Some((power, at)) = asked.power().and_then(|power| power.expires_at.map(|at| (power.clone(), at))) else {
-            // It may be taken for the start that an installation asks for.
+            // It may count as the start of an installation's `thenStart`.
             match asked.start_follows() || asked.power().is_some_and(|power| power.after_install) {
                 true => (self.expect, self.after_install) = (Expect::Up, true),
                 false => self.power(Expect::Up),
@@ -93,7 +92,7 @@ impl Asked {
         let before = match (&self.expiring, self.expect) {
             (Some(Expiring { before: Expect::Up, .. }), _) => Expect::Up,
             (Some(_), _) => Expect::Either,
-            // A start that was given up does not count again, and one that an installation asks for may come to nothing.
+            // An abandoned start does not count again, and one of an installation may not happen.
             (None, Expect::Up) if !counted || self.after_install => Expect::Either,
             (None, expect) => expect,
         };
@@ -110,7 +109,7 @@ impl Asked {
         }
     }
 
-    /// A request was not answered: it may have been accepted, and what was edited before it, too.
+    /// A request was not answered: it may have been accepted, as may earlier edits.
     pub fn unanswered(&mut self, folder: &Path, server: ServerId) {
         self.power(Expect::Either);
         if self.handled != on_disk(folder, server).map(|(declared, _)| declared) {
@@ -118,17 +117,17 @@ impl Asked {
         }
     }
 
-    /// The values that were handled last are not known any more: those of the next good spec count as handled.
+    /// The last handled values are lost: those of the next valid spec count as handled.
     pub fn lose_handled(&mut self) {
         (self.handled, self.unsure) = (None, false);
     }
 
-    /// The next good spec counts as the first one.
+    /// The next valid spec counts as the first one.
     pub fn lose_spec(&mut self) {
         self.known = false;
     }
 
-    /// All that was asked before is taken for done, also what only the disk has heard of.
+    /// All earlier requests count as completed, also those that are only on disk.
     pub fn lose_requests(&mut self, folder: &Path, expect: Expect) {
         self.power(expect);
         if let Some(stored) = handled_on_disk(folder).filter(|_| self.handled.is_some()) {
@@ -138,15 +137,15 @@ impl Asked {
 
     /// A declarative field was edited.
     pub fn edited(&mut self, snapshot: Option<&Snapshot>) {
-        // Values that only the memory of the daemon has: with it goes the request that they make.
+        // Values that are only in the daemon's memory: their request is lost with it.
         if snapshot.is_some_and(|snapshot| snapshot.unrecorded) || self.handled.is_none() {
             self.power(Expect::Either);
             (self.handled, self.unsure) = (None, true);
         }
     }
 
-    /// A file was applied. The requests that only the memory of the daemon had are on disk with it, also those of values that the
-    /// file takes back. Returns whether an installation is among them.
+    /// A file was applied. Requests that were only in the daemon's memory are on disk with it, also those of values that the file
+    /// reverts. Returns whether an installation is among them.
     pub fn recorded(&mut self, before: &Snapshot) -> bool {
         let (Some(handled), Some(manifest)) = (&self.handled, &before.manifest) else { return false };
         if !before.unrecorded || before.requests.lost {
@@ -158,7 +157,7 @@ impl Asked {
         self.handle(&earlier, &before.requests.declared, &manifest.spec, first)
     }
 
-    /// What became requests since it was asked last. Returns whether an installation did, or may have.
+    /// Takes over new requests of declarative fields. Returns whether an installation is, or may be, among them.
     pub fn follow(&mut self, store: &Store, id: ServerId, now: Timestamp) -> bool {
         let Some(snapshot) = store.get(id) else {
             (self.handled, self.unsure, self.known) = (Some(Declared::default()), false, false);
@@ -166,21 +165,21 @@ impl Asked {
             return false;
         };
         self.expire(&snapshot, now);
-        let dies = snapshot.is_being_deleted() && !snapshot.wanted();
-        if snapshot.requests.lost || dies {
+        let crashes = snapshot.is_being_deleted() && !snapshot.wanted();
+        if snapshot.requests.lost || crashes {
             return false;
         }
-        // While the files are bad the last good spec is in effect.
+        // While the files are invalid the last good spec is the accepted one.
         let files = manifests::read(&store.folder(id), id).effective().ok();
         let Some(manifest) = files.or_else(|| snapshot.manifest.as_deref().cloned()) else { return false };
         let after = declared(&manifest.spec);
-        // What only the memory of the daemon has is not handled.
+        // Values that are only in the daemon's memory are not handled.
         let stored = !snapshot.unrecorded || handled_on_disk(&store.folder(id)).as_ref() == Some(&after);
         if !stored || snapshot.requests.declared != after {
             return false;
         }
         let first = !self.known;
-        // A daemon that finds no record takes the next spec for the first one.
+        // A daemon without a record treats the next spec as the first one.
         self.known |= !snapshot.unrecorded;
         match self.handled.replace(after.clone()) {
             Some(before) => self.handle(&before, &after, &manifest.spec, first),
@@ -223,7 +222,7 @@ impl Asked {
 }
 
 impl Server {
-    /// Whether the daemon has accepted an installation for the panel that it had not before.
+    /// Whether the daemon has accepted a new install request of the panel.
     pub fn was_asked_to_install(before: Option<&Snapshot>, after: &Snapshot) -> bool {
         let known = |id: &String| before.is_some_and(|before| before.requests.accepted.iter().any(|old| old.id == *id));
         after.requests.accepted.iter().any(|request| {
@@ -233,7 +232,7 @@ impl Server {
     }
 }
 
-/// What the files of a server ask for, if they are good: the values of the declarative fields, and whether a start follows an
+/// The requests in the files of a server, if they are valid: the values of the declarative fields, and whether a start follows an
 /// installation.
 pub fn on_disk(folder: &Path, id: ServerId) -> Option<(Declared, bool)> {
     let manifest = manifests::read(folder, id).effective().ok()?;

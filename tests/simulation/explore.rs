@@ -1,12 +1,12 @@
-//! Plays many seeds on all cores, and goes on after one that fails.
+//! Plays many seeds on all cores, and continues after one that fails.
 //!
 //! | variable | meaning |
 //! |---|---|
 //! | `ALULA_SIM_SEED` | play this seed alone, with the daemon's log |
-//! | `ALULA_SIM_KEEP` | of that seed, nothing happens but this: names with commas between them |
+//! | `ALULA_SIM_KEEP` | of that seed, keep only these events: names separated by commas |
 //! | `ALULA_SIM_FIRST` | the first seed, 0 |
 //! | `ALULA_SIM_SEEDS` | how many, 2000 |
-//! | `ALULA_SIM_MINUTES` | play seeds for so long instead |
+//! | `ALULA_SIM_MINUTES` | play seeds for this many minutes instead |
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +16,9 @@ use crate::plan::Plan;
 use crate::scenario::{Run, Tally};
 use crate::shrink::{Failure, quietly, shrink};
 
-/// Failures that are made smaller; many more are one fault.
+/// Failures that are shrunk; more are usually one fault.
 const MAX_SHRUNK: usize = 20;
-/// Percent of the servers that end with a certain expectation, at least: of the others little is proven.
+/// Minimum percentage of servers that end with a definite expectation; the others prove little.
 const CERTAIN: u64 = 60;
 
 pub fn number(variable: &str) -> Option<u64> {
@@ -35,7 +35,7 @@ pub fn seeds() {
     let end = first + minutes.map_or(count.unwrap_or(2000), |_| u64::MAX - first);
     let until = minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     let began = Instant::now();
-    let (next, last_reported) = (AtomicU64::new(first), AtomicU64::new(0));
+    let (next, actions) = (AtomicU64::new(first), AtomicU64::new(0));
     let (total, failed) = (Mutex::new(Tally::default()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
@@ -50,7 +50,7 @@ pub fn seeds() {
                         Err(failure) => report(failure, &failed),
                     }
                     let minute = began.elapsed().as_secs() / 60;
-                    if minutes.is_some() && last_reported.fetch_max(minute, Ordering::Relaxed) < minute {
+                    if minutes.is_some() && actions.fetch_max(minute, Ordering::Relaxed) < minute {
                         let failed = failed.lock().unwrap().len();
                         eprintln!("{minute} min: {} seeds, {failed} failed", next.load(Ordering::Relaxed) - first);
                     }

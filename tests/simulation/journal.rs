@@ -1,5 +1,4 @@
-//! What happens in a run, one line for each thing, with its virtual time: two runs of a seed have the same journal, byte for
-//! byte.
+//! The events of a run, one line each with its virtual time. Two runs of a seed have the same journal, byte for byte.
 
 use std::fmt::Display;
 use std::fmt::Write;
@@ -7,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
-/// Begins what is told.
-const TELLS: &str = "- ";
+/// Begins the lines of actions.
+const ACTION: &str = "- ";
 
 /// A handle on the journal of a run; clones write into the same one.
 #[derive(Clone)]
@@ -28,16 +27,16 @@ impl Journal {
         let _ = writeln!(self.text.lock().unwrap(), "{at:.3} {what}");
     }
 
-    /// What people do, and what becomes of it.
-    pub fn tell(&self, what: &str) {
-        self.note(format_args!("{TELLS}{what}"));
+    /// Records an action of a panel or an operator, and its result.
+    pub fn action(&self, what: &str) {
+        self.note(format_args!("{ACTION}{what}"));
     }
 
-    /// What was told, and nothing else.
-    pub fn story(&self) -> String {
+    /// The actions alone.
+    pub fn actions(&self) -> String {
         let text = self.text();
-        let last_reported = text.lines().filter_map(|line| line.split_once(&format!(" {TELLS}")));
-        last_reported.map(|(at, what)| format!("{at:>10} {what}\n")).collect()
+        let lines = text.lines().filter_map(|line| line.split_once(&format!(" {ACTION}")));
+        lines.map(|(at, what)| format!("{at:>10} {what}\n")).collect()
     }
 
     pub fn text(&self) -> String {

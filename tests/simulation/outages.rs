@@ -1,4 +1,4 @@
-//! What is away for a while, whatever else happens meanwhile: engine, panel, room for records; and what a disk damages.
+//! Outages of the engine, the panel and the disk, and files that the disk damages.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -18,15 +18,15 @@ impl Play {
     }
 
     /// What comes with the end of a daemon.
-    pub fn between_lives(&mut self) {
-        let name = format!("b{}", self.tally.lives);
+    pub fn between_processes(&mut self) {
+        let name = format!("b{}", self.tally.processes);
         let acting = std::mem::replace(&mut self.rng, self.plan.rng(&name));
         match self.rng.below(20) {
             0 if self.plan.happens(&name) => self.engine_away(),
             1 if self.plan.happens(&name) => self.panel_away(),
             _ => {}
         }
-        let name = format!("d{}", self.tally.lives);
+        let name = format!("d{}", self.tally.processes);
         self.rng = self.plan.rng(&name);
         if self.rng.permille(60) && self.plan.happens(&name) {
             let at = self.any();
@@ -35,12 +35,12 @@ impl Play {
         self.rng = acting;
     }
 
-    /// The engine goes away and comes back by itself.
-    #[expect(clippy::disallowed_methods, reason = "the engine's return is nobody's task")]
+    /// Stops the engine, and starts it after a while.
+    #[expect(clippy::disallowed_methods, reason = "the engine's return is no task of the daemon")]
     pub fn engine_away(&mut self) {
         let time = self.outage();
-        self.say(|| format!("engine away for {time:?}"));
-        let docker = self.machine.docker.clone();
+        self.log(|| format!("engine away for {time:?}"));
+        let docker = self.machine.engine.clone();
         let goes_down = self.rng.permille(500).then(|| self.rng.millis(0, 15_000));
         match goes_down {
             Some(_) => docker.go_down(),
@@ -62,11 +62,11 @@ impl Play {
 
     pub fn panel_away(&mut self) {
         let time = self.outage();
-        self.say(|| format!("panel away for {time:?}"));
-        self.machine.panel.lock().away_until = Some(Instant::now() + time);
+        self.log(|| format!("panel away for {time:?}"));
+        self.machine.panel.lock().unreachable_until = Some(Instant::now() + time);
     }
 
-    /// The disk refuses records, requests or both for a while: those of one server, or all.
+    /// The disk rejects records, requests or both for a while: those of one server, or of all.
     pub fn records_rejected(&mut self, at: usize) {
         let server = self.rng.permille(500).then(|| self.servers[at].id);
         let kind = *self.rng.pick(&[ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem, ErrorKind::Other]);
@@ -76,16 +76,16 @@ impl Play {
             1 => &[DiskOp::WriteRequests],
             _ => &[DiskOp::WriteRecord, DiskOp::WriteRequests],
         };
-        self.say(|| format!("the disk refuses {ops:?} of {server:?} for {time:?}: {kind}"));
+        self.log(|| format!("the disk rejects {ops:?} of {server:?} for {time:?}: {kind}"));
         self.machine.disk.reject(ops, server, kind, time);
     }
 
     /// While no daemon runs, the disk damages the record of a server, its requests, or both: they are cut off, emptied, or
     /// written over.
     ///
-    /// All that was asked before is taken for done: what does not run stays down until the next request, and the script does
-    /// not run again. A server that runs goes on, until it ends by itself. Its installation is no longer promised, but the panel
-    /// must not show it for ever. A deletion that is lost leaves a server that its panel does not list.
+    /// All earlier requests count as completed: a server that does not run stays down until the next request, and the script does
+    /// not run again. A running server continues until it ends by itself. No report of its installation is promised any more, but
+    /// the panel must not show it without end. A lost deletion leaves a server that its panel does not list.
     pub fn damage(&mut self, at: usize) {
         let files: &[&str] = match self.rng.below(3) {
             0 => &[RECORD_FILE],
@@ -122,7 +122,7 @@ impl Play {
         if let Some(side) = self.machine.panel.lock().servers.get_mut(&server.id) {
             side.promised = false;
         }
-        self.say(|| format!("{damaged:?} of {at} are damaged"));
+        self.log(|| format!("{damaged:?} of {at} are damaged"));
         let server = &mut self.servers[at];
         let requests = std::fs::read_to_string(folder.join(REQUESTS_FILE)).unwrap_or_default();
         if requests.contains("\"verb\":\"delete\"") && !damaged.contains(&REQUESTS_FILE) {
@@ -130,16 +130,16 @@ impl Play {
             return;
         }
         let runs =
-            self.machine.docker.state_of(&container_name(server.id, Role::Server)) == Some(ContainerState::Running);
+            self.machine.engine.state_of(&container_name(server.id, Role::Server)) == Some(ContainerState::Running);
         server.asked.lose_requests(&folder, if runs { Expect::Either } else { Expect::Down });
         server.damaged = true;
-        server.quiet_since = Some(self.machine.docker.history().len());
+        server.unchanged_since = Some(self.machine.engine.history().len());
     }
 
-    /// Everything is back.
+    /// Ends all outages.
     pub fn end_outages(&mut self) {
-        self.machine.disk.take_all();
-        self.machine.docker.set_engine_up(true);
-        self.machine.panel.lock().away_until = None;
+        self.machine.disk.recover();
+        self.machine.engine.set_engine_up(true);
+        self.machine.panel.lock().unreachable_until = None;
     }
 }

@@ -1,16 +1,15 @@
-//! What may happen in a run, by name: a person's act (`a7`), the end of a life of the daemon (`c3`), an outage that comes with it
-//! (`b3`), a record that is damaged while no daemon runs (`d3`), a fault at the nth call of a kind in a life
-//! (`3/start/1/server/2/lost`).
+//! The events of a run by name: an action (`a7`), a crash of a daemon process (`c3`), an outage after it (`b3`), files that are
+//! damaged while no daemon runs (`d3`), a fault at the nth call of a kind in a process (`3/start/1/server/2/lost`).
 //!
-//! Whether something happens depends on the seed and on its name alone. So a run in which some of it is left out has the rest
-//! as it was, and what a failure really needs is found by leaving out ever more ([`crate::shrink`]).
+//! Whether an event happens depends on the seed and its name alone. So leaving out events does not change the others, and
+//! [`crate::shrink`] finds those that a failure needs.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use crate::rng::Rng;
 
-/// What happens in a run: everything that is drawn, or what is kept of it.
+/// The events of a run: all that are drawn, or a selection of them.
 #[derive(Debug, Clone)]
 pub struct Plan {
     seed: u64,
@@ -23,7 +22,7 @@ impl Plan {
         Self { seed, kept: None, happened: Arc::default() }
     }
 
-    /// Nothing happens but this.
+    /// The only events that happen.
     pub fn only(seed: u64, kept: BTreeSet<String>) -> Self {
         Self { kept: Some(Arc::new(kept)), ..Self::new(seed) }
     }
@@ -32,14 +31,14 @@ impl Plan {
         self.seed
     }
 
-    /// The chance of what has this name.
+    /// The randomness of the event with this name.
     pub fn rng(&self, name: &str) -> Rng {
         // FNV-1a: the same everywhere. It begins with a number that neighbouring seeds do not share bits of.
         let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
         Rng::new(name.as_bytes().iter().fold(Rng::new(self.seed).next(), hash))
     }
 
-    /// Whether what was drawn happens.
+    /// Whether an event that was drawn happens.
     pub fn happens(&self, name: &str) -> bool {
         if self.kept.as_ref().is_some_and(|kept| !kept.contains(name)) {
             return false;
@@ -51,7 +50,7 @@ impl Plan {
         true
     }
 
-    /// What has happened so far.
+    /// The events so far.
     pub fn happened(&self) -> BTreeSet<String> {
         self.happened.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! One seed: a few servers, some minutes (or hours) of wishes and trouble, then peace, then the invariants.
+//! One seed: a few servers, minutes or hours of requests and faults, then convergence, then the invariants.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,41 +8,41 @@ use std::sync::OnceLock;
 
 use alula::model::ServerId;
 
-use crate::crash::{Fate, Rates};
 use crate::daemon::{Daemon, Machine};
 use crate::expected::Asked;
-use crate::furnish::{Runs, furnish, panel_side};
+use crate::faults::{ProcessFaults, Rates};
 use crate::journal::Journal;
 use crate::plan::Plan;
 use crate::rng::Rng;
+use crate::setup::{Runs, panel_side, set_up};
 use crate::shrink::{self, Failure};
 
-/// What a run did; two runs of a seed are equal.
+/// Counters of a run; two runs of a seed have equal ones.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Tally {
-    pub lives: u64,
+    pub processes: u64,
     pub points: u64,
-    pub wishes: u64,
+    pub requests: u64,
     pub rejected: u64,
     pub installs: u64,
     pub virtual_seconds: u64,
     pub history: u64,
-    /// Servers that were ever asked for, and how many of them end with a certain expectation.
+    /// Servers that were requested, and how many of them have a definite expectation at the end.
     pub servers: u64,
     pub certain: u64,
-    /// The most points in one minute of one life.
+    /// The most points in one minute of one process.
     pub busiest: u64,
     /// The most calls of one kind about one server in one minute.
     pub alike: u64,
-    /// The most points of one server while nothing happened.
-    pub resting: u64,
+    /// The most points of one server after convergence.
+    pub idle: u64,
 }
 
 impl Tally {
     pub fn add(&mut self, other: &Tally) {
-        self.lives += other.lives;
+        self.processes += other.processes;
         self.points += other.points;
-        self.wishes += other.wishes;
+        self.requests += other.requests;
         self.rejected += other.rejected;
         self.installs += other.installs;
         self.virtual_seconds += other.virtual_seconds;
@@ -51,7 +51,7 @@ impl Tally {
         self.certain += other.certain;
         self.busiest = self.busiest.max(other.busiest);
         self.alike = self.alike.max(other.alike);
-        self.resting = self.resting.max(other.resting);
+        self.idle = self.idle.max(other.idle);
     }
 }
 
@@ -59,13 +59,13 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} lives of the daemon, {} fault points (at most {} in a minute, {} alike, {} at rest), {} wishes ({} refused), {} scripts run, {} container operations, {} servers ({} certain), {:.1} days",
-            self.lives,
+            "{} daemon processes, {} fault points (at most {} in a minute, {} alike, {} while idle), {} requests ({} rejected), {} scripts run, {} container operations, {} servers ({} certain), {:.1} days",
+            self.processes,
             self.points,
             self.busiest,
             self.alike,
-            self.resting,
-            self.wishes,
+            self.idle,
+            self.requests,
             self.rejected,
             self.installs,
             self.history,
@@ -82,40 +82,40 @@ pub struct Server {
     pub of_file: bool,
     pub created: bool,
     pub deleted: bool,
-    /// What must be so at the end.
+    /// What must hold at the end.
     pub asked: Asked,
-    /// An override of the CPU's limit was written.
+    /// An override of the CPU limit was written.
     pub overridden: bool,
     /// Earlier texts of its `config.yml`.
     pub texts: Vec<String>,
-    /// Token of the installation whose result was recorded when a later one was wanted: that one may have begun another log.
-    pub outdone: Option<String>,
-    /// Tokens of installations that were under way when it was deleted: what they leave is nobody's.
-    pub buried: Vec<String>,
-    /// A file of it was damaged, and nothing has been installed or deleted since.
+    /// Token of the installation whose result was recorded when a later one was requested: the later one may have begun another log.
+    pub superseded_install: Option<String>,
+    /// Tokens of installations that were in progress when the server was deleted.
+    pub deleted_installs: Vec<String>,
+    /// One of its files was damaged, and it was not installed or deleted since.
     pub damaged: bool,
-    /// The same, also by an operator: how many operations on containers there were before the file was damaged.
-    pub quiet_since: Option<usize>,
+    /// Operations on containers before that damage; reset by operators' installations too.
+    pub unchanged_since: Option<usize>,
     /// Since when it is known to be parked.
     pub parked: Option<Duration>,
 }
 
-/// What a run has been.
+/// A completed run.
 #[derive(Debug)]
 pub struct Run {
     pub tally: Tally,
     pub journal: String,
-    /// What people have done in it, and when.
-    pub story: String,
+    /// The actions of panel and operators, with their times.
+    pub actions: String,
 }
 
 /// Plays a plan.
 ///
 /// # Errors
 /// The invariant that it breaks.
-pub fn try_play(plan: &Plan, loud: bool) -> Result<Run, Failure> {
+pub fn try_play(plan: &Plan, verbose: bool) -> Result<Run, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    if loud {
+    if verbose {
         let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().with_ansi(false);
         // Fails only when it was started before.
         let _ = lines.try_init();
@@ -123,17 +123,17 @@ pub fn try_play(plan: &Plan, loud: bool) -> Result<Run, Failure> {
     let journal = OnceLock::new();
     let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         runtime.block_on(async {
-            let play = Play::new(plan.clone(), loud);
+            let play = Play::new(plan.clone(), verbose);
             let journal = journal.get_or_init(|| play.machine.journal.clone());
             let tally = play.run().await;
-            Run { tally, journal: journal.text(), story: journal.story() }
+            Run { tally, journal: journal.text(), actions: journal.actions() }
         })
     }));
     played.map_err(|panic| Failure {
         seed: plan.seed(),
         message: panic_text(&*panic),
         happened: plan.happened(),
-        story: journal.get().map(Journal::story).unwrap_or_default(),
+        actions: journal.get().map(Journal::actions).unwrap_or_default(),
     })
 }
 
@@ -145,7 +145,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 /// Plays a seed.
 ///
 /// # Panics
-/// When an invariant is broken; the message names what of it is needed for that.
+/// When an invariant is broken. The message names the events that are needed for that.
 pub fn play(seed: u64) -> Run {
     shrink::quietly(&Plan::new(seed)).unwrap_or_else(|failure| panic!("{}", shrink::shrink(failure)))
 }
@@ -153,32 +153,32 @@ pub fn play(seed: u64) -> Run {
 pub struct Play {
     pub seed: u64,
     pub plan: Plan,
-    pub loud: bool,
-    /// The chance of what happens just now.
+    pub verbose: bool,
+    /// Randomness of the current action.
     pub rng: Rng,
     pub machine: Machine,
     pub servers: Vec<Server>,
     pub runs: Runs,
     pub tally: Tally,
     pub rates: Rates,
-    /// Whether the watch over files works at all.
+    /// Whether the watch over files works.
     pub watched: bool,
     /// Edits that the watch notices later.
     pub late: VecDeque<ServerId>,
-    /// Names what is written by hand.
+    /// Numbers the texts that operators write.
     pub notes: u64,
 }
 
 impl Play {
-    fn new(plan: Plan, loud: bool) -> Self {
+    fn new(plan: Plan, verbose: bool) -> Self {
         let seed = plan.seed();
-        let mut rng = plan.rng("world");
-        let places = if rng.permille(500) { 1 } else { 4 };
-        let machine = Machine::with_places(places);
+        let mut rng = plan.rng("setup");
+        let slots = if rng.permille(500) { 1 } else { 4 };
+        let machine = Machine::with_install_slots(slots);
         let runs = Runs::default();
-        furnish(&machine, seed, &runs, false);
-        machine.docker.set_live_restore(rng.permille(300));
-        machine.docker.set_kept_log(rng.permille(300).then_some(600));
+        set_up(&machine, seed, &runs, false);
+        machine.engine.set_live_restore(rng.permille(300));
+        machine.engine.set_kept_log(rng.permille(300).then_some(600));
         let count = 1 + rng.below(3);
         let mut servers = Vec::new();
         for number in 0..count {
@@ -187,7 +187,7 @@ impl Play {
             let of_file = rng.permille(250);
             let mut panel = machine.panel.lock();
             if of_file {
-                panel.of_files.insert(id);
+                panel.file_managed.insert(id);
             } else {
                 panel.servers.insert(id, panel_side(id, &format!("S{number}")));
             }
@@ -200,10 +200,10 @@ impl Play {
                 asked: Asked::default(),
                 overridden: false,
                 texts: Vec::new(),
-                outdone: None,
-                buried: Vec::new(),
+                superseded_install: None,
+                deleted_installs: Vec::new(),
                 damaged: false,
-                quiet_since: None,
+                unchanged_since: None,
                 parked: None,
             });
         }
@@ -225,7 +225,7 @@ impl Play {
         Self {
             seed,
             plan,
-            loud,
+            verbose,
             rng,
             machine,
             servers,
@@ -238,12 +238,12 @@ impl Play {
         }
     }
 
-    pub fn say(&self, text: impl FnOnce() -> String) {
+    pub fn log(&self, text: impl FnOnce() -> String) {
         let text = text();
-        if self.loud {
+        if self.verbose {
             println!("[{:>9.3}] {text}", self.machine.epoch.1.elapsed().as_secs_f64());
         }
-        self.machine.journal.tell(&text);
+        self.machine.journal.action(&text);
     }
 
     async fn run(mut self) -> Tally {
@@ -264,13 +264,13 @@ impl Play {
             if self.plan.happens(&name) {
                 self.act(&daemon).await;
             }
-            self.say_all(&daemon).await;
+            self.log_all(&daemon).await;
             daemon = self.survive(daemon).await;
         }
-        self.make_peace(daemon).await
+        self.converge(daemon).await
     }
 
-    /// What goes on without anybody's doing: outages end, edits are noticed, the panel's list takes effect.
+    /// Events without an action: late edits are noticed, and the panel's list parks servers.
     pub fn notice(&mut self, daemon: &Daemon) {
         while let Some(id) = self.late.pop_front() {
             daemon.edited(id);
@@ -279,8 +279,8 @@ impl Play {
         for at in 0..self.servers.len() {
             self.follow(daemon, at);
             let server = &mut self.servers[at];
-            let Some(snapshot) = daemon.world.store.get(server.id) else { continue };
-            server.notice_later_installation(&snapshot, daemon.world.clock.now());
+            let Some(snapshot) = daemon.node.context.store.get(server.id) else { continue };
+            server.notice_later_installation(&snapshot, daemon.node.context.clock.now());
             match snapshot.record.parked {
                 Some(_) => {
                     server.parked = server.parked.or(Some(now));
@@ -290,14 +290,14 @@ impl Play {
         }
     }
 
-    /// In a loud run: how every server stands.
-    async fn say_all(&self, daemon: &Daemon) {
-        if !self.loud {
+    /// Prints the state of every server in a verbose run.
+    async fn log_all(&self, daemon: &Daemon) {
+        if !self.verbose {
             return;
         }
         for (at, server) in self.servers.iter().enumerate() {
-            let Some(snapshot) = daemon.world.store.get(server.id) else { continue };
-            let Some(status) = daemon.world.store.status(server.id) else { continue };
+            let Some(snapshot) = daemon.node.context.store.get(server.id) else { continue };
+            let Some(status) = daemon.node.context.store.status(server.id) else { continue };
             println!(
                 "    {at}: {:?}/{:?} {:?} requests {:?} done {:?} handled {:?} problem {:?} unrecorded {} parked {:?}",
                 status.phase,
@@ -313,35 +313,35 @@ impl Play {
         }
     }
 
-    /// Boots until a daemon stands.
+    /// Boots until a daemon runs.
     async fn boot(&mut self) -> Daemon {
         loop {
-            self.tally.lives += 1;
-            let life = self.tally.lives;
-            let mut rng = self.plan.rng(&format!("life{life}"));
+            self.tally.processes += 1;
+            let process = self.tally.processes;
+            let mut rng = self.plan.rng(&format!("process{process}"));
             let (seed, crashes, crash_at) = (rng.next(), rng.permille(450), rng.below(400));
-            let crash_at = (crashes && self.plan.happens(&format!("c{life}"))).then_some(crash_at);
-            let fate = Fate::of_life(self.plan.clone(), life, self.rates, crash_at);
-            self.say(|| format!("boot, to crash at {crash_at:?}"));
-            if let Some(daemon) = self.machine.boot(fate, seed) {
+            let crash_at = (crashes && self.plan.happens(&format!("c{process}"))).then_some(crash_at);
+            let faults = ProcessFaults::of_process(self.plan.clone(), process, self.rates, crash_at);
+            self.log(|| format!("boot, to crash at {crash_at:?}"));
+            if let Some(daemon) = self.machine.boot(faults, seed) {
                 return daemon;
             }
         }
     }
 
-    /// Boots another daemon if this one has died.
+    /// Boots another daemon if this one has crashed.
     async fn survive(&mut self, daemon: Daemon) -> Daemon {
-        if !daemon.fate.is_over() {
+        if !daemon.faults.is_over() {
             return daemon;
         }
         self.reboot(daemon).await
     }
 
     pub async fn reboot(&mut self, daemon: Daemon) -> Daemon {
-        self.end_of_a_life(&daemon);
+        self.end_of_process(&daemon);
         daemon.kill().await;
-        self.between_lives();
-        let away = self.plan.rng(&format!("away{}", self.tally.lives)).millis(0, 30_000);
+        self.between_processes();
+        let away = self.plan.rng(&format!("away{}", self.tally.processes)).millis(0, 30_000);
         tokio::time::sleep(away).await;
         self.boot().await
     }
@@ -368,8 +368,8 @@ impl Play {
             85..=86 => self.records_rejected(at),
             87..=90 => self.list_or_not(at),
             91..=97 => {
-                self.say(|| "kill -9".into());
-                daemon.fate.doom();
+                self.log(|| "kill -9".into());
+                daemon.faults.crash_at_next_point();
             }
             _ => daemon.wait(Duration::from_secs(1)).await,
         }

@@ -1,4 +1,4 @@
-//! A failing run becomes a small one: what happens in it is left out part by part, as long as it fails in the same way.
+//! Shrinks a failing run: leaves out its events part by part, as long as it fails in the same way.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::scenario::{self, Run};
 use crate::watchdog;
 
-/// Plays that a shrinking takes at most.
+/// Maximum runs per shrinking.
 const MAX_PLAYS: u32 = 1500;
 
 /// A run that broke an invariant.
@@ -17,10 +17,10 @@ const MAX_PLAYS: u32 = 1500;
 pub struct Failure {
     pub seed: u64,
     pub message: String,
-    /// What has happened in it.
+    /// The names of its events.
     pub happened: BTreeSet<String>,
-    /// What people have done, and when.
-    pub story: String,
+    /// The actions of panel and operators, with their times.
+    pub actions: String,
 }
 
 impl Failure {
@@ -34,11 +34,11 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, message, happened, story } = self;
+        let Self { seed, message, happened, actions } = self;
         let kept = happened.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         write!(
             f,
-            "seed {seed} fails, with {} of what happens in it left:\n{story}{message}\nagain: ALULA_SIM_SEED={seed} ALULA_SIM_KEEP={kept} cargo test --test simulation -- --nocapture seeds",
+            "seed {seed} fails, with {} events left:\n{actions}{message}\nrepeat with: ALULA_SIM_SEED={seed} ALULA_SIM_KEEP={kept} cargo test --test simulation -- --nocapture seeds",
             happened.len()
         )
     }
@@ -49,16 +49,16 @@ thread_local! {
     static PANICS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
-/// Plays a plan without a word about its panics. A panic that the daemon caught is a failure, too: in a pass or a job it would
-/// be tried again, and nothing of it seen.
+/// Plays a plan without printing panics. A panic that the daemon caught is a failure too: a pass or a job would only be tried
+/// again.
 pub fn quietly(plan: &Plan) -> Result<Run, Failure> {
     let (played, panics) = with_panics(|| watchdog::watch(plan.seed(), || scenario::try_play(plan, false)));
     match (played, panics.first()) {
         (Ok(run), Some(panic)) => {
             let message = format!("seed {}: the daemon panicked: {panic}", plan.seed());
-            Err(Failure { seed: plan.seed(), message, happened: plan.happened(), story: run.story })
+            Err(Failure { seed: plan.seed(), message, happened: plan.happened(), actions: run.actions })
         }
-        // With the place of the assertion.
+        // With the position of the assertion.
         (played, _) => played.map_err(|failure| match panics.last() {
             Some(panic) => Failure { message: panic.clone(), ..failure },
             None => failure,
@@ -66,7 +66,7 @@ pub fn quietly(plan: &Plan) -> Result<Run, Failure> {
     }
 }
 
-/// Does something, and says which panics there were, caught ones too. None of them is printed.
+/// Runs `act` and returns its panics, also those that were caught. None of them is printed.
 fn with_panics<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -132,7 +132,7 @@ fn what_a_failure_needs_is_left_of_it() {
             (false, true) => "seed 7: something else",
             (false, false) => return None,
         };
-        Some(Failure { seed: 7, message: message.into(), happened, story: String::new() })
+        Some(Failure { seed: 7, message: message.into(), happened, actions: String::new() })
     };
     let names = (0..100).map(|number| format!("a{number}")).chain(["3/start/1/lost".into(), "c2".into()]);
     let smallest = shrink_by(fails(names.collect()).unwrap(), fails);

@@ -1,11 +1,11 @@
-//! A run that does not come to an end ends the whole program.
+//! Ends the whole program when a run does not end.
 
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-/// Ends the whole run, with the seed's name, when one does not come to an end: time stands still in a daemon that looks at the
-/// same server again and again without waiting.
+/// Ends the whole program, and names the seed, when a run does not end: paused time does not advance while a daemon reconciles a
+/// server again and again without waiting.
 struct Watchdog {
     running: Mutex<BTreeMap<u64, Instant>>,
 }
@@ -20,7 +20,7 @@ static WATCHDOG: LazyLock<Watchdog> = LazyLock::new(|| {
             for (seed, since) in WATCHDOG.running.lock().unwrap().iter() {
                 if since.elapsed() > LIMIT {
                     eprintln!(
-                        "seed {seed} does not come to an end; again: ALULA_SIM_SEED={seed} cargo test --test simulation -- --nocapture seeds"
+                        "seed {seed} does not end; repeat it with: ALULA_SIM_SEED={seed} cargo test --test simulation -- --nocapture seeds"
                     );
                     std::process::exit(101);
                 }

@@ -1,5 +1,5 @@
-//! A real daemon as a child process, with everything of its own: state folder, configuration, panel simulator, network
-//! in the container engine. What it made is removed however the test ends.
+//! A real daemon as a child process with its own state folder, configuration, panel simulator and network in the container
+//! engine. Its containers, networks and files are removed at the end of the test, whatever its result.
 
 #![allow(dead_code, reason = "each binary uses a part of it")]
 
@@ -19,12 +19,12 @@ use serde_json::{Value, json};
 use crate::images;
 use crate::panel_sim::{PanelSim, SimServer};
 
-/// How long a state is waited for. Generous: the machine may be busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at what is waited for.
-const LOOK: Duration = Duration::from_millis(10);
+/// Timeout of awaited states. Generous, since the machine may be busy with other tests.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+/// Interval of the checks for an awaited state.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What a node of a test is like.
+/// Options of a test's node.
 pub struct NodeOptions {
     /// The daemon's program.
     pub program: PathBuf,
@@ -32,7 +32,7 @@ pub struct NodeOptions {
     pub engine: Option<PathBuf>,
     /// `DOCKER_HOST` of the daemon alone; the engine's socket if `None`.
     pub docker_host: Option<String>,
-    /// Laid over the configuration.
+    /// Merged over the configuration.
     pub config: Value,
     /// Whether the daemon logs in detail.
     pub debug: bool,
@@ -45,7 +45,7 @@ impl NodeOptions {
     }
 }
 
-/// A node: a daemon that runs or does not, what it works with, and shortcuts to look at it.
+/// A node: a daemon, running or not, with its panel and its engine.
 pub struct Node {
     pub panel: PanelSim,
     pub docker: Docker,
@@ -62,7 +62,7 @@ pub struct Node {
     servers: Vec<String>,
 }
 
-/// Runs a test on a node that is not started yet, and removes what it made.
+/// Runs a test on a node that is not started yet, and cleans up.
 pub async fn with_node(options: NodeOptions, test: impl AsyncFnOnce(&mut Node)) {
     let mut node = Node::new(options).await;
     let outcome = AssertUnwindSafe(test(&mut node)).catch_unwind().await;
@@ -81,19 +81,19 @@ pub async fn with_node(options: NodeOptions, test: impl AsyncFnOnce(&mut Node)) 
     }
 }
 
-/// Waits until `look` finds something.
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+/// Waits until `find` returns something.
+pub async fn until<T>(what: &str, mut find: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
-        if let Some(found) = look().await {
+        if let Some(found) = find().await {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what} in vain");
-        tokio::time::sleep(LOOK).await;
+        assert!(begun.elapsed() < TIMEOUT, "{what} did not happen within {TIMEOUT:?}");
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// A port that nobody listens on now.
+/// A port without a listener.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("a bound socket").port()
@@ -126,13 +126,13 @@ impl Node {
             program: options.program,
             debug: options.debug,
             daemon: None,
-            client: reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client"),
+            client: reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().expect("a client"),
             port: free_port(),
             network: format!("alula-test-{}", &run[..8]),
             servers: Vec::new(),
         };
         let mut config = node.config();
-        lay_over(&mut config, options.config);
+        merge(&mut config, options.config);
         // JSON is YAML.
         std::fs::write(node.config_path(), serde_json::to_string_pretty(&config).expect("JSON")).expect("a file");
         node
@@ -151,7 +151,7 @@ impl Node {
                 "root_directory": below("root"),
                 "log_directory": below("log"),
                 "tmp_directory": below("tmp"),
-                "username": "nobody",
+                "username": "games",
                 "timezone": "UTC",
                 "user": {"passwd": {"enable": true, "directory": below("passwd")}},
                 "machine_id": {"enable": true, "directory": below("machine-id")},
@@ -182,7 +182,7 @@ impl Node {
         self.answers().await;
     }
 
-    /// Starts the daemon and waits for nothing.
+    /// Starts the daemon, and does not wait.
     pub fn spawn(&mut self) {
         assert!(self.daemon.is_none(), "it runs");
         let output = File::options().append(true).create(true).open(self.output_path()).expect("a file");
@@ -202,17 +202,17 @@ impl Node {
         let begun = Instant::now();
         loop {
             if let Ok(answer) = self.request(reqwest::Method::GET, "/api/system").send().await {
-                assert_eq!(answer.status(), 200, "the API answers, and differently than it should");
+                assert_eq!(answer.status(), 200, "the API answers with an unexpected status");
                 return;
             }
             let ended = self.daemon.as_mut().and_then(|daemon| daemon.try_wait().expect("a child"));
             assert!(ended.is_none(), "the daemon ended with {ended:?}:\n{}", self.latest_output());
-            assert!(begun.elapsed() < PATIENCE, "the API is silent:\n{}", self.latest_output());
-            tokio::time::sleep(LOOK).await;
+            assert!(begun.elapsed() < TIMEOUT, "the API does not answer:\n{}", self.latest_output());
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// `kill -9`, and waits until nothing is left of it.
+    /// Kills the daemon with SIGKILL, and waits for its end.
     pub fn kill(&mut self) {
         let mut daemon = self.daemon.take().expect("a daemon that runs");
         let ended = daemon.try_wait().expect("a child");
@@ -225,7 +225,7 @@ impl Node {
         daemon.wait().expect("a child");
     }
 
-    /// `kill -9`, and up again.
+    /// Kills the daemon with SIGKILL, and starts another one.
     pub async fn kill_and_boot(&mut self) {
         self.kill();
         self.boot().await;
@@ -236,7 +236,7 @@ impl Node {
         self.daemon.as_ref().expect("a daemon that runs").id()
     }
 
-    /// The end of what it has printed.
+    /// The end of its output.
     pub fn latest_output(&self) -> String {
         let output = std::fs::read(self.output_path()).unwrap_or_default();
         String::from_utf8_lossy(&output[output.len().saturating_sub(12_000)..]).into_owned()
@@ -244,7 +244,7 @@ impl Node {
 
     // --------------------------------------------------------------- the API
 
-    /// Where its API is.
+    /// A URL of its API.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
@@ -275,7 +275,7 @@ impl Node {
         answer.bytes().await.expect("a body")
     }
 
-    /// Has the daemon delete a server, and waits until nothing of it is left in the engine.
+    /// Deletes a server through the API, and waits until the engine has none of its containers.
     pub async fn delete(&self, id: &str) {
         let answer = self.request(reqwest::Method::DELETE, &format!("/api/servers/{id}")).send().await;
         assert_eq!(answer.expect("an answer").status().as_u16(), 204, "deleting {id}");
@@ -284,7 +284,7 @@ impl Node {
 
     // --------------------------------------------------------------- servers
 
-    /// A new server of the panel, with this install script. The daemon does not know of it yet.
+    /// A new server of the panel, with this install script. The daemon does not know it yet.
     pub fn define(&mut self, script: &str) -> String {
         let id = uuid::Uuid::new_v4().to_string();
         let mut server = SimServer::new(&id, &self.image, &self.image);
@@ -294,13 +294,13 @@ impl Node {
         id
     }
 
-    /// Has the daemon make a server.
+    /// Creates a server through the API.
     pub async fn create(&self, id: &str, then_start: bool) {
         let wanted = json!({"uuid": id, "start_on_completion": then_start});
         assert_eq!(self.post("/api/servers", wanted).await, 202, "creating {id}");
     }
 
-    /// A server that runs.
+    /// A running server.
     pub async fn running_server(&mut self) -> String {
         let id = self.define("echo run >> /mnt/server/runs.txt");
         self.create(&id, true).await;
@@ -325,7 +325,7 @@ impl Node {
         until(&format!("state {state} of {id}"), async || (self.state(id).await? == state).then_some(())).await;
     }
 
-    /// What `status.yml` says.
+    /// The content of `status.yml`.
     pub fn status(&self, id: &str) -> Option<Status> {
         let path = self.folder.path().join("root/servers").join(id).join("status.yml");
         serde_yaml::from_slice(&std::fs::read(path).ok()?).ok()
@@ -351,12 +351,12 @@ impl Node {
         std::fs::read_to_string(self.data(id).join(name)).unwrap_or_default()
     }
 
-    /// Makes an empty file of the server, for a script that waits for it.
+    /// Creates an empty file of the server, for a script that waits for it.
     pub fn touch(&self, id: &str, name: &str) {
         std::fs::write(self.data(id).join(name), "").expect("a file");
     }
 
-    /// Waits until a file of the server is there.
+    /// Waits until a file of the server exists.
     pub async fn wait_file(&self, id: &str, name: &str) {
         let path = self.data(id).join(name);
         until(&format!("{}", path.display()), async || path.exists().then_some(())).await;
@@ -374,13 +374,13 @@ impl Node {
         Some((found.id.unwrap_or_default(), running))
     }
 
-    /// Removes containers and the network; the folder goes by itself.
+    /// Removes containers and the network.
     async fn clean(&mut self) {
         let mut tries = 1;
         if let Some(mut daemon) = self.daemon.take() {
             let _ = daemon.kill();
             let _ = daemon.wait();
-            // The engine may still be making the network that it has asked for.
+            // The engine may still be creating the network.
             tries = 20;
         }
         let removals = self.servers.iter().flat_map(|id| [id.clone(), format!("{id}_installer")]).map(|name| {
@@ -407,12 +407,12 @@ impl Drop for Node {
     }
 }
 
-/// Replaces in `below` what `above` has, object by object.
-fn lay_over(below: &mut Value, above: Value) {
+/// Merges `above` into `below`, object by object.
+fn merge(below: &mut Value, above: Value) {
     match (below, above) {
         (Value::Object(below), Value::Object(above)) => {
             for (key, value) in above {
-                lay_over(below.entry(key).or_insert(Value::Null), value);
+                merge(below.entry(key).or_insert(Value::Null), value);
             }
         }
         (below, above) => *below = above,

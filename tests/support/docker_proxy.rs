@@ -1,8 +1,8 @@
-//! A way to a container engine that can be made to stall: a unix socket whose calls are forwarded one by one, and held back
-//! where a test says so, either before the engine hears of them or before its answer is passed on.
+//! A proxy of a container engine that can be stalled: a unix socket whose calls are forwarded one by one, and held back
+//! where a test says so, either before the engine gets them or before its answer is forwarded.
 //!
-//! Requests are read as HTTP, so that a test names calls by method and path. Terminals that take a connection over are
-//! copied through as bytes.
+//! Requests are read as HTTP, so that a test names calls by method and path. Connections that are upgraded to terminals are
+//! copied as bytes.
 
 #![allow(dead_code, reason = "each binary uses a part of it")]
 
@@ -25,9 +25,9 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Where a call is held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The engine has not heard of it.
+    /// Before the engine gets the call.
     Before,
-    /// The engine has done it; the caller has not heard.
+    /// After the engine has executed it, before the caller gets the answer.
     After,
 }
 
@@ -75,13 +75,13 @@ impl DockerProxy {
         Self { shared, socket, server }
     }
 
-    /// `DOCKER_HOST` of whoever is to go through here.
+    /// `DOCKER_HOST` for clients of this proxy.
     pub fn address(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 
-    /// Holds calls back whose `METHOD path` (without the API's version) has a match of the regular expression, but lets so
-    /// many of them through first.
+    /// Holds calls back whose `METHOD path` (without the API's version) has a match of the regular expression, but forwards the
+    /// first `skip` of them.
     pub fn hold(&self, side: Side, calls: &str, skip: u32) -> Hold {
         let calls = Regex::new(calls).expect("a regular expression");
         let rule = Arc::new(Rule { side, calls, skip, seen: AtomicU32::new(0), held: AtomicU32::new(0) });
@@ -138,7 +138,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 async fn serve(shared: Arc<Shared>, listener: UnixListener) {
-    // They end with this task.
+    // The connections end with this task.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
@@ -148,7 +148,7 @@ async fn serve(shared: Arc<Shared>, listener: UnixListener) {
                 connections.spawn(async move {
                     let service = service_fn(move |request| forward(shared.clone(), request));
                     let server = hyper::server::conn::http1::Builder::new();
-                    // A caller that was killed is no news here.
+                    // A caller that was killed is no error.
                     let _ = server.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
                 });
             }

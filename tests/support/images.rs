@@ -1,7 +1,6 @@
-//! The one small image of the whole-daemon tests and the benchmark: a static busybox with a game of a few lines, imported
-//! without any registry.
+//! The image of the tests and benchmarks with a real daemon: a static busybox with a small game, imported without a registry.
 //!
-//! Its name carries a registry's address where nobody listens, so that a daemon that pulls is refused at once and falls
+//! Its name has the address of a registry without a listener, so that a pull fails at once and the daemon falls
 //! back to the local image. The tag is a hash of the content: a changed image has another name, and runs share one.
 
 #![allow(dead_code, reason = "each binary uses a part of it")]
@@ -20,7 +19,7 @@ const CHANGES: [&str; 3] = ["WORKDIR /home/container", "ENV HOME=/home/container
 /// The programs that the game and install scripts use.
 const PROGRAMS: [&str; 11] = ["sh", "cat", "echo", "sleep", "touch", "rm", "id", "mkdir", "head", "ls", "true"];
 
-/// A game: notes each start and each stop in a file, is ready at once, and knows a few commands.
+/// A game: records each start and stop in a file, is ready at once, and has a few commands.
 const GAME: &str = r#"trap 'echo signal >> stops.txt; exit 0' TERM
 echo start >> starts.txt
 echo "booting"
@@ -38,7 +37,7 @@ while true; do
 done
 "#;
 
-/// Has the image on an engine, and returns its name.
+/// Imports the image into an engine if it is missing, and returns its name.
 pub async fn game_image(docker: &Docker) -> String {
     let archive = archive();
     let mut hash = Sha256::new();

@@ -1,4 +1,4 @@
-//! A container engine of a test's own, which may be stopped, killed and started again without anybody else noticing.
+//! A container engine for one test, which may stop, kill and start it.
 
 #![allow(dead_code, reason = "each binary uses a part of it")]
 
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// An engine takes its time to stop containers, and to come up on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time for an engine to stop containers, and to start on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A dockerd with everything in a folder of its own.
 pub struct OwnEngine {
@@ -48,12 +48,12 @@ impl OwnEngine {
         self.dockerd = Some(dockerd);
         let begun = Instant::now();
         while crate::daemon_process::engine(Some(&self.socket())).await.is_err() {
-            assert!(begun.elapsed() < PATIENCE, "dockerd does not come up:\n{}", self.output());
+            assert!(begun.elapsed() < TIMEOUT, "dockerd does not come up:\n{}", self.output());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// Ends it as a host that shuts down does: containers are stopped.
+    /// Shuts it down with SIGTERM, which stops its containers.
     pub fn stop(&mut self) {
         if let Some(mut dockerd) = self.dockerd.take() {
             if let Ok(pid) = i32::try_from(dockerd.id())
@@ -63,7 +63,7 @@ impl OwnEngine {
             }
             let begun = Instant::now();
             while dockerd.try_wait().expect("a child").is_none() {
-                if begun.elapsed() > PATIENCE {
+                if begun.elapsed() > TIMEOUT {
                     let _ = dockerd.kill();
                 }
                 std::thread::sleep(Duration::from_millis(20));
@@ -71,19 +71,19 @@ impl OwnEngine {
         }
     }
 
-    /// `kill -9`: containers go on for the moment.
+    /// Kills it with SIGKILL; containers keep running until the next start.
     pub fn kill(&mut self) {
         let containerd = self.containerd();
         let mut dockerd = self.dockerd.take().expect("an engine that runs");
         dockerd.kill().expect("a child");
         dockerd.wait().expect("a child");
-        // It dies with its parent, a moment later.
+        // It ends shortly after its parent.
         let begun = Instant::now();
         while containerd.is_some() && self.containerd() == containerd {
-            assert!(begun.elapsed() < PATIENCE, "containerd outlives dockerd");
+            assert!(begun.elapsed() < TIMEOUT, "containerd outlives dockerd");
             std::thread::sleep(Duration::from_millis(20));
         }
-        // Where nobody buries orphans, a new dockerd would take it for alive.
+        // Without an init process that reaps orphans, a new dockerd would consider it alive.
         let _ = std::fs::remove_file(self.containerd_pid());
     }
 
@@ -108,7 +108,7 @@ impl OwnEngine {
 impl Drop for OwnEngine {
     fn drop(&mut self) {
         self.stop();
-        // One that was killed has left containers behind.
+        // An engine that was killed leaves containers behind.
         let folder = self.folder.path().to_string_lossy().into_owned();
         for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! A simulator of the panel's remote API, for tests and benchmarks of the whole daemon.
 //!
-//! It listens on a random port of the loopback address, on a thread of its own, so that it answers however busy or
-//! blocked the test is. It keeps servers as plain JSON in the panel's words, records every request in order, answers as
+//! It listens on a random port of the loopback address, on its own thread, so that it answers while the test is busy or
+//! blocked. It keeps servers as plain JSON in the panel's format, records every request in order, answers as
 //! the panel does (route binding before authentication, paging, validation), and misbehaves on demand: see [`Fault`]
 //! and [`PanelSim::pause`]. Waiting is for states, with a deadline, in real time.
 
@@ -30,10 +30,10 @@ use self::connection::Control;
 use self::faults::Rule;
 pub use self::faults::{ActiveFault, Fault};
 
-/// How long the waiting calls wait before they give up.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+/// Timeout of waiting calls.
+pub const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What the panel thinks of a server's installation.
+/// A server's installation as the panel has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Waits for the node's report.
@@ -46,7 +46,7 @@ pub enum Standing {
     ReinstallFailed,
 }
 
-/// One server of the panel. The three JSON values are in the wire's shape; tests change them freely.
+/// One server of the panel. The three JSON values have the format of the protocol; tests change them freely.
 #[derive(Debug, Clone)]
 pub struct SimServer {
     pub uuid: String,
@@ -97,7 +97,7 @@ impl SimServer {
     }
 }
 
-/// One request that came in.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Recorded {
     /// Position in the record.
@@ -129,7 +129,7 @@ impl Recorded {
     }
 }
 
-/// Everything that the panel knows and has seen.
+/// The panel's servers and received requests.
 #[derive(Default)]
 pub struct CallLog {
     /// In the order of their creation, which is that of the list.
@@ -166,7 +166,7 @@ impl Shared {
     }
 }
 
-/// The panel. It is gone when this is dropped.
+/// The panel, which stops when this is dropped.
 pub struct PanelSim {
     shared: Arc<Shared>,
     control: Option<async_mpsc::UnboundedSender<Control>>,
@@ -210,14 +210,14 @@ impl PanelSim {
         &self.shared.token
     }
 
-    /// Where the panel listens.
+    /// The panel's address.
     pub fn address(&self) -> SocketAddr {
         self.shared.url.trim_start_matches("http://").parse().expect("an address")
     }
 
-    /// Looks at what the panel knows, or changes it.
-    pub fn with<T>(&self, look: impl FnOnce(&mut CallLog) -> T) -> T {
-        let found = look(&mut self.shared.lock());
+    /// Reads or changes the panel's state.
+    pub fn with<T>(&self, act: impl FnOnce(&mut CallLog) -> T) -> T {
+        let found = act(&mut self.shared.lock());
         self.shared.changed.send_replace(());
         found
     }
@@ -244,12 +244,12 @@ impl PanelSim {
         ActiveFault::new(rule, self.shared.clone())
     }
 
-    /// Goes away: connections break and new ones are refused. The port stays reserved.
+    /// Stops: connections break and new ones are refused. The port stays reserved.
     pub fn pause(&self) {
         self.order(Control::Pause);
     }
 
-    /// Comes back on the same port.
+    /// Starts again on the same port.
     pub fn resume(&self) {
         self.order(Control::Resume);
     }
@@ -257,7 +257,7 @@ impl PanelSim {
     fn order(&self, order: fn(mpsc::Sender<()>) -> Control) {
         let (done, wait) = mpsc::channel();
         let sent = self.control.as_ref().is_some_and(|control| control.send(order(done)).is_ok());
-        assert!(sent && wait.recv_timeout(PATIENCE).is_ok(), "the panel's thread is gone");
+        assert!(sent && wait.recv_timeout(TIMEOUT).is_ok(), "the panel's thread has ended");
     }
 
     /// A position in the record, for `since`.
@@ -265,12 +265,12 @@ impl PanelSim {
         self.shared.lock().requests.len()
     }
 
-    /// Requests since a mark whose path matches the regular expression as a whole.
+    /// Requests since a mark whose whole path matches the regular expression.
     pub fn matching(&self, since: usize, method: &str, path: &str) -> Vec<Recorded> {
         matching(&self.shared.lock(), since, method, path)
     }
 
-    /// The most requests of a method that were under way at the same time.
+    /// The most requests of a method that were in progress at the same time.
     pub fn most_at_once(&self, method: &str) -> usize {
         let requests = self.matching(0, method, ".*");
         let during = |at: Instant| {
@@ -280,13 +280,13 @@ impl PanelSim {
         requests.iter().map(|request| during(request.at)).max().unwrap_or(0)
     }
 
-    /// Waits until `look` finds something, and panics with the latest requests if it does not in [`PATIENCE`].
-    pub async fn wait<T>(&self, what: &str, mut look: impl FnMut(&CallLog) -> Option<T>) -> T {
+    /// Waits until `find` returns something, and panics with the latest requests if it does not in [`TIMEOUT`].
+    pub async fn wait<T>(&self, what: &str, mut find: impl FnMut(&CallLog) -> Option<T>) -> T {
         let mut changed = self.shared.changed.subscribe();
-        let found = tokio::time::timeout(PATIENCE, async {
+        let found = tokio::time::timeout(TIMEOUT, async {
             loop {
                 changed.borrow_and_update();
-                if let Some(found) = look(&self.shared.lock()) {
+                if let Some(found) = find(&self.shared.lock()) {
                     return found;
                 }
                 let _ = changed.changed().await;
@@ -294,11 +294,14 @@ impl PanelSim {
         });
         match found.await {
             Ok(found) => found,
-            Err(_) => panic!("the panel has waited {PATIENCE:?} for {what} in vain; it has seen:\n{}", self.story()),
+            Err(_) => panic!(
+                "the panel has {what} did not happen within {TIMEOUT:?}; it has seen:\n{}",
+                self.recent_requests()
+            ),
         }
     }
 
-    /// Waits until so many matching requests were answered since a mark, and returns the last of them.
+    /// Waits until `count` matching requests were answered since a mark, and returns the last of them.
     pub async fn wait_for(&self, since: usize, method: &str, path: &str, count: usize) -> Recorded {
         assert!(count > 0, "nothing to wait for");
         self.wait(&format!("{count} of {method} {path}"), |call_log| {
@@ -309,7 +312,7 @@ impl PanelSim {
         .await
     }
 
-    /// Waits until the panel was told this state of a server, and accepted it.
+    /// Waits until the panel has accepted this state of a server.
     pub async fn wait_state(&self, since: usize, uuid: &str, state: &str) -> Recorded {
         let path = state_path(uuid);
         self.wait(&format!("state {state} of {uuid}"), |call_log| {
@@ -331,14 +334,14 @@ impl PanelSim {
 
     /// All (previous, new) states of a server that were accepted since a mark, in order.
     pub fn states(&self, since: usize, uuid: &str) -> Vec<(String, String)> {
-        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let requests = self.matching(since, "POST", &state_path(uuid));
         let bodies = requests.iter().filter(|request| accepted(request)).map(Recorded::json);
-        bodies.map(|body| (word(&body["data"]["previous_state"]), word(&body["data"]["new_state"]))).collect()
+        bodies.map(|body| (text(&body["data"]["previous_state"]), text(&body["data"]["new_state"]))).collect()
     }
 
     /// The latest requests, one a line.
-    fn story(&self) -> String {
+    fn recent_requests(&self) -> String {
         let call_log = self.shared.lock();
         let latest = call_log.requests.iter().rev().take(40).rev();
         latest

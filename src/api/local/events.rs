@@ -1,4 +1,4 @@
-//! `GET /local/events`: what has happened, and what happens from then on.
+//! `GET /local/events`: past events, and new ones as a stream.
 
 use std::io;
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use serde_json::json;
 
-use super::parameter;
+use crate::api::request::parameter;
+use crate::api::response;
 use crate::api::stream::{self, Out};
-use crate::api::system::axum_json;
 use crate::api::{Api, ApiError};
 use crate::events::{EventKind, ServerEvent, Subscription};
 use crate::model::Timestamp;
 use crate::store::Store;
 
-/// `GET /local/events[?after={milliseconds}][&follow=true]`: what happened to any server at that time or later, as an array; or,
-/// followed, as a line for each, and then events, states and conditions as they happen.
+/// `GET /local/events[?after={milliseconds}][&follow=true]`: the events of all servers since that time, as an array. With `follow`, a
+/// line for each of them, and then for each new event, state and condition.
 pub async fn events(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let after = parameter(query.as_deref(), "after").and_then(|after| after.parse().ok());
     let after = Timestamp::from_millis(after.unwrap_or_default());
     let store = &api.context.store;
     if parameter(query.as_deref(), "follow") != Some("true") {
-        let happened = store.run(move |store| happened(store, after)).await;
-        return Ok(axum_json(&json!(happened)));
+        let past = store.run(move |store| past_events(store, after)).await;
+        return Ok(response::json(json!(past).to_string()));
     }
-    // First of all: what happens from here on is not missed.
+    // Before past events are read, so that none is missed.
     let subscription = store.events().subscribe_to_all();
     let store = store.clone();
     let name = "stream of events".to_owned();
@@ -33,33 +33,33 @@ pub async fn events(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> R
     Ok(stream::answer(&api.context.tasks, name, "application/x-ndjson", work))
 }
 
-/// The events in the servers' status at this time or later, the oldest first.
-fn happened(store: &Store, after: Timestamp) -> Vec<ServerEvent> {
-    let mut happened = Vec::new();
+/// The events in the servers' status since this time, the oldest first.
+fn past_events(store: &Store, after: Timestamp) -> Vec<ServerEvent> {
+    let mut past = Vec::new();
     for id in store.ids() {
         store.recall_events(id);
         let Some(status) = store.status(id) else { continue };
-        happened.extend(status.events.iter().filter(|event| event.at >= after).map(|event| ServerEvent {
+        past.extend(status.events.iter().filter(|event| event.at >= after).map(|event| ServerEvent {
             uuid: Some(id),
             at: event.at,
             kind: EventKind::Event { reason: event.reason, message: event.message.clone(), count: event.count },
         }));
     }
-    happened.sort_by_key(|event| event.at);
-    happened
+    past.sort_by_key(|event| event.at);
+    past
 }
 
 async fn follow(store: Store, after: Timestamp, mut subscription: Subscription, out: Out) -> io::Result<()> {
-    let happened = store.run(move |store| happened(store, after)).await;
-    // What happened after the subscription and before the look is in both.
+    let past = store.run(move |store| past_events(store, after)).await;
+    // Events between the subscription and the read are in both.
     let meanwhile: Vec<Arc<ServerEvent>> = std::iter::from_fn(|| subscription.try_recv()).collect();
-    for event in &happened {
+    for event in &past {
         out.send(line(event)?).await?;
     }
-    for event in meanwhile.iter().filter(|event| !happened.iter().any(|known| covers(known, event))) {
+    for event in meanwhile.iter().filter(|event| !past.iter().any(|known| covers(known, event))) {
         out.send(line(event)?).await?;
     }
-    drop((happened, meanwhile));
+    drop((past, meanwhile));
     while let Some(event) = out.wait_for(subscription.recv()).await? {
         out.send(line(&event)?).await?;
     }
@@ -93,7 +93,7 @@ mod tests {
     use crate::model::{Reason, ServerId};
 
     #[test]
-    fn an_event_is_covered_by_itself_and_by_what_counts_it() {
+    fn an_event_is_covered_by_itself_and_by_a_later_count() {
         let event = |server, at, count| ServerEvent {
             uuid: Some(ServerId::new(uuid::Uuid::from_u128(server))),
             at: Timestamp::from_millis(at),

@@ -1,4 +1,4 @@
-//! `GET /local/servers/{server}/logs`: what a server or its installer has printed, and what it prints from then on.
+//! `GET /local/servers/{server}/logs`: the output of a server or its installer, and new output as a stream.
 
 use std::io;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{any, parameter};
-use crate::api::request::ServerName;
+use super::any;
+use crate::api::request::{ServerPath, parameter};
 use crate::api::stream::{self, Out};
 use crate::api::{Api, ApiError};
 use crate::events::{EventKind, ServerEvent, Subscription};
@@ -18,16 +18,16 @@ use crate::files::log::LogReader;
 use crate::model::ServerId;
 use crate::reconcile::context::Context;
 
-/// Longest time that the transcript's writer is waited for.
+/// Timeout of the transcript's writer.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of lines that are sent together.
+/// Lines are sent together up to this many bytes.
 const PIECE: usize = 64 * 1024;
 
-/// What is asked for.
-struct Wanted {
+/// The requested log.
+struct LogRequest {
     id: ServerId,
     tail: Option<u64>,
-    /// From now on, where it is followed.
+    /// New output, if it is followed.
     subscription: Option<Subscription>,
 }
 
@@ -35,41 +35,40 @@ struct Wanted {
 /// last installation, as text.
 pub async fn logs(
     State(api): State<Arc<Api>>,
-    ServerName(server): ServerName,
+    ServerPath(id): ServerPath,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let query = query.as_deref();
-    let id: ServerId = server.parse().map_err(|_| ApiError::no_server())?;
     let tail = parameter(query, "tail")
         .map(str::parse)
         .transpose()
-        .map_err(|_| ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, "`tail` has to be a number of lines"))?;
+        .map_err(|_| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "`tail` has to be a number of lines"))?;
     let follow = parameter(query, "follow") == Some("true");
-    // First of all: what happens from here on is not missed, and the end of the server is not either.
+    // Before the server is read, so that neither output nor its deletion is missed.
     let subscription = follow.then(|| api.context.store.events().subscribe(id));
-    any(&api, &server)?;
-    let (context, wanted) = (api.context.clone(), Wanted { id, tail, subscription });
+    any(&api, id)?;
+    let (context, request) = (api.context.clone(), LogRequest { id, tail, subscription });
     let (tasks, content_type) = (&api.context.tasks, "text/plain; charset=utf-8");
     Ok(match parameter(query, "install") == Some("true") {
         true => stream::answer(tasks, format!("stream of install log {id}"), content_type, |out| {
-            install(context, wanted, out)
+            install(context, request, out)
         }),
         false => {
-            stream::answer(tasks, format!("stream of console {id}"), content_type, |out| console(context, wanted, out))
+            stream::answer(tasks, format!("stream of console {id}"), content_type, |out| console(context, request, out))
         }
     })
 }
 
-/// The transcript up to now, and then the lines that are published.
-async fn console(context: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<()> {
-    let folder = context.node.layout.logs(wanted.id);
-    let handover = tokio::time::timeout(HANDOVER_TIMEOUT, context.console.handover(wanted.id, &folder)).await;
+/// Sends the transcript, and then new lines.
+async fn console(context: Arc<Context>, request: LogRequest, out: Out) -> io::Result<()> {
+    let folder = context.node.layout.logs(request.id);
+    let handover = tokio::time::timeout(HANDOVER_TIMEOUT, context.console.handover(request.id, &folder)).await;
     let handover =
-        handover.map_err(|_| io::Error::other("the transcript's writer does not get on; see the disk"))??;
+        handover.map_err(|_| io::Error::other("the transcript's writer does not answer; check the disk"))??;
     let mut at_line_end = true;
     if let Some(mut file) = handover.file {
         let in_memory = handover.unwritten.iter().filter(|byte| **byte == b'\n').count() as u64;
-        let tail = wanted.tail.map(|lines| lines.saturating_sub(in_memory));
+        let tail = request.tail.map(|lines| lines.saturating_sub(in_memory));
         (_, at_line_end) = copy(&context, &out, move || {
             tail.map_or(Ok(()), |lines| file.skip_to_last(lines))?;
             Ok(file)
@@ -80,7 +79,7 @@ async fn console(context: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<
         at_line_end = handover.unwritten.ends_with(b"\n");
         out.send(handover.unwritten).await?;
     }
-    let Some(mut subscription) = wanted.subscription else { return Ok(()) };
+    let Some(mut subscription) = request.subscription else { return Ok(()) };
     let mut text = if at_line_end { String::new() } else { "\n".to_owned() };
     while let Some(event) = out.wait_for(subscription.recv()).await? {
         add_line(&context, &event, handover.last, &mut text);
@@ -96,7 +95,7 @@ async fn console(context: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<
     Ok(())
 }
 
-/// Adds the line of an event, if it has one that comes after line number `last`.
+/// Adds the line of an event, if its number is higher than `last`.
 fn add_line(context: &Context, event: &ServerEvent, last: u64, text: &mut String) {
     match &event.kind {
         EventKind::Console { line, number } if *number > last => text.push_str(line),
@@ -110,10 +109,10 @@ fn add_line(context: &Context, event: &ServerEvent, last: u64, text: &mut String
     text.push('\n');
 }
 
-/// The install log as far as it is written, and again each time that something was added to it.
-async fn install(context: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<()> {
-    let (id, mut subscription) = (wanted.id, wanted.subscription);
-    let mut reader = open(&context, id, None, wanted.tail).await?;
+/// Sends the install log, and again what was added to it.
+async fn install(context: Arc<Context>, request: LogRequest, out: Out) -> io::Result<()> {
+    let (id, mut subscription) = (request.id, request.subscription);
+    let mut reader = open(&context, id, None, request.tail).await?;
     loop {
         if let Some(file) = reader.take() {
             let (file, _) = copy(&context, &out, move || Ok(file)).await?;
@@ -130,7 +129,7 @@ async fn install(context: Arc<Context>, wanted: Wanted, out: Out) -> io::Result<
     }
 }
 
-/// The install log, also where it is another file than the one that was read before.
+/// Opens the install log, unless it is still the file that was read before.
 async fn open(
     context: &Context,
     id: ServerId,
@@ -151,7 +150,7 @@ async fn open(
     context.store.blocking().run(open).await
 }
 
-/// Sends what can be read of a log, and returns it with whether the last line has its end.
+/// Sends a log up to its end, and returns it and whether its last line is complete.
 async fn copy(
     context: &Context,
     out: &Out,

@@ -1,4 +1,4 @@
-//! The table against the routers that are built from it.
+//! The routers that are built from the table.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use http::{Method, StatusCode, header};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
-use super::super::request::Sent;
+use super::super::request::RequestBody;
 use super::*;
 use crate::config::Secret;
 
@@ -45,7 +45,7 @@ fn marked() -> Vec<Route> {
         let handle = move |request, _| -> Answer {
             let mark = mark.clone();
             Box::pin(async move {
-                let Ok(body) = Sent::from_request(request, &()).await;
+                let Ok(body) = RequestBody::from_request(request, &()).await;
                 body.bytes().map(|_| mark).into_response()
             })
         };
@@ -60,7 +60,7 @@ fn tcp() -> Endpoint {
 
 /// The routes of a listener over `table`, while the daemon starts.
 fn listener(table: Vec<Route>, endpoint: Endpoint) -> Router {
-    build(table, &Startup::new("6.1.0"), endpoint, &NodeConfig::for_tests(Path::new("/nowhere")))
+    build(table, &Startup::new("6.1.0"), endpoint, &crate::testing::node_config(Path::new("/nowhere")))
 }
 
 fn request(method: &Method, path: &str, authorization: Option<&str>, body: impl Into<Body>) -> Request {
@@ -79,7 +79,7 @@ async fn ask(router: &Router, request: Request) -> (StatusCode, String) {
 }
 
 #[tokio::test]
-async fn every_route_requires_what_its_row_says() {
+async fn every_route_requires_the_access_of_its_row() {
     let (over_tcp, local) = (listener(marked(), tcp()), listener(marked(), Endpoint::Local));
     for route in table() {
         let (method, path, mark) = (route.method(), route.example(), route.mark());
@@ -104,7 +104,7 @@ async fn every_route_requires_what_its_row_says() {
 }
 
 #[tokio::test]
-async fn a_slash_at_the_end_leads_to_the_route_for_callers_of_the_route() {
+async fn a_slash_at_the_end_redirects_callers_with_access() {
     let (over_tcp, local) = (listener(marked(), tcp()), listener(marked(), Endpoint::Local));
     for route in table() {
         let (method, path, mark) = (route.method(), route.example(), route.mark());
@@ -153,13 +153,10 @@ async fn nothing_outside_the_table_is_routed() {
 }
 
 #[tokio::test]
-async fn a_handler_gets_as_much_of_a_body_as_its_row_says() {
+async fn a_body_is_limited_as_in_its_row() {
     let router = listener(marked(), Endpoint::Local);
     for route in table() {
-        let max = match route.body {
-            RequestBody::Unread => 0,
-            RequestBody::UpTo(bytes) => bytes,
-        };
+        let max = route.max_body;
         for (length, expected) in [(max, StatusCode::OK), (max + 1, StatusCode::PAYLOAD_TOO_LARGE)] {
             let request = request(&route.method(), &route.example(), None, vec![b' '; length]);
             assert_eq!(ask(&router, request).await.0, expected, "{} {length}", route.mark());
@@ -168,7 +165,7 @@ async fn a_handler_gets_as_much_of_a_body_as_its_row_says() {
 }
 
 #[tokio::test]
-async fn while_the_daemon_starts_callers_are_rejected_at_once_and_others_wait() {
+async fn during_the_startup_callers_without_access_are_rejected_and_others_wait() {
     let router = listener(table(), tcp());
     for route in table() {
         let ask =

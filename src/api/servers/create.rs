@@ -1,4 +1,4 @@
-//! `POST /api/servers`: the panel wants a server to exist.
+//! `POST /api/servers`: creates a server.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 
-use crate::api::request::Sent;
+use crate::api::request::RequestBody;
 use crate::api::{Api, ApiError, body};
 use crate::model::{ManagedBy, Record, Requester, ServerId, Verb};
 use crate::reconcile::refresh::refresh;
@@ -15,25 +15,25 @@ use crate::store::{NewServer, Snapshot, Store, StoreError};
 use crate::sync::{self, FetchedSpec, new_manifest};
 
 #[derive(Deserialize)]
-struct Wanted {
+struct CreateBody {
     #[serde(default)]
     uuid: String,
     #[serde(default)]
     start_on_completion: bool,
 }
 
-/// Fetches the configuration, writes the record, answers 202. Asked again, it answers the same and does nothing.
-pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCode, ApiError> {
-    let wanted: Wanted = body::object(&body)?;
+/// Fetches the spec from the panel, writes the server, and answers 202. Repeated requests get the same answer and change nothing.
+pub async fn create(State(api): State<Arc<Api>>, body: RequestBody) -> Result<StatusCode, ApiError> {
+    let wanted: CreateBody = body::object(&body)?;
     let id: Option<ServerId> = wanted.uuid.parse().ok().filter(ServerId::is_v4);
     let id = id.ok_or_else(|| {
         let message = "The data provided in the request could not be validated.";
-        ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, message)
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message)
     })?;
     if api.context.store.get(id).is_some() {
-        // This answer accepts a request like any other, although nothing is written for it.
+        // The answer accepts an installation, although nothing is written.
         let _permit = api.permit_install().await;
-        // What a person has just changed is accepted before the panel's later request.
+        // An edit of the files is accepted before the panel's later request.
         refresh(&api.context.store, api.context.clock, id).await?;
         if api.context.store.get(id).is_some_and(|snapshot| is_under_way(&snapshot)) {
             return Ok(StatusCode::ACCEPTED);
@@ -41,7 +41,7 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
     }
     let Some(sync) = &api.context.sync else {
         return Err(ApiError::Failed(format!(
-            "{id} was asked for through the API, but no panel is configured to fetch it from; set `remote` in config.yml"
+            "cannot fetch the spec of server {id}: no panel is configured; set `remote` in config.yml"
         )));
     };
     let fetched = sync.fetch(id).await?;
@@ -57,8 +57,8 @@ pub async fn create(State(api): State<Arc<Api>>, body: Sent) -> Result<StatusCod
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Whether the server is known and its installation was asked for. One that is known from the panel's list alone, which may
-/// have been read between the panel's entry and this request, still has to be installed.
+/// Whether the server's installation was requested already. A server that was created from the panel's list still has to be installed:
+/// the list may have been read between the panel's entry and this request.
 fn is_under_way(snapshot: &Snapshot) -> bool {
     let installed = snapshot.record.install.done.is_some()
         || snapshot.requests.accepted.iter().any(|request| matches!(request.verb, Verb::Install { .. }));
@@ -66,46 +66,45 @@ fn is_under_way(snapshot: &Snapshot) -> bool {
     snapshot.is_listed() && (installed || by_file)
 }
 
-/// Writes a server that is new, known from the list alone, was parked, or is still being deleted.
+/// Writes a server that is new, was created from the list, is parked, or is still being deleted.
 fn write(store: &Store, id: ServerId, install: &NewRequest, fetched: &FetchedSpec) -> Result<(), StoreError> {
     loop {
         match attempt(store, id, install, fetched) {
             Ok(false) => {}
-            // Another writer has changed it, or its deletion has just come to its end.
+            // Another writer has changed the server, or its deletion has just ended.
             Err(StoreError::Exists(_) | StoreError::Conflict { .. } | StoreError::Unknown(_)) => {}
             result => return result.map(drop),
         }
     }
 }
 
-/// The requests of a server that exists and that its panel has created: a start that was asked for before does not follow the
-/// installation.
-fn as_new(before: &Snapshot, install: &NewRequest) -> Vec<NewRequest> {
+/// The requests of a server that exists. An earlier start does not follow the installation.
+fn install_requests(before: &Snapshot, install: &NewRequest) -> Vec<NewRequest> {
     let up = before.asked(install.at).power().is_some_and(|power| power.verb.wants_up());
     let stop = NewRequest { id: format!("{}-stop", install.id), verb: Verb::Stop, ..install.clone() };
     up.then_some(stop).into_iter().chain([install.clone()]).collect()
 }
 
-/// One attempt; `false` if what it was decided by is no longer so.
+/// One attempt; `false` if the state that it was based on has changed.
 fn attempt(store: &Store, id: ServerId, install: &NewRequest, fetched: &FetchedSpec) -> Result<bool, StoreError> {
     let Some(before) = store.get(id) else {
         let NewServer { manifest, record, .. } = fetched.new_server(id);
         return store.create(manifest, record, [install.clone()]).map(|_| true);
     };
     if is_under_way(&before) {
-        // Another caller was faster with the same request.
+        // Another caller has written the same request.
         return Ok(true);
     }
     if before.is_listed() {
-        // Known from the panel's list alone. A list that was asked for later has the newer configuration, which stands.
+        // Created from the panel's list. A list that was requested later has the newer spec, which stays.
         let before = sync::apply(store, id, fetched, None)?;
-        return store.request(id, Some(before.revision), as_new(&before, install)).map(|_| true);
+        return store.request(id, Some(before.revision), install_requests(&before, install)).map(|_| true);
     }
     let synced = |record: &mut Record| {
         record.parked = None;
         fetched.note_in(record);
     };
-    store.replace(id, new_manifest(id, fetched.server.clone()), synced, as_new(&before, install))?;
-    // Nothing is replaced if the panel's list has brought the server back in this moment.
+    store.replace(id, new_manifest(id, fetched.server.clone()), synced, install_requests(&before, install))?;
+    // Nothing is replaced if the panel's list has brought the server back meanwhile.
     Ok(store.get(id).is_none_or(|after| !after.is_listed() || is_under_way(&after)))
 }

@@ -1,4 +1,4 @@
-//! What a server and its installer printed.
+//! The output of a server and of its installer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,37 +9,35 @@ use futures_util::StreamExt;
 use http::StatusCode;
 use serde_json::json;
 
-use crate::api::request::ServerName;
-use crate::api::system::axum_json;
-use crate::api::{Api, ApiError};
+use crate::api::request::{ServerPath, parameter};
+use crate::api::{Api, ApiError, response};
 use crate::files::install_log;
 use crate::model::Role;
 use crate::runtime::LogPart;
 
-/// Most lines that are answered.
+/// Maximum of lines in a response.
 const MAX_LINES: u32 = 100;
-/// Longest time that the engine is read from for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Most bytes of a log that are read for an answer.
+/// Timeout of reading from the engine.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum of bytes that are read of a log.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// `GET /api/servers/{server}/logs?size=`: the last lines of the server's container.
 pub async fn logs(
     State(api): State<Arc<Api>>,
-    ServerName(server): ServerName,
+    ServerPath(id): ServerPath,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let known = api.server(&server)?;
-    let size = query.as_deref().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("size="));
-    let size = size.and_then(|size| size.parse::<i64>().ok()).unwrap_or(0);
-    let size = u32::try_from(size).ok().filter(|size| (1..=MAX_LINES).contains(size)).unwrap_or(MAX_LINES);
+    api.server(id)?;
+    let size = parameter(query.as_deref(), "size").and_then(|size| size.parse().ok());
+    let size = size.filter(|size| (1..=MAX_LINES).contains(size)).unwrap_or(MAX_LINES);
     let failed = |error: crate::runtime::RuntimeError| ApiError::Failed(error.to_string());
-    let container = api.context.runtime.inspect(known.id, Role::Server).await.map_err(failed)?;
-    let container = container.ok_or_else(|| ApiError::Failed(format!("{} has no container", known.id)))?;
+    let container = api.context.runtime.inspect(id, Role::Server).await.map_err(failed)?;
+    let container = container.ok_or_else(|| ApiError::Failed(format!("server {id} has no container")))?;
     let mut output = api.context.runtime.logs(&container.id, LogPart::Tail(size)).await.map_err(failed)?;
     let mut bytes = Vec::new();
-    let until = tokio::time::Instant::now() + PATIENCE;
-    // What an engine that hangs has said by then is the answer.
+    let until = tokio::time::Instant::now() + READ_TIMEOUT;
+    // If the engine hangs, the response has what was read by then.
     while let Ok(Some(chunk)) = tokio::time::timeout_at(until, output.next()).await {
         bytes.extend_from_slice(&chunk.map_err(failed)?);
         if bytes.len() > MAX_BYTES {
@@ -48,25 +46,20 @@ pub async fn logs(
     }
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().map(|line| line.trim_end_matches('\r')).collect();
-    let value = if lines.is_empty() { json!({"data": null}) } else { json!({"data": lines}) };
-    Ok(axum_json(&value))
+    let value = json!({"data": (!lines.is_empty()).then_some(lines)});
+    Ok(response::json(value.to_string()))
 }
 
-/// `GET /api/servers/{server}/install-logs`: what the last install script printed.
-pub async fn install_logs(State(api): State<Arc<Api>>, ServerName(server): ServerName) -> Result<Response, ApiError> {
-    let known = api.server(&server)?;
+/// `GET /api/servers/{server}/install-logs`: the output of the last install script.
+pub async fn install_logs(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
+    let known = api.server(id)?;
     let (id, layout) = (known.id, api.context.node.layout.clone());
     let read = api.context.store.blocking().run(move || install_log::read_output(&layout, id, MAX_BYTES)).await;
-    match read {
-        Ok(Some(text)) => Ok(axum_json(&json!({"data": text}))),
-        Ok(None) => Err(no_log()),
-        Err(error) => {
-            tracing::warn!(server.id = %id, "{error}");
-            Err(no_log())
-        }
-    }
-}
-
-fn no_log() -> ApiError {
-    ApiError::worded(StatusCode::INTERNAL_SERVER_ERROR, "failed to read the log for the installation process.")
+    let text = read.unwrap_or_else(|error| {
+        tracing::warn!(server.id = %id, %error, "cannot read install log");
+        None
+    });
+    let message = "failed to read the log for the installation process.";
+    let text = text.ok_or_else(|| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message))?;
+    Ok(response::json(json!({"data": text}).to_string()))
 }

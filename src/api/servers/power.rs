@@ -7,8 +7,8 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::{Known, decide_again};
-use crate::api::request::{Sent, ServerName};
+use super::{Known, retry_on_conflict};
+use crate::api::request::{RequestBody, ServerPath};
 use crate::api::{Api, ApiError, body};
 use crate::model::{PowerState, Requester, ServerId, Verb};
 use crate::requests::NewRequest;
@@ -16,7 +16,7 @@ use crate::requests::admission::{Admitted, admit_power, wait};
 use crate::wait;
 
 #[derive(Deserialize)]
-struct Wanted {
+struct PowerBody {
     #[serde(default)]
     action: String,
     #[serde(default)]
@@ -26,30 +26,30 @@ struct Wanted {
 /// `POST /api/servers/{server}/power`: accepts the request and answers 202.
 pub async fn power(
     State(api): State<Arc<Api>>,
-    ServerName(server): ServerName,
-    body: Sent,
+    ServerPath(id): ServerPath,
+    body: RequestBody,
 ) -> Result<StatusCode, ApiError> {
-    let known = api.server(&server)?;
-    let wanted: Wanted = body::object(&body)?;
+    let known = api.server(id)?;
+    let wanted: PowerBody = body::object(&body)?;
     let verb = power_verb(&wanted.action).ok_or_else(|| {
         let message =
             "The power action provided was not valid, should be one of \"stop\", \"start\", \"restart\", \"kill\"";
-        ApiError::worded(StatusCode::UNPROCESSABLE_ENTITY, message)
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message)
     })?;
     request_power(&api, known.id, verb, wait(wanted.wait_seconds), Requester::Panel).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-/// The verb that a word on the wire means.
-pub fn power_verb(word: &str) -> Option<Verb> {
+/// The verb of a power action.
+pub fn power_verb(action: &str) -> Option<Verb> {
     let verbs = [Verb::Start, Verb::Stop, Verb::Restart, Verb::Kill];
-    verbs.into_iter().find(|verb| verb.as_str() == word)
+    verbs.into_iter().find(|verb| verb.as_str() == action)
 }
 
-/// Admits a power request and has it on disk.
+/// Admits a power request and writes it to disk.
 ///
 /// # Errors
-/// Why it is refused, or the disk's error.
+/// Why it is rejected, or the disk's error.
 pub async fn request_power(
     api: &Api,
     id: ServerId,
@@ -57,8 +57,8 @@ pub async fn request_power(
     wait: Option<Duration>,
     by: Requester,
 ) -> Result<(), ApiError> {
-    decide_again(|| async {
-        let known = api.server_as_on_disk(&id.to_string()).await?;
+    retry_on_conflict(|| async {
+        let known = api.server_as_on_disk(id).await?;
         let at = api.context.clock.now();
         match admit_power(known.context(at), verb, wait)? {
             // The cached state may be stale: the next pass checks it again.
@@ -75,29 +75,29 @@ pub async fn request_power(
 }
 
 #[derive(Deserialize)]
-struct Commands {
+struct CommandsBody {
     #[serde(default)]
     commands: Vec<String>,
 }
 
-/// `POST /api/servers/{server}/commands`: types lines into the server's terminal. The stop command is a request to stop, or a
-/// line as any other where the server is being stopped already: some ask for it twice.
+/// `POST /api/servers/{server}/commands`: sends lines to the server's terminal. The egg's stop command is a request to stop, unless
+/// the server is being stopped already: some servers need it twice.
 pub async fn commands(
     State(api): State<Arc<Api>>,
-    ServerName(server): ServerName,
-    body: Sent,
+    ServerPath(id): ServerPath,
+    body: RequestBody,
 ) -> Result<StatusCode, ApiError> {
-    let known = api.server(&server)?;
+    let known = api.server(id)?;
     if known.status.state == PowerState::Offline {
         let message = "Cannot send commands to a stopped server instance.";
-        return Err(ApiError::worded(StatusCode::BAD_GATEWAY, message));
+        return Err(ApiError::new(StatusCode::BAD_GATEWAY, message));
     }
-    let wanted: Commands = body::object(&body)?;
+    let wanted: CommandsBody = body::object(&body)?;
     let stop = &known.manifest.spec.process.stop;
     for command in &wanted.commands {
         let is_stop = stop.kind == "command" && *command == stop.value;
-        if is_stopping(&api, &api.server(&server)?) {
-            // The line that stops it comes first.
+        if is_stopping(&api, &api.server(id)?) {
+            // The stop command itself is sent first.
             let sent = || stop_was_sent(&api, known.id);
             api.context.servers.wait(known.id, wait::COMMAND_FOR_TERMINAL, sent).await;
         } else if is_stop {
@@ -109,7 +109,7 @@ pub async fn commands(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Whether the server is being stopped, or about to be.
+/// Whether the server is being stopped, or a stop is pending.
 fn is_stopping(api: &Api, known: &Known) -> bool {
     let power = known.snapshot.asked(api.context.clock.now()).power();
     known.status.state == PowerState::Stopping || power.is_some_and(|request| !request.verb.wants_up())
@@ -124,23 +124,23 @@ async fn send_command(api: &Api, id: ServerId, line: &str) -> Result<(), ApiErro
     let attached = || api.context.console.attached(id).is_some();
     api.context.servers.wait(id, wait::COMMAND_FOR_TERMINAL, attached).await;
     api.context.console.send_command(id, line).await.map_err(|error| {
-        ApiError::worded(StatusCode::BAD_GATEWAY, format!("The command could not be sent to the server: {error}"))
+        ApiError::new(StatusCode::BAD_GATEWAY, format!("The command could not be sent to the server: {error}"))
     })
 }
 
 #[derive(Deserialize)]
-struct DenyTokens {
+struct DenyBody {
     #[serde(default, rename = "jtis")]
     _tokens: Vec<String>,
 }
 
-/// `POST /api/servers/{server}/ws/deny`: no console token is accepted by this release, so all of them are denied already.
+/// `POST /api/servers/{server}/ws/deny`: this release accepts no console token, so all of them are denied already.
 pub async fn deny_tokens(
     State(api): State<Arc<Api>>,
-    ServerName(server): ServerName,
-    body: Sent,
+    ServerPath(id): ServerPath,
+    body: RequestBody,
 ) -> Result<StatusCode, ApiError> {
-    api.server(&server)?;
-    body::object::<DenyTokens>(&body)?;
+    api.server(id)?;
+    body::object::<DenyBody>(&body)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -18,14 +18,14 @@ use super::limits::Limits;
 use crate::api::Peer;
 use crate::tasks::Tasks;
 
-/// After an error that concerns more than one connection, such as too many open files.
+/// Pause after an error that affects all connections, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// Between two warnings that all connections are in use.
+/// Interval between two warnings about the limit on connections.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A listening socket.
 pub enum Listener {
-    /// TCP, with TLS where there are certificates.
+    /// TCP, with TLS if there are certificates.
     Tcp(TcpListener, Option<Arc<Certificates>>),
     /// The unix socket.
     Local(UnixListener),
@@ -41,7 +41,7 @@ impl Listener {
         match self {
             Listener::Tcp(listener, certificates) => {
                 let (stream, address) = listener.accept().await?;
-                // An IPv4 client of an IPv6 socket is shown by its own address.
+                // An IPv6 socket maps the addresses of IPv4 clients.
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                 Ok((Stream::Tcp(stream, certificates.clone()), Peer::Tcp(address)))
             }
@@ -71,7 +71,7 @@ impl Acceptor {
         Self { listener, router, limits, tasks, permits, warned: None }
     }
 
-    /// Runs until `end` is cancelled. Open connections finish their answers in their own tasks.
+    /// Runs until `end` is cancelled. Open connections finish their responses in their own tasks.
     pub async fn run(mut self, end: CancellationToken) {
         while let Some((permit, stream, peer)) = end.run_until_cancelled(self.next()).await {
             let (limits, tasks, router) = (self.limits, self.tasks.clone(), self.router.clone());
@@ -105,7 +105,7 @@ impl Acceptor {
         }
         if self.warned.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
             self.warned = Some(Instant::now());
-            tracing::warn!(limit = self.limits.connections, "all connections of the API are in use; new ones wait");
+            tracing::warn!(limit = self.limits.connections, "connection limit reached; new connections wait");
         }
         match self.permits.clone().acquire_owned().await {
             Ok(permit) => permit,
@@ -121,7 +121,7 @@ async fn serve(stream: Stream, connection: Connection) {
         Stream::Local(stream) => connection.serve(activity.watch(stream)).await,
         Stream::Tcp(stream, None) => connection.serve(activity.watch(stream)).await,
         Stream::Tcp(stream, Some(certificates)) => {
-            // Below TLS, which accepts more bytes than it has sent.
+            // Activity is counted below TLS, which accepts more bytes than it has sent.
             let agreed = certificates.handshake(activity.watch(stream));
             let agreed = tokio::time::timeout(connection.limits.handshake, agreed);
             match connection.end.run_until_cancelled(agreed).await {

@@ -16,14 +16,14 @@ use tokio::time::Instant;
 pub struct Activity(Arc<Mutex<State>>);
 
 struct State {
-    /// When a byte was read or written, or the client or the daemon began to wait for the other.
+    /// The last time at which a byte was read or written, or the client or the daemon began to wait for the other.
     last: Instant,
-    /// Handlers and answers that the client waits for, less the handlers that wait for the client. Above zero the daemon works.
+    /// Handlers and responses that the client waits for, minus the handlers that wait for the client. Above zero the daemon works.
     working: isize,
 }
 
 impl Activity {
-    /// Of a connection that was just accepted.
+    /// The activity of a new connection.
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(State { last: Instant::now(), working: 0 })))
     }
@@ -33,23 +33,23 @@ impl Activity {
         Watched { stream, activity: self.clone() }
     }
 
-    /// A handler runs, until the result is dropped.
-    pub fn handler(&self) -> Turn {
-        self.turn(1)
+    /// Counts a handler as working until the guard is dropped.
+    pub fn handler(&self) -> WorkGuard {
+        self.work(1)
     }
 
-    /// A handler that waits for a piece of this body waits for the client.
+    /// While a handler waits for a piece of this body, it waits for the client.
     pub fn request<B>(&self, body: B) -> Paced<B> {
         Paced { body, waiting: None, weight: -1, activity: self.clone() }
     }
 
-    /// The client waits for the daemon while this body has no piece ready. A piece that hyper has taken and cannot write is the
-    /// client's to read, however long the body lives on.
+    /// While this body has no piece ready, the client waits for the daemon. Once hyper has taken a piece, the daemon waits for the
+    /// client to read it.
     pub fn answer<B>(&self, body: B) -> Paced<B> {
         Paced { body, waiting: None, weight: 1, activity: self.clone() }
     }
 
-    /// Ends when the connection was idle for `limit`, counted from now on.
+    /// Returns once the connection was idle for `limit`, counted from the call.
     pub async fn idle(&self, limit: Duration) {
         let mut since = Instant::now();
         loop {
@@ -65,9 +65,9 @@ impl Activity {
         }
     }
 
-    fn turn(&self, weight: isize) -> Turn {
+    fn work(&self, weight: isize) -> WorkGuard {
         self.state().change(weight);
-        Turn { weight, activity: self.clone() }
+        WorkGuard { weight, activity: self.clone() }
     }
 
     fn moved(&self, bytes: usize) {
@@ -88,22 +88,22 @@ impl State {
     }
 }
 
-/// The daemon works, or waits for the client, until this is dropped.
-pub struct Turn {
+/// Adds `weight` to [`State::working`] until it is dropped.
+pub struct WorkGuard {
     weight: isize,
     activity: Activity,
 }
 
-impl Drop for Turn {
+impl Drop for WorkGuard {
     fn drop(&mut self) {
         self.activity.state().change(-self.weight);
     }
 }
 
-/// A body whose reader has a turn of `weight` while no piece of it is ready.
+/// A body that holds a [`WorkGuard`] of `weight` while its reader waits for a piece.
 pub struct Paced<B> {
     body: B,
-    waiting: Option<Turn>,
+    waiting: Option<WorkGuard>,
     weight: isize,
     activity: Activity,
 }
@@ -117,7 +117,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Paced<B> {
         if polled.is_ready() {
             self.waiting = None;
         } else if self.waiting.is_none() {
-            self.waiting = Some(self.activity.turn(self.weight));
+            self.waiting = Some(self.activity.work(self.weight));
         }
         polled
     }
@@ -151,20 +151,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
         self.activity.moved(written);
         Poll::Ready(Ok(written))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
-        self.activity.moved(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,8 +1,8 @@
 //! The API's certificate: read when the daemon starts, and again when its files change.
 //!
-//! A handshake compares the fingerprints of the files with those of the pair in use, at most once per interval. A watch would
-//! have to follow every link on the way to the files, since certbot and Kubernetes renew by swapping links in folders of their
-//! own; `stat` follows them by itself.
+//! A handshake compares the fingerprints of the files with those of the current pair, at most once per interval. A watch would
+//! have to follow every link in the files' paths: certbot and Kubernetes renew certificates by swapping links. `stat` follows
+//! links by itself.
 
 use std::io;
 use std::path::Path;
@@ -21,22 +21,22 @@ use crate::config::TlsFiles;
 use crate::store::Blocking;
 use crate::store::fingerprint::FileFingerprint;
 
-/// The certificate and key that the API is served with.
+/// Certificate and key of the API.
 pub struct Certificates {
     files: TlsFiles,
-    /// Between two checks of the files.
+    /// Minimum interval between two checks of the files.
     interval: Duration,
     current: Mutex<Arc<ServerConfig>>,
-    /// Held by the one handshake that checks the files; the others use the current pair.
+    /// Locked by the handshake that checks the files. Other handshakes use the current pair meanwhile.
     last_check: Arc<tokio::sync::Mutex<Check>>,
 }
 
 /// The state of the files at one check.
 struct Check {
     at: Instant,
-    /// Of certificate and key; `None` where one of them could not be found.
+    /// Of certificate and key; `None` if one of them is missing.
     fingerprints: Option<[FileFingerprint; 2]>,
-    /// Why the files could not be read; it is reported once.
+    /// The error of reading the files, which is reported once.
     unreadable: Option<String>,
 }
 
@@ -54,7 +54,7 @@ impl Certificates {
     /// # Errors
     /// A file cannot be read, or the two do not belong together.
     pub fn load(files: &TlsFiles, interval: Duration) -> anyhow::Result<Arc<Self>> {
-        // Checked first: a change while they are read is found by the next check.
+        // Before the files are read, so that the next check finds a change in between.
         let check = Check::of(files);
         let config = read(files)?;
         Ok(Arc::new(Self {
@@ -65,10 +65,10 @@ impl Certificates {
         }))
     }
 
-    /// The TLS handshake with a client, with the newest pair.
+    /// Makes the TLS handshake with the newest pair.
     ///
     /// # Errors
-    /// The client does not speak TLS, supports no version or cipher of ours, or has closed the connection.
+    /// The client does not speak TLS, supports none of the versions and ciphers, or has closed the connection.
     pub async fn handshake<S>(self: &Arc<Self>, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -84,7 +84,7 @@ impl Certificates {
             return;
         }
         let this = self.clone();
-        // A file system that hangs blocks this one handshake: the lock moves into the call and stays taken.
+        // The lock moves into the call: a file system that hangs blocks this handshake alone.
         if let Some(renewed) = Blocking::Pool.run(move || this.renew(&mut last, read)).await {
             self.report(renewed);
         }
@@ -106,7 +106,7 @@ impl Certificates {
                 Some(Ok(()))
             }
             Err(error) if matches!(error.downcast_ref(), Some(pem::Error::Io(_))) => {
-                // The error may be none of the files', such as too many open ones: the next check reads them again.
+                // The error may be temporary, such as too many open files: the next check reads the files again.
                 last.fingerprints = before.fingerprints;
                 last.unreadable = Some(format!("{error:#}"));
                 (last.unreadable != before.unreadable).then_some(Err(error))
@@ -122,7 +122,7 @@ impl Certificates {
             Err(error) => tracing::warn!(
                 %cert,
                 error = format!("{error:#}"),
-                "changed certificate cannot be used; the previous one stays in effect"
+                "changed certificate rejected; the previous one stays in effect"
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! One connection: its requests go to the router, and it is closed when it is idle for too long.
+//! One connection: the router handles its requests, and it is closed after an idle time.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -21,17 +21,14 @@ use super::limits::Limits;
 use crate::api::Peer;
 use crate::tasks::Tasks;
 
-/// What a connection is served with.
+/// A connection that was accepted.
 pub struct Connection {
-    /// The client.
     pub peer: Peer,
-    /// Where requests go.
     pub router: Router,
-    /// Timeouts of the connection.
     pub limits: Limits,
     /// Spawns the HTTP/2 streams.
     pub tasks: Tasks,
-    /// Of the stream that is served, or of the one below TLS.
+    /// The activity of the stream, below TLS if there is TLS.
     pub activity: Activity,
     /// Cancelled when the daemon ends.
     pub end: CancellationToken,
@@ -48,10 +45,10 @@ impl Connection {
         http.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle);
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
-            // An error is the client's: it is gone, or does not speak HTTP.
+            // An error means that the client has gone, or does not speak HTTP.
             _ = connection.as_mut() => return,
             () = end.cancelled() => {}
-            // hyper's own time limit knows neither a connection before its first byte nor HTTP/2.
+            // hyper's own timeout covers neither a connection before its first byte nor HTTP/2.
             () = activity.idle(limits.idle) => {}
         }
         connection.as_mut().graceful_shutdown();
@@ -62,7 +59,7 @@ impl Connection {
         };
         tokio::select! {
             _ = connection => {}
-            () = closing => tracing::debug!(%peer, "client keeps an idle connection open; it is dropped"),
+            () = closing => tracing::debug!(%peer, "idle connection dropped: the client does not close it"),
         }
     }
 }

@@ -8,21 +8,21 @@ use std::time::Duration;
 /// the token cannot use up the connections by doing nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections of one listener at once. More of them wait in the kernel's queue: no client is refused, and connections over
-    /// TCP cannot use up those of the unix socket.
+    /// Connections of one listener at once. Further clients wait in the kernel's queue. TCP clients do not use up the connections of
+    /// the unix socket.
     pub connections: usize,
-    /// For the TLS handshake.
+    /// Timeout of the TLS handshake.
     pub handshake: Duration,
-    /// For a connection on which no byte moves and no answer is worked on; over HTTP/1 also for the whole head of a request.
+    /// Timeout of a connection on which no byte moves and no handler works; over HTTP/1 also of the whole head of a request.
     pub idle: Duration,
-    /// For a client that does nothing, after its idle connection was closed, before the connection is dropped.
+    /// Time between the close of an idle connection and its drop, for a client that does not react.
     pub close: Duration,
-    /// The same, once the daemon was asked to end.
+    /// The same, while the daemon ends.
     pub end: Duration,
 }
 
 impl Limits {
-    /// The limits of the API.
+    /// The API's limits.
     pub const API: Self = Self {
         connections: 512,
         handshake: Duration::from_secs(10),

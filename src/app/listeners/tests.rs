@@ -26,7 +26,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: node\r\n\r\n";
 const LAST_REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
 
 /// Answers with the client's name.
-fn names_the_peer() -> Router {
+fn peer_name() -> Router {
     Router::new().route("/", get(|ConnectInfo(peer): ConnectInfo<Peer>| async move { peer.to_string() }))
 }
 
@@ -62,16 +62,16 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_silent_loses_its_connection() {
+async fn a_client_that_sends_nothing_loses_its_connection() {
     let began = Instant::now();
-    assert_eq!(rest(connect(names_the_peer())).await, "");
+    assert_eq!(rest(connect(peer_name())).await, "");
     assert_eq!(began.elapsed().as_secs(), 30);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_slow_with_its_head_loses_its_connection() {
     let began = Instant::now();
-    let mut client = connect(names_the_peer());
+    let mut client = connect(peer_name());
     client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     while client.write_all(b"x-more: to come\r\n").await.is_ok() {
         tokio::time::sleep(SECOND).await;
@@ -84,7 +84,7 @@ async fn a_client_that_is_slow_with_its_head_loses_its_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_kept_for_a_while_between_requests() {
-    let mut client = connect(names_the_peer());
+    let mut client = connect(peer_name());
     for _ in 0..3 {
         client.write_all(REQUEST).await.unwrap();
         tokio::time::sleep(29 * SECOND).await;
@@ -165,7 +165,7 @@ async fn connect_http2(router: Router) -> Http2 {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_http2_connection_is_closed_too() {
-    let (mut sender, connection) = connect_http2(names_the_peer()).await;
+    let (mut sender, connection) = connect_http2(peer_name()).await;
     for _ in 0..3 {
         let request = http::Request::get("http://node/").body(Body::empty()).unwrap();
         assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
@@ -220,7 +220,7 @@ async fn a_client_that_reads_nothing_loses_its_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_reads_slowly_gets_its_whole_answer() {
+async fn a_slow_reader_gets_the_whole_answer() {
     for path in ["/", "/chunks"] {
         let mut client = connect(large());
         client.write_all(format!("GET {path} HTTP/1.1\r\nhost: node\r\n\r\n").as_bytes()).await.unwrap();
@@ -238,7 +238,7 @@ async fn a_client_that_reads_slowly_gets_its_whole_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_end_a_client_that_does_nothing_is_not_waited_for() {
+async fn at_the_end_an_idle_client_is_dropped() {
     for bytes in [b"GET / HTTP/1.1\r\nhost:".to_vec(), http2_without_window("/")] {
         for idle in [false, true] {
             let end = CancellationToken::new();
@@ -255,7 +255,7 @@ async fn at_the_end_a_client_that_does_nothing_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_end_a_client_that_reads_gets_its_whole_answer() {
+async fn at_the_end_a_reader_gets_the_whole_answer() {
     let end = CancellationToken::new();
     let mut client = connect_until(large(), end.clone());
     client.write_all(REQUEST).await.unwrap();
@@ -273,7 +273,7 @@ async fn at_the_end_a_client_that_reads_gets_its_whole_answer() {
     assert_eq!(answer.iter().filter(|byte| **byte == b'#').count(), 1 << 16);
 }
 
-/// A listener that is served, and where it is.
+/// A served listener.
 struct Served {
     address: std::net::SocketAddr,
     tasks: Tasks,
@@ -295,7 +295,7 @@ impl Served {
 
 #[tokio::test]
 async fn handlers_find_the_clients_address() {
-    let served = Served::with(Limits::API, names_the_peer()).await;
+    let served = Served::with(Limits::API, peer_name()).await;
     let client = served.connect().await;
     let address = client.local_addr().unwrap().to_string();
     let answer = ask(client).await;
@@ -308,7 +308,7 @@ async fn handlers_find_the_local_user() {
     let path = folder.path().join("alula.sock");
     let tasks = Tasks::new();
     let listener = Listener::Local(local(&path).unwrap());
-    let acceptor = Acceptor::new(listener, names_the_peer(), Limits::API, tasks.clone());
+    let acceptor = Acceptor::new(listener, peer_name(), Limits::API, tasks.clone());
     tasks.spawn_graceful("local api", |end| acceptor.run(end));
     let answer = ask(UnixStream::connect(&path).await.unwrap()).await;
     let uid = rustix::process::getuid().as_raw();
@@ -316,11 +316,11 @@ async fn handlers_find_the_local_user() {
 }
 
 #[tokio::test]
-async fn more_clients_than_connections_wait_for_their_turn() {
+async fn clients_above_the_limit_wait_for_a_connection() {
     let (entered, mut entries) = mpsc::unbounded_channel();
-    let (inside, gate) = (Arc::new(Mutex::new((0, 0))), Arc::new(Semaphore::new(0)));
+    let (inside, permits) = (Arc::new(Mutex::new((0, 0))), Arc::new(Semaphore::new(0)));
     let handler = {
-        let (inside, gate) = (inside.clone(), gate.clone());
+        let (inside, permits) = (inside.clone(), permits.clone());
         move || async move {
             {
                 let (now, most) = &mut *inside.lock().unwrap();
@@ -328,7 +328,7 @@ async fn more_clients_than_connections_wait_for_their_turn() {
                 *most = (*most).max(*now);
             }
             entered.send(()).unwrap();
-            gate.acquire().await.unwrap().forget();
+            permits.acquire().await.unwrap().forget();
             inside.lock().unwrap().0 -= 1;
             "done"
         }
@@ -345,7 +345,7 @@ async fn more_clients_than_connections_wait_for_their_turn() {
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }
-        gate.add_permits(1);
+        permits.add_permits(1);
     }
     while let Some(answer) = clients.join_next().await {
         assert!(answer.as_ref().unwrap().ends_with("done"), "{answer:?}");
@@ -354,9 +354,9 @@ async fn more_clients_than_connections_wait_for_their_turn() {
 }
 
 #[tokio::test]
-async fn an_idle_client_gives_way_to_one_that_waits() {
+async fn a_waiting_client_gets_the_connection_of_an_idle_one() {
     let limits = Limits { connections: 1, idle: Duration::from_millis(50), ..Limits::API };
-    let served = Served::with(limits, names_the_peer()).await;
+    let served = Served::with(limits, peer_name()).await;
     let mut idle = served.connect().await;
     idle.write_all(REQUEST).await.unwrap();
     idle.readable().await.unwrap();
@@ -368,24 +368,24 @@ async fn an_idle_client_gives_way_to_one_that_waits() {
 #[tokio::test]
 async fn at_the_end_requests_are_answered_and_idle_connections_closed() {
     let (entered, mut entries) = mpsc::unbounded_channel();
-    let gate = Arc::new(Semaphore::new(0));
+    let permits = Arc::new(Semaphore::new(0));
     let handler = {
-        let gate = gate.clone();
+        let permits = permits.clone();
         move || async move {
             entered.send(()).unwrap();
-            gate.acquire().await.unwrap().forget();
+            permits.acquire().await.unwrap().forget();
             "done"
         }
     };
     let served = Served::with(Limits::API, Router::new().route("/", get(handler))).await;
-    let silent = served.connect().await;
+    let idle = served.connect().await;
     let asking = tokio::spawn(ask(served.connect().await));
     entries.recv().await.unwrap();
     let tasks = served.tasks.clone();
     let ended = tokio::spawn(async move { tasks.shutdown(HOUR).await });
-    assert_eq!(rest(silent).await, "");
+    assert_eq!(rest(idle).await, "");
     assert!(!asking.is_finished() && !ended.is_finished());
-    gate.add_permits(1);
+    permits.add_permits(1);
     assert!(asking.await.unwrap().ends_with("done"));
     assert_eq!(ended.await.unwrap(), Vec::<String>::new());
     assert!(TcpStream::connect(served.address).await.is_err(), "the port is still open");

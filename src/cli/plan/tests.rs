@@ -1,8 +1,7 @@
-//! Plans as people read them.
+//! The text of plans.
 
 use super::*;
 use crate::cli::examples;
-use crate::config::NodeConfig;
 use crate::model::{Requests, Verb};
 use crate::reconcile::context::policy;
 use crate::reconcile::job::{JobKind, Subject};
@@ -11,7 +10,7 @@ use crate::reconcile::plan;
 use crate::reconcile::step::Step;
 
 #[test]
-fn a_step_of_another_release_is_shown_in_the_daemons_words_or_as_it_came() {
+fn a_step_of_another_release_is_printed_with_its_description_or_as_json() {
     let mut step = serde_json::json!({"step": "dance", "partner": "x"});
     assert_eq!(sentence(&step), r#"{"step":"dance","partner":"x"}"#);
     step["text"] = "dance with x".into();
@@ -26,16 +25,11 @@ fn plans_as_people_see_them() {
     let step = |step: Step| serde_json::json!({"text": step.to_string()});
     let to_do = PlanView {
         steps: vec![
-            step(Step::StartJob { job: JobKind::Image, subject: Subject::Start("wish-1".into()) }),
-            step(Step::RecordBegun { power: "wish-1".into() }),
+            step(Step::StartJob { job: JobKind::Image, subject: Subject::Start("request-1".into()) }),
+            step(Step::RecordBegun { power: "request-1".into() }),
         ],
         conditions: vec![
-            verdict(
-                ConditionType::SpecAccepted,
-                ConditionStatus::True,
-                Reason::Accepted,
-                "the files of intent are in force",
-            ),
+            verdict(ConditionType::SpecAccepted, ConditionStatus::True, Reason::Accepted, "accepted generation 3"),
             verdict(
                 ConditionType::ImageReady,
                 ConditionStatus::False,
@@ -54,7 +48,9 @@ fn plans_as_people_see_them() {
         wanted: wanted(&servers[server], plan.state, examples::now()),
         plan,
     });
-    insta::assert_snapshot!(text(&servers, &plans, Paint::fixed(false)));
+    let texts: Vec<String> =
+        plans.iter().zip([1, 3]).map(|(planned, server)| text(planned, servers[server].name())).collect();
+    insta::assert_snapshot!(examples::without_colours(&texts.join("\n")));
 }
 
 fn wanted_now(server: &ServerView, state: PowerState) -> String {
@@ -78,7 +74,7 @@ fn a_plan_names_the_request_that_it_serves() {
 }
 
 #[test]
-fn a_request_that_was_handled_is_not_taken_for_one_that_counts() {
+fn a_handled_request_is_not_pending() {
     let mut server = examples::servers().remove(0);
     server.record.power.handled = Some(crate::model::Handled {
         sequence: 2,
@@ -95,9 +91,9 @@ fn a_request_that_was_handled_is_not_taken_for_one_that_counts() {
 }
 
 #[test]
-fn the_planners_plans_are_understood() {
+fn the_planners_plans_are_read() {
     let server = &examples::servers()[0];
-    let node = NodeConfig::for_tests(std::path::Path::new("/srv/alula"));
+    let node = crate::testing::node_config(std::path::Path::new("/srv/alula"));
     let plan = plan::plan(plan::Input {
         manifest: server.manifest.as_ref(),
         problem: None,

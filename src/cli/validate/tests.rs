@@ -1,4 +1,4 @@
-//! Files with faults, and where the faults are found.
+//! Invalid files, and the positions of their faults.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const UUID: &str = "550e8400-e29b-41d4-a716-446655440000";
 
-fn record(spec: &str) -> String {
+fn manifest(spec: &str) -> String {
     format!("apiVersion: alula/v1\nkind: Server\nmetadata:\n  uuid: {UUID}\nspec:\n{spec}")
 }
 
@@ -20,41 +20,42 @@ fn fault_of(name: &str, text: &str) -> Fault {
 }
 
 #[test]
-fn a_fault_has_its_place_its_key_and_a_next_step() {
-    let fault = fault_of("a.yml", &record("  install:\n    verison: one\n"));
+fn a_fault_has_position_key_and_advice() {
+    let fault = fault_of("a.yml", &manifest("  install:\n    verison: one\n"));
     assert_eq!((fault.line, fault.column), (Some(7), Some(5)));
     assert_eq!(fault.key.as_deref(), Some("spec.install.verison"));
     assert_eq!(fault.help.as_deref(), Some("did you mean `version`?"));
-    let line = line("a.yml", &fault);
+    let line = fault.line_for("a.yml");
     assert!(line.starts_with("a.yml:7:5: spec.install.verison: unknown field `verison`, expected one of"), "{line}");
 }
 
 #[test]
-fn a_value_without_sense_has_its_place_too() {
-    let fault = fault_of("a.yml", &record("  install:\n    version: '1'\n"));
+fn an_invalid_value_has_a_position() {
+    let fault = fault_of("a.yml", &manifest("  install:\n    version: '1'\n"));
     assert_eq!((fault.line, fault.column), (Some(7), Some(5)));
     assert!(fault.message.contains("no spec.script to run"), "{fault:?}");
 }
 
 #[test]
-fn a_text_that_is_no_span_is_shown_at_its_own_place() {
+fn a_text_that_is_no_duration_has_its_own_position() {
     let timeout =
-        |value: &str| fault_of("a.yml", &record(&format!("  install:\n    version: x\n    timeout: {value}\n")));
+        |value: &str| fault_of("a.yml", &manifest(&format!("  install:\n    version: x\n    timeout: {value}\n")));
     for value in ["300", "soon", "-1h"] {
         let fault = timeout(value);
         assert_eq!((fault.line, fault.column, fault.key.as_deref()), (Some(8), Some(14), Some("spec.install.timeout")));
-        let says = format!("expected a span of time with its unit, such as 90s, 5m or 1h, found the text \"{value}\"");
-        assert_eq!(fault.message, says);
+        let message =
+            format!("expected a span of time with its unit, such as 90s, 5m or 1h, found the text \"{value}\"");
+        assert_eq!(fault.message, message);
     }
 }
 
 #[test]
-fn a_folder_named_by_a_uuid_holds_that_server() {
+fn a_manifest_belongs_to_the_folder_named_by_its_uuid() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("650e8400-e29b-41d4-a716-446655440000");
     fs::create_dir(&folder).unwrap();
     for (name, valid) in [("config.yml", false), ("other.yml", true)] {
-        fs::write(folder.join(name), record("  settings: {container: {image: example/game}}\n")).unwrap();
+        fs::write(folder.join(name), manifest("  settings: {container: {image: example/game}}\n")).unwrap();
         assert_eq!(check(&folder.join(name)).valid, valid, "{name}");
     }
     let fault = check(&folder.join("config.yml")).fault.unwrap();
@@ -62,14 +63,14 @@ fn a_folder_named_by_a_uuid_holds_that_server() {
 }
 
 #[test]
-fn an_override_is_read_with_the_file_it_changes() {
+fn an_override_is_checked_with_the_manifest_that_it_patches() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("override.yml");
     fs::write(&path, "# mine\nspec:\n  settings:\n    build: {memory_limti: 5}\n").unwrap();
     let alone = check(&path).fault.unwrap().message;
-    assert!(alone.contains("config.yml") && alone.contains("beside it"), "{alone}");
+    assert!(alone.contains("config.yml") && alone.contains("same folder"), "{alone}");
 
-    fs::write(folder.path().join("config.yml"), record("  settings: {container: {image: example/game}}\n")).unwrap();
+    fs::write(folder.path().join("config.yml"), manifest("  settings: {container: {image: example/game}}\n")).unwrap();
     let fault = check(&path).fault.unwrap();
     assert_eq!((fault.line, fault.column), (Some(4), Some(13)));
     assert_eq!(fault.help.as_deref(), Some("did you mean `memory_limit`?"));
@@ -77,12 +78,9 @@ fn an_override_is_read_with_the_file_it_changes() {
     fs::write(&path, "spec:\n  settings:\n    mounts: [{source: a, target: /b}]\n").unwrap();
     assert_eq!(check(&path).fault.unwrap().line, Some(3));
 
-    for text in [
-        "",
-        "# nothing yet\n",
-        "spec: {power: up, restartedAt: '1'}\n",
-        "spec: {settings: {build: {memory_limit: 5}}}\n",
-    ] {
+    for text in
+        ["", "# empty\n", "spec: {power: up, restartedAt: '1'}\n", "spec: {settings: {build: {memory_limit: 5}}}\n"]
+    {
         fs::write(&path, text).unwrap();
         let finding = check(&path);
         assert!(finding.valid && finding.kind == Kind::Override && finding.uuid.is_some(), "{text}");
@@ -90,7 +88,7 @@ fn an_override_is_read_with_the_file_it_changes() {
 }
 
 #[test]
-fn a_nodes_file_is_known_by_its_keys() {
+fn the_keys_of_a_file_identify_a_nodes_configuration() {
     let fault = fault_of("config.yml", "remote: ''\napi:\n  port: 99999\n");
     assert_eq!(fault.line, Some(3));
     assert_eq!(fault.key.as_deref(), Some("api.port"));
@@ -102,13 +100,13 @@ fn a_nodes_file_is_known_by_its_keys() {
 }
 
 #[test]
-fn hostile_files_are_faults_and_no_more() {
+fn malformed_files_are_faults() {
     for text in ["", "a: [", "\tkey: 1\n", "kind: Server\nkind: Server\n", "- 1\n", "kind: Server\n---\nkind: Server\n"]
     {
         let fault = fault_of("a.yml", text);
         assert!(!fault.message.is_empty(), "{text:?}");
     }
-    let long = record(&format!("  # {}\n", "ü".repeat(1024 * 1024)));
+    let long = manifest(&format!("  # {}\n", "ü".repeat(1024 * 1024)));
     assert!(fault_of("a.yml", &long).message.contains("too many"));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.yml");
@@ -134,12 +132,12 @@ fn a_folder_stands_for_what_a_node_would_read_in_it() {
     let expected = [at("a.yaml"), at("b.yml"), at("one/config.yml"), at(&config), at(&changes)];
     assert_eq!(files_in(root.path()).unwrap(), expected);
     assert_eq!(files_in(&at("servers")).unwrap(), [at(&config), at(&changes)]);
-    assert_eq!(files_in(&at(&server)).unwrap(), [at(&config), at(&changes)], "the status is nobody's intent");
+    assert_eq!(files_in(&at(&server)).unwrap(), [at(&config), at(&changes)], "the status is no part of the manifest");
     assert_eq!(files_in(&at("notes.txt")).unwrap(), [at("notes.txt")]);
 }
 
 #[test]
-fn where_a_config_yml_lies_says_whose_it_is() {
+fn the_folder_of_a_config_yml_decides_its_kind() {
     let of_server = format!("/x/servers/{UUID}/config.yml");
     for (path, text, kind) in [
         ("/x/config.yml", "", Kind::Node),

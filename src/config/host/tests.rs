@@ -4,7 +4,7 @@ use crate::model::ServerId;
 
 fn node() -> (tempfile::TempDir, NodeConfig) {
     let dir = tempfile::tempdir().unwrap();
-    let mut node = NodeConfig::for_tests(&dir.path().join("root"));
+    let mut node = crate::testing::node_config(&dir.path().join("root"));
     node.directories.data = Some(dir.path().join("volumes"));
     node.owner = Owner { name: "pelican".into(), uid: 988, gid: 987 };
     (dir, node)
@@ -101,7 +101,7 @@ fn a_link_to_the_data_directory_is_resolved() {
     std::os::unix::fs::symlink(&real, dir.path().join("volumes")).unwrap();
     let mut file = ConfigFile::default();
     file.system.username = current_user().name;
-    let mut node = NodeConfig::for_tests(&dir.path().join("root"));
+    let mut node = crate::testing::node_config(&dir.path().join("root"));
     node.directories.data = Some(dir.path().join("volumes"));
     let node = prepare(&file, node, HostEnvironment { variables: &|_| None, etc: Path::new("/etc") }).unwrap();
     assert_eq!(node.directories.data, Some(real.clone()));

@@ -15,11 +15,10 @@ use crate::console::transcript::{Rules, TRANSCRIPT_FILE};
 use crate::events::Subscription;
 use crate::model::ServerId;
 use crate::model::settings::Startup;
-use crate::runtime::fake::{Act, FakeEngine, FakeRuntime, Program};
-use crate::runtime::host::Host;
 use crate::runtime::{ErrorKind, LogPart};
 use crate::store::Blocking;
 use crate::tasks::Tasks;
+use crate::testing::fake::{Act, FakeEngine, FakeRuntime, Program};
 
 type Piece = Result<Bytes, RuntimeError>;
 
@@ -239,7 +238,7 @@ fn replay(log: Vec<Bytes>, every: Duration, anchor: &[&str]) -> Replay {
 
 fn replay_of(world: &FakeEngine, container: &str, anchor: &[&str]) -> Replay {
     let anchor = anchor.iter().map(|line| crate::console::transcript::line_hash(line.as_bytes())).collect();
-    let runtime = Arc::new(FakeRuntime::faultless(world.clone(), Host::for_tests()));
+    let runtime = Arc::new(FakeRuntime::faultless(world.clone(), crate::testing::test_host()));
     Replay::new(runtime, container.into(), LogPart::All, anchor, Arc::new(Semaphore::new(1)))
 }
 

@@ -7,29 +7,26 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::model::{ContainerState, Record, Role, Script, Verb};
-use crate::reconcile::bench;
 use crate::reconcile::observed::Observed;
-use crate::reconcile::pass::Reconciler;
 use crate::runtime::ErrorKind;
-use crate::runtime::fake::{Call, FakeEngine, Faults, Program};
 use crate::runtime::{container_name, spec_builder};
+use crate::testing::fake::{Call, Faults, Program};
+use crate::testing::{TestNode, file_manifest, server_id};
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_comes_back_after_hours_is_noticed_within_seconds() {
-    let (_root, context, machine) = bench::machine(None);
-    let (context, queue) = (Arc::new(context), Queue::default());
-    context.store.create(bench::file_server(1), Record::default(), []).unwrap();
+    let node = TestNode::new();
+    let (context, machine, queue) = (&node.context, &node.engine, Queue::default());
+    context.store.create(file_manifest(1), Record::default(), []).unwrap();
     machine.set_engine_up(false);
-    let following =
-        context.tasks.spawn("containers", follow(context.clone(), queue.clone(), watch::Sender::new(false)));
+    context.tasks.spawn("containers", follow(context.clone(), queue.clone(), watch::Sender::new(false)));
     // Once for the outage.
     queue.done(queue.next().await, None);
     let last_reported = tokio::time::timeout(Duration::from_secs(7200), queue.next()).await;
     assert!(last_reported.is_err(), "nothing has happened: {last_reported:?}");
     machine.set_engine_up(true);
     let last_reported = tokio::time::timeout(retry::ENGINE.cap, queue.next()).await;
-    assert_eq!(last_reported, Ok(bench::id(1)));
-    following.abort();
+    assert_eq!(last_reported, Ok(server_id(1)));
 }
 
 /// Calls of one kind, for a role or for none, that the engine refuses or is slow to hear.
@@ -58,59 +55,52 @@ impl Faults for Trouble {
 
 /// A server whose install script runs and is seen to, and a daemon that follows its containers.
 struct Fixture {
-    context: Arc<Context>,
-    machine: FakeEngine,
+    node: TestNode,
     trouble: Arc<Trouble>,
-    reconciler: Reconciler,
-    _root: tempfile::TempDir,
 }
 
 impl Fixture {
     async fn new() -> Self {
-        let (root, mut context, machine) = bench::machine(None);
-        for image in ["game:1", "installer:1"] {
-            machine.add_image(image, Default::default());
-        }
-        machine.set_checks_mounts(false);
-        machine.set_program("installer:1", Program::installer(&[], Duration::from_secs(3600), 0));
         let trouble = Arc::new(Trouble::default());
-        bench::reconnect(&mut context, &machine, trouble.clone());
-        let context = Arc::new(context);
-        let mut manifest = bench::file_server(1);
+        let node = TestNode::builder().engine_faults(trouble.clone()).build();
+        let context = &node.context;
+        node.engine.add_image("installer:1", Default::default());
+        node.engine.set_checks_mounts(false);
+        node.engine.set_program("installer:1", Program::installer(&[], Duration::from_secs(3600), 0));
+        let mut manifest = file_manifest(1);
         manifest.spec.script = Some(Script { image: "installer:1".into(), entrypoint: "sh".into(), text: "x".into() });
-        let install = bench::request(&context, "once", Verb::Install { reinstall: false, then_start: false });
+        let install = node.request("once", Verb::Install { reinstall: false, then_start: false });
         context.store.create(manifest, Record::default(), [install]).unwrap();
         let known = watch::Sender::new(false);
         context.tasks.spawn("containers", follow(context.clone(), Queue::default(), known));
-        let reconciler = Reconciler::new(context.clone());
-        let fixture = Self { context, machine, trouble, reconciler, _root: root };
+        let fixture = Self { node, trouble };
         fixture.comes_to("the script runs", Self::runs).await;
         fixture
     }
 
     fn runs(&self) -> bool {
-        let state = self.machine.state_of(&container_name(bench::id(1), Role::Installer));
+        let state = self.node.engine.state_of(&container_name(server_id(1), Role::Installer));
         state == Some(ContainerState::Running)
-            && self.context.servers.observed(bench::id(1), u64::MAX, Observed::default()).installer_seen.is_some()
+            && self.node.context.servers.observed(server_id(1), u64::MAX, Observed::default()).installer_seen.is_some()
     }
 
     async fn comes_to(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         for _ in 0..600 {
-            self.reconciler.pass(bench::id(1)).await;
+            self.node.reconciler.pass(server_id(1)).await;
             if holds(self) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let status = self.context.store.status(bench::id(1));
+        let status = self.node.context.store.status(server_id(1));
         panic!("in a minute it did not come to this: {what}: {status:#?}");
     }
 
     /// The engine goes down under the script, and is back in a moment.
     async fn engine_restarts(&self) {
-        self.machine.set_engine_up(false);
+        self.node.engine.set_engine_up(false);
         tokio::time::sleep(Duration::from_millis(300)).await;
-        self.machine.set_engine_up(true);
+        self.node.engine.set_engine_up(true);
     }
 
     fn slow(&self, call: Option<(&'static str, Option<Role>)>) {
@@ -120,19 +110,18 @@ impl Fixture {
     /// What was cut off does not count as run, and runs again.
     async fn runs_again(self) {
         self.comes_to("the script runs again", Self::runs).await;
-        let record = &self.context.store.get(bench::id(1)).unwrap().record;
+        let record = &self.node.context.store.get(server_id(1)).unwrap().record;
         assert_eq!(record.install.done, None);
         assert_eq!(record.interrupted("once").len(), 1);
-        self.context.tasks.abort_all();
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_inspection_during_which_the_engine_went_down_has_seen_nothing() {
     let fixture = Fixture::new().await;
-    fixture.context.servers.container_changed(bench::id(1), Role::Server);
+    fixture.node.context.servers.container_changed(server_id(1), Role::Server);
     fixture.slow(Some(("inspect", Some(Role::Server))));
-    tokio::join!(fixture.reconciler.pass(bench::id(1)), async {
+    tokio::join!(fixture.node.reconciler.pass(server_id(1)), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         fixture.engine_restarts().await;
     });
@@ -143,18 +132,18 @@ async fn an_inspection_during_which_the_engine_went_down_has_seen_nothing() {
 #[tokio::test(start_paused = true)]
 async fn what_was_seen_without_a_stream_of_events_counts_as_unseen() {
     let fixture = Fixture::new().await;
-    fixture.machine.set_live_restore(true);
+    fixture.node.engine.set_live_restore(true);
     *fixture.trouble.rejected.lock().unwrap() = Some("events");
     fixture.engine_restarts().await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     // Right after an attempt to follow, so that the next one is seconds away.
-    let attempts = |fixture: &Fixture| fixture.context.servers.watch(bench::id(1));
+    let attempts = |fixture: &Fixture| fixture.node.context.servers.watch(server_id(1));
     let before = attempts(&fixture);
     while attempts(&fixture) == before {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     fixture.comes_to("the script is seen", Fixture::runs).await;
-    fixture.machine.set_live_restore(false);
+    fixture.node.engine.set_live_restore(false);
     fixture.engine_restarts().await;
     *fixture.trouble.rejected.lock().unwrap() = None;
     fixture.runs_again().await;
@@ -167,7 +156,7 @@ async fn an_engine_that_goes_down_under_a_listing_is_noticed_at_once() {
     tokio::time::sleep(wait::CONTAINER_RESYNC + Duration::from_secs(1)).await;
     fixture.engine_restarts().await;
     fixture.slow(None);
-    fixture.context.servers.containers_changed(bench::id(1));
+    fixture.node.context.servers.containers_changed(server_id(1));
     fixture.runs_again().await;
 }
 
@@ -182,16 +171,14 @@ impl Faults for LateCreations {
 
 #[tokio::test(start_paused = true)]
 async fn a_container_that_was_made_too_late_for_its_answer_is_noticed() {
-    let (_root, mut context, machine) = bench::machine(None);
-    machine.add_image("game:1", Default::default());
-    machine.set_checks_mounts(false);
-    bench::reconnect(&mut context, &machine, Arc::new(LateCreations));
-    let (id, context, queue) = (bench::id(1), Arc::new(context), Queue::default());
-    context.store.create(bench::file_server(1), Record::default(), []).unwrap();
+    let node = TestNode::builder().engine_faults(Arc::new(LateCreations)).build();
+    node.engine.set_checks_mounts(false);
+    let (id, context, queue) = (server_id(1), &node.context, Queue::default());
+    context.store.create(file_manifest(1), Record::default(), []).unwrap();
     context.tasks.spawn("containers", follow(context.clone(), queue.clone(), watch::Sender::new(false)));
     queue.done(queue.next().await, None);
     let host = crate::runtime::HostInfo::default();
-    let built = spec_builder::server_container(id, &bench::file_server(1).spec, &context.node.config, &host);
+    let built = spec_builder::server_container(id, &file_manifest(1).spec, &context.node.config, &host);
     let spec = context.runtime.resolve(id, built).await.unwrap().spec;
     let purpose = crate::runtime::Purpose { server: id, role: Role::Server, token: "start".into() };
     context.runtime.create(&spec, &purpose).await.unwrap_err();
@@ -199,5 +186,4 @@ async fn a_container_that_was_made_too_late_for_its_answer_is_noticed() {
     let last_reported = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
     assert_eq!(last_reported, Ok(id));
     assert_eq!(context.servers.cached(id, Role::Server), None, "it is inspected again");
-    context.tasks.abort_all();
 }

@@ -1,28 +1,30 @@
-//! One exchange with the panel: headers, redirects, limits, and what its outcome means.
+//! One HTTP exchange with the panel: headers, redirects, limits, and the class of its outcome.
 
 use std::error::Error;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use reqwest::{Client, Response};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::{OptionsError, PanelOptions, user_agent};
+use super::{OptionsError, user_agent};
+use crate::config::PanelConfig;
 use crate::panel::{PanelError, QUESTIONS, wire};
 
-/// Reports under way at once. They have places of their own, so that a start never waits behind the states of 500 servers.
+/// Reports in flight at once. They have their own slots, so that a start never waits for the state reports of 500 servers.
 const REPORTS: usize = 4;
 const MAX_REDIRECTS: usize = 10;
-/// An error page is read no further than this, bytes.
-const MAX_REFUSAL: usize = 64 << 10;
-/// After an acknowledgement, how long to wait for the rest of the answer, which keeps the connection usable.
+/// The part of an error page that is read, in bytes.
+const MAX_ERROR_PAGE: usize = 64 << 10;
+/// How long to read the rest of an answer after its acknowledgement. A connection can be reused only after that.
 const DRAIN: Duration = Duration::from_secs(1);
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
-/// Headers that the protocol itself needs; custom ones do not replace them.
+/// Headers that the protocol needs; custom headers do not replace them.
 const RESERVED: [HeaderName; 4] = [AUTHORIZATION, USER_AGENT, ACCEPT, CONTENT_TYPE];
 
 /// One call of the remote API.
@@ -41,13 +43,13 @@ impl Call {
         Self { method: Method::POST, path, body: Some(Bytes::from(body.to_string())) }
     }
 
-    /// The call as errors name it.
+    /// The call for error messages.
     pub(super) fn name(&self) -> String {
         format!("{} /api/remote{}", self.method, self.path)
     }
 }
 
-/// Who speaks HTTP with the panel.
+/// The HTTP client of the panel.
 #[derive(Debug)]
 pub(super) struct Exchange {
     base: Url,
@@ -56,20 +58,19 @@ pub(super) struct Exchange {
     ignore_certificate_errors: bool,
     fetches: Semaphore,
     reports: Semaphore,
-    // Made when first needed: loading the trusted certificates takes milliseconds and memory, which a node
-    // whose panel is on plain HTTP never pays.
+    // Both clients are built at their first use: loading the trusted certificates costs milliseconds and memory, which a
+    // panel on plain HTTP does not need.
     plain: OnceLock<Client>,
     tls: OnceLock<Client>,
 }
 
 impl Exchange {
-    pub(super) fn new(options: PanelOptions) -> Result<Self, OptionsError> {
-        let headers = headers(&options)?;
+    pub(super) fn new(config: &PanelConfig, ignore_certificate_errors: bool) -> Result<Self, OptionsError> {
         Ok(Self {
-            base: base(&options.url)?,
-            headers,
-            timeout: options.timeout,
-            ignore_certificate_errors: options.ignore_certificate_errors,
+            base: base(&config.url)?,
+            headers: headers(config)?,
+            timeout: config.timeout,
+            ignore_certificate_errors,
             fetches: Semaphore::new(QUESTIONS),
             reports: Semaphore::new(REPORTS),
             plain: OnceLock::new(),
@@ -77,44 +78,44 @@ impl Exchange {
         })
     }
 
-    /// Asks, and returns the body of the answer.
+    /// Sends a query and returns the body of the answer.
     pub(super) async fn fetch(&self, call: &Call) -> Result<Bytes, PanelError> {
         self.limited(call, &self.fetches, async {
             let response = self.send(call).await?;
-            body(response, wire::MAX_ANSWER).await.map_err(|error| match error {
-                BodyError::TooLong => PanelError::InvalidResponse {
+            body(response, wire::MAX_ANSWER).await.map_err(|error| match error.is::<LengthLimitError>() {
+                true => PanelError::InvalidResponse {
                     call: call.name(),
                     detail: format!("it is longer than {} MiB", wire::MAX_ANSWER >> 20),
                 },
-                BodyError::Broken(error) => unreachable(call, &error),
+                false => unreachable(call, &*error),
             })
         })
         .await
     }
 
-    /// Reports. Done when the panel has acknowledged; the body of its answer does not matter.
-    pub(super) async fn tell(&self, call: &Call) -> Result<(), PanelError> {
+    /// Sends a report. It is done when the panel has acknowledged it; the body of the answer does not matter.
+    pub(super) async fn report(&self, call: &Call) -> Result<(), PanelError> {
         let response = self.limited(call, &self.reports, self.send(call)).await?;
-        let _ = tokio::time::timeout(DRAIN, body(response, MAX_REFUSAL)).await;
+        let _ = tokio::time::timeout(DRAIN, body(response, MAX_ERROR_PAGE)).await;
         Ok(())
     }
 
-    /// One attempt within the time limit, which begins when its turn comes.
+    /// Waits for a slot, and then for the attempt until the timeout.
     async fn limited<T>(
         &self,
         call: &Call,
-        places: &Semaphore,
+        slots: &Semaphore,
         attempt: impl Future<Output = Result<T, PanelError>>,
     ) -> Result<T, PanelError> {
-        // Fails only when closed, which never happens; without a place the attempt is still right.
-        let _place = places.acquire().await;
+        // An error means that the semaphore is closed, which never happens.
+        let _permit = slots.acquire().await;
         match tokio::time::timeout(self.timeout, attempt).await {
             Ok(outcome) => outcome,
             Err(_) => Err(PanelError::Timeout { call: call.name(), limit: self.timeout }),
         }
     }
 
-    /// Sends the call and follows redirects, until there is an answer of class 2xx or an error.
+    /// Sends the call and follows redirects until a 2xx answer or an error.
     async fn send(&self, call: &Call) -> Result<Response, PanelError> {
         let mut url = self.url(call)?;
         for _ in 0..=MAX_REDIRECTS {
@@ -137,23 +138,23 @@ impl Exchange {
         Url::parse(&text).map_err(|error| PanelError::Unreachable { call: call.name(), cause: error.to_string() })
     }
 
-    /// Where to ask instead, if the panel says so.
+    /// The URL of a redirect, if the response is one.
     ///
-    /// The method stays, other than with most HTTP clients: a report that a panel moved to https sends on as a GET would
-    /// be lost without anybody noticing.
+    /// Unlike most HTTP clients, this one keeps the method: a report that is redirected to https and sent as a GET would be
+    /// lost without an error.
     fn redirect(&self, call: &Call, from: &Url, response: &Response) -> Result<Option<Url>, PanelError> {
         let status = response.status();
         if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok(None);
         }
         if status == StatusCode::SEE_OTHER && call.method != Method::GET {
-            return Err(misdirected(call, status, "it sent a report to another page"));
+            return Err(misdirected(call, status, "it redirected a report to another page"));
         }
         let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         let Some(next) = location.and_then(|location| from.join(location).ok()) else {
-            return Err(misdirected(call, status, "it redirected without saying where to"));
+            return Err(misdirected(call, status, "it redirected without a valid location"));
         };
-        // The node's token goes with the request: to the panel's own host only, and never from https back to http.
+        // The request carries the node's token: it may go to the panel's own host only, and never from https to http.
         let host = |url: &Url| url.host_str().unwrap_or_default().to_owned();
         let (home, there) = (host(&self.base), host(&next));
         let same_host = there == home || there.strip_suffix(&home).is_some_and(|sub| sub.ends_with('.'));
@@ -169,8 +170,8 @@ impl Exchange {
 
     fn client(&self, url: &Url) -> reqwest::Result<&Client> {
         let tls = url.scheme() == "https";
-        let place = if tls { &self.tls } else { &self.plain };
-        if let Some(client) = place.get() {
+        let slot = if tls { &self.tls } else { &self.plain };
+        if let Some(client) = slot.get() {
             return Ok(client);
         }
         let builder = Client::builder()
@@ -183,25 +184,22 @@ impl Exchange {
         let builder = match tls {
             true if self.ignore_certificate_errors => builder.tls_danger_accept_invalid_certs(true),
             true => builder,
-            // No certificates to be loaded for a client that never uses them.
+            // This client never uses certificates: do not load any.
             false => builder.tls_certs_only([]),
         };
         let client = builder.build()?;
-        Ok(place.get_or_init(|| client))
+        Ok(slot.get_or_init(|| client))
     }
 }
 
-/// What an answer means that is no redirect.
+/// The result of an answer that is no redirect.
 async fn conclude(call: &Call, response: Response) -> Result<Response, PanelError> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);
     }
-    let page = match body(response, MAX_REFUSAL).await {
-        Ok(page) => page,
-        // What it says is a courtesy; that it is an error is known.
-        Err(_) => Bytes::new(),
-    };
+    // The page only explains the error, so a page that cannot be read is an empty one.
+    let page = body(response, MAX_ERROR_PAGE).await.unwrap_or_default();
     let (call, status, detail) = (call.name(), status.as_u16(), wire::rejection(&page));
     Err(match status {
         400..=499 => PanelError::Rejected { call, status, detail },
@@ -209,25 +207,13 @@ async fn conclude(call: &Call, response: Response) -> Result<Response, PanelErro
     })
 }
 
-enum BodyError {
-    TooLong,
-    Broken(reqwest::Error),
+async fn body(response: Response, limit: usize) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
+    Ok(Limited::new(reqwest::Body::from(response), limit).collect().await?.to_bytes())
 }
 
-async fn body(mut response: Response, limit: usize) -> Result<Bytes, BodyError> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? {
-        if body.len() + chunk.len() > limit {
-            return Err(BodyError::TooLong);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.freeze())
-}
-
-fn unreachable(call: &Call, error: &reqwest::Error) -> PanelError {
-    // The innermost cause says what happened; the outer ones repeat the URL.
-    let mut cause: &dyn Error = error;
+fn unreachable(call: &Call, error: &(dyn Error + 'static)) -> PanelError {
+    // The innermost cause names the failure; the outer ones repeat the URL.
+    let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
@@ -247,25 +233,25 @@ fn base(text: &str) -> Result<Url, OptionsError> {
     let url = Url::parse(text.trim()).map_err(|error| unusable(&error.to_string()))?;
     match url.scheme() {
         "http" | "https" if url.query().is_some() || url.fragment().is_some() => {
-            Err(unusable("it goes on with ? or #"))
+            Err(unusable("it has a query or a fragment"))
         }
         "http" | "https" => Ok(url),
         _ => Err(unusable("not a web address")),
     }
 }
 
-/// The headers of every request: the panel's remote API, "Client basics".
-fn headers(options: &PanelOptions) -> Result<HeaderMap, OptionsError> {
+/// The headers of every request. Source: the panel's remote API, "Client basics".
+fn headers(config: &PanelConfig) -> Result<HeaderMap, OptionsError> {
     let mut headers: HeaderMap =
-        options.custom_headers.iter().filter(|(name, _)| !RESERVED.contains(name)).cloned().collect();
-    let PanelOptions { token_id, token, .. } = options;
+        config.custom_headers.iter().filter(|(name, _)| !RESERVED.contains(name)).cloned().collect();
+    let PanelConfig { token_id, token, .. } = config;
     let agent = HeaderValue::try_from(user_agent(token_id)).map_err(|_| OptionsError::Token("token_id"))?;
     let bearer = format!("Bearer {token_id}.{}", token.expose());
     let mut bearer = HeaderValue::try_from(bearer).map_err(|_| OptionsError::Token("token"))?;
     bearer.set_sensitive(true);
     headers.insert(AUTHORIZATION, bearer);
     headers.insert(USER_AGENT, agent);
-    // Without it the panel answers with pages for browsers.
+    // Without this header the panel answers with HTML pages.
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(headers)

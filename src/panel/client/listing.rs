@@ -1,12 +1,12 @@
 //! The list of servers, page by page.
 //!
-//! The first page says how many there are; the others are read side by side. Pages that were read are kept for a moment,
-//! so that after an error the next attempt asks only for those that are missing. A list that changed under
-//! the reader is never taken for the whole one: a server that slipped from one page to another would look deleted. One
-//! that never holds still is taken for what it is in the end: servers that exist, and perhaps not all of them.
+//! The first page has the number of pages; the others are read concurrently. After an error, the pages that were read are kept
+//! for [`KEPT_FOR`], and the next attempt requests only the missing ones. A list that changed during the reading is not
+//! accepted as complete: a server that moved from one page to another would seem deleted. After [`INCONSISTENT`] inconsistent
+//! lists in a row, the union of the pages is returned and marked as incomplete.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -18,26 +18,26 @@ use super::invalid_response;
 use crate::panel::wire::{self, MAX_ELEMENTS, Page};
 use crate::panel::{Listed, ListedServer, PanelError};
 
-/// Pages under way at once.
+/// Page requests in flight at once.
 const PAGES_AT_ONCE: usize = 4;
-/// Pages of an unfinished listing are too old after this.
+/// Pages of an unfinished listing are discarded after this.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
-/// Lists in a row that do not fit together before one is taken as it is.
+/// Inconsistent lists in a row until one is returned as incomplete.
 const INCONSISTENT: u32 = 3;
 
-/// The listing, and what is left of one that was cut short.
+/// The listing, with the pages of an unfinished attempt.
 #[derive(Debug)]
 pub(super) struct Listing {
     per_page: u32,
-    // One listing at a time: a second one waits, and then reads anew.
+    // One listing at a time: a second caller waits, and then starts a new one.
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     unfinished: Option<Unfinished>,
-    /// Lists in a row that did not fit together.
+    /// Inconsistent lists in a row.
     inconsistent: u32,
 }
 
@@ -54,84 +54,55 @@ impl Listing {
         Self { per_page, state: Mutex::default() }
     }
 
-    /// Reads the list, or what is missing of it.
+    /// Reads the list, or its missing pages.
     pub(super) async fn read(&self, exchange: &Exchange) -> Result<Listed, PanelError> {
         let mut state = self.state.lock().await;
         let kept = match state.unfinished.take().filter(|kept| kept.began.elapsed() < KEPT_FOR) {
             Some(kept) => kept,
             None => {
                 let began = Instant::now();
-                // The panel serves page 0 as page 1; Wings asks so.
+                // Wings requests page 0, which the panel serves as page 1.
                 let first = self.page(exchange, 0).await?;
                 Unfinished { began, last: first.last, total: first.total, pages: BTreeMap::from([(1, first)]) }
             }
         };
-        let last_try = state.inconsistent + 1 >= INCONSISTENT;
-        // From here on the pages stay in place, also if the caller stops waiting.
-        let kept = state.unfinished.insert(kept);
-        let trouble = self.missing_pages(exchange, kept, last_try).await;
-        if let Err(Trouble::Page(error)) = trouble {
-            return Err(error);
+        // From here on the pages stay in the state if the caller stops waiting.
+        self.missing_pages(exchange, state.unfinished.insert(kept)).await?;
+        let read = state.unfinished.take().ok_or_else(|| self.changed("nothing was read".into()))?;
+        let inconsistency = inconsistency(&read);
+        if let Some(detail) = &inconsistency
+            && state.inconsistent + 1 < INCONSISTENT
+        {
+            state.inconsistent += 1;
+            return Err(self.changed(detail.clone()));
         }
-        let Some(read) = state.unfinished.take() else { return Err(self.changed("nothing was read".into())) };
-        let fits = match trouble {
-            Err(Trouble::Changed(detail)) => Err(detail),
-            _ => fits(&read),
-        };
-        match fits {
-            Ok(()) => state.inconsistent = 0,
-            Err(detail) if !last_try => {
-                state.inconsistent += 1;
-                return Err(self.changed(detail));
-            }
-            // The next list is read with the same patience as this one.
-            Err(_) => state.inconsistent = 0,
-        }
-        union(read, fits.err()).map_err(|detail| self.changed(detail))
+        state.inconsistent = 0;
+        union(read, inconsistency).map_err(|detail| self.changed(detail))
     }
 
-    /// Reads the pages that are missing. With `all`, also those of another list than the first page's.
-    async fn missing_pages(&self, exchange: &Exchange, kept: &mut Unfinished, all: bool) -> Result<(), Trouble> {
+    /// Reads the missing pages. After an error no further page is requested; answers to earlier requests are kept.
+    async fn missing_pages(&self, exchange: &Exchange, kept: &mut Unfinished) -> Result<(), PanelError> {
         let missing: Vec<u32> = (2..=kept.last).filter(|number| !kept.pages.contains_key(number)).collect();
-        // After an error no further page is begun; those under way are taken.
-        let stop = AtomicBool::new(false);
+        let failed = OnceLock::new();
         let mut pages = stream::iter(missing)
-            .take_while(|_| std::future::ready(!stop.load(Ordering::Relaxed)))
+            .take_while(|_| std::future::ready(failed.get().is_none()))
             .map(|number| async move { (number, self.page(exchange, number).await) })
             .buffer_unordered(PAGES_AT_ONCE);
-        let (mut failed, mut changed) = (None, None);
         while let Some((number, page)) = pages.next().await {
             match page {
-                Ok(page) => {
-                    if (page.last, page.total) != (kept.last, kept.total) {
-                        changed.get_or_insert(format!(
-                            "the first page counts {}, page {number} counts {}",
-                            counts(kept.last, kept.total),
-                            counts(page.last, page.total)
-                        ));
-                        stop.fetch_or(!all, Ordering::Relaxed);
-                    }
-                    kept.pages.insert(number, page);
-                }
-                Err(error) => {
-                    failed.get_or_insert(error);
-                    stop.store(true, Ordering::Relaxed);
-                }
+                Ok(page) => drop(kept.pages.insert(number, page)),
+                // The first error counts.
+                Err(error) => drop(failed.set(error)),
             }
         }
-        match (failed, changed) {
-            // Pages that do not belong together are of no use to the next attempt.
-            (_, Some(detail)) if !all => Err(Trouble::Changed(detail)),
-            (Some(error), _) => Err(Trouble::Page(error)),
-            (None, Some(detail)) => Err(Trouble::Changed(detail)),
-            (None, None) => Ok(()),
-        }
+        drop(pages);
+        failed.into_inner().map_or(Ok(()), Err)
     }
 
     async fn page(&self, exchange: &Exchange, number: u32) -> Result<Page, PanelError> {
         let call = Call::get(format!("/servers?page={number}&per_page={}", self.per_page));
         let answer = exchange.fetch(&call).await?;
-        wire::page(&answer).map_err(|error| invalid_response(&call.name(), &error))
+        wire::page(&answer).map_err(|error| invalid_response(call.name(), &error))
     }
 
     fn changed(&self, detail: String) -> PanelError {
@@ -140,57 +111,45 @@ impl Listing {
     }
 }
 
-enum Trouble {
-    /// A page could not be read.
-    Page(PanelError),
-    /// The pages are not of one list.
-    Changed(String),
-}
-
-fn counts(pages: u32, servers: Option<u64>) -> String {
-    servers.map_or_else(|| format!("{pages} pages"), |servers| format!("{servers} servers on {pages} pages"))
-}
-
-/// Whether the pages are of one list.
-fn fits(read: &Unfinished) -> Result<(), String> {
+/// Why the pages are not of one list, if so.
+fn inconsistency(read: &Unfinished) -> Option<String> {
     let entries: usize = read.pages.values().map(|page| page.entries).sum();
+    let ids: Vec<_> = read.pages.values().flat_map(|page| page.servers.iter().map(|listed| listed.id)).collect();
     if read.last > 1 && read.total.is_some_and(|total| total != entries as u64) {
-        return Err(format!("{entries} servers were listed of {}", read.total.unwrap_or(0)));
-    }
-    if read.pages.values().any(|page| (page.last, page.total) != (read.last, read.total)) {
-        return Err("its pages do not count the same servers".into());
-    }
-    let names: Vec<_> = read.pages.values().flat_map(|page| page.servers.iter().map(|listed| listed.id)).collect();
-    match names.iter().collect::<BTreeSet<_>>().len() < names.len() {
-        true => Err("a server was listed twice".into()),
-        false => Ok(()),
+        Some(format!("{entries} servers were listed of {}", read.total.unwrap_or(0)))
+    } else if read.pages.values().any(|page| (page.last, page.total) != (read.last, read.total)) {
+        Some("its pages do not count the same servers".into())
+    } else if ids.iter().collect::<BTreeSet<_>>().len() < ids.len() {
+        Some("a server was listed twice".into())
+    } else {
+        None
     }
 }
 
-/// Puts the pages together, each server once.
+/// The servers of all pages, each one once.
 fn union(read: Unfinished, inconsistency: Option<String>) -> Result<Listed, String> {
     let entries: usize = read.pages.values().map(|page| page.entries).sum();
     if entries > MAX_ELEMENTS {
         return Err(format!("{entries} servers are more than the {MAX_ELEMENTS} that are read"));
     }
-    let unnamed = entries - read.pages.values().map(|page| page.servers.len()).sum::<usize>();
+    let without_id = entries - read.pages.values().map(|page| page.servers.len()).sum::<usize>();
     let mut servers: Vec<ListedServer> = Vec::with_capacity(entries);
-    let mut places = BTreeMap::new();
+    let mut positions = BTreeMap::new();
     for listed in read.pages.into_values().flat_map(|page| page.servers) {
-        match places.get(&listed.id) {
-            // What can be read wins over what cannot.
-            Some(place) if listed.server.is_ok() => servers[*place] = listed,
+        match positions.get(&listed.id) {
+            // An entry that can be read replaces one that cannot.
+            Some(position) if listed.server.is_ok() => servers[*position] = listed,
             Some(_) => {}
             None => {
-                places.insert(listed.id, servers.len());
+                positions.insert(listed.id, servers.len());
                 servers.push(listed);
             }
         }
     }
-    let incomplete = match (inconsistency, unnamed) {
-        (Some(detail), _) => Some(format!("it changes whenever it is read ({detail})")),
+    let incomplete = match (inconsistency, without_id) {
+        (Some(detail), _) => Some(format!("it changed during each attempt to read it ({detail})")),
         (None, 0) => None,
-        (None, unnamed) => Some(format!("{unnamed} of its entries do not say which server they are")),
+        (None, count) => Some(format!("{count} of its entries have no server id")),
     };
     Ok(Listed { servers, asked: read.began, incomplete })
 }

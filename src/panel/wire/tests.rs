@@ -52,7 +52,7 @@ fn a_missing_script_is_an_empty_one() {
 }
 
 #[test]
-fn empty_lists_and_nulls_stand_for_nothing() {
+fn empty_lists_and_nulls_count_as_absent() {
     let plain = read("/settings/meta", json!({}));
     for value in [json!([]), Value::Null] {
         for key in ["meta", "labels", "allocations", "mounts", "egg"] {
@@ -72,7 +72,7 @@ fn empty_lists_and_nulls_stand_for_nothing() {
 }
 
 #[test]
-fn the_loose_forms_that_panels_use() {
+fn lenient_forms_are_accepted() {
     let server =
         read("/settings/environment", json!({"n": 7, "f": 1.5, "b": true, "0": null, "l": [1], "o": {"a": 1}}));
     assert_eq!(json!(server.settings.environment), json!({"n": 7, "f": 1.5, "b": true, "0": null, "l": "", "o": ""}));
@@ -97,7 +97,7 @@ fn the_loose_forms_that_panels_use() {
 }
 
 #[test]
-fn the_oom_killer_under_both_names() {
+fn both_names_of_the_oom_killer_are_read() {
     for (build, expected) in [
         (json!({"oom_killer": false}), false),
         (json!({"oom_killer": true}), true),
@@ -111,7 +111,7 @@ fn the_oom_killer_under_both_names() {
 }
 
 #[test]
-fn replacements_of_configuration_files() {
+fn invalid_replacements_are_left_out() {
     let replace = json!([
         {"match": "a", "replace_with": "x", "unknown": 1},
         {"match": "b", "value": 5},
@@ -142,18 +142,18 @@ fn replacements_of_configuration_files() {
 }
 
 #[test]
-fn a_wrong_kind_of_value_is_an_error_that_names_its_place() {
+fn errors_name_the_position_of_a_value_of_the_wrong_type() {
     for (pointer, value, expected) in [
         ("/settings", json!("x"), "settings: expected an object, found a text"),
         ("/settings", Value::Null, "settings: expected an object, found nothing"),
         ("/settings", json!([]), "settings: expected an object, found nothing"),
         ("/settings", json!([1]), "settings: expected an object, found a list"),
         ("/process_configuration", Value::Null, "process_configuration: expected an object, found nothing"),
-        ("/settings/build", json!("nonsense"), "settings.build: expected an object, found a text"),
+        ("/settings/build", json!("a text"), "settings.build: expected an object, found a text"),
         ("/settings/allocations", json!(5), "settings.allocations: expected an object, found a number"),
         (
             "/process_configuration/startup",
-            json!("nonsense"),
+            json!("a text"),
             "process_configuration.startup: expected an object, found a text",
         ),
         (
@@ -212,7 +212,7 @@ fn a_wrong_kind_of_value_is_an_error_that_names_its_place() {
 }
 
 #[test]
-fn what_grows_is_bounded() {
+fn texts_lists_and_objects_are_limited() {
     let long = "x".repeat(MAX_TEXT);
     assert_eq!(read("/settings/invocation", json!(long)).settings.invocation.len(), MAX_TEXT);
     let error = server(id(), &with("/settings/invocation", json!(long.clone() + "x"))).unwrap_err();
@@ -237,7 +237,7 @@ fn what_grows_is_bounded() {
 }
 
 #[test]
-fn errors_never_show_a_value() {
+fn errors_never_contain_a_value() {
     for pointer in ["/settings", "/settings/build", "/settings/mounts", "/process_configuration/startup"] {
         let error = server(id(), &with(pointer, json!("hunter2"))).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
@@ -256,8 +256,8 @@ fn a_broken_entry_of_the_list_is_listed_with_its_error() {
     let third = "550e8400-e29b-41d4-a716-446655440002";
     let data = [
         entry(ID, json!({"uuid": ID})).to_string(),
-        entry(other, json!({"uuid": other, "build": "nonsense"})).to_string(),
-        // Too deep to be parsed at all.
+        entry(other, json!({"uuid": other, "build": "a text"})).to_string(),
+        // Too deep to be parsed.
         format!(r#"{{"uuid": "{third}", "settings": {}{}}}"#, "[".repeat(200), "]".repeat(200)),
         json!({"settings": {"id": 1}}).to_string(),
         "7".to_owned(),
@@ -274,7 +274,7 @@ fn a_broken_entry_of_the_list_is_listed_with_its_error() {
 }
 
 #[test]
-fn a_list_that_is_none() {
+fn invalid_lists_are_errors() {
     for (text, expected) in [
         ("{}", "data: expected a list of servers, found nothing"),
         (r#"{"data": null}"#, "data: expected a list of servers, found nothing"),
@@ -293,7 +293,7 @@ fn a_list_that_is_none() {
 }
 
 #[test]
-fn the_panels_words_fit_one_line() {
+fn a_rejection_is_one_line() {
     for (body, expected) in [
         (
             r#"{"errors":[{"code":"HttpForbiddenException","status":"403","detail":"No\n permission."}]}"#,

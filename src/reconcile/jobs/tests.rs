@@ -1,11 +1,11 @@
 //! How jobs end.
 
 use super::*;
-use crate::reconcile::bench;
 use crate::reconcile::disk_scans::DiskScan;
 use crate::reconcile::observed::{JobState, Observed};
-use crate::runtime::fake::{Call, Faults};
 use crate::runtime::{ErrorKind, RuntimeError};
+use crate::testing::fake::{Call, Faults};
+use crate::testing::{TestNode, server_id};
 
 fn invalid_response() -> PanelError {
     PanelError::InvalidResponse { call: "GET /servers/x/install".into(), detail: "the answer: expected JSON".into() }
@@ -17,11 +17,11 @@ fn away() -> PanelError {
 
 /// Whether a job whose attempts fail in these ways ends with a fatal failure.
 fn fails_for_good(failures: Vec<PanelError>) -> bool {
-    let (_root, context) = bench::context(None);
-    let (id, kind, subject) = (bench::id(1), JobKind::Script, Subject::Install("token".into()));
+    let (node, kind) = (TestNode::new(), JobKind::Script);
+    let (context, id, subject) = (&node.context, server_id(1), Subject::Install("token".into()));
     for failure in failures {
         let run = context.servers.job_starting(id, kind, &subject);
-        end(&context, id, kind, run, Err(failure.into()));
+        end(context, id, kind, run, Err(failure.into()));
     }
     let observed = context.servers.observed(id, 0, Observed::default());
     matches!(observed.job(kind, &subject).unwrap().state, JobState::Failed { fatal: true, .. })
@@ -39,7 +39,8 @@ async fn invalid_responses_in_a_row_count_as_a_rejection() {
 
 #[tokio::test(start_paused = true)]
 async fn removals_and_counts_in_the_background_hold_up_no_start() {
-    let (_root, context) = bench::context(None);
+    let node = TestNode::new();
+    let context = &node.context;
     let mut permits = Vec::new();
     for scan in [DiskScan::Removal, DiskScan::Watch] {
         while let Some(permit) = context.disk_scans.permit(scan).now_or_never() {
@@ -52,7 +53,7 @@ async fn removals_and_counts_in_the_background_hold_up_no_start() {
         (JobKind::Usage, Subject::DiskLimit, false),
         (JobKind::Removal, Subject::Deletion, false),
     ] {
-        let job = JobRun { context: context.clone(), server: bench::id(1), subject };
+        let job = JobRun { context: context.clone(), server: server_id(1), subject };
         let ended = implementation(kind).run(&job).now_or_never();
         assert_eq!(ended.is_some(), goes_on, "{kind:?} {}", job.subject);
     }
@@ -74,8 +75,7 @@ impl Faults for NoLogs {
 #[tokio::test(start_paused = true)]
 async fn a_log_that_the_engine_does_not_keep_is_read_and_one_that_it_does_not_give_is_not() {
     for (kind, is_read) in [(ErrorKind::Unsupported, true), (ErrorKind::Failed, false)] {
-        let (_root, mut context, machine) = bench::machine(None);
-        bench::reconnect(&mut context, &machine, Arc::new(NoLogs(kind)));
-        assert_eq!(close_install_log(&context, bench::id(1), "n1").await.is_ok(), is_read, "{kind:?}");
+        let node = TestNode::builder().engine_faults(Arc::new(NoLogs(kind))).build();
+        assert_eq!(close_install_log(&node.context, server_id(1), "n1").await.is_ok(), is_read, "{kind:?}");
     }
 }

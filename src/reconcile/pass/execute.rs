@@ -130,7 +130,7 @@ impl Reconciler {
                 }
                 unwanted
             };
-            Ok::<_, StoreError>(store.remove_if(id, unwanted)? || store.make_again(id)?)
+            Ok::<_, StoreError>(store.remove(id, unwanted)? || store.make_again(id)?)
         });
         if removed.await? {
             self.drop_state(id);

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use super::first::first_plan;
 use super::*;
 use crate::model::PowerState::{Offline, Running};
-use crate::model::{ManagedBy, Manifest, Record, Role, Verb};
-use crate::reconcile::bench;
+use crate::model::{Record, Role, Verb};
 use crate::runtime::container_name;
-use crate::runtime::fake::{Call, FakeEngine, Faults};
+use crate::testing::fake::{Call, FakeEngine, Faults};
+use crate::testing::{TestNode, TestPanel, file_manifest, panel_manifest, server_id};
 
 /// An engine whose removals take longer than anybody waits.
 struct SlowRemovals;
@@ -23,14 +23,13 @@ impl Faults for SlowRemovals {
 
 #[tokio::test(start_paused = true)]
 async fn a_removal_that_is_under_way_is_waited_for_and_not_asked_for_in_a_circle() {
-    let (_root, mut context, machine) = bench::machine(None);
-    bench::reconnect(&mut context, &machine, Arc::new(SlowRemovals));
-    let (id, context) = (bench::id(1), Arc::new(context));
-    let delete = bench::request(&context, "delete", Verb::Delete);
-    context.store.create(bench::file_server(1), Record::default(), [delete]).unwrap();
+    let node = TestNode::builder().engine_faults(Arc::new(SlowRemovals)).build();
+    let (id, context, machine) = (server_id(1), &node.context, &node.engine);
+    let delete = node.request("delete", Verb::Delete);
+    context.store.create(file_manifest(1), Record::default(), [delete]).unwrap();
     let name = container_name(id, Role::Server);
     machine.create_foreign(&name).unwrap();
-    let reconciler = Reconciler::new(context.clone());
+    let reconciler = &node.reconciler;
 
     let Next::At(retry_at) = reconciler.pass(id).await else { panic!("a removal that took too long is tried again") };
     tokio::time::sleep_until(context.clock.instant(retry_at)).await;
@@ -55,31 +54,29 @@ fn run_outside(machine: &FakeEngine, id: ServerId) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn the_panel_gets_the_state_that_a_server_reached_while_it_was_parked() {
-    let panel = Arc::new(bench::ScriptedPanel::default());
-    let (_root, context, machine) = bench::machine(Some(panel.clone()));
-    let (id, context) = (bench::id(1), Arc::new(context));
-    let mut manifest = Manifest::new(id, ManagedBy::Panel);
-    manifest.spec.settings.container.image = "game:1".into();
-    context.store.create(manifest, Record::default(), []).unwrap();
-    let name = run_outside(&machine, id);
-    let reconciler = Reconciler::new(context.clone());
+    let panel = TestPanel::with_servers();
+    let node = TestNode::builder().panel(panel.clone()).build();
+    let (id, context, machine) = (server_id(1), &node.context, &node.engine);
+    context.store.create(panel_manifest(1, "run"), Record::default(), []).unwrap();
+    let name = run_outside(machine, id);
+    let reconciler = &node.reconciler;
     let come_to_rest = async || {
         context.servers.containers_changed(id);
         reconciler.pass(id).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
     come_to_rest().await;
-    assert_eq!(panel.states(), [(Offline, Running)]);
+    assert_eq!(panel.states(id), [(Offline, Running)]);
 
     let parked = context.clock.now();
     context.store.commit(id, |record| record.parked = Some(parked)).unwrap();
     assert!(machine.kill_outside(&name));
     come_to_rest().await;
-    assert_eq!(panel.states().len(), 1, "its panel does not have it");
+    assert_eq!(panel.states(id).len(), 1, "its panel does not have it");
 
     context.store.commit(id, |record| record.parked = None).unwrap();
     come_to_rest().await;
-    assert_eq!(panel.states(), [(Offline, Running), (Running, Offline)]);
+    assert_eq!(panel.states(id), [(Offline, Running), (Running, Offline)]);
 }
 
 /// An engine that makes containers slowly.
@@ -97,13 +94,11 @@ impl Faults for SlowCreations {
 
 #[tokio::test(start_paused = true)]
 async fn a_container_that_was_made_is_there_whatever_was_seen_meanwhile() {
-    let (_root, mut context, machine) = bench::machine(None);
-    machine.add_image("game:1", Default::default());
+    let node = TestNode::builder().engine_faults(Arc::new(SlowCreations)).build();
+    let (id, context, machine) = (server_id(1), &node.context, &node.engine);
     machine.set_checks_mounts(false);
-    bench::reconnect(&mut context, &machine, Arc::new(SlowCreations));
-    let (id, context) = (bench::id(1), Arc::new(context));
-    context.store.create(bench::file_server(1), Record::default(), []).unwrap();
-    let reconciler = Reconciler::new(context.clone());
+    context.store.create(file_manifest(1), Record::default(), []).unwrap();
+    let reconciler = &node.reconciler;
     let create = Step::CreateServer { token: "request".into() };
     let listing = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -120,13 +115,13 @@ async fn a_container_that_was_made_is_there_whatever_was_seen_meanwhile() {
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_goes_down_is_not_asked_by_every_pass_whether_it_stays() {
-    let (_root, context, machine) = bench::machine(None);
-    let context = Arc::new(context);
-    let reconciler = Reconciler::new(context.clone());
-    let ids = [1, 2, 3].map(bench::id);
+    let node = TestNode::new();
+    let (context, machine) = (&node.context, &node.engine);
+    let reconciler = &node.reconciler;
+    let ids = [1, 2, 3].map(server_id);
     for (number, id) in (1..).zip(ids) {
-        context.store.create(bench::file_server(number), Record::default(), []).unwrap();
-        run_outside(&machine, id);
+        context.store.create(file_manifest(number), Record::default(), []).unwrap();
+        run_outside(machine, id);
         reconciler.pass(id).await;
     }
     machine.go_down();
@@ -145,28 +140,28 @@ async fn an_engine_that_goes_down_is_not_asked_by_every_pass_whether_it_stays() 
 
 #[tokio::test(start_paused = true)]
 async fn a_plan_without_a_daemon_is_that_of_a_first_pass() {
-    let (_root, context, machine) = bench::machine(None);
-    let context = Arc::new(context);
+    let node = TestNode::new();
+    let (context, machine) = (&node.context, &node.engine);
     for (number, verb) in [(1, Verb::Start), (2, Verb::Stop), (3, Verb::Start)] {
-        let asked = bench::request(&context, "one", verb);
-        context.store.create(bench::file_server(number), Record::default(), [asked]).unwrap();
+        let asked = node.request("one", verb);
+        context.store.create(file_manifest(number), Record::default(), [asked]).unwrap();
     }
-    run_outside(&machine, bench::id(2));
-    context.node.layout.prepare(bench::id(3)).unwrap();
+    run_outside(machine, server_id(2));
+    context.node.layout.prepare(server_id(3)).unwrap();
     let kinds = |plan: &Plan| plan.steps.iter().map(|step| step.kind().as_str()).collect::<Vec<_>>();
     let mut firsts = Vec::new();
     for number in 1..=3 {
-        let id = bench::id(number);
+        let id = server_id(number);
         let first =
             first_plan(&context.store, context.runtime.as_ref(), &context.node.config, id, context.clock.now()).await;
         let first = first.expect("the server is there");
-        assert_eq!(Some(&first), Reconciler::new(context.clone()).preview(id).await.as_ref(), "{number}");
+        assert_eq!(Some(&first), node.reconciler.preview(id).await.as_ref(), "{number}");
         firsts.push(kinds(&first));
     }
     assert!(firsts.iter().all(|steps| !steps.is_empty()), "{firsts:?}");
     assert!(firsts[0].contains(&"Prepare") && !firsts[2].contains(&"Prepare"), "{firsts:?}");
     let gone =
-        first_plan(&context.store, context.runtime.as_ref(), &context.node.config, bench::id(9), context.clock.now())
+        first_plan(&context.store, context.runtime.as_ref(), &context.node.config, server_id(9), context.clock.now())
             .await;
     assert_eq!(gone, None);
 }

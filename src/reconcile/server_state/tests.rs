@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::model::{ContainerState, ContainerStatus, Role};
-use crate::reconcile::bench::{self, id};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
 use crate::runtime::{ContainerChange, Listed};
+use crate::testing::{TestNode, server_id as id};
 
 fn states() -> ServerStates {
     let start = tokio::time::Instant::now();
@@ -171,7 +171,8 @@ async fn a_job_for_something_else_replaces_the_one_before() {
 
 #[tokio::test(start_paused = true)]
 async fn a_task_of_a_job_that_was_ended_is_aborted() {
-    let (_root, context) = bench::context(None);
+    let node = TestNode::new();
+    let context = &node.context;
     let states = states();
     let run = states.job_starting(id(1), JobKind::Script, &Subject::Install("one".into()));
     let task = context.tasks.spawn("job", std::future::pending());

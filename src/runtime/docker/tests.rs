@@ -25,7 +25,7 @@ fn limits() -> Limits {
 async fn an_engine_that_is_away_is_an_error_of_the_calls() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("engine.sock");
-    let runtime = DockerRuntime::connect(Address::Unix(socket.clone()), Host::for_tests());
+    let runtime = DockerRuntime::connect(Address::Unix(socket.clone()), crate::testing::test_host());
     let error = runtime.list().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}");
     assert!(error.to_string().contains(socket.to_str().unwrap()), "{error}");
@@ -40,7 +40,7 @@ async fn an_engine_that_is_away_is_an_error_of_the_calls() {
 async fn the_version_is_negotiated_again_after_an_outage() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("engine.sock");
-    let runtime = DockerRuntime::connect(Address::Unix(socket.clone()), Host::for_tests());
+    let runtime = DockerRuntime::connect(Address::Unix(socket.clone()), crate::testing::test_host());
 
     let old = ScriptedEngine::start_at(&socket, "1.41", |_| Answer::json(200, "[]"));
     runtime.list().await.unwrap();

@@ -3,8 +3,8 @@
 use super::*;
 use crate::config::PullPolicy;
 use crate::model::Role;
-use crate::runtime::fake::{Call, FakeEngine, FakeRuntime, Faults, LocalImage, NoFaults, RemoteImage};
 use crate::runtime::{Purpose, Runtime, container_name};
+use crate::testing::fake::{Call, FakeEngine, FakeRuntime, Faults, LocalImage, NoFaults, RemoteImage};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -14,7 +14,7 @@ fn id() -> ServerId {
 
 /// A node with this policy, connected to an engine.
 fn runtime(machine: &FakeEngine, policy: PullPolicy, faults: Arc<dyn Faults>) -> FakeRuntime {
-    let mut node = NodeConfig::for_tests(std::path::Path::new("/node"));
+    let mut node = crate::testing::node_config(std::path::Path::new("/node"));
     node.docker.pull_policy = policy;
     let host = Host::new(Arc::new(node), Tasks::new(), Blocking::Inline, KernelLimits::default());
     FakeRuntime::new(machine.clone(), faults, host)
@@ -29,7 +29,7 @@ fn machine() -> FakeEngine {
 }
 
 fn spec() -> ContainerSpec {
-    let node = NodeConfig::for_tests(std::path::Path::new("/node"));
+    let node = crate::testing::node_config(std::path::Path::new("/node"));
     let mut spec = crate::model::Spec::default();
     spec.settings.container.image = "game:1".into();
     spec_builder::server_container(id(), &spec, &node, &HostInfo::default()).spec

@@ -56,7 +56,7 @@ mod tests {
     use crate::runtime::KernelLimits;
 
     fn node() -> NodeConfig {
-        NodeConfig::for_tests(Path::new("/node"))
+        crate::testing::node_config(Path::new("/node"))
     }
 
     fn host() -> HostInfo {

@@ -11,7 +11,7 @@ fn id() -> ServerId {
 }
 
 fn node() -> NodeConfig {
-    let mut node = NodeConfig::for_tests(Path::new("/node"));
+    let mut node = crate::testing::node_config(Path::new("/node"));
     (node.owner.uid, node.owner.gid) = (988, 989);
     node
 }

@@ -76,7 +76,7 @@ fn a_changed_file_replaces_the_old_one_and_no_request() {
 }
 
 #[test]
-fn the_panels_script_stays_where_the_file_does_not_say() {
+fn a_file_without_a_script_keeps_the_script_of_the_panel() {
     let root = tempfile::tempdir().unwrap();
     let store = store(root.path());
     let of_panel = FILE.replace("spec:\n", "  managedBy: panel\nspec:\n");
@@ -204,6 +204,6 @@ fn changes_of_status_are_published() {
     status.conditions[0].observed_generation = 2;
     store.set_status(id(), status);
     assert!(subscription.try_recv().is_none(), "none of these has changed");
-    store.remove(id()).unwrap();
+    store.remove(id(), |_| true).unwrap();
     assert!(subscription.recv().now_or_never().unwrap().is_none(), "the server is gone");
 }

@@ -45,7 +45,7 @@ fn a_link_in_its_place_is_rejected() {
 }
 
 #[test]
-fn a_file_that_says_nothing_is_a_lock_all_the_same() {
+fn an_empty_lock_file_can_be_locked() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(LOCK_FILE), "x".repeat(4096)).unwrap();
     let lock = try_take(folder.path()).unwrap();
@@ -61,9 +61,9 @@ async fn it_is_waited_for_a_moment() {
     let lock = try_take(folder.path()).unwrap();
     let begun = Instant::now();
     let held = StateLock::take(folder.path(), &this()).await;
-    assert!(matches!(held, Err(LockError::Held(_))) && begun.elapsed() >= PATIENCE);
+    assert!(matches!(held, Err(LockError::Held(_))) && begun.elapsed() >= TIMEOUT);
     let release = async {
-        tokio::time::sleep(PATIENCE / 2).await;
+        tokio::time::sleep(TIMEOUT / 2).await;
         drop(lock);
     };
     let (taken, ()) = tokio::join!(async { StateLock::take(folder.path(), &this()).await }, release);

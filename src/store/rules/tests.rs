@@ -86,8 +86,11 @@ fn what_makes_none_is_rejected_in_a_persons_file_alone() {
         ("settings.container.image", json!("ghcr.io/Example/Game:V1"), "write ghcr.io/example/game:V1"),
     ] {
         let spec = with(path, value.clone());
-        let said = checked("file", &spec).expect_err(path);
-        assert!(said.starts_with(&format!("spec.{path}")) && said.contains(expected), "{path} {value}: {said}");
+        let message = checked("file", &spec).expect_err(path);
+        assert!(
+            message.starts_with(&format!("spec.{path}")) && message.contains(expected),
+            "{path} {value}: {message}"
+        );
         assert_eq!(checked("panel", &spec), Ok(()), "{path}: a panel says what it likes");
     }
     let script = json!({"image": "", "entrypoint": "sh", "text": ""});

@@ -1,7 +1,5 @@
 //! Many servers that are created at once.
 
-use std::sync::OnceLock;
-
 use super::crash::Camera;
 use super::*;
 
@@ -45,14 +43,14 @@ fn a_batch_is_written_kind_by_kind() {
         &[DiskOp::WriteManifest; 3],
         &[DiskOp::WriteRecord; 3],
     ];
-    assert_eq!(fixture.disk.done(), expected.concat());
+    assert_eq!(fixture.disk.take_done(), expected.concat());
     for number in 1..=3 {
         let snapshot = fixture.store.get(numbered(number)).unwrap();
         assert_eq!(snapshot.manifest.as_ref().unwrap().spec.settings.invocation, format!("./run {number}"));
         assert_eq!((snapshot.record.generation, snapshot.unrecorded), (1, false));
         assert!(!fixture.store.refresh(numbered(number)).unwrap(), "the first pass has nothing to write");
     }
-    assert_eq!(fixture.disk.done(), []);
+    assert_eq!(fixture.disk.take_done(), []);
     fixture.is_the_same_after_a_reboot();
     assert!(reopened(fixture.root.path()).list().iter().all(|snapshot| !snapshot.unrecorded));
 }
@@ -60,10 +58,9 @@ fn a_batch_is_written_kind_by_kind() {
 #[test]
 fn a_batch_that_is_cut_off_leaves_complete_servers_or_none() {
     let root = tempfile::tempdir().unwrap();
-    let camera = Arc::new(Camera::of(root.path()));
-    let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(camera.clone())).unwrap();
+    let (camera, store) = Camera::open(root.path());
     create_all(&store, three());
-    let (pictures, mut counts) = (camera.pictures(), Vec::new());
+    let (pictures, mut counts) = (camera.take(), Vec::new());
     for (op, moment, picture) in &pictures {
         let place = format!("{moment} {op:?}");
         let booted = reopened(picture.path());
@@ -88,31 +85,23 @@ fn a_batch_that_is_cut_off_leaves_complete_servers_or_none() {
     assert_eq!(pictures.len(), 20);
 }
 
-/// Sees what is published at each operation.
-#[derive(Default)]
-struct Witness {
-    store: OnceLock<Store>,
-    seen: Mutex<Vec<ServerId>>,
-}
-
-impl DiskHook for Witness {
-    fn before(&self, _: ServerId, _: DiskOp) -> io::Result<()> {
-        let published = self.store.get().unwrap().list().into_iter().filter(|snapshot| snapshot.manifest.is_some());
-        self.seen.lock().unwrap().extend(published.map(|snapshot| snapshot.id));
-        Ok(())
-    }
-
-    fn after(&self, id: ServerId, op: DiskOp) {
-        self.before(id, op).unwrap();
-    }
-}
-
 #[test]
 fn no_server_is_published_before_it_is_on_disk() {
     let root = tempfile::tempdir().unwrap();
-    let witness = Arc::new(Witness::default());
-    let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(witness.clone())).unwrap();
-    witness.store.set(store.clone()).ok().unwrap();
+    let disk = Arc::default();
+    let store = open(root.path(), &disk);
+    let published = Arc::new(Mutex::new(Vec::new()));
+    let (seen, observed) = (published.clone(), store.clone());
+    let observe = move || {
+        let servers = observed.list().into_iter().filter(|snapshot| snapshot.manifest.is_some());
+        seen.lock().unwrap().extend(servers.map(|snapshot| snapshot.id));
+    };
+    let observe_after = observe.clone();
+    disk.on_before(move |_, _| {
+        observe();
+        Ok(())
+    });
+    disk.on_after(move |_, _| observe_after());
     let (woken, then) = (Arc::new(Mutex::new(Vec::new())), Mutex::new(Vec::new()));
     let wakes = woken.clone();
     store.on_change(move |id| wakes.lock().unwrap().push(id));
@@ -121,28 +110,18 @@ fn no_server_is_published_before_it_is_on_disk() {
         assert!(reopened(root.path()).get(id).is_some_and(|snapshot| snapshot.manifest.is_some()));
         then.lock().unwrap().push(id);
     });
-    assert_eq!(*witness.seen.lock().unwrap(), []);
+    assert_eq!(*published.lock().unwrap(), []);
     assert_eq!(*woken.lock().unwrap(), [numbered(1), numbered(2), numbered(3)]);
     assert_eq!(*then.lock().unwrap(), *woken.lock().unwrap());
-}
-
-/// Refuses one kind of write of one server.
-struct RefusesOne(ServerId, DiskOp);
-
-impl DiskHook for RefusesOne {
-    fn before(&self, id: ServerId, op: DiskOp) -> io::Result<()> {
-        if (id, op) == (self.0, self.1) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-
-    fn after(&self, _: ServerId, _: DiskOp) {}
 }
 
 #[test]
 fn one_server_s_error_is_its_own() {
     for op in [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteManifest] {
         let root = tempfile::tempdir().unwrap();
-        let hook = Arc::new(RefusesOne(numbered(2), op));
-        let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(hook)).unwrap();
+        let disk = Arc::new(TestDisk::default());
+        disk.fail(io::ErrorKind::StorageFull, move |id, failing| id == numbered(2) && failing == op);
+        let store = open(root.path(), &disk);
         let called = Mutex::new(Vec::new());
         let results =
             store.create_all([new(1, &[]), new(2, &[INSTALL]), new(3, &[])], |id| called.lock().unwrap().push(id));
@@ -164,8 +143,9 @@ fn one_server_s_error_is_its_own() {
 #[test]
 fn a_record_that_cannot_be_written_is_written_by_the_first_pass() {
     let root = tempfile::tempdir().unwrap();
-    let hook = Arc::new(RefusesOne(numbered(2), DiskOp::WriteRecord));
-    let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(hook)).unwrap();
+    let disk = Arc::new(TestDisk::default());
+    disk.fail(io::ErrorKind::StorageFull, |id, op| id == numbered(2) && op == DiskOp::WriteRecord);
+    let store = open(root.path(), &disk);
     assert_eq!(created(&create_all(&store, three())).len(), 3);
     assert!(store.get(numbered(2)).unwrap().unrecorded && !store.get(numbered(3)).unwrap().unrecorded);
     assert!(!store.folder(numbered(2)).join(RECORD_FILE).exists());
@@ -227,4 +207,92 @@ fn a_manifest_that_is_a_link_to_nothing_yet_is_written_where_it_leads() {
     assert!(folder.join(CONFIG_FILE).is_symlink() && target.is_file());
     assert!(!fixture.store.refresh(id()).unwrap());
     fixture.is_the_same_after_a_reboot();
+}
+
+/// Saves a person's `config.yml` at the first operation of one kind.
+struct SavesMeanwhile {
+    folder: PathBuf,
+    text: String,
+    op: DiskOp,
+    saved: std::sync::Once,
+}
+
+impl DiskHook for SavesMeanwhile {
+    fn before(&self, _: ServerId, op: DiskOp) -> io::Result<()> {
+        if op == self.op {
+            self.saved.call_once(|| {
+                let _ = fs::create_dir(&self.folder);
+                saves(&self.folder.join(CONFIG_FILE), &self.text);
+            });
+        }
+        Ok(())
+    }
+
+    fn after(&self, _: ServerId, _: DiskOp) {}
+}
+
+#[test]
+fn a_file_that_a_person_saves_during_a_creation_stays() {
+    for op in [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteManifest] {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("servers").join(id().to_string());
+        let hook = Arc::new(SavesMeanwhile { folder, text: FILE.into(), op, saved: std::sync::Once::new() });
+        let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(hook)).unwrap();
+        let created = store.create(manifest(id()), Record::default(), [request("asked", INSTALL)]);
+        assert!(created.is_err(), "{op:?}");
+        assert_eq!(fs::read_to_string(store.folder(id()).join(CONFIG_FILE)).unwrap(), FILE, "{op:?}");
+        store.refresh(id()).unwrap();
+        let snapshot = store.get(id()).unwrap();
+        assert_eq!(snapshot.manifest.as_ref().unwrap().metadata.managed_by, ManagedBy::File, "{op:?}");
+        assert_eq!(verbs(&snapshot), [Verb::Stop], "{op:?}: only the request of the file counts");
+    }
+}
+
+/// Rejects manifests, and checks that a name stays taken while the files of a failed creation are removed.
+#[derive(Default)]
+struct ChecksName {
+    store: OnceLock<Store>,
+    checked: std::sync::atomic::AtomicBool,
+}
+
+impl DiskHook for ChecksName {
+    fn before(&self, id: ServerId, op: DiskOp) -> io::Result<()> {
+        if op == DiskOp::RemoveFolder {
+            let store = self.store.get().unwrap();
+            assert!(store.ids().contains(&id) && store.folder(id).join(REQUESTS_FILE).exists());
+            self.checked.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        if op == DiskOp::WriteManifest { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn after(&self, _: ServerId, _: DiskOp) {}
+}
+
+#[test]
+fn a_failed_creation_removes_its_files_before_another_can_take_the_name() {
+    let root = tempfile::tempdir().unwrap();
+    let hook = Arc::new(ChecksName::default());
+    let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(hook.clone())).unwrap();
+    hook.store.set(store.clone()).ok().unwrap();
+    store.create(manifest(id()), Record::default(), [request("asked", INSTALL)]).unwrap_err();
+    assert!(hook.checked.load(std::sync::atomic::Ordering::Relaxed));
+    assert!(store.get(id()).is_none() && !store.folder(id()).exists());
+}
+
+#[test]
+fn the_fields_of_an_override_that_waited_are_those_of_a_new_server() {
+    for (text, expected) in [
+        ("spec: {restartedAt: a}", vec![]),
+        ("spec: {power: down, restartedAt: a}", vec![Verb::Stop]),
+        ("spec: {power: up}", vec![Verb::Start]),
+    ] {
+        let fixture = Fixture::empty();
+        fs::create_dir(fixture.store.folder(id())).unwrap();
+        saves(&fixture.store.folder(id()).join(OVERRIDE_FILE), text);
+        fixture.store.create(manifest(id()), Record::default(), []).unwrap();
+        assert_eq!(verbs(&fixture.store.get(id()).unwrap()), expected, "{text}");
+        fixture.store.refresh(id()).unwrap();
+        assert_eq!(verbs(&fixture.store.get(id()).unwrap()), expected, "{text}");
+        fixture.is_the_same_after_a_reboot();
+    }
 }

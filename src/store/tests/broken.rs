@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A person saves this; then the last good intent stays in force, and the generation stands. Returns what is said.
+/// Saves this text; the last good spec and the generation stay. Returns the message.
 #[track_caller]
 fn rejected(file: &str, text: &str) -> String {
     let fixture = Fixture::with_file();
@@ -10,13 +10,13 @@ fn rejected(file: &str, text: &str) -> String {
     fixture.saves(file, text);
     assert!(fixture.store.refresh(id()).unwrap(), "a new problem is news");
     let after = fixture.get();
-    assert_eq!(after.manifest, before.manifest, "the last good intent stays in force");
+    assert_eq!(after.manifest, before.manifest, "the last good spec stays in effect");
     assert_eq!(after.record, before.record, "and its generation");
     assert_eq!(after.problem.as_ref().unwrap().reason, Reason::SpecInvalid);
     assert!(!fixture.store.refresh(id()).unwrap(), "the same problem is no news");
     fixture.is_the_same_after_a_reboot();
 
-    // Mended, it counts.
+    // The fixed file takes effect.
     fixture.saves(file, if file == CONFIG_FILE { FILE } else { "" });
     assert!(fixture.store.refresh(id()).unwrap());
     assert_eq!(fixture.get().problem, None);
@@ -58,7 +58,7 @@ fn a_wrong_type_is_found() {
 }
 
 #[test]
-fn a_wrong_word_is_found() {
+fn an_unknown_value_is_found() {
     let message = rejected(CONFIG_FILE, &FILE.replace("power: down", "power: sideways"));
     names(&message, &["config.yml", "line 8", "sideways", "up", "down"]);
 }
@@ -206,9 +206,9 @@ fn a_request_is_accepted_while_a_file_is_broken_or_missing() {
         break_it(&fixture);
         fixture.store.refresh(id()).unwrap();
         let before = fixture.get();
-        fixture.disk.done();
+        fixture.disk.take_done();
         let after = fixture.accepts("second", Verb::Start);
-        assert_eq!(fixture.disk.done(), [DiskOp::WriteRequests], "{name}: no other file is touched");
+        assert_eq!(fixture.disk.take_done(), [DiskOp::WriteRequests], "{name}: no other file is touched");
         assert_eq!(power(&after), Some(Verb::Restart), "{name}: a start after a stop");
         assert_eq!((&after.manifest, &after.problem), (&before.manifest, &before.problem), "{name}");
         fixture.is_the_same_after_a_reboot();
@@ -270,7 +270,7 @@ fn the_store_never_writes_what_it_could_not_read() {
 }
 
 #[test]
-fn a_panel_may_say_of_mounts_what_it_likes() {
+fn mounts_from_a_panel_are_not_validated() {
     let fixture = Fixture::empty();
     let mut manifest = manifest(id());
     manifest.metadata.managed_by = ManagedBy::Panel;

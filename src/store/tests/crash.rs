@@ -1,49 +1,50 @@
-//! A power cut at each operation on the disk: what the next start of the daemon finds.
+//! A power cut at each operation on the disk, and what the next start of the daemon finds.
 
 use super::*;
 
-/// Takes a picture of the folder before and after each operation: what a power cut would leave there.
-pub(super) struct Camera {
-    servers: std::path::PathBuf,
-    pictures: Mutex<Vec<(DiskOp, &'static str, TempDir)>>,
-}
+/// The files of all servers before and after each operation: what a power cut would leave there.
+#[derive(Default)]
+pub(super) struct Camera(Arc<Mutex<Vec<Picture>>>);
+
+type Picture = (DiskOp, &'static str, TempDir);
 
 impl Camera {
-    pub(super) fn of(root: &Path) -> Self {
-        Self { servers: root.join("servers"), pictures: Mutex::default() }
+    /// A store whose operations are recorded.
+    pub(super) fn open(root: &Path) -> (Self, Store) {
+        let (camera, disk) = (Self::default(), Arc::new(TestDisk::default()));
+        let servers = root.join("servers");
+        let take = move |pictures: &Mutex<Vec<Picture>>, op, moment| {
+            pictures.lock().unwrap().push((op, moment, copy(&servers)));
+        };
+        let (before, after, take_after) = (camera.0.clone(), camera.0.clone(), take.clone());
+        disk.on_before(move |_, op| {
+            take(&before, op, "before");
+            Ok(())
+        });
+        disk.on_after(move |_, op| take_after(&after, op, "after"));
+        let store = super::open(root, &disk);
+        (camera, store)
     }
 
     /// The pictures since this was last called.
-    pub(super) fn pictures(&self) -> Vec<(DiskOp, &'static str, TempDir)> {
-        std::mem::take(&mut *self.pictures.lock().unwrap())
-    }
-
-    fn take(&self, op: DiskOp, moment: &'static str) {
-        let picture = tempfile::tempdir().unwrap();
-        let servers = picture.path().join("servers");
-        fs::create_dir(&servers).unwrap();
-        for folder in fs::read_dir(&self.servers).unwrap() {
-            let folder = folder.unwrap();
-            let copy = servers.join(folder.file_name());
-            fs::create_dir(&copy).unwrap();
-            for file in fs::read_dir(folder.path()).unwrap() {
-                let file = file.unwrap();
-                fs::copy(file.path(), copy.join(file.file_name())).unwrap();
-            }
-        }
-        self.pictures.lock().unwrap().push((op, moment, picture));
+    pub(super) fn take(&self) -> Vec<Picture> {
+        std::mem::take(&mut *self.0.lock().unwrap())
     }
 }
 
-impl DiskHook for Camera {
-    fn before(&self, _: ServerId, op: DiskOp) -> io::Result<()> {
-        self.take(op, "before");
-        Ok(())
+/// A state folder with a copy of these servers.
+fn copy(servers: &Path) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for folder in fs::read_dir(servers).unwrap() {
+        let folder = folder.unwrap();
+        let copy = root.path().join("servers").join(folder.file_name());
+        fs::create_dir_all(&copy).unwrap();
+        for file in fs::read_dir(folder.path()).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+        }
     }
-
-    fn after(&self, _: ServerId, op: DiskOp) {
-        self.take(op, "after");
-    }
+    root
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn a_power_cut_leaves_the_old_or_the_new() {
             let edit = |manifest: &mut Manifest| manifest.spec.settings.invocation = "./run".into();
             drop(store.sync(id(), None, edit, |_| {}).unwrap());
         }),
-        ("facts", |store| drop(store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap())),
+        ("record", |store| drop(store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap())),
         ("park", |store| drop(store.commit(id(), |record| record.parked = Some(Timestamp::default())).unwrap())),
         ("replace", |store| store.replace(id(), manifest(id()), |record| record.parked = None, []).unwrap()),
         ("two requests", |store| {
@@ -69,13 +70,12 @@ fn a_power_cut_leaves_the_old_or_the_new() {
         ("delete", |store| drop(store.request(id(), None, [request("delete", Verb::Delete)]).unwrap())),
     ];
     let root = tempfile::tempdir().unwrap();
-    let camera = Arc::new(Camera::of(root.path()));
-    let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(camera.clone())).unwrap();
+    let (camera, store) = Camera::open(root.path());
     for (name, write) in writes {
         let old = store.get(id());
         write(&store);
         let new = store.get(id()).unwrap();
-        let pictures = camera.pictures();
+        let pictures = camera.take();
         assert!(!pictures.is_empty(), "{name} writes something");
         for (op, moment, picture) in &pictures {
             let place = format!("{name}, {moment} {op:?}");
@@ -94,13 +94,13 @@ fn a_power_cut_leaves_the_old_or_the_new() {
             let asked =
                 |known: &Snapshot| found.requests.accepted == known.requests.accepted || known.is_being_deleted();
             assert!(asked(&new) || old.as_ref().is_some_and(|old| asked(old)), "{place}: half of what was asked");
-            // Facts never run ahead of the spec that they belong to.
-            let facts_are_new =
+            // A record is never newer than the spec that it belongs to.
+            let record_is_new =
                 found.record.synced_for == new.record.synced_for && found.record.parked == new.record.parked;
-            let facts_are_old = old.as_ref().is_none_or(|old| {
+            let record_is_old = old.as_ref().is_none_or(|old| {
                 found.record.synced_for == old.record.synced_for && found.record.parked == old.record.parked
             });
-            assert!((facts_are_new && is(&new)) || facts_are_old, "{place}");
+            assert!((record_is_new && is(&new)) || record_is_old, "{place}");
         }
         // What has returned is on disk.
         let (_, _, last) = pictures.last().unwrap();
@@ -117,18 +117,17 @@ fn a_power_cut_leaves_the_old_or_the_new() {
 fn a_power_cut_while_a_server_is_replaced_leaves_what_the_next_create_completes() {
     for deleted in [true, false] {
         let root = tempfile::tempdir().unwrap();
-        let camera = Arc::new(Camera::of(root.path()));
-        let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(camera.clone())).unwrap();
+        let (camera, store) = Camera::open(root.path());
         store.create(manifest(id()), Record::default(), [request("install", INSTALL)]).unwrap();
         store.refresh(id()).unwrap();
         match deleted {
             true => drop(store.request(id(), None, [request("delete", Verb::Delete)]).unwrap()),
             false => drop(store.commit(id(), |record| record.parked = Some(Timestamp::default())).unwrap()),
         }
-        camera.pictures.lock().unwrap().clear();
-        let facts = |record: &mut Record| record.parked = None;
-        store.replace(id(), Manifest::new(id(), ManagedBy::Panel), facts, [request("again", INSTALL)]).unwrap();
-        for (op, moment, picture) in &*camera.pictures.lock().unwrap() {
+        camera.take();
+        let edit_record = |record: &mut Record| record.parked = None;
+        store.replace(id(), Manifest::new(id(), ManagedBy::Panel), edit_record, [request("again", INSTALL)]).unwrap();
+        for (op, moment, picture) in &camera.take() {
             let found = reopened(picture.path()).get(id()).unwrap();
             let asked_again = found.requests.accepted.iter().any(|request| request.id == "again");
             let is_parked = found.record.parked.is_some();
@@ -138,11 +137,10 @@ fn a_power_cut_while_a_server_is_replaced_leaves_what_the_next_create_completes(
 }
 
 /// What was on disk before and after each operation of `write` on this scene's folder.
-fn pictures(fixture: &Fixture, write: impl FnOnce(&Store)) -> Vec<(DiskOp, &'static str, TempDir)> {
-    let camera = Arc::new(Camera::of(fixture.root.path()));
-    let store = Store::open(fixture.root.path(), Blocking::Inline, Clock::System, Some(camera.clone())).unwrap();
+fn pictures(fixture: &Fixture, write: impl FnOnce(&Store)) -> Vec<Picture> {
+    let (camera, store) = Camera::open(fixture.root.path());
     write(&store);
-    camera.pictures()
+    camera.take()
 }
 
 #[test]
@@ -214,11 +212,11 @@ fn a_changed_field_whose_request_cannot_be_written_is_requested_when_it_can() {
     for reboots in [false, true] {
         let fixture = Fixture::with_file();
         fixture.saves(CONFIG_FILE, &FILE.replace("power: down", "restartedAt: monday"));
-        fixture.disk.rejects(&[DiskOp::WriteRequests], io::ErrorKind::ReadOnlyFilesystem);
+        fixture.disk.fail_ops(&[DiskOp::WriteRequests], io::ErrorKind::ReadOnlyFilesystem);
         fixture.store.refresh(id()).unwrap_err();
         fixture.store.refresh(id()).unwrap_err();
         assert_eq!(verbs(&fixture.get()), [Verb::Stop], "nothing is done for what is not on disk");
-        fixture.disk.rejects(&[], io::ErrorKind::Other);
+        fixture.disk.succeed();
         let store = if reboots { reopened(fixture.root.path()) } else { fixture.store.clone() };
         store.refresh(id()).unwrap();
         let after = store.get(id()).unwrap();
@@ -236,10 +234,9 @@ fn making_a_deleted_server_again_can_be_cut_off() {
     fixture.store.commit(id(), |record| record.power.begun = Some("before".into())).unwrap();
     fixture.store.replace(id(), manifest(id()), |_| {}, [request("install", INSTALL)]).unwrap();
     let mut moments = 0;
-    let camera = Arc::new(Camera::of(fixture.root.path()));
-    let store = Store::open(fixture.root.path(), Blocking::Inline, Clock::System, Some(camera.clone())).unwrap();
+    let (camera, store) = Camera::open(fixture.root.path());
     assert!(store.make_again(id()).unwrap());
-    for (op, moment, picture) in &*camera.pictures.lock().unwrap() {
+    for (op, moment, picture) in &camera.take() {
         moments += 1;
         let folder = picture.path().join("servers").join(id().to_string());
         let text = fs::read_to_string(folder.join(REQUESTS_FILE)).unwrap();
@@ -277,6 +274,6 @@ fn a_removal_that_is_cut_off_goes_on_or_leaves_no_server() {
         };
         assert!(ends, "without {}: {found:?}", path.display());
     }
-    fixture.store.remove(id()).unwrap();
+    fixture.store.remove(id(), |_| true).unwrap();
     assert!(!fixture.store.folder(id()).exists());
 }

@@ -6,7 +6,7 @@ use crate::requests::declared;
 
 /// What a daemon before this one may have left in its file.
 const DAMAGES: [&str; 5] =
-    ["", "{", "\0\0\0\0", "[]", r#"{"version": 99, "files": {}, "lastGood": null, "facts": {}}"#];
+    ["", "{", "\0\0\0\0", "[]", r#"{"version": 99, "files": {}, "lastGood": null, "record": {}}"#];
 
 /// A panel's server with each declarative field, and requests that nothing was done about yet.
 fn asked_for_everything() -> (Fixture, String) {
@@ -141,7 +141,7 @@ fn a_damaged_file_is_damaged_once() {
 }
 
 #[test]
-fn what_was_done_is_not_forgotten_with_the_requests() {
+fn completed_installations_stay_completed_without_the_requests() {
     let (fixture, _) = asked_for_everything();
     let result = InstallResult {
         token: "again".into(),
@@ -215,7 +215,7 @@ fn hides(fixture: &Fixture, file: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_set_aside_and_not_written_over() {
+fn a_file_that_cannot_be_read_is_quarantined_and_not_overwritten() {
     for file in [RECORD_FILE, REQUESTS_FILE] {
         let (fixture, _) = asked_for_everything();
         hides(&fixture, file);
@@ -230,7 +230,7 @@ fn a_file_that_cannot_be_read_is_set_aside_and_not_written_over() {
 }
 
 #[test]
-fn a_file_that_cannot_even_be_set_aside_keeps_its_server_as_it_is() {
+fn a_file_that_cannot_be_quarantined_keeps_its_server_unchanged() {
     for file in [RECORD_FILE, REQUESTS_FILE] {
         let (fixture, _) = asked_for_everything();
         let before = fixture.get();
@@ -287,9 +287,9 @@ fn a_reader_moves_no_file_and_writes_none() {
             reader.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err(),
             reader.request(id(), None, [request("third", Verb::Start)]).unwrap_err(),
             reader.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {}).unwrap_err(),
-            reader.remove(id()).unwrap_err(),
+            reader.remove(id(), |_| true).unwrap_err(),
         ] {
-            assert!(error.to_string().contains("opened to read"), "{error}");
+            assert!(error.to_string().contains("open for reading only"), "{error}");
         }
         assert_eq!(fs::read_to_string(fixture.path(file)).unwrap(), "{");
         assert!(!fixture.path(&format!("{file}.broken")).exists());

@@ -116,7 +116,7 @@ fn the_order_is_that_of_acceptance() {
 fn fields_of_an_override_count() {
     let fixture = Fixture::with_text(&panel_file().replace("  power: down\n", ""));
     assert_eq!(verbs(&fixture.get()), []);
-    let says = |text: &str| {
+    let applies = |text: &str| {
         let before = fixture.get().requests.sequence;
         fixture.saves(OVERRIDE_FILE, text);
         fixture.store.refresh(id()).unwrap();
@@ -125,21 +125,21 @@ fn fields_of_an_override_count() {
         let new = requests.accepted.iter().filter(|request| request.sequence > before);
         new.map(|request| request.verb).collect::<Vec<_>>()
     };
-    assert_eq!(says("spec: {power: up}"), [Verb::Start]);
-    assert_eq!(says("spec: {power: up, restartedAt: monday}"), [Verb::Restart]);
-    assert_eq!(says("spec: {power: up, restartedAt: monday, install: {version: one}}"), [INSTALL]);
+    assert_eq!(applies("spec: {power: up}"), [Verb::Start]);
+    assert_eq!(applies("spec: {power: up, restartedAt: monday}"), [Verb::Restart]);
+    assert_eq!(applies("spec: {power: up, restartedAt: monday, install: {version: one}}"), [INSTALL]);
     // A sync leaves them alone.
     let before = fixture.get().requests.clone();
-    fixture.sync(|manifest| manifest.spec.settings.invocation = "./walk".into()).unwrap();
+    fixture.sync(|manifest| manifest.spec.settings.invocation = "./jump".into()).unwrap();
     assert_eq!(fixture.get().requests, before);
     assert!(!fixture.config().contains("power"), "{}", fixture.config());
-    assert_eq!(says("spec: {power: down}"), [Verb::Stop]);
-    assert_eq!(says("spec: {power: null}"), []);
-    assert_eq!(says(""), []);
+    assert_eq!(applies("spec: {power: down}"), [Verb::Stop]);
+    assert_eq!(applies("spec: {power: null}"), []);
+    assert_eq!(applies(""), []);
 }
 
 #[test]
-fn an_override_that_waits_for_its_server_has_its_say() {
+fn an_override_that_waits_for_its_server_is_merged() {
     let fixture = Fixture::empty();
     fs::create_dir(fixture.store.folder(id())).unwrap();
     fixture.saves(OVERRIDE_FILE, "spec: {power: down}");

@@ -1,5 +1,7 @@
 //! A disk that is full, read-only, or fails at the worst moment.
 
+use std::sync::atomic::AtomicBool;
+
 use super::*;
 
 const KINDS: [io::ErrorKind; 2] = [io::ErrorKind::StorageFull, io::ErrorKind::ReadOnlyFilesystem];
@@ -7,7 +9,7 @@ const KINDS: [io::ErrorKind; 2] = [io::ErrorKind::StorageFull, io::ErrorKind::Re
 #[track_caller]
 fn is_of_the_disk(error: StoreError, expected: io::ErrorKind) {
     match error {
-        StoreError::Disk { source, .. } => assert_eq!(source.kind(), expected),
+        StoreError::Disk(error) => assert_eq!(error.kind(), expected),
         other => panic!("not the disk's: {other}"),
     }
 }
@@ -17,14 +19,14 @@ fn a_server_that_cannot_be_written_does_not_exist() {
     for kind in KINDS {
         for op in [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteManifest] {
             let fixture = Fixture::empty();
-            fixture.disk.rejects(&[op], kind);
+            fixture.disk.fail_ops(&[op], kind);
             let create = || fixture.store.create(manifest(id()), Record::default(), [request("install", INSTALL)]);
             is_of_the_disk(create().unwrap_err(), kind);
             assert!(fixture.store.get(id()).is_none(), "{op:?}");
             assert!(!fixture.store.folder(id()).exists(), "{op:?}: nothing is left");
             fixture.is_the_same_after_a_reboot();
 
-            fixture.disk.rejects(&[], kind);
+            fixture.disk.succeed();
             create().unwrap();
             assert_eq!(verbs(&fixture.get()), [INSTALL]);
             fixture.is_the_same_after_a_reboot();
@@ -37,7 +39,7 @@ fn a_create_writes_the_requests_before_the_manifest_and_the_record_last() {
     let fixture = Fixture::empty();
     fixture.store.create(manifest(id()), Record::default(), [request("install", INSTALL)]).unwrap();
     let ops = [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteManifest, DiskOp::WriteRecord];
-    assert_eq!(fixture.disk.done(), ops);
+    assert_eq!(fixture.disk.take_done(), ops);
     assert!(!fixture.get().unrecorded);
     assert!(!fixture.store.refresh(id()).unwrap(), "the first pass has nothing to write");
     assert_eq!(verbs(&fixture.get()), [INSTALL]);
@@ -49,8 +51,8 @@ fn a_change_that_cannot_be_written_did_not_happen() {
     for op in [DiskOp::WriteManifest, DiskOp::WriteRecord] {
         let fixture = Fixture::of_panel();
         let before = fixture.get();
-        fixture.disk.rejects(&[op], io::ErrorKind::StorageFull);
-        let edit = |manifest: &mut Manifest| manifest.spec.settings.invocation = "./walk".into();
+        fixture.disk.fail_ops(&[op], io::ErrorKind::StorageFull);
+        let edit = |manifest: &mut Manifest| manifest.spec.settings.invocation = "./jump".into();
         is_of_the_disk(fixture.sync(edit).unwrap_err(), io::ErrorKind::StorageFull);
         let after = fixture.get();
         assert_eq!((&after.manifest, &after.record), (&before.manifest, &before.record), "{op:?}");
@@ -58,13 +60,13 @@ fn a_change_that_cannot_be_written_did_not_happen() {
         fixture.has_no_leftovers();
 
         // What was refused does not come in effect later, either.
-        fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
+        fixture.disk.succeed();
         fixture.store.refresh(id()).unwrap();
         assert_eq!(fixture.manifest(), before.manifest.clone().unwrap(), "{op:?}");
         assert_eq!(fixture.get().record.generation, 1, "{op:?}");
         fixture.is_the_same_after_a_reboot();
         fixture.sync(edit).unwrap();
-        assert_eq!(fixture.manifest().spec.settings.invocation, "./walk");
+        assert_eq!(fixture.manifest().spec.settings.invocation, "./jump");
         fixture.is_the_same_after_a_reboot();
     }
 }
@@ -75,7 +77,7 @@ fn requests_that_cannot_be_written_are_not_accepted() {
         let fixture = Fixture::with_file();
         let before = fixture.get();
         let text = fs::read(fixture.path(REQUESTS_FILE)).unwrap();
-        fixture.disk.rejects(&[DiskOp::WriteRequests], kind);
+        fixture.disk.fail_ops(&[DiskOp::WriteRequests], kind);
         let rejected = fixture.store.request(id(), None, [request("one", Verb::Start), request("two", Verb::Delete)]);
         is_of_the_disk(rejected.unwrap_err(), kind);
         assert_eq!((fixture.get().revision, &fixture.get().requests), (before.revision, &before.requests));
@@ -87,9 +89,9 @@ fn requests_that_cannot_be_written_are_not_accepted() {
 
 /// Where there is no record, the requests of a manifest are written before it.
 #[test]
-fn fields_of_a_manifest_that_was_refused_ask_for_nothing() {
+fn the_fields_of_a_rejected_manifest_make_no_request() {
     let fixture = Fixture::empty();
-    fixture.disk.rejects(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
+    fixture.disk.fail_ops(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
     fixture.store.create(manifest(id()), Record::default(), [request("install", INSTALL)]).unwrap();
     let before = fixture.get();
     let text = FILE.replace("power: down", "power: up");
@@ -98,7 +100,7 @@ fn fields_of_a_manifest_that_was_refused_ask_for_nothing() {
     let stored = reopened(fixture.root.path()).get(id()).unwrap();
     assert_eq!((verbs(&stored), power(&stored)), (vec![INSTALL], None));
 
-    fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
+    fixture.disk.succeed();
     fixture.store.apply(id(), &text, false).unwrap();
     assert_eq!(verbs(&fixture.get()), [INSTALL, Verb::Start]);
     fixture.is_the_same_after_a_reboot();
@@ -108,22 +110,22 @@ fn fields_of_a_manifest_that_was_refused_ask_for_nothing() {
 #[test]
 fn a_field_whose_request_was_written_before_a_record_that_could_not_be() {
     let fixture = Fixture::empty();
-    fixture.disk.rejects(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
+    fixture.disk.fail_ops(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
     fixture.store.create(manifest(id()), Record::default(), []).unwrap();
     let first = fixture.config();
     fixture.saves(CONFIG_FILE, &FILE.replace("power: down", "power: up"));
     is_of_the_disk(fixture.store.refresh(id()).unwrap_err(), io::ErrorKind::StorageFull);
-    fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
+    fixture.disk.succeed();
     fixture.saves(CONFIG_FILE, &first);
     fixture.store.refresh(id()).unwrap();
     fixture.is_the_same_after_a_reboot();
 }
 
 #[test]
-fn facts_that_cannot_be_written_did_not_happen() {
+fn a_record_that_cannot_be_written_is_not_changed() {
     let fixture = Fixture::with_file();
     let before = fixture.get();
-    fixture.disk.rejects(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
+    fixture.disk.fail_ops(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
     let edit = |record: &mut Record| record.synced_for = Some("x".into());
     is_of_the_disk(fixture.store.commit(id(), edit).unwrap_err(), io::ErrorKind::StorageFull);
     assert_eq!(fixture.get().record, before.record);
@@ -131,16 +133,16 @@ fn facts_that_cannot_be_written_did_not_happen() {
 }
 
 #[test]
-fn a_saved_file_that_cannot_be_recorded_is_recorded_at_the_next_look() {
+fn a_saved_file_that_cannot_be_recorded_is_recorded_at_the_next_refresh() {
     let fixture = Fixture::with_file();
-    fixture.disk.rejects(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
-    fixture.saves(CONFIG_FILE, &FILE.replace("./run", "./walk"));
+    fixture.disk.fail_ops(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
+    fixture.saves(CONFIG_FILE, &FILE.replace("./run", "./jump"));
     is_of_the_disk(fixture.store.refresh(id()).unwrap_err(), io::ErrorKind::StorageFull);
     assert_eq!(fixture.manifest().spec.settings.invocation, "./run", "what is not recorded is not in effect");
 
-    fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
+    fixture.disk.succeed();
     assert!(fixture.store.refresh(id()).unwrap());
-    assert_eq!(fixture.manifest().spec.settings.invocation, "./walk");
+    assert_eq!(fixture.manifest().spec.settings.invocation, "./jump");
     assert_eq!(fixture.get().record.generation, 2);
     fixture.is_the_same_after_a_reboot();
 }
@@ -148,12 +150,12 @@ fn a_saved_file_that_cannot_be_recorded_is_recorded_at_the_next_look() {
 #[test]
 fn a_server_that_cannot_be_removed_is_still_there() {
     let fixture = Fixture::with_file();
-    fixture.disk.rejects(&[DiskOp::RemoveFolder], io::ErrorKind::ReadOnlyFilesystem);
-    is_of_the_disk(fixture.store.remove(id()).unwrap_err(), io::ErrorKind::ReadOnlyFilesystem);
+    fixture.disk.fail_ops(&[DiskOp::RemoveFolder], io::ErrorKind::ReadOnlyFilesystem);
+    is_of_the_disk(fixture.store.remove(id(), |_| true).unwrap_err(), io::ErrorKind::ReadOnlyFilesystem);
     fixture.is_the_same_after_a_reboot();
     assert_eq!(fixture.store.ids(), [id()]);
-    fixture.disk.rejects(&[], io::ErrorKind::ReadOnlyFilesystem);
-    fixture.store.remove(id()).unwrap();
+    fixture.disk.succeed();
+    fixture.store.remove(id(), |_| true).unwrap();
     assert!(fixture.store.ids().is_empty());
     assert!(!fixture.store.folder(id()).exists());
 }
@@ -164,37 +166,18 @@ fn a_replacement_that_cannot_be_written_did_not_happen() {
         let fixture = Fixture::with_file();
         fixture.store.commit(id(), |record| record.parked = Some(Timestamp::from_millis(1000))).unwrap();
         let before = fixture.get();
-        fixture.disk.rejects(&[op], io::ErrorKind::StorageFull);
-        let facts = |record: &mut Record| record.parked = None;
-        let replaced = fixture.store.replace(id(), manifest(id()), facts, [request("install", INSTALL)]);
+        fixture.disk.fail_ops(&[op], io::ErrorKind::StorageFull);
+        let edit_record = |record: &mut Record| record.parked = None;
+        let replaced = fixture.store.replace(id(), manifest(id()), edit_record, [request("install", INSTALL)]);
         is_of_the_disk(replaced.unwrap_err(), io::ErrorKind::StorageFull);
         let known = |s: &Snapshot| (s.manifest.clone(), s.record.clone(), verbs(s));
         assert_eq!(known(&fixture.get()), known(&before), "{op:?}");
         assert_eq!(fixture.config(), FILE);
-        fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
+        fixture.disk.succeed();
         fixture.store.refresh(id()).unwrap();
         fixture.is_the_same_after_a_reboot();
         assert_eq!(known(&fixture.get()), known(&before), "{op:?}");
     }
-}
-
-/// A disk on which one more operation succeeds when it has been armed, and none after it.
-#[derive(Default)]
-struct LastBlock(Mutex<Option<u32>>);
-
-impl DiskHook for LastBlock {
-    fn before(&self, _: ServerId, _: DiskOp) -> io::Result<()> {
-        match self.0.lock().unwrap().as_mut() {
-            Some(0) => Err(io::ErrorKind::StorageFull.into()),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn after(&self, _: ServerId, _: DiskOp) {}
 }
 
 /// The new file took the last block: there is none for the record, and none to write the old file again.
@@ -202,14 +185,14 @@ impl DiskHook for LastBlock {
 fn what_was_rejected_on_a_full_disk_is_taken_back_on_a_full_disk() {
     type Write = fn(&Store) -> Result<(), StoreError>;
     let sync: Write = |store| {
-        store.sync(id(), None, |manifest| manifest.spec.settings.invocation = "./walk".into(), |_| {}).map(drop)
+        store.sync(id(), None, |manifest| manifest.spec.settings.invocation = "./jump".into(), |_| {}).map(drop)
     };
     let replace: Write = |store| store.replace(id(), manifest(id()), |record| record.parked = None, []);
     let file = panel_file();
     for (write, text) in [(sync, Some(&*file)), (replace, Some(&*file)), (replace, None)] {
         let root = tempfile::tempdir().unwrap();
-        let disk = Arc::new(LastBlock::default());
-        let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(disk.clone())).unwrap();
+        let disk = Arc::default();
+        let store = open(root.path(), &disk);
         let path = store.folder(id()).join(CONFIG_FILE);
         fs::create_dir(store.folder(id())).unwrap();
         saves(&path, &file);
@@ -220,10 +203,11 @@ fn what_was_rejected_on_a_full_disk_is_taken_back_on_a_full_disk() {
             store.refresh(id()).unwrap();
         }
         let before = store.get(id()).unwrap();
-        *disk.0.lock().unwrap() = Some(1);
+        let first = AtomicBool::new(true);
+        disk.fail(io::ErrorKind::StorageFull, move |_, _| !first.swap(false, Ordering::Relaxed));
         is_of_the_disk(write(&store).unwrap_err(), io::ErrorKind::StorageFull);
         assert_eq!(fs::read_to_string(&path).ok().as_deref(), text, "the old file stands");
-        *disk.0.lock().unwrap() = None;
+        disk.succeed();
         store.refresh(id()).unwrap();
         let after = store.get(id()).unwrap();
         assert_eq!((&after.manifest, &after.record), (&before.manifest, &before.record));
@@ -234,29 +218,19 @@ fn what_was_rejected_on_a_full_disk_is_taken_back_on_a_full_disk() {
     }
 }
 
-/// Somebody saves the file after the store has written it; then the record is refused.
-struct SavedInBetween(std::path::PathBuf);
-
-impl DiskHook for SavedInBetween {
-    fn before(&self, _: ServerId, op: DiskOp) -> io::Result<()> {
-        if op == DiskOp::WriteRecord && self.0.exists() {
-            saves(&self.0, &FILE.replace("./run", "./by-hand"));
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        Ok(())
-    }
-
-    fn after(&self, _: ServerId, _: DiskOp) {}
-}
-
 #[test]
 fn what_a_person_saved_after_a_rejected_change_stays() {
     let fixture = Fixture::of_panel();
     let path = fixture.path(CONFIG_FILE);
-    let store =
-        Store::open(fixture.root.path(), Blocking::Inline, Clock::System, Some(Arc::new(SavedInBetween(path.clone()))))
-            .unwrap();
-    let rejected = store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {});
+    let saved = path.clone();
+    fixture.disk.on_before(move |_, op| match op {
+        DiskOp::WriteRecord => {
+            saves(&saved, &FILE.replace("./run", "./by-hand"));
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        _ => Ok(()),
+    });
+    let rejected = fixture.store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {});
     is_of_the_disk(rejected.unwrap_err(), io::ErrorKind::StorageFull);
     assert!(fs::read_to_string(&path).unwrap().contains("./by-hand"));
 }
@@ -264,9 +238,9 @@ fn what_a_person_saved_after_a_rejected_change_stays() {
 #[test]
 fn a_status_that_cannot_be_written_is_an_error_and_no_more() {
     let fixture = Fixture::with_file();
-    fixture.disk.rejects(&[DiskOp::WriteStatus], io::ErrorKind::StorageFull);
+    fixture.disk.fail_ops(&[DiskOp::WriteStatus], io::ErrorKind::StorageFull);
     is_of_the_disk(fixture.store.write_status(id()).unwrap_err(), io::ErrorKind::StorageFull);
-    fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
+    fixture.disk.succeed();
     fixture.store.write_status(id()).unwrap();
     assert!(fixture.path(STATUS_FILE).exists());
     fixture.has_no_leftovers();
@@ -280,7 +254,7 @@ fn a_real_folder_that_cannot_be_written_is_an_error() {
     fs::remove_file(fixture.path(RECORD_FILE)).unwrap();
     fs::create_dir(fixture.path(RECORD_FILE)).unwrap();
     let error = fixture.store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err();
-    assert!(matches!(error, StoreError::Disk { .. }), "{error}");
+    assert!(matches!(error, StoreError::Disk(_)), "{error}");
     assert!(error.to_string().contains(RECORD_FILE), "{error}");
     assert_eq!(fixture.get().record, before.record);
     fixture.has_no_leftovers();
@@ -293,15 +267,15 @@ fn nothing_is_written_where_nothing_changes() {
     fixture.store.commit(id(), |_| {}).unwrap();
     fixture.store.request(id(), None, []).unwrap();
     fixture.store.refresh(id()).unwrap();
-    assert_eq!(fixture.disk.done(), []);
+    assert_eq!(fixture.disk.take_done(), []);
     fixture.sync(|manifest| manifest.spec.suspended = true).unwrap();
-    assert_eq!(fixture.disk.done(), [DiskOp::WriteManifest, DiskOp::WriteRecord]);
+    assert_eq!(fixture.disk.take_done(), [DiskOp::WriteManifest, DiskOp::WriteRecord]);
     fixture.accepts("one", Verb::Start);
-    assert_eq!(fixture.disk.done(), [DiskOp::WriteRequests]);
+    assert_eq!(fixture.disk.take_done(), [DiskOp::WriteRequests]);
     fixture.store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap();
-    assert_eq!(fixture.disk.done(), [DiskOp::WriteRecord]);
+    assert_eq!(fixture.disk.take_done(), [DiskOp::WriteRecord]);
     fixture.store.refresh(id()).unwrap();
-    assert_eq!(fixture.disk.done(), [], "what the store wrote itself is no news");
+    assert_eq!(fixture.disk.take_done(), [], "what the store wrote itself is no news");
 }
 
 #[test]

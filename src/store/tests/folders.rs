@@ -13,7 +13,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_server_that_is_moved_here_brings_its_facts_and_requests() {
+fn a_moved_folder_keeps_its_record_and_requests() {
     let there = Fixture::with_file();
     there.accepts("first", Verb::Kill);
     there.store.commit(id(), |record| record.power.begun = Some("first".into())).unwrap();
@@ -38,7 +38,7 @@ fn a_folder_that_is_put_back_is_not_deleted() {
     assert!(reopened(fixture.root.path()).get(id()).unwrap().is_being_deleted(), "a deletion under way goes on");
     let rescued = fixture.root.path().join("rescued");
     copy(&fixture.store.folder(id()), &rescued);
-    fixture.store.remove(id()).unwrap();
+    fixture.store.remove(id(), |_| true).unwrap();
 
     copy(&rescued, &fixture.store.folder(id()));
     for _ in 0..2 {
@@ -61,7 +61,7 @@ fn a_folder_that_comes_back_after_its_server_is_gone_is_kept() {
     fixture.accepts("delete", Verb::Delete);
     let elsewhere = fixture.root.path().join("elsewhere");
     fs::rename(fixture.store.folder(id()), &elsewhere).unwrap();
-    fixture.store.remove(id()).unwrap();
+    fixture.store.remove(id(), |_| true).unwrap();
     assert!(fixture.store.get(id()).is_none());
     fs::rename(&elsewhere, fixture.store.folder(id())).unwrap();
     assert!(fixture.store.refresh(id()).unwrap());
@@ -102,9 +102,9 @@ fn a_copy_of_a_server_is_not_a_second_one_of_it() {
         at: Timestamp::default(),
         reported: false,
     };
-    let facts =
+    let edit_record =
         |record: &mut Record| (record.last_reported, record.install.done) = (Some(PowerState::Running), Some(result));
-    fixture.store.commit(id(), facts).unwrap();
+    fixture.store.commit(id(), edit_record).unwrap();
     fixture.accepts("second", Verb::Stop);
     fixture.accepts("again", INSTALL);
     fixture.accepts("delete", Verb::Delete);
@@ -155,7 +155,7 @@ fn the_requests_of_another_server_are_not_carried_out() {
 
 /// Its manifest was moved away, and the panel creates the server before a pass has seen the folder.
 #[test]
-fn a_new_server_has_nothing_of_the_facts_that_lie_in_its_folder() {
+fn a_new_server_ignores_a_stale_record_in_its_folder() {
     let there = Fixture::with_file();
     let done = InstallResult {
         token: "old".into(),

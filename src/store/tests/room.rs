@@ -2,23 +2,6 @@
 
 use super::*;
 
-/// A disk that is full to the last block that the reserve does not hold.
-struct FullDisk {
-    reserve: std::path::PathBuf,
-    full: std::sync::atomic::AtomicBool,
-}
-
-impl DiskHook for FullDisk {
-    fn before(&self, _: ServerId, _: DiskOp) -> io::Result<()> {
-        match self.full.load(Ordering::Acquire) && self.reserve.exists() {
-            true => Err(io::Error::from(io::ErrorKind::StorageFull)),
-            false => Ok(()),
-        }
-    }
-
-    fn after(&self, _: ServerId, _: DiskOp) {}
-}
-
 /// What a server on a full disk accepts.
 #[derive(Clone, Copy, PartialEq)]
 enum Frees {
@@ -26,12 +9,18 @@ enum Frees {
     No,
 }
 
+/// Fills the disk to the last block that the reserve does not hold.
+fn fill(disk: &TestDisk, store: &Store) {
+    let reserve = store.servers_folder().parent().unwrap().join(RESERVE_FILE);
+    disk.fail(io::ErrorKind::StorageFull, move |_, _| reserve.exists());
+}
+
 /// A server that is to be installed, and its disk.
-fn installing() -> (TempDir, Arc<FullDisk>, Store) {
+fn installing() -> (TempDir, Arc<TestDisk>, Store) {
     let root = tempfile::tempdir().unwrap();
     let reserve = root.path().join(RESERVE_FILE);
-    let disk = Arc::new(FullDisk { reserve: reserve.clone(), full: false.into() });
-    let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(disk.clone())).unwrap();
+    let disk = Arc::default();
+    let store = open(root.path(), &disk);
     let kept = fs::metadata(&reserve).unwrap();
     assert!(kept.len() >= 1 << 20 && std::os::unix::fs::MetadataExt::blocks(&kept) >= 2048, "it takes up room");
     let manifest = Manifest::new(id(), ManagedBy::Panel);
@@ -58,12 +47,12 @@ fn a_full_disk_accepts_what_frees_space() {
         ("start", Frees::No, |store| asks(store, Verb::Start)),
         ("restart", Frees::No, |store| asks(store, Verb::Restart)),
         ("install", Frees::No, |store| asks(store, INSTALL)),
-        ("facts", Frees::No, |store| store.commit(id(), |record| record.synced_for = Some("x".into())).map(drop)),
+        ("record", Frees::No, |store| store.commit(id(), |record| record.synced_for = Some("x".into())).map(drop)),
     ];
     for (name, frees, write) in writes {
         let (root, disk, store) = installing();
         let before = store.get(id()).unwrap();
-        disk.full.store(true, Ordering::Release);
+        fill(&disk, &store);
         let written = write(&store);
         let known = |s: &Snapshot| (s.manifest.clone(), s.requests.clone(), s.record.clone());
         let after = store.get(id()).unwrap();
@@ -71,7 +60,7 @@ fn a_full_disk_accepts_what_frees_space() {
             written.unwrap();
             assert!(known(&after) != known(&before), "{name}");
             // There is room here in truth, so the reserve is back at once.
-            assert!(disk.reserve.exists(), "{name}");
+            assert!(root.path().join(RESERVE_FILE).exists(), "{name}");
         } else {
             assert!(written.unwrap_err().is_full_disk(), "{name}");
             assert!(known(&after) == known(&before), "{name}: it leaves nothing");
@@ -82,7 +71,7 @@ fn a_full_disk_accepts_what_frees_space() {
 }
 
 #[test]
-fn a_full_disk_accepts_a_file_that_says_down() {
+fn a_full_disk_accepts_a_file_with_power_down() {
     for (text, accepted) in [("power: down", true), ("power: up", false)] {
         let (_root, disk, store) = installing();
         let path = store.folder(id()).join(CONFIG_FILE);
@@ -90,12 +79,12 @@ fn a_full_disk_accepts_a_file_that_says_down() {
         // The person has found room for it.
         saves(&path, &config);
         let before = store.get(id()).unwrap();
-        disk.full.store(true, Ordering::Release);
+        fill(&disk, &store);
         assert_eq!(store.refresh(id()).is_ok(), accepted, "{text}");
         let after = store.get(id()).unwrap();
         assert_eq!(power(&after), accepted.then_some(Verb::Stop), "{text}");
         assert_eq!(after.manifest != before.manifest, accepted, "{text}");
-        disk.full.store(false, Ordering::Release);
+        disk.succeed();
         store.refresh(id()).unwrap();
         assert!(power(&store.get(id()).unwrap()).is_some(), "{text}: accepted when there is room");
     }

@@ -1,4 +1,4 @@
-//! Files that nobody has changed: they are looked at, and not read.
+//! Unchanged files are checked with `stat`, and not read.
 
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -9,10 +9,10 @@ use rustix::io::Errno;
 use super::fingerprint::FileFingerprint;
 use super::*;
 
-/// Sees who opens the files of intent, as the kernel reports it.
-struct Startups(OwnedFd);
+/// Records each opening of the manifest files, as the kernel reports it.
+struct Opened(OwnedFd);
 
-impl Startups {
+impl Opened {
     fn of(fixture: &Fixture) -> Self {
         let events = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC).unwrap();
         inotify::add_watch(&events, fixture.store.folder(id()), inotify::WatchFlags::OPEN).unwrap();
@@ -40,12 +40,12 @@ impl Startups {
 
 impl Fixture {
     /// Waits until a change of either file would have another fingerprint.
-    fn clock_goes_on(&self) {
-        let fresh = |file| {
+    fn clock_advances(&self) {
+        let recent = |file| {
             let print = FileFingerprint::of(&self.path(file));
             print.is_ok_and(|print| print.recently(fingerprint::now_ns()))
         };
-        while fresh(CONFIG_FILE) || fresh(OVERRIDE_FILE) {
+        while recent(CONFIG_FILE) || recent(OVERRIDE_FILE) {
             std::thread::yield_now();
         }
     }
@@ -63,61 +63,61 @@ impl Fixture {
 fn files_that_are_as_they_were_read_are_not_read_again() {
     let fixture = Fixture::with_file();
     fixture.saves(OVERRIDE_FILE, "spec: {settings: {environment: {MODE: hard}}}");
-    let openings = Startups::of(&fixture);
+    let opened = Opened::of(&fixture);
     assert!(fixture.refresh());
     let both = [CONFIG_FILE, OVERRIDE_FILE];
-    assert_eq!(openings.seen(), both);
+    assert_eq!(opened.seen(), both);
     let unchanged = || {
-        fixture.clock_goes_on();
+        fixture.clock_advances();
         assert!(!fixture.refresh(), "the last reading may have been too early, and finds the same");
-        openings.seen();
+        opened.seen();
         for _ in 0..3 {
             assert!(!fixture.refresh());
         }
-        assert!(openings.seen().is_empty(), "two `stat`s each time");
+        assert!(opened.seen().is_empty(), "two `stat`s each time");
     };
     unchanged();
 
     fixture.saves(CONFIG_FILE, &FILE.replace("de_dust", "de_rust"));
     assert!(fixture.refresh());
-    assert_eq!(openings.seen(), both);
+    assert_eq!(opened.seen(), both);
     unchanged();
 
     fs::remove_file(fixture.path(OVERRIDE_FILE)).unwrap();
     assert!(fixture.refresh());
-    assert_eq!(openings.seen(), [CONFIG_FILE]);
+    assert_eq!(opened.seen(), [CONFIG_FILE]);
     unchanged();
 
     fixture.accepts("one", Verb::Start);
     assert!(!fixture.refresh());
-    assert!(openings.seen().is_empty(), "a request is no reason to read them");
+    assert!(opened.seen().is_empty(), "a request is no reason to read them");
 
-    fixture.clock_goes_on();
+    fixture.clock_advances();
     fixture.refresh();
     fixture.saves(CONFIG_FILE, "spec: [");
     assert!(fixture.refresh());
-    openings.seen();
-    fixture.clock_goes_on();
+    opened.seen();
+    fixture.clock_advances();
     assert!(!fixture.refresh());
-    assert_eq!(openings.seen(), [CONFIG_FILE], "what is broken may be mended in any way");
+    assert_eq!(opened.seen(), [CONFIG_FILE], "a broken file may be fixed in any way");
 }
 
 #[test]
 fn files_are_read_once_after_a_reboot_and_mean_the_same() {
     let fixture = Fixture::with_file();
-    fixture.clock_goes_on();
+    fixture.clock_advances();
     let store = reopened(fixture.root.path());
-    let openings = Startups::of(&fixture);
+    let opened = Opened::of(&fixture);
     assert!(!store.refresh(id()).unwrap());
-    assert_eq!(openings.seen(), [CONFIG_FILE]);
+    assert_eq!(opened.seen(), [CONFIG_FILE]);
     assert!(!store.refresh(id()).unwrap());
-    assert!(openings.seen().is_empty());
+    assert!(opened.seen().is_empty());
 }
 
 #[test]
-fn an_override_that_can_no_longer_be_looked_at_is_a_problem() {
+fn an_override_that_can_no_longer_be_read_is_a_problem() {
     let fixture = Fixture::with_file();
-    fixture.clock_goes_on();
+    fixture.clock_advances();
     fixture.refresh();
     std::os::unix::fs::symlink(OVERRIDE_FILE, fixture.path(OVERRIDE_FILE)).unwrap();
     assert!(fixture.refresh(), "a link to itself is not the same as no file");
@@ -128,9 +128,9 @@ fn an_override_that_can_no_longer_be_looked_at_is_a_problem() {
 fn another_text_with_the_same_fingerprint_is_found() {
     let fixture = Fixture::with_file();
     fs::write(fixture.path(CONFIG_FILE), FILE.replace("de_dust", "de_rust")).unwrap();
-    // As it is where the kernel's clock stood still between reading and writing.
+    // As if the kernel's clock had not advanced between reading and writing.
     let entry = fixture.store.entry(id()).unwrap();
-    *lock(&entry.write) = manifests::fingerprints(&fixture.store.folder(id())).unwrap();
+    lock(&entry.write).sources = manifests::fingerprints(&fixture.store.folder(id())).unwrap();
     assert!(fixture.refresh());
     assert_eq!(fixture.map(), "\"de_rust\"");
     assert_eq!(fixture.get().record.generation, 2);

@@ -7,10 +7,10 @@ use super::*;
 #[test]
 fn a_sync_replaces_a_file_that_the_panel_manages_and_no_other() {
     let fixture = Fixture::of_panel();
-    fixture.sync(|manifest| manifest.spec.settings.invocation = "./walk".into()).unwrap();
+    fixture.sync(|manifest| manifest.spec.settings.invocation = "./jump".into()).unwrap();
     let text = fixture.config();
     assert!(text.starts_with("# Written by alula") && text.contains("override.yml"), "{text}");
-    assert!(text.contains("./walk") && !text.contains("Ask Ada"), "as a whole: {text}");
+    assert!(text.contains("./jump") && !text.contains("Ask Ada"), "as a whole: {text}");
     assert_eq!(
         fixture.manifest().spec.power,
         Some(crate::model::Power::Down),
@@ -19,20 +19,20 @@ fn a_sync_replaces_a_file_that_the_panel_manages_and_no_other() {
 
     let fixture = Fixture::with_file();
     let before = fixture.get();
-    let facts = |record: &mut Record| record.synced_for = Some("x".into());
-    let after = fixture.store.sync(id(), None, |manifest| manifest.spec.suspended = true, facts).unwrap();
+    let edit_record = |record: &mut Record| record.synced_for = Some("x".into());
+    let after = fixture.store.sync(id(), None, |manifest| manifest.spec.suspended = true, edit_record).unwrap();
     assert_eq!((after.revision, fixture.config().as_str()), (before.revision, FILE));
-    assert_eq!(fixture.disk.done(), []);
+    assert_eq!(fixture.disk.take_done(), []);
 }
 
 #[test]
 fn an_override_wins_and_survives_every_change() {
     let fixture = Fixture::of_panel();
-    let over = "# The operator's word\nspec:\n  settings:\n    invocation: ./walk\n    environment: {EXTRA: '1'}\n";
+    let over = "# The operator's settings\nspec:\n  settings:\n    invocation: ./jump\n    environment: {EXTRA: '1'}\n";
     fixture.saves(OVERRIDE_FILE, over);
     assert!(fixture.store.refresh(id()).unwrap());
     let settings = |fixture: &Fixture| fixture.manifest().spec.settings.clone();
-    assert_eq!(settings(&fixture).invocation, "./walk");
+    assert_eq!(settings(&fixture).invocation, "./jump");
     assert_eq!(settings(&fixture).environment.len(), 2, "maps are merged");
     assert_eq!(settings(&fixture).container.image, "example/image:1");
 
@@ -42,7 +42,7 @@ fn an_override_wins_and_survives_every_change() {
             manifest.spec.settings.invocation = "./fly".into();
         })
         .unwrap();
-    assert_eq!(settings(&fixture).invocation, "./walk");
+    assert_eq!(settings(&fixture).invocation, "./jump");
     assert!(fixture.config().contains("./fly") && !fixture.config().contains("EXTRA"));
     assert_eq!(fs::read_to_string(fixture.path(OVERRIDE_FILE)).unwrap(), over);
     fixture.is_the_same_after_a_reboot();
@@ -55,7 +55,7 @@ fn an_override_wins_and_survives_every_change() {
 
 #[test]
 fn an_override_may_wait_for_its_server() {
-    for (over, invocation) in [("spec: {settings: {invocation: ./walk}}", "./walk"), ("spec: {", "")] {
+    for (over, invocation) in [("spec: {settings: {invocation: ./jump}}", "./jump"), ("spec: {", "")] {
         let fixture = Fixture::empty();
         fs::create_dir(fixture.store.folder(id())).unwrap();
         fixture.saves(OVERRIDE_FILE, over);
@@ -63,9 +63,9 @@ fn an_override_may_wait_for_its_server() {
         assert_eq!(snapshot.manifest.as_ref().unwrap().spec.settings.invocation, invocation);
         assert_eq!(snapshot.problem.is_some(), over == "spec: {");
         assert_eq!(snapshot.record.generation, 1);
-        fixture.disk.done();
+        fixture.disk.take_done();
         fixture.store.refresh(id()).unwrap();
-        assert_eq!(fixture.disk.done(), [DiskOp::WriteRecord], "the record comes with the first pass");
+        assert_eq!(fixture.disk.take_done(), [DiskOp::WriteRecord], "the record comes with the first pass");
         assert!(!fixture.store.refresh(id()).unwrap(), "nothing has changed since");
         fixture.is_the_same_after_a_reboot();
     }
@@ -97,17 +97,14 @@ fn a_change_that_is_based_on_an_old_revision_is_rejected() {
     let seen = fixture.get().revision;
     fixture
         .store
-        .sync(id(), Some(seen), |manifest| manifest.spec.settings.invocation = "./walk".into(), |_| {})
+        .sync(id(), Some(seen), |manifest| manifest.spec.settings.invocation = "./jump".into(), |_| {})
         .unwrap();
     let late =
         fixture.store.sync(id(), Some(seen), |manifest| manifest.spec.settings.invocation = "./fly".into(), |_| {});
-    match late.unwrap_err() {
-        StoreError::Conflict { expected, found, .. } => assert_eq!((expected, found), (seen, fixture.get().revision)),
-        other => panic!("{other}"),
-    }
-    assert_eq!(fixture.manifest().spec.settings.invocation, "./walk");
+    assert!(matches!(late.unwrap_err(), StoreError::Conflict(found) if found == id()));
+    assert_eq!(fixture.manifest().spec.settings.invocation, "./jump");
 
-    // Facts count as well: who decided on old facts decides again.
+    // A changed record is a conflict, too: a caller that decided on an old record must decide again.
     let seen = fixture.get().revision;
     fixture.store.commit(id(), |record| record.power.begun = Some("first".into())).unwrap();
     let late = fixture.store.sync(id(), Some(seen), |manifest| manifest.spec.suspended = true, |_| {});
@@ -138,7 +135,7 @@ fn what_a_person_saved_before_a_change_is_part_of_it() {
 fn what_a_person_saves_during_a_change_is_not_overwritten() {
     let fixture = Fixture::of_panel();
     let path = fixture.path(CONFIG_FILE);
-    fixture.disk.meanwhile(move || saves(&path, &panel_file().replace("de_dust", "de_inferno")));
+    fixture.disk.before_next(move || saves(&path, &panel_file().replace("de_dust", "de_inferno")));
     let change = fixture.store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {});
     assert!(matches!(change.unwrap_err(), StoreError::Conflict { .. }));
     assert_eq!(fixture.config(), panel_file().replace("de_dust", "de_inferno"));
@@ -228,7 +225,7 @@ fn of_many_creators_one_wins() {
 }
 
 #[test]
-fn a_removed_server_does_not_come_back_through_somebody_who_was_late() {
+fn a_late_writer_does_not_create_a_removed_server_again() {
     for late in [
         (|store: &Store| drop(store.commit(id(), |record| record.synced_for = Some("x".into())))) as fn(&Store),
         |store| drop(store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {})),
@@ -236,11 +233,11 @@ fn a_removed_server_does_not_come_back_through_somebody_who_was_late() {
         |store| drop(store.make_again(id())),
         |store| drop(store.write_status(id())),
         |store| drop(store.refresh(id())),
-        |store| drop(store.remove(id())),
+        |store| drop(store.remove(id(), |_| true)),
     ] {
         let fixture = Fixture::of_panel();
         let entry = fixture.store.entry(id()).unwrap();
-        fixture.store.remove(id()).unwrap();
+        fixture.store.remove(id(), |_| true).unwrap();
         // As one has it who took the entry before the removal and waited for its lock until after it.
         write(&fixture.store.inner.entries).insert(id(), entry);
         late(&fixture.store);
@@ -252,8 +249,8 @@ fn a_removed_server_does_not_come_back_through_somebody_who_was_late() {
 fn a_server_that_the_api_knows_is_not_replaced() {
     let fixture = Fixture::with_file();
     let before = fixture.get();
-    let facts = |record: &mut Record| record.synced_for = Some("x".into());
-    fixture.store.replace(id(), manifest(id()), facts, [request("install", INSTALL)]).unwrap();
+    let edit_record = |record: &mut Record| record.synced_for = Some("x".into());
+    fixture.store.replace(id(), manifest(id()), edit_record, [request("install", INSTALL)]).unwrap();
     assert_eq!(fixture.config(), FILE);
     assert_eq!((&fixture.get().record, &fixture.get().requests), (&before.record, &before.requests));
 }
@@ -292,12 +289,12 @@ fn unknown_servers_are_unknown() {
     unknown(fixture.store.commit(id(), |_| {}).map(drop));
     unknown(fixture.store.replace(id(), manifest(id()), |_| {}, []));
     assert!(!fixture.store.refresh(id()).unwrap());
-    fixture.store.remove(id()).unwrap();
+    fixture.store.remove(id(), |_| true).unwrap();
     assert!(fixture.store.get(id()).is_none());
 }
 
 #[test]
-fn whoever_waits_for_changes_is_woken_by_each() {
+fn each_change_calls_on_change() {
     let fixture = Fixture::empty();
     let woken = Arc::new(AtomicUsize::new(0));
     let counter = woken.clone();
@@ -316,7 +313,7 @@ fn whoever_waits_for_changes_is_woken_by_each() {
     fixture.store.sync(id(), None, |_| {}, |_| {}).unwrap();
     took(0, "no change");
     fixture.store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap();
-    took(0, "facts are the reconciler's own");
+    took(0, "the reconciler writes the record itself");
     fixture.saves(CONFIG_FILE, &fixture.config().replace("suspended: true", "suspended: false"));
     fixture.store.refresh(id()).unwrap();
     took(1, "refresh");
@@ -325,24 +322,24 @@ fn whoever_waits_for_changes_is_woken_by_each() {
     fixture.saves(CONFIG_FILE, "spec: {");
     fixture.store.refresh(id()).unwrap();
     took(1, "a problem");
-    fixture.store.remove(id()).unwrap();
+    fixture.store.remove(id(), |_| true).unwrap();
     took(1, "remove");
 }
 
 #[test]
-fn whether_a_server_goes_is_decided_when_its_turn_has_come() {
+fn whether_a_server_is_removed_is_decided_under_the_lock() {
     let fixture = Fixture::with_file();
     fixture.accepts("delete", Verb::Delete);
-    assert!(!fixture.store.remove_if(id(), Snapshot::wanted).unwrap());
+    assert!(!fixture.store.remove(id(), Snapshot::wanted).unwrap());
     assert!(fixture.path(CONFIG_FILE).exists());
 
     // While one asks for the server again, another is about to remove it.
     let (store, (last_reported, removed)) = (fixture.store.clone(), std::sync::mpsc::channel());
-    fixture.disk.meanwhile(move || {
+    fixture.disk.before_next(move || {
         let (begun, waits) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             begun.send(()).unwrap();
-            last_reported.send(store.remove_if(id(), |now| !now.wanted()).unwrap()).unwrap();
+            last_reported.send(store.remove(id(), |now| !now.wanted()).unwrap()).unwrap();
         });
         waits.recv().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(50));
@@ -352,9 +349,9 @@ fn whether_a_server_goes_is_decided_when_its_turn_has_come() {
     assert!(fixture.path(CONFIG_FILE).exists());
 
     fixture.accepts("delete again", Verb::Delete);
-    assert!(fixture.store.remove_if(id(), |now| !now.wanted()).unwrap());
+    assert!(fixture.store.remove(id(), |now| !now.wanted()).unwrap());
     assert!(!fixture.store.folder(id()).exists());
-    assert!(fixture.store.remove_if(id(), |now| !now.wanted()).unwrap(), "gone is gone");
+    assert!(fixture.store.remove(id(), |now| !now.wanted()).unwrap(), "gone is gone");
 }
 
 #[test]
@@ -366,16 +363,16 @@ fn a_file_that_is_a_link_is_written_where_it_leads() {
     fs::rename(fixture.path(CONFIG_FILE), &target).unwrap();
     std::os::unix::fs::symlink(&target, fixture.path(CONFIG_FILE)).unwrap();
     fixture.store.refresh(id()).unwrap();
-    fixture.disk.done();
-    fixture.sync(|manifest| manifest.spec.settings.invocation = "./walk".into()).unwrap();
+    fixture.disk.take_done();
+    fixture.sync(|manifest| manifest.spec.settings.invocation = "./jump".into()).unwrap();
     assert!(fixture.path(CONFIG_FILE).is_symlink());
-    assert!(fs::read_to_string(&target).unwrap().contains("./walk"));
+    assert!(fs::read_to_string(&target).unwrap().contains("./jump"));
     assert!(!fixture.store.refresh(id()).unwrap(), "what the store wrote itself is no news");
-    fixture.disk.rejects(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
+    fixture.disk.fail_ops(&[DiskOp::WriteRecord], io::ErrorKind::StorageFull);
     fixture.store.sync(id(), None, |manifest| manifest.spec.suspended = true, |_| {}).unwrap_err();
     assert!(fixture.path(CONFIG_FILE).is_symlink());
     assert!(!fs::read_to_string(&target).unwrap().contains("suspended: true"), "taken back");
-    fixture.disk.rejects(&[], io::ErrorKind::StorageFull);
+    fixture.disk.succeed();
     fixture.store.refresh(id()).unwrap();
     fixture.is_the_same_after_a_reboot();
 }

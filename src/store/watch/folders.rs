@@ -1,5 +1,5 @@
-//! Which folders are watched: one watch for each server, one above them, and one for each folder
-//! elsewhere that a file of intent is a symbolic link into.
+//! The watched folders: one for each server, the one above them, and each folder elsewhere that holds the target of a manifest file
+//! that is a symbolic link.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -11,7 +11,7 @@ use notify::{ErrorKind, RecursiveMode, Watcher};
 use super::super::{CONFIG_FILE, OVERRIDE_FILE};
 use super::signals::{Handler, Signals, is_folder_name};
 
-/// Makes a watcher that calls the handler.
+/// Creates a watcher that calls the handler.
 pub(super) type Connect = dyn Fn(Handler) -> notify::Result<Box<dyn Watcher + Send>> + Send + Sync;
 
 /// The platform's watcher.
@@ -19,15 +19,15 @@ pub(super) fn connect(handler: Handler) -> notify::Result<Box<dyn Watcher + Send
     Ok(Box::new(notify::RecommendedWatcher::new(handler, notify::Config::default())?))
 }
 
-/// The watches that are set. Its functions make file system calls.
+/// The active watches. Its functions block on the file system.
 pub(super) struct Folders {
     servers: PathBuf,
     watcher: Box<dyn Watcher + Send>,
     signals: Arc<Signals>,
     watched: HashSet<Box<str>>,
-    /// Symbolic links: whose, and to which files.
+    /// Targets of symbolic links, by folder.
     links: HashMap<Box<str>, Vec<PathBuf>>,
-    /// Some folder could not be watched.
+    /// A folder could not be watched.
     incomplete: bool,
 }
 
@@ -35,8 +35,7 @@ impl Folders {
     /// Watches `servers` and every folder in it.
     ///
     /// # Errors
-    /// `servers` itself cannot be watched. Folders in it that cannot are no error:
-    /// see [`Self::is_complete`].
+    /// `servers` itself cannot be watched. A folder in it that cannot be watched is not an error, see [`Self::is_complete`].
     pub fn open(servers: PathBuf, connect: &Connect, signals: &Arc<Signals>) -> notify::Result<Self> {
         let mut watcher = connect(Handler::new(&servers, signals))?;
         watcher.watch(&servers, RecursiveMode::NonRecursive)?;
@@ -48,21 +47,21 @@ impl Folders {
             links: HashMap::new(),
             incomplete: false,
         };
-        // Only now: a folder that comes during the listing is told by the watch above.
+        // After the watch above: it reports a folder that is created during the listing.
         folders.attend(&[], &[], true);
         Ok(folders)
     }
 
-    /// Whether everything that should be watched is.
+    /// Whether all folders are watched.
     pub fn is_complete(&self) -> bool {
         !self.incomplete
     }
 
-    /// Brings the watches in line with what is there: for new folders, for changed ones, or for all.
+    /// Updates the watches for new folders, for changed ones, or for all.
     pub fn attend(&mut self, appeared: &[String], changed: &[String], all: bool) {
         for name in appeared {
-            // Gone and come again under the same name: the old watch is on the folder that is gone.
-            self.forget(name);
+            // The folder may be a new one under an old name, and the old watch is on the removed one.
+            self.unwatch(name);
             if let Err(error) = self.add(name) {
                 self.report(&error);
             }
@@ -71,7 +70,7 @@ impl Folders {
             if self.servers.join(name).is_dir() {
                 self.relink(name);
             } else {
-                self.forget(name);
+                self.unwatch(name);
             }
         }
         if all && let Err(error) = self.add_missing() {
@@ -79,7 +78,7 @@ impl Folders {
         }
     }
 
-    /// Watches every folder that has no watch yet, and forgets those that are gone.
+    /// Watches every folder that has no watch yet, and drops the watches of removed ones.
     fn add_missing(&mut self) -> notify::Result<()> {
         let mut there = HashSet::new();
         for entry in std::fs::read_dir(&self.servers).map_err(notify::Error::io)? {
@@ -89,12 +88,12 @@ impl Folders {
             }
         }
         for name in self.watched.difference(&there).cloned().collect::<Vec<_>>() {
-            self.forget(&name);
+            self.unwatch(&name);
         }
         let mut failure = Ok(());
         for name in there.difference(&self.watched.clone()) {
             match self.add(name) {
-                // With the limit reached each further attempt fails alike.
+                // Once the limit is reached each further attempt fails, too.
                 Err(error) if matches!(error.kind, ErrorKind::MaxFilesWatch) => return Err(error),
                 Err(error) => failure = Err(error),
                 Ok(()) => {}
@@ -107,7 +106,7 @@ impl Folders {
         Ok(())
     }
 
-    /// Watches a folder; anything else of that name, or nothing, is no error.
+    /// Watches a folder. A missing one, and a file of that name, is not an error.
     fn add(&mut self, name: &str) -> notify::Result<()> {
         let folder = self.servers.join(name);
         if !folder.is_dir() {
@@ -124,15 +123,15 @@ impl Folders {
         }
     }
 
-    fn forget(&mut self, name: &str) {
+    fn unwatch(&mut self, name: &str) {
         if self.watched.remove(name) {
-            // The watch may have gone with its folder already.
+            // The watch may have ended with its folder.
             let _ = self.watcher.unwatch(&self.servers.join(name));
         }
         self.set_links(name, Vec::new());
     }
 
-    /// Says once that not all is watched, and what helps.
+    /// Logs once that not every folder is watched, and what to do.
     fn report(&mut self, error: &notify::Error) {
         if std::mem::replace(&mut self.incomplete, true) {
             return;
@@ -141,12 +140,12 @@ impl Folders {
             ErrorKind::MaxFilesWatch => {
                 "raise fs.inotify.max_user_watches (sysctl), and the watch becomes complete by itself"
             }
-            _ => "see to the permissions of that folder",
+            _ => "check the permissions of that folder",
         };
-        tracing::warn!(%error, remedy, "not every server's folder can be watched; all are looked at from time to time instead");
+        tracing::warn!(%error, remedy, "cannot watch every server's folder; all are checked periodically instead");
     }
 
-    /// Watches the folders that this server's files of intent are links into.
+    /// Watches the folders that hold the targets of this server's manifest files.
     fn relink(&mut self, name: &str) {
         let folder = self.servers.join(name);
         let mut targets = Vec::new();
@@ -157,7 +156,7 @@ impl Folders {
             }
             match std::fs::canonicalize(&path) {
                 Ok(target) => targets.push(target),
-                // A target that is being replaced is gone for a moment: what was known stays.
+                // A target that is being replaced does not exist for a moment: the known target stays.
                 Err(_) => targets.extend(self.links.get(name).cloned().unwrap_or_default()),
             }
         }
@@ -189,8 +188,8 @@ impl Folders {
         }
     }
 
-    /// The folders of link targets. Not those below `servers`: servers' folders are watched anyway, and
-    /// what lies in them belongs to games.
+    /// The folders of link targets, except those below `servers`: servers' folders are watched anyway, and folders in them belong to
+    /// games.
     fn outside_folders(&self) -> HashSet<PathBuf> {
         let parents = self.links.values().flatten().filter_map(|target| target.parent());
         let outside = parents.filter(|folder| !folder.starts_with(&self.servers));

@@ -1,7 +1,7 @@
-//! From the kernel's events to a set of folder names: what `notify`'s thread does.
+//! Turns events of the kernel into a set of folder names, on the thread of `notify`.
 //!
-//! Events come in on a thread that must not wait (it also answers calls to set watches), so they end
-//! in a set behind a short lock, which the watch's task empties.
+//! That thread must not wait, because it also sets watches. So events go into a set behind a short lock, and the task of the watch
+//! takes them from there.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use tokio::sync::Notify;
 
 use super::super::{CONFIG_FILE, OVERRIDE_FILE};
 
-/// How many names may wait; a flood beyond them is an overflow.
+/// How many names can wait; more are an overflow.
 const MAX_PENDING: usize = 10_000;
 
-/// What is to be told.
+/// The names that wait.
 #[derive(Default)]
 pub(super) struct Signals {
     state: Mutex<State>,
@@ -28,14 +28,14 @@ struct State {
     touched: HashMap<String, Touched>,
     overflow: bool,
     lost: bool,
-    /// Files elsewhere that files of intent are symbolic links to, and whose they are.
+    /// Targets of manifest files that are symbolic links, with the folders that they belong to.
     links: HashMap<PathBuf, Vec<String>>,
 }
 
 struct Touched {
     first: Instant,
     last: Instant,
-    /// The folder is new and has no watch of its own yet.
+    /// The folder is new and is not watched yet.
     appeared: bool,
 }
 
@@ -45,31 +45,31 @@ impl Touched {
     }
 }
 
-/// What is due now.
+/// The signals that are due.
 pub(super) struct Batch {
     /// The watch is gone.
     pub lost: bool,
-    /// Events have been dropped.
+    /// Events were dropped.
     pub overflow: bool,
-    /// Folders that are new.
+    /// New folders.
     pub appeared: Vec<String>,
-    /// Folders that have been quiet for long enough since their change, the oldest change first.
+    /// Folders that were unchanged for long enough, the oldest change first.
     pub due: Vec<String>,
 }
 
 impl Signals {
-    /// Resolves when there is something new since it last did.
+    /// Waits for the next signal.
     pub async fn changed(&self) {
         self.wake.notified().await;
     }
 
-    /// When the next name will be due.
+    /// When the next name is due.
     pub fn next_due(&self, quiet: Duration, longest: Duration) -> Option<Instant> {
         let state = self.lock();
         state.touched.values().map(|t| t.due(quiet, longest)).min()
     }
 
-    /// Takes out what is due.
+    /// Takes the signals that are due.
     pub fn take(&self, quiet: Duration, longest: Duration) -> Batch {
         let now = Instant::now();
         let mut state = self.lock();
@@ -90,7 +90,7 @@ impl Signals {
         Batch { lost: state.lost, overflow: std::mem::take(&mut state.overflow), appeared, due }
     }
 
-    /// Has changes of these files count as changes of that folder, instead of those named before.
+    /// Sets the files elsewhere whose changes count as changes of this folder.
     pub fn set_links(&self, folder: &str, files: &[PathBuf]) {
         let mut state = self.lock();
         state.links.retain(|_, folders| {
@@ -126,20 +126,20 @@ impl State {
     }
 }
 
-/// What `notify` calls. If it goes away while its signals are listened to, the watch is lost.
+/// The callback of `notify`. When it is dropped, the watch is lost.
 pub(super) struct Handler {
     servers: PathBuf,
     signals: Arc<Signals>,
 }
 
-/// What an event is about.
+/// What an event concerns.
 #[derive(Debug, PartialEq)]
 enum Subject<'e> {
-    /// The folder of all servers itself is gone.
+    /// The folder of all servers was removed.
     Root,
-    /// A server's folder has come (`true`) or gone.
+    /// A server's folder was created (`true`) or removed.
     Folder(&'e str, bool),
-    /// A file of intent.
+    /// A manifest file.
     Manifest(&'e str),
 }
 
@@ -164,7 +164,7 @@ impl Handler {
     }
 }
 
-/// Whether a folder of that name may be a server's: not hidden, not an editor's backup.
+/// Whether a folder of this name may be a server's: not hidden, and not an editor's backup.
 pub(super) fn is_folder_name(name: &str) -> bool {
     !name.starts_with('.') && !name.ends_with('~')
 }
@@ -177,7 +177,7 @@ impl notify::EventHandler for Handler {
         if event.need_rescan() {
             return self.signals.update(|state| state.overflow = true);
         }
-        // Reading changes nothing, and the store's own reading must not wake it.
+        // Reading changes nothing, and the store's own reading must cause no event.
         let closed_after_writing = EventKind::Access(AccessKind::Close(AccessMode::Write));
         if event.kind.is_access() && event.kind != closed_after_writing {
             return;

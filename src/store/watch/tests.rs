@@ -14,7 +14,7 @@ use super::*;
 /// Longer than a busy machine pauses a test between two writes.
 const TEST_QUIET: Duration = Duration::from_millis(250);
 /// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A state folder with the servers `a` and `fence`, and a running watch.
 struct Fixture {
@@ -54,7 +54,7 @@ impl Fixture {
         self.root.path().join("servers").join(name)
     }
 
-    /// What has been told, up to a change that is made after everything else.
+    /// The events up to a change that is made after everything else.
     async fn last_reported(&mut self) -> Vec<WatchEvent> {
         self.fences += 1;
         fs::write(self.server("fence").join("config.yml"), self.fences.to_string()).unwrap();
@@ -76,7 +76,7 @@ impl Drop for Fixture {
 }
 
 async fn next(events: &mut mpsc::Receiver<WatchEvent>) -> WatchEvent {
-    let event = tokio::time::timeout(PATIENCE, events.recv()).await;
+    let event = tokio::time::timeout(TIMEOUT, events.recv()).await;
     event.expect("an event in time").expect("a running watch")
 }
 
@@ -132,7 +132,7 @@ async fn other_files_and_reading_are_no_change() {
     let mut fixture = Fixture::new().await;
     let folder = fixture.server("a");
     fs::write(folder.join("config.yml"), "a: 1\n").unwrap();
-    fs::create_dir_all(folder.join("data/world")).unwrap();
+    fs::create_dir_all(folder.join("data/maps")).unwrap();
     assert_eq!(fixture.last_reported().await, [changed("a")]);
 
     for name in [
@@ -149,15 +149,15 @@ async fn other_files_and_reading_are_no_change() {
         fs::remove_file(folder.join(name)).unwrap();
     }
     fs::write(folder.join("data/config.yml"), b"x").unwrap();
-    fs::write(folder.join("data/world/config.yml"), b"x").unwrap();
+    fs::write(folder.join("data/maps/config.yml"), b"x").unwrap();
     fs::read(folder.join("config.yml")).unwrap();
     fs::read_dir(&folder).unwrap().count();
     for name in [".git", "old~"] {
         fs::create_dir(fixture.server(name)).unwrap();
     }
-    fs::write(fixture.server("stray"), b"a file among folders").unwrap();
+    fs::write(fixture.server("note"), b"a file among folders").unwrap();
     let last_reported = fixture.last_reported().await;
-    assert!(last_reported.iter().all(|event| *event == changed("stray")), "{last_reported:?}");
+    assert!(last_reported.iter().all(|event| *event == changed("note")), "{last_reported:?}");
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn a_file_deleted_and_made_again_is_one_change() {
 }
 
 #[tokio::test]
-async fn a_new_folder_is_told_and_watched() {
+async fn a_new_folder_is_reported_and_watched() {
     let mut fixture = Fixture::new().await;
     fs::create_dir(fixture.server("b")).unwrap();
     fs::write(fixture.server("b").join("config.yml"), "a: 1\n").unwrap();
@@ -206,7 +206,7 @@ async fn a_folder_moved_in_renamed_and_moved_out_is_followed() {
 }
 
 #[tokio::test]
-async fn a_folder_removed_is_told_and_may_come_again() {
+async fn a_removed_folder_is_reported_and_may_be_created_again() {
     let mut fixture = Fixture::new().await;
     fs::write(fixture.server("a").join("config.yml"), "a: 1\n").unwrap();
     assert_eq!(fixture.last_reported().await, [changed("a")]);
@@ -262,7 +262,7 @@ async fn a_linked_file_is_followed_to_its_target() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_never_quiet_is_told_all_the_same() {
+async fn a_folder_that_keeps_changing_is_reported_after_the_longest_delay() {
     let timing = Timing { longest: Duration::from_millis(300), ..timing(Duration::from_secs(60)) };
     let mut fixture = Fixture::with(Arc::new(folders::connect), timing).await;
     let path = fixture.server("a").join("config.yml");
@@ -285,8 +285,8 @@ async fn a_lost_watch_is_set_up_again() {
     fs::create_dir_all(servers.join("fence")).unwrap();
     fs::create_dir_all(servers.join("b")).unwrap();
 
-    // Rescans go on until it is watched again, and from then on changes are told.
-    let deadline = Instant::now() + PATIENCE;
+    // Rescans continue until it is watched again, and from then on changes are reported.
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         assert!(Instant::now() < deadline, "never watched again");
         fs::write(servers.join("b/config.yml"), "a: 1\n").unwrap();
@@ -325,7 +325,7 @@ impl Watcher for Limited {
 }
 
 #[tokio::test]
-async fn beyond_inotifys_limit_all_is_looked_at_until_it_is_raised() {
+async fn beyond_inotifys_limit_all_folders_are_checked_until_it_is_raised() {
     // Enough for the folder above and one of the two servers.
     let left = Arc::new(AtomicUsize::new(2));
     let limit = left.clone();
@@ -338,7 +338,7 @@ async fn beyond_inotifys_limit_all_is_looked_at_until_it_is_raised() {
     }
 
     left.store(100, Ordering::SeqCst);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut seen = std::collections::BTreeSet::new();
     while seen.len() < 2 {
         assert!(Instant::now() < deadline, "only {seen:?} are watched");
@@ -349,13 +349,13 @@ async fn beyond_inotifys_limit_all_is_looked_at_until_it_is_raised() {
             seen.insert(name);
         }
     }
-    // Complete again: no more looking at everything.
+    // The watch is complete again: no more rescans.
     fixture.last_reported().await;
     assert_eq!(fixture.last_reported().await, []);
 }
 
 #[tokio::test]
-async fn a_folder_that_comes_when_the_limit_is_reached_is_looked_at_soon() {
+async fn a_folder_that_is_created_at_the_limit_is_checked_soon() {
     // Enough for the folder above and both servers, and for no third one.
     let left = Arc::new(AtomicUsize::new(3));
     let connect = move |handler: Handler| -> notify::Result<Box<dyn Watcher + Send>> {
@@ -438,7 +438,7 @@ async fn an_overflow_is_a_rescan_and_a_dead_watcher_is_set_up_again() {
 }
 
 #[tokio::test]
-async fn it_ends_when_nobody_listens() {
+async fn the_watch_ends_when_the_receiver_is_dropped() {
     let mut fixture = Fixture::new().await;
     fixture.events.close();
     let ended = async {
@@ -446,7 +446,7 @@ async fn it_ends_when_nobody_listens() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, ended).await.expect("ends in time");
+    tokio::time::timeout(TIMEOUT, ended).await.expect("ends in time");
 }
 
 #[tokio::test]

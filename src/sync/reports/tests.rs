@@ -4,18 +4,16 @@ use std::sync::Arc;
 
 use super::*;
 use crate::model::PowerState::{Offline, Running, Starting, Stopping};
-use crate::model::{ManagedBy, Manifest, Record};
-use crate::reconcile::bench::{self, ScriptedPanel};
+use crate::model::Record;
+use crate::testing::{PanelCall, TestNode, TestPanel, panel_manifest, server_id};
 
 /// A server of a panel for which an earlier process has recorded this.
-fn fixture(recorded: Option<PowerState>) -> (tempfile::TempDir, Arc<PanelSync>, Arc<ScriptedPanel>, ServerId) {
-    let panel = Arc::new(ScriptedPanel::default());
-    let (root, context) = bench::context(Some(panel.clone()));
-    let id = bench::id(1);
-    let mut manifest = Manifest::new(id, ManagedBy::Panel);
-    manifest.spec.settings.container.image = "game:1".into();
-    context.store.create(manifest, Record { last_reported: recorded, ..Record::default() }, []).unwrap();
-    (root, context.sync.clone().unwrap(), panel, id)
+fn fixture(recorded: Option<PowerState>) -> (TestNode, Arc<PanelSync>, TestPanel, ServerId) {
+    let (node, panel) = TestNode::with_panel();
+    let record = Record { last_reported: recorded, ..Record::default() };
+    node.context.store.create(panel_manifest(1, "run"), record, []).unwrap();
+    let sync = node.sync().clone();
+    (node, sync, panel, server_id(1))
 }
 
 fn recorded(sync: &PanelSync, id: ServerId) -> Option<PowerState> {
@@ -53,11 +51,11 @@ async fn a_report_without_an_answer_may_have_arrived_whatever_was_acknowledged_b
         (Some(Stopping), vec![Offline, Starting, Running], Running),
         (Some(Running), vec![Offline], Offline),
     ] {
-        let (_root, sync, panel, id) = fixture(before);
+        let (_node, sync, panel, id) = fixture(before);
         sync.change(id, |pending| pending.transitions.extend(states.clone()));
-        panel.loses_answers_about(Some(lost));
+        panel.lose_answers(move |call| *call == PanelCall::ReportState(id, lost));
         sync.report(id).await.unwrap_err();
-        assert_eq!(panel.states().last().map(|(_, new)| *new), Some(lost));
+        assert_eq!(panel.states(id).last().map(|(_, new)| *new), Some(lost));
         assert_eq!(
             reported_after_a_restart(&sync, id, Offline),
             [Offline],
@@ -69,10 +67,10 @@ async fn a_report_without_an_answer_may_have_arrived_whatever_was_acknowledged_b
 
 #[tokio::test(start_paused = true)]
 async fn a_state_that_the_panel_has_for_certain_is_not_reported_again() {
-    let (_root, sync, panel, id) = fixture(Some(Running));
+    let (_node, sync, panel, id) = fixture(Some(Running));
     sync.change(id, |pending| pending.transitions.extend([Stopping, Offline]));
     sync.report(id).await.unwrap();
-    assert_eq!(panel.states(), [(Running, Stopping), (Stopping, Offline)]);
+    assert_eq!(panel.states(id), [(Running, Stopping), (Stopping, Offline)]);
     assert_eq!(recorded(&sync, id), Some(Offline));
     observe(&sync, id, Offline);
     assert_eq!(transitions(&sync, id), []);
@@ -91,7 +89,7 @@ async fn states_are_compared_with_the_last_acknowledged_one() {
         (Some(Running), vec![Offline], vec![Offline]),
         (None, vec![Offline, Starting, Running, Starting], vec![Starting, Running, Offline, Starting]),
     ] {
-        let (_root, sync, _panel, id) = fixture(recorded);
+        let (_node, sync, _panel, id) = fixture(recorded);
         for now in &published {
             observe(&sync, id, *now);
         }
@@ -107,24 +105,24 @@ async fn the_latest_state_is_reported_although_no_transition_was_kept() {
         (Some(Running), Running, vec![(Offline, Running)]),
         (None, Offline, vec![]),
     ] {
-        let (_root, sync, panel, id) = fixture(recorded);
+        let (_node, sync, panel, id) = fixture(recorded);
         publish(&sync, id, published);
         sync.report(id).await.unwrap();
         sync.report(id).await.unwrap();
-        assert_eq!(panel.states(), expected, "{recorded:?} {published:?}");
+        assert_eq!(panel.states(id), expected, "{recorded:?} {published:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_state_is_reported_again_after_one_whose_answer_was_lost() {
-    let (_root, sync, panel, id) = fixture(None);
+    let (_node, sync, panel, id) = fixture(None);
     publish(&sync, id, Running);
     sync.report(id).await.unwrap();
     observe(&sync, id, Stopping);
-    panel.loses_answers_about(Some(Stopping));
+    panel.lose_answers(move |call| *call == PanelCall::ReportState(id, Stopping));
     sync.report(id).await.unwrap_err();
     sync.change(id, |pending| pending.transitions.clear());
-    panel.loses_answers_about(None);
+    panel.succeed();
     sync.report(id).await.unwrap();
-    assert_eq!(panel.states().last(), Some(&(Stopping, Running)), "it may show the server as stopping");
+    assert_eq!(panel.states(id).last(), Some(&(Stopping, Running)), "it may show the server as stopping");
 }

@@ -1,7 +1,7 @@
 //! A fetched configuration meets a newer one, and a person's edit.
 
 use super::*;
-use crate::reconcile::bench::{context, id, server};
+use crate::testing::{TestNode, panel_server, server_id};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(second * 1000)
@@ -9,16 +9,17 @@ fn at(second: i64) -> Timestamp {
 
 /// A configuration that was asked for at one second and read at the other.
 fn fetched(invocation: &str, asked_at: i64, read_at: i64) -> FetchedSpec {
-    FetchedSpec { server: server(invocation), asked_at: at(asked_at), read_at: at(read_at) }
+    FetchedSpec { server: panel_server(invocation), asked_at: at(asked_at), read_at: at(read_at) }
 }
 
 /// A store to which the configuration of second 10 is applied.
-fn store() -> (tempfile::TempDir, Store) {
-    let (root, context) = context(None);
-    let hash = digest(&(&server("old").settings, &server("old").process, false));
+fn store() -> (TestNode, Store) {
+    let node = TestNode::new();
+    let (old, store) = (panel_server("old"), node.context.store.clone());
+    let hash = digest(&(&old.settings, &old.process, false));
     let record = Record { synced_at: Some(at(10)), synced_hash: Some(hash), ..Record::default() };
-    context.store.create(new_manifest(id(1), server("old")), record, []).unwrap();
-    (root, context.store.clone())
+    store.create(new_manifest(server_id(1), old), record, []).unwrap();
+    (node, store)
 }
 
 fn invocation(store: &Store) -> String {
@@ -27,41 +28,41 @@ fn invocation(store: &Store) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn an_older_configuration_changes_nothing() {
-    let (_root, store) = store();
-    apply(&store, id(1), &fetched("newest", 12, 13), None).unwrap();
-    apply(&store, id(1), &fetched("late", 11, 14), None).unwrap();
-    let after = store.get(id(1)).unwrap();
+    let (_node, store) = store();
+    apply(&store, server_id(1), &fetched("newest", 12, 13), None).unwrap();
+    apply(&store, server_id(1), &fetched("late", 11, 14), None).unwrap();
+    let after = store.get(server_id(1)).unwrap();
     assert_eq!((invocation(&store).as_str(), after.record.synced_at), ("newest", Some(at(12))));
 
     // It was fetched for a start, which has its answer.
-    apply(&store, id(1), &fetched("late", 11, 14), Some("start".into())).unwrap();
-    let after = store.get(id(1)).unwrap();
+    apply(&store, server_id(1), &fetched("late", 11, 14), Some("start".into())).unwrap();
+    let after = store.get(server_id(1)).unwrap();
     assert_eq!(after.record.synced_for.as_deref(), Some("start"));
     assert_eq!((invocation(&store).as_str(), after.record.synced_at), ("newest", Some(at(12))));
-    apply(&store, id(1), &fetched("newest of all", 15, 15), None).unwrap();
+    apply(&store, server_id(1), &fetched("newest of all", 15, 15), None).unwrap();
     assert_eq!(invocation(&store), "newest of all");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_configuration_from_the_future_was_applied_before_the_clock_was_set_back() {
-    let (_root, store) = store();
-    apply(&store, id(1), &fetched("future", 5_000, 5_000), None).unwrap();
-    apply(&store, id(1), &fetched("now", 20, 21), None).unwrap();
+    let (_node, store) = store();
+    apply(&store, server_id(1), &fetched("future", 5_000, 5_000), None).unwrap();
+    apply(&store, server_id(1), &fetched("now", 20, 21), None).unwrap();
     assert_eq!(invocation(&store), "now");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hand_edit_that_is_undone_is_named() {
-    let (_root, store) = store();
+    let (_node, store) = store();
     let by_hand = |manifest: &mut Manifest| {
         manifest.spec.settings.invocation = "by hand".into();
         manifest.spec.settings.build.memory_limit = 7;
     };
-    store.sync(id(1), None, by_hand, |_| {}).unwrap();
-    apply(&store, id(1), &fetched("old", 12, 12), None).unwrap();
+    store.sync(server_id(1), None, by_hand, |_| {}).unwrap();
+    apply(&store, server_id(1), &fetched("old", 12, 12), None).unwrap();
     assert_eq!(invocation(&store), "old");
     let events: Vec<(Reason, String)> =
-        store.status(id(1)).unwrap().events.iter().map(|e| (e.reason, e.message.clone())).collect();
+        store.status(server_id(1)).unwrap().events.iter().map(|e| (e.reason, e.message.clone())).collect();
     for field in ["spec.settings.invocation", "spec.settings.build.memory_limit"] {
         let named = |(reason, message): &(Reason, String)| {
             *reason == Reason::HandEditUndone
@@ -73,7 +74,7 @@ async fn a_hand_edit_that_is_undone_is_named() {
     assert_eq!(events.len(), 2);
 
     // A value that the panel has changed is no undone edit.
-    store.sync(id(1), None, |manifest| manifest.spec.settings.invocation = "by hand".into(), |_| {}).unwrap();
-    apply(&store, id(1), &fetched("new", 14, 14), None).unwrap();
-    assert_eq!(store.status(id(1)).unwrap().events.len(), 2);
+    store.sync(server_id(1), None, |manifest| manifest.spec.settings.invocation = "by hand".into(), |_| {}).unwrap();
+    apply(&store, server_id(1), &fetched("new", 14, 14), None).unwrap();
+    assert_eq!(store.status(server_id(1)).unwrap().events.len(), 2);
 }

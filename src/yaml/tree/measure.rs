@@ -1,7 +1,7 @@
 //! Exact positions of the nodes, their dashes and their colons, which [`edit`](crate::yaml::edit) needs.
 //!
-//! The parser's marks are made for error messages: a block collection ends where the next node starts, a quoted text
-//! includes the comment after it, a dash has no mark.
+//! The parser's marks are made for error messages. A block collection ends where the next node starts, a quoted text
+//! includes the comment after it, and a dash has no mark.
 
 use saphyr_parser::ScalarStyle;
 

@@ -1,4 +1,4 @@
-//! What the panel answers: routes, authentication, paging, validation.
+//! The panel's answers: routes, authentication, paging, validation.
 
 use bytes::Bytes;
 use http::Response;
@@ -43,12 +43,12 @@ fn no_content() -> Answer {
     response
 }
 
-/// Answers the request at this place of the record.
+/// Answers the request at this position of the record.
 pub(super) fn answer(shared: &Shared, index: usize) -> Answer {
     let mut call_log = shared.lock();
     let request = call_log.requests[index].clone();
     let path: Vec<&str> = request.path.split('/').skip(1).collect();
-    // Route binding comes before authentication: an unknown server is 404, whoever asks.
+    // Route binding comes before authentication: an unknown server is 404 for every caller.
     let unknown = || error(404, "NotFoundHttpException", "The requested resource could not be found on the server.");
     if let ["servers", uuid, ..] = path[..]
         && uuid != "reset"
@@ -63,7 +63,7 @@ pub(super) fn answer(shared: &Shared, index: usize) -> Answer {
         ("GET", ["servers"]) => list(shared, &call_log, &request),
         ("POST", ["servers", "reset"]) => reset(&mut call_log),
         ("GET", ["servers", uuid]) => {
-            call_log.server(uuid).map_or_else(unknown, |server| with_json(200, &whole(server)))
+            call_log.server(uuid).map_or_else(unknown, |server| with_json(200, &server_body(server)))
         }
         ("GET", ["servers", uuid, "install"]) => {
             call_log.server(uuid).map_or_else(unknown, |server| with_json(200, &server.script))
@@ -101,7 +101,7 @@ fn rejection(shared: &Shared, request: &Recorded) -> Option<Answer> {
     }
 }
 
-fn whole(server: &SimServer) -> Value {
+fn server_body(server: &SimServer) -> Value {
     json!({"settings": server.settings, "process_configuration": server.process})
 }
 
@@ -112,7 +112,7 @@ fn list(shared: &Shared, call_log: &CallLog, request: &Recorded) -> Answer {
     let (page, per_page, total) = (number("page", 1), number("per_page", 50), call_log.servers.len());
     let first = (page - 1).saturating_mul(per_page);
     let entry = |server: &SimServer| {
-        let mut entry = whole(server);
+        let mut entry = server_body(server);
         entry["uuid"] = json!(server.uuid);
         entry
     };
@@ -131,7 +131,7 @@ fn list(shared: &Shared, call_log: &CallLog, request: &Recorded) -> Answer {
     with_json(200, &body)
 }
 
-/// The panel takes every installation of the node for finished.
+/// Marks every installation of the node as finished.
 fn reset(call_log: &mut CallLog) -> Answer {
     call_log.resets += 1;
     for server in &mut call_log.servers {

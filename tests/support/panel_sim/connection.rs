@@ -1,4 +1,4 @@
-//! The simulator's thread: accepting, recording, faults, going away and coming back.
+//! The simulator's thread: it accepts and records requests, applies faults, stops and starts again.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use super::answers::{self, error};
 use super::faults::{Fault, Rule};
 use super::{Recorded, Shared};
 
-/// What the thread is told; it answers when it is done.
+/// A command to the thread, which answers when it is done.
 pub(super) enum Control {
     Pause(mpsc::Sender<()>),
     Resume(mpsc::Sender<()>),
@@ -29,7 +29,7 @@ pub(super) enum Control {
 /// What holds the port.
 enum Endpoint {
     Open(TcpListener),
-    /// Bound and not listening: connections are refused, and nobody else can take the port.
+    /// Bound and not listening: connections are refused, and no other program can bind the port.
     Shut(TcpSocket),
 }
 
@@ -137,7 +137,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     Ok(response)
 }
 
-/// Writes the request down, and decides in the same breath which fault applies to it.
+/// Records the request and selects its fault, both under one lock.
 async fn record(shared: &Shared, request: Request<Incoming>) -> (usize, Option<Arc<Rule>>) {
     let at = Instant::now();
     let (head, body) = request.into_parts();

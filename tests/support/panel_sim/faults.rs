@@ -1,4 +1,4 @@
-//! Misbehaviour on demand.
+//! Faults of the simulator.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +10,7 @@ use regex::Regex;
 
 use super::Shared;
 
-/// A rule by which requests are answered badly. Without [`Fault::status`] and [`Fault::dropped`] the request is
+/// A rule for faulty answers. Without [`Fault::status`] and [`Fault::dropped`] the request is
 /// handled as usual after the delay.
 #[derive(Debug, Clone)]
 pub struct Fault {
@@ -85,20 +85,20 @@ impl Fault {
         self
     }
 
-    /// Only so many times.
+    /// Only this many times.
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;
         self
     }
 
-    /// Let so many requests through first.
+    /// Answer this many requests without the fault first.
     pub fn skip(mut self, skip: u32) -> Self {
         self.skip = skip;
         self
     }
 }
 
-/// A fault in force, until this is dropped.
+/// A fault that is active until this is dropped.
 #[must_use = "the fault ends when this is dropped"]
 pub struct ActiveFault {
     rule: Arc<Rule>,

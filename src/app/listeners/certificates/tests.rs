@@ -1,4 +1,4 @@
-//! What a TLS client is shown while the files change.
+//! The certificate that a TLS client gets while the files change.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use super::super::limits::Limits;
 use super::*;
 use crate::tasks::Tasks;
 
-/// A folder with a pair, and the listener that it is shown on.
+/// A folder with a pair, and a listener that uses it.
 struct Node {
     folder: TempDir,
     certificates: Arc<Certificates>,
@@ -36,10 +36,10 @@ fn files(folder: &Path) -> TlsFiles {
 fn install(folder: &Path, pair: &CertifiedKey<rcgen::KeyPair>, name: &str) {
     let files = files(folder);
     for (link, text) in [(files.cert, pair.cert.pem()), (files.key, pair.signing_key.serialize_pem())] {
-        let (target, fresh) = (link.with_extension(name), link.with_extension("link"));
+        let (target, new) = (link.with_extension(name), link.with_extension("link"));
         fs::write(&target, text).unwrap();
-        std::os::unix::fs::symlink(&target, &fresh).unwrap();
-        fs::rename(&fresh, &link).unwrap();
+        std::os::unix::fs::symlink(&target, &new).unwrap();
+        fs::rename(&new, &link).unwrap();
     }
 }
 
@@ -63,8 +63,8 @@ impl Node {
         Self { folder, certificates, listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
     }
 
-    /// Whether a new client is shown this certificate and accepts it.
-    async fn shows(&self, pair: &CertifiedKey<rcgen::KeyPair>) -> bool {
+    /// Whether a new client gets this certificate and accepts it.
+    async fn presents(&self, pair: &CertifiedKey<rcgen::KeyPair>) -> bool {
         let client = connect(self.listener.local_addr().unwrap(), pair);
         let server = async {
             let (stream, _) = self.listener.accept().await.unwrap();
@@ -76,33 +76,33 @@ impl Node {
 }
 
 #[tokio::test]
-async fn a_renewed_certificate_is_shown_without_a_restart() {
+async fn a_renewed_certificate_is_presented_without_a_restart() {
     let (old, new) = (pair(), pair());
     let node = Node::new(&old, Duration::ZERO).await;
-    assert!(node.shows(&old).await && !node.shows(&new).await);
+    assert!(node.presents(&old).await && !node.presents(&new).await);
     install(node.folder.path(), &new, "second");
-    assert!(node.shows(&new).await && !node.shows(&old).await);
+    assert!(node.presents(&new).await && !node.presents(&old).await);
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_leaves_the_previous_pair_in_effect() {
+async fn unusable_files_leave_the_previous_pair_in_effect() {
     let (old, new) = (pair(), pair());
     let node = Node::new(&old, Duration::ZERO).await;
     let TlsFiles { cert, key } = files(node.folder.path());
     for broken in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &new.cert.pem()] {
         fs::remove_file(&cert).unwrap();
-        assert!(node.shows(&old).await, "no file");
+        assert!(node.presents(&old).await, "no file");
         fs::write(&cert, broken).unwrap();
-        assert!(node.shows(&old).await, "{broken:?}");
+        assert!(node.presents(&old).await, "{broken:?}");
     }
     // The other half of the pair comes later.
     fs::remove_file(&key).unwrap();
     fs::write(&key, new.signing_key.serialize_pem()).unwrap();
-    assert!(node.shows(&new).await);
+    assert!(node.presents(&new).await);
 }
 
 #[tokio::test]
-async fn files_that_cannot_be_used_are_reported_once() {
+async fn unusable_files_are_reported_once() {
     let pair = pair();
     let node = Node::new(&pair, Duration::ZERO).await;
     let mut last = node.certificates.last_check.clone().try_lock_owned().unwrap();
@@ -134,7 +134,7 @@ async fn files_that_could_not_be_read_are_read_again_and_reported_once() {
         assert!(fails(rustix::io::Errno::MFILE).is_none(), "reported twice");
         assert!(fails(rustix::io::Errno::IO).is_some(), "another error");
     }
-    assert!(node.shows(&new).await && !node.shows(&old).await);
+    assert!(node.presents(&new).await && !node.presents(&old).await);
 }
 
 #[tokio::test]
@@ -142,9 +142,9 @@ async fn the_files_are_checked_once_per_interval() {
     let (old, new) = (pair(), pair());
     let node = Node::new(&old, Duration::from_secs(3600)).await;
     install(node.folder.path(), &new, "second");
-    assert!(node.shows(&old).await);
+    assert!(node.presents(&old).await);
     node.certificates.last_check.lock().await.at -= Duration::from_secs(3600);
-    assert!(node.shows(&new).await);
+    assert!(node.presents(&new).await);
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn a_check_that_hangs_does_not_hold_up_other_handshakes() {
     let pair = pair();
     let node = Node::new(&pair, Duration::ZERO).await;
     let _hangs = node.certificates.last_check.lock().await;
-    assert!(node.shows(&pair).await);
+    assert!(node.presents(&pair).await);
 }
 
 #[tokio::test]
@@ -165,11 +165,11 @@ async fn a_client_without_a_handshake_blocks_no_other_and_loses_its_connection()
         let limits = Limits { handshake, ..Limits::API };
         let acceptor = Acceptor::new(listener, Router::new(), limits, tasks.clone());
         tasks.spawn_graceful("api", |end| acceptor.run(end));
-        let mut silent = TcpStream::connect(address).await.unwrap();
+        let mut idle = TcpStream::connect(address).await.unwrap();
         if others {
             connect(address, &pair).await.unwrap();
         } else {
-            assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
+            assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
         }
     }
 }

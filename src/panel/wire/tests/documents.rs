@@ -1,11 +1,11 @@
-//! Documents that a real panel sent, as recorded.
+//! Documents recorded from a real panel.
 
 use serde_json::json;
 
 use super::super::*;
 
 #[test]
-fn what_the_panel_really_sends_is_read_without_loss() {
+fn recorded_servers_are_read_without_loss() {
     let documents: Vec<Value> =
         serde_json::from_str(include_str!("../../../../tests/fixtures/panel/servers.json")).unwrap();
     assert!(documents.len() > 20);
@@ -19,7 +19,7 @@ fn what_the_panel_really_sends_is_read_without_loss() {
         let read = server(id, body).unwrap_or_else(|error| panic!("{scenario}: {error}"));
         assert_eq!(json!(read.suspended), settings["suspended"], "{scenario}");
 
-        // Whatever the model has from the document must be there unchanged; it may only leave things out.
+        // The model may leave out parts of the document, but must not change the others.
         let again = serde_json::to_value(&read.settings).unwrap();
         for key in ["id", "meta", "invocation", "environment", "skip_egg_scripts", "egg"] {
             assert_eq!(again[key], settings[key], "{scenario}: {key}");
@@ -48,7 +48,7 @@ fn what_the_panel_really_sends_is_read_without_loss() {
 }
 
 #[test]
-fn scripts_that_the_panel_really_sends() {
+fn recorded_scripts_are_read() {
     let documents: Vec<Value> =
         serde_json::from_str(include_str!("../../../../tests/fixtures/panel/scripts.json")).unwrap();
     for document in &documents {
@@ -61,7 +61,7 @@ fn scripts_that_the_panel_really_sends() {
 }
 
 #[test]
-fn pages_that_the_panel_really_sends() {
+fn recorded_pages_are_read() {
     let documents: Vec<Value> =
         serde_json::from_str(include_str!("../../../../tests/fixtures/panel/pages.json")).unwrap();
     let found: Vec<_> = documents

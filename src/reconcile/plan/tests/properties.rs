@@ -82,7 +82,10 @@ fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
     prop_assert!(requests::deletion(&model.fixture.requests).is_none(), "a deletion that does not end");
     let Some(manifest) = manifest.as_ref().filter(|_| record.parked.is_none()) else { return Ok(()) };
     prop_assert!(model.fixture.asked().install().is_none(), "an installation that does not end");
-    prop_assert!(observed.installer.is_none() && !observed.has_install_slot_or_waits(), "a leftover of an installation");
+    prop_assert!(
+        observed.installer.is_none() && !observed.has_install_slot_or_waits(),
+        "a leftover of an installation"
+    );
     prop_assert!(!model.fixture.unrecorded && observed.prepared);
     let running = observed.server.as_ref().filter(|server| server.running());
     let open = model.fixture.asked().power();

@@ -3,7 +3,7 @@
 use super::display::{reason, seconds, steps, table};
 use super::fixture::Fixture;
 use crate::model::PowerState::{Offline, Running, Starting};
-use crate::model::{ConditionType, InstallOutcome, PowerState, Reason};
+use crate::model::{ConditionType, InstallOutcome, Reason};
 use crate::reconcile::job::JobKind::{Report, Script};
 
 fn done() -> Fixture {
@@ -42,7 +42,7 @@ fn a_state_is_reported_where_the_panel_may_have_another_one() {
     let offline = || Fixture::panel_server().installed();
     let running = || Fixture::panel_server().installed().wants_up("p1").container_running("c1", "p1");
     let away = || running().with(|s| (s.observed.outage, s.published) = (Some("no answer".into()), Running));
-    let cases: [(&str, Fixture, Option<PowerState>, Option<PowerState>, bool); 10] = [
+    for (name, fixture, acknowledged, recorded, due) in [
         ("offline, and nothing was ever reported", offline(), None, None, false),
         ("offline, as recorded", offline(), None, Some(Offline), false),
         ("offline, and the earlier process reported it running", offline(), None, Some(Running), true),
@@ -53,8 +53,7 @@ fn a_state_is_reported_where_the_panel_may_have_another_one() {
         ("running, and starting was acknowledged", running(), Some(Starting), Some(Starting), true),
         ("published as running, and the engine is unreachable", away(), Some(Running), Some(Running), false),
         ("published as running after a restart, and the engine is unreachable", away(), None, Some(Running), false),
-    ];
-    for (name, fixture, acknowledged, recorded, due) in cases {
+    ] {
         let plan = fixture.with(|s| {
             s.reports_states = true;
             (s.observed.acknowledged, s.record.last_reported) = (acknowledged, recorded);

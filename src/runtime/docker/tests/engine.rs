@@ -109,7 +109,7 @@ impl ScriptedEngine {
 
     /// A client for this engine.
     pub fn runtime(&self) -> DockerRuntime {
-        DockerRuntime::connect(Address::Unix(self.socket.clone()), crate::runtime::host::Host::for_tests())
+        DockerRuntime::connect(Address::Unix(self.socket.clone()), crate::testing::test_host())
     }
 
     pub fn requests(&self) -> Vec<Request> {

@@ -13,7 +13,7 @@ fn id() -> ServerId {
 }
 
 fn node() -> NodeConfig {
-    NodeConfig { allowed_mounts: vec!["/srv/share".into()], ..NodeConfig::for_tests(Path::new("/node")) }
+    NodeConfig { allowed_mounts: vec!["/srv/share".into()], ..crate::testing::node_config(Path::new("/node")) }
 }
 
 /// What a path leads to on this host: everything is there as it is written, but for a few.

@@ -3,7 +3,7 @@ use std::path::Path;
 use super::*;
 
 fn node() -> NodeConfig {
-    NodeConfig::for_tests(Path::new("/node"))
+    crate::testing::node_config(Path::new("/node"))
 }
 
 /// Targets of mounts in the container, and what is left out.

@@ -5,7 +5,7 @@ use crate::model::settings::Allocation;
 use crate::runtime::NetworkInfo;
 
 fn node() -> NodeConfig {
-    NodeConfig::for_tests(Path::new("/node"))
+    crate::testing::node_config(Path::new("/node"))
 }
 
 fn host(driver: &str) -> HostInfo {

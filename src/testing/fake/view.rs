@@ -1,0 +1,50 @@
+//! The fake engine's state in the runtime's types, and its networks.
+
+use super::container::Container;
+use super::engine::FakeEngine;
+use super::state::{Network, State};
+use crate::model::ContainerStatus;
+use crate::runtime::{EngineInfo, NetworkInfo, NetworkSpec};
+
+pub(super) fn engine_info(state: &State) -> EngineInfo {
+    let count = |which: fn(&Container) -> bool| {
+        i64::try_from(state.containers.values().filter(|container| which(container)).count()).unwrap_or(i64::MAX)
+    };
+    EngineInfo {
+        version: "0.0.0-fake".into(),
+        cgroup_driver: "systemd".into(),
+        cgroup_version: "2".into(),
+        containers: [count(|_| true), count(|one| one.running()), 0, count(|one| !one.running())],
+        storage_driver: "overlay2".into(),
+        storage_filesystem: "extfs".into(),
+        runc: "0.0.0-fake".into(),
+    }
+}
+
+pub(super) fn status(engine: &FakeEngine, state: &State, name: &str) -> Option<ContainerStatus> {
+    let container = state.find(name)?;
+    let ours = container.purpose.as_ref();
+    Some(ContainerStatus {
+        id: container.id.clone(),
+        state: container.phase.state(),
+        started_at: container.started.map(|at| engine.timestamp(at)),
+        finished_at: container.finished.map(|at| engine.timestamp(at)),
+        token: ours.map(|purpose| purpose.token.clone()),
+        spec_hash: ours.map(|_| container.spec_hash.clone()),
+        limits_hash: ours.map(|_| container.limits_label.clone()),
+        stop_signal: container.stop_signal.clone(),
+    })
+}
+
+pub(super) fn ensure_network(state: &mut State, spec: &NetworkSpec) -> NetworkInfo {
+    if let Some(network) = state.networks.get(&spec.name) {
+        return network.info.clone();
+    }
+    let free = |subnet: &str| !state.networks.values().any(|network| network.subnet == subnet);
+    let pool = || (18..=255).map(|part| (format!("172.{part}.0.0/16"), format!("172.{part}.0.1")));
+    let wanted = spec.v4.clone().filter(|(subnet, _)| free(subnet));
+    let (subnet, gateway) = wanted.or_else(|| pool().find(|(subnet, _)| free(subnet))).unwrap_or_default();
+    let info = NetworkInfo { driver: spec.driver.clone(), gateway: Some(gateway) };
+    state.networks.insert(spec.name.clone(), Network { info: info.clone(), subnet });
+    info
+}
