@@ -123,7 +123,7 @@ impl PanelSync {
     async fn report_states(&self, id: ServerId) -> Result<(), ReportError> {
         let Some(snapshot) = self.store.get(id) else { return Ok(()) };
         let mut last_reported = snapshot.record.last_reported;
-        let (mut recorded, mut may_show) = (last_reported, false);
+        let (mut recorded, mut may_have) = (last_reported, false);
         let result = loop {
             let Some(next) = self.next_state(id, recorded) else { break Ok(()) };
             if next != PowerState::Offline && matches!(recorded, None | Some(PowerState::Offline)) {
@@ -138,7 +138,7 @@ impl PanelSync {
                 Err(error) if !error.is_final() => {
                     if next != PowerState::Offline {
                         // The report may have arrived although its answer did not.
-                        (last_reported, may_show) = (Some(next), true);
+                        (last_reported, may_have) = (Some(next), true);
                     }
                     // The panel may show any state now. The latest one is reported when it answers again.
                     self.change(id, |pending| {
@@ -152,7 +152,7 @@ impl PanelSync {
                     if let Err(error) = answer {
                         tracing::debug!(%error, "the panel rejected a state");
                     }
-                    (last_reported, may_show) = (Some(next), true);
+                    (last_reported, may_have) = (Some(next), true);
                     // A report job that replaces one which is just ending reports the same state. Only one of the two may remove
                     // it, or the state after it would be lost. Equal states never follow each other.
                     self.change(id, |pending| {
@@ -165,7 +165,7 @@ impl PanelSync {
             }
         };
         // Also where the record has it already: a report job that was replaced may have written an older state since.
-        if may_show && let Err(error) = self.record_reported(id, last_reported).await {
+        if may_have && let Err(error) = self.record_reported(id, last_reported).await {
             // With what is on disk the next process reports more than necessary, and not less.
             tracing::warn!(server.id = %id, "{error}");
         }

@@ -24,7 +24,7 @@ async fn an_installation_waits_for_a_slow_answer_and_a_start_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_does_not_wait_behind_the_starts_of_a_whole_node() {
+async fn a_request_does_not_wait_behind_the_starts_of_all_servers() {
     let (_node, sync, panel) = node(2);
     for number in 0..20 {
         let sync = sync.clone();

@@ -117,7 +117,7 @@ impl Fixture {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_that_the_engine_went_down_under_has_seen_nothing() {
+async fn an_inspection_during_which_the_engine_went_down_has_seen_nothing() {
     let fixture = Fixture::new().await;
     fixture.node.context.servers.container_changed(server_id(1), Role::Server);
     fixture.slow(Some(("inspect", Some(Role::Server))));
@@ -130,7 +130,7 @@ async fn a_look_that_the_engine_went_down_under_has_seen_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_seen_while_nobody_followed_counts_as_unseen() {
+async fn what_was_seen_without_a_stream_of_events_counts_as_unseen() {
     let fixture = Fixture::new().await;
     fixture.node.engine.set_live_restore(true);
     *fixture.trouble.rejected.lock().unwrap() = Some("events");

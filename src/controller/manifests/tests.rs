@@ -46,7 +46,7 @@ async fn a_file_that_hangs_holds_up_no_other_server() {
         Ok(())
     });
     let (edits, events) = mpsc::channel(8);
-    context.tasks.spawn("intents", follow(context.clone(), events));
+    context.tasks.spawn("manifests", follow(context.clone(), events));
     for round in 0..3 {
         let invocation = format!("run {round}");
         (0..5).for_each(|number| saves(context, number, &invocation));

@@ -1,4 +1,4 @@
-//! Passes over a world in memory.
+//! Passes over a node in memory.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ fn run_outside(machine: &FakeEngine, id: ServerId) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_panel_is_told_what_became_of_a_server_while_it_was_parked() {
+async fn the_panel_gets_the_state_that_a_server_reached_while_it_was_parked() {
     let panel = TestPanel::with_servers();
     let node = TestNode::builder().panel(panel.clone()).build();
     let (id, context, machine) = (server_id(1), &node.context, &node.engine);

@@ -1,7 +1,8 @@
-//! Tables and properties of the planner. A [`fixture::Fixture`] says in words what is so; a plan is read as a few short lines.
+//! Tables and properties of the planner. A [`fixture::Fixture`] describes a situation; a plan is read as a few short lines.
 
 mod crash;
 mod deletion;
+mod display;
 mod fixture;
 mod install;
 mod model;
@@ -11,4 +12,3 @@ mod reports;
 mod start;
 mod stop;
 mod tape;
-mod words;

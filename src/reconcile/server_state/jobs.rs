@@ -51,7 +51,7 @@ pub(super) struct Jobs {
     last_run: u64,
 }
 
-/// One run of a job. Its number tells it from other runs of the same job.
+/// One run of a job. Its number distinguishes it from other runs of the same job.
 struct Run {
     number: u64,
     job: Job,

@@ -66,7 +66,7 @@ async fn a_report_without_an_answer_may_have_arrived_whatever_was_acknowledged_b
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_state_that_the_panel_shows_for_certain_is_not_reported_again() {
+async fn a_state_that_the_panel_has_for_certain_is_not_reported_again() {
     let (_node, sync, panel, id) = fixture(Some(Running));
     sync.change(id, |pending| pending.transitions.extend([Stopping, Offline]));
     sync.report(id).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_state_that_the_panel_shows_for_certain_is_not_reported_again() {
 
 #[tokio::test(start_paused = true)]
 async fn states_are_compared_with_the_last_acknowledged_one() {
-    for (recorded, shown, expected) in [
+    for (recorded, published, expected) in [
         (None, vec![Offline, Offline], vec![]),
         (Some(Offline), vec![Offline], vec![]),
         (None, vec![Running], vec![Running]),
@@ -90,26 +90,26 @@ async fn states_are_compared_with_the_last_acknowledged_one() {
         (None, vec![Offline, Starting, Running, Starting], vec![Starting, Running, Offline, Starting]),
     ] {
         let (_node, sync, _panel, id) = fixture(recorded);
-        for now in &shown {
+        for now in &published {
             observe(&sync, id, *now);
         }
-        assert_eq!(transitions(&sync, id), expected, "{recorded:?} {shown:?}");
+        assert_eq!(transitions(&sync, id), expected, "{recorded:?} {published:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_latest_state_is_reported_although_no_transition_was_kept() {
-    for (recorded, shown, expected) in [
+    for (recorded, published, expected) in [
         (None, Running, vec![(Offline, Running)]),
         (Some(Running), Offline, vec![(Running, Offline)]),
         (Some(Running), Running, vec![(Offline, Running)]),
         (None, Offline, vec![]),
     ] {
         let (_node, sync, panel, id) = fixture(recorded);
-        publish(&sync, id, shown);
+        publish(&sync, id, published);
         sync.report(id).await.unwrap();
         sync.report(id).await.unwrap();
-        assert_eq!(panel.states(id), expected, "{recorded:?} {shown:?}");
+        assert_eq!(panel.states(id), expected, "{recorded:?} {published:?}");
     }
 }
 

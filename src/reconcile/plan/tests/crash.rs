@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::display::{reason, table};
 use super::fixture::{Fixture, at};
-use super::words::{reason, table};
 use crate::model::{ConditionType, ContainerState, Reason};
 use crate::reconcile::observed::Policy;
 
@@ -66,15 +66,15 @@ fn a_second_crash_within_the_time_stays_down() {
 }
 
 #[test]
-fn an_end_that_was_asked_for_or_that_nobody_saw_is_no_crash() {
+fn a_requested_or_unobserved_end_is_no_crash() {
     let start: &[&str] = &["StartJob Sync p1"];
     table(&[
         ("a stop was sent to it", exited(1).stop_sent("c1", 5, 600), start),
         ("a stop was sent to another one", exited(1).stop_sent("c0", 5, 600), &["RecordCrash c1 Crashed restart"]),
-        ("nobody saw it run", exited(1).daemon_restarted(), start),
+        ("not seen running", exited(1).daemon_restarted(), start),
         ("it ran for an earlier request", exited(1).wants_up("p2"), &["StartJob Sync p2"]),
         ("it was stopped as wanted", exited(1).wants_down("d1"), &["ClosePower d1 Stopped"]),
-        ("nobody wanted it", exited(1).closed("p1", Reason::Exited), &[]),
+        ("not requested", exited(1).closed("p1", Reason::Exited), &[]),
         ("it was never started", Fixture::panel_server().installed().wants_up("p1").container_made("c1", "p1"), start),
     ]);
 }

@@ -1,7 +1,7 @@
 //! The deletion mark, and servers that are left alone.
 
+use super::display::{reason, steps, table, text};
 use super::fixture::{Fixture, container};
-use super::words::{reason, steps, table, text};
 use crate::model::{ConditionType, ContainerState, ContainerStatus, Phase, PowerState, Reason};
 use crate::reconcile::job::JobKind::{Removal, Sync};
 use crate::reconcile::step::{Step, StepKind};
@@ -54,7 +54,7 @@ fn a_deletion_removes_containers_then_files_then_the_record() {
 }
 
 #[test]
-fn a_deletion_waits_for_a_silent_engine() {
+fn a_deletion_waits_for_an_unreachable_engine() {
     let plan = doomed().with(|s| s.observed.outage = Some("no answer".into())).plan();
     assert!(plan.steps.is_empty(), "{:?}", steps(&plan));
     assert_eq!(reason(&plan, ConditionType::Deleting), Some(Reason::RuntimeUnreachable));
@@ -83,21 +83,25 @@ fn a_parked_server_is_left_as_it_is() {
             parked(Fixture::panel_server().wants_install("i1").installer_running("n1", "i1")),
             &[],
         ),
-        ("to be told about", parked(running().with(|s| s.observed.unacknowledged = true)), &[]),
+        ("with a state to report", parked(running().with(|s| s.observed.unacknowledged = true)), &[]),
     ]);
     let plan = parked(running()).plan();
     assert_eq!((plan.phase, plan.state), (Phase::Parked, PowerState::Running));
-    let silent = parked(running().with(|s| {
+    let unreachable = parked(running().with(|s| {
         s.observed.outage = Some("no answer".into());
         s.observed.server = None;
         s.published = PowerState::Running;
     }));
-    assert_eq!(silent.plan().state, PowerState::Running, "while the engine is silent, the last known state is shown");
+    assert_eq!(
+        unreachable.plan().state,
+        PowerState::Running,
+        "while the engine is unreachable, the last known state is published"
+    );
 }
 
 #[test]
-fn while_the_engine_is_silent_nothing_is_decided_about_containers() {
-    let silent = |fixture: Fixture| {
+fn while_the_engine_is_unreachable_nothing_is_decided_about_containers() {
+    let unreachable = |fixture: Fixture| {
         fixture.with(|s| {
             s.observed.outage = Some("connection refused".into());
             s.observed.server = None;
@@ -105,26 +109,26 @@ fn while_the_engine_is_silent_nothing_is_decided_about_containers() {
         })
     };
     table(&[
-        ("running", silent(Fixture::panel_server().installed().wants_up("p1").container_running("c1", "p1")), &[]),
-        ("to be installed", silent(Fixture::panel_server().wants_install("i1")), &[]),
+        ("running", unreachable(Fixture::panel_server().installed().wants_up("p1").container_running("c1", "p1")), &[]),
+        ("to be installed", unreachable(Fixture::panel_server().wants_install("i1")), &[]),
         (
             "a changed file is read all the same",
-            silent(Fixture::file_server().installed()).with(|s| s.unrecorded = true),
+            unreachable(Fixture::file_server().installed()).with(|s| s.unrecorded = true),
             &["Accept"],
         ),
         (
-            "the panel is told all the same",
-            silent(Fixture::panel_server().installed()).with(|s| s.observed.unacknowledged = true),
+            "the panel gets the report all the same",
+            unreachable(Fixture::panel_server().installed()).with(|s| s.observed.unacknowledged = true),
             &["StartJob Report state"],
         ),
     ]);
-    let plan = silent(Fixture::panel_server().installed()).plan();
-    assert_eq!(plan.state, PowerState::Running, "what was last seen is still shown");
+    let plan = unreachable(Fixture::panel_server().installed()).plan();
+    assert_eq!(plan.state, PowerState::Running, "the last observed state is still published");
     assert_eq!(reason(&plan, ConditionType::ContainerReady), Some(Reason::RuntimeUnreachable));
 }
 
 #[test]
-fn a_broken_spec_is_said_and_the_last_good_one_carried_out() {
+fn a_broken_spec_is_a_condition_and_the_last_valid_one_is_effective() {
     let broken =
         |fixture: Fixture| fixture.with(|s| s.problem = Some((Reason::SpecInvalid, "config.yml: line 3".into())));
     let plan = broken(Fixture::file_server().installed().wants_up("p1")).plan();
@@ -136,7 +140,7 @@ fn a_broken_spec_is_said_and_the_last_good_one_carried_out() {
         s.published = PowerState::Running;
     }));
     let plan = never_good.plan();
-    assert!(plan.steps.is_empty(), "nothing is done without an intent: {:?}", steps(&plan));
+    assert!(plan.steps.is_empty(), "nothing is done without a manifest: {:?}", steps(&plan));
     assert_eq!(plan.state, PowerState::Running);
 }
 
@@ -149,7 +153,7 @@ fn a_changed_file_is_recorded_first() {
 }
 
 #[test]
-fn a_server_that_nobody_wants_up_gets_its_folders_and_nothing_else() {
+fn a_server_without_a_request_gets_its_folders_and_nothing_else() {
     let idle = Fixture::panel_server().installed();
     table(&[
         ("folders are missing", idle.clone().with(|s| s.observed.prepared = false), &["Prepare"]),
@@ -184,7 +188,7 @@ fn a_running_leftover_goes_before_the_start() {
 }
 
 #[test]
-fn whole_plans_of_a_deletion() {
+fn complete_plans_of_a_deletion() {
     insta::assert_snapshot!(
         "deletion",
         text(&doomed().container_running("c1", "p1").installer_made("n1", "i1").plan())

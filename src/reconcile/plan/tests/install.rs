@@ -1,7 +1,7 @@
 //! Installing, from the request to the recorded result, and everything that can come in between.
 
+use super::display::{reason, seconds, steps, table, text};
 use super::fixture::{Fixture, at, container, could_not_start};
-use super::words::{reason, seconds, steps, table, text};
 use crate::model::{
     ConditionType, ContainerState, ContainerStatus, InstallOutcome, Interrupted, Phase, PowerState, Reason, Verb,
 };
@@ -75,7 +75,7 @@ fn a_server_of_a_file_needs_no_panel() {
     table(&[
         ("at once to its place", fixture(), &["TakeInstallSlot"]),
         (
-            "nobody is told",
+            "there is nothing to report to",
             fixture().then_start().install_ended("i1", InstallOutcome::Succeeded),
             &["StartJob Image install:i1 server game:1", "StartJob Permissions install:i1"],
         ),
@@ -262,7 +262,7 @@ fn a_script_that_was_cut_off_runs_again() {
     table(&[
         ("SIGKILL", ended(137), again),
         ("SIGTERM", ended(143), again),
-        ("nobody saw it", ended(255), again),
+        ("unobserved", ended(255), again),
         ("noted", noted(ended(137), 1), &["RemoveInstaller n1"]),
         ("noted, for the third time", noted(ended(137), 3), &["RemoveInstaller n1"]),
         ("for the third time", earlier(2, "i1"), again),
@@ -276,7 +276,7 @@ fn a_script_that_was_cut_off_runs_again() {
             &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 137"],
         ),
         (
-            "by itself, after its time while nobody watched",
+            "by itself, after its time, unobserved",
             ended(0).install_timeout(5),
             &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 0"],
         ),
@@ -286,20 +286,20 @@ fn a_script_that_was_cut_off_runs_again() {
 #[test]
 fn the_end_of_the_log_is_waited_for_but_not_for_ever() {
     let ended = |finished: i64| {
-        let facts = ContainerStatus {
+        let status = ContainerStatus {
             state: ContainerState::Exited { code: 0, oom_killed: false },
             started_at: Some(at(-100)),
             finished_at: Some(at(finished)),
             ..container("n1", Some("i1"))
         };
-        first().ready_to_install("i1").installer(facts)
+        first().ready_to_install("i1").installer(status)
     };
     let record = "RecordInstall i1 Succeeded Completed 0";
     table(&[
         ("its follower reads on", ended(-1).job_running(InstallLog, "n1"), &[]),
         ("its follower hangs", ended(-5).job_running(InstallLog, "n1"), &["CloseInstallLog n1", record]),
         ("its follower has failed", ended(-1).job_failed(InstallLog, "n1", 1, 9), &["CloseInstallLog n1", record]),
-        // With the script, or just before its end: nobody can tell.
+        // With the script, or just before its end: that is not known.
         ("its follower's stream has ended", ended(-1).job_done(InstallLog, "n1"), &["CloseInstallLog n1", record]),
         ("at that very moment", ended(0).job_done(InstallLog, "n1"), &["CloseInstallLog n1", record]),
         ("the rest was refused", ended(-1).step_rejected(StepKind::CloseInstallLog, "n1", 1, 3), &[]),
@@ -314,7 +314,7 @@ fn the_end_of_the_log_is_waited_for_but_not_for_ever() {
 }
 
 #[test]
-fn the_exit_code_decides_where_the_node_says_so() {
+fn the_exit_code_decides_where_the_node_configures_it() {
     let ended = |code| first().ready_to_install("i1").installer_exited("n1", "i1", code);
     let strict = |code| ended(code).with(|fixture| fixture.policy.fail_on_nonzero_exit = true);
     table(&[
@@ -427,7 +427,7 @@ fn a_running_server_comes_down_first() {
 }
 
 #[test]
-fn a_request_that_waits_for_an_installation_expires_beside_it() {
+fn a_request_that_waits_for_an_installation_expires_meanwhile() {
     let alone = || Fixture::panel_server().wants_install("i1").ready_to_install("i1").installer_running("n1", "i1");
     table(&[
         ("in time", alone().wants_up("p1").until(5), &[]),
@@ -441,19 +441,19 @@ fn a_request_that_waits_for_an_installation_expires_beside_it() {
 fn a_failed_installation_leaves_the_server_down() {
     let failed = |fixture: Fixture| fixture.install_ended("i1", InstallOutcome::Failed);
     table(&[
-        ("told", failed(first()), &["StartJob Report install:i1"]),
+        ("not reported", failed(first()), &["StartJob Report install:i1"]),
         ("nothing follows", failed(first()).reported(), &[]),
-        ("but somebody may start it", failed(first()).reported().wants_up("p1"), &["StartJob Sync p1"]),
+        ("but it may be started", failed(first()).reported().wants_up("p1"), &["StartJob Sync p1"]),
     ]);
     assert_eq!(failed(first()).reported().plan().phase, Phase::Failed);
 }
 
 #[test]
-fn the_start_that_follows_waits_for_the_first_attempt_to_tell_the_panel() {
+fn the_start_that_follows_waits_for_the_first_attempt_to_report() {
     let done = || first().install_ended("i1", InstallOutcome::Succeeded);
     table(&[
-        ("not told", done(), &["StartJob Report install:i1"]),
-        ("being told", done().job_running(Report, "install:i1"), &[]),
+        ("not reported", done(), &["StartJob Report install:i1"]),
+        ("being reported", done().job_running(Report, "install:i1"), &[]),
         ("the panel is away", done().job_failed(Report, "install:i1", 1, 9), &["StartJob Sync install:i1"]),
         ("it is asked again", done().job(Report, "install:i1", JobState::Running, 2), &["StartJob Sync install:i1"]),
     ]);
@@ -499,7 +499,7 @@ fn a_leftover_that_cannot_be_removed_keeps_the_server_from_starting_while_it_run
 }
 
 #[test]
-fn whole_plans_of_an_installation() {
+fn complete_plans_of_an_installation() {
     insta::assert_snapshot!("install_begins", text(&first().plan()));
     insta::assert_snapshot!("install_runs", text(&running().install_timeout(3600).plan()));
     insta::assert_snapshot!(

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::words::{steps, text};
+use super::display::{steps, text};
 use super::fixture::Fixture;
 use super::model::Model;
 use super::tape::{Tape, fixture, manners};

@@ -1,7 +1,7 @@
 //! What is reported to the panel, and when.
 
+use super::display::{reason, seconds, steps, table};
 use super::fixture::Fixture;
-use super::words::{reason, seconds, steps, table};
 use crate::model::PowerState::{Offline, Running, Starting};
 use crate::model::{ConditionType, InstallOutcome, Reason};
 use crate::reconcile::job::JobKind::{Report, Script};
@@ -38,7 +38,7 @@ fn the_result_of_an_installation_comes_before_states() {
 }
 
 #[test]
-fn a_state_is_reported_where_the_panel_may_show_another_one() {
+fn a_state_is_reported_where_the_panel_may_have_another_one() {
     let offline = || Fixture::panel_server().installed();
     let running = || Fixture::panel_server().installed().wants_up("p1").container_running("c1", "p1");
     let away = || running().with(|s| (s.observed.outage, s.published) = (Some("no answer".into()), Running));
@@ -51,8 +51,8 @@ fn a_state_is_reported_where_the_panel_may_show_another_one() {
         ("running, acknowledged", running(), Some(Running), Some(Running), false),
         ("running, and the record is behind", running(), Some(Running), Some(Starting), false),
         ("running, and starting was acknowledged", running(), Some(Starting), Some(Starting), true),
-        ("shown as running, and the engine is away", away(), Some(Running), Some(Running), false),
-        ("shown as running after a restart, and the engine is away", away(), None, Some(Running), false),
+        ("published as running, and the engine is unreachable", away(), Some(Running), Some(Running), false),
+        ("published as running after a restart, and the engine is unreachable", away(), None, Some(Running), false),
     ] {
         let plan = fixture.with(|s| {
             s.reports_states = true;

@@ -1,7 +1,7 @@
 //! Starting: every stage of it, what holds it up, and what ends the request.
 
+use super::display::{reason, seconds, table, text};
 use super::fixture::{Fixture, at, container, could_not_start};
-use super::words::{reason, seconds, table, text};
 use crate::model::{ConditionType, ContainerState, ContainerStatus, Crash, PowerState, Reason, Role};
 use crate::reconcile::job::JobKind::{Image, Permissions, Sync, Usage};
 use crate::reconcile::job::Subject;
@@ -100,7 +100,7 @@ fn the_panel_away_does_not_hold_a_start_up_and_its_rejection_does() {
 }
 
 #[test]
-fn the_disk_limit_is_looked_at_before_a_start() {
+fn the_disk_limit_is_checked_before_a_start() {
     let limited = || up().synced_for("p1").disk_limit(100);
     let counted = |mib| limited().job_done(Usage, "p1").usage(mib);
     let uncounted = |mib| limited().job_failed(Usage, "p1", 1, 5).usage(mib);
@@ -155,7 +155,7 @@ fn folders_that_cannot_be_made_hold_a_start_up_visibly() {
 
 #[test]
 fn a_mount_that_does_not_answer_holds_up_a_start_and_nothing_else() {
-    let silent = |fixture: Fixture| {
+    let unreachable = |fixture: Fixture| {
         fixture.with(|fixture| {
             fixture.observed.wanted = None;
             fixture.observed.unresponsive_path = Some("/mnt/share does not answer".into());
@@ -164,18 +164,18 @@ fn a_mount_that_does_not_answer_holds_up_a_start_and_nothing_else() {
     let running = ready().container_running("c1", "p1");
     let limits_alone = running.with(|fixture| fixture.observed.wanted.as_mut().unwrap().spec_hash = None);
     table(&[
-        ("no container", silent(ready()), &[]),
-        ("a container", silent(ready().container_made("c1", "p1")), &[]),
-        ("a used container", silent(ready().container_exited("c1", "p0", 0)), &[]),
+        ("no container", unreachable(ready()), &[]),
+        ("a container", unreachable(ready().container_made("c1", "p1")), &[]),
+        ("a used container", unreachable(ready().container_exited("c1", "p0", 0)), &[]),
         (
             "what comes before it",
-            silent(up().synced_for("p1").job_done(Permissions, "p1")),
+            unreachable(up().synced_for("p1").job_done(Permissions, "p1")),
             &["StartJob Image p1 server game:1"],
         ),
         ("it runs", limits_alone, &[]),
-        ("a stop", silent(Fixture::panel_server().installed().wants_down("d1")), &["ClosePower d1 Stopped"]),
+        ("a stop", unreachable(Fixture::panel_server().installed().wants_down("d1")), &["ClosePower d1 Stopped"]),
     ]);
-    let plan = silent(ready()).plan();
+    let plan = unreachable(ready()).plan();
     assert_eq!(reason(&plan, ConditionType::ContainerReady), Some(Reason::MountUnresponsive));
     assert_eq!(reason(&plan, ConditionType::Running), Some(Reason::MountUnresponsive));
     assert_eq!(plan.state, PowerState::Offline);
@@ -227,7 +227,7 @@ fn what_fails_is_tried_again_for_as_long_as_it_is_wanted() {
 }
 
 #[test]
-fn the_state_says_starting_on_the_first_attempt_only() {
+fn the_state_is_starting_on_the_first_attempt_only() {
     for (name, fixture, state) in [
         ("before the panel's answer", up(), PowerState::Offline),
         ("pulling", up().synced_for("p1"), PowerState::Starting),
@@ -257,23 +257,23 @@ fn the_state_says_starting_on_the_first_attempt_only() {
 
 #[test]
 fn a_running_container_is_attached_and_its_start_up_noticed() {
-    let fresh = || {
+    let running = || {
         ready().container_running("c1", "p1").with(|fixture| {
             fixture.record.power.started = None;
             fixture.observed.attached = None;
         })
     };
     table(&[
-        ("not attached", fresh(), &["Attach c1 replay"]),
-        ("another one was attached", fresh().attached("c0"), &["Attach c1 replay"]),
-        ("cannot be attached", fresh().step_rejected(StepKind::Attach, "c1", 1, 5), &[]),
-        ("attached", fresh().attached("c1"), &[]),
+        ("not attached", running(), &["Attach c1 replay"]),
+        ("another one was attached", running().attached("c0"), &["Attach c1 replay"]),
+        ("cannot be attached", running().step_rejected(StepKind::Attach, "c1", 1, 5), &[]),
+        ("attached", running().attached("c1"), &[]),
         (
             "its start-up was seen",
-            fresh().attached("c1").with(|s| s.observed.done_seen = Some("c1".into())),
+            running().attached("c1").with(|s| s.observed.done_seen = Some("c1".into())),
             &["RecordStarted c1"],
         ),
-        ("another one's was seen", fresh().attached("c1").with(|s| s.observed.done_seen = Some("c0".into())), &[]),
+        ("another one's was seen", running().attached("c1").with(|s| s.observed.done_seen = Some("c0".into())), &[]),
     ]);
 }
 
@@ -281,12 +281,12 @@ fn a_running_container_is_attached_and_its_start_up_noticed() {
 #[test]
 fn a_start_that_is_never_seen_to_finish_is_over_after_a_while() {
     let since = |seconds: i64| {
-        let facts = ContainerStatus {
+        let status = ContainerStatus {
             state: ContainerState::Running,
             started_at: Some(at(-seconds)),
             ..container("c1", Some("p1"))
         };
-        ready().container(facts).seen_running("c1").attached("c1")
+        ready().container(status).seen_running("c1").attached("c1")
     };
     let asked_nothing = since(300).with(|s| {
         s.record.synced_for = None;
@@ -339,7 +339,7 @@ fn a_daemon_that_comes_back_adopts_what_runs() {
             &["Attach c9", "Stop c9 command \"quit\" 600s"],
         ),
         (
-            "ended while nobody looked",
+            "ended unobserved",
             up().ready_to_start("p1").container_exited("c1", "p1", 1).daemon_restarted(),
             &["StartJob Image p1 server game:1", "StartJob Permissions p1"],
         ),
@@ -386,7 +386,7 @@ fn limits_change_while_it_runs_and_everything_else_at_the_next_start() {
 }
 
 #[test]
-fn a_running_servers_files_are_counted_as_often_as_the_node_says() {
+fn a_running_servers_files_are_counted_at_the_configured_interval() {
     let running = || ready().container_running("c1", "p1").disk_limit(100);
     table(&[
         ("never counted", running(), &["StartJob Usage watch"]),
@@ -402,7 +402,7 @@ fn a_running_servers_files_are_counted_as_often_as_the_node_says() {
 }
 
 #[test]
-fn whole_plans_of_a_start() {
+fn complete_plans_of_a_start() {
     insta::assert_snapshot!("start_begins", text(&up().until(30).plan()));
     insta::assert_snapshot!("start_refused", text(&ready().step_rejected(StepKind::CreateServer, "p1", 3, 20).plan()));
     insta::assert_snapshot!("runs", text(&ready().container_running("c1", "p1").disk_limit(100).usage(50).plan()));

@@ -1,7 +1,7 @@
 //! Coming down: what asks for it, how, until when, and what follows.
 
+use super::display::{reason, seconds, steps, table, text};
 use super::fixture::Fixture;
-use super::words::{reason, seconds, steps, table, text};
 use crate::model::{ConditionType, PowerState, Reason};
 use crate::reconcile::job::JobKind::Usage;
 use crate::reconcile::step::StepKind;
@@ -15,7 +15,7 @@ fn down() -> Fixture {
 }
 
 #[test]
-fn a_stop_is_asked_for_as_the_egg_says() {
+fn a_server_is_stopped_in_the_egg_s_way() {
     let by = |kind, value| down().stops_by(kind, value);
     table(&[
         ("a command", by("command", "save-all; quit"), &["Stop c1 command \"save-all; quit\" 600s"]),
@@ -34,14 +34,14 @@ fn a_stop_is_asked_for_as_the_egg_says() {
 
 #[test]
 fn a_command_needs_a_terminal_and_nothing_else_does() {
-    let fresh = || down().daemon_restarted();
+    let restarted = || down().daemon_restarted();
     table(&[
-        ("a command", fresh(), &["Attach c1", "Stop c1 command \"quit\" 600s"]),
-        ("a signal", fresh().stops_by("signal", "SIGTERM"), &["Stop c1 SIGTERM 10s"]),
+        ("a command", restarted(), &["Attach c1", "Stop c1 command \"quit\" 600s"]),
+        ("a signal", restarted().stops_by("signal", "SIGTERM"), &["Stop c1 SIGTERM 10s"]),
         ("a kill", running().daemon_restarted().wants_it_killed("k1"), &["Stop c1 SIGKILL 10s"]),
         (
             "no terminal to be had",
-            fresh().step_unanswered(StepKind::Attach, "c1", 1, 3),
+            restarted().step_unanswered(StepKind::Attach, "c1", 1, 3),
             &["Stop c1 command \"quit\" 600s"],
         ),
     ]);
@@ -230,7 +230,7 @@ fn a_full_disk_brings_a_server_down_within_a_minute() {
 }
 
 #[test]
-fn whole_plans_of_a_stop() {
+fn complete_plans_of_a_stop() {
     insta::assert_snapshot!("stop_sent", text(&down().stop_sent("c1", 5, 600).plan()));
     insta::assert_snapshot!("suspended", text(&running().wants_up("p1").suspended().plan()));
 }

@@ -1,4 +1,4 @@
-//! Scenes and worlds from a tape of bytes. A zero stands for the plainest choice, so that a shrunk tape is a plain scene.
+//! Fixtures and models from a tape of bytes. A zero stands for the plainest choice, so that a shrunk tape is a plain fixture.
 
 use std::time::Duration;
 
@@ -154,21 +154,21 @@ fn state(tape: &mut Tape) -> Option<ContainerState> {
 }
 
 fn containers(tape: &mut Tape, fixture: &mut Fixture) {
-    let times = |facts: ContainerStatus| ContainerStatus {
-        started_at: facts.started().then_some(at(-60)),
-        finished_at: (facts.started() && !facts.running()).then_some(at(-3)),
-        ..facts
+    let times = |status: ContainerStatus| ContainerStatus {
+        started_at: status.started().then_some(at(-60)),
+        finished_at: (status.started() && !status.running()).then_some(at(-3)),
+        ..status
     };
     if let Some(state) = state(tape) {
         let token = tape.pick(&[Some("p1"), Some("p0"), Some("install:i1"), None]);
-        let mut facts = times(ContainerStatus { state, ..container("c1", token) });
+        let mut status = times(ContainerStatus { state, ..container("c1", token) });
         if tape.one_in(4) {
-            facts.spec_hash = Some("old".into());
+            status.spec_hash = Some("old".into());
         }
         if tape.one_in(4) {
-            facts.limits_hash = Some("old".into());
+            status.limits_hash = Some("old".into());
         }
-        fixture.observed.server = Some(facts);
+        fixture.observed.server = Some(status);
         fixture.observed.attached = tape.pick(&[None, Some("c1"), Some("c0")]).map(Into::into);
         fixture.observed.seen_running = tape.pick(&[None, Some("c1"), Some("c0")]).map(Into::into);
         fixture.observed.done_seen = tape.pick(&[None, Some("c1")]).map(Into::into);
@@ -228,7 +228,7 @@ fn under_way(tape: &mut Tape, fixture: &mut Fixture) {
         {
             *fatal = false;
         }
-        // The daemon forgets reports that are told, and makes no other ones than are due.
+        // The daemon makes only the reports that are due.
         let report = crate::reconcile::plan::report_subject(&fixture.record);
         if kind == JobKind::Report && (matches!(state, JobState::Done { .. }) || subject != report.to_string()) {
             continue;
@@ -278,7 +278,7 @@ fn under_way(tape: &mut Tape, fixture: &mut Fixture) {
     }
 }
 
-/// How the world behaves.
+/// How engine, panel and disk behave.
 pub fn manners(tape: &mut Tape) -> Manners {
     let kinds = [
         JobKind::Sync,

@@ -7,7 +7,7 @@ use crate::reconcile::step::{Step, StopMethod};
 use super::fixture::{Fixture, NOW};
 
 /// A step in a few words: its name, then what distinguishes it from others of its name.
-pub fn words(step: &Step) -> String {
+pub fn step_text(step: &Step) -> String {
     match step {
         Step::StartJob { job, subject } => format!("StartJob {job:?} {subject}"),
         Step::RecordInstall(InstallResult { token, outcome, exit_code, reason, .. }) => {
@@ -35,7 +35,7 @@ pub fn words(step: &Step) -> String {
 
 /// The steps of a plan in words.
 pub fn steps(plan: &Plan) -> Vec<String> {
-    plan.steps.iter().map(words).collect()
+    plan.steps.iter().map(step_text).collect()
 }
 
 /// When the next pass is due without an event, in seconds from the fixture's time.
