@@ -90,7 +90,7 @@ pub enum ConsoleError {
         limit: Duration,
     },
     /// The connection to the container broke.
-    #[error("cannot type into server {server}: {source}; try again once it is attached anew")]
+    #[error("cannot send a command to server {server}: {source}; try again once it is attached again")]
     Broken {
         /// The server.
         server: ServerId,
@@ -176,7 +176,7 @@ impl Console {
             let (runtime, turns) = (self.inner.runtime.clone(), self.inner.turns.clone());
             Box::new(Replay::new(runtime, container.to_owned(), part, anchor, turns))
         });
-        // Somebody else may have been quicker; the latest attachment counts.
+        // Another attachment may have been faster; the latest one counts.
         self.begin(id, container, startup, sinks, terminal, replay);
         Ok(())
     }
@@ -213,7 +213,7 @@ impl Console {
         let mut slots = self.inner.slots();
         let slot = self.inner.slot(&mut slots, id);
         slot.sinks = sinks.clone();
-        // The task looks for itself in the seat, so it must be there before the lock is let go.
+        // The task looks itself up in the slot, so it must be there before the lock is released.
         let task = self.inner.tasks.spawn(format!("console {id}"), async move {
             let ending = Ending(this);
             let on_done = || ending.0.done();
@@ -317,7 +317,7 @@ impl Inner {
     }
 }
 
-/// The way from an attachment's task back to its seat, as long as that is still its own.
+/// Access of an attachment's task to its slot, as long as the slot is still its own.
 struct Attached {
     inner: Arc<Inner>,
     id: ServerId,
@@ -325,7 +325,7 @@ struct Attached {
 }
 
 impl Attached {
-    /// Changes the seat and wakes the server.
+    /// Changes the slot and queues a pass.
     fn report(&self, change: impl FnOnce(&mut Slot)) {
         let mut slots = self.inner.slots();
         let own = |slot: &Slot| {

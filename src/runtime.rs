@@ -30,7 +30,7 @@ pub use spec::{
 pub const LABEL_SERVER: &str = "alula.server";
 /// Label that holds the role's word.
 pub const LABEL_ROLE: &str = "alula.role";
-/// Label that holds the id of the power wish, or the token of the install intent, that the container serves.
+/// Label that holds the id of the power request, or the token of the installation, that the container serves.
 pub const LABEL_TOKEN: &str = "alula.token";
 /// Label that holds the hash of the spec without its token.
 pub const LABEL_SPEC: &str = "alula.spec";
@@ -61,7 +61,7 @@ pub struct Purpose {
     pub server: ServerId,
     /// The role.
     pub role: Role,
-    /// Power wish or install token.
+    /// Id of the power request, or install token.
     pub token: String,
 }
 
@@ -142,7 +142,7 @@ pub enum LogPart {
     Tail(u32),
 }
 
-/// Facts about the engine (`GET /api/system?v=2`).
+/// Version and size of the engine (`GET /api/system?v=2`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct EngineInfo {
     /// Engine version.
@@ -166,7 +166,7 @@ pub struct EngineInfo {
 pub enum Removal {
     /// There is no such container any more.
     Done,
-    /// The engine is still at it, for somebody who has asked before; the event `destroy` says when it is done.
+    /// The engine is still removing it for an earlier call; the event `destroy` marks the end.
     UnderWay,
 }
 
@@ -194,7 +194,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// dropped. A reference that only a person can correct is [`ErrorKind::InvalidImage`].
     async fn prepare(&self, spec: &ContainerSpec) -> Result<(), RuntimeError>;
 
-    /// Facts about the engine.
+    /// Version and size of the engine.
     async fn engine(&self) -> Result<EngineInfo, RuntimeError>;
 
     /// All containers that are ours by label or by name, one call for the whole node.

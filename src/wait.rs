@@ -22,6 +22,13 @@ pub const LIST_FOR_NETWORK: Duration = Duration::from_secs(5);
 /// A create, a sync or a start waits for the panel's configuration. An installation has no limit: it cannot go on without.
 pub const PANEL_ANSWER: Duration = Duration::from_secs(8);
 
+/// `alula logs` waits for the transcript's writer, which names the last line of the file.
+pub const LOGS_FOR_TRANSCRIPT: Duration = Duration::from_secs(10);
+/// Replaying a container's log after a restart of the daemon, the wait for a permit included.
+pub const REPLAY: Duration = Duration::from_secs(60);
+/// Observing the paths of a server's mounts, all of them together. A network file system may never answer.
+pub const MOUNT_PATHS: Duration = Duration::from_secs(5);
+
 /// One attempt to reset the panel's flags. Requests to install wait as long, so it is shorter than the panel's own timeout.
 pub const RESET: Duration = Duration::from_secs(5);
 /// A reset that installations hold back checks this often whether one is still pending.

@@ -7,6 +7,8 @@
 mod circles;
 #[path = "architecture/source.rs"]
 mod source;
+#[path = "architecture/terms.rs"]
+mod terms;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -183,6 +185,11 @@ fn nothing_is_unsafe() {
 }
 
 #[test]
+fn retired_terms_stay_out() {
+    assert_none(terms::violations(Path::new(env!("CARGO_MANIFEST_DIR"))));
+}
+
+#[test]
 fn every_module_has_a_doc_comment() {
     let undocumented = sources().iter().filter(|source| !source.is_test_file() && !source.opens_with_a_doc());
     assert_none(undocumented.map(|source| format!("{}: does not open with `//!`", source.path)).collect());
@@ -335,6 +342,15 @@ mod rules {
         let text =
             "| other |\n|---|\n| `No` |\n\n| step | found |\n|---|---|\n| `A`, `B` | `c` |\n| `D` | |\n\n| `E` | |";
         assert_eq!(documented_steps(text), ["A", "B", "D"]);
+    }
+
+    #[test]
+    fn a_retired_term_is_found_in_names_and_in_prose() {
+        for text in ["let wish_count = 1;", "struct OpenWish;", "/// A wish.", "is it in force?", "const IN_FORCE: u8"]
+        {
+            assert_eq!(terms::in_text("a", text).len(), 1, "{text}");
+        }
+        assert_none(terms::in_text("a", "a wishlist is reinforced, and seated in forces"));
     }
 
     #[test]

@@ -319,7 +319,7 @@ async fn the_error_of_a_redirect_names_the_fix() {
         ("/api/remote/servers", "more than 10 times"),
         ("http://elsewhere.example/api/remote/servers", "http://elsewhere.example"),
         ("ftp://127.0.0.1/", "ftp://127.0.0.1"),
-        ("http://[", "without saying where to"),
+        ("http://[", "without a valid location"),
     ] {
         let fault = sim.fault(Fault::on(LIST).status(302).header("location", location));
         let error = panel.list().await.unwrap_err();

@@ -94,7 +94,7 @@ impl<F: Fn()> Session<F> {
                 Some(order) = self.orders.recv(), if typing.is_none() => typing = self.take_order(order),
                 written = write_some(&mut self.terminal.input, &mut typing) => {
                     settle(&mut typing, written);
-                    // Whoever types without end must not keep the output from being read.
+                    // Endless input must not keep the output from being read.
                     if let Some(piece) = (!output_ended).then(|| self.terminal.output.next().now_or_never()).flatten() {
                         output_ended = self.take_output(piece);
                     }
@@ -110,7 +110,7 @@ impl<F: Fn()> Session<F> {
 
     fn take_order(&mut self, order: Order) -> Option<Typing> {
         match order {
-            // Whoever asked has given up.
+            // The caller has given up.
             Order::Type(_, done) if done.is_closed() => None,
             Order::Type(bytes, done) => Some(Typing { bytes: bytes.into(), done }),
             Order::Match(matcher) => {
@@ -207,7 +207,7 @@ async fn write_some(input: &mut (dyn AsyncWrite + Send + Unpin), typing: &mut Op
     }
 }
 
-/// Notes what was written, and answers whoever asked once it is all.
+/// Counts written bytes, and answers the caller once all are written.
 fn settle(typing: &mut Option<Typing>, written: io::Result<usize>) {
     let Some(mut line) = typing.take() else { return };
     let result = match written {
@@ -219,7 +219,7 @@ fn settle(typing: &mut Option<Typing>, written: io::Result<usize>) {
         }
         Err(error) => Err(error),
     };
-    // Whoever asked may have given up.
+    // The caller may have given up.
     let _ = line.done.send(result);
 }
 

@@ -1,7 +1,7 @@
 //! Takes up a console where an earlier daemon left it: the container's log in, the lines that are new out.
 //!
 //! The attachment is opened first and the log is read second, so that nothing falls between them; what they
-//! have in common is told apart twice:
+//! have in common is distinguished twice:
 //!
 //! - Lines that the transcript has already: the place in the log where the most of the transcript's last lines stand
 //!   in a row is where it ended; at equal length the last such place counts. Only what follows is new. Where
@@ -30,8 +30,6 @@ use crate::runtime::{LogPart, Runtime, RuntimeError};
 
 /// Lines of a log that are read where no start-up is to be found in them.
 const LAST_LINES: u32 = 2000;
-/// How long reading the log may take, the wait for a turn included.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// A log that breaks off is read again this often, a second later each time.
 const BREAKS: u32 = 3;
 /// How long after the log's end the attachment may be behind it.
@@ -88,7 +86,7 @@ impl Replay {
             let (runtime, id, turns) = (runtime.clone(), id.clone(), turns.clone());
             let opened = async move {
                 tokio::time::sleep(delay).await;
-                // Closed by nobody; and without a turn it is only less polite.
+                // The semaphore is never closed; without a permit the replay only competes with others.
                 let turn = turns.acquire_owned().await.ok();
                 let log = runtime.logs(&id, part).await?;
                 Ok::<_, RuntimeError>(log.inspect(move |_| {
@@ -102,7 +100,7 @@ impl Replay {
             log: Some(open(Duration::ZERO)),
             open: Some(open),
             breaks: 0,
-            until: Instant::now() + PATIENCE,
+            until: Instant::now() + crate::wait::REPLAY,
             lines: Lines::default(),
             aligner: Aligner::new(anchor),
             window: VecDeque::new(),
@@ -187,7 +185,7 @@ impl Replay {
         !self.overtaken
     }
 
-    /// Whether there are lines that nobody has seen: the engine has rotated them away, or does not give them.
+    /// Whether there are lines that were never read: the engine has rotated them away, or does not give them.
     pub fn has_gap(&self) -> bool {
         !self.read || self.aligner.has_gap()
     }

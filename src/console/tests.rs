@@ -173,7 +173,7 @@ async fn another_container_takes_the_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_attached_to_two_containers() {
+async fn a_server_is_attached_to_one_container() {
     let house = House::new();
     let daemon = house.daemon();
     let first = house.container(Program::idle()).await;
@@ -189,7 +189,7 @@ async fn nobody_is_attached_to_two_containers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_up_may_be_told_otherwise_while_it_goes_on() {
+async fn the_start_up_pattern_may_change_during_the_start_up() {
     let house = House::new();
     let daemon = house.daemon();
     let container = house.container(printing(&[(1, "up"), (3, "up and ready")])).await;

@@ -180,7 +180,7 @@ impl Transcript {
         self.add(state, line)
     }
 
-    /// Adds the beginning of a line whose end has not come, and gives its number. It is told from a whole line, since it may come again.
+    /// Adds the beginning of a line whose end has not come, and gives its number. It is marked as incomplete, since it may come again.
     pub fn print_unfinished(&self, piece: &[u8]) -> u64 {
         let mut state = self.state();
         state.batch.add_unfinished(piece, WAITING);
@@ -275,7 +275,7 @@ impl Transcript {
             if let Some(written) = written {
                 self.account(&mut state, &batch, written);
             }
-            // Decided under the lock: whoever adds the next line sees a writer, or starts one.
+            // Decided under the lock: the next line finds a writer, or starts one.
             state.writing = state.has_work();
             work.ended = !state.writing;
         }
@@ -305,7 +305,7 @@ impl Transcript {
                 // Where the server's folder is gone, the server was deleted while this was under way.
                 let gone = error.kind() == io::ErrorKind::NotFound;
                 if !std::mem::replace(&mut state.failing, true) && !gone {
-                    tracing::warn!(%server, %error, "the console transcript cannot be written; lines are dropped until it can; make room, or mend the server's folder logs/");
+                    tracing::warn!(%server, %error, "the console transcript cannot be written; lines are dropped until it can; free space, or fix the server's folder logs/");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! `record.json`: facts about one server that cannot be observed again. Only the store writes it.
+//! `record.json`: facts that cannot be observed again, of one server. Only the store writes it.
 
 #![allow(missing_docs)]
 

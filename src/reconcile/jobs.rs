@@ -1,6 +1,6 @@
 //! Background jobs: work that takes long runs as a task of its own, and its end queues a pass.
 //!
-//! Each kind of job is a [`BackgroundJob`] in a file of its own; [`implementation`] is the registry. The planner names a job by kind and
+//! Each kind of job is a `BackgroundJob` in a file of its own; `implementation` is the registry. The planner names a job by kind and
 //! subject and finds it again in [`Observed`](super::observed::Observed); a job for another subject replaces those that
 //! [`Subject::replaces`] names, so several of one kind may run.
 

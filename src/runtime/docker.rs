@@ -55,7 +55,7 @@ pub struct DockerRuntime {
     host: Arc<Host>,
     wire: Arc<Wire>,
     docker: Docker,
-    /// Hash of the limits last put in force, by container. Labels cannot be changed after creation; what is lost
+    /// Hash of the limits applied last, by container. Labels cannot be changed after creation; what is lost
     /// here with the process is one superfluous update.
     current_limits: Arc<Mutex<HashMap<String, String>>>,
 }
@@ -96,7 +96,7 @@ impl DockerRuntime {
     fn failed(&self, attempt: String, error: &Error) -> RuntimeError {
         let error = error::translate(attempt, error, self.wire.address());
         if error.kind == ErrorKind::Unavailable {
-            // Whoever answers next may be of another version.
+            // The next engine may have another version.
             self.wire.forget_version();
         }
         error
@@ -148,13 +148,13 @@ impl Runtime for DockerRuntime {
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError> {
         let name = container_name(server, role);
         let answer = containers::inspect(&self.wire, &name);
-        let mut facts = self.within(QUICK, || format!("looking at the container {name}"), answer).await?;
-        if let Some(facts) = &mut facts
-            && let Some(is_current) = self.current_limits().get(&facts.id)
+        let mut status = self.within(QUICK, || format!("looking at the container {name}"), answer).await?;
+        if let Some(status) = &mut status
+            && let Some(is_current) = self.current_limits().get(&status.id)
         {
-            facts.limits_hash = Some(is_current.clone());
+            status.limits_hash = Some(is_current.clone());
         }
-        Ok(facts)
+        Ok(status)
     }
 
     async fn create(&self, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, RuntimeError> {

@@ -12,7 +12,6 @@ mod paths;
 mod volumes;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::SetOnce;
 use tokio::time::Instant;
@@ -27,10 +26,6 @@ pub use engine::{Engine, RegistryAuth};
 pub(crate) use follow::MountSource;
 pub use follow::kernel_limits;
 pub(crate) use paths::Paths;
-
-/// How long after the start callers wait for the network at most. Making it takes a busy engine seconds; an engine that hangs
-/// delays no caller for longer.
-const NETWORK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// This host, as the containers of an engine on it see it.
 pub struct Host {
@@ -58,7 +53,7 @@ impl Host {
             check: check::EngineCheck::default(),
             network: Mutex::default(),
             settled: SetOnce::new(),
-            deadline: Instant::now() + NETWORK_TIMEOUT,
+            deadline: Instant::now() + crate::wait::LIST_FOR_NETWORK,
             node,
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::manifest::digest;
 
-/// Everything the runtime is told to make a container.
+/// Everything that a container is created from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     /// Name, see [`container_name`](super::container_name).

@@ -104,7 +104,7 @@ impl Play {
                 Err(_) => daemon.node.context.store.get(id).is_none_or(|snapshot| snapshot.wanted()),
             };
             if broken {
-                self.put_right(daemon, at);
+                self.restore_manifest(daemon, at);
             }
         }
     }

@@ -220,7 +220,7 @@ impl Play {
     }
 
     /// Fixes a broken or lost file, as a person would do. Edits from before it broke that were never read are accepted now.
-    pub fn put_right(&mut self, daemon: &Daemon, at: usize) {
+    pub fn restore_manifest(&mut self, daemon: &Daemon, at: usize) {
         let path = daemon.node.context.store.folder(self.servers[at].id).join("config.yml");
         let saved = path.with_file_name(".saved.yml");
         if saved.exists() {

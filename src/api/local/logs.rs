@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -17,9 +16,8 @@ use crate::files::install_log;
 use crate::files::log::LogReader;
 use crate::model::ServerId;
 use crate::reconcile::context::Context;
+use crate::wait;
 
-/// Timeout of the transcript's writer.
-const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Lines are sent together up to this many bytes.
 const PIECE: usize = 64 * 1024;
 
@@ -62,7 +60,7 @@ pub async fn logs(
 /// Sends the transcript, and then new lines.
 async fn console(context: Arc<Context>, request: LogRequest, out: Out) -> io::Result<()> {
     let folder = context.node.layout.logs(request.id);
-    let handover = tokio::time::timeout(HANDOVER_TIMEOUT, context.console.handover(request.id, &folder)).await;
+    let handover = tokio::time::timeout(wait::LOGS_FOR_TRANSCRIPT, context.console.handover(request.id, &folder)).await;
     let handover =
         handover.map_err(|_| io::Error::other("the transcript's writer does not answer; check the disk"))??;
     let mut at_line_end = true;

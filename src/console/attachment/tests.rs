@@ -33,7 +33,7 @@ struct Terminal {
     task: JoinHandle<()>,
 }
 
-/// The room in a terminal that nobody reads.
+/// Bytes that a terminal takes while the process does not read.
 const ROOM: usize = 16;
 
 async fn sinks(root: &TempDir) -> Sinks {
@@ -153,7 +153,7 @@ async fn other_done_lines_may_come_while_none_was_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn output_is_read_while_nobody_reads_what_is_typed() {
+async fn output_is_read_while_the_process_reads_no_input() {
     let mut terminal = terminal(&[], None).await;
     let mut first = terminal.order(&"x".repeat(ROOM + 1)).await;
     let given_up = terminal.order("second\n").await;
@@ -166,7 +166,7 @@ async fn output_is_read_while_nobody_reads_what_is_typed() {
 
     let mut typed = vec![0; ROOM + 1 + "third\n".len()];
     terminal.input.read_exact(&mut typed).await.unwrap();
-    assert!(typed.ends_with(b"xthird\n"), "what nobody waits for any more is left out");
+    assert!(typed.ends_with(b"xthird\n"), "a command whose caller has gone away is dropped");
     terminal.settled().await;
     assert!(matches!(first.try_recv(), Ok(Ok(()))));
     assert!(matches!(third.try_recv(), Ok(Ok(()))));
@@ -177,7 +177,7 @@ async fn output_is_read_while_nobody_reads_what_is_typed() {
 async fn typing_without_end_does_not_hold_up_the_output() {
     const TYPED: usize = 10_000;
     let (orders, from) = mpsc::channel(TYPED);
-    // Nobody gives up, so that each line is typed.
+    // No caller gives up, so each command is sent.
     let mut answers = Vec::new();
     for _ in 0..TYPED {
         let (done, answer) = oneshot::channel();
@@ -269,9 +269,9 @@ async fn the_log_is_read_to_its_end_although_the_container_ended() {
     assert_eq!(*done.lock().unwrap(), 1);
 }
 
-/// The engine has rotated away what was printed while nobody was attached, and with it the end of the start-up.
+/// The engine has rotated away what was printed while no attachment existed, and with it the end of the start-up.
 #[tokio::test(start_paused = true)]
-async fn a_log_that_lost_lines_lets_nobody_start_forever() {
+async fn a_log_that_lost_lines_does_not_leave_a_server_starting() {
     for (log, done) in [("much later\r\n", 1), ("starting\r\nlater\r\n", 0)] {
         let replay = replay(vec![log.into()], Duration::from_secs(1), &["booting", "starting"]);
         let terminal = terminal(&["ready"], Some(replay)).await;
@@ -304,7 +304,7 @@ async fn a_log_that_breaks_off_is_read_again() {
 
 /// No log, as from a driver that keeps none: what it would say is never known.
 #[tokio::test(start_paused = true)]
-async fn a_log_that_is_never_had_lets_nobody_start_forever() {
+async fn a_log_that_is_never_had_does_not_leave_a_server_starting() {
     let replay = replay_of(&FakeEngine::default(), "gone", &[]);
     let terminal = terminal(&["ready"], Some(replay)).await;
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -60,22 +60,22 @@ async fn the_panel_gets_the_state_that_a_server_reached_while_it_was_parked() {
     context.store.create(panel_manifest(1, "run"), Record::default(), []).unwrap();
     let name = run_outside(machine, id);
     let reconciler = &node.reconciler;
-    let come_to_rest = async || {
+    let converge = async || {
         context.servers.containers_changed(id);
         reconciler.pass(id).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
-    come_to_rest().await;
+    converge().await;
     assert_eq!(panel.states(id), [(Offline, Running)]);
 
     let parked = context.clock.now();
     context.store.commit(id, |record| record.parked = Some(parked)).unwrap();
     assert!(machine.kill_outside(&name));
-    come_to_rest().await;
+    converge().await;
     assert_eq!(panel.states(id).len(), 1, "its panel does not have it");
 
     context.store.commit(id, |record| record.parked = None).unwrap();
-    come_to_rest().await;
+    converge().await;
     assert_eq!(panel.states(id), [(Offline, Running), (Running, Offline)]);
 }
 

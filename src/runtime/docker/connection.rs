@@ -180,7 +180,7 @@ mod tests {
             "unix://relative",
             "tcp://",
             "tcp://a b",
-            "nonsense",
+            "garbage",
             "tcp://host:1/path",
         ] {
             let error = Address::parse(text).unwrap_err().to_string();

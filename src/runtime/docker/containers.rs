@@ -1,4 +1,4 @@
-//! Containers: specs to create bodies, inspections to facts, and the calls that change one.
+//! Containers: specs to create bodies, inspections to status, and the calls that change one.
 
 use std::collections::HashMap;
 
@@ -115,7 +115,7 @@ pub(super) fn belongs_to<'a>(
 
 /// Looks at a container by its name or id.
 pub(super) async fn inspect(wire: &Wire, name: &str) -> Result<Option<ContainerStatus>, Error> {
-    Ok(found(inspection(wire, name).await)?.map(Inspection::facts))
+    Ok(found(inspection(wire, name).await)?.map(Inspection::status))
 }
 
 /// Everything that we listen to about a container.
@@ -134,7 +134,7 @@ impl Inspection {
         matches!(self.state.state(), ContainerState::Exited { .. })
     }
 
-    fn facts(self) -> ContainerStatus {
+    fn status(self) -> ContainerStatus {
         let mut labels = self.config.labels.unwrap_or_default();
         let (started_at, finished_at) =
             (Timestamp::parse(&self.state.started_at), Timestamp::parse(&self.state.finished_at));

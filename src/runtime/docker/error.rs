@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_reads_a_whole_page() {
+    fn a_long_page_is_cut() {
         let text = rejected(500, &"<html> ".repeat(10_000)).to_string();
         assert!(text.len() < MAX_MESSAGE + 100 && text.ends_with('…'));
         let text = rejected(500, &"x".repeat(10_000)).to_string();

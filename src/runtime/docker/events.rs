@@ -50,7 +50,7 @@ pub(super) async fn listen(wire: &Wire) -> Result<BoxStream<'static, RuntimeEven
         .finish();
     let response = wire.open(Method::GET, &format!("/events?{query}"), HeaderMap::new(), Bytes::new()).await?;
     let events = lines::lines(response)
-        // A lost connection is the end; whoever listens asks again and looks at everything.
+        // A lost connection ends the stream; the subscriber subscribes again and observes everything.
         .take_while(|line| std::future::ready(line.is_ok()))
         .filter_map(|line| std::future::ready(line.ok().and_then(|line| read(&line))));
     Ok(events.boxed())
@@ -94,7 +94,7 @@ mod tests {
         let server = SERVER.to_owned();
         assert_eq!(found(labels("server")), Some((server.clone(), Role::Server)));
         assert_eq!(found(labels("installer")), Some((server.clone(), Role::Installer)));
-        assert_eq!(found(labels("nonsense")), None);
+        assert_eq!(found(labels("garbage")), None);
         assert_eq!(found(serde_json::json!({"name": SERVER})), Some((server.clone(), Role::Server)));
         let installer = format!("{SERVER}_installer");
         assert_eq!(found(serde_json::json!({"name": installer, "exitCode": "1"})), Some((server, Role::Installer)));
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_is_no_event_is_passed_over() {
-        for line in ["", "{}", "null", "{\"Action\":\"die\"}", "{\"Action\":\"die\",\"Actor\":{}}", "nonsense"] {
+        for line in ["", "{}", "null", "{\"Action\":\"die\"}", "{\"Action\":\"die\",\"Actor\":{}}", "garbage"] {
             assert_eq!(read(line.as_bytes()), None, "{line}");
         }
     }

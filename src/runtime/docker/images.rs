@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn not_every_report_is_told() {
+    fn progress_is_limited() {
         let last_reported = Mutex::new(Vec::new());
         let progress = |line| last_reported.lock().unwrap().push(line);
         let mut telling = Telling::new(&progress);

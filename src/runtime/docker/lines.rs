@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 
 use bollard::errors::Error;
 
-/// Longer lines are left out: an event carries all labels of a container, and nobody has this many.
+/// Longer lines are left out: an event carries all labels of a container, which are never this long.
 const MAX_LINE: usize = 1024 * 1024;
 
 /// The bytes of a body as they come.

@@ -22,8 +22,8 @@ const ROUTES: &str = "/proc/net/route";
 
 /// Looks at a network, after making it where it is missing.
 pub(super) async fn ensure(wire: &Wire, docker: &Docker, spec: &NetworkSpec) -> Result<NetworkInfo, Error> {
-    if let Some(facts) = look(docker, &spec.name).await? {
-        return Ok(facts);
+    if let Some(info) = look(docker, &spec.name).await? {
+        return Ok(info);
     }
     let mut attempt = Attempt::new(spec);
     while let Err(error) = create(wire, &attempt).await {
@@ -45,7 +45,7 @@ pub(super) async fn ensure(wire: &Wire, docker: &Docker, spec: &NetworkSpec) -> 
 /// Why an engine does not make a network, as far as there is another way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Objection {
-    /// Somebody else made it meanwhile.
+    /// Another process created it meanwhile.
     AlreadyThere,
     /// The bridge's device belongs to another network.
     BridgeTaken,
@@ -154,10 +154,10 @@ async fn in_use(docker: &Docker) -> Result<Vec<IpNet>, Error> {
 }
 
 async fn look(docker: &Docker, name: &str) -> Result<Option<NetworkInfo>, Error> {
-    Ok(found(docker.inspect_network(name, None::<InspectNetworkOptions>).await)?.map(facts))
+    Ok(found(docker.inspect_network(name, None::<InspectNetworkOptions>).await)?.map(network_info))
 }
 
-fn facts(network: NetworkInspect) -> NetworkInfo {
+fn network_info(network: NetworkInspect) -> NetworkInfo {
     let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
     let mut gateways = configs.into_iter().filter_map(|config| config.gateway);
     NetworkInfo {
@@ -219,7 +219,7 @@ fn create_body(attempt: &Attempt) -> Result<serde_json::Value, Error> {
         ..NetworkCreateRequest::default()
     };
     let mut body = serde_json::to_value(request)?;
-    // Before API 1.44 an engine makes a second network of the same name unless it is told not to. bollard has no
+    // Before API 1.44 an engine makes a second network of the same name unless the request forbids it. bollard has no
     // word for it, which is why this request is ours.
     body["CheckDuplicate"] = true.into();
     Ok(body)

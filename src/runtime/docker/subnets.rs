@@ -1,4 +1,4 @@
-//! Address ranges that nobody uses yet.
+//! Unused address ranges.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -107,7 +107,7 @@ mod tests {
                     eth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
                     eth0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
                     eth1\t0001A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
-                    nonsense\n";
+                    garbage\n";
         assert_eq!(routes(text), nets(&["172.17.0.0/16", "192.168.1.0/24"]));
         assert_eq!(routes(""), []);
     }

@@ -143,7 +143,7 @@ async fn a_removal_that_the_engine_is_at_already_is_under_way() {
 }
 
 #[tokio::test]
-async fn limits_in_force_are_those_last_put_in_force() {
+async fn current_limits_are_those_applied_last() {
     let engine = ScriptedEngine::start("1.41", |request| match request.path.as_str() {
         path if path.ends_with("/update") => Answer::json(200, r#"{"Warnings":[]}"#),
         path if path.contains("/containers/json") => Answer::json(200, "[]"),
@@ -210,7 +210,7 @@ async fn events_flow_once_the_engine_listens() {
     };
     let body = event("start", "postgres")
         + &event("die", SERVER)
-        + "nonsense\n"
+        + "garbage\n"
         + &event("oom", &format!("{SERVER}_installer"));
     let engine = ScriptedEngine::start("1.41", move |_| Answer::json(200, &body));
     let events: Vec<RuntimeEvent> = engine.runtime().events().await.unwrap().collect().await;
@@ -307,7 +307,7 @@ async fn images_are_there_under_their_reference_alone() {
 }
 
 #[tokio::test]
-async fn nonsense_is_rejected_and_no_outage() {
+async fn garbage_is_rejected_and_no_outage() {
     let engine = ScriptedEngine::start("1.41", |_| Answer::json(200, "<html>"));
     let error = engine.runtime().list().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Failed, "{error:?}");
@@ -340,6 +340,6 @@ async fn two_networks_of_one_name_are_not_made() {
         v6: None,
         purpose: crate::runtime::NetworkPurpose::Outgoing { address: "10.0.0.9".into() },
     };
-    let facts = engine.runtime().ensure_network(&spec).await.unwrap();
-    assert_eq!(facts.gateway.as_deref(), Some("10.0.0.1"));
+    let info = engine.runtime().ensure_network(&spec).await.unwrap();
+    assert_eq!(info.gateway.as_deref(), Some("10.0.0.1"));
 }

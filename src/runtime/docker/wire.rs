@@ -83,7 +83,7 @@ impl Wire {
         &self.address
     }
 
-    /// Negotiates anew at the next request.
+    /// Negotiates again at the next request.
     pub(super) fn forget_version(&self) {
         self.version.store(0, Ordering::Relaxed);
     }

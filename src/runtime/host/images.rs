@@ -70,7 +70,7 @@ impl Images {
             }
             Err(error) => Err(error),
             Ok(()) => {
-                // What was pulled has an id; and if somebody has just removed it, the container cannot be made.
+                // What was pulled has an id; and if it has just been removed, the container cannot be made.
                 self.is_there(engine, reference).await.map(drop)
             }
         }
@@ -128,7 +128,7 @@ impl Images {
                 }
             };
             pulls.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
-            // Nobody waits any more: the result is found by the next one who asks.
+            // No caller waits any more; the next one finds the result.
             let _ = sender.send(result);
         });
         let name = reference.to_owned();

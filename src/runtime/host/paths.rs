@@ -1,8 +1,8 @@
 //! Where paths lead that may be on a file system which does not answer: a network mount whose server is gone, a FUSE mount
-//! whose program hangs. Whoever asks goes on after [`PATIENCE`] and is told which path it is.
+//! whose program hangs. A caller waits for [`MOUNT_PATHS`](crate::wait::MOUNT_PATHS) and gets an error that names the path.
 //!
-//! A thread that hangs there cannot be ended. So each path is asked for by a thread of its own, by one at most whoever wants
-//! to know, and while that one hangs the next who asks are told at once.
+//! A thread that hangs there cannot be ended. So each path is followed by a thread of its own, one at most, and while
+//! that one hangs further callers get the error at once.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,16 +18,13 @@ use super::follow::{self, MountInfo, MountSource};
 use crate::runtime::{ErrorKind, RuntimeError};
 use crate::tasks::Blocking;
 
-/// How long one look waits for all its paths together.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// Follows a path to its end, for as long as its file system takes.
 pub type Follow = Arc<dyn Fn(&Path) -> MountSource + Send + Sync>;
 
 fn unresponsive(path: &Path) -> RuntimeError {
     let path = path.display();
     let message = format!(
-        "{path} does not answer: mend or unmount the file system that it is on, or take it out of the server's mounts \
+        "{path} does not answer: repair or unmount the file system that it is on, or take it out of the server's mounts \
          if it is one of them"
     );
     RuntimeError::with_message(ErrorKind::VolumeUnresponsive, message)
@@ -55,10 +52,10 @@ type Answer = Shared<BoxFuture<'static, Option<MountSource>>>;
 impl Paths {
     /// Asks the host's file systems.
     pub fn new(blocking: Blocking) -> Self {
-        Self::with(blocking, Arc::new(follow::follow), PATIENCE)
+        Self::with(blocking, Arc::new(follow::follow), crate::wait::MOUNT_PATHS)
     }
 
-    /// Asks somebody else, and waits for as long.
+    /// With another way to follow paths and another limit.
     pub fn with(blocking: Blocking, follow: Follow, timeout: Duration) -> Self {
         Self { blocking, follow, timeout, asked: Arc::default() }
     }
@@ -69,30 +66,30 @@ impl Paths {
     /// One of these paths does not answer.
     pub async fn of_mounts(&self, sources: &[&str], allowed: &[PathBuf]) -> Result<MountInfo, RuntimeError> {
         let until = Instant::now() + self.timeout;
-        let mut facts = MountInfo::default();
+        let mut info = MountInfo::default();
         for source in sources {
             let found = match follow::source_path(source) {
                 Ok(path) => self.ask(&path, until).await?,
                 Err(unusable) => unusable,
             };
-            facts.sources.insert((*source).to_owned(), found);
+            info.sources.insert((*source).to_owned(), found);
         }
         // One that is not above a source, as it is written, may hang without being of any concern.
         let (above, others): (Vec<_>, Vec<_>) =
             allowed.iter().filter(|path| path.is_absolute()).partition(|allowed| follow::is_above(allowed, sources));
         for path in above {
             let found = self.ask(path, until).await?;
-            facts.allow(path, found);
+            info.allow(path, found);
         }
         for path in others {
-            if facts.all_allowed() {
+            if info.all_allowed() {
                 break;
             }
             // It may be another way to a source, through a link.
             let found = self.ask(path, until).await.unwrap_or(MountSource::Missing);
-            facts.allow(path, found);
+            info.allow(path, found);
         }
-        Ok(facts)
+        Ok(info)
     }
 
     /// What this work, which is about a path, finds out.
@@ -123,7 +120,7 @@ impl Paths {
         tokio::time::timeout_at(until, answer).await.ok().flatten().ok_or_else(silent)
     }
 
-    /// Where the answer will be, or `None` where nobody should wait for it.
+    /// Where the answer will be, or `None` where a thread hangs already.
     fn answer(&self, path: &Path, work: impl FnOnce() -> MountSource + Send + 'static) -> Option<Answer> {
         let (found, answer) = oneshot::channel();
         let answer = answer.map(Result::ok).boxed().shared();

@@ -1,5 +1,7 @@
 //! What a host does for every engine, over the one in memory.
 
+use std::time::Duration;
+
 use super::*;
 use crate::config::PullPolicy;
 use crate::model::Role;
@@ -133,5 +135,5 @@ async fn callers_wait_for_the_network_until_five_seconds_after_the_start() {
     let began = Instant::now();
     runtime.node_settled().await;
     runtime.node_settled().await;
-    assert_eq!(began.elapsed(), NETWORK_TIMEOUT);
+    assert_eq!(began.elapsed(), crate::wait::LIST_FOR_NETWORK);
 }

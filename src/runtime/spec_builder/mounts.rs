@@ -8,7 +8,7 @@ use crate::model::Settings;
 use crate::model::settings::Mount;
 use crate::runtime::{Omission, Volume, VolumeRole};
 
-/// Each mount is work for the engine at each start; nobody has this many.
+/// Each mount is work for the engine at each start.
 const MAX_MOUNTS: usize = 128;
 
 /// All volumes of a server, in order: its files, the node's own, the settings'.

@@ -160,21 +160,21 @@ fn states() {
 
 fn inspected(state: serde_json::Value, labels: serde_json::Value) -> ContainerStatus {
     let container = json!({"Id": "0123", "State": state, "Config": {"Labels": labels, "StopSignal": "SIGINT"}});
-    serde_json::from_value::<Inspection>(container).unwrap().facts()
+    serde_json::from_value::<Inspection>(container).unwrap().status()
 }
 
 #[test]
-fn facts_are_read_back() {
+fn a_status_is_read_back() {
     let labels = json!({"alula.token": "t", "alula.spec": "s", "alula.limits": "l", "Service": "Pelican"});
     let state =
         json!({"Status": "running", "StartedAt": "2026-01-31T12:00:00.5Z", "FinishedAt": "0001-01-01T00:00:00Z"});
-    let facts = inspected(state, labels);
-    assert_eq!(facts.token.as_deref(), Some("t"));
-    assert_eq!(facts.spec_hash.as_deref(), Some("s"));
-    assert_eq!(facts.limits_hash.as_deref(), Some("l"));
-    assert_eq!(facts.stop_signal.as_deref(), Some("SIGINT"));
-    assert_eq!(facts.started_at, Timestamp::parse("2026-01-31T12:00:00.5Z"));
-    assert_eq!(facts.finished_at, None);
+    let status = inspected(state, labels);
+    assert_eq!(status.token.as_deref(), Some("t"));
+    assert_eq!(status.spec_hash.as_deref(), Some("s"));
+    assert_eq!(status.limits_hash.as_deref(), Some("l"));
+    assert_eq!(status.stop_signal.as_deref(), Some("SIGINT"));
+    assert_eq!(status.started_at, Timestamp::parse("2026-01-31T12:00:00.5Z"));
+    assert_eq!(status.finished_at, None);
     let foreign = inspected(json!({"Status": "created"}), json!(null));
     assert_eq!((foreign.token, foreign.spec_hash, foreign.limits_hash), (None, None, None));
 }
@@ -198,10 +198,10 @@ fn an_end_does_not_come_before_its_start() {
     let times = |status: &str, started: &str, finished: &str| {
         let time = |second: &str| format!("2026-01-31T12:00:{second}Z");
         let state = json!({"Status": status, "StartedAt": time(started), "FinishedAt": time(finished)});
-        let facts = inspected(state, json!({}));
+        let status = inspected(state, json!({}));
         (
-            facts.started_at.unwrap() <= facts.finished_at.unwrap(),
-            facts.finished_at == Timestamp::parse(&time(finished)),
+            status.started_at.unwrap() <= status.finished_at.unwrap(),
+            status.finished_at == Timestamp::parse(&time(finished)),
         )
     };
     assert_eq!(times("exited", "05.002", "05.001"), (true, false));
@@ -224,7 +224,7 @@ fn containers_belong_to_servers_by_labels_or_names() {
     assert_eq!(listed(&[&by_name], json!({}), "exited"), Some((server(), Role::Server, false)));
     assert_eq!(listed(&[&installer], json!(null), "paused"), Some((server(), Role::Installer, true)));
     assert_eq!(listed(&["/other/link", &by_name], json!({}), "created"), Some((server(), Role::Server, false)));
-    assert_eq!(listed(&["/postgres"], json!({"alula.server": "nonsense", "alula.role": "server"}), "running"), None);
+    assert_eq!(listed(&["/postgres"], json!({"alula.server": "garbage", "alula.role": "server"}), "running"), None);
     assert_eq!(listed(&[], json!({}), "running"), None);
 }
 

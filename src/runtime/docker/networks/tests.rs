@@ -25,7 +25,7 @@ fn range(range: &Option<(String, String)>) -> &str {
 }
 
 #[test]
-fn objections_are_told_apart_by_their_words() {
+fn errors_are_distinguished_by_their_text() {
     let of =
         |message: &str| Objection::of(&Error::DockerResponseServerError { status_code: 500, message: message.into() });
     for (message, expected) in [
@@ -42,7 +42,7 @@ fn objections_are_told_apart_by_their_words() {
         ("bridge name pelican0 already in use", Some(Objection::BridgeTaken)),
         ("network with name pelican_nw already exists", Some(Objection::AlreadyThere)),
         ("Failed to setup IPv6: could not set IPv6 forwarding", Some(Objection::NoIpv6)),
-        ("plugin \"nonsense\" not found", None),
+        ("plugin \"garbage\" not found", None),
         ("permission denied", None),
     ] {
         assert_eq!(of(message), expected, "{message}");
@@ -113,7 +113,7 @@ fn create_bodies() {
 fn the_gateway_is_the_first_of_ipv4() {
     let gateway = |configs: serde_json::Value| {
         let network = serde_json::json!({"Name": "n", "Driver": "bridge", "IPAM": {"Config": configs}});
-        facts(serde_json::from_value(network).unwrap()).gateway
+        network_info(serde_json::from_value(network).unwrap()).gateway
     };
     use serde_json::json;
     let v6 = json!({"Subnet": "fd00::/64", "Gateway": "fd00::1"});

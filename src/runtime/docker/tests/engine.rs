@@ -132,7 +132,7 @@ impl ScriptedEngine {
                 changed.changed().await.unwrap();
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.expect("nobody hung up");
+        tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.expect("the connection stays open");
     }
 }
 

@@ -44,7 +44,7 @@ async fn a_path_that_does_not_answer_is_named_and_hangs_one_thread() {
     assert_eq!(host.hung.load(Ordering::SeqCst), 1);
     // Without it the others are looked at again.
     assert!(host.paths.of_mounts(&mounts[..1], &["/srv".into(), "/dead".into()]).await.is_ok());
-    // It answers at last: what is asked then is asked anew.
+    // It answers at last: the next question is a new one.
     host.dead.store(false, Ordering::SeqCst);
     drop(host.release);
     while host.paths.of_mounts(&mounts, &[]).await.is_err() {
@@ -57,12 +57,12 @@ async fn a_path_that_does_not_answer_is_named_and_hangs_one_thread() {
 async fn an_allowed_folder_hangs_only_those_whose_sources_are_below_it() {
     let host = host();
     let allowed = ["/dead".into(), "/srv".into()];
-    let facts = host.paths.of_mounts(&["/srv/maps"], &allowed).await.unwrap();
-    assert_eq!((facts.allowed, host.hung.load(Ordering::SeqCst)), (vec![PathBuf::from("/srv")], 0));
+    let info = host.paths.of_mounts(&["/srv/maps"], &allowed).await.unwrap();
+    assert_eq!((info.allowed, host.hung.load(Ordering::SeqCst)), (vec![PathBuf::from("/srv")], 0));
     assert!(host.paths.of_mounts(&["/dead/maps"], &allowed).await.is_err());
     // This one may be below the dead one through a link, or below none: not knowing is no.
-    let facts = host.paths.of_mounts(&["/opt/maps"], &allowed).await.unwrap();
-    assert!(!facts.all_allowed());
+    let info = host.paths.of_mounts(&["/opt/maps"], &allowed).await.unwrap();
+    assert!(!info.all_allowed());
 }
 
 #[tokio::test]
@@ -83,13 +83,13 @@ async fn allowed_folders_are_followed_to_their_end() {
     let paths = Paths::new(Blocking::Inline);
     let relative = || [PathBuf::new(), "relative".into(), "/no/where".into(), root.join("link")];
     for source in ["share", "share/sub", "link", "link/sub"] {
-        let facts = paths.of_mounts(&[root.join(source).to_str().unwrap()], &relative()).await.unwrap();
-        assert!(facts.all_allowed() && facts.allowed.contains(&root.join("share")), "{source}: {facts:?}");
+        let info = paths.of_mounts(&[root.join(source).to_str().unwrap()], &relative()).await.unwrap();
+        assert!(info.all_allowed() && info.allowed.contains(&root.join("share")), "{source}: {info:?}");
     }
-    let facts = paths.of_mounts(&["/no/where", "relative", ""], &relative()).await.unwrap();
-    assert_eq!(facts.sources["/no/where"], MountSource::Missing);
+    let info = paths.of_mounts(&["/no/where", "relative", ""], &relative()).await.unwrap();
+    assert_eq!(info.sources["/no/where"], MountSource::Missing);
     assert!(
-        facts.sources.iter().all(|(source, found)| source == "/no/where" || matches!(found, MountSource::Unusable(_)))
+        info.sources.iter().all(|(source, found)| source == "/no/where" || matches!(found, MountSource::Unusable(_)))
     );
-    assert_eq!(facts.allowed, [PathBuf::from("/no/where")]);
+    assert_eq!(info.allowed, [PathBuf::from("/no/where")]);
 }

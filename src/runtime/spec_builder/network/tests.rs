@@ -68,7 +68,7 @@ fn a_forced_outgoing_address_takes_an_allocation() {
         ("10.1.2.3", 0, None),
         ("127.0.0.1", 1, None),
         ("0.0.0.0", 1, None),
-        ("nonsense", 1, None),
+        ("garbage", 1, None),
     ] {
         let mut omissions = Vec::new();
         let allocations = Allocations { force_outgoing_ip: true, ..allocations(ip, port, &[]) };
