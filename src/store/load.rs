@@ -96,6 +96,9 @@ pub(super) fn load(
     };
     let record = read_or_quarantine(&folder.join(RECORD_FILE), id, access);
     if found.config.is_none() && matches!(record, Loaded::New) {
+        if access == Access::Write {
+            remove_unfinished(&folder.join(REQUESTS_FILE));
+        }
         return None;
     }
     let requests = read_or_quarantine(&folder.join(REQUESTS_FILE), id, access);
@@ -106,6 +109,16 @@ pub(super) fn load(
     }
     let past = past(record, requests, &folder, id);
     Some(read_spec(&folder, id, revisions, past, found, now))
+}
+
+/// Removes the requests of a create that was cut off, so that a manifest written into the folder later does not find them.
+fn remove_unfinished(requests: &Path) {
+    match atomic::remove_file(requests) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            tracing::warn!("{error}");
+        }
+        _ => {}
+    }
 }
 
 fn past(record: Loaded<RecordFile>, requests: Loaded<RequestsFile>, folder: &Path, id: ServerId) -> Past {
