@@ -1,13 +1,10 @@
 //! The runtime over the Docker API: Docker 20.10 and later, and Podman's socket that speaks the same.
 //!
-//! One client for the whole daemon. Nothing is connected before the first call, so an engine that is away at
-//! start, or restarts, is an error of the calls meanwhile and no more. The API version is negotiated at the first
-//! call, and again after the engine was away.
+//! A client connects at the first call, so an engine that is unreachable or restarts is an error of the calls meanwhile. The API
+//! version is negotiated at the first call, and again after the engine was unreachable.
 //!
-//! Most requests go through bollard, and no type of bollard leaves this module. Streams (terminals, logs, events,
-//! pulls) are read from the same connections directly: bollard's decoders look for frame headers in a terminal's raw
-//! bytes and wait for whole lines of any length, and what a container prints is hostile. So are the listing and
-//! inspections, for whose states bollard knows Docker's words alone.
+//! Requests and answers are those of the Docker API, read into the few fields that are used: states and error messages of Docker
+//! and Podman differ. Answers are bounded, because containers and registries decide what is in them.
 //!
 //! Containers come in as [`ContainerSpec`] and leave as [`ContainerStatus`]; errors leave as [`RuntimeError`].
 
@@ -27,8 +24,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::Docker;
-use bollard::errors::Error;
 use futures_util::stream::BoxStream;
 
 use super::host::{Engine, Host, RegistryAuth};
@@ -38,11 +33,12 @@ use super::{
 };
 use crate::model::{ContainerStatus, Role, ServerId};
 pub use connection::{Address, InvalidAddress};
+use error::Error;
 use wire::Wire;
 
 /// Looking at things, and what should be immediate.
 const QUICK: Duration = Duration::from_secs(10);
-const KNOCK: Duration = Duration::from_secs(3);
+const PING: Duration = Duration::from_secs(3);
 const START: Duration = Duration::from_secs(30);
 const CREATE: Duration = Duration::from_secs(60);
 /// The engine kills the container and removes its layers and volumes.
@@ -53,7 +49,6 @@ const REMOVE: Duration = Duration::from_secs(60);
 pub struct DockerRuntime {
     host: Arc<Host>,
     wire: Arc<Wire>,
-    docker: Docker,
     /// Hash of the limits applied last, by container. Labels cannot be changed after creation; what is lost
     /// here with the process is one superfluous update.
     current_limits: Arc<Mutex<HashMap<String, String>>>,
@@ -62,20 +57,7 @@ pub struct DockerRuntime {
 impl DockerRuntime {
     /// A client for the engine at `address`, which runs on this host. Does not connect.
     pub fn connect(address: Address, host: Host) -> Self {
-        let wire = Arc::new(Wire::new(address));
-        let transport = {
-            let wire = wire.clone();
-            move |request| {
-                let wire = wire.clone();
-                async move { wire.send(request).await }
-            }
-        };
-        // Our own limits are all shorter than this one, which bollard wants in seconds.
-        let backstop = 2 * REMOVE.as_secs();
-        let docker =
-            Docker::connect_with_custom_transport(transport, Some(wire::BASE), backstop, bollard::API_DEFAULT_VERSION)
-                .expect("a custom transport needs no preparation that could fail");
-        Self { host: Arc::new(host), wire, docker, current_limits: Arc::default() }
+        Self { host: Arc::new(host), wire: Arc::new(Wire::new(address)), current_limits: Arc::default() }
     }
 
     /// Awaits an answer for no longer than `limit`. The attempt's words are made only when it fails.
@@ -129,7 +111,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn engine(&self) -> Result<EngineInfo, RuntimeError> {
-        let answer = containers::engine(&self.docker);
+        let answer = containers::engine(&self.wire);
         self.within(QUICK, || "looking at the container engine".into(), answer).await
     }
 
@@ -140,8 +122,8 @@ impl Runtime for DockerRuntime {
     }
 
     async fn ping(&self) -> Result<(), RuntimeError> {
-        let answer = self.wire.knock();
-        self.host.check.run(self.within(KNOCK, || "asking whether the container engine stays".into(), answer)).await
+        let answer = self.wire.ping();
+        self.host.check.run(self.within(PING, || "asking whether the container engine stays".into(), answer)).await
     }
 
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError> {
@@ -158,23 +140,23 @@ impl Runtime for DockerRuntime {
 
     async fn create(&self, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, RuntimeError> {
         let attempt = || format!("creating the container {} from the image {}", spec.name, spec.image);
-        self.within(CREATE, attempt, containers::create(&self.docker, spec, purpose)).await
+        self.within(CREATE, attempt, containers::create(&self.wire, spec, purpose)).await
     }
 
     async fn start(&self, id: &str) -> Result<(), RuntimeError> {
         let attempt = || format!("starting the container {id}");
-        let start = self.within(START, attempt, containers::start(&self.docker, id)).await;
+        let start = self.within(START, attempt, containers::start(&self.wire, id)).await;
         self.host.started(self, start).await
     }
 
     async fn signal(&self, id: &str, signal: &str) -> Result<(), RuntimeError> {
         let attempt = || format!("sending {signal} to the container {id}");
-        self.within(QUICK, attempt, containers::signal(&self.docker, id, signal)).await
+        self.within(QUICK, attempt, containers::signal(&self.wire, id, signal)).await
     }
 
     async fn remove(&self, id: &str) -> Result<Removal, RuntimeError> {
         let attempt = || format!("removing the container {id}");
-        let removal = self.within(REMOVE, attempt, containers::remove(&self.docker, id)).await?;
+        let removal = self.within(REMOVE, attempt, containers::remove(&self.wire, id)).await?;
         if removal == Removal::Done {
             self.current_limits().remove(id);
         }
@@ -183,7 +165,7 @@ impl Runtime for DockerRuntime {
 
     async fn update(&self, id: &str, limits: &Limits) -> Result<(), RuntimeError> {
         let attempt = || format!("changing the limits of the container {id}");
-        let there = self.within(QUICK, attempt, containers::update(&self.docker, id, limits)).await?;
+        let there = self.within(QUICK, attempt, containers::update(&self.wire, id, limits)).await?;
         if there {
             self.current_limits().insert(id.to_owned(), limits.hash());
         }
@@ -213,7 +195,7 @@ impl Runtime for DockerRuntime {
 #[async_trait]
 impl Engine for DockerRuntime {
     async fn image(&self, reference: &str) -> Result<Option<String>, RuntimeError> {
-        let answer = images::id(&self.docker, reference);
+        let answer = images::id(&self.wire, reference);
         self.within(QUICK, || format!("looking for the image {reference}"), answer).await
     }
 
@@ -229,7 +211,7 @@ impl Engine for DockerRuntime {
     }
 
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkInfo, RuntimeError> {
-        let answer = networks::ensure(&self.wire, &self.docker, spec);
+        let answer = networks::ensure(&self.wire, spec);
         self.within(CREATE, || format!("making the network {}", spec.name), answer).await
     }
 }

@@ -1,18 +1,12 @@
 //! Containers: specs to create bodies, inspections to status, and the calls that change one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bollard::Docker;
-use bollard::errors::Error;
-use bollard::models::{
-    ContainerCreateBody, ContainerUpdateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig,
-    Mount, MountType, NetworkingConfig, PortBinding,
-};
-use bollard::query_parameters::{
-    CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, StartContainerOptions,
-};
+use http::Method;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
+use super::error::Error;
 use super::wire::Wire;
 use crate::model::{ContainerState, ContainerStatus, Role, ServerId, Timestamp};
 use crate::runtime::{
@@ -20,29 +14,47 @@ use crate::runtime::{
     Purpose, Removal, Volume, parse_container_name,
 };
 
-/// Looks at the engine itself.
-pub(super) async fn engine(docker: &Docker) -> Result<EngineInfo, Error> {
-    let info = docker.info().await?;
-    let backing = info.driver_status.unwrap_or_default().into_iter().find_map(|mut pair| {
-        let backing = pair.len() == 2 && pair[0] == "Backing Filesystem";
-        backing.then(|| pair.swap_remove(1))
-    });
-    // Podman does not say the version, only which program it is.
-    let runc = info.runc_commit.and_then(|commit| commit.id).filter(|id| !id.is_empty());
+/// The answer to `GET /info`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Info {
+    server_version: String,
+    cgroup_driver: String,
+    cgroup_version: String,
+    containers: i64,
+    containers_running: i64,
+    containers_paused: i64,
+    containers_stopped: i64,
+    driver: String,
+    driver_status: Option<Vec<(String, String)>>,
+    runc_commit: Commit,
+    default_runtime: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Commit {
+    #[serde(rename = "ID")]
+    id: String,
+}
+
+/// Reads version and size of the engine.
+pub(super) async fn engine(wire: &Wire) -> Result<EngineInfo, Error> {
+    let info: Info = wire.get("/info").await?;
+    let mut details = info.driver_status.unwrap_or_default().into_iter();
     Ok(EngineInfo {
-        version: info.server_version.unwrap_or_default(),
-        cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
-        cgroup_version: info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
-        containers: [info.containers, info.containers_running, info.containers_paused, info.containers_stopped]
-            .map(Option::unwrap_or_default),
-        storage_driver: info.driver.unwrap_or_default(),
-        storage_filesystem: backing.unwrap_or_default(),
-        runc: runc.or(info.default_runtime).unwrap_or_default(),
+        version: info.server_version,
+        cgroup_driver: info.cgroup_driver,
+        cgroup_version: info.cgroup_version,
+        containers: [info.containers, info.containers_running, info.containers_paused, info.containers_stopped],
+        storage_driver: info.driver,
+        storage_filesystem: details.find(|(name, _)| name == "Backing Filesystem").unwrap_or_default().1,
+        // Podman does not return the version, only the program.
+        runc: if info.runc_commit.id.is_empty() { info.default_runtime } else { info.runc_commit.id },
     })
 }
 
-/// A line of a listing. Ours and not bollard's, which knows the words of Docker's states alone; so are the shapes
-/// of an inspection.
+/// A container in a listing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Summary {
@@ -52,7 +64,7 @@ struct Summary {
     state: String,
 }
 
-/// What the engine says about a container, as far as we listen.
+/// An inspected container.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Inspection {
@@ -80,7 +92,7 @@ struct EngineState {
 struct EngineConfig {
     labels: Option<HashMap<String, String>>,
     /// Podman may write a number.
-    stop_signal: serde_json::Value,
+    stop_signal: Value,
 }
 
 /// All containers whose labels or names are a server's.
@@ -166,10 +178,10 @@ impl EngineState {
 }
 
 /// A signal by its name; Podman has numbers.
-fn signal_name(signal: &serde_json::Value) -> Option<String> {
+fn signal_name(signal: &Value) -> Option<String> {
     let text = match signal {
-        serde_json::Value::String(text) if !text.is_empty() => text.clone(),
-        serde_json::Value::Number(number) => number.to_string(),
+        Value::String(text) if !text.is_empty() => text.clone(),
+        Value::Number(number) => number.to_string(),
         _ => return None,
     };
     let name = match text.as_str() {
@@ -188,50 +200,45 @@ fn signal_name(signal: &serde_json::Value) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// Makes a container and returns its id.
-pub(super) async fn create(docker: &Docker, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, Error> {
-    let options = CreateContainerOptions { name: Some(spec.name.clone()), ..CreateContainerOptions::default() };
-    let body = create_body(spec, purpose);
-    let made = match docker.create_container(Some(options.clone()), body.clone()).await {
-        Err(Error::DockerResponseServerError { message, .. })
-            if spec.log.is_some() && is_about_log_driver(&message) =>
-        {
-            // Podman has no driver `local`, which is the default of Wings' configuration. Its own keeps logs, too.
-            tracing::debug!(container = %spec.name, message, "the engine's own log driver is used");
-            docker.create_container(Some(options), with_default_log(body)).await?
+/// The answer to the creation of a container.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Created {
+    id: String,
+    warnings: Option<Vec<String>>,
+}
+
+/// Creates a container and returns its id.
+pub(super) async fn create(wire: &Wire, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, Error> {
+    let path = format!("/containers/create?name={}", spec.name);
+    let mut body = create_body(spec, purpose);
+    let created = match wire.post(&path, &body).await {
+        Err(Error::Rejected { message, .. }) if spec.log.is_some() && message.contains("invalid log driver") => {
+            // Podman has no driver `local`, which is the default of Wings' configuration. Its own driver keeps logs, too.
+            tracing::debug!(container = %spec.name, message, "using the engine's own log driver");
+            body["HostConfig"]["LogConfig"] = Value::Null;
+            wire.post(&path, &body).await?
         }
-        made => made?,
+        created => created?,
     };
-    for warning in made.warnings {
+    let created: Created = serde_json::from_slice(&created)?;
+    for warning in created.warnings.unwrap_or_default() {
         tracing::debug!(container = %spec.name, %warning, "warning of the container engine");
     }
-    Ok(made.id)
+    Ok(created.id)
 }
 
-fn is_about_log_driver(message: &str) -> bool {
-    message.contains("invalid log driver")
+/// Starts a container; a running one stays as it is.
+pub(super) async fn start(wire: &Wire, id: &str) -> Result<(), Error> {
+    wire.call(Method::POST, &format!("/containers/{id}/start")).await
 }
 
-fn with_default_log(mut body: ContainerCreateBody) -> ContainerCreateBody {
-    if let Some(host) = &mut body.host_config {
-        host.log_config = None;
-    }
-    body
-}
-
-/// Starts a container; one that runs already is fine.
-pub(super) async fn start(docker: &Docker, id: &str) -> Result<(), Error> {
-    docker.start_container(id, None::<StartContainerOptions>).await
-}
-
-/// Sends a signal; a container that is gone or has ended is fine.
-pub(super) async fn signal(docker: &Docker, id: &str, signal: &str) -> Result<(), Error> {
-    let sent = docker.kill_container(id, Some(KillContainerOptions { signal: signal.to_owned() })).await;
-    match sent {
-        Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
-        Err(Error::DockerResponseServerError { status_code: 409, .. }) => Ok(()),
-        // Of old engines, and of Podman.
-        Err(Error::DockerResponseServerError { message, .. })
+/// Sends a signal; a container that is gone or has ended is no error.
+pub(super) async fn signal(wire: &Wire, id: &str, signal: &str) -> Result<(), Error> {
+    match wire.call(Method::POST, &format!("/containers/{id}/kill?signal={signal}")).await {
+        Err(Error::Rejected { status: 404 | 409, .. }) => Ok(()),
+        // Older engines, and Podman.
+        Err(Error::Rejected { message, .. })
             if message.contains("is not running") || message.contains("can only kill running containers") =>
         {
             Ok(())
@@ -240,85 +247,76 @@ pub(super) async fn signal(docker: &Docker, id: &str, signal: &str) -> Result<()
     }
 }
 
-/// Removes a container with its anonymous volumes, killing it first; one that is gone is fine.
-pub(super) async fn remove(docker: &Docker, id: &str) -> Result<Removal, Error> {
-    let options = RemoveContainerOptions { v: true, force: true, ..RemoveContainerOptions::default() };
-    match docker.remove_container(id, Some(options)).await {
-        Ok(()) | Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(Removal::Done),
-        Err(Error::DockerResponseServerError { status_code: 409, message })
-            if message.contains("already in progress") =>
-        {
+/// Removes a container with its anonymous volumes, killing it first; one that is gone is no error.
+pub(super) async fn remove(wire: &Wire, id: &str) -> Result<Removal, Error> {
+    match wire.call(Method::DELETE, &format!("/containers/{id}?v=true&force=true")).await {
+        Ok(()) | Err(Error::Rejected { status: 404, .. }) => Ok(Removal::Done),
+        Err(Error::Rejected { status: 409, message }) if message.contains("already in progress") => {
             Ok(Removal::UnderWay)
         }
         Err(error) => Err(error),
     }
 }
 
-/// Changes limits in place. Returns whether the container is there.
-pub(super) async fn update(docker: &Docker, id: &str, limits: &Limits) -> Result<bool, Error> {
-    match docker.update_container(id, update_body(limits)).await {
-        Err(Error::DockerResponseServerError { status_code: 404 | 405, message })
-            if !is_about_a_container(&message) =>
-        {
-            // Podman before 5. To say no would make the controller try for ever.
-            tracing::warn!(container = id, "this container engine changes no limits in place; the next start does");
+/// Changes limits in place. Returns whether the container exists.
+pub(super) async fn update(wire: &Wire, id: &str, limits: &Limits) -> Result<bool, Error> {
+    match wire.post(&format!("/containers/{id}/update"), &update_body(limits)).await {
+        Err(Error::Rejected { status: 404 | 405, message }) if !is_about_a_container(&message) => {
+            // Podman before 5. An error would make the controller retry without end.
+            tracing::warn!(container = id, "the engine cannot change limits in place; the next start applies them");
             Ok(true)
         }
         updated => Ok(found(updated)?.is_some()),
     }
 }
 
-/// Whether a "not found" means the container and not the request.
+/// Whether a "not found" is about the container and not about the request.
 fn is_about_a_container(message: &str) -> bool {
     message.to_lowercase().contains("no such container") || message.contains("no container with name")
 }
 
-/// What is not there is no error.
+/// `None` for what does not exist.
 pub(super) fn found<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+        Err(Error::Rejected { status: 404, .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn create_body(spec: &ContainerSpec, purpose: &Purpose) -> ContainerCreateBody {
-    ContainerCreateBody {
-        hostname: Some(spec.hostname.clone()),
-        domainname: some_text(&spec.domainname),
-        user: spec.user.clone(),
-        attach_stdin: Some(true),
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
-        open_stdin: Some(true),
-        // The daemon detaches when it restarts; the game's input must not end with that.
-        stdin_once: Some(false),
-        tty: Some(true),
-        env: Some(spec.environment.clone()),
-        cmd: spec.command.clone(),
-        image: Some(spec.image.clone()),
-        labels: Some(labels(spec, purpose)),
-        exposed_ports: some_list(spec.ports.iter().flat_map(|port| protocols(port.port)).collect()),
-        host_config: Some(host_config(spec)),
-        networking_config: spec.endpoint.as_ref().map(|endpoint| {
-            let settings = EndpointSettings {
-                ipam_config: Some(EndpointIpamConfig {
-                    ipv4_address: Some(endpoint.address.clone()),
-                    ..EndpointIpamConfig::default()
-                }),
-                ip_address: Some(endpoint.address.clone()),
-                gateway: Some(endpoint.gateway.clone()),
-                ..EndpointSettings::default()
-            };
-            NetworkingConfig { endpoints_config: Some(HashMap::from([(endpoint.network.clone(), settings)])) }
+/// To the engine `null` and empty values are the same as absent ones.
+fn create_body(spec: &ContainerSpec, purpose: &Purpose) -> Value {
+    let ports: BTreeSet<String> = spec.ports.iter().flat_map(|port| protocols(port.port)).collect();
+    json!({
+        "Hostname": spec.hostname,
+        "Domainname": spec.domainname,
+        "User": spec.user,
+        "AttachStdin": true,
+        "AttachStdout": true,
+        "AttachStderr": true,
+        "OpenStdin": true,
+        // The daemon detaches when it restarts, which must not end the input of the server.
+        "StdinOnce": false,
+        "Tty": true,
+        "Env": spec.environment,
+        "Cmd": spec.command,
+        "Image": spec.image,
+        "Labels": labels(spec, purpose),
+        "ExposedPorts": ports.into_iter().map(|port| (port, json!({}))).collect::<BTreeMap<_, _>>(),
+        "HostConfig": host_config(spec),
+        "NetworkingConfig": spec.endpoint.as_ref().map(|endpoint| {
+            json!({"EndpointsConfig": {&endpoint.network: {
+                "IPAMConfig": {"IPv4Address": endpoint.address},
+                "IPAddress": endpoint.address,
+                "Gateway": endpoint.gateway,
+            }}})
         }),
-        ..ContainerCreateBody::default()
-    }
+    })
 }
 
-fn labels(spec: &ContainerSpec, purpose: &Purpose) -> HashMap<String, String> {
-    let mut labels: HashMap<String, String> = spec.labels.clone().into_iter().collect();
-    // Last, so that no label of a panel or a file passes for one of ours.
+fn labels(spec: &ContainerSpec, purpose: &Purpose) -> BTreeMap<String, String> {
+    let mut labels = spec.labels.clone();
+    // Last, so that no label of a panel or a file replaces one of these.
     labels.extend([
         (LABEL_SERVER.to_owned(), purpose.server.to_string()),
         (LABEL_ROLE.to_owned(), purpose.role.as_str().to_owned()),
@@ -329,73 +327,58 @@ fn labels(spec: &ContainerSpec, purpose: &Purpose) -> HashMap<String, String> {
     labels
 }
 
-fn host_config(spec: &ContainerSpec) -> HostConfig {
+fn host_config(spec: &ContainerSpec) -> Value {
     let limits = &spec.limits;
-    HostConfig {
-        mounts: Some(spec.volumes.iter().map(mount).collect()),
-        tmpfs: Some(spec.tmpfs.clone().into_iter().collect()),
-        dns: some_list(spec.dns.clone()),
-        log_config: spec.log.as_ref().map(|log| HostConfigLogConfig {
-            typ: Some(log.driver.clone()),
-            config: Some(log.options.clone().into_iter().collect()),
-        }),
-        security_opt: some_list(spec.security_opt.clone()),
-        readonly_rootfs: spec.read_only_root.then_some(true),
-        cap_drop: some_list(spec.cap_drop.clone()),
-        network_mode: Some(spec.network_mode.clone()),
-        userns_mode: some_text(&spec.userns_mode),
-        port_bindings: Some(port_bindings(spec)),
-        memory: Some(limits.memory),
-        memory_reservation: Some(limits.memory_reservation),
-        memory_swap: Some(limits.memory_swap),
-        oom_kill_disable: Some(limits.oom_kill_disable),
-        pids_limit: limits.pids,
-        blkio_weight: limits.blkio_weight,
-        cpu_quota: limits.cpu.map(|cpu| cpu.quota),
-        cpu_period: limits.cpu.map(|cpu| cpu.period),
-        cpu_shares: limits.cpu.map(|cpu| cpu.shares),
-        cpuset_cpus: some_text(&limits.cpuset),
-        ..HostConfig::default()
-    }
+    let mount = |volume: &Volume| json!({"Type": "bind", "Source": volume.path, "Target": volume.target, "ReadOnly": volume.read_only});
+    json!({
+        "Mounts": spec.volumes.iter().map(mount).collect::<Vec<_>>(),
+        "Tmpfs": spec.tmpfs,
+        "Dns": spec.dns,
+        "LogConfig": spec.log.as_ref().map(|log| json!({"Type": log.driver, "Config": log.options})),
+        "SecurityOpt": spec.security_opt,
+        "ReadonlyRootfs": spec.read_only_root,
+        "CapDrop": spec.cap_drop,
+        "NetworkMode": spec.network_mode,
+        "UsernsMode": spec.userns_mode,
+        "PortBindings": port_bindings(spec),
+        "Memory": limits.memory,
+        "MemoryReservation": limits.memory_reservation,
+        "MemorySwap": limits.memory_swap,
+        "OomKillDisable": limits.oom_kill_disable,
+        "PidsLimit": limits.pids,
+        "BlkioWeight": limits.blkio_weight,
+        "CpuQuota": limits.cpu.map(|cpu| cpu.quota),
+        "CpuPeriod": limits.cpu.map(|cpu| cpu.period),
+        "CpuShares": limits.cpu.map(|cpu| cpu.shares),
+        "CpusetCpus": limits.cpuset,
+    })
 }
 
 /// The limits that an engine can change in place.
 ///
-/// It has no words for taking a limit of memory or cores away, nor for the OOM killer: these wait for the next
-/// container. A limit of CPU time can be taken away.
-fn update_body(limits: &Limits) -> ContainerUpdateBody {
-    let limited = limits.memory > 0;
-    ContainerUpdateBody {
-        memory: limited.then_some(limits.memory),
-        memory_reservation: limited.then_some(limits.memory_reservation),
-        memory_swap: limited.then_some(limits.memory_swap),
-        pids_limit: limits.pids,
-        blkio_weight: limits.blkio_weight,
-        cpu_quota: Some(limits.cpu.map_or(-1, |cpu| cpu.quota)),
-        cpu_period: limits.cpu.map(|cpu| cpu.period),
-        cpu_shares: limits.cpu.map(|cpu| cpu.shares),
-        cpuset_cpus: some_text(&limits.cpuset),
-        ..ContainerUpdateBody::default()
-    }
+/// It can neither remove a limit of memory or cores nor change the OOM killer; these are applied by the next container. It can
+/// remove a limit of CPU time.
+fn update_body(limits: &Limits) -> Value {
+    let memory = (limits.memory > 0).then_some(limits);
+    json!({
+        "Memory": memory.map(|limits| limits.memory),
+        "MemoryReservation": memory.map(|limits| limits.memory_reservation),
+        "MemorySwap": memory.map(|limits| limits.memory_swap),
+        "PidsLimit": limits.pids,
+        "BlkioWeight": limits.blkio_weight,
+        "CpuQuota": limits.cpu.map_or(-1, |cpu| cpu.quota),
+        "CpuPeriod": limits.cpu.map(|cpu| cpu.period),
+        "CpuShares": limits.cpu.map(|cpu| cpu.shares),
+        "CpusetCpus": limits.cpuset,
+    })
 }
 
-fn mount(volume: &Volume) -> Mount {
-    Mount {
-        typ: Some(MountType::BIND),
-        source: volume.path.clone(),
-        target: Some(volume.target.clone()),
-        read_only: Some(volume.read_only),
-        ..Mount::default()
-    }
-}
-
-fn port_bindings(spec: &ContainerSpec) -> HashMap<String, Option<Vec<PortBinding>>> {
-    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+fn port_bindings(spec: &ContainerSpec) -> BTreeMap<String, Vec<Value>> {
+    let mut bindings: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for published in &spec.ports {
         for protocol in protocols(published.port) {
-            let binding =
-                PortBinding { host_ip: Some(published.address.clone()), host_port: Some(published.port.to_string()) };
-            bindings.entry(protocol).or_default().get_or_insert_default().push(binding);
+            let binding = json!({"HostIp": published.address, "HostPort": published.port.to_string()});
+            bindings.entry(protocol).or_default().push(binding);
         }
     }
     bindings
@@ -403,14 +386,6 @@ fn port_bindings(spec: &ContainerSpec) -> HashMap<String, Option<Vec<PortBinding
 
 fn protocols(port: u16) -> [String; 2] {
     ["tcp", "udp"].map(|protocol| format!("{port}/{protocol}"))
-}
-
-fn some_text(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
-}
-
-fn some_list(list: Vec<String>) -> Option<Vec<String>> {
-    (!list.is_empty()).then_some(list)
 }
 
 #[cfg(test)]

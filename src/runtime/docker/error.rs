@@ -1,38 +1,44 @@
-//! From bollard's and our own failures to [`RuntimeError`].
-
-use bollard::errors::Error;
+//! Failed requests, and what they mean to callers.
 
 use super::connection::Address;
 use crate::runtime::{ErrorKind, RuntimeError};
 
-/// A message of the engine may quote a registry's page; people read the beginning.
+/// The longest message of an engine that is passed on, in bytes. It may quote a page of a registry.
 const MAX_MESSAGE: usize = 2048;
 
-/// What went wrong when `attempt` was made.
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The engine's answer is an error.
+    #[error("{message}")]
+    Rejected { status: u16, message: String },
+    #[error(transparent)]
+    Connection(#[from] hyper_util::client::legacy::Error),
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error("cannot write the request: {0}")]
+    Request(#[from] http::Error),
+    #[error("invalid response from the container engine: {0}")]
+    Response(#[from] serde_json::Error),
+}
+
+/// The error of `attempt`, for callers.
 pub(super) fn translate(attempt: String, error: &Error, address: &Address) -> RuntimeError {
     let unavailable =
         |cause: String| RuntimeError::new(ErrorKind::Unavailable, &attempt, format_args!("{address}: {cause}"));
     match error {
-        Error::DockerResponseServerError { status_code: 400, message } if of_another_version(message) => {
-            unavailable(brief(message))
-        }
-        Error::DockerResponseServerError { status_code, message } => {
-            RuntimeError::new(kind(*status_code, message), &attempt, brief(message))
-        }
-        Error::DockerStreamError { error } => RuntimeError::new(kind(500, error), &attempt, brief(error)),
-        Error::HyperLegacyError { .. }
-        | Error::HyperResponseError { .. }
-        | Error::IOError { .. }
-        | Error::RequestTimeoutError => unavailable(root_cause(error)),
-        other => {
-            let message = format!("the container engine's answer is not understood ({other})");
-            RuntimeError::new(ErrorKind::Failed, &attempt, brief(&message))
-        }
+        Error::Rejected { status: 400, message } if is_version_mismatch(message) => unavailable(brief(message)),
+        Error::Rejected { status, message } => RuntimeError::new(kind(*status, message), &attempt, brief(message)),
+        Error::Connection(_) | Error::Http(_) | Error::Io(_) => unavailable(root_cause(error)),
+        Error::Request(_) => RuntimeError::new(ErrorKind::Invalid, &attempt, error),
+        Error::Response(_) => RuntimeError::new(ErrorKind::Failed, &attempt, brief(&error.to_string())),
     }
 }
 
-/// What a status and its message mean. Podman answers 500 to much that has a status of its own, and what goes wrong within a
-/// stream has none: then the words decide.
+/// The kind of a rejected request. Podman answers 500 in many cases that have a status of their own, and an error within a
+/// stream has no status, so the message decides as well.
 fn kind(status: u16, message: &str) -> ErrorKind {
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     match status {
@@ -50,40 +56,28 @@ fn kind(status: u16, message: &str) -> ErrorKind {
     }
 }
 
-/// The engine was replaced under us by one that does not know the version that was negotiated with the last.
-fn of_another_version(message: &str) -> bool {
+/// Whether the engine was replaced by one that does not support the negotiated version.
+fn is_version_mismatch(message: &str) -> bool {
     message.contains("client version") && (message.contains("too new") || message.contains("too old"))
 }
 
-/// The innermost of an error's causes, which is what people can do something about.
-pub(super) fn root_cause(error: &Error) -> String {
-    let mut cause: &dyn std::error::Error = match error {
-        // bollard's own wrappers do not name their source.
-        Error::HyperLegacyError { err } => err,
-        Error::HyperResponseError { err } => err,
-        Error::IOError { err } => err,
-        other => other,
-    };
+/// The innermost cause of an error.
+fn root_cause(error: &Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
     cause.to_string()
 }
 
-/// The beginning of a message on one line.
+/// The beginning of a message, on one line.
 fn brief(message: &str) -> String {
-    let mut brief = String::new();
-    for word in message.split_whitespace() {
-        if brief.len() + word.len() > MAX_MESSAGE {
-            brief.push('…');
-            break;
-        }
-        if !brief.is_empty() {
-            brief.push(' ');
-        }
-        brief.push_str(word);
+    let mut line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.len() > MAX_MESSAGE {
+        line.truncate(line.floor_char_boundary(MAX_MESSAGE));
+        line.push('…');
     }
-    brief
+    line
 }
 
 #[cfg(test)]
@@ -94,8 +88,8 @@ mod tests {
         translate("looking".into(), error, &Address::Unix("/run/x.sock".into()))
     }
 
-    fn rejected(status_code: u16, message: &str) -> RuntimeError {
-        translated(&Error::DockerResponseServerError { status_code, message: message.into() })
+    fn rejected(status: u16, message: &str) -> RuntimeError {
+        translated(&Error::Rejected { status, message: message.into() })
     }
 
     #[test]
@@ -130,7 +124,7 @@ mod tests {
         for status in [400, 500] {
             assert_eq!(kind(status, "invalid reference format"), ErrorKind::InvalidImage);
         }
-        let stream = |error: &str| translated(&Error::DockerStreamError { error: error.into() }).kind;
+        let stream = |error: &str| rejected(500, error).kind;
         assert_eq!(stream("write /var/lib/docker/tmp/1: no space left on device"), ErrorKind::NoSpace);
         assert_eq!(stream("unauthorized: authentication required"), ErrorKind::Denied);
         assert_eq!(stream("pull access denied for a/b"), ErrorKind::Denied);
@@ -139,7 +133,7 @@ mod tests {
 
     #[test]
     fn outages() {
-        let error = Error::IOError { err: std::io::Error::other("broken pipe") };
+        let error = Error::from(std::io::Error::other("broken pipe"));
         let text = translated(&error).to_string();
         assert_eq!(
             text,
@@ -152,7 +146,7 @@ mod tests {
     fn a_long_page_is_cut() {
         let text = rejected(500, &"<html> ".repeat(10_000)).to_string();
         assert!(text.len() < MAX_MESSAGE + 100 && text.ends_with('…'));
-        let text = rejected(500, &"x".repeat(10_000)).to_string();
-        assert!(text.len() < 100, "{text}");
+        let text = rejected(500, &"ü".repeat(10_000)).to_string();
+        assert!(text.len() < MAX_MESSAGE + 100 && text.ends_with('…'));
     }
 }
