@@ -17,14 +17,14 @@ pub mod spec_builder;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::io::AsyncWrite;
 
 use crate::model::{ContainerStatus, Role, ServerId};
 pub use error::{ErrorKind, RuntimeError};
 pub use spec::{
-    BuiltSpec, ContainerSpec, CpuLimit, Endpoint, HostInfo, KernelLimits, Limits, LogDriver, NetworkInfo,
-    NetworkPurpose, NetworkSpec, Omission, PublishedPort, Volume, VolumeRole,
+    BuiltSpec, CPU_PERIOD, ContainerSpec, Endpoint, HostInfo, KernelLimits, Limits, NetworkInfo, NetworkPurpose,
+    NetworkSpec, PublishedPort, Volume, VolumeRole,
 };
 
 /// Label that holds the server's uuid.
@@ -103,25 +103,6 @@ pub enum ContainerChange {
     Removed,
     /// Something else, such as a signal.
     Other,
-}
-
-/// A signal by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Signal {
-    /// SIGTERM
-    Terminate,
-    /// SIGKILL
-    Kill,
-}
-
-impl Signal {
-    /// The name the runtime knows.
-    pub fn name(self) -> &'static str {
-        match self {
-            Signal::Terminate => "SIGTERM",
-            Signal::Kill => "SIGKILL",
-        }
-    }
 }
 
 /// Raw bytes that a container prints, as they are printed.

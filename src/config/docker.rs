@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::file::{DockerFile, LogConfigFile, NetworkFile, PullPolicy};
 use super::lenient::Lenient;
 use super::{Overhead, Problem, Registries};
@@ -73,7 +75,7 @@ pub struct InstallerLimits {
 }
 
 /// Docker's log of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogConfig {
     pub driver: String,
     pub options: BTreeMap<String, String>,

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock::Clock;
+use crate::config::LogRotation;
 use crate::events::Subscription;
 use crate::model::Role;
 use crate::runtime::{Purpose, container_name};
@@ -41,14 +42,14 @@ impl House {
 
     fn daemon(&self) -> Daemon {
         let (tasks, wakes) = (Tasks::new(), Arc::new(AtomicU32::new(0)));
-        let options =
-            ConsoleOptions { app_name: "alula".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 2 };
+        let mut node = crate::testing::node_config(Path::new("/node"));
+        (node.app_name, node.logs) = ("alula".into(), LogRotation { max_bytes: 1 << 20, max_files: 2 });
         let count = wakes.clone();
         let console = Console::new(
             Arc::new(self.runtime()),
             Blocking::Inline,
             self.events.clone(),
-            options,
+            &node,
             tasks.clone(),
             Arc::new(move |woken| {
                 assert_eq!(woken, id());

@@ -26,6 +26,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::LogRotation;
 use crate::files::log::LogReader;
 use crate::model::ServerId;
 use crate::store::Blocking;
@@ -51,10 +52,8 @@ const WAITING_WITHOUT_FOLDER: usize = 4 * 1024;
 /// How transcripts are kept.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
-    /// Bytes of one file; exceeded by less than one batch.
-    pub bytes: u64,
-    /// Files, the one in use included.
-    pub files: u32,
+    /// A file may exceed its size by less than one batch.
+    pub rotation: LogRotation,
     /// What lines of the daemon begin with.
     pub daemon: String,
     /// Numbers the lines of all transcripts: a later transcript of a server has higher ones than an earlier one.

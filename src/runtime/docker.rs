@@ -26,11 +26,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
-use super::host::{Engine, Host, RegistryAuth};
+use super::host::{Engine, Host};
 use super::{
     Attachment, BuiltSpec, ContainerSpec, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkInfo,
     NetworkSpec, Output, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
 };
+use crate::config::Credentials;
 use crate::model::{ContainerStatus, Role, ServerId};
 pub use connection::{Address, InvalidAddress};
 use error::Error;
@@ -202,7 +203,7 @@ impl Engine for DockerRuntime {
     async fn pull(
         &self,
         reference: &str,
-        auth: Option<RegistryAuth>,
+        auth: Option<&Credentials>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), RuntimeError> {
         // How long a pull may take is the host's to say.

@@ -21,7 +21,7 @@ use crate::config::NodeConfig;
 use crate::model::ServerId;
 use crate::tasks::{Blocking, Tasks};
 
-pub use engine::{Engine, RegistryAuth};
+pub use engine::Engine;
 #[cfg(test)]
 pub(crate) use follow::MountSource;
 pub use follow::kernel_limits;

@@ -1,14 +1,14 @@
 //! What a container should be like, in terms that no engine is needed for.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::LogConfig;
 use crate::model::manifest::digest;
 
 /// Everything that a container is created from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContainerSpec {
     /// Name, see [`container_name`](super::container_name).
     pub name: String,
@@ -40,7 +40,7 @@ pub struct ContainerSpec {
     /// Name servers.
     pub dns: Vec<String>,
     /// Log driver; the runtime's own where absent.
-    pub log: Option<LogDriver>,
+    pub log: Option<LogConfig>,
     /// Security options.
     pub security_opt: Vec<String>,
     /// Read-only root file system.
@@ -102,30 +102,8 @@ pub enum VolumeRole {
 pub struct BuiltSpec {
     /// What to create.
     pub spec: ContainerSpec,
-    /// What was left out.
-    pub omissions: Vec<Omission>,
-}
-
-/// Something that was asked for and left out. `Display` is a sentence for an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Omission {
-    /// What, such as `mount /srv/maps at /maps`.
-    pub subject: String,
-    /// Why, and what to do about it.
-    pub reason: String,
-}
-
-impl Omission {
-    /// This is left out for this reason.
-    pub fn new(subject: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { subject: subject.into(), reason: reason.into() }
-    }
-}
-
-impl fmt::Display for Omission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is left out: {}", self.subject, self.reason)
-    }
+    /// Sentences for events: what was left out, and why.
+    pub omissions: Vec<String>,
 }
 
 /// What container specs depend on beside settings and configuration, as the engine last saw it.
@@ -144,15 +122,6 @@ pub struct KernelLimits {
     pub block_io_weight: bool,
     /// The OOM killer can be switched off for a container.
     pub oom_kill_disable: bool,
-}
-
-/// A log driver with its options.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogDriver {
-    /// Name.
-    pub driver: String,
-    /// Options.
-    pub options: BTreeMap<String, String>,
 }
 
 /// A fixed place in a network.
@@ -175,6 +144,9 @@ pub struct PublishedPort {
     pub port: u16,
 }
 
+/// The period of a CPU quota, in microseconds.
+pub const CPU_PERIOD: i64 = 100_000;
+
 /// Limits of a container.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Limits {
@@ -190,21 +162,10 @@ pub struct Limits {
     pub pids: Option<i64>,
     /// Block I/O weight; `None` where the kernel has none.
     pub blkio_weight: Option<u16>,
-    /// CPU quota, period (microseconds) and shares; `None` is unlimited.
-    pub cpu: Option<CpuLimit>,
+    /// Microseconds of CPU time in each [`CPU_PERIOD`]; `None` is unlimited.
+    pub cpu: Option<i64>,
     /// Cores; empty for all.
     pub cpuset: String,
-}
-
-/// CPU bandwidth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CpuLimit {
-    /// Microseconds of CPU time in a period.
-    pub quota: i64,
-    /// Microseconds.
-    pub period: i64,
-    /// Relative weight.
-    pub shares: i64,
 }
 
 impl ContainerSpec {

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 pub use mounts::clean_path;
 pub use network::{network, outgoing_network};
 
-use super::{BuiltSpec, ContainerSpec, HostInfo, LogDriver, Volume, VolumeRole, container_name};
+use super::{BuiltSpec, ContainerSpec, HostInfo, Volume, VolumeRole, container_name};
 use crate::config::NodeConfig;
 use crate::model::{Role, Script, ServerId, Spec};
 use environment::Address;
@@ -72,17 +72,15 @@ pub fn server_container(id: ServerId, spec: &Spec, node: &NodeConfig, host: &Hos
         name: container_name(id, Role::Server),
         image: image.to_owned(),
         local_image,
-        image_id: None,
         hostname: id.to_string(),
         domainname: node.docker.domainname.clone(),
         user: Some(node.container_user().to_string()),
-        command: None,
         environment: environment::environment(settings, node, host, Address::Reachable, &mut omissions),
         labels,
         volumes: mounts::of_server(settings, node, &mut omissions),
         tmpfs: tmpfs(node),
         dns: node.docker.network.dns.clone(),
-        log: log_driver(node),
+        log: node.docker.log_config.clone(),
         security_opt: vec!["no-new-privileges".into()],
         read_only_root: true,
         cap_drop: DROPPED_CAPABILITIES.map(String::from).into(),
@@ -93,6 +91,7 @@ pub fn server_container(id: ServerId, spec: &Spec, node: &NodeConfig, host: &Hos
         userns_mode: node.docker.userns_mode.clone(),
         ports: network::ports(&settings.allocations, node, host, &mut omissions),
         limits: limits::of_server(&settings.build, node, host),
+        ..ContainerSpec::default()
     };
     BuiltSpec { spec, omissions }
 }
@@ -111,27 +110,19 @@ pub fn installer_container(
     let spec = ContainerSpec {
         name: container_name(id, Role::Installer),
         image: script.image.clone(),
-        local_image: false,
-        image_id: None,
         hostname: "installer".into(),
-        domainname: String::new(),
-        user: None,
         command: Some(vec![script.entrypoint.clone(), format!("{SCRIPT_FOLDER}/{SCRIPT_FILE}")]),
         environment: environment::environment(settings, node, host, Address::AsAllocated, &mut omissions),
         labels: wings_labels("server_installer"),
         volumes: vec![volume(VolumeRole::Data, INSTALL_FOLDER), volume(VolumeRole::InstallScript, SCRIPT_FOLDER)],
         tmpfs: tmpfs(node),
         dns: node.docker.network.dns.clone(),
-        log: log_driver(node),
-        security_opt: Vec::new(),
-        read_only_root: false,
-        cap_drop: Vec::new(),
+        log: node.docker.log_config.clone(),
         network_mode: node.docker.network.network_mode.clone(),
-        own_network: None,
         endpoint: network::endpoint(&settings.allocations, node, host),
         userns_mode: node.docker.userns_mode.clone(),
-        ports: Vec::new(),
         limits: limits::of_installer(&settings.build, node, host),
+        ..ContainerSpec::default()
     };
     BuiltSpec { spec, omissions }
 }
@@ -143,11 +134,6 @@ fn wings_labels(container_type: &str) -> BTreeMap<String, String> {
 
 fn tmpfs(node: &NodeConfig) -> BTreeMap<String, String> {
     BTreeMap::from([("/tmp".into(), format!("rw,exec,nosuid,size={}M", node.docker.tmpfs_mib))])
-}
-
-fn log_driver(node: &NodeConfig) -> Option<LogDriver> {
-    let log = node.docker.log_config.as_ref()?;
-    Some(LogDriver { driver: log.driver.clone(), options: log.options.clone() })
 }
 
 #[cfg(test)]

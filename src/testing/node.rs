@@ -12,7 +12,7 @@ use super::{IMAGE, TestDisk, TestPanel, node_config};
 use crate::api::{Api, Endpoint};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
-use crate::console::{Console, ConsoleOptions};
+use crate::console::Console;
 use crate::controller::queue::Queue;
 use crate::controller::{Controller, containers};
 use crate::files::Layout;
@@ -197,10 +197,8 @@ impl TestNodeBuilder {
         let runtime = Arc::new(FakeRuntime::new(self.engine.clone(), self.faults, host));
         let pushed = queue.clone();
         let wake: Wake = Arc::new(move |id| pushed.push(id));
-        let options =
-            ConsoleOptions { app_name: "test".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
         let events = store.events().clone();
-        let console = Console::new(runtime.clone(), blocking, events, options, tasks.clone(), wake.clone());
+        let console = Console::new(runtime.clone(), blocking, events, &node, tasks.clone(), wake.clone());
         let context = Arc::new(Context::new(Parts {
             store,
             runtime,

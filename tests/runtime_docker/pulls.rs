@@ -2,7 +2,8 @@
 
 use std::sync::Mutex;
 
-use alula::runtime::host::{Engine, RegistryAuth};
+use alula::config::{Credentials, Secret};
+use alula::runtime::host::Engine;
 use bollard::Docker;
 use bollard::query_parameters::RemoveImageOptions;
 
@@ -11,8 +12,8 @@ use crate::registry::{Layer, Registry};
 /// Encoded in base64 this has both characters in which its alphabets differ.
 const PASSWORD: &str = "~~>>??ü~~>>??";
 
-fn auth(password: &str) -> Option<RegistryAuth> {
-    Some(RegistryAuth { username: "alula".into(), password: password.into() })
+fn auth(password: &str) -> Option<Credentials> {
+    Some(Credentials { server: String::new(), username: "alula".into(), password: Secret::new(password) })
 }
 
 async fn forget(docker: &Docker, reference: &str) {
@@ -55,10 +56,10 @@ async fn a_private_registry_wants_the_right_password() {
     let registry = Registry::start(Some(("alula", PASSWORD)), Layer::Complete).await;
     let reference = registry.reference("good");
     for wrong in [None, auth("wrong")] {
-        let error = runtime.pull(&reference, wrong, &|_| ()).await.unwrap_err();
+        let error = runtime.pull(&reference, wrong.as_ref(), &|_| ()).await.unwrap_err();
         assert!(!error.is_outage(), "{error:?}");
     }
-    runtime.pull(&reference, auth(PASSWORD), &|_| ()).await.unwrap();
+    runtime.pull(&reference, auth(PASSWORD).as_ref(), &|_| ()).await.unwrap();
     forget(&docker, &reference).await;
 }
 

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::clock::Clock;
+use crate::config::LogRotation;
 use crate::console::transcript::{Rules, TRANSCRIPT_FILE};
 use crate::events::Subscription;
 use crate::model::ServerId;
@@ -37,8 +38,11 @@ struct Terminal {
 const ROOM: usize = 16;
 
 async fn sinks(root: &TempDir) -> Sinks {
-    let rules =
-        Arc::new(Rules { bytes: 1 << 20, files: 2, daemon: "[alula Daemon]: ".into(), numbers: Arc::default() });
+    let rules = Arc::new(Rules {
+        rotation: LogRotation { max_bytes: 1 << 20, max_files: 2 },
+        daemon: "[alula Daemon]: ".into(),
+        numbers: Arc::default(),
+    });
     let transcript = Transcript::new(ServerId::new(uuid::Uuid::nil()), rules, Blocking::Inline, Tasks::new());
     transcript.open(&root.path().join("logs"), "one", false).await;
     Sinks { transcript, events: Events::new(Clock::System) }

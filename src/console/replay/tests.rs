@@ -105,7 +105,7 @@ impl Replay {
         Self {
             container: "one".into(),
             log: None,
-            open: None,
+            open: Box::new(|_| stream::empty().boxed()),
             breaks: 0,
             until: Instant::now(),
             lines: Lines::default(),

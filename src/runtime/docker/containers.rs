@@ -10,9 +10,12 @@ use super::error::Error;
 use super::wire::Wire;
 use crate::model::{ContainerState, ContainerStatus, Role, ServerId, Timestamp};
 use crate::runtime::{
-    ContainerSpec, EngineInfo, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC, LABEL_TOKEN, Limits, Listed,
-    Purpose, Removal, Volume, parse_container_name,
+    CPU_PERIOD, ContainerSpec, EngineInfo, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC, LABEL_TOKEN, Limits,
+    Listed, Purpose, Removal, Volume, parse_container_name,
 };
+
+/// The relative weight of a container with limited CPU time. It is the default of engines.
+const CPU_SHARES: i64 = 1024;
 
 /// The answer to `GET /info`.
 #[derive(Default, Deserialize)]
@@ -177,27 +180,13 @@ impl EngineState {
     }
 }
 
-/// A signal by its name; Podman has numbers.
+/// A signal by name, or by number from Podman: engines accept both.
 fn signal_name(signal: &Value) -> Option<String> {
-    let text = match signal {
-        Value::String(text) if !text.is_empty() => text.clone(),
-        Value::Number(number) => number.to_string(),
-        _ => return None,
-    };
-    let name = match text.as_str() {
-        "1" => "SIGHUP",
-        "2" => "SIGINT",
-        "3" => "SIGQUIT",
-        "6" => "SIGABRT",
-        "9" => "SIGKILL",
-        "10" => "SIGUSR1",
-        "12" => "SIGUSR2",
-        "15" => "SIGTERM",
-        "28" => "SIGWINCH",
-        "37" => "SIGRTMIN+3",
-        _ => return Some(text),
-    };
-    Some(name.to_owned())
+    match signal {
+        Value::String(name) => Some(name.clone()).filter(|name| !name.is_empty()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 /// The answer to the creation of a container.
@@ -347,9 +336,9 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "OomKillDisable": limits.oom_kill_disable,
         "PidsLimit": limits.pids,
         "BlkioWeight": limits.blkio_weight,
-        "CpuQuota": limits.cpu.map(|cpu| cpu.quota),
-        "CpuPeriod": limits.cpu.map(|cpu| cpu.period),
-        "CpuShares": limits.cpu.map(|cpu| cpu.shares),
+        "CpuQuota": limits.cpu,
+        "CpuPeriod": limits.cpu.map(|_| CPU_PERIOD),
+        "CpuShares": limits.cpu.map(|_| CPU_SHARES),
         "CpusetCpus": limits.cpuset,
     })
 }
@@ -366,9 +355,9 @@ fn update_body(limits: &Limits) -> Value {
         "MemorySwap": memory.map(|limits| limits.memory_swap),
         "PidsLimit": limits.pids,
         "BlkioWeight": limits.blkio_weight,
-        "CpuQuota": limits.cpu.map_or(-1, |cpu| cpu.quota),
-        "CpuPeriod": limits.cpu.map(|cpu| cpu.period),
-        "CpuShares": limits.cpu.map(|cpu| cpu.shares),
+        "CpuQuota": limits.cpu.unwrap_or(-1),
+        "CpuPeriod": limits.cpu.map(|_| CPU_PERIOD),
+        "CpuShares": limits.cpu.map(|_| CPU_SHARES),
         "CpusetCpus": limits.cpuset,
     })
 }

@@ -13,8 +13,8 @@ use super::containers::found;
 use super::error::Error;
 use super::lines;
 use super::wire::Wire;
+use crate::config::Credentials;
 use crate::model::image::{DEFAULT_REGISTRY, ImageReference};
-use crate::runtime::host::RegistryAuth;
 
 /// Between two lines about how far a download is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ impl Report {
 pub(super) async fn pull(
     wire: &Wire,
     reference: &str,
-    auth: Option<RegistryAuth>,
+    auth: Option<&Credentials>,
     progress: &(dyn Fn(String) + Send + Sync),
 ) -> Result<(), Error> {
     let Some(parts) = ImageReference::parse(reference) else {
@@ -117,11 +117,13 @@ pub(super) async fn pull(
 }
 
 /// The credentials as the engine wants them: the URL-safe alphabet, which bollard does not use.
-fn headers(reference: &ImageReference<'_>, auth: Option<RegistryAuth>) -> HeaderMap {
+fn headers(reference: &ImageReference<'_>, auth: Option<&Credentials>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if let Some(auth) = auth {
         let json = serde_json::json!({
-            "username": auth.username, "password": auth.password, "serveraddress": auth_server(reference),
+            "username": auth.username,
+            "password": auth.password.expose(),
+            "serveraddress": auth_server(reference),
         });
         let mut value = HeaderValue::try_from(URL_SAFE.encode(json.to_string())).expect("base64 is fit for a header");
         value.set_sensitive(true);
@@ -221,9 +223,13 @@ mod tests {
 
     #[test]
     fn credentials_are_url_safe_and_name_the_registry() {
-        let auth = RegistryAuth { username: "ü>?".into(), password: "~~>>??".into() };
+        let auth = Credentials {
+            server: "r.io".into(),
+            username: "ü>?".into(),
+            password: crate::config::Secret::new("~~>>??"),
+        };
         let reference = ImageReference::parse("r.io:5000/a").unwrap();
-        let headers = headers(&reference, Some(auth));
+        let headers = headers(&reference, Some(&auth));
         let value = headers["X-Registry-Auth"].to_str().unwrap();
         assert!(!value.contains(['+', '/']), "{value}");
         let json: serde_json::Value = serde_json::from_slice(&URL_SAFE.decode(value).unwrap()).unwrap();

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use crate::config::Credentials;
 use crate::runtime::{NetworkInfo, NetworkSpec, RuntimeError};
 
 /// What a [`Host`](super::Host) asks of its engine: images and networks by name.
@@ -14,19 +15,10 @@ pub trait Engine: Clone + Send + Sync + 'static {
     async fn pull(
         &self,
         reference: &str,
-        auth: Option<RegistryAuth>,
+        auth: Option<&Credentials>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), RuntimeError>;
 
     /// Makes the network where it is missing, with a free subnet where the wanted one overlaps, and inspects it.
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkInfo, RuntimeError>;
-}
-
-/// Credentials for a registry.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RegistryAuth {
-    /// User.
-    pub username: String,
-    /// Password, never logged.
-    pub password: String,
 }

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::oneshot;
 
-use super::engine::{Engine, RegistryAuth};
+use super::engine::Engine;
 use crate::config::{NodeConfig, PullPolicy};
 use crate::runtime::{ErrorKind, RuntimeError};
 use crate::tasks::Tasks;
@@ -111,15 +111,11 @@ impl Images {
     fn begin_pull(&self, engine: impl Engine, reference: &str) -> Pull {
         let (sender, receiver) = oneshot::channel();
         let pulls = self.pulls.clone();
-        let credentials = self.node.docker.registries.credentials_for(reference);
-        let auth = credentials.map(|credentials| RegistryAuth {
-            username: credentials.username.clone(),
-            password: credentials.password.expose().to_owned(),
-        });
+        let auth = self.node.docker.registries.credentials_for(reference).cloned();
         let name = reference.to_owned();
         self.tasks.spawn(format!("pull {reference}"), async move {
             let progress = |line: String| tracing::debug!(image = %name, "{line}");
-            let pull = tokio::time::timeout(PULL_LIMIT, engine.pull(&name, auth, &progress)).await;
+            let pull = tokio::time::timeout(PULL_LIMIT, engine.pull(&name, auth.as_ref(), &progress)).await;
             let result = match pull {
                 Ok(result) => result.map_err(about_image),
                 Err(_) => {

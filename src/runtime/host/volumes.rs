@@ -9,7 +9,7 @@ use super::paths::Paths;
 use crate::config::NodeConfig;
 use crate::files::Layout;
 use crate::model::ServerId;
-use crate::runtime::{BuiltSpec, Omission, RuntimeError, Volume, VolumeRole};
+use crate::runtime::{BuiltSpec, RuntimeError, Volume, VolumeRole};
 
 /// Finds volumes.
 pub(super) struct Volumes {
@@ -49,8 +49,8 @@ impl Volumes {
             match path.and_then(free) {
                 Ok(path) => built.spec.volumes.push(Volume { path: Some(path.display().to_string()), ..volume }),
                 Err(reason) => {
-                    let subject = format!("mount {} at {}", source(&volume).unwrap_or_default(), volume.target);
-                    built.omissions.push(Omission::new(subject, reason));
+                    let source = source(&volume).unwrap_or_default();
+                    built.omissions.push(format!("mount {source} at {} is left out: {reason}", volume.target));
                 }
             }
         }

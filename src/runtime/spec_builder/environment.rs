@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::network;
 use crate::config::NodeConfig;
 use crate::model::Settings;
-use crate::runtime::{HostInfo, Omission};
+use crate::runtime::HostInfo;
 
 /// Names that the settings' own variables cannot take.
 const BASICS: [&str; 5] = ["TZ", "STARTUP", "SERVER_MEMORY", "SERVER_IP", "SERVER_PORT"];
@@ -30,7 +30,7 @@ pub(super) fn environment(
     node: &NodeConfig,
     host: &HostInfo,
     address: Address,
-    omissions: &mut Vec<Omission>,
+    omissions: &mut Vec<String>,
 ) -> Vec<String> {
     let own = own_variables(&settings.environment, omissions);
     let allocation = &settings.allocations.default;
@@ -59,7 +59,7 @@ pub(super) fn environment(
         let whole = !variable.contains('\0');
         if !whole {
             let name = variable.split('=').next().unwrap_or_default();
-            omissions.push(Omission::new(format!("variable {name:?}"), "its text holds a NUL byte"));
+            omissions.push(format!("variable {name:?} is left out: its text holds a NUL byte"));
         }
         whole
     });
@@ -67,12 +67,12 @@ pub(super) fn environment(
 }
 
 /// The settings' variables under their upper-case names.
-fn own_variables(variables: &BTreeMap<String, Value>, omissions: &mut Vec<Omission>) -> BTreeMap<String, String> {
+fn own_variables(variables: &BTreeMap<String, Value>, omissions: &mut Vec<String>) -> BTreeMap<String, String> {
     let mut own = BTreeMap::new();
     for (name, value) in variables {
         let upper = name.to_uppercase();
         if name.is_empty() || name.contains('=') || name.contains('\0') {
-            omissions.push(Omission::new(format!("variable {name:?}"), "this is no name for a variable"));
+            omissions.push(format!("variable {name:?} is left out: this is no name for a variable"));
         } else if !BASICS.contains(&upper.as_str()) {
             // Upper case sorts first, so the exact spelling wins over another one of the same name.
             own.entry(upper).or_insert_with(|| text(value));

@@ -6,13 +6,13 @@ use super::SERVER_FOLDER;
 use crate::config::NodeConfig;
 use crate::model::Settings;
 use crate::model::settings::Mount;
-use crate::runtime::{Omission, Volume, VolumeRole};
+use crate::runtime::{Volume, VolumeRole};
 
 /// Each mount is work for the engine at each start.
 const MAX_MOUNTS: usize = 128;
 
 /// All volumes of a server, in order: its files, the node's own, the settings'.
-pub(super) fn of_server(settings: &Settings, node: &NodeConfig, omissions: &mut Vec<Omission>) -> Vec<Volume> {
+pub(super) fn of_server(settings: &Settings, node: &NodeConfig, omissions: &mut Vec<String>) -> Vec<Volume> {
     let fixed = |role, target: &str| Volume { role, path: None, target: target.into(), read_only: true };
     let mut volumes = vec![Volume { read_only: false, ..fixed(VolumeRole::Data, SERVER_FOLDER) }];
     if node.mount_passwd {
@@ -33,7 +33,7 @@ pub(super) fn of_server(settings: &Settings, node: &NodeConfig, omissions: &mut 
                 volumes.push(Volume { role, path: None, target, read_only: mount.read_only });
             }
             Err(reason) if omissions.len() < 2 * MAX_MOUNTS => {
-                omissions.push(Omission::new(format!("mount {} at {}", mount.source, mount.target), reason));
+                omissions.push(format!("mount {} at {} is left out: {reason}", mount.source, mount.target));
             }
             Err(_) => {}
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::config::NodeConfig;
 use crate::model::settings::Allocations;
-use crate::runtime::{Endpoint, HostInfo, NetworkPurpose, NetworkSpec, Omission, PublishedPort};
+use crate::runtime::{Endpoint, HostInfo, NetworkPurpose, NetworkSpec, PublishedPort};
 
 /// The address that means "this host" in an allocation.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
@@ -41,16 +41,17 @@ pub fn outgoing_network(ip: &str) -> NetworkSpec {
 }
 
 /// The network of its own that a server asks for by `force_outgoing_ip`.
-pub(super) fn outgoing(allocations: &Allocations, omissions: &mut Vec<Omission>) -> Option<NetworkSpec> {
+pub(super) fn outgoing(allocations: &Allocations, omissions: &mut Vec<String>) -> Option<NetworkSpec> {
     if !allocations.force_outgoing_ip {
         return None;
     }
     let default = &allocations.default;
     let address = default.ip.parse::<IpAddr>().ok().filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
     if default.port == 0 || address.is_none() {
-        let subject = format!("the forced outgoing address {}", default.ip);
-        let reason = "it takes a default allocation with a port on an address of this host";
-        omissions.push(Omission::new(subject, reason));
+        omissions.push(format!(
+            "the forced outgoing address {} is left out: it takes a default allocation with a port on an address of this host",
+            default.ip
+        ));
         return None;
     }
     Some(outgoing_network(&default.ip))
@@ -95,7 +96,7 @@ pub(super) fn ports(
     allocations: &Allocations,
     node: &NodeConfig,
     host: &HostInfo,
-    omissions: &mut Vec<Omission>,
+    omissions: &mut Vec<String>,
 ) -> Vec<PublishedPort> {
     let mut ports = BTreeSet::new();
     for (ip, numbers) in &allocations.mappings {
@@ -106,8 +107,8 @@ pub(super) fn ports(
             _ => match ip.parse::<IpAddr>() {
                 Ok(address) => address.to_string(),
                 Err(_) => {
-                    let reason = "this is no IP address; correct the allocation";
-                    omissions.push(Omission::new(format!("allocation {ip:?}"), reason));
+                    omissions
+                        .push(format!("allocation {ip:?} is left out: this is no IP address; correct the allocation"));
                     continue;
                 }
             },

@@ -6,13 +6,13 @@ use super::{Done, Reconciler, StepError};
 use crate::model::record::{AppliedLimits, Serving};
 use crate::model::{Crash, Handled, Reason, Role, ServerId};
 use crate::reconcile::step::StopMethod;
-use crate::runtime::{Purpose, Removal, RuntimeError, Signal};
+use crate::runtime::{Purpose, Removal, RuntimeError};
 use crate::wait;
 
 impl Reconciler {
     pub(super) async fn kill(&self, id: ServerId, container: &str, role: Role) -> Done {
         self.context.servers.killing(id, role, container);
-        self.context.runtime.signal(container, Signal::Kill.name()).await?;
+        self.context.runtime.signal(container, "SIGKILL").await?;
         Ok(true)
     }
 
@@ -36,7 +36,7 @@ impl Reconciler {
         let Some(built) = self.built(&snapshot) else { return Ok(false) };
         let built = self.context.runtime.resolve(id, built).await?;
         for omission in &built.omissions {
-            self.event(id, Reason::LeftOut, &omission.to_string());
+            self.event(id, Reason::LeftOut, omission);
         }
         let purpose = Purpose { server: id, role: Role::Server, token: token.to_owned() };
         self.create(id, &built.spec, &purpose).await
@@ -95,7 +95,7 @@ impl Reconciler {
             },
             StopMethod::Signal(signal) => self.context.runtime.signal(container, signal).await,
             StopMethod::Native => self.signal_native(id, container).await,
-            StopMethod::Kill => self.context.runtime.signal(container, Signal::Kill.name()).await,
+            StopMethod::Kill => self.context.runtime.signal(container, "SIGKILL").await,
         };
         let (grace, killed) = match sent {
             // The container got no signal, and the engine would reject another attempt, too. After the deadline it gets SIGKILL.
@@ -122,7 +122,7 @@ impl Reconciler {
                 sent => return sent,
             }
         }
-        runtime.signal(container, Signal::Terminate.name()).await
+        runtime.signal(container, "SIGTERM").await
     }
 
     pub(super) async fn update_limits(&self, id: ServerId, container: &str) -> Done {

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::runtime::{CpuLimit, Endpoint, LogDriver, PublishedPort, VolumeRole, container_name};
+use crate::config::LogConfig;
+use crate::runtime::{Endpoint, PublishedPort, VolumeRole, container_name};
 
 const SERVER: &str = "550e8400-e29b-41d4-a716-446655440000";
 
@@ -43,7 +44,7 @@ pub(in crate::runtime::docker) fn full() -> ContainerSpec {
         ],
         tmpfs: BTreeMap::from([("/tmp".into(), "rw,size=1M".into())]),
         dns: vec!["1.1.1.1".into()],
-        log: Some(LogDriver { driver: "local".into(), options: BTreeMap::from([("max-size".into(), "5m".into())]) }),
+        log: Some(LogConfig { driver: "local".into(), options: BTreeMap::from([("max-size".into(), "5m".into())]) }),
         security_opt: vec!["no-new-privileges".into()],
         read_only_root: true,
         cap_drop: vec!["mknod".into()],
@@ -71,7 +72,7 @@ fn limits() -> Limits {
         oom_kill_disable: true,
         pids: Some(512),
         blkio_weight: Some(300),
-        cpu: Some(CpuLimit { quota: 50_000, period: 100_000, shares: 1024 }),
+        cpu: Some(50_000),
         cpuset: "0-1".into(),
     }
 }
@@ -182,12 +183,11 @@ fn a_status_is_read_back() {
 }
 
 #[test]
-fn signals_have_names() {
+fn signals_are_names_or_numbers() {
     for (signal, name) in [
         (json!("SIGINT"), Some("SIGINT")),
-        (json!("3"), Some("SIGQUIT")),
-        (json!(15), Some("SIGTERM")),
-        (json!("33"), Some("33")),
+        (json!("3"), Some("3")),
+        (json!(15), Some("15")),
         (json!(""), None),
         (json!(null), None),
     ] {

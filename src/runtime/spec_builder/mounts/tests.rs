@@ -7,7 +7,7 @@ fn node() -> NodeConfig {
 }
 
 /// Targets of mounts in the container, and what is left out.
-fn targets_of(mounts: &[&str], node: &NodeConfig) -> (Vec<String>, Vec<Omission>) {
+fn targets_of(mounts: &[&str], node: &NodeConfig) -> (Vec<String>, Vec<String>) {
     let mount = |target: &&str| Mount { source: "/srv".into(), target: target.to_string(), read_only: true };
     let settings = Settings { mounts: Some(mounts.iter().map(mount).collect()), ..Settings::default() };
     let mut omissions = Vec::new();
