@@ -8,6 +8,7 @@ mod check;
 mod engine;
 mod follow;
 mod images;
+mod in_flight;
 mod paths;
 mod volumes;
 

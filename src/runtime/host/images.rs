@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use super::engine::Engine;
+use super::in_flight::InFlight;
 use crate::config::{NodeConfig, PullPolicy};
 use crate::runtime::{ErrorKind, RuntimeError};
 use crate::tasks::Tasks;
@@ -19,14 +18,12 @@ const PULL_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Most references whose meaning is remembered.
 const REFERENCES: usize = 4096;
 
-/// A pull under way, for all who wait for it.
-type Pull = Shared<BoxFuture<'static, Result<(), RuntimeError>>>;
-
-/// Pulls under way, by reference.
+/// The images of the engine.
 pub struct Images {
     node: Arc<NodeConfig>,
     tasks: Tasks,
-    pulls: Arc<Mutex<BTreeMap<String, Pull>>>,
+    /// By reference.
+    pulls: InFlight<Result<(), RuntimeError>>,
     /// What references meant when they were last asked for.
     ids: Mutex<BTreeMap<String, String>>,
 }
@@ -34,7 +31,7 @@ pub struct Images {
 impl Images {
     /// No pulls yet.
     pub fn new(node: Arc<NodeConfig>, tasks: Tasks) -> Self {
-        Self { node, tasks, pulls: Arc::default(), ids: Mutex::default() }
+        Self { node, tasks, pulls: InFlight::default(), ids: Mutex::default() }
     }
 
     /// The id of the image that a reference meant when it was last asked for.
@@ -92,30 +89,20 @@ impl Images {
         Ok(true)
     }
 
-    /// Joins the pull of this reference, or begins it. The pull goes on when a caller gives up.
+    /// Joins the pull of this reference, or begins it.
     async fn pull(&self, engine: &impl Engine, reference: &str) -> Result<(), RuntimeError> {
-        let pull = {
-            let mut pulls = self.pulls.lock().unwrap_or_else(PoisonError::into_inner);
-            match pulls.get(reference) {
-                Some(pull) => pull.clone(),
-                None => {
-                    let pull = self.begin_pull(engine.clone(), reference);
-                    pulls.insert(reference.to_owned(), pull.clone());
-                    pull
-                }
-            }
-        };
-        pull.await
+        let pull = self.pulls.join(reference, |done| self.begin_pull(engine.clone(), reference.to_owned(), done));
+        pull.result().await.unwrap_or_else(|| {
+            let message = format!("the pull of {reference} was cancelled, because the daemon is stopping");
+            Err(RuntimeError::with_message(ErrorKind::Unavailable, message))
+        })
     }
 
-    fn begin_pull(&self, engine: impl Engine, reference: &str) -> Pull {
-        let (sender, receiver) = oneshot::channel();
-        let pulls = self.pulls.clone();
-        let auth = self.node.docker.registries.credentials_for(reference).cloned();
-        let name = reference.to_owned();
-        self.tasks.spawn(format!("pull {reference}"), async move {
-            let progress = |line: String| tracing::debug!(image = %name, "{line}");
-            let pull = tokio::time::timeout(PULL_LIMIT, engine.pull(&name, auth.as_ref(), &progress)).await;
+    fn begin_pull(&self, engine: impl Engine, name: String, done: watch::Sender<Option<Result<(), RuntimeError>>>) {
+        let credentials = self.node.docker.registries.credentials_for(&name).cloned();
+        self.tasks.spawn(format!("pull {name}"), async move {
+            let progress = |line: String| tracing::debug!(image = name, "{line}");
+            let pull = tokio::time::timeout(PULL_LIMIT, engine.pull(&name, credentials.as_ref(), &progress)).await;
             let result = match pull {
                 Ok(result) => result.map_err(about_image),
                 Err(_) => {
@@ -123,16 +110,8 @@ impl Images {
                     Err(RuntimeError::with_message(ErrorKind::Failed, message))
                 }
             };
-            pulls.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
-            // No caller waits any more; the next one finds the result.
-            let _ = sender.send(result);
+            done.send_replace(Some(result));
         });
-        let name = reference.to_owned();
-        let given_up = move |_| {
-            let message = format!("the pull of {name} was given up, since the daemon is stopping");
-            Err(RuntimeError::with_message(ErrorKind::Unavailable, message))
-        };
-        receiver.map(|ended| ended.unwrap_or_else(given_up)).boxed().shared()
     }
 }
 

@@ -4,17 +4,14 @@
 //! A thread that hangs there cannot be ended. So each path is followed by a thread of its own, one at most, and while
 //! that one hangs further callers get the error at once.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::follow::{self, MountInfo, MountSource};
+use super::in_flight::InFlight;
 use crate::runtime::{ErrorKind, RuntimeError};
 use crate::tasks::Blocking;
 
@@ -35,19 +32,9 @@ pub struct Paths {
     blocking: Blocking,
     follow: Follow,
     timeout: Duration,
-    asked: Arc<Mutex<Asked>>,
+    /// By path.
+    asked: InFlight<MountSource>,
 }
-
-/// Paths that a thread is asking for.
-type Asked = BTreeMap<PathBuf, Question>;
-
-struct Question {
-    since: Instant,
-    answer: Answer,
-}
-
-/// What a thread finds, for all who wait for it; `None` where it has panicked.
-type Answer = Shared<BoxFuture<'static, Option<MountSource>>>;
 
 impl Paths {
     /// Asks the host's file systems.
@@ -57,7 +44,7 @@ impl Paths {
 
     /// With another way to follow paths and another limit.
     pub fn with(blocking: Blocking, follow: Follow, timeout: Duration) -> Self {
-        Self { blocking, follow, timeout, asked: Arc::default() }
+        Self { blocking, follow, timeout, asked: InFlight::default() }
     }
 
     /// Where the sources of mounts lead, and those allowed folders that say something about them.
@@ -115,43 +102,14 @@ impl Paths {
         until: Instant,
         work: impl FnOnce() -> MountSource + Send + 'static,
     ) -> Result<MountSource, RuntimeError> {
-        let silent = || unresponsive(path);
-        let answer = self.answer(path, work).ok_or_else(silent)?;
-        tokio::time::timeout_at(until, answer).await.ok().flatten().ok_or_else(silent)
-    }
-
-    /// Where the answer will be, or `None` where a thread hangs already.
-    fn answer(&self, path: &Path, work: impl FnOnce() -> MountSource + Send + 'static) -> Option<Answer> {
-        let (found, answer) = oneshot::channel();
-        let answer = answer.map(Result::ok).boxed().shared();
-        {
-            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(question) = asked.get(path) {
-                return (question.since.elapsed() < self.timeout).then(|| question.answer.clone());
-            }
-            asked.insert(path.to_owned(), Question { since: Instant::now(), answer: answer.clone() });
-        }
-        let over = Over { asked: self.asked.clone(), path: path.to_owned() };
-        let begun = self.blocking.run_detached("path", move || {
-            let source = work();
-            // What is asked from now on is asked again.
-            drop(over);
-            // Every caller may have given up.
-            let _ = found.send(source);
+        let question = self.asked.join(&path.to_string_lossy(), |found| {
+            // Without a thread the sender is dropped, and there is no answer.
+            let _ = self.blocking.run_detached("path", move || drop(found.send_replace(Some(work()))));
         });
-        begun.ok().map(|()| answer)
-    }
-}
-
-/// Strikes a question out when it is answered, or will never be.
-struct Over {
-    asked: Arc<Mutex<Asked>>,
-    path: PathBuf,
-}
-
-impl Drop for Over {
-    fn drop(&mut self) {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+        if question.since.elapsed() >= self.timeout {
+            return Err(unresponsive(path));
+        }
+        tokio::time::timeout_at(until, question.result()).await.ok().flatten().ok_or_else(|| unresponsive(path))
     }
 }
 
