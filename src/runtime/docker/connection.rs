@@ -1,12 +1,9 @@
 //! Where the engine listens, and connections to it.
 
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
@@ -14,7 +11,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tower::Service;
+use tower::util::BoxCloneSyncService;
 
 /// Docker's own default.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
@@ -108,23 +105,15 @@ impl fmt::Display for Address {
     }
 }
 
-/// Opens connections to the one engine, whatever the URI says.
-#[derive(Debug, Clone)]
-pub(super) struct Connector(pub(super) Arc<Address>);
+/// Opens connections. The URIs of requests are ignored.
+pub(super) type Connector = BoxCloneSyncService<Uri, Stream, io::Error>;
 
-impl Service<Uri> for Connector {
-    type Response = Stream;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let address = self.0.clone();
-        Box::pin(async move { address.connect().await })
-    }
+pub(super) fn connector(address: &Arc<Address>) -> Connector {
+    let address = address.clone();
+    BoxCloneSyncService::new(tower::service_fn(move |_| {
+        let address = address.clone();
+        async move { address.connect().await }
+    }))
 }
 
 /// A connection to the engine.

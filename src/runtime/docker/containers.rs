@@ -17,43 +17,26 @@ use crate::runtime::{
 /// The relative weight of a container with limited CPU time. It is the default of engines.
 const CPU_SHARES: i64 = 1024;
 
-/// The answer to `GET /info`.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Info {
-    server_version: String,
-    cgroup_driver: String,
-    cgroup_version: String,
-    containers: i64,
-    containers_running: i64,
-    containers_paused: i64,
-    containers_stopped: i64,
-    driver: String,
-    driver_status: Option<Vec<(String, String)>>,
-    runc_commit: Commit,
-    default_runtime: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Commit {
-    #[serde(rename = "ID")]
-    id: String,
-}
-
 /// Reads version and size of the engine.
 pub(super) async fn engine(wire: &Wire) -> Result<EngineInfo, Error> {
-    let info: Info = wire.get("/info").await?;
-    let mut details = info.driver_status.unwrap_or_default().into_iter();
+    let info: Value = wire.get("/info").await?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let counts = ["Containers", "ContainersRunning", "ContainersPaused", "ContainersStopped"];
+    let mut details = info["DriverStatus"].as_array().into_iter().flatten();
     Ok(EngineInfo {
-        version: info.server_version,
-        cgroup_driver: info.cgroup_driver,
-        cgroup_version: info.cgroup_version,
-        containers: [info.containers, info.containers_running, info.containers_paused, info.containers_stopped],
-        storage_driver: info.driver,
-        storage_filesystem: details.find(|(name, _)| name == "Backing Filesystem").unwrap_or_default().1,
+        version: text(&info["ServerVersion"]),
+        cgroup_driver: text(&info["CgroupDriver"]),
+        cgroup_version: text(&info["CgroupVersion"]),
+        containers: counts.map(|key| info[key].as_i64().unwrap_or_default()),
+        storage_driver: text(&info["Driver"]),
+        storage_filesystem: details
+            .find(|pair| pair[0] == "Backing Filesystem")
+            .map(|pair| text(&pair[1]))
+            .unwrap_or_default(),
         // Podman does not return the version, only the program.
-        runc: if info.runc_commit.id.is_empty() { info.default_runtime } else { info.runc_commit.id },
+        runc: Some(text(&info["RuncCommit"]["ID"]))
+            .filter(|id| !id.is_empty())
+            .unwrap_or_else(|| text(&info["DefaultRuntime"])),
     })
 }
 

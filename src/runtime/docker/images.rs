@@ -72,14 +72,8 @@ impl Report {
 
     /// One short line, without what would draw on a terminal.
     fn line(&self) -> String {
-        let parts = [&self.id, &self.status, &self.progress].map(|part| part.trim());
-        let mut line = String::new();
-        for part in parts.into_iter().filter(|part| !part.is_empty()) {
-            if !line.is_empty() {
-                line.push_str(if line == parts[0] { ": " } else { " " });
-            }
-            line.push_str(part);
-        }
+        let line = format!("{}: {} {}", self.id.trim(), self.status.trim(), self.progress.trim());
+        let line = line.trim_start_matches(": ").trim_end();
         line.chars().filter(|character| !character.is_control()).take(MAX_STATUS).collect()
     }
 }

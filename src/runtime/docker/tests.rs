@@ -349,7 +349,12 @@ async fn two_networks_of_one_name_are_not_made() {
 async fn each_call_is_one_request() {
     let engine = ScriptedEngine::start("1.41", |request| match request.path.trim_start_matches("/v1.41") {
         "/containers/create" => Answer::json(201, r#"{"Id":"0123","Warnings":["a warning"]}"#),
-        "/info" => Answer::json(200, r#"{"ServerVersion":"29.1","Driver":"overlay2"}"#),
+        "/info" => Answer::json(
+            200,
+            r#"{"ServerVersion":"29.1","CgroupDriver":"systemd","CgroupVersion":"2","Containers":3,"ContainersRunning":1,
+                "ContainersPaused":0,"ContainersStopped":2,"Driver":"overlay2","RuncCommit":{"ID":""},
+                "DriverStatus":[["Supports d_type","true"],["Backing Filesystem","extfs"]],"DefaultRuntime":"crun"}"#,
+        ),
         "/containers/0123/start" | "/containers/0123/kill" | "/containers/0123" => Answer::empty(204),
         "/images/ghcr.io/a/b:c/json" => Answer::json(200, r#"{"Id":"sha256:0f","RepoTags":["ghcr.io/a/b:c"]}"#),
         "/networks/ip-10-0-0-9" => Answer::error(404, "no such network"),
@@ -357,7 +362,16 @@ async fn each_call_is_one_request() {
     });
     let runtime = engine.runtime();
     let purpose = Purpose { server: id(), role: Role::Server, token: "t".into() };
-    assert_eq!(runtime.engine().await.unwrap().version, "29.1");
+    let info = EngineInfo {
+        version: "29.1".into(),
+        cgroup_driver: "systemd".into(),
+        cgroup_version: "2".into(),
+        containers: [3, 1, 0, 2],
+        storage_driver: "overlay2".into(),
+        storage_filesystem: "extfs".into(),
+        runc: "crun".into(),
+    };
+    assert_eq!(runtime.engine().await, Ok(info));
     assert_eq!(runtime.create(&containers::tests::full(), &purpose).await.unwrap(), "0123");
     runtime.start("0123").await.unwrap();
     runtime.signal("0123", "SIGINT").await.unwrap();

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value;
 
-use super::connection::{Address, Connector};
+use super::connection::{Address, Connector, connector};
 use super::error::Error;
 
 /// The engine in URIs. The connector ignores it.
@@ -146,7 +146,7 @@ impl Wire {
 
 fn client(address: &Arc<Address>, idle_connections: usize) -> Client<Connector, Full<Bytes>> {
     let mut builder = Client::builder(TokioExecutor::new());
-    builder.pool_max_idle_per_host(idle_connections).build(Connector(address.clone()))
+    builder.pool_max_idle_per_host(idle_connections).build(connector(address))
 }
 
 fn request(method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {
