@@ -37,7 +37,7 @@ pub use connection::{Address, InvalidAddress};
 use error::Error;
 use wire::Wire;
 
-/// Looking at things, and what should be immediate.
+/// The limit of calls that are answered at once.
 const QUICK: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(3);
 const START: Duration = Duration::from_secs(30);
@@ -50,18 +50,18 @@ const REMOVE: Duration = Duration::from_secs(60);
 pub struct DockerRuntime {
     host: Arc<Host>,
     wire: Arc<Wire>,
-    /// Hash of the limits applied last, by container. Labels cannot be changed after creation; what is lost
-    /// here with the process is one superfluous update.
+    /// Hash of the limits applied last, by container, because labels cannot be changed. After a restart the limits may be
+    /// applied once more.
     current_limits: Arc<Mutex<HashMap<String, String>>>,
 }
 
 impl DockerRuntime {
-    /// A client for the engine at `address`, which runs on this host. Does not connect.
+    /// A client of the engine at `address`, on this host. It connects at the first call.
     pub fn connect(address: Address, host: Host) -> Self {
         Self { host: Arc::new(host), wire: Arc::new(Wire::new(address)), current_limits: Arc::default() }
     }
 
-    /// Awaits an answer for no longer than `limit`. The attempt's words are made only when it fails.
+    /// Waits for an answer, at most for `limit`.
     async fn within<T>(
         &self,
         limit: Duration,
@@ -113,7 +113,7 @@ impl Runtime for DockerRuntime {
 
     async fn engine(&self) -> Result<EngineInfo, RuntimeError> {
         let answer = containers::engine(&self.wire);
-        self.within(QUICK, || "looking at the container engine".into(), answer).await
+        self.within(QUICK, || "inspecting the container engine".into(), answer).await
     }
 
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {
@@ -124,13 +124,13 @@ impl Runtime for DockerRuntime {
 
     async fn ping(&self) -> Result<(), RuntimeError> {
         let answer = self.wire.ping();
-        self.host.check.run(self.within(PING, || "asking whether the container engine stays".into(), answer)).await
+        self.host.check.run(self.within(PING, || "checking the container engine".into(), answer)).await
     }
 
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError> {
         let name = container_name(server, role);
         let answer = containers::inspect(&self.wire, &name);
-        let mut status = self.within(QUICK, || format!("looking at the container {name}"), answer).await?;
+        let mut status = self.within(QUICK, || format!("inspecting the container {name}"), answer).await?;
         if let Some(status) = &mut status
             && let Some(is_current) = self.current_limits().get(&status.id)
         {
@@ -206,14 +206,14 @@ impl Engine for DockerRuntime {
         auth: Option<&Credentials>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), RuntimeError> {
-        // How long a pull may take is the host's to say.
+        // The host limits the time of a pull.
         let pulled = images::pull(&self.wire, reference, auth, progress).await;
         pulled.map_err(|error| self.failed(format!("pulling the image {reference}"), &error))
     }
 
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkInfo, RuntimeError> {
         let answer = networks::ensure(&self.wire, spec);
-        self.within(CREATE, || format!("making the network {}", spec.name), answer).await
+        self.within(CREATE, || format!("creating the network {}", spec.name), answer).await
     }
 }
 

@@ -37,7 +37,7 @@ async fn an_image_is_pulled() {
 }
 
 #[tokio::test]
-async fn a_tag_that_is_not_there_is_an_error() {
+async fn a_missing_tag_is_an_error() {
     let Some((runtime, _)) = crate::engine().await else { return };
     let registry = Registry::start(None, Layer::Complete).await;
     let reference = registry.reference("missing");
@@ -51,7 +51,7 @@ async fn a_tag_that_is_not_there_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_private_registry_wants_the_right_password() {
+async fn a_private_registry_requires_the_password() {
     let Some((runtime, docker)) = crate::engine().await else { return };
     let registry = Registry::start(Some(("alula", PASSWORD)), Layer::Complete).await;
     let reference = registry.reference("good");
@@ -76,7 +76,7 @@ async fn an_error_late_in_the_stream_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_pull_that_is_dropped_is_stopped() {
+async fn a_dropped_pull_is_cancelled() {
     let Some((runtime, _)) = crate::engine().await else { return };
     let mut registry = Registry::start(None, Layer::Dripping).await;
     let reference = registry.reference("good");

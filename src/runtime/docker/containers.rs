@@ -81,7 +81,7 @@ struct EngineConfig {
     stop_signal: Value,
 }
 
-/// All containers whose labels or names are a server's.
+/// Lists the containers of all servers, by labels or names.
 pub(super) async fn list(wire: &Wire) -> Result<Vec<Listed>, Error> {
     let all: Vec<Summary> = wire.get("/containers/json?all=true").await?;
     Ok(all.into_iter().filter_map(listed).collect())
@@ -94,13 +94,12 @@ fn listed(container: Summary) -> Option<Listed> {
     Some(Listed { server, role, id: container.id, running: runs(&container.state) })
 }
 
-/// Whether a state's word is one of a container that runs. Paused and restarting ones come back by themselves or by
-/// their owner; stopping is Podman's word for one that still runs.
+/// Whether a container in this state runs. `stopping` is a state of Podman.
 fn runs(status: &str) -> bool {
     matches!(status, "running" | "paused" | "restarting" | "stopping")
 }
 
-/// Whose container this is: by our labels, else by one of its names.
+/// The server and the role of a container, by its labels, or by one of its names.
 pub(super) fn belongs_to<'a>(
     label: impl Fn(&str) -> Option<&'a str>,
     mut names: impl Iterator<Item = &'a str>,
@@ -110,18 +109,17 @@ pub(super) fn belongs_to<'a>(
     labelled().or_else(|| names.find_map(parse_container_name))
 }
 
-/// Looks at a container by its name or id.
+/// Inspects a container by its name or id.
 pub(super) async fn inspect(wire: &Wire, name: &str) -> Result<Option<ContainerStatus>, Error> {
     Ok(found(inspection(wire, name).await)?.map(Inspection::status))
 }
 
-/// Everything that we listen to about a container.
 pub(super) async fn inspection(wire: &Wire, name: &str) -> Result<Inspection, Error> {
     wire.get(&format!("/containers/{name}/json")).await
 }
 
 impl Inspection {
-    /// Whether it has run and ended.
+    /// Whether the container has run and ended.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.state.state(), ContainerState::Exited { .. })
     }
@@ -135,7 +133,7 @@ impl Inspection {
         ContainerStatus {
             id: self.id,
             started_at,
-            // Two clocks of the engine: what ends at once may have ended before it was noted as started.
+            // The engine reads two clocks, so a short run may end before its start.
             finished_at: if ended {
                 finished_at.max(started_at.filter(|_| finished_at.is_some()))
             } else {

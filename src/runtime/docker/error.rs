@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_only_the_words_tell() {
+    fn kinds_by_message() {
         let kind = |status, message| rejected(status, message).kind;
         let taken = "creating container storage: the container name \"x\" is already in use by 1. You have to remove \
                      that container to be able to reuse that name: that name is already in use";
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_page_is_cut() {
+    fn a_long_message_is_cut() {
         let text = rejected(500, &"<html> ".repeat(10_000)).to_string();
         assert!(text.len() < MAX_MESSAGE + 100 && text.ends_with('…'));
         let text = rejected(500, &"ü".repeat(10_000)).to_string();

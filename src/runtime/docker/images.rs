@@ -1,4 +1,4 @@
-//! Images: whether one is there, and pulling one.
+//! Finds and pulls images.
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,11 @@ use super::wire::Wire;
 use crate::config::Credentials;
 use crate::model::image::{DEFAULT_REGISTRY, ImageReference};
 
-/// Between two lines about how far a download is.
+/// Time between two lines about the progress of a download.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// Other lines of one pull: a few for each layer.
+/// The maximum of other lines of a pull. A layer has a few.
 const MAX_STATUS_LINES: usize = 500;
-/// Characters of a line for people.
+/// Maximum length of a line, in characters.
 const MAX_STATUS: usize = 200;
 
 /// An image of the engine.
@@ -46,14 +46,14 @@ pub(super) async fn id(wire: &Wire, reference: &str) -> Result<Option<String>, E
     Ok(names.any(|name| ImageReference::parse(&name).is_some_and(|name| name.canonical() == wanted)).then_some(id))
 }
 
-/// One line of the engine's report about a pull.
+/// One line of a pull's answer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Report {
     status: String,
-    /// The layer, or the tag.
+    /// The id of a layer, or the tag.
     id: String,
-    /// How far it is, as a bar and numbers.
+    /// A bar and numbers.
     progress: String,
     error: Option<String>,
     error_detail: Option<ErrorDetail>,
@@ -70,7 +70,7 @@ impl Report {
         detail.or(self.error.as_deref())
     }
 
-    /// One short line, without what would draw on a terminal.
+    /// One short line without control characters.
     fn line(&self) -> String {
         let line = format!("{}: {} {}", self.id.trim(), self.status.trim(), self.progress.trim());
         let line = line.trim_start_matches(": ").trim_end();
@@ -78,7 +78,7 @@ impl Report {
     }
 }
 
-/// Pulls an image to its end. Dropped before that, it closes the connection, which makes the engine stop.
+/// Pulls an image. Dropping the future closes the connection, which cancels the pull.
 pub(super) async fn pull(
     wire: &Wire,
     reference: &str,
@@ -97,20 +97,20 @@ pub(super) async fn pull(
     let path = format!("/images/create?{query}");
     let response = wire.open(Method::POST, &path, headers(&parts, auth), Bytes::new()).await?;
     let mut reports = lines::lines(response);
-    let mut telling = Telling::new(progress);
+    let mut limited = Progress::new(progress);
     while let Some(line) = reports.next().await {
         let line = line?;
         let Ok(report) = serde_json::from_slice::<Report>(&line) else { continue };
-        // The status of the answer was sent long ago: failures come as lines.
+        // The status was sent before the pull began, so errors are lines.
         if let Some(error) = report.error() {
             return Err(Error::Rejected { status: 500, message: error.to_owned() });
         }
-        telling.tell(&report, Instant::now());
+        limited.report(&report, Instant::now());
     }
     Ok(())
 }
 
-/// The credentials as the engine wants them: the URL-safe alphabet, which bollard does not use.
+/// The header with the credentials, in the URL-safe alphabet.
 fn headers(reference: &ImageReference<'_>, auth: Option<&Credentials>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if let Some(auth) = auth {
@@ -126,7 +126,7 @@ fn headers(reference: &ImageReference<'_>, auth: Option<&Credentials>) -> Header
     headers
 }
 
-/// How credentials for an image name its registry.
+/// The name of a registry in credentials.
 fn auth_server<'a>(reference: &ImageReference<'a>) -> &'a str {
     match reference.registry() {
         DEFAULT_REGISTRY => "https://index.docker.io/v1/",
@@ -134,19 +134,19 @@ fn auth_server<'a>(reference: &ImageReference<'a>) -> &'a str {
     }
 }
 
-/// Passes reports on, but not all of them: a registry decides how many there are.
-struct Telling<'a> {
+/// Limits the lines of a pull, because their number depends on the registry.
+struct Progress<'a> {
     progress: &'a (dyn Fn(String) + Send + Sync),
     last_progress: Option<Instant>,
     status_lines: usize,
 }
 
-impl<'a> Telling<'a> {
+impl<'a> Progress<'a> {
     fn new(progress: &'a (dyn Fn(String) + Send + Sync)) -> Self {
         Self { progress, last_progress: None, status_lines: 0 }
     }
 
-    fn tell(&mut self, report: &Report, now: Instant) {
+    fn report(&mut self, report: &Report, now: Instant) {
         if !report.progress.is_empty() {
             if self.last_progress.is_some_and(|last| now.duration_since(last) < PROGRESS_INTERVAL) {
                 return;
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_for_people() {
+    fn lines_of_progress() {
         let line = |text| report(text).line();
         assert_eq!(
             line(r#"{"status":"Pulling from library/busybox","id":"latest"}"#),
@@ -201,16 +201,16 @@ mod tests {
     fn progress_is_limited() {
         let last_reported = Mutex::new(Vec::new());
         let progress = |line| last_reported.lock().unwrap().push(line);
-        let mut telling = Telling::new(&progress);
+        let mut limited = Progress::new(&progress);
         let start = Instant::now();
         let downloading = report(r#"{"status":"Downloading","progress":"1/2","id":"ab"}"#);
         for millis in [0, 1, 500, 999, 1000, 1500, 2100] {
-            telling.tell(&downloading, start + Duration::from_millis(millis));
+            limited.report(&downloading, start + Duration::from_millis(millis));
         }
-        telling.tell(&report("{}"), start);
+        limited.report(&report("{}"), start);
         assert_eq!(last_reported.lock().unwrap().len(), 3);
         for _ in 0..10_000 {
-            telling.tell(&report(r#"{"status":"Waiting","id":"ab"}"#), start);
+            limited.report(&report(r#"{"status":"Waiting","id":"ab"}"#), start);
         }
         assert_eq!(last_reported.lock().unwrap().len(), 3 + MAX_STATUS_LINES);
     }

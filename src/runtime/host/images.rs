@@ -1,4 +1,4 @@
-//! Having images: by policy, and one pull for all who want the same one at the same time.
+//! Ensures that images exist, by the node's policy. Concurrent callers share one pull.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,40 +12,39 @@ use crate::config::{NodeConfig, PullPolicy};
 use crate::runtime::{ErrorKind, RuntimeError};
 use crate::tasks::Tasks;
 
-/// The longest pull.
+/// The time limit of a pull.
 const PULL_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// Most references whose meaning is remembered.
+/// Maximum number of cached ids.
 const REFERENCES: usize = 4096;
 
 /// The images of the engine.
 pub struct Images {
     node: Arc<NodeConfig>,
     tasks: Tasks,
-    /// By reference.
+    /// Running pulls, by reference.
     pulls: InFlight<Result<(), RuntimeError>>,
-    /// What references meant when they were last asked for.
+    /// The ids of images, as observed last, by reference.
     ids: Mutex<BTreeMap<String, String>>,
 }
 
 impl Images {
-    /// No pulls yet.
     pub fn new(node: Arc<NodeConfig>, tasks: Tasks) -> Self {
         Self { node, tasks, pulls: InFlight::default(), ids: Mutex::default() }
     }
 
-    /// The id of the image that a reference meant when it was last asked for.
+    /// The id of an image, as observed last.
     pub fn id(&self, reference: &str) -> Option<String> {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(reference).cloned()
     }
 
-    /// Makes sure that an image is there. `local` forbids to ask a registry.
+    /// Ensures that an image exists. `local` forbids a pull.
     ///
     /// # Errors
-    /// When it is not there afterwards.
+    /// The image does not exist.
     pub async fn ensure(&self, engine: &impl Engine, reference: &str, local: bool) -> Result<(), RuntimeError> {
         if reference.is_empty() {
-            let message = "no image is named; set spec.settings.container.image";
+            let message = "the server has no image; set spec.settings.container.image";
             return Err(RuntimeError::with_message(ErrorKind::InvalidImage, message));
         }
         let policy = self.node.docker.pull_policy;
@@ -55,25 +54,25 @@ impl Images {
             }
             if local || policy == PullPolicy::Never {
                 let message = format!(
-                    "the image {reference} is not on this host, and it is not to be pulled; load it with `docker load`"
+                    "the image {reference} does not exist on this host, and the configuration forbids to pull it; load it with `docker load`"
                 );
                 return Err(RuntimeError::with_message(ErrorKind::NotFound, message));
             }
         }
         match self.pull(engine, reference).await {
             Err(error) if !error.is_outage() && self.is_there(engine, reference).await? => {
-                tracing::warn!(image = reference, "{error}; the image on this host is used");
+                tracing::warn!(image = reference, %error, "cannot pull the image; using the local one");
                 Ok(())
             }
             Err(error) => Err(error),
             Ok(()) => {
-                // What was pulled has an id; and if it has just been removed, the container cannot be made.
+                // This caches the id. If the image was removed again, the creation of the container fails.
                 self.is_there(engine, reference).await.map(drop)
             }
         }
     }
 
-    /// Looks for an image, and notes which one it is.
+    /// Whether an image exists. Caches its id.
     async fn is_there(&self, engine: &impl Engine, reference: &str) -> Result<bool, RuntimeError> {
         let id = engine.image(reference).await.map_err(about_image)?;
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +81,7 @@ impl Images {
             return Ok(false);
         };
         if ids.len() >= REFERENCES {
-            // References come from panels, which may name ever new ones.
+            // Panels may send any number of references.
             ids.clear();
         }
         ids.insert(reference.to_owned(), id);
@@ -115,7 +114,7 @@ impl Images {
     }
 }
 
-/// In an answer about an image, what is invalid is its reference.
+/// In an answer about an image, invalid is the reference.
 fn about_image(mut error: RuntimeError) -> RuntimeError {
     if error.kind == ErrorKind::Invalid {
         error.kind = ErrorKind::InvalidImage;

@@ -1,8 +1,8 @@
-//! Where paths lead that may be on a file system which does not answer: a network mount whose server is gone, a FUSE mount
-//! whose program hangs. A caller waits for [`MOUNT_PATHS`](crate::wait::MOUNT_PATHS) and gets an error that names the path.
+//! Resolves paths on file systems that may not answer, such as a network mount without its server. A caller waits for
+//! [`MOUNT_PATHS`](crate::wait::MOUNT_PATHS), and gets an error that names the path.
 //!
-//! A thread that hangs there cannot be ended. So each path is followed by a thread of its own, one at most, and while
-//! that one hangs further callers get the error at once.
+//! A thread that hangs in such a file system cannot be ended. So each path is resolved by at most one thread of its own, and
+//! while that thread hangs, other callers get the error at once.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::in_flight::InFlight;
 use crate::runtime::{ErrorKind, RuntimeError};
 use crate::tasks::Blocking;
 
-/// Follows a path to its end, for as long as its file system takes.
+/// Resolves a path. Blocks until its file system answers.
 pub type Follow = Arc<dyn Fn(&Path) -> MountSource + Send + Sync>;
 
 fn unresponsive(path: &Path) -> RuntimeError {
@@ -27,12 +27,12 @@ fn unresponsive(path: &Path) -> RuntimeError {
     RuntimeError::with_message(ErrorKind::VolumeUnresponsive, message)
 }
 
-/// Follows paths.
+/// Resolves paths.
 pub struct Paths {
     blocking: Blocking,
     follow: Follow,
     timeout: Duration,
-    /// By path.
+    /// Running questions, by path.
     asked: InFlight<MountSource>,
 }
 
@@ -42,15 +42,15 @@ impl Paths {
         Self::with(blocking, Arc::new(follow::follow), crate::wait::MOUNT_PATHS)
     }
 
-    /// With another way to follow paths and another limit.
+    /// Resolves paths with another function and time limit.
     pub fn with(blocking: Blocking, follow: Follow, timeout: Duration) -> Self {
         Self { blocking, follow, timeout, asked: InFlight::default() }
     }
 
-    /// Where the sources of mounts lead, and those allowed folders that say something about them.
+    /// Resolves the sources of mounts, and the allowed folders until all sources are allowed.
     ///
     /// # Errors
-    /// One of these paths does not answer.
+    /// A file system does not answer.
     pub async fn of_mounts(&self, sources: &[&str], allowed: &[PathBuf]) -> Result<MountInfo, RuntimeError> {
         let until = Instant::now() + self.timeout;
         let mut info = MountInfo::default();
@@ -61,7 +61,7 @@ impl Paths {
             };
             info.sources.insert((*source).to_owned(), found);
         }
-        // One that is not above a source, as it is written, may hang without being of any concern.
+        // A folder that is not above a source may hang without an effect on the server.
         let (above, others): (Vec<_>, Vec<_>) =
             allowed.iter().filter(|path| path.is_absolute()).partition(|allowed| follow::is_above(allowed, sources));
         for path in above {
@@ -72,17 +72,17 @@ impl Paths {
             if info.all_allowed() {
                 break;
             }
-            // It may be another way to a source, through a link.
+            // A link in it may lead to a source.
             let found = self.ask(path, until).await.unwrap_or(MountSource::Missing);
             info.allow(path, found);
         }
         Ok(info)
     }
 
-    /// What this work, which is about a path, finds out.
+    /// Resolves a path by other work.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The file system does not answer.
     pub async fn find(
         &self,
         path: &Path,

@@ -15,7 +15,7 @@ pub(super) fn of_server(build: &Build, node: &NodeConfig, host: &HostInfo) -> Li
         memory_reservation: memory_mib.saturating_mul(MIB).min(memory),
         memory_swap: match build.swap {
             ..0 => -1,
-            // Without a limit of memory there is none of memory and swap together; Docker refuses the attempt.
+            // Docker rejects a limit of memory and swap without one of memory.
             _ if memory == 0 => 0,
             swap => swap.saturating_mul(MIB).saturating_add(memory),
         },
@@ -27,9 +27,9 @@ pub(super) fn of_server(build: &Build, node: &NodeConfig, host: &HostInfo) -> Li
     }
 }
 
-/// The limits of an installer: the larger of the server's and the node's for installers.
+/// The limits of an installer: the larger ones of the server and of the node's minimum for installers.
 ///
-/// What is without limit for the server is without limit here, too.
+/// What is unlimited for the server is unlimited for its installer.
 pub(super) fn of_installer(build: &Build, node: &NodeConfig, host: &HostInfo) -> Limits {
     let least = &node.docker.installer_limits;
     let larger = |of_server: i64, least: i64| if of_server <= 0 { of_server } else { of_server.max(least) };
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn cpu_cores_processes_and_the_rest() {
+    fn cpu_cores_processes_and_other_limits() {
         let cpu = |limit| server(|build| build.cpu_limit = limit).cpu;
         assert_eq!(cpu(50), Some(50_000));
         assert_eq!(cpu(150), Some(150_000));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn values_out_of_all_proportion_stay_in_range() {
+    fn extreme_values_stay_in_range() {
         let limits = server(|build| (build.memory_limit, build.swap, build.cpu_limit) = (i64::MAX, i64::MAX, i64::MAX));
         assert_eq!((limits.memory, limits.memory_swap), (i64::MAX, i64::MAX));
         assert_eq!(limits.cpu.unwrap(), i64::MAX);

@@ -7,10 +7,10 @@ use crate::config::NodeConfig;
 use crate::model::settings::Allocations;
 use crate::runtime::{Endpoint, HostInfo, NetworkPurpose, NetworkSpec, PublishedPort};
 
-/// The address that means "this host" in an allocation.
+/// In an allocation, this address means the host.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
 
-/// The network of the servers, if it has to be made.
+/// The network of the servers, for its creation.
 pub fn network(node: &NodeConfig) -> NetworkSpec {
     let network = &node.docker.network;
     let range = |range: &crate::config::Subnet| {
@@ -27,7 +27,7 @@ pub fn network(node: &NodeConfig) -> NetworkSpec {
     }
 }
 
-/// The network whose traffic leaves by an address of the host, named after the address.
+/// A network whose outgoing traffic uses an address of the host. It is named after the address.
 pub fn outgoing_network(ip: &str) -> NetworkSpec {
     NetworkSpec {
         name: format!("ip-{}", ip.replace(['.', ':'], "-")),
@@ -40,7 +40,7 @@ pub fn outgoing_network(ip: &str) -> NetworkSpec {
     }
 }
 
-/// The network of its own that a server asks for by `force_outgoing_ip`.
+/// The network of a server with `force_outgoing_ip`.
 pub(super) fn outgoing(allocations: &Allocations, omissions: &mut Vec<String>) -> Option<NetworkSpec> {
     if !allocations.force_outgoing_ip {
         return None;
@@ -49,7 +49,7 @@ pub(super) fn outgoing(allocations: &Allocations, omissions: &mut Vec<String>) -
     let address = default.ip.parse::<IpAddr>().ok().filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
     if default.port == 0 || address.is_none() {
         omissions.push(format!(
-            "the forced outgoing address {} is left out: it takes a default allocation with a port on an address of this host",
+            "the forced outgoing address {} is left out: it requires a default allocation with a port on an address of this host",
             default.ip
         ));
         return None;
@@ -57,7 +57,7 @@ pub(super) fn outgoing(allocations: &Allocations, omissions: &mut Vec<String>) -
     Some(outgoing_network(&default.ip))
 }
 
-/// The address of the host that containers reach; stands for 127.0.0.1 in allocations.
+/// The address of the host that containers reach. It replaces 127.0.0.1 in allocations.
 pub(super) fn interface(node: &NodeConfig, host: &HostInfo) -> String {
     match driver(node, host) {
         "host" => LOOPBACK.into(),
@@ -66,7 +66,7 @@ pub(super) fn interface(node: &NodeConfig, host: &HostInfo) -> String {
     }
 }
 
-/// Whether servers reach each other by a network of many hosts, so that loopback allocations are not published.
+/// Whether the network spans several hosts. Loopback allocations are not published then.
 fn inter_server_network(node: &NodeConfig, host: &HostInfo) -> bool {
     node.docker.network.ispn || matches!(driver(node, host), "overlay" | "weavemesh")
 }
@@ -78,7 +78,7 @@ fn driver<'a>(node: &'a NodeConfig, host: &'a HostInfo) -> &'a str {
     }
 }
 
-/// The fixed place in a macvlan network: the default allocation's address.
+/// The fixed address in a macvlan network: that of the default allocation.
 pub(super) fn endpoint(allocations: &Allocations, node: &NodeConfig, host: &HostInfo) -> Option<Endpoint> {
     if driver(node, host) != "macvlan" || allocations.default.ip == LOOPBACK {
         return None;
@@ -91,7 +91,7 @@ pub(super) fn endpoint(allocations: &Allocations, node: &NodeConfig, host: &Host
     })
 }
 
-/// The published ports, each once. Numbers that are no ports are left out without a word, as the panel expects.
+/// The published ports, each once. Invalid numbers are left out silently, as with Wings.
 pub(super) fn ports(
     allocations: &Allocations,
     node: &NodeConfig,
@@ -103,7 +103,7 @@ pub(super) fn ports(
         let address = match ip.as_str() {
             LOOPBACK if inter_server_network(node, host) => continue,
             LOOPBACK => interface(node, host),
-            // An empty or misspelt address must not become "all addresses".
+            // An invalid address must not publish on all addresses.
             _ => match ip.parse::<IpAddr>() {
                 Ok(address) => address.to_string(),
                 Err(_) => {
