@@ -12,8 +12,9 @@ use super::output::{Cell, Format, Printer, Tone, clean, print, table};
 use super::server::{ServerView, runs_unasked};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
-use crate::model::{ConditionStatus, ConditionType, Handled, Phase, PowerState, Reason, ServerId, Timestamp};
+use crate::model::{ConditionStatus, Handled, Phase, PowerState, ServerId, Timestamp};
 use crate::reconcile::pass::first::first_plan;
+use crate::reconcile::plan::Verdict;
 use crate::requests;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
@@ -41,14 +42,6 @@ struct PlanView {
     phase: Phase,
     state: PowerState,
     requeue: Option<Timestamp>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Verdict {
-    kind: ConditionType,
-    status: ConditionStatus,
-    reason: Reason,
-    message: String,
 }
 
 /// Prints plans.
