@@ -90,7 +90,7 @@ impl Follower {
     /// Runs until the output is closed. A daemon that does not run is waited for: it may be restarting.
     async fn follow(mut self, node: &Node, mut client: Client) -> Result<(), CliError> {
         loop {
-            let path = format!("/local/events?follow=true&after={}", self.seen.after().as_millis());
+            let path = format!("/local/events?after={}", self.seen.after().as_millis());
             match client.stream(&path).await {
                 // A read error means that the daemon has ended, as does the end of the stream.
                 Ok(stream) => {
