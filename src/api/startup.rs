@@ -11,18 +11,12 @@ use tokio::sync::SetOnce;
 use super::Api;
 
 /// Provides handlers with the API; clones share it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Startup {
-    kernel: Arc<str>,
     api: Arc<SetOnce<Arc<Api>>>,
 }
 
 impl Startup {
-    /// A startup that has not finished. `kernel` is the kernel's release.
-    pub fn new(kernel: &str) -> Self {
-        Self { kernel: kernel.into(), api: Arc::default() }
-    }
-
     /// Provides the API. Only the first call counts.
     pub fn finish(&self, api: Arc<Api>) {
         // The error would return a second API.
@@ -32,10 +26,5 @@ impl Startup {
     /// Waits for the API.
     pub async fn api(&self) -> Arc<Api> {
         self.api.wait().await.clone()
-    }
-
-    /// The kernel's release.
-    pub fn kernel(&self) -> &str {
-        &self.kernel
     }
 }

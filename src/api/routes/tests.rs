@@ -60,7 +60,7 @@ fn tcp() -> Endpoint {
 
 /// The routes of a listener over `table`, while the daemon starts.
 fn listener(table: Vec<Route>, endpoint: Endpoint) -> Router {
-    build(table, &Startup::new("6.1.0"), endpoint, &crate::testing::node_config(Path::new("/nowhere")))
+    build(table, &Startup::default(), endpoint, &crate::testing::node_config(Path::new("/nowhere")))
 }
 
 fn request(method: &Method, path: &str, authorization: Option<&str>, body: impl Into<Body>) -> Request {

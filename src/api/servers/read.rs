@@ -6,14 +6,14 @@ use axum::extract::State;
 use axum::response::Response;
 
 use crate::api::request::ServerPath;
-use crate::api::{Api, ApiError, response};
+use crate::api::{Api, ApiError, response, view};
 
 /// `GET /api/servers`.
 ///
 /// At boot it waits for the servers' network: the panel may start servers as soon as it has the list.
 pub async fn list(State(api): State<Arc<Api>>) -> Response {
     api.context.runtime.node_settled().await;
-    response::json(api.view.list(&api.context))
+    response::json(api.list.render(&api.context))
 }
 
 /// `GET /api/servers/{server}`.
@@ -23,5 +23,5 @@ pub async fn get(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Res
         sync.wait_for_acknowledgement(id).await;
     }
     let known = api.server(id)?;
-    Ok(response::json(api.view.one(&api.context, &known.snapshot)))
+    Ok(response::json(view::server(&api.context, &known.snapshot).to_string()))
 }
