@@ -33,7 +33,7 @@ fn summary(api: &Api, snapshot: &Snapshot) -> Value {
         "manifest": snapshot.manifest,
         "requests": *snapshot.requests,
         "record": *snapshot.record,
-        "problem": snapshot.problem.as_ref().map(|problem| json!({"reason": problem.reason, "message": problem.message})),
+        "problem": snapshot.problem,
         "status": *status,
     })
 }
