@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::TryStreamExt;
 use http::{Method, StatusCode};
 use reqwest::Response;
 use serde::Deserialize;
@@ -99,11 +99,7 @@ impl Client {
     /// The daemon rejects the request or does not answer.
     pub async fn stream(&self, path: &str) -> Result<impl AsyncBufRead + Unpin + use<>, CliError> {
         let response = self.in_time(self.send(Method::GET, path, Bytes::new())).await?;
-        let pieces = stream::try_unfold(response, async |mut response: Response| {
-            let piece = response.chunk().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>(piece.map(|piece| (piece, response)))
-        });
-        Ok(StreamReader::new(Box::pin(pieces)))
+        Ok(StreamReader::new(Box::pin(response.bytes_stream().map_err(io::Error::other))))
     }
 
     /// The error for a connection that the daemon has closed.

@@ -10,7 +10,7 @@ use super::arguments::Events;
 use super::client::Client;
 use super::error::CliError;
 use super::node::{Endpoint, Node};
-use super::output::{Cell, Printer, Tone, clean, notify, print, table};
+use super::output::{Cell, Printer, clean, notify, paint, print, table, tone};
 use super::server::ServerView;
 use crate::events::{self, EventKind};
 use crate::model::{Event, Reason, ServerId, Timestamp};
@@ -148,7 +148,7 @@ impl Seen {
 fn text(events: &[ServerEvent]) -> String {
     let row = |event: &ServerEvent| {
         vec![
-            Cell::new(Tone::Dim, event.at.to_string()),
+            Cell::new(tone::DIM, event.at.to_string()),
             Cell::plain(event.uuid.to_string()),
             Cell::plain(format!("{}x", event.count)),
             Cell::plain(event.reason.as_str()),
@@ -161,7 +161,7 @@ fn text(events: &[ServerEvent]) -> String {
 fn line(event: &ServerEvent) -> String {
     let (at, reason) = (event.at.to_string(), format!("{:REASONS$}", event.reason));
     let times = if event.count > 1 { format!(" ({} times)", event.count) } else { String::new() };
-    format!("{}  {}  {reason}  {}{times}\n", Tone::Dim.paint(&at), event.uuid, clean(&event.message))
+    format!("{}  {}  {reason}  {}{times}\n", paint(tone::DIM, &at), event.uuid, clean(&event.message))
 }
 
 #[cfg(test)]

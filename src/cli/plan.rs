@@ -7,8 +7,9 @@ use serde_json::Value;
 use super::arguments::Select;
 use super::client::Client;
 use super::error::CliError;
+use super::get::phase_tone;
 use super::node::{Endpoint, Node};
-use super::output::{Cell, Format, Printer, Tone, clean, print, table};
+use super::output::{Cell, Format, Printer, clean, paint, print, table, tone};
 use super::server::{ServerView, runs_unasked};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
@@ -110,7 +111,7 @@ fn text(planned: &Planned, name: &str) -> String {
     let plan = &planned.plan;
     let head = format!("{} {}", planned.uuid, clean(name));
     let phase = plan.phase.to_string();
-    let (head, phase) = (Tone::Head.paint(head.trim_end()), super::get::tone(plan.phase).paint(&phase));
+    let (head, phase) = (paint(tone::HEAD, head.trim_end()), paint(phase_tone(plan.phase), &phase));
     let mut text = format!("{head}  {phase} ({})\n", plan.state.as_str());
     if !planned.wanted.is_empty() {
         text.push_str(&format!("  wanted: {}\n", clean(&planned.wanted)));
@@ -162,8 +163,8 @@ fn wanted(server: &ServerView, state: PowerState, now: Timestamp) -> String {
 
 fn row(verdict: &Verdict) -> Vec<Cell> {
     let tone = match verdict.status {
-        ConditionStatus::True => Tone::Good,
-        ConditionStatus::False | ConditionStatus::Unknown => Tone::Notice,
+        ConditionStatus::True => tone::GOOD,
+        ConditionStatus::False | ConditionStatus::Unknown => tone::NOTICE,
     };
     vec![
         Cell::plain(verdict.kind.to_string()),

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::arguments::Validate;
 use super::error::{CliError, remedy};
 use super::outcome::judged;
-use super::output::{Printer, Tone, clean, notify};
+use super::output::{Printer, clean, notify, paint, tone};
 use crate::config::{self, ConfigError, HostEnvironment};
 use crate::model::{Manifest, ServerId};
 use crate::store::{CONFIG_FILE, OVERRIDE_FILE, SpecProblem, manifests};
@@ -57,7 +57,7 @@ impl Finding {
             (Kind::Override, Some(uuid)) => format!("override of server {uuid}"),
             _ => "configuration of a node".into(),
         };
-        format!("{}: {} ({what})\n", clean(&self.file), Tone::Good.paint("ok"))
+        format!("{}: {} ({what})\n", clean(&self.file), paint(tone::GOOD, "ok"))
     }
 }
 
