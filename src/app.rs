@@ -155,7 +155,7 @@ fn context(
         node: node.clone(),
         clock: Clock::System,
         jitter: Jitter::random(),
-        ids: Ids::by_time(),
+        ids: Ids::Time,
         tasks: tasks.clone(),
         kernel: api::kernel(),
         wake,
