@@ -1,10 +1,13 @@
 //! `alula events`: past events, and new ones with `--follow`.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use serde::Serialize;
 use tokio::io::AsyncBufReadExt;
+use tokio_util::io::StreamReader;
 
 use super::arguments::Events;
 use super::client::Client;
@@ -94,7 +97,7 @@ impl Follower {
             match client.stream(&path).await {
                 // A read error means that the daemon has ended, as does the end of the stream.
                 Ok(stream) => {
-                    let mut lines = stream.lines();
+                    let mut lines = StreamReader::new(stream.map_err(io::Error::other)).lines();
                     while let Ok(Some(line)) = lines.next_line().await {
                         self.receive(client.read(line.as_bytes())?)?;
                     }

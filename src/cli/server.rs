@@ -56,11 +56,6 @@ impl ServerView {
         self.manifest.as_ref().map(|manifest| manifest.spec.settings.meta.name.as_str()).unwrap_or_default()
     }
 
-    /// UUID and name.
-    pub fn title(&self) -> String {
-        format!("{} {}", self.uuid, clean(self.name())).trim_end().to_owned()
-    }
-
     pub fn image(&self) -> &str {
         self.manifest.as_ref().map(|manifest| manifest.spec.settings.container.image.as_str()).unwrap_or_default()
     }
@@ -136,7 +131,9 @@ fn find<'a>(servers: &'a [ServerView], name: &str) -> Result<&'a ServerView, Cli
         [] => Err(CliError::Failed(format!("no server's UUID begins with {name:?}; see `alula get`"))),
         several => {
             let mut message = format!("{name:?} could be any of {} servers; write more of the UUID:", several.len());
-            several.iter().take(MAX_CANDIDATES).for_each(|server| message.push_str(&format!("\n  {}", server.title())));
+            for server in several.iter().take(MAX_CANDIDATES) {
+                message.push_str(format!("\n  {} {}", server.uuid, clean(server.name())).trim_end());
+            }
             Err(CliError::Failed(message))
         }
     }
