@@ -3,11 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::Response;
 
-use crate::api::Api;
 use crate::api::request::parameter;
+use crate::api::startup::Started;
 use crate::api::stream::{self, Out};
 use crate::events::{EventKind, ServerEvent, Subscription};
 use crate::model::Timestamp;
@@ -15,7 +15,7 @@ use crate::store::Store;
 
 /// `GET /local/events[?after={milliseconds}]`: a line of JSON for each event of any server since that time, and then for each new
 /// event, state and condition.
-pub async fn events(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
+pub async fn events(Started(api): Started, RawQuery(query): RawQuery) -> Response {
     let after = parameter(query.as_deref(), "after").and_then(|after| after.parse().ok());
     let after = Timestamp::from_millis(after.unwrap_or_default());
     let store = &api.context.store;
