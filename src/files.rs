@@ -1,7 +1,7 @@
 //! Access to a server's directory and its other files on the host.
 //!
 //! The user of a server owns everything below its data directory, may change it at any time, and is not trusted. This module
-//! accesses it through descriptors only ([`root`]), follows no link in it, and touches nothing outside. All functions block:
+//! accesses it through descriptors only, follows no link in it, and touches nothing outside. All functions block:
 //! call them on the blocking pool.
 //!
 //! If the node's configuration names the folders of Wings, the files are there and the paths of the state folder are links
@@ -17,6 +17,7 @@
 //! {machine_id}/{uuid}                the server's machine-id
 //! ```
 
+mod child;
 mod error;
 mod flush;
 pub mod install_log;
@@ -25,7 +26,6 @@ pub mod log;
 mod ownership;
 mod prepare;
 mod remove;
-pub mod root;
 mod scan;
 mod script;
 mod usage;
@@ -34,12 +34,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
 use crate::config::{Directories, NodeConfig};
 use crate::model::ServerId;
 
 pub use error::{FilesError, UsageError};
 pub use ownership::Fixed;
-use root::Root;
 use scan::{Visitor, scan};
 
 /// The paths and the owner of servers' files.
@@ -119,10 +121,10 @@ impl Layout {
             return Ok(());
         }
         let path = self.data(id);
-        let flushed = Root::open(&path).and_then(|root| Ok(rustix::fs::syncfs(root)?));
-        match flushed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            flushed => flushed.map_err(FilesError::disk("sync", &path)),
+        let data = rustix::fs::open(&path, scan::FLAGS, Mode::empty());
+        match data.and_then(rustix::fs::syncfs) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(FilesError::disk("sync", &path)(errno)),
         }
     }
 
@@ -166,10 +168,9 @@ impl Layout {
 
     fn scan_data<V: Visitor>(&self, id: ServerId, cancelled: &AtomicBool, visitor: &mut V) -> Result<(), FilesError> {
         let path = self.data(id);
-        match Root::open(&path) {
-            Ok(root) => scan(&root, &path, cancelled, visitor),
+        match scan(&path, cancelled, visitor) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(FilesError::disk(V::ACTION, &path)(error)),
+            scanned => scanned,
         }
     }
 

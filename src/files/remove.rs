@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::FilesError;
-use super::root::{Resolver, open_child};
+use super::child::open_child;
 use super::scan::path_below;
 
 /// A verb for errors.
@@ -97,7 +97,6 @@ impl Frame {
 
 struct Removal<'a> {
     path: &'a Path,
-    resolver: Resolver,
     /// The current path, from the top.
     frames: Vec<Frame>,
     passes: u32,
@@ -111,15 +110,7 @@ struct Removal<'a> {
 impl<'a> Removal<'a> {
     fn new(path: &'a Path, top: OwnedFd) -> Result<Self, FilesError> {
         let top = Frame::new(top, c"").map_err(FilesError::disk(ACTION, path))?;
-        Ok(Self {
-            path,
-            resolver: Resolver::available(),
-            frames: vec![top],
-            passes: 0,
-            idle: 0,
-            moved: 0,
-            first_error: None,
-        })
+        Ok(Self { path, frames: vec![top], passes: 0, idle: 0, moved: 0, first_error: None })
     }
 
     /// Removes all removable entries of the top directory.
@@ -204,10 +195,10 @@ impl<'a> Removal<'a> {
         if self.frames.len() >= HELD_OPEN {
             return self.move_to_top(name);
         }
-        let child = match open_child(self.resolver, parent, name) {
+        let child = match open_child(parent, name) {
             Err(Errno::ACCESS) => {
                 unlock(parent, name)?;
-                open_child(self.resolver, parent, name)?
+                open_child(parent, name)?
             }
             other => other?,
         };
