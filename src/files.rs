@@ -41,7 +41,6 @@ use crate::config::{Directories, NodeConfig};
 use crate::model::ServerId;
 
 pub use error::{FilesError, UsageError};
-pub use ownership::Fixed;
 use scan::{Visitor, scan};
 
 /// The paths and the owner of servers' files.
@@ -90,12 +89,12 @@ impl Layout {
 
     /// The log of a server's last installation.
     pub fn install_log(&self, id: ServerId) -> PathBuf {
-        self.directories.install_log(&id)
+        self.directories.log.join("install").join(format!("{id}.log"))
     }
 
     /// A server's machine-id file.
     pub fn machine_id(&self, id: ServerId) -> PathBuf {
-        self.directories.machine_id_file(&id)
+        self.directories.machine_id.join(id.to_string())
     }
 
     /// Bytes in a server's files: the lengths of regular files, each counted once for all of its names. Does not follow links or
@@ -106,8 +105,7 @@ impl Layout {
     pub fn usage(&self, id: ServerId, cancelled: &AtomicBool) -> Result<u64, UsageError> {
         let mut usage = usage::Usage::default();
         let scanned = self.scan_data(id, cancelled, &mut usage);
-        let bytes = usage.bytes();
-        scanned.map(|()| bytes).map_err(|source| UsageError { bytes, source })
+        scanned.map(|()| usage.bytes).map_err(|source| UsageError { bytes: usage.bytes, source })
     }
 
     /// Syncs a server's files to disk. What a container has written is durable only after this call.
@@ -133,10 +131,8 @@ impl Layout {
     ///
     /// # Errors
     /// Some owners cannot be changed (all others are), or `cancelled` was set.
-    pub fn fix_ownership(&self, id: ServerId, cancelled: &AtomicBool) -> Result<Fixed, FilesError> {
-        let mut ownership = ownership::Ownership::new(self.uid, self.gid);
-        self.scan_data(id, cancelled, &mut ownership)?;
-        Ok(ownership.fixed())
+    pub fn fix_ownership(&self, id: ServerId, cancelled: &AtomicBool) -> Result<(), FilesError> {
+        self.scan_data(id, cancelled, &mut ownership::Ownership::new(self.uid, self.gid))
     }
 
     /// Removes everything of a server except its folder in the state folder: files, logs, links, script, machine-id, and

@@ -217,9 +217,9 @@ fn the_default_directories() {
     let id: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
     let path = |path: PathBuf| path.display().to_string();
     assert_eq!(path(directories.server_data(&id)), format!("/var/lib/pelican/servers/{id}/data"));
-    assert_eq!(path(directories.install_log(&id)), format!("/var/lib/pelican/install/{id}.log"));
+    assert_eq!(path(directories.log.clone()), "/var/lib/pelican");
     assert_eq!(path(directories.daemon_log()), "/var/lib/pelican/wings.log");
-    assert_eq!(path(directories.machine_id_file(&id)), format!("/etc/pelican/machine-id/{id}"));
+    assert_eq!(path(directories.machine_id.clone()), "/etc/pelican/machine-id");
     assert_eq!(path(directories.passwd), "/etc/pelican");
     assert_eq!(path(directories.tmp), "/tmp/pelican");
     assert_eq!(path(directories.backup), "/var/lib/pelican/backups");
@@ -254,7 +254,7 @@ fn directories_that_the_file_names_are_used() {
     .directories;
     let id: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
     assert_eq!(directories.server_data(&id), Path::new("/srv/volumes").join(id.to_string()));
-    assert_eq!(directories.install_log(&id), Path::new("/var/log/pelican/install").join(format!("{id}.log")));
+    assert_eq!(directories.log, Path::new("/var/log/pelican"));
     let Directories { backup, archive, tmp, passwd, machine_id, socket, .. } = &directories;
     for (path, expected) in
         [(backup, "/b"), (archive, "/a"), (tmp, "/t"), (passwd, "/p"), (machine_id, "/m"), (socket, "/s/s")]

@@ -160,7 +160,7 @@ fn inner_with_a_mount() {
     assert!(precious.exists());
     let mut usage = super::super::usage::Usage::default();
     super::super::scan::scan(&path, &AtomicBool::new(false), &mut usage).unwrap();
-    assert_eq!(usage.bytes(), 0);
+    assert_eq!(usage.bytes, 0);
     let top = fs::File::open(&path).unwrap();
     for open in [open_child, super::super::child::open_and_compare] {
         assert_eq!(open(top.as_fd(), c"mounted").unwrap_err(), Errno::XDEV);
