@@ -64,7 +64,7 @@ pub(super) fn load_all(
 /// Removes temporary files that a crash has left in a server's folder. Files with other names do not belong to the store.
 fn tidy(folder: &Path) {
     match atomic::clean_leftovers(folder, |file| [CONFIG_FILE, REQUESTS_FILE, RECORD_FILE].contains(&file)) {
-        Ok(_) => {}
+        Ok(()) => {}
         // A file with a server's name is not a server.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) => {}
         Err(error) => tracing::warn!(%error, "leftovers of a crash stay in a server's folder"),
