@@ -152,11 +152,11 @@ impl Layout {
             self.folder(id).join("install.log"),
             root.join("install").join(format!("{id}.log")),
             self.install_log(id),
+            self.unfinished_data_path(id),
         ];
         if remove_backups {
             paths.push(self.directories.backup.join(id.to_string()));
         }
-        paths.extend(self.unfinished_data_path(id));
         // An error of one path does not prevent the removal of the others.
         let errors = paths.iter().map(|path| remove::remove_tree(path));
         errors.fold(Ok(()), Result::and)
@@ -191,9 +191,8 @@ impl Layout {
     }
 
     /// The temporary name of a data directory while it is created.
-    fn unfinished_data_path(&self, id: ServerId) -> Option<PathBuf> {
-        let path = self.directories.server_data(&id);
-        Some(path.parent()?.join(format!(".{id}.new")))
+    fn unfinished_data_path(&self, id: ServerId) -> PathBuf {
+        self.directories.server_data(&id).with_file_name(format!(".{id}.new"))
     }
 }
 
