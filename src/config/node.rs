@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::environment::{TOKEN, TOKEN_ID};
+use super::environment::token;
 use super::file::{ConfigFile, DockerFile, PullPolicy, SystemFile};
 use super::lenient::{Lenient, within};
 use super::{ApiConfig, Directories, Overhead, PanelConfig, Problem, Registries, Secret, Variables};
@@ -117,8 +117,8 @@ impl NodeConfig {
         owner: Owner,
         timezone: String,
     ) -> Result<Self, Problem> {
-        let token_id = TOKEN_ID.resolve(&file.token_id, variables)?;
-        let token = TOKEN.resolve(&file.token, variables)?;
+        let token_id = token("token_id", "WINGS_TOKEN_ID", &file.token_id, variables)?;
+        let token = token("token", "WINGS_TOKEN", &file.token, variables)?;
         let system = &file.system;
         let alula = &file.alula;
         let (crash, reconcile, install, logs) =
