@@ -134,8 +134,8 @@ fn context(
     let wake: Wake = Arc::new(move |id: ServerId| woken.push(id));
     let console_options = ConsoleOptions {
         app_name: node.app_name.clone(),
-        max_transcript_bytes: node.logs.max_bytes,
-        max_transcript_files: u32::try_from(node.logs.max_files).unwrap_or(u32::MAX),
+        max_transcript_bytes: node.max_transcript_bytes,
+        max_transcript_files: node.max_transcript_files,
     };
     let console = Console::new(
         docker.clone(),
@@ -173,7 +173,7 @@ fn start(context: &Arc<Context>, reconciler: Reconciler, queue: &Queue) {
     if let Some(sync) = &context.sync {
         tasks.spawn("panel's list", listing::follow(context.clone(), sync.clone()));
     }
-    let controller = Controller::new(reconciler, queue.clone(), context.node.config.reconcile.workers, ready);
+    let controller = Controller::new(reconciler, queue.clone(), context.node.config.workers, ready);
     tasks.spawn("controller", controller.run());
 }
 

@@ -18,7 +18,6 @@ mod tree;
 mod tests;
 
 pub use explain::nearest;
-use tree::Document;
 
 /// The longest text, in bytes.
 pub const MAX_BYTES: usize = 1024 * 1024;
@@ -80,8 +79,8 @@ impl std::error::Error for YamlError {}
 /// values and aliases.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     let text = admit(text)?;
-    let document = Document::read(text)?;
-    serde_yaml::from_str(text).map_err(|error| explain::shape(text, &document, &error))
+    let root = tree::read(text)?;
+    serde_yaml::from_str(text).map_err(|error| explain::shape(text, root.as_ref(), &error))
 }
 
 /// Reads one document as a JSON value. A text without content is `null`.
@@ -105,8 +104,8 @@ pub fn to_string<T: Serialize + ?Sized>(value: &T) -> Result<String, YamlError> 
 ///
 /// For errors that are found only after a text was merged with another one.
 pub fn locate(text: &str, path: &[&str]) -> Option<(usize, usize)> {
-    let document = Document::read(admit(text).ok()?).ok()?;
-    let mut node = document.root.as_ref()?;
+    let root = tree::read(admit(text).ok()?).ok()??;
+    let mut node = &root;
     let mut position = (node.line, node.column);
     for step in path {
         if let Some(entry) = node.entry(step) {

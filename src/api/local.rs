@@ -126,5 +126,5 @@ pub async fn apply(
                 ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
             }
         })?;
-    Ok(json_response(json!({"uuid": id, "result": applied.as_str()}).to_string()))
+    Ok(json_response(json!({"uuid": id, "result": applied}).to_string()))
 }
