@@ -8,8 +8,8 @@
 //!      └──── output ended: log to its end ─────┘
 //! ```
 //!
-//! Output is read at all times, whatever becomes of it. What is typed is written beside that, a line at a time, so that
-//! a server that does not read its input is no hindrance either.
+//! The output is read at all times. Commands are written concurrently, one line at a time, so a server that does not read its
+//! input does not block its output.
 
 use std::io;
 
@@ -19,26 +19,24 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::done::DoneMatcher;
-use super::lines::{Lines, display_text};
 use super::replay::{Replay, Rest};
 use super::transcript::Transcript;
 use crate::events::{EventKind, Events};
+use crate::runtime::lines::{Lines, display_text};
 use crate::runtime::{Attachment, RuntimeError};
 
-/// What an attachment is asked for.
+/// An order to the task of an attachment.
 pub(super) enum Order {
-    /// Type these bytes, and say whether that worked.
+    /// Write these bytes to the input, and send the result.
     Type(Vec<u8>, oneshot::Sender<io::Result<()>>),
-    /// Look for other lines than before.
+    /// Match later lines with this matcher.
     Match(DoneMatcher),
 }
 
-/// Where lines go.
+/// The destinations of lines.
 #[derive(Clone)]
 pub(super) struct Sinks {
-    /// The file.
     pub transcript: Transcript,
-    /// Subscribers.
     pub events: Events,
 }
 
@@ -59,25 +57,21 @@ impl Sinks {
     }
 }
 
-/// Everything that an attachment's task works with.
+/// The state of an attachment's task.
 pub(super) struct Session<F> {
-    /// The container's terminal.
     pub terminal: Attachment,
-    /// What others want of it.
     pub orders: mpsc::Receiver<Order>,
-    /// Where its lines go.
     pub sinks: Sinks,
-    /// Looks for the end of the start-up, until it is seen.
+    /// Set until the start-up has finished.
     pub matcher: Option<DoneMatcher>,
-    /// Called when it is seen.
+    /// Called when the start-up has finished.
     pub on_done: F,
-    /// Makes lines of bytes.
     pub lines: Lines,
-    /// The log of what was said before, where the start-up was not seen; none once it is read.
+    /// The container's log, until it is read to its end.
     pub replay: Option<Box<Replay>>,
 }
 
-/// A line that is being typed.
+/// A command that is being written.
 struct Typing {
     bytes: Bytes,
     done: oneshot::Sender<io::Result<()>>,
@@ -94,7 +88,7 @@ impl<F: Fn()> Session<F> {
                 Some(order) = self.orders.recv(), if typing.is_none() => typing = self.take_order(order),
                 written = write_some(&mut self.terminal.input, &mut typing) => {
                     settle(&mut typing, written);
-                    // Endless input must not keep the output from being read.
+                    // A stream of commands must not keep the output from being read.
                     if let Some(piece) = (!output_ended).then(|| self.terminal.output.next().now_or_never()).flatten() {
                         output_ended = self.take_output(piece);
                     }
@@ -120,7 +114,7 @@ impl<F: Fn()> Session<F> {
         }
     }
 
-    /// Takes what came from the output; true when that was its end.
+    /// Takes a piece of the output; returns whether it was the end.
     fn take_output(&mut self, piece: Option<Result<Bytes, RuntimeError>>) -> bool {
         match piece {
             Some(Ok(piece)) => {
@@ -128,7 +122,7 @@ impl<F: Fn()> Session<F> {
                 false
             }
             Some(Err(error)) => {
-                tracing::debug!(server = %self.sinks.transcript.server(), %error, "an attachment broke");
+                tracing::debug!(server = %self.sinks.transcript.server(), %error, "attachment broke");
                 true
             }
             None => true,
@@ -149,12 +143,12 @@ impl<F: Fn()> Session<F> {
         match (piece, &mut self.replay) {
             (Some(piece), Some(replay)) => {
                 let (matcher, on_done) = (&mut self.matcher, &self.on_done);
-                replay.feed(&piece, |line| look_for_done(matcher, line, on_done));
+                replay.feed(&piece, |line| match_done(matcher, line, on_done));
             }
             (None, _) => {
                 let replay = self.replay.take();
                 if replay.as_ref().is_some_and(|replay| replay.has_gap()) && self.matcher.take().is_some() {
-                    // The line that would have said so may be among those that are lost.
+                    // The line that ends the start-up may be among the lost ones.
                     (self.on_done)();
                 }
                 self.take_rest(replay.and_then(|replay| replay.finish()));
@@ -173,14 +167,14 @@ impl<F: Fn()> Session<F> {
     fn feed(&mut self, piece: &[u8]) {
         let Self { lines, matcher, on_done, sinks, .. } = self;
         lines.feed(piece, |line| {
-            look_for_done(matcher, line, on_done);
+            match_done(matcher, line, on_done);
             sinks.print(line);
         });
     }
 }
 
-/// Looks at one line; after the first hit no line has a meaning any more.
-fn look_for_done(matcher: &mut Option<DoneMatcher>, line: &[u8], on_done: &impl Fn()) {
+/// Matches one line, until the first match.
+fn match_done(matcher: &mut Option<DoneMatcher>, line: &[u8], on_done: &impl Fn()) {
     if matcher.as_ref().is_some_and(|matcher| matcher.matches(&display_text(line))) {
         *matcher = None;
         on_done();
@@ -207,7 +201,7 @@ async fn write_some(input: &mut (dyn AsyncWrite + Send + Unpin), typing: &mut Op
     }
 }
 
-/// Counts written bytes, and answers the caller once all are written.
+/// Counts the written bytes, and answers the caller when all are written.
 fn settle(typing: &mut Option<Typing>, written: io::Result<usize>) {
     let Some(mut line) = typing.take() else { return };
     let result = match written {

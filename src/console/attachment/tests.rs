@@ -33,7 +33,7 @@ struct Terminal {
     task: JoinHandle<()>,
 }
 
-/// Bytes that a terminal takes while the process does not read.
+/// The buffer of a terminal that is not read.
 const ROOM: usize = 16;
 
 async fn sinks(root: &TempDir) -> Sinks {
@@ -146,14 +146,14 @@ async fn other_done_lines_may_come_while_none_was_seen() {
     let matcher = DoneMatcher::new(ServerId::new(uuid::Uuid::nil()), &startup);
     terminal.orders.send(Order::Match(matcher)).await.ok().unwrap();
     terminal.settled().await;
-    assert_eq!(terminal.done(), 0, "what was printed before is not looked at again");
+    assert_eq!(terminal.done(), 0, "what was printed before is not matched again");
     terminal.print("still running\r\n").await;
     terminal.settled().await;
     assert_eq!(terminal.done(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn output_is_read_while_the_process_reads_no_input() {
+async fn output_is_read_while_the_server_does_not_read_its_input() {
     let mut terminal = terminal(&[], None).await;
     let mut first = terminal.order(&"x".repeat(ROOM + 1)).await;
     let given_up = terminal.order("second\n").await;
@@ -166,7 +166,7 @@ async fn output_is_read_while_the_process_reads_no_input() {
 
     let mut typed = vec![0; ROOM + 1 + "third\n".len()];
     terminal.input.read_exact(&mut typed).await.unwrap();
-    assert!(typed.ends_with(b"xthird\n"), "a command whose caller has gone away is dropped");
+    assert!(typed.ends_with(b"xthird\n"), "a command without a waiting caller is skipped");
     terminal.settled().await;
     assert!(matches!(first.try_recv(), Ok(Ok(()))));
     assert!(matches!(third.try_recv(), Ok(Ok(()))));
@@ -177,7 +177,7 @@ async fn output_is_read_while_the_process_reads_no_input() {
 async fn typing_without_end_does_not_hold_up_the_output() {
     const TYPED: usize = 10_000;
     let (orders, from) = mpsc::channel(TYPED);
-    // No caller gives up, so each command is sent.
+    // No caller gives up, so each line is written.
     let mut answers = Vec::new();
     for _ in 0..TYPED {
         let (done, answer) = oneshot::channel();
@@ -236,9 +236,9 @@ fn replay(log: Vec<Bytes>, every: Duration, anchor: &[&str]) -> Replay {
     replay
 }
 
-fn replay_of(world: &FakeEngine, container: &str, anchor: &[&str]) -> Replay {
+fn replay_of(engine: &FakeEngine, container: &str, anchor: &[&str]) -> Replay {
     let anchor = anchor.iter().map(|line| crate::console::transcript::line_hash(line.as_bytes())).collect();
-    let runtime = Arc::new(FakeRuntime::faultless(world.clone(), crate::testing::test_host()));
+    let runtime = Arc::new(FakeRuntime::faultless(engine.clone(), crate::testing::test_host()));
     Replay::new(runtime, container.into(), LogPart::All, anchor, Arc::new(Semaphore::new(1)))
 }
 
@@ -269,9 +269,9 @@ async fn the_log_is_read_to_its_end_although_the_container_ended() {
     assert_eq!(*done.lock().unwrap(), 1);
 }
 
-/// The engine has rotated away what was printed while no attachment existed, and with it the end of the start-up.
+/// The engine has rotated away the output from before the attachment, including the end of the start-up.
 #[tokio::test(start_paused = true)]
-async fn a_log_that_lost_lines_does_not_leave_a_server_starting() {
+async fn a_rotated_log_ends_the_start_up() {
     for (log, done) in [("much later\r\n", 1), ("starting\r\nlater\r\n", 0)] {
         let replay = replay(vec![log.into()], Duration::from_secs(1), &["booting", "starting"]);
         let terminal = terminal(&["ready"], Some(replay)).await;
@@ -286,15 +286,15 @@ async fn a_log_that_lost_lines_does_not_leave_a_server_starting() {
 async fn a_log_that_breaks_off_is_read_again() {
     let broken = RuntimeError::new(ErrorKind::Unavailable, "reading", "reset");
     let first = stream::iter([Ok("old\r\nhad\r\nmis".into()), Err(broken)]).boxed();
-    let world = FakeEngine::default();
-    let container = world.create_foreign("one").unwrap();
-    world.choose_programs(|_| {
-        let says = |program: Program, line: &str| program.and_then(Duration::ZERO, Act::Print(line.into()));
-        ["old", "had", "missed", "ready"].into_iter().fold(Program::idle(), says)
+    let engine = FakeEngine::default();
+    let container = engine.create_foreign("one").unwrap();
+    engine.choose_programs(|_| {
+        let prints = |program: Program, line: &str| program.and_then(Duration::ZERO, Act::Print(line.into()));
+        ["old", "had", "missed", "ready"].into_iter().fold(Program::idle(), prints)
     });
-    assert!(world.start_outside("one"));
+    assert!(engine.start_outside("one"));
     tokio::time::sleep(Duration::from_millis(10)).await;
-    let mut replay = replay_of(&world, &container, &["old", "had"]);
+    let mut replay = replay_of(&engine, &container, &["old", "had"]);
     replay.set_log(first);
     let mut terminal = terminal(&["ready"], Some(replay)).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -304,7 +304,7 @@ async fn a_log_that_breaks_off_is_read_again() {
 
 /// No log, as from a driver that keeps none: what it would say is never known.
 #[tokio::test(start_paused = true)]
-async fn a_log_that_is_never_had_does_not_leave_a_server_starting() {
+async fn an_unreadable_log_ends_the_start_up() {
     let replay = replay_of(&FakeEngine::default(), "gone", &[]);
     let terminal = terminal(&["ready"], Some(replay)).await;
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -4,6 +4,7 @@ pub(super) mod engine;
 
 use std::sync::Mutex;
 
+use bytes::Bytes;
 use engine::{Answer, ScriptedEngine};
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
