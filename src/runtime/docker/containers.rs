@@ -414,4 +414,4 @@ fn some_list(list: Vec<String>) -> Option<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
