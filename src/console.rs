@@ -18,17 +18,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::events::{EventKind, Events};
 use crate::model::ServerId;
 use crate::model::settings::Startup;
-use crate::runtime::lines::Lines;
 use crate::runtime::{Attachment, Runtime, RuntimeError};
 use crate::store::Blocking;
 use crate::tasks::{TaskHandle, Tasks};
-use attachment::{Order, Session, Sinks};
-use done::DoneMatcher;
+use attachment::{Command, Session, Sinks};
 use replay::Replay;
 pub use transcript::{Handover, POSITION_FILE, TRANSCRIPT_FILE};
 use transcript::{Rules, Transcript};
@@ -37,8 +35,8 @@ use transcript::{Rules, Transcript};
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest command, in bytes.
 const MAX_COMMAND: usize = 64 * 1024;
-/// Orders that can wait for an attachment's task.
-const ORDERS: usize = 8;
+/// Commands that can wait for an attachment's task.
+const COMMANDS: usize = 8;
 /// Container logs that are read at once on the node.
 const LOG_READERS: usize = 8;
 /// The longest line of the daemon, in characters.
@@ -117,9 +115,9 @@ struct Slot {
 /// An attachment whose task runs.
 struct Attached {
     container: String,
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<Command>,
     /// The start-up that is matched.
-    startup: Option<Startup>,
+    startup: watch::Sender<Option<Startup>>,
     task: TaskHandle,
 }
 
@@ -190,17 +188,21 @@ impl Console {
 
     /// Whether the container is attached. If so, later lines are matched with this start-up.
     fn is_attached(&self, id: ServerId, container: &str, startup: Option<&Startup>) -> bool {
-        let mut slots = self.inner.slots();
-        let Some(slot) = slots.get_mut(&id) else { return false };
-        let Some(attached) = slot.attached.as_mut().filter(|attached| attached.container == container) else {
+        let slots = self.inner.slots();
+        let Some(slot) = slots.get(&id) else { return false };
+        let Some(attached) = slot.attached.as_ref().filter(|attached| attached.container == container) else {
             return false;
         };
         if let Some(startup) = startup
-            && attached.startup.as_ref().is_some_and(|known| known != startup)
             && slot.done.is_none()
-            && attached.orders.try_send(Order::Match(DoneMatcher::new(id, startup))).is_ok()
         {
-            attached.startup = Some(startup.clone());
+            attached.startup.send_if_modified(|known| {
+                let is_changed = known.as_ref().is_some_and(|known| known != startup);
+                if is_changed {
+                    *known = Some(startup.clone());
+                }
+                is_changed
+            });
         }
         true
     }
@@ -214,21 +216,21 @@ impl Console {
         terminal: Attachment,
         replay: Option<Box<Replay>>,
     ) {
-        let (to, orders) = mpsc::channel(ORDERS);
-        let matcher = startup.map(|startup| DoneMatcher::new(id, startup));
-        let report = Report { inner: self.inner.clone(), id, orders: to.downgrade() };
+        let (commands, to_write) = mpsc::channel(COMMANDS);
+        let (startup, to_match) = watch::channel(startup.cloned());
+        let report = Report { inner: self.inner.clone(), id, commands: commands.downgrade() };
         let mut slots = self.inner.slots();
         let slot = self.inner.slot(&mut slots, id);
         slot.sinks = sinks.clone();
         // The task compares itself with the attachment in the slot, so the slot must be filled before the lock is released.
         let task = self.inner.tasks.spawn(format!("console {id}"), async move {
             let on_done = || report.send(|slot| slot.done = slot.attached.as_ref().map(|own| own.container.clone()));
-            Session { terminal, orders, sinks, matcher, on_done, lines: Lines::default(), replay }.run().await;
+            Session::new(to_match, sinks, on_done, replay).run(terminal, to_write).await;
         });
         // A former attachment to the same container may have set `done`, which the reconciler may not have recorded yet.
         slot.done.take_if(|done| *done != container);
         let container = container.to_owned();
-        let attached = Attached { container, orders: to, startup: startup.cloned(), task };
+        let attached = Attached { container, commands, startup, task };
         let former = slot.attached.replace(attached);
         drop(slots);
         drop_attachment(former);
@@ -253,11 +255,11 @@ impl Console {
         if line.len() > MAX_COMMAND {
             return Err(ConsoleError::TooLong { server: id, length: line.len() });
         }
-        let orders = self.inner.slots().get(&id).and_then(|slot| Some(slot.attached.as_ref()?.orders.clone()));
-        let orders = orders.ok_or(ConsoleError::NotAttached(id))?;
+        let commands = self.inner.slots().get(&id).and_then(|slot| Some(slot.attached.as_ref()?.commands.clone()));
+        let commands = commands.ok_or(ConsoleError::NotAttached(id))?;
         let (done, answer) = oneshot::channel();
         let typed = async {
-            orders.send(Order::Type(format!("{line}\n").into_bytes(), done)).await.ok()?;
+            commands.send((format!("{line}\n").into_bytes(), done)).await.ok()?;
             answer.await.ok()
         };
         match tokio::time::timeout(COMMAND_TIMEOUT, typed).await {
@@ -328,7 +330,7 @@ impl Inner {
 struct Report {
     inner: Arc<Inner>,
     id: ServerId,
-    orders: mpsc::WeakSender<Order>,
+    commands: mpsc::WeakSender<Command>,
 }
 
 impl Report {
@@ -336,8 +338,8 @@ impl Report {
     fn send(&self, change: impl FnOnce(&mut Slot)) {
         let mut slots = self.inner.slots();
         let own = |slot: &Slot| {
-            let orders = self.orders.upgrade();
-            slot.attached.as_ref().zip(orders).is_some_and(|(attached, orders)| attached.orders.same_channel(&orders))
+            let commands = self.commands.upgrade();
+            slot.attached.as_ref().zip(commands).is_some_and(|(own, commands)| own.commands.same_channel(&commands))
         };
         let Some(slot) = slots.get_mut(&self.id).filter(|slot| own(slot)) else { return };
         change(slot);

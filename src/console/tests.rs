@@ -281,8 +281,8 @@ async fn long_lines_are_rejected_and_unread_ones_are_given_up() {
     let container = house.container(Program::idle()).await;
     daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
     // A task that does not come to it stands for a server that does not read.
-    let orders = daemon.console.inner.slots().get(&id()).unwrap().attached.as_ref().unwrap().orders.clone();
-    let full = orders.reserve_many(ORDERS).await.unwrap();
+    let commands = daemon.console.inner.slots().get(&id()).unwrap().attached.as_ref().unwrap().commands.clone();
+    let full = commands.reserve_many(COMMANDS).await.unwrap();
     let began = tokio::time::Instant::now();
     assert!(matches!(daemon.console.send_command(id(), "x").await, Err(ConsoleError::NotRead { .. })));
     assert_eq!(began.elapsed(), COMMAND_TIMEOUT);

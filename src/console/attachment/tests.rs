@@ -15,7 +15,7 @@ use crate::console::transcript::{Rules, TRANSCRIPT_FILE};
 use crate::events::Subscription;
 use crate::model::ServerId;
 use crate::model::settings::Startup;
-use crate::runtime::{ErrorKind, LogPart};
+use crate::runtime::{ErrorKind, LogPart, RuntimeError};
 use crate::store::Blocking;
 use crate::tasks::Tasks;
 use crate::testing::fake::{Act, FakeEngine, FakeRuntime, Program};
@@ -27,7 +27,8 @@ struct Terminal {
     root: TempDir,
     output: mpsc::Sender<Piece>,
     input: DuplexStream,
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<Command>,
+    startup: watch::Sender<Option<Startup>>,
     done: Arc<Mutex<u32>>,
     watcher: Subscription,
     task: JoinHandle<()>,
@@ -51,25 +52,21 @@ async fn terminal(done: &[&str], replay: Option<Replay>) -> Terminal {
     let watcher = sinks.events.subscribe(server);
     let (output, mut pieces) = mpsc::channel(8);
     let (input, keyboard) = tokio::io::duplex(ROOM);
-    let (orders, from) = mpsc::channel(8);
+    let (commands, to_write) = mpsc::channel(8);
     let seen = Arc::new(Mutex::new(0));
     let startup = Startup { done: done.iter().map(|text| (*text).into()).collect(), strip_ansi: false };
-    let session = Session {
-        terminal: Attachment {
-            output: stream::poll_fn(move |context| pieces.poll_recv(context)).boxed(),
-            input: Box::new(keyboard),
-        },
-        orders: from,
-        sinks,
-        matcher: Some(DoneMatcher::new(server, &startup)),
-        on_done: {
-            let seen = seen.clone();
-            move || *seen.lock().unwrap() += 1
-        },
-        lines: Lines::default(),
-        replay: replay.map(Box::new),
+    let attachment = Attachment {
+        output: stream::poll_fn(move |context| pieces.poll_recv(context)).boxed(),
+        input: Box::new(keyboard),
     };
-    Terminal { root, output, input, orders, done: seen, watcher, task: tokio::spawn(session.run()) }
+    let on_done = {
+        let seen = seen.clone();
+        move || *seen.lock().unwrap() += 1
+    };
+    let (startup, to_match) = watch::channel(Some(startup));
+    let session = Session::new(to_match, sinks, on_done, replay.map(Box::new));
+    let task = tokio::spawn(session.run(attachment, to_write));
+    Terminal { root, output, input, commands, startup, done: seen, watcher, task }
 }
 
 impl Terminal {
@@ -84,7 +81,7 @@ impl Terminal {
 
     async fn order(&self, line: &str) -> oneshot::Receiver<io::Result<()>> {
         let (done, answer) = oneshot::channel();
-        self.orders.send(Order::Type(line.as_bytes().to_vec(), done)).await.ok().unwrap();
+        self.commands.send((line.as_bytes().to_vec(), done)).await.ok().unwrap();
         answer
     }
 
@@ -143,8 +140,7 @@ async fn other_done_lines_may_come_while_none_was_seen() {
     terminal.print("up and running\r\n").await;
     terminal.settled().await;
     let startup = Startup { done: vec!["running".into()], strip_ansi: false };
-    let matcher = DoneMatcher::new(ServerId::new(uuid::Uuid::nil()), &startup);
-    terminal.orders.send(Order::Match(matcher)).await.ok().unwrap();
+    terminal.startup.send_replace(Some(startup));
     terminal.settled().await;
     assert_eq!(terminal.done(), 0, "what was printed before is not matched again");
     terminal.print("still running\r\n").await;
@@ -176,12 +172,12 @@ async fn output_is_read_while_the_server_does_not_read_its_input() {
 #[tokio::test]
 async fn typing_without_end_does_not_hold_up_the_output() {
     const TYPED: usize = 10_000;
-    let (orders, from) = mpsc::channel(TYPED);
+    let (commands, to_write) = mpsc::channel(TYPED);
     // No caller gives up, so each line is written.
     let mut answers = Vec::new();
     for _ in 0..TYPED {
         let (done, answer) = oneshot::channel();
-        orders.try_send(Order::Type(b"a\n".to_vec(), done)).ok().unwrap();
+        commands.try_send((b"a\n".to_vec(), done)).ok().unwrap();
         answers.push(answer);
     }
     let (output, mut pieces) = mpsc::channel(1);
@@ -189,32 +185,28 @@ async fn typing_without_end_does_not_hold_up_the_output() {
     drop(output);
     let startup = Startup { done: vec!["ready".into()], strip_ansi: false };
     let left = Arc::new(Mutex::new(None));
-    let session = Session {
-        terminal: Attachment {
-            output: stream::poll_fn(move |context| pieces.poll_recv(context)).boxed(),
-            input: Box::new(tokio::io::sink()),
-        },
-        orders: from,
-        sinks: sinks(&TempDir::new().unwrap()).await,
-        matcher: Some(DoneMatcher::new(ServerId::new(uuid::Uuid::nil()), &startup)),
-        on_done: {
-            let left = left.clone();
-            move || *left.lock().unwrap() = Some(orders.max_capacity() - orders.capacity())
-        },
-        lines: Lines::default(),
-        replay: None,
+    let attachment = Attachment {
+        output: stream::poll_fn(move |context| pieces.poll_recv(context)).boxed(),
+        input: Box::new(tokio::io::sink()),
     };
-    session.run().await;
+    let on_done = {
+        let left = left.clone();
+        move || *left.lock().unwrap() = Some(commands.max_capacity() - commands.capacity())
+    };
+    let (_startup, to_match) = watch::channel(Some(startup));
+    let sinks = sinks(&TempDir::new().unwrap()).await;
+    Session::new(to_match, sinks, on_done, None).run(attachment, to_write).await;
     let left = left.lock().unwrap().unwrap();
-    assert!(left > TYPED - 10, "{left} of {TYPED} lines are left to type");
+    // The task yields to the output within tokio's budget for one poll.
+    assert!(left > TYPED - 200, "{left} of {TYPED} commands are left to write");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_broken_input_is_an_error_of_who_types() {
-    let Terminal { output, input, orders, task, .. } = terminal(&[], None).await;
+    let Terminal { output, input, commands, task, .. } = terminal(&[], None).await;
     drop(input);
     let (done, answer) = oneshot::channel();
-    orders.send(Order::Type(b"x\n".to_vec(), done)).await.ok().unwrap();
+    commands.send((b"x\n".to_vec(), done)).await.ok().unwrap();
     assert_eq!(answer.await.unwrap().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     assert!(!task.is_finished());
     drop(output);
@@ -343,15 +335,9 @@ async fn a_log_without_an_end_is_given_up() {
 
 #[tokio::test]
 async fn an_attachment_is_small() {
-    let session = Session {
-        terminal: Attachment { output: stream::empty().boxed(), input: Box::new(tokio::io::sink()) },
-        orders: mpsc::channel(1).1,
-        sinks: sinks(&TempDir::new().unwrap()).await,
-        matcher: None,
-        on_done: || {},
-        lines: Lines::default(),
-        replay: None,
-    };
-    let size = std::mem::size_of_val(&session.run());
+    let attachment = Attachment { output: stream::empty().boxed(), input: Box::new(tokio::io::sink()) };
+    let sinks = sinks(&TempDir::new().unwrap()).await;
+    let session = Session::new(watch::channel(None).1, sinks, || {}, None);
+    let size = std::mem::size_of_val(&session.run(attachment, mpsc::channel(1).1));
     assert!(size <= 1024, "{size} bytes");
 }
