@@ -27,15 +27,14 @@ mod setting;
 mod timezone;
 
 pub use directories::Directories;
-pub use docker::{DockerConfig, InstallerLimits, LogConfig, NetworkConfig, Subnet};
 pub use environment::{Variables, process_variables};
 pub use error::{ConfigError, Problem};
-pub use file::{ConfigFile, PullPolicy};
+pub use file::{ConfigFile, DockerFile, PullPolicy, RegistryFile};
 pub use logrotate::rotate_daemon_log;
-pub use node::{ContainerUser, CrashDetection, InstallConfig, LogRotation, NodeConfig, Owner, ReconcileConfig};
+pub use node::{ContainerUser, NodeConfig, Owner};
 pub use overhead::Overhead;
 pub use panel::{ApiConfig, PanelConfig, TlsFiles};
-pub use registries::{Credentials, Registries};
+pub use registries::Registries;
 pub use secret::Secret;
 
 /// The default path of the file.

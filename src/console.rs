@@ -121,8 +121,12 @@ impl Console {
         tasks: Tasks,
         wake: Arc<dyn Fn(ServerId) + Send + Sync>,
     ) -> Self {
-        let rules =
-            Rules { rotation: node.logs, daemon: format!("[{} Daemon]: ", node.app_name), numbers: Arc::default() };
+        let rules = Rules {
+            max_bytes: node.max_transcript_bytes,
+            max_files: node.max_transcript_files,
+            daemon: format!("[{} Daemon]: ", node.app_name),
+            numbers: Arc::default(),
+        };
         let (log_readers, slots) = (Arc::new(Semaphore::new(LOG_READERS)), Mutex::default());
         Self {
             inner: Arc::new(Inner {

@@ -20,8 +20,8 @@ use tokio::io::AsyncWrite;
 use crate::model::{ContainerStatus, Role, ServerId};
 pub use error::{ErrorKind, RuntimeError};
 pub use spec::{
-    BuiltSpec, CPU_PERIOD, ContainerSpec, Endpoint, HostInfo, KernelLimits, Limits, NetworkInfo, NetworkPurpose,
-    NetworkSpec, PublishedPort, Volume, VolumeRole,
+    BuiltSpec, CPU_PERIOD, ContainerSpec, Endpoint, HostInfo, KernelLimits, Limits, LogDriver, NetworkInfo,
+    NetworkPurpose, NetworkSpec, PublishedPort, Volume, VolumeRole,
 };
 
 /// Label that holds the server's uuid.

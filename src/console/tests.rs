@@ -6,7 +6,6 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock::Clock;
-use crate::config::LogRotation;
 use crate::events::Subscription;
 use crate::model::Role;
 use crate::runtime::{Purpose, container_name};
@@ -43,7 +42,8 @@ impl Machine {
     fn daemon(&self) -> Daemon {
         let (tasks, wakes) = (Tasks::new(), Arc::new(AtomicU32::new(0)));
         let mut node = crate::testing::node_config(Path::new("/node"));
-        (node.app_name, node.logs) = ("alula".into(), LogRotation { max_bytes: 1 << 20, max_files: 2 });
+        node.app_name = "alula".into();
+        (node.max_transcript_bytes, node.max_transcript_files) = (1 << 20, 2);
         let count = wakes.clone();
         let console = Console::new(
             Arc::new(self.runtime()),

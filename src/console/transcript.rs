@@ -26,7 +26,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::LogRotation;
 use crate::files::log::LogReader;
 use crate::model::ServerId;
 use crate::store::Blocking;
@@ -52,8 +51,10 @@ const WAITING_WITHOUT_FOLDER: usize = 4 * 1024;
 /// How transcripts are kept.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
-    /// A file may exceed its size by less than one batch.
-    pub rotation: LogRotation,
+    /// Maximum size of one file, exceeded by less than one batch.
+    pub max_bytes: u64,
+    /// Number of files, including the current one.
+    pub max_files: u32,
     /// What lines of the daemon begin with.
     pub daemon: String,
     /// Numbers the lines of all transcripts: a later transcript of a server has higher ones than an earlier one.

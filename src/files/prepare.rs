@@ -87,9 +87,7 @@ impl Layout {
         if let Some(parent) = path.parent() {
             make_private(parent)?;
         }
-        let Some(unfinished) = self.unfinished_data_path(id) else {
-            return Ok(());
-        };
+        let unfinished = self.unfinished_data_path(id);
         // A crash may have left an empty one.
         remove::remove_tree(&unfinished)?;
         let made = self.make_owned(&unfinished).and_then(|()| {

@@ -75,7 +75,7 @@ impl Context {
         Self {
             sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
             servers: ServerStates::new(clock, jitter.clone()),
-            slots: InstallSlots::new(node.reconcile.concurrent_installs),
+            slots: InstallSlots::new(node.concurrent_installs),
             disk_scans: DiskScans::default(),
             node: Node { policy, layout: Layout::new(&node), config: node, kernel },
             store,
@@ -94,11 +94,11 @@ impl Context {
 pub fn policy(node: &NodeConfig, panel: bool) -> Policy {
     Policy {
         panel,
-        crash_detection: node.crash_detection.enabled,
-        clean_exit_is_crash: node.crash_detection.clean_exit_is_crash,
-        crash_timeout: node.crash_detection.timeout,
-        install_timeout: node.install.timeout,
-        fail_on_nonzero_exit: node.install.fail_on_nonzero_exit,
+        crash_detection: node.crash_detection,
+        clean_exit_is_crash: node.clean_exit_is_crash,
+        crash_timeout: node.crash_timeout,
+        install_timeout: node.install_timeout,
+        fail_on_nonzero_exit: node.fail_on_nonzero_exit,
         fix_permissions: node.check_permissions_on_boot,
         disk_check_interval: node.disk_check_interval.unwrap_or_default(),
     }

@@ -31,7 +31,7 @@ use super::{
     Attachment, BuiltSpec, ContainerSpec, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkInfo,
     NetworkSpec, Output, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
 };
-use crate::config::Credentials;
+use crate::config::RegistryFile;
 use crate::model::{ContainerStatus, Role, ServerId};
 pub use connection::{Address, InvalidAddress};
 use error::Error;
@@ -203,7 +203,7 @@ impl Engine for DockerRuntime {
     async fn pull(
         &self,
         reference: &str,
-        auth: Option<&Credentials>,
+        auth: Option<&RegistryFile>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), RuntimeError> {
         // The host limits the time of a pull.

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::LogConfig;
 use crate::model::manifest::digest;
 
 /// Everything that a container is created from.
@@ -39,7 +38,7 @@ pub struct ContainerSpec {
     pub tmpfs: BTreeMap<String, String>,
     pub dns: Vec<String>,
     /// Absent for the engine's default.
-    pub log: Option<LogConfig>,
+    pub log: Option<LogDriver>,
     pub security_opt: Vec<String>,
     pub read_only_root: bool,
     pub cap_drop: Vec<String>,
@@ -113,6 +112,13 @@ pub struct KernelLimits {
     pub block_io_weight: bool,
     /// Disabling the OOM killer for a container.
     pub oom_kill_disable: bool,
+}
+
+/// A log driver and its options.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogDriver {
+    pub driver: String,
+    pub options: BTreeMap<String, String>,
 }
 
 /// A fixed IPv4 address in a network.

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 pub use mounts::clean_path;
 pub use network::{network, outgoing_network};
 
-use super::{BuiltSpec, ContainerSpec, HostInfo, Volume, VolumeRole, container_name};
+use super::{BuiltSpec, ContainerSpec, HostInfo, LogDriver, Volume, VolumeRole, container_name};
 use crate::config::NodeConfig;
 use crate::model::{Role, Script, ServerId, Spec};
 use environment::Address;
@@ -79,7 +79,7 @@ pub fn server_container(id: ServerId, spec: &Spec, node: &NodeConfig, host: &Hos
         volumes: mounts::of_server(settings, node, &mut omissions),
         tmpfs: tmpfs(node),
         dns: node.docker.network.dns.clone(),
-        log: node.docker.log_config.clone(),
+        log: log_driver(node),
         security_opt: vec!["no-new-privileges".into()],
         read_only_root: true,
         cap_drop: DROPPED_CAPABILITIES.map(String::from).into(),
@@ -116,7 +116,7 @@ pub fn installer_container(
         volumes: vec![volume(VolumeRole::Data, INSTALL_FOLDER), volume(VolumeRole::InstallScript, SCRIPT_FOLDER)],
         tmpfs: tmpfs(node),
         dns: node.docker.network.dns.clone(),
-        log: node.docker.log_config.clone(),
+        log: log_driver(node),
         network_mode: node.docker.network.network_mode.clone(),
         endpoint: network::endpoint(&settings.allocations, node, host),
         userns_mode: node.docker.userns_mode.clone(),
@@ -133,6 +133,11 @@ fn wings_labels(container_type: &str) -> BTreeMap<String, String> {
 
 fn tmpfs(node: &NodeConfig) -> BTreeMap<String, String> {
     BTreeMap::from([("/tmp".into(), format!("rw,exec,nosuid,size={}M", node.docker.tmpfs_mib))])
+}
+
+fn log_driver(node: &NodeConfig) -> Option<LogDriver> {
+    let log = &node.docker.log_config;
+    (!log.driver.is_empty()).then(|| LogDriver { driver: log.driver.clone(), options: log.options.clone() })
 }
 
 #[cfg(test)]

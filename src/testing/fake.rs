@@ -36,7 +36,7 @@ pub use images::{LocalImage, Pulls, RemoteImage};
 pub use log::LOG_CHUNKS;
 pub use program::{Act, KILLED, Launch, Program, Reaction, Script, ServerScript, Typed, default_program};
 
-use crate::config::Credentials;
+use crate::config::RegistryFile;
 use crate::model::{ContainerStatus, Role, ServerId};
 use crate::runtime::host::{Engine, Host};
 use crate::runtime::{
@@ -367,7 +367,7 @@ impl Engine for FakeRuntime {
     async fn pull(
         &self,
         reference: &str,
-        auth: Option<&Credentials>,
+        auth: Option<&RegistryFile>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), RuntimeError> {
         let request = Self::about("pull", reference, Duration::MAX);

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use alula::config::{Credentials, Secret};
+use alula::config::{RegistryFile, Secret};
 use alula::runtime::host::Engine;
 use bollard::Docker;
 use bollard::query_parameters::RemoveImageOptions;
@@ -12,8 +12,8 @@ use crate::registry::{Layer, Registry};
 /// Encoded in base64 this has both characters in which its alphabets differ.
 const PASSWORD: &str = "~~>>??ü~~>>??";
 
-fn auth(password: &str) -> Option<Credentials> {
-    Some(Credentials { server: String::new(), username: "alula".into(), password: Secret::new(password) })
+fn auth(password: &str) -> Option<RegistryFile> {
+    Some(RegistryFile { username: "alula".into(), password: Secret::new(password) })
 }
 
 async fn forget(docker: &Docker, reference: &str) {

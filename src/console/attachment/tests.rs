@@ -11,7 +11,6 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::clock::Clock;
-use crate::config::LogRotation;
 use crate::console::transcript::{Rules, TRANSCRIPT_FILE};
 use crate::events::Subscription;
 use crate::model::ServerId;
@@ -40,7 +39,8 @@ const ROOM: usize = 16;
 
 async fn sinks(root: &TempDir) -> Sinks {
     let rules = Arc::new(Rules {
-        rotation: LogRotation { max_bytes: 1 << 20, max_files: 2 },
+        max_bytes: 1 << 20,
+        max_files: 2,
         daemon: "[alula Daemon]: ".into(),
         numbers: Arc::default(),
     });

@@ -103,9 +103,9 @@ pub fn append(folder: &Path, container: Option<&str>, batch: &Batch, rules: &Rul
     let path = folder.join(TRANSCRIPT_FILE);
     let mut file = open(&path)?;
     let mut size = file.metadata()?.len();
-    let full = size > 0 && size + batch.bytes.len() as u64 > rules.rotation.max_bytes;
+    let full = size > 0 && size + batch.bytes.len() as u64 > rules.max_bytes;
     if full {
-        rotate(folder, rules.rotation.max_files)?;
+        rotate(folder, rules.max_files)?;
         file = open(&path)?;
         size = 0;
     }
@@ -144,8 +144,8 @@ fn last_byte(file: &File, size: u64) -> io::Result<u8> {
 }
 
 /// Moves each file to the next number; the oldest go.
-fn rotate(folder: &Path, files: usize) -> io::Result<()> {
-    let numbered = |number: usize| -> PathBuf {
+fn rotate(folder: &Path, files: u32) -> io::Result<()> {
+    let numbered = |number: u32| -> PathBuf {
         match number {
             0 => folder.join(TRANSCRIPT_FILE),
             number => folder.join(format!("{TRANSCRIPT_FILE}.{number}")),

@@ -9,12 +9,8 @@ use tempfile::TempDir;
 use super::file::last_lines;
 use super::*;
 
-fn rules(bytes: u64, files: usize) -> Arc<Rules> {
-    Arc::new(Rules {
-        rotation: LogRotation { max_bytes: bytes, max_files: files },
-        daemon: "[alula Daemon]: ".into(),
-        numbers: Arc::default(),
-    })
+fn rules(bytes: u64, files: u32) -> Arc<Rules> {
+    Arc::new(Rules { max_bytes: bytes, max_files: files, daemon: "[alula Daemon]: ".into(), numbers: Arc::default() })
 }
 
 /// A transcript in the folder `logs` of a server's folder.
@@ -25,13 +21,13 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(bytes: u64, files: usize) -> Self {
+    fn new(bytes: u64, files: u32) -> Self {
         let (root, tasks) = (TempDir::new().unwrap(), Tasks::new());
         let transcript = Self::transcript(&tasks, bytes, files);
         Self { root, tasks, transcript }
     }
 
-    fn transcript(tasks: &Tasks, bytes: u64, files: usize) -> Transcript {
+    fn transcript(tasks: &Tasks, bytes: u64, files: u32) -> Transcript {
         let server = ServerId::new(uuid::Uuid::nil());
         Transcript::new(server, rules(bytes, files), Blocking::Inline, tasks.clone())
     }

@@ -13,7 +13,7 @@ use super::containers::found;
 use super::error::Error;
 use super::lines;
 use super::wire::Wire;
-use crate::config::Credentials;
+use crate::config::RegistryFile;
 use crate::model::image::{DEFAULT_REGISTRY, ImageReference};
 
 /// Time between two lines about the progress of a download.
@@ -82,7 +82,7 @@ impl Report {
 pub(super) async fn pull(
     wire: &Wire,
     reference: &str,
-    auth: Option<&Credentials>,
+    auth: Option<&RegistryFile>,
     progress: &(dyn Fn(String) + Send + Sync),
 ) -> Result<(), Error> {
     let Some(parts) = ImageReference::parse(reference) else {
@@ -111,7 +111,7 @@ pub(super) async fn pull(
 }
 
 /// The header with the credentials, in the URL-safe alphabet.
-fn headers(reference: &ImageReference<'_>, auth: Option<&Credentials>) -> HeaderMap {
+fn headers(reference: &ImageReference<'_>, auth: Option<&RegistryFile>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if let Some(auth) = auth {
         let json = serde_json::json!({
@@ -217,11 +217,7 @@ mod tests {
 
     #[test]
     fn credentials_are_url_safe_and_name_the_registry() {
-        let auth = Credentials {
-            server: "r.io".into(),
-            username: "ü>?".into(),
-            password: crate::config::Secret::new("~~>>??"),
-        };
+        let auth = RegistryFile { username: "ü>?".into(), password: crate::config::Secret::new("~~>>??") };
         let reference = ImageReference::parse("r.io:5000/a").unwrap();
         let headers = headers(&reference, Some(&auth));
         let value = headers["X-Registry-Auth"].to_str().unwrap();

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::config::Credentials;
+use crate::config::RegistryFile;
 use crate::runtime::{NetworkInfo, NetworkSpec, RuntimeError};
 
 /// Images and networks of an engine, by name.
@@ -15,7 +15,7 @@ pub trait Engine: Clone + Send + Sync + 'static {
     async fn pull(
         &self,
         reference: &str,
-        auth: Option<&Credentials>,
+        auth: Option<&RegistryFile>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), RuntimeError>;
 

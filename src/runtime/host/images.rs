@@ -47,7 +47,7 @@ impl Images {
             let message = "the server has no image; set spec.settings.container.image";
             return Err(RuntimeError::with_message(ErrorKind::InvalidImage, message));
         }
-        let policy = self.node.docker.pull_policy;
+        let policy = self.node.pull_policy;
         if local || policy != PullPolicy::Always {
             if self.is_there(engine, reference).await? {
                 return Ok(());
@@ -98,7 +98,7 @@ impl Images {
     }
 
     fn begin_pull(&self, engine: impl Engine, name: String, done: watch::Sender<Option<Result<(), RuntimeError>>>) {
-        let credentials = self.node.docker.registries.credentials_for(&name).cloned();
+        let credentials = self.node.registries.credentials_for(&name).cloned();
         self.tasks.spawn(format!("pull {name}"), async move {
             let progress = |line: String| tracing::debug!(image = name, "{line}");
             let pull = tokio::time::timeout(PULL_LIMIT, engine.pull(&name, credentials.as_ref(), &progress)).await;

@@ -4,7 +4,7 @@ use super::engine::FakeEngine;
 use super::images::{Images, RemoteImage, canonical};
 use super::rejection::Rejection;
 use super::unreachable;
-use crate::config::Credentials;
+use crate::config::RegistryFile;
 use crate::runtime::RuntimeError;
 
 /// A pull in progress, counted until it is dropped.
@@ -30,7 +30,7 @@ impl<'a> Pull<'a> {
     pub(super) async fn run(
         &self,
         attempt: &str,
-        auth: Option<&Credentials>,
+        auth: Option<&RegistryFile>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), RuntimeError> {
         let rejected = |no: Rejection| no.into_error(attempt.to_owned());
@@ -70,7 +70,7 @@ impl Drop for Pull<'_> {
     }
 }
 
-fn find_remote(images: &Images, name: &str, auth: Option<&Credentials>) -> Result<RemoteImage, Rejection> {
+fn find_remote(images: &Images, name: &str, auth: Option<&RegistryFile>) -> Result<RemoteImage, Rejection> {
     if !images.registry_up {
         let text = "Get \"https://registry/v2/\": dial tcp: lookup registry: no such host";
         return Err(Rejection::new(500, text));

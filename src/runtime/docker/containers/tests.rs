@@ -1,8 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::config::LogConfig;
-use crate::runtime::{Endpoint, PublishedPort, VolumeRole, container_name};
+use crate::runtime::{Endpoint, LogDriver, PublishedPort, VolumeRole, container_name};
 
 const SERVER: &str = "550e8400-e29b-41d4-a716-446655440000";
 
@@ -44,7 +43,7 @@ pub(in crate::runtime::docker) fn full() -> ContainerSpec {
         ],
         tmpfs: BTreeMap::from([("/tmp".into(), "rw,size=1M".into())]),
         dns: vec!["1.1.1.1".into()],
-        log: Some(LogConfig { driver: "local".into(), options: BTreeMap::from([("max-size".into(), "5m".into())]) }),
+        log: Some(LogDriver { driver: "local".into(), options: BTreeMap::from([("max-size".into(), "5m".into())]) }),
         security_opt: vec!["no-new-privileges".into()],
         read_only_root: true,
         cap_drop: vec!["mknod".into()],

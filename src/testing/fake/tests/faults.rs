@@ -208,11 +208,7 @@ async fn pulls_take_time_are_counted_and_end_with_their_caller() {
     let login = Some(("user".to_owned(), "password".to_owned()));
     engine.publish_image("private", RemoteImage { login, ..remote.clone() });
     assert!(runtime.pull("private", None, &quiet).await.is_err());
-    let auth = Credentials {
-        server: "r.io".into(),
-        username: "user".into(),
-        password: crate::config::Secret::new("password"),
-    };
+    let auth = RegistryFile { username: "user".into(), password: crate::config::Secret::new("password") };
     runtime.pull("private", Some(&auth), &quiet).await.unwrap();
     engine.set_registry_up(false);
     assert!(runtime.pull("game:1", None, &quiet).await.is_err());
