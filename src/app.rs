@@ -5,6 +5,7 @@
 
 mod listeners;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::api::startup::Startup;
 use crate::api::{self, Api};
-use crate::cli::DaemonOptions;
+use crate::cli::RunOptions;
 use crate::clock::Clock;
 use crate::config::{self, HostEnvironment, Loaded, NodeConfig};
 use crate::console::{Console, ConsoleOptions};
@@ -43,8 +44,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// What prevents the start: the configuration file, the state folder, a port that is in use.
-pub fn run(options: DaemonOptions) -> anyhow::Result<()> {
-    let loaded = config::load(&options.config, HostEnvironment::of_this_process())?;
+pub fn run(config: &Path, options: &RunOptions) -> anyhow::Result<()> {
+    let loaded = config::load(config, HostEnvironment::of_this_process())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
         .thread_keep_alive(Duration::from_secs(2))
@@ -94,7 +95,7 @@ async fn serve(node: NodeConfig, notices: Vec<String>, ignore_certificate_errors
     let tasks = Tasks::new();
     let node = Arc::new(node);
     let queue = Queue::default();
-    let startup = Startup::new(&kernel());
+    let startup = Startup::default();
     listeners.serve(&tasks, |endpoint| api::router(&startup, endpoint, &node));
     // Blocks this thread, which serves no requests.
     let context = context(&node, &tasks, &queue, ignore_certificate_errors)?;
@@ -154,16 +155,11 @@ fn context(
         node: node.clone(),
         clock: Clock::System,
         jitter: Jitter::random(),
-        ids: Ids::by_time(),
+        ids: Ids::Time,
         tasks: tasks.clone(),
-        kernel: kernel(),
+        kernel: api::kernel(),
         wake,
     })))
-}
-
-/// The kernel's release.
-fn kernel() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// Starts the controller and its sources of events.

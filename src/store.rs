@@ -95,7 +95,7 @@ impl StoreError {
 }
 
 /// What is wrong with the manifest files; the last good spec stays in effect meanwhile.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SpecProblem {
     /// The reason of the condition `SpecAccepted`.
     pub reason: Reason,

@@ -23,13 +23,14 @@ pub use explain::nearest;
 pub const MAX_BYTES: usize = 1024 * 1024;
 
 /// What is wrong with a YAML text, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct YamlError {
     /// Line, counted from one.
     pub line: Option<usize>,
     /// Column, counted from one, in characters.
     pub column: Option<usize>,
     /// Dotted path of keys, such as `spec.install.timeout`, with list indices as in `spec.mounts[2]`.
+    #[serde(rename = "key")]
     pub path: Option<String>,
     /// What is wrong and what was expected.
     pub message: String,
@@ -38,7 +39,8 @@ pub struct YamlError {
 }
 
 impl YamlError {
-    fn new(message: impl Into<String>) -> Self {
+    /// An error of the whole text.
+    pub fn new(message: impl Into<String>) -> Self {
         Self { line: None, column: None, path: None, message: message.into(), help: None }
     }
 
@@ -46,7 +48,8 @@ impl YamlError {
         Self { line: Some(line), column: Some(column), ..Self::new(message) }
     }
 
-    fn help(self, help: impl Into<String>) -> Self {
+    /// The error with advice.
+    pub fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 }

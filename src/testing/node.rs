@@ -9,7 +9,8 @@ use tokio::sync::watch;
 
 use super::fake::{FakeEngine, FakeRuntime, Faults, LocalImage, NoFaults};
 use super::{IMAGE, TestDisk, TestPanel, node_config};
-use crate::api::{Api, Endpoint};
+use crate::api::startup::Startup;
+use crate::api::{self, Api, Endpoint};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::{Console, ConsoleOptions};
@@ -109,7 +110,9 @@ impl TestNode {
 
     /// The API as this endpoint serves it.
     pub fn router(&self, endpoint: Endpoint) -> axum::Router {
-        Api::new(self.reconciler.clone()).router(endpoint)
+        let startup = Startup::default();
+        startup.finish(Api::new(self.reconciler.clone()));
+        api::router(&startup, endpoint, &self.context.node.config)
     }
 }
 
