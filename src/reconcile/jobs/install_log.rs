@@ -9,13 +9,13 @@ use futures_util::{Stream, StreamExt};
 
 use super::read_on::{self, COMPARED, MAX_HELD, ReadOn};
 use super::{BackgroundJob, JobError, JobOutput, JobRun};
-use crate::console::lines::{Lines, display_text};
 use crate::events::EventKind;
 use crate::files::FilesError;
 use crate::files::install_log::InstallLog;
 use crate::model::ServerId;
 use crate::reconcile::context::Context;
 use crate::retry;
+use crate::runtime::lines::{Lines, display_text};
 use crate::runtime::{ErrorKind, LogPart, RuntimeError};
 use crate::wait;
 
