@@ -55,7 +55,7 @@ pub struct Loaded {
 pub struct HostEnvironment<'a> {
     /// Environment variables.
     pub variables: Variables<'a>,
-    /// `/etc`, or a folder in its position in tests.
+    /// `/etc`; another folder in tests.
     pub etc: &'a Path,
 }
 
@@ -68,7 +68,7 @@ impl HostEnvironment<'_> {
 
 /// Reads and validates the file at `path`. Changes nothing.
 ///
-/// If the system user of the file does not exist yet, the current user takes its position until [`host::prepare`] creates it.
+/// If the system user of the file does not exist yet, the owner is the current user until [`host::prepare`] creates it.
 ///
 /// # Errors
 /// The file is missing, unreadable or not YAML, or a value is invalid.

@@ -65,7 +65,7 @@ impl Layout {
 
     /// The path of a server's files, which containers mount, with links resolved if the directory exists.
     ///
-    /// An existing directory is used in its position, even if the configuration has changed. Files in the state folder stay there
+    /// An existing directory is used where it is, even if the configuration has changed. Files in the state folder stay there
     /// after `system.data` is set, and files in the folder of Wings after it is unset.
     pub fn data(&self, id: ServerId) -> PathBuf {
         let path = self.data_path(id);

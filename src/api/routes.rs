@@ -112,5 +112,6 @@ impl Route {
         })
     }
 }
+
 #[cfg(test)]
 mod tests;

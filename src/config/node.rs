@@ -169,7 +169,7 @@ impl NodeConfig {
             rotate_daemon_log: system.enable_log_rotate,
             adjusted: Vec::new(),
         };
-        node.adjusted = std::mem::take(lenient).into_problems();
+        node.adjusted = std::mem::take(&mut lenient.0);
         Ok(node)
     }
 

@@ -87,16 +87,12 @@ impl<'a, V: Visitor> DiskScan<'a, V> {
 
     /// Visits one entry, or leaves the directory.
     fn step(&mut self) {
-        let Some(frame) = self.frames.last_mut() else {
-            return;
-        };
-        let Some(entries) = frame.entries.as_mut() else {
-            self.frames.pop();
-            return;
+        let Some(Frame { entries: Some(entries), position, .. }) = self.frames.last_mut() else {
+            return self.leave();
         };
         match entries.next() {
             Some(Ok(entry)) => {
-                frame.position = entry.offset();
+                *position = entry.offset();
                 self.visit(&entry);
             }
             Some(Err(errno)) => {
@@ -173,15 +169,10 @@ impl<'a, V: Visitor> DiskScan<'a, V> {
 
     /// Continues with the parent.
     fn leave(&mut self) {
-        let Some(done) = self.frames.pop() else {
+        let closed = |parent: &&mut Frame| parent.entries.is_none();
+        let (Some(done), Some(parent)) = (self.frames.pop(), self.frames.last_mut().filter(closed)) else {
             return;
         };
-        let Some(parent) = self.frames.last_mut() else {
-            return;
-        };
-        if parent.entries.is_some() {
-            return;
-        }
         match reopen_parent(&done, parent) {
             Ok(entries) => parent.entries = Some(entries),
             Err(source) => {

@@ -72,6 +72,7 @@ fn tidy(folder: &Path) {
 }
 
 /// What the store's files contain about a server.
+#[derive(Default)]
 struct Past {
     files: Sources,
     last_good: Option<Manifest>,
@@ -124,13 +125,7 @@ fn remove_unfinished(requests: &Path) {
 fn past(record: Loaded<RecordFile>, requests: Loaded<RequestsFile>, folder: &Path, id: ServerId) -> Past {
     let record_lost = matches!(record, Loaded::Lost);
     let requests_lost = matches!(requests, Loaded::Lost);
-    let mut past = Past {
-        files: Sources::default(),
-        last_good: None,
-        record: Record::default(),
-        requests: Requests::default(),
-        lost: record_lost || requests_lost,
-    };
+    let mut past = Past { lost: record_lost || requests_lost, ..Past::default() };
     if let Loaded::Known(stored) = record {
         (past.files, past.last_good, past.record) = (stored.files, stored.last_good, stored.record);
     }

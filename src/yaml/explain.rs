@@ -1,7 +1,7 @@
 //! Errors of the deserializer, with their position, translated for the person who wrote the file.
 
 use super::YamlError;
-use super::syntax::{self, MAX_MESSAGE, MAX_QUOTE, cut, short};
+use super::syntax::{self, MAX_MESSAGE, MAX_QUOTE, cut};
 use super::tree::{Kind, Node};
 
 /// The longest path of keys, in characters.
@@ -159,8 +159,8 @@ fn describe(found: &str) -> String {
         "map" => "a mapping".to_owned(),
         "sequence" => "a list".to_owned(),
         other => match other.strip_prefix("string ") {
-            Some(text) => format!("the text {}", short(text)),
-            None => short(other),
+            Some(text) => format!("the text {}", cut(text, MAX_QUOTE)),
+            None => cut(other, MAX_QUOTE),
         },
     }
 }

@@ -310,7 +310,7 @@ impl<'t> Builder<'t> {
                     if let Some(name) = node.as_key()
                         && let Some(first) = parent.keys.insert(name.to_owned(), line)
                     {
-                        let name = syntax::short(name);
+                        let name = syntax::cut(name, syntax::MAX_QUOTE);
                         let message = format!("the key `{name}` is there twice, first on line {first}");
                         return Err(YamlError::at(line, column, message).help("remove one of the two"));
                     }
