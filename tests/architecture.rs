@@ -37,6 +37,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde_yaml", &["src/yaml.rs", "src/yaml/"]),
     ("saphyr_parser", &["src/yaml.rs", "src/yaml/"]),
     ("backoff", &["src/retry.rs"]),
+    ("bollard", &["src/runtime/docker.rs", "src/runtime/docker/"]),
     ("reqwest", &["src/panel/client.rs", "src/panel/client/", "src/cli/client.rs"]),
     ("notify", &["src/store/watch.rs", "src/store/watch/"]),
     ("axum", &["src/api.rs", "src/api/", "src/app/listeners.rs", "src/app/listeners/", "src/testing/node.rs"]),

@@ -1,10 +1,13 @@
 //! The runtime over the Docker API: Docker 20.10 and later, and Podman's socket that speaks the same.
 //!
-//! A client connects at the first call, so an engine that is unreachable or restarts is an error of the calls meanwhile. The API
-//! version is negotiated at the first call, and again after the engine was unreachable.
+//! One client for the whole daemon. Nothing is connected before the first call, so an engine that is away at
+//! start, or restarts, is an error of the calls meanwhile and no more. The API version is negotiated at the first
+//! call, and again after the engine was away.
 //!
-//! Requests and answers are those of the Docker API, read into the few fields that are used: states and error messages of Docker
-//! and Podman differ. Answers are bounded, because containers and registries decide what is in them.
+//! Most requests go through bollard, and no type of bollard leaves this module. Streams (terminals, logs, events,
+//! pulls) are read from the same connections directly: bollard's decoders look for frame headers in a terminal's raw
+//! bytes and wait for whole lines of any length, and what a container prints is hostile. So are the listing and
+//! inspections, for whose states bollard knows Docker's words alone.
 //!
 //! Containers come in as [`ContainerSpec`] and leave as [`ContainerStatus`]; errors leave as [`RuntimeError`].
 
@@ -24,6 +27,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bollard::Docker;
+use bollard::errors::Error;
 use futures_util::stream::BoxStream;
 
 use super::host::{Engine, Host};
@@ -34,7 +39,6 @@ use super::{
 use crate::config::RegistryFile;
 use crate::model::{ContainerStatus, Role, ServerId};
 pub use connection::{Address, InvalidAddress};
-use error::Error;
 use wire::Wire;
 
 /// The limit of calls that are answered at once.
@@ -50,6 +54,7 @@ const REMOVE: Duration = Duration::from_secs(60);
 pub struct DockerRuntime {
     host: Arc<Host>,
     wire: Arc<Wire>,
+    docker: Docker,
     /// Hash of the limits applied last, by container, because labels cannot be changed. After a restart the limits may be
     /// applied once more.
     current_limits: Arc<Mutex<HashMap<String, String>>>,
@@ -58,7 +63,20 @@ pub struct DockerRuntime {
 impl DockerRuntime {
     /// A client of the engine at `address`, on this host. It connects at the first call.
     pub fn connect(address: Address, host: Host) -> Self {
-        Self { host: Arc::new(host), wire: Arc::new(Wire::new(address)), current_limits: Arc::default() }
+        let wire = Arc::new(Wire::new(address));
+        let transport = {
+            let wire = wire.clone();
+            move |request| {
+                let wire = wire.clone();
+                async move { wire.send(request).await }
+            }
+        };
+        // Our own limits are all shorter than this one, which bollard wants in seconds.
+        let backstop = 2 * REMOVE.as_secs();
+        let docker =
+            Docker::connect_with_custom_transport(transport, Some(wire::BASE), backstop, bollard::API_DEFAULT_VERSION)
+                .expect("a custom transport needs no preparation that could fail");
+        Self { host: Arc::new(host), wire, docker, current_limits: Arc::default() }
     }
 
     /// Waits for an answer, at most for `limit`.
@@ -112,7 +130,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn engine(&self) -> Result<EngineInfo, RuntimeError> {
-        let answer = containers::engine(&self.wire);
+        let answer = containers::engine(&self.docker);
         self.within(QUICK, || "inspecting the container engine".into(), answer).await
     }
 
@@ -141,23 +159,23 @@ impl Runtime for DockerRuntime {
 
     async fn create(&self, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, RuntimeError> {
         let attempt = || format!("creating the container {} from the image {}", spec.name, spec.image);
-        self.within(CREATE, attempt, containers::create(&self.wire, spec, purpose)).await
+        self.within(CREATE, attempt, containers::create(&self.docker, spec, purpose)).await
     }
 
     async fn start(&self, id: &str) -> Result<(), RuntimeError> {
         let attempt = || format!("starting the container {id}");
-        let start = self.within(START, attempt, containers::start(&self.wire, id)).await;
+        let start = self.within(START, attempt, containers::start(&self.docker, id)).await;
         self.host.started(self, start).await
     }
 
     async fn signal(&self, id: &str, signal: &str) -> Result<(), RuntimeError> {
         let attempt = || format!("sending {signal} to the container {id}");
-        self.within(QUICK, attempt, containers::signal(&self.wire, id, signal)).await
+        self.within(QUICK, attempt, containers::signal(&self.docker, id, signal)).await
     }
 
     async fn remove(&self, id: &str) -> Result<Removal, RuntimeError> {
         let attempt = || format!("removing the container {id}");
-        let removal = self.within(REMOVE, attempt, containers::remove(&self.wire, id)).await?;
+        let removal = self.within(REMOVE, attempt, containers::remove(&self.docker, id)).await?;
         if removal == Removal::Done {
             self.current_limits().remove(id);
         }
@@ -166,7 +184,7 @@ impl Runtime for DockerRuntime {
 
     async fn update(&self, id: &str, limits: &Limits) -> Result<(), RuntimeError> {
         let attempt = || format!("changing the limits of the container {id}");
-        let there = self.within(QUICK, attempt, containers::update(&self.wire, id, limits)).await?;
+        let there = self.within(QUICK, attempt, containers::update(&self.docker, id, limits)).await?;
         if there {
             self.current_limits().insert(id.to_owned(), limits.hash());
         }
@@ -196,7 +214,7 @@ impl Runtime for DockerRuntime {
 #[async_trait]
 impl Engine for DockerRuntime {
     async fn image(&self, reference: &str) -> Result<Option<String>, RuntimeError> {
-        let answer = images::id(&self.wire, reference);
+        let answer = images::id(&self.docker, reference);
         self.within(QUICK, || format!("looking for the image {reference}"), answer).await
     }
 
@@ -212,7 +230,7 @@ impl Engine for DockerRuntime {
     }
 
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkInfo, RuntimeError> {
-        let answer = networks::ensure(&self.wire, spec);
+        let answer = networks::ensure(&self.wire, &self.docker, spec);
         self.within(CREATE, || format!("creating the network {}", spec.name), answer).await
     }
 }

@@ -1,12 +1,19 @@
 //! Containers: specs to create bodies, inspections to status, and the calls that change one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 
-use http::Method;
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::{
+    ContainerCreateBody, ContainerUpdateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig,
+    Mount, MountType, NetworkingConfig, PortBinding,
+};
+use bollard::query_parameters::{
+    CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, StartContainerOptions,
+};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::error::Error;
 use super::wire::Wire;
 use crate::model::{ContainerState, ContainerStatus, Role, ServerId, Timestamp};
 use crate::runtime::{
@@ -18,29 +25,26 @@ use crate::runtime::{
 const CPU_SHARES: i64 = 1024;
 
 /// Reads version and size of the engine.
-pub(super) async fn engine(wire: &Wire) -> Result<EngineInfo, Error> {
-    let info: Value = wire.get("/info").await?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let counts = ["Containers", "ContainersRunning", "ContainersPaused", "ContainersStopped"];
-    let mut details = info["DriverStatus"].as_array().into_iter().flatten();
+pub(super) async fn engine(docker: &Docker) -> Result<EngineInfo, Error> {
+    let info = docker.info().await?;
+    let mut details = info.driver_status.unwrap_or_default().into_iter();
+    let filesystem =
+        details.find_map(|pair| <[String; 2]>::try_from(pair).ok().filter(|[name, _]| name == "Backing Filesystem"));
+    // Podman does not return the version, only the program.
+    let runc = info.runc_commit.and_then(|commit| commit.id).filter(|id| !id.is_empty());
     Ok(EngineInfo {
-        version: text(&info["ServerVersion"]),
-        cgroup_driver: text(&info["CgroupDriver"]),
-        cgroup_version: text(&info["CgroupVersion"]),
-        containers: counts.map(|key| info[key].as_i64().unwrap_or_default()),
-        storage_driver: text(&info["Driver"]),
-        storage_filesystem: details
-            .find(|pair| pair[0] == "Backing Filesystem")
-            .map(|pair| text(&pair[1]))
-            .unwrap_or_default(),
-        // Podman does not return the version, only the program.
-        runc: Some(text(&info["RuncCommit"]["ID"]))
-            .filter(|id| !id.is_empty())
-            .unwrap_or_else(|| text(&info["DefaultRuntime"])),
+        version: info.server_version.unwrap_or_default(),
+        cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
+        cgroup_version: info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
+        containers: [info.containers, info.containers_running, info.containers_paused, info.containers_stopped]
+            .map(Option::unwrap_or_default),
+        storage_driver: info.driver.unwrap_or_default(),
+        storage_filesystem: filesystem.map(|[_, name]| name).unwrap_or_default(),
+        runc: runc.or(info.default_runtime).unwrap_or_default(),
     })
 }
 
-/// A container in a listing.
+/// A container in a listing. It is not bollard's type, which has the states of Docker only; nor is an inspection.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Summary {
@@ -50,7 +54,7 @@ struct Summary {
     state: String,
 }
 
-/// An inspected container.
+/// What is used of an inspection.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Inspection {
@@ -170,45 +174,39 @@ fn signal_name(signal: &Value) -> Option<String> {
     }
 }
 
-/// The answer to the creation of a container.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Created {
-    id: String,
-    warnings: Option<Vec<String>>,
-}
-
 /// Creates a container and returns its id.
-pub(super) async fn create(wire: &Wire, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, Error> {
-    let path = format!("/containers/create?name={}", spec.name);
+pub(super) async fn create(docker: &Docker, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, Error> {
+    let options = CreateContainerOptions { name: Some(spec.name.clone()), ..CreateContainerOptions::default() };
     let mut body = create_body(spec, purpose);
-    let created = match wire.post(&path, &body).await {
-        Err(Error::Rejected { message, .. }) if spec.log.is_some() && message.contains("invalid log driver") => {
+    let created = match docker.create_container(Some(options.clone()), body.clone()).await {
+        Err(Error::DockerResponseServerError { message, .. })
+            if spec.log.is_some() && message.contains("invalid log driver") =>
+        {
             // Podman has no driver `local`, which is the default of Wings' configuration. Its own driver keeps logs, too.
             tracing::debug!(container = %spec.name, message, "using the engine's own log driver");
-            body["HostConfig"]["LogConfig"] = Value::Null;
-            wire.post(&path, &body).await?
+            body.host_config.get_or_insert_default().log_config = None;
+            docker.create_container(Some(options), body).await?
         }
         created => created?,
     };
-    let created: Created = serde_json::from_slice(&created)?;
-    for warning in created.warnings.unwrap_or_default() {
+    for warning in created.warnings {
         tracing::debug!(container = %spec.name, %warning, "warning of the container engine");
     }
     Ok(created.id)
 }
 
 /// Starts a container; a running one stays as it is.
-pub(super) async fn start(wire: &Wire, id: &str) -> Result<(), Error> {
-    wire.call(Method::POST, &format!("/containers/{id}/start")).await
+pub(super) async fn start(docker: &Docker, id: &str) -> Result<(), Error> {
+    docker.start_container(id, None::<StartContainerOptions>).await
 }
 
 /// Sends a signal; a container that is gone or has ended is no error.
-pub(super) async fn signal(wire: &Wire, id: &str, signal: &str) -> Result<(), Error> {
-    match wire.call(Method::POST, &format!("/containers/{id}/kill?signal={signal}")).await {
-        Err(Error::Rejected { status: 404 | 409, .. }) => Ok(()),
+pub(super) async fn signal(docker: &Docker, id: &str, signal: &str) -> Result<(), Error> {
+    let sent = docker.kill_container(id, Some(KillContainerOptions { signal: signal.to_owned() })).await;
+    match sent {
+        Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
         // Older engines, and Podman.
-        Err(Error::Rejected { message, .. })
+        Err(Error::DockerResponseServerError { message, .. })
             if message.contains("is not running") || message.contains("can only kill running containers") =>
         {
             Ok(())
@@ -217,76 +215,85 @@ pub(super) async fn signal(wire: &Wire, id: &str, signal: &str) -> Result<(), Er
     }
 }
 
-/// Removes a container with its anonymous volumes, killing it first; one that is gone is no error.
-pub(super) async fn remove(wire: &Wire, id: &str) -> Result<Removal, Error> {
-    match wire.call(Method::DELETE, &format!("/containers/{id}?v=true&force=true")).await {
-        Ok(()) | Err(Error::Rejected { status: 404, .. }) => Ok(Removal::Done),
-        Err(Error::Rejected { status: 409, message }) if message.contains("already in progress") => {
+/// Removes a container with its anonymous volumes, killing it first; one that is gone is fine.
+pub(super) async fn remove(docker: &Docker, id: &str) -> Result<Removal, Error> {
+    let options = RemoveContainerOptions { v: true, force: true, ..RemoveContainerOptions::default() };
+    match docker.remove_container(id, Some(options)).await {
+        Ok(()) | Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(Removal::Done),
+        Err(Error::DockerResponseServerError { status_code: 409, message })
+            if message.contains("already in progress") =>
+        {
             Ok(Removal::UnderWay)
         }
         Err(error) => Err(error),
     }
 }
 
-/// Changes limits in place. Returns whether the container exists.
-pub(super) async fn update(wire: &Wire, id: &str, limits: &Limits) -> Result<bool, Error> {
-    match wire.post(&format!("/containers/{id}/update"), &update_body(limits)).await {
-        Err(Error::Rejected { status: 404 | 405, message }) if !is_about_a_container(&message) => {
-            // Podman before 5. An error would make the controller retry without end.
-            tracing::warn!(container = id, "the engine cannot change limits in place; the next start applies them");
+/// Changes limits in place. Returns whether the container is there.
+pub(super) async fn update(docker: &Docker, id: &str, limits: &Limits) -> Result<bool, Error> {
+    match docker.update_container(id, update_body(limits)).await {
+        Err(Error::DockerResponseServerError { status_code: 404 | 405, message })
+            if !is_about_a_container(&message) =>
+        {
+            // Podman before 5. To say no would make the controller try for ever.
+            tracing::warn!(container = id, "this container engine changes no limits in place; the next start does");
             Ok(true)
         }
         updated => Ok(found(updated)?.is_some()),
     }
 }
 
-/// Whether a "not found" is about the container and not about the request.
+/// Whether a "not found" means the container and not the request.
 fn is_about_a_container(message: &str) -> bool {
     message.to_lowercase().contains("no such container") || message.contains("no container with name")
 }
 
-/// `None` for what does not exist.
+/// What is not there is no error.
 pub(super) fn found<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(Error::Rejected { status: 404, .. }) => Ok(None),
+        Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// To the engine `null` and empty values are the same as absent ones.
-fn create_body(spec: &ContainerSpec, purpose: &Purpose) -> Value {
-    let ports: BTreeSet<String> = spec.ports.iter().flat_map(|port| protocols(port.port)).collect();
-    json!({
-        "Hostname": spec.hostname,
-        "Domainname": spec.domainname,
-        "User": spec.user,
-        "AttachStdin": true,
-        "AttachStdout": true,
-        "AttachStderr": true,
-        "OpenStdin": true,
-        // The daemon detaches when it restarts, which must not end the input of the server.
-        "StdinOnce": false,
-        "Tty": true,
-        "Env": spec.environment,
-        "Cmd": spec.command,
-        "Image": spec.image,
-        "Labels": labels(spec, purpose),
-        "ExposedPorts": ports.into_iter().map(|port| (port, json!({}))).collect::<BTreeMap<_, _>>(),
-        "HostConfig": host_config(spec),
-        "NetworkingConfig": spec.endpoint.as_ref().map(|endpoint| {
-            json!({"EndpointsConfig": {&endpoint.network: {
-                "IPAMConfig": {"IPv4Address": endpoint.address},
-                "IPAddress": endpoint.address,
-                "Gateway": endpoint.gateway,
-            }}})
+fn create_body(spec: &ContainerSpec, purpose: &Purpose) -> ContainerCreateBody {
+    ContainerCreateBody {
+        hostname: Some(spec.hostname.clone()),
+        domainname: some_text(&spec.domainname),
+        user: spec.user.clone(),
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        open_stdin: Some(true),
+        // The daemon detaches when it restarts; the game's input must not end with that.
+        stdin_once: Some(false),
+        tty: Some(true),
+        env: Some(spec.environment.clone()),
+        cmd: spec.command.clone(),
+        image: Some(spec.image.clone()),
+        labels: Some(labels(spec, purpose)),
+        exposed_ports: some_list(spec.ports.iter().flat_map(|port| protocols(port.port)).collect()),
+        host_config: Some(host_config(spec)),
+        networking_config: spec.endpoint.as_ref().map(|endpoint| {
+            let settings = EndpointSettings {
+                ipam_config: Some(EndpointIpamConfig {
+                    ipv4_address: Some(endpoint.address.clone()),
+                    ..EndpointIpamConfig::default()
+                }),
+                ip_address: Some(endpoint.address.clone()),
+                gateway: Some(endpoint.gateway.clone()),
+                ..EndpointSettings::default()
+            };
+            NetworkingConfig { endpoints_config: Some(HashMap::from([(endpoint.network.clone(), settings)])) }
         }),
-    })
+        ..ContainerCreateBody::default()
+    }
 }
 
-fn labels(spec: &ContainerSpec, purpose: &Purpose) -> BTreeMap<String, String> {
-    let mut labels = spec.labels.clone();
-    // Last, so that no label of a panel or a file replaces one of these.
+fn labels(spec: &ContainerSpec, purpose: &Purpose) -> HashMap<String, String> {
+    let mut labels: HashMap<String, String> = spec.labels.clone().into_iter().collect();
+    // Last, so that no label of a panel or a file passes for one of ours.
     labels.extend([
         (LABEL_SERVER.to_owned(), purpose.server.to_string()),
         (LABEL_ROLE.to_owned(), purpose.role.as_str().to_owned()),
@@ -297,58 +304,73 @@ fn labels(spec: &ContainerSpec, purpose: &Purpose) -> BTreeMap<String, String> {
     labels
 }
 
-fn host_config(spec: &ContainerSpec) -> Value {
+fn host_config(spec: &ContainerSpec) -> HostConfig {
     let limits = &spec.limits;
-    let mount = |volume: &Volume| json!({"Type": "bind", "Source": volume.path, "Target": volume.target, "ReadOnly": volume.read_only});
-    json!({
-        "Mounts": spec.volumes.iter().map(mount).collect::<Vec<_>>(),
-        "Tmpfs": spec.tmpfs,
-        "Dns": spec.dns,
-        "LogConfig": spec.log.as_ref().map(|log| json!({"Type": log.driver, "Config": log.options})),
-        "SecurityOpt": spec.security_opt,
-        "ReadonlyRootfs": spec.read_only_root,
-        "CapDrop": spec.cap_drop,
-        "NetworkMode": spec.network_mode,
-        "UsernsMode": spec.userns_mode,
-        "PortBindings": port_bindings(spec),
-        "Memory": limits.memory,
-        "MemoryReservation": limits.memory_reservation,
-        "MemorySwap": limits.memory_swap,
-        "OomKillDisable": limits.oom_kill_disable,
-        "PidsLimit": limits.pids,
-        "BlkioWeight": limits.blkio_weight,
-        "CpuQuota": limits.cpu,
-        "CpuPeriod": limits.cpu.map(|_| CPU_PERIOD),
-        "CpuShares": limits.cpu.map(|_| CPU_SHARES),
-        "CpusetCpus": limits.cpuset,
-    })
+    HostConfig {
+        mounts: Some(spec.volumes.iter().map(mount).collect()),
+        tmpfs: Some(spec.tmpfs.clone().into_iter().collect()),
+        dns: some_list(spec.dns.clone()),
+        log_config: spec.log.as_ref().map(|log| HostConfigLogConfig {
+            typ: Some(log.driver.clone()),
+            config: Some(log.options.clone().into_iter().collect()),
+        }),
+        security_opt: some_list(spec.security_opt.clone()),
+        readonly_rootfs: spec.read_only_root.then_some(true),
+        cap_drop: some_list(spec.cap_drop.clone()),
+        network_mode: Some(spec.network_mode.clone()),
+        userns_mode: some_text(&spec.userns_mode),
+        port_bindings: Some(port_bindings(spec)),
+        memory: Some(limits.memory),
+        memory_reservation: Some(limits.memory_reservation),
+        memory_swap: Some(limits.memory_swap),
+        oom_kill_disable: Some(limits.oom_kill_disable),
+        pids_limit: limits.pids,
+        blkio_weight: limits.blkio_weight,
+        cpu_quota: limits.cpu,
+        cpu_period: limits.cpu.map(|_| CPU_PERIOD),
+        cpu_shares: limits.cpu.map(|_| CPU_SHARES),
+        cpuset_cpus: some_text(&limits.cpuset),
+        ..HostConfig::default()
+    }
 }
 
 /// The limits that an engine can change in place.
 ///
 /// It can neither remove a limit of memory or cores nor change the OOM killer; these are applied by the next container. It can
 /// remove a limit of CPU time.
-fn update_body(limits: &Limits) -> Value {
-    let memory = (limits.memory > 0).then_some(limits);
-    json!({
-        "Memory": memory.map(|limits| limits.memory),
-        "MemoryReservation": memory.map(|limits| limits.memory_reservation),
-        "MemorySwap": memory.map(|limits| limits.memory_swap),
-        "PidsLimit": limits.pids,
-        "BlkioWeight": limits.blkio_weight,
-        "CpuQuota": limits.cpu.unwrap_or(-1),
-        "CpuPeriod": limits.cpu.map(|_| CPU_PERIOD),
-        "CpuShares": limits.cpu.map(|_| CPU_SHARES),
-        "CpusetCpus": limits.cpuset,
-    })
+fn update_body(limits: &Limits) -> ContainerUpdateBody {
+    let limited = limits.memory > 0;
+    ContainerUpdateBody {
+        memory: limited.then_some(limits.memory),
+        memory_reservation: limited.then_some(limits.memory_reservation),
+        memory_swap: limited.then_some(limits.memory_swap),
+        pids_limit: limits.pids,
+        blkio_weight: limits.blkio_weight,
+        cpu_quota: Some(limits.cpu.unwrap_or(-1)),
+        cpu_period: limits.cpu.map(|_| CPU_PERIOD),
+        cpu_shares: limits.cpu.map(|_| CPU_SHARES),
+        cpuset_cpus: some_text(&limits.cpuset),
+        ..ContainerUpdateBody::default()
+    }
 }
 
-fn port_bindings(spec: &ContainerSpec) -> BTreeMap<String, Vec<Value>> {
-    let mut bindings: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+fn mount(volume: &Volume) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: volume.path.clone(),
+        target: Some(volume.target.clone()),
+        read_only: Some(volume.read_only),
+        ..Mount::default()
+    }
+}
+
+fn port_bindings(spec: &ContainerSpec) -> HashMap<String, Option<Vec<PortBinding>>> {
+    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
     for published in &spec.ports {
         for protocol in protocols(published.port) {
-            let binding = json!({"HostIp": published.address, "HostPort": published.port.to_string()});
-            bindings.entry(protocol).or_default().push(binding);
+            let binding =
+                PortBinding { host_ip: Some(published.address.clone()), host_port: Some(published.port.to_string()) };
+            bindings.entry(protocol).or_default().get_or_insert_default().push(binding);
         }
     }
     bindings
@@ -356,6 +378,14 @@ fn port_bindings(spec: &ContainerSpec) -> BTreeMap<String, Vec<Value>> {
 
 fn protocols(port: u16) -> [String; 2] {
     ["tcp", "udp"].map(|protocol| format!("{port}/{protocol}"))
+}
+
+fn some_text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn some_list(list: Vec<String>) -> Option<Vec<String>> {
+    (!list.is_empty()).then_some(list)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bollard::errors::Error;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -11,7 +12,6 @@ use http::{HeaderMap, Method};
 use serde::Deserialize;
 
 use super::containers::belongs_to;
-use super::error::Error;
 use super::lines;
 use super::wire::Wire;
 use crate::runtime::{ContainerChange, RuntimeEvent};

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
+use bollard::Docker;
+use bollard::errors::Error;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method};
 use serde::Deserialize;
 
 use super::containers::found;
-use super::error::Error;
 use super::lines;
 use super::wire::Wire;
 use crate::config::RegistryFile;
@@ -23,25 +24,16 @@ const MAX_STATUS_LINES: usize = 500;
 /// Maximum length of a line, in characters.
 const MAX_STATUS: usize = 200;
 
-/// An image of the engine.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Image {
-    id: String,
-    repo_tags: Option<Vec<String>>,
-    repo_digests: Option<Vec<String>>,
-}
-
-/// The id of the image with this reference, or with this id.
-pub(super) async fn id(wire: &Wire, reference: &str) -> Result<Option<String>, Error> {
+/// The id of the image that is there under this reference, or with this id.
+pub(super) async fn id(docker: &Docker, reference: &str) -> Result<Option<String>, Error> {
     let Some(wanted) = ImageReference::parse(reference) else { return Ok(None) };
-    let image = found(wire.get::<Image>(&format!("/images/{reference}/json")).await)?;
-    let Some(Image { id, repo_tags, repo_digests }) = image else { return Ok(None) };
+    let Some(image) = found(docker.inspect_image(reference).await)? else { return Ok(None) };
+    let id = image.id.unwrap_or_default();
     if id == reference || id.strip_prefix("sha256:") == Some(reference) {
         return Ok(Some(id));
     }
-    // The engine also finds images by the beginning of their id. No egg means that.
-    let mut names = repo_tags.into_iter().chain(repo_digests).flatten();
+    // The engine also finds images by the beginning of their id, which no egg means.
+    let mut names = image.repo_tags.into_iter().chain(image.repo_digests).flatten();
     let wanted = wanted.canonical();
     Ok(names.any(|name| ImageReference::parse(&name).is_some_and(|name| name.canonical() == wanted)).then_some(id))
 }
@@ -87,7 +79,7 @@ pub(super) async fn pull(
 ) -> Result<(), Error> {
     let Some(parts) = ImageReference::parse(reference) else {
         let message = format!("{reference:?} is not an image reference; expected one such as ghcr.io/owner/name:tag");
-        return Err(Error::Rejected { status: 400, message });
+        return Err(Error::DockerResponseServerError { status_code: 400, message });
     };
     let platform = wire.platform().await?;
     let query = url::form_urlencoded::Serializer::new(String::new())
@@ -103,7 +95,7 @@ pub(super) async fn pull(
         let Ok(report) = serde_json::from_slice::<Report>(&line) else { continue };
         // The status was sent before the pull began, so errors are lines.
         if let Some(error) = report.error() {
-            return Err(Error::Rejected { status: 500, message: error.to_owned() });
+            return Err(Error::DockerStreamError { error: error.to_owned() });
         }
         limited.report(&report, Instant::now());
     }

@@ -1,5 +1,6 @@
 //! Bodies with one JSON document per line.
 
+use bollard::errors::Error;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt, TryStreamExt};
@@ -7,7 +8,6 @@ use http::Response;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::error::Error;
 use crate::runtime::lines::Lines;
 
 /// Longer lines are cut, so that they are no JSON and are skipped. An event carries all labels of its container.
@@ -68,7 +68,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_stream_ends_after_an_error() {
-        let error = || Err(Error::from(std::io::Error::other("broken pipe")));
+        let error = || Err(Error::RequestTimeoutError);
         let lines = split(stream::iter([Ok("a\nb".into()), error(), Ok("c\n".into())]));
         let all: Vec<_> = lines.collect().await;
         assert_eq!(all.len(), 2);

@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
+use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
 use ipnet::IpNet;
-use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::containers::found;
-use super::error::Error;
 use super::subnets;
 use super::wire::Wire;
 use crate::runtime::{NetworkInfo, NetworkPurpose, NetworkSpec};
@@ -17,48 +20,26 @@ const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 /// Where the kernel lists its IPv4 routes.
 const ROUTES: &str = "/proc/net/route";
 
-/// A network of the engine.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Network {
-    driver: String,
-    #[serde(rename = "IPAM")]
-    ipam: Ipam,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Ipam {
-    config: Option<Vec<Range>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Range {
-    subnet: String,
-    gateway: String,
-}
-
 /// Inspects a network, after creating it if it is missing.
-pub(super) async fn ensure(wire: &Wire, spec: &NetworkSpec) -> Result<NetworkInfo, Error> {
-    if let Some(info) = inspect(wire, &spec.name).await? {
+pub(super) async fn ensure(wire: &Wire, docker: &Docker, spec: &NetworkSpec) -> Result<NetworkInfo, Error> {
+    if let Some(info) = inspect(docker, &spec.name).await? {
         return Ok(info);
     }
     let mut attempt = Attempt::new(spec);
-    while let Err(error) = wire.post("/networks/create", &create_body(&attempt)).await {
+    while let Err(error) = create(wire, &attempt).await {
         let Some(objection) = Objection::of(&error) else { return Err(error) };
         if objection == Objection::AlreadyThere {
             break;
         }
-        let used = in_use(wire).await?;
+        let used = in_use(docker).await?;
         if !attempt.without(objection, &used) {
             return Err(error);
         }
         tracing::info!(network = spec.name, %error, v4 = ?attempt.spec.v4, v6 = ?attempt.spec.v6,
                        "cannot create the network; changing its options");
     }
-    let removed = || Error::Rejected { status: 404, message: "it was removed again".into() };
-    inspect(wire, &spec.name).await?.ok_or_else(removed)
+    let missing = || Error::DockerResponseServerError { status_code: 404, message: "it was removed again".into() };
+    inspect(docker, &spec.name).await?.ok_or_else(missing)
 }
 
 /// A rejection of a network that another request can avoid.
@@ -77,7 +58,7 @@ enum Objection {
 impl Objection {
     /// Engines distinguish them by message only.
     fn of(error: &Error) -> Option<Self> {
-        let Error::Rejected { message, .. } = error else { return None };
+        let Error::DockerResponseServerError { message, .. } = error else { return None };
         let message = message.to_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
         if says(&["same bridge name", "bridge name", "bridge device"]) && says(&["conflicts", "already in use", "same"])
@@ -162,27 +143,31 @@ impl Attempt {
 }
 
 /// The ranges of the engine's networks and of the host's routes.
-async fn in_use(wire: &Wire) -> Result<Vec<IpNet>, Error> {
-    let networks: Vec<Network> = wire.get("/networks").await?;
-    let ranges = networks.into_iter().filter_map(|network| network.ipam.config).flatten();
-    let mut used: Vec<IpNet> = ranges.filter_map(|range| range.subnet.parse().ok()).collect();
+async fn in_use(docker: &Docker) -> Result<Vec<IpNet>, Error> {
+    let networks = docker.list_networks(None::<ListNetworksOptions>).await?;
+    let configs = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
+    let mut used: Vec<IpNet> = configs.filter_map(|config| config.subnet?.parse().ok()).collect();
     // An engine on another host has other routes; then more ranges are excluded than necessary.
     let routes = tokio::fs::read_to_string(ROUTES).await.unwrap_or_default();
     used.extend(subnets::routes(&routes));
     Ok(used)
 }
 
-async fn inspect(wire: &Wire, name: &str) -> Result<Option<NetworkInfo>, Error> {
-    Ok(found(wire.get(&format!("/networks/{name}")).await)?.map(network_info))
+async fn inspect(docker: &Docker, name: &str) -> Result<Option<NetworkInfo>, Error> {
+    Ok(found(docker.inspect_network(name, None::<InspectNetworkOptions>).await)?.map(network_info))
 }
 
-fn network_info(network: Network) -> NetworkInfo {
-    let gateway = network.ipam.config.unwrap_or_default().into_iter().find_map(|range| {
-        // Some versions append the length of the prefix.
-        let address = range.gateway.split('/').next()?;
-        address.parse::<std::net::Ipv4Addr>().ok().map(|address| address.to_string())
-    });
-    NetworkInfo { driver: network.driver, gateway }
+fn network_info(network: NetworkInspect) -> NetworkInfo {
+    let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+    let mut gateways = configs.into_iter().filter_map(|config| config.gateway);
+    NetworkInfo {
+        driver: network.driver.unwrap_or_default(),
+        // Some versions write the prefix's length behind it.
+        gateway: gateways.find_map(|gateway| {
+            let address = gateway.split('/').next()?;
+            address.parse::<std::net::Ipv4Addr>().ok().map(|address| address.to_string())
+        }),
+    }
 }
 
 /// The driver's options, as Wings sets them.
@@ -206,20 +191,38 @@ fn options(purpose: &NetworkPurpose) -> HashMap<&'static str, String> {
     options
 }
 
-fn create_body(attempt: &Attempt) -> Value {
+async fn create(wire: &Wire, attempt: &Attempt) -> Result<(), Error> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let body = Bytes::from(serde_json::to_vec(&create_body(attempt)?)?);
+    wire.open(Method::POST, "/networks/create", headers, body).await?;
+    Ok(())
+}
+
+fn create_body(attempt: &Attempt) -> Result<serde_json::Value, Error> {
     let spec = &attempt.spec;
-    let ranges = [&spec.v4, &spec.v6].into_iter().flatten();
-    let config: Vec<Value> = ranges.map(|(subnet, gateway)| json!({"Subnet": subnet, "Gateway": gateway})).collect();
-    json!({
-        "Name": spec.name,
-        "Driver": spec.driver,
-        "Internal": spec.internal,
-        "EnableIPv6": spec.ipv6,
-        "IPAM": (!config.is_empty()).then(|| json!({"Config": config})),
-        "Options": attempt.options,
-        // Before API 1.44 an engine creates a second network of the same name without it.
-        "CheckDuplicate": true,
-    })
+    let range = |range: &Option<(String, String)>| {
+        range.as_ref().map(|(subnet, gateway)| IpamConfig {
+            subnet: Some(subnet.clone()),
+            gateway: (!gateway.is_empty()).then(|| gateway.clone()),
+            ..IpamConfig::default()
+        })
+    };
+    let ranges: Vec<IpamConfig> = [range(&spec.v4), range(&spec.v6)].into_iter().flatten().collect();
+    let request = NetworkCreateRequest {
+        name: spec.name.clone(),
+        driver: Some(spec.driver.clone()),
+        internal: Some(spec.internal),
+        enable_ipv6: Some(spec.ipv6),
+        ipam: (!ranges.is_empty()).then(|| Ipam { config: Some(ranges), ..Ipam::default() }),
+        options: Some(attempt.options.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()),
+        ..NetworkCreateRequest::default()
+    };
+    let mut body = serde_json::to_value(request)?;
+    // Before API 1.44 an engine creates a second network of the same name unless the request forbids it. bollard's type has no
+    // such field.
+    body["CheckDuplicate"] = true.into();
+    Ok(body)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use std::io;
 
+use bollard::errors::Error;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
@@ -12,9 +13,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio_util::io::ReaderStream;
 
-use super::error::{self, Error};
 use super::wire::Wire;
-use super::{containers, lines};
+use super::{containers, error, lines};
 use crate::runtime::{Attachment, LogPart, Output};
 
 /// Bytes that are read from a terminal at once. Each attachment holds a buffer of this size.

@@ -388,11 +388,11 @@ async fn each_call_is_one_request() {
         [
             "GET /version".to_owned(),
             "GET /v1.41/info".into(),
-            format!("POST /v1.41/containers/create?name={SERVER}"),
+            format!("POST /v1.41/containers/create?name={SERVER}&platform="),
             "POST /v1.41/containers/0123/start".into(),
             "POST /v1.41/containers/0123/kill?signal=SIGINT".into(),
             "POST /v1.41/containers/0123/update".into(),
-            "DELETE /v1.41/containers/0123?v=true&force=true".into(),
+            "DELETE /v1.41/containers/0123?v=true&force=true&link=false".into(),
             "GET /v1.41/images/ghcr.io/a/b:c/json".into(),
             "GET /v1.41/networks/ip-10-0-0-9".into(),
             "POST /v1.41/networks/create".into(),
