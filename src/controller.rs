@@ -18,6 +18,7 @@ use tracing::Instrument;
 
 use crate::model::{Condition, ConditionStatus, ConditionType, Reason, ServerId, Status};
 use crate::reconcile::pass::{Next, Reconciler};
+use crate::tasks::panic_text;
 use crate::telemetry::pass_span;
 use queue::Queue;
 
@@ -64,16 +65,11 @@ async fn guarded_pass(reconciler: &Reconciler, id: ServerId) -> Next {
     let pass = std::panic::AssertUnwindSafe(reconciler.pass(id)).catch_unwind().await;
     pass.unwrap_or_else(|panic| {
         let (panics, next) = reconciler.context().servers.panicked(id);
-        let text = panic_text(&*panic);
+        let text = panic_text(panic.as_ref());
         tracing::error!(panics, panic = text, "a pass panicked (bug, please report)");
-        publish_bug(reconciler, id, &text);
+        publish_bug(reconciler, id, text);
         Next::At(next)
     })
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
 fn publish_bug(reconciler: &Reconciler, id: ServerId, text: &str) {
