@@ -16,15 +16,15 @@ use futures_util::FutureExt;
 use tokio::sync::{Semaphore, watch};
 use tracing::Instrument;
 
-use crate::model::{Condition, ConditionStatus, ConditionType, Reason, ServerId, Status};
-use crate::reconcile::pass::{Next, Reconciler};
+use crate::model::{Condition, ConditionStatus, ConditionType, Reason, ServerId, Status, Timestamp};
+use crate::reconcile::context::Context;
 use crate::tasks::panic_text;
 use crate::telemetry::pass_span;
 use queue::Queue;
 
 /// Runs passes.
 pub struct Controller {
-    reconciler: Reconciler,
+    context: Arc<Context>,
     queue: Queue,
     workers: usize,
     /// Turns true when all containers were listed, or cannot be.
@@ -33,8 +33,8 @@ pub struct Controller {
 
 impl Controller {
     /// A controller that takes servers from `queue` once `ready` is true.
-    pub fn new(reconciler: Reconciler, queue: Queue, workers: usize, ready: watch::Receiver<bool>) -> Self {
-        Self { reconciler, queue, workers: workers.max(1), ready }
+    pub fn new(context: Arc<Context>, queue: Queue, workers: usize, ready: watch::Receiver<bool>) -> Self {
+        Self { context, queue, workers: workers.max(1), ready }
     }
 
     /// Runs passes until it is dropped.
@@ -45,35 +45,30 @@ impl Controller {
         for pass in 1.. {
             let Ok(permit) = permits.clone().acquire_owned().await else { return };
             let id = self.queue.next().await;
-            let (reconciler, queue) = (self.reconciler.clone(), self.queue.clone());
+            let (context, queue) = (self.context.clone(), self.queue.clone());
             let run = async move {
-                let next = guarded_pass(&reconciler, id).await;
+                let next = guarded_pass(&context, id).await;
                 drop(permit);
-                let at = match next {
-                    Next::OnEvent => None,
-                    Next::At(at) => Some(reconciler.context().clock.instant(at)),
-                };
-                queue.done(id, at);
+                queue.done(id, next.map(|at| context.clock.instant(at)));
             };
-            self.reconciler.context().tasks.spawn(format!("pass {id}"), run.instrument(pass_span(id, pass)));
+            self.context.tasks.spawn(format!("pass {id}"), run.instrument(pass_span(id, pass)));
         }
     }
 }
 
 /// A pass whose panic becomes a condition of its server.
-async fn guarded_pass(reconciler: &Reconciler, id: ServerId) -> Next {
-    let pass = std::panic::AssertUnwindSafe(reconciler.pass(id)).catch_unwind().await;
+async fn guarded_pass(context: &Arc<Context>, id: ServerId) -> Option<Timestamp> {
+    let pass = std::panic::AssertUnwindSafe(context.pass(id)).catch_unwind().await;
     pass.unwrap_or_else(|panic| {
-        let (panics, next) = reconciler.context().servers.panicked(id);
+        let (panics, next) = context.servers.panicked(id);
         let text = panic_text(panic.as_ref());
         tracing::error!(panics, panic = text, "a pass panicked (bug, please report)");
-        publish_bug(reconciler, id, text);
-        Next::At(next)
+        publish_bug(context, id, text);
+        Some(next)
     })
 }
 
-fn publish_bug(reconciler: &Reconciler, id: ServerId, text: &str) {
-    let context = reconciler.context();
+fn publish_bug(context: &Context, id: ServerId, text: &str) {
     let Some(before) = context.store.status(id) else { return };
     let mut status = Status::clone(&before);
     let now = context.clock.now();

@@ -46,7 +46,7 @@ fn any(api: &Api, id: ServerId) -> Result<Arc<Snapshot>, ApiError> {
 /// `GET /local/servers/{server}/plan`: the plan of a pass that would run now.
 pub async fn plan(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
     any(&api, id)?;
-    let plan = api.reconciler.preview(id).await.ok_or_else(ApiError::no_server)?;
+    let plan = api.context.preview(id).await.ok_or_else(ApiError::no_server)?;
     Ok(json_response(json!({"uuid": id, "plan": plan}).to_string()))
 }
 

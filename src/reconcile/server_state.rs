@@ -43,8 +43,6 @@ struct ServerState {
     script_ready: Option<String>,
     /// Folders and small files are in place.
     prepared: bool,
-    /// `status.yml` is older than the status.
-    status_stale: bool,
     /// Revision of the record over which a pass converged last.
     converged: u64,
     /// Passes in a row that did not converge.
@@ -206,16 +204,6 @@ impl ServerStates {
             state.failures.insert(step.kind(), Failure { subject, attempts, rejected, retry_at, message });
             attempts
         })
-    }
-
-    /// The status was published, so `status.yml` is stale.
-    pub fn status_published(&self, id: ServerId) {
-        self.change(id, |state| state.status_stale = true);
-    }
-
-    /// Whether `status.yml` is stale; asked by the pass that is about to write it.
-    pub fn take_stale_status(&self, id: ServerId) -> bool {
-        self.change(id, |state| std::mem::take(&mut state.status_stale))
     }
 
     /// A pass over this revision of the record has nothing left to do now.

@@ -19,8 +19,10 @@ use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::{Requester, ServerId, Timestamp, Verb};
 use crate::panel::Panel;
-use crate::reconcile::context::{Context, Parts, Wake};
-use crate::reconcile::pass::Reconciler;
+use crate::reconcile::context::{Context, Node, Wake};
+use crate::reconcile::disk_scans::DiskScans;
+use crate::reconcile::server_state::ServerStates;
+use crate::reconcile::slots::InstallSlots;
 use crate::requests::NewRequest;
 use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
@@ -34,7 +36,6 @@ pub struct TestNode {
     pub context: Arc<Context>,
     pub engine: FakeEngine,
     pub disk: Arc<TestDisk>,
-    pub reconciler: Reconciler,
     /// Servers that wait for a pass.
     pub queue: Queue,
     _root: Option<TempDir>,
@@ -103,13 +104,13 @@ impl TestNode {
         let (known, ready) = watch::channel(false);
         let containers = containers::follow(self.context.clone(), self.queue.clone(), known);
         self.context.tasks.spawn("containers", containers);
-        let controller = Controller::new(self.reconciler.clone(), self.queue.clone(), workers, ready);
+        let controller = Controller::new(self.context.clone(), self.queue.clone(), workers, ready);
         self.context.tasks.spawn("controller", controller.run());
     }
 
     /// The API as this endpoint serves it.
     pub fn router(&self, endpoint: Endpoint) -> axum::Router {
-        Api::new(self.reconciler.clone()).router(endpoint)
+        Api::new(self.context.clone()).router(endpoint)
     }
 }
 
@@ -201,20 +202,23 @@ impl TestNodeBuilder {
             ConsoleOptions { app_name: "test".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
         let events = store.events().clone();
         let console = Console::new(runtime.clone(), blocking, events, options, tasks.clone(), wake.clone());
-        let context = Arc::new(Context::new(Parts {
-            store,
+        let jitter = Arc::new(Jitter::seeded(self.seed));
+        let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
+        let context = Arc::new(Context {
             runtime,
-            panel: self.panel,
+            slots: InstallSlots::new(node.reconcile.concurrent_installs),
+            node: Node::new(node, self.panel.is_some(), "test".into()),
+            sync: self.panel.map(sync),
+            store,
             console,
-            node,
             clock,
-            jitter: Jitter::seeded(self.seed),
+            servers: ServerStates::new(clock, jitter.clone()),
+            jitter,
             ids: Ids::numbered(self.seed),
             tasks,
-            kernel: "test".into(),
+            disk_scans: DiskScans::default(),
             wake,
-        }));
-        let reconciler = Reconciler::new(context.clone());
-        TestNode { context, engine: self.engine, disk: self.disk, reconciler, queue, _root: self.root }
+        });
+        TestNode { context, engine: self.engine, disk: self.disk, queue, _root: self.root }
     }
 }

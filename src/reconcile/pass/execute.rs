@@ -3,7 +3,9 @@
 mod install;
 mod power;
 
-use super::{Reconciler, StepError};
+use std::sync::Arc;
+
+use super::{Context, StepError};
 use crate::model::{ContainerState, ContainerStatus, Record, ServerId};
 use crate::reconcile::jobs;
 use crate::reconcile::refresh::refresh;
@@ -13,19 +15,19 @@ use crate::store::{Snapshot, StoreError};
 
 type Done = Result<bool, StepError>;
 
-impl Reconciler {
+impl Context {
     /// Executes one step. Returns whether it changed anything, so that the next plan may differ.
-    pub(super) async fn execute(&self, id: ServerId, step: &Step) -> Done {
+    pub(super) async fn execute(self: &Arc<Self>, id: ServerId, step: &Step) -> Done {
         match step {
             Step::Accept => self.accept(id).await,
-            Step::TakeInstallSlot => Ok(self.context.slots.take(id)),
+            Step::TakeInstallSlot => Ok(self.slots.take(id)),
             Step::ReleaseInstallSlot => {
                 self.release_slot(id);
                 Ok(true)
             }
             Step::Prepare => self.prepare(id).await,
             Step::StartJob { job, subject } => {
-                jobs::start(&self.context, id, *job, subject);
+                jobs::start(self, id, *job, subject);
                 Ok(true)
             }
             Step::WriteScript { token } => self.write_script(id, token).await,
@@ -33,7 +35,7 @@ impl Reconciler {
             Step::StartInstaller { container, .. } => self.start_installer(id, container).await,
             Step::Kill { container, role } => self.kill(id, container, *role).await,
             Step::CloseInstallLog { container, .. } => {
-                jobs::close_install_log(&self.context, id, container).await.map_err(StepError::Other)?;
+                jobs::close_install_log(self, id, container).await.map_err(StepError::Other)?;
                 Ok(true)
             }
             Step::RecordInstall(result) => self.record_install(id, result.clone()).await,
@@ -63,14 +65,14 @@ impl Reconciler {
     }
 
     async fn commit(&self, id: ServerId, edit: impl FnOnce(&mut Record) + Send + 'static) -> Done {
-        self.context.store.run(move |store| store.commit(id, edit)).await?;
+        self.store.run(move |store| store.commit(id, edit)).await?;
         Ok(true)
     }
 
     async fn create(&self, id: ServerId, spec: &ContainerSpec, purpose: &Purpose) -> Done {
-        let servers = &self.context.servers;
+        let servers = &self.servers;
         let version = servers.creating(id, purpose.role);
-        match self.context.runtime.create(spec, purpose).await {
+        match self.runtime.create(spec, purpose).await {
             Ok(container) => {
                 let created = ContainerStatus {
                     id: container,
@@ -96,29 +98,29 @@ impl Reconciler {
     }
 
     async fn accept(&self, id: ServerId) -> Done {
-        refresh(&self.context.store, self.context.clock, id).await?;
+        refresh(&self.store, self.clock, id).await?;
         Ok(true)
     }
 
     async fn prepare(&self, id: ServerId) -> Done {
-        let layout = self.context.node.layout.clone();
-        self.context.store.blocking().run(move || layout.prepare(id)).await?;
-        self.context.servers.prepared(id);
+        let layout = self.node.layout.clone();
+        self.store.blocking().run(move || layout.prepare(id)).await?;
+        self.servers.prepared(id);
         Ok(true)
     }
 
     fn quiesce(&self, id: ServerId) {
-        self.context.console.detach(id);
-        self.context.servers.quiesce(id);
-        if let Some(sync) = &self.context.sync {
+        self.console.detach(id);
+        self.servers.quiesce(id);
+        if let Some(sync) = &self.sync {
             sync.forget(id);
         }
         self.release_slot(id);
     }
 
     async fn forget(&self, id: ServerId) -> Done {
-        let sync = self.context.sync.clone();
-        let removed = self.context.store.run(move |store| {
+        let sync = self.sync.clone();
+        let removed = self.store.run(move |store| {
             if store.get(id).is_none() {
                 return Ok(true);
             }

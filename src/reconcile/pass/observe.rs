@@ -1,9 +1,9 @@
 //! Observing one server.
 
-use super::Reconciler;
 use crate::config::NodeConfig;
 use crate::model::record::AppliedLimits;
 use crate::model::{ContainerStatus, Role, ServerId, Timestamp};
+use crate::reconcile::context::Context;
 use crate::reconcile::observed::{Observed, WantedContainer};
 use crate::requests::InstallRequest;
 use crate::runtime::{BuiltSpec, ErrorKind, Runtime, RuntimeError, spec_builder};
@@ -12,61 +12,59 @@ use crate::store::Snapshot;
 /// An inspected container.
 type Found = Result<Option<ContainerStatus>, RuntimeError>;
 
-impl Reconciler {
+impl Context {
     /// Observes everything that a plan can depend on. A container is inspected only if it has changed since the last inspection.
     pub(super) async fn observe(&self, id: ServerId) -> Observed {
-        let context = &self.context;
-        let watch = context.servers.watch(id);
+        let watch = self.servers.watch(id);
         let found = tokio::join!(self.container(id, Role::Server), self.container(id, Role::Installer));
-        let snapshot = context.store.get(id);
-        let (now, config) = (context.clock.now(), &context.node.config);
-        let seen = containers(context.runtime.as_ref(), config, snapshot.as_deref(), now, found).await;
+        let snapshot = self.store.get(id);
+        let (now, config) = (self.clock.now(), &self.node.config);
+        let seen = containers(self.runtime.as_ref(), config, snapshot.as_deref(), now, found).await;
         if seen.install_slot {
-            context.slots.adopt(id);
+            self.slots.adopt(id);
         }
         self.observe_folders(id).await;
-        let (acknowledged, unacknowledged) =
-            context.sync.as_ref().map(|sync| sync.acknowledged(id)).unwrap_or_default();
+        let (acknowledged, unacknowledged) = self.sync.as_ref().map(|sync| sync.acknowledged(id)).unwrap_or_default();
         Observed {
-            attached: context.console.attached(id),
-            done_seen: context.console.done_seen(id),
-            install_slot: context.slots.holds(id),
-            install_queued: context.slots.waits(id),
+            attached: self.console.attached(id),
+            done_seen: self.console.done_seen(id),
+            install_slot: self.slots.holds(id),
+            install_queued: self.slots.waits(id),
             acknowledged,
             unacknowledged,
-            ..context.servers.observed(id, watch, seen)
+            ..self.servers.observed(id, watch, seen)
         }
     }
 
     async fn container(&self, id: ServerId, role: Role) -> Found {
-        let servers = &self.context.servers;
+        let servers = &self.servers;
         let version = servers.version(id, role);
         if let Some(found) = servers.cached(id, role) {
             return Ok(found);
         }
-        let found = self.context.runtime.inspect(id, role).await?;
-        let kept = self.context.store.get(id).is_some_and(|snapshot| !snapshot.is_being_deleted());
+        let found = self.runtime.inspect(id, role).await?;
+        let kept = self.store.get(id).is_some_and(|snapshot| !snapshot.is_being_deleted());
         if kept && found.as_ref().is_some_and(|found| servers.ended_unexpectedly(id, role, found)) {
             // An engine that goes down takes its containers along: then their end means nothing.
-            self.context.runtime.ping().await?;
+            self.runtime.ping().await?;
         }
         servers.inspected(id, role, version, found.clone());
         Ok(found)
     }
 
     async fn observe_folders(&self, id: ServerId) {
-        if self.context.servers.is_prepared(id) {
+        if self.servers.is_prepared(id) {
             return;
         }
-        let layout = self.context.node.layout.clone();
-        if self.context.store.blocking().run(move || layout.is_prepared(id)).await {
-            self.context.servers.prepared(id);
+        let layout = self.node.layout.clone();
+        if self.store.blocking().run(move || layout.is_prepared(id)).await {
+            self.servers.prepared(id);
         }
     }
 
     /// The spec of the server's container.
     pub(super) fn built(&self, snapshot: &Snapshot) -> Option<BuiltSpec> {
-        built(self.context.runtime.as_ref(), &self.context.node.config, snapshot)
+        built(self.runtime.as_ref(), &self.node.config, snapshot)
     }
 }
 
