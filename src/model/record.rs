@@ -197,9 +197,11 @@ impl Record {
         self.install.reset_owed = false;
         self.install.done = Some(result);
     }
+}
 
-    /// The result of the installation with this token, if it is over.
-    pub fn install_done(&self, token: &str) -> Option<&InstallResult> {
-        self.install.done.as_ref().filter(|done| done.token == token)
+impl InstallRecord {
+    /// The result that the panel has neither acknowledged nor rejected.
+    pub fn unreported(&self) -> Option<&InstallResult> {
+        self.done.as_ref().filter(|done| !done.reported)
     }
 }

@@ -95,7 +95,7 @@ impl PanelSync {
 
     async fn report_install(&self, id: ServerId) -> Result<(), ReportError> {
         let Some(snapshot) = self.store.get(id) else { return Ok(()) };
-        let Some(done) = snapshot.record.install.done.clone().filter(|done| !done.reported) else { return Ok(()) };
+        let Some(done) = snapshot.record.install.unreported().cloned() else { return Ok(()) };
         match self.panel.report_install(id, done.outcome == InstallOutcome::Succeeded, done.reinstall).await {
             Err(error) if error.is_final() => {
                 self.store.event(id, self.clock.now(), Reason::InstallReportRejected, &error.to_string());

@@ -115,8 +115,7 @@ fn installing(snapshot: &Snapshot, now: Timestamp) -> bool {
     if record.parked.is_some() || !snapshot.wanted() {
         return false;
     }
-    let unreported = record.install.done.as_ref().is_some_and(|done| !done.reported);
-    unreported || snapshot.asked(now).install().is_some()
+    record.install.unreported().is_some() || snapshot.asked(now).install().is_some()
 }
 
 #[cfg(test)]

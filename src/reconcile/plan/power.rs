@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::stop::Demand;
-use super::{Planner, Progress, disk_limit};
+use super::{Planner, disk_limit};
 use crate::model::{ConditionType, ContainerStatus, Handled, ManagedBy, Manifest, Reason};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
@@ -126,8 +126,8 @@ impl Planner<'_> {
             self.set_true(ConditionType::ContainerReady, Reason::Ready, message);
             return;
         }
-        if let Some((_, _, message)) = self.failed(StepKind::UpdateLimits, &server.id) {
-            self.set_false(ConditionType::ContainerReady, Reason::LimitsRejected, message);
+        if let Some(failure) = self.failed(StepKind::UpdateLimits, &server.id) {
+            self.set_false(ConditionType::ContainerReady, Reason::LimitsRejected, &failure.message);
         }
         self.try_step(Step::UpdateLimits { container: server.id.clone() });
     }
@@ -207,15 +207,6 @@ impl Planner<'_> {
             self.set_false(ConditionType::DiskWithinLimit, Reason::Exceeded, message);
         } else {
             self.set_true(ConditionType::DiskWithinLimit, Reason::Within, message);
-        }
-    }
-
-    /// The result of a job that a start or an installation needs. `Err`: it is not there yet, or has failed (fatal, attempts, message).
-    pub(super) fn need(&mut self, kind: JobKind, subject: &Subject) -> Result<(), Option<(bool, u32, String)>> {
-        match self.job(kind, subject, true) {
-            Progress::Ready => Ok(()),
-            Progress::Waiting => Err(None),
-            Progress::Failed { fatal, attempts, message } => Err(Some((fatal, attempts, message))),
         }
     }
 }
