@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 use serde::{Deserialize, Serialize};
+use strum::Display;
 
 use super::container::ContainerStatus;
 use super::request::Verb;
@@ -131,8 +132,9 @@ pub struct InstallResult {
 }
 
 /// How an installation has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
 #[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "lowercase")]
 pub enum InstallOutcome {
     /// The script has ended, or there was none to run.
     Succeeded,
