@@ -29,8 +29,8 @@ use super::job::{JobKind, Subject};
 use super::observed::{Failure, Job, JobState, Observed, Policy};
 use super::step::{self, Step, StepKind};
 use crate::model::{
-    ConditionStatus, ConditionType, ContainerStatus, InstallOutcome, ManagedBy, Manifest, Phase, PowerState, Reason,
-    Record, Requests, Timestamp,
+    ConditionStatus, ConditionType, ContainerStatus, InstallOutcome, Manifest, Phase, PowerState, Reason, Record,
+    Requests, Timestamp,
 };
 use crate::requests::{self, Asked};
 
@@ -255,8 +255,7 @@ impl<'a> Planner<'a> {
 
     /// Whether the panel is asked about the server and gets its reports.
     fn is_managed_by_panel(&self) -> bool {
-        let manifest = self.input.manifest.filter(|_| self.policy.panel);
-        manifest.is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel)
+        self.policy.panel && self.input.manifest.is_some_and(Manifest::is_managed_by_panel)
     }
 
     /// The requests, and what became of them.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{FetchedSpec, PanelSync, apply};
-use crate::model::{ManagedBy, Reason, ServerId, Timestamp};
+use crate::model::{Manifest, Reason, ServerId, Timestamp};
 use crate::panel::{Listed, PanelError};
 use crate::retry;
 use crate::store::{Snapshot, StoreError};
@@ -98,9 +98,9 @@ impl PanelSync {
 
     fn apply_listed(&self, snapshot: &Snapshot, fetched: &FetchedSpec) -> Result<bool, StoreError> {
         let id = snapshot.id;
-        let by_file =
-            snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::File);
-        if by_file || snapshot.is_being_deleted() {
+        if snapshot.manifest.as_ref().is_some_and(|manifest| !manifest.is_managed_by_panel())
+            || snapshot.is_being_deleted()
+        {
             return Ok(false);
         }
         let mut changed = false;
@@ -120,8 +120,7 @@ impl PanelSync {
     /// the list was fetched is not among them.
     fn park(&self, listed: &BTreeSet<ServerId>, asked_at: Timestamp) -> Vec<(ServerId, Result<bool, StoreError>)> {
         let missing = |snapshot: &Arc<Snapshot>| {
-            let of_panel =
-                snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
+            let of_panel = snapshot.manifest.as_deref().is_some_and(Manifest::is_managed_by_panel);
             let younger = snapshot.record.synced_at.is_some_and(|synced| synced >= asked_at);
             let known = listed.contains(&snapshot.id) || snapshot.record.parked.is_some();
             of_panel && !younger && !known && !snapshot.is_being_deleted()

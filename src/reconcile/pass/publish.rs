@@ -1,6 +1,6 @@
 //! Publishing what a plan says: status, events, and states for the panel.
 
-use crate::model::{Condition, ManagedBy, Reason, ServerId, Status};
+use crate::model::{Condition, Manifest, Reason, ServerId, Status};
 use crate::reconcile::context::Context;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::Plan;
@@ -54,6 +54,5 @@ impl Context {
 
 /// Whether the panel lists the server and gets its state.
 fn is_reported(snapshot: &Snapshot) -> bool {
-    let manifest = snapshot.manifest.as_ref().filter(|_| snapshot.is_listed());
-    manifest.is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel)
+    snapshot.is_listed() && snapshot.manifest.as_deref().is_some_and(Manifest::is_managed_by_panel)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::stop::Demand;
 use super::{Planner, disk_limit};
-use crate::model::{ConditionType, ContainerStatus, Handled, ManagedBy, Manifest, Reason};
+use crate::model::{ConditionType, ContainerStatus, Handled, Manifest, Reason};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
 use crate::reconcile::step::{Step, StepKind};
@@ -157,7 +157,7 @@ impl Planner<'_> {
     /// for the stop: until then there may be room.
     fn close_rejected(&mut self, manifest: &Manifest, server: &ContainerStatus, request: Option<&PowerRequest>) {
         let Some(request) = request.filter(|request| request.verb.wants_up()) else { return };
-        if manifest.spec.suspended && manifest.metadata.managed_by == ManagedBy::Panel {
+        if manifest.spec.suspended && manifest.is_managed_by_panel() {
             self.close(request, Reason::Suspended, "the server is suspended");
         } else if self.over_disk_limit(manifest) && self.serving(server) == Some(&request.id) {
             self.close(

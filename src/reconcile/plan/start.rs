@@ -5,9 +5,7 @@
 //! ```
 
 use super::{Planner, Progress, disk_limit};
-use crate::model::{
-    ConditionType, ContainerState, ContainerStatus, Crash, ManagedBy, Manifest, PowerState, Reason, Role,
-};
+use crate::model::{ConditionType, ContainerState, ContainerStatus, Crash, Manifest, PowerState, Reason, Role};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Failure, JobState};
 use crate::reconcile::step::{Step, StepKind};
@@ -20,7 +18,7 @@ impl Planner<'_> {
         }
         if manifest.spec.suspended {
             self.set_offline(Reason::Suspended, "the server is suspended and does not start");
-            if manifest.metadata.managed_by == ManagedBy::Panel {
+            if manifest.is_managed_by_panel() {
                 self.close(request, Reason::Suspended, "the server is suspended");
             }
             return;
