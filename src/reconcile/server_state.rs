@@ -21,7 +21,7 @@ use crate::retry::{self, Growth, Jitter};
 use crate::wait;
 
 pub use containers::Listing;
-pub use jobs::{JobError, JobOutput};
+pub use jobs::JobError;
 
 /// The states of all servers.
 pub struct ServerStates {

@@ -156,7 +156,7 @@ async fn an_engine_that_goes_down_under_a_listing_is_noticed_at_once() {
     tokio::time::sleep(wait::CONTAINER_RESYNC + Duration::from_secs(1)).await;
     fixture.engine_restarts().await;
     fixture.slow(None);
-    fixture.node.context.servers.containers_changed(server_id(1));
+    fixture.node.context.servers.container_changed(server_id(1), Role::Server);
     fixture.runs_again().await;
 }
 

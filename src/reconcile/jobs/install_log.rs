@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
 use super::read_on::{self, COMPARED, MAX_HELD, ReadOn};
-use super::{BackgroundJob, JobError, JobOutput, JobRun};
+use super::{BackgroundJob, JobError, JobRun};
 use crate::console::lines::{Lines, display_text};
 use crate::events::EventKind;
 use crate::files::FilesError;
@@ -24,9 +24,9 @@ pub(super) struct FollowInstallLog;
 
 #[async_trait]
 impl BackgroundJob for FollowInstallLog {
-    async fn run(&self, run: &JobRun) -> Result<JobOutput, JobError> {
+    async fn run(&self, run: &JobRun) -> Result<(), JobError> {
         let copied = copy(&run.context, run.server, &run.subject.to_string(), LogPart::Follow).await;
-        copied.map(|()| JobOutput::Nothing).map_err(|error| JobError::new(retry::STEP, error))
+        copied.map_err(|error| JobError::new(retry::STEP, error))
     }
 }
 

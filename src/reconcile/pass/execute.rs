@@ -71,7 +71,8 @@ impl Context {
 
     async fn create(&self, id: ServerId, spec: &ContainerSpec, purpose: &Purpose) -> Done {
         let servers = &self.servers;
-        let version = servers.creating(id, purpose.role);
+        servers.container_changed(id, purpose.role);
+        let version = servers.version(id, purpose.role);
         match self.runtime.create(spec, purpose).await {
             Ok(container) => {
                 let created = ContainerStatus {

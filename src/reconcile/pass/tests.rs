@@ -59,7 +59,7 @@ async fn the_panel_gets_the_state_that_a_server_reached_while_it_was_parked() {
     context.store.create(panel_manifest(1, "run"), Record::default(), []).unwrap();
     let name = run_outside(machine, id);
     let converge = async || {
-        context.servers.containers_changed(id);
+        context.servers.container_changed(id, Role::Server);
         context.pass(id).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
@@ -123,7 +123,7 @@ async fn an_engine_that_goes_down_is_not_asked_by_every_pass_whether_it_stays() 
     machine.go_down();
     for _ in 0..30 {
         for id in ids {
-            context.servers.containers_changed(id);
+            context.servers.container_changed(id, Role::Server);
             context.pass(id).await;
             let status = context.store.status(id).unwrap();
             assert_eq!(status.state, Running, "nothing is made of the end of {id}");
