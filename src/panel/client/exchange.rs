@@ -14,7 +14,8 @@ use url::Url;
 
 use super::{OptionsError, user_agent};
 use crate::config::PanelConfig;
-use crate::panel::{PanelError, QUESTIONS, wire};
+use crate::panel::wire::{self, WireError};
+use crate::panel::{PanelError, QUESTIONS};
 
 /// Reports in flight at once. They have their own slots, so that a start never waits for the state reports of 500 servers.
 const REPORTS: usize = 4;
@@ -91,6 +92,16 @@ impl Exchange {
             })
         })
         .await
+    }
+
+    /// Sends a query and reads the answer.
+    pub(super) async fn read<T>(
+        &self,
+        call: &Call,
+        read: impl FnOnce(&[u8]) -> Result<T, WireError>,
+    ) -> Result<T, PanelError> {
+        let answer = self.fetch(call).await?;
+        read(&answer).map_err(|error| PanelError::InvalidResponse { call: call.name(), detail: error.to_string() })
     }
 
     /// Sends a report. It is done when the panel has acknowledged it; the body of the answer does not matter.

@@ -13,60 +13,51 @@ use crate::reconcile::step::Step;
 use crate::runtime::{ContainerSpec, ErrorKind, Purpose};
 use crate::store::{Snapshot, StoreError};
 
-type Done = Result<bool, StepError>;
+type Done = Result<(), StepError>;
 
 impl Context {
     /// Executes one step. Returns whether it changed anything, so that the next plan may differ.
-    pub(super) async fn execute(self: &Arc<Self>, id: ServerId, step: &Step) -> Done {
+    pub(super) async fn execute(self: &Arc<Self>, id: ServerId, step: &Step) -> Result<bool, StepError> {
         match step {
-            Step::Accept => self.accept(id).await,
-            Step::TakeInstallSlot => Ok(self.slots.take(id)),
-            Step::ReleaseInstallSlot => {
-                self.release_slot(id);
-                Ok(true)
-            }
-            Step::Prepare => self.prepare(id).await,
-            Step::StartJob { job, subject } => {
-                jobs::start(self, id, *job, subject);
-                Ok(true)
-            }
-            Step::WriteScript { token } => self.write_script(id, token).await,
-            Step::CreateInstaller { token } => self.create_installer(id, token).await,
-            Step::StartInstaller { container, .. } => self.start_installer(id, container).await,
-            Step::Kill { container, role } => self.kill(id, container, *role).await,
+            Step::Accept => refresh(&self.store, self.clock, id).await?,
+            Step::TakeInstallSlot => return Ok(self.slots.take(id)),
+            Step::ReleaseInstallSlot => self.release_slot(id),
+            Step::Prepare => self.prepare(id).await?,
+            Step::StartJob { job, subject } => jobs::start(self, id, *job, subject),
+            Step::WriteScript { token } => self.write_script(id, token).await?,
+            Step::CreateInstaller { token } => self.create_installer(id, token).await?,
+            Step::StartInstaller { container, .. } => self.start_installer(id, container).await?,
+            Step::Kill { container, role } => self.kill(id, container, *role).await?,
             Step::CloseInstallLog { container, .. } => {
                 jobs::close_install_log(self, id, container).await.map_err(StepError::Other)?;
-                Ok(true)
             }
-            Step::RecordInstall(result) => self.record_install(id, result.clone()).await,
-            Step::RecordInterrupted { container, token } => self.record_interrupted(id, container, token).await,
-            Step::RemoveInstaller { container } => self.remove_installer(id, container).await,
-            Step::RemoveServer { container } => self.remove_server(id, container).await,
-            Step::CreateServer { token } => self.create_server(id, token).await,
-            Step::Assign { container, power } => self.assign(id, container, power).await,
-            Step::StartServer { container, .. } => self.start_server(id, container).await,
-            Step::Attach { container, replay } => self.reattach(id, container, *replay).await,
-            Step::Stop { container, method, grace } => self.stop(id, container, method, *grace).await,
-            Step::UpdateLimits { container } => self.update_limits(id, container).await,
+            Step::RecordInstall(result) => self.record_install(id, result.clone()).await?,
+            Step::RecordInterrupted { container, token } => self.record_interrupted(id, container, token).await?,
+            Step::RemoveInstaller { container } => return self.remove_installer(id, container).await,
+            Step::RemoveServer { container } => return self.remove_server(id, container).await,
+            Step::CreateServer { token } => self.create_server(id, token).await?,
+            Step::Assign { container, power } => self.assign(id, container, power).await?,
+            Step::StartServer { container, .. } => self.start_server(id, container).await?,
+            Step::Attach { container, replay } => self.reattach(id, container, *replay).await?,
+            Step::Stop { container, method, grace } => self.stop(id, container, method, *grace).await?,
+            Step::UpdateLimits { container } => self.update_limits(id, container).await?,
             Step::RecordBegun { power } => {
                 let power = power.clone();
-                self.commit(id, move |record| record.power.begun = Some(power)).await
+                self.commit(id, move |record| record.power.begun = Some(power)).await?;
             }
-            Step::RecordStarted { container } => self.record_started(id, container).await,
-            Step::EndStart { .. } => self.end_start(id).await,
-            Step::RecordCrash { crash, handled } => self.record_crash(id, crash, handled).await,
-            Step::ClosePower(handled) => self.close_power(id, handled.clone()).await,
-            Step::Quiesce => {
-                self.quiesce(id);
-                Ok(true)
-            }
-            Step::Forget => self.forget(id).await,
+            Step::RecordStarted { container } => self.record_started(id, container).await?,
+            Step::EndStart { .. } => self.end_start(id).await?,
+            Step::RecordCrash { crash, handled } => self.record_crash(id, crash, handled).await?,
+            Step::ClosePower(handled) => self.close_power(id, handled.clone()).await?,
+            Step::Quiesce => self.quiesce(id),
+            Step::Forget => self.forget(id).await?,
         }
+        Ok(true)
     }
 
     async fn commit(&self, id: ServerId, edit: impl FnOnce(&mut Record) + Send + 'static) -> Done {
         self.store.run(move |store| store.commit(id, edit)).await?;
-        Ok(true)
+        Ok(())
     }
 
     async fn create(&self, id: ServerId, spec: &ContainerSpec, purpose: &Purpose) -> Done {
@@ -87,7 +78,7 @@ impl Context {
                     stop_signal: None,
                 };
                 servers.created(id, purpose.role, version, created);
-                Ok(true)
+                Ok(())
             }
             Err(error) => {
                 if error.kind == ErrorKind::NotFound {
@@ -98,16 +89,11 @@ impl Context {
         }
     }
 
-    async fn accept(&self, id: ServerId) -> Done {
-        refresh(&self.store, self.clock, id).await?;
-        Ok(true)
-    }
-
     async fn prepare(&self, id: ServerId) -> Done {
         let layout = self.node.layout.clone();
         self.store.blocking().run(move || layout.prepare(id)).await?;
         self.servers.prepared(id);
-        Ok(true)
+        Ok(())
     }
 
     fn quiesce(&self, id: ServerId) {
@@ -138,6 +124,6 @@ impl Context {
         if removed.await? {
             self.drop_state(id);
         }
-        Ok(true)
+        Ok(())
     }
 }

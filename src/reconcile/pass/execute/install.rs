@@ -17,7 +17,7 @@ impl Context {
     }
 
     pub(super) async fn write_script(&self, id: ServerId, token: &str) -> Done {
-        let Some((script, built)) = self.installer(id) else { return Ok(false) };
+        let Some((script, built)) = self.installer(id) else { return Ok(()) };
         let (layout, kernel) = (self.node.layout.clone(), self.node.kernel.clone());
         // With a container there is a log, which the container's output continues.
         let begins_log = !matches!(self.servers.cached(id, Role::Installer), Some(Some(_)));
@@ -36,11 +36,11 @@ impl Context {
         });
         written.await.map_err(StepError::Files)?;
         self.servers.script_written(id, token);
-        Ok(true)
+        Ok(())
     }
 
     pub(super) async fn create_installer(&self, id: ServerId, token: &str) -> Done {
-        let Some((_, built)) = self.installer(id) else { return Ok(false) };
+        let Some((_, built)) = self.installer(id) else { return Ok(()) };
         let built = self.runtime.resolve(id, built).await?;
         let purpose = Purpose { server: id, role: Role::Installer, token: token.to_owned() };
         self.create(id, &built.spec, &purpose).await
@@ -51,19 +51,19 @@ impl Context {
         self.runtime.start(container).await?;
         self.servers.container_changed(id, Role::Installer);
         self.event(id, Reason::InstallStarted, "the install script is running");
-        Ok(true)
+        Ok(())
     }
 
     pub(super) async fn record_install(&self, id: ServerId, result: InstallResult) -> Done {
-        let Some(snapshot) = self.store.get(id) else { return Ok(false) };
+        let Some(snapshot) = self.store.get(id) else { return Ok(()) };
         if snapshot.asked(result.at).install().is_none_or(|install| install.id != result.token) {
-            return Ok(false);
+            return Ok(());
         }
         self.flush(id).await;
         self.event(id, result.reason.of_install_event(), &result.message);
         self.commit(id, move |record| record.finish_install(result)).await?;
         self.servers.install_recorded(id);
-        Ok(true)
+        Ok(())
     }
 
     pub(super) async fn record_interrupted(&self, id: ServerId, container: &str, token: &str) -> Done {
@@ -71,7 +71,7 @@ impl Context {
         self.commit(id, move |record| record.interrupt_install(&token, &owned)).await?;
         let message = "the container engine or the host interrupted the install script; it is run again";
         self.event(id, Reason::InstallInterrupted, message);
-        Ok(true)
+        Ok(())
     }
 
     /// Flushes what the script wrote to disk. It must be there before the record says that the script ran: after a power cut it
@@ -86,7 +86,7 @@ impl Context {
         }
     }
 
-    pub(super) async fn remove_installer(&self, id: ServerId, container: &str) -> Done {
+    pub(super) async fn remove_installer(&self, id: ServerId, container: &str) -> Result<bool, StepError> {
         self.servers.container_changed(id, Role::Installer);
         let removal = self.runtime.remove(container).await?;
         self.servers.installer_removed(id);

@@ -13,10 +13,10 @@ impl Context {
     pub(super) async fn kill(&self, id: ServerId, container: &str, role: Role) -> Done {
         self.servers.killing(id, role, container);
         self.runtime.signal(container, Signal::Kill.name()).await?;
-        Ok(true)
+        Ok(())
     }
 
-    pub(super) async fn remove_server(&self, id: ServerId, container: &str) -> Done {
+    pub(super) async fn remove_server(&self, id: ServerId, container: &str) -> Result<bool, StepError> {
         self.servers.container_changed(id, Role::Server);
         let removal = self.runtime.remove(container).await?;
         self.servers.container_changed(id, Role::Server);
@@ -32,8 +32,8 @@ impl Context {
     }
 
     pub(super) async fn create_server(&self, id: ServerId, token: &str) -> Done {
-        let Some(snapshot) = self.store.get(id) else { return Ok(false) };
-        let Some(built) = self.built(&snapshot) else { return Ok(false) };
+        let Some(snapshot) = self.store.get(id) else { return Ok(()) };
+        let Some(built) = self.built(&snapshot) else { return Ok(()) };
         let built = self.runtime.resolve(id, built).await?;
         for omission in &built.omissions {
             self.event(id, Reason::LeftOut, &omission.to_string());
@@ -58,7 +58,7 @@ impl Context {
             return Err(error.into());
         }
         self.servers.container_changed(id, Role::Server);
-        Ok(true)
+        Ok(())
     }
 
     /// Attaches the terminal of a container that counts as running. A closed terminal may be the first sign that the container has
@@ -75,13 +75,13 @@ impl Context {
     }
 
     async fn attach(&self, id: ServerId, container: &str, replay: bool) -> Done {
-        let Some(snapshot) = self.store.get(id) else { return Ok(false) };
-        let Some(manifest) = &snapshot.manifest else { return Ok(false) };
+        let Some(snapshot) = self.store.get(id) else { return Ok(()) };
+        let Some(manifest) = &snapshot.manifest else { return Ok(()) };
         let started = snapshot.record.power.started.as_deref() == Some(container);
         let startup = (!started).then_some(&manifest.spec.process.startup);
         let transcripts = self.node.layout.logs(id);
         self.console.attach(id, container, startup, &transcripts, replay).await?;
-        Ok(true)
+        Ok(())
     }
 
     pub(super) async fn stop(&self, id: ServerId, container: &str, method: &StopMethod, grace: Duration) -> Done {
@@ -109,7 +109,7 @@ impl Context {
             }
         };
         self.servers.stop_sent(id, container, grace, killed);
-        Ok(true)
+        Ok(())
     }
 
     async fn signal_native(&self, id: ServerId, container: &str) -> Result<(), RuntimeError> {
@@ -126,8 +126,8 @@ impl Context {
     }
 
     pub(super) async fn update_limits(&self, id: ServerId, container: &str) -> Done {
-        let Some(snapshot) = self.store.get(id) else { return Ok(false) };
-        let Some(limits) = self.built(&snapshot).map(|built| built.spec.limits) else { return Ok(false) };
+        let Some(snapshot) = self.store.get(id) else { return Ok(()) };
+        let Some(limits) = self.built(&snapshot).map(|built| built.spec.limits) else { return Ok(()) };
         // Unknown while they are changed: after a crash of the daemon they are applied again.
         let changed = |hash| AppliedLimits { container: container.to_owned(), hash };
         let unknown = changed(None);
@@ -136,7 +136,7 @@ impl Context {
         let known = changed(Some(limits.hash()));
         self.commit(id, move |record| record.power.limits = Some(known)).await?;
         self.event(id, Reason::LimitsUpdated, "the running server has its new limits");
-        Ok(true)
+        Ok(())
     }
 
     pub(super) async fn record_started(&self, id: ServerId, container: &str) -> Done {
@@ -147,14 +147,14 @@ impl Context {
         })
         .await?;
         self.servers.start_ended(id);
-        Ok(true)
+        Ok(())
     }
 
     /// The next start asks the panel and the registry again, although this one was never seen to finish.
     pub(super) async fn end_start(&self, id: ServerId) -> Done {
         self.commit(id, |record| record.synced_for = None).await?;
         self.servers.start_ended(id);
-        Ok(true)
+        Ok(())
     }
 
     pub(super) async fn record_crash(&self, id: ServerId, crash: &Crash, handled: &Handled) -> Done {
@@ -181,7 +181,7 @@ impl Context {
             self.console.announce(id, &format!("Aborting automatic restart: {}", handled.message));
         }
         self.store.event(id, crash.at, handled.reason, &handled.message);
-        Ok(true)
+        Ok(())
     }
 
     pub(super) async fn close_power(&self, id: ServerId, handled: Handled) -> Done {
