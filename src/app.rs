@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::{self, HostEnvironment, Loaded, NodeConfig};
 use crate::console::{Console, ConsoleOptions};
 use crate::controller::queue::Queue;
-use crate::controller::{Controller, containers, listing, manifests};
+use crate::controller::{self, containers, listing, manifests};
 use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::ServerId;
@@ -182,8 +182,8 @@ fn start(context: &Arc<Context>, queue: &Queue) {
     if let Some(sync) = &context.sync {
         tasks.spawn("panel's list", listing::follow(context.clone(), sync.clone()));
     }
-    let controller = Controller::new(context.clone(), queue.clone(), context.node.config.reconcile.workers, ready);
-    tasks.spawn("controller", controller.run());
+    let workers = context.node.config.reconcile.workers;
+    tasks.spawn("controller", controller::run(context.clone(), queue.clone(), workers, ready));
 }
 
 async fn wait_for_end() {

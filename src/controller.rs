@@ -1,7 +1,7 @@
 //! The loop around the reconciler: which server gets a pass when.
 //!
 //! `queue` holds servers and times. Changed manifests (`manifests`), containers (`containers`), the panel's list (`listing`), jobs
-//! and terminals that have ended, and the times that passes ask for put servers into it. [`Controller::run`] takes servers out and
+//! and terminals that have ended, and the times that passes ask for put servers into it. [`run`] takes servers out and
 //! runs passes: many servers at once, one pass at a time per server. A pass does not know why it runs.
 
 pub mod containers;
@@ -22,37 +22,22 @@ use crate::tasks::panic_text;
 use crate::telemetry::pass_span;
 use queue::Queue;
 
-/// Runs passes.
-pub struct Controller {
-    context: Arc<Context>,
-    queue: Queue,
-    workers: usize,
-    /// Turns true when all containers were listed, or cannot be.
-    ready: watch::Receiver<bool>,
-}
-
-impl Controller {
-    /// A controller that takes servers from `queue` once `ready` is true.
-    pub fn new(context: Arc<Context>, queue: Queue, workers: usize, ready: watch::Receiver<bool>) -> Self {
-        Self { context, queue, workers: workers.max(1), ready }
-    }
-
-    /// Runs passes until it is dropped.
-    pub async fn run(mut self) {
-        // An error means that the sender is gone: then there is nothing to wait for.
-        let _ = self.ready.wait_for(|ready| *ready).await;
-        let permits = Arc::new(Semaphore::new(self.workers));
-        for pass in 1.. {
-            let Ok(permit) = permits.clone().acquire_owned().await else { return };
-            let id = self.queue.next().await;
-            let (context, queue) = (self.context.clone(), self.queue.clone());
-            let run = async move {
-                let next = guarded_pass(&context, id).await;
-                drop(permit);
-                queue.done(id, next.map(|at| context.clock.instant(at)));
-            };
-            self.context.tasks.spawn(format!("pass {id}"), run.instrument(pass_span(id, pass)));
-        }
+/// Runs passes over the servers in the queue until it is dropped, as many at once as there are workers. It begins when `ready` turns
+/// true: all containers were listed, or cannot be.
+pub async fn run(context: Arc<Context>, queue: Queue, workers: usize, mut ready: watch::Receiver<bool>) {
+    // An error means that the sender is gone: then there is nothing to wait for.
+    let _ = ready.wait_for(|ready| *ready).await;
+    let permits = Arc::new(Semaphore::new(workers.max(1)));
+    for pass in 1.. {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        let id = queue.next().await;
+        let (worker, done) = (context.clone(), queue.clone());
+        let run = async move {
+            let next = guarded_pass(&worker, id).await;
+            drop(permit);
+            done.done(id, next.map(|at| worker.clock.instant(at)));
+        };
+        context.tasks.spawn(format!("pass {id}"), run.instrument(pass_span(id, pass)));
     }
 }
 

@@ -19,9 +19,7 @@ use crate::model::{Crash, Handled, InstallResult, Role};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, EnumDiscriminants)]
 #[serde(rename_all = "camelCase", tag = "step")]
 #[strum_discriminants(name(StepKind), derive(PartialOrd, Ord, IntoStaticStr, VariantArray))]
-#[strum_discriminants(
-    doc = "The kind of a step. The variants' names are the texts in logs, events and ARCHITECTURE.md."
-)]
+#[strum_discriminants(doc = "The kind of a step. Its name is the text in logs, events and ARCHITECTURE.md.")]
 pub enum Step {
     /// Record the manifest that was accepted (observed as `record.generation`).
     Accept,

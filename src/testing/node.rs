@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::{Console, ConsoleOptions};
 use crate::controller::queue::Queue;
-use crate::controller::{Controller, containers};
+use crate::controller::{self, containers};
 use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::{Requester, ServerId, Timestamp, Verb};
@@ -104,8 +104,8 @@ impl TestNode {
         let (known, ready) = watch::channel(false);
         let containers = containers::follow(self.context.clone(), self.queue.clone(), known);
         self.context.tasks.spawn("containers", containers);
-        let controller = Controller::new(self.context.clone(), self.queue.clone(), workers, ready);
-        self.context.tasks.spawn("controller", controller.run());
+        let passes = controller::run(self.context.clone(), self.queue.clone(), workers, ready);
+        self.context.tasks.spawn("controller", passes);
     }
 
     /// The API as this endpoint serves it.

@@ -5,7 +5,7 @@ use crate::model::record::AppliedLimits;
 use crate::model::{ContainerStatus, Role, ServerId, Timestamp};
 use crate::reconcile::context::Context;
 use crate::reconcile::observed::{Observed, WantedContainer};
-use crate::requests::InstallRequest;
+use crate::requests::{Asked, InstallRequest};
 use crate::runtime::{BuiltSpec, ErrorKind, Runtime, RuntimeError, spec_builder};
 use crate::store::Snapshot;
 
@@ -83,7 +83,8 @@ pub(super) async fn containers(
     };
     let server = server.ok().flatten().map(|server| with_limits(server, snapshot));
     let installer = installer.ok().flatten();
-    let install = snapshot.and_then(|snapshot| resumable_install(snapshot, now));
+    // An installation that is no longer requested holds no slot: its installer is removed.
+    let install = snapshot.and_then(|snapshot| asked(snapshot, now)).and_then(Asked::install);
     let resumed = |install: InstallRequest<'_>| {
         installer.as_ref().is_some_and(|found| found.running() && found.token.as_deref() == Some(install.id))
     };
@@ -148,21 +149,15 @@ fn with_limits(mut server: ContainerStatus, snapshot: Option<&Snapshot>) -> Cont
     server
 }
 
-/// The installation whose running installer holds a slot. One that is no longer requested holds none: its installer is removed.
-fn resumable_install(snapshot: &Snapshot, now: Timestamp) -> Option<InstallRequest<'_>> {
-    if snapshot.record.parked.is_some() || snapshot.is_being_deleted() {
-        return None;
-    }
-    snapshot.asked(now).install()
+/// The requests that a plan may carry out: none of a server that is parked or being deleted.
+fn asked(snapshot: &Snapshot, now: Timestamp) -> Option<Asked<'_>> {
+    let held = snapshot.record.parked.is_some() || snapshot.is_being_deleted();
+    (!held).then(|| snapshot.asked(now))
 }
 
 /// Whether a plan may create or start the server's container for a power request.
 fn may_start(snapshot: &Snapshot, now: Timestamp) -> bool {
-    let Some(manifest) = &snapshot.manifest else { return false };
-    let asked = snapshot.asked(now);
+    let (Some(manifest), Some(asked)) = (&snapshot.manifest, asked(snapshot, now)) else { return false };
     let held = manifest.spec.suspended || asked.install().is_some();
-    if held || snapshot.record.parked.is_some() || snapshot.is_being_deleted() {
-        return false;
-    }
-    asked.power().is_some_and(|request| request.verb.wants_up())
+    !held && asked.power().is_some_and(|request| request.verb.wants_up())
 }

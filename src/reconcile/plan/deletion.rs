@@ -22,7 +22,14 @@ impl Planner<'_> {
         if busy {
             self.step(Step::Quiesce);
         }
-        if self.remove_containers() {
+        let (installer, server) = (&self.observed.installer, &self.observed.server);
+        if let Some(installer) = installer {
+            self.remove_installer(installer);
+        }
+        if let Some(server) = server {
+            self.try_step(Step::RemoveServer { container: server.id.clone() });
+        }
+        if installer.is_some() || server.is_some() {
             return;
         }
         match self.job(JobKind::Removal, &Subject::Deletion, true) {
@@ -32,17 +39,5 @@ impl Planner<'_> {
                 self.set_true(ConditionType::Deleting, Reason::FilesInTheWay, message);
             }
         }
-    }
-
-    /// Whether there are containers left.
-    fn remove_containers(&mut self) -> bool {
-        let (installer, server) = (&self.observed.installer, &self.observed.server);
-        if let Some(installer) = installer {
-            self.remove_installer(installer);
-        }
-        if let Some(server) = server {
-            self.try_step(Step::RemoveServer { container: server.id.clone() });
-        }
-        installer.is_some() || server.is_some()
     }
 }

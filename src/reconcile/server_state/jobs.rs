@@ -1,7 +1,7 @@
 //! Which background jobs of a server run or have ended.
 
 use super::{ServerState, ServerStates};
-use crate::model::{Role, ServerId, Timestamp};
+use crate::model::{Role, ServerId};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState, Usage};
 use crate::reconcile::step::StepKind;
@@ -126,7 +126,11 @@ impl ServerStates {
         let due = |(id, state): (&ServerId, &mut ServerState)| {
             let mut any = false;
             for run in state.jobs.runs.iter_mut().filter(|run| run.job.kind.asks_panel()) {
-                any |= retry_now(&mut run.job, now);
+                if let JobState::Failed { fatal: false, retry_at, .. } = &mut run.job.state
+                    && *retry_at > now
+                {
+                    (*retry_at, any) = (now, true);
+                }
             }
             any.then_some(*id)
         };
@@ -179,16 +183,5 @@ impl ServerStates {
             steps.iter().any(|step| state.failures.contains_key(step))
                 || state.jobs.runs.iter().any(|run| fails(&run.job))
         })
-    }
-}
-
-/// Whether a job waits for its next attempt, which is due now.
-fn retry_now(job: &mut Job, now: Timestamp) -> bool {
-    match &mut job.state {
-        JobState::Failed { fatal: false, retry_at, .. } if *retry_at > now => {
-            *retry_at = now;
-            true
-        }
-        _ => false,
     }
 }
