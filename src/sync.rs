@@ -130,11 +130,10 @@ impl PanelSync {
 
     /// Call before removing the store entry, so a concurrent lookup finds the server in exactly one of the two.
     pub fn server_removed(&self, id: ServerId) {
-        self.removed.send_if_modified(|removed| {
+        self.removed.send_modify(|removed| {
             if let Some(removed) = removed {
                 removed.insert(id, Instant::now());
             }
-            false
         });
     }
 

@@ -81,7 +81,11 @@ impl Tasks {
         name: Cow<'static, str>,
         future: impl Future<Output = ()> + Send + 'static,
     ) -> TaskHandle {
-        let entry = Entry::new(self.clone(), name.clone());
+        let mut names = self.names();
+        names.next += 1;
+        let entry = Entry { tasks: self.clone(), number: names.next };
+        names.running.insert(entry.number, name.clone());
+        drop(names);
         let dropped = dropped.clone();
         let run = async move {
             let _entry = entry;
@@ -143,17 +147,6 @@ impl Tasks {
 struct Entry {
     tasks: Tasks,
     number: u64,
-}
-
-impl Entry {
-    fn new(tasks: Tasks, name: Cow<'static, str>) -> Self {
-        let mut names = tasks.names();
-        let number = names.next;
-        names.next += 1;
-        names.running.insert(number, name);
-        drop(names);
-        Self { tasks, number }
-    }
 }
 
 impl Drop for Entry {

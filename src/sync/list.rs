@@ -57,7 +57,11 @@ impl PanelSync {
 
     fn apply_all(&self, list: FetchedList, prepare: impl Fn(ServerId)) -> usize {
         let FetchedList { listed: Listed { servers, asked, incomplete }, asked_at, read_at } = list;
-        let (mut ids, mut new, mut results) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let (mut ids, mut new, mut changed) = (BTreeSet::new(), Vec::new(), 0);
+        let mut count = |id, result| match result {
+            Ok(has_changed) => changed += usize::from(has_changed),
+            Err(error) => tracing::error!(server.id = %id, %error, "cannot apply the panel's list to this server"),
+        };
         for entry in servers {
             let id = entry.id;
             ids.insert(id);
@@ -70,30 +74,23 @@ impl PanelSync {
             };
             match self.store.get(id) {
                 None => new.push(fetched.new_server(id)),
-                Some(snapshot) => results.push((id, self.apply_listed(&snapshot, &fetched))),
+                Some(snapshot) => count(id, self.apply_listed(&snapshot, &fetched)),
             }
         }
         // Checked as late as possible: a server may be removed while others are written.
         let removed = |id| self.removed_at(id).is_some_and(|at| at >= asked);
         let new = new.into_iter().filter(|new| !removed(new.manifest.metadata.uuid));
         let created = self.store.create_all(new, prepare);
-        results.extend(created.into_iter().map(|(id, created)| (id, created.map(|_| true))));
+        created.into_iter().for_each(|(id, created)| count(id, created.map(|_| true)));
         match incomplete {
-            None => results.extend(self.park(&ids, asked_at)),
+            None => self.park(&ids, asked_at).into_iter().for_each(|(id, parked)| count(id, parked)),
             Some(reason) => {
                 tracing::warn!(
                     "the panel's list may lack servers: {reason}; no server is parked because it is not in it"
                 );
             }
         }
-        let changed = |(id, result): &(ServerId, Result<bool, StoreError>)| match result {
-            Ok(changed) => *changed,
-            Err(error) => {
-                tracing::error!(server.id = %id, %error, "cannot apply the panel's list to this server");
-                false
-            }
-        };
-        results.iter().filter(|result| changed(result)).count()
+        changed
     }
 
     fn apply_listed(&self, snapshot: &Snapshot, fetched: &FetchedSpec) -> Result<bool, StoreError> {
