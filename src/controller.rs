@@ -45,9 +45,9 @@ pub async fn run(context: Arc<Context>, queue: Queue, workers: usize, mut ready:
 async fn guarded_pass(context: &Arc<Context>, id: ServerId) -> Option<Timestamp> {
     let pass = std::panic::AssertUnwindSafe(context.pass(id)).catch_unwind().await;
     pass.unwrap_or_else(|panic| {
-        let (panics, next) = context.servers.panicked(id);
+        let (failures, next) = context.servers.panicked(id);
         let text = panic_text(panic.as_ref());
-        tracing::error!(panics, panic = text, "a pass panicked (bug, please report)");
+        tracing::error!(failures, panic = text, "a pass panicked (bug, please report)");
         publish_bug(context, id, text);
         Some(next)
     })

@@ -66,11 +66,6 @@ impl ContainerStatus {
         self.state == ContainerState::Running
     }
 
-    /// Whether the container runs or has run.
-    pub fn started(&self) -> bool {
-        !matches!(self.state, ContainerState::Created | ContainerState::StartFailed)
-    }
-
     /// Whether the container was created and no start was attempted.
     pub fn is_created(&self) -> bool {
         self.state == ContainerState::Created

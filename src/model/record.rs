@@ -202,6 +202,11 @@ impl Record {
 }
 
 impl InstallRecord {
+    /// Whether the installation at this position in the order of acceptance is the latest completed one, and has succeeded.
+    pub fn has_succeeded(&self, sequence: u64) -> bool {
+        self.done.as_ref().is_some_and(|done| done.sequence == sequence && done.outcome == InstallOutcome::Succeeded)
+    }
+
     /// The result that the panel has neither acknowledged nor rejected.
     pub fn unreported(&self) -> Option<&InstallResult> {
         self.done.as_ref().filter(|done| !done.reported)

@@ -139,12 +139,7 @@ pub struct Failure {
 impl Observed {
     /// The job of a kind, if it is for this subject.
     pub fn job(&self, kind: JobKind, subject: &Subject) -> Option<&Job> {
-        self.jobs_of(kind).find(|job| job.subject == *subject)
-    }
-
-    /// The jobs of a kind.
-    pub fn jobs_of(&self, kind: JobKind) -> impl Iterator<Item = &Job> {
-        self.jobs.iter().filter(move |job| job.kind == kind)
+        self.jobs.iter().find(|job| job.kind == kind && job.subject == *subject)
     }
 
     /// Whether the server holds an install slot or waits for one.

@@ -372,9 +372,3 @@ pub fn report_subject(record: &Record) -> Subject {
         None => Subject::State,
     }
 }
-
-/// The disk limit in bytes, where there is one.
-fn disk_limit(manifest: &Manifest) -> Option<u64> {
-    let mib = u64::try_from(manifest.spec.settings.build.disk_space).ok().filter(|mib| *mib > 0)?;
-    Some(mib.saturating_mul(1024 * 1024))
-}

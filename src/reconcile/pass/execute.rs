@@ -6,11 +6,11 @@ mod power;
 use std::sync::Arc;
 
 use super::{Context, StepError};
-use crate::model::{ContainerState, ContainerStatus, Record, ServerId};
+use crate::model::{ContainerState, ContainerStatus, Reason, Record, Role, ServerId};
 use crate::reconcile::jobs;
 use crate::reconcile::refresh::refresh;
 use crate::reconcile::step::Step;
-use crate::runtime::{ContainerSpec, ErrorKind, Purpose};
+use crate::runtime::{BuiltSpec, ErrorKind, Purpose};
 use crate::store::{Snapshot, StoreError};
 
 type Done = Result<(), StepError>;
@@ -45,8 +45,8 @@ impl Context {
                 let power = power.clone();
                 self.commit(id, move |record| record.power.begun = Some(power)).await?;
             }
-            Step::RecordStarted { container } => self.record_started(id, container).await?,
-            Step::EndStart { .. } => self.end_start(id).await?,
+            Step::RecordStarted { container } => self.end_start(id, Some(container.clone())).await?,
+            Step::EndStart { .. } => self.end_start(id, None).await?,
             Step::RecordCrash { crash, handled } => self.record_crash(id, crash, handled).await?,
             Step::ClosePower(handled) => self.close_power(id, handled.clone()).await?,
             Step::Quiesce => self.quiesce(id),
@@ -60,29 +60,34 @@ impl Context {
         Ok(())
     }
 
-    async fn create(&self, id: ServerId, spec: &ContainerSpec, purpose: &Purpose) -> Done {
+    async fn create(&self, id: ServerId, role: Role, token: &str, built: BuiltSpec) -> Done {
+        let BuiltSpec { spec, omissions } = self.runtime.resolve(id, built).await?;
+        for omission in omissions.iter().filter(|_| role == Role::Server) {
+            self.event(id, Reason::LeftOut, &omission.to_string());
+        }
+        let purpose = Purpose { server: id, role, token: token.to_owned() };
         let servers = &self.servers;
-        servers.container_changed(id, purpose.role);
-        let version = servers.version(id, purpose.role);
-        match self.runtime.create(spec, purpose).await {
+        servers.container_changed(id, role);
+        let version = servers.version(id, role);
+        match self.runtime.create(&spec, &purpose).await {
             Ok(container) => {
                 let created = ContainerStatus {
                     id: container,
                     state: ContainerState::Created,
                     started_at: None,
                     finished_at: None,
-                    token: Some(purpose.token.clone()),
+                    token: Some(purpose.token),
                     spec_hash: Some(spec.hash()),
                     limits_hash: Some(spec.limits.hash()),
                     // The image's, which matters once the container runs and was inspected.
                     stop_signal: None,
                 };
-                servers.created(id, purpose.role, version, created);
+                servers.created(id, role, version, created);
                 Ok(())
             }
             Err(error) => {
                 if error.kind == ErrorKind::NotFound {
-                    servers.image_missing(id, purpose.role);
+                    servers.image_missing(id, role);
                 }
                 Err(error.into())
             }

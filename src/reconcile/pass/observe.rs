@@ -61,11 +61,6 @@ impl Context {
             self.servers.prepared(id);
         }
     }
-
-    /// The spec of the server's container.
-    pub(super) fn built(&self, snapshot: &Snapshot) -> Option<BuiltSpec> {
-        built(self.runtime.as_ref(), &self.node.config, snapshot)
-    }
 }
 
 /// What follows from a server's files and its containers (server and installer) alone. The server holds an install slot if its
@@ -134,7 +129,8 @@ async fn wanted(
     Ok(Some(WantedContainer { spec_hash: Some(spec.hash()), limits_hash: spec.limits.hash() }))
 }
 
-fn built(runtime: &dyn Runtime, node: &NodeConfig, snapshot: &Snapshot) -> Option<BuiltSpec> {
+/// The spec of the server's container.
+pub(super) fn built(runtime: &dyn Runtime, node: &NodeConfig, snapshot: &Snapshot) -> Option<BuiltSpec> {
     let manifest = snapshot.manifest.as_ref()?;
     Some(spec_builder::server_container(snapshot.id, &manifest.spec, node, &runtime.host()))
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::stop::Demand;
-use super::{Planner, disk_limit};
+use super::{Planner, Progress};
 use crate::model::{ConditionType, ContainerStatus, Handled, Manifest, Reason};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
@@ -135,21 +135,17 @@ impl Planner<'_> {
     /// Counts the bytes of a running server's files at the interval of the node's configuration.
     fn watch_disk(&mut self, manifest: &Manifest) {
         let interval = self.policy.disk_check_interval;
-        if disk_limit(manifest).is_none() || interval.is_zero() {
-            return;
-        }
-        if self.observed.jobs_of(JobKind::Usage).any(|job| job.state == JobState::Running) {
+        let counting = |job: &Job| job.kind == JobKind::Usage && job.state == JobState::Running;
+        if self.disk_limit(manifest).is_none() || self.observed.jobs.iter().any(counting) {
             return;
         }
         match self.observed.usage {
             Some(usage) if self.now < usage.at + interval => self.requeue_at(usage.at + interval),
-            // A count that failed is due again at the next interval; its own retry time is sooner and not needed.
-            _ => match self.observed.job(JobKind::Usage, &Subject::DiskLimit) {
-                Some(job) if matches!(job.state, JobState::Failed { .. }) => {
-                    self.job(JobKind::Usage, &Subject::DiskLimit, true);
+            _ => {
+                if let Progress::Ready = self.job(JobKind::Usage, &Subject::DiskLimit, true) {
+                    self.step(Step::StartJob { job: JobKind::Usage, subject: Subject::DiskLimit });
                 }
-                _ => self.step(Step::StartJob { job: JobKind::Usage, subject: Subject::DiskLimit }),
-            },
+            }
         }
     }
 
@@ -179,10 +175,14 @@ impl Planner<'_> {
     }
 
     pub(super) fn over_disk_limit(&self, manifest: &Manifest) -> bool {
-        match (disk_limit(manifest), self.observed.usage) {
-            (Some(limit), Some(usage)) => usage.exceeds(limit) && !self.policy.disk_check_interval.is_zero(),
-            _ => false,
-        }
+        self.disk_limit(manifest).zip(self.observed.usage).is_some_and(|(limit, usage)| usage.exceeds(limit))
+    }
+
+    /// The disk limit in bytes, where there is one that is checked.
+    pub(super) fn disk_limit(&self, manifest: &Manifest) -> Option<u64> {
+        let mib = u64::try_from(manifest.spec.settings.build.disk_space).ok();
+        let mib = mib.filter(|mib| *mib > 0 && !self.policy.disk_check_interval.is_zero())?;
+        Some(mib.saturating_mul(1024 * 1024))
     }
 
     pub(super) fn set_offline(&mut self, reason: Reason, message: impl Into<String>) {
@@ -197,7 +197,7 @@ impl Planner<'_> {
     }
 
     fn set_disk_condition(&mut self, manifest: &Manifest) {
-        let (Some(limit), Some(usage)) = (disk_limit(manifest), self.observed.usage) else { return };
+        let Some((limit, usage)) = self.disk_limit(manifest).zip(self.observed.usage) else { return };
         let mut message = format!("{} of {} MiB used", usage.bytes.div_ceil(1024 * 1024), limit / (1024 * 1024));
         if usage.hidden {
             message

@@ -4,7 +4,7 @@
 //! (crash judged) → sync with the panel → disk limit → folders → image, permissions → container → start
 //! ```
 
-use super::{Planner, Progress, disk_limit};
+use super::{Planner, Progress};
 use crate::model::{ConditionType, ContainerState, ContainerStatus, Crash, Manifest, PowerState, Reason, Role};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Failure, JobState};
@@ -141,7 +141,7 @@ impl Planner<'_> {
     }
 
     fn fits_on_disk(&mut self, manifest: &Manifest, request: &PowerRequest, key: &Subject) -> bool {
-        if disk_limit(manifest).is_none() || self.policy.disk_check_interval.is_zero() {
+        if self.disk_limit(manifest).is_none() {
             return true;
         }
         match self.job(JobKind::Usage, key, true) {

@@ -65,10 +65,6 @@ impl Containers {
         &mut self.by_role[role as usize]
     }
 
-    fn get(&self, role: Role) -> &Container {
-        &self.by_role[role as usize]
-    }
-
     pub(super) fn invalidate(&mut self) {
         self.by_role.iter_mut().for_each(Container::invalidate);
     }
@@ -104,7 +100,7 @@ impl ServerStates {
     }
 
     fn read_container<T: Default>(&self, id: ServerId, role: Role, read: impl FnOnce(&Container) -> T) -> T {
-        self.read(id, |state| read(state.containers.get(role)))
+        self.read(id, |state| read(&state.containers.by_role[role as usize]))
     }
 
     /// The last inspection of a container, if nothing has changed since.

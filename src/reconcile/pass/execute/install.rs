@@ -3,7 +3,7 @@
 use super::{Context, Done, StepError};
 use crate::files::install_log;
 use crate::model::{InstallResult, Reason, Role, Script, ServerId};
-use crate::runtime::{BuiltSpec, Purpose, spec_builder};
+use crate::runtime::{BuiltSpec, spec_builder};
 use crate::wait;
 
 impl Context {
@@ -41,9 +41,7 @@ impl Context {
 
     pub(super) async fn create_installer(&self, id: ServerId, token: &str) -> Done {
         let Some((_, built)) = self.installer(id) else { return Ok(()) };
-        let built = self.runtime.resolve(id, built).await?;
-        let purpose = Purpose { server: id, role: Role::Installer, token: token.to_owned() };
-        self.create(id, &built.spec, &purpose).await
+        self.create(id, Role::Installer, token, built).await
     }
 
     pub(super) async fn start_installer(&self, id: ServerId, container: &str) -> Done {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::{Context, Done, StepError};
 use crate::model::record::{AppliedLimits, Serving};
 use crate::model::{Crash, Handled, Reason, Role, ServerId};
+use crate::reconcile::pass::observe::built;
 use crate::reconcile::step::StopMethod;
-use crate::runtime::{Purpose, Removal, RuntimeError, Signal};
+use crate::runtime::{Removal, RuntimeError, Signal};
 use crate::wait;
 
 impl Context {
@@ -33,13 +34,8 @@ impl Context {
 
     pub(super) async fn create_server(&self, id: ServerId, token: &str) -> Done {
         let Some(snapshot) = self.store.get(id) else { return Ok(()) };
-        let Some(built) = self.built(&snapshot) else { return Ok(()) };
-        let built = self.runtime.resolve(id, built).await?;
-        for omission in &built.omissions {
-            self.event(id, Reason::LeftOut, &omission.to_string());
-        }
-        let purpose = Purpose { server: id, role: Role::Server, token: token.to_owned() };
-        self.create(id, &built.spec, &purpose).await
+        let Some(built) = built(self.runtime.as_ref(), &self.node.config, &snapshot) else { return Ok(()) };
+        self.create(id, Role::Server, token, built).await
     }
 
     pub(super) async fn assign(&self, id: ServerId, container: &str, power: &str) -> Done {
@@ -127,7 +123,10 @@ impl Context {
 
     pub(super) async fn update_limits(&self, id: ServerId, container: &str) -> Done {
         let Some(snapshot) = self.store.get(id) else { return Ok(()) };
-        let Some(limits) = self.built(&snapshot).map(|built| built.spec.limits) else { return Ok(()) };
+        let Some(limits) = built(self.runtime.as_ref(), &self.node.config, &snapshot).map(|built| built.spec.limits)
+        else {
+            return Ok(());
+        };
         // Unknown while they are changed: after a crash of the daemon they are applied again.
         let changed = |hash| AppliedLimits { container: container.to_owned(), hash };
         let unknown = changed(None);
@@ -139,20 +138,13 @@ impl Context {
         Ok(())
     }
 
-    pub(super) async fn record_started(&self, id: ServerId, container: &str) -> Done {
-        let container = container.to_owned();
+    /// The next start asks the panel and the registry again. `started` is the container whose start-up was seen to finish.
+    pub(super) async fn end_start(&self, id: ServerId, started: Option<String>) -> Done {
         self.commit(id, move |record| {
-            record.power.started = Some(container);
             record.synced_for = None;
+            record.power.started = started.or(record.power.started.take());
         })
         .await?;
-        self.servers.start_ended(id);
-        Ok(())
-    }
-
-    /// The next start asks the panel and the registry again, although this one was never seen to finish.
-    pub(super) async fn end_start(&self, id: ServerId) -> Done {
-        self.commit(id, |record| record.synced_for = None).await?;
         self.servers.start_ended(id);
         Ok(())
     }
