@@ -230,12 +230,8 @@ impl<'a> Planner<'a> {
 
     fn set_spec_condition(&mut self) {
         match self.input.problem {
-            Some((reason, message)) => {
-                self.set_false(ConditionType::SpecAccepted, reason, message);
-            }
-            None => {
-                self.set_true(ConditionType::SpecAccepted, Reason::Accepted, "the manifest is effective");
-            }
+            Some((reason, message)) => self.set_false(ConditionType::SpecAccepted, reason, message),
+            None => self.set_true(ConditionType::SpecAccepted, Reason::Accepted, "the manifest is effective"),
         }
     }
 
@@ -246,10 +242,7 @@ impl<'a> Planner<'a> {
                 let status = if succeeded { ConditionStatus::True } else { ConditionStatus::False };
                 self.set_condition(ConditionType::Installed, status, done.reason, done.message.clone());
             }
-            None => {
-                let message = "no installation was requested";
-                self.set_true(ConditionType::Installed, Reason::NotWanted, message);
-            }
+            None => self.set_true(ConditionType::Installed, Reason::NotWanted, "no installation was requested"),
         }
     }
 

@@ -193,8 +193,7 @@ impl Exchange {
             .pool_idle_timeout(IDLE_CONNECTION)
             .pool_max_idle_per_host(QUESTIONS);
         let builder = match tls {
-            true if self.ignore_certificate_errors => builder.tls_danger_accept_invalid_certs(true),
-            true => builder,
+            true => builder.tls_danger_accept_invalid_certs(self.ignore_certificate_errors),
             // This client never uses certificates: do not load any.
             false => builder.tls_certs_only([]),
         };

@@ -9,8 +9,7 @@ impl Planner<'_> {
     pub(super) fn plan_deletion(&mut self) {
         self.plan.phase = Phase::Deleting;
         self.plan.state = PowerState::Offline;
-        let message = "the server is being removed with its files";
-        self.set_true(ConditionType::Deleting, Reason::Requested, message);
+        self.set_true(ConditionType::Deleting, Reason::Requested, "the server is being removed with its files");
         if let Some(outage) = &self.observed.outage {
             let message = format!("its containers cannot be removed: {outage}");
             self.set_true(ConditionType::Deleting, Reason::RuntimeUnreachable, message);

@@ -122,8 +122,7 @@ impl Planner<'_> {
     fn plan_limits(&mut self, server: &ContainerStatus) {
         let Some(wanted) = &self.observed.wanted else { return };
         if server.limits_hash.as_ref() == Some(&wanted.limits_hash) {
-            let message = "the container has the limits it should have";
-            self.set_true(ConditionType::ContainerReady, Reason::Ready, message);
+            self.set_true(ConditionType::ContainerReady, Reason::Ready, "the container has the limits it should have");
             return;
         }
         if let Some(failure) = self.failed(StepKind::UpdateLimits, &server.id) {
