@@ -3,7 +3,7 @@
 //! A request that changes a server is written to disk before its 2xx response. Handlers do not talk to the container engine, except
 //! for streams and for what only the engine knows: `commands`, `logs` and `GET /api/system?v=2`. `request`, `body` and `error`
 //! implement Wings' dialect; `guard` adds to every response what it must carry (request id, CORS, a 500 if a handler panics) and
-//! checks who may call a route; `view` renders servers once per change.
+//! checks who may call a route; `view` renders servers.
 //!
 //! Two listeners are served from the table: TCP, which requires the node's token, and a unix socket, which requires permission on
 //! its file. The socket also has the routes of `local`.
@@ -24,32 +24,23 @@ mod view;
 
 use std::sync::Arc;
 
-use axum::Router;
-
-use self::startup::Startup;
 use crate::reconcile::context::Context;
 
 pub use error::ApiError;
 pub use guard::Endpoint;
 pub use peer::Peer;
 pub use routes::router;
+pub use system::kernel;
 
 /// The state of the handlers.
 pub struct Api {
     context: Arc<Context>,
-    view: view::ServerViews,
+    list: view::ServerList,
 }
 
 impl Api {
     /// An API on these services.
     pub fn new(context: Arc<Context>) -> Arc<Self> {
-        Arc::new(Self { context, view: view::ServerViews::default() })
-    }
-
-    /// The routes of a listener, without a startup phase.
-    pub fn router(self: &Arc<Self>, endpoint: Endpoint) -> Router {
-        let startup = Startup::new(&self.context.node.kernel);
-        startup.finish(self.clone());
-        routes::router(&startup, endpoint, &self.context.node.config)
+        Arc::new(Self { context, list: view::ServerList::default() })
     }
 }

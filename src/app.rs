@@ -5,6 +5,7 @@
 
 mod listeners;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::api::startup::Startup;
 use crate::api::{self, Api};
-use crate::cli::DaemonOptions;
+use crate::cli::RunOptions;
 use crate::clock::Clock;
 use crate::config::{self, HostEnvironment, Loaded, NodeConfig};
 use crate::console::{Console, ConsoleOptions};
@@ -46,8 +47,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// What prevents the start: the configuration file, the state folder, a port that is in use.
-pub fn run(options: DaemonOptions) -> anyhow::Result<()> {
-    let loaded = config::load(&options.config, HostEnvironment::of_this_process())?;
+pub fn run(config: &Path, options: &RunOptions) -> anyhow::Result<()> {
+    let loaded = config::load(config, HostEnvironment::of_this_process())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
         .thread_keep_alive(Duration::from_secs(2))
@@ -97,7 +98,7 @@ async fn serve(node: NodeConfig, notices: Vec<String>, ignore_certificate_errors
     let tasks = Tasks::new();
     let node = Arc::new(node);
     let queue = Queue::default();
-    let startup = Startup::new(&kernel());
+    let startup = Startup::default();
     listeners.serve(&tasks, |endpoint| api::router(&startup, endpoint, &node));
     // Blocks this thread, which serves no requests.
     let context = context(&node, &tasks, &queue, ignore_certificate_errors)?;
@@ -135,8 +136,8 @@ fn context(
     let wake: Wake = Arc::new(move |id: ServerId| woken.push(id));
     let console_options = ConsoleOptions {
         app_name: node.app_name.clone(),
-        max_transcript_bytes: node.logs.max_bytes,
-        max_transcript_files: u32::try_from(node.logs.max_files).unwrap_or(u32::MAX),
+        max_transcript_bytes: node.max_transcript_bytes,
+        max_transcript_files: node.max_transcript_files,
     };
     let console = Console::new(
         docker.clone(),
@@ -151,24 +152,19 @@ fn context(
     let (clock, jitter) = (Clock::System, Arc::new(Jitter::random()));
     Ok(Arc::new(Context {
         runtime: docker,
-        node: Node::new(node.clone(), panel.is_some(), kernel()),
+        node: Node::new(node.clone(), panel.is_some(), api::kernel()),
         sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
         store,
         console,
         clock,
         servers: ServerStates::new(clock, jitter.clone()),
         jitter,
-        ids: Ids::by_time(),
+        ids: Ids::Time,
         tasks: tasks.clone(),
-        slots: InstallSlots::new(node.reconcile.concurrent_installs),
+        slots: InstallSlots::new(node.concurrent_installs),
         disk_scans: DiskScans::default(),
         wake,
     }))
-}
-
-/// The kernel's release.
-fn kernel() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// Starts the controller and its sources of events.
@@ -182,7 +178,7 @@ fn start(context: &Arc<Context>, queue: &Queue) {
     if let Some(sync) = &context.sync {
         tasks.spawn("panel's list", listing::follow(context.clone(), sync.clone()));
     }
-    let workers = context.node.config.reconcile.workers;
+    let workers = context.node.config.workers;
     tasks.spawn("controller", controller::run(context.clone(), queue.clone(), workers, ready));
 }
 

@@ -290,23 +290,20 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<(), AtomicError> {
     create().map_err(AtomicError::at("create the folder", path))
 }
 
-/// Removes the temporary files that a crash left in a folder, of files whose names are `ours`, and returns how many there were.
-/// No other process may write there meanwhile.
+/// Removes the temporary files that a crash left in a folder, of files whose names are `ours`. No other process may write there meanwhile.
 ///
 /// # Errors
 /// The folder cannot be read or changed.
-pub fn clean_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<usize, AtomicError> {
-    let clean = || -> io::Result<usize> {
-        let mut removed = 0;
+pub fn clean_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<(), AtomicError> {
+    let clean = || -> io::Result<()> {
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
             let leftover = entry.file_name().to_str().and_then(temporary_of).is_some_and(&ours);
             if leftover && entry.file_type()?.is_file() {
                 std::fs::remove_file(entry.path())?;
-                removed += 1;
             }
         }
-        Ok(removed)
+        Ok(())
     };
     clean().map_err(AtomicError::at("clean up", folder))
 }

@@ -25,29 +25,20 @@ mod requests;
 mod server;
 mod validate;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::clock::Clock;
 use crate::telemetry;
-use arguments::{Arguments, Command, NodeArguments, RunOptions};
+use arguments::{Arguments, Command, NodeArguments};
 use error::CliError;
 use node::Node;
 use output::Printer;
 
-/// Options of the daemon.
-#[derive(Debug)]
-pub struct DaemonOptions {
-    /// The node's configuration file.
-    pub config: PathBuf,
-    /// Whether debug messages are logged.
-    pub debug: bool,
-    /// Whether the panel's TLS certificate is not verified.
-    pub ignore_certificate_errors: bool,
-}
+pub use arguments::RunOptions;
 
-/// Executes the command line of this process. `daemon` runs the daemon until a signal ends it.
-pub fn main(daemon: impl FnOnce(DaemonOptions) -> anyhow::Result<()>) -> ExitCode {
+/// Executes the command line of this process. `daemon` runs the daemon with a configuration file until a signal ends it.
+pub fn main(daemon: impl FnOnce(&Path, &RunOptions) -> anyhow::Result<()>) -> ExitCode {
     match Arguments::read().and_then(|arguments| execute(arguments, daemon)) {
         Ok(()) | Err(CliError::Closed) => ExitCode::SUCCESS,
         Err(CliError::Reported) => ExitCode::FAILURE,
@@ -59,8 +50,11 @@ pub fn main(daemon: impl FnOnce(DaemonOptions) -> anyhow::Result<()>) -> ExitCod
     }
 }
 
-fn execute(arguments: Arguments, daemon: impl FnOnce(DaemonOptions) -> anyhow::Result<()>) -> Result<(), CliError> {
-    let Arguments { node, run: RunOptions { debug, ignore_certificate_errors }, command } = arguments;
+fn execute(
+    arguments: Arguments,
+    daemon: impl FnOnce(&Path, &RunOptions) -> anyhow::Result<()>,
+) -> Result<(), CliError> {
+    let Arguments { node, run: RunOptions { debug, ignore_certificate_errors }, output, command } = arguments;
     let more = match command {
         None => RunOptions::default(),
         Some(Command::Run(more)) => more,
@@ -73,34 +67,32 @@ fn execute(arguments: Arguments, daemon: impl FnOnce(DaemonOptions) -> anyhow::R
                 .enable_all()
                 .build()
                 .map_err(|error| CliError::Failed(format!("cannot start the asynchronous runtime: {error}")))?;
-            return runtime.block_on(perform(&node, &command));
+            return runtime.block_on(perform(&node, &command, Printer::new(output, Clock::System.now())));
         }
     };
-    let options = DaemonOptions {
-        config: node::config_path(&node)?,
+    let options = RunOptions {
         debug: debug || more.debug,
         ignore_certificate_errors: ignore_certificate_errors || more.ignore_certificate_errors,
     };
-    daemon(options).map_err(|error| CliError::Failed(format!("{error:#}")))
+    daemon(&node::config_path(&node)?, &options).map_err(|error| CliError::Failed(format!("{error:#}")))
 }
 
-async fn perform(node: &NodeArguments, command: &Command) -> Result<(), CliError> {
-    let printer = |output: arguments::Output| Printer::new(output.output, Clock::System.now());
+async fn perform(node: &NodeArguments, command: &Command, printer: Printer) -> Result<(), CliError> {
     let open = || Node::open(node);
     match command {
         // Handled by the caller.
         Command::Run(_) => Ok(()),
-        Command::Get(select) => get::run(&open()?, select, printer(select.output)).await,
-        Command::Describe(one) => describe::run(&open()?, one, printer(one.output)).await,
-        Command::Plan(select) => plan::run(&open()?, select, printer(select.output)).await,
-        Command::Validate(files) => validate::run(files, printer(files.output)),
-        Command::Apply(files) => apply::run(node, files, printer(files.output)).await,
-        Command::Install(install) => requests::install(&open()?, install, printer(install.targets.output)).await,
-        Command::Power(power) => requests::power(&open()?, power, printer(power.targets.output)).await,
-        Command::Delete(delete) => requests::delete(&open()?, delete, printer(delete.targets.output)).await,
-        Command::Events(events) => events::run(open()?, events, printer(events.select.output)).await,
-        Command::Logs(logs) => logs::run(&open()?, logs, printer(logs.one.output)).await,
-        Command::Version(output) => about::version(printer(*output)),
+        Command::Get(select) => get::run(&open()?, select, printer).await,
+        Command::Describe(one) => describe::run(&open()?, one, printer).await,
+        Command::Plan(select) => plan::run(&open()?, select, printer).await,
+        Command::Validate(files) => validate::run(files, printer),
+        Command::Apply(files) => apply::run(node, files, printer).await,
+        Command::Install(install) => requests::install(&open()?, install, printer).await,
+        Command::Power(power) => requests::power(&open()?, power, printer).await,
+        Command::Delete(delete) => requests::delete(&open()?, delete, printer).await,
+        Command::Events(events) => events::run(open()?, events, printer).await,
+        Command::Logs(logs) => logs::run(&open()?, logs, printer).await,
+        Command::Version => about::version(printer),
         Command::Completions { shell } => about::completions(*shell),
         Command::Schema => about::schema(),
     }

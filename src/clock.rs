@@ -20,12 +20,7 @@ impl Clock {
     /// The current time.
     pub fn now(&self) -> Timestamp {
         match self {
-            Clock::System => {
-                let since = std::time::SystemTime::now()
-                    .duration_since(std::time::UNIX_EPOCH)
-                    .unwrap_or(std::time::Duration::ZERO);
-                Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-            }
+            Clock::System => Timestamp::from_millis(jiff::Timestamp::now().as_millisecond()),
             Clock::Simulated { base, start } => *base + start.elapsed(),
         }
     }

@@ -27,15 +27,14 @@ mod setting;
 mod timezone;
 
 pub use directories::Directories;
-pub use docker::{DockerConfig, InstallerLimits, LogConfig, NetworkConfig, Subnet};
 pub use environment::{Variables, process_variables};
 pub use error::{ConfigError, Problem};
-pub use file::{ConfigFile, PullPolicy};
+pub use file::{ConfigFile, DockerFile, PullPolicy};
 pub use logrotate::rotate_daemon_log;
-pub use node::{ContainerUser, CrashDetection, InstallConfig, LogRotation, NodeConfig, Owner, ReconcileConfig};
+pub use node::{ContainerUser, NodeConfig, Owner};
 pub use overhead::Overhead;
 pub use panel::{ApiConfig, PanelConfig, TlsFiles};
-pub use registries::{Credentials, Registries};
+pub use registries::Registries;
 pub use secret::Secret;
 
 /// The default path of the file.
@@ -56,7 +55,7 @@ pub struct Loaded {
 pub struct HostEnvironment<'a> {
     /// Environment variables.
     pub variables: Variables<'a>,
-    /// `/etc`, or a folder in its position in tests.
+    /// `/etc`; another folder in tests.
     pub etc: &'a Path,
 }
 
@@ -69,7 +68,7 @@ impl HostEnvironment<'_> {
 
 /// Reads and validates the file at `path`. Changes nothing.
 ///
-/// If the system user of the file does not exist yet, the current user takes its position until [`host::prepare`] creates it.
+/// If the system user of the file does not exist yet, the owner is the current user until [`host::prepare`] creates it.
 ///
 /// # Errors
 /// The file is missing, unreadable or not YAML, or a value is invalid.

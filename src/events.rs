@@ -47,7 +47,7 @@ pub enum EventKind {
     Condition { condition: Condition },
     /// The server printed a line.
     Console {
-        /// See [`display_text`](crate::console::lines::display_text).
+        /// See [`display_text`](crate::runtime::lines::display_text).
         line: Arc<str>,
         /// See [`Handover`](crate::console::Handover).
         #[serde(skip)]

@@ -1,7 +1,7 @@
 //! Access to a server's directory and its other files on the host.
 //!
 //! The user of a server owns everything below its data directory, may change it at any time, and is not trusted. This module
-//! accesses it through descriptors only ([`root`]), follows no link in it, and touches nothing outside. All functions block:
+//! accesses it through descriptors only, follows no link in it, and touches nothing outside. All functions block:
 //! call them on the blocking pool.
 //!
 //! If the node's configuration names the folders of Wings, the files are there and the paths of the state folder are links
@@ -17,6 +17,7 @@
 //! {machine_id}/{uuid}                the server's machine-id
 //! ```
 
+mod child;
 mod error;
 mod flush;
 pub mod install_log;
@@ -25,7 +26,6 @@ pub mod log;
 mod ownership;
 mod prepare;
 mod remove;
-pub mod root;
 mod scan;
 mod script;
 mod usage;
@@ -34,12 +34,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
 use crate::config::{Directories, NodeConfig};
 use crate::model::ServerId;
 
 pub use error::{FilesError, UsageError};
-pub use ownership::Fixed;
-use root::Root;
 use scan::{Visitor, scan};
 
 /// The paths and the owner of servers' files.
@@ -64,7 +65,7 @@ impl Layout {
 
     /// The path of a server's files, which containers mount, with links resolved if the directory exists.
     ///
-    /// An existing directory is used in its position, even if the configuration has changed. Files in the state folder stay there
+    /// An existing directory is used where it is, even if the configuration has changed. Files in the state folder stay there
     /// after `system.data` is set, and files in the folder of Wings after it is unset.
     pub fn data(&self, id: ServerId) -> PathBuf {
         let path = self.data_path(id);
@@ -88,12 +89,12 @@ impl Layout {
 
     /// The log of a server's last installation.
     pub fn install_log(&self, id: ServerId) -> PathBuf {
-        self.directories.install_log(&id)
+        self.directories.log.join("install").join(format!("{id}.log"))
     }
 
     /// A server's machine-id file.
     pub fn machine_id(&self, id: ServerId) -> PathBuf {
-        self.directories.machine_id_file(&id)
+        self.directories.machine_id.join(id.to_string())
     }
 
     /// Bytes in a server's files: the lengths of regular files, each counted once for all of its names. Does not follow links or
@@ -104,8 +105,7 @@ impl Layout {
     pub fn usage(&self, id: ServerId, cancelled: &AtomicBool) -> Result<u64, UsageError> {
         let mut usage = usage::Usage::default();
         let scanned = self.scan_data(id, cancelled, &mut usage);
-        let bytes = usage.bytes();
-        scanned.map(|()| bytes).map_err(|source| UsageError { bytes, source })
+        scanned.map(|()| usage.bytes).map_err(|source| UsageError { bytes: usage.bytes, source })
     }
 
     /// Syncs a server's files to disk. What a container has written is durable only after this call.
@@ -119,10 +119,10 @@ impl Layout {
             return Ok(());
         }
         let path = self.data(id);
-        let flushed = Root::open(&path).and_then(|root| Ok(rustix::fs::syncfs(root)?));
-        match flushed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            flushed => flushed.map_err(FilesError::disk("sync", &path)),
+        let data = rustix::fs::open(&path, scan::FLAGS, Mode::empty());
+        match data.and_then(rustix::fs::syncfs) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(FilesError::disk("sync", &path)(errno)),
         }
     }
 
@@ -131,10 +131,8 @@ impl Layout {
     ///
     /// # Errors
     /// Some owners cannot be changed (all others are), or `cancelled` was set.
-    pub fn fix_ownership(&self, id: ServerId, cancelled: &AtomicBool) -> Result<Fixed, FilesError> {
-        let mut ownership = ownership::Ownership::new(self.uid, self.gid);
-        self.scan_data(id, cancelled, &mut ownership)?;
-        Ok(ownership.fixed())
+    pub fn fix_ownership(&self, id: ServerId, cancelled: &AtomicBool) -> Result<(), FilesError> {
+        self.scan_data(id, cancelled, &mut ownership::Ownership::new(self.uid, self.gid))
     }
 
     /// Removes everything of a server except its folder in the state folder: files, logs, links, script, machine-id, and
@@ -154,11 +152,11 @@ impl Layout {
             self.folder(id).join("install.log"),
             root.join("install").join(format!("{id}.log")),
             self.install_log(id),
+            self.unfinished_data_path(id),
         ];
         if remove_backups {
             paths.push(self.directories.backup.join(id.to_string()));
         }
-        paths.extend(self.unfinished_data_path(id));
         // An error of one path does not prevent the removal of the others.
         let errors = paths.iter().map(|path| remove::remove_tree(path));
         errors.fold(Ok(()), Result::and)
@@ -166,10 +164,9 @@ impl Layout {
 
     fn scan_data<V: Visitor>(&self, id: ServerId, cancelled: &AtomicBool, visitor: &mut V) -> Result<(), FilesError> {
         let path = self.data(id);
-        match Root::open(&path) {
-            Ok(root) => scan(&root, &path, cancelled, visitor),
+        match scan(&path, cancelled, visitor) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(FilesError::disk(V::ACTION, &path)(error)),
+            scanned => scanned,
         }
     }
 
@@ -194,9 +191,8 @@ impl Layout {
     }
 
     /// The temporary name of a data directory while it is created.
-    fn unfinished_data_path(&self, id: ServerId) -> Option<PathBuf> {
-        let path = self.directories.server_data(&id);
-        Some(path.parent()?.join(format!(".{id}.new")))
+    fn unfinished_data_path(&self, id: ServerId) -> PathBuf {
+        self.directories.server_data(&id).with_file_name(format!(".{id}.new"))
     }
 }
 

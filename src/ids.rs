@@ -6,32 +6,29 @@ use uuid::Uuid;
 
 /// A source of ids.
 #[derive(Debug)]
-pub struct Ids(Source);
-
-#[derive(Debug)]
-enum Source {
-    /// UUIDs of version 7, which begin with the time.
+pub enum Ids {
+    /// UUIDs of version 7, which begin with the time: the ids of a daemon.
     Time,
-    /// Consecutive numbers with a prefix.
-    Numbered { prefix: u64, next: AtomicU64 },
+    /// Consecutive numbers with a prefix, for tests and simulations.
+    Numbered {
+        /// The first half of each id.
+        prefix: u64,
+        /// The second half of the next id.
+        next: AtomicU64,
+    },
 }
 
 impl Ids {
-    /// Ids of a daemon: UUIDs of version 7.
-    pub fn by_time() -> Self {
-        Self(Source::Time)
-    }
-
-    /// Deterministic ids, for tests and simulations.
+    /// Deterministic ids that begin with 0.
     pub fn numbered(prefix: u64) -> Self {
-        Self(Source::Numbered { prefix, next: AtomicU64::new(0) })
+        Self::Numbered { prefix, next: AtomicU64::new(0) }
     }
 
     /// A new id.
     pub fn next(&self) -> String {
-        let id = match &self.0 {
-            Source::Time => Uuid::now_v7(),
-            Source::Numbered { prefix, next } => Uuid::from_u64_pair(*prefix, next.fetch_add(1, Ordering::Relaxed)),
+        let id = match self {
+            Self::Time => Uuid::now_v7(),
+            Self::Numbered { prefix, next } => Uuid::from_u64_pair(*prefix, next.fetch_add(1, Ordering::Relaxed)),
         };
         id.to_string()
     }
@@ -44,7 +41,7 @@ mod tests {
     #[test]
     fn ids_are_unique_and_numbered_ones_are_deterministic() {
         let three = |ids: Ids| [ids.next(), ids.next(), ids.next()];
-        let [first, second, third] = three(Ids::by_time());
+        let [first, second, third] = three(Ids::Time);
         assert!(first < second && second < third);
         assert_eq!(three(Ids::numbered(7)), three(Ids::numbered(7)));
         assert_ne!(three(Ids::numbered(7)), three(Ids::numbered(8)));

@@ -10,6 +10,7 @@
 pub mod docker;
 mod error;
 pub mod host;
+pub mod lines;
 mod spec;
 pub mod spec_builder;
 
@@ -123,11 +124,14 @@ impl Signal {
     }
 }
 
-/// A container's terminal: what it prints and what is typed.
+/// Raw bytes that a container prints, as they are printed.
+pub type Output = BoxStream<'static, Result<Bytes, RuntimeError>>;
+
+/// A container's terminal.
 pub struct Attachment {
-    /// Raw bytes as they are printed; ends with the container (or the connection).
-    pub output: BoxStream<'static, Result<Bytes, RuntimeError>>,
-    /// What is written here is typed.
+    /// Ends with the container or the connection.
+    pub output: Output,
+    /// Receives the input of the container.
     pub input: Box<dyn AsyncWrite + Send + Unpin>,
 }
 
@@ -227,11 +231,7 @@ pub trait Runtime: Send + Sync + 'static {
     async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError>;
 
     /// Reads a container's log as raw bytes.
-    async fn logs(
-        &self,
-        id: &str,
-        part: LogPart,
-    ) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, RuntimeError>;
+    async fn logs(&self, id: &str, part: LogPart) -> Result<Output, RuntimeError>;
 
     /// The one stream of events; ends when the connection is lost. The first item is yielded (or the stream
     /// pending) only once the engine is listening, so that a listing made after this call misses nothing.

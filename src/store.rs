@@ -95,7 +95,7 @@ impl StoreError {
 }
 
 /// What is wrong with the manifest files; the last good spec stays in effect meanwhile.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SpecProblem {
     /// The reason of the condition `SpecAccepted`.
     pub reason: Reason,
@@ -301,6 +301,8 @@ impl Store {
         if record == *before.record {
             return Ok(before);
         }
+        // Requests that only the memory has come first, as in `accept`: a daemon that finds a record takes the spec for a changed one.
+        self.put_if_new(&entry, &writer, None, &before)?;
         self.put_record(&entry, &writer, &writer.sources, before.manifest.as_ref(), &record)?;
         let snapshot = entry.publish(|next| next.record = Arc::new(record));
         drop(writer);

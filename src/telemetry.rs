@@ -11,7 +11,7 @@ mod queue;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,6 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::NodeConfig;
 use crate::model::ServerId;
-use output::Output;
 use queue::LogQueue;
 
 /// The target of the spans of passes.
@@ -64,9 +63,9 @@ pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<FlushOnDrop> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let filter = with_own_targets(filter)?;
     let path = node.directories.log.join("wings.log");
-    let terminal = LogQueue::start("stderr", io::stderr())?;
-    let (file, rejected) = match LogFile::open(&path) {
-        Ok(file) => (Some(LogQueue::start("wings.log", file)?), None),
+    let terminal = LogQueue::start("stderr", io::stderr(), |_| Ok(()))?;
+    let (file, rejected) = match log_file(path.clone()) {
+        Ok(file) => (Some(file), None),
         Err(error) => (None, Some(error)),
     };
     subscriber(filter, terminal.clone(), io::stderr().is_terminal(), file.clone()).try_init()?;
@@ -151,16 +150,10 @@ fn reopen_on_hangup(file: Option<LogQueue>) {
     });
 }
 
-/// A file that can be opened again by its path.
-struct LogFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl LogFile {
-    fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), file: append(path)? })
-    }
+/// The queue of a file, which can be opened again.
+fn log_file(path: PathBuf) -> io::Result<LogQueue> {
+    let file = append(&path)?;
+    LogQueue::start("wings.log", file, move |file| append(&path).map(|new| *file = new))
 }
 
 fn append(path: &Path) -> io::Result<File> {
@@ -168,25 +161,9 @@ fn append(path: &Path) -> io::Result<File> {
     File::options().append(true).create(true).mode(0o600).open(path)
 }
 
-impl Write for LogFile {
-    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        self.file.write(lines)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Output for LogFile {
-    fn reopen(&mut self) -> io::Result<()> {
-        self.file = append(&self.path)?;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
     use std::process::{Command, Stdio};
@@ -205,7 +182,7 @@ mod tests {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("wings.log");
-            let log = LogQueue::start("wings.log", LogFile::open(&path).unwrap()).unwrap();
+            let log = log_file(path.clone()).unwrap();
             Self { _folder: folder, path, log }
         }
 

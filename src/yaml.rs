@@ -18,19 +18,19 @@ mod tree;
 mod tests;
 
 pub use explain::nearest;
-use tree::Document;
 
 /// The longest text, in bytes.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
 /// What is wrong with a YAML text, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct YamlError {
     /// Line, counted from one.
     pub line: Option<usize>,
     /// Column, counted from one, in characters.
     pub column: Option<usize>,
     /// Dotted path of keys, such as `spec.install.timeout`, with list indices as in `spec.mounts[2]`.
+    #[serde(rename = "key")]
     pub path: Option<String>,
     /// What is wrong and what was expected.
     pub message: String,
@@ -39,7 +39,8 @@ pub struct YamlError {
 }
 
 impl YamlError {
-    fn new(message: impl Into<String>) -> Self {
+    /// An error of the whole text.
+    pub fn new(message: impl Into<String>) -> Self {
         Self { line: None, column: None, path: None, message: message.into(), help: None }
     }
 
@@ -47,7 +48,8 @@ impl YamlError {
         Self { line: Some(line), column: Some(column), ..Self::new(message) }
     }
 
-    fn help(self, help: impl Into<String>) -> Self {
+    /// The error with advice.
+    pub fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 }
@@ -77,8 +79,8 @@ impl std::error::Error for YamlError {}
 /// values and aliases.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     let text = admit(text)?;
-    let document = Document::read(text)?;
-    serde_yaml::from_str(text).map_err(|error| explain::shape(text, &document, &error))
+    let root = tree::read(text)?;
+    serde_yaml::from_str(text).map_err(|error| explain::shape(text, root.as_ref(), &error))
 }
 
 /// Reads one document as a JSON value. A text without content is `null`.
@@ -102,8 +104,8 @@ pub fn to_string<T: Serialize + ?Sized>(value: &T) -> Result<String, YamlError> 
 ///
 /// For errors that are found only after a text was merged with another one.
 pub fn locate(text: &str, path: &[&str]) -> Option<(usize, usize)> {
-    let document = Document::read(admit(text).ok()?).ok()?;
-    let mut node = document.root.as_ref()?;
+    let root = tree::read(admit(text).ok()?).ok()??;
+    let mut node = &root;
     let mut position = (node.line, node.column);
     for step in path {
         if let Some(entry) = node.entry(step) {

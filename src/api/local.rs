@@ -6,7 +6,7 @@ pub mod logs;
 
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Deserialize;
@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 use super::body;
 use super::request::{RequestBody, ServerPath, parameter};
 use super::response::json as json_response;
+use super::startup::Started;
 use super::{Api, ApiError, servers};
 use crate::model::{Requester, ServerId, Status, Timestamp};
 use crate::requests::availability::{Holder, held_by};
 use crate::store::{ApplyError, Snapshot};
 
 /// `GET /local/servers`.
-pub async fn list(State(api): State<Arc<Api>>) -> Response {
+pub async fn list(Started(api): Started) -> Response {
     let servers: Vec<Value> = api.context.store.list().iter().map(|snapshot| summary(&api, snapshot)).collect();
     json_response(Value::Array(servers).to_string())
 }
@@ -33,7 +34,7 @@ fn summary(api: &Api, snapshot: &Snapshot) -> Value {
         "manifest": snapshot.manifest,
         "requests": *snapshot.requests,
         "record": *snapshot.record,
-        "problem": snapshot.problem.as_ref().map(|problem| json!({"reason": problem.reason, "message": problem.message})),
+        "problem": snapshot.problem,
         "status": *status,
     })
 }
@@ -44,7 +45,7 @@ fn any(api: &Api, id: ServerId) -> Result<Arc<Snapshot>, ApiError> {
 }
 
 /// `GET /local/servers/{server}/plan`: the plan of a pass that would run now.
-pub async fn plan(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
+pub async fn plan(Started(api): Started, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
     any(&api, id)?;
     let plan = api.context.preview(id).await.ok_or_else(ApiError::no_server)?;
     Ok(json_response(json!({"uuid": id, "plan": plan}).to_string()))
@@ -57,7 +58,7 @@ struct ActionBody {
 
 /// `POST /local/servers/{server}/power`.
 pub async fn power(
-    State(api): State<Arc<Api>>,
+    Started(api): Started,
     ServerPath(id): ServerPath,
     body: RequestBody,
 ) -> Result<StatusCode, ApiError> {
@@ -87,7 +88,7 @@ fn without_power(snapshot: &Snapshot, now: Timestamp) -> Option<&'static str> {
 
 /// `POST /local/servers/{server}/install`: runs the install script again, or aborts an installation.
 pub async fn install(
-    State(api): State<Arc<Api>>,
+    Started(api): Started,
     ServerPath(id): ServerPath,
     body: RequestBody,
 ) -> Result<StatusCode, ApiError> {
@@ -101,7 +102,7 @@ pub async fn install(
 }
 
 /// `DELETE /local/servers/{server}`: also for servers that the panel does not list, or whose manifest is invalid.
-pub async fn delete(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Result<StatusCode, ApiError> {
+pub async fn delete(Started(api): Started, ServerPath(id): ServerPath) -> Result<StatusCode, ApiError> {
     any(&api, id)?;
     servers::request_deletion(&api, id, Requester::Cli).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -109,7 +110,7 @@ pub async fn delete(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> 
 
 /// `PUT /local/servers/{server}[?dry_run=true]`: replaces the server's `config.yml` with the body.
 pub async fn apply(
-    State(api): State<Arc<Api>>,
+    Started(api): Started,
     ServerPath(id): ServerPath,
     RawQuery(query): RawQuery,
     body: RequestBody,
@@ -125,5 +126,5 @@ pub async fn apply(
                 ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
             }
         })?;
-    Ok(json_response(json!({"uuid": id, "result": applied.as_str()}).to_string()))
+    Ok(json_response(json!({"uuid": id, "result": applied}).to_string()))
 }

@@ -1,20 +1,19 @@
 //! The table of routes: method, path, who may call it, and the limit of its body. The routers of both listeners are built from it,
 //! and each route checks its own row before its handler runs.
 
-use std::future::{Future, ready};
-use std::pin::Pin;
+use std::future::ready;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::response::Response;
+use axum::middleware::{Next, from_fn};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::guard::{self, Access, Endpoint, Guard};
 use super::request::limit_body;
 use super::startup::Startup;
-use super::{Api, local, servers, system};
+use super::{local, servers, system};
 use crate::config::NodeConfig;
 
 /// A row of the table.
@@ -24,10 +23,8 @@ struct Route {
     access: Access,
     /// The maximum size of a body, in bytes.
     max_body: usize,
-    handle: Arc<dyn Fn(Request, Startup) -> Answer + Send + Sync>,
+    handler: MethodRouter<Startup>,
 }
-
-type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 fn table() -> Vec<Route> {
     use Access::{LocalSocket as Local, NodeToken as Node};
@@ -38,7 +35,7 @@ fn table() -> Vec<Route> {
     const NONE: usize = 0;
     const SMALL: usize = 4 << 20;
     vec![
-        Route::during_startup(GET, "/api/system", Node, NONE, system::system),
+        Route::new(GET, "/api/system", Node, NONE, system::system),
         Route::new(GET, "/api/servers", Node, NONE, servers::list),
         Route::new(POST, "/api/servers", Node, SMALL, servers::create),
         Route::new(GET, "/api/servers/{server}", Node, NONE, servers::get),
@@ -72,57 +69,43 @@ fn build(table: Vec<Route>, startup: &Startup, endpoint: Endpoint, node: &NodeCo
     let mut router = Router::new();
     for route in table.into_iter().filter(|route| guard.serves(route.access)) {
         let with_slash = format!("{}/", route.path);
-        router = router.route(&with_slash, route.redirect(&guard)).route(route.path, route.answer(&guard, startup));
+        router = router.route(&with_slash, route.redirect(&guard)).route(route.path, route.answer(&guard));
     }
     let of_fallback = guard.clone();
     // Also the response for a known path with another method.
     let no_route =
         move |request: Request| ready(of_fallback.reject(Access::NodeToken, &request).unwrap_or_else(guard::not_found));
-    guard::wrap(router.fallback(no_route.clone()).method_not_allowed_fallback(no_route), guard)
+    let router = router.fallback(no_route.clone()).method_not_allowed_fallback(no_route);
+    guard::wrap(router.with_state(startup.clone()), guard)
 }
 
 impl Route {
-    /// A route about servers: its callers wait for the end of the startup.
     fn new<T: 'static>(
-        method: MethodFilter,
-        path: &'static str,
-        access: Access,
-        max_body: usize,
-        handler: impl Handler<T, Arc<Api>>,
-    ) -> Self {
-        let handle = move |request, startup: Startup| -> Answer {
-            let handler = handler.clone();
-            Box::pin(async move { handler.call(request, startup.api().await).await })
-        };
-        Self { method, path, access, max_body, handle: Arc::new(handle) }
-    }
-
-    /// A route that is answered during the startup, too.
-    fn during_startup<T: 'static>(
         method: MethodFilter,
         path: &'static str,
         access: Access,
         max_body: usize,
         handler: impl Handler<T, Startup>,
     ) -> Self {
-        let handle = move |request, startup| -> Answer { Box::pin(handler.clone().call(request, startup)) };
-        Self { method, path, access, max_body, handle: Arc::new(handle) }
+        Self { method, path, access, max_body, handler: on(method, handler) }
     }
 
-    fn answer(self, guard: &Arc<Guard>, startup: &Startup) -> MethodRouter {
-        let (guard, startup) = (guard.clone(), startup.clone());
-        let Self { method, access, max_body, handle, .. } = self;
-        on(method, move |mut request: Request| async move {
-            if let Some(rejection) = guard.reject(access, &request) {
-                return rejection;
+    fn answer(self, guard: &Arc<Guard>) -> MethodRouter<Startup> {
+        let (guard, access, max_body) = (guard.clone(), self.access, self.max_body);
+        self.handler.route_layer(from_fn(move |mut request: Request, next: Next| {
+            let rejection = guard.reject(access, &request);
+            async move {
+                if let Some(rejection) = rejection {
+                    return rejection;
+                }
+                limit_body(&mut request, max_body);
+                next.run(request).await
             }
-            limit_body(&mut request, max_body);
-            handle(request, startup).await
-        })
+        }))
     }
 
     /// The route of the path with a slash at its end.
-    fn redirect(&self, guard: &Arc<Guard>) -> MethodRouter {
+    fn redirect(&self, guard: &Arc<Guard>) -> MethodRouter<Startup> {
         let (guard, access) = (guard.clone(), self.access);
         on(self.method, move |request: Request| {
             ready(guard.reject(access, &request).unwrap_or_else(|| guard::without_slash(&request)))

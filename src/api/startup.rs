@@ -4,25 +4,22 @@
 //! [`router`](super::router) is served from the beginning; [`Startup::finish`] provides the API. So a node with thousands of servers
 //! answers health checks while it still reads them, and rejects no request meanwhile.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::extract::FromRequestParts;
+use http::request::Parts;
 use tokio::sync::SetOnce;
 
 use super::Api;
 
 /// Provides handlers with the API; clones share it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Startup {
-    kernel: Arc<str>,
     api: Arc<SetOnce<Arc<Api>>>,
 }
 
 impl Startup {
-    /// A startup that has not finished. `kernel` is the kernel's release.
-    pub fn new(kernel: &str) -> Self {
-        Self { kernel: kernel.into(), api: Arc::default() }
-    }
-
     /// Provides the API. Only the first call counts.
     pub fn finish(&self, api: Arc<Api>) {
         // The error would return a second API.
@@ -33,9 +30,15 @@ impl Startup {
     pub async fn api(&self) -> Arc<Api> {
         self.api.wait().await.clone()
     }
+}
 
-    /// The kernel's release.
-    pub fn kernel(&self) -> &str {
-        &self.kernel
+/// The API, for handlers that wait for the end of the startup.
+pub struct Started(pub Arc<Api>);
+
+impl FromRequestParts<Startup> for Started {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(_: &mut Parts, startup: &Startup) -> Result<Self, Infallible> {
+        Ok(Self(startup.api().await))
     }
 }

@@ -12,16 +12,16 @@ use crate::panel::client::WINGS_VERSION;
 /// `GET /api/system[?v=2]`. The first form is constant and answered during the startup; the second one asks the container engine.
 pub async fn system(State(startup): State<Startup>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let is_detailed = parameter(query.as_deref(), "v") == Some("2");
-    let value = if is_detailed { detailed(&*startup.api().await).await? } else { plain(startup.kernel()) };
+    let value = if is_detailed { detailed(&*startup.api().await).await? } else { plain() };
     Ok(response::json(value.to_string()))
 }
 
 /// The first form.
-fn plain(kernel: &str) -> Value {
+fn plain() -> Value {
     json!({
         "architecture": architecture(),
         "cpu_count": cpus(),
-        "kernel_version": kernel,
+        "kernel_version": kernel(),
         "os": std::env::consts::OS,
         "version": WINGS_VERSION,
     })
@@ -43,11 +43,16 @@ async fn detailed(api: &Api) -> Result<Value, ApiError> {
             "architecture": architecture(),
             "cpu_threads": cpus(),
             "memory_bytes": memory_bytes(),
-            "kernel_version": api.context.node.kernel,
+            "kernel_version": kernel(),
             "os": os_name(),
             "os_type": std::env::consts::OS,
         },
     }))
+}
+
+/// The kernel's release.
+pub fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// The processor's name in Go, which the panel expects.

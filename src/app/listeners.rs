@@ -8,7 +8,6 @@ mod limits;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -27,7 +26,7 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Listening sockets that are not served yet.
 pub struct Listeners {
-    tcp: Option<(TcpListener, Option<Arc<Certificates>>, Endpoint)>,
+    tcp: Option<(Listener, Endpoint)>,
     local: UnixListener,
 }
 
@@ -49,7 +48,7 @@ pub async fn open(node: &NodeConfig) -> anyhow::Result<Listeners> {
             node.source.display()
         )
     })?;
-    let tcp = Some((listener, certificates, Endpoint::Tcp(token)));
+    let tcp = Some((Listener::Tcp(listener, certificates), Endpoint::Tcp(token)));
     Ok(Listeners { tcp, local: local(&node.directories.socket)? })
 }
 
@@ -84,8 +83,8 @@ impl Listeners {
             let acceptor = Acceptor::new(listener, router, Limits::API, tasks.clone());
             tasks.spawn_graceful(name, |end| acceptor.run(end));
         };
-        if let Some((listener, certificates, endpoint)) = self.tcp {
-            serve("api", Listener::Tcp(listener, certificates), router(endpoint));
+        if let Some((listener, endpoint)) = self.tcp {
+            serve("api", listener, router(endpoint));
         }
         serve("local api", Listener::Local(self.local), router(Endpoint::Local));
     }

@@ -205,8 +205,7 @@ fn leftovers_of_a_crash_go_and_nothing_else_does() {
     fs::create_dir(folder.path().join(".d.01234567.tmp")).unwrap();
     symlink("config.yml", folder.path().join(".l.01234567.tmp")).unwrap();
 
-    assert_eq!(clean_leftovers(folder.path(), |_| true).unwrap(), 2);
-    assert_eq!(clean_leftovers(folder.path(), |_| true).unwrap(), 0);
+    clean_leftovers(folder.path(), |_| true).unwrap();
     let mut expected: Vec<_> = keep.iter().chain(&[".d.01234567.tmp", ".l.01234567.tmp"]).collect();
     expected.sort();
     assert_eq!(names(folder.path()).iter().collect::<Vec<_>>(), expected);
@@ -302,7 +301,7 @@ fn a_kept_file_is_put_back_as_it_was_or_leaves_nothing() {
     fs::remove_file(&path).unwrap();
     fs::write(&path, "new").unwrap();
     std::mem::forget(Kept::keep(&path).unwrap());
-    assert_eq!(clean_leftovers(folder.path(), |file| file == "config.yml").unwrap(), 1);
+    clean_leftovers(folder.path(), |file| file == "config.yml").unwrap();
     assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(folder.path()).len()), ("new", 1));
 }
 

@@ -14,8 +14,9 @@ use super::error::CliError;
 use super::node::Node;
 use super::outcome::{Outcome, each, judged};
 use super::output::{Printer, notify};
-use super::validate::{self, Fault, Kind, display_name};
+use super::validate::{self, Kind, display_name, line_for};
 use crate::model::{ManagedBy, Manifest, ServerId};
+use crate::yaml::YamlError;
 
 struct Document {
     path: PathBuf,
@@ -73,11 +74,11 @@ pub async fn run(node: &NodeArguments, arguments: &Apply, printer: Printer) -> R
 }
 
 /// Reports the invalid files. Nothing is applied.
-fn reject(faults: Vec<(PathBuf, Fault)>, dry_run: bool, printer: Printer) -> Result<(), CliError> {
-    let outcome = |(path, fault): (PathBuf, Fault)| {
+fn reject(faults: Vec<(PathBuf, YamlError)>, dry_run: bool, printer: Printer) -> Result<(), CliError> {
+    let outcome = |(path, fault): (PathBuf, YamlError)| {
         let file = display_name(&path);
-        let (error, result) = (Some(fault.line_for(&file)), "invalid".into());
-        notify(&format!("error: {}", fault.line_for(&file)));
+        let (error, result) = (Some(line_for(&file, &fault)), "invalid".into());
+        notify(&format!("error: {}", line_for(&file, &fault)));
         Outcome { file: Some(file), dry_run, result, error, ..Outcome::default() }
     };
     let outcomes: Vec<Outcome> = faults.into_iter().map(outcome).collect();
@@ -86,7 +87,7 @@ fn reject(faults: Vec<(PathBuf, Fault)>, dry_run: bool, printer: Printer) -> Res
 }
 
 /// Reads every manifest that the paths stand for, or returns the faults of the invalid ones.
-fn read_all(paths: &[PathBuf], dry_run: bool) -> Result<Vec<Document>, Vec<(PathBuf, Fault)>> {
+fn read_all(paths: &[PathBuf], dry_run: bool) -> Result<Vec<Document>, Vec<(PathBuf, YamlError)>> {
     let mut documents: Vec<Document> = Vec::new();
     let mut owners: BTreeMap<ServerId, PathBuf> = BTreeMap::new();
     let mut faults = Vec::new();
@@ -103,7 +104,7 @@ fn read_all(paths: &[PathBuf], dry_run: bool) -> Result<Vec<Document>, Vec<(Path
                     let uuid = manifest.metadata.uuid;
                     if let Some(other) = owners.insert(uuid, file.clone()) {
                         let message = format!("{} is a manifest of the same server {uuid}", display_name(&other));
-                        faults.push((file.clone(), Fault::new(message).help("keep one of them")));
+                        faults.push((file.clone(), YamlError::new(message).help("keep one of them")));
                     }
                     documents.push(Document { path: file, text, manifest, dry_run });
                 }
@@ -112,14 +113,14 @@ fn read_all(paths: &[PathBuf], dry_run: bool) -> Result<Vec<Document>, Vec<(Path
             manifests += 1;
         }
         if manifests == 0 && faults.is_empty() {
-            faults.push((path.clone(), Fault::new("there is no manifest in this folder".into())));
+            faults.push((path.clone(), YamlError::new("there is no manifest in this folder")));
         }
     }
     if faults.is_empty() { Ok(documents) } else { Err(faults) }
 }
 
 /// Reads a manifest. A file of another kind is a fault, or `None` if the folder was named and not the file.
-fn read(path: &Path, of_folder: bool) -> Result<Option<(String, Manifest)>, Fault> {
+fn read(path: &Path, of_folder: bool) -> Result<Option<(String, Manifest)>, YamlError> {
     let text = validate::read(path)?;
     let (what, help) = match validate::kind_of(path, &text) {
         Kind::Override => ("an operator's patch", "put it into the server's own folder, next to its config.yml"),
@@ -133,5 +134,5 @@ fn read(path: &Path, of_folder: bool) -> Result<Option<(String, Manifest)>, Faul
         notify(&format!("left out: {}: it is {what}, not a manifest", display_name(path)));
         return Ok(None);
     }
-    Err(Fault::new(format!("it is {what}, not a manifest")).help(help))
+    Err(YamlError::new(format!("it is {what}, not a manifest")).help(help))
 }

@@ -20,6 +20,9 @@ pub struct Arguments {
     /// For the daemon, if no command is given.
     #[command(flatten)]
     pub run: RunOptions,
+    /// Output format
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub output: Format,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -100,7 +103,7 @@ pub enum Command {
     /// Show the console output or the install log of a server
     Logs(Logs),
     /// Print the version
-    Version(Output),
+    Version,
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -110,22 +113,12 @@ pub enum Command {
     Schema,
 }
 
-/// The output format.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct Output {
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Format,
-}
-
 /// Any number of servers.
 #[derive(Debug, Args)]
 pub struct Select {
     /// Servers, by UUID or its beginning (at least 4 characters); all servers if none is named
     #[arg(value_name = "UUID")]
     pub servers: Vec<String>,
-    #[command(flatten)]
-    pub output: Output,
 }
 
 /// At least one server.
@@ -134,8 +127,6 @@ pub struct Targets {
     /// Servers, by UUID or its beginning (at least 4 characters)
     #[arg(value_name = "UUID", required = true)]
     pub servers: Vec<String>,
-    #[command(flatten)]
-    pub output: Output,
 }
 
 /// One server.
@@ -144,8 +135,6 @@ pub struct One {
     /// The server, by UUID or its beginning (at least 4 characters)
     #[arg(value_name = "UUID")]
     pub server: String,
-    #[command(flatten)]
-    pub output: Output,
 }
 
 /// Arguments of `validate`.
@@ -154,8 +143,6 @@ pub struct Validate {
     /// Files to check, or folders of them; `-` is standard input
     #[arg(value_name = "FILE|DIR", required = true)]
     pub files: Vec<PathBuf>,
-    #[command(flatten)]
-    pub output: Output,
 }
 
 /// Arguments of `apply`.
@@ -167,8 +154,6 @@ pub struct Apply {
     /// Print what would change, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    #[command(flatten)]
-    pub output: Output,
 }
 
 /// Arguments of `power`.

@@ -1,18 +1,16 @@
 //! The daemon's unix socket: one connection for each request.
 
 use std::error::Error;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::Stream;
 use http::{Method, StatusCode};
 use reqwest::Response;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::io::AsyncBufRead;
-use tokio_util::io::StreamReader;
 
 use super::error::CliError;
 
@@ -97,13 +95,11 @@ impl Client {
     ///
     /// # Errors
     /// The daemon rejects the request or does not answer.
-    pub async fn stream(&self, path: &str) -> Result<impl AsyncBufRead + Unpin + use<>, CliError> {
-        let response = self.in_time(self.send(Method::GET, path, Bytes::new())).await?;
-        let pieces = stream::try_unfold(response, async |mut response: Response| {
-            let piece = response.chunk().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>(piece.map(|piece| (piece, response)))
-        });
-        Ok(StreamReader::new(Box::pin(pieces)))
+    pub async fn stream(
+        &self,
+        path: &str,
+    ) -> Result<impl Stream<Item = reqwest::Result<Bytes>> + Unpin + use<>, CliError> {
+        Ok(Box::pin(self.in_time(self.send(Method::GET, path, Bytes::new())).await?.bytes_stream()))
     }
 
     /// The error for a connection that the daemon has closed.

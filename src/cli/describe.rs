@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use anstyle::Style;
 use serde::Serialize;
 
 use super::arguments::One;
 use super::error::CliError;
-use super::get::tone;
+use super::get::phase_tone;
 use super::node::Node;
-use super::output::{Cell, Printer, Tone, bytes, clean, span, table};
+use super::output::{Cell, Printer, bytes, clean, paint, span, table, tone};
 use super::server::{ServerView, runs_unasked};
 use crate::config::NodeConfig;
 use crate::files::Layout;
@@ -82,7 +83,7 @@ fn text(described: &Described<'_>, now: Timestamp) -> String {
     page.section("Crashes", crashes(&server.record.crashes, now));
     page.section("Events", events(&server.status.events, now));
     let row = |file: &ServerFile| {
-        let there = if file.there { Cell::plain("yes") } else { Cell::new(Tone::Dim, "no") };
+        let there = if file.there { Cell::plain("yes") } else { Cell::new(tone::DIM, "no") };
         vec![Cell::plain(file.what), there, Cell::plain(&file.path)]
     };
     page.section("Files", rows(&["WHAT", "THERE", "PATH"], &described.files, row));
@@ -95,20 +96,20 @@ struct Page(String);
 
 impl Page {
     fn field(&mut self, name: &str, value: impl AsRef<str>) {
-        self.painted(name, Tone::Plain, value);
+        self.painted(name, tone::PLAIN, value);
     }
 
-    fn painted(&mut self, name: &str, tone: Tone, value: impl AsRef<str>) {
+    fn painted(&mut self, name: &str, tone: Style, value: impl AsRef<str>) {
         let value = clean(value.as_ref());
         if !value.is_empty() {
             let name = format!("{:NAMES$}", format!("{name}:"));
-            self.0.push_str(&format!("{}{}\n", Tone::Head.paint(&name), tone.paint(&value)));
+            self.0.push_str(&format!("{}{}\n", paint(tone::HEAD, &name), paint(tone, &value)));
         }
     }
 
     fn section(&mut self, name: &str, body: String) {
         if !body.is_empty() {
-            self.0.push_str(&format!("\n{}:\n{body}", Tone::Head.paint(name)));
+            self.0.push_str(&format!("\n{}:\n{body}", paint(tone::HEAD, name)));
         }
     }
 }
@@ -123,7 +124,7 @@ fn identity(page: &mut Page, server: &ServerView) {
         page.field("Labels", labels.join(", "));
     }
     let phase = server.phase();
-    page.painted("Phase", tone(phase), phase.to_string());
+    page.painted("Phase", phase_tone(phase), phase.to_string());
     page.field("State", server.status.state.as_str());
     page.field("Managed by", server.managed_by());
     let generation = server.record.generation;
@@ -157,7 +158,7 @@ fn spec(page: &mut Page, manifest: &Manifest) {
             kind => format!("{kind} {}", stop.value).trim_end().to_owned(),
         },
     );
-    page.painted("Suspended", Tone::Notice, if spec.suspended { "yes" } else { "" });
+    page.painted("Suspended", tone::NOTICE, if spec.suspended { "yes" } else { "" });
 }
 
 fn limits(manifest: &Manifest) -> String {
@@ -172,10 +173,10 @@ fn limits(manifest: &Manifest) -> String {
 fn requested(page: &mut Page, manifest: &Manifest, server: &ServerView, now: Timestamp) {
     if let Some(install) = server.asked(now).install() {
         let then = if install.then_start { ", then start" } else { "" };
-        page.painted("Install", Tone::Notice, format!("pending ({}){then}", install.id));
+        page.painted("Install", tone::NOTICE, format!("pending ({}){then}", install.id));
     }
     if let Some(done) = &server.record.install.done {
-        let tone = if done.outcome == InstallOutcome::Failed { Tone::Bad } else { Tone::Plain };
+        let tone = if done.outcome == InstallOutcome::Failed { tone::BAD } else { tone::PLAIN };
         page.painted("Installed", tone, installed(done, manifest, now));
     }
     page.field("Power", power(server, now));
@@ -231,11 +232,11 @@ fn observed(page: &mut Page, server: &ServerView, now: Timestamp) {
     if let Some(at) = record.parked {
         let text = "the panel has not listed it for";
         let text = format!("{text} {}; `alula delete` removes it for good", span(now.since(at)));
-        page.painted("Parked", Tone::Notice, text);
+        page.painted("Parked", tone::NOTICE, text);
     }
     if let Some(deletion) = requests::deletion(&server.requests) {
         let then = if requests::wanted(&server.requests) { "; it is created again after that" } else { "" };
-        page.painted("Deletion", Tone::Notice, format!("requested {} ago{then}", span(now.since(deletion.at))));
+        page.painted("Deletion", tone::NOTICE, format!("requested {} ago{then}", span(now.since(deletion.at))));
     }
 }
 
@@ -246,9 +247,9 @@ fn rows<T>(headings: &[&str], items: &[T], row: impl Fn(&T) -> Vec<Cell>) -> Str
 fn conditions(conditions: &[Condition], now: Timestamp) -> String {
     rows(&["CONDITION", "STATUS", "REASON", "FOR", "MESSAGE"], conditions, |condition| {
         let tone = match condition.status {
-            status if condition.condition_type.is_failing(status, condition.reason) => Tone::Bad,
-            ConditionStatus::True => Tone::Good,
-            _ => Tone::Plain,
+            status if condition.condition_type.is_failing(status, condition.reason) => tone::BAD,
+            ConditionStatus::True => tone::GOOD,
+            _ => tone::PLAIN,
         };
         vec![
             Cell::plain(condition.condition_type.to_string()),

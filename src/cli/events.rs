@@ -1,16 +1,19 @@
 //! `alula events`: past events, and new ones with `--follow`.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use serde::Serialize;
 use tokio::io::AsyncBufReadExt;
+use tokio_util::io::StreamReader;
 
 use super::arguments::Events;
 use super::client::Client;
 use super::error::CliError;
 use super::node::{Endpoint, Node};
-use super::output::{Cell, Printer, Tone, clean, notify, print, table};
+use super::output::{Cell, Printer, clean, notify, paint, print, table, tone};
 use super::server::ServerView;
 use crate::events::{self, EventKind};
 use crate::model::{Event, Reason, ServerId, Timestamp};
@@ -90,11 +93,11 @@ impl Follower {
     /// Runs until the output is closed. A daemon that does not run is waited for: it may be restarting.
     async fn follow(mut self, node: &Node, mut client: Client) -> Result<(), CliError> {
         loop {
-            let path = format!("/local/events?follow=true&after={}", self.seen.after().as_millis());
+            let path = format!("/local/events?after={}", self.seen.after().as_millis());
             match client.stream(&path).await {
                 // A read error means that the daemon has ended, as does the end of the stream.
                 Ok(stream) => {
-                    let mut lines = stream.lines();
+                    let mut lines = StreamReader::new(stream.map_err(io::Error::other)).lines();
                     while let Ok(Some(line)) = lines.next_line().await {
                         self.receive(client.read(line.as_bytes())?)?;
                     }
@@ -148,7 +151,7 @@ impl Seen {
 fn text(events: &[ServerEvent]) -> String {
     let row = |event: &ServerEvent| {
         vec![
-            Cell::new(Tone::Dim, event.at.to_string()),
+            Cell::new(tone::DIM, event.at.to_string()),
             Cell::plain(event.uuid.to_string()),
             Cell::plain(format!("{}x", event.count)),
             Cell::plain(event.reason.as_str()),
@@ -161,7 +164,7 @@ fn text(events: &[ServerEvent]) -> String {
 fn line(event: &ServerEvent) -> String {
     let (at, reason) = (event.at.to_string(), format!("{:REASONS$}", event.reason));
     let times = if event.count > 1 { format!(" ({} times)", event.count) } else { String::new() };
-    format!("{}  {}  {reason}  {}{times}\n", Tone::Dim.paint(&at), event.uuid, clean(&event.message))
+    format!("{}  {}  {reason}  {}{times}\n", paint(tone::DIM, &at), event.uuid, clean(&event.message))
 }
 
 #[cfg(test)]

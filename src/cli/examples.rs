@@ -1,10 +1,11 @@
 //! Servers for tests of the output.
 
-use super::server::{Problem, ServerView};
+use super::server::ServerView;
 use crate::model::{
     Condition, ConditionStatus, ConditionType, Crash, Handled, InstallOutcome, InstallResult, ManagedBy, Manifest,
     Phase, PowerState, Reason, Record, Request, Requester, Requests, ServerId, Status, Timestamp, Verb,
 };
+use crate::store::SpecProblem;
 
 /// A text without its colours.
 pub fn without_colours(text: &str) -> String {
@@ -118,7 +119,7 @@ fn troubled() -> ServerView {
         view("22222222-e29b-41d4-a716-446655440000", ManagedBy::File, "bad \u{1b}[2J name", "example/does-not-exist");
     let message =
         "config.yml: line 7, column 5: spec.restartAt: unknown field `restartAt`; did you mean `restartedAt`?";
-    server.problem = Some(Problem { reason: Reason::SpecInvalid, message: message.into() });
+    server.problem = Some(SpecProblem { reason: Reason::SpecInvalid, message: message.into() });
     let manifest = server.manifest.as_mut().unwrap();
     manifest.spec.suspended = true;
     server.requests = asked(3, "request-3", 600, Verb::Install { reinstall: false, then_start: true });

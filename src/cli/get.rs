@@ -1,9 +1,11 @@
 //! `alula get`: a list of servers.
 
+use anstyle::Style;
+
 use super::arguments::Select;
 use super::error::CliError;
 use super::node::Node;
-use super::output::{Cell, Printer, Tone, notify, span, table};
+use super::output::{Cell, Printer, notify, span, table, tone};
 use super::server::ServerView;
 use crate::model::{Phase, Timestamp};
 
@@ -39,25 +41,25 @@ fn row(server: &ServerView, now: Timestamp) -> Vec<Cell> {
     vec![
         Cell::plain(server.uuid.to_string()),
         Cell::plain(server.name()),
-        Cell::new(tone(phase), phase.to_string()),
+        Cell::new(phase_tone(phase), phase.to_string()),
         Cell::plain(server.status.state.as_str()),
         Cell::plain(server.managed_by()),
         Cell::plain(server.record.generation.to_string()),
         Cell::plain(server.image()),
         Cell::plain(age),
-        Cell::new(Tone::Bad, reason),
+        Cell::new(tone::BAD, reason),
         Cell::plain(message),
     ]
 }
 
 /// The colour of a phase.
-pub fn tone(phase: Phase) -> Tone {
+pub fn phase_tone(phase: Phase) -> Style {
     match phase {
-        Phase::Online => Tone::Good,
-        Phase::Created | Phase::Installing | Phase::Deleting => Tone::Notice,
-        Phase::Failed => Tone::Bad,
-        Phase::Offline => Tone::Plain,
-        Phase::Parked => Tone::Dim,
+        Phase::Online => tone::GOOD,
+        Phase::Created | Phase::Installing | Phase::Deleting => tone::NOTICE,
+        Phase::Failed => tone::BAD,
+        Phase::Offline => tone::PLAIN,
+        Phase::Parked => tone::DIM,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal};
 
 use anstream::adapter::strip_str;
+use futures_util::TryStreamExt;
 use serde::Serialize;
-use tokio::io::AsyncBufReadExt;
 
 use super::arguments::Logs;
 use super::error::CliError;
@@ -38,14 +38,8 @@ pub async fn run(node: &Node, arguments: &Logs, printer: Printer) -> Result<(), 
             let tail = tail.map(|lines| format!("&tail={lines}")).unwrap_or_default();
             let path = format!("/local/servers/{uuid}/logs?install={install}&follow={follow}{tail}");
             let mut text = client.stream(&path).await?;
-            loop {
-                let piece = text.fill_buf().await.map_err(|error| client.lost(&error))?;
-                if piece.is_empty() {
-                    break;
-                }
-                output.add(piece)?;
-                let length = piece.len();
-                text.consume(length);
+            while let Some(piece) = text.try_next().await.map_err(|error| client.lost(&error))? {
+                output.add(&piece)?;
             }
         }
         Endpoint::Folder(_) if arguments.follow => {

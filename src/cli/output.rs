@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use anstyle::Style;
 use clap::ValueEnum;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
@@ -25,36 +26,27 @@ pub enum Format {
     Yaml,
 }
 
-/// The colour of a text, by its meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
+/// The colours of texts, by their meaning. [`print`] removes them where standard output takes none.
+pub mod tone {
+    use anstyle::{AnsiColor, Style};
+
     /// No colour.
-    Plain,
+    pub const PLAIN: Style = Style::new();
     /// The desired state.
-    Good,
+    pub const GOOD: Style = AnsiColor::Green.on_default();
     /// In progress, or worth a check.
-    Notice,
+    pub const NOTICE: Style = AnsiColor::Yellow.on_default();
     /// Wrong.
-    Bad,
+    pub const BAD: Style = AnsiColor::Red.on_default();
     /// Of less interest.
-    Dim,
+    pub const DIM: Style = Style::new().dimmed();
     /// A heading.
-    Head,
+    pub const HEAD: Style = Style::new().bold();
 }
 
-impl Tone {
-    /// The text in its colour. [`print`] removes the colour where standard output takes none.
-    pub fn paint(self, text: &str) -> Cow<'_, str> {
-        let code = match self {
-            Tone::Plain => return Cow::Borrowed(text),
-            Tone::Good => "32",
-            Tone::Notice => "33",
-            Tone::Bad => "31",
-            Tone::Dim => "2",
-            Tone::Head => "1",
-        };
-        Cow::Owned(format!("\u{1b}[{code}m{text}\u{1b}[0m"))
-    }
+/// The text in its colour.
+pub fn paint(tone: Style, text: &str) -> String {
+    format!("{tone}{text}{tone:#}")
 }
 
 /// Prints values in one format.
@@ -149,21 +141,21 @@ pub fn clean(text: &str) -> Cow<'_, str> {
 #[derive(Debug)]
 pub struct Cell {
     text: String,
-    tone: Tone,
+    tone: Style,
 }
 
 impl Cell {
     /// A cell with a colour. An empty text becomes a dash.
-    pub fn new(tone: Tone, text: impl AsRef<str>) -> Self {
+    pub fn new(tone: Style, text: impl AsRef<str>) -> Self {
         match clean(text.as_ref()) {
-            text if text.is_empty() => Self { text: "-".into(), tone: Tone::Dim },
+            text if text.is_empty() => Self { text: "-".into(), tone: tone::DIM },
             text => Self { text: text.into_owned(), tone },
         }
     }
 
     /// A cell without a colour.
     pub fn plain(text: impl AsRef<str>) -> Self {
-        Self::new(Tone::Plain, text)
+        Self::new(tone::PLAIN, text)
     }
 
     /// Shortens the text to so many columns.
@@ -185,7 +177,7 @@ pub fn table(indent: &str, width: Option<usize>, headings: &[&str], mut rows: Ve
     if rows.is_empty() {
         return String::new();
     }
-    rows.insert(0, headings.iter().map(|heading| Cell::new(Tone::Head, heading)).collect());
+    rows.insert(0, headings.iter().map(|heading| Cell::new(tone::HEAD, heading)).collect());
     let last = headings.len() - 1;
     let widest = |column: usize| rows.iter().map(|row| row[column].text.width()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..last).map(widest).collect();
@@ -198,9 +190,9 @@ pub fn table(indent: &str, width: Option<usize>, headings: &[&str], mut rows: Ve
         text.push_str(indent);
         for (cell, width) in row.iter().zip(&widths) {
             let padding = width - cell.text.width() + 2;
-            text.push_str(&format!("{}{:padding$}", cell.tone.paint(&cell.text), ""));
+            text.push_str(&format!("{}{:padding$}", paint(cell.tone, &cell.text), ""));
         }
-        text.push_str(&row[last].tone.paint(&row[last].text));
+        text.push_str(&paint(row[last].tone, &row[last].text));
         text.push('\n');
     }
     text
@@ -236,7 +228,7 @@ mod tests {
     fn columns_are_aligned_and_empty_cells_are_visible() {
         let rows = || {
             vec![
-                vec![Cell::plain("a"), Cell::new(Tone::Bad, "日本"), Cell::plain("x")],
+                vec![Cell::plain("a"), Cell::new(tone::BAD, "日本"), Cell::plain("x")],
                 vec![Cell::plain(""), Cell::plain("long one"), Cell::plain("")],
             ]
         };

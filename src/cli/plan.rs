@@ -3,21 +3,22 @@
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use super::arguments::Select;
-use super::client::Client;
 use super::error::CliError;
+use super::get::phase_tone;
 use super::node::{Endpoint, Node};
-use super::output::{Cell, Format, Printer, Tone, clean, print, table};
+use super::output::{Cell, Format, Printer, clean, paint, print, table, tone};
 use super::server::{ServerView, runs_unasked};
 use crate::clock::Clock;
-use crate::config::NodeConfig;
-use crate::model::{ConditionStatus, ConditionType, Handled, Phase, PowerState, Reason, ServerId, Timestamp};
+use crate::model::{ConditionStatus, Handled, Phase, PowerState, ServerId, Timestamp};
 use crate::reconcile::pass::first::first_plan;
+use crate::reconcile::plan::Verdict;
 use crate::requests;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
-use crate::store::{Blocking, Store};
+use crate::store::Blocking;
 use crate::tasks::Tasks;
 
 /// Servers that are planned at the same time.
@@ -43,14 +44,6 @@ struct PlanView {
     requeue: Option<Timestamp>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Verdict {
-    kind: ConditionType,
-    status: ConditionStatus,
-    reason: Reason,
-    message: String,
-}
-
 /// Prints plans.
 ///
 /// # Errors
@@ -58,9 +51,10 @@ struct Verdict {
 pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<(), CliError> {
     node.warn_without_daemon("this is what it would do first");
     let servers = node.pick(&arguments.servers).await?;
-    let source = Source::of(node)?;
-    let mut plans =
-        stream::iter(&servers).map(async |server| (server, source.plan(server.uuid).await)).buffered(CONCURRENCY);
+    let engine = OnceCell::new();
+    let mut plans = stream::iter(&servers)
+        .map(async |server| (server, plan(node, &engine, server.uuid).await))
+        .buffered(CONCURRENCY);
     let mut all = Vec::new();
     while let Some((server, planned)) = plans.next().await {
         let Some(mut planned) = planned? else { continue };
@@ -74,41 +68,26 @@ pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<()
     printer.print(&all, String::new)
 }
 
-/// Where plans come from.
-enum Source<'a> {
-    Daemon(&'a Client),
-    /// No daemon runs: plans are made here.
-    Folder {
-        node: &'a NodeConfig,
-        store: &'a Store,
-        runtime: Box<DockerRuntime>,
-    },
+/// The engine, to make plans while no daemon runs.
+fn engine(node: &Node) -> Result<DockerRuntime, CliError> {
+    let host = Host::new(node.config.clone(), Tasks::new(), Blocking::Inline, host::kernel_limits());
+    Ok(DockerRuntime::connect(Address::from_environment()?, host))
 }
 
-impl<'a> Source<'a> {
-    fn of(node: &'a Node) -> Result<Self, CliError> {
-        let store = match &node.endpoint {
-            Endpoint::Daemon(client) => return Ok(Source::Daemon(client)),
-            Endpoint::Folder(store) => store,
-        };
-        let host = Host::new(node.config.clone(), Tasks::new(), Blocking::Inline, host::kernel_limits());
-        let runtime = Box::new(DockerRuntime::connect(Address::from_environment()?, host));
-        Ok(Source::Folder { node: &node.config, store, runtime })
-    }
-
-    /// A server's plan; `None` if the server has been deleted meanwhile.
-    async fn plan(&self, id: ServerId) -> Result<Option<Planned>, CliError> {
-        match self {
-            Source::Daemon(client) => match client.get(&format!("/local/servers/{id}/plan")).await {
-                Err(CliError::Rejected { status: 404, .. }) => Ok(None),
-                plan => plan.map(Some),
-            },
-            Source::Folder { node, store, runtime } => {
-                let plan = first_plan(store, &**runtime, node, id, Clock::System.now()).await;
-                let Some(plan) = plan else { return Ok(None) };
-                let plan = serde_json::from_value(serde_json::to_value(plan)?)?;
-                Ok(Some(Planned { uuid: id, wanted: String::new(), plan }))
-            }
+/// A server's plan, made by the daemon or here; `None` if the server has been deleted meanwhile.
+async fn plan(node: &Node, engine: &OnceCell<DockerRuntime>, id: ServerId) -> Result<Option<Planned>, CliError> {
+    match &node.endpoint {
+        Endpoint::Daemon(client) => match client.get(&format!("/local/servers/{id}/plan")).await {
+            Err(CliError::Rejected { status: 404, .. }) => Ok(None),
+            plan => plan.map(Some),
+        },
+        Endpoint::Folder(store) => {
+            let engine = engine.get_or_try_init(async || self::engine(node)).await?;
+            let Some(plan) = first_plan(store, engine, &node.config, id, Clock::System.now()).await else {
+                return Ok(None);
+            };
+            let plan = serde_json::from_value(serde_json::to_value(plan)?)?;
+            Ok(Some(Planned { uuid: id, wanted: String::new(), plan }))
         }
     }
 }
@@ -117,7 +96,7 @@ fn text(planned: &Planned, name: &str) -> String {
     let plan = &planned.plan;
     let head = format!("{} {}", planned.uuid, clean(name));
     let phase = plan.phase.to_string();
-    let (head, phase) = (Tone::Head.paint(head.trim_end()), super::get::tone(plan.phase).paint(&phase));
+    let (head, phase) = (paint(tone::HEAD, head.trim_end()), paint(phase_tone(plan.phase), &phase));
     let mut text = format!("{head}  {phase} ({})\n", plan.state.as_str());
     if !planned.wanted.is_empty() {
         text.push_str(&format!("  wanted: {}\n", clean(&planned.wanted)));
@@ -169,8 +148,8 @@ fn wanted(server: &ServerView, state: PowerState, now: Timestamp) -> String {
 
 fn row(verdict: &Verdict) -> Vec<Cell> {
     let tone = match verdict.status {
-        ConditionStatus::True => Tone::Good,
-        ConditionStatus::False | ConditionStatus::Unknown => Tone::Notice,
+        ConditionStatus::True => tone::GOOD,
+        ConditionStatus::False | ConditionStatus::Unknown => tone::NOTICE,
     };
     vec![
         Cell::plain(verdict.kind.to_string()),

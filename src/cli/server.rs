@@ -9,7 +9,7 @@ use crate::model::{
     Timestamp,
 };
 use crate::requests::{self, Asked};
-use crate::store::{STATUS_FILE, Snapshot, Store};
+use crate::store::{STATUS_FILE, Snapshot, SpecProblem, Store};
 
 /// Minimum number of characters of a server's name.
 const MIN_NAME: usize = 4;
@@ -26,17 +26,9 @@ pub struct ServerView {
     pub requests: Requests,
     pub record: Record,
     /// What is wrong with the manifest's files.
-    pub problem: Option<Problem>,
+    pub problem: Option<SpecProblem>,
     /// The status that the daemon has written last.
     pub status: Status,
-}
-
-/// What is wrong with the manifest's files.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Problem {
-    pub reason: Reason,
-    /// File, line, what was expected, what to do.
-    pub message: String,
 }
 
 /// Reads a server from its files.
@@ -44,13 +36,12 @@ pub fn read(store: &Store, snapshot: &Snapshot) -> ServerView {
     let path = store.folder(snapshot.id).join(STATUS_FILE);
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let status = crate::yaml::parse::<Status>(&text).ok().filter(|status| status.uuid == snapshot.id);
-    let problem = snapshot.problem.as_ref();
     ServerView {
         uuid: snapshot.id,
         manifest: snapshot.manifest.as_deref().cloned(),
         requests: Requests::clone(&snapshot.requests),
         record: Record::clone(&snapshot.record),
-        problem: problem.map(|problem| Problem { reason: problem.reason, message: problem.message.clone() }),
+        problem: snapshot.problem.clone(),
         status: status.unwrap_or_else(|| Status::new(snapshot.id)),
     }
 }
@@ -63,11 +54,6 @@ impl ServerView {
 
     pub fn name(&self) -> &str {
         self.manifest.as_ref().map(|manifest| manifest.spec.settings.meta.name.as_str()).unwrap_or_default()
-    }
-
-    /// UUID and name.
-    pub fn title(&self) -> String {
-        format!("{} {}", self.uuid, clean(self.name())).trim_end().to_owned()
     }
 
     pub fn image(&self) -> &str {
@@ -103,7 +89,7 @@ impl ServerView {
 
     /// Reason and message of what is wrong: a problem with the manifest's files, or the condition `Ready` that is not true.
     pub fn trouble(&self) -> Option<(Reason, &str)> {
-        if let Some(Problem { reason, message }) = &self.problem {
+        if let Some(SpecProblem { reason, message }) = &self.problem {
             return Some((*reason, message));
         }
         let ready = self.status.condition(ConditionType::Ready)?;
@@ -145,7 +131,9 @@ fn find<'a>(servers: &'a [ServerView], name: &str) -> Result<&'a ServerView, Cli
         [] => Err(CliError::Failed(format!("no server's UUID begins with {name:?}; see `alula get`"))),
         several => {
             let mut message = format!("{name:?} could be any of {} servers; write more of the UUID:", several.len());
-            several.iter().take(MAX_CANDIDATES).for_each(|server| message.push_str(&format!("\n  {}", server.title())));
+            for server in several.iter().take(MAX_CANDIDATES) {
+                message.push_str(format!("\n  {} {}", server.uuid, clean(server.name())).trim_end());
+            }
             Err(CliError::Failed(message))
         }
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::arguments::Validate;
 use super::error::{CliError, remedy};
 use super::outcome::judged;
-use super::output::{Printer, Tone, clean, notify};
+use super::output::{Printer, clean, notify, paint, tone};
 use crate::config::{self, ConfigError, HostEnvironment};
 use crate::model::{Manifest, ServerId};
 use crate::store::{CONFIG_FILE, OVERRIDE_FILE, SpecProblem, manifests};
@@ -41,11 +41,11 @@ pub struct Finding {
     #[serde(skip_serializing_if = "Option::is_none")]
     uuid: Option<ServerId>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    fault: Option<Fault>,
+    fault: Option<YamlError>,
 }
 
 impl Finding {
-    fn new(path: &Path, kind: Kind, result: Result<Option<ServerId>, Fault>) -> Self {
+    fn new(path: &Path, kind: Kind, result: Result<Option<ServerId>, YamlError>) -> Self {
         let (valid, file) = (result.is_ok(), display_name(path));
         let (uuid, fault) = result.map_or_else(|fault| (None, Some(fault)), |uuid| (uuid, None));
         Self { file, kind, valid, uuid, fault }
@@ -57,27 +57,13 @@ impl Finding {
             (Kind::Override, Some(uuid)) => format!("override of server {uuid}"),
             _ => "configuration of a node".into(),
         };
-        format!("{}: {} ({what})\n", clean(&self.file), Tone::Good.paint("ok"))
+        format!("{}: {} ({what})\n", clean(&self.file), paint(tone::GOOD, "ok"))
     }
 }
 
 /// A path in messages.
 pub fn display_name(path: &Path) -> String {
     if path == Path::new("-") { "<stdin>".into() } else { path.display().to_string() }
-}
-
-/// What is wrong with a file, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Fault {
-    /// Counted from one.
-    pub line: Option<usize>,
-    /// Counted from one.
-    pub column: Option<usize>,
-    pub key: Option<String>,
-    /// What is wrong, and what was expected.
-    pub message: String,
-    /// What to do.
-    pub help: Option<String>,
 }
 
 /// Checks files. A folder stands for every file in it that a node would read.
@@ -94,7 +80,7 @@ pub fn run(arguments: &Validate, printer: Printer) -> Result<(), CliError> {
     }
     for finding in &findings {
         if let Some(fault) = &finding.fault {
-            notify(&format!("error: {}", fault.line_for(&finding.file)));
+            notify(&format!("error: {}", line_for(&finding.file, fault)));
         }
     }
     let valid = || findings.iter().filter(|finding| finding.valid);
@@ -167,7 +153,7 @@ pub fn kind_of(path: &Path, text: &str) -> Kind {
 ///
 /// # Errors
 /// What is wrong with the manifest.
-pub fn check_server(path: &Path, text: &str) -> Result<Manifest, Fault> {
+pub fn check_server(path: &Path, text: &str) -> Result<Manifest, YamlError> {
     let manifest: Manifest = yaml::parse(text)?;
     let uuid = folder_id(path).unwrap_or(manifest.metadata.uuid);
     manifests::validate(&manifest, uuid).map_err(|problem| invalid(&problem, text))?;
@@ -181,15 +167,15 @@ fn folder_id(path: &Path) -> Option<ServerId> {
     path.parent()?.file_name()?.to_str()?.parse().ok()
 }
 
-fn check_override(path: &Path, text: &str) -> Result<ServerId, Fault> {
+fn check_override(path: &Path, text: &str) -> Result<ServerId, YamlError> {
     let config = path.with_file_name(CONFIG_FILE);
     let base = read(&config).map_err(|error| {
         let message = format!("it needs the {CONFIG_FILE} in the same folder, which cannot be read: {error}");
-        Fault::new(message).help("put both into one folder")
+        YamlError::new(message).help("put both into one folder")
     })?;
     let manifest = check_server(&config, &base).map_err(|fault| {
-        let message = format!("the manifest that it patches is invalid: {}", fault.line_for(&display_name(&config)));
-        Fault::new(message).help("fix that file first")
+        let message = format!("the manifest that it patches is invalid: {}", line_for(&display_name(&config), &fault));
+        YamlError::new(message).help("fix that file first")
     })?;
     let uuid = manifest.metadata.uuid;
     let manifest = manifests::merge(&base, text)?;
@@ -197,62 +183,42 @@ fn check_override(path: &Path, text: &str) -> Result<ServerId, Fault> {
     Ok(uuid)
 }
 
-fn check_node(path: &Path) -> Result<(), Fault> {
+fn check_node(path: &Path) -> Result<(), YamlError> {
     match config::load(path, HostEnvironment::of_this_process()) {
         Ok(loaded) => {
             loaded.notices.iter().for_each(|notice| notify(&format!("warning: {notice}")));
             Ok(())
         }
-        Err(ConfigError::Broken { source, .. }) => Err((*source).into()),
-        Err(ConfigError::Invalid { at, problem, .. }) => {
-            Err(Fault { key: Some(problem.key), ..Fault::new(problem.message).at(at) })
+        Err(ConfigError::Broken { source, .. }) => Err(*source),
+        Err(ConfigError::Invalid { at: position, problem, .. }) => {
+            Err(at(position, YamlError { path: Some(problem.key), ..YamlError::new(problem.message) }))
         }
-        Err(other) => Err(Fault::new(other.to_string())),
+        Err(other) => Err(YamlError::new(other.to_string())),
     }
 }
 
-fn invalid(problem: &SpecProblem, text: &str) -> Fault {
-    Fault::new(problem.message.clone()).at(manifests::position_of(problem, text))
+fn invalid(problem: &SpecProblem, text: &str) -> YamlError {
+    at(manifests::position_of(problem, text), YamlError::new(problem.message.clone()))
 }
 
-impl Fault {
-    /// A fault of a whole file.
-    pub fn new(message: String) -> Self {
-        Self { line: None, column: None, key: None, message, help: None }
-    }
-
-    /// The fault with advice.
-    pub fn help(self, help: &str) -> Self {
-        Self { help: Some(help.into()), ..self }
-    }
-
-    fn at(self, position: Option<(usize, usize)>) -> Self {
-        let (line, column) = position.unzip();
-        Self { line, column, ..self }
-    }
-
-    /// The fault on one line, in the form of compilers: `file:line:column: key: message; help`.
-    pub fn line_for(&self, file: &str) -> String {
-        let position = self.line.map(|line| format!(":{line}:{}", self.column.unwrap_or(1))).unwrap_or_default();
-        let key = self.key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default();
-        let help = self.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
-        format!("{file}{position}: {key}{}{help}", self.message)
-    }
+fn at(position: Option<(usize, usize)>, fault: YamlError) -> YamlError {
+    let (line, column) = position.unzip();
+    YamlError { line, column, ..fault }
 }
 
-impl From<CliError> for Fault {
+/// A fault on one line, in the form of compilers: `file:line:column: key: message; help`.
+pub fn line_for(file: &str, fault: &YamlError) -> String {
+    let position = fault.line.map(|line| format!(":{line}:{}", fault.column.unwrap_or(1))).unwrap_or_default();
+    format!("{file}{position}: {}", YamlError { line: None, ..fault.clone() })
+}
+
+impl From<CliError> for YamlError {
     fn from(error: CliError) -> Self {
         Self::new(match error {
             // The line of the fault begins with the path.
             CliError::File { action, source, .. } => format!("cannot {action} it: {source}{}", remedy(source.kind())),
             other => other.to_string(),
         })
-    }
-}
-
-impl From<YamlError> for Fault {
-    fn from(error: YamlError) -> Self {
-        Self { line: error.line, column: error.column, key: error.path, message: error.message, help: error.help }
     }
 }
 

@@ -98,18 +98,8 @@ impl Directories {
         }
     }
 
-    /// The log of a server's last installation, at the path of Wings.
-    pub fn install_log(&self, id: &ServerId) -> PathBuf {
-        self.log.join("install").join(format!("{id}.log"))
-    }
-
     /// The daemon's log.
     pub fn daemon_log(&self) -> PathBuf {
         self.log.join("wings.log")
-    }
-
-    /// A server's machine-id file.
-    pub fn machine_id_file(&self, id: &ServerId) -> PathBuf {
-        self.machine_id.join(id.to_string())
     }
 }

@@ -1,160 +1,40 @@
-//! Settings for containers, images and the network of servers.
-#![allow(missing_docs)]
+//! Valid values of `docker:`, as the other modules use them.
 
-use std::collections::BTreeMap;
-
-use super::file::{DockerFile, LogConfigFile, NetworkFile, PullPolicy};
+use super::file::{DockerFile, NetworkFile};
 use super::lenient::Lenient;
-use super::{Overhead, Problem, Registries};
 
-/// The node's settings for containers and images.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DockerConfig {
-    pub network: NetworkConfig,
-    /// Domain name of containers; may be empty.
-    pub domainname: String,
-    pub registries: Registries,
-    /// Size of `/tmp` in containers.
-    pub tmpfs_mib: u64,
-    /// Processes per container, in the format of Docker's `PidsLimit`: 0 and -1 are unlimited.
-    pub pids_limit: i64,
-    /// The minimum of an installer's limits.
-    pub installer_limits: InstallerLimits,
-    /// Memory beyond the server's limit.
-    pub overhead: Overhead,
-    /// User namespace mode of containers; empty for Docker's default.
-    pub userns_mode: String,
-    /// Docker's log of containers; `None` for Docker's default.
-    pub log_config: Option<LogConfig>,
-    pub pull_policy: PullPolicy,
-}
+/// The default options of Wings for the drivers `local` and `json-file`. Other drivers do not know them.
+const LOG_OPTIONS: [(&str, &str); 4] =
+    [("max-size", "5m"), ("max-file", "1"), ("compress", "false"), ("mode", "non-blocking")];
 
-/// The network of the servers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkConfig {
-    /// Name of the network, which is created if it is missing.
-    pub name: String,
-    /// `NetworkMode` of each container.
-    pub network_mode: String,
-    /// Driver of a created network.
-    pub driver: String,
-    /// Address that replaces 127.0.0.1 in allocations if the network has no gateway.
-    pub interface: String,
-    pub dns: Vec<String>,
-    /// Whether allocations on 127.0.0.1 stay unbound.
-    pub ispn: bool,
-    /// Whether a created network has IPv6.
-    pub ipv6: bool,
-    /// Whether a created network has no external access.
-    pub is_internal: bool,
-    /// Whether containers on a created network reach each other.
-    pub enable_icc: bool,
-    pub mtu: i64,
-    /// IPv4 range of a created network.
-    pub v4: Subnet,
-    /// IPv6 range of a created network.
-    pub v6: Subnet,
-}
-
-/// An address range and its gateway.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subnet {
-    /// In CIDR notation.
-    pub subnet: String,
-    pub gateway: String,
-}
-
-/// The minimum of an installer's limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InstallerLimits {
-    pub memory_mib: i64,
-    /// Percent of one core; 0 is unlimited.
-    pub cpu_percent: i64,
-}
-
-/// Docker's log of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogConfig {
-    pub driver: String,
-    pub options: BTreeMap<String, String>,
-}
-
-impl DockerConfig {
-    pub(super) fn resolve(file: &DockerFile, pull_policy: PullPolicy, lenient: &mut Lenient) -> Result<Self, Problem> {
-        let limits = &file.installer_limits;
-        Ok(Self {
-            network: NetworkConfig::resolve(&file.network, lenient),
-            domainname: file.domainname.clone(),
-            registries: Registries::resolve(&file.registries),
-            tmpfs_mib: lenient.within("docker.tmpfs_size", file.tmpfs_size, 0..=1 << 30, "MiB", 100),
-            pids_limit: lenient.within(
-                "docker.container_pid_limit",
-                file.container_pid_limit,
-                -1..=1 << 30,
-                "processes",
-                -1,
-            ),
-            installer_limits: InstallerLimits {
-                memory_mib: lenient.within("docker.installer_limits.memory", limits.memory, 0..=1 << 30, "MiB", 1024),
-                cpu_percent: lenient.within(
-                    "docker.installer_limits.cpu",
-                    limits.cpu,
-                    0..=1 << 20,
-                    "percent of a core",
-                    100,
-                ),
-            },
-            overhead: Overhead::resolve(&file.overhead, lenient)?,
-            userns_mode: file.userns_mode.clone(),
-            log_config: LogConfig::resolve(&file.log_config),
-            pull_policy,
-        })
-    }
-}
-
-impl NetworkConfig {
-    fn resolve(file: &NetworkFile, lenient: &mut Lenient) -> Self {
-        let (v4, v6) = (&file.interfaces.v4, &file.interfaces.v6);
-        let default = NetworkFile::default();
-        let mut named = |key: &str, name: &str, default: String| match name {
-            "" => {
+impl DockerFile {
+    /// Replaces invalid values, and adds the default options of the log's driver.
+    pub(super) fn validate(&mut self, lenient: &mut Lenient) {
+        let limits = &mut self.installer_limits;
+        for (key, value, range, unit, default) in [
+            ("docker.tmpfs_size", &mut self.tmpfs_mib, 0..=1 << 30, "MiB", 100),
+            ("docker.container_pid_limit", &mut self.pids_limit, -1..=1 << 30, "processes", -1),
+            ("docker.installer_limits.memory", &mut limits.memory_mib, 0..=1 << 30, "MiB", 1024),
+            ("docker.installer_limits.cpu", &mut limits.cpu_percent, 0..=1 << 20, "percent of a core", 100),
+        ] {
+            *value = lenient.within(key, *value, range, unit, default);
+        }
+        let (network, default) = (&mut self.network, NetworkFile::default());
+        for (key, name, default) in [
+            ("docker.network.name", &mut network.name, default.name),
+            ("docker.network.network_mode", &mut network.network_mode, default.network_mode),
+        ] {
+            if name.is_empty() {
                 lenient.note(key, format!("is empty: expected the name of a Docker network; {default} is used"));
-                default
+                *name = default;
             }
-            name => name.to_owned(),
-        };
-        Self {
-            name: named("docker.network.name", &file.name, default.name),
-            network_mode: named("docker.network.network_mode", &file.network_mode, default.network_mode),
-            driver: file.driver.clone(),
-            interface: file.interface.clone(),
-            dns: file.dns.clone(),
-            ispn: file.ispn,
-            ipv6: file.ipv6,
-            is_internal: file.is_internal,
-            enable_icc: file.enable_icc,
-            mtu: file.network_mtu,
-            v4: Subnet { subnet: v4.subnet.clone(), gateway: v4.gateway.clone() },
-            v6: Subnet { subnet: v6.subnet.clone(), gateway: v6.gateway.clone() },
         }
-    }
-}
-
-impl LogConfig {
-    /// The default options of Wings, for `local` and `json-file`. Other drivers do not know them.
-    const DEFAULTS: [(&str, &str); 4] =
-        [("max-size", "5m"), ("max-file", "1"), ("compress", "false"), ("mode", "non-blocking")];
-
-    fn resolve(file: &LogConfigFile) -> Option<Self> {
-        if file.driver.is_empty() {
-            return None;
+        let log = &mut self.log_config;
+        if matches!(log.driver.as_str(), "local" | "json-file") {
+            for (key, value) in LOG_OPTIONS {
+                log.options.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+            }
         }
-        let mut options = BTreeMap::new();
-        if matches!(file.driver.as_str(), "local" | "json-file") {
-            options.extend(Self::DEFAULTS.map(|(key, value)| (key.to_owned(), value.to_owned())));
-        }
-        options.extend(file.options.clone());
-        Some(Self { driver: file.driver.clone(), options })
     }
 }
 
@@ -165,13 +45,15 @@ mod tests {
     #[test]
     fn log_options() {
         let options = |driver: &str, typed: &[(&str, &str)]| {
-            let options = typed.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-            LogConfig::resolve(&LogConfigFile { driver: driver.into(), options }).map(|log| log.options)
+            let mut file = DockerFile::default();
+            file.log_config.driver = driver.into();
+            file.log_config.options = typed.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+            file.validate(&mut Lenient::default());
+            file.log_config.options
         };
-        assert_eq!(options("", &[("max-size", "1m")]), None);
-        assert_eq!(options("local", &[]).unwrap()["max-size"], "5m");
-        let typed = options("local", &[("max-size", "1m")]).unwrap();
+        assert_eq!(options("local", &[])["max-size"], "5m");
+        let typed = options("local", &[("max-size", "1m")]);
         assert_eq!((typed["max-size"].as_str(), typed["mode"].as_str()), ("1m", "non-blocking"));
-        assert_eq!(options("journald", &[("tag", "game")]).unwrap().len(), 1);
+        assert_eq!(options("journald", &[("tag", "game")]).len(), 1);
     }
 }

@@ -1,6 +1,9 @@
 //! Tokens from environment variables and from files.
 
 use std::io::Read;
+use std::sync::LazyLock;
+
+use regex::{Captures, Regex};
 
 use super::{Problem, Secret};
 
@@ -15,52 +18,39 @@ pub fn process_variables(name: &str) -> Option<String> {
 /// The longest token file, in bytes.
 const MAX_TOKEN_FILE: u64 = 64 * 1024;
 
-/// A key of the file with one half of the node's credentials.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TokenKey {
-    /// Name in the file.
-    pub key: &'static str,
-    /// Variable that takes precedence over the file unless it is empty.
-    pub variable: &'static str,
-}
-
-pub(crate) const TOKEN_ID: TokenKey = TokenKey { key: "token_id", variable: "WINGS_TOKEN_ID" };
-pub(crate) const TOKEN: TokenKey = TokenKey { key: "token", variable: "WINGS_TOKEN" };
-
-impl TokenKey {
-    /// The token: the text of the variable or the file, with `$VAR` and `${VAR}` expanded and `file://PATH` read.
-    ///
-    /// An empty text gives an empty token.
-    ///
-    /// # Errors
-    /// A text that is not empty gives an empty or invalid token.
-    pub(crate) fn resolve(self, written: &Secret, variables: Variables<'_>) -> Result<Secret, Problem> {
-        let from_environment = variables(self.variable).filter(|value| !value.is_empty());
-        let (name, text) = match from_environment {
-            Some(value) => (self.variable, value),
-            None => (self.key, written.expose().to_owned()),
-        };
-        if text.trim().is_empty() {
-            return Ok(Secret::default());
-        }
-        let (expanded, unset) = expand(&text, variables);
-        let token = match expanded.strip_prefix("file://") {
-            Some(path) => read_token(name, path)?,
-            None => expanded,
-        };
-        let token = token.trim();
-        if token.is_empty() {
-            let message = match unset.as_slice() {
-                [] => "is empty".to_owned(),
-                unset => format!("is empty: the environment does not have {}", unset.join(", ")),
-            };
-            return Err(Problem::new(name, message));
-        }
-        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Problem::new(name, "holds spaces, line breaks or characters that a token cannot have"));
-        }
-        Ok(Secret::new(token))
+/// One half of the node's credentials: the text of the variable, unless it is empty, or that of the key, with `$VAR` and `${VAR}`
+/// expanded and `file://PATH` read.
+///
+/// An empty text gives an empty token.
+///
+/// # Errors
+/// A text that is not empty gives an empty or invalid token.
+pub(super) fn token(key: &str, variable: &str, written: &Secret, variables: Variables<'_>) -> Result<Secret, Problem> {
+    let from_environment = variables(variable).filter(|value| !value.is_empty());
+    let (name, text) = match from_environment {
+        Some(value) => (variable, value),
+        None => (key, written.expose().to_owned()),
+    };
+    if text.trim().is_empty() {
+        return Ok(Secret::default());
     }
+    let (expanded, unset) = expand(&text, variables);
+    let token = match expanded.strip_prefix("file://") {
+        Some(path) => read_token(name, path)?,
+        None => expanded,
+    };
+    let token = token.trim();
+    if token.is_empty() {
+        let message = match unset.as_slice() {
+            [] => "is empty".to_owned(),
+            unset => format!("is empty: the environment does not have {}", unset.join(", ")),
+        };
+        return Err(Problem::new(name, message));
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Problem::new(name, "holds spaces, line breaks or characters that a token cannot have"));
+    }
+    Ok(Secret::new(token))
 }
 
 fn read_token(name: &str, path: &str) -> Result<String, Problem> {
@@ -81,41 +71,18 @@ fn read_token(name: &str, path: &str) -> Result<String, Problem> {
 }
 
 /// Replaces `$NAME` and `${NAME}`, an unset one with nothing. Any other `$` stays. Also returns the unset names.
-pub(crate) fn expand(text: &str, variables: Variables<'_>) -> (String, Vec<String>) {
-    let (mut out, mut unset) = (String::new(), Vec::new());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        let after = &rest[at + 1..];
-        let Some((name, length)) = variable_name(after) else {
-            out.push('$');
-            rest = after;
-            continue;
-        };
-        match variables(name) {
-            Some(value) => out.push_str(&value),
-            None => unset.push(name.to_owned()),
-        }
-        rest = &after[length..];
-    }
-    out.push_str(rest);
-    (out, unset)
-}
-
-/// The name after a `$`, and its length including braces.
-fn variable_name(after: &str) -> Option<(&str, usize)> {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let (name, length) = match after.strip_prefix('{') {
-        Some(braced) => {
-            let end = braced.find('}')?;
-            (&braced[..end], end + 2)
-        }
-        None => {
-            let end = after.find(|c| !is_name(c)).unwrap_or(after.len());
-            (&after[..end], end)
-        }
-    };
-    (!name.is_empty() && name.chars().all(is_name)).then_some((name, length))
+fn expand(text: &str, variables: Variables<'_>) -> (String, Vec<String>) {
+    static REFERENCE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\$(?:([0-9A-Za-z_]+)|\{([0-9A-Za-z_]+)\})").expect("a valid pattern"));
+    let mut unset = Vec::new();
+    let expanded = REFERENCE.replace_all(text, |found: &Captures<'_>| {
+        let name = found.get(1).or_else(|| found.get(2)).map_or("", |name| name.as_str());
+        variables(name).unwrap_or_else(|| {
+            unset.push(name.to_owned());
+            String::new()
+        })
+    });
+    (expanded.into_owned(), unset)
 }
 
 #[cfg(test)]

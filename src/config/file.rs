@@ -14,15 +14,9 @@ mod alula;
 mod docker;
 mod system;
 
-pub use alula::{AlulaFile, InstallFile, LogsFile, PullFile, PullPolicy, ReconcileFile};
-pub use docker::{
-    DockerFile, InstallerLimitsFile, InterfacesFile, LogConfigFile, NetworkFile, OverheadFile, RegistryFile,
-    SubnetV4File, SubnetV6File,
-};
-pub use system::{
-    BackupsFile, CrashDetectionFile, MachineIdFile, PasswdFile, QuotasFile, RootlessFile, SftpFile, StoragePoolFile,
-    SystemFile, TransfersFile, UserFile,
-};
+pub use alula::{AlulaFile, PullPolicy};
+pub use docker::{DockerFile, NetworkFile, OverheadFile, RegistryFile};
+pub use system::SystemFile;
 
 section! {
     /// The whole file.

@@ -104,17 +104,6 @@ fn check_tmp(path: &Path, owner: &Owner) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Content of `/etc/passwd` in servers. Wings writes no line break at the end.
-fn passwd_text(node: &NodeConfig) -> String {
-    let user = node.container_user();
-    format!("container:x:{}:{}::/home/container:/usr/sbin/nologin", user.uid, user.gid)
-}
-
-/// Content of `/etc/group` in servers. Wings writes no line break at the end.
-fn group_text(node: &NodeConfig) -> String {
-    format!("container:x:{}:container", node.container_user().gid)
-}
-
 /// Writes `passwd` and `group` for servers, if their mount is enabled.
 ///
 /// # Errors
@@ -125,8 +114,11 @@ pub fn write_passwd_files(node: &NodeConfig) -> Result<(), HostError> {
     }
     let key = "system.user.passwd.directory";
     let directory = &node.directories.passwd;
-    write_for_containers(key, &directory.join("passwd"), &passwd_text(node))?;
-    write_for_containers(key, &directory.join("group"), &group_text(node))
+    let user = node.container_user();
+    // Wings writes no line break at the end.
+    let passwd = format!("container:x:{user}::/home/container:/usr/sbin/nologin");
+    write_for_containers(key, &directory.join("passwd"), &passwd)?;
+    write_for_containers(key, &directory.join("group"), &format!("container:x:{}:container", user.gid))
 }
 
 /// Running containers mount the file itself, so a correct one is not replaced.

@@ -6,7 +6,7 @@ use super::Problem;
 
 /// Collects the replaced values, for warnings.
 #[derive(Debug, Default)]
-pub(super) struct Lenient(Vec<Problem>);
+pub(super) struct Lenient(pub(super) Vec<Problem>);
 
 impl Lenient {
     /// Notes what is wrong with a key, and which value is used.
@@ -34,10 +34,6 @@ impl Lenient {
             // The range fits the type.
             T::try_from(used).unwrap_or_default()
         })
-    }
-
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.0
     }
 }
 

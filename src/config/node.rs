@@ -5,10 +5,10 @@ use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::environment::{TOKEN, TOKEN_ID};
-use super::file::{AlulaFile, ConfigFile, SystemFile};
+use super::environment::token;
+use super::file::{ConfigFile, DockerFile, PullPolicy, SystemFile};
 use super::lenient::{Lenient, within};
-use super::{ApiConfig, Directories, DockerConfig, PanelConfig, Problem, Secret, Variables};
+use super::{ApiConfig, Directories, Overhead, PanelConfig, Problem, Registries, Secret, Variables};
 
 /// The longest time, in seconds.
 const CENTURY: i64 = 3_155_760_000;
@@ -43,23 +43,40 @@ pub struct NodeConfig {
     pub mount_machine_id: bool,
     /// Name of the node's timezone in the timezone database.
     pub timezone: String,
-    pub docker: DockerConfig,
+    /// Valid values only. `registries` and `overhead` are empty: see the fields below.
+    pub docker: DockerFile,
+    pub registries: Registries,
+    /// Memory of containers beyond the server's limit.
+    pub overhead: Overhead,
+    pub pull_policy: PullPolicy,
     /// Host paths below which servers may mount.
     pub allowed_mounts: Vec<PathBuf>,
     /// Whether mounts at or below `/home/container` are rejected.
     pub block_base_dir_mount: bool,
-    /// Crash detection of servers whose own settings leave it open.
-    pub crash_detection: CrashDetection,
+    /// Whether a crashed server is started again, if its own settings leave it open.
+    pub crash_detection: bool,
+    /// Whether an unrequested exit with code 0 is a crash.
+    pub clean_exit_is_crash: bool,
+    /// After a second crash within this time the server stays offline. Zero: it is always started again.
+    pub crash_timeout: Duration,
     /// Time between measurements of a server's disk usage. `None`: never, and no limit is enforced.
     pub disk_check_interval: Option<Duration>,
     /// Whether the owner of a server's files is set before each start.
     pub check_permissions_on_boot: bool,
     /// Whether a server's local backups are deleted with it.
     pub remove_backups_on_server_delete: bool,
-    pub reconcile: ReconcileConfig,
-    pub install: InstallConfig,
-    /// Console transcripts.
-    pub logs: LogRotation,
+    /// Passes that run at the same time.
+    pub workers: usize,
+    /// Installers that run at the same time.
+    pub concurrent_installs: usize,
+    /// The longest run of an install script; `None` for no limit.
+    pub install_timeout: Option<Duration>,
+    /// Whether an install script with an exit code other than 0 has failed.
+    pub fail_on_nonzero_exit: bool,
+    /// Size at which a new file of a console transcript is started.
+    pub max_transcript_bytes: u64,
+    /// Number of files of a console transcript, including the current one.
+    pub max_transcript_files: u32,
     /// Whether the daemon writes a logrotate file for its log.
     pub rotate_daemon_log: bool,
     /// Invalid values, each with the value that is used.
@@ -88,44 +105,6 @@ impl Display for ContainerUser {
     }
 }
 
-/// When a crashed server is started again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CrashDetection {
-    /// For servers whose own settings leave it open.
-    pub enabled: bool,
-    /// Whether an unrequested exit with code 0 is a crash.
-    pub clean_exit_is_crash: bool,
-    /// After a second crash within this time the server stays offline. Zero: it is always started again.
-    pub timeout: Duration,
-}
-
-/// Limits of the controller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReconcileConfig {
-    /// Passes that run at the same time.
-    pub workers: usize,
-    /// Installers that run at the same time.
-    pub concurrent_installs: usize,
-}
-
-/// Limits of installations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InstallConfig {
-    /// The longest run of an install script; `None` for no limit.
-    pub timeout: Option<Duration>,
-    /// Whether a script with an exit code other than 0 has failed.
-    pub fail_on_nonzero_exit: bool,
-}
-
-/// Rotation of a server's console transcript.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogRotation {
-    /// Size at which a new file is started.
-    pub max_bytes: u64,
-    /// Number of files, including the current one.
-    pub max_files: usize,
-}
-
 impl NodeConfig {
     /// Validates `file`, which was read from `source`.
     ///
@@ -138,12 +117,21 @@ impl NodeConfig {
         owner: Owner,
         timezone: String,
     ) -> Result<Self, Problem> {
-        let token_id = TOKEN_ID.resolve(&file.token_id, variables)?;
-        let token = TOKEN.resolve(&file.token, variables)?;
+        let token_id = token("token_id", "WINGS_TOKEN_ID", &file.token_id, variables)?;
+        let token = token("token", "WINGS_TOKEN", &file.token, variables)?;
         let system = &file.system;
         let alula = &file.alula;
+        let (crash, reconcile, install, logs) =
+            (&system.crash_detection, &alula.reconcile, &alula.install, &alula.logs);
         let lenient = &mut Lenient::default();
-        let interval = system.disk_check_interval;
+        let mut docker = file.docker.clone();
+        docker.validate(lenient);
+        // Wings treats a crash timeout below 0 as 0.
+        let crash_timeout = lenient_seconds("system.crash_detection.timeout", crash.timeout, 0, lenient);
+        let disk_check_interval =
+            lenient_seconds("system.disk_check_interval", system.disk_check_interval, 150, lenient);
+        let installs = reconcile.concurrent_installs;
+        let transcript_mib: u64 = within("alula.logs.max_size_mib", logs.max_size_mib, 1..=1 << 20, "MiB")?;
         let mut node = Self {
             source: source.to_owned(),
             debug: file.debug,
@@ -160,20 +148,28 @@ impl NodeConfig {
             mount_passwd: system.user.passwd.enable,
             mount_machine_id: system.machine_id.enable,
             timezone,
-            docker: DockerConfig::resolve(&file.docker, alula.pull.policy, lenient)?,
+            registries: Registries::resolve(std::mem::take(&mut docker.registries)),
+            overhead: Overhead::resolve(&std::mem::take(&mut docker.overhead), lenient)?,
+            docker,
+            pull_policy: alula.pull.policy,
             allowed_mounts: allowed_mounts(&file.allowed_mounts, lenient),
             block_base_dir_mount: file.block_base_dir_mount,
-            crash_detection: CrashDetection::resolve(system, lenient),
-            disk_check_interval: lenient_seconds("system.disk_check_interval", interval, 150, lenient),
+            crash_detection: crash.enabled,
+            clean_exit_is_crash: crash.detect_clean_exit_as_crash,
+            crash_timeout: crash_timeout.unwrap_or_default(),
+            disk_check_interval,
             check_permissions_on_boot: system.check_permissions_on_boot,
             remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,
-            reconcile: ReconcileConfig::resolve(alula)?,
-            install: InstallConfig::resolve(alula)?,
-            logs: LogRotation::resolve(alula)?,
+            workers: within("alula.reconcile.workers", reconcile.workers, 1..=1024, "workers")?,
+            concurrent_installs: within("alula.reconcile.concurrent_installs", installs, 1..=1024, "installers")?,
+            install_timeout: seconds_or_none("alula.install.timeout_seconds", install.timeout_seconds)?,
+            fail_on_nonzero_exit: install.fail_on_nonzero_exit,
+            max_transcript_bytes: transcript_mib * 1024 * 1024,
+            max_transcript_files: within("alula.logs.max_files", logs.max_files, 1..=1000, "files")?,
             rotate_daemon_log: system.enable_log_rotate,
             adjusted: Vec::new(),
         };
-        node.adjusted = std::mem::take(lenient).into_problems();
+        node.adjusted = std::mem::take(&mut lenient.0);
         Ok(node)
     }
 
@@ -195,51 +191,6 @@ impl ContainerUser {
         rootless.enabled.then(|| Self {
             uid: id("system.user.rootless.container_uid", rootless.container_uid, "as a user id"),
             gid: id("system.user.rootless.container_gid", rootless.container_gid, "as a group id"),
-        })
-    }
-}
-
-impl CrashDetection {
-    fn resolve(system: &SystemFile, lenient: &mut Lenient) -> Self {
-        let file = &system.crash_detection;
-        // Wings treats a value below 0 as 0.
-        let timeout = lenient_seconds("system.crash_detection.timeout", file.timeout, 0, lenient);
-        Self {
-            enabled: file.enabled,
-            clean_exit_is_crash: file.detect_clean_exit_as_crash,
-            timeout: timeout.unwrap_or_default(),
-        }
-    }
-}
-
-impl ReconcileConfig {
-    fn resolve(alula: &AlulaFile) -> Result<Self, Problem> {
-        let file = &alula.reconcile;
-        let installs = file.concurrent_installs;
-        Ok(Self {
-            workers: within("alula.reconcile.workers", file.workers, 1..=1024, "workers")?,
-            concurrent_installs: within("alula.reconcile.concurrent_installs", installs, 1..=1024, "installers")?,
-        })
-    }
-}
-
-impl InstallConfig {
-    fn resolve(alula: &AlulaFile) -> Result<Self, Problem> {
-        let file = &alula.install;
-        Ok(Self {
-            timeout: seconds_or_none("alula.install.timeout_seconds", file.timeout_seconds)?,
-            fail_on_nonzero_exit: file.fail_on_nonzero_exit,
-        })
-    }
-}
-
-impl LogRotation {
-    fn resolve(alula: &AlulaFile) -> Result<Self, Problem> {
-        let file = &alula.logs;
-        let mib: u64 = within("alula.logs.max_size_mib", file.max_size_mib, 1..=1 << 20, "MiB")?;
-        Ok(Self {
-            max_bytes: mib * 1024 * 1024,
-            max_files: within("alula.logs.max_files", file.max_files, 1..=1000, "files")?,
         })
     }
 }

@@ -107,7 +107,7 @@ mod tests {
             let (mut lenient, multipliers) = (Lenient::default(), BTreeMap::from([("64".to_owned(), step)]));
             let file = OverheadFile { enabled: true, default_multiplier, multipliers };
             let overhead = Overhead::resolve(&file, &mut lenient).unwrap();
-            let keys: Vec<String> = lenient.into_problems().into_iter().map(|problem| problem.key).collect();
+            let keys: Vec<String> = lenient.0.into_iter().map(|problem| problem.key).collect();
             ((overhead.multiplier(64), overhead.multiplier(65)), keys)
         };
         for wrong in [0.9, 0.0, -1.0, f64::NAN, f64::INFINITY] {

@@ -2,26 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::Secret;
 use super::file::RegistryFile;
 use crate::model::image::{DEFAULT_REGISTRY, ImageReference};
 
-/// The account at a registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// Host, and a path if the account is for a part of the registry only.
-    pub server: String,
-    #[allow(missing_docs)]
-    pub username: String,
-    /// Password or token.
-    pub password: Secret,
-}
-
 /// The registries of the file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Registries {
     /// The longest scope first.
-    entries: Vec<(Scope, Credentials)>,
+    entries: Vec<(Scope, RegistryFile)>,
 }
 
 /// A registry, or a path on one.
@@ -33,17 +21,10 @@ struct Scope {
 }
 
 impl Registries {
-    pub(super) fn resolve(file: &BTreeMap<String, RegistryFile>) -> Self {
-        let mut entries: Vec<_> = file
-            .iter()
-            .filter(|(_, account)| !account.username.is_empty() || !account.password.is_empty())
-            .map(|(name, account)| {
-                let scope = Scope::parse(name);
-                let server = [scope.host.as_str(), &scope.path].join("/").trim_end_matches('/').to_owned();
-                let (username, password) = (account.username.clone(), account.password.clone());
-                (scope, Credentials { server, username, password })
-            })
-            .collect();
+    pub(super) fn resolve(file: BTreeMap<String, RegistryFile>) -> Self {
+        let used = |account: &RegistryFile| !account.username.is_empty() || !account.password.is_empty();
+        let mut entries: Vec<_> = file.into_iter().map(|(name, account)| (Scope::parse(&name), account)).collect();
+        entries.retain(|(_, account)| used(account));
         entries.sort_by_key(|(scope, _)| std::cmp::Reverse(scope.host.len() + scope.path.len()));
         Self { entries }
     }
@@ -51,13 +32,13 @@ impl Registries {
     /// The account for an image: the one with the longest scope that contains the image.
     ///
     /// `image` is a reference from the panel, with or without tag, digest and leading `~`.
-    pub fn credentials_for(&self, image: &str) -> Option<&Credentials> {
+    pub fn credentials_for(&self, image: &str) -> Option<&RegistryFile> {
         let image = image.trim();
         let image = ImageReference::parse(image.strip_prefix('~').unwrap_or(image))?;
         let host = canonical_host(image.registry());
         let path = if host == DEFAULT_REGISTRY { image.full_path() } else { image.path().to_owned() };
         let found = self.entries.iter().find(|(scope, _)| scope.host == host && scope.contains(&path));
-        found.map(|(_, credentials)| credentials)
+        found.map(|(_, account)| account)
     }
 }
 
@@ -104,7 +85,7 @@ mod tests {
     fn registries(names: &[&str]) -> Registries {
         let account =
             |name: &&str| (name.to_string(), RegistryFile { username: name.to_string(), ..Default::default() });
-        Registries::resolve(&names.iter().map(account).collect())
+        Registries::resolve(names.iter().map(account).collect())
     }
 
     #[test]
@@ -143,7 +124,7 @@ mod tests {
         ];
         for (names, image, expected) in cases {
             let registries = registries(names);
-            let found = registries.credentials_for(image).map(|credentials| credentials.username.as_str());
+            let found = registries.credentials_for(image).map(|account| account.username.as_str());
             assert_eq!(found, *expected, "{names:?} {image}");
         }
     }
@@ -151,24 +132,16 @@ mod tests {
     #[test]
     fn an_empty_account_is_ignored() {
         let file = BTreeMap::from([("ghcr.io".to_owned(), RegistryFile::default())]);
-        assert_eq!(Registries::resolve(&file), Registries::default());
-    }
-
-    #[test]
-    fn the_server_name_is_the_one_of_docker() {
-        let found = registries(&["https://index.docker.io/v1/"]);
-        assert_eq!(found.credentials_for("nginx").unwrap().server, "docker.io");
-        let found = registries(&["https://ghcr.io/team/"]);
-        assert_eq!(found.credentials_for("ghcr.io/team/app").unwrap().server, "ghcr.io/team");
+        assert_eq!(Registries::resolve(file), Registries::default());
     }
 
     proptest::proptest! {
         #[test]
         fn credentials_are_used_for_their_own_registry_only(image in "~?[a-z.:/@]{0,24}", entry in "(https://)?[a-z.:/]{0,16}") {
             let registries = registries(&[&entry]);
-            if let Some(found) = registries.credentials_for(&image) {
-                let host = found.server.split('/').next().unwrap();
-                proptest::prop_assert!(host == "docker.io" || image.to_lowercase().contains(host));
+            if registries.credentials_for(&image).is_some() {
+                let host = Scope::parse(&entry).host;
+                proptest::prop_assert!(host == "docker.io" || image.to_lowercase().contains(&host));
             }
         }
     }

@@ -42,11 +42,11 @@ fn an_empty_file_is_a_node_without_panel() {
     assert_eq!(node.timezone, "UTC");
     assert_eq!(node.container_user().to_string(), format!("{}:{}", node.owner.uid, node.owner.gid));
     assert_eq!(node.disk_check_interval, Some(Duration::from_secs(150)));
-    assert_eq!(node.install.timeout, Some(Duration::from_secs(3600)));
-    assert_eq!((node.reconcile.workers, node.reconcile.concurrent_installs), (8, 10));
-    assert_eq!((node.logs.max_bytes, node.logs.max_files), (5 * 1024 * 1024, 3));
-    assert_eq!(node.docker.pull_policy, PullPolicy::Always);
-    assert_eq!(node.docker.log_config.as_ref().unwrap().options.len(), 4);
+    assert_eq!(node.install_timeout, Some(Duration::from_secs(3600)));
+    assert_eq!((node.workers, node.concurrent_installs), (8, 10));
+    assert_eq!((node.max_transcript_bytes, node.max_transcript_files), (5 * 1024 * 1024, 3));
+    assert_eq!(node.pull_policy, PullPolicy::Always);
+    assert_eq!(node.docker.log_config.options.len(), 4);
     assert!(loaded.notices.is_empty());
 }
 
@@ -217,9 +217,9 @@ fn the_default_directories() {
     let id: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
     let path = |path: PathBuf| path.display().to_string();
     assert_eq!(path(directories.server_data(&id)), format!("/var/lib/pelican/servers/{id}/data"));
-    assert_eq!(path(directories.install_log(&id)), format!("/var/lib/pelican/install/{id}.log"));
+    assert_eq!(path(directories.log.clone()), "/var/lib/pelican");
     assert_eq!(path(directories.daemon_log()), "/var/lib/pelican/wings.log");
-    assert_eq!(path(directories.machine_id_file(&id)), format!("/etc/pelican/machine-id/{id}"));
+    assert_eq!(path(directories.machine_id.clone()), "/etc/pelican/machine-id");
     assert_eq!(path(directories.passwd), "/etc/pelican");
     assert_eq!(path(directories.tmp), "/tmp/pelican");
     assert_eq!(path(directories.backup), "/var/lib/pelican/backups");
@@ -254,7 +254,7 @@ fn directories_that_the_file_names_are_used() {
     .directories;
     let id: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
     assert_eq!(directories.server_data(&id), Path::new("/srv/volumes").join(id.to_string()));
-    assert_eq!(directories.install_log(&id), Path::new("/var/log/pelican/install").join(format!("{id}.log")));
+    assert_eq!(directories.log, Path::new("/var/log/pelican"));
     let Directories { backup, archive, tmp, passwd, machine_id, socket, .. } = &directories;
     for (path, expected) in
         [(backup, "/b"), (archive, "/a"), (tmp, "/t"), (passwd, "/p"), (machine_id, "/m"), (socket, "/s/s")]
@@ -277,9 +277,9 @@ fn zero_disables_intervals_and_timeouts() {
          alula: {install: {timeout_seconds: 0, fail_on_nonzero_exit: yes}}\n",
     );
     assert_eq!(node.disk_check_interval, None);
-    assert_eq!(node.install, InstallConfig { timeout: None, fail_on_nonzero_exit: true });
-    let expected = CrashDetection { enabled: false, clean_exit_is_crash: false, timeout: Duration::ZERO };
-    assert_eq!(node.crash_detection, expected);
+    assert_eq!((node.install_timeout, node.fail_on_nonzero_exit), (None, true));
+    assert_eq!((node.crash_detection, node.clean_exit_is_crash), (false, false));
+    assert_eq!(node.crash_timeout, Duration::ZERO);
 }
 
 #[test]
@@ -351,6 +351,6 @@ fn all_directories_can_be_below_one_folder() {
     assert_eq!(node.app_name, "Conformance");
     assert_eq!(node.directories.data, Some("/d/volumes".into()));
     assert_eq!(node.docker.network.interface, "172.20.0.1");
-    assert_eq!(node.docker.installer_limits, InstallerLimits { memory_mib: 256, cpu_percent: 100 });
+    assert_eq!((node.docker.installer_limits.memory_mib, node.docker.installer_limits.cpu_percent), (256, 100));
     assert_eq!(node.panel.unwrap().url, "http://127.0.0.1:9000");
 }

@@ -8,37 +8,31 @@
 //!      └──── output ended: log to its end ─────┘
 //! ```
 //!
-//! Output is read at all times, whatever becomes of it. What is typed is written beside that, a line at a time, so that
-//! a server that does not read its input is no hindrance either.
+//! The output is read at all times. Commands are written concurrently, one line at a time, so a server that does not read its
+//! input does not block its output.
 
 use std::io;
 
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::done::DoneMatcher;
-use super::lines::{Lines, display_text};
 use super::replay::{Replay, Rest};
 use super::transcript::Transcript;
 use crate::events::{EventKind, Events};
-use crate::runtime::{Attachment, RuntimeError};
+use crate::model::settings::Startup;
+use crate::runtime::lines::{Lines, display_text};
+use crate::runtime::{Attachment, Output};
 
-/// What an attachment is asked for.
-pub(super) enum Order {
-    /// Type these bytes, and say whether that worked.
-    Type(Vec<u8>, oneshot::Sender<io::Result<()>>),
-    /// Look for other lines than before.
-    Match(DoneMatcher),
-}
+/// Bytes for the input, and where the result is sent.
+pub(super) type Command = (Vec<u8>, oneshot::Sender<io::Result<()>>);
 
-/// Where lines go.
+/// The destinations of lines.
 #[derive(Clone)]
 pub(super) struct Sinks {
-    /// The file.
     pub transcript: Transcript,
-    /// Subscribers.
     pub events: Events,
 }
 
@@ -59,79 +53,62 @@ impl Sinks {
     }
 }
 
-/// Everything that an attachment's task works with.
+/// The state of an attachment's task.
 pub(super) struct Session<F> {
-    /// The container's terminal.
-    pub terminal: Attachment,
-    /// What others want of it.
-    pub orders: mpsc::Receiver<Order>,
-    /// Where its lines go.
-    pub sinks: Sinks,
-    /// Looks for the end of the start-up, until it is seen.
-    pub matcher: Option<DoneMatcher>,
-    /// Called when it is seen.
-    pub on_done: F,
-    /// Makes lines of bytes.
-    pub lines: Lines,
-    /// The log of what was said before, where the start-up was not seen; none once it is read.
-    pub replay: Option<Box<Replay>>,
-}
-
-/// A line that is being typed.
-struct Typing {
-    bytes: Bytes,
-    done: oneshot::Sender<io::Result<()>>,
+    startup: watch::Receiver<Option<Startup>>,
+    sinks: Sinks,
+    /// Called when the start-up has finished.
+    on_done: F,
+    /// The container's log, until it is read to its end.
+    replay: Option<Box<Replay>>,
+    /// Set until the start-up has finished.
+    matcher: Option<DoneMatcher>,
+    lines: Lines,
 }
 
 impl<F: Fn()> Session<F> {
+    /// A session that matches the start-up in `startup`, and each other one that is sent later.
+    pub fn new(
+        mut startup: watch::Receiver<Option<Startup>>,
+        sinks: Sinks,
+        on_done: F,
+        replay: Option<Box<Replay>>,
+    ) -> Self {
+        startup.mark_changed();
+        Self { startup, sinks, on_done, replay, matcher: None, lines: Lines::default() }
+    }
+
     /// Runs until the output ends.
-    pub async fn run(mut self) {
-        let mut typing: Option<Typing> = None;
-        let mut output_ended = false;
-        while !output_ended || self.replay.is_some() {
-            tokio::select! {
-                biased;
-                Some(order) = self.orders.recv(), if typing.is_none() => typing = self.take_order(order),
-                written = write_some(&mut self.terminal.input, &mut typing) => {
-                    settle(&mut typing, written);
-                    // Endless input must not keep the output from being read.
-                    if let Some(piece) = (!output_ended).then(|| self.terminal.output.next().now_or_never()).flatten() {
-                        output_ended = self.take_output(piece);
-                    }
-                }
-                piece = next_of_log(&mut self.replay) => self.take_log(piece),
-                piece = self.terminal.output.next(), if !output_ended => output_ended = self.take_output(piece),
-            }
+    pub async fn run(mut self, terminal: Attachment, commands: mpsc::Receiver<Command>) {
+        tokio::select! {
+            () = self.read(terminal.output) => {}
+            () = write(terminal.input, commands) => {}
         }
         let sinks = &self.sinks;
         self.lines.finish(|piece| sinks.print_unfinished(piece));
         sinks.transcript.flush();
     }
 
-    fn take_order(&mut self, order: Order) -> Option<Typing> {
-        match order {
-            // The caller has given up.
-            Order::Type(_, done) if done.is_closed() => None,
-            Order::Type(bytes, done) => Some(Typing { bytes: bytes.into(), done }),
-            Order::Match(matcher) => {
-                self.matcher = Some(matcher);
-                None
+    async fn read(&mut self, mut output: Output) {
+        let server = self.sinks.transcript.server();
+        let mut ended = false;
+        while !ended || self.replay.is_some() {
+            tokio::select! {
+                biased;
+                Ok(()) = self.startup.changed() => {
+                    let startup = self.startup.borrow_and_update();
+                    self.matcher = startup.as_ref().map(|startup| DoneMatcher::new(server, startup));
+                }
+                piece = next_of_log(&mut self.replay) => self.take_log(piece),
+                piece = output.next(), if !ended => match piece {
+                    Some(Ok(piece)) => self.hold_or_feed(&piece),
+                    Some(Err(error)) => {
+                        tracing::debug!(%server, %error, "attachment broke");
+                        ended = true;
+                    }
+                    None => ended = true,
+                }
             }
-        }
-    }
-
-    /// Takes what came from the output; true when that was its end.
-    fn take_output(&mut self, piece: Option<Result<Bytes, RuntimeError>>) -> bool {
-        match piece {
-            Some(Ok(piece)) => {
-                self.hold_or_feed(&piece);
-                false
-            }
-            Some(Err(error)) => {
-                tracing::debug!(server = %self.sinks.transcript.server(), %error, "an attachment broke");
-                true
-            }
-            None => true,
         }
     }
 
@@ -149,12 +126,12 @@ impl<F: Fn()> Session<F> {
         match (piece, &mut self.replay) {
             (Some(piece), Some(replay)) => {
                 let (matcher, on_done) = (&mut self.matcher, &self.on_done);
-                replay.feed(&piece, |line| look_for_done(matcher, line, on_done));
+                replay.feed(&piece, |line| match_done(matcher, line, on_done));
             }
             (None, _) => {
                 let replay = self.replay.take();
                 if replay.as_ref().is_some_and(|replay| replay.has_gap()) && self.matcher.take().is_some() {
-                    // The line that would have said so may be among those that are lost.
+                    // The line that ends the start-up may be among the lost ones.
                     (self.on_done)();
                 }
                 self.take_rest(replay.and_then(|replay| replay.finish()));
@@ -173,14 +150,14 @@ impl<F: Fn()> Session<F> {
     fn feed(&mut self, piece: &[u8]) {
         let Self { lines, matcher, on_done, sinks, .. } = self;
         lines.feed(piece, |line| {
-            look_for_done(matcher, line, on_done);
+            match_done(matcher, line, on_done);
             sinks.print(line);
         });
     }
 }
 
-/// Looks at one line; after the first hit no line has a meaning any more.
-fn look_for_done(matcher: &mut Option<DoneMatcher>, line: &[u8], on_done: &impl Fn()) {
+/// Matches one line, until the first match.
+fn match_done(matcher: &mut Option<DoneMatcher>, line: &[u8], on_done: &impl Fn()) {
     if matcher.as_ref().is_some_and(|matcher| matcher.matches(&display_text(line))) {
         *matcher = None;
         on_done();
@@ -195,32 +172,21 @@ async fn next_of_log(replay: &mut Option<Box<Replay>>) -> Option<Bytes> {
     }
 }
 
-/// Writes as much as the terminal takes, if anything is to be written. Dropping the future loses nothing.
-async fn write_some(input: &mut (dyn AsyncWrite + Send + Unpin), typing: &mut Option<Typing>) -> io::Result<usize> {
-    match typing {
-        Some(typing) if typing.bytes.is_empty() => input.flush().await.map(|()| 0),
-        Some(typing) => match input.write(&typing.bytes).await {
-            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-            written => written,
-        },
-        None => std::future::pending().await,
-    }
-}
-
-/// Counts written bytes, and answers the caller once all are written.
-fn settle(typing: &mut Option<Typing>, written: io::Result<usize>) {
-    let Some(mut line) = typing.take() else { return };
-    let result = match written {
-        Ok(0) => Ok(()),
-        Ok(count) => {
-            let _written = line.bytes.split_to(count);
-            *typing = Some(line);
-            return;
+/// Writes commands one after the other. Never returns.
+async fn write(mut input: Box<dyn AsyncWrite + Send + Unpin>, mut commands: mpsc::Receiver<Command>) {
+    while let Some((bytes, done)) = commands.recv().await {
+        if done.is_closed() {
+            // The caller has given up.
+            continue;
         }
-        Err(error) => Err(error),
-    };
-    // The caller may have given up.
-    let _ = line.done.send(result);
+        let written = match input.write_all(&bytes).await {
+            Ok(()) => input.flush().await,
+            error => error,
+        };
+        // The caller may have given up.
+        let _ = done.send(written);
+    }
+    std::future::pending().await
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Notices that a start-up has finished: console lines in, yes or no out.
+//! Detects the end of a start-up in console lines.
 //!
 //! An entry of `startup.done` is a text that a line contains, or after `regex:` a regular expression in the language
-//! of Go (RE2), which is what eggs are written for. One that does not compile is warned about and taken as
-//! text, its prefix included. Source: the reference's "Attach, console, stdin".
+//! of Go (RE2), which eggs are written for. An expression that does not compile is logged and compared as text, including its
+//! prefix. Source: the reference's "Attach, console, stdin".
 
 use anstream::adapter::strip_str;
 use regex::{Regex, RegexBuilder};
@@ -10,7 +10,7 @@ use regex::{Regex, RegexBuilder};
 use crate::model::settings::Startup;
 use crate::model::{ServerId, expression};
 
-/// Entries that are matched; no egg has more than a handful.
+/// Most entries that are matched. Eggs have fewer than ten.
 const ENTRIES: usize = 64;
 /// Memory of one compiled expression, and of the cache of its search, in bytes.
 const EXPRESSION: usize = 1024 * 1024;
@@ -29,7 +29,7 @@ enum Entry {
 }
 
 impl DoneMatcher {
-    /// Prepares the entries; problems with them are logged under the server's name.
+    /// Compiles the entries. Invalid ones are logged with the server's id.
     pub fn new(server: ServerId, startup: &Startup) -> Self {
         if startup.done.len() > ENTRIES {
             tracing::warn!(%server, entries = startup.done.len(), used = ENTRIES, "too many startup.done entries; the last ones are ignored");
@@ -38,7 +38,7 @@ impl DoneMatcher {
         Self { entries, strip_ansi: startup.strip_ansi }
     }
 
-    /// Whether this line says that the start-up has finished.
+    /// Whether this line ends the start-up.
     pub fn matches(&self, line: &str) -> bool {
         let stripped;
         let line = if self.strip_ansi {
@@ -67,7 +67,7 @@ impl Entry {
             Ok(expression) => Self::Expression(expression),
             Err(error) => {
                 let entry: String = text.chars().take(200).collect();
-                tracing::warn!(%server, %entry, %error, "this startup.done entry is no valid regular expression and is compared as plain text; correct it in the egg or in override.yml");
+                tracing::warn!(%server, %entry, %error, "invalid regular expression in startup.done is compared as text; correct it in the egg or in override.yml");
                 Self::Text(text.to_owned())
             }
         }

@@ -1,18 +1,16 @@
-//! Takes up a console where an earlier daemon left it: the container's log in, the lines that are new out.
+//! Finds the lines of a container's log that the transcript misses, after a restart of the daemon.
 //!
-//! The attachment is opened first and the log is read second, so that nothing falls between them; what they
-//! have in common is distinguished twice:
+//! The attachment is opened first and the log is read second, so that no output falls between them. Duplicates are removed in
+//! two steps:
 //!
-//! - Lines that the transcript has already: the place in the log where the most of the transcript's last lines stand
-//!   in a row is where it ended; at equal length the last such place counts. Only what follows is new. Where
-//!   no line is found (the log was rotated meanwhile), all that the log has is new.
-//! - Bytes that both the log and the attachment have: the longest end of the log that the attachment begins with.
+//! - Lines that the transcript has: the transcript ends at the position in the log that matches most of its last lines in a
+//!   row; of equal positions the last one counts. Lines after it are new. Without any match all lines of the log are new.
+//! - Bytes that log and attachment both have: the longest end of the log that the attachment begins with.
 //!
-//! Both are exact unless a server prints the same lines over and over, and then the loss is some of those.
+//! Both steps are exact, unless a server repeats the same lines; then some repetitions may be lost.
 //!
-//! A log that has none of the transcript's lines has lost some to the engine's rotation, and maybe the one that says that
-//! the start-up has finished. A server that has printed more than a log holds counts as started then, as does one whose log
-//! cannot be read to its end.
+//! A log without any of the transcript's lines was rotated by the engine, and may have lost the line that ends the start-up.
+//! The server then counts as started, as does a server whose log cannot be read to its end.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,15 +22,15 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::lines::Lines;
 use super::transcript::{WAITING, line_hash};
+use crate::runtime::lines::Lines;
 use crate::runtime::{LogPart, Runtime, RuntimeError};
 
-/// Lines of a log that are read where no start-up is to be found in them.
+/// Lines of a log that are read if the server has started already.
 const LAST_LINES: u32 = 2000;
-/// A log that breaks off is read again this often, a second later each time.
+/// How often a broken log is read again, each time a second later than the time before.
 const BREAKS: u32 = 3;
-/// How long after the log's end the attachment may be behind it.
+/// How long the attachment may lag behind the end of the log.
 const LAG: Duration = Duration::from_millis(50);
 /// Bytes in which the log and the attachment may overlap.
 const OVERLAP: usize = 64 * 1024;
@@ -44,53 +42,53 @@ type Open = Box<dyn Fn(Duration) -> Log + Send>;
 pub(super) struct Replay {
     container: String,
     log: Option<Log>,
-    /// Opens it again, after a while, when it broke off.
+    /// Opens it again after a delay.
     open: Option<Open>,
-    /// How often it broke off.
+    /// How often the log broke.
     breaks: u32,
-    /// When the reading is given up, or the settling is over.
+    /// The deadline of reading the log; after its end, of waiting for the attachment.
     until: Instant,
     lines: Lines,
     aligner: Aligner,
     /// The log's last bytes.
     window: VecDeque<u8>,
-    /// What the attachment printed meanwhile.
+    /// The output of the attachment meanwhile.
     held: Vec<u8>,
-    /// It printed too much: it is no longer held back, and the log is read for the matcher alone.
+    /// The attachment printed too much to be held back; the log is read for the matcher only.
     overtaken: bool,
     /// The log was read to its end.
     read: bool,
 }
 
-/// What is left when the log has ended.
+/// The result of a replay.
 pub(super) struct Rest {
     /// Lines that are new to the transcript.
     pub new: Vec<Vec<u8>>,
     /// The log's unfinished line.
     pub lines: Lines,
-    /// What the attachment printed beyond the log.
+    /// The output of the attachment after the log.
     pub output: Vec<u8>,
 }
 
 impl Replay {
-    /// Begins to read a container's log. `turns` limits how many are read at a time.
+    /// Begins to read a container's log. `readers` limits the logs that are read at once.
     pub fn new(
         runtime: Arc<dyn Runtime>,
         container: String,
         part: LogPart,
         anchor: Vec<u64>,
-        turns: Arc<Semaphore>,
+        readers: Arc<Semaphore>,
     ) -> Self {
         let id = container.clone();
         let open: Open = Box::new(move |delay| {
-            let (runtime, id, turns) = (runtime.clone(), id.clone(), turns.clone());
+            let (runtime, id, readers) = (runtime.clone(), id.clone(), readers.clone());
             let opened = async move {
                 tokio::time::sleep(delay).await;
-                // The semaphore is never closed; without a permit the replay only competes with others.
-                let turn = turns.acquire_owned().await.ok();
+                // An error means that the semaphore is closed, which never happens.
+                let permit = readers.acquire_owned().await.ok();
                 let log = runtime.logs(&id, part).await?;
                 Ok::<_, RuntimeError>(log.inspect(move |_| {
-                    let _held_to_the_end = &turn;
+                    let _held_to_the_end = &permit;
                 }))
             };
             stream::once(opened).try_flatten().boxed()
@@ -110,12 +108,12 @@ impl Replay {
         }
     }
 
-    /// Which part of the log is needed: where the start-up's end is looked for it may be anywhere.
+    /// The part of the log that is needed. The line that ends the start-up may be anywhere in it.
     pub fn part(matching: bool) -> LogPart {
         if matching { LogPart::All } else { LogPart::Tail(LAST_LINES) }
     }
 
-    /// The next piece of the log; `None` when all is there that will come. Dropping the future loses nothing.
+    /// The next piece of the log; `None` after its end. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Bytes> {
         while let Some(log) = &mut self.log {
             match tokio::time::timeout_at(self.until, log.next()).await {
@@ -125,14 +123,11 @@ impl Replay {
                     if self.begin_again() {
                         continue;
                     }
-                    tracing::info!(container = self.container, %error, "a console is taken up without its log");
+                    tracing::info!(container = self.container, %error, "container log cannot be read; attaching without it");
                 }
                 Err(_) => {
                     let container = &self.container;
-                    tracing::info!(
-                        container,
-                        "a console is taken up without the rest of its log, which takes too long"
-                    );
+                    tracing::info!(container, "container log takes too long to read; attaching without the rest");
                 }
             }
             self.log = None;
@@ -142,7 +137,7 @@ impl Replay {
         None
     }
 
-    /// Reads the log from its beginning once more, unless it broke off too often.
+    /// Reads the log from its beginning again, unless it broke too often.
     fn begin_again(&mut self) -> bool {
         self.breaks += 1;
         let Some(open) = self.open.as_ref().filter(|_| self.breaks <= BREAKS) else { return false };
@@ -153,13 +148,13 @@ impl Replay {
         true
     }
 
-    /// Takes a piece of the log and gives out its lines, for the matcher.
+    /// Takes a piece of the log and passes on its lines, for the matcher.
     pub fn feed(&mut self, piece: &[u8], mut line: impl FnMut(&[u8])) {
         let (aligner, overtaken) = (&mut self.aligner, self.overtaken);
         self.lines.feed(piece, |text| {
             line(text);
             if overtaken {
-                aligner.look_at(text);
+                aligner.ends_here(text);
             } else {
                 aligner.push(text);
             }
@@ -170,8 +165,8 @@ impl Replay {
         self.window.extend(piece);
     }
 
-    /// Holds back what the attachment printed, unless it is too much: the server does not wait for its log. Then
-    /// everything so far is given out, as by [`Replay::finish`], and nothing is to be held any more.
+    /// Holds back output of the attachment. If it is too much, returns everything so far like [`Replay::finish`], and later
+    /// output must not be held: the server does not wait for its log.
     pub fn hold(&mut self, piece: &[u8]) -> Option<Rest> {
         self.held.extend_from_slice(piece);
         (self.held.len() > OVERLAP).then(|| {
@@ -185,12 +180,12 @@ impl Replay {
         !self.overtaken
     }
 
-    /// Whether there are lines that were never read: the engine has rotated them away, or does not give them.
+    /// Whether lines are lost: the engine has rotated them away, or does not return them.
     pub fn has_gap(&self) -> bool {
         !self.read || self.aligner.has_gap()
     }
 
-    /// Ends the replay: what is new, in order. `None` if that was given out already.
+    /// Ends the replay. `None` if [`Replay::hold`] has returned the result already.
     pub fn finish(mut self) -> Option<Rest> {
         self.holds().then(|| self.rest())
     }
@@ -203,7 +198,7 @@ impl Replay {
     }
 }
 
-/// Finds in a log where a transcript ended.
+/// Finds the position in a log where a transcript ends.
 struct Aligner {
     /// The transcript's last lines.
     anchor: Vec<u64>,
@@ -211,7 +206,7 @@ struct Aligner {
     recent: VecDeque<u64>,
     /// The most lines of the anchor's end that were found in a row.
     best: usize,
-    /// What follows that place.
+    /// The lines after that position.
     new: VecDeque<Vec<u8>>,
     new_bytes: usize,
 }
@@ -222,14 +217,14 @@ impl Aligner {
     }
 
     fn push(&mut self, line: &[u8]) {
-        if self.look_at(line) {
+        if self.ends_here(line) {
             self.new.clear();
             self.new_bytes = 0;
             return;
         }
         self.new_bytes += line.len() + 1;
         self.new.push_back(line.to_vec());
-        // More than the transcript takes at once is not held; the latest lines count.
+        // The transcript does not accept more than this at once; keep the latest lines.
         while self.new_bytes >= WAITING
             && let Some(oldest) = self.new.pop_front()
         {
@@ -237,8 +232,8 @@ impl Aligner {
         }
     }
 
-    /// Whether the transcript's last lines end here, as far as is known now.
-    fn look_at(&mut self, line: &[u8]) -> bool {
+    /// Whether this line is the best match so far for the end of the transcript.
+    fn ends_here(&mut self, line: &[u8]) -> bool {
         if self.anchor.is_empty() {
             return false;
         }

@@ -22,7 +22,7 @@ fn id() -> ServerId {
 struct House {
     root: TempDir,
     events: Events,
-    world: FakeEngine,
+    engine: FakeEngine,
 }
 
 /// One daemon's life.
@@ -34,9 +34,9 @@ struct Daemon {
 
 impl House {
     fn new() -> Self {
-        let world = FakeEngine::default();
-        world.add_image("box", LocalImage::default());
-        Self { root: TempDir::new().unwrap(), events: Events::new(Clock::System), world }
+        let engine = FakeEngine::default();
+        engine.add_image("box", LocalImage::default());
+        Self { root: TempDir::new().unwrap(), events: Events::new(Clock::System), engine }
     }
 
     fn daemon(&self) -> Daemon {
@@ -59,12 +59,12 @@ impl House {
     }
 
     fn runtime(&self) -> FakeRuntime {
-        FakeRuntime::faultless(self.world.clone(), crate::testing::test_host())
+        FakeRuntime::faultless(self.engine.clone(), crate::testing::test_host())
     }
 
     /// Makes a container that will run this program; an earlier one is removed.
     async fn container(&self, program: Program) -> String {
-        self.world.set_program("box", program);
+        self.engine.set_program("box", program);
         let name = container_name(id(), Role::Server);
         self.runtime().remove(&name).await.unwrap();
         let purpose = Purpose { server: id(), role: Role::Server, token: "token".into() };
@@ -106,7 +106,7 @@ async fn a_server_starts_is_typed_into_and_ends() {
 
     console.attach(id(), &container, Some(&startup), &house.logs(), false).await.unwrap();
     console.attach(id(), &container, Some(&startup), &house.logs(), false).await.unwrap();
-    assert_eq!(house.world.attachments(&container), 1);
+    assert_eq!(house.engine.attachments(&container), 1);
     house.runtime().start(&container).await.unwrap();
     tokio::time::sleep(SECOND / 2).await;
     assert_eq!((console.attached(id()), console.done_seen(id())), (Some(container.clone()), None));
@@ -169,11 +169,11 @@ async fn another_container_takes_the_place() {
     assert_eq!((console.attached(id()), console.done_seen(id())), (None, None));
     let wakes = daemon.wakes();
     tokio::time::sleep(SECOND).await;
-    assert_eq!((house.world.attachments(&second), daemon.wakes()), (0, wakes));
+    assert_eq!((house.engine.attachments(&second), daemon.wakes()), (0, wakes));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_is_attached_to_one_container() {
+async fn a_server_has_one_attachment() {
     let house = House::new();
     let daemon = house.daemon();
     let first = house.container(Program::idle()).await;
@@ -184,12 +184,12 @@ async fn a_server_is_attached_to_one_container() {
         daemon.console.attach(id(), container, None, &house.logs(), false).await.unwrap();
         tokio::time::sleep(SECOND).await;
     }
-    assert_eq!((house.world.attachments(&first), house.world.attachments(&second)), (0, 1));
+    assert_eq!((house.engine.attachments(&first), house.engine.attachments(&second)), (0, 1));
     assert_eq!(daemon.wakes(), 0, "that was no news");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_start_up_pattern_may_change_during_the_start_up() {
+async fn the_matcher_can_be_replaced_during_the_start_up() {
     let house = House::new();
     let daemon = house.daemon();
     let container = house.container(printing(&[(1, "up"), (3, "up and ready")])).await;
@@ -216,7 +216,7 @@ async fn a_new_daemon_goes_on_where_the_old_one_stood() {
             assert!(old.tasks.shutdown(SECOND).await.is_empty());
         }
         tokio::time::sleep(5 * SECOND / 2).await;
-        assert_eq!(house.world.attachments(&container), 0);
+        assert_eq!(house.engine.attachments(&container), 0);
 
         let new = house.daemon();
         new.console.attach(id(), &container, Some(&startup), &house.logs(), true).await.unwrap();
@@ -238,18 +238,18 @@ async fn a_new_daemon_goes_on_where_the_old_one_stood() {
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_was_away_is_taken_up_again_too() {
     let house = House::new();
-    house.world.set_live_restore(true);
+    house.engine.set_live_restore(true);
     let daemon = house.daemon();
     let container = house.container(printing(&[(1, "a"), (3, "b"), (5, "c")])).await;
     daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
     house.runtime().start(&container).await.unwrap();
     tokio::time::sleep(2 * SECOND).await;
-    house.world.set_engine_up(false);
+    house.engine.set_engine_up(false);
     tokio::time::sleep(2 * SECOND).await;
     assert_eq!((daemon.console.attached(id()), daemon.wakes()), (None, 1));
     let rejected = daemon.console.attach(id(), &container, None, &house.logs(), true).await.unwrap_err();
     assert!(rejected.is_outage(), "{rejected}");
-    house.world.set_engine_up(true);
+    house.engine.set_engine_up(true);
     daemon.console.attach(id(), &container, None, &house.logs(), true).await.unwrap();
     tokio::time::sleep(2 * SECOND).await;
     assert_eq!(house.transcript(), "a\nb\nc\n");
@@ -258,15 +258,15 @@ async fn an_engine_that_was_away_is_taken_up_again_too() {
 #[tokio::test(start_paused = true)]
 async fn a_start_up_that_was_seen_stays_seen_when_the_attachment_is_made_again() {
     let (house, startup) = (House::new(), done("ready"));
-    house.world.set_live_restore(true);
+    house.engine.set_live_restore(true);
     let daemon = house.daemon();
     let container = house.container(printing(&[(1, "ready"), (9, "b")])).await;
     daemon.console.attach(id(), &container, Some(&startup), &house.logs(), false).await.unwrap();
     house.runtime().start(&container).await.unwrap();
     tokio::time::sleep(2 * SECOND).await;
-    house.world.set_engine_up(false);
+    house.engine.set_engine_up(false);
     tokio::time::sleep(2 * SECOND).await;
-    house.world.set_engine_up(true);
+    house.engine.set_engine_up(true);
     daemon.console.attach(id(), &container, Some(&startup), &house.logs(), false).await.unwrap();
     assert_eq!(daemon.console.done_seen(id()), Some(container));
 }
@@ -275,17 +275,17 @@ async fn a_start_up_that_was_seen_stays_seen_when_the_attachment_is_made_again()
 async fn long_lines_are_rejected_and_unread_ones_are_given_up() {
     let house = House::new();
     let daemon = house.daemon();
-    let long = "x".repeat(TYPED + 1);
+    let long = "x".repeat(MAX_COMMAND + 1);
     assert!(matches!(daemon.console.send_command(id(), &long).await, Err(ConsoleError::TooLong { .. })));
 
     let container = house.container(Program::idle()).await;
     daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
     // A task that does not come to it stands for a server that does not read.
-    let orders = daemon.console.inner.slots().get(&id()).unwrap().live.as_ref().unwrap().orders.clone();
-    let full = orders.reserve_many(ORDERS).await.unwrap();
+    let commands = daemon.console.inner.slots().get(&id()).unwrap().attached.as_ref().unwrap().commands.clone();
+    let full = commands.reserve_many(COMMANDS).await.unwrap();
     let began = tokio::time::Instant::now();
     assert!(matches!(daemon.console.send_command(id(), "x").await, Err(ConsoleError::NotRead { .. })));
-    assert_eq!(began.elapsed(), TYPING);
+    assert_eq!(began.elapsed(), COMMAND_TIMEOUT);
     drop(full);
     daemon.console.send_command(id(), "x").await.unwrap();
 }

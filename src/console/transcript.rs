@@ -1,17 +1,16 @@
 //! What a server printed, on disk: `logs/console.log`, rotated by size to `console.log.1` and so on.
 //!
-//! Lines come in from the attachment and from the daemon, into a buffer that never makes anybody wait. One task at a
-//! time per server writes the buffer out, in batches: when it is half full, or a moment after the first line
-//! of a batch; it ends when there is nothing to write. Nothing is open or allocated in between. When the disk fails or
-//! is too slow, lines are dropped and counted, one warning is logged, and the transcript says how many are missing
-//! once it can.
+//! The attachment and the daemon add lines to a buffer without waiting. One task per server writes the buffer in batches: when
+//! it has [`FULL`] bytes, or [`QUIET`] after the first line. The task ends when there is nothing to write, and leaves no file
+//! open. When the disk fails or is too slow, lines are dropped and counted, one warning is logged, and the transcript gets the
+//! number of missing lines as soon as it can be written.
 //!
-//! Each line has a number, and a [`Handover`] says up to which of them the file goes: so a reader of the file knows which of the
-//! published lines are in it.
+//! Each line has a number. A [`Handover`] contains the number of its last line, so that its reader can skip published lines
+//! that are in the file.
 //!
-//! `console.position` says which container the end of `console.log` is from, and from which byte on. It is
-//! written when a container is attached for the first time and at each rotation, so that after a restart of the
-//! daemon the last lines of that container can be found in its log, and only what comes after them is added.
+//! `console.position` contains the container whose lines are at the end of `console.log`, and the byte where they begin. It is
+//! written when a container is attached for the first time and at each rotation. After a restart of the daemon, the last lines
+//! are found in the container's log by it, and only later lines are added.
 
 mod file;
 
@@ -35,10 +34,10 @@ use file::Batch;
 
 /// Name of the transcript in the server's folder of logs.
 pub const TRANSCRIPT_FILE: &str = "console.log";
-/// Name of the note beside it.
+/// Name of the file with the position of the container's lines.
 pub const POSITION_FILE: &str = "console.position";
 
-/// Lines that the end of a transcript is recognised by.
+/// Lines that identify the end of a transcript.
 pub(super) const ANCHOR: usize = 32;
 /// How long a line waits for others before it is written.
 const QUIET: Duration = Duration::from_millis(200);
@@ -46,8 +45,8 @@ const QUIET: Duration = Duration::from_millis(200);
 const FULL: usize = 32 * 1024;
 /// Bytes that wait while the disk is slow; more are dropped.
 pub(super) const WAITING: usize = 256 * 1024;
-/// Bytes that wait while it is not known where to write.
-const HOMELESS: usize = 4 * 1024;
+/// Bytes that wait while the folder is unknown.
+const WAITING_WITHOUT_FOLDER: usize = 4 * 1024;
 
 /// How transcripts are kept.
 #[derive(Debug, Clone)]
@@ -95,7 +94,7 @@ struct Shared {
     blocking: Blocking,
     tasks: Tasks,
     state: Mutex<State>,
-    /// Tells the writer not to wait any longer.
+    /// Ends the writer's wait for more lines.
     hurry: Notify,
 }
 
@@ -123,7 +122,7 @@ impl State {
     }
 }
 
-/// What a writer does at once.
+/// One batch of the writer.
 struct Job {
     folder: PathBuf,
     container: Option<String>,
@@ -144,8 +143,7 @@ impl Transcript {
         self.shared.server
     }
 
-    /// Says where to write, and whose lines come from now on. `resume` looks up in the file what it has of that
-    /// container. Returns the last lines of the container that the transcript has, as [`line_hash`]es.
+    /// Sets the folder, and the container of later lines. `resume` looks up the lines that the file has of that container. Returns the last lines of the container that the transcript has, as [`line_hash`]es.
     pub async fn open(&self, folder: &Path, container: &str, resume: bool) -> Vec<u64> {
         let known = self.state().container.as_deref() == Some(container);
         let mut found = None;
@@ -180,7 +178,7 @@ impl Transcript {
         self.add(state, line)
     }
 
-    /// Adds the beginning of a line whose end has not come, and gives its number. It is marked as incomplete, since it may come again.
+    /// Adds the beginning of an unfinished line and returns its number. A replay may add the complete line later.
     pub fn print_unfinished(&self, piece: &[u8]) -> u64 {
         let mut state = self.state();
         state.batch.add_unfinished(piece, WAITING);
@@ -194,7 +192,7 @@ impl Transcript {
     }
 
     fn add(&self, mut state: MutexGuard<'_, State>, line: &[u8]) -> u64 {
-        let room = if state.folder.is_some() { WAITING } else { HOMELESS };
+        let room = if state.folder.is_some() { WAITING } else { WAITING_WITHOUT_FOLDER };
         state.batch.add(line, room);
         self.number(state)
     }
@@ -207,14 +205,16 @@ impl Transcript {
         number
     }
 
-    /// Has everything written that came so far, and opens the file up to there: the writer does, so that no line comes in
-    /// between. `folder` is where the transcript is if it has not been opened yet.
+    /// Writes all lines so far and opens the file up to the last one. The writer does both, so that no line comes in between.
+    /// `folder` is used if the transcript has not been opened yet.
     ///
     /// # Errors
     /// The file cannot be opened.
     pub async fn handover(&self, folder: &Path) -> io::Result<Handover> {
         match self.ask_writer() {
-            Ok(handed) => handed.await.unwrap_or_else(|_| Err(io::Error::other("its writer has ended"))),
+            Ok(handed) => {
+                handed.await.unwrap_or_else(|_| Err(io::Error::other("the writer of the transcript has ended")))
+            }
             Err((unwritten, last)) => {
                 let folder = folder.to_owned();
                 self.shared.blocking.run(move || Handover::open(&folder, unwritten, last)).await
@@ -222,7 +222,7 @@ impl Transcript {
         }
     }
 
-    /// Asks the writer for a handover. Without a folder there is none: then all lines are in the batch.
+    /// Requests a handover from the writer. Without a folder there is no writer, and all lines are in the batch.
     fn ask_writer(&self) -> Result<oneshot::Receiver<io::Result<Handover>>, (Vec<u8>, u64)> {
         let mut state = self.state();
         if state.folder.is_none() {
@@ -275,7 +275,7 @@ impl Transcript {
             if let Some(written) = written {
                 self.account(&mut state, &batch, written);
             }
-            // Decided under the lock: the next line finds a writer, or starts one.
+            // Decided under the lock: the next line finds a running writer, or starts one.
             state.writing = state.has_work();
             work.ended = !state.writing;
         }
@@ -297,7 +297,7 @@ impl Transcript {
         match written {
             Ok(()) => {
                 if std::mem::take(&mut state.failing) {
-                    tracing::info!(%server, lost = batch.lost(), "the console transcript can be written again");
+                    tracing::info!(%server, lost = batch.lost(), "console transcript can be written again");
                 }
             }
             Err(error) => {
@@ -305,7 +305,7 @@ impl Transcript {
                 // Where the server's folder is gone, the server was deleted while this was under way.
                 let gone = error.kind() == io::ErrorKind::NotFound;
                 if !std::mem::replace(&mut state.failing, true) && !gone {
-                    tracing::warn!(%server, %error, "the console transcript cannot be written; lines are dropped until it can; free space, or fix the server's folder logs/");
+                    tracing::warn!(%server, %error, "cannot write the console transcript; dropping lines until it can be written; check free space and the server's folder logs/");
                 }
             }
         }
@@ -331,7 +331,7 @@ impl Job {
     }
 }
 
-/// A writer at work. One that ends early, by a panic, leaves word that the next line needs a new one.
+/// The state of a running writer. A panic of the writer resets `writing`, so that the next line starts a new one.
 struct Work<'a> {
     state: &'a Mutex<State>,
     ended: bool,
@@ -345,7 +345,7 @@ impl Drop for Work<'_> {
     }
 }
 
-/// What a line is recognised by.
+/// The hash that identifies a line.
 pub(super) fn line_hash(line: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     line.hash(&mut hasher);

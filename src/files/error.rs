@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Write};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::atomic::AtomicError;
+use crate::atomic::{self, AtomicError};
 
 /// The longest path in a message, in characters. Users control the names and depth of paths.
 const MAX_PATH: usize = 300;
@@ -72,8 +72,6 @@ impl UsageError {
 /// What to do about a failure, as the end of a message.
 fn remedy(kind: io::ErrorKind) -> &'static str {
     match kind {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space or inodes on that disk",
-        io::ErrorKind::ReadOnlyFilesystem => "; see why that disk is read-only (`dmesg`, `mount`)",
         io::ErrorKind::PermissionDenied => {
             "; check who owns it (`ls -ld`), its attributes (`lsattr -d`), and what the daemon runs as"
         }
@@ -81,7 +79,7 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
         io::ErrorKind::DirectoryNotEmpty => {
             "; something keeps writing there: find it (`fuser -vm`, `lsof +D`) and stop it"
         }
-        _ => "",
+        other => atomic::remedy(other),
     }
 }
 

@@ -7,15 +7,6 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
 use super::scan::Visitor;
 
-/// How many owners were changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Fixed {
-    /// Entries with a wrong owner or group.
-    pub changed: u64,
-    /// All entries.
-    pub checked: u64,
-}
-
 /// Sets owner and group where they are wrong.
 ///
 /// - The owner of a link changes, not that of its target.
@@ -27,16 +18,11 @@ pub struct Fixed {
 pub(super) struct Ownership {
     uid: Uid,
     gid: Gid,
-    fixed: Fixed,
 }
 
 impl Ownership {
     pub(super) fn new(uid: u32, gid: u32) -> Self {
-        Self { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), fixed: Fixed::default() }
-    }
-
-    pub(super) fn fixed(&self) -> Fixed {
-        self.fixed
+        Self { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid) }
     }
 
     fn is_wrong(&self, stat: &Stat) -> bool {
@@ -45,11 +31,8 @@ impl Ownership {
     }
 
     /// Changes the owner of an open file of any type.
-    fn change(&mut self, file: BorrowedFd<'_>) -> rustix::io::Result<()> {
-        let (uid, gid) = (Some(self.uid), Some(self.gid));
-        rustix::fs::chownat(file, c"", uid, gid, AtFlags::EMPTY_PATH)?;
-        self.fixed.changed += 1;
-        Ok(())
+    fn change(&self, file: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        rustix::fs::chownat(file, c"", Some(self.uid), Some(self.gid), AtFlags::EMPTY_PATH)
     }
 }
 
@@ -57,7 +40,6 @@ impl Visitor for Ownership {
     const ACTION: &'static str = "set the owner of";
 
     fn directory(&mut self, directory: BorrowedFd<'_>, stat: &Stat) -> rustix::io::Result<()> {
-        self.fixed.checked += 1;
         match self.is_wrong(stat) {
             true => self.change(directory),
             false => Ok(()),
@@ -66,7 +48,6 @@ impl Visitor for Ownership {
 
     fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr, _: FileType) -> rustix::io::Result<()> {
         let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        self.fixed.checked += 1;
         if !self.is_wrong(&stat) {
             return Ok(());
         }

@@ -18,7 +18,7 @@ const FOR_CONTAINERS: u32 = 0o644;
 impl Layout {
     /// Creates the missing ones of: the server's folder, its data directory (0700, owned by the server's user), `logs/` (0700),
     /// the machine-id file, and the links in the state folder. An existing data directory keeps its mode and owner. An existing
-    /// file in the position of a link stays.
+    /// file at the path of a link stays.
     ///
     /// # Errors
     /// Something cannot be created, or its path is taken.
@@ -87,9 +87,7 @@ impl Layout {
         if let Some(parent) = path.parent() {
             make_private(parent)?;
         }
-        let Some(unfinished) = self.unfinished_data_path(id) else {
-            return Ok(());
-        };
+        let unfinished = self.unfinished_data_path(id);
         // A crash may have left an empty one.
         remove::remove_tree(&unfinished)?;
         let made = self.make_owned(&unfinished).and_then(|()| {

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::FilesError;
-use super::root::{Resolver, open_child};
+use super::child::open_child;
 use super::scan::path_below;
 
 /// A verb for errors.
@@ -59,7 +59,8 @@ pub(super) fn remove_tree(path: &Path) -> Result<(), FilesError> {
     // The top directory may be a mount: a file system for one server.
     let flags = flags | OFlags::NOFOLLOW;
     let top = rustix::fs::openat(&parent, name, flags, Mode::empty());
-    let mut removal = Removal::new(path, top.map_err(error)?)?;
+    let current = top.and_then(|top| Frame::new(top, c"")).map_err(error)?;
+    let mut removal = Removal { path, current, parents: Vec::new(), passes: 0, idle: 0, moved: 0, first_error: None };
     loop {
         removal.empty();
         match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
@@ -70,7 +71,7 @@ pub(super) fn remove_tree(path: &Path) -> Result<(), FilesError> {
     }
 }
 
-/// A directory on the current path, which is being emptied.
+/// A directory on the current path.
 struct Frame {
     entries: Dir,
     /// Its name in the parent.
@@ -97,9 +98,10 @@ impl Frame {
 
 struct Removal<'a> {
     path: &'a Path,
-    resolver: Resolver,
-    /// The current path, from the top.
-    frames: Vec<Frame>,
+    /// The innermost directory, which is being emptied.
+    current: Frame,
+    /// The directories that contain it, from the top.
+    parents: Vec<Frame>,
     passes: u32,
     /// The last passes that removed nothing.
     idle: u32,
@@ -108,46 +110,30 @@ struct Removal<'a> {
     first_error: Option<FilesError>,
 }
 
-impl<'a> Removal<'a> {
-    fn new(path: &'a Path, top: OwnedFd) -> Result<Self, FilesError> {
-        let top = Frame::new(top, c"").map_err(FilesError::disk(ACTION, path))?;
-        Ok(Self {
-            path,
-            resolver: Resolver::available(),
-            frames: vec![top],
-            passes: 0,
-            idle: 0,
-            moved: 0,
-            first_error: None,
-        })
-    }
-
+impl Removal<'_> {
     /// Removes all removable entries of the top directory.
     fn empty(&mut self) {
-        while let Some(frame) = self.frames.last_mut() {
-            let end = match frame.entries.next() {
+        loop {
+            match self.current.entries.next() {
                 Some(Ok(entry)) => {
                     self.remove(&entry);
                     continue;
                 }
-                end => end,
-            };
-            if let Some(Err(errno)) = end {
-                self.failed(c"", errno);
+                Some(Err(errno)) => self.failed(c"", errno),
+                None => {}
             }
-            if self.frames.len() == 1 {
+            let Some(parent) = self.parents.pop() else {
                 return;
-            }
-            self.leave();
+            };
+            let done = std::mem::replace(&mut self.current, parent);
+            self.remove_emptied(done);
         }
     }
 
     /// Restarts the listing of the innermost directory, if another pass may remove more.
     fn restart(&mut self) -> bool {
         self.passes += 1;
-        let Some(frame) = self.frames.last_mut() else {
-            return false;
-        };
+        let frame = &mut self.current;
         self.idle = if frame.progress { 0 } else { self.idle + 1 };
         // An entry that was neither removed nor failed has changed its type on each attempt.
         let retry = (frame.progress || !frame.blocked && self.idle < IDLE_PASSES) && self.passes < MAX_PASSES;
@@ -181,9 +167,7 @@ impl<'a> Removal<'a> {
     }
 
     fn unlink(&mut self, name: &CStr, flags: AtFlags) -> rustix::io::Result<()> {
-        let Some(frame) = self.frames.last_mut() else {
-            return Ok(());
-        };
+        let frame = &mut self.current;
         let directory = frame.entries.fd()?;
         let mut unlinked = rustix::fs::unlinkat(directory, name, flags);
         if unlinked == Err(Errno::ACCESS) && !frame.unlocked {
@@ -197,63 +181,46 @@ impl<'a> Removal<'a> {
 
     /// Enters a directory in the innermost one, or moves it to the top.
     fn enter(&mut self, name: &CStr) -> rustix::io::Result<()> {
-        let Some(frame) = self.frames.last() else {
-            return Ok(());
-        };
-        let parent = frame.entries.fd()?;
-        if self.frames.len() >= HELD_OPEN {
+        if self.parents.len() + 1 >= HELD_OPEN {
             return self.move_to_top(name);
         }
-        let child = match open_child(self.resolver, parent, name) {
+        let parent = self.current.entries.fd()?;
+        let child = match open_child(parent, name) {
             Err(Errno::ACCESS) => {
                 unlock(parent, name)?;
-                open_child(self.resolver, parent, name)?
+                open_child(parent, name)?
             }
             other => other?,
         };
-        self.frames.push(Frame::new(child, name)?);
+        let parent = std::mem::replace(&mut self.current, Frame::new(child, name)?);
+        self.parents.push(parent);
         Ok(())
     }
 
     fn move_to_top(&mut self, name: &CStr) -> rustix::io::Result<()> {
-        let (Some(top), Some(frame)) = (self.frames.first(), self.frames.last()) else {
+        let Some(top) = self.parents.first_mut() else {
             return Ok(());
         };
         loop {
             let new_name = format!("{MOVED_PREFIX}{}", self.moved);
             self.moved += 1;
-            let (from, to) = (frame.entries.fd()?, top.entries.fd()?);
+            let (from, to) = (self.current.entries.fd()?, top.entries.fd()?);
             match rustix::fs::renameat(from, name, to, &new_name) {
                 // The name is taken.
-                Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) if self.is_directory(name) => {}
+                Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) if is_directory(from, name) => {}
                 Err(errno) => return Err(errno),
                 Ok(()) => break,
             }
         }
         // The listing of the top may be past the moved directory, so another one is needed.
-        for frame in [0, self.frames.len() - 1] {
-            self.frames[frame].progress = true;
-        }
+        (top.progress, self.current.progress) = (true, true);
         Ok(())
     }
 
-    fn is_directory(&self, name: &CStr) -> bool {
-        let Some(Ok(parent)) = self.frames.last().map(|frame| frame.entries.fd()) else {
-            return false;
-        };
-        rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
-    }
-
-    /// Removes the innermost directory, which should be empty, and continues with its parent.
-    fn leave(&mut self) {
-        let Some(done) = self.frames.pop() else {
-            return;
-        };
+    /// Removes a directory that should be empty from the innermost one, or enters it again.
+    fn remove_emptied(&mut self, done: Frame) {
         if done.blocked {
-            if let Some(parent) = self.frames.last_mut() {
-                parent.blocked = true;
-            }
+            self.current.blocked = true;
             return;
         }
         let mut removed = self.unlink(&done.name, AtFlags::REMOVEDIR);
@@ -265,11 +232,12 @@ impl<'a> Removal<'a> {
             // `ISDIR`: a directory again, which the next listing of the parent contains.
             Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                let name = done.name.clone();
-                self.frames.push(done);
-                if !self.restart() {
-                    self.frames.pop();
-                    self.failed(&name, Errno::NOTEMPTY);
+                let parent = std::mem::replace(&mut self.current, done);
+                if self.restart() {
+                    self.parents.push(parent);
+                } else {
+                    let done = std::mem::replace(&mut self.current, parent);
+                    self.failed(&done.name, Errno::NOTEMPTY);
                 }
             }
             Err(errno) => self.failed(&done.name, errno),
@@ -282,14 +250,20 @@ impl<'a> Removal<'a> {
             let path = self.path_of(name);
             self.first_error = Some(FilesError::disk(ACTION, &path)(errno));
         }
-        if let Some(frame) = self.frames.last_mut() {
-            frame.blocked = true;
-        }
+        self.current.blocked = true;
     }
 
     fn path_of(&self, name: &CStr) -> PathBuf {
-        path_below(self.path, self.frames.iter().map(|frame| frame.name.as_c_str()).chain([name]))
+        path_below(
+            self.path,
+            self.parents.iter().chain([&self.current]).map(|frame| frame.name.as_c_str()).chain([name]),
+        )
     }
+}
+
+fn is_directory(parent: BorrowedFd<'_>, name: &CStr) -> bool {
+    rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
 /// Allows a daemon without root to enter a directory of its user. Uses a descriptor, because the name may be a link by now.

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::FilesError;
-use super::root::{Resolver, Root, open_child};
+use super::child::open_child;
 
 /// The most directories that are open at a time; the others are opened again through `..`. Many scans run at the same time, and
 /// descriptors are limited.
@@ -39,19 +39,12 @@ pub(super) trait Visitor {
     fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Result<()>;
 }
 
-/// Visits `root` and everything below it. `path` is for messages.
+/// Visits the directory at `path` and everything below it. Links in `path` itself are followed.
 ///
 /// # Errors
 /// The first entry that failed, after all others were visited; or `cancelled` was set.
-pub(super) fn scan<V: Visitor>(
-    root: &Root,
-    path: &Path,
-    cancelled: &AtomicBool,
-    visitor: &mut V,
-) -> Result<(), FilesError> {
-    let mut scan = DiskScan { path, resolver: root.resolver(), frames: Vec::new(), visitor, first_error: None };
-    let top = rustix::fs::openat(root, ".", REOPEN, Mode::empty());
-    scan.enter(top.map_err(FilesError::disk(V::ACTION, path))?, c"");
+pub(super) fn scan<V: Visitor>(path: &Path, cancelled: &AtomicBool, visitor: &mut V) -> Result<(), FilesError> {
+    let mut scan = DiskScan::open(path, visitor)?;
     while !scan.frames.is_empty() {
         if cancelled.load(Ordering::Relaxed) {
             return Err(FilesError::Cancelled { action: V::ACTION, path: path.to_owned() });
@@ -61,8 +54,8 @@ pub(super) fn scan<V: Visitor>(
     scan.first_error.map_or(Ok(()), Err)
 }
 
-/// Flags for the top directory and for `..`.
-const REOPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+/// Flags to open a directory for reading.
+pub(super) const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// A directory on the current path.
 struct Frame {
@@ -78,26 +71,28 @@ struct Frame {
 
 struct DiskScan<'a, V> {
     path: &'a Path,
-    resolver: Resolver,
     /// The current path, from the top.
     frames: Vec<Frame>,
     visitor: &'a mut V,
     first_error: Option<FilesError>,
 }
 
-impl<V: Visitor> DiskScan<'_, V> {
+impl<'a, V: Visitor> DiskScan<'a, V> {
+    fn open(path: &'a Path, visitor: &'a mut V) -> Result<Self, FilesError> {
+        let top = rustix::fs::open(path, FLAGS, Mode::empty()).map_err(FilesError::disk(V::ACTION, path))?;
+        let mut scan = Self { path, frames: Vec::new(), visitor, first_error: None };
+        scan.enter(top, c"");
+        Ok(scan)
+    }
+
     /// Visits one entry, or leaves the directory.
     fn step(&mut self) {
-        let Some(frame) = self.frames.last_mut() else {
-            return;
-        };
-        let Some(entries) = frame.entries.as_mut() else {
-            self.frames.pop();
-            return;
+        let Some(Frame { entries: Some(entries), position, .. }) = self.frames.last_mut() else {
+            return self.leave();
         };
         match entries.next() {
             Some(Ok(entry)) => {
-                frame.position = entry.offset();
+                *position = entry.offset();
                 self.visit(&entry);
             }
             Some(Err(errno)) => {
@@ -123,7 +118,7 @@ impl<V: Visitor> DiskScan<'_, V> {
                 Err(errno) => return self.failed(name, errno),
             };
             let visited = match kind {
-                FileType::Directory => match open_child(self.resolver, parent, name) {
+                FileType::Directory => match open_child(parent, name) {
                     Ok(child) => return self.enter(child, name),
                     // A mount does not belong to the server's files.
                     Err(Errno::XDEV) => return,
@@ -174,15 +169,10 @@ impl<V: Visitor> DiskScan<'_, V> {
 
     /// Continues with the parent.
     fn leave(&mut self) {
-        let Some(done) = self.frames.pop() else {
+        let closed = |parent: &&mut Frame| parent.entries.is_none();
+        let (Some(done), Some(parent)) = (self.frames.pop(), self.frames.last_mut().filter(closed)) else {
             return;
         };
-        let Some(parent) = self.frames.last_mut() else {
-            return;
-        };
-        if parent.entries.is_some() {
-            return;
-        }
         match reopen_parent(&done, parent) {
             Ok(entries) => parent.entries = Some(entries),
             Err(source) => {
@@ -214,7 +204,7 @@ pub(super) fn path_below<'a>(top: &Path, names: impl Iterator<Item = &'a CStr>) 
 /// Opens the parent of `child`, which must be the directory that it was entered from.
 fn reopen_parent(child: &Frame, parent: &Frame) -> io::Result<Dir> {
     let entries = child.entries.as_ref().ok_or(Errno::BADF)?;
-    let directory = rustix::fs::openat(entries.fd()?, "..", REOPEN, Mode::empty())?;
+    let directory = rustix::fs::openat(entries.fd()?, "..", FLAGS | OFlags::NOFOLLOW, Mode::empty())?;
     let stat = rustix::fs::fstat(&directory)?;
     if (stat.st_dev, stat.st_ino) != parent.identity {
         return Err(io::Error::other("directories below it were moved during the scan, which will be repeated"));

@@ -15,16 +15,12 @@ const REMEMBERED: usize = 1 << 18;
 /// do not count.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
-    bytes: u64,
+    pub(super) bytes: u64,
     /// Device and inode of files with several names.
     seen: HashSet<(u64, u64)>,
 }
 
 impl Usage {
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     fn add(&mut self, stat: &Stat) {
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         // The type of `st_nlink` differs between architectures.

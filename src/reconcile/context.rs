@@ -61,11 +61,11 @@ impl Node {
 pub fn policy(node: &NodeConfig, panel: bool) -> Policy {
     Policy {
         panel,
-        crash_detection: node.crash_detection.enabled,
-        clean_exit_is_crash: node.crash_detection.clean_exit_is_crash,
-        crash_timeout: node.crash_detection.timeout,
-        install_timeout: node.install.timeout,
-        fail_on_nonzero_exit: node.install.fail_on_nonzero_exit,
+        crash_detection: node.crash_detection,
+        clean_exit_is_crash: node.clean_exit_is_crash,
+        crash_timeout: node.crash_timeout,
+        install_timeout: node.install_timeout,
+        fail_on_nonzero_exit: node.fail_on_nonzero_exit,
         fix_permissions: node.check_permissions_on_boot,
         disk_check_interval: node.disk_check_interval.unwrap_or_default(),
     }

@@ -23,7 +23,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::job::{JobKind, Subject};
 use super::observed::{Failure, Job, JobState, Observed, Policy};
@@ -66,7 +66,7 @@ pub struct Plan {
 }
 
 /// A condition without its history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
     pub kind: ConditionType,

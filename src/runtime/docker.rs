@@ -29,13 +29,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::Docker;
 use bollard::errors::Error;
-use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use super::host::{Engine, Host, RegistryAuth};
 use super::{
     Attachment, BuiltSpec, ContainerSpec, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkInfo,
-    NetworkSpec, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
+    NetworkSpec, Output, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
 };
 use crate::model::{ContainerStatus, Role, ServerId};
 pub use connection::{Address, InvalidAddress};
@@ -196,11 +195,7 @@ impl Runtime for DockerRuntime {
         self.within(QUICK, attempt, streams::attach(&self.wire, id)).await
     }
 
-    async fn logs(
-        &self,
-        id: &str,
-        part: LogPart,
-    ) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, RuntimeError> {
+    async fn logs(&self, id: &str, part: LogPart) -> Result<Output, RuntimeError> {
         let attempt = || format!("reading the log of the container {id}");
         self.within(QUICK, attempt, streams::logs(&self.wire, id, part)).await
     }

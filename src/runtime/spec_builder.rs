@@ -146,8 +146,8 @@ fn tmpfs(node: &NodeConfig) -> BTreeMap<String, String> {
 }
 
 fn log_driver(node: &NodeConfig) -> Option<LogDriver> {
-    let log = node.docker.log_config.as_ref()?;
-    Some(LogDriver { driver: log.driver.clone(), options: log.options.clone() })
+    let log = &node.docker.log_config;
+    (!log.driver.is_empty()).then(|| LogDriver { driver: log.driver.clone(), options: log.options.clone() })
 }
 
 #[cfg(test)]

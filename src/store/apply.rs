@@ -1,14 +1,14 @@
 //! Applying a person's manifest: its text becomes the server's `config.yml`.
 
-use strum::IntoStaticStr;
+use serde::Serialize;
 
 use super::{CONFIG_FILE, NewServer, OVERRIDE_FILE, Snapshot, SpecProblem, Store, StoreError, manifests};
 use crate::model::{ManagedBy, Manifest, Record, ServerId};
 use crate::yaml::{self, YamlError};
 
 /// What applying a file has changed, or would change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
-#[strum(serialize_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Applied {
     /// The server was created.
     Created,
@@ -16,13 +16,6 @@ pub enum Applied {
     Changed,
     /// The server has this manifest already.
     Unchanged,
-}
-
-impl Applied {
-    /// In lower case, for people and tools.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// Why a file was not applied.

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::entry::Revisions;
 use super::fingerprint::FileFingerprint;
-use super::stored::{self, FolderId, Found, Sources, StoredRecord, StoredRequests};
+use super::stored::{self, FolderId, Sources, StoredRecord, StoredRequests};
 use super::{
     CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, Snapshot, SpecProblem, StoreError, lock, manifests,
     write,
@@ -64,7 +64,7 @@ pub(super) fn load_all(
 /// Removes temporary files that a crash has left in a server's folder. Files with other names do not belong to the store.
 fn tidy(folder: &Path) {
     match atomic::clean_leftovers(folder, |file| [CONFIG_FILE, REQUESTS_FILE, RECORD_FILE].contains(&file)) {
-        Ok(_) => {}
+        Ok(()) => {}
         // A file with a server's name is not a server.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) => {}
         Err(error) => tracing::warn!(%error, "leftovers of a crash stay in a server's folder"),
@@ -72,6 +72,7 @@ fn tidy(folder: &Path) {
 }
 
 /// What the store's files contain about a server.
+#[derive(Default)]
 struct Past {
     files: Sources,
     last_good: Option<Manifest>,
@@ -124,13 +125,7 @@ fn remove_unfinished(requests: &Path) {
 fn past(record: Loaded<RecordFile>, requests: Loaded<RequestsFile>, folder: &Path, id: ServerId) -> Past {
     let record_lost = matches!(record, Loaded::Lost);
     let requests_lost = matches!(requests, Loaded::Lost);
-    let mut past = Past {
-        files: Sources::default(),
-        last_good: None,
-        record: Record::default(),
-        requests: Requests::default(),
-        lost: record_lost || requests_lost,
-    };
+    let mut past = Past { lost: record_lost || requests_lost, ..Past::default() };
     if let Loaded::Known(stored) = record {
         (past.files, past.last_good, past.record) = (stored.files, stored.last_good, stored.record);
     }
@@ -194,25 +189,32 @@ enum Loaded<T> {
 
 /// Reads a file of the store. A file that cannot be used is quarantined where that is allowed.
 fn read_or_quarantine<T: DeserializeOwned>(path: &Path, id: ServerId, access: Access) -> Loaded<T> {
-    let file = path.file_name().unwrap_or_default().display();
-    let (why, damaged) = match stored::read(path) {
-        Found::Known(stored) => return Loaded::Known(stored),
-        Found::Nothing => return Loaded::New,
-        Found::Quarantined => ("was quarantined earlier".to_owned(), false),
-        Found::Damaged(why) => (why, true),
-        Found::Unreadable(error) if access == Access::Read || is_the_nodes(&error) => {
+    let lost = |why: &str| {
+        let file = path.file_name().unwrap_or_default().display();
+        tracing::error!(server.id = %id, %file, why, "a file of the store is lost; earlier requests count as completed");
+        Loaded::Lost
+    };
+    let why = match std::fs::read(path).map(|text| serde_json::from_slice(&text)) {
+        Ok(Ok(stored)) => return Loaded::Known(Box::new(stored)),
+        Ok(Err(error)) => format!("does not parse ({error})"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && stored::was_quarantined(path) => {
+            return lost("was quarantined earlier");
+        }
+        // A file with a server's name is not a server.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Loaded::New;
+        }
+        Err(error) if access == Access::Read || is_the_nodes(&error) => {
             return Loaded::Unreadable(format!("cannot be read ({error}{})", atomic::remedy(error.kind())));
         }
-        Found::Unreadable(error) => (format!("cannot be read ({error})"), true),
+        Err(error) => format!("cannot be read ({error})"),
     };
-    if damaged
-        && access == Access::Write
+    if access == Access::Write
         && let Err(error) = stored::quarantine(path)
     {
         return Loaded::Unreadable(format!("{why}, and cannot be quarantined ({error})"));
     }
-    tracing::error!(server.id = %id, %file, why, "a file of the store is lost; earlier requests count as completed");
-    Loaded::Lost
+    lost(&why)
 }
 
 /// A server with a file that exists and cannot be read: nothing is done with the server, and the file is not overwritten.

@@ -16,11 +16,14 @@ use crate::yaml::{self, YamlError};
 /// The largest manifest file that is read, bytes.
 pub const MAX_FILE: u64 = 1024 * 1024;
 
+/// A file as it was read.
+type ReadFile = io::Result<(String, FileFingerprint)>;
+
 /// The two files as they were read together.
 pub struct Files {
     id: ServerId,
-    config: io::Result<(String, FileFingerprint)>,
-    overlay: io::Result<(String, FileFingerprint)>,
+    config: ReadFile,
+    overlay: ReadFile,
     /// When reading began, in nanoseconds since 1970.
     read_at_ns: i64,
 }
@@ -42,7 +45,7 @@ pub(super) fn fingerprints(folder: &Path) -> Option<Sources> {
     Some(Sources { config: of(CONFIG_FILE)?, overlay: of(OVERRIDE_FILE)? })
 }
 
-fn read_file(path: &Path) -> io::Result<(String, FileFingerprint)> {
+fn read_file(path: &Path) -> ReadFile {
     // Taken before the text: after a change in between the fingerprint no longer matches, and the file is read again.
     let metadata = std::fs::metadata(path)?;
     let fingerprint = FileFingerprint::from(&metadata);
@@ -67,7 +70,7 @@ impl Files {
     /// The fingerprints, if no later change can have the same ones: the kernel's clock has advanced between the last change and the
     /// reading.
     pub(super) fn settled(&self) -> Option<Sources> {
-        let settled = |file: &io::Result<(String, FileFingerprint)>| match file {
+        let settled = |file: &ReadFile| match file {
             Ok((_, fingerprint)) => !fingerprint.recently(self.read_at_ns),
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
@@ -112,11 +115,7 @@ pub(super) fn effective(text: &str, folder: &Path, id: ServerId) -> Result<Manif
     merge_and_validate(text, &read_file(&folder.join(OVERRIDE_FILE)), id)
 }
 
-fn merge_and_validate(
-    text: &str,
-    overlay: &io::Result<(String, FileFingerprint)>,
-    id: ServerId,
-) -> Result<Manifest, SpecProblem> {
+fn merge_and_validate(text: &str, overlay: &ReadFile, id: ServerId) -> Result<Manifest, SpecProblem> {
     let manifest = parse_config(text, id)?;
     let Some(overlay) = text_of(overlay).map_err(|error| unreadable(OVERRIDE_FILE, error))? else {
         return Ok(manifest);
@@ -133,7 +132,7 @@ fn parse_config(text: &str, id: ServerId) -> Result<Manifest, SpecProblem> {
 }
 
 /// The text of an optional file; `None` if there is none.
-fn text_of(file: &io::Result<(String, FileFingerprint)>) -> Result<Option<&str>, &io::Error> {
+fn text_of(file: &ReadFile) -> Result<Option<&str>, &io::Error> {
     match file {
         Ok((text, _)) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

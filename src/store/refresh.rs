@@ -174,7 +174,7 @@ impl Store {
     }
 
     /// Writes requests that are new, or that are not on disk yet.
-    fn put_if_new(
+    pub(super) fn put_if_new(
         &self,
         entry: &Entry,
         writer: &Writer,

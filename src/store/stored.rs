@@ -1,13 +1,13 @@
 //! The formats of `record.json` and `requests.json`.
 //!
-//! Reading a file gives [`Found`]. A file that this release cannot parse is quarantined: it is renamed to `*.json.broken`.
+//! A file that this release cannot parse is quarantined: it is renamed to `*.json.broken`.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use serde::de::{DeserializeOwned, Error};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::fingerprint::FileFingerprint;
@@ -68,38 +68,10 @@ pub(super) struct Sources {
     pub(super) overlay: Option<FileFingerprint>,
 }
 
-/// What was found at the path of a file.
-pub(super) enum Found<T> {
-    Known(Box<T>),
-    Nothing,
-    /// There is no file, and an earlier one is quarantined.
-    Quarantined,
-    /// This release cannot parse it.
-    Damaged(String),
-    Unreadable(io::Error),
-}
-
 fn current_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     match u32::deserialize(deserializer)? {
         VERSION => Ok(VERSION),
         other => Err(D::Error::custom(format_args!("it has version {other}, and this release knows {VERSION}"))),
-    }
-}
-
-/// Reads a file of the store.
-pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Found<T> {
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return if was_quarantined(path) { Found::Quarantined } else { Found::Nothing };
-        }
-        // A file with a server's name is not a server.
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Found::Nothing,
-        Err(error) => return Found::Unreadable(error),
-    };
-    match serde_json::from_slice(&text) {
-        Ok(stored) => Found::Known(Box::new(stored)),
-        Err(error) => Found::Damaged(format!("does not parse ({error})")),
     }
 }
 

@@ -27,16 +27,6 @@ use super::Blocking;
 use folders::{Connect, Folders};
 use signals::Signals;
 
-/// How long a folder must be unchanged before an event is sent: an editor finishes its writes and renames within milliseconds.
-const QUIET: Duration = Duration::from_millis(75);
-/// The longest delay of an event for a folder that keeps changing.
-const LONGEST: Duration = Duration::from_secs(1);
-/// How often all folders are checked while some cannot be watched.
-const POLLING: Duration = Duration::from_secs(10);
-/// How often all folders are checked although they are watched: some file systems (network, FUSE) send no events.
-const SAFETY: Duration = Duration::from_secs(300);
-/// The first and the longest delay before a lost watch is established again.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Capacity of the event channel. Further names wait in a set, so a slow reader loses no event.
 const CAPACITY: usize = 64;
 
@@ -51,12 +41,25 @@ pub enum WatchEvent {
 
 #[derive(Debug, Clone, Copy)]
 struct Timing {
+    /// How long a folder must be unchanged before an event is sent: an editor finishes its writes and renames within milliseconds.
     quiet: Duration,
+    /// The longest delay of an event for a folder that keeps changing.
     longest: Duration,
+    /// How often all folders are checked while some cannot be watched.
     polling: Duration,
+    /// How often all folders are checked although they are watched: some file systems (network, FUSE) send no events.
     safety: Duration,
+    /// The first and the longest delay before a lost watch is established again.
     backoff: (Duration, Duration),
 }
+
+const TIMING: Timing = Timing {
+    quiet: Duration::from_millis(75),
+    longest: Duration::from_secs(1),
+    polling: Duration::from_secs(10),
+    safety: Duration::from_secs(300),
+    backoff: (Duration::from_secs(1), Duration::from_secs(60)),
+};
 
 /// The watch of all servers' folders. [`run`](Self::run) starts it.
 pub struct ServersWatch {
@@ -77,8 +80,7 @@ enum Ended {
 impl ServersWatch {
     /// A watch of the folders in `servers`, and the receiver of its events.
     pub fn new(servers: &Path) -> (Self, mpsc::Receiver<WatchEvent>) {
-        let timing = Timing { quiet: QUIET, longest: LONGEST, polling: POLLING, safety: SAFETY, backoff: BACKOFF };
-        Self::with(servers, Arc::new(folders::connect), timing)
+        Self::with(servers, Arc::new(folders::connect), TIMING)
     }
 
     fn with(servers: &Path, connect: Arc<Connect>, timing: Timing) -> (Self, mpsc::Receiver<WatchEvent>) {

@@ -6,22 +6,9 @@ use std::time::Duration;
 /// The pause before a retry of a write that would block.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(5);
 
-/// An output without a buffer.
-pub trait Output: Write + Send + 'static {
-    /// Opens the output again by its path, which may be a new file.
-    ///
-    /// # Errors
-    /// It cannot be opened; the old file stays in use.
-    fn reopen(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Output for io::Stderr {}
-
-/// An output, and whether its last line is incomplete.
+/// An output without a buffer, and whether its last line is incomplete.
 pub struct Lines<O> {
-    output: O,
+    pub output: O,
     inside_line: bool,
 }
 
@@ -32,14 +19,9 @@ pub struct Lost {
     pub error: io::Error,
 }
 
-impl<O: Output> Lines<O> {
+impl<O: Write> Lines<O> {
     pub fn new(output: O) -> Self {
         Self { output, inside_line: false }
-    }
-
-    /// See [`Output::reopen`].
-    pub fn reopen(&mut self) -> io::Result<()> {
-        self.output.reopen()
     }
 
     /// Writes lines and waits until the output accepts them. An incomplete line of an earlier write is ended first.
@@ -103,8 +85,6 @@ mod tests {
             Ok(())
         }
     }
-
-    impl Output for Scripted {}
 
     fn scripted(answers: impl IntoIterator<Item = Result<usize, ErrorKind>>) -> Lines<Scripted> {
         Lines::new(Scripted { answers: answers.into_iter().collect(), ..Scripted::default() })

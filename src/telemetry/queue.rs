@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-use super::output::{Lines, Lost, Output};
+use super::output::{Lines, Lost};
 
 /// The size of a queue in bytes, for some thousand lines.
 const MAX_QUEUED: usize = 1024 * 1024;
@@ -43,11 +43,16 @@ struct State {
 }
 
 impl LogQueue {
-    /// Creates a queue and its thread, which ends with the process.
+    /// Creates a queue and its thread, which ends with the process. `reopen` opens the output again by its path, which may be a new
+    /// file; if it fails, the old file stays in use.
     ///
     /// # Errors
     /// The thread cannot be created.
-    pub fn start(name: &'static str, output: impl Output) -> io::Result<Self> {
+    pub fn start<O: Write + Send + 'static>(
+        name: &'static str,
+        output: O,
+        reopen: impl Fn(&mut O) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
         let (state, due, idle) = Default::default();
         let queue = Self { shared: Arc::new(Shared { name, state, due, idle }) };
         let thread_queue = queue.clone();
@@ -55,7 +60,7 @@ impl LogQueue {
         let work = move || {
             let mut fails = false;
             loop {
-                thread_queue.write_batch(&mut output, &mut fails);
+                thread_queue.write_batch(&mut output, &reopen, &mut fails);
             }
         };
         std::thread::Builder::new().name("log".into()).spawn(work)?;
@@ -88,7 +93,12 @@ impl LogQueue {
     }
 
     /// Waits for a batch and writes it. `fails` is whether the last write failed.
-    fn write_batch(&self, output: &mut Lines<impl Output>, fails: &mut bool) {
+    fn write_batch<O: Write>(
+        &self,
+        output: &mut Lines<O>,
+        reopen: impl Fn(&mut O) -> io::Result<()>,
+        fails: &mut bool,
+    ) {
         let waited = self.shared.due.wait_while(self.state(), |state| !state.is_due());
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         let batch = State { writing: true, ..State::default() };
@@ -101,7 +111,7 @@ impl LogQueue {
         }
         *fails = written.is_err();
         if batch.reopen
-            && let Err(error) = output.reopen()
+            && let Err(error) = reopen(&mut output.output)
         {
             tracing::error!(output = self.shared.name, %error, "cannot open the log file again; the old one stays in use");
         }
@@ -125,7 +135,7 @@ impl State {
 }
 
 /// Writes the lines, then a notice about lost ones. If the notice fails, they stay counted.
-fn write_lines(output: &mut Lines<impl Output>, batch: &State) -> Result<(), Lost> {
+fn write_lines(output: &mut Lines<impl Write>, batch: &State) -> Result<(), Lost> {
     let dropped = batch.dropped;
     output.write(&batch.lines).map_err(|lost| Lost { lines: lost.lines + dropped, ..lost })?;
     if dropped > 0 {
@@ -193,10 +203,6 @@ mod tests {
         }
     }
 
-    impl Output for Blocked {}
-
-    impl Output for UnixStream {}
-
     struct Fixture {
         queue: LogQueue,
         permits: Sender<bool>,
@@ -207,7 +213,8 @@ mod tests {
         fn new() -> Self {
             let (sender, permits) = channel();
             let written = Arc::default();
-            let queue = LogQueue::start("blocked", Blocked { permits, written: Arc::clone(&written) }).unwrap();
+            let queue =
+                LogQueue::start("blocked", Blocked { permits, written: Arc::clone(&written) }, |_| Ok(())).unwrap();
             Self { queue, permits: sender, written }
         }
 
@@ -295,7 +302,7 @@ mod tests {
     fn a_nonblocking_output_loses_nothing() {
         let (mut reader, output) = UnixStream::pair().unwrap();
         output.set_nonblocking(true).unwrap();
-        let queue = LogQueue::start("stream", output).unwrap();
+        let queue = LogQueue::start("stream", output, |_| Ok(())).unwrap();
         let lines: String = (0..800).map(|number| format!("{number:0>1000}\n")).collect();
         for line in lines.split_inclusive('\n') {
             (&queue).write_all(line.as_bytes()).unwrap();

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 
 use super::fake::{FakeEngine, FakeRuntime, Faults, LocalImage, NoFaults};
 use super::{IMAGE, TestDisk, TestPanel, node_config};
-use crate::api::{Api, Endpoint};
+use crate::api::startup::Startup;
+use crate::api::{self, Api, Endpoint};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::{Console, ConsoleOptions};
@@ -110,7 +111,9 @@ impl TestNode {
 
     /// The API as this endpoint serves it.
     pub fn router(&self, endpoint: Endpoint) -> axum::Router {
-        Api::new(self.context.clone()).router(endpoint)
+        let startup = Startup::default();
+        startup.finish(Api::new(self.context.clone()));
+        api::router(&startup, endpoint, &self.context.node.config)
     }
 }
 
@@ -206,7 +209,7 @@ impl TestNodeBuilder {
         let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
         let context = Arc::new(Context {
             runtime,
-            slots: InstallSlots::new(node.reconcile.concurrent_installs),
+            slots: InstallSlots::new(node.concurrent_installs),
             node: Node::new(node, self.panel.is_some(), "test".into()),
             sync: self.panel.map(sync),
             store,

@@ -1,8 +1,8 @@
 //! Errors of the deserializer, with their position, translated for the person who wrote the file.
 
 use super::YamlError;
-use super::syntax::{self, MAX_MESSAGE, MAX_QUOTE, cut, short};
-use super::tree::{Document, Kind, Node};
+use super::syntax::{self, MAX_MESSAGE, MAX_QUOTE, cut};
+use super::tree::{Kind, Node};
 
 /// The longest path of keys, in characters.
 const MAX_PATH: usize = 200;
@@ -10,14 +10,14 @@ const MAX_PATH: usize = 200;
 const MIN_PREFIX: usize = 4;
 
 /// The error for a document that does not have the expected shape.
-pub(super) fn shape(text: &str, document: &Document, error: &serde_yaml::Error) -> YamlError {
+pub(super) fn shape(text: &str, root: Option<&Node>, error: &serde_yaml::Error) -> YamlError {
     let position = error.location().map(|at| (at.line(), at.column()));
     let mut message = error.to_string();
     if let Some((line, column)) = position {
         let suffix = format!(" at line {line} column {column}");
         message.truncate(message.strip_suffix(&suffix).map_or(message.len(), str::len));
     }
-    let Some(root) = &document.root else {
+    let Some(root) = root else {
         let error = YamlError::at(1, 1, format!("there is nothing in it: {message}"));
         return error.help("write the missing keys");
     };
@@ -159,8 +159,8 @@ fn describe(found: &str) -> String {
         "map" => "a mapping".to_owned(),
         "sequence" => "a list".to_owned(),
         other => match other.strip_prefix("string ") {
-            Some(text) => format!("the text {}", short(text)),
-            None => short(other),
+            Some(text) => format!("the text {}", cut(text, MAX_QUOTE)),
+            None => cut(other, MAX_QUOTE),
         },
     }
 }

@@ -10,11 +10,6 @@ pub(super) const MAX_QUOTE: usize = 60;
 /// The longest message, in characters.
 pub(super) const MAX_MESSAGE: usize = 1000;
 
-/// `text` cut to [`MAX_QUOTE`].
-pub(super) fn short(text: &str) -> String {
-    cut(text, MAX_QUOTE)
-}
-
 /// The first `characters` of a text.
 pub(super) fn cut(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {

@@ -1,6 +1,6 @@
 //! A YAML document as a tree of nodes with their positions in the text.
 //!
-//! [`Document::read`] rejects a text that is not YAML, holds more than one document or a key twice, or exceeds the limits on
+//! [`read`] rejects a text that is not YAML, holds more than one document or a key twice, or exceeds the limits on
 //! nesting, values and aliases. It works on the parser's events, before the deserializer, whose own limits are weaker, reads
 //! the text.
 
@@ -67,13 +67,6 @@ pub(super) struct Entry {
     pub value: Node,
 }
 
-/// The document of a text.
-#[derive(Debug)]
-pub(super) struct Document {
-    /// `None` for a text of blanks and comments.
-    pub root: Option<Node>,
-}
-
 impl Node {
     fn layout(&self) -> Option<Layout> {
         match &self.kind {
@@ -115,23 +108,21 @@ impl Entry {
     }
 }
 
-impl Document {
-    /// Reads `text`, which has no byte order mark and is at most [`super::MAX_BYTES`] long.
-    pub fn read(text: &str) -> Result<Self, YamlError> {
-        let mut builder = Builder::new(text);
-        for event in Parser::new_from_str(text) {
-            let (event, span) = event.map_err(|e| {
-                let at = e.marker();
-                syntax::explain(text, e.info(), (at.line(), at.col() + 1), builder.unclosed_bracket())
-            })?;
-            builder.take(event, span)?;
-        }
-        let mut root = builder.root;
-        if let Some(node) = &mut root {
-            measure::measure(node, text, builder.body);
-        }
-        Ok(Self { root })
+/// Reads `text`, which has no byte order mark and is at most [`super::MAX_BYTES`] long. `None` for a text of blanks and comments.
+pub(super) fn read(text: &str) -> Result<Option<Node>, YamlError> {
+    let mut builder = Builder::new(text);
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|e| {
+            let at = e.marker();
+            syntax::explain(text, e.info(), (at.line(), at.col() + 1), builder.unclosed_bracket())
+        })?;
+        builder.take(event, span)?;
     }
+    let mut root = builder.root;
+    if let Some(node) = &mut root {
+        measure::measure(node, text, builder.body);
+    }
+    Ok(root)
 }
 
 /// A collection whose end has not been read yet.
@@ -319,7 +310,7 @@ impl<'t> Builder<'t> {
                     if let Some(name) = node.as_key()
                         && let Some(first) = parent.keys.insert(name.to_owned(), line)
                     {
-                        let name = syntax::short(name);
+                        let name = syntax::cut(name, syntax::MAX_QUOTE);
                         let message = format!("the key `{name}` is there twice, first on line {first}");
                         return Err(YamlError::at(line, column, message).help("remove one of the two"));
                     }

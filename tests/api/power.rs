@@ -129,7 +129,7 @@ async fn a_state_is_reported_before_it_is_returned() {
 /// What people see is written down a moment later; on a full disk, when there is room again.
 #[tokio::test(start_paused = true)]
 async fn a_start_that_comes_as_soon_as_the_end_is_seen_is_done() {
-    let node = ApiNode::with_config(|node| node.crash_detection.enabled = false);
+    let node = ApiNode::with_config(|node| node.crash_detection = false);
     let id = running(&node).await;
     node.disk.fail(std::io::ErrorKind::StorageFull, |_, _| true);
     assert!(node.engine.kill_outside(&id.to_string()));

@@ -48,7 +48,7 @@ pub trait Harness: Send + Sync {
 /// A node that pulls images only where they are missing.
 pub fn node() -> NodeConfig {
     let mut node = alula::testing::node_config(Path::new("/node"));
-    node.docker.pull_policy = PullPolicy::IfNotPresent;
+    node.pull_policy = PullPolicy::IfNotPresent;
     node
 }
 

@@ -84,7 +84,7 @@ fn on_network(harness: &dyn Harness, name: &str, v4: &(String, String)) -> Box<d
     let network = &mut node.docker.network;
     (network.name, network.network_mode) = (name.to_owned(), name.to_owned());
     (network.driver, network.ipv6) = ("bridge".into(), false);
-    (network.v4.subnet, network.v4.gateway) = v4.clone();
+    (network.interfaces.v4.subnet, network.interfaces.v4.gateway) = v4.clone();
     harness.runtime_of(node)
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alula::model::{ServerId, Verb};
+use alula::model::{Requester, ServerId, Verb};
 use alula::store::{CONFIG_FILE, RECORD_FILE, Snapshot};
 use axum::http::Method;
 use serde_json::json;
@@ -38,9 +38,14 @@ impl Play {
             Some(status) if status.is_success() => {
                 // An install request that was accepted before, whose answer may have been lost, is not accepted again.
                 let after = daemon.node.context.store.get(id);
-                if after.is_some_and(|after| Server::was_asked_to_install(before.as_deref(), &after)) {
-                    // A power request from before the panel created the server does not follow the installation.
-                    server.asked.power(Expect::Down);
+                if let Some(after) = after.filter(|after| Server::was_asked_to_install(before.as_deref(), after)) {
+                    // A power request from before the panel created the server does not follow the installation. One of a file
+                    // that waited for the server was accepted with the creation.
+                    let waited = after.requests.accepted.iter().any(|request| {
+                        let known = before.as_ref().is_some_and(|before| before.requests.sequence >= request.sequence);
+                        !known && request.by == Requester::Manifest && request.verb.wants_up()
+                    });
+                    server.asked.power(if waited { Expect::Up } else { Expect::Down });
                     server.asked.install(start);
                     server.unchanged_since = None;
                 }

@@ -51,7 +51,7 @@ impl Machine {
     pub fn with_install_slots(slots: usize) -> Self {
         let root = tempfile::Builder::new().prefix("alula-sim").tempdir_in(fast_folder()).unwrap();
         let mut config = node_config(root.path());
-        config.reconcile.concurrent_installs = slots;
+        config.concurrent_installs = slots;
         let engine = FakeEngine::default();
         let epoch = (engine.now(), tokio::time::Instant::now());
         let (panel, disk) = (TestPanel::default(), Disk::default());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use alula::model::{ContainerState, Role};
 use alula::runtime::container_name;
 use alula::store::{DiskOp, RECORD_FILE, REQUESTS_FILE};
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::expected::Expect;
@@ -96,6 +97,10 @@ impl Play {
         let server = &mut self.servers[at];
         let folder = self.machine.root.path().join(format!("servers/{}", server.id));
         let mut damaged = Vec::new();
+        let stored = |file: &str| -> serde_json::Value {
+            std::fs::read(folder.join(file)).map_or_else(|_| json!({}), |text| serde_json::from_slice(&text).unwrap())
+        };
+        let done = stored(RECORD_FILE)["record"]["install"]["done"].clone();
         for file in files {
             let Ok(mut text) = std::fs::read(folder.join(file)) else { continue };
             let before: serde_json::Value = serde_json::from_slice(&text).unwrap();
@@ -112,6 +117,11 @@ impl Play {
                 let accepted = before["accepted"].as_array().unwrap();
                 let deletion = accepted.iter().any(|request| request["verb"] == "delete");
                 (server.deleted, server.created) = (server.deleted && !deletion, server.created && !deletion);
+                // An installation that is withdrawn with its request may have begun another log.
+                let later = |request: &serde_json::Value| request["sequence"].as_u64() > done["sequence"].as_u64();
+                if accepted.iter().any(|request| request["verb"] == "install" && later(request)) {
+                    server.superseded_install = done["token"].as_str().map(str::to_owned);
+                }
             }
             damaged.push(*file);
         }

@@ -1,36 +1,30 @@
-//! `GET /local/events`: past events, and new ones as a stream.
+//! `GET /local/events`: past and new events as a stream.
 
 use std::io;
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::Response;
-use serde_json::json;
 
 use crate::api::request::parameter;
-use crate::api::response;
+use crate::api::startup::Started;
 use crate::api::stream::{self, Out};
-use crate::api::{Api, ApiError};
 use crate::events::{EventKind, ServerEvent, Subscription};
 use crate::model::Timestamp;
 use crate::store::Store;
 
-/// `GET /local/events[?after={milliseconds}][&follow=true]`: the events of all servers since that time, as an array. With `follow`, a
-/// line for each of them, and then for each new event, state and condition.
-pub async fn events(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+/// `GET /local/events[?after={milliseconds}]`: a line of JSON for each event of any server since that time, and then for each new
+/// event, state and condition.
+pub async fn events(Started(api): Started, RawQuery(query): RawQuery) -> Response {
     let after = parameter(query.as_deref(), "after").and_then(|after| after.parse().ok());
     let after = Timestamp::from_millis(after.unwrap_or_default());
     let store = &api.context.store;
-    if parameter(query.as_deref(), "follow") != Some("true") {
-        let past = store.run(move |store| past_events(store, after)).await;
-        return Ok(response::json(json!(past).to_string()));
-    }
     // Before past events are read, so that none is missed.
     let subscription = store.events().subscribe_to_all();
     let store = store.clone();
     let name = "stream of events".to_owned();
     let work = move |out| follow(store, after, subscription, out);
-    Ok(stream::answer(&api.context.tasks, name, "application/x-ndjson", work))
+    stream::answer(&api.context.tasks, name, "application/x-ndjson", work)
 }
 
 /// The events in the servers' status since this time, the oldest first.

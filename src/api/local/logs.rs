@@ -3,14 +3,15 @@
 use std::io;
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::Response;
 use http::StatusCode;
 
 use super::any;
+use crate::api::ApiError;
 use crate::api::request::{ServerPath, parameter};
+use crate::api::startup::Started;
 use crate::api::stream::{self, Out};
-use crate::api::{Api, ApiError};
 use crate::events::{EventKind, ServerEvent, Subscription};
 use crate::files::install_log;
 use crate::files::log::LogReader;
@@ -32,7 +33,7 @@ struct LogRequest {
 /// `GET /local/servers/{server}/logs[?install=true][&tail={lines}][&follow=true]`: the console's transcript, or the output of the
 /// last installation, as text.
 pub async fn logs(
-    State(api): State<Arc<Api>>,
+    Started(api): Started,
     ServerPath(id): ServerPath,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {

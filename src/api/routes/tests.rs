@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use axum::body::Body;
-use axum::extract::FromRequest;
 use axum::response::IntoResponse;
 use futures_util::FutureExt;
 use http::{Method, StatusCode, header};
@@ -42,14 +41,8 @@ impl Route {
 fn marked() -> Vec<Route> {
     let mark = |route: Route| {
         let mark = route.mark();
-        let handle = move |request, _| -> Answer {
-            let mark = mark.clone();
-            Box::pin(async move {
-                let Ok(body) = RequestBody::from_request(request, &()).await;
-                body.bytes().map(|_| mark).into_response()
-            })
-        };
-        Route { handle: Arc::new(handle), ..route }
+        let handler = on(route.method, async move |body: RequestBody| body.bytes().map(|_| mark).into_response());
+        Route { handler, ..route }
     };
     table().into_iter().map(mark).collect()
 }
@@ -60,7 +53,7 @@ fn tcp() -> Endpoint {
 
 /// The routes of a listener over `table`, while the daemon starts.
 fn listener(table: Vec<Route>, endpoint: Endpoint) -> Router {
-    build(table, &Startup::new("6.1.0"), endpoint, &crate::testing::node_config(Path::new("/nowhere")))
+    build(table, &Startup::default(), endpoint, &crate::testing::node_config(Path::new("/nowhere")))
 }
 
 fn request(method: &Method, path: &str, authorization: Option<&str>, body: impl Into<Body>) -> Request {

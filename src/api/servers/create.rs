@@ -1,13 +1,11 @@
 //! `POST /api/servers`: creates a server.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 
 use crate::api::request::RequestBody;
-use crate::api::{Api, ApiError, body};
+use crate::api::startup::Started;
+use crate::api::{ApiError, body};
 use crate::model::{ManagedBy, Record, Requester, ServerId, Verb};
 use crate::reconcile::refresh::refresh;
 use crate::requests::NewRequest;
@@ -23,7 +21,7 @@ struct CreateBody {
 }
 
 /// Fetches the spec from the panel, writes the server, and answers 202. Repeated requests get the same answer and change nothing.
-pub async fn create(State(api): State<Arc<Api>>, body: RequestBody) -> Result<StatusCode, ApiError> {
+pub async fn create(Started(api): Started, body: RequestBody) -> Result<StatusCode, ApiError> {
     let wanted: CreateBody = body::object(&body)?;
     let id: Option<ServerId> = wanted.uuid.parse().ok().filter(ServerId::is_v4);
     let id = id.ok_or_else(|| {

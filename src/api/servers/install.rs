@@ -1,12 +1,10 @@
 //! Requests to install, and syncs.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use http::StatusCode;
 
 use super::retry_on_conflict;
 use crate::api::request::ServerPath;
+use crate::api::startup::Started;
 use crate::api::{Api, ApiError};
 use crate::model::{ManagedBy, PowerState, Requester, ServerId, Verb};
 use crate::requests::NewRequest;
@@ -14,14 +12,14 @@ use crate::requests::admission::{Admitted, admit_abort, admit_install};
 use crate::wait;
 
 /// `POST /api/servers/{server}/install`: runs the install script with the panel's newest spec.
-pub async fn install(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Result<StatusCode, ApiError> {
+pub async fn install(Started(api): Started, ServerPath(id): ServerPath) -> Result<StatusCode, ApiError> {
     api.server(id)?;
     request_install(&api, id, false, Requester::Panel).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 /// `POST /api/servers/{server}/reinstall`: the same, reported as a reinstallation.
-pub async fn reinstall(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Result<StatusCode, ApiError> {
+pub async fn reinstall(Started(api): Started, ServerPath(id): ServerPath) -> Result<StatusCode, ApiError> {
     api.server(id)?;
     request_install(&api, id, true, Requester::Panel).await?;
     Ok(StatusCode::ACCEPTED)
@@ -75,7 +73,7 @@ pub async fn abort_install(api: &Api, id: ServerId) -> Result<(), ApiError> {
 /// `POST /api/servers/{server}/sync`: fetches the panel's spec and writes it.
 ///
 /// The response waits a moment for a running server's new limits, as the panel expects them to be effective then.
-pub async fn sync(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Result<StatusCode, ApiError> {
+pub async fn sync(Started(api): Started, ServerPath(id): ServerPath) -> Result<StatusCode, ApiError> {
     let known = api.server(id)?;
     let sync = api.context.sync.as_ref().filter(|_| known.manifest.metadata.managed_by == ManagedBy::Panel);
     let Some(sync) = sync else {

@@ -1,16 +1,16 @@
 //! The output of a server and of its installer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::Response;
 use futures_util::StreamExt;
 use http::StatusCode;
 use serde_json::json;
 
 use crate::api::request::{ServerPath, parameter};
-use crate::api::{Api, ApiError, response};
+use crate::api::startup::Started;
+use crate::api::{ApiError, response};
 use crate::files::install_log;
 use crate::model::Role;
 use crate::runtime::LogPart;
@@ -24,7 +24,7 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// `GET /api/servers/{server}/logs?size=`: the last lines of the server's container.
 pub async fn logs(
-    State(api): State<Arc<Api>>,
+    Started(api): Started,
     ServerPath(id): ServerPath,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
@@ -51,7 +51,7 @@ pub async fn logs(
 }
 
 /// `GET /api/servers/{server}/install-logs`: the output of the last install script.
-pub async fn install_logs(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
+pub async fn install_logs(Started(api): Started, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
     let known = api.server(id)?;
     let (id, layout) = (known.id, api.context.node.layout.clone());
     let read = api.context.store.blocking().run(move || install_log::read_output(&layout, id, MAX_BYTES)).await;

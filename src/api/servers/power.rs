@@ -1,14 +1,13 @@
 //! Power requests and console commands.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 
 use super::{Known, retry_on_conflict};
 use crate::api::request::{RequestBody, ServerPath};
+use crate::api::startup::Started;
 use crate::api::{Api, ApiError, body};
 use crate::model::{PowerState, Requester, ServerId, Verb};
 use crate::requests::NewRequest;
@@ -25,7 +24,7 @@ struct PowerBody {
 
 /// `POST /api/servers/{server}/power`: accepts the request and answers 202.
 pub async fn power(
-    State(api): State<Arc<Api>>,
+    Started(api): Started,
     ServerPath(id): ServerPath,
     body: RequestBody,
 ) -> Result<StatusCode, ApiError> {
@@ -83,7 +82,7 @@ struct CommandsBody {
 /// `POST /api/servers/{server}/commands`: sends lines to the server's terminal. The egg's stop command is a request to stop, unless
 /// the server is being stopped already: some servers need it twice.
 pub async fn commands(
-    State(api): State<Arc<Api>>,
+    Started(api): Started,
     ServerPath(id): ServerPath,
     body: RequestBody,
 ) -> Result<StatusCode, ApiError> {
@@ -136,7 +135,7 @@ struct DenyBody {
 
 /// `POST /api/servers/{server}/ws/deny`: this release accepts no console token, so all of them are denied already.
 pub async fn deny_tokens(
-    State(api): State<Arc<Api>>,
+    Started(api): Started,
     ServerPath(id): ServerPath,
     body: RequestBody,
 ) -> Result<StatusCode, ApiError> {

@@ -1,27 +1,25 @@
 //! Reads of servers.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::response::Response;
 
 use crate::api::request::ServerPath;
-use crate::api::{Api, ApiError, response};
+use crate::api::startup::Started;
+use crate::api::{ApiError, response, view};
 
 /// `GET /api/servers`.
 ///
 /// At boot it waits for the servers' network: the panel may start servers as soon as it has the list.
-pub async fn list(State(api): State<Arc<Api>>) -> Response {
+pub async fn list(Started(api): Started) -> Response {
     api.context.runtime.node_settled().await;
-    response::json(api.view.list(&api.context))
+    response::json(api.list.render(&api.context))
 }
 
 /// `GET /api/servers/{server}`.
-pub async fn get(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
+pub async fn get(Started(api): Started, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
     api.server(id)?;
     if let Some(sync) = &api.context.sync {
         sync.wait_for_acknowledgement(id).await;
     }
     let known = api.server(id)?;
-    Ok(response::json(api.view.one(&api.context, &known.snapshot)))
+    Ok(response::json(view::server(&api.context, &known.snapshot).to_string()))
 }

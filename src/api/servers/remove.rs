@@ -1,12 +1,10 @@
 //! `DELETE /api/servers/{server}`.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use http::StatusCode;
 
 use super::Known;
 use crate::api::request::ServerPath;
+use crate::api::startup::Started;
 use crate::api::{Api, ApiError};
 use crate::model::{Requester, ServerId, Verb};
 use crate::requests::NewRequest;
@@ -15,7 +13,7 @@ use crate::wait;
 /// Accepts a request to delete, which the reconciler executes. From then on the API does not know the server.
 ///
 /// The response waits a moment for the containers: the panel assigns their ports to other servers as soon as it has the response.
-pub async fn delete(State(api): State<Arc<Api>>, ServerPath(id): ServerPath) -> Result<StatusCode, ApiError> {
+pub async fn delete(Started(api): Started, ServerPath(id): ServerPath) -> Result<StatusCode, ApiError> {
     let known = wait_for(&api, id).await?;
     request_deletion(&api, known.id, Requester::Panel).await?;
     // After the timeout the deletion continues: the request is on disk.
@@ -52,6 +50,5 @@ pub async fn request_deletion(api: &Api, id: ServerId, by: Requester) -> Result<
     let (at, name) = (api.context.clock.now(), api.context.ids.next());
     let new = NewRequest { id: name, at, expires_at: None, by, verb: Verb::Delete };
     api.context.store.run(move |store| store.request(id, None, [new])).await?;
-    api.view.remove(id);
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! The accept loop, one for each listener: TCP, TCP with TLS, and the unix socket.
 
-use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +17,6 @@ use super::limits::Limits;
 use crate::api::Peer;
 use crate::tasks::Tasks;
 
-/// Pause after an error that affects all connections, such as too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Interval between two warnings about the limit on connections.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -37,19 +34,21 @@ enum Stream {
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<(Stream, Peer)> {
+    /// The next connection. axum logs errors that affect all connections, such as too many open files, and tries again.
+    async fn accept(&mut self) -> (Stream, Peer) {
         match self {
             Listener::Tcp(listener, certificates) => {
-                let (stream, address) = listener.accept().await?;
+                let (stream, address) = axum::serve::Listener::accept(listener).await;
                 // An IPv6 socket maps the addresses of IPv4 clients.
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                Ok((Stream::Tcp(stream, certificates.clone()), Peer::Tcp(address)))
+                (Stream::Tcp(stream, certificates.clone()), Peer::Tcp(address))
             }
-            Listener::Local(listener) => {
-                let (stream, _) = listener.accept().await?;
-                let uid = stream.peer_cred()?.uid();
-                Ok((Stream::Local(stream), Peer::Local { uid }))
-            }
+            Listener::Local(listener) => loop {
+                let (stream, _) = axum::serve::Listener::accept(listener).await;
+                if let Ok(user) = stream.peer_cred() {
+                    return (Stream::Local(stream), Peer::Local { uid: user.uid() });
+                }
+            },
         }
     }
 }
@@ -86,17 +85,8 @@ impl Acceptor {
     /// The next connection. It is accepted only once there is a permit to serve it.
     async fn next(&mut self) -> (OwnedSemaphorePermit, Stream, Peer) {
         let permit = self.permit().await;
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, peer)) => return (permit, stream, peer),
-                // The client has closed the connection before it was accepted.
-                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+        let (stream, peer) = self.listener.accept().await;
+        (permit, stream, peer)
     }
 
     async fn permit(&mut self) -> OwnedSemaphorePermit {

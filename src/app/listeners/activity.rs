@@ -1,15 +1,15 @@
 //! Whether a connection is idle: no byte moves, and the client waits for nothing.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
+use tokio_util::io::{InspectReader, InspectWriter};
 
 /// The activity of one connection; clones share it.
 #[derive(Clone)]
@@ -29,8 +29,10 @@ impl Activity {
     }
 
     /// Counts the bytes of `stream` as activity.
-    pub fn watch<S>(&self, stream: S) -> Watched<S> {
-        Watched { stream, activity: self.clone() }
+    pub fn watch<S: AsyncRead + AsyncWrite>(&self, stream: S) -> impl AsyncRead + AsyncWrite + use<S> {
+        let (read, written) = (self.clone(), self.clone());
+        let stream = InspectReader::new(stream, move |bytes| read.moved(bytes.len()));
+        InspectWriter::new(stream, move |bytes| written.moved(bytes.len()))
     }
 
     /// Counts a handler as working until the guard is dropped.
@@ -128,36 +130,5 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Paced<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// A stream whose bytes count as activity.
-pub struct Watched<S> {
-    stream: S,
-    activity: Activity,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.activity.moved(buffer.filled().len() - before);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.activity.moved(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -13,7 +13,7 @@ use anyhow::Context;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 
@@ -34,17 +34,17 @@ pub struct Certificates {
 /// The state of the files at one check.
 struct Check {
     at: Instant,
-    /// Of certificate and key; `None` if one of them is missing.
+    /// Of the current certificate and key; `None` if one of them is missing.
     fingerprints: Option<[FileFingerprint; 2]>,
-    /// The error of reading the files, which is reported once.
-    unreadable: Option<String>,
+    /// The error of other files, which is reported once.
+    rejected: Option<String>,
 }
 
 impl Check {
     fn of(files: &TlsFiles) -> Self {
         let fingerprint = |path: &Path| FileFingerprint::of(path).ok();
         let fingerprints = fingerprint(&files.cert).zip(fingerprint(&files.key)).map(<[FileFingerprint; 2]>::from);
-        Self { at: Instant::now(), fingerprints, unreadable: None }
+        Self { at: Instant::now(), fingerprints, rejected: None }
     }
 }
 
@@ -90,7 +90,7 @@ impl Certificates {
         }
     }
 
-    /// `None` if there is nothing to report. Unchanged files are read again only if reading them failed.
+    /// `None` if there is nothing to report. Rejected files are read again at each check.
     fn renew(
         &self,
         last: &mut Check,
@@ -105,13 +105,12 @@ impl Certificates {
                 *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
                 Some(Ok(()))
             }
-            Err(error) if matches!(error.downcast_ref(), Some(pem::Error::Io(_))) => {
+            Err(error) => {
                 // The error may be temporary, such as too many open files: the next check reads the files again.
                 last.fingerprints = before.fingerprints;
-                last.unreadable = Some(format!("{error:#}"));
-                (last.unreadable != before.unreadable).then_some(Err(error))
+                last.rejected = Some(format!("{error:#}"));
+                (last.rejected != before.rejected).then_some(Err(error))
             }
-            Err(error) => Some(Err(error)),
         }
     }
 

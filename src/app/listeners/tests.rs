@@ -1,7 +1,7 @@
 //! Slow, idle and many clients, over streams in memory with paused time, and over real sockets.
 
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cli::examples;
+use crate::model::{ConditionType, Reason};
 use crate::model::{Requests, Verb};
 use crate::reconcile::context::policy;
 use crate::reconcile::job::{JobKind, Subject};

@@ -10,7 +10,7 @@ fn manifest(spec: &str) -> String {
     format!("apiVersion: alula/v1\nkind: Server\nmetadata:\n  uuid: {UUID}\nspec:\n{spec}")
 }
 
-fn fault_of(name: &str, text: &str) -> Fault {
+fn fault_of(name: &str, text: &str) -> YamlError {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, text).unwrap();
@@ -23,9 +23,9 @@ fn fault_of(name: &str, text: &str) -> Fault {
 fn a_fault_has_position_key_and_advice() {
     let fault = fault_of("a.yml", &manifest("  install:\n    verison: one\n"));
     assert_eq!((fault.line, fault.column), (Some(7), Some(5)));
-    assert_eq!(fault.key.as_deref(), Some("spec.install.verison"));
+    assert_eq!(fault.path.as_deref(), Some("spec.install.verison"));
     assert_eq!(fault.help.as_deref(), Some("did you mean `version`?"));
-    let line = fault.line_for("a.yml");
+    let line = line_for("a.yml", &fault);
     assert!(line.starts_with("a.yml:7:5: spec.install.verison: unknown field `verison`, expected one of"), "{line}");
 }
 
@@ -42,7 +42,10 @@ fn a_text_that_is_no_duration_has_its_own_position() {
         |value: &str| fault_of("a.yml", &manifest(&format!("  install:\n    version: x\n    timeout: {value}\n")));
     for value in ["300", "soon", "-1h"] {
         let fault = timeout(value);
-        assert_eq!((fault.line, fault.column, fault.key.as_deref()), (Some(8), Some(14), Some("spec.install.timeout")));
+        assert_eq!(
+            (fault.line, fault.column, fault.path.as_deref()),
+            (Some(8), Some(14), Some("spec.install.timeout"))
+        );
         let message =
             format!("expected a span of time with its unit, such as 90s, 5m or 1h, found the text \"{value}\"");
         assert_eq!(fault.message, message);
@@ -91,7 +94,7 @@ fn an_override_is_checked_with_the_manifest_that_it_patches() {
 fn the_keys_of_a_file_identify_a_nodes_configuration() {
     let fault = fault_of("config.yml", "remote: ''\napi:\n  port: 99999\n");
     assert_eq!(fault.line, Some(3));
-    assert_eq!(fault.key.as_deref(), Some("api.port"));
+    assert_eq!(fault.path.as_deref(), Some("api.port"));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.yml");
     fs::write(&path, "system: {root_directory: .}\n").unwrap();

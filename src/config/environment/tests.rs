@@ -14,6 +14,14 @@ fn some(name: &str) -> Option<String> {
     Some(value.to_owned())
 }
 
+fn token_id(written: &Secret, variables: Variables<'_>) -> Result<Secret, Problem> {
+    token("token_id", "WINGS_TOKEN_ID", written, variables)
+}
+
+fn secret(written: &Secret, variables: Variables<'_>) -> Result<Secret, Problem> {
+    token("token", "WINGS_TOKEN", written, variables)
+}
+
 #[test]
 fn variables_are_expanded() {
     for (text, expected) in [
@@ -75,7 +83,7 @@ fn tokens_are_read_from_text_variables_and_files() {
         (&format!("file://{two}"), Err("spaces")),
         ("a b", Err("spaces")),
     ] {
-        let got = TOKEN.resolve(&Secret::new(written), &variables);
+        let got = secret(&Secret::new(written), &variables);
         match (got, expected) {
             (Ok(token), Ok(text)) => assert_eq!(token.expose(), text, "{written}"),
             (Err(problem), Err(part)) => {
@@ -95,16 +103,16 @@ fn the_environment_takes_precedence_over_the_file() {
         "WINGS_TOKEN_ID" => Some(String::new()),
         _ => None,
     };
-    assert_eq!(TOKEN.resolve(&Secret::new("file://nowhere"), &variables).unwrap().expose(), "deep");
+    assert_eq!(secret(&Secret::new("file://nowhere"), &variables).unwrap().expose(), "deep");
     // An empty variable is ignored.
-    assert_eq!(TOKEN_ID.resolve(&Secret::new("mine"), &variables).unwrap().expose(), "mine");
-    assert_eq!(TOKEN_ID.resolve(&Secret::new("mine"), &none).unwrap().expose(), "mine");
+    assert_eq!(token_id(&Secret::new("mine"), &variables).unwrap().expose(), "mine");
+    assert_eq!(token_id(&Secret::new("mine"), &none).unwrap().expose(), "mine");
 }
 
 #[test]
 fn errors_name_the_variable_and_not_the_token() {
     let variables = |name: &str| (name == "WINGS_TOKEN").then(|| "hush hush".to_owned());
-    let problem = TOKEN.resolve(&Secret::default(), &variables).unwrap_err();
+    let problem = secret(&Secret::default(), &variables).unwrap_err();
     assert_eq!(problem.key, "WINGS_TOKEN");
     assert!(!problem.to_string().contains("hush"));
 }

@@ -13,9 +13,9 @@ section! {
         "domainname" domainname: String = String::new(),
         "registries" registries: BTreeMap<String, RegistryFile> = BTreeMap::new(),
         /// Size of `/tmp` in containers, in MiB.
-        "tmpfs_size" tmpfs_size: i64 = 100,
+        "tmpfs_size" tmpfs_mib: i64 = 100,
         /// Processes per container; 0 and -1 are unlimited.
-        "container_pid_limit" container_pid_limit: i64 = 512,
+        "container_pid_limit" pids_limit: i64 = 512,
         /// The minimum of an installer's limits.
         "installer_limits" installer_limits: InstallerLimitsFile = InstallerLimitsFile::default(),
         "overhead" overhead: OverheadFile = OverheadFile::default(),
@@ -45,7 +45,7 @@ section! {
         /// Whether the network has no external access.
         "is_internal" is_internal: bool = false,
         "enable_icc" enable_icc: bool = true,
-        "network_mtu" network_mtu: i64 = 1500,
+        "network_mtu" mtu: i64 = 1500,
         "interfaces" interfaces: InterfacesFile = InterfacesFile::default(),
     }
 }
@@ -88,10 +88,9 @@ section! {
 section! {
     /// `docker.installer_limits`: an installer gets the larger of these and the server's own limits.
     struct InstallerLimitsFile {
-        /// MiB.
-        "memory" memory: i64 = 1024,
+        "memory" memory_mib: i64 = 1024,
         /// Percent of one core; 0 is unlimited.
-        "cpu" cpu: i64 = 100,
+        "cpu" cpu_percent: i64 = 100,
     }
 }
 

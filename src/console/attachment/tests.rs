@@ -15,7 +15,7 @@ use crate::console::transcript::{Rules, TRANSCRIPT_FILE};
 use crate::events::Subscription;
 use crate::model::ServerId;
 use crate::model::settings::Startup;
-use crate::runtime::{ErrorKind, LogPart};
+use crate::runtime::{ErrorKind, LogPart, RuntimeError};
 use crate::store::Blocking;
 use crate::tasks::Tasks;
 use crate::testing::fake::{Act, FakeEngine, FakeRuntime, Program};
@@ -27,13 +27,14 @@ struct Terminal {
     root: TempDir,
     output: mpsc::Sender<Piece>,
     input: DuplexStream,
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<Command>,
+    startup: watch::Sender<Option<Startup>>,
     done: Arc<Mutex<u32>>,
     watcher: Subscription,
     task: JoinHandle<()>,
 }
 
-/// Bytes that a terminal takes while the process does not read.
+/// The buffer of a terminal that is not read.
 const ROOM: usize = 16;
 
 async fn sinks(root: &TempDir) -> Sinks {
@@ -51,25 +52,21 @@ async fn terminal(done: &[&str], replay: Option<Replay>) -> Terminal {
     let watcher = sinks.events.subscribe(server);
     let (output, mut pieces) = mpsc::channel(8);
     let (input, keyboard) = tokio::io::duplex(ROOM);
-    let (orders, from) = mpsc::channel(8);
+    let (commands, to_write) = mpsc::channel(8);
     let seen = Arc::new(Mutex::new(0));
     let startup = Startup { done: done.iter().map(|text| (*text).into()).collect(), strip_ansi: false };
-    let session = Session {
-        terminal: Attachment {
-            output: stream::poll_fn(move |context| pieces.poll_recv(context)).boxed(),
-            input: Box::new(keyboard),
-        },
-        orders: from,
-        sinks,
-        matcher: Some(DoneMatcher::new(server, &startup)),
-        on_done: {
-            let seen = seen.clone();
-            move || *seen.lock().unwrap() += 1
-        },
-        lines: Lines::default(),
-        replay: replay.map(Box::new),
+    let attachment = Attachment {
+        output: stream::poll_fn(move |context| pieces.poll_recv(context)).boxed(),
+        input: Box::new(keyboard),
     };
-    Terminal { root, output, input, orders, done: seen, watcher, task: tokio::spawn(session.run()) }
+    let on_done = {
+        let seen = seen.clone();
+        move || *seen.lock().unwrap() += 1
+    };
+    let (startup, to_match) = watch::channel(Some(startup));
+    let session = Session::new(to_match, sinks, on_done, replay.map(Box::new));
+    let task = tokio::spawn(session.run(attachment, to_write));
+    Terminal { root, output, input, commands, startup, done: seen, watcher, task }
 }
 
 impl Terminal {
@@ -84,7 +81,7 @@ impl Terminal {
 
     async fn order(&self, line: &str) -> oneshot::Receiver<io::Result<()>> {
         let (done, answer) = oneshot::channel();
-        self.orders.send(Order::Type(line.as_bytes().to_vec(), done)).await.ok().unwrap();
+        self.commands.send((line.as_bytes().to_vec(), done)).await.ok().unwrap();
         answer
     }
 
@@ -143,17 +140,16 @@ async fn other_done_lines_may_come_while_none_was_seen() {
     terminal.print("up and running\r\n").await;
     terminal.settled().await;
     let startup = Startup { done: vec!["running".into()], strip_ansi: false };
-    let matcher = DoneMatcher::new(ServerId::new(uuid::Uuid::nil()), &startup);
-    terminal.orders.send(Order::Match(matcher)).await.ok().unwrap();
+    terminal.startup.send_replace(Some(startup));
     terminal.settled().await;
-    assert_eq!(terminal.done(), 0, "what was printed before is not looked at again");
+    assert_eq!(terminal.done(), 0, "what was printed before is not matched again");
     terminal.print("still running\r\n").await;
     terminal.settled().await;
     assert_eq!(terminal.done(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn output_is_read_while_the_process_reads_no_input() {
+async fn output_is_read_while_the_server_does_not_read_its_input() {
     let mut terminal = terminal(&[], None).await;
     let mut first = terminal.order(&"x".repeat(ROOM + 1)).await;
     let given_up = terminal.order("second\n").await;
@@ -166,7 +162,7 @@ async fn output_is_read_while_the_process_reads_no_input() {
 
     let mut typed = vec![0; ROOM + 1 + "third\n".len()];
     terminal.input.read_exact(&mut typed).await.unwrap();
-    assert!(typed.ends_with(b"xthird\n"), "a command whose caller has gone away is dropped");
+    assert!(typed.ends_with(b"xthird\n"), "a command without a waiting caller is skipped");
     terminal.settled().await;
     assert!(matches!(first.try_recv(), Ok(Ok(()))));
     assert!(matches!(third.try_recv(), Ok(Ok(()))));
@@ -176,12 +172,12 @@ async fn output_is_read_while_the_process_reads_no_input() {
 #[tokio::test]
 async fn typing_without_end_does_not_hold_up_the_output() {
     const TYPED: usize = 10_000;
-    let (orders, from) = mpsc::channel(TYPED);
-    // No caller gives up, so each command is sent.
+    let (commands, to_write) = mpsc::channel(TYPED);
+    // No caller gives up, so each line is written.
     let mut answers = Vec::new();
     for _ in 0..TYPED {
         let (done, answer) = oneshot::channel();
-        orders.try_send(Order::Type(b"a\n".to_vec(), done)).ok().unwrap();
+        commands.try_send((b"a\n".to_vec(), done)).ok().unwrap();
         answers.push(answer);
     }
     let (output, mut pieces) = mpsc::channel(1);
@@ -189,32 +185,28 @@ async fn typing_without_end_does_not_hold_up_the_output() {
     drop(output);
     let startup = Startup { done: vec!["ready".into()], strip_ansi: false };
     let left = Arc::new(Mutex::new(None));
-    let session = Session {
-        terminal: Attachment {
-            output: stream::poll_fn(move |context| pieces.poll_recv(context)).boxed(),
-            input: Box::new(tokio::io::sink()),
-        },
-        orders: from,
-        sinks: sinks(&TempDir::new().unwrap()).await,
-        matcher: Some(DoneMatcher::new(ServerId::new(uuid::Uuid::nil()), &startup)),
-        on_done: {
-            let left = left.clone();
-            move || *left.lock().unwrap() = Some(orders.max_capacity() - orders.capacity())
-        },
-        lines: Lines::default(),
-        replay: None,
+    let attachment = Attachment {
+        output: stream::poll_fn(move |context| pieces.poll_recv(context)).boxed(),
+        input: Box::new(tokio::io::sink()),
     };
-    session.run().await;
+    let on_done = {
+        let left = left.clone();
+        move || *left.lock().unwrap() = Some(commands.max_capacity() - commands.capacity())
+    };
+    let (_startup, to_match) = watch::channel(Some(startup));
+    let sinks = sinks(&TempDir::new().unwrap()).await;
+    Session::new(to_match, sinks, on_done, None).run(attachment, to_write).await;
     let left = left.lock().unwrap().unwrap();
-    assert!(left > TYPED - 10, "{left} of {TYPED} lines are left to type");
+    // The task yields to the output within tokio's budget for one poll.
+    assert!(left > TYPED - 200, "{left} of {TYPED} commands are left to write");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_broken_input_is_an_error_of_who_types() {
-    let Terminal { output, input, orders, task, .. } = terminal(&[], None).await;
+    let Terminal { output, input, commands, task, .. } = terminal(&[], None).await;
     drop(input);
     let (done, answer) = oneshot::channel();
-    orders.send(Order::Type(b"x\n".to_vec(), done)).await.ok().unwrap();
+    commands.send((b"x\n".to_vec(), done)).await.ok().unwrap();
     assert_eq!(answer.await.unwrap().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     assert!(!task.is_finished());
     drop(output);
@@ -236,9 +228,9 @@ fn replay(log: Vec<Bytes>, every: Duration, anchor: &[&str]) -> Replay {
     replay
 }
 
-fn replay_of(world: &FakeEngine, container: &str, anchor: &[&str]) -> Replay {
+fn replay_of(engine: &FakeEngine, container: &str, anchor: &[&str]) -> Replay {
     let anchor = anchor.iter().map(|line| crate::console::transcript::line_hash(line.as_bytes())).collect();
-    let runtime = Arc::new(FakeRuntime::faultless(world.clone(), crate::testing::test_host()));
+    let runtime = Arc::new(FakeRuntime::faultless(engine.clone(), crate::testing::test_host()));
     Replay::new(runtime, container.into(), LogPart::All, anchor, Arc::new(Semaphore::new(1)))
 }
 
@@ -269,9 +261,9 @@ async fn the_log_is_read_to_its_end_although_the_container_ended() {
     assert_eq!(*done.lock().unwrap(), 1);
 }
 
-/// The engine has rotated away what was printed while no attachment existed, and with it the end of the start-up.
+/// The engine has rotated away the output from before the attachment, including the end of the start-up.
 #[tokio::test(start_paused = true)]
-async fn a_log_that_lost_lines_does_not_leave_a_server_starting() {
+async fn a_rotated_log_ends_the_start_up() {
     for (log, done) in [("much later\r\n", 1), ("starting\r\nlater\r\n", 0)] {
         let replay = replay(vec![log.into()], Duration::from_secs(1), &["booting", "starting"]);
         let terminal = terminal(&["ready"], Some(replay)).await;
@@ -286,15 +278,15 @@ async fn a_log_that_lost_lines_does_not_leave_a_server_starting() {
 async fn a_log_that_breaks_off_is_read_again() {
     let broken = RuntimeError::new(ErrorKind::Unavailable, "reading", "reset");
     let first = stream::iter([Ok("old\r\nhad\r\nmis".into()), Err(broken)]).boxed();
-    let world = FakeEngine::default();
-    let container = world.create_foreign("one").unwrap();
-    world.choose_programs(|_| {
-        let says = |program: Program, line: &str| program.and_then(Duration::ZERO, Act::Print(line.into()));
-        ["old", "had", "missed", "ready"].into_iter().fold(Program::idle(), says)
+    let engine = FakeEngine::default();
+    let container = engine.create_foreign("one").unwrap();
+    engine.choose_programs(|_| {
+        let prints = |program: Program, line: &str| program.and_then(Duration::ZERO, Act::Print(line.into()));
+        ["old", "had", "missed", "ready"].into_iter().fold(Program::idle(), prints)
     });
-    assert!(world.start_outside("one"));
+    assert!(engine.start_outside("one"));
     tokio::time::sleep(Duration::from_millis(10)).await;
-    let mut replay = replay_of(&world, &container, &["old", "had"]);
+    let mut replay = replay_of(&engine, &container, &["old", "had"]);
     replay.set_log(first);
     let mut terminal = terminal(&["ready"], Some(replay)).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -304,7 +296,7 @@ async fn a_log_that_breaks_off_is_read_again() {
 
 /// No log, as from a driver that keeps none: what it would say is never known.
 #[tokio::test(start_paused = true)]
-async fn a_log_that_is_never_had_does_not_leave_a_server_starting() {
+async fn an_unreadable_log_ends_the_start_up() {
     let replay = replay_of(&FakeEngine::default(), "gone", &[]);
     let terminal = terminal(&["ready"], Some(replay)).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -343,15 +335,9 @@ async fn a_log_without_an_end_is_given_up() {
 
 #[tokio::test]
 async fn an_attachment_is_small() {
-    let session = Session {
-        terminal: Attachment { output: stream::empty().boxed(), input: Box::new(tokio::io::sink()) },
-        orders: mpsc::channel(1).1,
-        sinks: sinks(&TempDir::new().unwrap()).await,
-        matcher: None,
-        on_done: || {},
-        lines: Lines::default(),
-        replay: None,
-    };
-    let size = std::mem::size_of_val(&session.run());
+    let attachment = Attachment { output: stream::empty().boxed(), input: Box::new(tokio::io::sink()) };
+    let sinks = sinks(&TempDir::new().unwrap()).await;
+    let session = Session::new(watch::channel(None).1, sinks, || {}, None);
+    let size = std::mem::size_of_val(&session.run(attachment, mpsc::channel(1).1));
     assert!(size <= 1024, "{size} bytes");
 }

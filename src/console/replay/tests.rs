@@ -32,7 +32,7 @@ fn what_follows_the_transcripts_end_is_new() {
 }
 
 #[test]
-fn a_long_log_is_not_held_whole() {
+fn a_long_log_is_held_in_part() {
     let mut aligner = Aligner::new(Vec::new());
     for number in 0..100_000 {
         aligner.push(format!("line {number}").as_bytes());

@@ -113,14 +113,14 @@ pub fn append(folder: &Path, container: Option<&str>, batch: &Batch, rules: &Rul
     let ending = if size > 0 && last_byte(&file, size)? != b'\n' { "\n" } else { "" };
     let before = format!("{ending}{}", gap(batch.lost_before, rules));
     let after = gap(batch.lost_after, rules);
-    // The note goes first: one that points behind the end is understood, an old one is not.
+    // The position is written first: a position behind the end is valid, an outdated one is not.
     let begin = batch.mark.map(|mark| size + (before.len() + mark) as u64).or(full.then_some(0));
     if let (Some(container), Some(begin)) = (container, begin) {
         fs::write(folder.join(POSITION_FILE), format!("{container} {begin}\n"))?;
     }
     let written = [before.as_bytes(), &batch.bytes, after.as_bytes()].iter().try_for_each(|part| file.write_all(part));
     if written.is_err() {
-        // Half a line on a full disk is no use to anybody; the error that counts is the first one.
+        // Remove a partial line. The first error is the one to return.
         let _ = file.set_len(size);
     }
     written
@@ -186,8 +186,8 @@ pub fn last_lines(folder: &Path, container: &str, rules: &Rules) -> Option<Vec<u
     let mut lines: Vec<&[u8]> = tail.split(|byte| *byte == b'\n').collect();
     // What follows the last line's end: nothing, or a line that was cut off by a crash of the host.
     lines.pop();
-    let whole = if from > begin && !lines.is_empty() { &lines[1..] } else { &lines[..] };
-    let printed = whole.iter().filter(|line| !line.starts_with(rules.daemon.as_bytes()));
+    let complete = if from > begin && !lines.is_empty() { &lines[1..] } else { &lines[..] };
+    let printed = complete.iter().filter(|line| !line.starts_with(rules.daemon.as_bytes()));
     let mut last: Vec<u64> = printed.rev().take(ANCHOR).map(|line| line_hash(line)).collect();
     last.reverse();
     Some(last)

@@ -115,7 +115,7 @@ async fn the_daemons_first_lines_wait_for_a_folder_and_are_few() {
     let text = desk.text(TRANSCRIPT_FILE).unwrap();
     assert!(text.starts_with("[alula Daemon]: pulling the image\n[alula Daemon]: again"), "{text}");
     assert!(text.ends_with(" lines are missing here: they could not be written to disk\nbooting\n"), "{text}");
-    assert!(text.len() < 2 * HOMELESS);
+    assert!(text.len() < 2 * WAITING_WITHOUT_FOLDER);
     let begin = text.len() - "booting\n".len();
     assert_eq!(desk.text(POSITION_FILE).unwrap(), format!("one {begin}\n"));
 }
@@ -144,7 +144,7 @@ async fn files_are_rotated_by_size_and_the_oldest_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_disk_rejects_is_counted_and_said() {
+async fn lines_that_cannot_be_written_are_counted() {
     let desk = Desk::new(1 << 20, 3);
     // A folder in the file's place stands for a disk that refuses.
     fs::create_dir_all(desk.folder().join(TRANSCRIPT_FILE)).unwrap();

@@ -169,7 +169,7 @@ fn a_taken_path_is_an_error_with_a_reason() {
 #[test]
 fn an_incomplete_directory_of_a_crash_is_replaced() {
     let (_folder, layout) = layout();
-    let unfinished = layout.unfinished_data_path(id()).unwrap();
+    let unfinished = layout.unfinished_data_path(id());
     make_dir(&unfinished);
     fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o777)).unwrap();
     layout.prepare(id()).unwrap();

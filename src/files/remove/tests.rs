@@ -159,13 +159,11 @@ fn inner_with_a_mount() {
     let precious = path.join("mounted/file");
     assert!(precious.exists());
     let mut usage = super::super::usage::Usage::default();
-    for resolver in [Resolver::available(), Resolver::Names] {
-        let root = super::super::root::Root::open_with(&path, resolver).unwrap();
-        let never = AtomicBool::new(false);
-        super::super::scan::scan(&root, &path, &never, &mut usage).unwrap();
-        assert_eq!(usage.bytes(), 0, "{resolver:?}");
-        let errno = open_child(resolver, root.as_fd(), c"mounted").unwrap_err();
-        assert_eq!(errno, Errno::XDEV, "{resolver:?}");
+    super::super::scan::scan(&path, &AtomicBool::new(false), &mut usage).unwrap();
+    assert_eq!(usage.bytes, 0);
+    let top = fs::File::open(&path).unwrap();
+    for open in [open_child, super::super::child::open_and_compare] {
+        assert_eq!(open(top.as_fd(), c"mounted").unwrap_err(), Errno::XDEV);
     }
     let error = remove_tree(&path).unwrap_err();
     assert!(error.to_string().contains("unmount it"), "{error}");

@@ -32,8 +32,7 @@ impl Visitor for Seen {
 }
 
 fn seen_at(path: &Path, mut seen: Seen) -> (Seen, Result<(), FilesError>) {
-    let root = Root::open(path).unwrap();
-    let result = scan(&root, path, &NEVER, &mut seen);
+    let result = scan(path, &NEVER, &mut seen);
     (seen, result)
 }
 
@@ -94,16 +93,8 @@ fn listings_continue_after_deep_directories() {
 fn the_number_of_open_directories_is_limited() {
     let folder = roomy_folder();
     make_deep(folder.path(), HELD_OPEN * 4);
-    let root = Root::open(folder.path()).unwrap();
     let mut seen = Seen::default();
-    let mut scan = DiskScan {
-        path: folder.path(),
-        resolver: root.resolver(),
-        frames: Vec::new(),
-        visitor: &mut seen,
-        first_error: None,
-    };
-    scan.enter(rustix::fs::openat(&root, ".", REOPEN, Mode::empty()).unwrap(), c"");
+    let mut scan = DiskScan::open(folder.path(), &mut seen).unwrap();
     let mut most = 0;
     while !scan.frames.is_empty() {
         scan.step();
@@ -133,11 +124,8 @@ fn directories_that_move_during_the_scan_are_an_error() {
     make_deep(path, HELD_OPEN * 2);
     make_dir(&path.join("elsewhere"));
     fs::write(path.join("elsewhere/file"), "").unwrap();
-    let root = Root::open(path).unwrap();
     let mut seen = Seen::default();
-    let mut scan =
-        DiskScan { path, resolver: root.resolver(), frames: Vec::new(), visitor: &mut seen, first_error: None };
-    scan.enter(rustix::fs::openat(&root, ".", REOPEN, Mode::empty()).unwrap(), c"");
+    let mut scan = DiskScan::open(path, &mut seen).unwrap();
     while scan.frames.len() <= HELD_OPEN * 2 {
         scan.step();
     }

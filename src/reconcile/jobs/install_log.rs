@@ -8,13 +8,13 @@ use futures_util::StreamExt;
 
 use super::read_on::{self, COMPARED, MAX_HELD, ReadOn};
 use super::{BackgroundJob, JobError, JobRun};
-use crate::console::lines::{Lines, display_text};
 use crate::events::EventKind;
 use crate::files::FilesError;
 use crate::files::install_log::InstallLog;
 use crate::model::ServerId;
 use crate::reconcile::context::Context;
 use crate::retry;
+use crate::runtime::lines::{Lines, display_text};
 use crate::runtime::{ErrorKind, LogPart};
 use crate::wait;
 

@@ -10,11 +10,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_util::either::Either;
 use tower::Service;
 
 /// Docker's own default.
@@ -85,7 +84,7 @@ impl Address {
 
     async fn connect(&self) -> io::Result<Stream> {
         match self {
-            Self::Unix(path) => Ok(Stream(TokioIo::new(Either::Left(UnixStream::connect(path).await?)))),
+            Self::Unix(path) => Ok(TokioIo::new(Box::new(UnixStream::connect(path).await?))),
             Self::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
@@ -93,7 +92,7 @@ impl Address {
                 rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
                 rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
                 rustix::net::sockopt::set_tcp_keepintvl(&stream, KEEPALIVE)?;
-                Ok(Stream(TokioIo::new(Either::Right(stream))))
+                Ok(TokioIo::new(Box::new(stream)))
             }
         }
     }
@@ -129,31 +128,16 @@ impl Service<Uri> for Connector {
 }
 
 /// A connection to the engine.
-pub(super) struct Stream(TokioIo<Either<UnixStream, TcpStream>>);
+pub(super) type Stream = TokioIo<Box<dyn Socket>>;
 
-impl Connection for Stream {
+/// A socket of either kind.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+impl Connection for Box<dyn Socket> {
     fn connected(&self) -> Connected {
         Connected::new()
-    }
-}
-
-impl Read for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl Write for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 
@@ -180,7 +164,7 @@ mod tests {
             "unix://relative",
             "tcp://",
             "tcp://a b",
-            "garbage",
+            "engine",
             "tcp://host:1/path",
         ] {
             let error = Address::parse(text).unwrap_err().to_string();

@@ -78,7 +78,6 @@ struct EngineState {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct EngineConfig {
-    tty: bool,
     labels: Option<HashMap<String, String>>,
     /// Podman may write a number.
     stop_signal: serde_json::Value,
@@ -124,11 +123,6 @@ pub(super) async fn inspection(wire: &Wire, name: &str) -> Result<Inspection, Er
 }
 
 impl Inspection {
-    /// Whether the container has a terminal, so that its output is raw bytes.
-    pub(super) fn has_terminal(&self) -> bool {
-        self.config.tty
-    }
-
     /// Whether it has run and ended.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.state.state(), ContainerState::Exited { .. })
@@ -420,4 +414,4 @@ fn some_list(list: Vec<String>) -> Option<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,95 +1,45 @@
-//! Bodies that are one JSON document per line.
+//! Bodies with one JSON document per line.
 
-use bytes::{Bytes, BytesMut};
+use bollard::errors::Error;
+use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use http::Response;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use bollard::errors::Error;
+use crate::runtime::lines::Lines;
 
-/// Longer lines are left out: an event carries all labels of a container, which are never this long.
+/// Longer lines are cut, so that they are no JSON and are skipped. An event carries all labels of its container.
 const MAX_LINE: usize = 1024 * 1024;
 
-/// The bytes of a body as they come.
+/// The chunks of a body as they arrive.
 pub(super) fn chunks(response: Response<Incoming>) -> BoxStream<'static, Result<Bytes, Error>> {
     response.into_body().into_data_stream().map_err(Error::from).boxed()
 }
 
-/// The lines of a body, without their ends and without empty ones.
+/// The non-empty lines of a body, without their ends. The stream ends after an error.
 pub(super) fn lines(response: Response<Incoming>) -> BoxStream<'static, Result<Bytes, Error>> {
     split(chunks(response)).boxed()
 }
 
-/// Splits bytes into lines of bounded length.
-fn split(chunks: impl Stream<Item = Result<Bytes, Error>> + Send + Unpin) -> impl Stream<Item = Result<Bytes, Error>> {
-    let state = Splitter { chunks, buffer: BytesMut::new(), searched: 0, skipping: false, ended: false };
-    stream::unfold(state, |mut state| async move { state.next().await.map(|line| (line, state)) })
-}
-
-struct Splitter<S> {
-    chunks: S,
-    buffer: BytesMut,
-    /// Bytes of the buffer that are known to hold no end of a line.
-    searched: usize,
-    /// The rest of an overlong line is being passed over.
-    skipping: bool,
-    ended: bool,
-}
-
-impl<S: Stream<Item = Result<Bytes, Error>> + Unpin> Splitter<S> {
-    async fn next(&mut self) -> Option<Result<Bytes, Error>> {
-        loop {
-            while let Some(line) = self.line() {
-                if !line.is_empty() {
-                    return Some(Ok(line));
-                }
+fn split(chunks: impl Stream<Item = Result<Bytes, Error>> + Send) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+    let with_end = chunks.map_ok(Some).chain(stream::iter([Ok(None)]));
+    let state = (Lines::new(MAX_LINE), false);
+    with_end
+        .scan(state, |(lines, failed), chunk| {
+            let mut complete = Vec::new();
+            let add = |line: &[u8]| complete.push(Ok(Bytes::copy_from_slice(line)));
+            let ended = std::mem::replace(failed, chunk.is_err());
+            match chunk {
+                _ if ended => return std::future::ready(None),
+                Ok(Some(chunk)) => lines.feed(&chunk, add),
+                Ok(None) => lines.finish(add),
+                Err(error) => complete.push(Err(error)),
             }
-            if self.ended {
-                return None;
-            }
-            match self.chunks.next().await {
-                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
-                Some(Err(error)) => {
-                    self.ended = true;
-                    return Some(Err(error));
-                }
-                None => {
-                    self.ended = true;
-                    self.searched = 0;
-                    let rest = self.buffer.split().freeze();
-                    if !self.skipping && !rest.is_empty() {
-                        return Some(Ok(rest));
-                    }
-                }
-            }
-        }
-    }
-
-    /// The next line in the buffer; an empty one for what is passed over.
-    fn line(&mut self) -> Option<Bytes> {
-        let end = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
-        let Some(end) = end.map(|end| self.searched + end) else {
-            self.searched = self.buffer.len();
-            if self.skipping || self.buffer.len() > MAX_LINE {
-                self.skipping = true;
-                self.searched = 0;
-                self.buffer = BytesMut::new();
-            }
-            return None;
-        };
-        self.searched = 0;
-        let mut line = self.buffer.split_to(end + 1);
-        line.truncate(line.len() - 1);
-        if line.last() == Some(&b'\r') {
-            line.truncate(line.len() - 1);
-        }
-        if std::mem::take(&mut self.skipping) || line.len() > MAX_LINE {
-            line.clear();
-        }
-        Some(line.freeze())
-    }
+            std::future::ready(Some(stream::iter(complete)))
+        })
+        .flatten()
 }
 
 #[cfg(test)]
@@ -103,24 +53,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_may_come_in_any_pieces() {
+    async fn lines_are_complete_however_the_body_is_cut() {
         assert_eq!(lines_of(&["a\nb\r\n", "c", "d\n\n", "\ne"]).await, ["a", "b", "cd", "e"]);
         assert_eq!(lines_of(&["\n"]).await, [""; 0]);
         assert_eq!(lines_of(&[]).await, [""; 0]);
     }
 
     #[tokio::test]
-    async fn overlong_lines_are_left_out() {
+    async fn long_lines_are_cut() {
         let long = "x".repeat(MAX_LINE + 1);
-        let half = "y".repeat(MAX_LINE / 2 + 1);
-        assert_eq!(lines_of(&["a\n", &long, "\nb\n"]).await, ["a", "b"]);
-        assert_eq!(lines_of(&[&half, &half, &half, "z\nb\n", &half, &half]).await, ["b"]);
-        assert_eq!(lines_of(&[&format!("{long}\nb\n")]).await, ["b"]);
-        assert_eq!(lines_of(&[&long]).await, [""; 0]);
+        let sizes: Vec<usize> = lines_of(&["a\n", &long, "\nb\n"]).await.iter().map(String::len).collect();
+        assert_eq!(sizes, [1, MAX_LINE, 1, 1]);
     }
 
     #[tokio::test]
-    async fn an_error_ends_it() {
+    async fn the_stream_ends_after_an_error() {
         let error = || Err(Error::RequestTimeoutError);
         let lines = split(stream::iter([Ok("a\nb".into()), error(), Ok("c\n".into())]));
         let all: Vec<_> = lines.collect().await;

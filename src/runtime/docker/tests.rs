@@ -4,6 +4,7 @@ pub(super) mod engine;
 
 use std::sync::Mutex;
 
+use bytes::Bytes;
 use engine::{Answer, ScriptedEngine};
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
@@ -342,4 +343,46 @@ async fn two_networks_of_one_name_are_not_made() {
     };
     let info = engine.runtime().ensure_network(&spec).await.unwrap();
     assert_eq!(info.gateway.as_deref(), Some("10.0.0.1"));
+}
+
+#[tokio::test]
+async fn each_call_is_one_request() {
+    let engine = ScriptedEngine::start("1.41", |request| match request.path.trim_start_matches("/v1.41") {
+        "/containers/create" => Answer::json(201, r#"{"Id":"0123","Warnings":["a warning"]}"#),
+        "/info" => Answer::json(200, r#"{"ServerVersion":"29.1","Driver":"overlay2"}"#),
+        "/containers/0123/start" | "/containers/0123/kill" | "/containers/0123" => Answer::empty(204),
+        "/images/ghcr.io/a/b:c/json" => Answer::json(200, r#"{"Id":"sha256:0f","RepoTags":["ghcr.io/a/b:c"]}"#),
+        "/networks/ip-10-0-0-9" => Answer::error(404, "no such network"),
+        _ => Answer::json(200, "{}"),
+    });
+    let runtime = engine.runtime();
+    let purpose = Purpose { server: id(), role: Role::Server, token: "t".into() };
+    assert_eq!(runtime.engine().await.unwrap().version, "29.1");
+    assert_eq!(runtime.create(&containers::tests::full(), &purpose).await.unwrap(), "0123");
+    runtime.start("0123").await.unwrap();
+    runtime.signal("0123", "SIGINT").await.unwrap();
+    runtime.update("0123", &limits()).await.unwrap();
+    assert_eq!(runtime.remove("0123").await, Ok(Removal::Done));
+    assert_eq!(runtime.image("ghcr.io/a/b:c").await.unwrap().as_deref(), Some("sha256:0f"));
+    runtime.ensure_network(&crate::runtime::spec_builder::outgoing_network("10.0.0.9")).await.unwrap_err();
+    let lines = engine.requests().into_iter().map(|request| {
+        let target = [request.path, request.query].join("?");
+        format!("{} {}", request.method, target.trim_end_matches('?'))
+    });
+    assert_eq!(
+        lines.collect::<Vec<_>>(),
+        [
+            "GET /version".to_owned(),
+            "GET /v1.41/info".into(),
+            format!("POST /v1.41/containers/create?name={SERVER}&platform="),
+            "POST /v1.41/containers/0123/start".into(),
+            "POST /v1.41/containers/0123/kill?signal=SIGINT".into(),
+            "POST /v1.41/containers/0123/update".into(),
+            "DELETE /v1.41/containers/0123?v=true&force=true&link=false".into(),
+            "GET /v1.41/images/ghcr.io/a/b:c/json".into(),
+            "GET /v1.41/networks/ip-10-0-0-9".into(),
+            "POST /v1.41/networks/create".into(),
+            "GET /v1.41/networks/ip-10-0-0-9".into(),
+        ]
+    );
 }

@@ -51,7 +51,7 @@ impl Images {
             let message = "no image is named; set spec.settings.container.image";
             return Err(RuntimeError::with_message(ErrorKind::InvalidImage, message));
         }
-        let policy = self.node.docker.pull_policy;
+        let policy = self.node.pull_policy;
         if local || policy != PullPolicy::Always {
             if self.is_there(engine, reference).await? {
                 return Ok(());
@@ -111,7 +111,7 @@ impl Images {
     fn begin_pull(&self, engine: impl Engine, reference: &str) -> Pull {
         let (sender, receiver) = oneshot::channel();
         let pulls = self.pulls.clone();
-        let credentials = self.node.docker.registries.credentials_for(reference);
+        let credentials = self.node.registries.credentials_for(reference);
         let auth = credentials.map(|credentials| RegistryAuth {
             username: credentials.username.clone(),
             password: credentials.password.expose().to_owned(),

@@ -17,7 +17,7 @@ fn id() -> ServerId {
 /// A node with this policy, connected to an engine.
 fn runtime(machine: &FakeEngine, policy: PullPolicy, faults: Arc<dyn Faults>) -> FakeRuntime {
     let mut node = crate::testing::node_config(std::path::Path::new("/node"));
-    node.docker.pull_policy = policy;
+    node.pull_policy = policy;
     let host = Host::new(Arc::new(node), Tasks::new(), Blocking::Inline, KernelLimits::default());
     FakeRuntime::new(machine.clone(), faults, host)
 }

@@ -12,7 +12,7 @@ const CPU_SHARES: i64 = 1024;
 /// The limits of a server.
 pub(super) fn of_server(build: &Build, node: &NodeConfig, host: &HostInfo) -> Limits {
     let memory_mib = build.memory_limit.max(0);
-    let memory = node.docker.overhead.memory_limit_bytes(memory_mib);
+    let memory = node.overhead.memory_limit_bytes(memory_mib);
     Limits {
         memory,
         memory_reservation: memory_mib.saturating_mul(MIB).min(memory),

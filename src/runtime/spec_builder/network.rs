@@ -13,16 +13,15 @@ pub(super) const LOOPBACK: &str = "127.0.0.1";
 /// The network of the servers, if it has to be made.
 pub fn network(node: &NodeConfig) -> NetworkSpec {
     let network = &node.docker.network;
-    let range = |range: &crate::config::Subnet| {
-        (!range.subnet.is_empty()).then(|| (range.subnet.clone(), range.gateway.clone()))
-    };
+    let (v4, v6) = (&network.interfaces.v4, &network.interfaces.v6);
+    let range = |subnet: &str, gateway: &str| (!subnet.is_empty()).then(|| (subnet.to_owned(), gateway.to_owned()));
     NetworkSpec {
         name: network.name.clone(),
         driver: network.driver.clone(),
         internal: network.is_internal,
         ipv6: network.ipv6,
-        v4: range(&network.v4),
-        v6: range(&network.v6).filter(|_| network.ipv6),
+        v4: range(&v4.subnet, &v4.gateway),
+        v6: range(&v6.subnet, &v6.gateway).filter(|_| network.ipv6),
         purpose: NetworkPurpose::Servers { device: "pelican0".into(), reachable: network.enable_icc, mtu: network.mtu },
     }
 }
@@ -86,7 +85,7 @@ pub(super) fn endpoint(allocations: &Allocations, node: &NodeConfig, host: &Host
     Some(Endpoint {
         network: network.name.clone(),
         address: allocations.default.ip.clone(),
-        gateway: host.network.gateway.clone().unwrap_or_else(|| network.v4.gateway.clone()),
+        gateway: host.network.gateway.clone().unwrap_or_else(|| network.interfaces.v4.gateway.clone()),
     })
 }
 

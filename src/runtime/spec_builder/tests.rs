@@ -54,6 +54,13 @@ fn a_server() {
 }
 
 #[test]
+fn without_a_log_driver_the_engine_chooses() {
+    let mut node = node();
+    node.docker.log_config.driver.clear();
+    assert!(server_container(id(), &full(), &node, &host()).spec.log.is_none());
+}
+
+#[test]
 fn an_installer() {
     let spec_builder = installer_container(id(), &full(), &script(), &node(), &host());
     assert_eq!(spec_builder.omissions, []);

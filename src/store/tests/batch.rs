@@ -1,5 +1,7 @@
 //! Many servers that are created at once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::crash::Camera;
 use super::*;
 
@@ -118,126 +120,18 @@ fn no_server_is_published_before_it_is_on_disk() {
 #[test]
 fn one_server_s_error_is_its_own() {
     for op in [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteManifest] {
-        let root = tempfile::tempdir().unwrap();
-        let disk = Arc::new(TestDisk::default());
-        disk.fail(io::ErrorKind::StorageFull, move |id, failing| id == numbered(2) && failing == op);
-        let store = open(root.path(), &disk);
-        let called = Mutex::new(Vec::new());
-        let results =
-            store.create_all([new(1, &[]), new(2, &[INSTALL]), new(3, &[])], |id| called.lock().unwrap().push(id));
-        for (id, result) in &results {
-            match result {
-                Ok(snapshot) => assert_eq!(snapshot.id, *id),
-                Err(error) => assert!(error.is_full_disk() && *id == numbered(2), "{op:?}: {error}"),
+        let fixture = Fixture::empty();
+        let store = &fixture.store;
+        let (folder, saved) = (store.folder(id()), std::sync::Once::new());
+        fixture.disk.on_before(move |_, next| {
+            if next == op {
+                saved.call_once(|| {
+                    let _ = fs::create_dir(&folder);
+                    saves(&folder.join(CONFIG_FILE), FILE);
+                });
             }
-        }
-        assert_eq!(store.ids(), [numbered(1), numbered(3)], "{op:?}");
-        assert_eq!(*called.lock().unwrap(), store.ids());
-        assert!(!store.folder(numbered(2)).exists(), "{op:?}: nothing is left");
-        assert_eq!(reopened(root.path()).ids(), store.ids());
-        // Its lock is free and its name, too.
-        assert!(store.get(numbered(2)).is_none());
-    }
-}
-
-#[test]
-fn a_record_that_cannot_be_written_is_written_by_the_first_pass() {
-    let root = tempfile::tempdir().unwrap();
-    let disk = Arc::new(TestDisk::default());
-    disk.fail(io::ErrorKind::StorageFull, |id, op| id == numbered(2) && op == DiskOp::WriteRecord);
-    let store = open(root.path(), &disk);
-    assert_eq!(created(&create_all(&store, three())).len(), 3);
-    assert!(store.get(numbered(2)).unwrap().unrecorded && !store.get(numbered(3)).unwrap().unrecorded);
-    assert!(!store.folder(numbered(2)).join(RECORD_FILE).exists());
-    assert!(store.refresh(numbered(2)).is_err(), "the disk still refuses");
-    let again = reopened(root.path());
-    assert!(again.get(numbered(2)).unwrap().unrecorded);
-    assert!(again.refresh(numbered(2)).unwrap());
-    assert!(!again.get(numbered(2)).unwrap().unrecorded);
-}
-
-#[test]
-fn a_server_that_exists_stays_as_it_is() {
-    let fixture = Fixture::empty();
-    fixture.store.create(manifest(numbered(1)), Record::default(), [request("first", INSTALL)]).unwrap();
-    fs::create_dir(fixture.store.folder(numbered(2))).unwrap();
-    // Its file was put there a moment ago, and no pass has seen it.
-    let theirs = FILE.replace(&id().to_string(), &numbered(2).to_string());
-    saves(&fixture.store.folder(numbered(2)).join(CONFIG_FILE), &theirs);
-    let before = fixture.store.get(numbered(1)).unwrap();
-    let results = create_all(&fixture.store, vec![new(1, &[]), new(2, &[]), new(3, &[]), new(3, &[INSTALL])]);
-    assert_eq!(created(&results), [numbered(3)]);
-    let exists = results.iter().filter(|(id, result)| matches!(result, Err(StoreError::Exists(found)) if found == id));
-    assert_eq!(exists.count(), 3);
-    assert_eq!(fixture.store.get(numbered(1)).unwrap().revision, before.revision);
-    assert_eq!(fs::read_to_string(fixture.store.folder(numbered(2)).join(CONFIG_FILE)).unwrap(), theirs);
-    assert_eq!(verbs(&fixture.store.get(numbered(3)).unwrap()), [], "the first of two with one name counts");
-    fixture.store.refresh(numbered(2)).unwrap();
-    fixture.is_the_same_after_a_reboot();
-}
-
-#[test]
-fn an_override_that_is_broken_is_one_server_s_problem() {
-    let fixture = Fixture::empty();
-    fs::create_dir(fixture.store.folder(numbered(2))).unwrap();
-    saves(&fixture.store.folder(numbered(2)).join(OVERRIDE_FILE), "spec: {");
-    assert_eq!(created(&create_all(&fixture.store, three())).len(), 3);
-    let problem = |number| fixture.store.get(numbered(number)).unwrap().problem.is_some();
-    assert_eq!([problem(1), problem(2), problem(3)], [false, true, false]);
-}
-
-#[test]
-fn more_servers_than_a_batch_has_room_for() {
-    let fixture = Fixture::empty();
-    let count = super::super::create::BATCH as u32 * 2 + 3;
-    let results = create_all(&fixture.store, (0..count).map(|number| new(number, &[])).collect());
-    assert_eq!(created(&results).len(), count as usize);
-    assert_eq!(reopened(fixture.root.path()).ids(), fixture.store.ids());
-}
-
-#[test]
-fn a_manifest_that_is_a_link_to_nothing_yet_is_written_where_it_leads() {
-    let fixture = Fixture::empty();
-    let (folder, checkout) = (fixture.store.folder(id()), fixture.root.path().join("checkout"));
-    fs::create_dir(&folder).unwrap();
-    fs::create_dir(&checkout).unwrap();
-    let target = checkout.join("club.yml");
-    std::os::unix::fs::symlink(&target, folder.join(CONFIG_FILE)).unwrap();
-    fixture.store.create(manifest(id()), Record::default(), []).unwrap();
-    assert!(folder.join(CONFIG_FILE).is_symlink() && target.is_file());
-    assert!(!fixture.store.refresh(id()).unwrap());
-    fixture.is_the_same_after_a_reboot();
-}
-
-/// Saves a person's `config.yml` at the first operation of one kind.
-struct SavesMeanwhile {
-    folder: PathBuf,
-    text: String,
-    op: DiskOp,
-    saved: std::sync::Once,
-}
-
-impl DiskHook for SavesMeanwhile {
-    fn before(&self, _: ServerId, op: DiskOp) -> io::Result<()> {
-        if op == self.op {
-            self.saved.call_once(|| {
-                let _ = fs::create_dir(&self.folder);
-                saves(&self.folder.join(CONFIG_FILE), &self.text);
-            });
-        }
-        Ok(())
-    }
-
-    fn after(&self, _: ServerId, _: DiskOp) {}
-}
-
-#[test]
-fn a_file_that_a_person_saves_during_a_creation_stays() {
-    for op in [DiskOp::CreateFolder, DiskOp::WriteRequests, DiskOp::WriteManifest] {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("servers").join(id().to_string());
-        let hook = Arc::new(SavesMeanwhile { folder, text: FILE.into(), op, saved: std::sync::Once::new() });
-        let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(hook)).unwrap();
+            Ok(())
+        });
         let created = store.create(manifest(id()), Record::default(), [request("asked", INSTALL)]);
         assert!(created.is_err(), "{op:?}");
         assert_eq!(fs::read_to_string(store.folder(id()).join(CONFIG_FILE)).unwrap(), FILE, "{op:?}");
@@ -248,34 +142,21 @@ fn a_file_that_a_person_saves_during_a_creation_stays() {
     }
 }
 
-/// Rejects manifests, and checks that a name stays taken while the files of a failed creation are removed.
-#[derive(Default)]
-struct ChecksName {
-    store: OnceLock<Store>,
-    checked: std::sync::atomic::AtomicBool,
-}
-
-impl DiskHook for ChecksName {
-    fn before(&self, id: ServerId, op: DiskOp) -> io::Result<()> {
-        if op == DiskOp::RemoveFolder {
-            let store = self.store.get().unwrap();
-            assert!(store.ids().contains(&id) && store.folder(id).join(REQUESTS_FILE).exists());
-            self.checked.store(true, std::sync::atomic::Ordering::Relaxed);
-        }
-        if op == DiskOp::WriteManifest { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-
-    fn after(&self, _: ServerId, _: DiskOp) {}
-}
-
 #[test]
 fn a_failed_creation_removes_its_files_before_another_can_take_the_name() {
-    let root = tempfile::tempdir().unwrap();
-    let hook = Arc::new(ChecksName::default());
-    let store = Store::open(root.path(), Blocking::Inline, Clock::System, Some(hook.clone())).unwrap();
-    hook.store.set(store.clone()).ok().unwrap();
+    let fixture = Fixture::empty();
+    let store = &fixture.store;
+    let (seen, checked) = (store.clone(), Arc::new(AtomicBool::new(false)));
+    let done = checked.clone();
+    fixture.disk.on_before(move |id, op| {
+        if op == DiskOp::RemoveFolder {
+            assert!(seen.ids().contains(&id) && seen.folder(id).join(REQUESTS_FILE).exists());
+            done.store(true, Ordering::Relaxed);
+        }
+        if op == DiskOp::WriteManifest { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    });
     store.create(manifest(id()), Record::default(), [request("asked", INSTALL)]).unwrap_err();
-    assert!(hook.checked.load(std::sync::atomic::Ordering::Relaxed));
+    assert!(checked.load(Ordering::Relaxed));
     assert!(store.get(id()).is_none() && !store.folder(id()).exists());
 }
 

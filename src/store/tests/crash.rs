@@ -222,6 +222,21 @@ fn a_changed_field_whose_request_cannot_be_written_is_requested_when_it_can() {
     }
 }
 
+/// A later daemon that finds a record takes the spec for a changed one, which restarts the server.
+#[test]
+fn no_record_is_written_before_the_requests_of_a_first_spec() {
+    let fixture = Fixture::with_file();
+    fixture.saves(CONFIG_FILE, &FILE.replace("power: down", "power: down\n  restartedAt: monday"));
+    fs::write(fixture.path(RECORD_FILE), "{").unwrap();
+    fixture.disk.fail_ops(&[DiskOp::WriteRequests], io::ErrorKind::ReadOnlyFilesystem);
+    let store = open(fixture.root.path(), &fixture.disk);
+    store.commit(id(), |record| record.synced_for = Some("x".into())).unwrap_err();
+    fixture.disk.succeed();
+    let store = reopened(fixture.root.path());
+    store.refresh(id()).unwrap();
+    assert_eq!(power(&store.get(id()).unwrap()), None);
+}
+
 /// The deletion goes last.
 #[test]
 fn making_a_deleted_server_again_can_be_cut_off() {

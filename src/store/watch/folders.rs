@@ -24,9 +24,8 @@ pub(super) struct Folders {
     servers: PathBuf,
     watcher: Box<dyn Watcher + Send>,
     signals: Arc<Signals>,
-    watched: HashSet<Box<str>>,
-    /// Targets of symbolic links, by folder.
-    links: HashMap<Box<str>, Vec<PathBuf>>,
+    /// The watched folders in `servers`, each with the targets of its manifest files that are symbolic links.
+    watched: HashMap<Box<str>, Vec<PathBuf>>,
     /// A folder could not be watched.
     incomplete: bool,
 }
@@ -39,14 +38,8 @@ impl Folders {
     pub fn open(servers: PathBuf, connect: &Connect, signals: &Arc<Signals>) -> notify::Result<Self> {
         let mut watcher = connect(Handler::new(&servers, signals))?;
         watcher.watch(&servers, RecursiveMode::NonRecursive)?;
-        let mut folders = Self {
-            servers,
-            watcher,
-            signals: signals.clone(),
-            watched: HashSet::new(),
-            links: HashMap::new(),
-            incomplete: false,
-        };
+        let mut folders =
+            Self { servers, watcher, signals: signals.clone(), watched: HashMap::new(), incomplete: false };
         // After the watch above: it reports a folder that is created during the listing.
         folders.attend(&[], &[], true);
         Ok(folders)
@@ -87,11 +80,10 @@ impl Folders {
                 there.insert(Box::<str>::from(name));
             }
         }
-        for name in self.watched.difference(&there).cloned().collect::<Vec<_>>() {
-            self.unwatch(&name);
-        }
+        let watched: HashSet<_> = self.watched.keys().cloned().collect();
+        watched.difference(&there).for_each(|name| self.unwatch(name));
         let mut failure = Ok(());
-        for name in there.difference(&self.watched.clone()) {
+        for name in there.difference(&watched) {
             match self.add(name) {
                 // Once the limit is reached each further attempt fails, too.
                 Err(error) if matches!(error.kind, ErrorKind::MaxFilesWatch) => return Err(error),
@@ -114,7 +106,7 @@ impl Folders {
         }
         match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
             Ok(()) => {
-                self.watched.insert(name.into());
+                self.watched.entry(name.into()).or_default();
                 self.relink(name);
                 Ok(())
             }
@@ -124,11 +116,11 @@ impl Folders {
     }
 
     fn unwatch(&mut self, name: &str) {
-        if self.watched.remove(name) {
+        self.set_links(name, Vec::new());
+        if self.watched.remove(name).is_some() {
             // The watch may have ended with its folder.
             let _ = self.watcher.unwatch(&self.servers.join(name));
         }
-        self.set_links(name, Vec::new());
     }
 
     /// Logs once that not every folder is watched, and what to do.
@@ -157,7 +149,7 @@ impl Folders {
             match std::fs::canonicalize(&path) {
                 Ok(target) => targets.push(target),
                 // A target that is being replaced does not exist for a moment: the known target stays.
-                Err(_) => targets.extend(self.links.get(name).cloned().unwrap_or_default()),
+                Err(_) => targets.extend(self.watched.get(name).cloned().unwrap_or_default()),
             }
         }
         targets.sort();
@@ -166,17 +158,12 @@ impl Folders {
     }
 
     fn set_links(&mut self, name: &str, targets: Vec<PathBuf>) {
-        let before = self.links.get(name).cloned().unwrap_or_default();
-        if before == targets {
+        if self.watched.get(name).is_none_or(|before| *before == targets) {
             return;
         }
         self.signals.set_links(name, &targets);
         let watched = self.outside_folders();
-        if targets.is_empty() {
-            self.links.remove(name);
-        } else {
-            self.links.insert(name.into(), targets);
-        }
+        self.watched.insert(name.into(), targets);
         let wanted = self.outside_folders();
         for folder in watched.difference(&wanted) {
             let _ = self.watcher.unwatch(folder);
@@ -191,7 +178,7 @@ impl Folders {
     /// The folders of link targets, except those below `servers`: servers' folders are watched anyway, and folders in them belong to
     /// games.
     fn outside_folders(&self) -> HashSet<PathBuf> {
-        let parents = self.links.values().flatten().filter_map(|target| target.parent());
+        let parents = self.watched.values().flatten().filter_map(|target| target.parent());
         let outside = parents.filter(|folder| !folder.starts_with(&self.servers));
         outside.map(Path::to_owned).collect()
     }

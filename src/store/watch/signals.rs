@@ -84,9 +84,6 @@ impl Signals {
         let mut due: Vec<_> = state.touched.extract_if(|_, touched| is_due(touched)).collect();
         due.sort_by_key(|(_, touched)| touched.last);
         let due = due.into_iter().map(|(name, _)| name).collect();
-        if state.touched.is_empty() {
-            state.touched.shrink_to(0);
-        }
         Batch { lost: state.lost, overflow: std::mem::take(&mut state.overflow), appeared, due }
     }
 
@@ -133,14 +130,11 @@ pub(super) struct Handler {
 }
 
 /// What an event concerns.
-#[derive(Debug, PartialEq)]
 enum Subject<'e> {
     /// The folder of all servers was removed.
     Root,
-    /// A server's folder was created (`true`) or removed.
-    Folder(&'e str, bool),
-    /// A manifest file.
-    Manifest(&'e str),
+    /// This server's folder, or a manifest file in it.
+    Server { name: &'e str, appeared: bool },
 }
 
 impl Handler {
@@ -155,10 +149,12 @@ impl Handler {
         let Some(folder) = names.next() else {
             return departure.then_some(Subject::Root);
         };
-        let folder = folder.to_str().filter(|name| is_folder_name(name))?;
+        let name = folder.to_str().filter(|name| is_folder_name(name))?;
         match (names.next(), names.next()) {
-            (None, _) => (arrival || departure).then_some(Subject::Folder(folder, arrival)),
-            (Some(file), None) if file == CONFIG_FILE || file == OVERRIDE_FILE => Some(Subject::Manifest(folder)),
+            (None, _) => (arrival || departure).then_some(Subject::Server { name, appeared: arrival }),
+            (Some(file), None) => {
+                (file == CONFIG_FILE || file == OVERRIDE_FILE).then_some(Subject::Server { name, appeared: false })
+            }
             _ => None,
         }
     }
@@ -185,10 +181,9 @@ impl notify::EventHandler for Handler {
         for path in &event.paths {
             match self.subject(event.kind, path) {
                 Some(Subject::Root) => self.signals.update(|state| state.lost = true),
-                Some(Subject::Folder(name, appeared)) => {
+                Some(Subject::Server { name, appeared }) => {
                     self.signals.update(|state| state.touch(name, appeared));
                 }
-                Some(Subject::Manifest(name)) => self.signals.update(|state| state.touch(name, false)),
                 None => {}
             }
             let linked = self.signals.lock().links.get(path).cloned().unwrap_or_default();

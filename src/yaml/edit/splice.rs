@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::Unable;
 use super::render::{Rendered, Style, flow_pair, inline};
-use crate::yaml::tree::{Document, Entry, Item, Kind, Layout, Node};
+use crate::yaml::tree::{Entry, Item, Kind, Layout, Node};
 
 /// The position of a value in the text.
 #[derive(Debug, Clone, Copy)]
@@ -60,27 +60,27 @@ struct Splice {
 /// Collects the replacements of one edit.
 pub(super) struct Editor<'t> {
     text: &'t str,
-    document: &'t Document,
+    /// `None` for a text of comments.
+    root: Option<&'t Node>,
     style: Style,
     splices: Vec<Splice>,
 }
 
 impl<'t> Editor<'t> {
-    /// An editor for `document`, which was read from `text`. New lines are indented like those of the text.
-    pub fn new(text: &'t str, document: &'t Document) -> Self {
+    /// An editor for the document `root`, which was read from `text`. New lines are indented like those of the text.
+    pub fn new(text: &'t str, root: Option<&'t Node>) -> Self {
         let mut indentation = Indentation::default();
-        if let Some(root) = &document.root {
+        if let Some(root) = root {
             indentation.detect(root, text);
         }
         let style = Style { step: indentation.step.unwrap_or(2), dash: indentation.dash.unwrap_or(0) };
-        Self { text, document, style, splices: Vec::new() }
+        Self { text, root, style, splices: Vec::new() }
     }
 
     /// The text, which means `old`, changed to mean `new`. The caller verifies the result.
     pub fn edit(mut self, old: &Value, new: &Value) -> Result<String, Unable> {
-        match &self.document.root {
+        match self.root {
             Some(root) => self.change(Site::Root, root, old, new)?,
-            // The text consists of comments.
             None => self.insert_lines(self.text.len(), self.style.alone(new)),
         }
         self.apply()

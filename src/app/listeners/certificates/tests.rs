@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::pki_types::{ServerName, pem};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::super::accept::{Acceptor, Listener};

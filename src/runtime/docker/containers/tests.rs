@@ -16,7 +16,7 @@ fn purpose() -> Purpose {
 }
 
 /// A spec in which everything is said.
-fn full() -> ContainerSpec {
+pub(in crate::runtime::docker) fn full() -> ContainerSpec {
     let labels = [("team", "blue"), ("alula.token", "spoofed"), ("alula.server", "spoofed")];
     ContainerSpec {
         name: container_name(id(), Role::Server),

@@ -14,6 +14,7 @@ use crate::runtime::docker::{Address, DockerRuntime};
 /// A request.
 #[derive(Debug, Clone)]
 pub struct Request {
+    pub method: String,
     pub path: String,
     pub query: String,
     pub body: String,
@@ -158,7 +159,8 @@ async fn converse(shared: Arc<Shared>, connection: UnixStream) {
 async fn read_request(connection: &mut BufReader<UnixStream>) -> Option<Request> {
     let mut line = String::new();
     connection.read_line(&mut line).await.ok().filter(|read| *read > 0)?;
-    let target = line.split(' ').nth(1)?.to_owned();
+    let (method, target) = line.split_once(' ')?;
+    let target = target.split(' ').next()?;
     let mut length = 0;
     loop {
         let mut header = String::new();
@@ -172,9 +174,9 @@ async fn read_request(connection: &mut BufReader<UnixStream>) -> Option<Request>
     }
     let mut body = vec![0; length];
     connection.read_exact(&mut body).await.ok()?;
-    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let body = String::from_utf8_lossy(&body).into_owned();
-    Some(Request { path: path.into(), query: query.into(), body })
+    Some(Request { method: method.into(), path: path.into(), query: query.into(), body })
 }
 
 /// Answers; returns whether the connection goes on.

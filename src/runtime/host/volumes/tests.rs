@@ -57,7 +57,7 @@ async fn each_role_has_its_place() {
     volumes.resolve(id(), &mut server).await.unwrap();
     let data = format!("/node/servers/{}/data", id());
     let passwd = node.directories.passwd.display();
-    let machine_id = node.directories.machine_id_file(&id()).display().to_string();
+    let machine_id = node.directories.machine_id.join(id().to_string()).display().to_string();
     assert_eq!(paths(&server), [data.clone(), format!("{passwd}/passwd"), format!("{passwd}/group"), machine_id]);
     let script = Script { image: "i".into(), entrypoint: "sh".into(), text: String::new() };
     let mut installer = installer_container(id(), &spec, &script, &node, &host);

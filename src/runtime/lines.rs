@@ -1,28 +1,40 @@
 //! Raw terminal output in, lines out.
 //!
-//! A line ends with `\n`; carriage returns before that belong to the ending. Lines of more than [`LINE`] bytes are cut
-//! into pieces of that size, and empty lines are left out. What is printed after the last line's end waits for the
-//! rest, or for [`Lines::finish`].
+//! A line ends with `\n`; carriage returns before it belong to the ending. A line of more than the maximum length is cut into
+//! pieces of that length, and empty lines are left out. Bytes without a line end are kept until the rest arrives, or until
+//! [`Lines::finish`].
 
 use std::borrow::Cow;
 
-/// The longest line, in bytes; the rest of a longer one is the next line.
+/// The default maximum length of a line, in bytes.
 pub const LINE: usize = 64 * 1024;
 
-/// Room that is kept between lines; a longer line's room is given back.
+/// Buffer capacity that is kept between lines, in bytes.
 const KEPT: usize = 1024;
 
-/// Cuts a stream of bytes into lines. Holds less than [`LINE`] bytes.
-#[derive(Debug, Default)]
+/// Cuts a stream of bytes into lines. Holds fewer bytes than the maximum length of a line.
+#[derive(Debug)]
 pub struct Lines {
     unfinished: Vec<u8>,
+    max: usize,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self::new(LINE)
+    }
 }
 
 impl Lines {
-    /// Takes the next bytes and gives out the lines that they complete.
+    /// Lines of at most `max` bytes.
+    pub fn new(max: usize) -> Self {
+        Self { unfinished: Vec::new(), max }
+    }
+
+    /// Takes the next bytes and passes on the lines that they complete.
     pub fn feed(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
         while !bytes.is_empty() {
-            let room = LINE - self.unfinished.len();
+            let room = self.max - self.unfinished.len();
             let seen = &bytes[..bytes.len().min(room)];
             let end = seen.iter().position(|byte| *byte == b'\n');
             if end.is_none() && seen.len() < room {
@@ -42,7 +54,7 @@ impl Lines {
         }
     }
 
-    /// Gives out what has no end yet: nothing more will come.
+    /// Passes on the last line, which has no end.
     pub fn finish(&mut self, mut line: impl FnMut(&[u8])) {
         give(&std::mem::take(&mut self.unfinished), &mut line);
     }
@@ -57,8 +69,7 @@ fn give(mut piece: &[u8], line: &mut impl FnMut(&[u8])) {
     }
 }
 
-/// A line as it is matched and shown: text, with each `" \r"` (a terminal of fixed width that wraps) as a line break
-/// inside it.
+/// A line as text for matching and for people. Each `" \r"`, where a terminal of fixed width wraps, becomes a line break.
 pub fn display_text(line: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(line);
     if text.contains(" \r") { Cow::Owned(text.replace(" \r", "\r\n")) } else { text }
@@ -87,18 +98,18 @@ mod tests {
     }
 
     #[test]
-    fn where_the_stream_is_cut_makes_no_difference() {
+    fn lines_do_not_depend_on_where_the_stream_is_cut() {
         let text = b"first\r\nsecond \rwrapped\n\nthird\r";
-        let whole = cut(&[text]);
-        assert_eq!(whole, ["first", "second \rwrapped", "third"]);
+        let uncut = cut(&[text]);
+        assert_eq!(uncut, ["first", "second \rwrapped", "third"]);
         for at in 0..text.len() {
-            assert_eq!(cut(&[&text[..at], &text[at..]]), whole, "cut at {at}");
+            assert_eq!(cut(&[&text[..at], &text[at..]]), uncut, "cut at {at}");
         }
-        assert_eq!(cut(&text.chunks(1).collect::<Vec<_>>()), whole);
+        assert_eq!(cut(&text.chunks(1).collect::<Vec<_>>()), uncut);
     }
 
     #[test]
-    fn long_lines_are_cut_and_their_room_is_given_back() {
+    fn long_lines_are_cut_and_their_buffer_is_freed() {
         let text = vec![b'x'; 2 * LINE + 5];
         for size in [1000, LINE - 1, LINE, LINE + 1, text.len()] {
             let mut lines = Lines::default();
@@ -114,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn wrapped_lines_are_broken_where_they_are_shown() {
+    fn wrapped_lines_become_line_breaks() {
         assert_eq!(display_text(b"one \rtwo \r"), "one\r\ntwo\r\n");
         assert_eq!(display_text(b"one\rtwo"), "one\rtwo");
         assert_eq!(display_text(b"caf\xe9"), "caf\u{fffd}");
