@@ -113,10 +113,8 @@ impl Context {
     }
 
     fn step_failed(&self, id: ServerId, step: &Step, error: &StepError) {
-        let (rejected, message) = match error {
-            StepError::Runtime(error) => (!error.is_outage(), error.to_string()),
-            error => (false, error.to_string()),
-        };
+        let rejected = matches!(error, StepError::Runtime(error) if !error.is_outage());
+        let message = error.to_string();
         let step_name = step.kind().as_str();
         if self.servers.step_failed(id, step, rejected, message.clone()) == 1 {
             tracing::warn!(step = step_name, "{message}");

@@ -335,11 +335,6 @@ impl<'a> Planner<'a> {
         false
     }
 
-    /// The request that a container serves.
-    fn serving<'b>(&'b self, container: &'b ContainerStatus) -> Option<&'b str> {
-        self.record.serving(container)
-    }
-
     /// Whether the start-up in this container has finished. That of another daemon's container counts as finished.
     fn started(&self, container: &ContainerStatus) -> bool {
         container.token.is_none()

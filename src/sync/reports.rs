@@ -52,11 +52,8 @@ impl PanelSync {
     /// Keeps a published state that the panel does not show yet, for the panel to get the intermediate states, too.
     pub fn state_published(&self, id: ServerId, record: &Record, state: PowerState) {
         self.change(id, |pending| {
-            let last = pending
-                .transitions
-                .back()
-                .copied()
-                .or_else(|| PowerState::known_to_panel(pending.acknowledged, record.last_reported));
+            let known = PowerState::known_to_panel(pending.acknowledged, record.last_reported);
+            let last = pending.transitions.back().copied().or(known);
             if last == Some(state) {
                 return;
             }

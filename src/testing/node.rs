@@ -1,4 +1,4 @@
-//! A whole node over a temporary folder: store, engine in memory, console, reconciler and, where a test wants them, the
+//! A whole node over a temporary folder: store, engine in memory, console and, where a test wants them, the
 //! controller and the API. It runs on tokio's clock, which may be paused.
 
 use std::path::Path;

@@ -84,10 +84,10 @@ impl Exchange {
         self.limited(call, &self.fetches, async {
             let response = self.send(call).await?;
             body(response, wire::MAX_ANSWER).await.map_err(|error| match error.is::<LengthLimitError>() {
-                true => PanelError::InvalidResponse {
-                    call: call.name(),
-                    detail: format!("it is longer than {} MiB", wire::MAX_ANSWER >> 20),
-                },
+                true => {
+                    let detail = format!("it is longer than {} MiB", wire::MAX_ANSWER >> 20);
+                    PanelError::InvalidResponse { call: call.name(), detail }
+                }
                 false => unreachable(call, &*error),
             })
         })
@@ -120,10 +120,8 @@ impl Exchange {
     ) -> Result<T, PanelError> {
         // An error means that the semaphore is closed, which never happens.
         let _permit = slots.acquire().await;
-        match tokio::time::timeout(self.timeout, attempt).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(PanelError::Timeout { call: call.name(), limit: self.timeout }),
-        }
+        let outcome = tokio::time::timeout(self.timeout, attempt).await;
+        outcome.unwrap_or_else(|_| Err(PanelError::Timeout { call: call.name(), limit: self.timeout }))
     }
 
     /// Sends the call and follows redirects until a 2xx answer or an error.

@@ -73,7 +73,7 @@ impl Planner<'_> {
     }
 
     fn plan_running(&mut self, manifest: &Manifest, server: &ContainerStatus, request: Option<&PowerRequest>) {
-        if let Some(start) = request.filter(|request| self.serving(server) != Some(&request.id)) {
+        if let Some(start) = request.filter(|request| self.record.serving(server) != Some(&request.id)) {
             // It runs already, for an earlier request or another daemon: from now on it runs for this one.
             self.try_step(Step::Assign { container: server.id.clone(), power: start.id.clone() });
         }
@@ -111,8 +111,7 @@ impl Planner<'_> {
 
     /// Attaches a running server's terminal where it is not attached.
     pub(super) fn attach(&mut self, server: &ContainerStatus) {
-        let attached = self.observed.attached.as_ref() == Some(&server.id);
-        if !attached {
+        if self.observed.attached.as_ref() != Some(&server.id) {
             let replay = !self.started(server);
             self.try_step(Step::Attach { container: server.id.clone(), replay });
         }
@@ -154,7 +153,7 @@ impl Planner<'_> {
         let Some(request) = request.filter(|request| request.verb.wants_up()) else { return };
         if manifest.spec.suspended && manifest.is_managed_by_panel() {
             self.close(request, Reason::Suspended, "the server is suspended");
-        } else if self.over_disk_limit(manifest) && self.serving(server) == Some(&request.id) {
+        } else if self.over_disk_limit(manifest) && self.record.serving(server) == Some(&request.id) {
             self.close(
                 request,
                 Reason::DiskLimitExceeded,

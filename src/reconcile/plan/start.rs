@@ -48,7 +48,7 @@ impl Planner<'_> {
         let watched = self.observed.seen_running.as_ref() == Some(&server.id);
         let stopped = self.observed.stop.as_ref().is_some_and(|stop| stop.container == server.id);
         // A container that ended unwatched (the host went down, the daemon was not running) is started again.
-        if self.serving(server) != Some(&request.id) || judged || !watched || stopped {
+        if self.record.serving(server) != Some(&request.id) || judged || !watched || stopped {
             return false;
         }
         let (restart, reason, message) = self.crash_verdict(manifest, code, oom_killed);
@@ -237,7 +237,7 @@ impl Planner<'_> {
                 if self.held_back(StepKind::StartServer, &request.id) {
                     return;
                 }
-                if self.serving(server) != Some(&request.id) {
+                if self.record.serving(server) != Some(&request.id) {
                     self.step(Step::Assign { container: server.id.clone(), power: request.id.clone() });
                 }
                 self.step(Step::StartServer { container: server.id.clone(), power: request.id.clone() });

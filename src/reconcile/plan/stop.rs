@@ -57,7 +57,7 @@ impl Planner<'_> {
             Some(PowerRequest { verb: Verb::Stop | Verb::Kill, .. }) => {
                 return demand(killing, GRACE, Reason::StopRequested);
             }
-            Some(PowerRequest { verb: Verb::Restart, id, .. }) if self.serving(server) != Some(id) => {
+            Some(PowerRequest { verb: Verb::Restart, id, .. }) if self.record.serving(server) != Some(id) => {
                 return demand(false, GRACE, Reason::RestartRequested);
             }
             _ => {}
@@ -81,11 +81,10 @@ impl Planner<'_> {
             }
             return;
         };
-        let deadline = stop.deadline.min(stop.sent_at + demand.cap);
         let due = match stop.killed_at {
             Some(killed_at) => killed_at + KILL_AGAIN,
             None if demand.kill => self.now,
-            None => deadline,
+            None => stop.deadline.min(stop.sent_at + demand.cap),
         };
         if self.now >= due {
             self.try_step(Step::Kill { container: server.id.clone(), role: Role::Server });

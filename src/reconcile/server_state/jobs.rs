@@ -173,11 +173,8 @@ impl ServerStates {
     pub fn start_fails(&self, id: ServerId) -> bool {
         let steps = [StepKind::CreateServer, StepKind::StartServer, StepKind::RemoveServer];
         let fails = |job: &Job| {
-            let of_start = match &job.subject {
-                Subject::Image { role, .. } => *role == Role::Server,
-                _ => job.kind == JobKind::Permissions,
-            };
-            of_start && matches!(job.state, JobState::Failed { .. })
+            let image = matches!(job.subject, Subject::Image { role: Role::Server, .. });
+            (image || job.kind == JobKind::Permissions) && matches!(job.state, JobState::Failed { .. })
         };
         self.read(id, |state| {
             steps.iter().any(|step| state.failures.contains_key(step))
