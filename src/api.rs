@@ -3,7 +3,7 @@
 //! A request that changes a server is written to disk before its 2xx response. Handlers do not talk to the container engine, except
 //! for streams and for what only the engine knows: `commands`, `logs` and `GET /api/system?v=2`. `request`, `body` and `error`
 //! implement Wings' dialect; `guard` adds to every response what it must carry (request id, CORS, a 500 if a handler panics) and
-//! checks who may call a route; `view` renders servers.
+//! checks who may call a route; `view` renders servers once per change.
 //!
 //! Two listeners are served from the table: TCP, which requires the node's token, and a unix socket, which requires permission on
 //! its file. The socket also has the routes of `local`.
@@ -35,12 +35,12 @@ pub use system::kernel;
 /// The state of the handlers.
 pub struct Api {
     context: Arc<Context>,
-    list: view::ServerList,
+    view: view::ServerViews,
 }
 
 impl Api {
     /// An API on these services.
     pub fn new(context: Arc<Context>) -> Arc<Self> {
-        Arc::new(Self { context, list: view::ServerList::default() })
+        Arc::new(Self { context, view: view::ServerViews::default() })
     }
 }

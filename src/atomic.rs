@@ -290,7 +290,8 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<(), AtomicError> {
     create().map_err(AtomicError::at("create the folder", path))
 }
 
-/// Removes the temporary files that a crash left in a folder, of files whose names are `ours`. No other process may write there meanwhile.
+/// Removes the temporary files that a crash left in a folder, of files whose names are `ours`. No other process may write there
+/// meanwhile.
 ///
 /// # Errors
 /// The folder cannot be read or changed.

@@ -301,7 +301,8 @@ impl Store {
         if record == *before.record {
             return Ok(before);
         }
-        // Requests that only the memory has come first, as in `accept`: a daemon that finds a record takes the spec for a changed one.
+        // Requests that only the memory has come first, as in `accept`: a daemon that finds a record takes the spec for a changed
+        // one.
         self.put_if_new(&entry, &writer, None, &before)?;
         self.put_record(&entry, &writer, &writer.sources, before.manifest.as_ref(), &record)?;
         let snapshot = entry.publish(|next| next.record = Arc::new(record));

@@ -143,7 +143,8 @@ impl Transcript {
         self.shared.server
     }
 
-    /// Sets the folder, and the container of later lines. `resume` looks up the lines that the file has of that container. Returns the last lines of the container that the transcript has, as [`line_hash`]es.
+    /// Sets the folder, and the container of later lines. `resume` looks up the lines that the file has of that container. Returns
+    /// the last lines of the container that the transcript has, as [`line_hash`]es.
     pub async fn open(&self, folder: &Path, container: &str, resume: bool) -> Vec<u64> {
         let known = self.state().container.as_deref() == Some(container);
         let mut found = None;

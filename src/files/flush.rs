@@ -25,10 +25,16 @@ impl<'a> Flush<'a> {
     }
 
     fn is_within_limit(&mut self) -> bool {
-        let left = self.left.checked_sub(1);
-        self.left = left.unwrap_or_default();
-        self.too_many.fetch_or(left.is_none(), Ordering::Relaxed);
-        left.is_some()
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => {
+                self.too_many.store(true, Ordering::Relaxed);
+                false
+            }
+        }
     }
 }
 

@@ -4,14 +4,14 @@ use axum::response::Response;
 
 use crate::api::request::ServerPath;
 use crate::api::startup::Started;
-use crate::api::{ApiError, response, view};
+use crate::api::{ApiError, response};
 
 /// `GET /api/servers`.
 ///
 /// At boot it waits for the servers' network: the panel may start servers as soon as it has the list.
 pub async fn list(Started(api): Started) -> Response {
     api.context.runtime.node_settled().await;
-    response::json(api.list.render(&api.context))
+    response::json(api.view.list(&api.context))
 }
 
 /// `GET /api/servers/{server}`.
@@ -21,5 +21,5 @@ pub async fn get(Started(api): Started, ServerPath(id): ServerPath) -> Result<Re
         sync.wait_for_acknowledgement(id).await;
     }
     let known = api.server(id)?;
-    Ok(response::json(view::server(&api.context, &known.snapshot).to_string()))
+    Ok(response::json(api.view.one(&api.context, &known.snapshot)))
 }

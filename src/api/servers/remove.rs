@@ -50,5 +50,6 @@ pub async fn request_deletion(api: &Api, id: ServerId, by: Requester) -> Result<
     let (at, name) = (api.context.clock.now(), api.context.ids.next());
     let new = NewRequest { id: name, at, expires_at: None, by, verb: Verb::Delete };
     api.context.store.run(move |store| store.request(id, None, [new])).await?;
+    api.view.remove(id);
     Ok(())
 }

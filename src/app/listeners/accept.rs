@@ -45,8 +45,9 @@ impl Listener {
             }
             Listener::Local(listener) => loop {
                 let (stream, _) = axum::serve::Listener::accept(listener).await;
-                if let Ok(user) = stream.peer_cred() {
-                    return (Stream::Local(stream), Peer::Local { uid: user.uid() });
+                match stream.peer_cred() {
+                    Ok(user) => return (Stream::Local(stream), Peer::Local { uid: user.uid() }),
+                    Err(error) => tracing::warn!(%error, "cannot accept a connection"),
                 }
             },
         }
