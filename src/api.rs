@@ -25,7 +25,6 @@ mod view;
 use std::sync::Arc;
 
 use crate::reconcile::context::Context;
-use crate::reconcile::pass::Reconciler;
 
 pub use error::ApiError;
 pub use guard::Endpoint;
@@ -36,13 +35,12 @@ pub use system::kernel;
 /// The state of the handlers.
 pub struct Api {
     context: Arc<Context>,
-    reconciler: Reconciler,
     view: view::ServerViews,
 }
 
 impl Api {
-    /// An API on this reconciler and its services.
-    pub fn new(reconciler: Reconciler) -> Arc<Self> {
-        Arc::new(Self { context: reconciler.context().clone(), reconciler, view: view::ServerViews::default() })
+    /// An API on these services.
+    pub fn new(context: Arc<Context>) -> Arc<Self> {
+        Arc::new(Self { context, view: view::ServerViews::default() })
     }
 }

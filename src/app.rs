@@ -20,20 +20,23 @@ use crate::clock::Clock;
 use crate::config::{self, HostEnvironment, Loaded, NodeConfig};
 use crate::console::Console;
 use crate::controller::queue::Queue;
-use crate::controller::{Controller, containers, listing, manifests};
+use crate::controller::{self, containers, listing, manifests};
 use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::panel::Panel;
 use crate::panel::client::HttpPanel;
-use crate::reconcile::context::{Context, Parts, Wake};
-use crate::reconcile::pass::Reconciler;
+use crate::reconcile::context::{Context, Node, Wake};
+use crate::reconcile::disk_scans::DiskScans;
+use crate::reconcile::server_state::ServerStates;
+use crate::reconcile::slots::InstallSlots;
 use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
 use crate::store::lock::{Holder, LockError, StateLock};
 use crate::store::watch::ServersWatch;
 use crate::store::{Blocking, Store};
+use crate::sync::PanelSync;
 use crate::tasks::Tasks;
 use crate::telemetry;
 
@@ -99,9 +102,8 @@ async fn serve(node: NodeConfig, notices: Vec<String>, ignore_certificate_errors
     listeners.serve(&tasks, |endpoint| api::router(&startup, endpoint, &node));
     // Blocks this thread, which serves no requests.
     let context = context(&node, &tasks, &queue, ignore_certificate_errors)?;
-    let reconciler = Reconciler::new(context.clone());
-    startup.finish(Api::new(reconciler.clone()));
-    start(&context, reconciler, &queue);
+    startup.finish(Api::new(context.clone()));
+    start(&context, &queue);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         servers = context.store.ids().len(),
@@ -136,23 +138,26 @@ fn context(
         Console::new(docker.clone(), Blocking::Pool, store.events().clone(), node, tasks.clone(), wake.clone());
     let changed = wake.clone();
     store.on_change(move |id| changed(id));
-    Ok(Arc::new(Context::new(Parts {
-        store,
+    let (clock, jitter) = (Clock::System, Arc::new(Jitter::random()));
+    Ok(Arc::new(Context {
         runtime: docker,
-        panel,
+        node: Node::new(node.clone(), panel.is_some(), api::kernel()),
+        sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
+        store,
         console,
-        node: node.clone(),
-        clock: Clock::System,
-        jitter: Jitter::random(),
+        clock,
+        servers: ServerStates::new(clock, jitter.clone()),
+        jitter,
         ids: Ids::Time,
         tasks: tasks.clone(),
-        kernel: api::kernel(),
+        slots: InstallSlots::new(node.concurrent_installs),
+        disk_scans: DiskScans::default(),
         wake,
-    })))
+    }))
 }
 
 /// Starts the controller and its sources of events.
-fn start(context: &Arc<Context>, reconciler: Reconciler, queue: &Queue) {
+fn start(context: &Arc<Context>, queue: &Queue) {
     let tasks = &context.tasks;
     let (known, ready) = watch::channel(false);
     tasks.spawn("containers", containers::follow(context.clone(), queue.clone(), known));
@@ -162,8 +167,8 @@ fn start(context: &Arc<Context>, reconciler: Reconciler, queue: &Queue) {
     if let Some(sync) = &context.sync {
         tasks.spawn("panel's list", listing::follow(context.clone(), sync.clone()));
     }
-    let controller = Controller::new(reconciler, queue.clone(), context.node.config.workers, ready);
-    tasks.spawn("controller", controller.run());
+    let workers = context.node.config.workers;
+    tasks.spawn("controller", controller::run(context.clone(), queue.clone(), workers, ready));
 }
 
 async fn wait_for_end() {

@@ -1,7 +1,7 @@
 //! The loop around the reconciler: which server gets a pass when.
 //!
 //! `queue` holds servers and times. Changed manifests (`manifests`), containers (`containers`), the panel's list (`listing`), jobs
-//! and terminals that have ended, and the times that passes ask for put servers into it. [`Controller::run`] takes servers out and
+//! and terminals that have ended, and the times that passes ask for put servers into it. [`run`] takes servers out and
 //! runs passes: many servers at once, one pass at a time per server. A pass does not know why it runs.
 
 pub mod containers;
@@ -16,68 +16,44 @@ use futures_util::FutureExt;
 use tokio::sync::{Semaphore, watch};
 use tracing::Instrument;
 
-use crate::model::{Condition, ConditionStatus, ConditionType, Reason, ServerId, Status};
-use crate::reconcile::pass::{Next, Reconciler};
+use crate::model::{Condition, ConditionStatus, ConditionType, Reason, ServerId, Status, Timestamp};
+use crate::reconcile::context::Context;
+use crate::tasks::panic_text;
 use crate::telemetry::pass_span;
 use queue::Queue;
 
-/// Runs passes.
-pub struct Controller {
-    reconciler: Reconciler,
-    queue: Queue,
-    workers: usize,
-    /// Turns true when all containers were listed, or cannot be.
-    ready: watch::Receiver<bool>,
-}
-
-impl Controller {
-    /// A controller that takes servers from `queue` once `ready` is true.
-    pub fn new(reconciler: Reconciler, queue: Queue, workers: usize, ready: watch::Receiver<bool>) -> Self {
-        Self { reconciler, queue, workers: workers.max(1), ready }
-    }
-
-    /// Runs passes until it is dropped.
-    pub async fn run(mut self) {
-        // An error means that the sender is gone: then there is nothing to wait for.
-        let _ = self.ready.wait_for(|ready| *ready).await;
-        let permits = Arc::new(Semaphore::new(self.workers));
-        for pass in 1.. {
-            let Ok(permit) = permits.clone().acquire_owned().await else { return };
-            let id = self.queue.next().await;
-            let (reconciler, queue) = (self.reconciler.clone(), self.queue.clone());
-            let run = async move {
-                let next = guarded_pass(&reconciler, id).await;
-                drop(permit);
-                let at = match next {
-                    Next::OnEvent => None,
-                    Next::At(at) => Some(reconciler.context().clock.instant(at)),
-                };
-                queue.done(id, at);
-            };
-            self.reconciler.context().tasks.spawn(format!("pass {id}"), run.instrument(pass_span(id, pass)));
-        }
+/// Runs passes over the servers in the queue until it is dropped, as many at once as there are workers. It begins when `ready` turns
+/// true: all containers were listed, or cannot be.
+pub async fn run(context: Arc<Context>, queue: Queue, workers: usize, mut ready: watch::Receiver<bool>) {
+    // An error means that the sender is gone: then there is nothing to wait for.
+    let _ = ready.wait_for(|ready| *ready).await;
+    let permits = Arc::new(Semaphore::new(workers.max(1)));
+    for pass in 1.. {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        let id = queue.next().await;
+        let (worker, done) = (context.clone(), queue.clone());
+        let run = async move {
+            let next = guarded_pass(&worker, id).await;
+            drop(permit);
+            done.done(id, next.map(|at| worker.clock.instant(at)));
+        };
+        context.tasks.spawn(format!("pass {id}"), run.instrument(pass_span(id, pass)));
     }
 }
 
 /// A pass whose panic becomes a condition of its server.
-async fn guarded_pass(reconciler: &Reconciler, id: ServerId) -> Next {
-    let pass = std::panic::AssertUnwindSafe(reconciler.pass(id)).catch_unwind().await;
+async fn guarded_pass(context: &Arc<Context>, id: ServerId) -> Option<Timestamp> {
+    let pass = std::panic::AssertUnwindSafe(context.pass(id)).catch_unwind().await;
     pass.unwrap_or_else(|panic| {
-        let (panics, next) = reconciler.context().servers.panicked(id);
-        let text = panic_text(&*panic);
-        tracing::error!(panics, panic = text, "a pass panicked (bug, please report)");
-        publish_bug(reconciler, id, &text);
-        Next::At(next)
+        let (failures, next) = context.servers.panicked(id);
+        let text = panic_text(panic.as_ref());
+        tracing::error!(failures, panic = text, "a pass panicked (bug, please report)");
+        publish_bug(context, id, text);
+        Some(next)
     })
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
-}
-
-fn publish_bug(reconciler: &Reconciler, id: ServerId, text: &str) {
-    let context = reconciler.context();
+fn publish_bug(context: &Context, id: ServerId, text: &str) {
     let Some(before) = context.store.status(id) else { return };
     let mut status = Status::clone(&before);
     let now = context.clock.now();

@@ -5,7 +5,6 @@
 //! subscriber. A slow subscriber gets the number of missed events ([`EventKind::Lagged`]).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
@@ -80,14 +79,12 @@ struct Inner {
     clock: Clock,
     /// Broadcasts with subscribers.
     channels: RwLock<BTreeMap<Scope, broadcast::Sender<Arc<ServerEvent>>>>,
-    /// Whether there are subscribers.
-    any: AtomicBool,
 }
 
 impl Events {
     /// Broadcasts without subscribers.
     pub fn new(clock: Clock) -> Self {
-        Self { inner: Arc::new(Inner { clock, channels: RwLock::default(), any: AtomicBool::new(false) }) }
+        Self { inner: Arc::new(Inner { clock, channels: RwLock::default() }) }
     }
 
     /// Subscribes to all events of a server. Check afterwards that the server exists: a broadcast ends when its server is removed,
@@ -104,7 +101,6 @@ impl Events {
     fn subscribe_to(&self, scope: Scope) -> Subscription {
         let mut channels = self.inner.channels();
         let receiver = channels.entry(scope).or_insert_with(|| broadcast::channel(CAPACITY).0).subscribe();
-        self.inner.any.store(true, Ordering::Release);
         drop(channels);
         Subscription { events: self.clone(), scope, receiver: Some(receiver) }
     }
@@ -120,9 +116,6 @@ impl Events {
     }
 
     fn send(&self, server: ServerId, at: Option<Timestamp>, scopes: &[Scope], make: impl FnOnce() -> EventKind) {
-        if !self.has_subscribers() {
-            return;
-        }
         let channels = self.inner.channels.read().unwrap_or_else(PoisonError::into_inner);
         let mut channels = scopes.iter().filter_map(|scope| channels.get(scope)).peekable();
         if channels.peek().is_none() {
@@ -138,14 +131,12 @@ impl Events {
 
     /// Whether any broadcast has a subscriber.
     pub fn has_subscribers(&self) -> bool {
-        self.inner.any.load(Ordering::Acquire)
+        !self.inner.channels.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Ends a server's broadcast after the server was removed.
     pub fn remove(&self, server: ServerId) {
-        if self.has_subscribers() {
-            self.inner.remove_if(Some(server), |_| true);
-        }
+        self.inner.channels().remove(&Some(server));
     }
 }
 
@@ -159,7 +150,6 @@ impl Inner {
         if channels.get(&scope).is_some_and(due) {
             channels.remove(&scope);
         }
-        self.any.store(!channels.is_empty(), Ordering::Release);
     }
 }
 

@@ -54,11 +54,7 @@ pub enum PanelError {
     Unreachable { call: String, cause: String },
     /// No answer in time.
     #[error("{call}: no answer from the panel within {limit:?}")]
-    Timeout {
-        call: String,
-        /// `remote_query.timeout`.
-        limit: Duration,
-    },
+    Timeout { call: String, limit: Duration },
     /// The panel failed: 5xx, or another status that is neither 2xx nor 4xx.
     #[error("{call}: the panel answered {status} ({detail})")]
     Failed { call: String, status: u16, detail: String },

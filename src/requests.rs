@@ -7,7 +7,7 @@
 pub mod admission;
 pub mod availability;
 
-use crate::model::{Declared, InstallOutcome, Power, Record, Request, Requester, Requests, Spec, Timestamp, Verb};
+use crate::model::{Declared, Power, Record, Request, Requester, Requests, Spec, Timestamp, Verb};
 
 /// A request before it is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl<'a> Asked<'a> {
                 let expires_at = request.expires_at.filter(|_| !begun);
                 Some(PowerRequest { id: request.id.clone(), sequence, verb, expires_at, after_install: false })
             }
-            Verb::Install { then_start: true, .. } if self.has_installed(sequence) => {
+            Verb::Install { then_start: true, .. } if self.record.install.has_succeeded(sequence) => {
                 let id = start_id(&request.id);
                 Some(PowerRequest { id, sequence, verb: Verb::Start, expires_at: None, after_install: true })
             }
@@ -157,11 +157,6 @@ impl<'a> Asked<'a> {
 
     fn installed(self) -> Option<u64> {
         self.record.install.done.as_ref().map(|done| done.sequence)
-    }
-
-    fn has_installed(self, sequence: u64) -> bool {
-        let done = self.record.install.done.as_ref();
-        done.is_some_and(|done| done.sequence == sequence && done.outcome == InstallOutcome::Succeeded)
     }
 }
 

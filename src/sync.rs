@@ -38,7 +38,7 @@ pub struct PanelSync {
     clock: Clock,
     jitter: Arc<Jitter>,
     questions: Semaphore,
-    reset_lock: reset::ResetLock,
+    reset_lock: Semaphore,
     /// When servers were removed since the daemon started: a list that was fetched before must not bring them back. `None` once the
     /// list is applied.
     removed: watch::Sender<Option<BTreeMap<ServerId, Instant>>>,
@@ -57,7 +57,7 @@ impl PanelSync {
             clock,
             jitter,
             questions: Semaphore::new(JOB_QUESTIONS),
-            reset_lock: reset::ResetLock::default(),
+            reset_lock: reset::reset_lock(),
             removed: watch::Sender::new(Some(BTreeMap::new())),
             unresponsive: AtomicBool::new(false),
             reports: Mutex::default(),
@@ -130,11 +130,10 @@ impl PanelSync {
 
     /// Call before removing the store entry, so a concurrent lookup finds the server in exactly one of the two.
     pub fn server_removed(&self, id: ServerId) {
-        self.removed.send_if_modified(|removed| {
+        self.removed.send_modify(|removed| {
             if let Some(removed) = removed {
                 removed.insert(id, Instant::now());
             }
-            false
         });
     }
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -33,46 +33,19 @@ struct Inner {
     graceful: TaskTracker,
     drop_ordinary: CancellationToken,
     stop_graceful: CancellationToken,
-    registry: Mutex<Registry>,
+    drop_graceful: CancellationToken,
+    names: Mutex<Names>,
 }
 
-/// The running tasks.
+/// The names of the running tasks, by number.
 #[derive(Default)]
-struct Registry {
+struct Names {
     next: u64,
-    closed: bool,
-    running: BTreeMap<u64, Entry>,
+    running: BTreeMap<u64, Cow<'static, str>>,
 }
 
-struct Entry {
-    name: Cow<'static, str>,
-    /// `None` until the task is spawned.
-    abort: Option<AbortHandle>,
-}
-
-/// A task. Dropping the handle does not end it.
-#[derive(Debug)]
-pub struct TaskHandle {
-    join: JoinHandle<()>,
-}
-
-impl TaskHandle {
-    /// Aborts the task at its next await.
-    pub fn abort(&self) {
-        self.join.abort();
-    }
-
-    /// Whether the task has completed, panicked or was aborted.
-    pub fn is_finished(&self) -> bool {
-        self.join.is_finished()
-    }
-
-    /// Waits until the task has completed, panicked or was aborted.
-    pub async fn finished(self) {
-        // An error means that the task was aborted; panics are caught and logged.
-        let _ = self.join.await;
-    }
-}
+/// A task. Dropping the handle does not end it. Panics are caught, so waiting for it fails only if it was aborted.
+pub type TaskHandle = JoinHandle<()>;
 
 impl Tasks {
     /// A registry without tasks.
@@ -87,15 +60,7 @@ impl Tasks {
         name: impl Into<Cow<'static, str>>,
         future: impl Future<Output = ()> + Send + 'static,
     ) -> TaskHandle {
-        let dropped = self.inner.drop_ordinary.clone();
-        let future = async move {
-            tokio::select! {
-                biased;
-                () = dropped.cancelled() => {}
-                () = future => {}
-            }
-        };
-        self.track(&self.inner.ordinary, name.into(), future)
+        self.track(&self.inner.ordinary, &self.inner.drop_ordinary, name.into(), future)
     }
 
     /// Starts a task that ends by itself soon after its token is cancelled. The shutdown cancels it after all ordinary tasks have
@@ -106,42 +71,42 @@ impl Tasks {
         work: impl FnOnce(CancellationToken) -> F,
     ) -> TaskHandle {
         let future = work(self.inner.stop_graceful.clone());
-        self.track(&self.inner.graceful, name.into(), future)
+        self.track(&self.inner.graceful, &self.inner.drop_graceful, name.into(), future)
     }
 
     fn track(
         &self,
         tracker: &TaskTracker,
+        dropped: &CancellationToken,
         name: Cow<'static, str>,
         future: impl Future<Output = ()> + Send + 'static,
     ) -> TaskHandle {
-        let (id, closed) = {
-            let mut registry = self.registry();
-            let id = registry.next;
-            registry.next += 1;
-            registry.running.insert(id, Entry { name: name.clone(), abort: None });
-            (id, registry.closed)
-        };
-        let entry = Unregister { tasks: self.clone(), id };
+        let mut names = self.names();
+        names.next += 1;
+        let entry = Entry { tasks: self.clone(), number: names.next };
+        names.running.insert(entry.number, name.clone());
+        drop(names);
+        let dropped = dropped.clone();
         let run = async move {
             let _entry = entry;
-            if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await {
+            let work = async {
+                // In this order: a task that is dropped must not go on for another poll.
+                tokio::select! {
+                    biased;
+                    () = dropped.cancelled() => {}
+                    () = future => {}
+                }
+            };
+            if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
                 tracing::error!(task = %name, panic = panic_text(panic.as_ref()), "task panicked (bug, please report)");
             }
         };
-        let join = tracker.spawn(run.in_current_span());
-        if closed {
-            join.abort();
-        }
-        if let Some(entry) = self.registry().running.get_mut(&id) {
-            entry.abort = Some(join.abort_handle());
-        }
-        TaskHandle { join }
+        tracker.spawn(run.in_current_span())
     }
 
     /// The names of the running tasks, oldest first.
     pub fn running(&self) -> Vec<String> {
-        self.registry().running.values().map(|entry| entry.name.to_string()).collect()
+        self.names().running.values().map(ToString::to_string).collect()
     }
 
     /// Ends all tasks: the ordinary ones, then the graceful ones. Returns the names of the tasks that it aborted at the deadline.
@@ -156,12 +121,13 @@ impl Tasks {
             graceful.close();
             graceful.wait().await;
         };
-        if tokio::time::timeout(deadline, orderly).await.is_ok() {
-            self.registry().closed = true;
-            return Vec::new();
+        let late = match tokio::time::timeout(deadline, orderly).await {
+            Ok(()) => Vec::new(),
+            Err(_) => self.running(),
+        };
+        if !late.is_empty() {
+            tracing::warn!(tasks = ?late, ?deadline, "tasks did not end in time and are aborted");
         }
-        let late = self.running();
-        tracing::warn!(tasks = ?late, ?deadline, "tasks did not end in time and are aborted");
         self.abort_all();
         late
     }
@@ -169,28 +135,23 @@ impl Tasks {
     /// Aborts all tasks, as a crash would. No task can be started afterwards.
     pub fn abort_all(&self) {
         self.inner.drop_ordinary.cancel();
-        let mut registry = self.registry();
-        registry.closed = true;
-        let handles: Vec<_> = registry.running.values().rev().filter_map(|entry| entry.abort.clone()).collect();
-        // Release the lock first: an abort may unregister the task at once.
-        drop(registry);
-        handles.iter().for_each(AbortHandle::abort);
+        self.inner.drop_graceful.cancel();
     }
 
-    fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.inner.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Unregisters a task when it ends or is dropped.
-struct Unregister {
+/// The name of a task, until it ends or is dropped.
+struct Entry {
     tasks: Tasks,
-    id: u64,
+    number: u64,
 }
 
-impl Drop for Unregister {
+impl Drop for Entry {
     fn drop(&mut self) {
-        self.tasks.registry().running.remove(&self.id);
+        self.tasks.names().running.remove(&self.number);
     }
 }
 

@@ -47,7 +47,7 @@ fn any(api: &Api, id: ServerId) -> Result<Arc<Snapshot>, ApiError> {
 /// `GET /local/servers/{server}/plan`: the plan of a pass that would run now.
 pub async fn plan(Started(api): Started, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
     any(&api, id)?;
-    let plan = api.reconciler.preview(id).await.ok_or_else(ApiError::no_server)?;
+    let plan = api.context.preview(id).await.ok_or_else(ApiError::no_server)?;
     Ok(json_response(json!({"uuid": id, "plan": plan}).to_string()))
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::containers;
-use crate::model::ServerId;
 use crate::reconcile::context::Context;
 use crate::sync::PanelSync;
 
@@ -12,18 +11,15 @@ pub async fn follow(context: Arc<Context>, sync: Arc<PanelSync>) {
     let list = sync.fetch_list().await;
     let count = list.ids().count();
     containers::observe_new(&context, list.ids()).await;
-    let changed = sync.apply_list(list, move |id| prepare(&context, id)).await;
+    // The folders of a server that is on disk and not published yet: a user who sees it in the list may write files into them. They
+    // are not created earlier, because nothing would remove them if the server could not be written. The first pass finds an error
+    // again.
+    let prepare = move |id| match context.node.layout.prepare(id) {
+        Ok(()) => context.servers.prepared(id),
+        Err(error) => tracing::warn!(server.id = %id, "{error}"),
+    };
+    let changed = sync.apply_list(list, prepare).await;
     sync.list_applied();
     tracing::info!(servers = count, changed, "the panel's list is applied");
     sync.reset().await;
-}
-
-/// Creates the folders of a server that is on disk and not published yet: a user who sees it in the list may write files into them.
-/// They are not created earlier, because nothing would remove them if the server could not be written. The first pass finds an
-/// error again.
-fn prepare(context: &Context, id: ServerId) {
-    match context.node.layout.prepare(id) {
-        Ok(()) => context.servers.prepared(id),
-        Err(error) => tracing::warn!(server.id = %id, "{error}"),
-    }
 }

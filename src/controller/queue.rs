@@ -81,13 +81,8 @@ impl Queue {
                 }
             };
             match first {
-                Some((at, _)) => {
-                    tokio::select! {
-                        biased;
-                        () = earlier => {}
-                        () = tokio::time::sleep_until(at) => {}
-                    }
-                }
+                // Either way the queue is read again.
+                Some((at, _)) => drop(tokio::time::timeout_at(at, earlier).await),
                 None => earlier.await,
             }
         }

@@ -68,8 +68,8 @@ async fn a_mount_that_does_not_answer_holds_up_the_start_of_its_own_server_alone
     machine.set_checks_mounts(false);
     context.runtime.prepare_node().await.unwrap();
     let (_ready, ready) = watch::channel(true);
-    let controller = Controller::new(node.reconciler.clone(), node.queue.clone(), 1, ready);
-    context.tasks.spawn("controller", controller.run());
+    let controller = run(node.context.clone(), node.queue.clone(), 1, ready);
+    context.tasks.spawn("controller", controller);
 
     for number in 1..4 {
         add(&node, number, Some("/dead"));
@@ -133,8 +133,8 @@ async fn each_line_of_a_pass_and_of_the_jobs_it_starts_names_the_server_and_the_
         }
         let (log, _guard) = Capture::of_this_thread(filter);
         let (_ready, ready) = watch::channel(true);
-        let controller = Controller::new(node.reconciler.clone(), node.queue.clone(), 2, ready);
-        let running = context.tasks.spawn("controller", controller.run());
+        let controller = run(node.context.clone(), node.queue.clone(), 2, ready);
+        let running = context.tasks.spawn("controller", controller);
         let from = |module: &str| log.lines().into_iter().filter(|line| line.contains(module)).collect::<Vec<_>>();
         let (step, job) = ("WARN pass{", "alula::reconcile::server_state::jobs: ");
         comes_to("a step and a job have failed", || {

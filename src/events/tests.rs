@@ -1,6 +1,6 @@
 //! Broadcasts: their subscribers, cost and end.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 

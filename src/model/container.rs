@@ -3,12 +3,12 @@
 #![allow(missing_docs)]
 
 use serde::{Deserialize, Serialize};
-use strum::IntoStaticStr;
+use strum::{Display, IntoStaticStr};
 
 use super::Timestamp;
 
 /// What a container is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Display, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Role {
@@ -64,11 +64,6 @@ impl ContainerStatus {
     /// Whether the container runs.
     pub fn running(&self) -> bool {
         self.state == ContainerState::Running
-    }
-
-    /// Whether the container runs or has run.
-    pub fn started(&self) -> bool {
-        !matches!(self.state, ContainerState::Created | ContainerState::StartFailed)
     }
 
     /// Whether the container was created and no start was attempted.

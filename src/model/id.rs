@@ -41,8 +41,7 @@ impl FromStr for ServerId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = || InvalidServerId(text.chars().take(64).collect());
         let uuid = Uuid::try_parse(text).map_err(|_| invalid())?;
-        let mut buffer = Uuid::encode_buffer();
-        if uuid.hyphenated().encode_lower(&mut buffer) != text {
+        if uuid.hyphenated().to_string() != text {
             return Err(invalid());
         }
         Ok(Self(uuid))

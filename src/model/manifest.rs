@@ -158,6 +158,11 @@ impl Manifest {
         }
     }
 
+    /// Whether its settings come from the panel.
+    pub fn is_managed_by_panel(&self) -> bool {
+        self.metadata.managed_by == ManagedBy::Panel
+    }
+
     /// Hash of the whole manifest; equal manifests have equal hashes.
     pub fn hash(&self) -> String {
         digest(self)

@@ -5,7 +5,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use strum::{Display, EnumString, IntoStaticStr, VariantArray};
+use strum::{Display, EnumString, IntoStaticStr};
 
 /// A reason in CamelCase, as in Kubernetes.
 #[derive(
@@ -16,15 +16,14 @@ use strum::{Display, EnumString, IntoStaticStr, VariantArray};
     Eq,
     PartialOrd,
     Ord,
-    Hash,
     Serialize,
     Deserialize,
     JsonSchema,
     Display,
     EnumString,
     IntoStaticStr,
-    VariantArray,
 )]
+#[cfg_attr(test, derive(strum::VariantArray))]
 pub enum Reason {
     // `SpecAccepted`
     /// The files of the spec are valid and applied.
@@ -219,6 +218,8 @@ impl Reason {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray;
+
     use super::*;
     use crate::model::Record;
 

@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 use serde::{Deserialize, Serialize};
+use strum::Display;
 
 use super::container::ContainerStatus;
 use super::request::Verb;
@@ -131,8 +132,9 @@ pub struct InstallResult {
 }
 
 /// How an installation has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
 #[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "lowercase")]
 pub enum InstallOutcome {
     /// The script has ended, or there was none to run.
     Succeeded,
@@ -197,9 +199,16 @@ impl Record {
         self.install.reset_owed = false;
         self.install.done = Some(result);
     }
+}
 
-    /// The result of the installation with this token, if it is over.
-    pub fn install_done(&self, token: &str) -> Option<&InstallResult> {
-        self.install.done.as_ref().filter(|done| done.token == token)
+impl InstallRecord {
+    /// Whether the installation at this position in the order of acceptance is the latest completed one, and has succeeded.
+    pub fn has_succeeded(&self, sequence: u64) -> bool {
+        self.done.as_ref().is_some_and(|done| done.sequence == sequence && done.outcome == InstallOutcome::Succeeded)
+    }
+
+    /// The result that the panel has neither acknowledged nor rejected.
+    pub fn unreported(&self) -> Option<&InstallResult> {
+        self.done.as_ref().filter(|done| !done.reported)
     }
 }

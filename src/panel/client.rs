@@ -7,12 +7,10 @@
 mod exchange;
 mod listing;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -50,10 +48,18 @@ pub enum OptionsError {
 pub struct HttpPanel {
     exchange: Exchange,
     listing: Listing,
-    /// Until when no container states are sent, because the panel has no route for them.
-    no_state_route: Mutex<Option<Instant>>,
+    state_route: Mutex<StateRoute>,
+}
+
+/// Whether the panel has a route for container states.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+enum StateRoute {
+    #[default]
+    Unknown,
     /// The panel has accepted a container state, so a later 404 is about the server and not about the route.
-    has_state_route: AtomicBool,
+    Exists,
+    /// No container states are sent until this time.
+    MissingUntil(Instant),
 }
 
 impl HttpPanel {
@@ -65,36 +71,25 @@ impl HttpPanel {
         Ok(Self {
             listing: Listing::new(config.servers_per_page.max(1)),
             exchange: Exchange::new(config, ignore_certificate_errors)?,
-            no_state_route: Mutex::default(),
-            has_state_route: AtomicBool::new(false),
+            state_route: Mutex::default(),
         })
     }
 
-    async fn get_server(&self, id: ServerId) -> Result<(String, Bytes), PanelError> {
-        let call = Call::get(format!("/servers/{id}"));
-        Ok((call.name(), self.exchange.fetch(&call).await?))
-    }
-
-    fn state_route_is_missing(&self) -> bool {
-        if self.has_state_route.load(Ordering::Relaxed) {
-            return false;
-        }
-        let until = *self.no_state_route.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| Instant::now() < until)
+    fn state_route(&self) -> MutexGuard<'_, StateRoute> {
+        self.state_route.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finds out what a 404 to a container state means. The panel sends it for an unknown server and for an unknown route: if
     /// it knows the server, the route is missing.
     async fn explain_missing_state_route(&self, id: ServerId, rejected: PanelError) -> Result<(), PanelError> {
-        match self.get_server(id).await {
-            Ok(_) => {
-                *self.no_state_route.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Instant::now() + ROUTE_MISSING_FOR);
+        match self.exchange.fetch(&Call::get(format!("/servers/{id}"))).await {
+            Ok(_) if *self.state_route() != StateRoute::Exists => {
+                *self.state_route() = StateRoute::MissingUntil(Instant::now() + ROUTE_MISSING_FOR);
                 tracing::info!("the panel has no route for container states; not sending any for an hour");
                 Ok(())
             }
-            Err(error) if error.is_final() => Err(rejected),
-            Err(error) => Err(error),
+            Err(error) if !error.is_final() => Err(error),
+            _ => Err(rejected),
         }
     }
 }
@@ -106,16 +101,13 @@ impl Panel for HttpPanel {
     }
 
     async fn server(&self, id: ServerId) -> Result<PanelServer, PanelError> {
-        let (call, answer) = self.get_server(id).await?;
-        let server = wire::json(&answer).and_then(|answer| wire::server(id, &answer));
-        server.map_err(|error| invalid_response(call, &error))
+        let call = Call::get(format!("/servers/{id}"));
+        self.exchange.read(&call, |answer| wire::server(id, &wire::json(answer)?)).await
     }
 
     async fn script(&self, id: ServerId) -> Result<Script, PanelError> {
         let call = Call::get(format!("/servers/{id}/install"));
-        let answer = self.exchange.fetch(&call).await?;
-        let script = wire::json(&answer).and_then(|answer| wire::script(&answer));
-        script.map_err(|error| invalid_response(call.name(), &error))
+        self.exchange.read(&call, |answer| wire::script(&wire::json(answer)?)).await
     }
 
     async fn report_install(&self, id: ServerId, successful: bool, reinstall: bool) -> Result<(), PanelError> {
@@ -124,28 +116,23 @@ impl Panel for HttpPanel {
     }
 
     async fn report_state(&self, id: ServerId, previous: PowerState, new: PowerState) -> Result<(), PanelError> {
-        if self.state_route_is_missing() {
+        let route = *self.state_route();
+        if matches!(route, StateRoute::MissingUntil(until) if Instant::now() < until) {
             return Ok(());
         }
         let body = json!({"data": {"previous_state": previous.as_str(), "new_state": new.as_str()}});
         let result = self.exchange.report(&Call::post(format!("/servers/{id}/container/status"), &body)).await;
         match result {
-            Ok(()) => {
-                self.has_state_route.store(true, Ordering::Relaxed);
-                Ok(())
+            Ok(()) => *self.state_route() = StateRoute::Exists,
+            Err(rejected) if rejected.is_unknown() && *self.state_route() != StateRoute::Exists => {
+                self.explain_missing_state_route(id, rejected).await?;
             }
-            Err(rejected) if rejected.is_unknown() && !self.has_state_route.load(Ordering::Relaxed) => {
-                self.explain_missing_state_route(id, rejected).await
-            }
-            result => result,
+            result => result?,
         }
+        Ok(())
     }
 
     async fn reset(&self) -> Result<(), PanelError> {
         self.exchange.report(&Call::post("/servers/reset".into(), &serde_json::Value::Null)).await
     }
-}
-
-fn invalid_response(call: String, error: &wire::WireError) -> PanelError {
-    PanelError::InvalidResponse { call, detail: error.to_string() }
 }

@@ -14,7 +14,6 @@ use crate::console::Console;
 use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::ServerId;
-use crate::panel::Panel;
 use crate::retry::Jitter;
 use crate::runtime::Runtime;
 use crate::store::Store;
@@ -24,7 +23,7 @@ use crate::tasks::Tasks;
 /// Queues a pass over a server.
 pub type Wake = Arc<dyn Fn(ServerId) + Send + Sync>;
 
-/// Handles of services.
+/// Handles of services. Passes are its methods, see [`Context::pass`].
 pub struct Context {
     pub store: Store,
     pub runtime: Arc<dyn Runtime>,
@@ -51,42 +50,10 @@ pub struct Node {
     pub kernel: String,
 }
 
-/// What a [`Context`] is made from.
-pub struct Parts {
-    pub store: Store,
-    pub runtime: Arc<dyn Runtime>,
-    pub panel: Option<Arc<dyn Panel>>,
-    pub console: Console,
-    pub node: Arc<NodeConfig>,
-    pub clock: Clock,
-    pub jitter: Jitter,
-    pub ids: Ids,
-    pub tasks: Tasks,
-    pub kernel: String,
-    pub wake: Wake,
-}
-
-impl Context {
-    /// A context of these parts, before anything is known of a server.
-    pub fn new(parts: Parts) -> Self {
-        let Parts { store, runtime, panel, console, node, clock, jitter, ids, tasks, kernel, wake } = parts;
-        let jitter = Arc::new(jitter);
-        let policy = policy(&node, panel.is_some());
-        Self {
-            sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
-            servers: ServerStates::new(clock, jitter.clone()),
-            slots: InstallSlots::new(node.concurrent_installs),
-            disk_scans: DiskScans::default(),
-            node: Node { policy, layout: Layout::new(&node), config: node, kernel },
-            store,
-            runtime,
-            console,
-            clock,
-            jitter,
-            ids,
-            tasks,
-            wake,
-        }
+impl Node {
+    /// What follows from a configuration; `panel`: whether there is one.
+    pub fn new(config: Arc<NodeConfig>, panel: bool, kernel: String) -> Self {
+        Self { policy: policy(&config, panel), layout: Layout::new(&config), config, kernel }
     }
 }
 

@@ -1,30 +1,39 @@
 //! Background jobs: their kinds, and what a job is for.
 
-use std::fmt;
+#![allow(missing_docs)]
 
 use serde::{Serialize, Serializer};
+use strum::Display;
 
 use crate::model::Role;
 
-/// What can run in the background.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+/// What can run in the background, and its text for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Display)]
 #[serde(rename_all = "camelCase")]
 pub enum JobKind {
     /// Fetch the server's configuration from the panel.
+    #[strum(to_string = "ask the panel for the newest configuration")]
     Sync,
     /// Fetch the install script from the panel.
+    #[strum(to_string = "ask the panel for the install script")]
     Script,
     /// Make an image available; several may run at once.
+    #[strum(to_string = "make the image available (pull it where the policy says so)")]
     Image,
     /// Count the bytes of the server's files.
+    #[strum(to_string = "count the bytes of the server's files")]
     Usage,
     /// Set the owner of the server's files.
+    #[strum(to_string = "set the owner of the server's files")]
     Permissions,
     /// Write the installer's output into its log.
+    #[strum(to_string = "follow the installer's output into the install log")]
     InstallLog,
     /// Report to the panel what it does not know.
+    #[strum(to_string = "report to the panel what it does not know yet")]
     Report,
     /// Remove the server's files.
+    #[strum(to_string = "remove the server's files")]
     Removal,
 }
 
@@ -40,43 +49,27 @@ impl JobKind {
     }
 }
 
-/// For people.
-impl fmt::Display for JobKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            JobKind::Sync => "ask the panel for the newest configuration",
-            JobKind::Script => "ask the panel for the install script",
-            JobKind::Image => "make the image available (pull it where the policy says so)",
-            JobKind::Usage => "count the bytes of the server's files",
-            JobKind::Permissions => "set the owner of the server's files",
-            JobKind::InstallLog => "follow the installer's output into the install log",
-            JobKind::Report => "report to the panel what it does not know yet",
-            JobKind::Removal => "remove the server's files",
-        })
-    }
-}
-
-/// What a job is for. Its result counts for nothing else.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// What a job is for. Its result counts for nothing else. The texts are those in plans and in `syncedFor` of the record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum Subject {
     /// One attempt to start: a power request, after its latest crash.
+    #[strum(to_string = "{0}")]
     Start(String),
     /// An installation, by its token.
+    #[strum(to_string = "{0}")]
     Install(String),
-    /// An image for a start or an installation: another image is another job.
-    Image {
-        /// The start or the installation.
-        of: Box<Subject>,
-        /// Whose image it is: an installation needs two.
-        role: Role,
-        /// The reference.
-        image: String,
-    },
+    /// The image of a container for a start or an installation, which needs two: another image is another job.
+    #[strum(to_string = "{of} {role} {image}")]
+    Image { of: Box<Subject>, role: Role, image: String },
     /// A container, by the runtime's id.
+    #[strum(to_string = "{0}")]
     Container(String),
     /// The disk limit of a running server; no start waits for this.
+    #[strum(to_string = "watch")]
     DiskLimit,
     /// The result of an installation, by its token.
+    #[strum(to_string = "install:{0}")]
     InstallResult(String),
     /// The state of the server.
     State,
@@ -97,20 +90,6 @@ impl Subject {
                 of != other_of || role == other_role
             }
             _ => true,
-        }
-    }
-}
-
-/// As in plans and in `syncedFor` of the record.
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Subject::Start(id) | Subject::Install(id) | Subject::Container(id) => f.write_str(id),
-            Subject::Image { of, role, image } => write!(f, "{of} {} {image}", role.as_str()),
-            Subject::DiskLimit => f.write_str("watch"),
-            Subject::InstallResult(token) => write!(f, "install:{token}"),
-            Subject::State => f.write_str("state"),
-            Subject::Deletion => f.write_str("deletion"),
         }
     }
 }

@@ -22,7 +22,7 @@ use futures_util::FutureExt;
 
 use super::context::Context;
 use super::job::{JobKind, Subject};
-use super::server_state::{JobError, JobOutput};
+use super::server_state::JobError;
 use crate::files::FilesError;
 use crate::model::ServerId;
 use crate::panel::PanelError;
@@ -39,7 +39,7 @@ trait BackgroundJob: Sync {
     ///
     /// # Errors
     /// What was attempted and why it failed. The planner starts the job again unless the error is fatal.
-    async fn run(&self, run: &JobRun) -> Result<JobOutput, JobError>;
+    async fn run(&self, run: &JobRun) -> Result<(), JobError>;
 }
 
 /// The registry of job kinds.
@@ -106,7 +106,7 @@ pub fn start(context: &Arc<Context>, id: ServerId, kind: JobKind, subject: &Subj
     context.servers.job_started(id, run, task);
 }
 
-fn end(context: &Context, id: ServerId, kind: JobKind, run: u64, result: Result<JobOutput, JobError>) {
+fn end(context: &Context, id: ServerId, kind: JobKind, run: u64, result: Result<(), JobError>) {
     let answered = result.as_ref().map_or_else(|error| error.fatal, |_| true);
     context.servers.job_finished(id, run, result);
     if kind.asks_panel() && context.sync.as_ref().is_some_and(|sync| sync.note_answer(answered)) {

@@ -71,13 +71,10 @@ pub struct WantedContainer {
 /// How far a stop has come. After a restart of the daemon it is sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopProgress {
-    /// The container it was sent to.
     pub container: String,
-    /// When it was sent.
     pub sent_at: Timestamp,
     /// When SIGKILL is due.
     pub deadline: Timestamp,
-    /// When SIGKILL was last sent.
     pub killed_at: Option<Timestamp>,
 }
 
@@ -94,11 +91,9 @@ pub struct Usage {
 /// A job that runs or has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// What runs.
     pub kind: JobKind,
     /// What it is for: a job for something else does not count.
     pub subject: Subject,
-    /// Where it stands.
     pub state: JobState,
     /// Attempts so far, this one included.
     pub attempts: u32,
@@ -114,14 +109,10 @@ pub struct Job {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobState {
-    /// Under way.
     Running,
-    /// Succeeded.
     Done {
-        /// When.
         at: Timestamp,
     },
-    /// Failed.
     Failed {
         /// Whether another attempt would fail, too, without a change of the spec.
         fatal: bool,
@@ -148,12 +139,7 @@ pub struct Failure {
 impl Observed {
     /// The job of a kind, if it is for this subject.
     pub fn job(&self, kind: JobKind, subject: &Subject) -> Option<&Job> {
-        self.jobs_of(kind).find(|job| job.subject == *subject)
-    }
-
-    /// The jobs of a kind.
-    pub fn jobs_of(&self, kind: JobKind) -> impl Iterator<Item = &Job> {
-        self.jobs.iter().filter(move |job| job.kind == kind)
+        self.jobs.iter().find(|job| job.kind == kind && job.subject == *subject)
     }
 
     /// Whether the server holds an install slot or waits for one.

@@ -20,15 +20,6 @@ use crate::store::{Snapshot, Store, StoreError};
 /// Rounds of one pass. One that has not converged by then lets other servers go first.
 const MAX_ROUNDS: u32 = 24;
 
-/// When the next pass over a server is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// At an event.
-    OnEvent,
-    /// At this time, or at an event before it.
-    At(Timestamp),
-}
-
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StepError {
@@ -56,64 +47,50 @@ fn plan_of(store: &Store, snapshot: &Snapshot, observed: &Observed, policy: &Pol
     })
 }
 
-/// Runs passes.
-#[derive(Clone)]
-pub struct Reconciler {
-    context: Arc<Context>,
-}
-
-impl Reconciler {
-    /// A reconciler with these services.
-    pub fn new(context: Arc<Context>) -> Self {
-        Self { context }
-    }
-
-    /// Its services.
-    pub fn context(&self) -> &Arc<Context> {
-        &self.context
-    }
-
-    /// Brings one server as close to its desired state as is possible now.
-    pub async fn pass(&self, id: ServerId) -> Next {
+impl Context {
+    /// Brings one server as close to its desired state as is possible now. Returns when the next pass is due; `None`: at an event.
+    pub async fn pass(self: &Arc<Self>, id: ServerId) -> Option<Timestamp> {
+        let mut published = false;
         for _ in 0..MAX_ROUNDS {
-            if self.context.store.get(id).is_none() {
-                self.context.console.detach(id);
+            if self.store.get(id).is_none() {
+                self.console.detach(id);
                 self.drop_state(id);
-                return Next::OnEvent;
+                return None;
             }
             let observed = self.observe(id).await;
             // Read after the observation, which may have taken long: the newest manifest and requests count.
-            let Some(snapshot) = self.context.store.get(id) else { continue };
+            let Some(snapshot) = self.store.get(id) else { continue };
             let plan = self.plan(&snapshot, &observed);
-            self.publish(&snapshot, &observed, &plan);
-            if let Some(next) = self.execute_all(id, &plan).await {
-                self.write_status(id).await;
-                self.context.servers.converged(id, snapshot.revision);
+            published |= self.publish(&snapshot, &observed, &plan);
+            let (changed, next) = self.execute_all(id, &plan).await;
+            if !changed {
+                self.write_status(id, published).await;
+                self.servers.converged(id, snapshot.revision);
                 return next;
             }
         }
-        self.write_status(id).await;
-        let (passes, next) = self.context.servers.not_converged(id);
+        self.write_status(id, published).await;
+        let (passes, next) = self.servers.not_converged(id);
         if passes == 2 {
             tracing::error!("reconcile did not converge after {MAX_ROUNDS} rounds (bug, please report); backing off");
         }
-        Next::At(next)
+        Some(next)
     }
 
     /// The plan that a pass would execute now. Nothing is executed or published.
     pub async fn preview(&self, id: ServerId) -> Option<Plan> {
         let observed = self.observe(id).await;
-        let snapshot = self.context.store.get(id)?;
+        let snapshot = self.store.get(id)?;
         Some(self.plan(&snapshot, &observed))
     }
 
     fn plan(&self, snapshot: &Snapshot, observed: &Observed) -> Plan {
-        plan_of(&self.context.store, snapshot, observed, &self.context.node.policy, self.context.clock.now())
+        plan_of(&self.store, snapshot, observed, &self.node.policy, self.clock.now())
     }
 
-    /// Executes the steps of a plan. `None`: something was done, so the next plan is due at once.
-    async fn execute_all(&self, id: ServerId, plan: &Plan) -> Option<Next> {
-        let (servers, mut due, mut done) = (&self.context.servers, plan.requeue, false);
+    /// Executes the steps of a plan. Returns whether something was done, so that the next plan is due at once, and otherwise when it is.
+    async fn execute_all(self: &Arc<Self>, id: ServerId, plan: &Plan) -> (bool, Option<Timestamp>) {
+        let (servers, mut due, mut done) = (&self.servers, plan.requeue, false);
         for step in &plan.steps {
             if let Some(retry_at) = servers.held_back(id, step) {
                 due = due.into_iter().chain([retry_at]).min();
@@ -132,30 +109,27 @@ impl Reconciler {
                 }
             }
         }
-        let due = servers.take_check(id).into_iter().chain(due).min();
-        (!done).then(|| due.map_or(Next::OnEvent, Next::At))
+        (done, servers.take_check(id).into_iter().chain(due).min())
     }
 
     fn step_failed(&self, id: ServerId, step: &Step, error: &StepError) {
-        let (rejected, message) = match error {
-            StepError::Runtime(error) => (!error.is_outage(), error.to_string()),
-            error => (false, error.to_string()),
-        };
+        let rejected = matches!(error, StepError::Runtime(error) if !error.is_outage());
+        let message = error.to_string();
         let step_name = step.kind().as_str();
-        if self.context.servers.step_failed(id, step, rejected, message.clone()) == 1 {
+        if self.servers.step_failed(id, step, rejected, message.clone()) == 1 {
             tracing::warn!(step = step_name, "{message}");
             self.event(id, Reason::StepFailed, &format!("{step_name}: {message}"));
         }
     }
 
     fn event(&self, id: ServerId, reason: Reason, message: &str) {
-        self.context.store.event(id, self.context.clock.now(), reason, message);
+        self.store.event(id, self.clock.now(), reason, message);
     }
 
     /// Drops what is kept in memory of a server that is gone.
     fn drop_state(&self, id: ServerId) {
-        self.context.servers.remove(id);
-        if let Some(sync) = &self.context.sync {
+        self.servers.remove(id);
+        if let Some(sync) = &self.sync {
             sync.forget(id);
         }
         self.release_slot(id);
@@ -163,7 +137,7 @@ impl Reconciler {
 
     /// Releases a server's install slot, and queues the servers that may take one now.
     fn release_slot(&self, id: ServerId) {
-        self.context.slots.release(id).into_iter().for_each(|next| (self.context.wake)(next));
+        self.slots.release(id).into_iter().for_each(|next| (self.wake)(next));
     }
 }
 

@@ -26,11 +26,11 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use super::job::{JobKind, Subject};
-use super::observed::{Job, JobState, Observed, Policy};
+use super::observed::{Failure, Job, JobState, Observed, Policy};
 use super::step::{self, Step, StepKind};
 use crate::model::{
-    ConditionStatus, ConditionType, ContainerStatus, InstallOutcome, ManagedBy, Manifest, Phase, PowerState, Reason,
-    Record, Requests, Timestamp,
+    ConditionStatus, ConditionType, ContainerStatus, InstallOutcome, Manifest, Phase, PowerState, Reason, Record,
+    Requests, Timestamp,
 };
 use crate::requests::{self, Asked};
 
@@ -53,7 +53,7 @@ pub struct Input<'a> {
 }
 
 /// What is to be done, and what is published.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     #[serde(serialize_with = "step::with_text")]
@@ -77,17 +77,18 @@ pub struct Verdict {
 
 /// Makes a plan.
 pub fn plan(input: Input<'_>) -> Plan {
-    let mut planner = Planner::new(input);
+    let Input { record, observed, policy, now, .. } = input;
+    let mut planner = Planner { record, observed, policy, now, input, plan: Plan::default() };
     planner.run();
     planner.set_ready_condition();
     planner.plan
 }
 
 /// How far a job is whose result the next step needs.
-enum Progress {
+enum Progress<'a> {
     Ready,
     Waiting,
-    Failed { fatal: bool, attempts: u32, message: String },
+    Failed { fatal: bool, attempts: u32, message: &'a str },
 }
 
 struct Planner<'a> {
@@ -100,23 +101,6 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(input: Input<'a>) -> Self {
-        Self {
-            record: input.record,
-            observed: input.observed,
-            policy: input.policy,
-            now: input.now,
-            input,
-            plan: Plan {
-                steps: Vec::new(),
-                conditions: Vec::new(),
-                phase: Phase::Created,
-                state: PowerState::Offline,
-                requeue: None,
-            },
-        }
-    }
-
     fn run(&mut self) {
         self.set_spec_condition();
         if requests::deletion(self.input.requests).is_some() {
@@ -140,7 +124,6 @@ impl<'a> Planner<'a> {
             self.step(Step::Accept);
         }
         if let Some(outage) = &self.observed.outage {
-            let outage = outage.clone();
             self.set_unknown(ConditionType::ContainerReady, Reason::RuntimeUnreachable, outage);
             self.plan.state = self.input.published;
             self.finish();
@@ -184,11 +167,8 @@ impl<'a> Planner<'a> {
     /// Sets the phase and plans the reports, whatever else was planned.
     fn finish(&mut self) {
         self.plan.phase = if self.asked().install().is_some() {
-            match self.observed.installer {
-                Some(_) => Phase::Installing,
-                None if self.record.install.begun.is_some() => Phase::Installing,
-                None => Phase::Created,
-            }
+            let begun = self.observed.installer.is_some() || self.record.install.begun.is_some();
+            if begun { Phase::Installing } else { Phase::Created }
         } else if self.plan.state != PowerState::Offline {
             Phase::Online
         } else if self.record.install.done.as_ref().is_some_and(|done| done.outcome == InstallOutcome::Failed) {
@@ -204,7 +184,7 @@ impl<'a> Planner<'a> {
         if !self.is_managed_by_panel() {
             return;
         }
-        let result = self.record.install.done.as_ref().filter(|done| !done.reported);
+        let result = self.record.install.unreported();
         if result.is_none() && !self.state_report_is_due() {
             self.set_true(ConditionType::PanelNotified, Reason::Reported, "the panel has the current state");
             return;
@@ -250,35 +230,25 @@ impl<'a> Planner<'a> {
 
     fn set_spec_condition(&mut self) {
         match self.input.problem {
-            Some((reason, message)) => {
-                self.set_false(ConditionType::SpecAccepted, reason, message);
-            }
-            None => {
-                self.set_true(ConditionType::SpecAccepted, Reason::Accepted, "the manifest is effective");
-            }
+            Some((reason, message)) => self.set_false(ConditionType::SpecAccepted, reason, message),
+            None => self.set_true(ConditionType::SpecAccepted, Reason::Accepted, "the manifest is effective"),
         }
     }
 
     fn set_installed_condition(&mut self) {
         match &self.record.install.done {
             Some(done) => {
-                let status = match done.outcome {
-                    InstallOutcome::Succeeded => ConditionStatus::True,
-                    InstallOutcome::Failed => ConditionStatus::False,
-                };
+                let succeeded = done.outcome == InstallOutcome::Succeeded;
+                let status = if succeeded { ConditionStatus::True } else { ConditionStatus::False };
                 self.set_condition(ConditionType::Installed, status, done.reason, done.message.clone());
             }
-            None => {
-                let message = "no installation was requested";
-                self.set_true(ConditionType::Installed, Reason::NotWanted, message);
-            }
+            None => self.set_true(ConditionType::Installed, Reason::NotWanted, "no installation was requested"),
         }
     }
 
     /// Whether the panel is asked about the server and gets its reports.
     fn is_managed_by_panel(&self) -> bool {
-        let manifest = self.input.manifest.filter(|_| self.policy.panel);
-        manifest.is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel)
+        self.policy.panel && self.input.manifest.is_some_and(Manifest::is_managed_by_panel)
     }
 
     /// The requests, and what became of them.
@@ -319,13 +289,11 @@ impl<'a> Planner<'a> {
     }
 
     /// How far a job is. Starts it where it was not, and again when its next attempt is due if `retry`.
-    fn job(&mut self, kind: JobKind, subject: &Subject, retry: bool) -> Progress {
-        let start = |planner: &mut Self| {
-            planner.step(Step::StartJob { job: kind, subject: subject.clone() });
-        };
+    fn job(&mut self, kind: JobKind, subject: &Subject, retry: bool) -> Progress<'a> {
+        let start = Step::StartJob { job: kind, subject: subject.clone() };
         match self.observed.job(kind, subject) {
             None => {
-                start(self);
+                self.step(start);
                 Progress::Waiting
             }
             Some(Job { state: JobState::Running, .. }) => Progress::Waiting,
@@ -333,35 +301,38 @@ impl<'a> Planner<'a> {
             Some(Job { state: JobState::Failed { fatal, retry_at, message }, attempts, .. }) => {
                 if retry && !fatal {
                     if self.now >= *retry_at {
-                        start(self);
+                        self.step(start);
                     } else {
                         self.requeue_at(*retry_at);
                     }
                 }
-                Progress::Failed { fatal: *fatal, attempts: *attempts, message: message.clone() }
+                Progress::Failed { fatal: *fatal, attempts: *attempts, message }
             }
         }
     }
 
     /// Whether a step that failed is not due yet; then its time is noted.
     fn held_back(&mut self, step: StepKind, subject: &str) -> bool {
-        let Some(failure) = self.observed.failures.get(&step) else { return false };
-        if failure.subject != subject || self.now >= failure.retry_at {
-            return false;
+        let due = self.failed(step, subject).map(|failure| failure.retry_at).filter(|due| self.now < *due);
+        due.into_iter().for_each(|due| self.requeue_at(due));
+        due.is_some()
+    }
+
+    /// The failure of a step, unless it has succeeded since.
+    fn failed(&self, step: StepKind, subject: &str) -> Option<&'a Failure> {
+        self.observed.failures.get(&step).filter(|failure| failure.subject == subject)
+    }
+
+    /// Whether the folders are in place. If not, creating them is the next step, and `waiting` says why that failed.
+    fn prepared(&mut self, waiting: ConditionType) -> bool {
+        if self.observed.prepared {
+            return true;
         }
-        self.requeue_at(failure.retry_at);
-        true
-    }
-
-    /// Failures of a step in a row, whether the engine rejected the last one, and its message.
-    fn failed(&self, step: StepKind, subject: &str) -> Option<(u32, bool, String)> {
-        let failure = self.observed.failures.get(&step)?;
-        (failure.subject == subject).then(|| (failure.attempts, failure.rejected, failure.message.clone()))
-    }
-
-    /// The request that a container serves.
-    fn serving<'b>(&'b self, container: &'b ContainerStatus) -> Option<&'b str> {
-        self.record.serving(container)
+        if let Some(failure) = self.failed(StepKind::Prepare, "") {
+            self.set_false(waiting, Reason::FoldersInTheWay, &failure.message);
+        }
+        self.try_step(Step::Prepare);
+        false
     }
 
     /// Whether the start-up in this container has finished. That of another daemon's container counts as finished.
@@ -384,14 +355,8 @@ impl<'a> Planner<'a> {
 
 /// What the report job is for: the result of an installation, or the state.
 pub fn report_subject(record: &Record) -> Subject {
-    match record.install.done.as_ref().filter(|done| !done.reported) {
+    match record.install.unreported() {
         Some(done) => Subject::InstallResult(done.token.clone()),
         None => Subject::State,
     }
-}
-
-/// The disk limit in bytes, where there is one.
-fn disk_limit(manifest: &Manifest) -> Option<u64> {
-    let mib = u64::try_from(manifest.spec.settings.build.disk_space).ok().filter(|mib| *mib > 0)?;
-    Some(mib.saturating_mul(1024 * 1024))
 }

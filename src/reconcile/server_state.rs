@@ -21,7 +21,7 @@ use crate::retry::{self, Growth, Jitter};
 use crate::wait;
 
 pub use containers::Listing;
-pub use jobs::{JobError, JobOutput};
+pub use jobs::JobError;
 
 /// The states of all servers.
 pub struct ServerStates {
@@ -43,18 +43,12 @@ struct ServerState {
     script_ready: Option<String>,
     /// Folders and small files are in place.
     prepared: bool,
-    /// `status.yml` is older than the status.
-    status_stale: bool,
     /// Revision of the record over which a pass converged last.
     converged: u64,
-    /// Passes in a row that did not converge.
-    unconverged: u32,
-    /// Passes in a row that panicked.
-    panics: u32,
-    /// Observations in a row in which the engine did not answer.
-    outages: u32,
-    /// Observations in a row in which the path of a mount did not answer.
-    unresponsive_paths: u32,
+    /// Passes in a row that did not converge or panicked.
+    failed_passes: u32,
+    /// Observations in a row in which the engine or the path of a mount did not answer.
+    unanswered: u32,
     /// When to check what the engine is working on, in case that its event is lost.
     check_at: Option<Timestamp>,
     /// The container whose terminal was attached last, and when.
@@ -109,9 +103,9 @@ impl ServerStates {
     /// the observation.
     pub fn observed(&self, id: ServerId, watch: u64, seen: Observed) -> Observed {
         self.change(id, |state| {
-            state.outages = if seen.outage.is_some() { state.outages + 1 } else { 0 };
-            state.unresponsive_paths = if seen.unresponsive_path.is_some() { state.unresponsive_paths + 1 } else { 0 };
-            if let Some(path) = seen.unresponsive_path.as_ref().filter(|_| state.unresponsive_paths == 1) {
+            let unanswered = seen.outage.is_some() || seen.unresponsive_path.is_some();
+            state.unanswered = if unanswered { state.unanswered + 1 } else { 0 };
+            if let Some(path) = seen.unresponsive_path.as_ref().filter(|_| state.unanswered == 1) {
                 tracing::warn!(server.id = %id, "{path}");
             }
             let seen = state.containers.observed(watch, seen);
@@ -172,8 +166,7 @@ impl ServerStates {
     /// When the next pass is due because of the engine: it did not answer, a path did not, or it is working on something.
     pub fn take_check(&self, id: ServerId) -> Option<Timestamp> {
         self.change(id, |state| {
-            let failures = state.outages.max(state.unresponsive_paths);
-            let retry_at = (failures > 0).then(|| self.retry_at(retry::STEP, failures));
+            let retry_at = (state.unanswered > 0).then(|| self.retry_at(retry::STEP, state.unanswered));
             state.check_at.take().into_iter().chain(retry_at).min()
         })
     }
@@ -208,21 +201,10 @@ impl ServerStates {
         })
     }
 
-    /// The status was published, so `status.yml` is stale.
-    pub fn status_published(&self, id: ServerId) {
-        self.change(id, |state| state.status_stale = true);
-    }
-
-    /// Whether `status.yml` is stale; asked by the pass that is about to write it.
-    pub fn take_stale_status(&self, id: ServerId) -> bool {
-        self.change(id, |state| std::mem::take(&mut state.status_stale))
-    }
-
     /// A pass over this revision of the record has nothing left to do now.
     pub fn converged(&self, id: ServerId, revision: u64) {
         self.change(id, |state| {
-            (state.unconverged, state.panics) = (0, 0);
-            state.converged = revision;
+            (state.failed_passes, state.converged) = (0, revision);
         });
     }
 
@@ -231,27 +213,26 @@ impl ServerStates {
         self.read(id, |state| state.converged) >= revision
     }
 
-    /// A pass did not converge. Returns how many did not in a row, and when the next one is due. The first one may have had much to
+    /// A pass did not converge. Returns how many have failed in a row, and when the next one is due. The first one may have had much to
     /// do; more of them are steps that undo each other, which must not cost the node a core.
     pub fn not_converged(&self, id: ServerId) -> (u32, Timestamp) {
         self.change(id, |state| {
-            state.panics = 0;
-            state.unconverged += 1;
-            let at = match state.unconverged {
+            state.failed_passes += 1;
+            let at = match state.failed_passes {
                 1 => self.clock.now(),
                 more => self.retry_at(retry::STEP, more - 1),
             };
-            (state.unconverged, at)
+            (state.failed_passes, at)
         })
     }
 
-    /// A pass panicked, so everything is observed again. Returns how many did in a row, and when the next one is due.
+    /// A pass panicked, so everything is observed again. Returns how many have failed in a row, and when the next one is due.
     pub fn panicked(&self, id: ServerId) -> (u32, Timestamp) {
         self.change(id, |state| {
             state.containers.invalidate();
-            state.panics += 1;
-            let at = self.retry_at(retry::FILES, state.panics);
-            (state.panics, at.max(self.clock.now() + Duration::from_secs(1)))
+            state.failed_passes += 1;
+            let at = self.retry_at(retry::FILES, state.failed_passes);
+            (state.failed_passes, at.max(self.clock.now() + Duration::from_secs(1)))
         })
     }
 }

@@ -10,18 +10,16 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
-use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
+use strum::{Display, EnumDiscriminants, IntoStaticStr, VariantArray};
 
 use super::job::{JobKind, Subject};
-use crate::model::{Crash, Handled, InstallOutcome, InstallResult, Role};
+use crate::model::{Crash, Handled, InstallResult, Role};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, EnumDiscriminants)]
 #[serde(rename_all = "camelCase", tag = "step")]
 #[strum_discriminants(name(StepKind), derive(PartialOrd, Ord, IntoStaticStr, VariantArray))]
-#[strum_discriminants(
-    doc = "The kind of a step. The variants' names are the texts in logs, events and ARCHITECTURE.md."
-)]
+#[strum_discriminants(doc = "The kind of a step. Its name is the text in logs, events and ARCHITECTURE.md.")]
 pub enum Step {
     /// Record the manifest that was accepted (observed as `record.generation`).
     Accept,
@@ -34,117 +32,43 @@ pub enum Step {
     /// Start a background job.
     StartJob { job: JobKind, subject: Subject },
     /// Write the install script into its folder and begin the log.
-    WriteScript {
-        /// The install token.
-        token: String,
-    },
+    WriteScript { token: String },
     /// Create the installer's container.
-    CreateInstaller {
-        /// The install token.
-        token: String,
-    },
+    CreateInstaller { token: String },
     /// Start the installer's container.
-    StartInstaller {
-        /// The container.
-        container: String,
-        /// The install token.
-        token: String,
-    },
+    StartInstaller { container: String, token: String },
     /// Send SIGKILL to a container.
-    Kill {
-        /// The container.
-        container: String,
-        /// Whose it is.
-        role: Role,
-    },
+    Kill { container: String, role: Role },
     /// Complete the install log.
-    CloseInstallLog {
-        /// The container.
-        container: String,
-        /// The install token.
-        token: String,
-    },
+    CloseInstallLog { container: String, token: String },
     /// Record how an installation ended; the report to the panel follows from the record.
     RecordInstall(InstallResult),
     /// Record that the engine or the host has interrupted the install script; it is run again.
-    RecordInterrupted {
-        /// The container.
-        container: String,
-        /// The install token.
-        token: String,
-    },
+    RecordInterrupted { container: String, token: String },
     /// Remove the installer's container, and its script.
-    RemoveInstaller {
-        /// The container.
-        container: String,
-    },
+    RemoveInstaller { container: String },
     /// Remove the server's container.
-    RemoveServer {
-        /// The container.
-        container: String,
-    },
-    /// Create the server's container.
-    CreateServer {
-        /// The power request or installation that it is created for.
-        token: String,
-    },
+    RemoveServer { container: String },
+    /// Create the server's container, for the power request or installation that is its token.
+    CreateServer { token: String },
     /// Record that a container serves another request than its label names.
-    Assign {
-        /// The container.
-        container: String,
-        /// The power request.
-        power: String,
-    },
-    /// Attach to the server's container and start it.
-    StartServer {
-        /// The container.
-        container: String,
-        /// The power request it starts for.
-        power: String,
-    },
-    /// Attach to a running container.
-    Attach {
-        /// The container.
-        container: String,
-        /// Read its log first: its start-up may have finished unseen.
-        replay: bool,
-    },
-    /// Ask a running server to stop.
-    Stop {
-        /// The container.
-        container: String,
-        /// How.
-        method: StopMethod,
-        /// How long it may take.
-        grace: Duration,
-    },
+    Assign { container: String, power: String },
+    /// Attach to the server's container and start it for a power request.
+    StartServer { container: String, power: String },
+    /// Attach to a running container. With `replay` its log is read first: its start-up may have finished unseen.
+    Attach { container: String, replay: bool },
+    /// Ask a running server to stop. SIGKILL follows after `grace`.
+    Stop { container: String, method: StopMethod, grace: Duration },
     /// Change the limits of a running container.
-    UpdateLimits {
-        /// The container.
-        container: String,
-    },
+    UpdateLimits { container: String },
     /// Record that a start has begun: it no longer expires.
-    RecordBegun {
-        /// The power request.
-        power: String,
-    },
+    RecordBegun { power: String },
     /// Record that the start-up has finished. What was fetched and pulled for it does not count for a later start.
-    RecordStarted {
-        /// The container.
-        container: String,
-    },
+    RecordStarted { container: String },
     /// Record that a start is over whose end was not seen. The next one asks panel and registry again.
-    EndStart {
-        /// The container.
-        container: String,
-    },
+    EndStart { container: String },
     /// Record a crash. The power request is handled unless the server is started again.
-    RecordCrash {
-        /// The crash.
-        crash: Crash,
-        /// The power request, and what follows from the crash.
-        handled: Handled,
-    },
+    RecordCrash { crash: Crash, handled: Handled },
     /// Record that a power request was handled.
     ClosePower(Handled),
     /// End every job and attachment of a server that is being deleted.
@@ -154,16 +78,18 @@ pub enum Step {
 }
 
 /// How a running server is stopped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Display)]
 #[serde(rename_all = "camelCase")]
 pub enum StopMethod {
     /// Send a command to the terminal; as `Native` where none is attached.
+    #[strum(to_string = "by the command {0:?}")]
     Command(String),
-    /// Send a signal.
+    #[strum(to_string = "with {0}")]
     Signal(&'static str),
     /// Send the image's stop signal, SIGTERM by default, as `docker stop` does.
+    #[strum(to_string = "with the signal that its image asks for")]
     Native,
-    /// SIGKILL.
+    #[strum(to_string = "with SIGKILL")]
     Kill,
 }
 
@@ -234,10 +160,6 @@ impl fmt::Display for Step {
                 write!(f, "complete the log of the install container {container:.12}")
             }
             Step::RecordInstall(InstallResult { token, outcome, message, .. }) => {
-                let outcome = match outcome {
-                    InstallOutcome::Succeeded => "succeeded",
-                    InstallOutcome::Failed => "failed",
-                };
                 write!(f, "record the installation ({token}) as {outcome}: {message}")
             }
             Step::RemoveInstaller { container } => write!(f, "remove the install container {container:.12}"),
@@ -268,17 +190,6 @@ impl fmt::Display for Step {
             }
             Step::Quiesce => write!(f, "end the server's jobs and detach its terminal"),
             Step::Forget => write!(f, "remove the server's record"),
-        }
-    }
-}
-
-impl fmt::Display for StopMethod {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StopMethod::Command(command) => write!(f, "by the command {command:?}"),
-            StopMethod::Signal(signal) => write!(f, "with {signal}"),
-            StopMethod::Native => write!(f, "with the signal that its image asks for"),
-            StopMethod::Kill => write!(f, "with SIGKILL"),
         }
     }
 }

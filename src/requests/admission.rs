@@ -79,10 +79,7 @@ pub fn wait(wait_seconds: i64) -> Option<Duration> {
 /// # Errors
 /// Why the request is rejected.
 pub fn admit_power(context: AdmissionContext<'_>, verb: Verb, wait: Option<Duration>) -> Result<Admitted, Denied> {
-    match verb {
-        Verb::Start | Verb::Restart => admit_up(context, verb, wait),
-        _ => Ok(admit_down(context, verb)),
-    }
+    if verb.wants_up() { admit_up(context, verb, wait) } else { Ok(admit_down(context, verb)) }
 }
 
 fn admit_up(context: AdmissionContext<'_>, verb: Verb, wait: Option<Duration>) -> Result<Admitted, Denied> {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::record::{Handled, InstallResult};
-use crate::model::{Install, Reason};
+use crate::model::{Install, InstallOutcome, Reason};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(1_800_000_000_000 + seconds * 1000)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{FetchedSpec, PanelSync, apply};
-use crate::model::{ManagedBy, Reason, ServerId, Timestamp};
+use crate::model::{Manifest, Reason, ServerId, Timestamp};
 use crate::panel::{Listed, PanelError};
 use crate::retry;
 use crate::store::{Snapshot, StoreError};
@@ -57,7 +57,11 @@ impl PanelSync {
 
     fn apply_all(&self, list: FetchedList, prepare: impl Fn(ServerId)) -> usize {
         let FetchedList { listed: Listed { servers, asked, incomplete }, asked_at, read_at } = list;
-        let (mut ids, mut new, mut results) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let (mut ids, mut new, mut changed) = (BTreeSet::new(), Vec::new(), 0);
+        let mut count = |id, result| match result {
+            Ok(has_changed) => changed += usize::from(has_changed),
+            Err(error) => tracing::error!(server.id = %id, %error, "cannot apply the panel's list to this server"),
+        };
         for entry in servers {
             let id = entry.id;
             ids.insert(id);
@@ -70,37 +74,30 @@ impl PanelSync {
             };
             match self.store.get(id) {
                 None => new.push(fetched.new_server(id)),
-                Some(snapshot) => results.push((id, self.apply_listed(&snapshot, &fetched))),
+                Some(snapshot) => count(id, self.apply_listed(&snapshot, &fetched)),
             }
         }
         // Checked as late as possible: a server may be removed while others are written.
         let removed = |id| self.removed_at(id).is_some_and(|at| at >= asked);
         let new = new.into_iter().filter(|new| !removed(new.manifest.metadata.uuid));
         let created = self.store.create_all(new, prepare);
-        results.extend(created.into_iter().map(|(id, created)| (id, created.map(|_| true))));
+        created.into_iter().for_each(|(id, created)| count(id, created.map(|_| true)));
         match incomplete {
-            None => results.extend(self.park(&ids, asked_at)),
+            None => self.park(&ids, asked_at).into_iter().for_each(|(id, parked)| count(id, parked)),
             Some(reason) => {
                 tracing::warn!(
                     "the panel's list may lack servers: {reason}; no server is parked because it is not in it"
                 );
             }
         }
-        let changed = |(id, result): &(ServerId, Result<bool, StoreError>)| match result {
-            Ok(changed) => *changed,
-            Err(error) => {
-                tracing::error!(server.id = %id, %error, "cannot apply the panel's list to this server");
-                false
-            }
-        };
-        results.iter().filter(|result| changed(result)).count()
+        changed
     }
 
     fn apply_listed(&self, snapshot: &Snapshot, fetched: &FetchedSpec) -> Result<bool, StoreError> {
         let id = snapshot.id;
-        let by_file =
-            snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::File);
-        if by_file || snapshot.is_being_deleted() {
+        if snapshot.manifest.as_ref().is_some_and(|manifest| !manifest.is_managed_by_panel())
+            || snapshot.is_being_deleted()
+        {
             return Ok(false);
         }
         let mut changed = false;
@@ -120,8 +117,7 @@ impl PanelSync {
     /// the list was fetched is not among them.
     fn park(&self, listed: &BTreeSet<ServerId>, asked_at: Timestamp) -> Vec<(ServerId, Result<bool, StoreError>)> {
         let missing = |snapshot: &Arc<Snapshot>| {
-            let of_panel =
-                snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
+            let of_panel = snapshot.manifest.as_deref().is_some_and(Manifest::is_managed_by_panel);
             let younger = snapshot.record.synced_at.is_some_and(|synced| synced >= asked_at);
             let known = listed.contains(&snapshot.id) || snapshot.record.parked.is_some();
             of_panel && !younger && !known && !snapshot.is_being_deleted()

@@ -52,11 +52,8 @@ impl PanelSync {
     /// Keeps a published state that the panel does not show yet, for the panel to get the intermediate states, too.
     pub fn state_published(&self, id: ServerId, record: &Record, state: PowerState) {
         self.change(id, |pending| {
-            let last = pending
-                .transitions
-                .back()
-                .copied()
-                .or_else(|| PowerState::known_to_panel(pending.acknowledged, record.last_reported));
+            let known = PowerState::known_to_panel(pending.acknowledged, record.last_reported);
+            let last = pending.transitions.back().copied().or(known);
             if last == Some(state) {
                 return;
             }
@@ -95,7 +92,7 @@ impl PanelSync {
 
     async fn report_install(&self, id: ServerId) -> Result<(), ReportError> {
         let Some(snapshot) = self.store.get(id) else { return Ok(()) };
-        let Some(done) = snapshot.record.install.done.clone().filter(|done| !done.reported) else { return Ok(()) };
+        let Some(done) = snapshot.record.install.unreported().cloned() else { return Ok(()) };
         match self.panel.report_install(id, done.outcome == InstallOutcome::Succeeded, done.reinstall).await {
             Err(error) if error.is_final() => {
                 self.store.event(id, self.clock.now(), Reason::InstallReportRejected, &error.to_string());

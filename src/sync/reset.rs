@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::PanelSync;
-use crate::model::{ManagedBy, Record, Timestamp};
+use crate::model::{Manifest, Record, Timestamp};
 use crate::retry;
 use crate::store::Snapshot;
 use crate::wait;
@@ -20,31 +20,20 @@ const REQUESTS: u32 = 1024;
 /// While it is held no reset begins.
 pub type InstallPermit<'a> = SemaphorePermit<'a>;
 
-/// Lets many requests through at once, or one reset. Its semaphore is never closed.
-pub(super) struct ResetLock(Semaphore);
-
-impl Default for ResetLock {
-    fn default() -> Self {
-        Self(Semaphore::new(REQUESTS as usize))
-    }
-}
-
-/// Whether the panel's flags were reset.
-#[derive(Clone, Copy, PartialEq)]
-enum Cleared {
-    ByReset,
-    Never,
+/// Lets many requests through at once, or one reset. It is never closed.
+pub(super) fn reset_lock() -> Semaphore {
+    Semaphore::new(REQUESTS as usize)
 }
 
 impl PanelSync {
     /// Waits for a reset that is under way. Hold the permit while a request to install is accepted.
     pub async fn permit_install(&self) -> Option<InstallPermit<'_>> {
-        self.reset_lock.0.acquire().await.ok()
+        self.reset_lock.acquire().await.ok()
     }
 
     /// Waits for requests to install that are being accepted. While the permit is held no other is accepted.
     pub async fn hold_back_installs(&self) -> Option<InstallPermit<'_>> {
-        self.reset_lock.0.acquire_many(REQUESTS).await.ok()
+        self.reset_lock.acquire_many(REQUESTS).await.ok()
     }
 
     /// Resets the panel's flags as soon as no installation is pending.
@@ -54,7 +43,7 @@ impl PanelSync {
             let lock = self.hold_back_installs().await;
             if self.store.list().iter().any(|snapshot| installing(snapshot, self.clock.now())) {
                 if held_since.get_or_insert_with(Instant::now).elapsed() >= wait::RESET_HELD_BACK {
-                    self.settle(Cleared::Never).await;
+                    self.settle(false).await;
                 }
                 drop(lock);
                 tokio::time::sleep(wait::RESET_CHECK).await;
@@ -62,10 +51,10 @@ impl PanelSync {
             }
             held_since = None;
             match tokio::time::timeout(wait::RESET, self.panel.reset()).await {
-                Ok(Ok(())) => return self.settle(Cleared::ByReset).await,
+                Ok(Ok(())) => return self.settle(true).await,
                 Ok(Err(error)) if error.is_final() => {
                     tracing::warn!(%error, "the panel rejected the reset of its flags");
-                    return self.settle(Cleared::Never).await;
+                    return self.settle(false).await;
                 }
                 _ => {
                     drop(lock);
@@ -76,15 +65,14 @@ impl PanelSync {
         }
     }
 
-    /// Clears `reset_owed` of the servers whose record was lost. A reset ends "installing" on the panel and leaves "install failed"
+    /// Clears `reset_owed` of the servers whose record was lost, after the panel's flags were reset or not. A reset ends "installing" on the panel and leaves "install failed"
     /// as it is, so nothing else follows. Without a reset the assumed result becomes one that is to be reported.
-    async fn settle(&self, cleared: Cleared) {
+    async fn settle(&self, is_reset: bool) {
         let owed = |snapshot: &Arc<Snapshot>| snapshot.record.install.reset_owed;
         for snapshot in self.store.list().into_iter().filter(owed) {
-            let of_panel =
-                snapshot.manifest.as_ref().is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel);
+            let of_panel = snapshot.manifest.as_deref().is_some_and(Manifest::is_managed_by_panel);
             let listed = of_panel && snapshot.record.parked.is_none();
-            if cleared == Cleared::Never && (!listed || installing(&snapshot, self.clock.now())) {
+            if !is_reset && (!listed || installing(&snapshot, self.clock.now())) {
                 // The panel does not list the server, or gets the result of a later installation.
                 continue;
             }
@@ -94,12 +82,12 @@ impl PanelSync {
                 if std::mem::take(&mut record.install.reset_owed)
                     && let Some(done) = record.install.done.as_mut()
                 {
-                    done.reported &= cleared == Cleared::ByReset;
+                    done.reported &= is_reset;
                 }
             };
             match self.store.run(move |store| store.commit(id, settled)).await {
                 Ok(_) => self.store.wake(id),
-                Err(error) if cleared == Cleared::ByReset => {
+                Err(error) if is_reset => {
                     tracing::warn!(server.id = %id, %error, "cannot record the panel's reset; it is sent again after the next start");
                 }
                 Err(error) => {
@@ -115,8 +103,7 @@ fn installing(snapshot: &Snapshot, now: Timestamp) -> bool {
     if record.parked.is_some() || !snapshot.wanted() {
         return false;
     }
-    let unreported = record.install.done.as_ref().is_some_and(|done| !done.reported);
-    unreported || snapshot.asked(now).install().is_some()
+    record.install.unreported().is_some() || snapshot.asked(now).install().is_some()
 }
 
 #[cfg(test)]

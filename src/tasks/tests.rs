@@ -26,11 +26,11 @@ async fn a_task_is_named_while_it_runs() {
     let first = tasks.spawn("first", tokio::time::sleep(SECOND));
     let second = tasks.spawn(format!("number {}", 2), std::future::pending());
     assert_eq!(tasks.running(), ["first", "number 2"]);
-    first.finished().await;
+    first.await.unwrap();
     assert_eq!(tasks.running(), ["number 2"]);
     assert!(!second.is_finished());
     second.abort();
-    second.finished().await;
+    assert!(second.await.unwrap_err().is_cancelled());
     assert!(tasks.running().is_empty());
 }
 
@@ -39,7 +39,7 @@ async fn a_panic_ends_its_own_task_only() {
     let tasks = Tasks::new();
     let other = tasks.spawn("other", std::future::pending());
     let broken = tasks.spawn("broken", async { panic!("on purpose") });
-    broken.finished().await;
+    broken.await.unwrap();
     assert_eq!(tasks.running(), ["other"]);
     assert!(!other.is_finished());
 }
@@ -129,8 +129,8 @@ async fn no_task_starts_after_the_shutdown() {
         }
         let late = tasks.spawn("late", forever(Note(to.clone(), "late")));
         let later = tasks.spawn_graceful("later", |_| forever(Note(to, "later")));
-        late.finished().await;
-        later.finished().await;
+        late.await.unwrap();
+        later.await.unwrap();
         assert_eq!(from.try_iter().collect::<Vec<_>>(), ["before", "late", "later"]);
         assert!(tasks.running().is_empty());
     }

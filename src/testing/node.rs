@@ -1,4 +1,4 @@
-//! A whole node over a temporary folder: store, engine in memory, console, reconciler and, where a test wants them, the
+//! A whole node over a temporary folder: store, engine in memory, console and, where a test wants them, the
 //! controller and the API. It runs on tokio's clock, which may be paused.
 
 use std::path::Path;
@@ -15,13 +15,15 @@ use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::Console;
 use crate::controller::queue::Queue;
-use crate::controller::{Controller, containers};
+use crate::controller::{self, containers};
 use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::{Requester, ServerId, Timestamp, Verb};
 use crate::panel::Panel;
-use crate::reconcile::context::{Context, Parts, Wake};
-use crate::reconcile::pass::Reconciler;
+use crate::reconcile::context::{Context, Node, Wake};
+use crate::reconcile::disk_scans::DiskScans;
+use crate::reconcile::server_state::ServerStates;
+use crate::reconcile::slots::InstallSlots;
 use crate::requests::NewRequest;
 use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
@@ -35,7 +37,6 @@ pub struct TestNode {
     pub context: Arc<Context>,
     pub engine: FakeEngine,
     pub disk: Arc<TestDisk>,
-    pub reconciler: Reconciler,
     /// Servers that wait for a pass.
     pub queue: Queue,
     _root: Option<TempDir>,
@@ -104,14 +105,14 @@ impl TestNode {
         let (known, ready) = watch::channel(false);
         let containers = containers::follow(self.context.clone(), self.queue.clone(), known);
         self.context.tasks.spawn("containers", containers);
-        let controller = Controller::new(self.reconciler.clone(), self.queue.clone(), workers, ready);
-        self.context.tasks.spawn("controller", controller.run());
+        let passes = controller::run(self.context.clone(), self.queue.clone(), workers, ready);
+        self.context.tasks.spawn("controller", passes);
     }
 
     /// The API as this endpoint serves it.
     pub fn router(&self, endpoint: Endpoint) -> axum::Router {
         let startup = Startup::default();
-        startup.finish(Api::new(self.reconciler.clone()));
+        startup.finish(Api::new(self.context.clone()));
         api::router(&startup, endpoint, &self.context.node.config)
     }
 }
@@ -202,20 +203,23 @@ impl TestNodeBuilder {
         let wake: Wake = Arc::new(move |id| pushed.push(id));
         let events = store.events().clone();
         let console = Console::new(runtime.clone(), blocking, events, &node, tasks.clone(), wake.clone());
-        let context = Arc::new(Context::new(Parts {
-            store,
+        let jitter = Arc::new(Jitter::seeded(self.seed));
+        let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
+        let context = Arc::new(Context {
             runtime,
-            panel: self.panel,
+            slots: InstallSlots::new(node.concurrent_installs),
+            node: Node::new(node, self.panel.is_some(), "test".into()),
+            sync: self.panel.map(sync),
+            store,
             console,
-            node,
             clock,
-            jitter: Jitter::seeded(self.seed),
+            servers: ServerStates::new(clock, jitter.clone()),
+            jitter,
             ids: Ids::numbered(self.seed),
             tasks,
-            kernel: "test".into(),
+            disk_scans: DiskScans::default(),
             wake,
-        }));
-        let reconciler = Reconciler::new(context.clone());
-        TestNode { context, engine: self.engine, disk: self.disk, reconciler, queue, _root: self.root }
+        });
+        TestNode { context, engine: self.engine, disk: self.disk, queue, _root: self.root }
     }
 }

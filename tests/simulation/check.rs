@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alula::model::{ContainerState, InstallOutcome, PowerState, Reason, Role, Verb};
+use alula::model::{ContainerState, InstallOutcome, InstallResult, PowerState, Reason, Role, Verb};
 use alula::requests::declared;
 use alula::runtime::spec_builder::server_container;
 use alula::runtime::{HostInfo, container_name};
@@ -152,7 +152,8 @@ impl Play {
         let mut installs = snapshot.requests.accepted.iter().rev();
         let not_installed = server.asked.after_install
             && installs.find(|request| matches!(request.verb, Verb::Install { .. })).is_some_and(|install| {
-                record.install_done(&install.id).is_some_and(|done| done.outcome == InstallOutcome::Failed)
+                let failed = |done: &InstallResult| done.token == install.id && done.outcome == InstallOutcome::Failed;
+                record.install.done.as_ref().is_some_and(failed)
             });
         match server.asked.expect {
             Expect::Up => assert!(

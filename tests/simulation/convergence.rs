@@ -136,7 +136,7 @@ impl Play {
         }
         for server in &self.servers {
             let snapshot = daemon.node.context.store.get(server.id);
-            let plan = daemon.node.reconciler.preview(server.id).await;
+            let plan = daemon.node.context.preview(server.id).await;
             println!("{}: {plan:#?}\n{snapshot:#?}", server.id);
         }
         panic!("seed {}: it does not converge", self.seed);
@@ -172,7 +172,7 @@ impl Play {
             if snapshot.record.parked.is_some() {
                 continue;
             }
-            let Some(plan) = daemon.node.reconciler.preview(server.id).await else { continue };
+            let Some(plan) = daemon.node.context.preview(server.id).await else { continue };
             // A running server is always reconciled again: its disk usage is measured from time to time.
             let soon = daemon.node.context.clock.now() + Duration::from_secs(60);
             let waits = plan.state == PowerState::Offline && plan.requeue.is_some_and(|at| at < soon);

@@ -131,15 +131,10 @@ pub fn try_play(plan: &Plan, verbose: bool) -> Result<Run, Failure> {
     }));
     played.map_err(|panic| Failure {
         seed: plan.seed(),
-        message: panic_text(&*panic),
+        message: alula::tasks::panic_text(panic.as_ref()).to_owned(),
         happened: plan.happened(),
         actions: journal.get().map(Journal::actions).unwrap_or_default(),
     })
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without text".into())
 }
 
 /// Plays a seed.

@@ -86,7 +86,7 @@ impl Fixture {
 
     async fn comes_to(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         for _ in 0..600 {
-            self.node.reconciler.pass(server_id(1)).await;
+            self.node.context.pass(server_id(1)).await;
             if holds(self) {
                 return;
             }
@@ -121,7 +121,7 @@ async fn an_inspection_during_which_the_engine_went_down_has_seen_nothing() {
     let fixture = Fixture::new().await;
     fixture.node.context.servers.container_changed(server_id(1), Role::Server);
     fixture.slow(Some(("inspect", Some(Role::Server))));
-    tokio::join!(fixture.node.reconciler.pass(server_id(1)), async {
+    tokio::join!(fixture.node.context.pass(server_id(1)), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         fixture.engine_restarts().await;
     });
@@ -156,7 +156,7 @@ async fn an_engine_that_goes_down_under_a_listing_is_noticed_at_once() {
     tokio::time::sleep(wait::CONTAINER_RESYNC + Duration::from_secs(1)).await;
     fixture.engine_restarts().await;
     fixture.slow(None);
-    fixture.node.context.servers.containers_changed(server_id(1));
+    fixture.node.context.servers.container_changed(server_id(1), Role::Server);
     fixture.runs_again().await;
 }
 

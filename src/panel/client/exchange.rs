@@ -14,7 +14,8 @@ use url::Url;
 
 use super::{OptionsError, user_agent};
 use crate::config::PanelConfig;
-use crate::panel::{PanelError, QUESTIONS, wire};
+use crate::panel::wire::{self, WireError};
+use crate::panel::{PanelError, QUESTIONS};
 
 /// Reports in flight at once. They have their own slots, so that a start never waits for the state reports of 500 servers.
 const REPORTS: usize = 4;
@@ -83,14 +84,24 @@ impl Exchange {
         self.limited(call, &self.fetches, async {
             let response = self.send(call).await?;
             body(response, wire::MAX_ANSWER).await.map_err(|error| match error.is::<LengthLimitError>() {
-                true => PanelError::InvalidResponse {
-                    call: call.name(),
-                    detail: format!("it is longer than {} MiB", wire::MAX_ANSWER >> 20),
-                },
+                true => {
+                    let detail = format!("it is longer than {} MiB", wire::MAX_ANSWER >> 20);
+                    PanelError::InvalidResponse { call: call.name(), detail }
+                }
                 false => unreachable(call, &*error),
             })
         })
         .await
+    }
+
+    /// Sends a query and reads the answer.
+    pub(super) async fn read<T>(
+        &self,
+        call: &Call,
+        read: impl FnOnce(&[u8]) -> Result<T, WireError>,
+    ) -> Result<T, PanelError> {
+        let answer = self.fetch(call).await?;
+        read(&answer).map_err(|error| PanelError::InvalidResponse { call: call.name(), detail: error.to_string() })
     }
 
     /// Sends a report. It is done when the panel has acknowledged it; the body of the answer does not matter.
@@ -109,10 +120,8 @@ impl Exchange {
     ) -> Result<T, PanelError> {
         // An error means that the semaphore is closed, which never happens.
         let _permit = slots.acquire().await;
-        match tokio::time::timeout(self.timeout, attempt).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(PanelError::Timeout { call: call.name(), limit: self.timeout }),
-        }
+        let outcome = tokio::time::timeout(self.timeout, attempt).await;
+        outcome.unwrap_or_else(|_| Err(PanelError::Timeout { call: call.name(), limit: self.timeout }))
     }
 
     /// Sends the call and follows redirects until a 2xx answer or an error.
@@ -182,8 +191,7 @@ impl Exchange {
             .pool_idle_timeout(IDLE_CONNECTION)
             .pool_max_idle_per_host(QUESTIONS);
         let builder = match tls {
-            true if self.ignore_certificate_errors => builder.tls_danger_accept_invalid_certs(true),
-            true => builder,
+            true => builder.tls_danger_accept_invalid_certs(self.ignore_certificate_errors),
             // This client never uses certificates: do not load any.
             false => builder.tls_certs_only([]),
         };

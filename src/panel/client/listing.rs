@@ -14,7 +14,6 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::exchange::{Call, Exchange};
-use super::invalid_response;
 use crate::panel::wire::{self, MAX_ELEMENTS, Page};
 use crate::panel::{Listed, ListedServer, PanelError};
 
@@ -101,8 +100,7 @@ impl Listing {
 
     async fn page(&self, exchange: &Exchange, number: u32) -> Result<Page, PanelError> {
         let call = Call::get(format!("/servers?page={number}&per_page={}", self.per_page));
-        let answer = exchange.fetch(&call).await?;
-        wire::page(&answer).map_err(|error| invalid_response(call.name(), &error))
+        exchange.read(&call, wire::page).await
     }
 
     fn changed(&self, detail: String) -> PanelError {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{BackgroundJob, JobError, JobOutput, JobRun};
+use super::{BackgroundJob, JobError, JobRun};
 use crate::reconcile::disk_scans::DiskScan;
 
 /// With its backups, where the node says so.
@@ -10,12 +10,12 @@ pub(super) struct RemoveFiles;
 
 #[async_trait]
 impl BackgroundJob for RemoveFiles {
-    async fn run(&self, run: &JobRun) -> Result<JobOutput, JobError> {
+    async fn run(&self, run: &JobRun) -> Result<(), JobError> {
         let (id, context) = (run.server, &run.context);
         let (layout, remove_backups) =
             (context.node.layout.clone(), context.node.config.remove_backups_on_server_delete);
         let _permit = context.disk_scans.permit(DiskScan::Removal).await;
         context.store.blocking().run(move || layout.remove_server(id, remove_backups)).await?;
-        Ok(JobOutput::Nothing)
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{BackgroundJob, JobError, JobOutput, JobRun};
+use super::{BackgroundJob, JobError, JobRun};
 use crate::sync::ReportError;
 
 /// The result of an installation, then states.
@@ -10,9 +10,9 @@ pub(super) struct Report;
 
 #[async_trait]
 impl BackgroundJob for Report {
-    async fn run(&self, run: &JobRun) -> Result<JobOutput, JobError> {
+    async fn run(&self, run: &JobRun) -> Result<(), JobError> {
         match run.sync()?.report(run.server).await {
-            Ok(()) => Ok(JobOutput::Nothing),
+            Ok(()) => Ok(()),
             Err(ReportError::Panel(error)) => Err(error.into()),
             Err(ReportError::Record(error)) => Err(error.into()),
         }

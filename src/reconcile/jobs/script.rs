@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 
-use super::{BackgroundJob, JobError, JobOutput, JobRun};
+use super::{BackgroundJob, JobError, JobRun};
 
 /// The script becomes part of the manifest.
 pub(super) struct FetchScript;
 
 #[async_trait]
 impl BackgroundJob for FetchScript {
-    async fn run(&self, run: &JobRun) -> Result<JobOutput, JobError> {
+    async fn run(&self, run: &JobRun) -> Result<(), JobError> {
         let (id, token) = (run.server, run.subject.to_string());
         let script = run.sync()?.fetch_script(id).await?;
         let written = run.context.store.run(move |store| {
@@ -21,6 +21,6 @@ impl BackgroundJob for FetchScript {
             )
         });
         written.await?;
-        Ok(JobOutput::Nothing)
+        Ok(())
     }
 }

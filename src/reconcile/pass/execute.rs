@@ -3,122 +3,116 @@
 mod install;
 mod power;
 
-use super::{Reconciler, StepError};
-use crate::model::{ContainerState, ContainerStatus, Record, ServerId};
+use std::sync::Arc;
+
+use super::{Context, StepError};
+use crate::model::{ContainerState, ContainerStatus, Reason, Record, Role, ServerId};
 use crate::reconcile::jobs;
 use crate::reconcile::refresh::refresh;
 use crate::reconcile::step::Step;
-use crate::runtime::{ContainerSpec, ErrorKind, Purpose};
+use crate::runtime::{BuiltSpec, ErrorKind, Purpose};
 use crate::store::{Snapshot, StoreError};
 
-type Done = Result<bool, StepError>;
+type Done = Result<(), StepError>;
 
-impl Reconciler {
+impl Context {
     /// Executes one step. Returns whether it changed anything, so that the next plan may differ.
-    pub(super) async fn execute(&self, id: ServerId, step: &Step) -> Done {
+    pub(super) async fn execute(self: &Arc<Self>, id: ServerId, step: &Step) -> Result<bool, StepError> {
         match step {
-            Step::Accept => self.accept(id).await,
-            Step::TakeInstallSlot => Ok(self.context.slots.take(id)),
-            Step::ReleaseInstallSlot => {
-                self.release_slot(id);
-                Ok(true)
-            }
-            Step::Prepare => self.prepare(id).await,
-            Step::StartJob { job, subject } => {
-                jobs::start(&self.context, id, *job, subject);
-                Ok(true)
-            }
-            Step::WriteScript { token } => self.write_script(id, token).await,
-            Step::CreateInstaller { token } => self.create_installer(id, token).await,
-            Step::StartInstaller { container, .. } => self.start_installer(id, container).await,
-            Step::Kill { container, role } => self.kill(id, container, *role).await,
+            Step::Accept => refresh(&self.store, self.clock, id).await?,
+            Step::TakeInstallSlot => return Ok(self.slots.take(id)),
+            Step::ReleaseInstallSlot => self.release_slot(id),
+            Step::Prepare => self.prepare(id).await?,
+            Step::StartJob { job, subject } => jobs::start(self, id, *job, subject),
+            Step::WriteScript { token } => self.write_script(id, token).await?,
+            Step::CreateInstaller { token } => self.create_installer(id, token).await?,
+            Step::StartInstaller { container, .. } => self.start_installer(id, container).await?,
+            Step::Kill { container, role } => self.kill(id, container, *role).await?,
             Step::CloseInstallLog { container, .. } => {
-                jobs::close_install_log(&self.context, id, container).await.map_err(StepError::Other)?;
-                Ok(true)
+                jobs::close_install_log(self, id, container).await.map_err(StepError::Other)?;
             }
-            Step::RecordInstall(result) => self.record_install(id, result.clone()).await,
-            Step::RecordInterrupted { container, token } => self.record_interrupted(id, container, token).await,
-            Step::RemoveInstaller { container } => self.remove_installer(id, container).await,
-            Step::RemoveServer { container } => self.remove_server(id, container).await,
-            Step::CreateServer { token } => self.create_server(id, token).await,
-            Step::Assign { container, power } => self.assign(id, container, power).await,
-            Step::StartServer { container, .. } => self.start_server(id, container).await,
-            Step::Attach { container, replay } => self.reattach(id, container, *replay).await,
-            Step::Stop { container, method, grace } => self.stop(id, container, method, *grace).await,
-            Step::UpdateLimits { container } => self.update_limits(id, container).await,
+            Step::RecordInstall(result) => self.record_install(id, result.clone()).await?,
+            Step::RecordInterrupted { container, token } => self.record_interrupted(id, container, token).await?,
+            Step::RemoveInstaller { container } => return self.remove_installer(id, container).await,
+            Step::RemoveServer { container } => return self.remove_server(id, container).await,
+            Step::CreateServer { token } => self.create_server(id, token).await?,
+            Step::Assign { container, power } => self.assign(id, container, power).await?,
+            Step::StartServer { container, .. } => self.start_server(id, container).await?,
+            Step::Attach { container, replay } => self.reattach(id, container, *replay).await?,
+            Step::Stop { container, method, grace } => self.stop(id, container, method, *grace).await?,
+            Step::UpdateLimits { container } => self.update_limits(id, container).await?,
             Step::RecordBegun { power } => {
                 let power = power.clone();
-                self.commit(id, move |record| record.power.begun = Some(power)).await
+                self.commit(id, move |record| record.power.begun = Some(power)).await?;
             }
-            Step::RecordStarted { container } => self.record_started(id, container).await,
-            Step::EndStart { .. } => self.end_start(id).await,
-            Step::RecordCrash { crash, handled } => self.record_crash(id, crash, handled).await,
-            Step::ClosePower(handled) => self.close_power(id, handled.clone()).await,
-            Step::Quiesce => {
-                self.quiesce(id);
-                Ok(true)
-            }
-            Step::Forget => self.forget(id).await,
+            Step::RecordStarted { container } => self.end_start(id, Some(container.clone())).await?,
+            Step::EndStart { .. } => self.end_start(id, None).await?,
+            Step::RecordCrash { crash, handled } => self.record_crash(id, crash, handled).await?,
+            Step::ClosePower(handled) => self.close_power(id, handled.clone()).await?,
+            Step::Quiesce => self.quiesce(id),
+            Step::Forget => self.forget(id).await?,
         }
-    }
-
-    async fn commit(&self, id: ServerId, edit: impl FnOnce(&mut Record) + Send + 'static) -> Done {
-        self.context.store.run(move |store| store.commit(id, edit)).await?;
         Ok(true)
     }
 
-    async fn create(&self, id: ServerId, spec: &ContainerSpec, purpose: &Purpose) -> Done {
-        let servers = &self.context.servers;
-        let version = servers.creating(id, purpose.role);
-        match self.context.runtime.create(spec, purpose).await {
+    async fn commit(&self, id: ServerId, edit: impl FnOnce(&mut Record) + Send + 'static) -> Done {
+        self.store.run(move |store| store.commit(id, edit)).await?;
+        Ok(())
+    }
+
+    async fn create(&self, id: ServerId, role: Role, token: &str, built: BuiltSpec) -> Done {
+        let BuiltSpec { spec, omissions } = self.runtime.resolve(id, built).await?;
+        for omission in omissions.iter().filter(|_| role == Role::Server) {
+            self.event(id, Reason::LeftOut, omission);
+        }
+        let purpose = Purpose { server: id, role, token: token.to_owned() };
+        let servers = &self.servers;
+        servers.container_changed(id, role);
+        let version = servers.version(id, role);
+        match self.runtime.create(&spec, &purpose).await {
             Ok(container) => {
                 let created = ContainerStatus {
                     id: container,
                     state: ContainerState::Created,
                     started_at: None,
                     finished_at: None,
-                    token: Some(purpose.token.clone()),
+                    token: Some(purpose.token),
                     spec_hash: Some(spec.hash()),
                     limits_hash: Some(spec.limits.hash()),
                     // The image's, which matters once the container runs and was inspected.
                     stop_signal: None,
                 };
-                servers.created(id, purpose.role, version, created);
-                Ok(true)
+                servers.created(id, role, version, created);
+                Ok(())
             }
             Err(error) => {
                 if error.kind == ErrorKind::NotFound {
-                    servers.image_missing(id, purpose.role);
+                    servers.image_missing(id, role);
                 }
                 Err(error.into())
             }
         }
     }
 
-    async fn accept(&self, id: ServerId) -> Done {
-        refresh(&self.context.store, self.context.clock, id).await?;
-        Ok(true)
-    }
-
     async fn prepare(&self, id: ServerId) -> Done {
-        let layout = self.context.node.layout.clone();
-        self.context.store.blocking().run(move || layout.prepare(id)).await?;
-        self.context.servers.prepared(id);
-        Ok(true)
+        let layout = self.node.layout.clone();
+        self.store.blocking().run(move || layout.prepare(id)).await?;
+        self.servers.prepared(id);
+        Ok(())
     }
 
     fn quiesce(&self, id: ServerId) {
-        self.context.console.detach(id);
-        self.context.servers.quiesce(id);
-        if let Some(sync) = &self.context.sync {
+        self.console.detach(id);
+        self.servers.quiesce(id);
+        if let Some(sync) = &self.sync {
             sync.forget(id);
         }
         self.release_slot(id);
     }
 
     async fn forget(&self, id: ServerId) -> Done {
-        let sync = self.context.sync.clone();
-        let removed = self.context.store.run(move |store| {
+        let sync = self.sync.clone();
+        let removed = self.store.run(move |store| {
             if store.get(id).is_none() {
                 return Ok(true);
             }
@@ -135,6 +129,6 @@ impl Reconciler {
         if removed.await? {
             self.drop_state(id);
         }
-        Ok(true)
+        Ok(())
     }
 }

@@ -1,72 +1,65 @@
 //! Observing one server.
 
-use super::Reconciler;
 use crate::config::NodeConfig;
 use crate::model::record::AppliedLimits;
 use crate::model::{ContainerStatus, Role, ServerId, Timestamp};
+use crate::reconcile::context::Context;
 use crate::reconcile::observed::{Observed, WantedContainer};
-use crate::requests::InstallRequest;
+use crate::requests::{Asked, InstallRequest};
 use crate::runtime::{BuiltSpec, ErrorKind, Runtime, RuntimeError, spec_builder};
 use crate::store::Snapshot;
 
 /// An inspected container.
 type Found = Result<Option<ContainerStatus>, RuntimeError>;
 
-impl Reconciler {
+impl Context {
     /// Observes everything that a plan can depend on. A container is inspected only if it has changed since the last inspection.
     pub(super) async fn observe(&self, id: ServerId) -> Observed {
-        let context = &self.context;
-        let watch = context.servers.watch(id);
+        let watch = self.servers.watch(id);
         let found = tokio::join!(self.container(id, Role::Server), self.container(id, Role::Installer));
-        let snapshot = context.store.get(id);
-        let (now, config) = (context.clock.now(), &context.node.config);
-        let seen = containers(context.runtime.as_ref(), config, snapshot.as_deref(), now, found).await;
+        let snapshot = self.store.get(id);
+        let (now, config) = (self.clock.now(), &self.node.config);
+        let seen = containers(self.runtime.as_ref(), config, snapshot.as_deref(), now, found).await;
         if seen.install_slot {
-            context.slots.adopt(id);
+            self.slots.adopt(id);
         }
         self.observe_folders(id).await;
-        let (acknowledged, unacknowledged) =
-            context.sync.as_ref().map(|sync| sync.acknowledged(id)).unwrap_or_default();
+        let (acknowledged, unacknowledged) = self.sync.as_ref().map(|sync| sync.acknowledged(id)).unwrap_or_default();
         Observed {
-            attached: context.console.attached(id),
-            done_seen: context.console.done_seen(id),
-            install_slot: context.slots.holds(id),
-            install_queued: context.slots.waits(id),
+            attached: self.console.attached(id),
+            done_seen: self.console.done_seen(id),
+            install_slot: self.slots.holds(id),
+            install_queued: self.slots.waits(id),
             acknowledged,
             unacknowledged,
-            ..context.servers.observed(id, watch, seen)
+            ..self.servers.observed(id, watch, seen)
         }
     }
 
     async fn container(&self, id: ServerId, role: Role) -> Found {
-        let servers = &self.context.servers;
+        let servers = &self.servers;
         let version = servers.version(id, role);
         if let Some(found) = servers.cached(id, role) {
             return Ok(found);
         }
-        let found = self.context.runtime.inspect(id, role).await?;
-        let kept = self.context.store.get(id).is_some_and(|snapshot| !snapshot.is_being_deleted());
+        let found = self.runtime.inspect(id, role).await?;
+        let kept = self.store.get(id).is_some_and(|snapshot| !snapshot.is_being_deleted());
         if kept && found.as_ref().is_some_and(|found| servers.ended_unexpectedly(id, role, found)) {
             // An engine that goes down takes its containers along: then their end means nothing.
-            self.context.runtime.ping().await?;
+            self.runtime.ping().await?;
         }
         servers.inspected(id, role, version, found.clone());
         Ok(found)
     }
 
     async fn observe_folders(&self, id: ServerId) {
-        if self.context.servers.is_prepared(id) {
+        if self.servers.is_prepared(id) {
             return;
         }
-        let layout = self.context.node.layout.clone();
-        if self.context.store.blocking().run(move || layout.is_prepared(id)).await {
-            self.context.servers.prepared(id);
+        let layout = self.node.layout.clone();
+        if self.store.blocking().run(move || layout.is_prepared(id)).await {
+            self.servers.prepared(id);
         }
-    }
-
-    /// The spec of the server's container.
-    pub(super) fn built(&self, snapshot: &Snapshot) -> Option<BuiltSpec> {
-        built(self.context.runtime.as_ref(), &self.context.node.config, snapshot)
     }
 }
 
@@ -85,7 +78,8 @@ pub(super) async fn containers(
     };
     let server = server.ok().flatten().map(|server| with_limits(server, snapshot));
     let installer = installer.ok().flatten();
-    let install = snapshot.and_then(|snapshot| resumable_install(snapshot, now));
+    // An installation that is no longer requested holds no slot: its installer is removed.
+    let install = snapshot.and_then(|snapshot| asked(snapshot, now)).and_then(Asked::install);
     let resumed = |install: InstallRequest<'_>| {
         installer.as_ref().is_some_and(|found| found.running() && found.token.as_deref() == Some(install.id))
     };
@@ -135,7 +129,8 @@ async fn wanted(
     Ok(Some(WantedContainer { spec_hash: Some(spec.hash()), limits_hash: spec.limits.hash() }))
 }
 
-fn built(runtime: &dyn Runtime, node: &NodeConfig, snapshot: &Snapshot) -> Option<BuiltSpec> {
+/// The spec of the server's container.
+pub(super) fn built(runtime: &dyn Runtime, node: &NodeConfig, snapshot: &Snapshot) -> Option<BuiltSpec> {
     let manifest = snapshot.manifest.as_ref()?;
     Some(spec_builder::server_container(snapshot.id, &manifest.spec, node, &runtime.host()))
 }
@@ -150,21 +145,15 @@ fn with_limits(mut server: ContainerStatus, snapshot: Option<&Snapshot>) -> Cont
     server
 }
 
-/// The installation whose running installer holds a slot. One that is no longer requested holds none: its installer is removed.
-fn resumable_install(snapshot: &Snapshot, now: Timestamp) -> Option<InstallRequest<'_>> {
-    if snapshot.record.parked.is_some() || snapshot.is_being_deleted() {
-        return None;
-    }
-    snapshot.asked(now).install()
+/// The requests that a plan may carry out: none of a server that is parked or being deleted.
+fn asked(snapshot: &Snapshot, now: Timestamp) -> Option<Asked<'_>> {
+    let held = snapshot.record.parked.is_some() || snapshot.is_being_deleted();
+    (!held).then(|| snapshot.asked(now))
 }
 
 /// Whether a plan may create or start the server's container for a power request.
 fn may_start(snapshot: &Snapshot, now: Timestamp) -> bool {
-    let Some(manifest) = &snapshot.manifest else { return false };
-    let asked = snapshot.asked(now);
+    let (Some(manifest), Some(asked)) = (&snapshot.manifest, asked(snapshot, now)) else { return false };
     let held = manifest.spec.suspended || asked.install().is_some();
-    if held || snapshot.record.parked.is_some() || snapshot.is_being_deleted() {
-        return false;
-    }
-    asked.power().is_some_and(|request| request.verb.wants_up())
+    !held && asked.power().is_some_and(|request| request.verb.wants_up())
 }

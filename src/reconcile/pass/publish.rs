@@ -1,17 +1,16 @@
 //! Publishing what a plan says: status, events, and states for the panel.
 
-use super::Reconciler;
-use crate::model::{Condition, ManagedBy, Reason, ServerId, Status};
+use crate::model::{Condition, Manifest, Reason, ServerId, Status};
+use crate::reconcile::context::Context;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::Plan;
 use crate::store::Snapshot;
 
-impl Reconciler {
-    /// Publishes the status, and keeps the state for a report.
-    pub(super) fn publish(&self, snapshot: &Snapshot, observed: &Observed, plan: &Plan) {
-        let context = &self.context;
-        let (id, now) = (snapshot.id, context.clock.now());
-        let Some(before) = context.store.status(id) else { return };
+impl Context {
+    /// Publishes the status, and keeps the state for a report. Returns whether the status has changed.
+    pub(super) fn publish(&self, snapshot: &Snapshot, observed: &Observed, plan: &Plan) -> bool {
+        let (id, now) = (snapshot.id, self.clock.now());
+        let Some(before) = self.store.status(id) else { return false };
         let mut status = Status::clone(&before);
         status.observed_generation = snapshot.record.generation;
         status.phase = plan.phase;
@@ -32,26 +31,19 @@ impl Reconciler {
             });
         }
         if before.state != plan.state {
-            status.push_event(
-                now,
-                Reason::StateChanged,
-                &format!("{} → {}", before.state.as_str(), plan.state.as_str()),
-            );
+            let change = format!("{} → {}", before.state.as_str(), plan.state.as_str());
+            status.push_event(now, Reason::StateChanged, &change);
         }
-        if let Some(sync) = context.sync.as_ref().filter(|_| observed.outage.is_none() && is_reported(snapshot)) {
+        if let Some(sync) = self.sync.as_ref().filter(|_| observed.outage.is_none() && is_reported(snapshot)) {
             sync.state_published(id, &snapshot.record, plan.state);
         }
-        if context.store.set_status(id, status) {
-            context.servers.status_published(id);
-        }
+        self.store.set_status(id, status)
     }
 
-    /// Brings `status.yml` up to date. Nothing depends on it, so an error of the disk is logged and no more.
-    pub(super) async fn write_status(&self, id: ServerId) {
-        if !self.context.servers.take_stale_status(id) {
-            return;
-        }
-        if let Err(error) = self.context.store.run(move |store| store.write_status(id)).await {
+    /// Brings `status.yml` up to date if the status was `published`. Nothing depends on it, so an error of the disk is logged and no
+    /// more.
+    pub(super) async fn write_status(&self, id: ServerId, published: bool) {
+        if published && let Err(error) = self.store.run(move |store| store.write_status(id)).await {
             tracing::debug!(%error, "cannot write status.yml");
         }
     }
@@ -59,6 +51,5 @@ impl Reconciler {
 
 /// Whether the panel lists the server and gets its state.
 fn is_reported(snapshot: &Snapshot) -> bool {
-    let manifest = snapshot.manifest.as_ref().filter(|_| snapshot.is_listed());
-    manifest.is_some_and(|manifest| manifest.metadata.managed_by == ManagedBy::Panel)
+    snapshot.is_listed() && snapshot.manifest.as_deref().is_some_and(Manifest::is_managed_by_panel)
 }

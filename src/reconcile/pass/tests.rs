@@ -29,18 +29,17 @@ async fn a_removal_that_is_under_way_is_waited_for_and_not_asked_for_in_a_circle
     context.store.create(file_manifest(1), Record::default(), [delete]).unwrap();
     let name = container_name(id, Role::Server);
     machine.create_foreign(&name).unwrap();
-    let reconciler = &node.reconciler;
 
-    let Next::At(retry_at) = reconciler.pass(id).await else { panic!("a removal that took too long is tried again") };
+    let Some(retry_at) = context.pass(id).await else { panic!("a removal that took too long is tried again") };
     tokio::time::sleep_until(context.clock.instant(retry_at)).await;
-    let Next::At(again) = reconciler.pass(id).await else { panic!("its event may be lost") };
+    let Some(again) = context.pass(id).await else { panic!("its event may be lost") };
     assert_eq!(again, context.clock.now() + Duration::from_secs(3));
     assert_eq!(machine.calls()["remove"], 2);
     assert_eq!(context.servers.not_converged(id).0, 1, "the passes before have converged");
 
     tokio::time::sleep(Duration::from_secs(40)).await;
     assert_eq!(machine.state_of(&name), None);
-    assert_eq!(reconciler.pass(id).await, Next::OnEvent, "the files are next");
+    assert_eq!(context.pass(id).await, None, "the files are next");
     assert_eq!(machine.calls()["remove"], 2);
 }
 
@@ -59,10 +58,9 @@ async fn the_panel_gets_the_state_that_a_server_reached_while_it_was_parked() {
     let (id, context, machine) = (server_id(1), &node.context, &node.engine);
     context.store.create(panel_manifest(1, "run"), Record::default(), []).unwrap();
     let name = run_outside(machine, id);
-    let reconciler = &node.reconciler;
     let converge = async || {
-        context.servers.containers_changed(id);
-        reconciler.pass(id).await;
+        context.servers.container_changed(id, Role::Server);
+        context.pass(id).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
     converge().await;
@@ -98,7 +96,6 @@ async fn a_container_that_was_made_is_there_whatever_was_seen_meanwhile() {
     let (id, context, machine) = (server_id(1), &node.context, &node.engine);
     machine.set_checks_mounts(false);
     context.store.create(file_manifest(1), Record::default(), []).unwrap();
-    let reconciler = &node.reconciler;
     let create = Step::CreateServer { token: "request".into() };
     let listing = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -107,28 +104,27 @@ async fn a_container_that_was_made_is_there_whatever_was_seen_meanwhile() {
         let version = context.servers.version(id, Role::Server);
         context.servers.inspected(id, Role::Server, version, None);
     };
-    let (created, ()) = tokio::join!(reconciler.execute(id, &create), listing);
+    let (created, ()) = tokio::join!(context.execute(id, &create), listing);
     assert!(created.unwrap());
     assert!(machine.state_of(&container_name(id, Role::Server)).is_some());
-    assert!(reconciler.observe(id).await.server.is_some());
+    assert!(context.observe(id).await.server.is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_goes_down_is_not_asked_by_every_pass_whether_it_stays() {
     let node = TestNode::new();
     let (context, machine) = (&node.context, &node.engine);
-    let reconciler = &node.reconciler;
     let ids = [1, 2, 3].map(server_id);
     for (number, id) in (1..).zip(ids) {
         context.store.create(file_manifest(number), Record::default(), []).unwrap();
         run_outside(machine, id);
-        reconciler.pass(id).await;
+        context.pass(id).await;
     }
     machine.go_down();
     for _ in 0..30 {
         for id in ids {
-            context.servers.containers_changed(id);
-            reconciler.pass(id).await;
+            context.servers.container_changed(id, Role::Server);
+            context.pass(id).await;
             let status = context.store.status(id).unwrap();
             assert_eq!(status.state, Running, "nothing is made of the end of {id}");
         }
@@ -155,7 +151,7 @@ async fn a_plan_without_a_daemon_is_that_of_a_first_pass() {
         let first =
             first_plan(&context.store, context.runtime.as_ref(), &context.node.config, id, context.clock.now()).await;
         let first = first.expect("the server is there");
-        assert_eq!(Some(&first), node.reconciler.preview(id).await.as_ref(), "{number}");
+        assert_eq!(Some(&first), node.context.preview(id).await.as_ref(), "{number}");
         firsts.push(kinds(&first));
     }
     assert!(firsts.iter().all(|steps| !steps.is_empty()), "{firsts:?}");

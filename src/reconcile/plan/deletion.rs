@@ -9,8 +9,7 @@ impl Planner<'_> {
     pub(super) fn plan_deletion(&mut self) {
         self.plan.phase = Phase::Deleting;
         self.plan.state = PowerState::Offline;
-        let message = "the server is being removed with its files";
-        self.set_true(ConditionType::Deleting, Reason::Requested, message);
+        self.set_true(ConditionType::Deleting, Reason::Requested, "the server is being removed with its files");
         if let Some(outage) = &self.observed.outage {
             let message = format!("its containers cannot be removed: {outage}");
             self.set_true(ConditionType::Deleting, Reason::RuntimeUnreachable, message);
@@ -22,7 +21,14 @@ impl Planner<'_> {
         if busy {
             self.step(Step::Quiesce);
         }
-        if self.remove_containers() {
+        let (installer, server) = (&self.observed.installer, &self.observed.server);
+        if let Some(installer) = installer {
+            self.remove_installer(installer);
+        }
+        if let Some(server) = server {
+            self.try_step(Step::RemoveServer { container: server.id.clone() });
+        }
+        if installer.is_some() || server.is_some() {
             return;
         }
         match self.job(JobKind::Removal, &Subject::Deletion, true) {
@@ -32,17 +38,5 @@ impl Planner<'_> {
                 self.set_true(ConditionType::Deleting, Reason::FilesInTheWay, message);
             }
         }
-    }
-
-    /// Whether there are containers left.
-    fn remove_containers(&mut self) -> bool {
-        let (installer, server) = (&self.observed.installer, &self.observed.server);
-        if let Some(installer) = installer {
-            self.remove_installer(installer);
-        }
-        if let Some(server) = server {
-            self.try_step(Step::RemoveServer { container: server.id.clone() });
-        }
-        installer.is_some() || server.is_some()
     }
 }

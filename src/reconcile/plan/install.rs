@@ -8,14 +8,14 @@
 
 use std::time::Duration;
 
-use super::Planner;
 use super::start::image_subject;
 use super::stop::{Demand, KILL_AGAIN};
+use super::{Planner, Progress};
 use crate::model::{
     ConditionType, ContainerState, ContainerStatus, InstallOutcome, InstallResult, Manifest, Reason, Role,
 };
 use crate::reconcile::job::{JobKind, Subject};
-use crate::reconcile::observed::{Job, JobState};
+use crate::reconcile::observed::{Failure, Job, JobState};
 use crate::reconcile::step::{Step, StepKind};
 use crate::requests::{InstallRequest, start_id};
 
@@ -35,29 +35,25 @@ const INTERRUPTIONS: usize = 3;
 /// down).
 const KILLED: [i64; 3] = [137, 143, 255];
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     pub(super) fn plan_install(&mut self, manifest: &Manifest, install: &InstallRequest<'_>) {
         self.plan.state = self.state_as_observed();
         self.set_offline(Reason::Installing, "an installation is under way");
         self.waiting(Reason::Pending, "the installation is about to begin");
         self.expires();
         if let Some(server) = self.observed.server.as_ref().filter(|server| server.running()) {
-            let server = server.clone();
-            self.plan_stop(manifest, &server, &Demand::installation());
+            self.plan_stop(manifest, server, &Demand::installation());
             self.waiting(Reason::Stopping, "the server is stopped before it is installed");
             return;
         }
-        if install.aborted {
-            self.abort(install);
-            return;
-        }
         match &self.observed.installer {
-            Some(installer) if installer.token.as_deref() == Some(install.id) => {
-                self.follow_installer(manifest, install, &installer.clone());
+            Some(installer) if installer.token.as_deref() == Some(install.id) && !install.aborted => {
+                self.follow_installer(manifest, install, installer);
             }
-            Some(other) => {
-                // Of another request, or another daemon's leftover under our name.
-                self.remove_installer(other);
+            // It is aborted, of another request, or another daemon's leftover under our name.
+            Some(installer) => self.remove_installer(installer),
+            None if install.aborted => {
+                self.fail(install, Reason::Aborted, "the installation was aborted, as requested");
             }
             None => self.begin_install(manifest, install),
         }
@@ -69,14 +65,6 @@ impl Planner<'_> {
 
     pub(super) fn remove_installer(&mut self, installer: &ContainerStatus) {
         self.try_step(Step::RemoveInstaller { container: installer.id.clone() });
-    }
-
-    fn abort(&mut self, install: &InstallRequest<'_>) {
-        if let Some(installer) = &self.observed.installer {
-            self.remove_installer(installer);
-            return;
-        }
-        self.fail(install, Reason::Aborted, "the installation was aborted, as requested");
     }
 
     fn fail(&mut self, install: &InstallRequest<'_>, reason: Reason, message: impl Into<String>) {
@@ -110,7 +98,7 @@ impl Planner<'_> {
             return;
         }
         if manifest.spec.settings.skip_egg_scripts {
-            if !self.prepared() {
+            if !self.prepared(ConditionType::Installed) {
                 return;
             }
             let message = "there was no script to run";
@@ -128,31 +116,17 @@ impl Planner<'_> {
             self.step(Step::TakeInstallSlot);
             return;
         }
-        if !self.prepared() || !self.has_images(manifest, install) || !self.has_server_container(install) {
+        let prepared = self.prepared(ConditionType::Installed);
+        if !prepared || !self.has_images(manifest, install) || !self.has_server_container(install) {
             return;
         }
         if self.observed.script_ready.as_deref() != Some(install.id) {
             self.try_step(Step::WriteScript { token: install.id.to_owned() });
             return;
         }
-        match self.failed(StepKind::CreateInstaller, install.id) {
-            Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
-                self.fail(install, Reason::ContainerRejected, message);
-            }
-            _ if self.held_back(StepKind::CreateInstaller, install.id) => {}
-            _ => self.step(Step::CreateInstaller { token: install.id.to_owned() }),
+        if self.rejected(install, StepKind::CreateInstaller, install.id).is_none() {
+            self.try_step(Step::CreateInstaller { token: install.id.to_owned() });
         }
-    }
-
-    fn prepared(&mut self) -> bool {
-        if self.observed.prepared {
-            return true;
-        }
-        if let Some((_, _, message)) = self.failed(StepKind::Prepare, "") {
-            self.waiting(Reason::FoldersInTheWay, message);
-        }
-        self.try_step(Step::Prepare);
-        false
     }
 
     /// The panel's configuration must be newer than the request.
@@ -193,23 +167,17 @@ impl Planner<'_> {
 
     /// Waits for the panel, however long it takes. A rejection ends the installation, and so do invalid responses in a row.
     fn fetched(&mut self, install: &InstallRequest<'_>, kind: JobKind) -> bool {
-        match self.need(kind, &Subject::Install(install.id.to_owned())) {
-            Ok(()) => true,
-            Err(None) => {
-                self.waiting(Reason::Fetching, "asking the panel what to install");
-                false
-            }
-            Err(Some((true, _, message))) => {
-                self.fail(install, Reason::PanelRejected, message);
-                false
-            }
-            Err(Some((false, attempts, message))) => {
+        match self.job(kind, &Subject::Install(install.id.to_owned()), true) {
+            Progress::Ready => return true,
+            Progress::Waiting => self.waiting(Reason::Fetching, "asking the panel what to install"),
+            Progress::Failed { fatal: true, message, .. } => self.fail(install, Reason::PanelRejected, message),
+            Progress::Failed { attempts, message, .. } => {
                 let message = format!("{message}; attempt {attempts}, tried again until the panel answers");
                 self.waiting(Reason::PanelAway, message.clone());
                 self.set_false(ConditionType::PanelReachable, Reason::PanelAway, message);
-                false
             }
         }
+        false
     }
 
     /// Whether both images are available. They are pulled at the same time.
@@ -220,20 +188,20 @@ impl Planner<'_> {
         let installer = installation.image(Role::Installer, &script.image);
         let mut ready = true;
         for subject in [&server, &installer] {
-            match self.need(JobKind::Image, subject) {
-                Ok(()) => {}
-                Err(None) => {
+            match self.job(JobKind::Image, subject, true) {
+                Progress::Ready => {}
+                Progress::Waiting => {
                     self.set_false(ConditionType::ImageReady, Reason::Pulling, "waiting for images");
                     self.waiting(Reason::Pulling, "waiting for images");
                     ready = false;
                 }
-                Err(Some((fatal, attempts, message))) if fatal || attempts >= IMAGE_ATTEMPTS => {
+                Progress::Failed { fatal, attempts, message } if fatal || attempts >= IMAGE_ATTEMPTS => {
                     self.plan.steps.clear();
-                    self.set_false(ConditionType::ImageReady, Reason::ImagePullFailed, message.clone());
+                    self.set_false(ConditionType::ImageReady, Reason::ImagePullFailed, message);
                     self.fail(install, Reason::ImagePullFailed, message);
                     return false;
                 }
-                Err(Some((_, attempts, message))) => {
+                Progress::Failed { attempts, message, .. } => {
                     let message = format!("{message}; attempt {attempts}, tried again");
                     self.set_false(ConditionType::ImageReady, Reason::ImagePullBackOff, message.clone());
                     self.waiting(Reason::ImagePullBackOff, message);
@@ -253,18 +221,14 @@ impl Planner<'_> {
             return true;
         }
         let token = start_id(install.id);
-        match self.failed(StepKind::CreateServer, &token) {
-            Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
-                self.set_false(ConditionType::ContainerReady, Reason::Rejected, message.clone());
-                self.fail(install, Reason::ContainerRejected, message);
-            }
-            failed => {
-                if let Some((attempts, _, message)) = failed {
-                    self.waiting(Reason::ContainerBackOff, format!("{message}; attempt {attempts}, tried again"));
-                }
-                self.try_step(Step::CreateServer { token });
-            }
+        if let Some(rejected) = self.rejected(install, StepKind::CreateServer, &token) {
+            self.set_false(ConditionType::ContainerReady, Reason::Rejected, &rejected.message);
+            return false;
         }
+        if let Some(Failure { attempts, message, .. }) = self.failed(StepKind::CreateServer, &token) {
+            self.waiting(Reason::ContainerBackOff, format!("{message}; attempt {attempts}, tried again"));
+        }
+        self.try_step(Step::CreateServer { token });
         false
     }
 
@@ -273,7 +237,12 @@ impl Planner<'_> {
         let limit = timeout.map(|span| span.0).filter(|span| !span.is_zero()).or(self.policy.install_timeout);
         match installer.state {
             ContainerState::Created => self.start_installer(manifest, install, installer),
-            ContainerState::StartFailed => self.recreate_installer(install, installer),
+            // The next attempt to start uses a new container.
+            ContainerState::StartFailed => {
+                if self.rejected(install, StepKind::StartInstaller, install.id).is_none() {
+                    self.remove_installer(installer);
+                }
+            }
             ContainerState::Running => {
                 self.waiting(Reason::Running, "the install script is running");
                 self.job(JobKind::InstallLog, &Subject::Container(installer.id.clone()), true);
@@ -302,31 +271,22 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether the engine has rejected its start too often; then the installation has failed.
-    fn installer_is_given_up(&mut self, install: &InstallRequest<'_>) -> bool {
-        match self.failed(StepKind::StartInstaller, install.id) {
-            Some((attempts, true, message)) if attempts >= CONTAINER_ATTEMPTS => {
-                self.fail(install, Reason::ContainerRejected, message);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// The next attempt to start uses a new container, see [`ContainerState::StartFailed`].
-    fn recreate_installer(&mut self, install: &InstallRequest<'_>, installer: &ContainerStatus) {
-        if !self.installer_is_given_up(install) {
-            self.remove_installer(installer);
-        }
+    /// The failure of a step that the engine has rejected too often: then the installation has failed.
+    fn rejected(&mut self, install: &InstallRequest<'_>, step: StepKind, subject: &str) -> Option<&'a Failure> {
+        let often = |failure: &&Failure| failure.rejected && failure.attempts >= CONTAINER_ATTEMPTS;
+        let failure = self.failed(step, subject).filter(often)?;
+        self.fail(install, Reason::ContainerRejected, &failure.message);
+        Some(failure)
     }
 
     fn start_installer(&mut self, manifest: &Manifest, install: &InstallRequest<'_>, installer: &ContainerStatus) {
-        if self.installer_is_given_up(install) || self.held_back(StepKind::StartInstaller, install.id) {
+        let rejected = self.rejected(install, StepKind::StartInstaller, install.id).is_some();
+        if rejected || self.held_back(StepKind::StartInstaller, install.id) {
             return;
         }
         if self.observed.script_ready.as_deref() != Some(install.id) {
             // Created by a daemon that died before the start: the folder may hold a part of the script.
-            if !self.has_script(manifest, install) || !self.prepared() {
+            if !self.has_script(manifest, install) || !self.prepared(ConditionType::Installed) {
                 return;
             }
             self.step(Step::WriteScript { token: install.id.to_owned() });
@@ -348,7 +308,7 @@ impl Planner<'_> {
         if self.held_back(StepKind::CloseInstallLog, &installer.id) {
             return false;
         }
-        if self.failed(StepKind::CloseInstallLog, &installer.id).is_none_or(|(attempts, ..)| attempts < LOG_ATTEMPTS) {
+        if self.failed(StepKind::CloseInstallLog, &installer.id).is_none_or(|failure| failure.attempts < LOG_ATTEMPTS) {
             self.step(Step::CloseInstallLog { container: installer.id.clone(), token: install.id.to_owned() });
         }
         true

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::stop::Demand;
-use super::{Planner, Progress, disk_limit};
-use crate::model::{ConditionType, ContainerStatus, Handled, ManagedBy, Manifest, Reason};
+use super::{Planner, Progress};
+use crate::model::{ConditionType, ContainerStatus, Handled, Manifest, Reason};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
 use crate::reconcile::step::{Step, StepKind};
@@ -73,7 +73,7 @@ impl Planner<'_> {
     }
 
     fn plan_running(&mut self, manifest: &Manifest, server: &ContainerStatus, request: Option<&PowerRequest>) {
-        if let Some(start) = request.filter(|request| self.serving(server) != Some(&request.id)) {
+        if let Some(start) = request.filter(|request| self.record.serving(server) != Some(&request.id)) {
             // It runs already, for an earlier request or another daemon: from now on it runs for this one.
             self.try_step(Step::Assign { container: server.id.clone(), power: start.id.clone() });
         }
@@ -111,8 +111,7 @@ impl Planner<'_> {
 
     /// Attaches a running server's terminal where it is not attached.
     pub(super) fn attach(&mut self, server: &ContainerStatus) {
-        let attached = self.observed.attached.as_ref() == Some(&server.id);
-        if !attached {
+        if self.observed.attached.as_ref() != Some(&server.id) {
             let replay = !self.started(server);
             self.try_step(Step::Attach { container: server.id.clone(), replay });
         }
@@ -122,12 +121,11 @@ impl Planner<'_> {
     fn plan_limits(&mut self, server: &ContainerStatus) {
         let Some(wanted) = &self.observed.wanted else { return };
         if server.limits_hash.as_ref() == Some(&wanted.limits_hash) {
-            let message = "the container has the limits it should have";
-            self.set_true(ConditionType::ContainerReady, Reason::Ready, message);
+            self.set_true(ConditionType::ContainerReady, Reason::Ready, "the container has the limits it should have");
             return;
         }
-        if let Some((_, _, message)) = self.failed(StepKind::UpdateLimits, &server.id) {
-            self.set_false(ConditionType::ContainerReady, Reason::LimitsRejected, message);
+        if let Some(failure) = self.failed(StepKind::UpdateLimits, &server.id) {
+            self.set_false(ConditionType::ContainerReady, Reason::LimitsRejected, &failure.message);
         }
         self.try_step(Step::UpdateLimits { container: server.id.clone() });
     }
@@ -135,21 +133,17 @@ impl Planner<'_> {
     /// Counts the bytes of a running server's files at the interval of the node's configuration.
     fn watch_disk(&mut self, manifest: &Manifest) {
         let interval = self.policy.disk_check_interval;
-        if disk_limit(manifest).is_none() || interval.is_zero() {
-            return;
-        }
-        if self.observed.jobs_of(JobKind::Usage).any(|job| job.state == JobState::Running) {
+        let counting = |job: &Job| job.kind == JobKind::Usage && job.state == JobState::Running;
+        if self.disk_limit(manifest).is_none() || self.observed.jobs.iter().any(counting) {
             return;
         }
         match self.observed.usage {
             Some(usage) if self.now < usage.at + interval => self.requeue_at(usage.at + interval),
-            // A count that failed is due again at the next interval; its own retry time is sooner and not needed.
-            _ => match self.observed.job(JobKind::Usage, &Subject::DiskLimit) {
-                Some(job) if matches!(job.state, JobState::Failed { .. }) => {
-                    self.job(JobKind::Usage, &Subject::DiskLimit, true);
+            _ => {
+                if let Progress::Ready = self.job(JobKind::Usage, &Subject::DiskLimit, true) {
+                    self.step(Step::StartJob { job: JobKind::Usage, subject: Subject::DiskLimit });
                 }
-                _ => self.step(Step::StartJob { job: JobKind::Usage, subject: Subject::DiskLimit }),
-            },
+            }
         }
     }
 
@@ -157,9 +151,9 @@ impl Planner<'_> {
     /// for the stop: until then there may be room.
     fn close_rejected(&mut self, manifest: &Manifest, server: &ContainerStatus, request: Option<&PowerRequest>) {
         let Some(request) = request.filter(|request| request.verb.wants_up()) else { return };
-        if manifest.spec.suspended && manifest.metadata.managed_by == ManagedBy::Panel {
+        if manifest.spec.suspended && manifest.is_managed_by_panel() {
             self.close(request, Reason::Suspended, "the server is suspended");
-        } else if self.over_disk_limit(manifest) && self.serving(server) == Some(&request.id) {
+        } else if self.over_disk_limit(manifest) && self.record.serving(server) == Some(&request.id) {
             self.close(
                 request,
                 Reason::DiskLimitExceeded,
@@ -179,10 +173,14 @@ impl Planner<'_> {
     }
 
     pub(super) fn over_disk_limit(&self, manifest: &Manifest) -> bool {
-        match (disk_limit(manifest), self.observed.usage) {
-            (Some(limit), Some(usage)) => usage.exceeds(limit) && !self.policy.disk_check_interval.is_zero(),
-            _ => false,
-        }
+        self.disk_limit(manifest).zip(self.observed.usage).is_some_and(|(limit, usage)| usage.exceeds(limit))
+    }
+
+    /// The disk limit in bytes, where there is one that is checked.
+    pub(super) fn disk_limit(&self, manifest: &Manifest) -> Option<u64> {
+        let mib = u64::try_from(manifest.spec.settings.build.disk_space).ok();
+        let mib = mib.filter(|mib| *mib > 0 && !self.policy.disk_check_interval.is_zero())?;
+        Some(mib.saturating_mul(1024 * 1024))
     }
 
     pub(super) fn set_offline(&mut self, reason: Reason, message: impl Into<String>) {
@@ -197,7 +195,7 @@ impl Planner<'_> {
     }
 
     fn set_disk_condition(&mut self, manifest: &Manifest) {
-        let (Some(limit), Some(usage)) = (disk_limit(manifest), self.observed.usage) else { return };
+        let Some((limit, usage)) = self.disk_limit(manifest).zip(self.observed.usage) else { return };
         let mut message = format!("{} of {} MiB used", usage.bytes.div_ceil(1024 * 1024), limit / (1024 * 1024));
         if usage.hidden {
             message
@@ -207,15 +205,6 @@ impl Planner<'_> {
             self.set_false(ConditionType::DiskWithinLimit, Reason::Exceeded, message);
         } else {
             self.set_true(ConditionType::DiskWithinLimit, Reason::Within, message);
-        }
-    }
-
-    /// The result of a job that a start or an installation needs. `Err`: it is not there yet, or has failed (fatal, attempts, message).
-    pub(super) fn need(&mut self, kind: JobKind, subject: &Subject) -> Result<(), Option<(bool, u32, String)>> {
-        match self.job(kind, subject, true) {
-            Progress::Ready => Ok(()),
-            Progress::Waiting => Err(None),
-            Progress::Failed { fatal, attempts, message } => Err(Some((fatal, attempts, message))),
         }
     }
 }

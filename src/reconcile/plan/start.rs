@@ -4,12 +4,10 @@
 //! (crash judged) → sync with the panel → disk limit → folders → image, permissions → container → start
 //! ```
 
-use super::{Planner, Progress, disk_limit};
-use crate::model::{
-    ConditionType, ContainerState, ContainerStatus, Crash, ManagedBy, Manifest, PowerState, Reason, Role,
-};
+use super::{Planner, Progress};
+use crate::model::{ConditionType, ContainerState, ContainerStatus, Crash, Manifest, PowerState, Reason, Role};
 use crate::reconcile::job::{JobKind, Subject};
-use crate::reconcile::observed::JobState;
+use crate::reconcile::observed::{Failure, JobState};
 use crate::reconcile::step::{Step, StepKind};
 use crate::requests::PowerRequest;
 
@@ -20,7 +18,7 @@ impl Planner<'_> {
         }
         if manifest.spec.suspended {
             self.set_offline(Reason::Suspended, "the server is suspended and does not start");
-            if manifest.metadata.managed_by == ManagedBy::Panel {
+            if manifest.is_managed_by_panel() {
                 self.close(request, Reason::Suspended, "the server is suspended");
             }
             return;
@@ -37,14 +35,7 @@ impl Planner<'_> {
             return;
         }
         self.plan.state = self.starting(manifest, request, &key);
-        if !self.observed.prepared {
-            if let Some((_, _, message)) = self.failed(StepKind::Prepare, "") {
-                self.set_offline(Reason::FoldersInTheWay, message);
-            }
-            self.try_step(Step::Prepare);
-            return;
-        }
-        if self.has_image_and_permissions(manifest, &key) {
+        if self.prepared(ConditionType::Running) && self.has_image_and_permissions(manifest, &key) {
             self.plan_container(request);
         }
     }
@@ -57,7 +48,7 @@ impl Planner<'_> {
         let watched = self.observed.seen_running.as_ref() == Some(&server.id);
         let stopped = self.observed.stop.as_ref().is_some_and(|stop| stop.container == server.id);
         // A container that ended unwatched (the host went down, the daemon was not running) is started again.
-        if self.serving(server) != Some(&request.id) || judged || !watched || stopped {
+        if self.record.serving(server) != Some(&request.id) || judged || !watched || stopped {
             return false;
         }
         let (restart, reason, message) = self.crash_verdict(manifest, code, oom_killed);
@@ -104,8 +95,7 @@ impl Planner<'_> {
 
     /// The result of an installation is reported before the state of the start that follows, if the panel answers.
     fn report_comes_first(&self) -> bool {
-        let done = self.record.install.done.as_ref().filter(|done| !done.reported);
-        let Some(done) = done.filter(|_| self.is_managed_by_panel()) else { return false };
+        let Some(done) = self.record.install.unreported().filter(|_| self.is_managed_by_panel()) else { return false };
         let subject = Subject::InstallResult(done.token.clone());
         match self.observed.job(JobKind::Report, &subject) {
             Some(job) => job.state == JobState::Running && job.attempts <= 1,
@@ -134,7 +124,7 @@ impl Planner<'_> {
                 false
             }
             Progress::Failed { fatal: true, message, .. } => {
-                self.set_offline(Reason::PanelRejected, message.clone());
+                self.set_offline(Reason::PanelRejected, message);
                 self.close(request, Reason::PanelRejected, message);
                 false
             }
@@ -151,29 +141,26 @@ impl Planner<'_> {
     }
 
     fn fits_on_disk(&mut self, manifest: &Manifest, request: &PowerRequest, key: &Subject) -> bool {
-        if disk_limit(manifest).is_none() || self.policy.disk_check_interval.is_zero() {
+        if self.disk_limit(manifest).is_none() {
             return true;
         }
-        match self.need(JobKind::Usage, key) {
-            Ok(()) if self.over_disk_limit(manifest) => self.reject_full_disk(request),
-            Ok(()) => true,
-            Err(None) => {
+        match self.job(JobKind::Usage, key, true) {
+            Progress::Waiting => {
                 self.set_offline(Reason::CheckingDisk, "counting the bytes of the server's files");
-                false
+                return false;
             }
-            Err(Some(_)) if self.over_disk_limit(manifest) => self.reject_full_disk(request),
-            Err(Some((_, _, message))) => {
+            _ if self.over_disk_limit(manifest) => {
+                let message = "the server's files are larger than its disk limit; delete some and start it again";
+                self.set_offline(Reason::DiskLimitExceeded, message);
+                self.close(request, Reason::DiskLimitExceeded, message);
+                return false;
+            }
+            Progress::Ready => {}
+            Progress::Failed { message, .. } => {
                 self.set_unknown(ConditionType::DiskWithinLimit, Reason::CannotCount, message);
-                true
             }
         }
-    }
-
-    fn reject_full_disk(&mut self, request: &PowerRequest) -> bool {
-        let message = "the server's files are larger than its disk limit; delete some and start it again";
-        self.set_offline(Reason::DiskLimitExceeded, message);
-        self.close(request, Reason::DiskLimitExceeded, message);
-        false
+        true
     }
 
     /// The state of a start that is under way. One that has failed before is tried again as "offline" until the container runs.
@@ -195,44 +182,41 @@ impl Planner<'_> {
         if !self.policy.fix_permissions {
             return image;
         }
-        match self.need(JobKind::Permissions, key) {
-            Ok(()) => image,
-            Err(None) => {
+        match self.job(JobKind::Permissions, key, true) {
+            Progress::Ready => return image,
+            Progress::Waiting => {
                 self.set_offline(Reason::FixingPermissions, "giving the server's files to their user");
-                false
             }
-            Err(Some((_, _, message))) => {
+            Progress::Failed { message, .. } => {
                 self.set_offline(Reason::PermissionsFailed, message);
                 self.plan.state = PowerState::Offline;
-                false
             }
         }
+        false
     }
 
     /// Whether the server's image is available.
     pub(super) fn has_server_image(&mut self, manifest: &Manifest, key: &Subject) -> bool {
         let image = &manifest.spec.settings.container.image;
-        match self.need(JobKind::Image, &image_subject(manifest, key)) {
-            Ok(()) => {
+        match self.job(JobKind::Image, &image_subject(manifest, key), true) {
+            Progress::Ready => {
                 self.set_true(ConditionType::ImageReady, Reason::Ready, format!("{image} is available"));
-                true
+                return true;
             }
-            Err(None) => {
-                let message = format!("{image} is being pulled");
-                self.set_false(ConditionType::ImageReady, Reason::Pulling, message);
+            Progress::Waiting => {
+                self.set_false(ConditionType::ImageReady, Reason::Pulling, format!("{image} is being pulled"));
                 self.set_offline(Reason::Pulling, "waiting for the image");
-                false
             }
-            Err(Some((fatal, attempts, message))) => {
+            Progress::Failed { fatal, attempts, message } => {
                 let (reason, message) = match fatal {
-                    true => (Reason::InvalidImage, message),
+                    true => (Reason::InvalidImage, message.to_owned()),
                     false => (Reason::ImagePullBackOff, format!("{message}; attempt {attempts}, tried again")),
                 };
                 self.set_false(ConditionType::ImageReady, reason, message.clone());
                 self.set_offline(reason, message);
-                false
             }
         }
+        false
     }
 
     fn plan_container(&mut self, request: &PowerRequest) {
@@ -253,7 +237,7 @@ impl Planner<'_> {
                 if self.held_back(StepKind::StartServer, &request.id) {
                     return;
                 }
-                if self.serving(server) != Some(&request.id) {
+                if self.record.serving(server) != Some(&request.id) {
                     self.step(Step::Assign { container: server.id.clone(), power: request.id.clone() });
                 }
                 self.step(Step::StartServer { container: server.id.clone(), power: request.id.clone() });
@@ -277,7 +261,7 @@ impl Planner<'_> {
     /// Sets the container's condition: why this step has failed, if it has.
     pub(super) fn set_container_condition(&mut self, step: StepKind, subject: &str) {
         match self.failed(step, subject) {
-            Some((attempts, _, message)) => {
+            Some(Failure { attempts, message, .. }) => {
                 self.plan.state = PowerState::Offline;
                 let message = format!("{message}; attempt {attempts}, tried again");
                 self.set_false(ConditionType::ContainerReady, Reason::Rejected, message.clone());

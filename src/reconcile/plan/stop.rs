@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Planner;
-use crate::model::{ConditionType, ContainerStatus, Manifest, PowerState, Reason, Role, Verb};
+use crate::model::{ContainerStatus, Manifest, PowerState, Reason, Role, Verb};
 use crate::reconcile::step::{Step, StepKind, StopMethod};
 use crate::requests::PowerRequest;
 
@@ -18,9 +18,6 @@ pub const INSTALL_GRACE: Duration = Duration::from_secs(10);
 /// SIGKILL is sent again after this, if the container still runs.
 pub const KILL_AGAIN: Duration = Duration::from_secs(10);
 
-/// Reason of a stop for a restart.
-const RESTART: Reason = Reason::RestartRequested;
-
 /// Why and how fast a running server is stopped.
 pub(super) struct Demand {
     kill: bool,
@@ -33,13 +30,9 @@ impl Demand {
         Self { kill: false, cap: INSTALL_GRACE, reason: Reason::Installing }
     }
 
-    fn stop() -> Self {
-        Self { kill: false, cap: GRACE, reason: Reason::StopRequested }
-    }
-
     /// Whether a start follows for the same request.
     pub(super) fn is_restart(&self) -> bool {
-        self.reason == RESTART
+        self.reason == Reason::RestartRequested
     }
 }
 
@@ -64,19 +57,18 @@ impl Planner<'_> {
             Some(PowerRequest { verb: Verb::Stop | Verb::Kill, .. }) => {
                 return demand(killing, GRACE, Reason::StopRequested);
             }
-            Some(PowerRequest { verb: Verb::Restart, id, .. }) if self.serving(server) != Some(id) => {
-                return demand(false, GRACE, RESTART);
+            Some(PowerRequest { verb: Verb::Restart, id, .. }) if self.record.serving(server) != Some(id) => {
+                return demand(false, GRACE, Reason::RestartRequested);
             }
             _ => {}
         }
         // A stop that was sent is completed, although its request may be superseded.
-        self.observed.stopping().map(|_| Demand::stop())
+        self.observed.stopping().and_then(|_| demand(false, GRACE, Reason::StopRequested))
     }
 
     pub(super) fn plan_stop(&mut self, manifest: &Manifest, server: &ContainerStatus, demand: &Demand) {
         self.plan.state = PowerState::Stopping;
-        let message = "the server is being stopped";
-        self.set_false(ConditionType::Running, demand.reason, message);
+        self.set_offline(demand.reason, "the server is being stopped");
         let Some(stop) = self.observed.stopping() else {
             if !self.held_back(StepKind::Stop, &server.id) {
                 let (method, grace) = method(manifest, demand.kill);
@@ -89,11 +81,10 @@ impl Planner<'_> {
             }
             return;
         };
-        let deadline = stop.deadline.min(stop.sent_at + demand.cap);
         let due = match stop.killed_at {
             Some(killed_at) => killed_at + KILL_AGAIN,
             None if demand.kill => self.now,
-            None => deadline,
+            None => stop.deadline.min(stop.sent_at + demand.cap),
         };
         if self.now >= due {
             self.try_step(Step::Kill { container: server.id.clone(), role: Role::Server });

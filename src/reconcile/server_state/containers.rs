@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{ServerState, ServerStates};
+use super::ServerStates;
 use crate::model::{ContainerState, ContainerStatus, Role, ServerId, Timestamp};
 use crate::reconcile::observed::{Observed, StopProgress};
 use crate::runtime::{ContainerChange, Listed};
@@ -14,8 +14,7 @@ use crate::runtime::{ContainerChange, Listed};
 /// The containers of one server.
 #[derive(Default)]
 pub(super) struct Containers {
-    server: Container,
-    installer: Container,
+    by_role: [Container; 2],
     /// Counts beginnings and ends of the stream of events: what was seen before it began counts as unseen.
     watch: u64,
 }
@@ -63,28 +62,16 @@ impl Container {
 
 impl Containers {
     fn of(&mut self, role: Role) -> &mut Container {
-        match role {
-            Role::Server => &mut self.server,
-            Role::Installer => &mut self.installer,
-        }
-    }
-
-    fn get(&self, role: Role) -> &Container {
-        match role {
-            Role::Server => &self.server,
-            Role::Installer => &self.installer,
-        }
+        &mut self.by_role[role as usize]
     }
 
     pub(super) fn invalidate(&mut self) {
-        self.server.invalidate();
-        self.installer.invalidate();
+        self.by_role.iter_mut().for_each(Container::invalidate);
     }
 
     fn unwatch(&mut self) {
         self.invalidate();
-        self.server.seen_running = None;
-        self.installer.seen_running = None;
+        self.by_role.iter_mut().for_each(|container| container.seen_running = None);
         self.watch += 1;
     }
 
@@ -92,10 +79,11 @@ impl Containers {
     pub(super) fn observed(&mut self, watch: u64, mut seen: Observed) -> Observed {
         // What was seen before the engine went down, with all that ran, was not seen since.
         let watched = self.watch == watch;
-        for (container, seen_running, stop) in [
-            (&mut self.server, &mut seen.seen_running, &mut seen.stop),
-            (&mut self.installer, &mut seen.installer_seen, &mut seen.installer_stop),
+        for (role, seen_running, stop) in [
+            (Role::Server, &mut seen.seen_running, &mut seen.stop),
+            (Role::Installer, &mut seen.installer_seen, &mut seen.installer_stop),
         ] {
+            let container = self.of(role);
             if watched && seen_running.is_some() {
                 container.seen_running.clone_from(seen_running);
             }
@@ -112,7 +100,7 @@ impl ServerStates {
     }
 
     fn read_container<T: Default>(&self, id: ServerId, role: Role, read: impl FnOnce(&Container) -> T) -> T {
-        self.read(id, |state| read(state.containers.get(role)))
+        self.read(id, |state| read(&state.containers.by_role[role as usize]))
     }
 
     /// The last inspection of a container, if nothing has changed since.
@@ -133,11 +121,6 @@ impl ServerStates {
     /// A container has changed, or may have.
     pub fn container_changed(&self, id: ServerId, role: Role) {
         self.change_container(id, role, Container::invalidate);
-    }
-
-    /// Both containers may have changed.
-    pub fn containers_changed(&self, id: ServerId) {
-        self.change(id, |state| state.containers.invalidate());
     }
 
     /// The engine reported a change. Returns whether it is news, so that a pass is due.
@@ -166,15 +149,7 @@ impl ServerStates {
         self.read(id, |state| state.containers.watch)
     }
 
-    /// A container is about to be created. Returns the version for [`ServerStates::created`].
-    pub fn creating(&self, id: ServerId, role: Role) -> u64 {
-        self.change_container(id, role, |container| {
-            container.invalidate();
-            container.version
-        })
-    }
-
-    /// A container was created, and its status is known without an inspection. An inspection meanwhile may have found nothing: then
+    /// A container was created since it had this version, and its status is known without an inspection. An inspection meanwhile may have found nothing: then
     /// it is inspected again.
     pub fn created(&self, id: ServerId, role: Role, version: u64, status: ContainerStatus) {
         self.change_container(id, role, |container| {
@@ -217,7 +192,7 @@ impl ServerStates {
     /// The installer's container was removed, and its script with it.
     pub fn installer_removed(&self, id: ServerId) {
         self.change(id, |state| {
-            state.containers.installer.invalidate();
+            state.containers.of(Role::Installer).invalidate();
             state.script_ready = None;
             state.jobs.end_install_log();
         });
@@ -234,11 +209,7 @@ impl ServerStates {
 
     /// Whether the server is known to have no containers.
     pub fn has_no_containers(&self, id: ServerId) -> bool {
-        let none = |state: &ServerState| {
-            let Containers { server, installer, .. } = &state.containers;
-            server.cached == Some(None) && installer.cached == Some(None)
-        };
-        self.read(id, none)
+        self.read(id, |state| state.containers.by_role.iter().all(|container| container.cached == Some(None)))
     }
 
     /// Whether the server was asked to stop since the daemon started.

@@ -1,7 +1,7 @@
 //! Which background jobs of a server run or have ended.
 
 use super::{ServerState, ServerStates};
-use crate::model::{Role, ServerId, Timestamp};
+use crate::model::{Role, ServerId};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState, Usage};
 use crate::reconcile::step::StepKind;
@@ -10,16 +10,6 @@ use crate::tasks::TaskHandle;
 
 /// After this many answers in a row that the protocol does not allow, a job counts as rejected by the panel.
 const MAX_INVALID_RESPONSES: u32 = 5;
-
-/// What a job found out.
-#[derive(Debug, Default)]
-pub enum JobOutput {
-    /// Its effect is on disk, in the engine or on the panel.
-    #[default]
-    Nothing,
-    /// The disk usage.
-    Usage(Usage),
-}
 
 /// How a job failed.
 #[derive(Debug)]
@@ -30,8 +20,6 @@ pub struct JobError {
     pub growth: Growth,
     /// The panel's answer is not what the protocol says.
     pub invalid_response: bool,
-    /// What was found out nevertheless.
-    pub output: JobOutput,
     /// What was attempted, and why it failed.
     pub message: String,
 }
@@ -39,7 +27,7 @@ pub struct JobError {
 impl JobError {
     /// An error after which another attempt follows.
     pub fn new(growth: Growth, message: impl Into<String>) -> Self {
-        Self { fatal: false, growth, invalid_response: false, output: JobOutput::Nothing, message: message.into() }
+        Self { fatal: false, growth, invalid_response: false, message: message.into() }
     }
 }
 
@@ -108,37 +96,26 @@ impl ServerStates {
     }
 
     /// A job has ended by itself.
-    pub fn job_finished(&self, id: ServerId, run: u64, result: Result<JobOutput, JobError>) {
+    pub fn job_finished(&self, id: ServerId, run: u64, result: Result<(), JobError>) {
         let now = self.clock.now();
         self.change(id, |state| {
-            let ServerState { jobs, usage, .. } = state;
-            let Some(at) = jobs.runs.iter().position(|job| job.number == run) else { return };
-            let kind = jobs.runs[at].job.kind;
-            if result.is_ok() && kind == JobKind::Report {
-                // Nothing is left to report; the next change is another job.
-                jobs.runs.remove(at);
-                return;
-            }
-            let run = &mut jobs.runs[at];
+            let runs = &mut state.jobs.runs;
+            let Some(at) = runs.iter().position(|job| job.number == run) else { return };
+            let run = &mut runs[at];
             run.task = None;
-            let output = match result {
-                Ok(output) => {
-                    run.job.state = JobState::Done { at: now };
-                    output
-                }
-                Err(mut error) => {
-                    run.invalid_responses = if error.invalid_response { run.invalid_responses + 1 } else { 0 };
-                    error.fatal |= run.invalid_responses >= MAX_INVALID_RESPONSES;
-                    if run.job.attempts == 1 || error.fatal {
-                        tracing::warn!(job = ?kind, "{}", error.message);
+            match result {
+                // Nothing is left to report; the next change is another job.
+                Ok(()) if run.job.kind == JobKind::Report => drop(runs.remove(at)),
+                Ok(()) => run.job.state = JobState::Done { at: now },
+                Err(JobError { mut fatal, growth, invalid_response, message }) => {
+                    run.invalid_responses = if invalid_response { run.invalid_responses + 1 } else { 0 };
+                    fatal |= run.invalid_responses >= MAX_INVALID_RESPONSES;
+                    if run.job.attempts == 1 || fatal {
+                        tracing::warn!(job = ?run.job.kind, "{message}");
                     }
-                    let retry_at = now + retry::delay(error.growth, run.job.attempts, &self.jitter);
-                    run.job.state = JobState::Failed { fatal: error.fatal, retry_at, message: error.message };
-                    error.output
+                    let retry_at = now + retry::delay(growth, run.job.attempts, &self.jitter);
+                    run.job.state = JobState::Failed { fatal, retry_at, message };
                 }
-            };
-            if let JobOutput::Usage(measured) = output {
-                *usage = Some(measured);
             }
         });
     }
@@ -149,7 +126,11 @@ impl ServerStates {
         let due = |(id, state): (&ServerId, &mut ServerState)| {
             let mut any = false;
             for run in state.jobs.runs.iter_mut().filter(|run| run.job.kind.asks_panel()) {
-                any |= retry_now(&mut run.job, now);
+                if let JobState::Failed { fatal: false, retry_at, .. } = &mut run.job.state
+                    && *retry_at > now
+                {
+                    (*retry_at, any) = (now, true);
+                }
             }
             any.then_some(*id)
         };
@@ -178,6 +159,11 @@ impl ServerStates {
         self.change(id, |state| state.jobs.end(|job| job.kind != JobKind::Removal));
     }
 
+    /// The server's files were counted.
+    pub fn usage_counted(&self, id: ServerId, usage: Usage) {
+        self.change(id, |state| state.usage = Some(usage));
+    }
+
     /// The bytes that the server's files had when they were counted last.
     pub fn used_bytes(&self, id: ServerId) -> u64 {
         self.read(id, |state| state.usage.map_or(0, |usage| usage.bytes))
@@ -187,26 +173,12 @@ impl ServerStates {
     pub fn start_fails(&self, id: ServerId) -> bool {
         let steps = [StepKind::CreateServer, StepKind::StartServer, StepKind::RemoveServer];
         let fails = |job: &Job| {
-            let of_start = match &job.subject {
-                Subject::Image { role, .. } => *role == Role::Server,
-                _ => job.kind == JobKind::Permissions,
-            };
-            of_start && matches!(job.state, JobState::Failed { .. })
+            let image = matches!(job.subject, Subject::Image { role: Role::Server, .. });
+            (image || job.kind == JobKind::Permissions) && matches!(job.state, JobState::Failed { .. })
         };
         self.read(id, |state| {
             steps.iter().any(|step| state.failures.contains_key(step))
                 || state.jobs.runs.iter().any(|run| fails(&run.job))
         })
-    }
-}
-
-/// Whether a job waits for its next attempt, which is due now.
-fn retry_now(job: &mut Job, now: Timestamp) -> bool {
-    match &mut job.state {
-        JobState::Failed { fatal: false, retry_at, .. } if *retry_at > now => {
-            *retry_at = now;
-            true
-        }
-        _ => false,
     }
 }

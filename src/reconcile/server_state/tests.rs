@@ -51,7 +51,8 @@ async fn a_change_during_an_inspection_is_not_lost() {
 async fn a_created_container_is_known_without_an_inspection_unless_one_came_in_between() {
     for between in [false, true] {
         let states = states();
-        let version = states.creating(id(1), Role::Server);
+        states.container_changed(id(1), Role::Server);
+        let version = states.version(id(1), Role::Server);
         if between {
             states.container_changed(id(1), Role::Server);
             states.inspected(id(1), Role::Server, states.version(id(1), Role::Server), None);
@@ -157,7 +158,7 @@ async fn a_job_for_something_else_replaces_the_one_before() {
     let subject = |token: &str| Subject::Install(token.into());
     let first = states.job_starting(id(1), JobKind::Script, &subject("one"));
     let second = states.job_starting(id(1), JobKind::Script, &subject("two"));
-    states.job_finished(id(1), first, Ok(JobOutput::Nothing));
+    states.job_finished(id(1), first, Ok(()));
     let running = Job { kind: JobKind::Script, subject: subject("two"), state: JobState::Running, attempts: 1 };
     assert_eq!(jobs(&states), [running]);
     states.job_finished(id(1), second, Err(JobError::new(retry::PANEL, "away")));

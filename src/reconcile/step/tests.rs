@@ -1,7 +1,7 @@
 //! Steps as people read them.
 
 use super::*;
-use crate::model::{Reason, Timestamp, Verb};
+use crate::model::{InstallOutcome, Reason, Timestamp, Verb};
 
 /// Each kind of step once.
 fn steps() -> Vec<Step> {

@@ -1,27 +1,27 @@
 //! Steps of an installation: script, installer, result.
 
-use super::{Done, Reconciler, StepError};
+use super::{Context, Done, StepError};
 use crate::files::install_log;
 use crate::model::{InstallResult, Reason, Role, Script, ServerId};
-use crate::runtime::{BuiltSpec, Purpose, spec_builder};
+use crate::runtime::{BuiltSpec, spec_builder};
 use crate::wait;
 
-impl Reconciler {
+impl Context {
     /// The install script, and the spec of the container that runs it.
     fn installer(&self, id: ServerId) -> Option<(Script, BuiltSpec)> {
-        let manifest = self.context.store.get(id)?.manifest.clone()?;
+        let manifest = self.store.get(id)?.manifest.clone()?;
         let script = manifest.spec.script.clone()?;
-        let (config, host) = (&self.context.node.config, self.context.runtime.host());
+        let (config, host) = (&self.node.config, self.runtime.host());
         let built = spec_builder::installer_container(id, &manifest.spec, &script, config, &host);
         Some((script, built))
     }
 
     pub(super) async fn write_script(&self, id: ServerId, token: &str) -> Done {
-        let Some((script, built)) = self.installer(id) else { return Ok(false) };
-        let (layout, kernel) = (self.context.node.layout.clone(), self.context.node.kernel.clone());
+        let Some((script, built)) = self.installer(id) else { return Ok(()) };
+        let (layout, kernel) = (self.node.layout.clone(), self.node.kernel.clone());
         // With a container there is a log, which the container's output continues.
-        let begins_log = !matches!(self.context.servers.cached(id, Role::Installer), Some(Some(_)));
-        let written = self.context.store.blocking().run(move || {
+        let begins_log = !matches!(self.servers.cached(id, Role::Installer), Some(Some(_)));
+        let written = self.store.blocking().run(move || {
             layout.write_script(id, &script.text)?;
             if !begins_log {
                 return Ok(());
@@ -35,35 +35,33 @@ impl Reconciler {
             install_log::begin(&layout, id, &header)
         });
         written.await.map_err(StepError::Files)?;
-        self.context.servers.script_written(id, token);
-        Ok(true)
+        self.servers.script_written(id, token);
+        Ok(())
     }
 
     pub(super) async fn create_installer(&self, id: ServerId, token: &str) -> Done {
-        let Some((_, built)) = self.installer(id) else { return Ok(false) };
-        let built = self.context.runtime.resolve(id, built).await?;
-        let purpose = Purpose { server: id, role: Role::Installer, token: token.to_owned() };
-        self.create(id, &built.spec, &purpose).await
+        let Some((_, built)) = self.installer(id) else { return Ok(()) };
+        self.create(id, Role::Installer, token, built).await
     }
 
     pub(super) async fn start_installer(&self, id: ServerId, container: &str) -> Done {
-        self.context.servers.starting(id, Role::Installer, container);
-        self.context.runtime.start(container).await?;
-        self.context.servers.container_changed(id, Role::Installer);
+        self.servers.starting(id, Role::Installer, container);
+        self.runtime.start(container).await?;
+        self.servers.container_changed(id, Role::Installer);
         self.event(id, Reason::InstallStarted, "the install script is running");
-        Ok(true)
+        Ok(())
     }
 
     pub(super) async fn record_install(&self, id: ServerId, result: InstallResult) -> Done {
-        let Some(snapshot) = self.context.store.get(id) else { return Ok(false) };
+        let Some(snapshot) = self.store.get(id) else { return Ok(()) };
         if snapshot.asked(result.at).install().is_none_or(|install| install.id != result.token) {
-            return Ok(false);
+            return Ok(());
         }
         self.flush(id).await;
         self.event(id, result.reason.of_install_event(), &result.message);
         self.commit(id, move |record| record.finish_install(result)).await?;
-        self.context.servers.install_recorded(id);
-        Ok(true)
+        self.servers.install_recorded(id);
+        Ok(())
     }
 
     pub(super) async fn record_interrupted(&self, id: ServerId, container: &str, token: &str) -> Done {
@@ -71,14 +69,14 @@ impl Reconciler {
         self.commit(id, move |record| record.interrupt_install(&token, &owned)).await?;
         let message = "the container engine or the host interrupted the install script; it is run again";
         self.event(id, Reason::InstallInterrupted, message);
-        Ok(true)
+        Ok(())
     }
 
     /// Flushes what the script wrote to disk. It must be there before the record says that the script ran: after a power cut it
     /// would not run again.
     async fn flush(&self, id: ServerId) {
-        let layout = self.context.node.layout.clone();
-        let flushed = self.context.store.blocking().run(move || layout.flush(id));
+        let layout = self.node.layout.clone();
+        let flushed = self.store.blocking().run(move || layout.flush(id));
         match tokio::time::timeout(wait::INSTALL_FLUSH, flushed).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "cannot flush the installation's files"),
@@ -86,12 +84,12 @@ impl Reconciler {
         }
     }
 
-    pub(super) async fn remove_installer(&self, id: ServerId, container: &str) -> Done {
-        self.context.servers.container_changed(id, Role::Installer);
-        let removal = self.context.runtime.remove(container).await?;
-        self.context.servers.installer_removed(id);
-        let layout = self.context.node.layout.clone();
-        self.context.store.blocking().run(move || layout.remove_script(id)).await?;
+    pub(super) async fn remove_installer(&self, id: ServerId, container: &str) -> Result<bool, StepError> {
+        self.servers.container_changed(id, Role::Installer);
+        let removal = self.runtime.remove(container).await?;
+        self.servers.installer_removed(id);
+        let layout = self.node.layout.clone();
+        self.store.blocking().run(move || layout.remove_script(id)).await?;
         Ok(self.is_removed(id, removal))
     }
 }

@@ -2,44 +2,40 @@
 
 use std::time::Duration;
 
-use super::{Done, Reconciler, StepError};
+use super::{Context, Done, StepError};
 use crate::model::record::{AppliedLimits, Serving};
 use crate::model::{Crash, Handled, Reason, Role, ServerId};
+use crate::reconcile::pass::observe::built;
 use crate::reconcile::step::StopMethod;
-use crate::runtime::{Purpose, Removal, RuntimeError};
+use crate::runtime::{Removal, RuntimeError};
 use crate::wait;
 
-impl Reconciler {
+impl Context {
     pub(super) async fn kill(&self, id: ServerId, container: &str, role: Role) -> Done {
-        self.context.servers.killing(id, role, container);
-        self.context.runtime.signal(container, "SIGKILL").await?;
-        Ok(true)
+        self.servers.killing(id, role, container);
+        self.runtime.signal(container, "SIGKILL").await?;
+        Ok(())
     }
 
-    pub(super) async fn remove_server(&self, id: ServerId, container: &str) -> Done {
-        self.context.servers.container_changed(id, Role::Server);
-        let removal = self.context.runtime.remove(container).await?;
-        self.context.servers.container_changed(id, Role::Server);
+    pub(super) async fn remove_server(&self, id: ServerId, container: &str) -> Result<bool, StepError> {
+        self.servers.container_changed(id, Role::Server);
+        let removal = self.runtime.remove(container).await?;
+        self.servers.container_changed(id, Role::Server);
         Ok(self.is_removed(id, removal))
     }
 
     /// Whether a removal is done. One that is under way ends with an event.
     pub(super) fn is_removed(&self, id: ServerId, removal: Removal) -> bool {
         if removal == Removal::UnderWay {
-            self.context.servers.removal_under_way(id);
+            self.servers.removal_under_way(id);
         }
         removal == Removal::Done
     }
 
     pub(super) async fn create_server(&self, id: ServerId, token: &str) -> Done {
-        let Some(snapshot) = self.context.store.get(id) else { return Ok(false) };
-        let Some(built) = self.built(&snapshot) else { return Ok(false) };
-        let built = self.context.runtime.resolve(id, built).await?;
-        for omission in &built.omissions {
-            self.event(id, Reason::LeftOut, omission);
-        }
-        let purpose = Purpose { server: id, role: Role::Server, token: token.to_owned() };
-        self.create(id, &built.spec, &purpose).await
+        let Some(snapshot) = self.store.get(id) else { return Ok(()) };
+        let Some(built) = built(self.runtime.as_ref(), &self.node.config, &snapshot) else { return Ok(()) };
+        self.create(id, Role::Server, token, built).await
     }
 
     pub(super) async fn assign(&self, id: ServerId, container: &str, power: &str) -> Done {
@@ -50,52 +46,52 @@ impl Reconciler {
     pub(super) async fn start_server(&self, id: ServerId, container: &str) -> Done {
         // Attached before the start, so that no line is missed.
         self.attach(id, container, false).await?;
-        self.context.servers.starting(id, Role::Server, container);
-        if let Err(error) = self.context.runtime.start(container).await {
+        self.servers.starting(id, Role::Server, container);
+        if let Err(error) = self.runtime.start(container).await {
             if !error.is_outage() {
-                self.context.console.detach(id);
+                self.console.detach(id);
             }
             return Err(error.into());
         }
-        self.context.servers.container_changed(id, Role::Server);
-        Ok(true)
+        self.servers.container_changed(id, Role::Server);
+        Ok(())
     }
 
     /// Attaches the terminal of a container that counts as running. A closed terminal may be the first sign that the container has
     /// ended, so the container is inspected afterwards. A terminal that is closed again at once is retried later.
     pub(super) async fn reattach(&self, id: ServerId, container: &str, replay: bool) -> Done {
-        let attached = if self.context.servers.reattaching(id, container) {
+        let attached = if self.servers.reattaching(id, container) {
             let message = "the terminal of the running container was closed as soon as it was attached";
             Err(StepError::Other(message.into()))
         } else {
             self.attach(id, container, replay).await
         };
-        self.context.servers.container_changed(id, Role::Server);
+        self.servers.container_changed(id, Role::Server);
         attached
     }
 
     async fn attach(&self, id: ServerId, container: &str, replay: bool) -> Done {
-        let Some(snapshot) = self.context.store.get(id) else { return Ok(false) };
-        let Some(manifest) = &snapshot.manifest else { return Ok(false) };
+        let Some(snapshot) = self.store.get(id) else { return Ok(()) };
+        let Some(manifest) = &snapshot.manifest else { return Ok(()) };
         let started = snapshot.record.power.started.as_deref() == Some(container);
         let startup = (!started).then_some(&manifest.spec.process.startup);
-        let transcripts = self.context.node.layout.logs(id);
-        self.context.console.attach(id, container, startup, &transcripts, replay).await?;
-        Ok(true)
+        let transcripts = self.node.layout.logs(id);
+        self.console.attach(id, container, startup, &transcripts, replay).await?;
+        Ok(())
     }
 
     pub(super) async fn stop(&self, id: ServerId, container: &str, method: &StopMethod, grace: Duration) -> Done {
         let sent = match method {
-            StopMethod::Command(command) => match self.context.console.send_command(id, command).await {
+            StopMethod::Command(command) => match self.console.send_command(id, command).await {
                 Ok(()) => Ok(()),
                 Err(error) => {
                     tracing::warn!(%error, "cannot send the stop command; sending the image's stop signal");
                     self.signal_native(id, container).await
                 }
             },
-            StopMethod::Signal(signal) => self.context.runtime.signal(container, signal).await,
+            StopMethod::Signal(signal) => self.runtime.signal(container, signal).await,
             StopMethod::Native => self.signal_native(id, container).await,
-            StopMethod::Kill => self.context.runtime.signal(container, "SIGKILL").await,
+            StopMethod::Kill => self.runtime.signal(container, "SIGKILL").await,
         };
         let (grace, killed) = match sent {
             // The container got no signal, and the engine would reject another attempt, too. After the deadline it gets SIGKILL.
@@ -108,13 +104,13 @@ impl Reconciler {
                 (grace, *method == StopMethod::Kill)
             }
         };
-        self.context.servers.stop_sent(id, container, grace, killed);
-        Ok(true)
+        self.servers.stop_sent(id, container, grace, killed);
+        Ok(())
     }
 
     async fn signal_native(&self, id: ServerId, container: &str) -> Result<(), RuntimeError> {
-        let runtime = &self.context.runtime;
-        let cached = self.context.servers.cached(id, Role::Server).flatten();
+        let runtime = &self.runtime;
+        let cached = self.servers.cached(id, Role::Server).flatten();
         if let Some(signal) = cached.and_then(|status| status.stop_signal) {
             match runtime.signal(container, &signal).await {
                 // An image may name a signal that does not exist. Docker's own stop sends SIGTERM then.
@@ -126,35 +122,31 @@ impl Reconciler {
     }
 
     pub(super) async fn update_limits(&self, id: ServerId, container: &str) -> Done {
-        let Some(snapshot) = self.context.store.get(id) else { return Ok(false) };
-        let Some(limits) = self.built(&snapshot).map(|built| built.spec.limits) else { return Ok(false) };
+        let Some(snapshot) = self.store.get(id) else { return Ok(()) };
+        let Some(limits) = built(self.runtime.as_ref(), &self.node.config, &snapshot).map(|built| built.spec.limits)
+        else {
+            return Ok(());
+        };
         // Unknown while they are changed: after a crash of the daemon they are applied again.
         let changed = |hash| AppliedLimits { container: container.to_owned(), hash };
         let unknown = changed(None);
         self.commit(id, move |record| record.power.limits = Some(unknown)).await?;
-        self.context.runtime.update(container, &limits).await?;
+        self.runtime.update(container, &limits).await?;
         let known = changed(Some(limits.hash()));
         self.commit(id, move |record| record.power.limits = Some(known)).await?;
         self.event(id, Reason::LimitsUpdated, "the running server has its new limits");
-        Ok(true)
+        Ok(())
     }
 
-    pub(super) async fn record_started(&self, id: ServerId, container: &str) -> Done {
-        let container = container.to_owned();
+    /// The next start asks the panel and the registry again. `started` is the container whose start-up was seen to finish.
+    pub(super) async fn end_start(&self, id: ServerId, started: Option<String>) -> Done {
         self.commit(id, move |record| {
-            record.power.started = Some(container);
             record.synced_for = None;
+            record.power.started = started.or(record.power.started.take());
         })
         .await?;
-        self.context.servers.start_ended(id);
-        Ok(true)
-    }
-
-    /// The next start asks the panel and the registry again, although this one was never seen to finish.
-    pub(super) async fn end_start(&self, id: ServerId) -> Done {
-        self.commit(id, |record| record.synced_for = None).await?;
-        self.context.servers.start_ended(id);
-        Ok(true)
+        self.servers.start_ended(id);
+        Ok(())
     }
 
     pub(super) async fn record_crash(&self, id: ServerId, crash: &Crash, handled: &Handled) -> Done {
@@ -170,23 +162,23 @@ impl Reconciler {
             // A server is started again although the disk is full; its crash is kept in memory.
             Err(StepError::Store(error)) if crash.restarted && error.is_full_disk() => {
                 tracing::warn!(%error, "cannot record a crash; it is kept in memory");
-                self.context.servers.crash_unrecorded(id, crash.clone());
+                self.servers.crash_unrecorded(id, crash.clone());
             }
             Err(error) => return Err(error),
         }
-        self.context.console.announce(id, "---------- Detected server process in a crashed state! ----------");
-        self.context.console.announce(id, &format!("Exit code: {}", crash.exit_code));
-        self.context.console.announce(id, &format!("Out of memory: {}", crash.oom_killed));
+        self.console.announce(id, "---------- Detected server process in a crashed state! ----------");
+        self.console.announce(id, &format!("Exit code: {}", crash.exit_code));
+        self.console.announce(id, &format!("Out of memory: {}", crash.oom_killed));
         if !crash.restarted {
-            self.context.console.announce(id, &format!("Aborting automatic restart: {}", handled.message));
+            self.console.announce(id, &format!("Aborting automatic restart: {}", handled.message));
         }
-        self.context.store.event(id, crash.at, handled.reason, &handled.message);
-        Ok(true)
+        self.store.event(id, crash.at, handled.reason, &handled.message);
+        Ok(())
     }
 
     pub(super) async fn close_power(&self, id: ServerId, handled: Handled) -> Done {
         if handled.reason != Reason::Stopped {
-            self.context.store.event(id, handled.at, handled.reason, &handled.message);
+            self.store.event(id, handled.at, handled.reason, &handled.message);
         }
         self.commit(id, move |record| record.power.handled = Some(handled)).await
     }

@@ -154,10 +154,13 @@ fn state(tape: &mut Tape) -> Option<ContainerState> {
 }
 
 fn containers(tape: &mut Tape, fixture: &mut Fixture) {
-    let times = |status: ContainerStatus| ContainerStatus {
-        started_at: status.started().then_some(at(-60)),
-        finished_at: (status.started() && !status.running()).then_some(at(-3)),
-        ..status
+    let times = |status: ContainerStatus| {
+        let ended = matches!(status.state, ContainerState::Exited { .. });
+        ContainerStatus {
+            started_at: (ended || status.running()).then_some(at(-60)),
+            finished_at: ended.then_some(at(-3)),
+            ..status
+        }
     };
     if let Some(state) = state(tape) {
         let token = tape.pick(&[Some("p1"), Some("p0"), Some("install:i1"), None]);
