@@ -18,7 +18,7 @@ use crate::api::{self, Api};
 use crate::cli::RunOptions;
 use crate::clock::Clock;
 use crate::config::{self, HostEnvironment, Loaded, NodeConfig};
-use crate::console::{Console, ConsoleOptions};
+use crate::console::Console;
 use crate::controller::queue::Queue;
 use crate::controller::{self, containers, listing, manifests};
 use crate::files::Layout;
@@ -134,19 +134,8 @@ fn context(
     let panel = panel.transpose()?;
     let woken = queue.clone();
     let wake: Wake = Arc::new(move |id: ServerId| woken.push(id));
-    let console_options = ConsoleOptions {
-        app_name: node.app_name.clone(),
-        max_transcript_bytes: node.max_transcript_bytes,
-        max_transcript_files: node.max_transcript_files,
-    };
-    let console = Console::new(
-        docker.clone(),
-        Blocking::Pool,
-        store.events().clone(),
-        console_options,
-        tasks.clone(),
-        wake.clone(),
-    );
+    let console =
+        Console::new(docker.clone(), Blocking::Pool, store.events().clone(), node, tasks.clone(), wake.clone());
     let changed = wake.clone();
     store.on_change(move |id| changed(id));
     let (clock, jitter) = (Clock::System, Arc::new(Jitter::random()));

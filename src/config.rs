@@ -29,7 +29,7 @@ mod timezone;
 pub use directories::Directories;
 pub use environment::{Variables, process_variables};
 pub use error::{ConfigError, Problem};
-pub use file::{ConfigFile, DockerFile, PullPolicy};
+pub use file::{ConfigFile, DockerFile, PullPolicy, RegistryFile};
 pub use logrotate::rotate_daemon_log;
 pub use node::{ContainerUser, NodeConfig, Owner};
 pub use overhead::Overhead;

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::config::NodeConfig;
 use crate::events::{EventKind, Events};
 use crate::model::ServerId;
 use crate::model::settings::Startup;
@@ -46,17 +47,6 @@ const MAX_ANNOUNCEMENT: usize = 1000;
 #[derive(Clone)]
 pub struct Console {
     inner: Arc<Inner>,
-}
-
-/// What the node's configuration says about consoles.
-#[derive(Debug, Clone)]
-pub struct ConsoleOptions {
-    /// The prefix of the daemon's own lines.
-    pub app_name: String,
-    /// Bytes after which a transcript is rotated.
-    pub max_transcript_bytes: u64,
-    /// Transcripts that are kept per server, including the current one; at least 1.
-    pub max_transcript_files: u32,
 }
 
 /// Why a command could not be sent.
@@ -127,14 +117,14 @@ impl Console {
         runtime: Arc<dyn Runtime>,
         blocking: Blocking,
         events: Events,
-        options: ConsoleOptions,
+        node: &NodeConfig,
         tasks: Tasks,
         wake: Arc<dyn Fn(ServerId) + Send + Sync>,
     ) -> Self {
         let rules = Rules {
-            bytes: options.max_transcript_bytes,
-            files: options.max_transcript_files,
-            daemon: format!("[{} Daemon]: ", options.app_name),
+            max_bytes: node.max_transcript_bytes,
+            max_files: node.max_transcript_files,
+            daemon: format!("[{} Daemon]: ", node.app_name),
             numbers: Arc::default(),
         };
         let (log_readers, slots) = (Arc::new(Semaphore::new(LOG_READERS)), Mutex::default());

@@ -1,11 +1,8 @@
-//! The container runtime in our own vocabulary.
+//! The interface to the container engine.
 //!
-//! [`Runtime`] is the seam: `docker` implements it over the Docker API (and Podman's socket that speaks it),
-//! `testing::fake` in memory for tests;
-//! one contract suite runs against both. Both keep a `host` for images, networks and paths.
-//! Calls come from `reconcile` (steps) and
-//! `console` (attachments); wake-ups leave through [`Runtime::events`], which name a container and never say
-//! what should be done about it. `spec_builder` turns settings into container specs and is pure.
+//! `docker` implements [`Runtime`] over the Docker API of Docker and Podman, `testing::fake` in memory. One contract suite runs
+//! against both, and both have a `host` for images, networks and paths. `reconcile` and `console` call it. An event of
+//! [`Runtime::events`] names a container and requeues its server. `spec_builder` turns settings into container specs and is pure.
 
 pub mod docker;
 mod error;
@@ -17,19 +14,19 @@ pub mod spec_builder;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::io::AsyncWrite;
 
 use crate::model::{ContainerStatus, Role, ServerId};
 pub use error::{ErrorKind, RuntimeError};
 pub use spec::{
-    BuiltSpec, ContainerSpec, CpuLimit, Endpoint, HostInfo, KernelLimits, Limits, LogDriver, NetworkInfo,
-    NetworkPurpose, NetworkSpec, Omission, PublishedPort, Volume, VolumeRole,
+    BuiltSpec, CPU_PERIOD, ContainerSpec, Endpoint, HostInfo, KernelLimits, Limits, LogDriver, NetworkInfo,
+    NetworkPurpose, NetworkSpec, PublishedPort, Volume, VolumeRole,
 };
 
 /// Label that holds the server's uuid.
 pub const LABEL_SERVER: &str = "alula.server";
-/// Label that holds the role's word.
+/// Label that holds the role.
 pub const LABEL_ROLE: &str = "alula.role";
 /// Label that holds the id of the power request, or the token of the installation, that the container serves.
 pub const LABEL_TOKEN: &str = "alula.token";
@@ -46,7 +43,7 @@ pub fn container_name(server: ServerId, role: Role) -> String {
     }
 }
 
-/// Reads a container's name back; other names are not ours.
+/// Parses the name of a server's container.
 pub fn parse_container_name(name: &str) -> Option<(ServerId, Role)> {
     let name = name.strip_prefix('/').unwrap_or(name);
     match name.strip_suffix("_installer") {
@@ -55,73 +52,54 @@ pub fn parse_container_name(name: &str) -> Option<(ServerId, Role)> {
     }
 }
 
-/// What a container is made for; becomes our labels.
+/// What a container is created for, as written to its labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purpose {
-    /// The server.
+    /// The server that the container is created for.
     pub server: ServerId,
-    /// The role.
+    /// Whether it runs the server or its install script.
     pub role: Role,
     /// Id of the power request, or install token.
     pub token: String,
 }
 
-/// One line of a listing.
+/// A container of a server, in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// The server, by label or name.
+    /// By label or name.
     pub server: ServerId,
-    /// The role, by label or name.
+    /// By label or name.
     pub role: Role,
-    /// The runtime's id.
+    /// The engine's id of the container.
     pub id: String,
-    /// Whether it runs.
+    /// Whether it has started and not ended.
     pub running: bool,
 }
 
-/// Something happened to a container; look at its server again.
+/// A change of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeEvent {
-    /// The server.
+    /// The server of the container.
     pub server: ServerId,
-    /// The role.
+    /// The role of the container.
     pub role: Role,
-    /// What happened.
+    /// The kind of the change.
     pub change: ContainerChange,
 }
 
-/// What happened to a container, as far as callers tell one from another.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContainerChange {
-    /// It was made, and does nothing yet.
+    /// The container was created and not started.
     Created,
-    /// It was started.
+    /// The container runs.
     Started,
-    /// It ended.
+    /// The container's process has ended.
     Ended,
-    /// It was removed.
+    /// The container does not exist any more.
     Removed,
-    /// Something else, such as a signal.
+    /// Any other change, such as a signal.
     Other,
-}
-
-/// A signal by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Signal {
-    /// SIGTERM
-    Terminate,
-    /// SIGKILL
-    Kill,
-}
-
-impl Signal {
-    /// The name the runtime knows.
-    pub fn name(self) -> &'static str {
-        match self {
-            Signal::Terminate => "SIGTERM",
-            Signal::Kill => "SIGKILL",
-        }
-    }
 }
 
 /// Raw bytes that a container prints, as they are printed.
@@ -138,9 +116,9 @@ pub struct Attachment {
 /// Which part of a container's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogPart {
-    /// Everything since the start; ends at the end of what is there.
+    /// Everything until now.
     All,
-    /// Everything since the start, then what comes, until the container ends.
+    /// Everything until the container ends.
     Follow,
     /// The last lines.
     Tail(u32),
@@ -149,82 +127,81 @@ pub enum LogPart {
 /// Version and size of the engine (`GET /api/system?v=2`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct EngineInfo {
-    /// Engine version.
+    /// Version of the engine.
     pub version: String,
     /// `cgroupfs` or `systemd`.
     pub cgroup_driver: String,
     /// `1` or `2`.
     pub cgroup_version: String,
-    /// Containers: all, running, paused, stopped.
+    /// Numbers of all, running, paused and stopped containers.
     pub containers: [i64; 4],
-    /// Storage driver.
+    /// Such as `overlay2`.
     pub storage_driver: String,
-    /// The storage driver's backing file system.
+    /// The backing file system of the storage driver.
     pub storage_filesystem: String,
-    /// runc's version (or commit).
+    /// Version or commit of runc.
     pub runc: String,
 }
 
-/// How far a removal has come.
+/// The state of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
-    /// There is no such container any more.
+    /// The container does not exist any more.
     Done,
-    /// The engine is still removing it for an earlier call; the event `destroy` marks the end.
+    /// The engine is removing the container for an earlier call, and sends [`ContainerChange::Removed`] at the end.
     UnderWay,
 }
 
 /// The container runtime.
 ///
-/// Every call is bounded in time by the implementation and idempotent where it can be: removing or
-/// signalling what is not there succeeds.
+/// The implementation bounds the time of every call. Calls are idempotent where possible: removing or signalling a container
+/// that does not exist succeeds.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
-    /// What container specs depend on, as the engine last saw it. Asks nothing.
+    /// What container specs depend on, as observed last.
     fn host(&self) -> HostInfo;
 
-    /// Makes what all servers share: their network. To be called whenever the engine was connected to.
+    /// Creates the network of the servers. Call it after each connection to the engine.
     async fn prepare_node(&self) -> Result<(), RuntimeError>;
 
-    /// Waits until what all servers share has been prepared once, cannot be, or has taken too long since the start.
+    /// Waits until the network of the servers was created or failed, or a few seconds after the start of the daemon.
     async fn node_settled(&self);
 
-    /// Finds out what a container of this spec would be here and now: paths of volumes, the id of the image. What cannot be
-    /// had is left out and named. Changes nothing; a file system that hangs is [`ErrorKind::VolumeUnresponsive`].
+    /// Adds what depends on the host to a spec: the paths of volumes and the id of the image. Mounts that cannot be used are
+    /// left out and named. A file system that hangs is [`ErrorKind::VolumeUnresponsive`].
     async fn resolve(&self, server: ServerId, built: BuiltSpec) -> Result<BuiltSpec, RuntimeError>;
 
-    /// Makes sure that the image and the network of a container are there: policy, credentials and progress of pulls are the
-    /// implementation's own affair, and servers that want the same image share one pull, which goes on when a caller is
-    /// dropped. A reference that only a person can correct is [`ErrorKind::InvalidImage`].
+    /// Ensures that the image and the network of a container exist, by the node's policy and credentials. Servers share the pull
+    /// of an image, which continues when a caller is dropped. A reference that only a person can correct is
+    /// [`ErrorKind::InvalidImage`].
     async fn prepare(&self, spec: &ContainerSpec) -> Result<(), RuntimeError>;
 
     /// Version and size of the engine.
     async fn engine(&self) -> Result<EngineInfo, RuntimeError>;
 
-    /// All containers that are ours by label or by name, one call for the whole node.
+    /// Lists the containers of all servers.
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError>;
 
-    /// Looks at one container by its name.
+    /// Inspects a container by its name.
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError>;
 
-    /// Whether the engine takes new calls. One that goes down ends its containers first, and answers meanwhile on the
-    /// connections that it has: then this is [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`], for callers in the next
-    /// seconds too.
+    /// Checks that the engine accepts new connections. An engine that shuts down ends its containers first, and still answers
+    /// on open connections. The error is then [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`], and kept for some seconds.
     async fn ping(&self) -> Result<(), RuntimeError>;
 
-    /// Makes a container of a spec that was resolved, and returns its id. A name that is taken is [`ErrorKind::NameTaken`].
+    /// Creates a container of a resolved spec, and returns its id. A used name is [`ErrorKind::NameTaken`].
     async fn create(&self, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, RuntimeError>;
 
-    /// Starts a container; one that runs already stays as it is.
+    /// Starts a container. A running one stays as it is.
     async fn start(&self, id: &str) -> Result<(), RuntimeError>;
 
-    /// Sends a signal; a container that is gone or has ended is no error.
+    /// Sends a signal. A container that has ended or does not exist is no error.
     async fn signal(&self, id: &str, signal: &str) -> Result<(), RuntimeError>;
 
-    /// Removes a container with its anonymous volumes, killing it first; one that is gone is no error.
+    /// Kills a container and removes it with its anonymous volumes. One that does not exist is no error.
     async fn remove(&self, id: &str) -> Result<Removal, RuntimeError>;
 
-    /// Changes the limits of a container in place; one that is gone is no error.
+    /// Changes the limits of a container in place. One that does not exist is no error.
     async fn update(&self, id: &str, limits: &Limits) -> Result<(), RuntimeError>;
 
     /// Opens a container's terminal.
@@ -233,7 +210,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// Reads a container's log as raw bytes.
     async fn logs(&self, id: &str, part: LogPart) -> Result<Output, RuntimeError>;
 
-    /// The one stream of events; ends when the connection is lost. The first item is yielded (or the stream
-    /// pending) only once the engine is listening, so that a listing made after this call misses nothing.
+    /// Subscribes to the events of containers. The stream ends with the connection. The engine sends all events after this call
+    /// returns, so a later listing misses nothing.
     async fn events(&self) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError>;
 }

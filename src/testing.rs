@@ -9,7 +9,6 @@ pub mod fake;
 pub mod node;
 pub mod panel;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use crate::model::settings::{Process, Settings, Stop};
 use crate::model::{ManagedBy, Manifest, ServerId};
 use crate::panel::PanelServer;
 use crate::runtime::host::Host;
-use crate::runtime::{ContainerSpec, KernelLimits, Limits};
+use crate::runtime::{ContainerSpec, KernelLimits};
 use crate::tasks::{Blocking, Tasks};
 
 pub use disk::TestDisk;
@@ -74,29 +73,5 @@ pub fn test_host() -> Host {
 
 /// A container with the command of its image, without limits, mounts, ports and labels.
 pub fn container_spec(name: &str, image: &str) -> ContainerSpec {
-    ContainerSpec {
-        name: name.into(),
-        image: image.into(),
-        local_image: false,
-        image_id: None,
-        hostname: String::new(),
-        domainname: String::new(),
-        user: None,
-        command: None,
-        environment: Vec::new(),
-        labels: BTreeMap::new(),
-        volumes: Vec::new(),
-        tmpfs: BTreeMap::new(),
-        dns: Vec::new(),
-        log: None,
-        security_opt: Vec::new(),
-        read_only_root: false,
-        cap_drop: Vec::new(),
-        network_mode: "bridge".into(),
-        own_network: None,
-        endpoint: None,
-        userns_mode: String::new(),
-        ports: Vec::new(),
-        limits: Limits::default(),
-    }
+    ContainerSpec { name: name.into(), image: image.into(), network_mode: "bridge".into(), ..ContainerSpec::default() }
 }

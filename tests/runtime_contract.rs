@@ -2,6 +2,8 @@
 //!
 //! Without an engine the Docker half fails; `ALULA_SKIP_DOCKER=1` skips it with a message.
 
+#[path = "support/busybox.rs"]
+mod busybox;
 #[path = "runtime_contract/docker_harness.rs"]
 mod docker_harness;
 #[path = "runtime_contract/fake_harness.rs"]

@@ -43,7 +43,7 @@ pub(super) struct Replay {
     container: String,
     log: Option<Log>,
     /// Opens it again after a delay.
-    open: Option<Open>,
+    open: Open,
     /// How often the log broke.
     breaks: u32,
     /// The deadline of reading the log; after its end, of waiting for the attachment.
@@ -96,7 +96,7 @@ impl Replay {
         Self {
             container,
             log: Some(open(Duration::ZERO)),
-            open: Some(open),
+            open,
             breaks: 0,
             until: Instant::now() + crate::wait::REPLAY,
             lines: Lines::default(),
@@ -140,8 +140,10 @@ impl Replay {
     /// Reads the log from its beginning again, unless it broke too often.
     fn begin_again(&mut self) -> bool {
         self.breaks += 1;
-        let Some(open) = self.open.as_ref().filter(|_| self.breaks <= BREAKS) else { return false };
-        self.log = Some(open(Duration::from_secs(self.breaks.into())));
+        if self.breaks > BREAKS {
+            return false;
+        }
+        self.log = Some((self.open)(Duration::from_secs(self.breaks.into())));
         self.lines = Lines::default();
         self.aligner = Aligner::new(std::mem::take(&mut self.aligner.anchor));
         self.window.clear();

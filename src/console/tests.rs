@@ -1,4 +1,4 @@
-//! Consoles over the runtime in memory: the life of attachments, and what a new daemon finds.
+//! Consoles with the engine in memory: attachments, and restarts of the daemon.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -18,21 +18,21 @@ fn id() -> ServerId {
     ServerId::new(uuid::Uuid::from_u128(1))
 }
 
-/// A machine with one server's folder.
-struct House {
+/// An engine and the folder of one server.
+struct Machine {
     root: TempDir,
     events: Events,
     engine: FakeEngine,
 }
 
-/// One daemon's life.
+/// The console of one daemon.
 struct Daemon {
     console: Console,
     tasks: Tasks,
     wakes: Arc<AtomicU32>,
 }
 
-impl House {
+impl Machine {
     fn new() -> Self {
         let engine = FakeEngine::default();
         engine.add_image("box", LocalImage::default());
@@ -41,14 +41,15 @@ impl House {
 
     fn daemon(&self) -> Daemon {
         let (tasks, wakes) = (Tasks::new(), Arc::new(AtomicU32::new(0)));
-        let options =
-            ConsoleOptions { app_name: "alula".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 2 };
+        let mut node = crate::testing::node_config(Path::new("/node"));
+        node.app_name = "alula".into();
+        (node.max_transcript_bytes, node.max_transcript_files) = (1 << 20, 2);
         let count = wakes.clone();
         let console = Console::new(
             Arc::new(self.runtime()),
             Blocking::Inline,
             self.events.clone(),
-            options,
+            &node,
             tasks.clone(),
             Arc::new(move |woken| {
                 assert_eq!(woken, id());
@@ -62,7 +63,7 @@ impl House {
         FakeRuntime::faultless(self.engine.clone(), crate::testing::test_host())
     }
 
-    /// Makes a container that will run this program; an earlier one is removed.
+    /// Creates a container with this program, after removing an earlier one.
     async fn container(&self, program: Program) -> String {
         self.engine.set_program("box", program);
         let name = container_name(id(), Role::Server);
@@ -97,17 +98,17 @@ impl Daemon {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_starts_is_typed_into_and_ends() {
-    let (house, startup) = (House::new(), done("Done!"));
-    let daemon = house.daemon();
+async fn a_server_starts_gets_a_command_and_ends() {
+    let (machine, startup) = (Machine::new(), done("Done!"));
+    let daemon = machine.daemon();
     let console = &daemon.console;
-    let container = house.container(Program::server(&ServerScript::default())).await;
+    let container = machine.container(Program::server(&ServerScript::default())).await;
     assert_eq!((console.attached(id()), console.done_seen(id())), (None, None));
 
-    console.attach(id(), &container, Some(&startup), &house.logs(), false).await.unwrap();
-    console.attach(id(), &container, Some(&startup), &house.logs(), false).await.unwrap();
-    assert_eq!(house.engine.attachments(&container), 1);
-    house.runtime().start(&container).await.unwrap();
+    console.attach(id(), &container, Some(&startup), &machine.logs(), false).await.unwrap();
+    console.attach(id(), &container, Some(&startup), &machine.logs(), false).await.unwrap();
+    assert_eq!(machine.engine.attachments(&container), 1);
+    machine.runtime().start(&container).await.unwrap();
     tokio::time::sleep(SECOND / 2).await;
     assert_eq!((console.attached(id()), console.done_seen(id())), (Some(container.clone()), None));
     tokio::time::sleep(SECOND).await;
@@ -123,7 +124,7 @@ async fn a_server_starts_is_typed_into_and_ends() {
     assert_eq!(console.done_seen(id()), Some(container), "known beyond the end");
     assert_eq!(daemon.wakes(), 2);
     assert!(matches!(console.send_command(id(), "late").await, Err(ConsoleError::NotAttached(_))));
-    let text = house.transcript();
+    let text = machine.transcript();
     assert_eq!(
         text,
         "booting\nDone! For help, type \"help\"\nsay hello\nhello\n[alula Daemon]: stopping\n\
@@ -133,82 +134,82 @@ async fn a_server_starts_is_typed_into_and_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_stop_command_as_output_means_nothing() {
-    let house = House::new();
-    let daemon = house.daemon();
-    let container = house.container(printing(&[(1, "stop"), (2, "ready")])).await;
-    daemon.console.attach(id(), &container, Some(&done("ready")), &house.logs(), false).await.unwrap();
-    house.runtime().start(&container).await.unwrap();
+async fn the_stop_command_in_the_output_has_no_effect() {
+    let machine = Machine::new();
+    let daemon = machine.daemon();
+    let container = machine.container(printing(&[(1, "stop"), (2, "ready")])).await;
+    daemon.console.attach(id(), &container, Some(&done("ready")), &machine.logs(), false).await.unwrap();
+    machine.runtime().start(&container).await.unwrap();
     tokio::time::sleep(3 * SECOND / 2).await;
     assert_eq!(daemon.wakes(), 0);
     assert_eq!(daemon.console.attached(id()), Some(container));
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_container_takes_the_place() {
-    let (house, startup) = (House::new(), done("ready"));
-    let daemon = house.daemon();
+async fn another_container_replaces_the_attachment() {
+    let (machine, startup) = (Machine::new(), done("ready"));
+    let daemon = machine.daemon();
     let console = &daemon.console;
-    let first = house.container(printing(&[(0, "ready")])).await;
-    console.attach(id(), &first, Some(&startup), &house.logs(), false).await.unwrap();
-    house.runtime().start(&first).await.unwrap();
+    let first = machine.container(printing(&[(0, "ready")])).await;
+    console.attach(id(), &first, Some(&startup), &machine.logs(), false).await.unwrap();
+    machine.runtime().start(&first).await.unwrap();
     tokio::time::sleep(SECOND).await;
     assert_eq!(console.done_seen(id()), Some(first));
     let wakes = daemon.wakes();
 
-    let second = house.container(printing(&[(0, "again"), (5, "ready")])).await;
-    console.attach(id(), &second, Some(&startup), &house.logs(), false).await.unwrap();
+    let second = machine.container(printing(&[(0, "again"), (5, "ready")])).await;
+    console.attach(id(), &second, Some(&startup), &machine.logs(), false).await.unwrap();
     assert_eq!((console.attached(id()), console.done_seen(id())), (Some(second.clone()), None));
-    house.runtime().start(&second).await.unwrap();
+    machine.runtime().start(&second).await.unwrap();
     tokio::time::sleep(SECOND).await;
     assert_eq!(console.attached(id()), Some(second.clone()), "the end of the first is not the second's");
     assert!(daemon.wakes() <= wakes + 1);
-    assert_eq!(house.transcript(), "ready\nagain\n");
+    assert_eq!(machine.transcript(), "ready\nagain\n");
 
     console.detach(id());
     assert_eq!((console.attached(id()), console.done_seen(id())), (None, None));
     let wakes = daemon.wakes();
     tokio::time::sleep(SECOND).await;
-    assert_eq!((house.engine.attachments(&second), daemon.wakes()), (0, wakes));
+    assert_eq!((machine.engine.attachments(&second), daemon.wakes()), (0, wakes));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_server_has_one_attachment() {
-    let house = House::new();
-    let daemon = house.daemon();
-    let first = house.container(Program::idle()).await;
+    let machine = Machine::new();
+    let daemon = machine.daemon();
+    let first = machine.container(Program::idle()).await;
     let purpose = Purpose { server: id(), role: Role::Server, token: "token".into() };
-    let second = house.runtime().create(&container_spec("another", "box"), &purpose).await.unwrap();
+    let second = machine.runtime().create(&container_spec("another", "box"), &purpose).await.unwrap();
     for container in [&first, &second] {
-        house.runtime().start(container).await.unwrap();
-        daemon.console.attach(id(), container, None, &house.logs(), false).await.unwrap();
+        machine.runtime().start(container).await.unwrap();
+        daemon.console.attach(id(), container, None, &machine.logs(), false).await.unwrap();
         tokio::time::sleep(SECOND).await;
     }
-    assert_eq!((house.engine.attachments(&first), house.engine.attachments(&second)), (0, 1));
+    assert_eq!((machine.engine.attachments(&first), machine.engine.attachments(&second)), (0, 1));
     assert_eq!(daemon.wakes(), 0, "that was no news");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_matcher_can_be_replaced_during_the_start_up() {
-    let house = House::new();
-    let daemon = house.daemon();
-    let container = house.container(printing(&[(1, "up"), (3, "up and ready")])).await;
-    daemon.console.attach(id(), &container, Some(&done("typo")), &house.logs(), false).await.unwrap();
-    house.runtime().start(&container).await.unwrap();
+    let machine = Machine::new();
+    let daemon = machine.daemon();
+    let container = machine.container(printing(&[(1, "up"), (3, "up and ready")])).await;
+    daemon.console.attach(id(), &container, Some(&done("typo")), &machine.logs(), false).await.unwrap();
+    machine.runtime().start(&container).await.unwrap();
     tokio::time::sleep(2 * SECOND).await;
-    daemon.console.attach(id(), &container, Some(&done("ready")), &house.logs(), false).await.unwrap();
+    daemon.console.attach(id(), &container, Some(&done("ready")), &machine.logs(), false).await.unwrap();
     tokio::time::sleep(2 * SECOND).await;
     assert_eq!(daemon.console.done_seen(id()), Some(container));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_daemon_goes_on_where_the_old_one_stood() {
+async fn a_restarted_daemon_continues_the_transcript() {
     for crash in [false, true] {
-        let (house, startup) = (House::new(), done("ready"));
-        let container = house.container(printing(&[(1, "a"), (3, "ready"), (4, "b"), (6, "c"), (8, "d")])).await;
-        let old = house.daemon();
-        old.console.attach(id(), &container, Some(&startup), &house.logs(), false).await.unwrap();
-        house.runtime().start(&container).await.unwrap();
+        let (machine, startup) = (Machine::new(), done("ready"));
+        let container = machine.container(printing(&[(1, "a"), (3, "ready"), (4, "b"), (6, "c"), (8, "d")])).await;
+        let old = machine.daemon();
+        old.console.attach(id(), &container, Some(&startup), &machine.logs(), false).await.unwrap();
+        machine.runtime().start(&container).await.unwrap();
         tokio::time::sleep(2 * SECOND).await;
         if crash {
             old.tasks.abort_all();
@@ -216,71 +217,71 @@ async fn a_new_daemon_goes_on_where_the_old_one_stood() {
             assert!(old.tasks.shutdown(SECOND).await.is_empty());
         }
         tokio::time::sleep(5 * SECOND / 2).await;
-        assert_eq!(house.engine.attachments(&container), 0);
+        assert_eq!(machine.engine.attachments(&container), 0);
 
-        let new = house.daemon();
-        new.console.attach(id(), &container, Some(&startup), &house.logs(), true).await.unwrap();
+        let new = machine.daemon();
+        new.console.attach(id(), &container, Some(&startup), &machine.logs(), true).await.unwrap();
         tokio::time::sleep(SECOND).await;
         assert_eq!(new.console.done_seen(id()), Some(container.clone()), "seen in the log");
         tokio::time::sleep(SECOND).await;
         new.tasks.abort_all();
 
         // The server has started; the log's tail is enough.
-        let newest = house.daemon();
+        let newest = machine.daemon();
         tokio::time::sleep(SECOND).await;
-        newest.console.attach(id(), &container, None, &house.logs(), true).await.unwrap();
+        newest.console.attach(id(), &container, None, &machine.logs(), true).await.unwrap();
         tokio::time::sleep(5 * SECOND).await;
-        assert_eq!(house.transcript(), "a\nready\nb\nc\nd\n", "crash: {crash}");
+        assert_eq!(machine.transcript(), "a\nready\nb\nc\nd\n", "crash: {crash}");
         assert_eq!(newest.console.done_seen(id()), None);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_was_away_is_taken_up_again_too() {
-    let house = House::new();
-    house.engine.set_live_restore(true);
-    let daemon = house.daemon();
-    let container = house.container(printing(&[(1, "a"), (3, "b"), (5, "c")])).await;
-    daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
-    house.runtime().start(&container).await.unwrap();
+async fn an_attachment_after_an_outage_of_the_engine_continues_the_transcript() {
+    let machine = Machine::new();
+    machine.engine.set_live_restore(true);
+    let daemon = machine.daemon();
+    let container = machine.container(printing(&[(1, "a"), (3, "b"), (5, "c")])).await;
+    daemon.console.attach(id(), &container, None, &machine.logs(), false).await.unwrap();
+    machine.runtime().start(&container).await.unwrap();
     tokio::time::sleep(2 * SECOND).await;
-    house.engine.set_engine_up(false);
+    machine.engine.set_engine_up(false);
     tokio::time::sleep(2 * SECOND).await;
     assert_eq!((daemon.console.attached(id()), daemon.wakes()), (None, 1));
-    let rejected = daemon.console.attach(id(), &container, None, &house.logs(), true).await.unwrap_err();
+    let rejected = daemon.console.attach(id(), &container, None, &machine.logs(), true).await.unwrap_err();
     assert!(rejected.is_outage(), "{rejected}");
-    house.engine.set_engine_up(true);
-    daemon.console.attach(id(), &container, None, &house.logs(), true).await.unwrap();
+    machine.engine.set_engine_up(true);
+    daemon.console.attach(id(), &container, None, &machine.logs(), true).await.unwrap();
     tokio::time::sleep(2 * SECOND).await;
-    assert_eq!(house.transcript(), "a\nb\nc\n");
+    assert_eq!(machine.transcript(), "a\nb\nc\n");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_up_that_was_seen_stays_seen_when_the_attachment_is_made_again() {
-    let (house, startup) = (House::new(), done("ready"));
-    house.engine.set_live_restore(true);
-    let daemon = house.daemon();
-    let container = house.container(printing(&[(1, "ready"), (9, "b")])).await;
-    daemon.console.attach(id(), &container, Some(&startup), &house.logs(), false).await.unwrap();
-    house.runtime().start(&container).await.unwrap();
+async fn a_finished_start_up_is_kept_when_the_container_is_attached_again() {
+    let (machine, startup) = (Machine::new(), done("ready"));
+    machine.engine.set_live_restore(true);
+    let daemon = machine.daemon();
+    let container = machine.container(printing(&[(1, "ready"), (9, "b")])).await;
+    daemon.console.attach(id(), &container, Some(&startup), &machine.logs(), false).await.unwrap();
+    machine.runtime().start(&container).await.unwrap();
     tokio::time::sleep(2 * SECOND).await;
-    house.engine.set_engine_up(false);
+    machine.engine.set_engine_up(false);
     tokio::time::sleep(2 * SECOND).await;
-    house.engine.set_engine_up(true);
-    daemon.console.attach(id(), &container, Some(&startup), &house.logs(), false).await.unwrap();
+    machine.engine.set_engine_up(true);
+    daemon.console.attach(id(), &container, Some(&startup), &machine.logs(), false).await.unwrap();
     assert_eq!(daemon.console.done_seen(id()), Some(container));
 }
 
 #[tokio::test(start_paused = true)]
-async fn long_lines_are_rejected_and_unread_ones_are_given_up() {
-    let house = House::new();
-    let daemon = house.daemon();
+async fn long_commands_are_rejected_and_unread_ones_time_out() {
+    let machine = Machine::new();
+    let daemon = machine.daemon();
     let long = "x".repeat(MAX_COMMAND + 1);
     assert!(matches!(daemon.console.send_command(id(), &long).await, Err(ConsoleError::TooLong { .. })));
 
-    let container = house.container(Program::idle()).await;
-    daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
-    // A task that does not come to it stands for a server that does not read.
+    let container = machine.container(Program::idle()).await;
+    daemon.console.attach(id(), &container, None, &machine.logs(), false).await.unwrap();
+    // A full channel stands for a server that does not read.
     let commands = daemon.console.inner.slots().get(&id()).unwrap().attached.as_ref().unwrap().commands.clone();
     let full = commands.reserve_many(COMMANDS).await.unwrap();
     let began = tokio::time::Instant::now();
@@ -301,13 +302,13 @@ async fn next_line(subscription: &mut Subscription) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn lines_are_published_as_they_come() {
-    let house = House::new();
-    let daemon = house.daemon();
-    let mut watcher = house.events.subscribe(id());
-    let container = house.container(printing(&[(0, "a"), (1, "b")])).await;
-    daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
+    let machine = Machine::new();
+    let daemon = machine.daemon();
+    let mut watcher = machine.events.subscribe(id());
+    let container = machine.container(printing(&[(0, "a"), (1, "b")])).await;
+    daemon.console.attach(id(), &container, None, &machine.logs(), false).await.unwrap();
     daemon.console.announce(id(), "starting");
-    house.runtime().start(&container).await.unwrap();
+    machine.runtime().start(&container).await.unwrap();
     assert_eq!(next_line(&mut watcher).await, "daemon: starting");
     assert_eq!(next_line(&mut watcher).await, "a");
     daemon.console.detach(id());
@@ -315,25 +316,25 @@ async fn lines_are_published_as_they_come() {
     assert_eq!(next_line(&mut watcher).await, "daemon: the server is still there");
 }
 
-/// Handovers at each moment of a server's printing: transcript and later lines are all lines, each once.
+/// Handovers at each moment of the output: the transcript and later lines have each line once.
 #[tokio::test(start_paused = true)]
-async fn a_reader_of_the_transcript_takes_over_from_it_without_a_gap() {
+async fn handover_and_later_lines_have_no_gap() {
     let lines: Vec<String> = (0..40).map(|number| format!("line {number}")).collect();
     for moment in (0..4200).step_by(130) {
-        let house = House::new();
-        let daemon = house.daemon();
+        let machine = Machine::new();
+        let daemon = machine.daemon();
         let script = lines
             .iter()
             .enumerate()
             .map(|(at, line)| (Duration::from_millis(100 * at as u64), Act::Print(line.clone())));
-        let container = house.container(Program { script: script.collect(), ..Program::default() }).await;
-        daemon.console.attach(id(), &container, None, &house.logs(), false).await.unwrap();
-        house.runtime().start(&container).await.unwrap();
+        let container = machine.container(Program { script: script.collect(), ..Program::default() }).await;
+        daemon.console.attach(id(), &container, None, &machine.logs(), false).await.unwrap();
+        machine.runtime().start(&container).await.unwrap();
         tokio::time::sleep(Duration::from_millis(moment)).await;
-        let mut subscription = house.events.subscribe(id());
+        let mut subscription = machine.events.subscribe(id());
         // What comes before the handover is in both.
         tokio::time::sleep(Duration::from_millis(moment % 400)).await;
-        let mut handover = daemon.console.handover(id(), &house.logs()).await.unwrap();
+        let mut handover = daemon.console.handover(id(), &machine.logs()).await.unwrap();
         let mut text = String::new();
         if let Some(file) = &mut handover.file {
             text = String::from_utf8(file.next_piece().unwrap()).unwrap();
@@ -351,14 +352,14 @@ async fn a_reader_of_the_transcript_takes_over_from_it_without_a_gap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_no_transcript_yet_is_handed_over_too() {
-    let house = House::new();
-    let daemon = house.daemon();
+async fn a_handover_without_a_transcript_has_the_waiting_lines() {
+    let machine = Machine::new();
+    let daemon = machine.daemon();
     daemon.console.announce(id(), "pulling the image");
-    let handover = daemon.console.handover(id(), &house.logs()).await.unwrap();
+    let handover = daemon.console.handover(id(), &machine.logs()).await.unwrap();
     assert!(handover.file.is_none());
     assert_eq!(String::from_utf8(handover.unwritten).unwrap(), "[alula Daemon]: pulling the image\n");
-    let mut subscription = house.events.subscribe(id());
+    let mut subscription = machine.events.subscribe(id());
     daemon.console.announce(id(), "starting");
     match subscription.recv().await.unwrap().kind {
         EventKind::Daemon { number, .. } => assert!(number > handover.last),

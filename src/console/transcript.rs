@@ -51,10 +51,10 @@ const WAITING_WITHOUT_FOLDER: usize = 4 * 1024;
 /// How transcripts are kept.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
-    /// Bytes of one file; exceeded by less than one batch.
-    pub bytes: u64,
-    /// Files, the one in use included.
-    pub files: u32,
+    /// Maximum size of one file, exceeded by less than one batch.
+    pub max_bytes: u64,
+    /// Number of files, including the current one.
+    pub max_files: u32,
     /// What lines of the daemon begin with.
     pub daemon: String,
     /// Numbers the lines of all transcripts: a later transcript of a server has higher ones than an earlier one.

@@ -31,18 +31,19 @@ use bollard::Docker;
 use bollard::errors::Error;
 use futures_util::stream::BoxStream;
 
-use super::host::{Engine, Host, RegistryAuth};
+use super::host::{Engine, Host};
 use super::{
     Attachment, BuiltSpec, ContainerSpec, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkInfo,
     NetworkSpec, Output, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
 };
+use crate::config::RegistryFile;
 use crate::model::{ContainerStatus, Role, ServerId};
 pub use connection::{Address, InvalidAddress};
 use wire::Wire;
 
-/// Looking at things, and what should be immediate.
+/// The limit of calls that are answered at once.
 const QUICK: Duration = Duration::from_secs(10);
-const KNOCK: Duration = Duration::from_secs(3);
+const PING: Duration = Duration::from_secs(3);
 const START: Duration = Duration::from_secs(30);
 const CREATE: Duration = Duration::from_secs(60);
 /// The engine kills the container and removes its layers and volumes.
@@ -54,13 +55,13 @@ pub struct DockerRuntime {
     host: Arc<Host>,
     wire: Arc<Wire>,
     docker: Docker,
-    /// Hash of the limits applied last, by container. Labels cannot be changed after creation; what is lost
-    /// here with the process is one superfluous update.
+    /// Hash of the limits applied last, by container, because labels cannot be changed. After a restart the limits may be
+    /// applied once more.
     current_limits: Arc<Mutex<HashMap<String, String>>>,
 }
 
 impl DockerRuntime {
-    /// A client for the engine at `address`, which runs on this host. Does not connect.
+    /// A client of the engine at `address`, on this host. It connects at the first call.
     pub fn connect(address: Address, host: Host) -> Self {
         let wire = Arc::new(Wire::new(address));
         let transport = {
@@ -78,7 +79,7 @@ impl DockerRuntime {
         Self { host: Arc::new(host), wire, docker, current_limits: Arc::default() }
     }
 
-    /// Awaits an answer for no longer than `limit`. The attempt's words are made only when it fails.
+    /// Waits for an answer, at most for `limit`.
     async fn within<T>(
         &self,
         limit: Duration,
@@ -130,7 +131,7 @@ impl Runtime for DockerRuntime {
 
     async fn engine(&self) -> Result<EngineInfo, RuntimeError> {
         let answer = containers::engine(&self.docker);
-        self.within(QUICK, || "looking at the container engine".into(), answer).await
+        self.within(QUICK, || "inspecting the container engine".into(), answer).await
     }
 
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {
@@ -140,14 +141,14 @@ impl Runtime for DockerRuntime {
     }
 
     async fn ping(&self) -> Result<(), RuntimeError> {
-        let answer = self.wire.knock();
-        self.host.check.run(self.within(KNOCK, || "asking whether the container engine stays".into(), answer)).await
+        let answer = self.wire.ping();
+        self.host.check.run(self.within(PING, || "checking the container engine".into(), answer)).await
     }
 
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError> {
         let name = container_name(server, role);
         let answer = containers::inspect(&self.wire, &name);
-        let mut status = self.within(QUICK, || format!("looking at the container {name}"), answer).await?;
+        let mut status = self.within(QUICK, || format!("inspecting the container {name}"), answer).await?;
         if let Some(status) = &mut status
             && let Some(is_current) = self.current_limits().get(&status.id)
         {
@@ -220,17 +221,17 @@ impl Engine for DockerRuntime {
     async fn pull(
         &self,
         reference: &str,
-        auth: Option<RegistryAuth>,
+        auth: Option<&RegistryFile>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), RuntimeError> {
-        // How long a pull may take is the host's to say.
+        // The host limits the time of a pull.
         let pulled = images::pull(&self.wire, reference, auth, progress).await;
         pulled.map_err(|error| self.failed(format!("pulling the image {reference}"), &error))
     }
 
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkInfo, RuntimeError> {
         let answer = networks::ensure(&self.wire, &self.docker, spec);
-        self.within(CREATE, || format!("making the network {}", spec.name), answer).await
+        self.within(CREATE, || format!("creating the network {}", spec.name), answer).await
     }
 }
 

@@ -1,9 +1,9 @@
-//! Why a runtime call failed, by kind.
+//! Errors of the runtime.
 
 use std::fmt::Display;
 use std::time::Duration;
 
-/// What kind of failure it is: what callers decide by.
+/// The kind of an error, by which callers decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The engine does not answer.
@@ -12,37 +12,37 @@ pub enum ErrorKind {
     Timeout,
     /// A file system that the container mounts does not answer.
     VolumeUnresponsive,
-    /// There is no such container, image or network.
+    /// The container, image or network does not exist.
     NotFound,
     /// Another container has the name.
     NameTaken,
-    /// The state of the container or the engine does not allow it now.
+    /// The state of the container or the engine does not allow the call now.
     Conflict,
-    /// The container or the request cannot be what was asked for.
+    /// The container or the request is invalid.
     Invalid,
-    /// The image reference is none: only another reference helps.
+    /// The image reference is invalid. Only another reference helps.
     InvalidImage,
-    /// The registry or the engine denies it.
+    /// The registry or the engine denies access.
     Denied,
     /// The disk is full.
     NoSpace,
-    /// The engine cannot do this at all.
+    /// The engine does not support the call.
     Unsupported,
-    /// Anything else that the engine reports.
+    /// Any other error of the engine.
     Failed,
 }
 
-/// A failed runtime call. `Display` says what was attempted, and why it failed.
+/// A failed call. `Display` contains the attempt and the cause.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct RuntimeError {
-    /// What kind of failure it is.
+    /// By which callers decide.
     pub kind: ErrorKind,
     message: String,
 }
 
 impl RuntimeError {
-    /// `attempt` failed because of `cause`, as the engine words it.
+    /// `attempt` failed because of `cause`.
     pub fn new(kind: ErrorKind, attempt: impl Display, cause: impl Display) -> Self {
         let message = match kind {
             ErrorKind::Unavailable => {
@@ -54,7 +54,7 @@ impl RuntimeError {
         Self { kind, message }
     }
 
-    /// The same with a sentence of its own.
+    /// An error with a complete message.
     pub fn with_message(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
@@ -65,7 +65,7 @@ impl RuntimeError {
         Self::new(ErrorKind::Timeout, attempt, cause)
     }
 
-    /// Whether the same call may work later although nothing is changed: the engine, or a file system, was away or slow.
+    /// Whether the same call may succeed later: the engine or a file system did not answer.
     pub fn is_outage(&self) -> bool {
         matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::VolumeUnresponsive)
     }

@@ -1,13 +1,13 @@
-//! What every container engine on this host needs beside its own API: images by the node's policy and one pull for all servers
-//! that want it, the network of the servers, volumes as paths, and what the kernel can limit.
+//! The part of a runtime that is the same for every engine on this host: images by the node's policy, the network of the
+//! servers, the paths of volumes, and what the kernel can limit.
 //!
-//! An implementation of [`Runtime`](super::Runtime) whose containers run on this host keeps one [`Host`], is its [`Engine`], and
-//! hands the calls of these subjects on to it.
+//! An implementation of [`Runtime`](super::Runtime) for this host has one [`Host`], and is its [`Engine`].
 
 mod check;
 mod engine;
 mod follow;
 mod images;
+mod in_flight;
 mod paths;
 mod volumes;
 
@@ -21,30 +21,29 @@ use crate::config::NodeConfig;
 use crate::model::ServerId;
 use crate::tasks::{Blocking, Tasks};
 
-pub use engine::{Engine, RegistryAuth};
+pub use engine::Engine;
 #[cfg(test)]
 pub(crate) use follow::MountSource;
 pub use follow::kernel_limits;
 pub(crate) use paths::Paths;
 
-/// This host, as the containers of an engine on it see it.
+/// This host, as its containers depend on it.
 pub struct Host {
     node: Arc<NodeConfig>,
     kernel: KernelLimits,
     volumes: volumes::Volumes,
     images: images::Images,
-    /// Whether the engine takes new calls.
     pub(crate) check: check::EngineCheck,
-    /// The network of the servers as it was last seen.
+    /// The network of the servers, as observed last.
     network: Mutex<Option<NetworkInfo>>,
-    /// The first attempt at that network has ended.
+    /// Set when the first attempt to create the network has ended.
     settled: SetOnce<()>,
-    /// When callers no longer wait for it.
+    /// Until when callers wait for `settled`.
     deadline: Instant,
 }
 
 impl Host {
-    /// The host of this node; `kernel` is what its kernel can limit.
+    /// The host of a node.
     pub fn new(node: Arc<NodeConfig>, tasks: Tasks, blocking: Blocking, kernel: KernelLimits) -> Self {
         Self {
             kernel,
@@ -58,15 +57,15 @@ impl Host {
         }
     }
 
-    /// What container specs depend on, as last seen.
+    /// What container specs depend on, as observed last.
     pub fn info(&self) -> HostInfo {
         HostInfo { network: self.network().unwrap_or_default(), kernel: self.kernel }
     }
 
-    /// Makes the network of the servers where it is missing. Whatever comes of it, [`Host::settled`] no longer waits.
+    /// Creates the network of the servers if it is missing. Afterwards [`Host::settled`] does not wait.
     ///
     /// # Errors
-    /// It is not there afterwards.
+    /// The network does not exist.
     pub async fn prepare_node(&self, engine: &impl Engine) -> Result<(), RuntimeError> {
         let made = engine.ensure_network(&spec_builder::network(&self.node)).await.map(|network| {
             *self.network.lock().unwrap_or_else(PoisonError::into_inner) = Some(network);
@@ -75,23 +74,23 @@ impl Host {
         made
     }
 
-    /// The network of the servers has been prepared, or cannot be.
+    /// Ends the wait of [`Host::settled`].
     pub fn settle(&self) {
         // Only the first time counts.
         let _ = self.settled.set(());
     }
 
-    /// Waits until the network of the servers has been prepared, cannot be, or has taken too long since the start.
+    /// Waits until the network of the servers was created or failed, or a few seconds after the start of the daemon.
     pub async fn settled(&self) {
-        // Callers get by with a network that is late: servers that need it say so.
+        // Without the network only the starts of servers that need it fail.
         let _ = tokio::time::timeout_at(self.deadline, self.settled.wait()).await;
     }
 
-    /// Makes sure that the image and the network of a container are there. A network of the servers that cannot be made is
-    /// logged, and becomes an error of the start.
+    /// Ensures that the image and the network of a container exist. If the network of the servers cannot be created, the error is
+    /// logged, and the start fails.
     ///
     /// # Errors
-    /// The image, or the container's own network, is not there afterwards.
+    /// The image or the container's own network does not exist.
     pub async fn prepare(&self, engine: &impl Engine, spec: &ContainerSpec) -> Result<(), RuntimeError> {
         self.images.ensure(engine, &spec.image, spec.local_image).await?;
         match &spec.own_network {
@@ -104,11 +103,11 @@ impl Host {
         }
     }
 
-    /// A container was started, or not. If something that it needs is not there it may be the network of the servers, which was
-    /// removed: the next attempt finds it.
+    /// Takes the result of a start. If something was not found, the network of the servers may have been removed: it is created
+    /// again for the next attempt.
     ///
     /// # Errors
-    /// The start's.
+    /// Those of the start.
     pub async fn started(&self, engine: &impl Engine, start: Result<(), RuntimeError>) -> Result<(), RuntimeError> {
         if start.as_ref().is_err_and(|error| error.kind == ErrorKind::NotFound) {
             self.prepare_node_again(engine).await;
@@ -118,14 +117,14 @@ impl Host {
 
     async fn prepare_node_again(&self, engine: &impl Engine) {
         if let Err(error) = self.prepare_node(engine).await {
-            tracing::error!("the servers' network is not ready: {error}");
+            tracing::error!(%error, "cannot create the network of the servers");
         }
     }
 
-    /// Fills in the paths of the volumes and the id of the image, see [`Runtime::resolve`](super::Runtime::resolve).
+    /// Adds the paths of the volumes and the id of the image, see [`Runtime::resolve`](super::Runtime::resolve).
     ///
     /// # Errors
-    /// A path that does not answer.
+    /// A file system does not answer.
     pub async fn resolve(&self, server: ServerId, mut built: BuiltSpec) -> Result<BuiltSpec, RuntimeError> {
         self.volumes.resolve(server, &mut built).await?;
         built.spec.image_id = self.images.id(&built.spec.image);
@@ -139,7 +138,7 @@ impl Host {
 
 #[cfg(test)]
 impl Host {
-    /// Follows paths in another way.
+    /// Replaces how paths are resolved.
     pub(crate) fn with_paths(self, paths: Paths) -> Self {
         Self { volumes: volumes::Volumes::new(self.node.clone(), paths), ..self }
     }

@@ -1,82 +1,73 @@
-//! What a container should be like, in terms that no engine is needed for.
+//! Container specs, independent of the engine.
+
+#![allow(missing_docs)]
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::manifest::digest;
 
 /// Everything that a container is created from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContainerSpec {
-    /// Name, see [`container_name`](super::container_name).
+    /// See [`container_name`](super::container_name).
     pub name: String,
     /// Image reference, without a `~`.
     pub image: String,
-    /// The image is of this host: no registry is asked for it.
+    /// The image is local and never pulled.
     #[serde(default, skip_serializing)]
     pub local_image: bool,
-    /// Id of the image that the reference means, where the engine knows it: another one makes it another container. The
-    /// container is made from the reference.
+    /// Id of the image, if the engine has it. A new image changes the hash of the spec. The container is created from `image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
-    /// Host name.
     pub hostname: String,
-    /// Domain name; empty for none.
+    /// Empty for none.
     pub domainname: String,
-    /// `uid:gid`; the image's own where absent.
+    /// `uid:gid`; absent for that of the image.
     pub user: Option<String>,
-    /// Command; the image's own where absent. The image's entrypoint is never touched.
+    /// Absent for that of the image. The entrypoint of the image is not changed.
     pub command: Option<Vec<String>>,
     /// `NAME=value`, in order.
     pub environment: Vec<String>,
-    /// Labels for people and tools; ours are added at creation.
+    /// Labels for people and tools. Those of the daemon are added at the creation.
     pub labels: BTreeMap<String, String>,
-    /// Files of the host, in order.
+    /// Mounted in this order.
     pub volumes: Vec<Volume>,
-    /// Folder → options.
+    /// Options by folder.
     pub tmpfs: BTreeMap<String, String>,
-    /// Name servers.
     pub dns: Vec<String>,
-    /// Log driver; the runtime's own where absent.
+    /// Absent for the engine's default.
     pub log: Option<LogDriver>,
-    /// Security options.
     pub security_opt: Vec<String>,
-    /// Read-only root file system.
     pub read_only_root: bool,
-    /// Dropped capabilities.
     pub cap_drop: Vec<String>,
-    /// Network mode.
     pub network_mode: String,
-    /// A network that has to be there first, beside that of the servers.
+    /// A network of this server, which is created first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_network: Option<NetworkSpec>,
-    /// Fixed IPv4 endpoint (macvlan): network, address and gateway.
+    /// For macvlan.
     pub endpoint: Option<Endpoint>,
-    /// User namespace mode; empty for the runtime's own.
+    /// User namespace mode; empty for the engine's default.
     pub userns_mode: String,
     /// Published ports, each for TCP and UDP.
     pub ports: Vec<PublishedPort>,
-    /// Limits.
     pub limits: Limits,
 }
 
-/// A folder or file in the container that outlives it.
+/// A folder or file of the host in the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
-    /// What it is.
     pub role: VolumeRole,
-    /// Where it is on the host, for an engine that mounts paths: see [`Runtime::resolve`](super::Runtime::resolve).
+    /// Path on the host, set by [`Runtime::resolve`](super::Runtime::resolve).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Path in the container.
     pub target: String,
-    /// Read-only.
     pub read_only: bool,
 }
 
-/// What a volume is; where it is, the engine knows.
+/// What a volume contains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum VolumeRole {
@@ -86,49 +77,26 @@ pub enum VolumeRole {
     InstallScript,
     /// The server's machine-id.
     MachineId,
-    /// The node's list of users for containers.
+    /// The node's `passwd` file for containers.
     Passwd,
-    /// The node's list of groups for containers.
+    /// The node's `group` file for containers.
     Group,
-    /// A mount of the server's settings.
+    /// A mount in the server's settings.
     Mount {
-        /// Path on the node, as the settings have it.
+        /// Path on the node, as in the settings.
         source: String,
     },
 }
 
-/// A container spec, and what was asked for and left out of it.
+/// A container spec, and what the settings request and the spec leaves out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BuiltSpec {
-    /// What to create.
     pub spec: ContainerSpec,
-    /// What was left out.
-    pub omissions: Vec<Omission>,
+    /// Sentences for events: what was left out, and why.
+    pub omissions: Vec<String>,
 }
 
-/// Something that was asked for and left out. `Display` is a sentence for an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Omission {
-    /// What, such as `mount /srv/maps at /maps`.
-    pub subject: String,
-    /// Why, and what to do about it.
-    pub reason: String,
-}
-
-impl Omission {
-    /// This is left out for this reason.
-    pub fn new(subject: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { subject: subject.into(), reason: reason.into() }
-    }
-}
-
-impl fmt::Display for Omission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is left out: {}", self.subject, self.reason)
-    }
-}
-
-/// What container specs depend on beside settings and configuration, as the engine last saw it.
+/// What container specs depend on, in addition to settings and configuration.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct HostInfo {
     /// The network of the servers.
@@ -140,33 +108,29 @@ pub struct HostInfo {
 /// What the kernel can limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KernelLimits {
-    /// It weighs block I/O by container.
+    /// Weights for block I/O.
     pub block_io_weight: bool,
-    /// The OOM killer can be switched off for a container.
+    /// Disabling the OOM killer for a container.
     pub oom_kill_disable: bool,
 }
 
-/// A log driver with its options.
+/// A log driver and its options.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogDriver {
-    /// Name.
     pub driver: String,
-    /// Options.
     pub options: BTreeMap<String, String>,
 }
 
-/// A fixed place in a network.
+/// A fixed IPv4 address in a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// The network's name.
+    /// Name of the network.
     pub network: String,
-    /// The container's IPv4 address.
     pub address: String,
-    /// IPv4 gateway.
     pub gateway: String,
 }
 
-/// A port of the host, published for TCP and UDP under the same number.
+/// A port of the host, published for TCP and UDP.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PublishedPort {
     /// Address of the host.
@@ -174,6 +138,9 @@ pub struct PublishedPort {
     /// Port, never 0.
     pub port: u16,
 }
+
+/// The period of a CPU quota, in microseconds.
+pub const CPU_PERIOD: i64 = 100_000;
 
 /// Limits of a container.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -184,31 +151,20 @@ pub struct Limits {
     pub memory_reservation: i64,
     /// Memory and swap together, bytes; -1 is unlimited.
     pub memory_swap: i64,
-    /// Forbid the kernel to kill for want of memory.
+    /// Disables the OOM killer for the container.
     pub oom_kill_disable: bool,
-    /// Processes; `None` leaves it to the runtime.
+    /// Number of processes; `None` is the engine's default.
     pub pids: Option<i64>,
-    /// Block I/O weight; `None` where the kernel has none.
+    /// Block I/O weight; `None` if the kernel does not support it.
     pub blkio_weight: Option<u16>,
-    /// CPU quota, period (microseconds) and shares; `None` is unlimited.
-    pub cpu: Option<CpuLimit>,
-    /// Cores; empty for all.
+    /// Microseconds of CPU time in each [`CPU_PERIOD`]; `None` is unlimited.
+    pub cpu: Option<i64>,
+    /// Cores, such as `0-3`; empty for all.
     pub cpuset: String,
 }
 
-/// CPU bandwidth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CpuLimit {
-    /// Microseconds of CPU time in a period.
-    pub quota: i64,
-    /// Microseconds.
-    pub period: i64,
-    /// Relative weight.
-    pub shares: i64,
-}
-
 impl ContainerSpec {
-    /// Hash of everything but the limits, which can be changed in place, and the token.
+    /// Hash of everything except the limits, which can be changed in place.
     pub fn hash(&self) -> String {
         let mut unlimited = self.clone();
         unlimited.limits = Limits::default();
@@ -223,31 +179,28 @@ impl Limits {
     }
 }
 
-/// The network that servers live in.
+/// The network of the servers, as it exists.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct NetworkInfo {
-    /// The driver it really has.
     pub driver: String,
-    /// Its IPv4 gateway: the address of the host inside the network.
+    /// The IPv4 address of the host in the network.
     pub gateway: Option<String>,
 }
 
-/// What the network should be like if it has to be made.
+/// A network to create.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NetworkSpec {
     /// Name.
     pub name: String,
-    /// Driver.
     pub driver: String,
-    /// No way out.
+    /// No access to other networks.
     pub internal: bool,
-    /// IPv6 on.
+    /// Whether IPv6 is enabled.
     pub ipv6: bool,
-    /// IPv4 subnet and gateway wanted.
+    /// IPv4 subnet and gateway; absent for the engine's choice.
     pub v4: Option<(String, String)>,
-    /// IPv6 subnet and gateway wanted.
+    /// IPv6 subnet and gateway; absent for the engine's choice.
     pub v6: Option<(String, String)>,
-    /// What it is for.
     pub purpose: NetworkPurpose,
 }
 
@@ -255,18 +208,15 @@ pub struct NetworkSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum NetworkPurpose {
-    /// It connects the servers.
+    /// Connects the servers.
     Servers {
-        /// Name of its device on the host, where that is free.
+        /// Name of the device on the host, if it is free.
         device: String,
-        /// Whether servers reach each other in it.
+        /// Whether servers reach each other.
         reachable: bool,
-        /// Bytes.
+        /// In bytes.
         mtu: i64,
     },
-    /// What leaves it leaves by an address of the host.
-    Outgoing {
-        /// The address.
-        address: String,
-    },
+    /// Its outgoing traffic uses an address of the host.
+    Outgoing { address: String },
 }

@@ -1,11 +1,10 @@
-//! From settings to container specs: what a server's or an installer's container should be like.
+//! Builds the container specs of servers and installers from their settings.
 //!
-//! Pure: the record's spec, the node's configuration and [`HostInfo`] come in, a [`BuiltSpec`] goes out, and the same
-//! input gives the same spec. Where its volumes are is for the engine to find out, see
-//! [`Runtime::resolve`](super::Runtime::resolve). What was asked for and is not done is named in
-//! [`BuiltSpec::omissions`].
+//! The functions are pure: a spec depends only on the server's spec, the node's configuration and [`HostInfo`].
+//! [`Runtime::resolve`](super::Runtime::resolve) adds the paths of volumes. [`BuiltSpec::omissions`] names what the settings
+//! request and the spec leaves out.
 //!
-//! Names and values are those of Wings' containers, since images, eggs and panels rely on them.
+//! Names and values are those of Wings' containers, because images, eggs and panels rely on them.
 
 mod environment;
 mod limits;
@@ -22,11 +21,11 @@ use crate::config::NodeConfig;
 use crate::model::{Role, Script, ServerId, Spec};
 use environment::Address;
 
-/// Where a server's files are in its container.
+/// Folder of a server's files in its container.
 pub const SERVER_FOLDER: &str = "/home/container";
-/// Where a server's files are in an installer.
+/// Folder of a server's files in an installer.
 pub const INSTALL_FOLDER: &str = "/mnt/server";
-/// Where the folder with the install script is in an installer.
+/// Folder of the install script in an installer.
 pub const SCRIPT_FOLDER: &str = "/mnt/install";
 /// Name of the install script in its folder.
 pub const SCRIPT_FILE: &str = "install.sh";
@@ -46,9 +45,9 @@ const DROPPED_CAPABILITIES: [&str; 11] = [
     "sys_ptrace",
 ];
 
-/// The image of a server: its reference, and whether a leading `~` says that it is local and never pulled.
+/// The image of a server, and whether it is local. A leading `~` marks a local image, which is never pulled.
 ///
-/// Images of install scripts know no such prefix.
+/// Images of install scripts have no such prefix.
 fn server_image(image: &str) -> (&str, bool) {
     match image.strip_prefix('~') {
         Some(reference) => (reference, true),
@@ -72,11 +71,9 @@ pub fn server_container(id: ServerId, spec: &Spec, node: &NodeConfig, host: &Hos
         name: container_name(id, Role::Server),
         image: image.to_owned(),
         local_image,
-        image_id: None,
         hostname: id.to_string(),
         domainname: node.docker.domainname.clone(),
         user: Some(node.container_user().to_string()),
-        command: None,
         environment: environment::environment(settings, node, host, Address::Reachable, &mut omissions),
         labels,
         volumes: mounts::of_server(settings, node, &mut omissions),
@@ -86,13 +83,14 @@ pub fn server_container(id: ServerId, spec: &Spec, node: &NodeConfig, host: &Hos
         security_opt: vec!["no-new-privileges".into()],
         read_only_root: true,
         cap_drop: DROPPED_CAPABILITIES.map(String::from).into(),
-        // An own network leaves by the forced address, and has no place in the macvlan network.
+        // A server with a network of its own is not in the macvlan network.
         endpoint: outgoing.is_none().then(|| network::endpoint(&settings.allocations, node, host)).flatten(),
         network_mode,
         own_network: outgoing,
         userns_mode: node.docker.userns_mode.clone(),
         ports: network::ports(&settings.allocations, node, host, &mut omissions),
         limits: limits::of_server(&settings.build, node, host),
+        ..ContainerSpec::default()
     };
     BuiltSpec { spec, omissions }
 }
@@ -111,11 +109,7 @@ pub fn installer_container(
     let spec = ContainerSpec {
         name: container_name(id, Role::Installer),
         image: script.image.clone(),
-        local_image: false,
-        image_id: None,
         hostname: "installer".into(),
-        domainname: String::new(),
-        user: None,
         command: Some(vec![script.entrypoint.clone(), format!("{SCRIPT_FOLDER}/{SCRIPT_FILE}")]),
         environment: environment::environment(settings, node, host, Address::AsAllocated, &mut omissions),
         labels: wings_labels("server_installer"),
@@ -123,20 +117,16 @@ pub fn installer_container(
         tmpfs: tmpfs(node),
         dns: node.docker.network.dns.clone(),
         log: log_driver(node),
-        security_opt: Vec::new(),
-        read_only_root: false,
-        cap_drop: Vec::new(),
         network_mode: node.docker.network.network_mode.clone(),
-        own_network: None,
         endpoint: network::endpoint(&settings.allocations, node, host),
         userns_mode: node.docker.userns_mode.clone(),
-        ports: Vec::new(),
         limits: limits::of_installer(&settings.build, node, host),
+        ..ContainerSpec::default()
     };
     BuiltSpec { spec, omissions }
 }
 
-/// The labels by which Wings' users find containers.
+/// The labels of Wings' containers.
 fn wings_labels(container_type: &str) -> BTreeMap<String, String> {
     BTreeMap::from([("Service".into(), "Pelican".into()), ("ContainerType".into(), container_type.into())])
 }

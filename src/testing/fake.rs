@@ -36,8 +36,9 @@ pub use images::{LocalImage, Pulls, RemoteImage};
 pub use log::LOG_CHUNKS;
 pub use program::{Act, KILLED, Launch, Program, Reaction, Script, ServerScript, Typed, default_program};
 
+use crate::config::RegistryFile;
 use crate::model::{ContainerStatus, Role, ServerId};
-use crate::runtime::host::{Engine, Host, RegistryAuth};
+use crate::runtime::host::{Engine, Host};
 use crate::runtime::{
     Attachment, BuiltSpec, ContainerSpec, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkInfo,
     NetworkSpec, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
@@ -366,14 +367,14 @@ impl Engine for FakeRuntime {
     async fn pull(
         &self,
         reference: &str,
-        auth: Option<RegistryAuth>,
+        auth: Option<&RegistryFile>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), RuntimeError> {
         let request = Self::about("pull", reference, Duration::MAX);
         self.faults.before(request.call.clone()).await?;
         self.reach(&request).await?;
         let pull = Pull::begin(&self.engine, reference);
-        let result = pull.run(&request.attempt, auth.as_ref(), progress).await;
+        let result = pull.run(&request.attempt, auth, progress).await;
         self.engine.with(|state| state.call_log.note(state.now, "pull", reference, None, result.is_ok()));
         self.faults.after(request.call).await?;
         result

@@ -13,7 +13,7 @@ use crate::api::startup::Startup;
 use crate::api::{self, Api, Endpoint};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
-use crate::console::{Console, ConsoleOptions};
+use crate::console::Console;
 use crate::controller::queue::Queue;
 use crate::controller::{self, containers};
 use crate::files::Layout;
@@ -201,10 +201,8 @@ impl TestNodeBuilder {
         let runtime = Arc::new(FakeRuntime::new(self.engine.clone(), self.faults, host));
         let pushed = queue.clone();
         let wake: Wake = Arc::new(move |id| pushed.push(id));
-        let options =
-            ConsoleOptions { app_name: "test".into(), max_transcript_bytes: 1 << 20, max_transcript_files: 1 };
         let events = store.events().clone();
-        let console = Console::new(runtime.clone(), blocking, events, options, tasks.clone(), wake.clone());
+        let console = Console::new(runtime.clone(), blocking, events, &node, tasks.clone(), wake.clone());
         let jitter = Arc::new(Jitter::seeded(self.seed));
         let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
         let context = Arc::new(Context {

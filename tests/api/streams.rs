@@ -102,9 +102,9 @@ async fn a_console_is_followed_from_its_transcript_on() {
     assert_eq!(node.stream(&format!("{path}?tail=3")).await.rest().await, lines(7, 9));
     assert_eq!(complete.lines(13).await, lines(8, 20));
     node.context.console.announce(id, "goodbye");
-    assert_eq!(complete.line().await.unwrap(), "[test Daemon]: goodbye");
+    assert_eq!(complete.line().await.unwrap(), "[pelican Daemon]: goodbye");
     let read = node.stream(&path).await.rest().await;
-    assert_eq!(read.last().unwrap(), "[test Daemon]: goodbye");
+    assert_eq!(read.last().unwrap(), "[pelican Daemon]: goodbye");
     assert_eq!(read[..20], lines(1, 20));
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use alula::config::NodeConfig;
@@ -19,6 +18,7 @@ use bollard::query_parameters::{
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::OnceCell;
 
+use crate::busybox::busybox;
 use crate::harness::{Harness, IMAGE, RUN_LABEL, TIMEOUT, host, node};
 
 /// Leaves this half of the suite out.
@@ -91,17 +91,6 @@ fn build_context() -> Vec<u8> {
     let tar = Command::new("tar").arg("-C").arg(folder.path()).args(["-c", "."]).output().expect("tar runs");
     assert!(tar.status.success(), "tar: {}", String::from_utf8_lossy(&tar.stderr));
     tar.stdout
-}
-
-/// A busybox that needs no libraries.
-fn busybox() -> PathBuf {
-    let path = std::env::var_os("ALULA_BUSYBOX").map_or_else(|| PathBuf::from("/bin/busybox"), PathBuf::from);
-    let hint = "install the package busybox-static, or name one in ALULA_BUSYBOX";
-    let program = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; {hint}", path.display()));
-    let head = &program[..program.len().min(4096)];
-    let dynamic = head.windows(4).any(|part| part == b"/ld-");
-    assert!(!dynamic, "{} needs shared libraries; {hint}", Path::display(&path));
-    path
 }
 
 impl DockerHarness {

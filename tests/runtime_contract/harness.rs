@@ -191,7 +191,7 @@ pub fn limits(memory: i64) -> Limits {
         oom_kill_disable: false,
         pids: Some(64),
         blkio_weight: None,
-        cpu: Some(alula::runtime::CpuLimit { quota: 100_000, period: 100_000, shares: 1024 }),
+        cpu: Some(100_000),
         cpuset: String::new(),
     }
 }

@@ -201,7 +201,7 @@ pub async fn limits_change_in_place(harness: &dyn Harness) {
     let before = subject.status(harness).await;
     let mut wanted = limits(48);
     wanted.pids = Some(80);
-    wanted.cpu = Some(alula::runtime::CpuLimit { quota: 50_000, period: 100_000, shares: 512 });
+    wanted.cpu = Some(50_000);
     harness.runtime().update(&id, &wanted).await.unwrap();
     let after = subject.status(harness).await;
     assert_eq!(after.limits_hash, Some(wanted.hash()));

@@ -31,7 +31,7 @@ async fn inspected(docker: &Docker, spec: &NetworkSpec) -> NetworkInspect {
 }
 
 #[tokio::test]
-async fn the_nodes_network_is_made_as_wanted() {
+async fn the_network_of_the_servers_is_created_as_specified() {
     let Some((runtime, docker)) = crate::engine().await else { return };
     let spec = spec(&device(), 80);
     let info = runtime.ensure_network(&spec).await.unwrap();
@@ -58,7 +58,7 @@ async fn two_networks_do_not_share_a_bridge() {
 }
 
 #[tokio::test]
-async fn networks_made_at_the_same_time_are_one() {
+async fn concurrent_creations_result_in_one_network() {
     let Some((runtime, docker)) = crate::engine().await else { return };
     let spec = spec(&device(), 83);
     let all = futures_util::future::join_all((0..4).map(|_| runtime.ensure_network(&spec))).await;
@@ -70,7 +70,7 @@ async fn networks_made_at_the_same_time_are_one() {
 }
 
 #[tokio::test]
-async fn an_outgoing_network_is_made() {
+async fn an_outgoing_network_is_created() {
     let Some((runtime, docker)) = crate::engine().await else { return };
     let mut spec = spec_builder::outgoing_network("10.213.84.1");
     spec.name = crate::unique("out");

@@ -2,7 +2,8 @@
 
 use std::sync::Mutex;
 
-use alula::runtime::host::{Engine, RegistryAuth};
+use alula::config::{RegistryFile, Secret};
+use alula::runtime::host::Engine;
 use bollard::Docker;
 use bollard::query_parameters::RemoveImageOptions;
 
@@ -11,8 +12,8 @@ use crate::registry::{Layer, Registry};
 /// Encoded in base64 this has both characters in which its alphabets differ.
 const PASSWORD: &str = "~~>>??ü~~>>??";
 
-fn auth(password: &str) -> Option<RegistryAuth> {
-    Some(RegistryAuth { username: "alula".into(), password: password.into() })
+fn auth(password: &str) -> Option<RegistryFile> {
+    Some(RegistryFile { username: "alula".into(), password: Secret::new(password) })
 }
 
 async fn forget(docker: &Docker, reference: &str) {
@@ -36,7 +37,7 @@ async fn an_image_is_pulled() {
 }
 
 #[tokio::test]
-async fn a_tag_that_is_not_there_is_an_error() {
+async fn a_missing_tag_is_an_error() {
     let Some((runtime, _)) = crate::engine().await else { return };
     let registry = Registry::start(None, Layer::Complete).await;
     let reference = registry.reference("missing");
@@ -50,15 +51,15 @@ async fn a_tag_that_is_not_there_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_private_registry_wants_the_right_password() {
+async fn a_private_registry_requires_the_password() {
     let Some((runtime, docker)) = crate::engine().await else { return };
     let registry = Registry::start(Some(("alula", PASSWORD)), Layer::Complete).await;
     let reference = registry.reference("good");
     for wrong in [None, auth("wrong")] {
-        let error = runtime.pull(&reference, wrong, &|_| ()).await.unwrap_err();
+        let error = runtime.pull(&reference, wrong.as_ref(), &|_| ()).await.unwrap_err();
         assert!(!error.is_outage(), "{error:?}");
     }
-    runtime.pull(&reference, auth(PASSWORD), &|_| ()).await.unwrap();
+    runtime.pull(&reference, auth(PASSWORD).as_ref(), &|_| ()).await.unwrap();
     forget(&docker, &reference).await;
 }
 
@@ -75,7 +76,7 @@ async fn an_error_late_in_the_stream_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_pull_that_is_dropped_is_stopped() {
+async fn a_dropped_pull_is_cancelled() {
     let Some((runtime, _)) = crate::engine().await else { return };
     let mut registry = Registry::start(None, Layer::Dripping).await;
     let reference = registry.reference("good");

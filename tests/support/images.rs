@@ -5,11 +5,14 @@
 
 #![allow(dead_code, reason = "each binary uses a part of it")]
 
-use std::path::{Path, PathBuf};
+#[path = "busybox.rs"]
+mod busybox;
+
 use std::process::Command;
 
 use bollard::Docker;
 use bollard::query_parameters::CreateImageOptions;
+use busybox::busybox;
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 
@@ -86,15 +89,4 @@ fn archive() -> Vec<u8> {
         .expect("tar runs");
     assert!(tar.status.success(), "tar: {}", String::from_utf8_lossy(&tar.stderr));
     tar.stdout
-}
-
-/// A busybox that needs no libraries.
-fn busybox() -> PathBuf {
-    let path = std::env::var_os("ALULA_BUSYBOX").map_or_else(|| PathBuf::from("/bin/busybox"), PathBuf::from);
-    let hint = "install the package busybox-static, or name one in ALULA_BUSYBOX";
-    let program = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; {hint}", path.display()));
-    let head = &program[..program.len().min(4096)];
-    let dynamic = head.windows(4).any(|part| part == b"/ld-");
-    assert!(!dynamic, "{} needs shared libraries; {hint}", Path::display(&path));
-    path
 }

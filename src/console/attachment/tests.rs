@@ -1,4 +1,4 @@
-//! A terminal by hand: what is typed and not read, broken connections, floods, and logs read late.
+//! Attachments to a scripted terminal: unread input, broken connections, long output, and late logs.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,8 +38,12 @@ struct Terminal {
 const ROOM: usize = 16;
 
 async fn sinks(root: &TempDir) -> Sinks {
-    let rules =
-        Arc::new(Rules { bytes: 1 << 20, files: 2, daemon: "[alula Daemon]: ".into(), numbers: Arc::default() });
+    let rules = Arc::new(Rules {
+        max_bytes: 1 << 20,
+        max_files: 2,
+        daemon: "[alula Daemon]: ".into(),
+        numbers: Arc::default(),
+    });
     let transcript = Transcript::new(ServerId::new(uuid::Uuid::nil()), rules, Blocking::Inline, Tasks::new());
     transcript.open(&root.path().join("logs"), "one", false).await;
     Sinks { transcript, events: Events::new(Clock::System) }
@@ -74,7 +78,7 @@ impl Terminal {
         self.output.send(Ok(Bytes::copy_from_slice(text.as_bytes()))).await.unwrap();
     }
 
-    /// Waits until the server's printing has had all its effects.
+    /// Waits until the output was processed.
     async fn settled(&self) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -121,7 +125,7 @@ fn log_of(pieces: Vec<Bytes>, every: Duration) -> stream::BoxStream<'static, Pie
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_hit_is_the_only_one() {
+async fn the_start_up_finishes_once() {
     let mut terminal = terminal(&["ready"], None).await;
     terminal.print("booting\r\nSer").await;
     terminal.settled().await;
@@ -135,7 +139,7 @@ async fn the_first_hit_is_the_only_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_done_lines_may_come_while_none_was_seen() {
+async fn a_changed_start_up_is_matched_with_later_lines() {
     let terminal = terminal(&["ready"], None).await;
     terminal.print("up and running\r\n").await;
     terminal.settled().await;
@@ -170,7 +174,7 @@ async fn output_is_read_while_the_server_does_not_read_its_input() {
 }
 
 #[tokio::test]
-async fn typing_without_end_does_not_hold_up_the_output() {
+async fn endless_commands_do_not_block_the_output() {
     const TYPED: usize = 10_000;
     let (commands, to_write) = mpsc::channel(TYPED);
     // No caller gives up, so each line is written.
@@ -202,7 +206,7 @@ async fn typing_without_end_does_not_hold_up_the_output() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_input_is_an_error_of_who_types() {
+async fn a_broken_input_is_an_error_of_the_command() {
     let Terminal { output, input, commands, task, .. } = terminal(&[], None).await;
     drop(input);
     let (done, answer) = oneshot::channel();
@@ -214,7 +218,7 @@ async fn a_broken_input_is_an_error_of_who_types() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_output_ends_it_and_leaves_the_unfinished_line() {
+async fn a_broken_output_ends_the_attachment_and_keeps_the_unfinished_line() {
     let terminal = terminal(&[], None).await;
     terminal.print("whole\r\nhal").await;
     let error = RuntimeError::new(ErrorKind::Unavailable, "reading", "reset");
@@ -235,7 +239,7 @@ fn replay_of(engine: &FakeEngine, container: &str, anchor: &[&str]) -> Replay {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_log_comes_first_and_nothing_twice() {
+async fn the_log_precedes_the_output_without_duplicates() {
     let log = vec!["old\r\nhad\r\nmissed\r\nrea".into(), "dy\r\nin both\r\nhalf a ".into()];
     let replay = replay(log, Duration::from_secs(1), &["old", "had"]);
     let mut terminal = terminal(&["ready"], Some(replay)).await;
@@ -253,7 +257,7 @@ async fn the_log_comes_first_and_nothing_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_log_is_read_to_its_end_although_the_container_ended() {
+async fn the_log_is_read_to_its_end_after_the_end_of_the_container() {
     let replay = replay(vec!["a\r\n".into(), "ready\r\n".into()], Duration::from_secs(1), &[]);
     let terminal = terminal(&["ready"], Some(replay)).await;
     let done = terminal.done.clone();
@@ -273,9 +277,9 @@ async fn a_rotated_log_ends_the_start_up() {
     }
 }
 
-/// The engine was away for a moment.
+/// The engine was unreachable for a moment.
 #[tokio::test(start_paused = true)]
-async fn a_log_that_breaks_off_is_read_again() {
+async fn a_broken_log_is_read_again() {
     let broken = RuntimeError::new(ErrorKind::Unavailable, "reading", "reset");
     let first = stream::iter([Ok("old\r\nhad\r\nmis".into()), Err(broken)]).boxed();
     let engine = FakeEngine::default();
@@ -294,7 +298,7 @@ async fn a_log_that_breaks_off_is_read_again() {
     assert_eq!(terminal.watched(), ["missed", "ready"]);
 }
 
-/// No log, as from a driver that keeps none: what it would say is never known.
+/// A log driver may keep no log.
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_log_ends_the_start_up() {
     let replay = replay_of(&FakeEngine::default(), "gone", &[]);
@@ -306,7 +310,7 @@ async fn an_unreadable_log_ends_the_start_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_does_not_wait_for_the_log() {
+async fn a_long_output_does_not_wait_for_the_log() {
     let replay = replay(vec!["a\r\n".into(), "ready\r\n".into()], Duration::from_secs(5), &[]);
     let terminal = terminal(&["ready"], Some(replay)).await;
     tokio::time::sleep(Duration::from_secs(6)).await;
@@ -324,7 +328,7 @@ async fn a_flood_does_not_wait_for_the_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_without_an_end_is_given_up() {
+async fn an_endless_log_times_out() {
     let replay = replay(vec!["tick\r\n".into(); 1000], Duration::from_secs(1), &[]);
     let mut terminal = terminal(&["ready"], Some(replay)).await;
     terminal.print("ready\r\n").await;

@@ -8,7 +8,7 @@ fn matcher(done: &[&str], strip_ansi: bool) -> DoneMatcher {
 }
 
 #[test]
-fn lines_that_count() {
+fn matching_lines() {
     for (done, line) in [
         (&["ready"][..], "Server is ready"),
         (&["never seen", "is ready"], "Server is ready"),
@@ -26,7 +26,7 @@ fn lines_that_count() {
 }
 
 #[test]
-fn lines_that_do_not() {
+fn other_lines() {
     for (done, line) in [
         (&["READY"][..], "Server is ready"),
         (&["regex:^ready"], "Server is ready"),
@@ -40,7 +40,7 @@ fn lines_that_do_not() {
 }
 
 #[test]
-fn colours_count_unless_they_are_stripped() {
+fn colours_are_matched_unless_they_are_stripped() {
     let line = "\u{1b}[32mServer \u{1b}[1mis\u{1b}[0m ready";
     assert!(matcher(&["regex:^Server is ready"], true).matches(line));
     assert!(!matcher(&["regex:^Server is ready"], false).matches(line));
@@ -48,7 +48,7 @@ fn colours_count_unless_they_are_stripped() {
 }
 
 #[test]
-fn what_is_stripped_leaves_the_text() {
+fn stripping_keeps_the_text() {
     for (line, clean) in [
         ("plain ünïcode", "plain ünïcode"),
         ("\u{1b}[38;5;196mred\u{1b}[m", "red"),
@@ -65,7 +65,7 @@ fn what_is_stripped_leaves_the_text() {
 }
 
 #[test]
-fn greedy_entries_are_rejected_without_effort() {
+fn expensive_expressions_are_rejected_fast() {
     let greedy = r"regex:((\w{100}){100}){100}";
     assert!(matches!(matcher(&[greedy], false).entries[..], [Entry::Text(_)]));
     let many = vec!["x"; 10_000];

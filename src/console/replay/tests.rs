@@ -9,7 +9,7 @@ fn new_lines(anchor: &[&str], log: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn what_follows_the_transcripts_end_is_new() {
+fn lines_after_the_end_of_the_transcript_are_new() {
     for (anchor, log, new) in [
         (&[][..], &["a", "b"][..], &["a", "b"][..]),
         (&["a", "b"], &["a", "b"], &[]),
@@ -24,7 +24,7 @@ fn what_follows_the_transcripts_end_is_new() {
         (&["a", "b"], &["x", "y"], &["x", "y"]),
         // A line that the log lost.
         (&["a", "b", "c"], &["a", "c", "d"], &["d"]),
-        // The same words twice: the later place counts.
+        // The same line twice: the later one counts.
         (&["a"], &["a", "b", "a", "c"], &["c"]),
     ] {
         assert_eq!(new_lines(anchor, log), new, "{anchor:?} in {log:?}");
@@ -32,7 +32,7 @@ fn what_follows_the_transcripts_end_is_new() {
 }
 
 #[test]
-fn a_long_log_is_held_in_part() {
+fn a_long_log_is_kept_in_part() {
     let mut aligner = Aligner::new(Vec::new());
     for number in 0..100_000 {
         aligner.push(format!("line {number}").as_bytes());
@@ -72,7 +72,7 @@ proptest::proptest! {
     /// However a server's output is divided between a transcript, a log and an attachment: no line is lost, and where
     /// lines differ none comes twice.
     #[test]
-    fn a_divided_output_is_put_together(lines in 1usize..60, had: u8, opened: u8, ended: u8, chunk in 1usize..40) {
+    fn parts_of_an_output_are_joined(lines in 1usize..60, had: u8, opened: u8, ended: u8, chunk in 1usize..40) {
         let output: Vec<String> = (0..lines).map(|number| format!("line {number}\r\n")).collect();
         let bytes = output.concat().into_bytes();
         let part = |share: u8, of: usize| usize::from(share) * of / 255;
@@ -90,7 +90,7 @@ proptest::proptest! {
         let mut new = rest.new;
         rest.lines.feed(&rest.output, |line| new.push(line.to_vec()));
 
-        // A transcript that is ahead of the log is nothing that happens: the daemon saw less than the engine.
+        // The transcript is never ahead of the log, because the daemon gets its lines from the engine.
         let complete = bytes[..ended].iter().filter(|byte| **byte == b'\n').count();
         if had <= complete {
             let wanted: Vec<Vec<u8>> = output[had..].iter().map(|line| line.trim_end().into()).collect();
@@ -100,12 +100,12 @@ proptest::proptest! {
 }
 
 impl Replay {
-    /// One without a log, to be fed by hand.
+    /// A replay without a log.
     fn idle(anchor: Vec<u64>) -> Self {
         Self {
             container: "one".into(),
             log: None,
-            open: None,
+            open: Box::new(|_| stream::empty().boxed()),
             breaks: 0,
             until: Instant::now(),
             lines: Lines::default(),
@@ -119,7 +119,7 @@ impl Replay {
 }
 
 #[test]
-fn an_attachment_that_prints_too_much_does_not_wait() {
+fn a_long_output_does_not_wait() {
     let mut replay = Replay::idle(Vec::new());
     replay.feed(b"first\nhalf a li", |_| {});
     assert!(replay.hold(b"half a li").is_none());
@@ -135,7 +135,7 @@ fn an_attachment_that_prints_too_much_does_not_wait() {
 }
 
 impl Replay {
-    /// Reads this log, not the container's.
+    /// Replaces the container's log.
     pub(in crate::console) fn set_log(&mut self, log: BoxStream<'static, Result<Bytes, RuntimeError>>) {
         self.log = Some(log);
     }

@@ -103,9 +103,9 @@ pub fn append(folder: &Path, container: Option<&str>, batch: &Batch, rules: &Rul
     let path = folder.join(TRANSCRIPT_FILE);
     let mut file = open(&path)?;
     let mut size = file.metadata()?.len();
-    let full = size > 0 && size + batch.bytes.len() as u64 > rules.bytes;
+    let full = size > 0 && size + batch.bytes.len() as u64 > rules.max_bytes;
     if full {
-        rotate(folder, rules.files)?;
+        rotate(folder, rules.max_files)?;
         file = open(&path)?;
         size = 0;
     }

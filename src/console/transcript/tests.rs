@@ -1,4 +1,4 @@
-//! Batches, rotation, a disk that says no, and the way back into a transcript.
+//! Batches, rotation, a failing disk, and the position after a restart.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,17 +10,17 @@ use super::file::last_lines;
 use super::*;
 
 fn rules(bytes: u64, files: u32) -> Arc<Rules> {
-    Arc::new(Rules { bytes, files, daemon: "[alula Daemon]: ".into(), numbers: Arc::default() })
+    Arc::new(Rules { max_bytes: bytes, max_files: files, daemon: "[alula Daemon]: ".into(), numbers: Arc::default() })
 }
 
 /// A transcript in the folder `logs` of a server's folder.
-struct Desk {
+struct Fixture {
     root: TempDir,
     tasks: Tasks,
     transcript: Transcript,
 }
 
-impl Desk {
+impl Fixture {
     fn new(bytes: u64, files: u32) -> Self {
         let (root, tasks) = (TempDir::new().unwrap(), Tasks::new());
         let transcript = Self::transcript(&tasks, bytes, files);
@@ -69,109 +69,109 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lines_are_written_together_after_a_moment() {
-    let desk = Desk::new(1 << 20, 3);
-    assert!(desk.open("one", false).await.is_empty());
-    desk.print(&["first", "second"]);
+async fn lines_are_written_in_batches() {
+    let fixture = Fixture::new(1 << 20, 3);
+    assert!(fixture.open("one", false).await.is_empty());
+    fixture.print(&["first", "second"]);
     tokio::time::sleep(QUIET / 2).await;
-    desk.transcript.note("third");
-    assert!(!desk.folder().exists(), "nothing is written line by line");
+    fixture.transcript.note("third");
+    assert!(!fixture.folder().exists(), "nothing is written line by line");
     tokio::time::sleep(QUIET).await;
-    assert_eq!(desk.text(TRANSCRIPT_FILE).unwrap(), "first\nsecond\n[alula Daemon]: third\n");
-    assert_eq!(desk.text(POSITION_FILE).unwrap(), "one 0\n");
-    desk.written().await;
-    assert_eq!(lock(&desk.transcript.shared.state).batch.len(), 0);
+    assert_eq!(fixture.text(TRANSCRIPT_FILE).unwrap(), "first\nsecond\n[alula Daemon]: third\n");
+    assert_eq!(fixture.text(POSITION_FILE).unwrap(), "one 0\n");
+    fixture.written().await;
+    assert_eq!(lock(&fixture.transcript.shared.state).batch.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_flush_and_a_full_buffer_do_not_wait() {
-    let desk = Desk::new(1 << 20, 3);
-    desk.open("one", false).await;
-    desk.print(&["first"]);
-    desk.transcript.flush();
+    let fixture = Fixture::new(1 << 20, 3);
+    fixture.open("one", false).await;
+    fixture.print(&["first"]);
+    fixture.transcript.flush();
     let began = tokio::time::Instant::now();
-    while desk.text(TRANSCRIPT_FILE).is_none() {
+    while fixture.text(TRANSCRIPT_FILE).is_none() {
         tokio::task::yield_now().await;
     }
     let long = "x".repeat(FULL);
-    desk.print(&[&long]);
-    while desk.text(TRANSCRIPT_FILE).unwrap().len() < FULL {
+    fixture.print(&[&long]);
+    while fixture.text(TRANSCRIPT_FILE).unwrap().len() < FULL {
         tokio::task::yield_now().await;
     }
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_daemons_first_lines_wait_for_a_folder_and_are_few() {
-    let desk = Desk::new(1 << 20, 3);
-    desk.transcript.note("pulling the image");
+async fn a_few_lines_of_the_daemon_wait_for_a_folder() {
+    let fixture = Fixture::new(1 << 20, 3);
+    fixture.transcript.note("pulling the image");
     for _ in 0..1000 {
-        desk.transcript.note("again and again");
+        fixture.transcript.note("again and again");
     }
-    desk.written().await;
-    desk.open("one", false).await;
-    desk.print(&["booting"]);
-    desk.written().await;
-    let text = desk.text(TRANSCRIPT_FILE).unwrap();
+    fixture.written().await;
+    fixture.open("one", false).await;
+    fixture.print(&["booting"]);
+    fixture.written().await;
+    let text = fixture.text(TRANSCRIPT_FILE).unwrap();
     assert!(text.starts_with("[alula Daemon]: pulling the image\n[alula Daemon]: again"), "{text}");
     assert!(text.ends_with(" lines are missing here: they could not be written to disk\nbooting\n"), "{text}");
     assert!(text.len() < 2 * WAITING_WITHOUT_FOLDER);
     let begin = text.len() - "booting\n".len();
-    assert_eq!(desk.text(POSITION_FILE).unwrap(), format!("one {begin}\n"));
+    assert_eq!(fixture.text(POSITION_FILE).unwrap(), format!("one {begin}\n"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn files_are_rotated_by_size_and_the_oldest_go() {
-    let desk = Desk::new(10, 3);
-    desk.open("one", false).await;
+async fn files_are_rotated_by_size_and_the_oldest_are_removed() {
+    let fixture = Fixture::new(10, 3);
+    fixture.open("one", false).await;
     for line in ["line 1", "line 2", "line 3", "line 4"] {
-        desk.print(&[line]);
-        desk.written().await;
+        fixture.print(&[line]);
+        fixture.written().await;
     }
-    assert_eq!(names(&desk.folder()), [TRANSCRIPT_FILE, "console.log.1", "console.log.2", POSITION_FILE]);
-    assert_eq!(desk.text(TRANSCRIPT_FILE).unwrap(), "line 4\n");
-    assert_eq!(desk.text("console.log.1").unwrap(), "line 3\n");
-    assert_eq!(desk.text("console.log.2").unwrap(), "line 2\n");
-    assert_eq!(desk.text(POSITION_FILE).unwrap(), "one 0\n");
+    assert_eq!(names(&fixture.folder()), [TRANSCRIPT_FILE, "console.log.1", "console.log.2", POSITION_FILE]);
+    assert_eq!(fixture.text(TRANSCRIPT_FILE).unwrap(), "line 4\n");
+    assert_eq!(fixture.text("console.log.1").unwrap(), "line 3\n");
+    assert_eq!(fixture.text("console.log.2").unwrap(), "line 2\n");
+    assert_eq!(fixture.text(POSITION_FILE).unwrap(), "one 0\n");
 
     // Fewer are kept than once were.
-    let fewer = Desk::transcript(&desk.tasks, 10, 1);
-    fewer.open(&desk.folder(), "one", true).await;
+    let fewer = Fixture::transcript(&fixture.tasks, 10, 1);
+    fewer.open(&fixture.folder(), "one", true).await;
     fewer.print(b"line 5");
-    desk.written().await;
-    assert_eq!(names(&desk.folder()), [TRANSCRIPT_FILE, POSITION_FILE]);
-    assert_eq!(desk.text(TRANSCRIPT_FILE).unwrap(), "line 5\n");
+    fixture.written().await;
+    assert_eq!(names(&fixture.folder()), [TRANSCRIPT_FILE, POSITION_FILE]);
+    assert_eq!(fixture.text(TRANSCRIPT_FILE).unwrap(), "line 5\n");
 }
 
 #[tokio::test(start_paused = true)]
 async fn lines_that_cannot_be_written_are_counted() {
-    let desk = Desk::new(1 << 20, 3);
-    // A folder in the file's place stands for a disk that refuses.
-    fs::create_dir_all(desk.folder().join(TRANSCRIPT_FILE)).unwrap();
-    desk.open("one", false).await;
-    desk.print(&["lost", "lost too"]);
-    desk.written().await;
-    assert!(lock(&desk.transcript.shared.state).failing);
-    fs::remove_dir(desk.folder().join(TRANSCRIPT_FILE)).unwrap();
-    desk.print(&["kept"]);
-    desk.written().await;
+    let fixture = Fixture::new(1 << 20, 3);
+    // A folder in the file's place stands for a failing disk.
+    fs::create_dir_all(fixture.folder().join(TRANSCRIPT_FILE)).unwrap();
+    fixture.open("one", false).await;
+    fixture.print(&["lost", "lost too"]);
+    fixture.written().await;
+    assert!(lock(&fixture.transcript.shared.state).failing);
+    fs::remove_dir(fixture.folder().join(TRANSCRIPT_FILE)).unwrap();
+    fixture.print(&["kept"]);
+    fixture.written().await;
     let gap = "[alula Daemon]: 2 lines are missing here: they could not be written to disk\n";
-    assert_eq!(desk.text(TRANSCRIPT_FILE).unwrap(), format!("{gap}kept\n"));
-    assert_eq!(desk.text(POSITION_FILE).unwrap(), format!("one {}\n", gap.len()));
-    assert!(!lock(&desk.transcript.shared.state).failing);
+    assert_eq!(fixture.text(TRANSCRIPT_FILE).unwrap(), format!("{gap}kept\n"));
+    assert_eq!(fixture.text(POSITION_FILE).unwrap(), format!("one {}\n", gap.len()));
+    assert!(!lock(&fixture.transcript.shared.state).failing);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_disk_costs_lines_but_no_memory() {
-    let desk = Desk::new(1 << 20, 3);
-    desk.open("one", false).await;
+async fn a_slow_disk_loses_lines_and_uses_bounded_memory() {
+    let fixture = Fixture::new(1 << 20, 3);
+    fixture.open("one", false).await;
     let line = "x".repeat(1000);
     for _ in 0..1000 {
-        desk.print(&[&line]);
+        fixture.print(&[&line]);
     }
-    assert!(lock(&desk.transcript.shared.state).batch.len() <= WAITING);
-    desk.written().await;
-    let text = desk.text(TRANSCRIPT_FILE).unwrap();
+    assert!(lock(&fixture.transcript.shared.state).batch.len() <= WAITING);
+    fixture.written().await;
+    let text = fixture.text(TRANSCRIPT_FILE).unwrap();
     assert!(text.len() < WAITING + 200);
     let kept = text.lines().filter(|kept| **kept == line).count();
     let gap = format!("[alula Daemon]: {} lines are missing here", 1000 - kept);
@@ -179,70 +179,70 @@ async fn a_slow_disk_costs_lines_but_no_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_folder_of_a_deleted_server_does_not_come_back() {
-    let desk = Desk::new(1 << 20, 3);
-    desk.open("one", false).await;
-    desk.print(&["last words"]);
-    fs::remove_dir(desk.root.path()).unwrap();
-    desk.written().await;
-    assert!(!desk.root.path().exists());
+async fn the_folder_of_a_deleted_server_is_not_created_again() {
+    let fixture = Fixture::new(1 << 20, 3);
+    fixture.open("one", false).await;
+    fixture.print(&["last words"]);
+    fs::remove_dir(fixture.root.path()).unwrap();
+    fixture.written().await;
+    assert!(!fixture.root.path().exists());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_writes_what_there_is() {
-    let desk = Desk::new(1 << 20, 3);
-    desk.open("one", false).await;
-    desk.print(&["last words"]);
-    assert!(desk.tasks.shutdown(Duration::from_secs(1)).await.is_empty());
-    assert_eq!(desk.text(TRANSCRIPT_FILE).unwrap(), "last words\n");
+async fn a_shutdown_writes_all_lines() {
+    let fixture = Fixture::new(1 << 20, 3);
+    fixture.open("one", false).await;
+    fixture.print(&["last words"]);
+    assert!(fixture.tasks.shutdown(Duration::from_secs(1)).await.is_empty());
+    assert_eq!(fixture.text(TRANSCRIPT_FILE).unwrap(), "last words\n");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_new_daemon_finds_the_last_lines_of_the_same_container() {
-    let desk = Desk::new(1 << 20, 3);
-    desk.open("old", false).await;
-    desk.print(&["of another life"]);
-    desk.open("one", false).await;
-    assert!(desk.open("one", true).await.is_empty());
-    desk.print(&["a", "b"]);
-    desk.transcript.note("not the container's");
-    desk.print(&["c"]);
+    let fixture = Fixture::new(1 << 20, 3);
+    fixture.open("old", false).await;
+    fixture.print(&["of another life"]);
+    fixture.open("one", false).await;
+    assert!(fixture.open("one", true).await.is_empty());
+    fixture.print(&["a", "b"]);
+    fixture.transcript.note("not the container's");
+    fixture.print(&["c"]);
     let known = hashes(&["a", "b", "c"]);
-    assert_eq!(desk.open("one", true).await, known, "known without the disk");
-    desk.written().await;
+    assert_eq!(fixture.open("one", true).await, known, "known without the disk");
+    fixture.written().await;
 
-    let later = Desk::transcript(&desk.tasks, 1 << 20, 3);
-    assert_eq!(later.open(&desk.folder(), "one", true).await, known);
+    let later = Fixture::transcript(&fixture.tasks, 1 << 20, 3);
+    assert_eq!(later.open(&fixture.folder(), "one", true).await, known);
     later.print(b"d");
-    desk.written().await;
+    fixture.written().await;
     assert_eq!(
-        desk.text(POSITION_FILE).unwrap(),
+        fixture.text(POSITION_FILE).unwrap(),
         format!("one {}\n", "of another life\n".len()),
         "it goes on where it stood"
     );
-    let other = Desk::transcript(&desk.tasks, 1 << 20, 3);
-    assert!(other.open(&desk.folder(), "two", true).await.is_empty(), "of another container nothing is known");
+    let other = Fixture::transcript(&fixture.tasks, 1 << 20, 3);
+    assert!(other.open(&fixture.folder(), "two", true).await.is_empty(), "of another container nothing is known");
 }
 
 #[tokio::test(start_paused = true)]
-async fn unfinished_lines_are_ended_and_never_recognised() {
-    let desk = Desk::new(1 << 20, 3);
-    desk.open("one", false).await;
-    desk.print(&["a"]);
-    desk.transcript.print_unfinished(b"prompt> ");
-    assert_eq!(desk.open("one", true).await, hashes(&["a"]));
-    desk.written().await;
-    assert_eq!(desk.text(TRANSCRIPT_FILE).unwrap(), "a\nprompt> ");
-    assert_eq!(last_lines(&desk.folder(), "one", &rules(1, 1)).unwrap(), hashes(&["a"]));
-    desk.print(&["b"]);
-    desk.transcript.print_unfinished(b"prompt> ");
-    desk.print(&["c"]);
-    desk.written().await;
-    assert_eq!(desk.text(TRANSCRIPT_FILE).unwrap(), "a\nprompt> \nb\nprompt> \nc\n");
+async fn unfinished_lines_get_an_end_and_are_no_anchor() {
+    let fixture = Fixture::new(1 << 20, 3);
+    fixture.open("one", false).await;
+    fixture.print(&["a"]);
+    fixture.transcript.print_unfinished(b"prompt> ");
+    assert_eq!(fixture.open("one", true).await, hashes(&["a"]));
+    fixture.written().await;
+    assert_eq!(fixture.text(TRANSCRIPT_FILE).unwrap(), "a\nprompt> ");
+    assert_eq!(last_lines(&fixture.folder(), "one", &rules(1, 1)).unwrap(), hashes(&["a"]));
+    fixture.print(&["b"]);
+    fixture.transcript.print_unfinished(b"prompt> ");
+    fixture.print(&["c"]);
+    fixture.written().await;
+    assert_eq!(fixture.text(TRANSCRIPT_FILE).unwrap(), "a\nprompt> \nb\nprompt> \nc\n");
 }
 
 #[test]
-fn the_way_back_takes_nothing_on_trust() {
+fn invalid_positions_are_ignored() {
     let root = TempDir::new().unwrap();
     let find = |position: &str, text: &str| {
         fs::write(root.path().join(POSITION_FILE), position).unwrap();
@@ -263,14 +263,14 @@ fn the_way_back_takes_nothing_on_trust() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn transcripts_are_not_for_everybody() {
-    let desk = Desk::new(1 << 20, 3);
-    desk.open("one", false).await;
-    desk.print(&["secret"]);
-    desk.written().await;
+async fn transcripts_are_not_readable_by_others() {
+    let fixture = Fixture::new(1 << 20, 3);
+    fixture.open("one", false).await;
+    fixture.print(&["secret"]);
+    fixture.written().await;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o007;
-    assert_eq!(mode(&desk.folder()), 0);
-    assert_eq!(mode(&desk.folder().join(TRANSCRIPT_FILE)), 0);
+    assert_eq!(mode(&fixture.folder()), 0);
+    assert_eq!(mode(&fixture.folder().join(TRANSCRIPT_FILE)), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

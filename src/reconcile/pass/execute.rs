@@ -63,7 +63,7 @@ impl Context {
     async fn create(&self, id: ServerId, role: Role, token: &str, built: BuiltSpec) -> Done {
         let BuiltSpec { spec, omissions } = self.runtime.resolve(id, built).await?;
         for omission in omissions.iter().filter(|_| role == Role::Server) {
-            self.event(id, Reason::LeftOut, &omission.to_string());
+            self.event(id, Reason::LeftOut, omission);
         }
         let purpose = Purpose { server: id, role, token: token.to_owned() };
         let servers = &self.servers;

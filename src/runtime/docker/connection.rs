@@ -1,12 +1,9 @@
 //! Where the engine listens, and connections to it.
 
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
@@ -14,16 +11,16 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tower::Service;
+use tower::util::BoxCloneSyncService;
 
-/// Docker's own default.
+/// The default of Docker.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 /// The port of a Docker API without TLS.
 const DEFAULT_PORT: u16 = 2375;
-/// A connection over a network that says nothing for this long is asked whether it is still there.
+/// Time without data after which the kernel checks a TCP connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Where the engine listens. `Display` writes it as `DOCKER_HOST` has it.
+/// The address of an engine. `Display` writes it in the format of `DOCKER_HOST`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// Path of a unix socket.
@@ -32,7 +29,7 @@ pub enum Address {
     Tcp(String, u16),
 }
 
-/// Why a text is no address of an engine.
+/// An invalid address of an engine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("DOCKER_HOST={text:?}: {why}; expected unix:///path/of/socket or tcp://host:port")]
 pub struct InvalidAddress {
@@ -41,10 +38,10 @@ pub struct InvalidAddress {
 }
 
 impl Address {
-    /// The address in `DOCKER_HOST`; the default socket where it is not set.
+    /// The address in `DOCKER_HOST`, or the default socket.
     ///
     /// # Errors
-    /// It holds what is no address, or TLS is asked for, which is not supported.
+    /// The variable is not a supported address, or TLS is requested, which is not supported.
     pub fn from_environment() -> Result<Self, InvalidAddress> {
         let variable = |name| std::env::var(name).unwrap_or_default();
         let text = variable("DOCKER_HOST");
@@ -55,10 +52,10 @@ impl Address {
         Ok(address)
     }
 
-    /// Reads an address as `DOCKER_HOST` has it; an empty text is the default socket.
+    /// Parses an address. An empty text is the default socket.
     ///
     /// # Errors
-    /// It is no address, or one of another kind.
+    /// The text is not a supported address.
     pub fn parse(text: &str) -> Result<Self, InvalidAddress> {
         let invalid = |why| InvalidAddress { text: text.to_owned(), why };
         if text.is_empty() {
@@ -88,7 +85,7 @@ impl Address {
             Self::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
-                // The stream of events may be silent for days; a peer that vanished has to be noticed.
+                // The stream of events may be silent for days. Keepalive detects a lost peer.
                 rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
                 rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
                 rustix::net::sockopt::set_tcp_keepintvl(&stream, KEEPALIVE)?;
@@ -108,23 +105,15 @@ impl fmt::Display for Address {
     }
 }
 
-/// Opens connections to the one engine, whatever the URI says.
-#[derive(Debug, Clone)]
-pub(super) struct Connector(pub(super) Arc<Address>);
+/// Opens connections. The URIs of requests are ignored.
+pub(super) type Connector = BoxCloneSyncService<Uri, Stream, io::Error>;
 
-impl Service<Uri> for Connector {
-    type Response = Stream;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let address = self.0.clone();
-        Box::pin(async move { address.connect().await })
-    }
+pub(super) fn connector(address: &Arc<Address>) -> Connector {
+    let address = address.clone();
+    BoxCloneSyncService::new(tower::service_fn(move |_| {
+        let address = address.clone();
+        async move { address.connect().await }
+    }))
 }
 
 /// A connection to the engine.

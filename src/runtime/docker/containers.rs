@@ -12,22 +12,25 @@ use bollard::query_parameters::{
     CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, StartContainerOptions,
 };
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::wire::Wire;
 use crate::model::{ContainerState, ContainerStatus, Role, ServerId, Timestamp};
 use crate::runtime::{
-    ContainerSpec, EngineInfo, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC, LABEL_TOKEN, Limits, Listed,
-    Purpose, Removal, Volume, parse_container_name,
+    CPU_PERIOD, ContainerSpec, EngineInfo, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC, LABEL_TOKEN, Limits,
+    Listed, Purpose, Removal, Volume, parse_container_name,
 };
 
-/// Looks at the engine itself.
+/// The relative weight of a container with limited CPU time. It is the default of engines.
+const CPU_SHARES: i64 = 1024;
+
+/// Reads version and size of the engine.
 pub(super) async fn engine(docker: &Docker) -> Result<EngineInfo, Error> {
     let info = docker.info().await?;
-    let backing = info.driver_status.unwrap_or_default().into_iter().find_map(|mut pair| {
-        let backing = pair.len() == 2 && pair[0] == "Backing Filesystem";
-        backing.then(|| pair.swap_remove(1))
-    });
-    // Podman does not say the version, only which program it is.
+    let mut details = info.driver_status.unwrap_or_default().into_iter();
+    let filesystem =
+        details.find_map(|pair| <[String; 2]>::try_from(pair).ok().filter(|[name, _]| name == "Backing Filesystem"));
+    // Podman does not return the version, only the program.
     let runc = info.runc_commit.and_then(|commit| commit.id).filter(|id| !id.is_empty());
     Ok(EngineInfo {
         version: info.server_version.unwrap_or_default(),
@@ -36,13 +39,12 @@ pub(super) async fn engine(docker: &Docker) -> Result<EngineInfo, Error> {
         containers: [info.containers, info.containers_running, info.containers_paused, info.containers_stopped]
             .map(Option::unwrap_or_default),
         storage_driver: info.driver.unwrap_or_default(),
-        storage_filesystem: backing.unwrap_or_default(),
+        storage_filesystem: filesystem.map(|[_, name]| name).unwrap_or_default(),
         runc: runc.or(info.default_runtime).unwrap_or_default(),
     })
 }
 
-/// A line of a listing. Ours and not bollard's, which knows the words of Docker's states alone; so are the shapes
-/// of an inspection.
+/// A container in a listing. It is not bollard's type, which has the states of Docker only; nor is an inspection.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Summary {
@@ -52,7 +54,7 @@ struct Summary {
     state: String,
 }
 
-/// What the engine says about a container, as far as we listen.
+/// What is used of an inspection.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Inspection {
@@ -80,10 +82,10 @@ struct EngineState {
 struct EngineConfig {
     labels: Option<HashMap<String, String>>,
     /// Podman may write a number.
-    stop_signal: serde_json::Value,
+    stop_signal: Value,
 }
 
-/// All containers whose labels or names are a server's.
+/// Lists the containers of all servers, by labels or names.
 pub(super) async fn list(wire: &Wire) -> Result<Vec<Listed>, Error> {
     let all: Vec<Summary> = wire.get("/containers/json?all=true").await?;
     Ok(all.into_iter().filter_map(listed).collect())
@@ -96,13 +98,12 @@ fn listed(container: Summary) -> Option<Listed> {
     Some(Listed { server, role, id: container.id, running: runs(&container.state) })
 }
 
-/// Whether a state's word is one of a container that runs. Paused and restarting ones come back by themselves or by
-/// their owner; stopping is Podman's word for one that still runs.
+/// Whether a container in this state runs. `stopping` is a state of Podman.
 fn runs(status: &str) -> bool {
     matches!(status, "running" | "paused" | "restarting" | "stopping")
 }
 
-/// Whose container this is: by our labels, else by one of its names.
+/// The server and the role of a container, by its labels, or by one of its names.
 pub(super) fn belongs_to<'a>(
     label: impl Fn(&str) -> Option<&'a str>,
     mut names: impl Iterator<Item = &'a str>,
@@ -112,18 +113,17 @@ pub(super) fn belongs_to<'a>(
     labelled().or_else(|| names.find_map(parse_container_name))
 }
 
-/// Looks at a container by its name or id.
+/// Inspects a container by its name or id.
 pub(super) async fn inspect(wire: &Wire, name: &str) -> Result<Option<ContainerStatus>, Error> {
     Ok(found(inspection(wire, name).await)?.map(Inspection::status))
 }
 
-/// Everything that we listen to about a container.
 pub(super) async fn inspection(wire: &Wire, name: &str) -> Result<Inspection, Error> {
     wire.get(&format!("/containers/{name}/json")).await
 }
 
 impl Inspection {
-    /// Whether it has run and ended.
+    /// Whether the container has run and ended.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.state.state(), ContainerState::Exited { .. })
     }
@@ -137,7 +137,7 @@ impl Inspection {
         ContainerStatus {
             id: self.id,
             started_at,
-            // Two clocks of the engine: what ends at once may have ended before it was noted as started.
+            // The engine reads two clocks, so a short run may end before its start.
             finished_at: if ended {
                 finished_at.max(started_at.filter(|_| finished_at.is_some()))
             } else {
@@ -165,72 +165,47 @@ impl EngineState {
     }
 }
 
-/// A signal by its name; Podman has numbers.
-fn signal_name(signal: &serde_json::Value) -> Option<String> {
-    let text = match signal {
-        serde_json::Value::String(text) if !text.is_empty() => text.clone(),
-        serde_json::Value::Number(number) => number.to_string(),
-        _ => return None,
-    };
-    let name = match text.as_str() {
-        "1" => "SIGHUP",
-        "2" => "SIGINT",
-        "3" => "SIGQUIT",
-        "6" => "SIGABRT",
-        "9" => "SIGKILL",
-        "10" => "SIGUSR1",
-        "12" => "SIGUSR2",
-        "15" => "SIGTERM",
-        "28" => "SIGWINCH",
-        "37" => "SIGRTMIN+3",
-        _ => return Some(text),
-    };
-    Some(name.to_owned())
+/// A signal by name, or by number from Podman: engines accept both.
+fn signal_name(signal: &Value) -> Option<String> {
+    match signal {
+        Value::String(name) => Some(name.clone()).filter(|name| !name.is_empty()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
-/// Makes a container and returns its id.
+/// Creates a container and returns its id.
 pub(super) async fn create(docker: &Docker, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, Error> {
     let options = CreateContainerOptions { name: Some(spec.name.clone()), ..CreateContainerOptions::default() };
-    let body = create_body(spec, purpose);
-    let made = match docker.create_container(Some(options.clone()), body.clone()).await {
+    let mut body = create_body(spec, purpose);
+    let created = match docker.create_container(Some(options.clone()), body.clone()).await {
         Err(Error::DockerResponseServerError { message, .. })
-            if spec.log.is_some() && is_about_log_driver(&message) =>
+            if spec.log.is_some() && message.contains("invalid log driver") =>
         {
-            // Podman has no driver `local`, which is the default of Wings' configuration. Its own keeps logs, too.
-            tracing::debug!(container = %spec.name, message, "the engine's own log driver is used");
-            docker.create_container(Some(options), with_default_log(body)).await?
+            // Podman has no driver `local`, which is the default of Wings' configuration. Its own driver keeps logs, too.
+            tracing::debug!(container = %spec.name, message, "using the engine's own log driver");
+            body.host_config.get_or_insert_default().log_config = None;
+            docker.create_container(Some(options), body).await?
         }
-        made => made?,
+        created => created?,
     };
-    for warning in made.warnings {
+    for warning in created.warnings {
         tracing::debug!(container = %spec.name, %warning, "warning of the container engine");
     }
-    Ok(made.id)
+    Ok(created.id)
 }
 
-fn is_about_log_driver(message: &str) -> bool {
-    message.contains("invalid log driver")
-}
-
-fn with_default_log(mut body: ContainerCreateBody) -> ContainerCreateBody {
-    if let Some(host) = &mut body.host_config {
-        host.log_config = None;
-    }
-    body
-}
-
-/// Starts a container; one that runs already is fine.
+/// Starts a container; a running one stays as it is.
 pub(super) async fn start(docker: &Docker, id: &str) -> Result<(), Error> {
     docker.start_container(id, None::<StartContainerOptions>).await
 }
 
-/// Sends a signal; a container that is gone or has ended is fine.
+/// Sends a signal; a container that is gone or has ended is no error.
 pub(super) async fn signal(docker: &Docker, id: &str, signal: &str) -> Result<(), Error> {
     let sent = docker.kill_container(id, Some(KillContainerOptions { signal: signal.to_owned() })).await;
     match sent {
-        Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
-        Err(Error::DockerResponseServerError { status_code: 409, .. }) => Ok(()),
-        // Of old engines, and of Podman.
+        Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
+        // Older engines, and Podman.
         Err(Error::DockerResponseServerError { message, .. })
             if message.contains("is not running") || message.contains("can only kill running containers") =>
         {
@@ -351,9 +326,9 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         oom_kill_disable: Some(limits.oom_kill_disable),
         pids_limit: limits.pids,
         blkio_weight: limits.blkio_weight,
-        cpu_quota: limits.cpu.map(|cpu| cpu.quota),
-        cpu_period: limits.cpu.map(|cpu| cpu.period),
-        cpu_shares: limits.cpu.map(|cpu| cpu.shares),
+        cpu_quota: limits.cpu,
+        cpu_period: limits.cpu.map(|_| CPU_PERIOD),
+        cpu_shares: limits.cpu.map(|_| CPU_SHARES),
         cpuset_cpus: some_text(&limits.cpuset),
         ..HostConfig::default()
     }
@@ -361,8 +336,8 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
 
 /// The limits that an engine can change in place.
 ///
-/// It has no words for taking a limit of memory or cores away, nor for the OOM killer: these wait for the next
-/// container. A limit of CPU time can be taken away.
+/// It can neither remove a limit of memory or cores nor change the OOM killer; these are applied by the next container. It can
+/// remove a limit of CPU time.
 fn update_body(limits: &Limits) -> ContainerUpdateBody {
     let limited = limits.memory > 0;
     ContainerUpdateBody {
@@ -371,9 +346,9 @@ fn update_body(limits: &Limits) -> ContainerUpdateBody {
         memory_swap: limited.then_some(limits.memory_swap),
         pids_limit: limits.pids,
         blkio_weight: limits.blkio_weight,
-        cpu_quota: Some(limits.cpu.map_or(-1, |cpu| cpu.quota)),
-        cpu_period: limits.cpu.map(|cpu| cpu.period),
-        cpu_shares: limits.cpu.map(|cpu| cpu.shares),
+        cpu_quota: Some(limits.cpu.unwrap_or(-1)),
+        cpu_period: limits.cpu.map(|_| CPU_PERIOD),
+        cpu_shares: limits.cpu.map(|_| CPU_SHARES),
         cpuset_cpus: some_text(&limits.cpuset),
         ..ContainerUpdateBody::default()
     }

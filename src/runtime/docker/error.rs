@@ -1,19 +1,19 @@
-//! From bollard's and our own failures to [`RuntimeError`].
+//! Failed requests, and what they mean to callers.
 
 use bollard::errors::Error;
 
 use super::connection::Address;
 use crate::runtime::{ErrorKind, RuntimeError};
 
-/// A message of the engine may quote a registry's page; people read the beginning.
+/// The longest message of an engine that is passed on, in bytes. It may quote a page of a registry.
 const MAX_MESSAGE: usize = 2048;
 
-/// What went wrong when `attempt` was made.
+/// The error of `attempt`, for callers.
 pub(super) fn translate(attempt: String, error: &Error, address: &Address) -> RuntimeError {
     let unavailable =
         |cause: String| RuntimeError::new(ErrorKind::Unavailable, &attempt, format_args!("{address}: {cause}"));
     match error {
-        Error::DockerResponseServerError { status_code: 400, message } if of_another_version(message) => {
+        Error::DockerResponseServerError { status_code: 400, message } if is_version_mismatch(message) => {
             unavailable(brief(message))
         }
         Error::DockerResponseServerError { status_code, message } => {
@@ -25,14 +25,14 @@ pub(super) fn translate(attempt: String, error: &Error, address: &Address) -> Ru
         | Error::IOError { .. }
         | Error::RequestTimeoutError => unavailable(root_cause(error)),
         other => {
-            let message = format!("the container engine's answer is not understood ({other})");
+            let message = format!("invalid response from the container engine: {other}");
             RuntimeError::new(ErrorKind::Failed, &attempt, brief(&message))
         }
     }
 }
 
-/// What a status and its message mean. Podman answers 500 to much that has a status of its own, and what goes wrong within a
-/// stream has none: then the words decide.
+/// The kind of a rejected request. Podman answers 500 in many cases that have a status of their own, and an error within a
+/// stream has no status, so the message decides as well.
 fn kind(status: u16, message: &str) -> ErrorKind {
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     match status {
@@ -50,15 +50,15 @@ fn kind(status: u16, message: &str) -> ErrorKind {
     }
 }
 
-/// The engine was replaced under us by one that does not know the version that was negotiated with the last.
-fn of_another_version(message: &str) -> bool {
+/// Whether the engine was replaced by one that does not support the negotiated version.
+fn is_version_mismatch(message: &str) -> bool {
     message.contains("client version") && (message.contains("too new") || message.contains("too old"))
 }
 
-/// The innermost of an error's causes, which is what people can do something about.
+/// The innermost cause of an error.
 pub(super) fn root_cause(error: &Error) -> String {
     let mut cause: &dyn std::error::Error = match error {
-        // bollard's own wrappers do not name their source.
+        // These variants of bollard's error do not return their source.
         Error::HyperLegacyError { err } => err,
         Error::HyperResponseError { err } => err,
         Error::IOError { err } => err,
@@ -70,20 +70,14 @@ pub(super) fn root_cause(error: &Error) -> String {
     cause.to_string()
 }
 
-/// The beginning of a message on one line.
+/// The beginning of a message, on one line.
 fn brief(message: &str) -> String {
-    let mut brief = String::new();
-    for word in message.split_whitespace() {
-        if brief.len() + word.len() > MAX_MESSAGE {
-            brief.push('…');
-            break;
-        }
-        if !brief.is_empty() {
-            brief.push(' ');
-        }
-        brief.push_str(word);
+    let mut line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.len() > MAX_MESSAGE {
+        line.truncate(line.floor_char_boundary(MAX_MESSAGE));
+        line.push('…');
     }
-    brief
+    line
 }
 
 #[cfg(test)]
@@ -117,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_only_the_words_tell() {
+    fn kinds_by_message() {
         let kind = |status, message| rejected(status, message).kind;
         let taken = "creating container storage: the container name \"x\" is already in use by 1. You have to remove \
                      that container to be able to reuse that name: that name is already in use";
@@ -149,10 +143,10 @@ mod tests {
     }
 
     #[test]
-    fn a_long_page_is_cut() {
+    fn a_long_message_is_cut() {
         let text = rejected(500, &"<html> ".repeat(10_000)).to_string();
         assert!(text.len() < MAX_MESSAGE + 100 && text.ends_with('…'));
-        let text = rejected(500, &"x".repeat(10_000)).to_string();
-        assert!(text.len() < 100, "{text}");
+        let text = rejected(500, &"ü".repeat(10_000)).to_string();
+        assert!(text.len() < MAX_MESSAGE + 100 && text.ends_with('…'));
     }
 }

@@ -1,4 +1,4 @@
-//! The engine's events, reduced to "look at this server".
+//! The events of the engine about containers of servers.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,15 +16,15 @@ use super::lines;
 use super::wire::Wire;
 use crate::runtime::{ContainerChange, RuntimeEvent};
 
-/// Asked for once more from the past: the engine answers a moment before it listens.
+/// Events of this time before the request are requested, too. The engine answers a moment before it listens.
 const OVERLAP: Duration = Duration::from_secs(1);
 
-/// What can change what a server's controller would do. Commands run in containers and health checks cannot. The last
-/// two are Podman's words for `die` and `destroy`, which it wants in filters.
+/// The events that change a container; those of commands and health checks do not. The last two are Podman's names of `die` and
+/// `destroy`.
 const ACTIONS: [&str; 12] =
     ["create", "start", "die", "oom", "kill", "stop", "pause", "unpause", "update", "destroy", "died", "remove"];
 
-/// One event; all else in it is passed over.
+/// The fields of an event that are used.
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(borrow, rename = "Action")]
@@ -40,7 +40,7 @@ struct Actor<'a> {
     attributes: HashMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
-/// Opens the stream of events; returns when the engine has accepted the request.
+/// Opens the stream of events. Returns after the engine has accepted the request.
 pub(super) async fn listen(wire: &Wire) -> Result<BoxStream<'static, RuntimeEvent>, Error> {
     let filters = serde_json::json!({"type": ["container"], "event": ACTIONS}).to_string();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -50,13 +50,13 @@ pub(super) async fn listen(wire: &Wire) -> Result<BoxStream<'static, RuntimeEven
         .finish();
     let response = wire.open(Method::GET, &format!("/events?{query}"), HeaderMap::new(), Bytes::new()).await?;
     let events = lines::lines(response)
-        // A lost connection ends the stream; the subscriber subscribes again and observes everything.
+        // A lost connection ends the stream. The subscriber subscribes again and observes everything.
         .take_while(|line| std::future::ready(line.is_ok()))
         .filter_map(|line| std::future::ready(line.ok().and_then(|line| read(&line))));
     Ok(events.boxed())
 }
 
-/// What an event says to us, if it is about one of our containers.
+/// Parses an event, if it is about a container of a server.
 fn read(line: &[u8]) -> Option<RuntimeEvent> {
     let event: Event<'_> = serde_json::from_slice(line).ok()?;
     let attributes = &event.actor.attributes;
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_passed_over() {
+    fn other_lines_are_skipped() {
         for line in ["", "{}", "null", "{\"Action\":\"die\"}", "{\"Action\":\"die\",\"Actor\":{}}", "garbage"] {
             assert_eq!(read(line.as_bytes()), None, "{line}");
         }

@@ -1,4 +1,4 @@
-//! Images: whether one is there, and pulling one.
+//! Finds and pulls images.
 
 use std::time::{Duration, Instant};
 
@@ -14,14 +14,14 @@ use serde::Deserialize;
 use super::containers::found;
 use super::lines;
 use super::wire::Wire;
+use crate::config::RegistryFile;
 use crate::model::image::{DEFAULT_REGISTRY, ImageReference};
-use crate::runtime::host::RegistryAuth;
 
-/// Between two lines about how far a download is.
+/// Time between two lines about the progress of a download.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// Other lines of one pull: a few for each layer.
+/// The maximum of other lines of a pull. A layer has a few.
 const MAX_STATUS_LINES: usize = 500;
-/// Characters of a line for people.
+/// Maximum length of a line, in characters.
 const MAX_STATUS: usize = 200;
 
 /// The id of the image that is there under this reference, or with this id.
@@ -38,14 +38,14 @@ pub(super) async fn id(docker: &Docker, reference: &str) -> Result<Option<String
     Ok(names.any(|name| ImageReference::parse(&name).is_some_and(|name| name.canonical() == wanted)).then_some(id))
 }
 
-/// One line of the engine's report about a pull.
+/// One line of a pull's answer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Report {
     status: String,
-    /// The layer, or the tag.
+    /// The id of a layer, or the tag.
     id: String,
-    /// How far it is, as a bar and numbers.
+    /// A bar and numbers.
     progress: String,
     error: Option<String>,
     error_detail: Option<ErrorDetail>,
@@ -62,25 +62,19 @@ impl Report {
         detail.or(self.error.as_deref())
     }
 
-    /// One short line, without what would draw on a terminal.
+    /// One short line without control characters.
     fn line(&self) -> String {
-        let parts = [&self.id, &self.status, &self.progress].map(|part| part.trim());
-        let mut line = String::new();
-        for part in parts.into_iter().filter(|part| !part.is_empty()) {
-            if !line.is_empty() {
-                line.push_str(if line == parts[0] { ": " } else { " " });
-            }
-            line.push_str(part);
-        }
+        let line = format!("{}: {} {}", self.id.trim(), self.status.trim(), self.progress.trim());
+        let line = line.trim_start_matches(": ").trim_end();
         line.chars().filter(|character| !character.is_control()).take(MAX_STATUS).collect()
     }
 }
 
-/// Pulls an image to its end. Dropped before that, it closes the connection, which makes the engine stop.
+/// Pulls an image. Dropping the future closes the connection, which cancels the pull.
 pub(super) async fn pull(
     wire: &Wire,
     reference: &str,
-    auth: Option<RegistryAuth>,
+    auth: Option<&RegistryFile>,
     progress: &(dyn Fn(String) + Send + Sync),
 ) -> Result<(), Error> {
     let Some(parts) = ImageReference::parse(reference) else {
@@ -95,25 +89,27 @@ pub(super) async fn pull(
     let path = format!("/images/create?{query}");
     let response = wire.open(Method::POST, &path, headers(&parts, auth), Bytes::new()).await?;
     let mut reports = lines::lines(response);
-    let mut telling = Telling::new(progress);
+    let mut limited = Progress::new(progress);
     while let Some(line) = reports.next().await {
         let line = line?;
         let Ok(report) = serde_json::from_slice::<Report>(&line) else { continue };
-        // The status of the answer was sent long ago: failures come as lines.
+        // The status was sent before the pull began, so errors are lines.
         if let Some(error) = report.error() {
             return Err(Error::DockerStreamError { error: error.to_owned() });
         }
-        telling.tell(&report, Instant::now());
+        limited.report(&report, Instant::now());
     }
     Ok(())
 }
 
-/// The credentials as the engine wants them: the URL-safe alphabet, which bollard does not use.
-fn headers(reference: &ImageReference<'_>, auth: Option<RegistryAuth>) -> HeaderMap {
+/// The header with the credentials, in the URL-safe alphabet.
+fn headers(reference: &ImageReference<'_>, auth: Option<&RegistryFile>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if let Some(auth) = auth {
         let json = serde_json::json!({
-            "username": auth.username, "password": auth.password, "serveraddress": auth_server(reference),
+            "username": auth.username,
+            "password": auth.password.expose(),
+            "serveraddress": auth_server(reference),
         });
         let mut value = HeaderValue::try_from(URL_SAFE.encode(json.to_string())).expect("base64 is fit for a header");
         value.set_sensitive(true);
@@ -122,7 +118,7 @@ fn headers(reference: &ImageReference<'_>, auth: Option<RegistryAuth>) -> Header
     headers
 }
 
-/// How credentials for an image name its registry.
+/// The name of a registry in credentials.
 fn auth_server<'a>(reference: &ImageReference<'a>) -> &'a str {
     match reference.registry() {
         DEFAULT_REGISTRY => "https://index.docker.io/v1/",
@@ -130,19 +126,19 @@ fn auth_server<'a>(reference: &ImageReference<'a>) -> &'a str {
     }
 }
 
-/// Passes reports on, but not all of them: a registry decides how many there are.
-struct Telling<'a> {
+/// Limits the lines of a pull, because their number depends on the registry.
+struct Progress<'a> {
     progress: &'a (dyn Fn(String) + Send + Sync),
     last_progress: Option<Instant>,
     status_lines: usize,
 }
 
-impl<'a> Telling<'a> {
+impl<'a> Progress<'a> {
     fn new(progress: &'a (dyn Fn(String) + Send + Sync)) -> Self {
         Self { progress, last_progress: None, status_lines: 0 }
     }
 
-    fn tell(&mut self, report: &Report, now: Instant) {
+    fn report(&mut self, report: &Report, now: Instant) {
         if !report.progress.is_empty() {
             if self.last_progress.is_some_and(|last| now.duration_since(last) < PROGRESS_INTERVAL) {
                 return;
@@ -177,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_for_people() {
+    fn lines_of_progress() {
         let line = |text| report(text).line();
         assert_eq!(
             line(r#"{"status":"Pulling from library/busybox","id":"latest"}"#),
@@ -197,25 +193,25 @@ mod tests {
     fn progress_is_limited() {
         let last_reported = Mutex::new(Vec::new());
         let progress = |line| last_reported.lock().unwrap().push(line);
-        let mut telling = Telling::new(&progress);
+        let mut limited = Progress::new(&progress);
         let start = Instant::now();
         let downloading = report(r#"{"status":"Downloading","progress":"1/2","id":"ab"}"#);
         for millis in [0, 1, 500, 999, 1000, 1500, 2100] {
-            telling.tell(&downloading, start + Duration::from_millis(millis));
+            limited.report(&downloading, start + Duration::from_millis(millis));
         }
-        telling.tell(&report("{}"), start);
+        limited.report(&report("{}"), start);
         assert_eq!(last_reported.lock().unwrap().len(), 3);
         for _ in 0..10_000 {
-            telling.tell(&report(r#"{"status":"Waiting","id":"ab"}"#), start);
+            limited.report(&report(r#"{"status":"Waiting","id":"ab"}"#), start);
         }
         assert_eq!(last_reported.lock().unwrap().len(), 3 + MAX_STATUS_LINES);
     }
 
     #[test]
     fn credentials_are_url_safe_and_name_the_registry() {
-        let auth = RegistryAuth { username: "ü>?".into(), password: "~~>>??".into() };
+        let auth = RegistryFile { username: "ü>?".into(), password: crate::config::Secret::new("~~>>??") };
         let reference = ImageReference::parse("r.io:5000/a").unwrap();
-        let headers = headers(&reference, Some(auth));
+        let headers = headers(&reference, Some(&auth));
         let value = headers["X-Registry-Auth"].to_str().unwrap();
         assert!(!value.contains(['+', '/']), "{value}");
         let json: serde_json::Value = serde_json::from_slice(&URL_SAFE.decode(value).unwrap()).unwrap();

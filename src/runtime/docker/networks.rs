@@ -1,4 +1,4 @@
-//! Networks: looked at by name, made where missing.
+//! Finds networks by name, and creates them.
 
 use std::collections::HashMap;
 
@@ -20,9 +20,9 @@ const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 /// Where the kernel lists its IPv4 routes.
 const ROUTES: &str = "/proc/net/route";
 
-/// Looks at a network, after making it where it is missing.
+/// Inspects a network, after creating it if it is missing.
 pub(super) async fn ensure(wire: &Wire, docker: &Docker, spec: &NetworkSpec) -> Result<NetworkInfo, Error> {
-    if let Some(info) = look(docker, &spec.name).await? {
+    if let Some(info) = inspect(docker, &spec.name).await? {
         return Ok(info);
     }
     let mut attempt = Attempt::new(spec);
@@ -36,27 +36,27 @@ pub(super) async fn ensure(wire: &Wire, docker: &Docker, spec: &NetworkSpec) -> 
             return Err(error);
         }
         tracing::info!(network = spec.name, %error, v4 = ?attempt.spec.v4, v6 = ?attempt.spec.v6,
-                       "the network cannot be made as wanted; trying another way");
+                       "cannot create the network; changing its options");
     }
-    let missing = || Error::DockerResponseServerError { status_code: 404, message: "it vanished again".into() };
-    look(docker, &spec.name).await?.ok_or_else(missing)
+    let missing = || Error::DockerResponseServerError { status_code: 404, message: "it was removed again".into() };
+    inspect(docker, &spec.name).await?.ok_or_else(missing)
 }
 
-/// Why an engine does not make a network, as far as there is another way.
+/// A rejection of a network that another request can avoid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Objection {
     /// Another process created it meanwhile.
     AlreadyThere,
     /// The bridge's device belongs to another network.
     BridgeTaken,
-    /// An address range is in use, or none is left to choose from.
+    /// An address range is in use, or the engine has no free one.
     Overlap,
     /// The host has no IPv6.
     NoIpv6,
 }
 
 impl Objection {
-    /// Engines tell these apart by words alone.
+    /// Engines distinguish them by message only.
     fn of(error: &Error) -> Option<Self> {
         let Error::DockerResponseServerError { message, .. } = error else { return None };
         let message = message.to_lowercase();
@@ -85,11 +85,11 @@ impl Objection {
     }
 }
 
-/// The network as it is tried next.
+/// The next attempt to create a network.
 struct Attempt {
     spec: NetworkSpec,
     options: HashMap<&'static str, String>,
-    /// How many ways around overlapping ranges were tried.
+    /// Number of rejections because of overlapping ranges.
     given_up: u8,
 }
 
@@ -98,7 +98,7 @@ impl Attempt {
         Self { spec: spec.clone(), options: options(&spec.purpose), given_up: 0 }
     }
 
-    /// Changes what the engine objects to; `false` when nothing is left to change.
+    /// Changes what the engine rejected; `false` if nothing can be changed.
     fn without(&mut self, objection: Objection, used: &[IpNet]) -> bool {
         match objection {
             Objection::AlreadyThere => false,
@@ -113,7 +113,7 @@ impl Attempt {
         std::mem::take(&mut self.spec.ipv6)
     }
 
-    /// Other ranges: free ones, then the engine's choice, then without IPv6.
+    /// Changes the ranges: to free ones, then to the engine's choice, then to none of IPv6.
     fn elsewhere(&mut self, used: &[IpNet]) -> bool {
         self.given_up += 1;
         let described = |range: IpNet| (range.to_string(), subnets::gateway(range).to_string());
@@ -126,7 +126,7 @@ impl Attempt {
                 if v6_taken {
                     self.spec.v6 = subnets::free_v6(&self.spec.name, used).map(IpNet::V6).map(described);
                 }
-                // Routes that the engine sees and we do not also make it object to a range that looks free.
+                // The engine may know routes that are not in the list, and reject a free range.
                 if !v6_taken || self.spec.v4.as_ref().is_none_or(taken) {
                     self.spec.v4 = subnets::free_v4(used).map(IpNet::V4).map(described);
                 }
@@ -142,18 +142,18 @@ impl Attempt {
     }
 }
 
-/// All ranges of the engine's networks and of the host's routes.
+/// The ranges of the engine's networks and of the host's routes.
 async fn in_use(docker: &Docker) -> Result<Vec<IpNet>, Error> {
     let networks = docker.list_networks(None::<ListNetworksOptions>).await?;
     let configs = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
     let mut used: Vec<IpNet> = configs.filter_map(|config| config.subnet?.parse().ok()).collect();
-    // An engine on another host has other routes; then this is only more careful than it had to be.
+    // An engine on another host has other routes; then more ranges are excluded than necessary.
     let routes = tokio::fs::read_to_string(ROUTES).await.unwrap_or_default();
     used.extend(subnets::routes(&routes));
     Ok(used)
 }
 
-async fn look(docker: &Docker, name: &str) -> Result<Option<NetworkInfo>, Error> {
+async fn inspect(docker: &Docker, name: &str) -> Result<Option<NetworkInfo>, Error> {
     Ok(found(docker.inspect_network(name, None::<InspectNetworkOptions>).await)?.map(network_info))
 }
 
@@ -219,8 +219,8 @@ fn create_body(attempt: &Attempt) -> Result<serde_json::Value, Error> {
         ..NetworkCreateRequest::default()
     };
     let mut body = serde_json::to_value(request)?;
-    // Before API 1.44 an engine makes a second network of the same name unless the request forbids it. bollard has no
-    // word for it, which is why this request is ours.
+    // Before API 1.44 an engine creates a second network of the same name unless the request forbids it. bollard's type has no
+    // such field.
     body["CheckDuplicate"] = true.into();
     Ok(body)
 }

@@ -1,12 +1,12 @@
-//! Unused address ranges.
+//! Free address ranges.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sha2::Digest;
 
-/// Private ranges (RFC 1918) to choose from, and the length of the prefix of what is chosen: first where engines
-/// put their networks, last where companies put theirs.
+/// Private ranges (RFC 1918): base, length of its prefix, and length of the prefix of a network. Engines prefer the first range,
+/// companies the last one.
 const PRIVATE: [(Ipv4Addr, u8, u8); 3] = [
     (Ipv4Addr::new(172, 16, 0, 0), 12, 16),
     (Ipv4Addr::new(192, 168, 0, 0), 16, 20),
@@ -45,7 +45,7 @@ pub(super) fn gateway(range: IpNet) -> IpAddr {
     }
 }
 
-/// Whether a range shares an address with one of those.
+/// Whether a range shares an address with one of the used ones.
 pub(super) fn overlaps(range: IpNet, used: &[IpNet]) -> bool {
     used.iter().any(|other| range.contains(other) || other.contains(&range))
 }
@@ -57,7 +57,7 @@ pub(super) fn routes(text: &str) -> Vec<IpNet> {
         let destination = columns.nth(1)?;
         // Flags, RefCnt, Use and Metric are between them.
         let mask = columns.nth(5)?;
-        // Written as the number that the address is in memory, which is little endian where this runs.
+        // The kernel writes the address as a number in the byte order of the host.
         let address = |hex: &str| u32::from_str_radix(hex, 16).ok().map(|number| Ipv4Addr::from(number.to_ne_bytes()));
         let net = Ipv4Net::with_netmask(address(destination)?, address(mask)?).ok()?;
         (net.prefix_len() > 0).then_some(IpNet::V4(net))

@@ -1,4 +1,4 @@
-//! The runtime against an engine of a few lines, which says what real ones say only in bad moments.
+//! The runtime with a scripted engine, which returns rare answers of real ones.
 
 pub(super) mod engine;
 
@@ -23,7 +23,7 @@ fn limits() -> Limits {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_away_is_an_error_of_the_calls() {
+async fn an_unreachable_engine_is_an_error_of_the_calls() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("engine.sock");
     let runtime = DockerRuntime::connect(Address::Unix(socket.clone()), crate::testing::test_host());
@@ -55,7 +55,7 @@ async fn the_version_is_negotiated_again_after_an_outage() {
 }
 
 #[tokio::test]
-async fn an_engine_that_was_replaced_unnoticed_is_asked_again() {
+async fn the_version_is_negotiated_again_after_a_mismatch() {
     let last_reported = Mutex::new(0);
     let engine = ScriptedEngine::start("1.41", move |_| {
         let mut last_reported = last_reported.lock().unwrap();
@@ -72,7 +72,7 @@ async fn an_engine_that_was_replaced_unnoticed_is_asked_again() {
 }
 
 #[tokio::test]
-async fn an_engine_that_hangs_is_left_alone_after_a_while() {
+async fn calls_of_a_hanging_engine_time_out() {
     let engine = ScriptedEngine::start("1.41", |_| Answer::Silence);
     let runtime = engine.runtime();
     runtime.wire.platform().await.unwrap();
@@ -97,7 +97,7 @@ async fn an_engine_that_hangs_is_left_alone_after_a_while() {
 }
 
 #[tokio::test]
-async fn what_is_so_already_is_no_error() {
+async fn calls_without_an_effect_are_no_errors() {
     type Case = (&'static str, u16, &'static str);
     let run = async |(method, status, message): Case| {
         let engine = ScriptedEngine::start("1.41", move |_| match status {
@@ -137,7 +137,7 @@ async fn what_is_so_already_is_no_error() {
 }
 
 #[tokio::test]
-async fn a_removal_that_the_engine_is_at_already_is_under_way() {
+async fn a_second_removal_is_under_way() {
     let engine =
         ScriptedEngine::start("1.41", |_| Answer::error(409, "removal of container 0123 is already in progress"));
     assert_eq!(engine.runtime().remove("0123").await, Ok(Removal::UnderWay));
@@ -159,12 +159,12 @@ async fn current_limits_are_those_applied_last() {
     runtime.update("0123", &limits()).await.unwrap();
     assert_eq!(hash().await, limits().hash());
     runtime.list().await.unwrap();
-    assert_eq!(hash().await, "made", "what is not listed is forgotten");
+    assert_eq!(hash().await, "made", "limits of containers that are not listed are dropped");
 }
 
 #[tokio::test]
-async fn raw_bytes_of_a_terminal_stay_as_they_are() {
-    // Reads like the header of a frame of 4 GiB.
+async fn raw_bytes_of_a_terminal_are_not_decoded() {
+    // Equal to the header of a frame of 4 GiB.
     const HOSTILE: &[u8] = b"\x01\0\0\0\xff\xff\xff\xffno end of a line";
     let engine = ScriptedEngine::start("1.41", |request| match request.path.contains("/logs") {
         true => Answer::Reply { status: 200, body: HOSTILE.into() },
@@ -178,7 +178,7 @@ async fn raw_bytes_of_a_terminal_stay_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_terminal_of_a_container_that_has_ended_ends_at_once() {
+async fn the_terminal_of_an_ended_container_ends_at_once() {
     let engine = ScriptedEngine::start("1.41", |request| match request.path.ends_with("/attach") {
         true => Answer::Upgrade,
         false => Answer::json(200, r#"{"Id":"0123","State":{"Status":"exited"},"Config":{"Tty":true}}"#),
@@ -188,7 +188,7 @@ async fn a_terminal_of_a_container_that_has_ended_ends_at_once() {
 }
 
 #[tokio::test]
-async fn a_terminal_carries_both_ways() {
+async fn a_terminal_has_input_and_output() {
     let engine = ScriptedEngine::start("1.41", |request| match request.path.ends_with("/attach") {
         true => Answer::Upgrade,
         false => Answer::json(200, r#"{"Id":"0123","State":{"Status":"running"},"Config":{"Tty":true}}"#),
@@ -225,7 +225,7 @@ async fn events_flow_once_the_engine_listens() {
     assert!(rejecting.runtime().events().await.is_err_and(|error| !error.is_outage()));
 }
 
-/// Pulls `a/b:c` from an engine that answers so.
+/// Pulls `a/b:c` from an engine with this answer.
 async fn pull(answer: impl Fn() -> Answer + Send + Sync + 'static) -> (Result<(), RuntimeError>, Vec<String>) {
     let engine = ScriptedEngine::start("1.41", move |_| answer());
     let lines = Mutex::new(Vec::new());
@@ -256,7 +256,7 @@ async fn errors_in_the_stream_of_a_pull_are_errors() {
 }
 
 #[tokio::test]
-async fn a_pull_that_is_cut_off_is_an_outage() {
+async fn a_broken_pull_is_an_outage() {
     let (pulled, _) = pull(|| Answer::CutOff { body: "{\"status\":\"Pulling fs layer\"}\n".into() }).await;
     assert!(pulled.unwrap_err().is_outage());
 }
@@ -274,13 +274,13 @@ async fn a_dropped_pull_closes_its_connection() {
             done = &mut pulling => panic!("{done:?}"),
             line = hear.recv() => assert_eq!(line.unwrap(), "Downloading"),
         }
-        assert_eq!(engine.hung_up(), 0);
+        assert_eq!(engine.closed_by_client(), 0);
     }
-    engine.wait_for_hang_up().await;
+    engine.wait_for_close().await;
 }
 
 #[tokio::test]
-async fn images_are_there_under_their_reference_alone() {
+async fn images_are_found_by_their_exact_reference() {
     let engine = ScriptedEngine::start("1.41", |_| {
         Answer::json(
             200,
@@ -308,15 +308,15 @@ async fn images_are_there_under_their_reference_alone() {
 }
 
 #[tokio::test]
-async fn garbage_is_rejected_and_no_outage() {
+async fn an_invalid_response_is_no_outage() {
     let engine = ScriptedEngine::start("1.41", |_| Answer::json(200, "<html>"));
     let error = engine.runtime().list().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Failed, "{error:?}");
-    assert!(error.to_string().contains("not understood"), "{error}");
+    assert!(error.to_string().contains("invalid response"), "{error}");
 }
 
 #[tokio::test]
-async fn two_networks_of_one_name_are_not_made() {
+async fn a_network_that_another_process_created_is_used() {
     let asked = Mutex::new(0);
     let engine = ScriptedEngine::start("1.41", move |request| match request.path.as_str() {
         path if path.ends_with("/create") => Answer::error(409, "network with name pelican_nw already exists"),
@@ -349,7 +349,12 @@ async fn two_networks_of_one_name_are_not_made() {
 async fn each_call_is_one_request() {
     let engine = ScriptedEngine::start("1.41", |request| match request.path.trim_start_matches("/v1.41") {
         "/containers/create" => Answer::json(201, r#"{"Id":"0123","Warnings":["a warning"]}"#),
-        "/info" => Answer::json(200, r#"{"ServerVersion":"29.1","Driver":"overlay2"}"#),
+        "/info" => Answer::json(
+            200,
+            r#"{"ServerVersion":"29.1","CgroupDriver":"systemd","CgroupVersion":"2","Containers":3,"ContainersRunning":1,
+                "ContainersPaused":0,"ContainersStopped":2,"Driver":"overlay2","RuncCommit":{"ID":""},
+                "DriverStatus":[["Supports d_type","true"],["Backing Filesystem","extfs"]],"DefaultRuntime":"crun"}"#,
+        ),
         "/containers/0123/start" | "/containers/0123/kill" | "/containers/0123" => Answer::empty(204),
         "/images/ghcr.io/a/b:c/json" => Answer::json(200, r#"{"Id":"sha256:0f","RepoTags":["ghcr.io/a/b:c"]}"#),
         "/networks/ip-10-0-0-9" => Answer::error(404, "no such network"),
@@ -357,7 +362,16 @@ async fn each_call_is_one_request() {
     });
     let runtime = engine.runtime();
     let purpose = Purpose { server: id(), role: Role::Server, token: "t".into() };
-    assert_eq!(runtime.engine().await.unwrap().version, "29.1");
+    let info = EngineInfo {
+        version: "29.1".into(),
+        cgroup_driver: "systemd".into(),
+        cgroup_version: "2".into(),
+        containers: [3, 1, 0, 2],
+        storage_driver: "overlay2".into(),
+        storage_filesystem: "extfs".into(),
+        runc: "crun".into(),
+    };
+    assert_eq!(runtime.engine().await, Ok(info));
     assert_eq!(runtime.create(&containers::tests::full(), &purpose).await.unwrap(), "0123");
     runtime.start("0123").await.unwrap();
     runtime.signal("0123", "SIGINT").await.unwrap();

@@ -1,16 +1,15 @@
-//! HTTP to the engine: one pool of connections, the negotiated API version in each path.
+//! HTTP to the engine: one pool of connections, and the negotiated API version in each path.
 //!
 //! bollard's requests pass through [`Wire::send`], ours through [`Wire::open`].
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::errors::Error;
 use bytes::Bytes;
 use futures_util::Stream;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Either, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::client::legacy::Client;
@@ -18,42 +17,39 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::connection::{Address, Connector};
+use super::connection::{Address, Connector, connector};
 
-/// Stands for the engine in URIs; connections go to the address whatever is here.
+/// The engine in URIs. The connector ignores it.
 pub(super) const BASE: &str = "http://engine";
 
-/// Connections kept for the next call. Each costs the engine a little, too.
+/// Connections that are kept for later requests.
 const IDLE_CONNECTIONS: usize = 4;
-/// An engine's error message is a few lines.
+/// The longest error message of an engine, in bytes.
 const MAX_ERROR: usize = 64 * 1024;
-/// A list of thousands of containers is a few MiB.
+/// The longest document, in bytes. A list of thousands of containers is a few MiB.
 const MAX_DOCUMENT: usize = 256 * 1024 * 1024;
-/// What the engine says about its version.
-const MAX_VERSION: usize = 1024 * 1024;
 
-/// The body of requests, as bollard has it.
+/// The body of bollard's requests.
 pub(super) type Body =
     Either<Full<Bytes>, StreamBody<Pin<Box<dyn Stream<Item = std::io::Result<Frame<Bytes>>> + Send>>>>;
 
-/// The way to the engine.
+/// A client of the engine.
 pub(super) struct Wire {
     address: Arc<Address>,
     client: Client<Connector, Body>,
-    /// The API version in use, packed; 0 while unknown.
-    version: AtomicU64,
+    engine: Mutex<Option<Negotiated>>,
+}
+
+/// What is known of the engine after the first request.
+#[derive(Clone)]
+struct Negotiated {
+    /// The API version in use, such as `1.41`.
+    version: String,
     /// What the engine runs on, such as `linux/amd64`.
-    platform: Mutex<Option<String>>,
+    platform: Option<String>,
 }
 
-/// A version of the API, such as 1.41.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Version {
-    major: u32,
-    minor: u32,
-}
-
-/// The engine's answer about itself.
+/// The answer to `GET /version`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct EngineVersion {
@@ -69,14 +65,7 @@ struct EngineVersion {
 impl Wire {
     pub(super) fn new(address: Address) -> Self {
         let address = Arc::new(address);
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder.pool_max_idle_per_host(IDLE_CONNECTIONS);
-        Self {
-            client: builder.build(Connector(address.clone())),
-            address,
-            version: AtomicU64::new(0),
-            platform: Mutex::default(),
-        }
+        Self { client: client(&address, IDLE_CONNECTIONS), address, engine: Mutex::default() }
     }
 
     pub(super) fn address(&self) -> &Address {
@@ -85,30 +74,26 @@ impl Wire {
 
     /// Negotiates again at the next request.
     pub(super) fn forget_version(&self) {
-        self.version.store(0, Ordering::Relaxed);
+        *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Has the engine answer on a connection of its own. Where systemd holds the socket of an engine that goes down, there
-    /// is a connection and no answer.
-    pub(super) async fn knock(&self) -> Result<(), Error> {
-        let mut request = Request::new(Either::Left(Full::default()));
-        *request.uri_mut() = format!("{BASE}/_ping").parse()?;
-        let client: Client<Connector, Body> =
-            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(Connector(self.address.clone()));
-        read_all(client.request(request).await?, MAX_ERROR).await?;
+    /// Sends a request on a new connection. If systemd holds the socket of an engine that goes down, the connection succeeds
+    /// and no answer follows.
+    pub(super) async fn ping(&self) -> Result<(), Error> {
+        let response = client(&self.address, 0).request(request(Method::GET, "/_ping")?).await?;
+        read_all(response, MAX_ERROR).await?;
         Ok(())
     }
 
-    /// Sends a request in the negotiated version, whatever its status.
+    /// Sends a request in the negotiated version, and returns any answer.
     pub(super) async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Error> {
-        let version = self.version().await?;
-        *request.uri_mut() = versioned(request.uri(), version)?;
+        let version = self.negotiated().await?.version;
+        *request.uri_mut() = versioned(request.uri(), &version)?;
         Ok(self.client.request(request).await?)
     }
 
-    /// Sends a request and returns its answer, if that is a success, with the body still to be read.
-    ///
-    /// `path` is everything after the version, the query included.
+    /// Sends a request, and returns a successful answer whose body is still to be read. `path` is everything after the version,
+    /// including the query.
     pub(super) async fn open(
         &self,
         method: Method,
@@ -116,20 +101,13 @@ impl Wire {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Incoming>, Error> {
-        let mut request = Request::new(Either::Left(Full::new(body)));
-        *request.method_mut() = method;
-        *request.uri_mut() = format!("{BASE}{path}").parse()?;
+        let mut request = request(method, path)?;
         *request.headers_mut() = headers;
-        let response = self.send(request).await?;
-        let status = response.status();
-        if status.is_success() || status == http::StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(response);
-        }
-        let message = error_message(&read_all(response, MAX_ERROR).await?);
-        Err(Error::DockerResponseServerError { status_code: status.as_u16(), message })
+        *request.body_mut() = Either::Left(Full::new(body));
+        successful(self.send(request).await?).await
     }
 
-    /// Asks for one JSON document, and takes from it what the type has.
+    /// Reads one JSON document.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let response = self.open(Method::GET, path, HeaderMap::new(), Bytes::new()).await?;
         Ok(serde_json::from_slice(&read_all(response, MAX_DOCUMENT).await?)?)
@@ -137,92 +115,75 @@ impl Wire {
 
     /// What the engine runs on, such as `linux/amd64`.
     pub(super) async fn platform(&self) -> Result<Option<String>, Error> {
-        self.version().await?;
-        Ok(self.platform.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        Ok(self.negotiated().await?.platform)
     }
 
-    /// The version in use; asks the engine when it is not known.
-    async fn version(&self) -> Result<Version, Error> {
-        if let Some(version) = Version::unpack(self.version.load(Ordering::Relaxed)) {
-            return Ok(version);
+    async fn negotiated(&self) -> Result<Negotiated, Error> {
+        let known = self.engine.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(engine) = known {
+            return Ok(engine);
         }
-        let version = self.negotiate().await?;
-        self.version.store(version.pack(), Ordering::Relaxed);
-        tracing::debug!(engine = %self.address, %version, "API version negotiated");
-        Ok(version)
-    }
-
-    async fn negotiate(&self) -> Result<Version, Error> {
-        let mut request = Request::new(Either::Left(Full::default()));
-        *request.uri_mut() = format!("{BASE}/version").parse()?;
-        let response = self.client.request(request).await?;
-        let status = response.status();
-        let text = read_all(response, MAX_VERSION).await?;
-        if !status.is_success() {
-            return Err(Error::DockerResponseServerError {
-                status_code: status.as_u16(),
-                message: error_message(&text),
-            });
-        }
-        let engine: EngineVersion = serde_json::from_slice(&text)?;
-        let newest = Version::parse(&engine.api_version).ok_or(Error::APIVersionParseError {})?;
-        let oldest = Version::parse(&engine.min_api_version);
+        let response = successful(self.client.request(request(Method::GET, "/version")?).await?).await?;
+        let engine: EngineVersion = serde_json::from_slice(&read_all(response, MAX_DOCUMENT).await?)?;
+        let version = choose(&engine.api_version, &engine.min_api_version).ok_or(Error::APIVersionParseError {})?;
+        tracing::debug!(engine = %self.address, version, "API version negotiated");
         let platform =
             (!engine.os.is_empty() && !engine.arch.is_empty()).then(|| format!("{}/{}", engine.os, engine.arch));
-        *self.platform.lock().unwrap_or_else(PoisonError::into_inner) = platform;
-        Ok(choose(newest, oldest))
+        let engine = Negotiated { version, platform };
+        *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = Some(engine.clone());
+        Ok(engine)
     }
 }
 
-/// The newest version that both sides know. An engine that has dropped all that we know gets its oldest.
-fn choose(newest: Version, oldest: Option<Version>) -> Version {
+fn client(address: &Arc<Address>, idle_connections: usize) -> Client<Connector, Body> {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.pool_max_idle_per_host(idle_connections).build(connector(address))
+}
+
+fn request(method: Method, path: &str) -> Result<Request<Body>, Error> {
+    Ok(Request::builder().method(method).uri(format!("{BASE}{path}")).body(Either::Left(Full::default()))?)
+}
+
+async fn successful(response: Response<Incoming>) -> Result<Response<Incoming>, Error> {
+    let status = response.status();
+    if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(response);
+    }
+    let message = error_message(&read_all(response, MAX_ERROR).await?);
+    Err(Error::DockerResponseServerError { status_code: status.as_u16(), message })
+}
+
+/// The newest version that both sides support. An engine without one in common gets its oldest.
+fn choose(newest: &str, oldest: &str) -> Option<String> {
     let ours = bollard::API_DEFAULT_VERSION;
-    let ours = Version { major: ours.major_version as u32, minor: ours.minor_version as u32 };
-    let chosen = newest.min(ours);
-    oldest.map_or(chosen, |oldest| chosen.max(oldest))
+    let chosen = parse_version(newest)?.min((ours.major_version, ours.minor_version));
+    let (major, minor) = parse_version(oldest).map_or(chosen, |oldest| chosen.max(oldest));
+    Some(format!("{major}.{minor}"))
 }
 
-impl Version {
-    fn parse(text: &str) -> Option<Self> {
-        let (major, minor) = text.split_once('.')?;
-        // Podman writes a third number.
-        let minor = minor.split('.').next()?;
-        Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? }).filter(|version| version.major > 0)
-    }
-
-    fn pack(self) -> u64 {
-        u64::from(self.major) << 32 | u64::from(self.minor)
-    }
-
-    fn unpack(packed: u64) -> Option<Self> {
-        (packed != 0).then_some(Self { major: (packed >> 32) as u32, minor: packed as u32 })
-    }
-}
-
-impl std::fmt::Display for Version {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
+/// Major and minor number. Podman appends a third one.
+fn parse_version(text: &str) -> Option<(usize, usize)> {
+    let (major, rest) = text.split_once('.')?;
+    let minor = rest.split('.').next()?;
+    Some((major.parse().ok()?, minor.parse().ok()?)).filter(|(major, _)| *major > 0)
 }
 
 /// Puts the version in front of a path. bollard negotiates one, but leaves it out of its paths.
-fn versioned(uri: &Uri, version: Version) -> Result<Uri, Error> {
+fn versioned(uri: &Uri, version: &str) -> Result<Uri, Error> {
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let bare = match path.strip_prefix("/v").and_then(|rest| rest.split_once('/')) {
-        Some((number, rest)) if Version::parse(number).is_some() => rest,
+        Some((number, rest)) if parse_version(number).is_some() => rest,
         _ => path.trim_start_matches('/'),
     };
     Ok(format!("{BASE}/v{version}/{bare}").parse()?)
 }
 
 async fn read_all(response: Response<Incoming>, limit: usize) -> Result<Bytes, Error> {
-    match Limited::new(response.into_body(), limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) => Err(std::io::Error::other(error).into()),
-    }
+    let body = Limited::new(response.into_body(), limit).collect().await.map_err(std::io::Error::other)?;
+    Ok(body.to_bytes())
 }
 
-/// The words in an error's body: `{"message": …}`, or the text as it is.
+/// The message in an error's body: `{"message": …}`, or the whole text.
 fn error_message(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Message {
@@ -238,27 +199,23 @@ fn error_message(body: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn version(text: &str) -> Version {
-        Version::parse(text).unwrap()
-    }
-
     #[test]
     fn versions_are_chosen_by_both_sides() {
         for (newest, oldest, chosen) in [
-            ("1.41", "1.12", "1.41"),   // Docker 20.10
-            ("1.52", "1.44", "1.52"),   // Docker 29
-            ("1.99", "1.44", "1.53"),   // newer than bollard
-            ("1.41.0", "1.24", "1.41"), // Podman
-            ("2.5", "2.0", "2.0"),      // a brave new world
-            ("1.30", "", "1.30"),
+            ("1.41", "1.12", Some("1.41")),   // Docker 20.10
+            ("1.52", "1.44", Some("1.52")),   // Docker 29
+            ("1.99", "1.44", Some("1.53")),   // newer than bollard
+            ("1.41.0", "1.24", Some("1.41")), // Podman
+            ("2.5", "2.0", Some("2.0")),      // without a version in common
+            ("1.30", "", Some("1.30")),
+            ("", "", None),
+            ("1", "", None),
+            ("a.b", "", None),
+            ("1.", "", None),
+            ("0.0", "", None),
         ] {
-            assert_eq!(choose(version(newest), Version::parse(oldest)).to_string(), chosen);
+            assert_eq!(choose(newest, oldest).as_deref(), chosen, "{newest}");
         }
-        for invalid_response in ["", "1", "a.b", "1.", "0.0"] {
-            assert_eq!(Version::parse(invalid_response), None, "{invalid_response}");
-        }
-        assert_eq!(Version::unpack(version("1.41").pack()), Some(version("1.41")));
-        assert_eq!(Version::unpack(0), None);
     }
 
     #[test]
@@ -271,7 +228,7 @@ mod tests {
             ("/", "/v1.41/"),
         ] {
             let uri: Uri = format!("{BASE}{path}").parse().unwrap();
-            assert_eq!(versioned(&uri, version("1.41")).unwrap().path_and_query().unwrap().as_str(), expected);
+            assert_eq!(versioned(&uri, "1.41").unwrap().path_and_query().unwrap().as_str(), expected);
         }
     }
 

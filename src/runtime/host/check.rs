@@ -1,5 +1,5 @@
-//! Whether the engine takes new calls. A pass asks when a container has ended unasked: an engine on its way down takes its
-//! containers along. While the engine does not answer, one pass asks for all of them.
+//! Checks that the engine accepts new connections. A pass checks this after an unexpected end of a container, because an engine
+//! that shuts down ends its containers. While the engine does not answer, one pass checks for all.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::runtime::RuntimeError;
 
-/// For this long a failed check holds for every server.
+/// How long a failed check is valid for all servers.
 const HOLDS: Duration = Duration::from_secs(3);
 
 /// The last failed check, and when it failed.
@@ -20,10 +20,10 @@ pub struct EngineCheck {
 }
 
 impl EngineCheck {
-    /// Asks the engine. An answer is true of its moment alone, so each pass asks for itself; a failure holds for some seconds.
+    /// Runs the check. A success is not cached, because it may be outdated at once; a failure is cached for [`HOLDS`].
     ///
     /// # Errors
-    /// The engine takes no new calls.
+    /// The engine accepts no new connections.
     pub async fn run(&self, ask: impl Future<Output = Result<(), RuntimeError>>) -> Result<(), RuntimeError> {
         let _checking = match self.failure() {
             Some(_) => Some(self.checking.lock().await),
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn passes_do_not_wait_for_each_others_answers() {
+    async fn checks_of_a_healthy_engine_run_concurrently() {
         let (check, began) = (EngineCheck::default(), Instant::now());
         let slow = || async {
             tokio::time::sleep(Duration::from_millis(500)).await;

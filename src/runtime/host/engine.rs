@@ -1,32 +1,24 @@
-//! What a host needs of its container engine.
+//! The operations of an engine that a host needs.
 
 use async_trait::async_trait;
 
+use crate::config::RegistryFile;
 use crate::runtime::{NetworkInfo, NetworkSpec, RuntimeError};
 
-/// What a [`Host`](super::Host) asks of its engine: images and networks by name.
+/// Images and networks of an engine, by name.
 #[async_trait]
 pub trait Engine: Clone + Send + Sync + 'static {
-    /// The id of the image that is there under exactly this reference.
+    /// The id of the image with exactly this reference.
     async fn image(&self, reference: &str) -> Result<Option<String>, RuntimeError>;
 
-    /// Pulls an image to its end. An error inside the pull stream is an error. `progress` gets short lines.
+    /// Pulls an image. `progress` gets short lines.
     async fn pull(
         &self,
         reference: &str,
-        auth: Option<RegistryAuth>,
+        auth: Option<&RegistryFile>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), RuntimeError>;
 
-    /// Makes the network where it is missing, with a free subnet where the wanted one overlaps, and inspects it.
+    /// Inspects the network, after creating it if it is missing. An overlapping subnet is replaced by a free one.
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkInfo, RuntimeError>;
-}
-
-/// Credentials for a registry.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RegistryAuth {
-    /// User.
-    pub username: String,
-    /// Password, never logged.
-    pub password: String,
 }

@@ -1,4 +1,4 @@
-//! Where paths lead on this host, and what its kernel can limit.
+//! Resolves paths on this host, and reads what its kernel can limit.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -10,28 +10,28 @@ use crate::runtime::spec_builder::clean_path;
 /// Where cgroups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Where mount sources and allowed folders really are.
+/// The real paths of mount sources and allowed folders.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MountInfo {
-    /// By source, as the settings spell it.
+    /// By source, as in the settings.
     pub sources: BTreeMap<String, MountSource>,
-    /// The node's `allowed_mounts`, symbolic links resolved where they exist.
+    /// The node's `allowed_mounts`; existing ones with symbolic links resolved.
     pub allowed: Vec<PathBuf>,
 }
 
-/// Where a mount source leads.
+/// The result of resolving a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountSource {
-    /// It is there; the path without symbolic links and `..`.
+    /// The existing path, without symbolic links and `..`.
     There(PathBuf),
-    /// There is nothing.
+    /// The path does not exist.
     Missing,
-    /// It cannot be used; why, for people.
+    /// The reason why the path cannot be used.
     Unusable(String),
 }
 
 impl MountInfo {
-    /// Notes where an allowed folder leads; one that leads nowhere counts as it is written.
+    /// Adds an allowed folder; a missing one is added as written.
     pub fn allow(&mut self, path: &Path, found: MountSource) {
         self.allowed.push(match found {
             MountSource::There(real) => real,
@@ -39,7 +39,7 @@ impl MountInfo {
         });
     }
 
-    /// Whether every source that is there is below an allowed folder.
+    /// Whether every existing source is below an allowed folder.
     pub fn all_allowed(&self) -> bool {
         self.sources.values().all(|source| match source {
             MountSource::There(real) => self.allows(real),
@@ -47,16 +47,16 @@ impl MountInfo {
         })
     }
 
-    /// Whole components of the real path: `/mnt` allows neither `/mnt2` nor what a link in it leads to elsewhere.
+    /// Compares complete components of the real path: `/mnt` does not allow `/mnt2`, nor the target of a link to elsewhere.
     pub(super) fn allows(&self, real: &Path) -> bool {
         self.allowed.iter().any(|allowed| real.starts_with(allowed))
     }
 }
 
-/// The path that the source of a mount means. `..` goes before symbolic links do, as it does in the path that a person reads.
+/// The path of a mount's source. `..` is removed before symbolic links are resolved.
 ///
 /// # Errors
-/// It means none.
+/// The source is not an absolute path.
 pub fn source_path(source: &str) -> Result<PathBuf, MountSource> {
     clean_path(source).ok_or_else(|| MountSource::Unusable("its source is not an absolute path".into()))
 }
@@ -66,18 +66,18 @@ pub fn is_above(allowed: &Path, sources: &[&str]) -> bool {
     sources.iter().any(|source| clean_path(source).is_some_and(|source| source.starts_with(allowed)))
 }
 
-/// Follows a path to its end. Blocks for as long as its file system takes.
+/// Resolves a path. Blocks until its file system answers.
 pub fn follow(path: &Path) -> MountSource {
     match path.canonicalize() {
         Ok(real) if real.to_str().is_some() => MountSource::There(real),
-        Ok(_) => MountSource::Unusable("its source leads to a path that is not text".into()),
+        Ok(_) => MountSource::Unusable("the real path of its source is not valid UTF-8".into()),
         Err(error) if error.kind() == ErrorKind::NotFound => MountSource::Missing,
-        Err(error) => MountSource::Unusable(format!("its source cannot be looked at: {error}")),
+        Err(error) => MountSource::Unusable(format!("cannot resolve its source: {error}")),
     }
 }
 
-/// Reads what the kernel can limit. Only cgroup v1 switches the OOM killer off for a container: with v2 Docker drops the
-/// setting, and Podman refuses to start the container. Block I/O is weighed with v1, and with v2 where there is `io.weight`.
+/// Reads what the kernel can limit. Only cgroup v1 can disable the OOM killer: with v2 Docker drops the setting, and Podman
+/// rejects the container. Block I/O has weights with v1, and with v2 if `io.weight` exists.
 pub fn kernel_limits() -> KernelLimits {
     kernel_limits_in(Path::new(CGROUPS))
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_are_followed_to_their_end() {
+    fn sources_are_resolved() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         fs::create_dir_all(root.join("share/sub")).unwrap();

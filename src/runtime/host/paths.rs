@@ -1,24 +1,21 @@
-//! Where paths lead that may be on a file system which does not answer: a network mount whose server is gone, a FUSE mount
-//! whose program hangs. A caller waits for [`MOUNT_PATHS`](crate::wait::MOUNT_PATHS) and gets an error that names the path.
+//! Resolves paths on file systems that may not answer, such as a network mount without its server. A caller waits for
+//! [`MOUNT_PATHS`](crate::wait::MOUNT_PATHS), and gets an error that names the path.
 //!
-//! A thread that hangs there cannot be ended. So each path is followed by a thread of its own, one at most, and while
-//! that one hangs further callers get the error at once.
+//! A thread that hangs in such a file system cannot be ended. So each path is resolved by at most one thread of its own, and
+//! while that thread hangs, other callers get the error at once.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::follow::{self, MountInfo, MountSource};
+use super::in_flight::InFlight;
 use crate::runtime::{ErrorKind, RuntimeError};
 use crate::tasks::Blocking;
 
-/// Follows a path to its end, for as long as its file system takes.
+/// Resolves a path. Blocks until its file system answers.
 pub type Follow = Arc<dyn Fn(&Path) -> MountSource + Send + Sync>;
 
 fn unresponsive(path: &Path) -> RuntimeError {
@@ -30,24 +27,14 @@ fn unresponsive(path: &Path) -> RuntimeError {
     RuntimeError::with_message(ErrorKind::VolumeUnresponsive, message)
 }
 
-/// Follows paths.
+/// Resolves paths.
 pub struct Paths {
     blocking: Blocking,
     follow: Follow,
     timeout: Duration,
-    asked: Arc<Mutex<Asked>>,
+    /// Running questions, by path.
+    asked: InFlight<MountSource>,
 }
-
-/// Paths that a thread is asking for.
-type Asked = BTreeMap<PathBuf, Question>;
-
-struct Question {
-    since: Instant,
-    answer: Answer,
-}
-
-/// What a thread finds, for all who wait for it; `None` where it has panicked.
-type Answer = Shared<BoxFuture<'static, Option<MountSource>>>;
 
 impl Paths {
     /// Asks the host's file systems.
@@ -55,15 +42,15 @@ impl Paths {
         Self::with(blocking, Arc::new(follow::follow), crate::wait::MOUNT_PATHS)
     }
 
-    /// With another way to follow paths and another limit.
+    /// Resolves paths with another function and time limit.
     pub fn with(blocking: Blocking, follow: Follow, timeout: Duration) -> Self {
-        Self { blocking, follow, timeout, asked: Arc::default() }
+        Self { blocking, follow, timeout, asked: InFlight::default() }
     }
 
-    /// Where the sources of mounts lead, and those allowed folders that say something about them.
+    /// Resolves the sources of mounts, and the allowed folders until all sources are allowed.
     ///
     /// # Errors
-    /// One of these paths does not answer.
+    /// A file system does not answer.
     pub async fn of_mounts(&self, sources: &[&str], allowed: &[PathBuf]) -> Result<MountInfo, RuntimeError> {
         let until = Instant::now() + self.timeout;
         let mut info = MountInfo::default();
@@ -74,7 +61,7 @@ impl Paths {
             };
             info.sources.insert((*source).to_owned(), found);
         }
-        // One that is not above a source, as it is written, may hang without being of any concern.
+        // A folder that is not above a source may hang without an effect on the server.
         let (above, others): (Vec<_>, Vec<_>) =
             allowed.iter().filter(|path| path.is_absolute()).partition(|allowed| follow::is_above(allowed, sources));
         for path in above {
@@ -85,17 +72,17 @@ impl Paths {
             if info.all_allowed() {
                 break;
             }
-            // It may be another way to a source, through a link.
+            // A link in it may lead to a source.
             let found = self.ask(path, until).await.unwrap_or(MountSource::Missing);
             info.allow(path, found);
         }
         Ok(info)
     }
 
-    /// What this work, which is about a path, finds out.
+    /// Resolves a path by other work.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The file system does not answer.
     pub async fn find(
         &self,
         path: &Path,
@@ -115,43 +102,14 @@ impl Paths {
         until: Instant,
         work: impl FnOnce() -> MountSource + Send + 'static,
     ) -> Result<MountSource, RuntimeError> {
-        let silent = || unresponsive(path);
-        let answer = self.answer(path, work).ok_or_else(silent)?;
-        tokio::time::timeout_at(until, answer).await.ok().flatten().ok_or_else(silent)
-    }
-
-    /// Where the answer will be, or `None` where a thread hangs already.
-    fn answer(&self, path: &Path, work: impl FnOnce() -> MountSource + Send + 'static) -> Option<Answer> {
-        let (found, answer) = oneshot::channel();
-        let answer = answer.map(Result::ok).boxed().shared();
-        {
-            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(question) = asked.get(path) {
-                return (question.since.elapsed() < self.timeout).then(|| question.answer.clone());
-            }
-            asked.insert(path.to_owned(), Question { since: Instant::now(), answer: answer.clone() });
-        }
-        let over = Over { asked: self.asked.clone(), path: path.to_owned() };
-        let begun = self.blocking.run_detached("path", move || {
-            let source = work();
-            // What is asked from now on is asked again.
-            drop(over);
-            // Every caller may have given up.
-            let _ = found.send(source);
+        let question = self.asked.join(&path.to_string_lossy(), |found| {
+            // Without a thread the sender is dropped, and there is no answer.
+            let _ = self.blocking.run_detached("path", move || drop(found.send_replace(Some(work()))));
         });
-        begun.ok().map(|()| answer)
-    }
-}
-
-/// Strikes a question out when it is answered, or will never be.
-struct Over {
-    asked: Arc<Mutex<Asked>>,
-    path: PathBuf,
-}
-
-impl Drop for Over {
-    fn drop(&mut self) {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+        if question.since.elapsed() >= self.timeout {
+            return Err(unresponsive(path));
+        }
+        tokio::time::timeout_at(until, question.result()).await.ok().flatten().ok_or_else(|| unresponsive(path))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a host does for every engine, over the one in memory.
+//! The host, with the engine in memory.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn id() -> ServerId {
     "550e8400-e29b-41d4-a716-446655440000".parse().unwrap()
 }
 
-/// A node with this policy, connected to an engine.
+/// A node with this pull policy, connected to an engine.
 fn runtime(machine: &FakeEngine, policy: PullPolicy, faults: Arc<dyn Faults>) -> FakeRuntime {
     let mut node = crate::testing::node_config(std::path::Path::new("/node"));
     node.pull_policy = policy;
@@ -22,7 +22,7 @@ fn runtime(machine: &FakeEngine, policy: PullPolicy, faults: Arc<dyn Faults>) ->
     FakeRuntime::new(machine.clone(), faults, host)
 }
 
-/// A machine whose registry has `game:1`, in five seconds.
+/// A machine whose registry has `game:1`; a pull takes five seconds.
 fn machine() -> FakeEngine {
     let machine = FakeEngine::default();
     machine.publish_image("game:1", RemoteImage { takes: 5 * SECOND, ..RemoteImage::default() });
@@ -38,7 +38,7 @@ fn spec() -> ContainerSpec {
 }
 
 #[tokio::test(start_paused = true)]
-async fn servers_share_a_pull_that_outlives_those_that_wait() {
+async fn servers_share_a_pull_that_outlives_its_callers() {
     let machine = machine();
     let runtime = runtime(&machine, PullPolicy::Always, Arc::new(NoFaults));
     let (spec, began) = (spec(), Instant::now());
@@ -51,7 +51,7 @@ async fn servers_share_a_pull_that_outlives_those_that_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_policy_says_when_a_registry_is_asked() {
+async fn the_policy_decides_about_pulls() {
     for (policy, there, local, pulls, prepared) in [
         (PullPolicy::Always, true, false, 1, true),
         (PullPolicy::Always, true, true, 0, true),
@@ -73,7 +73,7 @@ async fn the_policy_says_when_a_registry_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_image_that_is_there_does_where_the_registry_fails() {
+async fn a_local_image_is_used_if_the_registry_fails() {
     let machine = machine();
     machine.set_registry_up(false);
     let runtime = runtime(&machine, PullPolicy::Always, Arc::new(NoFaults));
@@ -86,7 +86,7 @@ async fn an_image_that_is_there_does_where_the_registry_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pull_without_end_is_given_up() {
+async fn an_endless_pull_times_out() {
     let machine = machine();
     machine.publish_image("game:1", RemoteImage { takes: 3600 * SECOND, ..RemoteImage::default() });
     let error = runtime(&machine, PullPolicy::Always, Arc::new(NoFaults)).prepare(&spec()).await.unwrap_err();
@@ -94,7 +94,7 @@ async fn a_pull_without_end_is_given_up() {
     assert_eq!(machine.pulls("game:1").running, 0);
 }
 
-/// An engine that cannot make networks, for as many calls.
+/// The engine cannot create networks in this number of calls.
 struct NoNetworks(std::sync::atomic::AtomicU32);
 
 #[async_trait::async_trait]
@@ -110,14 +110,14 @@ impl Faults for NoNetworks {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_network_that_could_not_be_made_is_tried_again_where_it_is_needed() {
+async fn a_missing_network_is_created_again_at_a_start() {
     let machine = machine();
     let runtime = runtime(&machine, PullPolicy::Always, Arc::new(NoNetworks(3.into())));
     runtime.prepare_node().await.unwrap_err();
     let waited = Instant::now();
     runtime.node_settled().await;
     assert_eq!(waited.elapsed(), Duration::ZERO, "it was tried once");
-    // It is no reason against having the image: the start says what is missing.
+    // The image is pulled all the same; the start fails.
     runtime.prepare(&spec()).await.unwrap();
     let purpose = Purpose { server: id(), role: Role::Server, token: "t".into() };
     let container = runtime.create(&spec(), &purpose).await.unwrap();

@@ -1,4 +1,4 @@
-//! Where a container's volumes are on this host.
+//! The paths of a container's volumes on this host.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,9 +9,9 @@ use super::paths::Paths;
 use crate::config::NodeConfig;
 use crate::files::Layout;
 use crate::model::ServerId;
-use crate::runtime::{BuiltSpec, Omission, RuntimeError, Volume, VolumeRole};
+use crate::runtime::{BuiltSpec, RuntimeError, Volume, VolumeRole};
 
-/// Finds volumes.
+/// Resolves volumes.
 pub(super) struct Volumes {
     node: Arc<NodeConfig>,
     layout: Layout,
@@ -23,10 +23,10 @@ impl Volumes {
         Self { layout: Layout::new(&node), node, paths }
     }
 
-    /// Fills in the path of each volume; mounts that cannot be used are left out.
+    /// Sets the path of each volume. Mounts that cannot be used are left out.
     ///
     /// # Errors
-    /// A path does not answer.
+    /// A file system does not answer.
     pub(super) async fn resolve(&self, server: ServerId, built: &mut BuiltSpec) -> Result<(), RuntimeError> {
         let volumes = std::mem::take(&mut built.spec.volumes);
         let sources: Vec<&str> = volumes.iter().filter_map(source).collect();
@@ -49,15 +49,15 @@ impl Volumes {
             match path.and_then(free) {
                 Ok(path) => built.spec.volumes.push(Volume { path: Some(path.display().to_string()), ..volume }),
                 Err(reason) => {
-                    let subject = format!("mount {} at {}", source(&volume).unwrap_or_default(), volume.target);
-                    built.omissions.push(Omission::new(subject, reason));
+                    let source = source(&volume).unwrap_or_default();
+                    built.omissions.push(format!("mount {source} at {} is left out: {reason}", volume.target));
                 }
             }
         }
         Ok(())
     }
 
-    /// The server's files, symbolic links resolved.
+    /// The folder of the server's files, with symbolic links resolved.
     async fn data(&self, server: ServerId) -> Result<PathBuf, RuntimeError> {
         let (path, layout) = (self.node.directories.server_data(&server), self.layout.clone());
         Ok(match self.paths.find(&path, move || MountSource::There(layout.data(server))).await? {
@@ -74,7 +74,7 @@ fn source(volume: &Volume) -> Option<&str> {
     }
 }
 
-/// Where a mount of the settings leads, or why it cannot be used.
+/// The path of a mount of the settings, or why it cannot be used.
 fn mount_path(source: &str, mounts: &MountInfo) -> Result<PathBuf, String> {
     match mounts.sources.get(source) {
         Some(MountSource::There(real)) if mounts.allows(real) => Ok(real.clone()),

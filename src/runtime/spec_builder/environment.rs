@@ -1,4 +1,4 @@
-//! Environment of containers, and the startup command in it.
+//! The environment of containers, including the startup command.
 
 use std::collections::BTreeMap;
 
@@ -7,30 +7,30 @@ use serde_json::Value;
 use super::network;
 use crate::config::NodeConfig;
 use crate::model::Settings;
-use crate::runtime::{HostInfo, Omission};
+use crate::runtime::HostInfo;
 
-/// Names that the settings' own variables cannot take.
+/// Names that variables of the settings cannot replace.
 const BASICS: [&str; 5] = ["TZ", "STARTUP", "SERVER_MEMORY", "SERVER_IP", "SERVER_PORT"];
 
-/// The kernel accepts no longer `NAME=value` (`MAX_ARG_STRLEN`); placeholders are not filled in beyond it.
+/// The longest startup command with placeholders replaced. The kernel limits a variable to `MAX_ARG_STRLEN`.
 const MAX_STARTUP: usize = 128 * 1024;
 
-/// Which address `SERVER_IP` is.
+/// The value of `SERVER_IP`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Address {
-    /// As the allocation has it.
+    /// The address of the allocation.
     AsAllocated,
-    /// As the server's ports are published: the network's interface instead of a loopback address.
+    /// The address of the published ports: that of the network's interface instead of a loopback address.
     Reachable,
 }
 
-/// `NAME=value` for each variable: the basics, then the settings' own, ordered by name.
+/// `NAME=value` for each variable: the basic ones, then those of the settings, ordered by name.
 pub(super) fn environment(
     settings: &Settings,
     node: &NodeConfig,
     host: &HostInfo,
     address: Address,
-    omissions: &mut Vec<Omission>,
+    omissions: &mut Vec<String>,
 ) -> Vec<String> {
     let own = own_variables(&settings.environment, omissions);
     let allocation = &settings.allocations.default;
@@ -43,7 +43,7 @@ pub(super) fn environment(
         _ => allocation.ip.clone(),
     };
     let zone = own.get("SERVER_TIMEZONE").map(String::as_str).filter(|zone| !zone.is_empty());
-    // Placeholders get the allocation as it is, as Wings has it.
+    // Placeholders get the address of the allocation, as with Wings.
     let basics = [("SERVER_PORT", port.as_str()), ("SERVER_MEMORY", &memory), ("SERVER_IP", &allocation.ip)];
     let startup = startup(&settings.invocation, &settings.environment, &basics);
 
@@ -59,7 +59,7 @@ pub(super) fn environment(
         let whole = !variable.contains('\0');
         if !whole {
             let name = variable.split('=').next().unwrap_or_default();
-            omissions.push(Omission::new(format!("variable {name:?}"), "its text holds a NUL byte"));
+            omissions.push(format!("variable {name:?} is left out: it contains a NUL byte"));
         }
         whole
     });
@@ -67,12 +67,12 @@ pub(super) fn environment(
 }
 
 /// The settings' variables under their upper-case names.
-fn own_variables(variables: &BTreeMap<String, Value>, omissions: &mut Vec<Omission>) -> BTreeMap<String, String> {
+fn own_variables(variables: &BTreeMap<String, Value>, omissions: &mut Vec<String>) -> BTreeMap<String, String> {
     let mut own = BTreeMap::new();
     for (name, value) in variables {
         let upper = name.to_uppercase();
         if name.is_empty() || name.contains('=') || name.contains('\0') {
-            omissions.push(Omission::new(format!("variable {name:?}"), "this is no name for a variable"));
+            omissions.push(format!("variable {name:?} is left out: the name is invalid"));
         } else if !BASICS.contains(&upper.as_str()) {
             // Upper case sorts first, so the exact spelling wins over another one of the same name.
             own.entry(upper).or_insert_with(|| text(value));
@@ -81,13 +81,13 @@ fn own_variables(variables: &BTreeMap<String, Value>, omissions: &mut Vec<Omissi
     own
 }
 
-/// A variable's value as text. Numbers are written as people do: `5`, `1.5`.
+/// A variable's value as text. Numbers are short: `5`, `1.5`.
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Bool(flag) => flag.to_string(),
         Value::Number(number) => match number.as_f64() {
-            // Whole numbers beyond this are not exact as floats; those that are integers keep their digits.
+            // Larger numbers are not exact as floats. Integers keep their digits.
             Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => format!("{float:.0}"),
             Some(float) if number.is_f64() => float.to_string(),
             _ => number.to_string(),
@@ -96,19 +96,18 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// The startup command with its placeholders filled in.
+/// The startup command with its placeholders replaced.
 ///
-/// `{{NAME}}` is another spelling of `${NAME}`. The settings' variables come first (under the case that they
-/// have), then `basics`, also inside of values. What is unknown is left to the shell in the image, and so is all
-/// that stands in a shell's `[[ … ]]`.
+/// `{{NAME}}` is another spelling of `${NAME}`. Variables of the settings are replaced first, then `basics`, also inside of
+/// values. Names are case-sensitive. Unknown names, and all text in `[[ … ]]`, are left to the shell in the image.
 fn startup(invocation: &str, variables: &BTreeMap<String, Value>, basics: &[(&str, &str)]) -> String {
     let command = invocation.replace("{{", "${").replace("}}", "}");
-    let command = fill_in(&command, |name| variables.get(name).map(text));
-    fill_in(&command, |name| basics.iter().find(|(basic, _)| *basic == name).map(|(_, value)| value.to_string()))
+    let command = replace(&command, |name| variables.get(name).map(text));
+    replace(&command, |name| basics.iter().find(|(basic, _)| *basic == name).map(|(_, value)| value.to_string()))
 }
 
 /// Replaces each `${NAME}` that `lookup` knows, outside of `[[ … ]]`.
-fn fill_in(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
+fn replace(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = [rest.find("[["), rest.find("${")].into_iter().flatten().min() {
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_startup_command_does_not_grow_without_limit() {
+    fn the_length_of_a_startup_command_is_limited() {
         let own = variables(json!({"X": "x".repeat(60_000)}));
         let filled = startup(&"${X}".repeat(1000), &own, &[]);
         assert_eq!(filled.len(), 2 * 60_000 + 998 * 4);

@@ -2,12 +2,9 @@
 
 use crate::config::NodeConfig;
 use crate::model::settings::Build;
-use crate::runtime::{CpuLimit, HostInfo, Limits};
+use crate::runtime::{CPU_PERIOD, HostInfo, Limits};
 
 const MIB: i64 = 1024 * 1024;
-/// Microseconds in which a container may use its CPU quota.
-const CPU_PERIOD: i64 = 100_000;
-const CPU_SHARES: i64 = 1024;
 
 /// The limits of a server.
 pub(super) fn of_server(build: &Build, node: &NodeConfig, host: &HostInfo) -> Limits {
@@ -18,25 +15,21 @@ pub(super) fn of_server(build: &Build, node: &NodeConfig, host: &HostInfo) -> Li
         memory_reservation: memory_mib.saturating_mul(MIB).min(memory),
         memory_swap: match build.swap {
             ..0 => -1,
-            // Without a limit of memory there is none of memory and swap together; Docker refuses the attempt.
+            // Docker rejects a limit of memory and swap without one of memory.
             _ if memory == 0 => 0,
             swap => swap.saturating_mul(MIB).saturating_add(memory),
         },
         oom_kill_disable: host.kernel.oom_kill_disable && !build.oom_killer,
         pids: Some(node.docker.pids_limit),
         blkio_weight: (host.kernel.block_io_weight && build.io_weight > 0).then_some(build.io_weight),
-        cpu: (build.cpu_limit > 0).then(|| CpuLimit {
-            quota: build.cpu_limit.saturating_mul(CPU_PERIOD / 100),
-            period: CPU_PERIOD,
-            shares: CPU_SHARES,
-        }),
+        cpu: (build.cpu_limit > 0).then(|| build.cpu_limit.saturating_mul(CPU_PERIOD / 100)),
         cpuset: build.threads.trim().to_owned(),
     }
 }
 
-/// The limits of an installer: the larger of the server's and the node's for installers.
+/// The limits of an installer: the larger ones of the server and of the node's minimum for installers.
 ///
-/// What is without limit for the server is without limit here, too.
+/// What is unlimited for the server is unlimited for its installer.
 pub(super) fn of_installer(build: &Build, node: &NodeConfig, host: &HostInfo) -> Limits {
     let least = &node.docker.installer_limits;
     let larger = |of_server: i64, least: i64| if of_server <= 0 { of_server } else { of_server.max(least) };
@@ -99,10 +92,10 @@ mod tests {
     }
 
     #[test]
-    fn cpu_cores_processes_and_the_rest() {
-        let cpu = |limit| server(|build| build.cpu_limit = limit).cpu.map(|cpu| (cpu.quota, cpu.period, cpu.shares));
-        assert_eq!(cpu(50), Some((50_000, 100_000, 1024)));
-        assert_eq!(cpu(150), Some((150_000, 100_000, 1024)));
+    fn cpu_cores_processes_and_other_limits() {
+        let cpu = |limit| server(|build| build.cpu_limit = limit).cpu;
+        assert_eq!(cpu(50), Some(50_000));
+        assert_eq!(cpu(150), Some(150_000));
         assert_eq!(cpu(0), None);
         assert_eq!(server(|build| build.threads = " 0-1,3 ".into()).cpuset, "0-1,3");
         assert_eq!(server(|_| ()).pids, Some(512));
@@ -116,10 +109,10 @@ mod tests {
     }
 
     #[test]
-    fn values_out_of_all_proportion_stay_in_range() {
+    fn extreme_values_stay_in_range() {
         let limits = server(|build| (build.memory_limit, build.swap, build.cpu_limit) = (i64::MAX, i64::MAX, i64::MAX));
         assert_eq!((limits.memory, limits.memory_swap), (i64::MAX, i64::MAX));
-        assert_eq!(limits.cpu.unwrap().quota, i64::MAX);
+        assert_eq!(limits.cpu.unwrap(), i64::MAX);
         assert_eq!(server(|build| build.memory_limit = -5).memory, 0);
     }
 
@@ -132,9 +125,9 @@ mod tests {
             (seen.memory, seen.memory_reservation, seen.memory_swap),
             (1_234_803_098, 1_073_741_824, 1_301_911_962)
         );
-        assert_eq!(seen.cpu.unwrap().quota, 150_000);
+        assert_eq!(seen.cpu.unwrap(), 150_000);
         assert_eq!(installer(4096, 50).memory_reservation, 4096 * MIB);
-        assert_eq!(installer(4096, 50).cpu.unwrap().quota, 100_000);
+        assert_eq!(installer(4096, 50).cpu.unwrap(), 100_000);
         assert_eq!(installer(64, 0).cpu, None);
         assert_eq!(installer(0, 0).memory, 0, "without limit stays without limit");
         assert_eq!(installer(64, 50).pids, Some(512), "installers are limited, too");

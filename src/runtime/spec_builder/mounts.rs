@@ -1,4 +1,4 @@
-//! Volumes: the fixed ones, and the settings' own mounts.
+//! Volumes: the fixed ones, and the mounts of the settings.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -6,13 +6,13 @@ use super::SERVER_FOLDER;
 use crate::config::NodeConfig;
 use crate::model::Settings;
 use crate::model::settings::Mount;
-use crate::runtime::{Omission, Volume, VolumeRole};
+use crate::runtime::{Volume, VolumeRole};
 
-/// Each mount is work for the engine at each start.
+/// Maximum number of mounts of a server.
 const MAX_MOUNTS: usize = 128;
 
-/// All volumes of a server, in order: its files, the node's own, the settings'.
-pub(super) fn of_server(settings: &Settings, node: &NodeConfig, omissions: &mut Vec<Omission>) -> Vec<Volume> {
+/// All volumes of a server, in order: its files, those of the node, those of the settings.
+pub(super) fn of_server(settings: &Settings, node: &NodeConfig, omissions: &mut Vec<String>) -> Vec<Volume> {
     let fixed = |role, target: &str| Volume { role, path: None, target: target.into(), read_only: true };
     let mut volumes = vec![Volume { read_only: false, ..fixed(VolumeRole::Data, SERVER_FOLDER) }];
     if node.mount_passwd {
@@ -33,7 +33,7 @@ pub(super) fn of_server(settings: &Settings, node: &NodeConfig, omissions: &mut 
                 volumes.push(Volume { role, path: None, target, read_only: mount.read_only });
             }
             Err(reason) if omissions.len() < 2 * MAX_MOUNTS => {
-                omissions.push(Omission::new(format!("mount {} at {}", mount.source, mount.target), reason));
+                omissions.push(format!("mount {} at {} is left out: {reason}", mount.source, mount.target));
             }
             Err(_) => {}
         }
@@ -41,11 +41,11 @@ pub(super) fn of_server(settings: &Settings, node: &NodeConfig, omissions: &mut 
     volumes
 }
 
-/// Where a mount of the settings is in the container, or why it is refused.
+/// The target of a mount of the settings, or why it is rejected.
 fn target(mount: &Mount, node: &NodeConfig) -> Result<String, String> {
     let target = clean_path(&mount.target).ok_or("its target is not an absolute path")?;
     if target == Path::new("/") {
-        return Err("it would hide the whole container".into());
+        return Err("it would hide the root folder of the container".into());
     }
     if node.block_base_dir_mount && target.starts_with(SERVER_FOLDER) {
         return Err(format!(

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use crate::config::NodeConfig;
 use crate::model::settings::Allocations;
-use crate::runtime::{Endpoint, HostInfo, NetworkPurpose, NetworkSpec, Omission, PublishedPort};
+use crate::runtime::{Endpoint, HostInfo, NetworkPurpose, NetworkSpec, PublishedPort};
 
-/// The address that means "this host" in an allocation.
+/// In an allocation, this address means the host.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
 
-/// The network of the servers, if it has to be made.
+/// The network of the servers, for its creation.
 pub fn network(node: &NodeConfig) -> NetworkSpec {
     let network = &node.docker.network;
     let (v4, v6) = (&network.interfaces.v4, &network.interfaces.v6);
@@ -26,7 +26,7 @@ pub fn network(node: &NodeConfig) -> NetworkSpec {
     }
 }
 
-/// The network whose traffic leaves by an address of the host, named after the address.
+/// A network whose outgoing traffic uses an address of the host. It is named after the address.
 pub fn outgoing_network(ip: &str) -> NetworkSpec {
     NetworkSpec {
         name: format!("ip-{}", ip.replace(['.', ':'], "-")),
@@ -39,23 +39,24 @@ pub fn outgoing_network(ip: &str) -> NetworkSpec {
     }
 }
 
-/// The network of its own that a server asks for by `force_outgoing_ip`.
-pub(super) fn outgoing(allocations: &Allocations, omissions: &mut Vec<Omission>) -> Option<NetworkSpec> {
+/// The network of a server with `force_outgoing_ip`.
+pub(super) fn outgoing(allocations: &Allocations, omissions: &mut Vec<String>) -> Option<NetworkSpec> {
     if !allocations.force_outgoing_ip {
         return None;
     }
     let default = &allocations.default;
     let address = default.ip.parse::<IpAddr>().ok().filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
     if default.port == 0 || address.is_none() {
-        let subject = format!("the forced outgoing address {}", default.ip);
-        let reason = "it takes a default allocation with a port on an address of this host";
-        omissions.push(Omission::new(subject, reason));
+        omissions.push(format!(
+            "the forced outgoing address {} is left out: it requires a default allocation with a port on an address of this host",
+            default.ip
+        ));
         return None;
     }
     Some(outgoing_network(&default.ip))
 }
 
-/// The address of the host that containers reach; stands for 127.0.0.1 in allocations.
+/// The address of the host that containers reach. It replaces 127.0.0.1 in allocations.
 pub(super) fn interface(node: &NodeConfig, host: &HostInfo) -> String {
     match driver(node, host) {
         "host" => LOOPBACK.into(),
@@ -64,7 +65,7 @@ pub(super) fn interface(node: &NodeConfig, host: &HostInfo) -> String {
     }
 }
 
-/// Whether servers reach each other by a network of many hosts, so that loopback allocations are not published.
+/// Whether the network spans several hosts. Loopback allocations are not published then.
 fn inter_server_network(node: &NodeConfig, host: &HostInfo) -> bool {
     node.docker.network.ispn || matches!(driver(node, host), "overlay" | "weavemesh")
 }
@@ -76,7 +77,7 @@ fn driver<'a>(node: &'a NodeConfig, host: &'a HostInfo) -> &'a str {
     }
 }
 
-/// The fixed place in a macvlan network: the default allocation's address.
+/// The fixed address in a macvlan network: that of the default allocation.
 pub(super) fn endpoint(allocations: &Allocations, node: &NodeConfig, host: &HostInfo) -> Option<Endpoint> {
     if driver(node, host) != "macvlan" || allocations.default.ip == LOOPBACK {
         return None;
@@ -89,24 +90,24 @@ pub(super) fn endpoint(allocations: &Allocations, node: &NodeConfig, host: &Host
     })
 }
 
-/// The published ports, each once. Numbers that are no ports are left out without a word, as the panel expects.
+/// The published ports, each once. Invalid numbers are left out silently, as with Wings.
 pub(super) fn ports(
     allocations: &Allocations,
     node: &NodeConfig,
     host: &HostInfo,
-    omissions: &mut Vec<Omission>,
+    omissions: &mut Vec<String>,
 ) -> Vec<PublishedPort> {
     let mut ports = BTreeSet::new();
     for (ip, numbers) in &allocations.mappings {
         let address = match ip.as_str() {
             LOOPBACK if inter_server_network(node, host) => continue,
             LOOPBACK => interface(node, host),
-            // An empty or misspelt address must not become "all addresses".
+            // An invalid address must not publish on all addresses.
             _ => match ip.parse::<IpAddr>() {
                 Ok(address) => address.to_string(),
                 Err(_) => {
-                    let reason = "this is no IP address; correct the allocation";
-                    omissions.push(Omission::new(format!("allocation {ip:?}"), reason));
+                    omissions
+                        .push(format!("allocation {ip:?} is left out: this is no IP address; correct the allocation"));
                     continue;
                 }
             },

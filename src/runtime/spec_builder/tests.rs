@@ -23,7 +23,7 @@ fn host() -> HostInfo {
     }
 }
 
-/// A server with everything that the panel can say.
+/// A server with all settings of the panel.
 fn full() -> Spec {
     let settings: Settings = serde_json::from_value(json!({
         "id": 7,
@@ -47,10 +47,10 @@ fn script() -> Script {
 
 #[test]
 fn a_server() {
-    let spec_builder = server_container(id(), &full(), &node(), &host());
-    assert_eq!(spec_builder.omissions, []);
-    assert_eq!(spec_builder.spec.own_network, None);
-    insta::assert_snapshot!(serde_json::to_string_pretty(&spec_builder.spec).unwrap());
+    let built = server_container(id(), &full(), &node(), &host());
+    assert_eq!(built.omissions, [""; 0]);
+    assert_eq!(built.spec.own_network, None);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&built.spec).unwrap());
 }
 
 #[test]
@@ -62,9 +62,9 @@ fn without_a_log_driver_the_engine_chooses() {
 
 #[test]
 fn an_installer() {
-    let spec_builder = installer_container(id(), &full(), &script(), &node(), &host());
-    assert_eq!(spec_builder.omissions, []);
-    insta::assert_snapshot!(serde_json::to_string_pretty(&spec_builder.spec).unwrap());
+    let built = installer_container(id(), &full(), &script(), &node(), &host());
+    assert_eq!(built.omissions, [""; 0]);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&built.spec).unwrap());
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn time_zones() {
 }
 
 #[test]
-fn a_forced_outgoing_address_is_for_servers() {
+fn a_forced_outgoing_address_does_not_apply_to_installers() {
     let mut spec = full();
     spec.settings.allocations.force_outgoing_ip = true;
     spec.settings.allocations.default.ip = "203.0.113.5".into();
@@ -141,10 +141,10 @@ fn local_images() {
 }
 
 #[test]
-fn nul_bytes_reach_no_container() {
+fn variables_with_nul_bytes_are_left_out() {
     let mut spec = full();
     spec.settings.environment.insert("BAD".into(), "a\0b".into());
-    let spec_builder = server_container(id(), &spec, &node(), &host());
-    assert!(spec_builder.spec.environment.iter().all(|variable| !variable.contains('\0')));
-    assert_eq!(spec_builder.omissions.len(), 1);
+    let built = server_container(id(), &spec, &node(), &host());
+    assert!(built.spec.environment.iter().all(|variable| !variable.contains('\0')));
+    assert_eq!(built.omissions.len(), 1);
 }

@@ -4,8 +4,8 @@ use super::engine::FakeEngine;
 use super::images::{Images, RemoteImage, canonical};
 use super::rejection::Rejection;
 use super::unreachable;
+use crate::config::RegistryFile;
 use crate::runtime::RuntimeError;
-use crate::runtime::host::RegistryAuth;
 
 /// A pull in progress, counted until it is dropped.
 pub(super) struct Pull<'a> {
@@ -30,7 +30,7 @@ impl<'a> Pull<'a> {
     pub(super) async fn run(
         &self,
         attempt: &str,
-        auth: Option<&RegistryAuth>,
+        auth: Option<&RegistryFile>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), RuntimeError> {
         let rejected = |no: Rejection| no.into_error(attempt.to_owned());
@@ -70,7 +70,7 @@ impl Drop for Pull<'_> {
     }
 }
 
-fn find_remote(images: &Images, name: &str, auth: Option<&RegistryAuth>) -> Result<RemoteImage, Rejection> {
+fn find_remote(images: &Images, name: &str, auth: Option<&RegistryFile>) -> Result<RemoteImage, Rejection> {
     if !images.registry_up {
         let text = "Get \"https://registry/v2/\": dial tcp: lookup registry: no such host";
         return Err(Rejection::new(500, text));
@@ -82,7 +82,7 @@ fn find_remote(images: &Images, name: &str, auth: Option<&RegistryAuth>) -> Resu
         let text = format!("pull access denied for {name}, repository does not exist or may require 'docker login'");
         return Err(Rejection::new(404, text));
     };
-    let given = auth.map(|auth| (auth.username.as_str(), auth.password.as_str()));
+    let given = auth.map(|auth| (auth.username.as_str(), auth.password.expose()));
     let wanted = image.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
     if wanted.is_some() && given != wanted {
         return Err(Rejection::new(500, format!("pulling {name}: unauthorized: authentication required")));

@@ -7,13 +7,13 @@ use crate::model::record::{AppliedLimits, Serving};
 use crate::model::{Crash, Handled, Reason, Role, ServerId};
 use crate::reconcile::pass::observe::built;
 use crate::reconcile::step::StopMethod;
-use crate::runtime::{Removal, RuntimeError, Signal};
+use crate::runtime::{Removal, RuntimeError};
 use crate::wait;
 
 impl Context {
     pub(super) async fn kill(&self, id: ServerId, container: &str, role: Role) -> Done {
         self.servers.killing(id, role, container);
-        self.runtime.signal(container, Signal::Kill.name()).await?;
+        self.runtime.signal(container, "SIGKILL").await?;
         Ok(())
     }
 
@@ -91,7 +91,7 @@ impl Context {
             },
             StopMethod::Signal(signal) => self.runtime.signal(container, signal).await,
             StopMethod::Native => self.signal_native(id, container).await,
-            StopMethod::Kill => self.runtime.signal(container, Signal::Kill.name()).await,
+            StopMethod::Kill => self.runtime.signal(container, "SIGKILL").await,
         };
         let (grace, killed) = match sent {
             // The container got no signal, and the engine would reject another attempt, too. After the deadline it gets SIGKILL.
@@ -118,7 +118,7 @@ impl Context {
                 sent => return sent,
             }
         }
-        runtime.signal(container, Signal::Terminate.name()).await
+        runtime.signal(container, "SIGTERM").await
     }
 
     pub(super) async fn update_limits(&self, id: ServerId, container: &str) -> Done {

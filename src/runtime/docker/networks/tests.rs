@@ -51,7 +51,7 @@ fn errors_are_distinguished_by_their_text() {
 }
 
 #[test]
-fn an_overlapping_range_gives_way_to_a_free_one() {
+fn an_overlapping_range_is_replaced_by_a_free_one() {
     let mut attempt = attempt();
     let used = nets(&["172.16.0.0/16", "172.18.0.0/24"]);
     assert!(attempt.without(Objection::Overlap, &used));
@@ -78,7 +78,7 @@ fn only_the_range_that_overlaps_is_changed() {
 }
 
 #[test]
-fn a_network_without_ipv6_runs_out_of_ways() {
+fn a_network_without_ipv6_has_fewer_alternatives() {
     let mut attempt = Attempt::new(&NetworkSpec { ipv6: false, v4: None, v6: None, ..spec() });
     assert!(attempt.without(Objection::Overlap, &[]));
     assert!(attempt.spec.v4.is_some(), "the engine has no range left, we have");
@@ -88,7 +88,7 @@ fn a_network_without_ipv6_runs_out_of_ways() {
 }
 
 #[test]
-fn a_taken_bridge_gets_another_name() {
+fn a_used_bridge_name_is_left_to_the_engine() {
     let mut attempt = attempt();
     assert!(attempt.without(Objection::BridgeTaken, &[]));
     assert!(!attempt.options.contains_key(BRIDGE_NAME));

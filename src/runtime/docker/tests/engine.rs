@@ -1,4 +1,4 @@
-//! An engine that answers by a script, on a unix socket.
+//! A scripted engine on a unix socket.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,21 +20,21 @@ pub struct Request {
     pub body: String,
 }
 
-/// What the engine answers.
+/// An answer of the engine.
 pub enum Answer {
     Reply {
         status: u16,
         body: Vec<u8>,
     },
-    /// Nothing, without hanging up.
+    /// No answer on an open connection.
     Silence,
-    /// Hands over the connection and echoes.
+    /// Upgrades the connection and echoes.
     Upgrade,
-    /// Part of a body, and hangs up.
+    /// A part of a body, then the end of the connection.
     CutOff {
         body: Vec<u8>,
     },
-    /// Part of a body, and waits until the other side hangs up.
+    /// A part of a body, then a wait for the client to close the connection.
     Endless {
         body: Vec<u8>,
     },
@@ -60,11 +60,11 @@ struct Shared {
     script: Script,
     version: String,
     requests: Mutex<Vec<Request>>,
-    hung_up: AtomicUsize,
+    closed_by_client: AtomicUsize,
     changed: watch::Sender<()>,
 }
 
-/// The engine; gone, with its connections, when dropped.
+/// Dropping it closes all connections.
 pub struct ScriptedEngine {
     shared: Arc<Shared>,
     socket: PathBuf,
@@ -79,7 +79,7 @@ impl Drop for ScriptedEngine {
 }
 
 impl ScriptedEngine {
-    /// An engine of this API version on a socket of its own. `/version` is answered without asking the script.
+    /// An engine with this API version. The script does not get requests for `/version`.
     pub fn start(version: &str, script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut engine = Self::start_at(&folder.path().join("engine.sock"), version, script);
@@ -87,13 +87,13 @@ impl ScriptedEngine {
         engine
     }
 
-    /// The same on a given socket.
+    /// An engine on this socket.
     pub fn start_at(socket: &Path, version: &str, script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let shared = Arc::new(Shared {
             script: Box::new(script),
             version: version.into(),
             requests: Mutex::default(),
-            hung_up: AtomicUsize::new(0),
+            closed_by_client: AtomicUsize::new(0),
             changed: watch::Sender::new(()),
         });
         let listener = UnixListener::bind(socket).unwrap();
@@ -108,7 +108,7 @@ impl ScriptedEngine {
         Self { shared, socket: socket.into(), _folder: None, _tasks: tasks }
     }
 
-    /// A client for this engine.
+    /// A client of this engine.
     pub fn runtime(&self) -> DockerRuntime {
         DockerRuntime::connect(Address::Unix(self.socket.clone()), crate::testing::test_host())
     }
@@ -121,15 +121,15 @@ impl ScriptedEngine {
         self.requests().into_iter().map(|request| request.path).collect()
     }
 
-    /// How many endless answers were hung up on.
-    pub fn hung_up(&self) -> usize {
-        self.shared.hung_up.load(Ordering::SeqCst)
+    /// Number of endless answers whose connection the client closed.
+    pub fn closed_by_client(&self) -> usize {
+        self.shared.closed_by_client.load(Ordering::SeqCst)
     }
 
-    pub async fn wait_for_hang_up(&self) {
+    pub async fn wait_for_close(&self) {
         let mut changed = self.shared.changed.subscribe();
         let wait = async {
-            while self.hung_up() == 0 {
+            while self.closed_by_client() == 0 {
                 changed.changed().await.unwrap();
             }
         };
@@ -179,7 +179,7 @@ async fn read_request(connection: &mut BufReader<UnixStream>) -> Option<Request>
     Some(Request { method: method.into(), path: path.into(), query: query.into(), body })
 }
 
-/// Answers; returns whether the connection goes on.
+/// Answers. Returns whether the connection stays open.
 async fn reply(shared: &Shared, connection: &mut BufReader<UnixStream>, answer: Answer) -> bool {
     let stream = connection.get_mut();
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -207,7 +207,7 @@ async fn reply(shared: &Shared, connection: &mut BufReader<UnixStream>, answer: 
             let _ = stream.write_all(&[chunked.as_bytes(), &chunk(&body)].concat()).await;
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest).await;
-            shared.hung_up.fetch_add(1, Ordering::SeqCst);
+            shared.closed_by_client.fetch_add(1, Ordering::SeqCst);
             shared.changed.send_replace(());
             false
         }

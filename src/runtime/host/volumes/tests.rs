@@ -16,7 +16,7 @@ fn node() -> NodeConfig {
     NodeConfig { allowed_mounts: vec!["/srv/share".into()], ..crate::testing::node_config(Path::new("/node")) }
 }
 
-/// What a path leads to on this host: everything is there as it is written, but for a few.
+/// Resolves paths: all exist as written, except a few.
 fn follow(path: &Path) -> MountSource {
     match path.to_str().unwrap() {
         "/srv/share/out" => MountSource::There("/etc".into()),
@@ -27,7 +27,7 @@ fn follow(path: &Path) -> MountSource {
     }
 }
 
-/// What becomes of a server's mounts, each a source and a target.
+/// Resolves a server's mounts, each a source and a target.
 async fn resolved(mounts: &[(&str, &str)], node: NodeConfig) -> (Vec<String>, Vec<String>) {
     let mount = |(source, target): &(&str, &str)| Mount {
         source: source.to_string(),
@@ -49,7 +49,7 @@ fn paths(built: &BuiltSpec) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn each_role_has_its_place() {
+async fn each_role_has_a_path() {
     let (node, host) = (Arc::new(node()), HostInfo::default());
     let volumes = Volumes::new(node.clone(), Paths::new(Blocking::Inline));
     let spec = Spec::default();
@@ -66,7 +66,7 @@ async fn each_role_has_its_place() {
 }
 
 #[tokio::test]
-async fn the_allow_list_goes_by_whole_components() {
+async fn the_allow_list_compares_complete_components() {
     for (source, allowed) in [
         ("/srv/share", true),
         ("/srv/share/", true),
@@ -89,7 +89,7 @@ async fn the_allow_list_goes_by_whole_components() {
 }
 
 #[tokio::test]
-async fn links_count_by_where_they_lead() {
+async fn links_are_allowed_by_their_targets() {
     for (source, expected) in [
         ("/srv/share/out", Err("/etc is not below any")),
         ("/srv/in", Ok("/srv/share/y /mnt/x")),
@@ -113,7 +113,7 @@ async fn without_an_allow_list_nothing_is_allowed() {
 }
 
 #[tokio::test]
-async fn no_two_volumes_have_one_target() {
+async fn two_volumes_cannot_have_the_same_target() {
     let (mounts, omissions) = resolved(&[("/srv/share/a", "/mnt/x"), ("/srv/share/b", "/mnt//x/")], node()).await;
     assert_eq!(mounts, ["/srv/share/a /mnt/x"]);
     assert_eq!(omissions, ["mount /srv/share/b at /mnt/x is left out: another mount has this target"]);

@@ -6,8 +6,8 @@ fn node() -> NodeConfig {
     crate::testing::node_config(Path::new("/node"))
 }
 
-/// Targets of mounts in the container, and what is left out.
-fn targets_of(mounts: &[&str], node: &NodeConfig) -> (Vec<String>, Vec<Omission>) {
+/// Targets of mounts in the container, and omissions.
+fn targets_of(mounts: &[&str], node: &NodeConfig) -> (Vec<String>, Vec<String>) {
     let mount = |target: &&str| Mount { source: "/srv".into(), target: target.to_string(), read_only: true };
     let settings = Settings { mounts: Some(mounts.iter().map(mount).collect()), ..Settings::default() };
     let mut omissions = Vec::new();
@@ -37,7 +37,7 @@ fn the_fixed_volumes_can_be_off() {
 }
 
 #[test]
-fn targets_do_not_hide_what_is_there() {
+fn targets_cannot_hide_fixed_folders() {
     for (target, allowed) in [
         ("/home/container", false),
         ("/home/container/", false),
@@ -62,7 +62,7 @@ fn targets_do_not_hide_what_is_there() {
 }
 
 #[test]
-fn a_thousand_mounts_are_too_many() {
+fn the_number_of_mounts_is_limited() {
     let targets: Vec<String> = (0..1000).map(|n| format!("/mnt/{n}")).collect();
     let wanted: Vec<&str> = targets.iter().map(String::as_str).collect();
     let (targets, omissions) = targets_of(&wanted, &node());

@@ -51,7 +51,7 @@ fn loopback_becomes_the_interface() {
 }
 
 #[test]
-fn an_address_that_is_none_is_not_published() {
+fn an_invalid_address_is_not_published() {
     for ip in ["", "localhost", "10.0.0", "10.0.0.1:80", "::1%lo"] {
         let mut omissions = Vec::new();
         let ports = ports(&allocations("10.0.0.1", 1, &[(ip, &[1])]), &node(), &host("bridge"), &mut omissions);
@@ -61,7 +61,7 @@ fn an_address_that_is_none_is_not_published() {
 }
 
 #[test]
-fn a_forced_outgoing_address_takes_an_allocation() {
+fn a_forced_outgoing_address_requires_an_allocation() {
     for (ip, port, name) in [
         ("10.1.2.3", 1, Some("ip-10-1-2-3")),
         ("fd00::1", 1, Some("ip-fd00--1")),

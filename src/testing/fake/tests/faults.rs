@@ -208,8 +208,8 @@ async fn pulls_take_time_are_counted_and_end_with_their_caller() {
     let login = Some(("user".to_owned(), "password".to_owned()));
     engine.publish_image("private", RemoteImage { login, ..remote.clone() });
     assert!(runtime.pull("private", None, &quiet).await.is_err());
-    let auth = RegistryAuth { username: "user".into(), password: "password".into() };
-    runtime.pull("private", Some(auth), &quiet).await.unwrap();
+    let auth = RegistryFile { username: "user".into(), password: crate::config::Secret::new("password") };
+    runtime.pull("private", Some(&auth), &quiet).await.unwrap();
     engine.set_registry_up(false);
     assert!(runtime.pull("game:1", None, &quiet).await.is_err());
 
