@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use self::read::{Fields, Trail};
 use self::settings::WireSettings;
 use super::{ListedServer, PanelServer};
+use crate::model::image::trimmed;
 use crate::model::{Script, ServerId};
 
 /// Longest answer of the panel, in bytes.
@@ -93,8 +94,8 @@ pub fn server(id: ServerId, answer: &Value) -> Result<PanelServer, WireError> {
 pub fn script(answer: &Value) -> Result<Script, WireError> {
     let root = Fields::of(answer, &Trail::Root)?;
     Ok(Script {
-        image: root.value("container_image")?,
-        entrypoint: root.value("entrypoint")?,
+        image: trimmed(&root.value::<String>("container_image")?),
+        entrypoint: trimmed(&root.value::<String>("entrypoint")?),
         text: root.value("script")?,
     })
 }
