@@ -63,6 +63,17 @@ pub struct Page {
     pub servers: Vec<ListedServer>,
 }
 
+/// Whether an answer is JSON. The panel answers in JSON only; proxies and firewalls answer with pages.
+pub fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
+}
+
+/// Whether the body of an error is the panel's own: JSON with a list of `errors`.
+pub fn is_panel_error(body: &[u8]) -> bool {
+    let answer: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    answer["errors"].as_array().is_some_and(|errors| errors.iter().any(Value::is_object))
+}
+
 /// Parses JSON text.
 pub fn json(bytes: &[u8]) -> Result<Value, WireError> {
     serde_json::from_slice(bytes).map_err(|error| not_json(&error))
