@@ -3,7 +3,7 @@
 //! [`parse`] turns a text of any origin into a typed value, or into a [`YamlError`] with line, column and key.
 //! [`edit`] changes values in a text and keeps its comments and layout.
 //!
-//! Each text is parsed twice, and both parsers have to accept it. `tree` reads it with `saphyr-parser` within limits.
+//! Each text but the node's file is parsed twice, and both parsers have to accept it. `tree` reads it with `saphyr-parser` within limits.
 //! It rejects what the deserializer would accept (a key that is there twice) or could not handle (an alias bomb, a million
 //! open brackets). `serde_yaml` then deserializes it.
 
@@ -14,6 +14,7 @@ use tree::Keys;
 
 pub mod edit;
 mod explain;
+mod nulls;
 mod syntax;
 mod tree;
 
@@ -84,9 +85,29 @@ impl std::error::Error for YamlError {}
 /// The text is not YAML or not a `T`, holds a second document or a key twice, or exceeds [`MAX_BYTES`] or the limits on nesting,
 /// values and aliases.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
+    parse_with_tree(text).map(|(value, _)| value)
+}
+
+/// As [`parse`], and rejects `null` where a text or a word is expected, which the deserializer reads as the text `null`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_strict<T: DeserializeOwned + Serialize>(text: &str) -> Result<T, YamlError> {
+    let (value, root) = parse_with_tree(text)?;
+    let json = || serde_json::to_value(&value).unwrap_or_default();
+    match root.and_then(|root| nulls::find(&root, &json())) {
+        Some(fault) => Err(fault),
+        None => Ok(value),
+    }
+}
+
+fn parse_with_tree<T: DeserializeOwned>(text: &str) -> Result<(T, Option<tree::Node>), YamlError> {
     let text = admit(text)?;
     let root = tree::read(text, Keys::Unique)?;
-    serde_yaml::from_str(text).map_err(|error| explain::shape(text, root.as_ref(), &error))
+    match serde_yaml::from_str(text) {
+        Ok(value) => Ok((value, root)),
+        Err(error) => Err(explain::shape(text, root.as_ref(), &error)),
+    }
 }
 
 /// Reads the first document with a seed, as Go reads configuration files: what else is in the text is ignored. Returns whether there
@@ -112,8 +133,8 @@ pub fn read_first<'t, S: DeserializeSeed<'t, Value = ()>>(text: &'t str, seed: S
 ///
 /// # Errors
 /// As [`parse`]; at most [`MAX_MISTAKES`].
-pub fn parse_or_list<T: DeserializeOwned>(text: &str) -> Result<T, Vec<YamlError>> {
-    let mut mistakes = match parse(text) {
+pub fn parse_or_list<T: DeserializeOwned + Serialize>(text: &str) -> Result<T, Vec<YamlError>> {
+    let mut mistakes = match parse_strict(text) {
         Ok(value) => return Ok(value),
         Err(mistake) => vec![mistake],
     };
@@ -122,7 +143,7 @@ pub fn parse_or_list<T: DeserializeOwned>(text: &str) -> Result<T, Vec<YamlError
     let mut removed = Vec::new();
     // Without the wrong value, the next mistake is found.
     while let Some(path) = wrong.take().filter(|path| mistakes.len() < MAX_MISTAKES && remove(&mut rest, path)) {
-        let mistake = to_string(&rest).ok().and_then(|rest| parse::<T>(&rest).err());
+        let mistake = to_string(&rest).ok().and_then(|rest| parse_strict::<T>(&rest).err());
         removed.push(path);
         let Some(mistake) = mistake else { break };
         wrong = mistake.path.clone();

@@ -161,7 +161,7 @@ pub fn kind_of(path: &Path, text: &str) -> Kind {
 /// # Errors
 /// What is wrong with the manifest.
 pub fn check_server(path: &Path, text: &str) -> Result<Manifest, YamlError> {
-    let manifest: Manifest = yaml::parse(text)?;
+    let manifest: Manifest = yaml::parse_strict(text)?;
     let uuid = folder_id(path).unwrap_or(manifest.metadata.uuid);
     manifests::validate(&manifest, uuid).map_err(|problem| invalid(&problem, text))?;
     Ok(manifest)

@@ -10,7 +10,7 @@ use std::fmt;
 use serde::de::{
     DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
 };
-use serde_yaml::Value;
+use serde_json::Value;
 
 use super::{Problem, Secret};
 
@@ -308,10 +308,8 @@ fn spelled(value: Value) -> Value {
     match value {
         Value::Number(number) => Value::String(number.to_string()),
         Value::Bool(value) => Value::String(value.to_string()),
-        Value::Sequence(items) => Value::Sequence(items.into_iter().map(spelled).collect()),
-        Value::Mapping(entries) => {
-            Value::Mapping(entries.into_iter().map(|(key, value)| (spelled(key), spelled(value))).collect())
-        }
+        Value::Array(items) => Value::Array(items.into_iter().map(spelled).collect()),
+        Value::Object(map) => Value::Object(map.into_iter().map(|(key, value)| (key, spelled(value))).collect()),
         other => other,
     }
 }

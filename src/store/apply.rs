@@ -50,7 +50,7 @@ impl Store {
     /// # Errors
     /// What is wrong with the text, or the disk's error.
     pub fn apply(&self, id: ServerId, text: &str, dry_run: bool) -> Result<Applied, ApplyError> {
-        let manifest: Manifest = yaml::parse(text)?;
+        let manifest: Manifest = yaml::parse_strict(text)?;
         let found = manifest.metadata.uuid;
         if found != id {
             return Err(ApplyError::OtherServer { expected: id, found });

@@ -126,7 +126,7 @@ fn merge_and_validate(text: &str, overlay: &ReadFile, id: ServerId) -> Result<Ma
 }
 
 fn parse_config(text: &str, id: ServerId) -> Result<Manifest, SpecProblem> {
-    let manifest: Manifest = yaml::parse(text).map_err(|error| invalid(CONFIG_FILE, error))?;
+    let manifest: Manifest = yaml::parse_strict(text).map_err(|error| invalid(CONFIG_FILE, error))?;
     validate(&manifest, id).map_err(|problem| located(CONFIG_FILE, text, problem))?;
     Ok(manifest)
 }
@@ -168,12 +168,12 @@ fn invalid(file: &str, error: YamlError) -> SpecProblem {
 pub fn merge(config: &str, overlay: &str) -> Result<Manifest, YamlError> {
     let over = yaml::parse_value(overlay)?;
     if over.is_null() {
-        return yaml::parse(config);
+        return yaml::parse_strict(config);
     }
     let mut value = yaml::parse_value(config)?;
     overlay_value(&mut value, over);
     // Through text once more, for the same messages (and nearest-key help) as a broken `config.yml` gets.
-    yaml::parse(&yaml::to_string(&value)?).map_err(|mut error| {
+    yaml::parse_strict(&yaml::to_string(&value)?).map_err(|mut error| {
         // The lines of the merged text are in no file.
         let position = error.path.as_deref().and_then(|path| yaml::locate_nearest(overlay, path));
         (error.line, error.column) = (position.map(|(line, _)| line), position.map(|(_, column)| column));

@@ -164,6 +164,9 @@ pub fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<
 
 /// Translates `invalid type: string "x", expected u32`. The value is left out if it may be a secret.
 fn wrong_type(message: &str, path: &str) -> Option<String> {
+    if message.ends_with("number out of range") {
+        return Some("found a number that is too large: put it in quotes if it is a text".to_owned());
+    }
     let found_expected = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "))?;
     let (found, expected) = found_expected.rsplit_once(", expected ")?;
     let expected = match expected {

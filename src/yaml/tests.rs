@@ -210,6 +210,45 @@ fn an_empty_text_is_null_or_an_error_about_missing_content() {
 }
 
 #[test]
+fn a_null_is_neither_a_text_nor_a_word() {
+    #[derive(Debug, Deserialize, serde::Serialize)]
+    struct Strict {
+        text: String,
+        word: Option<StrictWord>,
+        optional: Option<String>,
+        #[serde(default)]
+        list: Vec<String>,
+    }
+    #[derive(Debug, Deserialize, serde::Serialize)]
+    enum StrictWord {
+        Up,
+    }
+    for (text, path) in [
+        ("text: null\n", "text"),
+        ("text: ~\n", "text"),
+        ("{text: a, list: [b, NULL]}", "list[1]"),
+        ("{text: a, word: {Up: null}}", "word"),
+        ("{text: a, word: {id: null}}", "word"),
+    ] {
+        let error = parse_strict::<Strict>(text).unwrap_err();
+        assert_eq!((error.line, error.path.as_deref()), (Some(1), Some(path)), "{text}: {error}");
+    }
+    for text in ["text: 'null'\n", "{text: '~', optional: null, word: ~}", "{text: '', word: Up, list: [a]}"] {
+        assert!(parse_strict::<Strict>(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn a_number_that_is_too_large_is_named() {
+    for text in ["a: 99999999999999999999\n", "a: -99999999999999999999\n"] {
+        let error = parse_value(text).unwrap_err().to_string();
+        assert!(error.contains("too large") && !error.contains("JSON"), "{error}");
+    }
+    let error = rejection(&manifest("  power: {id: 99999999999999999999, want: up}\n")).to_string();
+    assert!(!error.contains("128"), "{error}");
+}
+
+#[test]
 fn a_byte_order_mark_and_crlf_are_accepted() {
     let text = "\u{feff}kind: Server\r\nspec:\r\n  suspended: true\r\n";
     assert_eq!(parse_value(text).unwrap(), json!({"kind": "Server", "spec": {"suspended": true}}));

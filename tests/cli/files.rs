@@ -147,6 +147,9 @@ fn a_folder_is_validated_file_by_file() {
     assert!(ended.err.contains("override.yml:1:8: spec.suspendde"), "{ended:?}");
     assert!(ended.err.contains("state/config.yml:1:9: alula.soket: unknown field `soket`"), "{ended:?}");
     node.write("state/config.yml", "");
+    let truncated = node.run(&["validate", "state"]);
+    assert!(truncated.code == 1 && truncated.err.contains("state/config.yml: the file is empty"), "{truncated:?}");
+    node.write("state/config.yml", "debug: false\n");
     node.write(&format!("state/servers/{ONE}/override.yml"), "spec: {suspended: true}\n");
     let ended = node.ok(&["validate", "state"]);
     assert!(ended.out.contains("state/config.yml: ok (configuration of a node)"), "{ended:?}");

@@ -30,6 +30,36 @@ fn a_fault_has_position_key_and_advice() {
 }
 
 #[test]
+fn all_mistakes_of_a_manifest_are_listed() {
+    let text = manifest(
+        "  power: {id: null}\n  suspended: maybe\n  settings:\n    build: {memory_limit: lots, memory_limti: 5, swap: 1}\n    \
+         mounts: [{source: /a}]\n    container: {image: null}\n  install: {verison: x}\n",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.yml");
+    fs::write(&path, text).unwrap();
+    let finding = check(&path);
+    let faults: Vec<_> = finding
+        .fault
+        .iter()
+        .chain(&finding.more)
+        .map(|fault| (fault.line.unwrap(), fault.path.clone().unwrap()))
+        .collect();
+    for (line, key) in [
+        (6, "spec.power"),
+        (7, "spec.suspended"),
+        (9, "spec.settings.build.memory_limit"),
+        (9, "spec.settings.build.memory_limti"),
+        (10, "spec.settings.mounts[0]"),
+        (11, "spec.settings.container.image"),
+        (12, "spec.install.verison"),
+    ] {
+        assert!(faults.contains(&(line, key.to_owned())), "{line} {key}: {faults:?}");
+    }
+    assert_eq!(faults.len(), 7, "{faults:?}");
+}
+
+#[test]
 fn an_invalid_value_has_a_position() {
     let fault = fault_of("a.yml", &manifest("  install:\n    version: '1'\n"));
     assert_eq!((fault.line, fault.column), (Some(7), Some(5)));
