@@ -54,6 +54,8 @@ pub const CONFIG_FILE: &str = "config.yml";
 pub const OVERRIDE_FILE: &str = "override.yml";
 /// The accepted requests.
 pub const REQUESTS_FILE: &str = "requests.json";
+/// The server's files, or a link to them.
+pub const DATA_FOLDER: &str = "data";
 /// Facts that cannot be observed again.
 pub const RECORD_FILE: &str = "record.json";
 /// The derived status.
