@@ -36,7 +36,7 @@ pub use apply::{Applied, ApplyError};
 pub use create::NewServer;
 pub use disk::{DiskHook, DiskOp};
 use disk::{ReadOnly, frees_space};
-use entry::{Entry, Revisions};
+use entry::{Entry, Revisions, Writer};
 use load::Access;
 use reserve::Reserve;
 use stored::Sources;
@@ -319,7 +319,7 @@ impl Store {
     /// The disk's error; the next call continues.
     pub fn remove(&self, id: ServerId, due: impl FnOnce(&Snapshot) -> bool) -> Result<bool, StoreError> {
         let Some(entry) = self.entry(id) else { return Ok(true) };
-        let Ok(mut writer) = entry.for_writing() else { return Ok(true) };
+        let Ok(writer) = entry.for_writing() else { return Ok(true) };
         let before = read(&entry.snapshot).clone();
         if !due(&before) {
             return Ok(false);
@@ -329,12 +329,17 @@ impl Store {
         self.observed(id, DiskOp::RemoveFolder, action, &folder, || {
             disk::remove_folder(&folder).map_err(AtomicError::at(action, &folder))
         })?;
+        self.drop_entry(id, writer);
+        Ok(true)
+    }
+
+    /// The server is gone from the disk.
+    fn drop_entry(&self, id: ServerId, mut writer: MutexGuard<'_, Writer>) {
         writer.gone = true;
         write(&self.inner.entries).remove(&id);
         self.inner.events.remove(id);
         drop(writer);
         self.changed(id);
-        Ok(true)
     }
 
     fn entry(&self, id: ServerId) -> Option<Arc<Entry>> {
