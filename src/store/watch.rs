@@ -30,8 +30,8 @@ mod signals;
 mod tests;
 
 use super::Blocking;
+use crate::model::DirectoryId;
 use folders::{Connect, Folders};
-use lookups::FolderIdentity;
 use signals::Signals;
 
 /// Capacity of the event channel. Further names wait in a set, so a slow reader loses no event.
@@ -45,9 +45,6 @@ pub enum WatchEvent {
     /// All folders: at the start, after lost events, and periodically.
     Rescan,
 }
-
-/// How long a file must be unchanged that may still be open for writing.
-pub const UNCLOSED: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
 struct Timing {
@@ -68,7 +65,7 @@ struct Timing {
 const TIMING: Timing = Timing {
     quiet: Duration::from_millis(75),
     longest: Duration::from_secs(1),
-    unclosed: UNCLOSED,
+    unclosed: Duration::from_secs(1),
     polling: Duration::from_secs(10),
     safety: Duration::from_secs(300),
     backoff: (Duration::from_secs(1), Duration::from_secs(60)),
@@ -87,7 +84,7 @@ enum Ended {
     /// The watch is lost and must be established again.
     Lost,
     /// The path leads to another folder than the one that is watched, or to none.
-    Replaced { before: Option<FolderIdentity>, after: Option<FolderIdentity> },
+    Replaced { before: Option<DirectoryId>, after: Option<DirectoryId> },
     /// The receiver was dropped.
     Closed,
 }
@@ -153,7 +150,7 @@ impl ServersWatch {
         }
     }
 
-    fn log_replacement(&self, before: Option<FolderIdentity>, after: Option<FolderIdentity>) {
+    fn log_replacement(&self, before: Option<DirectoryId>, after: Option<DirectoryId>) {
         let folder = self.servers.display();
         match (before, after) {
             (before, after) if before == after => {}

@@ -2,31 +2,19 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+
+use crate::files::directory_id;
+use crate::model::DirectoryId;
 
 /// How many symbolic links in a row are followed, as the kernel does.
 const MAX_LINKS: usize = 40;
-
-/// Which folder a path leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FolderIdentity {
-    device: u64,
-    inode: u64,
-}
-
-impl FolderIdentity {
-    fn of(path: &Path) -> Option<Self> {
-        let found = std::fs::metadata(path).ok()?;
-        Some(Self { device: found.dev(), inode: found.ino() })
-    }
-}
 
 /// Where a path leads, and on which way.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Place {
     /// The folder; `None` if there is none.
-    pub(super) folder: Option<FolderIdentity>,
+    pub(super) folder: Option<DirectoryId>,
     /// The entries that lead to it.
     pub(super) entries: Vec<PathBuf>,
 }
@@ -34,7 +22,7 @@ pub(super) struct Place {
 impl Place {
     /// Where an absolute path leads now.
     pub(super) fn of(path: &Path) -> Self {
-        Self { folder: FolderIdentity::of(path), entries: entries(path) }
+        Self { folder: directory_id(path), entries: entries(path) }
     }
 }
 
