@@ -55,10 +55,16 @@ pub enum PanelError {
     /// No answer in time.
     #[error("{call}: no answer from the panel within {limit:?}")]
     Timeout { call: String, limit: Duration },
-    /// The panel failed: 5xx, or another status that is neither 2xx nor 4xx.
+    /// The answer is not the panel's: an error of its server, or the page of a proxy, a firewall or a rate limit.
     #[error("{call}: the panel answered {status} ({detail})")]
-    Failed { call: String, status: u16, detail: String },
-    /// The panel rejected the call (4xx). Final.
+    Failed {
+        call: String,
+        status: u16,
+        detail: String,
+        /// How long the answer asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The panel itself rejected the call: 4xx with `errors` in its body. Final.
     #[error("{call}: the panel rejected it with {status} ({detail})")]
     Rejected { call: String, status: u16, detail: String },
     /// The answer does not follow the protocol.
@@ -72,10 +78,19 @@ impl PanelError {
         matches!(self, PanelError::Rejected { .. })
     }
 
-    /// Whether a waiting caller should give up: a retry within seconds would hardly succeed. After a timeout the panel has used
-    /// the time that a caller can wait.
-    pub fn ends_waiting(&self) -> bool {
-        self.is_final() || matches!(self, PanelError::InvalidResponse { .. } | PanelError::Timeout { .. })
+    /// The least pause before another attempt while a caller waits. `None`: the caller should give up, because a retry within
+    /// seconds would hardly succeed. After a timeout the panel has used the time that a caller can wait.
+    pub fn pause_of_waiting(&self) -> Option<Duration> {
+        let ends = self.is_final() || matches!(self, PanelError::InvalidResponse { .. } | PanelError::Timeout { .. });
+        (!ends).then(|| self.pause())
+    }
+
+    /// The least pause before another attempt: what the answer asks for.
+    pub fn pause(&self) -> Duration {
+        match self {
+            PanelError::Failed { retry_after, .. } => retry_after.unwrap_or_default(),
+            _ => Duration::ZERO,
+        }
     }
 
     /// Whether the panel answered 404.

@@ -27,7 +27,7 @@ pub const STEP: Growth = Growth { initial: Duration::from_millis(500), factor: 2
 pub const ENGINE: Growth = Growth { initial: Duration::from_millis(500), factor: 2.0, cap: Duration::from_secs(3) };
 /// Requests to the panel.
 pub const PANEL: Growth = Growth { initial: Duration::from_millis(500), factor: 1.5, cap: Duration::from_secs(12) };
-/// Requests with an invalid response of the panel, such as an HTML page during an update.
+/// Requests with an invalid response of the panel.
 pub const INVALID_RESPONSE: Growth =
     Growth { initial: Duration::from_secs(2), factor: 2.0, cap: Duration::from_secs(60) };
 /// Lists of servers that the panel rejects: a person has to fix it.
@@ -82,7 +82,8 @@ pub fn delay(growth: Growth, failures: u32, jitter: &Jitter) -> Duration {
     delay.mul_f64(1.0 + SPREAD * (2.0 * jitter.unit() - 1.0)).min(growth.cap)
 }
 
-/// Repeats `attempt` until it succeeds, returns a final error, or `total` has passed. At that time a running attempt is dropped.
+/// Repeats `attempt` until it succeeds, fails with a final error, or `total` has passed. At that time a running attempt is dropped.
+/// `pause` returns the least pause after an error; `None` if the error is final.
 ///
 /// # Errors
 /// The error of the last attempt, or `None` if no attempt ended in time.
@@ -90,7 +91,7 @@ pub async fn within<T, E, F>(
     total: Duration,
     growth: Growth,
     jitter: &Jitter,
-    is_final: impl Fn(&E) -> bool,
+    pause: impl Fn(&E) -> Option<Duration>,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Option<E>>
 where
@@ -100,14 +101,17 @@ where
     let mut last = None;
     let mut failures = 0;
     loop {
-        match tokio::time::timeout_at(deadline, attempt()).await {
+        let least = match tokio::time::timeout_at(deadline, attempt()).await {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) if is_final(&error) => return Err(Some(error)),
-            Ok(Err(error)) => last = Some(error),
+            Ok(Err(error)) => {
+                let Some(least) = pause(&error) else { return Err(Some(error)) };
+                last = Some(error);
+                least
+            }
             Err(_) => return Err(last),
-        }
+        };
         failures += 1;
-        let pause = delay(growth, failures, jitter);
+        let pause = delay(growth, failures, jitter).max(least);
         if tokio::time::Instant::now() + pause >= deadline {
             return Err(last);
         }
@@ -141,7 +145,7 @@ mod tests {
             Duration::from_secs(8),
             PANEL,
             &Jitter::seeded(1),
-            |_: &u8| false,
+            |_: &u8| Some(Duration::ZERO),
             || {
                 attempts += 1;
                 async { Err(1) }
@@ -155,8 +159,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_final_error_ends_the_retries() {
-        let result: Result<(), _> =
-            within(Duration::from_secs(8), PANEL, &Jitter::seeded(1), |error| *error == 4, || async { Err(4) }).await;
+        let result: Result<(), _> = within(
+            Duration::from_secs(8),
+            PANEL,
+            &Jitter::seeded(1),
+            |error| (*error != 4).then_some(Duration::ZERO),
+            || async { Err(4) },
+        )
+        .await;
         assert_eq!(result, Err(Some(4)));
     }
 }

@@ -110,7 +110,7 @@ impl PanelSync {
         F: Future<Output = Result<T, PanelError>>,
     {
         let limit = wait::PANEL_ANSWER;
-        let fetched = retry::within(limit, retry::PANEL, &self.jitter, PanelError::ends_waiting, attempt).await;
+        let fetched = retry::within(limit, retry::PANEL, &self.jitter, PanelError::pause_of_waiting, attempt).await;
         fetched
             .map_err(|error| error.unwrap_or_else(|| PanelError::Timeout { call: format!("GET /servers/{id}"), limit }))
     }

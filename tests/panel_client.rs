@@ -166,11 +166,85 @@ async fn a_rejection_is_final_and_has_its_cause() {
         "GET /api/remote/servers/550e8400-e29b-41d4-a716-000000000009: the panel rejected it with 404 \
          (NotFoundHttpException: The requested resource could not be found on the server.)"
     );
-    for status in [400, 401, 403, 408, 409, 422, 429, 499] {
-        let fault = sim.fault(Fault::on("reset").status(status));
+    for status in [400, 401, 403, 404, 409, 419, 422, 499] {
+        let fault = sim.fault(Fault::on("").status(status));
+        for (call, error) in every_call(&panel, id(1)).await {
+            assert!(matches!(error, PanelError::Rejected { status: found, .. } if found == status), "{call}: {error}");
+        }
+        assert!(fault.hits() >= 6, "{status}");
+    }
+}
+
+/// The errors of all calls to a panel that fails each of them.
+async fn every_call(panel: &HttpPanel, id: ServerId) -> Vec<(&'static str, PanelError)> {
+    vec![
+        ("list", panel.list().await.unwrap_err()),
+        ("server", panel.server(id).await.unwrap_err()),
+        ("script", panel.script(id).await.unwrap_err()),
+        ("install", panel.report_install(id, true, false).await.unwrap_err()),
+        ("state", panel.report_state(id, PowerState::Offline, PowerState::Starting).await.unwrap_err()),
+        ("reset", panel.reset().await.unwrap_err()),
+    ]
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_the_panels_is_an_outage() {
+    let sim = PanelSim::start();
+    let panel = panel(&sim);
+    let page = "<!DOCTYPE html><title>Just a moment...</title>";
+    for (status, body) in [
+        (403, page),
+        (404, "<html><head><title>404 Not Found</title></head><hr><center>nginx/1.24.0</center></html>"),
+        (401, "Authorization Required"),
+        (405, ""),
+        (407, "Proxy Authentication Required"),
+        (419, page),
+        (429, "error code: 1015"),
+        (403, r#"{"title": "Error 1020: Access denied", "status": 403}"#),
+        (403, r#"{"message": "Forbidden"}"#),
+        (403, r#"{"errors": []}"#),
+        (403, r#"{"errors": "none"}"#),
+        (404, r#"["errors"]"#),
+        (403, r#"{"errors": [{"code": "#),
+        // What a page with a status of success says is no answer either.
+        (200, page),
+        (202, "queued"),
+        (200, ""),
+    ] {
+        let _fault = sim.fault(Fault::on("").status(status).body(body));
+        for (call, error) in every_call(&panel, id(1)).await {
+            let failed = matches!(error, PanelError::Failed { .. });
+            assert!(failed && !error.is_final(), "{call} with {status} {body:?}: {error}");
+        }
+    }
+    // Limits decide nothing, not even those of the panel itself.
+    for status in [408, 429] {
+        let _fault = sim.fault(Fault::on("").status(status));
+        for (call, error) in every_call(&panel, id(1)).await {
+            assert!(matches!(error, PanelError::Failed { .. }), "{call} with {status}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_pause_that_an_answer_asks_for_is_read() {
+    let sim = PanelSim::start();
+    let panel = panel(&sim);
+    let (now, later) = ("Sun, 29 Nov 2026 05:00:00 GMT", "Sun, 29 Nov 2026 05:00:40 GMT");
+    for (value, seconds) in [
+        ("7", 7),
+        (" 0 ", 0),
+        ("86400", 300),
+        (later, 40),
+        ("Sun, 29 Nov 2026 04:00:00 GMT", 0),
+        ("-1", 0),
+        ("soon", 0),
+    ] {
+        let fault = Fault::on("reset").status(429).header("retry-after", value).header("date", now);
+        let _fault = sim.fault(fault);
         let error = panel.reset().await.unwrap_err();
-        assert!(matches!(error, PanelError::Rejected { status: found, .. } if found == status), "{error}");
-        assert_eq!(fault.hits(), 1, "{status} was tried again");
+        assert_eq!(error.pause(), Duration::from_secs(seconds), "{value}");
+        assert_eq!(error.pause_of_waiting(), Some(error.pause()), "{value}");
     }
 }
 
@@ -242,13 +316,13 @@ async fn an_invalid_response_is_an_error_of_its_own() {
     let sim = PanelSim::start();
     let id = add(&sim, 1)[0];
     let panel = panel(&sim);
-    for body in ["<html>oops</html>", "", "[]", "5", "{}", r#"{"settings": {}, "process_configuration": {}}"#] {
+    for body in ["[]", "5", "{}", r#"{"settings": {}, "process_configuration": {}}"#] {
         let _fault = sim.fault(Fault::on(&format!("{id}$")).status(200).body(body));
         let error = panel.server(id).await.unwrap_err();
         assert!(matches!(error, PanelError::InvalidResponse { .. }), "{body}: {error}");
         assert!(!error.is_final(), "{body}");
     }
-    let _fault = sim.fault(Fault::on("install$").status(200).body("<html>"));
+    let _fault = sim.fault(Fault::on("install$").status(200).body("[1]"));
     assert!(matches!(panel.script(id).await.unwrap_err(), PanelError::InvalidResponse { .. }));
 
     sim.edit(&id.to_string(), |server| server.settings["build"] = json!("invalid"));
@@ -275,12 +349,12 @@ async fn an_answer_without_end_is_cut_off() {
 }
 
 #[tokio::test]
-async fn what_a_report_is_answered_does_not_matter_but_its_status() {
+async fn a_report_is_acknowledged_by_204_or_json() {
     let sim = PanelSim::start();
     let id = add(&sim, 1)[0];
     let panel = panel(&sim);
-    for body in ["<html>oops</html>", "null", "[]"] {
-        let _fault = sim.fault(Fault::on("install$").method("POST").status(200).body(body));
+    for (status, body) in [(204, ""), (200, "null"), (200, "[]"), (202, r#"{"message": "queued"}"#)] {
+        let _fault = sim.fault(Fault::on("install$").method("POST").status(status).body(body));
         panel.report_install(id, false, true).await.unwrap();
     }
     assert_eq!(sim.with(|call_log| call_log.servers[0].installed), None, "the faults answered");

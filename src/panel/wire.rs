@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use self::read::{Fields, Trail};
 use self::settings::WireSettings;
 use super::{ListedServer, PanelServer};
+use crate::model::image::trimmed;
 use crate::model::{Script, ServerId};
 
 /// Longest answer of the panel, in bytes.
@@ -62,6 +63,17 @@ pub struct Page {
     pub servers: Vec<ListedServer>,
 }
 
+/// Whether an answer is JSON. The panel answers in JSON only; proxies and firewalls answer with pages.
+pub fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
+}
+
+/// Whether the body of an error is the panel's own: JSON with a list of `errors`.
+pub fn is_panel_error(body: &[u8]) -> bool {
+    let answer: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    answer["errors"].as_array().is_some_and(|errors| errors.iter().any(Value::is_object))
+}
+
 /// Parses JSON text.
 pub fn json(bytes: &[u8]) -> Result<Value, WireError> {
     serde_json::from_slice(bytes).map_err(|error| not_json(&error))
@@ -82,8 +94,8 @@ pub fn server(id: ServerId, answer: &Value) -> Result<PanelServer, WireError> {
 pub fn script(answer: &Value) -> Result<Script, WireError> {
     let root = Fields::of(answer, &Trail::Root)?;
     Ok(Script {
-        image: root.value("container_image")?,
-        entrypoint: root.value("entrypoint")?,
+        image: trimmed(&root.value::<String>("container_image")?),
+        entrypoint: trimmed(&root.value::<String>("entrypoint")?),
         text: root.value("script")?,
     })
 }

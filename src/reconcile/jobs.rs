@@ -75,8 +75,8 @@ impl From<PanelError> for JobError {
     fn from(error: PanelError) -> Self {
         let invalid_response = matches!(error, PanelError::InvalidResponse { .. });
         let growth = if invalid_response { retry::INVALID_RESPONSE } else { retry::PANEL };
-        let fatal = error.is_final();
-        Self { fatal, invalid_response, ..Self::new(growth, error.to_string()) }
+        let (fatal, pause) = (error.is_final(), error.pause());
+        Self { fatal, pause, invalid_response, ..Self::new(growth, error.to_string()) }
     }
 }
 

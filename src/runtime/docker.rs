@@ -1,13 +1,12 @@
 //! The runtime over the Docker API: Docker 20.10 and later, and Podman's socket that speaks the same.
 //!
-//! One client for the whole daemon. Nothing is connected before the first call, so an engine that is away at
-//! start, or restarts, is an error of the calls meanwhile and no more. The API version is negotiated at the first
-//! call, and again after the engine was away.
+//! A client connects at the first call, so an engine that is unreachable or restarts is an error of the calls meanwhile. The API
+//! version is negotiated at the first call, and again after the engine was unreachable.
 //!
-//! Most requests go through bollard, and no type of bollard leaves this module. Streams (terminals, logs, events,
-//! pulls) are read from the same connections directly: bollard's decoders look for frame headers in a terminal's raw
-//! bytes and wait for whole lines of any length, and what a container prints is hostile. So are the listing and
-//! inspections, for whose states bollard knows Docker's words alone.
+//! bollard sends most requests, and no type of bollard leaves this module. Two kinds of answers are read here, from the same pool of
+//! connections. Streams (terminals, logs, events, pulls): bollard's decoders search for frame headers in a terminal's raw bytes and
+//! buffer lines of any length, and containers and registries decide what is in them. The listing and inspections: bollard's types
+//! have the states of Docker, but not those of Podman.
 //!
 //! Containers come in as [`ContainerSpec`] and leave as [`ContainerStatus`]; errors leave as [`RuntimeError`].
 
@@ -71,7 +70,7 @@ impl DockerRuntime {
                 async move { wire.send(request).await }
             }
         };
-        // Our own limits are all shorter than this one, which bollard wants in seconds.
+        // In seconds, and longer than the limits of all calls here.
         let backstop = 2 * REMOVE.as_secs();
         let docker =
             Docker::connect_with_custom_transport(transport, Some(wire::BASE), backstop, bollard::API_DEFAULT_VERSION)
@@ -96,7 +95,7 @@ impl DockerRuntime {
     fn failed(&self, attempt: String, error: &Error) -> RuntimeError {
         let error = error::translate(attempt, error, self.wire.address());
         if error.kind == ErrorKind::Unavailable {
-            // The next engine may have another version.
+            // The engine may have another version when it is reachable again.
             self.wire.forget_version();
         }
         error

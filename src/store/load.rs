@@ -1,6 +1,7 @@
 //! Reading the state folder at boot: one `stat` and one read for each file of a server whose manifest files are unchanged.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use crate::model::{
     ServerId, Timestamp, Verb,
 };
 use crate::requests;
+use crate::tasks::panic_text;
 
 /// What may be done to the files that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +93,21 @@ pub(super) fn load(
     revisions: &Revisions,
     now: Timestamp,
 ) -> Option<Entry> {
+    contain_panic(id, revisions, || read_server(servers, id, access, revisions, now))
+}
+
+/// Reads one server. A panic is a problem of this server: the others are loaded.
+fn contain_panic(id: ServerId, revisions: &Revisions, read: impl FnOnce() -> Option<Entry>) -> Option<Entry> {
+    std::panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let message = format!(
+            "reading the server's files failed (bug, please report): {}; nothing is done with this server until its files can be read",
+            panic_text(panic.as_ref())
+        );
+        Some(quarantined_entry(id, revisions, message))
+    })
+}
+
+fn read_server(servers: &Path, id: ServerId, access: Access, revisions: &Revisions, now: Timestamp) -> Option<Entry> {
     let folder = servers.join(id.to_string());
     let found = Sources {
         config: FileFingerprint::of(&folder.join(CONFIG_FILE)).ok(),
@@ -105,8 +122,8 @@ pub(super) fn load(
     }
     let requests = read_or_quarantine(&folder.join(REQUESTS_FILE), id, access);
     match (&record, &requests) {
-        (Loaded::Unreadable(why), _) => return Some(quarantined_entry(id, revisions, RECORD_FILE, why)),
-        (_, Loaded::Unreadable(why)) => return Some(quarantined_entry(id, revisions, REQUESTS_FILE, why)),
+        (Loaded::Unreadable(why), _) => return Some(quarantined_entry(id, revisions, unreadable(RECORD_FILE, why))),
+        (_, Loaded::Unreadable(why)) => return Some(quarantined_entry(id, revisions, unreadable(REQUESTS_FILE, why))),
         _ => {}
     }
     let past = past(record, requests, &folder, id);
@@ -218,11 +235,14 @@ fn read_or_quarantine<T: DeserializeOwned>(path: &Path, id: ServerId, access: Ac
     lost(&why)
 }
 
-/// A server with a file that exists and cannot be read: nothing is done with the server, and the file is not overwritten.
-fn quarantined_entry(id: ServerId, revisions: &Revisions, file: &str, why: &str) -> Entry {
-    let message = format!(
+fn unreadable(file: &str, why: &str) -> String {
+    format!(
         "{file} {why}; nothing is done with this server until the file can be read: check its owner and its disk, or rename it to {file}.broken if its content does not matter"
-    );
+    )
+}
+
+/// A server with a file that exists and cannot be read: nothing is done with the server, and the file is not overwritten.
+fn quarantined_entry(id: ServerId, revisions: &Revisions, message: String) -> Entry {
     tracing::error!(server.id = %id, "{message}");
     let problem = SpecProblem { reason: Reason::RecordUnreadable, message: message.clone() };
     let entry = Entry::empty(id, revisions);
@@ -346,5 +366,15 @@ mod tests {
         {
             assert_eq!(is_the_nodes(&io::Error::from_raw_os_error(errno.raw_os_error())), expected, "{errno:?}");
         }
+    }
+
+    #[test]
+    fn a_panic_while_a_server_is_read_quarantines_that_server() {
+        let id = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
+        let entry = contain_panic(id, &Revisions::default(), || panic!("of a parser")).unwrap();
+        let problem = crate::store::read(&entry.snapshot).problem.clone().unwrap();
+        assert_eq!(problem.reason, Reason::RecordUnreadable);
+        assert!(problem.message.contains("of a parser"), "{}", problem.message);
+        assert!(lock(&entry.write).quarantine.is_some(), "its files are not overwritten");
     }
 }

@@ -42,7 +42,7 @@ impl PanelSync {
                     failures += 1;
                     log_once(&error, &mut logged);
                     let growth = if error.is_final() { retry::REJECTED } else { retry::PANEL };
-                    tokio::time::sleep(retry::delay(growth, failures, &self.jitter)).await;
+                    tokio::time::sleep(retry::delay(growth, failures, &self.jitter).max(error.pause())).await;
                 }
             }
         }

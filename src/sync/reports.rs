@@ -2,7 +2,7 @@
 //!
 //! `record.json` is the durable queue: an install result stays in it as unreported until the panel acknowledges or rejects it, so a
 //! daemon that ends at any moment reports it later. State reports are level-triggered: the latest state is compared with the one
-//! that the panel shows. While the panel answers it gets intermediate states, too. A rejection (4xx) is an answer: the report is
+//! that the panel shows. While the panel answers it gets intermediate states, too. A rejection by the panel is an answer: the report is
 //! dropped, because another attempt would not change it.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -4,6 +4,7 @@
 //! install that is accepted meanwhile waits for the reset: the panel would forget it otherwise.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -56,17 +57,19 @@ impl PanelSync {
                     tracing::warn!(%error, "the panel rejected the reset of its flags");
                     return self.settle(false).await;
                 }
-                _ => {
+                failed => {
                     drop(lock);
                     failures += 1;
-                    tokio::time::sleep(retry::delay(retry::PANEL, failures, &self.jitter)).await;
+                    let pause = failed.ok().and_then(Result::err).map_or(Duration::ZERO, |error| error.pause());
+                    tokio::time::sleep(retry::delay(retry::PANEL, failures, &self.jitter).max(pause)).await;
                 }
             }
         }
     }
 
-    /// Clears `reset_owed` of the servers whose record was lost, after the panel's flags were reset or not. A reset ends "installing" on the panel and leaves "install failed"
-    /// as it is, so nothing else follows. Without a reset the assumed result becomes one that is to be reported.
+    /// Clears `reset_owed` of the servers whose record was lost, after the panel's flags were reset or not. A reset ends "installing"
+    /// on the panel and leaves "install failed" as it is, so nothing else follows. Without a reset the assumed result becomes one
+    /// that is to be reported.
     async fn settle(&self, is_reset: bool) {
         let owed = |snapshot: &Arc<Snapshot>| snapshot.record.install.reset_owed;
         for snapshot in self.store.list().into_iter().filter(owed) {

@@ -51,6 +51,20 @@ async fn an_installation_waits_for_an_unreachable_panel() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_create_after_a_reported_installation_reports_its_result_again() {
+    let node = ApiNode::new();
+    create(&node, 1).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(node.panel.installs(server_id(1)), [(true, false)]);
+    // The panel forgets the first report with its entry.
+    create(&node, 1).await;
+    assert_eq!(node.panel.installs(server_id(1)), []);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(node.panel.installs(server_id(1)), [(true, false)]);
+    assert_eq!(node.context.store.get(server_id(1)).unwrap().requests.accepted.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_create_that_finds_an_installation_under_way_waits_for_a_reset_all_the_same() {
     let node = ApiNode::new();
     let id = node.add(1);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use alula::model::{PowerState, Reason, ServerId};
+use alula::model::{Manifest, PowerState, Reason, Role, ServerId};
 use alula::testing::fake::{Act, Program, ServerScript};
 use alula::testing::{IMAGE, PanelCall};
 use http::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::node::ApiNode;
 
@@ -54,6 +54,36 @@ async fn a_second_stop_command_is_typed() {
     assert_eq!(type_lines(&node, id, &["stop"]).await, StatusCode::NO_CONTENT);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(acknowledged(&node, id), ["asked to stop", "asked to stop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_server_has_an_uptime_and_a_memory_limit() {
+    let node = ApiNode::new();
+    let id = node.add(1);
+    let utilization = async || {
+        let one: Value = node.ask(Method::GET, &format!("/api/servers/{id}"), "").await.json();
+        let list: Value = node.ask(Method::GET, "/api/servers", "").await.json();
+        assert_eq!(list[0], one);
+        one["utilization"].clone()
+    };
+    let offline = utilization().await;
+    assert_eq!(offline["uptime"], 0);
+    assert!(offline["memory_limit_bytes"].as_u64().unwrap() > 64 << 20, "that of the host: {offline}");
+
+    act(&node, id, "start").await;
+    node.becomes(id, PowerState::Starting).await;
+    let first = utilization().await["uptime"].as_u64().unwrap();
+    assert!(first > 0, "the panel would show the server as offline");
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    let later = utilization().await["uptime"].as_u64().unwrap();
+    assert!((first + 90_000..first + 91_000).contains(&later), "{first} {later}");
+    // While the container is inspected again.
+    node.context.servers.container_changed(id, Role::Server);
+    assert!(utilization().await["uptime"].as_u64().unwrap() > 0);
+
+    let limited = |manifest: &mut Manifest| manifest.spec.settings.build.memory_limit = 1000;
+    node.context.store.sync(id, None, limited, |_| ()).unwrap();
+    assert_eq!(utilization().await["memory_limit_bytes"], 1_205_862_400_u64);
 }
 
 #[tokio::test(start_paused = true)]

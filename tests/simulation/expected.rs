@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use alula::model::{Declared, Power, Requester, ServerId, Spec, Timestamp, Verb};
+use alula::model::{Declared, Manifest, Power, Requester, ServerId, Spec, Timestamp, Verb};
 use alula::requests::declared;
 use alula::store::{REQUESTS_FILE, Snapshot, Store, manifests};
 
@@ -155,6 +155,14 @@ impl Asked {
         self.known = true;
         self.handled = Some(before.requests.declared.clone());
         self.handle(&earlier, &before.requests.declared, &manifest.spec, first)
+    }
+
+    /// A file was accepted that the daemon had not seen, because another one was applied. Returns whether it requests an installation.
+    pub fn found(&mut self, manifest: &Manifest) -> bool {
+        let after = declared(&manifest.spec);
+        let first = !std::mem::replace(&mut self.known, true);
+        let before = self.handled.replace(after.clone());
+        before.is_some_and(|before| self.handle(&before, &after, &manifest.spec, first))
     }
 
     /// Takes over new requests of declarative fields. Returns whether an installation is, or may be, among them.

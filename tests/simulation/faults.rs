@@ -325,7 +325,12 @@ impl PanelFaults for PanelConnectionFaults {
             tokio::time::sleep(occasion.rng("pause").millis(10, 4000)).await;
         }
         if occasion.has("failed", |rates| rates.panel_fails) {
-            return Err(PanelError::Failed { call: call.to_string(), status: 502, detail: "simulated".into() });
+            return Err(PanelError::Failed {
+                call: call.to_string(),
+                status: 502,
+                detail: "simulated".into(),
+                retry_after: None,
+            });
         }
         Ok(())
     }

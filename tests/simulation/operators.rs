@@ -76,14 +76,23 @@ impl Play {
     fn apply(&mut self, daemon: &Daemon, at: usize, text: &str) -> bool {
         let id = self.servers[at].id;
         let apply = std::panic::AssertUnwindSafe(|| daemon.node.context.store.apply(id, text, false));
-        let before = daemon.node.context.store.get(id);
+        let store = &daemon.node.context.store;
+        let before = store.get(id);
+        // The daemon has not seen this file yet, and accepts it before the applied one.
+        let unseen = before.is_none().then(|| manifests::read(&store.folder(id), id).effective().ok()).flatten();
         let applied = std::panic::catch_unwind(apply);
         self.log(|| format!("apply {at}: {:?}", applied.as_ref().map(|applied| applied.is_ok()).ok()));
         let server = &mut self.servers[at];
         match applied {
             Ok(applied) => {
                 let written = matches!(applied, Ok(Applied::Created | Applied::Changed));
-                if written && before.is_some_and(|before| server.asked.recorded(&before)) {
+                let installs = match (&before, &unseen) {
+                    _ if !written => false,
+                    (Some(before), _) => server.asked.recorded(before),
+                    (None, Some(unseen)) => server.asked.found(unseen),
+                    (None, None) => false,
+                };
+                if installs {
                     server.unchanged_since = None;
                 }
                 applied.is_ok()

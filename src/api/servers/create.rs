@@ -33,7 +33,10 @@ pub async fn create(Started(api): Started, body: RequestBody) -> Result<StatusCo
         let _permit = api.permit_install().await;
         // An edit of the files is accepted before the panel's later request.
         refresh(&api.context.store, api.context.clock, id).await?;
-        if api.context.store.get(id).is_some_and(|snapshot| is_under_way(&snapshot)) {
+        if let Some(snapshot) = api.context.store.get(id).filter(|snapshot| is_under_way(snapshot)) {
+            if snapshot.record.install.done.as_ref().is_some_and(|done| done.reported) {
+                report_again(&api.context.store, id).await?;
+            }
             return Ok(StatusCode::ACCEPTED);
         }
     }
@@ -53,6 +56,18 @@ pub async fn create(Started(api): Started, body: RequestBody) -> Result<StatusCo
     let _permit = api.permit_install().await;
     api.context.store.run(move |store| write(store, id, &install, &fetched)).await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// The panel asks for a server whose installation it was told about: it waits for the result again.
+async fn report_again(store: &Store, id: ServerId) -> Result<(), StoreError> {
+    let unreported = |record: &mut Record| {
+        if let Some(done) = &mut record.install.done {
+            done.reported = false;
+        }
+    };
+    store.run(move |store| store.commit(id, unreported)).await?;
+    store.wake(id);
+    Ok(())
 }
 
 /// Whether the server's installation was requested already. A server that was created from the panel's list still has to be installed:

@@ -2,15 +2,15 @@
 
 use std::error::Error;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use reqwest::{Client, Response};
 use tokio::sync::Semaphore;
-use url::Url;
+use url::{Host, Url};
 
 use super::{OptionsError, user_agent};
 use crate::config::PanelConfig;
@@ -22,8 +22,8 @@ const REPORTS: usize = 4;
 const MAX_REDIRECTS: usize = 10;
 /// The part of an error page that is read, in bytes.
 const MAX_ERROR_PAGE: usize = 64 << 10;
-/// How long to read the rest of an answer after its acknowledgement. A connection can be reused only after that.
-const DRAIN: Duration = Duration::from_secs(1);
+/// The longest pause that an answer can ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 /// Headers that the protocol needs; custom headers do not replace them.
 const RESERVED: [HeaderName; 4] = [AUTHORIZATION, USER_AGENT, ACCEPT, CONTENT_TYPE];
@@ -101,14 +101,25 @@ impl Exchange {
         read: impl FnOnce(&[u8]) -> Result<T, WireError>,
     ) -> Result<T, PanelError> {
         let answer = self.fetch(call).await?;
-        read(&answer).map_err(|error| PanelError::InvalidResponse { call: call.name(), detail: error.to_string() })
+        read(&answer).map_err(|error| match wire::is_json(&answer) {
+            true => PanelError::InvalidResponse { call: call.name(), detail: error.to_string() },
+            false => foreign_answer(call, StatusCode::OK, &answer),
+        })
     }
 
-    /// Sends a report. It is done when the panel has acknowledged it; the body of the answer does not matter.
+    /// Sends a report. It is done when the panel has acknowledged it, with 204 or with JSON. A page with another status of success
+    /// is not the panel's.
     pub(super) async fn report(&self, call: &Call) -> Result<(), PanelError> {
-        let response = self.limited(call, &self.reports, self.send(call)).await?;
-        let _ = tokio::time::timeout(DRAIN, body(response, MAX_ERROR_PAGE)).await;
-        Ok(())
+        self.limited(call, &self.reports, async {
+            let response = self.send(call).await?;
+            let status = response.status();
+            if status == StatusCode::NO_CONTENT {
+                return Ok(());
+            }
+            let answer = body(response, MAX_ERROR_PAGE).await.map_err(|error| unreachable(call, &*error))?;
+            if wire::is_json(&answer) { Ok(()) } else { Err(foreign_answer(call, status, &answer)) }
+        })
+        .await
     }
 
     /// Waits for a slot, and then for the attempt until the timeout.
@@ -190,6 +201,8 @@ impl Exchange {
             .referer(false)
             .pool_idle_timeout(IDLE_CONNECTION)
             .pool_max_idle_per_host(QUESTIONS);
+        // As in Go: a panel on this host is never behind a proxy. Redirects stay on the panel's host.
+        let builder = if is_local(&self.base) { builder.no_proxy() } else { builder };
         let builder = match tls {
             true => builder.tls_danger_accept_invalid_certs(self.ignore_certificate_errors),
             // This client never uses certificates: do not load any.
@@ -206,13 +219,39 @@ async fn conclude(call: &Call, response: Response) -> Result<Response, PanelErro
     if status.is_success() {
         return Ok(response);
     }
+    let retry_after = retry_after(response.headers());
     // The page only explains the error, so a page that cannot be read is an empty one.
     let page = body(response, MAX_ERROR_PAGE).await.unwrap_or_default();
+    // A time limit and a rate limit decide nothing, not even those of the panel.
+    let decides = status.is_client_error()
+        && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+        && wire::is_panel_error(&page);
     let (call, status, detail) = (call.name(), status.as_u16(), wire::rejection(&page));
-    Err(match status {
-        400..=499 => PanelError::Rejected { call, status, detail },
-        _ => PanelError::Failed { call, status, detail },
+    Err(match decides {
+        true => PanelError::Rejected { call, status, detail },
+        false => PanelError::Failed { call, status, detail, retry_after },
     })
+}
+
+/// The pause that an answer asks for: in seconds, or until a date by the clock of its sender.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let date = |name| httpdate::parse_http_date(text(name)?).ok();
+    let pause = match text(RETRY_AFTER)?.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => date(RETRY_AFTER)?.duration_since(date(DATE).unwrap_or_else(SystemTime::now)).ok()?,
+    };
+    Some(pause.min(MAX_RETRY_AFTER))
+}
+
+/// The error of an answer that is a success by its status, and not the panel's by its body.
+fn foreign_answer(call: &Call, status: StatusCode, answer: &[u8]) -> PanelError {
+    PanelError::Failed {
+        call: call.name(),
+        status: status.as_u16(),
+        detail: format!("the answer is not the panel's: {}", wire::rejection(answer)),
+        retry_after: None,
+    }
 }
 
 async fn body(response: Response, limit: usize) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
@@ -233,6 +272,17 @@ fn misdirected(call: &Call, status: StatusCode, what: &str) -> PanelError {
         call: call.name(),
         status: status.as_u16(),
         detail: format!("{what}: set `remote` in config.yml to the panel's final URL"),
+        retry_after: None,
+    }
+}
+
+/// Whether the URL's host is this host.
+fn is_local(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        None => false,
     }
 }
 
@@ -263,4 +313,27 @@ fn headers(config: &PanelConfig) -> Result<HeaderMap, OptionsError> {
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panel_on_this_host_is_never_behind_a_proxy() {
+        for (url, local) in [
+            ("http://localhost", true),
+            ("https://LocalHost:8443/panel", true),
+            ("http://localhost.", true),
+            ("http://127.0.0.1:8000", true),
+            ("http://127.1.2.3", true),
+            ("http://[::1]:8000", true),
+            ("http://[::ffff:127.0.0.1]", true),
+            ("http://192.168.1.2", false),
+            ("http://panel.localhost.example.com", false),
+            ("https://panel.example.com", false),
+        ] {
+            assert_eq!(is_local(&base(url).unwrap()), local, "{url}");
+        }
+    }
 }

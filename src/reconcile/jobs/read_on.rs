@@ -1,28 +1,27 @@
-//! Where an installer's output goes on from what its log has already.
+//! Finds the new part of an installer's output.
 //!
-//! The engine gives its log from the beginning, piece by piece; what is new comes out. As a rule the log begins as the file
-//! does, and as many bytes are skipped as the file has. An engine that has rotated its log begins somewhere in the middle: then
-//! its output is held back until no more comes for a while, and what it begins with is compared with what the file ends with.
-//! Where they have nothing in common, a line says that something is missing.
+//! The engine sends its log from the beginning, in pieces. If the log begins like the file, as many bytes are skipped as the file
+//! has. An engine that has rotated its log sends the rest of it. That output is held back until a pause, and its beginning is
+//! compared with the end of the file. If they have nothing in common, a line says that output is missing.
 //!
 //! ```text
 //! Skip ──(as many bytes as the file has)──▶ Copy
 //!   │                                        ▲
-//!   └──(it begins otherwise)──▶ Hold ────────┘ (a pause, the end, or too much to hold)
+//!   └──(another beginning)────▶ Hold ────────┘ (a pause, the end, or too much to hold)
 //! ```
 
 use bytes::Bytes;
 
-/// So many bytes of the file's beginning are compared.
+/// How many bytes of the file's beginning are compared.
 pub(super) const COMPARED: usize = 4096;
-/// Most bytes that are held back, and of the file's end that they are compared with.
+/// The most bytes that are held back, and that are compared with them at the end of the file.
 pub(super) const MAX_HELD: usize = 8 * 1024 * 1024;
-/// Fewer bytes in common, before others that are not, are taken for chance.
+/// The least number of bytes in common that counts, unless all of the output is in the file.
 const LEAST_COMMON: usize = 8;
-/// Stands where output was lost.
+/// Replaces lost output.
 const MISSING: &[u8] = b"\n[output is missing here: the container engine has rotated its log]\n";
 
-/// See the module.
+/// The position in the engine's log.
 #[derive(Debug)]
 pub(super) enum ReadOn {
     Skip { left: u64, head: Vec<u8>, compared: usize },
@@ -49,7 +48,7 @@ impl ReadOn {
         matches!(self, Self::Hold { held } if held.len() > MAX_HELD)
     }
 
-    /// Takes a piece and gives what is new.
+    /// Takes a piece of the log, and returns the new part.
     pub(super) fn take(&mut self, piece: Bytes) -> Bytes {
         match self {
             Self::Copy => piece,
@@ -76,7 +75,7 @@ impl ReadOn {
         }
     }
 
-    /// Takes what is held back, and holds nothing back from now on.
+    /// Returns what is held back. Later output is not held back.
     pub(super) fn release(&mut self) -> Vec<u8> {
         match self {
             Self::Hold { held } => {
@@ -89,7 +88,7 @@ impl ReadOn {
     }
 }
 
-/// What is new of output that was held back, where the file ends with `tail`. Takes a moment for megabytes.
+/// The new part of output that was held back; `tail` is the end of the file. Blocks for some milliseconds per megabyte.
 pub(super) fn new_in(mut held: Vec<u8>, tail: &[u8]) -> Vec<u8> {
     match common(tail, &held) {
         0 if held.is_empty() => held,
@@ -98,8 +97,8 @@ pub(super) fn new_in(mut held: Vec<u8>, tail: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The most bytes with which `tail` ends and `held` begins. Both come from a script, so the time is linear in their length
-/// whatever they say: beginnings and ends are compared by a polynomial modulo 2^61 - 1, and the longest match byte by byte.
+/// The length of the longest text with which `tail` ends and `held` begins. A script decides both, so the time is linear in their
+/// length for any content: hashes modulo 2^61 - 1 are compared, and the bytes of the longest match.
 fn common(tail: &[u8], held: &[u8]) -> usize {
     const MODULUS: u128 = (1 << 61) - 1;
     const BASE: u128 = 0x0123_4567_89AB_CDEF % MODULUS;
@@ -121,7 +120,7 @@ fn common(tail: &[u8], held: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    /// What a file that has `file` gets of an engine whose log is `engine`, in pieces of this length.
+    /// The output that a file with the content `file` gets from an engine with this log, in pieces of this length.
     fn added(file: &str, engine: &str, length: usize) -> String {
         let bytes = file.as_bytes();
         let mut read_on = ReadOn::new(bytes.len() as u64, bytes[..bytes.len().min(COMPARED)].into());
@@ -149,14 +148,14 @@ mod tests {
             ("one two", "one two", String::new()),
             ("one two", "one", String::new()),
             ("one two", "", String::new()),
-            // Rotated: it begins somewhere in what the file has.
+            // Rotated: it begins in the middle of the file.
             (&file, &(lines(1200, 2000) + &waits + "done"), "done".into()),
             (&file, &(lines(1200, 2000) + &waits), String::new()),
-            // With lines that are all alike.
+            // Equal lines.
             (&file, &(waits.clone() + "done"), "done".into()),
             (&file, &waits[..waits.len() / 2], String::new()),
             (&file, "end\n", String::new()),
-            // Rotated beyond that; a few bytes in common are chance.
+            // Rotated further; a few bytes are equal by chance.
             ("one two", "four five", format!("{missing}four five")),
             (
                 &file,
@@ -179,7 +178,7 @@ mod tests {
         assert_eq!(read_on.take(Bytes::from_static(b"zz")), "zz");
     }
 
-    /// A script chooses what it prints.
+    /// The worst case for a comparison byte by byte.
     #[test]
     fn what_repeats_itself_takes_no_longer_to_compare() {
         let (tail, mut held) = (vec![b'a'; 1 << 20], vec![b'a'; 1 << 20]);

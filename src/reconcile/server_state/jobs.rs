@@ -1,7 +1,9 @@
 //! Which background jobs of a server run or have ended.
 
+use std::time::Duration;
+
 use super::{ServerState, ServerStates};
-use crate::model::{Role, ServerId};
+use crate::model::{Role, ServerId, Timestamp};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState, Usage};
 use crate::reconcile::step::StepKind;
@@ -18,6 +20,8 @@ pub struct JobError {
     pub fatal: bool,
     /// How the next attempts are spaced.
     pub growth: Growth,
+    /// The least pause before the next attempt, whatever happens meanwhile.
+    pub pause: Duration,
     /// The panel's answer is not what the protocol says.
     pub invalid_response: bool,
     /// What was attempted, and why it failed.
@@ -27,7 +31,7 @@ pub struct JobError {
 impl JobError {
     /// An error after which another attempt follows.
     pub fn new(growth: Growth, message: impl Into<String>) -> Self {
-        Self { fatal: false, growth, invalid_response: false, message: message.into() }
+        Self { fatal: false, growth, pause: Duration::ZERO, invalid_response: false, message: message.into() }
     }
 }
 
@@ -46,6 +50,8 @@ struct Run {
     /// The task, while it runs.
     task: Option<TaskHandle>,
     invalid_responses: u32,
+    /// The panel has asked for no attempt before this time.
+    not_before: Option<Timestamp>,
 }
 
 impl Jobs {
@@ -62,7 +68,7 @@ impl Jobs {
         self.end(|old| old.kind == kind && subject.replaces(&old.subject));
         self.last_run += 1;
         let job = Job { kind, subject: subject.clone(), state: JobState::Running, attempts };
-        self.runs.push(Run { number: self.last_run, job, task: None, invalid_responses });
+        self.runs.push(Run { number: self.last_run, job, task: None, invalid_responses, not_before: None });
         self.last_run
     }
 
@@ -107,13 +113,14 @@ impl ServerStates {
                 // Nothing is left to report; the next change is another job.
                 Ok(()) if run.job.kind == JobKind::Report => drop(runs.remove(at)),
                 Ok(()) => run.job.state = JobState::Done { at: now },
-                Err(JobError { mut fatal, growth, invalid_response, message }) => {
+                Err(JobError { mut fatal, growth, pause, invalid_response, message }) => {
                     run.invalid_responses = if invalid_response { run.invalid_responses + 1 } else { 0 };
                     fatal |= run.invalid_responses >= MAX_INVALID_RESPONSES;
                     if run.job.attempts == 1 || fatal {
                         tracing::warn!(job = ?run.job.kind, "{message}");
                     }
-                    let retry_at = now + retry::delay(growth, run.job.attempts, &self.jitter);
+                    run.not_before = (!pause.is_zero()).then(|| now + pause);
+                    let retry_at = now + retry::delay(growth, run.job.attempts, &self.jitter).max(pause);
                     run.job.state = JobState::Failed { fatal, retry_at, message };
                 }
             }
@@ -126,10 +133,11 @@ impl ServerStates {
         let due = |(id, state): (&ServerId, &mut ServerState)| {
             let mut any = false;
             for run in state.jobs.runs.iter_mut().filter(|run| run.job.kind.asks_panel()) {
+                let due = run.not_before.map_or(now, |at| at.max(now));
                 if let JobState::Failed { fatal: false, retry_at, .. } = &mut run.job.state
-                    && *retry_at > now
+                    && *retry_at > due
                 {
-                    (*retry_at, any) = (now, true);
+                    (*retry_at, any) = (due, true);
                 }
             }
             any.then_some(*id)

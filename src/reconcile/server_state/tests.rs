@@ -172,6 +172,18 @@ async fn a_job_for_something_else_replaces_the_one_before() {
     assert_eq!(jobs(&states)[0].attempts, 2);
 }
 
+#[tokio::test]
+async fn a_panel_that_recovers_does_not_shorten_the_pause_that_it_asked_for() {
+    let states = states();
+    let pause = Duration::from_secs(100);
+    let job = states.job_starting(id(1), JobKind::Report, &Subject::State);
+    states.job_finished(id(1), job, Err(JobError { pause, ..JobError::new(retry::PANEL, "rate limit") }));
+    assert_eq!(states.panel_recovered(), []);
+    let jobs = states.observed(id(1), 0, Observed::default()).jobs;
+    let JobState::Failed { retry_at, .. } = jobs[0].state else { panic!("{jobs:?}") };
+    assert!(retry_at > states.clock.now() + pause / 2, "{jobs:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_task_of_a_job_that_was_ended_is_aborted() {
     let node = TestNode::new();

@@ -1,4 +1,4 @@
-//! Containers: specs to create bodies, inspections to status, and the calls that change one.
+//! Lists, inspects, creates and changes containers.
 
 use std::collections::HashMap;
 
@@ -290,7 +290,7 @@ pub(super) async fn signal(docker: &Docker, id: &str, signal: &str) -> Result<()
     }
 }
 
-/// Removes a container with its anonymous volumes, killing it first; one that is gone is fine.
+/// Removes a container with its anonymous volumes, after a SIGKILL. A missing container is no error.
 pub(super) async fn remove(docker: &Docker, id: &str) -> Result<Removal, Error> {
     let options = RemoveContainerOptions { v: true, force: true, ..RemoveContainerOptions::default() };
     match docker.remove_container(id, Some(options)).await {
@@ -310,7 +310,7 @@ pub(super) async fn update(docker: &Docker, id: &str, limits: &Limits) -> Result
         Err(Error::DockerResponseServerError { status_code: 404 | 405, message })
             if !is_about_a_container(&message) =>
         {
-            // Podman before 5. To say no would make the controller try for ever.
+            // Podman before 5. An error would be retried without end.
             tracing::warn!(container = id, "this container engine changes no limits in place; the next start does");
             Ok(true)
         }
@@ -318,12 +318,12 @@ pub(super) async fn update(docker: &Docker, id: &str, limits: &Limits) -> Result
     }
 }
 
-/// Whether a "not found" means the container and not the request.
+/// Whether "not found" is about the container, and not about the path of the request.
 fn is_about_a_container(message: &str) -> bool {
     message.to_lowercase().contains("no such container") || message.contains("no container with name")
 }
 
-/// What is not there is no error.
+/// Turns the error of a missing object into `None`.
 pub(super) fn found<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
@@ -341,7 +341,7 @@ fn create_body(spec: &ContainerSpec, purpose: &Purpose) -> ContainerCreateBody {
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         open_stdin: Some(true),
-        // The daemon detaches when it restarts; the game's input must not end with that.
+        // The input stays open while the daemon restarts.
         stdin_once: Some(false),
         tty: Some(true),
         env: Some(spec.environment.clone()),
@@ -368,7 +368,7 @@ fn create_body(spec: &ContainerSpec, purpose: &Purpose) -> ContainerCreateBody {
 
 fn labels(spec: &ContainerSpec, purpose: &Purpose) -> HashMap<String, String> {
     let mut labels: HashMap<String, String> = spec.labels.clone().into_iter().collect();
-    // Last, so that no label of a panel or a file passes for one of ours.
+    // Last, so that settings cannot replace the labels of the daemon.
     labels.extend([
         (LABEL_SERVER.to_owned(), purpose.server.to_string()),
         (LABEL_ROLE.to_owned(), purpose.role.as_str().to_owned()),

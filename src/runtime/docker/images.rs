@@ -24,7 +24,7 @@ const MAX_STATUS_LINES: usize = 500;
 /// Maximum length of a line, in characters.
 const MAX_STATUS: usize = 200;
 
-/// The id of the image that is there under this reference, or with this id.
+/// The id of the image with this reference or id.
 pub(super) async fn id(docker: &Docker, reference: &str) -> Result<Option<String>, Error> {
     let Some(wanted) = ImageReference::parse(reference) else { return Ok(None) };
     let Some(image) = found(docker.inspect_image(reference).await)? else { return Ok(None) };
@@ -32,7 +32,7 @@ pub(super) async fn id(docker: &Docker, reference: &str) -> Result<Option<String
     if id == reference || id.strip_prefix("sha256:") == Some(reference) {
         return Ok(Some(id));
     }
-    // The engine also finds images by the beginning of their id, which no egg means.
+    // The engine also finds images by the beginning of an id. References in eggs are never that.
     let mut names = image.repo_tags.into_iter().chain(image.repo_digests).flatten();
     let wanted = wanted.canonical();
     Ok(names.any(|name| ImageReference::parse(&name).is_some_and(|name| name.canonical() == wanted)).then_some(id))

@@ -162,7 +162,7 @@ fn network_info(network: NetworkInspect) -> NetworkInfo {
     let mut gateways = configs.into_iter().filter_map(|config| config.gateway);
     NetworkInfo {
         driver: network.driver.unwrap_or_default(),
-        // Some versions write the prefix's length behind it.
+        // Some versions append the length of the prefix.
         gateway: gateways.find_map(|gateway| {
             let address = gateway.split('/').next()?;
             address.parse::<std::net::Ipv4Addr>().ok().map(|address| address.to_string())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 use super::engine::Engine;
 use super::in_flight::InFlight;
@@ -97,7 +97,7 @@ impl Images {
         })
     }
 
-    fn begin_pull(&self, engine: impl Engine, name: String, done: watch::Sender<Option<Result<(), RuntimeError>>>) {
+    fn begin_pull(&self, engine: impl Engine, name: String, done: oneshot::Sender<Result<(), RuntimeError>>) {
         let credentials = self.node.registries.credentials_for(&name).cloned();
         self.tasks.spawn(format!("pull {name}"), async move {
             let progress = |line: String| tracing::debug!(image = name, "{line}");
@@ -109,7 +109,8 @@ impl Images {
                     Err(RuntimeError::with_message(ErrorKind::Failed, message))
                 }
             };
-            done.send_replace(Some(result));
+            // Every caller may have given up.
+            let _ = done.send(result);
         });
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::watch;
+use futures_util::FutureExt;
+use futures_util::future::Shared;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// Work that runs, by key.
@@ -16,7 +18,8 @@ pub(super) struct InFlight<T> {
 pub(super) struct Running<T> {
     /// When it began.
     pub since: Instant,
-    result: watch::Receiver<Option<T>>,
+    // Its waiters are woken in the order in which they came.
+    result: Shared<oneshot::Receiver<T>>,
 }
 
 impl<T> Default for InFlight<T> {
@@ -26,16 +29,15 @@ impl<T> Default for InFlight<T> {
 }
 
 impl<T: Clone> InFlight<T> {
-    /// The running work of this key, or new one. `begin` starts it, and must not wait for it. The work holds the sender until it
-    /// ends.
-    pub fn join(&self, key: &str, begin: impl FnOnce(watch::Sender<Option<T>>)) -> Running<T> {
+    /// The running work of this key, or new one. `begin` starts it, and must not wait for it.
+    pub fn join(&self, key: &str, begin: impl FnOnce(oneshot::Sender<T>)) -> Running<T> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.retain(|_, work| work.result.has_changed().is_ok());
+        running.retain(|_, work| work.result.clone().now_or_never().is_none());
         if let Some(work) = running.get(key) {
             return work.clone();
         }
-        let (sender, result) = watch::channel(None);
-        let work = Running { since: Instant::now(), result };
+        let (sender, result) = oneshot::channel();
+        let work = Running { since: Instant::now(), result: result.shared() };
         running.insert(key.to_owned(), work.clone());
         begin(sender);
         work
@@ -44,7 +46,7 @@ impl<T: Clone> InFlight<T> {
 
 impl<T: Clone> Running<T> {
     /// Waits for the result. `None` if the work ended without one.
-    pub async fn result(mut self) -> Option<T> {
-        self.result.wait_for(Option::is_some).await.ok()?.clone()
+    pub async fn result(self) -> Option<T> {
+        self.result.await.ok()
     }
 }

@@ -104,7 +104,7 @@ impl Paths {
     ) -> Result<MountSource, RuntimeError> {
         let question = self.asked.join(&path.to_string_lossy(), |found| {
             // Without a thread the sender is dropped, and there is no answer.
-            let _ = self.blocking.run_detached("path", move || drop(found.send_replace(Some(work()))));
+            let _ = self.blocking.run_detached("path", move || drop(found.send(work())));
         });
         if question.since.elapsed() >= self.timeout {
             return Err(unresponsive(path));

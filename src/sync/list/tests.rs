@@ -110,7 +110,12 @@ async fn the_list_is_as_old_as_the_question_for_its_oldest_page() {
 #[tokio::test(start_paused = true)]
 async fn a_panel_that_rejects_the_list_is_left_alone_for_minutes() {
     let rejected = PanelError::Rejected { call: "GET /servers".into(), status: 403, detail: "wrong token".into() };
-    let failed = PanelError::Failed { call: "GET /servers".into(), status: 502, detail: "bad gateway".into() };
+    let failed = PanelError::Failed {
+        call: "GET /servers".into(),
+        status: 502,
+        detail: "bad gateway".into(),
+        retry_after: None,
+    };
     for (error, shortest, longest) in [(rejected, 80, 300), (failed, 0, 2)] {
         let (node, panel) = TestNode::with_panel();
         panel.lock().lists.push_back(Err(error));

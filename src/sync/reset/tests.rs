@@ -81,7 +81,15 @@ async fn a_lost_record_s_result_is_reported_where_others_keep_installing() {
 async fn a_panel_that_does_not_answer_a_reset_for_long_gets_no_assumed_result() {
     let (node, panel) = TestNode::with_panel();
     add_installed(&node, 1, true);
-    panel.fail(|_| true, PanelError::Failed { call: "POST /servers/reset".into(), status: 502, detail: "busy".into() });
+    panel.fail(
+        |_| true,
+        PanelError::Failed {
+            call: "POST /servers/reset".into(),
+            status: 502,
+            detail: "busy".into(),
+            retry_after: None,
+        },
+    );
     let sync = node.sync().clone();
     node.context.tasks.spawn("reset", async move { sync.reset().await });
     tokio::time::sleep(2 * wait::RESET_HELD_BACK).await;
