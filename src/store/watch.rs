@@ -138,7 +138,7 @@ impl ServersWatch {
             if begun.elapsed() > self.timing.backoff.1 {
                 wait = self.timing.backoff.0;
             }
-            // Whoever replaces the folder needs no longer than an editor.
+            // A replacement takes no longer than an editor's renames, and needs no backoff.
             let pause = if replaced { self.timing.quiet } else { wait };
             tokio::select! {
                 () = self.out.closed() => return,
