@@ -23,6 +23,7 @@ mod flush;
 pub mod install_log;
 mod links;
 pub mod log;
+mod mounted;
 mod ownership;
 mod prepare;
 mod remove;
@@ -41,6 +42,7 @@ use crate::config::{Directories, NodeConfig};
 use crate::model::ServerId;
 
 pub use error::{FilesError, UsageError};
+pub use mounted::{directory_id, directory_in};
 use scan::{Visitor, scan};
 
 /// The paths and the owner of servers' files.

@@ -16,7 +16,7 @@ pub mod status;
 mod text;
 pub mod time;
 
-pub use container::{ContainerState, ContainerStatus, Role};
+pub use container::{ContainerState, ContainerStatus, DirectoryId, Role};
 pub use id::ServerId;
 pub use manifest::{Install, ManagedBy, Manifest, Metadata, Power, Script, Spec};
 pub use reason::Reason;

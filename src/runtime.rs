@@ -182,7 +182,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// Lists the containers of all servers.
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError>;
 
-    /// Inspects a container by its name.
+    /// Inspects the container of a server: by its name, or by its labels where a person has renamed it.
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError>;
 
     /// Checks that the engine accepts new connections. An engine that shuts down ends its containers first, and still answers

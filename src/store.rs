@@ -35,7 +35,7 @@ pub use apply::{Applied, ApplyError};
 pub use create::NewServer;
 pub use disk::{DiskHook, DiskOp};
 use disk::{ReadOnly, frees_space};
-use entry::{Entry, Revisions};
+use entry::{Entry, Revisions, Writer};
 use load::Access;
 use reserve::Reserve;
 use stored::Sources;
@@ -53,6 +53,8 @@ pub const CONFIG_FILE: &str = "config.yml";
 pub const OVERRIDE_FILE: &str = "override.yml";
 /// The accepted requests.
 pub const REQUESTS_FILE: &str = "requests.json";
+/// The server's files, or a link to them.
+pub const DATA_FOLDER: &str = "data";
 /// Facts that cannot be observed again.
 pub const RECORD_FILE: &str = "record.json";
 /// The derived status.
@@ -305,7 +307,7 @@ impl Store {
     /// The disk's error; the next call continues.
     pub fn remove(&self, id: ServerId, due: impl FnOnce(&Snapshot) -> bool) -> Result<bool, StoreError> {
         let Some(entry) = self.entry(id) else { return Ok(true) };
-        let Ok(mut writer) = entry.for_writing() else { return Ok(true) };
+        let Ok(writer) = entry.for_writing() else { return Ok(true) };
         let before = read(&entry.snapshot).clone();
         if !due(&before) {
             return Ok(false);
@@ -315,12 +317,17 @@ impl Store {
         self.observed(id, DiskOp::RemoveFolder, action, &folder, || {
             disk::remove_folder(&folder).map_err(AtomicError::at(action, &folder))
         })?;
+        self.drop_entry(id, writer);
+        Ok(true)
+    }
+
+    /// The server is gone from the disk.
+    fn drop_entry(&self, id: ServerId, mut writer: MutexGuard<'_, Writer>) {
         writer.gone = true;
         write(&self.inner.entries).remove(&id);
         self.inner.events.remove(id);
         drop(writer);
         self.changed(id);
-        Ok(true)
     }
 
     fn entry(&self, id: ServerId) -> Option<Arc<Entry>> {

@@ -1,4 +1,5 @@
-//! Logs to stderr (with colours on a terminal) and to `{log_directory}/wings.log`, which is opened again on SIGHUP for logrotate.
+//! Logs to stderr (with colours on a terminal) and to `{log_directory}/wings.log`, which is opened again on SIGHUP and
+//! SIGUSR1 for log rotation.
 //! `RUST_LOG` sets the filter. Each output has a queue and a thread.
 //!
 //! Field names: `server.id`, `pass.id`, `step`, `job`, `request_id`. The first two are fields of the span of a pass, which
@@ -15,6 +16,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use tokio::signal::unix::SignalKind;
 use tracing::{Span, Subscriber};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::EnvFilter;
@@ -72,7 +74,7 @@ pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<FlushOnDrop> {
     if let Some(error) = rejected {
         tracing::warn!(path = %path.display(), %error, "cannot open the log file; logging to stderr only");
     }
-    reopen_on_hangup(file.clone());
+    reopen_on_signal(file.clone());
     // The file first: a blocked pipe must not use up its time to flush.
     let queues: Vec<LogQueue> = [file, Some(terminal)].into_iter().flatten().collect();
     log_panics(queues.clone());
@@ -136,15 +138,24 @@ pub fn warnings_to_stderr() {
     let _ = layer.without_time().with_target(false).with_ansi(false).try_init();
 }
 
-/// Handles SIGHUP even without a file, because its default action ends the process.
-fn reopen_on_hangup(file: Option<LogQueue>) {
-    let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
+/// Handles SIGHUP and SIGUSR1, with which log rotation asks for a new file. Without a file, too, because their default action ends the
+/// process.
+fn reopen_on_signal(file: Option<LogQueue>) {
+    let signals = [SignalKind::hangup(), SignalKind::user_defined1()].map(tokio::signal::unix::signal);
+    let [Ok(mut hangup), Ok(mut user)] = signals else { return };
     // Runs until the process ends.
     #[allow(clippy::disallowed_methods)]
     tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            if let Some(file) = &file {
-                file.reopen();
+        loop {
+            // Both are cancel-safe.
+            let received = tokio::select! {
+                received = hangup.recv() => received,
+                received = user.recv() => received,
+            };
+            match (received, &file) {
+                (None, _) => return,
+                (Some(()), Some(file)) => file.reopen(),
+                (Some(()), None) => {}
             }
         }
     });

@@ -56,6 +56,7 @@ contract! {
         removing_a_missing_container_succeeds
         concurrent_removals_report_done_only_when_the_container_is_gone
         a_taken_name_is_rejected
+        a_renamed_container_is_found_by_its_labels
         a_missing_image_is_rejected
         a_missing_mount_is_rejected
         a_bad_entrypoint_is_rejected_at_the_start

@@ -124,6 +124,8 @@ fn running(number: usize, now: Timestamp) -> Server {
             spec_hash: Some("spec".into()),
             limits_hash: Some("limits".into()),
             stop_signal: None,
+            others: Vec::new(),
+            files: None,
         }),
         wanted: Some(WantedContainer { spec_hash: Some("spec".into()), limits_hash: "limits".into() }),
         prepared: true,

@@ -103,8 +103,7 @@ fn read_all(paths: &[PathBuf], dry_run: bool) -> Result<Vec<Document>, Vec<(Path
                 Ok(Some((text, manifest))) => {
                     let uuid = manifest.metadata.uuid;
                     if let Some(other) = owners.insert(uuid, file.clone()) {
-                        let message = format!("{} is a manifest of the same server {uuid}", display_name(&other));
-                        faults.push((file.clone(), YamlError::new(message).help("keep one of them")));
+                        faults.push((file.clone(), validate::duplicate(&display_name(&other), uuid)));
                     }
                     documents.push(Document { path: file, text, manifest, dry_run });
                 }

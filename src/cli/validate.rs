@@ -3,6 +3,7 @@
 //! The keys of a file decide whether it is a manifest or the node's configuration. An `override.yml` is known by its name, and
 //! checked together with the `config.yml` in the same folder.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -83,6 +84,7 @@ pub fn run(arguments: &Validate, printer: Printer) -> Result<(), CliError> {
             Err(error) => findings.push(Finding::new(path, Kind::Folder, Err(vec![error.into()]))),
         }
     }
+    reject_duplicates(&mut findings);
     for finding in &findings {
         for fault in finding.fault.iter().chain(&finding.more) {
             notify(&format!("error: {}", line_for(&finding.file, fault)));
@@ -91,6 +93,23 @@ pub fn run(arguments: &Validate, printer: Printer) -> Result<(), CliError> {
     let valid = || findings.iter().filter(|finding| finding.valid);
     let printed = printer.print(&findings, || valid().map(Finding::ok_line).collect());
     judged(printed, valid().count() == findings.len())
+}
+
+/// Two manifests of one server cannot both be in a node's folder.
+fn reject_duplicates(findings: &mut [Finding]) {
+    let mut owners = BTreeMap::new();
+    for finding in findings.iter_mut().filter(|finding| matches!(finding.kind, Kind::Server)) {
+        let Some(uuid) = finding.uuid else { continue };
+        if let Some(other) = owners.insert(uuid, finding.file.clone()) {
+            (finding.valid, finding.uuid) = (false, None);
+            finding.fault = Some(duplicate(&other, uuid));
+        }
+    }
+}
+
+/// The fault of a second manifest of a server.
+pub fn duplicate(other: &str, uuid: ServerId) -> YamlError {
+    YamlError::new(format!("{other} is a manifest of the same server {uuid}")).help("keep one of them")
 }
 
 /// Reads a file; `-` is standard input. A file above the size limit is cut just above the limit, so that its parser rejects it.

@@ -81,7 +81,13 @@ async fn read(context: &Arc<Context>, queue: &Queue) {
             let _permit = permit;
             let refreshed = refresh(&task_context.store, task_context.clock, id);
             match std::panic::AssertUnwindSafe(refreshed).catch_unwind().await {
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => {
+                    let known = task_context.store.get(id).is_some();
+                    // A container that runs has the former directory.
+                    if known && task_context.servers.files_found(id, task_context.files(id).await) {
+                        (task_context.wake)(id);
+                    }
+                }
                 Ok(Err(error)) => {
                     tracing::error!(server.id = %id, %error, "cannot record a changed manifest");
                     // The pass tries again, and later again if the disk still fails.

@@ -41,6 +41,16 @@ pub enum ContainerState {
     },
 }
 
+/// Identifies a directory on this host, under whichever path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DirectoryId {
+    /// The device of its file system.
+    pub device: u64,
+    /// Its inode there.
+    pub inode: u64,
+}
+
 /// What was observed of one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -58,6 +68,12 @@ pub struct ContainerStatus {
     pub limits_hash: Option<String>,
     /// The image's signal for a native stop.
     pub stop_signal: Option<String>,
+    /// Further containers of the same server and role that run, on the same files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<String>,
+    /// The directory that a running container has mounted as the server's files, where that can be found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<DirectoryId>,
 }
 
 impl ContainerStatus {

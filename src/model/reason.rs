@@ -86,6 +86,10 @@ pub enum Reason {
     Rejected,
     /// The engine refused changed limits of the running container.
     LimitsRejected,
+    /// The server's files were replaced while it ran; it still has the former ones.
+    FilesReplaced,
+    /// Another container of the server runs on the same files; it is removed.
+    DuplicateContainer,
     /// The path of a mount does not respond; the server starts when it does.
     MountUnresponsive,
     /// The container engine does not respond; also of `Deleting`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::job::{JobKind, Subject};
 use super::step::StepKind;
-use crate::model::{ContainerStatus, Crash, PowerState, Timestamp};
+use crate::model::{ContainerStatus, Crash, DirectoryId, PowerState, Timestamp};
 
 /// Everything that the planner needs besides manifest, requests and record.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -22,6 +22,8 @@ pub struct Observed {
     pub unresponsive_path: Option<String>,
     /// The server's folders and small files are in place.
     pub prepared: bool,
+    /// The directory of the server's files, looked for while a container runs.
+    pub files: Option<DirectoryId>,
     /// The install script of this token is in its folder, and its log is begun.
     pub script_ready: Option<String>,
     /// The container whose terminal is attached.

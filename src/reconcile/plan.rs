@@ -133,7 +133,33 @@ impl<'a> Planner<'a> {
             Some(install) => self.plan_install(manifest, &install),
             None => self.plan_installed(manifest),
         }
+        self.compare_files();
+        self.remove_duplicates();
         self.finish();
+    }
+
+    /// A running container keeps the directory that it has mounted, also after the directory was replaced or removed.
+    fn compare_files(&mut self) {
+        let Some(server) = self.observed.server.as_ref().filter(|server| server.running()) else { return };
+        if server.files.is_none() || server.files == self.observed.files {
+            return;
+        }
+        let message = "the server's files were replaced while it ran: it still writes into the former ones, which are lost when it \
+                       ends. Stop the server, restore its files once more, then start it";
+        self.set_false(ConditionType::ContainerReady, Reason::FilesReplaced, message);
+    }
+
+    /// Two containers must not write to the same files. A person has renamed one of them, or started one by hand.
+    fn remove_duplicates(&mut self) {
+        let Some(server) = &self.observed.server else { return };
+        for container in &server.others {
+            let message =
+                format!("the container {container} of this server runs, too, on the same files; it is removed");
+            self.set_false(ConditionType::ContainerReady, Reason::DuplicateContainer, message);
+            if !self.held_back(StepKind::RemoveServer, container) {
+                self.plan.steps.insert(0, Step::RemoveServer { container: container.clone() });
+            }
+        }
     }
 
     /// No installation is pending: a leftover installer is removed, then power is planned.

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::observed::{Failure, Observed, Usage};
 use super::step::{Step, StepKind};
 use crate::clock::Clock;
-use crate::model::{Crash, ServerId, Timestamp};
+use crate::model::{Crash, DirectoryId, ServerId, Timestamp};
 use crate::retry::{self, Growth, Jitter};
 use crate::wait;
 
@@ -43,6 +43,8 @@ struct ServerState {
     script_ready: Option<String>,
     /// Folders and small files are in place.
     prepared: bool,
+    /// The directory of the server's files, when it was looked for last.
+    files: Option<DirectoryId>,
     /// Revision of the record over which a pass converged last.
     converged: u64,
     /// Passes in a row that did not converge or panicked.
@@ -129,6 +131,16 @@ impl ServerStates {
     /// Folders and small files are in place.
     pub fn prepared(&self, id: ServerId) {
         self.change(id, |state| state.prepared = true);
+    }
+
+    /// This is the directory of the server's files now. Returns whether it was another one before.
+    pub fn files_found(&self, id: ServerId, files: Option<DirectoryId>) -> bool {
+        self.change(id, |state| {
+            let before = std::mem::replace(&mut state.files, files);
+            let replaced = before.is_some() && before != files;
+            state.prepared &= !replaced;
+            replaced
+        })
     }
 
     /// The install script of this token is in its folder.

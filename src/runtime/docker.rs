@@ -146,7 +146,7 @@ impl Runtime for DockerRuntime {
 
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError> {
         let name = container_name(server, role);
-        let answer = containers::inspect(&self.wire, &name);
+        let answer = containers::inspect(&self.wire, server, role);
         let mut status = self.within(QUICK, || format!("inspecting the container {name}"), answer).await?;
         if let Some(status) = &mut status
             && let Some(is_current) = self.current_limits().get(&status.id)

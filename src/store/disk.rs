@@ -58,11 +58,20 @@ impl Store {
         Ok(())
     }
 
-    /// Creates the server's folder if it is missing, and leaves the sync to the caller. Returns whether it was missing.
+    /// Creates the server's folder if it is missing, and the folder of all servers if a person has removed it. Leaves the sync of the
+    /// server's folder to the caller. Returns whether it was missing.
     pub(super) fn make_folder(&self, id: ServerId) -> Result<bool, StoreError> {
         let folder = self.folder(id);
         if folder.is_dir() {
             return Ok(false);
+        }
+        let servers = &self.inner.servers;
+        if !servers.is_dir() {
+            tracing::warn!(folder = %servers.display(), "the folder of the servers is missing and is created again");
+            std::fs::create_dir_all(servers).map_err(AtomicError::at("create the folder", servers))?;
+            if let Some(root) = servers.parent() {
+                atomic::sync_folder(root)?;
+            }
         }
         self.observed(id, DiskOp::CreateFolder, "create the folder", &folder, || atomic::create_dir(&folder, 0o700))?;
         Ok(true)

@@ -84,7 +84,8 @@ struct Past {
     lost: bool,
 }
 
-/// Reads one server. A folder with neither a manifest nor a record is not a server.
+/// Reads one server. A folder with neither a manifest nor a record is not a server. A manifest whose symbolic link leads nowhere is a
+/// problem of its server.
 pub(super) fn load(
     servers: &Path,
     id: ServerId,
@@ -113,7 +114,7 @@ fn read_server(servers: &Path, id: ServerId, access: Access, revisions: &Revisio
         overlay: FileFingerprint::of(&folder.join(OVERRIDE_FILE)).ok(),
     };
     let record = read_or_quarantine(&folder.join(RECORD_FILE), id, access);
-    if found.config.is_none() && matches!(record, Loaded::New) {
+    if found.config.is_none() && !manifests::is_there(&folder) && matches!(record, Loaded::New) {
         if access == Access::Write {
             remove_unfinished(&folder.join(REQUESTS_FILE));
         }

@@ -45,9 +45,30 @@ pub(super) fn fingerprints(folder: &Path) -> Option<Sources> {
     Some(Sources { config: of(CONFIG_FILE)?, overlay: of(OVERRIDE_FILE)? })
 }
 
+/// Whether a folder has a `config.yml`. A symbolic link that leads nowhere, in its place or in the place of the folder, counts: a
+/// person has put it there.
+pub(super) fn is_there(folder: &Path) -> bool {
+    let config = folder.join(CONFIG_FILE);
+    config.symlink_metadata().is_ok() || dangling(&config).is_some()
+}
+
+/// The symbolic link that leads nowhere, if a file is missing because of one: the file or its folder.
+fn dangling(path: &Path) -> Option<&Path> {
+    [Some(path), path.parent()].into_iter().flatten().find(|path| path.is_symlink() && !path.exists())
+}
+
 fn read_file(path: &Path) -> ReadFile {
     // Taken before the text: after a change in between the fingerprint no longer matches, and the file is read again.
-    let metadata = std::fs::metadata(path)?;
+    let metadata = std::fs::metadata(path).map_err(|error| match dangling(path) {
+        Some(link) => {
+            let target = std::fs::read_link(link).unwrap_or_default();
+            let (link, target) = (link.display(), target.display());
+            io::Error::other(format!(
+                "{link} is a symbolic link to {target}, which does not exist; restore its target, or remove it"
+            ))
+        }
+        None => error,
+    })?;
     let fingerprint = FileFingerprint::from(&metadata);
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
@@ -225,6 +246,29 @@ pub fn render(manifest: &Manifest) -> Result<String, YamlError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_no_missing_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let id: ServerId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
+        assert!(!is_there(folder.path()));
+        assert_eq!(read(folder.path(), id).problem().unwrap().reason, Reason::SpecMissing);
+        let server = folder.path().join("server");
+        std::os::unix::fs::symlink("gone", &server).unwrap();
+        assert!(is_there(&server), "a link in the place of the folder");
+        let problem = read(&server, id).problem().unwrap();
+        assert!(problem.message.contains("server is a symbolic link to gone, which does not exist"), "{problem:?}");
+        for file in [CONFIG_FILE, OVERRIDE_FILE] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join(CONFIG_FILE), format!("apiVersion: alula/v1\nkind: Server\nmetadata: {{uuid: {id}}}\nspec: {{settings: {{container: {{image: 'a:1'}}}}}}\n")).unwrap();
+            let _ = std::fs::remove_file(folder.path().join(file));
+            std::os::unix::fs::symlink("../gone.yml", folder.path().join(file)).unwrap();
+            assert!(is_there(folder.path()));
+            let problem = read(folder.path(), id).problem().unwrap();
+            assert_eq!(problem.reason, Reason::SpecInvalid);
+            assert!(problem.message.contains(&format!("{file} is a symbolic link to ../gone.yml")), "{problem:?}");
+        }
+    }
 
     #[test]
     fn files_are_settled_once_the_clock_has_advanced() {

@@ -6,7 +6,7 @@ use super::entry::Writer;
 use super::load::Access;
 use super::stored::was_quarantined;
 use super::{
-    CONFIG_FILE, Entry, Inner, REQUESTS_FILE, Snapshot, SpecProblem, Store, StoreError, load, lock, manifests, read,
+    Entry, Inner, RECORD_FILE, REQUESTS_FILE, Snapshot, SpecProblem, Store, StoreError, load, lock, manifests, read,
     write,
 };
 use crate::model::{Record, Requests, ServerId};
@@ -22,7 +22,7 @@ impl Store {
         let folder = self.folder(id);
         let (entry, adopted) = match self.entry(id) {
             Some(entry) => (entry, false),
-            None if folder.join(CONFIG_FILE).exists() => (self.adopt_folder(id), true),
+            None if manifests::is_there(&folder) => (self.adopt_folder(id), true),
             None => return Ok(false),
         };
         let Ok(mut writer) = entry.for_writing() else { return Ok(false) };
@@ -34,6 +34,11 @@ impl Store {
             new = true;
         }
         let before = read(&entry.snapshot).clone();
+        if before.manifest.is_none() && !manifests::is_there(&folder) && !folder.join(RECORD_FILE).exists() {
+            // It was never a server, and the next start would not find it either.
+            self.drop_entry(id, writer);
+            return Ok(true);
+        }
         let applied = before.manifest.is_some() && before.problem.is_none();
         let recorded = !new && !before.unrecorded;
         let settled = writer.settled == Some(writer.sources);

@@ -47,6 +47,7 @@ fn check_file(spec: &Spec) -> Result<(), String> {
                 .into(),
         );
     }
+    check_environment(&spec.settings)?;
     check_mounts(&spec.settings)?;
     check_image("spec.settings.container.image", &spec.settings.container.image)?;
     if let Some(script) = spec.script.as_ref().filter(|script| !script.is_blank()) {
@@ -56,6 +57,15 @@ fn check_file(spec: &Spec) -> Result<(), String> {
     check_build(&spec.settings.build)?;
     check_stop(&spec.process.stop)?;
     check_done(&spec.process.startup.done)
+}
+
+/// A container's variable is text, so a list or a map is a mistake.
+fn check_environment(settings: &Settings) -> Result<(), String> {
+    let list = settings.environment.iter().find(|(_, value)| value.is_array() || value.is_object());
+    list.map_or(Ok(()), |(name, value)| {
+        let kind = if value.is_array() { "a list" } else { "a map" };
+        Err(format!("spec.settings.environment.{name} is {kind}, and a variable is text, a number, true, false or null; put quotes around the text"))
+    })
 }
 
 fn check_mounts(settings: &Settings) -> Result<(), String> {

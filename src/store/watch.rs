@@ -1,15 +1,20 @@
 //! Watch of `{root}/servers/*/` for changes of the two manifest files.
 //!
 //! [`WatchEvent`]s name a folder whose `config.yml` or `override.yml` may have changed, or ask for a check of all folders. A
-//! superfluous event costs one check. There is one watch for each server's folder, one for the folder above, and one thread of the
-//! notify crate for all of them. `data/` is never watched. Editors replace files, so folders are watched and not files.
+//! superfluous event costs one check. There is one watch for each server's folder, one for each folder above, and one thread of the
+//! notify crate for all of them. The files in `data/` are never watched. Editors replace files, so folders are watched and not files.
+//!
+//! A file that a program still writes is reported when it is closed, or when it has not changed for a second.
 //!
 //! ```text
 //!             established: Rescan                 some folders cannot be watched
 //!   Down ───────────────────────────▶ Watching ──────────────────────────────────▶ Partial
 //!    ▲  each attempt: Rescan          │  overflow: Rescan ◀─ all watched again ──┘   │ every 10 s: Rescan
-//!    └──── backoff ◀─── watch lost ───┴────────────────────────────────────────────────┘
+//!    └─ backoff ◀─ lost or replaced ──┴────────────────────────────────────────────────┘
 //! ```
+//!
+//! The watch belongs to a folder and not to a path. A folder that was replaced, by a restore or by another target of a symbolic link,
+//! sends no event of its own while a container has mounted a part of it. So the folders above are watched for its name, too.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,12 +23,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 mod folders;
+mod lookups;
 mod signals;
 
 #[cfg(test)]
 mod tests;
 
 use super::Blocking;
+use crate::model::DirectoryId;
 use folders::{Connect, Folders};
 use signals::Signals;
 
@@ -45,6 +52,8 @@ struct Timing {
     quiet: Duration,
     /// The longest delay of an event for a folder that keeps changing.
     longest: Duration,
+    /// How long a file must be unchanged that was not closed after a change.
+    unclosed: Duration,
     /// How often all folders are checked while some cannot be watched.
     polling: Duration,
     /// How often all folders are checked although they are watched: some file systems (network, FUSE) send no events.
@@ -56,6 +65,7 @@ struct Timing {
 const TIMING: Timing = Timing {
     quiet: Duration::from_millis(75),
     longest: Duration::from_secs(1),
+    unclosed: Duration::from_secs(1),
     polling: Duration::from_secs(10),
     safety: Duration::from_secs(300),
     backoff: (Duration::from_secs(1), Duration::from_secs(60)),
@@ -73,6 +83,8 @@ pub struct ServersWatch {
 enum Ended {
     /// The watch is lost and must be established again.
     Lost,
+    /// The path leads to another folder than the one that is watched, or to none.
+    Replaced { before: Option<DirectoryId>, after: Option<DirectoryId> },
     /// The receiver was dropped.
     Closed,
 }
@@ -96,7 +108,7 @@ impl ServersWatch {
         let mut wait = self.timing.backoff.0;
         let mut last_reported = None;
         while !self.out.is_closed() {
-            let begun = Instant::now();
+            let (begun, mut replaced) = (Instant::now(), false);
             let established = self.establish().await;
             if self.out.send(WatchEvent::Rescan).await.is_err() {
                 return;
@@ -106,6 +118,10 @@ impl ServersWatch {
                     last_reported = None;
                     match self.follow(folders, &signals).await {
                         Ended::Closed => return,
+                        Ended::Replaced { before, after } => {
+                            replaced = true;
+                            self.log_replacement(before, after);
+                        }
                         Ended::Lost => {
                             tracing::warn!(folder = %self.servers.display(), "the watch of the servers' folders is lost and will be established again")
                         }
@@ -122,11 +138,29 @@ impl ServersWatch {
             if begun.elapsed() > self.timing.backoff.1 {
                 wait = self.timing.backoff.0;
             }
+            // A replacement takes no longer than an editor's renames, and needs no backoff.
+            let pause = if replaced { self.timing.quiet } else { wait };
             tokio::select! {
                 () = self.out.closed() => return,
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            wait = (wait * 2).min(self.timing.backoff.1);
+            if !replaced {
+                wait = (wait * 2).min(self.timing.backoff.1);
+            }
+        }
+    }
+
+    fn log_replacement(&self, before: Option<DirectoryId>, after: Option<DirectoryId>) {
+        let folder = self.servers.display();
+        match (before, after) {
+            (before, after) if before == after => {}
+            (_, None) => {
+                tracing::warn!(%folder, "the folder of the servers is missing; the last good specs stay in effect until it is back")
+            }
+            (None, Some(_)) => tracing::info!(%folder, "the folder of the servers is there again; reading it"),
+            (Some(_), Some(_)) => {
+                tracing::warn!(%folder, "the folder of the servers was replaced; reading the new one. Restart the daemon if the whole state folder was replaced: its lock and its socket are in the former one")
+            }
         }
     }
 
@@ -145,7 +179,7 @@ impl ServersWatch {
     async fn follow(&self, mut folders: Folders, signals: &Arc<Signals>) -> Ended {
         let mut rescan_at = Instant::now() + self.rescan_interval(&folders);
         loop {
-            let due = signals.next_due(self.timing.quiet, self.timing.longest);
+            let due = signals.next_due(&self.timing);
             let wake_at = due.map_or(rescan_at, |due| due.min(rescan_at));
             // All three can be dropped and started again without loss: signals stay in their set.
             tokio::select! {
@@ -153,11 +187,25 @@ impl ServersWatch {
                 () = signals.changed() => {}
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
-            let batch = signals.take(self.timing.quiet, self.timing.longest);
+            let batch = signals.take(&self.timing);
             if batch.lost {
                 return Ended::Lost;
             }
             let rescan = batch.overflow || Instant::now() >= rescan_at;
+            if rescan || batch.moved || batch.removed {
+                let (checked, replaced) = Blocking::Pool
+                    .run(move || {
+                        let (before, after) = folders.places();
+                        let ended = Ended::Replaced { before: before.folder, after: after.folder };
+                        let replaced = (batch.removed || *before != after).then_some(ended);
+                        (folders, replaced)
+                    })
+                    .await;
+                folders = checked;
+                if let Some(replaced) = replaced {
+                    return replaced;
+                }
+            }
             if !rescan && batch.appeared.is_empty() && batch.due.is_empty() {
                 continue;
             }

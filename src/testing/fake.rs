@@ -254,8 +254,8 @@ impl Runtime for FakeRuntime {
 
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError> {
         let request = Self::about_role("inspect", server, role, QUICK);
-        let (name, engine) = (container_name(server, role), self.engine.clone());
-        let read = move |state: &mut State| Ok(view::status(&engine, state, &name));
+        let engine = self.engine.clone();
+        let read = move |state: &mut State| Ok(view::status(&engine, state, server, role));
         let mut status = self.ask(request, read).await?;
         if let Some(status) = &mut status
             && let Some(applied) = self.limits().get(&status.id)

@@ -137,4 +137,9 @@ impl Harness for DockerHarness {
         let options = CreateContainerOptionsBuilder::new().name(name).build();
         self.docker.create_container(Some(options), body).await.unwrap().id
     }
+
+    async fn rename(&self, name: &str, new: &str) {
+        let options = bollard::query_parameters::RenameContainerOptions { name: new.to_owned() };
+        self.docker.rename_container(name, options).await.unwrap();
+    }
 }

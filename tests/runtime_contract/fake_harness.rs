@@ -82,4 +82,8 @@ impl Harness for FakeHarness {
     async fn create_foreign(&self, name: &str) -> String {
         self.runtime.engine().create_foreign(name).expect("the name is free")
     }
+
+    async fn rename(&self, name: &str, new: &str) {
+        assert!(self.runtime.engine().rename_outside(name, new));
+    }
 }

@@ -39,6 +39,8 @@ pub trait Harness: Send + Sync {
     fn now(&self) -> Timestamp;
     /// Creates a container of [`IMAGE`] without the runtime and without labels of the product; returns its id.
     async fn create_foreign(&self, name: &str) -> String;
+    /// Renames a container.
+    async fn rename(&self, name: &str, new: &str);
     /// A network name that only this harness uses.
     fn network(&self, which: u8) -> String {
         format!("alula-contract-{which}-{}", self.run())

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use alula::model::{ContainerState, Role};
+use alula::runtime::spec_builder::SERVER_FOLDER;
 use alula::runtime::{ErrorKind, PublishedPort, Removal, Volume, VolumeRole};
 
 use crate::harness::{Harness, Subject, TestProgram, limits, own_network};
@@ -135,6 +136,31 @@ pub async fn a_taken_name_is_rejected(harness: &dyn Harness) {
     let rejected = harness.runtime().create(&subject.spec, &subject.purpose).await.unwrap_err();
     assert_eq!(rejected.kind, ErrorKind::NameTaken, "{rejected:?}");
     assert_eq!(subject.status(harness).await.id, id);
+}
+
+pub async fn a_renamed_container_is_found_by_its_labels(harness: &dyn Harness) {
+    let mut subject = Subject::server(harness, TestProgram::Answers);
+    let (files, runtime) = (tempfile::tempdir().unwrap(), harness.runtime());
+    let path = Some(files.path().to_str().unwrap().to_owned());
+    let volume = Volume { role: VolumeRole::Data, path, target: SERVER_FOLDER.into(), read_only: false };
+    subject.spec.volumes.push(volume);
+    let first = subject.start(harness).await;
+    let name = subject.spec.name.clone();
+    harness.rename(&name, &format!("{name}-old")).await;
+    let found = subject.status(harness).await;
+    assert_eq!((found.id.as_str(), found.running(), found.others.as_slice()), (first.as_str(), true, &[][..]));
+
+    // A second one that runs is named, and one that does not run is no container of the server.
+    let second = runtime.create(&subject.spec, &subject.purpose).await.unwrap();
+    assert_eq!(subject.status(harness).await.id, first, "the one that runs counts");
+    runtime.start(&second).await.unwrap();
+    let found = subject.status(harness).await;
+    assert_eq!((found.id, found.others), (second.clone(), vec![first.clone()]), "of two, the one with the name");
+    runtime.remove(&second).await.unwrap();
+    runtime.signal(&first, "SIGKILL").await.unwrap();
+    assert_eq!(subject.status(harness).await.id, first, "one that has ended is found, too");
+    runtime.remove(&first).await.unwrap();
+    assert_eq!(runtime.inspect(subject.server, Role::Server).await.unwrap(), None);
 }
 
 pub async fn a_missing_image_is_rejected(harness: &dyn Harness) {

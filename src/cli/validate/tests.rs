@@ -67,6 +67,29 @@ fn an_invalid_value_has_a_position() {
 }
 
 #[test]
+fn a_variable_that_is_a_list_or_a_map_has_a_position() {
+    for (value, kind) in [("[1]", "a list"), ("{A: b}", "a map"), ("[]", "a list")] {
+        let fault =
+            fault_of("a.yml", &manifest(&format!("  settings:\n    environment:\n      A: 1\n      D: {value}\n")));
+        assert_eq!((fault.line, fault.column), (Some(9), Some(7)), "{fault:?}");
+        assert!(fault.message.contains(&format!("spec.settings.environment.D is {kind}")), "{fault:?}");
+    }
+}
+
+#[test]
+fn two_files_of_one_server_are_a_fault_of_the_second() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.yml", "b.yml"] {
+        fs::write(folder.path().join(name), manifest("  settings: {container: {image: 'a:1'}}\n")).unwrap();
+    }
+    let mut findings: Vec<Finding> = files_in(folder.path()).unwrap().iter().map(|file| check(file)).collect();
+    reject_duplicates(&mut findings);
+    assert_eq!(findings.iter().map(|finding| finding.valid).collect::<Vec<_>>(), [true, false]);
+    let fault = findings[1].fault.as_ref().unwrap();
+    assert!(fault.message.contains("a.yml is a manifest of the same server"), "{fault:?}");
+}
+
+#[test]
 fn a_text_that_is_no_duration_has_its_own_position() {
     let timeout =
         |value: &str| fault_of("a.yml", &manifest(&format!("  install:\n    version: x\n    timeout: {value}\n")));

@@ -81,6 +81,8 @@ impl Context {
                     limits_hash: Some(spec.limits.hash()),
                     // The image's, which matters once the container runs and was inspected.
                     stop_signal: None,
+                    others: Vec::new(),
+                    files: None,
                 };
                 servers.created(id, role, version, created);
                 Ok(())

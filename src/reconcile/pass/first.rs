@@ -3,7 +3,7 @@
 use super::observe::containers;
 use super::plan_of;
 use crate::config::NodeConfig;
-use crate::files::Layout;
+use crate::files::{Layout, directory_id};
 use crate::model::{ContainerStatus, Role, ServerId, Timestamp};
 use crate::reconcile::context;
 use crate::reconcile::plan::Plan;
@@ -28,6 +28,7 @@ pub async fn first_plan(
     let snapshot = store.get(id)?;
     let mut observed = containers(runtime, node, Some(&snapshot), now, found).await;
     let layout = Layout::new(node);
-    observed.prepared = store.blocking().run(move || layout.is_prepared(id)).await;
+    let found = store.blocking().run(move || (layout.is_prepared(id), directory_id(&layout.data(id))));
+    (observed.prepared, observed.files) = found.await;
     Some(plan_of(store, &snapshot, &observed, &context::policy(node, node.panel.is_some()), now))
 }

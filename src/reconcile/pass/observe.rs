@@ -1,8 +1,9 @@
 //! Observing one server.
 
 use crate::config::NodeConfig;
+use crate::files::directory_id;
 use crate::model::record::AppliedLimits;
-use crate::model::{ContainerStatus, Role, ServerId, Timestamp};
+use crate::model::{ContainerStatus, DirectoryId, Role, ServerId, Timestamp};
 use crate::reconcile::context::Context;
 use crate::reconcile::observed::{Observed, WantedContainer};
 use crate::requests::{Asked, InstallRequest};
@@ -24,6 +25,8 @@ impl Context {
             self.slots.adopt(id);
         }
         self.observe_folders(id).await;
+        let running = seen.server.as_ref().is_some_and(|server| server.running() && server.files.is_some());
+        let files = if running { self.files(id).await } else { None };
         let (acknowledged, unacknowledged) = self.sync.as_ref().map(|sync| sync.acknowledged(id)).unwrap_or_default();
         Observed {
             attached: self.console.attached(id),
@@ -32,6 +35,7 @@ impl Context {
             install_queued: self.slots.waits(id),
             acknowledged,
             unacknowledged,
+            files,
             ..self.servers.observed(id, watch, seen)
         }
     }
@@ -50,6 +54,12 @@ impl Context {
         }
         servers.inspected(id, role, version, found.clone());
         Ok(found)
+    }
+
+    /// The directory of a server's files.
+    pub async fn files(&self, id: ServerId) -> Option<DirectoryId> {
+        let layout = self.node.layout.clone();
+        self.store.blocking().run(move || directory_id(&layout.data(id))).await
     }
 
     async fn observe_folders(&self, id: ServerId) {

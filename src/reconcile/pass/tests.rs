@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::first::first_plan;
 use super::*;
 use crate::model::PowerState::{Offline, Running};
-use crate::model::{Record, Role, Verb};
+use crate::model::{ConditionType, Record, Role, Verb};
 use crate::runtime::container_name;
 use crate::testing::fake::{Call, FakeEngine, Faults};
 use crate::testing::{TestNode, TestPanel, file_manifest, panel_manifest, server_id};
@@ -49,6 +49,72 @@ fn run_outside(machine: &FakeEngine, id: ServerId) -> String {
     machine.create_foreign(&name).unwrap();
     assert!(machine.start_outside(&name));
     name
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_files_were_replaced_under_it_has_a_condition_until_it_starts_again() {
+    let node = TestNode::new();
+    let (id, context) = (server_id(1), &node.context);
+    context.runtime.prepare_node().await.unwrap();
+    context.store.create(file_manifest(1), Record::default(), [node.request("start", Verb::Start)]).unwrap();
+    let settled = async || {
+        for _ in 0..5 {
+            context.servers.container_changed(id, Role::Server);
+            context.pass(id).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let status = context.store.status(id).unwrap();
+        status.condition(ConditionType::ContainerReady).map(|condition| condition.reason)
+    };
+    assert_ne!(settled().await, Some(Reason::FilesReplaced));
+    assert!(!context.servers.files_found(id, context.files(id).await));
+    let data = context.node.layout.data(id);
+    for restored in [true, false] {
+        std::fs::rename(&data, data.with_file_name(format!("old-{restored}"))).unwrap();
+        if restored {
+            std::fs::create_dir(&data).unwrap();
+        }
+        assert!(context.servers.files_found(id, context.files(id).await), "a pass is due");
+        assert_eq!(settled().await, Some(Reason::FilesReplaced));
+        context.store.request(id, None, [node.request(&format!("restart-{restored}"), Verb::Restart)]).unwrap();
+        settled().await;
+        tokio::time::sleep(Duration::from_secs(700)).await;
+        assert_ne!(settled().await, Some(Reason::FilesReplaced), "the new container has the new ones");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_containers_of_a_server_that_run_one_is_removed_and_a_renamed_one_is_kept() {
+    let node = TestNode::new();
+    let (id, context, machine) = (server_id(1), &node.context, &node.engine);
+    machine.set_checks_mounts(false);
+    context.runtime.prepare_node().await.unwrap();
+    context.store.create(file_manifest(1), Record::default(), [node.request("start", Verb::Start)]).unwrap();
+    let name = container_name(id, Role::Server);
+    let settles = async || {
+        for _ in 0..5 {
+            // As after a restart of the daemon.
+            context.servers.unwatch();
+            context.pass(id).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    settles().await;
+    assert!(machine.rename_outside(&name, "kept"));
+    settles().await;
+    assert_eq!(machine.container_names(), ["kept"], "no second one is created");
+
+    // A person has started a copy by hand.
+    assert!(machine.copy_outside("kept", &name));
+    settles().await;
+    assert_eq!(machine.container_names(), [name.clone()]);
+    let status = context.store.status(id).unwrap();
+    assert!(status.events.iter().any(|event| event.reason == Reason::DuplicateContainer), "{:?}", status.events);
+
+    assert!(machine.rename_outside(&name, "again"));
+    context.store.request(id, None, [node.request("stop", Verb::Delete)]).unwrap();
+    settles().await;
+    assert_eq!(machine.container_names(), [""; 0], "a deletion removes the renamed one");
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,6 +22,8 @@ fn container(state: ContainerState) -> ContainerStatus {
         spec_hash: None,
         limits_hash: None,
         stop_signal: None,
+        others: Vec::new(),
+        files: None,
     }
 }
 

@@ -15,11 +15,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::wire::Wire;
-use crate::model::{ContainerState, ContainerStatus, Role, ServerId, Timestamp};
+use crate::files::directory_in;
+use crate::model::{ContainerState, ContainerStatus, DirectoryId, Role, ServerId, Timestamp};
+use crate::runtime::spec_builder::{INSTALL_FOLDER, SERVER_FOLDER};
 use crate::runtime::{
     CPU_PERIOD, ContainerSpec, EngineInfo, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC, LABEL_TOKEN, Limits,
-    Listed, Purpose, Removal, Volume, parse_container_name,
+    Listed, Purpose, Removal, Volume, container_name, parse_container_name,
 };
+use crate::tasks::Blocking;
 
 /// The relative weight of a container with limited CPU time. It is the default of engines.
 const CPU_SHARES: i64 = 1024;
@@ -52,6 +55,7 @@ struct Summary {
     names: Option<Vec<String>>,
     labels: Option<HashMap<String, String>>,
     state: String,
+    mounts: Option<Vec<Value>>,
 }
 
 /// What is used of an inspection.
@@ -68,6 +72,7 @@ pub(super) struct Inspection {
 struct EngineState {
     status: String,
     running: bool,
+    pid: u32,
     exit_code: i64,
     /// Why the last start failed; empty if it did not.
     error: String,
@@ -88,7 +93,10 @@ struct EngineConfig {
 /// Lists the containers of all servers, by labels or names.
 pub(super) async fn list(wire: &Wire) -> Result<Vec<Listed>, Error> {
     let all: Vec<Summary> = wire.get("/containers/json?all=true").await?;
-    Ok(all.into_iter().filter_map(listed).collect())
+    let mut listed: Vec<Listed> = all.into_iter().filter_map(listed).collect();
+    // Of two with the same server and role, the one that runs counts.
+    listed.sort_by_key(|container| container.running);
+    Ok(listed)
 }
 
 fn listed(container: Summary) -> Option<Listed> {
@@ -113,16 +121,67 @@ pub(super) fn belongs_to<'a>(
     labelled().or_else(|| names.find_map(parse_container_name))
 }
 
-/// Inspects a container by its name or id.
-pub(super) async fn inspect(wire: &Wire, name: &str) -> Result<Option<ContainerStatus>, Error> {
-    Ok(found(inspection(wire, name).await)?.map(Inspection::status))
+/// Inspects the container of a server: the one with its name, or one with its labels that a person has renamed. One that runs comes
+/// first.
+pub(super) async fn inspect(wire: &Wire, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, Error> {
+    let name = container_name(server, role);
+    let (named, labelled) = tokio::join!(inspection(wire, &name), labelled(wire, server, role));
+    let named = found(named)?.filter(|named| named.belongs_to(&name) == Some((server, role)));
+    let mut others = labelled?;
+    others.retain(|other| named.as_ref().is_none_or(|named| named.id != other.id));
+    others.sort_by_key(|other| !other.running);
+    let named_counts = |named: &Inspection| named.state.state() == ContainerState::Running;
+    let renamed = others.first().filter(|other| match &named {
+        Some(named) => other.running && !named_counts(named),
+        None => true,
+    });
+    let found = match renamed {
+        Some(renamed) => found(inspection(wire, &renamed.id).await)?,
+        None => named,
+    };
+    let process = found.as_ref().map_or(0, |found| found.state.pid);
+    let mut status = found.map(Inspection::status);
+    if let Some(status) = &mut status {
+        if status.running() && process > 0 {
+            status.files = mounted(process, role).await;
+        }
+        let second = others.into_iter().filter(|other| other.running && other.id != status.id);
+        status.others = second.map(|other| other.id).collect();
+    }
+    Ok(status)
 }
 
+/// The containers with the labels of a server that mount its files. A container of an image that a person has made from a server's
+/// container has these labels, too.
+async fn labelled(wire: &Wire, server: ServerId, role: Role) -> Result<Vec<Listed>, Error> {
+    let labels = [format!("{LABEL_SERVER}={server}"), format!("{LABEL_ROLE}={}", role.as_str())];
+    let filters = serde_json::json!({ "label": labels }).to_string();
+    let query = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("all", "true")
+        .append_pair("filters", &filters)
+        .finish();
+    let all: Vec<Summary> = wire.get(&format!("/containers/json?{query}")).await?;
+    let folder = files_folder(role);
+    // An engine that lists no mounts may have some.
+    let mounts_files = |container: &Summary| {
+        let mounts = container.mounts.as_ref();
+        mounts.is_none_or(|mounts| mounts.iter().any(|mount| mount["Destination"] == folder))
+    };
+    Ok(all.into_iter().filter(mounts_files).filter_map(listed).collect())
+}
+
+/// Inspects a container by its name or id.
 pub(super) async fn inspection(wire: &Wire, name: &str) -> Result<Inspection, Error> {
     wire.get(&format!("/containers/{name}/json")).await
 }
 
 impl Inspection {
+    /// The server and the role of the container, which has this name.
+    fn belongs_to(&self, name: &str) -> Option<(ServerId, Role)> {
+        let label = |label: &str| self.config.labels.as_ref()?.get(label).map(String::as_str);
+        belongs_to(label, [name].into_iter())
+    }
+
     /// Whether the container has run and ended.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.state.state(), ContainerState::Exited { .. })
@@ -148,6 +207,8 @@ impl Inspection {
             spec_hash: labels.remove(LABEL_SPEC),
             limits_hash: labels.remove(LABEL_LIMITS),
             stop_signal: signal_name(&self.config.stop_signal),
+            others: Vec::new(),
+            files: None,
         }
     }
 }
@@ -171,6 +232,20 @@ fn signal_name(signal: &Value) -> Option<String> {
         Value::String(name) => Some(name.clone()).filter(|name| !name.is_empty()),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
+    }
+}
+
+/// The directory that a process has mounted as the server's files. A file system that hangs does not delay other calls.
+async fn mounted(process: u32, role: Role) -> Option<DirectoryId> {
+    let folder = files_folder(role);
+    Blocking::Pool.run(move || directory_in(process, folder)).await
+}
+
+/// Where a container of this role has the server's files.
+fn files_folder(role: Role) -> &'static str {
+    match role {
+        Role::Server => SERVER_FOLDER,
+        Role::Installer => INSTALL_FOLDER,
     }
 }
 

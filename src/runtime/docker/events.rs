@@ -21,8 +21,10 @@ const OVERLAP: Duration = Duration::from_secs(1);
 
 /// The events that change a container; those of commands and health checks do not. The last two are Podman's names of `die` and
 /// `destroy`.
-const ACTIONS: [&str; 12] =
-    ["create", "start", "die", "oom", "kill", "stop", "pause", "unpause", "update", "destroy", "died", "remove"];
+const ACTIONS: [&str; 13] = [
+    "create", "start", "die", "oom", "kill", "stop", "pause", "unpause", "update", "rename", "destroy", "died",
+    "remove",
+];
 
 /// The fields of an event that are used.
 #[derive(Deserialize)]

@@ -198,3 +198,72 @@ fn a_folder_that_is_renamed_is_not_deleted() {
         assert_eq!(reopened(fixture.root.path()).ids(), [two]);
     }
 }
+
+#[test]
+fn a_folder_that_was_never_valid_is_gone_with_its_files() {
+    let root = TempDir::new().unwrap();
+    let folder = root.path().join("servers").join(id().to_string());
+    let store = Store::open(root.path(), Blocking::Inline, Clock::System, None).unwrap();
+    let broken = || {
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(CONFIG_FILE), "kind: nothing").unwrap();
+        store.refresh(id()).unwrap();
+        assert!(store.get(id()).unwrap().problem.is_some());
+    };
+    broken();
+    fs::remove_dir_all(&folder).unwrap();
+    assert!(store.refresh(id()).unwrap());
+    assert!(store.get(id()).is_none(), "the folder was removed");
+    broken();
+    fs::remove_file(folder.join(CONFIG_FILE)).unwrap();
+    store.refresh(id()).unwrap();
+    assert!(store.get(id()).is_none(), "the file was removed");
+    fs::write(folder.join(CONFIG_FILE), FILE).unwrap();
+    store.refresh(id()).unwrap();
+    assert!(store.get(id()).unwrap().manifest.is_some(), "and may come back");
+    fs::remove_dir_all(&folder).unwrap();
+    store.refresh(id()).unwrap();
+    assert_eq!(store.get(id()).unwrap().problem.as_ref().unwrap().reason, Reason::SpecMissing, "a server is kept");
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_shown_with_its_reason_and_heals() {
+    for of_folder in [false, true] {
+        let root = TempDir::new().unwrap();
+        let (folder, target) = (root.path().join("servers").join(id().to_string()), root.path().join("target"));
+        fs::create_dir_all(root.path().join("servers")).unwrap();
+        if of_folder {
+            std::os::unix::fs::symlink(&target, &folder).unwrap();
+        } else {
+            fs::create_dir(&folder).unwrap();
+            std::os::unix::fs::symlink(&target, folder.join(CONFIG_FILE)).unwrap();
+        }
+        let at_boot = Store::open(root.path(), Blocking::Inline, Clock::System, None).unwrap();
+        let problem = at_boot.get(id()).unwrap().problem.clone().unwrap();
+        assert!(problem.message.contains("is a symbolic link to"), "{problem:?}");
+        let file = if of_folder {
+            fs::create_dir(&target).unwrap();
+            target.join(CONFIG_FILE)
+        } else {
+            target
+        };
+        fs::write(file, FILE).unwrap();
+        at_boot.refresh(id()).unwrap();
+        assert!(at_boot.get(id()).unwrap().problem.is_none());
+    }
+}
+
+#[test]
+fn the_folder_of_all_servers_is_made_again_by_the_next_write() {
+    let root = TempDir::new().unwrap();
+    let store = Store::open(root.path(), Blocking::Inline, Clock::System, None).unwrap();
+    store.apply(id(), FILE, false).unwrap();
+    fs::remove_dir_all(root.path().join("servers")).unwrap();
+    store.request(id(), None, [request("a", Verb::Start)]).unwrap();
+    store.commit(id(), |record| record.generation += 1).unwrap();
+    fs::remove_dir_all(root.path().join("servers")).unwrap();
+    let second = FILE.replace(&id().to_string(), &other_id().to_string());
+    store.apply(other_id(), &second, false).unwrap();
+    let again = Store::open(root.path(), Blocking::Inline, Clock::System, None).unwrap();
+    assert_eq!(again.ids(), [other_id()]);
+}

@@ -1,5 +1,5 @@
-//! The watched folders: one for each server, the one above them, and each folder elsewhere that holds the target of a manifest file
-//! that is a symbolic link.
+//! The watched folders: one for each server, the one of all servers, those above it, and each folder elsewhere through which a
+//! symbolic link in a server's folder leads.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use notify::{ErrorKind, RecursiveMode, Watcher};
 
-use super::super::{CONFIG_FILE, OVERRIDE_FILE};
+use super::super::{CONFIG_FILE, DATA_FOLDER, OVERRIDE_FILE};
+use super::lookups::{self, Place};
 use super::signals::{Handler, Signals, is_folder_name};
 
 /// Creates a watcher that calls the handler.
@@ -22,27 +23,48 @@ pub(super) fn connect(handler: Handler) -> notify::Result<Box<dyn Watcher + Send
 /// The active watches. Its functions block on the file system.
 pub(super) struct Folders {
     servers: PathBuf,
+    /// Where that path led when the watch was established.
+    place: Place,
     watcher: Box<dyn Watcher + Send>,
     signals: Arc<Signals>,
-    /// The watched folders in `servers`, each with the targets of its manifest files that are symbolic links.
+    /// The watched folders in `servers`, each with the entries elsewhere to which symbolic links in it lead.
     watched: HashMap<Box<str>, Vec<PathBuf>>,
     /// A folder could not be watched.
     incomplete: bool,
 }
 
 impl Folders {
-    /// Watches `servers` and every folder in it.
+    /// Watches `servers`, every folder in it, and the folders above. A missing `servers` is reported when it appears.
     ///
     /// # Errors
-    /// `servers` itself cannot be watched. A folder in it that cannot be watched is not an error, see [`Self::is_complete`].
+    /// `servers` itself cannot be watched. Another folder that cannot be watched is not an error, see [`Self::is_complete`].
     pub fn open(servers: PathBuf, connect: &Connect, signals: &Arc<Signals>) -> notify::Result<Self> {
-        let mut watcher = connect(Handler::new(&servers, signals))?;
-        watcher.watch(&servers, RecursiveMode::NonRecursive)?;
-        let mut folders =
-            Self { servers, watcher, signals: signals.clone(), watched: HashMap::new(), incomplete: false };
-        // After the watch above: it reports a folder that is created during the listing.
-        folders.attend(&[], &[], true);
+        let watcher = connect(Handler::new(&servers, signals))?;
+        let mut folders = Self {
+            place: Place::of(&servers),
+            servers,
+            watcher,
+            signals: signals.clone(),
+            watched: HashMap::new(),
+            incomplete: false,
+        };
+        signals.set_above(&folders.place.entries);
+        for folder in parents(&folders.place.entries) {
+            folders.watch_outside(&folder);
+        }
+        // After the watches above: they report a folder that is replaced from now on.
+        folders.place = Place::of(&folders.servers);
+        if folders.place.folder.is_some() {
+            folders.watcher.watch(&folders.servers, RecursiveMode::NonRecursive)?;
+            // After that watch: it reports a folder that is created during the listing.
+            folders.attend(&[], &[], true);
+        }
         Ok(folders)
+    }
+
+    /// Where the path of `servers` led when the watch was established, and where it leads now.
+    pub fn places(&self) -> (&Place, Place) {
+        (&self.place, Place::of(&self.servers))
     }
 
     /// Whether all folders are watched.
@@ -60,7 +82,14 @@ impl Folders {
             }
         }
         for name in changed {
-            if self.servers.join(name).is_dir() {
+            let folder = self.servers.join(name);
+            if folder.is_symlink() {
+                // It may lead to another folder now.
+                self.unwatch(name);
+                if let Err(error) = self.add(name) {
+                    self.report(&error);
+                }
+            } else if folder.is_dir() {
                 self.relink(name);
             } else {
                 self.unwatch(name);
@@ -98,10 +127,14 @@ impl Folders {
         Ok(())
     }
 
-    /// Watches a folder. A missing one, and a file of that name, is not an error.
+    /// Watches a folder. A missing one, and a file of that name, is not an error. Of a dangling link the way to its target is watched.
     fn add(&mut self, name: &str) -> notify::Result<()> {
         let folder = self.servers.join(name);
         if !folder.is_dir() {
+            if folder.is_symlink() {
+                self.watched.entry(name.into()).or_default();
+                self.relink(name);
+            }
             return Ok(());
         }
         match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
@@ -137,51 +170,57 @@ impl Folders {
         tracing::warn!(%error, remedy, "cannot watch every server's folder; all are checked periodically instead");
     }
 
-    /// Watches the folders that hold the targets of this server's manifest files.
+    /// Watches the ways to the targets of symbolic links: this folder, its manifest files, and the directory of the server's files.
     fn relink(&mut self, name: &str) {
         let folder = self.servers.join(name);
-        let mut targets = Vec::new();
-        for file in [CONFIG_FILE, OVERRIDE_FILE] {
-            let path = folder.join(file);
-            if !path.is_symlink() {
-                continue;
-            }
-            match std::fs::canonicalize(&path) {
-                Ok(target) => targets.push(target),
-                // A target that is being replaced does not exist for a moment: the known target stays.
-                Err(_) => targets.extend(self.watched.get(name).cloned().unwrap_or_default()),
-            }
-        }
-        targets.sort();
-        targets.dedup();
-        self.set_links(name, targets);
+        let files = [CONFIG_FILE, OVERRIDE_FILE, DATA_FOLDER].map(|file| folder.join(file));
+        let links = [folder.clone()].into_iter().chain(files).filter(|path| path.is_symlink());
+        let mut entries: Vec<PathBuf> = links.flat_map(|link| lookups::entries(&link)).collect();
+        // Entries in folders that have another watch already, under another path.
+        let watched = [self.servers.canonicalize(), folder.canonicalize()].map(Result::unwrap_or_default);
+        let is_watched = |folder: &Path| watched.iter().any(|watched| watched == folder);
+        entries.retain(|entry| !self.place.entries.contains(entry) && !entry.parent().is_none_or(is_watched));
+        entries.sort();
+        entries.dedup();
+        self.set_links(name, entries);
     }
 
-    fn set_links(&mut self, name: &str, targets: Vec<PathBuf>) {
-        if self.watched.get(name).is_none_or(|before| *before == targets) {
+    fn set_links(&mut self, name: &str, entries: Vec<PathBuf>) {
+        if self.watched.get(name).is_none_or(|before| *before == entries) {
             return;
         }
-        self.signals.set_links(name, &targets);
+        self.signals.set_links(name, &entries);
         let watched = self.outside_folders();
-        self.watched.insert(name.into(), targets);
+        self.watched.insert(name.into(), entries);
         let wanted = self.outside_folders();
         for folder in watched.difference(&wanted) {
             let _ = self.watcher.unwatch(folder);
         }
         for folder in wanted.difference(&watched) {
-            if let Err(error) = self.watcher.watch(folder, RecursiveMode::NonRecursive) {
-                self.report(&error);
-            }
+            self.watch_outside(folder);
         }
     }
 
-    /// The folders of link targets, except those below `servers`: servers' folders are watched anyway, and folders in them belong to
-    /// games.
-    fn outside_folders(&self) -> HashSet<PathBuf> {
-        let parents = self.watched.values().flatten().filter_map(|target| target.parent());
-        let outside = parents.filter(|folder| !folder.starts_with(&self.servers));
-        outside.map(Path::to_owned).collect()
+    fn watch_outside(&mut self, folder: &Path) {
+        match self.watcher.watch(folder, RecursiveMode::NonRecursive) {
+            Err(error) if !is_gone(&error) => self.report(&error),
+            _ => {}
+        }
     }
+
+    /// The folders of the entries to which links lead, except those that are watched anyway: above `servers`, and servers' folders.
+    /// Folders in these belong to games.
+    fn outside_folders(&self) -> HashSet<PathBuf> {
+        let above = parents(&self.place.entries);
+        let mut outside = parents(self.watched.values().flatten());
+        outside.retain(|folder| !folder.starts_with(&self.servers) && !above.contains(folder));
+        outside
+    }
+}
+
+/// The folders that hold these entries.
+fn parents<'e>(entries: impl IntoIterator<Item = &'e PathBuf>) -> HashSet<PathBuf> {
+    entries.into_iter().filter_map(|entry| entry.parent()).map(Path::to_owned).collect()
 }
 
 fn is_gone(error: &notify::Error) -> bool {

@@ -3,15 +3,16 @@
 //! That thread must not wait, because it also sets watches. So events go into a set behind a short lock, and the task of the watch
 //! takes them from there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
+use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, RenameMode};
 use tokio::sync::Notify;
 
-use super::super::{CONFIG_FILE, OVERRIDE_FILE};
+use super::super::{CONFIG_FILE, DATA_FOLDER, OVERRIDE_FILE};
+use super::Timing;
 
 /// How many names can wait; more are an overflow.
 const MAX_PENDING: usize = 10_000;
@@ -28,7 +29,12 @@ struct State {
     touched: HashMap<String, Touched>,
     overflow: bool,
     lost: bool,
-    /// Targets of manifest files that are symbolic links, with the folders that they belong to.
+    removed: bool,
+    /// An entry above the folder of all servers has changed.
+    moved: bool,
+    /// The entries that lead to the folder of all servers.
+    above: HashSet<PathBuf>,
+    /// Entries elsewhere to which symbolic links of servers lead, with the folders that they belong to.
     links: HashMap<PathBuf, Vec<String>>,
 }
 
@@ -37,11 +43,17 @@ struct Touched {
     last: Instant,
     /// The folder is new and is not watched yet.
     appeared: bool,
+    /// Files that were written and not closed since.
+    open: HashSet<PathBuf>,
 }
 
 impl Touched {
-    fn due(&self, quiet: Duration, longest: Duration) -> Instant {
-        (self.last + quiet).min(self.first + longest)
+    fn due(&self, timing: &Timing) -> Instant {
+        if self.open.is_empty() {
+            (self.last + timing.quiet).min(self.first + timing.longest)
+        } else {
+            self.last + timing.unclosed
+        }
     }
 }
 
@@ -49,6 +61,10 @@ impl Touched {
 pub(super) struct Batch {
     /// The watch is gone.
     pub lost: bool,
+    /// The folder of all servers was removed or renamed.
+    pub removed: bool,
+    /// The path of that folder may lead to another one.
+    pub moved: bool,
     /// Events were dropped.
     pub overflow: bool,
     /// New folders.
@@ -64,13 +80,12 @@ impl Signals {
     }
 
     /// When the next name is due.
-    pub fn next_due(&self, quiet: Duration, longest: Duration) -> Option<Instant> {
-        let state = self.lock();
-        state.touched.values().map(|t| t.due(quiet, longest)).min()
+    pub fn next_due(&self, timing: &Timing) -> Option<Instant> {
+        self.lock().touched.values().map(|touched| touched.due(timing)).min()
     }
 
     /// Takes the signals that are due.
-    pub fn take(&self, quiet: Duration, longest: Duration) -> Batch {
+    pub fn take(&self, timing: &Timing) -> Batch {
         let now = Instant::now();
         let mut state = self.lock();
         let state = &mut *state;
@@ -80,14 +95,26 @@ impl Signals {
                 appeared.push(name.clone());
             }
         }
-        let is_due = |touched: &Touched| touched.due(quiet, longest) <= now;
+        let is_due = |touched: &Touched| touched.due(timing) <= now;
         let mut due: Vec<_> = state.touched.extract_if(|_, touched| is_due(touched)).collect();
         due.sort_by_key(|(_, touched)| touched.last);
         let due = due.into_iter().map(|(name, _)| name).collect();
-        Batch { lost: state.lost, overflow: std::mem::take(&mut state.overflow), appeared, due }
+        Batch {
+            lost: state.lost,
+            removed: state.removed,
+            moved: std::mem::take(&mut state.moved),
+            overflow: std::mem::take(&mut state.overflow),
+            appeared,
+            due,
+        }
     }
 
-    /// Sets the files elsewhere whose changes count as changes of this folder.
+    /// Sets the entries that lead to the folder of all servers.
+    pub fn set_above(&self, entries: &[PathBuf]) {
+        self.lock().above = entries.iter().cloned().collect();
+    }
+
+    /// Sets the entries elsewhere whose changes count as changes of this folder.
     pub fn set_links(&self, folder: &str, files: &[PathBuf]) {
         let mut state = self.lock();
         state.links.retain(|_, folders| {
@@ -110,15 +137,20 @@ impl Signals {
 }
 
 impl State {
-    fn touch(&mut self, name: &str, appeared: bool) {
+    fn touch(&mut self, name: &str, appeared: bool, writing: Option<bool>, path: &Path) {
         let now = Instant::now();
-        if let Some(touched) = self.touched.get_mut(name) {
-            touched.last = now;
-            touched.appeared |= appeared;
-        } else if self.touched.len() < MAX_PENDING {
-            self.touched.insert(name.to_owned(), Touched { first: now, last: now, appeared });
-        } else {
+        if !self.touched.contains_key(name) && self.touched.len() >= MAX_PENDING {
             self.overflow = true;
+            return;
+        }
+        let new = || Touched { first: now, last: now, appeared: false, open: HashSet::new() };
+        let touched = self.touched.entry(name.to_owned()).or_insert_with(new);
+        touched.last = now;
+        touched.appeared |= appeared;
+        match writing {
+            Some(true) => drop(touched.open.insert(path.to_owned())),
+            Some(false) => drop(touched.open.remove(path)),
+            None => {}
         }
     }
 }
@@ -133,7 +165,7 @@ pub(super) struct Handler {
 enum Subject<'e> {
     /// The folder of all servers was removed.
     Root,
-    /// This server's folder, or a manifest file in it.
+    /// This server's folder, a manifest file in it, or the directory of its files.
     Server { name: &'e str, appeared: bool },
 }
 
@@ -143,8 +175,7 @@ impl Handler {
     }
 
     fn subject<'e>(&self, kind: EventKind, path: &'e Path) -> Option<Subject<'e>> {
-        let arrival = matches!(kind, EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To)));
-        let departure = matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)));
+        let (arrival, departure) = (is_arrival(kind), is_departure(kind));
         let mut names = path.strip_prefix(&self.servers).ok()?.iter();
         let Some(folder) = names.next() else {
             return departure.then_some(Subject::Root);
@@ -153,12 +184,35 @@ impl Handler {
         match (names.next(), names.next()) {
             (None, _) => (arrival || departure).then_some(Subject::Server { name, appeared: arrival }),
             (Some(file), None) => {
-                (file == CONFIG_FILE || file == OVERRIDE_FILE).then_some(Subject::Server { name, appeared: false })
+                let manifest = file == CONFIG_FILE || file == OVERRIDE_FILE;
+                let data = file == DATA_FOLDER && (arrival || departure);
+                (manifest || data).then_some(Subject::Server { name, appeared: false })
             }
             _ => None,
         }
     }
 }
+
+fn is_arrival(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To)))
+}
+
+fn is_departure(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)))
+}
+
+/// Whether a program may be writing the file from now on; `None` if the event does not tell.
+fn is_writing(kind: EventKind, path: &Path) -> Option<bool> {
+    match kind {
+        // A file is created open, a link complete.
+        EventKind::Create(CreateKind::File) => Some(!path.is_symlink()),
+        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => Some(true),
+        kind if kind == CLOSED_AFTER_WRITING || is_arrival(kind) || is_departure(kind) => Some(false),
+        _ => None,
+    }
+}
+
+const CLOSED_AFTER_WRITING: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
 
 /// Whether a folder of this name may be a server's: not hidden, and not an editor's backup.
 pub(super) fn is_folder_name(name: &str) -> bool {
@@ -174,21 +228,31 @@ impl notify::EventHandler for Handler {
             return self.signals.update(|state| state.overflow = true);
         }
         // Reading changes nothing, and the store's own reading must cause no event.
-        let closed_after_writing = EventKind::Access(AccessKind::Close(AccessMode::Write));
-        if event.kind.is_access() && event.kind != closed_after_writing {
+        if event.kind.is_access() && event.kind != CLOSED_AFTER_WRITING {
             return;
         }
         for path in &event.paths {
-            match self.subject(event.kind, path) {
-                Some(Subject::Root) => self.signals.update(|state| state.lost = true),
+            let subject = self.subject(event.kind, path);
+            let (above, linked) = {
+                let state = self.signals.lock();
+                (state.above.contains(path), state.links.get(path).cloned().unwrap_or_default())
+            };
+            if above && (is_arrival(event.kind) || is_departure(event.kind)) {
+                self.signals.update(|state| state.moved = true);
+            }
+            if subject.is_none() && linked.is_empty() {
+                continue;
+            }
+            let writing = is_writing(event.kind, path);
+            match subject {
+                Some(Subject::Root) => self.signals.update(|state| state.removed = true),
                 Some(Subject::Server { name, appeared }) => {
-                    self.signals.update(|state| state.touch(name, appeared));
+                    self.signals.update(|state| state.touch(name, appeared, writing, path));
                 }
                 None => {}
             }
-            let linked = self.signals.lock().links.get(path).cloned().unwrap_or_default();
             for name in linked {
-                self.signals.update(|state| state.touch(&name, false));
+                self.signals.update(|state| state.touch(&name, false, writing, path));
             }
         }
     }

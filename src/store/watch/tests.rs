@@ -13,6 +13,8 @@ use super::*;
 
 /// Longer than a busy machine pauses a test between two writes.
 const TEST_QUIET: Duration = Duration::from_millis(250);
+/// Longer than a test's slow writer pauses.
+const TEST_UNCLOSED: Duration = Duration::from_millis(800);
 /// How long a test waits for what must come.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -28,6 +30,7 @@ fn timing(quiet: Duration) -> Timing {
     Timing {
         quiet,
         longest: Duration::from_secs(2),
+        unclosed: TEST_UNCLOSED,
         polling: Duration::from_millis(50),
         safety: Duration::from_secs(3600),
         backoff: (Duration::from_millis(10), Duration::from_millis(100)),
@@ -277,6 +280,171 @@ async fn a_folder_that_keeps_changing_is_reported_after_the_longest_delay() {
 }
 
 #[tokio::test]
+async fn a_file_that_a_slow_program_writes_is_reported_at_its_close() {
+    let mut fixture = Fixture::new().await;
+    let outside = fixture.root.path().canonicalize().unwrap().join("linked.yml");
+    fs::write(&outside, "a: 1\n").unwrap();
+    symlink(&outside, fixture.server("a").join("override.yml")).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
+    let config = fixture.server("a").join("config.yml");
+    for (path, other) in [(&config, &outside), (&outside, &config)] {
+        let mut file = fs::File::create(path).unwrap();
+        for line in 0..4 {
+            writeln!(file, "line: {line}").unwrap();
+            // Longer than `quiet`, and all of them longer than `longest`. Another complete file makes no difference.
+            tokio::time::sleep(TEST_QUIET * 2).await;
+            fs::write(other, "x: 1\n").unwrap();
+            assert_eq!(fixture.last_reported().await, [], "{}: line {line}", path.display());
+        }
+        drop(file);
+        assert_eq!(fixture.last_reported().await, [changed("a")], "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_stays_open_is_reported_when_it_has_not_changed_for_a_while() {
+    let mut fixture = Fixture::new().await;
+    let mut file = fs::File::create(fixture.server("a").join("config.yml")).unwrap();
+    file.write_all(b"a: 1\n").unwrap();
+    assert_eq!(fixture.last_reported().await, []);
+    let written = Instant::now();
+    assert_eq!(next(&mut fixture.events).await, changed("a"));
+    assert!(written.elapsed() >= TEST_UNCLOSED - TEST_QUIET * 2, "{:?}", written.elapsed());
+    drop(file);
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
+}
+
+#[tokio::test]
+async fn the_directory_of_a_servers_files_is_reported_when_it_is_replaced_but_no_change_in_it() {
+    let mut fixture = Fixture::new().await;
+    let data = fixture.server("a").join("data");
+    fs::create_dir(&data).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
+    fs::write(data.join("world"), "").unwrap();
+    assert_eq!(fixture.last_reported().await, []);
+    fs::rename(&data, fixture.server("a").join("old")).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
+    // The files of a node that was taken over from Wings are elsewhere.
+    let volumes = fixture.root.path().canonicalize().unwrap().join("volumes");
+    fs::create_dir_all(volumes.join("a")).unwrap();
+    symlink(volumes.join("a"), &data).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
+    fs::write(volumes.join("a/world"), "").unwrap();
+    assert_eq!(fixture.last_reported().await, []);
+    fs::rename(volumes.join("a"), volumes.join("old")).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
+}
+
+#[tokio::test]
+async fn a_link_is_followed_through_each_link_on_its_way_and_to_a_target_that_is_missing() {
+    let mut fixture = Fixture::new().await;
+    let outside = fixture.root.path().canonicalize().unwrap().join("git");
+    for version in ["v1", "v2"] {
+        fs::create_dir_all(outside.join(version)).unwrap();
+        fs::write(outside.join(version).join("a.yml"), "a: 1\n").unwrap();
+    }
+    symlink("v1", outside.join("current")).unwrap();
+    symlink(outside.join("current/a.yml"), fixture.server("a").join("config.yml")).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
+    symlink("v2", outside.join("next")).unwrap();
+    fs::rename(outside.join("next"), outside.join("current")).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
+    fs::write(outside.join("v2/a.yml"), "a: 2\n").unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
+    fs::rename(outside.join("v2"), outside.join("away")).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
+    fs::rename(outside.join("away"), outside.join("v2")).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")]);
+
+    // A server's folder, too.
+    symlink(outside.join("b"), fixture.server("b")).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("b")]);
+    fs::create_dir(outside.join("b")).unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("b")]);
+    fs::write(outside.join("b/config.yml"), "a: 1\n").unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("b")]);
+}
+
+/// Waits for the check of all servers, and then sees each change.
+async fn is_followed(fixture: &mut Fixture, how: &str) {
+    while next(&mut fixture.events).await != WatchEvent::Rescan {}
+    fs::write(fixture.server("a").join("config.yml"), "a: 2\n").unwrap();
+    while next(&mut fixture.events).await != changed("a") {}
+    fs::write(fixture.server("a").join("override.yml"), "a: 2\n").unwrap();
+    assert_eq!(fixture.last_reported().await, [changed("a")], "{how}");
+}
+
+fn make_servers(folder: &Path) {
+    for name in ["a", "fence"] {
+        fs::create_dir_all(folder.join(name)).unwrap();
+        fs::write(folder.join(name).join("config.yml"), "a: 1\n").unwrap();
+    }
+}
+
+/// What a container's mount does: the folder's inode stays in use, and the kernel sends no event for it.
+fn hold(folder: &Path) -> fs::File {
+    fs::File::open(folder).unwrap()
+}
+
+#[tokio::test]
+async fn the_folder_of_all_servers_is_followed_when_it_is_replaced() {
+    // A backoff that no test waits for: a replaced folder is watched at once.
+    let timing = Timing { backoff: (TIMEOUT * 2, TIMEOUT * 2), ..timing(TEST_QUIET) };
+    let mut fixture = Fixture::with(Arc::new(folders::connect), timing).await;
+    let root = fixture.root.path().to_owned();
+    let servers = root.join("servers");
+
+    let held = [hold(&servers), hold(&servers.join("a"))];
+    make_servers(&root.join("new"));
+    fs::rename(&servers, root.join("old")).unwrap();
+    fs::rename(root.join("new"), &servers).unwrap();
+    is_followed(&mut fixture, "moved away and another one moved there").await;
+
+    let held = (held, hold(&servers), hold(&servers.join("a")));
+    fs::remove_dir_all(&servers).unwrap();
+    make_servers(&servers);
+    is_followed(&mut fixture, "removed and restored").await;
+
+    fs::remove_dir_all(&servers).unwrap();
+    while next(&mut fixture.events).await != WatchEvent::Rescan {}
+    tokio::time::sleep(TEST_QUIET * 3).await;
+    make_servers(&servers);
+    is_followed(&mut fixture, "missing for a while").await;
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_state_folder_that_is_reached_through_links_or_replaced_as_a_whole_is_followed() {
+    let base = TempDir::new().unwrap();
+    let base = base.path();
+    for version in ["v1", "v2", "v3"] {
+        make_servers(&base.join(version).join("state/servers"));
+    }
+    symlink("v1", base.join("current")).unwrap();
+    symlink("current/state", base.join("root")).unwrap();
+    let timing = Timing { backoff: (TIMEOUT * 2, TIMEOUT * 2), ..timing(TEST_QUIET) };
+    let mut fixture = Fixture::with(Arc::new(folders::connect), timing).await;
+    let (watch, mut events) = ServersWatch::with(&base.join("root/servers"), Arc::new(folders::connect), timing);
+    fixture.task.abort();
+    fixture.task = tokio::spawn(watch.run());
+    assert_eq!(next(&mut events).await, WatchEvent::Rescan);
+    fixture.events = events;
+    fs::remove_dir_all(fixture.root.path().join("servers")).unwrap();
+    symlink(base.join("root/servers"), fixture.root.path().join("servers")).unwrap();
+
+    let held = hold(&base.join("v1/state/servers"));
+    symlink("v2", base.join("next")).unwrap();
+    fs::rename(base.join("next"), base.join("current")).unwrap();
+    is_followed(&mut fixture, "another target of the link").await;
+
+    let held = (held, hold(&base.join("v2/state/servers")));
+    fs::rename(base.join("v2"), base.join("old")).unwrap();
+    fs::rename(base.join("v3"), base.join("v2")).unwrap();
+    is_followed(&mut fixture, "the folder above the state folder").await;
+    drop(held);
+}
+
+#[tokio::test]
 async fn a_lost_watch_is_set_up_again() {
     let mut fixture = Fixture::new().await;
     let servers = fixture.root.path().join("servers");
@@ -309,13 +477,16 @@ impl Watcher for Limited {
     }
 
     fn watch(&mut self, path: &Path, mode: RecursiveMode) -> notify::Result<()> {
+        if !path.iter().any(|name| name == "servers") {
+            return self.inner.watch(path, mode);
+        }
         let taken = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         taken.map_err(|_| notify::Error::new(notify::ErrorKind::MaxFilesWatch))?;
         self.inner.watch(path, mode)
     }
 
     fn unwatch(&mut self, path: &Path) -> notify::Result<()> {
-        self.left.fetch_add(1, Ordering::SeqCst);
+        self.left.fetch_add(usize::from(path.iter().any(|name| name == "servers")), Ordering::SeqCst);
         self.inner.unwatch(path)
     }
 
@@ -326,7 +497,7 @@ impl Watcher for Limited {
 
 #[tokio::test]
 async fn beyond_inotifys_limit_all_folders_are_checked_until_it_is_raised() {
-    // Enough for the folder above and one of the two servers.
+    // Enough for the folder of all servers and one of the two in it.
     let left = Arc::new(AtomicUsize::new(2));
     let limit = left.clone();
     let connect = move |handler: Handler| -> notify::Result<Box<dyn Watcher + Send>> {
@@ -356,7 +527,7 @@ async fn beyond_inotifys_limit_all_folders_are_checked_until_it_is_raised() {
 
 #[tokio::test]
 async fn a_folder_that_is_created_at_the_limit_is_checked_soon() {
-    // Enough for the folder above and both servers, and for no third one.
+    // Enough for the folder of all servers and the two in it, and for no third one.
     let left = Arc::new(AtomicUsize::new(3));
     let connect = move |handler: Handler| -> notify::Result<Box<dyn Watcher + Send>> {
         Ok(Box::new(Limited { inner: folders::connect(handler)?, left: left.clone() }))

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::log::{ContainerLog, LOG_CHUNKS};
 use super::program::Program;
-use crate::model::{ContainerState, Role, ServerId};
+use crate::model::{ContainerState, DirectoryId, Role, ServerId};
 use crate::runtime::{ContainerSpec, Limits, Purpose, parse_container_name};
 
 /// The phase of a container.
@@ -45,6 +45,8 @@ pub(super) struct Container {
     pub(super) phase: Phase,
     pub(super) started: Option<Duration>,
     pub(super) finished: Option<Duration>,
+    /// The directory that is mounted as the server's files since the last start.
+    pub(super) files: Option<DirectoryId>,
     /// Starts so far. Scheduled actions carry it, so that those of an earlier run are skipped.
     pub(super) run: u32,
     pub(super) program: Arc<Program>,
@@ -93,6 +95,7 @@ impl Container {
             phase: Phase::Created,
             started: None,
             finished: None,
+            files: None,
             run: 0,
             program: Arc::new(Program::idle()),
             signalled: false,

@@ -17,7 +17,7 @@ use super::images::{LocalImage, Pulls, RemoteImage, canonical};
 use super::program::{Launch, Program};
 use super::state::State;
 use crate::model::{ContainerState, Role, ServerId, Timestamp};
-use crate::runtime::Limits;
+use crate::runtime::{ContainerSpec, Limits};
 use crate::testing::container_spec;
 
 /// Default start time of a machine, milliseconds since the Unix epoch.
@@ -203,6 +203,26 @@ impl FakeEngine {
     /// Removes a container by name, as `docker rm -f` does; `false` if there is none.
     pub fn remove_outside(&self, name: &str) -> bool {
         self.interfere("remove outside", name, |state| state.remove(name))
+    }
+
+    /// Renames a container, as `docker rename` does; `false` if there is none or the name is taken.
+    pub fn rename_outside(&self, name: &str, new: &str) -> bool {
+        self.interfere("rename outside", name, |state| {
+            let free = state.find(new).is_none();
+            let renamed = state.find_mut(name).filter(|_| free).map(|container| container.name = new.to_owned());
+            renamed.is_some()
+        })
+    }
+
+    /// Starts another container like this one, with its labels; `false` if that fails.
+    pub fn copy_outside(&self, name: &str, new: &str) -> bool {
+        self.interfere("copy outside", name, |state| {
+            let Some(container) = state.find(name) else { return false };
+            let (spec, purpose) =
+                (ContainerSpec { name: new.to_owned(), ..container.spec.clone() }, container.purpose.clone());
+            state.add(&spec, purpose.as_ref(), None);
+            state.start(new).is_ok()
+        })
     }
 
     /// Starts a container by name, as `docker start` does; `false` if that fails.

@@ -4,6 +4,7 @@
 //! Ended containers leave through `ended` (for the hook), events through the listeners.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,9 @@ use super::container::{Container, Phase};
 use super::images::{Images, canonical};
 use super::program::{Act, KILLED, Launch, Program, Script, default_program};
 use super::rejection::{Rejection, signal_name};
+use crate::files::directory_id;
 use crate::model::{Role, ServerId};
-use crate::runtime::{ContainerChange, ContainerSpec, Limits, NetworkInfo, Purpose, RuntimeEvent};
+use crate::runtime::{ContainerChange, ContainerSpec, Limits, NetworkInfo, Purpose, RuntimeEvent, VolumeRole};
 
 /// Longest line of input, bytes: the terminal's limit.
 const LINE: usize = 4_095;
@@ -190,6 +192,9 @@ impl State {
         if let Some(container) = self.containers.get_mut(&number) {
             container.phase = Phase::Running;
             container.started = Some(now);
+            let data = container.spec.volumes.iter().find(|volume| volume.role == VolumeRole::Data);
+            let path = data.and_then(|data| data.path.as_deref());
+            container.files = path.and_then(|path| directory_id(Path::new(path)));
             container.run += 1;
             container.program = Arc::new(program);
             container.signalled = false;

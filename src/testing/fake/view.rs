@@ -3,8 +3,8 @@
 use super::container::Container;
 use super::engine::FakeEngine;
 use super::state::{Network, State};
-use crate::model::ContainerStatus;
-use crate::runtime::{EngineInfo, NetworkInfo, NetworkSpec};
+use crate::model::{ContainerStatus, Role, ServerId};
+use crate::runtime::{EngineInfo, NetworkInfo, NetworkSpec, container_name};
 
 pub(super) fn engine_info(state: &State) -> EngineInfo {
     let count = |which: fn(&Container) -> bool| {
@@ -21,8 +21,13 @@ pub(super) fn engine_info(state: &State) -> EngineInfo {
     }
 }
 
-pub(super) fn status(engine: &FakeEngine, state: &State, name: &str) -> Option<ContainerStatus> {
-    let container = state.find(name)?;
+/// The container of a server: the one with its name, or one with its labels; one that runs comes first.
+pub(super) fn status(engine: &FakeEngine, state: &State, server: ServerId, role: Role) -> Option<ContainerStatus> {
+    let name = container_name(server, role);
+    let mut owned: Vec<&Container> =
+        state.containers.values().filter(|container| container.owner() == Some((server, role))).collect();
+    owned.sort_by_key(|container| (!container.running(), container.name != name));
+    let (container, others) = owned.split_first()?;
     let ours = container.purpose.as_ref();
     Some(ContainerStatus {
         id: container.id.clone(),
@@ -33,6 +38,8 @@ pub(super) fn status(engine: &FakeEngine, state: &State, name: &str) -> Option<C
         spec_hash: ours.map(|_| container.spec_hash.clone()),
         limits_hash: ours.map(|_| container.limits_label.clone()),
         stop_signal: container.stop_signal.clone(),
+        others: others.iter().filter(|other| other.running()).map(|other| other.id.clone()).collect(),
+        files: container.files.filter(|_| container.running()),
     })
 }
 

@@ -18,6 +18,12 @@ impl Context {
     }
 
     pub(super) async fn remove_server(&self, id: ServerId, container: &str) -> Result<bool, StepError> {
+        let seen = self.servers.cached(id, Role::Server).flatten();
+        if seen.is_some_and(|seen| seen.others.iter().any(|other| other == container)) {
+            let message =
+                format!("removing the container {container}, which runs on the same files as the server's own");
+            self.event(id, Reason::DuplicateContainer, &message);
+        }
         self.servers.container_changed(id, Role::Server);
         let removal = self.runtime.remove(container).await?;
         self.servers.container_changed(id, Role::Server);

@@ -67,6 +67,8 @@ pub fn container(id: &str, token: Option<&str>) -> ContainerStatus {
         spec_hash: token.map(|_| "spec".into()),
         limits_hash: Some("limits".into()),
         stop_signal: None,
+        others: Vec::new(),
+        files: None,
     }
 }
 
