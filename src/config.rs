@@ -71,24 +71,33 @@ impl HostEnvironment<'_> {
 /// If the system user of the file does not exist yet, the owner is the current user until [`host::prepare`] creates it.
 ///
 /// # Errors
-/// The file is missing, unreadable or not YAML, or a value is invalid.
+/// The file is missing, unreadable or not YAML, it is not a node's file, or values are invalid: all of them are listed.
 pub fn load(path: &Path, host_environment: HostEnvironment<'_>) -> Result<Loaded, ConfigError> {
     let path = std::path::absolute(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     let text = read_text(&path)?;
-    let file = ConfigFile::parse(&path, &text)?;
-    let invalid = |problem| ConfigError::invalid(&path, &text, problem);
+    let invalid = |faults| ConfigError::Invalid { path: path.clone(), faults };
+    let (file, report) = ConfigFile::read(&text).map_err(invalid)?;
+    let mut faults = ignored::misplaced(&text, &report);
 
     let HostEnvironment { variables, etc } = host_environment;
-    let (timezone, notice) = timezone::find(&file.system.timezone, variables, etc).map_err(invalid)?;
-    let owner = host::find_owner(&file, host_environment);
-    let owner = owner.map_err(|message| invalid(Problem::new("system.username", message)))?;
+    let (timezone, notice) = timezone::find(&file.system.timezone, variables, etc);
+    let owner = host::find_owner(&file, host_environment).unwrap_or_else(|message| {
+        faults.push(Problem::new("system.username", message));
+        None
+    });
     let owner = owner.unwrap_or_else(host::current_user);
-    let mut node = NodeConfig::resolve(&file, &path, variables, owner, timezone).map_err(invalid)?;
+    let node = NodeConfig::resolve(&file, &path, variables, owner, timezone);
+    let mut node = node.map_err(|problems| faults.extend(problems)).ok().filter(|_| faults.is_empty());
+    let Some(mut node) = node.take() else {
+        return Err(invalid(faults.into_iter().map(|problem| error::located(&text, problem)).collect()));
+    };
     node.directories.follow_data_link();
 
-    let problems = ignored::unknown_keys(&text).into_iter().chain(node.adjusted.iter().cloned());
+    let missing = node.api.tls.iter().flat_map(TlsFiles::unreadable);
+    let problems =
+        ignored::unread(&report).into_iter().chain(notice).chain(node.adjusted.iter().cloned()).chain(missing);
     let mut notices: Vec<String> =
-        notice.into_iter().chain(problems.map(|problem| invalid(problem).to_string())).collect();
+        problems.map(|problem| error::line(&path, &error::located(&text, problem))).collect();
     let unsupported = ignored::unsupported_keys(&file);
     if !unsupported.is_empty() {
         notices.push(format!("{}: no effect in this version: {}", path.display(), unsupported.join(", ")));

@@ -29,7 +29,6 @@ pub mod watch;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 pub use apply::{Applied, ApplyError};
@@ -170,8 +169,6 @@ struct Inner {
     blocking: Blocking,
     clock: Clock,
     events: Events,
-    /// Counts visible changes of any server: a derived list is stale when it differs.
-    version: AtomicU64,
 }
 
 impl Store {
@@ -221,7 +218,6 @@ impl Store {
                 blocking,
                 clock,
                 events: Events::new(clock),
-                version: AtomicU64::new(1),
             }),
         })
     }
@@ -282,11 +278,6 @@ impl Store {
         self.entry(id).map(|entry| read(&entry.status).clone())
     }
 
-    /// Counts visible changes of any server.
-    pub fn version(&self) -> u64 {
-        self.inner.version.load(Ordering::Acquire)
-    }
-
     /// Changes the record. It is on disk when this returns. An edit that changes nothing writes nothing. No reconciliation is queued:
     /// the reconciler observes again after its own steps, and other callers use [`Store::wake`].
     ///
@@ -305,10 +296,7 @@ impl Store {
         // one.
         self.put_if_new(&entry, &writer, None, &before)?;
         self.put_record(&entry, &writer, &writer.sources, before.manifest.as_ref(), &record)?;
-        let snapshot = entry.publish(|next| next.record = Arc::new(record));
-        drop(writer);
-        self.inner.version.fetch_add(1, Ordering::AcqRel);
-        Ok(snapshot)
+        Ok(entry.publish(|next| next.record = Arc::new(record)))
     }
 
     /// Removes a server and its folder, if it is `due` under the lock. Returns whether the server is gone.
@@ -340,7 +328,6 @@ impl Store {
     }
 
     fn changed(&self, id: ServerId) {
-        self.inner.version.fetch_add(1, Ordering::AcqRel);
         if let Some(wake) = self.inner.on_change.get() {
             wake(id);
         }

@@ -7,7 +7,10 @@
 //! It rejects what the deserializer would accept (a key that is there twice) or could not handle (an alias bomb, a million
 //! open brackets). `serde_yaml` then deserializes it.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, DeserializeSeed};
+
+use tree::Keys;
 
 pub mod edit;
 mod explain;
@@ -21,6 +24,9 @@ pub use explain::nearest;
 
 /// The longest text, in bytes.
 pub const MAX_BYTES: usize = 1024 * 1024;
+
+/// The most mistakes that are listed.
+pub const MAX_MISTAKES: usize = 20;
 
 /// What is wrong with a YAML text, and where.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -79,8 +85,84 @@ impl std::error::Error for YamlError {}
 /// values and aliases.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     let text = admit(text)?;
-    let root = tree::read(text)?;
+    let root = tree::read(text, Keys::Unique)?;
     serde_yaml::from_str(text).map_err(|error| explain::shape(text, root.as_ref(), &error))
+}
+
+/// Reads the first document with a seed, as Go reads configuration files: what else is in the text is ignored. Returns whether there
+/// is more.
+///
+/// Only `serde_yaml` reads the text. Its scanner is a port of `libyaml`, as Go's is, and accepts what `tree` rejects: a key that is
+/// there twice, tabs between tokens, brackets in the first column.
+///
+/// # Errors
+/// The document is not YAML, or the seed rejects it; the text exceeds [`MAX_BYTES`].
+pub fn read_first<'t, S: DeserializeSeed<'t, Value = ()>>(text: &'t str, seed: S) -> Result<bool, YamlError> {
+    let text = admit(text)?;
+    let mut documents = serde_yaml::Deserializer::from_str(text);
+    let Some(first) = documents.next() else { return Ok(false) };
+    seed.deserialize(first).map_err(|error| match tree::read(text, Keys::Any) {
+        Ok(root) => explain::shape(text, root.as_ref(), &error),
+        Err(fault) => explain::unplaced(fault, &error),
+    })?;
+    Ok(documents.next().is_some())
+}
+
+/// As [`parse`], but lists every value that has a wrong type, and every unknown or missing key.
+///
+/// # Errors
+/// As [`parse`]; at most [`MAX_MISTAKES`].
+pub fn parse_or_list<T: DeserializeOwned>(text: &str) -> Result<T, Vec<YamlError>> {
+    let mut mistakes = match parse(text) {
+        Ok(value) => return Ok(value),
+        Err(mistake) => vec![mistake],
+    };
+    let Ok(mut rest) = parse_value(text) else { return Err(mistakes) };
+    let mut wrong = mistakes[0].path.clone();
+    let mut removed = Vec::new();
+    // Without the wrong value, the next mistake is found.
+    while let Some(path) = wrong.take().filter(|path| mistakes.len() < MAX_MISTAKES && remove(&mut rest, path)) {
+        let mistake = to_string(&rest).ok().and_then(|rest| parse::<T>(&rest).err());
+        removed.push(path);
+        let Some(mistake) = mistake else { break };
+        wrong = mistake.path.clone();
+        let missing = explain::missing_key(&mistake);
+        if !missing.is_some_and(|key| removed.contains(&key)) {
+            let position = mistake.path.as_deref().and_then(|path| locate_nearest(text, path));
+            let (line, column) = position.unzip();
+            mistakes.push(YamlError { line, column, ..mistake });
+        }
+    }
+    Err(mistakes)
+}
+
+/// Removes the value at a dotted path, of a list also the elements after it. Returns whether it was there.
+fn remove(root: &mut serde_json::Value, path: &str) -> bool {
+    let steps = steps(path);
+    let Some((last, parents)) = steps.split_last() else { return false };
+    let pointer: String = parents.iter().map(|step| format!("/{step}")).collect();
+    match root.pointer_mut(&pointer) {
+        Some(serde_json::Value::Object(map)) => map.shift_remove(*last).is_some(),
+        Some(serde_json::Value::Array(items)) => match last.parse() {
+            Ok(index) if index < items.len() => {
+                items.truncate(index);
+                true
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// The keys and indices of a dotted path.
+fn steps(path: &str) -> Vec<&str> {
+    path.split(['.', '[']).map(|step| step.trim_end_matches(']')).collect()
+}
+
+/// Line and column of a dotted path of keys in a text, or of the last of its parents that is there.
+pub fn locate_nearest(text: &str, path: &str) -> Option<(usize, usize)> {
+    let steps = steps(path);
+    (1..=steps.len()).rev().find_map(|length| locate(text, &steps[..length]))
 }
 
 /// Reads one document as a JSON value. A text without content is `null`.
@@ -104,7 +186,7 @@ pub fn to_string<T: Serialize + ?Sized>(value: &T) -> Result<String, YamlError> 
 ///
 /// For errors that are found only after a text was merged with another one.
 pub fn locate(text: &str, path: &[&str]) -> Option<(usize, usize)> {
-    let root = tree::read(admit(text).ok()?).ok()??;
+    let root = tree::read(admit(text).ok()?, Keys::Any).ok()??;
     let mut node = &root;
     let mut position = (node.line, node.column);
     for step in path {

@@ -33,14 +33,13 @@ pub struct Listeners {
 /// Opens the sockets.
 ///
 /// # Errors
-/// A port is in use, a certificate cannot be read. The message says what to do.
+/// A port is in use. The message says what to do.
 pub async fn open(node: &NodeConfig) -> anyhow::Result<Listeners> {
     let Some(token) = node.api_token.clone() else {
         tracing::info!("no token is configured: the API is served on the local socket only");
         return Ok(Listeners { tcp: None, local: local(&node.directories.socket)? });
     };
-    let certificates =
-        node.api.tls.as_ref().map(|files| Certificates::load(files, CERTIFICATE_INTERVAL)).transpose()?;
+    let certificates = node.api.tls.as_ref().map(|files| Certificates::load(files, CERTIFICATE_INTERVAL));
     let address = &node.api.address;
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!(

@@ -79,8 +79,10 @@ fn of_root(root: &Path) -> Result<NodeConfig, CliError> {
         let mut file = ConfigFile::default();
         file.system.root_directory = root.display().to_string();
         let owner = config::host::current_user();
-        return NodeConfig::resolve(&file, &path, &|_| None, owner, "UTC".into())
-            .map_err(|problem| CliError::Failed(format!("{}: {problem}", root.display())));
+        return NodeConfig::resolve(&file, &path, &|_| None, owner, "UTC".into()).map_err(|problems| {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            CliError::Failed(format!("{}: {}", root.display(), problems.join("; ")))
+        });
     }
     let node = config::load(&path, HostEnvironment::of_this_process())?.node;
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());

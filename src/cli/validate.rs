@@ -42,13 +42,18 @@ pub struct Finding {
     uuid: Option<ServerId>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     fault: Option<YamlError>,
+    /// Further faults of the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    more: Vec<YamlError>,
 }
 
 impl Finding {
-    fn new(path: &Path, kind: Kind, result: Result<Option<ServerId>, YamlError>) -> Self {
+    fn new(path: &Path, kind: Kind, result: Result<Option<ServerId>, Vec<YamlError>>) -> Self {
         let (valid, file) = (result.is_ok(), display_name(path));
-        let (uuid, fault) = result.map_or_else(|fault| (None, Some(fault)), |uuid| (uuid, None));
-        Self { file, kind, valid, uuid, fault }
+        let (uuid, faults) = result.map_or_else(|faults| (None, faults), |uuid| (uuid, Vec::new()));
+        let mut more = faults.into_iter();
+        let fault = more.next();
+        Self { file, kind, valid, uuid, fault, more: more.collect() }
     }
 
     fn ok_line(&self) -> String {
@@ -75,11 +80,11 @@ pub fn run(arguments: &Validate, printer: Printer) -> Result<(), CliError> {
     for path in &arguments.files {
         match files_in(path) {
             Ok(files) => findings.extend(files.iter().map(|file| check(file))),
-            Err(error) => findings.push(Finding::new(path, Kind::Folder, Err(error.into()))),
+            Err(error) => findings.push(Finding::new(path, Kind::Folder, Err(vec![error.into()]))),
         }
     }
     for finding in &findings {
-        if let Some(fault) = &finding.fault {
+        for fault in finding.fault.iter().chain(&finding.more) {
             notify(&format!("error: {}", line_for(&finding.file, fault)));
         }
     }
@@ -111,12 +116,14 @@ pub fn read(path: &Path) -> Result<String, CliError> {
 fn check(path: &Path) -> Finding {
     let text = match read(path) {
         Ok(text) => text,
-        Err(error) => return Finding::new(path, kind_of(path, ""), Err(error.into())),
+        Err(error) => return Finding::new(path, kind_of(path, ""), Err(vec![error.into()])),
     };
     let kind = kind_of(path, &text);
     let result = match kind {
-        Kind::Server => check_server(path, &text).map(|manifest| Some(manifest.metadata.uuid)),
-        Kind::Override => check_override(path, &text).map(Some),
+        Kind::Server => yaml::parse_or_list::<Manifest>(&text)
+            .and_then(|_| check_server(path, &text).map_err(|fault| vec![fault]))
+            .map(|manifest| Some(manifest.metadata.uuid)),
+        Kind::Override => check_override(path, &text).map(Some).map_err(|fault| vec![fault]),
         Kind::Node | Kind::Folder => check_node(path).map(|()| None),
     };
     Finding::new(path, kind, result)
@@ -183,17 +190,14 @@ fn check_override(path: &Path, text: &str) -> Result<ServerId, YamlError> {
     Ok(uuid)
 }
 
-fn check_node(path: &Path) -> Result<(), YamlError> {
+fn check_node(path: &Path) -> Result<(), Vec<YamlError>> {
     match config::load(path, HostEnvironment::of_this_process()) {
         Ok(loaded) => {
             loaded.notices.iter().for_each(|notice| notify(&format!("warning: {notice}")));
             Ok(())
         }
-        Err(ConfigError::Broken { source, .. }) => Err(*source),
-        Err(ConfigError::Invalid { at: position, problem, .. }) => {
-            Err(at(position, YamlError { path: Some(problem.key), ..YamlError::new(problem.message) }))
-        }
-        Err(other) => Err(YamlError::new(other.to_string())),
+        Err(ConfigError::Invalid { faults, .. }) => Err(faults),
+        Err(other) => Err(vec![YamlError::new(other.to_string())]),
     }
 }
 

@@ -18,16 +18,12 @@ pub enum ConfigError {
     Missing { path: PathBuf },
     #[error("cannot read the configuration file {}: {source}{}", path.display(), remedy(source.kind()))]
     Unreadable { path: PathBuf, source: io::Error },
-    /// The file is not YAML, or a value has the wrong type.
-    #[error("{}", broken(path, source))]
-    Broken { path: PathBuf, source: Box<YamlError> },
-    /// A value has the right type and is invalid.
-    #[error("{}: {problem}", position(path, *at))]
+    /// The file is not YAML, or values in it are invalid.
+    #[error("{}", lines(path, faults))]
     Invalid {
         path: PathBuf,
-        /// Line and column of the key, counted from one, if the file has the key.
-        at: Option<(usize, usize)>,
-        problem: Problem,
+        /// At least one.
+        faults: Vec<YamlError>,
     },
 }
 
@@ -52,12 +48,12 @@ impl fmt::Display for Problem {
     }
 }
 
-impl ConfigError {
-    /// An invalid value in a text, with the position of its key.
-    pub(crate) fn invalid(path: &Path, text: &str, problem: Problem) -> Self {
-        let keys: Vec<&str> = problem.key.split('.').collect();
-        Self::Invalid { path: path.to_owned(), at: crate::yaml::locate(text, &keys), problem }
-    }
+/// An invalid value in a text, with the position of its key.
+pub(super) fn located(text: &str, problem: Problem) -> YamlError {
+    let keys: Vec<&str> = problem.key.split('.').filter(|key| !key.is_empty()).collect();
+    let (line, column) = crate::yaml::locate(text, &keys).unzip();
+    let path = (!keys.is_empty()).then(|| problem.key.clone());
+    YamlError { line, column, path, ..YamlError::new(problem.message) }
 }
 
 /// What to do about a file that cannot be read, as the end of a message.
@@ -70,14 +66,12 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-fn position(path: &Path, at: Option<(usize, usize)>) -> String {
-    match at {
-        Some((line, column)) => format!("{}:{line}:{column}", path.display()),
-        None => path.display().to_string(),
-    }
+/// A fault in a file as one line.
+pub(super) fn line(path: &Path, fault: &YamlError) -> String {
+    let position = fault.line.map(|line| format!(":{line}:{}", fault.column.unwrap_or(1))).unwrap_or_default();
+    format!("{}{position}: {}", path.display(), YamlError { line: None, ..fault.clone() })
 }
 
-fn broken(path: &Path, error: &YamlError) -> String {
-    let at = error.line.map(|line| (line, error.column.unwrap_or(1)));
-    format!("{}: {}", position(path, at), YamlError { line: None, ..error.clone() })
+fn lines(path: &Path, faults: &[YamlError]) -> String {
+    faults.iter().map(|fault| line(path, fault)).collect::<Vec<_>>().join("\n")
 }

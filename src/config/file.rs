@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::setting::section;
+use super::setting::{Report, Update, section};
 use super::{ConfigError, Secret};
+use crate::yaml::{self, YamlError};
 
 mod alula;
 mod docker;
@@ -124,11 +125,34 @@ impl ConfigFile {
     /// Parses the text of a file; `path` is for the error. An empty text gives the defaults.
     ///
     /// # Errors
-    /// The text is not YAML, or a value has the wrong type.
+    /// The text is not YAML, or values have the wrong type.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        crate::yaml::parse::<Option<Self>>(text)
-            .map(Option::unwrap_or_default)
-            .map_err(|source| ConfigError::Broken { path: path.to_owned(), source: Box::new(source) })
+        let parsed = Self::read(text).map(|(file, _)| file);
+        parsed.map_err(|faults| ConfigError::Invalid { path: path.to_owned(), faults })
+    }
+
+    /// As [`parse`](Self::parse), with a report of what is in the text besides values. Lists all values with a wrong type.
+    pub(super) fn read(text: &str) -> Result<(Self, Report), Vec<YamlError>> {
+        let (mut faults, mut skipped) = (Vec::new(), std::collections::BTreeSet::new());
+        loop {
+            let (mut file, mut report) = (Self::default(), Report { skipped, ..Report::default() });
+            match yaml::read_first(text, Update(&mut file, &mut report)) {
+                Ok(more) if faults.is_empty() => {
+                    report.more_documents = more;
+                    return Ok((file, report));
+                }
+                Ok(_) => return Err(faults),
+                Err(fault) => {
+                    faults.push(fault);
+                    // Without the invalid value, the next mistake is found.
+                    let key = report.key();
+                    skipped = report.skipped;
+                    if key.is_empty() || faults.len() == yaml::MAX_MISTAKES || !skipped.insert(key) {
+                        return Err(faults);
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::Problem;
 use super::file::ConfigFile;
+use super::setting::{Report, Unknown};
 use crate::yaml;
 
 /// The most unknown keys in a report.
@@ -47,32 +48,59 @@ pub(super) fn unsupported_keys(file: &ConfigFile) -> Vec<&'static str> {
     UNSUPPORTED.iter().copied().filter(|key| at(&set, key) != at(&default, key)).collect()
 }
 
-/// The unknown keys of a text. None if the text is not YAML, which [`ConfigFile::parse`] reports.
-pub(super) fn unknown_keys(text: &str) -> Vec<Problem> {
-    let set = yaml::parse_value(text).unwrap_or_default();
-    let mut found = Vec::new();
-    compare(&set, &as_json(&ConfigFile::default()), "", &mut found);
-    found.truncate(MAX);
-    found
+/// Keys that decide where data lies. A node that ignored one would start on other folders.
+const OF_DATA: &[&str] = &[
+    "system.root_directory",
+    "system.data",
+    "system.log_directory",
+    "system.archive_directory",
+    "system.backup_directory",
+    "system.tmp_directory",
+    "system.user.passwd.directory",
+    "system.machine_id.directory",
+];
+
+/// Why the text is not a node's file, or does not say where the node's data lies.
+pub(super) fn misplaced(text: &str, report: &Report) -> Vec<Problem> {
+    let top = |key: &str| report.unknown.iter().any(|unknown| unknown.path == key);
+    if top("apiVersion") || top("kind") {
+        let message = "this is a manifest of a server and not a node's file: apply it with `alula apply -f`, and name the \
+                       node's file with --config";
+        return vec![Problem::new(if top("kind") { "kind" } else { "apiVersion" }, message)];
+    }
+    if report.known == 0 {
+        let what = if text.trim().is_empty() { "the file is empty" } else { "no key of a node's file is in it" };
+        let message =
+            format!("{what}: expected `system`, `docker`, `api`, `remote` or another one; is this the right file?");
+        return vec![Problem::new("", message)];
+    }
+    report.unknown.iter().filter_map(decides_on_data).collect()
 }
 
-fn compare(set: &Value, known: &Value, section: &str, found: &mut Vec<Problem>) {
-    let (Value::Object(set), Value::Object(known)) = (set, known) else { return };
-    // An empty default is a map with any keys.
-    if known.is_empty() {
-        return;
-    }
-    for (key, value) in set {
-        let path = format!("{section}{key}");
-        match known.get(key) {
-            Some(known) => compare(value, known, &format!("{path}."), found),
-            None => {
-                let nearest = yaml::nearest(key, known.keys().map(String::as_str));
-                let help = nearest.map_or(String::new(), |nearest| format!("; did you mean `{nearest}`?"));
-                found.push(Problem::new(path, format!("unknown key, ignored{help}")));
-            }
-        }
-    }
+/// An unknown key that was meant as one of [`OF_DATA`], or as a section of one.
+fn decides_on_data(unknown: &Unknown) -> Option<Problem> {
+    let depth = unknown.path.matches('.').count();
+    let is_meant = |known: &str| {
+        let beginning: Vec<&str> = known.split('.').take(depth + 1).collect();
+        strsim::damerau_levenshtein(&beginning.join(".").to_lowercase(), &unknown.path.to_lowercase()) <= 1
+    };
+    let outside = OF_DATA.iter().find(|known| known.strip_prefix("system.") == Some(&unknown.path));
+    let meant = OF_DATA.iter().find(|known| is_meant(known)).or(outside)?;
+    let known: Vec<&str> = meant.split('.').take(if outside.is_some() { usize::MAX } else { depth + 1 }).collect();
+    let message = format!("unknown key, and the folders of the node depend on it: did you mean `{}`?", known.join("."));
+    Some(Problem::new(&unknown.path, message))
+}
+
+/// The parts of the text that have no effect: unknown keys, earlier values of a key, further documents.
+pub(super) fn unread(report: &Report) -> Vec<Problem> {
+    let unknown = report.unknown.iter().map(|Unknown { path, known }| {
+        let nearest = yaml::nearest(path.rsplit('.').next().unwrap_or_default(), known.iter().copied());
+        let help = nearest.map_or(String::new(), |nearest| format!("; did you mean `{nearest}`?"));
+        Problem::new(path, format!("unknown key, ignored{help}"))
+    });
+    let more =
+        report.more_documents.then(|| Problem::new("", "only the first document is read; what follows is ignored"));
+    unknown.chain(report.twice.iter().cloned()).take(MAX).chain(more).collect()
 }
 
 fn as_json(file: &ConfigFile) -> Value {
@@ -88,7 +116,8 @@ mod tests {
     use super::*;
 
     fn messages(text: &str) -> Vec<String> {
-        unknown_keys(text).iter().map(Problem::to_string).collect()
+        let read = ConfigFile::read(text).map(|(_, report)| unread(&report)).unwrap_or_default();
+        read.iter().map(Problem::to_string).collect()
     }
 
     #[test]

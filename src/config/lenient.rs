@@ -4,14 +4,19 @@ use std::ops::RangeInclusive;
 
 use super::Problem;
 
-/// Collects the replaced values, for warnings.
+/// Collects the replaced values, for warnings, and the values that cannot be replaced.
 #[derive(Debug, Default)]
-pub(super) struct Lenient(pub(super) Vec<Problem>);
+pub(super) struct Lenient(pub(super) Vec<Problem>, pub(super) Vec<Problem>);
 
 impl Lenient {
     /// Notes what is wrong with a key, and which value is used.
     pub(super) fn note(&mut self, key: impl Into<String>, message: impl Into<String>) {
         self.0.push(Problem::new(key, message));
+    }
+
+    /// A value that cannot be replaced. An invalid one is collected, and the check of other values continues.
+    pub(super) fn require<T>(&mut self, value: Result<T, Problem>) -> Option<T> {
+        value.map_err(|problem| self.1.push(problem)).ok()
     }
 
     /// An element of a list or map. An invalid one is left out.

@@ -109,21 +109,21 @@ impl NodeConfig {
     /// Validates `file`, which was read from `source`.
     ///
     /// # Errors
-    /// The first invalid value that cannot be replaced. Replaced values are listed in `adjusted`.
+    /// The invalid values that cannot be replaced. Replaced values are listed in `adjusted`.
     pub fn resolve(
         file: &ConfigFile,
         source: &Path,
         variables: Variables<'_>,
         owner: Owner,
         timezone: String,
-    ) -> Result<Self, Problem> {
-        let token_id = token("token_id", "WINGS_TOKEN_ID", &file.token_id, variables)?;
-        let token = token("token", "WINGS_TOKEN", &file.token, variables)?;
+    ) -> Result<Self, Vec<Problem>> {
+        let lenient = &mut Lenient::default();
+        let token_id = lenient.require(token("token_id", "WINGS_TOKEN_ID", &file.token_id, variables));
+        let token = lenient.require(token("token", "WINGS_TOKEN", &file.token, variables));
         let system = &file.system;
         let alula = &file.alula;
         let (crash, reconcile, install, logs) =
             (&system.crash_detection, &alula.reconcile, &alula.install, &alula.logs);
-        let lenient = &mut Lenient::default();
         let mut docker = file.docker.clone();
         docker.validate(lenient);
         // Wings treats a crash timeout below 0 as 0.
@@ -131,28 +131,60 @@ impl NodeConfig {
         let disk_check_interval =
             lenient_seconds("system.disk_check_interval", system.disk_check_interval, 150, lenient);
         let installs = reconcile.concurrent_installs;
-        let transcript_mib: u64 = within("alula.logs.max_size_mib", logs.max_size_mib, 1..=1 << 20, "MiB")?;
-        let mut node = Self {
+        let panel = token_id.as_ref().zip(token.as_ref()).and_then(|(token_id, token)| {
+            let panel = PanelConfig::resolve(file, token_id, token, lenient);
+            lenient.require(panel)
+        });
+        let api = ApiConfig::resolve(file, source, lenient);
+        let directories = lenient.require(Directories::resolve(system, alula.socket.as_deref(), source));
+        let overhead = Overhead::resolve(&std::mem::take(&mut docker.overhead), lenient);
+        let overhead = lenient.require(overhead);
+        let workers = lenient.require(within("alula.reconcile.workers", reconcile.workers, 1..=1024, "workers"));
+        let installers = within("alula.reconcile.concurrent_installs", installs, 1..=1024, "installers");
+        let installers = lenient.require(installers);
+        let install_timeout =
+            lenient.require(seconds_or_none("alula.install.timeout_seconds", install.timeout_seconds));
+        let transcript_mib = within("alula.logs.max_size_mib", logs.max_size_mib, 1..=1 << 20, "MiB");
+        let transcript_mib: Option<u64> = lenient.require(transcript_mib);
+        let transcript_files = lenient.require(within("alula.logs.max_files", logs.max_files, 1..=1000, "files"));
+        let rootless = ContainerUser::resolve(system, lenient);
+        let allowed_mounts = allowed_mounts(&file.allowed_mounts, lenient);
+        let invalid = std::mem::take(&mut lenient.1);
+        if !invalid.is_empty() {
+            return Err(invalid);
+        }
+        let (Some(token_id), Some(token), Some(panel), Some(api), Some(directories), Some(overhead)) =
+            (token_id, token, panel, api, directories, overhead)
+        else {
+            return Err(invalid);
+        };
+        let (Some(workers), Some(concurrent_installs), Some(install_timeout), Some(mib), Some(max_transcript_files)) =
+            (workers, installers, install_timeout, transcript_mib, transcript_files)
+        else {
+            return Err(invalid);
+        };
+        let adjusted = std::mem::take(&mut lenient.0);
+        Ok(Self {
             source: source.to_owned(),
             debug: file.debug,
             quiet: file.quiet && !file.debug,
             app_name: file.app_name.clone(),
             uuid: file.uuid.clone(),
             token_id: token_id.expose().to_owned(),
-            api: ApiConfig::resolve(file, source)?,
-            panel: PanelConfig::resolve(file, &token_id, &token, lenient)?,
+            api,
+            panel,
             api_token: Some(token).filter(|token| !token.is_empty()),
-            directories: Directories::resolve(system, alula.socket.as_deref(), source)?,
+            directories,
             owner,
-            rootless: ContainerUser::resolve(system, lenient),
+            rootless,
             mount_passwd: system.user.passwd.enable,
             mount_machine_id: system.machine_id.enable,
             timezone,
             registries: Registries::resolve(std::mem::take(&mut docker.registries)),
-            overhead: Overhead::resolve(&std::mem::take(&mut docker.overhead), lenient)?,
+            overhead,
             docker,
             pull_policy: alula.pull.policy,
-            allowed_mounts: allowed_mounts(&file.allowed_mounts, lenient),
+            allowed_mounts,
             block_base_dir_mount: file.block_base_dir_mount,
             crash_detection: crash.enabled,
             clean_exit_is_crash: crash.detect_clean_exit_as_crash,
@@ -160,17 +192,15 @@ impl NodeConfig {
             disk_check_interval,
             check_permissions_on_boot: system.check_permissions_on_boot,
             remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,
-            workers: within("alula.reconcile.workers", reconcile.workers, 1..=1024, "workers")?,
-            concurrent_installs: within("alula.reconcile.concurrent_installs", installs, 1..=1024, "installers")?,
-            install_timeout: seconds_or_none("alula.install.timeout_seconds", install.timeout_seconds)?,
+            workers,
+            concurrent_installs,
+            install_timeout,
             fail_on_nonzero_exit: install.fail_on_nonzero_exit,
-            max_transcript_bytes: transcript_mib * 1024 * 1024,
-            max_transcript_files: within("alula.logs.max_files", logs.max_files, 1..=1000, "files")?,
+            max_transcript_bytes: mib * 1024 * 1024,
+            max_transcript_files,
             rotate_daemon_log: system.enable_log_rotate,
-            adjusted: Vec::new(),
-        };
-        node.adjusted = std::mem::take(&mut lenient.0);
-        Ok(node)
+            adjusted,
+        })
     }
 
     /// The user of processes in containers.

@@ -1,7 +1,7 @@
 //! Settings of the panel client and of the HTTP API.
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -130,12 +130,15 @@ fn custom_header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue)
 }
 
 impl ApiConfig {
-    pub(super) fn resolve(file: &ConfigFile, source: &Path) -> Result<Self, Problem> {
+    /// `None` if a value is invalid and cannot be replaced.
+    pub(super) fn resolve(file: &ConfigFile, source: &Path, lenient: &mut Lenient) -> Option<Self> {
         let api = &file.api;
-        let port: u16 = within("api.port", api.port, 0..=65535, "as a port number")?;
-        Ok(Self {
-            address: format!("{}:{port}", bindable(&api.host)),
-            tls: TlsFiles::resolve(api, source)?,
+        let port = lenient.require(within::<u16>("api.port", api.port, 0..=65535, "as a port number"));
+        let host = lenient.require(bindable(&api.host));
+        let tls = lenient.require(TlsFiles::resolve(api, source));
+        Some(Self {
+            address: format!("{}:{}", host?, port?),
+            tls: tls?,
             allowed_origins: file.allowed_origins.clone(),
             allow_cors_private_network: file.allow_cors_private_network,
         })
@@ -143,15 +146,42 @@ impl ApiConfig {
 }
 
 /// The host part of an address. An IPv6 address gets brackets if it has none.
-fn bindable(host: &str) -> String {
-    match host.trim() {
-        "" => "0.0.0.0".to_owned(),
-        host if host.parse::<Ipv6Addr>().is_ok() => format!("[{host}]"),
-        host => host.to_owned(),
+fn bindable(host: &str) -> Result<String, Problem> {
+    let host = host.trim();
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    let is_name = !host.is_empty() && host.len() <= 253 && host.chars().all(name);
+    // Digits and dots alone are an address, and not a name.
+    let is_number = host.chars().all(|c| c.is_ascii_digit() || c == '.');
+    match host {
+        "" => Ok("0.0.0.0".to_owned()),
+        _ if is_ipv6(bare) => Ok(format!("[{bare}]")),
+        host if host.parse::<Ipv4Addr>().is_ok() || (is_name && !is_number) => Ok(host.to_owned()),
+        host => {
+            let message = format!(
+                "is {host:?}: expected an address or name of this host, without scheme and port, such as 0.0.0.0"
+            );
+            Err(Problem::new("api.host", message))
+        }
     }
 }
 
+/// Whether the text is an IPv6 address, with or without a zone such as `%eth0`.
+fn is_ipv6(text: &str) -> bool {
+    text.split_once('%').map_or(text, |(address, _)| address).parse::<Ipv6Addr>().is_ok()
+}
+
 impl TlsFiles {
+    /// The files that cannot be read now. A certificate may arrive later.
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = Problem> {
+        [("api.ssl.cert", &self.cert), ("api.ssl.key", &self.key)].into_iter().filter_map(|(key, path)| {
+            let error = std::fs::read(path).err()?;
+            let message =
+                format!("cannot read {}: {error}; the API is not served to the panel until it can", path.display());
+            Some(Problem::new(key, message))
+        })
+    }
+
     fn resolve(api: &ApiFile, source: &Path) -> Result<Option<Self>, Problem> {
         if !api.ssl.enabled {
             return Ok(None);

@@ -8,23 +8,13 @@ use jiff::tz::{TimeZoneDatabase, TimeZoneName};
 use super::{Problem, Variables};
 use crate::yaml;
 
-/// The name of the node's timezone in the database, and a notice about invalid names that were ignored.
+/// The name of the node's timezone in the database, and a problem about invalid names that were replaced.
 ///
-/// It is `configured` unless that is empty, else `$TZ`, else `{etc}/timezone`, else the target of `{etc}/localtime`, else UTC.
-///
-/// # Errors
-/// The configured name is not in the database. Unknown names from the other sources are ignored, with a notice.
-pub(super) fn find(
-    configured: &str,
-    variables: Variables<'_>,
-    etc: &Path,
-) -> Result<(String, Option<String>), Problem> {
-    if !configured.trim().is_empty() {
-        let name = canonical(configured).ok_or_else(|| Problem::new("system.timezone", unknown(configured)))?;
-        return Ok((name, None));
-    }
-    let mut notice = None;
+/// It is `configured`, else `$TZ`, else `{etc}/timezone`, else the target of `{etc}/localtime`, else UTC. Unknown names are skipped.
+pub(super) fn find(configured: &str, variables: Variables<'_>, etc: &Path) -> (String, Option<Problem>) {
+    let mut unknown_names = Vec::new();
     for (source, found) in [
+        ("", Some(configured.to_owned())),
         ("the variable TZ", variables("TZ")),
         ("/etc/timezone", fs::read_to_string(etc.join("timezone")).ok()),
         ("the link /etc/localtime", localtime(&etc.join("localtime"))),
@@ -33,11 +23,19 @@ pub(super) fn find(
             continue;
         };
         match canonical(&found) {
-            Some(name) => return Ok((name, notice)),
-            None => notice = Some(format!("{source} is ignored: {}", unknown(found.trim()))),
+            Some(name) => return replaced(name, unknown_names),
+            None if source.is_empty() => unknown_names.push(unknown(found.trim())),
+            None => unknown_names.push(format!("{source}: {}", unknown(found.trim()))),
         }
     }
-    Ok(("UTC".into(), notice))
+    replaced("UTC".into(), unknown_names)
+}
+
+/// The name, with a problem if it replaces others.
+fn replaced(name: String, unknown_names: Vec<String>) -> (String, Option<Problem>) {
+    let problem = (!unknown_names.is_empty())
+        .then(|| Problem::new("system.timezone", format!("{}; {name} is used", unknown_names.join("; "))));
+    (name, problem)
 }
 
 /// The database's spelling of a name, or `None` for an unknown one.

@@ -1,7 +1,26 @@
 //! Image references, as far as the daemon has to parse them.
 
+use serde::{Deserialize, Deserializer};
+
 /// The registry of a reference that names none.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
+
+/// A reference without the white space around it and after a leading `~`, which no engine accepts. Published eggs have some.
+pub fn trimmed(reference: &str) -> String {
+    let reference = reference.trim();
+    match reference.strip_prefix('~') {
+        Some(local) => format!("~{}", local.trim_start()),
+        None => reference.to_owned(),
+    }
+}
+
+/// Reads a reference as [`trimmed`].
+///
+/// # Errors
+/// The value is not a text.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|reference| trimmed(&reference))
+}
 
 /// A parsed reference: `[registry/]path[:tag][@digest]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +87,22 @@ impl<'a> ImageReference<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn white_space_around_a_reference_is_removed() {
+        for (text, expected) in [
+            ("busybox", "busybox"),
+            (" busybox:1\t", "busybox:1"),
+            ("busybox:1\r\n", "busybox:1"),
+            ("\u{a0}busybox", "busybox"),
+            ("~ local/game:1", "~local/game:1"),
+            (" ~\tlocal/game:1 \n", "~local/game:1"),
+            ("~", "~"),
+            (" \t", ""),
+        ] {
+            assert_eq!(trimmed(text), expected, "{text:?}");
+        }
+    }
 
     #[test]
     fn references_of_the_same_image_have_one_canonical_spelling() {

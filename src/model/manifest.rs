@@ -110,8 +110,10 @@ pub struct Install {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Script {
     /// Image that runs the script.
+    #[serde(deserialize_with = "super::image::deserialize")]
     pub image: String,
     /// Program that runs it: `sh`, `bash`, `ash`.
+    #[serde(deserialize_with = "super::image::deserialize")]
     pub entrypoint: String,
     /// The script's text; CRLF line ends become LF.
     pub text: String,
@@ -144,6 +146,13 @@ impl JsonSchema for Span {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({"type": "string", "examples": ["90s", "30m", "1h"]})
+    }
+}
+
+impl Script {
+    /// Whether there is nothing to run.
+    pub fn is_blank(&self) -> bool {
+        self.text.trim().is_empty()
     }
 }
 
@@ -180,6 +189,19 @@ pub fn digest<T: Serialize>(value: &T) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn references_and_entrypoints_are_read_without_white_space() {
+        let spec: Spec = serde_json::from_value(serde_json::json!({
+            "settings": {"container": {"image": "~ example/game:1\r\n"}},
+            "script": {"image": "\texample/installer ", "entrypoint": "bash\r\n", "text": " \r\n\t"},
+        }))
+        .unwrap();
+        assert_eq!(spec.settings.container.image, "~example/game:1");
+        let script = spec.script.unwrap();
+        assert_eq!((script.image.as_str(), script.entrypoint.as_str()), ("example/installer", "bash"));
+        assert!(script.is_blank());
+    }
 
     #[test]
     fn spans_are_read_and_written_with_units() {

@@ -142,6 +142,7 @@ pub struct Egg {
 #[serde(deny_unknown_fields, default)]
 pub struct Container {
     /// Image reference; with a leading `~` it is local and never pulled.
+    #[serde(deserialize_with = "super::image::deserialize")]
     pub image: String,
 }
 

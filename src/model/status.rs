@@ -152,9 +152,6 @@ pub struct Status {
     /// The runtime's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// When the running container was started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<Timestamp>,
     /// The state that was last reported to the panel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_reported: Option<PowerState>,
@@ -176,7 +173,6 @@ impl Status {
             suspended: false,
             conditions: Vec::new(),
             container: None,
-            started_at: None,
             last_reported: None,
             disk_bytes: 0,
             events: Vec::new(),

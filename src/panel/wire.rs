@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use self::read::{Fields, Trail};
 use self::settings::WireSettings;
 use super::{ListedServer, PanelServer};
+use crate::model::image::trimmed;
 use crate::model::{Script, ServerId};
 
 /// Longest answer of the panel, in bytes.
@@ -99,8 +100,8 @@ pub fn script(answer: &Value) -> Result<Script, WireError> {
         return Err(WireError::new(&Trail::Root, "an install script", "none of its keys"));
     }
     Ok(Script {
-        image: root.value("container_image")?,
-        entrypoint: root.value("entrypoint")?,
+        image: trimmed(&root.value::<String>("container_image")?),
+        entrypoint: trimmed(&root.value::<String>("entrypoint")?),
         text: root.value("script")?,
     })
 }

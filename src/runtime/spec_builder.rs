@@ -116,7 +116,7 @@ pub fn installer_container(
         volumes: vec![volume(VolumeRole::Data, INSTALL_FOLDER), volume(VolumeRole::InstallScript, SCRIPT_FOLDER)],
         tmpfs: tmpfs(node),
         dns: node.docker.network.dns.clone(),
-        log: log_driver(node),
+        log: installer_log(node),
         network_mode: node.docker.network.network_mode.clone(),
         endpoint: network::endpoint(&settings.allocations, node, host),
         userns_mode: node.docker.userns_mode.clone(),
@@ -133,6 +133,13 @@ fn wings_labels(container_type: &str) -> BTreeMap<String, String> {
 
 fn tmpfs(node: &NodeConfig) -> BTreeMap<String, String> {
     BTreeMap::from([("/tmp".into(), format!("rw,exec,nosuid,size={}M", node.docker.tmpfs_mib))])
+}
+
+/// The log of an installer, which the daemon reads: with the driver `none` the output of an installation would be lost.
+fn installer_log(node: &NodeConfig) -> Option<LogDriver> {
+    log_driver(node).map(|log| {
+        if log.driver == "none" { LogDriver { driver: "local".into(), options: BTreeMap::new() } } else { log }
+    })
 }
 
 fn log_driver(node: &NodeConfig) -> Option<LogDriver> {

@@ -175,23 +175,16 @@ pub fn merge(config: &str, overlay: &str) -> Result<Manifest, YamlError> {
     // Through text once more, for the same messages (and nearest-key help) as a broken `config.yml` gets.
     yaml::parse(&yaml::to_string(&value)?).map_err(|mut error| {
         // The lines of the merged text are in no file.
-        let position = error.path.as_deref().and_then(|path| locate(overlay, path));
+        let position = error.path.as_deref().and_then(|path| yaml::locate_nearest(overlay, path));
         (error.line, error.column) = (position.map(|(line, _)| line), position.map(|(_, column)| column));
         error
     })
 }
 
-/// Line and column of a dotted path of keys in a text, or of the last of its parents that is there.
-fn locate(text: &str, path: &str) -> Option<(usize, usize)> {
-    let path = path.replace('[', ".").replace(']', "");
-    let keys: Vec<&str> = path.split('.').collect();
-    (1..=keys.len()).rev().find_map(|length| yaml::locate(text, &keys[..length]))
-}
-
 /// Line and column of the key in a text with which a problem's message begins.
 pub fn position_of(problem: &SpecProblem, text: &str) -> Option<(usize, usize)> {
     let key = problem.message.split([' ', ':']).next()?;
-    (key.starts_with("metadata.") || key.starts_with("spec.")).then(|| locate(text, key))?
+    (key.starts_with("metadata.") || key.starts_with("spec.")).then(|| yaml::locate_nearest(text, key))?
 }
 
 /// A problem with its file and its position in it.

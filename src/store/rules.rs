@@ -49,7 +49,7 @@ fn check_file(spec: &Spec) -> Result<(), String> {
     }
     check_mounts(&spec.settings)?;
     check_image("spec.settings.container.image", &spec.settings.container.image)?;
-    if let Some(script) = &spec.script {
+    if let Some(script) = spec.script.as_ref().filter(|script| !script.is_blank()) {
         check_image("spec.script.image", &script.image)?;
     }
     check_allocations(&spec.settings.allocations)?;

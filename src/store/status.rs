@@ -28,8 +28,6 @@ impl Store {
             self.publish_changes(id, &current, &status);
         }
         *current = Arc::new(status);
-        drop(current);
-        self.inner.version.fetch_add(1, Ordering::AcqRel);
         true
     }
 

@@ -330,6 +330,9 @@ impl Runtime for FakeRuntime {
         let key = id.to_owned();
         let read = move |state: &mut State| {
             let container = state.find_mut(&key).ok_or_else(|| Rejection::no_container(&key))?;
+            if container.spec.log.as_ref().is_some_and(|log| log.driver == "none") {
+                return Err(Rejection::new(501, "configured logging driver does not support reading"));
+            }
             let bytes = match part {
                 LogPart::All | LogPart::Follow => container.log.all(),
                 LogPart::Tail(lines) => container.log.tail(lines),

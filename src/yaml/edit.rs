@@ -32,7 +32,7 @@ pub fn merge(old_text: &str, new: &Value) -> Result<String, YamlError> {
     if old == *new {
         return Ok(old_text.to_owned());
     }
-    let edited = Editor::new(body, tree::read(body)?.as_ref()).edit(&old, new);
+    let edited = Editor::new(body, tree::read(body, tree::Keys::Unique)?.as_ref()).edit(&old, new);
     let means_new = |text: &String| parse_value(text).is_ok_and(|value| value == *new);
     let merged = match edited.ok().filter(means_new) {
         Some(merged) => merged,

@@ -11,18 +11,13 @@ const MIN_PREFIX: usize = 4;
 
 /// The error for a document that does not have the expected shape.
 pub(super) fn shape(text: &str, root: Option<&Node>, error: &serde_yaml::Error) -> YamlError {
-    let position = error.location().map(|at| (at.line(), at.column()));
-    let mut message = error.to_string();
-    if let Some((line, column)) = position {
-        let suffix = format!(" at line {line} column {column}");
-        message.truncate(message.strip_suffix(&suffix).map_or(message.len(), str::len));
-    }
+    let (position, message) = split(error);
     let Some(root) = root else {
         let error = YamlError::at(1, 1, format!("there is nothing in it: {message}"));
         return error.help("write the missing keys");
     };
     // The deserializer has a scanner of its own, which rejects some texts that the parser accepts.
-    if message.contains(", while ") || message.contains("found character") {
+    if is_syntax(&message) {
         return syntax::explain(text, &message, position.unwrap_or((1, 1)), None);
     }
     let (mut target, rest) = follow(root, &message);
@@ -38,6 +33,45 @@ pub(super) fn shape(text: &str, root: Option<&Node>, error: &serde_yaml::Error) 
         message: cut(&wrong_type(rest, &path).unwrap_or_else(|| rest.to_owned()), MAX_MESSAGE),
         path: (!path.is_empty()).then(|| cut(&path, MAX_PATH)),
     }
+}
+
+/// The error for a document that the deserializer rejects, and whose tree cannot be read because of `fault`.
+pub(super) fn unplaced(fault: YamlError, error: &serde_yaml::Error) -> YamlError {
+    let (position, message) = split(error);
+    if is_syntax(&message) {
+        return fault;
+    }
+    let (line, column) = position.unzip();
+    let (path, rest) = message.split_once(": ").filter(|(path, _)| !path.contains(' ')).unwrap_or(("", &message));
+    let message = wrong_type(rest, path).unwrap_or_else(|| rest.to_owned());
+    let path = (!path.is_empty()).then(|| cut(path, MAX_PATH));
+    YamlError { line, column, path, help: suggestion(rest), message: cut(&message, MAX_MESSAGE) }
+}
+
+/// The position of an error, and its message without it.
+fn split(error: &serde_yaml::Error) -> (Option<(usize, usize)>, String) {
+    let position = error.location().map(|at| (at.line(), at.column()));
+    let mut message = error.to_string();
+    if let Some((line, column)) = position {
+        let suffix = format!(" at line {line} column {column}");
+        message.truncate(message.strip_suffix(&suffix).map_or(message.len(), str::len));
+    }
+    (position, message)
+}
+
+/// Whether a message is about the text and not about its meaning.
+fn is_syntax(message: &str) -> bool {
+    [", while ", "found ", "did not find", "not allowed in this context", "control characters", "could not find"]
+        .iter()
+        .any(|part| message.contains(part))
+        && !message.contains("expected ")
+        || message.contains(", while ")
+}
+
+/// The dotted path of the key that a mistake reports as missing.
+pub(super) fn missing_key(mistake: &YamlError) -> Option<String> {
+    let key = quoted_after(&mistake.message, "missing field `")?;
+    Some(join(mistake.path.as_deref().unwrap_or_default(), key))
 }
 
 /// A node and the dotted path to it.
@@ -140,6 +174,7 @@ fn wrong_type(message: &str, path: &str) -> Option<String> {
         "a sequence" => "a list",
         "a string" => "a text",
         "a map" => "a mapping of keys to values",
+        "any YAML value" | "any valid JSON value" => "a number of at most 64 bits",
         other if other.starts_with("struct ") => "a mapping of keys to values",
         other if other.starts_with("enum ") => "one of the known words",
         other => other,
@@ -153,6 +188,11 @@ fn wrong_type(message: &str, path: &str) -> Option<String> {
     })
 }
 
+/// The number in ``integer `5` as u128``.
+fn number_in(found: &str) -> String {
+    cut(found.split('`').nth(1).unwrap_or_default(), MAX_QUOTE)
+}
+
 fn describe(found: &str) -> String {
     match found {
         "unit value" => "nothing".to_owned(),
@@ -160,6 +200,7 @@ fn describe(found: &str) -> String {
         "sequence" => "a list".to_owned(),
         other => match other.strip_prefix("string ") {
             Some(text) => format!("the text {}", cut(text, MAX_QUOTE)),
+            None if other.ends_with("128") => format!("the number {}, which is too large", number_in(other)),
             None => cut(other, MAX_QUOTE),
         },
     }

@@ -1,6 +1,6 @@
 //! A YAML document as a tree of nodes with their positions in the text.
 //!
-//! [`read`] rejects a text that is not YAML, holds more than one document or a key twice, or exceeds the limits on
+//! [`read`] rejects a text that is not YAML, holds more than one document or (with [`Keys::Unique`]) a key twice, or exceeds the limits on
 //! nesting, values and aliases. It works on the parser's events, before the deserializer, whose own limits are weaker, reads
 //! the text.
 
@@ -18,6 +18,13 @@ pub(super) const MAX_DEPTH: usize = 64;
 pub(super) const MAX_NODES: usize = 100_000;
 /// Aliases in a document.
 pub(super) const MAX_ALIASES: usize = 64;
+
+/// Whether a mapping may hold a key twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    Unique,
+    Any,
+}
 
 /// How a collection is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,10 +90,10 @@ impl Node {
         }
     }
 
-    /// The entry of a mapping with this key.
+    /// The entry of a mapping with this key; the last one if there are several.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         match &self.kind {
-            Kind::Mapping { entries, .. } => entries.iter().find(|entry| entry.key.as_key() == Some(name)),
+            Kind::Mapping { entries, .. } => entries.iter().rfind(|entry| entry.key.as_key() == Some(name)),
             _ => None,
         }
     }
@@ -109,8 +116,8 @@ impl Entry {
 }
 
 /// Reads `text`, which has no byte order mark and is at most [`super::MAX_BYTES`] long. `None` for a text of blanks and comments.
-pub(super) fn read(text: &str) -> Result<Option<Node>, YamlError> {
-    let mut builder = Builder::new(text);
+pub(super) fn read(text: &str, keys: Keys) -> Result<Option<Node>, YamlError> {
+    let mut builder = Builder::new(text, keys);
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|e| {
             let at = e.marker();
@@ -140,6 +147,7 @@ struct Open {
 /// Builds nodes from events.
 struct Builder<'t> {
     text: &'t str,
+    keys: Keys,
     /// Byte offset of each character, if the text is not ASCII.
     bytes: Option<Vec<u32>>,
     open: Vec<Open>,
@@ -154,13 +162,14 @@ struct Builder<'t> {
 }
 
 impl<'t> Builder<'t> {
-    fn new(text: &'t str) -> Self {
+    fn new(text: &'t str, keys: Keys) -> Self {
         let bytes = (!text.is_ascii()).then(|| {
             let ends = std::iter::once(text.len() as u32);
             text.char_indices().map(|(i, _)| i as u32).chain(ends).collect()
         });
         Self {
             text,
+            keys,
             bytes,
             open: Vec::new(),
             root: None,
@@ -309,6 +318,7 @@ impl<'t> Builder<'t> {
                 None => {
                     if let Some(name) = node.as_key()
                         && let Some(first) = parent.keys.insert(name.to_owned(), line)
+                        && self.keys == Keys::Unique
                     {
                         let name = syntax::cut(name, syntax::MAX_QUOTE);
                         let message = format!("the key `{name}` is there twice, first on line {first}");

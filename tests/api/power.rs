@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use alula::model::{PowerState, Reason, ServerId};
+use alula::model::{Manifest, PowerState, Reason, Role, ServerId};
 use alula::panel::PanelError;
 use alula::testing::fake::{Act, Program, ServerScript};
 use alula::testing::{IMAGE, PanelCall, panel_server};
 use http::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::node::ApiNode;
 
@@ -55,6 +55,36 @@ async fn a_second_stop_command_is_typed() {
     assert_eq!(type_lines(&node, id, &["stop"]).await, StatusCode::NO_CONTENT);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(acknowledged(&node, id), ["asked to stop", "asked to stop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_server_has_an_uptime_and_a_memory_limit() {
+    let node = ApiNode::new();
+    let id = node.add(1);
+    let utilization = async || {
+        let one: Value = node.ask(Method::GET, &format!("/api/servers/{id}"), "").await.json();
+        let list: Value = node.ask(Method::GET, "/api/servers", "").await.json();
+        assert_eq!(list[0], one);
+        one["utilization"].clone()
+    };
+    let offline = utilization().await;
+    assert_eq!(offline["uptime"], 0);
+    assert!(offline["memory_limit_bytes"].as_u64().unwrap() > 64 << 20, "that of the host: {offline}");
+
+    act(&node, id, "start").await;
+    node.becomes(id, PowerState::Starting).await;
+    let first = utilization().await["uptime"].as_u64().unwrap();
+    assert!(first > 0, "the panel would show the server as offline");
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    let later = utilization().await["uptime"].as_u64().unwrap();
+    assert!((first + 90_000..first + 91_000).contains(&later), "{first} {later}");
+    // While the container is inspected again.
+    node.context.servers.container_changed(id, Role::Server);
+    assert!(utilization().await["uptime"].as_u64().unwrap() > 0);
+
+    let limited = |manifest: &mut Manifest| manifest.spec.settings.build.memory_limit = 1000;
+    node.context.store.sync(id, None, limited, |_| ()).unwrap();
+    assert_eq!(utilization().await["memory_limit_bytes"], 1_205_862_400_u64);
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,36 +202,6 @@ async fn what_a_request_finds_in_the_files_is_an_event_too() {
     act(&node, id, "kill").await;
     let status = node.context.store.status(id).unwrap();
     assert!(status.events.iter().any(|event| event.reason == Reason::SpecInvalid), "{:#?}", status.events);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_running_server_has_an_uptime_and_a_memory_limit() {
-    let node = ApiNode::new();
-    let id = node.add(1);
-    let utilization = async || {
-        let one = node.ask(Method::GET, &format!("/api/servers/{id}"), "").await.json()["utilization"].clone();
-        let list = node.ask(Method::GET, "/api/servers", "").await.json()[0]["utilization"].clone();
-        assert_eq!(one, list);
-        (one["uptime"].as_u64().unwrap(), one["memory_limit_bytes"].as_u64().unwrap())
-    };
-    assert_eq!(utilization().await, (0, 0));
-    node.engine.set_program(IMAGE, stubborn());
-    act(&node, id, "start").await;
-    node.becomes(id, PowerState::Starting).await;
-    tokio::time::sleep(Duration::from_secs(7)).await;
-    let (first, limit) = utilization().await;
-    assert!((6_000..=8_000).contains(&first), "{first} ms");
-    let build = node.context.store.get(id).unwrap().manifest.as_ref().unwrap().spec.settings.build.clone();
-    match node.context.node.config.overhead.memory_limit_bytes(build.memory_limit) {
-        // Without a limit it is the host's memory.
-        0 => assert!(limit > 64 << 20, "{limit}"),
-        expected => assert_eq!(limit, expected as u64),
-    }
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(utilization().await.0, first + 60_000);
-    act(&node, id, "kill").await;
-    node.becomes(id, PowerState::Offline).await;
-    assert_eq!(utilization().await, (0, 0));
 }
 
 /// What answers in the panel's place, once on each call: nothing is lost, and the server runs.

@@ -215,7 +215,8 @@ impl Play {
             // Script runs of a later server with this id are counted from zero.
             self.check_runs();
             self.runs.lock().unwrap().retain(|token, _| !token.starts_with(&id.to_string()));
-            self.servers[at].deleted_installs.extend(installs);
+            let server = &mut self.servers[at];
+            server.deleted_installs.extend(installs.into_iter().chain(server.lost_installs.drain(..)));
         }
         self.log(|| format!("delete {at}: {answer:?}"));
         self.follow(daemon, at);

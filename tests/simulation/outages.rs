@@ -119,9 +119,13 @@ impl Play {
                 (server.deleted, server.created) = (server.deleted && !deletion, server.created && !deletion);
                 // An installation that is withdrawn with its request may have begun another log.
                 let later = |request: &serde_json::Value| request["sequence"].as_u64() > done["sequence"].as_u64();
-                if accepted.iter().any(|request| request["verb"] == "install" && later(request)) {
+                let installs = accepted.iter().filter(|request| request["verb"] == "install" && later(request));
+                let lost = installs.filter_map(|request| Some(format!("{} {}", server.id, request["id"].as_str()?)));
+                let lost: Vec<String> = lost.collect();
+                if !lost.is_empty() {
                     server.superseded_install = done["token"].as_str().map(str::to_owned);
                 }
+                server.lost_installs.extend(lost);
             }
             damaged.push(*file);
         }

@@ -92,6 +92,8 @@ pub struct Server {
     pub superseded_install: Option<String>,
     /// Tokens of installations that were in progress when the server was deleted.
     pub deleted_installs: Vec<String>,
+    /// Installations whose request a damaged file has lost; their script may still run.
+    pub lost_installs: Vec<String>,
     /// One of its files was damaged, and it was not installed or deleted since.
     pub damaged: bool,
     /// Operations on containers before that damage; reset by operators' installations too.
@@ -197,6 +199,7 @@ impl Play {
                 texts: Vec::new(),
                 superseded_install: None,
                 deleted_installs: Vec::new(),
+                lost_installs: Vec::new(),
                 damaged: false,
                 unchanged_since: None,
                 parked: None,

@@ -1,5 +1,6 @@
 //! The output of a server and of its installer.
 
+use std::io;
 use std::time::Duration;
 
 use axum::extract::RawQuery;
@@ -12,8 +13,10 @@ use crate::api::request::{ServerPath, parameter};
 use crate::api::startup::Started;
 use crate::api::{ApiError, response};
 use crate::files::install_log;
-use crate::model::Role;
-use crate::runtime::LogPart;
+use crate::model::{Role, ServerId};
+use crate::reconcile::context::Context;
+use crate::runtime::{ErrorKind, LogPart};
+use crate::wait;
 
 /// Maximum of lines in a response.
 const MAX_LINES: u32 = 100;
@@ -34,7 +37,14 @@ pub async fn logs(
     let failed = |error: crate::runtime::RuntimeError| ApiError::Failed(error.to_string());
     let container = api.context.runtime.inspect(id, Role::Server).await.map_err(failed)?;
     let container = container.ok_or_else(|| ApiError::Failed(format!("server {id} has no container")))?;
-    let mut output = api.context.runtime.logs(&container.id, LogPart::Tail(size)).await.map_err(failed)?;
+    let mut output = match api.context.runtime.logs(&container.id, LogPart::Tail(size)).await {
+        // A log driver such as `none` keeps nothing that can be read.
+        Err(error) if error.kind == ErrorKind::Unsupported => {
+            let read = transcript(&api.context, id, size).await;
+            return read.map(|bytes| last_lines(&bytes, size)).map_err(|error| ApiError::Failed(error.to_string()));
+        }
+        output => output.map_err(failed)?,
+    };
     let mut bytes = Vec::new();
     let until = tokio::time::Instant::now() + READ_TIMEOUT;
     // If the engine hangs, the response has what was read by then.
@@ -44,10 +54,39 @@ pub async fn logs(
             break;
         }
     }
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().map(|line| line.trim_end_matches('\r')).collect();
+    Ok(last_lines(&bytes, size))
+}
+
+fn last_lines(bytes: &[u8], size: u32) -> Response {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines: Vec<&str> = text.lines().map(|line| line.trim_end_matches('\r')).collect();
+    lines.drain(..lines.len().saturating_sub(size as usize));
     let value = json!({"data": (!lines.is_empty()).then_some(lines)});
-    Ok(response::json(value.to_string()))
+    response::json(value.to_string())
+}
+
+/// The end of a server's transcript, with its last `lines` lines.
+async fn transcript(context: &Context, id: ServerId, lines: u32) -> io::Result<Vec<u8>> {
+    let folder = context.node.layout.logs(id);
+    let handover = tokio::time::timeout(wait::LOGS_FOR_TRANSCRIPT, context.console.handover(id, &folder)).await;
+    let handover =
+        handover.map_err(|_| io::Error::other("the transcript's writer does not answer; check the disk"))??;
+    let read = move || {
+        let mut bytes = Vec::new();
+        if let Some(mut file) = handover.file {
+            file.skip_to_last(lines.into())?;
+            loop {
+                let piece = file.next_piece()?;
+                if piece.is_empty() || bytes.len() > MAX_BYTES {
+                    break;
+                }
+                bytes.extend(piece);
+            }
+        }
+        bytes.extend(handover.unwritten);
+        Ok(bytes)
+    };
+    context.store.blocking().run(read).await
 }
 
 /// `GET /api/servers/{server}/install-logs`: the output of the last install script.

@@ -9,9 +9,9 @@ use crate::api::{ApiError, response};
 /// `GET /api/servers`.
 ///
 /// At boot it waits for the servers' network: the panel may start servers as soon as it has the list.
-pub async fn list(Started(api): Started) -> Response {
+pub async fn list(Started(api): Started) -> Result<Response, ApiError> {
     api.context.runtime.node_settled().await;
-    response::json(api.view.list(&api.context))
+    response::serialized(&api.view.list(&api.context))
 }
 
 /// `GET /api/servers/{server}`.
@@ -21,5 +21,6 @@ pub async fn get(Started(api): Started, ServerPath(id): ServerPath) -> Result<Re
         sync.wait_for_acknowledgement(id).await;
     }
     let known = api.server(id)?;
-    Ok(response::json(api.view.one(&api.context, &known.snapshot)))
+    let view = api.view.one(&api.context, &known.snapshot).ok_or_else(ApiError::no_server)?;
+    response::serialized(&view)
 }

@@ -26,7 +26,8 @@ pub struct Certificates {
     files: TlsFiles,
     /// Minimum interval between two checks of the files.
     interval: Duration,
-    current: Mutex<Arc<ServerConfig>>,
+    /// `None` until the files can be read.
+    current: Mutex<Option<Arc<ServerConfig>>>,
     /// Locked by the handshake that checks the files. Other handshakes use the current pair meanwhile.
     last_check: Arc<tokio::sync::Mutex<Check>>,
 }
@@ -49,32 +50,37 @@ impl Check {
 }
 
 impl Certificates {
-    /// Reads the pair; the files are checked again at most every `interval`.
-    ///
-    /// # Errors
-    /// A file cannot be read, or the two do not belong together.
-    pub fn load(files: &TlsFiles, interval: Duration) -> anyhow::Result<Arc<Self>> {
+    /// Reads the pair; the files are checked again at most every `interval`. Handshakes fail until both can be read.
+    pub fn load(files: &TlsFiles, interval: Duration) -> Arc<Self> {
         // Before the files are read, so that the next check finds a change in between.
-        let check = Check::of(files);
-        let config = read(files)?;
-        Ok(Arc::new(Self {
+        let mut check = Check::of(files);
+        let config = read(files).inspect_err(|error| {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "certificate cannot be used; the panel cannot connect until it can, and servers are not affected"
+            );
+            check.fingerprints = None;
+            check.rejected = Some(format!("{error:#}"));
+        });
+        Arc::new(Self {
             files: files.clone(),
             interval,
-            current: Mutex::new(Arc::new(config)),
+            current: Mutex::new(config.ok().map(Arc::new)),
             last_check: Arc::new(tokio::sync::Mutex::new(check)),
-        }))
+        })
     }
 
     /// Makes the TLS handshake with the newest pair.
     ///
     /// # Errors
-    /// The client does not speak TLS, supports none of the versions and ciphers, or has closed the connection.
+    /// There is no certificate. The client does not speak TLS, supports none of the versions and ciphers, or has closed the connection.
     pub async fn handshake<S>(self: &Arc<Self>, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.check().await;
         let config = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = config.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no certificate"))?;
         TlsAcceptor::from(config).accept(stream).await
     }
 
@@ -102,7 +108,7 @@ impl Certificates {
         }
         match read(&self.files) {
             Ok(config) => {
-                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(config));
                 Some(Ok(()))
             }
             Err(error) => {

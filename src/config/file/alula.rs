@@ -1,13 +1,13 @@
 //! `alula:`, the keys that Wings does not have. An unknown key is an error in this section.
 #![allow(missing_docs)]
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::config::setting::{Setting, section};
+use crate::config::setting::{Report, Setting, section};
 
 section! {
     /// `alula`: the keys that Wings does not have.
-    @deny_unknown_fields struct AlulaFile {
+    @strict struct AlulaFile {
         /// Unix socket of the local API; `{root}/alula.sock` if absent.
         "socket" socket: Option<String> = None,
         "reconcile" reconcile: ReconcileFile = ReconcileFile::default(),
@@ -19,7 +19,7 @@ section! {
 
 section! {
     /// `alula.reconcile`.
-    @deny_unknown_fields struct ReconcileFile {
+    @strict struct ReconcileFile {
         /// Passes that run at the same time.
         "workers" workers: i64 = 8,
         /// Installers that run at the same time.
@@ -29,7 +29,7 @@ section! {
 
 section! {
     /// `alula.install`.
-    @deny_unknown_fields struct InstallFile {
+    @strict struct InstallFile {
         /// Seconds that an install script may take; 0 is unlimited.
         "timeout_seconds" timeout_seconds: i64 = 3600,
         /// Whether an install script with an exit code other than 0 has failed.
@@ -39,14 +39,14 @@ section! {
 
 section! {
     /// `alula.pull`.
-    @deny_unknown_fields struct PullFile {
+    @strict struct PullFile {
         "policy" policy: PullPolicy = PullPolicy::Always,
     }
 }
 
 section! {
     /// `alula.logs`: the console transcript of each server.
-    @deny_unknown_fields struct LogsFile {
+    @strict struct LogsFile {
         /// Size in MiB at which a new file is started.
         "max_size_mib" max_size_mib: i64 = 5,
         /// Number of files, including the current one.
@@ -67,4 +67,9 @@ pub enum PullPolicy {
     Never,
 }
 
-impl Setting for PullPolicy {}
+impl Setting for PullPolicy {
+    fn read<'de, D: Deserializer<'de>>(&mut self, from: D, _: &mut Report) -> Result<(), D::Error> {
+        *self = Self::deserialize(from)?;
+        Ok(())
+    }
+}

@@ -41,7 +41,10 @@ section! {
         "ispn" ispn: bool = false,
         "IPv6" ipv6: bool = true,
         "driver" driver: String = "bridge".into(),
-        "network_mode" network_mode: String = "pelican_nw".into(),
+        /// The network that containers join; `name` if it is empty.
+        "network_mode" network_mode: String = String::new(),
+        /// What Calagopus' Wings calls `network_mode`.
+        "mode" mode: String = String::new(),
         /// Whether the network has no external access.
         "is_internal" is_internal: bool = false,
         "enable_icc" enable_icc: bool = true,
@@ -63,7 +66,8 @@ section! {
     struct SubnetV4File {
         /// In CIDR notation.
         "subnet" subnet: String = "172.18.0.0/16".into(),
-        "gateway" gateway: String = "172.18.0.1".into(),
+        /// The first address of another subnet than the default, if it is empty.
+        "gateway" gateway: String = String::new(),
     }
 }
 
@@ -72,7 +76,8 @@ section! {
     struct SubnetV6File {
         /// In CIDR notation.
         "subnet" subnet: String = "fdba:17c8:6c94::/64".into(),
-        "gateway" gateway: String = "fdba:17c8:6c94::1011".into(),
+        /// The first address of another subnet than the default, if it is empty.
+        "gateway" gateway: String = String::new(),
     }
 }
 

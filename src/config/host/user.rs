@@ -35,6 +35,13 @@ pub(in crate::config) fn find_owner(
         return Err(format!("is {name:?}: expected the name of a system user"));
     }
     let found = User::from_name(name).map_err(|error| error.to_string())?;
+    // A user that exists may have any name.
+    if found.is_none() && !can_be_created(name) {
+        return Err(format!(
+            "is {name:?}: no such user exists, and none of this name can be created: expected a name of letters, digits, \
+             `_`, `-` and `.` that begins with a letter"
+        ));
+    }
     Ok(found.map(|user| Owner { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
 }
 
@@ -88,13 +95,14 @@ fn creation_commands(name: &str, os_id: &str, group_exists: bool) -> Vec<Vec<Str
     if group_exists { vec![user] } else { vec![command("addgroup -S NAME"), user] }
 }
 
+/// Whether the commands that create a user accept the name. A name with other characters could be parsed as an option.
+fn can_be_created(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    name.len() <= 32 && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(plain)
+}
+
 fn run(name: &str, command: &[String]) -> Result<(), HostError> {
     let error = |why: String| HostError::CreateUser { name: name.to_owned(), command: command.join(" "), why };
-    // A name with other characters could be parsed as an option.
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    if name.len() > 32 || !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(plain) {
-        return Err(error("not a valid name of a system user".into()));
-    }
     let output = Command::new(&command[0])
         .args(&command[1..])
         .stdin(Stdio::null())
@@ -184,11 +192,11 @@ mod tests {
     fn a_name_that_could_be_an_option_is_never_run() {
         let debian = etc("ID=debian");
         let host_environment = HostEnvironment { variables: &|_| None, etc: debian.path() };
-        for name in ["-o", "a b", "a:b", "1up", &"x".repeat(33)] {
+        for name in ["-o", "a b", "8000", " pelican", "a:b", "1up", &"x".repeat(33)] {
             let mut file = ConfigFile::default();
             file.system.username = name.into();
             let error = ensure_owner(&file, host_environment).unwrap_err();
-            assert!(error.to_string().contains("not a valid name of a system user"), "{error}");
+            assert!(error.to_string().contains("none of this name can be created"), "{error}");
         }
     }
 

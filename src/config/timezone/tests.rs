@@ -18,20 +18,29 @@ fn configured_names() {
         ("Etc/GMT-14", "Etc/GMT-14"),
         ("EST5EDT", "EST5EDT"),
     ] {
-        let found = find(configured, &|_| Some("Asia/Tokyo".into()), etc.path()).unwrap();
+        let found = find(configured, &|_| Some("Asia/Tokyo".into()), etc.path());
         assert_eq!(found, (expected.into(), None), "{configured}");
     }
 }
 
 #[test]
-fn an_unknown_configured_name_is_an_error_with_the_nearest_one() {
+fn an_unknown_configured_name_is_replaced_and_the_nearest_one_is_named() {
     let etc = tempfile::tempdir().unwrap();
-    let problem = super::find("America/PortauPrince", &none, etc.path()).unwrap_err();
-    assert_eq!(problem.key, "system.timezone");
-    assert!(problem.message.contains("did you mean America/Port-au-Prince?"), "{problem}");
-    let problem = super::find("???", &none, etc.path()).unwrap_err();
-    assert!(problem.message.contains("expected a name such as"), "{problem}");
-    assert!(super::find("../../etc/passwd", &none, etc.path()).is_err());
+    let find = |configured: &str, tz: Option<&str>| {
+        let tz = tz.map(String::from);
+        let (name, problem) = super::find(configured, &move |_: &str| tz.clone(), etc.path());
+        let problem = problem.unwrap();
+        assert_eq!(problem.key, "system.timezone");
+        (name, problem.message)
+    };
+    let (name, message) = find("America/PortauPrince", None);
+    assert_eq!(name, "UTC");
+    assert!(message.contains("did you mean America/Port-au-Prince?") && message.ends_with("UTC is used"), "{message}");
+    for configured in ["UTC+8", "GMT+8", "???", "../../etc/passwd", "+08:00", "8"] {
+        let (name, message) = find(configured, Some("Asia/Tokyo"));
+        assert_eq!(name, "Asia/Tokyo", "{configured}");
+        assert!(message.contains(configured) && message.ends_with("Asia/Tokyo is used"), "{message}");
+    }
 }
 
 #[test]
@@ -39,7 +48,7 @@ fn the_order_of_the_sources() {
     let etc = tempfile::tempdir().unwrap();
     let find = |tz: Option<&str>| {
         let tz = tz.map(String::from);
-        super::find("", &move |name: &str| tz.clone().filter(|_| name == "TZ"), etc.path()).unwrap()
+        super::find("", &move |name: &str| tz.clone().filter(|_| name == "TZ"), etc.path())
     };
     assert_eq!(find(None), ("UTC".into(), None));
 
@@ -56,14 +65,14 @@ fn the_order_of_the_sources() {
 
     let found = find(Some("Mars/Olympus"));
     assert_eq!(found.0, "Etc/GMT+5");
-    assert!(found.1.unwrap().contains("Mars/Olympus"));
+    assert!(found.1.unwrap().message.contains("Mars/Olympus"));
 }
 
 #[test]
 fn unknown_names_in_all_sources_give_utc_with_a_notice() {
     let etc = tempfile::tempdir().unwrap();
     std::fs::write(etc.path().join("timezone"), "invalid").unwrap();
-    let found = super::find("", &none, etc.path()).unwrap();
+    let found = super::find("", &none, etc.path());
     assert_eq!(found.0, "UTC");
-    assert!(found.1.unwrap().contains("invalid"));
+    assert!(found.1.unwrap().message.contains("invalid"));
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::WireError;
 use super::read::{Fields, Read, Scalar, Trail};
 use crate::model::ServerId;
+use crate::model::image::trimmed;
 use crate::model::settings::{Allocation, Allocations, Build, Container, Egg, Meta, Mount, Settings};
 
 /// The content of `settings`.
@@ -51,7 +52,7 @@ impl Read for Meta {
 
 impl Read for Container {
     fn read(value: &Value, at: &Trail<'_>) -> Result<Self, WireError> {
-        Ok(Self { image: Fields::of(value, at)?.value("image")? })
+        Ok(Self { image: trimmed(&Fields::of(value, at)?.value::<String>("image")?) })
     }
 }
 

@@ -42,6 +42,13 @@ fn read(pointer: &str, value: Value) -> PanelServer {
 }
 
 #[test]
+fn references_and_entrypoints_come_without_white_space() {
+    let answer = json!({"script": "x", "entrypoint": " bash\r\n", "container_image": "\texample/installer:1 "});
+    let script = script(&answer).unwrap();
+    assert_eq!((script.image.as_str(), script.entrypoint.as_str()), ("example/installer:1", "bash"));
+}
+
+#[test]
 fn a_missing_script_is_an_empty_one() {
     let empty = Script { image: String::new(), entrypoint: String::new(), text: String::new() };
     for answer in [json!({"script": null}), json!({"script": null, "entrypoint": null, "container_image": null})] {

@@ -17,11 +17,6 @@ impl Context {
         status.state = plan.state;
         status.suspended = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
         status.container = observed.server.as_ref().map(|server| server.id.clone());
-        // While the engine does not answer, the container counts as running.
-        if observed.outage.is_none() {
-            let running = observed.server.as_ref().filter(|server| server.running());
-            status.started_at = running.and_then(|server| server.started_at);
-        }
         status.last_reported = snapshot.record.last_reported;
         status.disk_bytes = observed.usage.map_or(status.disk_bytes, |usage| usage.bytes);
         status.conditions.retain(|old| plan.conditions.iter().any(|verdict| verdict.kind == old.condition_type));

@@ -12,7 +12,7 @@ use super::start::image_subject;
 use super::stop::{Demand, KILL_AGAIN};
 use super::{Planner, Progress};
 use crate::model::{
-    ConditionType, ContainerState, ContainerStatus, InstallOutcome, InstallResult, Manifest, Reason, Role,
+    ConditionType, ContainerState, ContainerStatus, InstallOutcome, InstallResult, Manifest, Reason, Role, Script,
 };
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Failure, Job, JobState};
@@ -97,7 +97,12 @@ impl<'a> Planner<'a> {
         if !self.synced_for_install(install) {
             return;
         }
-        if manifest.spec.settings.skip_egg_scripts {
+        let by_egg = manifest.spec.settings.skip_egg_scripts;
+        if !by_egg && !self.has_script(manifest, install) {
+            return;
+        }
+        let script = manifest.spec.script.as_ref();
+        if by_egg || script.is_some_and(Script::is_blank) {
             if !self.prepared(ConditionType::Installed) {
                 return;
             }
@@ -105,7 +110,10 @@ impl<'a> Planner<'a> {
             self.record_install(install, InstallOutcome::Succeeded, None, Reason::Skipped, message.into());
             return;
         }
-        if !self.has_script(manifest, install) {
+        if script.is_some_and(|script| script.image.is_empty()) {
+            let message = "spec.script.image is missing or empty: write the image that runs the install script into the \
+                           panel's egg or the manifest";
+            self.fail(install, Reason::InvalidImage, message);
             return;
         }
         if !self.observed.install_slot {

@@ -93,6 +93,8 @@ fn what_makes_none_is_rejected_in_a_persons_file_alone() {
         );
         assert_eq!(checked("panel", &spec), Ok(()), "{path}: a panel says what it likes");
     }
-    let script = json!({"image": "", "entrypoint": "sh", "text": ""});
+    let script = json!({"image": "", "entrypoint": "sh", "text": "true"});
     assert!(checked("file", &with("script", script)).unwrap_err().starts_with("spec.script.image is missing"));
+    let nothing = json!({"image": "", "entrypoint": "", "text": " \r\n"});
+    assert_eq!(checked("file", &with("script", nothing)), Ok(()), "nothing runs");
 }

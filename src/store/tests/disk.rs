@@ -1,6 +1,7 @@
 //! A disk that is full, read-only, or fails at the worst moment.
 
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use super::*;
 

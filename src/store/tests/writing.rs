@@ -1,6 +1,7 @@
 //! Changes: comments that stay, overrides that win, writers that meet.
 
 use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 use super::*;
 

@@ -23,6 +23,7 @@ impl Rejection {
             400 => ErrorKind::Invalid,
             404 => ErrorKind::NotFound,
             409 => ErrorKind::NameTaken,
+            501 => ErrorKind::Unsupported,
             _ => ErrorKind::Failed,
         };
         RuntimeError::new(kind, attempt, self.message)

@@ -59,7 +59,7 @@ impl Node {
     async fn new(pair: &CertifiedKey<rcgen::KeyPair>, interval: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         install(folder.path(), pair, "first");
-        let certificates = Certificates::load(&files(folder.path()), interval).unwrap();
+        let certificates = Certificates::load(&files(folder.path()), interval);
         Self { folder, certificates, listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
     }
 
@@ -82,6 +82,20 @@ async fn a_renewed_certificate_is_presented_without_a_restart() {
     assert!(node.presents(&old).await && !node.presents(&new).await);
     install(node.folder.path(), &new, "second");
     assert!(node.presents(&new).await && !node.presents(&old).await);
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_missing_at_the_start_is_presented_once_it_is_there() {
+    let pair = pair();
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = Certificates::load(&files(folder.path()), Duration::ZERO);
+    let node = Node { folder, certificates, listener: TcpListener::bind("127.0.0.1:0").await.unwrap() };
+    assert!(!node.presents(&pair).await);
+    fs::write(files(node.folder.path()).cert, "half a certificate").unwrap();
+    assert!(!node.presents(&pair).await);
+    fs::remove_file(files(node.folder.path()).cert).unwrap();
+    install(node.folder.path(), &pair, "first");
+    assert!(node.presents(&pair).await);
 }
 
 #[tokio::test]

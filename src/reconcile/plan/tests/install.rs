@@ -7,7 +7,7 @@ use crate::model::{
 };
 use crate::reconcile::job::JobKind::{Image, InstallLog, Report, Script, Sync};
 use crate::reconcile::observed::JobState;
-use crate::reconcile::step::StepKind;
+use crate::reconcile::step::{Step, StepKind};
 
 fn first() -> Fixture {
     Fixture::panel_server().wants_install("i1").then_start()
@@ -409,6 +409,25 @@ fn without_a_script_nothing_runs() {
             &[skipped],
         ),
     ]);
+}
+
+#[test]
+fn a_script_of_white_space_succeeds_without_an_image() {
+    let with = |text: &'static str, image: &'static str| {
+        first().synced().script_fetched("i1").with(move |fixture| {
+            let script = fixture.manifest().spec.script.as_mut().unwrap();
+            (script.text, script.image) = (text.into(), image.into());
+        })
+    };
+    let skipped = "RecordInstall i1 Succeeded Skipped";
+    table(&[
+        ("neither script nor image", with("", ""), &[skipped]),
+        ("white space", with(" \r\n\t\n", "setup:1"), &[skipped]),
+        ("a script without an image", with("echo", ""), &["RecordInstall i1 Failed InvalidImage"]),
+    ]);
+    let plan = with("echo", "").plan();
+    let [Step::RecordInstall(result)] = plan.steps.as_slice() else { panic!("{:?}", plan.steps) };
+    assert!(result.message.contains("spec.script.image"), "{}", result.message);
 }
 
 #[test]
