@@ -58,7 +58,7 @@ pub async fn create(Started(api): Started, body: RequestBody) -> Result<StatusCo
     Ok(StatusCode::ACCEPTED)
 }
 
-/// The panel asks for a server whose installation it was told about: it waits for the result again.
+/// The panel requests a server whose installation was reported: it waits for the result again.
 async fn report_again(store: &Store, id: ServerId) -> Result<(), StoreError> {
     let unreported = |record: &mut Record| {
         if let Some(done) = &mut record.install.done {

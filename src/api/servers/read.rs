@@ -1,6 +1,7 @@
 //! Reads of servers.
 
 use axum::response::Response;
+use serde::Serialize;
 
 use crate::api::request::ServerPath;
 use crate::api::startup::Started;
@@ -11,7 +12,7 @@ use crate::api::{ApiError, response};
 /// At boot it waits for the servers' network: the panel may start servers as soon as it has the list.
 pub async fn list(Started(api): Started) -> Result<Response, ApiError> {
     api.context.runtime.node_settled().await;
-    response::serialized(&api.view.list(&api.context))
+    serialized(&api.view.list(&api.context))
 }
 
 /// `GET /api/servers/{server}`.
@@ -22,5 +23,10 @@ pub async fn get(Started(api): Started, ServerPath(id): ServerPath) -> Result<Re
     }
     let known = api.server(id)?;
     let view = api.view.one(&api.context, &known.snapshot).ok_or_else(ApiError::no_server)?;
-    response::serialized(&view)
+    serialized(&view)
+}
+
+fn serialized(views: &impl Serialize) -> Result<Response, ApiError> {
+    let text = serde_json::to_vec(views);
+    text.map(response::json).map_err(|error| ApiError::Failed(format!("cannot write servers as JSON: {error}")))
 }
