@@ -74,7 +74,7 @@ fn execute(
         debug: debug || more.debug,
         ignore_certificate_errors: ignore_certificate_errors || more.ignore_certificate_errors,
     };
-    daemon(&node::config_path(&node)?, &options).map_err(|error| CliError::Failed(format!("{error:#}")))
+    daemon(&node::config_path(&node)?, &options).map_err(|error| CliError::Failed(error::chain(&error)))
 }
 
 async fn perform(node: &NodeArguments, command: &Command, printer: Printer) -> Result<(), CliError> {

@@ -203,6 +203,8 @@ async fn an_answer_that_is_not_the_panels_is_an_outage() {
         (403, r#"{"title": "Error 1020: Access denied", "status": 403}"#),
         (403, r#"{"message": "Forbidden"}"#),
         (403, r#"{"errors": []}"#),
+        (403, r#"{"success": false, "errors": [{"code": 1006, "message": "Access denied"}]}"#),
+        (422, r#"{"message": "Of another program.", "errors": {"field": ["It is missing."]}}"#),
         (403, r#"{"errors": "none"}"#),
         (404, r#"["errors"]"#),
         (403, r#"{"errors": [{"code": "#),
@@ -215,6 +217,14 @@ async fn an_answer_that_is_not_the_panels_is_an_outage() {
         for (call, error) in every_call(&panel, id(1)).await {
             let failed = matches!(error, PanelError::Failed { .. });
             assert!(failed && !error.is_final(), "{call} with {status} {body:?}: {error}");
+        }
+    }
+    // Calagopus, another panel, has texts. A panel in debug mode adds long traces.
+    let trace = format!(r#"{{"errors": [{{"code": "E", "detail": "no", "meta": "{}"}}]}}"#, "x".repeat(300_000));
+    for (body, detail) in [(r#"{"errors": ["no such node"]}"#, "(no such node)"), (&trace, "(E: no)")] {
+        let _fault = sim.fault(Fault::on("").status(403).body(body.to_owned()));
+        for (call, error) in every_call(&panel, id(1)).await {
+            assert!(error.is_final() && error.to_string().ends_with(detail), "{call}: {error}");
         }
     }
     // Limits decide nothing, not even those of the panel itself.

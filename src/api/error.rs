@@ -112,12 +112,18 @@ pub(super) fn json_error(status: StatusCode, message: &str) -> Response {
     (status, response::json(json!({"error": message}).to_string())).into_response()
 }
 
-/// Adds the request's id to the response to an unexpected error, and logs the cause.
-pub(super) fn with_request_id(response: Response, request_id: &str) -> Response {
+/// Adds the request's id to the response to an unexpected error, and logs the cause. A `local` caller, who may read the log, gets the
+/// cause as well.
+pub(super) fn with_request_id(response: Response, request_id: &str, local: bool) -> Response {
     let Some(Unexpected { cause, message }) = response.extensions().get::<Unexpected>().cloned() else {
         return response;
     };
     tracing::error!(error = cause, "request failed");
+    let message = match local {
+        true if message == UNEXPECTED => cause,
+        true => format!("{cause}: {message}"),
+        false => message.to_owned(),
+    };
     let text = json!({"error": message, "request_id": request_id}).to_string();
     (response.status(), response::json(text)).into_response()
 }

@@ -83,7 +83,7 @@ async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -
         let mut response = match *request.method() {
             // There are no HEAD routes: a response as to GET would run handlers.
             Method::HEAD => guard.reject(Access::NodeToken, &request).unwrap_or_else(not_found),
-            _ => run(next, request, &request_id).instrument(span).await,
+            _ => guard.run(next, request, &request_id).instrument(span).await,
         };
         response.headers_mut().insert(header::USER_AGENT, guard.user_agent.clone());
         // The router adds the methods of a known path, also for callers without access.
@@ -103,15 +103,6 @@ fn request_span(request: &Request, request_id: &str) -> tracing::Span {
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| tracing::field::display(*peer));
     let (method, path) = (request.method(), request.uri().path());
     tracing::error_span!("request", request.id = request_id, peer, %method, path)
-}
-
-async fn run(next: Next, request: Request, request_id: &str) -> Response {
-    // The handlers' shared state is behind locks, which a panic releases.
-    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|panic| {
-        let text = panic_text(panic.as_ref());
-        ApiError::Failed(format!("the handler panicked: {text}; this is a bug, please report it")).into_response()
-    });
-    with_request_id(response, request_id)
 }
 
 /// The response to a request without this token.
@@ -157,6 +148,15 @@ impl Guard {
             (Endpoint::Tcp(token), Access::NodeToken) => reject_without(token, request),
             (Endpoint::Tcp(_), Access::LocalSocket) => Some(not_found()),
         }
+    }
+
+    async fn run(&self, next: Next, request: Request, request_id: &str) -> Response {
+        // The handlers' shared state is behind locks, which a panic releases.
+        let response = AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|panic| {
+            let text = panic_text(panic.as_ref());
+            ApiError::Failed(format!("the handler panicked: {text}; this is a bug, please report it")).into_response()
+        });
+        with_request_id(response, request_id, self.serves(Access::LocalSocket))
     }
 
     fn cors(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>) {

@@ -116,24 +116,24 @@ pub enum Command {
 /// Any number of servers.
 #[derive(Debug, Args)]
 pub struct Select {
-    /// Servers, by UUID or its beginning (at least 4 characters); all servers if none is named
-    #[arg(value_name = "UUID")]
+    /// Servers, by name, UUID, or its beginning (at least 4 characters); all servers if none is named
+    #[arg(value_name = "SERVER")]
     pub servers: Vec<String>,
 }
 
 /// At least one server.
 #[derive(Debug, Args)]
 pub struct Targets {
-    /// Servers, by UUID or its beginning (at least 4 characters)
-    #[arg(value_name = "UUID", required = true)]
+    /// Servers, by name, UUID, or its beginning (at least 4 characters)
+    #[arg(value_name = "SERVER", required = true)]
     pub servers: Vec<String>,
 }
 
 /// One server.
 #[derive(Debug, Args)]
 pub struct One {
-    /// The server, by UUID or its beginning (at least 4 characters)
-    #[arg(value_name = "UUID")]
+    /// The server, by name, UUID, or its beginning (at least 4 characters)
+    #[arg(value_name = "SERVER")]
     pub server: String,
 }
 

@@ -82,3 +82,34 @@ pub fn remedy(kind: io::ErrorKind) -> &'static str {
         _ => "",
     }
 }
+
+/// The error with its causes, each one once: the texts of many errors end with their cause.
+pub fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.is_empty() {
+        true => cause,
+        false if text.contains(&cause) => text,
+        false => format!("{text}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_printed_once() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let file = CliError::File { action: "write", path: "/a/b".into(), source: denied() };
+        let expected = "cannot write /a/b: permission denied; run this as root, or as the file's owner";
+        assert_eq!(chain(&file.into()), expected);
+        let file = || CliError::File { action: "write", path: "/a/b".into(), source: denied() };
+        let wrapped = Err::<(), _>(file()).context("cannot start").unwrap_err();
+        assert_eq!(chain(&wrapped), format!("cannot start: {expected}"));
+        let repeated = Err::<(), _>(file()).context(file().to_string()).unwrap_err();
+        assert_eq!(chain(&repeated), expected);
+        let other = Err::<(), _>(denied()).context("cannot open the socket").unwrap_err();
+        assert_eq!(chain(&other), "cannot open the socket: permission denied");
+    }
+}

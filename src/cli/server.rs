@@ -107,7 +107,7 @@ pub fn runs_unasked(asked: Asked<'_>, state: PowerState) -> Option<&'static str>
 /// The servers with these names, each once, in the order of the names.
 ///
 /// # Errors
-/// A name is too short, or does not match exactly one server.
+/// A name does not match exactly one server, or is too short for the beginning of a UUID.
 pub fn pick(servers: Vec<ServerView>, names: &[String]) -> Result<Vec<ServerView>, CliError> {
     let mut picked: Vec<ServerView> = Vec::new();
     for name in names {
@@ -121,14 +121,26 @@ pub fn pick(servers: Vec<ServerView>, names: &[String]) -> Result<Vec<ServerView
 
 fn find<'a>(servers: &'a [ServerView], name: &str) -> Result<&'a ServerView, CliError> {
     let lower = name.to_ascii_lowercase();
-    if lower.len() < MIN_NAME {
-        let message = format!("{name:?} is too short: name a server by at least {MIN_NAME} characters of its UUID");
-        return Err(CliError::Usage(message));
+    // A whole UUID is never the name of another server.
+    if let Some(server) = servers.iter().find(|server| server.uuid.to_string() == lower) {
+        return Ok(server);
     }
-    let found: Vec<&ServerView> = servers.iter().filter(|server| server.uuid.to_string().starts_with(&lower)).collect();
+    let begins = |server: &ServerView| lower.len() >= MIN_NAME && server.uuid.to_string().starts_with(&lower);
+    let found: Vec<&ServerView> =
+        servers.iter().filter(|server| (server.name() == name && !name.is_empty()) || begins(server)).collect();
     match found.as_slice() {
         [server] => Ok(server),
-        [] => Err(CliError::Failed(format!("no server's UUID begins with {name:?}; see `alula get`"))),
+        [] if lower.len() < MIN_NAME => {
+            let message = format!(
+                "no server is called {name:?}, which is too short for a UUID: write its name, or at least {MIN_NAME} \
+                 characters of its UUID"
+            );
+            Err(CliError::Usage(message))
+        }
+        [] => {
+            let message = format!("no server is called {name:?}, and no server's UUID begins with it; see `alula get`");
+            Err(CliError::Failed(message))
+        }
         several => {
             let mut message = format!("{name:?} could be any of {} servers; write more of the UUID:", several.len());
             for server in several.iter().take(MAX_CANDIDATES) {
@@ -163,6 +175,31 @@ mod tests {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let picked = pick(servers(), &names).map_err(|error| error.to_string())?;
         Ok(picked.iter().map(|server| server.uuid.to_string()).collect())
+    }
+
+    #[test]
+    fn a_unique_name_names_a_server() {
+        let named = |number: usize, name: &str| {
+            let mut server = servers().swap_remove(number);
+            let mut manifest = Manifest::new(server.uuid, ManagedBy::File);
+            manifest.spec.settings.meta.name = name.into();
+            server.manifest = Some(manifest);
+            server
+        };
+        let all = || vec![named(0, "mc"), named(1, "My Server"), named(2, "My Server")];
+        let picked = |name: &str| pick(all(), &[name.to_owned()]).map_err(|error| error.to_string());
+        assert_eq!(picked("mc").unwrap()[0].uuid, servers()[0].uuid);
+        let several = picked("My Server").unwrap_err();
+        assert!(several.contains("2 servers") && several.contains("7777aaaa"), "{several}");
+        assert!(picked("my server").is_err(), "names have a case");
+        // A name that is also the beginning of another server's UUID names neither.
+        let both = vec![named(0, "7777"), named(2, "other")];
+        assert!(pick(both, &["7777".into()]).is_err());
+        let whole = servers()[2].uuid.to_string();
+        let confusing = vec![named(0, &whole), named(2, "other")];
+        assert_eq!(pick(confusing, &[whole]).unwrap()[0].uuid, servers()[2].uuid);
+        // A server without a name has none.
+        assert!(pick(servers(), &[String::new()]).is_err());
     }
 
     #[test]

@@ -60,7 +60,8 @@ pub struct Request {
 }
 
 /// Who made a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 #[serde(rename_all = "camelCase")]
 pub enum Requester {
     /// A caller with the node's token: the panel.
@@ -69,6 +70,13 @@ pub enum Requester {
     Cli,
     /// A declarative field of the manifest.
     Manifest,
+}
+
+impl Requester {
+    /// Its name in the log.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// What a request is for.

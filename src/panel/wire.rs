@@ -68,10 +68,12 @@ pub fn is_json(bytes: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
 }
 
-/// Whether the body of an error is the panel's own: JSON with a list of `errors`.
+/// Whether the body of an error is the panel's own: JSON with a list of `errors`, each of which has a textual code or detail, or is a
+/// text (Calagopus). The API of a content delivery network has `errors` with numbers as codes.
 pub fn is_panel_error(body: &[u8]) -> bool {
     let answer: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-    answer["errors"].as_array().is_some_and(|errors| errors.iter().any(Value::is_object))
+    let of_panel = |error: &Value| error.is_string() || ["code", "detail"].iter().any(|key| error[*key].is_string());
+    answer["errors"].as_array().is_some_and(|errors| !errors.is_empty() && errors.iter().all(of_panel))
 }
 
 /// Parses JSON text.
@@ -90,9 +92,13 @@ pub fn server(id: ServerId, answer: &Value) -> Result<PanelServer, WireError> {
     Ok(PanelServer { suspended, settings, process: root.required_object("process_configuration")? })
 }
 
-/// Reads the answer to `GET /api/remote/servers/{uuid}/install`. Absent values are empty.
+/// Reads the answer to `GET /api/remote/servers/{uuid}/install`. Absent values are empty, but one of them must be there: other JSON is
+/// no answer to the question.
 pub fn script(answer: &Value) -> Result<Script, WireError> {
     let root = Fields::of(answer, &Trail::Root)?;
+    if !["container_image", "entrypoint", "script"].iter().any(|key| answer.get(key).is_some()) {
+        return Err(WireError::new(&Trail::Root, "an install script", "none of its keys"));
+    }
     Ok(Script {
         image: trimmed(&root.value::<String>("container_image")?),
         entrypoint: trimmed(&root.value::<String>("entrypoint")?),
@@ -137,7 +143,8 @@ pub fn page(bytes: &[u8]) -> Result<Page, WireError> {
 pub fn rejection(body: &[u8]) -> String {
     let answer: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     let first = &answer["errors"][0];
-    let parts: Vec<&str> = ["code", "detail"].iter().filter_map(|key| first[*key].as_str()).collect();
+    let parts = [first.as_str(), first["code"].as_str(), first["detail"].as_str()];
+    let parts: Vec<&str> = parts.into_iter().flatten().collect();
     let reason = match (parts.is_empty(), answer["message"].as_str()) {
         (false, _) => parts.join(": "),
         (true, Some(message)) => message.to_owned(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::entry::Writer;
 use super::{Entry, REQUESTS_FILE, Snapshot, Store, StoreError, read};
-use crate::model::{Record, Requests, ServerId};
+use crate::model::{Record, Request, Requests, ServerId};
 use crate::requests::{self, NewRequest};
 
 impl Store {
@@ -45,6 +45,11 @@ impl Store {
             return Ok(before);
         }
         self.put_requests(entry, writer, &requests)?;
+        let earlier = |request: &Request| before.requests.accepted.iter().any(|old| old.sequence == request.sequence);
+        for request in requests.accepted.iter().filter(|request| !earlier(request)) {
+            let (action, requester) = (request.verb.as_str(), request.by.as_str());
+            tracing::info!(server.id = %before.id, request.id = request.id, action, requester, "accepted a request");
+        }
         Ok(entry.publish(|next| next.requests = requests))
     }
 

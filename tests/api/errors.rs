@@ -97,7 +97,13 @@ async fn a_disk_that_rejects_is_named() {
     ] {
         node.disk.fail(kind, |_, _| true);
         let answer = node.ask(Method::POST, &power, r#"{"action": "start"}"#).await;
+        let path = format!("/local/servers/{}/power", server_id(1));
+        let local = node.send_locally(Method::POST, &path, r#"{"action": "start"}"#).await;
         node.disk.succeed();
+        let reason = local.json()["error"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(local.status.as_u16(), status, "{kind:?}");
+        assert!(reason.contains("requests.json: "), "local callers get the reason: {reason}");
+        assert!(reason.ends_with(message) != (message == UNEXPECTED), "{reason}");
         assert_eq!(answer.status.as_u16(), status, "{kind:?}");
         assert_eq!(answer.json(), json!({"error": message, "request_id": answer.header("x-request-id")}), "{kind:?}");
     }
@@ -124,12 +130,15 @@ async fn a_panic_in_a_handler_is_answered_and_logged() {
     node.add(1);
     node.panel.during_next_fetch(|| panic!("out of luck"));
     let body = json!({"uuid": server_id(2)}).to_string();
+    let local = node.send_locally(Method::POST, "/api/servers", body.clone()).await;
+    assert!(local.json()["error"].as_str().unwrap().contains("out of luck"), "{local:?}");
+    node.panel.during_next_fetch(|| panic!("out of luck"));
     let answer = node.ask(Method::POST, "/api/servers?secret=1", body).await;
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
     let request_id = answer.header("x-request-id");
     assert_eq!(answer.json(), json!({"error": UNEXPECTED, "request_id": request_id}));
     let log = log.text();
-    let line = log.lines().find(|line| line.contains("out of luck")).expect(&log);
+    let line = log.lines().find(|line| line.contains("out of luck") && line.contains(request_id)).expect(&log);
     assert!(line.contains(request_id) && line.contains("path=\"/api/servers\"") && !line.contains("secret"), "{line}");
     // The next request succeeds.
     let answer = node.ask(Method::GET, &format!("/api/servers/{}", server_id(1)), "").await;

@@ -149,7 +149,12 @@ impl ApiNode {
 
     /// Reads something from the local socket.
     pub async fn ask_locally(&self, path: &str) -> Answer {
-        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        self.send_locally(Method::GET, path, "").await
+    }
+
+    /// A request to the local socket.
+    pub async fn send_locally(&self, method: Method, path: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::builder().method(method).uri(path).body(body.into()).unwrap();
         Self::answer(self.local.clone().oneshot(request).await.unwrap()).await
     }
 

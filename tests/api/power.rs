@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use alula::model::{Manifest, PowerState, Reason, Role, ServerId};
+use alula::panel::PanelError;
 use alula::testing::fake::{Act, Program, ServerScript};
-use alula::testing::{IMAGE, PanelCall};
+use alula::testing::{IMAGE, PanelCall, panel_server};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -201,4 +202,40 @@ async fn what_a_request_finds_in_the_files_is_an_event_too() {
     act(&node, id, "kill").await;
     let status = node.context.store.status(id).unwrap();
     assert!(status.events.iter().any(|event| event.reason == Reason::SpecInvalid), "{:#?}", status.events);
+}
+
+/// What answers in the panel's place, once on each call: nothing is lost, and the server runs.
+#[tokio::test(start_paused = true)]
+async fn a_foreign_page_costs_no_call_more_than_another_attempt() {
+    for which in ["server", "script", "report_install", "report_state"] {
+        let node = ApiNode::new();
+        let failed = std::sync::atomic::AtomicBool::new(false);
+        let chosen = move |call: &PanelCall| {
+            let matches = match call {
+                PanelCall::Server(_) => which == "server",
+                PanelCall::Script(_) => which == "script",
+                PanelCall::ReportInstall(_) => which == "report_install",
+                PanelCall::ReportState(..) => which == "report_state",
+                PanelCall::List | PanelCall::Reset => false,
+            };
+            matches && !failed.swap(true, std::sync::atomic::Ordering::Relaxed)
+        };
+        let page = PanelError::Failed {
+            call: which.into(),
+            status: 403,
+            detail: "<title>Just a moment...</title>".into(),
+            retry_after: None,
+        };
+        let id = alula::testing::server_id(1);
+        node.panel.add(id, panel_server("run"));
+        node.panel.fail(chosen, page);
+        let body = json!({"uuid": id, "start_on_completion": true}).to_string();
+        let answer = node.ask(Method::POST, "/api/servers", body).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{which}");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(node.panel.installs(id), [(true, false)], "{which}");
+        let state = node.context.store.status(id).unwrap().state;
+        assert_ne!(state, PowerState::Offline, "{which}");
+        assert_eq!(node.panel.states(id).last().map(|(_, new)| *new), Some(state), "{which}");
+    }
 }

@@ -20,8 +20,8 @@ use crate::panel::{PanelError, QUESTIONS};
 /// Reports in flight at once. They have their own slots, so that a start never waits for the state reports of 500 servers.
 const REPORTS: usize = 4;
 const MAX_REDIRECTS: usize = 10;
-/// The part of an error page that is read, in bytes.
-const MAX_ERROR_PAGE: usize = 64 << 10;
+/// Longest error or acknowledgement that is read, in bytes. In debug mode the panel adds a stack trace to its errors.
+const MAX_ERROR_PAGE: usize = 1 << 20;
 /// The longest pause that an answer can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);

@@ -377,3 +377,20 @@ fn a_file_that_is_a_link_is_written_where_it_leads() {
     fixture.store.refresh(id()).unwrap();
     fixture.is_the_same_after_a_reboot();
 }
+
+#[test]
+fn the_log_says_who_made_each_request() {
+    let (log, _guard) = crate::telemetry::capture::Capture::of_this_thread("info");
+    let fixture = Fixture::of_panel();
+    fixture.store.request(id(), None, [request("r1", Verb::Restart)]).unwrap();
+    fixture.store.request(id(), None, [NewRequest { by: Requester::Panel, ..request("r2", Verb::Kill) }]).unwrap();
+    let lines = log.lines();
+    for (name, action, requester) in [("r1", "restart", "cli"), ("r2", "kill", "panel")] {
+        let mut found = lines.iter().filter(|line| line.contains("accepted a request") && line.contains(name));
+        let line = found.next().unwrap_or_else(|| panic!("{lines:?}"));
+        assert_eq!(found.count(), 0, "{lines:?}");
+        for field in [format!("action=\"{action}\""), format!("requester=\"{requester}\""), id().to_string()] {
+            assert!(line.contains(&field), "{field}: {line}");
+        }
+    }
+}
