@@ -107,7 +107,7 @@ async fn of_two_containers_of_a_server_that_run_one_is_removed_and_a_renamed_one
     // A person has started a copy by hand.
     assert!(machine.copy_outside("kept", &name));
     settles().await;
-    assert_eq!(machine.container_names(), [name.clone()]);
+    assert_eq!(machine.container_names(), std::slice::from_ref(&name));
     let status = context.store.status(id).unwrap();
     assert!(status.events.iter().any(|event| event.reason == Reason::DuplicateContainer), "{:?}", status.events);
 
