@@ -114,6 +114,7 @@ fn running(number: usize, now: Timestamp) -> Server {
         reported: true,
     });
     record.power.started = Some(container.clone());
+    record.last_reported = Some(PowerState::Running);
     let observed = Observed {
         server: Some(ContainerStatus {
             id: container.clone(),
@@ -131,6 +132,7 @@ fn running(number: usize, now: Timestamp) -> Server {
         prepared: true,
         attached: Some(container.clone()),
         done_seen: Some(container.clone()),
+        acknowledged: Some(PowerState::Running),
         seen_running: Some(container),
         usage: Some(Usage { bytes: 1 << 20, hidden: false, at: now }),
         ..Observed::default()
