@@ -16,7 +16,7 @@ default_root=/var/lib/alula-quickstart
 root=${ALULA_ROOT:-$default_root}
 # Marks the folder of the quick start: `made` if it created the folder, `found` if the folder was empty.
 marker=$root/.alula-quickstart
-alula=${ALULA:-$project/target/release/alula}
+alula=${ALULA:-${CARGO_TARGET_DIR:-$project/target}/release/alula}
 server=11111111-2222-4333-8444-555555555555
 network=alula_quickstart
 game="alula-quickstart/game:1"
