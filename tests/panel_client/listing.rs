@@ -142,6 +142,17 @@ async fn entries_without_a_name_make_a_list_incomplete() {
 }
 
 #[tokio::test]
+async fn a_list_without_the_number_of_servers_is_incomplete() {
+    let sim = PanelSim::start();
+    add(&sim, 2);
+    for body in [r#"{"data": []}"#, r#"{"data": [], "meta": {"current_page": 1}}"#] {
+        let _fault = sim.fault(Fault::on(LIST).status(200).body(body));
+        let listed = panel(&sim).list().await.unwrap();
+        assert!(listed.servers.is_empty() && listed.incomplete.is_some(), "no server is parked because of {body}");
+    }
+}
+
+#[tokio::test]
 async fn a_list_that_never_fits_together_is_taken_as_incomplete_in_the_end() {
     let sim = PanelSim::start();
     let ids = add(&sim, 4);

@@ -146,6 +146,7 @@ fn union(read: Unfinished, inconsistency: Option<String>) -> Result<Listed, Stri
     }
     let incomplete = match (inconsistency, without_id) {
         (Some(detail), _) => Some(format!("it changed during each attempt to read it ({detail})")),
+        (None, 0) if read.total.is_none() => Some("it has no `meta.total`, so servers may be missing from it".into()),
         (None, 0) => None,
         (None, count) => Some(format!("{count} of its entries have no server id")),
     };
