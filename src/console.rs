@@ -283,13 +283,16 @@ impl Console {
         }
     }
 
-    /// Writes all lines so far to the transcript in the folder `transcript`, and opens it up to the last one.
+    /// Writes all lines so far to the transcript in the folder `transcript`, and opens it up to the last one, within
+    /// [`wait::LOGS_FOR_TRANSCRIPT`](crate::wait::LOGS_FOR_TRANSCRIPT).
     ///
     /// # Errors
-    /// The transcript cannot be opened.
+    /// The transcript cannot be opened, or its writer does not answer.
     pub async fn handover(&self, id: ServerId, transcript: &Path) -> io::Result<Handover> {
         let sinks = self.with_slot(id, |slot| slot.sinks.clone());
-        sinks.transcript.handover(transcript).await
+        let handover =
+            tokio::time::timeout(crate::wait::LOGS_FOR_TRANSCRIPT, sinks.transcript.handover(transcript)).await;
+        handover.map_err(|_| io::Error::other("the transcript's writer does not answer; check the disk"))?
     }
 
     /// A line of the daemon in the format of the transcript.

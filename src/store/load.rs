@@ -18,8 +18,8 @@ use super::{
 use crate::atomic::{self, AtomicError};
 use crate::model::record::AppliedLimits;
 use crate::model::{
-    Handled, InstallOutcome, InstallRecord, InstallResult, ManagedBy, Manifest, PowerState, Reason, Record, Requests,
-    ServerId, Timestamp, Verb,
+    Handled, InstallOutcome, InstallRecord, InstallResult, Manifest, PowerState, Reason, Record, Requests, ServerId,
+    Timestamp, Verb,
 };
 use crate::requests;
 use crate::tasks::panic_text;
@@ -309,7 +309,7 @@ fn assume_all_was_done(past: &mut Past, record_lost: bool, requests_lost: bool) 
     let message =
         "a file of this server was damaged; earlier requests count as completed. Request again what is not done";
     // Without a manifest the manager is not known. A server that no panel manages ignores what follows.
-    let of_panel = past.last_good.as_ref().is_none_or(|last| last.metadata.managed_by == ManagedBy::Panel);
+    let of_panel = past.last_good.as_ref().is_none_or(Manifest::is_managed_by_panel);
     // Requests that were accepted after the record was lost, and before another one was written, are not completed.
     let sequence = requests.completed_through.unwrap_or_else(|| requests::last_sequence(requests, record));
     let earlier = || requests.accepted.iter().rev().filter(|request| request.sequence <= sequence);

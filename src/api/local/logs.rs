@@ -17,7 +17,6 @@ use crate::files::install_log;
 use crate::files::log::LogReader;
 use crate::model::ServerId;
 use crate::reconcile::context::Context;
-use crate::wait;
 
 /// Lines are sent together up to this many bytes.
 const PIECE: usize = 64 * 1024;
@@ -60,10 +59,7 @@ pub async fn logs(
 
 /// Sends the transcript, and then new lines.
 async fn console(context: Arc<Context>, request: LogRequest, out: Out) -> io::Result<()> {
-    let folder = context.node.layout.logs(request.id);
-    let handover = tokio::time::timeout(wait::LOGS_FOR_TRANSCRIPT, context.console.handover(request.id, &folder)).await;
-    let handover =
-        handover.map_err(|_| io::Error::other("the transcript's writer does not answer; check the disk"))??;
+    let handover = context.console.handover(request.id, &context.node.layout.logs(request.id)).await?;
     let mut at_line_end = true;
     if let Some(mut file) = handover.file {
         let in_memory = handover.unwritten.iter().filter(|byte| **byte == b'\n').count() as u64;

@@ -6,7 +6,7 @@ use super::retry_on_conflict;
 use crate::api::request::ServerPath;
 use crate::api::startup::Started;
 use crate::api::{Api, ApiError};
-use crate::model::{ManagedBy, PowerState, Requester, ServerId, Verb};
+use crate::model::{PowerState, Requester, ServerId, Verb};
 use crate::requests::NewRequest;
 use crate::requests::admission::{Admitted, admit_abort, admit_install};
 use crate::wait;
@@ -43,7 +43,7 @@ async fn try_install(api: &Api, id: ServerId, reinstall: bool, by: Requester) ->
     // Afterwards a server of the panel stays down.
     let power = known.snapshot.asked(at).power();
     let up = power.is_some_and(|request| request.verb.wants_up()) || known.status.state != PowerState::Offline;
-    let down = (up && known.manifest.metadata.managed_by == ManagedBy::Panel).then(|| new(Verb::Stop));
+    let down = (up && known.manifest.is_managed_by_panel()).then(|| new(Verb::Stop));
     let revision = known.snapshot.revision;
     let requests: Vec<NewRequest> = [install].into_iter().chain(down).collect();
     api.context.store.run(move |store| store.request(id, Some(revision), requests)).await?;
@@ -75,7 +75,7 @@ pub async fn abort_install(api: &Api, id: ServerId) -> Result<(), ApiError> {
 /// The response waits a moment for a running server's new limits, as the panel expects them to be effective then.
 pub async fn sync(Started(api): Started, ServerPath(id): ServerPath) -> Result<StatusCode, ApiError> {
     let known = api.server(id)?;
-    let sync = api.context.sync.as_ref().filter(|_| known.manifest.metadata.managed_by == ManagedBy::Panel);
+    let sync = api.context.sync.as_ref().filter(|_| known.manifest.is_managed_by_panel());
     let Some(sync) = sync else {
         // The manifest is in a file, which is read when it changes.
         api.context.store.wake(id);

@@ -16,7 +16,6 @@ use crate::files::install_log;
 use crate::model::{Role, ServerId};
 use crate::reconcile::context::Context;
 use crate::runtime::{ErrorKind, LogPart};
-use crate::wait;
 
 /// Maximum of lines in a response.
 const MAX_LINES: u32 = 100;
@@ -67,10 +66,7 @@ fn last_lines(bytes: &[u8], size: u32) -> Response {
 
 /// The end of a server's transcript, with its last `lines` lines.
 async fn transcript(context: &Context, id: ServerId, lines: u32) -> io::Result<Vec<u8>> {
-    let folder = context.node.layout.logs(id);
-    let handover = tokio::time::timeout(wait::LOGS_FOR_TRANSCRIPT, context.console.handover(id, &folder)).await;
-    let handover =
-        handover.map_err(|_| io::Error::other("the transcript's writer does not answer; check the disk"))??;
+    let handover = context.console.handover(id, &context.node.layout.logs(id)).await?;
     let read = move || {
         let mut bytes = Vec::new();
         if let Some(mut file) = handover.file {
