@@ -1,7 +1,7 @@
 //! Access to a server's directory and its other files on the host.
 //!
 //! The user of a server owns everything below its data directory, may change it at any time, and is not trusted. This module
-//! accesses it through descriptors only, follows no link in it, and touches nothing outside. All functions block:
+//! accesses it through descriptors only, follows no link out of it, and touches nothing outside. All functions block:
 //! call them on the blocking pool.
 //!
 //! If the node's configuration names the folders of Wings, the files are there and the paths of the state folder are links
@@ -27,6 +27,7 @@ mod mounted;
 mod ownership;
 mod prepare;
 mod remove;
+mod root;
 mod scan;
 mod script;
 mod usage;
@@ -43,6 +44,7 @@ use crate::model::ServerId;
 
 pub use error::{FilesError, UsageError};
 pub use mounted::{directory_id, directory_in};
+pub use root::Root;
 use scan::{Visitor, scan};
 
 /// The paths and the owner of servers' files.
@@ -72,6 +74,15 @@ impl Layout {
     pub fn data(&self, id: ServerId) -> PathBuf {
         let path = self.data_path(id);
         path.canonicalize().unwrap_or(path)
+    }
+
+    /// Opens the directory of a server's files, to access untrusted paths below it.
+    ///
+    /// # Errors
+    /// It is missing or not readable.
+    pub fn open_data(&self, id: ServerId) -> Result<Root, FilesError> {
+        let path = self.data(id);
+        Root::open(&path, self.uid, self.gid).map_err(FilesError::disk("open", &path))
     }
 
     /// A server's folder in the state folder.

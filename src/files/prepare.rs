@@ -1,5 +1,6 @@
 //! Creates the files and directories that a server's containers require.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
@@ -137,9 +138,23 @@ fn replace_unsynced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
+/// Mode and owner of a new file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attributes {
+    pub mode: u32,
+    /// `None`: what the daemon runs as.
+    pub owner: Option<(Uid, Gid)>,
+}
+
 /// Replaces a file in an open folder with untrusted content. After a power cut it may be missing, but is never incomplete.
-pub(super) fn replace_file_in(folder: BorrowedFd<'_>, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = format!(".{name}.new");
+pub(super) fn replace_file_in(
+    folder: BorrowedFd<'_>,
+    name: &OsStr,
+    bytes: &[u8],
+    attributes: Attributes,
+) -> io::Result<()> {
+    let mut temporary = OsString::from(".alula-new-");
+    temporary.push(name);
     match rustix::fs::unlinkat(folder, &temporary, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(errno.into()),
@@ -149,7 +164,7 @@ pub(super) fn replace_file_in(folder: BorrowedFd<'_>, name: &str, bytes: &[u8], 
     let mut file = File::from(file);
     let written = file
         .write_all(bytes)
-        .and_then(|()| Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?))
+        .and_then(|()| set_attributes(&file, attributes))
         .and_then(|()| file.sync_data())
         .and_then(|()| Ok(rustix::fs::renameat(folder, &temporary, folder, name)?));
     if written.is_err() {
@@ -157,6 +172,17 @@ pub(super) fn replace_file_in(folder: BorrowedFd<'_>, name: &str, bytes: &[u8], 
         let _ = rustix::fs::unlinkat(folder, &temporary, AtFlags::empty());
     }
     written
+}
+
+/// Sets the owner first, because a change of it clears bits of the mode.
+fn set_attributes(file: &File, attributes: Attributes) -> io::Result<()> {
+    if let Some((uid, gid)) = attributes.owner {
+        let stat = rustix::fs::fstat(file)?;
+        if (stat.st_uid, stat.st_gid) != (uid.as_raw(), gid.as_raw()) {
+            rustix::fs::fchown(file, Some(uid), Some(gid))?;
+        }
+    }
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode))?)
 }
 
 #[cfg(test)]

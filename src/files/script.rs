@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::prepare::{make_private, replace_file_in};
+use super::prepare::{Attributes, make_private, replace_file_in};
 use super::{FilesError, Layout, remove};
 use crate::model::ServerId;
 
@@ -37,7 +37,7 @@ impl Layout {
         let text = text.replace("\r\n", "\n");
         let write = || {
             let folder = self.open_script_folder(id, tmp.as_fd())?;
-            replace_file_in(folder.as_fd(), NAME, text.as_bytes(), 0o644)
+            replace_file_in(folder.as_fd(), NAME.as_ref(), text.as_bytes(), Attributes { mode: 0o644, owner: None })
                 .map_err(FilesError::disk("write", &path.join(NAME)))
         };
         match write() {
