@@ -17,6 +17,7 @@ use super::request::{RequestBody, ServerPath, parameter};
 use super::response::json as json_response;
 use super::startup::Started;
 use super::{Api, ApiError, servers};
+use crate::egg_files::FileChange;
 use crate::model::{Requester, ServerId, Status, Timestamp};
 use crate::requests::availability::{Holder, held_by};
 use crate::store::{ApplyError, Snapshot};
@@ -44,11 +45,12 @@ fn any(api: &Api, id: ServerId) -> Result<Arc<Snapshot>, ApiError> {
     api.context.store.get(id).ok_or_else(ApiError::no_server)
 }
 
-/// `GET /local/servers/{server}/plan`: the plan of a pass that would run now.
+/// `GET /local/servers/{server}/plan`: the plan of a pass that would run now, and the changes of configuration files at the next start.
 pub async fn plan(Started(api): Started, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
     any(&api, id)?;
     let plan = api.context.preview(id).await.ok_or_else(ApiError::no_server)?;
-    Ok(json_response(json!({"uuid": id, "plan": plan}).to_string()))
+    let files: Vec<FileChange> = api.context.preview_files(id).await.iter().map(FileChange::of).collect();
+    Ok(json_response(json!({"uuid": id, "plan": plan, "files": files}).to_string()))
 }
 
 #[derive(Deserialize)]

@@ -12,8 +12,9 @@ use super::node::{Endpoint, Node};
 use super::output::{Cell, Format, Printer, clean, paint, print, table, tone};
 use super::server::{ServerView, runs_unasked};
 use crate::clock::Clock;
+use crate::egg_files::FileChange;
 use crate::model::{ConditionStatus, Handled, Phase, PowerState, ServerId, Timestamp};
-use crate::reconcile::pass::first::first_plan;
+use crate::reconcile::pass::first::{first_files, first_plan};
 use crate::reconcile::plan::Verdict;
 use crate::requests;
 use crate::runtime::docker::{Address, DockerRuntime};
@@ -32,6 +33,9 @@ struct Planned {
     #[serde(default)]
     wanted: String,
     plan: PlanView,
+    /// Configuration files as the next start changes them.
+    #[serde(default)]
+    files: Vec<FileChange>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -87,7 +91,9 @@ async fn plan(node: &Node, engine: &OnceCell<DockerRuntime>, id: ServerId) -> Re
                 return Ok(None);
             };
             let plan = serde_json::from_value(serde_json::to_value(plan)?)?;
-            Ok(Some(Planned { uuid: id, wanted: String::new(), plan }))
+            let files = first_files(store, engine, &node.config, id).await;
+            let files = files.iter().map(FileChange::of).collect();
+            Ok(Some(Planned { uuid: id, wanted: String::new(), plan, files }))
         }
     }
 }
@@ -110,7 +116,21 @@ fn text(planned: &Planned, name: &str) -> String {
     });
     text.push_str(&plan.requeue.map(|at| format!(", at {at} at the latest")).unwrap_or_default());
     text.push('\n');
-    text + &table("  ", None, &["BECAUSE", "STATUS", "REASON", "MESSAGE"], plan.conditions.iter().map(row).collect())
+    text += &table("  ", None, &["BECAUSE", "STATUS", "REASON", "MESSAGE"], plan.conditions.iter().map(row).collect());
+    planned.files.iter().for_each(|file| text += &changes(file));
+    text
+}
+
+/// What the next start changes in a configuration file; empty where that is nothing.
+fn changes(file: &FileChange) -> String {
+    let path = clean(&file.path);
+    let warnings = file.warnings.iter().map(|warning| format!("  {path} at the next start: {}\n", clean(warning)));
+    let mut text: String = warnings.collect();
+    if !file.diff.is_empty() {
+        text += &format!("  the next start changes {path}:\n");
+        file.diff.lines().for_each(|line| text += &format!("    {}\n", clean(line)));
+    }
+    text
 }
 
 /// The desired state of a server whose current state is `state`, and the request that asks for it.

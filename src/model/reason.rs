@@ -118,6 +118,8 @@ pub enum Reason {
     Syncing,
     /// The server's files are counted before the start.
     CheckingDisk,
+    /// The egg's values are written into the server's configuration files before the start.
+    WritingConfigFiles,
     /// The server's files are given to their user before the start.
     FixingPermissions,
     /// The server's files could not be given to their user; it is tried again.
@@ -178,6 +180,8 @@ pub enum Reason {
     Parked,
     /// A part of the spec is left out of the container.
     LeftOut,
+    /// A configuration file, or a part of it, was not updated before a start.
+    ConfigFileSkipped,
     /// The limits of the running container were changed.
     LimitsUpdated,
     /// An install script was started.

@@ -23,6 +23,9 @@ pub enum JobKind {
     /// Count the bytes of the server's files.
     #[strum(to_string = "count the bytes of the server's files")]
     Usage,
+    /// Write the egg's values into the server's configuration files.
+    #[strum(to_string = "write the egg's values into the server's configuration files")]
+    ConfigFiles,
     /// Set the owner of the server's files.
     #[strum(to_string = "set the owner of the server's files")]
     Permissions,
@@ -40,7 +43,7 @@ pub enum JobKind {
 impl JobKind {
     /// Whether what such a job brings is for one start and is brought again for the next one.
     pub fn belongs_to_start(self) -> bool {
-        matches!(self, JobKind::Sync | JobKind::Image | JobKind::Permissions)
+        matches!(self, JobKind::Sync | JobKind::ConfigFiles | JobKind::Image | JobKind::Permissions)
     }
 
     /// Whether such a job asks the panel.

@@ -4,6 +4,7 @@
 //! subject and finds it again in [`Observed`](super::observed::Observed); a job for another subject replaces those that
 //! [`Subject::replaces`] names, so several of one kind may run.
 
+mod config_files;
 mod image;
 mod install_log;
 mod permissions;
@@ -49,6 +50,7 @@ fn implementation(kind: JobKind) -> &'static dyn BackgroundJob {
         JobKind::Script => &script::FetchScript,
         JobKind::Image => &image::PrepareImage,
         JobKind::Usage => &usage::MeasureUsage,
+        JobKind::ConfigFiles => &config_files::WriteConfigFiles,
         JobKind::Permissions => &permissions::FixPermissions,
         JobKind::InstallLog => &install_log::FollowInstallLog,
         JobKind::Report => &report::Report,

@@ -13,6 +13,7 @@ use super::context::Context;
 use super::observed::{Observed, Policy};
 use super::plan::{self, Input, Plan};
 use super::step::Step;
+use crate::egg_files::{EggFiles, FileUpdate};
 use crate::model::{Reason, ServerId, Timestamp};
 use crate::runtime::RuntimeError;
 use crate::store::{Snapshot, Store, StoreError};
@@ -82,6 +83,17 @@ impl Context {
         let observed = self.observe(id).await;
         let snapshot = self.store.get(id)?;
         Some(self.plan(&snapshot, &observed))
+    }
+
+    /// The configuration files of a server, and the values for them.
+    pub(super) fn egg_files(&self, id: ServerId) -> Option<EggFiles> {
+        observe::egg_files(self.runtime.as_ref(), &self.node.config, &self.node.layout, &*self.store.get(id)?)
+    }
+
+    /// What the next start makes of the configuration files. Nothing is written.
+    pub async fn preview_files(&self, id: ServerId) -> Vec<FileUpdate> {
+        let Some(files) = self.egg_files(id) else { return Vec::new() };
+        self.store.blocking().run(move || files.preview()).await
     }
 
     fn plan(&self, snapshot: &Snapshot, observed: &Observed) -> Plan {

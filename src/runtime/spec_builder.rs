@@ -14,7 +14,7 @@ mod network;
 use std::collections::BTreeMap;
 
 pub use mounts::clean_path;
-pub use network::{network, outgoing_network};
+pub use network::{interface, network, outgoing_network};
 
 use super::{BuiltSpec, ContainerSpec, HostInfo, LogDriver, Volume, VolumeRole, container_name};
 use crate::config::NodeConfig;

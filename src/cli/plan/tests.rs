@@ -48,6 +48,11 @@ fn plans_as_people_see_them() {
         uuid: servers[server].uuid,
         wanted: wanted(&servers[server], plan.state, examples::now()),
         plan,
+        files: vec![FileChange {
+            path: "server.properties".into(),
+            diff: "@@ -1,2 +1,2 @@\n motd=hostile \u{1b}[31m\n-server-port=1\n+server-port=25565\n".into(),
+            warnings: vec!["the parser \"x\" is unknown".into()],
+        }],
     });
     let texts: Vec<String> =
         plans.iter().zip([1, 3]).map(|(planned, server)| text(planned, servers[server].name())).collect();

@@ -49,6 +49,7 @@ async fn removals_and_counts_in_the_background_hold_up_no_start() {
     }
     for (kind, subject, goes_on) in [
         (JobKind::Usage, Subject::Start("p1".into()), true),
+        (JobKind::ConfigFiles, Subject::Start("p1".into()), true),
         (JobKind::Permissions, Subject::Start("p1".into()), true),
         (JobKind::Usage, Subject::DiskLimit, false),
         (JobKind::Removal, Subject::Deletion, false),

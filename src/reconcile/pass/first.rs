@@ -1,14 +1,22 @@
 //! The plan of a first pass, made without the services of a daemon.
 
-use super::observe::containers;
+use super::observe::{containers, egg_files};
 use super::plan_of;
 use crate::config::NodeConfig;
+use crate::egg_files::FileUpdate;
 use crate::files::{Layout, directory_id};
 use crate::model::{ContainerStatus, Role, ServerId, Timestamp};
 use crate::reconcile::context;
 use crate::reconcile::plan::Plan;
 use crate::runtime::Runtime;
 use crate::store::Store;
+
+/// What the next start makes of a server's configuration files. Nothing is written.
+pub async fn first_files(store: &Store, runtime: &dyn Runtime, node: &NodeConfig, id: ServerId) -> Vec<FileUpdate> {
+    let Some(snapshot) = store.get(id) else { return Vec::new() };
+    let Some(files) = egg_files(runtime, node, &Layout::new(node), &snapshot) else { return Vec::new() };
+    store.blocking().run(move || files.preview()).await
+}
 
 /// The plan of a daemon that has just started; none where there is no such server. Nothing is executed.
 pub async fn first_plan(

@@ -1,7 +1,8 @@
 //! Observing one server.
 
 use crate::config::NodeConfig;
-use crate::files::directory_id;
+use crate::egg_files::EggFiles;
+use crate::files::{Layout, directory_id};
 use crate::model::record::AppliedLimits;
 use crate::model::{ContainerStatus, DirectoryId, Role, ServerId, Timestamp};
 use crate::reconcile::context::Context;
@@ -143,6 +144,17 @@ async fn wanted(
 pub(super) fn built(runtime: &dyn Runtime, node: &NodeConfig, snapshot: &Snapshot) -> Option<BuiltSpec> {
     let manifest = snapshot.manifest.as_ref()?;
     Some(spec_builder::server_container(snapshot.id, &manifest.spec, node, &runtime.host()))
+}
+
+/// The configuration files of a server, and the values for them.
+pub(super) fn egg_files(
+    runtime: &dyn Runtime,
+    node: &NodeConfig,
+    layout: &Layout,
+    snapshot: &Snapshot,
+) -> Option<EggFiles> {
+    let manifest = snapshot.manifest.as_ref()?;
+    Some(EggFiles::new(layout, manifest, spec_builder::interface(node, &runtime.host())))
 }
 
 /// The limits that were applied after the container was created count, and not those of its label.

@@ -1,7 +1,7 @@
 //! Starting a server: crash handling first, then everything that the container needs before it runs.
 //!
 //! ```text
-//! (crash judged) → sync with the panel → disk limit → folders → image, permissions → container → start
+//! (crash judged) → sync with the panel → disk limit → folders → configuration files → image, permissions → container → start
 //! ```
 
 use super::{Planner, Progress};
@@ -35,7 +35,10 @@ impl Planner<'_> {
             return;
         }
         self.plan.state = self.starting(manifest, request, &key);
-        if self.prepared(ConditionType::Running) && self.has_image_and_permissions(manifest, &key) {
+        if self.prepared(ConditionType::Running)
+            && self.config_files_written(manifest, &key)
+            && self.has_image_and_permissions(manifest, &key)
+        {
             self.plan_container(request);
         }
     }
@@ -175,6 +178,20 @@ impl Planner<'_> {
             _ => failure.subject == request.id,
         });
         if job_failed.any(|failed| failed) || step_failed { PowerState::Offline } else { PowerState::Starting }
+    }
+
+    /// The egg's values are written before the files get their owner. A failure does not hold up the start.
+    fn config_files_written(&mut self, manifest: &Manifest, key: &Subject) -> bool {
+        if manifest.spec.process.configs.is_empty() {
+            return true;
+        }
+        match self.job(JobKind::ConfigFiles, key, false) {
+            Progress::Ready | Progress::Failed { .. } => true,
+            Progress::Waiting => {
+                self.set_offline(Reason::WritingConfigFiles, "writing the egg's values into the configuration files");
+                false
+            }
+        }
     }
 
     fn has_image_and_permissions(&mut self, manifest: &Manifest, key: &Subject) -> bool {

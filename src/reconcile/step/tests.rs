@@ -68,6 +68,7 @@ fn steps() -> Vec<Step> {
         JobKind::Script,
         JobKind::Image,
         JobKind::Usage,
+        JobKind::ConfigFiles,
         JobKind::Permissions,
         JobKind::InstallLog,
         JobKind::Report,

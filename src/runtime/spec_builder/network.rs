@@ -57,7 +57,7 @@ pub(super) fn outgoing(allocations: &Allocations, omissions: &mut Vec<String>) -
 }
 
 /// The address of the host that containers reach. It replaces 127.0.0.1 in allocations.
-pub(super) fn interface(node: &NodeConfig, host: &HostInfo) -> String {
+pub fn interface(node: &NodeConfig, host: &HostInfo) -> String {
     match driver(node, host) {
         "host" => LOOPBACK.into(),
         "overlay" | "weavemesh" => String::new(),

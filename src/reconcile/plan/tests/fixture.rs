@@ -521,7 +521,7 @@ pub fn subject_of(kind: JobKind, text: &str) -> Subject {
     };
     let subject = match kind {
         JobKind::Usage if text == "watch" => Subject::DiskLimit,
-        JobKind::Sync | JobKind::Script | JobKind::Usage | JobKind::Permissions => attempt(text),
+        JobKind::Sync | JobKind::Script | JobKind::Usage | JobKind::ConfigFiles | JobKind::Permissions => attempt(text),
         JobKind::Image => {
             let [of, role, image] = text.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{text} is no image") };
             attempt(of).image(if role == "server" { Role::Server } else { Role::Installer }, image)

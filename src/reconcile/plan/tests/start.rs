@@ -3,7 +3,7 @@
 use super::display::{reason, seconds, table, text};
 use super::fixture::{Fixture, at, container, could_not_start};
 use crate::model::{ConditionType, ContainerState, ContainerStatus, Crash, PowerState, Reason, Role};
-use crate::reconcile::job::JobKind::{Image, Permissions, Sync, Usage};
+use crate::reconcile::job::JobKind::{ConfigFiles, Image, Permissions, Sync, Usage};
 use crate::reconcile::job::Subject;
 use crate::reconcile::observed::{Job, JobState};
 use crate::reconcile::step::StepKind;
@@ -66,6 +66,28 @@ fn a_start_goes_stage_by_stage() {
         ),
         ("running", ready().container_running("c1", "p1"), &[]),
     ]);
+}
+
+#[test]
+fn configuration_files_are_written_before_each_start_and_do_not_hold_it_up() {
+    let configured = || {
+        up().synced_for("p1").with(|s| {
+            let file = serde_json::json!({"parser": "ini", "file": "a.ini"});
+            s.manifest.as_mut().unwrap().spec.process.configs = vec![serde_json::from_value(file).unwrap()];
+        })
+    };
+    let go_on: &[&str] = &["StartJob Image p1 server game:1", "StartJob Permissions p1"];
+    table(&[
+        ("first", configured(), &["StartJob ConfigFiles p1"]),
+        ("after the folders", configured().with(|s| s.observed.prepared = false), &["Prepare"]),
+        ("for an earlier start", configured().job_done(ConfigFiles, "p0"), &["StartJob ConfigFiles p1"]),
+        ("being written", configured().job_running(ConfigFiles, "p1"), &[]),
+        ("written", configured().job_done(ConfigFiles, "p1"), go_on),
+        ("failed", configured().job_failed(ConfigFiles, "p1", 1, 5), go_on),
+    ]);
+    let plan = configured().job_running(ConfigFiles, "p1").plan();
+    assert_eq!(reason(&plan, ConditionType::Running), Some(Reason::WritingConfigFiles));
+    assert_eq!(plan.state, PowerState::Starting);
 }
 
 #[test]

@@ -208,12 +208,13 @@ fn under_way(tape: &mut Tape, fixture: &mut Fixture) {
         JobState::Failed { fatal: false, retry_at: at(4), message: "no answer".into() },
         JobState::Failed { fatal: true, retry_at: at(4), message: "refused".into() },
     ];
-    let jobs: [(JobKind, &[&str]); 9] = [
+    let jobs: [(JobKind, &[&str]); 10] = [
         (JobKind::Sync, &["i1", "p1", "install:i1"]),
         (JobKind::Script, &["i1", "i0"]),
         (JobKind::Image, &["i1 server game:1", "p1 server game:1", "p0 server game:1"]),
         (JobKind::Image, &["i1 installer setup:1", "i0 installer setup:1"]),
         (JobKind::Usage, &["p1", "watch"]),
+        (JobKind::ConfigFiles, &["p1", "install:i1"]),
         (JobKind::Permissions, &["p1", "install:i1"]),
         (JobKind::InstallLog, &["n1", "n0"]),
         (JobKind::Report, &["state", "install:i1"]),
@@ -288,6 +289,7 @@ pub fn manners(tape: &mut Tape) -> Manners {
         JobKind::Script,
         JobKind::Image,
         JobKind::Usage,
+        JobKind::ConfigFiles,
         JobKind::Permissions,
         JobKind::InstallLog,
         JobKind::Report,

@@ -1,0 +1,35 @@
+//! Writes the egg's values into the server's configuration files.
+
+use async_trait::async_trait;
+
+use super::{BackgroundJob, CancelOnDrop, JobError, JobRun};
+use crate::model::Reason;
+use crate::reconcile::disk_scans::DiskScan;
+
+/// The line that Wings prints before a start.
+const ANNOUNCEMENT: &str = "Updating process configuration files...";
+
+/// Before a start.
+pub(super) struct WriteConfigFiles;
+
+#[async_trait]
+impl BackgroundJob for WriteConfigFiles {
+    /// A file that cannot be updated stays as it is, and the server starts: what its owner has written must not keep it offline.
+    async fn run(&self, run: &JobRun) -> Result<(), JobError> {
+        let (id, context, guard) = (run.server, &run.context, CancelOnDrop::default());
+        let Some(files) = context.egg_files(id) else { return Ok(()) };
+        context.console.announce(id, ANNOUNCEMENT);
+        let cancelled = guard.0.clone();
+        let _permit = context.disk_scans.permit(DiskScan::Awaited).await;
+        let updates = context.store.blocking().run(move || files.write(&cancelled)).await;
+        for update in updates {
+            for warning in &update.warnings {
+                let message = format!("configuration file {:?}: {warning}", update.path);
+                tracing::warn!(server.id = %id, file = ?update.path, error = %warning, "cannot update a configuration file");
+                context.console.announce(id, &message);
+                context.store.event(id, context.clock.now(), Reason::ConfigFileSkipped, &message);
+            }
+        }
+        Ok(())
+    }
+}
