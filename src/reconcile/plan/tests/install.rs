@@ -491,7 +491,7 @@ fn an_installer_of_another_daemon_keeps_the_server_from_starting() {
         ),
         (
             "a restart comes down",
-            fixture().container_running("c1", "p0").wants_restart("p1"),
+            fixture().container_running("c1", "p0").wants_restart("p1").ready_to_start("p1"),
             &["Stop c1 command \"quit\" 600s"],
         ),
         ("a request with a deadline expires", fixture().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
