@@ -32,7 +32,7 @@ use std::fmt;
 pub use diff::FileChange;
 pub use placeholders::{Placeholders, file_path};
 pub use replacement::Replacement;
-pub use update::{EggFiles, FileUpdate};
+pub use update::{EggFiles, FileWarning};
 
 /// The longest file that is read or written, in bytes.
 pub const MAX_BYTES: usize = 64 << 20;
@@ -72,7 +72,7 @@ impl Parser {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ParseError {
-    #[error("the file has {0} bytes; the limit is {MAX_BYTES} (64 MiB)")]
+    #[error("the file has {0} bytes or would get them; the limit is {MAX_BYTES} (64 MiB)")]
     TooLong(usize),
     #[error("the file is not UTF-8; save it in that encoding")]
     NotUtf8,
@@ -83,6 +83,11 @@ pub enum ParseError {
 }
 
 impl ParseError {
+    /// An error if so many bytes are too many. One key may be replaced at a million places of a hostile file.
+    fn check_length(bytes: usize) -> Result<(), Self> {
+        if bytes > MAX_BYTES { Err(Self::TooLong(bytes)) } else { Ok(()) }
+    }
+
     fn syntax(syntax: &'static str, message: impl fmt::Display) -> Self {
         Self::Syntax { syntax, message: message.to_string() }
     }
@@ -111,9 +116,7 @@ pub struct Edited {
 /// # Errors
 /// The file is too long, or no text of this syntax.
 pub fn apply(parser: Parser, bytes: &[u8], replacements: &[Replacement]) -> Result<Edited, ParseError> {
-    if bytes.len() > MAX_BYTES {
-        return Err(ParseError::TooLong(bytes.len()));
-    }
+    ParseError::check_length(bytes.len())?;
     if bytes.contains(&0) {
         return Err(ParseError::Binary);
     }
@@ -123,18 +126,16 @@ pub fn apply(parser: Parser, bytes: &[u8], replacements: &[Replacement]) -> Resu
     let body = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     let mut omitted = Vec::new();
     let edited = match parser {
-        Parser::File => plain::edit(body, replacements),
-        Parser::Properties => properties::edit(body, replacements),
-        Parser::Ini => ini::edit(body, replacements, &mut omitted),
+        Parser::File => plain::edit(body, replacements)?,
+        Parser::Properties => properties::edit(body, replacements)?,
+        Parser::Ini => ini::edit(body, replacements, &mut omitted)?,
         Parser::Json => json::edit(text(body)?, replacements, &mut omitted)?.into_bytes(),
         Parser::Yaml => yaml::edit(text(body)?, replacements, &mut omitted)?.into_bytes(),
         Parser::Xml => xml::edit(text(body)?, replacements, &mut omitted)?.into_bytes(),
         Parser::Toml => toml::edit(text(body)?, replacements, &mut omitted)?.into_bytes(),
     };
     let mark = &bytes[..bytes.len() - body.len()];
-    if mark.len() + edited.len() > MAX_BYTES {
-        return Err(ParseError::TooLong(mark.len() + edited.len()));
-    }
+    ParseError::check_length(mark.len() + edited.len())?;
     let bytes = (edited != body).then(|| [mark, &edited].concat());
     Ok(Edited { bytes, omitted })
 }

@@ -17,7 +17,6 @@ use super::request::{RequestBody, ServerPath, parameter};
 use super::response::json as json_response;
 use super::startup::Started;
 use super::{Api, ApiError, servers};
-use crate::egg_files::FileChange;
 use crate::model::{Requester, ServerId, Status, Timestamp};
 use crate::requests::availability::{Holder, held_by};
 use crate::store::{ApplyError, Snapshot};
@@ -49,7 +48,7 @@ fn any(api: &Api, id: ServerId) -> Result<Arc<Snapshot>, ApiError> {
 pub async fn plan(Started(api): Started, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
     any(&api, id)?;
     let plan = api.context.preview(id).await.ok_or_else(ApiError::no_server)?;
-    let files: Vec<FileChange> = api.context.preview_files(id).await.iter().map(FileChange::of).collect();
+    let files = api.context.preview_files(id).await;
     Ok(json_response(json!({"uuid": id, "plan": plan, "files": files}).to_string()))
 }
 

@@ -92,7 +92,6 @@ async fn plan(node: &Node, engine: &OnceCell<DockerRuntime>, id: ServerId) -> Re
             };
             let plan = serde_json::from_value(serde_json::to_value(plan)?)?;
             let files = first_files(store, engine, &node.config, id).await;
-            let files = files.iter().map(FileChange::of).collect();
             Ok(Some(Planned { uuid: id, wanted: String::new(), plan, files }))
         }
     }

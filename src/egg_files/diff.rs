@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use similar::{Algorithm, TextDiff};
 
-use super::FileUpdate;
+use super::update::FileUpdate;
 
 /// The longest text, in bytes.
 const MAX_TEXT: usize = 16 << 10;
@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_millis(200);
 const CONTEXT: usize = 1;
 
 /// What a start makes of a file, for people.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChange {
     /// Path below the server's directory.
     pub path: String,
@@ -26,9 +26,8 @@ pub struct FileChange {
 }
 
 impl FileChange {
-    /// Describes an update.
-    pub fn of(update: &FileUpdate) -> Self {
-        Self { path: update.path.clone(), diff: update.diff(), warnings: update.warnings.clone() }
+    pub(super) fn of(update: FileUpdate) -> Self {
+        Self { diff: update.diff(), path: update.path, warnings: update.warnings }
     }
 }
 

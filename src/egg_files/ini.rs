@@ -6,25 +6,29 @@
 use std::ops::Range;
 
 use super::lines::{end_last_line, line_end, lines};
-use super::{Omission, Replacement};
+use super::{Omission, ParseError, Replacement};
 
 /// Between key and value in a file without pairs.
 const SEPARATOR: &str = " = ";
 
-pub(super) fn edit(text: &[u8], replacements: &[Replacement], omitted: &mut Vec<Omission>) -> Vec<u8> {
+pub(super) fn edit(
+    text: &[u8],
+    replacements: &[Replacement],
+    omitted: &mut Vec<Omission>,
+) -> Result<Vec<u8>, ParseError> {
     let mut text = text.to_vec();
     for replacement in replacements {
         let (section, key) = split(&replacement.key);
         let value = written(&replacement.text).filter(|_| is_written_back(section, key));
         match value {
-            Some(value) => text = set(&text, section, key, &value),
+            Some(value) => text = set(&text, section, key, &value)?,
             None => {
                 let why = "an INI file cannot hold this section, key or value";
                 omitted.push(Omission { key: replacement.key.clone(), why });
             }
         }
     }
-    text
+    Ok(text)
 }
 
 /// Section and key.
@@ -55,8 +59,9 @@ fn is_written_back(section: &str, key: &str) -> bool {
 
 /// A value, in quotes if it would be read as another one without. `None` if it cannot be written.
 fn written(value: &str) -> Option<String> {
-    let begins_comment = value.starts_with(';') || [" ;", " #", "\t;", "\t#"].iter().any(|mark| value.contains(mark));
-    let needs_quotes = begins_comment || value.trim_ascii() != value;
+    let has_comment =
+        begins_comment(value.as_bytes()) || [" ;", " #", "\t;", "\t#"].iter().any(|mark| value.contains(mark));
+    let needs_quotes = has_comment || value.trim_ascii() != value;
     let quote = ['"', '`'].into_iter().find(|quote| !value.contains(*quote));
     match quote {
         _ if value.contains(['\n', '\r']) => None,
@@ -101,6 +106,11 @@ fn classify(line: &[u8]) -> Line<'_> {
     Line::Pair(Pair { key, separator: key_end..start, value: start..start + value_length(&line[start..]) })
 }
 
+/// Whether a comment stands in place of a value. `#ff0000` is a value.
+fn begins_comment(text: &[u8]) -> bool {
+    matches!(text, [b';', ..] | [b'#'] | [b'#', b' ' | b'\t', ..])
+}
+
 /// The length of the value that begins a text: up to a comment after it.
 fn value_length(text: &[u8]) -> usize {
     if let Some(quote @ (b'"' | b'`')) = text.first() {
@@ -110,7 +120,7 @@ fn value_length(text: &[u8]) -> usize {
             return end;
         }
     }
-    if text.first() == Some(&b';') {
+    if begins_comment(text) {
         return 0;
     }
     let comment = text.windows(2).position(|pair| matches!(pair, [b' ' | b'\t', b';' | b'#']));
@@ -118,7 +128,7 @@ fn value_length(text: &[u8]) -> usize {
 }
 
 /// Sets a key wherever the section has it, or else appends it to the section.
-fn set(text: &[u8], section: &str, key: &str, value: &str) -> Vec<u8> {
+fn set(text: &[u8], section: &str, key: &str, value: &str) -> Result<Vec<u8>, ParseError> {
     let section = section.as_bytes();
     let mut out = Vec::with_capacity(text.len() + 64);
     let mut current: &[u8] = b"";
@@ -128,6 +138,7 @@ fn set(text: &[u8], section: &str, key: &str, value: &str) -> Vec<u8> {
     let mut in_first = section.is_empty();
     let mut has_pairs = false;
     for line in lines(text) {
+        ParseError::check_length(out.len())?;
         let kind = classify(line.content);
         let mut changed = None;
         match &kind {
@@ -157,7 +168,7 @@ fn set(text: &[u8], section: &str, key: &str, value: &str) -> Vec<u8> {
         let separator = separator.map_or(SEPARATOR.into(), String::from_utf8_lossy);
         append(&mut out, section_end, section, &format!("{key}{separator}{value}"), line_end(text));
     }
-    out
+    Ok(out)
 }
 
 /// A line with another value, and with the comment after it; `None` if it has this value.
@@ -169,7 +180,11 @@ fn changed_line(line: &[u8], pair: &Pair<'_>, value: &str) -> Option<Vec<u8>> {
         true => format!("\"{value}\""),
         false => value.to_owned(),
     };
-    (old != new.as_bytes()).then(|| [&line[..pair.value.start], new.as_bytes(), after].concat())
+    let changed = [&line[..pair.value.start], new.as_bytes(), after].concat();
+    // The comment is lost where it would become the value.
+    let is_kept = matches!(classify(&changed), Line::Pair(pair) if changed[pair.value.clone()] == *new.as_bytes());
+    (old != new.as_bytes())
+        .then(|| if is_kept { changed } else { [&line[..pair.value.start], new.as_bytes()].concat() })
 }
 
 /// Inserts a pair at the end of its section, which is created if it has no end.

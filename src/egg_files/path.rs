@@ -4,12 +4,16 @@
 //! stands for every child, `#` for every element, `#(key=="text")` for the first element with that value, and `#(…)#` for all
 //! of them. What is missing is created, except where a condition, a `*` or a `#` asks for something that exists.
 
+use std::cell::Cell;
+
 use serde_json::{Map, Number, Value};
 
-use super::{Omission, Replacement};
+use super::{MAX_BYTES, Omission, Replacement};
 
 /// The most elements that are created to reach an index.
 const MAX_PADDING: usize = 64;
+/// What a value costs besides its text.
+const VALUE_COST: usize = 64;
 /// The most steps of a path, far below the nesting that the parsers accept.
 const MAX_STEPS: usize = 32;
 
@@ -50,6 +54,7 @@ const OPERATORS: [&str; 7] = ["==", "!=", "<=", ">=", "<", ">", "="];
 
 /// Applies replacements to a value.
 pub(super) fn apply(root: &mut Value, replacements: &[Replacement], omitted: &mut Vec<Omission>) {
+    let budget = Cell::new(MAX_BYTES);
     for replacement in replacements {
         let result = match steps(&replacement.key) {
             Some(steps) => {
@@ -58,7 +63,8 @@ pub(super) fn apply(root: &mut Value, replacements: &[Replacement], omitted: &mu
                 let creates = replacement.condition.is_none();
                 // Only a large index fails after something was created on the way to it.
                 let before = steps.iter().any(Step::is_large_index).then(|| root.clone());
-                let set = Setter { replacement, creates }.set(root, &steps, last.map_or(0, |last| last + 1));
+                let setter = Setter { replacement, creates, budget: &budget };
+                let set = setter.set(root, &steps, last.map_or(0, |last| last + 1));
                 if let (Err(_), Some(before)) = (&set, before) {
                     *root = before;
                 }
@@ -164,6 +170,8 @@ struct Setter<'r> {
     replacement: &'r Replacement,
     /// Whether a missing value is created.
     creates: bool,
+    /// Bytes that may still be added to the file: one path may select a million values of a hostile file.
+    budget: &'r Cell<usize>,
 }
 
 impl Setter<'_> {
@@ -171,6 +179,7 @@ impl Setter<'_> {
     fn set(&self, value: &mut Value, steps: &[Step], existing: usize) -> Result<(), &'static str> {
         let Some((step, rest)) = steps.split_first() else {
             if let Some(new) = new_value(self.replacement, Some(value)) {
+                self.spend(scalar_text(&new).map_or(0, |text| text.len()))?;
                 *value = new;
             }
             return Ok(());
@@ -199,6 +208,12 @@ impl Setter<'_> {
         }
     }
 
+    fn spend(&self, bytes: usize) -> Result<(), &'static str> {
+        let left = self.budget.get().checked_sub(bytes + VALUE_COST);
+        self.budget.set(left.ok_or("it would add more to the file than the limit of its size allows")?);
+        Ok(())
+    }
+
     /// The child of a value, which is created if it is missing.
     fn child<'v>(
         &self,
@@ -214,6 +229,7 @@ impl Setter<'_> {
         let appends = matches!(step, Step::Key(key) if key == "-1");
         if create && !value.is_array() && !value.is_object() {
             let list = index.is_some() || appends;
+            self.spend(0)?;
             *value = if list { Value::Array(Vec::new()) } else { Value::Object(Map::new()) };
         }
         match (value, step) {

@@ -2,14 +2,15 @@
 //!
 //! If several keys match, their texts follow each other on one line, as with Wings. Conditions have no effect.
 
-use super::Replacement;
 use super::lines::{Line, line_end, lines};
+use super::{ParseError, Replacement};
 
-pub(super) fn edit(text: &[u8], replacements: &[Replacement]) -> Vec<u8> {
+pub(super) fn edit(text: &[u8], replacements: &[Replacement]) -> Result<Vec<u8>, ParseError> {
     let line_end = line_end(text);
     let mut out = Vec::with_capacity(text.len() + 256);
     let mut rest = lines(text);
     while let Some(line) = rest.next() {
+        ParseError::check_length(out.len())?;
         let hits = replacements.iter().filter(|replacement| line.content.starts_with(replacement.key.as_bytes()));
         let mut hits = hits.map(|hit| hit.text.as_str()).peekable();
         if hits.peek().is_none() {
@@ -28,7 +29,7 @@ pub(super) fn edit(text: &[u8], replacements: &[Replacement]) -> Vec<u8> {
         out.extend_from_slice(new.replace('\n', line_end).as_bytes());
         out.extend_from_slice(line.end);
     }
-    out
+    Ok(out)
 }
 
 /// How many lines after `first` belong to `new`, if the text contains it here already.

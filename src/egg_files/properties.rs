@@ -5,8 +5,11 @@
 
 use std::ops::Range;
 
-use super::Replacement;
 use super::lines::{end_last_line, line_end};
+use super::{ParseError, Replacement};
+
+/// The most pairs of a file, which bounds the memory for them.
+const MAX_PAIRS: usize = 200_000;
 
 /// A pair of a file. The ranges are bytes of the text.
 struct Pair {
@@ -21,8 +24,8 @@ struct Pair {
     is_open: bool,
 }
 
-pub(super) fn edit(text: &[u8], replacements: &[Replacement]) -> Vec<u8> {
-    let mut pairs = pairs(text);
+pub(super) fn edit(text: &[u8], replacements: &[Replacement]) -> Result<Vec<u8>, ParseError> {
+    let mut pairs = pairs(text)?;
     let mut changed = vec![false; pairs.len()];
     let mut added: Vec<(&str, String)> = Vec::new();
     for replacement in replacements {
@@ -37,17 +40,21 @@ pub(super) fn edit(text: &[u8], replacements: &[Replacement]) -> Vec<u8> {
             continue;
         }
         added.iter_mut().filter(|(name, _)| *name == key).for_each(|(_, value)| value.clone_from(&new));
+        let mut length = 0;
         for (pair, changed) in pairs.iter_mut().zip(&mut changed).filter(|(pair, _)| pair.key == key) {
+            length += new.len();
+            ParseError::check_length(length)?;
             *changed |= pair.value != new;
             pair.value.clone_from(&new);
         }
     }
     if added.is_empty() && !changed.contains(&true) {
-        return text.to_vec();
+        return Ok(text.to_vec());
     }
     let mut out = Vec::with_capacity(text.len() + 256);
     let mut at = 0;
     for (pair, changed) in pairs.iter().zip(changed) {
+        ParseError::check_length(out.len())?;
         out.extend_from_slice(&text[at..pair.key_start]);
         match pair.is_open {
             true => out.extend_from_slice(escaped_key(&pair.key).as_bytes()),
@@ -66,7 +73,7 @@ pub(super) fn edit(text: &[u8], replacements: &[Replacement]) -> Vec<u8> {
         end_last_line(&mut out, end);
         out.extend_from_slice(format!("{}={}{end}", escaped_key(key), escaped_value(&value)).as_bytes());
     }
-    out
+    Ok(out)
 }
 
 fn is_blank(byte: u8) -> bool {
@@ -74,7 +81,7 @@ fn is_blank(byte: u8) -> bool {
 }
 
 /// The pairs of a text. Comments and blank lines are between them.
-fn pairs(text: &[u8]) -> Vec<Pair> {
+fn pairs(text: &[u8]) -> Result<Vec<Pair>, ParseError> {
     let mut pairs = Vec::new();
     let mut at = 0;
     while at < text.len() {
@@ -97,9 +104,12 @@ fn pairs(text: &[u8]) -> Vec<Pair> {
             key_start: start,
             is_open: end == text.len() && ends_with_backslash(&text[start..end]),
         });
+        if pairs.len() > MAX_PAIRS {
+            return Err(ParseError::syntax("properties", format!("more than {MAX_PAIRS} keys are too many")));
+        }
         at = end;
     }
-    pairs
+    Ok(pairs)
 }
 
 fn skip(text: &[u8], at: usize, skipped: impl Fn(u8) -> bool) -> usize {

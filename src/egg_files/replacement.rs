@@ -3,7 +3,7 @@
 use regex::Regex;
 use serde_json::Value;
 
-use super::{Omission, Placeholders};
+use super::{MAX_BYTES, Omission, Placeholders};
 use crate::model::expression;
 use crate::model::settings;
 
@@ -59,7 +59,10 @@ impl Replacement {
             (None, _) => Some(self.text.clone()),
             (Some(Condition::Equals(expected)), Some(old)) => (expected == old).then(|| self.text.clone()),
             (Some(Condition::Matches(expression)), Some(old)) => {
-                expression.is_match(old).then(|| expression.replace_all(old, &self.text).into_owned())
+                // A text for each character of a long value would fill the memory.
+                let is_bounded = old.len().saturating_mul(self.text.len()) <= MAX_BYTES;
+                let matches = is_bounded && expression.is_match(old);
+                matches.then(|| expression.replace_all(old, &self.text).into_owned())
             }
             (Some(_), None) => None,
         }

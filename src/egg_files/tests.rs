@@ -139,6 +139,7 @@ fn ini_of_all_kinds() {
         ("a=1\n", &[("a", "x ;y"), ("b", " z ")], "a=\"x ;y\"\nb=\" z \"\n"),
         ("a=1\n", &[("a", "x\n[admin]"), ("b;\nc", "x"), ("d", "1")], "a=1\nd=1\n"),
         ("k =\n", &[("k", "v")], "k =v\n"),
+        ("a = 1 # x\nb = 1 #x\n", &[("a", ""), ("b", "")], "a =  # x\nb = \n"),
     ] {
         assert_eq!(edited(Parser::Ini, text, replacements), expected, "{text:?}");
     }
@@ -342,6 +343,30 @@ fn files_that_are_no_text_are_rejected() {
     }
     let long = vec![b' '; MAX_BYTES + 1];
     assert_eq!(apply(Parser::File, &long, &[]), Err(ParseError::TooLong(MAX_BYTES + 1)));
+}
+
+#[test]
+fn a_hostile_file_cannot_make_a_value_fill_the_memory() {
+    let long = "x".repeat(4096);
+    let lines = b"a=1\n".repeat(100_000);
+    let json = format!("[{}1]", "1,".repeat(100_000));
+    let xml = format!("<a>{}</a>", "<b/>".repeat(100_000));
+    for (parser, bytes, key) in [
+        (Parser::File, lines.as_slice(), "a="),
+        (Parser::Properties, &lines, "a"),
+        (Parser::Ini, &lines, "a"),
+        (Parser::Xml, xml.as_bytes(), "a.b"),
+    ] {
+        assert!(matches!(apply(parser, bytes, &pairs(&[(key, &long)])), Err(ParseError::TooLong(_))), "{parser:?}");
+    }
+    for key in ["*", "*.b.c.d.e"] {
+        let edited = apply(Parser::Json, json.as_bytes(), &pairs(&[(key, &long)]));
+        assert!(matches!(edited, Err(ParseError::TooLong(_))) || edited.is_ok_and(|edited| edited.omitted.len() == 1));
+    }
+    let attributes = (0..2000).map(|number| format!(" a{number}='1'")).collect::<String>();
+    assert!(apply(Parser::Xml, format!("<a{attributes}/>").as_bytes(), &pairs(&[("a", "1")])).is_err());
+    let keys = (0..300_000).map(|number| format!("{number}=\n")).collect::<String>();
+    assert!(apply(Parser::Properties, keys.as_bytes(), &pairs(&[("a", "1")])).is_err());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{MAX_BYTES, Parser, Placeholders, Replacement, apply, file_path};
+use super::{FileChange, MAX_BYTES, Parser, Placeholders, Replacement, apply, file_path};
 use crate::files::{Layout, Root};
 use crate::model::settings::ConfigFile;
 use crate::model::{Manifest, ServerId};
@@ -23,21 +23,25 @@ pub struct EggFiles {
 }
 
 /// What a start makes of one file.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct FileUpdate {
+#[derive(Debug)]
+pub(super) struct FileUpdate {
     /// Path below the server's directory.
     pub path: String,
     /// The bytes before and after, if they differ. `None` before: the file is created.
     pub change: Option<(Option<Vec<u8>>, Vec<u8>)>,
     /// What could not be done, for people.
     pub warnings: Vec<String>,
+    /// The mode of the file.
+    mode: u32,
 }
 
-/// What is known of a file while its entries are applied.
-#[derive(Default)]
-struct Content {
-    bytes: Option<Vec<u8>>,
-    mode: u32,
+/// What could not be done with a file, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileWarning {
+    /// Path below the server's directory.
+    pub path: String,
+    /// What, and why.
+    pub message: String,
 }
 
 impl EggFiles {
@@ -56,65 +60,64 @@ impl EggFiles {
     }
 
     /// What [`write`](Self::write) would do. Nothing is written.
-    pub fn preview(&self) -> Vec<FileUpdate> {
-        self.each(&AtomicBool::new(false), |_, _, _| Ok(()))
+    pub fn preview(&self) -> Vec<FileChange> {
+        self.each(&AtomicBool::new(false), |_, update| FileChange::of(update))
     }
 
     /// Updates all files. One that cannot be updated stays as it is, and the others are updated nevertheless. Ends early when
     /// `cancelled` is set.
-    pub fn write(&self, cancelled: &AtomicBool) -> Vec<FileUpdate> {
-        self.each(cancelled, |root, update, mode| match &update.change {
-            Some((_, new)) => root.replace_file(Path::new(&update.path), new, mode),
-            None => Ok(()),
-        })
+    pub fn write(&self, cancelled: &AtomicBool) -> Vec<FileWarning> {
+        let warnings = self.each(cancelled, |root, FileUpdate { path, change, mut warnings, mode }| {
+            if let (Some(root), Some((_, new))) = (root, change)
+                && let Err(error) = root.replace_file(Path::new(&path), &new, mode)
+            {
+                warnings.push(format!("cannot write it: {error}"));
+            }
+            warnings.into_iter().map(move |message| FileWarning { path: path.clone(), message })
+        });
+        warnings.into_iter().flatten().collect()
     }
 
-    fn each(
-        &self,
-        cancelled: &AtomicBool,
-        write: impl Fn(&Root, &FileUpdate, u32) -> io::Result<()>,
-    ) -> Vec<FileUpdate> {
+    /// Calls `each` with each file's update. There is no root if the server's directory cannot be opened.
+    fn each<T>(&self, cancelled: &AtomicBool, each: impl Fn(Option<&Root>, FileUpdate) -> T) -> Vec<T> {
         if self.files.is_empty() {
             return Vec::new();
         }
         let root = match self.layout.open_data(self.server) {
             Ok(root) => root,
-            Err(error) => return vec![FileUpdate { warnings: vec![error.to_string()], ..FileUpdate::default() }],
+            Err(error) => {
+                let warnings = vec![error.to_string()];
+                return vec![each(None, FileUpdate { path: String::new(), change: None, warnings, mode: MODE })];
+            }
         };
         let files = self.files.iter().take_while(|_| !cancelled.load(Ordering::Relaxed));
-        let updates = files.map(|(path, entries)| {
-            let (mut update, mode) = self.update(&root, path, entries);
-            if let Err(error) = write(&root, &update, mode) {
-                update.change = None;
-                update.warnings.push(format!("cannot write it: {error}"));
-            }
-            update
-        });
-        updates.collect()
+        files.map(|(path, entries)| each(Some(&root), self.update(&root, path, entries))).collect()
     }
 
-    /// What the entries of one file make of it, and its mode.
-    fn update(&self, root: &Root, path: &str, entries: &[ConfigFile]) -> (FileUpdate, u32) {
-        let mut update = FileUpdate { path: path.to_owned(), ..FileUpdate::default() };
+    /// What the entries of one file make of it.
+    fn update(&self, root: &Root, path: &str, entries: &[ConfigFile]) -> FileUpdate {
+        let mut update = FileUpdate { path: path.to_owned(), change: None, warnings: Vec::new(), mode: MODE };
         let before = match read(root, Path::new(path)) {
-            Ok(content) => content,
+            Ok(Some((bytes, mode))) => {
+                update.mode = mode;
+                Some(bytes)
+            }
+            Ok(None) => None,
             Err(error) => {
                 update.warnings.push(format!("cannot read it: {error}"));
-                return (update, MODE);
+                return update;
             }
         };
-        let mut bytes = before.bytes.clone();
+        let mut after = None;
         for entry in entries {
-            match self.edited(entry, bytes.as_deref(), &mut update.warnings) {
-                Ok(Some(edited)) => bytes = Some(edited),
+            match self.edited(entry, after.as_deref().or(before.as_deref()), &mut update.warnings) {
+                Ok(Some(edited)) => after = Some(edited),
                 Ok(None) => {}
                 Err(why) => update.warnings.push(why),
             }
         }
-        if let Some(bytes) = bytes.filter(|bytes| before.bytes.as_ref() != Some(bytes)) {
-            update.change = Some((before.bytes, bytes));
-        }
-        (update, before.mode)
+        update.change = after.filter(|after| before.as_ref() != Some(after)).map(|after| (before, after));
+        update
     }
 
     /// The new bytes of a file; `None` if nothing changes.
@@ -139,13 +142,17 @@ impl EggFiles {
     }
 }
 
-fn read(root: &Root, path: &Path) -> io::Result<Content> {
+/// The bytes and the mode of a file; `None` if it is missing.
+fn read(root: &Root, path: &Path) -> io::Result<Option<(Vec<u8>, u32)>> {
     let (file, stat) = match root.open_file(path) {
-        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Content { bytes: None, mode: MODE }),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
     let mut bytes = Vec::new();
     // One byte more than the limit, which the parser rejects.
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(Content { bytes: Some(bytes), mode: stat.st_mode & 0o777 })
+    Ok(Some((bytes, stat.st_mode & 0o777)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,21 +57,28 @@ fn edited(text: &str, replacement: &Replacement) -> Result<Result<String, &'stat
     if let Some(text) = &created {
         document = Document::read(text)?;
     }
-    Ok(Ok(Editor { document: &document, splices: Vec::new() }.apply(&segments, &replacement.text)))
+    Ok(Ok(Editor { document: &document, splices: Vec::new(), length: text.len() }.apply(&segments, &replacement.text)?))
 }
 
 /// Collects replacements of byte ranges.
 struct Editor<'d, 't> {
     document: &'d Document<'t>,
     splices: Vec<(Range<usize>, String)>,
+    /// Bytes of the new text.
+    length: usize,
 }
 
 impl Editor<'_, '_> {
-    fn apply(mut self, segments: &[Segment], value: &str) -> String {
+    fn apply(mut self, segments: &[Segment], value: &str) -> Result<String, ParseError> {
         let found = self.document.find(segments);
         match found.is_empty() {
             true => self.create(segments, value),
-            false => found.into_iter().for_each(|element| self.set(element, value)),
+            false => {
+                for element in found {
+                    self.set(element, value);
+                    ParseError::check_length(self.length)?;
+                }
+            }
         }
         self.splices.sort_by_key(|(range, _)| (range.start, range.end));
         let mut out = String::with_capacity(self.document.text.len() + 256);
@@ -81,7 +88,12 @@ impl Editor<'_, '_> {
             out.push_str(&with);
             at = range.end;
         }
-        out + &self.document.text[at..]
+        Ok(out + &self.document.text[at..])
+    }
+
+    fn splice(&mut self, range: Range<usize>, with: String) {
+        self.length += with.len();
+        self.splices.push((range, with));
     }
 
     fn set(&mut self, element: &Element<'_>, value: &str) {
@@ -94,10 +106,10 @@ impl Editor<'_, '_> {
     fn set_attribute(&mut self, element: &Element<'_>, name: &str, value: &str) {
         match element.attribute(self.document.text, name) {
             Some((old, _)) if old == value => {}
-            Some((_, range)) => self.splices.push((range, escaped_attribute(value))),
+            Some((_, range)) => self.splice(range, escaped_attribute(value)),
             None => {
                 let end = element.end_of_attributes(self.document.text);
-                self.splices.push((end..end, format!(" {name}=\"{}\"", escaped_attribute(value))));
+                self.splice(end..end, format!(" {name}=\"{}\"", escaped_attribute(value)));
             }
         }
     }
@@ -110,15 +122,15 @@ impl Editor<'_, '_> {
         if element.is_empty_tag() {
             let end = element.end_of_attributes(self.document.text);
             let closed = format!(">{}</{}>", escaped_text(value), element.name);
-            return self.splices.push((end..element.tag.end, closed));
+            return self.splice(end..element.tag.end, closed);
         }
         if element.decoded_text(self.document.text).as_deref() == Some(value) {
             return;
         }
         let mut parts = element.text_ranges(self.document.text).into_iter();
         let first = parts.next().unwrap_or(element.content.start..element.content.start);
-        self.splices.push((first, escaped_text(value)));
-        self.splices.extend(parts.map(|range| (range, String::new())));
+        self.splice(first, escaped_text(value));
+        parts.for_each(|range| self.splice(range, String::new()));
     }
 
     /// Creates the missing elements at the end of a path, unless one of them is a `*` or has a filter.
@@ -144,7 +156,7 @@ impl Editor<'_, '_> {
             let indent = if is_own_line { &text[before.len()..first.tag.start] } else { "" };
             let lead = if is_own_line { format!("{line_end}{indent}") } else { String::new() };
             let new = written(names, value, is_own_line.then_some((indent, unit.as_str(), line_end)));
-            return self.splices.push((last.end..last.end, format!("{lead}{new}")));
+            return self.splice(last.end..last.end, format!("{lead}{new}"));
         }
         let has_text = !text[parent.content.clone()].trim_ascii().is_empty();
         let own = &text[..parent.tag.start];
@@ -155,10 +167,10 @@ impl Editor<'_, '_> {
         let content = if is_pretty { format!("{line_end}{inner}{new}{line_end}{indent}") } else { new };
         if parent.is_empty_tag() {
             let end = parent.end_of_attributes(text);
-            self.splices.push((end..parent.tag.end, format!(">{content}</{}>", parent.name)));
+            self.splice(end..parent.tag.end, format!(">{content}</{}>", parent.name));
         } else {
             let at = if has_text { parent.content.end..parent.content.end } else { parent.content.clone() };
-            self.splices.push((at, content));
+            self.splice(at, content);
         }
     }
 }

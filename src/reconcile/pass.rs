@@ -13,7 +13,7 @@ use super::context::Context;
 use super::observed::{Observed, Policy};
 use super::plan::{self, Input, Plan};
 use super::step::Step;
-use crate::egg_files::{EggFiles, FileUpdate};
+use crate::egg_files::{EggFiles, FileChange};
 use crate::model::{Reason, ServerId, Timestamp};
 use crate::runtime::RuntimeError;
 use crate::store::{Snapshot, Store, StoreError};
@@ -91,7 +91,7 @@ impl Context {
     }
 
     /// What the next start makes of the configuration files. Nothing is written.
-    pub async fn preview_files(&self, id: ServerId) -> Vec<FileUpdate> {
+    pub async fn preview_files(&self, id: ServerId) -> Vec<FileChange> {
         let Some(files) = self.egg_files(id) else { return Vec::new() };
         self.store.blocking().run(move || files.preview()).await
     }

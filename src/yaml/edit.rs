@@ -2,7 +2,8 @@
 //!
 //! [`merge`] takes a text and a value and returns a text that means exactly this value. Lines whose values did not change
 //! keep their bytes, including comments, quotes, order and layout. The result is parsed and compared before it is returned.
-//! A construct that cannot be edited in place is rewritten, which costs its comments and never changes a value.
+//! A construct that cannot be edited in place is rewritten, or else the changed pairs of the outermost mapping, which costs their
+//! comments and never changes a value.
 
 use serde_json::Value;
 
@@ -16,7 +17,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
-use splice::Editor;
+use splice::{Depth, Editor};
 
 /// The node cannot be edited in place; the node around it has to be rewritten.
 #[derive(Debug)]
@@ -32,9 +33,10 @@ pub fn merge(old_text: &str, new: &Value) -> Result<String, YamlError> {
     if old == *new {
         return Ok(old_text.to_owned());
     }
-    let edited = Editor::new(body, tree::read(body, tree::Keys::Unique)?.as_ref()).edit(&old, new);
+    let root = tree::read(body, tree::Keys::Unique)?;
     let means_new = |text: &String| parse_value(text).is_ok_and(|value| value == *new);
-    let merged = match edited.ok().filter(means_new) {
+    let edited = |depth| Editor::new(body, root.as_ref(), depth).edit(&old, new).ok().filter(means_new);
+    let merged = match edited(Depth::Values).or_else(|| edited(Depth::OutermostPairs)) {
         Some(merged) => merged,
         None => rewrite(new)?,
     };

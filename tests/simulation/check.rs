@@ -15,7 +15,7 @@ use crate::daemon::Daemon;
 use crate::expected::Expect;
 use crate::operators::OVERRIDDEN_CPU;
 use crate::scenario::{Play, Server};
-use crate::setup::LAST_LINE;
+use crate::setup::{CONFIG_FILE, LAST_LINE};
 
 /// Work in progress may still end after a server was parked or a request expired.
 pub const LAST_STEP: Duration = Duration::from_secs(61);
@@ -104,6 +104,7 @@ impl Play {
         self.check_quiet(at, server);
         self.check_power(daemon, at, server, &snapshot, running);
         self.check_limits(daemon, at, server, &snapshot, running);
+        self.check_config_file(daemon, at, server, running);
         self.check_log(daemon, at, server, &snapshot);
         self.check_panel(daemon, at, server, running);
     }
@@ -182,6 +183,18 @@ impl Play {
             let limits = self.machine.engine.limits_of(&name);
             assert_eq!(limits, Some(wanted), "seed {seed}: the limits of {at}");
         }
+    }
+
+    /// A server that the daemon has started has the egg's values in its files.
+    fn check_config_file(&self, daemon: &Daemon, at: usize, server: &Server, running: bool) {
+        let name = container_name(server.id, Role::Server);
+        let started = |entry: &Entry| entry.call == "start" && entry.ok && entry.name == name;
+        if !running || !self.machine.engine.history().iter().any(started) {
+            return;
+        }
+        let (path, expected) = CONFIG_FILE;
+        let text = std::fs::read_to_string(daemon.node.context.node.layout.data(server.id).join(path));
+        assert_eq!(text.ok().as_deref(), Some(expected), "seed {}: the configuration file of {at}", self.seed);
     }
 
     /// A script that counts as completed ran to its end, and the install log has its output to the last line.

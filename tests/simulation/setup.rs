@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alula::model::settings::{Process, Settings, Startup, Stop};
+use alula::model::settings::{ConfigFile, Process, Replacement, Settings, Startup, Stop};
 use alula::model::{Install, ManagedBy, Manifest, Role, Script, ServerId};
 use alula::panel::PanelServer;
 use alula::runtime::VolumeRole;
@@ -28,6 +28,14 @@ pub const LAST_LINE: &str = "that was all of it";
 /// How often the script of each installation ran to its end.
 pub type Runs = Arc<Mutex<BTreeMap<String, u64>>>;
 
+/// The file into which the egg writes a value before each start, and its content.
+pub const CONFIG_FILE: (&str, &str) = ("config/game.properties", "port=25565\n");
+
+fn config_file() -> ConfigFile {
+    let replace = vec![Replacement { key: "port".into(), if_value: None, replace_with: "25565".into() }];
+    ConfigFile { parser: "properties".into(), file: CONFIG_FILE.0.into(), create_file: true, replace }
+}
+
 /// A server of the panel.
 pub fn wanted(id: ServerId, name: &str) -> PanelServer {
     let mut settings = Settings { invocation: "game".into(), ..Settings::default() };
@@ -38,7 +46,7 @@ pub fn wanted(id: ServerId, name: &str) -> PanelServer {
     let process = Process {
         startup: Startup { done: vec!["Done!".into()], strip_ansi: false },
         stop: Stop { kind: "command".into(), value: "stop".into() },
-        configs: Vec::new(),
+        configs: vec![config_file()],
     };
     PanelServer { suspended: false, settings, process }
 }

@@ -13,6 +13,9 @@ use crate::egg_files::ParseError;
 /// The most elements of a file, which bounds the memory for them.
 const MAX_ELEMENTS: usize = 500_000;
 
+/// The most attributes of an element.
+const MAX_ATTRIBUTES: usize = 1000;
+
 /// The elements of a text, in its order.
 pub(super) struct Document<'t> {
     pub text: &'t str,
@@ -61,7 +64,10 @@ impl<'t> Document<'t> {
                     if matches!(event, Event::Start(_)) {
                         open.push(index);
                     }
-                    elements.push(Element::new(text, range, parent).ok_or_else(|| error(&"an invalid tag"))?);
+                    elements.push(
+                        Element::new(text, range, parent)
+                            .ok_or_else(|| error(&"a tag that is invalid or has too many attributes"))?,
+                    );
                 }
                 Event::End(_) => {
                     let Some(index) = open.pop() else { return Err(error(&"an end tag without a start tag")) };
@@ -127,8 +133,10 @@ impl<'t> Element<'t> {
         let name = &inner[..inner.find(|char: char| char.is_ascii_whitespace() || matches!(char, '/' | '>'))?];
         let (content, end) = (tag.end..tag.end, tag.end);
         let element = Self { name, tag, content, end, parent, children: Vec::new(), parts: Vec::new() };
-        let all_valid = element.attributes(text).all(|attribute| attribute.is_ok());
-        (!name.is_empty() && all_valid).then_some(element)
+        // Each attribute is compared with all before it.
+        let mut attributes = element.attributes(text);
+        let all_valid = attributes.by_ref().take(MAX_ATTRIBUTES).all(|attribute| attribute.is_ok());
+        (!name.is_empty() && all_valid && attributes.next().is_none()).then_some(element)
     }
 
     /// Whether there is one tag, `<a/>`, and no content.

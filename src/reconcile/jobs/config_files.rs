@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::{BackgroundJob, CancelOnDrop, JobError, JobRun};
+use crate::egg_files::FileWarning;
 use crate::model::Reason;
 use crate::reconcile::disk_scans::DiskScan;
 
@@ -21,14 +22,12 @@ impl BackgroundJob for WriteConfigFiles {
         context.console.announce(id, ANNOUNCEMENT);
         let cancelled = guard.0.clone();
         let _permit = context.disk_scans.permit(DiskScan::Awaited).await;
-        let updates = context.store.blocking().run(move || files.write(&cancelled)).await;
-        for update in updates {
-            for warning in &update.warnings {
-                let message = format!("configuration file {:?}: {warning}", update.path);
-                tracing::warn!(server.id = %id, file = ?update.path, error = %warning, "cannot update a configuration file");
-                context.console.announce(id, &message);
-                context.store.event(id, context.clock.now(), Reason::ConfigFileSkipped, &message);
-            }
+        let warnings = context.store.blocking().run(move || files.write(&cancelled)).await;
+        for FileWarning { path, message } in warnings {
+            tracing::warn!(file = ?path, error = message, "cannot update a configuration file");
+            let text = format!("configuration file {path:?}: {message}");
+            context.console.announce(id, &text);
+            context.store.event(id, context.clock.now(), Reason::ConfigFileSkipped, &text);
         }
         Ok(())
     }

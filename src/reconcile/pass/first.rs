@@ -3,7 +3,7 @@
 use super::observe::{containers, egg_files};
 use super::plan_of;
 use crate::config::NodeConfig;
-use crate::egg_files::FileUpdate;
+use crate::egg_files::FileChange;
 use crate::files::{Layout, directory_id};
 use crate::model::{ContainerStatus, Role, ServerId, Timestamp};
 use crate::reconcile::context;
@@ -12,7 +12,7 @@ use crate::runtime::Runtime;
 use crate::store::Store;
 
 /// What the next start makes of a server's configuration files. Nothing is written.
-pub async fn first_files(store: &Store, runtime: &dyn Runtime, node: &NodeConfig, id: ServerId) -> Vec<FileUpdate> {
+pub async fn first_files(store: &Store, runtime: &dyn Runtime, node: &NodeConfig, id: ServerId) -> Vec<FileChange> {
     let Some(snapshot) = store.get(id) else { return Vec::new() };
     let Some(files) = egg_files(runtime, node, &Layout::new(node), &snapshot) else { return Vec::new() };
     store.blocking().run(move || files.preview()).await

@@ -127,7 +127,8 @@ fn is_plain(string: &str, in_flow: bool) -> bool {
     let first = string.chars().next();
     let begins_well = first.is_some_and(|c| c.is_alphanumeric() || c == '/' || c == '_');
     let number_like = first.is_some_and(|c| c.is_ascii_digit()) && string.contains(['_', ':']);
-    let breaks_flow = in_flow && string.contains([',', '[', ']', '{', '}', ':', '#']);
+    // A dash before a bracket or brace is read as that of a list.
+    let breaks_flow = in_flow && (string.contains([',', '[', ']', '{', '}', ':', '#']) || string.ends_with('-'));
     begins_well
         && !number_like
         && !breaks_flow

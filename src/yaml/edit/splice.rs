@@ -63,18 +63,28 @@ pub(super) struct Editor<'t> {
     /// `None` for a text of comments.
     root: Option<&'t Node>,
     style: Style,
+    depth: Depth,
     splices: Vec<Splice>,
+}
+
+/// How small the parts are that are replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// The changed values, at any depth.
+    Values,
+    /// The changed pairs of the outermost mapping, each as a whole.
+    OutermostPairs,
 }
 
 impl<'t> Editor<'t> {
     /// An editor for the document `root`, which was read from `text`. New lines are indented like those of the text.
-    pub fn new(text: &'t str, root: Option<&'t Node>) -> Self {
+    pub fn new(text: &'t str, root: Option<&'t Node>, depth: Depth) -> Self {
         let mut indentation = Indentation::default();
         if let Some(root) = root {
             indentation.detect(root, text);
         }
         let style = Style { step: indentation.step.unwrap_or(2), dash: indentation.dash.unwrap_or(0) };
-        Self { text, root, style, splices: Vec::new() }
+        Self { text, root, style, depth, splices: Vec::new() }
     }
 
     /// The text, which means `old`, changed to mean `new`. The caller verifies the result.
@@ -103,7 +113,8 @@ impl<'t> Editor<'t> {
     /// Changes `node`, which means `old`, to mean `new`: in place if possible, otherwise by rewriting the node.
     fn change(&mut self, site: Site, node: &Node, old: &Value, new: &Value) -> Result<(), Unable> {
         let before = self.splices.len();
-        if old == new || self.change_in_place(node, old, new).is_ok() {
+        let in_place = self.depth == Depth::Values || matches!(site, Site::Root);
+        if old == new || (in_place && self.change_in_place(node, old, new).is_ok()) {
             return Ok(());
         }
         self.splices.truncate(before);
@@ -156,6 +167,7 @@ impl<'t> Editor<'t> {
         };
         // A flow collection stays one.
         let site = match (&node.kind, new) {
+            _ if self.depth == Depth::OutermostPairs => site,
             (Kind::Mapping { layout: Layout::Flow, entries }, Value::Object(_)) if !entries.is_empty() => Site::Flow,
             (Kind::Sequence { layout: Layout::Flow, items }, Value::Array(_)) if !items.is_empty() => Site::Flow,
             _ => site,

@@ -114,6 +114,14 @@ fn flow_collections_stay_flow() {
 }
 
 #[test]
+fn a_text_that_ends_with_a_dash_is_quoted_inside_brackets() {
+    let text = "b: {\"a\":null}   # one\na: \"\"   # two\n";
+    let merged = edited(text, |v| v["b"]["a"] = json!("a -"));
+    assert_eq!(merged, "b: {\"a\":'a -'}   # one\na: \"\"   # two\n");
+    assert_eq!(edited("l: [a]   # one\n", |v| v["l"][0] = json!("b -")), "l: ['b -']   # one\n");
+}
+
+#[test]
 fn json_over_several_lines_keeps_its_lines() {
     let text = "{\n  \"a\": 1,   # one\n  \"b\": [1, 2,\n    3],\n  \"c\": {\"x\": true}\n}\n";
     let merged = edited(text, |v| {
