@@ -21,7 +21,7 @@ use crate::model::{ContainerStatus, Role, ServerId};
 pub use error::{ErrorKind, RuntimeError};
 pub use spec::{
     BuiltSpec, CPU_PERIOD, ContainerSpec, Endpoint, HostInfo, KernelLimits, Limits, LogDriver, NetworkInfo,
-    NetworkPurpose, NetworkSpec, PublishedPort, Volume, VolumeRole,
+    NetworkPurpose, NetworkSpec, Volume, VolumeRole,
 };
 
 /// Label that holds the server's uuid.
@@ -34,6 +34,9 @@ pub const LABEL_TOKEN: &str = "alula.token";
 pub const LABEL_SPEC: &str = "alula.spec";
 /// Label that holds the hash of the limits at creation.
 pub const LABEL_LIMITS: &str = "alula.limits";
+
+/// Label that holds the digests of the manifest's fields, see [`Fields`](crate::model::Fields).
+pub const LABEL_FIELDS: &str = "alula.fields";
 
 /// The name of a server's container of a role: `{uuid}` or `{uuid}_installer`, as Wings names them.
 pub fn container_name(server: ServerId, role: Role) -> String {

@@ -72,6 +72,7 @@ fn text(described: &Described<'_>, now: Timestamp) -> String {
     let mut page = Page::default();
     identity(&mut page, server);
     if let Some(manifest) = &server.manifest {
+        image(&mut page, server);
         spec(&mut page, manifest);
         requested(&mut page, manifest, server, now);
     }
@@ -138,9 +139,17 @@ fn identity(page: &mut Page, server: &ServerView) {
     );
 }
 
+fn image(page: &mut Page, server: &ServerView) {
+    match server.running_image() {
+        Some(running) => {
+            page.painted("Image", tone::NOTICE, format!("{running}; from the next start {}", server.image()))
+        }
+        None => page.field("Image", server.image()),
+    }
+}
+
 fn spec(page: &mut Page, manifest: &Manifest) {
     let (spec, settings) = (&manifest.spec, &manifest.spec.settings);
-    page.field("Image", &settings.container.image);
     page.field("Command", &settings.invocation);
     page.field("Limits", limits(manifest));
     let allocations = &settings.allocations;
@@ -300,6 +309,16 @@ mod tests {
     #[test]
     fn a_running_server() {
         insta::assert_snapshot!(described(&examples::servers()[0]));
+    }
+
+    #[test]
+    fn a_server_that_needs_a_restart() {
+        let mut server = examples::servers().remove(0);
+        server.status.image = Some("ghcr.io/example/java:17".into());
+        examples::needs_restart(&mut server);
+        let text = described(&server);
+        assert!(text.contains("ghcr.io/example/java:17; from the next start ghcr.io/example/java:21"), "{text}");
+        assert!(text.contains("RestartRequired  60s  the next start changes spec.settings.container.image"), "{text}");
     }
 
     #[test]

@@ -100,6 +100,12 @@ fn running() -> ServerView {
     server
 }
 
+/// Changes the server's manifest so that its container is not current.
+pub fn needs_restart(server: &mut ServerView) {
+    let message = "the next start changes spec.settings.container.image from a to b; restart the server to apply it";
+    set_condition(server, ConditionType::UpToDate, ConditionStatus::False, Reason::RestartRequired, message, 60);
+}
+
 fn result(token: &str, outcome: InstallOutcome, exit_code: Option<i64>, message: &str) -> InstallResult {
     InstallResult {
         token: token.into(),

@@ -2,13 +2,18 @@
 
 #![allow(missing_docs)]
 
-use serde::{Deserialize, Serialize};
-use strum::{Display, IntoStaticStr};
+use std::fmt::{self, Display};
 
-use super::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
+
+use super::{Fields, Timestamp};
 
 /// What a container is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Display, IntoStaticStr)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::Display, IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Role {
@@ -51,6 +56,15 @@ pub struct DirectoryId {
     pub inode: u64,
 }
 
+/// A port of the host, published for TCP and UDP.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct PublishedPort {
+    /// Address of the host.
+    pub address: String,
+    /// Port, never 0.
+    pub port: u16,
+}
+
 /// What was observed of one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -66,6 +80,15 @@ pub struct ContainerStatus {
     pub spec_hash: Option<String>,
     /// Hash of the applied limits, comparable with that of the spec's limits.
     pub limits_hash: Option<String>,
+    /// The image reference that it was created from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Label `alula.fields`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<Fields>,
+    /// The ports that are bound while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PublishedPort>,
     /// The image's signal for a native stop.
     pub stop_signal: Option<String>,
     /// Further containers of the same server and role that run, on the same files.
@@ -74,6 +97,13 @@ pub struct ContainerStatus {
     /// The directory that a running container has mounted as the server's files, where that can be found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<DirectoryId>,
+}
+
+impl Display for PublishedPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PublishedPort { address, port } = self;
+        if address.contains(':') { write!(f, "[{address}]:{port}") } else { write!(f, "{address}:{port}") }
+    }
 }
 
 impl ContainerStatus {

@@ -95,6 +95,12 @@ pub enum Reason {
     /// The container engine does not respond; also of `Deleting`.
     RuntimeUnreachable,
 
+    // `UpToDate`
+    /// The running container was created from the current manifest.
+    Current,
+    /// Fields of the manifest that need another container have changed: a restart applies them.
+    RestartRequired,
+
     // `Running`
     /// The container runs and its start-up has not finished, or it is being made and started.
     Starting,

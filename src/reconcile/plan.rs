@@ -22,6 +22,7 @@ mod start;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod up_to_date;
 
 use serde::{Deserialize, Serialize};
 
@@ -133,6 +134,7 @@ impl<'a> Planner<'a> {
             Some(install) => self.plan_install(manifest, &install),
             None => self.plan_installed(manifest),
         }
+        self.compare_fields(manifest);
         self.compare_files();
         self.remove_duplicates();
         self.finish();

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use alula::model::{ContainerState, Role};
+use alula::model::{ContainerState, PublishedPort, Role};
 use alula::runtime::spec_builder::SERVER_FOLDER;
-use alula::runtime::{ErrorKind, PublishedPort, Removal, Volume, VolumeRole};
+use alula::runtime::{ErrorKind, Removal, Volume, VolumeRole};
 
 use crate::harness::{Harness, Subject, TestProgram, limits, own_network};
 

@@ -79,6 +79,9 @@ impl Context {
                     token: Some(purpose.token),
                     spec_hash: Some(spec.hash()),
                     limits_hash: Some(spec.limits.hash()),
+                    image: Some(spec.image.clone()),
+                    fields: Some(spec.fields.clone()),
+                    ports: Vec::new(),
                     // The image's, which matters once the container runs and was inspected.
                     stop_signal: None,
                     others: Vec::new(),

@@ -227,3 +227,48 @@ async fn a_plan_without_a_daemon_is_that_of_a_first_pass() {
             .await;
     assert_eq!(gone, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_manifest_of_a_running_server_shows_what_the_next_start_changes() {
+    let node = TestNode::new();
+    let (id, context) = (server_id(1), &node.context);
+    node.engine.set_checks_mounts(false);
+    node.engine.add_image("game:2", crate::testing::fake::LocalImage::default());
+    let mut manifest = file_manifest(1);
+    manifest.spec.settings.environment.insert("PASSWORD".into(), "hunter2".into());
+    context.store.create(manifest.clone(), Record::default(), [node.request("start", Verb::Start)]).unwrap();
+    let settles = async || {
+        for _ in 0..5 {
+            // As after a restart of the daemon.
+            context.servers.unwatch();
+            context.pass(id).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let status = context.store.status(id).unwrap();
+        let condition = status.condition(ConditionType::UpToDate).unwrap().clone();
+        (condition.reason, condition.message, status.image.clone().unwrap())
+    };
+    let (reason, _, image) = settles().await;
+    assert_eq!((reason, image.as_str()), (Reason::Current, "game:1"));
+    // The container was created before the servers' network was known.
+    context.runtime.prepare_node().await.unwrap();
+    assert_eq!(settles().await.0, Reason::Current);
+
+    manifest.spec.settings.container.image = "game:2".into();
+    manifest.spec.settings.environment.insert("PASSWORD".into(), "hunter3".into());
+    manifest.spec.settings.build.cpu_limit = 50;
+    context.store.apply(id, &crate::yaml::to_string(&manifest).unwrap(), false).unwrap();
+    let (reason, message, image) = settles().await;
+    assert_eq!((reason, image.as_str()), (Reason::RestartRequired, "game:1"));
+    let changes = "the next start changes spec.settings.container.image from game:1 to game:2, \
+                   spec.settings.environment.PASSWORD; ";
+    assert!(message.starts_with(changes) && !message.contains("hunter"), "{message}");
+    let plan = context.preview(id).await.unwrap();
+    assert!(plan.steps.is_empty() && plan.conditions.iter().any(|verdict| verdict.message == message), "{plan:?}");
+
+    context.store.request(id, None, [node.request("restart", Verb::Restart)]).unwrap();
+    settles().await;
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    let (reason, _, image) = settles().await;
+    assert_eq!((reason, image.as_str()), (Reason::Current, "game:2"));
+}

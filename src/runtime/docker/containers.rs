@@ -1,6 +1,6 @@
 //! Lists, inspects, creates and changes containers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bollard::Docker;
 use bollard::errors::Error;
@@ -16,11 +16,11 @@ use serde_json::Value;
 
 use super::wire::Wire;
 use crate::files::directory_in;
-use crate::model::{ContainerState, ContainerStatus, DirectoryId, Role, ServerId, Timestamp};
+use crate::model::{ContainerState, ContainerStatus, DirectoryId, Fields, PublishedPort, Role, ServerId, Timestamp};
 use crate::runtime::spec_builder::{INSTALL_FOLDER, SERVER_FOLDER};
 use crate::runtime::{
-    CPU_PERIOD, ContainerSpec, EngineInfo, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC, LABEL_TOKEN, Limits,
-    Listed, Purpose, Removal, Volume, container_name, parse_container_name,
+    CPU_PERIOD, ContainerSpec, EngineInfo, LABEL_FIELDS, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC,
+    LABEL_TOKEN, Limits, Listed, Purpose, Removal, Volume, container_name, parse_container_name,
 };
 use crate::tasks::Blocking;
 
@@ -65,6 +65,22 @@ pub(super) struct Inspection {
     id: String,
     state: EngineState,
     config: EngineConfig,
+    network_settings: EngineNetwork,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct EngineNetwork {
+    /// By port and protocol in the container.
+    ports: Option<BTreeMap<String, Option<Vec<Binding>>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Binding {
+    /// Podman leaves the address of all interfaces empty.
+    host_ip: String,
+    host_port: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -85,6 +101,7 @@ struct EngineState {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct EngineConfig {
+    image: Option<String>,
     labels: Option<HashMap<String, String>>,
     /// Podman may write a number.
     stop_signal: Value,
@@ -206,10 +223,25 @@ impl Inspection {
             token: labels.remove(LABEL_TOKEN),
             spec_hash: labels.remove(LABEL_SPEC),
             limits_hash: labels.remove(LABEL_LIMITS),
+            image: self.config.image.filter(|image| !image.is_empty()),
+            fields: labels.remove(LABEL_FIELDS).and_then(|label| Fields::from_label(&label)),
+            ports: self.network_settings.bound(),
             stop_signal: signal_name(&self.config.stop_signal),
             others: Vec::new(),
             files: None,
         }
+    }
+}
+
+impl EngineNetwork {
+    /// The ports of the host, each once for both protocols.
+    fn bound(self) -> Vec<PublishedPort> {
+        let bindings = self.ports.into_iter().flatten().filter_map(|(_, bindings)| bindings).flatten();
+        let bound = bindings.filter_map(|Binding { host_ip, host_port }| {
+            let address = if host_ip.is_empty() { "0.0.0.0".to_owned() } else { host_ip };
+            Some(PublishedPort { address, port: host_port.parse().ok()? })
+        });
+        bound.collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 
@@ -376,6 +408,9 @@ fn labels(spec: &ContainerSpec, purpose: &Purpose) -> HashMap<String, String> {
         (LABEL_SPEC.to_owned(), spec.hash()),
         (LABEL_LIMITS.to_owned(), spec.limits.hash()),
     ]);
+    if purpose.role == Role::Server {
+        labels.insert(LABEL_FIELDS.to_owned(), spec.fields.to_label());
+    }
     labels
 }
 

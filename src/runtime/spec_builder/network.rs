@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::config::NodeConfig;
+use crate::model::PublishedPort;
 use crate::model::settings::Allocations;
-use crate::runtime::{Endpoint, HostInfo, NetworkPurpose, NetworkSpec, PublishedPort};
+use crate::runtime::{Endpoint, HostInfo, NetworkPurpose, NetworkSpec};
 
 /// In an allocation, this address means the host.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
@@ -112,10 +113,14 @@ pub(super) fn ports(
                 }
             },
         };
-        let valid = numbers.iter().filter_map(|number| u16::try_from(*number).ok()).filter(|port| *port != 0);
-        ports.extend(valid.map(|port| PublishedPort { address: address.clone(), port }));
+        ports.extend(valid_ports(numbers).into_iter().map(|port| PublishedPort { address: address.clone(), port }));
     }
     ports.into_iter().collect()
+}
+
+/// The valid ones of a list of ports.
+pub(super) fn valid_ports(numbers: &[i64]) -> BTreeSet<u16> {
+    numbers.iter().filter_map(|number| u16::try_from(*number).ok()).filter(|port| *port != 0).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::runtime::{Endpoint, LogDriver, PublishedPort, VolumeRole, container_name};
+use crate::model::PublishedPort;
+use crate::runtime::{Endpoint, LogDriver, VolumeRole, container_name};
 
 const SERVER: &str = "550e8400-e29b-41d4-a716-446655440000";
 
@@ -62,6 +63,7 @@ pub(in crate::runtime::docker) fn full() -> ContainerSpec {
             PublishedPort { address: "172.18.0.1".into(), port: 25565 },
         ],
         limits: limits(),
+        fields: Fields::default(),
     }
 }
 
