@@ -63,6 +63,7 @@ pub fn server_container(manifest: &Manifest, node: &NodeConfig, host: &HostInfo)
     let (image, local_image) = server_image(&settings.container.image);
     let mut labels = settings.labels.clone().unwrap_or_default();
     labels.extend(wings_labels("server_process"));
+    let published = network::published(&settings.allocations, manifest.metadata.managed_by, &mut omissions);
     let outgoing = network::outgoing(&settings.allocations, &mut omissions);
     let network_mode = match &outgoing {
         Some(outgoing) => outgoing.name.clone(),
@@ -89,7 +90,7 @@ pub fn server_container(manifest: &Manifest, node: &NodeConfig, host: &HostInfo)
         network_mode,
         own_network: outgoing,
         userns_mode: node.docker.userns_mode.clone(),
-        ports: network::ports(&settings.allocations, node, host, &mut omissions),
+        ports: network::ports(&published, node, host, &mut omissions),
         limits: limits::of_server(&settings.build, node, host),
         fields: fields::of_server(settings, &host.identity.key),
         ..ContainerSpec::default()

@@ -23,6 +23,8 @@ pub async fn a_created_container_is_inspected(harness: &dyn Harness) {
     assert_eq!(status.finished_at, None);
     assert_eq!(status.token, Some(subject.purpose.token.clone()));
     assert_eq!(status.spec_hash, Some(subject.spec.hash()));
+    assert_eq!(status.image.as_deref(), Some(subject.spec.image.as_str()));
+    assert_eq!(status.fields, Some(subject.spec.fields.clone()));
     assert_eq!(status.limits_hash, Some(subject.spec.limits.hash()));
     assert_eq!(status.stop_signal.as_deref(), Some("SIGQUIT"));
     assert_eq!(runtime.inspect(subject.server, Role::Server).await.unwrap(), None);
@@ -207,8 +209,10 @@ pub async fn a_taken_port_is_rejected_at_the_start(harness: &dyn Harness) {
         subject.spec.ports.push(port.clone());
         (subject.create(harness).await, subject)
     };
-    let ((first, _), (second, other)) = (made().await, made().await);
+    let ((first, bound), (second, other)) = (made().await, made().await);
+    assert_eq!(bound.status(harness).await.ports, []);
     harness.runtime().start(&first).await.unwrap();
+    assert_eq!(bound.status(harness).await.ports, [port.clone()]);
     let rejected = harness.runtime().start(&second).await.unwrap_err();
     assert_eq!(rejected.kind, ErrorKind::Failed, "{rejected:?}");
     assert_eq!(other.status(harness).await.state, ContainerState::StartFailed);

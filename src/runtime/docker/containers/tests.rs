@@ -182,6 +182,27 @@ fn a_status_is_read_back() {
 }
 
 #[test]
+fn image_fields_and_bound_ports_are_read_back() {
+    let read = |container: serde_json::Value| serde_json::from_value::<Inspection>(container).unwrap().status();
+    let port = |address: &str, port| PublishedPort { address: address.into(), port };
+    let mut fields = Fields::default();
+    fields.add(&crate::model::DigestKey::default(), "invocation", &"game");
+    let status = read(json!({
+        "Id": "0123", "State": {"Status": "running"},
+        "Config": {"Image": "game:1", "Labels": {"alula.fields": fields.to_label()}},
+        "NetworkSettings": {"Ports": {
+            "25565/tcp": [{"HostIp": "127.0.0.1", "HostPort": "25565"}, {"HostIp": "", "HostPort": "30000"}],
+            "25565/udp": [{"HostIp": "127.0.0.1", "HostPort": "25565"}],
+            "80/tcp": null, "443/tcp": [{"HostIp": "::", "HostPort": ""}],
+        }},
+    }));
+    assert_eq!((status.image.as_deref(), status.fields), (Some("game:1"), Some(fields)));
+    assert_eq!(status.ports, [port("0.0.0.0", 30_000), port("127.0.0.1", 25_565)]);
+    let foreign = read(json!({"Id": "0123", "State": {"Status": "exited"}, "NetworkSettings": {"Ports": null}}));
+    assert_eq!((foreign.image, foreign.fields, foreign.ports.len()), (None, None, 0));
+}
+
+#[test]
 fn signals_are_names_or_numbers() {
     for (signal, name) in [
         (json!("SIGINT"), Some("SIGINT")),
