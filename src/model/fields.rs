@@ -22,6 +22,11 @@ impl Fields {
         Self(BTreeMap::from([(KEY.to_owned(), key.digest(KEY, &()))]))
     }
 
+    /// Whether there is none, as of an installer.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Adds a field, unless there is one with this path.
     pub fn add(&mut self, key: &DigestKey, path: impl Into<String>, value: &impl Serialize) {
         let path = path.into();

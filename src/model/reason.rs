@@ -25,6 +25,10 @@ use strum::{Display, EnumString, IntoStaticStr};
 )]
 #[cfg_attr(test, derive(strum::VariantArray))]
 pub enum Reason {
+    // `Listed`
+    /// The panel no longer lists the server; also an event.
+    Parked,
+
     // `SpecAccepted`
     /// The files of the spec are valid and applied.
     Accepted,
@@ -180,8 +184,6 @@ pub enum Reason {
     SpecAccepted,
     /// A sync with the panel replaced a hand edit in `config.yml`.
     HandEditUndone,
-    /// The panel no longer lists the server.
-    Parked,
     /// A part of the spec is left out of the container.
     LeftOut,
     /// The limits of the running container were changed.

@@ -69,6 +69,8 @@ pub enum Phase {
 pub enum ConditionType {
     /// Summary of the other conditions: the server is as its spec and its requests demand.
     Ready,
+    /// The panel lists the server. The condition exists while it does not.
+    Listed,
     /// The manifest files are valid.
     SpecAccepted,
     /// The requested installation has succeeded.

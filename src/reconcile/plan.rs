@@ -112,8 +112,9 @@ impl<'a> Planner<'a> {
             self.plan.state = self.input.published;
             return;
         };
-        if self.record.parked.is_some() {
+        if let Some(since) = self.record.parked {
             self.plan.phase = Phase::Parked;
+            self.set_parked_condition(manifest, since);
             self.release_slot();
             self.plan.state = match self.observed.outage {
                 Some(_) => self.input.published,
@@ -261,6 +262,15 @@ impl<'a> Planner<'a> {
             Some((reason, message)) => self.set_false(ConditionType::SpecAccepted, reason, message),
             None => self.set_true(ConditionType::SpecAccepted, Reason::Accepted, "the manifest is effective"),
         }
+    }
+
+    fn set_parked_condition(&mut self, manifest: &Manifest, since: Timestamp) {
+        let message = format!(
+            "the panel has not listed this server since {since}: it is left as it is, and keeps its ports while it runs. List it in the \
+             panel again, apply its file with managedBy: file, or remove it for good: `alula delete {}`",
+            manifest.metadata.uuid
+        );
+        self.set_false(ConditionType::Listed, Reason::Parked, message);
     }
 
     fn set_installed_condition(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alula::model::{ContainerState, PublishedPort, Role};
+use alula::model::{ContainerState, DigestKey, Fields, PublishedPort, Role};
 use alula::runtime::spec_builder::SERVER_FOLDER;
 use alula::runtime::{ErrorKind, Removal, Volume, VolumeRole};
 
@@ -12,7 +12,8 @@ use crate::harness::{Harness, Subject, TestProgram, limits, own_network};
 const SLACK: Duration = Duration::from_secs(2);
 
 pub async fn a_created_container_is_inspected(harness: &dyn Harness) {
-    let subject = Subject::new(harness, Role::Installer, TestProgram::Answers);
+    let mut subject = Subject::new(harness, Role::Installer, TestProgram::Answers);
+    subject.spec.fields = Fields::new(&DigestKey::default());
     let runtime = harness.runtime();
     assert_eq!(runtime.inspect(subject.server, Role::Installer).await.unwrap(), None);
     let id = subject.create(harness).await;
@@ -24,7 +25,7 @@ pub async fn a_created_container_is_inspected(harness: &dyn Harness) {
     assert_eq!(status.token, Some(subject.purpose.token.clone()));
     assert_eq!(status.spec_hash, Some(subject.spec.hash()));
     assert_eq!(status.image.as_deref(), Some(subject.spec.image.as_str()));
-    assert_eq!(status.fields, Some(subject.spec.fields.clone()));
+    assert_eq!(status.fields.as_ref(), Some(&subject.spec.fields));
     assert_eq!(status.limits_hash, Some(subject.spec.limits.hash()));
     assert_eq!(status.stop_signal.as_deref(), Some("SIGQUIT"));
     assert_eq!(runtime.inspect(subject.server, Role::Server).await.unwrap(), None);

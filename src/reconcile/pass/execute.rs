@@ -1,6 +1,7 @@
 //! Executing steps. Each does what its name says and nothing else; the planner has decided that it is due.
 
 mod install;
+mod ports;
 mod power;
 
 use std::sync::Arc;

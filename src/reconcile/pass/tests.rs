@@ -272,3 +272,55 @@ async fn a_changed_manifest_of_a_running_server_shows_what_the_next_start_change
     let (reason, _, image) = settles().await;
     assert_eq!((reason, image.as_str()), (Reason::Current, "game:2"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_whose_port_another_server_holds_names_that_server() {
+    let node = TestNode::new();
+    let context = &node.context;
+    node.engine.set_checks_mounts(false);
+    let manifest = |number: u32, name: &str, address: &str| {
+        let mut manifest = file_manifest(number);
+        manifest.spec.settings.meta.name = name.into();
+        manifest.spec.settings.allocations.mappings.insert(address.into(), vec![25565]);
+        manifest
+    };
+    let start = |id: &str| [node.request(id, Verb::Start)];
+    context.store.create(manifest(1, "Survival", "0.0.0.0"), Record::default(), start("first")).unwrap();
+    context.store.create(manifest(2, "", "10.0.0.1"), Record::default(), start("second")).unwrap();
+    context.store.create(manifest(3, "Alone", "10.0.0.1"), Record::default(), []).unwrap();
+    let settles = async |number: u32| {
+        for _ in 0..40 {
+            context.pass(server_id(number)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        crate::model::Status::clone(&context.store.status(server_id(number)).unwrap())
+    };
+    let ready = |status: &crate::model::Status| status.condition(ConditionType::Ready).unwrap().clone();
+    assert_eq!(settles(1).await.ports.len(), 1);
+    let message = ready(&settles(2).await).message;
+    let (first, second) = (server_id(1), server_id(2));
+    let names = format!("the port 0.0.0.0:25565 is held by the running server \"Survival\" ({first}): stop it");
+    assert!(message.contains(&names) && message.contains("allocated"), "{message}");
+
+    let parked = context.clock.now();
+    context.store.commit(first, |record| record.parked = Some(parked)).unwrap();
+    let status = settles(1).await;
+    assert_eq!(status.condition(ConditionType::Listed).unwrap().reason, Reason::Parked);
+    let shown = ready(&status);
+    assert_eq!((shown.status, shown.reason), (crate::model::ConditionStatus::False, Reason::Parked));
+    assert!(shown.message.contains(&format!("alula delete {first}")), "{}", shown.message);
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    let message = ready(&settles(2).await).message;
+    assert!(message.contains("which the panel has not listed since"), "{message}");
+
+    // A program of the host holds it: the engine's text is all that is known.
+    context.store.request(second, None, [node.request("stop", Verb::Stop)]).unwrap();
+    settles(2).await;
+    node.engine.set_port_taken("10.0.0.1", 25566, true);
+    let mut manifest = manifest(3, "Alone", "10.0.0.1");
+    manifest.spec.settings.allocations.mappings.insert("10.0.0.1".into(), vec![25566]);
+    context.store.apply(server_id(3), &crate::yaml::to_string(&manifest).unwrap(), false).unwrap();
+    context.store.request(server_id(3), None, start("third")).unwrap();
+    let message = ready(&settles(3).await).message;
+    assert!(message.contains("address already in use") && !message.contains("is held by"), "{message}");
+}

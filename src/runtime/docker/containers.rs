@@ -408,7 +408,7 @@ fn labels(spec: &ContainerSpec, purpose: &Purpose) -> HashMap<String, String> {
         (LABEL_SPEC.to_owned(), spec.hash()),
         (LABEL_LIMITS.to_owned(), spec.limits.hash()),
     ]);
-    if purpose.role == Role::Server {
+    if !spec.fields.is_empty() {
         labels.insert(LABEL_FIELDS.to_owned(), spec.fields.to_label());
     }
     labels

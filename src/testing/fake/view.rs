@@ -38,7 +38,7 @@ pub(super) fn status(engine: &FakeEngine, state: &State, server: ServerId, role:
         spec_hash: ours.map(|_| container.spec_hash.clone()),
         limits_hash: ours.map(|_| container.limits_label.clone()),
         image: Some(container.spec.image.clone()),
-        fields: ours.map(|_| container.spec.fields.clone()),
+        fields: ours.map(|_| container.spec.fields.clone()).filter(|fields| !fields.is_empty()),
         ports: if container.running() { container.spec.ports.clone() } else { Vec::new() },
         stop_signal: container.stop_signal.clone(),
         others: others.iter().filter(|other| other.running()).map(|other| other.id.clone()).collect(),
