@@ -22,7 +22,7 @@ pub use container::{ContainerState, ContainerStatus, DirectoryId, PublishedPort,
 pub use fields::Fields;
 pub use id::ServerId;
 pub use manifest::{Install, ManagedBy, Manifest, Metadata, Power, Script, Spec};
-pub use node::{DigestKey, NodeIdentity, OtherNode, Owner};
+pub use node::{DigestKey, LABEL_NODE, LABEL_ROOT, NodeIdentity, OtherNode, Owner};
 pub use reason::Reason;
 pub use record::{Crash, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record};
 pub use request::{Declared, Request, Requester, Requests, Verb};

@@ -60,12 +60,18 @@ pub struct OtherNode {
     pub root: String,
 }
 
+/// Label that holds the id of the node that has created a container.
+pub const LABEL_NODE: &str = "alula.node";
+/// Label that holds the state folder of that node.
+pub const LABEL_ROOT: &str = "alula.root";
+
 impl NodeIdentity {
-    /// The owner of a container with these labels: the id of its node, and that node's state folder. Of two nodes with the same state
-    /// folder, one is this node before the file with its id was lost.
-    pub fn owner(&self, id: Option<&str>, root: Option<&str>) -> Owner {
-        match id {
-            None => Owner::Unlabelled,
+    /// The owner of a container with these labels. Of two nodes with the same state folder, one is this node before the file with its id
+    /// was lost.
+    pub fn owner<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> Owner {
+        let root = label(LABEL_ROOT);
+        match label(LABEL_NODE) {
+            None | Some("") => Owner::Unlabelled,
             Some(id) if id == self.id || root == Some(&self.root) => Owner::ThisNode,
             Some(id) => Owner::Other(OtherNode { id: id.to_owned(), root: root.unwrap_or_default().to_owned() }),
         }
@@ -99,11 +105,16 @@ mod tests {
     #[test]
     fn a_container_belongs_to_the_node_of_its_label_or_to_this_one() {
         let node = NodeIdentity { id: "a".into(), root: "/here".into(), ..NodeIdentity::default() };
-        assert_eq!(node.owner(Some("a"), None), Owner::ThisNode);
-        assert_eq!(node.owner(Some("a"), Some("/before/it/was/moved")), Owner::ThisNode);
-        assert_eq!(node.owner(Some("lost"), Some("/here")), Owner::ThisNode);
-        assert_eq!(node.owner(None, Some("/elsewhere")), Owner::Unlabelled);
-        let other = node.owner(Some("b"), Some("/elsewhere"));
+        let owner = |id: Option<&'static str>, root: Option<&'static str>| {
+            node.owner(|label| if label == LABEL_NODE { id } else { root.filter(|_| label == LABEL_ROOT) })
+        };
+        assert_eq!(owner(Some("a"), None), Owner::ThisNode);
+        assert_eq!(owner(Some("a"), Some("/before/it/was/moved")), Owner::ThisNode);
+        assert_eq!(owner(Some("lost"), Some("/here")), Owner::ThisNode);
+        for unknown in [None, Some("")] {
+            assert_eq!(owner(unknown, Some("/elsewhere")), Owner::Unlabelled);
+        }
+        let other = owner(Some("b"), Some("/elsewhere"));
         let text = other.other().unwrap().to_string();
         assert_eq!(text, "another alula node (b, state folder /elsewhere)");
     }

@@ -64,6 +64,11 @@ impl Host {
         Self { identity: Arc::new(identity), ..self }
     }
 
+    /// The node, whose containers have its labels.
+    pub fn identity(&self) -> &Arc<NodeIdentity> {
+        &self.identity
+    }
+
     /// What container specs depend on, as observed last.
     pub fn info(&self) -> HostInfo {
         HostInfo { network: self.network().unwrap_or_default(), kernel: self.kernel, identity: self.identity.clone() }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use alula::model::{ContainerState, DigestKey, Fields, PublishedPort, Role};
-use alula::runtime::spec_builder::SERVER_FOLDER;
 use alula::runtime::{ErrorKind, Removal, Volume, VolumeRole};
 
 use crate::harness::{Harness, Subject, TestProgram, limits, own_network};
@@ -144,9 +143,7 @@ pub async fn a_taken_name_is_rejected(harness: &dyn Harness) {
 pub async fn a_renamed_container_is_found_by_its_labels(harness: &dyn Harness) {
     let mut subject = Subject::server(harness, TestProgram::Answers);
     let (files, runtime) = (tempfile::tempdir().unwrap(), harness.runtime());
-    let path = Some(files.path().to_str().unwrap().to_owned());
-    let volume = Volume { role: VolumeRole::Data, path, target: SERVER_FOLDER.into(), read_only: false };
-    subject.spec.volumes.push(volume);
+    subject.mount_files(files.path());
     let first = subject.start(harness).await;
     let name = subject.spec.name.clone();
     harness.rename(&name, &format!("{name}-old")).await;

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use super::first::first_plan;
 use super::*;
 use crate::model::PowerState::{Offline, Running};
-use crate::model::{ConditionType, Record, Role, Verb};
+use crate::model::{ConditionType, Record, Role, Status, Verb};
 use crate::runtime::container_name;
 use crate::testing::fake::{Call, FakeEngine, Faults};
-use crate::testing::{TestNode, TestPanel, file_manifest, panel_manifest, server_id};
+use crate::testing::{TestNode, TestNodeBuilder, TestPanel, file_manifest, panel_manifest, server_id};
 
 /// An engine whose removals take longer than anybody waits.
 struct SlowRemovals;
@@ -293,9 +293,9 @@ async fn a_start_whose_port_another_server_holds_names_that_server() {
             context.pass(server_id(number)).await;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        crate::model::Status::clone(&context.store.status(server_id(number)).unwrap())
+        Status::clone(&context.store.status(server_id(number)).unwrap())
     };
-    let ready = |status: &crate::model::Status| status.condition(ConditionType::Ready).unwrap().clone();
+    let ready = |status: &Status| status.condition(ConditionType::Ready).unwrap().clone();
     assert_eq!(settles(1).await.ports.len(), 1);
     let message = ready(&settles(2).await).message;
     let (first, second) = (server_id(1), server_id(2));
@@ -323,4 +323,63 @@ async fn a_start_whose_port_another_server_holds_names_that_server() {
     context.store.request(server_id(3), None, start("third")).unwrap();
     let message = ready(&settles(3).await).message;
     assert!(message.contains("address already in use") && !message.contains("is held by"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_nodes_on_one_engine_leave_each_other_s_containers_alone() {
+    let machine = FakeEngine::default();
+    machine.add_image("game:1", crate::testing::fake::LocalImage::default());
+    machine.set_checks_mounts(false);
+    let folder = tempfile::tempdir().unwrap();
+    let node = |name: &str| {
+        let root = folder.path().join(name);
+        std::fs::create_dir_all(&root).unwrap();
+        TestNodeBuilder::new(crate::testing::node_config(&root), machine.clone()).build()
+    };
+    let id = server_id(1);
+    let create = |node: &TestNode| {
+        let start = node.request("start", Verb::Start);
+        node.context.store.create(file_manifest(1), Record::default(), [start]).unwrap();
+    };
+    let settles = async |node: &TestNode| {
+        for _ in 0..20 {
+            // As after a restart of the daemon.
+            node.context.servers.unwatch();
+            node.context.pass(id).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Status::clone(&node.context.store.status(id).unwrap())
+    };
+    let original = node("original");
+    create(&original);
+    let running = settles(&original).await;
+    assert_ne!(running.state, Offline);
+
+    std::fs::create_dir(folder.path().join("copy")).unwrap();
+    let file = |name: &str| folder.path().join(name).join(crate::store::identity::NODE_FILE);
+    std::fs::copy(file("original"), file("copy")).unwrap();
+    let copy = node("copy");
+    create(&copy);
+    let status = settles(&copy).await;
+    let message = &status.condition(ConditionType::ContainerReady).unwrap().message;
+    let whose = format!("state folder {}", folder.path().join("original").display());
+    assert!(message.contains(&whose) && message.contains("delete it on one of them"), "{message}");
+    assert_eq!((status.state, status.container), (Offline, None));
+    assert_eq!(settles(&original).await.container, running.container, "it runs on");
+
+    // A deletion of the copy is one of its own container, and the original's deletion frees the name.
+    copy.context.store.request(id, None, [copy.request("delete", Verb::Delete)]).unwrap();
+    for _ in 0..5 {
+        copy.context.pass(id).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(copy.context.store.get(id).is_none());
+    assert_eq!(settles(&original).await.container, running.container);
+    original.context.store.request(id, None, [original.request("delete", Verb::Delete)]).unwrap();
+    for _ in 0..5 {
+        original.context.pass(id).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    create(&copy);
+    assert_ne!(settles(&copy).await.state, Offline);
 }

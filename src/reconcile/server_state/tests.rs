@@ -1,7 +1,7 @@
 //! The rules of the state in memory that are easy to get wrong.
 
 use super::*;
-use crate::model::{ContainerState, ContainerStatus, Role};
+use crate::model::{ContainerState, ContainerStatus, Owner, Role};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
 use crate::runtime::{ContainerChange, Listed};
@@ -126,7 +126,7 @@ async fn a_kill_keeps_when_the_stop_of_the_same_container_was_sent() {
 
 #[tokio::test]
 async fn a_listing_completes_what_is_unknown_and_invalidates_what_differs() {
-    let listed = [Listed { server: id(1), role: Role::Server, id: "c1".into(), running: true }];
+    let listed = [Listed { server: id(1), role: Role::Server, id: "c1".into(), running: true, owner: Owner::ThisNode }];
     let known = |states: &ServerStates, found| {
         states.inspected(id(1), Role::Server, states.version(id(1), Role::Server), found);
     };

@@ -18,7 +18,7 @@ fn purpose() -> Purpose {
 
 /// A spec with all fields.
 pub(in crate::runtime::docker) fn full() -> ContainerSpec {
-    let labels = [("team", "blue"), ("alula.token", "spoofed"), ("alula.server", "spoofed")];
+    let labels = [("team", "blue"), ("alula.token", "spoofed"), ("alula.server", "spoofed"), ("alula.node", "spoofed")];
     ContainerSpec {
         name: container_name(id(), Role::Server),
         image: "game:1".into(),
@@ -101,7 +101,7 @@ fn bare() -> ContainerSpec {
 }
 
 fn body(spec: &ContainerSpec) -> serde_json::Value {
-    let mut body = serde_json::to_value(create_body(spec, &purpose())).unwrap();
+    let mut body = serde_json::to_value(create_body(&NodeIdentity::default(), spec, &purpose())).unwrap();
     body.sort_all_objects();
     body
 }
@@ -118,9 +118,9 @@ fn a_minimal_spec() {
 
 #[test]
 fn labels_of_settings_do_not_replace_those_of_the_daemon() {
-    let labels = labels(&full(), &purpose());
+    let labels = labels(&NodeIdentity::default(), &full(), &purpose());
     assert_eq!(labels[LABEL_SERVER], SERVER);
-    assert_eq!(labels[LABEL_TOKEN], "01TOKEN");
+    assert_eq!((labels[LABEL_TOKEN].as_str(), labels[LABEL_NODE].as_str()), ("01TOKEN", ""));
     assert_eq!(labels["team"], "blue");
 }
 
@@ -236,7 +236,7 @@ fn an_end_is_not_before_its_start() {
 fn containers_belong_to_servers_by_labels_or_names() {
     let listed = |names: &[&str], labels: serde_json::Value, state: &str| {
         let container = json!({"Id": "0123", "Names": names, "Labels": labels, "State": state});
-        let listed = super::listed(serde_json::from_value(container).unwrap())?;
+        let listed = super::listed(&NodeIdentity::default(), serde_json::from_value(container).unwrap())?;
         Some((listed.server.to_string(), listed.role, listed.running))
     };
     let ours = json!({"alula.server": SERVER, "alula.role": "installer"});
