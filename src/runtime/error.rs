@@ -64,8 +64,8 @@ impl RuntimeError {
     /// A container of another node has the name of one to create.
     pub fn held_by_other_node(attempt: impl Display, container: &str, other: &OtherNode) -> Self {
         let cause = format!(
-            "the container {container} of {other} has this name. Two nodes that share an engine cannot have the same server: delete it on \
-             one of them"
+            "the container {container} of {other} has this name, and two nodes that share an engine cannot run the same server: stop it \
+             here, or delete it on that node"
         );
         Self::new(ErrorKind::NameTaken, attempt, cause)
     }

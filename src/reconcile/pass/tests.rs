@@ -363,7 +363,7 @@ async fn two_nodes_on_one_engine_leave_each_other_s_containers_alone() {
     let status = settles(&copy).await;
     let message = &status.condition(ConditionType::ContainerReady).unwrap().message;
     let whose = format!("state folder {}", folder.path().join("original").display());
-    assert!(message.contains(&whose) && message.contains("delete it on one of them"), "{message}");
+    assert!(message.contains(&whose) && message.contains("or delete it on that node"), "{message}");
     assert_eq!((status.state, status.container), (Offline, None));
     assert_eq!(settles(&original).await.container, running.container, "it runs on");
 
