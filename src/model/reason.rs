@@ -114,6 +114,8 @@ pub enum Reason {
     Installing,
     /// The server is offline as requested.
     Stopped,
+    /// The latest installation has failed: a server without a panel does not start before another one.
+    InstallFailed,
     /// A request to stop is being carried out.
     StopRequested,
     /// The server is stopped because a start follows.

@@ -278,10 +278,22 @@ impl<'a> Planner<'a> {
             Some(done) => {
                 let succeeded = done.outcome == InstallOutcome::Succeeded;
                 let status = if succeeded { ConditionStatus::True } else { ConditionStatus::False };
-                self.set_condition(ConditionType::Installed, status, done.reason, done.message.clone());
+                let mut message = done.message.clone();
+                if self.installation_holds_start() {
+                    message += "; the server does not start. Run `alula install` again, or change spec.install.version; \
+                                spec.settings.skip_egg_scripts: true starts it as it is";
+                }
+                self.set_condition(ConditionType::Installed, status, done.reason, message);
             }
             None => self.set_true(ConditionType::Installed, Reason::NotWanted, "no installation was requested"),
         }
+    }
+
+    /// Whether the server has no start after a failed installation. A panel has its own rule: it asks for no start then.
+    fn installation_holds_start(&self) -> bool {
+        let failed = self.record.install.done.as_ref().is_some_and(|done| done.outcome == InstallOutcome::Failed);
+        let skipped = self.input.manifest.is_some_and(|manifest| manifest.spec.settings.skip_egg_scripts);
+        failed && !skipped && !self.is_managed_by_panel()
     }
 
     /// Whether the panel is asked about the server and gets its reports.

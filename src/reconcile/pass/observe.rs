@@ -19,6 +19,9 @@ impl Context {
         let watch = self.servers.watch(id);
         let found = tokio::join!(self.container(id, Role::Server), self.container(id, Role::Installer));
         let snapshot = self.store.get(id);
+        if let Some(snapshot) = &snapshot {
+            self.servers.spec_accepted(id, snapshot.record.generation);
+        }
         let (now, config) = (self.clock.now(), &self.node.config);
         let seen = containers(self.runtime.as_ref(), config, snapshot.as_deref(), now, found).await;
         if seen.install_slot {
