@@ -23,6 +23,11 @@ impl Planner<'_> {
             }
             return;
         }
+        if self.installation_holds_start() {
+            let message = "the server does not start, because its latest installation has failed";
+            self.set_offline(Reason::InstallFailed, message);
+            return;
+        }
         if request.after_install && self.report_comes_first() {
             self.set_offline(Reason::Reporting, "the installation is reported to the panel before the server starts");
             return;
