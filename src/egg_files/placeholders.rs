@@ -58,7 +58,7 @@ impl Placeholders {
     }
 
     /// Replaces the known placeholders in a text. Unknown ones stay.
-    pub(super) fn expand<'t>(&self, text: &'t str) -> String {
+    pub(super) fn expand(&self, text: &str) -> String {
         PLACEHOLDER
             .replace_all(text, |found: &Captures<'_>| self.lookup(&found[1]).unwrap_or(found[0].to_owned()))
             .into_owned()

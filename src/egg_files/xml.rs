@@ -114,8 +114,9 @@ impl Editor<'_, '_> {
         }
     }
 
-    /// Sets the text before the first child.
+    /// Sets the text before the first child. The blanks between the two are layout.
     fn set_text(&mut self, element: &Element<'_>, value: &str) {
+        let value = if element.has_children() { value.trim_ascii() } else { value };
         if value.is_empty() && element.is_empty_tag() {
             return;
         }

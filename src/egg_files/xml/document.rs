@@ -139,6 +139,11 @@ impl<'t> Element<'t> {
         (!name.is_empty() && all_valid && attributes.next().is_none()).then_some(element)
     }
 
+    /// Whether there are elements inside.
+    pub fn has_children(&self) -> bool {
+        !self.children.is_empty()
+    }
+
     /// Whether there is one tag, `<a/>`, and no content.
     pub fn is_empty_tag(&self) -> bool {
         self.end == self.tag.end
@@ -172,7 +177,11 @@ impl<'t> Element<'t> {
         if self.children.is_empty() {
             return parts;
         }
-        parts.retain(|range| !text[range.clone()].trim_ascii().is_empty());
+        let is_blank = |range: &Range<usize>| text[range.clone()].trim_ascii().is_empty();
+        while parts.last().is_some_and(is_blank) {
+            parts.pop();
+        }
+        parts.drain(..parts.iter().take_while(|range| is_blank(range)).count());
         if let Some(first) = parts.first_mut() {
             first.start = first.end - text[first.clone()].trim_ascii_start().len();
         }
