@@ -3,6 +3,7 @@
 //! The listeners are opened before the state folder is read; requests about servers wait a few milliseconds meanwhile. The startup
 //! needs neither the panel nor the container engine: both have tasks of their own.
 
+mod check;
 mod listeners;
 
 use std::path::Path;
@@ -28,6 +29,7 @@ use crate::panel::Panel;
 use crate::panel::client::HttpPanel;
 use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
+use crate::reconcile::node_conditions::NodeConditions;
 use crate::reconcile::server_state::ServerStates;
 use crate::reconcile::slots::InstallSlots;
 use crate::retry::Jitter;
@@ -39,6 +41,8 @@ use crate::store::{Blocking, Store};
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
 use crate::telemetry;
+
+pub use check::check;
 
 /// Running tasks get this long at the end. The next run continues the work of those that do not finish.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -73,7 +77,7 @@ pub fn run(config: &Path, options: &RunOptions) -> anyhow::Result<()> {
 /// Locks the state folder, so that no other daemon uses it.
 async fn lock(node: &NodeConfig) -> anyhow::Result<StateLock> {
     let root = node.directories.root.display();
-    match StateLock::take(&node.directories.root, &Holder::this(&node.source)).await {
+    match StateLock::take(&node.directories.root, &Holder::this(node)).await {
         Err(LockError::Held(holder)) => {
             let who = holder.map(|holder| format!(" ({holder})")).unwrap_or_default();
             anyhow::bail!(
@@ -94,14 +98,17 @@ async fn serve(node: NodeConfig, notices: Vec<String>, ignore_certificate_errors
     if let Err(error) = config::host::restrict_mode(&node.source) {
         tracing::warn!("{error}");
     }
-    let listeners = listeners::open(&node).await?;
+    let conditions = NodeConditions::new(Clock::System);
+    let listeners = listeners::open(&node, &conditions)
+        .await
+        .map_err(|problem| anyhow::anyhow!("{}: {problem}", node.source.display()))?;
     let tasks = Tasks::new();
     let node = Arc::new(node);
     let queue = Queue::default();
     let startup = Startup::default();
     listeners.serve(&tasks, |endpoint| api::router(&startup, endpoint, &node));
     // Blocks this thread, which serves no requests.
-    let context = context(&node, &tasks, &queue, ignore_certificate_errors)?;
+    let context = context(&node, &tasks, &queue, conditions, ignore_certificate_errors)?;
     startup.finish(Api::new(context.clone()));
     start(&context, &queue);
     tracing::info!(
@@ -121,6 +128,7 @@ fn context(
     node: &Arc<NodeConfig>,
     tasks: &Tasks,
     queue: &Queue,
+    conditions: NodeConditions,
     ignore_certificate_errors: bool,
 ) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
@@ -141,7 +149,7 @@ fn context(
     let (clock, jitter) = (Clock::System, Arc::new(Jitter::random()));
     Ok(Arc::new(Context {
         runtime: docker,
-        node: Node::new(node.clone(), panel.is_some(), api::kernel()),
+        node: Node::new(node.clone(), panel.is_some(), api::kernel(), conditions),
         sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
         store,
         console,

@@ -24,11 +24,12 @@ mod panel;
 mod registries;
 mod secret;
 mod setting;
+mod socket;
 mod timezone;
 
 pub use directories::Directories;
 pub use environment::{Variables, process_variables};
-pub use error::{ConfigError, Problem};
+pub use error::{ConfigError, Problem, located};
 pub use file::{ConfigFile, DockerFile, PullPolicy, RegistryFile};
 pub use logrotate::rotate_daemon_log;
 pub use node::{ContainerUser, NodeConfig, Owner};
@@ -36,6 +37,7 @@ pub use overhead::Overhead;
 pub use panel::{ApiConfig, PanelConfig, TlsFiles};
 pub use registries::Registries;
 pub use secret::Secret;
+pub use socket::{MAX_SOCKET_PATH, SocketAccess};
 
 /// The default path of the file.
 pub const DEFAULT_PATH: &str = "/etc/pelican/config.yml";

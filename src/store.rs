@@ -24,6 +24,7 @@ mod reserve;
 mod rules;
 mod status;
 mod stored;
+mod unknown_folders;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -39,6 +40,7 @@ use entry::{Entry, Revisions, Writer};
 use load::Access;
 use reserve::Reserve;
 use stored::Sources;
+pub use unknown_folders::unknown_folders;
 
 use crate::atomic::AtomicError;
 use crate::clock::Clock;

@@ -23,9 +23,7 @@ pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<()
         notify("there are no servers; write the first one with `alula apply -f FILE`");
     }
     if arguments.servers.is_empty() {
-        for message in node.unknown_folders() {
-            notify(&format!("ignored: {message}"));
-        }
+        node.troubles().await?.iter().for_each(|trouble| notify(trouble));
     }
     printer.print(&servers, || text(&servers, printer.width, printer.now))
 }

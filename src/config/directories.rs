@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::file::SystemFile;
 use super::{Problem, absolute};
 use crate::model::ServerId;
@@ -11,7 +13,7 @@ const WINGS_ROOT: &str = "/var/lib/pelican";
 
 /// The node's directories, all absolute.
 #[allow(missing_docs)]
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directories {
     /// The state folder, `{root}`.
     pub root: PathBuf,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::environment::token;
 use super::file::{ConfigFile, DockerFile, PullPolicy, SystemFile};
 use super::lenient::{Lenient, within};
-use super::{ApiConfig, Directories, Overhead, PanelConfig, Problem, Registries, Secret, Variables};
+use super::{ApiConfig, Directories, Overhead, PanelConfig, Problem, Registries, Secret, SocketAccess, Variables};
 
 /// The longest time, in seconds.
 const CENTURY: i64 = 3_155_760_000;
@@ -33,6 +33,8 @@ pub struct NodeConfig {
     /// `None` for a node without a panel.
     pub panel: Option<PanelConfig>,
     pub directories: Directories,
+    /// Group and mode of the local API's socket.
+    pub socket_access: SocketAccess,
     /// The system user that owns the servers' files.
     pub owner: Owner,
     /// User of processes in containers if it is not `owner`: the daemon and Docker run without root.
@@ -137,6 +139,8 @@ impl NodeConfig {
         });
         let api = ApiConfig::resolve(file, source, lenient);
         let directories = lenient.require(Directories::resolve(system, alula.socket.as_deref(), source));
+        let socket_access = SocketAccess::resolve(alula, lenient);
+        let socket_access = lenient.require(socket_access);
         let overhead = Overhead::resolve(&std::mem::take(&mut docker.overhead), lenient);
         let overhead = lenient.require(overhead);
         let workers = lenient.require(within("alula.reconcile.workers", reconcile.workers, 1..=1024, "workers"));
@@ -153,9 +157,10 @@ impl NodeConfig {
         if !invalid.is_empty() {
             return Err(invalid);
         }
-        let (Some(token_id), Some(token), Some(panel), Some(api), Some(directories), Some(overhead)) =
-            (token_id, token, panel, api, directories, overhead)
-        else {
+        let (Some(token_id), Some(token), Some(panel), Some(api)) = (token_id, token, panel, api) else {
+            return Err(invalid);
+        };
+        let (Some(directories), Some(socket_access), Some(overhead)) = (directories, socket_access, overhead) else {
             return Err(invalid);
         };
         let (Some(workers), Some(concurrent_installs), Some(install_timeout), Some(mib), Some(max_transcript_files)) =
@@ -175,6 +180,7 @@ impl NodeConfig {
             panel,
             api_token: Some(token).filter(|token| !token.is_empty()),
             directories,
+            socket_access,
             owner,
             rootless,
             mount_passwd: system.user.passwd.enable,

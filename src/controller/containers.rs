@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::queue::Queue;
 use super::unknown_containers::UnknownContainers;
-use crate::model::ServerId;
+use crate::model::{NodeConditionType, ServerId};
 use crate::reconcile::context::Context;
 use crate::retry;
 use crate::runtime::{ErrorKind, RuntimeError, RuntimeEvent};
@@ -32,6 +32,7 @@ pub async fn follow(context: Arc<Context>, queue: Queue, ready: watch::Sender<bo
     loop {
         match follower.begin(failures == 0).await {
             Ok(events) => {
+                follower.context.node.conditions.met(NodeConditionType::EngineReachable);
                 if failures > 0 {
                     tracing::info!("the container engine answers again");
                 }
@@ -41,6 +42,7 @@ pub async fn follow(context: Arc<Context>, queue: Queue, ready: watch::Sender<bo
                 tracing::warn!("the stream of container events has ended; observing all servers again");
             }
             Err(error) => {
+                follower.context.node.conditions.unmet(NodeConditionType::EngineReachable, error.to_string());
                 failures += 1;
                 if failures == 1 {
                     tracing::error!(%error, "cannot follow the container engine");

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::atomic::AtomicError;
+use crate::config::NodeConfig;
 
 /// Name of the file in the state folder.
 pub const LOCK_FILE: &str = ".lock";
@@ -35,12 +36,16 @@ pub struct Holder {
     pub pid: u32,
     /// The configuration file that it was started from.
     pub config: PathBuf,
+    /// The address on which it serves the panel.
+    #[serde(default)]
+    pub api: Option<String>,
 }
 
 impl Holder {
-    /// This process.
-    pub fn this(config: &Path) -> Self {
-        Self { pid: std::process::id(), config: config.to_owned() }
+    /// This process, with this configuration.
+    pub fn this(node: &NodeConfig) -> Self {
+        let api = node.api_token.as_ref().map(|_| node.api.address.clone());
+        Self { pid: std::process::id(), config: node.source.clone(), api }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The system user that owns the servers' files.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -16,6 +17,11 @@ pub fn current_user() -> Owner {
     let gid = rustix::process::getegid().as_raw();
     let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
     Owner { name: name.unwrap_or_else(|| uid.to_string()), uid, gid }
+}
+
+/// Number of a group, if it exists.
+pub(in crate::config) fn find_group(name: &str) -> io::Result<Option<u32>> {
+    Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
 }
 
 /// The user that owns the servers' files, if it exists: from the environment in a distroless image, the current user if rootless,
