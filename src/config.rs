@@ -31,6 +31,7 @@ pub use directories::Directories;
 pub use environment::{Variables, process_variables};
 pub use error::{ConfigError, Problem, located};
 pub use file::{ConfigFile, DockerFile, PullPolicy, RegistryFile};
+use host::HostError;
 pub use logrotate::rotate_daemon_log;
 pub use node::{ContainerUser, NodeConfig, Owner};
 pub use overhead::Overhead;
@@ -94,6 +95,15 @@ pub fn load(path: &Path, host_environment: HostEnvironment<'_>) -> Result<Loaded
         return Err(invalid(faults.into_iter().map(|problem| error::located(&text, problem)).collect()));
     };
     node.directories.follow_data_link();
+    if let Err(HostError::Foreign { uid, .. }) = host::check_tmp(&node.directories.tmp, &node.owner) {
+        let foreign = node.directories.replace_tmp();
+        let message = format!(
+            "{} belongs to user {uid}, who could change what install containers run; {} is used",
+            foreign.display(),
+            node.directories.tmp.display()
+        );
+        node.adjusted.push(Problem::new("system.tmp_directory", message));
+    }
 
     let missing = node.api.tls.iter().flat_map(TlsFiles::unreadable);
     let problems =

@@ -19,6 +19,7 @@ use self::accept::{Acceptor, Listener};
 use self::certificates::Certificates;
 use self::limits::Limits;
 use crate::api::Endpoint;
+use crate::config::host::socket_group;
 use crate::config::{MAX_SOCKET_PATH, NodeConfig, Problem, SocketAccess};
 use crate::reconcile::node_conditions::NodeConditions;
 use crate::store::lock::Holder;
@@ -65,7 +66,7 @@ pub async fn check(node: &NodeConfig, running: Option<&Holder>) -> Vec<Problem> 
         problems.extend(bind(address).await.err());
     }
     problems.extend(check_path(&node.directories.socket, running.is_some()).err());
-    let group = node.socket_access.group_id();
+    let group = socket_group(&node.socket_access);
     problems.extend(group.and_then(|group| check_folders(&node.directories.socket, &node.socket_access, group)).err());
     problems
 }
@@ -135,7 +136,7 @@ fn local(path: &Path, access: &SocketAccess) -> Result<UnixListener, Problem> {
 
 /// Gives the socket's file its group and mode.
 fn share(path: &Path, access: &SocketAccess) -> Result<(), Problem> {
-    let group = access.group_id()?;
+    let group = socket_group(access)?;
     let denied = |error: std::io::Error| {
         let message =
             format!("the group and mode of {} cannot be set: {error}; they are the daemon's own", path.display());

@@ -15,8 +15,8 @@ use crate::atomic::{self, AtomicError};
 
 mod user;
 
-pub use user::current_user;
-pub(super) use user::{find_group, find_owner};
+pub(super) use user::find_owner;
+pub use user::{current_user, socket_group};
 
 /// Mode of the node's file, which contains the node's token.
 const CONFIG_MODE: u32 = 0o600;
@@ -151,7 +151,7 @@ fn can_make(path: &Path, writes: bool) -> io::Result<()> {
 }
 
 /// Any user may create `/tmp/pelican`, the default, before the daemon does.
-fn check_tmp(path: &Path, owner: &Owner) -> Result<(), HostError> {
+pub(super) fn check_tmp(path: &Path, owner: &Owner) -> Result<(), HostError> {
     let error = |source| HostError::Directory { key: "system.tmp_directory", path: path.to_owned(), source };
     // The owner of a link decides on its target, so both are checked.
     for uid in [fs::symlink_metadata(path).map_err(error)?.uid(), fs::metadata(path).map_err(error)?.uid()] {

@@ -138,7 +138,8 @@ impl NodeConfig {
             lenient.require(panel)
         });
         let api = ApiConfig::resolve(file, source, lenient);
-        let directories = lenient.require(Directories::resolve(system, alula.socket.as_deref(), source));
+        let directories = Directories::resolve(system, alula.socket.as_deref(), source, lenient);
+        let directories = lenient.require(directories);
         let socket_access = SocketAccess::resolve(alula, lenient);
         let socket_access = lenient.require(socket_access);
         let overhead = Overhead::resolve(&std::mem::take(&mut docker.overhead), lenient);

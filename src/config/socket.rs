@@ -2,7 +2,6 @@
 
 use super::Problem;
 use super::file::AlulaFile;
-use super::host;
 use super::lenient::Lenient;
 
 /// The longest path of a unix socket, in bytes.
@@ -37,26 +36,6 @@ impl SocketAccess {
             lenient.note("alula.socket_mode", message);
         }
         Ok(Self { group, mode })
-    }
-
-    /// Number of the group.
-    ///
-    /// # Errors
-    /// The host has no such group, or its groups cannot be looked up.
-    pub fn group_id(&self) -> Result<Option<u32>, Problem> {
-        let Some(name) = &self.group else { return Ok(None) };
-        let problem = |why: String| {
-            let next = "create it with `groupadd --system`, or name another one; until then the socket is the daemon's user's only";
-            Problem::new("alula.socket_group", format!("is {name:?}: {why}; {next}"))
-        };
-        if let Ok(number) = name.parse() {
-            return Ok(Some(number));
-        }
-        match host::find_group(name) {
-            Ok(Some(group)) => Ok(Some(group)),
-            Ok(None) => Err(problem("this host has no such group".into())),
-            Err(error) => Err(problem(format!("the groups of this host cannot be read ({error})"))),
-        }
     }
 }
 
@@ -105,16 +84,5 @@ mod tests {
                 assert_eq!(problem.key, "alula.socket_mode");
             }
         }
-    }
-
-    #[test]
-    fn a_group_is_a_name_or_a_number_of_this_host() {
-        let id = |group| access(group, None).0.unwrap().group_id();
-        assert_eq!(id(None), Ok(None));
-        assert_eq!(id(Some("0")), Ok(Some(0)));
-        assert_eq!(id(Some("4711")), Ok(Some(4711)));
-        assert_eq!(id(Some("root")), Ok(Some(0)));
-        let problem = id(Some("no-such-group-here")).unwrap_err();
-        assert!(problem.key == "alula.socket_group" && problem.message.contains("groupadd"), "{problem}");
     }
 }
