@@ -42,7 +42,7 @@ use reserve::Reserve;
 use stored::Sources;
 pub use unknown_folders::unknown_folders;
 
-use crate::atomic::AtomicError;
+use crate::atomic::{self, AtomicError};
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::model::{Manifest, Reason, Record, Requests, ServerId, Status, Timestamp};
@@ -187,7 +187,7 @@ impl Store {
         hook: Option<Arc<dyn DiskHook>>,
     ) -> Result<Self, StoreError> {
         let servers = root.join("servers");
-        std::fs::create_dir_all(&servers).map_err(AtomicError::at("create the folder", &servers))?;
+        atomic::create_private(&servers)?;
         let store = Self::load(root, Access::Write, blocking, clock, hook)?;
         store.inner.reserve.keep();
         Ok(store)

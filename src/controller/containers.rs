@@ -27,6 +27,7 @@ const FEW_NEW: usize = 4;
 
 /// Follows the engine for as long as the daemon runs. `ready` turns true after the first listing, or the first failure to get one.
 pub async fn follow(context: Arc<Context>, queue: Queue, ready: watch::Sender<bool>) {
+    context.node.conditions.unmet(NodeConditionType::EngineReachable, "the container engine has not answered yet");
     let mut follower = Follower { context, queue, unknown_containers: UnknownContainers::default() };
     let mut failures = 0;
     loop {
