@@ -5,14 +5,15 @@
 
 mod check;
 mod listeners;
+mod reload;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::api::startup::Startup;
 use crate::api::{self, Api};
@@ -37,12 +38,14 @@ use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
 use crate::store::lock::{Holder, LockError, StateLock};
 use crate::store::watch::ServersWatch;
+use crate::store::watch::files as files_watch;
 use crate::store::{Blocking, Store};
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
 use crate::telemetry;
 
 pub use check::check;
+use reload::Reload;
 
 /// Running tasks get this long at the end. The next run continues the work of those that do not finish.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,13 +65,13 @@ pub fn run(config: &Path, options: &RunOptions) -> anyhow::Result<()> {
         .context("cannot start the asynchronous runtime")?;
     // Before the first access to the state folder, and until the process ends.
     let _lock = runtime.block_on(lock(&loaded.node))?;
-    let Loaded { file, node, notices } = loaded;
+    let Loaded { file, node, notices, sources } = loaded;
     let node = config::host::prepare(&file, node, HostEnvironment::of_this_process())?;
     let _log = {
         let _inside = runtime.enter();
         telemetry::start(&node, options.debug).context("cannot start logging")?
     };
-    let result = runtime.block_on(serve(node, notices, options.ignore_certificate_errors));
+    let result = runtime.block_on(serve(Loaded { file, node, notices, sources }, options.ignore_certificate_errors));
     // Blocking calls, such as a disk scan, do not delay the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -90,7 +93,8 @@ async fn lock(node: &NodeConfig) -> anyhow::Result<StateLock> {
     }
 }
 
-async fn serve(node: NodeConfig, notices: Vec<String>, ignore_certificate_errors: bool) -> anyhow::Result<()> {
+async fn serve(loaded: Loaded, ignore_certificate_errors: bool) -> anyhow::Result<()> {
+    let Loaded { file, node, notices, sources } = loaded;
     let rotation = config::rotate_daemon_log(&node, HostEnvironment::of_this_process().etc);
     for notice in notices.into_iter().chain(rotation) {
         tracing::warn!("{notice}");
@@ -108,9 +112,13 @@ async fn serve(node: NodeConfig, notices: Vec<String>, ignore_certificate_errors
     let startup = Startup::default();
     listeners.serve(&tasks, |endpoint| api::router(&startup, endpoint, &node));
     // Blocks this thread, which serves no requests.
-    let context = context(&node, &tasks, &queue, conditions, ignore_certificate_errors)?;
+    let panel = panel(&node, ignore_certificate_errors)?;
+    let (sources, followed) = watch::channel(sources);
+    let reload = Reload { node: node.clone(), file, panel: panel.clone(), conditions: conditions.clone(), sources };
+    let context = context(&node, &tasks, &queue, conditions, panel)?;
     startup.finish(Api::new(context.clone()));
     start(&context, &queue);
+    follow_configuration(&tasks, reload, followed);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         servers = context.store.ids().len(),
@@ -129,17 +137,13 @@ fn context(
     tasks: &Tasks,
     queue: &Queue,
     conditions: NodeConditions,
-    ignore_certificate_errors: bool,
+    panel: Option<Arc<HttpPanel>>,
 ) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     Layout::new(node).prepare_node()?;
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
     let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?, host));
-    let panel = node
-        .panel
-        .as_ref()
-        .map(|panel| HttpPanel::new(panel, ignore_certificate_errors).map(|client| Arc::new(client) as Arc<dyn Panel>));
-    let panel = panel.transpose()?;
+    let panel = panel.map(|panel| panel as Arc<dyn Panel>);
     let woken = queue.clone();
     let wake: Wake = Arc::new(move |id: ServerId| woken.push(id));
     let console =
@@ -162,6 +166,19 @@ fn context(
         disk_scans: DiskScans::default(),
         wake,
     }))
+}
+
+/// The client of the panel, where there is one.
+fn panel(node: &NodeConfig, ignore_certificate_errors: bool) -> anyhow::Result<Option<Arc<HttpPanel>>> {
+    let client = node.panel.as_ref().map(|panel| HttpPanel::new(panel, ignore_certificate_errors));
+    Ok(client.transpose()?.map(Arc::new))
+}
+
+/// Reads the configuration again when one of its files changes.
+fn follow_configuration(tasks: &Tasks, reload: Reload, sources: watch::Receiver<Vec<PathBuf>>) {
+    let (changed, changes) = mpsc::channel(1);
+    tasks.spawn("configuration watch", files_watch::follow(sources, changed));
+    tasks.spawn("configuration", reload.follow(changes));
 }
 
 /// Starts the controller and its sources of events.

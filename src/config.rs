@@ -17,6 +17,7 @@ pub mod file;
 pub mod host;
 mod ignored;
 mod lenient;
+mod live;
 mod logrotate;
 mod node;
 mod overhead;
@@ -32,6 +33,8 @@ pub use environment::{Variables, process_variables};
 pub use error::{ConfigError, Problem, located};
 pub use file::{ConfigFile, DockerFile, PullPolicy, RegistryFile};
 use host::HostError;
+pub use ignored::changed_keys;
+pub use live::{Live, LiveConfig};
 pub use logrotate::rotate_daemon_log;
 pub use node::{ContainerUser, NodeConfig, Owner};
 pub use overhead::Overhead;
@@ -51,6 +54,8 @@ pub struct Loaded {
     pub node: NodeConfig,
     /// Warnings about unknown keys and replaced values.
     pub notices: Vec<String>,
+    /// The files that were read, also for tokens.
+    pub sources: Vec<PathBuf>,
 }
 
 /// The sources of values that are not in the file.
@@ -114,7 +119,9 @@ pub fn load(path: &Path, host_environment: HostEnvironment<'_>) -> Result<Loaded
     if !unsupported.is_empty() {
         notices.push(format!("{}: no effect in this version: {}", path.display(), unsupported.join(", ")));
     }
-    Ok(Loaded { file, node, notices })
+    let token_files = [&file.token_id, &file.token].map(|written| environment::token_file(written, variables));
+    let sources = [path].into_iter().chain(token_files.into_iter().flatten()).collect();
+    Ok(Loaded { file, node, notices, sources })
 }
 
 /// Reads the text of the file.

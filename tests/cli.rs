@@ -9,6 +9,8 @@ mod git;
 mod interrupted;
 #[path = "cli/lock.rs"]
 mod lock;
+#[path = "cli/reload.rs"]
+mod reload;
 #[path = "cli/socket.rs"]
 mod socket;
 #[path = "cli/streams.rs"]

@@ -45,13 +45,13 @@ pub struct Listeners {
 /// # Errors
 /// A port or a path cannot be used. The problem says what to do.
 pub async fn open(node: &NodeConfig, conditions: &NodeConditions) -> Result<Listeners, Problem> {
-    let Some(token) = node.api_token.clone() else {
+    if !node.serves_api() {
         tracing::info!("no token is configured: the API is served on the local socket only");
         return Ok(Listeners { tcp: None, local: local(&node.directories.socket, &node.socket_access)? });
-    };
+    }
     let certificates =
         node.api.tls.as_ref().map(|files| Certificates::load(files, CERTIFICATE_INTERVAL, conditions.clone()));
-    let tcp = Some((Listener::Tcp(bind(&node.api.address).await?, certificates), Endpoint::Tcp(token)));
+    let tcp = Some((Listener::Tcp(bind(&node.api.address).await?, certificates), Endpoint::Tcp));
     Ok(Listeners { tcp, local: local(&node.directories.socket, &node.socket_access)? })
 }
 
@@ -62,7 +62,7 @@ pub async fn check(node: &NodeConfig, running: Option<&Holder>) -> Vec<Problem> 
     let mut problems = Vec::new();
     let address = &node.api.address;
     let own = running.is_some_and(|daemon| daemon.api.as_ref() == Some(address));
-    if node.api_token.is_some() && !own {
+    if node.serves_api() && !own {
         problems.extend(bind(address).await.err());
     }
     problems.extend(check_path(&node.directories.socket, running.is_some()).err());

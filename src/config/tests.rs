@@ -37,7 +37,7 @@ fn load_text(text: &str) -> Result<Loaded, ConfigError> {
 fn a_file_without_remote_is_a_node_without_panel() {
     let loaded = load_text("debug: false\n").unwrap();
     let node = &loaded.node;
-    assert_eq!((&node.panel, &node.api_token), (&None, &None));
+    assert!(node.panel.is_none() && !node.serves_api());
     assert_eq!(node.api.address, "0.0.0.0:8080");
     assert_eq!(node.timezone, "UTC");
     assert_eq!(node.container_user().to_string(), format!("{}:{}", node.owner.uid, node.owner.gid));
@@ -46,7 +46,7 @@ fn a_file_without_remote_is_a_node_without_panel() {
     assert_eq!((node.workers, node.concurrent_installs), (8, 10));
     assert_eq!((node.max_transcript_bytes, node.max_transcript_files), (5 * 1024 * 1024, 3));
     assert_eq!(node.pull_policy, PullPolicy::Always);
-    assert_eq!(node.docker.log_config.options.len(), 4);
+    assert_eq!(node.live.get().log_config.options.len(), 4);
     assert!(loaded.notices.is_empty());
 }
 
@@ -302,15 +302,15 @@ fn the_settings_of_the_panel_client() {
     assert_eq!((panel.timeout, panel.servers_per_page), (Duration::from_secs(5), 2));
     let [(name, value)] = panel.custom_headers.as_slice() else { panic!("{:?}", panel.custom_headers) };
     assert_eq!((name.as_str(), value.as_bytes()), ("x-access", b"letmein".as_slice()));
-    assert!(node.api_token.unwrap().matches(b"def"));
-    assert_eq!(node.token_id, "abc");
+    assert!(node.live.get().token.matches(b"def"));
+    assert_eq!(node.live.get().token_id, "abc");
 }
 
 #[test]
 fn a_token_without_panel_serves_the_api() {
     let node = meaning("token: def\n");
     assert_eq!(node.panel, None);
-    assert!(node.api_token.unwrap().matches(b"def"));
+    assert!(node.live.get().token.matches(b"def"));
 }
 
 #[test]
@@ -441,7 +441,7 @@ fn timezone_token_and_owner_come_from_the_host_environment() {
     };
     let loaded = load(&path, HostEnvironment { variables: &variables, etc: dir.path() }).unwrap();
     assert_eq!(loaded.node.timezone, "Asia/Tokyo");
-    assert!(loaded.node.api_token.unwrap().matches(b"secret"));
+    assert!(loaded.node.live.get().token.matches(b"secret"));
     assert_eq!(loaded.node.owner, Owner { name: "root".into(), uid: 0, gid: 0 });
     assert_eq!(loaded.node.source, path);
 }

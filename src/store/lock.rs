@@ -44,7 +44,7 @@ pub struct Holder {
 impl Holder {
     /// This process, with this configuration.
     pub fn this(node: &NodeConfig) -> Self {
-        let api = node.api_token.as_ref().map(|_| node.api.address.clone());
+        let api = node.serves_api().then(|| node.api.address.clone());
         Self { pid: std::process::id(), config: node.source.clone(), api }
     }
 }
