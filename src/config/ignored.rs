@@ -184,10 +184,10 @@ mod tests {
         let read = |text: &str| ConfigFile::parse(std::path::Path::new("c"), text).unwrap();
         for (text, keys) in [
             ("token: x\ntoken_id: y\ndocker: {log_config: {type: journald, config: {tag: x}}}", &[][..]),
-            ("api: {port: 1}\ndebug: true", &["api.port", "debug"]),
+            ("api: {port: 1}\ndebug: true", &["debug", "api.port"]),
             (
                 "docker: {registries: {ghcr.io: {username: me}}}\nallowed_mounts: [/a]",
-                &["allowed_mounts", "docker.registries"],
+                &["docker.registries", "allowed_mounts"],
             ),
         ] {
             assert_eq!(changed_keys(&ConfigFile::default(), &read(text)), keys, "{text}");
