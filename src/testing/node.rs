@@ -213,7 +213,7 @@ impl TestNodeBuilder {
             store,
             console,
             clock,
-            servers: ServerStates::new(clock, jitter.clone()),
+            servers: ServerStates::new(jitter.clone()),
             jitter,
             ids: Ids::numbered(self.seed),
             tasks,

@@ -50,7 +50,7 @@ impl Planner<'_> {
     /// A request with a deadline for which nothing was begun expires; the one before it, if it is not handled, counts again.
     pub(super) fn expires(&mut self) -> bool {
         if let Some(at) = self.asked().next_expiry() {
-            self.requeue_at(at);
+            self.requeue_at(self.input.now.instant_until(at));
         }
         let Some(expired) = self.asked().expired() else { return false };
         self.close(&expired, Reason::Expired, "the request could not begin before its deadline");
@@ -103,8 +103,8 @@ impl Planner<'_> {
         if self.record.synced_for.is_none() && !self.observed.jobs.iter().any(ended) {
             return;
         }
-        match server.started_at.map(|at| at + START_TIMEOUT) {
-            Some(due) if self.now < due => self.requeue_at(due),
+        match self.observed.server_run.started.map(|at| at + START_TIMEOUT) {
+            Some(due) if self.instant < due => self.requeue_at(due),
             _ => self.try_step(Step::EndStart { container: server.id.clone() }),
         }
     }
@@ -138,7 +138,7 @@ impl Planner<'_> {
             return;
         }
         match self.observed.usage {
-            Some(usage) if self.now < usage.at + interval => self.requeue_at(usage.at + interval),
+            Some(usage) if self.instant < usage.at + interval => self.requeue_at(usage.at + interval),
             _ => {
                 if let Progress::Ready = self.job(JobKind::Usage, &Subject::DiskLimit, true) {
                     self.step(Step::StartJob { job: JobKind::Usage, subject: Subject::DiskLimit });

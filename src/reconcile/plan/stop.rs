@@ -83,10 +83,10 @@ impl Planner<'_> {
         };
         let due = match stop.killed_at {
             Some(killed_at) => killed_at + KILL_AGAIN,
-            None if demand.kill => self.now,
+            None if demand.kill => self.instant,
             None => stop.deadline.min(stop.sent_at + demand.cap),
         };
-        if self.now >= due {
+        if self.instant >= due {
             self.try_step(Step::Kill { container: server.id.clone(), role: Role::Server });
         } else {
             self.requeue_at(due);

@@ -164,7 +164,7 @@ impl Context {
             record.push_crash(noted);
         });
         match recorded.await {
-            Ok(_) => {}
+            Ok(()) => self.servers.crash_recorded(id),
             // A server is started again although the disk is full; its crash is kept in memory.
             Err(StepError::Store(error)) if crash.restarted && error.is_full_disk() => {
                 tracing::warn!(%error, "cannot record a crash; it is kept in memory");

@@ -1,10 +1,14 @@
 //! Coming down: what asks for it, how, until when, and what follows.
 
+use std::time::Duration;
+
 use super::display::{reason, seconds, steps, table, text};
 use super::fixture::Fixture;
 use crate::model::{ConditionType, PowerState, Reason};
-use crate::reconcile::job::JobKind::Usage;
+use crate::reconcile::job::JobKind::{InstallLog, Usage};
 use crate::reconcile::step::StepKind;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn running() -> Fixture {
     Fixture::panel_server().installed().container_running("c1", "p1")
@@ -73,6 +77,28 @@ fn a_stop_has_a_deadline_and_sigkill_behind_it() {
     assert_eq!(seconds(down().stop_sent("c1", 605, 600).kill_sent(4).plan().requeue), Some(6));
     assert_eq!(seconds(down().step_unanswered(StepKind::Stop, "c1", 1, 3).plan().requeue), Some(3));
     assert_eq!(down().stop_sent("c1", 1, 600).plan().state, PowerState::Stopping);
+}
+
+#[test]
+fn a_clock_that_was_set_shortens_and_lengthens_nothing() {
+    let installing = || Fixture::panel_server().wants_install("i1").synced().script_fetched("i1");
+    let limited = installing().installer_running("n1", "i1").with(|s| s.policy.install_timeout = Some(HOUR));
+    for (name, fixture) in [
+        ("a stop", down().stop_sent("c1", 5, 600)),
+        ("a kill", down().stop_sent("c1", 605, 600).kill_sent(4)),
+        ("a step that failed", down().step_unanswered(StepKind::Stop, "c1", 1, 3)),
+        ("a job that failed", running().wants_up("p1").disk_limit(100).job_failed(Usage, "watch", 1, 7)),
+        ("a count of files", running().wants_up("p1").disk_limit(100).usage(50)),
+        ("an installer with a limit", limited),
+        ("an installer's follower", installing().installer_exited("n1", "i1", 0).job_running(InstallLog, "n1")),
+    ] {
+        let plan = fixture.plan();
+        assert!(plan.requeue.is_some(), "{name}: there is a deadline");
+        for step in [-3600 * 24, -10, 10, 3600 * 24] {
+            let stepped = fixture.clone().with(|fixture| fixture.clock_step = step).plan();
+            assert_eq!((steps(&stepped), stepped.requeue), (steps(&plan), plan.requeue), "{name}, set by {step} s");
+        }
+    }
 }
 
 #[test]
