@@ -68,7 +68,7 @@ fn publish_bug(context: &Context, id: ServerId, text: &str) {
             observed_generation: status.observed_generation,
         });
     }
-    status.push_event(now, Reason::InternalError, text);
+    status.push_event(context.store.events().next_number(now), now, Reason::InternalError, text);
     context.store.set_status(id, status);
 }
 

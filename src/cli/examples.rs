@@ -84,8 +84,8 @@ fn running() -> ServerView {
     (status.observed_generation, status.phase, status.state) = (3, Phase::Online, PowerState::Running);
     status.container = Some("c0ffee".into());
     status.disk_bytes = 3 << 30;
-    status.push_event(before(590), Reason::StateChanged, "offline → starting");
-    status.push_event(before(570), Reason::StateChanged, "starting → running");
+    status.push_event(1, before(590), Reason::StateChanged, "offline → starting");
+    status.push_event(2, before(570), Reason::StateChanged, "starting → running");
     let message = "the server is as its spec and requests say";
     set_condition(&mut server, ConditionType::Ready, ConditionStatus::True, Reason::Ready, message, 570);
     set_condition(
