@@ -96,6 +96,7 @@ fn running(number: usize, now: Timestamp) -> Server {
         id: id.into(),
         at: now,
         expires_at: None,
+        timeout: None,
         by: Requester::Panel,
         verb,
     };
@@ -119,6 +120,7 @@ fn running(number: usize, now: Timestamp) -> Server {
     let observed = Observed {
         server: Some(ContainerStatus {
             id: container.clone(),
+            paused: false,
             state: ContainerState::Running,
             started_at: Some(now),
             finished_at: None,

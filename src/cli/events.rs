@@ -184,8 +184,7 @@ mod tests {
     fn event(seconds: u64, reason: Reason) -> ServerEvent {
         ServerEvent {
             number: 1_000_000 + seconds * 1000,
-            // The clock runs backwards, which makes no difference.
-            at: examples::now() - Duration::from_secs(seconds),
+            at: examples::now() + Duration::from_secs(seconds),
             uuid: examples::servers()[0].uuid,
             reason,
             message: "it happened".into(),
@@ -205,6 +204,15 @@ mod tests {
         let again = ServerEvent { count: 2, ..event(30, Reason::StepFailed) };
         assert_eq!(new(&[again.clone(), again]), [true, false]);
         assert_eq!(seen.printed.len(), 2, "events that cannot come again are dropped");
+    }
+
+    #[test]
+    fn events_are_in_the_order_of_their_numbers_whatever_the_clock_said() {
+        let before = event(5, Reason::Parked);
+        let after = ServerEvent { at: before.at - Duration::from_secs(3600), ..event(6, Reason::LeftOut) };
+        let mut events = [after.clone(), before.clone()];
+        events.sort();
+        assert_eq!(events, [before, after]);
     }
 
     #[test]

@@ -38,7 +38,15 @@ fn view(uuid: &str, managed_by: ManagedBy, name: &str, image: &str) -> ServerVie
 }
 
 fn asked(sequence: u64, id: &str, age: u64, verb: Verb) -> Requests {
-    let request = Request { sequence, id: id.into(), at: before(age), expires_at: None, by: Requester::Panel, verb };
+    let request = Request {
+        sequence,
+        id: id.into(),
+        at: before(age),
+        expires_at: None,
+        timeout: None,
+        by: Requester::Panel,
+        verb,
+    };
     Requests { sequence, accepted: vec![request], ..Requests::default() }
 }
 

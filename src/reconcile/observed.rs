@@ -97,8 +97,10 @@ pub struct WantedContainer {
 pub struct StopProgress {
     pub container: String,
     pub sent_at: Instant,
-    /// When SIGKILL is due.
+    /// When SIGKILL is due, unless the request or the manifest says otherwise meanwhile.
     pub deadline: Instant,
+    /// The engine rejected the stop, so the server cannot obey.
+    pub rejected: bool,
     pub killed_at: Option<Instant>,
 }
 

@@ -20,7 +20,7 @@ use crate::model::{Crash, DirectoryId, ServerId};
 use crate::retry::{self, Growth, Jitter};
 use crate::wait;
 
-pub use containers::Listing;
+pub use containers::{Listing, StopOutcome};
 pub use jobs::JobError;
 
 /// The states of all servers.

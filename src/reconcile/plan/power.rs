@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::stop::Demand;
+use super::stop::{Demand, paused};
 use super::{Planner, Progress};
 use crate::model::{ConditionType, ContainerStatus, Handled, Manifest, Reason};
 use crate::reconcile::job::{JobKind, Subject};
@@ -83,7 +83,10 @@ impl Planner<'_> {
         } else {
             (Reason::Starting, "waiting for the start-up to finish")
         };
-        self.set_true(ConditionType::Running, reason, message);
+        match server.paused {
+            true => self.set_false(ConditionType::Running, Reason::Paused, paused(server)),
+            false => self.set_true(ConditionType::Running, reason, message),
+        }
         self.attach(server);
         let seen = self.observed.done_seen.as_ref() == Some(&server.id);
         if seen && self.record.power.started.as_ref() != Some(&server.id) {

@@ -42,6 +42,17 @@ struct Run {
     lifetime: Lifetime,
 }
 
+/// What became of the attempt to stop a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopOutcome {
+    /// The server was asked.
+    Sent,
+    /// The server was killed.
+    Killed,
+    /// The engine rejected it.
+    Rejected,
+}
+
 /// Which containers were known before all of them were listed.
 pub struct Listing(BTreeMap<(ServerId, Role), u64>);
 
@@ -202,12 +213,14 @@ impl ServerStates {
         });
     }
 
-    /// The server was asked to stop, by SIGKILL already or not.
-    pub fn stop_sent(&self, id: ServerId, stopped: &str, grace: Duration, kill: bool) {
+    /// The server was asked to stop.
+    pub fn stop_sent(&self, id: ServerId, stopped: &str, grace: Duration, outcome: StopOutcome) {
         let now = Instant::now();
         self.change_container(id, Role::Server, |container| {
             container.invalidate();
-            container.stop = Some(StopProgress { killed_at: kill.then_some(now), ..stop(stopped, now, grace) });
+            let killed_at = (outcome == StopOutcome::Killed).then_some(now);
+            let rejected = outcome == StopOutcome::Rejected;
+            container.stop = Some(StopProgress { killed_at, rejected, ..stop(stopped, now, grace) });
         });
     }
 
@@ -277,5 +290,11 @@ impl Listing {
 }
 
 fn stop(container: &str, now: Instant, grace: Duration) -> StopProgress {
-    StopProgress { container: container.to_owned(), sent_at: now, deadline: now + grace, killed_at: None }
+    StopProgress {
+        container: container.to_owned(),
+        sent_at: now,
+        deadline: now + grace,
+        rejected: false,
+        killed_at: None,
+    }
 }

@@ -16,6 +16,7 @@ fn container(state: ContainerState) -> ContainerStatus {
     ContainerStatus {
         id: "c1".into(),
         state,
+        paused: false,
         started_at: None,
         finished_at: None,
         token: None,
@@ -102,7 +103,7 @@ async fn a_container_that_was_asked_to_stop_does_not_end_unexpectedly() {
 
 impl ServerStates {
     fn stop_server(&self) {
-        self.stop_sent(id(1), "c1", Duration::from_secs(10), false);
+        self.stop_sent(id(1), "c1", Duration::from_secs(10), StopOutcome::Sent);
     }
 }
 

@@ -39,7 +39,14 @@ fn config(store: &Store) -> String {
 }
 
 fn asks(store: &Store, verb: Verb) -> Requests {
-    let new = NewRequest { id: "one".into(), at: Timestamp::default(), expires_at: None, by: Requester::Cli, verb };
+    let new = NewRequest {
+        id: "one".into(),
+        at: Timestamp::default(),
+        expires_at: None,
+        timeout: None,
+        by: Requester::Cli,
+        verb,
+    };
     Requests::clone(&store.request(id(), None, [new]).unwrap().requests)
 }
 

@@ -32,6 +32,7 @@ pub(super) fn status(engine: &FakeEngine, state: &State, server: ServerId, role:
     Some(ContainerStatus {
         id: container.id.clone(),
         state: container.phase.state(),
+        paused: false,
         started_at: container.started.map(|at| engine.timestamp(at)),
         finished_at: container.finished.map(|at| engine.timestamp(at)),
         token: ours.map(|purpose| purpose.token.clone()),

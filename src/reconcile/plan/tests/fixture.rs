@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::clock::Moment;
-use crate::model::manifest::{Install, Script, Span};
+use crate::model::manifest::{Install, Script};
 use crate::model::record::{Crash, Handled, InstallResult, Serving};
+use crate::model::time::Span;
 use crate::model::{
     ContainerState, ContainerStatus, InstallOutcome, ManagedBy, Manifest, PowerState, Reason, Record, Request,
     Requester, Requests, Role, Timestamp, Verb,
@@ -87,6 +88,7 @@ pub fn container(id: &str, token: Option<&str>) -> ContainerStatus {
     ContainerStatus {
         id: id.into(),
         state: ContainerState::Created,
+        paused: false,
         started_at: None,
         finished_at: None,
         token: token.map(Into::into),
@@ -184,7 +186,15 @@ impl Fixture {
             let requests = &mut fixture.requests;
             requests.sequence += 1;
             let (sequence, id, at) = (requests.sequence, id.into(), at(seconds));
-            requests.accepted.push(Request { sequence, id, at, expires_at: None, by: Requester::Panel, verb });
+            requests.accepted.push(Request {
+                sequence,
+                id,
+                at,
+                expires_at: None,
+                timeout: None,
+                by: Requester::Panel,
+                verb,
+            });
         })
     }
 
@@ -451,6 +461,7 @@ impl Fixture {
                 container: container.into(),
                 sent_at: due(-seconds_ago),
                 deadline: due(grace - seconds_ago),
+                rejected: false,
                 killed_at: None,
             };
             // Installers are called n1, n2, …
@@ -459,6 +470,23 @@ impl Fixture {
                 false => fixture.observed.stop = Some(stop),
             }
         })
+    }
+
+    /// The latest request has a timeout.
+    pub fn within(self, seconds: u64) -> Self {
+        self.with(|fixture| {
+            let timeout = Some(Span(Duration::from_secs(seconds)));
+            fixture.requests.accepted.last_mut().unwrap().timeout = timeout;
+        })
+    }
+
+    /// The manifest has a timeout for stops.
+    pub fn stops_within(self, seconds: u64) -> Self {
+        self.with(|fixture| fixture.manifest().spec.process.stop.timeout = Some(Span(Duration::from_secs(seconds))))
+    }
+
+    pub fn paused(self) -> Self {
+        self.with(|fixture| fixture.observed.server.as_mut().unwrap().paused = true)
     }
 
     /// SIGKILL followed so many seconds ago.

@@ -134,7 +134,8 @@ impl Model {
                 let killed_at = (method == StopMethod::Kill).then_some(instant(now));
                 let sent_at = instant(now);
                 let deadline = sent_at + grace;
-                observed.stop = Some(StopProgress { container: container.clone(), sent_at, deadline, killed_at });
+                observed.stop =
+                    Some(StopProgress { container: container.clone(), sent_at, deadline, rejected: false, killed_at });
                 if killed_at.is_some() {
                     self.kill(&container, Role::Server);
                 }
@@ -257,7 +258,8 @@ impl Model {
         } else {
             let container = id.to_string();
             let now = instant(now);
-            *known = Some(StopProgress { container, sent_at: now, deadline: now, killed_at: Some(now) });
+            *known =
+                Some(StopProgress { container, sent_at: now, deadline: now, rejected: false, killed_at: Some(now) });
         }
         for found in [&mut observed.server, &mut observed.installer].into_iter().flatten() {
             if found.id == id && found.running() {

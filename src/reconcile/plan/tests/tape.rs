@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::fixture::{Fixture, at, container, due, script};
 use super::model::Manners;
-use crate::model::manifest::{Install, Span};
+use crate::model::manifest::Install;
+use crate::model::time::Span;
 use crate::model::{ContainerState, ContainerStatus, InstallOutcome, ManagedBy, PowerState, Reason, Verb};
 use crate::reconcile::job::JobKind;
 use crate::reconcile::observed::JobState;
