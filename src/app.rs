@@ -160,7 +160,7 @@ fn context(
         store,
         console,
         clock,
-        servers: ServerStates::new(clock, jitter.clone()),
+        servers: ServerStates::new(jitter.clone()),
         jitter,
         ids: Ids::Time,
         tasks: tasks.clone(),

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::error::CliError;
 use super::output::Format;
+use crate::model::time::Span;
 
 /// Node daemon of a game-server host: reconciles the host's servers with their specs
 ///
@@ -185,8 +186,17 @@ pub struct Power {
     /// The power action
     #[arg(value_parser = actions())]
     pub action: String,
+    /// How long a stop or restart waits for a server's end before it kills the server, such as 90s or 20m; also for a stop that is
+    /// under way
+    #[arg(long, value_name = "TIME", value_parser = stop_timeout)]
+    pub timeout: Option<Span>,
     #[command(flatten)]
     pub targets: Targets,
+}
+
+fn stop_timeout(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse().map_err(|expected| format!("expected {expected}"))?;
+    if span.is_stop_timeout() { Ok(span) } else { Err(format!("expected {}", Span::STOP_TIMEOUTS)) }
 }
 
 /// The power actions, each with its help.

@@ -38,7 +38,15 @@ fn view(uuid: &str, managed_by: ManagedBy, name: &str, image: &str) -> ServerVie
 }
 
 fn asked(sequence: u64, id: &str, age: u64, verb: Verb) -> Requests {
-    let request = Request { sequence, id: id.into(), at: before(age), expires_at: None, by: Requester::Panel, verb };
+    let request = Request {
+        sequence,
+        id: id.into(),
+        at: before(age),
+        expires_at: None,
+        timeout: None,
+        by: Requester::Panel,
+        verb,
+    };
     Requests { sequence, accepted: vec![request], ..Requests::default() }
 }
 
@@ -86,8 +94,8 @@ fn running() -> ServerView {
     status.image = Some("ghcr.io/example/java:21".into());
     status.ports = vec![PublishedPort { address: "192.0.2.1".into(), port: 25565 }];
     status.disk_bytes = 3 << 30;
-    status.push_event(before(590), Reason::StateChanged, "offline → starting");
-    status.push_event(before(570), Reason::StateChanged, "starting → running");
+    status.push_event(1, before(590), Reason::StateChanged, "offline → starting");
+    status.push_event(2, before(570), Reason::StateChanged, "starting → running");
     let message = "the server is as its spec and requests say";
     set_condition(&mut server, ConditionType::Ready, ConditionStatus::True, Reason::Ready, message, 570);
     set_condition(

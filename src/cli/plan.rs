@@ -89,7 +89,7 @@ async fn plan(node: &Node, engine: &OnceCell<DockerRuntime>, id: ServerId) -> Re
         },
         Endpoint::Folder(store, config) => {
             let engine = engine.get_or_try_init(async || self::engine(config)).await?;
-            let Some(plan) = first_plan(store, engine, config, id, Clock::System.now()).await else {
+            let Some(plan) = first_plan(store, engine, config, id, Clock::System.moment()).await else {
                 return Ok(None);
             };
             let plan = serde_json::from_value(serde_json::to_value(plan)?)?;

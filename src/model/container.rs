@@ -39,7 +39,7 @@ pub enum ContainerState {
     Created,
     /// Created, and the runtime could not start it. It is not started again: Docker 29 would start it without its network.
     StartFailed,
-    /// Running, or paused by its owner.
+    /// Running, also while it is paused.
     Running,
     Exited {
         code: i64,
@@ -73,6 +73,9 @@ pub struct ContainerStatus {
     /// The runtime's id.
     pub id: String,
     pub state: ContainerState,
+    /// A person has paused the running container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     /// Label `alula.token`: the request for which it was created; `None` if another daemon has created it.

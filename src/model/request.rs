@@ -10,6 +10,7 @@ use strum::IntoStaticStr;
 
 use super::Timestamp;
 use super::manifest::Power;
+use super::time::Span;
 
 /// The requests of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -54,6 +55,9 @@ pub struct Request {
     /// The request expires if it has not begun by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// How long a stop or restart waits for the server's end before it kills the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
     pub by: Requester,
     #[serde(flatten)]
     pub verb: Verb,
@@ -132,8 +136,15 @@ mod tests {
             [Verb::Start, Verb::Install { reinstall: true, then_start: false }, Verb::Abort, Verb::Kill, Verb::Delete];
         for (sequence, verb) in (1..).zip(verbs) {
             let id = "a".to_owned();
-            let request =
-                Request { sequence, id, at: Timestamp::default(), expires_at: None, by: Requester::Panel, verb };
+            let request = Request {
+                sequence,
+                id,
+                at: Timestamp::default(),
+                expires_at: None,
+                timeout: None,
+                by: Requester::Panel,
+                verb,
+            };
             let json = serde_json::to_value(&request).unwrap();
             assert_eq!(json["verb"], verb.as_str());
             assert_eq!(serde_json::from_value::<Request>(json).unwrap(), request);

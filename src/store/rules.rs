@@ -10,6 +10,7 @@ use regex::RegexBuilder;
 use super::SpecProblem;
 use crate::model::image::ImageReference;
 use crate::model::settings::{Allocations, Build, Settings, Stop};
+use crate::model::time::Span;
 use crate::model::{ManagedBy, Manifest, Reason, ServerId, Spec, expression};
 use crate::yaml;
 
@@ -142,6 +143,9 @@ fn check_stop(stop: &Stop) -> Result<(), String> {
         return Err(unknown("spec.process.stop.type", &stop.kind, &STOPS));
     }
     let signal = stop.value.to_ascii_uppercase();
+    if let Some(timeout) = stop.timeout.filter(|timeout| !timeout.is_stop_timeout()) {
+        return Err(format!("spec.process.stop.timeout is {:?}; expected {}", timeout.0, Span::STOP_TIMEOUTS));
+    }
     // The default is SIGKILL.
     let known = signal.is_empty() || SIGNALS.contains(&signal.as_str());
     if matches!(stop.kind.as_str(), "" | "signal") && !known {

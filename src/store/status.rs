@@ -40,7 +40,7 @@ impl Store {
         tracing::info!(server.id = %id, reason = reason.as_str(), "{message}");
         let mut current = write(&entry.status);
         let mut status = Status::clone(&current);
-        status.push_event(at, reason, message);
+        status.push_event(self.inner.events.next_number(at), at, reason, message);
         // Under the lock, as every event: a subscriber that reads the status afterwards gets each event from one or both.
         self.publish_latest_event(id, &status);
         *current = Arc::new(status);
@@ -65,8 +65,8 @@ impl Store {
     }
 
     fn publish_latest_event(&self, id: ServerId, status: &Status) {
-        let Some(Event { at, reason, message, count }) = status.events.last() else { return };
-        let make = || EventKind::Event { reason: *reason, message: message.clone(), count: *count };
+        let Some(Event { number, at, reason, message, count }) = status.events.last() else { return };
+        let make = || EventKind::Event { number: *number, reason: *reason, message: message.clone(), count: *count };
         self.inner.events.publish(id, Some(*at), make);
     }
 
@@ -74,7 +74,7 @@ impl Store {
     pub fn recall_events(&self, id: ServerId) {
         let Some(entry) = self.entry(id) else { return };
         if let Ok(mut writer) = entry.for_writing() {
-            recall(&entry, &mut writer, &self.folder(id).join(STATUS_FILE));
+            self.recall(&entry, &mut writer, &self.folder(id).join(STATUS_FILE));
         }
     }
 
@@ -86,7 +86,7 @@ impl Store {
         let Some(entry) = self.entry(id) else { return Ok(()) };
         let Ok(mut writer) = entry.for_writing() else { return Ok(()) };
         let path = self.folder(id).join(STATUS_FILE);
-        recall(&entry, &mut writer, &path);
+        self.recall(&entry, &mut writer, &path);
         // Before the status is read: later events are not in it.
         entry.unwritten_events.store(false, Ordering::Release);
         let status = read(&entry.status).clone();
@@ -104,16 +104,17 @@ impl Store {
         }
         result
     }
-}
 
-/// Adds the events in `status.yml` before the current ones, once.
-fn recall(entry: &Entry, writer: &mut Writer, path: &Path) {
-    if !std::mem::replace(&mut writer.history, true) {
-        let earlier = earlier_events(path);
-        let mut current = write(&entry.status);
-        let mut status = Status::clone(&current);
-        status.insert_earlier(earlier);
-        *current = Arc::new(status);
+    /// Adds the events in `status.yml` before the current ones, once.
+    fn recall(&self, entry: &Entry, writer: &mut Writer, path: &Path) {
+        if !std::mem::replace(&mut writer.history, true) {
+            let earlier = earlier_events(path);
+            let mut current = write(&entry.status);
+            let mut status = Status::clone(&current);
+            status.insert_earlier(earlier);
+            self.inner.events.number_is_used(status.events.last().map_or(0, |last| last.number));
+            *current = Arc::new(status);
+        }
     }
 }
 

@@ -117,9 +117,11 @@ impl PanelSync {
     /// Parks the servers of the panel that it does not list: their files and containers stay as they are. One that was created while
     /// the list was fetched is not among them.
     fn park(&self, listed: &BTreeSet<ServerId>, asked_at: Timestamp) -> Vec<(ServerId, Result<bool, StoreError>)> {
+        // Of a configuration that is dated in the future nothing follows: the clock was set back.
+        let now = self.clock.now();
         let missing = |snapshot: &Arc<Snapshot>| {
             let of_panel = snapshot.manifest.as_deref().is_some_and(Manifest::is_managed_by_panel);
-            let younger = snapshot.record.synced_at.is_some_and(|synced| synced >= asked_at);
+            let younger = snapshot.record.synced_at.is_some_and(|synced| asked_at <= synced && synced <= now);
             let known = listed.contains(&snapshot.id) || snapshot.record.parked.is_some();
             of_panel && !younger && !known && !snapshot.is_being_deleted()
         };

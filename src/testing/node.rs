@@ -89,7 +89,14 @@ impl TestNode {
 
     /// A request of the panel, made now.
     pub fn request(&self, id: &str, verb: Verb) -> NewRequest {
-        NewRequest { id: id.into(), at: self.context.clock.now(), expires_at: None, by: Requester::Panel, verb }
+        NewRequest {
+            id: id.into(),
+            at: self.context.clock.now(),
+            expires_at: None,
+            timeout: None,
+            by: Requester::Panel,
+            verb,
+        }
     }
 
     /// Accepts a request of the panel, made now, and queues its server.
@@ -216,7 +223,7 @@ impl TestNodeBuilder {
             store,
             console,
             clock,
-            servers: ServerStates::new(clock, jitter.clone()),
+            servers: ServerStates::new(jitter.clone()),
             jitter,
             ids: Ids::numbered(self.seed),
             tasks,

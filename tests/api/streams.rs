@@ -179,6 +179,7 @@ async fn an_installation_is_followed_and_so_is_the_next_one() {
             id: "again".into(),
             at: node.context.clock.now(),
             expires_at: None,
+            timeout: None,
             by: alula::model::Requester::Cli,
             verb: Verb::Install { reinstall: true, then_start: false },
         }],

@@ -35,7 +35,7 @@ impl Context {
         }
         if before.state != plan.state {
             let change = format!("{} → {}", before.state.as_str(), plan.state.as_str());
-            status.push_event(now, Reason::StateChanged, &change);
+            status.push_event(self.store.events().next_number(now), now, Reason::StateChanged, &change);
         }
         if let Some(sync) = self.sync.as_ref().filter(|_| observed.outage.is_none() && is_reported(snapshot)) {
             sync.state_published(id, &snapshot.record, plan.state);

@@ -39,7 +39,14 @@ fn config(store: &Store) -> String {
 }
 
 fn asks(store: &Store, verb: Verb) -> Requests {
-    let new = NewRequest { id: "one".into(), at: Timestamp::default(), expires_at: None, by: Requester::Cli, verb };
+    let new = NewRequest {
+        id: "one".into(),
+        at: Timestamp::default(),
+        expires_at: None,
+        timeout: None,
+        by: Requester::Cli,
+        verb,
+    };
     Requests::clone(&store.request(id(), None, [new]).unwrap().requests)
 }
 
@@ -163,6 +170,9 @@ fn events_outlive_the_daemon() {
     second.write_status(id()).unwrap();
     assert_eq!(reasons(&second), [Reason::StepFailed, Reason::LeftOut], "read once");
 
+    let numbers: Vec<u64> = second.status(id()).unwrap().events.iter().map(|event| event.number).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+
     let third = store(root.path());
     fs::write(third.folder(id()).join(STATUS_FILE), "events: [half").unwrap();
     third.event(id(), Timestamp::from_millis(3), Reason::SpecAccepted, "and again");
@@ -195,7 +205,7 @@ fn changes_of_status_are_published() {
     assert_eq!(
         published.collect::<Vec<_>>(),
         [
-            EventKind::Event { reason: Reason::LeftOut, message: "it happened".into(), count: 1 },
+            EventKind::Event { number: 1, reason: Reason::LeftOut, message: "it happened".into(), count: 1 },
             EventKind::State { state: PowerState::Running },
             EventKind::Condition { condition },
         ]
