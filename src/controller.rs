@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::model::{Condition, ConditionStatus, ConditionType, Reason, ServerId, Status};
+use crate::model::{Condition, ConditionStatus, ConditionType, Reason, ServerId};
 use crate::reconcile::context::Context;
 use crate::tasks::panic_text;
 use crate::telemetry::pass_span;
@@ -55,21 +55,20 @@ async fn guarded_pass(context: &Arc<Context>, id: ServerId) -> Option<Instant> {
 }
 
 fn publish_bug(context: &Context, id: ServerId, text: &str) {
-    let Some(before) = context.store.status(id) else { return };
-    let mut status = Status::clone(&before);
     let now = context.clock.now();
-    for condition_type in [ConditionType::Ready, ConditionType::Running] {
-        status.set_condition(Condition {
-            condition_type,
-            status: ConditionStatus::Unknown,
-            reason: Reason::InternalError,
-            message: format!("reconcile failed (bug, please report): {text}; it is tried again"),
-            last_transition_time: now,
-            observed_generation: status.observed_generation,
-        });
-    }
-    status.push_event(context.store.events().next_number(now), now, Reason::InternalError, text);
-    context.store.set_status(id, status);
+    context.store.set_status(id, |status| {
+        for condition_type in [ConditionType::Ready, ConditionType::Running] {
+            status.set_condition(Condition {
+                condition_type,
+                status: ConditionStatus::Unknown,
+                reason: Reason::InternalError,
+                message: format!("reconcile failed (bug, please report): {text}; it is tried again"),
+                last_transition_time: now,
+                observed_generation: status.observed_generation,
+            });
+        }
+        status.push_event(context.store.events().next_number(now), now, Reason::InternalError, text);
+    });
 }
 
 #[cfg(test)]

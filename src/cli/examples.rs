@@ -84,6 +84,7 @@ fn running() -> ServerView {
     manifest.spec.process.stop.value = "stop".into();
     server.requests = asked(2, "request-2", 600, Verb::Start);
     server.record.generation = 3;
+    server.record.created_at = Some(before(90_000 * 3));
     server.record.synced_at = Some(before(600));
     server.record.last_reported = Some(PowerState::Running);
     server.record.install.done =
@@ -92,6 +93,7 @@ fn running() -> ServerView {
     (status.observed_generation, status.phase, status.state) = (3, Phase::Online, PowerState::Running);
     status.container = Some("c0ffee".into());
     status.image = Some("ghcr.io/example/java:21".into());
+    status.started_at = Some(before(570));
     status.ports = vec![PublishedPort { address: "192.0.2.1".into(), port: 25565 }];
     status.disk_bytes = 3 << 30;
     status.push_event(1, before(590), Reason::StateChanged, "offline → starting");

@@ -166,6 +166,9 @@ pub struct Status {
     /// The ports of the host that the running container has, each for TCP and UDP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PublishedPort>,
+    /// When the running container was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
     /// The state that was last reported to the panel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_reported: Option<PowerState>,
@@ -189,6 +192,7 @@ impl Status {
             container: None,
             image: None,
             ports: Vec::new(),
+            started_at: None,
             last_reported: None,
             disk_bytes: 0,
             events: Vec::new(),

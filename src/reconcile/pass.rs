@@ -53,6 +53,9 @@ fn plan_of(store: &Store, snapshot: &Snapshot, observed: &Observed, policy: &Pol
 impl Context {
     /// Brings one server as close to its desired state as is possible now. Returns when the next pass is due; `None`: at an event.
     pub async fn pass(self: &Arc<Self>, id: ServerId) -> Option<Instant> {
+        if !self.store.is_recalled(id) {
+            self.store.run(move |store| store.recall(id)).await;
+        }
         let mut published = false;
         for _ in 0..MAX_ROUNDS {
             if self.store.get(id).is_none() {

@@ -275,7 +275,7 @@ fn read_spec(folder: &Path, id: ServerId, revisions: &Revisions, past: Past, fou
     let mut unrecorded = stale || (!unchanged && (problem.is_none() || lost));
     if let (Some(manifest), None) = (&manifest, &problem) {
         if !unchanged {
-            record.accept_hash(manifest.hash());
+            record.accept_hash(manifest.hash(), now);
         }
         if let Some(declared) = requests::declare(&requests, &record, &manifest.spec, now, first) {
             requests = declared;

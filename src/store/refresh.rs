@@ -103,7 +103,7 @@ impl Store {
             Ok(manifest) => manifest,
             Err(problem) => return self.note_problem(entry, writer, problem, record),
         };
-        record.accept_hash(manifest.hash());
+        record.accept_hash(manifest.hash(), self.inner.clock.now());
         let manifest = match &before.manifest {
             Some(old) if **old == manifest => old.clone(),
             _ => Arc::new(manifest),

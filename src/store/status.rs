@@ -7,23 +7,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use serde::Deserialize;
-
-use super::entry::{Entry, Writer};
+use super::entry::Entry;
 use super::{DiskOp, STATUS_FILE, Store, StoreError, read, write};
 use crate::atomic::AtomicError;
 use crate::events::EventKind;
 use crate::model::{Condition, Event, Reason, ServerId, Status, Timestamp};
 
-/// The largest `status.yml` from which earlier events are read, bytes.
+/// The largest `status.yml` that is read, bytes.
 const MAX_STATUS: u64 = 1024 * 1024;
 
 impl Store {
-    /// Publishes a server's status. Returns whether `status.yml` is stale, because this status differs from the one before or
-    /// because an event was added since; then [`Store::write_status`] is due.
-    pub fn set_status(&self, id: ServerId, status: Status) -> bool {
+    /// Changes a server's status, and publishes it. Returns whether `status.yml` is stale, because this status differs from the one
+    /// before or because an event was added since; then [`Store::write_status`] is due.
+    pub fn set_status(&self, id: ServerId, edit: impl FnOnce(&mut Status)) -> bool {
         let Some(entry) = self.entry(id) else { return false };
         let mut current = write(&entry.status);
+        let mut status = Status::clone(&current);
+        edit(&mut status);
         if **current == status {
             return entry.unwritten_events.load(Ordering::Acquire);
         }
@@ -70,11 +70,17 @@ impl Store {
         self.inner.events.publish(id, Some(*at), make);
     }
 
-    /// Reads the events that an earlier run of the daemon left in `status.yml`, unless they are known.
-    pub fn recall_events(&self, id: ServerId) {
+    /// Whether [`Store::recall`] has nothing left to read.
+    pub fn is_recalled(&self, id: ServerId) -> bool {
+        self.entry(id).is_none_or(|entry| entry.recalled.load(Ordering::Acquire))
+    }
+
+    /// Reads the status that an earlier run of the daemon left in `status.yml`, unless that was done. Its state, and since when its
+    /// conditions hold, count until the first one of this run is published. Its events stay.
+    pub fn recall(&self, id: ServerId) {
         let Some(entry) = self.entry(id) else { return };
-        if let Ok(mut writer) = entry.for_writing() {
-            self.recall(&entry, &mut writer, &self.folder(id).join(STATUS_FILE));
+        if let Ok(_writer) = entry.for_writing() {
+            self.recall_once(&entry, &self.folder(id).join(STATUS_FILE));
         }
     }
 
@@ -84,9 +90,9 @@ impl Store {
     /// The disk's error; nothing depends on the file.
     pub fn write_status(&self, id: ServerId) -> Result<(), StoreError> {
         let Some(entry) = self.entry(id) else { return Ok(()) };
-        let Ok(mut writer) = entry.for_writing() else { return Ok(()) };
+        let Ok(_writer) = entry.for_writing() else { return Ok(()) };
         let path = self.folder(id).join(STATUS_FILE);
-        self.recall(&entry, &mut writer, &path);
+        self.recall_once(&entry, &path);
         // Before the status is read: later events are not in it.
         entry.unwritten_events.store(false, Ordering::Release);
         let status = read(&entry.status).clone();
@@ -105,29 +111,32 @@ impl Store {
         result
     }
 
-    /// Adds the events in `status.yml` before the current ones, once.
-    fn recall(&self, entry: &Entry, writer: &mut Writer, path: &Path) {
-        if !std::mem::replace(&mut writer.history, true) {
-            let earlier = earlier_events(path);
-            let mut current = write(&entry.status);
+    /// Call with the entry's lock for writing.
+    fn recall_once(&self, entry: &Entry, path: &Path) {
+        if entry.recalled.load(Ordering::Acquire) {
+            return;
+        }
+        let earlier = earlier_status(path).filter(|earlier| earlier.uuid == entry.id);
+        let mut current = write(&entry.status);
+        if let Some(mut earlier) = earlier {
             let mut status = Status::clone(&current);
-            status.insert_earlier(earlier);
+            let events = std::mem::take(&mut earlier.events);
+            // Nothing was published before.
+            if status.conditions.is_empty() {
+                status = Status { suspended: status.suspended, events: status.events, ..earlier };
+            }
+            status.insert_earlier(events);
             self.inner.events.number_is_used(status.events.last().map_or(0, |last| last.number));
             *current = Arc::new(status);
         }
+        entry.recalled.store(true, Ordering::Release);
     }
 }
 
-/// The events in a `status.yml`; none where it cannot be read, since nothing depends on it.
-fn earlier_events(path: &Path) -> Vec<Event> {
-    #[derive(Deserialize)]
-    struct Earlier {
-        #[serde(default)]
-        events: Vec<Event>,
-    }
+/// The content of a `status.yml`; none where it cannot be read, since nothing depends on it.
+fn earlier_status(path: &Path) -> Option<Status> {
     if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() || metadata.len() > MAX_STATUS) {
-        return Vec::new();
+        return None;
     }
-    let Ok(text) = std::fs::read_to_string(path) else { return Vec::new() };
-    crate::yaml::parse::<Earlier>(&text).map(|earlier| earlier.events).unwrap_or_default()
+    crate::yaml::parse(&std::fs::read_to_string(path).ok()?).ok()
 }

@@ -30,7 +30,7 @@ pub async fn events(Started(api): Started, RawQuery(query): RawQuery) -> Respons
 fn past_events(store: &Store, after: u64) -> Vec<ServerEvent> {
     let mut past = Vec::new();
     for id in store.ids() {
-        store.recall_events(id);
+        store.recall(id);
         let Some(status) = store.status(id) else { continue };
         past.extend(status.events.iter().filter(|event| event.number >= after).map(|event| ServerEvent {
             uuid: Some(id),

@@ -10,7 +10,7 @@ use crate::model::PowerState::{Offline, Running};
 use crate::model::{ConditionType, Record, Role, Status, Verb};
 use crate::runtime::container_name;
 use crate::testing::fake::{Call, FakeEngine, Faults};
-use crate::testing::{TestNode, TestNodeBuilder, TestPanel, file_manifest, panel_manifest, server_id};
+use crate::testing::{TestNode, TestNodeBuilder, TestPanel, file_manifest, node_config, panel_manifest, server_id};
 
 /// An engine whose removals take longer than anybody waits.
 struct SlowRemovals;
@@ -388,4 +388,35 @@ async fn two_nodes_on_one_engine_leave_each_other_s_containers_alone() {
     }
     create(&copy);
     assert_ne!(settles(&copy).await.state, Offline);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_runs_on_has_no_event_and_no_new_times_after_a_restart_of_the_daemon() {
+    let root = tempfile::tempdir().unwrap();
+    let engine = FakeEngine::default();
+    let node = || TestNodeBuilder::new(node_config(root.path()), engine.clone()).build();
+    let (first, id) = (node(), server_id(1));
+    let outside = run_outside(&engine, id);
+    first.context.store.create(file_manifest(1), Record::default(), []).unwrap();
+    first.context.pass(id).await;
+    let before = first.context.store.status(id).unwrap();
+    assert_eq!(before.state, Running);
+    assert!(before.started_at.is_some());
+    let created_at = first.context.store.get(id).unwrap().record.created_at;
+    assert_eq!(created_at, Some(first.context.clock.now()));
+    drop(first);
+
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    let second = node();
+    second.context.pass(id).await;
+    assert_eq!(second.context.store.status(id), Some(before));
+    assert_eq!(second.context.store.get(id).unwrap().record.created_at, created_at);
+    drop(second);
+
+    assert!(engine.kill_outside(&outside));
+    let third = node();
+    third.context.pass(id).await;
+    let status = third.context.store.status(id).unwrap();
+    let last = status.events.last().map(|event| (event.reason, event.message.as_str()));
+    assert_eq!(last, Some((Reason::StateChanged, "running → offline")), "what happened meanwhile is an event");
 }
