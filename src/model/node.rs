@@ -26,6 +26,11 @@ impl DigestKey {
         Self(random)
     }
 
+    /// Whether there is none: then a digest could be guessed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A short digest of a value at a path: two of the same path differ where the values do.
     pub fn digest(&self, path: &str, value: &impl Serialize) -> String {
         let mut digest = super::manifest::digest(&(&self.0, path, value));
