@@ -54,7 +54,7 @@ fn all_values_that_break_a_rule_are_listed() {
     let patch = "spec:\n  settings:\n    build:\n      memory_limit: -1\n      cpu_limit: -5\n";
     assert_eq!(faults("override.yml", patch), [4, 5]);
     let patch = "spec:\n  suspended: maybe\n  settings:\n    build:\n      memory_limit: lots\n";
-    assert_eq!(faults("override.yml", patch), [2, 5]);
+    assert_eq!(faults("override.yml", patch), [5, 2], "in the order of the fields");
 }
 
 #[test]
