@@ -1,7 +1,7 @@
 //! The rules of the state in memory that are easy to get wrong.
 
 use super::*;
-use crate::model::{ContainerState, ContainerStatus, Role};
+use crate::model::{ContainerState, ContainerStatus, Owner, Role};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
 use crate::runtime::{ContainerChange, Listed};
@@ -21,6 +21,9 @@ fn container(state: ContainerState) -> ContainerStatus {
         token: None,
         spec_hash: None,
         limits_hash: None,
+        image: Some("game:1".into()),
+        fields: None,
+        ports: Vec::new(),
         stop_signal: None,
         others: Vec::new(),
         files: None,
@@ -123,7 +126,7 @@ async fn a_kill_keeps_when_the_stop_of_the_same_container_was_sent() {
 
 #[tokio::test]
 async fn a_listing_completes_what_is_unknown_and_invalidates_what_differs() {
-    let listed = [Listed { server: id(1), role: Role::Server, id: "c1".into(), running: true }];
+    let listed = [Listed { server: id(1), role: Role::Server, id: "c1".into(), running: true, owner: Owner::ThisNode }];
     let known = |states: &ServerStates, found| {
         states.inspected(id(1), Role::Server, states.version(id(1), Role::Server), found);
     };
@@ -228,4 +231,26 @@ async fn steps_that_undo_each_other_are_slowed_down() {
     assert!(passes == 2 && at > now);
     states.converged(id(1), 1);
     assert_eq!(states.not_converged(id(1)), (1, now));
+}
+
+#[tokio::test]
+async fn what_failed_with_an_earlier_spec_is_due_at_once() {
+    let states = states();
+    states.spec_accepted(id(1), 1);
+    let image = |reference| Subject::Start("p1".into()).image(Role::Server, reference);
+    let failed = |kind, subject: &Subject| {
+        let run = states.job_starting(id(1), kind, subject);
+        states.job_finished(id(1), run, Err(JobError::new(retry::STEP, "no")));
+    };
+    failed(JobKind::Image, &image("game:1"));
+    failed(JobKind::Report, &Subject::State);
+    let step = Step::CreateServer { token: "p1".into() };
+    assert_eq!(states.step_failed(id(1), &step, true, "memory is less than 6 MiB".into()), 1);
+    states.spec_accepted(id(1), 1);
+    assert!(states.held_back(id(1), &step).is_some());
+    states.spec_accepted(id(1), 2);
+    assert_eq!(states.held_back(id(1), &step), None);
+    let left = states.observed(id(1), 0, Observed::default());
+    assert_eq!(left.jobs.iter().map(|job| job.kind).collect::<Vec<_>>(), [JobKind::Report], "the panel is no spec");
+    assert_eq!(states.step_failed(id(1), &step, true, "no".into()), 1, "it is counted anew");
 }
