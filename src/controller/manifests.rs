@@ -32,7 +32,7 @@ pub async fn follow(context: Arc<Context>, events: mpsc::Receiver<WatchEvent>) {
     }
 }
 
-/// The queued servers whose files are complete, as an event of the watch has told. What a rescan finds may still be written.
+/// The queued servers whose files are complete, as an event of the watch states. What a rescan finds may still be written.
 type Complete = Mutex<BTreeSet<ServerId>>;
 
 async fn receive(mut events: mpsc::Receiver<WatchEvent>, queue: &Queue, rescan: &Notify, complete: &Complete) {

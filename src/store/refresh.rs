@@ -65,7 +65,7 @@ impl Store {
         Ok(changed)
     }
 
-    /// How long to wait until the changed files of a server count as complete, if no event has told that they were closed.
+    /// How long to wait until the changed files of a server count as complete, if no event states that they were closed.
     pub fn unsettled(&self, id: ServerId) -> Option<Duration> {
         let found = manifests::fingerprints(&self.folder(id))?;
         let known = self.entry(id).map(|entry| lock(&entry.write).sources);
