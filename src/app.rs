@@ -170,19 +170,6 @@ fn context(
     }))
 }
 
-/// The client of the panel, where there is one.
-fn panel(node: &NodeConfig, ignore_certificate_errors: bool) -> anyhow::Result<Option<Arc<HttpPanel>>> {
-    let client = node.panel.as_ref().map(|panel| HttpPanel::new(panel, ignore_certificate_errors));
-    Ok(client.transpose()?.map(Arc::new))
-}
-
-/// Reads the configuration again when one of its files changes.
-fn follow_configuration(tasks: &Tasks, reload: Reload, sources: watch::Receiver<Vec<PathBuf>>) {
-    let (changed, changes) = mpsc::channel(1);
-    tasks.spawn("configuration watch", files_watch::follow(sources, changed));
-    tasks.spawn("configuration", reload.follow(changes));
-}
-
 /// The node's identity. Without one, containers have no label, and those without a label are this node's.
 fn identity(root: &Path) -> NodeIdentity {
     let settled = match identity::settle(root) {
@@ -208,6 +195,19 @@ fn identity(root: &Path) -> NodeIdentity {
         );
     }
     identity
+}
+
+/// The client of the panel, where there is one.
+fn panel(node: &NodeConfig, ignore_certificate_errors: bool) -> anyhow::Result<Option<Arc<HttpPanel>>> {
+    let client = node.panel.as_ref().map(|panel| HttpPanel::new(panel, ignore_certificate_errors));
+    Ok(client.transpose()?.map(Arc::new))
+}
+
+/// Reads the configuration again when one of its files changes.
+fn follow_configuration(tasks: &Tasks, reload: Reload, sources: watch::Receiver<Vec<PathBuf>>) {
+    let (changed, changes) = mpsc::channel(1);
+    tasks.spawn("configuration watch", files_watch::follow(sources, changed));
+    tasks.spawn("configuration", reload.follow(changes));
 }
 
 /// Starts the controller and its sources of events.

@@ -2,8 +2,8 @@
 
 #![allow(missing_docs)]
 
+use core::net::IpAddr;
 use std::fmt::{self, Display};
-use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
