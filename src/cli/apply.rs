@@ -107,7 +107,7 @@ fn read_all(paths: &[PathBuf], dry_run: bool) -> Result<Vec<Document>, Vec<(Path
                     }
                     documents.push(Document { path: file, text, manifest, dry_run });
                 }
-                Err(fault) => faults.push((file, fault)),
+                Err(mistakes) => faults.extend(mistakes.into_iter().map(|fault| (file.clone(), fault))),
             }
             manifests += 1;
         }
@@ -119,8 +119,8 @@ fn read_all(paths: &[PathBuf], dry_run: bool) -> Result<Vec<Document>, Vec<(Path
 }
 
 /// Reads a manifest. A file of another kind is a fault, or `None` if the folder was named and not the file.
-fn read(path: &Path, of_folder: bool) -> Result<Option<(String, Manifest)>, YamlError> {
-    let text = validate::read(path)?;
+fn read(path: &Path, of_folder: bool) -> Result<Option<(String, Manifest)>, Vec<YamlError>> {
+    let text = validate::read(path).map_err(|error| vec![error.into()])?;
     let (what, help) = match validate::kind_of(path, &text) {
         Kind::Override => ("an operator's patch", "put it into the server's own folder, next to its config.yml"),
         Kind::Node => ("the configuration of a node", "run that node with `alula run --config FILE`"),
@@ -133,5 +133,5 @@ fn read(path: &Path, of_folder: bool) -> Result<Option<(String, Manifest)>, Yaml
         notify(&format!("left out: {}: it is {what}, not a manifest", display_name(path)));
         return Ok(None);
     }
-    Err(YamlError::new(format!("it is {what}, not a manifest")).help(help))
+    Err(vec![YamlError::new(format!("it is {what}, not a manifest")).help(help)])
 }

@@ -163,10 +163,8 @@ fn check(path: &Path) -> Finding {
     };
     let kind = kind_of(path, &text);
     let result = match kind {
-        Kind::Server => yaml::parse_or_list::<Manifest>(&text)
-            .and_then(|_| check_server(path, &text).map_err(|fault| vec![fault]))
-            .map(|manifest| Some(manifest.metadata.uuid)),
-        Kind::Override => check_override(path, &text).map(Some).map_err(|fault| vec![fault]),
+        Kind::Server => check_server(path, &text).map(|manifest| Some(manifest.metadata.uuid)),
+        Kind::Override => check_override(path, &text).map(Some),
         Kind::Node | Kind::Folder => {
             let loaded = load_node(path);
             let (result, loaded) = loaded.map_or_else(|faults| (Err(faults), None), |loaded| (Ok(None), Some(loaded)));
@@ -206,12 +204,18 @@ pub fn kind_of(path: &Path, text: &str) -> Kind {
 /// Checks a manifest. In a folder that is named by a UUID it must be that server's.
 ///
 /// # Errors
-/// What is wrong with the manifest.
-pub fn check_server(path: &Path, text: &str) -> Result<Manifest, YamlError> {
-    let manifest: Manifest = yaml::parse_strict(text)?;
+/// Everything that is wrong with the manifest.
+pub fn check_server(path: &Path, text: &str) -> Result<Manifest, Vec<YamlError>> {
+    let manifest: Manifest = yaml::parse_or_list(text)?;
     let uuid = folder_id(path).unwrap_or(manifest.metadata.uuid);
-    manifests::validate(&manifest, uuid).map_err(|problem| invalid(&problem, text))?;
+    check_rules(&manifest, uuid, text)?;
     Ok(manifest)
+}
+
+fn check_rules(manifest: &Manifest, uuid: ServerId, text: &str) -> Result<(), Vec<YamlError>> {
+    let mistakes: Vec<YamlError> =
+        manifests::mistakes(manifest, uuid).iter().map(|problem| invalid(problem, text)).collect();
+    if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
 }
 
 /// The UUID that names the folder of a server's own `config.yml` or `override.yml`.
@@ -221,19 +225,19 @@ fn folder_id(path: &Path) -> Option<ServerId> {
     path.parent()?.file_name()?.to_str()?.parse().ok()
 }
 
-fn check_override(path: &Path, text: &str) -> Result<ServerId, YamlError> {
+fn check_override(path: &Path, text: &str) -> Result<ServerId, Vec<YamlError>> {
     let config = path.with_file_name(CONFIG_FILE);
     let base = read(&config).map_err(|error| {
         let message = format!("it needs the {CONFIG_FILE} in the same folder, which cannot be read: {error}");
-        YamlError::new(message).help("put both into one folder")
+        vec![YamlError::new(message).help("put both into one folder")]
     })?;
-    let manifest = check_server(&config, &base).map_err(|fault| {
-        let message = format!("the manifest that it patches is invalid: {}", line_for(&display_name(&config), &fault));
-        YamlError::new(message).help("fix that file first")
+    let manifest = check_server(&config, &base).map_err(|faults| {
+        let first = faults.first().map(|fault| line_for(&display_name(&config), fault)).unwrap_or_default();
+        let message = format!("the manifest that it patches is invalid: {first}");
+        vec![YamlError::new(message).help("fix that file first")]
     })?;
     let uuid = manifest.metadata.uuid;
-    let manifest = manifests::merge(&base, text)?;
-    manifests::validate(&manifest, uuid).map_err(|problem| invalid(&problem, text))?;
+    check_rules(&manifests::merge_or_list(&base, text)?, uuid, text)?;
     Ok(uuid)
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 
+use core::net::IpAddr;
 use std::fmt::{self, Display};
 
 use schemars::JsonSchema;

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
 use super::entry::Revisions;
-use super::fingerprint::FileFingerprint;
+use super::fingerprint::{FileFingerprint, now_ns};
 use super::stored::{self, FolderId, Sources, StoredRecord, StoredRequests};
 use super::{
     CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, Snapshot, SpecProblem, StoreError, lock, manifests,
@@ -264,7 +264,9 @@ fn read_spec(folder: &Path, id: ServerId, revisions: &Revisions, past: Past, fou
     // A record was written again, and the requests do not state it yet.
     let stale = !lost && requests.completed_through.take().is_some();
     let first = last_good.is_none();
-    let unchanged = !first && !lost && found.config.is_some() && found == files;
+    // Read later, when it is complete: until then the last good spec is in effect.
+    let is_written = found.are_written(&files, now_ns());
+    let unchanged = !first && !lost && found.config.is_some() && (found == files || is_written);
     let (manifest, problem): (Option<Manifest>, Option<SpecProblem>) = match unchanged {
         true => (last_good, None),
         false => match manifests::read(folder, id).effective() {
@@ -292,7 +294,11 @@ fn read_spec(folder: &Path, id: ServerId, revisions: &Revisions, past: Past, fou
         unrecorded,
     };
     // Empty if something is to be recorded: the `refresh` of the first pass reads the files again.
-    let sources = if unrecorded { Sources::default() } else { found };
+    let sources = match (unrecorded, is_written) {
+        (true, _) => Sources::default(),
+        (false, true) => files,
+        (false, false) => found,
+    };
     let entry = Entry::new(revisions, sources, snapshot);
     if lost {
         // The state that the panel may show is no evidence of the server's state.

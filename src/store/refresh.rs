@@ -1,8 +1,10 @@
 //! Reading the manifest files again: a person's change takes effect, or becomes a problem.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::entry::Writer;
+use super::fingerprint::now_ns;
 use super::load::Access;
 use super::stored::was_quarantined;
 use super::{
@@ -61,6 +63,14 @@ impl Store {
             self.changed(id);
         }
         Ok(changed)
+    }
+
+    /// How long to wait until the changed files of a server count as complete, if no event states that they were closed.
+    pub fn unsettled(&self, id: ServerId) -> Option<Duration> {
+        let found = manifests::fingerprints(&self.folder(id))?;
+        let known = self.entry(id).map(|entry| lock(&entry.write).sources);
+        let left = found.unsettled(now_ns()).filter(|_| known != Some(found))?;
+        u64::try_from(left).ok().map(Duration::from_nanos)
     }
 
     /// Adds a folder that appeared while the daemon runs, with its record: it may be a server that was moved here.
