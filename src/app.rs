@@ -23,7 +23,7 @@ use crate::controller::queue::Queue;
 use crate::controller::{self, containers, listing, manifests};
 use crate::files::Layout;
 use crate::ids::Ids;
-use crate::model::ServerId;
+use crate::model::{NodeIdentity, ServerId};
 use crate::panel::Panel;
 use crate::panel::client::HttpPanel;
 use crate::reconcile::context::{Context, Node, Wake};
@@ -33,6 +33,7 @@ use crate::reconcile::slots::InstallSlots;
 use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
+use crate::store::identity::{self, NODE_FILE, Settled};
 use crate::store::lock::{Holder, LockError, StateLock};
 use crate::store::watch::ServersWatch;
 use crate::store::{Blocking, Store};
@@ -126,6 +127,7 @@ fn context(
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     Layout::new(node).prepare_node()?;
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
+    let host = host.with_identity(identity(&node.directories.root));
     let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?, host));
     let panel = node
         .panel
@@ -154,6 +156,33 @@ fn context(
         disk_scans: DiskScans::default(),
         wake,
     }))
+}
+
+/// The node's identity. Without one, containers have no label, and those without a label are this node's.
+fn identity(root: &Path) -> NodeIdentity {
+    let settled = match identity::settle(root) {
+        Ok(settled) => settled,
+        Err(error) => {
+            tracing::error!(%error, "cannot keep the node's identity; new containers do not name this node");
+            return NodeIdentity::default();
+        }
+    };
+    let Settled { identity, copy_of, damaged, .. } = settled;
+    if damaged {
+        tracing::warn!(node = identity.id, "the file with the node's identity was damaged; it has a new one");
+    }
+    if let Some(original) = copy_of {
+        let file = root.join(NODE_FILE);
+        tracing::warn!(
+            node = identity.id,
+            original = original.id,
+            "the state folder is a copy of {}: this is a node of its own, and the other one's containers are left alone. If the \
+             folder was moved here, stop the daemon, write the original id into {} and start it again",
+            original.root,
+            file.display()
+        );
+    }
+    identity
 }
 
 /// Starts the controller and its sources of events.

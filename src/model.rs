@@ -5,9 +5,11 @@
 
 pub mod container;
 pub mod expression;
+pub mod fields;
 pub mod id;
 pub mod image;
 pub mod manifest;
+pub mod node;
 pub mod reason;
 pub mod record;
 pub mod request;
@@ -16,9 +18,11 @@ pub mod status;
 mod text;
 pub mod time;
 
-pub use container::{ContainerState, ContainerStatus, DirectoryId, Role};
+pub use container::{ContainerState, ContainerStatus, DirectoryId, PublishedPort, Role};
+pub use fields::Fields;
 pub use id::ServerId;
 pub use manifest::{Install, ManagedBy, Manifest, Metadata, Power, Script, Spec};
+pub use node::{DigestKey, LABEL_NODE, LABEL_ROOT, NodeIdentity, OtherNode, Owner};
 pub use reason::Reason;
 pub use record::{Crash, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record};
 pub use request::{Declared, Request, Requester, Requests, Verb};

@@ -17,11 +17,11 @@ use futures_util::stream::BoxStream;
 use serde::Serialize;
 use tokio::io::AsyncWrite;
 
-use crate::model::{ContainerStatus, Role, ServerId};
+use crate::model::{ContainerStatus, Owner, Role, ServerId};
 pub use error::{ErrorKind, RuntimeError};
 pub use spec::{
     BuiltSpec, CPU_PERIOD, ContainerSpec, Endpoint, HostInfo, KernelLimits, Limits, LogDriver, NetworkInfo,
-    NetworkPurpose, NetworkSpec, PublishedPort, Volume, VolumeRole,
+    NetworkPurpose, NetworkSpec, Volume, VolumeRole,
 };
 
 /// Label that holds the server's uuid.
@@ -34,6 +34,9 @@ pub const LABEL_TOKEN: &str = "alula.token";
 pub const LABEL_SPEC: &str = "alula.spec";
 /// Label that holds the hash of the limits at creation.
 pub const LABEL_LIMITS: &str = "alula.limits";
+
+/// Label that holds the digests of the manifest's fields, see [`Fields`](crate::model::Fields).
+pub const LABEL_FIELDS: &str = "alula.fields";
 
 /// The name of a server's container of a role: `{uuid}` or `{uuid}_installer`, as Wings names them.
 pub fn container_name(server: ServerId, role: Role) -> String {
@@ -74,6 +77,8 @@ pub struct Listed {
     pub id: String,
     /// Whether it has started and not ended.
     pub running: bool,
+    /// The node that has created it. The containers of another node are listed, and are left alone.
+    pub owner: Owner,
 }
 
 /// A change of a container.
@@ -179,17 +184,18 @@ pub trait Runtime: Send + Sync + 'static {
     /// Version and size of the engine.
     async fn engine(&self) -> Result<EngineInfo, RuntimeError>;
 
-    /// Lists the containers of all servers.
+    /// Lists the containers of all servers, also those of other nodes.
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError>;
 
-    /// Inspects the container of a server: by its name, or by its labels where a person has renamed it.
+    /// Inspects the container of a server: by its name, or by its labels where a person has renamed it. One of another node does not count.
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError>;
 
     /// Checks that the engine accepts new connections. An engine that shuts down ends its containers first, and still answers
     /// on open connections. The error is then [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`], and kept for some seconds.
     async fn ping(&self) -> Result<(), RuntimeError>;
 
-    /// Creates a container of a resolved spec, and returns its id. A used name is [`ErrorKind::NameTaken`].
+    /// Creates a container of a resolved spec, and returns its id. A used name is [`ErrorKind::NameTaken`]; the message names another node
+    /// that has it.
     async fn create(&self, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, RuntimeError>;
 
     /// Starts a container. A running one stays as it is.

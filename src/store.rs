@@ -15,6 +15,7 @@ mod create;
 mod disk;
 mod entry;
 pub mod fingerprint;
+pub mod identity;
 mod load;
 pub mod lock;
 pub mod manifests;

@@ -82,6 +82,7 @@ contract! {
         events_name_server_and_role
         the_list_has_only_containers_of_the_node
         containers_without_our_labels_are_found_by_name
+        the_containers_of_another_node_are_left_alone
         the_engine_describes_itself
         a_network_is_created_once
         a_taken_subnet_is_replaced

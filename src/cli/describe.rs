@@ -14,7 +14,8 @@ use super::server::{ServerView, runs_unasked};
 use crate::config::NodeConfig;
 use crate::files::Layout;
 use crate::model::{
-    Condition, ConditionStatus, Crash, Event, InstallOutcome, InstallResult, ManagedBy, Manifest, ServerId, Timestamp,
+    Condition, ConditionStatus, Crash, Event, InstallOutcome, InstallResult, ManagedBy, Manifest, ServerId, Status,
+    Timestamp,
 };
 use crate::requests;
 use crate::store::{CONFIG_FILE, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, STATUS_FILE};
@@ -72,6 +73,7 @@ fn text(described: &Described<'_>, now: Timestamp) -> String {
     let mut page = Page::default();
     identity(&mut page, server);
     if let Some(manifest) = &server.manifest {
+        image(&mut page, server);
         spec(&mut page, manifest);
         requested(&mut page, manifest, server, now);
     }
@@ -138,9 +140,17 @@ fn identity(page: &mut Page, server: &ServerView) {
     );
 }
 
+fn image(page: &mut Page, server: &ServerView) {
+    match server.running_image() {
+        Some(running) => {
+            page.painted("Image", tone::NOTICE, format!("{running}; from the next start {}", server.image()))
+        }
+        None => page.field("Image", server.image()),
+    }
+}
+
 fn spec(page: &mut Page, manifest: &Manifest) {
     let (spec, settings) = (&manifest.spec, &manifest.spec.settings);
-    page.field("Image", &settings.container.image);
     page.field("Command", &settings.invocation);
     page.field("Limits", limits(manifest));
     let allocations = &settings.allocations;
@@ -148,7 +158,7 @@ fn spec(page: &mut Page, manifest: &Manifest) {
     let others = allocations.mappings.iter().flat_map(|(ip, ports)| ports.iter().map(move |port| (ip, *port)));
     let ports = first.into_iter().chain(others.filter(|address| Some(*address) != first));
     let ports: Vec<String> = ports.map(|(ip, port)| format!("{ip}:{port}")).collect();
-    page.field("Addresses", ports.join(", "));
+    page.field("Allocations", ports.join(", "));
     let stop = &spec.process.stop;
     page.field(
         "Stop",
@@ -220,6 +230,7 @@ fn installed(done: &InstallResult, manifest: &Manifest, now: Timestamp) -> Strin
 fn observed(page: &mut Page, server: &ServerView, now: Timestamp) {
     let (record, status) = (&server.record, &server.status);
     page.field("Container", status.container.as_deref().unwrap_or_default());
+    page.field("Ports", bound(status));
     if status.disk_bytes > 0 {
         page.field("Disk used", bytes(status.disk_bytes));
     }
@@ -238,6 +249,16 @@ fn observed(page: &mut Page, server: &ServerView, now: Timestamp) {
         let then = if requests::wanted(&server.requests) { "; it is created again after that" } else { "" };
         page.painted("Deletion", tone::NOTICE, format!("requested {} ago{then}", span(now.since(deletion.at))));
     }
+}
+
+/// The ports of the host that the running container has.
+fn bound(status: &Status) -> String {
+    // Without an image nothing was observed of a running container.
+    if status.image.is_none() {
+        return String::new();
+    }
+    let ports: Vec<String> = status.ports.iter().map(ToString::to_string).collect();
+    if ports.is_empty() { "none bound on this host".into() } else { format!("{} (bound)", ports.join(", ")) }
 }
 
 fn rows<T>(headings: &[&str], items: &[T], row: impl Fn(&T) -> Vec<Cell>) -> String {
@@ -290,6 +311,7 @@ fn events(events: &[Event], now: Timestamp) -> String {
 mod tests {
     use super::*;
     use crate::cli::examples;
+    use crate::model::PublishedPort;
 
     fn described(server: &ServerView) -> String {
         let node = crate::testing::node_config(std::path::Path::new("/srv/node"));
@@ -300,6 +322,31 @@ mod tests {
     #[test]
     fn a_running_server() {
         insta::assert_snapshot!(described(&examples::servers()[0]));
+    }
+
+    #[test]
+    fn a_server_that_needs_a_restart() {
+        let mut server = examples::servers().remove(0);
+        server.status.image = Some("ghcr.io/example/java:17".into());
+        examples::needs_restart(&mut server);
+        let text = described(&server);
+        assert!(text.contains("ghcr.io/example/java:17; from the next start ghcr.io/example/java:21"), "{text}");
+        assert!(text.contains("RestartRequired  60s  the next start changes spec.settings.container.image"), "{text}");
+    }
+
+    #[test]
+    fn the_ports_are_those_that_the_engine_has_bound() {
+        let mut server = examples::servers().remove(0);
+        let line =
+            |server: &ServerView| described(server).lines().find(|line| line.starts_with("Ports:")).map(String::from);
+        server.status.image = None;
+        assert_eq!(line(&server), None, "it does not run");
+        server.status.image = Some("ghcr.io/example/java:21".into());
+        server.status.ports.clear();
+        assert_eq!(line(&server).unwrap(), "Ports:        none bound on this host");
+        let port = |address: &str| PublishedPort { address: address.into(), port: 25565 };
+        server.status.ports = vec![port("0.0.0.0"), port("::1")];
+        assert_eq!(line(&server).unwrap(), "Ports:        0.0.0.0:25565, [::1]:25565 (bound)");
     }
 
     #[test]

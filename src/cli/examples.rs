@@ -3,7 +3,7 @@
 use super::server::ServerView;
 use crate::model::{
     Condition, ConditionStatus, ConditionType, Crash, Handled, InstallOutcome, InstallResult, ManagedBy, Manifest,
-    Phase, PowerState, Reason, Record, Request, Requester, Requests, ServerId, Status, Timestamp, Verb,
+    Phase, PowerState, PublishedPort, Reason, Record, Request, Requester, Requests, ServerId, Status, Timestamp, Verb,
 };
 use crate::store::SpecProblem;
 
@@ -91,6 +91,8 @@ fn running() -> ServerView {
     let status = &mut server.status;
     (status.observed_generation, status.phase, status.state) = (3, Phase::Online, PowerState::Running);
     status.container = Some("c0ffee".into());
+    status.image = Some("ghcr.io/example/java:21".into());
+    status.ports = vec![PublishedPort { address: "192.0.2.1".into(), port: 25565 }];
     status.disk_bytes = 3 << 30;
     status.push_event(1, before(590), Reason::StateChanged, "offline → starting");
     status.push_event(2, before(570), Reason::StateChanged, "starting → running");
@@ -106,6 +108,12 @@ fn running() -> ServerView {
     );
     set_condition(&mut server, ConditionType::Running, ConditionStatus::True, Reason::Running, "the server runs", 570);
     server
+}
+
+/// Changes the server's manifest so that its container is not current.
+pub fn needs_restart(server: &mut ServerView) {
+    let message = "the next start changes spec.settings.container.image from a to b; restart the server to apply it";
+    set_condition(server, ConditionType::UpToDate, ConditionStatus::False, Reason::RestartRequired, message, 60);
 }
 
 fn result(token: &str, outcome: InstallOutcome, exit_code: Option<i64>, message: &str) -> InstallResult {

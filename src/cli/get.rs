@@ -22,6 +22,9 @@ pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<()
     if servers.is_empty() {
         notify("there are no servers; write the first one with `alula apply -f FILE`");
     }
+    if servers.iter().any(ServerView::needs_restart) {
+        notify("*: the next start of the server changes it; see UpToDate in `alula describe`");
+    }
     if arguments.servers.is_empty() {
         for message in node.unknown_folders() {
             notify(&format!("ignored: {message}"));
@@ -45,11 +48,18 @@ fn row(server: &ServerView, now: Timestamp) -> Vec<Cell> {
         Cell::plain(server.status.state.as_str()),
         Cell::plain(server.managed_by()),
         Cell::plain(server.record.generation.to_string()),
-        Cell::plain(server.image()),
+        Cell::plain(image(server)),
         Cell::plain(age),
         Cell::new(tone::BAD, reason),
         Cell::plain(message),
     ]
+}
+
+/// The image that runs, with a mark if the next start changes the server's container.
+fn image(server: &ServerView) -> String {
+    let image = server.running_image().unwrap_or(server.image());
+    let mark = if server.needs_restart() { " *" } else { "" };
+    format!("{image}{mark}")
 }
 
 /// The colour of a phase.
@@ -72,6 +82,19 @@ mod tests {
     fn as_people_see_it() {
         let text = text(&examples::servers(), None, examples::now());
         insta::assert_snapshot!(examples::without_colours(&text));
+    }
+
+    #[test]
+    fn a_server_that_needs_a_restart_has_a_mark_and_its_running_image() {
+        let mut server = examples::servers().remove(0);
+        assert_eq!(image(&server), "ghcr.io/example/java:21");
+        server.status.image = Some("ghcr.io/example/java:17".into());
+        examples::needs_restart(&mut server);
+        assert_eq!(image(&server), "ghcr.io/example/java:17 *");
+        server.status.image = Some("ghcr.io/example/java:21".into());
+        assert_eq!(image(&server), "ghcr.io/example/java:21 *", "another field has changed");
+        server.manifest.as_mut().unwrap().spec.settings.container.image.insert(0, '~');
+        assert_eq!(image(&server), "~ghcr.io/example/java:21 *");
     }
 
     #[test]

@@ -12,13 +12,13 @@ use super::node::{Endpoint, Node};
 use super::output::{Cell, Format, Printer, clean, paint, print, table, tone};
 use super::server::{ServerView, runs_unasked};
 use crate::clock::Clock;
-use crate::model::{ConditionStatus, Handled, Phase, PowerState, ServerId, Timestamp};
+use crate::model::{ConditionStatus, ConditionType, Handled, Phase, PowerState, ServerId, Timestamp};
 use crate::reconcile::pass::first::first_plan;
 use crate::reconcile::plan::Verdict;
 use crate::requests;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
-use crate::store::Blocking;
+use crate::store::{Blocking, identity};
 use crate::tasks::Tasks;
 
 /// Servers that are planned at the same time.
@@ -71,6 +71,9 @@ pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<()
 /// The engine, to make plans while no daemon runs.
 fn engine(node: &Node) -> Result<DockerRuntime, CliError> {
     let host = Host::new(node.config.clone(), Tasks::new(), Blocking::Inline, host::kernel_limits());
+    // As the daemon: without an identity, containers are compared by their image.
+    let identity = identity::read(&node.config.directories.root).map(|found| found.identity).unwrap_or_default();
+    let host = host.with_identity(identity);
     Ok(DockerRuntime::connect(Address::from_environment()?, host))
 }
 
@@ -105,12 +108,21 @@ fn text(planned: &Planned, name: &str) -> String {
         text.push_str(&format!("  {}. {}\n", number + 1, clean(&sentence(step))));
     }
     text.push_str(match plan.steps.as_slice() {
+        [] if needs_restart(plan) => {
+            "  nothing to do before the next start, which changes the server (UpToDate); the next pass runs on an event"
+        }
         [] => "  nothing to do now; the next pass runs on an event",
         _ => "  then the next plan is made",
     });
     text.push_str(&plan.requeue.map(|at| format!(", at {at} at the latest")).unwrap_or_default());
     text.push('\n');
     text + &table("  ", None, &["BECAUSE", "STATUS", "REASON", "MESSAGE"], plan.conditions.iter().map(row).collect())
+}
+
+/// Whether the manifest has values that the next start applies.
+fn needs_restart(plan: &PlanView) -> bool {
+    let up_to_date = plan.conditions.iter().find(|verdict| verdict.kind == ConditionType::UpToDate);
+    up_to_date.is_some_and(|verdict| verdict.status == ConditionStatus::False)
 }
 
 /// The desired state of a server whose current state is `state`, and the request that asks for it.

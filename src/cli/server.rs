@@ -56,8 +56,22 @@ impl ServerView {
         self.manifest.as_ref().map(|manifest| manifest.spec.settings.meta.name.as_str()).unwrap_or_default()
     }
 
+    /// The image of the manifest.
     pub fn image(&self) -> &str {
         self.manifest.as_ref().map(|manifest| manifest.spec.settings.container.image.as_str()).unwrap_or_default()
+    }
+
+    /// The image of the running container, which a restart replaces by that of the manifest; `None` if they are the same.
+    pub fn running_image(&self) -> Option<&str> {
+        let wanted = self.image();
+        let running = self.status.image.as_deref().filter(|_| self.needs_restart())?;
+        (running != wanted.strip_prefix('~').unwrap_or(wanted)).then_some(running)
+    }
+
+    /// Whether the manifest has values that the next start applies.
+    pub fn needs_restart(&self) -> bool {
+        let up_to_date = self.status.condition(ConditionType::UpToDate);
+        up_to_date.is_some_and(|condition| condition.status == ConditionStatus::False)
     }
 
     pub fn managed_by(&self) -> &'static str {

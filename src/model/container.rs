@@ -2,13 +2,19 @@
 
 #![allow(missing_docs)]
 
-use serde::{Deserialize, Serialize};
-use strum::{Display, IntoStaticStr};
+use std::fmt::{self, Display};
+use std::net::IpAddr;
 
-use super::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
+
+use super::{Fields, Timestamp};
 
 /// What a container is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Display, IntoStaticStr)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::Display, IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Role {
@@ -51,6 +57,15 @@ pub struct DirectoryId {
     pub inode: u64,
 }
 
+/// A port of the host, published for TCP and UDP.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct PublishedPort {
+    /// Address of the host.
+    pub address: String,
+    /// Port, never 0.
+    pub port: u16,
+}
+
 /// What was observed of one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,6 +84,15 @@ pub struct ContainerStatus {
     pub spec_hash: Option<String>,
     /// Hash of the applied limits, comparable with that of the spec's limits.
     pub limits_hash: Option<String>,
+    /// The image reference that it was created from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Label `alula.fields`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<Fields>,
+    /// The ports that are bound while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PublishedPort>,
     /// The image's signal for a native stop.
     pub stop_signal: Option<String>,
     /// Further containers of the same server and role that run, on the same files.
@@ -77,6 +101,24 @@ pub struct ContainerStatus {
     /// The directory that a running container has mounted as the server's files, where that can be found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<DirectoryId>,
+}
+
+impl Display for PublishedPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PublishedPort { address, port } = self;
+        if address.contains(':') { write!(f, "[{address}]:{port}") } else { write!(f, "{address}:{port}") }
+    }
+}
+
+impl PublishedPort {
+    /// Whether the host can have only one of the two.
+    pub fn conflicts_with(&self, other: &Self) -> bool {
+        let every = |port: &Self| port.address.parse::<IpAddr>().ok().filter(IpAddr::is_unspecified);
+        let covers = |all: &Self, one: &Self| {
+            every(all).is_some_and(|all| one.address.parse::<IpAddr>().is_ok_and(|one| one.is_ipv4() == all.is_ipv4()))
+        };
+        self.port == other.port && (self.address == other.address || covers(self, other) || covers(other, self))
+    }
 }
 
 impl ContainerStatus {
@@ -88,5 +130,26 @@ impl ContainerStatus {
     /// Whether the container was created and no start was attempted.
     pub fn is_created(&self) -> bool {
         self.state == ContainerState::Created
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_of_a_family_conflicts_with_each_of_it() {
+        let port = |address: &str, port| PublishedPort { address: address.into(), port };
+        for (one, other, conflict) in [
+            (port("10.0.0.1", 1), port("10.0.0.1", 1), true),
+            (port("10.0.0.1", 1), port("10.0.0.1", 2), false),
+            (port("10.0.0.1", 1), port("10.0.0.2", 1), false),
+            (port("0.0.0.0", 1), port("10.0.0.2", 1), true),
+            (port("0.0.0.0", 1), port("fd00::1", 1), false),
+            (port("::", 1), port("fd00::1", 1), true),
+            (port("::", 1), port("0.0.0.0", 1), false),
+        ] {
+            assert_eq!((one.conflicts_with(&other), other.conflicts_with(&one)), (conflict, conflict), "{one} {other}");
+        }
     }
 }

@@ -25,6 +25,10 @@ use strum::{Display, EnumString, IntoStaticStr};
 )]
 #[cfg_attr(test, derive(strum::VariantArray))]
 pub enum Reason {
+    // `Listed`
+    /// The panel no longer lists the server; also an event.
+    Parked,
+
     // `SpecAccepted`
     /// The files of the spec are valid and applied.
     Accepted,
@@ -95,6 +99,12 @@ pub enum Reason {
     /// The container engine does not respond; also of `Deleting`.
     RuntimeUnreachable,
 
+    // `UpToDate`
+    /// The running container was created from the current manifest.
+    Current,
+    /// Fields of the manifest that need another container have changed: a restart applies them.
+    RestartRequired,
+
     // `Running`
     /// A person has paused the container.
     Paused,
@@ -106,6 +116,8 @@ pub enum Reason {
     Installing,
     /// The server is offline as requested.
     Stopped,
+    /// The latest installation has failed: a server without a panel does not start before another one.
+    InstallFailed,
     /// A request to stop is being carried out.
     StopRequested,
     /// The server is stopped because a start follows.
@@ -176,8 +188,6 @@ pub enum Reason {
     SpecAccepted,
     /// A sync with the panel replaced a hand edit in `config.yml`.
     HandEditUndone,
-    /// The panel no longer lists the server.
-    Parked,
     /// A part of the spec is left out of the container.
     LeftOut,
     /// The limits of the running container were changed.

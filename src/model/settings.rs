@@ -60,9 +60,9 @@ pub struct Meta {
 pub struct Allocations {
     /// Give the server its own network, whose traffic leaves through the default allocation's address.
     pub force_outgoing_ip: bool,
-    /// The allocation shown to players; `127.0.0.1:0` stands for none.
+    /// The allocation shown to players; `127.0.0.1:0` stands for none. With `managedBy: file` it is published where `mappings` is empty.
     pub default: Allocation,
-    /// Ports by address. Numbers outside 1..=65535 are left out.
+    /// All ports that are published, by address, for TCP and UDP. Numbers outside 1..=65535 are left out.
     pub mappings: BTreeMap<String, Vec<i64>>,
 }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr};
 
-use super::{Reason, ServerId, Timestamp};
+use super::{PublishedPort, Reason, ServerId, Timestamp};
 
 /// Events that are kept for each server.
 pub const EVENT_HISTORY: usize = 30;
@@ -69,6 +69,8 @@ pub enum Phase {
 pub enum ConditionType {
     /// Summary of the other conditions: the server is as its spec and its requests demand.
     Ready,
+    /// The panel lists the server. The condition exists while it does not.
+    Listed,
     /// The manifest files are valid.
     SpecAccepted,
     /// The requested installation has succeeded.
@@ -77,6 +79,8 @@ pub enum ConditionType {
     ImageReady,
     /// The container matches the spec.
     ContainerReady,
+    /// The running container was created from the current manifest. If not, a restart applies it.
+    UpToDate,
     /// The server runs as requested.
     Running,
     /// The files fit into the disk limit.
@@ -92,7 +96,8 @@ impl ConditionType {
     /// Whether a condition of this type keeps a server from being ready.
     pub fn is_failing(self, status: ConditionStatus, reason: Reason) -> bool {
         match self {
-            ConditionType::Ready => false,
+            // A server is ready with the values that it was started with.
+            ConditionType::Ready | ConditionType::UpToDate => false,
             ConditionType::Deleting => status == ConditionStatus::True && reason != Reason::Requested,
             // A server that should be offline is offline.
             ConditionType::Running if matches!(reason, Reason::Stopped | Reason::NotWanted | Reason::Exited) => false,
@@ -155,6 +160,12 @@ pub struct Status {
     /// The runtime's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// The image that the running container was created from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The ports of the host that the running container has, each for TCP and UDP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PublishedPort>,
     /// The state that was last reported to the panel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_reported: Option<PowerState>,
@@ -176,6 +187,8 @@ impl Status {
             suspended: false,
             conditions: Vec::new(),
             container: None,
+            image: None,
+            ports: Vec::new(),
             last_reported: None,
             disk_bytes: 0,
             events: Vec::new(),
@@ -253,6 +266,7 @@ mod tests {
             (Running, Unknown, Reason::InternalError, true),
             (Deleting, True, Reason::Requested, false),
             (Deleting, True, Reason::FilesInTheWay, true),
+            (ConditionType::UpToDate, False, Reason::RestartRequired, false),
         ] {
             assert_eq!(condition.is_failing(status, reason), failing, "{condition} {status} {reason}");
         }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::job::{JobKind, Subject};
 use super::step::StepKind;
 use crate::clock::Moment;
-use crate::model::{ContainerStatus, Crash, DirectoryId, PowerState};
+use crate::model::{ContainerStatus, Crash, DirectoryId, Fields, PowerState};
 
 /// Everything that the planner needs besides manifest, requests and record.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -84,12 +84,16 @@ impl Usage {
     }
 }
 
-/// Hashes of what the server's container would be created from now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the server's container would be created from now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WantedContainer {
     /// Everything but limits. `None` while the server runs, when it makes no difference: its mounts are not resolved then.
     pub spec_hash: Option<String>,
     pub limits_hash: String,
+    /// Image reference, without a `~`.
+    pub image: String,
+    /// Digests of the manifest's fields.
+    pub fields: Fields,
 }
 
 /// How far a stop has come. After a restart of the daemon it is sent again.

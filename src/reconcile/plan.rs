@@ -22,6 +22,7 @@ mod start;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod up_to_date;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -122,8 +123,9 @@ impl<'a> Planner<'a> {
             self.plan.state = self.input.published;
             return;
         };
-        if self.record.parked.is_some() {
+        if let Some(since) = self.record.parked {
             self.plan.phase = Phase::Parked;
+            self.set_parked_condition(manifest, since);
             self.release_slot();
             self.plan.state = match self.observed.outage {
                 Some(_) => self.input.published,
@@ -144,6 +146,7 @@ impl<'a> Planner<'a> {
             Some(install) => self.plan_install(manifest, &install),
             None => self.plan_installed(manifest),
         }
+        self.compare_fields(manifest);
         self.compare_files();
         self.remove_duplicates();
         self.finish();
@@ -272,15 +275,36 @@ impl<'a> Planner<'a> {
         }
     }
 
+    fn set_parked_condition(&mut self, manifest: &Manifest, since: Timestamp) {
+        let message = format!(
+            "the panel has not listed this server since {since}: it is left as it is, and keeps its ports while it runs. List it in the \
+             panel again, apply its file with managedBy: file, or remove it for good: `alula delete {}`",
+            manifest.metadata.uuid
+        );
+        self.set_false(ConditionType::Listed, Reason::Parked, message);
+    }
+
     fn set_installed_condition(&mut self) {
         match &self.record.install.done {
             Some(done) => {
                 let succeeded = done.outcome == InstallOutcome::Succeeded;
                 let status = if succeeded { ConditionStatus::True } else { ConditionStatus::False };
-                self.set_condition(ConditionType::Installed, status, done.reason, done.message.clone());
+                let mut message = done.message.clone();
+                if self.installation_holds_start() {
+                    message += "; the server does not start. Run `alula install` again, or change spec.install.version; \
+                                spec.settings.skip_egg_scripts: true starts it as it is";
+                }
+                self.set_condition(ConditionType::Installed, status, done.reason, message);
             }
             None => self.set_true(ConditionType::Installed, Reason::NotWanted, "no installation was requested"),
         }
+    }
+
+    /// Whether the server has no start after a failed installation. A panel has its own rule: it asks for no start then.
+    fn installation_holds_start(&self) -> bool {
+        let failed = self.record.install.done.as_ref().is_some_and(|done| done.outcome == InstallOutcome::Failed);
+        let skipped = self.input.manifest.is_some_and(|manifest| manifest.spec.settings.skip_egg_scripts);
+        failed && !skipped && !self.is_managed_by_panel()
     }
 
     /// Whether the panel is asked about the server and gets its reports.

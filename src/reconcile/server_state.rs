@@ -35,6 +35,8 @@ struct ServerState {
     jobs: jobs::Jobs,
     /// A crash that a full disk could not record.
     crash: Option<Crash>,
+    /// The accepted generation that was observed last.
+    generation: u64,
     /// Steps that failed.
     failures: BTreeMap<StepKind, Failure>,
     usage: Option<Usage>,
@@ -120,6 +122,18 @@ impl ServerStates {
                 ..seen
             }
         })
+    }
+
+    /// This generation of the spec is accepted. What failed with an earlier one is due at once: a person may have fixed it.
+    pub fn spec_accepted(&self, id: ServerId, generation: u64) {
+        if self.read(id, |state| state.generation) == generation {
+            return;
+        }
+        self.change(id, |state| {
+            state.generation = generation;
+            state.failures.clear();
+            state.jobs.spec_changed();
+        });
     }
 
     /// Whether folders and small files are known to be in place.

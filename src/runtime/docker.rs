@@ -134,7 +134,9 @@ impl Runtime for DockerRuntime {
     }
 
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {
-        let listed = self.within(QUICK, || "listing containers".into(), containers::list(&self.wire)).await?;
+        let listed = self
+            .within(QUICK, || "listing containers".into(), containers::list(&self.wire, self.host.identity()))
+            .await?;
         self.current_limits().retain(|id, _| listed.iter().any(|container| container.id == *id));
         Ok(listed)
     }
@@ -146,7 +148,7 @@ impl Runtime for DockerRuntime {
 
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError> {
         let name = container_name(server, role);
-        let answer = containers::inspect(&self.wire, server, role);
+        let answer = containers::inspect(&self.wire, self.host.identity(), server, role);
         let mut status = self.within(QUICK, || format!("inspecting the container {name}"), answer).await?;
         if let Some(status) = &mut status
             && let Some(is_current) = self.current_limits().get(&status.id)
@@ -158,7 +160,15 @@ impl Runtime for DockerRuntime {
 
     async fn create(&self, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, RuntimeError> {
         let attempt = || format!("creating the container {} from the image {}", spec.name, spec.image);
-        self.within(CREATE, attempt, containers::create(&self.docker, spec, purpose)).await
+        let identity = self.host.identity();
+        let created = self.within(CREATE, attempt, containers::create(&self.docker, identity, spec, purpose)).await;
+        if !created.as_ref().is_err_and(|error| error.kind == ErrorKind::NameTaken) {
+            return created;
+        }
+        match self.within(QUICK, attempt, containers::other_node(&self.wire, identity, &spec.name)).await {
+            Ok(Some((container, other))) => Err(RuntimeError::held_by_other_node(attempt(), &container, &other)),
+            _ => created,
+        }
     }
 
     async fn start(&self, id: &str) -> Result<(), RuntimeError> {
@@ -202,7 +212,7 @@ impl Runtime for DockerRuntime {
 
     async fn events(&self) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
         let attempt = || "listening to the container engine's events".into();
-        let events = self.within(QUICK, attempt, events::listen(&self.wire)).await;
+        let events = self.within(QUICK, attempt, events::listen(&self.wire, self.host.identity().clone())).await;
         if events.is_err() {
             self.host.settle();
         }

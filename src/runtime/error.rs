@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use crate::model::OtherNode;
+
 /// The kind of an error, by which callers decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -57,6 +59,15 @@ impl RuntimeError {
     /// An error with a complete message.
     pub fn with_message(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
+    }
+
+    /// A container of another node has the name of one to create.
+    pub fn held_by_other_node(attempt: impl Display, container: &str, other: &OtherNode) -> Self {
+        let cause = format!(
+            "the container {container} of {other} has this name, and two nodes that share an engine cannot run the same server: stop it \
+             here, or delete it on that node"
+        );
+        Self::new(ErrorKind::NameTaken, attempt, cause)
     }
 
     /// The engine did not answer within `limit`.

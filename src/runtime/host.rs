@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::{BuiltSpec, ContainerSpec, ErrorKind, HostInfo, KernelLimits, NetworkInfo, RuntimeError, spec_builder};
 use crate::config::NodeConfig;
-use crate::model::ServerId;
+use crate::model::{NodeIdentity, ServerId};
 use crate::tasks::{Blocking, Tasks};
 
 pub use engine::Engine;
@@ -31,6 +31,7 @@ pub(crate) use paths::Paths;
 pub struct Host {
     node: Arc<NodeConfig>,
     kernel: KernelLimits,
+    identity: Arc<NodeIdentity>,
     volumes: volumes::Volumes,
     images: images::Images,
     pub(crate) check: check::EngineCheck,
@@ -43,10 +44,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// The host of a node.
+    /// The host of a node without an identity, see [`Host::with_identity`].
     pub fn new(node: Arc<NodeConfig>, tasks: Tasks, blocking: Blocking, kernel: KernelLimits) -> Self {
         Self {
             kernel,
+            identity: Arc::default(),
             volumes: volumes::Volumes::new(node.clone(), Paths::new(blocking)),
             images: images::Images::new(node.clone(), tasks),
             check: check::EngineCheck::default(),
@@ -57,9 +59,19 @@ impl Host {
         }
     }
 
+    /// Containers have the labels of this node.
+    pub fn with_identity(self, identity: NodeIdentity) -> Self {
+        Self { identity: Arc::new(identity), ..self }
+    }
+
+    /// The node, whose containers have its labels.
+    pub fn identity(&self) -> &Arc<NodeIdentity> {
+        &self.identity
+    }
+
     /// What container specs depend on, as observed last.
     pub fn info(&self) -> HostInfo {
-        HostInfo { network: self.network().unwrap_or_default(), kernel: self.kernel }
+        HostInfo { network: self.network().unwrap_or_default(), kernel: self.kernel, identity: self.identity.clone() }
     }
 
     /// Creates the network of the servers if it is missing. Afterwards [`Host::settled`] does not wait.

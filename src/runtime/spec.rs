@@ -3,10 +3,12 @@
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::manifest::digest;
+use crate::model::{Fields, NodeIdentity, PublishedPort};
 
 /// Everything that a container is created from.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -53,6 +55,9 @@ pub struct ContainerSpec {
     /// Published ports, each for TCP and UDP.
     pub ports: Vec<PublishedPort>,
     pub limits: Limits,
+    /// The fields of the manifest that it is built from. They are no part of the hash: it has their values.
+    #[serde(skip)]
+    pub fields: Fields,
 }
 
 /// A folder or file of the host in the container.
@@ -103,6 +108,8 @@ pub struct HostInfo {
     pub network: NetworkInfo,
     /// What the kernel can limit.
     pub kernel: KernelLimits,
+    /// The node, whose containers have its labels.
+    pub identity: Arc<NodeIdentity>,
 }
 
 /// What the kernel can limit.
@@ -128,15 +135,6 @@ pub struct Endpoint {
     pub network: String,
     pub address: String,
     pub gateway: String,
-}
-
-/// A port of the host, published for TCP and UDP.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct PublishedPort {
-    /// Address of the host.
-    pub address: String,
-    /// Port, never 0.
-    pub port: u16,
 }
 
 /// The period of a CPU quota, in microseconds.

@@ -7,6 +7,7 @@
 //! Names and values are those of Wings' containers, because images, eggs and panels rely on them.
 
 mod environment;
+mod fields;
 mod limits;
 mod mounts;
 mod network;
@@ -18,7 +19,7 @@ pub use network::{network, outgoing_network};
 
 use super::{BuiltSpec, ContainerSpec, HostInfo, LogDriver, Volume, VolumeRole, container_name};
 use crate::config::NodeConfig;
-use crate::model::{Role, Script, ServerId, Spec};
+use crate::model::{Manifest, Role, Script, ServerId, Spec};
 use environment::Address;
 
 /// Folder of a server's files in its container.
@@ -56,12 +57,13 @@ fn server_image(image: &str) -> (&str, bool) {
 }
 
 /// The container that runs a server.
-pub fn server_container(id: ServerId, spec: &Spec, node: &NodeConfig, host: &HostInfo) -> BuiltSpec {
-    let settings = &spec.settings;
+pub fn server_container(manifest: &Manifest, node: &NodeConfig, host: &HostInfo) -> BuiltSpec {
+    let (id, settings) = (manifest.metadata.uuid, &manifest.spec.settings);
     let mut omissions = Vec::new();
     let (image, local_image) = server_image(&settings.container.image);
     let mut labels = settings.labels.clone().unwrap_or_default();
     labels.extend(wings_labels("server_process"));
+    let published = network::published(&settings.allocations, manifest.metadata.managed_by, &mut omissions);
     let outgoing = network::outgoing(&settings.allocations, &mut omissions);
     let network_mode = match &outgoing {
         Some(outgoing) => outgoing.name.clone(),
@@ -88,8 +90,9 @@ pub fn server_container(id: ServerId, spec: &Spec, node: &NodeConfig, host: &Hos
         network_mode,
         own_network: outgoing,
         userns_mode: node.docker.userns_mode.clone(),
-        ports: network::ports(&settings.allocations, node, host, &mut omissions),
+        ports: network::ports(&published, node, host, &mut omissions),
         limits: limits::of_server(&settings.build, node, host),
+        fields: fields::of_server(settings, &host.identity.key),
         ..ContainerSpec::default()
     };
     BuiltSpec { spec, omissions }

@@ -37,7 +37,7 @@ pub use log::LOG_CHUNKS;
 pub use program::{Act, KILLED, Launch, Program, Reaction, Script, ServerScript, Typed, default_program};
 
 use crate::config::RegistryFile;
-use crate::model::{ContainerStatus, Role, ServerId};
+use crate::model::{ContainerStatus, OtherNode, Role, ServerId};
 use crate::runtime::host::{Engine, Host};
 use crate::runtime::{
     Attachment, BuiltSpec, ContainerSpec, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkInfo,
@@ -242,10 +242,12 @@ impl Runtime for FakeRuntime {
     }
 
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {
-        self.ask(Self::about("list", "containers", QUICK), |state| {
+        let node = self.host.identity().clone();
+        self.ask(Self::about("list", "containers", QUICK), move |state| {
             let listed = state.containers.values().filter_map(|container| {
                 let (server, role) = container.owner()?;
-                Some(Listed { server, role, id: container.id.clone(), running: container.running() })
+                let owner = container.node(&node);
+                Some(Listed { server, role, id: container.id.clone(), running: container.running(), owner })
             });
             Ok(listed.collect())
         })
@@ -254,8 +256,8 @@ impl Runtime for FakeRuntime {
 
     async fn inspect(&self, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, RuntimeError> {
         let request = Self::about_role("inspect", server, role, QUICK);
-        let engine = self.engine.clone();
-        let read = move |state: &mut State| Ok(view::status(&engine, state, server, role));
+        let (engine, node) = (self.engine.clone(), self.host.identity().clone());
+        let read = move |state: &mut State| Ok(view::status(&engine, &node, state, server, role));
         let mut status = self.ask(request, read).await?;
         if let Some(status) = &mut status
             && let Some(applied) = self.limits().get(&status.id)
@@ -269,8 +271,25 @@ impl Runtime for FakeRuntime {
         let mut request = Self::about_role("create", purpose.server, purpose.role, HEAVY);
         request.attempt = format!("create container {} of image {}", spec.name, spec.image);
         request.name = Some(spec.name.clone());
-        let (spec, purpose) = (spec.clone(), purpose.clone());
-        self.ask(request, move |state| state.create(&spec, Some(&purpose))).await
+        let (attempt, name) = (request.attempt.clone(), spec.name.clone());
+        let (spec, purpose, node) = (spec.clone(), purpose.clone(), self.host.identity().clone());
+        let create = move |state: &mut State| {
+            let id = state.create(&spec, Some(&purpose))?;
+            if let Some(container) = state.find_mut(&id) {
+                container.node = Some(OtherNode { id: node.id.clone(), root: node.root.clone() });
+            }
+            Ok(id)
+        };
+        let created = self.ask(request, create).await;
+        let node = self.host.identity();
+        let holder = self.engine.with(|state| {
+            let holder = state.find(&name)?;
+            Some((holder.id.clone(), holder.node(node).other()?.clone()))
+        });
+        match holder.filter(|_| created.as_ref().is_err_and(|error| error.kind == ErrorKind::NameTaken)) {
+            Some((container, other)) => Err(RuntimeError::held_by_other_node(attempt, &container, &other)),
+            None => created,
+        }
     }
 
     async fn start(&self, id: &str) -> Result<(), RuntimeError> {

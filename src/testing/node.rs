@@ -28,7 +28,7 @@ use crate::requests::NewRequest;
 use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
 use crate::runtime::host::Host;
-use crate::store::{Blocking, Store};
+use crate::store::{Blocking, Store, identity};
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
 
@@ -204,7 +204,9 @@ impl TestNodeBuilder {
         let clock = Clock::Simulated { base: self.epoch.0, start: self.epoch.1 };
         let store =
             Store::open(&node.directories.root, blocking, clock, Some(self.disk.clone())).expect("the state folder");
-        let host = (self.host)(Host::new(node.clone(), tasks.clone(), blocking, KernelLimits::default()));
+        let identity = identity::settle(&node.directories.root).expect("the node's identity").identity;
+        let host = Host::new(node.clone(), tasks.clone(), blocking, KernelLimits::default()).with_identity(identity);
+        let host = (self.host)(host);
         let runtime = Arc::new(FakeRuntime::new(self.engine.clone(), self.faults, host));
         let pushed = queue.clone();
         let wake: Wake = Arc::new(move |id| pushed.push(id));

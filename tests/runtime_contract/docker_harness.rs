@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::process::Command;
 
 use alula::config::NodeConfig;
-use alula::model::Timestamp;
+use alula::model::{NodeIdentity, Timestamp};
 use alula::runtime::Runtime;
 use alula::runtime::docker::{Address, DockerRuntime};
 use async_trait::async_trait;
@@ -117,6 +117,11 @@ impl Harness for DockerHarness {
 
     fn runtime_of(&self, node: NodeConfig) -> Box<dyn Runtime> {
         Box::new(runtime(node))
+    }
+
+    fn runtime_as(&self, identity: NodeIdentity) -> Box<dyn Runtime> {
+        let address = Address::from_environment().expect("DOCKER_HOST is an address");
+        Box::new(DockerRuntime::connect(address, host(node()).with_identity(identity)))
     }
 
     fn run(&self) -> &str {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alula::config::NodeConfig;
-use alula::model::Timestamp;
+use alula::model::{NodeIdentity, Timestamp};
 use alula::runtime::Runtime;
 use alula::testing::fake::{Act, FakeEngine, FakeRuntime, Launch, LocalImage, Program, Reaction, Typed};
 use async_trait::async_trait;
@@ -69,6 +69,11 @@ impl Harness for FakeHarness {
 
     fn runtime_of(&self, node: NodeConfig) -> Box<dyn Runtime> {
         Box::new(FakeRuntime::faultless(self.runtime.engine().clone(), host(node)))
+    }
+
+    fn runtime_as(&self, identity: NodeIdentity) -> Box<dyn Runtime> {
+        let host = host(node()).with_identity(identity);
+        Box::new(FakeRuntime::faultless(self.runtime.engine().clone(), host))
     }
 
     fn run(&self) -> &str {

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alula::config::{NodeConfig, PullPolicy};
-use alula::model::{ContainerStatus, Role, ServerId, Timestamp};
+use alula::model::{ContainerStatus, NodeIdentity, Role, ServerId, Timestamp};
 use alula::runtime::host::Host;
+use alula::runtime::spec_builder::SERVER_FOLDER;
 use alula::runtime::{
-    ContainerSpec, KernelLimits, Limits, NetworkPurpose, NetworkSpec, Purpose, Runtime, container_name,
+    ContainerSpec, KernelLimits, Limits, NetworkPurpose, NetworkSpec, Purpose, Runtime, Volume, VolumeRole,
+    container_name,
 };
 use alula::tasks::{Blocking, Tasks};
 use async_trait::async_trait;
@@ -33,6 +35,8 @@ pub trait Harness: Send + Sync {
     fn runtime(&self) -> &dyn Runtime;
     /// A runtime of another node on the same engine.
     fn runtime_of(&self, node: NodeConfig) -> Box<dyn Runtime>;
+    /// A runtime on the same engine, of the node with this identity.
+    fn runtime_as(&self, identity: NodeIdentity) -> Box<dyn Runtime>;
     /// Names this run of a case.
     fn run(&self) -> &str;
     /// The time on the engine's clock.
@@ -143,6 +147,13 @@ impl Subject {
 
     pub fn server(harness: &dyn Harness, program: TestProgram) -> Self {
         Self::new(harness, Role::Server, program)
+    }
+
+    /// Mounts a folder as the server's files.
+    pub fn mount_files(&mut self, folder: &Path) {
+        let path = Some(folder.to_str().unwrap().to_owned());
+        let volume = Volume { role: VolumeRole::Data, path, target: SERVER_FOLDER.into(), read_only: false };
+        self.spec.volumes.push(volume);
     }
 
     pub async fn create(&self, harness: &dyn Harness) -> String {

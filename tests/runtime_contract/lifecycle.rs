@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use alula::model::{ContainerState, Role};
-use alula::runtime::spec_builder::SERVER_FOLDER;
-use alula::runtime::{ErrorKind, PublishedPort, Removal, Volume, VolumeRole};
+use alula::model::{ContainerState, DigestKey, Fields, PublishedPort, Role};
+use alula::runtime::{ErrorKind, Removal, Volume, VolumeRole};
 
 use crate::harness::{Harness, Subject, TestProgram, limits, own_network};
 
@@ -12,7 +11,8 @@ use crate::harness::{Harness, Subject, TestProgram, limits, own_network};
 const SLACK: Duration = Duration::from_secs(2);
 
 pub async fn a_created_container_is_inspected(harness: &dyn Harness) {
-    let subject = Subject::new(harness, Role::Installer, TestProgram::Answers);
+    let mut subject = Subject::new(harness, Role::Installer, TestProgram::Answers);
+    subject.spec.fields = Fields::new(&DigestKey::default());
     let runtime = harness.runtime();
     assert_eq!(runtime.inspect(subject.server, Role::Installer).await.unwrap(), None);
     let id = subject.create(harness).await;
@@ -23,6 +23,8 @@ pub async fn a_created_container_is_inspected(harness: &dyn Harness) {
     assert_eq!(status.finished_at, None);
     assert_eq!(status.token, Some(subject.purpose.token.clone()));
     assert_eq!(status.spec_hash, Some(subject.spec.hash()));
+    assert_eq!(status.image.as_deref(), Some(subject.spec.image.as_str()));
+    assert_eq!(status.fields.as_ref(), Some(&subject.spec.fields));
     assert_eq!(status.limits_hash, Some(subject.spec.limits.hash()));
     assert_eq!(status.stop_signal.as_deref(), Some("SIGQUIT"));
     assert_eq!(runtime.inspect(subject.server, Role::Server).await.unwrap(), None);
@@ -141,9 +143,7 @@ pub async fn a_taken_name_is_rejected(harness: &dyn Harness) {
 pub async fn a_renamed_container_is_found_by_its_labels(harness: &dyn Harness) {
     let mut subject = Subject::server(harness, TestProgram::Answers);
     let (files, runtime) = (tempfile::tempdir().unwrap(), harness.runtime());
-    let path = Some(files.path().to_str().unwrap().to_owned());
-    let volume = Volume { role: VolumeRole::Data, path, target: SERVER_FOLDER.into(), read_only: false };
-    subject.spec.volumes.push(volume);
+    subject.mount_files(files.path());
     let first = subject.start(harness).await;
     let name = subject.spec.name.clone();
     harness.rename(&name, &format!("{name}-old")).await;
@@ -207,8 +207,10 @@ pub async fn a_taken_port_is_rejected_at_the_start(harness: &dyn Harness) {
         subject.spec.ports.push(port.clone());
         (subject.create(harness).await, subject)
     };
-    let ((first, _), (second, other)) = (made().await, made().await);
+    let ((first, bound), (second, other)) = (made().await, made().await);
+    assert_eq!(bound.status(harness).await.ports, []);
     harness.runtime().start(&first).await.unwrap();
+    assert_eq!(bound.status(harness).await.ports, [port.clone()]);
     let rejected = harness.runtime().start(&second).await.unwrap_err();
     assert_eq!(rejected.kind, ErrorKind::Failed, "{rejected:?}");
     assert_eq!(other.status(harness).await.state, ContainerState::StartFailed);

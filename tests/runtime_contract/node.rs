@@ -1,6 +1,6 @@
 //! Calls about the whole node: events, listings, engine, networks.
 
-use alula::model::{ContainerState, Role};
+use alula::model::{ContainerState, NodeIdentity, Owner, Role};
 use alula::runtime::{ContainerChange, ErrorKind, HostInfo, Listed, Runtime, container_name};
 use futures_util::StreamExt;
 
@@ -38,6 +38,7 @@ pub async fn the_list_has_only_containers_of_the_node(harness: &dyn Harness) {
         role: subject.role,
         id: id.into(),
         running,
+        owner: Owner::Unlabelled,
     };
     assert!(list.contains(&line(&waiting, &waiting_id, false)), "{list:?}");
     assert!(list.contains(&line(&running, &running_id, true)), "{list:?}");
@@ -50,10 +51,47 @@ pub async fn containers_without_our_labels_are_found_by_name(harness: &dyn Harne
         let id = harness.create_foreign(&container_name(server, role)).await;
         let status = harness.runtime().inspect(server, role).await.unwrap().expect("found by name");
         assert_eq!((&status.id, status.token, status.spec_hash), (&id, None, None));
-        let listed = Listed { server, role, id: id.clone(), running: false };
+        let listed = Listed { server, role, id: id.clone(), running: false, owner: Owner::Unlabelled };
         assert!(harness.runtime().list().await.unwrap().contains(&listed));
         harness.runtime().remove(&id).await.unwrap();
         assert_eq!(harness.runtime().inspect(server, role).await.unwrap(), None);
+    }
+}
+
+pub async fn the_containers_of_another_node_are_left_alone(harness: &dyn Harness) {
+    let node = |name: &str| NodeIdentity { id: name.into(), root: format!("/{name}"), ..NodeIdentity::default() };
+    let [first, second] = ["first", "second"].map(|name| harness.runtime_as(node(name)));
+    let files = tempfile::tempdir().unwrap();
+    let mut subject = Subject::server(harness, TestProgram::Answers);
+    subject.mount_files(files.path());
+    let (server, role) = (subject.server, subject.role);
+    let id = first.create(&subject.spec, &subject.purpose).await.unwrap();
+    first.start(&id).await.unwrap();
+    let owner = async |runtime: &dyn Runtime| {
+        let listed = runtime.list().await.unwrap().into_iter().find(|listed| listed.id == id);
+        listed.expect("it is listed").owner
+    };
+    assert_eq!(owner(first.as_ref()).await, Owner::ThisNode);
+    assert_eq!(owner(second.as_ref()).await.other().map(|other| other.id.as_str()), Some("first"));
+    assert_eq!(first.inspect(server, role).await.unwrap().unwrap().id, id);
+    assert_eq!(second.inspect(server, role).await.unwrap(), None);
+    let rejected = second.create(&subject.spec, &subject.purpose).await.unwrap_err();
+    assert_eq!(rejected.kind, ErrorKind::NameTaken, "{rejected:?}");
+    for text in [&id, "another alula node (first, state folder /first)"] {
+        assert!(rejected.to_string().contains(text), "{rejected}");
+    }
+    // The node whose file was lost has another id and the same folder.
+    let again = harness.runtime_as(NodeIdentity { id: "new".into(), ..node("first") });
+    assert_eq!(again.inspect(server, role).await.unwrap().unwrap().id, id);
+
+    // Each finds its own by the labels that both have, and the one that runs is no second one.
+    harness.rename(&subject.spec.name, &format!("renamed-{}", harness.run())).await;
+    assert_eq!(second.inspect(server, role).await.unwrap(), None);
+    let other = second.create(&subject.spec, &subject.purpose).await.unwrap();
+    second.start(&other).await.unwrap();
+    for (runtime, id) in [(&first, &id), (&second, &other)] {
+        let status = runtime.inspect(server, role).await.unwrap().unwrap();
+        assert_eq!((&status.id, status.others.len()), (id, 0));
     }
 }
 

@@ -177,8 +177,7 @@ impl Play {
         let name = container_name(server.id, Role::Server);
         if running {
             let host = HostInfo::default();
-            let wanted =
-                server_container(server.id, &manifest.spec, &daemon.node.context.node.config, &host).spec.limits;
+            let wanted = server_container(manifest, &daemon.node.context.node.config, &host).spec.limits;
             let limits = self.machine.engine.limits_of(&name);
             assert_eq!(limits, Some(wanted), "seed {seed}: the limits of {at}");
         }

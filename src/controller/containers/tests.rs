@@ -178,7 +178,7 @@ async fn a_container_that_was_made_too_late_for_its_answer_is_noticed() {
     context.tasks.spawn("containers", follow(context.clone(), queue.clone(), watch::Sender::new(false)));
     queue.done(queue.next().await, None);
     let host = crate::runtime::HostInfo::default();
-    let built = spec_builder::server_container(id, &file_manifest(1).spec, &context.node.config, &host);
+    let built = spec_builder::server_container(&file_manifest(1), &context.node.config, &host);
     let spec = context.runtime.resolve(id, built).await.unwrap().spec;
     let purpose = crate::runtime::Purpose { server: id, role: Role::Server, token: "start".into() };
     context.runtime.create(&spec, &purpose).await.unwrap_err();

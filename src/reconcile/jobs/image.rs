@@ -23,7 +23,7 @@ impl BackgroundJob for PrepareImage {
                 spec_builder::installer_container(*server, spec, script, &context.node.config, &host)
             }
             (Subject::Image { role: Role::Installer, .. }, None) => return Ok(()),
-            _ => spec_builder::server_container(*server, spec, &context.node.config, &host),
+            _ => spec_builder::server_container(&manifest, &context.node.config, &host),
         };
         context.runtime.prepare(&built.spec).await.map_err(|error| JobError {
             fatal: error.kind == ErrorKind::InvalidImage,

@@ -1,6 +1,7 @@
 //! Executing steps. Each does what its name says and nothing else; the planner has decided that it is due.
 
 mod install;
+mod ports;
 mod power;
 
 use std::sync::Arc;
@@ -80,6 +81,9 @@ impl Context {
                     token: Some(purpose.token),
                     spec_hash: Some(spec.hash()),
                     limits_hash: Some(spec.limits.hash()),
+                    image: Some(spec.image.clone()),
+                    fields: Some(spec.fields.clone()),
+                    ports: Vec::new(),
                     // The image's, which matters once the container runs and was inspected.
                     stop_signal: None,
                     others: Vec::new(),

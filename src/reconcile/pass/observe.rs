@@ -8,7 +8,7 @@ use crate::model::{ContainerStatus, DirectoryId, Role, ServerId, Timestamp};
 use crate::reconcile::context::Context;
 use crate::reconcile::observed::{Lifetime, Observed, WantedContainer};
 use crate::requests::{Asked, InstallRequest};
-use crate::runtime::{BuiltSpec, ErrorKind, Runtime, RuntimeError, spec_builder};
+use crate::runtime::{BuiltSpec, ContainerSpec, ErrorKind, Runtime, RuntimeError, spec_builder};
 use crate::store::Snapshot;
 
 /// An inspected container.
@@ -20,6 +20,9 @@ impl Context {
         let watch = self.servers.watch(id);
         let found = tokio::join!(self.container(id, Role::Server), self.container(id, Role::Installer));
         let snapshot = self.store.get(id);
+        if let Some(snapshot) = &snapshot {
+            self.servers.spec_accepted(id, snapshot.record.generation);
+        }
         let (now, config) = (self.clock.moment(), &self.node.config);
         let seen = containers(self.runtime.as_ref(), config, snapshot.as_deref(), now, found).await;
         if seen.install_slot {
@@ -135,17 +138,21 @@ async fn wanted(
     }
     let Some(built) = built(runtime, node, snapshot) else { return Ok(None) };
     if running {
-        // Its limits depend on no path.
-        return Ok(Some(WantedContainer { spec_hash: None, limits_hash: built.spec.limits.hash() }));
+        // Its limits and its fields depend on no path.
+        return Ok(Some(wanted_container(None, built.spec)));
     }
     let spec = runtime.resolve(snapshot.id, built).await?.spec;
-    Ok(Some(WantedContainer { spec_hash: Some(spec.hash()), limits_hash: spec.limits.hash() }))
+    Ok(Some(wanted_container(Some(spec.hash()), spec)))
+}
+
+fn wanted_container(spec_hash: Option<String>, spec: ContainerSpec) -> WantedContainer {
+    WantedContainer { spec_hash, limits_hash: spec.limits.hash(), image: spec.image, fields: spec.fields }
 }
 
 /// The spec of the server's container.
 pub(super) fn built(runtime: &dyn Runtime, node: &NodeConfig, snapshot: &Snapshot) -> Option<BuiltSpec> {
     let manifest = snapshot.manifest.as_ref()?;
-    Some(spec_builder::server_container(snapshot.id, &manifest.spec, node, &runtime.host()))
+    Some(spec_builder::server_container(manifest, node, &runtime.host()))
 }
 
 /// The limits that were applied after the container was created count, and not those of its label.

@@ -16,7 +16,10 @@ impl Context {
         status.phase = plan.phase;
         status.state = plan.state;
         status.suspended = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
+        let running = observed.server.as_ref().filter(|server| server.running());
         status.container = observed.server.as_ref().map(|server| server.id.clone());
+        status.image = running.and_then(|server| server.image.clone());
+        status.ports = running.map(|server| server.ports.clone()).unwrap_or_default();
         status.last_reported = snapshot.record.last_reported;
         status.disk_bytes = observed.usage.map_or(status.disk_bytes, |usage| usage.bytes);
         status.conditions.retain(|old| plan.conditions.iter().any(|verdict| verdict.kind == old.condition_type));

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use super::first::first_plan;
 use super::*;
 use crate::model::PowerState::{Offline, Running};
-use crate::model::{ConditionType, Record, Role, Verb};
+use crate::model::{ConditionType, Record, Role, Status, Verb};
 use crate::runtime::container_name;
 use crate::testing::fake::{Call, FakeEngine, Faults};
-use crate::testing::{TestNode, TestPanel, file_manifest, panel_manifest, server_id};
+use crate::testing::{TestNode, TestNodeBuilder, TestPanel, file_manifest, panel_manifest, server_id};
 
 /// An engine whose removals take longer than anybody waits.
 struct SlowRemovals;
@@ -232,4 +232,160 @@ async fn a_plan_without_a_daemon_is_that_of_a_first_pass() {
     )
     .await;
     assert_eq!(gone, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_manifest_of_a_running_server_shows_what_the_next_start_changes() {
+    let node = TestNode::new();
+    let (id, context) = (server_id(1), &node.context);
+    node.engine.set_checks_mounts(false);
+    node.engine.add_image("game:2", crate::testing::fake::LocalImage::default());
+    let mut manifest = file_manifest(1);
+    manifest.spec.settings.environment.insert("PASSWORD".into(), "hunter2".into());
+    context.store.create(manifest.clone(), Record::default(), [node.request("start", Verb::Start)]).unwrap();
+    let settles = async || {
+        for _ in 0..5 {
+            // As after a restart of the daemon.
+            context.servers.unwatch();
+            context.pass(id).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let status = context.store.status(id).unwrap();
+        let condition = status.condition(ConditionType::UpToDate).unwrap().clone();
+        (condition.reason, condition.message, status.image.clone().unwrap())
+    };
+    let (reason, _, image) = settles().await;
+    assert_eq!((reason, image.as_str()), (Reason::Current, "game:1"));
+    // The container was created before the servers' network was known.
+    context.runtime.prepare_node().await.unwrap();
+    assert_eq!(settles().await.0, Reason::Current);
+
+    manifest.spec.settings.container.image = "game:2".into();
+    manifest.spec.settings.environment.insert("PASSWORD".into(), "hunter3".into());
+    manifest.spec.settings.build.cpu_limit = 50;
+    context.store.apply(id, &crate::yaml::to_string(&manifest).unwrap(), false).unwrap();
+    let (reason, message, image) = settles().await;
+    assert_eq!((reason, image.as_str()), (Reason::RestartRequired, "game:1"));
+    let changes = "the next start changes spec.settings.container.image from game:1 to game:2, \
+                   spec.settings.environment.PASSWORD; ";
+    assert!(message.starts_with(changes) && !message.contains("hunter"), "{message}");
+    let plan = context.preview(id).await.unwrap();
+    assert!(plan.steps.is_empty() && plan.conditions.iter().any(|verdict| verdict.message == message), "{plan:?}");
+
+    context.store.request(id, None, [node.request("restart", Verb::Restart)]).unwrap();
+    settles().await;
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    let (reason, _, image) = settles().await;
+    assert_eq!((reason, image.as_str()), (Reason::Current, "game:2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_whose_port_another_server_holds_names_that_server() {
+    let node = TestNode::new();
+    let context = &node.context;
+    node.engine.set_checks_mounts(false);
+    let manifest = |number: u32, name: &str, address: &str| {
+        let mut manifest = file_manifest(number);
+        manifest.spec.settings.meta.name = name.into();
+        manifest.spec.settings.allocations.mappings.insert(address.into(), vec![25565]);
+        manifest
+    };
+    let start = |id: &str| [node.request(id, Verb::Start)];
+    context.store.create(manifest(1, "Survival", "0.0.0.0"), Record::default(), start("first")).unwrap();
+    context.store.create(manifest(2, "", "10.0.0.1"), Record::default(), start("second")).unwrap();
+    context.store.create(manifest(3, "Alone", "10.0.0.1"), Record::default(), []).unwrap();
+    let settles = async |number: u32| {
+        for _ in 0..40 {
+            context.pass(server_id(number)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Status::clone(&context.store.status(server_id(number)).unwrap())
+    };
+    let ready = |status: &Status| status.condition(ConditionType::Ready).unwrap().clone();
+    assert_eq!(settles(1).await.ports.len(), 1);
+    let message = ready(&settles(2).await).message;
+    let (first, second) = (server_id(1), server_id(2));
+    let names = format!("the port 0.0.0.0:25565 is held by the running server \"Survival\" ({first}): stop it");
+    assert!(message.contains(&names) && message.contains("allocated"), "{message}");
+
+    let parked = context.clock.now();
+    context.store.commit(first, |record| record.parked = Some(parked)).unwrap();
+    let status = settles(1).await;
+    assert_eq!(status.condition(ConditionType::Listed).unwrap().reason, Reason::Parked);
+    let shown = ready(&status);
+    assert_eq!((shown.status, shown.reason), (crate::model::ConditionStatus::False, Reason::Parked));
+    assert!(shown.message.contains(&format!("alula delete {first}")), "{}", shown.message);
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    let message = ready(&settles(2).await).message;
+    assert!(message.contains("which the panel has not listed since"), "{message}");
+
+    // A program of the host holds it: the engine's text is all that is known.
+    context.store.request(second, None, [node.request("stop", Verb::Stop)]).unwrap();
+    settles(2).await;
+    node.engine.set_port_taken("10.0.0.1", 25566, true);
+    let mut manifest = manifest(3, "Alone", "10.0.0.1");
+    manifest.spec.settings.allocations.mappings.insert("10.0.0.1".into(), vec![25566]);
+    context.store.apply(server_id(3), &crate::yaml::to_string(&manifest).unwrap(), false).unwrap();
+    context.store.request(server_id(3), None, start("third")).unwrap();
+    let message = ready(&settles(3).await).message;
+    assert!(message.contains("address already in use") && !message.contains("is held by"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_nodes_on_one_engine_leave_each_other_s_containers_alone() {
+    let machine = FakeEngine::default();
+    machine.add_image("game:1", crate::testing::fake::LocalImage::default());
+    machine.set_checks_mounts(false);
+    let folder = tempfile::tempdir().unwrap();
+    let node = |name: &str| {
+        let root = folder.path().join(name);
+        std::fs::create_dir_all(&root).unwrap();
+        TestNodeBuilder::new(crate::testing::node_config(&root), machine.clone()).build()
+    };
+    let id = server_id(1);
+    let create = |node: &TestNode| {
+        let start = node.request("start", Verb::Start);
+        node.context.store.create(file_manifest(1), Record::default(), [start]).unwrap();
+    };
+    let settles = async |node: &TestNode| {
+        for _ in 0..20 {
+            // As after a restart of the daemon.
+            node.context.servers.unwatch();
+            node.context.pass(id).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Status::clone(&node.context.store.status(id).unwrap())
+    };
+    let original = node("original");
+    create(&original);
+    let running = settles(&original).await;
+    assert_ne!(running.state, Offline);
+
+    std::fs::create_dir(folder.path().join("copy")).unwrap();
+    let file = |name: &str| folder.path().join(name).join(crate::store::identity::NODE_FILE);
+    std::fs::copy(file("original"), file("copy")).unwrap();
+    let copy = node("copy");
+    create(&copy);
+    let status = settles(&copy).await;
+    let message = &status.condition(ConditionType::ContainerReady).unwrap().message;
+    let whose = format!("state folder {}", folder.path().join("original").display());
+    assert!(message.contains(&whose) && message.contains("or delete it on that node"), "{message}");
+    assert_eq!((status.state, status.container), (Offline, None));
+    assert_eq!(settles(&original).await.container, running.container, "it runs on");
+
+    // A deletion of the copy is one of its own container, and the original's deletion frees the name.
+    copy.context.store.request(id, None, [copy.request("delete", Verb::Delete)]).unwrap();
+    for _ in 0..5 {
+        copy.context.pass(id).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(copy.context.store.get(id).is_none());
+    assert_eq!(settles(&original).await.container, running.container);
+    original.context.store.request(id, None, [original.request("delete", Verb::Delete)]).unwrap();
+    for _ in 0..5 {
+        original.context.pass(id).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    create(&copy);
+    assert_ne!(settles(&copy).await.state, Offline);
 }

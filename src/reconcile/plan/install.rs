@@ -113,7 +113,14 @@ impl<'a> Planner<'a> {
         if script.is_some_and(|script| script.image.is_empty()) {
             let message = "spec.script.image is missing or empty: write the image that runs the install script into the \
                            panel's egg or the manifest";
-            self.fail(install, Reason::InvalidImage, message);
+            match self.is_managed_by_panel() {
+                true => self.fail(install, Reason::InvalidImage, message),
+                false => self.waiting(Reason::InvalidImage, message),
+            }
+            return;
+        }
+        if self.backs_off(manifest, install) {
+            self.release_slot();
             return;
         }
         if !self.observed.install_slot {
@@ -135,6 +142,49 @@ impl<'a> Planner<'a> {
         if self.rejected(install, StepKind::CreateInstaller, install.id).is_none() {
             self.try_step(Step::CreateInstaller { token: install.id.to_owned() });
         }
+    }
+
+    /// The panel learns that an image or a container was rejected, and its user asks again. The installation of a server without a
+    /// panel stays pending: it goes on when a person has fixed the manifest, or at the next attempt. Until then it holds no slot.
+    fn backs_off(&mut self, manifest: &Manifest, install: &InstallRequest<'_>) -> bool {
+        if self.is_managed_by_panel() {
+            return false;
+        }
+        let now = self.instant;
+        for subject in image_subjects(manifest, install).into_iter().flatten() {
+            let job = self.observed.job(JobKind::Image, &subject);
+            let Some(Job { state: JobState::Failed { fatal, retry_at, message }, attempts, .. }) = job else {
+                continue;
+            };
+            if *fatal {
+                self.set_false(ConditionType::ImageReady, Reason::InvalidImage, message);
+                self.waiting(Reason::InvalidImage, message);
+                return true;
+            }
+            if *attempts >= IMAGE_ATTEMPTS && now < *retry_at {
+                let message = format!("{message}; attempt {attempts}, tried again");
+                self.set_false(ConditionType::ImageReady, Reason::ImagePullBackOff, message.clone());
+                self.waiting(Reason::ImagePullBackOff, message);
+                self.requeue_at(*retry_at);
+                return true;
+            }
+        }
+        let server = start_id(install.id);
+        let steps = [
+            (StepKind::CreateServer, server.as_str()),
+            (StepKind::CreateInstaller, install.id),
+            (StepKind::StartInstaller, install.id),
+        ];
+        let rejected = steps.iter().find_map(|(step, subject)| self.rejection(*step, subject));
+        let Some(Failure { attempts, message, retry_at, .. }) = rejected.filter(|failure| now < failure.retry_at)
+        else {
+            return false;
+        };
+        let message = format!("{message}; attempt {attempts}, tried again");
+        self.set_false(ConditionType::ContainerReady, Reason::Rejected, message.clone());
+        self.waiting(Reason::ContainerBackOff, message);
+        self.requeue_at(*retry_at);
+        true
     }
 
     /// The panel's configuration must be newer than the request. One that is dated in the future is not: the clock was set back.
@@ -190,20 +240,20 @@ impl<'a> Planner<'a> {
 
     /// Whether both images are available. They are pulled at the same time.
     fn has_images(&mut self, manifest: &Manifest, install: &InstallRequest<'_>) -> bool {
-        let Some(script) = &manifest.spec.script else { return false };
-        let installation = Subject::Install(install.id.to_owned());
-        let server = image_subject(manifest, &installation);
-        let installer = installation.image(Role::Installer, &script.image);
+        let Some(subjects) = image_subjects(manifest, install) else { return false };
+        let often = |fatal, attempts| fatal || attempts >= IMAGE_ATTEMPTS;
         let mut ready = true;
-        for subject in [&server, &installer] {
-            match self.job(JobKind::Image, subject, true) {
+        for subject in subjects {
+            match self.job(JobKind::Image, &subject, true) {
                 Progress::Ready => {}
                 Progress::Waiting => {
                     self.set_false(ConditionType::ImageReady, Reason::Pulling, "waiting for images");
                     self.waiting(Reason::Pulling, "waiting for images");
                     ready = false;
                 }
-                Progress::Failed { fatal, attempts, message } if fatal || attempts >= IMAGE_ATTEMPTS => {
+                Progress::Failed { fatal, attempts, message }
+                    if self.is_managed_by_panel() && often(fatal, attempts) =>
+                {
                     self.plan.steps.clear();
                     self.set_false(ConditionType::ImageReady, Reason::ImagePullFailed, message);
                     self.fail(install, Reason::ImagePullFailed, message);
@@ -282,10 +332,15 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The failure of a step that the engine has rejected too often: then the installation has failed.
-    fn rejected(&mut self, install: &InstallRequest<'_>, step: StepKind, subject: &str) -> Option<&'a Failure> {
+    /// The failure of a step that the engine has rejected too often.
+    fn rejection(&self, step: StepKind, subject: &str) -> Option<&'a Failure> {
         let often = |failure: &&Failure| failure.rejected && failure.attempts >= CONTAINER_ATTEMPTS;
-        let failure = self.failed(step, subject).filter(often)?;
+        self.failed(step, subject).filter(often)
+    }
+
+    /// The same, where the installation has failed with it.
+    fn rejected(&mut self, install: &InstallRequest<'_>, step: StepKind, subject: &str) -> Option<&'a Failure> {
+        let failure = self.rejection(step, subject).filter(|_| self.is_managed_by_panel())?;
         self.fail(install, Reason::ContainerRejected, &failure.message);
         Some(failure)
     }
@@ -380,4 +435,11 @@ impl<'a> Planner<'a> {
         };
         self.record_install(install, outcome, Some(code), reason, message);
     }
+}
+
+/// The image jobs of an installation: the server's image and the installer's. None without a script.
+fn image_subjects(manifest: &Manifest, install: &InstallRequest<'_>) -> Option<[Subject; 2]> {
+    let script = manifest.spec.script.as_ref()?;
+    let installation = Subject::Install(install.id.to_owned());
+    Some([image_subject(manifest, &installation), installation.image(Role::Installer, &script.image)])
 }

@@ -24,7 +24,11 @@ impl Planner<'_> {
         match &self.observed.server {
             Some(server) if server.running() => match self.demand(manifest, server, request.as_ref()) {
                 Some(demand) => {
-                    self.begin_restart(server, request.as_ref(), &demand);
+                    if let Some(restart) = request.as_ref().filter(|_| self.precedes_restart(server, &demand))
+                        && !self.restart_is_prepared(manifest, server, restart)
+                    {
+                        return;
+                    }
                     self.plan_stop(manifest, server, &demand);
                     self.close_rejected(manifest, server, request.as_ref());
                 }
@@ -62,14 +66,25 @@ impl Planner<'_> {
         self.observed.installer.as_ref().is_some_and(ContainerStatus::running)
     }
 
-    /// A restart has begun when it stops the server: however long the stop takes, the start follows.
-    fn begin_restart(&mut self, server: &ContainerStatus, request: Option<&PowerRequest>, demand: &Demand) {
-        let Some(request) = request.filter(|request| request.expires_at.is_some() && demand.is_restart()) else {
-            return;
-        };
-        if self.observed.stopping().is_none() && !self.held_back(StepKind::Stop, &server.id) {
-            self.step(Step::RecordBegun { power: request.id.clone() });
+    /// Whether a restart is due whose stop was not sent yet, and can be sent.
+    fn precedes_restart(&mut self, server: &ContainerStatus, demand: &Demand) -> bool {
+        demand.is_restart() && self.observed.stopping().is_none() && !self.held_back(StepKind::Stop, &server.id)
+    }
+
+    /// Whether the configuration and the image for the start after a restart are there. Until then the server keeps running: an image
+    /// that cannot be pulled must not end it. The restart no longer expires from here on.
+    fn restart_is_prepared(&mut self, manifest: &Manifest, server: &ContainerStatus, restart: &PowerRequest) -> bool {
+        if restart.expires_at.is_some() {
+            self.step(Step::RecordBegun { power: restart.id.clone() });
         }
+        let key = self.start_key(restart);
+        if self.synced(restart, &key) && self.has_server_image(manifest, &key) {
+            return true;
+        }
+        let message = "the server runs; its restart waits for the panel's configuration or for the image";
+        self.set_true(ConditionType::Running, Reason::RestartRequested, message);
+        self.follow_running(manifest, server);
+        false
     }
 
     fn plan_running(&mut self, manifest: &Manifest, server: &ContainerStatus, request: Option<&PowerRequest>) {
@@ -87,13 +102,18 @@ impl Planner<'_> {
             true => self.set_false(ConditionType::Running, Reason::Paused, paused(server)),
             false => self.set_true(ConditionType::Running, reason, message),
         }
+        if !started {
+            self.end_start(server);
+        }
+        self.follow_running(manifest, server);
+    }
+
+    /// What a running server needs, whatever comes next: its terminal, the end of its start-up, its limits.
+    fn follow_running(&mut self, manifest: &Manifest, server: &ContainerStatus) {
         self.attach(server);
         let seen = self.observed.done_seen.as_ref() == Some(&server.id);
         if seen && self.record.power.started.as_ref() != Some(&server.id) {
             self.step(Step::RecordStarted { container: server.id.clone() });
-        }
-        if !started {
-            self.end_start(server);
         }
         self.plan_limits(server);
         self.watch_disk(manifest);

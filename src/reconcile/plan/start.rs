@@ -23,6 +23,11 @@ impl Planner<'_> {
             }
             return;
         }
+        if self.installation_holds_start() {
+            let message = "the server does not start, because its latest installation has failed";
+            self.set_offline(Reason::InstallFailed, message);
+            return;
+        }
         if request.after_install && self.report_comes_first() {
             self.set_offline(Reason::Reporting, "the installation is reported to the panel before the server starts");
             return;
@@ -104,7 +109,7 @@ impl Planner<'_> {
 
     /// Identifies one attempt to start: a new request or a crash makes a new one, which asks the panel and the registry again. So does a
     /// start after one that has finished, see [`Step::RecordStarted`].
-    fn start_key(&self, request: &PowerRequest) -> Subject {
+    pub(super) fn start_key(&self, request: &PowerRequest) -> Subject {
         Subject::Start(match self.crashes().last() {
             Some(crash) => format!("{}#{}", request.id, crash.at.as_millis()),
             None => request.id.clone(),
@@ -112,7 +117,7 @@ impl Planner<'_> {
     }
 
     /// Each start fetches the panel's configuration. It goes on if the panel does not answer, and not if the panel rejects it.
-    fn synced(&mut self, request: &PowerRequest, key: &Subject) -> bool {
+    pub(super) fn synced(&mut self, request: &PowerRequest, key: &Subject) -> bool {
         if !self.is_managed_by_panel() || self.record.synced_for == Some(key.to_string()) {
             return true;
         }

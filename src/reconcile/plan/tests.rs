@@ -12,3 +12,4 @@ mod reports;
 mod start;
 mod stop;
 mod tape;
+mod up_to_date;

@@ -271,8 +271,11 @@ impl ServerStates {
 
     /// All containers were listed. Returns the servers of which something else was known: passes are due.
     pub fn listed(&self, before: &Listing, listed: &[Listed]) -> Vec<ServerId> {
-        let listed: BTreeMap<_, _> =
-            listed.iter().map(|listed| ((listed.server, listed.role), (listed.id.as_str(), listed.running))).collect();
+        let listed: BTreeMap<_, _> = listed
+            .iter()
+            .filter(|listed| listed.owner.other().is_none())
+            .map(|listed| ((listed.server, listed.role), (listed.id.as_str(), listed.running)))
+            .collect();
         let differs = |(key, version): (&(ServerId, Role), &u64)| {
             let listed = listed.get(key).copied();
             let agrees = self.change_container(key.0, key.1, |container| container.listed(*version, listed));

@@ -74,6 +74,11 @@ impl Jobs {
         self.last_run
     }
 
+    /// Jobs that failed with an earlier spec are due again, and nothing of them counts. The panel is asked when it was to be.
+    pub(super) fn spec_changed(&mut self) {
+        self.end(|job| !job.kind.asks_panel() && matches!(job.state, JobState::Failed { .. }));
+    }
+
     /// Ends these jobs, running or not.
     fn end(&mut self, which: impl Fn(&Job) -> bool) {
         for ended in self.runs.extract_if(.., |run| which(&run.job)) {

@@ -1,6 +1,6 @@
 //! Lists, inspects, creates and changes containers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bollard::Docker;
 use bollard::errors::Error;
@@ -16,11 +16,14 @@ use serde_json::Value;
 
 use super::wire::Wire;
 use crate::files::directory_in;
-use crate::model::{ContainerState, ContainerStatus, DirectoryId, Role, ServerId, Timestamp};
+use crate::model::{
+    ContainerState, ContainerStatus, DirectoryId, Fields, LABEL_NODE, LABEL_ROOT, NodeIdentity, OtherNode, Owner,
+    PublishedPort, Role, ServerId, Timestamp,
+};
 use crate::runtime::spec_builder::{INSTALL_FOLDER, SERVER_FOLDER};
 use crate::runtime::{
-    CPU_PERIOD, ContainerSpec, EngineInfo, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC, LABEL_TOKEN, Limits,
-    Listed, Purpose, Removal, Volume, container_name, parse_container_name,
+    CPU_PERIOD, ContainerSpec, EngineInfo, LABEL_FIELDS, LABEL_LIMITS, LABEL_ROLE, LABEL_SERVER, LABEL_SPEC,
+    LABEL_TOKEN, Limits, Listed, Purpose, Removal, Volume, container_name, parse_container_name,
 };
 use crate::tasks::Blocking;
 
@@ -65,6 +68,22 @@ pub(super) struct Inspection {
     id: String,
     state: EngineState,
     config: EngineConfig,
+    network_settings: EngineNetwork,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct EngineNetwork {
+    /// By port and protocol in the container.
+    ports: Option<BTreeMap<String, Option<Vec<Binding>>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Binding {
+    /// Podman leaves the address of all interfaces empty.
+    host_ip: String,
+    host_port: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -85,25 +104,27 @@ struct EngineState {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct EngineConfig {
+    image: Option<String>,
     labels: Option<HashMap<String, String>>,
     /// Podman may write a number.
     stop_signal: Value,
 }
 
 /// Lists the containers of all servers, by labels or names.
-pub(super) async fn list(wire: &Wire) -> Result<Vec<Listed>, Error> {
+pub(super) async fn list(wire: &Wire, node: &NodeIdentity) -> Result<Vec<Listed>, Error> {
     let all: Vec<Summary> = wire.get("/containers/json?all=true").await?;
-    let mut listed: Vec<Listed> = all.into_iter().filter_map(listed).collect();
+    let mut listed: Vec<Listed> = all.into_iter().filter_map(|container| listed(node, container)).collect();
     // Of two with the same server and role, the one that runs counts.
     listed.sort_by_key(|container| container.running);
     Ok(listed)
 }
 
-fn listed(container: Summary) -> Option<Listed> {
+fn listed(node: &NodeIdentity, container: Summary) -> Option<Listed> {
     let labels = container.labels.unwrap_or_default();
     let names = container.names.unwrap_or_default();
-    let (server, role) = belongs_to(|label| labels.get(label).map(String::as_str), names.iter().map(String::as_str))?;
-    Some(Listed { server, role, id: container.id, running: runs(&container.state) })
+    let label = |label: &str| labels.get(label).map(String::as_str);
+    let (server, role) = belongs_to(label, names.iter().map(String::as_str))?;
+    Some(Listed { server, role, id: container.id, running: runs(&container.state), owner: node.owner(label) })
 }
 
 /// Whether a container in this state runs. `stopping` is a state of Podman.
@@ -123,10 +144,16 @@ pub(super) fn belongs_to<'a>(
 
 /// Inspects the container of a server: the one with its name, or one with its labels that a person has renamed. One that runs comes
 /// first.
-pub(super) async fn inspect(wire: &Wire, server: ServerId, role: Role) -> Result<Option<ContainerStatus>, Error> {
+pub(super) async fn inspect(
+    wire: &Wire,
+    node: &NodeIdentity,
+    server: ServerId,
+    role: Role,
+) -> Result<Option<ContainerStatus>, Error> {
     let name = container_name(server, role);
-    let (named, labelled) = tokio::join!(inspection(wire, &name), labelled(wire, server, role));
-    let named = found(named)?.filter(|named| named.belongs_to(&name) == Some((server, role)));
+    let (named, labelled) = tokio::join!(inspection(wire, &name), labelled(wire, node, server, role));
+    let named = found(named)?
+        .filter(|named| named.belongs_to(&name) == Some((server, role)) && named.owner(node).other().is_none());
     let mut others = labelled?;
     others.retain(|other| named.as_ref().is_none_or(|named| named.id != other.id));
     others.sort_by_key(|other| !other.running);
@@ -153,7 +180,7 @@ pub(super) async fn inspect(wire: &Wire, server: ServerId, role: Role) -> Result
 
 /// The containers with the labels of a server that mount its files. A container of an image that a person has made from a server's
 /// container has these labels, too.
-async fn labelled(wire: &Wire, server: ServerId, role: Role) -> Result<Vec<Listed>, Error> {
+async fn labelled(wire: &Wire, node: &NodeIdentity, server: ServerId, role: Role) -> Result<Vec<Listed>, Error> {
     let labels = [format!("{LABEL_SERVER}={server}"), format!("{LABEL_ROLE}={}", role.as_str())];
     let filters = serde_json::json!({ "label": labels }).to_string();
     let query = url::form_urlencoded::Serializer::new(String::new())
@@ -167,7 +194,18 @@ async fn labelled(wire: &Wire, server: ServerId, role: Role) -> Result<Vec<Liste
         let mounts = container.mounts.as_ref();
         mounts.is_none_or(|mounts| mounts.iter().any(|mount| mount["Destination"] == folder))
     };
-    Ok(all.into_iter().filter(mounts_files).filter_map(listed).collect())
+    let containers = all.into_iter().filter(mounts_files).filter_map(|container| listed(node, container));
+    Ok(containers.filter(|container| container.owner.other().is_none()).collect())
+}
+
+/// The id of the container with this name, and the other node that has created it.
+pub(super) async fn other_node(
+    wire: &Wire,
+    node: &NodeIdentity,
+    name: &str,
+) -> Result<Option<(String, OtherNode)>, Error> {
+    let holder = found(inspection(wire, name).await)?;
+    Ok(holder.and_then(|holder| Some((holder.id.clone(), holder.owner(node).other()?.clone()))))
 }
 
 /// Inspects a container by its name or id.
@@ -178,8 +216,15 @@ pub(super) async fn inspection(wire: &Wire, name: &str) -> Result<Inspection, Er
 impl Inspection {
     /// The server and the role of the container, which has this name.
     fn belongs_to(&self, name: &str) -> Option<(ServerId, Role)> {
-        let label = |label: &str| self.config.labels.as_ref()?.get(label).map(String::as_str);
-        belongs_to(label, [name].into_iter())
+        belongs_to(|label| self.label(label), [name].into_iter())
+    }
+
+    fn owner(&self, node: &NodeIdentity) -> Owner {
+        node.owner(|label| self.label(label))
+    }
+
+    fn label(&self, label: &str) -> Option<&str> {
+        self.config.labels.as_ref()?.get(label).map(String::as_str)
     }
 
     /// Whether the container has run and ended.
@@ -208,10 +253,25 @@ impl Inspection {
             token: labels.remove(LABEL_TOKEN),
             spec_hash: labels.remove(LABEL_SPEC),
             limits_hash: labels.remove(LABEL_LIMITS),
+            image: self.config.image.filter(|image| !image.is_empty()),
+            fields: labels.remove(LABEL_FIELDS).and_then(|label| Fields::from_label(&label)),
+            ports: self.network_settings.bound(),
             stop_signal: signal_name(&self.config.stop_signal),
             others: Vec::new(),
             files: None,
         }
+    }
+}
+
+impl EngineNetwork {
+    /// The ports of the host, each once for both protocols.
+    fn bound(self) -> Vec<PublishedPort> {
+        let bindings = self.ports.into_iter().flatten().filter_map(|(_, bindings)| bindings).flatten();
+        let bound = bindings.filter_map(|Binding { host_ip, host_port }| {
+            let address = if host_ip.is_empty() { "0.0.0.0".to_owned() } else { host_ip };
+            Some(PublishedPort { address, port: host_port.parse().ok()? })
+        });
+        bound.collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 
@@ -252,9 +312,14 @@ fn files_folder(role: Role) -> &'static str {
 }
 
 /// Creates a container and returns its id.
-pub(super) async fn create(docker: &Docker, spec: &ContainerSpec, purpose: &Purpose) -> Result<String, Error> {
+pub(super) async fn create(
+    docker: &Docker,
+    node: &NodeIdentity,
+    spec: &ContainerSpec,
+    purpose: &Purpose,
+) -> Result<String, Error> {
     let options = CreateContainerOptions { name: Some(spec.name.clone()), ..CreateContainerOptions::default() };
-    let mut body = create_body(spec, purpose);
+    let mut body = create_body(node, spec, purpose);
     let created = match docker.create_container(Some(options.clone()), body.clone()).await {
         Err(Error::DockerResponseServerError { message, .. })
             if spec.log.is_some() && message.contains("invalid log driver") =>
@@ -334,7 +399,7 @@ pub(super) fn found<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-fn create_body(spec: &ContainerSpec, purpose: &Purpose) -> ContainerCreateBody {
+fn create_body(node: &NodeIdentity, spec: &ContainerSpec, purpose: &Purpose) -> ContainerCreateBody {
     ContainerCreateBody {
         hostname: Some(spec.hostname.clone()),
         domainname: some_text(&spec.domainname),
@@ -349,7 +414,7 @@ fn create_body(spec: &ContainerSpec, purpose: &Purpose) -> ContainerCreateBody {
         env: Some(spec.environment.clone()),
         cmd: spec.command.clone(),
         image: Some(spec.image.clone()),
-        labels: Some(labels(spec, purpose)),
+        labels: Some(labels(node, spec, purpose)),
         exposed_ports: some_list(spec.ports.iter().flat_map(|port| protocols(port.port)).collect()),
         host_config: Some(host_config(spec)),
         networking_config: spec.endpoint.as_ref().map(|endpoint| {
@@ -368,16 +433,21 @@ fn create_body(spec: &ContainerSpec, purpose: &Purpose) -> ContainerCreateBody {
     }
 }
 
-fn labels(spec: &ContainerSpec, purpose: &Purpose) -> HashMap<String, String> {
+fn labels(node: &NodeIdentity, spec: &ContainerSpec, purpose: &Purpose) -> HashMap<String, String> {
     let mut labels: HashMap<String, String> = spec.labels.clone().into_iter().collect();
-    // Last, so that settings cannot replace the labels of the daemon.
+    // Last, so that neither settings nor images replace the labels of the daemon.
     labels.extend([
+        (LABEL_NODE.to_owned(), node.id.clone()),
+        (LABEL_ROOT.to_owned(), node.root.clone()),
         (LABEL_SERVER.to_owned(), purpose.server.to_string()),
         (LABEL_ROLE.to_owned(), purpose.role.as_str().to_owned()),
         (LABEL_TOKEN.to_owned(), purpose.token.clone()),
         (LABEL_SPEC.to_owned(), spec.hash()),
         (LABEL_LIMITS.to_owned(), spec.limits.hash()),
     ]);
+    if !spec.fields.is_empty() {
+        labels.insert(LABEL_FIELDS.to_owned(), spec.fields.to_label());
+    }
     labels
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::errors::Error;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use super::containers::belongs_to;
 use super::lines;
 use super::wire::Wire;
+use crate::model::NodeIdentity;
 use crate::runtime::{ContainerChange, RuntimeEvent};
 
 /// Events of this time before the request are requested, too. The engine answers a moment before it listens.
@@ -43,7 +45,7 @@ struct Actor<'a> {
 }
 
 /// Opens the stream of events. Returns after the engine has accepted the request.
-pub(super) async fn listen(wire: &Wire) -> Result<BoxStream<'static, RuntimeEvent>, Error> {
+pub(super) async fn listen(wire: &Wire, node: Arc<NodeIdentity>) -> Result<BoxStream<'static, RuntimeEvent>, Error> {
     let filters = serde_json::json!({"type": ["container"], "event": ACTIONS}).to_string();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let query = url::form_urlencoded::Serializer::new(String::new())
@@ -54,16 +56,19 @@ pub(super) async fn listen(wire: &Wire) -> Result<BoxStream<'static, RuntimeEven
     let events = lines::lines(response)
         // A lost connection ends the stream. The subscriber subscribes again and observes everything.
         .take_while(|line| std::future::ready(line.is_ok()))
-        .filter_map(|line| std::future::ready(line.ok().and_then(|line| read(&line))));
+        .filter_map(move |line| std::future::ready(line.ok().and_then(|line| read(&node, &line))));
     Ok(events.boxed())
 }
 
-/// Parses an event, if it is about a container of a server.
-fn read(line: &[u8]) -> Option<RuntimeEvent> {
+/// Parses an event, if it is about a container of a server of this node.
+fn read(node: &NodeIdentity, line: &[u8]) -> Option<RuntimeEvent> {
     let event: Event<'_> = serde_json::from_slice(line).ok()?;
     let attributes = &event.actor.attributes;
     let attribute = |key: &str| attributes.get(key).map(|value| &**value);
     let (server, role) = belongs_to(attribute, attribute("name").into_iter())?;
+    if node.owner(attribute).other().is_some() {
+        return None;
+    }
     let change = match &*event.action {
         "create" => ContainerChange::Created,
         "start" => ContainerChange::Started,
@@ -86,7 +91,7 @@ mod tests {
             "status": "die", "id": "0123", "from": "game", "Type": "container", "Action": "die",
             "Actor": {"ID": "0123", "Attributes": attributes}, "scope": "local", "time": 1, "timeNano": 2,
         });
-        read(event.to_string().as_bytes())
+        read(&NodeIdentity::default(), event.to_string().as_bytes())
     }
 
     #[test]
@@ -102,13 +107,14 @@ mod tests {
         assert_eq!(found(serde_json::json!({"name": installer, "exitCode": "1"})), Some((server, Role::Installer)));
         assert_eq!(found(serde_json::json!({"name": "postgres"})), None);
         assert_eq!(found(serde_json::json!({})), None);
+        assert_eq!(found(serde_json::json!({"name": SERVER, "alula.node": "other"})), None);
         assert_eq!(event(serde_json::json!({"name": SERVER})).unwrap().change, ContainerChange::Ended);
     }
 
     #[test]
     fn other_lines_are_skipped() {
         for line in ["", "{}", "null", "{\"Action\":\"die\"}", "{\"Action\":\"die\",\"Actor\":{}}", "garbage"] {
-            assert_eq!(read(line.as_bytes()), None, "{line}");
+            assert_eq!(read(&NodeIdentity::default(), line.as_bytes()), None, "{line}");
         }
     }
 }

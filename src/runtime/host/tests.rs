@@ -32,9 +32,9 @@ fn machine() -> FakeEngine {
 
 fn spec() -> ContainerSpec {
     let node = crate::testing::node_config(std::path::Path::new("/node"));
-    let mut spec = crate::model::Spec::default();
-    spec.settings.container.image = "game:1".into();
-    spec_builder::server_container(id(), &spec, &node, &HostInfo::default()).spec
+    let mut manifest = crate::model::Manifest::new(id(), crate::model::ManagedBy::File);
+    manifest.spec.settings.container.image = "game:1".into();
+    spec_builder::server_container(&manifest, &node, &HostInfo::default()).spec
 }
 
 #[tokio::test(start_paused = true)]

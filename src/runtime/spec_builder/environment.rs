@@ -82,7 +82,7 @@ fn own_variables(variables: &BTreeMap<String, Value>, omissions: &mut Vec<String
 }
 
 /// A variable's value as text. Numbers are short: `5`, `1.5`.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Bool(flag) => flag.to_string(),

@@ -1,11 +1,13 @@
 //! Networks, addresses and ports.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::config::NodeConfig;
 use crate::model::settings::Allocations;
-use crate::runtime::{Endpoint, HostInfo, NetworkPurpose, NetworkSpec, PublishedPort};
+use crate::model::{ManagedBy, PublishedPort};
+use crate::runtime::{Endpoint, HostInfo, NetworkPurpose, NetworkSpec};
 
 /// In an allocation, this address means the host.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
@@ -90,15 +92,38 @@ pub(super) fn endpoint(allocations: &Allocations, node: &NodeConfig, host: &Host
     })
 }
 
+/// The allocations that are published: the mappings, in which a panel lists the default allocation, too. A file without mappings publishes
+/// its default.
+pub(super) fn published<'a>(
+    allocations: &'a Allocations,
+    managed_by: ManagedBy,
+    omissions: &mut Vec<String>,
+) -> Cow<'a, BTreeMap<String, Vec<i64>>> {
+    let Allocations { default, mappings, .. } = allocations;
+    if managed_by == ManagedBy::Panel || default.port == 0 {
+        return Cow::Borrowed(mappings);
+    }
+    if mappings.is_empty() {
+        return Cow::Owned(BTreeMap::from([(default.ip.clone(), vec![default.port])]));
+    }
+    if !mappings.get(&default.ip).is_some_and(|ports| ports.contains(&default.port)) {
+        omissions.push(format!(
+            "the default allocation {}:{} is not published: allocations.mappings does not list it; add it there",
+            default.ip, default.port
+        ));
+    }
+    Cow::Borrowed(mappings)
+}
+
 /// The published ports, each once. Invalid numbers are left out silently, as with Wings.
 pub(super) fn ports(
-    allocations: &Allocations,
+    mappings: &BTreeMap<String, Vec<i64>>,
     node: &NodeConfig,
     host: &HostInfo,
     omissions: &mut Vec<String>,
 ) -> Vec<PublishedPort> {
     let mut ports = BTreeSet::new();
-    for (ip, numbers) in &allocations.mappings {
+    for (ip, numbers) in mappings {
         let address = match ip.as_str() {
             LOOPBACK if inter_server_network(node, host) => continue,
             LOOPBACK => interface(node, host),
@@ -112,10 +137,14 @@ pub(super) fn ports(
                 }
             },
         };
-        let valid = numbers.iter().filter_map(|number| u16::try_from(*number).ok()).filter(|port| *port != 0);
-        ports.extend(valid.map(|port| PublishedPort { address: address.clone(), port }));
+        ports.extend(valid_ports(numbers).into_iter().map(|port| PublishedPort { address: address.clone(), port }));
     }
     ports.into_iter().collect()
+}
+
+/// The valid ones of a list of ports.
+pub(super) fn valid_ports(numbers: &[i64]) -> BTreeSet<u16> {
+    numbers.iter().filter_map(|number| u16::try_from(*number).ok()).filter(|port| *port != 0).collect()
 }
 
 #[cfg(test)]

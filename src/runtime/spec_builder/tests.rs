@@ -1,9 +1,10 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::*;
-use crate::model::Settings;
+use crate::model::{ManagedBy, Settings};
 use crate::runtime::{KernelLimits, NetworkInfo};
 
 fn id() -> ServerId {
@@ -18,6 +19,7 @@ fn node() -> NodeConfig {
 
 fn host() -> HostInfo {
     HostInfo {
+        identity: Arc::default(),
         network: NetworkInfo { driver: "bridge".into(), gateway: Some("172.30.0.1".into()) },
         kernel: KernelLimits { block_io_weight: true, oom_kill_disable: true },
     }
@@ -41,13 +43,17 @@ fn full() -> Spec {
     Spec { settings, ..Spec::default() }
 }
 
+fn manifest(spec: &Spec) -> Manifest {
+    Manifest { spec: spec.clone(), ..Manifest::new(id(), ManagedBy::Panel) }
+}
+
 fn script() -> Script {
     Script { image: "ghcr.io/pelican-eggs/installers:alpine".into(), entrypoint: "ash".into(), text: "true".into() }
 }
 
 #[test]
 fn a_server() {
-    let built = server_container(id(), &full(), &node(), &host());
+    let built = server_container(&manifest(&full()), &node(), &host());
     assert_eq!(built.omissions, [""; 0]);
     assert_eq!(built.spec.own_network, None);
     insta::assert_snapshot!(serde_json::to_string_pretty(&built.spec).unwrap());
@@ -57,14 +63,14 @@ fn a_server() {
 fn without_a_log_driver_the_engine_chooses() {
     let mut node = node();
     node.docker.log_config.driver.clear();
-    assert!(server_container(id(), &full(), &node, &host()).spec.log.is_none());
+    assert!(server_container(&manifest(&full()), &node, &host()).spec.log.is_none());
 }
 
 #[test]
 fn the_output_of_an_installer_can_be_read_whatever_the_log_driver() {
     let mut node = node();
     node.docker.log_config.driver = "none".into();
-    assert_eq!(server_container(id(), &full(), &node, &host()).spec.log.unwrap().driver, "none");
+    assert_eq!(server_container(&manifest(&full()), &node, &host()).spec.log.unwrap().driver, "none");
     assert_eq!(installer_container(id(), &full(), &script(), &node, &host()).spec.log.unwrap().driver, "local");
     node.docker.log_config.driver = "journald".into();
     assert_eq!(installer_container(id(), &full(), &script(), &node, &host()).spec.log.unwrap().driver, "journald");
@@ -79,8 +85,8 @@ fn an_installer() {
 
 #[test]
 fn the_same_input_gives_the_same_hash() {
-    let hash = |spec: &Spec| server_container(id(), spec, &node(), &host()).spec.hash();
-    let limits = |spec: &Spec| server_container(id(), spec, &node(), &host()).spec.limits.hash();
+    let hash = |spec: &Spec| server_container(&manifest(spec), &node(), &host()).spec.hash();
+    let limits = |spec: &Spec| server_container(&manifest(spec), &node(), &host()).spec.limits.hash();
     let mut larger = full();
     larger.settings.build.memory_limit = 256;
     larger.settings.build.cpu_limit = 10;
@@ -98,7 +104,7 @@ fn addresses_differ_between_server_and_installer() {
         environment.iter().find_map(|variable| variable.strip_prefix("SERVER_IP=").map(String::from))
     };
     let mut spec = full();
-    let server = |spec: &Spec| of(&server_container(id(), spec, &node(), &host()).spec.environment);
+    let server = |spec: &Spec| of(&server_container(&manifest(spec), &node(), &host()).spec.environment);
     let installer = |spec: &Spec| of(&installer_container(id(), spec, &script(), &node(), &host()).spec.environment);
     assert_eq!(server(&spec).unwrap(), "172.30.0.1");
     assert_eq!(installer(&spec).unwrap(), "127.0.0.1");
@@ -113,7 +119,7 @@ fn time_zones() {
     let zone = |zone: &str| {
         let mut spec = full();
         spec.settings.environment.insert("SERVER_TIMEZONE".into(), zone.into());
-        server_container(id(), &spec, &node(), &host()).spec.environment.swap_remove(0)
+        server_container(&manifest(&spec), &node(), &host()).spec.environment.swap_remove(0)
     };
     assert_eq!(zone("Europe/Berlin"), "TZ=Europe/Berlin");
     assert_eq!(zone("America/Port-au-Prince"), "TZ=America/Port-au-Prince");
@@ -128,7 +134,7 @@ fn a_forced_outgoing_address_does_not_apply_to_installers() {
     let mut spec = full();
     spec.settings.allocations.force_outgoing_ip = true;
     spec.settings.allocations.default.ip = "203.0.113.5".into();
-    let server = server_container(id(), &spec, &node(), &host());
+    let server = server_container(&manifest(&spec), &node(), &host());
     assert_eq!(server.spec.network_mode, "ip-203-0-113-5");
     assert_eq!(server.spec.own_network.unwrap().name, "ip-203-0-113-5");
     let installer = installer_container(id(), &spec, &script(), &node(), &host());
@@ -140,7 +146,7 @@ fn a_forced_outgoing_address_does_not_apply_to_installers() {
 fn a_rootless_node_names_its_own_user() {
     let mut node = node();
     node.rootless = Some(crate::config::ContainerUser { uid: 0, gid: 0 });
-    assert_eq!(server_container(id(), &full(), &node, &host()).spec.user.unwrap(), "0:0");
+    assert_eq!(server_container(&manifest(&full()), &node, &host()).spec.user.unwrap(), "0:0");
 }
 
 #[test]
@@ -154,7 +160,7 @@ fn local_images() {
 fn variables_with_nul_bytes_are_left_out() {
     let mut spec = full();
     spec.settings.environment.insert("BAD".into(), "a\0b".into());
-    let built = server_container(id(), &spec, &node(), &host());
+    let built = server_container(&manifest(&spec), &node(), &host());
     assert!(built.spec.environment.iter().all(|variable| !variable.contains('\0')));
     assert_eq!(built.omissions.len(), 1);
 }

@@ -8,7 +8,9 @@ use tokio::sync::mpsc;
 
 use super::log::{ContainerLog, LOG_CHUNKS};
 use super::program::Program;
-use crate::model::{ContainerState, DirectoryId, Role, ServerId};
+use crate::model::{
+    ContainerState, DirectoryId, LABEL_NODE, LABEL_ROOT, NodeIdentity, OtherNode, Owner, Role, ServerId,
+};
 use crate::runtime::{ContainerSpec, Limits, Purpose, parse_container_name};
 
 /// The phase of a container.
@@ -37,6 +39,8 @@ pub(super) struct Container {
     pub(super) name: String,
     pub(super) spec: ContainerSpec,
     pub(super) purpose: Option<Purpose>,
+    /// Labels of the node that has created it.
+    pub(super) node: Option<OtherNode>,
     /// Applied limits.
     pub(super) limits: Limits,
     /// Labels: hashes of spec and limits at creation.
@@ -89,6 +93,7 @@ impl Container {
             name: spec.name.clone(),
             spec: spec.clone(),
             purpose: purpose.cloned(),
+            node: None,
             spec_hash: spec.hash(),
             limits: spec.limits.clone(),
             limits_label: spec.limits.hash(),
@@ -131,6 +136,16 @@ impl Container {
             Some(purpose) => Some((purpose.server, purpose.role)),
             None => parse_container_name(&self.name),
         }
+    }
+
+    /// The node that has created it, as this one sees it.
+    pub(super) fn node(&self, this: &NodeIdentity) -> Owner {
+        let node = self.node.as_ref();
+        this.owner(|label| match label {
+            LABEL_NODE => node.map(|node| node.id.as_str()),
+            LABEL_ROOT => node.map(|node| node.root.as_str()),
+            _ => None,
+        })
     }
 
     /// Its output from now on, until it ends. A reader that falls [`LOG_CHUNKS`] chunks behind is dropped.

@@ -324,7 +324,7 @@ async fn applied_limits_are_known_to_the_connection_that_set_them() {
 async fn ports_mounts_and_networks_are_rejected_as_docker_does() {
     let engine = machine();
     let runtime = faultless(&engine);
-    let port = |address: &str| vec![crate::runtime::PublishedPort { address: address.into(), port: 25_565 }];
+    let port = |address: &str| vec![crate::model::PublishedPort { address: address.into(), port: 25_565 }];
     let mut ids = Vec::new();
     for (number, address) in ["127.0.0.1", "127.0.0.2", "0.0.0.0"].into_iter().enumerate() {
         let id = server(number as u128);

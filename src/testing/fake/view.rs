@@ -3,7 +3,7 @@
 use super::container::Container;
 use super::engine::FakeEngine;
 use super::state::{Network, State};
-use crate::model::{ContainerStatus, Role, ServerId};
+use crate::model::{ContainerStatus, NodeIdentity, Role, ServerId};
 use crate::runtime::{EngineInfo, NetworkInfo, NetworkSpec, container_name};
 
 pub(super) fn engine_info(state: &State) -> EngineInfo {
@@ -22,10 +22,17 @@ pub(super) fn engine_info(state: &State) -> EngineInfo {
 }
 
 /// The container of a server: the one with its name, or one with its labels; one that runs comes first.
-pub(super) fn status(engine: &FakeEngine, state: &State, server: ServerId, role: Role) -> Option<ContainerStatus> {
+pub(super) fn status(
+    engine: &FakeEngine,
+    node: &NodeIdentity,
+    state: &State,
+    server: ServerId,
+    role: Role,
+) -> Option<ContainerStatus> {
     let name = container_name(server, role);
-    let mut owned: Vec<&Container> =
-        state.containers.values().filter(|container| container.owner() == Some((server, role))).collect();
+    let of_node = |container: &&Container| container.node(node).other().is_none();
+    let of_role = |container: &&Container| container.owner() == Some((server, role));
+    let mut owned: Vec<&Container> = state.containers.values().filter(of_role).filter(of_node).collect();
     owned.sort_by_key(|container| (!container.running(), container.name != name));
     let (container, others) = owned.split_first()?;
     let ours = container.purpose.as_ref();
@@ -38,6 +45,9 @@ pub(super) fn status(engine: &FakeEngine, state: &State, server: ServerId, role:
         token: ours.map(|purpose| purpose.token.clone()),
         spec_hash: ours.map(|_| container.spec_hash.clone()),
         limits_hash: ours.map(|_| container.limits_label.clone()),
+        image: Some(container.spec.image.clone()),
+        fields: ours.map(|_| container.spec.fields.clone()).filter(|fields| !fields.is_empty()),
+        ports: if container.running() { container.spec.ports.clone() } else { Vec::new() },
         stop_signal: container.stop_signal.clone(),
         others: others.iter().filter(|other| other.running()).map(|other| other.id.clone()).collect(),
         files: container.files.filter(|_| container.running()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Context, Done, StepError};
+use super::{Context, Done, StepError, ports};
 use crate::model::record::{AppliedLimits, Serving};
 use crate::model::{Crash, Handled, Reason, Role, ServerId};
 use crate::reconcile::pass::observe::built;
@@ -55,10 +55,15 @@ impl Context {
         self.attach(id, container, false).await?;
         self.servers.starting(id, Role::Server, container);
         if let Err(error) = self.runtime.start(container).await {
-            if !error.is_outage() {
-                self.console.detach(id);
+            if error.is_outage() {
+                return Err(error.into());
             }
-            return Err(error.into());
+            self.console.detach(id);
+            return Err(match ports::holder(self, id) {
+                Some(holder) => RuntimeError::with_message(error.kind, format!("{error}; {holder}")),
+                None => error,
+            }
+            .into());
         }
         self.servers.container_changed(id, Role::Server);
         Ok(())

@@ -94,6 +94,9 @@ pub fn container(id: &str, token: Option<&str>) -> ContainerStatus {
         token: token.map(Into::into),
         spec_hash: token.map(|_| "spec".into()),
         limits_hash: Some("limits".into()),
+        image: Some("game:1".into()),
+        fields: None,
+        ports: Vec::new(),
         stop_signal: None,
         others: Vec::new(),
         files: None,
@@ -120,7 +123,12 @@ impl Fixture {
             record: Record { generation: 1, ..Record::default() },
             published: PowerState::Offline,
             observed: Observed {
-                wanted: Some(WantedContainer { spec_hash: Some("spec".into()), limits_hash: "limits".into() }),
+                wanted: Some(WantedContainer {
+                    spec_hash: Some("spec".into()),
+                    limits_hash: "limits".into(),
+                    image: IMAGE.into(),
+                    ..WantedContainer::default()
+                }),
                 prepared: true,
                 ..Observed::default()
             },

@@ -478,6 +478,64 @@ fn a_request_that_waits_for_an_installation_expires_meanwhile() {
 }
 
 #[test]
+fn without_a_panel_an_installation_that_is_rejected_stays_pending() {
+    let first = || Fixture::file_server().wants_install("i1");
+    let prepared = || first().slot().job_done(Image, "i1 server game:1").job_done(Image, "i1 installer setup:1");
+    let no_image = || first().with(|server| server.manifest().spec.script.as_mut().unwrap().image.clear());
+    let refused = |attempts, due| prepared().step_rejected(StepKind::CreateServer, "install:i1", attempts, due);
+    table(&[
+        ("no image in the manifest", no_image(), &[]),
+        (
+            "an image that cannot be",
+            first().slot().job_rejected(Image, "i1 installer setup:1"),
+            &["ReleaseInstallSlot"],
+        ),
+        (
+            "an image that is not there",
+            first().slot().job_failed(Image, "i1 server game:1", 3, 9),
+            &["ReleaseInstallSlot"],
+        ),
+        ("the same, due", first().job_failed(Image, "i1 server game:1", 3, 0), &["TakeInstallSlot"]),
+        ("rejected twice", refused(2, 9), &[]),
+        ("rejected often", refused(3, 9), &["ReleaseInstallSlot"]),
+        ("rejected often, due", refused(9, 0), &["CreateServer install:i1"]),
+        (
+            "an installer that cannot start",
+            prepared()
+                .container_made("c1", "install:i1")
+                .script_ready("i1")
+                .installer(could_not_start("n1", "i1"))
+                .step_rejected(StepKind::StartInstaller, "i1", 5, 9),
+            &["RemoveInstaller n1"],
+        ),
+    ]);
+    for (server, expected) in [(no_image(), Reason::InvalidImage), (refused(3, 9), Reason::ContainerBackOff)] {
+        assert_eq!(reason(&server.plan(), ConditionType::Installed), Some(expected));
+    }
+}
+
+#[test]
+fn without_a_panel_a_failed_installation_holds_the_start_back() {
+    let failed = || Fixture::file_server().wants_install("i1").install_ended("i1", InstallOutcome::Failed);
+    let skipped = failed().with(|server| server.manifest().spec.settings.skip_egg_scripts = true);
+    let start = ["StartJob Image p1 server game:1", "StartJob Permissions p1"];
+    table(&[
+        ("failed", failed().wants_up("p1"), &[]),
+        ("the script does not count", skipped.wants_up("p1"), &start),
+        ("another one is pending", failed().wants_up("p1").wants_install("i2"), &["TakeInstallSlot"]),
+        (
+            "another one has succeeded",
+            failed().wants_up("p1").wants_install("i2").install_ended("i2", InstallOutcome::Succeeded),
+            &start,
+        ),
+        ("one that runs already", failed().container_running("c1", "p1").wants_up("p1"), &[]),
+    ]);
+    let plan = failed().wants_up("p1").plan();
+    assert_eq!(reason(&plan, ConditionType::Running), Some(Reason::InstallFailed));
+    insta::assert_snapshot!("file_installation_failed", text(&plan));
+}
+
+#[test]
 fn a_failed_installation_leaves_the_server_down() {
     let failed = |fixture: Fixture| fixture.install_ended("i1", InstallOutcome::Failed);
     table(&[
@@ -512,7 +570,7 @@ fn an_installer_of_another_daemon_keeps_the_server_from_starting() {
         ),
         (
             "a restart comes down",
-            fixture().container_running("c1", "p0").wants_restart("p1"),
+            fixture().container_running("c1", "p0").wants_restart("p1").ready_to_start("p1"),
             &["Stop c1 command \"quit\" 600s"],
         ),
         ("a request with a deadline expires", fixture().wants_up("p1").until(0), &["ClosePower p1 Expired"]),

@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::display::{steps, text};
+use super::display::{reason, steps, text};
 use super::fixture::Fixture;
 use super::model::Model;
 use super::tape::{Tape, fixture, manners};
-use crate::model::{ContainerStatus, ManagedBy, Reason};
+use crate::model::{ConditionType, ContainerStatus, InstallOutcome, ManagedBy, Manifest, Reason};
 use crate::reconcile::job::JobKind;
 use crate::reconcile::plan::Plan;
 use crate::reconcile::step::Step;
@@ -71,9 +71,21 @@ fn is_harmless(fixture: &Fixture, plan: &Plan) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+fn by_panel(fixture: &Fixture) -> bool {
+    let managed = |manifest: &Manifest| manifest.metadata.managed_by == ManagedBy::Panel;
+    fixture.policy.panel && fixture.manifest.as_ref().is_some_and(managed)
+}
+
+/// Without a panel a failed installation holds the start back.
+fn is_held_back(fixture: &Fixture) -> bool {
+    let skipped = fixture.manifest.as_ref().is_some_and(|manifest| manifest.spec.settings.skip_egg_scripts);
+    let done = fixture.record.install.done.as_ref();
+    !by_panel(fixture) && !skipped && done.is_some_and(|done| done.outcome == InstallOutcome::Failed)
+}
+
 /// What holds when there is nothing more to do.
 fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
-    let Fixture { manifest, record, observed, policy, .. } = &model.fixture;
+    let Fixture { manifest, record, observed, .. } = &model.fixture;
     if model.gone {
         let deleted = requests::deletion(&model.fixture.requests).is_some();
         prop_assert!(deleted && observed.server.is_none() && observed.installer.is_none());
@@ -81,7 +93,13 @@ fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
     }
     prop_assert!(requests::deletion(&model.fixture.requests).is_none(), "a deletion that does not end");
     let Some(manifest) = manifest.as_ref().filter(|_| record.parked.is_none()) else { return Ok(()) };
-    prop_assert!(model.fixture.asked().install().is_none(), "an installation that does not end");
+    if model.fixture.asked().install().is_some() {
+        // An image that cannot be: the panel's user is told, and without a panel a person fixes the manifest.
+        let refused = reason(&model.fixture.plan(), ConditionType::Installed) == Some(Reason::InvalidImage);
+        prop_assert!(refused && !by_panel(&model.fixture), "an installation that does not end");
+        prop_assert!(!observed.has_install_slot_or_waits(), "it holds up others");
+        return Ok(());
+    }
     prop_assert!(
         observed.installer.is_none() && !observed.has_install_slot_or_waits(),
         "a leftover of an installation"
@@ -97,6 +115,7 @@ fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
             let serves = assigned.map(|serving| &serving.power).or(server.token.as_ref());
             prop_assert_eq!(serves, Some(&request.id), "what runs serves another request");
         }
+        (Some(request), None) if request.verb.wants_up() && is_held_back(&model.fixture) => {}
         (Some(request), None) => {
             prop_assert!(false, "{:?} {} is pending, and the server is down", request.verb, request.id);
         }
@@ -106,7 +125,7 @@ fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
         prop_assert_eq!(observed.attached.as_ref(), Some(&server.id));
         prop_assert_eq!(server.limits_hash.as_ref(), observed.wanted.as_ref().map(|wanted| &wanted.limits_hash));
     }
-    if policy.panel && manifest.metadata.managed_by == ManagedBy::Panel {
+    if by_panel(&model.fixture) {
         prop_assert!(record.install.done.as_ref().is_none_or(|done| done.reported), "a result that is not reported");
         let known = crate::model::PowerState::known_to_panel(observed.acknowledged, record.last_reported);
         prop_assert_eq!(known, Some(model.fixture.plan().state), "a state that is not reported");

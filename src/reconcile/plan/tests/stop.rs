@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::display::{reason, seconds, steps, table, text};
-use super::fixture::Fixture;
+use super::fixture::{Fixture, at};
 use crate::model::{ConditionType, PowerState, Reason};
-use crate::reconcile::job::JobKind::{InstallLog, Usage};
+use crate::reconcile::job::JobKind::{self, InstallLog, Usage};
 use crate::reconcile::step::StepKind;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -195,12 +195,48 @@ fn a_handled_stop_does_not_stop_what_another_daemon_started() {
 fn a_restart_is_a_stop_and_a_start() {
     let again = || running().wants_restart("p2");
     table(&[
-        ("down first", again(), &["Stop c1 command \"quit\" 600s"]),
+        ("the newest configuration first", again(), &["StartJob Sync p2"]),
+        ("then the image", again().synced_for("p2"), &["StartJob Image p2 server game:1"]),
+        ("then down", again().ready_to_start("p2"), &["Stop c1 command \"quit\" 600s"]),
         ("still coming down", again().stop_sent("c1", 5, 600), &[]),
         ("too slowly", again().stop_sent("c1", 600, 600), &["Kill c1"]),
         ("down", again().container_exited("c1", "p1", 0).stop_sent("c1", 5, 600), &["StartJob Sync p2"]),
         ("then its container goes", again().container_exited("c1", "p1", 1).ready_to_start("p2"), &["RemoveServer c1"]),
         ("done", again().container_running("c2", "p2"), &[]),
+    ]);
+}
+
+#[test]
+fn a_restart_ends_the_server_only_when_its_image_is_there() {
+    let pulling = |state: fn(Fixture) -> Fixture| state(running().wants_restart("p2").synced_for("p2"));
+    let image = "p2 server game:1";
+    let kept = [
+        pulling(|server| server.job_running(JobKind::Image, "p2 server game:1")),
+        pulling(|server| server.job_failed(JobKind::Image, "p2 server game:1", 9, 3)),
+        pulling(|server| server.job_rejected(JobKind::Image, "p2 server game:1")),
+        running().wants_restart("p2").job_running(JobKind::Sync, "p2"),
+    ];
+    for server in kept {
+        let plan = server.plan();
+        assert_eq!(steps(&plan), Vec::<String>::new());
+        assert_eq!(plan.state, PowerState::Running);
+        assert_eq!(reason(&plan, ConditionType::Running), Some(Reason::RestartRequested));
+    }
+    let refused = running().wants_restart("p2").job_rejected(JobKind::Sync, "p2");
+    let silent = running().wants_restart("p2").job_failed(JobKind::Sync, "p2", 1, 3);
+    let after_two_minutes = running().wants_restart("p2").synced_for("p2").with(|server| {
+        server.record.power.started = None;
+        server.observed.server.as_mut().unwrap().started_at = Some(at(-500));
+    });
+    table(&[
+        ("the panel rejects it: the server stays", refused, &["ClosePower p2 PanelRejected"]),
+        ("the panel does not answer", silent, &["StartJob Image p2 server game:1"]),
+        ("what was fetched for it counts", after_two_minutes, &["StartJob Image p2 server game:1"]),
+        (
+            "a stop comes first",
+            running().wants_restart("p2").job_running(JobKind::Image, image).wants_down("d1"),
+            &["Stop c1 command \"quit\" 600s"],
+        ),
     ]);
 }
 
@@ -217,9 +253,10 @@ fn a_start_of_a_server_that_runs_lets_it_run_for_the_new_request() {
 fn a_restart_that_has_begun_to_stop_no_longer_expires() {
     let again = || running().wants_restart("p2").until(30);
     table(&[
-        ("begins", again(), &["RecordBegun p2", "Stop c1 command \"quit\" 600s"]),
+        ("begins", again(), &["RecordBegun p2", "StartJob Sync p2"]),
         ("begun, stopping", again().begun("p2").stop_sent("c1", 5, 600), &[]),
         ("begun, its time is over", again().begun("p2").until(-1).stop_sent("c1", 40, 600), &[]),
+        ("begun, its time is over, not stopping yet", again().begun("p2").until(-1), &["StartJob Sync p2"]),
         ("cannot begin", again().step_unanswered(StepKind::Stop, "c1", 1, 3), &[]),
         ("could not begin in time", again().until(0), &["ClosePower p2 Expired"]),
     ]);
@@ -305,7 +342,7 @@ fn a_full_disk_brings_a_server_down_within_a_minute() {
         ),
         (
             "never measured",
-            full().with(|s| s.policy.disk_check_interval = std::time::Duration::ZERO).job_done(Usage, "watch"),
+            full().with(|s| s.policy.disk_check_interval = std::time::Duration::ZERO).job_done(JobKind::Usage, "watch"),
             &[],
         ),
     ]);

@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::runtime::{Endpoint, LogDriver, PublishedPort, VolumeRole, container_name};
+use crate::model::PublishedPort;
+use crate::runtime::{Endpoint, LogDriver, VolumeRole, container_name};
 
 const SERVER: &str = "550e8400-e29b-41d4-a716-446655440000";
 
@@ -17,7 +18,7 @@ fn purpose() -> Purpose {
 
 /// A spec with all fields.
 pub(in crate::runtime::docker) fn full() -> ContainerSpec {
-    let labels = [("team", "blue"), ("alula.token", "spoofed"), ("alula.server", "spoofed")];
+    let labels = [("team", "blue"), ("alula.token", "spoofed"), ("alula.server", "spoofed"), ("alula.node", "spoofed")];
     ContainerSpec {
         name: container_name(id(), Role::Server),
         image: "game:1".into(),
@@ -62,6 +63,7 @@ pub(in crate::runtime::docker) fn full() -> ContainerSpec {
             PublishedPort { address: "172.18.0.1".into(), port: 25565 },
         ],
         limits: limits(),
+        fields: Fields::default(),
     }
 }
 
@@ -99,7 +101,7 @@ fn bare() -> ContainerSpec {
 }
 
 fn body(spec: &ContainerSpec) -> serde_json::Value {
-    let mut body = serde_json::to_value(create_body(spec, &purpose())).unwrap();
+    let mut body = serde_json::to_value(create_body(&NodeIdentity::default(), spec, &purpose())).unwrap();
     body.sort_all_objects();
     body
 }
@@ -116,9 +118,9 @@ fn a_minimal_spec() {
 
 #[test]
 fn labels_of_settings_do_not_replace_those_of_the_daemon() {
-    let labels = labels(&full(), &purpose());
+    let labels = labels(&NodeIdentity::default(), &full(), &purpose());
     assert_eq!(labels[LABEL_SERVER], SERVER);
-    assert_eq!(labels[LABEL_TOKEN], "01TOKEN");
+    assert_eq!((labels[LABEL_TOKEN].as_str(), labels[LABEL_NODE].as_str()), ("01TOKEN", ""));
     assert_eq!(labels["team"], "blue");
 }
 
@@ -187,6 +189,27 @@ fn a_status_is_read_back() {
 }
 
 #[test]
+fn image_fields_and_bound_ports_are_read_back() {
+    let read = |container: serde_json::Value| serde_json::from_value::<Inspection>(container).unwrap().status();
+    let port = |address: &str, port| PublishedPort { address: address.into(), port };
+    let mut fields = Fields::default();
+    fields.add(&crate::model::DigestKey::default(), "invocation", &"game");
+    let status = read(json!({
+        "Id": "0123", "State": {"Status": "running"},
+        "Config": {"Image": "game:1", "Labels": {"alula.fields": fields.to_label()}},
+        "NetworkSettings": {"Ports": {
+            "25565/tcp": [{"HostIp": "127.0.0.1", "HostPort": "25565"}, {"HostIp": "", "HostPort": "30000"}],
+            "25565/udp": [{"HostIp": "127.0.0.1", "HostPort": "25565"}],
+            "80/tcp": null, "443/tcp": [{"HostIp": "::", "HostPort": ""}],
+        }},
+    }));
+    assert_eq!((status.image.as_deref(), status.fields), (Some("game:1"), Some(fields)));
+    assert_eq!(status.ports, [port("0.0.0.0", 30_000), port("127.0.0.1", 25_565)]);
+    let foreign = read(json!({"Id": "0123", "State": {"Status": "exited"}, "NetworkSettings": {"Ports": null}}));
+    assert_eq!((foreign.image, foreign.fields, foreign.ports.len()), (None, None, 0));
+}
+
+#[test]
 fn signals_are_names_or_numbers() {
     for (signal, name) in [
         (json!("SIGINT"), Some("SIGINT")),
@@ -220,7 +243,7 @@ fn an_end_is_not_before_its_start() {
 fn containers_belong_to_servers_by_labels_or_names() {
     let listed = |names: &[&str], labels: serde_json::Value, state: &str| {
         let container = json!({"Id": "0123", "Names": names, "Labels": labels, "State": state});
-        let listed = super::listed(serde_json::from_value(container).unwrap())?;
+        let listed = super::listed(&NodeIdentity::default(), serde_json::from_value(container).unwrap())?;
         Some((listed.server.to_string(), listed.role, listed.running))
     };
     let ours = json!({"alula.server": SERVER, "alula.role": "installer"});

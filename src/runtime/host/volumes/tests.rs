@@ -1,9 +1,9 @@
 use std::path::Path;
 
 use super::*;
-use crate::model::Settings;
+use crate::model::Script;
 use crate::model::settings::Mount;
-use crate::model::{Script, Spec};
+use crate::model::{ManagedBy, Manifest};
 use crate::runtime::HostInfo;
 use crate::runtime::spec_builder::{installer_container, server_container};
 use crate::tasks::Blocking;
@@ -35,8 +35,9 @@ async fn resolved(mounts: &[(&str, &str)], node: NodeConfig) -> (Vec<String>, Ve
         read_only: true,
     };
     let mounts = Some(mounts.iter().map(mount).collect());
-    let spec = Spec { settings: Settings { mounts, ..Settings::default() }, ..Spec::default() };
-    let mut built = server_container(id(), &spec, &node, &HostInfo::default());
+    let mut manifest = Manifest::new(id(), ManagedBy::File);
+    manifest.spec.settings.mounts = mounts;
+    let mut built = server_container(&manifest, &node, &HostInfo::default());
     let paths = Paths::with(Blocking::Inline, Arc::new(follow), std::time::Duration::from_secs(5));
     Volumes::new(Arc::new(node), paths).resolve(id(), &mut built).await.unwrap();
     let custom = built.spec.volumes.iter().filter(|volume| source(volume).is_some());
@@ -52,15 +53,15 @@ fn paths(built: &BuiltSpec) -> Vec<&str> {
 async fn each_role_has_a_path() {
     let (node, host) = (Arc::new(node()), HostInfo::default());
     let volumes = Volumes::new(node.clone(), Paths::new(Blocking::Inline));
-    let spec = Spec::default();
-    let mut server = server_container(id(), &spec, &node, &host);
+    let manifest = Manifest::new(id(), ManagedBy::File);
+    let mut server = server_container(&manifest, &node, &host);
     volumes.resolve(id(), &mut server).await.unwrap();
     let data = format!("/node/servers/{}/data", id());
     let passwd = node.directories.passwd.display();
     let machine_id = node.directories.machine_id.join(id().to_string()).display().to_string();
     assert_eq!(paths(&server), [data.clone(), format!("{passwd}/passwd"), format!("{passwd}/group"), machine_id]);
     let script = Script { image: "i".into(), entrypoint: "sh".into(), text: String::new() };
-    let mut installer = installer_container(id(), &spec, &script, &node, &host);
+    let mut installer = installer_container(id(), &manifest.spec, &script, &node, &host);
     volumes.resolve(id(), &mut installer).await.unwrap();
     assert_eq!(paths(&installer), [data, format!("{}/install_{}", node.directories.tmp.display(), id())]);
 }

@@ -21,43 +21,74 @@ fn allocations(ip: &str, port: i64, mappings: &[(&str, &[i64])]) -> Allocations 
     }
 }
 
-fn published(mappings: &[(&str, &[i64])], driver: &str) -> Vec<String> {
-    let ports = ports(&allocations("127.0.0.1", 0, mappings), &node(), &host(driver), &mut Vec::new());
+fn published_on(driver: &str, mappings: &[(&str, &[i64])]) -> Vec<String> {
+    let ports = ports(&allocations("127.0.0.1", 0, mappings).mappings, &node(), &host(driver), &mut Vec::new());
     ports.iter().map(|port| format!("{} {}", port.address, port.port)).collect()
 }
 
 #[test]
 fn ports_are_published_once_and_only_if_valid() {
-    let all = published(&[("10.0.0.1", &[2, 1, 2, 0, -1, 65535, 65536, 70000]), ("0.0.0.0", &[7])], "bridge");
+    let all = published_on("bridge", &[("10.0.0.1", &[2, 1, 2, 0, -1, 65535, 65536, 70000]), ("0.0.0.0", &[7])]);
     assert_eq!(all, ["0.0.0.0 7", "10.0.0.1 1", "10.0.0.1 2", "10.0.0.1 65535"]);
-    assert_eq!(published(&[], "bridge"), [""; 0]);
-    assert_eq!(published(&[("fd00::1", &[1])], "bridge"), ["fd00::1 1"]);
+    assert_eq!(published_on("bridge", &[]), [""; 0]);
+    assert_eq!(published_on("bridge", &[("fd00::1", &[1])]), ["fd00::1 1"]);
 }
 
 #[test]
 fn loopback_becomes_the_interface() {
     let loopback: &[(&str, &[i64])] = &[("127.0.0.1", &[1])];
-    assert_eq!(published(loopback, "bridge"), ["172.30.0.1 1"]);
-    assert_eq!(published(loopback, "host"), ["127.0.0.1 1"]);
+    assert_eq!(published_on("bridge", loopback), ["172.30.0.1 1"]);
+    assert_eq!(published_on("host", loopback), ["127.0.0.1 1"]);
     for inter_server in ["overlay", "weavemesh"] {
-        assert_eq!(published(loopback, inter_server), [""; 0]);
-        assert_eq!(published(&[("10.0.0.1", &[1])], inter_server), ["10.0.0.1 1"]);
+        assert_eq!(published_on(inter_server, loopback), [""; 0]);
+        assert_eq!(published_on(inter_server, &[("10.0.0.1", &[1])]), ["10.0.0.1 1"]);
     }
     let unknown = HostInfo::default();
     assert_eq!(interface(&node(), &unknown), "172.18.0.1", "the configured one until the network is known");
     let mut node = node();
     node.docker.network.ispn = true;
-    assert!(ports(&allocations("127.0.0.1", 1, loopback), &node, &host("bridge"), &mut Vec::new()).is_empty());
+    assert!(ports(&allocations("127.0.0.1", 1, loopback).mappings, &node, &host("bridge"), &mut Vec::new()).is_empty());
 }
 
 #[test]
 fn an_invalid_address_is_not_published() {
     for ip in ["", "localhost", "10.0.0", "10.0.0.1:80", "::1%lo"] {
         let mut omissions = Vec::new();
-        let ports = ports(&allocations("10.0.0.1", 1, &[(ip, &[1])]), &node(), &host("bridge"), &mut omissions);
+        let ports =
+            ports(&allocations("10.0.0.1", 1, &[(ip, &[1])]).mappings, &node(), &host("bridge"), &mut omissions);
         assert_eq!(ports, [], "{ip}");
         assert_eq!(omissions.len(), 1, "{ip}");
     }
+}
+
+#[test]
+fn a_file_publishes_its_default_allocation_unless_it_has_mappings() {
+    let of = |managed_by, allocations: &Allocations| {
+        let mut omissions = Vec::new();
+        let published = published(allocations, managed_by, &mut omissions);
+        let ports = ports(&published, &node(), &host("bridge"), &mut omissions);
+        (ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "), omissions)
+    };
+    let none: Vec<String> = Vec::new();
+    for (allocations, by_file, by_panel) in [
+        (allocations("0.0.0.0", 25565, &[]), "0.0.0.0:25565", ""),
+        (allocations("fd00::1", 25565, &[]), "[fd00::1]:25565", ""),
+        (allocations("127.0.0.1", 25565, &[]), "172.30.0.1:25565", ""),
+        (allocations("127.0.0.1", 0, &[]), "", ""),
+        (allocations("0.0.0.0", 70_000, &[]), "", ""),
+        (allocations("0.0.0.0", 1, &[("0.0.0.0", &[1, 2])]), "0.0.0.0:1 0.0.0.0:2", "0.0.0.0:1 0.0.0.0:2"),
+    ] {
+        assert_eq!(of(ManagedBy::File, &allocations), (by_file.to_owned(), none.clone()), "{allocations:?}");
+        assert_eq!(of(ManagedBy::Panel, &allocations), (by_panel.to_owned(), none.clone()), "{allocations:?}");
+    }
+    for (mappings, ports) in [("10.0.0.1", "10.0.0.1:1"), ("0.0.0.0", "0.0.0.0:1")] {
+        let (published, omissions) = of(ManagedBy::File, &allocations("0.0.0.0", 25565, &[(mappings, &[1])]));
+        assert_eq!(published, ports);
+        assert!(omissions[0].contains("0.0.0.0:25565 is not published"), "{omissions:?}");
+    }
+    let (published, omissions) = of(ManagedBy::File, &allocations("0.0.0.0", 25565, &[("0.0.0.0", &[])]));
+    assert_eq!((published.as_str(), omissions.len()), ("", 1), "an empty list publishes nothing");
+    assert_eq!(of(ManagedBy::File, &allocations("localhost", 25565, &[])).1.len(), 1, "this is no address");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Faults, calls of other programs, and an engine that stops.
 
 use super::*;
+use crate::model::Owner;
 use crate::runtime::ContainerChange;
 
 /// Faults of one kind for one call.
@@ -230,7 +231,7 @@ async fn containers_of_others_are_listed_by_name_or_not_at_all() {
     let id = engine.create_foreign(&name).unwrap();
     assert_eq!(engine.create_foreign(&name), None);
     assert!(engine.start_outside(&name));
-    let wanted = Listed { server: server(1), role: Role::Installer, id, running: true };
+    let wanted = Listed { server: server(1), role: Role::Installer, id, running: true, owner: Owner::Unlabelled };
     assert_eq!(runtime.list().await.unwrap(), [wanted]);
     assert!(engine.kill_outside(&name));
     assert!(!engine.kill_outside(&name));
