@@ -89,7 +89,7 @@ fn the_request_the_manifest_or_the_way_of_stopping_say_how_long_a_stop_waits() {
         ("the request", down().within(1200), &[&quit(1200)]),
         ("the manifest", down().stops_within(1200), &[&quit(1200)]),
         ("both: the request", down().stops_within(1200).within(5), &[&quit(5)]),
-        ("a restart", running().wants_restart("p2").within(5), &[&quit(5)]),
+        ("a restart", running().wants_restart("p2").within(5).ready_to_start("p2"), &[&quit(5)]),
         ("by signal, the request", by_signal().within(90), &["Stop c1 SIGINT 90s"]),
         ("by signal, the manifest", by_signal().stops_within(90), &["Stop c1 SIGINT 90s"]),
         ("by SIGKILL nothing waits", down().stops_by("signal", "SIGKILL").within(90), &["Stop c1 SIGKILL 10s"]),
