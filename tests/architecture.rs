@@ -56,9 +56,12 @@ const PURE: &[(&str, &[&str])] = &[
         &["model", "reconcile::job", "reconcile::observed", "reconcile::plan", "reconcile::step", "requests"],
     ),
     ("src/reconcile/job", &["model"]),
-    ("src/reconcile/observed", &["model", "reconcile::job", "reconcile::step"]),
+    ("src/reconcile/observed", &["clock::Moment", "model", "reconcile::job", "reconcile::step"]),
     ("src/reconcile/step", &["model", "reconcile::job"]),
 ];
+
+/// A time as a value, which pure code may name and get. It must not ask for the current one.
+const VALUE: &str = "tokio::time::Instant";
 
 /// Crates and modules that pure code must not name.
 const IMPURE: &[&str] = &[
@@ -145,7 +148,7 @@ fn purity_violations(source: &Source) -> Vec<String> {
         }
     }
     for named in source.external_paths().iter().filter(|named| !named.in_test) {
-        if IMPURE.iter().any(|impure| is_below(&named.path, impure)) {
+        if named.path != VALUE && IMPURE.iter().any(|impure| is_below(&named.path, impure)) {
             violations.push(format!("{}:{}: pure code must not use {}", source.path, named.line, named.path));
         }
     }

@@ -142,7 +142,7 @@ fn without_older_copies(
 ) -> (Loaded<RecordFile>, Loaded<RequestsFile>) {
     let (Loaded::Known(known), Loaded::Known(asked)) = (&record, &requests) else { return (record, requests) };
     let of_another = asked.server != id || known.last_good.as_ref().is_some_and(|last| last.metadata.uuid != id);
-    // While a server is created again after its deletion, its record begins anew first.
+    // While a server is created again after its deletion, its record is reset first.
     if of_another || requests::deletion(&asked.requests).is_some() {
         return (record, requests);
     }

@@ -276,5 +276,5 @@ async fn what_failed_with_an_earlier_spec_is_due_at_once() {
     assert_eq!(states.held_back(id(1), &step), None);
     let left = states.observed(id(1), 0, Observed::default());
     assert_eq!(left.jobs.iter().map(|job| job.kind).collect::<Vec<_>>(), [JobKind::Report], "the panel is no spec");
-    assert_eq!(states.step_failed(id(1), &step, true, "no".into()), 1, "it is counted anew");
+    assert_eq!(states.step_failed(id(1), &step, true, "no".into()), 1, "it is counted from one again");
 }
