@@ -3,6 +3,7 @@
 
 pub mod events;
 pub mod logs;
+pub mod node;
 
 use std::sync::Arc;
 

@@ -52,7 +52,7 @@ pub async fn run(node: &NodeArguments, arguments: &Apply, printer: Printer) -> R
         Ok(documents) => documents,
         Err(faults) => return reject(faults, dry_run, printer),
     };
-    let node = Node::open(node)?;
+    let node = Node::open(node).await?;
     let client = node.daemon()?;
     let mut changed = false;
     let apply = async |document: &Document| {
@@ -64,7 +64,7 @@ pub async fn run(node: &NodeArguments, arguments: &Apply, printer: Printer) -> R
     };
     let result = each(&documents, printer, apply).await;
     let of_panel = documents.iter().any(|document| document.manifest.metadata.managed_by == ManagedBy::Panel);
-    if of_panel && changed && !dry_run && node.config.panel.is_some() {
+    if of_panel && changed && !dry_run && node.has_panel {
         notify(
             "the panel's next sync overwrites settings, process and script of servers with managedBy: panel; put permanent \
              changes into override.yml",

@@ -76,7 +76,7 @@ pub async fn delete(node: &Node, arguments: &Delete, printer: Printer) -> Result
         Ok("deletion accepted")
     };
     let result = each(&servers, printer, delete).await;
-    if node.config.panel.is_some() && servers.iter().any(is_listed_by_panel) {
+    if node.has_panel && servers.iter().any(is_listed_by_panel) {
         notify("a server that its panel still lists comes back with its next list; delete it there too");
     }
     result

@@ -1,5 +1,8 @@
 //! `status.yml`: the current status and recent events, for people and tools. No decision depends on it.
 
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -89,7 +92,11 @@ impl Store {
         let status = read(&entry.status).clone();
         let text = crate::yaml::to_string(&*status).map_err(|error| self.broken(id, STATUS_FILE, error.to_string()))?;
         let temporary = path.with_file_name(".status.yml.tmp");
-        let replace = || std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, &path));
+        let replace = || {
+            let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            file.write_all(text.as_bytes())?;
+            std::fs::rename(&temporary, &path)
+        };
         let result = self
             .observed(id, DiskOp::WriteStatus, "write", &path, || replace().map_err(AtomicError::at("write", &path)));
         if result.is_err() {

@@ -27,8 +27,8 @@ impl FetchedList {
 }
 
 impl PanelSync {
-    /// Fetches the list, however many attempts it takes.
-    pub async fn fetch_list(&self) -> FetchedList {
+    /// Fetches the list, however many attempts it takes. `failed` is called after each one that fails.
+    pub async fn fetch_list(&self, failed: impl Fn(&PanelError)) -> FetchedList {
         let (mut failures, mut logged) = (0, String::new());
         loop {
             let (began_at, began) = (self.clock.now(), Instant::now());
@@ -41,6 +41,7 @@ impl PanelSync {
                 Err(error) => {
                     failures += 1;
                     log_once(&error, &mut logged);
+                    failed(&error);
                     let growth = if error.is_final() { retry::REJECTED } else { retry::PANEL };
                     tokio::time::sleep(retry::delay(growth, failures, &self.jitter).max(error.pause())).await;
                 }

@@ -22,6 +22,7 @@ use crate::model::{Requester, ServerId, Timestamp, Verb};
 use crate::panel::Panel;
 use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
+use crate::reconcile::node_conditions::NodeConditions;
 use crate::reconcile::server_state::ServerStates;
 use crate::reconcile::slots::InstallSlots;
 use crate::requests::NewRequest;
@@ -217,7 +218,7 @@ impl TestNodeBuilder {
         let context = Arc::new(Context {
             runtime,
             slots: InstallSlots::new(node.concurrent_installs),
-            node: Node::new(node, self.panel.is_some(), "test".into()),
+            node: Node::new(node, self.panel.is_some(), "test".into(), NodeConditions::new(clock)),
             sync: self.panel.map(sync),
             store,
             console,

@@ -98,10 +98,7 @@ impl Planner<'_> {
         } else {
             (Reason::Starting, "waiting for the start-up to finish")
         };
-        match server.paused {
-            true => self.set_false(ConditionType::Running, Reason::Paused, paused(server)),
-            false => self.set_true(ConditionType::Running, reason, message),
-        }
+        self.set_true(ConditionType::Running, reason, message);
         if !started {
             self.end_start(server);
         }
@@ -110,6 +107,9 @@ impl Planner<'_> {
 
     /// What a running server needs, whatever comes next: its terminal, the end of its start-up, its limits.
     fn follow_running(&mut self, manifest: &Manifest, server: &ContainerStatus) {
+        if server.paused {
+            self.set_false(ConditionType::Running, Reason::Paused, paused(server));
+        }
         self.attach(server);
         let seen = self.observed.done_seen.as_ref() == Some(&server.id);
         if seen && self.record.power.started.as_ref() != Some(&server.id) {

@@ -234,6 +234,28 @@ async fn steps_that_undo_each_other_are_slowed_down() {
     assert_eq!(states.not_converged(id(1)), (1, now));
 }
 
+#[tokio::test]
+async fn what_failed_with_an_earlier_spec_is_due_at_once() {
+    let states = states();
+    states.spec_accepted(id(1), 1);
+    let image = |reference| Subject::Start("p1".into()).image(Role::Server, reference);
+    let failed = |kind, subject: &Subject| {
+        let run = states.job_starting(id(1), kind, subject);
+        states.job_finished(id(1), run, Err(JobError::new(retry::STEP, "no")));
+    };
+    failed(JobKind::Image, &image("game:1"));
+    failed(JobKind::Report, &Subject::State);
+    let step = Step::CreateServer { token: "p1".into() };
+    assert_eq!(states.step_failed(id(1), &step, true, "memory is less than 6 MiB".into()), 1);
+    states.spec_accepted(id(1), 1);
+    assert!(states.held_back(id(1), &step).is_some());
+    states.spec_accepted(id(1), 2);
+    assert_eq!(states.held_back(id(1), &step), None);
+    let left = states.observed(id(1), 0, Observed::default());
+    assert_eq!(left.jobs.iter().map(|job| job.kind).collect::<Vec<_>>(), [JobKind::Report], "the panel is no spec");
+    assert_eq!(states.step_failed(id(1), &step, true, "no".into()), 1, "it is counted from one again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_is_as_old_as_it_was_seen_to_be_whatever_the_clock_says_later() {
     let states = states();
@@ -255,26 +277,4 @@ async fn a_run_is_as_old_as_it_was_seen_to_be_whatever_the_clock_says_later() {
     let again = start - minute * 600;
     assert_eq!(observe("c1", again, moment(again)), Instant::now(), "it was started again");
     assert_eq!(observe("c2", start, moment(again)), Instant::now(), "another one, dated in the future");
-}
-
-#[tokio::test]
-async fn what_failed_with_an_earlier_spec_is_due_at_once() {
-    let states = states();
-    states.spec_accepted(id(1), 1);
-    let image = |reference| Subject::Start("p1".into()).image(Role::Server, reference);
-    let failed = |kind, subject: &Subject| {
-        let run = states.job_starting(id(1), kind, subject);
-        states.job_finished(id(1), run, Err(JobError::new(retry::STEP, "no")));
-    };
-    failed(JobKind::Image, &image("game:1"));
-    failed(JobKind::Report, &Subject::State);
-    let step = Step::CreateServer { token: "p1".into() };
-    assert_eq!(states.step_failed(id(1), &step, true, "memory is less than 6 MiB".into()), 1);
-    states.spec_accepted(id(1), 1);
-    assert!(states.held_back(id(1), &step).is_some());
-    states.spec_accepted(id(1), 2);
-    assert_eq!(states.held_back(id(1), &step), None);
-    let left = states.observed(id(1), 0, Observed::default());
-    assert_eq!(left.jobs.iter().map(|job| job.kind).collect::<Vec<_>>(), [JobKind::Report], "the panel is no spec");
-    assert_eq!(states.step_failed(id(1), &step, true, "no".into()), 1, "it is counted from one again");
 }

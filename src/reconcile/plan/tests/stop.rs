@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::display::{reason, seconds, steps, table, text};
 use super::fixture::{Fixture, at};
 use crate::model::{ConditionType, PowerState, Reason};
-use crate::reconcile::job::JobKind::{self, InstallLog, Usage};
+use crate::reconcile::job::JobKind::{self, InstallLog};
 use crate::reconcile::step::StepKind;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -89,7 +89,7 @@ fn the_request_the_manifest_or_the_way_of_stopping_say_how_long_a_stop_waits() {
         ("the request", down().within(1200), &[&quit(1200)]),
         ("the manifest", down().stops_within(1200), &[&quit(1200)]),
         ("both: the request", down().stops_within(1200).within(5), &[&quit(5)]),
-        ("a restart", running().wants_restart("p2").within(5).ready_to_start("p2"), &[&quit(5)]),
+        ("a restart", running().wants_restart("p2").ready_to_start("p2").within(5), &[&quit(5)]),
         ("by signal, the request", by_signal().within(90), &["Stop c1 SIGINT 90s"]),
         ("by signal, the manifest", by_signal().stops_within(90), &["Stop c1 SIGINT 90s"]),
         ("by SIGKILL nothing waits", down().stops_by("signal", "SIGKILL").within(90), &["Stop c1 SIGKILL 10s"]),
@@ -145,7 +145,7 @@ fn a_clock_that_was_set_shortens_and_lengthens_nothing() {
         ("a stop", down().stop_sent("c1", 5, 600)),
         ("a kill", down().stop_sent("c1", 605, 600).kill_sent(4)),
         ("a step that failed", down().step_unanswered(StepKind::Stop, "c1", 1, 3)),
-        ("a job that failed", running().wants_up("p1").disk_limit(100).job_failed(Usage, "watch", 1, 7)),
+        ("a job that failed", running().wants_up("p1").disk_limit(100).job_failed(JobKind::Usage, "watch", 1, 7)),
         ("a count of files", running().wants_up("p1").disk_limit(100).usage(50)),
         ("an installer with a limit", limited),
         ("an installer's follower", installing().installer_exited("n1", "i1", 0).job_running(InstallLog, "n1")),
