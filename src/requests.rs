@@ -228,9 +228,18 @@ fn outlasts(asked: Asked<'_>, old: &PowerRequest, new: Option<Timestamp>) -> boo
 
 /// The highest sequence number that was used, also if one of the two files was lost.
 pub fn last_sequence(requests: &Requests, record: &Record) -> u64 {
+    requests.sequence.max(sequence_in(record))
+}
+
+/// The highest sequence number in a record.
+pub fn sequence_in(record: &Record) -> u64 {
     let handled = record.power.handled.as_ref().map_or(0, |handled| handled.sequence);
-    let installed = record.install.done.as_ref().map_or(0, |done| done.sequence);
-    requests.sequence.max(handled).max(installed)
+    handled.max(installed_through(record))
+}
+
+/// The sequence number of the latest installation of which a record has the result.
+pub fn installed_through(record: &Record) -> u64 {
+    record.install.done.as_ref().map_or(0, |done| done.sequence)
 }
 
 /// The requests after a spec took effect, see [`declare_for_next`]. `None` also while the server is being deleted: an edit in its

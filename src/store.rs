@@ -301,7 +301,8 @@ impl Store {
         // one.
         self.put_if_new(&entry, &writer, None, &before)?;
         self.put_record(&entry, &writer, &writer.sources, before.manifest.as_ref(), &record)?;
-        Ok(entry.publish(|next| next.record = Arc::new(record)))
+        let requests = self.note_installation(&entry, &writer, &before.requests, &record);
+        Ok(entry.publish(|next| (next.record, next.requests) = (Arc::new(record), requests)))
     }
 
     /// Removes a server and its folder, if it is `due` under the lock. Returns whether the server is gone.

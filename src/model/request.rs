@@ -26,8 +26,15 @@ pub struct Requests {
     /// The record was lost: requests up to this position count as completed. Cleared when a record is written again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed_through: Option<u64>,
+    /// Sequence number of the latest installation of which the record has the result. A record without it is an older copy.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub installed_through: u64,
     /// Accepted requests, oldest first. A completed request stays until a later one supersedes it.
     pub accepted: Vec<Request>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The values of a manifest's declarative fields.
