@@ -3,15 +3,17 @@
 //! The listeners are opened before the state folder is read; requests about servers wait a few milliseconds meanwhile. The startup
 //! needs neither the panel nor the container engine: both have tasks of their own.
 
+mod check;
 mod listeners;
+mod reload;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::api::startup::Startup;
 use crate::api::{self, Api};
@@ -28,6 +30,7 @@ use crate::panel::Panel;
 use crate::panel::client::HttpPanel;
 use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
+use crate::reconcile::node_conditions::NodeConditions;
 use crate::reconcile::server_state::ServerStates;
 use crate::reconcile::slots::InstallSlots;
 use crate::retry::Jitter;
@@ -36,10 +39,14 @@ use crate::runtime::host::{self, Host};
 use crate::store::identity::{self, NODE_FILE, Settled};
 use crate::store::lock::{Holder, LockError, StateLock};
 use crate::store::watch::ServersWatch;
+use crate::store::watch::files as files_watch;
 use crate::store::{Blocking, Store};
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
 use crate::telemetry;
+
+pub use check::check;
+use reload::Reload;
 
 /// Running tasks get this long at the end. The next run continues the work of those that do not finish.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,13 +66,13 @@ pub fn run(config: &Path, options: &RunOptions) -> anyhow::Result<()> {
         .context("cannot start the asynchronous runtime")?;
     // Before the first access to the state folder, and until the process ends.
     let _lock = runtime.block_on(lock(&loaded.node))?;
-    let Loaded { file, node, notices } = loaded;
+    let Loaded { file, node, notices, sources } = loaded;
     let node = config::host::prepare(&file, node, HostEnvironment::of_this_process())?;
     let _log = {
         let _inside = runtime.enter();
         telemetry::start(&node, options.debug).context("cannot start logging")?
     };
-    let result = runtime.block_on(serve(node, notices, options.ignore_certificate_errors));
+    let result = runtime.block_on(serve(Loaded { file, node, notices, sources }, options.ignore_certificate_errors));
     // Blocking calls, such as a disk scan, do not delay the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -74,7 +81,7 @@ pub fn run(config: &Path, options: &RunOptions) -> anyhow::Result<()> {
 /// Locks the state folder, so that no other daemon uses it.
 async fn lock(node: &NodeConfig) -> anyhow::Result<StateLock> {
     let root = node.directories.root.display();
-    match StateLock::take(&node.directories.root, &Holder::this(&node.source)).await {
+    match StateLock::take(&node.directories.root, &Holder::this(node)).await {
         Err(LockError::Held(holder)) => {
             let who = holder.map(|holder| format!(" ({holder})")).unwrap_or_default();
             anyhow::bail!(
@@ -87,7 +94,8 @@ async fn lock(node: &NodeConfig) -> anyhow::Result<StateLock> {
     }
 }
 
-async fn serve(node: NodeConfig, notices: Vec<String>, ignore_certificate_errors: bool) -> anyhow::Result<()> {
+async fn serve(loaded: Loaded, ignore_certificate_errors: bool) -> anyhow::Result<()> {
+    let Loaded { file, node, notices, sources } = loaded;
     let rotation = config::rotate_daemon_log(&node, HostEnvironment::of_this_process().etc);
     for notice in notices.into_iter().chain(rotation) {
         tracing::warn!("{notice}");
@@ -95,16 +103,23 @@ async fn serve(node: NodeConfig, notices: Vec<String>, ignore_certificate_errors
     if let Err(error) = config::host::restrict_mode(&node.source) {
         tracing::warn!("{error}");
     }
-    let listeners = listeners::open(&node).await?;
+    let conditions = NodeConditions::new(Clock::System);
+    let listeners = listeners::open(&node, &conditions)
+        .await
+        .map_err(|problem| anyhow::anyhow!("{}: {problem}", node.source.display()))?;
     let tasks = Tasks::new();
     let node = Arc::new(node);
     let queue = Queue::default();
     let startup = Startup::default();
     listeners.serve(&tasks, |endpoint| api::router(&startup, endpoint, &node));
     // Blocks this thread, which serves no requests.
-    let context = context(&node, &tasks, &queue, ignore_certificate_errors)?;
+    let panel = panel(&node, ignore_certificate_errors)?;
+    let (sources, followed) = watch::channel(sources);
+    let reload = Reload { node: node.clone(), file, panel: panel.clone(), conditions: conditions.clone(), sources };
+    let context = context(&node, &tasks, &queue, conditions, panel)?;
     startup.finish(Api::new(context.clone()));
     start(&context, &queue);
+    follow_configuration(&tasks, reload, followed);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         servers = context.store.ids().len(),
@@ -122,18 +137,15 @@ fn context(
     node: &Arc<NodeConfig>,
     tasks: &Tasks,
     queue: &Queue,
-    ignore_certificate_errors: bool,
+    conditions: NodeConditions,
+    panel: Option<Arc<HttpPanel>>,
 ) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     Layout::new(node).prepare_node()?;
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
     let host = host.with_identity(identity(&node.directories.root));
     let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?, host));
-    let panel = node
-        .panel
-        .as_ref()
-        .map(|panel| HttpPanel::new(panel, ignore_certificate_errors).map(|client| Arc::new(client) as Arc<dyn Panel>));
-    let panel = panel.transpose()?;
+    let panel = panel.map(|panel| panel as Arc<dyn Panel>);
     let woken = queue.clone();
     let wake: Wake = Arc::new(move |id: ServerId| woken.push(id));
     let console =
@@ -143,12 +155,12 @@ fn context(
     let (clock, jitter) = (Clock::System, Arc::new(Jitter::random()));
     Ok(Arc::new(Context {
         runtime: docker,
-        node: Node::new(node.clone(), panel.is_some(), api::kernel()),
+        node: Node::new(node.clone(), panel.is_some(), api::kernel(), conditions),
         sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
         store,
         console,
         clock,
-        servers: ServerStates::new(clock, jitter.clone()),
+        servers: ServerStates::new(jitter.clone()),
         jitter,
         ids: Ids::Time,
         tasks: tasks.clone(),
@@ -183,6 +195,19 @@ fn identity(root: &Path) -> NodeIdentity {
         );
     }
     identity
+}
+
+/// The client of the panel, where there is one.
+fn panel(node: &NodeConfig, ignore_certificate_errors: bool) -> anyhow::Result<Option<Arc<HttpPanel>>> {
+    let client = node.panel.as_ref().map(|panel| HttpPanel::new(panel, ignore_certificate_errors));
+    Ok(client.transpose()?.map(Arc::new))
+}
+
+/// Reads the configuration again when one of its files changes.
+fn follow_configuration(tasks: &Tasks, reload: Reload, sources: watch::Receiver<Vec<PathBuf>>) {
+    let (changed, changes) = mpsc::channel(1);
+    tasks.spawn("configuration watch", files_watch::follow(sources, changed));
+    tasks.spawn("configuration", reload.follow(changes));
 }
 
 /// Starts the controller and its sources of events.

@@ -290,6 +290,16 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<(), AtomicError> {
     create().map_err(AtomicError::at("create the folder", path))
 }
 
+/// Creates the folder at `path` and the missing ones above it, for the current user only, whatever the umask is. An existing folder
+/// keeps its mode.
+///
+/// # Errors
+/// One of them cannot be created.
+pub fn create_private(path: &Path) -> Result<(), AtomicError> {
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    created.map_err(AtomicError::at("create the folder", path))
+}
+
 /// Removes the temporary files that a crash left in a folder, of files whose names are `ours`. No other process may write there
 /// meanwhile.
 ///

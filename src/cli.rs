@@ -4,7 +4,7 @@
 //! (see `node`). Data goes to standard output, everything else to standard error. Exit codes: 0; 1 for a failure; 2 for a wrong
 //! command line.
 //!
-//! This module does not know the daemon itself: [`main`] gets the function that runs it.
+//! This module does not know the daemon itself: [`main`] gets the functions that run it and check its start.
 
 mod about;
 mod apply;
@@ -29,6 +29,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::clock::Clock;
+use crate::config::{Loaded, Problem};
 use crate::telemetry;
 use arguments::{Arguments, Command, NodeArguments};
 use error::CliError;
@@ -36,10 +37,15 @@ use node::Node;
 use output::Printer;
 
 pub use arguments::RunOptions;
+pub use error::chain;
 
-/// Executes the command line of this process. `daemon` runs the daemon with a configuration file until a signal ends it.
-pub fn main(daemon: impl FnOnce(&Path, &RunOptions) -> anyhow::Result<()>) -> ExitCode {
-    match Arguments::read().and_then(|arguments| execute(arguments, daemon)) {
+/// Executes the command line of this process. `daemon` runs the daemon with a configuration file until a signal ends it, and `check`
+/// finds what would keep it from starting.
+pub fn main(
+    daemon: impl FnOnce(&Path, &RunOptions) -> anyhow::Result<()>,
+    check: impl AsyncFn(&Loaded) -> Vec<Problem>,
+) -> ExitCode {
+    match Arguments::read().and_then(|arguments| execute(arguments, daemon, check)) {
         Ok(()) | Err(CliError::Closed) => ExitCode::SUCCESS,
         Err(CliError::Reported) => ExitCode::FAILURE,
         Err(error) => {
@@ -53,8 +59,11 @@ pub fn main(daemon: impl FnOnce(&Path, &RunOptions) -> anyhow::Result<()>) -> Ex
 fn execute(
     arguments: Arguments,
     daemon: impl FnOnce(&Path, &RunOptions) -> anyhow::Result<()>,
+    check: impl AsyncFn(&Loaded) -> Vec<Problem>,
 ) -> Result<(), CliError> {
+    let is_command = !matches!(arguments.command, None | Some(Command::Run(_)));
     let Arguments { node, run: RunOptions { debug, ignore_certificate_errors }, output, command } = arguments;
+    let node = node.or_environment(is_command, |name| std::env::var_os(name));
     let more = match command {
         None => RunOptions::default(),
         Some(Command::Run(more)) => more,
@@ -67,7 +76,7 @@ fn execute(
                 .enable_all()
                 .build()
                 .map_err(|error| CliError::Failed(format!("cannot start the asynchronous runtime: {error}")))?;
-            return runtime.block_on(perform(&node, &command, Printer::new(output, Clock::System.now())));
+            return runtime.block_on(perform(&node, &command, Printer::new(output, Clock::System.now()), check));
         }
     };
     let options = RunOptions {
@@ -77,21 +86,26 @@ fn execute(
     daemon(&node::config_path(&node)?, &options).map_err(|error| CliError::Failed(error::chain(&error)))
 }
 
-async fn perform(node: &NodeArguments, command: &Command, printer: Printer) -> Result<(), CliError> {
-    let open = || Node::open(node);
+async fn perform(
+    node: &NodeArguments,
+    command: &Command,
+    printer: Printer,
+    check: impl AsyncFn(&Loaded) -> Vec<Problem>,
+) -> Result<(), CliError> {
+    let open = async || Node::open(node).await;
     match command {
         // Handled by the caller.
         Command::Run(_) => Ok(()),
-        Command::Get(select) => get::run(&open()?, select, printer).await,
-        Command::Describe(one) => describe::run(&open()?, one, printer).await,
-        Command::Plan(select) => plan::run(&open()?, select, printer).await,
-        Command::Validate(files) => validate::run(files, printer),
+        Command::Get(select) => get::run(&open().await?, select, printer).await,
+        Command::Describe(one) => describe::run(&open().await?, one, printer).await,
+        Command::Plan(select) => plan::run(&open().await?, select, printer).await,
+        Command::Validate(files) => validate::run(files, printer, check).await,
         Command::Apply(files) => apply::run(node, files, printer).await,
-        Command::Install(install) => requests::install(&open()?, install, printer).await,
-        Command::Power(power) => requests::power(&open()?, power, printer).await,
-        Command::Delete(delete) => requests::delete(&open()?, delete, printer).await,
-        Command::Events(events) => events::run(open()?, events, printer).await,
-        Command::Logs(logs) => logs::run(&open()?, logs, printer).await,
+        Command::Install(install) => requests::install(&open().await?, install, printer).await,
+        Command::Power(power) => requests::power(&open().await?, power, printer).await,
+        Command::Delete(delete) => requests::delete(&open().await?, delete, printer).await,
+        Command::Events(events) => events::run(open().await?, events, printer).await,
+        Command::Logs(logs) => logs::run(&open().await?, logs, printer).await,
         Command::Version => about::version(printer),
         Command::Completions { shell } => about::completions(*shell),
         Command::Schema => about::schema(),

@@ -17,6 +17,7 @@ pub mod file;
 pub mod host;
 mod ignored;
 mod lenient;
+mod live;
 mod logrotate;
 mod node;
 mod overhead;
@@ -24,18 +25,23 @@ mod panel;
 mod registries;
 mod secret;
 mod setting;
+mod socket;
 mod timezone;
 
 pub use directories::Directories;
 pub use environment::{Variables, process_variables};
-pub use error::{ConfigError, Problem};
+pub use error::{ConfigError, Problem, located};
 pub use file::{ConfigFile, DockerFile, PullPolicy, RegistryFile};
+use host::HostError;
+pub use ignored::changed_keys;
+pub use live::{Live, LiveConfig};
 pub use logrotate::rotate_daemon_log;
 pub use node::{ContainerUser, NodeConfig, Owner};
 pub use overhead::Overhead;
 pub use panel::{ApiConfig, PanelConfig, TlsFiles};
 pub use registries::Registries;
 pub use secret::Secret;
+pub use socket::{MAX_SOCKET_PATH, SocketAccess};
 
 /// The default path of the file.
 pub const DEFAULT_PATH: &str = "/etc/pelican/config.yml";
@@ -48,6 +54,8 @@ pub struct Loaded {
     pub node: NodeConfig,
     /// Warnings about unknown keys and replaced values.
     pub notices: Vec<String>,
+    /// The files that were read, also for tokens.
+    pub sources: Vec<PathBuf>,
 }
 
 /// The sources of values that are not in the file.
@@ -92,6 +100,15 @@ pub fn load(path: &Path, host_environment: HostEnvironment<'_>) -> Result<Loaded
         return Err(invalid(faults.into_iter().map(|problem| error::located(&text, problem)).collect()));
     };
     node.directories.follow_data_link();
+    if let Err(HostError::Foreign { uid, .. }) = host::check_tmp(&node.directories.tmp, &node.owner) {
+        let foreign = node.directories.replace_tmp();
+        let message = format!(
+            "{} belongs to user {uid}, who could change what install containers run; {} is used",
+            foreign.display(),
+            node.directories.tmp.display()
+        );
+        node.adjusted.push(Problem::new("system.tmp_directory", message));
+    }
 
     let missing = node.api.tls.iter().flat_map(TlsFiles::unreadable);
     let problems =
@@ -102,7 +119,9 @@ pub fn load(path: &Path, host_environment: HostEnvironment<'_>) -> Result<Loaded
     if !unsupported.is_empty() {
         notices.push(format!("{}: no effect in this version: {}", path.display(), unsupported.join(", ")));
     }
-    Ok(Loaded { file, node, notices })
+    let token_files = [&file.token_id, &file.token].map(|written| environment::token_file(written, variables));
+    let sources = [path].into_iter().chain(token_files.into_iter().flatten()).collect();
+    Ok(Loaded { file, node, notices, sources })
 }
 
 /// Reads the text of the file.

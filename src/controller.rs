@@ -14,9 +14,10 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::model::{Condition, ConditionStatus, ConditionType, Reason, ServerId, Status, Timestamp};
+use crate::model::{Condition, ConditionStatus, ConditionType, Reason, ServerId};
 use crate::reconcile::context::Context;
 use crate::tasks::panic_text;
 use crate::telemetry::pass_span;
@@ -35,14 +36,14 @@ pub async fn run(context: Arc<Context>, queue: Queue, workers: usize, mut ready:
         let run = async move {
             let next = guarded_pass(&worker, id).await;
             drop(permit);
-            done.done(id, next.map(|at| worker.clock.instant(at)));
+            done.done(id, next);
         };
         context.tasks.spawn(format!("pass {id}"), run.instrument(pass_span(id, pass)));
     }
 }
 
 /// A pass whose panic becomes a condition of its server.
-async fn guarded_pass(context: &Arc<Context>, id: ServerId) -> Option<Timestamp> {
+async fn guarded_pass(context: &Arc<Context>, id: ServerId) -> Option<Instant> {
     let pass = std::panic::AssertUnwindSafe(context.pass(id)).catch_unwind().await;
     pass.unwrap_or_else(|panic| {
         let (failures, next) = context.servers.panicked(id);
@@ -54,21 +55,20 @@ async fn guarded_pass(context: &Arc<Context>, id: ServerId) -> Option<Timestamp>
 }
 
 fn publish_bug(context: &Context, id: ServerId, text: &str) {
-    let Some(before) = context.store.status(id) else { return };
-    let mut status = Status::clone(&before);
     let now = context.clock.now();
-    for condition_type in [ConditionType::Ready, ConditionType::Running] {
-        status.set_condition(Condition {
-            condition_type,
-            status: ConditionStatus::Unknown,
-            reason: Reason::InternalError,
-            message: format!("reconcile failed (bug, please report): {text}; it is tried again"),
-            last_transition_time: now,
-            observed_generation: status.observed_generation,
-        });
-    }
-    status.push_event(now, Reason::InternalError, text);
-    context.store.set_status(id, status);
+    context.store.set_status(id, |status| {
+        for condition_type in [ConditionType::Ready, ConditionType::Running] {
+            status.set_condition(Condition {
+                condition_type,
+                status: ConditionStatus::Unknown,
+                reason: Reason::InternalError,
+                message: format!("reconcile failed (bug, please report): {text}; it is tried again"),
+                last_transition_time: now,
+                observed_generation: status.observed_generation,
+            });
+        }
+        status.push_event(context.store.events().next_number(now), now, Reason::InternalError, text);
+    });
 }
 
 #[cfg(test)]

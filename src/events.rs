@@ -5,6 +5,7 @@
 //! subscriber. A slow subscriber gets the number of missed events ([`EventKind::Lagged`]).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::clock::Clock;
+use crate::model::status;
 use crate::model::{Condition, PowerState, Reason, ServerId, Timestamp};
 
 /// Events that are kept for a slow subscriber. A busy console publishes hundreds of lines at once.
@@ -36,6 +38,9 @@ pub struct ServerEvent {
 pub enum EventKind {
     /// An event was added to the server's status.
     Event {
+        /// See [`Event::number`](crate::model::Event::number).
+        #[serde(default)]
+        number: u64,
         reason: Reason,
         message: String,
         /// Consecutive occurrences.
@@ -77,6 +82,8 @@ type Scope = Option<ServerId>;
 
 struct Inner {
     clock: Clock,
+    /// The highest number of an event.
+    last_number: AtomicU64,
     /// Broadcasts with subscribers.
     channels: RwLock<BTreeMap<Scope, broadcast::Sender<Arc<ServerEvent>>>>,
 }
@@ -84,7 +91,19 @@ struct Inner {
 impl Events {
     /// Broadcasts without subscribers.
     pub fn new(clock: Clock) -> Self {
-        Self { inner: Arc::new(Inner { clock, channels: RwLock::default() }) }
+        Self { inner: Arc::new(Inner { clock, last_number: AtomicU64::new(0), channels: RwLock::default() }) }
+    }
+
+    /// A number for an event at this time, higher than each one before.
+    pub fn next_number(&self, at: Timestamp) -> u64 {
+        let next = |last| Some(status::next_number(last, at));
+        let last = self.inner.last_number.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        status::next_number(last.unwrap_or_default(), at)
+    }
+
+    /// An earlier run of the daemon has given out this number.
+    pub fn number_is_used(&self, number: u64) {
+        self.inner.last_number.fetch_max(number, Ordering::Relaxed);
     }
 
     /// Subscribes to all events of a server. Check afterwards that the server exists: a broadcast ends when its server is removed,

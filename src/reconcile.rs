@@ -10,6 +10,7 @@ pub mod context;
 pub mod disk_scans;
 pub mod job;
 pub mod jobs;
+pub mod node_conditions;
 pub mod observed;
 pub mod pass;
 pub mod plan;

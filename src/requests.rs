@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod availability;
 
+use crate::model::time::Span;
 use crate::model::{Declared, Power, Record, Request, Requester, Requests, Spec, Timestamp, Verb};
 
 /// A request before it is accepted.
@@ -18,6 +19,8 @@ pub struct NewRequest {
     pub at: Timestamp,
     /// The request expires if it has not begun by then.
     pub expires_at: Option<Timestamp>,
+    /// See [`Request::timeout`].
+    pub timeout: Option<Span>,
     /// Who makes the request.
     pub by: Requester,
     /// What the request is for.
@@ -46,6 +49,8 @@ pub struct PowerRequest {
     pub verb: Verb,
     /// When it expires; `None` once it has begun.
     pub expires_at: Option<Timestamp>,
+    /// See [`Request::timeout`].
+    pub timeout: Option<Span>,
     /// Whether this is the start that follows an installation.
     pub after_install: bool,
 }
@@ -145,11 +150,19 @@ impl<'a> Asked<'a> {
             verb if verb.is_power() => {
                 let begun = self.record.power.begun.as_ref() == Some(&request.id);
                 let expires_at = request.expires_at.filter(|_| !begun);
-                Some(PowerRequest { id: request.id.clone(), sequence, verb, expires_at, after_install: false })
+                let (id, timeout) = (request.id.clone(), request.timeout);
+                Some(PowerRequest { id, sequence, verb, expires_at, timeout, after_install: false })
             }
             Verb::Install { then_start: true, .. } if self.record.install.has_succeeded(sequence) => {
                 let id = start_id(&request.id);
-                Some(PowerRequest { id, sequence, verb: Verb::Start, expires_at: None, after_install: true })
+                Some(PowerRequest {
+                    id,
+                    sequence,
+                    verb: Verb::Start,
+                    expires_at: None,
+                    timeout: None,
+                    after_install: true,
+                })
             }
             _ => None,
         }
@@ -167,12 +180,14 @@ pub fn start_id(install: &str) -> String {
 
 /// Appends a request, and removes those that it supersedes.
 pub fn accept(requests: &mut Requests, record: &Record, new: NewRequest) {
-    let NewRequest { id, at, expires_at, by, verb } = new;
+    let NewRequest { id, at, expires_at, timeout, by, verb } = new;
     if verb == Verb::Delete && !wanted(requests) {
         return;
     }
     let asked = Asked { requests, record, now: at };
     let verb = if verb == Verb::Start && follows_stop(asked) { Verb::Restart } else { verb };
+    let stops = matches!(verb, Verb::Stop | Verb::Restart);
+    let timeout = timeout.or_else(|| timeout_of_stop(asked)).filter(|_| stops);
     let outlasting: Vec<u64> =
         asked.unhandled().filter(|old| outlasts(asked, old, expires_at)).map(|old| old.sequence).collect();
     let deletion = deletion(requests).map_or(0, |deletion| deletion.sequence);
@@ -188,7 +203,7 @@ pub fn accept(requests: &mut Requests, record: &Record, new: NewRequest) {
     });
     let sequence = last_sequence(requests, record) + 1;
     requests.sequence = sequence;
-    requests.accepted.push(Request { sequence, id, at, expires_at, by, verb });
+    requests.accepted.push(Request { sequence, id, at, expires_at, timeout, by, verb });
 }
 
 /// Whether a start supersedes a pending stop or restart, which may have begun: then the server that runs now still has to end.
@@ -200,6 +215,11 @@ fn follows_stop(asked: Asked<'_>) -> bool {
     })
 }
 
+/// The timeout of a pending stop. It stays that of the stop that is under way when a later request supersedes it.
+fn timeout_of_stop(asked: Asked<'_>) -> Option<Span> {
+    asked.power().filter(|power| power.verb == Verb::Stop).and_then(|power| power.timeout)
+}
+
 /// Whether a request counts again after a later one with this deadline has expired.
 fn outlasts(asked: Asked<'_>, old: &PowerRequest, new: Option<Timestamp>) -> bool {
     let Some(new) = new else { return false };
@@ -208,9 +228,18 @@ fn outlasts(asked: Asked<'_>, old: &PowerRequest, new: Option<Timestamp>) -> boo
 
 /// The highest sequence number that was used, also if one of the two files was lost.
 pub fn last_sequence(requests: &Requests, record: &Record) -> u64 {
+    requests.sequence.max(sequence_in(record))
+}
+
+/// The highest sequence number in a record.
+pub fn sequence_in(record: &Record) -> u64 {
     let handled = record.power.handled.as_ref().map_or(0, |handled| handled.sequence);
-    let installed = record.install.done.as_ref().map_or(0, |done| done.sequence);
-    requests.sequence.max(handled).max(installed)
+    handled.max(installed_through(record))
+}
+
+/// The sequence number of the latest installation of which a record has the result.
+pub fn installed_through(record: &Record) -> u64 {
+    record.install.done.as_ref().map_or(0, |done| done.sequence)
 }
 
 /// The requests after a spec took effect, see [`declare_for_next`]. `None` also while the server is being deleted: an edit in its
@@ -238,7 +267,11 @@ pub fn declare_for_next(
         for verb in verbs(before, &declared, spec, record, first) {
             let sequence = last_sequence(&next, record) + 1;
             let id = format!("manifest-{}-{sequence}", at.as_millis());
-            accept(&mut next, record, NewRequest { id, at, expires_at: None, by: Requester::Manifest, verb });
+            accept(
+                &mut next,
+                record,
+                NewRequest { id, at, expires_at: None, timeout: None, by: Requester::Manifest, verb },
+            );
         }
     }
     Some(next)

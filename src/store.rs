@@ -25,6 +25,7 @@ mod reserve;
 mod rules;
 mod status;
 mod stored;
+mod unknown_folders;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -40,8 +41,9 @@ use entry::{Entry, Revisions, Writer};
 use load::Access;
 use reserve::Reserve;
 use stored::Sources;
+pub use unknown_folders::unknown_folders;
 
-use crate::atomic::AtomicError;
+use crate::atomic::{self, AtomicError};
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::model::{Manifest, Reason, Record, Requests, ServerId, Status, Timestamp};
@@ -186,7 +188,7 @@ impl Store {
         hook: Option<Arc<dyn DiskHook>>,
     ) -> Result<Self, StoreError> {
         let servers = root.join("servers");
-        std::fs::create_dir_all(&servers).map_err(AtomicError::at("create the folder", &servers))?;
+        atomic::create_private(&servers)?;
         let store = Self::load(root, Access::Write, blocking, clock, hook)?;
         store.inner.reserve.keep();
         Ok(store)
@@ -299,7 +301,8 @@ impl Store {
         // one.
         self.put_if_new(&entry, &writer, None, &before)?;
         self.put_record(&entry, &writer, &writer.sources, before.manifest.as_ref(), &record)?;
-        Ok(entry.publish(|next| next.record = Arc::new(record)))
+        let requests = self.note_installation(&entry, &writer, &before.requests, &record);
+        Ok(entry.publish(|next| (next.record, next.requests) = (Arc::new(record), requests)))
     }
 
     /// Removes a server and its folder, if it is `due` under the lock. Returns whether the server is gone.

@@ -36,7 +36,7 @@ pub fn server_id(number: u32) -> ServerId {
 pub fn panel_server(invocation: &str) -> PanelServer {
     let mut settings = Settings { invocation: invocation.into(), ..Settings::default() };
     settings.container.image = IMAGE.into();
-    let stop = Stop { kind: "command".into(), value: "stop".into() };
+    let stop = Stop { kind: "command".into(), value: "stop".into(), timeout: None };
     PanelServer { suspended: false, settings, process: Process { stop, ..Process::default() } }
 }
 

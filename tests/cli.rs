@@ -9,8 +9,14 @@ mod git;
 mod interrupted;
 #[path = "cli/lock.rs"]
 mod lock;
+#[path = "cli/reload.rs"]
+mod reload;
+#[path = "cli/socket.rs"]
+mod socket;
 #[path = "cli/streams.rs"]
 mod streams;
+#[path = "cli/validate.rs"]
+mod validate;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -55,7 +61,9 @@ impl Node {
         command
             .env("DOCKER_HOST", "unix:///nonexistent/docker.sock")
             .env_remove("RUST_LOG")
-            .env_remove("RUST_BACKTRACE");
+            .env_remove("RUST_BACKTRACE")
+            .env_remove("ALULA_CONFIG")
+            .env_remove("ALULA_SOCKET");
         command.stdin(Stdio::null());
         command
     }
@@ -425,7 +433,8 @@ fn a_running_daemon_is_asked_through_its_socket() {
     let node = Node::with_servers();
     let daemon = Daemon::start(&node);
     let ended = node.ok(&["get"]);
-    assert!(ended.out.contains("first") && ended.err.is_empty(), "{ended:?}");
+    assert!(ended.out.contains("first") && !ended.err.contains("no daemon"), "{ended:?}");
+    assert!(ended.err.lines().all(|line| line.starts_with("node: EngineReachable=False: ")), "{ended:?}");
     wait_for("the first pass", || reconciled(&node));
     let described = node.ok(&["describe", ONE]);
     assert!(described.out.contains("RuntimeUnreachable"), "{described:?}");

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use alula::clock::Moment;
 use alula::model::{
     ContainerState, ContainerStatus, InstallOutcome, InstallResult, Manifest, PowerState, Reason, Record, Request,
     Requester, Requests, ServerId, Timestamp, Verb,
@@ -41,7 +42,7 @@ pub fn measure(table: &mut Table) {
                 published: PowerState::Running,
                 observed: &server.observed,
                 policy: &policy,
-                now,
+                now: Moment { time: now, instant: tokio::time::Instant::now() },
             });
             assert!(plan.steps.is_empty() && plan.state == PowerState::Running, "{plan:?}");
         }
@@ -95,6 +96,7 @@ fn running(number: usize, now: Timestamp) -> Server {
         id: id.into(),
         at: now,
         expires_at: None,
+        timeout: None,
         by: Requester::Panel,
         verb,
     };
@@ -118,6 +120,7 @@ fn running(number: usize, now: Timestamp) -> Server {
     let observed = Observed {
         server: Some(ContainerStatus {
             id: container.clone(),
+            paused: false,
             state: ContainerState::Running,
             started_at: Some(now),
             finished_at: None,
@@ -141,7 +144,7 @@ fn running(number: usize, now: Timestamp) -> Server {
         done_seen: Some(container.clone()),
         acknowledged: Some(PowerState::Running),
         seen_running: Some(container),
-        usage: Some(Usage { bytes: 1 << 20, hidden: false, at: now }),
+        usage: Some(Usage { bytes: 1 << 20, hidden: false, at: tokio::time::Instant::now() }),
         ..Observed::default()
     };
     Server { manifest, requests, record, observed }

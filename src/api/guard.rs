@@ -15,7 +15,7 @@ use tracing::Instrument;
 
 use super::error::{ApiError, json_error, with_request_id};
 use super::peer::Peer;
-use crate::config::{NodeConfig, Secret};
+use crate::config::{Live, NodeConfig, Secret};
 use crate::panel::client::user_agent;
 use crate::tasks::panic_text;
 
@@ -23,7 +23,7 @@ use crate::tasks::panic_text;
 #[derive(Debug, Clone)]
 pub enum Endpoint {
     /// TCP: the node's token is required.
-    Tcp(Secret),
+    Tcp,
     /// A unix socket: permission on its file is required, for every route.
     Local,
 }
@@ -43,7 +43,7 @@ pub struct Guard {
     panel: HeaderValue,
     allowed_origins: Vec<String>,
     private_network: bool,
-    user_agent: HeaderValue,
+    live: Live,
 }
 
 /// Completes every response of `router`.
@@ -85,7 +85,7 @@ async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -
             Method::HEAD => guard.reject(Access::NodeToken, &request).unwrap_or_else(not_found),
             _ => guard.run(next, request, &request_id).instrument(span).await,
         };
-        response.headers_mut().insert(header::USER_AGENT, guard.user_agent.clone());
+        response.headers_mut().insert(header::USER_AGENT, guard.user_agent());
         // The router adds the methods of a known path, also for callers without access.
         response.headers_mut().remove(header::ALLOW);
         response
@@ -129,8 +129,12 @@ impl Guard {
             panel: HeaderValue::from_str(panel).unwrap_or(HeaderValue::from_static("")),
             allowed_origins: node.api.allowed_origins.clone(),
             private_network: node.api.allow_cors_private_network,
-            user_agent: HeaderValue::from_str(&user_agent(&node.token_id)).unwrap_or(HeaderValue::from_static("alula")),
+            live: node.live.clone(),
         }
+    }
+
+    fn user_agent(&self) -> HeaderValue {
+        HeaderValue::from_str(&user_agent(&self.live.get().token_id)).unwrap_or(HeaderValue::from_static("alula"))
     }
 
     /// Whether this listener has routes with this access.
@@ -145,8 +149,8 @@ impl Guard {
     pub fn reject(&self, access: Access, request: &Request) -> Option<Response> {
         match (&self.endpoint, access) {
             (Endpoint::Local, _) => None,
-            (Endpoint::Tcp(token), Access::NodeToken) => reject_without(token, request),
-            (Endpoint::Tcp(_), Access::LocalSocket) => Some(not_found()),
+            (Endpoint::Tcp, Access::NodeToken) => reject_without(&self.live.get().token, request),
+            (Endpoint::Tcp, Access::LocalSocket) => Some(not_found()),
         }
     }
 

@@ -3,6 +3,7 @@
 
 pub mod events;
 pub mod logs;
+pub mod node;
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ use super::request::{RequestBody, ServerPath, parameter};
 use super::response::json as json_response;
 use super::startup::Started;
 use super::{Api, ApiError, servers};
-use crate::model::{Requester, ServerId, Status, Timestamp};
+use crate::model::time::Span;
+use crate::model::{Requester, ServerId, Status, Timestamp, Verb};
 use crate::requests::availability::{Holder, held_by};
 use crate::store::{ApplyError, Snapshot};
 
@@ -55,6 +57,9 @@ pub async fn plan(Started(api): Started, ServerPath(id): ServerPath) -> Result<R
 #[derive(Deserialize)]
 struct ActionBody {
     action: String,
+    /// Of a stop or restart.
+    #[serde(default)]
+    timeout: Option<Span>,
 }
 
 /// `POST /local/servers/{server}/power`.
@@ -70,7 +75,13 @@ pub async fn power(
     let wanted: ActionBody = body::object(&body)?;
     let verb = servers::power_verb(&wanted.action)
         .ok_or_else(|| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "expected one of start, stop, restart, kill"))?;
-    servers::request_power(&api, id, verb, None, Requester::Cli).await?;
+    let stops = matches!(verb, Verb::Stop | Verb::Restart);
+    if wanted.timeout.is_some_and(|timeout| !stops || !timeout.is_stop_timeout()) {
+        let message = format!("a timeout is for stop and restart, and {}", Span::STOP_TIMEOUTS);
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message));
+    }
+    let wanted = servers::Wanted { verb, wait: None, timeout: wanted.timeout };
+    servers::request_power(&api, id, wanted, Requester::Cli).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

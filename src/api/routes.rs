@@ -48,6 +48,7 @@ fn table() -> Vec<Route> {
         Route::new(GET, "/api/servers/{server}/logs", Node, NONE, servers::logs),
         Route::new(GET, "/api/servers/{server}/install-logs", Node, NONE, servers::install_logs),
         Route::new(POST, "/api/servers/{server}/ws/deny", Node, SMALL, servers::deny_tokens),
+        Route::new(GET, "/local/node", Local, NONE, local::node::node),
         Route::new(GET, "/local/servers", Local, NONE, local::list),
         Route::new(GET, "/local/events", Local, NONE, local::events::events),
         Route::new(PUT, "/local/servers/{server}", Local, SMALL, local::apply),

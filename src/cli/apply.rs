@@ -52,7 +52,7 @@ pub async fn run(node: &NodeArguments, arguments: &Apply, printer: Printer) -> R
         Ok(documents) => documents,
         Err(faults) => return reject(faults, dry_run, printer),
     };
-    let node = Node::open(node)?;
+    let node = Node::open(node).await?;
     let client = node.daemon()?;
     let mut changed = false;
     let apply = async |document: &Document| {
@@ -64,7 +64,7 @@ pub async fn run(node: &NodeArguments, arguments: &Apply, printer: Printer) -> R
     };
     let result = each(&documents, printer, apply).await;
     let of_panel = documents.iter().any(|document| document.manifest.metadata.managed_by == ManagedBy::Panel);
-    if of_panel && changed && !dry_run && node.config.panel.is_some() {
+    if of_panel && changed && !dry_run && node.has_panel {
         notify(
             "the panel's next sync overwrites settings, process and script of servers with managedBy: panel; put permanent \
              changes into override.yml",
@@ -107,7 +107,7 @@ fn read_all(paths: &[PathBuf], dry_run: bool) -> Result<Vec<Document>, Vec<(Path
                     }
                     documents.push(Document { path: file, text, manifest, dry_run });
                 }
-                Err(fault) => faults.push((file, fault)),
+                Err(mistakes) => faults.extend(mistakes.into_iter().map(|fault| (file.clone(), fault))),
             }
             manifests += 1;
         }
@@ -119,8 +119,8 @@ fn read_all(paths: &[PathBuf], dry_run: bool) -> Result<Vec<Document>, Vec<(Path
 }
 
 /// Reads a manifest. A file of another kind is a fault, or `None` if the folder was named and not the file.
-fn read(path: &Path, of_folder: bool) -> Result<Option<(String, Manifest)>, YamlError> {
-    let text = validate::read(path)?;
+fn read(path: &Path, of_folder: bool) -> Result<Option<(String, Manifest)>, Vec<YamlError>> {
+    let text = validate::read(path).map_err(|error| vec![error.into()])?;
     let (what, help) = match validate::kind_of(path, &text) {
         Kind::Override => ("an operator's patch", "put it into the server's own folder, next to its config.yml"),
         Kind::Node => ("the configuration of a node", "run that node with `alula run --config FILE`"),
@@ -133,5 +133,5 @@ fn read(path: &Path, of_folder: bool) -> Result<Option<(String, Manifest)>, Yaml
         notify(&format!("left out: {}: it is {what}, not a manifest", display_name(path)));
         return Ok(None);
     }
-    Err(YamlError::new(format!("it is {what}, not a manifest")).help(help))
+    Err(vec![YamlError::new(format!("it is {what}, not a manifest")).help(help)])
 }

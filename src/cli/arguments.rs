@@ -1,5 +1,6 @@
 //! The command line: sub-commands and options. Comments without a full stop are help texts.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::error::CliError;
 use super::output::Format;
+use crate::model::time::Span;
 
 /// Node daemon of a game-server host: reconciles the host's servers with their specs
 ///
@@ -30,12 +32,34 @@ pub struct Arguments {
 /// Options that name a node.
 #[derive(Debug, Clone, Args)]
 pub struct NodeArguments {
-    /// The node's configuration file [default: /etc/pelican/config.yml]
+    /// The node's configuration file [env: ALULA_CONFIG] [default: /etc/pelican/config.yml]
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "root")]
     pub config: Option<PathBuf>,
     /// The state folder of a node; its config.yml is read if there is one
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// The socket of a running daemon; no other file is read [env: ALULA_SOCKET]
+    #[arg(long, global = true, value_name = "PATH", conflicts_with_all = ["config", "root"])]
+    pub socket: Option<PathBuf>,
+}
+
+/// Names the socket of a running daemon, for commands.
+pub const SOCKET_VARIABLE: &str = "ALULA_SOCKET";
+/// Names the node's configuration file.
+const CONFIG_VARIABLE: &str = "ALULA_CONFIG";
+
+impl NodeArguments {
+    /// The node that the command line names or else the environment: for a command by its socket, if there is one, or by its file.
+    pub fn or_environment(self, is_command: bool, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        if self.config.is_some() || self.root.is_some() || self.socket.is_some() {
+            return self;
+        }
+        let path = |name| variable(name).filter(|text| !text.is_empty()).map(PathBuf::from);
+        match path(SOCKET_VARIABLE).filter(|_| is_command) {
+            Some(socket) => Self { socket: Some(socket), ..self },
+            None => Self { config: path(CONFIG_VARIABLE), ..self },
+        }
+    }
 }
 
 /// Options of the daemon.
@@ -162,8 +186,17 @@ pub struct Power {
     /// The power action
     #[arg(value_parser = actions())]
     pub action: String,
+    /// How long a stop or restart waits for a server's end before it kills the server, such as 90s or 20m; also for a stop that is
+    /// under way
+    #[arg(long, value_name = "TIME", value_parser = stop_timeout)]
+    pub timeout: Option<Span>,
     #[command(flatten)]
     pub targets: Targets,
+}
+
+fn stop_timeout(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse().map_err(|expected| format!("expected {expected}"))?;
+    if span.is_stop_timeout() { Ok(span) } else { Err(format!("expected {}", Span::STOP_TIMEOUTS)) }
 }
 
 /// The power actions, each with its help.

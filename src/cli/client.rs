@@ -43,9 +43,10 @@ impl Client {
                 | ErrorKind::ConnectionRefused
                 | ErrorKind::InvalidInput
                 | ErrorKind::NotADirectory => Ok(None),
-                ErrorKind::PermissionDenied => {
-                    Err(failed(socket, "permission denied; run this as root, or as the daemon's user"))
-                }
+                ErrorKind::PermissionDenied => Err(failed(
+                    socket,
+                    "permission denied; run this as root, as the daemon's user, or as a member of the socket's group (`alula.socket_group`)",
+                )),
                 _ => Err(failed(socket, error)),
             },
         }

@@ -9,16 +9,15 @@ use super::arguments::One;
 use super::error::CliError;
 use super::get::phase_tone;
 use super::node::Node;
-use super::output::{Cell, Printer, bytes, clean, paint, span, table, tone};
+use super::output::{Cell, Printer, bytes, clean, notify, paint, span, table, tone};
 use super::server::{ServerView, runs_unasked};
-use crate::config::NodeConfig;
-use crate::files::Layout;
+use crate::config::Directories;
 use crate::model::{
     Condition, ConditionStatus, Crash, Event, InstallOutcome, InstallResult, ManagedBy, Manifest, ServerId, Status,
     Timestamp,
 };
 use crate::requests;
-use crate::store::{CONFIG_FILE, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, STATUS_FILE};
+use crate::store::{CONFIG_FILE, DATA_FOLDER, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, STATUS_FILE};
 
 /// Width of the names of fields.
 const NAMES: usize = 14;
@@ -28,7 +27,8 @@ const NAMES: usize = 14;
 struct ServerFile {
     what: &'static str,
     path: String,
-    there: bool,
+    /// `None` if this user may not know.
+    there: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -45,26 +45,36 @@ struct Described<'a> {
 pub async fn run(node: &Node, arguments: &One, printer: Printer) -> Result<(), CliError> {
     node.warn_without_daemon("the status is the last known one");
     for server in node.pick(std::slice::from_ref(&arguments.server)).await? {
-        let described = Described { files: files(&node.config, server.uuid), server: &server };
+        let described = Described { files: files(&node.directories, server.uuid), server: &server };
         printer.print(&described, || text(&described, printer.now))?;
+        if described.files.iter().any(|file| file.there.is_none()) {
+            notify(
+                "this user may not enter the state folder, so its files are not checked; run this as root to see them",
+            );
+        }
     }
     Ok(())
 }
 
-fn files(node: &NodeConfig, id: ServerId) -> Vec<ServerFile> {
-    let layout = Layout::new(node);
-    let folder = layout.folder(id);
+fn files(directories: &Directories, id: ServerId) -> Vec<ServerFile> {
+    let folder = directories.server(&id);
+    let data = folder.join(DATA_FOLDER);
     let files = [
         ("manifest", folder.join(CONFIG_FILE)),
         ("override", folder.join(OVERRIDE_FILE)),
         ("requests", folder.join(REQUESTS_FILE)),
         ("record", folder.join(RECORD_FILE)),
         ("status", folder.join(STATUS_FILE)),
-        ("data", layout.data(id)),
-        ("logs", layout.logs(id)),
-        ("install log", layout.install_log(id)),
+        // It may be a link to the folder of Wings.
+        ("data", data.canonicalize().unwrap_or_else(|_| directories.server_data(&id))),
+        ("logs", folder.join("logs")),
+        ("install log", directories.log.join("install").join(format!("{id}.log"))),
     ];
-    let file = |(what, path): (_, PathBuf)| ServerFile { what, path: path.display().to_string(), there: path.exists() };
+    let file = |(what, path): (_, PathBuf)| ServerFile {
+        what,
+        there: path.try_exists().ok(),
+        path: path.display().to_string(),
+    };
     files.map(file).into()
 }
 
@@ -85,7 +95,11 @@ fn text(described: &Described<'_>, now: Timestamp) -> String {
     page.section("Crashes", crashes(&server.record.crashes, now));
     page.section("Events", events(&server.status.events, now));
     let row = |file: &ServerFile| {
-        let there = if file.there { Cell::plain("yes") } else { Cell::new(tone::DIM, "no") };
+        let there = match file.there {
+            Some(true) => Cell::plain("yes"),
+            Some(false) => Cell::new(tone::DIM, "no"),
+            None => Cell::new(tone::DIM, "?"),
+        };
         vec![Cell::plain(file.what), there, Cell::plain(&file.path)]
     };
     page.section("Files", rows(&["WHAT", "THERE", "PATH"], &described.files, row));
@@ -315,7 +329,7 @@ mod tests {
 
     fn described(server: &ServerView) -> String {
         let node = crate::testing::node_config(std::path::Path::new("/srv/node"));
-        let described = Described { server, files: files(&node, server.uuid) };
+        let described = Described { server, files: files(&node.directories, server.uuid) };
         examples::without_colours(&text(&described, examples::now()))
     }
 

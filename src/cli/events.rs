@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use serde::Serialize;
@@ -18,14 +17,15 @@ use super::server::ServerView;
 use crate::events::{self, EventKind};
 use crate::model::{Event, Reason, ServerId, Timestamp};
 
-/// An event may arrive this much later than others with a later time.
-const MAX_DELAY: Duration = Duration::from_secs(10);
+/// An event may arrive after others whose numbers are higher by this; numbers ascend by one for each millisecond or event.
+const MAX_DELAY: u64 = 10_000;
 /// Width of the column of reasons.
 const REASONS: usize = 16;
 
 /// An event and its server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ServerEvent {
+    number: u64,
     at: Timestamp,
     uuid: ServerId,
     reason: Reason,
@@ -37,8 +37,8 @@ impl ServerEvent {
     /// `None` for anything but an event of a server.
     fn of(event: events::ServerEvent) -> Option<Self> {
         match (event.uuid, event.kind) {
-            (Some(uuid), EventKind::Event { reason, message, count }) => {
-                Some(Self { at: event.at, uuid, reason, message, count })
+            (Some(uuid), EventKind::Event { number, reason, message, count }) => {
+                Some(Self { number, at: event.at, uuid, reason, message, count })
             }
             _ => None,
         }
@@ -74,7 +74,14 @@ fn written(servers: &[ServerView]) -> Vec<ServerEvent> {
     let of_server = |server: &ServerView| {
         let uuid = server.uuid;
         let events = server.status.events.clone().into_iter();
-        events.map(move |Event { at, reason, message, count }| ServerEvent { at, uuid, reason, message, count })
+        events.map(move |Event { number, at, reason, message, count }| ServerEvent {
+            number,
+            at,
+            uuid,
+            reason,
+            message,
+            count,
+        })
     };
     let mut events: Vec<ServerEvent> = servers.iter().flat_map(of_server).collect();
     events.sort();
@@ -93,7 +100,7 @@ impl Follower {
     /// Runs until the output is closed. A daemon that does not run is waited for: it may be restarting.
     async fn follow(mut self, node: &Node, mut client: Client) -> Result<(), CliError> {
         loop {
-            let path = format!("/local/events?after={}", self.seen.after().as_millis());
+            let path = format!("/local/events?after={}", self.seen.after());
             match client.stream(&path).await {
                 // A read error means that the daemon has ended, as does the end of the stream.
                 Ok(stream) => {
@@ -128,7 +135,7 @@ impl Follower {
 /// Events that were printed, and that a restarted daemon may send again.
 #[derive(Default)]
 struct Seen {
-    newest: Timestamp,
+    newest: u64,
     /// Events at most [`MAX_DELAY`] older than the newest.
     printed: BTreeSet<ServerEvent>,
 }
@@ -136,15 +143,15 @@ struct Seen {
 impl Seen {
     /// Whether the event was not printed before.
     fn is_new(&mut self, event: &ServerEvent) -> bool {
-        self.newest = self.newest.max(event.at);
+        self.newest = self.newest.max(event.number);
         let after = self.after();
-        self.printed.retain(|event| event.at >= after);
-        event.at < after || self.printed.insert(event.clone())
+        self.printed.retain(|event| event.number >= after);
+        event.number < after || self.printed.insert(event.clone())
     }
 
     /// Start of the events that are requested again.
-    fn after(&self) -> Timestamp {
-        self.newest - MAX_DELAY
+    fn after(&self) -> u64 {
+        self.newest.saturating_sub(MAX_DELAY)
     }
 }
 
@@ -170,10 +177,13 @@ fn line(event: &ServerEvent) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
     use crate::cli::examples;
 
     fn event(seconds: u64, reason: Reason) -> ServerEvent {
         ServerEvent {
+            number: 1_000_000 + seconds * 1000,
             at: examples::now() + Duration::from_secs(seconds),
             uuid: examples::servers()[0].uuid,
             reason,
@@ -194,6 +204,15 @@ mod tests {
         let again = ServerEvent { count: 2, ..event(30, Reason::StepFailed) };
         assert_eq!(new(&[again.clone(), again]), [true, false]);
         assert_eq!(seen.printed.len(), 2, "events that cannot come again are dropped");
+    }
+
+    #[test]
+    fn events_are_in_the_order_of_their_numbers_whatever_the_clock_said() {
+        let before = event(5, Reason::Parked);
+        let after = ServerEvent { at: before.at - Duration::from_secs(3600), ..event(6, Reason::LeftOut) };
+        let mut events = [after.clone(), before.clone()];
+        events.sort();
+        assert_eq!(events, [before, after]);
     }
 
     #[test]

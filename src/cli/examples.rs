@@ -38,7 +38,15 @@ fn view(uuid: &str, managed_by: ManagedBy, name: &str, image: &str) -> ServerVie
 }
 
 fn asked(sequence: u64, id: &str, age: u64, verb: Verb) -> Requests {
-    let request = Request { sequence, id: id.into(), at: before(age), expires_at: None, by: Requester::Panel, verb };
+    let request = Request {
+        sequence,
+        id: id.into(),
+        at: before(age),
+        expires_at: None,
+        timeout: None,
+        by: Requester::Panel,
+        verb,
+    };
     Requests { sequence, accepted: vec![request], ..Requests::default() }
 }
 
@@ -76,6 +84,7 @@ fn running() -> ServerView {
     manifest.spec.process.stop.value = "stop".into();
     server.requests = asked(2, "request-2", 600, Verb::Start);
     server.record.generation = 3;
+    server.record.created_at = Some(before(90_000 * 3));
     server.record.synced_at = Some(before(600));
     server.record.last_reported = Some(PowerState::Running);
     server.record.install.done =
@@ -84,10 +93,11 @@ fn running() -> ServerView {
     (status.observed_generation, status.phase, status.state) = (3, Phase::Online, PowerState::Running);
     status.container = Some("c0ffee".into());
     status.image = Some("ghcr.io/example/java:21".into());
+    status.started_at = Some(before(570));
     status.ports = vec![PublishedPort { address: "192.0.2.1".into(), port: 25565 }];
     status.disk_bytes = 3 << 30;
-    status.push_event(before(590), Reason::StateChanged, "offline → starting");
-    status.push_event(before(570), Reason::StateChanged, "starting → running");
+    status.push_event(1, before(590), Reason::StateChanged, "offline → starting");
+    status.push_event(2, before(570), Reason::StateChanged, "starting → running");
     let message = "the server is as its spec and requests say";
     set_condition(&mut server, ConditionType::Ready, ConditionStatus::True, Reason::Ready, message, 570);
     set_condition(

@@ -9,8 +9,11 @@ use super::output::{Cell, Printer, notify, span, table, tone};
 use super::server::ServerView;
 use crate::model::{Phase, Timestamp};
 
-const HEADINGS: [&str; 10] =
-    ["UUID", "NAME", "PHASE", "STATE", "MANAGED BY", "GEN", "IMAGE", "AGE", "REASON", "MESSAGE"];
+const HEADINGS: [&str; 11] =
+    ["UUID", "NAME", "PHASE", "STATE", "MANAGED BY", "GEN", "IMAGE", "AGE", "UPTIME", "REASON", "MESSAGE"];
+
+/// What is shown of a server without conditions.
+const UNOBSERVED: &str = "not observed yet; the daemon lists the engine's containers first";
 
 /// Lists servers.
 ///
@@ -26,9 +29,7 @@ pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<()
         notify("*: the next start of the server changes it; see UpToDate in `alula describe`");
     }
     if arguments.servers.is_empty() {
-        for message in node.unknown_folders() {
-            notify(&format!("ignored: {message}"));
-        }
+        node.troubles().await?.iter().for_each(|trouble| notify(trouble));
     }
     printer.print(&servers, || text(&servers, printer.width, printer.now))
 }
@@ -39,8 +40,10 @@ fn text(servers: &[ServerView], width: Option<usize>, now: Timestamp) -> String 
 
 fn row(server: &ServerView, now: Timestamp) -> Vec<Cell> {
     let phase = server.phase();
-    let age = server.changed_at().map(|at| span(now.since(at))).unwrap_or_default();
-    let (reason, message) = server.trouble().map_or(("", ""), |(reason, message)| (reason.as_str(), message));
+    let since = |at: Option<Timestamp>| at.map(|at| span(now.since(at))).unwrap_or_default();
+    let is_unobserved = server.status.conditions.is_empty() && phase != Phase::Parked;
+    let unobserved = if is_unobserved { UNOBSERVED } else { "" };
+    let (reason, message) = server.trouble().map_or(("", unobserved), |(reason, message)| (reason.as_str(), message));
     vec![
         Cell::plain(server.uuid.to_string()),
         Cell::plain(server.name()),
@@ -49,7 +52,8 @@ fn row(server: &ServerView, now: Timestamp) -> Vec<Cell> {
         Cell::plain(server.managed_by()),
         Cell::plain(server.record.generation.to_string()),
         Cell::plain(image(server)),
-        Cell::plain(age),
+        Cell::plain(since(server.record.created_at)),
+        Cell::plain(since(server.status.started_at)),
         Cell::new(tone::BAD, reason),
         Cell::plain(message),
     ]

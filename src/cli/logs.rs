@@ -42,14 +42,14 @@ pub async fn run(node: &Node, arguments: &Logs, printer: Printer) -> Result<(), 
                 output.add(&piece)?;
             }
         }
-        Endpoint::Folder(_) if arguments.follow => {
+        Endpoint::Folder(..) if arguments.follow => {
             return Err(node.no_daemon(
                 ", so there is nothing to follow; start it (`alula run`), or leave --follow out to read what was written",
             ));
         }
-        Endpoint::Folder(_) => {
+        Endpoint::Folder(_, config) => {
             node.warn_without_daemon("this is what was written down last");
-            if let Some(mut log) = open(&Layout::new(&node.config), *uuid, arguments)? {
+            if let Some(mut log) = open(&Layout::new(config), *uuid, arguments)? {
                 loop {
                     let piece = log.next_piece().map_err(unreadable)?;
                     if piece.is_empty() {

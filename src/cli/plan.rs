@@ -1,5 +1,7 @@
 //! `alula plan`: the steps that the next pass would execute, and why. Nothing is executed.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,6 +14,7 @@ use super::node::{Endpoint, Node};
 use super::output::{Cell, Format, Printer, clean, paint, print, table, tone};
 use super::server::{ServerView, runs_unasked};
 use crate::clock::Clock;
+use crate::config::NodeConfig;
 use crate::egg_files::FileChange;
 use crate::model::{ConditionStatus, ConditionType, Handled, Phase, PowerState, ServerId, Timestamp};
 use crate::reconcile::pass::first::{first_files, first_plan};
@@ -73,10 +76,10 @@ pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<()
 }
 
 /// The engine, to make plans while no daemon runs.
-fn engine(node: &Node) -> Result<DockerRuntime, CliError> {
-    let host = Host::new(node.config.clone(), Tasks::new(), Blocking::Inline, host::kernel_limits());
+fn engine(config: &Arc<NodeConfig>) -> Result<DockerRuntime, CliError> {
+    let host = Host::new(config.clone(), Tasks::new(), Blocking::Inline, host::kernel_limits());
     // As the daemon: without an identity, containers are compared by their image.
-    let identity = identity::read(&node.config.directories.root).map(|found| found.identity).unwrap_or_default();
+    let identity = identity::read(&config.directories.root).map(|found| found.identity).unwrap_or_default();
     let host = host.with_identity(identity);
     Ok(DockerRuntime::connect(Address::from_environment()?, host))
 }
@@ -88,9 +91,9 @@ async fn plan(node: &Node, engine: &OnceCell<DockerRuntime>, id: ServerId) -> Re
             Err(CliError::Rejected { status: 404, .. }) => Ok(None),
             plan => plan.map(Some),
         },
-        Endpoint::Folder(store) => {
-            let engine = engine.get_or_try_init(async || self::engine(node)).await?;
-            let Some(plan) = first_plan(store, engine, &node.config, id, Clock::System.now()).await else {
+        Endpoint::Folder(store, config) => {
+            let engine = engine.get_or_try_init(async || self::engine(config)).await?;
+            let Some(plan) = first_plan(store, engine, config, id, Clock::System.moment()).await else {
                 return Ok(None);
             };
             let plan = serde_json::from_value(serde_json::to_value(plan)?)?;

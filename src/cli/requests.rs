@@ -4,6 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use bytes::Bytes;
 use http::Method;
+use serde_json::{Value, json};
 
 use super::arguments::{Delete, Install, Power};
 use super::error::CliError;
@@ -19,7 +20,14 @@ use crate::model::ManagedBy;
 /// No daemon runs, a name matches no server, or the daemon rejects a request.
 pub async fn power(node: &Node, arguments: &Power, printer: Printer) -> Result<(), CliError> {
     let action = &arguments.action;
-    post(node, &arguments.targets.servers, "power", action, &format!("{action} accepted"), printer).await
+    let mut body = json!({"action": action});
+    if let Some(timeout) = arguments.timeout {
+        if !matches!(action.as_str(), "stop" | "restart") {
+            return Err(CliError::Usage(format!("--timeout is for stop and restart, not for {action}")));
+        }
+        body["timeout"] = json!(timeout);
+    }
+    post(node, &arguments.targets.servers, "power", &body, &format!("{action} accepted"), printer).await
 }
 
 /// Requests installations, or their abortion.
@@ -29,19 +37,19 @@ pub async fn power(node: &Node, arguments: &Power, printer: Printer) -> Result<(
 pub async fn install(node: &Node, arguments: &Install, printer: Printer) -> Result<(), CliError> {
     let (action, accepted) =
         if arguments.abort { ("abort", "abort accepted") } else { ("again", "installation accepted") };
-    post(node, &arguments.targets.servers, "install", action, accepted, printer).await
+    post(node, &arguments.targets.servers, "install", &json!({"action": action}), accepted, printer).await
 }
 
 async fn post(
     node: &Node,
     names: &[String],
     path: &str,
-    action: &str,
+    body: &Value,
     accepted: &str,
     printer: Printer,
 ) -> Result<(), CliError> {
     let client = node.daemon()?;
-    let body = Bytes::from(serde_json::json!({"action": action}).to_string());
+    let body = Bytes::from(body.to_string());
     let request = async |server: &ServerView| {
         client.call(Method::POST, &format!("/local/servers/{}/{path}", server.uuid), body.clone()).await?;
         Ok(accepted)
@@ -68,7 +76,7 @@ pub async fn delete(node: &Node, arguments: &Delete, printer: Printer) -> Result
         Ok("deletion accepted")
     };
     let result = each(&servers, printer, delete).await;
-    if node.config.panel.is_some() && servers.iter().any(is_listed_by_panel) {
+    if node.has_panel && servers.iter().any(is_listed_by_panel) {
         notify("a server that its panel still lists comes back with its next list; delete it there too");
     }
     result

@@ -93,14 +93,6 @@ impl ServerView {
         }
     }
 
-    /// The time of the last change.
-    pub fn changed_at(&self) -> Option<Timestamp> {
-        let conditions = self.status.conditions.iter().map(|condition| condition.last_transition_time);
-        let events = self.status.events.iter().map(|event| event.at);
-        let deletion = requests::deletion(&self.requests).map(|deletion| deletion.at);
-        conditions.chain(events).chain(deletion).chain(self.record.parked).max()
-    }
-
     /// Reason and message of what is wrong: a problem with the manifest's files, or the condition `Ready` that is not true.
     pub fn trouble(&self) -> Option<(Reason, &str)> {
         if let Some(SpecProblem { reason, message }) = &self.problem {

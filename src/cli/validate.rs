@@ -14,7 +14,7 @@ use super::arguments::Validate;
 use super::error::{CliError, remedy};
 use super::outcome::judged;
 use super::output::{Printer, clean, notify, paint, tone};
-use crate::config::{self, ConfigError, HostEnvironment};
+use crate::config::{self, ConfigError, HostEnvironment, Loaded, Problem};
 use crate::model::{Manifest, ServerId};
 use crate::store::{CONFIG_FILE, OVERRIDE_FILE, SpecProblem, manifests};
 use crate::yaml::{self, YamlError};
@@ -46,6 +46,9 @@ pub struct Finding {
     /// Further faults of the file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     more: Vec<YamlError>,
+    /// The configuration of a valid file of a node.
+    #[serde(skip)]
+    loaded: Option<Loaded>,
 }
 
 impl Finding {
@@ -54,7 +57,17 @@ impl Finding {
         let (uuid, faults) = result.map_or_else(|faults| (None, faults), |uuid| (uuid, Vec::new()));
         let mut more = faults.into_iter();
         let fault = more.next();
-        Self { file, kind, valid, uuid, fault, more: more.collect() }
+        Self { file, kind, valid, uuid, fault, more: more.collect(), loaded: None }
+    }
+
+    /// Prints the warnings about a node's file, and adds what keeps a daemon from starting with it on this host.
+    async fn check_host(&mut self, path: &Path, on_host: impl AsyncFn(&Loaded) -> Vec<Problem>) {
+        let Some(loaded) = self.loaded.take() else { return };
+        loaded.notices.iter().for_each(|notice| notify(&format!("warning: {notice}")));
+        let (problems, text) = (on_host(&loaded).await, read(path).unwrap_or_default());
+        let mut faults = problems.into_iter().map(|problem| config::located(&text, problem));
+        self.fault = faults.next();
+        (self.valid, self.more) = (self.fault.is_none(), faults.collect());
     }
 
     fn ok_line(&self) -> String {
@@ -72,15 +85,26 @@ pub fn display_name(path: &Path) -> String {
     if path == Path::new("-") { "<stdin>".into() } else { path.display().to_string() }
 }
 
-/// Checks files. A folder stands for every file in it that a node would read.
+/// Checks files. A folder stands for every file in it that a node would read. Of a valid file of a node `on_host` checks whether a
+/// daemon could start with it here.
 ///
 /// # Errors
 /// A file is invalid.
-pub fn run(arguments: &Validate, printer: Printer) -> Result<(), CliError> {
+pub async fn run(
+    arguments: &Validate,
+    printer: Printer,
+    on_host: impl AsyncFn(&Loaded) -> Vec<Problem>,
+) -> Result<(), CliError> {
     let mut findings = Vec::new();
     for path in &arguments.files {
         match files_in(path) {
-            Ok(files) => findings.extend(files.iter().map(|file| check(file))),
+            Ok(files) => {
+                for file in &files {
+                    let mut finding = check(file);
+                    finding.check_host(file, &on_host).await;
+                    findings.push(finding);
+                }
+            }
             Err(error) => findings.push(Finding::new(path, Kind::Folder, Err(vec![error.into()]))),
         }
     }
@@ -139,11 +163,13 @@ fn check(path: &Path) -> Finding {
     };
     let kind = kind_of(path, &text);
     let result = match kind {
-        Kind::Server => yaml::parse_or_list::<Manifest>(&text)
-            .and_then(|_| check_server(path, &text).map_err(|fault| vec![fault]))
-            .map(|manifest| Some(manifest.metadata.uuid)),
-        Kind::Override => check_override(path, &text).map(Some).map_err(|fault| vec![fault]),
-        Kind::Node | Kind::Folder => check_node(path).map(|()| None),
+        Kind::Server => check_server(path, &text).map(|manifest| Some(manifest.metadata.uuid)),
+        Kind::Override => check_override(path, &text).map(Some),
+        Kind::Node | Kind::Folder => {
+            let loaded = load_node(path);
+            let (result, loaded) = loaded.map_or_else(|faults| (Err(faults), None), |loaded| (Ok(None), Some(loaded)));
+            return Finding { loaded, ..Finding::new(path, kind, result) };
+        }
     };
     Finding::new(path, kind, result)
 }
@@ -178,12 +204,18 @@ pub fn kind_of(path: &Path, text: &str) -> Kind {
 /// Checks a manifest. In a folder that is named by a UUID it must be that server's.
 ///
 /// # Errors
-/// What is wrong with the manifest.
-pub fn check_server(path: &Path, text: &str) -> Result<Manifest, YamlError> {
-    let manifest: Manifest = yaml::parse_strict(text)?;
+/// Everything that is wrong with the manifest.
+pub fn check_server(path: &Path, text: &str) -> Result<Manifest, Vec<YamlError>> {
+    let manifest: Manifest = yaml::parse_or_list(text)?;
     let uuid = folder_id(path).unwrap_or(manifest.metadata.uuid);
-    manifests::validate(&manifest, uuid).map_err(|problem| invalid(&problem, text))?;
+    check_rules(&manifest, uuid, text)?;
     Ok(manifest)
+}
+
+fn check_rules(manifest: &Manifest, uuid: ServerId, text: &str) -> Result<(), Vec<YamlError>> {
+    let mistakes: Vec<YamlError> =
+        manifests::mistakes(manifest, uuid).iter().map(|problem| invalid(problem, text)).collect();
+    if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
 }
 
 /// The UUID that names the folder of a server's own `config.yml` or `override.yml`.
@@ -193,31 +225,27 @@ fn folder_id(path: &Path) -> Option<ServerId> {
     path.parent()?.file_name()?.to_str()?.parse().ok()
 }
 
-fn check_override(path: &Path, text: &str) -> Result<ServerId, YamlError> {
+fn check_override(path: &Path, text: &str) -> Result<ServerId, Vec<YamlError>> {
     let config = path.with_file_name(CONFIG_FILE);
     let base = read(&config).map_err(|error| {
         let message = format!("it needs the {CONFIG_FILE} in the same folder, which cannot be read: {error}");
-        YamlError::new(message).help("put both into one folder")
+        vec![YamlError::new(message).help("put both into one folder")]
     })?;
-    let manifest = check_server(&config, &base).map_err(|fault| {
-        let message = format!("the manifest that it patches is invalid: {}", line_for(&display_name(&config), &fault));
-        YamlError::new(message).help("fix that file first")
+    let manifest = check_server(&config, &base).map_err(|faults| {
+        let first = faults.first().map(|fault| line_for(&display_name(&config), fault)).unwrap_or_default();
+        let message = format!("the manifest that it patches is invalid: {first}");
+        vec![YamlError::new(message).help("fix that file first")]
     })?;
     let uuid = manifest.metadata.uuid;
-    let manifest = manifests::merge(&base, text)?;
-    manifests::validate(&manifest, uuid).map_err(|problem| invalid(&problem, text))?;
+    check_rules(&manifests::merge_or_list(&base, text)?, uuid, text)?;
     Ok(uuid)
 }
 
-fn check_node(path: &Path) -> Result<(), Vec<YamlError>> {
-    match config::load(path, HostEnvironment::of_this_process()) {
-        Ok(loaded) => {
-            loaded.notices.iter().for_each(|notice| notify(&format!("warning: {notice}")));
-            Ok(())
-        }
-        Err(ConfigError::Invalid { faults, .. }) => Err(faults),
-        Err(other) => Err(vec![YamlError::new(other.to_string())]),
-    }
+fn load_node(path: &Path) -> Result<Loaded, Vec<YamlError>> {
+    config::load(path, HostEnvironment::of_this_process()).map_err(|error| match error {
+        ConfigError::Invalid { faults, .. } => faults,
+        other => vec![YamlError::new(other.to_string())],
+    })
 }
 
 fn invalid(problem: &SpecProblem, text: &str) -> YamlError {

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::file::SystemFile;
+use super::lenient::Lenient;
 use super::{Problem, absolute};
 use crate::model::ServerId;
 
@@ -11,7 +14,7 @@ const WINGS_ROOT: &str = "/var/lib/pelican";
 
 /// The node's directories, all absolute.
 #[allow(missing_docs)]
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directories {
     /// The state folder, `{root}`.
     pub root: PathBuf,
@@ -33,49 +36,69 @@ pub struct Directories {
 }
 
 impl Directories {
-    pub(super) fn resolve(system: &SystemFile, socket: Option<&str>, source: &Path) -> Result<Self, Problem> {
-        let named = |key: &str, text: Option<&str>| match text.filter(|text| !text.is_empty()) {
-            None => Ok(None),
-            Some(text) => {
-                let path = absolute(source, text);
-                // The daemon changes owners and deletes files below these directories.
-                if path.parent().is_none() {
-                    return Err(Problem::new(key, format!("is {text:?}: expected a directory of its own")));
-                }
-                Ok(Some(path))
-            }
-        };
-        let root = named("system.root_directory", Some(&system.root_directory))?
+    pub(super) fn resolve(
+        system: &SystemFile,
+        socket: Option<&str>,
+        source: &Path,
+        lenient: &mut Lenient,
+    ) -> Result<Self, Problem> {
+        let named = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(|text| absolute(source, text));
+        let root = named(Some(&system.root_directory))
             .ok_or_else(|| Problem::new("system.root_directory", "is empty: expected the path of the state folder"))?;
+        let data = named(system.data.as_deref());
+        // Data is never looked for in another place than the file names.
+        for (key, path) in [("system.root_directory", Some(&root)), ("system.data", data.as_ref())] {
+            if path.is_some_and(|path| is_top(path)) {
+                lenient
+                    .note(key, "is /: the node's files lie among those of the system; a directory of its own is safer");
+            }
+        }
         // A node with another state folder must not share /etc/pelican or /tmp/pelican with another node of the host.
         let default = |below_root: &str, of_wings: &str| match root == Path::new(WINGS_ROOT) {
             true => PathBuf::from(of_wings),
             false => root.join(below_root),
         };
-        let or = |key: &str, text: &Option<String>, default: PathBuf| {
-            named(key, text.as_deref()).map(|path| path.unwrap_or(default))
+        let mut or = |key: &str, text: &Option<String>, rejected: &dyn Fn(&Path) -> bool, default: PathBuf| {
+            let path = named(text.as_deref()).unwrap_or_else(|| default.clone());
+            if path == default || !rejected(&path) {
+                return path;
+            }
+            let (found, used) = (path.display(), default.display());
+            lenient.note(key, format!("is {found}: expected a directory of its own; {used} is used"));
+            default
         };
-        let passwd =
-            or("system.user.passwd.directory", &system.user.passwd.directory, default("passwd", "/etc/pelican"))?;
-        if passwd == Path::new("/etc") {
-            let message = "is /etc: the host's own passwd and group would be overwritten; name a directory of its own";
-            return Err(Problem::new("system.user.passwd.directory", message));
+        // The host's own passwd and group would be overwritten.
+        let is_etc = |path: &Path| is_top(path) || path == Path::new("/etc");
+        let socket = named(socket).unwrap_or_else(|| root.join("alula.sock"));
+        if is_top(&socket) {
+            return Err(Problem::new("alula.socket", "is /: expected the path of a socket, such as /run/alula.sock"));
         }
         Ok(Self {
-            log: or("system.log_directory", &system.log_directory, root.clone())?,
-            data: named("system.data", system.data.as_deref())?,
-            archive: or("system.archive_directory", &system.archive_directory, root.join("archives"))?,
-            backup: or("system.backup_directory", &system.backup_directory, root.join("backups"))?,
-            tmp: or("system.tmp_directory", &system.tmp_directory, default("tmp", "/tmp/pelican"))?,
-            passwd,
+            log: or("system.log_directory", &system.log_directory, &is_top, root.clone()),
+            archive: or("system.archive_directory", &system.archive_directory, &is_top, root.join("archives")),
+            backup: or("system.backup_directory", &system.backup_directory, &is_top, root.join("backups")),
+            tmp: or("system.tmp_directory", &system.tmp_directory, &is_top, default("tmp", "/tmp/pelican")),
+            passwd: or(
+                "system.user.passwd.directory",
+                &system.user.passwd.directory,
+                &is_etc,
+                default("passwd", "/etc/pelican"),
+            ),
             machine_id: or(
                 "system.machine_id.directory",
                 &system.machine_id.directory,
+                &is_top,
                 default("machine-id", "/etc/pelican/machine-id"),
-            )?,
-            socket: or("alula.socket", &socket.map(String::from), root.join("alula.sock"))?,
+            ),
+            socket,
+            data,
             root,
         })
+    }
+
+    /// Install scripts in the state folder, for a directory that cannot be trusted. Returns the former one.
+    pub(super) fn replace_tmp(&mut self) -> PathBuf {
+        std::mem::replace(&mut self.tmp, self.root.join("tmp"))
     }
 
     /// Resolves symbolic links in the path of the data folder, if it exists.
@@ -102,4 +125,8 @@ impl Directories {
     pub fn daemon_log(&self) -> PathBuf {
         self.log.join("wings.log")
     }
+}
+
+fn is_top(path: &Path) -> bool {
+    path.parent().is_none()
 }

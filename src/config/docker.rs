@@ -12,6 +12,9 @@ use super::lenient::Lenient;
 const GATEWAY_V4: &str = "172.18.0.1";
 const GATEWAY_V6: &str = "fdba:17c8:6c94::1011";
 
+/// The least memory of a container, MiB.
+const MIN_MEMORY_MIB: i64 = 6;
+
 /// The default options of Wings for the drivers `local` and `json-file`. Other drivers do not know them.
 const LOG_OPTIONS: [(&str, &str); 4] =
     [("max-size", "5m"), ("max-file", "1"), ("compress", "false"), ("mode", "non-blocking")];
@@ -24,9 +27,23 @@ impl DockerFile {
             ("docker.tmpfs_size", &mut self.tmpfs_mib, 0..=1 << 30, "MiB", 100),
             ("docker.container_pid_limit", &mut self.pids_limit, -1..=1 << 30, "processes", -1),
             ("docker.installer_limits.memory", &mut limits.memory_mib, 0..=1 << 30, "MiB", 1024),
+            ("docker.network.network_mtu", &mut self.network.mtu, 0..=65_535, "bytes", 1500),
             ("docker.installer_limits.cpu", &mut limits.cpu_percent, 0..=1 << 20, "percent of a core", 100),
         ] {
             *value = lenient.within(key, *value, range, unit, default);
+        }
+        if (1..MIN_MEMORY_MIB).contains(&self.installer_limits.memory_mib) {
+            let message = format!(
+                "is {}: expected 0, or at least {MIN_MEMORY_MIB} MiB, which the engine requires; {MIN_MEMORY_MIB} is used",
+                self.installer_limits.memory_mib
+            );
+            lenient.note("docker.installer_limits.memory", message);
+            self.installer_limits.memory_mib = MIN_MEMORY_MIB;
+        }
+        if !["", "host"].contains(&self.userns_mode.as_str()) {
+            let message = format!("is {:?}: expected host, or nothing; nothing is used", self.userns_mode);
+            lenient.note("docker.userns_mode", message);
+            self.userns_mode.clear();
         }
         self.network.validate(lenient);
         let log = &mut self.log_config;
@@ -60,6 +77,16 @@ impl NetworkFile {
             let message = format!("is empty: expected the name of a Docker network; {default} is used");
             lenient.note("docker.network.name", message);
             self.name = default;
+        }
+        self.dns.retain(|server| {
+            let address = server.trim().parse::<IpAddr>().map_err(|_| format!("{server:?} is not an address"));
+            lenient.keep("docker.network.dns", address).is_some()
+        });
+        // Only used until the gateway of the network is known.
+        if self.interface.parse::<IpAddr>().is_err() {
+            let message = format!("is {:?}: expected an address of this host; {GATEWAY_V4} is used", self.interface);
+            lenient.note("docker.network.interface", message);
+            self.interface = GATEWAY_V4.into();
         }
         let (key, mode) = match self.network_mode.is_empty() {
             true => ("docker.network.mode", std::mem::take(&mut self.mode)),

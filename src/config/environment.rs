@@ -1,6 +1,7 @@
 //! Tokens from environment variables and from files.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
@@ -51,6 +52,12 @@ pub(super) fn token(key: &str, variable: &str, written: &Secret, variables: Vari
         return Err(Problem::new(name, "holds spaces, line breaks or characters that a token cannot have"));
     }
     Ok(Secret::new(token))
+}
+
+/// The file that holds a token, if the text of its key names one.
+pub(super) fn token_file(written: &Secret, variables: Variables<'_>) -> Option<PathBuf> {
+    let (expanded, _) = expand(written.expose(), variables);
+    expanded.strip_prefix("file://").and_then(|path| std::path::absolute(path).ok())
 }
 
 fn read_token(name: &str, path: &str) -> Result<String, Problem> {

@@ -49,7 +49,7 @@ impl fmt::Display for Problem {
 }
 
 /// An invalid value in a text, with the position of its key.
-pub(super) fn located(text: &str, problem: Problem) -> YamlError {
+pub fn located(text: &str, problem: Problem) -> YamlError {
     let keys: Vec<&str> = problem.key.split('.').filter(|key| !key.is_empty()).collect();
     let (line, column) = crate::yaml::locate(text, &keys).unzip();
     let path = (!keys.is_empty()).then(|| problem.key.clone());

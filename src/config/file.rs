@@ -16,7 +16,7 @@ mod docker;
 mod system;
 
 pub use alula::{AlulaFile, PullPolicy};
-pub use docker::{DockerFile, NetworkFile, OverheadFile, RegistryFile};
+pub use docker::{DockerFile, LogConfigFile, NetworkFile, OverheadFile, RegistryFile};
 pub use system::SystemFile;
 
 section! {

@@ -7,17 +7,21 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
+
 use super::file::ConfigFile;
 use super::{HostEnvironment, NodeConfig, Owner};
 use crate::atomic::{self, AtomicError};
 
 mod user;
 
-pub use user::current_user;
 pub(super) use user::find_owner;
+pub use user::{current_user, socket_group};
 
 /// Mode of the node's file, which contains the node's token.
 const CONFIG_MODE: u32 = 0o600;
+
+const PASSWD_KEY: &str = "system.user.passwd.directory";
 
 /// Why the host could not be prepared. The messages name the path and the next step.
 #[derive(Debug, thiserror::Error)]
@@ -64,36 +68,90 @@ pub fn prepare(
     Ok(node)
 }
 
-/// Creates the missing directories, accessible for the current user only.
+/// The private directories that the node needs, with the keys that name them.
+fn directories(node: &NodeConfig) -> Vec<(&'static str, PathBuf)> {
+    let directories = &node.directories;
+    let mut needed = vec![
+        ("system.root_directory", directories.root.clone()),
+        ("system.log_directory", directories.log.join("install")),
+        ("system.archive_directory", directories.archive.clone()),
+        ("system.backup_directory", directories.backup.clone()),
+        ("system.tmp_directory", directories.tmp.clone()),
+    ];
+    needed.extend(directories.data.iter().map(|data| ("system.data", data.clone())));
+    if node.mount_passwd {
+        needed.push((PASSWD_KEY, directories.passwd.clone()));
+    }
+    if node.mount_machine_id {
+        needed.push(("system.machine_id.directory", directories.machine_id.clone()));
+    }
+    needed
+}
+
+/// The folder of the socket, which is open: the socket's own mode restricts who may use it.
+fn socket_folder(node: &NodeConfig) -> (&'static str, &Path) {
+    ("alula.socket", node.directories.socket.parent().unwrap_or(Path::new("/")))
+}
+
+/// Creates the missing directories: private ones, and the folder of the socket. The umask does not matter.
 ///
 /// # Errors
 /// One of them cannot be created, or is not a directory.
 pub fn make_directories(node: &NodeConfig) -> Result<(), HostError> {
-    let directories = &node.directories;
-    make("system.root_directory", &directories.root)?;
-    make("system.log_directory", &directories.log.join("install"))?;
-    if let Some(data) = &directories.data {
-        make("system.data", data)?;
+    let failed = |key, path: &Path| {
+        let path = path.to_owned();
+        move |source| HostError::Directory { key, path, source }
+    };
+    for (key, path) in directories(node) {
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed(key, &path))?;
     }
-    make("system.archive_directory", &directories.archive)?;
-    make("system.backup_directory", &directories.backup)?;
-    if node.mount_passwd {
-        make("system.user.passwd.directory", &directories.passwd)?;
-    }
-    if node.mount_machine_id {
-        make("system.machine_id.directory", &directories.machine_id)?;
-    }
-    make("system.tmp_directory", &directories.tmp)?;
-    check_tmp(&directories.tmp, &node.owner)
+    let (key, path) = socket_folder(node);
+    make_open(path).map_err(failed(key, path))?;
+    check_tmp(&node.directories.tmp, &node.owner)
 }
 
-fn make(key: &'static str, path: &Path) -> Result<(), HostError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| HostError::Directory { key, path: path.to_owned(), source })
+fn make_open(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.is_dir()).collect();
+    for folder in missing.into_iter().rev() {
+        fs::create_dir(folder)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// What [`prepare`] cannot do now, with the keys of the file. Changes nothing.
+pub fn check(node: &NodeConfig) -> Vec<(&'static str, HostError)> {
+    let directory = |key: &'static str, path: &Path, writes| {
+        let source = can_make(path, writes).err()?;
+        Some((key, HostError::Directory { key, path: path.to_owned(), source }))
+    };
+    let writes_passwd = !passwd_files(node).iter().all(|(path, text)| is_correct(path, text));
+    let writes = |key| key == "system.root_directory" || (key == PASSWD_KEY && writes_passwd);
+    let (key, folder) = socket_folder(node);
+    let mut problems: Vec<_> =
+        directories(node).iter().filter_map(|(key, path)| directory(key, path, writes(*key))).collect();
+    problems.extend(directory(key, folder, true).filter(|_| folder != node.directories.root));
+    if node.directories.tmp.is_dir() {
+        problems
+            .extend(check_tmp(&node.directories.tmp, &node.owner).err().map(|error| ("system.tmp_directory", error)));
+    }
+    problems
+}
+
+/// Whether a directory exists, with permission to write if the start `writes` into it, or can be created.
+fn can_make(path: &Path, writes: bool) -> io::Result<()> {
+    let nearest = path.ancestors().find(|folder| fs::symlink_metadata(folder).is_ok()).unwrap_or(path);
+    if !fs::metadata(nearest)?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is not a directory", nearest.display())));
+    }
+    match nearest == path && !writes {
+        true => Ok(()),
+        false => Ok(rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK)?),
+    }
 }
 
 /// Any user may create `/tmp/pelican`, the default, before the daemon does.
-fn check_tmp(path: &Path, owner: &Owner) -> Result<(), HostError> {
+pub(super) fn check_tmp(path: &Path, owner: &Owner) -> Result<(), HostError> {
     let error = |source| HostError::Directory { key: "system.tmp_directory", path: path.to_owned(), source };
     // The owner of a link decides on its target, so both are checked.
     for uid in [fs::symlink_metadata(path).map_err(error)?.uid(), fs::metadata(path).map_err(error)?.uid()] {
@@ -109,27 +167,33 @@ fn check_tmp(path: &Path, owner: &Owner) -> Result<(), HostError> {
 /// # Errors
 /// One of them cannot be written.
 pub fn write_passwd_files(node: &NodeConfig) -> Result<(), HostError> {
-    if !node.mount_passwd {
-        return Ok(());
+    for (path, text) in passwd_files(node) {
+        // Running containers mount the file itself, so a correct one is not replaced.
+        if !is_correct(&path, &text) {
+            let written = atomic::write_file(&path, text.as_bytes(), 0o644);
+            written.map_err(|source| HostError::ContainerFile { key: PASSWD_KEY, source })?;
+        }
     }
-    let key = "system.user.passwd.directory";
-    let directory = &node.directories.passwd;
-    let user = node.container_user();
-    // Wings writes no line break at the end.
-    let passwd = format!("container:x:{user}::/home/container:/usr/sbin/nologin");
-    write_for_containers(key, &directory.join("passwd"), &passwd)?;
-    write_for_containers(key, &directory.join("group"), &format!("container:x:{}:container", user.gid))
+    Ok(())
 }
 
-/// Running containers mount the file itself, so a correct one is not replaced.
-fn write_for_containers(key: &'static str, path: &Path, text: &str) -> Result<(), HostError> {
-    const READABLE: u32 = 0o444;
-    let correct = fs::read(path).is_ok_and(|found| found == text.as_bytes())
-        && fs::metadata(path).is_ok_and(|found| found.permissions().mode() & READABLE == READABLE);
-    if correct {
-        return Ok(());
+/// The files for servers with their texts; none if their mount is disabled.
+fn passwd_files(node: &NodeConfig) -> Vec<(PathBuf, String)> {
+    if !node.mount_passwd {
+        return Vec::new();
     }
-    atomic::write_file(path, text.as_bytes(), 0o644).map_err(|source| HostError::ContainerFile { key, source })
+    let (directory, user) = (&node.directories.passwd, node.container_user());
+    // Wings writes no line break at the end.
+    vec![
+        (directory.join("passwd"), format!("container:x:{user}::/home/container:/usr/sbin/nologin")),
+        (directory.join("group"), format!("container:x:{}:container", user.gid)),
+    ]
+}
+
+fn is_correct(path: &Path, text: &str) -> bool {
+    const READABLE: u32 = 0o444;
+    fs::read(path).is_ok_and(|found| found == text.as_bytes())
+        && fs::metadata(path).is_ok_and(|found| found.permissions().mode() & READABLE == READABLE)
 }
 
 /// Restricts the file to its owner. Returns whether other users had access before.

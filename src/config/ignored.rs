@@ -103,6 +103,31 @@ pub(super) fn unread(report: &Report) -> Vec<Problem> {
     unknown.chain(report.twice.iter().cloned()).take(MAX).chain(more).collect()
 }
 
+/// Keys whose values apply while the daemon runs.
+const LIVE: &[&str] = &["token_id", "token", "docker.log_config"];
+
+/// The keys whose values differ between two files, except those that apply while the daemon runs.
+pub fn changed_keys(before: &ConfigFile, after: &ConfigFile) -> Vec<String> {
+    let mut changed = Vec::new();
+    differences(&as_json(before), &as_json(after), String::new(), &mut changed);
+    changed.retain(|key| !LIVE.iter().any(|live| key.starts_with(live)));
+    changed
+}
+
+/// Names of the values that differ; of maps with other keys the name of the map.
+fn differences(before: &Value, after: &Value, path: String, changed: &mut Vec<String>) {
+    match (before, after) {
+        (Value::Object(old), Value::Object(new)) if old.keys().eq(new.keys()) => {
+            for ((key, old), new) in old.iter().zip(new.values()) {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                differences(old, new, path, changed);
+            }
+        }
+        (old, new) if old != new => changed.push(path),
+        _ => {}
+    }
+}
+
 fn as_json(file: &ConfigFile) -> Value {
     serde_json::to_value(file).unwrap_or_default()
 }
@@ -151,6 +176,21 @@ mod tests {
         let default = as_json(&ConfigFile::default());
         for key in UNSUPPORTED {
             assert!(at(&default, key).is_some_and(|value| !value.is_object()), "{key}");
+        }
+    }
+
+    #[test]
+    fn changed_keys_are_named_without_those_that_apply_at_once() {
+        let read = |text: &str| ConfigFile::parse(std::path::Path::new("c"), text).unwrap();
+        for (text, keys) in [
+            ("token: x\ntoken_id: y\ndocker: {log_config: {type: journald, config: {tag: x}}}", &[][..]),
+            ("api: {port: 1}\ndebug: true", &["debug", "api.port"]),
+            (
+                "docker: {registries: {ghcr.io: {username: me}}}\nallowed_mounts: [/a]",
+                &["docker.registries", "allowed_mounts"],
+            ),
+        ] {
+            assert_eq!(changed_keys(&ConfigFile::default(), &read(text)), keys, "{text}");
         }
     }
 

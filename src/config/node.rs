@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::environment::token;
 use super::file::{ConfigFile, DockerFile, PullPolicy, SystemFile};
 use super::lenient::{Lenient, within};
-use super::{ApiConfig, Directories, Overhead, PanelConfig, Problem, Registries, Secret, Variables};
+use super::{
+    ApiConfig, Directories, Live, LiveConfig, Overhead, PanelConfig, Problem, Registries, SocketAccess, Variables,
+};
 
 /// The longest time, in seconds.
 const CENTURY: i64 = 3_155_760_000;
@@ -25,14 +27,14 @@ pub struct NodeConfig {
     pub app_name: String,
     /// The node's UUID on the panel; not validated.
     pub uuid: String,
-    /// The node's token id, for the API's `User-Agent` header; empty without one.
-    pub token_id: String,
-    /// The token of callers of the HTTP API. Without one the API is not served over TCP.
-    pub api_token: Option<Secret>,
+    /// What applies without a restart: tokens and the containers' log.
+    pub live: Live,
     pub api: ApiConfig,
     /// `None` for a node without a panel.
     pub panel: Option<PanelConfig>,
     pub directories: Directories,
+    /// Group and mode of the local API's socket.
+    pub socket_access: SocketAccess,
     /// The system user that owns the servers' files.
     pub owner: Owner,
     /// User of processes in containers if it is not `owner`: the daemon and Docker run without root.
@@ -43,7 +45,7 @@ pub struct NodeConfig {
     pub mount_machine_id: bool,
     /// Name of the node's timezone in the timezone database.
     pub timezone: String,
-    /// Valid values only. `registries` and `overhead` are empty: see the fields below.
+    /// Valid values only. `log_config` is in `live`, and `registries` and `overhead` are below.
     pub docker: DockerFile,
     pub registries: Registries,
     /// Memory of containers beyond the server's limit.
@@ -136,7 +138,10 @@ impl NodeConfig {
             lenient.require(panel)
         });
         let api = ApiConfig::resolve(file, source, lenient);
-        let directories = lenient.require(Directories::resolve(system, alula.socket.as_deref(), source));
+        let directories = Directories::resolve(system, alula.socket.as_deref(), source, lenient);
+        let directories = lenient.require(directories);
+        let socket_access = SocketAccess::resolve(alula, lenient);
+        let socket_access = lenient.require(socket_access);
         let overhead = Overhead::resolve(&std::mem::take(&mut docker.overhead), lenient);
         let overhead = lenient.require(overhead);
         let workers = lenient.require(within("alula.reconcile.workers", reconcile.workers, 1..=1024, "workers"));
@@ -153,9 +158,10 @@ impl NodeConfig {
         if !invalid.is_empty() {
             return Err(invalid);
         }
-        let (Some(token_id), Some(token), Some(panel), Some(api), Some(directories), Some(overhead)) =
-            (token_id, token, panel, api, directories, overhead)
-        else {
+        let (Some(token_id), Some(token), Some(panel), Some(api)) = (token_id, token, panel, api) else {
+            return Err(invalid);
+        };
+        let (Some(directories), Some(socket_access), Some(overhead)) = (directories, socket_access, overhead) else {
             return Err(invalid);
         };
         let (Some(workers), Some(concurrent_installs), Some(install_timeout), Some(mib), Some(max_transcript_files)) =
@@ -170,11 +176,15 @@ impl NodeConfig {
             quiet: file.quiet && !file.debug,
             app_name: file.app_name.clone(),
             uuid: file.uuid.clone(),
-            token_id: token_id.expose().to_owned(),
+            live: Live::new(LiveConfig {
+                token_id: token_id.expose().to_owned(),
+                token,
+                log_config: std::mem::take(&mut docker.log_config),
+            }),
             api,
             panel,
-            api_token: Some(token).filter(|token| !token.is_empty()),
             directories,
+            socket_access,
             owner,
             rootless,
             mount_passwd: system.user.passwd.enable,
@@ -201,6 +211,11 @@ impl NodeConfig {
             rotate_daemon_log: system.enable_log_rotate,
             adjusted,
         })
+    }
+
+    /// Whether the HTTP API is served over TCP: callers need a token.
+    pub fn serves_api(&self) -> bool {
+        !self.live.get().token.is_empty()
     }
 
     /// The user of processes in containers.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Problem;
 use super::file::OverheadFile;
 use super::lenient::Lenient;
+use super::setting::whole_number;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -31,7 +32,8 @@ impl Overhead {
         let mut limits = Vec::new();
         for (text, multiplier) in &file.multipliers {
             let key = format!("docker.overhead.multipliers.{text}");
-            let limit = text.parse().map_err(|_| Problem::new(&key, "expected a memory limit in MiB as the key"))?;
+            let limit = whole_number(text);
+            let limit = limit.ok_or_else(|| Problem::new(&key, "expected a memory limit in MiB as the key"))?;
             limits.push((key, limit, *multiplier));
         }
         if !file.enabled {

@@ -137,7 +137,7 @@ fn boolean(text: &str) -> Option<bool> {
 }
 
 /// `1_420`, `0x10`, `0b11`, `0o17` and `017` are whole numbers; of `8080.5` and `1e3` the whole part is used.
-fn whole_number(text: &str) -> Option<i64> {
+pub(super) fn whole_number(text: &str) -> Option<i64> {
     let digits = text.replace('_', "");
     let (negative, digits) = match digits.strip_prefix(['-', '+']) {
         Some(rest) => (digits.starts_with('-'), rest),

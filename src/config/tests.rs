@@ -37,7 +37,7 @@ fn load_text(text: &str) -> Result<Loaded, ConfigError> {
 fn a_file_without_remote_is_a_node_without_panel() {
     let loaded = load_text("debug: false\n").unwrap();
     let node = &loaded.node;
-    assert_eq!((&node.panel, &node.api_token), (&None, &None));
+    assert!(node.panel.is_none() && !node.serves_api());
     assert_eq!(node.api.address, "0.0.0.0:8080");
     assert_eq!(node.timezone, "UTC");
     assert_eq!(node.container_user().to_string(), format!("{}:{}", node.owner.uid, node.owner.gid));
@@ -46,7 +46,7 @@ fn a_file_without_remote_is_a_node_without_panel() {
     assert_eq!((node.workers, node.concurrent_installs), (8, 10));
     assert_eq!((node.max_transcript_bytes, node.max_transcript_files), (5 * 1024 * 1024, 3));
     assert_eq!(node.pull_policy, PullPolicy::Always);
-    assert_eq!(node.docker.log_config.options.len(), 4);
+    assert_eq!(node.live.get().log_config.options.len(), 4);
     assert!(loaded.notices.is_empty());
 }
 
@@ -110,9 +110,6 @@ fn invalid_values_are_errors() {
         ("token: x\ntoken_id: x\nremote: ftp://panel.example.com".into(), "remote"),
         ("token: x\ntoken_id: x\nremote: https://panel.example.com/?a=b".into(), "remote"),
         ("system: {root_directory: \"\"}".into(), "system.root_directory"),
-        ("system: {root_directory: /}".into(), "system.root_directory"),
-        ("system: {data: //}".into(), "system.data"),
-        ("system: {user: {passwd: {directory: /etc}}}".into(), "system.user.passwd.directory"),
         ("alula: {reconcile: {workers: 0}}".into(), "alula.reconcile.workers"),
         ("alula: {logs: {max_files: 0}}".into(), "alula.logs.max_files"),
         ("alula: {install: {timeout_seconds: -1}}".into(), "alula.install.timeout_seconds"),
@@ -149,6 +146,27 @@ fn invalid_values_that_wings_starts_with_are_replaced() {
             "docker.overhead.default_multiplier",
             "1.0 is used",
         ),
+        ("docker: {installer_limits: {memory: 5}}", "docker.installer_limits.memory", "6 is used"),
+        ("docker: {userns_mode: private}", "docker.userns_mode", "nothing is used"),
+        ("docker: {network: {network_mtu: -1}}", "docker.network.network_mtu", "1500 is used"),
+        ("docker: {network: {network_mtu: 99999}}", "docker.network.network_mtu", "65535 is used"),
+        ("docker: {network: {dns: [1.1.1.1, resolver]}}", "docker.network.dns", "it is left out"),
+        ("docker: {network: {interface: eth0}}", "docker.network.interface", "172.18.0.1 is used"),
+        ("docker: {network: {interface: ''}}", "docker.network.interface", "172.18.0.1 is used"),
+        (
+            "docker: {overhead: {override: true, multipliers: {512: 0.5}}}",
+            "docker.overhead.multipliers.512",
+            "1.0 is used",
+        ),
+        ("system: {log_directory: /}", "system.log_directory", "/var/lib/pelican is used"),
+        ("system: {archive_directory: //}", "system.archive_directory", "/var/lib/pelican/archives is used"),
+        ("system: {backup_directory: /}", "system.backup_directory", "/var/lib/pelican/backups is used"),
+        ("system: {tmp_directory: /}", "system.tmp_directory", "/tmp/pelican is used"),
+        ("system: {machine_id: {directory: /}}", "system.machine_id.directory", "/etc/pelican/machine-id is used"),
+        ("system: {user: {passwd: {directory: /etc/}}}", "system.user.passwd.directory", "/etc/pelican is used"),
+        ("system: {user: {passwd: {directory: /}}}", "system.user.passwd.directory", "/etc/pelican is used"),
+        ("system: {root_directory: /, tmp_directory: /t}", "system.root_directory", "of its own is safer"),
+        ("system: {data: /}", "system.data", "of its own is safer"),
         ("allowed_mounts: [mnt, /mnt]", "allowed_mounts", "it is left out"),
     ] {
         let node = meaning(&format!("{PANEL}{text}"));
@@ -159,6 +177,43 @@ fn invalid_values_that_wings_starts_with_are_replaced() {
     let node = meaning(&format!("{PANEL}remote_query: {{timeout: 0}}\nallowed_mounts: [mnt, /mnt]"));
     assert_eq!(node.panel.unwrap().timeout, Duration::from_secs(30));
     assert_eq!(node.allowed_mounts, [Path::new("/mnt")]);
+}
+
+#[test]
+fn values_that_have_no_effect_here_are_never_refused() {
+    for text in [
+        "system: {activity_send_interval: 0, activity_send_count: -1, websocket_log_count: -5, openat_mode: bogus}",
+        "system: {sftp: {bind_port: 99999, bind_address: nowhere}, backups: {compression_level: best, write_limit: -1}}",
+        "api: {trusted_proxies: [not-an-address], upload_limit: -1, remote_download: {max_redirects: -1}}",
+        "throttles: {lines: 0, line_reset_interval: 0}",
+        "Search: {max_recursion_depth: -1}",
+        "docker: {system_ips: [nowhere], network: {driver: bogus, IPv6: false, interfaces: {v6: {subnet: x}}}}",
+        "docker: {log_config: {type: bogus, config: {a: b}}, registries: {'': {}, '::': {username: a}}}",
+        "docker: {overhead: {multipliers: {1_024: 1.2, 0x800: 1.1}}}",
+        "allowed_origins: ['', \"a\\nb\"]",
+        "uuid: nothing\napp_name: ''\ndebug: true\nquiet: true",
+        "api: {host: '', port: 0}",
+    ] {
+        let node = meaning(&format!("{PANEL}{text}"));
+        assert_eq!(node.adjusted, [], "{text}");
+    }
+}
+
+#[test]
+fn install_scripts_of_a_directory_of_another_user_are_never_run() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can give a directory away.
+    }
+    let (dir, path) = write("system: {root_directory: root, tmp_directory: tmp, user: {rootless: {enabled: true}}}\n");
+    fs::create_dir(dir.path().join("tmp")).unwrap();
+    std::os::unix::fs::chown(dir.path().join("tmp"), Some(12_345), None).unwrap();
+    let loaded = load(&path, HostEnvironment { variables: &|_| None, etc: dir.path() }).unwrap();
+    assert_eq!(loaded.node.directories.tmp, dir.path().join("root/tmp"));
+    assert!(
+        loaded.notices[0].contains("config.yml:1:") && loaded.notices[0].contains("user 12345"),
+        "{:?}",
+        loaded.notices
+    );
 }
 
 #[test]
@@ -247,15 +302,15 @@ fn the_settings_of_the_panel_client() {
     assert_eq!((panel.timeout, panel.servers_per_page), (Duration::from_secs(5), 2));
     let [(name, value)] = panel.custom_headers.as_slice() else { panic!("{:?}", panel.custom_headers) };
     assert_eq!((name.as_str(), value.as_bytes()), ("x-access", b"letmein".as_slice()));
-    assert!(node.api_token.unwrap().matches(b"def"));
-    assert_eq!(node.token_id, "abc");
+    assert!(node.live.get().token.matches(b"def"));
+    assert_eq!(node.live.get().token_id, "abc");
 }
 
 #[test]
 fn a_token_without_panel_serves_the_api() {
     let node = meaning("token: def\n");
     assert_eq!(node.panel, None);
-    assert!(node.api_token.unwrap().matches(b"def"));
+    assert!(node.live.get().token.matches(b"def"));
 }
 
 #[test]
@@ -386,7 +441,7 @@ fn timezone_token_and_owner_come_from_the_host_environment() {
     };
     let loaded = load(&path, HostEnvironment { variables: &variables, etc: dir.path() }).unwrap();
     assert_eq!(loaded.node.timezone, "Asia/Tokyo");
-    assert!(loaded.node.api_token.unwrap().matches(b"secret"));
+    assert!(loaded.node.live.get().token.matches(b"secret"));
     assert_eq!(loaded.node.owner, Owner { name: "root".into(), uid: 0, gid: 0 });
     assert_eq!(loaded.node.source, path);
 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::queue::Queue;
 use super::unknown_containers::UnknownContainers;
-use crate::model::ServerId;
+use crate::model::{NodeConditionType, ServerId};
 use crate::reconcile::context::Context;
 use crate::retry;
 use crate::runtime::{ErrorKind, RuntimeError, RuntimeEvent};
@@ -27,11 +27,13 @@ const FEW_NEW: usize = 4;
 
 /// Follows the engine for as long as the daemon runs. `ready` turns true after the first listing, or the first failure to get one.
 pub async fn follow(context: Arc<Context>, queue: Queue, ready: watch::Sender<bool>) {
+    context.node.conditions.unmet(NodeConditionType::EngineReachable, "the container engine has not answered yet");
     let mut follower = Follower { context, queue, unknown_containers: UnknownContainers::default() };
     let mut failures = 0;
     loop {
         match follower.begin(failures == 0).await {
             Ok(events) => {
+                follower.context.node.conditions.met(NodeConditionType::EngineReachable);
                 if failures > 0 {
                     tracing::info!("the container engine answers again");
                 }
@@ -41,6 +43,7 @@ pub async fn follow(context: Arc<Context>, queue: Queue, ready: watch::Sender<bo
                 tracing::warn!("the stream of container events has ended; observing all servers again");
             }
             Err(error) => {
+                follower.context.node.conditions.unmet(NodeConditionType::EngineReachable, error.to_string());
                 failures += 1;
                 if failures == 1 {
                     tracing::error!(%error, "cannot follow the container engine");

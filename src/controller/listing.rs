@@ -3,12 +3,20 @@
 use std::sync::Arc;
 
 use super::containers;
+use crate::model::NodeConditionType;
+use crate::panel::PanelError;
 use crate::reconcile::context::Context;
 use crate::sync::PanelSync;
 
 /// Applies the panel's list and resets the panel's flags; returns when both are done.
 pub async fn follow(context: Arc<Context>, sync: Arc<PanelSync>) {
-    let list = sync.fetch_list().await;
+    let conditions = context.node.conditions.clone();
+    conditions.unmet(NodeConditionType::PanelListed, "the panel's list of servers is being fetched");
+    let failed = |error: &PanelError| {
+        let message = format!("{error}; the servers on disk are run meanwhile, and the panel is asked again");
+        conditions.unmet(NodeConditionType::PanelListed, message);
+    };
+    let list = sync.fetch_list(failed).await;
     let count = list.ids().count();
     containers::observe_new(&context, list.ids()).await;
     // The folders of a server that is on disk and not published yet: a user who sees it in the list may write files into them. They
@@ -20,6 +28,7 @@ pub async fn follow(context: Arc<Context>, sync: Arc<PanelSync>) {
     };
     let changed = sync.apply_list(list, prepare).await;
     sync.list_applied();
+    conditions.met(NodeConditionType::PanelListed);
     tracing::info!(servers = count, changed, "the panel's list is applied");
     sync.reset().await;
 }

@@ -1,6 +1,7 @@
 //! Manifests that people change: the files of each server that the watch reports are read.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -22,20 +23,24 @@ const RESCAN_PACE: Duration = Duration::from_millis(1);
 
 /// Reads changed files, until the watch ends.
 pub async fn follow(context: Arc<Context>, events: mpsc::Receiver<WatchEvent>) {
-    let (queue, rescan) = (Queue::default(), Notify::new());
+    let (queue, rescan, complete) = (Queue::default(), Notify::new(), Mutex::default());
     tokio::select! {
         biased;
-        () = receive(events, &queue, &rescan) => {}
+        () = receive(events, &queue, &rescan, &complete) => {}
         () = list(&context, &queue, &rescan) => {}
-        () = read(&context, &queue) => {}
+        () = read(&context, &queue, &complete) => {}
     }
 }
 
-async fn receive(mut events: mpsc::Receiver<WatchEvent>, queue: &Queue, rescan: &Notify) {
+/// The queued servers whose files are complete, as an event of the watch states. What a rescan finds may still be written.
+type Complete = Mutex<BTreeSet<ServerId>>;
+
+async fn receive(mut events: mpsc::Receiver<WatchEvent>, queue: &Queue, rescan: &Notify, complete: &Complete) {
     while let Some(event) = events.recv().await {
         match event {
             WatchEvent::Changed(name) => {
                 if let Ok(id) = name.parse() {
+                    complete.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
                     queue.push(id);
                 }
             }
@@ -70,15 +75,21 @@ async fn list(context: &Context, queue: &Queue, rescan: &Notify) {
     }
 }
 
-/// Reads what is due: two `stat` calls for each server whose files are as they were when this daemon last read them.
-async fn read(context: &Arc<Context>, queue: &Queue) {
+/// Reads what is due and complete: four `stat` calls for each server whose files are as they were when this daemon last read them.
+async fn read(context: &Arc<Context>, queue: &Queue, complete: &Complete) {
     let permits = Arc::new(Semaphore::new(READS));
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let id = queue.next().await;
+        let is_complete = complete.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         let (task_context, queue) = (context.clone(), queue.clone());
         context.tasks.spawn(format!("read the files of {id}"), async move {
             let _permit = permit;
+            let unsettled = task_context.store.run(move |store| store.unsettled(id).filter(|_| !is_complete)).await;
+            if let Some(left) = unsettled {
+                queue.done(id, Some(Instant::now() + left));
+                return;
+            }
             let refreshed = refresh(&task_context.store, task_context.clock, id);
             match std::panic::AssertUnwindSafe(refreshed).catch_unwind().await {
                 Ok(Ok(())) => {

@@ -111,9 +111,10 @@ fn events_are_serialized_with_their_type() {
         form(None, EventKind::Lagged { missed: 3 }),
         r#"{"at":"2023-11-14T22:13:20.000Z","type":"lagged","missed":3}"#
     );
-    let happened = EventKind::Event { reason: Reason::Parked, message: "why".into(), count: 2 };
+    let happened = EventKind::Event { number: 7, reason: Reason::Parked, message: "why".into(), count: 2 };
     assert!(
-        form(Some(server(1)), happened).ends_with(r#""type":"event","reason":"Parked","message":"why","count":2}"#)
+        form(Some(server(1)), happened)
+            .ends_with(r#""type":"event","number":7,"reason":"Parked","message":"why","count":2}"#)
     );
     assert!(form(Some(server(1)), state()).ends_with(r#""type":"state","state":"running"}"#));
 }

@@ -2,8 +2,8 @@
 
 #![allow(missing_docs)]
 
+use core::net::IpAddr;
 use std::fmt::{self, Display};
-use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ pub enum ContainerState {
     Created,
     /// Created, and the runtime could not start it. It is not started again: Docker 29 would start it without its network.
     StartFailed,
-    /// Running, or paused by its owner.
+    /// Running, also while it is paused.
     Running,
     Exited {
         code: i64,
@@ -73,6 +73,9 @@ pub struct ContainerStatus {
     /// The runtime's id.
     pub id: String,
     pub state: ContainerState,
+    /// A person has paused the running container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     /// Label `alula.token`: the request for which it was created; `None` if another daemon has created it.
@@ -107,17 +110,6 @@ impl Display for PublishedPort {
     }
 }
 
-impl PublishedPort {
-    /// Whether the host can have only one of the two.
-    pub fn conflicts_with(&self, other: &Self) -> bool {
-        let every = |port: &Self| port.address.parse::<IpAddr>().ok().filter(IpAddr::is_unspecified);
-        let covers = |all: &Self, one: &Self| {
-            every(all).is_some_and(|all| one.address.parse::<IpAddr>().is_ok_and(|one| one.is_ipv4() == all.is_ipv4()))
-        };
-        self.port == other.port && (self.address == other.address || covers(self, other) || covers(other, self))
-    }
-}
-
 impl ContainerStatus {
     /// Whether the container runs.
     pub fn running(&self) -> bool {
@@ -127,26 +119,5 @@ impl ContainerStatus {
     /// Whether the container was created and no start was attempted.
     pub fn is_created(&self) -> bool {
         self.state == ContainerState::Created
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_address_of_a_family_conflicts_with_each_of_it() {
-        let port = |address: &str, port| PublishedPort { address: address.into(), port };
-        for (one, other, conflict) in [
-            (port("10.0.0.1", 1), port("10.0.0.1", 1), true),
-            (port("10.0.0.1", 1), port("10.0.0.1", 2), false),
-            (port("10.0.0.1", 1), port("10.0.0.2", 1), false),
-            (port("0.0.0.0", 1), port("10.0.0.2", 1), true),
-            (port("0.0.0.0", 1), port("fd00::1", 1), false),
-            (port("::", 1), port("fd00::1", 1), true),
-            (port("::", 1), port("0.0.0.0", 1), false),
-        ] {
-            assert_eq!((one.conflicts_with(&other), other.conflicts_with(&one)), (conflict, conflict), "{one} {other}");
-        }
     }
 }

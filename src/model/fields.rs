@@ -22,7 +22,7 @@ impl Fields {
         Self(BTreeMap::from([(KEY.to_owned(), key.digest(KEY, &()))]))
     }
 
-    /// Whether there is none, as of an installer.
+    /// Whether there is none, as of an installer, or on a node without a key.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -34,11 +34,12 @@ impl Fields {
         self.0.entry(path).or_insert(digest);
     }
 
-    /// The paths of the fields that differ in a container that is created now. `None`: the digests have another key.
+    /// The paths of the fields that differ in a container that is created now. `None`: the digests have another key, or none.
     ///
     /// A limit that is no longer there was changed in place.
     pub fn changes_to<'a>(&'a self, wanted: &'a Self) -> Option<Vec<&'a str>> {
-        if self.0.get(KEY) != wanted.0.get(KEY) {
+        let key = self.0.get(KEY)?;
+        if wanted.0.get(KEY) != Some(key) {
             return None;
         }
         let changed = wanted.0.iter().filter(|(path, digest)| self.0.get(*path) != Some(*digest));
@@ -84,6 +85,8 @@ mod tests {
     fn digests_of_another_key_are_not_compared() {
         let created = fields(&DigestKey::new("k".into()), &[("a", "1")]);
         assert_eq!(created.changes_to(&fields(&DigestKey::new("other".into()), &[("a", "1")])), None);
+        assert_eq!(created.changes_to(&Fields::default()), None);
+        assert_eq!(Fields::default().changes_to(&Fields::default()), None);
         assert_eq!(Fields::from_label("garbage"), None);
     }
 }

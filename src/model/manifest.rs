@@ -3,13 +3,13 @@
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ServerId;
 use super::settings::{Process, Settings};
+use super::time::Span;
 
 /// The desired state of one server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -119,36 +119,6 @@ pub struct Script {
     pub text: String,
 }
 
-/// A span of time: `90s`, `30m`, `1h 30m`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span(pub Duration);
-
-impl Serialize for Span {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let span = jiff::SignedDuration::try_from(self.0).map_err(serde::ser::Error::custom)?;
-        serializer.collect_str(&format_args!("{span:#}"))
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        super::text::deserialize(deserializer, "a span of time with its unit, such as 90s, 5m or 1h", |text| {
-            let span: jiff::SignedDuration = text.parse().ok()?;
-            Duration::try_from(span).ok().map(Self)
-        })
-    }
-}
-
-impl JsonSchema for Span {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Span".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"type": "string", "examples": ["90s", "30m", "1h"]})
-    }
-}
-
 impl Script {
     /// Whether there is nothing to run.
     pub fn is_blank(&self) -> bool {
@@ -201,17 +171,5 @@ mod tests {
         let script = spec.script.unwrap();
         assert_eq!((script.image.as_str(), script.entrypoint.as_str()), ("example/installer", "bash"));
         assert!(script.is_blank());
-    }
-
-    #[test]
-    fn spans_are_read_and_written_with_units() {
-        for (text, seconds) in [("1h", 3600), ("90s", 90), ("30m", 1800), ("1h 30m", 5400), ("PT2M", 120)] {
-            let span: Span = serde_json::from_value(text.into()).unwrap();
-            assert_eq!(span.0, Duration::from_secs(seconds), "{text}");
-            let again = serde_json::to_value(span).unwrap();
-            assert_eq!(serde_json::from_value::<Span>(again).unwrap(), span);
-        }
-        assert!(serde_json::from_value::<Span>("-1h".into()).is_err());
-        assert!(serde_json::from_value::<Span>("soon".into()).is_err());
     }
 }

@@ -106,6 +106,8 @@ pub enum Reason {
     RestartRequired,
 
     // `Running`
+    /// A person has paused the container.
+    Paused,
     /// The container runs and its start-up has not finished, or it is being made and started.
     Starting,
     /// The server runs; of `Installed`: the install script runs.

@@ -17,6 +17,8 @@ pub const CRASH_HISTORY: usize = 20;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Record {
+    /// When the first spec was accepted; unknown where an earlier release did that.
+    pub created_at: Option<Timestamp>,
     /// Incremented when the accepted spec changes.
     pub generation: u64,
     /// Hash of the accepted spec.
@@ -156,9 +158,13 @@ pub struct Crash {
 }
 
 impl Record {
-    /// Accepts a spec with this hash, and increments the generation if it differs from the one before.
-    pub fn accept_hash(&mut self, hash: String) {
+    /// Accepts a spec with this hash, and increments the generation if it differs from the one before. With the first one the server
+    /// is created.
+    pub fn accept_hash(&mut self, hash: String, now: Timestamp) {
         if hash != self.accepted_hash {
+            if self.generation == 0 {
+                self.created_at = Some(now);
+            }
             self.generation += 1;
             self.accepted_hash = hash;
         }

@@ -10,6 +10,7 @@ use strum::IntoStaticStr;
 
 use super::Timestamp;
 use super::manifest::Power;
+use super::time::Span;
 
 /// The requests of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -25,8 +26,15 @@ pub struct Requests {
     /// The record was lost: requests up to this position count as completed. Cleared when a record is written again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed_through: Option<u64>,
+    /// Sequence number of the latest installation of which the record has the result. A record without it is an older copy.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub installed_through: u64,
     /// Accepted requests, oldest first. A completed request stays until a later one supersedes it.
     pub accepted: Vec<Request>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The values of a manifest's declarative fields.
@@ -54,6 +62,9 @@ pub struct Request {
     /// The request expires if it has not begun by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// How long a stop or restart waits for the server's end before it kills the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
     pub by: Requester,
     #[serde(flatten)]
     pub verb: Verb,
@@ -132,8 +143,15 @@ mod tests {
             [Verb::Start, Verb::Install { reinstall: true, then_start: false }, Verb::Abort, Verb::Kill, Verb::Delete];
         for (sequence, verb) in (1..).zip(verbs) {
             let id = "a".to_owned();
-            let request =
-                Request { sequence, id, at: Timestamp::default(), expires_at: None, by: Requester::Panel, verb };
+            let request = Request {
+                sequence,
+                id,
+                at: Timestamp::default(),
+                expires_at: None,
+                timeout: None,
+                by: Requester::Panel,
+                verb,
+            };
             let json = serde_json::to_value(&request).unwrap();
             assert_eq!(json["verb"], verb.as_str());
             assert_eq!(serde_json::from_value::<Request>(json).unwrap(), request);

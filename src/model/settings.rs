@@ -12,6 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::time::Span;
+
 fn yes() -> bool {
     true
 }
@@ -175,6 +177,10 @@ pub struct Stop {
     pub kind: String,
     /// The command, or the signal's name.
     pub value: String,
+    /// How long a stop waits for the server's end before it kills the server, such as `90s` or `20m`, at most `24h`. If absent: 10
+    /// minutes, and 10 seconds after a signal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
 }
 
 /// A file that is rewritten before each start.

@@ -135,6 +135,9 @@ pub struct Condition {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
+    /// Its position among the events of the node, at least the milliseconds of `at`; also after the clock was set back.
+    #[serde(default)]
+    pub number: u64,
     pub at: Timestamp,
     pub reason: Reason,
     pub message: String,
@@ -163,6 +166,9 @@ pub struct Status {
     /// The ports of the host that the running container has, each for TCP and UDP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PublishedPort>,
+    /// When the running container was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
     /// The state that was last reported to the panel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_reported: Option<PowerState>,
@@ -186,6 +192,7 @@ impl Status {
             container: None,
             image: None,
             ports: Vec::new(),
+            started_at: None,
             last_reported: None,
             disk_bytes: 0,
             events: Vec::new(),
@@ -211,23 +218,30 @@ impl Status {
     }
 
     /// Adds an event. An event that equals the latest one increments its count.
-    pub fn push_event(&mut self, at: Timestamp, reason: Reason, message: &str) {
+    pub fn push_event(&mut self, number: u64, at: Timestamp, reason: Reason, message: &str) {
         if let Some(last) = self.events.last_mut()
             && last.reason == reason
             && last.message == message
         {
-            last.at = at;
+            (last.number, last.at) = (number, at);
             last.count = last.count.saturating_add(1);
             return;
         }
-        self.events.push(Event { at, reason, message: message.into(), count: 1 });
+        self.events.push(Event { number, at, reason, message: message.into(), count: 1 });
         self.drop_old_events();
     }
 
-    /// Inserts earlier events before the current ones.
+    /// Inserts earlier events before the current ones. Their numbers ascend afterwards, whatever the clock said when they were made.
     pub fn insert_earlier(&mut self, mut earlier: Vec<Event>) {
         earlier.append(&mut self.events);
         self.events = earlier;
+        let mut last = 0;
+        for event in &mut self.events {
+            if event.number <= last {
+                event.number = next_number(last, event.at);
+            }
+            last = event.number;
+        }
         self.drop_old_events();
     }
 
@@ -235,6 +249,11 @@ impl Status {
         let excess = self.events.len().saturating_sub(EVENT_HISTORY);
         self.events.drain(..excess);
     }
+}
+
+/// The number of an event at this time, after the one with the number `last`.
+pub fn next_number(last: u64, at: Timestamp) -> u64 {
+    u64::try_from(at.as_millis()).unwrap_or(0).max(last.saturating_add(1))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::exchange::{Call, Exchange};
 use self::listing::Listing;
 use super::{Listed, Panel, PanelError, PanelServer, wire};
-use crate::config::PanelConfig;
+use crate::config::{PanelConfig, Secret};
 use crate::model::{PowerState, Script, ServerId};
 
 /// The version of Wings that this daemon reports to the panel and in its own answers. The panel enables features by it.
@@ -73,6 +73,14 @@ impl HttpPanel {
             exchange: Exchange::new(config, ignore_certificate_errors)?,
             state_route: Mutex::default(),
         })
+    }
+
+    /// Uses another token from the next call on.
+    ///
+    /// # Errors
+    /// The token or its id has characters that an HTTP header cannot have.
+    pub fn set_credentials(&self, token_id: &str, token: &Secret) -> Result<(), OptionsError> {
+        self.exchange.set_credentials(token_id, token)
     }
 
     fn state_route(&self) -> MutexGuard<'_, StateRoute> {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::disk_scans::DiskScans;
+use super::node_conditions::NodeConditions;
 use super::observed::Policy;
 use super::server_state::ServerStates;
 use super::slots::InstallSlots;
@@ -48,12 +49,13 @@ pub struct Node {
     pub layout: Layout,
     /// The kernel's release, for install logs.
     pub kernel: String,
+    pub conditions: NodeConditions,
 }
 
 impl Node {
     /// What follows from a configuration; `panel`: whether there is one.
-    pub fn new(config: Arc<NodeConfig>, panel: bool, kernel: String) -> Self {
-        Self { policy: policy(&config, panel), layout: Layout::new(&config), config, kernel }
+    pub fn new(config: Arc<NodeConfig>, panel: bool, kernel: String, conditions: NodeConditions) -> Self {
+        Self { policy: policy(&config, panel), layout: Layout::new(&config), config, kernel, conditions }
     }
 }
 

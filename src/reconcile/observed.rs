@@ -5,9 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::job::{JobKind, Subject};
 use super::step::StepKind;
-use crate::model::{ContainerStatus, Crash, DirectoryId, Fields, PowerState, Timestamp};
+use crate::clock::Moment;
+use crate::model::{ContainerStatus, Crash, DirectoryId, Fields, PowerState};
 
 /// Everything that the planner needs besides manifest, requests and record.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +19,10 @@ pub struct Observed {
     pub outage: Option<String>,
     pub server: Option<ContainerStatus>,
     pub installer: Option<ContainerStatus>,
+    /// When the server's container began and ended to run.
+    pub server_run: Lifetime,
+    /// The same for the installer.
+    pub installer_run: Lifetime,
     /// What the server's container would be created from now.
     pub wanted: Option<WantedContainer>,
     /// Why `wanted` is not known: the path of a mount does not answer.
@@ -55,6 +62,21 @@ pub struct Observed {
     pub unacknowledged: bool,
 }
 
+/// When a container began and ended to run, by instants: a change of the system's clock does not make it older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lifetime {
+    pub started: Option<Instant>,
+    pub ended: Option<Instant>,
+}
+
+impl Lifetime {
+    /// As the engine says, by the clock of this moment.
+    pub fn of(container: Option<&ContainerStatus>, now: Moment) -> Self {
+        let instant = |time: fn(&ContainerStatus) -> Option<_>| container.and_then(time).map(|at| now.instant_of(at));
+        Self { started: instant(|found| found.started_at), ended: instant(|found| found.finished_at) }
+    }
+}
+
 impl Usage {
     /// Whether this is more than a limit in bytes. Hidden files count as more.
     pub fn exceeds(&self, limit: u64) -> bool {
@@ -78,10 +100,12 @@ pub struct WantedContainer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopProgress {
     pub container: String,
-    pub sent_at: Timestamp,
-    /// When SIGKILL is due.
-    pub deadline: Timestamp,
-    pub killed_at: Option<Timestamp>,
+    pub sent_at: Instant,
+    /// When SIGKILL is due, unless the request or the manifest says otherwise meanwhile.
+    pub deadline: Instant,
+    /// The engine rejected the stop, so the server cannot obey.
+    pub rejected: bool,
+    pub killed_at: Option<Instant>,
 }
 
 /// Bytes used by the server's files.
@@ -91,7 +115,7 @@ pub struct Usage {
     pub bytes: u64,
     /// There are directories that cannot be read.
     pub hidden: bool,
-    pub at: Timestamp,
+    pub at: Instant,
 }
 
 /// A job that runs or has ended.
@@ -117,13 +141,13 @@ pub struct Job {
 pub enum JobState {
     Running,
     Done {
-        at: Timestamp,
+        at: Instant,
     },
     Failed {
         /// Whether another attempt would fail, too, without a change of the spec.
         fatal: bool,
         /// When the next attempt is due.
-        retry_at: Timestamp,
+        retry_at: Instant,
         message: String,
     },
 }
@@ -138,7 +162,7 @@ pub struct Failure {
     /// Whether the engine rejected it (as opposed to not answering).
     pub rejected: bool,
     /// When the next attempt is due.
-    pub retry_at: Timestamp,
+    pub retry_at: Instant,
     pub message: String,
 }
 

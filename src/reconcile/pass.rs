@@ -9,12 +9,15 @@ mod publish;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::context::Context;
 use super::observed::{Observed, Policy};
 use super::plan::{self, Input, Plan};
 use super::step::Step;
+use crate::clock::Moment;
 use crate::egg_files::{EggFiles, FileChange};
-use crate::model::{Reason, ServerId, Timestamp};
+use crate::model::{Reason, ServerId};
 use crate::runtime::RuntimeError;
 use crate::store::{Snapshot, Store, StoreError};
 
@@ -34,7 +37,7 @@ pub(crate) enum StepError {
     Other(String),
 }
 
-fn plan_of(store: &Store, snapshot: &Snapshot, observed: &Observed, policy: &Policy, now: Timestamp) -> Plan {
+fn plan_of(store: &Store, snapshot: &Snapshot, observed: &Observed, policy: &Policy, now: Moment) -> Plan {
     plan::plan(Input {
         manifest: snapshot.manifest.as_deref(),
         problem: snapshot.problem.as_ref().map(|problem| (problem.reason, problem.message.as_str())),
@@ -50,7 +53,10 @@ fn plan_of(store: &Store, snapshot: &Snapshot, observed: &Observed, policy: &Pol
 
 impl Context {
     /// Brings one server as close to its desired state as is possible now. Returns when the next pass is due; `None`: at an event.
-    pub async fn pass(self: &Arc<Self>, id: ServerId) -> Option<Timestamp> {
+    pub async fn pass(self: &Arc<Self>, id: ServerId) -> Option<Instant> {
+        if !self.store.is_recalled(id) {
+            self.store.run(move |store| store.recall(id)).await;
+        }
         let mut published = false;
         for _ in 0..MAX_ROUNDS {
             if self.store.get(id).is_none() {
@@ -97,11 +103,11 @@ impl Context {
     }
 
     fn plan(&self, snapshot: &Snapshot, observed: &Observed) -> Plan {
-        plan_of(&self.store, snapshot, observed, &self.node.policy, self.clock.now())
+        plan_of(&self.store, snapshot, observed, &self.node.policy, self.clock.moment())
     }
 
     /// Executes the steps of a plan. Returns whether something was done, so that the next plan is due at once, and otherwise when it is.
-    async fn execute_all(self: &Arc<Self>, id: ServerId, plan: &Plan) -> (bool, Option<Timestamp>) {
+    async fn execute_all(self: &Arc<Self>, id: ServerId, plan: &Plan) -> (bool, Option<Instant>) {
         let (servers, mut due, mut done) = (&self.servers, plan.requeue, false);
         for step in &plan.steps {
             if let Some(retry_at) = servers.held_back(id, step) {

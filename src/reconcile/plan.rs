@@ -25,10 +25,12 @@ mod tests;
 mod up_to_date;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::job::{JobKind, Subject};
 use super::observed::{Failure, Job, JobState, Observed, Policy};
 use super::step::{self, Step, StepKind};
+use crate::clock::Moment;
 use crate::model::{
     ConditionStatus, ConditionType, ContainerStatus, InstallOutcome, Manifest, Phase, PowerState, Reason, Record,
     Requests, Timestamp,
@@ -50,7 +52,7 @@ pub struct Input<'a> {
     pub published: PowerState,
     pub observed: &'a Observed,
     pub policy: &'a Policy,
-    pub now: Timestamp,
+    pub now: Moment,
 }
 
 /// What is to be done, and what is published.
@@ -63,7 +65,11 @@ pub struct Plan {
     pub phase: Phase,
     pub state: PowerState,
     /// When the next pass is due. `None`: at the next event.
-    pub requeue: Option<Timestamp>,
+    #[serde(skip)]
+    pub requeue: Option<Instant>,
+    /// The same as a time of day, for people.
+    #[serde(rename = "requeue")]
+    pub requeue_time: Option<Timestamp>,
 }
 
 /// A condition without its history.
@@ -79,9 +85,11 @@ pub struct Verdict {
 /// Makes a plan.
 pub fn plan(input: Input<'_>) -> Plan {
     let Input { record, observed, policy, now, .. } = input;
-    let mut planner = Planner { record, observed, policy, now, input, plan: Plan::default() };
+    let Moment { time, instant } = now;
+    let mut planner = Planner { record, observed, policy, now: time, instant, input, plan: Plan::default() };
     planner.run();
     planner.set_ready_condition();
+    planner.plan.requeue_time = planner.plan.requeue.map(|at| now.time_at(at));
     planner.plan
 }
 
@@ -96,7 +104,10 @@ struct Planner<'a> {
     record: &'a Record,
     observed: &'a Observed,
     policy: &'a Policy,
+    /// The time of day, for what is recorded.
     now: Timestamp,
+    /// The same moment, for what is due.
+    instant: Instant,
     input: Input<'a>,
     plan: Plan,
 }
@@ -334,7 +345,7 @@ impl<'a> Planner<'a> {
         self.set_condition(kind, ConditionStatus::Unknown, reason, message.into());
     }
 
-    fn requeue_at(&mut self, at: Timestamp) {
+    fn requeue_at(&mut self, at: Instant) {
         self.plan.requeue = Some(self.plan.requeue.map_or(at, |requeue| requeue.min(at)));
     }
 
@@ -350,7 +361,7 @@ impl<'a> Planner<'a> {
             Some(Job { state: JobState::Done { .. }, .. }) => Progress::Ready,
             Some(Job { state: JobState::Failed { fatal, retry_at, message }, attempts, .. }) => {
                 if retry && !fatal {
-                    if self.now >= *retry_at {
+                    if self.instant >= *retry_at {
                         self.step(start);
                     } else {
                         self.requeue_at(*retry_at);
@@ -363,7 +374,7 @@ impl<'a> Planner<'a> {
 
     /// Whether a step that failed is not due yet; then its time is noted.
     fn held_back(&mut self, step: StepKind, subject: &str) -> bool {
-        let due = self.failed(step, subject).map(|failure| failure.retry_at).filter(|due| self.now < *due);
+        let due = self.failed(step, subject).map(|failure| failure.retry_at).filter(|due| self.instant < *due);
         due.into_iter().for_each(|due| self.requeue_at(due));
         due.is_some()
     }

@@ -1,5 +1,5 @@
 //! What the daemon keeps in memory of each server between passes. All of it may be lost: after a restart it is observed again,
-//! requested again, or sent again.
+//! requested again, or sent again. Its times are instants, which no change of the system's clock moves.
 //!
 //! The state of a server is private. Methods say what happened to it, and [`ServerStates::observed`] gives the planner what it needs.
 //! Each change is announced, see [`ServerStates::wait`].
@@ -12,20 +12,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::observed::{Failure, Observed, Usage};
 use super::step::{Step, StepKind};
-use crate::clock::Clock;
-use crate::model::{Crash, DirectoryId, ServerId, Timestamp};
+use crate::model::{Crash, DirectoryId, ServerId};
 use crate::retry::{self, Growth, Jitter};
 use crate::wait;
 
-pub use containers::Listing;
+pub use containers::{Listing, StopOutcome};
 pub use jobs::JobError;
 
 /// The states of all servers.
 pub struct ServerStates {
-    clock: Clock,
     jitter: Arc<Jitter>,
     servers: Mutex<BTreeMap<ServerId, ServerState>>,
 }
@@ -54,16 +53,16 @@ struct ServerState {
     /// Observations in a row in which the engine or the path of a mount did not answer.
     unanswered: u32,
     /// When to check what the engine is working on, in case that its event is lost.
-    check_at: Option<Timestamp>,
+    check_at: Option<Instant>,
     /// The container whose terminal was attached last, and when.
-    reattached: Option<(String, Timestamp)>,
+    reattached: Option<(String, Instant)>,
     changes: watch::Sender<()>,
 }
 
 impl ServerStates {
     /// No server yet.
-    pub fn new(clock: Clock, jitter: Arc<Jitter>) -> Self {
-        Self { clock, jitter, servers: Mutex::default() }
+    pub fn new(jitter: Arc<Jitter>) -> Self {
+        Self { jitter, servers: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, ServerState>> {
@@ -82,8 +81,8 @@ impl ServerStates {
         self.lock().get(&id).map(read).unwrap_or_default()
     }
 
-    fn retry_at(&self, growth: Growth, failures: u32) -> Timestamp {
-        self.clock.now() + retry::delay(growth, failures, &self.jitter)
+    fn retry_at(&self, growth: Growth, failures: u32) -> Instant {
+        Instant::now() + retry::delay(growth, failures, &self.jitter)
     }
 
     /// Waits until the condition holds, for `limit` at most. It is checked at each change of the server's state. Returns whether it
@@ -175,22 +174,27 @@ impl ServerStates {
         self.change(id, |state| state.crash = Some(crash));
     }
 
+    /// A later crash is recorded.
+    pub fn crash_recorded(&self, id: ServerId) {
+        self.change(id, |state| state.crash = None);
+    }
+
     /// The terminal of a running container is attached again. Returns whether that was done a moment ago, too.
     pub fn reattaching(&self, id: ServerId, container: &str) -> bool {
-        let now = self.clock.now();
+        let now = Instant::now();
         self.change(id, |state| {
             let before = state.reattached.replace((container.to_owned(), now));
-            before.is_some_and(|(before, at)| before == container && now.since(at) < wait::REATTACH)
+            before.is_some_and(|(before, at)| before == container && now.saturating_duration_since(at) < wait::REATTACH)
         })
     }
 
     /// The engine is still removing a container.
     pub fn removal_under_way(&self, id: ServerId) {
-        self.change(id, |state| state.check_at = Some(self.clock.now() + wait::REMOVAL_CHECK));
+        self.change(id, |state| state.check_at = Some(Instant::now() + wait::REMOVAL_CHECK));
     }
 
     /// When the next pass is due because of the engine: it did not answer, a path did not, or it is working on something.
-    pub fn take_check(&self, id: ServerId) -> Option<Timestamp> {
+    pub fn take_check(&self, id: ServerId) -> Option<Instant> {
         self.change(id, |state| {
             let retry_at = (state.unanswered > 0).then(|| self.retry_at(retry::STEP, state.unanswered));
             state.check_at.take().into_iter().chain(retry_at).min()
@@ -198,8 +202,8 @@ impl ServerStates {
     }
 
     /// When a step that has just failed may be executed again, whether the planner considered it or not.
-    pub fn held_back(&self, id: ServerId, step: &Step) -> Option<Timestamp> {
-        let now = self.clock.now();
+    pub fn held_back(&self, id: ServerId, step: &Step) -> Option<Instant> {
+        let now = Instant::now();
         self.read(id, |state| {
             let failure = state.failures.get(&step.kind())?;
             (failure.subject == step.subject() && now < failure.retry_at).then_some(failure.retry_at)
@@ -241,11 +245,11 @@ impl ServerStates {
 
     /// A pass did not converge. Returns how many have failed in a row, and when the next one is due. The first one may have had much to
     /// do; more of them are steps that undo each other, which must not cost the node a core.
-    pub fn not_converged(&self, id: ServerId) -> (u32, Timestamp) {
+    pub fn not_converged(&self, id: ServerId) -> (u32, Instant) {
         self.change(id, |state| {
             state.failed_passes += 1;
             let at = match state.failed_passes {
-                1 => self.clock.now(),
+                1 => Instant::now(),
                 more => self.retry_at(retry::STEP, more - 1),
             };
             (state.failed_passes, at)
@@ -253,12 +257,12 @@ impl ServerStates {
     }
 
     /// A pass panicked, so everything is observed again. Returns how many have failed in a row, and when the next one is due.
-    pub fn panicked(&self, id: ServerId) -> (u32, Timestamp) {
+    pub fn panicked(&self, id: ServerId) -> (u32, Instant) {
         self.change(id, |state| {
             state.containers.invalidate();
             state.failed_passes += 1;
             let at = self.retry_at(retry::FILES, state.failed_passes);
-            (state.failed_passes, at.max(self.clock.now() + Duration::from_secs(1)))
+            (state.failed_passes, at.max(Instant::now() + Duration::from_secs(1)))
         })
     }
 }

@@ -7,7 +7,7 @@
 //! |---|---|---|---|---|---|
 //! | start | rejected, or kept for `wait_seconds` | rejected | after the stop | nothing to do; without a request: accepted | accepted |
 //! | restart | rejected, or kept for `wait_seconds` | rejected | after the stop | accepted | accepted as start |
-//! | stop | cancels the start after the installation | accepted | nothing to do | accepted | nothing to do |
+//! | stop | cancels the start after the installation | accepted | nothing to do; with a timeout: accepted | accepted | nothing to do |
 //! | kill | cancels the start after the installation | accepted | escalates | accepted | nothing to do |
 
 use std::time::Duration;
@@ -74,12 +74,17 @@ pub fn wait(wait_seconds: i64) -> Option<Duration> {
     }
 }
 
-/// Decides about a power request.
+/// Decides about a power request. One that `has_timeout` changes that of a stop which is under way.
 ///
 /// # Errors
 /// Why the request is rejected.
-pub fn admit_power(context: AdmissionContext<'_>, verb: Verb, wait: Option<Duration>) -> Result<Admitted, Denied> {
-    if verb.wants_up() { admit_up(context, verb, wait) } else { Ok(admit_down(context, verb)) }
+pub fn admit_power(
+    context: AdmissionContext<'_>,
+    verb: Verb,
+    wait: Option<Duration>,
+    has_timeout: bool,
+) -> Result<Admitted, Denied> {
+    if verb.wants_up() { admit_up(context, verb, wait) } else { Ok(admit_down(context, verb, has_timeout)) }
 }
 
 fn admit_up(context: AdmissionContext<'_>, verb: Verb, wait: Option<Duration>) -> Result<Admitted, Denied> {
@@ -108,13 +113,13 @@ fn admit_up(context: AdmissionContext<'_>, verb: Verb, wait: Option<Duration>) -
     Ok(Admitted::Accepted { expires_at: expires_at.filter(|_| !adopted) })
 }
 
-fn admit_down(context: AdmissionContext<'_>, verb: Verb) -> Admitted {
+fn admit_down(context: AdmissionContext<'_>, verb: Verb, has_timeout: bool) -> Admitted {
     let follows = context.asked.start_follows();
     let power = context.asked.power();
     let is_down = context.state == PowerState::Offline && context.seen;
     let under_way = power.as_ref().is_some_and(|power| match verb {
         Verb::Kill => power.verb == Verb::Kill,
-        _ => !power.verb.wants_up(),
+        _ => !power.verb.wants_up() && (power.verb == Verb::Kill || !has_timeout),
     });
     let wants_up = follows || power.as_ref().is_some_and(|power| power.verb.wants_up());
     let nothing_to_stop = is_down && !wants_up && (verb == Verb::Stop || power.is_none());

@@ -39,7 +39,15 @@ mod tests {
         let at = Timestamp::from_millis(1000);
         let request = |(position, verb): (usize, &Verb)| {
             let sequence = position as u64 + 1;
-            Request { sequence, id: sequence.to_string(), at, expires_at: None, by: Requester::Panel, verb: *verb }
+            Request {
+                sequence,
+                id: sequence.to_string(),
+                at,
+                expires_at: None,
+                timeout: None,
+                by: Requester::Panel,
+                verb: *verb,
+            }
         };
         let accepted: Vec<Request> = verbs.iter().enumerate().map(request).collect();
         let requests = Requests { sequence: accepted.len() as u64, accepted, ..Requests::default() };

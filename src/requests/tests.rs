@@ -35,7 +35,7 @@ impl Server {
     }
 
     fn accept(&mut self, id: &str, verb: Verb, expires_at: Option<Timestamp>) {
-        let new = NewRequest { id: id.into(), at: at(self.now), expires_at, by: Requester::Panel, verb };
+        let new = NewRequest { id: id.into(), at: at(self.now), expires_at, timeout: None, by: Requester::Panel, verb };
         accept(&mut self.requests, &self.record, new);
     }
 
@@ -385,5 +385,26 @@ proptest! {
             prop_assert!(server.requests.accepted.windows(2).all(|two| two[0].sequence < two[1].sequence));
             prop_assert!(server.requests.accepted.len() <= 30, "what no longer counts is dropped");
         }
+    }
+}
+
+#[test]
+fn the_timeout_of_a_pending_stop_stays_until_another_one_comes() {
+    let (record, mut requests) = (Record::default(), Requests::default());
+    let span = |seconds| Some(Span(std::time::Duration::from_secs(seconds)));
+    for (verb, timeout, expected) in [
+        (Verb::Stop, span(30), span(30)),
+        (Verb::Stop, span(60), span(60)),
+        // A start after a stop is a restart, which goes on with the stop.
+        (Verb::Start, None, span(60)),
+        // It may run by now.
+        (Verb::Stop, None, None),
+        (Verb::Stop, span(5), span(5)),
+        (Verb::Kill, None, None),
+        (Verb::Install { reinstall: true, then_start: false }, None, None),
+    ] {
+        let new = NewRequest { id: "a".into(), at: at(0), expires_at: None, timeout, by: Requester::Cli, verb };
+        accept(&mut requests, &record, new);
+        assert_eq!(requests.accepted.last().unwrap().timeout, expected, "{verb:?} {timeout:?}");
     }
 }

@@ -146,7 +146,7 @@ fn installer_log(node: &NodeConfig) -> Option<LogDriver> {
 }
 
 fn log_driver(node: &NodeConfig) -> Option<LogDriver> {
-    let log = &node.docker.log_config;
+    let log = &node.live.get().log_config;
     (!log.driver.is_empty()).then(|| LogDriver { driver: log.driver.clone(), options: log.options.clone() })
 }
 

@@ -94,7 +94,7 @@ impl Store {
         }
         let declared = requests::declare(&Requests::default(), &record, &manifest.spec, self.inner.clock.now(), true);
         let requests = accepted(&declared.unwrap_or_default(), &record, new);
-        record.accept_hash(manifest.hash());
+        record.accept_hash(manifest.hash(), self.inner.clock.now());
         Ok(Creation {
             entry: Arc::new(Entry::empty(id, &self.inner.revisions)),
             text,

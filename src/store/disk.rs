@@ -68,7 +68,7 @@ impl Store {
         let servers = &self.inner.servers;
         if !servers.is_dir() {
             tracing::warn!(folder = %servers.display(), "the folder of the servers is missing and is created again");
-            std::fs::create_dir_all(servers).map_err(AtomicError::at("create the folder", servers))?;
+            atomic::create_private(servers)?;
             if let Some(root) = servers.parent() {
                 atomic::sync_folder(root)?;
             }

@@ -23,6 +23,8 @@ pub(super) struct Entry {
     pub(super) write: Mutex<Writer>,
     pub(super) snapshot: RwLock<Arc<Snapshot>>,
     pub(super) status: RwLock<Arc<Status>>,
+    /// The status of an earlier run was read, see [`Store::recall`](super::Store::recall).
+    pub(super) recalled: AtomicBool,
     /// There are events that `status.yml` does not have yet.
     pub(super) unwritten_events: AtomicBool,
 }
@@ -39,8 +41,6 @@ pub(super) struct Writer {
     pub(super) text: Option<String>,
     /// Why nothing may be written: a file on disk could not be read.
     pub(super) quarantine: Option<String>,
-    /// The events that an earlier run left in `status.yml` are among the current ones.
-    pub(super) history: bool,
     /// The server was removed, or its creation failed: a writer that waited for the lock must not write.
     pub(super) gone: bool,
 }
@@ -72,6 +72,7 @@ impl Entry {
             write: Mutex::new(Writer { sources, ..Writer::default() }),
             snapshot: RwLock::new(Arc::new(snapshot)),
             status: RwLock::new(Arc::new(status)),
+            recalled: AtomicBool::new(false),
             unwritten_events: AtomicBool::new(false),
         }
     }

@@ -39,6 +39,14 @@ impl FileFingerprint {
         now_ns.saturating_sub(self.ctime_ns) < self.tick_ns()
     }
 
+    /// For how many nanoseconds from now on (`now_ns`, since 1970) the content counts as being written: until it has not changed for a
+    /// second. `None` if it counts as complete, also if its time is in the future.
+    pub fn unsettled(&self, now_ns: i64) -> Option<i64> {
+        const QUIET: i64 = 1_000_000_000;
+        let age = now_ns.saturating_sub(self.mtime_ns);
+        (0..QUIET).contains(&age).then(|| QUIET - age)
+    }
+
     /// How long a later write may have the same times: twice the tick of the clock.
     fn tick_ns(&self) -> i64 {
         const KERNEL: i64 = 20_000_000;
@@ -150,6 +158,16 @@ mod tests {
         for fine in [changed(now, now + 1), changed(now + 1, now)] {
             assert!(fine.recently(now + 10_000_000));
             assert!(!fine.recently(now + 30_000_000), "{fine:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_settled_when_it_has_not_changed_for_a_second() {
+        const SECOND: i64 = 1_000_000_000;
+        let print = FileFingerprint { size: 1, mtime_ns: 5 * SECOND, ctime_ns: 5 * SECOND, inode: 1 };
+        for (now, left) in [(5.0, Some(1.0)), (5.25, Some(0.75)), (6.0, None), (100.0, None), (4.9, None)] {
+            let nanoseconds = |seconds: f64| (seconds * 1e9) as i64;
+            assert_eq!(print.unsettled(nanoseconds(now)), left.map(nanoseconds), "{now}");
         }
     }
 

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
 use super::entry::Revisions;
-use super::fingerprint::FileFingerprint;
+use super::fingerprint::{FileFingerprint, now_ns};
 use super::stored::{self, FolderId, Sources, StoredRecord, StoredRequests};
 use super::{
     CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, Snapshot, SpecProblem, StoreError, lock, manifests,
@@ -121,6 +121,7 @@ fn read_server(servers: &Path, id: ServerId, access: Access, revisions: &Revisio
         return None;
     }
     let requests = read_or_quarantine(&folder.join(REQUESTS_FILE), id, access);
+    let (record, requests) = without_older_copies(record, requests, &folder, id, access);
     match (&record, &requests) {
         (Loaded::Unreadable(why), _) => return Some(quarantined_entry(id, revisions, unreadable(RECORD_FILE, why))),
         (_, Loaded::Unreadable(why)) => return Some(quarantined_entry(id, revisions, unreadable(REQUESTS_FILE, why))),
@@ -128,6 +129,43 @@ fn read_server(servers: &Path, id: ServerId, access: Access, revisions: &Revisio
     }
     let past = past(record, requests, &folder, id);
     Some(read_spec(&folder, id, revisions, past, found, now))
+}
+
+/// Each of the two files says how far the other one was at least. One that is behind is an older copy, from a backup. It counts as
+/// lost: with its content an install script would run again, over the files that it has written.
+fn without_older_copies(
+    record: Loaded<RecordFile>,
+    requests: Loaded<RequestsFile>,
+    folder: &Path,
+    id: ServerId,
+    access: Access,
+) -> (Loaded<RecordFile>, Loaded<RequestsFile>) {
+    let (Loaded::Known(known), Loaded::Known(asked)) = (&record, &requests) else { return (record, requests) };
+    let of_another = asked.server != id || known.last_good.as_ref().is_some_and(|last| last.metadata.uuid != id);
+    // While a server is created again after its deletion, its record is reset first.
+    if of_another || requests::deletion(&asked.requests).is_some() {
+        return (record, requests);
+    }
+    let record_behind = requests::installed_through(&known.record) < asked.requests.installed_through;
+    let requests_behind = asked.requests.sequence < requests::sequence_in(&known.record);
+    if record_behind {
+        return (older_copy(&folder.join(RECORD_FILE), id, access), requests);
+    }
+    if requests_behind {
+        return (record, older_copy(&folder.join(REQUESTS_FILE), id, access));
+    }
+    (record, requests)
+}
+
+fn older_copy<T>(path: &Path, id: ServerId, access: Access) -> Loaded<T> {
+    let file = path.file_name().unwrap_or_default().display();
+    tracing::error!(server.id = %id, %file, "a file of the store is an older copy; earlier requests count as completed");
+    if access == Access::Write
+        && let Err(error) = stored::quarantine(path)
+    {
+        return Loaded::Unreadable(format!("is an older copy, and cannot be quarantined ({error})"));
+    }
+    Loaded::Lost
 }
 
 /// Removes the requests of a create that was cut off, so that a manifest written into the folder later does not find them.
@@ -169,6 +207,7 @@ fn requests_of_this_folder(stored: RequestsFile, folder: &Path, id: ServerId) ->
     let StoredRequests { server, folder: deleted, mut requests, .. } = stored;
     if server != id {
         requests.accepted.clear();
+        requests.installed_through = 0;
         requests.declared.power = None;
         return requests;
     }
@@ -264,7 +303,9 @@ fn read_spec(folder: &Path, id: ServerId, revisions: &Revisions, past: Past, fou
     // A record was written again, and the requests do not state it yet.
     let stale = !lost && requests.completed_through.take().is_some();
     let first = last_good.is_none();
-    let unchanged = !first && !lost && found.config.is_some() && found == files;
+    // Read later, when it is complete: until then the last good spec is in effect.
+    let is_written = found.are_written(&files, now_ns());
+    let unchanged = !first && !lost && found.config.is_some() && (found == files || is_written);
     let (manifest, problem): (Option<Manifest>, Option<SpecProblem>) = match unchanged {
         true => (last_good, None),
         false => match manifests::read(folder, id).effective() {
@@ -275,7 +316,7 @@ fn read_spec(folder: &Path, id: ServerId, revisions: &Revisions, past: Past, fou
     let mut unrecorded = stale || (!unchanged && (problem.is_none() || lost));
     if let (Some(manifest), None) = (&manifest, &problem) {
         if !unchanged {
-            record.accept_hash(manifest.hash());
+            record.accept_hash(manifest.hash(), now);
         }
         if let Some(declared) = requests::declare(&requests, &record, &manifest.spec, now, first) {
             requests = declared;
@@ -292,7 +333,11 @@ fn read_spec(folder: &Path, id: ServerId, revisions: &Revisions, past: Past, fou
         unrecorded,
     };
     // Empty if something is to be recorded: the `refresh` of the first pass reads the files again.
-    let sources = if unrecorded { Sources::default() } else { found };
+    let sources = match (unrecorded, is_written) {
+        (true, _) => Sources::default(),
+        (false, true) => files,
+        (false, false) => found,
+    };
     let entry = Entry::new(revisions, sources, snapshot);
     if lost {
         // The state that the panel may show is no evidence of the server's state.
@@ -306,8 +351,7 @@ fn read_spec(folder: &Path, id: ServerId, revisions: &Revisions, past: Past, fou
 fn assume_all_was_done(past: &mut Past, record_lost: bool, requests_lost: bool) {
     let (record, requests) = (&mut past.record, &past.requests);
     let (at, reason) = (Timestamp::default(), Reason::RecordLost);
-    let message =
-        "a file of this server was damaged; earlier requests count as completed. Request again what is not done";
+    let message = "a file of this server was damaged, or an older copy; earlier requests count as completed. Request again what is not done";
     // Without a manifest the manager is not known. A server that no panel manages ignores what follows.
     let of_panel = past.last_good.as_ref().is_none_or(Manifest::is_managed_by_panel);
     // Requests that were accepted after the record was lost, and before another one was written, are not completed.

@@ -5,9 +5,9 @@
 //! only reads needs none.
 
 use std::fmt::{self, Display};
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::atomic::AtomicError;
+use crate::atomic::{self, AtomicError};
+use crate::config::NodeConfig;
 
 /// Name of the file in the state folder.
 pub const LOCK_FILE: &str = ".lock";
@@ -35,12 +36,16 @@ pub struct Holder {
     pub pid: u32,
     /// The configuration file that it was started from.
     pub config: PathBuf,
+    /// The address on which it serves the panel.
+    #[serde(default)]
+    pub api: Option<String>,
 }
 
 impl Holder {
-    /// This process.
-    pub fn this(config: &Path) -> Self {
-        Self { pid: std::process::id(), config: config.to_owned() }
+    /// This process, with this configuration.
+    pub fn this(node: &NodeConfig) -> Self {
+        let api = node.serves_api().then(|| node.api.address.clone());
+        Self { pid: std::process::id(), config: node.source.clone(), api }
     }
 }
 
@@ -83,8 +88,7 @@ impl StateLock {
     }
 
     fn try_take(root: &Path, holder: &Holder) -> Result<Self, LockError> {
-        let create = DirBuilder::new().recursive(true).mode(0o700).create(root);
-        create.map_err(AtomicError::at("create the state folder", root))?;
+        atomic::create_private(root)?;
         let path = root.join(LOCK_FILE);
         let file = open(&path, OFlags::RDWR | OFlags::CREATE).map_err(AtomicError::at("open", &path))?;
         if !try_lock(&file, FlockOperation::NonBlockingLockExclusive).map_err(AtomicError::at("lock", &path))? {

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::fingerprint::{FileFingerprint, now_ns};
-pub use super::rules::validate;
+pub use super::rules::{mistakes, validate};
 use super::{CONFIG_FILE, OVERRIDE_FILE, Sources, SpecProblem};
 use crate::model::{ManagedBy, Manifest, Reason, ServerId};
 use crate::yaml::{self, YamlError};
@@ -187,19 +187,39 @@ fn invalid(file: &str, error: YamlError) -> SpecProblem {
 /// # Errors
 /// What is wrong with the override, with the line in it.
 pub fn merge(config: &str, overlay: &str) -> Result<Manifest, YamlError> {
+    match merged_text(config, overlay)? {
+        None => yaml::parse_strict(config),
+        Some(merged) => yaml::parse_strict(&merged).map_err(|error| in_overlay(overlay, error)),
+    }
+}
+
+/// As [`merge`], but lists every value that has a wrong type, and every unknown or missing key.
+///
+/// # Errors
+/// As [`merge`].
+pub fn merge_or_list(config: &str, overlay: &str) -> Result<Manifest, Vec<YamlError>> {
+    match merged_text(config, overlay).map_err(|error| vec![error])? {
+        None => yaml::parse_or_list(config),
+        Some(merged) => yaml::parse_or_list(&merged)
+            .map_err(|errors| errors.into_iter().map(|error| in_overlay(overlay, error)).collect()),
+    }
+}
+
+/// Both texts as one, for the same messages (and nearest-key help) as a broken `config.yml` gets. `None` for an empty override.
+fn merged_text(config: &str, overlay: &str) -> Result<Option<String>, YamlError> {
     let over = yaml::parse_value(overlay)?;
     if over.is_null() {
-        return yaml::parse_strict(config);
+        return Ok(None);
     }
     let mut value = yaml::parse_value(config)?;
     overlay_value(&mut value, over);
-    // Through text once more, for the same messages (and nearest-key help) as a broken `config.yml` gets.
-    yaml::parse_strict(&yaml::to_string(&value)?).map_err(|mut error| {
-        // The lines of the merged text are in no file.
-        let position = error.path.as_deref().and_then(|path| yaml::locate_nearest(overlay, path));
-        (error.line, error.column) = (position.map(|(line, _)| line), position.map(|(_, column)| column));
-        error
-    })
+    yaml::to_string(&value).map(Some)
+}
+
+/// The error of a merged text with its position in the override: the lines of the merged text are in no file.
+fn in_overlay(overlay: &str, error: YamlError) -> YamlError {
+    let (line, column) = error.path.as_deref().and_then(|path| yaml::locate_nearest(overlay, path)).unzip();
+    YamlError { line, column, ..error }
 }
 
 /// Line and column of the key in a text with which a problem's message begins.

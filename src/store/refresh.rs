@@ -1,8 +1,10 @@
 //! Reading the manifest files again: a person's change takes effect, or becomes a problem.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::entry::Writer;
+use super::fingerprint::now_ns;
 use super::load::Access;
 use super::stored::was_quarantined;
 use super::{
@@ -63,6 +65,14 @@ impl Store {
         Ok(changed)
     }
 
+    /// How long to wait until the changed files of a server count as complete, if no event states that they were closed.
+    pub fn unsettled(&self, id: ServerId) -> Option<Duration> {
+        let found = manifests::fingerprints(&self.folder(id))?;
+        let known = self.entry(id).map(|entry| lock(&entry.write).sources);
+        let left = found.unsettled(now_ns()).filter(|_| known != Some(found))?;
+        u64::try_from(left).ok().map(Duration::from_nanos)
+    }
+
     /// Adds a folder that appeared while the daemon runs, with its record: it may be a server that was moved here.
     pub(super) fn adopt_folder(&self, id: ServerId) -> Arc<Entry> {
         let found = self.load_again(id);
@@ -103,7 +113,7 @@ impl Store {
             Ok(manifest) => manifest,
             Err(problem) => return self.note_problem(entry, writer, problem, record),
         };
-        record.accept_hash(manifest.hash());
+        record.accept_hash(manifest.hash(), self.inner.clock.now());
         let manifest = match &before.manifest {
             Some(old) if **old == manifest => old.clone(),
             _ => Arc::new(manifest),

@@ -53,6 +53,29 @@ impl Store {
         Ok(entry.publish(|next| next.requests = requests))
     }
 
+    /// Notes in `requests.json` that the record has the result of an installation: an older copy of the record, from a backup, would run
+    /// the script again. The record is on disk by now, so an error is no error of the change; the next one notes it.
+    pub(super) fn note_installation(
+        &self,
+        entry: &Entry,
+        writer: &Writer,
+        requests: &Arc<Requests>,
+        record: &Record,
+    ) -> Arc<Requests> {
+        let installed_through = requests::installed_through(record);
+        if installed_through <= requests.installed_through {
+            return requests.clone();
+        }
+        let noted = Requests { installed_through, ..Requests::clone(requests) };
+        match self.put_requests(entry, writer, &noted) {
+            Ok(()) => Arc::new(noted),
+            Err(error) => {
+                tracing::warn!(server.id = %entry.id, %error, "cannot note in requests.json that an installation is done");
+                requests.clone()
+            }
+        }
+    }
+
     /// Removes the deletion of a server that is gone and that is to be created again, with everything that was requested before it.
     /// Returns whether it did; otherwise the server is not wanted, or is not being deleted.
     ///
@@ -72,7 +95,7 @@ impl Store {
         };
         let mut requests = Requests::clone(&before.requests);
         requests.accepted.retain(|request| request.sequence > deletion.sequence);
-        requests.completed_through = None;
+        (requests.completed_through, requests.installed_through) = (None, 0);
         // The deletion goes last: after a crash in between it is found again, with nothing left to delete.
         self.put_record(&entry, &writer, &writer.sources, before.manifest.as_ref(), &record)?;
         self.put_requests(&entry, &writer, &requests)?;

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -46,7 +47,7 @@ impl Reserve {
         if disk.f_bavail.saturating_mul(disk.f_frsize) < MIN_FREE {
             return Ok(false);
         }
-        let file = File::create(&self.path)?;
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
         let filled = match fallocate(&file, FallocateFlags::empty(), 0, SIZE) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => (&file).write_all(&vec![0; SIZE as usize]),
             filled => filled.map_err(io::Error::from),

@@ -1,6 +1,6 @@
 //! Validation of manifests beyond their types: which values are valid together.
 //!
-//! The result is the first thing that is wrong; its message begins with the key. A manifest from a panel is accepted as it is, since
+//! The message of a mistake begins with the key. A manifest from a panel is accepted as it is, since
 //! an operator of the node cannot correct it. A file that a person wrote is validated strictly.
 
 use std::net::IpAddr;
@@ -10,6 +10,7 @@ use regex::RegexBuilder;
 use super::SpecProblem;
 use crate::model::image::ImageReference;
 use crate::model::settings::{Allocations, Build, Settings, Stop};
+use crate::model::time::Span;
 use crate::model::{ManagedBy, Manifest, Reason, ServerId, Spec, expression};
 use crate::yaml;
 
@@ -23,60 +24,58 @@ const SIGNALS: [&str; 5] = ["SIGTERM", "SIGINT", "SIGABRT", "SIGKILL", "C"];
 /// # Errors
 /// The first thing that is wrong, with the key and what to write instead.
 pub fn validate(manifest: &Manifest, folder: ServerId) -> Result<(), SpecProblem> {
-    check(manifest, folder).map_err(|message| SpecProblem { reason: Reason::SpecInvalid, message })
+    mistakes(manifest, folder).into_iter().next().map_or(Ok(()), Err)
 }
 
-fn check(manifest: &Manifest, folder: ServerId) -> Result<(), String> {
-    let uuid = manifest.metadata.uuid;
+/// Everything that is wrong with a manifest, each with the key and what to write instead.
+pub fn mistakes(manifest: &Manifest, folder: ServerId) -> Vec<SpecProblem> {
+    let (mut wrong, uuid) = (Vec::new(), manifest.metadata.uuid);
     if uuid != folder {
-        return Err(format!(
+        wrong.push(format!(
             "metadata.uuid is {uuid}, but the folder is named {folder}; they must be the same: correct the uuid, or move the file to servers/{uuid}/config.yml"
         ));
     }
-    match manifest.metadata.managed_by {
-        ManagedBy::Panel => Ok(()),
-        ManagedBy::File => check_file(&manifest.spec),
+    if manifest.metadata.managed_by == ManagedBy::File {
+        check_file(&manifest.spec, &mut wrong);
     }
+    wrong.into_iter().map(|message| SpecProblem { reason: Reason::SpecInvalid, message }).collect()
 }
 
-fn check_file(spec: &Spec) -> Result<(), String> {
+fn check_file(spec: &Spec, wrong: &mut Vec<String>) {
     let installs = spec.install.as_ref().is_some_and(|install| install.version.is_some());
     if installs && spec.script.is_none() && !spec.settings.skip_egg_scripts {
-        return Err(
+        wrong.push(
             "spec.install.version is set, but there is no spec.script to run; add the script, or set spec.settings.skip_egg_scripts: true"
                 .into(),
         );
     }
-    check_environment(&spec.settings)?;
-    check_mounts(&spec.settings)?;
-    check_image("spec.settings.container.image", &spec.settings.container.image)?;
+    check_environment(&spec.settings, wrong);
+    check_mounts(&spec.settings, wrong);
+    wrong.extend(check_image("spec.settings.container.image", &spec.settings.container.image).err());
     if let Some(script) = spec.script.as_ref().filter(|script| !script.is_blank()) {
-        check_image("spec.script.image", &script.image)?;
+        wrong.extend(check_image("spec.script.image", &script.image).err());
     }
-    check_allocations(&spec.settings.allocations)?;
-    check_build(&spec.settings.build)?;
-    check_stop(&spec.process.stop)?;
-    check_done(&spec.process.startup.done)
+    check_allocations(&spec.settings.allocations, wrong);
+    check_build(&spec.settings.build, wrong);
+    wrong.extend(check_stop(&spec.process.stop).err());
+    check_done(&spec.process.startup.done, wrong);
 }
 
 /// A container's variable is text, so a list or a map is a mistake.
-fn check_environment(settings: &Settings) -> Result<(), String> {
-    let list = settings.environment.iter().find(|(_, value)| value.is_array() || value.is_object());
-    list.map_or(Ok(()), |(name, value)| {
+fn check_environment(settings: &Settings, wrong: &mut Vec<String>) {
+    let lists = settings.environment.iter().filter(|(_, value)| value.is_array() || value.is_object());
+    wrong.extend(lists.map(|(name, value)| {
         let kind = if value.is_array() { "a list" } else { "a map" };
-        Err(format!("spec.settings.environment.{name} is {kind}, and a variable is text, a number, true, false or null; put quotes around the text"))
-    })
+        format!("spec.settings.environment.{name} is {kind}, and a variable is text, a number, true, false or null; put quotes around the text")
+    }));
 }
 
-fn check_mounts(settings: &Settings) -> Result<(), String> {
+fn check_mounts(settings: &Settings, wrong: &mut Vec<String>) {
     let relative = |path: &str| !path.starts_with('/');
-    let mounts = settings.mounts.iter().flatten();
-    match mounts.into_iter().find(|mount| relative(&mount.source) || relative(&mount.target)) {
-        Some(mount) => {
-            Err(format!("spec.settings.mounts: {} → {} is not absolute; write full paths", mount.source, mount.target))
-        }
-        None => Ok(()),
-    }
+    let mounts = settings.mounts.iter().flatten().filter(|mount| relative(&mount.source) || relative(&mount.target));
+    wrong.extend(mounts.map(|mount| {
+        format!("spec.settings.mounts: {} → {} is not absolute; write full paths", mount.source, mount.target)
+    }));
 }
 
 fn check_image(key: &str, image: &str) -> Result<(), String> {
@@ -97,43 +96,46 @@ fn check_image(key: &str, image: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn check_allocations(allocations: &Allocations) -> Result<(), String> {
+fn check_allocations(allocations: &Allocations, wrong: &mut Vec<String>) {
     let default = &allocations.default;
     if default.ip.parse::<IpAddr>().is_err() {
-        return Err(format!("spec.settings.allocations.default.ip is {:?}; {ADDRESS}", default.ip));
+        wrong.push(format!("spec.settings.allocations.default.ip is {:?}; {ADDRESS}", default.ip));
     }
     if !(0..=65535).contains(&default.port) {
-        return Err(format!(
+        wrong.push(format!(
             "spec.settings.allocations.default.port is {}; expected 1 to 65535, or 0 for none",
             default.port
         ));
     }
     for (ip, ports) in &allocations.mappings {
         if ip.parse::<IpAddr>().is_err() {
-            return Err(format!("spec.settings.allocations.mappings is for {ip:?}; {ADDRESS}"));
+            wrong.push(format!("spec.settings.allocations.mappings is for {ip:?}; {ADDRESS}"));
         }
-        if let Some(port) = ports.iter().find(|port| !(1..=65535).contains(*port)) {
-            return Err(format!("spec.settings.allocations.mappings has port {port} for {ip}; expected 1 to 65535"));
-        }
+        let ports = ports.iter().filter(|port| !(1..=65535).contains(*port));
+        wrong.extend(
+            ports.map(|port| {
+                format!("spec.settings.allocations.mappings has port {port} for {ip}; expected 1 to 65535")
+            }),
+        );
     }
-    Ok(())
 }
 
 const ADDRESS: &str = "expected an IP address such as 0.0.0.0 or 192.0.2.1";
 
-fn check_build(build: &Build) -> Result<(), String> {
-    let at_least = |key: &str, value: i64, least: i64, meaning: &str| match value >= least {
-        true => Ok(()),
-        false => Err(format!("spec.settings.build.{key} is {value}; expected {meaning}")),
-    };
-    at_least("memory_limit", build.memory_limit, 0, "MiB, or 0 for no limit")?;
-    at_least("swap", build.swap, -1, "MiB, or -1 for no limit")?;
-    at_least("cpu_limit", build.cpu_limit, 0, "percent of one core, or 0 for no limit")?;
-    match build.io_weight {
-        0 | 10..=1000 => Ok(()),
-        other => {
-            Err(format!("spec.settings.build.io_weight is {other}; expected 10 to 1000, or 0 for the engine's own"))
+fn check_build(build: &Build, wrong: &mut Vec<String>) {
+    for (key, value, least, meaning) in [
+        ("memory_limit", build.memory_limit, 0, "MiB, or 0 for no limit"),
+        ("swap", build.swap, -1, "MiB, or -1 for no limit"),
+        ("cpu_limit", build.cpu_limit, 0, "percent of one core, or 0 for no limit"),
+    ] {
+        if value < least {
+            wrong.push(format!("spec.settings.build.{key} is {value}; expected {meaning}"));
         }
+    }
+    if !matches!(build.io_weight, 0 | 10..=1000) {
+        let weight = build.io_weight;
+        wrong
+            .push(format!("spec.settings.build.io_weight is {weight}; expected 10 to 1000, or 0 for the engine's own"));
     }
 }
 
@@ -142,6 +144,9 @@ fn check_stop(stop: &Stop) -> Result<(), String> {
         return Err(unknown("spec.process.stop.type", &stop.kind, &STOPS));
     }
     let signal = stop.value.to_ascii_uppercase();
+    if let Some(timeout) = stop.timeout.filter(|timeout| !timeout.is_stop_timeout()) {
+        return Err(format!("spec.process.stop.timeout is {:?}; expected {}", timeout.0, Span::STOP_TIMEOUTS));
+    }
     // The default is SIGKILL.
     let known = signal.is_empty() || SIGNALS.contains(&signal.as_str());
     if matches!(stop.kind.as_str(), "" | "signal") && !known {
@@ -158,19 +163,18 @@ fn unknown(key: &str, wrong: &str, known: &[&'static str]) -> String {
     }
 }
 
-fn check_done(done: &[String]) -> Result<(), String> {
+fn check_done(done: &[String], wrong: &mut Vec<String>) {
     for (index, entry) in done.iter().enumerate() {
         let Some(text) = entry.strip_prefix("regex:") else { continue };
         if let Err(error) = RegexBuilder::new(&expression::translate(text)).build() {
             // The last line names the error; the lines before it show its position.
             let error = error.to_string();
             let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            return Err(format!(
+            wrong.push(format!(
                 "spec.process.startup.done[{index}] is not a regular expression: {why}; fix it, or remove `regex:` for a plain text"
             ));
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

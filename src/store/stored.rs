@@ -68,6 +68,22 @@ pub(super) struct Sources {
     pub(super) overlay: Option<FileFingerprint>,
 }
 
+impl Sources {
+    /// For how many nanoseconds from now on one of the files counts as being written.
+    pub(super) fn unsettled(&self, now_ns: i64) -> Option<i64> {
+        [self.config, self.overlay].into_iter().flatten().filter_map(|file| file.unsettled(now_ns)).max()
+    }
+
+    /// Whether one of the files was changed in its place a moment ago since it had these fingerprints. The store and most editors
+    /// replace a file, so it is complete then.
+    pub(super) fn are_written(&self, before: &Self, now_ns: i64) -> bool {
+        [(self.config, before.config), (self.overlay, before.overlay)].into_iter().any(|pair| match pair {
+            (Some(now), Some(before)) => now != before && now.inode == before.inode && now.unsettled(now_ns).is_some(),
+            _ => false,
+        })
+    }
+}
+
 fn current_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     match u32::deserialize(deserializer)? {
         VERSION => Ok(VERSION),

@@ -54,7 +54,14 @@ fn other_id() -> ServerId {
 }
 
 fn request(name: &str, verb: Verb) -> NewRequest {
-    NewRequest { id: name.into(), at: Timestamp::from_millis(1000), expires_at: None, by: Requester::Cli, verb }
+    NewRequest {
+        id: name.into(),
+        at: Timestamp::from_millis(1000),
+        expires_at: None,
+        timeout: None,
+        by: Requester::Cli,
+        verb,
+    }
 }
 
 /// A request that the panel's API accepts while the server is created.

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+pub mod files;
 mod folders;
 mod lookups;
 mod signals;

@@ -27,8 +27,8 @@ impl FetchedList {
 }
 
 impl PanelSync {
-    /// Fetches the list, however many attempts it takes.
-    pub async fn fetch_list(&self) -> FetchedList {
+    /// Fetches the list, however many attempts it takes. `failed` is called after each one that fails.
+    pub async fn fetch_list(&self, failed: impl Fn(&PanelError)) -> FetchedList {
         let (mut failures, mut logged) = (0, String::new());
         loop {
             let (began_at, began) = (self.clock.now(), Instant::now());
@@ -41,6 +41,7 @@ impl PanelSync {
                 Err(error) => {
                     failures += 1;
                     log_once(&error, &mut logged);
+                    failed(&error);
                     let growth = if error.is_final() { retry::REJECTED } else { retry::PANEL };
                     tokio::time::sleep(retry::delay(growth, failures, &self.jitter).max(error.pause())).await;
                 }
@@ -116,9 +117,11 @@ impl PanelSync {
     /// Parks the servers of the panel that it does not list: their files and containers stay as they are. One that was created while
     /// the list was fetched is not among them.
     fn park(&self, listed: &BTreeSet<ServerId>, asked_at: Timestamp) -> Vec<(ServerId, Result<bool, StoreError>)> {
+        // Of a configuration that is dated in the future nothing follows: the clock was set back.
+        let now = self.clock.now();
         let missing = |snapshot: &Arc<Snapshot>| {
             let of_panel = snapshot.manifest.as_deref().is_some_and(Manifest::is_managed_by_panel);
-            let younger = snapshot.record.synced_at.is_some_and(|synced| synced >= asked_at);
+            let younger = snapshot.record.synced_at.is_some_and(|synced| asked_at <= synced && synced <= now);
             let known = listed.contains(&snapshot.id) || snapshot.record.parked.is_some();
             of_panel && !younger && !known && !snapshot.is_being_deleted()
         };

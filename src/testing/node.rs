@@ -22,6 +22,7 @@ use crate::model::{Requester, ServerId, Timestamp, Verb};
 use crate::panel::Panel;
 use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
+use crate::reconcile::node_conditions::NodeConditions;
 use crate::reconcile::server_state::ServerStates;
 use crate::reconcile::slots::InstallSlots;
 use crate::requests::NewRequest;
@@ -88,7 +89,14 @@ impl TestNode {
 
     /// A request of the panel, made now.
     pub fn request(&self, id: &str, verb: Verb) -> NewRequest {
-        NewRequest { id: id.into(), at: self.context.clock.now(), expires_at: None, by: Requester::Panel, verb }
+        NewRequest {
+            id: id.into(),
+            at: self.context.clock.now(),
+            expires_at: None,
+            timeout: None,
+            by: Requester::Panel,
+            verb,
+        }
     }
 
     /// Accepts a request of the panel, made now, and queues its server.
@@ -210,12 +218,12 @@ impl TestNodeBuilder {
         let context = Arc::new(Context {
             runtime,
             slots: InstallSlots::new(node.concurrent_installs),
-            node: Node::new(node, self.panel.is_some(), "test".into()),
+            node: Node::new(node, self.panel.is_some(), "test".into(), NodeConditions::new(clock)),
             sync: self.panel.map(sync),
             store,
             console,
             clock,
-            servers: ServerStates::new(clock, jitter.clone()),
+            servers: ServerStates::new(jitter.clone()),
             jitter,
             ids: Ids::numbered(self.seed),
             tasks,

@@ -121,12 +121,12 @@ impl ApiNode {
     pub fn build(builder: TestNodeBuilder) -> Self {
         let panel = TestPanel::default();
         let node = builder.panel(panel.clone()).config(|node| {
-            node.token_id = "TokenId".into();
+            node.live.update(|live| (live.token_id, live.token) = ("TokenId".into(), Secret::new(TOKEN)));
             node.panel = Some(panel_config());
         });
         let node = node.build();
         node.start(4);
-        let (router, local) = (node.router(Endpoint::Tcp(Secret::new(TOKEN))), node.router(Endpoint::Local));
+        let (router, local) = (node.router(Endpoint::Tcp), node.router(Endpoint::Local));
         Self { node, panel, router, local }
     }
 

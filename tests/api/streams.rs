@@ -110,7 +110,9 @@ async fn a_console_is_followed_from_its_transcript_on() {
 
 #[tokio::test(start_paused = true)]
 async fn the_panel_reads_the_transcript_where_the_engine_keeps_no_log() {
-    let node = ApiNode::with_config(|config| config.docker.log_config.driver = "none".into());
+    let node = ApiNode::with_config(|config| {
+        config.live.update(|live| live.log_config.driver = "none".into());
+    });
     let id = started(&node, 20).await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     let answer = node.ask(Method::GET, &format!("/api/servers/{id}/logs?size=3"), String::new()).await;
@@ -177,6 +179,7 @@ async fn an_installation_is_followed_and_so_is_the_next_one() {
             id: "again".into(),
             at: node.context.clock.now(),
             expires_at: None,
+            timeout: None,
             by: alula::model::Requester::Cli,
             verb: Verb::Install { reinstall: true, then_start: false },
         }],

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Daemon, Ended, Node, ONE, TWO, record, wait_for};
+use super::{Daemon, Ended, Node, ONE, SYSTEM, TWO, listing, record, wait_for};
 
 #[test]
 fn applied_files_become_servers_with_their_comments() {
@@ -156,4 +157,33 @@ fn a_folder_is_validated_file_by_file() {
     fs::create_dir(node.folder.path().join("empty")).unwrap();
     let empty = node.run(&["validate", "empty"]);
     assert!(empty.code == 1 && empty.err.contains("no files in this folder"), "{empty:?}");
+}
+
+#[test]
+fn no_other_user_may_read_or_write_what_the_daemon_makes_whatever_the_umask_is() {
+    let node = Node::new();
+    node.write("two.yml", &record(TWO, "second"));
+    fs::create_dir(node.root()).unwrap();
+    fs::set_permissions(node.root(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = env!("CARGO_BIN_EXE_alula");
+    let config = node.write("node.yml", &format!("system: {{root_directory: root, {SYSTEM}}}\n"));
+    let mut command = Command::new("sh");
+    command
+        .current_dir(node.folder.path())
+        .env("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+        .args(["-c", &format!("umask 0; exec {program} run --config {}", config.display())]);
+    let daemon = Daemon::of(command, &node.root().join("alula.sock"));
+    node.ok(&["apply", "-f", "two.yml"]);
+    wait_for("the first status", || node.server(TWO).join("status.yml").exists());
+    wait_for("the reserve", || node.root().join(".reserve").exists());
+    // The socket is gone with the daemon.
+    daemon.end();
+    // Servers' containers read the files in these folders.
+    let folders = ["passwd", "machine-id"].map(|name| node.root().join(name));
+    for (path, _) in listing(&node.root()) {
+        let found = fs::symlink_metadata(&path).unwrap();
+        let mode = found.permissions().mode() & 0o777;
+        let for_containers = folders.iter().any(|folder| path.parent() == Some(folder)) && mode == 0o644;
+        assert!(mode & 0o077 == 0 || found.is_symlink() || for_containers, "{}: {mode:o}", path.display());
+    }
 }

@@ -55,7 +55,8 @@ impl Socket {
 
 fn send(stream: &mut UnixStream, uuid: &str, message: &str) {
     let event = json!({
-        "uuid": uuid, "at": "2026-03-01T12:00:00Z", "type": "event", "reason": "LeftOut", "message": message, "count": 1,
+        "uuid": uuid, "at": "2026-03-01T12:00:00Z", "type": "event", "number": 1_772_366_400_000u64, "reason": "LeftOut",
+        "message": message, "count": 1,
     });
     let line = format!("{event}\n");
     write!(stream, "{:x}\r\n{line}\r\n", line.len()).unwrap();

@@ -210,7 +210,7 @@ pub async fn a_taken_port_is_rejected_at_the_start(harness: &dyn Harness) {
     let ((first, bound), (second, other)) = (made().await, made().await);
     assert_eq!(bound.status(harness).await.ports, []);
     harness.runtime().start(&first).await.unwrap();
-    assert_eq!(bound.status(harness).await.ports, [port.clone()]);
+    assert_eq!(bound.status(harness).await.ports, std::slice::from_ref(&port));
     let rejected = harness.runtime().start(&second).await.unwrap_err();
     assert_eq!(rejected.kind, ErrorKind::Failed, "{rejected:?}");
     assert_eq!(other.status(harness).await.state, ContainerState::StartFailed);

@@ -174,7 +174,7 @@ impl Play {
             }
             let Some(plan) = daemon.node.context.preview(server.id).await else { continue };
             // A running server is always reconciled again: its disk usage is measured from time to time.
-            let soon = daemon.node.context.clock.now() + Duration::from_secs(60);
+            let soon = tokio::time::Instant::now() + Duration::from_secs(60);
             let waits = plan.state == PowerState::Offline && plan.requeue.is_some_and(|at| at < soon);
             let unacknowledged = daemon.node.context.sync.as_ref().is_some_and(|sync| sync.acknowledged(server.id).1);
             let unreported = snapshot.record.install.done.as_ref().is_some_and(|done| !done.reported);

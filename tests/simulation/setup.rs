@@ -45,7 +45,7 @@ pub fn wanted(id: ServerId, name: &str) -> PanelServer {
     settings.build.disk_space = 100;
     let process = Process {
         startup: Startup { done: vec!["Done!".into()], strip_ansi: false },
-        stop: Stop { kind: "command".into(), value: "stop".into() },
+        stop: Stop { kind: "command".into(), value: "stop".into(), timeout: None },
         configs: vec![config_file()],
     };
     PanelServer { suspended: false, settings, process }

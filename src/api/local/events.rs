@@ -10,14 +10,13 @@ use crate::api::request::parameter;
 use crate::api::startup::Started;
 use crate::api::stream::{self, Out};
 use crate::events::{EventKind, ServerEvent, Subscription};
-use crate::model::Timestamp;
 use crate::store::Store;
 
-/// `GET /local/events[?after={milliseconds}]`: a line of JSON for each event of any server since that time, and then for each new
-/// event, state and condition.
+/// `GET /local/events[?after={number}]`: a line of JSON for each event of any server from that number on, and then for each new event,
+/// state and condition. The number of an event is at least its time in milliseconds.
 pub async fn events(Started(api): Started, RawQuery(query): RawQuery) -> Response {
     let after = parameter(query.as_deref(), "after").and_then(|after| after.parse().ok());
-    let after = Timestamp::from_millis(after.unwrap_or_default());
+    let after: u64 = after.unwrap_or_default();
     let store = &api.context.store;
     // Before past events are read, so that none is missed.
     let subscription = store.events().subscribe_to_all();
@@ -27,23 +26,35 @@ pub async fn events(Started(api): Started, RawQuery(query): RawQuery) -> Respons
     stream::answer(&api.context.tasks, name, "application/x-ndjson", work)
 }
 
-/// The events in the servers' status since this time, the oldest first.
-fn past_events(store: &Store, after: Timestamp) -> Vec<ServerEvent> {
+/// The events in the servers' status from this number on, in their order.
+fn past_events(store: &Store, after: u64) -> Vec<ServerEvent> {
     let mut past = Vec::new();
     for id in store.ids() {
-        store.recall_events(id);
+        store.recall(id);
         let Some(status) = store.status(id) else { continue };
-        past.extend(status.events.iter().filter(|event| event.at >= after).map(|event| ServerEvent {
+        past.extend(status.events.iter().filter(|event| event.number >= after).map(|event| ServerEvent {
             uuid: Some(id),
             at: event.at,
-            kind: EventKind::Event { reason: event.reason, message: event.message.clone(), count: event.count },
+            kind: EventKind::Event {
+                number: event.number,
+                reason: event.reason,
+                message: event.message.clone(),
+                count: event.count,
+            },
         }));
     }
-    past.sort_by_key(|event| event.at);
+    past.sort_by_key(number);
     past
 }
 
-async fn follow(store: Store, after: Timestamp, mut subscription: Subscription, out: Out) -> io::Result<()> {
+fn number(event: &ServerEvent) -> u64 {
+    match event.kind {
+        EventKind::Event { number, .. } => number,
+        _ => 0,
+    }
+}
+
+async fn follow(store: Store, after: u64, mut subscription: Subscription, out: Out) -> io::Result<()> {
     let past = store.run(move |store| past_events(store, after)).await;
     // Events between the subscription and the read are in both.
     let meanwhile: Vec<Arc<ServerEvent>> = std::iter::from_fn(|| subscription.try_recv()).collect();
@@ -64,11 +75,11 @@ async fn follow(store: Store, after: Timestamp, mut subscription: Subscription, 
 fn covers(known: &ServerEvent, event: &ServerEvent) -> bool {
     match (&known.kind, &event.kind) {
         (
-            EventKind::Event { reason, message, count },
-            EventKind::Event { reason: other_reason, message: other_message, count: other_count },
+            EventKind::Event { number, reason, message, count },
+            EventKind::Event { number: other, reason: other_reason, message: other_message, count: other_count },
         ) => {
             (known.uuid, reason, message) == (event.uuid, other_reason, other_message)
-                && known.at >= event.at
+                && number >= other
                 && count >= other_count
         }
         _ => false,
@@ -84,14 +95,15 @@ fn line(event: &ServerEvent) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Reason, ServerId};
+    use crate::model::{Reason, ServerId, Timestamp};
 
     #[test]
     fn an_event_is_covered_by_itself_and_by_a_later_count() {
-        let event = |server, at, count| ServerEvent {
+        let event = |server, number, count| ServerEvent {
             uuid: Some(ServerId::new(uuid::Uuid::from_u128(server))),
-            at: Timestamp::from_millis(at),
-            kind: EventKind::Event { reason: Reason::StepFailed, message: "again".into(), count },
+            // The clock was set back between them.
+            at: Timestamp::from_millis(1000 - number as i64),
+            kind: EventKind::Event { number, reason: Reason::StepFailed, message: "again".into(), count },
         };
         assert!(covers(&event(1, 10, 1), &event(1, 10, 1)));
         assert!(covers(&event(1, 20, 3), &event(1, 10, 2)));

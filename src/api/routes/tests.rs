@@ -48,12 +48,14 @@ fn marked() -> Vec<Route> {
 }
 
 fn tcp() -> Endpoint {
-    Endpoint::Tcp(Secret::new("the-token"))
+    Endpoint::Tcp
 }
 
 /// The routes of a listener over `table`, while the daemon starts.
 fn listener(table: Vec<Route>, endpoint: Endpoint) -> Router {
-    build(table, &Startup::default(), endpoint, &crate::testing::node_config(Path::new("/nowhere")))
+    let node = crate::testing::node_config(Path::new("/nowhere"));
+    node.live.update(|live| live.token = Secret::new("the-token"));
+    build(table, &Startup::default(), endpoint, &node)
 }
 
 fn request(method: &Method, path: &str, authorization: Option<&str>, body: impl Into<Body>) -> Request {

@@ -50,6 +50,7 @@ pub async fn create(Started(api): Started, body: RequestBody) -> Result<StatusCo
         id: api.context.ids.next(),
         at: fetched.asked_at,
         expires_at: None,
+        timeout: None,
         by: Requester::Panel,
         verb: Verb::Install { reinstall: false, then_start: wanted.start_on_completion },
     };

@@ -38,7 +38,7 @@ async fn try_install(api: &Api, id: ServerId, reinstall: bool, by: Requester) ->
     let known = api.server_as_on_disk(id).await?;
     let at = api.context.clock.now();
     admit_install(known.context(at), reinstall)?;
-    let new = |verb| NewRequest { id: api.context.ids.next(), at, expires_at: None, by, verb };
+    let new = |verb| NewRequest { id: api.context.ids.next(), at, expires_at: None, timeout: None, by, verb };
     let install = new(Verb::Install { reinstall, then_start: false });
     // Afterwards a server of the panel stays down.
     let power = known.snapshot.asked(at).power();
@@ -61,8 +61,14 @@ pub async fn abort_install(api: &Api, id: ServerId) -> Result<(), ApiError> {
         if admit_abort(known.snapshot.asked(at))? == Admitted::Already {
             return Ok(());
         }
-        let new =
-            NewRequest { id: api.context.ids.next(), at, expires_at: None, by: Requester::Cli, verb: Verb::Abort };
+        let new = NewRequest {
+            id: api.context.ids.next(),
+            at,
+            expires_at: None,
+            timeout: None,
+            by: Requester::Cli,
+            verb: Verb::Abort,
+        };
         let revision = known.snapshot.revision;
         api.context.store.run(move |store| store.request(id, Some(revision), [new])).await?;
         Ok(())

@@ -9,6 +9,7 @@ use super::{Known, retry_on_conflict};
 use crate::api::request::{RequestBody, ServerPath};
 use crate::api::startup::Started;
 use crate::api::{Api, ApiError, body};
+use crate::model::time::Span;
 use crate::model::{PowerState, Requester, ServerId, Verb};
 use crate::requests::NewRequest;
 use crate::requests::admission::{Admitted, admit_power, wait};
@@ -35,7 +36,8 @@ pub async fn power(
             "The power action provided was not valid, should be one of \"stop\", \"start\", \"restart\", \"kill\"";
         ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message)
     })?;
-    request_power(&api, known.id, verb, wait(wanted.wait_seconds), Requester::Panel).await?;
+    let wanted = Wanted { verb, wait: wait(wanted.wait_seconds), timeout: None };
+    request_power(&api, known.id, wanted, Requester::Panel).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -45,6 +47,17 @@ pub fn power_verb(action: &str) -> Option<Verb> {
     verbs.into_iter().find(|verb| verb.as_str() == action)
 }
 
+/// A power request of a caller.
+#[derive(Clone, Copy)]
+pub struct Wanted {
+    /// What it is for.
+    pub verb: Verb,
+    /// For how long it is kept if it cannot begin.
+    pub wait: Option<Duration>,
+    /// See [`Request::timeout`](crate::model::Request::timeout).
+    pub timeout: Option<Span>,
+}
+
 /// Admits a power request and writes it to disk.
 ///
 /// # Errors
@@ -52,18 +65,17 @@ pub fn power_verb(action: &str) -> Option<Verb> {
 pub async fn request_power(
     api: &Api,
     id: ServerId,
-    verb: Verb,
-    wait: Option<Duration>,
+    Wanted { verb, wait, timeout }: Wanted,
     by: Requester,
 ) -> Result<(), ApiError> {
     retry_on_conflict(|| async {
         let known = api.server_as_on_disk(id).await?;
         let at = api.context.clock.now();
-        match admit_power(known.context(at), verb, wait)? {
+        match admit_power(known.context(at), verb, wait, timeout.is_some())? {
             // The cached state may be stale: the next pass checks it again.
             Admitted::Already => api.context.store.wake(id),
             Admitted::Accepted { expires_at } => {
-                let new = NewRequest { id: api.context.ids.next(), at, expires_at, by, verb };
+                let new = NewRequest { id: api.context.ids.next(), at, expires_at, timeout, by, verb };
                 let revision = known.snapshot.revision;
                 api.context.store.run(move |store| store.request(id, Some(revision), [new])).await?;
             }
@@ -100,7 +112,8 @@ pub async fn commands(
             let sent = || stop_was_sent(&api, known.id);
             api.context.servers.wait(known.id, wait::COMMAND_FOR_TERMINAL, sent).await;
         } else if is_stop {
-            request_power(&api, known.id, Verb::Stop, None, Requester::Panel).await?;
+            request_power(&api, known.id, Wanted { verb: Verb::Stop, wait: None, timeout: None }, Requester::Panel)
+                .await?;
             continue;
         }
         send_command(&api, known.id, command).await?;

@@ -48,7 +48,7 @@ async fn wait_for(api: &Api, id: ServerId) -> Result<Known, ApiError> {
 /// The disk's error.
 pub async fn request_deletion(api: &Api, id: ServerId, by: Requester) -> Result<(), ApiError> {
     let (at, name) = (api.context.clock.now(), api.context.ids.next());
-    let new = NewRequest { id: name, at, expires_at: None, by, verb: Verb::Delete };
+    let new = NewRequest { id: name, at, expires_at: None, timeout: None, by, verb: Verb::Delete };
     api.context.store.run(move |store| store.request(id, None, [new])).await?;
     api.view.remove(id);
     Ok(())

@@ -17,7 +17,10 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 
+use crate::cli::chain;
 use crate::config::TlsFiles;
+use crate::model::NodeConditionType;
+use crate::reconcile::node_conditions::NodeConditions;
 use crate::store::Blocking;
 use crate::store::fingerprint::FileFingerprint;
 
@@ -28,6 +31,7 @@ pub struct Certificates {
     interval: Duration,
     /// `None` until the files can be read.
     current: Mutex<Option<Arc<ServerConfig>>>,
+    conditions: NodeConditions,
     /// Locked by the handshake that checks the files. Other handshakes use the current pair meanwhile.
     last_check: Arc<tokio::sync::Mutex<Check>>,
 }
@@ -51,20 +55,28 @@ impl Check {
 
 impl Certificates {
     /// Reads the pair; the files are checked again at most every `interval`. Handshakes fail until both can be read.
-    pub fn load(files: &TlsFiles, interval: Duration) -> Arc<Self> {
+    pub fn load(files: &TlsFiles, interval: Duration, conditions: NodeConditions) -> Arc<Self> {
         // Before the files are read, so that the next check finds a change in between.
         let mut check = Check::of(files);
-        let config = read(files).inspect_err(|error| {
+        let config = read(files).map_err(|error| chain(&error)).inspect_err(|error| {
             tracing::error!(
-                error = format!("{error:#}"),
+                error,
                 "certificate cannot be used; the panel cannot connect until it can, and servers are not affected"
             );
             check.fingerprints = None;
-            check.rejected = Some(format!("{error:#}"));
+            check.rejected = Some(error.clone());
         });
+        match &config {
+            Ok(_) => conditions.met(NodeConditionType::CertificateReady),
+            Err(error) => conditions.unmet(
+                NodeConditionType::CertificateReady,
+                format!("{error}; the panel cannot connect until both files can be used, then no restart is needed"),
+            ),
+        }
         Arc::new(Self {
             files: files.clone(),
             interval,
+            conditions,
             current: Mutex::new(config.ok().map(Arc::new)),
             last_check: Arc::new(tokio::sync::Mutex::new(check)),
         })
@@ -79,9 +91,21 @@ impl Certificates {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.check().await;
-        let config = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let config = config.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no certificate"))?;
+        let config =
+            self.current().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no certificate"))?;
         TlsAcceptor::from(config).accept(stream).await
+    }
+
+    /// Checks the files until there is a certificate: none may connect meanwhile, and handshakes check it from then on.
+    pub async fn await_first(self: Arc<Self>) {
+        while self.current().is_none() {
+            tokio::time::sleep(self.interval).await;
+            self.check().await;
+        }
+    }
+
+    fn current(&self) -> Option<Arc<ServerConfig>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn check(self: &Arc<Self>) {
@@ -101,7 +125,7 @@ impl Certificates {
         &self,
         last: &mut Check,
         read: impl FnOnce(&TlsFiles) -> anyhow::Result<ServerConfig>,
-    ) -> Option<anyhow::Result<()>> {
+    ) -> Option<Result<(), String>> {
         let before = std::mem::replace(last, Check::of(&self.files));
         if last.fingerprints == before.fingerprints {
             return None;
@@ -114,21 +138,29 @@ impl Certificates {
             Err(error) => {
                 // The error may be temporary, such as too many open files: the next check reads the files again.
                 last.fingerprints = before.fingerprints;
-                last.rejected = Some(format!("{error:#}"));
+                let error = chain(&error);
+                last.rejected = Some(error.clone());
                 (last.rejected != before.rejected).then_some(Err(error))
             }
         }
     }
 
-    fn report(&self, renewed: anyhow::Result<()>) {
-        let cert = self.files.cert.display();
+    fn report(&self, renewed: Result<(), String>) {
+        let (cert, condition) = (self.files.cert.display(), NodeConditionType::CertificateReady);
+        let consequence = match self.current() {
+            Some(_) => "the previous one stays in effect",
+            None => "the panel cannot connect until it can be used",
+        };
         match renewed {
-            Ok(()) => tracing::info!(%cert, "certificate reloaded"),
-            Err(error) => tracing::warn!(
-                %cert,
-                error = format!("{error:#}"),
-                "changed certificate rejected; the previous one stays in effect"
-            ),
+            Ok(()) => {
+                tracing::info!(%cert, "certificate reloaded");
+                self.conditions.met(condition);
+            }
+            Err(error) => {
+                tracing::warn!(%cert, error, consequence, "changed certificate rejected");
+                self.conditions
+                    .unmet(condition, format!("the changed certificate is rejected: {error}; {consequence}"));
+            }
         }
     }
 }

@@ -307,7 +307,7 @@ async fn handlers_find_the_local_user() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("alula.sock");
     let tasks = Tasks::new();
-    let listener = Listener::Local(local(&path).unwrap());
+    let listener = Listener::Local(local(&path, &SocketAccess { group: None, mode: OWN_MODE }).unwrap());
     let acceptor = Acceptor::new(listener, peer_name(), Limits::API, tasks.clone());
     tasks.spawn_graceful("local api", |end| acceptor.run(end));
     let answer = ask(UnixStream::connect(&path).await.unwrap()).await;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cli::examples;
+use crate::clock::Moment;
 use crate::model::{ConditionType, Reason};
 use crate::model::{Requests, Verb};
 use crate::reconcile::context::policy;
@@ -109,7 +110,7 @@ fn the_planners_plans_are_read() {
         published: server.status.state,
         observed: &Observed::default(),
         policy: &policy(&node, true),
-        now: examples::now(),
+        now: Moment { time: examples::now(), instant: tokio::time::Instant::now() },
     });
     let sentences: Vec<String> = plan.steps.iter().map(Step::to_string).collect();
     let steps = sentences.len();

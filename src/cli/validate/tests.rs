@@ -30,6 +30,34 @@ fn a_fault_has_position_key_and_advice() {
 }
 
 #[test]
+fn all_values_that_break_a_rule_are_listed() {
+    let spec = "  process: {stop: {type: sginal}, startup: {done: ['regex:(', 'regex:[', 'regex:a']}}\n  settings:\n    \
+                environment: {A: [1], B: {c: d}, C: x}\n    container: {image: 'Example/Image:1'}\n    \
+                build: {memory_limit: -1, cpu_limit: -5, io_weight: 5}\n    mounts: [{source: a, target: /a}, {source: /b, target: b}]\n    \
+                allocations: {default: {ip: nowhere, port: 70000}, mappings: {here: [0, 1]}}\n";
+    let folder = tempfile::tempdir().unwrap();
+    let faults = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        let finding = check(&path);
+        let lines: Vec<_> = finding.fault.iter().chain(&finding.more).map(|fault| fault.line.unwrap()).collect();
+        lines
+    };
+    assert_eq!(
+        faults("a.yml", &manifest(spec)),
+        [8, 8, 11, 11, 9, 12, 12, 12, 12, 10, 10, 10, 6, 6, 6],
+        "in the order of the rules"
+    );
+
+    // An override is checked as a whole, too, with its own lines.
+    fs::write(folder.path().join("config.yml"), manifest("  settings: {container: {image: 'a:1'}}\n")).unwrap();
+    let patch = "spec:\n  settings:\n    build:\n      memory_limit: -1\n      cpu_limit: -5\n";
+    assert_eq!(faults("override.yml", patch), [4, 5]);
+    let patch = "spec:\n  suspended: maybe\n  settings:\n    build:\n      memory_limit: lots\n";
+    assert_eq!(faults("override.yml", patch), [5, 2], "in the order of the fields");
+}
+
+#[test]
 fn all_mistakes_of_a_manifest_are_listed() {
     let text = manifest(
         "  power: {id: null}\n  suspended: maybe\n  settings:\n    build: {memory_limit: lots, memory_limti: 5, swap: 1}\n    \

@@ -10,6 +10,10 @@ section! {
     @strict struct AlulaFile {
         /// Unix socket of the local API; `{root}/alula.sock` if absent.
         "socket" socket: Option<String> = None,
+        /// Name or number of the group whose members may use the socket.
+        "socket_group" socket_group: Option<String> = None,
+        /// Mode of the socket, octal: 0600 if absent, or 0660 with a group.
+        "socket_mode" socket_mode: Option<String> = None,
         "reconcile" reconcile: ReconcileFile = ReconcileFile::default(),
         "install" install: InstallFile = InstallFile::default(),
         "pull" pull: PullFile = PullFile::default(),

@@ -129,6 +129,8 @@ fn table() -> Vec<(&'static str, Value, Value)> {
         ("allow_cors_private_network", json!(false), json!(true)),
         ("ignore_panel_config_updates", json!(false), json!(true)),
         ("alula.socket", Value::Null, json!("/run/alula.sock")),
+        ("alula.socket_group", Value::Null, json!("games")),
+        ("alula.socket_mode", Value::Null, json!("0660")),
         ("alula.reconcile.workers", json!(8), json!(2)),
         ("alula.reconcile.concurrent_installs", json!(10), json!(1)),
         ("alula.install.timeout_seconds", json!(3600), json!(0)),

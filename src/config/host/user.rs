@@ -8,7 +8,7 @@ use nix::unistd::{Group, Uid, User};
 
 use super::HostError;
 use crate::config::file::ConfigFile;
-use crate::config::{HostEnvironment, Owner};
+use crate::config::{HostEnvironment, Owner, Problem, SocketAccess};
 
 /// The user of this process.
 pub fn current_user() -> Owner {
@@ -16,6 +16,24 @@ pub fn current_user() -> Owner {
     let gid = rustix::process::getegid().as_raw();
     let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
     Owner { name: name.unwrap_or_else(|| uid.to_string()), uid, gid }
+}
+
+/// Number of the group that may use the socket.
+///
+/// # Errors
+/// The host has no such group, or its groups cannot be looked up.
+pub fn socket_group(access: &SocketAccess) -> Result<Option<u32>, Problem> {
+    let Some(name) = &access.group else { return Ok(None) };
+    let problem = |why: String| {
+        let next = "create it with `groupadd --system`, or name another one; until then only the daemon's user may use the socket";
+        Problem::new("alula.socket_group", format!("is {name:?}: {why}; {next}"))
+    };
+    match (name.parse(), Group::from_name(name)) {
+        (Ok(number), _) => Ok(Some(number)),
+        (_, Ok(Some(group))) => Ok(Some(group.gid.as_raw())),
+        (_, Ok(None)) => Err(problem("this host has no such group".into())),
+        (_, Err(error)) => Err(problem(format!("the groups of this host cannot be read ({error})"))),
+    }
 }
 
 /// The user that owns the servers' files, if it exists: from the environment in a distroless image, the current user if rootless,
@@ -138,6 +156,17 @@ mod tests {
         let adduser = "adduser -S -D -H -G pelican -s /sbin/nologin pelican";
         assert_eq!(commands("alpine", false), ["addgroup -S pelican", adduser]);
         assert_eq!(commands("alpine", true), [adduser]);
+    }
+
+    #[test]
+    fn a_group_is_a_name_or_a_number_of_this_host() {
+        let id = |name: Option<&str>| socket_group(&SocketAccess { group: name.map(String::from), mode: 0o660 });
+        assert_eq!(id(None), Ok(None));
+        assert_eq!(id(Some("0")), Ok(Some(0)));
+        assert_eq!(id(Some("4711")), Ok(Some(4711)));
+        assert_eq!(id(Some("root")), Ok(Some(0)));
+        let problem = id(Some("no-such-group-here")).unwrap_err();
+        assert!(problem.key == "alula.socket_group" && problem.message.contains("groupadd"), "{problem}");
     }
 
     #[test]

@@ -64,3 +64,29 @@ async fn a_file_that_hangs_holds_up_no_other_server() {
     until("the latest edits are effective", || (1..5).all(|number| runs(context, number, "run 2"))).await;
     until("no read is left", || reads() == 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rescan_reads_a_file_once_it_has_not_changed_for_a_second() {
+    let node = TestNode::builder().blocking(Blocking::Pool).build();
+    let context = &node.context;
+    context.store.create(file_manifest(0), Record::default(), []).unwrap();
+    let (edits, events) = mpsc::channel(8);
+    context.tasks.spawn("manifests", follow(context.clone(), events));
+    // A slow writer: each part is a valid manifest of its own.
+    for part in 0..6 {
+        saves(context, 0, &format!("part {part}"));
+        edits.send(WatchEvent::Rescan).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!((0..6).all(|part| !runs(context, 0, &format!("part {part}"))), "part {part}");
+    }
+    until("the last part is effective", || runs(context, 0, "part 5")).await;
+    assert_eq!(context.store.get(server_id(0)).unwrap().record.generation, 2);
+
+    // The watch knows when the writer has closed the file.
+    saves(context, 0, "closed");
+    edits.send(WatchEvent::Rescan).await.unwrap();
+    edits.send(WatchEvent::Changed(server_id(0).to_string())).await.unwrap();
+    let begun = Instant::now();
+    until("the closed file is effective", || runs(context, 0, "closed")).await;
+    assert!(begun.elapsed() < Duration::from_millis(700), "{:?}", begun.elapsed());
+}

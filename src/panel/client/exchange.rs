@@ -1,7 +1,7 @@
 //! One HTTP exchange with the panel: headers, redirects, limits, and the class of its outcome.
 
 use std::error::Error;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 use super::{OptionsError, user_agent};
-use crate::config::PanelConfig;
+use crate::config::{PanelConfig, Secret};
 use crate::panel::wire::{self, WireError};
 use crate::panel::{PanelError, QUESTIONS};
 
@@ -54,7 +54,7 @@ impl Call {
 #[derive(Debug)]
 pub(super) struct Exchange {
     base: Url,
-    headers: HeaderMap,
+    headers: RwLock<HeaderMap>,
     timeout: Duration,
     ignore_certificate_errors: bool,
     fetches: Semaphore,
@@ -69,7 +69,7 @@ impl Exchange {
     pub(super) fn new(config: &PanelConfig, ignore_certificate_errors: bool) -> Result<Self, OptionsError> {
         Ok(Self {
             base: base(&config.url)?,
-            headers: headers(config)?,
+            headers: RwLock::new(headers(config)?),
             timeout: config.timeout,
             ignore_certificate_errors,
             fetches: Semaphore::new(QUESTIONS),
@@ -77,6 +77,21 @@ impl Exchange {
             plain: OnceLock::new(),
             tls: OnceLock::new(),
         })
+    }
+
+    /// Uses another token from the next call on.
+    ///
+    /// # Errors
+    /// The token or its id has characters that an HTTP header cannot have.
+    pub(super) fn set_credentials(&self, token_id: &str, token: &Secret) -> Result<(), OptionsError> {
+        let mut headers = self.headers();
+        add_credentials(&mut headers, token_id, token)?;
+        *self.headers.write().unwrap_or_else(PoisonError::into_inner) = headers;
+        Ok(())
+    }
+
+    fn headers(&self) -> HeaderMap {
+        self.headers.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends a query and returns the body of the answer.
@@ -140,7 +155,7 @@ impl Exchange {
         let mut url = self.url(call)?;
         for _ in 0..=MAX_REDIRECTS {
             let client = self.client(&url).map_err(|error| unreachable(call, &error))?;
-            let mut request = client.request(call.method.clone(), url.clone()).headers(self.headers.clone());
+            let mut request = client.request(call.method.clone(), url.clone()).headers(self.headers());
             if let Some(body) = &call.body {
                 request = request.body(body.clone());
             }
@@ -302,17 +317,21 @@ fn base(text: &str) -> Result<Url, OptionsError> {
 fn headers(config: &PanelConfig) -> Result<HeaderMap, OptionsError> {
     let mut headers: HeaderMap =
         config.custom_headers.iter().filter(|(name, _)| !RESERVED.contains(name)).cloned().collect();
-    let PanelConfig { token_id, token, .. } = config;
+    add_credentials(&mut headers, &config.token_id, &config.token)?;
+    // Without this header the panel answers with HTML pages.
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(headers)
+}
+
+fn add_credentials(headers: &mut HeaderMap, token_id: &str, token: &Secret) -> Result<(), OptionsError> {
     let agent = HeaderValue::try_from(user_agent(token_id)).map_err(|_| OptionsError::Token("token_id"))?;
     let bearer = format!("Bearer {token_id}.{}", token.expose());
     let mut bearer = HeaderValue::try_from(bearer).map_err(|_| OptionsError::Token("token"))?;
     bearer.set_sensitive(true);
     headers.insert(AUTHORIZATION, bearer);
     headers.insert(USER_AGENT, agent);
-    // Without this header the panel answers with HTML pages.
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(headers)
+    Ok(())
 }
 
 #[cfg(test)]

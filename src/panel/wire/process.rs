@@ -31,7 +31,7 @@ impl Read for Startup {
 impl Read for Stop {
     fn read(value: &Value, at: &Trail<'_>) -> Result<Self, WireError> {
         let fields = Fields::of(value, at)?;
-        Ok(Self { kind: fields.value("type")?, value: fields.value("value")? })
+        Ok(Self { kind: fields.value("type")?, value: fields.value("value")?, timeout: None })
     }
 }
 

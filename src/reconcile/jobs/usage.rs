@@ -1,6 +1,7 @@
 //! Counts the bytes of a server's files.
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::{BackgroundJob, CancelOnDrop, JobError, JobRun, Subject};
 use crate::reconcile::disk_scans::DiskScan;
@@ -19,7 +20,7 @@ impl BackgroundJob for MeasureUsage {
         let scan = if *subject == Subject::DiskLimit { DiskScan::Watch } else { DiskScan::Awaited };
         let _permit = context.disk_scans.permit(scan).await;
         let counted = context.store.blocking().run(move || layout.usage(id, &cancelled)).await;
-        let at = context.clock.now();
+        let at = Instant::now();
         match &counted {
             Ok(bytes) => context.servers.usage_counted(id, Usage { bytes: *bytes, hidden: false, at }),
             Err(error) if error.is_cancelled() => {}

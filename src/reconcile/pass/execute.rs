@@ -75,6 +75,7 @@ impl Context {
                 let created = ContainerStatus {
                     id: container,
                     state: ContainerState::Created,
+                    paused: false,
                     started_at: None,
                     finished_at: None,
                     token: Some(purpose.token),

@@ -2,10 +2,11 @@
 
 use super::observe::{containers, egg_files};
 use super::plan_of;
+use crate::clock::Moment;
 use crate::config::NodeConfig;
 use crate::egg_files::FileChange;
 use crate::files::{Layout, directory_id};
-use crate::model::{ContainerStatus, Role, ServerId, Timestamp};
+use crate::model::{ContainerStatus, Role, ServerId};
 use crate::reconcile::context;
 use crate::reconcile::plan::Plan;
 use crate::runtime::Runtime;
@@ -24,7 +25,7 @@ pub async fn first_plan(
     runtime: &dyn Runtime,
     node: &NodeConfig,
     id: ServerId,
-    now: Timestamp,
+    now: Moment,
 ) -> Option<Plan> {
     let found = tokio::join!(runtime.inspect(id, Role::Server), runtime.inspect(id, Role::Installer));
     // Whether a container that was created and not started is still usable depends on the servers' network, which exists if such a

@@ -1,12 +1,13 @@
 //! Observing one server.
 
+use crate::clock::Moment;
 use crate::config::NodeConfig;
 use crate::egg_files::EggFiles;
 use crate::files::{Layout, directory_id};
 use crate::model::record::AppliedLimits;
 use crate::model::{ContainerStatus, DirectoryId, Role, ServerId, Timestamp};
 use crate::reconcile::context::Context;
-use crate::reconcile::observed::{Observed, WantedContainer};
+use crate::reconcile::observed::{Lifetime, Observed, WantedContainer};
 use crate::requests::{Asked, InstallRequest};
 use crate::runtime::{BuiltSpec, ContainerSpec, ErrorKind, Runtime, RuntimeError, spec_builder};
 use crate::store::Snapshot;
@@ -23,7 +24,7 @@ impl Context {
         if let Some(snapshot) = &snapshot {
             self.servers.spec_accepted(id, snapshot.record.generation);
         }
-        let (now, config) = (self.clock.now(), &self.node.config);
+        let (now, config) = (self.clock.moment(), &self.node.config);
         let seen = containers(self.runtime.as_ref(), config, snapshot.as_deref(), now, found).await;
         if seen.install_slot {
             self.slots.adopt(id);
@@ -83,7 +84,7 @@ pub(super) async fn containers(
     runtime: &dyn Runtime,
     node: &NodeConfig,
     snapshot: Option<&Snapshot>,
-    now: Timestamp,
+    now: Moment,
     (server, installer): (Found, Found),
 ) -> Observed {
     let mut outage = match (&server, &installer) {
@@ -93,12 +94,12 @@ pub(super) async fn containers(
     let server = server.ok().flatten().map(|server| with_limits(server, snapshot));
     let installer = installer.ok().flatten();
     // An installation that is no longer requested holds no slot: its installer is removed.
-    let install = snapshot.and_then(|snapshot| asked(snapshot, now)).and_then(Asked::install);
+    let install = snapshot.and_then(|snapshot| asked(snapshot, now.time)).and_then(Asked::install);
     let resumed = |install: InstallRequest<'_>| {
         installer.as_ref().is_some_and(|found| found.running() && found.token.as_deref() == Some(install.id))
     };
     let wanted = match snapshot {
-        Some(snapshot) if outage.is_none() => wanted(runtime, node, snapshot, now, server.as_ref()).await,
+        Some(snapshot) if outage.is_none() => wanted(runtime, node, snapshot, now.time, server.as_ref()).await,
         _ => Ok(None),
     };
     let mut unresponsive_path = None;
@@ -113,6 +114,8 @@ pub(super) async fn containers(
         install_slot: install.is_some_and(resumed),
         seen_running: running(&server),
         installer_seen: running(&installer),
+        server_run: Lifetime::of(server.as_ref(), now),
+        installer_run: Lifetime::of(installer.as_ref(), now),
         outage,
         server,
         installer,

@@ -1,6 +1,6 @@
 //! Publishing what a plan says: status, events, and states for the panel.
 
-use crate::model::{Condition, Manifest, Reason, ServerId, Status};
+use crate::model::{Condition, Manifest, Reason, ServerId};
 use crate::reconcile::context::Context;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::Plan;
@@ -10,37 +10,37 @@ impl Context {
     /// Publishes the status, and keeps the state for a report. Returns whether the status has changed.
     pub(super) fn publish(&self, snapshot: &Snapshot, observed: &Observed, plan: &Plan) -> bool {
         let (id, now) = (snapshot.id, self.clock.now());
-        let Some(before) = self.store.status(id) else { return false };
-        let mut status = Status::clone(&before);
-        status.observed_generation = snapshot.record.generation;
-        status.phase = plan.phase;
-        status.state = plan.state;
-        status.suspended = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
-        let running = observed.server.as_ref().filter(|server| server.running());
-        status.container = observed.server.as_ref().map(|server| server.id.clone());
-        status.image = running.and_then(|server| server.image.clone());
-        status.ports = running.map(|server| server.ports.clone()).unwrap_or_default();
-        status.last_reported = snapshot.record.last_reported;
-        status.disk_bytes = observed.usage.map_or(status.disk_bytes, |usage| usage.bytes);
-        status.conditions.retain(|old| plan.conditions.iter().any(|verdict| verdict.kind == old.condition_type));
-        for verdict in &plan.conditions {
-            status.set_condition(Condition {
-                condition_type: verdict.kind,
-                status: verdict.status,
-                reason: verdict.reason,
-                message: verdict.message.clone(),
-                last_transition_time: now,
-                observed_generation: snapshot.record.generation,
-            });
-        }
-        if before.state != plan.state {
-            let change = format!("{} → {}", before.state.as_str(), plan.state.as_str());
-            status.push_event(now, Reason::StateChanged, &change);
-        }
         if let Some(sync) = self.sync.as_ref().filter(|_| observed.outage.is_none() && is_reported(snapshot)) {
             sync.state_published(id, &snapshot.record, plan.state);
         }
-        self.store.set_status(id, status)
+        self.store.set_status(id, |status| {
+            if status.state != plan.state {
+                let change = format!("{} → {}", status.state.as_str(), plan.state.as_str());
+                status.push_event(self.store.events().next_number(now), now, Reason::StateChanged, &change);
+            }
+            let running = observed.server.as_ref().filter(|server| server.running());
+            status.observed_generation = snapshot.record.generation;
+            status.phase = plan.phase;
+            status.state = plan.state;
+            status.suspended = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.spec.suspended);
+            status.container = observed.server.as_ref().map(|server| server.id.clone());
+            status.image = running.and_then(|server| server.image.clone());
+            status.ports = running.map(|server| server.ports.clone()).unwrap_or_default();
+            status.started_at = running.and_then(|server| server.started_at);
+            status.last_reported = snapshot.record.last_reported;
+            status.disk_bytes = observed.usage.map_or(status.disk_bytes, |usage| usage.bytes);
+            status.conditions.retain(|old| plan.conditions.iter().any(|verdict| verdict.kind == old.condition_type));
+            for verdict in &plan.conditions {
+                status.set_condition(Condition {
+                    condition_type: verdict.kind,
+                    status: verdict.status,
+                    reason: verdict.reason,
+                    message: verdict.message.clone(),
+                    last_transition_time: now,
+                    observed_generation: snapshot.record.generation,
+                });
+            }
+        })
     }
 
     /// Brings `status.yml` up to date if the status was `published`. Nothing depends on it, so an error of the disk is logged and no

@@ -150,7 +150,7 @@ impl<'a> Planner<'a> {
         if self.is_managed_by_panel() {
             return false;
         }
-        let now = self.now;
+        let now = self.instant;
         for subject in image_subjects(manifest, install).into_iter().flatten() {
             let job = self.observed.job(JobKind::Image, &subject);
             let Some(Job { state: JobState::Failed { fatal, retry_at, message }, attempts, .. }) = job else {
@@ -187,9 +187,9 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// The panel's configuration must be newer than the request.
+    /// The panel's configuration must be newer than the request. One that is dated in the future is not: the clock was set back.
     fn synced_for_install(&mut self, install: &InstallRequest<'_>) -> bool {
-        let synced = self.record.synced_at.is_some_and(|synced| synced >= install.at);
+        let synced = self.record.synced_at.is_some_and(|synced| install.at <= synced && synced <= self.now);
         !self.is_managed_by_panel() || synced || self.fetched(install, JobKind::Sync)
     }
 
@@ -217,7 +217,7 @@ impl<'a> Planner<'a> {
         };
         self.waiting(Reason::Fetching, "the script is no longer in the manifest, and is fetched from the panel again");
         match *at + SCRIPT_AGAIN {
-            due if self.now < due => self.requeue_at(due),
+            due if self.instant < due => self.requeue_at(due),
             _ => self.step(Step::StartJob { job: JobKind::Script, subject }),
         }
         false
@@ -304,10 +304,11 @@ impl<'a> Planner<'a> {
             ContainerState::Running => {
                 self.waiting(Reason::Running, "the install script is running");
                 self.job(JobKind::InstallLog, &Subject::Container(installer.id.clone()), true);
-                let Some(deadline) = limit.and_then(|limit| installer.started_at.map(|at| at + limit)) else { return };
+                let started = self.observed.installer_run.started;
+                let Some(deadline) = limit.and_then(|limit| started?.checked_add(limit)) else { return };
                 let killed = self.observed.installer_stop.as_ref().filter(|stop| stop.container == installer.id);
                 let due = killed.and_then(|stop| stop.killed_at).map_or(deadline, |killed_at| killed_at + KILL_AGAIN);
-                if self.now < due {
+                if self.instant < due {
                     self.requeue_at(due);
                 } else {
                     self.try_step(Step::Kill { container: installer.id.clone(), role: Role::Installer });
@@ -319,11 +320,13 @@ impl<'a> Planner<'a> {
                     _ => Duration::ZERO,
                 };
                 let killed = KILLED.contains(&code) && !oom_killed;
-                let limit = limit.filter(|limit| killed && ran >= *limit);
-                if killed && limit.is_none() && self.was_interrupted(installer) {
+                let timed_out = killed
+                    && (self.killed_it(installer)
+                        || (!self.saw_it(installer) && limit.is_some_and(|limit| ran >= limit)));
+                if killed && !timed_out && !self.saw_it(installer) {
                     self.run_script_again(install, installer);
                 } else {
-                    self.harvest(install, installer, code, limit);
+                    self.harvest(install, installer, code, timed_out.then(|| limit.unwrap_or(ran)));
                 }
             }
         }
@@ -362,8 +365,8 @@ impl<'a> Planner<'a> {
     fn log_is_closed(&mut self, install: &InstallRequest<'_>, installer: &ContainerStatus) -> bool {
         let follower = self.observed.job(JobKind::InstallLog, &Subject::Container(installer.id.clone()));
         if follower.is_some_and(|job| job.state == JobState::Running) {
-            let timeout = installer.finished_at.unwrap_or(self.now) + FOLLOWER_TIMEOUT;
-            if self.now < timeout {
+            let timeout = self.observed.installer_run.ended.unwrap_or(self.instant) + FOLLOWER_TIMEOUT;
+            if self.instant < timeout {
                 self.requeue_at(timeout);
                 return false;
             }
@@ -377,11 +380,14 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// Whether the daemon neither killed the script nor saw it run: then the engine or the host went down under it.
-    fn was_interrupted(&self, installer: &ContainerStatus) -> bool {
-        let seen = self.observed.installer_seen.as_ref() == Some(&installer.id);
-        let killed = self.observed.installer_stop.as_ref().is_some_and(|stop| stop.container == installer.id);
-        !seen && !killed
+    /// Whether this process saw the script run. One that did not, and finds it killed, cannot know by whom.
+    fn saw_it(&self, installer: &ContainerStatus) -> bool {
+        self.observed.installer_seen.as_ref() == Some(&installer.id)
+    }
+
+    /// Whether this process killed the script, for its time limit.
+    fn killed_it(&self, installer: &ContainerStatus) -> bool {
+        self.observed.installer_stop.as_ref().is_some_and(|stop| stop.container == installer.id)
     }
 
     /// A script that was interrupted runs again, but only [`INTERRUPTIONS`] times: it may be what brings the host down.

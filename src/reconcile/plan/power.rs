@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::stop::Demand;
+use super::stop::{Demand, paused};
 use super::{Planner, Progress};
 use crate::model::{ConditionType, ContainerStatus, Handled, Manifest, Reason};
 use crate::reconcile::job::{JobKind, Subject};
@@ -54,7 +54,7 @@ impl Planner<'_> {
     /// A request with a deadline for which nothing was begun expires; the one before it, if it is not handled, counts again.
     pub(super) fn expires(&mut self) -> bool {
         if let Some(at) = self.asked().next_expiry() {
-            self.requeue_at(at);
+            self.requeue_at(self.input.now.instant_until(at));
         }
         let Some(expired) = self.asked().expired() else { return false };
         self.close(&expired, Reason::Expired, "the request could not begin before its deadline");
@@ -107,6 +107,9 @@ impl Planner<'_> {
 
     /// What a running server needs, whatever comes next: its terminal, the end of its start-up, its limits.
     fn follow_running(&mut self, manifest: &Manifest, server: &ContainerStatus) {
+        if server.paused {
+            self.set_false(ConditionType::Running, Reason::Paused, paused(server));
+        }
         self.attach(server);
         let seen = self.observed.done_seen.as_ref() == Some(&server.id);
         if seen && self.record.power.started.as_ref() != Some(&server.id) {
@@ -123,8 +126,8 @@ impl Planner<'_> {
         if self.record.synced_for.is_none() && !self.observed.jobs.iter().any(ended) {
             return;
         }
-        match server.started_at.map(|at| at + START_TIMEOUT) {
-            Some(due) if self.now < due => self.requeue_at(due),
+        match self.observed.server_run.started.map(|at| at + START_TIMEOUT) {
+            Some(due) if self.instant < due => self.requeue_at(due),
             _ => self.try_step(Step::EndStart { container: server.id.clone() }),
         }
     }
@@ -158,7 +161,7 @@ impl Planner<'_> {
             return;
         }
         match self.observed.usage {
-            Some(usage) if self.now < usage.at + interval => self.requeue_at(usage.at + interval),
+            Some(usage) if self.instant < usage.at + interval => self.requeue_at(usage.at + interval),
             _ => {
                 if let Progress::Ready = self.job(JobKind::Usage, &Subject::DiskLimit, true) {
                     self.step(Step::StartJob { job: JobKind::Usage, subject: Subject::DiskLimit });

@@ -72,6 +72,7 @@ impl Planner<'_> {
         true
     }
 
+    /// The crashes in the order in which they happened.
     fn crashes(&self) -> impl Iterator<Item = &Crash> {
         self.record.crashes.iter().chain(&self.observed.crash)
     }
@@ -87,11 +88,9 @@ impl Planner<'_> {
             return (false, Reason::Exited, "the server ended by itself with exit code 0".into());
         }
         let timeout = self.policy.crash_timeout;
-        let last = self.crashes().filter(|crash| crash.restarted).max_by_key(|crash| crash.at);
-        if let Some(last) = last
-            && !timeout.is_zero()
-            && self.now.since(last.at) < timeout
-        {
+        // The order is that of the record, since the clock may have been set back. A crash that is dated in the future was not just now.
+        let last = self.crashes().filter(|crash| crash.restarted).last().filter(|last| last.at <= self.now);
+        if last.is_some_and(|last| self.now.since(last.at) < timeout) {
             let message = format!(
                 "the server {how}, less than {} seconds after the crash before; start it again by hand",
                 timeout.as_secs()
@@ -114,7 +113,7 @@ impl Planner<'_> {
     /// Identifies one attempt to start: a new request or a crash makes a new one, which asks the panel and the registry again. So does a
     /// start after one that has finished, see [`Step::RecordStarted`].
     pub(super) fn start_key(&self, request: &PowerRequest) -> Subject {
-        Subject::Start(match self.crashes().max_by_key(|crash| crash.at) {
+        Subject::Start(match self.crashes().last() {
             Some(crash) => format!("{}#{}", request.id, crash.at.as_millis()),
             None => request.id.clone(),
         })

@@ -7,7 +7,7 @@ use crate::model::{ContainerStatus, Manifest, PowerState, Reason, Role, Verb};
 use crate::reconcile::step::{Step, StepKind, StopMethod};
 use crate::requests::PowerRequest;
 
-/// Time that a stop gets before SIGKILL.
+/// Time that a stop gets before SIGKILL, where neither its request nor the manifest says otherwise.
 pub const GRACE: Duration = Duration::from_secs(600);
 /// The same for a stop by signal.
 pub const SIGNAL_GRACE: Duration = Duration::from_secs(10);
@@ -21,13 +21,16 @@ pub const KILL_AGAIN: Duration = Duration::from_secs(10);
 /// Why and how fast a running server is stopped.
 pub(super) struct Demand {
     kill: bool,
-    cap: Duration,
+    /// How long the stop waits before SIGKILL, as the request says, or else the manifest.
+    timeout: Option<Duration>,
+    /// It waits no longer than this.
+    limit: Option<Duration>,
     reason: Reason,
 }
 
 impl Demand {
     pub(super) fn installation() -> Self {
-        Self { kill: false, cap: INSTALL_GRACE, reason: Reason::Installing }
+        Self { kill: false, timeout: None, limit: Some(INSTALL_GRACE), reason: Reason::Installing }
     }
 
     /// Whether a start follows for the same request.
@@ -44,49 +47,64 @@ impl Planner<'_> {
         server: &ContainerStatus,
         request: Option<&PowerRequest>,
     ) -> Option<Demand> {
-        let demand = |kill, cap, reason| Some(Demand { kill, cap, reason });
-        let verb = request.map(|request| request.verb);
-        let killing = verb == Some(Verb::Kill);
+        let kill = request.is_some_and(|request| request.verb == Verb::Kill);
+        let timeout = request.and_then(|request| request.timeout).or(manifest.spec.process.stop.timeout);
+        let timeout = timeout.filter(|timeout| timeout.is_stop_timeout()).map(|timeout| timeout.0);
+        let demand = |reason, limit| Some(Demand { kill, timeout, limit, reason });
         if manifest.spec.suspended {
-            return demand(killing, FORCED_GRACE, Reason::Suspended);
+            return demand(Reason::Suspended, Some(FORCED_GRACE));
         }
         if self.over_disk_limit(manifest) {
-            return demand(killing, FORCED_GRACE, Reason::DiskLimitExceeded);
+            return demand(Reason::DiskLimitExceeded, Some(FORCED_GRACE));
         }
         match request {
-            Some(PowerRequest { verb: Verb::Stop | Verb::Kill, .. }) => {
-                return demand(killing, GRACE, Reason::StopRequested);
-            }
+            Some(PowerRequest { verb: Verb::Stop | Verb::Kill, .. }) => return demand(Reason::StopRequested, None),
             Some(PowerRequest { verb: Verb::Restart, id, .. }) if self.record.serving(server) != Some(id) => {
-                return demand(false, GRACE, Reason::RestartRequested);
+                return demand(Reason::RestartRequested, None);
             }
             _ => {}
         }
         // A stop that was sent is completed, although its request may be superseded.
-        self.observed.stopping().and_then(|_| demand(false, GRACE, Reason::StopRequested))
+        self.observed.stopping().and_then(|_| demand(Reason::StopRequested, None))
     }
 
     pub(super) fn plan_stop(&mut self, manifest: &Manifest, server: &ContainerStatus, demand: &Demand) {
         self.plan.state = PowerState::Stopping;
-        self.set_offline(demand.reason, "the server is being stopped");
+        let (method, default) = method(manifest, demand.kill);
+        let within_limit = |grace: Duration| demand.limit.map_or(grace, |limit| grace.min(limit));
         let Some(stop) = self.observed.stopping() else {
+            self.set_offline(demand.reason, "the server is being stopped");
             if !self.held_back(StepKind::Stop, &server.id) {
-                let (method, grace) = method(manifest, demand.kill);
-                let grace = grace.min(demand.cap);
                 if matches!(method, StopMethod::Command(_)) {
                     // A daemon that has just started has no terminal yet.
                     self.attach(server);
                 }
+                let timeout = demand.timeout.filter(|_| method != StopMethod::Kill);
+                let grace = within_limit(timeout.unwrap_or(default));
                 self.step(Step::Stop { container: server.id.clone(), method, grace });
             }
             return;
         };
         let due = match stop.killed_at {
             Some(killed_at) => killed_at + KILL_AGAIN,
-            None if demand.kill => self.now,
-            None => stop.deadline.min(stop.sent_at + demand.cap),
+            None if demand.kill => self.instant,
+            None if stop.rejected => stop.deadline,
+            // Without a time of its own it waits as long as the server's way of stopping had when it was sent.
+            None => {
+                let sent = stop.deadline.saturating_duration_since(stop.sent_at);
+                stop.sent_at + within_limit(demand.timeout.unwrap_or(sent))
+            }
         };
-        if self.now >= due {
+        let until = self.input.now.time_at(due).time_of_day();
+        let paused = if server.paused { format!("; {}", paused(server)) } else { String::new() };
+        let message = match stop.killed_at {
+            Some(_) => format!("the container was killed and still runs; it is killed again at {until}"),
+            None => format!(
+                "the server is being stopped {method}: waits until {until} for its end, then the container is killed{paused}"
+            ),
+        };
+        self.set_offline(demand.reason, message);
+        if self.instant >= due {
             self.try_step(Step::Kill { container: server.id.clone(), role: Role::Server });
         } else {
             self.requeue_at(due);
@@ -110,4 +128,9 @@ fn method(manifest: &Manifest, kill: bool) -> (StopMethod, Duration) {
         },
         _ => (StopMethod::Native, GRACE),
     }
+}
+
+/// What to do about a paused container, for people.
+pub(super) fn paused(server: &ContainerStatus) -> String {
+    format!("the container is paused and does not react; `docker unpause {:.12}` continues it", server.id)
 }

@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::ServerStates;
 use crate::model::{ContainerState, ContainerStatus, Role, ServerId, Timestamp};
-use crate::reconcile::observed::{Observed, StopProgress};
+use crate::reconcile::observed::{Lifetime, Observed, StopProgress};
 use crate::runtime::{ContainerChange, Listed};
 
 /// The containers of one server.
@@ -28,6 +30,27 @@ struct Container {
     seen_running: Option<String>,
     /// The stop that was sent.
     stop: Option<StopProgress>,
+    /// The run that was observed last.
+    run: Option<Run>,
+}
+
+/// One run of a container. Its times were converted once: the clock may have been set since.
+struct Run {
+    container: String,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    lifetime: Lifetime,
+}
+
+/// What became of the attempt to stop a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopOutcome {
+    /// The server was asked.
+    Sent,
+    /// The server was killed.
+    Killed,
+    /// The engine rejected it.
+    Rejected,
 }
 
 /// Which containers were known before all of them were listed.
@@ -43,6 +66,20 @@ impl Container {
         if version == self.version {
             self.cached = Some(found);
         }
+    }
+
+    /// When the container's run began and ended: `seen` by the clock of now, unless it was known before.
+    fn lifetime(&mut self, status: Option<&ContainerStatus>, seen: Lifetime) -> Lifetime {
+        let Some(status) = status else { return seen };
+        let known = self.run.take().filter(|run| run.container == status.id);
+        let keep = |same: bool, before: Option<Instant>, now: Option<Instant>| before.filter(|_| same).or(now);
+        let lifetime = known.map_or(seen, |run| Lifetime {
+            started: keep(run.started_at == status.started_at, run.lifetime.started, seen.started),
+            ended: keep(run.finished_at == status.finished_at, run.lifetime.ended, seen.ended),
+        });
+        let ContainerStatus { id, started_at, finished_at, .. } = status;
+        self.run = Some(Run { container: id.clone(), started_at: *started_at, finished_at: *finished_at, lifetime });
+        lifetime
     }
 
     /// Whether a listing agrees with what is known, which it completes or invalidates.
@@ -79,11 +116,18 @@ impl Containers {
     pub(super) fn observed(&mut self, watch: u64, mut seen: Observed) -> Observed {
         // What was seen before the engine went down, with all that ran, was not seen since.
         let watched = self.watch == watch;
-        for (role, seen_running, stop) in [
-            (Role::Server, &mut seen.seen_running, &mut seen.stop),
-            (Role::Installer, &mut seen.installer_seen, &mut seen.installer_stop),
+        for (role, status, run, seen_running, stop) in [
+            (Role::Server, &seen.server, &mut seen.server_run, &mut seen.seen_running, &mut seen.stop),
+            (
+                Role::Installer,
+                &seen.installer,
+                &mut seen.installer_run,
+                &mut seen.installer_seen,
+                &mut seen.installer_stop,
+            ),
         ] {
             let container = self.of(role);
+            *run = container.lifetime(status.as_ref(), *run);
             if watched && seen_running.is_some() {
                 container.seen_running.clone_from(seen_running);
             }
@@ -169,18 +213,20 @@ impl ServerStates {
         });
     }
 
-    /// The server was asked to stop, by SIGKILL already or not.
-    pub fn stop_sent(&self, id: ServerId, stopped: &str, grace: Duration, kill: bool) {
-        let now = self.clock.now();
+    /// The server was asked to stop.
+    pub fn stop_sent(&self, id: ServerId, stopped: &str, grace: Duration, outcome: StopOutcome) {
+        let now = Instant::now();
         self.change_container(id, Role::Server, |container| {
             container.invalidate();
-            container.stop = Some(StopProgress { killed_at: kill.then_some(now), ..stop(stopped, now, grace) });
+            let killed_at = (outcome == StopOutcome::Killed).then_some(now);
+            let rejected = outcome == StopOutcome::Rejected;
+            container.stop = Some(StopProgress { killed_at, rejected, ..stop(stopped, now, grace) });
         });
     }
 
     /// SIGKILL is about to be sent to a container.
     pub fn killing(&self, id: ServerId, role: Role, killed: &str) {
-        let now = self.clock.now();
+        let now = Instant::now();
         self.change_container(id, role, |container| {
             container.invalidate();
             let sent = container.stop.take().filter(|stop| stop.container == killed);
@@ -246,6 +292,12 @@ impl Listing {
     }
 }
 
-fn stop(container: &str, now: Timestamp, grace: Duration) -> StopProgress {
-    StopProgress { container: container.to_owned(), sent_at: now, deadline: now + grace, killed_at: None }
+fn stop(container: &str, now: Instant, grace: Duration) -> StopProgress {
+    StopProgress {
+        container: container.to_owned(),
+        sent_at: now,
+        deadline: now + grace,
+        rejected: false,
+        killed_at: None,
+    }
 }

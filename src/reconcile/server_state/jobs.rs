@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{ServerState, ServerStates};
-use crate::model::{Role, ServerId, Timestamp};
+use crate::model::{Role, ServerId};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState, Usage};
 use crate::reconcile::step::StepKind;
@@ -51,7 +53,7 @@ struct Run {
     task: Option<TaskHandle>,
     invalid_responses: u32,
     /// The panel has asked for no attempt before this time.
-    not_before: Option<Timestamp>,
+    not_before: Option<Instant>,
 }
 
 impl Jobs {
@@ -108,7 +110,7 @@ impl ServerStates {
 
     /// A job has ended by itself.
     pub fn job_finished(&self, id: ServerId, run: u64, result: Result<(), JobError>) {
-        let now = self.clock.now();
+        let now = Instant::now();
         self.change(id, |state| {
             let runs = &mut state.jobs.runs;
             let Some(at) = runs.iter().position(|job| job.number == run) else { return };
@@ -134,7 +136,7 @@ impl ServerStates {
 
     /// The panel answers again: failed jobs that ask it are due now. Returns their servers.
     pub fn panel_recovered(&self) -> Vec<ServerId> {
-        let now = self.clock.now();
+        let now = Instant::now();
         let due = |(id, state): (&ServerId, &mut ServerState)| {
             let mut any = false;
             for run in state.jobs.runs.iter_mut().filter(|run| run.job.kind.asks_panel()) {

@@ -1,21 +1,22 @@
 //! The rules of the state in memory that are easy to get wrong.
 
 use super::*;
-use crate::model::{ContainerState, ContainerStatus, Owner, Role};
+use crate::clock::Moment;
+use crate::model::{ContainerState, ContainerStatus, Owner, Role, Timestamp};
 use crate::reconcile::job::{JobKind, Subject};
-use crate::reconcile::observed::{Job, JobState};
+use crate::reconcile::observed::{Job, JobState, Lifetime};
 use crate::runtime::{ContainerChange, Listed};
 use crate::testing::{TestNode, server_id as id};
 
 fn states() -> ServerStates {
-    let start = tokio::time::Instant::now();
-    ServerStates::new(Clock::Simulated { base: Timestamp::from_millis(1_000_000), start }, Arc::new(Jitter::seeded(1)))
+    ServerStates::new(Arc::new(Jitter::seeded(1)))
 }
 
 fn container(state: ContainerState) -> ContainerStatus {
     ContainerStatus {
         id: "c1".into(),
         state,
+        paused: false,
         started_at: None,
         finished_at: None,
         token: None,
@@ -105,7 +106,7 @@ async fn a_container_that_was_asked_to_stop_does_not_end_unexpectedly() {
 
 impl ServerStates {
     fn stop_server(&self) {
-        self.stop_sent(id(1), "c1", Duration::from_secs(10), false);
+        self.stop_sent(id(1), "c1", Duration::from_secs(10), StopOutcome::Sent);
     }
 }
 
@@ -169,7 +170,7 @@ async fn a_job_for_something_else_replaces_the_one_before() {
     states.job_finished(id(1), second, Err(JobError::new(retry::PANEL, "away")));
     assert!(matches!(jobs(&states)[0].state, JobState::Failed { fatal: false, .. }));
     assert_eq!(states.panel_recovered(), [id(1)]);
-    assert!(matches!(jobs(&states)[0].state, JobState::Failed { retry_at, .. } if retry_at <= states.clock.now()));
+    assert!(matches!(jobs(&states)[0].state, JobState::Failed { retry_at, .. } if retry_at <= Instant::now()));
     assert_eq!(states.panel_recovered(), []);
     states.job_starting(id(1), JobKind::Script, &subject("two"));
     assert_eq!(jobs(&states)[0].attempts, 2);
@@ -184,7 +185,7 @@ async fn a_panel_that_recovers_does_not_shorten_the_pause_that_it_asked_for() {
     assert_eq!(states.panel_recovered(), []);
     let jobs = states.observed(id(1), 0, Observed::default()).jobs;
     let JobState::Failed { retry_at, .. } = jobs[0].state else { panic!("{jobs:?}") };
-    assert!(retry_at > states.clock.now() + pause / 2, "{jobs:?}");
+    assert!(retry_at > Instant::now() + pause / 2, "{jobs:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,7 +226,7 @@ async fn each_change_of_a_server_is_noticed_by_those_that_wait_for_it() {
 #[tokio::test(start_paused = true)]
 async fn steps_that_undo_each_other_are_slowed_down() {
     let states = states();
-    let now = states.clock.now();
+    let now = Instant::now();
     assert_eq!(states.not_converged(id(1)), (1, now));
     let (passes, at) = states.not_converged(id(1));
     assert!(passes == 2 && at > now);
@@ -252,5 +253,28 @@ async fn what_failed_with_an_earlier_spec_is_due_at_once() {
     assert_eq!(states.held_back(id(1), &step), None);
     let left = states.observed(id(1), 0, Observed::default());
     assert_eq!(left.jobs.iter().map(|job| job.kind).collect::<Vec<_>>(), [JobKind::Report], "the panel is no spec");
-    assert_eq!(states.step_failed(id(1), &step, true, "no".into()), 1, "it is counted anew");
+    assert_eq!(states.step_failed(id(1), &step, true, "no".into()), 1, "it is counted from one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_as_old_as_it_was_seen_to_be_whatever_the_clock_says_later() {
+    let states = states();
+    let (start, minute) = (Timestamp::from_millis(1_000_000_000), Duration::from_secs(60));
+    let moment = |time| Moment { time, instant: Instant::now() };
+    let observe = |name: &str, started_at, now| {
+        let status =
+            ContainerStatus { id: name.into(), started_at: Some(started_at), ..container(ContainerState::Running) };
+        let server_run = Lifetime::of(Some(&status), now);
+        let seen = Observed { server: Some(status), server_run, ..Observed::default() };
+        states.observed(id(1), 0, seen).server_run.started.unwrap()
+    };
+    let began = Instant::now();
+    assert_eq!(observe("c1", start, moment(start + minute)), began - minute);
+    tokio::time::advance(minute).await;
+    for now in [start, start + minute * 600, start - minute * 600] {
+        assert_eq!(observe("c1", start, moment(now)), began - minute, "{now}");
+    }
+    let again = start - minute * 600;
+    assert_eq!(observe("c1", again, moment(again)), Instant::now(), "it was started again");
+    assert_eq!(observe("c2", start, moment(again)), Instant::now(), "another one, dated in the future");
 }

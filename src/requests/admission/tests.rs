@@ -56,7 +56,7 @@ impl Fixture {
     /// A request that was accepted after those before it, and expires at that time, if at any.
     fn asked_for(mut self, id: &str, verb: Verb, expires: Option<i64>) -> Self {
         let (id, expires_at) = (id.into(), expires.map(at));
-        let new = NewRequest { id, at: at(0), expires_at, by: Requester::Panel, verb };
+        let new = NewRequest { id, at: at(0), expires_at, timeout: None, by: Requester::Panel, verb };
         accept(&mut self.requests, &self.record, new);
         self
     }
@@ -133,7 +133,7 @@ impl Fixture {
     }
 
     fn asks(&self, verb: Verb, wait_seconds: i64) -> Result<Admitted, Denied> {
-        admit_power(self.context(), verb, wait(wait_seconds))
+        admit_power(self.context(), verb, wait(wait_seconds), false)
     }
 
     /// The answer in words.
@@ -428,4 +428,15 @@ proptest! {
             prop_assert!(verb.wants_up() || expires_at.is_none(), "a stop is kept until it is done");
         }
     }
+}
+
+#[test]
+fn a_stop_with_a_timeout_changes_the_one_that_is_under_way() {
+    let answer = |fixture: &Fixture, verb, has_timeout| admit_power(fixture.context(), verb, None, has_timeout);
+    let accepted = Ok(Admitted::Accepted { expires_at: None });
+    let stopping = Fixture::stopping().down();
+    assert_eq!(answer(&stopping, Verb::Stop, false), Ok(Admitted::Already));
+    assert_eq!(answer(&stopping, Verb::Stop, true), accepted);
+    assert_eq!(answer(&Fixture::stopping().killed(), Verb::Stop, true), Ok(Admitted::Already), "it waits for nothing");
+    assert_eq!(answer(&Fixture::offline(), Verb::Stop, true), Ok(Admitted::Already), "there is nothing to stop");
 }

@@ -237,9 +237,11 @@ impl Inspection {
         let (started_at, finished_at) =
             (Timestamp::parse(&self.state.started_at), Timestamp::parse(&self.state.finished_at));
         let state = self.state.state();
+        let paused = self.state.status == "paused";
         let ended = matches!(state, ContainerState::Exited { .. });
         ContainerStatus {
             id: self.id,
+            paused,
             started_at,
             // The engine reads two clocks, so a short run may end before its start.
             finished_at: if ended {

@@ -12,8 +12,11 @@ use super::{network, server_image};
 use crate::model::settings::{Allocations, Build};
 use crate::model::{DigestKey, Fields, Settings};
 
-/// The digests of the fields in these settings.
+/// The digests of the fields in these settings; none without a key.
 pub(super) fn of_server(settings: &Settings, key: &DigestKey) -> Fields {
+    if key.is_empty() {
+        return Fields::default();
+    }
     let mut fields = Fields::new(key);
     fields.add(key, "container.image", &server_image(&settings.container.image).0);
     fields.add(key, "invocation", &settings.invocation);
@@ -143,5 +146,6 @@ mod tests {
         assert!(!label.contains("1234") && !label.contains("game:1"), "{label}");
         let other = of_server(&settings(json!({})), &DigestKey::new("other".into())).to_label();
         assert_ne!(label, other, "it cannot be guessed without the key");
+        assert!(of_server(&settings(json!({})), &DigestKey::default()).is_empty());
     }
 }

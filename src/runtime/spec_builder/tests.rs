@@ -61,18 +61,18 @@ fn a_server() {
 
 #[test]
 fn without_a_log_driver_the_engine_chooses() {
-    let mut node = node();
-    node.docker.log_config.driver.clear();
+    let node = node();
+    node.live.update(|live| live.log_config.driver.clear());
     assert!(server_container(&manifest(&full()), &node, &host()).spec.log.is_none());
 }
 
 #[test]
 fn the_output_of_an_installer_can_be_read_whatever_the_log_driver() {
-    let mut node = node();
-    node.docker.log_config.driver = "none".into();
+    let node = node();
+    node.live.update(|live| live.log_config.driver = "none".into());
     assert_eq!(server_container(&manifest(&full()), &node, &host()).spec.log.unwrap().driver, "none");
     assert_eq!(installer_container(id(), &full(), &script(), &node, &host()).spec.log.unwrap().driver, "local");
-    node.docker.log_config.driver = "journald".into();
+    node.live.update(|live| live.log_config.driver = "journald".into());
     assert_eq!(installer_container(id(), &full(), &script(), &node, &host()).spec.log.unwrap().driver, "journald");
 }
 

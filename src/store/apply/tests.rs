@@ -9,7 +9,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::events::EventKind;
 use crate::model::{
-    Condition, ConditionStatus, ConditionType, PowerState, Reason, Requester, Requests, Status, Timestamp, Verb,
+    Condition, ConditionStatus, ConditionType, PowerState, Reason, Requester, Requests, Timestamp, Verb,
 };
 use crate::requests::NewRequest;
 use crate::store::{Blocking, CONFIG_FILE, STATUS_FILE};
@@ -39,7 +39,14 @@ fn config(store: &Store) -> String {
 }
 
 fn asks(store: &Store, verb: Verb) -> Requests {
-    let new = NewRequest { id: "one".into(), at: Timestamp::default(), expires_at: None, by: Requester::Cli, verb };
+    let new = NewRequest {
+        id: "one".into(),
+        at: Timestamp::default(),
+        expires_at: None,
+        timeout: None,
+        by: Requester::Cli,
+        verb,
+    };
     Requests::clone(&store.request(id(), None, [new]).unwrap().requests)
 }
 
@@ -151,23 +158,70 @@ fn events_outlive_the_daemon() {
     let first = store(root.path());
     first.apply(id(), FILE, false).unwrap();
     first.event(id(), Timestamp::from_millis(1), Reason::StepFailed, "it happened");
-    assert!(first.set_status(id(), Status::clone(&first.status(id()).unwrap())), "an event makes status.yml stale");
+    assert!(first.set_status(id(), |_| ()), "an event makes status.yml stale");
     first.write_status(id()).unwrap();
-    assert!(!first.set_status(id(), Status::clone(&first.status(id()).unwrap())));
+    assert!(!first.set_status(id(), |_| ()));
 
     let second = store(root.path());
     second.event(id(), Timestamp::from_millis(2), Reason::LeftOut, "it happened again");
     assert_eq!(reasons(&second), [Reason::LeftOut], "nothing is read at boot");
-    second.recall_events(id());
+    second.recall(id());
     assert_eq!(reasons(&second), [Reason::StepFailed, Reason::LeftOut]);
     second.write_status(id()).unwrap();
     assert_eq!(reasons(&second), [Reason::StepFailed, Reason::LeftOut], "read once");
+
+    let numbers: Vec<u64> = second.status(id()).unwrap().events.iter().map(|event| event.number).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
 
     let third = store(root.path());
     fs::write(third.folder(id()).join(STATUS_FILE), "events: [half").unwrap();
     third.event(id(), Timestamp::from_millis(3), Reason::SpecAccepted, "and again");
     third.write_status(id()).unwrap();
     assert_eq!(reasons(&third), [Reason::SpecAccepted], "a broken status.yml is no obstacle");
+}
+
+#[test]
+fn a_state_and_the_time_of_each_condition_outlive_the_daemon() {
+    let root = tempfile::tempdir().unwrap();
+    let running = |seconds: i64| Condition {
+        condition_type: ConditionType::Running,
+        status: ConditionStatus::True,
+        reason: Reason::Running,
+        message: "the server runs".into(),
+        last_transition_time: Timestamp::from_millis(seconds * 1000),
+        observed_generation: 1,
+    };
+    let run = |store: &Store, seconds| {
+        store.set_status(id(), |status| {
+            status.state = PowerState::Running;
+            status.set_condition(running(seconds));
+        })
+    };
+    let first = store(root.path());
+    first.apply(id(), FILE, false).unwrap();
+    assert!(run(&first, 7));
+    first.write_status(id()).unwrap();
+
+    let second = store(root.path());
+    assert!(!second.is_recalled(id()));
+    second.recall(id());
+    assert!(second.is_recalled(id()));
+    let status = second.status(id()).unwrap();
+    assert_eq!((status.state, status.conditions.as_slice()), (PowerState::Running, [running(7)].as_slice()));
+    assert!(!run(&second, 90), "nothing has changed");
+
+    let third = store(root.path());
+    run(&third, 90);
+    third.recall(id());
+    assert_eq!(third.status(id()).unwrap().conditions, [running(90)], "what this run has published stays");
+
+    // A folder that was copied has the status of another server.
+    let file = third.folder(id()).join(STATUS_FILE);
+    let text = fs::read_to_string(&file).unwrap().replace(&id().to_string(), "99999999-e29b-41d4-a716-446655440000");
+    fs::write(file, text).unwrap();
+    let fourth = store(root.path());
+    fourth.recall(id());
+    assert_eq!(fourth.status(id()).unwrap().state, PowerState::Offline);
 }
 
 #[test]
@@ -178,9 +232,6 @@ fn changes_of_status_are_published() {
     let mut subscription = store.events().subscribe(id());
     let at = Timestamp::from_millis(1);
     store.event(id(), at, Reason::LeftOut, "it happened");
-    let mut status = Status::clone(&store.status(id()).unwrap());
-    status.state = PowerState::Running;
-    status.disk_bytes = 5;
     let condition = Condition {
         condition_type: ConditionType::Running,
         status: ConditionStatus::True,
@@ -189,20 +240,23 @@ fn changes_of_status_are_published() {
         last_transition_time: at,
         observed_generation: 1,
     };
-    status.set_condition(condition.clone());
-    store.set_status(id(), status.clone());
+    store.set_status(id(), |status| {
+        (status.state, status.disk_bytes) = (PowerState::Running, 5);
+        status.set_condition(condition.clone());
+    });
     let published = std::iter::from_fn(|| subscription.try_recv()).map(|event| event.kind.clone());
     assert_eq!(
         published.collect::<Vec<_>>(),
         [
-            EventKind::Event { reason: Reason::LeftOut, message: "it happened".into(), count: 1 },
+            EventKind::Event { number: 1, reason: Reason::LeftOut, message: "it happened".into(), count: 1 },
             EventKind::State { state: PowerState::Running },
             EventKind::Condition { condition },
         ]
     );
-    status.disk_bytes = 6;
-    status.conditions[0].observed_generation = 2;
-    store.set_status(id(), status);
+    store.set_status(id(), |status| {
+        status.disk_bytes = 6;
+        status.conditions[0].observed_generation = 2;
+    });
     assert!(subscription.try_recv().is_none(), "none of these has changed");
     store.remove(id(), |_| true).unwrap();
     assert!(subscription.recv().now_or_never().unwrap().is_none(), "the server is gone");

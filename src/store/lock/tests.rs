@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use super::*;
 
 fn this() -> Holder {
-    Holder::this(Path::new("/etc/pelican/config.yml"))
+    Holder::this(&crate::testing::node_config(Path::new("/var/lib/games")))
 }
 
 fn try_take(root: &Path) -> Result<StateLock, LockError> {

@@ -281,3 +281,26 @@ fn mounts_from_a_panel_are_not_validated() {
     assert_eq!(fixture.get().problem, None);
     fixture.is_the_same_after_a_reboot();
 }
+
+#[test]
+fn a_file_that_is_written_while_the_daemon_starts_is_read_when_it_is_complete() {
+    let fixture = Fixture::with_file();
+    let before = fixture.get();
+    // In its place, and not complete yet: it would be valid.
+    let half = FILE.replace("power: down", "power: up");
+    fs::write(fixture.path(CONFIG_FILE), &half).unwrap();
+    let store = reopened(fixture.root.path());
+    let started = store.get(id()).unwrap();
+    assert_eq!((&started.manifest, &started.problem), (&before.manifest, &None));
+    assert_eq!(started.requests, before.requests, "its fields make no requests");
+    assert!(store.unsettled(id()).is_some_and(|left| left <= std::time::Duration::from_secs(1)));
+
+    let file = fs::File::options().append(true).open(fixture.path(CONFIG_FILE)).unwrap();
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(1)).unwrap();
+    assert_eq!(store.unsettled(id()), None);
+    assert!(store.refresh(id()).unwrap());
+    assert_eq!(power(&store.get(id()).unwrap()), Some(Verb::Restart));
+    // A daemon that starts now reads it at once.
+    let store = reopened(fixture.root.path());
+    assert_eq!(power(&store.get(id()).unwrap()), Some(Verb::Restart));
+}

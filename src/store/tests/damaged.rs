@@ -302,3 +302,74 @@ fn a_reader_moves_no_file_and_writes_none() {
         assert!(fixture.path(file).is_dir());
     }
 }
+
+/// A result as the reconciler records it.
+fn install_done(store: &Store) {
+    let install = store.get(id()).unwrap();
+    let install =
+        install.asked(Timestamp::from_millis(2000)).install().map(|found| (found.id.to_owned(), found.sequence));
+    let (token, sequence) = install.expect("it is pending");
+    let done = InstallResult {
+        token,
+        sequence,
+        outcome: InstallOutcome::Succeeded,
+        reinstall: false,
+        exit_code: Some(0),
+        reason: Reason::Completed,
+        message: String::new(),
+        at: Timestamp::from_millis(1500),
+        reported: true,
+    };
+    store.commit(id(), |record| record.finish_install(done)).unwrap();
+}
+
+#[test]
+fn an_older_copy_of_one_file_runs_no_script_again() {
+    for file in [RECORD_FILE, REQUESTS_FILE] {
+        let (fixture, text) = asked_for_everything();
+        fixture.store.refresh(id()).unwrap();
+        let backup = fs::read(fixture.path(file)).unwrap();
+        fixture.saves(CONFIG_FILE, &text.replace("version: one", "version: two"));
+        fixture.store.refresh(id()).unwrap();
+        install_done(&fixture.store);
+        let known = reopened(fixture.root.path()).get(id()).unwrap();
+        assert_eq!(install_token(&known), None, "{file}: nothing is restored yet");
+        assert!(!known.requests.lost && known.record.install.done.is_some(), "{file}");
+
+        fs::write(fixture.path(file), &backup).unwrap();
+        let store = reopened(fixture.root.path());
+        takes_everything_for_done(&store.get(id()).unwrap(), file);
+        store.refresh(id()).unwrap();
+        let store = reopened(fixture.root.path());
+        takes_everything_for_done(&store.get(id()).unwrap(), file);
+        assert_eq!(fs::read(fixture.path(&format!("{file}.broken"))).unwrap(), backup, "{file} is kept");
+    }
+}
+
+#[test]
+fn older_copies_of_both_files_are_as_they_were() {
+    let (fixture, text) = asked_for_everything();
+    fixture.store.refresh(id()).unwrap();
+    let backups = [RECORD_FILE, REQUESTS_FILE].map(|file| (file, fs::read(fixture.path(file)).unwrap()));
+    let pending = install_token(&fixture.get());
+    install_done(&fixture.store);
+    for (file, backup) in backups {
+        fs::write(fixture.path(file), backup).unwrap();
+    }
+    fixture.saves(CONFIG_FILE, &text);
+    assert_eq!(install_token(&reopened(fixture.root.path()).get(id()).unwrap()), pending);
+}
+
+/// The record is written first, so a power cut before the note in `requests.json` leaves no older copy.
+#[test]
+fn a_power_cut_between_the_two_files_leaves_no_older_copy() {
+    let (fixture, _) = asked_for_everything();
+    fixture.store.refresh(id()).unwrap();
+    let before = fs::read(fixture.path(REQUESTS_FILE)).unwrap();
+    install_done(&fixture.store);
+    assert_ne!(fs::read(fixture.path(REQUESTS_FILE)).unwrap(), before, "it is noted");
+    fs::write(fixture.path(REQUESTS_FILE), before).unwrap();
+    let known = reopened(fixture.root.path()).get(id()).unwrap();
+    assert_eq!((known.requests.lost, install_token(&known)), (false, None));
+    assert_eq!(power(&known), Some(Verb::Restart), "what was asked for last");
+}

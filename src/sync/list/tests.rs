@@ -102,7 +102,7 @@ async fn the_list_is_as_old_as_the_question_for_its_oldest_page() {
     tokio::time::advance(Duration::from_secs(20)).await;
     let away = PanelError::Unreachable { call: "GET /servers".into(), cause: "refused".into() };
     panel.lock().lists.extend([Err(away), Ok(listed(&[], asked))]);
-    let list = node.sync().fetch_list().await;
+    let list = node.sync().fetch_list(|_| ()).await;
     assert_eq!(list.asked_at, asked_at);
     assert!(list.read_at > asked_at + Duration::from_secs(20));
 }
@@ -120,7 +120,7 @@ async fn a_panel_that_rejects_the_list_is_left_alone_for_minutes() {
         let (node, panel) = TestNode::with_panel();
         panel.lock().lists.push_back(Err(error));
         let began = Instant::now();
-        node.sync().fetch_list().await;
+        node.sync().fetch_list(|_| ()).await;
         let waited = began.elapsed().as_secs();
         assert!((shortest..=longest).contains(&waited), "{waited} s");
     }

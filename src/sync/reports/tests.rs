@@ -38,9 +38,7 @@ fn reported_after_a_restart(sync: &PanelSync, id: ServerId, now: PowerState) -> 
 
 /// The status as the latest pass published it.
 fn publish(sync: &PanelSync, id: ServerId, state: PowerState) {
-    let mut status = crate::model::Status::clone(&sync.store.status(id).unwrap());
-    status.state = state;
-    sync.store.set_status(id, status);
+    sync.store.set_status(id, |status| status.state = state);
 }
 
 #[tokio::test(start_paused = true)]

@@ -39,6 +39,7 @@ pub(super) fn status(
     Some(ContainerStatus {
         id: container.id.clone(),
         state: container.phase.state(),
+        paused: false,
         started_at: container.started.map(|at| engine.timestamp(at)),
         finished_at: container.finished.map(|at| engine.timestamp(at)),
         token: ours.map(|purpose| purpose.token.clone()),

@@ -15,6 +15,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use super::super::accept::{Acceptor, Listener};
 use super::super::limits::Limits;
 use super::*;
+use crate::clock::Clock;
+use crate::model::ConditionStatus;
 use crate::tasks::Tasks;
 
 /// A folder with a pair, and a listener that uses it.
@@ -59,7 +61,7 @@ impl Node {
     async fn new(pair: &CertifiedKey<rcgen::KeyPair>, interval: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         install(folder.path(), pair, "first");
-        let certificates = Certificates::load(&files(folder.path()), interval);
+        let certificates = Certificates::load(&files(folder.path()), interval, NodeConditions::new(Clock::System));
         Self { folder, certificates, listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
     }
 
@@ -88,14 +90,37 @@ async fn a_renewed_certificate_is_presented_without_a_restart() {
 async fn a_certificate_that_is_missing_at_the_start_is_presented_once_it_is_there() {
     let pair = pair();
     let folder = tempfile::tempdir().unwrap();
-    let certificates = Certificates::load(&files(folder.path()), Duration::ZERO);
+    let certificates = Certificates::load(&files(folder.path()), Duration::ZERO, NodeConditions::new(Clock::System));
     let node = Node { folder, certificates, listener: TcpListener::bind("127.0.0.1:0").await.unwrap() };
     assert!(!node.presents(&pair).await);
+    let condition = |node: &Node| node.certificates.conditions.list().remove(0);
+    assert_eq!(condition(&node).status, ConditionStatus::False);
+    assert!(condition(&node).message.contains("cert.pem"), "{:?}", condition(&node));
     fs::write(files(node.folder.path()).cert, "half a certificate").unwrap();
     assert!(!node.presents(&pair).await);
+    assert!(condition(&node).message.contains("the panel cannot connect"), "{:?}", condition(&node));
     fs::remove_file(files(node.folder.path()).cert).unwrap();
     install(node.folder.path(), &pair, "first");
     assert!(node.presents(&pair).await);
+    assert_eq!(condition(&node).status, ConditionStatus::True);
+    // The previous pair is presented, and the condition says that it is not the newest.
+    fs::write(files(node.folder.path()).cert, "half a certificate").unwrap();
+    assert!(node.presents(&pair).await);
+    assert!(condition(&node).message.contains("the previous one stays in effect"), "{:?}", condition(&node));
+}
+
+#[tokio::test]
+async fn a_certificate_is_found_without_any_client() {
+    let pair = pair();
+    let folder = tempfile::tempdir().unwrap();
+    let interval = Duration::from_millis(10);
+    let certificates = Certificates::load(&files(folder.path()), interval, NodeConditions::new(Clock::System));
+    let waiting = tokio::spawn(certificates.clone().await_first());
+    tokio::time::sleep(interval * 3).await;
+    assert!(!waiting.is_finished());
+    install(folder.path(), &pair, "first");
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+    assert_eq!(certificates.conditions.list()[0].status, ConditionStatus::True);
 }
 
 #[tokio::test]
@@ -124,7 +149,7 @@ async fn unusable_files_are_reported_once() {
     let cert = files(node.folder.path()).cert;
     fs::write(&cert, "half a certificate").unwrap();
     let error = node.certificates.renew(&mut last, read).unwrap().unwrap_err();
-    assert!(format!("{error:#}").contains(cert.to_str().unwrap()), "{error:#}");
+    assert!(error.matches(cert.to_str().unwrap()).count() == 1, "{error}");
     assert!(node.certificates.renew(&mut last, read).is_none());
     fs::remove_file(&cert).unwrap();
     assert!(node.certificates.renew(&mut last, read).unwrap().is_err());

@@ -6,6 +6,7 @@ use super::{Context, Done, StepError, ports};
 use crate::model::record::{AppliedLimits, Serving};
 use crate::model::{Crash, Handled, Reason, Role, ServerId};
 use crate::reconcile::pass::observe::built;
+use crate::reconcile::server_state::StopOutcome;
 use crate::reconcile::step::StopMethod;
 use crate::runtime::{Removal, RuntimeError};
 use crate::wait;
@@ -104,18 +105,18 @@ impl Context {
             StopMethod::Native => self.signal_native(id, container).await,
             StopMethod::Kill => self.runtime.signal(container, "SIGKILL").await,
         };
-        let (grace, killed) = match sent {
+        let (grace, outcome) = match sent {
             // The container got no signal, and the engine would reject another attempt, too. After the deadline it gets SIGKILL.
             Err(error) if !error.is_outage() => {
                 tracing::warn!(%error, "the engine rejected the server's stop; killing it in a moment");
-                (wait::REJECTED_STOP, false)
+                (wait::REJECTED_STOP, StopOutcome::Rejected)
             }
             sent => {
                 sent?;
-                (grace, *method == StopMethod::Kill)
+                (grace, if *method == StopMethod::Kill { StopOutcome::Killed } else { StopOutcome::Sent })
             }
         };
-        self.servers.stop_sent(id, container, grace, killed);
+        self.servers.stop_sent(id, container, grace, outcome);
         Ok(())
     }
 
@@ -169,7 +170,7 @@ impl Context {
             record.push_crash(noted);
         });
         match recorded.await {
-            Ok(_) => {}
+            Ok(()) => self.servers.crash_recorded(id),
             // A server is started again although the disk is full; its crash is kept in memory.
             Err(StepError::Store(error)) if crash.restarted && error.is_full_disk() => {
                 tracing::warn!(%error, "cannot record a crash; it is kept in memory");

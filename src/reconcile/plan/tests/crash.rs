@@ -60,7 +60,11 @@ fn a_second_crash_within_the_time_stays_down() {
             exited(1).crashed("c0", 70, true).crashed("c00", 10, false),
             restart,
         ),
-        ("a clock that was set back", again(-1000), loops),
+        ("a clock that was set back", again(-1000), restart),
+        ("a clock that was set back by a moment", again(-1), restart),
+        ("at the same moment", again(0), loops),
+        ("set back, and a crash since", again(-1000).crashed("c00", 10, true), loops),
+        ("set forward and back, and crashes before and after", again(5).crashed("c00", -1000, true), restart),
     ]);
     assert_eq!(reason(&again(59).plan(), ConditionType::Running), Some(Reason::CrashLoop));
 }

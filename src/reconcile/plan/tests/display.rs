@@ -1,10 +1,12 @@
 //! Plans as short texts, so that a table can be read.
 
-use crate::model::{ConditionType, Handled, InstallResult, Reason, Timestamp};
+use tokio::time::Instant;
+
+use crate::model::{ConditionType, Handled, InstallResult, Reason};
 use crate::reconcile::plan::Plan;
 use crate::reconcile::step::{Step, StopMethod};
 
-use super::fixture::{Fixture, NOW};
+use super::fixture::{Fixture, NOW, time};
 
 /// A step in a few words: its name, then what distinguishes it from others of its name.
 pub fn step_text(step: &Step) -> String {
@@ -39,8 +41,8 @@ pub fn steps(plan: &Plan) -> Vec<String> {
 }
 
 /// When the next pass is due without an event, in seconds from the fixture's time.
-pub fn seconds(at: Option<Timestamp>) -> Option<i64> {
-    at.map(|at| at.as_millis() / 1000 - NOW)
+pub fn seconds(at: Option<Instant>) -> Option<i64> {
+    at.map(|at| time(at).as_millis() / 1000 - NOW)
 }
 
 /// The reason of a condition.

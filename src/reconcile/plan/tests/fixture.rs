@@ -1,15 +1,22 @@
 //! A server in words: `Fixture::panel_server().installed().wants_up("p1").container_running("c1", "p1")`.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use crate::model::manifest::{Install, Script, Span};
+use tokio::time::Instant;
+
+use crate::clock::Moment;
+use crate::model::manifest::{Install, Script};
 use crate::model::record::{Crash, Handled, InstallResult, Serving};
+use crate::model::time::Span;
 use crate::model::{
     ContainerState, ContainerStatus, InstallOutcome, ManagedBy, Manifest, PowerState, Reason, Record, Request,
     Requester, Requests, Role, Timestamp, Verb,
 };
 use crate::reconcile::job::{JobKind, Subject};
-use crate::reconcile::observed::{Failure, Job, JobState, Observed, Policy, StopProgress, Usage, WantedContainer};
+use crate::reconcile::observed::{
+    Failure, Job, JobState, Lifetime, Observed, Policy, StopProgress, Usage, WantedContainer,
+};
 use crate::reconcile::plan::{Input, Plan, plan};
 use crate::reconcile::step::StepKind;
 use crate::requests::{Asked, start_id};
@@ -40,6 +47,24 @@ pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis((NOW + seconds) * 1000)
 }
 
+/// The instant at a time.
+pub fn instant(time: Timestamp) -> Instant {
+    static START: LazyLock<Instant> = LazyLock::new(|| Instant::now() + DAY);
+    *START + time.since(at(0)) - at(0).since(time)
+}
+
+/// The same for so many seconds from now.
+pub fn due(seconds: i64) -> Instant {
+    instant(at(seconds))
+}
+
+/// The time at an instant.
+pub fn time(at_instant: Instant) -> Timestamp {
+    at(0) + at_instant.saturating_duration_since(due(0)) - due(0).saturating_duration_since(at_instant)
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// Everything that a plan is made from.
 #[derive(Debug, Clone)]
 pub struct Fixture {
@@ -52,6 +77,8 @@ pub struct Fixture {
     pub observed: Observed,
     pub policy: Policy,
     pub now: Timestamp,
+    /// The seconds by which the clock was set forward a moment ago.
+    pub clock_step: i64,
     /// Plans report states. Otherwise the panel has acknowledged the state of each plan.
     pub reports_states: bool,
 }
@@ -61,6 +88,7 @@ pub fn container(id: &str, token: Option<&str>) -> ContainerStatus {
     ContainerStatus {
         id: id.into(),
         state: ContainerState::Created,
+        paused: false,
         started_at: None,
         finished_at: None,
         token: token.map(Into::into),
@@ -106,6 +134,7 @@ impl Fixture {
             },
             policy: policy(),
             now: at(0),
+            clock_step: 0,
             reports_states: false,
         }
     }
@@ -129,6 +158,12 @@ impl Fixture {
     }
 
     fn plan_from(&self, observed: &Observed) -> Plan {
+        let now = Moment { time: self.now, instant: instant(self.now) };
+        let observed = Observed {
+            server_run: Lifetime::of(observed.server.as_ref(), now),
+            installer_run: Lifetime::of(observed.installer.as_ref(), now),
+            ..observed.clone()
+        };
         plan(Input {
             manifest: self.manifest.as_ref(),
             problem: self.problem.as_ref().map(|(reason, message)| (*reason, message.as_str())),
@@ -136,9 +171,9 @@ impl Fixture {
             requests: &self.requests,
             record: &self.record,
             published: self.published,
-            observed,
+            observed: &observed,
             policy: &self.policy,
-            now: self.now,
+            now: Moment { time: Timestamp::from_millis(now.time.as_millis() + self.clock_step * 1000), ..now },
         })
     }
 
@@ -159,7 +194,15 @@ impl Fixture {
             let requests = &mut fixture.requests;
             requests.sequence += 1;
             let (sequence, id, at) = (requests.sequence, id.into(), at(seconds));
-            requests.accepted.push(Request { sequence, id, at, expires_at: None, by: Requester::Panel, verb });
+            requests.accepted.push(Request {
+                sequence,
+                id,
+                at,
+                expires_at: None,
+                timeout: None,
+                by: Requester::Panel,
+                verb,
+            });
         })
     }
 
@@ -424,8 +467,9 @@ impl Fixture {
         self.with(|fixture| {
             let stop = StopProgress {
                 container: container.into(),
-                sent_at: at(-seconds_ago),
-                deadline: at(grace - seconds_ago),
+                sent_at: due(-seconds_ago),
+                deadline: due(grace - seconds_ago),
+                rejected: false,
                 killed_at: None,
             };
             // Installers are called n1, n2, …
@@ -436,19 +480,36 @@ impl Fixture {
         })
     }
 
+    /// The latest request has a timeout.
+    pub fn within(self, seconds: u64) -> Self {
+        self.with(|fixture| {
+            let timeout = Some(Span(Duration::from_secs(seconds)));
+            fixture.requests.accepted.last_mut().unwrap().timeout = timeout;
+        })
+    }
+
+    /// The manifest has a timeout for stops.
+    pub fn stops_within(self, seconds: u64) -> Self {
+        self.with(|fixture| fixture.manifest().spec.process.stop.timeout = Some(Span(Duration::from_secs(seconds))))
+    }
+
+    pub fn paused(self) -> Self {
+        self.with(|fixture| fixture.observed.server.as_mut().unwrap().paused = true)
+    }
+
     /// SIGKILL followed so many seconds ago.
     pub fn kill_sent(self, seconds_ago: i64) -> Self {
         self.with(|fixture| {
             let observed = &mut fixture.observed;
             for stop in [&mut observed.stop, &mut observed.installer_stop].into_iter().flatten() {
-                stop.killed_at = Some(at(-seconds_ago));
+                stop.killed_at = Some(due(-seconds_ago));
             }
         })
     }
 
     pub fn usage(self, mib: u64) -> Self {
         self.with(|fixture| {
-            fixture.observed.usage = Some(Usage { bytes: mib * 1024 * 1024, hidden: false, at: at(-1) })
+            fixture.observed.usage = Some(Usage { bytes: mib * 1024 * 1024, hidden: false, at: due(-1) })
         })
     }
 
@@ -467,18 +528,18 @@ impl Fixture {
     }
 
     pub fn job_done(self, kind: JobKind, subject: &str) -> Self {
-        self.job(kind, subject, JobState::Done { at: at(-1) }, 1)
+        self.job(kind, subject, JobState::Done { at: due(-1) }, 1)
     }
 
     /// A job that has failed and is due again in so many seconds.
     pub fn job_failed(self, kind: JobKind, subject: &str, attempts: u32, retry_in: i64) -> Self {
-        let state = JobState::Failed { fatal: false, retry_at: at(retry_in), message: "no answer".into() };
+        let state = JobState::Failed { fatal: false, retry_at: due(retry_in), message: "no answer".into() };
         self.job(kind, subject, state, attempts)
     }
 
     /// A job that was refused for good.
     pub fn job_rejected(self, kind: JobKind, subject: &str) -> Self {
-        let state = JobState::Failed { fatal: true, retry_at: at(1), message: "refused".into() };
+        let state = JobState::Failed { fatal: true, retry_at: due(1), message: "refused".into() };
         self.job(kind, subject, state, 1)
     }
 
@@ -489,7 +550,7 @@ impl Fixture {
                 subject: subject.into(),
                 attempts,
                 rejected: true,
-                retry_at: at(retry_in),
+                retry_at: due(retry_in),
                 message: "the engine said no".into(),
             };
             fixture.observed.failures.insert(step, failure);

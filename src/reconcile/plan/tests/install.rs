@@ -1,7 +1,7 @@
 //! Installing, from the request to the recorded result, and everything that can come in between.
 
 use super::display::{reason, seconds, steps, table, text};
-use super::fixture::{Fixture, at, container, could_not_start};
+use super::fixture::{Fixture, at, container, could_not_start, due};
 use crate::model::{
     ConditionType, ContainerState, ContainerStatus, InstallOutcome, Interrupted, Phase, PowerState, Reason, Verb,
 };
@@ -197,6 +197,11 @@ fn the_panel_is_waited_for_and_its_rejection_is_final() {
         ("away, due", first().job_failed(Sync, "i1", 7, 0), &["StartJob Sync i1"]),
         ("refuses the configuration", first().job_rejected(Sync, "i1"), &["RecordInstall i1 Failed PanelRejected"]),
         ("refuses the script", first().synced().job_rejected(Script, "i1"), &["RecordInstall i1 Failed PanelRejected"]),
+        (
+            "its word of a time to come does not count",
+            first().with(|s| s.record.synced_at = Some(at(5))),
+            &["StartJob Sync i1"],
+        ),
         ("its old word does not count", first().with(|s| s.record.synced_at = Some(at(-11))), &["StartJob Sync i1"]),
         ("a script that a person took out", first().synced().job_done(Script, "i1").slot(), &[]),
         ("an old script does not count", first().synced().script_fetched("i0"), &["StartJob Script i1"]),
@@ -327,6 +332,7 @@ fn the_exit_code_decides_where_the_node_configures_it() {
 #[test]
 fn a_script_has_its_time() {
     let limited = |seconds| running().install_timeout(seconds);
+    let ended = |code| first().ready_to_install("i1").installer_exited("n1", "i1", code);
     table(&[
         ("within it", limited(90), &[]),
         ("over", limited(60), &["Kill n1"]),
@@ -336,12 +342,27 @@ fn a_script_has_its_time() {
         ("refused a moment ago", limited(60).step_rejected(StepKind::Kill, "n1", 1, 2), &[]),
         (
             "ended by it",
-            first().ready_to_install("i1").installer_exited("n1", "i1", 137).install_timeout(60),
+            ended(137).stop_sent("n1", 2, 0).kill_sent(2).install_timeout(60),
             &["CloseInstallLog n1", "RecordInstall i1 Failed TimedOut 137"],
         ),
         (
+            "ended by it, and the clock was set back meanwhile",
+            ended(137).stop_sent("n1", 2, 0).kill_sent(2).install_timeout(3600),
+            &["CloseInstallLog n1", "RecordInstall i1 Failed TimedOut 137"],
+        ),
+        (
+            "ended by it, and the daemon was restarted",
+            ended(137).install_timeout(60).daemon_restarted(),
+            &["CloseInstallLog n1", "RecordInstall i1 Failed TimedOut 137"],
+        ),
+        (
+            "killed by a person, and the clock was set forward meanwhile",
+            ended(137).install_timeout(60).with(|s| s.observed.installer_seen = Some("n1".into())),
+            &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 137"],
+        ),
+        (
             "ended just before it",
-            first().ready_to_install("i1").installer_exited("n1", "i1", 0).install_timeout(61),
+            ended(0).install_timeout(61),
             &["CloseInstallLog n1", "RecordInstall i1 Succeeded Completed 0"],
         ),
         (
@@ -597,7 +618,7 @@ fn complete_plans_of_an_installation() {
 fn a_script_that_was_put_back_with_an_earlier_manifest_is_fetched_again() {
     let gone = |done| {
         let fixture =
-            first().synced().script_fetched("i1").slot().job(Script, "i1", JobState::Done { at: at(done) }, 1);
+            first().synced().script_fetched("i1").slot().job(Script, "i1", JobState::Done { at: due(done) }, 1);
         fixture.with(|fixture| fixture.manifest().spec.script = None)
     };
     table(&[

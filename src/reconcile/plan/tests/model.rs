@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::fixture::{Fixture, container, script};
+use super::fixture::{Fixture, container, instant, script, time};
 use crate::model::record::{InstallResult, Serving};
 use crate::model::{ContainerState, ContainerStatus, Record, Role, Timestamp};
 use crate::reconcile::job::{JobKind, Subject};
@@ -76,7 +76,7 @@ impl Model {
                 subject: step.subject().into(),
                 attempts: same.map_or(0, |same| same.attempts) + 1,
                 rejected,
-                retry_at: now + BACK_OFF,
+                retry_at: instant(now) + BACK_OFF,
                 message: "it fails now and then".into(),
             };
             failures.insert(step.kind(), failure);
@@ -131,9 +131,11 @@ impl Model {
             }
             Step::Attach { container, .. } => observed.attached = Some(container),
             Step::Stop { container, method, grace } => {
-                let killed_at = (method == StopMethod::Kill).then_some(now);
-                let deadline = now + grace;
-                observed.stop = Some(StopProgress { container: container.clone(), sent_at: now, deadline, killed_at });
+                let killed_at = (method == StopMethod::Kill).then_some(instant(now));
+                let sent_at = instant(now);
+                let deadline = sent_at + grace;
+                observed.stop =
+                    Some(StopProgress { container: container.clone(), sent_at, deadline, rejected: false, killed_at });
                 if killed_at.is_some() {
                     self.kill(&container, Role::Server);
                 }
@@ -214,10 +216,11 @@ impl Model {
         let Some(job) = jobs.iter_mut().find(|job| job.kind == kind && job.subject == subject) else { return };
         if let Some(left) = self.manners.job_failures.get_mut(&kind).filter(|left| **left > 0) {
             *left -= 1;
-            job.state = JobState::Failed { fatal: false, retry_at: now + BACK_OFF, message: "no answer".into() };
+            job.state =
+                JobState::Failed { fatal: false, retry_at: instant(now) + BACK_OFF, message: "no answer".into() };
             return;
         }
-        job.state = JobState::Done { at: now };
+        job.state = JobState::Done { at: instant(now) };
         match kind {
             JobKind::Sync => {
                 (self.record().synced_at, self.record().synced_for) = (Some(now), Some(subject.to_string()));
@@ -228,7 +231,7 @@ impl Model {
             }
             JobKind::Usage => {
                 self.fixture.observed.usage =
-                    Some(Usage { bytes: self.manners.usage * 1024 * 1024, hidden: false, at: now });
+                    Some(Usage { bytes: self.manners.usage * 1024 * 1024, hidden: false, at: instant(now) });
             }
             JobKind::Report => {
                 assert_eq!(subject, report_subject(&self.fixture.record), "another report");
@@ -251,10 +254,12 @@ impl Model {
             Role::Installer => &mut observed.installer_stop,
         };
         if let Some(stop) = known.as_mut().filter(|stop| stop.container == id) {
-            stop.killed_at = Some(now);
+            stop.killed_at = Some(instant(now));
         } else {
             let container = id.to_string();
-            *known = Some(StopProgress { container, sent_at: now, deadline: now, killed_at: Some(now) });
+            let now = instant(now);
+            *known =
+                Some(StopProgress { container, sent_at: now, deadline: now, rejected: false, killed_at: Some(now) });
         }
         for found in [&mut observed.server, &mut observed.installer].into_iter().flatten() {
             if found.id == id && found.running() {
@@ -290,9 +295,10 @@ impl Model {
         let script_ends = running(&observed.installer)
             .map(|installer| installer.started_at.unwrap_or(now) + Duration::from_secs(script_takes));
         let stop = observed.stopping().filter(|_| !self.manners.stubborn).cloned();
-        let server_ends = stop.map(|stop| stop.sent_at + Duration::from_secs(stop_takes));
+        let server_ends = stop.map(|stop| time(stop.sent_at) + Duration::from_secs(stop_takes));
         let watched = observed.usage.map(|usage| usage.at + self.fixture.policy.disk_check_interval);
-        let again = plan.requeue.filter(|again| Some(*again) != watched || running(&observed.server).is_none());
+        let again =
+            plan.requeue.filter(|again| Some(*again) != watched || running(&observed.server).is_none()).map(time);
         let Some(next) = [script_ends, server_ends, again].into_iter().flatten().min() else { return false };
         let next = next.max(now);
         self.fixture.now = next;

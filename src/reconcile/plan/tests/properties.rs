@@ -94,7 +94,7 @@ fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
     prop_assert!(requests::deletion(&model.fixture.requests).is_none(), "a deletion that does not end");
     let Some(manifest) = manifest.as_ref().filter(|_| record.parked.is_none()) else { return Ok(()) };
     if model.fixture.asked().install().is_some() {
-        // An image that cannot be: the panel's user is told, and without a panel a person fixes the manifest.
+        // An image that cannot be: the panel's user learns it, and without a panel a person fixes the manifest.
         let refused = reason(&model.fixture.plan(), ConditionType::Installed) == Some(Reason::InvalidImage);
         prop_assert!(refused && !by_panel(&model.fixture), "an installation that does not end");
         prop_assert!(!observed.has_install_slot_or_waits(), "it holds up others");

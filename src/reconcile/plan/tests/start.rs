@@ -1,7 +1,7 @@
 //! Starting: every stage of it, what holds it up, and what ends the request.
 
 use super::display::{reason, seconds, table, text};
-use super::fixture::{Fixture, at, container, could_not_start};
+use super::fixture::{Fixture, at, container, could_not_start, due};
 use crate::model::{ConditionType, ContainerState, ContainerStatus, Crash, PowerState, Reason, Role};
 use crate::reconcile::job::JobKind::{ConfigFiles, Image, Permissions, Sync, Usage};
 use crate::reconcile::job::Subject;
@@ -378,7 +378,7 @@ fn a_daemon_that_comes_back_adopts_what_runs() {
 fn what_an_installation_fetched_does_not_count_for_a_start_of_the_same_name() {
     let pulled_for = |of: Subject| {
         let subject = of.image(Role::Server, "game:1");
-        let job = Job { kind: Image, subject, state: JobState::Done { at: at(-1) }, attempts: 1 };
+        let job = Job { kind: Image, subject, state: JobState::Done { at: due(-1) }, attempts: 1 };
         let fixture = up().synced_for("p1").job_done(Permissions, "p1");
         fixture.with(|s| s.observed.jobs.push(job))
     };

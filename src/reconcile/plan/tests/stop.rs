@@ -1,10 +1,14 @@
 //! Coming down: what asks for it, how, until when, and what follows.
 
+use std::time::Duration;
+
 use super::display::{reason, seconds, steps, table, text};
 use super::fixture::{Fixture, at};
 use crate::model::{ConditionType, PowerState, Reason};
-use crate::reconcile::job::JobKind;
+use crate::reconcile::job::JobKind::{self, InstallLog};
 use crate::reconcile::step::StepKind;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn running() -> Fixture {
     Fixture::panel_server().installed().container_running("c1", "p1")
@@ -53,7 +57,7 @@ fn a_stop_has_a_deadline_and_sigkill_behind_it() {
         ("sent", down().stop_sent("c1", 1, 600), &[]),
         ("a second to go", down().stop_sent("c1", 599, 600), &[]),
         ("over", down().stop_sent("c1", 600, 600), &["Kill c1"]),
-        ("over, by signal", down().stop_sent("c1", 10, 10), &["Kill c1"]),
+        ("over, by signal", down().stops_by("signal", "C").stop_sent("c1", 10, 10), &["Kill c1"]),
         ("SIGKILL is on its way", down().stop_sent("c1", 605, 600).kill_sent(4), &[]),
         ("SIGKILL did nothing", down().stop_sent("c1", 620, 600).kill_sent(10), &["Kill c1"]),
         ("sent to a container of before", down().stop_sent("c0", 600, 600), &["Stop c1 command \"quit\" 600s"]),
@@ -73,6 +77,86 @@ fn a_stop_has_a_deadline_and_sigkill_behind_it() {
     assert_eq!(seconds(down().stop_sent("c1", 605, 600).kill_sent(4).plan().requeue), Some(6));
     assert_eq!(seconds(down().step_unanswered(StepKind::Stop, "c1", 1, 3).plan().requeue), Some(3));
     assert_eq!(down().stop_sent("c1", 1, 600).plan().state, PowerState::Stopping);
+}
+
+#[test]
+fn the_request_the_manifest_or_the_way_of_stopping_say_how_long_a_stop_waits() {
+    let quit = |seconds: u64| format!("Stop c1 command \"quit\" {seconds}s");
+    let by_signal = || down().stops_by("signal", "C");
+    let sent = |fixture: Fixture| fixture.stop_sent("c1", 30, 600);
+    let suspended = || running().suspended();
+    table(&[
+        ("the request", down().within(1200), &[&quit(1200)]),
+        ("the manifest", down().stops_within(1200), &[&quit(1200)]),
+        ("both: the request", down().stops_within(1200).within(5), &[&quit(5)]),
+        ("a restart", running().wants_restart("p2").ready_to_start("p2").within(5), &[&quit(5)]),
+        ("by signal, the request", by_signal().within(90), &["Stop c1 SIGINT 90s"]),
+        ("by signal, the manifest", by_signal().stops_within(90), &["Stop c1 SIGINT 90s"]),
+        ("by SIGKILL nothing waits", down().stops_by("signal", "SIGKILL").within(90), &["Stop c1 SIGKILL 10s"]),
+        ("a suspension waits no longer than its minute", suspended().stops_within(1200), &[&quit(60)]),
+        ("a suspension waits less where the manifest says so", suspended().stops_within(5), &[&quit(5)]),
+        ("a time without an end counts as none", down().stops_within(u64::MAX), &[&quit(600)]),
+        ("no time at all counts as none", down().stops_within(0), &[&quit(600)]),
+        // While the stop is under way.
+        ("a shorter time comes", sent(down().within(30)), &["Kill c1"]),
+        ("a longer time comes", down().within(1200).stop_sent("c1", 601, 600), &[]),
+        ("the manifest gets a shorter one", sent(down().stops_within(30)), &["Kill c1"]),
+        ("the way of stopping changes meanwhile", sent(by_signal()), &[]),
+        ("a request without one comes: it stays", running().stop_sent("c1", 30, 30), &["Kill c1"]),
+        (
+            "the engine rejected the stop",
+            down().within(600).stop_sent("c1", 1, 1).with(|s| s.observed.stop.as_mut().unwrap().rejected = true),
+            &["Kill c1"],
+        ),
+    ]);
+}
+
+#[test]
+fn a_stop_that_is_not_obeyed_says_until_when_it_waits_and_what_follows() {
+    let message = |fixture: Fixture| {
+        let plan = fixture.plan();
+        let found = plan.conditions.into_iter().find(|verdict| verdict.kind == ConditionType::Running);
+        found.unwrap().message
+    };
+    // The present of each scene is 08:00:00.
+    let waits = "the server is being stopped by the command \"quit\": waits until 08:09:55 UTC for its end, then the container is \
+                 killed";
+    assert_eq!(message(down().stop_sent("c1", 5, 600)), waits);
+    let paused = "; the container is paused and does not react; `docker unpause c1` continues it";
+    assert_eq!(message(down().stop_sent("c1", 5, 600).paused()), waits.to_owned() + paused);
+    let killed = "the container was killed and still runs; it is killed again at 08:00:06 UTC";
+    assert_eq!(message(down().stop_sent("c1", 605, 600).kill_sent(4)), killed);
+}
+
+#[test]
+fn a_paused_server_does_not_run_as_requested() {
+    let paused = running().paused();
+    assert_eq!(reason(&paused.plan(), ConditionType::Running), Some(Reason::Paused));
+    assert_eq!(reason(&paused.plan(), ConditionType::Ready), Some(Reason::Paused));
+    assert_eq!(paused.plan().state, running().plan().state, "for the panel it runs");
+    table(&[("nothing is done", paused, &[])]);
+}
+
+#[test]
+fn a_clock_that_was_set_shortens_and_lengthens_nothing() {
+    let installing = || Fixture::panel_server().wants_install("i1").synced().script_fetched("i1");
+    let limited = installing().installer_running("n1", "i1").with(|s| s.policy.install_timeout = Some(HOUR));
+    for (name, fixture) in [
+        ("a stop", down().stop_sent("c1", 5, 600)),
+        ("a kill", down().stop_sent("c1", 605, 600).kill_sent(4)),
+        ("a step that failed", down().step_unanswered(StepKind::Stop, "c1", 1, 3)),
+        ("a job that failed", running().wants_up("p1").disk_limit(100).job_failed(JobKind::Usage, "watch", 1, 7)),
+        ("a count of files", running().wants_up("p1").disk_limit(100).usage(50)),
+        ("an installer with a limit", limited),
+        ("an installer's follower", installing().installer_exited("n1", "i1", 0).job_running(InstallLog, "n1")),
+    ] {
+        let plan = fixture.plan();
+        assert!(plan.requeue.is_some(), "{name}: there is a deadline");
+        for step in [-3600 * 24, -10, 10, 3600 * 24] {
+            let stepped = fixture.clone().with(|fixture| fixture.clock_step = step).plan();
+            assert_eq!((steps(&stepped), stepped.requeue), (steps(&plan), plan.requeue), "{name}, set by {step} s");
+        }
+    }
 }
 
 #[test]

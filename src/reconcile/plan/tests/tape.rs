@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::fixture::{Fixture, at, container, script};
+use super::fixture::{Fixture, at, container, due, script};
 use super::model::Manners;
-use crate::model::manifest::{Install, Span};
+use crate::model::manifest::Install;
+use crate::model::time::Span;
 use crate::model::{ContainerState, ContainerStatus, InstallOutcome, ManagedBy, PowerState, Reason, Verb};
 use crate::reconcile::job::JobKind;
 use crate::reconcile::observed::JobState;
@@ -204,9 +205,9 @@ fn containers(tape: &mut Tape, fixture: &mut Fixture) {
 fn under_way(tape: &mut Tape, fixture: &mut Fixture) {
     let states = [
         JobState::Running,
-        JobState::Done { at: at(-1) },
-        JobState::Failed { fatal: false, retry_at: at(4), message: "no answer".into() },
-        JobState::Failed { fatal: true, retry_at: at(4), message: "refused".into() },
+        JobState::Done { at: due(-1) },
+        JobState::Failed { fatal: false, retry_at: due(4), message: "no answer".into() },
+        JobState::Failed { fatal: true, retry_at: due(4), message: "refused".into() },
     ];
     let jobs: [(JobKind, &[&str]); 10] = [
         (JobKind::Sync, &["i1", "p1", "install:i1"]),

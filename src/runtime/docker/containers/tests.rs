@@ -160,6 +160,13 @@ fn states() {
     }
 }
 
+#[test]
+fn a_paused_container_runs_and_is_paused() {
+    for (status, paused) in [("paused", true), ("running", false), ("exited", false)] {
+        assert_eq!(inspected(json!({"Status": status}), json!({})).paused, paused, "{status}");
+    }
+}
+
 fn inspected(state: serde_json::Value, labels: serde_json::Value) -> ContainerStatus {
     let container = json!({"Id": "0123", "State": state, "Config": {"Labels": labels, "StopSignal": "SIGINT"}});
     serde_json::from_value::<Inspection>(container).unwrap().status()

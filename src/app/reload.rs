@@ -1,0 +1,127 @@
+//! The configuration file while the daemon runs: tokens and the containers' log apply at once, other changes at the next start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{self, ConfigFile, HostEnvironment, LiveConfig, Loaded, NodeConfig};
+use crate::model::NodeConditionType;
+use crate::panel::client::HttpPanel;
+use crate::reconcile::node_conditions::NodeConditions;
+use crate::store::Blocking;
+
+/// Applies what may change without a restart.
+pub struct Reload {
+    pub node: Arc<NodeConfig>,
+    /// The file with which the daemon was started.
+    pub file: ConfigFile,
+    pub panel: Option<Arc<HttpPanel>>,
+    pub conditions: NodeConditions,
+    /// The files that the configuration is read from.
+    pub sources: watch::Sender<Vec<PathBuf>>,
+}
+
+impl Reload {
+    /// Reads the file at each change and at each SIGHUP, until the changes end.
+    pub async fn follow(self, mut changes: mpsc::Receiver<()>) {
+        let mut hangup = signal(SignalKind::hangup()).ok();
+        loop {
+            let signalled = async {
+                match &mut hangup {
+                    Some(hangup) => hangup.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Both are cancel-safe.
+            let received = tokio::select! {
+                received = changes.recv() => received,
+                received = signalled => received,
+            };
+            if received.is_none() {
+                return;
+            }
+            let source = self.node.source.clone();
+            let load = move || config::load(&source, HostEnvironment::of_this_process());
+            match Blocking::Pool.run(load).await {
+                Ok(loaded) => self.apply(loaded),
+                Err(error) => self.reject(&format!("{error}; the previous configuration stays in effect")),
+            }
+        }
+    }
+
+    fn apply(&self, Loaded { file, node, sources, .. }: Loaded) {
+        self.sources.send_if_modified(|current| std::mem::replace(current, sources.clone()) != sources);
+        let new = node.live.get();
+        let serves = |live: &LiveConfig| !live.token.is_empty();
+        // Without a token the API would be open, and the panel would reject every call.
+        if serves(&self.node.live.get()) != serves(&new) {
+            self.reject("token: it was added or removed, which needs a restart of the daemon");
+            return;
+        }
+        if let Some(Err(error)) = self.panel.as_ref().map(|panel| panel.set_credentials(&new.token_id, &new.token)) {
+            self.reject(&format!("{error}; the previous configuration stays in effect"));
+            return;
+        }
+        if self.node.live.update(|live| *live = LiveConfig::clone(&new)) {
+            tracing::info!(path = %self.node.source.display(), "configuration reloaded");
+        }
+        let rest = config::changed_keys(&self.file, &file);
+        match rest.as_slice() {
+            [] => self.conditions.met(NodeConditionType::ConfigurationApplied),
+            keys => self.reject(&format!("{} changed, which needs a restart of the daemon", keys.join(", "))),
+        }
+    }
+
+    fn reject(&self, why: &str) {
+        let path = self.node.source.display();
+        tracing::warn!(%path, why, "the configuration on disk is not the one in effect");
+        self.conditions.unmet(NodeConditionType::ConfigurationApplied, format!("{path}: {why}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::model::ConditionStatus;
+
+    const TEXT: &str = "token_id: a\ntoken: one\nsystem: {root_directory: root, user: {rootless: {enabled: true}}}\n";
+
+    /// A configuration in a folder of its own.
+    fn load(folder: &tempfile::TempDir, text: &str) -> Loaded {
+        let path = folder.path().join("config.yml");
+        std::fs::write(&path, text).unwrap();
+        config::load(&path, HostEnvironment { variables: &|_| None, etc: folder.path() }).unwrap()
+    }
+
+    #[test]
+    fn the_log_of_containers_and_tokens_apply_at_once_and_other_keys_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let Loaded { file, node, sources, .. } = load(&folder, TEXT);
+        let conditions = NodeConditions::new(Clock::System);
+        let (sources, _) = watch::channel(sources);
+        let reload = Reload { node: Arc::new(node), file, panel: None, conditions: conditions.clone(), sources };
+        let condition = || conditions.list().pop().unwrap();
+
+        reload.apply(load(
+            &folder,
+            &format!("{TEXT}docker: {{log_config: {{type: journald, config: {{tag: game}}}}}}\n"),
+        ));
+        assert_eq!(reload.node.live.get().log_config.driver, "journald");
+        assert_eq!(condition().status, ConditionStatus::True);
+
+        reload.apply(load(&folder, &format!("{}api: {{port: 1}}\n", TEXT.replace("one", "two"))));
+        assert!(reload.node.live.get().token.matches(b"two"));
+        assert_eq!(reload.node.live.get().log_config.driver, "local");
+        assert!(condition().message.contains("api.port changed, which needs a restart"), "{:?}", condition());
+
+        // Without a token the API would be open.
+        reload.apply(load(&folder, "system: {root_directory: root, user: {rootless: {enabled: true}}}\n"));
+        assert!(reload.node.live.get().token.matches(b"two"));
+        assert_eq!(condition().status, ConditionStatus::False);
+        reload.apply(load(&folder, TEXT));
+        assert_eq!((condition().status, condition().message.as_str()), (ConditionStatus::True, ""));
+    }
+}
