@@ -29,10 +29,9 @@ mod tests;
 
 use std::fmt;
 
-pub use diff::FileChange;
 pub use placeholders::{Placeholders, file_path};
 pub use replacement::Replacement;
-pub use update::{EggFiles, FileWarning};
+pub use update::{EggFiles, FileChange, FileWarning};
 
 /// The longest file that is read or written, in bytes.
 pub const MAX_BYTES: usize = 64 << 20;

@@ -97,7 +97,7 @@ async fn plan(node: &Node, engine: &OnceCell<DockerRuntime>, id: ServerId) -> Re
                 return Ok(None);
             };
             let plan = serde_json::from_value(serde_json::to_value(plan)?)?;
-            let files = first_files(store, engine, &node.config, id).await;
+            let files = first_files(store, engine, config, id).await;
             Ok(Some(Planned { uuid: id, wanted: String::new(), plan, files }))
         }
     }

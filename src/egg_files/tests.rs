@@ -337,7 +337,7 @@ fn toml_keeps_comments_and_order() {
 #[test]
 fn files_that_are_no_text_are_rejected() {
     for parser in [Parser::File, Parser::Properties, Parser::Ini, Parser::Json] {
-        let utf16 = [b"\xff\xfe".as_slice(), b"a\0=\0001\0"].concat();
+        let utf16 = [b"\xff\xfe".as_slice(), b"a\0=\x001\x00"].concat();
         assert_eq!(apply(parser, &utf16, &pairs(&[("a", "2")])), Err(ParseError::Binary));
     }
     for parser in [Parser::Json, Parser::Yaml, Parser::Xml, Parser::Toml] {

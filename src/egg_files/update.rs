@@ -4,7 +4,9 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{FileChange, MAX_BYTES, Parser, Placeholders, Replacement, apply, file_path};
+use super::{MAX_BYTES, Parser, Placeholders, Replacement, apply, diff, file_path};
+use serde::{Deserialize, Serialize};
+
 use crate::files::{Layout, Root};
 use crate::model::settings::ConfigFile;
 use crate::model::{Manifest, ServerId};
@@ -24,15 +26,26 @@ pub struct EggFiles {
 
 /// What a start makes of one file.
 #[derive(Debug)]
-pub(super) struct FileUpdate {
+struct FileUpdate {
     /// Path below the server's directory.
-    pub path: String,
+    path: String,
     /// The bytes before and after, if they differ. `None` before: the file is created.
-    pub change: Option<(Option<Vec<u8>>, Vec<u8>)>,
+    change: Option<(Option<Vec<u8>>, Vec<u8>)>,
     /// What could not be done, for people.
-    pub warnings: Vec<String>,
+    warnings: Vec<String>,
     /// The mode of the file.
     mode: u32,
+}
+
+/// What a start makes of a file, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileChange {
+    /// Path below the server's directory.
+    pub path: String,
+    /// In the unified format; empty if nothing changes.
+    pub diff: String,
+    /// What cannot be done.
+    pub warnings: Vec<String>,
 }
 
 /// What could not be done with a file, for people.
@@ -61,7 +74,10 @@ impl EggFiles {
 
     /// What [`write`](Self::write) would do. Nothing is written.
     pub fn preview(&self) -> Vec<FileChange> {
-        self.each(&AtomicBool::new(false), |_, update| FileChange::of(update))
+        self.each(&AtomicBool::new(false), |_, FileUpdate { path, change, warnings, .. }| {
+            let diff = change.map(|(before, after)| diff::unified(before.as_deref(), &after)).unwrap_or_default();
+            FileChange { path, diff, warnings }
+        })
     }
 
     /// Updates all files. One that cannot be updated stays as it is, and the others are updated nevertheless. Ends early when

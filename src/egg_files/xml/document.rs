@@ -7,7 +7,7 @@ use quick_xml::escape;
 use quick_xml::events::Event;
 use quick_xml::events::attributes::Attributes;
 
-use super::path::Segment;
+use super::path::{Filter, Segment};
 use crate::egg_files::ParseError;
 
 /// The most elements of a file, which bounds the memory for them.
@@ -113,8 +113,26 @@ impl<'t> Document<'t> {
         let named = siblings.iter().copied().filter(|element| segment.selects_name(element.name));
         segment.filters.iter().fold(named.collect(), |left: Vec<_>, filter| {
             let kept = left.into_iter().enumerate();
-            kept.filter(|(index, element)| filter.selects(self, element, *index)).map(|(_, element)| element).collect()
+            kept.filter(|(index, element)| self.passes(element, *index, filter)).map(|(_, element)| element).collect()
         })
+    }
+
+    /// Whether an element, at this position among those that the filters before leave, has what a filter asks for.
+    fn passes(&self, element: &Element<'t>, position: usize, filter: &Filter) -> bool {
+        let equals = |expected: &Option<String>, found: Option<String>| match expected {
+            Some(expected) => found.as_ref() == Some(expected),
+            None => true,
+        };
+        match filter {
+            Filter::Attribute { name, value } => {
+                element.attribute(self.text, name).is_some_and(|(found, _)| equals(value, Some(found)))
+            }
+            Filter::Child { name, text } => {
+                let mut named = self.children(element).into_iter().filter(|child| child.name == name);
+                named.any(|child| equals(text, child.decoded_text(self.text)))
+            }
+            Filter::Position(wanted) => *wanted == position,
+        }
     }
 
     /// One level of indentation: that of the first element on a line of its own.

@@ -1,7 +1,5 @@
 //! Paths of elements, and values that name an attribute.
 
-use super::document::{Document, Element};
-
 /// One element of a path.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Segment {
@@ -29,25 +27,6 @@ impl Segment {
     /// The name, if the element can be created from it.
     pub fn plain_name(&self) -> Option<&str> {
         (self.filters.is_empty() && self.name != "*").then_some(&self.name)
-    }
-}
-
-impl Filter {
-    pub fn selects(&self, document: &Document<'_>, element: &Element<'_>, position: usize) -> bool {
-        let matches = |expected: &Option<String>, found: Option<String>| match expected {
-            Some(expected) => found.as_ref() == Some(expected),
-            None => true,
-        };
-        match self {
-            Self::Attribute { name, value } => {
-                element.attribute(document.text, name).is_some_and(|(found, _)| matches(value, Some(found)))
-            }
-            Self::Child { name, text } => document
-                .children(element)
-                .into_iter()
-                .any(|child| child.name == name && matches(text, child.decoded_text(document.text))),
-            Self::Position(wanted) => *wanted == position,
-        }
     }
 }
 
