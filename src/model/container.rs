@@ -2,7 +2,6 @@
 
 #![allow(missing_docs)]
 
-use core::net::IpAddr;
 use std::fmt::{self, Display};
 
 use schemars::JsonSchema;
