@@ -8,7 +8,7 @@ use crate::panel::PanelError;
 use crate::reconcile::context::Context;
 use crate::sync::PanelSync;
 
-/// Applies the panel's list and resets the panel's flags; returns when both are done.
+/// Applies the panel's list and resets the panel's flags; returns when both are done and no server is parked.
 pub async fn follow(context: Arc<Context>, sync: Arc<PanelSync>) {
     let conditions = context.node.conditions.clone();
     conditions.unmet(NodeConditionType::PanelListed, "the panel's list of servers is being fetched");
@@ -31,4 +31,5 @@ pub async fn follow(context: Arc<Context>, sync: Arc<PanelSync>) {
     conditions.met(NodeConditionType::PanelListed);
     tracing::info!(servers = count, changed, "the panel's list is applied");
     sync.reset().await;
+    sync.follow_parked().await;
 }

@@ -1,5 +1,5 @@
 //! The panel's list of servers: fetched after the start of the daemon until it is there, then applied to the store. Servers of the
-//! panel that the list does not name are parked.
+//! panel that the list does not name are parked, and the list is fetched again while there are any.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,6 +44,36 @@ impl PanelSync {
                     failed(&error);
                     let growth = if error.is_final() { retry::REJECTED } else { retry::PANEL };
                     tokio::time::sleep(retry::delay(growth, failures, &self.jitter).max(error.pause())).await;
+                }
+            }
+        }
+    }
+
+    /// Fetches the list again while servers are parked, at growing intervals, and parks no longer those that it names: the panel may
+    /// have answered with too few servers. Such a list neither creates nor parks a server.
+    pub async fn follow_parked(self: &Arc<Self>) {
+        for attempt in 1.. {
+            if !self.store.list().iter().any(|snapshot| is_parked(snapshot)) {
+                return;
+            }
+            tokio::time::sleep(retry::delay(retry::PARKED, attempt, &self.jitter)).await;
+            let list = self.fetch_list(|_| ()).await;
+            let sync = self.clone();
+            self.store.run(move |_| sync.unpark(list)).await;
+        }
+    }
+
+    fn unpark(&self, list: FetchedList) {
+        let FetchedList { listed, asked_at, read_at } = list;
+        for entry in listed.servers {
+            let (Some(snapshot), Ok(server)) = (self.store.get(entry.id), entry.server) else { continue };
+            if !is_parked(&snapshot) {
+                continue;
+            }
+            match self.apply_listed(&snapshot, &FetchedSpec { server, asked_at, read_at }) {
+                Ok(_) => tracing::info!(server.id = %entry.id, "the panel lists this server again"),
+                Err(error) => {
+                    tracing::error!(server.id = %entry.id, %error, "cannot apply the panel's list to this server");
                 }
             }
         }
@@ -136,6 +166,11 @@ impl PanelSync {
         };
         self.store.list().into_iter().filter(missing).map(park).collect()
     }
+}
+
+/// Whether a server waits to be listed again.
+fn is_parked(snapshot: &Snapshot) -> bool {
+    snapshot.record.parked.is_some() && !snapshot.is_being_deleted()
 }
 
 /// Logs why the list cannot be fetched, unless it was logged just before.

@@ -63,6 +63,25 @@ async fn servers_that_are_not_listed_are_parked_and_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_is_listed_again_is_no_longer_parked_without_a_restart_of_the_daemon() {
+    let (node, panel) = TestNode::with_panel();
+    add(&node, 1, "a", 100);
+    add(&node, 2, "b", 100);
+    apply_list(&node, listed(&[], Instant::now()), 5).await;
+    assert_eq!(parked(&node), [server_id(1), server_id(2)]);
+    // One that is being deleted is not waited for.
+    node.context.store.request(server_id(2), None, [node.request("delete", crate::model::Verb::Delete)]).unwrap();
+    panel.lock().lists.extend([Ok(listed(&[(3, "new")], Instant::now())), Ok(listed(&[(1, "a2")], Instant::now()))]);
+    let began = Instant::now();
+    node.sync().follow_parked().await;
+    assert_eq!(parked(&node), [server_id(2)]);
+    assert_eq!(invocation(&node, 1), "a2");
+    assert_eq!(node.context.store.ids(), [server_id(1), server_id(2)], "a later list creates no server");
+    let waited = began.elapsed().as_secs();
+    assert!((60..=120).contains(&waited), "{waited} s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_incomplete_list_parks_no_server() {
     let (node, _panel) = TestNode::with_panel();
     add(&node, 1, "a", 100);
