@@ -40,6 +40,8 @@ pub enum Reason {
     RecordUnreadable,
 
     // `Installed`, while an installation is pending
+    /// The state folder cannot be written: it is read-only, full, or its disk fails.
+    CannotRecord,
     /// An installation is about to begin.
     Pending,
     /// The server is stopped before its installation.

@@ -73,6 +73,8 @@ pub enum ConditionType {
     Listed,
     /// The manifest files are valid.
     SpecAccepted,
+    /// What was decided is on disk. Present only while it cannot be written.
+    Recorded,
     /// The requested installation has succeeded.
     Installed,
     /// The images that are needed now are available.

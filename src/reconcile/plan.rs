@@ -217,6 +217,22 @@ impl<'a> Planner<'a> {
             Phase::Offline
         };
         self.plan_reports();
+        self.set_recorded_condition();
+    }
+
+    /// Nothing goes on before what was decided is on disk. A failure whose step is no longer needed does not count.
+    fn set_recorded_condition(&mut self) {
+        let steps = &self.plan.steps;
+        let needed = |kind: StepKind, failure: &Failure| {
+            let planned = |step: &Step| step.kind() == kind && step.subject() == failure.subject;
+            self.instant < failure.retry_at || steps.iter().any(planned)
+        };
+        let failures = self.observed.failures.iter();
+        let failed = failures.filter(|(kind, _)| kind.is_record()).find(|(kind, failure)| needed(**kind, failure));
+        if let Some((_, Failure { attempts, message, .. })) = failed {
+            let message = format!("{message}; attempt {attempts}, tried again");
+            self.set_false(ConditionType::Recorded, Reason::CannotRecord, message);
+        }
     }
 
     /// Plans the report to the panel: first the result of an installation, then the states in order.

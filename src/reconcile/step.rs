@@ -93,6 +93,24 @@ pub enum StopMethod {
     Kill,
 }
 
+impl StepKind {
+    /// Whether such a step only writes into the state folder.
+    pub fn is_record(self) -> bool {
+        matches!(
+            self,
+            StepKind::Accept
+                | StepKind::RecordInstall
+                | StepKind::RecordInterrupted
+                | StepKind::Assign
+                | StepKind::RecordBegun
+                | StepKind::RecordStarted
+                | StepKind::EndStart
+                | StepKind::RecordCrash
+                | StepKind::ClosePower
+        )
+    }
+}
+
 impl Step {
     /// What the step is for. Kind and subject identify a failure.
     pub fn subject(&self) -> Cow<'_, str> {

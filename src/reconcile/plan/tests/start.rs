@@ -429,3 +429,18 @@ fn complete_plans_of_a_start() {
     insta::assert_snapshot!("start_refused", text(&ready().step_rejected(StepKind::CreateServer, "p1", 3, 20).plan()));
     insta::assert_snapshot!("runs", text(&ready().container_running("c1", "p1").disk_limit(100).usage(50).plan()));
 }
+
+#[test]
+fn a_state_folder_that_cannot_be_written_is_a_condition_while_something_is_to_be_written() {
+    let starting = |retry_in| {
+        let fixture = Fixture::panel_server().installed().wants_up("p1").ready_to_start("p1");
+        fixture.container_made("c1", "p0").step_unanswered(StepKind::Assign, "p1", 2, retry_in)
+    };
+    let recorded = |fixture: Fixture| reason(&fixture.plan(), ConditionType::Recorded);
+    assert_eq!(recorded(starting(5)), Some(Reason::CannotRecord), "not due yet");
+    assert_eq!(recorded(starting(0)), Some(Reason::CannotRecord), "due");
+    assert_eq!(reason(&starting(0).plan(), ConditionType::Ready), Some(Reason::CannotRecord));
+    assert_eq!(recorded(starting(-1).wants_down("d1")), None, "it is no longer needed");
+    let elsewhere = Fixture::panel_server().installed().wants_up("p1").step_unanswered(StepKind::Kill, "c1", 1, 5);
+    assert_eq!(recorded(elsewhere), None);
+}
