@@ -4,9 +4,11 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+
+use crate::model::Timestamp;
 
 /// What the file system states about a file without reading it.
 ///
@@ -39,12 +41,13 @@ impl FileFingerprint {
         now_ns.saturating_sub(self.ctime_ns) < self.tick_ns()
     }
 
-    /// For how many nanoseconds from now on (`now_ns`, since 1970) the content counts as being written: until it has not changed for a
-    /// second. `None` if it counts as complete, also if its time is in the future.
-    pub fn unsettled(&self, now_ns: i64) -> Option<i64> {
-        const QUIET: i64 = 1_000_000_000;
-        let age = now_ns.saturating_sub(self.mtime_ns);
-        (0..QUIET).contains(&age).then(|| QUIET - age)
+    /// How long from now on the content counts as being written: until it has not changed for a second. `None` if it counts as complete,
+    /// also if its time is in the future.
+    pub fn unsettled(&self, now: Timestamp) -> Option<Duration> {
+        const QUIET: i64 = 1_000;
+        let age = now.as_millis().saturating_sub(self.mtime_ns.div_euclid(1_000_000));
+        let left = (0..QUIET).contains(&age).then_some(QUIET - age)?;
+        u64::try_from(left).ok().map(Duration::from_millis)
     }
 
     /// How long a later write may have the same times: twice the tick of the clock.
@@ -163,11 +166,10 @@ mod tests {
 
     #[test]
     fn a_file_is_settled_when_it_has_not_changed_for_a_second() {
-        const SECOND: i64 = 1_000_000_000;
-        let print = FileFingerprint { size: 1, mtime_ns: 5 * SECOND, ctime_ns: 5 * SECOND, inode: 1 };
-        for (now, left) in [(5.0, Some(1.0)), (5.25, Some(0.75)), (6.0, None), (100.0, None), (4.9, None)] {
-            let nanoseconds = |seconds: f64| (seconds * 1e9) as i64;
-            assert_eq!(print.unsettled(nanoseconds(now)), left.map(nanoseconds), "{now}");
+        let changed_ns = 5_000_999_999;
+        let print = FileFingerprint { size: 1, mtime_ns: changed_ns, ctime_ns: changed_ns, inode: 1 };
+        for (now, left) in [(5_000, Some(1_000)), (5_250, Some(750)), (6_000, None), (100_000, None), (4_999, None)] {
+            assert_eq!(print.unsettled(Timestamp::from_millis(now)), left.map(Duration::from_millis), "{now}");
         }
     }
 

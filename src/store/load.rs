@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
 use super::entry::Revisions;
-use super::fingerprint::{FileFingerprint, now_ns};
+use super::fingerprint::FileFingerprint;
 use super::stored::{self, FolderId, Sources, StoredRecord, StoredRequests};
 use super::{
     CONFIG_FILE, Entry, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, Snapshot, SpecProblem, StoreError, lock, manifests,
@@ -304,7 +304,7 @@ fn read_spec(folder: &Path, id: ServerId, revisions: &Revisions, past: Past, fou
     let stale = !lost && requests.completed_through.take().is_some();
     let first = last_good.is_none();
     // Read later, when it is complete: until then the last good spec is in effect.
-    let is_written = found.are_written(&files, now_ns());
+    let is_written = found.are_written(&files, now);
     let unchanged = !first && !lost && found.config.is_some() && (found == files || is_written);
     let (manifest, problem): (Option<Manifest>, Option<SpecProblem>) = match unchanged {
         true => (last_good, None),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::entry::Writer;
-use super::fingerprint::now_ns;
 use super::load::Access;
 use super::stored::was_quarantined;
 use super::{
@@ -69,8 +68,7 @@ impl Store {
     pub fn unsettled(&self, id: ServerId) -> Option<Duration> {
         let found = manifests::fingerprints(&self.folder(id))?;
         let known = self.entry(id).map(|entry| lock(&entry.write).sources);
-        let left = found.unsettled(now_ns()).filter(|_| known != Some(found))?;
-        u64::try_from(left).ok().map(Duration::from_nanos)
+        found.unsettled(self.inner.clock.now()).filter(|_| known != Some(found))
     }
 
     /// Adds a folder that appeared while the daemon runs, with its record: it may be a server that was moved here.

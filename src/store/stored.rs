@@ -5,13 +5,13 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::fingerprint::FileFingerprint;
-use crate::model::ServerId;
+use crate::model::{ServerId, Timestamp};
 
 /// Version of both formats.
 pub(super) const VERSION: u32 = 1;
@@ -69,16 +69,16 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// For how many nanoseconds from now on one of the files counts as being written.
-    pub(super) fn unsettled(&self, now_ns: i64) -> Option<i64> {
-        [self.config, self.overlay].into_iter().flatten().filter_map(|file| file.unsettled(now_ns)).max()
+    /// How long from now on one of the files counts as being written.
+    pub(super) fn unsettled(&self, now: Timestamp) -> Option<Duration> {
+        [self.config, self.overlay].into_iter().flatten().filter_map(|file| file.unsettled(now)).max()
     }
 
     /// Whether one of the files was changed in its place a moment ago since it had these fingerprints. The store and most editors
     /// replace a file, so it is complete then.
-    pub(super) fn are_written(&self, before: &Self, now_ns: i64) -> bool {
+    pub(super) fn are_written(&self, before: &Self, at: Timestamp) -> bool {
         [(self.config, before.config), (self.overlay, before.overlay)].into_iter().any(|pair| match pair {
-            (Some(now), Some(before)) => now != before && now.inode == before.inode && now.unsettled(now_ns).is_some(),
+            (Some(now), Some(before)) => now != before && now.inode == before.inode && now.unsettled(at).is_some(),
             _ => false,
         })
     }

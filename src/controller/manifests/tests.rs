@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Mutex;
 
 use super::*;
+use crate::clock::Clock;
 use crate::model::{Manifest, Record};
 use crate::store::{Blocking, CONFIG_FILE};
 use crate::testing::{TestNode, file_manifest, server_id};
@@ -67,7 +68,8 @@ async fn a_file_that_hangs_holds_up_no_other_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rescan_reads_a_file_once_it_has_not_changed_for_a_second() {
-    let node = TestNode::builder().blocking(Blocking::Pool).build();
+    // The clock of the files.
+    let node = TestNode::builder().blocking(Blocking::Pool).epoch(Clock::System.now(), Instant::now()).build();
     let context = &node.context;
     context.store.create(file_manifest(0), Record::default(), []).unwrap();
     let (edits, events) = mpsc::channel(8);
