@@ -1,9 +1,9 @@
 //! Writes an egg's values into a server's configuration files before a start.
 //!
 //! [`apply`] is pure: it takes the bytes of a file and returns the changed ones. One module for each [`Parser`] edits the text in
-//! place, so comments, order and layout of what is not replaced stay. [`update`] reads and writes the file.
+//! place, so comments, order and layout of what is not replaced stay. [`EggFiles`] reads and writes the file.
 //!
-//! `json`, `yaml` and `toml` share the paths of [`path`]: these change a JSON value, and the parser writes the differences between
+//! `json`, `yaml` and `toml` share the paths of the module `path`: these change a JSON value, and the parser writes the differences between
 //! the two values into the text.
 //!
 //! Source of parsers, keys and values: "Egg config-file parser".
