@@ -35,6 +35,10 @@ pub use update::{EggFiles, FileChange, FileWarning};
 
 /// The longest file that is read or written, in bytes.
 pub const MAX_BYTES: usize = 64 << 20;
+/// The longest indentation or separator that is taken over from a file: each new value repeats it.
+const MAX_LAYOUT: usize = 256;
+/// The longest text of a library about a mistake, in characters. It may quote the file.
+const MAX_MESSAGE: usize = 300;
 
 /// The syntax of a configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +92,9 @@ impl ParseError {
     }
 
     fn syntax(syntax: &'static str, message: impl fmt::Display) -> Self {
-        Self::Syntax { syntax, message: message.to_string() }
+        let message = message.to_string();
+        let end = message.char_indices().nth(MAX_MESSAGE).map_or(message.len(), |(end, _)| end);
+        Self::Syntax { syntax, message: message[..end].to_owned() }
     }
 }
 

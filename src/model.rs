@@ -18,6 +18,7 @@ pub mod settings;
 pub mod status;
 mod text;
 pub mod time;
+pub mod value;
 
 pub use container::{ContainerState, ContainerStatus, DirectoryId, PublishedPort, Role};
 pub use fields::Fields;
@@ -31,3 +32,4 @@ pub use request::{Declared, Request, Requester, Requests, Verb};
 pub use settings::{Process, Settings};
 pub use status::{Condition, ConditionStatus, ConditionType, Event, Phase, PowerState, Status};
 pub use time::Timestamp;
+pub use value::PlainValue;

@@ -191,7 +191,7 @@ pub fn locate_nearest(text: &str, path: &str) -> Option<(usize, usize)> {
 /// # Errors
 /// As [`parse`].
 pub fn parse_value(text: &str) -> Result<serde_json::Value, YamlError> {
-    parse(text)
+    parse::<crate::model::PlainValue>(text).map(|value| value.0)
 }
 
 /// Writes a value as YAML in block style.

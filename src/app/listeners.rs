@@ -7,7 +7,7 @@ mod connection;
 mod limits;
 
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -112,9 +112,12 @@ fn check_path(path: &Path, ours: bool) -> Result<(), Problem> {
 fn local(path: &Path, access: &SocketAccess) -> Result<UnixListener, Problem> {
     check_path(path, false)?;
     let opened = || {
-        match std::fs::remove_file(path) {
+        match std::fs::symlink_metadata(path) {
+            // Left by an earlier run.
+            Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+            Ok(_) => return Err(std::io::Error::new(ErrorKind::AlreadyExists, "it exists and is no socket")),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
+            Err(_) => {}
         }
         let socket = UnixSocket::new_stream()?;
         // The file is made with this mode, so that no other user connects before its owner is set.

@@ -46,7 +46,8 @@ impl Reload {
             let load = move || config::load(&source, HostEnvironment::of_this_process());
             match Blocking::Pool.run(load).await {
                 Ok(loaded) => self.apply(loaded),
-                Err(error) => self.reject(&format!("{error}; the previous configuration stays in effect")),
+                // The error names the file.
+                Err(error) => self.note(&format!("{error}; the previous configuration stays in effect")),
             }
         }
     }
@@ -75,9 +76,12 @@ impl Reload {
     }
 
     fn reject(&self, why: &str) {
-        let path = self.node.source.display();
-        tracing::warn!(%path, why, "the configuration on disk is not the one in effect");
-        self.conditions.unmet(NodeConditionType::ConfigurationApplied, format!("{path}: {why}"));
+        self.note(&format!("{}: {why}", self.node.source.display()));
+    }
+
+    fn note(&self, why: &str) {
+        tracing::warn!(why, "the configuration on disk is not the one in effect");
+        self.conditions.unmet(NodeConditionType::ConfigurationApplied, why);
     }
 }
 

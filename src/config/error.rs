@@ -73,5 +73,8 @@ pub(super) fn line(path: &Path, fault: &YamlError) -> String {
 }
 
 fn lines(path: &Path, faults: &[YamlError]) -> String {
-    faults.iter().map(|fault| line(path, fault)).collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<String> = faults.iter().map(|fault| line(path, fault)).collect();
+    // A file that is no YAML is one mistake to all that read it.
+    lines.dedup();
+    lines.join("\n")
 }

@@ -11,8 +11,14 @@ const TIMEOUT: Duration = Duration::from_millis(200);
 /// Unchanged lines around a change.
 const CONTEXT: usize = 1;
 
+/// The longest file whose changes are computed, in bytes.
+const MAX_FILE: usize = 1 << 20;
+
 /// The change in the unified format.
 pub(super) fn unified(before: Option<&[u8]>, after: &[u8]) -> String {
+    if before.map_or(0, <[u8]>::len).max(after.len()) > MAX_FILE {
+        return "the file is changed; it is too long to show where\n".into();
+    }
     let before = String::from_utf8_lossy(before.unwrap_or_default());
     let after = String::from_utf8_lossy(after);
     let diff = TextDiff::configure().timeout(TIMEOUT).diff_lines(&before, &after);

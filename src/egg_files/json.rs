@@ -8,7 +8,8 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{Omission, ParseError, Replacement, path};
+use super::{MAX_LAYOUT, Omission, ParseError, Replacement, path};
+use crate::model::PlainValue;
 
 /// The most values of a file, which bounds the memory for them.
 const MAX_VALUES: usize = 1_000_000;
@@ -23,7 +24,7 @@ pub(super) fn edit(
         return Err(ParseError::syntax("JSON", format!("more than {MAX_VALUES} values are too many")));
     }
     let blank = text.trim_ascii().is_empty();
-    let old: Value = if blank { Value::Null } else { serde_json::from_str(text).map_err(error)? };
+    let old = if blank { Value::Null } else { serde_json::from_str::<PlainValue>(text).map_err(error)?.0 };
     let mut new = old.clone();
     path::apply(&mut new, replacements, omitted);
     if new == old {
@@ -90,7 +91,8 @@ impl<'t> Editor<'t> {
             (Value::Array(old), Value::Array(new)) if !old.is_empty() => self.change_list(raw, old, new)?,
             _ => {
                 let range = self.range(raw);
-                let indent = indentation(&self.text[..range.start]);
+                let nested = new.is_object() || new.is_array();
+                let indent = if nested { indentation(&self.text[..range.start]) } else { "" };
                 let written = self.style.written(new, indent);
                 self.splices.push((range, written));
             }
@@ -108,7 +110,6 @@ impl<'t> Editor<'t> {
         for (key, value) in &children {
             let Some(key) = key else { continue };
             let key: Cow<'_, str> = serde_json::from_str(key.get())?;
-            // Of keys that are there several times the last one counts; all are changed.
             if let (Some(old), Some(new)) = (old.get(key.as_ref()), new.get(key.as_ref())) {
                 self.change(value.get(), old, new)?;
             }
@@ -144,12 +145,13 @@ impl<'t> Editor<'t> {
         let start = self.range(first.0.unwrap_or(first.1).get()).start;
         let before_first = &self.text[self.range(raw).start + 1..start];
         let separator = match children.get(1) {
+            _ if start - self.range(raw).start > MAX_LAYOUT => " ",
             _ if before_first.contains('\n') => before_first,
             // What stands between the comma and the second child.
             Some((key, value)) => {
                 let second = self.range(key.unwrap_or(value).get()).start;
                 let between = &self.text[self.range(first.1.get()).end..second];
-                between.split_once(',').map_or("", |(_, after)| after)
+                between.split_once(',').map(|(_, after)| after).filter(|after| after.len() <= MAX_LAYOUT).unwrap_or(" ")
             }
             None if self.style.colon.ends_with(' ') || before_first.starts_with(' ') => " ",
             None => "",
@@ -180,10 +182,11 @@ impl<'t> Editor<'t> {
     }
 }
 
-/// The blanks at the beginning of the last line.
+/// The blanks at the beginning of the last line; none if there are very many.
 fn indentation(before: &str) -> &str {
     let line = &before[before.rfind('\n').map_or(0, |newline| newline + 1)..];
-    &line[..line.len() - line.trim_start_matches([' ', '\t']).len()]
+    let indent = &line[..line.len() - line.trim_start_matches([' ', '\t']).len()];
+    if indent.len() > MAX_LAYOUT { "" } else { indent }
 }
 
 fn quoted(text: &str) -> String {
@@ -211,7 +214,10 @@ impl Style {
         let before = &root[1..position(key.unwrap_or(value))];
         style.unit = before.contains('\n').then(|| indentation(before).to_owned());
         if let Some(key) = key {
-            style.colon = root[position(key) + key.get().len()..position(value)].to_owned();
+            let colon = &root[position(key) + key.get().len()..position(value)];
+            if colon.len() <= MAX_LAYOUT {
+                style.colon = colon.to_owned();
+            }
         } else if style.unit.is_none() {
             style.colon = ":".into();
         }

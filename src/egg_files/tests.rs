@@ -173,7 +173,6 @@ fn json_of_all_kinds() {
         ("{}", &[("b", "2")], "{\n  \"b\": \"2\"\n}"),
         ("{\r\n\t\"a\": 1\r\n}\r\n", &[("b", "2")], "{\r\n\t\"a\": 1,\r\n\t\"b\": \"2\"\r\n}\r\n"),
         ("\u{feff}{\"a\": 1}", &[("a", "2")], "\u{feff}{\"a\": 2}"),
-        ("{\"a\":1,\"a\":2}", &[("a", "3")], "{\"a\":3,\"a\":3}"),
         ("{\"port\":1}", &[("port", "127.0.0.1")], "{\"port\":\"127.0.0.1\"}"),
         ("{\"port\":1}", &[("port", "007")], "{\"port\":\"007\"}"),
         ("{\"b\":true}", &[("b", "maybe")], "{\"b\":\"maybe\"}"),
@@ -411,4 +410,30 @@ fn the_published_eggs() {
         "; Murmur configuration file.\n;\ndatabase=/home/container/murmur.sqlite\n;dbDriver=QMYSQL\nice=\"tcp -h 127.0.0.1 -p 6502\"\nport=25709\nhost=\n\
          logfile=/home/container/murmur.log\nusers=100\n\n[Ice]\nIce.Warn.UnknownProperties=1\n"
     );
+}
+
+#[test]
+fn a_hostile_layout_is_not_multiplied_and_a_message_is_short() {
+    let blanks = " ".repeat(1 << 20);
+    let values = pairs(&[("x.a", "1"), ("x.b", "2"), ("y.c", "3"), ("z", "4")]);
+    for (parser, text) in [
+        (Parser::Json, format!("{{\n{blanks}\"a\":1,\n{blanks}\"b\":{blanks}2}}")),
+        (Parser::Json, format!("{{\"a\"{blanks}:1,{blanks}\"b\":2}}")),
+        (Parser::Xml, format!("<x>\n{blanks}<q/>\n</x>")),
+    ] {
+        let edited = apply(parser, text.as_bytes(), &values).unwrap().bytes.unwrap();
+        assert!(edited.len() < text.len() + 4096, "{parser:?}: {} of {}", edited.len(), text.len());
+    }
+    let name = "a".repeat(1 << 20);
+    let error = apply(Parser::Xml, format!("<{name}></b>").as_bytes(), &values).unwrap_err().to_string();
+    assert!(error.len() < 2000, "{}", error.len());
+}
+
+#[test]
+fn a_file_in_which_a_key_is_there_twice_is_left_alone() {
+    let values = pairs(&[("a.z", "5")]);
+    for text in [r#"{"a":[1],"a":{"y":1}}"#, r#"{"a":{"x":1},"a":{"x":2}}"#] {
+        let error = apply(Parser::Json, text.as_bytes(), &values).unwrap_err().to_string();
+        assert!(error.contains("twice"), "{error}");
+    }
 }

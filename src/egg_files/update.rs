@@ -84,7 +84,8 @@ impl EggFiles {
     /// `cancelled` is set.
     pub fn write(&self, cancelled: &AtomicBool) -> Vec<FileWarning> {
         let warnings = self.each(cancelled, |root, FileUpdate { path, change, mut warnings, mode }| {
-            if let (Some(root), Some((_, new))) = (root, change)
+            // A job that was replaced meanwhile must not undo what the server has written since.
+            if let (Some(root), Some((_, new))) = (root, change.filter(|_| !cancelled.load(Ordering::Relaxed)))
                 && let Err(error) = root.replace_file(Path::new(&path), &new, mode)
             {
                 warnings.push(format!("cannot write it: {error}"));

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use quick_xml::escape;
 
-use super::{Omission, ParseError, Replacement};
+use super::{MAX_LAYOUT, Omission, ParseError, Replacement};
 use document::{Document, Element};
 use path::Segment;
 
@@ -150,11 +150,11 @@ impl Editor<'_, '_> {
         let text = self.document.text;
         let line_end = if text.contains("\r\n") { "\r\n" } else { "\n" };
         let children = self.document.children(parent);
-        let unit = self.document.unit().unwrap_or(UNIT.into());
+        let unit = self.document.unit().filter(|unit| unit.len() <= MAX_LAYOUT).unwrap_or(UNIT.into());
         if let Some((first, last)) = children.first().zip(children.last()) {
             let before = text[..first.tag.start].trim_end_matches([' ', '\t']);
             let is_own_line = before.ends_with('\n');
-            let indent = if is_own_line { &text[before.len()..first.tag.start] } else { "" };
+            let indent = if is_own_line { short(&text[before.len()..first.tag.start]) } else { "" };
             let lead = if is_own_line { format!("{line_end}{indent}") } else { String::new() };
             let new = written(names, value, is_own_line.then_some((indent, unit.as_str(), line_end)));
             return self.splice(last.end..last.end, format!("{lead}{new}"));
@@ -163,6 +163,7 @@ impl Editor<'_, '_> {
         let own = &text[..parent.tag.start];
         let indent = &own[own.trim_end_matches([' ', '\t']).len()..];
         let is_pretty = !has_text && (own.is_empty() || own[..own.len() - indent.len()].ends_with('\n'));
+        let indent = short(indent);
         let inner = format!("{indent}{unit}");
         let new = written(names, value, is_pretty.then_some((inner.as_str(), unit.as_str(), line_end)));
         let content = if is_pretty { format!("{line_end}{inner}{new}{line_end}{indent}") } else { new };
@@ -174,6 +175,11 @@ impl Editor<'_, '_> {
             self.splice(at, content);
         }
     }
+}
+
+/// An indentation, unless it is very long.
+fn short(indent: &str) -> &str {
+    if indent.len() > MAX_LAYOUT { "" } else { indent }
 }
 
 /// New elements, each inside the one before it. `layout` is the indentation of the first one, one level of it, and the line end;

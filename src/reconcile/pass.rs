@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::context::Context;
+use super::disk_scans::DiskScan;
 use super::observed::{Observed, Policy};
 use super::plan::{self, Input, Plan};
 use super::step::Step;
@@ -99,6 +100,7 @@ impl Context {
     /// What the next start makes of the configuration files. Nothing is written.
     pub async fn preview_files(&self, id: ServerId) -> Vec<FileChange> {
         let Some(files) = self.egg_files(id) else { return Vec::new() };
+        let _permit = self.disk_scans.permit(DiskScan::Awaited).await;
         self.store.blocking().run(move || files.preview()).await
     }
 

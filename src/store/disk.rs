@@ -185,14 +185,12 @@ impl Store {
         frees: bool,
         mut write: impl FnMut() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        match write() {
-            Err(StoreError::Disk(error))
-                if frees && error.kind() == io::ErrorKind::StorageFull && self.inner.reserve.release() =>
-            {
-                write()
-            }
-            result => result,
+        let is_full = |result: &Result<T, StoreError>| matches!(result, Err(StoreError::Disk(error)) if error.kind() == io::ErrorKind::StorageFull);
+        let mut result = write();
+        while frees && is_full(&result) && self.inner.reserve.release() {
+            result = write();
         }
+        result
     }
 
     /// Runs an operation between the two calls of the hook.

@@ -1,7 +1,7 @@
 //! Disk space that is reserved for requests that free space.
 //!
 //! A file in the state folder occupies the space. When a request that stops or removes something finds the disk full, the file is
-//! removed, and the request is written. The file is created again when there is enough space.
+//! shortened, and the request is written. The file gets its size again when there is enough space.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,6 +14,8 @@ use rustix::io::Errno;
 
 /// Size of the reserve, bytes.
 const SIZE: u64 = 1024 * 1024;
+/// The part that is released for one request, bytes.
+const SLICE: u64 = SIZE / 16;
 /// The reserve is created only if this much is free, bytes: space that it has just released is not taken again at once.
 const MIN_FREE: u64 = 8 * SIZE;
 
@@ -59,12 +61,18 @@ impl Reserve {
         filled.map(|()| true)
     }
 
-    /// Releases the space. Returns whether there was any.
+    /// Releases a slice of the space: what fills the disk may take it, too, and more requests follow. Returns whether there was any.
     pub(super) fn release(&self) -> bool {
         self.kept.store(false, Ordering::Release);
-        let released = std::fs::remove_file(&self.path).is_ok();
+        let release = || {
+            let file = File::options().write(true).open(&self.path)?;
+            let left = file.metadata()?.len();
+            file.set_len(left.saturating_sub(SLICE))?;
+            Ok::<_, io::Error>(left > 0)
+        };
+        let released = release().unwrap_or(false);
         if released {
-            tracing::warn!(path = %self.path.display(), "the disk is full; the reserve is released");
+            tracing::warn!(path = %self.path.display(), "the disk is full; a part of the reserve is released");
         }
         released
     }

@@ -41,6 +41,10 @@ impl<'a> Planner<'a> {
         self.set_offline(Reason::Installing, "an installation is under way");
         self.waiting(Reason::Pending, "the installation is about to begin");
         self.expires();
+        if install.aborted && self.observed.installer.is_none() {
+            self.fail(install, Reason::Aborted, "the installation was aborted, as requested");
+            return;
+        }
         if let Some(server) = self.observed.server.as_ref().filter(|server| server.running()) {
             self.plan_stop(manifest, server, &Demand::installation());
             self.waiting(Reason::Stopping, "the server is stopped before it is installed");
@@ -52,9 +56,6 @@ impl<'a> Planner<'a> {
             }
             // It is aborted, of another request, or another daemon's leftover under our name.
             Some(installer) => self.remove_installer(installer),
-            None if install.aborted => {
-                self.fail(install, Reason::Aborted, "the installation was aborted, as requested");
-            }
             None => self.begin_install(manifest, install),
         }
     }

@@ -74,6 +74,12 @@ impl Planner<'_> {
     /// Whether the configuration and the image for the start after a restart are there. Until then the server keeps running: an image
     /// that cannot be pulled must not end it. The restart no longer expires from here on.
     fn restart_is_prepared(&mut self, manifest: &Manifest, server: &ContainerStatus, restart: &PowerRequest) -> bool {
+        if self.installation_holds_start() {
+            let message = "the server runs; it is not restarted, because its latest installation has failed and it would not start";
+            self.set_true(ConditionType::Running, Reason::InstallFailed, message);
+            self.follow_running(manifest, server);
+            return false;
+        }
         if restart.expires_at.is_some() {
             self.step(Step::RecordBegun { power: restart.id.clone() });
         }

@@ -48,6 +48,11 @@ impl Fixture {
         Self::new(PowerState::Stopping)
     }
 
+    fn by_file(mut self) -> Self {
+        self.manifest.metadata.managed_by = ManagedBy::File;
+        self
+    }
+
     fn suspended(mut self) -> Self {
         self.manifest.spec.suspended = true;
         self
@@ -319,6 +324,7 @@ fn kill() {
 #[test]
 fn installing_again() {
     let asks = |fixture: &Fixture, reinstall| admit_install(fixture.context(), reinstall);
+    let failed = || Fixture::offline().installing(false).installed(InstallOutcome::Failed).up();
     for (name, fixture, install, reinstall) in [
         ("offline", Fixture::offline(), Ok(()), Ok(())),
         ("running", Fixture::running().up(), Ok(()), Ok(())),
@@ -329,6 +335,8 @@ fn installing_again() {
         ("about to start", Fixture::offline().up(), Ok(()), Err(Denied::PowerAction)),
         ("cannot start", Fixture::offline().up().stuck(), Ok(()), Ok(())),
         ("suspended, and wanted up", Fixture::offline().up().suspended(), Ok(()), Ok(())),
+        ("failed, wanted up, without a panel", failed().by_file(), Ok(()), Ok(())),
+        ("failed, about to start", failed(), Ok(()), Err(Denied::PowerAction)),
     ] {
         assert_eq!((asks(&fixture, false), asks(&fixture, true)), (install, reinstall), "{name}");
     }

@@ -12,7 +12,7 @@ enum Frees {
 /// Fills the disk to the last block that the reserve does not hold.
 fn fill(disk: &TestDisk, store: &Store) {
     let reserve = store.servers_folder().parent().unwrap().join(RESERVE_FILE);
-    disk.fail(io::ErrorKind::StorageFull, move |_, _| reserve.exists());
+    disk.fail(io::ErrorKind::StorageFull, move |_, _| fs::metadata(&reserve).is_ok_and(|kept| kept.len() >= 1 << 20));
 }
 
 /// A server that is to be installed, and its disk.
@@ -88,4 +88,20 @@ fn a_full_disk_accepts_a_file_with_power_down() {
         store.refresh(id()).unwrap();
         assert!(power(&store.get(id()).unwrap()).is_some(), "{text}: accepted when there is room");
     }
+}
+
+#[test]
+fn the_reserve_serves_several_requests() {
+    let root = tempfile::tempdir().unwrap();
+    let reserve = crate::store::reserve::Reserve::new(root.path().join(RESERVE_FILE));
+    assert!(!reserve.release(), "there is none");
+    reserve.keep();
+    let left = || fs::metadata(root.path().join(RESERVE_FILE)).unwrap().len();
+    for release in 1..=16 {
+        assert!(reserve.release());
+        assert_eq!(left(), (16 - release) * 65_536);
+    }
+    assert!(!reserve.release(), "it is used up");
+    reserve.keep();
+    assert_eq!(left(), 1 << 20);
 }

@@ -459,7 +459,11 @@ fn a_running_server_comes_down_first() {
         ("asked as the egg says, with ten seconds", fixture(), &["Stop c1 command \"quit\" 10s"]),
         ("still within them", fixture().stop_sent("c1", 4, 10), &[]),
         ("a longer stop is cut short", fixture().stop_sent("c1", 10, 600), &["Kill c1"]),
-        ("also before an abort", fixture().asks("a1", Verb::Abort, -1), &["Stop c1 command \"quit\" 10s"]),
+        (
+            "aborted before it began: it runs on",
+            fixture().asks("a1", Verb::Abort, -1),
+            &["RecordInstall i1 Failed Aborted"],
+        ),
         ("down", fixture().container_exited("c1", "p0", 0), &["StartJob Sync i1"]),
     ]);
     let plan = fixture().stop_sent("c1", 4, 10).plan();
@@ -529,6 +533,8 @@ fn without_a_panel_a_failed_installation_holds_the_start_back() {
             &start,
         ),
         ("one that runs already", failed().container_running("c1", "p1").wants_up("p1"), &[]),
+        ("a restart does not end it", failed().container_running("c1", "p1").wants_restart("p2"), &[]),
+        ("a restart does not end it", failed().container_running("c1", "p1").wants_restart("p2"), &[]),
     ]);
     let plan = failed().wants_up("p1").plan();
     assert_eq!(reason(&plan, ConditionType::Running), Some(Reason::InstallFailed));
