@@ -213,6 +213,11 @@ impl InstallRecord {
         self.done.as_ref().is_some_and(|done| done.sequence == sequence && done.outcome == InstallOutcome::Succeeded)
     }
 
+    /// Whether the latest completed installation has failed.
+    pub fn has_failed(&self) -> bool {
+        self.done.as_ref().is_some_and(|done| done.outcome == InstallOutcome::Failed)
+    }
+
     /// The result that the panel has neither acknowledged nor rejected.
     pub fn unreported(&self) -> Option<&InstallResult> {
         self.done.as_ref().filter(|done| !done.reported)

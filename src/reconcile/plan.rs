@@ -211,7 +211,7 @@ impl<'a> Planner<'a> {
             if begun { Phase::Installing } else { Phase::Created }
         } else if self.plan.state != PowerState::Offline {
             Phase::Online
-        } else if self.record.install.done.as_ref().is_some_and(|done| done.outcome == InstallOutcome::Failed) {
+        } else if self.record.install.has_failed() {
             Phase::Failed
         } else {
             Phase::Offline
@@ -318,9 +318,8 @@ impl<'a> Planner<'a> {
 
     /// Whether the server has no start after a failed installation. A panel has its own rule: it asks for no start then.
     fn installation_holds_start(&self) -> bool {
-        let failed = self.record.install.done.as_ref().is_some_and(|done| done.outcome == InstallOutcome::Failed);
         let skipped = self.input.manifest.is_some_and(|manifest| manifest.spec.settings.skip_egg_scripts);
-        failed && !skipped && !self.is_managed_by_panel()
+        self.record.install.has_failed() && !skipped && !self.is_managed_by_panel()
     }
 
     /// Whether the panel is asked about the server and gets its reports.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::Asked;
 use super::availability::{Holder, held_by};
-use crate::model::{InstallOutcome, Manifest, PowerState, Timestamp, Verb};
+use crate::model::{Manifest, PowerState, Timestamp, Verb};
 
 /// Why a request is rejected. The texts are those of Wings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -139,15 +139,13 @@ pub fn admit_install(context: AdmissionContext<'_>, reinstall: bool) -> Result<(
         // A suspended server carries out no power request.
         PowerState::Offline if context.manifest.spec.suspended => false,
         // Without a panel the start waits for another installation.
-        PowerState::Offline if !context.manifest.is_managed_by_panel() && has_failed(context.asked) => false,
+        PowerState::Offline if !context.manifest.is_managed_by_panel() && context.asked.record.install.has_failed() => {
+            false
+        }
         PowerState::Offline => context.asked.power().is_some_and(|power| power.verb.wants_up()) && !context.start_fails,
         PowerState::Starting | PowerState::Running => false,
     };
     if reinstall && acting { Err(Denied::PowerAction) } else { Ok(()) }
-}
-
-fn has_failed(asked: Asked<'_>) -> bool {
-    asked.record.install.done.as_ref().is_some_and(|done| done.outcome == InstallOutcome::Failed)
 }
 
 /// Decides about an abort.
