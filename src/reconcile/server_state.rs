@@ -44,6 +44,8 @@ struct ServerState {
     script_ready: Option<String>,
     /// Folders and small files are in place.
     prepared: bool,
+    /// Held while configuration files are written.
+    config_files: Arc<tokio::sync::Mutex<()>>,
     /// The directory of the server's files, when it was looked for last.
     files: Option<DirectoryId>,
     /// Revision of the record over which a pass converged last.
@@ -144,6 +146,11 @@ impl ServerStates {
     /// Folders and small files are in place.
     pub fn prepared(&self, id: ServerId) {
         self.change(id, |state| state.prepared = true);
+    }
+
+    /// Held by whoever writes a server's configuration files, until the last byte is written.
+    pub fn config_files(&self, id: ServerId) -> Arc<tokio::sync::Mutex<()>> {
+        self.change(id, |state| state.config_files.clone())
     }
 
     /// This is the directory of the server's files now. Returns whether it was another one before.

@@ -14,8 +14,7 @@ impl BackgroundJob for RemoveFiles {
         let (id, context) = (run.server, &run.context);
         let (layout, remove_backups) =
             (context.node.layout.clone(), context.node.config.remove_backups_on_server_delete);
-        let _permit = context.disk_scans.permit(DiskScan::Removal).await;
-        context.store.blocking().run(move || layout.remove_server(id, remove_backups)).await?;
+        run.scan(DiskScan::Removal, move |_| layout.remove_server(id, remove_backups)).await?;
         Ok(())
     }
 }
