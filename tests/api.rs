@@ -14,5 +14,7 @@ mod node;
 mod power;
 #[path = "api/remove.rs"]
 mod remove;
+#[path = "api/replay.rs"]
+mod replay;
 #[path = "api/streams.rs"]
 mod streams;
